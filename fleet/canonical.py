@@ -1,0 +1,127 @@
+"""The one plain form of a plan: what its id hashes, its file holds and the ledger quotes."""
+
+import hashlib
+import json
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import cache
+from types import MappingProxyType
+from typing import Any, cast
+
+from fleet.plan import (
+    DeleteKey,
+    DeleteRoute,
+    Drain,
+    LoadAdapter,
+    Plan,
+    SetKey,
+    SetRoute,
+    SmokeTest,
+    StartServer,
+    StopServer,
+    UnloadAdapter,
+)
+from fleet.resources import Key, LoadedAdapter, Route, Server
+
+KINDS: Mapping[str, type] = MappingProxyType(
+    {"server": Server, "adapter": LoadedAdapter, "route": Route, "key": Key}
+)
+"""Tag of each kind of resource, in its field `kind`."""
+
+VERBS: Mapping[str, type] = MappingProxyType(
+    {
+        "start": StartServer,
+        "stop": StopServer,
+        "load": LoadAdapter,
+        "smoke": SmokeTest,
+        "set_route": SetRoute,
+        "delete_route": DeleteRoute,
+        "set_key": SetKey,
+        "delete_key": DeleteKey,
+        "drain": Drain,
+        "unload": UnloadAdapter,
+    }
+)
+"""Tag of each operation, in its field `verb`."""
+
+DECISIONS = ("fleet", "changes", "steps", "capacity", "impacts", "gates", "held", "warnings")
+"""Fields of a plan that its id covers."""
+
+MEASURED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"steps": ("estimate_s",), "impacts": ("peak_rpm", "back_out_s")}
+)
+"""Fields inside the decisions that are estimates or measurements, which the id leaves out."""
+
+_TAGS = {
+    **{made: ("kind", tag) for tag, made in KINDS.items()},
+    **{made: ("verb", tag) for tag, made in VERBS.items()},
+}
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as what JSON can hold; resources and operations carry their tag.
+
+    Raises:
+        TypeError: a part of it is of no known type.
+    """
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case Enum():
+            return value.value
+        case str():
+            return value
+        case tuple() | list():
+            return [plain(each) for each in value]
+        case Mapping():
+            return {str(key): plain(each) for key, each in value.items()}
+        case _:
+            return _encoder(cast("Hashable", type(value)))(value)
+
+
+@cache
+def _encoder(made: Any) -> Callable[[Any], dict[str, Any]]:
+    if not is_dataclass(made):
+        raise TypeError(f"a plan cannot hold a {made.__name__}")
+    names = tuple(each.name for each in fields(made))
+    tag = _TAGS.get(cast("type", made))
+
+    def encode(value: Any) -> dict[str, Any]:
+        document = {name: plain(getattr(value, name)) for name in names}
+        if tag is not None:
+            document[tag[0]] = tag[1]
+        return document
+
+    return encode
+
+
+def canonical(document: Any) -> str:
+    """Return the shortest JSON with sorted keys: equal values have equal bytes.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def decisions(plan: Plan) -> dict[str, Any]:
+    """Return the part of a plan that its id covers, in plain form."""
+    document: dict[str, Any] = {name: plain(getattr(plan, name)) for name in DECISIONS}
+    for section, measured in MEASURED.items():
+        for entry in document[section]:
+            for name in measured:
+                del entry[name]
+    return document
+
+
+def identify(document: Mapping[str, Any]) -> str:
+    """Return the id of a plan with these plain decisions: 16 hex digits of their SHA-256."""
+    return hashlib.sha256(canonical(document).encode()).hexdigest()[:16]
+
+
+def plan_id(plan: Plan) -> str:
+    """Return the id that a plan with these decisions has, whatever its field `id` says."""
+    return identify(decisions(plan))

@@ -1,0 +1,236 @@
+"""The declared fleet after `resolve`: defaults merged, references checked, facts attached."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Literal
+
+from fleet.names import AdapterName, Version
+
+LatencyClass = Literal["classification", "short_generation", "long_generation"]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseShape:
+    """Dimensions of a base, as in its config.json (Hugging Face field names)."""
+
+    architecture: str
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    vocab_size: int
+    max_position_embeddings: int
+    weight_bytes: int
+    """Sum of the sizes of all tensors in the safetensors files."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFacts:
+    """What the lock pins of one adapter version."""
+
+    digest: str
+    """SHA-256, 64 hex digits, over the served files."""
+    rank: int
+    """Largest rank over all modules."""
+    bytes: int
+    modules: tuple[str, ...]
+    """Adapted modules, such as `q_proj`, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A condition that a new version must meet before it takes more traffic."""
+
+    name: str
+    metric: str
+    threshold: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """The pace at which a new version takes over."""
+
+    name: str
+    weights: tuple[int, ...]
+    bake: timedelta
+    retain: timedelta
+    """How long the replaced version stays loaded after the cut-over."""
+    gates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A class of service."""
+
+    name: str
+    replicas: int
+    retrain_every: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Declared load of one adapter."""
+
+    peak_rpm: float
+    """Requests per minute in the busiest hour."""
+    hours: tuple[int, int] = (0, 24)
+    """Business hours `[from, to)` in local time."""
+    timezone: str = "UTC"
+    batch: tuple[int, int] | None = None
+    """A daily batch window `[from, to)`, local time, at peak rate."""
+    prompt_tokens: int = 256
+    output_tokens: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base model."""
+
+    name: str
+    model: str
+    """Path as its servers see it."""
+    dtype: str
+    max_model_len: int | None
+    kv_cache_bytes: int | None
+    min_kv_tokens: int
+    slots: int | None
+    """Declared `max_loras`; None: the planner chooses."""
+    max_lora_rank: int | None
+    extra: tuple[tuple[str, str], ...]
+    shape: BaseShape | None
+    """None when neither the library nor the lock holds its config.json."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One GPU (or the CPU) of a host."""
+
+    name: str
+    kind: str
+    """Profile, such as `h100_80g` or `cpu`."""
+    memory_bytes: int
+    price_per_hour: float
+    port: int
+    """Port of a server started on this device."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedServer:
+    """A server that someone else runs."""
+
+    name: str
+    url: str
+    base: str
+    max_loras: int
+    max_lora_rank: int
+    price_per_hour: float
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine with devices, or a group of servers run by someone else."""
+
+    name: str
+    engine: Literal["local", "attach", "fake"]
+    devices: tuple[Device, ...] = ()
+    attached: tuple[AttachedServer, ...] = ()
+    python: str = ""
+    """Interpreter that has vLLM, for engine `local`; relative to the project."""
+    paths: tuple[tuple[str, str], ...] = ()
+    """Prefix here to prefix on the server's host, longest first (engine `attach`)."""
+    address: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """What a client wants served under one alias."""
+
+    name: AdapterName
+    """The wanted version's full name."""
+    rollout: str
+    demand: Demand | None
+    latency: LatencyClass
+    replicas: int
+    pin: str | None
+    """Server or host that must hold it."""
+    golden: str | None
+    """Path of the golden set, relative to the project."""
+    smoke: tuple[str, ...]
+    """Inputs of the smoke test."""
+
+    @property
+    def alias(self) -> str:
+        """The name the client calls."""
+        return self.name.alias
+
+    @property
+    def version(self) -> Version:
+        """The wanted version."""
+        return self.name.version
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKey:
+    """A declared API key; the fingerprint is None where its secret is not readable."""
+
+    name: str
+    reference: str
+    fingerprint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A tenant."""
+
+    name: str
+    tier: str
+    monthly_fee: float | None
+    keys: tuple[ClientKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A data-plane process."""
+
+    name: str
+    listen: str
+    """`host:port` for clients."""
+    admin: str
+    """Unix socket path or URL of its admin side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Everything declared, in the form the planner reads. Mappings are sorted by name."""
+
+    name: str
+    clients: Mapping[str, Client]
+    tiers: Mapping[str, Tier]
+    bases: Mapping[str, Base]
+    hosts: Mapping[str, Host]
+    adapters: Mapping[str, Adapter]
+    """By alias."""
+    rollouts: Mapping[str, Rollout]
+    gates: Mapping[str, Gate]
+    gateways: Mapping[str, Gateway]
+    keep_versions: int = 3
+    versions: Mapping[str, AdapterFacts] = field(default_factory=lambda: MappingProxyType({}))
+    """Facts of every version in the lock, by full name."""
+    origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Dotted path, such as `clients.acme.adapters.support.version`, to `file:line:col`."""
+    renames: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Alias to the alias it was formerly known by."""
+    warnings: tuple[str, ...] = ()
+
+    def origin(self, *path: str) -> str:
+        """Return the place that declares `path`, or of its nearest declared parent."""
+        for length in range(len(path), 0, -1):
+            found = self.origins.get(".".join(path[:length]))
+            if found:
+                return found
+        return ""

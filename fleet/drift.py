@@ -1,0 +1,188 @@
+"""Drift: what left the state that applies and rollbacks established, grouped by cause.
+
+What is declared and not applied yet is no drift. One dead server is one cause, however many
+adapters went with it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from fleet.history import History
+from fleet.names import Address, server_address
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
+
+Kind = TypeVar("Kind", bound=Resource)
+
+_HEAL = "fleetctl reconcile --once"
+_PLAN = "fleetctl plan"
+_ADOPT = "fleetctl adopt"
+_STATUS = "fleetctl status"
+_ENDED = "the server has ended"
+
+
+class Remedy(StrEnum):
+    """What is to be done about a cause."""
+
+    HEAL = "heal"
+    """`reconcile` puts back what is missing; it adds and never removes."""
+    PLAN = "plan"
+    """Somebody has to look at a plan."""
+    ALERT = "alert"
+    """Somebody has to look at the fleet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One thing that happened, and everything that is not as it was because of it."""
+
+    subject: Address
+    """What it happened to."""
+    remedy: Remedy
+    summary: str
+    """One sentence."""
+    addresses: tuple[Address, ...]
+    """What differs, sorted; a subject that differs itself is among them."""
+    command: str
+    """What helps."""
+
+    @property
+    def id(self) -> str:
+        """The same each time the same thing is found at the same subject."""
+        return f"{self.remedy.value} {self.subject}"
+
+
+def classify(history: History, live: State) -> tuple[Cause, ...]:
+    """Return the causes of all drift, the ones to be looked at first, then by subject.
+
+    Args:
+        history: With what was established; `settled` by the same live state.
+        live: What was observed now. What it does not know is an alert, never missing.
+    """
+    order = {Remedy.ALERT: 0, Remedy.PLAN: 1, Remedy.HEAL: 2}
+    found = [*_hosts(tuple(_servers(history, live)), history), *_gateways(history, live)]
+    return tuple(sorted(found, key=lambda each: (order[each.remedy], each.subject)))
+
+
+def without(causes: Iterable[Cause], globs: Iterable[str]) -> tuple[Cause, ...]:
+    """Leave out addresses that match a glob, and causes of which nothing is left."""
+    patterns = tuple(globs)
+    kept = (
+        replace(
+            cause,
+            addresses=tuple(
+                each
+                for each in cause.addresses
+                if not any(fnmatchcase(each, pattern) for pattern in patterns)
+            ),
+        )
+        for cause in causes
+    )
+    return tuple(each for each in kept if each.addresses)
+
+
+def _servers(history: History, live: State) -> Iterator[Cause]:
+    missing: dict[str, list[Address]] = defaultdict(list)
+    for each in _kind(history, LoadedAdapter):
+        now = live.resources.get(each.address)
+        if now is None and live.knows(each.address):
+            missing[each.server].append(each.address)
+        elif isinstance(now, LoadedAdapter) and now.digest != each.digest:
+            text = f"other bytes answer under this name, from {now.path or 'another path'}"
+            yield Cause(each.address, Remedy.ALERT, text, (each.address,), _PLAN)
+    known = {each.name for each in _kind(history, Server)}
+    for name in sorted(known | missing.keys() | set(live.servers()) | set(live.unknown_servers)):
+        yield from _server(name, tuple(sorted(missing.get(name, ()))), history, live)
+    for address, now in live.resources.items():
+        if isinstance(now, LoadedAdapter) and address not in history.owned:
+            text = "not loaded by fleetctl; it is left alone and takes a slot"
+            yield Cause(address, Remedy.ALERT, text, (address,), _ADOPT)
+
+
+def _server(
+    name: str, missing: tuple[Address, ...], history: History, live: State
+) -> Iterator[Cause]:
+    """Return the one cause of what is wrong with a server."""
+    address = server_address(name)
+    was, now = history.established.get(address), live.resources.get(address)
+    lost = f"; {len(missing)} adapters are gone with it" if missing else ""
+    if name in live.unknown_servers:
+        text = f"does not answer: {live.unknown_servers[name]}"
+        yield Cause(address, Remedy.ALERT, text, (address,), _STATUS)
+    elif isinstance(was, Server) and now is None:
+        remedy = Remedy.HEAL if was.flags else Remedy.PLAN
+        command = _HEAL if was.flags else _PLAN
+        yield Cause(address, remedy, f"{_ENDED}{lost}", (address, *missing), command)
+    elif isinstance(was, Server) and now != was:
+        text = f"runs with other flags or elsewhere than established{lost}"
+        yield Cause(address, Remedy.PLAN, text, (address, *missing), _PLAN)
+    elif missing and now is None:
+        text = f"the server is gone{lost}, and the ledger does not know how to start it"
+        yield Cause(address, Remedy.PLAN, text, missing, _PLAN)
+    elif missing:
+        before, boot = history.boots.get(name), live.boots.get(name)
+        again = before is not None and boot is not None and before != boot
+        what = "the server was restarted" if again else "adapters were unloaded by others"
+        text = f"{what}; {len(missing)} are missing"
+        yield Cause(address, Remedy.HEAL, text, missing, _HEAL)
+    if was is None and isinstance(now, Server) and now.digest is not None:
+        text = "started by fleetctl, and the ledger does not know it"
+        yield Cause(address, Remedy.ALERT, text, (address,), _ADOPT)
+
+
+def _hosts(causes: tuple[Cause, ...], history: History) -> Iterator[Cause]:
+    """Make one cause of it when all the servers of a host have ended together."""
+    hosts: dict[str, list[Address]] = defaultdict(list)
+    for server in _kind(history, Server):
+        hosts[server.host].append(server.address)
+    ended = {each.subject: each for each in causes if each.summary.startswith(_ENDED)}
+    whole = {
+        host: sorted(servers)
+        for host, servers in hosts.items()
+        if len(servers) > 1 and ended.keys() >= set(servers)
+    }
+    merged = {server for servers in whole.values() for server in servers}
+    yield from (each for each in causes if each.subject not in merged or each.subject not in ended)
+    for host, servers in whole.items():
+        addresses = sorted({each for server in servers for each in ended[server].addresses})
+        lost = len(addresses) - len(servers)
+        text = f"all {len(servers)} servers have ended; {lost} adapters are gone with them"
+        remedy = max(ended[server].remedy for server in servers)
+        yield Cause(Address(f"host/{host}"), remedy, text, tuple(addresses), _HEAL)
+
+
+def _gateways(history: History, live: State) -> Iterator[Cause]:
+    if live.routes_unknown:
+        address = Address("route/*")
+        text = f"routes and keys cannot be read: {live.routes_unknown}"
+        yield Cause(address, Remedy.ALERT, text, (address,), _STATUS)
+        return
+    kept: list[Route | Key] = [*_kind(history, Route), *_kind(history, Key)]
+    gone = tuple(sorted(each.address for each in kept if each.address not in live.resources))
+    if gone:
+        text = f"{len(gone)} of {len(kept)} routes and keys are gone from the routing table"
+        subject = gone[0] if len(gone) == 1 else Address("routes")
+        yield Cause(subject, Remedy.HEAL, text, gone, _HEAL)
+    for each in kept:
+        now = live.resources.get(each.address)
+        if now is None or now == each:
+            continue
+        if isinstance(each, Route):
+            text = "the route was changed by hand; it stays as it is until it is released"
+            command = f"fleetctl release {each.alias}"
+            yield Cause(each.address, Remedy.PLAN, text, (each.address,), command)
+        else:
+            text = "another secret opens this client's models"
+            yield Cause(each.address, Remedy.ALERT, text, (each.address,), _PLAN)
+    for address, extra in live.resources.items():
+        if isinstance(extra, Route | Key) and address not in history.owned:
+            what = "route" if isinstance(extra, Route) else "key"
+            text = f"a {what} that fleetctl did not make"
+            yield Cause(address, Remedy.ALERT, text, (address,), _ADOPT)
+
+
+def _kind(history: History, kind: type[Kind]) -> list[Kind]:
+    return [each for each in history.established.values() if isinstance(each, kind)]

@@ -1,0 +1,299 @@
+"""History: what the ledger says happened, folded into what decisions need.
+
+What an entry's `data` holds, by kind; `address` is the resource's, `step` the step's id:
+
+    apply_started   plan_id, trigger (apply, reconcile), commit, steps (their number)
+    step_started    plan_id, step, address, operation (plain form)
+    step_finished   plan_id, step, address, how (done, adopted, recovered), boot; operation if
+                    adopted
+    step_failed     plan_id, step, address, code, summary, detail, stale, unsure (of its effect)
+    apply_finished  plan_id, result, counts, boots (server to boot id), gone (addresses that
+                    not there, which nothing asks for any more)
+    rolled_back     alias, to, before (version to percent), adapter (held, if any), reason
+    released        alias, adapter (None: all), reason, route (plain form, or None)
+    adopted         address, resource (plain form), boot
+    note            text; step, of one that was begun and had no effect
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from fleet.names import Address, route_address
+from fleet.recall import on_server, resource, target
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
+
+FULL = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A rollout's current stage: since when which version has which share."""
+
+    adapter: str
+    percent: int
+    entered: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A version kept out of an alias's traffic after a rollback, until released."""
+
+    adapter: str
+    at: datetime
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A step that was started and of which nobody wrote down how it ended."""
+
+    step: str
+    address: Address
+    operation: Mapping[str, Any]
+    """In plain form."""
+    started: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The past of a fleet, as far as planning needs it; empty for a new fleet."""
+
+    seq: int = 0
+    """Number of ledger entries read."""
+    stages: Mapping[str, Stage] = field(default_factory=lambda: MappingProxyType({}))
+    """By alias: the newest version's latest stage."""
+    holds: Mapping[str, Mapping[str, Hold]] = field(default_factory=lambda: MappingProxyType({}))
+    """By alias, then by full adapter name."""
+    cutovers: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
+    """By full adapter name: since when it has had no share after being replaced."""
+    boots: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """By server: the boot id seen by the last apply."""
+    owned: frozenset[str] = frozenset()
+    """Addresses that fleetctl created or adopted; others on a server are never removed."""
+    unfinished: Mapping[str, Unfinished] = field(default_factory=lambda: MappingProxyType({}))
+    """By step id: steps that a run began before it died."""
+    established: Mapping[Address, Resource] = field(default_factory=lambda: MappingProxyType({}))
+    """What applies and rollbacks left behind, by address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger.
+
+    Kinds: `planned apply_started step_started step_finished step_failed apply_finished
+    rolled_back released adopted drift_found note`. `data` is plain JSON.
+    """
+
+    seq: int
+    time: datetime
+    kind: str
+    run: str
+    """Id of the run that wrote it."""
+    by: str
+    token: int
+    data: Mapping[str, Any]
+    previous: str
+    """Hash of the entry before, empty for the first."""
+    hash: str
+
+
+def fold(entries: Iterable[Entry]) -> History:
+    """Return what the entries, oldest first, amount to; unknown kinds are passed over."""
+    past = _Past()
+    for entry in entries:
+        past.take(entry)
+    return past.history()
+
+
+def settled(history: History, live: State) -> History:
+    """Decide by the live state how unfinished steps ended.
+
+    One whose effect is there finished when it was started; the others never happened. What
+    cannot be observed stays unfinished.
+    """
+    past = _Past.of(history)
+    for step, each in history.unfinished.items():
+        if not live.knows(each.address):
+            continue
+        del past.unfinished[step]
+        changes, after = target(each.operation)
+        if changes and live.resources.get(each.address) == after:
+            past.became(each.address, after, each.started)
+    return past.history()
+
+
+@dataclass(slots=True)
+class _Past:
+    """A history while entries are being added."""
+
+    seq: int = 0
+    stages: dict[str, Stage] = field(default_factory=dict)
+    holds: dict[str, dict[str, Hold]] = field(default_factory=dict)
+    cutovers: dict[str, datetime] = field(default_factory=dict)
+    boots: dict[str, str] = field(default_factory=dict)
+    owned: dict[str, None] = field(default_factory=dict)
+    unfinished: dict[str, Unfinished] = field(default_factory=dict)
+    established: dict[Address, Resource] = field(default_factory=dict)
+    on: dict[str, dict[Address, None]] = field(default_factory=dict)
+    """By server: addresses of its adapters, so that a stop costs what the server held."""
+
+    @classmethod
+    def of(cls, history: History) -> "_Past":
+        past = cls(
+            history.seq,
+            dict(history.stages),
+            {alias: dict(each) for alias, each in history.holds.items()},
+            dict(history.cutovers),
+            dict(history.boots),
+            dict.fromkeys(sorted(history.owned)),
+            dict(history.unfinished),
+            dict(history.established),
+        )
+        for address in {*past.owned, *past.established}:
+            past._list(Address(address))
+        return past
+
+    def history(self) -> History:
+        return History(
+            self.seq,
+            self.stages,
+            {alias: each for alias, each in self.holds.items() if each},
+            self.cutovers,
+            self.boots,
+            frozenset(self.owned),
+            self.unfinished,
+            self.established,
+        )
+
+    def take(self, entry: Entry) -> None:
+        """Add one entry."""
+        self.seq = entry.seq
+        data = entry.data
+        match entry.kind:
+            case "step_started":
+                self._started(entry)
+            case "step_finished":
+                self._finished(entry)
+            case "step_failed" | "note" if not data.get("unsure"):
+                self.unfinished.pop(str(data.get("step")), None)
+            case "apply_finished":
+                self.boots |= data.get("boots", {})
+                for address in data.get("gone", ()):
+                    self._gone(Address(address))
+            case "rolled_back":
+                self._rolled_back(entry)
+            case "released":
+                self._released(entry)
+            case "adopted":
+                self.became(Address(data["address"]), resource(data["resource"]), entry.time)
+                self._booted(data)
+            case _:
+                pass
+
+    def _started(self, entry: Entry) -> None:
+        data = entry.data
+        address = Address(data["address"])
+        step = Unfinished(data["step"], address, data["operation"], entry.time)
+        self.unfinished[step.step] = step
+        changes, after = target(step.operation)
+        if changes and after is not None:  # whatever comes of it, it is ours
+            self._own(address)
+
+    def _finished(self, entry: Entry) -> None:
+        data = entry.data
+        begun = self.unfinished.pop(data["step"], None)
+        operation = begun.operation if begun else data.get("operation", {})
+        changes, after = target(operation)
+        if changes:
+            when = begun.started if begun and data["how"] == "recovered" else entry.time
+            self.became(Address(data["address"]), after, when)
+        self._booted(data)
+
+    def _booted(self, data: Mapping[str, Any]) -> None:
+        if data.get("boot"):
+            self.boots[data["address"].partition("/")[2]] = data["boot"]
+
+    def became(self, address: Address, after: Resource | None, when: datetime) -> None:
+        """Note what a resource is since `when`; None: it is gone."""
+        kind, _, name = address.partition("/")
+        match after:
+            case None:
+                for held in self.on.pop(name, {}) if kind == "server" else ():
+                    self._gone(held)
+                before = self.established.get(address)
+                self._gone(address)
+                if isinstance(before, Route):
+                    self.stages.pop(before.alias, None)
+                if kind == "server":
+                    self.boots.pop(name, None)
+            case Route():
+                self._routed(after, when)
+                self._own(address)
+            case Server() | LoadedAdapter() | Key():
+                self.established[address] = after
+                self._own(address)
+
+    def _routed(self, route: Route, when: datetime) -> None:
+        """Note a route's stage, and which versions lost their share with it."""
+        before = self.established.get(route.address)
+        self.established[route.address] = route
+        shares = {each.adapter: each.percent for each in route.shares}
+        for gone in before.shares if isinstance(before, Route) else ():
+            if gone.adapter not in shares:
+                self.cutovers.pop(gone.adapter, None)
+        for adapter, percent in shares.items():
+            if percent:
+                self.cutovers.pop(adapter, None)
+            else:
+                self.cutovers.setdefault(adapter, when)
+        newest = route.shares[0]
+        stage = self.stages.get(route.alias)
+        if stage is None or (stage.adapter, stage.percent) != (newest.adapter, newest.percent):
+            self.stages[route.alias] = Stage(newest.adapter, newest.percent, when)
+
+    def _rolled_back(self, entry: Entry) -> None:
+        data = entry.data
+        alias = str(data["alias"])
+        held = data.get("adapter")
+        if held:
+            hold = Hold(held, entry.time, entry.by, str(data.get("reason", "")))
+            self.holds.setdefault(alias, {})[held] = hold
+        self.holds.get(alias, {}).pop(str(data["to"]), None)
+        route = self.established.get(route_address(alias))
+        if isinstance(route, Route):
+            shares = tuple(
+                replace(each, percent=FULL if each.adapter == data["to"] else 0)
+                for each in route.shares
+            )
+            self._routed(replace(route, shares=shares), entry.time)
+
+    def _released(self, entry: Entry) -> None:
+        """Forget holds; the route that is live now is where the rollout goes on from."""
+        data = entry.data
+        alias = str(data["alias"])
+        if data.get("adapter"):
+            self.holds.get(alias, {}).pop(data["adapter"], None)
+        else:
+            self.holds.pop(alias, None)
+        route = resource(data["route"]) if data.get("route") else None
+        if isinstance(route, Route):
+            self.stages.pop(alias, None)
+            self._routed(route, entry.time)
+
+    def _own(self, address: Address) -> None:
+        self.owned[address] = None
+        self._list(address)
+
+    def _list(self, address: Address) -> None:
+        server = on_server(address)
+        if server:
+            self.on.setdefault(server, {})[address] = None
+
+    def _gone(self, address: Address) -> None:
+        self.established.pop(address, None)
+        self.owned.pop(address, None)
+        self.on.get(on_server(address), {}).pop(address, None)

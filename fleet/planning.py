@@ -1,0 +1,115 @@
+"""Planning: from what is declared, live and past to a plan. Pure, and the same every time."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from fleet.canonical import plan_id
+from fleet.declared import Fleet
+from fleet.desired import is_ours_by_name, settle, strangers, waits
+from fleet.diff import diff
+from fleet.diversion import divert
+from fleet.history import History
+from fleet.impact import impacts_of, price_per_hour, smoke_warnings, untouched
+from fleet.order import order
+from fleet.pace import Paced, pace
+from fleet.placement import Placement, place
+from fleet.plan import Plan
+from fleet.reasons import explain
+from fleet.resources import Key, LoadedAdapter, Route, Server, State
+
+
+def make_plan(fleet: Fleet, live: State, history: History, now: datetime) -> Plan:
+    """Decide what to change: pace -> place -> diff -> order.
+
+    Args:
+        fleet: The declarations.
+        live: What was observed; what it does not know is left alone.
+        history: The ledger, folded.
+        now: The time, with its zone; only the pace of rollouts depends on it.
+
+    Raises:
+        PlacementError: The fleet does not fit on the declared hardware.
+    """
+    wanted = pace(fleet, live, history, now)
+    placement = place(fleet, wanted, live)
+    desired = settle(fleet, wanted, placement, live)
+    changes = explain(diff(desired, live), fleet, live, history, wanted=wanted, placement=placement)
+    smoke = {name: fleet.adapters[each.alias].smoke
+             for each in wanted.wanted.values() for name, _ in each.shares}  # fmt: skip
+    diversion = divert(changes, desired, live)
+    steps = order(
+        changes, desired, live, diversion, smoke=smoke, tight=placement.tight, renames=fleet.renames
+    )
+    impacts = impacts_of(changes, fleet, diversion.interrupted)
+    plan = Plan(
+        id="",
+        fleet=fleet.name,
+        changes=changes,
+        steps=steps,
+        capacity=placement.capacity,
+        impacts=impacts,
+        gates=tuple(gate for each in wanted.wanted.values() for gate in each.gates),
+        held=tuple(_held(wanted, placement, live)),
+        unknown=tuple(_unknown(fleet, live)),
+        warnings=tuple(_warnings(fleet, wanted, placement, live))
+        + tuple(smoke_warnings(fleet, changes)),
+        cost_before=price_per_hour(fleet, live, live.unknown_servers),
+        cost_after=price_per_hour(fleet, desired, live.unknown_servers),
+        unchanged=len(desired.resources) - sum(each.after is not None for each in changes),
+        untouched_clients=untouched(fleet, impacts, changes),
+        ledger_seq=history.seq,
+    )
+    return replace(plan, id=plan_id(plan))
+
+
+def desired_state(fleet: Fleet, live: State, history: History, now: datetime) -> State:
+    """Return the state that `make_plan` plans towards; errors as there."""
+    wanted = pace(fleet, live, history, now)
+    return settle(fleet, wanted, place(fleet, wanted, live), live)
+
+
+def _held(wanted: Paced, placement: Placement, live: State) -> Iterator[str]:
+    """Say what is declared and not done, by alias."""
+    if live.routes_unknown:
+        yield f"routes could not be read ({live.routes_unknown}): no version and no route moves"
+    for alias, each in wanted.wanted.items():
+        if each.held:
+            yield each.held
+        waiting = waits(each, placement.bindings)
+        for adapter, _ in each.shares:
+            reason = placement.unplaced.get(adapter)
+            if reason:
+                route = "; its route stays as it is" if adapter in waiting else ""
+                yield f"{alias}: {adapter} is not loaded: {reason}{route}"
+
+
+def _unknown(fleet: Fleet, live: State) -> Iterator[str]:
+    """Say what could not be observed."""
+    for server, reason in sorted(live.unknown_servers.items()):
+        yield f"server/{server}: {reason}"
+    if live.routes_unknown:
+        yield f"routes and keys: {live.routes_unknown}"
+    for client in fleet.clients.values():
+        for key in client.keys:
+            if key.fingerprint is None:
+                yield f"key/{client.name}/{key.name}: {key.reference} is not readable here"
+
+
+def _warnings(fleet: Fleet, wanted: Paced, placement: Placement, live: State) -> Iterator[str]:
+    """Say what the reader should know besides."""
+    yield from fleet.warnings
+    yield from placement.warnings
+    for each in strangers(fleet, wanted, live):
+        match each:
+            case LoadedAdapter() if is_ours_by_name(fleet, each.adapter):
+                yield (
+                    f"{each.address} is not in the ledger, and no route names it; it stays. "
+                    "If it is ours: fleetctl adopt"
+                )
+            case LoadedAdapter():
+                yield f"{each.address} was not loaded by fleetctl; it stays, and takes a slot"
+            case Route() | Key():
+                yield f"{each.address} is neither declared nor in the ledger; it stays"
+            case Server():
+                pass

@@ -1,0 +1,104 @@
+"""What stands now, in the form that pace and placement ask for it: indexes over live state."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from fleet.declared import Fleet
+from fleet.history import History
+from fleet.names import AdapterName, adapter_address
+from fleet.resources import Route, State
+
+FULL = 100
+"""All of an alias's traffic, in percent."""
+
+
+def loaded_on(live: State) -> dict[str, tuple[str, ...]]:
+    """Return the servers that list each version, by full name, sorted."""
+    return _grouped((each.adapter, each.server) for each in live.adapters().values())
+
+
+def routed_to(routes: Mapping[str, Route]) -> dict[str, tuple[str, ...]]:
+    """Return the servers that live routes name for each version, by full name, sorted."""
+    return _grouped(
+        (share.adapter, server)
+        for route in routes.values()
+        for share in route.shares
+        for server in share.servers
+    )
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for name, server in pairs:
+        found[name].add(server)
+    return {name: tuple(sorted(servers)) for name, servers in sorted(found.items())}
+
+
+def freeable(
+    fleet: Fleet,
+    resident: frozenset[str],
+    loaded: Mapping[str, tuple[str, ...]],
+    routes: Mapping[str, Route],
+    history: History,
+) -> Iterator[tuple[str, str]]:
+    """Yield (adapter, server) that are ours, wanted nowhere and without traffic.
+
+    They may be unloaded before anything else happens.
+    """
+    renamed = set(fleet.renames.values())
+    serving = {
+        (share.adapter, server)
+        for route in routes.values()
+        if route.alias in fleet.adapters or route.alias in renamed
+        for share in route.shares
+        if share.percent > 0
+        for server in share.servers
+    }
+    for adapter, servers in loaded.items():
+        for server in servers:
+            ours = adapter_address(adapter, server) in history.owned
+            if ours and adapter not in resident and (adapter, server) not in serving:
+                yield adapter, server
+
+
+def route_of(fleet: Fleet, alias: str, routes: Mapping[str, Route]) -> Route | None:
+    """Return an alias's live route, or the one of the alias it was formerly known by.
+
+    The former route counts only as far as its versions are locked under the new name.
+    """
+    former = fleet.renames.get(alias, "")
+    if alias in routes or former not in routes:
+        return routes.get(alias)
+    old = routes[former]
+    shares = tuple(
+        replace(each, adapter=f"{alias}{each.adapter.removeprefix(former)}", servers=())
+        for each in old.shares
+    )
+    known = tuple(each for each in shares if each.adapter in fleet.versions and each.percent)
+    complete = sum(each.percent for each in known) == FULL
+    return Route(alias, known, old.salt) if complete else None
+
+
+def resident_versions(live: State, history: History) -> dict[str, tuple[str, ...]]:
+    """Return the versions that are or should be loaded, by alias, newest first."""
+    names = {each.adapter for each in live.adapters().values()}
+    for address in history.owned:
+        kind, _, rest = address.partition("/")
+        if kind == "adapter":
+            names.add(rest.rpartition("@")[0])
+    found: dict[str, list[AdapterName]] = defaultdict(list)
+    for name in names:
+        try:
+            parsed = AdapterName.parse(name)
+        except ValueError:
+            continue
+        found[parsed.alias].append(parsed)
+    return {
+        alias: tuple(str(each) for each in sorted(each, key=_by_version, reverse=True))
+        for alias, each in found.items()
+    }
+
+
+def _by_version(name: AdapterName) -> tuple[object, str]:
+    return name.version, name.base

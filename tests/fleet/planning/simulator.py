@@ -1,0 +1,211 @@
+"""A fleet in memory: carries out plans step by step and insists on the rules at each step."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from fleet.canonical import plain
+from fleet.declared import Fleet
+from fleet.history import Entry, History, fold
+from fleet.names import Address, route_address
+from fleet.plan import (
+    DeleteKey,
+    DeleteRoute,
+    Drain,
+    LoadAdapter,
+    Plan,
+    SetKey,
+    SetRoute,
+    SmokeTest,
+    StartServer,
+    Step,
+    StopServer,
+    UnloadAdapter,
+)
+from fleet.planning import make_plan
+from fleet.resources import LoadedAdapter, Resource, Route, Server, State
+
+
+class World:
+    """Live resources, the ledger and the clock."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        self.resources: dict[Address, Resource] = {}
+        self.silent: dict[str, str] = {}
+        self.entries: list[Entry] = []
+
+    def live(self) -> State:
+        """Return what can be observed: nothing of servers that are silent."""
+        seen = {
+            address: each
+            for address, each in self.resources.items()
+            if not (isinstance(each, Server) and each.name in self.silent)
+            and not (isinstance(each, LoadedAdapter) and each.server in self.silent)
+        }
+        return State(resources=seen, unknown_servers=dict(self.silent))
+
+    def history(self) -> History:
+        return fold(self.entries)
+
+    def plan(self, fleet: Fleet) -> Plan:
+        return make_plan(fleet, self.live(), self.history(), self.now)
+
+    def apply(self, plan: Plan, *, backwards: bool = False) -> None:
+        """Carry out the steps as listed, or each time the last one that may run.
+
+        Running backwards shows what `needs` leaves out and the listing happens to get right.
+        """
+        done: set[str] = set()
+        drained: set[Address] = set()
+        assert len({each.id for each in plan.steps}) == len(plan.steps)
+        left = list(plan.steps)
+        while left:
+            step = left[0]
+            if backwards:
+                step = next(each for each in reversed(left) if done.issuperset(each.needs))
+            left.remove(step)
+            assert set(step.needs) <= done, step
+            self._record("step_started", step)
+            self._run(step, plan, drained)
+            self._record("step_finished", step)
+            done.add(step.id)
+
+    def lose(self, server: str, *, process: bool) -> None:
+        """Take a server's adapters away, as a restart does, or the server too."""
+        for address, each in list(self.resources.items()):
+            gone = isinstance(each, LoadedAdapter) and each.server == server
+            if gone or (process and isinstance(each, Server) and each.name == server):
+                del self.resources[address]
+
+    def roll_back(self, alias: str) -> bool:
+        """Give all traffic to the next older resident version, as `fleetctl rollback` does."""
+        route = self.resources.get(route_address(alias))
+        if not isinstance(route, Route) or len(route.shares) == 1:
+            return False
+        newest = next(each for each in route.shares if each.percent)
+        others = [each for each in route.shares if each is not newest]
+        to = next((each for each in others if each.percent), others[0])
+        shares = tuple(replace(each, percent=100 if each is to else 0) for each in route.shares)
+        self.resources[route.address] = replace(route, shares=shares)
+        data = {"alias": alias, "adapter": newest.adapter, "to": to.adapter, "reason": "test"}
+        self._append("rolled_back", data)
+        return True
+
+    def release(self, alias: str) -> None:
+        route = self.resources.get(route_address(alias))
+        self._append("released", {"alias": alias, "route": plain(route) if route else None})
+
+    def pass_time(self, span: timedelta) -> None:
+        self.now += span
+
+    def _append(self, kind: str, data: Mapping[str, object]) -> None:
+        self.entries.append(
+            Entry(len(self.entries) + 1, self.now, kind, "run", "test", 1, data, "", "")
+        )
+
+    def _record(self, kind: str, step: Step) -> None:
+        operation = plain(step.operation)
+        self._append(kind, {"step": step.id, "address": step.address, "operation": operation})
+
+    def _run(self, step: Step, plan: Plan, drained: set[Address]) -> None:  # noqa: C901 (a case each)
+        there = self.resources.get(step.address)
+        assert there == step.before, f"{step.id}: {there} is not {step.before}"
+        match step.operation:
+            case StartServer(server):
+                assert self._on_device(server) <= self._sharing(server)
+                self.resources[server.address] = server
+            case StopServer(server):
+                self._check_stop(server, plan)
+                self.lose(server.name, process=True)
+            case LoadAdapter(adapter):
+                server = self._server(adapter.server)
+                assert adapter.adapter.split("-")[2] == server.base
+                self.resources[adapter.address] = adapter
+                self._check_slots(server)
+            case SmokeTest(adapter, inputs):
+                assert inputs
+                assert adapter.address in self.resources
+            case SetRoute(route):
+                self._check_route(route, suspends=step.id.startswith("divert"))
+                self.resources[route.address] = route
+            case DeleteRoute(route):
+                del self.resources[route.address]
+            case SetKey(key):
+                self.resources[key.address] = key
+            case DeleteKey(key):
+                del self.resources[key.address]
+            case Drain(adapter, _):
+                drained.add(adapter.address)
+            case UnloadAdapter(adapter):
+                assert adapter.address in drained
+                assert not self._serves(adapter.adapter, adapter.server), step.id
+                del self.resources[adapter.address]
+
+    def _server(self, name: str) -> Server:
+        server = self.resources[Address(f"server/{name}")]
+        assert isinstance(server, Server)
+        return server
+
+    def _check_slots(self, server: Server) -> None:
+        assert server.flags is not None
+        held = [
+            each
+            for each in self.resources.values()
+            if isinstance(each, LoadedAdapter) and each.server == server.name
+        ]
+        kept_empty = 1 if server.devices[0].startswith("cpu") else 0
+        assert len(held) + kept_empty <= server.flags.max_loras
+
+    def _check_route(self, route: Route, *, suspends: bool) -> None:
+        assert sum(each.percent for each in route.shares) == 100
+        for share in route.shares:
+            assert suspends or share.servers
+            for server in share.servers:
+                known = server not in self.silent
+                address = Address(f"adapter/{share.adapter}@{server}")
+                assert not known or address in self.resources, (route, address)
+
+    def _check_stop(self, server: Server, plan: Plan) -> None:
+        restarts = any(
+            isinstance(each.after, Server) and each.after.name == server.name
+            for each in plan.changes
+        )
+        interrupted = {each.alias for each in plan.impacts if each.interrupted}
+        for each in self.resources.values():
+            if isinstance(each, LoadedAdapter) and each.server == server.name:
+                assert restarts, f"{server.name} stops with {each.adapter} on it"
+            if isinstance(each, Route) and each.alias not in interrupted:
+                for share in each.shares:
+                    assert not (share.percent and server.name in share.servers), each
+
+    def _serves(self, adapter: str, server: str) -> bool:
+        return any(
+            share.adapter == adapter and share.percent > 0 and server in share.servers
+            for each in self.resources.values()
+            if isinstance(each, Route)
+            for share in each.shares
+        )
+
+    def _on_device(self, server: Server) -> set[str]:
+        return {
+            each.name
+            for each in self.resources.values()
+            if isinstance(each, Server)
+            and (each.host, each.devices) == (server.host, server.devices)
+        }
+
+    def _sharing(self, server: Server) -> set[str]:
+        """Return servers that may be on the same device: none beside one that takes it whole."""
+        assert server.flags is not None
+        if server.flags.kv_cache_bytes is None:
+            return set()
+        return {
+            each.name
+            for each in self.resources.values()
+            if isinstance(each, Server)
+            and each.name != server.name
+            and each.port != server.port
+            and each.flags is not None
+            and each.flags.kv_cache_bytes is not None
+        }

@@ -1,0 +1,248 @@
+"""Whatever happens to a fleet, plans carry it where it should be, safely at every step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import assert_never
+
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from fleet.budget import USABLE
+from fleet.declared import Fleet, Rollout
+from fleet.diff import diff
+from fleet.errors import PlacementError
+from fleet.plan import Plan
+from fleet.planning import desired_state
+from fleet.resources import LoadedAdapter, Route, Server
+from tests.fleet.planning.builders import (
+    DAY,
+    GIB,
+    NOON,
+    STANDARD,
+    adapter,
+    base,
+    device,
+    digest_of,
+    fleet,
+    host,
+    route,
+    state,
+)
+from tests.fleet.planning.simulator import World
+
+ALIASES = ("acme-support", "acme-triage", "birch-faq", "cedar-dates", "dune-orders")
+VERSIONS = ("1.0.0", "1.1.0", "1.2.0", "2.0.0")
+KNOWN = tuple(
+    f"{alias}-{base_}-v{version}"
+    for alias in ALIASES
+    for base_ in ("tiny", "mini")
+    for version in VERSIONS
+)
+RANKS = {name: 8 if name.endswith("0.0") else 16 for name in KNOWN}
+SHARED = Rollout("shared", (20, 100), DAY, 2 * DAY, ())
+
+
+@dataclass(frozen=True)
+class Declare:
+    alias: str
+    base: str
+    version: str
+    replicas: int
+
+
+@dataclass(frozen=True)
+class Remove:
+    alias: str
+
+
+@dataclass(frozen=True)
+class Slots:
+    base: str
+    slots: int | None
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Pass:
+    days: int
+
+
+@dataclass(frozen=True)
+class Break:
+    index: int
+    process: bool
+
+
+@dataclass(frozen=True)
+class Silence:
+    index: int
+    silent: bool
+
+
+@dataclass(frozen=True)
+class RollBack:
+    alias: str
+
+
+@dataclass(frozen=True)
+class Release:
+    alias: str
+
+
+@dataclass(frozen=True)
+class Tamper:
+    index: int
+
+
+Event = Declare | Remove | Slots | Pass | Break | Silence | RollBack | Release | Tamper
+
+aliases = st.sampled_from(ALIASES)
+declares = st.builds(
+    Declare,
+    aliases,
+    st.sampled_from(("tiny", "tiny", "tiny", "mini")),
+    st.sampled_from(VERSIONS),
+    st.sampled_from((1, 1, 2)),
+)
+small = st.integers(0, 9)
+events = st.one_of(
+    declares,
+    declares,
+    st.builds(Pass, st.sampled_from((0, 1, 1, 8))),
+    st.builds(Pass, st.sampled_from((1, 3, 8))),
+    st.builds(Remove, aliases),
+    st.builds(Slots, st.sampled_from(("tiny", "mini")), st.sampled_from((None, 8)), st.booleans()),
+    st.builds(Break, small, st.booleans()),
+    st.builds(Silence, small, st.booleans()),
+    st.builds(RollBack, aliases),
+    st.builds(Release, aliases),
+    st.builds(Tamper, small),
+)
+HARDWARE = (
+    host("left", device("cpu0", memory=4 * GIB), device("gpu1", kind="l4", port=8200)),
+    host("right", device("gpu0", kind="l4", price=1.0, port=8300)),
+)
+
+
+def start() -> Fleet:
+    first = adapter("acme-support-tiny-v1.0.0")
+    return fleet(
+        first, bases=(base("tiny"), base("mini")), hosts=HARDWARE, known=KNOWN, ranks=RANKS,
+        rollouts=(STANDARD, SHARED),
+    )  # fmt: skip
+
+
+def happen(each: Event, declared: Fleet, world: World) -> Fleet:  # noqa: C901, PLR0912 (a case each)
+    """Let an event change the declarations (returned) or the world."""
+    servers = sorted(world.live().servers())
+    match each:
+        case Declare(alias, base_, version, replicas):
+            rollout = "shared" if alias.startswith("birch") else "standard"
+            made = adapter(f"{alias}-{base_}-v{version}", replicas=replicas, rollout=rollout)
+            return with_adapters(declared, {**declared.adapters, alias: made})
+        case Remove(alias):
+            rest = {name: one for name, one in declared.adapters.items() if name != alias}
+            return with_adapters(declared, rest)
+        case Slots(base_, slots, whole):
+            kv = None if whole else declared.bases["tiny"].kv_cache_bytes or 64 << 20
+            changed = replace(declared.bases[base_], slots=slots, kv_cache_bytes=kv)
+            return replace(declared, bases={**declared.bases, base_: changed})
+        case Pass(days):
+            world.pass_time(timedelta(days=days))
+        case Break(index, process):
+            if servers:
+                world.lose(servers[index % len(servers)], process=process)
+        case Silence(index, silent):
+            world.silent.clear()
+            if servers and silent:
+                world.silent[servers[index % len(servers)]] = "no answer"
+        case RollBack(alias):
+            world.roll_back(alias)
+        case Release(alias):
+            world.release(alias)
+        case Tamper(index):
+            loaded = list(world.live().adapters().values())
+            if loaded:
+                wrong = replace(loaded[index % len(loaded)], digest=None)
+                world.resources[wrong.address] = wrong
+        case _:
+            assert_never(each)
+    return declared
+
+
+def with_adapters(declared: Fleet, adapters: Mapping[str, object]) -> Fleet:
+    return replace(declared, adapters=dict(sorted(adapters.items())))  # type: ignore[arg-type]
+
+
+def check_rollouts(plan: Plan, declared: Fleet) -> None:
+    """No rollout skips a stage, and none gives traffic to a version that is held."""
+    for change in plan.changes:
+        before, after = change.before, change.after
+        if not isinstance(before, Route) or not isinstance(after, Route):
+            continue
+        target = str(declared.adapters[after.alias].name)
+        weights = declared.rollouts[declared.adapters[after.alias].rollout].weights
+        old = {each.adapter: each.percent for each in before.shares}
+        new = {each.adapter: each.percent for each in after.shares}
+        for name, percent in new.items():
+            if percent > old.get(name, 0) and name == target:
+                later = [each for each in weights if each > old.get(name, 0)]
+                assert percent == later[0], change
+
+
+def check_budget(plan: Plan) -> None:
+    total: dict[tuple[str, tuple[str, ...]], int] = {}
+    for use in plan.capacity:
+        assert use.slots_during <= use.slots
+        parts = (use.weights_bytes, use.slot_bytes, use.kv_bytes, use.reserve_bytes)
+        assert all(each is not None for each in parts)
+        key = (use.host, use.devices)
+        total[key] = total.get(key, 0) + sum(each or 0 for each in parts)
+        assert use.total_bytes is not None
+        assert total[key] <= use.total_bytes * USABLE
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(events, max_size=14), st.booleans())
+def test_every_plan_is_safe_step_by_step_and_ends_where_nothing_is_left_to_do(
+    happenings: list[Event],
+    backwards: bool,  # noqa: FBT001 (drawn by hypothesis)
+) -> None:
+    world, declared = World(NOON), start()
+    for each in (Pass(0), *happenings):
+        asked = happen(each, declared, world)
+        try:
+            plan = world.plan(asked)
+        except PlacementError as error:
+            event(error.diagnostics[0].code)
+            continue
+        declared = asked
+        for verb in {f"{each.action} {each.reason}" for each in plan.changes}:
+            event(verb)
+        check_rollouts(plan, declared)
+        check_budget(plan)
+        world.apply(plan, backwards=backwards)
+        assert (
+            diff(desired_state(declared, world.live(), world.history(), world.now), world.live())
+            == ()
+        )
+        again = world.plan(declared)
+        assert again.changes == ()
+        assert again.steps == ()
+        for there in world.resources.values():
+            if isinstance(there, LoadedAdapter) and there.server not in world.silent:
+                assert there.digest == digest_of(there.adapter)
+
+
+def test_the_events_above_reach_the_cases_they_are_made_for() -> None:
+    world, declared = World(NOON), start()
+    world.apply(world.plan(declared))
+    declared = happen(Declare("acme-support", "tiny", "2.0.0", 1), declared, world)
+    world.apply(world.plan(declared))
+    first, second = "acme-support-tiny-v1.0.0", "acme-support-tiny-v2.0.0"
+    spot = "tiny-left-cpu0"
+    assert state(*world.resources.values()).routes()["acme-support"] == route(
+        "acme-support", (second, 10, spot), (first, 90, spot), salt=second
+    )
+    assert any(isinstance(each, Server) for each in world.resources.values())
