@@ -1,0 +1,17 @@
+"""Shows. Pure: turns a plan (and other values) into text, Markdown, HTML, JSON, graphs."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plans.registry import RENDERERS
+
+__all__ = ["RENDERERS"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the registry when it is first asked for; `import plans` alone stays cheap."""
+    if name != "RENDERERS":
+        raise AttributeError(f"module 'plans' has no attribute {name!r}")
+    from plans.registry import RENDERERS  # noqa: PLC0415
+
+    return RENDERERS

@@ -1,0 +1,246 @@
+"""Says of one resource what it is, who asks for it, why it is there and what rests on it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fleet.declared import Adapter, Fleet
+from fleet.errors import FleetError, did_you_mean, problem
+from fleet.names import AdapterName, Address, adapter_address
+from fleet.plan import Plan
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
+from plans.text import memory
+from plans.wording import SYMBOLS, counted, duration, listed, short_version, size, verb
+
+Fact = tuple[str, str]
+"""A label and a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """All that an explanation draws on."""
+
+    fleet: Fleet
+    plan: Plan
+    desired: State
+    live: State
+
+
+def explain(scene: Scene, name: str) -> str:
+    """Return an explanation of each resource that `name` means.
+
+    Args:
+        scene: What is declared, wanted, live and due.
+        name: An address; or an alias, a full adapter name, a server's name.
+
+    Raises:
+        FleetError: FC5011, there is no such resource, neither wanted nor live.
+    """
+    return "\n".join(_one(scene, address) for address in find(scene, name))
+
+
+def find(scene: Scene, name: str) -> list[Address]:
+    """Return the addresses that `name` means; raises FC5011 when there is none."""
+    known = sorted({*scene.desired.resources, *scene.live.resources})
+    found = [
+        each
+        for each in known
+        if name in (each, each.partition("/")[2], each.partition("/")[2].partition("@")[0])
+    ]
+    if not found:
+        words = [word for each in known for word in (each, each.partition("/")[2])]
+        near = did_you_mean(name, words)
+        raise FleetError(
+            problem(
+                "FC5011",
+                "No such resource",
+                f"`{name}` is neither wanted nor live in fleet {scene.fleet.name}.",
+                hint=near or "name it as the plan does, such as route/acme-support",
+                command="fleetctl status",
+            )
+        )
+    return found
+
+
+def _one(scene: Scene, address: Address) -> str:
+    wanted = scene.desired.resources.get(address)
+    live = scene.live.resources.get(address)
+    resource = wanted or live
+    if resource is None:  # `find` gives addresses of either state only
+        return ""
+    facts = [
+        *_what(scene, resource),
+        ("Declared", _origin(scene, resource) or "nowhere in the files"),
+        ("Live", _presence(scene, address, live)),
+        *([] if wanted is not None else [("Wanted", "no")]),
+        *_why_here(scene, resource),
+        *_change(scene, address),
+        *_dependants(scene, resource),
+        *_steps(scene, address),
+    ]
+    width = max(len(label) for label, _ in facts)
+    return "\n".join([address, *(f"  {a.ljust(width)}  {b}" for a, b in facts)]) + "\n"
+
+
+def _declared(scene: Scene, resource: LoadedAdapter | Route) -> Adapter | None:
+    if isinstance(resource, Route):
+        return scene.fleet.adapters.get(resource.alias)
+    try:
+        return scene.fleet.adapters.get(AdapterName.parse(resource.adapter).alias)
+    except ValueError:
+        return None
+
+
+def _what(scene: Scene, resource: Resource) -> Iterator[Fact]:
+    fleet = scene.fleet
+    match resource:
+        case Server():
+            where = f"{resource.host} ({listed(resource.devices)})" if resource.devices else ""
+            yield "What", f"vLLM server with base {resource.base} on {where or resource.host}"
+            if resource.flags is not None:
+                flags = resource.flags
+                yield (
+                    "Flags",
+                    (
+                        f"max_loras {flags.max_loras}, max_lora_rank {flags.max_lora_rank}, "
+                        f"max_cpu_loras {flags.max_cpu_loras}, digest {flags.digest}"
+                    ),
+                )
+            for use in scene.plan.capacity:
+                if use.server == resource.name:
+                    yield "Memory", memory(use)
+        case LoadedAdapter():
+            declared = _declared(scene, resource)
+            of = f" of {declared.alias}" if declared else ""
+            yield "What", f"version {short_version(resource.adapter)}{of} on {resource.server}"
+            facts = fleet.versions.get(resource.adapter)
+            if facts is not None:
+                yield (
+                    "Locked",
+                    (
+                        f"sha256 {facts.digest[:12]}, rank {facts.rank}, {size(facts.bytes)}, "
+                        f"modules {listed(facts.modules)}"
+                    ),
+                )
+        case Route():
+            client = fleet.clients.get(resource.client)
+            tier = f" ({client.tier})" if client else ""
+            yield "What", f"what client {resource.client}{tier} reaches as {resource.alias}"
+            for share in resource.shares:
+                yield (
+                    "Share",
+                    (
+                        f"{share.percent} % {short_version(share.adapter)} "
+                        f"on {listed(share.servers)}"
+                    ),
+                )
+        case Key():
+            yield "What", f"API key of client {resource.client}, kept at {resource.reference}"
+            yield "Secret", f"fingerprint {resource.fingerprint or 'not readable here'}"
+
+
+def _origin(scene: Scene, resource: Resource) -> str:
+    fleet = scene.fleet
+    match resource:
+        case Server():
+            return fleet.origin("bases", resource.base)
+        case Key():
+            return fleet.origin("clients", resource.client, "keys", resource.name)
+        case LoadedAdapter() | Route():
+            declared = _declared(scene, resource)
+            if declared is None:
+                return ""
+            path = ("clients", declared.name.client, "adapters", declared.name.task)
+            return fleet.origin(*path, "version")
+
+
+def _presence(scene: Scene, address: Address, live: Resource | None) -> str:
+    if not scene.live.knows(address):
+        return "unknown: it could not be observed"
+    match live:
+        case None:
+            return "does not exist"
+        case Server():
+            url = scene.live.urls.get(live.name, "")
+            return f"answers at {url}" if url else "answers"
+        case LoadedAdapter():
+            return f"loaded from {'the locked bytes' if live.digest else 'another path'}"
+        case Route():
+            return ", ".join(
+                f"{each.percent} % {short_version(each.adapter)}" for each in live.shares
+            )
+        case Key():
+            return f"issued, fingerprint {live.fingerprint or 'unknown'}"
+
+
+def _why_here(scene: Scene, resource: Resource) -> Iterator[Fact]:
+    if not isinstance(resource, LoadedAdapter) or resource.address not in scene.desired.resources:
+        return
+    declared = _declared(scene, resource)
+    base = declared.name.base if declared else ""
+    able = [each.name for each in scene.desired.servers().values() if each.base == base]
+    if declared and declared.pin:
+        yield "Why here", f"it is pinned to {declared.pin}"
+    elif len(able) == 1:
+        yield "Why here", f"{able[0]} is the only server of base {base}"
+    elif resource.address in scene.live.resources:
+        yield "Why here", f"it is loaded here already; staying costs nothing ({_others(able)})"
+    else:
+        yield "Why here", f"chosen among {_others(able)} for room and evenness"
+    if declared and declared.replicas > 1:
+        yield "Replicas", f"{declared.replicas} wanted, each on another server"
+
+
+def _others(servers: list[str]) -> str:
+    return f"{counted(len(servers), 'server')} of its base"
+
+
+def _change(scene: Scene, address: Address) -> Iterator[Fact]:
+    for each in scene.plan.changes:
+        if each.address == address:
+            yield "Change", f"{SYMBOLS[each.action]} {verb(each)}: {each.why}"
+            return
+        if each.before is not None and each.before.address == address:
+            yield "Change", f"{SYMBOLS[each.action]} {verb(each)} to {each.address}: {each.why}"
+            return
+    yield "Change", "none"
+
+
+def _dependants(scene: Scene, resource: Resource) -> Iterator[Fact]:
+    state = scene.desired if resource.address in scene.desired.resources else scene.live
+    match resource:
+        case Server():
+            held = [each for each in state.adapters().values() if each.server == resource.name]
+            aliases = {
+                route.alias
+                for route in state.routes().values()
+                if any(resource.name in share.servers for share in route.shares)
+            }
+            yield "Holds", f"{counted(len(held), 'adapter')}: {listed(e.adapter for e in held)}"
+            yield "Serves", listed(sorted(aliases)) or "nobody"
+        case LoadedAdapter():
+            users = [
+                f"{route.alias} ({share.percent} %)"
+                for route in state.routes().values()
+                for share in route.shares
+                if share.adapter == resource.adapter and resource.server in share.servers
+            ]
+            yield "Used by", listed(users) or "no route"
+        case Route():
+            yield (
+                "Rests on",
+                listed(
+                    adapter_address(share.adapter, server)
+                    for share in resource.shares
+                    for server in share.servers
+                ),
+            )
+        case Key():
+            aliases = {e.alias for e in state.routes().values() if e.client == resource.client}
+            yield "Opens", listed(sorted(aliases)) or "nothing yet"
+
+
+def _steps(scene: Scene, address: Address) -> Iterator[Fact]:
+    steps = [each for each in scene.plan.steps if each.address == address]
+    for index, each in enumerate(steps):
+        after = f", after {listed(each.needs, 3)}" if each.needs else ""
+        yield ("Steps" if index == 0 else ""), f"{each.id} ({duration(each.estimate_s)}){after}"

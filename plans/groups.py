@@ -1,0 +1,186 @@
+"""Levels of detail: what is said of a plan too large to list change by change."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from fleet.plan import Change, DeviceUse, Impact, Plan
+from plans.wording import client_of, counted, duration, listed, servers_of, tally
+
+MANY = 50
+"""Above this number of changes they are counted by client and by server."""
+FEW = 12
+"""Above this number of rows, those that say the same of different clients share one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImpactRow:
+    """One line of the table of clients: of one alias, or of all aliases of a client or tier."""
+
+    who: str
+    tier: str
+    what: str
+    share: str
+    back: str
+    command: str
+    """How to get back, to paste; empty where one line stands for several aliases."""
+
+
+def impact_rows(plan: Plan) -> list[ImpactRow]:
+    """Return a row for each alias; where they are many for each client, then for each tier."""
+    ranked = sorted(
+        plan.impacts, key=lambda each: (not each.interrupted, -each.share_moved, each.alias)
+    )
+    rows = _alike([_alias_row(each) for each in ranked])
+    if len(rows) <= MANY:
+        return rows
+    clients: dict[tuple[str, str], list[Impact]] = defaultdict(list)
+    tiers: dict[str, list[Impact]] = defaultdict(list)
+    for each in ranked:
+        clients[each.client, each.tier].append(each)
+        tiers[each.tier].append(each)
+    rows = _alike([_group_row(*pair, clients[pair]) for pair in sorted(clients)])
+    if len(rows) <= MANY:
+        return rows
+    return [
+        _group_row(counted(len({each.client for each in tiers[tier]}), "client"), tier, tiers[tier])
+        for tier in sorted(tiers)
+    ]
+
+
+def _alias_row(impact: Impact) -> ImpactRow:
+    return ImpactRow(
+        who=impact.alias,
+        tier=impact.tier,
+        what=impact.summary,
+        share=share_of(impact),
+        back=way_back(impact),
+        command=impact.back_out if impact.back_out_class != "none" else "",
+    )
+
+
+def _alike(rows: list[ImpactRow]) -> list[ImpactRow]:
+    """Let rows that say the same of different clients share a line, where there are many."""
+    if len(rows) <= FEW:
+        return rows
+    same: dict[tuple[str, str, str, str], list[ImpactRow]] = defaultdict(list)
+    for each in rows:
+        same[each.tier, each.what, each.share, each.back].append(each)
+    return [
+        group[0]
+        if len(group) == 1
+        else replace(group[0], who=listed((each.who for each in group), 3), command="")
+        for group in same.values()
+    ]
+
+
+def commands(plan: Plan) -> list[str]:
+    """Return how to get back, to paste; with `ALIAS` where several aliases have the same way."""
+    usual = [each for each in plan.impacts if each.back_out and each.back_out_class != "none"]
+    if len(usual) > 1:
+        return sorted({each.back_out.replace(each.alias, "ALIAS") for each in usual})
+    return [each.back_out for each in usual]
+
+
+def _group_row(who: str, tier: str, impacts: list[Impact]) -> ImpactRow:
+    moved = [each.share_moved for each in impacts if each.share_moved]
+    failing = sum(each.interrupted for each in impacts)
+    classes = Counter(each.back_out_class for each in impacts)
+    back = [f"{classes[each]} {each}" for each in ("warm", "cold", "none") if classes[each]]
+    return ImpactRow(
+        who=who,
+        tier=tier,
+        what="1 alias" if len(impacts) == 1 else f"{len(impacts)} aliases",
+        share=(f"up to {max(moved)} % of {len(moved)}" if moved else "none")
+        + (f"; {failing} fail meanwhile" if failing else ""),
+        back=", ".join(back),
+        command="",
+    )
+
+
+def share_of(impact: Impact) -> str:
+    """Return the part of the alias's requests that is answered differently, or not at all."""
+    if impact.interrupted:
+        return "all fail meanwhile"
+    if not impact.share_moved:
+        return "none"
+    if impact.peak_rpm is None:
+        return f"{impact.share_moved} %"
+    return f"{impact.share_moved} % of {impact.peak_rpm:g}/min"
+
+
+def way_back(impact: Impact) -> str:
+    """Return the class of the way back with its seconds, such as `warm, 3 s`."""
+    if impact.back_out_class == "none":
+        return (impact.back_out or "none") if impact.share_moved else "-"
+    if impact.back_out_s is None:
+        return impact.back_out_class
+    return f"{impact.back_out_class}, {duration(impact.back_out_s)}"
+
+
+def by_client(changes: Iterable[Change]) -> list[tuple[str, str]]:
+    """Return for each client what happens how often; changes of no client are left out.
+
+    Many clients to whom the same happens share a row.
+    """
+    found: dict[str, list[Change]] = defaultdict(list)
+    for each in changes:
+        if client := client_of(each):
+            found[client].append(each)
+    return _merged([(client, tally(found[client])) for client in sorted(found)], "client")
+
+
+def by_server(changes: Iterable[Change]) -> list[tuple[str, str]]:
+    """Return for each server what happens how often to it and to the adapters on it."""
+    found: dict[str, list[Change]] = defaultdict(list)
+    for each in changes:
+        if not each.address.startswith("route/"):
+            for server in servers_of(each):
+                found[server].append(each)
+    return _merged([(server, tally(found[server])) for server in sorted(found)], "server")
+
+
+def _merged(rows: list[tuple[str, str]], noun: str) -> list[tuple[str, str]]:
+    if len(rows) <= FEW:
+        return rows
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name, counts in rows:
+        alike[counts].append(name)
+    ranked = sorted(alike.items(), key=lambda pair: (-len(pair[1]), pair[0]))
+    return [
+        (names[0], counts)
+        if len(names) == 1
+        else (f"{counted(len(names), noun)} ({listed(names, 3)})", f"each {counts}")
+        for counts, names in ranked
+    ]
+
+
+def untouched(plan: Plan) -> str:
+    """Return how many clients see no change, with their names while they are few."""
+    names = plan.untouched_clients
+    if not names:
+        return ""
+    shown = f": {', '.join(names)}" if len(names) <= 12 else ""  # noqa: PLR2004 (one line)
+    return f"{counted(len(names), 'client')} untouched{shown}"
+
+
+def capacity_rows(plan: Plan) -> tuple[DeviceUse, ...]:
+    """Return the servers to show: those that change, or on which adapters come or go."""
+    changed = {
+        name
+        for each in plan.changes
+        if each.address.startswith(("server/", "adapter/"))
+        for name in servers_of(each)
+    }
+    return tuple(
+        each
+        for each in plan.capacity
+        if each.server in changed
+        or len({each.slots_before, each.slots_during, each.slots_after}) > 1
+    )
+
+
+def idle_servers(plan: Plan) -> str:
+    """Return how many servers stay as they are; empty when none does."""
+    number = len(plan.capacity) - len(capacity_rows(plan))
+    return f"{counted(number, 'server')} unchanged" if number else ""

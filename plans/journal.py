@@ -1,0 +1,106 @@
+"""The ledger as people read it: one line per thing that was done."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from fleet.history import Entry
+
+STEPS = frozenset({"step_started", "step_finished", "step_failed"})
+"""Kinds that are told only on request."""
+
+
+def chosen(
+    entries: Iterable[Entry], *, limit: int | None, steps: bool, about: str = ""
+) -> tuple[Entry, ...]:
+    """Return the last `limit` entries, oldest first.
+
+    Args:
+        entries: Oldest first.
+        limit: None: all.
+        steps: Single steps too.
+        about: Only entries that name this run, alias, address or part of an address.
+    """
+    found = [
+        each
+        for each in entries
+        if (steps or each.kind not in STEPS) and (not about or _is_about(each, about))
+    ]
+    return tuple(found if limit is None else found[-limit:] if limit else ())
+
+
+def _is_about(entry: Entry, about: str) -> bool:
+    named = (entry.run, *(str(entry.data.get(key, "")) for key in ("alias", "plan_id", "adapter")))
+    return about in named or about in str(entry.data.get("address", ""))
+
+
+def render_text(entries: Iterable[Entry]) -> str:
+    """Return a line per entry."""
+    lines = [
+        f"{entry.seq:6}  {entry.time:%Y-%m-%d %H:%M:%S}  {entry.by}  {entry.run}  {_say(entry)}"
+        for entry in entries
+    ]
+    return "\n".join(lines) + "\n" if lines else "Nothing has been done yet.\n"
+
+
+def render_json(entries: Iterable[Entry]) -> str:
+    """Return a JSON object per line, as the ledger holds it."""
+    return "".join(
+        json.dumps(
+            {
+                "seq": entry.seq,
+                "time": entry.time.isoformat(timespec="milliseconds"),
+                "kind": entry.kind,
+                "run": entry.run,
+                "by": entry.by,
+                "token": entry.token,
+                "data": entry.data,
+                "hash": entry.hash,
+            },
+            sort_keys=True,
+            ensure_ascii=False,
+        )
+        + "\n"
+        for entry in entries
+    )
+
+
+def _say(entry: Entry) -> str:
+    say = _SAYINGS.get(entry.kind)
+    return say(entry.data) if say else entry.kind
+
+
+def _finished(data: Mapping[str, Any]) -> str:
+    counts = data.get("counts", {})
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return f"ended {data.get('plan_id')}: {data.get('result')}" + (f" ({told})" if told else "")
+
+
+def _started(data: Mapping[str, Any]) -> str:
+    commit = f", commit {data['commit']}" if data.get("commit") else ""
+    return f"{data.get('trigger')} of plan {data.get('plan_id')}, {data.get('steps')} steps{commit}"
+
+
+def _rolled_back(data: Mapping[str, Any]) -> str:
+    reason = f": {data['reason']}" if data.get("reason") else ""
+    held = f", {data['adapter']} held" if data.get("adapter") else ""
+    return f"rolled {data.get('alias')} back to {data.get('to')}{held}{reason}"
+
+
+def _released(data: Mapping[str, Any]) -> str:
+    what = data.get("adapter") or "all versions"
+    reason = f": {data['reason']}" if data.get("reason") else ""
+    return f"released {what} of {data.get('alias')}{reason}"
+
+
+_SAYINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "apply_started": _started,
+    "apply_finished": _finished,
+    "step_started": lambda data: f"  begins  {data.get('step')}",
+    "step_finished": lambda data: f"  {data.get('how')}  {data.get('step')}",
+    "step_failed": lambda data: f"  FAILED  {data.get('step')}: {data.get('detail')}",
+    "rolled_back": _rolled_back,
+    "released": _released,
+    "adopted": lambda data: f"adopted {data.get('address')}",
+    "note": lambda data: f"note: {data.get('text')}",
+}

@@ -1,0 +1,166 @@
+"""Status: what serves whom right now, as one JSON document and as text."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fleet.history import Entry, History
+from fleet.resources import LoadedAdapter, Route, State
+
+
+def status(
+    fleet: str, live: State, history: History, entries: Iterable[Entry], client: str | None
+) -> dict[str, Any]:
+    """Gather the status.
+
+    Args:
+        fleet: The fleet's name.
+        live: What was observed.
+        history: The ledger, folded.
+        entries: The ledger's entries, oldest first.
+        client: Only this client's aliases, and no servers; None: everything.
+    """
+    document: dict[str, Any] = {
+        "format": "fleetctl-status",
+        "format_version": "1.0",
+        "fleet": fleet,
+        "aliases": [
+            _alias(each, history)
+            for each in live.routes().values()
+            if client is None or each.client == client
+        ],
+        "routes_unknown": live.routes_unknown,
+    }
+    if client is None:
+        document["servers"] = _servers(live, history)
+        document["last_apply"] = _last_apply(entries)
+        document["notes"] = list(live.notes)
+    return document
+
+
+def _alias(route: Route, history: History) -> dict[str, Any]:
+    stage = history.stages.get(route.alias)
+    holds = history.holds.get(route.alias, {})
+    return {
+        "alias": route.alias,
+        "versions": [
+            {
+                "adapter": each.adapter,
+                "version": each.adapter.rpartition("-v")[2],
+                "percent": each.percent,
+                "servers": list(each.servers),
+            }
+            for each in route.shares
+        ],
+        "stage_since": stage.entered.isoformat(timespec="seconds") if stage else None,
+        "held": [
+            {
+                "adapter": each.adapter,
+                "by": each.by,
+                "at": each.at.isoformat(timespec="seconds"),
+                "reason": each.reason,
+            }
+            for _, each in sorted(holds.items())
+        ],
+    }
+
+
+def _servers(live: State, history: History) -> list[dict[str, Any]]:
+    held: dict[str, int] = {}
+    for adapter in live.adapters().values():
+        held[adapter.server] = held.get(adapter.server, 0) + 1
+    known = {each.name for each in live.servers().values()} | set(live.unknown_servers)
+    known |= {address.partition("/")[2] for address in history.owned if address[:7] == "server/"}
+    known |= {
+        each.server for each in history.established.values() if isinstance(each, LoadedAdapter)
+    }
+    rows = []
+    for name in sorted(known):
+        up = live.servers().get(name)
+        state = "up" if up else "unknown" if name in live.unknown_servers else "down"
+        rows.append(
+            {
+                "server": name,
+                "state": state,
+                "base": up.base if up else None,
+                "url": live.urls.get(name),
+                "engine_version": live.versions.get(name),
+                "adapters": held.get(name, 0),
+                "detail": live.unknown_servers.get(name, ""),
+            }
+        )
+    return rows
+
+
+def _last_apply(entries: Iterable[Entry]) -> dict[str, Any] | None:
+    """Return the last apply; one that has begun and not ended says so."""
+    last: dict[str, Any] | None = None
+    for entry in entries:
+        when = entry.time.isoformat(timespec="seconds")
+        if entry.kind == "apply_started":
+            last = {
+                "plan_id": entry.data.get("plan_id"),
+                "trigger": entry.data.get("trigger"),
+                "commit": entry.data.get("commit"),
+                "by": entry.by,
+                "run": entry.run,
+                "started": when,
+                "finished": None,
+                "result": "unfinished",
+            }
+        elif entry.kind == "apply_finished" and last and last["run"] == entry.run:
+            last |= {"finished": when, "result": entry.data.get("result")}
+    return last
+
+
+def render_text(document: Mapping[str, Any]) -> str:
+    """Return the status for people."""
+    lines = [f"Fleet {document['fleet']}"]
+    if document["routes_unknown"]:
+        lines.append(f"Routes cannot be read: {document['routes_unknown']}")
+    lines += ["", *(_alias_lines(document["aliases"]) or ["No alias is routed."])]
+    if "servers" in document:
+        lines += ["", *(_server_lines(document["servers"]) or ["No server."])]
+        lines += ["", _last_line(document["last_apply"])]
+        lines += [f"Note: {each}" for each in document["notes"]]
+    return "\n".join(lines) + "\n"
+
+
+def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:
+    found = list(aliases)
+    width = max((len(each["alias"]) for each in found), default=0)
+    lines = []
+    for each in found:
+        serving = [one for one in each["versions"] if one["percent"]]
+        resident = [one["version"] for one in each["versions"] if not one["percent"]]
+        shares = ", ".join(f"{one['version']} {one['percent']} %" for one in serving)
+        text = f"{each['alias']:{width}}  {shares or 'nothing'}"
+        if resident:
+            text += f"  (kept loaded: {', '.join(resident)})"
+        if len(serving) > 1 and each["stage_since"]:
+            text += f"  since {each['stage_since']}"
+        lines.append(text)
+        for hold in each["held"]:
+            version = hold["adapter"].rpartition("-v")[2]
+            reason = f": {hold['reason']}" if hold["reason"] else ""
+            lines.append(f"{'':{width}}  held: {version}, by {hold['by']} at {hold['at']}{reason}")
+    return lines
+
+
+def _server_lines(servers: Iterable[Mapping[str, Any]]) -> list[str]:
+    found = list(servers)
+    width = max((len(each["server"]) for each in found), default=0)
+    return [
+        f"{each['server']:{width}}  {each['state']:7}  {each['adapters']:3} adapters  "
+        f"{each['url'] or each['detail'] or '-'}"
+        for each in found
+    ]
+
+
+def _last_line(last: Mapping[str, Any] | None) -> str:
+    if last is None:
+        return "Nothing has been applied yet."
+    commit = f", commit {last['commit']}" if last["commit"] else ""
+    return (
+        f"Last apply: plan {last['plan_id']} by {last['by']} at {last['started']}{commit}: "
+        f"{last['result']}"
+    )

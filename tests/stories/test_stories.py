@@ -1,0 +1,106 @@
+"""Each folder is a story: what is declared, live and past, and the plan that follows.
+
+`fleet.yaml`, `clients/`, `env/` and `fleet.lock` are the project; `live.json` is a live-state
+file; `history.json` is the folded ledger (none: a new fleet); `env.txt` names an overlay; `now.txt`
+is the time. `plan.txt`, `plan.md` and `plan.json`, or `error.txt` where no plan can be made, are
+compared byte by byte; UPDATE_STORIES=1 writes them anew, for a person to read and to commit.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from fleet.errors import FleetError
+from fleet.history import History
+from fleet.plan import Plan
+from fleet.planning import make_plan
+from fleetctl.project import load_fleet
+from plans import RENDERERS, livefile, planfile
+from plans.diagnostics import render_text
+
+REPOSITORY = Path(__file__).parent.parent.parent
+STORIES = sorted(path.parent for path in Path(__file__).parent.glob("*/fleet.yaml"))
+RENDERINGS = {"plan.txt": "text", "plan.md": "md", "plan.json": "json"}
+REFUSAL = "error.txt"
+PLANNED = [story for story in STORIES if not (story / REFUSAL).exists()]
+_HISTORY: TypeAdapter[History] = TypeAdapter(History)
+
+
+def given(story: Path, name: str, default: str = "") -> str:
+    path = story / name
+    return path.read_text(encoding="utf-8") if path.exists() else default
+
+
+def plan_of(story: Path, state_dir: Path) -> Plan:
+    return make_plan(
+        load_fleet(story, given(story, "env.txt").strip() or None, {}, state_dir),
+        livefile.load(given(story, "live.json")),
+        _HISTORY.validate_json(given(story, "history.json", "{}")),
+        datetime.fromisoformat(given(story, "now.txt").strip()),
+    )
+
+
+def told(story: Path, state_dir: Path) -> dict[str, str]:
+    """Return what a reader gets, by file name: the plan, or why there is none."""
+    try:
+        plan = plan_of(story, state_dir)
+    except FleetError as error:
+        return {REFUSAL: render_text(error.diagnostics)}
+    return {name: RENDERERS[form](plan) for name, form in RENDERINGS.items()}
+
+
+def expected(story: Path) -> dict[str, str]:
+    """Return what is written down of a story, by file name."""
+    texts = {name: given(story, name) for name in (REFUSAL, *RENDERINGS)}
+    return {name: text for name, text in texts.items() if text}
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
+def test_the_story_of(story: Path, tmp_path: Path) -> None:
+    shown = told(story, tmp_path)
+    if os.environ.get("UPDATE_STORIES") == "1":
+        for name in (REFUSAL, *RENDERINGS):
+            (story / name).unlink(missing_ok=True)
+        for name, text in shown.items():
+            (story / name).write_text(text, encoding="utf-8", newline="\n")
+    assert shown == expected(story)
+
+
+@pytest.mark.parametrize("story", PLANNED, ids=lambda story: story.name)
+def test_the_plan_file_is_read_back(story: Path) -> None:
+    text = given(story, "plan.json")
+    assert planfile.dump(planfile.load(text)) == text
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
+def test_the_live_state_is_in_the_form_that_fleetctl_writes(story: Path) -> None:
+    text = given(story, "live.json")
+    assert livefile.dump(livefile.load(text)) == text
+
+
+def test_there_are_stories() -> None:
+    assert len(STORIES) >= 15
+
+
+@pytest.mark.parametrize("seed", ["1", "4711"])
+def test_every_story_ends_the_same_under_another_hash_seed(seed: str, tmp_path: Path) -> None:
+    code = (
+        "import json, runpy, sys; from pathlib import Path;"
+        "module = runpy.run_path(sys.argv[1]);"
+        "print(json.dumps({story.name: module['told'](story, Path(sys.argv[2]))"
+        " for story in module['STORIES']}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, __file__, str(tmp_path)],
+        env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == {each.name: expected(each) for each in STORIES}
