@@ -1,0 +1,1 @@
+"""Does. All effects live here: HTTP to servers, processes, gateway, ledger, library."""

@@ -1,0 +1,131 @@
+"""Servers that somebody else runs, known by their URLs."""
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from fleet.declared import AttachedServer, Host
+from fleet.errors import EngineError, problem
+from fleet.resources import Server, State
+from runtime.engines.dialect import absolute, ask_model, load_adapter, unload_adapter
+from runtime.engines.protocol import Answer
+from runtime.engines.sightings import Notebook, look_at_all
+from runtime.transport import JsonClient
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def attached_port(url: str) -> int:
+    """Return the port that a URL means."""
+    parts = urlsplit(url)
+    return parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+
+
+def path_there(paths: tuple[tuple[str, str], ...], here: str) -> str:
+    """Translate a path of this machine to the server's, by the longest prefix that fits.
+
+    Without any mapping both see the same file system.
+
+    Raises:
+        EngineError: paths are mapped and none fits.
+    """
+    if not paths:
+        return here
+    for prefix, target in sorted(paths, key=lambda pair: -len(pair[0])):
+        stem = prefix.rstrip("/")
+        if here == stem or here.startswith(f"{stem}/"):
+            return target.rstrip("/") + here[len(stem) :]
+    raise EngineError(
+        problem(
+            "FC4009",
+            "A path is not visible to the servers",
+            f"`{here}` is under none of the mapped paths: "
+            f"{', '.join(f'`{prefix}`' for prefix, _ in paths)}.",
+            hint="Add its folder under `paths` of the host, as in `{/here: /there}`.",
+        )
+    )
+
+
+class AttachEngine:
+    """Loads and asks; never starts or stops. What does not answer is unknown."""
+
+    def __init__(self, host: Host, apps: Mapping[str, Any] | None = None) -> None:
+        """Prepare; nothing is sent.
+
+        Args:
+            host: A group of attached servers.
+            apps: ASGI application by server, called instead of its URL (tests).
+        """
+        self._host = host
+        self._servers: dict[str, AttachedServer] = {each.name: each for each in host.attached}
+        self._clients = {
+            each.name: JsonClient(
+                each.url,
+                peer=f"server `{each.name}` at {each.url}",
+                app=(apps or {}).get(each.name),
+            )
+            for each in host.attached
+        }
+
+    async def observe(self) -> State:
+        """Return what the servers hold; none of them is ever known to be absent."""
+        seen = Notebook()
+        for name, answer in (await look_at_all(self._clients)).items():
+            declared = self._servers[name]
+            if isinstance(answer, EngineError):
+                seen.missed(name, answer)
+                continue
+            port = attached_port(declared.url)
+            server = Server(name, declared.base, self._host.name, (), port, digest=None)
+            seen.saw(server, declared.url, answer)
+        return seen.state()
+
+    async def start(self, server: Server) -> None:
+        """Refuse: these servers are not ours to start."""
+        self._refuse("started", server.name)
+
+    async def stop(self, server: str) -> None:
+        """Refuse: these servers are not ours to stop."""
+        self._refuse("stopped", server)
+
+    async def load(self, server: str, adapter: str, source: str) -> None:
+        """Load an adapter from the folder that the server sees in the place of `source`."""
+        there = path_there(self._host.paths, absolute(source))
+        await load_adapter(self._client(server), adapter, there)
+
+    async def unload(self, server: str, adapter: str) -> None:
+        """Forget an adapter and verify it."""
+        await unload_adapter(self._client(server), adapter)
+
+    async def ask(self, server: str, model: str, prompt: str, max_tokens: int = 64) -> Answer:
+        """Return a greedy chat completion."""
+        return await ask_model(self._client(server), model, prompt, max_tokens)
+
+    async def close(self) -> None:
+        """Release connections."""
+        for client in self._clients.values():
+            await client.close()
+
+    def _client(self, server: str) -> JsonClient:
+        if server not in self._clients:
+            raise EngineError(
+                problem(
+                    "FC4014",
+                    "No such server on this host",
+                    f"Host `{self._host.name}` has no server `{server}`.",
+                    hint="Plan again; the declarations have changed since.",
+                    command="fleetctl plan",
+                )
+            )
+        return self._clients[server]
+
+    def _refuse(self, what: str, server: str) -> NoReturn:
+        raise EngineError(
+            problem(
+                "FC4010",
+                "An attached server is run by somebody else",
+                f"Server `{server}` of host `{self._host.name}` cannot be {what} by fleetctl.",
+                hint="Do it where it runs; `fleetctl compile` prints suitable flags.",
+                command="fleetctl compile",
+            )
+        )

@@ -1,0 +1,281 @@
+"""Servers that fleetctl starts on this machine and that outlive the command."""
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+from fleet.declared import Host
+from fleet.errors import (
+    EngineError,
+    EngineTimedOutError,
+    EngineUnreachableError,
+    problem,
+)
+from fleet.resources import Server, ServerFlags, State
+from runtime.engines.dialect import (
+    absolute,
+    ask_model,
+    list_models,
+    load_adapter,
+    unload_adapter,
+)
+from runtime.engines.processes import start_mark
+from runtime.engines.protocol import Answer
+from runtime.engines.records import MARK, LaunchRecord, Records
+from runtime.engines.sightings import Notebook, look_at_all
+from runtime.engines.supervision import STOP_TIMEOUT_S, end, last_words, spawn
+from runtime.transport import JsonClient
+
+START_TIMEOUT_S = 1800.0
+"""A large base is read from a slow disk in this time, or something is wrong."""
+
+_PROGRESS_EVERY_S = 10.0
+_FIRST_POLL_S, _LONGEST_POLL_S = 0.02, 0.5
+_POLL_DEADLINE_S = 2.0
+
+Command = Callable[[Server], tuple[tuple[str, ...], dict[str, str]]]
+"""Gives the argument vector and the whole environment that start a server."""
+
+
+class LocalEngine:
+    """Starts servers as detached processes and finds them again by their launch records."""
+
+    def __init__(
+        self,
+        host: Host,
+        records: Records,
+        folder: Path,
+        command: Command,
+        *,
+        progress: Callable[[str], None] = lambda _: None,
+        start_timeout_s: float = START_TIMEOUT_S,
+        stop_timeout_s: float = STOP_TIMEOUT_S,
+    ) -> None:
+        """Prepare; nothing is started.
+
+        Args:
+            host: The machine; its address is where servers listen.
+            records: Where launches are written down.
+            folder: Working folder of the servers: the project.
+            command: How a server is started.
+            progress: Told now and then what is being waited for.
+            start_timeout_s: Seconds until a server that does not answer is given up.
+            stop_timeout_s: Seconds that a stopped server gets before it is killed.
+        """
+        self._host = host
+        self._records = records
+        self._folder = folder
+        self._command = command
+        self.progress = progress
+        self.start_timeout_s = start_timeout_s
+        self.stop_timeout_s = stop_timeout_s
+        self.labels: dict[str, str] = {}
+        """Further variables in the environment of the servers."""
+        self._clients: dict[str, JsonClient] = {}
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    async def observe(self) -> State:
+        """Return the servers that were started here and what they hold.
+
+        A server whose process has ended is absent. One that still starts is absent too,
+        with a note: `start` joins it. One that answered before and does not is unknown.
+        """
+        seen = Notebook()
+        records = {each.name: each for each in self._records.all(self._host.name) if each.leader()}
+        clients = {name: self._client(record) for name, record in records.items()}
+        for name, answer in (await look_at_all(clients)).items():
+            record = records[name]
+            if not isinstance(answer, EngineError):
+                seen.saw(record.server(answer.listing.digest), record.url, answer)
+            elif record.leader() is None:
+                continue
+            elif record.ready:
+                seen.missed(name, answer)
+            else:
+                seen.notes.append(f"Server {name} is still starting.")
+        return seen.state()
+
+    async def start(self, server: Server) -> None:
+        """Start a server and return once it answers with the digest of its flags.
+
+        Running already with the same flags is fine; still starting is waited for. A wait
+        that is interrupted leaves it starting, and the next call joins it.
+
+        Raises:
+            EngineError: it runs with other flags, its port is taken, or it died; the
+                diagnostic holds the end of its log.
+            EngineTimedOutError: it does not answer in time; it is left running.
+        """
+        if server.flags is None:
+            raise EngineError(
+                problem("FC4015", "A server without flags", f"`{server.name}` has no flags.")
+            )
+        record = self._records.read(server.name)
+        if record is not None and record.leader() is not None:
+            if record.digest != server.flags.digest:
+                raise EngineError(
+                    problem(
+                        "FC4016",
+                        "A server runs with other flags",
+                        f"`{server.name}` runs with flags {record.digest}, wanted are "
+                        f"{server.flags.digest}. vLLM changes no flag while it runs.",
+                        hint="Stop it first; it is started again by the next apply.",
+                        command=f"fleetctl server stop {server.name}",
+                    )
+                )
+        else:
+            if record is not None:
+                await end(record, self._records)  # workers that outlived their server
+            record = self._launch(server, server.flags)
+        await self._until_ready(record)
+
+    async def stop(self, server: str) -> None:
+        """Stop a server and all its processes, letting running requests finish."""
+        record = self._records.read(server)
+        if record is not None:
+            await end(record, self._records, self.stop_timeout_s)
+        child = self._children.pop(server, None)
+        if child is not None:
+            child.poll()
+        client = self._clients.pop(server, None)
+        if client is not None:
+            await client.close()
+
+    async def load(self, server: str, adapter: str, source: str) -> None:
+        """Load an adapter; the server sees the same file system."""
+        await load_adapter(self._running(server), adapter, absolute(source))
+
+    async def unload(self, server: str, adapter: str) -> None:
+        """Forget an adapter and verify it; a server that is gone holds none."""
+        record = self._records.read(server)
+        if record is not None and record.leader() is not None:
+            await unload_adapter(self._client(record), adapter)
+
+    async def ask(self, server: str, model: str, prompt: str, max_tokens: int = 64) -> Answer:
+        """Return a greedy chat completion."""
+        return await ask_model(self._running(server), model, prompt, max_tokens)
+
+    async def close(self) -> None:
+        """Release connections; servers go on running."""
+        for client in self._clients.values():
+            await client.close()
+        self._clients.clear()
+
+    def _client(self, record: LaunchRecord) -> JsonClient:
+        client = self._clients.get(record.name)
+        if client is None or client.url != record.url:
+            client = JsonClient(record.url, peer=f"server `{record.name}` at {record.url}")
+            self._clients[record.name] = client
+        return client
+
+    def _running(self, server: str) -> JsonClient:
+        record = self._records.read(server)
+        if record is None or record.leader() is None:
+            raise EngineUnreachableError(
+                problem(
+                    "FC4017",
+                    "The server does not run",
+                    f"`{server}` was not started here or has ended.",
+                    hint="Apply starts it; its log says why it ended.",
+                    command=f"fleetctl server logs {server}",
+                )
+            )
+        return self._client(record)
+
+    def _launch(self, server: Server, flags: ServerFlags) -> LaunchRecord:
+        _refuse_taken_port(server, self._host.address)
+        address = self._host.address
+        url = f"http://{f'[{address}]' if ':' in address else address}:{server.port}"
+        record = LaunchRecord.of(server, flags, url, uuid4().hex)
+        arguments, environment = self._command(server)
+        record = record.model_copy(update={"arguments": arguments})
+        self._records.write(record)
+        log = self._records.log(server.name)
+        try:
+            child = spawn(
+                arguments,
+                {**environment, **self.labels, MARK: record.launch},
+                self._folder.absolute(),
+                log,
+            )
+        except OSError as error:
+            self._records.forget(server.name)
+            raise EngineError(
+                problem(
+                    "FC4018",
+                    "A server cannot be started",
+                    f"`{arguments[0]}` for `{server.name}`: {error.strerror}.",
+                    hint="Set `python` of the host to an interpreter that has vLLM.",
+                    command="make vllm",
+                )
+            ) from None
+        self._children[server.name] = child
+        started = {"pid": child.pid, "process_start": start_mark(child.pid) or ""}
+        record = record.model_copy(update=started)
+        self._records.write(record)
+        return record
+
+    async def _until_ready(self, record: LaunchRecord) -> None:
+        clock = asyncio.get_running_loop().time
+        began, told, pause = clock(), clock(), _FIRST_POLL_S
+        while not await self._answers(record):
+            waited = clock() - began
+            if record.leader() is None:
+                raise self._died(record)
+            if waited > self.start_timeout_s:
+                raise EngineTimedOutError(
+                    problem(
+                        "FC4019",
+                        "A server does not become ready",
+                        f"`{record.name}` runs and does not answer after {waited:.0f} s.",
+                        hint="Its log says what it does; it is left running.",
+                        command=f"fleetctl server logs {record.name}",
+                    )
+                )
+            if clock() - told >= _PROGRESS_EVERY_S:
+                told = clock()
+                self.progress(f"server {record.name} is starting, {waited:.0f} s so far")
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_POLL_S)
+        if not record.ready:
+            self._records.write(record.model_copy(update={"ready": True}))
+
+    async def _answers(self, record: LaunchRecord) -> bool:
+        """Say whether the server answers as itself, not another one on its port."""
+        try:
+            listing = await list_models(self._client(record), _POLL_DEADLINE_S)
+        except EngineError:
+            return False
+        return listing.digest == record.digest
+
+    def _died(self, record: LaunchRecord) -> EngineError:
+        log = self._records.log(record.name)
+        words = last_words(log) or "It wrote nothing."
+        return EngineError(
+            problem(
+                "FC4012",
+                "A server ended while it started",
+                f"`{record.name}` ended. The end of its log:\n\n{words}",
+                hint=f"The whole log is {log}.",
+                command=f"fleetctl server logs {record.name}",
+            )
+        )
+
+
+def _refuse_taken_port(server: Server, address: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        probe.settimeout(1)
+        if probe.connect_ex((address, server.port)) != 0:
+            return
+    raise EngineError(
+        problem(
+            "FC4011",
+            "A port is taken",
+            f"Something else listens on {address}:{server.port}, where `{server.name}` would. "
+            "It may be a server of another project, or one whose record was lost.",
+            hint="End that process, or declare another `port` for the host.",
+        )
+    )

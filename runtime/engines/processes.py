@@ -1,0 +1,72 @@
+"""Processes of this machine: told apart from later ones that got the same number."""
+
+import os
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+_PROC = Path("/proc")
+_STATE, _SESSION, _START_TIME = 0, 3, 19
+"""Fields of `/proc/<pid>/stat` after the parenthesised name."""
+
+
+def start_mark(pid: int) -> str | None:
+    """Return what tells this process from another with the same number, or None if it is gone.
+
+    A zombie counts as gone: it serves nothing.
+    """
+    if not _PROC.is_dir():
+        return _start_mark_without_proc(pid)
+    fields = _stat(pid)
+    return fields[_START_TIME] if fields else None
+
+
+def _stat(pid: int) -> list[str]:
+    """Return a live process's fields; empty for a zombie or none."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    fields = stat.rpartition(")")[2].split()
+    return [] if fields[_STATE] in "ZX" else fields
+
+
+def _start_mark_without_proc(pid: int) -> str | None:
+    done = subprocess.run(
+        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    state, _, started = done.stdout.strip().partition(" ")
+    return None if not state or state.startswith("Z") else started.strip()
+
+
+def in_session(leader: int) -> tuple[int, ...]:
+    """Return the live processes of a session, sorted; the leader itself may be gone.
+
+    A number is not given to a new process while a session of that number has members.
+    """
+    pids = (int(folder.name) for folder in _PROC.glob("[0-9]*"))
+    return tuple(
+        sorted(pid for pid in pids if _stat(pid)[_SESSION : _SESSION + 1] == [str(leader)])
+    )
+
+
+def marked_by(variable: str, value: str) -> tuple[int, ...]:
+    """Return the processes whose environment says `variable=value`, sorted.
+
+    Children inherit it, but one that renames itself (vLLM's engine does) may lose it.
+    Only those of this user can be seen; without `/proc` none is found.
+    """
+    wanted = f"{variable}={value}".encode()
+    found = []
+    for folder in _PROC.glob("[0-9]*"):
+        with suppress(OSError):
+            if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return tuple(sorted(pid for pid in found if start_mark(pid)))
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal; a process that is gone is fine."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

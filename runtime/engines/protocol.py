@@ -1,0 +1,73 @@
+"""The contract that every engine keeps, fake and real alike."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from fleet.resources import Server, State
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A model's reply to one prompt."""
+
+    text: str
+    model: str
+    """The model name that the server says answered."""
+    fingerprint: str
+    """The server's `system_fingerprint`; carries the flags' digest on managed servers."""
+    completion_tokens: int
+
+
+class Observer(Protocol):
+    """What can only look. Whoever is given this and no more cannot change a server."""
+
+    async def observe(self) -> State:
+        """Return the servers and adapters of this host; what does not answer is unknown."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections; servers go on running."""
+        ...
+
+
+class Engine(Protocol):
+    """What fleetctl needs from the servers of one host.
+
+    Every method is idempotent: calling it again after a lost answer is safe.
+    Failures are `EngineError`s, never the HTTP library's own.
+    """
+
+    async def observe(self) -> State:
+        """Return the servers and adapters of this host; what does not answer is unknown.
+
+        A managed server that is known to have exited is absent, not unknown.
+        """
+        ...
+
+    async def start(self, server: Server) -> None:
+        """Start a server with its flags and return once it answers."""
+        ...
+
+    async def stop(self, server: str) -> None:
+        """Stop a server, letting running requests finish; done already is fine."""
+        ...
+
+    async def load(self, server: str, adapter: str, source: str) -> None:
+        """Load an adapter from the folder `source` (a path on this machine).
+
+        Returns once it can serve. Listed already from the same path is fine; listed from
+        another path is `EngineRejectedError`: a name never changes its bytes in place.
+        """
+        ...
+
+    async def unload(self, server: str, adapter: str) -> None:
+        """Forget an adapter and verify that it is no longer listed; absent is fine."""
+        ...
+
+    async def ask(self, server: str, model: str, prompt: str, max_tokens: int = 64) -> Answer:
+        """Return a greedy chat completion."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections; servers go on running."""
+        ...

@@ -1,0 +1,101 @@
+"""Starting and ending servers as processes that outlive the command that started them."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fleet.errors import EngineTimedOutError, problem
+from runtime.engines.processes import send, start_mark
+from runtime.engines.records import LaunchRecord, Records
+
+STOP_TIMEOUT_S = 40.0
+"""Seconds after SIGTERM until SIGKILL; above the servers' own shutdown timeout."""
+
+_KILL_TIMEOUT_S = 10.0
+_POLL_S = 0.05
+_TAIL_LINES = 12
+_TAIL_BYTES = 65536
+_TELLING = re.compile(r"(?:\w+(?:Error|Exception)|error): \S")
+
+
+def spawn(
+    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path
+) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, with its output in `log`.
+
+    The log of the launch before is kept beside it as `log.1`.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists():
+        log.replace(log.with_name(f"{log.name}.1"))
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            arguments,
+            env=dict(environment),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+async def end(record: LaunchRecord, records: Records, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """End a launched server and all its processes, and drop its record.
+
+    The main process is asked first and lets its requests finish; what is left after
+    `timeout_s` is killed, workers included. Nothing of it running any more is fine.
+
+    Raises:
+        EngineTimedOutError: something survives even SIGKILL, as in uninterruptible sleep.
+    """
+    leader = record.leader()
+    if leader is not None:
+        send(leader, signal.SIGTERM)
+        await _gone([leader], timeout_s)
+    left = record.processes()
+    if left:
+        for pid in left:
+            send(pid, signal.SIGKILL)
+        if not await _gone(left, _KILL_TIMEOUT_S):
+            raise EngineTimedOutError(
+                problem(
+                    "FC4013",
+                    "A server does not end",
+                    f"Processes {', '.join(map(str, left))} of server `{record.name}` survive "
+                    "SIGKILL, so its memory and port are not free.",
+                    hint="Look for a hung driver or disk on this machine (`dmesg`).",
+                )
+            )
+    records.forget(record.name)
+
+
+async def _gone(pids: Sequence[int], timeout_s: float) -> bool:
+    marks = {pid: start_mark(pid) for pid in pids}
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while any(mark and start_mark(pid) == mark for pid, mark in marks.items()):
+        if asyncio.get_running_loop().time() >= deadline:
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True
+
+
+def last_words(log: Path) -> str:
+    """Return the end of a log, headed by the line that most likely says why; may be empty."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - _TAIL_BYTES))
+            text = stream.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if _TELLING.search(line)]
+    tail = lines[-_TAIL_LINES:]
+    if telling and telling[-1] not in tail:
+        tail = [telling[-1], "…", *tail]
+    return "\n".join(tail)

@@ -1,0 +1,239 @@
+"""Routes and keys: however many are due, one table is written and acknowledged."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from fleet.errors import (
+    Diagnostic,
+    FleetError,
+    LockHeldError,
+    StalePlanError,
+    problem,
+)
+from fleet.names import Address
+from fleet.plan import DeleteKey, DeleteRoute, SetKey, SetRoute, Step
+from fleet.resources import Key, Resource
+from runtime.execute.check import Standing, describe, standing
+from runtime.execute.journal import Journal, Record
+from runtime.execute.outcome import Result, Verdict
+from runtime.execute.sight import Sight
+from runtime.execute.world import World
+from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
+from runtime.ledger.lease import lost
+
+Entry = TypeVar("Entry")
+
+ATTEMPTS = 5
+"""How often a batch is made anew when somebody else wrote the table in between."""
+
+
+class RouteWriter:
+    """Writes the table for one run; one batch at a time."""
+
+    def __init__(
+        self,
+        world: World,
+        sight: Sight,
+        journal: Journal,
+        token: int,
+        started: Callable[[Step], Record],
+    ) -> None:
+        """Prepare; nothing is read or written.
+
+        Args:
+            world: Where the gateways are.
+            sight: Told of every table.
+            journal: Written to before the table is.
+            token: Of the lease, stamped on the table.
+            started: Makes the record that says that a step begins.
+        """
+        self._world, self._sight, self._journal, self._token = world, sight, journal, token
+        self._started = started
+        self._one_at_a_time = asyncio.Lock()
+        self.notes: dict[str, None] = {}
+        """What the gateways had to say, such as that none runs; in order, each once."""
+
+    async def write(self, steps: Sequence[Step]) -> dict[str, Result]:
+        """Carry out steps on routes and keys; each has its own result.
+
+        Raises:
+            LockHeldError: a newer run has written the table or the ledger.
+        """
+        async with self._one_at_a_time:
+            announced: set[str] = set()
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    return await self._attempt(steps, announced)
+                except StalePlanError as error:  # somebody wrote meanwhile: look again
+                    if attempt == ATTEMPTS:
+                        return {each.id: _failed(error) for each in steps}
+                except LockHeldError:
+                    raise
+                except FleetError as error:
+                    # The table's file may be written and a gateway may serve it already.
+                    return {each.id: _failed(error, unsure=each.id in announced) for each in steps}
+        raise AssertionError("ATTEMPTS is 1 or more")
+
+    async def readdress(self) -> None:
+        """Tell the gateways when a server that routes name has another URL now."""
+        async with self._one_at_a_time:
+            table = await self._read()
+            if self._servers(table) != table.servers:
+                await self._publish(table)
+
+    async def repeat(self) -> None:
+        """Give the newest table again to gateways that lag behind."""
+        async with self._one_at_a_time:
+            await self._world.gateways.publish(await self._read())
+
+    async def _read(self) -> RoutingTable:
+        table, _ = await self._world.gateways.read()
+        if table.token > self._token:
+            raise lost(self._token, table.token)
+        return table
+
+    async def _attempt(self, steps: Sequence[Step], announced: set[str]) -> dict[str, Result]:
+        table = await self._read()
+        keys = {each.key().address: each for each in table.keys.values()}
+        aliases: dict[str, AliasEntry | None] = {}
+        changed_keys: dict[str, KeyEntry | None] = {}
+        results: dict[str, Result] = {}
+        due: list[Step] = []
+        for step in steps:
+            live = _live(step, table, keys)
+            match standing(step, live):
+                case Standing.THERE:
+                    verdict = Verdict.DONE if step.id in announced else Verdict.ADOPTED
+                    results[step.id] = Result(verdict)
+                case Standing.STALE:
+                    results[step.id] = Result(Verdict.STALE, diagnostics=(stale(step, live),))
+                case Standing.DUE:
+                    try:
+                        self._put(step, aliases, changed_keys)
+                    except FleetError as error:
+                        results[step.id] = _failed(error)
+                    else:
+                        due.append(step)
+        if due:
+            fresh = [each for each in due if each.id not in announced]
+            await self._journal.write(*(self._started(each) for each in fresh))
+            announced.update(each.id for each in fresh)
+            written = table.model_copy(
+                update={
+                    "aliases": _merged(table.aliases, aliases),
+                    "keys": _merged(table.keys, changed_keys),
+                }
+            )
+            await self._publish(written)
+            results |= {each.id: Result(Verdict.DONE) for each in due}
+        else:
+            self._sight.saw_table(table)
+        return results
+
+    async def _publish(self, table: RoutingTable) -> None:
+        """Write the next revision with the servers that its routes name."""
+        update = {
+            "revision": table.revision + 1,
+            "token": self._token,
+            "servers": self._servers(table),
+        }
+        written = table.model_copy(update=update)
+        self.notes |= dict.fromkeys(await self._world.gateways.publish(written))
+        self._sight.saw_table(written)
+
+    def _servers(self, table: RoutingTable) -> dict[str, str]:
+        known = {**table.servers, **self._sight.urls()}
+        named = {
+            server
+            for entry in table.aliases.values()
+            for share in entry.shares
+            for server in share.servers
+        }
+        return {server: known[server] for server in sorted(named) if server in known}
+
+    def _put(
+        self,
+        step: Step,
+        aliases: dict[str, AliasEntry | None],
+        keys: dict[str, KeyEntry | None],
+    ) -> None:
+        match step.operation:
+            case SetRoute(route=route):
+                aliases[route.alias] = AliasEntry.of(route)
+            case DeleteRoute(route=route):
+                aliases[route.alias] = None
+            case SetKey(key=key):
+                keys[f"{key.client}/{key.name}"] = self._entry(key)
+            case DeleteKey(key=key):
+                keys[f"{key.client}/{key.name}"] = None
+            case _:
+                raise AssertionError(f"{step.id} is no step on a route or key")
+
+    def _entry(self, key: Key) -> KeyEntry:
+        """Resolve the secret; only its hash goes on."""
+        secret = self._world.secret(key.reference)
+        if secret is None:
+            raise FleetError(
+                problem(
+                    "FC5117",
+                    "A key's secret cannot be read",
+                    f"`{key.reference}` of {key.address} is not readable here.",
+                    hint="Run apply where it is, or make the key.",
+                    command=f"fleetctl key create {key.client}/{key.name}",
+                )
+            )
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        entry = KeyEntry(client=key.client, name=key.name, reference=key.reference, sha256=digest)
+        if key.fingerprint not in (None, entry.fingerprint):
+            raise FleetError(
+                problem(
+                    "FC5118",
+                    "A key's secret is not the planned one",
+                    f"The plan saw the secret {key.fingerprint} behind `{key.reference}`; it is "
+                    f"{entry.fingerprint} now.",
+                    hint="It was changed since; plan again.",
+                    command="fleetctl plan",
+                )
+            )
+        return entry
+
+
+def stale(step: Step, live: Resource | None) -> Diagnostic:
+    """Return what a stale step says."""
+    return problem(
+        "FC5119",
+        "The plan is stale here",
+        f"`{step.id}`: the plan saw {describe(step.before)} at `{step.address}`, "
+        f"and there is {describe(live)} now.",
+        hint="Plan again; what does not depend on it has been done.",
+        command="fleetctl plan",
+    )
+
+
+def _live(step: Step, table: RoutingTable, keys: Mapping[Address, KeyEntry]) -> Resource | None:
+    match step.operation:
+        case SetRoute(route=route) | DeleteRoute(route=route):
+            entry = table.aliases.get(route.alias)
+            return entry.route(route.alias) if entry else None
+        case SetKey(key=key) | DeleteKey(key=key):
+            found = keys.get(key.address)
+            if found is None:
+                return None
+            live = found.key()
+            # A key that the plan could not read is known by its reference alone.
+            unread = key.fingerprint is None and key.reference == live.reference
+            return replace(live, fingerprint=None) if unread else live
+        case _:
+            return None
+
+
+def _merged(before: Mapping[str, Entry], changes: Mapping[str, Entry | None]) -> dict[str, Entry]:
+    merged = {**before, **changes}
+    return {name: each for name, each in sorted(merged.items()) if each is not None}
+
+
+def _failed(error: FleetError, *, unsure: bool = False) -> Result:
+    return Result(Verdict.FAILED, diagnostics=error.diagnostics, unsure=unsure)

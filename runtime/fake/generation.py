@@ -1,0 +1,182 @@
+"""Chat and text completions of the fake server, whole or as a stream of events."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from runtime.fake.answers import answer, count_tokens
+from runtime.fake.model_server import FakeModelServer, RefusedError
+
+_DEFAULT_COMPLETION_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One request, resolved: who answers, with which tokens."""
+
+    id: str
+    chat: bool
+    model: str
+    tokens: list[str]
+    finish_reason: str
+    prompt_tokens: int
+    created: int
+    fingerprint: str
+    include_usage: bool
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Token counts as vLLM reports them."""
+        made = len(self.tokens)
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "total_tokens": self.prompt_tokens + made,
+            "completion_tokens": made,
+        }
+
+    def envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return what every document of this answer begins with."""
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+        }
+
+
+async def generate(server: FakeModelServer, body: dict[str, Any], *, chat: bool) -> Response:
+    """Answer a completion request.
+
+    Raises:
+        RefusedError: with vLLM's own status and text.
+    """
+    if server.draining:
+        message = "The server is shutting down."
+        raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, message, "InternalServerError")
+    made = _resolve(server, body, chat=chat)
+    if body.get("stream"):
+        media = "text/event-stream"
+        return StreamingResponse(_events(server, made), media_type=media)
+    async for _ in _paced(server, made):
+        pass
+    text = "".join(made.tokens)
+    choice: dict[str, Any] = {
+        "index": 0,
+        "logprobs": None,
+        "finish_reason": made.finish_reason,
+        "stop_reason": None,
+    }
+    choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+    kind = "chat.completion" if chat else "text_completion"
+    return JSONResponse(
+        made.envelope(kind, [choice])
+        | {"system_fingerprint": made.fingerprint, "usage": made.usage}
+    )
+
+
+def _resolve(server: FakeModelServer, body: dict[str, Any], *, chat: bool) -> Generation:
+    prompt = _chat_prompt(body) if chat else _text_prompt(body)
+    model, digest = server.weights_for(body.get("model"))
+    limit = server.config.max_model_len
+    asked = body.get("max_completion_tokens") or body.get("max_tokens")
+    if asked is not None and asked > limit:
+        message = (
+            f"max_tokens={asked} cannot be greater than max_model_len={limit}. Please request "
+            f"fewer output tokens. (parameter=max_tokens, value={asked})"
+        )
+        raise RefusedError(HTTPStatus.BAD_REQUEST, message, "BadRequestError", "max_tokens")
+    prompt_tokens = count_tokens(prompt)
+    room = limit - prompt_tokens
+    if room < 1:
+        message = f"This model's maximum context length is {limit} tokens."
+        raise RefusedError(HTTPStatus.BAD_REQUEST, message, "BadRequestError", "input_tokens")
+    most = min(room, asked or (room if chat else _DEFAULT_COMPLETION_TOKENS))
+    tokens, reason = answer(digest, prompt, most, ignore_eos=bool(body.get("ignore_eos")))
+    return Generation(
+        id=f"{'chatcmpl' if chat else 'cmpl'}-{uuid4().hex[:16]}",
+        chat=chat,
+        model=model,
+        tokens=tokens,
+        finish_reason=reason,
+        prompt_tokens=prompt_tokens,
+        created=int(time.time()),
+        fingerprint=server.config.fingerprint or "vllm-0.32.0-tp1-fa4e0000",
+        include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+    )
+
+
+def _chat_prompt(body: dict[str, Any]) -> str:
+    if "messages" not in body:
+        raise missing_field("messages", len(body))
+    messages = body["messages"]
+    if not isinstance(messages, list) or not messages:
+        message = "`messages` must be a list with at least one message."
+        raise RefusedError(HTTPStatus.BAD_REQUEST, message, "Bad Request", "body.messages")
+    return "\n".join(json.dumps(each.get("content"), ensure_ascii=False) for each in messages)
+
+
+def _text_prompt(body: dict[str, Any]) -> str:
+    prompt = body.get("prompt")
+    if not prompt:
+        message = (
+            "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)"
+        )
+        raise RefusedError(HTTPStatus.BAD_REQUEST, message, "BadRequestError", "prompt")
+    return prompt if isinstance(prompt, str) else json.dumps(prompt)
+
+
+def missing_field(name: str, given: int) -> RefusedError:
+    """Return the refusal of a body that lacks a field."""
+    message = (
+        f"1 validation error:\n  {{'type': 'missing', 'loc': 'body.{name}', "
+        f"'msg': 'Field required', 'input': '<dict of {given} items>'}}"
+    )
+    return RefusedError(HTTPStatus.BAD_REQUEST, message, "Bad Request", f"body.{name}")
+
+
+async def _paced(server: FakeModelServer, made: Generation) -> AsyncIterator[str]:
+    """Give the tokens at the configured pace, and count the request while it runs."""
+    server.running[made.model] += 1
+    finished = "abort"
+    try:
+        for token in made.tokens:
+            if server.config.token_seconds:
+                await asyncio.sleep(server.config.token_seconds)
+            yield token
+        finished = made.finish_reason
+    finally:
+        server.running[made.model] -= 1
+        server.counts[f"finished {finished}"] += 1
+        server.counts["prompt tokens"] += made.prompt_tokens
+        server.counts["generated tokens"] += len(made.tokens)
+
+
+async def _events(server: FakeModelServer, made: Generation) -> AsyncIterator[str]:
+    kind = "chat.completion.chunk" if made.chat else "text_completion"
+
+    def event(content: str, reason: str | None = None, role: str = "") -> str:
+        choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": reason}
+        if made.chat:
+            choice["delta"] = ({"role": role} if role else {}) | {"content": content}
+        else:
+            choice["text"] = content
+        return f"data: {json.dumps(made.envelope(kind, [choice]))}\n\n"
+
+    if made.chat:
+        yield event("", role="assistant")
+    async for token in _paced(server, made):
+        yield event(token)
+    yield event("", made.finish_reason)
+    if made.include_usage:
+        last = made.envelope(kind, [])
+        last |= {"usage": made.usage, "system_fingerprint": made.fingerprint}
+        yield f"data: {json.dumps(last)}\n\n"
+    yield "data: [DONE]\n\n"

@@ -1,0 +1,251 @@
+"""All gateways of a fleet as one: publish a table, wait for every acknowledgement."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fleet.declared import Gateway
+from fleet.errors import (
+    EngineError,
+    EngineRejectedError,
+    EngineTimedOutError,
+    EngineUnreachableError,
+    FleetError,
+    problem,
+)
+from runtime.gateway import places
+from runtime.gateway.routing import InvalidTableError, Lookup
+from runtime.gateway.table import RoutingTable
+from runtime.gateway.tablefile import read_table, write_table
+from runtime.transport import JsonClient
+
+READ_S = 2.0
+"""How long a gateway may take to show what it serves."""
+ACKNOWLEDGE_S = 15.0
+"""How long a gateway may take to serve a new table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What came of a publication."""
+
+    acknowledged: tuple[str, ...]
+    """Gateways that serve the table now, sorted."""
+    absent: tuple[str, ...]
+    """Gateways that do not run, sorted; each reads the file when it starts."""
+    failures: tuple[tuple[str, EngineError], ...] = ()
+    """Gateways that run and refused or did not answer, with the error."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know."""
+        return tuple(
+            f"gateway {name} is not running; it reads the routes when it starts"
+            for name in self.absent
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one gateway shows of itself; None where it does not run or does not say."""
+
+    name: str
+    revision: int | None = None
+    digest: str | None = None
+    in_flight: int | None = None
+    problem: str = ""
+
+
+class LocalGateways:
+    """The gateways that a state folder or the declarations name.
+
+    Keeps the contract of `runtime.gateway.protocol.Gateways`.
+    """
+
+    def __init__(self, state_dir: Path, gateways: Mapping[str, Gateway] | None = None) -> None:
+        """Prepare; nothing is sent.
+
+        Args:
+            state_dir: The fleet's state folder, which holds the table's file.
+            gateways: As declared; None or empty: those that `state_dir` remembers.
+        """
+        self._state_dir = state_dir
+        self._gateways = dict(gateways) if gateways else places.known(state_dir)
+        self._clients: dict[str, JsonClient] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The gateways' names, sorted."""
+        return tuple(sorted(self._gateways))
+
+    async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
+        """Return the newest table that the file or any gateway holds, and notes.
+
+        Raises:
+            EngineError: the file is damaged and no gateway has a table either.
+        """
+        notes: list[str] = []
+        damage: FleetError | None = None
+        newest = RoutingTable(revision=0)
+        try:
+            newest = read_table(self._state_dir) or newest
+        except FleetError as error:
+            damage = error
+            notes.append(error.diagnostics[0].detail)
+        shown = await asyncio.gather(*(self._config(name) for name in self.names))
+        served = dict(zip(self.names, shown, strict=True))
+        for name, config in served.items():
+            if isinstance(config, dict) and config["revision"] > newest.revision:
+                newest = await self._table(name)
+                notes.append(f"gateway {name} holds a newer table than the file")
+        if damage is not None and newest.revision == 0:
+            raise EngineError(*damage.diagnostics)
+        for name, config in served.items():
+            match config:
+                case EngineError():
+                    notes.append(f"gateway {name}: {config.diagnostics[0].detail}")
+                case dict() if config["digest"] != newest.digest:
+                    notes.append(
+                        f"gateway {name} lags behind: it serves revision {config['revision']}, "
+                        f"the newest is {newest.revision}"
+                    )
+                case _:
+                    pass
+        return newest, tuple(notes)
+
+    async def publish(self, table: RoutingTable) -> tuple[str, ...]:
+        """Write the table durably and give it to every gateway; return notes.
+
+        Raises:
+            StalePlanError: another run has written this revision or a later one.
+            LockHeldError: the table was made under a lease that is no longer the newest.
+            EngineError: a running gateway refuses or does not answer; the file is written
+                and the others serve the table.
+        """
+        done = await self.publish_and_report(table)
+        for _, error in done.failures:
+            raise error
+        return done.notes
+
+    async def publish_and_report(self, table: RoutingTable) -> Published:
+        """Publish as `publish` does, and say what each gateway answered instead of raising.
+
+        Raises:
+            EngineRejectedError: no gateway would serve it; nothing is written.
+            StalePlanError, LockHeldError: as `publish`.
+        """
+        await asyncio.to_thread(_check, table)
+        await asyncio.to_thread(write_table, self._state_dir, table)
+        await asyncio.to_thread(places.remember, self._state_dir, self._gateways)
+        answers = await asyncio.gather(*(self._give(name, table) for name in self.names))
+        by_name = dict(zip(self.names, answers, strict=True))
+        return Published(
+            tuple(name for name, answer in by_name.items() if answer is True),
+            tuple(name for name, answer in by_name.items() if answer is False),
+            tuple((n, a) for n, a in by_name.items() if isinstance(a, EngineError)),
+        )
+
+    async def in_flight(self, server: str, adapter: str) -> int:
+        """Return the requests in flight for a version on a server, over all gateways.
+
+        Raises:
+            EngineError: a running gateway does not say.
+        """
+        counts = await asyncio.gather(*(self._count(n, server, adapter) for n in self.names))
+        return sum(counts)
+
+    async def look(self) -> tuple[Sight, ...]:
+        """Return what each gateway shows, by name."""
+        return tuple(await asyncio.gather(*(self._look(name) for name in self.names)))
+
+    async def close(self) -> None:
+        """Release connections."""
+        await asyncio.gather(*(client.close() for client in self._clients.values()))
+        self._clients.clear()
+
+    async def _look(self, name: str) -> Sight:
+        config = await self._config(name)
+        if config is None:
+            return Sight(name)
+        try:
+            if isinstance(config, EngineError):
+                raise config
+            counts = await self._client(name).get("/-/inflight", timeout_s=READ_S, attempts=1)
+        except EngineError as error:
+            return Sight(name, problem=error.diagnostics[0].detail)
+        total = sum(each["count"] for each in counts["in_flight"])
+        return Sight(name, config["revision"], config["digest"], total)
+
+    async def _count(self, name: str, server: str, adapter: str) -> int:
+        try:
+            shown = await self._client(name).get("/-/inflight", timeout_s=READ_S, attempts=1)
+        except EngineUnreachableError as error:
+            if self._absent(name, error):
+                return 0
+            raise
+        return sum(
+            each["count"]
+            for each in shown["in_flight"]
+            if each["server"] == server and each["adapter"] == adapter
+        )
+
+    async def _config(self, name: str) -> dict[str, Any] | EngineError | None:
+        try:
+            shown = await self._client(name).get("/-/config", timeout_s=READ_S, attempts=1)
+        except EngineError as error:
+            return None if self._absent(name, error) else error
+        return dict(shown)
+
+    async def _table(self, name: str) -> RoutingTable:
+        return RoutingTable.model_validate(await self._client(name).get("/-/table"))
+
+    async def _give(self, name: str, table: RoutingTable) -> bool | EngineError:
+        """Return True once the gateway serves the table, False if it does not run."""
+        client, body = self._client(name), table.model_dump(mode="json")
+        try:
+            shown = await client.put("/-/config", body, timeout_s=ACKNOWLEDGE_S)
+        except EngineError as error:
+            return False if self._absent(name, error) else error
+        if (shown["revision"], shown["digest"]) == (table.revision, table.digest):
+            return True
+        return EngineRejectedError(
+            200,
+            problem(
+                "FC6005",
+                "A gateway serves another table",
+                f"Gateway `{name}` was given revision {table.revision} and says that it serves "
+                f"{shown['revision']} ({str(shown['digest'])[:12]}).",
+            ),
+        )
+
+    def _absent(self, name: str, error: EngineError) -> bool:
+        """Say whether the gateway does not run, as opposed to not answering.
+
+        On a socket file a refused connection proves it; over TCP nothing does.
+        """
+        if isinstance(error, EngineTimedOutError) or not isinstance(error, EngineUnreachableError):
+            return False
+        return not places.is_url(self._gateways[name].admin)
+
+    def _client(self, name: str) -> JsonClient:
+        if name not in self._clients:
+            gateway = self._gateways[name]
+            if places.is_url(gateway.admin):
+                made = JsonClient(gateway.admin, peer=f"gateway `{name}`")
+            else:
+                path = places.socket_path(self._state_dir, gateway)
+                made = JsonClient("http://gateway", peer=f"gateway `{name}`", socket=path)
+            self._clients[name] = made
+        return self._clients[name]
+
+
+def _check(table: RoutingTable) -> None:
+    """See that gateways will serve it before it is in the file from which they start."""
+    try:
+        Lookup.of(table)
+    except InvalidTableError as error:
+        raise EngineRejectedError(
+            400, problem("FC6006", "The routing table is not to be served", f"{error}.")
+        ) from None

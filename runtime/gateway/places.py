@@ -1,0 +1,99 @@
+"""Where a gateway keeps its things, and which gateways a state folder knows.
+
+routes.json              the routing table, for all gateways of this machine
+gateways/<name>/         gateway.json, admin.sock, run.lock, usage.jsonl, log
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from fleet.declared import Gateway
+from fleet.errors import FleetError, problem
+from fleet.names import is_id
+
+DEFAULT = Gateway(name="main", listen="127.0.0.1:8080", admin="")
+"""The gateway of a state folder that knows of no other."""
+
+LONGEST_SOCKET = 103
+"""Bytes in a Unix socket's path: 107 on Linux, 103 on macOS."""
+_SHORT = Path("/tmp")  # noqa: S108 (the folder in it is ours alone, checked below)
+_PRIVATE = 0o700
+
+
+def folder(state_dir: Path, name: str) -> Path:
+    """Return the folder of one gateway."""
+    return state_dir / "gateways" / name
+
+
+def is_url(admin: str) -> bool:
+    """Say whether an admin side is reached over TCP rather than a socket file."""
+    return admin.startswith(("http://", "https://"))
+
+
+def socket_path(state_dir: Path, gateway: Gateway) -> Path:
+    """Return the path of a gateway's admin socket.
+
+    A declared path that is relative counts from the project, the folder above `state_dir`.
+    One that is too long for the kernel becomes a short one, the same for every caller,
+    under a folder of this user's in `/tmp`.
+    """
+    state = state_dir.resolve()
+    default = folder(state, gateway.name) / "admin.sock"
+    path = state.parent / gateway.admin if gateway.admin else default
+    if len(os.fsencode(path)) <= LONGEST_SOCKET:
+        return path
+    short = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return _SHORT / f"fleetctl-{os.getuid()}" / f"{short}.sock"
+
+
+def prepare_socket_folder(path: Path) -> None:
+    """Make the folder of an admin socket and see that nobody else can use it.
+
+    Raises:
+        FleetError: in a shared folder, somebody else's folder has that name.
+    """
+    path.parent.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+    if path.parent.parent != _SHORT:
+        return
+    found = path.parent.lstat()
+    if path.parent.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise FleetError(
+            problem(
+                "FC6001",
+                "The folder of the admin socket is not private",
+                f"`{path.parent}` must be a folder of yours with mode 0700: whoever opens the "
+                "socket decides where clients' requests go.",
+                hint="Remove it, or declare a short `admin` path on the gateway.",
+            )
+        )
+
+
+def remember(state_dir: Path, gateways: Mapping[str, Gateway]) -> None:
+    """Keep what is declared about gateways, so that a rollback needs no declarations."""
+    for name, gateway in gateways.items():
+        place = folder(state_dir, name)
+        text = json.dumps(asdict(gateway), indent=2, sort_keys=True) + "\n"
+        path = place / "gateway.json"
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        place.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        scratch = place / f".gateway.json.{os.getpid()}"
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(path)
+
+
+def known(state_dir: Path) -> dict[str, Gateway]:
+    """Return the gateways that were remembered, by name; `main` alone if there is none."""
+    found = {}
+    for path in sorted((state_dir / "gateways").glob("*/gateway.json")):
+        try:
+            gateway = Gateway(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            continue
+        if is_id(gateway.name) and gateway.name == path.parent.name:
+            found[gateway.name] = gateway
+    return found or {DEFAULT.name: DEFAULT}

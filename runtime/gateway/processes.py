@@ -1,0 +1,136 @@
+"""Starting, finding and stopping gateway processes on this machine."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.declared import Gateway
+from fleet.errors import FleetError, problem
+from runtime.engines.processes import send, start_mark
+from runtime.gateway import places
+from runtime.gateway.serving import GRACE_S, LOCK
+
+START_S = 20.0
+_POLL_S = 0.02
+_LOG_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A gateway's process."""
+
+    pid: int
+    url: str
+    """Where clients reach it; empty until it is ready."""
+
+
+def find(state_dir: Path, name: str) -> Running | None:
+    """Return the process of a gateway, or None if it does not run.
+
+    Its lock says whether it runs: the kernel releases that with the process, however it
+    ends. The start mark guards against a number read before the process wrote its own.
+    """
+    try:
+        handle = os.open(places.folder(state_dir, name) / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with os.fdopen(handle, encoding="utf-8") as stream:
+            return _recorded(stream.read())
+    os.close(handle)
+    return None
+
+
+def _recorded(text: str) -> Running | None:
+    try:
+        record = json.loads(text)
+        if start_mark(record["pid"]) == record["process_start"]:
+            return Running(record["pid"], record["url"])
+    except (ValueError, KeyError):
+        pass
+    return None
+
+
+def start(state_dir: Path, gateway: Gateway) -> Running:
+    """Start a gateway detached from this terminal; return once it takes requests.
+
+    One that runs already is fine.
+
+    Raises:
+        FleetError: it exited, with the end of its log, or did not become ready in time.
+    """
+    running = find(state_dir, gateway.name)
+    if running is not None and running.url:
+        return running
+    place = places.folder(state_dir, gateway.name)
+    places.remember(state_dir, {gateway.name: gateway})
+    command = [sys.executable, "-m", "runtime.gateway.serving", "--state-dir", str(state_dir)]
+    command += ["--name", gateway.name, "--listen", gateway.listen, "--admin", gateway.admin]
+    log = place / "log"
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": _packages()},
+        )
+    _wait(lambda: process.poll() is not None or _is_ready(state_dir, gateway), START_S)
+    found = find(state_dir, gateway.name)
+    if found is not None and found.url:
+        return found
+    send(process.pid, signal.SIGTERM)
+    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+    raise FleetError(
+        problem(
+            "FC6009",
+            "The gateway did not start",
+            "\n".join([f"The end of `{log}`:", *tail]),
+            hint="Is its port taken? `fleetctl gateway run` shows the error directly.",
+        )
+    )
+
+
+def stop(state_dir: Path, name: str) -> bool:
+    """Stop a gateway after its requests have finished; return whether it ran.
+
+    After the grace period it is killed; requests still running then are cut.
+    """
+    running = find(state_dir, name)
+    if running is None:
+        return False
+    send(running.pid, signal.SIGTERM)
+    if not _wait(lambda: find(state_dir, name) is None, GRACE_S + 5):
+        send(running.pid, signal.SIGKILL)
+        _wait(lambda: find(state_dir, name) is None, 5)
+    return True
+
+
+def _is_ready(state_dir: Path, gateway: Gateway) -> bool:
+    found = find(state_dir, gateway.name)
+    return found is not None and bool(found.url)
+
+
+def _packages() -> str:
+    """Return the path that holds our packages, for an interpreter that starts elsewhere."""
+    here = str(Path(__file__).parents[2])
+    return os.pathsep.join(each for each in (here, os.environ.get("PYTHONPATH", "")) if each)
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True

@@ -1,0 +1,44 @@
+"""What apply, rollback, drain and observe need from the gateways."""
+
+from typing import Protocol
+
+from runtime.gateway.table import RoutingTable
+
+
+class TableReader(Protocol):
+    """What can only look at the routing table. Whoever is given no more cannot change it."""
+
+    async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
+        """Return the newest table, and notes; see `Gateways.read`."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class Gateways(Protocol):
+    """All gateways of a fleet as one."""
+
+    async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
+        """Return the newest table any of them (or the table file) holds, and notes.
+
+        A gateway that does not answer or lags behind is a note, not an error.
+        """
+        ...
+
+    async def publish(self, table: RoutingTable) -> tuple[str, ...]:
+        """Write the table durably, give it to every gateway and wait for all to acknowledge.
+
+        Returns notes, such as that no gateway is running (the file will be read when one
+        starts). Raises `EngineError` if a running gateway refuses or does not answer.
+        """
+        ...
+
+    async def in_flight(self, server: str, adapter: str) -> int:
+        """Return the requests now in flight for a version on a server, over all gateways."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...

@@ -1,0 +1,123 @@
+"""What a client is told when its request is refused: the error shape of the OpenAI API."""
+
+from http import HTTPStatus
+
+import msgspec
+
+
+class RefusalError(Exception):
+    """A request that no server is asked for.
+
+    Texts are constant: nothing that a client sent is repeated, so that no answer says
+    whether a name exists for somebody else.
+    """
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        message: str,
+        kind: str,
+        *,
+        code: str | None = None,
+        parameter: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.kind = kind
+        self.code = code
+        self.parameter = parameter
+        self.retry_after_s = retry_after_s
+
+    @property
+    def body(self) -> bytes:
+        """Return the JSON document that clients' libraries expect."""
+        return msgspec.json.encode(
+            {
+                "error": {
+                    "message": self.message,
+                    "type": self.kind,
+                    "param": self.parameter,
+                    "code": self.code,
+                }
+            }
+        )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the headers that go with it."""
+        found = {"Content-Type": "application/json"}
+        if self.retry_after_s is not None:
+            found["Retry-After"] = str(self.retry_after_s)
+        if self.status is HTTPStatus.UNAUTHORIZED:
+            found["WWW-Authenticate"] = "Bearer"
+        return found
+
+
+def invalid(message: str, parameter: str | None = None) -> RefusalError:
+    """The request itself is wrong."""
+    kind = "invalid_request_error"
+    return RefusalError(HTTPStatus.BAD_REQUEST, message, kind, parameter=parameter)
+
+
+def unauthorized() -> RefusalError:
+    """No key, a revoked key or one that never existed: one and the same answer."""
+    return RefusalError(
+        HTTPStatus.UNAUTHORIZED,
+        "Incorrect or missing API key. Send it as `Authorization: Bearer KEY`.",
+        "invalid_request_error",
+        code="invalid_api_key",
+    )
+
+
+def no_such_model() -> RefusalError:
+    """Unknown, somebody else's, or the name of a version: one and the same answer."""
+    return RefusalError(
+        HTTPStatus.NOT_FOUND,
+        "The model does not exist or you do not have access to it. GET /v1/models lists yours.",
+        "invalid_request_error",
+        code="model_not_found",
+        parameter="model",
+    )
+
+
+def no_such_path() -> RefusalError:
+    """The gateway answers a short list of paths and nothing else."""
+    kind = "invalid_request_error"
+    return RefusalError(HTTPStatus.NOT_FOUND, "No such path.", kind, code="unknown_url")
+
+
+def wrong_method() -> RefusalError:
+    """The path exists, with another method."""
+    message = "This path does not take this method."
+    return RefusalError(HTTPStatus.METHOD_NOT_ALLOWED, message, "invalid_request_error")
+
+
+def too_large(limit: int) -> RefusalError:
+    """The body is larger than the gateway reads."""
+    message = f"The request body is larger than {limit} bytes."
+    return RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, "invalid_request_error")
+
+
+def unavailable(retry_after_s: int) -> RefusalError:
+    """No server that holds the version took the request; none has worked on it."""
+    return RefusalError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "No server can answer for this model right now. Please retry.",
+        "server_error",
+        code="unavailable",
+        retry_after_s=retry_after_s,
+    )
+
+
+def broken() -> RefusalError:
+    """A server took the request and did not answer; it may have worked on it."""
+    message = "The server broke off before it answered."
+    return RefusalError(HTTPStatus.BAD_GATEWAY, message, "server_error", code="bad_gateway")
+
+
+def failed() -> RefusalError:
+    """A defect of the gateway itself; the log has the details."""
+    message = "The gateway failed on this request."
+    return RefusalError(HTTPStatus.INTERNAL_SERVER_ERROR, message, "server_error")

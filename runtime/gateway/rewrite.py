@@ -1,0 +1,137 @@
+"""A client's request body: its model replaced, policy fields dropped, the rest byte-exact.
+
+Only the top level is decoded, and it is written anew: whatever trick spells `model` twice,
+nested or escaped, the server gets one `model`, and it is the gateway's.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from runtime.gateway.refusals import invalid, no_such_model
+
+DROPPED: Final = frozenset(
+    {
+        "priority",  # jumps the queue of other clients
+        "request_id",  # collides with other clients' requests
+        "kv_transfer_params",  # reads and writes other requests' KV cache
+        "ec_transfer_params",
+        "vllm_xargs",  # reaches into the engine
+        "prompt_logprobs",  # costs as much as generating the prompt
+        "cache_salt",  # set by the gateway, one per client
+    }
+)
+"""Fields that cross tenants or cost others; vLLM would accept them from anybody."""
+
+STICKY: Final = ("user", "safety_identifier", "prompt_cache_key")
+"""Body fields that tell one user of a client from another, the first that is given counts."""
+
+_TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXT: Final = msgspec.json.Decoder(str)
+_START: Final = re.compile(r"[ \t\r\n]*\{[ \t\r\n]*")
+_MEMBER: Final = re.compile(r'("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_END: Final = re.compile(r"[ \t\r\n]*(?:,[ \t\r\n]*|\}[ \t\r\n]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A request body as a client sent it, top level decoded."""
+
+    fields: dict[str, msgspec.Raw]
+    model: str
+
+    @property
+    def stream(self) -> bool:
+        """Whether the client asks for a stream of events."""
+        return _truthy(self.fields.get("stream"))
+
+    @property
+    def sticky(self) -> str | None:
+        """The user on whose behalf the client asks, if it says so."""
+        for name in STICKY:
+            raw = self.fields.get(name)
+            if raw is not None and (text := _text(raw)):
+                return text
+        return None
+
+    def for_server(self, adapter: str, client: str) -> bytes:
+        """Return the body that the server gets.
+
+        Args:
+            adapter: Full name of the version that answers.
+            client: Owner of the request; prompts cached for one client serve no other.
+        """
+        kept = {name: raw for name, raw in self.fields.items() if name not in DROPPED}
+        kept["model"] = msgspec.Raw(msgspec.json.encode(adapter))
+        kept["cache_salt"] = msgspec.Raw(msgspec.json.encode(client))
+        return msgspec.json.encode(kept)
+
+
+def read(raw: bytes) -> Body:
+    """Decode a body.
+
+    Raises:
+        RefusalError: it is not one JSON object in UTF-8 with unique names and a model that
+            is text, or it asks for what no client may have.
+    """
+    try:
+        text = raw.decode("utf-8")
+        fields = _TOP.decode(raw)
+    except UnicodeDecodeError:
+        raise invalid("The request body is not UTF-8.") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise invalid("The request body is not a JSON object.") from None
+    if not _unique(text, fields):
+        raise invalid("A name is given twice in the request body.")
+    if "model" not in fields:
+        raise invalid("The request body names no model.", "model")
+    model = _text(fields["model"])
+    if model is None:
+        raise invalid("`model` is not text.", "model")
+    if not model:  # vLLM would answer from the base
+        raise no_such_model()
+    _refuse_prompt_logprobs(fields)
+    return Body(fields, model)
+
+
+def _refuse_prompt_logprobs(fields: dict[str, msgspec.Raw]) -> None:
+    if _truthy(fields.get("echo")) and _given(fields.get("logprobs")):
+        raise invalid("`echo` cannot be combined with `logprobs`.", "echo")
+
+
+def _text(raw: msgspec.Raw) -> str | None:
+    try:
+        return _TEXT.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _given(raw: msgspec.Raw | None) -> bool:
+    return raw is not None and bytes(raw) not in {b"null", b"false"}
+
+
+def _truthy(raw: msgspec.Raw | None) -> bool:
+    """Whether vLLM may read the value as true: it also takes `1`, `"true"` and `"yes"`."""
+    return _given(raw) and raw is not None and bytes(raw) not in {b"0", b'""', b'"false"'}
+
+
+def _unique(text: str, fields: dict[str, msgspec.Raw]) -> bool:
+    """Say whether no name stands twice at the top level.
+
+    The decoder keeps the last of equal names. So this walks over the text, past each name
+    and its kept value: where another value stands, the name was given twice.
+    """
+    start = _START.match(text)
+    assert start is not None, "the decoder accepted an object"
+    position, seen = start.end(), set()
+    while member := _MEMBER.match(text, position):
+        name = _TEXT.decode(member[1])
+        value = str(bytes(fields[name]), "utf-8")
+        end = _END.match(text, member.end() + len(value))
+        if name in seen or end is None or not text.startswith(value, member.end()):
+            return False
+        seen.add(name)
+        position = end.end()
+    return position == len(text) and len(seen) == len(fields)

@@ -1,0 +1,198 @@
+"""A gateway as a process: `python -m runtime.gateway.serving --state-dir … --name …`."""
+
+import argparse
+import asyncio
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from fleet.declared import Gateway
+from fleet.errors import FleetError, problem
+from runtime.engines.processes import start_mark
+from runtime.gateway import places
+from runtime.gateway import server as client_side
+from runtime.gateway.admin import Admin
+from runtime.gateway.current import Current
+from runtime.gateway.inflight import InFlight
+from runtime.gateway.routing import InvalidTableError
+from runtime.gateway.tablefile import read_table
+from runtime.gateway.usage import USAGE_FILE, UsageLog
+
+GRACE_S = 30.0
+"""How long running requests may take to finish once the gateway is told to stop."""
+LOCK = "run.lock"
+_BACKLOG = 1024
+_LOCK_ATTEMPTS = 20
+_LOCK_PAUSE_S = 0.01
+
+
+@asynccontextmanager
+async def serving(state_dir: Path, gateway: Gateway) -> AsyncIterator[str]:
+    """Serve while the block runs; give the URL for clients (port 0 is a free one).
+
+    The admin side opens first and the table's file is read after that: a table that is
+    published meanwhile arrives by the one way or the other.
+
+    Raises:
+        FleetError: it runs already, cannot listen, or the table is not to be served.
+    """
+    place = places.folder(state_dir, gateway.name)
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _sole(place, gateway) as record, UsageLog(place / USAGE_FILE) as log:
+        current, in_flight = Current(), InFlight()
+        admin = web.AppRunner(Admin(current, in_flight).application(), access_log=None)
+        front = web.AppRunner(
+            client_side.Gateway(current, in_flight, log).application(),
+            access_log=None,
+            handler_cancellation=True,  # a client that leaves ends its request on the server
+            auto_decompress=False,
+            shutdown_timeout=GRACE_S,
+        )
+        try:
+            await _open_admin(admin, state_dir, gateway)
+            await _load(current, state_dir)
+            url = await _open_front(front, gateway)
+            record(url)
+            yield url
+        finally:
+            await front.cleanup()
+            await admin.cleanup()
+            if not places.is_url(gateway.admin):
+                places.socket_path(state_dir, gateway).unlink(missing_ok=True)
+
+
+async def _open_admin(runner: web.AppRunner, state_dir: Path, gateway: Gateway) -> None:
+    await runner.setup()
+    if places.is_url(gateway.admin):
+        host, _, port = gateway.admin.partition("://")[2].partition("/")[0].rpartition(":")
+        await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+        return
+    path = places.socket_path(state_dir, gateway)
+    places.prepare_socket_folder(path)
+    path.unlink(missing_ok=True)  # nobody listens on it: we hold the lock
+    before = os.umask(0o177)
+    try:
+        await web.UnixSite(runner, str(path)).start()
+    finally:
+        os.umask(before)
+
+
+async def _load(current: Current, state_dir: Path) -> None:
+    table = read_table(state_dir)
+    if table is None or table.revision <= current.lookup.revision:
+        return
+    try:
+        await current.take(table)
+    except InvalidTableError as error:
+        raise FleetError(
+            problem("FC6006", "The routing table is not to be served", f"{error}.")
+        ) from None
+
+
+async def _open_front(runner: web.AppRunner, gateway: Gateway) -> str:
+    host, _, port = gateway.listen.rpartition(":")
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host.strip("[]"), int(port), backlog=_BACKLOG).start()
+    except OSError as error:
+        raise FleetError(
+            problem(
+                "FC6007",
+                "The gateway cannot listen",
+                f"`{gateway.listen}`: {error.strerror or error}.",
+                hint="Free the port, or declare another `listen` on the gateway.",
+            )
+        ) from None
+    return f"http://{host}:{runner.addresses[0][1]}"
+
+
+@contextmanager
+def _sole(place: Path, gateway: Gateway) -> Iterator[Callable[[str], None]]:
+    """Hold the gateway's lock: as long as it is held, and no longer, the gateway runs.
+
+    Gives the function that records, beside the process, the URL at which it is ready.
+    """
+    handle = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    pid = os.getpid()
+
+    def record(url: str) -> None:
+        document = {"pid": pid, "process_start": start_mark(pid), "url": url}
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(document).encode(), 0)
+
+    try:
+        if not _locked(handle):
+            raise FleetError(
+                problem(
+                    "FC6008",
+                    "The gateway runs already",
+                    f"Gateway `{gateway.name}` of this state folder has a process.",
+                    command="fleetctl gateway status",
+                )
+            )
+        record("")
+        yield record
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    """Take the lock; those who only look at it hold it for a moment too."""
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_PAUSE_S)
+        else:
+            return True
+    return False
+
+
+async def serve_until_told(state_dir: Path, gateway: Gateway) -> None:
+    """Serve until SIGTERM or SIGINT, then let running requests finish."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    async with serving(state_dir, gateway) as url:
+        sys.stderr.write(f"gateway {gateway.name} listens on {url}\n")
+        await told.wait()
+
+
+def run(state_dir: Path, gateway: Gateway) -> None:
+    """Serve in this process until it is told to stop.
+
+    Raises:
+        FleetError: as `serving`.
+    """
+    import uvloop  # noqa: PLC0415 (not on Windows, and not when only imported)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve_until_told(state_dir, gateway))
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description="Run one gateway.")
+    parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--listen", required=True)
+    parser.add_argument("--admin", default="")
+    given = parser.parse_args()
+    try:
+        run(given.state_dir, Gateway(given.name, given.listen, given.admin))
+    except FleetError as error:
+        for each in error.diagnostics:
+            sys.stderr.write(f"Error: {each.summary}: {each.detail} {each.hint}\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,86 @@
+"""The routing table as a document: written by `apply` and `rollback`, read by gateways."""
+
+import hashlib
+import json
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from fleet.resources import Key, Route, Share
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ShareEntry(_Document):
+    """One version of an alias."""
+
+    adapter: str
+    percent: int
+    servers: tuple[str, ...]
+
+
+class AliasEntry(_Document):
+    """An alias, its owner and its versions, newest first."""
+
+    client: str
+    salt: str
+    shares: tuple[ShareEntry, ...]
+
+    @classmethod
+    def of(cls, route: Route) -> Self:
+        """Return the entry that says the same as `route`."""
+        shares = tuple(
+            ShareEntry(adapter=each.adapter, percent=each.percent, servers=each.servers)
+            for each in route.shares
+        )
+        return cls(client=route.client, salt=route.salt, shares=shares)
+
+    def route(self, alias: str) -> Route:
+        """Return the route that says the same as this entry."""
+        shares = tuple(Share(each.adapter, each.percent, each.servers) for each in self.shares)
+        return Route(alias, shares, self.salt)
+
+
+class KeyEntry(_Document):
+    """An API key; only the hash of its secret is kept."""
+
+    client: str
+    name: str
+    reference: str
+    sha256: str
+    """SHA-256 of the secret, 64 hex digits."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What plan and ledger may show: twelve hex digits of the hash's own hash."""
+        return hashlib.sha256(self.sha256.encode()).hexdigest()[:12]
+
+    def key(self) -> Key:
+        """Return the resource that plans compare."""
+        return Key(self.client, self.name, self.reference, self.fingerprint)
+
+
+class RoutingTable(_Document):
+    """Everything a gateway needs, as one revision."""
+
+    revision: int
+    """Grows with every write; a gateway refuses an older one."""
+    token: int = 0
+    """Fencing token of the newest lease it was written under; a rollback, which needs no lease,
+    keeps the one that it finds."""
+    servers: dict[str, str] = {}
+    """Server to base URL."""
+    aliases: dict[str, AliasEntry] = {}
+    keys: dict[str, KeyEntry] = {}
+    """By `client/name`."""
+
+    def canonical(self) -> str:
+        """Return the document as sorted JSON, the bytes that the digest covers."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical document, 64 hex digits."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()

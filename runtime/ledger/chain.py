@@ -1,0 +1,113 @@
+"""The form of a ledger's lines, and the chain of hashes that holds them together."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from fleet.errors import FleetError, problem
+from fleet.history import Entry
+
+
+def line(
+    seq: int,
+    *,
+    time: datetime,
+    kind: str,
+    run: str,
+    by: str,
+    token: int,
+    data: Mapping[str, Any],
+    previous: str,
+) -> tuple[bytes, str]:
+    """Return an entry as one line with its newline, and its hash.
+
+    The hash is the SHA-256 of the line as it would stand without it, so that checking costs
+    no second encoding.
+    """
+    body = json.dumps(
+        {
+            "by": by,
+            "data": data,
+            "kind": kind,
+            "previous": previous,
+            "run": run,
+            "seq": seq,
+            "time": time.astimezone(UTC).isoformat(timespec="milliseconds"),
+            "token": token,
+        },
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
+    )
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    return f'{body[:-1]},"hash":"{digest}"}}\n'.encode(), digest
+
+
+def _body(text: bytes, stated: str) -> bytes:
+    """Return a line as it stood before its hash was put at its end."""
+    end = f',"hash":"{stated}"}}'.encode()
+    return text.removesuffix(end) + b"}" if text.endswith(end) else b""
+
+
+def entry(text: bytes, number: int, home: str) -> Entry:
+    """Read one line, without its newline, and check its own hash.
+
+    Args:
+        text: The line.
+        number: Its number, from 1, for the error.
+        home: Where the ledger lives, for the error.
+
+    Raises:
+        FleetError: FC5102, the line is not what was written.
+    """
+    try:
+        found = json.loads(text)
+        made = Entry(
+            found["seq"],
+            datetime.fromisoformat(found["time"]),
+            found["kind"],
+            found["run"],
+            found["by"],
+            found["token"],
+            found["data"],
+            found["previous"],
+            found["hash"],
+        )
+    except (ValueError, KeyError, TypeError):
+        raise broken(home, number, "is not a ledger entry") from None
+    if hashlib.sha256(_body(text, made.hash)).hexdigest() != made.hash:
+        raise broken(home, number, "was changed after it was written")
+    return made
+
+
+def entries(content: bytes, home: str) -> Iterator[Entry]:
+    """Yield the entries of whole lines, checked as one unbroken chain.
+
+    Raises:
+        FleetError: FC5102, names the first line that does not belong.
+    """
+    previous = ""
+    for number, text in enumerate(content.split(b"\n")[:-1], start=1):
+        each = entry(text, number, home)
+        if each.seq != number or each.previous != previous:
+            raise broken(home, number, "does not follow the line before it")
+        previous = each.hash
+        yield each
+
+
+def broken(home: str, number: int, what: str) -> FleetError:
+    """Return the error that names the line."""
+    return FleetError(
+        problem(
+            "FC5102",
+            "The ledger was tampered with",
+            f"Line {number} of `{home}` {what}. The chain of hashes ends there, so nothing "
+            "after it can be trusted, and nothing is appended.",
+            hint="Put back the file from a backup. Without one, move it away and rebuild the "
+            "ledger from what is live.",
+            command="fleetctl adopt",
+        )
+    )

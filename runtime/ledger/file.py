@@ -1,0 +1,221 @@
+"""The ledger as a file of JSON lines: locked, flushed, chained by hashes.
+
+ledger.jsonl     the entries, only ever appended to
+ledger.lock      held while one process appends or takes the lease
+lease.json       who may change the fleet, and the newest fencing token
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from fleet.history import Entry
+from runtime.durable import PRIVATE, sync_folder
+from runtime.engines.processes import start_mark
+from runtime.ledger import chain
+from runtime.ledger import lease as leases
+from runtime.ledger.lease import LeaseRecord
+
+LEDGER_FILE = "ledger.jsonl"
+_LOCK_FILE = "ledger.lock"
+_TAIL = 1 << 16
+
+
+class FileLedger:
+    """Keeps the contract of `runtime.ledger.protocol.Ledger`.
+
+    Safe between processes and threads: each change happens under an exclusive lock on a file
+    of its own. Whoever dies while appending leaves a torn last line, which the next append
+    drops; it was never acknowledged.
+    """
+
+    def __init__(self, folder: Path, *, run: str, by: str, clock: Callable[[], datetime]) -> None:
+        """Prepare; nothing is read or written."""
+        self._folder = folder
+        self._path = folder / LEDGER_FILE
+        self._run, self._by, self._clock = run, by, clock
+
+    def read(self, after: int = 0) -> list[Entry]:
+        """Return the entries with `seq` above `after`.
+
+        The whole chain is verified. A torn last line is not an entry.
+
+        Raises:
+            FleetError: FC5102, a line was changed; the error names it.
+        """
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return []
+        return [each for each in chain.entries(content, str(self._path)) if each.seq > after]
+
+    def append(self, kind: str, records: Sequence[dict[str, Any]], token: int = 0) -> int:
+        """Append one entry per record with one flush; durable when this returns."""
+        return self.append_all([(kind, each) for each in records], token)
+
+    def append_all(self, records: Sequence[tuple[str, dict[str, Any]]], token: int = 0) -> int:
+        """Append entries of several kinds with one flush; otherwise as `append`.
+
+        Raises:
+            LockHeldError: `token` is older than the newest lease's. 0 is never too old: it is
+                an emergency's.
+            FleetError: FC5102, the last line was changed.
+        """
+        with self._locked():
+            if token:
+                self._fence(token)
+            seq, previous, dropped = self._tail()
+            written: list[tuple[str, dict[str, Any]]] = list(records)
+            if dropped:
+                note = f"a torn last line of {dropped} bytes was dropped"
+                written.insert(0, ("note", {"text": note}))
+            lines, now = [], self._clock()
+            for kind, data in written:
+                seq += 1
+                line, previous = chain.line(
+                    seq,
+                    time=now,
+                    kind=kind,
+                    run=self._run,
+                    by=self._by,
+                    token=token,
+                    data=data,
+                    previous=previous,
+                )
+                lines.append(line)
+            if lines:
+                self._write(b"".join(lines))
+            return seq
+
+    @contextmanager
+    def lease(self, holder: str, ttl_s: int = 60) -> Iterator["FileLease"]:
+        """Take the lease for `ttl_s` seconds at a time, and give it back at the end.
+
+        Raises:
+            LockHeldError: FC5104, it names the holder and when its lease ends.
+        """
+        with self._locked():
+            found = leases.read(self._folder) or LeaseRecord(token=self._newest_token())
+            now = self._clock()
+            if found.is_held(now):
+                raise leases.held(found, now)
+            taken = LeaseRecord(
+                found.token + 1,
+                holder,
+                _end(now, ttl_s),
+                leases.this_machine(),
+                os.getpid(),
+                start_mark(os.getpid()) or "",
+            )
+            leases.write(self._folder, taken)
+        mine = FileLease(self, taken.token, ttl_s)
+        try:
+            yield mine
+        finally:
+            self._hand_back(taken.token)
+
+    def renew(self, token: int, ttl_s: int) -> None:
+        """Extend the lease with this token; nobody may have taken it since."""
+        with self._locked():
+            found = self._fence(token)
+            leases.write(self._folder, replace(found, expires=_end(self._clock(), ttl_s)))
+
+    def _hand_back(self, token: int) -> None:
+        with self._locked():
+            found = leases.read(self._folder)
+            if found is not None and found.token == token:
+                leases.write(self._folder, LeaseRecord(token))
+
+    def _fence(self, token: int) -> LeaseRecord:
+        found = leases.read(self._folder) or LeaseRecord(token)
+        if token < found.token:
+            raise leases.lost(token, found.token)
+        return found
+
+    def _newest_token(self) -> int:
+        """Return the newest token that an entry bears, for when the lease's file is lost."""
+        return max((each.token for each in self.read()), default=0)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        handle = os.open(self._folder / _LOCK_FILE, flags, PRIVATE)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _tail(self) -> tuple[int, str, int]:
+        """Return the last entry's number and hash, and how many torn bytes were cut off."""
+        try:
+            size = self._path.stat().st_size
+        except FileNotFoundError:
+            return 0, "", 0
+        whole, last = self._last_line(size)
+        if whole < size:
+            os.truncate(self._path, whole)
+        if not last:
+            return 0, "", size - whole
+        try:
+            found = chain.entry(last, 0, str(self._path))
+        except Exception:
+            self.read()  # names the line
+            raise
+        return found.seq, found.hash, size - whole
+
+    def _last_line(self, size: int) -> tuple[int, bytes]:
+        """Return where the last whole line ends, and the line; read from the end."""
+        start, content = size, b""
+        with self._path.open("rb") as stream:
+            while True:
+                end = content.rfind(b"\n")
+                begin = content.rfind(b"\n", 0, end) if end >= 0 else -1
+                if begin >= 0 or start == 0:
+                    whole = start + end + 1 if end >= 0 else 0
+                    return whole, content[begin + 1 : end] if end >= 0 else b""
+                step = min(_TAIL, start)
+                start -= step
+                stream.seek(start)
+                content = stream.read(step) + content
+
+    def _write(self, content: bytes) -> None:
+        new = not self._path.exists()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        handle = os.open(self._path, flags, PRIVATE)
+        with os.fdopen(handle, "ab") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if new:
+            sync_folder(self._folder)
+
+
+class FileLease:
+    """A lease that was taken. Keeps the contract of `runtime.ledger.protocol.Lease`."""
+
+    def __init__(self, ledger: FileLedger, token: int, ttl_s: int) -> None:
+        self._ledger, self._token, self._ttl_s = ledger, token, ttl_s
+
+    @property
+    def token(self) -> int:
+        """Fencing token: grows with every lease."""
+        return self._token
+
+    def renew(self) -> None:
+        """Extend the lease by its time to live from now.
+
+        Raises:
+            LockHeldError: FC5105, somebody else has taken it.
+        """
+        self._ledger.renew(self._token, self._ttl_s)
+
+
+def _end(now: datetime, ttl_s: int) -> str:
+    return (now + timedelta(seconds=ttl_s)).isoformat()

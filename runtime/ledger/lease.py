@@ -1,0 +1,106 @@
+"""The lease of a file ledger: one small file beside it, written whole.
+
+It keeps the newest fencing token for ever, also when nobody holds the lease.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from fleet.errors import FleetError, LockHeldError, problem
+from runtime.durable import replace_file
+from runtime.engines.processes import start_mark
+
+LEASE_FILE = "lease.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """Who may change the fleet, and until when."""
+
+    token: int = 0
+    """The newest fencing token ever given out."""
+    holder: str = ""
+    """Empty: nobody."""
+    expires: str = ""
+    """ISO 8601, UTC."""
+    machine: str = ""
+    """Which kernel and process namespace the holder's number counts in."""
+    pid: int = 0
+    started: str = ""
+
+    def is_held(self, now: datetime) -> bool:
+        """Say whether somebody holds it: it has not expired, and the holder may be alive.
+
+        A holder of this machine whose process is gone holds nothing, so that a killed run
+        does not lock the fleet until its lease expires.
+        """
+        if not self.holder or datetime.fromisoformat(self.expires) <= now:
+            return False
+        return self.machine != this_machine() or start_mark(self.pid) == self.started
+
+
+def read(folder: Path) -> LeaseRecord | None:
+    """Return the record, or None where there is none.
+
+    Raises:
+        FleetError: FC5103, it cannot be read; which token is the newest is then unknown.
+    """
+    path = folder / LEASE_FILE
+    try:
+        return LeaseRecord(**json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        raise FleetError(
+            problem(
+                "FC5103",
+                "The lease's file is damaged",
+                f"`{path}` cannot be read, so it is unknown who may change the fleet.",
+                hint="See that no apply is running, then remove the file; tokens go on from "
+                "the ledger's.",
+            )
+        ) from None
+
+
+def write(folder: Path, record: LeaseRecord) -> None:
+    """Keep the record, durable when this returns."""
+    replace_file(folder / LEASE_FILE, json.dumps(asdict(record), sort_keys=True).encode() + b"\n")
+
+
+def this_machine() -> str:
+    """Return what tells this machine's process numbers from those of others."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}:{os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 (not a path)
+    except OSError:
+        return ""
+
+
+def held(record: LeaseRecord, now: datetime) -> LockHeldError:
+    """Return the error that names the holder and the end of its lease."""
+    rest = max(0, round((datetime.fromisoformat(record.expires) - now).total_seconds()))
+    return LockHeldError(
+        problem(
+            "FC5104",
+            "The fleet is locked",
+            f"{record.holder} is changing it; its lease {record.token} ends in {rest} s unless it "
+            "is renewed.",
+            hint="Wait for it. Planning, `status` and `rollback` work meanwhile.",
+        )
+    )
+
+
+def lost(token: int, newest: int) -> LockHeldError:
+    """Return the error of a run whose lease has been taken over."""
+    return LockHeldError(
+        problem(
+            "FC5105",
+            "The lease was lost",
+            f"This run holds lease {token}, and lease {newest} has been given out since: another "
+            "run may be changing the fleet. Nothing more is done.",
+            hint="Wait for the other run, then plan again.",
+        )
+    )

@@ -1,0 +1,44 @@
+"""The contract of a ledger's home."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from fleet.history import Entry
+
+
+class Lease(Protocol):
+    """The right to change the fleet, for a while."""
+
+    @property
+    def token(self) -> int:
+        """Fencing token: grows with every lease, stamped on every entry and route table."""
+        ...
+
+    def renew(self) -> None:
+        """Extend the lease; raises `LockHeldError` when somebody else has taken it."""
+        ...
+
+
+class Ledger(Protocol):
+    """Where entries live. Reading never needs a lease."""
+
+    def read(self, after: int = 0) -> list[Entry]:
+        """Return the entries with `seq` above `after`, verified as a hash chain."""
+        ...
+
+    def append(self, kind: str, records: Sequence[dict[str, Any]], token: int = 0) -> int:
+        """Append one entry per record, durable when this returns; return the last seq.
+
+        Raises:
+            LockHeldError: `token` is older than the newest lease's.
+        """
+        ...
+
+    def append_all(self, records: Sequence[tuple[str, dict[str, Any]]], token: int = 0) -> int:
+        """Append entries of several kinds at once; otherwise as `append`."""
+        ...
+
+    def lease(self, holder: str, ttl_s: int = 60) -> AbstractContextManager[Lease]:
+        """Take the lease or raise `LockHeldError` that names its holder and its expiry."""
+        ...

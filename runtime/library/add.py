@@ -1,0 +1,153 @@
+"""Adding a version: checked, copied into the library, pinned in the lock; never overwritten."""
+
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from fleet.declared import AdapterFacts, BaseShape
+from fleet.errors import Diagnostic, LibraryError, problem
+from fleet.lock import Lock, LockedAdapter
+from fleet.names import AdapterName, Version
+from runtime.library.copying import READ_ONLY_FILE, copy_file, moved_into_place
+from runtime.library.digest import folder_digest
+from runtime.library.inspect import inspect
+from runtime.library.layout import RECORDS, SERVED_FILES, version_folder
+from runtime.library.lockfile import update_lock
+
+Outcome = Literal["added", "locked", "present"]
+"""Copied and pinned; was in the library and is pinned now; was there already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What `add` did."""
+
+    name: AdapterName
+    folder: Path
+    facts: AdapterFacts
+    outcome: Outcome
+    left_out: tuple[str, ...]
+    """Names in the given folder that are not part of a version, such as optimizer states."""
+    warnings: tuple[Diagnostic, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBase:
+    """A base as an adapter is checked against it."""
+
+    name: str
+    model: str
+    """Its path as declared; another name for the same base."""
+    shape: BaseShape
+
+
+def add(source: Path, name: AdapterName, base: KnownBase, library: Path, root: Path) -> Added:
+    """Check an adapter, copy it into the library and pin its bytes in the lock.
+
+    A version is immutable: adding the same bytes again changes nothing, and other bytes under
+    its name are refused. Safe to repeat after a crash, and beside other runs.
+
+    Args:
+        source: Folder of the adapter; may be its place in the library, which pins it only.
+        name: The full name it gets.
+        base: What it is checked against.
+        library: The library's folder.
+        root: The project, which holds the lock.
+
+    Raises:
+        LibraryError: it must not be served, or the version exists with other bytes.
+    """
+    facts, warnings = inspect(source, base.shape, base.name, base.model)
+    target = version_folder(library, name)
+    outcome: Outcome = "present"
+
+    def change(lock: Lock) -> Lock:
+        nonlocal outcome
+        _refuse_other(lock, name, facts)
+        _refuse_changed_base(lock, base)
+        try:
+            copied = _into_library(source, target, name, facts)
+        except OSError as error:
+            detail = f"`{error.filename or target}`: {error.strerror or error}."
+            raise LibraryError(problem("FC3003", "Adapter cannot be copied", detail)) from error
+        if str(name) not in lock.adapters or copied:
+            outcome = "added" if copied else "locked"
+        entry = LockedAdapter(**asdict(facts), base=base.name)
+        return lock.with_adapter(name, entry).with_base(base.name, base.shape)
+
+    update_lock(root, change)
+    kept = {*SERVED_FILES, *RECORDS}
+    left_out = tuple(sorted(each.name for each in source.iterdir() if each.name not in kept))
+    return Added(name, target, facts, outcome, left_out, warnings)
+
+
+def _refuse_other(lock: Lock, name: AdapterName, facts: AdapterFacts) -> None:
+    """Refuse other bytes under a locked name, and a second base in one version's folder."""
+    locked = lock.adapters.get(str(name))
+    if locked is not None and locked.digest != facts.digest:
+        raise _exists(name, locked.digest, facts, "The lock pins")
+    for other in map(AdapterName.parse, lock.adapters):
+        if replace(other, base=name.base) == name != other:
+            detail = (
+                f"`{other}` has this version's place in the library already; a version belongs "
+                "to one base."
+            )
+            raise LibraryError(
+                problem("FC3012", "Version exists for another base", detail, command=_next(name))
+            )
+
+
+def _refuse_changed_base(lock: Lock, base: KnownBase) -> None:
+    locked = lock.bases.get(base.name)
+    if locked is None:
+        return
+    now, then = asdict(base.shape), locked.model_dump()
+    differing = sorted(key for key in now if now[key] != then[key] and key != "weight_bytes")
+    if differing:
+        shown = ", ".join(f"{key} {then[key]} -> {now[key]}" for key in differing)
+        detail = (
+            f"`{base.name}` is not what its adapters were checked against: {shown}. Give the new "
+            "base a name of its own."
+        )
+        raise LibraryError(problem("FC3013", "Base differs from the lock", detail))
+
+
+def _into_library(source: Path, target: Path, name: AdapterName, facts: AdapterFacts) -> bool:
+    """Bring the version into the library; say whether it was copied."""
+    copied = False
+    if not target.exists():
+        with moved_into_place(target) as scratch:
+            for file in SERVED_FILES:
+                copy_file(source / file, scratch / file)
+            for record in RECORDS:
+                if (source / record).is_dir():
+                    shutil.copytree(source / record, scratch / record)
+                elif (source / record).is_file():
+                    copy_file(source / record, scratch / record, 0o644)
+        copied = True
+    found = folder_digest(target)
+    if found != facts.digest:
+        if copied:
+            detail = f"`{source}` changed while it was being copied. Nothing is pinned."
+            shutil.rmtree(target)
+            raise LibraryError(problem("FC3003", "Adapter cannot be copied", detail))
+        raise _exists(name, found, facts, f"`{target}` holds")
+    for file in SERVED_FILES:
+        (target / file).chmod(READ_ONLY_FILE)
+    return copied
+
+
+def _exists(name: AdapterName, digest: str, facts: AdapterFacts, where: str) -> LibraryError:
+    detail = (
+        f"{where} digest {digest[:12]} for `{name}`, and this adapter has {facts.digest[:12]}. A "
+        "version that was added never changes: clients may be served by it."
+    )
+    return LibraryError(
+        problem("FC3011", "Version exists with other bytes", detail, command=_next(name))
+    )
+
+
+def _next(name: AdapterName) -> str:
+    version = Version(name.version.major, name.version.minor, name.version.patch + 1)
+    return f"fleetctl adapter add PATH --as {replace(name, version=version)}"

@@ -1,0 +1,214 @@
+"""Reading an adapter's files without torch: configuration, header, values.
+
+The safetensors format: eight bytes little-endian length of a JSON header, the header
+(tensor name to dtype, shape and data offsets), then the data.
+Source: the format section of the safetensors documentation.
+"""
+
+import json
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fleet.declared import AdapterFacts, BaseShape
+from fleet.errors import Diagnostic, LibraryError, problem
+from fleet.preflight import (
+    DTYPES,
+    Tensor,
+    adapted_modules,
+    check_config,
+    check_tensors,
+    served_rank,
+)
+from runtime.library.digest import folder_digest
+from runtime.library.layout import CONFIG, WEIGHTS
+
+MAX_HEADER = 100_000_000
+"""Bytes; the format's own limit on the header."""
+
+CHUNK = 1 << 24
+"""Values looked at together; bounds the memory that a check takes."""
+
+_PREFIX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A parsed safetensors file."""
+
+    tensors: Mapping[str, Tensor]
+    data_begin: int
+    data_size: int
+
+
+def inspect(
+    folder: Path, base: BaseShape, *base_names: str
+) -> tuple[AdapterFacts, tuple[Diagnostic, ...]]:
+    """Return the facts to lock, and warnings.
+
+    Args:
+        folder: Holds the two served files.
+        base: The base's dimensions.
+        base_names: The base's id, and other names of the same, such as its path.
+
+    Raises:
+        LibraryError: with every reason why the adapter must not be served.
+    """
+    try:
+        return _inspect(folder, base, base_names)
+    except OSError as error:
+        detail = f"`{error.filename or folder}`: {error.strerror or error}."
+        raise LibraryError(problem("FC3118", "Adapter cannot be read", detail)) from error
+
+
+def _inspect(
+    folder: Path, base: BaseShape, base_names: tuple[str, ...]
+) -> tuple[AdapterFacts, tuple[Diagnostic, ...]]:
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        hint = "Name the folder that holds the adapter's two files."
+        detail = f"`{folder}` {what}."
+        raise LibraryError(problem("FC3111", "No adapter here", detail, hint=hint))
+    config = read_config(folder)
+    found = list(check_config(config, *base_names))
+    try:
+        weights = read_header(folder / WEIGHTS)
+    except LibraryError as error:
+        raise LibraryError(*_errors(found), *error.diagnostics) from None
+    found += check_tensors(config, weights.tensors, weights.data_size, base)
+    if not _errors(found):
+        found += check_values(folder / WEIGHTS, weights)
+    if _errors(found):
+        raise LibraryError(*_errors(found))
+    facts = AdapterFacts(
+        digest=folder_digest(folder),
+        rank=served_rank(config),
+        bytes=(folder / WEIGHTS).stat().st_size,
+        modules=adapted_modules(weights.tensors),
+    )
+    return facts, tuple(found)
+
+
+def _errors(found: list[Diagnostic]) -> list[Diagnostic]:
+    return [each for each in found if each.severity == "error"]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return `adapter_config.json`.
+
+    Raises:
+        LibraryError: it is missing or no JSON object.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise LibraryError(problem("FC3111", "No adapter here", f"`{folder}` holds no `{CONFIG}`."))
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise LibraryError(problem("FC3112", "Not JSON", f"`{path}`: {error}.")) from error
+    if not isinstance(config, dict):
+        raise LibraryError(problem("FC3112", "Not JSON", f"`{path}` is not a JSON object."))
+    return config
+
+
+def read_header(path: Path) -> Weights:
+    """Return the tensors that a safetensors file says it holds.
+
+    Raises:
+        LibraryError: it is missing, empty, truncated, or another format.
+    """
+    if not path.is_file():
+        raise _missing(path)
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        prefix = stream.read(_PREFIX)
+        length = int.from_bytes(prefix, "little")
+        if len(prefix) < _PREFIX or length > min(MAX_HEADER, size - _PREFIX):
+            claim = f" and a header length of {length}" if len(prefix) == _PREFIX else ""
+            detail = f"`{path}` has {size} bytes{claim}."
+            raise LibraryError(problem("FC3114", "Not a safetensors file, or truncated", detail))
+        raw = stream.read(length)
+    try:
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+        tensors = dict(_entries(header))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        detail = f"`{path}`: the header is no list of tensors."
+        raise LibraryError(problem("FC3115", "Header not readable", detail)) from None
+    return Weights(tensors, _PREFIX + length, size - _PREFIX - length)
+
+
+def _missing(path: Path) -> LibraryError:
+    pickled = [each for kind in ("*.bin", "*.pt") for each in sorted(path.parent.glob(kind))]
+    also = f" `{pickled[0].name}` is a pickle, which can run code when read." if pickled else ""
+    detail = f"`{path.parent}` holds no `{path.name}`.{also}"
+    hint = "Save the adapter with `safe_serialization=True`."
+    return LibraryError(problem("FC3113", "No safetensors file", detail, hint=hint))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs as a map; a name given twice would hide bytes from the checks."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a name is given twice")
+    return made
+
+
+def _entries(header: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = entry["data_offsets"]
+        shape = tuple(entry["shape"])
+        if not all(type(each) is int and each >= 0 for each in (begin, end, *shape)):
+            raise ValueError(name)
+        yield name, Tensor(str(entry["dtype"]), shape, begin, end)
+
+
+def check_values(path: Path, weights: Weights) -> Iterator[Diagnostic]:
+    """Yield tensors with NaN or infinity, and an adapter that is the base in disguise.
+
+    Args:
+        path: The safetensors file.
+        weights: Its header, of which everything else has been checked.
+    """
+    silent = True
+    with (
+        path.open("rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+    ):
+        for name, tensor in sorted(weights.tensors.items()):
+            finite, zero = _look(mapped, weights.data_begin + tensor.begin, tensor)
+            if not finite:
+                detail = (
+                    f"`{name}` holds NaN or infinity. One request to it can spoil the answers of "
+                    "other clients through the shared cache."
+                )
+                yield problem("FC3132", "Values that are not numbers", detail)
+            silent = silent and (zero or ".lora_B." not in name)
+    if silent:
+        detail = "Every lora_B is zero: it answers as the base does."
+        yield Diagnostic("FC3133", "Adapter does nothing", detail, severity="warning")
+
+
+def _look(mapped: mmap.mmap, begin: int, tensor: Tensor) -> tuple[bool, bool]:
+    """Say whether all values are finite, and whether all are zero.
+
+    A value is not finite exactly when all its exponent bits are set. So it is in bfloat16,
+    which numpy lacks: the upper half of a float32.
+    """
+    width = DTYPES[tensor.dtype]
+    kind = np.dtype(f"<u{width}")
+    exponent = {"F16": 0x7C00, "BF16": 0x7F80, "F32": 0x7F800000}[tensor.dtype]
+    magnitude = (1 << (8 * width - 1)) - 1
+    finite = zero = True
+    for start in range(begin, begin + tensor.end - tensor.begin, CHUNK * width):
+        count = min(CHUNK, (begin + tensor.end - tensor.begin - start) // width)
+        # a copy: a view would keep the map from being closed
+        bits = np.frombuffer(mapped[start : start + count * width], dtype=kind)
+        finite = finite and not bool(np.any((bits & exponent) == exponent))
+        zero = zero and not bool(np.any(bits & magnitude))
+    return finite, zero

@@ -1,0 +1,74 @@
+"""Verifying: are the bytes in the library those that the lock pins?"""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fleet.errors import LibraryError
+from fleet.lock import Lock
+from fleet.names import AdapterName
+from runtime.library.digest import folder_digest
+from runtime.library.layout import version_folder, versions
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How one version stands: its bytes are as pinned, others, gone, or not pinned at all."""
+
+    name: str
+    """Full name; `client-task-v1.0.0` of a version that is not in the lock."""
+    state: Literal["ok", "changed", "missing", "unlocked"]
+    folder: Path
+    detail: str = ""
+
+    @property
+    def fine(self) -> bool:
+        """Whether nothing contradicts the lock."""
+        return self.state in {"ok", "unlocked"}
+
+
+def verify(library: Path, lock: Lock, names: Iterable[str] = ()) -> tuple[Verdict, ...]:
+    """Hash the served files of versions and compare them with the lock.
+
+    Args:
+        library: The library's folder.
+        lock: What is pinned.
+        names: Full names to look at; none: all, and what lies in the library unpinned.
+
+    Raises:
+        KeyError: a name is not in the lock.
+    """
+    chosen = sorted(names)
+    wanted = [(name, lock.adapters[name].digest) for name in chosen or sorted(lock.adapters)]
+    with ThreadPoolExecutor(max_workers=min(32, (os.cpu_count() or 1) + 4)) as pool:
+        found = list(pool.map(lambda each: _look(library, *each), wanted))
+    extra = () if chosen else _unlocked(library, lock)
+    return (*found, *extra)
+
+
+def _look(library: Path, name: str, digest: str) -> Verdict:
+    folder = version_folder(library, AdapterName.parse(name))
+    if not folder.is_dir():
+        return Verdict(name, "missing", folder, "it is not in the library")
+    try:
+        found = folder_digest(folder)
+    except LibraryError as error:
+        return Verdict(name, "missing", folder, error.diagnostics[0].detail)
+    if found != digest:
+        detail = f"its digest is {found[:12]}, the lock pins {digest[:12]}"
+        return Verdict(name, "changed", folder, detail)
+    return Verdict(name, "ok", folder)
+
+
+def _unlocked(library: Path, lock: Lock) -> Iterator[Verdict]:
+    pinned = {
+        (each.client, each.task, each.version) for each in map(AdapterName.parse, lock.adapters)
+    }
+    for client, task, version, folder in versions(library):
+        if (client, task, version) not in pinned:
+            yield Verdict(
+                f"{client}-{task}-v{version}", "unlocked", folder, "it is not in the lock"
+            )

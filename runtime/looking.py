@@ -1,0 +1,31 @@
+"""Looking without being able to touch: what `drift` and `status` are given."""
+
+from collections.abc import Mapping
+
+from fleet.resources import State
+from runtime.engines.protocol import Engine
+from runtime.engines.registry import read_only
+from runtime.gateway.protocol import TableReader
+from runtime.gateway.table import RoutingTable
+from runtime.observe import observe
+
+
+class ReadOnlyTable:
+    """Gateways of which only the looking is left."""
+
+    def __init__(self, gateways: TableReader) -> None:
+        """Keep the methods that change nothing."""
+        self._read, self._close = gateways.read, gateways.close
+
+    async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
+        """Return the newest table, and notes."""
+        return await self._read()
+
+    async def close(self) -> None:
+        """Release connections."""
+        await self._close()
+
+
+async def look(engines: Mapping[str, Engine], gateways: TableReader) -> State:
+    """Observe through objects that have no method that changes anything."""
+    return await observe(read_only(engines), ReadOnlyTable(gateways))

@@ -1,0 +1,68 @@
+"""Observe: what the servers and the gateways hold, as one state."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from fleet.errors import EngineError, FleetError, problem
+from fleet.names import Address
+from fleet.resources import Resource, State
+from runtime.engines.protocol import Observer
+from runtime.gateway.protocol import TableReader
+
+
+async def observe(engines: Mapping[str, Observer], gateways: TableReader) -> State:
+    """Ask every engine and the gateways at the same time and merge the answers.
+
+    Changes nothing. A server that does not answer is unknown; when the gateways cannot be
+    read, routes and keys are. Costs a fixed number of calls per server.
+
+    Args:
+        engines: By host.
+        gateways: All gateways of the fleet.
+
+    Raises:
+        FleetError: two hosts show a server under the same name.
+    """
+    routes, *hosts = await asyncio.gather(
+        _routes(gateways), *(engine.observe() for engine in engines.values())
+    )
+    return merge(routes, *hosts)
+
+
+async def _routes(gateways: TableReader) -> State:
+    try:
+        table, notes = await gateways.read()
+    except EngineError as error:
+        return State(routes_unknown="; ".join(each.detail for each in error.diagnostics))
+    found: list[Resource] = [entry.route(alias) for alias, entry in table.aliases.items()]
+    found += [entry.key() for entry in table.keys.values()]
+    return State(resources={each.address: each for each in found}, notes=notes)
+
+
+def merge(*states: State) -> State:
+    """Return the states of different hosts as one, sorted.
+
+    Raises:
+        FleetError: an address occurs in two of them.
+    """
+    resources: dict[Address, Resource] = {}
+    for state in states:
+        twice = sorted(resources.keys() & state.resources.keys())
+        if twice:
+            raise FleetError(
+                problem("FC4020", "A name occurs on two hosts", f"`{twice[0]}` is on two hosts.")
+            )
+        resources |= state.resources
+    return State(
+        resources=dict(sorted(resources.items())),
+        unknown_servers=_joined(state.unknown_servers for state in states),
+        routes_unknown="; ".join(state.routes_unknown for state in states if state.routes_unknown),
+        boots=_joined(state.boots for state in states),
+        urls=_joined(state.urls for state in states),
+        versions=_joined(state.versions for state in states),
+        notes=tuple(note for state in states for note in state.notes),
+    )
+
+
+def _joined(parts: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    return dict(sorted(pair for part in parts for pair in part.items()))

@@ -1,0 +1,41 @@
+"""API keys: made once, kept where their reference says, never shown again."""
+
+import os
+import secrets
+from pathlib import Path
+
+from fleet.errors import FleetError, problem
+
+PREFIX = "fctl_"
+"""Lets secret scanners find a key that was committed by mistake."""
+_BYTES = 32
+
+
+def make_key() -> str:
+    """Return a new API key: 256 random bits."""
+    return PREFIX + secrets.token_urlsafe(_BYTES)
+
+
+def keep(secret: str, path: Path) -> None:
+    """Write a secret to a new file that only its owner can read.
+
+    Raises:
+        FleetError: there is such a file, which holds a key that may be in use.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise FleetError(
+            problem(
+                "FC6011",
+                "The key exists already",
+                f"`{path}` is there and may be in use; it is not overwritten.",
+                hint="To rotate, declare a second key, apply, move the client over, and remove "
+                "the first.",
+            )
+        ) from None
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(secret + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -1,0 +1,184 @@
+"""Engines to test: the fake on every machine, the real vLLM where there is one.
+
+Both serve the base of the quickstart example; adapters are made up here, with weights
+large enough that each answers differently.
+"""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import socket
+import struct
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from fleet.declared import Device, Host
+from fleet.names import AdapterName
+from fleet.resources import Server, ServerFlags
+from runtime.engines import Engine, make_engine
+from runtime.engines.local import LocalEngine
+from runtime.engines.records import LaunchRecord, Records
+from runtime.library.digest import folder_digest
+from runtime.transport import JsonClient
+
+BASE = Path(__file__).parents[3] / "examples" / "quickstart" / "models" / "base" / "tiny"
+SLOTS, RANK = 3, 16
+
+Kind = Literal["fake", "local"]
+Use = Callable[[Engine], Coroutine[Any, Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One host with one server, and adapters to load onto it."""
+
+    host: Host
+    server: Server
+    root: Path
+    state_dir: Path
+
+    def engine(self) -> LocalEngine:
+        """A new engine; what it knows comes from the state folder."""
+        made = make_engine(self.host, self.root, self.state_dir, "bench")
+        assert isinstance(made, LocalEngine)
+        return made
+
+    def run(self, use: Use) -> Any:
+        """Run a coroutine with an engine of its own."""
+
+        async def body() -> Any:
+            engine = self.engine()
+            try:
+                return await use(engine)
+            finally:
+                await engine.close()
+
+        return asyncio.run(body())
+
+    @property
+    def records(self) -> Records:
+        return Records(self.state_dir / "servers")
+
+    def record(self) -> LaunchRecord:
+        found = self.records.read(self.server.name)
+        assert found is not None
+        return found
+
+    def until_gone(self, record: LaunchRecord, *, leader_only: bool = False) -> None:
+        """Return once killed processes have ended; the kernel takes a moment."""
+        while record.leader() is not None if leader_only else record.processes():
+            os.sched_yield()
+
+    def client(self) -> JsonClient:
+        return JsonClient(f"http://127.0.0.1:{self.server.port}", timeout_s=60)
+
+    def adapter(self, client: str, *, rank: int = 4, seed: int | None = None) -> tuple[str, str]:
+        """Write an adapter; return its name and its folder, named by its digest."""
+        name = str(AdapterName.parse(f"{client}-test-tiny-v1.0.0"))
+        scratch = self.root / "scratch"
+        shutil.rmtree(scratch, ignore_errors=True)
+        write_adapter(scratch, rank=rank, seed=client if seed is None else str(seed))
+        folder = self.root / "store" / folder_digest(scratch)
+        if not folder.exists():
+            folder.parent.mkdir(exist_ok=True)
+            scratch.rename(folder)
+        return name, str(folder)
+
+
+def write_adapter(folder: Path, *, rank: int, seed: str) -> None:
+    """Write a LoRA for the attention of every layer of the base, in safetensors."""
+    shape = json.loads((BASE / "config.json").read_text(encoding="utf-8"))
+    hidden, heads = shape["hidden_size"], shape["num_attention_heads"] * shape["head_dim"]
+    sizes = {}
+    for layer in range(shape["num_hidden_layers"]):
+        stem = f"base_model.model.model.layers.{layer}.self_attn"
+        sizes[f"{stem}.q_proj.lora_A.weight"] = (rank, hidden)
+        sizes[f"{stem}.q_proj.lora_B.weight"] = (heads, rank)
+        sizes[f"{stem}.o_proj.lora_A.weight"] = (rank, heads)
+        sizes[f"{stem}.o_proj.lora_B.weight"] = (hidden, rank)
+    chance = random.Random(seed)  # noqa: S311 (weights, not secrets)
+    header: dict[str, Any] = {}
+    body = bytearray()
+    for name, (rows, columns) in sizes.items():
+        begin = len(body)
+        count = rows * columns
+        body += struct.pack(f"<{count}f", *(chance.gauss(0, 0.3) for _ in range(count)))
+        header[name] = {
+            "dtype": "F32",
+            "shape": [rows, columns],
+            "data_offsets": [begin, len(body)],
+        }
+    head = json.dumps(header).encode()
+    folder.mkdir(parents=True)
+    weights = struct.pack("<Q", len(head)) + head + body
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "tiny",
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": ["o_proj", "q_proj"],
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def make_bench(kind: Kind, root: Path, python: str = "") -> Bench:
+    """Return a host with a server of the quickstart base; nothing is started."""
+    (root / "models").mkdir(parents=True)
+    (root / "models" / "tiny").symlink_to(BASE)
+    port = free_port()
+    device = Device("cpu0", "cpu", 8 << 30, 0.0, port)
+    host = Host("laptop", kind, devices=(device,), python=python)
+    flags = ServerFlags(
+        model="models/tiny",
+        served_name="tiny",
+        max_loras=SLOTS,
+        max_lora_rank=RANK,
+        max_cpu_loras=12,
+        dtype="bfloat16",
+        max_model_len=512,
+        kv_cache_bytes=64 << 20,
+    )
+    server = Server(
+        "tiny-laptop-cpu0", "tiny", host.name, ("cpu0",), port, digest=flags.digest, flags=flags
+    )
+    return Bench(host, server, root, root / ".fleetctl")
+
+
+@pytest.fixture(
+    scope="session", params=["fake", pytest.param("local", marks=pytest.mark.live, id="vllm")]
+)
+def shared_bench(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bench]:
+    """One server for the whole conformance suite; what a test stops, the next one starts."""
+    kind: Kind = request.param
+    python = str(request.getfixturevalue("vllm_python")) if kind == "local" else ""
+    bench = make_bench(kind, tmp_path_factory.mktemp(kind), python)
+    yield bench
+    bench.run(lambda engine: engine.stop(bench.server.name))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A fake server of one's own, not started."""
+    made = make_bench("fake", tmp_path / "project")
+    yield made
+    made.run(lambda engine: engine.stop(made.server.name))

@@ -1,0 +1,207 @@
+"""Servers that somebody else runs: seen, loaded onto, never started or stopped."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+
+from fleet.declared import AttachedServer, Host
+from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError
+from fleet.resources import LoadedAdapter, Server, State
+from runtime.engines import read_only
+from runtime.engines.attach import AttachEngine, attached_port, path_there
+from runtime.fake import FakeConfig, FakeModelServer, fake_app
+
+DIGEST = "ab" * 32
+CONFIG = FakeConfig(
+    model="/models/llama", served_model_names=("llama",), enable_lora=True, max_loras=4
+)
+URLS = {"llama_a": "http://10.0.0.5:8000", "llama_b": "https://llama.example"}
+PATHS = (("/store", "/mnt/store"), ("/store/fast", "/nvme"))
+
+Use = Callable[[AttachEngine], Coroutine[Any, Any, Any]]
+
+
+def group(paths: tuple[tuple[str, str], ...] = ()) -> Host:
+    attached = tuple(AttachedServer(name, url, "llama3", 4, 16, 0.0) for name, url in URLS.items())
+    return Host("rack", "attach", attached=attached, paths=paths)
+
+
+def run(apps: Mapping[str, Starlette], use: Use, host: Host | None = None) -> Any:
+    async def body() -> Any:
+        engine = AttachEngine(host or group(), apps)
+        try:
+            return await use(engine)
+        finally:
+            await engine.close()
+
+    return asyncio.run(body())
+
+
+def servers(**changes: FakeModelServer) -> dict[str, Starlette]:
+    return {name: fake_app(CONFIG, changes.get(name) or FakeModelServer(CONFIG)) for name in URLS}
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        ("/store/ab", "/mnt/store/ab"),
+        ("/store/fast/ab", "/nvme/ab"),
+        ("/store/faster/ab", "/mnt/store/faster/ab"),
+        ("/store", "/mnt/store"),
+    ],
+)
+def test_the_longest_prefix_that_fits_maps_a_path(here: str, there: str) -> None:
+    assert path_there(PATHS, here) == there
+    assert path_there((), here) == here
+
+
+@pytest.mark.parametrize("here", ["/other/ab", "/storefront/ab"])
+def test_a_path_outside_every_mapping_is_an_error(here: str) -> None:
+    with pytest.raises(EngineError, match="none of the mapped paths") as caught:
+        path_there(PATHS, here)
+    assert caught.value.diagnostics[0].code == "FC4009"
+
+
+@pytest.mark.parametrize(
+    ("url", "port"), [("http://a:8000", 8000), ("http://a", 80), ("https://a/x", 443)]
+)
+def test_the_port_is_the_one_that_the_url_means(url: str, port: int) -> None:
+    assert attached_port(url) == port
+
+
+def test_servers_that_answer_are_seen_without_a_digest_of_their_flags() -> None:
+    state: State = run(servers(), lambda engine: engine.observe())
+    assert state.servers() == {
+        "llama_a": Server("llama_a", "llama3", "rack", (), 8000, None),
+        "llama_b": Server("llama_b", "llama3", "rack", (), 443, None),
+    }
+    assert state.urls == URLS
+    assert state.versions == dict.fromkeys(URLS, "0.32.0")
+    assert set(state.boots) == set(URLS)
+
+
+def test_a_server_that_does_not_answer_is_unknown_and_never_absent() -> None:
+    down = FakeModelServer(CONFIG)
+    down.faults.down = True
+    state: State = run(servers(llama_b=down), lambda engine: engine.observe())
+    assert set(state.servers()) == {"llama_a"}
+    assert set(state.unknown_servers) == {"llama_b"}
+    assert "503" in state.unknown_servers["llama_b"]
+
+
+def test_closed_metrics_and_version_do_not_hide_a_server() -> None:
+    closed = FakeModelServer(CONFIG)
+    closed.faults.refuse("metrics")
+    closed.faults.refuse("version")
+    state: State = run(servers(llama_a=closed), lambda engine: engine.observe())
+    assert "llama_a" in state.servers()
+    assert "llama_a" not in state.boots
+    assert "llama_a" not in state.versions
+
+
+def test_only_a_path_that_ends_in_a_digest_tells_the_bytes() -> None:
+    server = FakeModelServer(CONFIG)
+    server.listed = {
+        "a-t-llama3-v1.0.0": f"/store/{DIGEST}",
+        "b-t-llama3-v1.0.0": "/somewhere/else",
+        "c-t-llama3-v1.0.0": f"/store/{DIGEST}/",
+    }
+    state: State = run(servers(llama_a=server), lambda engine: engine.observe())
+    assert list(state.adapters().values()) == [
+        LoadedAdapter("a-t-llama3-v1.0.0", "llama_a", DIGEST),
+        LoadedAdapter("b-t-llama3-v1.0.0", "llama_a", None),
+        LoadedAdapter("c-t-llama3-v1.0.0", "llama_a", DIGEST),
+    ]
+
+
+def test_an_adapter_is_loaded_from_the_path_that_the_server_sees(tmp_path: Path) -> None:
+    there = tmp_path / "there" / DIGEST
+    there.mkdir(parents=True)
+    (there / "adapter_config.json").write_text(json.dumps({"r": 8}))
+    header = json.dumps({"x": {"data_offsets": [0, 0]}}).encode()
+    weights = len(header).to_bytes(8, "little") + header
+    (there / "adapter_model.safetensors").write_bytes(weights)
+    server = FakeModelServer(CONFIG)
+    host = group(((str(tmp_path / "here"), str(tmp_path / "there")),))
+    source = str(tmp_path / "here" / DIGEST)
+
+    async def use(engine: AttachEngine) -> None:
+        await engine.load("llama_a", "a-t-llama3-v1.0.0", source)
+        await engine.load("llama_a", "a-t-llama3-v1.0.0", source)
+
+    run(servers(llama_a=server), use, host)
+    assert server.listed == {"a-t-llama3-v1.0.0": str(there)}
+
+
+def test_a_load_whose_answer_is_lost_may_be_repeated(tmp_path: Path) -> None:
+    folder = tmp_path / DIGEST
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 8}))
+    header = json.dumps({"x": {"data_offsets": [0, 0]}}).encode()
+    weights = len(header).to_bytes(8, "little") + header
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+    server = FakeModelServer(CONFIG)
+    server.faults.lose_answer("load")
+
+    async def use(engine: AttachEngine) -> None:
+        with pytest.raises(EngineRejectedError):
+            await engine.load("llama_a", "a-t-llama3-v1.0.0", str(folder))
+        await engine.load("llama_a", "a-t-llama3-v1.0.0", str(folder))
+
+    run(servers(llama_a=server), use)
+    assert set(server.listed) == {"a-t-llama3-v1.0.0"}
+
+
+def test_a_server_that_loads_no_adapters_at_run_time_says_what_to_do() -> None:
+    closed = FakeConfig(model="/m", served_model_names=("llama",))
+    apps = servers() | {"llama_a": fake_app(closed)}
+    with pytest.raises(EngineRejectedError) as caught:
+        run(apps, lambda engine: engine.load("llama_a", "a-t-llama3-v1.0.0", "/x"))
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" in caught.value.diagnostics[0].hint
+
+
+def test_starting_and_stopping_are_refused() -> None:
+    server = Server("llama_a", "llama3", "rack", (), 8000, None)
+    for use in (lambda engine: engine.start(server), lambda engine: engine.stop("llama_a")):
+        with pytest.raises(EngineError, match="cannot be st") as caught:
+            run(servers(), use)
+        assert caught.value.diagnostics[0].code == "FC4010"
+
+
+def test_a_server_that_is_not_declared_is_an_error() -> None:
+    with pytest.raises(EngineError) as caught:
+        run(servers(), lambda engine: engine.unload("llama_z", "a-t-llama3-v1.0.0"))
+    assert caught.value.diagnostics[0].code == "FC4014"
+
+
+def test_a_web_page_is_not_taken_for_a_server() -> None:
+    async def page(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 (ASGI)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b'{"hello": "world"}'})
+
+    apps: dict[str, Any] = {**servers(), "llama_a": page}
+    state: State = run(apps, lambda engine: engine.observe())
+    assert "unknown document" in state.unknown_servers["llama_a"]
+
+
+def test_who_may_only_look_has_no_way_to_change_anything() -> None:
+    engine = AttachEngine(group(), servers())
+    looking = read_only({"rack": engine})["rack"]
+    assert {name for name in dir(looking) if not name.startswith("_")} == {"observe", "close"}
+    state: State = asyncio.run(looking.observe())
+    assert set(state.servers()) == set(URLS)
+
+
+def test_an_unreachable_server_is_no_error_of_the_whole_look() -> None:
+    host = Host(
+        "rack", "attach", attached=(AttachedServer("x", "http://127.0.0.1:9", "b", 1, 8, 0),)
+    )
+    state: State = run({}, lambda engine: engine.observe(), host)
+    assert "cannot be reached" in state.unknown_servers["x"]
+    with pytest.raises(EngineUnreachableError):
+        run({}, lambda engine: engine.ask("x", "m", "hello"), host)

@@ -1,0 +1,281 @@
+"""A client reaches its own aliases only, whatever it sends."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.gateway.rewrite import DROPPED
+from tests.runtime.gateway.stage import (
+    ACME,
+    CHAT,
+    GLOBEX,
+    NEW,
+    OLD,
+    OTHERS,
+    TEXT,
+    Reply,
+    Stage,
+    chat,
+    stage,
+)
+
+MESSAGES = b'"messages":[{"role":"user","content":"hi"}]'
+
+
+def body(members: bytes) -> bytes:
+    return b"{" + members + b"," + MESSAGES + b"}"
+
+
+FOREIGN: dict[str, bytes] = {
+    "a foreign alias": body(b'"model":"globex-dates"'),
+    "a foreign version": body(f'"model":"{OTHERS}"'.encode()),
+    "a version of its own": body(f'"model":"{OLD}"'.encode()),
+    "the base": body(b'"model":"tiny"'),
+    "an unknown name": body(b'"model":"globex-dated"'),
+    "no name": body(b'"model":""'),
+    "a name with a space": body(b'"model":"acme-support "'),
+    "other letters": body(b'"model":"Acme-Support"'),
+    "a name with a null byte": body(b'"model":"acme-support\\u0000"'),
+    "an escaped foreign name": body(b'"model":"globex\\u002ddates"'),
+    "an escaped key": body(b'"mod\\u0065l":"globex-dates"'),
+    "a nested own name": body(b'"metadata":{"model":"acme-support"},"model":"globex-dates"'),
+    "a path": body(b'"model":"acme-support/../globex-dates"'),
+    "a pattern": body(b'"model":"*"'),
+}
+MALFORMED: dict[str, bytes] = {
+    "two models, the foreign one last": body(b'"model":"acme-support","model":"globex-dates"'),
+    "two models, the foreign one first": body(b'"model":"globex-dates","model":"acme-support"'),
+    "two models, one escaped": body(b'"model":"acme-support","\\u006dodel":"globex-dates"'),
+    "two models, one a prefix": body(b'"model":"acme-support","model":"acme-support-2"'),
+    "two equal models": body(b'"model":"acme-support","model":"acme-support"'),
+    "another field twice": body(b'"model":"acme-support","user":"a","user":"b"'),
+    "no model": b"{" + MESSAGES + b"}",
+    "only a nested model": body(b'"metadata":{"model":"acme-support"}'),
+    "a list": body(b'"model":["acme-support","globex-dates"]'),
+    "an object": body(b'"model":{"a":"acme-support"}'),
+    "a number": body(b'"model":1'),
+    "null": body(b'"model":null'),
+    "a byte order mark": b"\xef\xbb\xbf" + body(b'"model":"acme-support"'),
+    "UTF-16": body(b'"model":"acme-support"').decode().encode("utf-16"),
+    "bytes that are no UTF-8": body(b'"model":"acme-support","user":"\xff"'),
+    "a lone surrogate": body(b'"model":"\\ud800"'),
+    "two documents": body(b'"model":"acme-support"') + body(b'"model":"globex-dates"'),
+    "a list of bodies": b"[" + body(b'"model":"acme-support"') + b"]",
+    "a comment": b"/* */" + body(b'"model":"acme-support"'),
+    "no JSON": b"model=acme-support",
+    "nothing": b"",
+    "deep nesting": body(b'"model":"acme-support","x":' + b"[" * 99_999 + b"]" * 99_999),
+    "log probabilities of the prompt": body(b'"model":"acme-support","echo":true,"logprobs":1'),
+}
+
+
+def clean(stage: Stage, reply: Reply) -> None:
+    """Nothing of another client's, and no secret, is in an answer or the log."""
+    log = (stage.state / "gateways/main/usage.jsonl").read_bytes()
+    for word in (b"globex", ACME.encode(), GLOBEX.encode()):
+        assert word not in reply.body
+        assert word not in log
+        assert word not in "".join(reply.headers.values()).encode()
+
+
+def test_every_name_that_is_not_its_own_alias_gets_one_and_the_same_404(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            replies = {name: await ours.send(raw) for name, raw in FOREIGN.items()}
+            assert {name: each.status for name, each in replies.items()} == dict.fromkeys(
+                FOREIGN, 404
+            )
+            assert len({each.body for each in replies.values()}) == 1
+            for reply in replies.values():
+                clean(ours, reply)
+            assert ours.asked == []
+
+    asyncio.run(scenario())
+
+
+def test_bodies_that_two_readers_could_read_differently_are_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            replies = {name: await ours.send(raw) for name, raw in MALFORMED.items()}
+            assert {name: each.status for name, each in replies.items()} == dict.fromkeys(
+                MALFORMED, 400
+            )
+            for reply in replies.values():
+                assert reply.json["error"]["type"] == "invalid_request_error"
+                clean(ours, reply)
+            assert ours.asked == []
+
+    asyncio.run(scenario())
+
+
+def test_other_encodings_of_a_body_are_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            for headers in (
+                {"Content-Encoding": "gzip"},
+                {"Content-Type": "application/json; charset=utf-16"},
+                {"Content-Type": "application/x-www-form-urlencoded"},
+                {"Content-Type": "multipart/form-data; boundary=x"},
+            ):
+                assert (await ours.send(chat(), headers=headers)).status == 400
+            assert ours.asked == []
+
+    asyncio.run(scenario())
+
+
+PATHS = [
+    "/v1/load_lora_adapter",
+    "/v1/unload_lora_adapter",
+    "/adapters",
+    "/invocations",
+    "/tokenize",
+    "/metrics",
+    "/docs",
+    "/-/config",
+    "/-/table",
+    "/v1/responses",
+    "/v1//chat/completions",
+    "/v1/chat/completions/../../load_lora_adapter",
+    "/v1/chat/completions/..%2f..%2fload_lora_adapter",
+    "/V1/chat/completions",
+    "/v1/chat/completions/",
+    "/",
+]
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "PUT", "DELETE"])
+def test_no_path_but_those_of_the_list_exists(tmp_path: Path, method: str) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            for path in PATHS:
+                reply = await ours.send(chat(), path=path, method=method)
+                assert (path, reply.status) == (path, 404)
+                assert reply.json["error"]["code"] == "unknown_url"
+            assert ours.asked == []
+
+    asyncio.run(scenario())
+
+
+NO_KEY = [
+    {"Authorization": "Bearer wrong"},
+    {"Authorization": f"Bearer {ACME}x"},
+    {"Authorization": f"Basic {ACME}"},
+    {"Authorization": ACME},
+    {"Authorization": "Bearer"},
+    {"Authorization": ""},
+    {"Authorization": f"Bearer {ACME}, Bearer {GLOBEX}"},
+    {"X-Api-Key": ACME},
+]
+
+
+def test_whoever_has_no_key_gets_401(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            for headers in NO_KEY:
+                for path, method in ((CHAT, "POST"), (TEXT, "POST"), ("/v1/models", "GET")):
+                    reply = await ours.send(
+                        chat(), path=path, method=method, secret=None, headers=headers
+                    )
+                    assert (headers, reply.status) == (headers, 401)
+                    assert reply.json["error"]["code"] == "invalid_api_key"
+                    clean(ours, reply)
+            assert ours.asked == []
+
+    asyncio.run(scenario())
+
+
+def test_headers_of_a_client_never_reach_a_server(tmp_path: Path) -> None:
+    spoofed = {
+        "X-Amzn-SageMaker-Adapter-Identifier": OTHERS,
+        "X-Request-Id": "mine",
+        "X-Fleetctl-Version": OTHERS,
+        "X-Data-Parallel-Rank": "1",
+        "Cookie": "a=b",
+        "Host": "globex.example",
+    }
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            reply = await ours.send(chat(), headers=spoofed)
+            assert (reply.status, reply.version) == (200, OLD)
+            (sent,) = ours.replicas["s1"].headers
+            assert set(sent) == {"host", "accept", "content-type", "content-length", "x-request-id"}
+            assert sent["x-request-id"] == reply.headers["x-request-id"] != "mine"
+
+    asyncio.run(scenario())
+
+
+def test_fields_that_cross_tenants_are_dropped_and_all_others_stay_byte_exact(
+    tmp_path: Path,
+) -> None:
+    crossing: dict[str, Any] = dict.fromkeys(DROPPED, 7)
+    others = b'"seed":9007199254740993,"temperature":0.10,"stop":[],"x":{"a": 1e2,"a":"\\u00e4"}'
+    raw = json.dumps(chat(**crossing)).encode()[:-1] + b"," + others + b"}"
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            assert (await ours.send(raw)).status == 200
+            (sent,) = ours.replicas["s1"].bodies
+            assert others in sent
+            read = json.loads(sent)
+            assert read["model"] == OLD
+            assert read["cache_salt"] == "acme"
+            assert set(read) & DROPPED == {"cache_salt"}
+
+    asyncio.run(scenario())
+
+
+def test_a_client_lists_its_own_aliases_only(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            listed = {}
+            for secret in (ACME, GLOBEX):
+                reply = await ours.send(path="/v1/models", method="GET", secret=secret)
+                listed[secret] = [each["id"] for each in reply.json["data"]]
+            assert listed == {ACME: ["acme-support"], GLOBEX: ["globex-dates"]}
+            own, foreign, version = [
+                await ours.send(path=f"/v1/models/{name}", method="GET")
+                for name in ("acme-support", "globex-dates", OLD)
+            ]
+            assert own.json["id"] == "acme-support"
+            assert foreign.status == version.status == 404
+            assert foreign.body == version.body
+
+    asyncio.run(scenario())
+
+
+def test_a_revoked_key_opens_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            assert (await ours.send(chat())).status == 200
+            table, _ = await ours.gateways.read()
+            kept = {name: each for name, each in table.keys.items() if name != "acme/prod"}
+            await ours.gateways.publish(table.model_copy(update={"revision": 2, "keys": kept}))
+            assert (await ours.send(chat())).status == 401
+            assert (await ours.send(chat("globex-dates"), secret=GLOBEX)).status == 200
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_names_only_the_version_that_gave_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", new=100) as ours:
+            reply = await ours.send(chat())
+            assert reply.json["model"] == reply.version == NEW
+            assert reply.headers["Server"] == "fleetctl"
+            clean(ours, reply)
+
+    asyncio.run(scenario())
+
+
+def test_a_body_above_the_limit_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            reply = await ours.send(chat(text="x" * (16 * 2**20 + 1)))
+            assert reply.status == 413
+            assert ours.asked == []
+
+    asyncio.run(scenario())

@@ -1,0 +1,236 @@
+"""The gateway in front of a real vLLM with the quickstart fleet's adapters."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from fleet.declared import Device, Host
+from fleet.names import AdapterName
+from fleet.resources import Server, ServerFlags
+from runtime.engines import make_engine
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.serving import serving
+from runtime.gateway.table import RoutingTable
+from runtime.ledger import open_ledger
+from runtime.library.digest import folder_digest
+from runtime.library.layout import version_folder
+from runtime.library.store import publish
+from runtime.rollback import rollback
+from tests.runtime.gateway.stage import (
+    ACME,
+    CHAT,
+    MAIN,
+    NEW,
+    OLD,
+    TEXT,
+    Stage,
+    alias,
+    chat,
+    free_port,
+    key,
+)
+
+pytestmark = pytest.mark.live
+
+MODELS = Path(__file__).parents[3] / "examples" / "quickstart" / "models"
+DATES = "corvid-dates-tiny-v1.0.0"
+CORVID = "corvid-secret"
+NAME = "tiny-laptop-cpu0"
+TEXTS = ("I was charged twice for May.", "my parcel to Lyon has not arrived.")
+
+
+@dataclass(frozen=True)
+class Served:
+    url: str
+    root: Path
+
+
+@pytest.fixture(scope="module")
+def vllm(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One vLLM with three adapters of two clients, for all tests here."""
+    root = tmp_path_factory.mktemp("vllm")
+    port = free_port()
+    host = Host(
+        "laptop", "local", devices=(Device("cpu0", "cpu", 8 << 30, 0.0, port),),
+        python=str(vllm_python),
+    )  # fmt: skip
+    flags = ServerFlags(
+        model=str(MODELS / "base" / "tiny"),
+        served_name="tiny",
+        max_loras=4,
+        max_lora_rank=16,
+        max_cpu_loras=8,
+        dtype="bfloat16",
+        max_model_len=512,
+        kv_cache_bytes=64 << 20,
+    )
+    server = Server(NAME, "tiny", "laptop", ("cpu0",), port, flags.digest, flags)
+
+    async def start() -> None:
+        engine = make_engine(host, root, root / ".fleetctl", "test")
+        try:
+            await engine.start(server)
+            for name in (OLD, NEW, DATES):
+                folder = version_folder(MODELS, AdapterName.parse(name))
+                source = publish(folder, folder_digest(folder), root / "store")
+                await engine.load(NAME, name, str(source))
+        finally:
+            await engine.close()
+
+    async def stop() -> None:
+        engine = make_engine(host, root, root / ".fleetctl", "test")
+        await engine.stop(NAME)
+        await engine.close()
+
+    try:
+        asyncio.run(start())
+        yield Served(f"http://127.0.0.1:{port}", root)
+    finally:
+        asyncio.run(stop())
+
+
+def routes(url: str, *, new: int, revision: int = 1) -> RoutingTable:
+    servers = (NAME,)
+    return RoutingTable(
+        revision=revision,
+        servers={NAME: url},
+        aliases={
+            "acme-support": alias("acme", (NEW, new, servers), (OLD, 100 - new, servers)),
+            "corvid-dates": alias("corvid", (DATES, 100, servers)),
+        },
+        keys=key("acme", ACME) | key("corvid", CORVID),
+    )
+
+
+def in_front(vllm: Served, state: Path, scenario: Any, new: int = 0) -> None:
+    """Run a scenario with a gateway before the server."""
+
+    async def play() -> None:
+        async with serving(state, MAIN) as url, aiohttp.ClientSession() as http:
+            gateways = LocalGateways(state, {"main": MAIN})
+            await gateways.publish(routes(vllm.url, new=new))
+            await scenario(Stage(state, url, {}, gateways, http))
+            await gateways.close()
+
+    asyncio.run(play())
+
+
+def events(raw: bytes) -> list[dict[str, Any]]:
+    """Return a stream's events without what differs from call to call."""
+    lines = [line[6:] for line in raw.decode().split("\n\n") if line.startswith("data: {")]
+    return [{**json.loads(line), "id": "", "created": 0} for line in lines]
+
+
+def test_answers_through_the_gateway_equal_direct_ones(vllm: Served, tmp_path: Path) -> None:
+    async def scenario(ours: Stage) -> None:
+        settings: dict[str, Any] = {"temperature": 0, "max_tokens": 24}
+        for path, body in (
+            *((CHAT, chat(text=text, **settings)) for text in TEXTS),
+            (TEXT, {"model": "acme-support", "prompt": "charged twice", **settings}),
+        ):
+            through = await ours.send(body, path=path)
+            async with ours.http.post(vllm.url + path, json=body | {"model": OLD}) as reply:
+                expected = await reply.json()
+            assert (through.status, through.version) == (200, OLD)
+            assert through.json["choices"] == expected["choices"]
+            assert through.json["usage"] == expected["usage"]
+        rows = ours.rows()
+        assert all(row["output_tokens"] > 0 for row in rows)
+
+    in_front(vllm, tmp_path / ".fleetctl", scenario)
+
+
+def test_streams_through_the_gateway_equal_direct_ones(vllm: Served, tmp_path: Path) -> None:
+    async def scenario(ours: Stage) -> None:
+        body = chat(
+            text=TEXTS[0], temperature=0, max_tokens=24, stream=True,
+            stream_options={"include_usage": True},
+        )  # fmt: skip
+        through = await ours.send(body)
+        async with ours.http.post(vllm.url + CHAT, json=body | {"model": OLD}) as reply:
+            expected = await reply.read()
+        assert through.headers["Content-Type"].startswith("text/event-stream")
+        assert events(through.body) == events(expected)
+        assert through.body.endswith(b"data: [DONE]\n\n")
+        (row,) = ours.rows()
+        assert row["output_tokens"] == events(expected)[-1]["usage"]["completion_tokens"]
+
+    in_front(vllm, tmp_path / ".fleetctl", scenario)
+
+
+def test_each_client_gets_its_own_adapter_and_no_other(vllm: Served, tmp_path: Path) -> None:
+    async def scenario(ours: Stage) -> None:
+        text = "Invoice dated March 14, 2031"
+        dates = await ours.send(
+            chat("corvid-dates", text, temperature=0, max_tokens=24), secret=CORVID
+        )
+        assert (dates.status, dates.version, dates.text) == (200, DATES, "2031-03-14")
+        for model in ("corvid-dates", DATES, OLD, "tiny", ""):
+            assert (await ours.send(chat(model, text))).status == 404
+        assert (await ours.send(b'{"messages":[]}')).status == 400
+
+    in_front(vllm, tmp_path / ".fleetctl", scenario)
+
+
+def test_a_client_that_leaves_frees_the_server(vllm: Served, tmp_path: Path) -> None:
+    async def count(ours: Stage) -> float:
+        async with ours.http.get(vllm.url + "/metrics") as reply:
+            lines = (await reply.text()).splitlines()
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in lines
+            if line.startswith("vllm:num_requests_running{")
+        )
+
+    async def scenario(ours: Stage) -> None:
+        for stream in (False, True):
+            async with aiohttp.ClientSession() as leaving:
+                request = asyncio.create_task(
+                    leaving.post(
+                        ours.url + CHAT,
+                        json=chat(stream=stream, max_tokens=480, ignore_eos=True),
+                        headers={"Authorization": f"Bearer {ACME}"},
+                    )
+                )
+                async with asyncio.timeout(60):
+                    while not await count(ours):
+                        assert not (request.done() and not stream), "it was to run for long"
+                if stream:
+                    (await request).close()
+                else:
+                    request.cancel()
+            async with asyncio.timeout(60):
+                while await count(ours):
+                    pass
+        assert [row["status"] for row in ours.rows()] == [499, 499]
+
+    in_front(vllm, tmp_path / ".fleetctl", scenario)
+
+
+def test_a_rollback_is_measured_and_smoke_tested(
+    vllm: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / ".fleetctl"
+
+    async def scenario(ours: Stage) -> None:
+        body = chat(text=TEXTS[0], temperature=0, max_tokens=24)
+        assert (await ours.send(body)).version == NEW
+        result = await rollback(
+            "acme-support", None, ours.gateways,
+            lambda: open_ledger(state, run="r", by="tester", clock=lambda: datetime.now(UTC)),
+            inputs=lambda: TEXTS,
+        )  # fmt: skip
+        assert result.complete
+        assert (result.target, result.smoke.passed) == (OLD, len(TEXTS))
+        assert (await ours.send(body)).version == OLD
+        with capsys.disabled():
+            print(f"\n{result.sentence}")  # noqa: T201 (the number people ask for)
+
+    in_front(vllm, state, scenario, new=100)

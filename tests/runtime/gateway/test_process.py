@@ -1,0 +1,88 @@
+"""The gateway as a process of its own: what a signal does to running requests and rows."""
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+import aiohttp
+
+from fleet.declared import Gateway
+from runtime.gateway import processes
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.processes import Running
+from tests.runtime.gateway.stage import ACME, CHAT, NEW, OLD, chat, free_port, replica, table
+
+HEADERS = {"Authorization": f"Bearer {ACME}"}
+
+
+async def started(state: Path, url: str) -> tuple[Running, LocalGateways]:
+    gateway = Gateway("main", f"127.0.0.1:{free_port()}", "")
+    gateways = LocalGateways(state, {"main": gateway})
+    await gateways.publish(table({"s1": url}))
+    return await asyncio.to_thread(processes.start, state, gateway), gateways
+
+
+def test_told_to_stop_it_finishes_the_requests_that_run(tmp_path: Path) -> None:
+    state = tmp_path / ".fleetctl"
+
+    async def scenario() -> None:
+        async with (
+            replica(OLD, NEW, token_seconds=0.005) as server,
+            aiohttp.ClientSession() as http,
+        ):
+            running, gateways = await started(state, server.url)
+            request = asyncio.create_task(
+                http.post(
+                    running.url + CHAT,
+                    json=chat(max_tokens=100, ignore_eos=True),
+                    headers=HEADERS,
+                )
+            )
+            async with asyncio.timeout(20):
+                while not await gateways.in_flight("s1", OLD):  # noqa: ASYNC110 (over HTTP)
+                    await asyncio.sleep(0)
+            assert await asyncio.to_thread(processes.stop, state, "main")
+            reply = await request
+            assert reply.status == 200
+            assert (await reply.json())["usage"]["completion_tokens"] == 100
+            assert processes.find(state, "main") is None
+            await gateways.close()
+
+    asyncio.run(scenario())
+
+
+def test_killed_under_load_it_has_logged_all_that_it_answered(tmp_path: Path) -> None:
+    state = tmp_path / ".fleetctl"
+
+    async def scenario() -> None:
+        async with replica(OLD, NEW) as server, aiohttp.ClientSession() as http:
+            running, gateways = await started(state, server.url)
+            answered = 0
+
+            async def client(number: int) -> None:
+                nonlocal answered
+                body = chat(user=f"user-{number}", stream=bool(number % 2))
+                try:
+                    while True:
+                        async with http.post(
+                            running.url + CHAT, json=body, headers=HEADERS
+                        ) as reply:
+                            content = await reply.read()
+                            assert reply.status == 200
+                            assert content
+                            answered += 1
+                            if answered == 200:
+                                os.kill(running.pid, signal.SIGKILL)
+                except aiohttp.ClientError:
+                    return
+
+            await asyncio.gather(*(client(number) for number in range(8)))
+            text = (state / "gateways/main/usage.jsonl").read_text(encoding="utf-8")
+            rows = [json.loads(line) for line in text.splitlines()]
+            assert len(rows) >= answered >= 200
+            assert {row["status"] for row in rows} == {200}
+            await gateways.close()
+
+    asyncio.run(scenario())

@@ -1,0 +1,89 @@
+"""The request body that a server gets."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.gateway import rewrite
+from runtime.gateway.refusals import RefusalError
+from runtime.gateway.rewrite import DROPPED
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(), inside, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+NAMES = st.text(max_size=6)
+
+
+@given(
+    fields=st.dictionaries(NAMES, JSON, max_size=6),
+    ascii_only=st.booleans(),
+    indent=st.none() | st.integers(0, 3),
+)
+def test_all_but_the_model_and_the_policy_fields_arrive_unchanged(
+    fields: dict[str, object], *, ascii_only: bool, indent: int | None
+) -> None:
+    document = {**fields, "model": "acme-support"}
+    raw = json.dumps(document, ensure_ascii=ascii_only, indent=indent).encode()
+    sent = json.loads(rewrite.read(raw).for_server("acme-support-tiny-v1.0.0", "acme"))
+    assert sent.pop("model") == "acme-support-tiny-v1.0.0"
+    assert sent.pop("cache_salt") == "acme"
+    assert sent == {n: v for n, v in fields.items() if n != "model" and n not in DROPPED}
+
+
+@given(
+    members=st.lists(st.tuples(NAMES, JSON), min_size=1, max_size=5),
+    twice=st.integers(0, 9),
+    value=JSON,
+)
+def test_a_name_given_twice_is_always_noticed(
+    members: list[tuple[str, object]], twice: int, value: object
+) -> None:
+    members = [*dict(members).items(), ("model", "acme-support")]
+    members.append((members[twice % len(members)][0], value))
+    raw = "{" + " , ".join(f"{json.dumps(n)} : {json.dumps(v)}" for n, v in members) + "}"
+    with pytest.raises(RefusalError):
+        rewrite.read(raw.encode())
+
+
+@pytest.mark.parametrize(
+    ("fields", "sticky"),
+    [
+        ({"user": "a", "safety_identifier": "b"}, "a"),
+        ({"safety_identifier": "b", "prompt_cache_key": "c"}, "b"),
+        ({"prompt_cache_key": "c"}, "c"),
+        ({"user": "", "prompt_cache_key": "c"}, "c"),
+        ({"user": 7}, None),
+        ({}, None),
+    ],
+)
+def test_the_first_field_that_names_a_user_counts(
+    fields: dict[str, object], sticky: str | None
+) -> None:
+    assert rewrite.read(json.dumps({"model": "m", **fields}).encode()).sticky == sticky
+
+
+@pytest.mark.parametrize(
+    ("fields", "refused"),
+    [
+        ({"echo": True, "logprobs": 0}, True),
+        ({"echo": "true", "logprobs": 1}, True),
+        ({"echo": True}, False),
+        ({"echo": True, "logprobs": None}, False),
+        ({"echo": False, "logprobs": 1}, False),
+        ({"logprobs": 1}, False),
+    ],
+)
+def test_the_probabilities_of_the_prompt_are_not_to_be_had(
+    fields: dict[str, object], *, refused: bool
+) -> None:
+    raw = json.dumps({"model": "m", **fields}).encode()
+    if not refused:
+        assert rewrite.read(raw).model == "m"
+        return
+    with pytest.raises(RefusalError, match="echo"):
+        rewrite.read(raw)

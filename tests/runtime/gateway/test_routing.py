@@ -1,0 +1,130 @@
+"""Which version answers, as pure functions of one table."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.gateway.routing import InvalidTableError, Lookup
+from runtime.gateway.table import AliasEntry, RoutingTable
+from tests.runtime.gateway.stage import ACME, GLOBEX, NEW, OLD, OTHERS, alias, key, table
+
+USERS = [f"user-{number}".encode() for number in range(10_000)]
+OLDER = "acme-support-tiny-v2.0.0"
+
+
+def lookup(*shares: tuple[str, int], salt: str = "s", name: str = "acme-support") -> Lookup:
+    entry = alias("acme", *((version, percent, ("s1",)) for version, percent in shares), salt=salt)
+    return Lookup.of(
+        RoutingTable(revision=1, servers={"s1": "http://s1:8000"}, aliases={name: entry})
+    )
+
+
+def chosen(made: Lookup, name: str = "acme-support") -> list[str]:
+    found = (made.choose("acme", name, user) for user in USERS)
+    return [each.adapter for each in found if each is not None]
+
+
+@pytest.mark.parametrize("percent", [0, 1, 10, 50, 99, 100])
+def test_ten_thousand_users_split_within_one_point(percent: int) -> None:
+    share = chosen(lookup((NEW, percent), (OLD, 100 - percent))).count(NEW) / len(USERS)
+    assert abs(share - percent / 100) < 0.01
+    assert percent not in {0, 100} or share == percent / 100
+
+
+def test_a_user_stays_on_the_new_version_while_its_share_grows() -> None:
+    kept: set[int] = set()
+    for percent in (1, 10, 50, 100):
+        versions = chosen(lookup((NEW, percent), (OLD, 100 - percent)))
+        on_new = {number for number, each in enumerate(versions) if each == NEW}
+        assert kept <= on_new
+        kept = on_new
+
+
+def test_three_versions_split_by_their_shares() -> None:
+    versions = chosen(lookup((NEW, 20), (OLD, 30), (OLDER, 50)))
+    shares = [versions.count(each) / len(USERS) for each in (NEW, OLD, OLDER)]
+    assert shares == pytest.approx([0.2, 0.3, 0.5], abs=0.015)
+
+
+def test_the_same_user_gets_the_same_version_of_every_equal_table() -> None:
+    assert chosen(lookup((NEW, 37), (OLD, 63))) == chosen(lookup((NEW, 37), (OLD, 63)))
+
+
+@pytest.mark.parametrize(("salt", "name"), [("t", "acme-support"), ("s", "acme-dates")])
+def test_another_rollout_or_alias_begins_with_other_users(salt: str, name: str) -> None:
+    first = chosen(lookup((NEW, 10), (OLD, 90)))
+    second = chosen(lookup((NEW, 10), (OLD, 90), salt=salt, name=name), name)
+    both = sum(a == b == NEW for a, b in zip(first, second, strict=True))
+    assert both / len(USERS) == pytest.approx(0.01, abs=0.005)
+
+
+@given(
+    weights=st.lists(st.integers(0, 100), min_size=2, max_size=2).map(sorted),
+    user=st.binary(max_size=64),
+    salt=st.text(max_size=100),
+)
+def test_no_user_leaves_a_version_whose_share_grows(
+    weights: list[int], user: bytes, salt: str
+) -> None:
+    before, after = (
+        lookup((NEW, weight), (OLD, 100 - weight), salt=salt).choose("acme", "acme-support", user)
+        for weight in weights
+    )
+    assert before is not None
+    assert after is not None
+    assert not (before.adapter == NEW and after.adapter == OLD)
+
+
+def test_keys_open_their_own_client_and_nothing_else() -> None:
+    made = Lookup.of(table({"s1": "http://s1:8000/"}))
+    assert made.authenticate(ACME) == "acme"
+    assert made.authenticate(GLOBEX) == "globex"
+    assert [made.authenticate(each) for each in ("", "x", f"{ACME} ", "\udcff")] == [None] * 4
+    assert made.aliases("acme") == ("acme-support",)
+    assert made.aliases("nobody") == ()
+    assert made.choose("globex", "acme-support", b"") is None
+    assert made.urls == {"s1": "http://s1:8000"}
+
+
+def test_a_version_goes_only_to_servers_that_have_an_address() -> None:
+    made = Lookup.of(table({"s1": "http://s1:8000"}))
+    entry = alias("acme", (NEW, 100, ("s3", "s2", "s1")))
+    servers = {"s1": "http://s1:8000", "s3": "http://s3:8000"}
+    changed = made.table.model_copy(update={"aliases": {"acme-support": entry}, "servers": servers})
+    choice = Lookup.of(changed).choose("acme", "acme-support", b"")
+    assert choice is not None
+    assert choice.servers == ("s1", "s3")
+
+
+WRONG: dict[str, tuple[str, AliasEntry]] = {
+    "an alias of another client": ("globex-dates", alias("acme", (OLD, 100, ()))),
+    "an adapter of another client": ("acme-support", alias("acme", (OTHERS, 100, ()))),
+    "no adapter's name": ("acme-support", alias("acme", ("tiny", 100, ()))),
+    "shares below 100": ("acme-support", alias("acme", (NEW, 10, ()), (OLD, 89, ()))),
+    "shares above 100": ("acme-support", alias("acme", (NEW, 11, ()), (OLD, 90, ()))),
+    "a share below 0": ("acme-support", alias("acme", (NEW, -1, ()), (OLD, 101, ()))),
+    "no shares": ("acme-support", alias("acme")),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_table_that_could_send_traffic_astray_is_refused(case: str) -> None:
+    name, entry = WRONG[case]
+    with pytest.raises(InvalidTableError):
+        Lookup.of(RoutingTable(revision=1, aliases={name: entry}))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"keys": {"acme/other": key("acme", ACME)["acme/prod"]}},
+        {"keys": {"acme/prod": key("acme", ACME)["acme/prod"].model_copy(update={"sha256": "ab"})}},
+        {"keys": key("acme", ACME) | key("globex", ACME)},
+        {"servers": {"s1": "file:///etc/passwd"}},
+        {"servers": {"s1": "http://s1:8000?x=1"}},
+    ],
+    ids=["misnamed key", "short hash", "one key of two clients", "file URL", "URL with a query"],
+)
+def test_a_malformed_key_or_url_is_refused(document: dict[str, object]) -> None:
+    with pytest.raises(InvalidTableError):
+        Lookup.of(RoutingTable.model_validate({"revision": 1, **document}))

@@ -1,0 +1,130 @@
+"""What servers read: complete or absent, read-only, and the bytes that the lock pins."""
+
+import hashlib
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import LibraryError
+from runtime.library.digest import folder_digest
+from runtime.library.store import publish
+from tests.runtime.library.synthetic import adapter
+
+
+def writable(path: Path) -> None:
+    path.chmod(0o755)
+    for each in path.iterdir():
+        each.chmod(0o644)
+
+
+def test_a_digest_is_that_of_the_listing_that_sha256sum_prints(tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "a")
+    listing = "".join(
+        f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n"
+        for name in ("adapter_config.json", "adapter_model.safetensors")
+    )
+    assert folder_digest(folder) == hashlib.sha256(listing.encode()).hexdigest()
+
+
+def test_a_digest_covers_the_served_files_and_nothing_else(tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "a")
+    before = folder_digest(folder)
+    (folder / "training.json").write_text("{}")
+    assert folder_digest(folder) == before
+    (folder / "adapter_config.json").write_text("{}")
+    assert folder_digest(folder) != before
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_version_without_one_of_its_files_has_no_digest(tmp_path: Path, name: str) -> None:
+    folder = adapter(tmp_path / "a")
+    (folder / name).unlink()
+    with pytest.raises(LibraryError, match=name):
+        folder_digest(folder)
+
+
+def test_a_copy_holds_the_served_files_only_and_nobody_may_write_it(tmp_path: Path) -> None:
+    version = adapter(tmp_path / "a")
+    (version / "training.json").write_text("{}")
+    digest = folder_digest(version)
+    copy = publish(version, digest, tmp_path / "store")
+    assert copy == tmp_path / "store" / digest
+    assert sorted(each.name for each in copy.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    assert folder_digest(copy) == digest
+    for each in (copy, *copy.iterdir()):
+        assert stat.S_IMODE(each.stat().st_mode) & 0o222 == 0
+        assert stat.S_IMODE(each.stat().st_mode) & 0o444 == 0o444
+
+
+def test_publishing_again_touches_nothing(tmp_path: Path) -> None:
+    version = adapter(tmp_path / "a")
+    digest = folder_digest(version)
+    copy = publish(version, digest, tmp_path / "store")
+    before = {each: each.stat().st_ino for each in (copy, *copy.iterdir())}
+    assert publish(version, digest, tmp_path / "store") == copy
+    assert {each: each.stat().st_ino for each in (copy, *copy.iterdir())} == before
+
+
+def test_a_version_whose_bytes_are_not_those_of_the_lock_is_not_published(tmp_path: Path) -> None:
+    version = adapter(tmp_path / "a")
+    digest = folder_digest(version)
+    (version / "adapter_config.json").write_text("{}")
+    with pytest.raises(LibraryError) as caught:
+        publish(version, digest, tmp_path / "store")
+    assert [each.code for each in caught.value.diagnostics] == ["FC3002"]
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_changed_copy_is_caught_before_it_is_served_again(tmp_path: Path) -> None:
+    version = adapter(tmp_path / "a")
+    digest = folder_digest(version)
+    copy = publish(version, digest, tmp_path / "store")
+    writable(copy)
+    with (copy / "adapter_model.safetensors").open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"\1")
+    with pytest.raises(LibraryError, match="served copy has been changed"):
+        publish(version, digest, tmp_path / "store")
+
+
+def test_a_copy_outlives_its_version_in_the_library(tmp_path: Path) -> None:
+    version = adapter(tmp_path / "a")
+    digest = folder_digest(version)
+    copy = publish(version, digest, tmp_path / "store")
+    for each in version.iterdir():
+        each.unlink()
+    version.rmdir()
+    assert publish(version, digest, tmp_path / "store") == copy
+
+
+def test_many_publishers_at_once_make_one_copy_and_leave_nothing_behind(tmp_path: Path) -> None:
+    version = adapter(tmp_path / "a")
+    digest = folder_digest(version)
+    store = tmp_path / "store"
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: publish(version, digest, store), range(24)))
+    assert set(made) == {store / digest}
+    assert [each.name for each in store.iterdir()] == [digest]
+
+
+def test_what_a_dead_publisher_left_is_no_copy(tmp_path: Path) -> None:
+    version = adapter(tmp_path / "a")
+    digest = folder_digest(version)
+    half = tmp_path / "store" / ".incoming-dead"
+    half.mkdir(parents=True)
+    (half / "adapter_config.json").write_text("{")
+    assert folder_digest(publish(version, digest, tmp_path / "store")) == digest
+
+
+def test_a_store_that_cannot_be_written_is_told_to_people(tmp_path: Path) -> None:
+    version = adapter(tmp_path / "a")
+    (tmp_path / "store").write_text("a file")
+    with pytest.raises(LibraryError) as caught:
+        publish(version, folder_digest(version), tmp_path / "store")
+    assert [each.code for each in caught.value.diagnostics] == ["FC3003"]

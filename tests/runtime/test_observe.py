@@ -1,0 +1,98 @@
+"""One state out of what many engines and the gateways say."""
+
+import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import pytest
+
+from fleet.errors import EngineUnreachableError, FleetError, problem
+from fleet.names import Address
+from fleet.resources import Key, Resource, Route, Server, Share, State
+from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
+from runtime.observe import merge, observe
+
+ROUTE = Route("acme-support", (Share("acme-support-tiny-v1.0.0", 100, ("s",)),), "salt")
+TABLE = RoutingTable(
+    revision=3,
+    aliases={"acme-support": AliasEntry.of(ROUTE)},
+    keys={"acme/prod": KeyEntry(client="acme", name="prod", reference="env:K", sha256="00" * 32)},
+)
+
+
+class Saying:
+    """An engine, or gateways, whose answer is given."""
+
+    def __init__(self, state: State | None = None, error: Exception | None = None) -> None:
+        self.state = state or State()
+        self.error = error
+
+    async def observe(self) -> State:
+        return self.state
+
+    async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
+        if self.error:
+            raise self.error
+        return TABLE, ("gateway main lags behind",)
+
+    async def publish(self, table: RoutingTable) -> tuple[str, ...]:
+        raise NotImplementedError(table.revision)
+
+    async def in_flight(self, server: str, adapter: str) -> int:
+        raise NotImplementedError(server, adapter)
+
+    async def close(self) -> None:
+        return None
+
+
+def server(name: str, host: str) -> Server:
+    return Server(name, "tiny", host, ("cpu0",), 8000, "0" * 12)
+
+
+def state(name: str, host: str) -> State:
+    found: dict[Address, Resource] = {server(name, host).address: server(name, host)}
+    return State(
+        resources=found,
+        unknown_servers={f"{name}_2": "down"},
+        boots={name: "1"},
+        urls={name: "http://x"},
+        versions={name: "0.32.0"},
+        notes=(f"note of {host}",),
+    )
+
+
+def test_engines_and_gateways_make_one_sorted_state() -> None:
+    engines = {"b": Saying(state("z", "b")), "a": Saying(state("y", "a"))}
+    seen = asyncio.run(observe(engines, Saying()))
+    assert list(seen.resources) == ["key/acme/prod", "route/acme-support", "server/y", "server/z"]
+    assert seen.routes() == {"acme-support": ROUTE}
+    assert list(seen.keys().values()) == [
+        Key(
+            "acme",
+            "prod",
+            "env:K",
+            KeyEntry(client="acme", name="prod", reference="env:K", sha256="00" * 32).fingerprint,
+        )
+    ]
+    assert list(seen.unknown_servers) == ["y_2", "z_2"]
+    assert list(seen.boots) == list(seen.urls) == list(seen.versions) == ["y", "z"]
+    assert seen.notes == ("gateway main lags behind", "note of b", "note of a")
+    assert seen.routes_unknown == ""
+
+
+def test_gateways_that_cannot_be_read_leave_routes_and_keys_unknown() -> None:
+    error = EngineUnreachableError(problem("FC4001", "No connection", "the socket is gone"))
+    seen = asyncio.run(observe({"a": Saying(state("y", "a"))}, Saying(error=error)))
+    assert seen.routes_unknown == "the socket is gone"
+    assert not seen.knows(Address("route/acme-support"))
+    assert seen.knows(Address("server/y"))
+
+
+def test_the_same_server_on_two_hosts_is_an_error() -> None:
+    with pytest.raises(FleetError, match="server/y"):
+        merge(state("y", "a"), state("y", "b"))
+
+
+def test_nothing_merges_to_nothing() -> None:
+    empty: Mapping[Address, Resource] = MappingProxyType({})
+    assert merge() == State(resources=dict(empty))

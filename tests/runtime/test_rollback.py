@@ -1,0 +1,269 @@
+"""Rollback: the routing table is all it needs, and what is down does not stop it."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.errors import FleetError, LockHeldError, problem
+from fleet.history import Entry, fold
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.table import AliasEntry, RoutingTable
+from runtime.gateway.tablefile import read_table
+from runtime.ledger import Ledger, open_ledger
+from runtime.rollback import RollbackResult, choose_target, rollback
+from runtime.smoke import recorded_inputs
+from tests.runtime.gateway.stage import MAIN, NEW, OLD, Stage, alias, chat, stage, table
+
+OLDER = "acme-support-tiny-v2.0.0"
+NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
+
+
+def ledger(state: Path) -> Ledger:
+    return open_ledger(state, run="r", by="tester", clock=lambda: NOON)
+
+
+async def back(ours: Stage, to: str | None = None, **more: Any) -> RollbackResult:
+    given = {"ledger": lambda: ledger(ours.state)} | more
+    return await rollback("acme-support", to, ours.gateways, **given)
+
+
+@pytest.mark.parametrize("new", [10, 50, 100])
+def test_all_traffic_is_back_on_the_version_before(tmp_path: Path, new: int) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", new=new) as ours:
+            result = await back(ours, reason="wrong refunds")
+            assert result.complete
+            assert result.target == OLD
+            assert result.before == ((NEW, new), (OLD, 100 - new))
+            assert result.acknowledged == ("main",)
+            assert (result.smoke.passed, result.smoke.total) == (1, 1)
+            assert (result.warnings, result.failures) == ((), ())
+            assert {(await ours.send(chat(user=f"u{n}"))).version for n in range(20)} == {OLD}
+            assert (await ours.gateways.read())[0].revision == result.revision == 2
+            past = fold(ledger(ours.state).read())
+            (hold,) = past.holds["acme-support"].values()
+            assert (hold.adapter, hold.reason, hold.by) == (NEW, "wrong refunds", "tester")
+
+    asyncio.run(scenario())
+
+
+def test_the_sentence_says_how_long_it_took(tmp_path: Path) -> None:
+    ticks = iter(range(100))
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", new=10) as ours:
+            result = await back(ours, seconds=lambda: float(next(ticks)), inputs=lambda: ["a", "b"])
+            assert result.sentence == (
+                "acme-support back on 2.1.0 in 1.00 s (1 gateway acknowledged), "
+                "smoke test passed 2/2 in 1.0 s"
+            )
+
+    asyncio.run(scenario())
+
+
+def test_a_second_rollback_goes_further_back_and_then_no_further(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", new=100) as ours:
+            three = alias("acme", (NEW, 100, ("s1",)), (OLD, 0, ("s1",)), (OLDER, 0, ("s1",)))
+            ours.replicas["s1"].memory.listed[OLDER] = "/store/older"
+            await ours.gateways.publish(
+                table(ours.servers, revision=2).model_copy(
+                    update={"aliases": {"acme-support": three}}
+                )
+            )
+            assert (await back(ours)).target == OLD
+            second = await back(ours)
+            assert (second.target, second.held) == (OLDER, (NEW, OLD))
+            with pytest.raises(FleetError, match="the oldest that is loaded"):
+                await back(ours)
+            assert (await ours.gateways.read())[0].revision == 4
+            assert set(fold(ledger(ours.state).read()).holds["acme-support"]) == {NEW, OLD}
+
+    asyncio.run(scenario())
+
+
+def test_a_version_can_be_named_also_a_newer_one(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", new=10) as ours:
+            assert (await back(ours)).target == OLD
+            forward = await back(ours, "2.2.0")
+            assert (forward.target, forward.held, forward.before) == (
+                NEW,
+                (),
+                ((NEW, 0), (OLD, 100)),
+            )
+            assert (await back(ours, OLD)).target == OLD
+            assert set(fold(ledger(ours.state).read()).holds["acme-support"]) == {NEW}
+
+    asyncio.run(scenario())
+
+
+def test_going_back_to_where_it_is_writes_no_new_table(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            result = await back(ours, "2.1.0")
+            assert (result.revision, result.complete) == (1, True)
+            assert (await ours.gateways.read())[0].revision == 1
+
+    asyncio.run(scenario())
+
+
+REFUSED = {
+    "unknown": ("acme-suport", None, "did you mean `acme-support`"),
+    "not resident": ("acme-support", "1.0.0", "Resident: 2.2.0 (10 %), 2.1.0 (90 %)"),
+    "only one": ("globex-dates", None, "the oldest that is loaded"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_done_is_refused_and_changes_nothing(tmp_path: Path, case: str) -> None:
+    name, to, said = REFUSED[case]
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", new=10) as ours:
+            with pytest.raises(FleetError) as caught:
+                await rollback(name, to, ours.gateways, lambda: ledger(ours.state))
+            (shown,) = caught.value.diagnostics
+            assert said in f"{shown.detail} {shown.hint}"
+            assert (await ours.gateways.read())[0] == table(ours.servers, new=10)
+            assert ledger(ours.state).read() == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("shares", "held", "target"),
+    [
+        (((NEW, 10), (OLD, 0), (OLDER, 90)), (), OLDER),  # during a canary: the stable one
+        (((NEW, 100), (OLD, 0), (OLDER, 0)), (), OLD),
+        (((NEW, 100), (OLD, 0), (OLDER, 0)), (OLD,), OLDER),  # not one that was bad itself
+        (((NEW, 100), (OLD, 0), (OLDER, 0)), (OLD, OLDER), OLD),
+        (((NEW, 0), (OLD, 100), (OLDER, 0)), (), OLDER),
+    ],
+)
+def test_the_version_to_go_back_to(
+    shares: Sequence[tuple[str, int]], held: Sequence[str], target: str
+) -> None:
+    entry = alias("acme", *((name, percent, ("s1",)) for name, percent in shares))
+    assert choose_target("acme-support", entry, None, lambda: held).adapter == target
+
+
+def test_a_version_that_no_server_holds_is_passed_over() -> None:
+    entry = alias("acme", (NEW, 100, ("s1",)), (OLD, 0, ()), (OLDER, 0, ("s1",)))
+    assert choose_target("acme-support", entry, None).adapter == OLDER
+    with pytest.raises(FleetError, match="No server holds"):
+        choose_target("acme-support", entry, "2.1.0")
+
+
+def test_a_dead_replica_and_a_gateway_that_is_down_do_not_stop_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", servers=2, new=100) as ours:
+            await ours.replicas["s2"].stop()
+            result = await back(ours)
+            assert result.complete
+            assert (result.smoke.passed, result.smoke.total) == (1, 1)
+            assert ["cannot be reached" in each for each in result.warnings] == [True]
+        gateways = LocalGateways(ours.state, {"main": MAIN})
+        down = await rollback("acme-support", "2.2.0", gateways, lambda: ledger(ours.state))
+        await gateways.close()
+        assert not down.complete  # no server is left to answer the smoke test
+        assert down.acknowledged == ()
+        assert "no gateway is running" in down.sentence
+        table_now = read_table(ours.state)
+        assert table_now is not None
+        assert table_now.aliases["acme-support"].shares[0].percent == 100
+
+    asyncio.run(scenario())
+
+
+def test_a_dead_ledger_is_a_warning(tmp_path: Path) -> None:
+    def dead() -> Ledger:
+        raise FleetError(problem("X", "The ledger's home is down", "no route to host"))
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", new=10) as ours:
+            result = await back(ours, ledger=dead)
+            assert (result.complete, result.target) == (True, OLD)
+            (warning,) = result.warnings
+            assert "could not be recorded" in warning
+            assert (await ours.send(chat())).version == OLD
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_does_not_answer_well_is_reported_after_the_flip(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", new=10) as ours:
+            del ours.replicas["s1"].memory.listed[OLD]
+            result = await back(ours)
+            assert not result.complete
+            assert "smoke test FAILED 1/1" in result.sentence
+            now, _ = await ours.gateways.read()
+            assert [each.percent for each in now.aliases["acme-support"].shares] == [0, 100]
+
+    asyncio.run(scenario())
+
+
+class Meddled(LocalGateways):
+    """Another run writes the table each time between reading and publishing."""
+
+    meddling = 0
+
+    async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
+        found = await super().read()
+        if self.meddling:
+            self.meddling -= 1
+            dates: AliasEntry = found[0].aliases["globex-dates"]
+            other = dates.model_copy(update={"salt": f"meddled {self.meddling}"})
+            aliases = {**found[0].aliases, "globex-dates": other}
+            update = {"revision": found[0].revision + 1, "aliases": aliases}
+            await self.publish(found[0].model_copy(update=update))
+        return found
+
+
+def test_a_table_written_meanwhile_is_read_again_and_kept(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", new=10) as ours:
+            meddled = Meddled(ours.state, {"main": MAIN})
+            meddled.meddling = 3
+            result = await rollback("acme-support", None, meddled, lambda: ledger(ours.state))
+            await meddled.close()
+            assert (result.complete, result.revision) == (True, 5)
+            now, _ = await ours.gateways.read()
+            assert now.aliases["globex-dates"].salt == "meddled 0"
+            assert (await ours.send(chat())).version == OLD
+
+    asyncio.run(scenario())
+
+
+def test_the_lease_s_token_stays_so_that_a_late_writer_stays_out(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            await ours.gateways.publish(table(ours.servers, new=10, revision=2, token=7))
+            assert (await back(ours)).revision == 3
+            with pytest.raises(LockHeldError):
+                await ours.gateways.publish(table(ours.servers, new=50, revision=4, token=6))
+            assert (await ours.send(chat())).version == OLD
+
+    asyncio.run(scenario())
+
+
+def test_known_inputs_come_from_the_last_plan_that_tested_the_alias() -> None:
+    def entry(seq: int, name: str, *inputs: str) -> Entry:
+        operation = {"verb": "smoke", "adapter": {"adapter": name}, "inputs": list(inputs)}
+        when = NOON + timedelta(seconds=seq)
+        return Entry(seq, when, "step_started", "r", "b", 1, {"operation": operation}, "", "")
+
+    entries = [
+        entry(1, OLD, "a"),
+        entry(2, NEW, "b", "c"),
+        entry(3, "globex-dates-tiny-v1.0.0", "d"),
+        entry(4, NEW),
+    ]
+    assert recorded_inputs(entries, "acme-support") == ("b", "c")
+    assert recorded_inputs(entries, "globex-dates") == ("d",)
+    assert recorded_inputs(entries, "acme-triage") == ()
