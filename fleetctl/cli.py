@@ -1,0 +1,151 @@
+"""The entry point: a lazy command group, error texts and exit codes."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fleet.errors import FleetError
+from fleetctl import __version__
+
+USAGE_ERROR = 64
+"""Exit code for wrong usage; click's own 2 means `changes are due` here."""
+
+INTERRUPTED = 130
+
+COMMANDS = {
+    "adapter": "Add, list, show and verify adapter versions in the library.",
+    "adopt": "Rebuild the ledger from what is live.",
+    "apply": "Carry out a plan, step by step.",
+    "compile": "Print the command lines that start the servers.",
+    "config": "Show resolved values and where each comes from.",
+    "drift": "Compare live with the last apply; change nothing. Exit 2 on drift.",
+    "explain": "Say why a resource is where it is and as it is.",
+    "fmt": "Put the declarations into canonical form.",
+    "gateway": "Run, start and stop the gateway that clients talk to.",
+    "graph": "Print the steps of a plan as a graph.",
+    "history": "Show what was done, when and by whom.",
+    "key": "Create client API keys.",
+    "plan": "Show what would change. Changes nothing.",
+    "reconcile": "Heal drift and move rollouts on, once or at an interval.",
+    "release": "Let a version that was rolled back be rolled out again.",
+    "rollback": "Put an alias back on its previous version, now.",
+    "scaffold": "Write a new fleet, client or adapter declaration.",
+    "schema": "Print the JSON Schema of the declarations.",
+    "server": "Stop servers that fleetctl started.",
+    "show": "Render a saved plan.",
+    "status": "Show what serves whom right now.",
+    "validate": "Check the declarations; report every problem with its place.",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is called, so that `--help` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """Return the names of all commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"fleetctl.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the command list without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest command when there is none of the given name."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            from fleet.errors import did_you_mean  # noqa: PLC0415 (only when something is wrong)
+
+            near = did_you_mean(args[0], sorted(COMMANDS))
+            ctx.fail(f"No such command '{args[0]}'" + (f"; {near}" if near else "."))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: fleetctl scaffold fleet DIR; fleetctl -C DIR plan",
+)
+@click.version_option(__version__, prog_name="fleetctl")
+@click.option(
+    "-C",
+    "--directory",
+    "root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="The project: the folder that holds fleet.yaml.",
+)
+@click.option("--env", "environment", help="Overlay to apply: env/NAME.yaml.")
+@click.option(
+    "--var", "variables", multiple=True, metavar="NAME=VALUE", help="Value of ${var.NAME}."
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the ledger, routes and server records live. Default: .fleetctl in the project.",
+)
+@click.pass_context
+def main_group(
+    ctx: click.Context,
+    root: Path,
+    environment: str | None,
+    variables: tuple[str, ...],
+    state_dir: Path | None,
+) -> None:
+    """Plan and apply multi-LoRA fleets on vLLM, safely.
+
+    Exit codes: 0 done or no changes; 1 error; 2 changes due (`plan --detailed-exitcode`) or
+    drift found; 3 a gate failed and was rolled back; 4 stopped half-way, safe to repeat;
+    5 the plan is stale or the fleet is locked; 64 wrong usage; 130 interrupted.
+    """
+    from fleetctl.session import Session  # noqa: PLC0415 (keeps `--help` fast)
+
+    ctx.obj = Session(
+        root=root,
+        environment=environment,
+        variables=dict(_pair(each) for each in variables),
+        state_dir=state_dir or root / ".fleetctl",
+    )
+    ctx.call_on_close(ctx.obj.close)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise click.UsageError(f"--var takes NAME=VALUE, got {text!r}")
+    return name, value
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line and exit with the documented code."""
+    try:
+        code = main_group.main(args=arguments, prog_name="fleetctl", standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(USAGE_ERROR)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted. The ledger is consistent; run the command again.", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except FleetError as error:
+        from plans.diagnostics import render_text  # noqa: PLC0415 (only when something is wrong)
+
+        click.echo(render_text(error.diagnostics, colour=sys.stderr.isatty()), err=True, nl=False)
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,212 @@
+"""`fleetctl adapter`: the library of adapter versions."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleet.names import AdapterName
+    from runtime.library.catalogue import Entry
+
+_FORMAT = click.option(
+    "--format", "form", type=click.Choice(["json", "text"]), default="text", show_default=True
+)
+
+
+@click.group(name="adapter", no_args_is_help=True)
+def command() -> None:
+    """Add, list, show and verify adapter versions.
+
+    A version is a folder in the library, `adapters/CLIENT/TASK-vX.Y.Z`, whose bytes the file
+    `fleet.lock` pins. It never changes: what was trained anew is a new version.
+    """
+
+
+@command.command(
+    "add",
+    epilog="""\b
+Examples:
+  fleetctl adapter add out/checkpoint-600 --as acme-support-llama3_8b-v2.1.0
+  fleetctl adapter add models/adapters/acme/support-v2.1.0 --as acme-support-tiny-v2.1.0
+""",
+)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--as", "name", required=True, metavar="NAME", help="CLIENT-TASK-BASE-vX.Y.Z")
+@_FORMAT
+@click.pass_obj
+def add(session: Session, path: Path, name: str, form: str) -> None:
+    """Check an adapter, copy it into the library and pin its bytes in fleet.lock.
+
+    PATH is the folder that PEFT saved: adapter_config.json and adapter_model.safetensors;
+    training.json, evals/ and README.md are taken along. Everything that a server would
+    refuse, ignore or serve wrongly is refused here, with the reason. PATH may also be the
+    version's place in the library, which pins it.
+    """
+    from fleetctl.known_base import known_base  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.diagnostics import render_text  # noqa: PLC0415
+    from runtime.library.add import add as add_version  # noqa: PLC0415
+
+    parsed = _parsed(name)
+    base = known_base(session, parsed.base)
+    done = add_version(path, parsed, base, session.library, session.root)
+    if done.warnings:
+        click.echo(render_text(done.warnings, colour=sys.stderr.isatty()), err=True)
+    if done.left_out:
+        click.echo(f"Left out, not part of a version: {', '.join(done.left_out)}", err=True)
+    if form == "json":
+        document = {
+            "adapter": name,
+            "outcome": done.outcome,
+            "folder": str(done.folder),
+            "digest": done.facts.digest,
+            "rank": done.facts.rank,
+            "bytes": done.facts.bytes,
+            "modules": list(done.facts.modules),
+        }
+        click.echo(json.dumps(document, indent=2))
+        return
+    words = {
+        "added": f"Added {name}: rank {done.facts.rank}, digest {done.facts.digest[:12]}.",
+        "locked": f"Pinned {name}: rank {done.facts.rank}, digest {done.facts.digest[:12]}.",
+        "present": f"{name} is there already, with the same bytes. Nothing to do.",
+    }
+    click.echo(words[done.outcome], err=True)
+
+
+@command.command(
+    "list", epilog="Examples: fleetctl adapter list; fleetctl adapter list acme --format json"
+)
+@click.argument("selection", required=False, metavar="[CLIENT|ALIAS]")
+@_FORMAT
+@click.pass_obj
+def list_versions(session: Session, selection: str | None, form: str) -> None:
+    """List the versions of lock and library, by client and task."""
+    from plans.versions import table  # noqa: PLC0415 (keeps `--help` fast)
+
+    rows = [
+        _row(each)
+        for each in _catalogue(session)
+        if selection in {None, each.client, f"{each.client}-{each.task}"}
+    ]
+    if form == "json":
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        click.echo(table(rows), nl=False)
+    else:
+        what = f"No versions of `{selection}`." if selection else "No versions yet."
+        click.echo(f"{what} Add one: fleetctl adapter add PATH --as NAME", err=True)
+
+
+@command.command("show", epilog="Example: fleetctl adapter show acme-support-tiny-v2.1.0")
+@click.argument("name")
+@_FORMAT
+@click.pass_obj
+def show(session: Session, name: str, form: str) -> None:
+    """Show a version: its bytes, how it was trained, how good it is, who deployed it when."""
+    from fleet.deployments import deployments  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.versions import page  # noqa: PLC0415
+
+    entry = _find(session, name)
+    document = _row(entry) | {
+        "modules": list(entry.locked.modules) if entry.locked else [],
+        "folder": str(entry.folder),
+        "training": entry.training,
+        "evals": entry.evals,
+        "deployments": [
+            {"time": each.time.isoformat(timespec="seconds"), "by": each.by, "what": each.what}
+            for each in deployments(session.ledger().read(), _parsed(entry.name))
+        ]
+        if entry.locked
+        else [],
+    }
+    click.echo(
+        json.dumps(document, indent=2) + "\n" if form == "json" else page(document), nl=False
+    )
+
+
+@command.command(
+    "verify",
+    epilog="Examples: fleetctl adapter verify; fleetctl adapter verify acme-support-tiny-v2.1.0",
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@_FORMAT
+@click.pass_obj
+def verify(session: Session, names: tuple[str, ...], form: str) -> None:
+    """Hash every version again and compare with fleet.lock. Exit 1 when one differs."""
+    from fleetctl.facts import read_lock  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.versions import verdicts  # noqa: PLC0415
+    from runtime.library.verify import verify as verify_versions  # noqa: PLC0415
+
+    lock = read_lock(session.root)
+    for name in names:
+        _locked(name, list(lock.adapters))
+    found = verify_versions(session.library, lock, names)
+    rows = [
+        {
+            "adapter": each.name,
+            "state": each.state,
+            "detail": each.detail,
+            "folder": str(each.folder),
+        }
+        for each in found
+    ]
+    click.echo(json.dumps(rows, indent=2) + "\n" if form == "json" else verdicts(rows), nl=False)
+    sys.exit(0 if all(each.fine for each in found) else 1)
+
+
+def _parsed(name: str) -> "AdapterName":
+    from fleet.names import AdapterName  # noqa: PLC0415 (keeps `--help` fast)
+
+    try:
+        return AdapterName.parse(name)
+    except ValueError as error:
+        hint = "such as acme-support-llama3_8b-v2.1.0; ids hold no hyphens"
+        raise click.UsageError(f"{name!r}: {error}, {hint}.") from None
+
+
+def _locked(name: str, known: list[str]) -> None:
+    from fleet.errors import LibraryError, did_you_mean, problem  # noqa: PLC0415
+
+    if name not in known:
+        hint = did_you_mean(name, known)
+        detail = f"`{name}` is not in fleet.lock."
+        command_line = "fleetctl adapter list"
+        raise LibraryError(
+            problem("FC3016", "No such version", detail, hint=hint, command=command_line)
+        )
+
+
+def _catalogue(session: Session) -> "tuple[Entry, ...]":
+    from fleetctl.facts import read_lock  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.library.catalogue import catalogue  # noqa: PLC0415
+
+    return catalogue(session.library, read_lock(session.root))
+
+
+def _find(session: Session, name: str) -> "Entry":
+    entries = {each.name: each for each in _catalogue(session)}
+    if name not in entries:
+        _locked(name, sorted(entries))
+    return entries[name]
+
+
+def _row(entry: "Entry") -> dict[str, Any]:
+    locked = entry.locked
+    return {
+        "adapter": entry.name,
+        "client": entry.client,
+        "task": entry.task,
+        "version": str(entry.version),
+        "base": entry.base,
+        "rank": locked.rank if locked else None,
+        "bytes": locked.bytes if locked else None,
+        "digest": locked.digest if locked else None,
+        "accuracy": entry.accuracy,
+        "in_lock": locked is not None,
+        "in_library": entry.in_library,
+    }

@@ -1,0 +1,78 @@
+"""`fleetctl adopt`: rebuild the ledger from what is live."""
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+import click
+
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleet.declared import Fleet
+    from fleet.names import Address
+    from fleet.resources import Resource, State
+
+
+@click.command(
+    epilog="Examples: fleetctl adopt; fleetctl adopt 'adapter/*@llama_a'; fleetctl adopt --dry-run"
+)
+@click.argument("globs", nargs=-1, metavar="[ADDRESS-GLOB]...")
+@click.option("--dry-run", is_flag=True, help="Only show what would be adopted.")
+@click.pass_obj
+def command(session: Session, *, globs: tuple[str, ...], dry_run: bool) -> None:
+    """Write into the ledger what is live and not in it, as if fleetctl had made it.
+
+    Without arguments: servers that fleetctl starts, and everything declared by name. With
+    them: whatever matches, also what is not declared; the next plan may then remove it.
+    Rollouts begin their stage anew, for when it began is lost. Touches nothing live.
+    """
+    from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.history import settled  # noqa: PLC0415
+
+    live = session.observe()
+    known = settled(session.history(), live).established
+    found = {
+        address: each
+        for address, each in live.resources.items()
+        if known.get(address) != each and _is_chosen(session.fleet(), address, each, globs)
+    }
+    for address in found:
+        click.echo(address)
+    if found and not dry_run:
+        records = [
+            {"address": address, "resource": plain(each), "boot": _boot(live, address)}
+            for address, each in found.items()
+        ]
+        ledger = session.ledger()
+        # Under the lease: an apply that runs knows better.
+        with ledger.lease(f"{session.by} (run {session.run}, adopt)") as lease:
+            ledger.append("adopted", records, lease.token)
+    verb = "would be adopted" if dry_run else "adopted"
+    click.echo(f"{len(found)} resources {verb}.", err=True)
+
+
+def _boot(live: "State", address: "Address") -> str:
+    kind, _, name = address.partition("/")
+    return live.boots.get(name, "") if kind == "server" else ""
+
+
+def _is_chosen(
+    fleet: "Fleet", address: "Address", resource: "Resource", globs: tuple[str, ...]
+) -> bool:
+    from fleet.pace import alias_of  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.resources import Key, LoadedAdapter, Route, Server  # noqa: PLC0415
+
+    if globs:
+        return any(fnmatchcase(address, each) for each in globs)
+    match resource:
+        case Server():
+            return resource.digest is not None
+        case LoadedAdapter():
+            return resource.adapter in fleet.versions and alias_of(resource.adapter) in (
+                fleet.adapters
+            )
+        case Route():
+            return resource.alias in fleet.adapters
+        case Key():
+            client = fleet.clients.get(resource.client)
+            return client is not None and any(each.name == resource.name for each in client.keys)

@@ -1,0 +1,123 @@
+"""`fleetctl apply`: carry out a plan, step by step."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fleetctl.progress import Form, teller
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleet.plan import Plan
+    from fleet.resources import State
+
+
+@click.command(
+    epilog="Examples: fleetctl apply plan.json; fleetctl apply plan.json --yes; "
+    "fleetctl apply --auto --yes --format json"
+)
+@click.argument(
+    "file", required=False, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+)
+@click.option("--auto", is_flag=True, help="Plan now and carry that out, instead of a FILE.")
+@click.option("--yes", is_flag=True, help="Do not ask before doing it.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["json", "text"]),
+    default="text",
+    help="text: progress to stderr. json: events to stdout, one a line.",
+)
+@click.pass_obj
+def command(session: Session, *, file: Path | None, auto: bool, yes: bool, form: Form) -> None:
+    """Carry out the plan in FILE, step by step, and verify the result.
+
+    What has changed since the plan was made stops the steps that depend on it; the others
+    go on. Running it again is safe: it goes on from where things are. Ctrl-C finishes the
+    running steps first; a second one stops at once.
+    """
+    if (file is None) != auto:
+        raise click.UsageError("Name a plan file, or say --auto.")
+    if not yes and (form == "json" or not sys.stdin.isatty()):
+        raise click.UsageError("Nobody is there to confirm: say --yes.")
+    live = session.observe()
+    plan = session.plan(live=live) if file is None else _read(session, file)
+    _warn_of_changes(plan, live)
+    if not yes:
+        _confirm(plan, whole=auto)
+    try:
+        sys.exit(asyncio.run(_carry_out(session, plan, form)))
+    except asyncio.CancelledError:
+        raise click.Abort from None
+
+
+async def _carry_out(session: Session, plan: "Plan", form: Form) -> int:
+    from fleetctl.effects import carry_out, stopping  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.report import tell_outcome  # noqa: PLC0415
+
+    emit = teller(session, plan.id, form)
+    with stopping() as stop:
+        outcome = await carry_out(session, plan, emit, stop=stop, trigger="apply")
+    if form == "text":
+        tell_outcome(outcome)
+    return outcome.exit_code
+
+
+def _read(session: Session, file: Path) -> "Plan":
+    from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.files import read_text  # noqa: PLC0415
+    from plans.planfile import load  # noqa: PLC0415
+
+    plan = load(read_text(file))
+    if plan.fleet != session.fleet().name:
+        raise FleetError(
+            problem(
+                "FC5120",
+                "The plan is for another fleet",
+                f"`{file}` is a plan for fleet `{plan.fleet}`; this project declares "
+                f"`{session.fleet().name}`.",
+                hint="Apply it in its own project, or plan here.",
+                command="fleetctl plan --out plan.json",
+            )
+        )
+    return plan
+
+
+def _warn_of_changes(plan: "Plan", live: "State") -> None:
+    """List what is no longer as the plan saw it; refuse if that leaves nothing to do."""
+    from fleet.errors import StalePlanError, problem  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.execute.verify import moved_since  # noqa: PLC0415
+
+    moved = moved_since(plan, live)
+    if not moved:
+        return
+    listed = "".join(f"\n  {each}" for each in moved)
+    if len(moved) == len(plan.changes):
+        raise StalePlanError(
+            problem(
+                "FC5121",
+                "The plan is stale",
+                f"Everything that plan {plan.id} would change has been changed since:{listed}",
+                hint="Plan again.",
+                command="fleetctl plan --out plan.json",
+            )
+        )
+    click.echo(
+        f"Changed since plan {plan.id} was made; steps that depend on it will be left out:{listed}",
+        err=True,
+    )
+
+
+def _confirm(plan: "Plan", *, whole: bool) -> None:
+    from plans.text import render  # noqa: PLC0415 (keeps `--help` fast)
+
+    if not plan.steps:
+        return
+    if whole:
+        click.echo(render(plan, colour=sys.stderr.isatty()), err=True, nl=False)
+    if not click.confirm(f"Carry out plan {plan.id} ({len(plan.steps)} steps)?", err=True):
+        click.echo("Nothing was done.", err=True)
+        sys.exit(0)

@@ -1,0 +1,58 @@
+"""`fleetctl fmt`."""
+
+import difflib
+import sys
+from pathlib import Path
+
+import click
+
+from fleet.errors import ConfigError, Diagnostic
+from fleet.tidy import tidy
+from fleetctl.facts import decode
+from fleetctl.project import every_file
+from fleetctl.session import Session
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  fleetctl fmt
+  fleetctl fmt --check
+  fleetctl fmt --diff clients/acme.yaml
+"""
+)
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--check", is_flag=True, help="Change nothing; exit 1 when a file is not canonical.")
+@click.option("--diff", is_flag=True, help="Change nothing; print what would change.")
+@click.pass_obj
+def command(session: Session, paths: tuple[Path, ...], *, check: bool, diff: bool) -> None:
+    """Put the declarations into canonical form.
+
+    Keys are ordered as in the reference, values quoted and spaced alike; comments move with
+    their keys. Values never change. PATHS: default, every YAML file of the project.
+    """
+    files = paths or tuple(session.root / name for name in every_file(session.root))
+    changed = 0
+    problems: list[Diagnostic] = []
+    for path in files:
+        try:
+            content = path.read_bytes()
+            before = decode(content, str(path))
+            after = tidy(before, str(path))
+        except ConfigError as error:
+            problems += error.diagnostics
+            continue
+        if after.encode() == content:
+            continue
+        changed += 1
+        if diff:
+            lines = before.splitlines(keepends=True), after.splitlines(keepends=True)
+            click.echo("".join(difflib.unified_diff(*lines, str(path), str(path))), nl=False)
+        else:
+            click.echo(str(path))
+        if not check and not diff:
+            path.write_bytes(after.encode())
+    if problems:
+        raise ConfigError(*problems)
+    if (check or diff) and changed:
+        sys.exit(1)

@@ -1,0 +1,145 @@
+"""`fleetctl gateway`: the processes that clients talk to."""
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleet.declared import Gateway
+
+_NAME = "main"
+
+
+@click.group(name="gateway", no_args_is_help=True)
+def command() -> None:
+    """Run, start, stop and look at the gateways that clients talk to.
+
+    Where there are no declarations, or broken ones, the gateways that were last declared are
+    meant; where none ever was, one called `main` on 127.0.0.1:8080.
+    """
+
+
+@command.command("run", epilog="Example: fleetctl gateway run main")
+@click.argument("name", default=_NAME)
+@click.pass_obj
+def run(session: Session, name: str) -> None:
+    """Run a gateway in this terminal until Ctrl-C; for a process supervisor."""
+    from runtime.gateway import places, serving  # noqa: PLC0415 (keeps `--help` fast)
+
+    gateway = _one(session, name)
+    places.remember(session.state_dir, {name: gateway})
+    serving.run(session.state_dir, gateway)
+
+
+@command.command("start", epilog="Examples: fleetctl gateway start; fleetctl gateway start main")
+@click.argument("name", required=False)
+@click.pass_obj
+def start(session: Session, name: str | None) -> None:
+    """Start a gateway, or all of them, in the background; wait until clients are answered."""
+    from runtime.gateway import processes  # noqa: PLC0415 (keeps `--help` fast)
+
+    chosen = [_one(session, name)] if name else list(_gateways(session).values())
+    for gateway in chosen:
+        running = processes.start(session.state_dir.resolve(), gateway)
+        click.echo(f"gateway {gateway.name} on {running.url} (pid {running.pid})", err=True)
+
+
+@command.command("stop", epilog="Examples: fleetctl gateway stop; fleetctl gateway stop main")
+@click.argument("name", required=False)
+@click.pass_obj
+def stop(session: Session, name: str | None) -> None:
+    """Stop a gateway, or all of them, letting running requests finish."""
+    from runtime.gateway import places, processes  # noqa: PLC0415 (keeps `--help` fast)
+
+    names = [_one(session, name).name] if name else sorted(places.known(session.state_dir))
+    for each in names:
+        stopped = processes.stop(session.state_dir, each)
+        click.echo(f"gateway {each} {'stopped' if stopped else 'was not running'}", err=True)
+
+
+@command.command("status", epilog="Example: fleetctl gateway status --format json")
+@click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
+@click.pass_obj
+def status(session: Session, form: str) -> None:
+    """Show each gateway's process, the revision it serves and its requests in flight."""
+    rows = asyncio.run(_rows(session))
+    if form == "json":
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        state = f"running  pid {row['pid']}  {row['url']}" if row["pid"] else "stopped"
+        served = ""
+        if row["revision"] is not None:
+            lag = "" if row["revision"] == row["newest"] else f" (newest: {row['newest']})"
+            served = f"  revision {row['revision']}{lag}  in flight {row['in_flight']}"
+        click.echo(f"{row['gateway']}  {state}{served}")
+
+
+async def _rows(session: Session) -> list[dict[str, Any]]:
+    from runtime.gateway import processes  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway.control import LocalGateways  # noqa: PLC0415
+    from runtime.gateway.tablefile import read_table  # noqa: PLC0415
+
+    known = _gateways(session)
+    gateways = LocalGateways(session.state_dir, known)
+    table = read_table(session.state_dir)
+    try:
+        sights = {each.name: each for each in await gateways.look()}
+    finally:
+        await gateways.close()
+    rows = []
+    for name, gateway in sorted(known.items()):
+        running, sight = processes.find(session.state_dir, name), sights[name]
+        rows.append(
+            {
+                "gateway": name,
+                "listen": gateway.listen,
+                "pid": running.pid if running else None,
+                "url": running.url if running else None,
+                "revision": sight.revision,
+                "digest": sight.digest,
+                "newest": table.revision if table else 0,
+                "in_flight": sight.in_flight,
+                "problem": sight.problem,
+            }
+        )
+    return rows
+
+
+def _gateways(session: Session) -> "dict[str, Gateway]":
+    """Return the gateways as declared; as last known where that cannot be read."""
+    from fleet.errors import ConfigError  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway import places  # noqa: PLC0415
+
+    if not (session.root / "fleet.yaml").is_file():
+        return places.known(session.state_dir)
+    try:
+        declared = dict(session.fleet().gateways)
+    except ConfigError:
+        click.echo(
+            "Warning: the declarations are broken (`fleetctl validate`); going by the gateways "
+            "that were last declared.",
+            err=True,
+        )
+        declared = {}
+    return declared or places.known(session.state_dir)
+
+
+def _one(session: Session, name: str) -> "Gateway":
+    from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
+
+    known = _gateways(session)
+    if name in known:
+        return known[name]
+    raise FleetError(
+        problem(
+            "FC6010",
+            "No such gateway",
+            f"`{name}` is not declared. There are: {', '.join(sorted(known))}.",
+            hint=did_you_mean(name, sorted(known)),
+        )
+    )

@@ -1,0 +1,43 @@
+"""`fleetctl graph`: which step waits for which."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fleetctl.session import Session
+
+
+@click.command(
+    epilog="Examples: fleetctl graph --format mermaid; fleetctl graph | dot -Tsvg > steps.svg; "
+    "fleetctl graph --plan plan.json --format json"
+)
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Draw this saved plan instead of a new one.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["dot", "json", "mermaid"]),
+    default="dot",
+    help="Default: dot, for Graphviz.",
+)
+@click.pass_obj
+def command(session: "Session", plan_file: Path | None, form: str) -> None:
+    """Print the steps of a plan as a graph; each lane runs its steps one by one."""
+    from plans.graph import FORMATS  # noqa: PLC0415 (keeps `--help` fast)
+
+    if plan_file:
+        from fleetctl.files import read_text  # noqa: PLC0415
+        from plans.planfile import load  # noqa: PLC0415
+
+        plan = load(read_text(plan_file))
+    else:
+        from fleetctl.commands.plan import state  # noqa: PLC0415
+
+        plan = session.plan(live=state(session, None))
+    click.echo(FORMATS[form](plan), nl=False)

@@ -1,0 +1,36 @@
+"""`fleetctl history`: what was done, when and by whom."""
+
+from typing import Literal
+
+import click
+
+from fleetctl.session import Session
+
+
+@click.command(
+    epilog="Examples: fleetctl history; fleetctl history acme-support --steps; "
+    "fleetctl history --limit 0 --format json"
+)
+@click.argument("about", required=False, default="", metavar="[RUN|ALIAS|ADDRESS]")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Only the last so many entries; 0: all.",
+)
+@click.option("--steps", is_flag=True, help="Show single steps too.")
+@click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
+@click.pass_obj
+def command(
+    session: Session, *, about: str, limit: int, steps: bool, form: Literal["json", "text"]
+) -> None:
+    """Show the ledger: applies, rollbacks, releases, adoptions. Its chain is verified.
+
+    Works without declarations and while an apply runs.
+    """
+    from plans.journal import chosen, render_json, render_text  # noqa: PLC0415 (fast `--help`)
+
+    entries = chosen(session.ledger().read(), limit=limit or None, steps=steps, about=about)
+    render = {"json": render_json, "text": render_text}[form]
+    click.echo(render(entries), nl=False)

@@ -1,0 +1,79 @@
+"""`fleetctl key`: API keys for clients."""
+
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleet.declared import ClientKey
+
+
+@click.group(name="key", no_args_is_help=True)
+def command() -> None:
+    """Create clients' API keys. Only hashes ever leave the place where a key is kept."""
+
+
+@command.command(
+    "create", epilog="Examples: fleetctl key create acme/prod; fleetctl key create --all"
+)
+@click.argument("key", metavar="[CLIENT/KEY]", required=False)
+@click.option(
+    "--all", "every", is_flag=True, help="Every declared `file:` key that has no file yet."
+)
+@click.pass_obj
+def create(session: Session, key: str | None, *, every: bool) -> None:
+    """Make a new random key for a declared key.
+
+    Written to the file that the declaration names (readable by you alone), or printed once
+    where the declaration names an environment variable.
+    """
+    if (key is None) != every:
+        raise click.UsageError("Name one CLIENT/KEY, or give --all.")
+    declared = _declared(session)
+    if key is not None:
+        _create(session, key, declared.get(key) or _unknown(key, declared))
+        return
+    for name, each in declared.items():
+        kind, _, where = each.reference.partition(":")
+        if kind == "file" and not (session.root / where).exists():
+            _create(session, name, each)
+
+
+def _create(session: Session, key: str, declared: "ClientKey") -> None:
+    from runtime.secrets import keep, make_key  # noqa: PLC0415 (keeps `--help` fast)
+
+    kind, _, where = declared.reference.partition(":")
+    secret = make_key()
+    if kind == "env":
+        click.echo(secret)
+        click.echo(
+            f"Shown this once. Set {where} to it where `fleetctl apply` runs, then apply.", err=True
+        )
+        return
+    keep(secret, session.root / where)
+    click.echo(f"{key} written to {session.root / where}; `fleetctl apply` activates it.", err=True)
+
+
+def _declared(session: Session) -> "dict[str, ClientKey]":
+    return {
+        f"{client.name}/{each.name}": each
+        for client in session.fleet().clients.values()
+        for each in client.keys
+    }
+
+
+def _unknown(key: str, declared: "dict[str, ClientKey]") -> NoReturn:
+    from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
+
+    raise FleetError(
+        problem(
+            "FC6012",
+            "No such key is declared",
+            f"`{key}` is not declared. A key stands with its client: "
+            '`keys: {prod: "file:.fleetctl/keys/acme-prod"}`.',
+            hint=did_you_mean(key, sorted(declared)),
+            command="fleetctl validate",
+        )
+    )

@@ -1,0 +1,118 @@
+"""`fleetctl plan`: what would change, for whom, and how to get back."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from plans import RENDERERS
+
+if TYPE_CHECKING:
+    from fleet.plan import Plan
+    from fleet.resources import State
+    from fleetctl.session import Session
+
+
+@click.command(
+    epilog="Examples: fleetctl plan; fleetctl plan --out plan.json; "
+    "fleetctl plan --format md --select client=acme; fleetctl plan --detailed-exitcode"
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the plan file that `fleetctl apply` takes.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(sorted(RENDERERS)),
+    default="text",
+    help="How to show the plan. Default: text.",
+)
+@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when changes are due.")
+@click.option(
+    "--live",
+    "live_file",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Plan from this live-state file instead of asking the servers.",
+)
+@click.option(
+    "--save-live",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write what was observed, as a file for --live.",
+)
+@click.option(
+    "--select",
+    "selections",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Only what is about client=NAME, adapter=ALIAS or server=NAME, and what that needs; "
+    "may be repeated.",
+)
+@click.option("--all", "every", is_flag=True, help="List each change, however many there are.")
+@click.pass_obj
+def command(
+    session: "Session",
+    *,
+    out: Path | None,
+    form: str,
+    detailed_exitcode: bool,
+    live_file: Path | None,
+    save_live: Path | None,
+    selections: tuple[str, ...],
+    every: bool,
+) -> None:
+    """Show what would change. Changes nothing."""
+    from fleet.select import select  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.selection import criteria_for  # noqa: PLC0415
+
+    fleet = session.fleet()
+    live = state(session, live_file)
+    made = session.plan(live=live)
+    made = select(made, criteria_for(selections, fleet, made))
+    if save_live:
+        from fleetctl.files import write_text  # noqa: PLC0415
+        from plans import livefile  # noqa: PLC0415
+
+        write_text(save_live, livefile.dump(live))
+    click.echo(shown(made, form, every=every), nl=False)
+    if out:
+        save(session, made, out)
+    sys.exit(2 if detailed_exitcode and made.changes else 0)
+
+
+def state(session: "Session", live_file: Path | None) -> "State":
+    """Return the live state from a file, or observed now."""
+    if live_file:
+        from fleetctl.files import read_text  # noqa: PLC0415
+        from plans import livefile  # noqa: PLC0415
+
+        return livefile.load(read_text(live_file))
+    from fleetctl.patience import waiting  # noqa: PLC0415
+
+    with waiting("Asking the servers what they hold…"):
+        return session.observe()
+
+
+def shown(plan: "Plan", form: str, *, every: bool) -> str:
+    """Return the plan in a format; text is coloured on a terminal."""
+    if form == "text":
+        from plans.text import render  # noqa: PLC0415
+
+        return render(plan, colour=sys.stdout.isatty(), every=every)
+    return RENDERERS[form](plan)
+
+
+def save(session: "Session", plan: "Plan", out: Path) -> None:
+    """Write the plan file and say how to apply it."""
+    from fleetctl import __version__  # noqa: PLC0415
+    from fleetctl.commit import commit_of  # noqa: PLC0415
+    from fleetctl.files import write_text  # noqa: PLC0415
+    from plans.planfile import Envelope, dump  # noqa: PLC0415
+
+    created = session.now().isoformat(timespec="seconds")
+    envelope = Envelope(created, session.by, commit_of(session.root), __version__)
+    write_text(out, dump(plan, envelope))
+    where = "" if session.root == Path() else f"-C {session.root} "
+    click.echo(f"Wrote {out}. To carry it out: fleetctl {where}apply {out}", err=True)

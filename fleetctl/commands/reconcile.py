@@ -1,0 +1,145 @@
+"""`fleetctl reconcile`: heal what may be healed, and move rollouts on."""
+
+import asyncio
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from fleetctl.progress import Form, teller
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleet.drift import Cause
+    from fleet.plan import Plan
+    from runtime.execute import Outcome
+    from runtime.reconcile import Backoff
+
+
+def _duration(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
+    from fleet.units import parse_duration  # noqa: PLC0415 (keeps `--help` fast)
+
+    if value is None:
+        return None
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command(
+    epilog="Examples: fleetctl reconcile --once; fleetctl reconcile --interval 30s",
+)
+@click.option("--once", is_flag=True, help="One round, for a scheduled job.")
+@click.option(
+    "--interval",
+    metavar="DURATION",
+    callback=_duration,
+    help="Rounds for ever, this long apart, such as 30s. Ends after the running one on Ctrl-C.",
+)
+@click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
+@click.pass_obj
+def command(session: Session, *, once: bool, interval: timedelta | None, form: Form) -> None:
+    """Put back what is missing, as it was, and move rollouts on that have baked.
+
+    Removes, restarts and deploys nothing: that needs a plan. What it does is journaled like
+    an apply. Whatever comes back again and again is left to people after five times.
+    """
+    if once == (interval is not None):
+        raise click.UsageError("Say --once or --interval DURATION.")
+    try:
+        sys.exit(asyncio.run(_rounds(session, interval, form)))
+    except asyncio.CancelledError:
+        raise click.Abort from None
+
+
+async def _rounds(session: Session, interval: timedelta | None, form: Form) -> int:
+    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.effects import stopping  # noqa: PLC0415
+    from plans.diagnostics import render_text  # noqa: PLC0415
+    from runtime.reconcile import Backoff  # noqa: PLC0415
+
+    backoff = Backoff()
+    with stopping() as stop:
+        while True:
+            try:
+                # The declarations are read anew in each round.
+                code = await _round(replace(session), stop, backoff, form)
+            except FleetError as error:
+                if interval is None:
+                    raise
+                code = error.exit_code
+                click.echo(render_text(error.diagnostics), err=True, nl=False)
+            if interval is None:
+                return code
+            try:
+                async with asyncio.timeout(interval.total_seconds()):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+            return 0
+
+
+async def _round(session: Session, stop: asyncio.Event, backoff: "Backoff", form: Form) -> int:
+    """Heal, then advance; return the worse exit code of the two."""
+    from fleet.drift import Remedy, classify  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.heal import advances, heal  # noqa: PLC0415
+    from fleet.history import settled  # noqa: PLC0415
+    from fleet.pace import alias_of  # noqa: PLC0415
+    from fleet.resources import LoadedAdapter  # noqa: PLC0415
+
+    fleet = session.fleet()
+    clock = asyncio.get_running_loop().time
+    live = await session.observe_now()
+    history = settled(session.history(), live)
+    causes = classify(history, live)
+    ours = [each for each in causes if each.remedy is Remedy.HEAL]
+    due = backoff.due(ours, clock())
+    smoke = {
+        each.adapter: fleet.adapters[alias].smoke
+        for each in history.established.values()
+        if isinstance(each, LoadedAdapter) and (alias := alias_of(each.adapter)) in fleet.adapters
+    }
+    plan = heal(fleet.name, due, history, live, smoke)
+    _tell_causes(causes, due, backoff.given_up(ours))
+    code = await _carry_out(session, plan, stop, form)
+    backoff.tried(due, clock())
+    if code or stop.is_set():
+        return code
+    live = await session.observe_now() if plan.steps else live
+    onward = advances(session.plan(live=live))
+    for impact in onward.impacts:
+        click.echo(f"Moves on: {impact.alias}: {impact.summary}", err=True)
+    code = await _carry_out(session, onward, stop, form)
+    if not plan.steps and not onward.steps:
+        click.echo("Nothing to heal, no rollout is due.", err=True)
+    return code
+
+
+def _tell_causes(
+    causes: "tuple[Cause, ...]", due: "tuple[Cause, ...]", given_up: "tuple[Cause, ...]"
+) -> None:
+    for cause in causes:
+        if cause in due:
+            click.echo(f"Heals {cause.subject}: {cause.summary}.", err=True)
+        elif cause in given_up:
+            click.echo(f"Given up, it comes back: {cause.subject}: {cause.summary}.", err=True)
+        else:
+            text = f"Left alone: {cause.subject}: {cause.summary}. Helps: {cause.command}"
+            click.echo(text, err=True)
+
+
+async def _carry_out(session: Session, plan: "Plan", stop: asyncio.Event, form: Form) -> int:
+    if not plan.steps:
+        return 0
+    from fleetctl.effects import carry_out  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.report import tell_outcome  # noqa: PLC0415
+
+    outcome: Outcome = await carry_out(
+        session, plan, teller(session, plan.id, form), stop=stop, trigger="reconcile"
+    )
+    if form == "text":
+        tell_outcome(outcome)
+    return outcome.exit_code

@@ -1,0 +1,79 @@
+"""`fleetctl release`: let a version that was rolled back be rolled out again."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from runtime.gateway.table import RoutingTable
+
+
+@click.command(
+    epilog="Examples: fleetctl release acme-support; "
+    'fleetctl release acme-support --version 2.2.0 --reason "labels fixed"'
+)
+@click.argument("alias")
+@click.option("--version", metavar="VERSION", help="Only this version. Default: all held ones.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; for the ledger.")
+@click.pass_obj
+def command(session: Session, *, alias: str, version: str | None, reason: str) -> None:
+    """Lift the hold of a rollback on ALIAS, or accept a route that was changed by hand.
+
+    Moves no traffic: the next plan rolls the version out from its first stage, and one whose
+    route was changed by hand goes on from there.
+    """
+    from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
+    from fleet.names import route_address  # noqa: PLC0415
+
+    table = asyncio.run(_table(session))
+    history = session.history()
+    holds = history.holds.get(alias, {})
+    entry = table.aliases.get(alias)
+    if entry is None and not holds:
+        raise FleetError(
+            problem(
+                "FC5123",
+                "No such alias",
+                f"`{alias}` has neither a route nor a hold.",
+                hint=did_you_mean(alias, sorted(table.aliases)),
+                command="fleetctl status",
+            )
+        )
+    held = {each.rpartition("-v")[2]: each for each in holds}
+    if version is not None and version not in held:
+        raise FleetError(
+            problem(
+                "FC5124",
+                "The version is not held",
+                f"{version} of `{alias}` is not held; held are {', '.join(held) or 'none'}.",
+                command="fleetctl status",
+            )
+        )
+    route = entry.route(alias) if entry else None
+    if not holds and history.established.get(route_address(alias)) == route:
+        click.echo(f"{alias}: nothing is held, and its route is as applied.", err=True)
+        return
+    record = {
+        "alias": alias,
+        "adapter": held[version] if version else None,
+        "reason": reason,
+        "route": plain(route),
+    }
+    session.ledger().append("released", [record])
+    freed = version or ", ".join(sorted(held)) or "the route as it is now"
+    click.echo(f"{alias}: {freed} released; to go on: fleetctl plan", err=True)
+
+
+async def _table(session: Session) -> "RoutingTable":
+    from runtime.gateway.control import LocalGateways  # noqa: PLC0415 (keeps `--help` fast)
+
+    gateways = LocalGateways(session.state_dir)
+    try:
+        table, _ = await gateways.read()
+    finally:
+        await gateways.close()
+    return table

@@ -1,0 +1,157 @@
+"""`fleetctl scaffold`: new declarations to start from."""
+
+from pathlib import Path
+
+import click
+
+from fleetctl.session import Session
+
+
+@click.group(name="scaffold", no_args_is_help=True)
+def command() -> None:
+    """Write a new fleet, client or adapter declaration. Never overwrites anything."""
+
+
+@command.command(
+    "fleet",
+    epilog="Examples: fleetctl scaffold fleet agency; "
+    "fleetctl scaffold fleet agency --base qwen25_7b --engine attach",
+)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--name", help="The fleet's name. Default: from the folder's.")
+@click.option("--base", default="llama3_8b", show_default=True, help="The first base's name.")
+@click.option(
+    "--engine",
+    type=click.Choice(["attach", "fake", "local"]),
+    default="local",
+    show_default=True,
+    help="local: fleetctl starts vLLM; attach: someone else does; fake: answers are made up.",
+)
+def fleet(folder: Path, name: str | None, base: str, engine: str) -> None:
+    """Write a fleet with one base and one host into DIR."""
+    from fleet.names import suggest_id  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.scaffolding import new_fleet  # noqa: PLC0415
+
+    chosen = _id(name, "--name") if name else suggest_id(folder.resolve().name) or "fleet"
+    for path in new_fleet(folder, chosen, _id(base, "--base"), engine):
+        click.echo(f"Wrote {path}", err=True)
+    _next(
+        f"edit {folder / 'fleet.yaml'}: hosts, devices, prices",
+        f"fleetctl -C {folder} scaffold client acme",
+        f"fleetctl -C {folder} validate",
+    )
+
+
+@command.command("client", epilog="Example: fleetctl scaffold client acme --tier premium")
+@click.argument("name")
+@click.option("--tier", help="Class of service. Default: that of `defaults`.")
+@click.pass_obj
+def client(session: Session, name: str, tier: str | None) -> None:
+    """Write clients/NAME.yaml."""
+    from fleetctl.scaffolding import new_client  # noqa: PLC0415 (keeps `--help` fast)
+
+    path = new_client(session, _id(name, "NAME"), _id(tier, "--tier") if tier else None)
+    click.echo(f"Wrote {path}", err=True)
+    line = _prefix(session)
+    _next(
+        f"{line} key create {name}/prod",
+        f"{line} scaffold adapter {name}/TASK --base BASE --version 1.0.0",
+    )
+
+
+@command.command(
+    "adapter",
+    epilog="Example: fleetctl scaffold adapter acme/support --base llama3_8b --version 1.0.0",
+)
+@click.argument("task", metavar="CLIENT/TASK")
+@click.option("--base", required=True, help="The base it was trained on.")
+@click.option("--version", required=True, help="The version to serve, such as 1.0.0.")
+@click.pass_obj
+def adapter(session: Session, task: str, base: str, version: str) -> None:
+    """Add an adapter to its client's declaration."""
+    from fleet.names import AdapterName, Version  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.scaffolding import new_adapter  # noqa: PLC0415
+
+    owner, separator, own = task.partition("/")
+    if not separator:
+        raise click.UsageError(f"{task!r} is not of the form CLIENT/TASK, such as acme/support.")
+    try:
+        parsed = Version.parse(version)
+    except ValueError as error:
+        raise click.UsageError(f"--version: {error}.") from None
+    parts = _id(owner, "CLIENT"), _id(own, "TASK"), _id(base, "--base")
+    name = AdapterName(*parts, parsed)
+    path, locked = new_adapter(session, name)
+    click.echo(f"Added {name.alias} to {path}", err=True)
+    line = _prefix(session)
+    if locked:
+        _next(f"{line} plan")
+        return
+    click.echo(
+        f"{name} is not in fleet.lock yet: until its files are added, `validate` says FC1210.",
+        err=True,
+    )
+    _next(f"{line} adapter add PATH --as {name}", f"{line} plan")
+
+
+@command.command(
+    "synthetic",
+    epilog="""\b
+Examples:
+  fleetctl scaffold synthetic --clients 120 --adapters 1000 --gpus 60 --seed 1 big
+  fleetctl -C big plan
+""",
+)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--clients", type=click.IntRange(1, 20_000), required=True)
+@click.option("--adapters", type=click.IntRange(0, 200_000), required=True)
+@click.option("--gpus", type=click.IntRange(1, 20_000), required=True, help="In hosts of eight.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="The same seed, the same bytes."
+)
+def synthetic(folder: Path, clients: int, adapters: int, gpus: int, seed: int) -> None:
+    """Write a large fleet of made-up clients with lifelike demand, for sizing and benchmarks.
+
+    Popularity falls as a power law; clients sit in several time zones and keep business
+    hours, some run daily batches; 70 % are on the standard tier, 25 % premium, 5 %
+    enterprise with two replicas. The lock pins made-up digests: it can be planned, not
+    served. Hosts are of engine `fake`.
+    """
+    from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.schema import json_schema  # noqa: PLC0415
+    from fleetctl.scaffolding import write_files  # noqa: PLC0415
+    from fleetctl.synthetic import Wish, synthesise  # noqa: PLC0415
+    from plans.scaffold import SCHEMA_FILE  # noqa: PLC0415
+
+    if folder.is_dir() and any(folder.iterdir()):
+        detail = f"`{folder}` holds files already, and a scaffold never overwrites."
+        raise FleetError(problem("FC6030", "File exists", detail))
+    texts, warning = synthesise(Wish(clients, adapters, gpus, seed))
+    written = write_files(folder, {**texts, SCHEMA_FILE: json_schema()})
+    click.echo(f"Wrote {len(written)} files into {folder}", err=True)
+    if warning:
+        click.echo(f"Warning: {warning}", err=True)
+    _next(f"fleetctl -C {folder} plan")
+
+
+def _id(text: str, what: str) -> str:
+    from fleet.names import is_id, suggest_id  # noqa: PLC0415 (keeps `--help` fast)
+
+    if is_id(text):
+        return text
+    near = suggest_id(text)
+    hint = f" Write {near}." if near else ""
+    raise click.UsageError(
+        f"{what}: {text!r} is not a name: lower-case letters, digits and single underscores, "
+        f"a letter first; no hyphens.{hint}"
+    )
+
+
+def _prefix(session: Session) -> str:
+    return "fleetctl" if session.root == Path() else f"fleetctl -C {session.root}"
+
+
+def _next(*steps: str) -> None:
+    click.echo("Next:", err=True)
+    for step in steps:
+        click.echo(f"    {step}", err=True)

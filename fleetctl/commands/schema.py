@@ -1,0 +1,31 @@
+"""`fleetctl schema`."""
+
+from pathlib import Path
+
+import click
+
+from fleet.schema import json_schema
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  fleetctl schema --out fleet.schema.json
+Then, as the first line of a file, for editors:
+  # yaml-language-server: $schema=fleet.schema.json
+"""
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead."
+)
+def command(out: Path | None) -> None:
+    """Print the JSON Schema of the declarations.
+
+    Editors complete and check with it while one types.
+    """
+    text = json_schema()
+    if out:
+        out.write_text(text, encoding="utf-8")
+        click.echo(f"Wrote {out}.", err=True)
+    else:
+        click.echo(text, nl=False)

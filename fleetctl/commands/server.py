@@ -1,0 +1,129 @@
+"""`fleetctl server`: the processes that fleetctl started on this machine."""
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from runtime.engines.records import Records
+
+
+@click.group(name="server", no_args_is_help=True)
+def command() -> None:
+    """List, stop and read the logs of servers that fleetctl started on this machine.
+
+    Works from the state folder alone: the declarations may be broken or gone.
+    """
+
+
+def _records(session: Session) -> "Records":
+    from runtime.engines.records import Records  # noqa: PLC0415 (keeps `--help` fast)
+
+    return Records(session.state_dir / "servers")
+
+
+@command.command("list", epilog="Example: fleetctl server list")
+@click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
+@click.pass_obj
+def list_servers(session: Session, form: str) -> None:
+    """List the servers that were started here."""
+    import json  # noqa: PLC0415 (keeps `--help` fast)
+
+    rows = [
+        {
+            "server": record.name,
+            "state": "running" if record.leader() else "ended",
+            "pid": record.leader(),
+            "url": record.url,
+            "digest": record.digest,
+        }
+        for record in _records(session).all()
+    ]
+    if form == "json":
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        click.echo("No server was started from this folder.", err=True)
+    width = max((len(str(row["server"])) for row in rows), default=0)
+    for row in rows:
+        pid = f"pid {row['pid']}" if row["pid"] else "-"
+        click.echo(f"{row['server']!s:{width}}  {row['state']:7}  {pid:11}  {row['url']}")
+
+
+@command.command(
+    "stop", epilog="Examples: fleetctl server stop tiny-laptop-cpu0; fleetctl server stop --all"
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "everything", is_flag=True, help="Stop all that were started here.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=40.0,
+    show_default=True,
+    help="Seconds to let running requests finish before the processes are killed.",
+)
+@click.pass_obj
+def stop(session: Session, names: tuple[str, ...], everything: bool, timeout_s: float) -> None:
+    """Stop servers and all their processes, letting running requests finish.
+
+    Clients of these servers get errors until the next apply: this does not touch routes.
+    """
+    from fleet.errors import EngineError, did_you_mean, problem  # noqa: PLC0415
+    from runtime.engines.supervision import end  # noqa: PLC0415
+
+    if bool(names) == everything:
+        raise click.UsageError("Name the servers to stop, or say --all.")
+    records = _records(session)
+    known = {record.name: record for record in records.all()}
+    for name in names:
+        if name not in known:
+            raise EngineError(
+                problem(
+                    "FC4021",
+                    "No such server was started here",
+                    f"There is no record of `{name}` in {records.folder}.",
+                    hint=did_you_mean(name, sorted(known)),
+                    command="fleetctl server list",
+                )
+            )
+    chosen = sorted(known) if everything else sorted(set(names))
+
+    async def stop_all() -> None:
+        await asyncio.gather(*(end(known[name], records, timeout_s) for name in chosen))
+
+    asyncio.run(stop_all())
+    for name in chosen:
+        click.echo(f"stopped {name}", err=True)
+
+
+@command.command("logs", epilog="Example: fleetctl server logs tiny-laptop-cpu0 --lines 50")
+@click.argument("name")
+@click.option("--lines", type=click.IntRange(min=1), help="Only the last so many lines.")
+@click.option("--previous", is_flag=True, help="The log of the launch before.")
+@click.pass_obj
+def logs(session: Session, name: str, lines: int | None, previous: bool) -> None:
+    """Print a server's log; it is kept after the server has ended."""
+    from fleet.errors import EngineError, problem  # noqa: PLC0415 (keeps `--help` fast)
+
+    path = _records(session).log(name)
+    if previous:
+        path = path.with_name(f"{path.name}.1")
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        raise EngineError(
+            problem(
+                "FC4021",
+                "No such server was started here",
+                f"There is no log at {path}.",
+                command="fleetctl server list",
+            )
+        ) from None
+    if lines is not None:
+        text = "".join(f"{line}\n" for line in text.splitlines()[-lines:])
+    sys.stdout.write(text)

@@ -1,0 +1,33 @@
+"""`fleetctl show`: a saved plan, rendered again; asks no server and reads no declaration."""
+
+from pathlib import Path
+
+import click
+
+from plans import RENDERERS
+
+
+@click.command(
+    epilog="Examples: fleetctl show plan.json; fleetctl show plan.json --format md; "
+    "fleetctl show plan.json --format html > plan.html"
+)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(sorted(RENDERERS)),
+    default="text",
+    help="How to show the plan. Default: text.",
+)
+@click.option("--all", "every", is_flag=True, help="List each change, however many there are.")
+def command(file: Path, form: str, every: bool) -> None:
+    """Render a saved plan. Refuses a file that was changed after it was made."""
+    from fleetctl.commands.plan import shown  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.files import read_text  # noqa: PLC0415
+    from plans.planfile import load_with_envelope  # noqa: PLC0415
+
+    plan, envelope = load_with_envelope(read_text(file))
+    click.echo(shown(plan, form, every=every), nl=False)
+    if envelope is not None:
+        commit = f" from commit {envelope.commit}" if envelope.commit else ""
+        click.echo(f"Made {envelope.created_at} by {envelope.by}{commit}.", err=True)

@@ -1,0 +1,47 @@
+"""`fleetctl status`: what serves whom right now."""
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleet.resources import State
+
+
+@click.command(
+    epilog="Examples: fleetctl status; fleetctl status --client acme; fleetctl status --format json"
+)
+@click.option("--client", metavar="CLIENT", help="Only this client's aliases.")
+@click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
+@click.pass_obj
+def command(session: Session, *, client: str | None, form: Literal["json", "text"]) -> None:
+    """Show aliases with their versions and shares, servers, holds and the last apply.
+
+    Changes nothing. With --client nothing of other clients is shown.
+    """
+    from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415 (`--help` is fast)
+    from fleet.history import fold, settled  # noqa: PLC0415
+    from plans.status import render_text, status  # noqa: PLC0415
+
+    fleet = session.fleet()
+    if client is not None and client not in fleet.clients:
+        near = did_you_mean(client, sorted(fleet.clients))
+        raise FleetError(
+            problem("FC5122", "No such client", f"`{client}` is not declared.", hint=near)
+        )
+    live = asyncio.run(_look(session))
+    entries = session.ledger().read()
+    document = status(fleet.name, live, settled(fold(entries), live), entries, client)
+    shown = json.dumps(document, indent=2) + "\n" if form == "json" else render_text(document)
+    click.echo(shown, nl=False)
+
+
+async def _look(session: Session) -> "State":
+    from runtime.looking import look  # noqa: PLC0415 (keeps `--help` fast)
+
+    async with session.connected() as (engines, gateways):
+        return await look(engines, gateways)

@@ -1,0 +1,60 @@
+"""`fleetctl validate`."""
+
+import sys
+
+import click
+
+from fleet.errors import ConfigError
+from fleetctl.project import load_project
+from fleetctl.session import Session
+from plans.diagnostics import RENDERERS, render_text
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  fleetctl validate
+  fleetctl --env prod validate --format github
+  fleetctl validate --format sarif > fleetctl.sarif
+"""
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(sorted(RENDERERS)),
+    default="text",
+    show_default=True,
+    help="text for people; github annotates pull requests; json and sarif for programs.",
+)
+@click.pass_obj
+def command(session: Session, form: str) -> None:
+    """Check the declarations; report every problem with its place.
+
+    Reads files only: no server is asked. Exit 1 when something is wrong.
+    """
+    try:
+        project = load_project(
+            session.root, session.environment, session.variables, session.state_dir
+        )
+    except ConfigError as error:
+        if form == "text":
+            raise
+        click.echo(RENDERERS[form](error.diagnostics), nl=False)
+        sys.exit(error.exit_code)
+    if form != "text":
+        click.echo(RENDERERS[form](project.warnings), nl=False)
+        return
+    if project.warnings:
+        click.echo(render_text(project.warnings, colour=sys.stderr.isatty()), err=True)
+    fleet = project.fleet
+    counts = ", ".join(
+        f"{number} {word}{'' if number == 1 else 's'}"
+        for number, word in (
+            (len(fleet.clients), "client"),
+            (len(fleet.adapters), "adapter"),
+            (len(fleet.bases), "base"),
+            (len(fleet.hosts), "host"),
+            (len(project.files), "file"),
+        )
+    )
+    click.echo(f"{fleet.name}: ok ({counts})")

@@ -1,0 +1,165 @@
+"""Facts from outside the declarations: lock, secrets' fingerprints, bases, time zones."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from fleet import lock as locks
+from fleet.declarations import Declarations
+from fleet.declared import BaseShape
+from fleet.errors import ConfigError, Diagnostic, Place
+from fleet.problems import diagnostic
+from fleet.resolve import Facts
+
+_MAX_HEADER = 100 << 20
+_INDEX = "model.safetensors.index.json"
+
+
+def read_lock(root: Path) -> locks.Lock:
+    """Return the project's lock; an empty one where there is no file.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    path = root / locks.FILE
+    return locks.loads(decode(path.read_bytes(), locks.FILE)) if path.is_file() else locks.Lock()
+
+
+def decode(content: bytes, name: str) -> str:
+    """Return a file's text without a byte order mark.
+
+    Raises:
+        ConfigError: it is not UTF-8.
+    """
+    try:
+        return content.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        column = len(before) - before.rfind(b"\n")
+        place = Place(name, before.count(b"\n") + 1, column)
+        detail = f"Byte {content[error.start]:#04x} of `{name}` is not UTF-8."
+        hint = "Save the file as UTF-8."
+        raise ConfigError(diagnostic("FC1009", detail, place, hint=hint)) from None
+
+
+def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> Facts:
+    """Gather the facts that these declarations call for; what is wrong goes to `problems`."""
+    try:
+        lock = read_lock(root)
+    except ConfigError as error:
+        problems += error.diagnostics
+        lock = locks.Lock()
+    adapters = [each for client in given.clients.values() for each in client.adapters.values()]
+    golden = {each.golden for each in adapters if each.golden}
+    zones = {each.demand.timezone for each in adapters if each.demand}
+    references = {each for client in given.clients.values() for each in client.keys.values()}
+    return Facts(
+        lock=lock,
+        zones=_zones(zones),
+        fingerprints={each: secret_fingerprint(root, each) for each in sorted(references)},
+        shapes=_shapes(root, given, problems),
+        absent=frozenset(each for each in golden if not (root / each).is_file()),
+    )
+
+
+def _zones(used: set[str]) -> frozenset[str]:
+    """Return the known time zones: those used if all are known (fast), else all."""
+    from zoneinfo import ZoneInfo, available_timezones  # noqa: PLC0415 (10 ms, often not needed)
+
+    try:
+        for name in used - {"UTC"}:
+            ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return frozenset(available_timezones())
+    return frozenset(used)
+
+
+def read_secret(root: Path, reference: str) -> str | None:
+    """Return the secret behind `env:NAME` or `file:path`; None where it cannot be read here."""
+    kind, _, where = reference.partition(":")
+    if kind == "env":
+        found = os.environ.get(where, "")
+    else:
+        try:
+            found = (root / where).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return None
+    return found.strip() or None
+
+
+def secret_fingerprint(root: Path, reference: str) -> str | None:
+    """Return what plans may show of a secret, as `runtime.gateway.table` defines it.
+
+    Twelve hex digits of the SHA-256 of the secret's SHA-256 (as 64 hex digits).
+    """
+    secret = read_secret(root, reference)
+    if secret is None:
+        return None
+    inner = hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(inner.encode()).hexdigest()[:12]
+
+
+def _shapes(root: Path, given: Declarations, problems: list[Diagnostic]) -> dict[str, BaseShape]:
+    """Read the bases' dimensions, from where the library or the base's path has them."""
+    shapes = {}
+    for name, base in given.bases.items():
+        for folder in (root / given.library / "base" / name, root / base.model):
+            if (folder / "config.json").is_file():
+                try:
+                    shapes[name] = read_shape(folder)
+                except ConfigError as error:
+                    problems += error.diagnostics
+                break
+    return shapes
+
+
+def read_shape(folder: Path) -> BaseShape:
+    """Return a base's dimensions from its config.json and safetensors headers.
+
+    Raises:
+        ConfigError: a file is malformed or lacks a dimension.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_bytes())
+        weights = weight_bytes(folder)
+        if not isinstance(config, dict):
+            raise ValueError("not a JSON object")  # noqa: TRY301, TRY004 (one text for all)
+        return locks.base_shape(config, weights)
+    except ConfigError as error:
+        first = error.diagnostics[0]
+        raise ConfigError(diagnostic("FC1219", f"`{path}`: {first.detail}")) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(diagnostic("FC1219", f"`{path}`: {error}.")) from None
+
+
+def weight_bytes(folder: Path) -> int:
+    """Return the bytes of a base's tensors: by its index where it has one, else by its files.
+
+    The index also tells which files count: some publishers ship the same weights twice. With
+    it, the weights themselves need not be here.
+
+    Raises:
+        ValueError: the index is no index, or a file is shorter than its header says.
+    """
+    index = folder / _INDEX
+    if index.is_file():
+        metadata = json.loads(index.read_bytes())["metadata"]
+        if type(metadata.get("total_size")) is int:
+            return int(metadata["total_size"])
+    return sum(tensor_bytes(each) for each in sorted(folder.glob("*.safetensors")))
+
+
+def tensor_bytes(path: Path) -> int:
+    """Return the bytes of all tensors of a safetensors file: its size less its header.
+
+    Raises:
+        ValueError: the file is shorter than its header says.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        header = int.from_bytes(stream.read(8), "little")
+    if header > min(_MAX_HEADER, size - 8):
+        raise ValueError(f"{path.name} is not a whole safetensors file")
+    return size - 8 - header

@@ -1,0 +1,48 @@
+"""The base that an adapter is checked against, found without a valid fleet.
+
+A fleet that names a version is not valid before that version is in the lock, and adding it
+is how it gets there. So only what is said about the base is looked at.
+"""
+
+from typing import Any
+
+from fleet.errors import LibraryError, did_you_mean, problem
+from fleetctl.facts import read_lock, read_shape
+from fleetctl.project import read_files, read_tree
+from fleetctl.session import Session
+from runtime.library.add import KnownBase
+from runtime.library.layout import base_folder
+
+
+def known_base(session: Session, name: str) -> KnownBase:
+    """Return a declared base with its dimensions, from its folder or else from the lock.
+
+    Raises:
+        LibraryError: no such base is declared, or its dimensions are not known.
+        ConfigError: the declarations, the lock or the base's config.json cannot be read.
+    """
+    texts = read_files(session.root, session.environment)
+    value = read_tree(texts, session.environment, session.variables).value
+    declared = value.get("bases")
+    bases: dict[str, Any] = declared if isinstance(declared, dict) else {}
+    if name not in bases:
+        hint = did_you_mean(name, sorted(bases))
+        hint = hint or (f"declared: {', '.join(sorted(bases))}" if bases else "declare it first")
+        detail = f"The name says that the adapter is for base `{name}`, which is not declared."
+        raise LibraryError(problem("FC3014", "Base not declared", detail, hint=hint))
+    its = bases[name]
+    given = its.get("model") if isinstance(its, dict) else None
+    model = given if isinstance(given, str) else ""
+    places = [base_folder(session.library, name), *([session.root / model] if model else [])]
+    for folder in places:
+        if (folder / "config.json").is_file():
+            return KnownBase(name, model, read_shape(folder))
+    locked = read_lock(session.root).bases.get(name)
+    if locked is None:
+        detail = (
+            f"Neither {' nor '.join(f'`{each}`' for each in places)} holds a config.json, and the "
+            f"lock does not know `{name}`: nothing says which adapters fit it."
+        )
+        hint = "Put the base's config.json there; its weights are not needed here."
+        raise LibraryError(problem("FC3015", "Base's dimensions unknown", detail, hint=hint))
+    return KnownBase(name, model, locked.shape)

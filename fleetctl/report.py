@@ -1,0 +1,31 @@
+"""What a person reads when an execution has ended."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from runtime.execute import Outcome
+
+SHOWN = 5
+"""Failures told in full; every one has had its line already."""
+
+
+def tell_outcome(outcome: "Outcome") -> None:
+    """Print failures with their remedies, and what is not as it should be, to stderr."""
+    from plans.diagnostics import render_text  # noqa: PLC0415 (keeps `--help` fast)
+
+    failed = [each.diagnostics for each in outcome.results.values() if each.diagnostics]
+    for diagnostics in failed[:SHOWN]:
+        text = render_text(diagnostics, colour=sys.stderr.isatty())
+        click.echo(f"\n{text}", err=True, nl=False)
+    if len(failed) > SHOWN:
+        click.echo(f"\n… and {len(failed) - SHOWN} more.", err=True)
+    if not failed:
+        for address in outcome.unconverged:
+            click.echo(f"Not as planned: {address}", err=True)
+    for note in outcome.notes:
+        click.echo(f"Note: {note}", err=True)
+    if outcome.due:
+        click.echo(f"{outcome.due} further changes are due: fleetctl plan", err=True)

@@ -1,0 +1,164 @@
+"""Writing scaffolds into a project: nothing is overwritten, nothing invalid is left behind."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from fleet.errors import ConfigError, Diagnostic, FleetError, Place, problem
+from fleet.names import AdapterName
+from fleet.schema import json_schema
+from fleet.splice import add_entry
+from fleetctl.files import write_text
+from fleetctl.project import load_project, read_files, read_tree
+from fleetctl.session import Session
+from plans.scaffold import SCHEMA_FILE, adapter_text, client_text, fleet_text
+
+NOT_IN_LOCK = "FC1210"
+"""What a scaffolded adapter lacks until `fleetctl adapter add`."""
+
+
+def new_fleet(folder: Path, name: str, base: str, engine: str) -> list[Path]:
+    """Write a fleet into a folder, and return what was written.
+
+    Raises:
+        FleetError: the folder holds a fleet, or cannot be written.
+    """
+    if (folder / "fleet.yaml").exists():
+        raise _exists(folder / "fleet.yaml")
+    texts = {
+        "fleet.yaml": fleet_text(name, base, engine),
+        SCHEMA_FILE: json_schema(),
+        ".gitignore": "# what fleetctl keeps beside the declarations\n.fleetctl/\n",
+    }
+    new = {each: text for each, text in texts.items() if not (folder / each).exists()}
+    written = write_files(folder, new)
+    make_folder(folder / "clients")
+    return written
+
+
+def new_client(session: Session, name: str, tier: str | None) -> Path:
+    """Write `clients/NAME.yaml`, and return its path.
+
+    Raises:
+        FleetError: there is such a file.
+        ConfigError: the client is declared elsewhere, or there is no such tier.
+    """
+    path = session.root / "clients" / f"{name}.yaml"
+    if path.exists():
+        raise _exists(path)
+    _kept_if_valid(session, path, lambda: client_text(name, tier))
+    return path
+
+
+def new_adapter(session: Session, name: AdapterName) -> tuple[Path, bool]:
+    """Add an adapter to its client's declaration; return the file, and if its version is locked.
+
+    Raises:
+        FleetError: there is no such client, or its file has no place for it.
+        ConfigError: there is such an adapter, or no such base.
+    """
+    texts = read_files(session.root, session.environment)
+    tree = read_tree(texts, None, session.variables)
+    client, task = ("clients", name.client), ("clients", name.client, "adapters", name.task)
+    there, declared = tree.place(task, of_key=True), tree.place(client, of_key=True)
+    if there is not None and tree.get(".".join(task)):
+        detail = f"`{name.alias}` is declared at {there}; a new version is an edit of that entry."
+        raise FleetError(problem("FC6031", "Already declared", detail))
+    if declared is None or not tree.get(".".join(client)):
+        detail = f"No client is called `{name.client}`."
+        command = f"fleetctl scaffold client {name.client}"
+        raise FleetError(problem("FC6032", "No such client", detail, command=command))
+    spot = tree.place((*client, "adapters"), of_key=True) or declared
+    entry = adapter_text(name.task, name.base, str(name.version))
+    path = session.root / spot.file
+    locked = _kept_if_valid(session, path, lambda: _spliced(texts, spot, name.client, entry))
+    return path, locked
+
+
+def _spliced(texts: Mapping[str, str], spot: Place, client: str, entry: str) -> str:
+    made = add_entry(texts[spot.file], spot.file, ("clients", client, "adapters"), entry)
+    if made is None:
+        detail = (
+            f"The adapters of `{client}` at {spot} are written in a form that lines cannot be "
+            f"added to. Write them on lines of their own, and add:\n\n{entry}"
+        )
+        raise FleetError(problem("FC6033", "No place for the entry", detail))
+    return made
+
+
+def _kept_if_valid(session: Session, path: Path, text: Callable[[], str]) -> bool:
+    """Write a file, and take that back if it makes something wrong; say if all is in the lock.
+
+    Raises:
+        ConfigError: with what is wrong, before or through it.
+    """
+    before = _problems(session)
+    if _wrong(before):
+        raise ConfigError(*_wrong(before))
+    old = path.read_text(encoding="utf-8") if path.exists() else None
+    make_folder(path.parent)
+    write_text(path, text())
+    after = _problems(session)
+    if _wrong(after):
+        if old is None:
+            path.unlink()
+        else:
+            write_text(path, old)
+        raise ConfigError(*_wrong(after))
+    return len(after) == len(before)
+
+
+def _wrong(problems: Sequence[Diagnostic]) -> list[Diagnostic]:
+    return [each for each in problems if each.code != NOT_IN_LOCK]
+
+
+def _problems(session: Session) -> tuple[Diagnostic, ...]:
+    try:
+        load_project(session.root, session.environment, session.variables, session.state_dir)
+    except ConfigError as error:
+        return error.diagnostics
+    return ()
+
+
+def write_files(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write new files by path relative to `folder`, making folders as needed.
+
+    Raises:
+        FleetError: a file exists, or cannot be written.
+    """
+    written = []
+    for parent in sorted({(folder / name).parent for name in texts}):
+        make_folder(parent)
+    for name, text in texts.items():
+        path = folder / name
+        try:
+            with path.open("x", encoding="utf-8", newline="") as file:
+                file.write(text)
+        except FileExistsError:
+            raise _exists(path) from None
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        written.append(path)
+    return written
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        FleetError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> FleetError:
+    detail = f"{path}: {error.strerror or error}."
+    hint = "choose a folder that exists and that you may write to"
+    return FleetError(problem("FC5021", "File cannot be written", detail, hint=hint))
+
+
+def _exists(path: Path) -> FleetError:
+    detail = f"`{path}` exists, and a scaffold never overwrites."
+    return FleetError(problem("FC6030", "File exists", detail))

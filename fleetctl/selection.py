@@ -1,0 +1,63 @@
+"""Checks what a person selects against what there is: a slip must not read as "no changes"."""
+
+from collections.abc import Sequence
+
+from fleet.declared import Fleet
+from fleet.errors import FleetError, did_you_mean, problem
+from fleet.names import AdapterName
+from fleet.plan import Plan
+from fleet.resources import LoadedAdapter, Route, Server
+from fleet.select import Criterion, parse_criteria
+
+
+def criteria_for(texts: Sequence[str], fleet: Fleet, plan: Plan) -> tuple[Criterion, ...]:
+    """Read `--select` options.
+
+    Raises:
+        FleetError: FC5010, an option is of another form; FC5013, it names nothing.
+    """
+    criteria = parse_criteria(texts)
+    for each in criteria:
+        known = _known(each, fleet, plan)
+        if each.value not in known:
+            raise FleetError(
+                problem(
+                    "FC5013",
+                    "Selection names nothing",
+                    f"There is no {each.field} `{each.value}` in fleet {fleet.name}, "
+                    "neither declared nor in the plan.",
+                    hint=did_you_mean(each.value, sorted(known)),
+                )
+            )
+    return criteria
+
+
+def _known(criterion: Criterion, fleet: Fleet, plan: Plan) -> set[str]:
+    resources = [part for each in plan.changes for part in (each.before, each.after) if part]
+    match criterion.field:
+        case "client":
+            found = set(fleet.clients) | {each.client for each in plan.impacts}
+            return found | {
+                each.address.split("/")[1].partition("-")[0]
+                for each in plan.changes
+                if each.address.startswith(("route/", "key/", "adapter/"))
+            }
+        case "adapter":
+            found = set(fleet.adapters) | set(fleet.versions)
+            for part in resources:
+                if isinstance(part, Route):
+                    found.add(part.alias)
+                elif isinstance(part, LoadedAdapter):
+                    found |= {part.adapter, _alias(part.adapter)}
+            return found
+        case "server":
+            servers = {part.name for part in resources if isinstance(part, Server)}
+            held = {part.server for part in resources if isinstance(part, LoadedAdapter)}
+            return servers | held | {each.server for each in plan.capacity}
+
+
+def _alias(adapter: str) -> str:
+    try:
+        return AdapterName.parse(adapter).alias
+    except ValueError:
+        return adapter

@@ -1,0 +1,133 @@
+"""What a command works with: the project, its state folder, and the effects wired up."""
+
+import asyncio
+import getpass
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from fleet.declared import Fleet
+from fleet.history import History
+from fleet.resources import Server, State
+
+if TYPE_CHECKING:  # each is imported where it is used, so that small commands start fast
+    from fleet.plan import Plan
+    from runtime.engines import Engine
+    from runtime.gateway.protocol import Gateways
+    from runtime.ledger import Ledger
+
+
+@dataclass
+class Session:
+    """One run of the command line. Everything is made when first asked for."""
+
+    root: Path
+    environment: str | None
+    variables: Mapping[str, str]
+    state_dir: Path
+    run: str = field(default_factory=lambda: uuid4().hex[:12])
+    """Id of this run, on every ledger entry it writes."""
+
+    @cached_property
+    def by(self) -> str:
+        """Who runs this: the CI job's actor, or user and host."""
+        actor = os.environ.get("GITHUB_ACTOR") or os.environ.get("GITLAB_USER_LOGIN")
+        return actor or f"{getpass.getuser()}@{socket.gethostname()}"
+
+    def now(self) -> datetime:
+        """Return the time, in UTC."""
+        return datetime.now(UTC)
+
+    @cached_property
+    def _fleet(self) -> Fleet:
+        from fleetctl.project import load_fleet  # noqa: PLC0415
+
+        return load_fleet(self.root, self.environment, self.variables, self.state_dir)
+
+    def fleet(self) -> Fleet:
+        """Return the declared fleet; raises `ConfigError` with every problem."""
+        return self._fleet
+
+    @cached_property
+    def _ledger(self) -> "Ledger":
+        from runtime.ledger import open_ledger  # noqa: PLC0415
+
+        return open_ledger(self.state_dir, run=self.run, by=self.by, clock=self.now)
+
+    def ledger(self) -> "Ledger":
+        """Return the ledger of this fleet."""
+        return self._ledger
+
+    def history(self) -> History:
+        """Return the ledger folded into what planning needs."""
+        from fleet.history import fold  # noqa: PLC0415
+
+        return fold(self.ledger().read())
+
+    @property
+    def library(self) -> Path:
+        """The adapter library's folder."""
+        from fleetctl.project import library_folder  # noqa: PLC0415
+
+        return library_folder(self.root)
+
+    def engines(self) -> "dict[str, Engine]":
+        """Return an engine for each declared host, by host name."""
+        from runtime.engines import make_engine  # noqa: PLC0415
+
+        return {
+            name: make_engine(host, self.root, self.state_dir, self.fleet().name)
+            for name, host in self.fleet().hosts.items()
+        }
+
+    def gateways(self) -> "Gateways":
+        """Return all gateways of the fleet as one."""
+        from runtime.gateway.control import LocalGateways  # noqa: PLC0415
+
+        return LocalGateways(self.state_dir, self.fleet().gateways)
+
+    @asynccontextmanager
+    async def connected(self) -> "AsyncIterator[tuple[dict[str, Engine], Gateways]]":
+        """Give engines and gateways, and release their connections at the end."""
+        engines, gateways = self.engines(), self.gateways()
+        try:
+            yield engines, gateways
+        finally:
+            await asyncio.gather(*(each.close() for each in engines.values()), gateways.close())
+
+    async def observe_now(self) -> State:
+        """Ask every server and gateway what it holds."""
+        from runtime.observe import observe  # noqa: PLC0415
+
+        async with self.connected() as (engines, gateways):
+            return await observe(engines, gateways)
+
+    def observe(self) -> State:
+        """Ask every server and gateway what it holds (for synchronous callers)."""
+        return asyncio.run(self.observe_now())
+
+    def plan(self, live: State | None = None) -> "Plan":
+        """Make the plan from what is declared, live (observed unless given) and past."""
+        from fleet.history import settled  # noqa: PLC0415
+        from fleet.planning import make_plan  # noqa: PLC0415
+
+        fleet = self.fleet()
+        state = self.observe() if live is None else live
+        return make_plan(fleet, state, settled(self.history(), state), self.now())
+
+    def desired_servers(self) -> tuple[Server, ...]:
+        """Return the servers that the fleet should have, with their flags."""
+        from fleet.planning import desired_state  # noqa: PLC0415
+
+        state = desired_state(self.fleet(), self.observe(), self.history(), self.now())
+        return tuple(state.servers().values())
+
+    def close(self) -> None:
+        """Nothing to release: connections live no longer than the call that needs them."""

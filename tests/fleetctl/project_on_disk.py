@@ -1,0 +1,97 @@
+"""A copy of the quickstart fleet that a test may apply, kill and repeat."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.engines.processes import start_mark
+
+REPOSITORY = Path(__file__).parents[2]
+QUICKSTART = REPOSITORY / "examples" / "quickstart"
+CLIENTS = ("acme", "birch", "corvid", "delta", "evergreen", "fjord", "globe")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True)
+class Project:
+    """The folder, and the options that every command gets."""
+
+    root: Path
+    options: tuple[str, ...]
+
+    @classmethod
+    def copy(cls, root: Path, python: Path | None) -> "Project":
+        """Copy the example; `python` has vLLM, None: the fake server."""
+        leave = shutil.ignore_patterns(".fleetctl", "training", "v2.4.0", "golden")
+        shutil.copytree(QUICKSTART, root, ignore=leave)
+        shutil.copytree(QUICKSTART / "golden", root / "golden")
+        file = root / "fleet.yaml"
+        text = file.read_text(encoding="utf-8")
+        for old, new in (
+            ("port: 8100", f"port: {free_port()}"),
+            ("127.0.0.1:8080", f"127.0.0.1:{free_port()}"),
+            ("../../.venv-vllm/bin/python", str(python or sys.executable)),
+        ):
+            assert old in text
+            text = text.replace(old, new)
+        file.write_text(text, encoding="utf-8")
+        made = cls(root, () if python else ("--env", "fake"))
+        for client in CLIENTS:
+            assert made.run("key", "create", f"{client}/prod").returncode == 0
+        return made
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "fleetctl", "-C", str(self.root), *self.options, *arguments]
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            self.command(*arguments), cwd=REPOSITORY, capture_output=True, text=True, check=False
+        )
+
+    def stop_during_apply(
+        self, number: signal.Signals, when: Callable[[dict[str, Any]], bool]
+    ) -> int:
+        """Apply, send a signal at the first event that `when` picks, and return the exit code."""
+        with subprocess.Popen(
+            self.command("apply", "--auto", "--yes", "--format", "json"),
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as applying:
+            assert applying.stdout is not None
+            for line in applying.stdout:
+                if when(json.loads(line)):
+                    applying.send_signal(number)
+                    break
+            applying.stdout.read()
+        return applying.returncode
+
+    def server_processes(self) -> list[int]:
+        records = (self.root / ".fleetctl" / "servers").glob("*/launch.json")
+        return [json.loads(each.read_text(encoding="utf-8"))["pid"] for each in records]
+
+    def kill_servers(self) -> None:
+        """End the servers as an out-of-memory killer would, and wait until they are gone."""
+        for pid in self.server_processes():
+            os.killpg(pid, signal.SIGKILL)
+            while start_mark(pid) is not None:
+                os.sched_yield()
+
+    def clean_up(self) -> None:
+        self.run("gateway", "stop")
+        self.run("server", "stop", "--all", "--timeout", "5")

@@ -1,0 +1,68 @@
+"""An apply that is killed with SIGKILL half-way: the next one goes on, on the fake and on vLLM."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fleetctl.project_on_disk import Project
+
+Event = dict[str, Any]
+
+
+def begins(verb: str, nth: int = 1) -> Callable[[Event], bool]:
+    """Return what picks the moment when the nth step of a verb begins."""
+    seen = 0
+
+    def when(event: Event) -> bool:
+        nonlocal seen
+        if event["type"] == "step_begin" and str(event["step"]).startswith(f"{verb} "):
+            seen += 1
+        return seen == nth
+
+    return when
+
+
+@pytest.fixture(
+    params=["fake", pytest.param("vllm", marks=pytest.mark.live)],
+)
+def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Project]:
+    live = request.param == "vllm"
+    python = request.getfixturevalue("vllm_python") if live else None
+    made = Project.copy(tmp_path / "project", python)
+    yield made
+    made.clean_up()
+
+
+def test_killed_while_starting_loading_and_routing_it_converges(project: Project) -> None:
+    for moment in (begins("start"), begins("load", 3), begins("set", 1)):
+        assert project.stop_during_apply(signal.SIGKILL, moment) == -signal.SIGKILL
+    servers = project.server_processes()
+    done = project.run("apply", "--auto", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert project.server_processes() == servers
+    assert project.run("plan", "--detailed-exitcode").returncode == 0
+    assert project.run("drift").returncode == 0
+    shown = json.loads(project.run("status", "--format", "json").stdout)
+    assert len(shown["aliases"]) == 8
+    assert {each["versions"][0]["percent"] for each in shown["aliases"]} == {100}
+    assert [each["adapters"] for each in shown["servers"]] == [8]
+    assert "converged" in project.run("history").stdout.splitlines()[-1]
+
+
+def test_a_killed_server_is_one_cause_and_reconcile_heals_it(project: Project) -> None:
+    assert project.run("apply", "--auto", "--yes").returncode == 0
+    project.kill_servers()
+    drift = project.run("drift", "--format", "json")
+    assert drift.returncode == 2
+    (cause,) = json.loads(drift.stdout)["causes"]
+    assert (cause["subject"], cause["remedy"]) == ("server/tiny-laptop-cpu0", "heal")
+    assert len(cause["addresses"]) == 9
+    assert project.run("reconcile", "--once").returncode == 0
+    assert project.run("drift").returncode == 0
+    assert project.run("reconcile", "--once").stderr.endswith(
+        "Nothing to heal, no rollout is due.\n"
+    )

@@ -1,0 +1,90 @@
+"""`fleetctl compile`, from declarations to command lines."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fleetctl.cli import main_group
+
+FLEET = """\
+fleet: demo
+library: models
+bases:
+  tiny: {model: models/base/tiny, dtype: bfloat16, max_model_len: 512, kv_cache: 64MiB}
+hosts:
+  laptop:
+    engine: local
+    python: venv/bin/python
+    port: 8100
+    devices:
+      cpu0: {kind: cpu, memory: 6GiB, price_per_hour: 0}
+clients:
+  acme:
+    adapters:
+      support: {base: tiny, version: "2.1.0"}
+"""
+LOCK = {
+    "format": 1,
+    "bases": {
+        "tiny": {
+            "architecture": "LlamaForCausalLM",
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "vocab_size": 1280,
+            "max_position_embeddings": 512,
+            "weight_bytes": 1_900_000,
+        }
+    },
+    "adapters": {
+        "acme-support-tiny-v2.1.0": {
+            "digest": "ab" * 32,
+            "rank": 8,
+            "bytes": 160_000,
+            "modules": ["q_proj"],
+            "base": "tiny",
+        }
+    },
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A fleet of one adapter on one CPU; nothing of it runs."""
+    (tmp_path / "fleet.yaml").write_text(FLEET, encoding="utf-8")
+    (tmp_path / "fleet.lock").write_text(json.dumps(LOCK), encoding="utf-8")
+    (tmp_path / "models" / "base" / "tiny").mkdir(parents=True)
+    return tmp_path
+
+
+def fleetctl(folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main_group, ["-C", str(folder), *arguments], catch_exceptions=False)
+
+
+def test_each_server_of_the_plan_gets_a_command_line(project: Path) -> None:
+    (server,) = json.loads(fleetctl(project, "compile", "--format", "json").stdout)
+    assert server["server"] == "tiny-laptop-cpu0"
+    assert server["port"] == 8100
+    arguments = server["arguments"]
+    assert arguments[0] == str(project / "venv/bin/python")
+    assert arguments[arguments.index("--model") + 1] == str(project / "models/base/tiny")
+    names = arguments[arguments.index("--served-model-name") + 1 :][:2]
+    assert names == ["tiny", f"fleetctl-{server['digest']}"]
+    assert "--enforce-eager" in arguments
+    assert server["environment"]["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+
+
+def test_the_default_is_a_shell_script(project: Path) -> None:
+    script = fleetctl(project, "compile").stdout
+    assert script.startswith("#!/bin/sh\n")
+    assert "# server/tiny-laptop-cpu0 on laptop\n" in script
+
+
+def test_hosts_may_be_chosen(project: Path) -> None:
+    other = fleetctl(project, "compile", "--format", "json", "--host", "rack")
+    assert json.loads(other.stdout) == []

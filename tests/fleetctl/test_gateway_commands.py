@@ -1,0 +1,166 @@
+"""`fleetctl gateway`, `rollback` and `key`: real processes, from the state folder alone."""
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import socket
+import stat
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fleet.declared import Gateway
+from fleet.errors import FleetError
+from fleetctl.cli import main_group
+from runtime.gateway import places, processes
+from runtime.gateway.control import LocalGateways
+from tests.runtime.gateway.stage import ACME, NEW, OLD, free_port, table
+
+SERVERS = {"s1": "http://127.0.0.1:9"}
+
+
+def fleetctl(folder: Path, *arguments: str) -> Result:
+    result = CliRunner().invoke(main_group, ["-C", str(folder), *arguments])
+    if isinstance(result.exception, FleetError):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    """A folder without declarations whose state knows of a gateway on a free port."""
+    state = tmp_path / ".fleetctl"
+    gateway = Gateway("main", f"127.0.0.1:{free_port()}", "")
+    places.remember(state, {"main": gateway})
+    asyncio.run(LocalGateways(state).publish(table(SERVERS, new=10)))
+    yield tmp_path
+    processes.stop(state, "main")
+
+
+def status(project: Path) -> dict[str, object]:
+    (row,) = json.loads(fleetctl(project, "gateway", "status", "--format", "json").stdout)
+    return dict(row)
+
+
+def get(url: object, path: str, key: str = "") -> int:
+    request = urllib.request.Request(f"{url}{path}", headers={"Authorization": f"Bearer {key}"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_a_gateway_starts_serves_its_table_and_stops(project: Path) -> None:
+    assert (status(project)["pid"], status(project)["revision"]) == (None, None)
+    assert "gateway main on http://127.0.0.1:" in fleetctl(project, "gateway", "start").stderr
+    row = status(project)
+    assert (row["revision"], row["newest"], row["in_flight"]) == (1, 1, 0)
+    assert get(row["url"], "/healthz") == 200
+    assert get(row["url"], "/v1/models", ACME) == 200
+    assert get(row["url"], "/v1/models", "wrong") == 401
+    assert fleetctl(project, "gateway", "start").exit_code == 0  # it runs already: fine
+    assert status(project)["pid"] == row["pid"]
+    assert "running  pid" in fleetctl(project, "gateway", "status").stdout
+    assert "gateway main stopped" in fleetctl(project, "gateway", "stop").stderr
+    assert status(project)["pid"] is None
+    assert "was not running" in fleetctl(project, "gateway", "stop", "main").stderr
+
+
+def test_a_killed_gateway_starts_again_with_the_last_table(project: Path) -> None:
+    fleetctl(project, "gateway", "start")
+    killed = status(project)
+    os.kill(int(str(killed["pid"])), signal.SIGKILL)
+    while processes.find(project / ".fleetctl", "main"):  # the kernel takes a moment
+        os.sched_yield()
+    asyncio.run(LocalGateways(project / ".fleetctl").publish(table(SERVERS, revision=5)))
+    fleetctl(project, "gateway", "start", "main")
+    row = status(project)
+    assert row["pid"] != killed["pid"]
+    assert row["revision"] == 5
+    assert get(row["url"], "/v1/models", ACME) == 200
+
+
+def test_a_taken_port_is_named(project: Path) -> None:
+    listen = places.known(project / ".fleetctl")["main"].listen
+    with socket.create_server(("127.0.0.1", int(listen.rpartition(":")[2]))):
+        with pytest.raises(FleetError, match=f"(?s)did not start.*{listen}"):
+            fleetctl(project, "gateway", "start")
+        assert status(project)["pid"] is None
+
+
+def test_an_unknown_gateway_is_refused(project: Path) -> None:
+    with pytest.raises(FleetError, match="`mian` is not declared"):
+        fleetctl(project, "gateway", "start", "mian")
+
+
+def test_broken_declarations_do_not_stop_an_operator(project: Path) -> None:
+    (project / "fleet.yaml").write_text("fleet: [", encoding="utf-8")
+    started = fleetctl(project, "gateway", "start")
+    assert "declarations are broken" in started.stderr
+    rolled = fleetctl(project, "rollback", "acme-support", "--reason", "test")
+    assert "acme-support back on 2.1.0 in " in rolled.stdout
+    assert "(1 gateway acknowledged)" in rolled.stdout
+    assert fleetctl(project, "gateway", "stop").exit_code == 0
+
+
+def test_a_rollback_as_json(project: Path) -> None:
+    result = fleetctl(project, "rollback", "acme-support", "--format", "json", "--smoke", "hi")
+    shown = json.loads(result.stdout)
+    assert result.exit_code == 1  # no server answers the smoke test: traffic is back, look at it
+    assert (shown["target"], shown["held"], shown["complete"]) == (OLD, [NEW], False)
+    assert shown["smoke"]["total"] == 1
+    assert "gateway main is not running" in result.stderr
+    (entry,) = (project / ".fleetctl/ledger.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(entry)["kind"] == "rolled_back"
+
+
+FLEET = """\
+fleet: test
+library: models
+clients:
+  acme:
+    keys: {prod: "file:.fleetctl/keys/acme-prod", ci: "env:ACME_KEY"}
+"""
+
+
+@pytest.fixture
+def declared(tmp_path: Path) -> Path:
+    (tmp_path / "fleet.yaml").write_text(FLEET, encoding="utf-8")
+    return tmp_path
+
+
+def test_a_key_goes_to_the_file_that_the_declaration_names(declared: Path) -> None:
+    done = fleetctl(declared, "key", "create", "acme/prod")
+    path = declared / ".fleetctl/keys/acme-prod"
+    secret = path.read_text(encoding="utf-8").strip()
+    assert len(secret) >= 43
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert secret not in done.output
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    shown = hashlib.sha256(digest.encode()).hexdigest()[:12]
+    from fleetctl.facts import secret_fingerprint  # noqa: PLC0415 (only here)
+
+    assert secret_fingerprint(declared, "file:.fleetctl/keys/acme-prod") == shown
+    with pytest.raises(FleetError, match="not overwritten"):
+        fleetctl(declared, "key", "create", "acme/prod")
+    assert path.read_text(encoding="utf-8").strip() == secret
+
+
+def test_a_key_from_the_environment_is_printed_once(declared: Path) -> None:
+    first, second = (fleetctl(declared, "key", "create", "acme/ci") for _ in range(2))
+    assert first.stdout != second.stdout
+    assert first.stdout.startswith("fctl_")
+    assert "ACME_KEY" in first.stderr
+
+
+def test_an_undeclared_key_is_refused_with_the_nearest_one(declared: Path) -> None:
+    with pytest.raises(FleetError) as caught:
+        fleetctl(declared, "key", "create", "acme/prd")
+    assert caught.value.diagnostics[0].hint == "did you mean `acme/prod`?"

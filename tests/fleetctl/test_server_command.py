@@ -1,0 +1,70 @@
+"""`fleetctl server` works from the state folder alone."""
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fleet.declared import Device, Host
+from fleet.errors import EngineError
+from fleet.resources import Server, ServerFlags
+from fleetctl.cli import main_group
+from runtime.engines import make_engine
+
+FLAGS = ServerFlags("/models/tiny", "tiny", 2, 16, 4)
+
+
+def fleetctl(folder: Path, *arguments: str) -> Result:
+    result = CliRunner().invoke(main_group, ["-C", str(folder), *arguments])
+    if isinstance(result.exception, EngineError):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder without declarations in which one fake server was started."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    host = Host("laptop", "fake", devices=(Device("cpu0", "cpu", 1, 0, port),))
+    server = Server("tiny-laptop-cpu0", "tiny", "laptop", ("cpu0",), port, FLAGS.digest, FLAGS)
+
+    async def start() -> None:
+        engine = make_engine(host, tmp_path, tmp_path / ".fleetctl", "test")
+        await engine.start(server)
+        await engine.close()
+
+    asyncio.run(start())
+    return tmp_path
+
+
+def test_a_server_is_listed_and_stopped(project: Path) -> None:
+    (row,) = json.loads(fleetctl(project, "server", "list", "--format", "json").stdout)
+    assert row["server"] == "tiny-laptop-cpu0"
+    assert row["state"] == "running"
+    assert row["digest"] == FLAGS.digest
+    assert "tiny-laptop-cpu0  running  pid" in fleetctl(project, "server", "list").stdout
+    assert fleetctl(project, "server", "stop", "tiny-laptop-cpu0").exit_code == 0
+    assert json.loads(fleetctl(project, "server", "list", "--format", "json").stdout) == []
+    assert fleetctl(project, "server", "logs", "tiny-laptop-cpu0", "--lines", "3").exit_code == 0
+
+
+def test_all_are_stopped_and_none_is_fine(project: Path) -> None:
+    assert "stopped tiny-laptop-cpu0" in fleetctl(project, "server", "stop", "--all").stderr
+    assert fleetctl(project, "server", "stop", "--all").exit_code == 0
+
+
+@pytest.mark.parametrize("arguments", [["stop"], ["stop", "x", "--all"], ["frobnicate"]])
+def test_wrong_usage_is_refused(tmp_path: Path, arguments: list[str]) -> None:
+    assert fleetctl(tmp_path, "server", *arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("arguments", [["stop", "tiny-laptop-cpu1"], ["logs", "tiny-laptop-cpu1"]])
+def test_an_unknown_server_is_an_error(tmp_path: Path, arguments: list[str]) -> None:
+    with pytest.raises(EngineError) as caught:
+        fleetctl(tmp_path, "server", *arguments)
+    assert caught.value.diagnostics[0].code == "FC4021"
