@@ -32,6 +32,7 @@ from runtime.transport import JsonClient
 START_TIMEOUT_S = 1800.0
 """A large base is read from a slow disk in this time, or something is wrong."""
 
+_PORT_GRACE_S = 5.0
 _PROGRESS_EVERY_S = 10.0
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.02, 0.5
 _POLL_DEADLINE_S = 2.0
@@ -129,6 +130,8 @@ class LocalEngine:
         else:
             if record is not None:
                 await end(record, self._records)  # workers that outlived their server
+            grace = _PORT_GRACE_S if record is not None else 0.0
+            await _refuse_taken_port(server, self._host.address, grace)
             record = self._launch(server, server.flags)
         await self._until_ready(record)
 
@@ -186,7 +189,6 @@ class LocalEngine:
         return self._client(record)
 
     def _launch(self, server: Server, flags: ServerFlags) -> LaunchRecord:
-        _refuse_taken_port(server, self._host.address)
         address = self._host.address
         url = f"http://{f'[{address}]' if ':' in address else address}:{server.port}"
         record = LaunchRecord.of(server, flags, url, uuid4().hex)
@@ -265,17 +267,29 @@ class LocalEngine:
         )
 
 
-def _refuse_taken_port(server: Server, address: str) -> None:
+async def _refuse_taken_port(server: Server, address: str, grace_s: float) -> None:
+    """Raise if the port is taken for longer than `grace_s` seconds.
+
+    The main thread of a killed process is a zombie, and so counts as gone, a moment before
+    its other threads have let go of the port.
+    """
+    deadline = asyncio.get_running_loop().time() + grace_s
+    while _listens(address, server.port):
+        if asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_FIRST_POLL_S)
+            continue
+        raise EngineError(
+            problem(
+                "FC4011",
+                "A port is taken",
+                f"Something else listens on {address}:{server.port}, where `{server.name}` would. "
+                "It may be a server of another project, or one whose record was lost.",
+                hint="End that process, or declare another `port` for the host.",
+            )
+        )
+
+
+def _listens(address: str, port: int) -> bool:
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.settimeout(1)
-        if probe.connect_ex((address, server.port)) != 0:
-            return
-    raise EngineError(
-        problem(
-            "FC4011",
-            "A port is taken",
-            f"Something else listens on {address}:{server.port}, where `{server.name}` would. "
-            "It may be a server of another project, or one whose record was lost.",
-            hint="End that process, or declare another `port` for the host.",
-        )
-    )
+        return probe.connect_ex((address, port)) == 0

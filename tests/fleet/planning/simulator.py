@@ -106,7 +106,8 @@ class World:
 
     def _record(self, kind: str, step: Step) -> None:
         operation = plain(step.operation)
-        self._append(kind, {"step": step.id, "address": step.address, "operation": operation})
+        data = {"step": step.id, "address": step.address, "operation": operation, "how": "done"}
+        self._append(kind, data)
 
     def _run(self, step: Step, plan: Plan, drained: set[Address]) -> None:  # noqa: C901 (a case each)
         there = self.resources.get(step.address)
