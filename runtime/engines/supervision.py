@@ -15,6 +15,9 @@ from runtime.engines.records import LaunchRecord, Records
 STOP_TIMEOUT_S = 40.0
 """Seconds after SIGTERM until SIGKILL; above the servers' own shutdown timeout."""
 
+_UNREADY_TIMEOUT_S = 5.0
+"""The same for a server that never answered: it has no requests to finish."""
+
 _KILL_TIMEOUT_S = 10.0
 _POLL_S = 0.05
 _TAIL_LINES = 12
@@ -56,7 +59,7 @@ async def end(record: LaunchRecord, records: Records, timeout_s: float = STOP_TI
     leader = record.leader()
     if leader is not None:
         send(leader, signal.SIGTERM)
-        await _gone([leader], timeout_s)
+        await _gone([leader], timeout_s if record.ready else min(timeout_s, _UNREADY_TIMEOUT_S))
     left = record.processes()
     if left:
         for pid in left:
