@@ -162,6 +162,8 @@ def _adapter_text(adapters: list[Change]) -> Iterator[str]:
             ):
                 version = version_of(after.adapter)
                 yield f"{version} moves from {before.server} to {after.server}, same weights"
+            case LoadedAdapter() as before, None if change.reason is Reason.RETENTION_ENDED:
+                yield f"{version_of(before.adapter)} is unloaded: no warm way back to it any more"
             case None, LoadedAdapter() as after if change.reason is Reason.MISSING:
                 yield f"{version_of(after.adapter)} is loaded again on {after.server}"
             case _:
@@ -184,6 +186,8 @@ def _back_out(
     """Return the command that undoes the change, its class, and about how many seconds."""
     if route is None or (before is None and after is not None):
         return "nothing to go back to", "none", None
+    if before and after and _percents(before) == _percents(after):
+        return "no answer changes", "none", None
     former = max(before.shares, key=_percent, default=None) if before else None
     if after is None or former is None:
         return "declare it again and apply", "cold", RELOAD_S
@@ -192,6 +196,11 @@ def _back_out(
     if former.adapter in loaded:
         return command, "warm", SWITCH_S
     return command, "cold", RELOAD_S
+
+
+def _percents(route: Route) -> dict[str, int]:
+    """Return the versions that answer, with their share."""
+    return {each.adapter: each.percent for each in route.shares if each.percent}
 
 
 def _percent(share: Share) -> int:

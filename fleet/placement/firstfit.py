@@ -22,6 +22,7 @@ from fleet.placement.survey import items_of, open_live
 from fleet.resources import Server, State
 
 Pool = dict[str, Bin]
+MORE_ROOM = "the server restarts with more room"
 
 
 def place(fleet: Fleet, wanted: Paced, live: State) -> Placement:
@@ -119,13 +120,19 @@ class _FirstFit:
                 del self.bins[name]
 
     def _complete(self, item: Item) -> bool:
-        """Bind the replicas that a version still lacks; say whether all found a place."""
+        """Bind the replicas that a version still lacks; say whether all found a place.
+
+        While a server of its base is silent, nothing is bought or restarted for a version: it
+        may be back in a minute, with room.
+        """
+        waits = bool(self.live.unknown_servers and silent_servers(self.fleet, self.live, item))
+        attempt = self._try
         while len(self.bound[item.adapter]) < item.replicas:
             placed = (
-                self._try("room", item, self._has_room, "first server with a free slot")
-                or self._new_server(item)
-                or self._try("spare", item, self._spare, "takes a slot kept spare for canaries")
-                or self._try("restart", item, self._restart, "the server restarts with more room")
+                attempt("room", item, self._has_room, "first server with a free slot")
+                or (not waits and self._new_server(item))
+                or attempt("spare", item, self._spare, "takes a slot kept spare for canaries")
+                or (not waits and attempt("restart", item, self._restart, MORE_ROOM))
             )
             if not placed:
                 return False
