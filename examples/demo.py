@@ -131,10 +131,12 @@ class Demo:
     def forty_requests(self) -> None:
         """Send 40 requests by 20 users and show that each user stays on one version."""
         question = self.story.questions[0]
-        print(f"{DIM}20 users, 2 requests each, alias {question.alias}{RESET}")
+        print(
+            f"{DIM}20 users, 2 requests each, alias {question.alias}; 10 % of 20 users are 2{RESET}"
+        )
         answered: dict[str, list[str]] = {}
         for turn in range(40):
-            user = f"user-{turn % 20}"
+            user = f"reader-{turn % 20}"
             _, version = ask(
                 self.story.gateway, self.key(question.key), question.alias, question.text, user
             )
