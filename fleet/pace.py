@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from fleet.declared import Adapter, Fleet, Rollout
-from fleet.history import History, Hold
+from fleet.history import History, Hold, Stage
 from fleet.names import AdapterName
 from fleet.plan import GateDue
 from fleet.resources import Route, State
@@ -27,6 +27,8 @@ class Phase(StrEnum):
     ADVANCED = "advanced"
     WAITING = "waiting"
     """In a stage that has not baked or whose gates have not passed."""
+    RETURNED = "returned"
+    """Another version's rollout is no longer declared: the one it began from has it all again."""
     COMPLETE = "complete"
     HELD = "held"
     """The wanted version was rolled back and gets no traffic."""
@@ -126,6 +128,8 @@ def _alias(
             f"{ours.percent} %. It stays as it is; to go on from there: fleetctl release {alias}"
         )
         wanted = replace(wanted, held=text)
+    elif stage is not None and percent > 0 and _abandoned(stage, target, shares):
+        wanted = _returned(target, route, stage.adapter)
     elif percent == 0:
         wanted = _started(target, route, rollout, stage.adapter if stage else "", holds)
     else:
@@ -145,6 +149,18 @@ def _started(
     shares = {**others, **({stable: FULL - weight} if stable else {}), target: weight}
     why = f"{version_of(target)} is declared and begins at {weight} %"
     return Wanted(route.alias, target, _ordered(shares, target), target, Phase.STARTED, why)
+
+
+def _abandoned(stage: Stage, target: str, shares: Mapping[str, int]) -> bool:
+    """Say whether a rollout of another version stands as the ledger left it, half-way."""
+    return stage.adapter != target and 0 < stage.percent == shares.get(stage.adapter)
+
+
+def _returned(target: str, route: Route, gone: str) -> Wanted:
+    """Give all traffic back at once: the target served before the rollout and never stopped."""
+    shares = {**{each.adapter: 0 for each in route.shares}, target: FULL}
+    why = f"{version_of(target)} is declared again and takes over from {version_of(gone)}"
+    return Wanted(route.alias, target, _ordered(shares, target), route.salt, Phase.RETURNED, why)
 
 
 def _staged(

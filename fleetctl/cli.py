@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fleet.errors import FleetError
+from fleet.errors import FleetError, problem
 from fleetctl import __version__
 
 USAGE_ERROR = 64
@@ -127,6 +127,14 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _of_a_file(error: OSError) -> FleetError:
+    """Say what the system refused: a folder that is read-only, full, or not one at all."""
+    where = f"`{error.filename}`: " if error.filename else ""
+    detail = f"{where}{error.strerror or error}."
+    hint = "See to its permissions and its place, then run the command again."
+    return FleetError(problem("FC1015", "A file cannot be read or written", detail, hint=hint))
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with the documented code."""
     try:
@@ -143,9 +151,10 @@ def main(arguments: list[str] | None = None) -> Any:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except FleetError as error:
+    except (FleetError, OSError) as failed:
+        shown = failed if isinstance(failed, FleetError) else _of_a_file(failed)
         from plans.diagnostics import render_text  # noqa: PLC0415 (only when something is wrong)
 
-        click.echo(render_text(error.diagnostics, colour=sys.stderr.isatty()), err=True, nl=False)
-        sys.exit(error.exit_code)
+        click.echo(render_text(shown.diagnostics, colour=sys.stderr.isatty()), err=True, nl=False)
+        sys.exit(shown.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

@@ -132,11 +132,7 @@ def read_files(root: Path, environment: str | None) -> dict[str, str]:
     Raises:
         ConfigError: no fleet.yaml, no such overlay, or a file that is not UTF-8.
     """
-    if not (root / MAIN).is_file():
-        detail = f"`{root}` holds no `{MAIN}`."
-        hint = "Name the project's folder with `-C DIR`, or begin one:"
-        command = "fleetctl scaffold fleet DIR"
-        raise ConfigError(diagnostic("FC1010", detail, hint=hint, command=command))
+    _require_project(root)
     names = sorted(_declarations(root, ""))
     if environment is not None:
         above = overlay_file(environment)
@@ -162,9 +158,23 @@ def read_files(root: Path, environment: str | None) -> dict[str, str]:
 
 
 def every_file(root: Path) -> list[str]:
-    """Return every YAML file of the project, overlays included, relative to it."""
+    """Return every YAML file of the project, overlays included, relative to it.
+
+    Raises:
+        ConfigError: no fleet.yaml; whatever else lies in the folder is none of our business.
+    """
+    _require_project(root)
     overlays = (f"env/{path.name}" for path in (root / "env").glob("*.yaml"))
     return sorted([*_declarations(root, ""), *overlays])
+
+
+def _require_project(root: Path) -> None:
+    if (root / MAIN).is_file():
+        return
+    detail = f"`{root}` holds no `{MAIN}`."
+    hint = "Name the project's folder with `-C DIR`, or begin one:"
+    command = "fleetctl scaffold fleet DIR"
+    raise ConfigError(diagnostic("FC1010", detail, hint=hint, command=command))
 
 
 def _declarations(folder: Path, prefix: str) -> Iterator[str]:

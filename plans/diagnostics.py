@@ -34,14 +34,16 @@ def _block(each: Diagnostic, paint: Callable[[str, str], str]) -> str:
         lines += _quote(each, paint, tone)
     lines += [f"  {label} {place}" for label, place in each.also]
     if each.detail or each.hint:
-        lines += ["", *_wrap(f"{each.detail} {_sentence(each.hint)}".strip())]
+        lines += ["", *_wrap(f"{each.detail} {_sentence(each.hint, each.command)}".strip())]
     if each.command:
         lines += ["", f"    {each.command}"]
     return "\n".join(lines) + "\n"
 
 
-def _sentence(hint: str) -> str:
-    return hint[:1].upper() + hint[1:]
+def _sentence(hint: str, command: str) -> str:
+    """Return a hint as a sentence, which leads over to the command if one follows."""
+    end = "" if not hint or hint.endswith((".", ":", "?", "!")) else ":" if command else "."
+    return hint[:1].upper() + hint[1:] + end
 
 
 def _wrap(text: str) -> list[str]:
@@ -129,7 +131,8 @@ def _escape(text: str, more: str) -> str:
 
 
 def _message(each: Diagnostic) -> str:
-    return " ".join(part for part in (each.detail, _sentence(each.hint), each.command) if part)
+    hint = _sentence(each.hint, each.command)
+    return " ".join(part for part in (each.detail, hint, each.command) if part)
 
 
 def render_sarif(diagnostics: Sequence[Diagnostic]) -> str:

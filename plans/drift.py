@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from fleet.drift import Cause, Remedy
+from plans.wording import counted
 
 _LISTED = 12
 _LABELS = {Remedy.HEAL: "heal", Remedy.PLAN: "plan", Remedy.ALERT: "alert"}
@@ -15,8 +16,7 @@ def render_text(causes: Sequence[Cause], notes: Sequence[str] = ()) -> str:
     if not causes:
         return "\n".join([*lines, "No drift: the fleet is as the last apply left it.\n"])
     objects = sum(len(each.addresses) for each in causes)
-    plural = "cause" if len(causes) == 1 else "causes"
-    lines.append(f"Drift: {len(causes)} {plural}, {objects} resources.")
+    lines.append(f"Drift: {counted(len(causes), 'cause')}, {counted(objects, 'resource')}.")
     for cause in causes:
         lines += ["", f"[{_LABELS[cause.remedy]}] {cause.subject}: {cause.summary}"]
         others = [each for each in cause.addresses if each != cause.subject]

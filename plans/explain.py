@@ -74,6 +74,7 @@ def _one(scene: Scene, address: Address) -> str:
         *([] if wanted is not None else [("Wanted", "no")]),
         *_why_here(scene, resource),
         *_change(scene, address),
+        *_held(scene, resource),
         *_dependants(scene, resource),
         *_steps(scene, address),
     ]
@@ -88,6 +89,15 @@ def _declared(scene: Scene, resource: LoadedAdapter | Route) -> Adapter | None:
         return scene.fleet.adapters.get(AdapterName.parse(resource.adapter).alias)
     except ValueError:
         return None
+
+
+def _held(scene: Scene, resource: Resource) -> Iterator[Fact]:
+    """Say what of a route's declaration is not done yet, and until when."""
+    if isinstance(resource, Route):
+        for each in scene.plan.held:
+            alias, _, text = each.partition(": ")
+            if alias == resource.alias:
+                yield "Held back", text
 
 
 def _what(scene: Scene, resource: Resource) -> Iterator[Fact]:

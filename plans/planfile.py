@@ -87,8 +87,9 @@ def load_with_envelope(text: str) -> tuple[Plan, Envelope | None]:
             problem(
                 "FC5005",
                 "Plan was changed after it was made",
-                f"The file calls itself plan {stated!r:.40}, and its decisions hash to `{actual}`. "
-                "What was reviewed is not what it says now, so nothing will be done with it.",
+                f"The file calls itself plan `{stated!s:.40}`, and its decisions hash to "
+                f"`{actual}`. What was reviewed is not what it says now, so nothing will be done "
+                "with it.",
                 hint="plan again and have the new plan reviewed",
                 command=MAKE,
             )

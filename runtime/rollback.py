@@ -131,7 +131,7 @@ async def rollback(
         seconds=took,
         acknowledged=flip.published.acknowledged,
         smoke=smoke,
-        warnings=(*flip.warnings, *flip.published.notes, *smoke.warnings),
+        warnings=tuple(dict.fromkeys((*flip.warnings, *flip.published.notes, *smoke.warnings))),
         failures=tuple(
             f"gateway {name}: {error.diagnostics[0].detail}"
             for name, error in flip.published.failures

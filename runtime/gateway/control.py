@@ -41,10 +41,7 @@ class Published:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader should know."""
-        return tuple(
-            f"gateway {name} is not running; it reads the routes when it starts"
-            for name in self.absent
-        )
+        return tuple(_not_running(name) for name in self.absent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +101,17 @@ class LocalGateways:
             raise EngineError(*damage.diagnostics)
         for name, config in served.items():
             match config:
+                case None if newest.aliases:
+                    notes.append(_not_running(name))
                 case EngineError():
                     notes.append(f"gateway {name}: {config.diagnostics[0].detail}")
                 case dict() if config["digest"] != newest.digest:
+                    if config["revision"] == newest.revision:
+                        notes.append(
+                            f"gateway {name} serves another table than the file holds, both of "
+                            f"revision {newest.revision}: the file was changed by hand"
+                        )
+                        continue
                     notes.append(
                         f"gateway {name} lags behind: it serves revision {config['revision']}, "
                         f"the newest is {newest.revision}"
@@ -239,6 +244,13 @@ class LocalGateways:
                 made = JsonClient("http://gateway", peer=f"gateway `{name}`", socket=path)
             self._clients[name] = made
         return self._clients[name]
+
+
+def _not_running(name: str) -> str:
+    return (
+        f"gateway {name} is not running and answers no client; "
+        f"it reads the routes when it starts: fleetctl gateway start {name}"
+    )
 
 
 def _check(table: RoutingTable) -> None:

@@ -77,6 +77,7 @@ def start(state_dir: Path, gateway: Gateway) -> Running:
     command += ["--name", gateway.name, "--listen", gateway.listen, "--admin", gateway.admin]
     log = place / "log"
     with log.open("ab") as stream:
+        earlier = stream.seek(0, os.SEEK_END)
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -90,12 +91,12 @@ def start(state_dir: Path, gateway: Gateway) -> Running:
     if found is not None and found.url:
         return found
     send(process.pid, signal.SIGTERM)
-    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+    said = log.read_bytes()[earlier:].decode(errors="replace")
     raise FleetError(
         problem(
             "FC6009",
             "The gateway did not start",
-            "\n".join([f"The end of `{log}`:", *tail]),
+            "\n".join([f"The end of `{log}`:", *said.splitlines()[-_LOG_LINES:]]),
             hint="Is its port taken? `fleetctl gateway run` shows the error directly.",
         )
     )

@@ -177,6 +177,15 @@ def test_fmt_check_names_files_and_fmt_writes_them(
     assert run(project, "fmt", "--check") == 0
 
 
+def test_fmt_touches_no_folder_that_is_no_fleet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "somebody_elses.yaml").write_text("a:   {}\n")
+    assert run(tmp_path, "fmt") == 1
+    assert "FC1010" in capsys.readouterr().err
+    assert (tmp_path / "somebody_elses.yaml").read_text() == "a:   {}\n"
+
+
 def test_fmt_reports_what_it_cannot_read_and_formats_the_rest(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,3 +202,13 @@ def test_a_file_that_is_not_utf8_is_left_alone(project: Path) -> None:
     (project / "b.yaml").write_bytes(b"tiers:   {}  # \xff\n")
     run(project, "fmt")
     assert (project / "b.yaml").read_bytes() == b"tiers:   {}  # \xff\n"
+
+
+def test_a_state_folder_that_cannot_be_is_an_error_and_no_traceback(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = project / "fleet.yaml" / "state"
+    assert run(project, "--state-dir", str(nowhere), "plan") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Error: A file cannot be read or written [FC1015]")
+    assert str(nowhere) in error

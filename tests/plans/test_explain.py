@@ -107,3 +107,11 @@ def test_a_wrong_name_is_an_error_with_the_nearest_right_one(scene: Scene, typed
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "FC5011"
     assert "acme-support" in diagnostic.hint or typed == "server/nope"
+
+
+def test_a_route_says_what_is_held_back_and_only_its_own(scene: Scene) -> None:
+    held = ("acme-support: 2.2.0 stays at 10 %, baking until noon", "acme-other: not this")
+    waiting = replace(scene, plan=replace(scene.plan, held=held))
+    text = explain(waiting, "route/acme-support")
+    assert "  Held back  2.2.0 stays at 10 %, baking until noon\n" in text
+    assert "not this" not in text

@@ -132,6 +132,21 @@ def test_another_version_in_mid_rollout_supersedes_the_half_rolled_one() -> None
     assert wanted.shares == ((NEXT, 10), (NEW, 0), (OLD, 90))
 
 
+@pytest.mark.parametrize("percent", [10, 50])
+def test_declaring_the_old_version_again_in_mid_rollout_gives_it_everything(percent: int) -> None:
+    declared = fleet(adapter(OLD), known=(NEW,))
+    past = history(stages=[(NEW, percent, NOON)])
+    wanted = paced(shared(percent, 100 - percent), past, declared=declared)
+    assert (wanted.phase, wanted.shares) == (Phase.RETURNED, ((OLD, 100), (NEW, 0)))
+    assert wanted.salt == "salt"
+
+
+def test_an_old_version_declared_again_beside_a_share_set_by_hand_waits() -> None:
+    declared = fleet(adapter(OLD), known=(NEW,))
+    wanted = paced(shared(30, 70), history(stages=[(NEW, 10, NOON)]), declared=declared)
+    assert (wanted.phase, dict(wanted.shares)[OLD]) == (Phase.WAITING, 70)
+
+
 def test_a_downgrade_is_a_rollout_too() -> None:
     declared = fleet(adapter(OLD), known=(NEW,))
     past = history(stages=[(NEW, 100, NOON)], cutovers={OLD: NOON})

@@ -7,11 +7,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.table import RoutingTable
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,
     EVENT,
     HEAD,
+    MAIN,
     chat,
     long,
     raw_server,
@@ -162,5 +165,31 @@ def test_a_stream_that_breaks_off_does_not_look_complete(tmp_path: Path, *, rese
             with pytest.raises(aiohttp.ClientError):
                 await ours.send(chat(stream=True))
             assert [row["status"] for row in ours.rows()] == [502]
+
+    asyncio.run(scenario())
+
+
+def test_a_file_changed_by_hand_is_not_called_lag(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            given = table(ours.servers, revision=4)
+            await ours.gateways.publish(given)
+            edited = given.model_copy(update={"aliases": {}})
+            (ours.state / "routes.json").write_text(edited.canonical(), encoding="utf-8")
+            found, (note,) = await ours.gateways.read()
+            assert found == edited
+            assert "changed by hand" in note
+
+    asyncio.run(scenario())
+
+
+def test_whoever_looks_is_told_of_a_gateway_that_answers_no_client(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        gateways = LocalGateways(tmp_path, {"main": MAIN})
+        assert await gateways.read() == (RoutingTable(revision=0), ())
+        notes = await gateways.publish(table({"s1": "http://127.0.0.1:9"}, revision=1))
+        assert "fleetctl gateway start main" in notes[0]
+        assert (await gateways.read())[1] == notes
+        await gateways.close()
 
     asyncio.run(scenario())
