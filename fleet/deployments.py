@@ -55,6 +55,25 @@ def deployments(entries: Iterable[Entry], name: AdapterName) -> Iterator[Deploym
             yield Deployment(entry.time, entry.by, loaded)
 
 
+def carried_out(entries: Iterable[Entry], plan_id: str) -> datetime | None:
+    """Return when a plan was carried out to its end, if another one has begun since.
+
+    Such a plan may match what is live by chance: it was reviewed for another moment.
+    """
+    ended: datetime | None = None
+    since = False
+    for entry in entries:
+        match entry.kind:
+            case "apply_finished" if entry.data["plan_id"] == plan_id:
+                ended = entry.time if entry.data["result"] == "converged" else None
+                since = False
+            case "apply_started" if ended is not None:
+                since = since or entry.data["plan_id"] != plan_id
+            case _:
+                pass
+    return ended if since else None
+
+
 def _share(operation: Mapping[str, Any], name: AdapterName) -> int | None:
     """Return a version's percentage on its alias's route; None: about something else."""
     route = operation.get("route", {})

@@ -1,6 +1,6 @@
 """Planning: from what is declared, live and past to a plan. Pure, and the same every time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from fleet.impact import impacts_of, price_per_hour, smoke_warnings, untouched
 from fleet.order import order
 from fleet.pace import Paced, pace
 from fleet.placement import Placement, place
-from fleet.plan import Plan
+from fleet.plan import Change, Plan
 from fleet.reasons import explain
 from fleet.resources import Key, LoadedAdapter, Route, Server, State
 
@@ -53,7 +53,8 @@ def make_plan(fleet: Fleet, live: State, history: History, now: datetime) -> Pla
         held=tuple(_held(wanted, placement, live)),
         unknown=tuple(_unknown(fleet, live)),
         warnings=tuple(_warnings(fleet, wanted, placement, live))
-        + tuple(smoke_warnings(fleet, changes)),
+        + tuple(smoke_warnings(fleet, changes))
+        + tuple(_unreadable(changes)),
         cost_before=price_per_hour(fleet, live, live.unknown_servers),
         cost_after=price_per_hour(fleet, desired, live.unknown_servers),
         unchanged=len(desired.resources) - sum(each.after is not None for each in changes),
@@ -94,6 +95,17 @@ def _unknown(fleet: Fleet, live: State) -> Iterator[str]:
         for key in client.keys:
             if key.fingerprint is None:
                 yield f"key/{client.name}/{key.name}: {key.reference} is not readable here"
+
+
+def _unreadable(changes: Iterable[Change]) -> Iterator[str]:
+    """Say that keys are due whose secrets are not here; whoever applies must have them."""
+    due = [each for each in changes if isinstance(each.after, Key) and not each.after.fingerprint]
+    if due:
+        which = "1 key is" if len(due) == 1 else f"{len(due)} keys are"
+        yield (
+            f"{which} not readable here and must be where apply runs "
+            "(fleetctl key create --all makes missing key files)"
+        )
 
 
 def _warnings(fleet: Fleet, wanted: Paced, placement: Placement, live: State) -> Iterator[str]:

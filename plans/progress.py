@@ -93,7 +93,11 @@ def _summary(data: Data) -> str:
         "stale": "What the plan was made from has changed. Plan again.",
         "interrupted": "Interrupted; the ledger is consistent. Running apply again goes on.",
     }
-    return f"{', '.join(parts)} in {data['seconds']:.1f} s. {endings[data['result']]}"
+    unseen = f" Not seen: {', '.join(data['unseen'])}." if data["unseen"] else ""
+    done = f"{', '.join(parts)} in {data['seconds']:.1f} s"
+    if len(parts) == 1 and not data["done"]:
+        done = "Nothing to do"
+    return f"{done}. {endings[data['result']]}{unseen}"
 
 
 _STEP_WORDS: Mapping[str, Callable[[Data], str]] = {

@@ -46,6 +46,9 @@ def command(session: Session, *, file: Path | None, auto: bool, yes: bool, form:
     live = session.observe()
     plan = session.plan(live=live) if file is None else _read(session, file)
     _warn_of_changes(plan, live)
+    if not plan.steps and not live.notes:
+        _nothing(session, plan, form)
+        return
     if not yes:
         _confirm(plan, whole=auto)
     try:
@@ -67,7 +70,8 @@ async def _carry_out(session: Session, plan: "Plan", form: Form) -> int:
 
 
 def _read(session: Session, file: Path) -> "Plan":
-    from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.deployments import carried_out  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.errors import FleetError, StalePlanError, problem  # noqa: PLC0415
     from fleetctl.files import read_text  # noqa: PLC0415
     from plans.planfile import load  # noqa: PLC0415
 
@@ -83,7 +87,31 @@ def _read(session: Session, file: Path) -> "Plan":
                 command="fleetctl plan --out plan.json",
             )
         )
+    done = carried_out(session.ledger().read(), plan.id)
+    if done is not None:
+        raise StalePlanError(
+            problem(
+                "FC5125",
+                "The plan has been carried out before",
+                f"Plan {plan.id} was done at {done:%Y-%m-%d %H:%M} UTC, and other plans since.",
+                hint="It was reviewed for another moment. Plan again.",
+                command="fleetctl plan --out plan.json",
+            )
+        )
     return plan
+
+
+def _nothing(session: Session, plan: "Plan", form: Form) -> None:
+    """Say that there is nothing to do; no lease is taken and nothing is written down."""
+    from plans.text import nothing_to_do  # noqa: PLC0415 (keeps `--help` fast)
+
+    if form == "text":
+        click.echo(nothing_to_do(plan), err=True)
+        return
+    from fleet.progress import Event  # noqa: PLC0415
+
+    told = {"result": "converged", "exit_code": 0, "done": 0, "seconds": 0.0}
+    teller(session, plan.id, form)(Event("run_complete", told))
 
 
 def _warn_of_changes(plan: "Plan", live: "State") -> None:

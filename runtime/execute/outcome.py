@@ -54,6 +54,8 @@ class Outcome:
     """Changes that planning again would make now; None: not known."""
     seconds: float
     notes: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    """What did not answer at the end: server names, `routes and keys`."""
 
     @property
     def counts(self) -> dict[str, int]:

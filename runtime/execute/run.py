@@ -123,6 +123,10 @@ async def _verified(
         due=due,
         seconds=seconds,
         notes=tuple(dict.fromkeys((*walk.routes.notes, *live.notes))),
+        unseen=(
+            *sorted(live.unknown_servers),
+            *(["routes and keys"] if live.routes_unknown else ()),
+        ),
     )
     if walk.lost is None:
         if due == 0:
@@ -140,6 +144,7 @@ def _summary(outcome: Outcome) -> Mapping[str, Any]:
         "result": outcome.result,
         "exit_code": outcome.exit_code,
         **outcome.counts,
+        "unseen": list(outcome.unseen),
         "seconds": round(outcome.seconds, 3),
     }
 

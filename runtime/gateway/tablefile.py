@@ -34,8 +34,8 @@ def read_table(state_dir: Path) -> RoutingTable | None:
                 "The routing table's file is damaged",
                 f"`{path}` is not a routing table: {error.error_count()} problems, the first: "
                 f"{error.errors(include_input=False)[0]['msg']}.",
-                hint="Move it away; `apply` then takes the table from a running gateway or "
-                "writes a new one.",
+                hint="With a gateway running, the next apply or reconcile writes it anew from "
+                "there. Without one, move it away first: routes are then made anew.",
             )
         ) from None
 
@@ -43,18 +43,29 @@ def read_table(state_dir: Path) -> RoutingTable | None:
 def write_table(state_dir: Path, table: RoutingTable) -> None:
     """Replace the table in the file by a newer one; the very same one is fine.
 
+    A damaged file is kept beside it: what is written came from a running gateway then.
+
     Raises:
         StalePlanError: the file holds this revision or a later one, written by another.
         LockHeldError: the file's table was written under a newer lease.
     """
     state_dir.mkdir(parents=True, exist_ok=True)
     with _locked(state_dir):
-        found = read_table(state_dir)
+        found = _found(state_dir)
         if found is not None:
             if found.digest == table.digest:
                 return
             _check(found, table)
         replace_file(state_dir / TABLE_FILE, table.canonical().encode() + b"\n")
+
+
+def _found(state_dir: Path) -> RoutingTable | None:
+    try:
+        return read_table(state_dir)
+    except FleetError:
+        path = state_dir / TABLE_FILE
+        path.replace(path.with_suffix(".damaged.json"))
+        return None
 
 
 def _check(found: RoutingTable, table: RoutingTable) -> None:

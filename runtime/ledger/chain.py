@@ -105,7 +105,7 @@ def broken(home: str, number: int, what: str) -> FleetError:
             "FC5102",
             "The ledger was tampered with",
             f"Line {number} of `{home}` {what}. The chain of hashes ends there, so nothing "
-            "after it can be trusted, and nothing is appended.",
+            "after it can be trusted: nothing is planned from it. A rollback still works.",
             hint="Put back the file from a backup. Without one, move it away and rebuild the "
             "ledger from what is live.",
             command="fleetctl adopt",

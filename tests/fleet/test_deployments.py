@@ -1,8 +1,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from fleet.canonical import plain
-from fleet.deployments import deployments
+from fleet.deployments import carried_out, deployments
 from fleet.history import Entry
 from fleet.names import AdapterName
 from fleet.plan import DeleteRoute, LoadAdapter, SetRoute, UnloadAdapter
@@ -96,3 +98,25 @@ def test_an_adopted_version_and_another_alias() -> None:
         ("note", {"text": "hello"}),
     )
     assert told(entries, OLD) == ["found on s1 and adopted"]
+
+
+STARTED, ENDED = ("apply_started", "x"), ("apply_finished", "x")
+OTHER = ("apply_started", "y")
+
+
+@pytest.mark.parametrize(
+    ("happened", "result", "refused"),
+    [
+        ([], "converged", False),
+        ([STARTED, ENDED], "converged", False),
+        ([STARTED, ENDED, STARTED], "converged", False),
+        ([STARTED, ENDED, OTHER], "converged", True),
+        ([STARTED, ENDED, OTHER], "half_way", False),
+        ([OTHER, STARTED, ENDED], "converged", False),
+    ],
+)
+def test_a_plan_is_not_carried_out_twice_with_another_in_between(
+    happened: list[tuple[str, str]], result: str, *, refused: bool
+) -> None:
+    entries = ledger(*((kind, {"plan_id": plan, "result": result}) for kind, plan in happened))
+    assert (carried_out(entries, "x") is not None) == refused
