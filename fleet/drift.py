@@ -5,10 +5,11 @@ adapters went with it.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import TypeVar
 
 from fleet.history import History
@@ -55,15 +56,22 @@ class Cause:
         return f"{self.remedy.value} {self.subject}"
 
 
-def classify(history: History, live: State) -> tuple[Cause, ...]:
+def classify(
+    history: History, live: State, damaged: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Cause, ...]:
     """Return the causes of all drift, the ones to be looked at first, then by subject.
 
     Args:
         history: With what was established; `settled` by the same live state.
         live: What was observed now. What it does not know is an alert, never missing.
+        damaged: By digest: what is wrong with the copy that servers load from.
     """
     order = {Remedy.ALERT: 0, Remedy.PLAN: 1, Remedy.HEAL: 2}
-    found = [*_hosts(tuple(_servers(history, live)), history), *_gateways(history, live)]
+    found = [
+        *_hosts(tuple(_servers(history, live)), history),
+        *_copies(history, live, damaged),
+        *_gateways(history, live),
+    ]
     return tuple(sorted(found, key=lambda each: (order[each.remedy], each.subject)))
 
 
@@ -99,7 +107,7 @@ def _servers(history: History, live: State) -> Iterator[Cause]:
     for address, now in live.resources.items():
         if isinstance(now, LoadedAdapter) and address not in history.owned:
             text = "not loaded by fleetctl; it is left alone and takes a slot"
-            yield Cause(address, Remedy.ALERT, text, (address,), _ADOPT)
+            yield Cause(address, Remedy.ALERT, text, (address,), _adopt(address))
 
 
 def _server(
@@ -108,7 +116,7 @@ def _server(
     """Return the one cause of what is wrong with a server."""
     address = server_address(name)
     was, now = history.established.get(address), live.resources.get(address)
-    lost = f"; {len(missing)} adapters are gone with it" if missing else ""
+    lost = f"; {_number(len(missing), 'adapter')} gone with it" if missing else ""
     if name in live.unknown_servers:
         text = f"does not answer: {live.unknown_servers[name]}"
         yield Cause(address, Remedy.ALERT, text, (address,), _STATUS)
@@ -126,7 +134,7 @@ def _server(
         before, boot = history.boots.get(name), live.boots.get(name)
         again = before is not None and boot is not None and before != boot
         what = "the server was restarted" if again else "adapters were unloaded by others"
-        text = f"{what}; {len(missing)} are missing"
+        text = f"{what}; {_number(len(missing), 'adapter')} missing"
         yield Cause(address, Remedy.HEAL, text, missing, _HEAL)
     if was is None and isinstance(now, Server) and now.digest is not None:
         text = "started by fleetctl, and the ledger does not know it"
@@ -149,9 +157,26 @@ def _hosts(causes: tuple[Cause, ...], history: History) -> Iterator[Cause]:
     for host, servers in whole.items():
         addresses = sorted({each for server in servers for each in ended[server].addresses})
         lost = len(addresses) - len(servers)
-        text = f"all {len(servers)} servers have ended; {lost} adapters are gone with them"
+        text = f"all {len(servers)} servers have ended; {_number(lost, 'adapter')} gone with them"
         remedy = max(ended[server].remedy for server in servers)
         yield Cause(Address(f"host/{host}"), remedy, text, tuple(addresses), _HEAL)
+
+
+def _copies(history: History, live: State, damaged: Mapping[str, str]) -> Iterator[Cause]:
+    """Return one cause per damaged copy, however many servers hold what it should be."""
+    users: dict[str, list[LoadedAdapter]] = defaultdict(list)
+    for address, each in live.adapters().items():
+        digest = each.digest or ""
+        if digest in damaged and address in history.owned:
+            users[digest].append(each)
+    for digest, held in users.items():
+        names = ", ".join(sorted({each.adapter for each in held}))
+        text = (
+            f"the served copy of {names} {damaged[digest]}; a server that reads it again "
+            "gives other answers, or ends"
+        )
+        addresses = tuple(each.address for each in held)
+        yield Cause(Address(f"store/{digest[:12]}"), Remedy.ALERT, text, addresses, _HEAL)
 
 
 def _gateways(history: History, live: State) -> Iterator[Cause]:
@@ -163,7 +188,8 @@ def _gateways(history: History, live: State) -> Iterator[Cause]:
     kept: list[Route | Key] = [*_kind(history, Route), *_kind(history, Key)]
     gone = tuple(sorted(each.address for each in kept if each.address not in live.resources))
     if gone:
-        text = f"{len(gone)} of {len(kept)} routes and keys are gone from the routing table"
+        verb = "is" if len(gone) == 1 else "are"
+        text = f"{len(gone)} of {len(kept)} routes and keys {verb} gone from the routing table"
         subject = gone[0] if len(gone) == 1 else Address("routes")
         yield Cause(subject, Remedy.HEAL, text, gone, _HEAL)
     for each in kept:
@@ -181,7 +207,18 @@ def _gateways(history: History, live: State) -> Iterator[Cause]:
         if isinstance(extra, Route | Key) and address not in history.owned:
             what = "route" if isinstance(extra, Route) else "key"
             text = f"a {what} that fleetctl did not make"
-            yield Cause(address, Remedy.ALERT, text, (address,), _ADOPT)
+            yield Cause(address, Remedy.ALERT, text, (address,), _adopt(address))
+
+
+def _adopt(address: Address) -> str:
+    """Return the command that takes on one resource; others may have named it, so quoted."""
+    quoted = address.replace("'", "'\"'\"'")
+    return f"{_ADOPT} '{quoted}'"
+
+
+def _number(count: int, noun: str) -> str:
+    """Return `1 adapter is`, `2 adapters are`."""
+    return f"{count} {noun} is" if count == 1 else f"{count} {noun}s are"
 
 
 def _kind(history: History, kind: type[Kind]) -> list[Kind]:

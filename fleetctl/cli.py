@@ -75,7 +75,11 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with: fleetctl scaffold fleet DIR; fleetctl -C DIR plan",
+    epilog="""\b
+Start with:
+  fleetctl scaffold fleet DIR
+  fleetctl -C DIR plan
+""",
 )
 @click.version_option(__version__, prog_name="fleetctl")
 @click.option(

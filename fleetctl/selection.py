@@ -2,22 +2,37 @@
 
 from collections.abc import Sequence
 
+import click
+
 from fleet.declared import Fleet
 from fleet.errors import FleetError, did_you_mean, problem
 from fleet.names import AdapterName
 from fleet.plan import Plan
 from fleet.resources import LoadedAdapter, Route, Server
 from fleet.select import Criterion, parse_criteria
+from plans.wording import capitalized
 
 
-def criteria_for(texts: Sequence[str], fleet: Fleet, plan: Plan) -> tuple[Criterion, ...]:
+def criteria(texts: Sequence[str]) -> tuple[Criterion, ...]:
     """Read `--select` options.
 
     Raises:
-        FleetError: FC5010, an option is of another form; FC5013, it names nothing.
+        click.UsageError: an option is not of the form FIELD=VALUE.
     """
-    criteria = parse_criteria(texts)
-    for each in criteria:
+    try:
+        return parse_criteria(texts)
+    except FleetError as error:
+        told = (f"{each.detail} {capitalized(each.hint)}" for each in error.diagnostics)
+        raise click.UsageError(f"--select: {' '.join(told)}") from None
+
+
+def require_known(wanted: Sequence[Criterion], fleet: Fleet, plan: Plan) -> None:
+    """Refuse criteria that name nothing in the fleet or the plan.
+
+    Raises:
+        FleetError: FC5013, one names nothing.
+    """
+    for each in wanted:
         known = _known(each, fleet, plan)
         if each.value not in known:
             raise FleetError(
@@ -29,7 +44,6 @@ def criteria_for(texts: Sequence[str], fleet: Fleet, plan: Plan) -> tuple[Criter
                     hint=did_you_mean(each.value, sorted(known)),
                 )
             )
-    return criteria
 
 
 def _known(criterion: Criterion, fleet: Fleet, plan: Plan) -> set[str]:

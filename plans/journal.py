@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fleet.history import Entry
+from plans.wording import counted
 
 STEPS = frozenset({"step_started", "step_finished", "step_failed"})
 """Kinds that are told only on request."""
@@ -78,7 +79,8 @@ def _finished(data: Mapping[str, Any]) -> str:
 
 def _started(data: Mapping[str, Any]) -> str:
     commit = f", commit {data['commit']}" if data.get("commit") else ""
-    return f"{data.get('trigger')} of plan {data.get('plan_id')}, {data.get('steps')} steps{commit}"
+    steps = counted(int(data.get("steps", 0)), "step")
+    return f"{data.get('trigger')} of plan {data.get('plan_id')}, {steps}{commit}"
 
 
 def _rolled_back(data: Mapping[str, Any]) -> str:

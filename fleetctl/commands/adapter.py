@@ -18,7 +18,16 @@ _FORMAT = click.option(
 )
 
 
-@click.group(name="adapter", no_args_is_help=True)
+@click.group(
+    name="adapter",
+    no_args_is_help=True,
+    epilog="""\b
+Examples:
+  fleetctl adapter add out/checkpoint-600 --as acme-support-llama3_8b-v2.1.0
+  fleetctl adapter list acme
+  fleetctl adapter verify
+""",
+)
 def command() -> None:
     """Add, list, show and verify adapter versions.
 
@@ -79,7 +88,12 @@ def add(session: Session, path: Path, name: str, form: str) -> None:
 
 
 @command.command(
-    "list", epilog="Examples: fleetctl adapter list; fleetctl adapter list acme --format json"
+    "list",
+    epilog="""\b
+Examples:
+  fleetctl adapter list
+  fleetctl adapter list acme --format json
+""",
 )
 @click.argument("selection", required=False, metavar="[CLIENT|ALIAS]")
 @_FORMAT
@@ -102,7 +116,13 @@ def list_versions(session: Session, selection: str | None, form: str) -> None:
         click.echo(f"{what} Add one: fleetctl adapter add PATH --as NAME", err=True)
 
 
-@command.command("show", epilog="Example: fleetctl adapter show acme-support-tiny-v2.1.0")
+@command.command(
+    "show",
+    epilog="""\b
+Example:
+  fleetctl adapter show acme-support-tiny-v2.1.0
+""",
+)
 @click.argument("name")
 @_FORMAT
 @click.pass_obj
@@ -131,13 +151,20 @@ def show(session: Session, name: str, form: str) -> None:
 
 @command.command(
     "verify",
-    epilog="Examples: fleetctl adapter verify; fleetctl adapter verify acme-support-tiny-v2.1.0",
+    epilog="""\b
+Examples:
+  fleetctl adapter verify
+  fleetctl adapter verify acme-support-tiny-v2.1.0
+""",
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @_FORMAT
 @click.pass_obj
 def verify(session: Session, names: tuple[str, ...], form: str) -> None:
-    """Hash every version again and compare with fleet.lock. Exit 1 when one differs."""
+    """Hash every version again and compare with fleet.lock. Exit 1 when one differs.
+
+    The copies that servers load from are checked too, each in a row of its own.
+    """
     from fleetctl.facts import read_lock  # noqa: PLC0415 (keeps `--help` fast)
     from plans.versions import verdicts  # noqa: PLC0415
     from runtime.library.verify import verify as verify_versions  # noqa: PLC0415
@@ -145,13 +172,14 @@ def verify(session: Session, names: tuple[str, ...], form: str) -> None:
     lock = read_lock(session.root)
     for name in names:
         _locked(name, list(lock.adapters))
-    found = verify_versions(session.library, lock, names)
+    found = verify_versions(session.library, lock, names, session.state_dir / "store")
     rows = [
         {
             "adapter": each.name,
             "state": each.state,
             "detail": each.detail,
             "folder": str(each.folder),
+            "served_copy": each.served,
         }
         for each in found
     ]

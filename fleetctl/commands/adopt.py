@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Examples: fleetctl adopt; fleetctl adopt 'adapter/*@llama_a'; fleetctl adopt --dry-run"
+    epilog="""\b
+Examples:
+  fleetctl adopt --dry-run
+  fleetctl adopt
+  fleetctl adopt 'adapter/*@llama_a'
+"""
 )
 @click.argument("globs", nargs=-1, metavar="[ADDRESS-GLOB]...")
 @click.option("--dry-run", is_flag=True, help="Only show what would be adopted.")
@@ -28,6 +33,7 @@ def command(session: Session, *, globs: tuple[str, ...], dry_run: bool) -> None:
     """
     from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.history import settled  # noqa: PLC0415
+    from plans.wording import counted  # noqa: PLC0415
 
     live = session.observe()
     known = settled(session.history(), live).established
@@ -48,7 +54,7 @@ def command(session: Session, *, globs: tuple[str, ...], dry_run: bool) -> None:
         with ledger.lease(f"{session.by} (run {session.run}, adopt)") as lease:
             ledger.append("adopted", records, lease.token)
     verb = "would be adopted" if dry_run else "adopted"
-    click.echo(f"{len(found)} resources {verb}.", err=True)
+    click.echo(f"{counted(len(found), 'resource')} {verb}.", err=True)
 
 
 def _boot(live: "State", address: "Address") -> str:

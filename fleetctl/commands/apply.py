@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Examples: fleetctl apply plan.json; fleetctl apply plan.json --yes; "
-    "fleetctl apply --auto --yes --format json"
+    epilog="""\b
+Examples:
+  fleetctl apply plan.json
+  fleetctl apply plan.json --yes
+  fleetctl apply --auto --yes --format json
+"""
 )
 @click.argument(
     "file", required=False, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True)

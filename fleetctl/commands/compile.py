@@ -9,7 +9,13 @@ from fleetctl.session import Session
 FORMATS = ("json", "sh", "systemd")
 
 
-@click.command(epilog="Examples: fleetctl compile; fleetctl compile --format systemd --host rack1")
+@click.command(
+    epilog="""\b
+Examples:
+  fleetctl compile
+  fleetctl compile --format systemd --host rack1
+""",
+)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="sh", show_default=True)
 @click.option("--host", "hosts", multiple=True, help="Only servers of this host; may be repeated.")
 @click.pass_obj

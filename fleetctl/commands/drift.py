@@ -13,8 +13,12 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Examples: fleetctl drift; fleetctl drift --format json; "
-    "fleetctl drift --ignore 'adapter/test*@*'"
+    epilog="""\b
+Examples:
+  fleetctl drift
+  fleetctl drift --format json
+  fleetctl drift --ignore 'adapter/test*@*'
+"""
 )
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.option(
@@ -29,14 +33,17 @@ def command(session: Session, *, form: Literal["json", "text"], globs: tuple[str
     """Compare what is live with what the last apply left behind, grouped by cause.
 
     Changes nothing and cannot: it is given nothing that could. What is declared and not
-    applied yet is no drift. Exit code 0: none; 2: drift.
+    applied yet is no drift. The copies that servers load from are hashed each time. Exit
+    code 0: none; 2: drift.
     """
     from fleet.drift import classify, without  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.history import settled  # noqa: PLC0415
     from plans.drift import render_json, render_text  # noqa: PLC0415
+    from runtime.library.store import damaged  # noqa: PLC0415
 
     live = asyncio.run(_look(session))
-    causes = without(classify(settled(session.history(), live), live), globs)
+    copies = damaged(live.adapters().values(), session.state_dir / "store")
+    causes = without(classify(settled(session.history(), live), live, copies), globs)
     render = {"json": render_json, "text": render_text}[form]
     click.echo(render(causes, live.notes), nl=False)
     sys.exit(2 if causes else 0)

@@ -10,8 +10,13 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Examples: fleetctl explain route/acme-support; fleetctl explain acme-support; "
-    "fleetctl explain server/tiny-laptop-cpu0; fleetctl explain key/acme/prod"
+    epilog="""\b
+Examples:
+  fleetctl explain route/acme-support
+  fleetctl explain acme-support
+  fleetctl explain server/tiny-laptop-cpu0
+  fleetctl explain key/acme/prod
+"""
 )
 @click.argument("address")
 @click.option(

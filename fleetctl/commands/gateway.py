@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 _NAME = "main"
 
 
-@click.group(name="gateway", no_args_is_help=True)
+@click.group(
+    name="gateway",
+    no_args_is_help=True,
+    epilog="""\b
+Examples:
+  fleetctl gateway start
+  fleetctl gateway status
+  fleetctl gateway stop main
+""",
+)
 def command() -> None:
     """Run, start, stop and look at the gateways that clients talk to.
 
@@ -23,7 +32,13 @@ def command() -> None:
     """
 
 
-@command.command("run", epilog="Example: fleetctl gateway run main")
+@command.command(
+    "run",
+    epilog="""\b
+Example:
+  fleetctl gateway run main
+""",
+)
 @click.argument("name", default=_NAME)
 @click.pass_obj
 def run(session: Session, name: str) -> None:
@@ -35,7 +50,14 @@ def run(session: Session, name: str) -> None:
     serving.run(session.state_dir, gateway)
 
 
-@command.command("start", epilog="Examples: fleetctl gateway start; fleetctl gateway start main")
+@command.command(
+    "start",
+    epilog="""\b
+Examples:
+  fleetctl gateway start
+  fleetctl gateway start main
+""",
+)
 @click.argument("name", required=False)
 @click.pass_obj
 def start(session: Session, name: str | None) -> None:
@@ -48,7 +70,14 @@ def start(session: Session, name: str | None) -> None:
         click.echo(f"gateway {gateway.name} on {running.url} (pid {running.pid})", err=True)
 
 
-@command.command("stop", epilog="Examples: fleetctl gateway stop; fleetctl gateway stop main")
+@command.command(
+    "stop",
+    epilog="""\b
+Examples:
+  fleetctl gateway stop
+  fleetctl gateway stop main
+""",
+)
 @click.argument("name", required=False)
 @click.pass_obj
 def stop(session: Session, name: str | None) -> None:
@@ -61,7 +90,14 @@ def stop(session: Session, name: str | None) -> None:
         click.echo(f"gateway {each} {'stopped' if stopped else 'was not running'}", err=True)
 
 
-@command.command("status", epilog="Example: fleetctl gateway status --format json")
+@command.command(
+    "status",
+    epilog="""\b
+Examples:
+  fleetctl gateway status
+  fleetctl gateway status --format json
+""",
+)
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def status(session: Session, form: str) -> None:

@@ -10,8 +10,12 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Examples: fleetctl graph --format mermaid; fleetctl graph | dot -Tsvg > steps.svg; "
-    "fleetctl graph --plan plan.json --format json"
+    epilog="""\b
+Examples:
+  fleetctl graph --format mermaid
+  fleetctl graph | dot -Tsvg > steps.svg
+  fleetctl graph --plan plan.json --format json
+"""
 )
 @click.option(
     "--plan",

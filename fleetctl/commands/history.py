@@ -8,8 +8,12 @@ from fleetctl.session import Session
 
 
 @click.command(
-    epilog="Examples: fleetctl history; fleetctl history acme-support --steps; "
-    "fleetctl history --limit 0 --format json"
+    epilog="""\b
+Examples:
+  fleetctl history
+  fleetctl history acme-support --steps
+  fleetctl history --limit 0 --format json
+"""
 )
 @click.argument("about", required=False, default="", metavar="[RUN|ALIAS|ADDRESS]")
 @click.option(

@@ -10,13 +10,26 @@ if TYPE_CHECKING:
     from fleet.declared import ClientKey
 
 
-@click.group(name="key", no_args_is_help=True)
+@click.group(
+    name="key",
+    no_args_is_help=True,
+    epilog="""\b
+Examples:
+  fleetctl key create acme/prod
+  fleetctl key create --all
+""",
+)
 def command() -> None:
     """Create clients' API keys. Only hashes ever leave the place where a key is kept."""
 
 
 @command.command(
-    "create", epilog="Examples: fleetctl key create acme/prod; fleetctl key create --all"
+    "create",
+    epilog="""\b
+Examples:
+  fleetctl key create acme/prod
+  fleetctl key create --all
+""",
 )
 @click.argument("key", metavar="[CLIENT/KEY]", required=False)
 @click.option(

@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Examples: fleetctl plan; fleetctl plan --out plan.json; "
-    "fleetctl plan --format md --select client=acme; fleetctl plan --detailed-exitcode"
+    epilog="""\b
+Examples:
+  fleetctl plan
+  fleetctl plan --out plan.json
+  fleetctl plan --format md --select client=acme
+  fleetctl plan --detailed-exitcode
+"""
 )
 @click.option(
     "--out",
@@ -65,12 +70,14 @@ def command(
 ) -> None:
     """Show what would change. Changes nothing."""
     from fleet.select import select  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.selection import criteria_for  # noqa: PLC0415
+    from fleetctl.selection import criteria, require_known  # noqa: PLC0415
 
+    wanted = criteria(selections)
     fleet = session.fleet()
     live = state(session, live_file)
     made = session.plan(live=live)
-    made = select(made, criteria_for(selections, fleet, made))
+    require_known(wanted, fleet, made)
+    made = select(made, wanted)
     if save_live:
         from fleetctl.files import write_text  # noqa: PLC0415
         from plans import livefile  # noqa: PLC0415

@@ -14,6 +14,7 @@ from fleetctl.session import Session
 if TYPE_CHECKING:
     from fleet.drift import Cause
     from fleet.plan import Plan
+    from fleet.resources import State
     from runtime.execute import Outcome
     from runtime.reconcile import Backoff
 
@@ -30,7 +31,11 @@ def _duration(_: click.Context, __: click.Parameter, value: str | None) -> timed
 
 
 @click.command(
-    epilog="Examples: fleetctl reconcile --once; fleetctl reconcile --interval 30s",
+    epilog="""\b
+Examples:
+  fleetctl reconcile --once
+  fleetctl reconcile --interval 30s
+""",
 )
 @click.option("--once", is_flag=True, help="One round, for a scheduled job.")
 @click.option(
@@ -45,7 +50,8 @@ def command(session: Session, *, once: bool, interval: timedelta | None, form: F
     """Put back what is missing, as it was, and move rollouts on that have baked.
 
     Removes, restarts and deploys nothing: that needs a plan. What it does is journaled like
-    an apply. Whatever comes back again and again is left to people after five times.
+    an apply. Whatever comes back again and again is left to people after five times. A
+    damaged copy that servers load from is made good again from the library.
     """
     if once == (interval is not None):
         raise click.UsageError("Say --once or --interval DURATION.")
@@ -94,7 +100,7 @@ async def _round(session: Session, stop: asyncio.Event, backoff: "Backoff", form
     clock = asyncio.get_running_loop().time
     live = await session.observe_now()
     history = settled(session.history(), live)
-    causes = classify(history, live)
+    causes = classify(history, live, await asyncio.to_thread(_mend, session, live))
     ours = [each for each in causes if each.remedy is Remedy.HEAL]
     due = backoff.due(ours, clock())
     smoke = {
@@ -116,6 +122,32 @@ async def _round(session: Session, stop: asyncio.Event, backoff: "Backoff", form
     if not plan.steps and not onward.steps:
         click.echo("Nothing to heal, no rollout is due.", err=True)
     return code
+
+
+def _mend(session: Session, live: "State") -> dict[str, str]:
+    """Make damaged copies good again, and say whom that concerns; return what stays damaged."""
+    from fleetctl.facts import read_lock  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.library.mend import mend  # noqa: PLC0415
+    from runtime.library.store import damaged  # noqa: PLC0415
+
+    store = session.state_dir / "store"
+    wrong = damaged(live.adapters().values(), store)
+    if not wrong:
+        return {}
+    ledger = session.ledger()
+    # Under the lease: an apply that runs makes copies itself.
+    with ledger.lease(f"{session.by} (run {session.run}, reconcile)") as lease:
+        results = mend(
+            wrong, live.adapters().values(), read_lock(session.root), session.library, store
+        )
+        notes = [{"text": each.text} for each in results if each.mended]
+        if notes:
+            ledger.append("note", notes, lease.token)
+    for each in results:
+        click.echo(f"{each.text[:1].upper()}{each.text[1:]}.", err=True)
+        if each.mended:
+            click.echo(f"Left to you: {each.left}.", err=True)
+    return {each.digest: wrong[each.digest] for each in results if not each.mended}
 
 
 def _tell_causes(

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Examples: fleetctl release acme-support; "
-    'fleetctl release acme-support --version 2.2.0 --reason "labels fixed"'
+    epilog="""\b
+Examples:
+  fleetctl release acme-support
+  fleetctl release acme-support --version 2.2.0 --reason "labels fixed"
+"""
 )
 @click.argument("alias")
 @click.option("--version", metavar="VERSION", help="Only this version. Default: all held ones.")

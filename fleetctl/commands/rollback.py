@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Examples: fleetctl rollback acme-support; "
-    'fleetctl rollback acme-support --to 2.0.0 --reason "wrong refunds"'
+    epilog="""\b
+Examples:
+  fleetctl rollback acme-support
+  fleetctl rollback acme-support --to 2.0.0 --reason "wrong refunds"
+"""
 )
 @click.argument("alias")
 @click.option("--to", metavar="VERSION", help="The version to go back to, such as 2.1.0.")

@@ -7,15 +7,27 @@ import click
 from fleetctl.session import Session
 
 
-@click.group(name="scaffold", no_args_is_help=True)
+@click.group(
+    name="scaffold",
+    no_args_is_help=True,
+    epilog="""\b
+Examples:
+  fleetctl scaffold fleet agency
+  fleetctl -C agency scaffold client acme
+  fleetctl -C agency scaffold adapter acme/support --base llama3_8b --version 1.0.0
+""",
+)
 def command() -> None:
     """Write a new fleet, client or adapter declaration. Never overwrites anything."""
 
 
 @command.command(
     "fleet",
-    epilog="Examples: fleetctl scaffold fleet agency; "
-    "fleetctl scaffold fleet agency --base qwen25_7b --engine attach",
+    epilog="""\b
+Examples:
+  fleetctl scaffold fleet agency
+  fleetctl scaffold fleet agency --base qwen25_7b --engine attach
+""",
 )
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--name", help="The fleet's name. Default: from the folder's.")
@@ -42,7 +54,13 @@ def fleet(folder: Path, name: str | None, base: str, engine: str) -> None:
     )
 
 
-@command.command("client", epilog="Example: fleetctl scaffold client acme --tier premium")
+@command.command(
+    "client",
+    epilog="""\b
+Example:
+  fleetctl scaffold client acme --tier premium
+""",
+)
 @click.argument("name")
 @click.option("--tier", help="Class of service. Default: that of `defaults`.")
 @click.pass_obj
@@ -61,7 +79,10 @@ def client(session: Session, name: str, tier: str | None) -> None:
 
 @command.command(
     "adapter",
-    epilog="Example: fleetctl scaffold adapter acme/support --base llama3_8b --version 1.0.0",
+    epilog="""\b
+Example:
+  fleetctl scaffold adapter acme/support --base llama3_8b --version 1.0.0
+""",
 )
 @click.argument("task", metavar="CLIENT/TASK")
 @click.option("--base", required=True, help="The base it was trained on.")

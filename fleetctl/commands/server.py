@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from runtime.engines.records import Records
 
 
-@click.group(name="server", no_args_is_help=True)
+@click.group(
+    name="server",
+    no_args_is_help=True,
+    epilog="""\b
+Examples:
+  fleetctl server list
+  fleetctl server logs tiny-laptop-cpu0 --lines 50
+  fleetctl server stop --all
+""",
+)
 def command() -> None:
     """List, stop and read the logs of servers that fleetctl started on this machine.
 
@@ -26,7 +35,14 @@ def _records(session: Session) -> "Records":
     return Records(session.state_dir / "servers")
 
 
-@command.command("list", epilog="Example: fleetctl server list")
+@command.command(
+    "list",
+    epilog="""\b
+Examples:
+  fleetctl server list
+  fleetctl server list --format json
+""",
+)
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def list_servers(session: Session, form: str) -> None:
@@ -55,7 +71,12 @@ def list_servers(session: Session, form: str) -> None:
 
 
 @command.command(
-    "stop", epilog="Examples: fleetctl server stop tiny-laptop-cpu0; fleetctl server stop --all"
+    "stop",
+    epilog="""\b
+Examples:
+  fleetctl server stop tiny-laptop-cpu0
+  fleetctl server stop --all
+""",
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "everything", is_flag=True, help="Stop all that were started here.")
@@ -101,7 +122,14 @@ def stop(session: Session, names: tuple[str, ...], everything: bool, timeout_s: 
         click.echo(f"stopped {name}", err=True)
 
 
-@command.command("logs", epilog="Example: fleetctl server logs tiny-laptop-cpu0 --lines 50")
+@command.command(
+    "logs",
+    epilog="""\b
+Examples:
+  fleetctl server logs tiny-laptop-cpu0 --lines 50
+  fleetctl server logs tiny-laptop-cpu0 --previous
+""",
+)
 @click.argument("name")
 @click.option("--lines", type=click.IntRange(min=1), help="Only the last so many lines.")
 @click.option("--previous", is_flag=True, help="The log of the launch before.")

@@ -8,8 +8,12 @@ from plans import RENDERERS
 
 
 @click.command(
-    epilog="Examples: fleetctl show plan.json; fleetctl show plan.json --format md; "
-    "fleetctl show plan.json --format html > plan.html"
+    epilog="""\b
+Examples:
+  fleetctl show plan.json
+  fleetctl show plan.json --format md
+  fleetctl show plan.json --format html > plan.html
+"""
 )
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 @click.option(

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Examples: fleetctl status; fleetctl status --client acme; fleetctl status --format json"
+    epilog="""\b
+Examples:
+  fleetctl status
+  fleetctl status --client acme
+  fleetctl status --format json
+"""
 )
 @click.option("--client", metavar="CLIENT", help="Only this client's aliases.")
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")

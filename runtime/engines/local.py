@@ -1,7 +1,6 @@
 """Servers that fleetctl starts on this machine and that outlive the command."""
 
 import asyncio
-import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +21,10 @@ from runtime.engines.dialect import (
     load_adapter,
     unload_adapter,
 )
+from runtime.engines.ports import refuse_taken_port
 from runtime.engines.processes import start_mark
 from runtime.engines.protocol import Answer
-from runtime.engines.records import MARK, LaunchRecord, Records
+from runtime.engines.records import LaunchRecord, Records
 from runtime.engines.sightings import Notebook, look_at_all
 from runtime.engines.supervision import STOP_TIMEOUT_S, end, last_words, spawn
 from runtime.transport import JsonClient
@@ -131,7 +131,7 @@ class LocalEngine:
             if record is not None:
                 await end(record, self._records)  # workers that outlived their server
             grace = _PORT_GRACE_S if record is not None else 0.0
-            await _refuse_taken_port(server, self._host.address, grace)
+            await refuse_taken_port(server, self._host.address, grace)
             record = self._launch(server, server.flags)
         await self._until_ready(record)
 
@@ -199,7 +199,7 @@ class LocalEngine:
         try:
             child = spawn(
                 arguments,
-                {**environment, **self.labels, MARK: record.launch},
+                {**environment, **self.labels, **self._records.carried_by(record)},
                 self._folder.absolute(),
                 log,
             )
@@ -242,8 +242,8 @@ class LocalEngine:
                 self.progress(f"server {record.name} is starting, {waited:.0f} s so far")
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL_S)
-        if not record.ready:
-            self._records.write(record.model_copy(update={"ready": True}))
+        # Also when it was ready before: its file may be lost, and the record the process's copy.
+        self._records.write(record.model_copy(update={"ready": True}))
 
     async def _answers(self, record: LaunchRecord) -> bool:
         """Say whether the server answers as itself, not another one on its port."""
@@ -265,31 +265,3 @@ class LocalEngine:
                 command=f"fleetctl server logs {record.name}",
             )
         )
-
-
-async def _refuse_taken_port(server: Server, address: str, grace_s: float) -> None:
-    """Raise if the port is taken for longer than `grace_s` seconds.
-
-    The main thread of a killed process is a zombie, and so counts as gone, a moment before
-    its other threads have let go of the port.
-    """
-    deadline = asyncio.get_running_loop().time() + grace_s
-    while _listens(address, server.port):
-        if asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(_FIRST_POLL_S)
-            continue
-        raise EngineError(
-            problem(
-                "FC4011",
-                "A port is taken",
-                f"Something else listens on {address}:{server.port}, where `{server.name}` would. "
-                "It may be a server of another project, or one whose record was lost.",
-                hint="End that process, or declare another `port` for the host.",
-            )
-        )
-
-
-def _listens(address: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((address, port)) == 0

@@ -9,6 +9,8 @@ from pathlib import Path
 _PROC = Path("/proc")
 _STATE, _SESSION, _START_TIME = 0, 3, 19
 """Fields of `/proc/<pid>/stat` after the parenthesised name."""
+_LISTENS = "0A"
+"""State of a listening socket in `/proc/net/tcp`."""
 
 
 def start_mark(pid: int) -> str | None:
@@ -64,6 +66,45 @@ def marked_by(variable: str, value: str) -> tuple[int, ...]:
             if wanted in (folder / "environ").read_bytes().split(b"\0"):
                 found.append(int(folder.name))
     return tuple(sorted(pid for pid in found if start_mark(pid)))
+
+
+def environment(pid: int) -> dict[str, str]:
+    """Return the environment a process was started with; empty where it cannot be seen."""
+    try:
+        raw = (_PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (each.partition("=") for each in raw.decode(errors="replace").split("\0"))
+    return {name: value for name, separator, value in pairs if separator}
+
+
+def command_line(pid: int) -> str:
+    """Return a process's command line; empty where it cannot be seen."""
+    try:
+        raw = (_PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return ""
+    return raw.decode(errors="replace").replace("\0", " ").strip()
+
+
+def listening(port: int) -> tuple[int, ...]:
+    """Return the processes that listen on a TCP port of this machine, sorted.
+
+    Only those of this user can be seen; without `/proc` none is found.
+    """
+    sockets = set()
+    for table in ("tcp", "tcp6"):
+        with suppress(OSError):
+            for line in (_PROC / "net" / table).read_text(encoding="ascii").splitlines()[1:]:
+                _, local, _, state, *_, inode = line.split()[:10]
+                if state == _LISTENS and int(local.rpartition(":")[2], 16) == port:
+                    sockets.add(f"socket:[{inode}]")
+    found = set()
+    for folder in _PROC.glob("[0-9]*") if sockets else ():
+        with suppress(OSError):
+            if any(str(each.readlink()) in sockets for each in (folder / "fd").iterdir()):
+                found.add(int(folder.name))
+    return tuple(sorted(found))
 
 
 def send(pid: int, number: signal.Signals) -> None:

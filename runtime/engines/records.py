@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -10,12 +11,16 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fleet.resources import Server, ServerFlags
-from runtime.engines.processes import in_session, marked_by, start_mark
+from runtime.engines.processes import environment, in_session, marked_by, start_mark
 
 RECORD = "launch.json"
 LOG = "log"
 MARK = "FLEETCTL_LAUNCH"
 """Environment variable that every process of a launch carries."""
+HOME = "FLEETCTL_SERVERS"
+"""Environment variable with the folder of the records."""
+COPY = "FLEETCTL_RECORD"
+"""Environment variable with the record itself, from before the process had a number."""
 
 
 class LaunchRecord(BaseModel):
@@ -90,28 +95,56 @@ class LaunchRecord(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """All launch records of a state folder."""
+    """All launch records of a state folder.
+
+    A record whose file was lost is read back from its server's process, which carries a copy
+    in its environment: a server that runs must not count as ended.
+    """
 
     folder: Path
     """`<state dir>/servers`."""
 
     def read(self, name: str) -> LaunchRecord | None:
         """Return a server's record; None if there is none or it cannot be read."""
-        try:
-            text = (self.folder / name / RECORD).read_text(encoding="utf-8")
-            record = LaunchRecord.model_validate_json(text)
-        except (FileNotFoundError, NotADirectoryError, ValidationError):
-            return None
-        # JSON has no tuples; the digest is computed over the flags as they were.
-        pairs = tuple((str(key), str(value)) for key, value in record.flags.extra)
-        return record.model_copy(update={"flags": replace(record.flags, extra=pairs)})
+        return self._kept(name) or self._carried().get(name)
 
     def all(self, host: str | None = None) -> Iterator[LaunchRecord]:
         """Yield the records by name, of one host or of all."""
-        for path in sorted(self.folder.glob(f"*/{RECORD}")):
-            record = self.read(path.parent.name)
+        found = {each.name: self._kept(each.name) for each in self.folder.glob("*")}
+        # A server's folder outlives its record. Processes are looked through only where one
+        # may be lost, not once per host of a fleet that runs elsewhere.
+        if any(
+            each is None and (host is None or f"-{host}-" in f"{name}-")
+            for name, each in found.items()
+        ):
+            found = {**self._carried(), **{name: each for name, each in found.items() if each}}
+        for _, record in sorted(found.items()):
             if record is not None and host in (None, record.host):
                 yield record
+
+    def carried_by(self, record: LaunchRecord) -> dict[str, str]:
+        """Return the variables that mark a launch's processes and hold its record."""
+        home, copy = str(self.folder.resolve()), record.model_dump_json()
+        return {MARK: record.launch, HOME: home, COPY: copy}
+
+    def _kept(self, name: str) -> LaunchRecord | None:
+        try:
+            return _parsed((self.folder / name / RECORD).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValidationError):
+            return None
+
+    def _carried(self) -> dict[str, LaunchRecord]:
+        """Return the records that running processes carry, by name."""
+        found = {}
+        for pid in marked_by(HOME, str(self.folder.resolve())):
+            with suppress(ValidationError, ProcessLookupError):
+                if os.getsid(pid) != pid:  # a worker
+                    continue
+                record = _parsed(environment(pid).get(COPY, ""))
+                # Whether it has answered is not known; one that has must not count as starting.
+                update = {"pid": pid, "process_start": start_mark(pid) or "", "ready": True}
+                found[record.name] = record.model_copy(update=update)
+        return found
 
     def write(self, record: LaunchRecord) -> None:
         """Keep a record; complete or not at all, also after a power failure."""
@@ -131,3 +164,10 @@ class Records:
     def log(self, name: str) -> Path:
         """Return the path of a server's log."""
         return self.folder / name / LOG
+
+
+def _parsed(text: str) -> LaunchRecord:
+    record = LaunchRecord.model_validate_json(text)
+    # JSON has no tuples; the digest is computed over the flags as they were.
+    pairs = tuple((str(key), str(value)) for key, value in record.flags.extra)
+    return record.model_copy(update={"flags": replace(record.flags, extra=pairs)})

@@ -5,22 +5,29 @@ change answers or kill it. So it never sees the library itself: it gets a copy w
 is its digest and whose files nobody can write.
 """
 
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from fleet.errors import LibraryError, problem
-from runtime.library.copying import READ_ONLY_FOLDER, copy_file, moved_into_place
+from fleet.resources import LoadedAdapter
+from runtime.library.copying import FOLDER, READ_ONLY_FOLDER, copy_file, moved_into_place
 from runtime.library.digest import folder_digest
 from runtime.library.layout import SERVED_FILES
 
 
 def publish(version: Path, digest: str, store: Path) -> Path:
-    """Return the read-only copy of an adapter version, making it if there is none.
+    """Return the read-only copy of an adapter version, made or repaired where need be.
 
     The copy, which is what a server reads, is hashed again each time: a load is where a
     changed byte must be caught. Atomic: a copy is complete or absent.
 
     Args:
-        version: The version's folder in the library; may be gone once a copy exists.
+        version: The version's folder in the library; may be gone while a good copy exists.
         digest: What the lock pins; 64 hex digits.
         store: Folder of all copies.
 
@@ -28,19 +35,99 @@ def publish(version: Path, digest: str, store: Path) -> Path:
         LibraryError: the bytes are not those that the lock pins, or cannot be copied.
     """
     target = store / digest
-    if not target.is_dir():
-        _expect(version, digest, "A version is immutable: restore it, or add it as a new one.")
-        try:
+    if not wrong_with(target, digest):
+        return target
+    try:
+        if target.is_dir():
+            _repair(target, version, digest)
+        else:
+            _expect(version, digest, "A version is immutable: restore it, or add it as a new one.")
             with moved_into_place(target) as scratch:
-                for name in SERVED_FILES:
-                    copy_file(version / name, scratch / name)
+                _copy(version, scratch, digest)
                 scratch.chmod(READ_ONLY_FOLDER)
-                _expect(scratch, digest, "It changed while it was being copied; try again.")
-        except OSError as error:
-            detail = f"`{error.filename or target}`: {error.strerror or error}."
-            raise LibraryError(problem("FC3003", "Adapter cannot be copied", detail)) from error
-    _expect(target, digest, "The served copy has been changed; delete it, and apply again.")
+    except OSError as error:
+        detail = f"`{error.filename or target}`: {error.strerror or error}."
+        raise LibraryError(problem("FC3003", "Adapter cannot be copied", detail)) from error
+    _expect(target, digest, "It was changed just now; see who writes to the store.")
     return target
+
+
+def wrong_with(copy: Path, digest: str) -> str:
+    """Say what is wrong with a copy, as the end of a sentence; nothing if it is as it should be."""
+    if not copy.is_dir():
+        return "is gone"
+    try:
+        found = folder_digest(copy)
+    except LibraryError:
+        return "lacks a file, or it cannot be read"
+    return "" if found == digest else "has other bytes than its digest"
+
+
+def damaged(adapters: Iterable[LoadedAdapter], store: Path) -> dict[str, str]:
+    """Hash the copies that loaded adapters were loaded from; changes nothing.
+
+    Returns what is wrong, by digest. A copy that is not here counts only where the server
+    names this very folder: it may see its own under another path.
+    """
+    here: dict[str, bool] = {}
+    for each in adapters:
+        if each.digest:
+            named = Path(each.path).resolve() == (store / each.digest).resolve()
+            here[each.digest] = here.get(each.digest, False) or named
+    wanted = sorted(digest for digest in here if here[digest] or (store / digest).is_dir())
+    with ThreadPoolExecutor(max_workers=min(32, (os.cpu_count() or 1) + 4)) as pool:
+        found = list(pool.map(lambda digest: wrong_with(store / digest, digest), wanted))
+    return {digest: text for digest, text in zip(wanted, found, strict=True) if text}
+
+
+def _repair(target: Path, version: Path, digest: str) -> None:
+    """Put the library's bytes in the place of a copy's, file by file.
+
+    Also while servers list the copy: one may read it again at any moment, so the right bytes
+    are better than the wrong ones at every moment. Files are replaced, not the folder, because
+    a folder cannot be replaced in one step, and one that is missing for a moment can end a
+    server. What was mapped into memory from the old file stays as it was.
+    """
+    with _alone(target.parent):
+        if not wrong_with(target, digest):  # repaired by another load meanwhile
+            return
+        if wrong_with(version, digest):
+            raise LibraryError(
+                problem(
+                    "FC3002",
+                    "Adapter bytes are not those of the lock",
+                    f"The copy that servers load from, `{target}`, is damaged, and it cannot be "
+                    f"repaired: `{version}` {wrong_with(version, digest)}.",
+                    hint="Restore the version in the library; the copy is then made anew from it.",
+                    command="fleetctl adapter verify",
+                )
+            )
+        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=target.parent) as folder:
+            scratch = Path(folder)
+            _copy(version, scratch, digest)
+            target.chmod(FOLDER)
+            try:
+                for name in SERVED_FILES:
+                    (scratch / name).replace(target / name)
+            finally:
+                target.chmod(READ_ONLY_FOLDER)
+
+
+@contextmanager
+def _alone(store: Path) -> Iterator[None]:
+    """Keep other repairs out, of other processes too."""
+    guard = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(guard)
+
+
+def _copy(version: Path, scratch: Path, digest: str) -> None:
+    for name in SERVED_FILES:
+        copy_file(version / name, scratch / name)
+    _expect(scratch, digest, "It changed while it was being copied; try again.")
 
 
 def _expect(folder: Path, digest: str, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""Verifying: are the bytes in the library those that the lock pins?"""
+"""Verifying: are the bytes in the library, and those that servers load, what the lock pins?"""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -12,6 +12,7 @@ from fleet.lock import Lock
 from fleet.names import AdapterName
 from runtime.library.digest import folder_digest
 from runtime.library.layout import version_folder, versions
+from runtime.library.store import wrong_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Verdict:
     state: Literal["ok", "changed", "missing", "unlocked"]
     folder: Path
     detail: str = ""
+    served: bool = False
+    """The copy that servers load from, not the original in the library."""
 
     @property
     def fine(self) -> bool:
@@ -30,13 +33,17 @@ class Verdict:
         return self.state in {"ok", "unlocked"}
 
 
-def verify(library: Path, lock: Lock, names: Iterable[str] = ()) -> tuple[Verdict, ...]:
+def verify(
+    library: Path, lock: Lock, names: Iterable[str] = (), store: Path | None = None
+) -> tuple[Verdict, ...]:
     """Hash the served files of versions and compare them with the lock.
 
     Args:
         library: The library's folder.
         lock: What is pinned.
         names: Full names to look at; none: all, and what lies in the library unpinned.
+        store: Folder of the copies that servers load from; those that there are get a
+            verdict of their own.
 
     Raises:
         KeyError: a name is not in the lock.
@@ -45,6 +52,9 @@ def verify(library: Path, lock: Lock, names: Iterable[str] = ()) -> tuple[Verdic
     wanted = [(name, lock.adapters[name].digest) for name in chosen or sorted(lock.adapters)]
     with ThreadPoolExecutor(max_workers=min(32, (os.cpu_count() or 1) + 4)) as pool:
         found = list(pool.map(lambda each: _look(library, *each), wanted))
+        if store:
+            here = [each for each in wanted if (store / each[1]).is_dir()]
+            found += pool.map(lambda each: _look_at_copy(store, *each), here)
     extra = () if chosen else _unlocked(library, lock)
     return (*found, *extra)
 
@@ -61,6 +71,14 @@ def _look(library: Path, name: str, digest: str) -> Verdict:
         detail = f"its digest is {found[:12]}, the lock pins {digest[:12]}"
         return Verdict(name, "changed", folder, detail)
     return Verdict(name, "ok", folder)
+
+
+def _look_at_copy(store: Path, name: str, digest: str) -> Verdict:
+    wrong = wrong_with(store / digest, digest)
+    if not wrong:
+        return Verdict(name, "ok", store / digest, served=True)
+    detail = f"the copy that servers load from {wrong}; `fleetctl reconcile --once` repairs it"
+    return Verdict(name, "changed", store / digest, detail, served=True)
 
 
 def _unlocked(library: Path, lock: Lock) -> Iterator[Verdict]:

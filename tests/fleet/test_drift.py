@@ -55,9 +55,9 @@ CASES = (
     Case("a dead server with its adapters", live("server/a", "@a"), "server/a", Remedy.HEAL,
          "has ended; 2 adapters are gone with it", 3),
     Case("a restarted server", replace(live("@a"), boots={"a": "boot-2"}), "server/a", Remedy.HEAL,
-         "the server was restarted; 2 are missing", 2),
+         "the server was restarted; 2 adapters are missing", 2),
     Case("an adapter unloaded by hand", live(f"{OLD}@a"), "server/a", Remedy.HEAL,
-         "adapters were unloaded by others; 1 are missing"),
+         "adapters were unloaded by others; 1 adapter is missing"),
     Case("all servers of a host", live("server", "@"), "host/laptop", Remedy.HEAL,
          "all 2 servers have ended; 3 adapters are gone with them", 5),
     Case("a silent server", replace(live("server/a", "@a"), unknown_servers={"a": "timeout"}),
@@ -72,7 +72,8 @@ CASES = (
     Case("a route changed by hand", live("route", more=(
         route("acme-support", (OLD, 50, "a"), (FAQ, 50, "a")),)),
          "route/acme-support", Remedy.PLAN, "changed by hand"),
-    Case("a lost route", live("route"), "route/acme-support", Remedy.HEAL, "1 of 2 routes"),
+    Case("a lost route", live("route"), "route/acme-support", Remedy.HEAL,
+         "1 of 2 routes and keys is gone"),
     Case("a lost table", live("route", "key"), "routes", Remedy.HEAL, "2 of 2 routes and keys", 2),
     Case("another secret", live("key", more=(replace(KEY, fingerprint="f"),)), "key/acme/prod",
          Remedy.ALERT, "another secret opens this client's models"),
@@ -116,6 +117,33 @@ def test_what_needs_people_comes_first() -> None:
 def test_a_dead_server_whose_flags_are_not_known_needs_a_plan() -> None:
     (cause,) = classify(established(replace(server("a"), flags=None)), state())
     assert cause.remedy is Remedy.PLAN
+
+
+def test_a_damaged_copy_is_one_cause_that_lists_whoever_was_loaded_from_it() -> None:
+    damaged = {digest_of(OLD): "has other bytes than its digest", digest_of("unused"): "is gone"}
+    (cause,) = classify(established(), live(), damaged)
+    assert (cause.subject, cause.remedy) == (f"store/{digest_of(OLD)[:12]}", Remedy.ALERT)
+    assert f"the served copy of {OLD} has other bytes than its digest" in cause.summary
+    assert cause.addresses == (f"adapter/{OLD}@a", f"adapter/{OLD}@b")
+    assert cause.command == "fleetctl reconcile --once"
+
+
+def test_a_damaged_copy_of_what_others_loaded_is_not_ours_to_tell() -> None:
+    rogue = loaded("test2", "a")
+    (cause,) = classify(established(), live(more=(rogue,)), {digest_of("test2"): "is gone"})
+    assert cause.subject == rogue.address
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("test2", "fleetctl adopt 'adapter/test2@a'"),
+        ("it's", """fleetctl adopt 'adapter/it'"'"'s@a'"""),
+    ],
+)
+def test_a_rogue_adapter_is_adopted_by_its_address(name: str, command: str) -> None:
+    (cause,) = classify(established(), live(more=(loaded(name, "a"),)))
+    assert cause.command == command
 
 
 @pytest.mark.parametrize(

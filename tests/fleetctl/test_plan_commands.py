@@ -67,7 +67,7 @@ def test_a_selection_says_what_it_leaves_out(run: Run, project: Path) -> None:
 
 @pytest.mark.parametrize(
     ("selection", "hint"),
-    [("client=acmee", "acme"), ("adapter=acme-suport", "acme-support"), ("cleint=acme", "client")],
+    [("client=acmee", "acme"), ("adapter=acme-suport", "acme-support")],
 )
 def test_a_slip_in_a_selection_is_no_empty_plan(
     run: Run, project: Path, selection: str, hint: str
@@ -75,6 +75,17 @@ def test_a_slip_in_a_selection_is_no_empty_plan(
     code, out, err = run("plan", *live(project), "--select", selection)
     assert (code, out) == (1, "")
     assert f"you mean `{hint}`?" in err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("selection", "hint"), [("foo", "Write client=NAME"), ("cleint=acme", "Did you mean `client`?")]
+)
+def test_a_selection_of_another_form_is_wrong_usage(
+    run: Run, project: Path, selection: str, hint: str
+) -> None:
+    code, out, err = run("plan", *live(project), "--select", selection)
+    assert (code, out) == (64, "")
+    assert hint in err.replace("\n", " ")
 
 
 def test_the_observed_state_can_be_saved_and_planned_from(run: Run, project: Path) -> None:
@@ -136,4 +147,13 @@ def test_explain_and_graph(run: Run, project: Path) -> None:
 def test_each_command_gives_examples(run: Run, name: str) -> None:
     code, out, _ = run(name, "--help")
     assert code == 0
-    assert "Examples: fleetctl" in out
+    assert f"Examples: fleetctl {name}" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("name", ["adapter", "gateway", "key", "scaffold", "server"])
+def test_each_group_gives_examples_of_its_commands(run: Run, name: str) -> None:
+    code, out, _ = run(name, "--help")
+    examples = out.partition("Examples:")[2].strip().splitlines()
+    assert code == 0
+    assert len(examples) > 1
+    assert all(each.strip().startswith("fleetctl ") and name in each for each in examples)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -69,7 +70,10 @@ def test_a_taken_port_is_a_clear_error_and_starts_nothing(bench: "Bench") -> Non
     async def use(engine: Engine) -> None:
         with pytest.raises(EngineError, match="Something else listens") as caught:
             await engine.start(bench.server)
-        assert caught.value.diagnostics[0].code == "FC4011"
+        (told,) = caught.value.diagnostics
+        assert told.code == "FC4011"
+        assert f"process {os.getpid()}, `" in told.detail
+        assert told.command == f"kill {os.getpid()}"
 
     with socket.create_server(("127.0.0.1", bench.server.port)):
         bench.run(use)
@@ -119,6 +123,37 @@ def test_a_run_that_dies_before_it_knows_the_process_number_leaves_no_orphan(
 
     bench.run(use)
     assert start_mark(record.pid) is None
+
+
+@pytest.mark.parametrize("lost", ["launch.json", "", ".."])
+def test_a_server_whose_record_was_lost_is_known_from_its_process(
+    bench: "Bench", lost: str
+) -> None:
+    """The record, the server's folder, or the folder of all servers."""
+    bench.run(lambda engine: engine.start(bench.server))
+    record = bench.record()
+    place = (bench.records.folder / bench.server.name / lost).resolve()
+    place.unlink() if lost == "launch.json" else shutil.rmtree(place)
+    assert bench.record() == record
+
+    async def use(engine: Engine) -> None:
+        if lost == "launch.json":
+            assert (await engine.observe()).servers() == {bench.server.name: bench.server}
+        await engine.start(bench.server)
+        assert (await engine.observe()).servers() == {bench.server.name: bench.server}
+
+    bench.run(use)
+    assert (bench.records.folder / bench.server.name / "launch.json").is_file()
+    assert bench.record() == record
+
+
+def test_a_server_whose_record_was_lost_can_be_stopped(bench: "Bench") -> None:
+    bench.run(lambda engine: engine.start(bench.server))
+    record = bench.record()
+    bench.records.forget(bench.server.name)
+    bench.run(lambda engine: engine.stop(bench.server.name))
+    assert record.leader() is None
+    assert list(bench.records.all()) == []
 
 
 def test_workers_that_outlive_their_server_are_ended_before_the_next_start(

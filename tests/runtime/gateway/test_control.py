@@ -185,13 +185,6 @@ def test_a_damaged_file_and_no_gateway_is_an_error(tmp_path: Path) -> None:
         asyncio.run(LocalGateways(tmp_path).read())
 
 
-def test_a_damaged_file_is_kept_beside_the_table_that_replaces_it(tmp_path: Path) -> None:
-    (tmp_path / "routes.json").write_text("{", encoding="utf-8")
-    write_table(tmp_path, table(SERVERS))
-    assert read_table(tmp_path) == table(SERVERS)
-    assert (tmp_path / "routes.damaged.json").read_text(encoding="utf-8") == "{"
-
-
 def test_a_gateway_that_lags_behind_is_noted(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:

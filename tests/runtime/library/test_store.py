@@ -2,15 +2,18 @@
 
 import hashlib
 import os
+import shutil
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from fleet.errors import LibraryError
+from fleet.resources import LoadedAdapter
 from runtime.library.digest import folder_digest
-from runtime.library.store import publish
+from runtime.library.store import damaged, publish
 from tests.runtime.library.synthetic import adapter
 
 
@@ -81,16 +84,75 @@ def test_a_version_whose_bytes_are_not_those_of_the_lock_is_not_published(tmp_pa
     assert not (tmp_path / "store").exists()
 
 
-def test_a_changed_copy_is_caught_before_it_is_served_again(tmp_path: Path) -> None:
+def tamper(folder: Path) -> None:
+    writable(folder)
+    with (folder / "adapter_model.safetensors").open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"\1")
+
+
+def remove_weights(folder: Path) -> None:
+    writable(folder)
+    (folder / "adapter_model.safetensors").unlink()
+
+
+@pytest.mark.parametrize("harm", [tamper, remove_weights])
+def test_a_damaged_copy_is_made_good_again_in_its_place(
+    tmp_path: Path, harm: Callable[[Path], object]
+) -> None:
     version = adapter(tmp_path / "a")
     digest = folder_digest(version)
     copy = publish(version, digest, tmp_path / "store")
-    writable(copy)
-    with (copy / "adapter_model.safetensors").open("r+b") as stream:
-        stream.seek(-1, os.SEEK_END)
-        stream.write(b"\1")
-    with pytest.raises(LibraryError, match="served copy has been changed"):
+    folder = copy.stat().st_ino
+    harm(copy)
+    with ThreadPoolExecutor(8) as pool:
+        made = set(pool.map(lambda _: publish(version, digest, tmp_path / "store"), range(16)))
+    assert made == {copy}
+    assert folder_digest(copy) == digest
+    assert copy.stat().st_ino == folder
+    for each in (copy, *copy.iterdir()):
+        assert stat.S_IMODE(each.stat().st_mode) & 0o222 == 0
+    assert [each.name for each in (tmp_path / "store").iterdir()] == [digest]
+
+
+@pytest.mark.parametrize("harm", [tamper, shutil.rmtree])
+def test_a_damaged_copy_is_refused_when_the_library_has_no_better(
+    tmp_path: Path, harm: Callable[[Path], object]
+) -> None:
+    version = adapter(tmp_path / "a")
+    digest = folder_digest(version)
+    copy = publish(version, digest, tmp_path / "store")
+    tamper(copy)
+    harm(version)
+    with pytest.raises(LibraryError, match="cannot be repaired") as caught:
         publish(version, digest, tmp_path / "store")
+    (told,) = caught.value.diagnostics
+    assert (told.code, told.command) == ("FC3002", "fleetctl adapter verify")
+    assert "Restore the version in the library" in told.hint
+
+
+def loaded(digest: str | None, path: Path) -> LoadedAdapter:
+    return LoadedAdapter("acme-a-tiny-v1.0.0", "s", digest, str(path))
+
+
+def test_the_copies_that_servers_load_from_are_hashed(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    versions = [adapter(tmp_path / str(seed), seed=seed) for seed in range(4)]
+    good, changed, gone, elsewhere = (folder_digest(each) for each in versions)
+    for version, digest in zip(versions[:2], (good, changed), strict=True):
+        publish(version, digest, store)
+    tamper(store / changed)
+    listed = [
+        loaded(good, store / good),
+        loaded(changed, Path("/on/the/server") / changed),
+        loaded(gone, store / gone),
+        loaded(elsewhere, Path("/on/the/server") / elsewhere),
+        loaded(None, tmp_path),
+    ]
+    assert damaged(listed, store) == {
+        changed: "has other bytes than its digest",
+        gone: "is gone",
+    }
 
 
 def test_a_copy_outlives_its_version_in_the_library(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""What drift and reconcile do about damaged copies and lost records, on the fake server."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.lock import loads
+from runtime.library.digest import folder_digest
+from tests.fleetctl.project_on_disk import Project
+
+NAME = "acme-support-tiny-v2.1.0"
+SERVER = "tiny-laptop-cpu0"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The quickstart fleet, applied; tests leave it applied and whole."""
+    made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", None)
+    done = made.run("apply", "--auto", "--yes")
+    assert done.returncode == 0, done.stderr
+    yield made
+    made.clean_up()
+
+
+def digest(project: Project) -> str:
+    return loads((project.root / "fleet.lock").read_text("utf-8")).adapters[NAME].digest
+
+
+def tamper(folder: Path) -> None:
+    weights = folder / "adapter_model.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+
+
+def test_a_changed_byte_in_a_served_copy_is_drift_until_reconcile_repairs_it(
+    project: Project,
+) -> None:
+    copy = project.root / ".fleetctl" / "store" / digest(project)
+    tamper(copy)
+    before = folder_digest(copy)
+    drift = project.run("drift")
+    assert drift.returncode == 2
+    assert f"the served copy of {NAME} has other bytes than its digest" in drift.stdout
+    assert f"adapter/{NAME}@{SERVER}" in drift.stdout
+    assert folder_digest(copy) == before
+    verified = project.run("adapter", "verify", "--format", "json")
+    (row,) = [each for each in json.loads(verified.stdout) if each["state"] != "ok"]
+    assert verified.returncode == 1
+    assert (row["adapter"], row["served_copy"], row["folder"]) == (NAME, True, str(copy))
+    assert "fleetctl reconcile --once" in row["detail"]
+
+    done = project.run("reconcile", "--once")
+    assert done.returncode == 0
+    assert f"Repaired the served copy of {NAME} from the library" in done.stderr
+    assert f"Left to you: {SERVER}: " in done.stderr
+    assert folder_digest(copy) == copy.name
+    assert project.run("drift").returncode == 0
+    assert project.run("adapter", "verify").returncode == 0
+    assert "note: repaired the served copy" in project.run("history", "--limit", "1").stdout
+
+
+def test_a_copy_that_the_library_cannot_repair_is_left_and_told(project: Project) -> None:
+    copy = project.root / ".fleetctl" / "store" / digest(project)
+    original = project.root / "models" / "adapters" / "acme" / "support-v2.1.0"
+    aside = original.with_name("aside")
+    original.rename(aside)
+    tamper(copy)
+    done = project.run("reconcile", "--once")
+    assert f"Cannot repair `{copy}`" in done.stderr
+    assert "Left alone: store/" in done.stderr
+    assert project.run("drift").returncode == 2
+    aside.rename(original)
+    assert project.run("reconcile", "--once").returncode == 0
+    assert project.run("drift").returncode == 0
+
+
+def test_a_server_whose_launch_record_was_deleted_is_no_drift(project: Project) -> None:
+    before = project.run("server", "list").stdout
+    (project.root / ".fleetctl" / "servers" / SERVER / "launch.json").unlink()
+    drift = project.run("drift")
+    assert drift.returncode == 0, drift.stdout
+    assert project.run("plan", "--detailed-exitcode").returncode == 0
+    assert project.run("server", "list").stdout == before
+    assert "running  pid" in before
