@@ -1,0 +1,52 @@
+"""The same server, reached as one that somebody else runs, from a host that mounts elsewhere."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet.declared import AttachedServer, Host
+from fleet.errors import EngineError, EngineRejectedError
+from fleet.names import adapter_address
+from runtime.engines.attach import AttachEngine
+
+if TYPE_CHECKING:
+    from tests.runtime.engines.conftest import Bench
+
+
+def test_an_attached_server_loads_from_its_own_path_and_is_never_stopped(
+    shared_bench: "Bench",
+) -> None:
+    bench = shared_bench
+    name, folder = bench.adapter("attached")
+    store = Path(folder).parent
+    there = bench.root / "seen-by-the-server"
+    if not there.exists():
+        there.symlink_to(store)
+    port = bench.server.port
+    declared = AttachedServer("theirs", f"http://127.0.0.1:{port}", "tiny", 3, 16, 0.0)
+    host = Host("rack", "attach", attached=(declared,), paths=((str(store), str(there)),))
+
+    async def use() -> None:
+        ours = bench.engine()
+        await ours.start(bench.server)
+        await ours.close()
+        engine = AttachEngine(host)
+        await engine.load("theirs", name, folder)
+        await engine.load("theirs", name, folder)
+        state = await engine.observe()
+        found = state.adapters()[adapter_address(name, "theirs")]
+        assert found.digest == Path(folder).name
+        assert found.path == str(there / Path(folder).name)
+        assert state.servers()["theirs"].digest is None
+        assert (await engine.ask("theirs", name, "Hello", max_tokens=4)).model == name
+        with pytest.raises(EngineRejectedError):
+            await engine.load("theirs", name, bench.adapter("attached", seed=2)[1])
+        with pytest.raises(EngineError):
+            await engine.stop("theirs")
+        await engine.unload("theirs", name)
+        assert (await engine.observe()).adapters() == {}
+        await engine.close()
+
+    asyncio.run(use())
