@@ -30,6 +30,9 @@ STICKY: Final = ("user", "safety_identifier", "prompt_cache_key")
 
 _TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
+_YES: Final = msgspec.Raw(b"true")
+_COUNTED: Final = {"include_usage": _YES, "continuous_usage_stats": _YES}
+_TRUE: Final = frozenset({b"true", b"1", b'"true"', b'"1"', b'"yes"', b'"on"', b'"t"', b'"y"'})
 _START: Final = re.compile(r"[ \t\r\n]*\{[ \t\r\n]*")
 _MEMBER: Final = re.compile(r'("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _END: Final = re.compile(r"[ \t\r\n]*(?:,[ \t\r\n]*|\}[ \t\r\n]*)")
@@ -46,6 +49,26 @@ class Body:
     def stream(self) -> bool:
         """Whether the client asks for a stream of events."""
         return _truthy(self.fields.get("stream"))
+
+    @property
+    def last_count(self) -> bool:
+        """Whether the client asks for an event with the token counts at the end."""
+        return self._option("include_usage")
+
+    @property
+    def all_counts(self) -> bool:
+        """Whether the client asks for the token counts in every event."""
+        return self.last_count and self._option("continuous_usage_stats")
+
+    def _option(self, name: str) -> bool:
+        options = _object(self.fields.get("stream_options"))
+        return options is not None and _truthy(options.get(name))
+
+    @property
+    def _certainly_streams(self) -> bool:
+        """Whether vLLM reads `stream` as true; where it may not, it refuses `stream_options`."""
+        raw = self.fields.get("stream")
+        return raw is not None and bytes(raw).lower() in _TRUE
 
     @property
     def sticky(self) -> str | None:
@@ -66,6 +89,11 @@ class Body:
         kept = {name: raw for name, raw in self.fields.items() if name not in DROPPED}
         kept["model"] = msgspec.Raw(msgspec.json.encode(adapter))
         kept["cache_salt"] = msgspec.Raw(msgspec.json.encode(client))
+        if self._certainly_streams:
+            options = _object(kept.get("stream_options"))
+            if options is not None:  # anything else is for vLLM to refuse
+                options |= _COUNTED
+                kept["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
         return msgspec.json.encode(kept)
 
 
@@ -105,6 +133,16 @@ def _text(raw: msgspec.Raw) -> str | None:
     try:
         return _TEXT.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _object(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw] | None:
+    """Return the members of an object, none of one that is not given; None of anything else."""
+    if raw is None or bytes(raw) == b"null":
+        return {}
+    try:
+        return _TOP.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -22,6 +22,8 @@ from tests.runtime.gateway.stage import (
     stage,
 )
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 MESSAGES = b'"messages":[{"role":"user","content":"hi"}]'
 
 

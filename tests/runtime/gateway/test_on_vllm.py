@@ -30,6 +30,7 @@ from tests.runtime.gateway.stage import (
     NEW,
     OLD,
     TEXT,
+    TRANSPORT,
     Stage,
     alias,
     chat,
@@ -37,7 +38,7 @@ from tests.runtime.gateway.stage import (
     key,
 )
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.usefixtures("transport")]
 
 MODELS = Path(__file__).parents[3] / "examples" / "quickstart" / "models"
 DATES = "corvid-dates-tiny-v1.0.0"
@@ -113,7 +114,7 @@ def in_front(vllm: Served, state: Path, scenario: Any, new: int = 0) -> None:
     """Run a scenario with a gateway before the server."""
 
     async def play() -> None:
-        async with serving(state, MAIN) as url, aiohttp.ClientSession() as http:
+        async with serving(state, MAIN, TRANSPORT.get()) as url, aiohttp.ClientSession() as http:
             gateways = LocalGateways(state, {"main": MAIN})
             await gateways.publish(routes(vllm.url, new=new))
             await scenario(Stage(state, url, {}, gateways, http))

@@ -1,0 +1,281 @@
+"""Connections of clients: requests in, answers out, one after the other."""
+
+import asyncio
+import sys
+import traceback
+from collections import deque
+from typing import Final, cast
+
+import httptools
+
+from runtime.gateway import refusals
+from runtime.gateway.desk import Answer, Desk
+from runtime.gateway.exchange import told
+from runtime.gateway.transports import heads
+from runtime.gateway.transports.back import Pool
+from runtime.gateway.transports.conversation import Conversation
+from runtime.gateway.transports.incoming import Incoming
+from runtime.gateway.transports.timing import CLIENT_IDLE_S, LINGER_S, READ_S
+
+MAX_BUFFERED: Final = 256 * 1024
+"""Bytes of an answer that wait for the client before the server is read no further."""
+_MAX_AHEAD: Final = 64 * 1024
+"""Bytes of requests that a client may send ahead before it is read no further."""
+
+
+class Front(asyncio.Protocol):
+    """One connection of one client. Keeps `conversation.Client`."""
+
+    def __init__(self, desk: Desk, pool: Pool, fronts: "set[Front]") -> None:
+        """Prepare; the event loop accepts."""
+        self._desk = desk
+        self._pool = pool
+        self._fronts = fronts
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._reading: Incoming | None = None
+        self._waiting: deque[Incoming] = deque()
+        self._ahead = 0
+        self._served: Incoming | None = None
+        self._talk: Conversation | None = None
+        self._advancing = False
+        self._deaf = False
+        """Whether nothing more that comes in is looked at."""
+        self._draining = False
+        self._paused = False
+        self.heard_at = self.began_at = pool.loop.time()
+
+    # ------------------------------------------------------- called by the event loop
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        self._transport.set_write_buffer_limits(high=MAX_BUFFERED)
+        self._fronts.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, also while an answer is on its way: that shows a client that leaves."""
+        if self._deaf:
+            return
+        self.heard_at = self._pool.loop.time()
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._deaf = True
+        except httptools.HttpParserError:
+            if not self._deaf:
+                self._malformed()
+        else:
+            if self._reading is not None:
+                self._reading.fed(len(data))
+                self._hurry()
+        if self._waiting and self._transport is not None:
+            self._ahead += len(data)
+            if self._ahead > _MAX_AHEAD and not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """End what ran for this client."""
+        self._fronts.discard(self)
+        self._deaf = True
+        talk, self._talk = self._talk, None
+        if talk is not None:
+            talk.leave()
+        for each in (*self._waiting, self._reading):
+            if each is not None and each.exchange is not None:
+                each.exchange.left()
+        self._waiting.clear()
+        self._reading = None
+
+    def pause_writing(self) -> None:
+        """The client reads slower than the server writes."""
+        if self._talk is not None:
+            self._talk.pause(paused=True)
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        if self._talk is not None:
+            self._talk.pause(paused=False)
+
+    # ------------------------------------------------------- called by the parser
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._reading = Incoming()
+        self.began_at = self._pool.loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        """Its target, in one piece or several."""
+        if self._reading is not None:
+            self._reading.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One of its headers."""
+        if self._reading is not None:
+            self._reading.header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Its head is complete."""
+        if self._reading is None:
+            return
+        self._reading.begin(self._parser, self._desk)
+        if self._reading.expects and not self._reading.is_ignored and self._is_free:
+            self._reading.expects = False
+            self.send(heads.CONTINUE)
+        self._hurry()
+
+    def on_body(self, data: bytes) -> None:
+        """A part of its body."""
+        if self._reading is not None:
+            self._reading.part(data)
+            self._hurry()
+
+    def on_message_complete(self) -> None:
+        """It is complete."""
+        if self._reading is not None:
+            self._reading.is_complete = True
+            if self._parser.should_upgrade():
+                self._deaf = True
+            self._queue()
+
+    # ------------------------------------------------------- one request after the other
+    @property
+    def _is_free(self) -> bool:
+        return self._served is None and not self._waiting
+
+    def _malformed(self) -> None:
+        self._reading = self._reading or Incoming()
+        self._reading.refuse(refusals.invalid("The request is not HTTP."), closing=True)
+        self._hurry()
+
+    def _hurry(self) -> None:
+        """Answer a request before it is complete if the rest of it is of no interest."""
+        if self._reading is not None and self._reading.is_complete:
+            self._deaf = True
+            self._queue()
+
+    def _queue(self) -> None:
+        assert self._reading is not None, "a request has been read"
+        self._waiting.append(self._reading)
+        self._reading = None
+        self._advance()
+
+    def _advance(self) -> None:
+        """Serve what waits, in a loop: answers that are ready at once must not nest."""
+        if self._advancing:
+            return
+        self._advancing = True
+        while self._served is None and self._waiting:
+            self._served = self._waiting.popleft()
+            self._serve(self._served)
+        self._advancing = False
+        if not self._waiting and self._transport is not None:
+            self._ahead = 0
+            if self._paused:
+                self._paused = False
+                self._transport.resume_reading()
+        reading = self._reading
+        if self._is_free and reading is not None and reading.expects and not reading.is_ignored:
+            reading.expects = False
+            self.send(heads.CONTINUE)
+
+    def _serve(self, request: Incoming) -> None:
+        exchange = request.exchange
+        if request.refusal is not None:
+            self._refuse(request.refusal)
+        elif exchange is None:
+            self.reply(self._desk.answer(request.method, request.path, request.authorization))
+        else:
+            try:
+                exchange.route(
+                    request.body,
+                    request.content_type,
+                    request.encoding,
+                    request.session,
+                    self._pool.loop.time(),
+                )
+            except Exception as error:  # noqa: BLE001 (the last net: a client gets our words)
+                self._refuse(error)
+                return
+            self._talk = Conversation(self, self._pool, exchange, request.path)
+            self._talk.ask()
+
+    def _refuse(self, error: Exception) -> None:
+        refusal = told(error)
+        if refusal is not error:
+            traceback.print_exception(error, file=sys.stderr)
+        if self._served is not None and self._served.exchange is not None:
+            try:
+                self._served.exchange.refuse(refusal.status)
+            except OSError:  # the row cannot be written: what was refused needs none
+                traceback.print_exc(file=sys.stderr)
+        self.reply(Answer.of(refusal))
+
+    # ------------------------------------------------------- answers
+    def send(self, data: bytes) -> None:
+        """Send bytes."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def reply(self, answer: Answer) -> None:
+        """Send a whole answer."""
+        status, headers, body = answer
+        head = heads.answer(status, headers, len(body), closing=self._is_last)
+        is_head = self._served is not None and self._served.method == "HEAD"
+        self.send(head if is_head else head + body)
+        self.finish()
+
+    def send_head(self, status: int, headers: dict[str, str]) -> bool:
+        """Send the head of a stream; return whether its parts are to be chunks."""
+        chunked = self._served is not None and not self._served.is_old
+        self.send(heads.stream(status, headers, chunked=chunked, closing=self._is_last))
+        return chunked
+
+    def finish(self) -> None:
+        """Serve the next request, or end the connection."""
+        is_last, self._talk, self._served = self._is_last, None, None
+        if is_last:
+            self._end()
+        else:
+            self._advance()
+
+    def abort(self) -> None:
+        """End the connection in the middle of an answer."""
+        self._talk = self._served = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def _is_last(self) -> bool:
+        return self._draining or self._served is None or not self._served.keeps
+
+    def _end(self) -> None:
+        """End the connection so that the client can read its answer first.
+
+        Closing a socket with unread bytes in it would take back what was sent.
+        """
+        unread = self._deaf or self._reading is not None
+        for each in (*self._waiting, self._reading):
+            if each is not None and each.exchange is not None:
+                each.exchange.left()
+        self._waiting.clear()
+        self._deaf, self._reading = True, None
+        if self._transport is None or self._transport.is_closing():
+            return
+        if not unread:
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        self._pool.loop.call_later(LINGER_S, self._transport.abort)
+
+    # ------------------------------------------------------- called by the wire
+    def drain(self) -> None:
+        """Take no more requests; end once the one that runs is answered."""
+        self._draining = True
+        if self._is_free and (self._reading is None or not self._reading.has_head):
+            self._end()
+
+    def sweep(self, now: float) -> None:
+        """End a connection on which nothing has come for too long."""
+        idle = self._is_free and now - self.heard_at > CLIENT_IDLE_S
+        if idle or (self._reading is not None and now - self.began_at > READ_S):
+            self.abort()
