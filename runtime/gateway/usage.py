@@ -3,6 +3,8 @@
 import secrets
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
 
 import msgspec
 
@@ -67,6 +69,34 @@ def tokens_in_usage(raw: bytes) -> Tokens:
         return Tokens()
 
 
+class _Ids:
+    """Ids nobody can guess, drawn from the system many at a time."""
+
+    def __init__(self) -> None:
+        self._drawn = ""
+
+    def next(self) -> str:
+        """Return 32 hex digits."""
+        if not self._drawn:
+            self._drawn = secrets.token_hex(_ID_BYTES * 256)
+        made, self._drawn = self._drawn[: 2 * _ID_BYTES], self._drawn[2 * _ID_BYTES :]
+        return made
+
+
+_ID_BYTES: Final = 16
+_IDS: Final = _Ids()
+
+
+@lru_cache(maxsize=1)
+def _second(since_1970: int) -> str:
+    return datetime.fromtimestamp(since_1970, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _now() -> str:
+    whole, fraction = divmod(time.time(), 1)
+    return f"{_second(int(whole))}.{int(fraction * 1000):03}+00:00"
+
+
 class Record:
     """The usage row of one request, written and counted once."""
 
@@ -80,8 +110,8 @@ class Record:
         self._written = False
         self.tokens = Tokens()
         self.row = Row(
-            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            request_id=secrets.token_hex(16),
+            time=_now(),
+            request_id=_IDS.next(),
             client="",
             alias="",
             version="",

@@ -18,17 +18,17 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from tests.bench.gateway_candidates import (
+    AROUND,
     CANDIDATES,
     KEYS,
     Candidate,
-    Load,
     cpu_seconds,
     stub,
 )
+from tests.bench.gateway_load import Load
 
 USERS = 64
 Row = dict[str, float]
@@ -74,14 +74,17 @@ def measured(candidate: Candidate, scenario: Scenario, load: Load, seconds: floa
     return {
         "cpu": used / max(done, 1),
         "rate": done / found["seconds"],
-        "p50": median(found["latencies"] or [float("nan")]),
+        "p50": found["p50"],
         "failed": found["failed"],
     }
 
 
 def table(scenario: Scenario, rows: dict[str, list[Row]]) -> str:
     unit = "event" if scenario.stream else "request"
-    lines = [f"\n{scenario.title}", f"{'':24}CPU µs/{unit:8} ratio   best {unit}s/s   p50 µs  failed"]
+    lines = [
+        f"\n{scenario.title}",
+        f"{'':24}CPU µs/{unit:8} ratio   best {unit}s/s   p50 µs  failed",
+    ]
     best = {name: min(each["cpu"] for each in found) for name, found in rows.items()}
     for name, found in rows.items():
         fastest = max(each["rate"] for each in found)
@@ -102,7 +105,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(stub())
-        load = stack.enter_context(Load.running())
+        load = stack.enter_context(Load.running(AROUND))
         candidates = [Candidate("direct", server.port, os.getpid(), lambda each: each)]
         for name in given.candidates:
             started: Callable[..., Any] = CANDIDATES[name]

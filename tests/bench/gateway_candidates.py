@@ -39,48 +39,6 @@ class Candidate:
     """Turns a request for ours into one for it."""
 
 
-@dataclass
-class Load:
-    """The process that plays the clients."""
-
-    process: "subprocess.Popen[str]"
-
-    def run(
-        self,
-        port: int,
-        bodies: Sequence[dict[str, Any]],
-        keys: Sequence[str],
-        connections: int,
-        seconds: float,
-    ) -> dict[str, Any]:
-        """Load a port and return what came of it."""
-        requests = [(json.dumps(each), keys[n % len(keys)]) for n, each in enumerate(bodies)]
-        orders = {"port": port, "seconds": seconds, "connections": connections}
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(orders | {"requests": requests}) + "\n")
-        self.process.stdin.flush()
-        found: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return found
-
-    @classmethod
-    @contextmanager
-    def running(cls) -> "Iterator[Load]":
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.gateway_load"],
-            cwd=REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        os.sched_setaffinity(process.pid, AROUND)
-        try:
-            yield cls(process)
-        finally:
-            process.kill()
-            process.wait()
-
-
 def cpu_seconds(pid: int) -> float:
     """Return the CPU seconds that a process and those it started have taken."""
     total = 0
@@ -138,7 +96,9 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
             socket.create_connection(("127.0.0.1", port), 1).close()
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise OSError(f"it did not start: {log.read_text(errors='replace')[-600:]}") from None
+                raise OSError(
+                    f"it did not start: {log.read_text(errors='replace')[-600:]}"
+                ) from None
             time.sleep(0.05)
         else:
             return

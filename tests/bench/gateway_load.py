@@ -1,16 +1,21 @@
 """The clients of `tests.bench.gateway`: reads one JSON line of orders each, prints one of results.
 
 Orders: port, seconds, connections, requests (each with its body and key, taken in turn).
-Results: requests completed, failed, seconds, latencies of completed ones in µs, parts of streams.
+Results: requests completed and failed, seconds, median latency in µs, events of streams.
 """
 
 import asyncio
 import itertools
 import json
+import math
+import os
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import httptools
@@ -93,10 +98,60 @@ async def window(orders: dict[str, Any]) -> Results:
     return results
 
 
+@dataclass
+class Load:
+    """The process that plays the clients."""
+
+    process: "subprocess.Popen[str]"
+
+    def run(
+        self,
+        port: int,
+        bodies: Sequence[dict[str, Any]],
+        keys: Sequence[str],
+        connections: int,
+        seconds: float,
+    ) -> dict[str, Any]:
+        """Load a port and return what came of it."""
+        requests = [(_compact(each), keys[n % len(keys)]) for n, each in enumerate(bodies)]
+        orders = {"port": port, "seconds": seconds, "connections": connections}
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(orders | {"requests": requests}) + "\n")
+        self.process.stdin.flush()
+        found: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return found
+
+    @classmethod
+    @contextmanager
+    def running(cls, cores: set[int]) -> "Iterator[Load]":
+        """Run it on these cores."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.gateway_load"],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        os.sched_setaffinity(process.pid, cores)
+        try:
+            yield cls(process)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _compact(body: dict[str, Any]) -> str:
+    """Write a body as OpenAI's client libraries do."""
+    return json.dumps(body, separators=(",", ":"))
+
+
 def main() -> None:
     for line in sys.stdin:
         results = uvloop.run(window(json.loads(line)))
-        print(json.dumps(vars(results)), flush=True)
+        made = sorted(results.latencies)
+        middle = made[len(made) // 2] if made else math.nan
+        print(json.dumps(vars(results) | {"latencies": [], "p50": middle}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A server for `tests.bench.gateway` that answers at once: `python -m tests.bench.gateway_stub PORT`.
+"""A server for `tests.bench.gateway` that answers at once; listens on the port that it is given.
 
 JSON of 0.6 KB, or where the request asks for a stream 64 events, one every 10 ms, with the token
 counts that the request asks for.

@@ -8,6 +8,7 @@ from typing import Protocol, cast
 import httptools
 
 from runtime.gateway.transports.heads import Target
+from runtime.gateway.transports.outbox import Outbox
 from runtime.gateway.transports.timing import CONNECT_S, IDLE_S, KEEP_ALIVE_S
 
 Place = tuple[str, int, bool]
@@ -46,6 +47,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._listener: Listener | None = None
+        self._request = b""
         self._used = False
         self._answering = False
         """Whether a byte of the answer has been parsed."""
@@ -70,11 +72,18 @@ class Connection(asyncio.Protocol):
         self._content_type = "application/json"
         self.heard_at = self._pool.loop.time()
         self._pool.busy.add(self)
-        self._transport.write(request)
+        self._request = request
+        self._pool.outbox.add(self._flush)
+
+    def _flush(self) -> None:
+        request, self._request = self._request, b""
+        if self._transport is not None and request:
+            self._transport.write(request)
 
     def abandon(self) -> None:
         """End the connection, which makes the server end the request; nobody hears of it."""
         self._listener = None
+        self._request = b""
         self._close()
 
     def pause(self, *, paused: bool) -> None:
@@ -183,6 +192,7 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin empty."""
         self.loop = loop
+        self.outbox = Outbox(loop)
         self.busy: set[Connection] = set()
         self._idle: defaultdict[Place, list[Connection]] = defaultdict(list)
         self._tls: ssl.SSLContext | None = None

@@ -4,7 +4,7 @@ import asyncio
 import sys
 import traceback
 from collections import deque
-from typing import Final, cast
+from typing import cast
 
 import httptools
 
@@ -14,13 +14,8 @@ from runtime.gateway.exchange import told
 from runtime.gateway.transports import heads
 from runtime.gateway.transports.back import Pool
 from runtime.gateway.transports.conversation import Conversation
-from runtime.gateway.transports.incoming import Incoming
+from runtime.gateway.transports.incoming import MAX_AHEAD, MAX_BUFFERED, Incoming
 from runtime.gateway.transports.timing import CLIENT_IDLE_S, LINGER_S, READ_S
-
-MAX_BUFFERED: Final = 256 * 1024
-"""Bytes of an answer that wait for the client before the server is read no further."""
-_MAX_AHEAD: Final = 64 * 1024
-"""Bytes of requests that a client may send ahead before it is read no further."""
 
 
 class Front(asyncio.Protocol):
@@ -36,7 +31,10 @@ class Front(asyncio.Protocol):
         self._reading: Incoming | None = None
         self._waiting: deque[Incoming] = deque()
         self._ahead = 0
+        self._unparsed = 0
+        """Bytes of a body that the parser leaves to us."""
         self._served: Incoming | None = None
+        self._out: list[bytes] = []
         self._talk: Conversation | None = None
         self._advancing = False
         self._deaf = False
@@ -58,9 +56,12 @@ class Front(asyncio.Protocol):
             return
         self.heard_at = self._pool.loop.time()
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._deaf = True
+            if self._unparsed:
+                self._take_unparsed(data)
+            else:
+                self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._take_unparsed(data[offer.args[0] :])
         except httptools.HttpParserError:
             if not self._deaf:
                 self._malformed()
@@ -70,7 +71,7 @@ class Front(asyncio.Protocol):
                 self._hurry()
         if self._waiting and self._transport is not None:
             self._ahead += len(data)
-            if self._ahead > _MAX_AHEAD and not self._paused:
+            if self._ahead > MAX_AHEAD and not self._paused:
                 self._paused = True
                 self._transport.pause_reading()
 
@@ -81,11 +82,7 @@ class Front(asyncio.Protocol):
         talk, self._talk = self._talk, None
         if talk is not None:
             talk.leave()
-        for each in (*self._waiting, self._reading):
-            if each is not None and each.exchange is not None:
-                each.exchange.left()
-        self._waiting.clear()
-        self._reading = None
+        self._drop()
 
     def pause_writing(self) -> None:
         """The client reads slower than the server writes."""
@@ -118,9 +115,7 @@ class Front(asyncio.Protocol):
         if self._reading is None:
             return
         self._reading.begin(self._parser, self._desk)
-        if self._reading.expects and not self._reading.is_ignored and self._is_free:
-            self._reading.expects = False
-            self.send(heads.CONTINUE)
+        self._welcome()
         self._hurry()
 
     def on_body(self, data: bytes) -> None:
@@ -132,10 +127,22 @@ class Front(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """It is complete."""
         if self._reading is not None:
-            self._reading.is_complete = True
-            if self._parser.should_upgrade():
+            if self._parser.should_upgrade():  # an offer, which is not taken up
+                self._unparsed = self._reading.awaited
+                if self._unparsed:
+                    return
                 self._deaf = True
+            self._reading.is_complete = True
             self._queue()
+
+    def _take_unparsed(self, data: bytes) -> None:
+        """Take the body after an offer to change the protocol: the parser stops before it."""
+        if self._reading is None:
+            return
+        self._unparsed -= min(self._unparsed, len(data))
+        self._reading.part(data[: self._reading.awaited])
+        self._reading.is_complete = self._reading.is_complete or not self._unparsed
+        self._hurry()
 
     # ------------------------------------------------------- one request after the other
     @property
@@ -173,31 +180,30 @@ class Front(asyncio.Protocol):
             if self._paused:
                 self._paused = False
                 self._transport.resume_reading()
+        self._welcome()
+
+    def _welcome(self) -> None:
+        """Tell a client that asked whether to send its body, once its turn has come."""
         reading = self._reading
         if self._is_free and reading is not None and reading.expects and not reading.is_ignored:
             reading.expects = False
             self.send(heads.CONTINUE)
 
     def _serve(self, request: Incoming) -> None:
-        exchange = request.exchange
-        if request.refusal is not None:
-            self._refuse(request.refusal)
-        elif exchange is None:
-            self.reply(self._desk.answer(request.method, request.path, request.authorization))
-        else:
-            try:
-                exchange.route(
-                    request.body,
-                    request.content_type,
-                    request.encoding,
-                    request.session,
-                    self._pool.loop.time(),
-                )
-            except Exception as error:  # noqa: BLE001 (the last net: a client gets our words)
-                self._refuse(error)
-                return
-            self._talk = Conversation(self, self._pool, exchange, request.path)
-            self._talk.ask()
+        exchange, kind = request.exchange, request.content_type
+        try:
+            if request.refusal is not None:
+                self._refuse(request.refusal)
+            elif exchange is None:
+                page = self._desk.answer(request.method, request.path, request.authorization)
+                self.reply(page)
+            else:
+                now = self._pool.loop.time()
+                exchange.route(request.body, kind, request.encoding, request.session, now)
+                self._talk = Conversation(self, self._pool, exchange, request.path)
+                self._talk.ask()
+        except Exception as error:  # noqa: BLE001 (the last net: a client gets our words)
+            self._refuse(error)
 
     def _refuse(self, error: Exception) -> None:
         refusal = told(error)
@@ -213,8 +219,14 @@ class Front(asyncio.Protocol):
     # ------------------------------------------------------- answers
     def send(self, data: bytes) -> None:
         """Send bytes."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        if not self._out:
+            self._pool.outbox.add(self._flush)
+        self._out.append(data)
+
+    def _flush(self) -> None:
+        if self._out and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+        self._out.clear()
 
     def reply(self, answer: Answer) -> None:
         """Send a whole answer."""
@@ -254,18 +266,24 @@ class Front(asyncio.Protocol):
         Closing a socket with unread bytes in it would take back what was sent.
         """
         unread = self._deaf or self._reading is not None
+        self._deaf = True
+        self._drop()
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._flush()
+        if unread:
+            self._transport.write_eof()
+            self._pool.loop.call_later(LINGER_S, self._transport.abort)
+        else:
+            self._transport.close()
+
+    def _drop(self) -> None:
+        """Forget the requests that are not to be answered any more."""
         for each in (*self._waiting, self._reading):
             if each is not None and each.exchange is not None:
                 each.exchange.left()
         self._waiting.clear()
-        self._deaf, self._reading = True, None
-        if self._transport is None or self._transport.is_closing():
-            return
-        if not unread:
-            self._transport.close()
-            return
-        self._transport.write_eof()
-        self._pool.loop.call_later(LINGER_S, self._transport.abort)
+        self._reading = None
 
     # ------------------------------------------------------- called by the wire
     def drain(self) -> None:

@@ -13,6 +13,10 @@ MAX_HEAD: Final = 32_768
 """Largest request line and headers in bytes."""
 MAX_IGNORED: Final = 65_536
 """Largest body in bytes that is read though its request is refused; above, the connection ends."""
+MAX_BUFFERED: Final = 256 * 1024
+"""Bytes of an answer that wait for the client before the server is read no further."""
+MAX_AHEAD: Final = 64 * 1024
+"""Bytes of requests that a client may send ahead before it is read no further."""
 _OVERHEAD: Final = 16
 """Largest part of chunk heads in an upload, per byte of it: honest ones stay below six."""
 
@@ -87,9 +91,10 @@ class Incoming:
         self.path = _path(self.url)
         if self.head_bytes + len(self.url) > MAX_HEAD:
             self.refuse(refusals.head_too_large(MAX_HEAD), closing=True)
-        elif self.transfer is not None and (
-            self.length is not None or self.is_old or self.transfer.lower() != b"chunked"
-        ):
+        elif (
+            self.transfer is not None
+            and (self.length is not None or self.is_old or self.transfer.lower() != b"chunked")
+        ) or (self.transfer is not None and parser.should_upgrade()):
             self.refuse(refusals.unclear_length(), closing=True)
         elif self.method == "POST" and self.path in COMPLETIONS:
             self.exchange = desk.begin(self.path, self.authorization)
@@ -103,6 +108,11 @@ class Incoming:
         if self.is_ignored and (self.expects or int(self.length or 0) > MAX_IGNORED):
             self.keeps = False
             self.is_complete = True
+
+    @property
+    def awaited(self) -> int:
+        """Bytes of the body that are still to come, where its length was given."""
+        return int(self.length or 0) - self._size
 
     @property
     def is_ignored(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
+from yarl import URL
 
 from fleet.declared import Gateway
 from runtime.fake import FakeConfig, FakeModelServer, fake_app
@@ -203,7 +204,8 @@ class Stage:
         given = {"Content-Type": "application/json"} | dict(headers or {})
         if secret is not None:
             given.setdefault("Authorization", f"Bearer {secret}")
-        async with self.http.request(method, self.url + path, data=raw, headers=given) as reply:
+        url = URL(self.url + path, encoded=True)  # as it stands: nothing is tidied up
+        async with self.http.request(method, url, data=raw, headers=given) as reply:
             return Reply(reply.status, reply.headers.copy(), await reply.read())
 
 
