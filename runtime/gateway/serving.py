@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import fcntl
+import gc
 import json
 import os
 import signal
@@ -160,7 +161,18 @@ async def serve_until_told(state_dir: Path, gateway: Gateway, transport: str = D
         loop.add_signal_handler(number, told.set)
     async with serving(state_dir, gateway, transport) as url:
         sys.stderr.write(f"gateway {gateway.name} listens on {url}\n")
+        _collect_rarely()
         await told.wait()
+
+
+def _collect_rarely() -> None:
+    """Look for garbage in cycles less often, and never in what is there for good.
+
+    Requests leave none behind; looking for it took a seventh of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def run(state_dir: Path, gateway: Gateway, transport: str = DEFAULT) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,7 +85,8 @@ def _process(
         _wait(process, port, log)
         yield process.pid
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -198,7 +199,7 @@ def envoy(folder: Path, upstream: int) -> Iterator[Candidate]:
 
 @contextmanager
 def litellm(folder: Path, upstream: int) -> Iterator[Candidate]:
-    """Run LiteLLM's proxy without a database: aliases with weights, and no keys."""
+    """Run LiteLLM's proxy without a database: one alias with weights, and one master key."""
     port = free_port()
     models = [
         {
@@ -213,7 +214,9 @@ def litellm(folder: Path, upstream: int) -> Iterator[Candidate]:
         for minor, share in ((1, 30), (0, 70))
     ]
     config = folder / "litellm.json"
-    config.write_text(json.dumps({"model_list": models}), "utf-8")
+    config.write_text(
+        json.dumps({"model_list": models, "general_settings": {"master_key": KEYS[0]}}), "utf-8"
+    )
     program = str(_installed("litellm[proxy]", "litellm") / "litellm")
     command = [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     with _process(command, port, folder / "litellm.log", UNDER_TEST, folder) as pid:

@@ -40,8 +40,8 @@ class Conversation:
     """Asks servers until one answers, and passes its answer on. Keeps `back.Listener`."""
 
     __slots__ = (
-        "_client", "_connecting", "_connection", "_exchange", "_is_chunked", "_loop", "_parts",
-        "_path", "_pool", "_retried", "_sent_at", "_started", "_status", "_to",
+        "_client", "_connecting", "_connection", "_content_type", "_exchange", "_is_chunked",
+        "_loop", "_parts", "_path", "_pool", "_retried", "_sent_at", "_started", "_status", "_to",
     )  # fmt: skip
 
     def __init__(self, client: Client, pool: Pool, exchange: Exchange, path: str) -> None:
@@ -59,6 +59,7 @@ class Conversation:
         self._is_chunked = True
         self._sent_at = 0.0
         self._status = 0
+        self._content_type = ""
         self._parts: list[bytes] = []
         self._to: heads.Target = _NOWHERE
 
@@ -99,7 +100,7 @@ class Conversation:
                 self._is_chunked = self._client.send_head(status, self._headers(content_type))
                 self._started = True
             else:
-                self._parts.append(content_type.encode("latin-1"))
+                self._content_type = content_type
         except Exception as error:  # noqa: BLE001 (the last net)
             self._refuse(error)
 
@@ -119,9 +120,10 @@ class Conversation:
         self._connection = None
         try:
             if not self._started:
-                content_type, body = self._parts[0].decode("latin-1"), b"".join(self._parts[1:])
+                body = b"".join(self._parts)
                 self._exchange.whole(self._status, body)
-                self._client.reply(Answer(self._status, self._headers(content_type), body))
+                headers = self._headers(self._content_type)
+                self._client.reply(Answer(self._status, headers, body))
                 return
             rest = self._exchange.end(self._status)
             if self._is_chunked:

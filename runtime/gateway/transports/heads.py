@@ -36,16 +36,21 @@ def target(url: str) -> Target:
     return Target(url)
 
 
-def request(to: Target, path: str, length: int, request_id: str) -> bytes:
-    """Return the head of the request to a server: nothing in it is a client's."""
+@lru_cache(maxsize=4096)
+def _request_start(to: Target, path: str) -> bytes:
     return (
         f"POST {to.prefix}{path} HTTP/1.1\r\nHost: {to.shown}\r\nAccept: */*\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {length}\r\n"
-        f"X-Request-Id: {request_id}\r\n\r\n"
+        "Content-Type: application/json\r\nContent-Length: "
     ).encode("ascii")
 
 
-@lru_cache(maxsize=64)
+def request(to: Target, path: str, length: int, request_id: str) -> bytes:
+    """Return the head of the request to a server: nothing in it is a client's."""
+    start = _request_start(to, path)
+    return b"%b%d\r\nX-Request-Id: %b\r\n\r\n" % (start, length, request_id.encode("ascii"))
+
+
+@lru_cache(maxsize=1024)
 def _status_line(status: int) -> bytes:
     try:
         phrase = HTTPStatus(status).phrase

@@ -17,6 +17,13 @@ MAX_BUFFERED: Final = 256 * 1024
 """Bytes of an answer that wait for the client before the server is read no further."""
 MAX_AHEAD: Final = 64 * 1024
 """Bytes of requests that a client may send ahead before it is read no further."""
+_READ: Final = frozenset(
+    {
+        b"authorization", b"content-type", b"content-encoding", b"x-session-id",
+        b"content-length", b"transfer-encoding", b"expect",
+    }
+)  # fmt: skip
+"""Headers of a client that matter; any other is dropped."""
 _OVERHEAD: Final = 16
 """Largest part of chunk heads in an upload, per byte of it: honest ones stay below six."""
 
@@ -62,9 +69,10 @@ class Incoming:
     def header(self, name: bytes, value: bytes) -> None:
         """Keep what matters of a header; trailers do not."""
         self.head_bytes += len(name) + len(value) + 4
-        if self.has_head:
+        name = name.lower()
+        if self.has_head or name not in _READ:
             return
-        match name.lower():
+        match name:
             case b"authorization":
                 self.authorization.append(value.decode("utf-8", "surrogateescape"))
             case b"content-type":

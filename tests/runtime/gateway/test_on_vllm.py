@@ -148,12 +148,19 @@ def test_answers_through_the_gateway_equal_direct_ones(vllm: Served, tmp_path: P
     in_front(vllm, tmp_path / ".fleetctl", scenario)
 
 
-def test_streams_through_the_gateway_equal_direct_ones(vllm: Served, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "asks",
+    [
+        {},
+        {"include_usage": True},
+        {"include_usage": True, "continuous_usage_stats": True},
+    ],
+)
+def test_streams_through_the_gateway_equal_direct_ones(
+    vllm: Served, tmp_path: Path, asks: dict[str, bool]
+) -> None:
     async def scenario(ours: Stage) -> None:
-        body = chat(
-            text=TEXTS[0], temperature=0, max_tokens=24, stream=True,
-            stream_options={"include_usage": True},
-        )  # fmt: skip
+        body = chat(text=TEXTS[0], temperature=0, max_tokens=24, stream=True, stream_options=asks)
         through = await ours.send(body)
         async with ours.http.post(vllm.url + CHAT, json=body | {"model": OLD}) as reply:
             expected = await reply.read()
@@ -161,7 +168,8 @@ def test_streams_through_the_gateway_equal_direct_ones(vllm: Served, tmp_path: P
         assert events(through.body) == events(expected)
         assert through.body.endswith(b"data: [DONE]\n\n")
         (row,) = ours.rows()
-        assert row["output_tokens"] == events(expected)[-1]["usage"]["completion_tokens"]
+        whole = await ours.send({**body, "stream": False} | {"stream_options": None})
+        assert row["output_tokens"] == whole.json["usage"]["completion_tokens"]
 
     in_front(vllm, tmp_path / ".fleetctl", scenario)
 
