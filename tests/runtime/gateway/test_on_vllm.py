@@ -165,7 +165,10 @@ def test_streams_through_the_gateway_equal_direct_ones(
         async with ours.http.post(vllm.url + CHAT, json=body | {"model": OLD}) as reply:
             expected = await reply.read()
         assert through.headers["Content-Type"].startswith("text/event-stream")
-        assert events(through.body) == events(expected)
+        direct = events(expected)
+        if not asks:  # vLLM has moved it to the event with the counts, which is left out
+            direct[-1].pop("system_fingerprint")
+        assert events(through.body) == direct
         assert through.body.endswith(b"data: [DONE]\n\n")
         (row,) = ours.rows()
         whole = await ours.send({**body, "stream": False} | {"stream_options": None})
