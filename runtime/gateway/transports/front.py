@@ -15,7 +15,7 @@ from runtime.gateway.transports import heads
 from runtime.gateway.transports.back import Pool
 from runtime.gateway.transports.conversation import Conversation
 from runtime.gateway.transports.incoming import MAX_AHEAD, MAX_BUFFERED, Incoming
-from runtime.gateway.transports.timing import CLIENT_IDLE_S, LINGER_S, READ_S
+from runtime.gateway.transports.timing import CLIENT_IDLE_S, IDLE_S, LINGER_S, READ_S
 
 
 class Front(asyncio.Protocol):
@@ -40,7 +40,7 @@ class Front(asyncio.Protocol):
         self._deaf = False
         """Whether nothing more that comes in is looked at."""
         self._draining = False
-        self._paused = False
+        self._paused = self._clogged = False
         self.heard_at = self.began_at = pool.loop.time()
 
     # ------------------------------------------------------- called by the event loop
@@ -64,7 +64,9 @@ class Front(asyncio.Protocol):
             self._take_unparsed(data[offer.args[0] :])
         except httptools.HttpParserError:
             if not self._deaf:
-                self._malformed()
+                self._reading = self._reading or Incoming()
+                self._reading.refuse(refusals.invalid("The request is not HTTP."), closing=True)
+                self._hurry()
         else:
             if self._reading is not None:
                 self._reading.fed(len(data))
@@ -86,13 +88,16 @@ class Front(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads slower than the server writes."""
+        self._clogged = True
         if self._talk is not None:
             self._talk.pause(paused=True)
 
     def resume_writing(self) -> None:
         """It has caught up."""
+        self._clogged = False
         if self._talk is not None:
             self._talk.pause(paused=False)
+        self._advance()
 
     # ------------------------------------------------------- called by the parser
     def on_message_begin(self) -> None:
@@ -149,11 +154,6 @@ class Front(asyncio.Protocol):
     def _is_free(self) -> bool:
         return self._served is None and not self._waiting
 
-    def _malformed(self) -> None:
-        self._reading = self._reading or Incoming()
-        self._reading.refuse(refusals.invalid("The request is not HTTP."), closing=True)
-        self._hurry()
-
     def _hurry(self) -> None:
         """Answer a request before it is complete if the rest of it is of no interest."""
         if self._reading is not None and self._reading.is_complete:
@@ -171,7 +171,7 @@ class Front(asyncio.Protocol):
         if self._advancing:
             return
         self._advancing = True
-        while self._served is None and self._waiting:
+        while self._served is None and self._waiting and not self._clogged:
             self._served = self._waiting.popleft()
             self._serve(self._served)
         self._advancing = False
@@ -294,6 +294,7 @@ class Front(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """End a connection on which nothing has come for too long."""
-        idle = self._is_free and now - self.heard_at > CLIENT_IDLE_S
+        unsent = self._transport is not None and self._transport.get_write_buffer_size()
+        idle = self._is_free and now - self.heard_at > (IDLE_S if unsent else CLIENT_IDLE_S)
         if idle or (self._reading is not None and now - self.began_at > READ_S):
             self.abort()
