@@ -17,11 +17,11 @@ export PIP_REQUIRE_HASHES := 0
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm demo smollm2 test test-fast lint bench lock clean
+.PHONY: help setup vllm demo smollm2 test test-fast lint bench bench-gateway lock clean
 .SUFFIXES:
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: .venv/.installed ## Install fleetctl with all it needs for work on it into .venv
 
@@ -59,6 +59,9 @@ lint: setup ## Check style, types and the direction of imports
 
 bench: setup ## Measure planning, refresh and start-up
 	$(PY) -m tests.bench.bench
+
+bench-gateway: setup ## Measure the gateway beside its peers
+	$(PY) -m tests.bench.gateway
 
 lock: .venv/.uv ## Recompile requirements.lock from pyproject.toml (UPGRADE=--upgrade for new versions)
 	env -u UV_FIND_LINKS $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \

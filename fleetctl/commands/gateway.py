@@ -32,6 +32,15 @@ def command() -> None:
     """
 
 
+_transport = click.option(
+    "--transport",
+    type=click.Choice(["protocol", "aiohttp"]),
+    default="protocol",
+    show_default=True,
+    help="What carries the requests; `aiohttp` is the fallback, at several times the cost.",
+)
+
+
 @command.command(
     "run",
     epilog="""\b
@@ -40,14 +49,15 @@ Example:
 """,
 )
 @click.argument("name", default=_NAME)
+@_transport
 @click.pass_obj
-def run(session: Session, name: str) -> None:
+def run(session: Session, name: str, transport: str) -> None:
     """Run a gateway in this terminal until Ctrl-C; for a process supervisor."""
     from runtime.gateway import places, serving  # noqa: PLC0415 (keeps `--help` fast)
 
     gateway = _one(session, name)
     places.remember(session.state_dir, {name: gateway})
-    serving.run(session.state_dir, gateway)
+    serving.run(session.state_dir, gateway, transport)
 
 
 @command.command(
@@ -59,14 +69,15 @@ Examples:
 """,
 )
 @click.argument("name", required=False)
+@_transport
 @click.pass_obj
-def start(session: Session, name: str | None) -> None:
+def start(session: Session, name: str | None, transport: str) -> None:
     """Start a gateway, or all of them, in the background; wait until clients are answered."""
     from runtime.gateway import processes  # noqa: PLC0415 (keeps `--help` fast)
 
     chosen = [_one(session, name)] if name else list(_gateways(session).values())
     for gateway in chosen:
-        running = processes.start(session.state_dir.resolve(), gateway)
+        running = processes.start(session.state_dir.resolve(), gateway, transport)
         click.echo(f"gateway {gateway.name} on {running.url} (pid {running.pid})", err=True)
 
 

@@ -30,11 +30,16 @@ class Generation:
     created: int
     fingerprint: str
     include_usage: bool
+    continuous_usage: bool
+    """Whether every event of a stream carries the counts so far."""
 
     @property
     def usage(self) -> dict[str, int]:
         """Token counts as vLLM reports them."""
-        made = len(self.tokens)
+        return self.usage_after(len(self.tokens))
+
+    def usage_after(self, made: int) -> dict[str, int]:
+        """Token counts once so many tokens are generated."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "total_tokens": self.prompt_tokens + made,
@@ -100,6 +105,7 @@ def _resolve(server: FakeModelServer, body: dict[str, Any], *, chat: bool) -> Ge
         raise RefusedError(HTTPStatus.BAD_REQUEST, message, "BadRequestError", "input_tokens")
     most = min(room, asked or (room if chat else _DEFAULT_COMPLETION_TOKENS))
     tokens, reason = answer(digest, prompt, most, ignore_eos=bool(body.get("ignore_eos")))
+    options = body.get("stream_options") or {}
     return Generation(
         id=f"{'chatcmpl' if chat else 'cmpl'}-{uuid4().hex[:16]}",
         chat=chat,
@@ -109,7 +115,10 @@ def _resolve(server: FakeModelServer, body: dict[str, Any], *, chat: bool) -> Ge
         prompt_tokens=prompt_tokens,
         created=int(time.time()),
         fingerprint=server.config.fingerprint or "vllm-0.32.0-tp1-fa4e0000",
-        include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+        include_usage=bool(options.get("include_usage")),
+        continuous_usage=bool(
+            options.get("include_usage") and options.get("continuous_usage_stats")
+        ),
     )
 
 
@@ -162,19 +171,24 @@ async def _paced(server: FakeModelServer, made: Generation) -> AsyncIterator[str
 async def _events(server: FakeModelServer, made: Generation) -> AsyncIterator[str]:
     kind = "chat.completion.chunk" if made.chat else "text_completion"
 
-    def event(content: str, reason: str | None = None, role: str = "") -> str:
+    def event(made_so_far: int, content: str, reason: str | None = None, role: str = "") -> str:
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": reason}
         if made.chat:
             choice["delta"] = ({"role": role} if role else {}) | {"content": content}
         else:
             choice["text"] = content
-        return f"data: {json.dumps(made.envelope(kind, [choice]))}\n\n"
+        document = made.envelope(kind, [choice])
+        if made.continuous_usage:
+            document["usage"] = made.usage_after(made_so_far)
+        return f"data: {json.dumps(document)}\n\n"
 
     if made.chat:
-        yield event("", role="assistant")
+        yield event(0, "", role="assistant")
+    number = 0
     async for token in _paced(server, made):
-        yield event(token)
-    yield event("", made.finish_reason)
+        number += 1
+        yield event(number, token)
+    yield event(number, "", made.finish_reason)
     if made.include_usage:
         last = made.envelope(kind, [])
         last |= {"usage": made.usage, "system_fingerprint": made.fingerprint}

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from runtime.gateway.current import Current, StaleTableError
 from runtime.gateway.inflight import InFlight
+from runtime.gateway.metrics import CONTENT_TYPE, Metrics
 from runtime.gateway.routing import InvalidTableError
 from runtime.gateway.table import RoutingTable
 
@@ -19,9 +20,10 @@ MAX_TABLE = 256 * 2**20
 class Admin:
     """Shows and takes tables, and shows what is in flight."""
 
-    def __init__(self, current: Current, in_flight: InFlight) -> None:
+    def __init__(self, current: Current, in_flight: InFlight, metrics: Metrics) -> None:
         """Wire up; `application` makes what is served."""
         self._current = current
+        self._metrics = metrics
         self._in_flight = in_flight
 
     def application(self) -> web.Application:
@@ -32,6 +34,7 @@ class Admin:
         app.router.add_get("/-/table", self._table)
         app.router.add_get("/-/inflight", self._count)
         app.router.add_get("/-/healthz", self._health)
+        app.router.add_get("/metrics", self._expose)
         return app
 
     async def _config(self, _: web.Request) -> web.Response:
@@ -55,6 +58,10 @@ class Admin:
 
     async def _count(self, _: web.Request) -> web.Response:
         return web.json_response({"in_flight": self._in_flight.document()})
+
+    async def _expose(self, _: web.Request) -> web.Response:
+        text = self._metrics.text(self._in_flight.document())
+        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "pid": os.getpid()})

@@ -5,8 +5,7 @@ is routed, and a swapped table changes nothing about those that run.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 AVOID_S = 2.0
@@ -23,18 +22,17 @@ class InFlight:
     _avoided: dict[str, float] = field(default_factory=dict)
     _turn: int = 0
 
-    @contextmanager
-    def counted(self, server: str, adapter: str) -> Iterator[None]:
-        """Count one request while the block runs."""
+    def enter(self, server: str, adapter: str) -> None:
+        """Count one request until `leave` is called with the same."""
         self.versions[server, adapter] += 1
         self.servers[server] += 1
-        try:
-            yield
-        finally:
-            self.versions[server, adapter] -= 1
-            self.servers[server] -= 1
-            if not self.versions[server, adapter]:  # versions come and go for years
-                del self.versions[server, adapter]
+
+    def leave(self, server: str, adapter: str) -> None:
+        """Count one request less."""
+        self.servers[server] -= 1
+        self.versions[server, adapter] -= 1
+        if not self.versions[server, adapter]:  # versions come and go for years
+            del self.versions[server, adapter]
 
     def avoid(self, server: str, now: float) -> None:
         """Ask this server last for a while: it could not be reached at `now` (seconds)."""

@@ -15,7 +15,9 @@ from fleet.declared import Gateway
 from fleet.errors import FleetError, problem
 from runtime.engines.processes import send, start_mark
 from runtime.gateway import places
-from runtime.gateway.serving import GRACE_S, LOCK
+from runtime.gateway.serving import LOCK
+from runtime.gateway.transports import DEFAULT
+from runtime.gateway.transports.timing import GRACE_S
 
 START_S = 20.0
 _POLL_S = 0.02
@@ -60,10 +62,10 @@ def _recorded(text: str) -> Running | None:
     return None
 
 
-def start(state_dir: Path, gateway: Gateway) -> Running:
+def start(state_dir: Path, gateway: Gateway, transport: str = DEFAULT) -> Running:
     """Start a gateway detached from this terminal; return once it takes requests.
 
-    One that runs already is fine.
+    One that runs already is fine, also with another of the `TRANSPORTS`.
 
     Raises:
         FleetError: it exited, with the end of its log, or did not become ready in time.
@@ -75,6 +77,7 @@ def start(state_dir: Path, gateway: Gateway) -> Running:
     places.remember(state_dir, {gateway.name: gateway})
     command = [sys.executable, "-m", "runtime.gateway.serving", "--state-dir", str(state_dir)]
     command += ["--name", gateway.name, "--listen", gateway.listen, "--admin", gateway.admin]
+    command += ["--transport", transport]
     log = place / "log"
     with log.open("ab") as stream:
         earlier = stream.seek(0, os.SEEK_END)

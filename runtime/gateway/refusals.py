@@ -100,6 +100,18 @@ def too_large(limit: int) -> RefusalError:
     return RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, "invalid_request_error")
 
 
+def head_too_large(limit: int) -> RefusalError:
+    """The request line and headers are larger than the gateway reads."""
+    message = f"The request's headers are larger than {limit} bytes."
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    return RefusalError(status, message, "invalid_request_error")
+
+
+def unclear_length() -> RefusalError:
+    """Two readers could see the request end at different places."""
+    return invalid("The request does not say clearly where it ends.")
+
+
 def unavailable(retry_after_s: int) -> RefusalError:
     """No server that holds the version took the request; none has worked on it."""
     return RefusalError(

@@ -30,6 +30,9 @@ STICKY: Final = ("user", "safety_identifier", "prompt_cache_key")
 
 _TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
+_YES: Final = msgspec.Raw(b"true")
+_COUNTED: Final = {"include_usage": _YES, "continuous_usage_stats": _YES}
+_TRUE: Final = frozenset({b"true", b"1", b'"true"', b'"1"', b'"yes"', b'"on"', b'"t"', b'"y"'})
 _START: Final = re.compile(r"[ \t\r\n]*\{[ \t\r\n]*")
 _MEMBER: Final = re.compile(r'("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _END: Final = re.compile(r"[ \t\r\n]*(?:,[ \t\r\n]*|\}[ \t\r\n]*)")
@@ -46,6 +49,26 @@ class Body:
     def stream(self) -> bool:
         """Whether the client asks for a stream of events."""
         return _truthy(self.fields.get("stream"))
+
+    @property
+    def last_count(self) -> bool:
+        """Whether the client asks for an event with the token counts at the end."""
+        return self._option("include_usage")
+
+    @property
+    def all_counts(self) -> bool:
+        """Whether the client asks for the token counts in every event."""
+        return self.last_count and self._option("continuous_usage_stats")
+
+    def _option(self, name: str) -> bool:
+        options = _object(self.fields.get("stream_options"))
+        return options is not None and _truthy(options.get(name))
+
+    @property
+    def _certainly_streams(self) -> bool:
+        """Whether vLLM reads `stream` as true; where it may not, it refuses `stream_options`."""
+        raw = self.fields.get("stream")
+        return raw is not None and bytes(raw).lower() in _TRUE
 
     @property
     def sticky(self) -> str | None:
@@ -66,6 +89,11 @@ class Body:
         kept = {name: raw for name, raw in self.fields.items() if name not in DROPPED}
         kept["model"] = msgspec.Raw(msgspec.json.encode(adapter))
         kept["cache_salt"] = msgspec.Raw(msgspec.json.encode(client))
+        if self._certainly_streams:
+            options = _object(kept.get("stream_options"))
+            if options is not None:  # anything else is for vLLM to refuse
+                options |= _COUNTED
+                kept["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
         return msgspec.json.encode(kept)
 
 
@@ -77,13 +105,13 @@ def read(raw: bytes) -> Body:
             is text, or it asks for what no client may have.
     """
     try:
-        text = raw.decode("utf-8")
         fields = _TOP.decode(raw)
+        text = "" if _is_plain(raw, fields) else raw.decode("utf-8")
     except UnicodeDecodeError:
         raise invalid("The request body is not UTF-8.") from None
     except (msgspec.DecodeError, RecursionError):
         raise invalid("The request body is not a JSON object.") from None
-    if not _unique(text, fields):
+    if text and not _unique(text, fields):
         raise invalid("A name is given twice in the request body.")
     if "model" not in fields:
         raise invalid("The request body names no model.", "model")
@@ -108,6 +136,16 @@ def _text(raw: msgspec.Raw) -> str | None:
         return None
 
 
+def _object(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw] | None:
+    """Return the members of an object, none of one that is not given; None of anything else."""
+    if raw is None or bytes(raw) == b"null":
+        return {}
+    try:
+        return _TOP.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def _given(raw: msgspec.Raw | None) -> bool:
     return raw is not None and bytes(raw) not in {b"null", b"false"}
 
@@ -115,6 +153,27 @@ def _given(raw: msgspec.Raw | None) -> bool:
 def _truthy(raw: msgspec.Raw | None) -> bool:
     """Whether vLLM may read the value as true: it also takes `1`, `"true"` and `"yes"`."""
     return _given(raw) and raw is not None and bytes(raw) not in {b"0", b'""', b'"false"'}
+
+
+def _is_plain(raw: bytes, fields: dict[str, msgspec.Raw]) -> bool:
+    """Say whether it is quick to see that no name stands twice in a body; most are so.
+
+    A body is at least as long as its members with nothing between them that could be left
+    out. Where it is no longer, there is no room for a second member of the same name. With a
+    space after each colon and comma there would be room, so such a body is put together and
+    compared; names with quotes or backslashes might put themselves together to another text.
+    """
+    if not raw.isascii() or not fields:
+        return False
+    least = sum([len(name) + len(memoryview(value)) for name, value in fields.items()])
+    count = len(fields)
+    if len(raw) == least + 4 * count + 1:
+        return True
+    names = "".join(fields)
+    if len(raw) != least + 6 * count or '"' in names or "\\" in names:
+        return False
+    members = [b'"%b": %b' % (name.encode(), value) for name, value in fields.items()]
+    return raw == b"{" + b", ".join(members) + b"}"
 
 
 def _unique(text: str, fields: dict[str, msgspec.Raw]) -> bool:

@@ -1,18 +1,15 @@
-"""The usage log: one JSON line per request, written before the client has its last byte."""
+"""One request's usage row and its part in the metrics, both made by one call."""
 
-import os
 import secrets
 import time
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Self
+from functools import lru_cache
+from typing import Final
 
 import msgspec
 
-USAGE_FILE = "usage.jsonl"
-TAIL_BYTES = 16_384
-"""How much of a stream's end is kept to find the token counts in."""
-_MODE = 0o600
+from runtime.gateway.metrics import Metrics
+from runtime.gateway.usagelog import UsageLog
 
 
 class Row(msgspec.Struct, omit_defaults=False):
@@ -34,8 +31,9 @@ class Row(msgspec.Struct, omit_defaults=False):
     latency_s: float
     first_byte_s: float | None
     input_tokens: int | None
-    """As the server reported it; None: it did not (a stream without `include_usage`)."""
+    """As the server reported it; None: it did not."""
     output_tokens: int | None
+    """As the server reported it, of a stream that was left or broke off up to then."""
     stream: bool
 
 
@@ -51,6 +49,7 @@ class _Reply(msgspec.Struct):
 
 
 _REPLY = msgspec.json.Decoder(_Reply)
+_TOKENS = msgspec.json.Decoder(Tokens | None)
 _ROW = msgspec.json.Encoder()
 
 
@@ -62,59 +61,57 @@ def tokens_in_reply(body: bytes) -> Tokens:
         return Tokens()
 
 
-def tokens_in_stream(tail: bytes) -> Tokens:
-    """Return the last token counts in the end of an event stream; empty if it has none."""
-    for line in reversed(tail.splitlines()):
-        if line.startswith(b"data:") and b'"usage"' in line:
-            found = tokens_in_reply(line[5:].strip())
-            if found.completion_tokens is not None:
-                return found
-    return Tokens()
+def tokens_in_usage(raw: bytes) -> Tokens:
+    """Return the token counts in the value of `usage`; empty if it has none."""
+    try:
+        return _TOKENS.decode(raw) or Tokens()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Tokens()
 
 
-class UsageLog:
-    """Appends rows to a file; each is one write, so that a killed process loses none."""
+class _Ids:
+    """Ids nobody can guess, drawn from the system many at a time."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, cutting off a line that a power failure left incomplete."""
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, _MODE)
-        self._cut_torn_tail()
+    def __init__(self) -> None:
+        self._drawn = ""
 
-    def append(self, row: Row) -> None:
-        """Write one row; the kernel has it when this returns."""
-        os.write(self._file, _ROW.encode(row) + b"\n")
+    def next(self) -> str:
+        """Return 32 hex digits."""
+        if not self._drawn:
+            self._drawn = secrets.token_hex(_ID_BYTES * 256)
+        made, self._drawn = self._drawn[: 2 * _ID_BYTES], self._drawn[2 * _ID_BYTES :]
+        return made
 
-    def close(self) -> None:
-        """Write through to the disk and close."""
-        os.fsync(self._file)
-        os.close(self._file)
 
-    def _cut_torn_tail(self) -> None:
-        size = os.fstat(self._file).st_size
-        start = max(0, size - TAIL_BYTES)
-        tail = os.pread(self._file, size - start, start)
-        if tail and not tail.endswith(b"\n"):
-            os.ftruncate(self._file, start + tail.rfind(b"\n") + 1)
+_ID_BYTES: Final = 16
+_IDS: Final = _Ids()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+@lru_cache(maxsize=1)
+def _second(since_1970: int) -> str:
+    return datetime.fromtimestamp(since_1970, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _now() -> str:
+    whole, fraction = divmod(time.time(), 1)
+    return f"{_second(int(whole))}.{int(fraction * 1000):03}+00:00"
 
 
 class Record:
-    """The usage row of one request, written once."""
+    """The usage row of one request, written and counted once."""
 
-    def __init__(self, log: UsageLog, path: str, revision: int) -> None:
+    __slots__ = ("_began", "_log", "_metrics", "_written", "row", "tokens")
+
+    def __init__(self, log: UsageLog, metrics: Metrics, path: str, revision: int) -> None:
         """Begin the row; the clock runs from here."""
         self._log = log
+        self._metrics = metrics
         self._began = time.monotonic()
         self._written = False
         self.tokens = Tokens()
         self.row = Row(
-            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            request_id=secrets.token_hex(16),
+            time=_now(),
+            request_id=_IDS.next(),
             client="",
             alias="",
             version="",
@@ -135,12 +132,25 @@ class Record:
             self.row.first_byte_s = round(time.monotonic() - self._began, 6)
 
     def write(self, status: int) -> None:
-        """Append the row unless that has been done."""
+        """Append the row and count it, unless that has been done.
+
+        Raises:
+            OSError: the log could not take it; the request must not be answered.
+        """
         if self._written:
             return
         self._written = True
-        self.row.status = int(status)
-        self.row.latency_s = round(time.monotonic() - self._began, 6)
-        self.row.input_tokens = self.tokens.prompt_tokens
-        self.row.output_tokens = self.tokens.completion_tokens
-        self._log.append(self.row)
+        row = self.row
+        row.status = int(status)
+        row.latency_s = round(time.monotonic() - self._began, 6)
+        row.input_tokens = self.tokens.prompt_tokens
+        row.output_tokens = self.tokens.completion_tokens
+        self._log.append(_ROW.encode(row))
+        self._metrics.count(
+            (row.client, row.alias, row.version),
+            row.status,
+            row.latency_s,
+            row.first_byte_s,
+            row.input_tokens,
+            row.output_tokens,
+        )

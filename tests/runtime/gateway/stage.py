@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import aiohttp
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
+from yarl import URL
 
 from fleet.declared import Gateway
 from runtime.fake import FakeConfig, FakeModelServer, fake_app
@@ -20,6 +22,7 @@ from runtime.fake.weights import Weights
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, ShareEntry
+from runtime.gateway.transports import DEFAULT
 
 OLD = "acme-support-tiny-v2.1.0"
 NEW = "acme-support-tiny-v2.2.0"
@@ -27,6 +30,8 @@ OTHERS = "globex-dates-tiny-v1.0.0"
 ACME, GLOBEX = "acme-secret", "globex-secret"
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
+TRANSPORT = ContextVar("transport", default=DEFAULT)
+"""What gateways are served with in the running test; set by the fixture of that name."""
 MAIN = Gateway("main", "127.0.0.1:0", "")
 
 
@@ -199,7 +204,8 @@ class Stage:
         given = {"Content-Type": "application/json"} | dict(headers or {})
         if secret is not None:
             given.setdefault("Authorization", f"Bearer {secret}")
-        async with self.http.request(method, self.url + path, data=raw, headers=given) as reply:
+        url = URL(self.url + path, encoded=True)  # as it stands: nothing is tidied up
+        async with self.http.request(method, url, data=raw, headers=given) as reply:
             return Reply(reply.status, reply.headers.copy(), await reply.read())
 
 
@@ -215,7 +221,7 @@ async def stage(
             )
             for number in range(1, servers + 1)
         }
-        url = await stack.enter_async_context(serving(state, MAIN))
+        url = await stack.enter_async_context(serving(state, MAIN, TRANSPORT.get()))
         gateways = LocalGateways(state, {"main": MAIN})
         stack.push_async_callback(gateways.close)
         connector = aiohttp.TCPConnector(limit=0)

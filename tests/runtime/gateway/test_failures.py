@@ -24,6 +24,8 @@ from tests.runtime.gateway.stage import (
     until,
 )
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 
 @pytest.mark.parametrize(
     "answer", [b"", HEAD % b"text/event-stream" + EVENT], ids=["waiting", "in a stream"]
@@ -144,7 +146,8 @@ def test_a_text_that_imitates_the_end_of_a_stream_does_not_end_the_count(tmp_pat
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours, raw_server(answer) as (url, _):
             await ours.gateways.publish(table({"s1": url}, revision=2))
-            reply = await ours.send(chat(stream=True))
+            counting = {"include_usage": True}
+            reply = await ours.send(chat(stream=True, stream_options=counting))
             assert (reply.status, reply.body) == (200, stream)
             (row,) = ours.rows()
             assert (row["input_tokens"], row["output_tokens"]) == (3, 5)

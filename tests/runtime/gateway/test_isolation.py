@@ -5,13 +5,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
+from runtime.gateway import places
 from runtime.gateway.rewrite import DROPPED
+from tests.runtime.gateway.probes import FOREIGN, MALFORMED, NO_KEY, PATHS
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,
     GLOBEX,
+    MAIN,
     NEW,
     OLD,
     OTHERS,
@@ -22,54 +26,7 @@ from tests.runtime.gateway.stage import (
     stage,
 )
 
-MESSAGES = b'"messages":[{"role":"user","content":"hi"}]'
-
-
-def body(members: bytes) -> bytes:
-    return b"{" + members + b"," + MESSAGES + b"}"
-
-
-FOREIGN: dict[str, bytes] = {
-    "a foreign alias": body(b'"model":"globex-dates"'),
-    "a foreign version": body(f'"model":"{OTHERS}"'.encode()),
-    "a version of its own": body(f'"model":"{OLD}"'.encode()),
-    "the base": body(b'"model":"tiny"'),
-    "an unknown name": body(b'"model":"globex-dated"'),
-    "no name": body(b'"model":""'),
-    "a name with a space": body(b'"model":"acme-support "'),
-    "other letters": body(b'"model":"Acme-Support"'),
-    "a name with a null byte": body(b'"model":"acme-support\\u0000"'),
-    "an escaped foreign name": body(b'"model":"globex\\u002ddates"'),
-    "an escaped key": body(b'"mod\\u0065l":"globex-dates"'),
-    "a nested own name": body(b'"metadata":{"model":"acme-support"},"model":"globex-dates"'),
-    "a path": body(b'"model":"acme-support/../globex-dates"'),
-    "a pattern": body(b'"model":"*"'),
-}
-MALFORMED: dict[str, bytes] = {
-    "two models, the foreign one last": body(b'"model":"acme-support","model":"globex-dates"'),
-    "two models, the foreign one first": body(b'"model":"globex-dates","model":"acme-support"'),
-    "two models, one escaped": body(b'"model":"acme-support","\\u006dodel":"globex-dates"'),
-    "two models, one a prefix": body(b'"model":"acme-support","model":"acme-support-2"'),
-    "two equal models": body(b'"model":"acme-support","model":"acme-support"'),
-    "another field twice": body(b'"model":"acme-support","user":"a","user":"b"'),
-    "no model": b"{" + MESSAGES + b"}",
-    "only a nested model": body(b'"metadata":{"model":"acme-support"}'),
-    "a list": body(b'"model":["acme-support","globex-dates"]'),
-    "an object": body(b'"model":{"a":"acme-support"}'),
-    "a number": body(b'"model":1'),
-    "null": body(b'"model":null'),
-    "a byte order mark": b"\xef\xbb\xbf" + body(b'"model":"acme-support"'),
-    "UTF-16": body(b'"model":"acme-support"').decode().encode("utf-16"),
-    "bytes that are no UTF-8": body(b'"model":"acme-support","user":"\xff"'),
-    "a lone surrogate": body(b'"model":"\\ud800"'),
-    "two documents": body(b'"model":"acme-support"') + body(b'"model":"globex-dates"'),
-    "a list of bodies": b"[" + body(b'"model":"acme-support"') + b"]",
-    "a comment": b"/* */" + body(b'"model":"acme-support"'),
-    "no JSON": b"model=acme-support",
-    "nothing": b"",
-    "deep nesting": body(b'"model":"acme-support","x":' + b"[" * 99_999 + b"]" * 99_999),
-    "log probabilities of the prompt": body(b'"model":"acme-support","echo":true,"logprobs":1'),
-}
+pytestmark = pytest.mark.usefixtures("transport")
 
 
 def clean(stage: Stage, reply: Reply) -> None:
@@ -126,26 +83,6 @@ def test_other_encodings_of_a_body_are_refused(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-PATHS = [
-    "/v1/load_lora_adapter",
-    "/v1/unload_lora_adapter",
-    "/adapters",
-    "/invocations",
-    "/tokenize",
-    "/metrics",
-    "/docs",
-    "/-/config",
-    "/-/table",
-    "/v1/responses",
-    "/v1//chat/completions",
-    "/v1/chat/completions/../../load_lora_adapter",
-    "/v1/chat/completions/..%2f..%2fload_lora_adapter",
-    "/V1/chat/completions",
-    "/v1/chat/completions/",
-    "/",
-]
-
-
 @pytest.mark.parametrize("method", ["POST", "GET", "PUT", "DELETE"])
 def test_no_path_but_those_of_the_list_exists(tmp_path: Path, method: str) -> None:
     async def scenario() -> None:
@@ -157,18 +94,6 @@ def test_no_path_but_those_of_the_list_exists(tmp_path: Path, method: str) -> No
             assert ours.asked == []
 
     asyncio.run(scenario())
-
-
-NO_KEY = [
-    {"Authorization": "Bearer wrong"},
-    {"Authorization": f"Bearer {ACME}x"},
-    {"Authorization": f"Basic {ACME}"},
-    {"Authorization": ACME},
-    {"Authorization": "Bearer"},
-    {"Authorization": ""},
-    {"Authorization": f"Bearer {ACME}, Bearer {GLOBEX}"},
-    {"X-Api-Key": ACME},
-]
 
 
 def test_whoever_has_no_key_gets_401(tmp_path: Path) -> None:
@@ -267,6 +192,34 @@ def test_an_answer_names_only_the_version_that_gave_it(tmp_path: Path) -> None:
             assert reply.json["model"] == reply.version == NEW
             assert reply.headers["Server"] == "fleetctl"
             clean(ours, reply)
+
+    asyncio.run(scenario())
+
+
+def test_metrics_name_what_happened_and_no_secret(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            await ours.send(chat())
+            await ours.send(chat(user="somebody"))
+            await ours.send(chat("globex-dates"))
+            await ours.send(chat(), secret="a-wrong-secret")
+            socket = places.socket_path(ours.state, MAIN)
+            connector = aiohttp.UnixConnector(str(socket))
+            async with (
+                aiohttp.ClientSession(connector=connector) as admin,
+                admin.get("http://gateway/metrics") as reply,
+            ):
+                assert reply.content_type == "text/plain"
+                lines = (await reply.text()).splitlines()
+            served = f'client="acme",alias="acme-support",version="{OLD}"'
+            assert f'fleetctl_requests_total{{{served},status="200"}} 2' in lines
+            assert f"fleetctl_request_seconds_count{{{served}}} 2" in lines
+            assert f"fleetctl_output_tokens_total{{{served}}} 12" in lines
+            refused = 'client="acme",alias="",version=""'
+            assert f'fleetctl_requests_total{{{refused},status="404"}} 1' in lines
+            text = "\n".join(lines)
+            for word in (ACME, GLOBEX, "a-wrong-secret", "somebody", "globex"):
+                assert word not in text
 
     asyncio.run(scenario())
 

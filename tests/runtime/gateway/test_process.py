@@ -7,13 +7,25 @@ import signal
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from fleet.declared import Gateway
 from runtime.gateway import processes
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.processes import Running
-from tests.runtime.gateway.stage import ACME, CHAT, NEW, OLD, chat, free_port, replica, table
+from tests.runtime.gateway.stage import (
+    ACME,
+    CHAT,
+    NEW,
+    OLD,
+    TRANSPORT,
+    chat,
+    free_port,
+    replica,
+    table,
+)
 
+pytestmark = pytest.mark.usefixtures("transport")
 HEADERS = {"Authorization": f"Bearer {ACME}"}
 
 
@@ -21,7 +33,7 @@ async def started(state: Path, url: str) -> tuple[Running, LocalGateways]:
     gateway = Gateway("main", f"127.0.0.1:{free_port()}", "")
     gateways = LocalGateways(state, {"main": gateway})
     await gateways.publish(table({"s1": url}))
-    return await asyncio.to_thread(processes.start, state, gateway), gateways
+    return await asyncio.to_thread(processes.start, state, gateway, TRANSPORT.get()), gateways
 
 
 def test_told_to_stop_it_finishes_the_requests_that_run(tmp_path: Path) -> None:

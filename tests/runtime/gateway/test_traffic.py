@@ -24,6 +24,8 @@ from tests.runtime.gateway.stage import (
     until,
 )
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 
 @pytest.mark.parametrize("how", ["header", "user", "safety_identifier", "prompt_cache_key"])
 def test_a_user_who_is_named_gets_the_same_version_each_time(tmp_path: Path, how: str) -> None:

@@ -1,0 +1,106 @@
+"""What the gateway decides, whatever carries its requests: who asks, and for what.
+
+A transport reads requests and writes answers; the rest is here and in `exchange`. Nothing
+here waits, and nothing here knows a socket.
+"""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+import msgspec
+
+from runtime.gateway import refusals
+from runtime.gateway.authentication import authenticated
+from runtime.gateway.current import Current
+from runtime.gateway.exchange import Exchange
+from runtime.gateway.inflight import InFlight
+from runtime.gateway.metrics import Metrics
+from runtime.gateway.refusals import RefusalError
+from runtime.gateway.usage import Record
+from runtime.gateway.usagelog import UsageLog
+
+MAX_BODY: Final = 16 * 2**20
+"""Largest request body in bytes."""
+COMPLETIONS: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
+_MODELS: Final = "/v1/models"
+_HEALTH: Final = "/healthz"
+_JSON: Final = {"Content-Type": "application/json"}
+
+
+class Answer(NamedTuple):
+    """An answer that no server was asked for."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @classmethod
+    def of(cls, refusal: RefusalError) -> "Answer":
+        """Return the answer that tells a client of a refusal."""
+        return cls(refusal.status, refusal.headers, refusal.body)
+
+
+class Desk:
+    """Where every request of one gateway process is received."""
+
+    def __init__(
+        self, current: Current, in_flight: InFlight, log: UsageLog, metrics: Metrics
+    ) -> None:
+        """Wire up."""
+        self._current = current
+        self._in_flight = in_flight
+        self._log = log
+        self._metrics = metrics
+
+    def begin(self, path: str, authorization: Sequence[str]) -> Exchange:
+        """Begin a request for completions; its usage row is due from here on.
+
+        A key that opens nothing is for `Exchange.admit` to refuse.
+        """
+        record = Record(self._log, self._metrics, path, self._current.lookup.revision)
+        return Exchange(self._current, self._in_flight, record, authorization)
+
+    def answer(self, method: str, path: str, authorization: Sequence[str]) -> Answer:
+        """Return the answer to any request that is not one for completions.
+
+        Args:
+            method: In capitals.
+            path: As sent, without its query.
+            authorization: The values of all headers of that name.
+        """
+        try:
+            return self._page(method, path, authorization)
+        except RefusalError as error:
+            return Answer.of(error)
+
+    def _page(self, method: str, path: str, authorization: Sequence[str]) -> Answer:
+        if path not in COMPLETIONS and path not in {_HEALTH, _MODELS} and not _model(path):
+            raise refusals.no_such_path()
+        if path in COMPLETIONS or method not in {"GET", "HEAD"}:
+            raise refusals.wrong_method()
+        if path == _HEALTH:
+            return _json({"status": "ok"})
+        lookup = self._current.lookup
+        client = authenticated(lookup, authorization)
+        own = lookup.aliases(client)
+        if path == _MODELS:
+            return _json({"object": "list", "data": [self._card(each, client) for each in own]})
+        if _model(path) not in own:
+            raise refusals.no_such_model()
+        return _json(self._card(_model(path), client))
+
+    def _card(self, alias: str, client: str) -> dict[str, object]:
+        created = int(self._current.loaded_at.timestamp())
+        return {"id": alias, "object": "model", "created": created, "owned_by": client}
+
+
+def _model(path: str) -> str:
+    """Return the model that a path names, empty if it names none."""
+    before, _, name = path.rpartition("/")
+    return unquote(name) if before == _MODELS else ""
+
+
+def _json(document: object) -> Answer:
+    return Answer(HTTPStatus.OK, _JSON, msgspec.json.encode(document))

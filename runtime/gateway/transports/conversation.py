@@ -1,0 +1,203 @@
+"""One request for completions between a client's connection and a server's."""
+
+import asyncio
+import sys
+import traceback
+from http import HTTPStatus
+from typing import Final, Protocol
+
+from runtime.gateway import refusals
+from runtime.gateway.desk import Answer
+from runtime.gateway.exchange import Exchange, told
+from runtime.gateway.transports import heads
+from runtime.gateway.transports.back import Connection, Pool
+
+STALE_S: Final = 1.0
+"""A connection that was closed while a request was on its way shows it within this time."""
+
+
+class Client(Protocol):
+    """A client's connection, as far as a conversation needs it."""
+
+    def send(self, data: bytes) -> None:
+        """Send bytes of the answer."""
+
+    def reply(self, answer: Answer) -> None:
+        """Send a whole answer; the conversation is over."""
+
+    def send_head(self, status: int, headers: dict[str, str]) -> bool:
+        """Send the head of a stream; return whether its parts are to be chunks."""
+        ...
+
+    def finish(self) -> None:
+        """The answer is complete; the conversation is over."""
+
+    def abort(self) -> None:
+        """End the connection in the middle of the answer; the conversation is over."""
+
+
+class Conversation:
+    """Asks servers until one answers, and passes its answer on. Keeps `back.Listener`."""
+
+    __slots__ = (
+        "_client", "_connecting", "_connection", "_content_type", "_exchange", "_is_chunked",
+        "_loop", "_parts", "_path", "_pool", "_retried", "_sent_at", "_started", "_status", "_to",
+    )  # fmt: skip
+
+    def __init__(self, client: Client, pool: Pool, exchange: Exchange, path: str) -> None:
+        """Begin; the exchange has been routed."""
+        self._client = client
+        self._pool = pool
+        self._loop = pool.loop
+        self._exchange = exchange
+        self._path = path
+        self._connection: Connection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._retried = False
+        self._started = False
+        """Whether the client has the head of a stream."""
+        self._is_chunked = True
+        self._sent_at = 0.0
+        self._status = 0
+        self._content_type = ""
+        self._parts: list[bytes] = []
+        self._to: heads.Target = _NOWHERE
+
+    def ask(self) -> None:
+        """Ask the next server; without one, the client is refused."""
+        try:
+            self._to = heads.target(self._exchange.seek())
+            found = self._pool.take(self._to)
+            if found is None:
+                self._connecting = self._loop.create_task(self._connect())
+            else:
+                self._send(found)
+        except Exception as error:  # noqa: BLE001 (the last net)
+            self._refuse(error)
+
+    def leave(self) -> None:
+        """The client has left: the server must not work for it any longer."""
+        self._let_go()
+        self._exchange.left()
+
+    def pause(self, *, paused: bool) -> None:
+        """The client reads slower than the server writes, or has caught up."""
+        if self._connection is not None:
+            self._connection.pause(paused=paused)
+
+    # ------------------------------------------------------- a server's answer
+    def on_head(self, status: int, content_type: str) -> None:
+        """Pass the head of a stream on; a server that lost the adapter is passed over."""
+        try:
+            if status == HTTPStatus.NOT_FOUND:
+                self._let_go()
+                self._exchange.passed_over(self._loop.time())
+                self.ask()
+                return
+            self._status = status
+            self._exchange.answered(content_type)
+            if self._exchange.is_stream:
+                self._is_chunked = self._client.send_head(status, self._headers(content_type))
+                self._started = True
+            else:
+                self._content_type = content_type
+        except Exception as error:  # noqa: BLE001 (the last net)
+            self._refuse(error)
+
+    def on_part(self, data: bytes) -> None:
+        """Pass a part of a stream on; keep one of a whole answer."""
+        if not self._started:
+            self._parts.append(data)
+            return
+        try:
+            if passed := self._exchange.pass_on(self._status, data):
+                self._client.send(heads.chunk(passed) if self._is_chunked else passed)
+        except Exception as error:  # noqa: BLE001 (the last net)
+            self._refuse(error)
+
+    def on_end(self) -> None:
+        """Write the row, then send what the client still lacks."""
+        self._connection = None
+        try:
+            if not self._started:
+                body = b"".join(self._parts)
+                self._exchange.whole(self._status, body)
+                headers = self._headers(self._content_type)
+                self._client.reply(Answer(self._status, headers, body))
+                return
+            rest = self._exchange.end(self._status)
+            if self._is_chunked:
+                rest = (heads.chunk(rest) if rest else b"") + heads.LAST_CHUNK
+            self._client.send(rest)
+            self._client.finish()
+        except Exception as error:  # noqa: BLE001 (the last net)
+            self._refuse(error)
+
+    def on_broken(self, *, stale: bool) -> None:
+        """Tell the client, unless the request cannot have reached the server."""
+        self._connection = None
+        if stale and not self._retried and self._loop.time() - self._sent_at < STALE_S:
+            self._retried = True
+            self._connecting = self._loop.create_task(self._connect())
+        else:
+            self._refuse(refusals.broken())
+
+    # ------------------------------------------------------- towards a server
+    async def _connect(self) -> None:
+        try:
+            made = await self._pool.connect(self._to)
+        except (OSError, TimeoutError):
+            self._connecting = None
+            if self._retried:  # the server may have had the request and fallen over it
+                self._refuse(refusals.broken())
+                return
+            self._exchange.passed_over(self._loop.time())
+            self.ask()
+        except Exception as error:  # noqa: BLE001 (the last net)
+            self._connecting = None
+            self._refuse(error)
+        else:
+            self._connecting = None
+            self._send(made)
+
+    def _send(self, connection: Connection) -> None:
+        body = self._exchange.body
+        head = heads.request(self._to, self._path, len(body), self._exchange.request_id)
+        self._connection = connection
+        self._sent_at = self._loop.time()
+        connection.ask(self, head + body)
+
+    def _headers(self, content_type: str) -> dict[str, str]:
+        return {
+            "Content-Type": content_type,
+            "x-fleetctl-version": self._exchange.choice.adapter,
+            "x-request-id": self._exchange.request_id,
+        }
+
+    def _refuse(self, error: Exception) -> None:
+        self._let_go()
+        refusal = told(error)
+        if refusal is not error:
+            traceback.print_exception(error, file=sys.stderr)
+        try:
+            if self._started:
+                self._exchange.broke_off()
+            else:
+                self._exchange.refuse(refusal.status)
+        except OSError:  # the row cannot be written: what was refused needs none
+            traceback.print_exc(file=sys.stderr)
+        if self._started:
+            self._client.abort()
+        else:
+            self._client.reply(Answer.of(refusal))
+
+    def _let_go(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        if self._connection is not None:
+            self._connection.abandon()
+            self._connection = None
+
+
+_NOWHERE: Final = heads.Target("http://nowhere")

@@ -1,0 +1,83 @@
+"""Heads of HTTP/1.1 messages as bytes."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+_CLOSE: Final = b"Connection: close\r\n"
+
+
+class Target:
+    """A server's base URL, taken apart."""
+
+    __slots__ = ("host", "is_tls", "port", "prefix", "shown")
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.is_tls = parts.scheme == "https"
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if self.is_tls else 80)
+        self.prefix = parts.path
+        self.shown = parts.netloc.rpartition("@")[2]
+
+    @property
+    def place(self) -> tuple[str, int, bool]:
+        """What connections are kept by."""
+        return self.host, self.port, self.is_tls
+
+
+@lru_cache(maxsize=4096)
+def target(url: str) -> Target:
+    """Return a base URL taken apart."""
+    return Target(url)
+
+
+@lru_cache(maxsize=4096)
+def _request_start(to: Target, path: str) -> bytes:
+    return (
+        f"POST {to.prefix}{path} HTTP/1.1\r\nHost: {to.shown}\r\nAccept: */*\r\n"
+        "Content-Type: application/json\r\nContent-Length: "
+    ).encode("ascii")
+
+
+def request(to: Target, path: str, length: int, request_id: str) -> bytes:
+    """Return the head of the request to a server: nothing in it is a client's."""
+    start = _request_start(to, path)
+    return b"%b%d\r\nX-Request-Id: %b\r\n\r\n" % (start, length, request_id.encode("ascii"))
+
+
+@lru_cache(maxsize=1024)
+def _status_line(status: int) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Unknown"
+    return f"HTTP/1.1 {status} {phrase}\r\nServer: fleetctl\r\n".encode("ascii")
+
+
+def answer(status: int, headers: Mapping[str, str], length: int, *, closing: bool) -> bytes:
+    """Return the head of an answer whose length in bytes is known."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return b"%b%bContent-Length: %d\r\n%b\r\n" % (
+        _status_line(status), lines.encode("latin-1"), length, _CLOSE if closing else b"",
+    )  # fmt: skip
+
+
+def stream(status: int, headers: Mapping[str, str], *, chunked: bool, closing: bool) -> bytes:
+    """Return the head of an answer of unknown length, in chunks or up to the connection's end."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return b"%b%bCache-Control: no-cache\r\n%b%b\r\n" % (
+        _status_line(status),
+        lines.encode("latin-1"),
+        b"Transfer-Encoding: chunked\r\n" if chunked else b"",
+        _CLOSE if closing or not chunked else b"",
+    )
+
+
+def chunk(data: bytes) -> bytes:
+    """Return a part of a body as a chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

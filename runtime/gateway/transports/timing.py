@@ -1,0 +1,18 @@
+"""How long a transport waits."""
+
+from typing import Final
+
+CONNECT_S: Final = 2.0
+"""For a server to take a connection."""
+IDLE_S: Final = 600.0
+"""Longest silence of a server while it generates."""
+KEEP_ALIVE_S: Final = 3.0
+"""vLLM closes idle connections after 5 s; a request must not meet that moment."""
+CLIENT_IDLE_S: Final = 75.0
+"""For a client's next request on its connection, and for each part of one."""
+READ_S: Final = 300.0
+"""For a request to arrive whole."""
+LINGER_S: Final = 2.0
+"""For a client to read an answer that came before it had sent all of its request."""
+GRACE_S: Final = 30.0
+"""For running requests to finish once the gateway is told to stop."""

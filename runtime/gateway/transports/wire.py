@@ -1,0 +1,63 @@
+"""The transport made of asyncio protocols and httptools on both sides."""
+
+import asyncio
+from contextlib import suppress
+
+from runtime.gateway.desk import Desk
+from runtime.gateway.transports.back import Pool
+from runtime.gateway.transports.front import Front
+from runtime.gateway.transports.timing import GRACE_S
+
+_BACKLOG = 1024
+_SWEEP_S = 5.0
+
+
+class Wire:
+    """Keeps the contract of `Transport`."""
+
+    def __init__(self, desk: Desk) -> None:
+        """Wire up; `open` begins."""
+        self._desk = desk
+        self._fronts: set[Front] = set()
+        self._pool: Pool | None = None
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def open(self, host: str, port: int) -> int:
+        """Listen, as `Transport` says."""
+        loop = asyncio.get_running_loop()
+        pool = self._pool = Pool(loop)
+        try:
+            self._server = await loop.create_server(
+                lambda: Front(self._desk, pool, self._fronts), host, port, backlog=_BACKLOG
+            )
+        except OSError:
+            pool.close()
+            raise
+        self._sweep()
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop, as `Transport` says."""
+        if self._server is None or self._pool is None:
+            return
+        self._server.close()
+        for each in [*self._fronts]:
+            each.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_S):
+                while self._fronts:  # noqa: ASYNC110 (set in callbacks of many connections)
+                    await asyncio.sleep(0.005)
+        for each in [*self._fronts]:
+            each.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._pool.close()
+        await asyncio.sleep(0)  # lets the connections end before the loop does
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for each in [*self._fronts]:
+            each.sweep(now)
+        self._timer = loop.call_later(_SWEEP_S, self._sweep)

@@ -1,0 +1,77 @@
+"""The usage log's file: one JSON line per request, durable against a killed process."""
+
+import os
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+USAGE_FILE = "usage.jsonl"
+ROTATE_BYTES = 64 * 2**20
+"""Size at which the file is put aside under a name with the time: about 200,000 rows."""
+_TAIL_BYTES = 65_536
+"""Longer than any row."""
+_MODE = 0o600
+
+
+class UsageLog:
+    """Appends rows to a file; each is one write, so that a killed process loses none."""
+
+    def __init__(self, path: Path, rotate_bytes: int = ROTATE_BYTES) -> None:
+        """Open the file, cutting off a line that a power failure left incomplete."""
+        self._path = path
+        self._rotate_bytes = rotate_bytes
+        self._file = _opened(path)
+        self._size = _repaired(self._file)
+
+    def append(self, row: bytes) -> None:
+        """Write one row without its line end; the kernel has it when this returns.
+
+        Raises:
+            OSError: it could not be written whole (the disk is full); nothing of it stays.
+        """
+        line = row + b"\n"
+        if self._size and self._size + len(line) > self._rotate_bytes:
+            self._rotate()
+        written = os.write(self._file, line)
+        if written != len(line):
+            os.ftruncate(self._file, self._size)
+            raise OSError("The usage log's disk is full.")
+        self._size += written
+
+    def close(self) -> None:
+        """Write through to the disk and close."""
+        _settle(self._file)
+
+    def _rotate(self) -> None:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+        self._path.rename(self._path.with_name(f"{self._path.stem}-{stamp}{self._path.suffix}"))
+        # The disk may take seconds, and requests must not wait for it.
+        threading.Thread(target=_settle, args=(self._file,)).start()
+        self._file, self._size = _opened(self._path), 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+
+
+def _settle(file: int) -> None:
+    os.fsync(file)
+    os.close(file)
+
+
+def _repaired(file: int) -> int:
+    """Cut off an incomplete last line; return the size in bytes that stays."""
+    size = os.fstat(file).st_size
+    start = max(0, size - _TAIL_BYTES)
+    tail = os.pread(file, size - start, start)
+    if tail and not tail.endswith(b"\n"):
+        size = start + tail.rfind(b"\n") + 1
+        os.ftruncate(file, size)
+    return size

@@ -1,0 +1,126 @@
+"""What `make bench-gateway` prints: CPU per request of our gateway beside its peers'.
+
+    .venv/bin/python -m tests.bench.gateway [--rounds 3] [--seconds 2] [--peers PEER ...]
+
+All candidates are alive at once and take turns within a round, because machines are noisy: the
+ratios are fair, absolute times are upper bounds. The gateway under test has one core, the clients
+and the server behind it another one. CPU per request is the best of the rounds.
+
+Ours does the whole job: keys, 200 aliases with two versions each, sticky split, rewritten bodies,
+token counts, a usage row per request. vllm-router and Envoy as set up here do none of that: they
+pass bytes on. A peer that does not install from the package index is reported and left out.
+"""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.bench.gateway_candidates import (
+    AROUND,
+    CANDIDATES,
+    KEYS,
+    Candidate,
+    cpu_seconds,
+    stub,
+)
+from tests.bench.gateway_load import Load
+
+USERS = 64
+Row = dict[str, float]
+
+
+def body(kilobytes: float, number: int, **more: Any) -> dict[str, Any]:
+    text = "lorem ip " * max(1, int(kilobytes * 1000 / 9) - 20)
+    return {
+        "model": "c0-a0",
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": 128,
+        "temperature": 0.2,
+        "user": f"user-{number}",
+    } | more
+
+
+@dataclass(frozen=True)
+class Scenario:
+    title: str
+    connections: int
+    kilobytes: float
+    stream: bool = False
+
+    def bodies(self) -> list[dict[str, Any]]:
+        more = {"stream": True} if self.stream else {}
+        return [body(self.kilobytes, number, **more) for number in range(USERS)]
+
+
+SCENARIOS = (
+    Scenario("1 KB, 64 connections", 64, 1),
+    Scenario("32 KB, 16 connections", 16, 32),
+    Scenario("1 KB, one connection", 1, 1),
+    Scenario("32 streams, an event every 10 ms", 32, 1, stream=True),
+)
+
+
+def measured(candidate: Candidate, scenario: Scenario, load: Load, seconds: float) -> Row:
+    bodies = [candidate.adapt(each) for each in scenario.bodies()]
+    before = cpu_seconds(candidate.pid)
+    found = load.run(candidate.port, bodies, list(KEYS), scenario.connections, seconds)
+    used = (cpu_seconds(candidate.pid) - before) * 1e6
+    done = found["parts"] if scenario.stream else found["completed"]
+    return {
+        "cpu": used / max(done, 1),
+        "rate": done / found["seconds"],
+        "p50": found["p50"],
+        "failed": found["failed"],
+    }
+
+
+def table(scenario: Scenario, rows: dict[str, list[Row]]) -> str:
+    unit = "event" if scenario.stream else "request"
+    lines = [
+        f"\n{scenario.title}",
+        f"{'':24}CPU µs/{unit:8} ratio   best {unit}s/s   p50 µs  failed",
+    ]
+    best = {name: min(each["cpu"] for each in found) for name, found in rows.items()}
+    for name, found in rows.items():
+        fastest = max(each["rate"] for each in found)
+        quickest = min(each["p50"] for each in found)
+        failed = int(sum(each["failed"] for each in found))
+        ratio = "" if name == "direct" else f"{best['protocol'] / best[name]:.2f}"
+        cpu = "" if name == "direct" else f"{best[name]:.1f}"
+        lines.append(f"{name:24}{cpu:>10}{ratio:>11}{fastest:>14,.0f}{quickest:>12,.0f}{failed:>8}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--candidates", nargs="*", default=list(CANDIDATES))
+    given = parser.parse_args()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(stub())
+        load = stack.enter_context(Load.running(AROUND))
+        candidates = [Candidate("direct", server.port, os.getpid(), lambda each: each)]
+        for name in given.candidates:
+            started: Callable[..., Any] = CANDIDATES[name]
+            try:
+                candidates.append(stack.enter_context(started(folder, server.port)))
+            except OSError as error:
+                print(f"{name}: left out, {error}")
+        for scenario in SCENARIOS:
+            rows: dict[str, list[Row]] = {each.name: [] for each in candidates}
+            for _ in range(given.rounds):
+                for each in candidates:
+                    rows[each.name].append(measured(each, scenario, load, given.seconds))
+            print(table(scenario, rows), flush=True)
+    print("\nratio: CPU of `protocol` / CPU of the candidate; below 1 ours is cheaper.")
+
+
+if __name__ == "__main__":
+    main()

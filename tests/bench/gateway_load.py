@@ -1,0 +1,158 @@
+"""The clients of `tests.bench.gateway`: reads one JSON line of orders each, prints one of results.
+
+Orders: port, seconds, connections, requests (each with its body and key, taken in turn).
+Results: requests completed and failed, seconds, median latency in µs, events of streams.
+"""
+
+import asyncio
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import httptools
+import uvloop
+
+
+@dataclass
+class Results:
+    completed: int = 0
+    failed: int = 0
+    parts: int = 0
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+
+
+class Client(asyncio.Protocol):
+    """One connection; sends its next request when the last one is answered."""
+
+    def __init__(self, requests: Iterator[bytes], results: Results) -> None:
+        self.requests = requests
+        self.results = results
+        self.parser = httptools.HttpResponseParser(self)
+        self.transport: asyncio.Transport | None = None
+        self.began = 0.0
+        self.stopped = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.next()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if not self.stopped:
+            self.results.failed += 1
+
+    def next(self) -> None:
+        assert self.transport is not None
+        self.began = time.perf_counter()
+        self.transport.write(next(self.requests))
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def on_body(self, body: bytes) -> None:
+        self.results.parts += body.count(b"data: ")
+
+    def on_message_complete(self) -> None:
+        if self.stopped:
+            return
+        if self.parser.get_status_code() == 200:
+            self.results.completed += 1
+            self.results.latencies.append((time.perf_counter() - self.began) * 1e6)
+        else:
+            self.results.failed += 1
+        self.next()
+
+
+def request(port: int, body: str, key: str) -> bytes:
+    raw = body.encode()
+    return (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(raw)}\r\n\r\n"
+    ).encode() + raw
+
+
+async def window(orders: dict[str, Any]) -> Results:
+    results, loop = Results(), asyncio.get_running_loop()
+    made = [request(orders["port"], body, key) for body, key in orders["requests"]]
+    turns = itertools.cycle(made)
+    clients = [Client(turns, results) for _ in range(orders["connections"])]
+    began = time.perf_counter()
+    for each in clients:
+        await loop.create_connection(lambda each=each: each, "127.0.0.1", orders["port"])  # type: ignore[misc]
+    await asyncio.sleep(orders["seconds"])
+    results.seconds = time.perf_counter() - began
+    for each in clients:
+        each.stopped = True
+        if each.transport is not None:
+            each.transport.abort()
+    return results
+
+
+@dataclass
+class Load:
+    """The process that plays the clients."""
+
+    process: "subprocess.Popen[str]"
+
+    def run(
+        self,
+        port: int,
+        bodies: Sequence[dict[str, Any]],
+        keys: Sequence[str],
+        connections: int,
+        seconds: float,
+    ) -> dict[str, Any]:
+        """Load a port and return what came of it."""
+        requests = [(_compact(each), keys[n % len(keys)]) for n, each in enumerate(bodies)]
+        orders = {"port": port, "seconds": seconds, "connections": connections}
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(orders | {"requests": requests}) + "\n")
+        self.process.stdin.flush()
+        found: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return found
+
+    @classmethod
+    @contextmanager
+    def running(cls, cores: set[int]) -> "Iterator[Load]":
+        """Run it on these cores."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.gateway_load"],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        os.sched_setaffinity(process.pid, cores)
+        try:
+            yield cls(process)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _compact(body: dict[str, Any]) -> str:
+    """Write a body as OpenAI's client libraries do."""
+    return json.dumps(body, separators=(",", ":"))
+
+
+def main() -> None:
+    for line in sys.stdin:
+        results = uvloop.run(window(json.loads(line)))
+        made = sorted(results.latencies)
+        middle = made[len(made) // 2] if made else math.nan
+        print(json.dumps(vars(results) | {"latencies": [], "p50": middle}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""A server for `tests.bench.gateway` that answers at once; listens on the port that it is given.
+
+JSON of 0.6 KB, or where the request asks for a stream 64 events, one every 10 ms, with the token
+counts that the request asks for.
+"""
+
+import asyncio
+import json
+import sys
+from typing import Any, Final, cast
+
+import httptools
+import uvloop
+
+EVENTS: Final = 64
+EVERY_S: Final = 0.01
+_ENVELOPE: Final[dict[str, Any]] = {"id": "chatcmpl-1", "created": 1, "model": "stub"}
+_USAGE: Final = {"prompt_tokens": 210, "total_tokens": 320, "completion_tokens": 110}
+_WHOLE: Final = json.dumps(
+    _ENVELOPE
+    | {
+        "object": "chat.completion",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "word " * 80},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": _USAGE,
+    }
+).encode()
+_JSON: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+_STREAM: Final = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+    b"transfer-encoding: chunked\r\n\r\n"
+)
+
+
+class Stub(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+        self.transport: asyncio.Transport | None = None
+        self.body = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.transport = None
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def on_message_begin(self) -> None:
+        self.body = b""
+
+    def on_body(self, data: bytes) -> None:
+        self.body += data
+
+    def on_message_complete(self) -> None:
+        start = self.body[-1024:] if len(self.body) > 4096 else self.body
+        if b'"stream":true' in start.replace(b" ", b""):
+            self.send(_STREAM)
+            counted = b"continuous_usage_stats" in start
+            asyncio.get_running_loop().call_later(EVERY_S, self.event, 0, counted)
+        else:
+            self.send(_JSON % (len(_WHOLE), _WHOLE))
+
+    def event(self, number: int, counted: bool) -> None:  # noqa: FBT001 (for `call_later`)
+        if number == EVENTS:
+            self.chunk(b"data: [DONE]\n\n")
+            self.send(b"0\r\n\r\n")
+            return
+        document = _ENVELOPE | {
+            "object": "chat.completion.chunk",
+            "choices": [{"index": 0, "delta": {"content": " word"}, "finish_reason": None}],
+        }
+        if counted:
+            document["usage"] = _USAGE
+        self.chunk(b"data: " + json.dumps(document, separators=(",", ":")).encode() + b"\n\n")
+        asyncio.get_running_loop().call_later(EVERY_S, self.event, number + 1, counted)
+
+    def chunk(self, data: bytes) -> None:
+        self.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def send(self, data: bytes) -> None:
+        if self.transport is not None:
+            self.transport.write(data)
+
+
+async def main() -> None:
+    server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", int(sys.argv[1]))
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

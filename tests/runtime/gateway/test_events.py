@@ -1,0 +1,64 @@
+"""What of a stream of events reaches the client, and what is counted."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.gateway.events import Events
+
+DONE = b"data: [DONE]\n\n"
+
+
+def event(choices: list[str], usage: int | None = None, *, spaced: bool = False) -> bytes:
+    document: dict[str, object] = {"id": "x", "choices": choices}
+    if usage is not None:
+        document["usage"] = {"completion_tokens": usage}
+    separators = (", ", ": ") if spaced else (",", ":")
+    return b"data: " + json.dumps(document, separators=separators).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+@given(data=st.data())
+def test_wherever_a_stream_is_cut_the_client_gets_what_an_uncounted_one_holds(
+    data: st.DataObject, *, spaced: bool
+) -> None:
+    texts = data.draw(st.lists(st.text(max_size=9), max_size=5))
+    whole = b"".join(event([t], n, spaced=spaced) for n, t in enumerate(texts))
+    whole += event([], len(texts)) + DONE
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    parts = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+    stream = Events(last_count=False, all_counts=False)
+    passed = b"".join(stream.feed(part) for part in parts) + stream.end()
+    assert passed == b"".join(event([t]) for t in texts) + DONE
+    assert json.loads(stream.usage) == {"completion_tokens": len(texts)}
+    assert stream.done
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_what_a_client_asked_for_it_gets_byte_for_byte(line_end: bytes) -> None:
+    whole = b": hi\n\n" + event(["a"], 1) + event([], 1, spaced=True) + DONE
+    whole = whole.replace(b"\n", line_end)
+    stream = Events(last_count=True, all_counts=True)
+    assert stream.feed(whole) + stream.end() == whole
+    assert stream.done
+
+
+def test_an_event_is_passed_on_as_soon_as_it_is_complete() -> None:
+    stream = Events(last_count=False, all_counts=False)
+    assert stream.feed(event(["a"])[:-1]) == event(["a"])[:-1]
+    assert stream.feed(b"\n") == b"\n"
+    assert stream.feed(event(["b"], 1)) == event(["b"])
+
+
+def test_no_counts_are_read_from_what_a_model_wrote() -> None:
+    stream = Events(last_count=False, all_counts=False)
+    spoken = event(['"usage":{"completion_tokens":9}', "\n\ndata: [DONE]\n\n"])
+    assert stream.feed(spoken) == spoken
+    assert (stream.usage, stream.done) == (b"", False)
+
+
+@pytest.mark.parametrize("line", [b'data: {"usage": \n\n', b'data: ["usage"]\n\n', b"usage\n\n"])
+def test_what_is_no_event_is_passed_on(line: bytes) -> None:
+    assert Events(last_count=False, all_counts=False).feed(line) == line

@@ -1,0 +1,70 @@
+"""The usage log's file, and the numbers beside it."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from runtime.gateway.metrics import BOUNDS, Metrics
+from runtime.gateway.usagelog import UsageLog
+
+
+@pytest.mark.parametrize(
+    ("found", "kept"),
+    [
+        (b"", b""),
+        (b'{"a":1}\n', b'{"a":1}\n'),
+        (b'{"a":1}\n{"b"', b'{"a":1}\n'),
+        (b'{"a"', b""),
+        (b"x" * 200_000 + b"\ny", b"x" * 200_000 + b"\n"),
+    ],
+)
+def test_an_incomplete_line_is_cut_off(tmp_path: Path, found: bytes, kept: bytes) -> None:
+    path = tmp_path / "usage.jsonl"
+    path.write_bytes(found)
+    with UsageLog(path) as log:
+        log.append(b"new")
+    assert path.read_bytes() == kept + b"new\n"
+
+
+def test_a_full_file_is_put_aside_and_no_row_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "usage.jsonl"
+    rows = [json.dumps({"row": number}).encode() for number in range(100)]
+    with UsageLog(path, rotate_bytes=200) as log:
+        for row in rows:
+            log.append(row)
+    files = sorted(each for each in tmp_path.iterdir() if each != path)
+    assert len(files) > 5
+    assert all(each.stat().st_size <= 200 for each in (*files, path))
+    assert all(each.stat().st_mode & 0o077 == 0 for each in files)
+    assert b"".join(each.read_bytes() for each in (*files, path)).splitlines() == rows
+
+
+def test_a_log_that_another_process_reads_is_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "usage.jsonl"
+    with UsageLog(path) as log:
+        log.append(b"one")
+        reader = os.open(path, os.O_RDONLY)
+        assert os.read(reader, 99) == b"one\n"
+        log.append(b"two")
+        assert os.read(reader, 99) == b"two\n"
+        os.close(reader)
+
+
+def test_buckets_are_cumulative_and_end_at_the_count() -> None:
+    metrics = Metrics()
+    values = [0.0, 0.005, 0.0051, 1.0, 500.0]
+    for value in values:
+        metrics.count(("a", "a-b", 'v"1\\'), 200, value, None, 3, None)
+    lines = metrics.text([{"server": "s1", "adapter": "v", "count": 2}]).splitlines()
+    labels = 'client="a",alias="a-b",version="v\\"1\\\\"'
+    name = "fleetctl_request_seconds"
+    buckets = [
+        int(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}_bucket{{")
+    ]
+    assert buckets == [sum(v <= bound for v in values) for bound in (*BOUNDS, float("inf"))]
+    assert f"{name}_count{{{labels}}} 5" in lines
+    assert f"fleetctl_first_byte_seconds_count{{{labels}}} 0" in lines
+    assert f"fleetctl_input_tokens_total{{{labels}}} 15" in lines
+    assert 'fleetctl_in_flight{server="s1",adapter="v"} 2' in lines
