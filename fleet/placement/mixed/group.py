@@ -34,6 +34,16 @@ class Group:
         """The most adapters that any server may hold."""
         return int(self.capacity.shape[2]) - 1
 
+    def part(self, members: Ints) -> "Group":
+        """Return a group of some of the items."""
+        return Group(
+            self.loads[members],
+            self.rank[members],
+            self.owner[members],
+            self.capacity,
+            self.price,
+        )
+
     def limit(self, gpu: int, items: Ints) -> int:
         """Return what one server with these items carries in each hour; -1 if too many."""
         if len(items) > self.most:

@@ -1,5 +1,6 @@
 """Exchange a few servers for a cheaper mix that holds the same adapters, again and again."""
 
+from functools import lru_cache
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -8,71 +9,117 @@ from fleet.placement.mixed.construct import downgraded
 from fleet.placement.mixed.group import Group, Ints, Rack
 from fleet.placement.mixed.repair import MixedRepair
 
-LARGEST = 4
-"""Most servers taken apart at once."""
+CORE = 4
+"""Most servers exchanged at once."""
+ITEMS = 150
+"""About how many items are rearranged at once, over the exchanged servers and some others."""
+PICKY = 2.5
+"""How far down the list of promising mixes is looked, on average."""
+HEADROOM = 0.97
+"""A mix whose estimated capacity is below this share of the load is not tried."""
 
 
-def improve(group: Group, rack: Rack, moves: int, attempt: int, seed: int, floor: int) -> Rack:
+def improve(group: Group, rack: Rack, moves: int, patience: int, seed: int, floor: int) -> Rack:
     """Search until the moves are used up or the price is down to `floor`.
 
     Args:
         group: What is packed.
         rack: A valid rack to start from.
         moves: Moves of repair in all.
-        attempt: Moves spent on one mix before it is given up.
+        patience: Moves without progress after which a mix is given up.
         seed: Start of the chance.
         floor: A lower bound of the price.
     """
     chance = np.random.Generator(np.random.PCG64(seed))
+    tries: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
     while moves > 0 and rack.price(group) > floor:
-        size = min(len(rack.gpus), 1 + int(chance.integers(LARGEST)))
-        chosen = np.sort(chance.permutation(len(rack.gpus))[:size])
+        moves -= OVERHEAD
+        chosen, core = _drawn(group, rack, chance)
         members = np.isin(rack.home, chosen).nonzero()[0]
-        part = Group(
-            group.loads[members],
-            group.rank[members],
-            group.owner[members],
-            group.capacity,
-            group.price,
-        )
-        inner = Rack(rack.gpus[chosen], np.searchsorted(chosen, rack.home[members]))
-        moves -= attempt // 8
-        mixes = cheaper_mixes(part, inner)
-        if not mixes:
-            if size == len(rack.gpus):
+        part = group.part(members)
+        inner = Rack(rack.gpus[chosen], positions(chosen, rack.home[members]))
+        mixes = cheaper_mixes(part, inner.gpus, core)
+        if not len(mixes):
+            if core == len(rack.gpus) <= CORE:
                 break
             continue
-        mix = mixes[min(int(chance.exponential(1.5)), len(mixes) - 1)]
+        mix = mixes[min(int(chance.exponential(PICKY)), len(mixes) - 1)]
+        key = (tuple(chosen.tolist()), tuple(mix.tolist()))
+        tried = tries.get(key, 0)
+        tries[key] = tried + 1
         home = seated(part, inner, mix)
         if home is None:
             continue
         work = MixedRepair(part, mix, home)
-        moves -= work.run(attempt, chance)
+        moves -= work.run(moves, patience * (1 + tried), chance)
         if work.done:
             rack = replaced(group, rack, chosen, members, mix, work.home[: len(members)])
+            tries.clear()
     return rack
 
 
-def cheaper_mixes(group: Group, rack: Rack) -> list[Ints]:
-    """Return mixes of GPU types below the rack's price, dearest first, that might do."""
-    price = rack.price(group)
+OVERHEAD = 12
+"""What drawing and seating costs, in moves."""
+
+
+def _drawn(group: Group, rack: Rack, chance: np.random.Generator) -> tuple[Ints, int]:
+    """Draw servers to be rearranged, and how many of them, from the last, to exchange."""
+    bins = len(rack.gpus)
+    core = min(bins, 1 + int(chance.integers(CORE)))
+    most = max(core, round(ITEMS * bins / len(group.rank)))
+    size = core if most <= core else core + int(chance.integers(most - core + 1))
+    return chance.permutation(bins)[: min(bins, size)], core
+
+
+def positions(chosen: Ints, home: Ints) -> Ints:
+    """Return where each server stands among the chosen ones."""
+    order = np.argsort(chosen)
+    return order[np.searchsorted(chosen, home, sorter=order)]
+
+
+@lru_cache(maxsize=64)
+def multisets(types: int, size: int) -> Ints:
+    """Return all multisets of GPU types of a size, one a row."""
+    rows = list(combinations_with_replacement(range(types), size))
+    return np.array(rows, dtype=np.int64).reshape(len(rows), size)
+
+
+def cheaper_mixes(group: Group, gpus: Ints, core: int) -> list[Ints]:
+    """Return cheaper GPU types for these servers, the most promising first.
+
+    Only the last `core` types differ.
+    """
+    stay, gone = gpus[: len(gpus) - core], gpus[len(gpus) - core :]
+    budget = int(group.price[gone].sum())
     peak = int(group.loads.sum(axis=0).max())
-    items = len(group.rank)
     replicas = int(np.unique(group.owner, return_counts=True)[1].max())
-    lowest = int(group.rank.min())
-    found: list[tuple[int, float, tuple[int, ...]]] = []
-    for size in range(max(1, replicas), len(rack.gpus) + 2):
-        share = min(items // size, group.most)
-        for mix in combinations_with_replacement(range(len(group.price)), size):
-            cost = int(group.price[list(mix)].sum())
-            if cost >= price:
-                continue
-            room = group.capacity[list(mix), lowest, 1].sum()
-            typical = group.capacity[list(mix), lowest, share].sum()
-            if room < peak:
-                continue
-            found.append((-cost, -float(typical), mix))
-    return [np.array(mix) for _, _, mix in sorted(found)]
+    ranks = np.sort(group.rank)
+    found: list[tuple[float, Ints]] = []
+    for size in range(core + 2):
+        if len(stay) + size < max(1, replicas):
+            continue
+        rows = multisets(len(group.price), size)
+        rows = rows[group.price[rows].sum(axis=1) < budget]
+        if not len(rows):
+            continue
+        rows = np.concatenate([np.broadcast_to(stay, (len(rows), len(stay))), rows], axis=1)
+        hopeful = carried(group, rows, int(ranks[0])) >= HEADROOM * peak
+        rows = rows[hopeful]
+        room = carried(group, rows, int(ranks[len(ranks) * 3 // 4]))
+        found += [(-float(left), row) for left, row in zip(room, rows, strict=True)]
+    found.sort(key=lambda each: (each[0], each[1].tolist()))
+    return [row for _, row in found]
+
+
+def carried(group: Group, mixes: Ints, rank: int) -> Ints:
+    """Estimate what each mix carries at a highest rank, items shared out by capacity."""
+    number = len(group.rank)
+    count = np.full(mixes.shape, min(number // max(1, mixes.shape[1]), group.most))
+    for _ in range(2):
+        room = group.capacity[mixes, rank, count]
+        share = room / np.maximum(room.sum(axis=1, keepdims=True), 1)
+        count = np.minimum((share * number).astype(np.int64), group.most)
+    return np.asarray(group.capacity[mixes, rank, count].sum(axis=1))
 
 
 def seated(group: Group, rack: Rack, mix: Ints) -> Ints | None:

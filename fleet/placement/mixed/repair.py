@@ -77,18 +77,18 @@ class MixedRepair:
         limit = int(self.table[self.gpus[bin_], top, min(len(inside), self.table.shape[2] - 1)])
         self.over[bin_] = int(np.maximum(self.load[:, bin_] - limit, 0).sum())
 
-    def run(self, moves: int, chance: np.random.Generator) -> int:
-        """Search for at most so many moves; return how many were made.
+    def run(self, moves: int, patience: int, chance: np.random.Generator) -> int:
+        """Search until so many moves bring no progress; return how many were made.
 
         Nothing is overfull when `done` says so.
         """
         total = int(self.over.sum())
         best = total
-        draws = chance.random(3 * moves).tolist()
+        last = patience
         sample = max(1, SAMPLE // max(1, self.width.size))
         made = 0
-        while total > 0 and made < moves:
-            pick, turn, tenure = draws[3 * made : 3 * made + 3]
+        while total > 0 and made < min(last, moves):
+            pick, turn, tenure = chance.random(3).tolist()
             made += 1
             self.clock += 1
             full = self.over.nonzero()[0]
@@ -97,7 +97,8 @@ class MixedRepair:
             if len(inside) > sample:
                 inside = np.roll(inside, int(turn * len(inside)))[:sample]
             total += self._move(source, inside, total - best, TENURE + int(tenure * TENURE))
-            best = min(best, total)
+            if total < best:
+                best, last = total, made + patience
         return made
 
     @property
