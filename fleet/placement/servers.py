@@ -11,10 +11,15 @@ from fleet.placement.mixed.group import PRICE_UNIT, Group, Ints, Rack
 from fleet.placement.mixed.improve import improve
 from fleet.placement.vbp import Effort, Status
 
-MOVES: dict[Effort, int] = {"fast": 3, "balanced": 80, "proof": 150}
-"""Moves of the search for each item."""
-ATTEMPT = 150
-"""Moves spent on one mix of servers before it is given up."""
+MOVES: dict[Effort, tuple[int, int]] = {
+    "fast": (8, 1_200),
+    "balanced": (100, 80_000),
+    "proof": (300, 200_000),
+}
+"""Moves of the search: for each item, and the most for one base."""
+LEAST_MOVES = 400
+PATIENCE = 40
+"""Moves without progress after which a mix of servers is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,9 @@ def _groups(replicas: Sequence[Replica], market: Market) -> Iterator[tuple[int, 
 def _packed(group: Group, effort: Effort, seed: int) -> tuple[Rack, int]:
     floor = lower_bound(group)
     rack = construct(group)
-    rack = improve(group, rack, MOVES[effort] * len(group.rank), ATTEMPT, seed, floor)
+    each, most = MOVES[effort]
+    moves = max(LEAST_MOVES, min(most, each * len(group.rank)))
+    rack = improve(group, rack, moves, PATIENCE, seed, floor)
     if effort == "proof":
         return _proved(group, rack, floor)
     return rack, floor

@@ -11,9 +11,9 @@ from fleet.placement.mixed.repair import MixedRepair
 
 CORE = 4
 """Most servers exchanged at once."""
-ITEMS = 150
+ITEMS = 200
 """About how many items are rearranged at once, over the exchanged servers and some others."""
-PICKY = 2.5
+PICKY = 1.0
 """How far down the list of promising mixes is looked, on average."""
 HEADROOM = 0.97
 """A mix whose estimated capacity is below this share of the load is not tried."""
