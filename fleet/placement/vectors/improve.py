@@ -4,6 +4,7 @@ Large packings are searched in random chunks of bins, which are drawn anew in ea
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fleet.placement.vectors.repair import Ints, Repair, scaled
 
@@ -32,7 +33,7 @@ def improve(sizes: Ints, capacity: Ints, home: Ints, *, moves: int, bound: int, 
         best, _ = emptied(wide, limit, home, moves, bound, chance)
         return best
     while moves > 0 and bins > bound:
-        order = chance.permutation(bins)
+        order = _order(wide, limit, home, bins, chance)
         parts = max(1, round(bins / size))
         share = max(STEP, min(moves, ROUND_MOVES * parts) // parts)
         pieces = np.array_split(order, parts)
@@ -40,14 +41,29 @@ def improve(sizes: Ints, capacity: Ints, home: Ints, *, moves: int, bound: int, 
             if moves <= 0:
                 break
             home, spent = _searched(wide, limit, home, np.sort(piece), share, chance)
-            moves -= spent
+            moves -= max(spent, OVERHEAD)
         home = numbered(home)
         bins = int(home.max()) + 1
     return home
 
 
+OVERHEAD = 40
+"""What drawing a chunk costs, in moves."""
+SORTED = 0.7
+"""How often bins with room are drawn together; else any."""
 ROUND_MOVES = 6_000
 """Moves spent on one chunk before the chunks are drawn anew."""
+
+
+def _order(
+    sizes: Ints, capacity: Ints, home: Ints, bins: int, chance: np.random.Generator
+) -> NDArray[np.intp]:
+    """Draw bins together that have room, so that one of them may be emptied into the others."""
+    load = np.zeros((bins, sizes.shape[1]), dtype=np.int64)
+    np.add.at(load, home, sizes)
+    full = (load / np.maximum(capacity, 1)).max(axis=1)
+    spread = float(full.std()) if chance.random() < SORTED else 1e6
+    return np.argsort(full + spread * chance.random(bins), kind="stable")
 
 
 def chunk_size(sizes: Ints) -> int:
