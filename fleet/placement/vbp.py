@@ -15,7 +15,8 @@ Effort = Literal["fast", "balanced", "proof"]
 Status = Literal["optimal", "feasible"]
 
 MOVES: dict[Effort, int] = {"fast": 6_000, "balanced": 60_000, "proof": 200_000}
-"""Moves of the search."""
+"""Most moves of the search."""
+MOVES_PER_ITEM = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ def pack_vectors(
         return Packing((tuple(range(len(rows))),), 1, "optimal")
     floor = lower_bound(ordered, limit)
     home = construct(ordered, limit)
-    home = improve(ordered, limit, home, moves=MOVES[effort], bound=floor, seed=seed)
+    moves = min(MOVES[effort], MOVES_PER_ITEM * len(ordered))
+    home = improve(ordered, limit, home, moves=moves, bound=floor, seed=seed)
     if effort == "proof":
         home, floor = _proved(ordered, limit, home, floor)
     bins: list[list[int]] = [[] for _ in range(int(home.max()) + 1)]

@@ -25,18 +25,20 @@ class MixedRepair:
         bins = len(gpus)
         ghosts = np.arange(bins)
         types, ranks, _ = group.capacity.shape
+        large = max(int(group.loads.sum()), hours * int(group.capacity.max(initial=0)))
+        kind = np.int32 if large < 1 << 30 else np.int64
         # A last rank row for empty servers, and two columns beyond the table.
-        self.table = np.full((types, ranks + 1, group.most + 3), TOO_MANY, dtype=np.int32)
+        self.table = np.full((types, ranks + 1, group.most + 3), TOO_MANY, dtype=kind)
         self.table[:, 1:, : group.most + 1] = group.capacity
         self.table[:, 0, : group.most + 1] = group.capacity[:, 0]
         self.gpus = gpus
         self.rank = np.concatenate([group.rank + 1, np.zeros(bins, dtype=np.int64)])
-        self.width = np.zeros((hours, self.items + bins), dtype=np.int32)
+        self.width = np.zeros((hours, self.items + bins), dtype=kind)
         self.width[:, : self.items] = group.loads.T
         self.home = np.concatenate([home, ghosts])
         self.one = np.concatenate([np.zeros(self.items, dtype=np.int64), np.ones_like(ghosts)])
-        self.load = np.zeros((hours, bins), dtype=np.int32)
-        np.add.at(self.load.T, home, group.loads.astype(np.int32))
+        self.load = np.zeros((hours, bins), dtype=kind)
+        np.add.at(self.load.T, home, group.loads.astype(kind))
         self.count = np.bincount(home, minlength=bins)
         self.over = np.zeros(bins, dtype=np.int64)
         self.without = np.empty_like(self.width)

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
-TENURE = 60
-"""Moves for which an item may not return to the bin it left, at least; up to twice as many."""
+TENURES = (8, 20, 60, 120)
+"""Moves for which an item may not return to the bin it left, at least; up to twice as many.
+
+One is drawn for each call of `run`: which is best differs from instance to instance.
+"""
 SAMPLE = 40_000
 """Array elements looked at in one move; more items of the bin are tried while it is not full."""
 FAR = 1 << 60
@@ -54,6 +57,7 @@ class Repair:
         """Search for at most so many moves; return how many were made. See `done`."""
         total = int(self.over.sum())
         draws = chance.random(3 * moves).tolist()
+        least = TENURES[int(chance.integers(len(TENURES)))]
         sample = max(1, SAMPLE // max(1, self.width.size))
         made = 0
         while total > 0 and made < moves:
@@ -66,7 +70,7 @@ class Repair:
             if len(inside) > sample:
                 inside = np.roll(inside, int(turn * len(inside)))[:sample]
             slack = total - self.best
-            total += self._move(source, inside, slack, TENURE + int(tenure * TENURE))
+            total += self._move(source, inside, slack, least + int(tenure * least))
             self.best = min(self.best, total)
         return made
 

@@ -87,3 +87,10 @@ def test_an_adapter_that_fits_nowhere_is_named() -> None:
     replicas = [Replica(0, 0, 0, (1,) * HOURS), Replica(1, 1, 0, (301,) * HOURS)]
     with pytest.raises(ValueError, match="item 1 fits no GPU type, even alone"):
         pack_servers(replicas, market())
+
+
+def test_loads_beyond_32_bits_are_added_up_exactly() -> None:
+    sold = market(scale=10**10)
+    replicas = [Replica(i, 0, 0, (3 * 10**9 + i,) * HOURS) for i in range(9)]
+    packing = pack_servers(replicas, sold, effort="fast")
+    check_servers(packing, replicas, sold)
