@@ -47,7 +47,7 @@ def fill(group: Group, gpu: int, order: Ints) -> Rack:
         room[mates] = False
         fitting = room.nonzero()[0]
         if len(fitting):
-            free = left[fitting]
+            free = left[fitting].astype(np.float64)
             alike = (free @ weight) / np.sqrt((free * free).sum(axis=1) + 1)
             # Raising a server's rank costs capacity: that is charged against the likeness.
             old = group.capacity[gpus[fitting], rank[fitting], count[fitting]]
