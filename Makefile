@@ -3,6 +3,8 @@
 PYTHON ?= python3
 MODEL ?= quickstart
 UPGRADE ?=
+PACKING ?= tests/fleet/packing/instances
+EFFORT ?= balanced
 
 PY := .venv/bin/python
 UV := runtime/uv.sh
@@ -17,11 +19,11 @@ export PIP_REQUIRE_HASHES := 0
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm demo smollm2 test test-fast lint bench bench-gateway lock clean
+.PHONY: help setup vllm demo smollm2 test test-fast lint bench bench-gateway bench-placement lock clean
 .SUFFIXES:
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 setup: .venv/.installed ## Install fleetctl with all it needs for work on it into .venv
 
@@ -62,6 +64,9 @@ bench: setup ## Measure planning, refresh and start-up
 
 bench-gateway: setup ## Measure the gateway beside its peers
 	$(PY) -m tests.bench.gateway
+
+bench-placement: setup ## Measure the packer on the instances under PACKING=FOLDER
+	$(PY) -m tests.bench.placement $(PACKING) --effort $(EFFORT)
 
 lock: .venv/.uv ## Recompile requirements.lock from pyproject.toml (UPGRADE=--upgrade for new versions)
 	env -u UV_FIND_LINKS $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \

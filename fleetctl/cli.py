@@ -28,6 +28,7 @@ COMMANDS = {
     "graph": "Print the steps of a plan as a graph.",
     "history": "Show what was done, when and by whom.",
     "key": "Create client API keys.",
+    "pack": "Pack vectors into bins, or adapters onto servers; instances from files.",
     "plan": "Show what would change. Changes nothing.",
     "reconcile": "Heal drift and move rollouts on, once or at an interval.",
     "release": "Let a version that was rolled back be rolled out again.",

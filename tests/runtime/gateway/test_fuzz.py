@@ -20,7 +20,19 @@ SEEDS = (
     post(raw(), "Connection: Upgrade", "Upgrade: h2c") + post(raw()),
     b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n" + post(raw(), version="1.0"),
 )
-PIECES = (b"\r\n", b"\n", b"\r\n\r\n", b"\x00", b":", b" ", b'"', b"}", b"\\u0022", b"\xff", b"0")
+PIECES: tuple[bytes, ...] = (
+    b"\r\n",
+    b"\n",
+    b"\r\n\r\n",
+    b"\x00",
+    b":",
+    b" ",
+    b'"',
+    b"}",
+    b"\\u0022",
+    b"\xff",
+    b"0",
+)
 PIECES += (b"globex-dates", b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"tiny")
 
 

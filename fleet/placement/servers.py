@@ -1,0 +1,166 @@
+"""The plain packer of fleets: adapters with hourly loads on the cheapest servers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fleet.placement.mixed.bounds import bound as lower_bound
+from fleet.placement.mixed.construct import construct
+from fleet.placement.mixed.group import PRICE_UNIT, Group, Ints, Rack
+from fleet.placement.mixed.improve import improve
+from fleet.placement.vbp import Effort, Status
+
+MOVES: dict[Effort, tuple[int, int]] = {
+    "fast": (8, 1_200),
+    "balanced": (100, 80_000),
+    "proof": (300, 200_000),
+}
+"""Moves of the search: for each item, and the most for one base."""
+LEAST_MOVES = 400
+PATIENCE = 40
+"""Moves without progress after which a mix of servers is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One copy of an adapter, to be placed."""
+
+    adapter: int
+    base: int
+    rank: int
+    """Index into the capacity table's ranks."""
+    loads: tuple[int, ...]
+    """Load in each hour, in the capacity table's unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What can be bought, and what it carries."""
+
+    bases: tuple[str, ...]
+    gpus: tuple[str, ...]
+    price: tuple[int, ...]
+    """Of each GPU type, dollars an hour times `PRICE_UNIT`."""
+    capacity: tuple[tuple[tuple[tuple[int, ...], ...], ...], ...]
+    """`[base][gpu][highest rank index][number of adapters]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedServer:
+    """A server and what it holds."""
+
+    base: str
+    gpu: str
+    items: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPacking:
+    """Servers that hold every replica."""
+
+    servers: tuple[PackedServer, ...]
+    price: int
+    """Sum of prices, dollars an hour times `PRICE_UNIT`."""
+    bound: int
+    """No packing costs less."""
+    status: Status
+
+
+def pack_servers(
+    replicas: Sequence[Replica],
+    market: Market,
+    *,
+    effort: Effort = "balanced",
+    seed: int = 0,
+) -> ServerPacking:
+    """Place every replica on the cheapest servers that the search finds.
+
+    Deterministic: shuffled replicas cost the same, because they are sorted first.
+
+    Args:
+        replicas: Replicas of one adapter go to different servers.
+        market: As many servers of each type as wanted.
+        effort: `fast`, `balanced`, or `proof`, which proves small groups with HiGHS where the
+            extra `proof` is installed.
+        seed: Another seed may find another packing.
+
+    Raises:
+        ValueError: A replica fits no GPU type even alone.
+    """
+    servers: list[PackedServer] = []
+    price = floor = 0
+    for base, members, group in _groups(replicas, market):
+        rack, low = _packed(group, effort, seed)
+        price += rack.price(group)
+        floor += low
+        for server, gpu in enumerate(rack.gpus.tolist()):
+            held = members[rack.home == server]
+            servers.append(
+                PackedServer(market.bases[base], market.gpus[gpu], tuple(sorted(held.tolist())))
+            )
+    status: Status = "optimal" if price == floor else "feasible"
+    return ServerPacking(tuple(servers), price, floor, status)
+
+
+def _groups(replicas: Sequence[Replica], market: Market) -> Iterator[tuple[int, Ints, Group]]:
+    owners: dict[int, int] = {}
+    order = sorted(
+        range(len(replicas)),
+        key=lambda i: (replicas[i].base, replicas[i].rank, replicas[i].loads, replicas[i].adapter),
+    )
+    for index in order:
+        owners.setdefault(replicas[index].adapter, len(owners))
+    for base in range(len(market.bases)):
+        members = np.array([i for i in order if replicas[i].base == base], dtype=np.int64)
+        if not len(members):
+            continue
+        chosen = [replicas[index] for index in members.tolist()]
+        group = Group(
+            np.array([each.loads for each in chosen], dtype=np.int64),
+            np.array([each.rank for each in chosen], dtype=np.int64),
+            np.array([owners[each.adapter] for each in chosen], dtype=np.int64),
+            np.array(market.capacity[base], dtype=np.int64),
+            np.array(market.price, dtype=np.int64),
+        )
+        for place, index in enumerate(members.tolist()):
+            if group.cheapest(np.array([place])) is None:
+                raise ValueError(f"item {index} fits no GPU type, even alone on a server")
+        yield base, members, group
+
+
+def _packed(group: Group, effort: Effort, seed: int) -> tuple[Rack, int]:
+    floor = lower_bound(group)
+    rack = construct(group)
+    each, most = MOVES[effort]
+    moves = max(LEAST_MOVES, min(most, each * len(group.rank)))
+    rack = improve(group, rack, moves, PATIENCE, seed, floor)
+    if effort == "proof":
+        return _proved(group, rack, floor)
+    return rack, floor
+
+
+def _proved(group: Group, rack: Rack, floor: int) -> tuple[Rack, int]:
+    from fleet.placement.solver import available  # noqa: PLC0415 (only for proofs)
+
+    if rack.price(group) == floor or not available():
+        return rack, floor
+    from fleet.placement.mixed.exact import aggregate, cheaper, within_reach  # noqa: PLC0415
+
+    floor = max(floor, aggregate(group))
+    while rack.price(group) > floor and within_reach(group, rack):
+        floor, better = cheaper(group, rack, floor)
+        if better is None or not _valid(group, better):
+            break
+        rack = better
+    return rack, floor
+
+
+def _valid(group: Group, rack: Rack) -> bool:
+    return all(
+        group.fits(gpu, (rack.home == server).nonzero()[0])
+        for server, gpu in enumerate(rack.gpus.tolist())
+    )
+
+
+__all__ = ["PRICE_UNIT", "Market", "PackedServer", "Replica", "ServerPacking", "pack_servers"]

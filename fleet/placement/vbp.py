@@ -1,0 +1,114 @@
+"""The plain packer: vectors into equal bins, as few as possible."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fleet.placement.vectors.bounds import bound as lower_bound
+from fleet.placement.vectors.construct import construct
+from fleet.placement.vectors.improve import improve
+from fleet.placement.vectors.repair import Ints
+
+Effort = Literal["fast", "balanced", "proof"]
+Status = Literal["optimal", "feasible"]
+
+MOVES: dict[Effort, int] = {"fast": 6_000, "balanced": 60_000, "proof": 200_000}
+"""Most moves of the search."""
+MOVES_PER_ITEM = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Items in bins. An item is a row of `sizes`, as often as `demand` says."""
+
+    bins: tuple[tuple[int, ...], ...]
+    """Items of each bin, numbered in the order of the rows, copies one after the other."""
+    bound: int
+    """No packing has fewer bins."""
+    status: Status
+    """`optimal` when as many bins as `bound`."""
+
+
+def pack_vectors(
+    sizes: Sequence[Sequence[int]],
+    capacity: Sequence[int],
+    *,
+    demand: Sequence[int] | None = None,
+    effort: Effort = "balanced",
+    seed: int = 0,
+) -> Packing:
+    """Pack every item into as few bins as the search finds.
+
+    Deterministic: the same multiset of items gives the same number of bins in whatever order it
+    comes, because items are sorted first.
+
+    Args:
+        sizes: One row for each kind of item, integers. A negative size makes room for others.
+        capacity: Of every bin, one integer for each dimension.
+        demand: How often each row is to be packed; default once.
+        effort: `fast`: about 1 CPU second for 500 items; `balanced`: about 5; `proof`: more, and
+            HiGHS for small cases where the extra `proof` is installed.
+        seed: Another seed may find another packing.
+
+    Raises:
+        ValueError: Lengths differ, demand or capacity is negative, or an item exceeds the capacity.
+    """
+    rows, limit = _checked(sizes, capacity, demand)
+    order = np.lexsort(rows.T[::-1]) if rows.shape[1] else np.arange(len(rows))
+    ordered = rows[order]
+    useful = (ordered > 0).any(axis=0)
+    ordered, limit = ordered[:, useful], limit[useful]
+    if not len(ordered):
+        return Packing((), 0, "optimal")
+    if not ordered.shape[1]:
+        return Packing((tuple(range(len(rows))),), 1, "optimal")
+    floor = lower_bound(ordered, limit)
+    home = construct(ordered, limit)
+    moves = min(MOVES[effort], MOVES_PER_ITEM * len(ordered))
+    home = improve(ordered, limit, home, moves=moves, bound=floor, seed=seed)
+    if effort == "proof":
+        home, floor = _proved(ordered, limit, home, floor)
+    bins: list[list[int]] = [[] for _ in range(int(home.max()) + 1)]
+    for place, item in sorted(zip(home.tolist(), order.tolist(), strict=True)):
+        bins[place].append(item)
+    status: Status = "optimal" if len(bins) == floor else "feasible"
+    return Packing(tuple(sorted(tuple(each) for each in bins)), floor, status)
+
+
+def _proved(sizes: Ints, capacity: Ints, home: Ints, floor: int) -> tuple[Ints, int]:
+    from fleet.placement.solver import available  # noqa: PLC0415 (only for proofs)
+    from fleet.placement.vectors.exact import fewer, within_reach  # noqa: PLC0415
+
+    while (bins := int(home.max()) + 1) > floor and available():
+        if not within_reach(len(sizes), bins - 1):
+            break
+        decided, better = fewer(sizes, capacity, bins - 1)
+        if better is not None:
+            home = np.unique(better, return_inverse=True)[1].astype(np.int64)
+        elif decided:
+            return home, bins
+        else:
+            break
+    return home, floor
+
+
+def _checked(
+    sizes: Sequence[Sequence[int]], capacity: Sequence[int], demand: Sequence[int] | None
+) -> tuple[Ints, Ints]:
+    times = [1] * len(sizes) if demand is None else list(demand)
+    if len(times) != len(sizes):
+        raise ValueError(f"demand has {len(times)} entries for {len(sizes)} rows of sizes")
+    for index, row in enumerate(sizes):
+        if len(row) != len(capacity):
+            raise ValueError(f"item {index} has {len(row)} sizes for {len(capacity)} dimensions")
+        for dimension, (size, limit) in enumerate(zip(row, capacity, strict=True)):
+            if size > limit:
+                raise ValueError(
+                    f"item {index} has size {size} in dimension {dimension}: capacity is {limit}"
+                )
+    if any(each < 0 for each in (*times, *capacity)):
+        raise ValueError("demand and capacity must not be negative")
+    rows = np.array(sizes, dtype=np.int64).reshape(len(sizes), len(capacity))
+    return np.repeat(rows, times, axis=0), np.array(capacity, dtype=np.int64)

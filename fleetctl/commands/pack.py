@@ -1,0 +1,111 @@
+"""`fleetctl pack`: the plain packer, for instances from outside."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fleet.errors import ConfigError, Diagnostic, Place
+from fleetctl.files import read_text
+
+if TYPE_CHECKING:
+    from fleet.placement.vbp import Effort
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  fleetctl pack items.vbp
+  fleetctl pack items.vbp --effort proof --json > bins.json
+  fleetctl pack fleet.json --capacity capacity.json
+"""
+)
+@click.argument("instance", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--capacity",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="GPU prices and capacity table of a fleet. Default: capacity.json beside it.",
+)
+@click.option(
+    "--effort",
+    type=click.Choice(["fast", "balanced", "proof"]),
+    default="balanced",
+    show_default=True,
+    help="How long to search, in moves; proof also proves small instances with HiGHS.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the packing; the summary on stderr.")
+def command(instance: Path, capacity: Path | None, effort: "Effort", *, as_json: bool) -> None:
+    """Pack vectors into bins, or adapters onto servers.
+
+    INSTANCE: a .vbp file (dimensions, capacities, number of rows, rows of sizes and demand) goes
+    into as few bins as possible; a fleet (.json) onto the cheapest servers that carry every
+    hour. The result repeats: budgets are counted in moves, not in seconds.
+    """
+    began = time.process_time()
+    if instance.suffix == ".json":
+        packed, summary = _servers(instance, capacity, effort)
+    elif capacity:
+        raise click.UsageError("--capacity goes with a fleet (.json); a .vbp file holds its own.")
+    else:
+        packed, summary = _bins(instance, effort)
+    summary.append(("CPU seconds", f"{time.process_time() - began:.2f}"))
+    width = max(len(name) for name, _ in summary)
+    for name, value in summary:
+        click.echo(f"{name:{width}}  {value}", err=as_json)
+    if as_json:
+        click.echo(json.dumps(packed))
+
+
+def _bins(path: Path, effort: "Effort") -> tuple[object, list[tuple[str, str]]]:
+    from fleet.placement.packfile import read_vectors  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.placement.vbp import pack_vectors  # noqa: PLC0415
+
+    vectors = read_vectors(read_text(path), str(path))
+    packing = pack_vectors(vectors.sizes, vectors.capacity, demand=vectors.demand, effort=effort)
+    home = [0] * sum(vectors.demand)
+    for number, items in enumerate(packing.bins):
+        for item in items:
+            home[item] = number
+    return home, [
+        ("bins", str(len(packing.bins))),
+        ("bound", str(packing.bound)),
+        ("status", packing.status),
+    ]
+
+
+def _servers(
+    path: Path, capacity: Path | None, effort: "Effort"
+) -> tuple[object, list[tuple[str, str]]]:
+    from fleet.placement.packfile import read_fleet  # noqa: PLC0415
+    from fleet.placement.servers import PRICE_UNIT, pack_servers  # noqa: PLC0415
+
+    table = capacity or path.parent / "capacity.json"
+    replicas, market = read_fleet(read_text(path), str(path), read_text(table), str(table))
+    try:
+        packing = pack_servers(replicas, market, effort=effort)
+    except ValueError as error:
+        detail = f"Nothing in {table} holds it: {error}."
+        place = Place(str(path), 1, 1)
+        raise ConfigError(Diagnostic("FC2052", "An adapter fits no GPU", detail, place)) from None
+    kinds: dict[str, int] = {}
+    for server in packing.servers:
+        kinds[server.gpu] = kinds.get(server.gpu, 0) + 1
+    mix = ", ".join(f"{kinds[name]} {name}" for name in market.gpus if name in kinds)
+    cost, bound = packing.price / PRICE_UNIT, packing.bound / PRICE_UNIT
+    document = {
+        "servers": [
+            {"gpu": each.gpu, "base": each.base, "items": list(each.items)}
+            for each in packing.servers
+        ],
+        "cost": cost,
+        "bound": bound,
+        "status": packing.status,
+    }
+    return document, [
+        ("servers", f"{len(packing.servers)} ({mix})"),
+        ("cost", f"{cost:.2f} $/h"),
+        ("bound", f"{bound:.2f} $/h"),
+        ("status", packing.status),
+    ]

@@ -1,0 +1,96 @@
+"""Fleets on servers of mixed types, against brute force and an independent checker."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fleet.placement.servers import Market, Replica, pack_servers
+from fleet.placement.solver import available
+from fleet.placement.vbp import Effort
+from tests.fleet.packing.oracle import chance, cheapest, check_servers
+
+HOURS = 4
+
+
+def market(scale: int = 100, most: int = 12) -> Market:
+    """Two bases and three GPU types; rank and number of adapters cost capacity."""
+
+    def table(size: int) -> tuple[tuple[int, ...], ...]:
+        return tuple(
+            tuple(max(0, size - 8 * rank - 2 * count * (1 + rank)) for count in range(most + 1))
+            for rank in range(3)
+        )
+
+    sizes = {"one": (scale, 2 * scale, 4 * scale), "two": (0, scale, 3 * scale)}
+    return Market(
+        tuple(sizes),
+        ("small", "middle", "large"),
+        (8_000, 13_000, 26_000),
+        tuple(tuple(table(size) for size in each) for each in sizes.values()),
+    )
+
+
+def fleet(seed: int, adapters: int) -> list[Replica]:
+    draw = chance(seed)
+    found = []
+    for adapter in range(adapters):
+        base, rank = draw.randrange(2), draw.choice([0, 0, 1, 2])
+        loads = tuple(draw.randint(0, 25) for _ in range(HOURS))
+        found += [Replica(adapter, base, rank, loads)] * draw.choice([1, 1, 1, 2])
+    return found
+
+
+@st.composite
+def tiny(draw: st.DrawFn) -> list[Replica]:
+    replica = st.builds(
+        Replica,
+        st.integers(0, 4),
+        st.just(0),
+        st.integers(0, 2),
+        st.tuples(*[st.integers(0, 60)] * HOURS),
+    )
+    return draw(st.lists(replica, min_size=1, max_size=6))
+
+
+@settings(deadline=None, max_examples=25)
+@given(tiny())
+def test_a_tiny_fleet_costs_what_trying_everything_finds(replicas: list[Replica]) -> None:
+    least = cheapest(replicas, market())
+    packing = pack_servers(replicas, market(), effort="proof")
+    check_servers(packing, replicas, market())
+    assert least is not None
+    assert packing.bound <= least <= packing.price
+    if available():
+        assert packing.status == "optimal"
+
+
+@pytest.mark.parametrize("effort", ["fast", "balanced"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_packing_is_valid_and_does_not_depend_on_order(seed: int, effort: Effort) -> None:
+    replicas = fleet(seed, 40)
+    prices = set()
+    for shuffle in range(2):
+        shuffled = chance(shuffle).sample(replicas, len(replicas))
+        packing = pack_servers(shuffled, market(), effort=effort)
+        check_servers(packing, shuffled, market())
+        prices.add(packing.price)
+    assert len(prices) == 1
+
+
+def test_replicas_of_one_adapter_stand_apart() -> None:
+    packing = pack_servers([Replica(7, 0, 0, (1,) * HOURS)] * 3, market())
+    assert [(each.gpu, len(each.items)) for each in packing.servers] == [("small", 1)] * 3
+    assert packing.status == "optimal"
+
+
+def test_an_adapter_that_fits_nowhere_is_named() -> None:
+    replicas = [Replica(0, 0, 0, (1,) * HOURS), Replica(1, 1, 0, (301,) * HOURS)]
+    with pytest.raises(ValueError, match="item 1 fits no GPU type, even alone"):
+        pack_servers(replicas, market())
+
+
+def test_loads_beyond_32_bits_are_added_up_exactly() -> None:
+    sold = market(scale=10**10)
+    replicas = [Replica(i, 0, 0, (3 * 10**9 + i,) * HOURS) for i in range(9)]
+    packing = pack_servers(replicas, sold, effort="fast")
+    check_servers(packing, replicas, sold)
