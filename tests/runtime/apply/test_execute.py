@@ -2,13 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
-from fleet.declared import ClientKey, Fleet
 from fleet.errors import (
     EngineRejectedError,
     LibraryError,
@@ -17,38 +12,9 @@ from fleet.errors import (
 from fleet.names import route_address
 from fleet.plan import Plan
 from plans.progress import line, record
-from runtime.execute import Outcome
 from runtime.execute.world import Pace
-from tests.fleet.planning.builders import adapter, device, fleet, host
-from tests.runtime.apply.bench import FINGERPRINT, Bench
-
-OLD, NEW = "acme-support-tiny-v1.0.0", "acme-support-tiny-v1.1.0"
-FAQ = "birch-faq-tiny-v1.0.0"
-LAPTOP = host("laptop", device("cpu0"), device("cpu1", port=8101))
-DAY = timedelta(days=1)
-
-
-def declared(*names: str, replicas: int = 1, key: str = "env:KEY") -> Fleet:
-    adapters = (adapter(each, replicas=replicas) for each in names)
-    keys = {"acme": (ClientKey("prod", key, FINGERPRINT),)}
-    return fleet(*adapters, hosts=[LAPTOP], known=[OLD, NEW], keys=keys)
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
-
-
-def on(text: str, error: BaseException) -> Callable[[int, str], BaseException | None]:
-    return lambda _, label: error if text in label else None
-
-
-def verdicts(outcome: Outcome) -> dict[str, str]:
-    return {step: each.verdict.value for step, each in outcome.results.items()}
-
-
-def kinds(bench: Bench, step: str) -> list[str]:
-    return [each.kind for each in bench.ledger().read() if each.data.get("step") == step]
+from tests.runtime.apply.bench import Bench
+from tests.runtime.apply.small_fleet import FAQ, NEW, OLD, declared, kinds, on, verdicts
 
 
 def test_a_new_fleet_is_brought_up_and_a_second_apply_does_nothing(bench: Bench) -> None:

@@ -1,50 +1,20 @@
 """Routes, keys and what rests on them: one table, never over somebody else's."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from fleet.declared import AttachedServer, ClientKey, Fleet
+from fleet.declared import AttachedServer
 from fleet.names import route_address
 from fleet.plan import Drain
 from fleet.resources import Server
 from plans.progress import record
-from runtime.execute import Outcome, Verdict
+from runtime.execute import Verdict
 from runtime.gateway.table import RoutingTable, ShareEntry
 from tests.fleet.planning.builders import adapter, attached, device, fleet, host
-from tests.runtime.apply.bench import FINGERPRINT, Bench
-
-OLD, NEW = "acme-support-tiny-v1.0.0", "acme-support-tiny-v1.1.0"
-FAQ = "birch-faq-tiny-v1.0.0"
-LAPTOP = host("laptop", device("cpu0"), device("cpu1", port=8101))
-DAY = timedelta(days=1)
-
-
-def declared(*names: str, replicas: int = 1, key: str = "env:KEY") -> Fleet:
-    adapters = (adapter(each, replicas=replicas) for each in names)
-    keys = {"acme": (ClientKey("prod", key, FINGERPRINT),)}
-    return fleet(*adapters, hosts=[LAPTOP], known=[OLD, NEW], keys=keys)
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
-
-
-def on(text: str, error: BaseException) -> Callable[[int, str], BaseException | None]:
-    return lambda _, label: error if text in label else None
-
-
-def verdicts(outcome: Outcome) -> dict[str, str]:
-    return {step: each.verdict.value for step, each in outcome.results.items()}
-
-
-def kinds(bench: Bench, step: str) -> list[str]:
-    return [each.kind for each in bench.ledger().read() if each.data.get("step") == step]
+from tests.runtime.apply.bench import Bench
+from tests.runtime.apply.small_fleet import DAY, FAQ, NEW, OLD, declared, verdicts
 
 
 def test_a_thousand_routes_are_one_table_and_two_flushes(bench: Bench) -> None:

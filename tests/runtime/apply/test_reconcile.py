@@ -3,9 +3,6 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
-
-import pytest
 
 from fleet.declared import Fleet
 from fleet.drift import Cause, Remedy, classify
@@ -29,11 +26,6 @@ DAY = timedelta(days=1)
 def declared(*names: str, slots: int | None = None) -> Fleet:
     adapters = (adapter(each) for each in names)
     return fleet(*adapters, hosts=[LAPTOP], known=[OLD, NEW], bases=[base(slots=slots)])
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
 
 
 async def healing(bench: Bench) -> Plan:
