@@ -8,7 +8,7 @@ What an entry's `data` holds, by kind; `address` is the resource's, `step` the s
                     adopted
     step_failed     plan_id, step, address, code, summary, detail, stale, unsure (of its effect)
     apply_finished  plan_id, result, counts, boots (server to boot id), gone (addresses that
-                    not there, which nothing asks for any more)
+                    are not there, and that nothing asks for any more)
     rolled_back     alias, to, before (version to percent), adapter (held, if any), reason
     released        alias, adapter (None: all), reason, route (plain form, or None)
     adopted         address, resource (plain form), boot
@@ -84,8 +84,8 @@ class History:
 class Entry:
     """One line of the ledger.
 
-    Kinds: `planned apply_started step_started step_finished step_failed apply_finished
-    rolled_back released adopted drift_found note`. `data` is plain JSON.
+    Kinds: `apply_started step_started step_finished step_failed apply_finished rolled_back
+    released adopted note`. `data` is plain JSON.
     """
 
     seq: int
