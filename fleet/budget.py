@@ -1,7 +1,12 @@
 """Memory of one server, from first principles: weights, LoRA slots, KV cache, reserve.
 
-All sizes are bytes. Nothing here is calibrated: `RESERVE` stands for what only a running
-server can tell, and whoever shows these figures says so.
+All sizes are bytes of one device; with tensor parallelism each device holds its part. Nothing
+here is calibrated: `reserve_bytes` stands for what only a running server can tell, and whoever
+shows these figures says so.
+
+Law (checked against 31 published start-ups of two models on one card, within 1 %):
+
+    usable = weights + max_loras * slot_bytes(max_lora_rank) + KV cache + reserve
 """
 
 from collections.abc import Mapping
@@ -20,27 +25,53 @@ SLOTS = (4, 8, 16, 32, 64, 128)
 USABLE = 0.92
 """Part of a device's memory that servers may take in all; vLLM's own default."""
 
-DTYPE_BYTES: Mapping[str, int] = MappingProxyType({"float32": 4, "float16": 2, "bfloat16": 2})
-"""Bytes per value; `auto` follows the weights, which are 16 bit in all models we know."""
-
-VOCABULARY_SLOTS: Mapping[str, bool] = MappingProxyType(
+DTYPE_BYTES: Mapping[str, int] = MappingProxyType(
     {
-        "LlamaForCausalLM": True,
-        "MixtralForCausalLM": True,
-        "Qwen3ForCausalLM": True,
-        "Qwen3MoeForCausalLM": True,
-        "MistralForCausalLM": False,
-        "Qwen2ForCausalLM": False,
-        "GemmaForCausalLM": False,
-        "Gemma2ForCausalLM": False,
-        "Gemma3ForCausalLM": False,
-        "Phi3ForCausalLM": False,
+        "float32": 4,
+        "float": 4,
+        "float16": 2,
+        "half": 2,
+        "bfloat16": 2,
+        "fp8": 1,
+        "fp8_e4m3": 1,
+        "fp8_e5m2": 1,
+        "fp8_inc": 1,
     }
 )
-"""Whether vLLM's model class reserves LoRA slots for the embedding and the output layer.
+"""Bytes per value; `auto` follows the weights, which are 16 bit in all models we know.
 
-It follows the class, not the adapter, and not `tie_word_embeddings`. As of vLLM 0.32 (Qwen3
-since 0.16). A class that is not listed here is unknown: no figure is given for its slots.
+`fp8` is for the KV cache alone (`--kv-cache-dtype`). Quantised weights need no entry: their size
+is read from the files, and a LoRA slot beside them keeps 16 bit.
+"""
+
+NEWEST = (0, 32)
+"""The vLLM release whose layers were measured last; assumed where the version is not known."""
+
+VOCABULARY_SLOTS: Mapping[str, tuple[int, int] | None] = MappingProxyType(
+    {
+        "LlamaForCausalLM": (0, 0),
+        "MixtralForCausalLM": (0, 0),
+        "Qwen3ForCausalLM": (0, 16),
+        "Qwen3MoeForCausalLM": (0, 16),
+        "MistralForCausalLM": None,
+        "Qwen2ForCausalLM": None,
+        "GemmaForCausalLM": None,
+        "Gemma2ForCausalLM": None,
+        "Gemma3ForCausalLM": None,
+        "Phi3ForCausalLM": (0, 0),
+    }
+)
+"""Since which vLLM a class reserves LoRA slots for embedding and output layer; None: it does not.
+
+It follows the class, not the adapter, and not `tie_word_embeddings` (Phi-3 is a Llama there).
+Read in the wheels 0.12 to 0.32, and counted in a running 0.32 for all but the mixtures. A class
+that is not listed here is unknown: no figure is given for its slots.
+"""
+
+_UNSPLIT = ("Phi3ForCausalLM",)
+"""Classes whose files hold query, key and value as one matrix, and gate and up as another.
+
+Their adapters have one `A` for all parts, where others have one for each.
 """
 
 _EXPERTS = ("MixtralForCausalLM", "Qwen3MoeForCausalLM")
@@ -57,8 +88,16 @@ def slots_rung(slots: int) -> int | None:
     return next((rung for rung in SLOTS if rung >= slots), None)
 
 
+def release(vllm: str) -> tuple[int, int]:
+    """Return major and minor of a vLLM version such as `0.32.0`; `NEWEST` where it has none."""
+    parts = vllm.split(".")
+    if len(parts) > 1 and parts[0].isdecimal() and parts[1].isdecimal():
+        return int(parts[0]), int(parts[1])
+    return NEWEST
+
+
 def slot_elements(
-    shape: BaseShape, tensor_parallel: int = 1, *, fully_sharded: bool = False
+    shape: BaseShape, tensor_parallel: int = 1, *, fully_sharded: bool = False, vllm: str = ""
 ) -> int | None:
     """Return the parameters of one LoRA slot on one device, per unit of rank.
 
@@ -69,30 +108,40 @@ def slot_elements(
 
     Source:
         vLLM 0.32 LoRA layers (`qkv`, `o`, `gate_up`, `down`, embedding, output layer); equal
-        to the byte count of its stacked tensors for eight models and three shardings.
+        to the byte count of its stacked tensors for ten models and three shardings.
     """
-    with_vocabulary = VOCABULARY_SLOTS.get(shape.architecture)
-    if with_vocabulary is None or shape.architecture in _EXPERTS:
+    if shape.architecture not in VOCABULARY_SLOTS or shape.architecture in _EXPERTS:
         return None
+    since = VOCABULARY_SLOTS[shape.architecture]
     parts = tensor_parallel
     shards = tensor_parallel if fully_sharded else 1
     hidden, inner = shape.hidden_size, shape.intermediate_size
     heads = shape.num_attention_heads * shape.head_dim // parts
-    key_values = max(shape.num_key_value_heads // parts, 1) * shape.head_dim
-    qkv = 3 * hidden // shards + heads + 2 * key_values
+    three, two = (1, 1) if shape.architecture in _UNSPLIT else (3, 2)
+    qkv = three * hidden // shards + heads + 2 * _key_value_width(shape, parts)
     output = heads + hidden // shards
-    gate_up = 2 * hidden // shards + 2 * inner // parts
+    gate_up = two * hidden // shards + 2 * inner // parts
     down = inner // parts + hidden // shards
-    vocabulary = 2 * (shape.vocab_size + hidden) if with_vocabulary else 0
+    reserved = since is not None and release(vllm) >= since
+    vocabulary = 2 * (shape.vocab_size + hidden) if reserved else 0
     return shape.num_hidden_layers * (qkv + output + gate_up + down) + vocabulary
 
 
-def slot_bytes(shape: BaseShape, max_lora_rank: int, dtype: str = "auto") -> int | None:
-    """Return the bytes of one slot of a server started with `max_lora_rank`.
+def slot_bytes(
+    shape: BaseShape,
+    max_lora_rank: int,
+    dtype: str = "auto",
+    tensor_parallel: int = 1,
+    *,
+    fully_sharded: bool = False,
+    vllm: str = "",
+) -> int | None:
+    """Return the bytes of one slot, per device, of a server started with `max_lora_rank`.
 
-    A server reserves `max_loras` of them when it starts. None: unknown architecture.
+    A server reserves `max_loras` of them when it starts. `dtype` is the adapters' (`lora_dtype`),
+    which quantisation of the base does not change. None: unknown architecture.
     """
-    elements = slot_elements(shape)
+    elements = slot_elements(shape, tensor_parallel, fully_sharded=fully_sharded, vllm=vllm)
     return None if elements is None else elements * max_lora_rank * dtype_bytes(dtype)
 
 
@@ -101,22 +150,63 @@ def dtype_bytes(dtype: str) -> int:
     return DTYPE_BYTES.get(dtype, 2)
 
 
-def kv_bytes_per_token(shape: BaseShape, dtype: str = "auto") -> int:
-    """Return the KV cache of one token, in bytes, for full attention in every layer.
+def lora_dtype(base: Base) -> str:
+    """Return the dtype of a server's LoRA slots: `lora-dtype` where declared, else its own."""
+    return _flag(base, "lora-dtype") or base.dtype
 
-    Models with a sliding window or compressed attention need less.
+
+def kv_dtype(base: Base) -> str:
+    """Return the dtype of a server's KV cache: `kv-cache-dtype` where declared, else its own."""
+    declared = _flag(base, "kv-cache-dtype")
+    return base.dtype if declared in {"", "auto"} else declared
+
+
+def _flag(base: Base, wanted: str) -> str:
+    for name, value in base.extra:
+        if name.lstrip("-").replace("_", "-") == wanted:
+            return value
+    return ""
+
+
+def weight_bytes(shape: BaseShape, tensor_parallel: int = 1) -> int:
+    """Return the bytes of weights on one device.
+
+    The files' own sum, so right for quantised bases as well. Tensor parallelism divides the
+    linear layers and the vocabulary; the norms, which it does not, are under 0.01 %.
     """
-    per_layer = 2 * shape.num_key_value_heads * shape.head_dim * dtype_bytes(dtype)
-    return shape.num_hidden_layers * per_layer
+    return -(-shape.weight_bytes // tensor_parallel)
 
 
-def reserve_bytes(device: Device) -> int:
-    """Return what activations, graphs and the runtime may take, in bytes. Uncalibrated.
+def kv_bytes_per_token(base: Base | BaseShape, tensor_parallel: int = 1) -> int:
+    """Return the KV cache of one token on one device, in bytes; 0 where the shape is unknown.
+
+    For full attention in every layer: models with a sliding window or compressed attention need
+    less. A device holds at least one key-value head. A bare shape stands for a 16 bit cache.
+    """
+    shape = base if isinstance(base, BaseShape) else base.shape
+    if shape is None:
+        return 0
+    value = 2 if isinstance(base, BaseShape) else dtype_bytes(kv_dtype(base))
+    return 2 * shape.num_hidden_layers * _key_value_width(shape, tensor_parallel) * value
+
+
+def _key_value_width(shape: BaseShape, tensor_parallel: int) -> int:
+    return max(shape.num_key_value_heads // tensor_parallel, 1) * shape.head_dim
+
+
+def reserve_bytes(device: Device, measured: int | None = None) -> int:
+    """Return what activations, graphs and the runtime may take on one device, in bytes.
+
+    Args:
+        device: The card.
+        measured: What a calibration found (`Profile.reserve_bytes`); used as it is.
 
     Source:
         2 GiB on 24 GB cards, 4 to 5 GiB on 64 to 80 GB cards, about 1 GiB for a CPU process,
         rounded up from published start-up logs and our own runs. A guess until measured.
     """
+    if measured is not None:
+        return measured
     if device.kind.startswith("cpu"):
         return GIB
     if device.memory_bytes <= 32 * GIB:
@@ -124,15 +214,24 @@ def reserve_bytes(device: Device) -> int:
     return 3 * GIB if device.memory_bytes <= 48 * GIB else 5 * GIB
 
 
-def least_kv_bytes(base: Base) -> int:
-    """Return the smallest KV cache a server of `base` may have, in bytes.
+def host_bytes(max_cpu_loras: int, largest_file: int, tensor_parallel: int = 1) -> int:
+    """Return the host memory that a server's adapters may take, in bytes.
 
-    The declared size where there is one; else one request of full length, or the declared
-    least number of tokens if that is more. 0 where the shape is unknown.
+    vLLM keeps every listed adapter in host memory, once per worker process, in the adapter's own
+    rank and modules (its file's size is the measure: 65,536 bytes counted for a 69,048 byte file).
+    """
+    return max_cpu_loras * largest_file * tensor_parallel
+
+
+def least_kv_bytes(base: Base, tensor_parallel: int = 1) -> int:
+    """Return the smallest KV cache, per device, that a server of `base` may have, in bytes.
+
+    The declared size where there is one (it is per device in vLLM too); else one request of full
+    length, or the declared least number of tokens if that is more. 0 where the shape is unknown.
     """
     if base.kv_cache_bytes is not None:
         return base.kv_cache_bytes
     if base.shape is None:
         return 0
     tokens = max(base.max_model_len or base.shape.max_position_embeddings, base.min_kv_tokens)
-    return tokens * kv_bytes_per_token(base.shape, base.dtype)
+    return tokens * kv_bytes_per_token(base, tensor_parallel)

@@ -49,7 +49,11 @@ DECISIONS = ("fleet", "changes", "steps", "capacity", "impacts", "gates", "held"
 """Fields of a plan that its id covers."""
 
 MEASURED: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"steps": ("estimate_s",), "impacts": ("peak_rpm", "back_out_s")}
+    {
+        "steps": ("estimate_s",),
+        "impacts": ("peak_rpm", "back_out_s"),
+        "capacity": ("load",),
+    }
 )
 """Fields inside the decisions that are estimates or measurements, which the id leaves out."""
 

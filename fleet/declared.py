@@ -7,8 +7,17 @@ from types import MappingProxyType
 from typing import Literal
 
 from fleet.names import AdapterName, Version
+from fleet.profiles import Profile
 
 LatencyClass = Literal["classification", "short_generation", "long_generation"]
+Spread = Literal["device", "host"]
+"""What replicas of an adapter never share."""
+Isolation = Literal["shared", "tier", "client"]
+"""With whom an adapter may share a server: anyone, its own tier, its own client."""
+Residency = Literal["pinned", "cached"]
+"""`pinned`: has a LoRA slot of its own. `cached`: waits in host memory for one."""
+State = Literal["active", "cordoned", "draining"]
+"""`cordoned`: takes nothing new. `draining`: what is there leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,11 @@ class Tier:
     name: str
     replicas: int
     retrain_every: timedelta | None
+    spread: Spread = "device"
+    isolation: Isolation = "shared"
+    residency: Residency = "pinned"
+    slo_s: tuple[tuple[LatencyClass, float], ...] = ()
+    """Promised p95 by latency class, in seconds, where it is not the class's usual one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +99,10 @@ class Demand:
     """A daily batch window `[from, to)`, local time, at peak rate."""
     prompt_tokens: int = 256
     output_tokens: int = 128
+    offsets: tuple[int, ...] = (0,)
+    """Minutes east of UTC that `timezone` has in the course of a year."""
+    observed: tuple[float, ...] | None = None
+    """Measured requests per minute in each hour of the day, UTC; replaces the declared hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +122,8 @@ class Base:
     extra: tuple[tuple[str, str], ...]
     shape: BaseShape | None
     """None when neither the library nor the lock holds its config.json."""
+    tensor_parallel: int | None = None
+    """Devices of each server; None: the fewest that hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +137,7 @@ class Device:
     price_per_hour: float
     port: int
     """Port of a server started on this device."""
+    state: State = "active"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +150,7 @@ class AttachedServer:
     max_loras: int
     max_lora_rank: int
     price_per_hour: float
+    state: State = "active"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +166,8 @@ class Host:
     paths: tuple[tuple[str, str], ...] = ()
     """Prefix here to prefix on the server's host, longest first (engine `attach`)."""
     address: str = "127.0.0.1"
+    reserved_for: tuple[str, ...] = ()
+    """Tiers and clients whose adapters alone may be placed here; empty: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +186,16 @@ class Adapter:
     """Path of the golden set, relative to the project."""
     smoke: tuple[str, ...]
     """Inputs of the smoke test."""
+    tier: str = "standard"
+    slo_s: float = 2.0
+    """Promised p95 of an answer, in seconds."""
+    avoid: tuple[str, ...] = ()
+    """Hosts and servers that must not hold it."""
+    apart: tuple[str, ...] = ()
+    """Aliases and clients that it never shares a server with."""
+    spread: Spread = "device"
+    isolation: Isolation = "shared"
+    residency: Residency = "pinned"
 
     @property
     def alias(self) -> str:
@@ -205,6 +239,18 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacementPolicy:
+    """What holds for every placement."""
+
+    utilization: float = 0.7
+    """Part of a server's throughput that its worst hour may take."""
+    canary_slots: int = 2
+    """Slots that a server is started with beyond what it holds, so a canary needs no restart."""
+    share_devices: bool = False
+    """Whether servers of several bases may share one device."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """Everything declared, in the form the planner reads. Mappings are sorted by name."""
 
@@ -226,6 +272,9 @@ class Fleet:
     renames: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Alias to the alias it was formerly known by."""
     warnings: tuple[str, ...] = ()
+    policy: PlacementPolicy = PlacementPolicy()
+    profiles: tuple[Profile, ...] = ()
+    """Measured speeds of servers; what has none is estimated from first principles."""
 
     def origin(self, *path: str) -> str:
         """Return the place that declares `path`, or of its nearest declared parent."""

@@ -180,6 +180,8 @@ class DeviceUse:
     slots_during: int
     slots_after: int
     basis: str
+    load: tuple[float, ...] = ()
+    """Part of its throughput that is asked in each hour of the day, UTC; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +217,17 @@ class GateDue:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """A version that leaves a server it is on, for another."""
+
+    adapter: str
+    forced: bool
+    """Whether it could not stay."""
+    why: str
+    """What forces it, or what it saves."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A complete, reviewable and executable description of one change.
 
@@ -240,3 +253,9 @@ class Plan:
     unchanged: int
     untouched_clients: tuple[str, ...]
     ledger_seq: int
+    cost_bound: float | None = None
+    """No placement of these versions costs less an hour; None where a price is not declared."""
+    moves: tuple[Move, ...] = ()
+    """Sorted by adapter."""
+    without_demand: tuple[str, ...] = ()
+    """Aliases whose demand nobody declared: they are placed as if idle."""

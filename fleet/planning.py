@@ -1,11 +1,14 @@
 """Planning: from what is declared, live and past to a plan. Pure, and the same every time."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
 from fleet.canonical import plan_id
+from fleet.checked import checked, checked_steps
 from fleet.declared import Fleet
+from fleet.demand import without_demand
 from fleet.desired import is_ours_by_name, settle, strangers, waits
 from fleet.diff import diff
 from fleet.diversion import divert
@@ -13,13 +16,17 @@ from fleet.history import History
 from fleet.impact import impacts_of, price_per_hour, smoke_warnings, untouched
 from fleet.order import order
 from fleet.pace import Paced, pace
-from fleet.placement import Placement, place
-from fleet.plan import Change, Plan
+from fleet.placement import Placement, Search, place
+from fleet.plan import Change, Move, Plan
 from fleet.reasons import explain
 from fleet.resources import Key, LoadedAdapter, Route, Server, State
 
+USUAL = Search()
 
-def make_plan(fleet: Fleet, live: State, history: History, now: datetime) -> Plan:
+
+def make_plan(
+    fleet: Fleet, live: State, history: History, now: datetime, search: Search = USUAL
+) -> Plan:
     """Decide what to change: pace -> place -> diff -> order.
 
     Args:
@@ -27,12 +34,13 @@ def make_plan(fleet: Fleet, live: State, history: History, now: datetime) -> Pla
         live: What was observed; what it does not know is left alone.
         history: The ledger, folded.
         now: The time, with its zone; only the pace of rollouts depends on it.
+        search: How hard to look for places, and how much may move that need not.
 
     Raises:
         PlacementError: The fleet does not fit on the declared hardware.
     """
     wanted = pace(fleet, live, history, now)
-    placement = place(fleet, wanted, live)
+    placement = checked(fleet, wanted, live, place(fleet, wanted, live, search))
     desired = settle(fleet, wanted, placement, live)
     changes = explain(diff(desired, live), fleet, live, history, wanted=wanted, placement=placement)
     smoke = {name: fleet.adapters[each.alias].smoke
@@ -42,6 +50,7 @@ def make_plan(fleet: Fleet, live: State, history: History, now: datetime) -> Pla
         changes, desired, live, diversion, smoke=smoke, tight=placement.tight, renames=fleet.renames
     )
     impacts = impacts_of(changes, fleet, diversion.interrupted)
+    cost_after = price_per_hour(fleet, desired, live.unknown_servers)
     plan = Plan(
         id="",
         fleet=fleet.name,
@@ -56,18 +65,39 @@ def make_plan(fleet: Fleet, live: State, history: History, now: datetime) -> Pla
         + tuple(smoke_warnings(fleet, changes))
         + tuple(_unreadable(changes)),
         cost_before=price_per_hour(fleet, live, live.unknown_servers),
-        cost_after=price_per_hour(fleet, desired, live.unknown_servers),
+        cost_after=cost_after,
         unchanged=len(desired.resources) - sum(each.after is not None for each in changes),
         untouched_clients=untouched(fleet, impacts, changes),
         ledger_seq=history.seq,
+        cost_bound=_bound(placement, cost_after),
+        moves=tuple(_moves(placement, live)),
+        without_demand=without_demand(fleet.adapters.values()),
     )
-    return replace(plan, id=plan_id(plan))
+    return checked_steps(replace(plan, id=plan_id(plan)), fleet, live)
 
 
 def desired_state(fleet: Fleet, live: State, history: History, now: datetime) -> State:
     """Return the state that `make_plan` plans towards; errors as there."""
     wanted = pace(fleet, live, history, now)
     return settle(fleet, wanted, place(fleet, wanted, live), live)
+
+
+def _bound(placement: Placement, cost: float | None) -> float | None:
+    """Return the least that everything in use can cost; what others run is taken as it is."""
+    return None if cost is None else round(cost - placement.price + placement.bound, 6)
+
+
+def _moves(placement: Placement, live: State) -> Iterator[Move]:
+    """Yield the versions that leave a server for another, and why."""
+    there: dict[str, set[str]] = defaultdict(set)
+    for each in live.adapters().values():
+        there[each.adapter].add(each.server)
+    for adapter, servers in placement.bindings.items():
+        if there[adapter] and not there[adapter].issuperset(servers):
+            if adapter in placement.optional:
+                yield Move(adapter, forced=False, why=placement.optional[adapter])
+            elif adapter in placement.forced:
+                yield Move(adapter, forced=True, why=placement.forced[adapter])
 
 
 def _held(wanted: Paced, placement: Placement, live: State) -> Iterator[str]:

@@ -60,6 +60,15 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1216": "Golden set not found",
         "FC1217": "Lock cannot be read",
         "FC1219": "Base cannot be read",
+        "FC1220": "Base cannot be spread over so many devices",
+        "FC1221": "Unknown tier or client",
+        "FC1222": "Host is reserved for nobody",
+        "FC1223": "Unknown alias or client",
+        "FC1224": "Adapter apart from itself",
+        "FC1225": "Wishes for an adapter's place contradict each other",
+        "FC1226": "No recorded demand",
+        "FC1227": "Recorded demand cannot be read",
+        "FC1228": "Profile cannot be read",
     }
 )
 """The summary of each code; a code is never given another meaning."""

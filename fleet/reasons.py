@@ -105,6 +105,9 @@ class _Teller:
             why = "its server is gone" if gone else "the server was restarted and has lost it"
             return Reason.MISSING, why
         where = self.placement.why.get(adapter.address, "")
+        moved = self.placement.forced.get(name) or self.placement.optional.get(name)
+        if moved and self.wanted.loaded.get(name):
+            return Reason.REPLICA_MOVED, f"{moved}; {where}" if where else moved
         if alias in self.fleet.renames:
             return Reason.RENAMED, f"`{self.fleet.renames[alias]}` is now called `{alias}`"
         wanted = self.wanted.wanted[alias]
@@ -112,13 +115,19 @@ class _Teller:
             return Reason.ROLLOUT_STARTED, f"{version} is declared; {where}"
         return Reason.DECLARED, where
 
-    def _deleted(self, adapter: LoadedAdapter, alias: str, version: str) -> tuple[Reason, str]:
+    def _deleted(  # noqa: PLR0911 (one line for each cause)
+        self, adapter: LoadedAdapter, alias: str, version: str
+    ) -> tuple[Reason, str]:
         if alias in self.former and alias not in self.fleet.adapters:
             return Reason.RENAMED, "its alias has a new name"
         if alias not in self.fleet.adapters:
             return Reason.REMOVED, f"`{alias}` is no longer declared"
         if adapter.adapter in self.wanted_names:
-            return Reason.DECLARED, "it has more replicas than declared"
+            placement, name = self.placement, adapter.adapter
+            moved = placement.forced.get(name) or placement.optional.get(name)
+            if not moved:
+                return Reason.DECLARED, "it has more replicas than it needs"
+            return Reason.REPLICA_MOVED, moved
         if adapter.adapter in self.history.holds.get(alias, {}):
             return Reason.RETENTION_ENDED, f"{version} was rolled back and its retention is over"
         if adapter.adapter in self.history.cutovers:

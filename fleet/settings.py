@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fleet.declarations import Declarations
+from fleet.declarations import Declarations, Tier
 from fleet.overlay import Tree
 
 Path = tuple[str | int, ...]
@@ -72,9 +72,9 @@ def _inherited(path: Path, given: Declarations) -> tuple[str, Any] | None:
             return "defaults.rollout", defaults.rollout
         case ("clients", _, "adapters", _, "latency"):
             return "defaults.latency", defaults.latency
-        case ("clients", client, "adapters", _, "replicas"):
+        case ("clients", client, "adapters", _, "replicas" | "spread" | "isolation" | "residency"):
             name = given.clients[str(client)].tier or defaults.tier
-            tier = given.tiers.get(name)
-            return f"tiers.{name}.replicas", tier.replicas if tier else 1
+            tier = given.tiers.get(name) or Tier()
+            return f"tiers.{name}.{path[-1]}", getattr(tier, str(path[-1]))
         case _:
             return None

@@ -114,6 +114,7 @@ _EXPECTED = {
     "model_type": "a map",
     "string_type": "text",
     "tuple_type": "a list",
+    "bool_type": "`true` or `false`",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
     "int_type": "a whole number",

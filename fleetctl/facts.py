@@ -3,16 +3,24 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from fleet import lock as locks
+from fleet import observed as observed_demand
 from fleet.declarations import Declarations
 from fleet.declared import BaseShape
 from fleet.errors import ConfigError, Diagnostic, Place
 from fleet.problems import diagnostic
+from fleet.profiles import Profile, parse_profile
 from fleet.resolve import Facts
 
+PROFILES = "calibration"
+"""Folder of the measured profiles, in the project."""
 _MAX_HEADER = 100 << 20
+_YEAR = 2026
+"""Whose clock changes count: a fixed one, so that a plan never depends on the date."""
 _INDEX = "model.safetensors.index.json"
 
 
@@ -50,6 +58,11 @@ def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> F
     except ConfigError as error:
         problems += error.diagnostics
         lock = locks.Lock()
+    observed: Mapping[str, observed_demand.ObservedDemand] = {}
+    try:
+        observed = read_recording(root)
+    except ConfigError as error:
+        problems += error.diagnostics
     adapters = [each for client in given.clients.values() for each in client.adapters.values()]
     golden = {each.golden for each in adapters if each.golden}
     zones = {each.demand.timezone for each in adapters if each.demand}
@@ -60,19 +73,64 @@ def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> F
         fingerprints={each: secret_fingerprint(root, each) for each in sorted(references)},
         shapes=_shapes(root, given, problems),
         absent=frozenset(each for each in golden if not (root / each).is_file()),
+        observed=observed,
+        profiles=read_profiles(root, problems),
     )
 
 
-def _zones(used: set[str]) -> frozenset[str]:
-    """Return the known time zones: those used if all are known (fast), else all."""
+def read_profiles(root: Path, problems: list[Diagnostic]) -> tuple[Profile, ...]:
+    """Return what `fleetctl calibrate` measured, in order of the files' names."""
+    found = []
+    for path in sorted((root / PROFILES).glob("*.json")):
+        name = f"{PROFILES}/{path.name}"
+        try:
+            document = json.loads(decode(path.read_bytes(), name))
+            if not isinstance(document, dict):
+                raise ValueError("not a JSON object")  # noqa: TRY301, TRY004 (one text for all)
+            found.append(parse_profile(document))
+        except ConfigError as error:
+            problems += error.diagnostics
+        except (ValueError, RecursionError) as error:
+            hint = "Delete the file, or measure again."
+            command = "fleetctl calibrate SERVER"
+            problems.append(
+                diagnostic(
+                    "FC1228",
+                    f"`{name}`: {str(error).removesuffix('.')}.",
+                    Place(name, 1, 1),
+                    hint=hint,
+                    command=command,
+                )
+            )
+    return tuple(found)
+
+
+def read_recording(root: Path) -> Mapping[str, observed_demand.ObservedDemand]:
+    """Return the recorded demand by alias; none where nothing was recorded.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    path = root / observed_demand.FILE
+    if not path.is_file():
+        return {}
+    return observed_demand.loads(decode(path.read_bytes(), observed_demand.FILE)).adapters
+
+
+def _zones(used: set[str]) -> dict[str, tuple[int, ...]]:
+    """Return the offsets of the time zones used; the names of all if one is not known."""
     from zoneinfo import ZoneInfo, available_timezones  # noqa: PLC0415 (10 ms, often not needed)
 
+    months = [datetime(_YEAR, month, 1, tzinfo=UTC) for month in range(1, 13)]
+    found: dict[str, tuple[int, ...]] = {"UTC": (0,)}
     try:
         for name in used - {"UTC"}:
-            ZoneInfo(name)
+            zone = ZoneInfo(name)
+            offsets = (each.astimezone(zone).utcoffset() or timedelta() for each in months)
+            found[name] = tuple(sorted({int(each.total_seconds()) // 60 for each in offsets}))
     except (KeyError, ValueError, OSError):
-        return frozenset(available_timezones())
-    return frozenset(used)
+        return dict.fromkeys(available_timezones(), ()) | found
+    return found
 
 
 def read_secret(root: Path, reference: str) -> str | None:

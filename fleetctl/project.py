@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet.crosscheck import aliases_of
 from fleet.declarations import Declarations
 from fleet.declared import Fleet
 from fleet.errors import ConfigError, Diagnostic, Place, did_you_mean
@@ -79,6 +80,18 @@ def load_project(
     cache.save(texts)
     warnings = tuple(each for each in shown if each.severity == "warning")
     return Project(given, tree, fleet, tuple(sorted(texts)), warnings)
+
+
+def declared_aliases(
+    root: Path, environment: str | None, variables: Mapping[str, str]
+) -> frozenset[str]:
+    """Return the aliases that the files declare, whatever else may be wrong with them.
+
+    Raises:
+        ConfigError: the files cannot be read as YAML.
+    """
+    tree = read_tree(read_files(root, environment), environment, variables)
+    return frozenset(aliases_of(tree.value.get("clients")))
 
 
 def read_tree(

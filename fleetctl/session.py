@@ -18,6 +18,7 @@ from fleet.history import History
 from fleet.resources import Server, State
 
 if TYPE_CHECKING:  # each is imported where it is used, so that small commands start fast
+    from fleet.placement import Search
     from fleet.plan import Plan
     from runtime.engines import Engine
     from runtime.gateway.protocol import Gateways
@@ -113,14 +114,22 @@ class Session:
         """Ask every server and gateway what it holds (for synchronous callers)."""
         return asyncio.run(self.observe_now())
 
-    def plan(self, live: State | None = None) -> "Plan":
-        """Make the plan from what is declared, live (observed unless given) and past."""
-        from fleet.history import settled  # noqa: PLC0415
-        from fleet.planning import make_plan  # noqa: PLC0415
+    def plan(
+        self,
+        live: State | None = None,
+        fleet: Fleet | None = None,
+        search: "Search | None" = None,
+    ) -> "Plan":
+        """Make the plan from what is declared, live (observed unless given) and past.
 
-        fleet = self.fleet()
+        A fleet may be given in place of the declared one, to see what it would mean.
+        """
+        from fleet.history import settled  # noqa: PLC0415
+        from fleet.planning import USUAL, make_plan  # noqa: PLC0415
+
+        wanted = self.fleet() if fleet is None else fleet
         state = self.observe() if live is None else live
-        return make_plan(fleet, state, settled(self.history(), state), self.now())
+        return make_plan(wanted, state, settled(self.history(), state), self.now(), search or USUAL)
 
     def desired_servers(self) -> tuple[Server, ...]:
         """Return the servers that the fleet should have, with their flags."""

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from fleet.declared import Adapter, Fleet
 from fleet.errors import FleetError, did_you_mean, problem
 from fleet.names import AdapterName, Address, adapter_address
+from fleet.pace import Paced
+from fleet.placement import Placement
+from fleet.placement.alternatives import weigh
+from fleet.placement.bookkeeping import accounts
 from fleet.plan import Plan
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
-from plans.text import memory
+from plans.capacity import memory
+from plans.reckoning import adapter_facts, server_facts
 from plans.wording import SYMBOLS, counted, duration, listed, short_version, size, verb
 
 Fact = tuple[str, str]
@@ -23,6 +28,9 @@ class Scene:
     plan: Plan
     desired: State
     live: State
+    wanted: Paced | None = None
+    placement: Placement | None = None
+    """With `wanted`: what figures are drawn up from; None: none are told."""
 
 
 def explain(scene: Scene, name: str) -> str:
@@ -73,6 +81,7 @@ def _one(scene: Scene, address: Address) -> str:
         ("Live", _presence(scene, address, live)),
         *([] if wanted is not None else [("Wanted", "no")]),
         *_why_here(scene, resource),
+        *_figures(scene, resource),
         *_change(scene, address),
         *_held(scene, resource),
         *_dependants(scene, resource),
@@ -198,6 +207,26 @@ def _why_here(scene: Scene, resource: Resource) -> Iterator[Fact]:
         yield "Why here", f"chosen among {_others(able)} for room and evenness"
     if declared and declared.replicas > 1:
         yield "Replicas", f"{declared.replicas} wanted, each on another server"
+
+
+def _figures(scene: Scene, resource: Resource) -> Iterator[Fact]:
+    """Tell what a server holds and carries, and what an adapter asks of its server."""
+    if scene.placement is None or scene.wanted is None:
+        return
+    placement = scene.placement
+    match resource:
+        case Server() if resource.name in placement.servers:
+            yield from server_facts(accounts(scene.fleet, placement)[resource.name])
+        case LoadedAdapter() if (
+            resource.server in placement.servers
+            and resource.server in placement.bindings.get(resource.adapter, ())
+        ):
+            weighed = weigh(
+                scene.fleet, scene.wanted, scene.live, placement, resource.adapter, resource.server
+            )
+            yield from adapter_facts(resource.adapter, weighed, placement)
+        case _:
+            pass
 
 
 def _others(servers: list[str]) -> str:

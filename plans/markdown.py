@@ -7,9 +7,10 @@ finest first, and says so; nothing is cut in the middle.
 from collections.abc import Iterable, Iterator, Sequence
 
 from fleet.plan import Change, Plan
+from plans.capacity import busiest, memory, moves, unstated
 from plans.groups import MANY, by_client, by_server, capacity_rows, impact_rows, untouched
 from plans.public import command, fenced, prose
-from plans.text import limit, memory, nothing_to_do
+from plans.text import limit, nothing_to_do
 from plans.verdict import judge
 from plans.wording import (
     SYMBOLS,
@@ -113,17 +114,23 @@ def _facts(plan: Plan) -> Iterator[str]:
     if capacity_rows(plan):
         yield ""
         yield from _table(
-            ("Server", "Slots before", "during", "after", "of", "Memory"),
+            ("Server", "Slots before", "during", "after", "of", "Busiest hour", "Memory"),
             (
                 (
                     f"`{each.server}`",
                     *(str(n) for n in (each.slots_before, each.slots_during, each.slots_after)),
                     str(each.slots),
+                    prose(busiest(each)),
                     prose(memory(each)),
                 )
                 for each in capacity_rows(plan)
             ),
         )
+        if line := unstated(plan):
+            yield f"{prose(line)}."
+    for line in moves(plan):
+        yield ""
+        yield prose(line)
     if plan.gates:
         yield ""
         yield from _table(

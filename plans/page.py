@@ -6,8 +6,9 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from fleet.plan import Change, DeviceUse, Plan
+from plans.capacity import busiest, memory, moves, unstated
 from plans.groups import MANY, by_client, by_server, capacity_rows, impact_rows, untouched
-from plans.text import limit, memory, nothing_to_do
+from plans.text import limit, nothing_to_do
 from plans.verdict import judge
 from plans.wording import (
     SYMBOLS,
@@ -54,7 +55,9 @@ def render(plan: Plan) -> str:
         tally=tally(plan.changes),
         impacts=impact_rows(plan),
         untouched=untouched(plan),
-        capacity=[(each, memory(each), _bar(each)) for each in capacity_rows(plan)],
+        capacity=[(each, busiest(each), memory(each), _bar(each)) for each in capacity_rows(plan)],
+        unstated=unstated(plan),
+        moves=tuple(moves(plan)),
         limit=limit,
         differences=differences,
         cost=cost(plan),

@@ -28,6 +28,9 @@ BESIDE = (
     "unchanged",
     "untouched_clients",
     "ledger_seq",
+    "cost_bound",
+    "moves",
+    "without_demand",
 )
 """Fields of a plan that are observations: shown, and not part of the id."""
 

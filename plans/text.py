@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from fleet.plan import Action, Change, DeviceUse, GateDue, Plan
+from fleet.plan import Action, Change, GateDue, Plan
+from plans.capacity import busiest, memory, moves, unstated
 from plans.groups import (
     MANY,
     by_client,
@@ -23,7 +24,6 @@ from plans.wording import (
     critical_path,
     differences,
     ordered,
-    size,
     tally,
     verb,
 )
@@ -54,6 +54,7 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
         [_headline(plan, judge(plan), paint)],
         [*_clients(plan)],
         [*_capacity(plan)],
+        [*moves(plan)],
         [*_gates(plan)],
         [f"Cost: {line}." for line in [cost(plan)] if line],
         [*_changes(plan, paint, every=every or len(plan.changes) <= MANY)],
@@ -115,7 +116,7 @@ def _capacity(plan: Plan) -> Iterator[str]:
     uses = capacity_rows(plan)
     if not uses:
         return
-    table = [("Capacity", "Slots before", "during", "after", "of", "Memory")]
+    table = [("Capacity", "Slots before", "during", "after", "of", "Busiest hour", "Memory")]
     table += [
         (
             each.server,
@@ -123,6 +124,7 @@ def _capacity(plan: Plan) -> Iterator[str]:
             str(each.slots_during),
             str(each.slots_after),
             str(each.slots),
+            busiest(each),
             memory(each),
         )
         for each in uses
@@ -130,21 +132,8 @@ def _capacity(plan: Plan) -> Iterator[str]:
     yield from aligned(table, "")
     if line := idle_servers(plan):
         yield f"{line}."
-
-
-def memory(use: DeviceUse) -> str:
-    """Return what fills a server's memory: weights, slots, KV cache, reserve, of how much."""
-    parts = {
-        "weights": use.weights_bytes,
-        "slots": use.slot_bytes,
-        "KV": use.kv_bytes,
-        "reserve": use.reserve_bytes,
-    }
-    known = [f"{name} {size(amount)}" for name, amount in parts.items() if amount is not None]
-    if not known:
-        return f"unknown ({use.basis})" if use.basis else "unknown"
-    total = f" of {size(use.total_bytes)}" if use.total_bytes is not None else ""
-    return " + ".join(known) + total + (f" ({use.basis})" if use.basis else "")
+    if line := unstated(plan):
+        yield f"{line}."
 
 
 def limit(gate: GateDue) -> str:

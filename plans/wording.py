@@ -178,7 +178,13 @@ def cost(plan: Plan) -> str:
         return "" if before is after else "not known for the whole fleet"
     if before == after:
         return f"{after:.2f} per hour, unchanged"
-    return f"{before:.2f} -> {after:.2f} per hour ({after - before:+.2f})"
+    change = f"{before:.2f} -> {after:.2f} per hour ({after - before:+.2f})"
+    least = plan.cost_bound
+    if least is None or not after:
+        return change
+    if least >= after:
+        return f"{change}, the least possible"
+    return f"{change}; no placement costs less than {least:.2f}"
 
 
 def rate(rpm: float | None) -> str:

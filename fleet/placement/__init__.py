@@ -4,7 +4,8 @@ What is loaded stays where it is as long as that is valid; the rest is packed. `
 entry; how it searches is its own business.
 """
 
-from fleet.placement.firstfit import place
 from fleet.placement.outcome import Placement
+from fleet.placement.place import place
+from fleet.placement.search import Search
 
-__all__ = ["Placement", "place"]
+__all__ = ["Placement", "Search", "place"]

@@ -1,38 +1,35 @@
-"""Servers while they are being packed: their slots, and the memory of their devices."""
+"""Servers while they are being packed: who is on them, their slots, load and memory."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 
-from fleet.budget import (
-    USABLE,
-    least_kv_bytes,
-    rank_rung,
-    reserve_bytes,
-    slot_bytes,
-    slots_rung,
+import numpy as np
+
+from fleet.budget import USABLE, rank_rung, slots_rung
+from fleet.capacity import (
+    NO_HABITS,
+    Habits,
+    Shape,
+    Throughput,
+    habits_of,
+    least_bytes,
+    throughput_of,
 )
-from fleet.declared import Base, Device, Host
+from fleet.declared import Base, Device, Fleet, Host
+from fleet.demand import HOURS
+from fleet.placement.items import ACTIVE_UNIT, NOTHING, RATE_UNIT, Asks, Ints, Item
 from fleet.resources import Server
-
-SPARE = 2
-"""Slots that a server is started with beyond what it holds, so that a canary needs no restart."""
 
 PORT_STRIDE = 100
 """Ports between servers that share a device."""
 
+CERTAINTY = 2.33
+"""Standard deviations above the mean of active cached adapters that slots are kept for (99 %)."""
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One adapter version to be placed, on `replicas` distinct devices."""
-
-    adapter: str
-    base: str
-    rank: int
-    """0 where it is not known; such a version stays where it is."""
-    replicas: int
-    pin: str | None
-    prior: tuple[str, ...]
-    """Servers that its route names or that hold it, in order of preference."""
+Spot = tuple[str, str]
+"""Host and device; on a server that someone else runs, its name stands for the device."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,103 +39,253 @@ class Bin:
     name: str
     base: Base
     host: str
-    device: Device | None
-    """None on an attached server."""
+    devices: tuple[Device, ...]
+    """Empty on an attached server."""
     port: int
     slots: int = 0
     rank: int = 0
+    parts: int = 1
+    """Servers among which its devices are divided; 1 where it takes them whole."""
+    most_listed: int | None = None
+    """`max_cpu_loras` of a running server; None: chosen from what it holds."""
     fixed: bool = False
     """True while slots and rank are those of a running server and stay."""
+    closed: bool = False
+    """Takes nothing new: its device is cordoned or draining."""
+    draining: bool = False
+    """What is here leaves."""
     live: Server | None = None
     held: frozenset[str] = frozenset()
     """What a live server lists now and cannot let go before other things are loaded."""
     names: set[str] = field(default_factory=set)
-    """Versions that take a slot at some time of the apply."""
-    residents: set[str] = field(default_factory=set)
+    """Versions that are listed at some time of the apply."""
+    residents: dict[str, Item] = field(default_factory=dict)
     """Versions that are placed here."""
+    cached: set[str] = field(default_factory=set)
+    """Of `names`: those that take no slot of their own."""
+    party: str | None = None
+    """Who may be here; None: nobody is yet."""
+    aliases: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Placed versions by alias."""
+    tokens: Ints = field(default_factory=lambda: np.zeros(HOURS, dtype=np.int64))
+    active: Ints = field(default_factory=lambda: np.zeros(HOURS, dtype=np.int64))
     changed: str = ""
     """Why a running server must start with other flags; empty when it need not."""
 
     @property
-    def spot(self) -> tuple[str, str]:
-        """The device; replicas never share one."""
-        return (self.host, self.device.name if self.device else self.name)
+    def device(self) -> Device | None:
+        """Its first device; all are alike."""
+        return self.devices[0] if self.devices else None
+
+    @property
+    def spots(self) -> frozenset[Spot]:
+        """The devices; replicas never share one."""
+        names = tuple(each.name for each in self.devices) or (self.name,)
+        return frozenset((self.host, each) for each in names)
 
     @property
     def blocked(self) -> int:
         """Slots that stay empty: vLLM's CPU build computes base requests with the last one."""
-        return 1 if self.device is not None and self.device.kind.startswith("cpu") else 0
+        return 1 if self.devices and self.devices[0].kind.startswith("cpu") else 0
 
     @property
-    def exclusive(self) -> bool:
-        """True when the server takes the whole device: its KV cache is not given in bytes."""
-        return self.base.kv_cache_bytes is None
+    def shared(self) -> bool:
+        """True when its memory is a part of the devices and its KV cache what that leaves."""
+        return self.base.kv_cache_bytes is None and self.parts > 1
 
-    def has_room(self, spare: int = 0) -> bool:
+    def asks_more(self, item: Item) -> Asks:
+        """Return what an item adds: nothing where another version of its alias is here."""
+        return NOTHING if item.alias in self.aliases else item.asks
+
+    def slots_needed(self, item: Item | None = None) -> int:
+        """Return the slots that all who are here take, with one more item."""
+        names = len(self.names) - len(self.cached & self.names)
+        waiting = [each for each in self.residents.values() if each.cached] if self.cached else []
+        if item is not None and item.adapter not in self.names:
+            if item.cached:
+                waiting.append(item)
+            else:
+                names += 1
+        return names + self.blocked + slots_for_cached(waiting)
+
+    def has_room(self, item: Item, spare: int = 0) -> bool:
         """Say whether one more version fits into the slots there are."""
-        return len(self.names) + 1 + self.blocked + spare <= self.slots
+        if item.adapter in self.names:
+            return True
+        listed = len(self.names) + 1
+        enough = self.most_listed is None or listed <= self.most_listed
+        return enough and self.slots_needed(item) + spare <= self.slots
 
-    def add(self, adapter: str) -> None:
+    def add(self, item: Item) -> None:
         """Place a version here."""
-        self.names.add(adapter)
-        self.residents.add(adapter)
+        if item.adapter in self.residents:
+            return
+        more = self.asks_more(item)
+        self.tokens = self.tokens + more.tokens
+        self.active = self.active + more.active
+        self.names.add(item.adapter)
+        if item.cached:
+            self.cached.add(item.adapter)
+        self.residents[item.adapter] = item
+        self.party = item.party
+        self.aliases[item.alias] += 1
 
-    def footprint(self, slots: int, rank: int) -> int:
-        """Return the least bytes the server needs; what is unknown counts as nothing."""
-        shape = self.base.shape
-        per_slot = slot_bytes(shape, rank, self.base.dtype) if shape else None
-        weights = shape.weight_bytes if shape else 0
-        reserve = reserve_bytes(self.device) if self.device else 0
-        return weights + least_kv_bytes(self.base) + (per_slot or 0) * slots + reserve
+    def remove(self, item: Item) -> None:
+        """Take a placed version away; what a live server lists stays listed for the apply."""
+        del self.residents[item.adapter]
+        if not self.residents:
+            self.party = None
+        self.aliases[item.alias] -= 1
+        if not self.aliases[item.alias]:
+            del self.aliases[item.alias]
+            self.tokens = self.tokens - item.asks.tokens
+            self.active = self.active - item.asks.active
+        if item.adapter not in self.held:
+            self.names.discard(item.adapter)
+            self.cached.discard(item.adapter)
 
 
-class Memory:
-    """What is free on each device, as servers are opened and grown."""
+def slots_for_cached(waiting: list[Item]) -> int:
+    """Return the slots that adapters share which have none of their own.
 
-    def __init__(self) -> None:
+    The number that is active at a time is a sum of independent events; its mean and variance
+    add up, and a normal bound of `CERTAINTY` deviations covers the busiest hour.
+    """
+    if not waiting:
+        return 0
+    busy = np.array([each.asks.active for each in waiting]) / ACTIVE_UNIT
+    mean, variance = busy.sum(axis=0), (busy * (1 - busy)).sum(axis=0)
+    return max(1, min(len(waiting), ceil(float((mean + CERTAINTY * np.sqrt(variance)).max()))))
+
+
+class Hardware:
+    """Devices, what stands on them, and what servers on them hold and carry."""
+
+    def __init__(self, fleet: Fleet) -> None:
         """Start with every device empty."""
-        self._bins: dict[tuple[str, str], list[Bin]] = defaultdict(list)
+        self.fleet = fleet
+        self.on: dict[Spot, list[Bin]] = defaultdict(list)
+        self.habits: Mapping[str, Habits] = habits_of(fleet.adapters.values())
 
     def put(self, bin_: Bin) -> None:
-        """Let a server take its device's memory."""
-        self._bins[bin_.spot].append(bin_)
+        """Let a server take its devices' memory."""
+        for spot in bin_.spots:
+            self.on[spot].append(bin_)
 
     def drop(self, bin_: Bin) -> None:
         """Give a server's memory back."""
-        self._bins[bin_.spot].remove(bin_)
+        for spot in bin_.spots:
+            self.on[spot].remove(bin_)
+
+    def others(self, bin_: Bin) -> list[Bin]:
+        """Return the other servers on a server's devices."""
+        found = (each for spot in sorted(bin_.spots) for each in self.on[spot])
+        return [each for each in found if each is not bin_]
+
+    def shape(self, bin_: Bin, slots: int, rank: int) -> Shape:
+        """Return how a managed server is cut with these slots."""
+        assert bin_.device is not None
+        parts = bin_.parts
+        if bin_.base.kv_cache_bytes is not None and bin_.devices:
+            parts = max(len({*map(id, self.others(bin_)), id(bin_)}), 1)
+        return Shape(
+            bin_.base, bin_.device, len(bin_.devices), parts, slots, rank, shared=bin_.shared
+        )
 
     def free(self, bin_: Bin) -> int:
-        """Return the bytes that a server's device has for it, beside the others there."""
+        """Return the bytes that a server may take on each of its devices."""
         if bin_.device is None:
             return 0
-        others = [each for each in self._bins[bin_.spot] if each is not bin_]
-        if others and any(each.exclusive for each in (bin_, *others)):
-            return 0
-        taken = sum(each.footprint(each.slots, each.rank) for each in others)
-        return max(int(bin_.device.memory_bytes * USABLE) - taken, 0)
+        usable = int(bin_.device.memory_bytes * USABLE)
+        taken = 0
+        for spot in bin_.spots:
+            others = [each for each in self.on[spot] if each is not bin_]
+            whole = [each for each in (bin_, *others) if _takes_all(each)]
+            if others and whole:
+                return 0
+            taken = max(taken, sum(self.taken(each) for each in others))
+        return min(usable // bin_.parts, usable - taken) if bin_.shared else max(usable - taken, 0)
 
-    def grow(self, bin_: Bin, rank: int, spare: int) -> bool:
-        """Make room in a server for one more version of `rank`; say whether it worked.
+    def taken(self, bin_: Bin) -> int:
+        """Return the bytes that a server takes on each of its devices."""
+        assert bin_.device is not None
+        if bin_.shared:
+            return int(bin_.device.memory_bytes * USABLE) // bin_.parts
+        return least_bytes(self.shape(bin_, bin_.slots, bin_.rank))
+
+    def grown(self, bin_: Bin, item: Item, spare: int) -> tuple[int, int] | None:
+        """Return the slots and rank with which a server holds one more item; None: it cannot.
 
         Slots and rank go up their ladders; declared ones are taken as they are.
         """
         base = bin_.base
-        wider = max(bin_.rank, base.max_lora_rank or rank_rung(rank) or 0)
-        needed = len(bin_.names) + 1 + bin_.blocked + spare
+        rung = base.max_lora_rank or rank_rung(item.rank)
+        if bin_.device is None or rung is None or item.rank > max(bin_.rank, rung):
+            return None
+        wider = max(bin_.rank, rung)
+        needed = bin_.slots_needed(item) + spare
         slots = base.slots or max(bin_.slots, slots_rung(needed) or 0)
-        if bin_.device is None or rank > wider or slots < needed:
+        if slots < needed or least_bytes(self.shape(bin_, slots, wider)) > self.free(bin_):
+            return None
+        return slots, wider
+
+    def throughput(self, bin_: Bin, slots: int, rank: int) -> Throughput:
+        """Return what a server carries at the declared utilization; attached ones: unknown."""
+        if bin_.device is None:
+            return Throughput(float("inf"), 0.0, "unknown")
+        return throughput_of(
+            self.shape(bin_, slots, rank),
+            self.habits.get(bin_.base.name, NO_HABITS),
+            self.fleet.profiles,
+            self.fleet.policy.utilization,
+        )
+
+    def used(self, bin_: Bin, item: Item | None = None, cut: tuple[int, int] | None = None) -> Ints:
+        """Return the part of what a server may carry that is taken, by hour, in millionths.
+
+        Args:
+            bin_: The server.
+            item: One more version on it.
+            cut: Other slots and rank than its present ones.
+        """
+        found = self.throughput(bin_, *(cut or (bin_.slots, bin_.rank)))
+        more = bin_.asks_more(item) if item is not None else NOTHING
+        tokens, active = bin_.tokens + more.tokens, bin_.active + more.active
+        if not np.isfinite(found.limit):
+            return np.zeros(HOURS, dtype=np.int64)
+        if found.limit <= 0:
+            return np.where(tokens > 0, np.int64(10**9), np.int64(0))
+        crowd = 1 + found.spread * np.maximum(active / ACTIVE_UNIT - 1, 0)
+        return np.ceil(tokens * crowd / (RATE_UNIT * found.limit) * 1e6).astype(np.int64)
+
+    def carries(self, bin_: Bin, item: Item, cut: tuple[int, int]) -> bool:
+        """Say whether a server carries every hour with one more item, its neighbours too."""
+        if int(self.used(bin_, item, cut).max()) > FULL:
             return False
-        if bin_.footprint(slots, wider) > self.free(bin_):
-            return False
-        bin_.slots, bin_.rank = slots, wider
-        return True
+        if bin_.base.kv_cache_bytes is None:
+            return True
+        return all(int(self.used(each).max()) <= FULL or not each.residents
+                   for each in self.others(bin_))  # fmt: skip
 
     def port(self, host: Host, device: Device) -> int:
         """Return the device's port, or one above it where another server has that one."""
-        taken = {
-            each.port for other in host.devices for each in self._bins[host.name, other.name]
-        } | {each.port for each in host.devices if each is not device}
+        taken = {each.port for other in host.devices for each in self.on[host.name, other.name]} | {
+            each.port for each in host.devices if each is not device
+        }
         port = device.port
         while port in taken:
             port += PORT_STRIDE
         return port
+
+
+FULL = 1_000_000
+"""All of what a server may carry, in millionths."""
+
+
+def percent(part: float) -> str:
+    """Return a part of 1 as `62 %`."""
+    return f"{100 * part:.0f} %"
+
+
+def _takes_all(bin_: Bin) -> bool:
+    return bin_.base.kv_cache_bytes is None and bin_.parts == 1

@@ -1,58 +1,80 @@
-"""Figures of a placement for its reader: bytes and slots of every server."""
+"""Figures of a placement for its reader: bytes, slots and load of every server."""
 
 from collections.abc import Iterable, Iterator
 
-from fleet.budget import USABLE, reserve_bytes, slot_bytes
-from fleet.placement.bins import Bin
+from fleet.budget import slot_bytes
+from fleet.capacity import Memory, memory_of
+from fleet.placement.bins import FULL, Bin, Hardware, percent, slots_for_cached
+from fleet.placement.search import Board
 from fleet.plan import DeviceUse
 
 FULL_AT = 0.8
 """Part of a server's slots above which the reader is warned."""
 
 
-def device_use(bin_: Bin, loaded: frozenset[str], foreign: frozenset[str]) -> DeviceUse:
-    """Return a server's slots and memory before, during and after the apply.
+def device_use(
+    bin_: Bin, loaded: frozenset[str], foreign: frozenset[str], hardware: Hardware
+) -> DeviceUse:
+    """Return a server's slots, memory and load before, during and after the apply.
 
     Args:
         bin_: The packed server.
         loaded: Versions that it lists now.
         foreign: Those of them that are not ours and stay.
+        hardware: What it stands on.
     """
-    shape, device = bin_.base.shape, bin_.device
     restarts = bin_.live is None or not bin_.fixed
-    after = bin_.residents if restarts else bin_.residents | foreign
+    placed = frozenset(bin_.residents)
+    after = placed if restarts else placed | foreign
     during = after
     if not restarts:
         during = after | (bin_.names if is_tight(bin_, loaded) else loaded)
-    slots = bin_.slots
-    per_slot = slot_bytes(shape, bin_.rank, bin_.base.dtype) if shape else None
-    total = device.memory_bytes if device else None
-    reserve = reserve_bytes(device) if device else None
-    pool = None if per_slot is None else per_slot * slots
-    kv = bin_.base.kv_cache_bytes
-    if kv is None and shape and total is not None and pool is not None and reserve is not None:
-        kv = int(total * USABLE) - shape.weight_bytes - pool - reserve
-    known = shape is not None and pool is not None and total is not None
+    memory = _memory(bin_, hardware)
+    found = hardware.throughput(bin_, bin_.slots, bin_.rank)
+    used = hardware.used(bin_)
+    total = sum(each.memory_bytes for each in bin_.devices) if bin_.devices else None
+    shared = slots_for_cached([each for each in bin_.residents.values() if each.cached])
+    known = total is not None and memory.weights is not None and memory.slots is not None
+    cards = len(bin_.devices) or 1
+    utilization = hardware.fleet.policy.utilization
     return DeviceUse(
         server=bin_.name,
         host=bin_.host,
-        devices=(device.name,) if device else (),
+        devices=tuple(each.name for each in bin_.devices),
         total_bytes=total,
-        weights_bytes=shape.weight_bytes if shape else None,
-        slot_bytes=pool,
-        kv_bytes=kv,
-        reserve_bytes=reserve,
-        slots=slots,
-        slots_before=len(loaded),
-        slots_during=len(during),
-        slots_after=len(after),
-        basis="uncalibrated" if known else "unknown",
+        weights_bytes=_times(memory.weights, cards),
+        slot_bytes=_times(memory.slots, cards),
+        kv_bytes=_times(memory.kv, cards),
+        reserve_bytes=_times(memory.reserve, cards) if bin_.devices else None,
+        slots=bin_.slots,
+        slots_before=len(loaded - bin_.cached) + shared,
+        slots_during=len(during - bin_.cached) + shared,
+        slots_after=len(after - bin_.cached) + shared,
+        basis=("uncalibrated" if found.basis == "unknown" else found.basis) if known else "unknown",
+        load=tuple(round(int(each) * utilization / FULL, 3) for each in used)
+        if found.basis != "unknown"
+        else (),
     )
+
+
+def _memory(bin_: Bin, hardware: Hardware) -> Memory:
+    """Return a server's memory by part; of one that others run, only what its flags say."""
+    if bin_.devices:
+        return memory_of(hardware.shape(bin_, bin_.slots, bin_.rank))
+    shape = bin_.base.shape
+    slot = slot_bytes(shape, bin_.rank, bin_.base.dtype) if shape else None
+    pool = None if slot is None else slot * bin_.slots
+    return Memory(shape.weight_bytes if shape else None, pool, 0, None, None)
+
+
+def _times(amount: int | None, cards: int) -> int | None:
+    return None if amount is None else amount * cards
 
 
 def is_tight(bin_: Bin, loaded: frozenset[str]) -> bool:
     """Say whether what goes must be unloaded before what comes is loaded."""
-    return bin_.fixed and len(loaded | bin_.names) + bin_.blocked > bin_.slots
+    listed = (loaded | bin_.names) - bin_.cached
+    return bin_.fixed and len(listed) + bin_.blocked > bin_.slots
 
 
 def slot_warnings(uses: Iterable[DeviceUse]) -> Iterator[str]:
@@ -76,3 +98,18 @@ def slot_warnings(uses: Iterable[DeviceUse]) -> Iterator[str]:
 def _some(names: list[str], shown: int = 5) -> str:
     text = ", ".join(names[:shown])
     return f"{text} and {len(names) - shown} more" if len(names) > shown else text
+
+
+def load_warnings(board: Board) -> Iterator[str]:
+    """Yield a line on servers that carry more than they may."""
+    over = []
+    for name, bin_ in sorted(board.bins.items()):
+        used = board.hardware.used(bin_)
+        if bin_.residents and int(used.max()) > FULL:
+            part = int(used.max()) * board.fleet.policy.utilization / FULL
+            over.append(f"`{name}` {percent(part)} at {int(used.argmax()):02}:00 UTC")
+    if over:
+        yield (
+            f"more load than the declared {percent(board.fleet.policy.utilization)} of throughput "
+            f"on {_some(over)}"
+        )

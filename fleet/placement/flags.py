@@ -1,41 +1,78 @@
 """The flags of managed servers: chosen once, kept as long as they suffice."""
 
+from collections.abc import Iterator
 from dataclasses import fields, replace
 
 from fleet.budget import RANKS, SLOTS, USABLE
-from fleet.declared import Base
+from fleet.capacity import Shape
+from fleet.declared import Base, Device
 from fleet.placement.bins import Bin
 from fleet.resources import Server, ServerFlags
 
+PARTS = (1, 2, 3)
+"""Numbers of servers that one device may be divided among."""
 
-def flags_for(base: Base, slots: int, rank: int) -> ServerFlags:
-    """Return the flags that a managed server of `base` starts with."""
+LISTED = (16, 32, 64, 128, 256, 512, 1024, 2048)
+"""Values that the planner chooses for `--max-cpu-loras` where that is more than twice the slots."""
+
+
+def flags_for(
+    base: Base,
+    slots: int,
+    rank: int,
+    *,
+    tensor_parallel: int = 1,
+    parts: int = 1,
+    listed: int = 0,
+) -> ServerFlags:
+    """Return the flags that a managed server of `base` starts with.
+
+    Args:
+        base: What it serves.
+        slots: `--max-loras`.
+        rank: `--max-lora-rank`.
+        tensor_parallel: Devices that it stands on.
+        parts: Servers among which each device is divided.
+        listed: Versions that it must be able to list at a time.
+    """
+    share = USABLE if parts == 1 else round(USABLE / parts, 3)
     return ServerFlags(
         model=base.model,
         served_name=base.name,
         max_loras=slots,
         max_lora_rank=rank,
-        max_cpu_loras=2 * slots,
+        max_cpu_loras=listed_rung(slots, listed),
         dtype=base.dtype,
         max_model_len=base.max_model_len,
-        memory_share=USABLE if base.kv_cache_bytes is None else None,
+        tensor_parallel=tensor_parallel,
+        memory_share=share if base.kv_cache_bytes is None else None,
         kv_cache_bytes=base.kv_cache_bytes,
         extra=base.extra,
     )
 
 
+def listed_rung(slots: int, listed: int) -> int:
+    """Return `--max-cpu-loras`: twice the slots, or more where more versions are listed."""
+    if listed <= 2 * slots:
+        return 2 * slots
+    return next((rung for rung in LISTED if rung >= listed), listed)
+
+
 def unlike(base: Base, flags: ServerFlags | None) -> str:
     """Say which flags of a live server are not as declared; empty when all may stay.
 
-    Slots and rank that the planner chose earlier may stay whatever it would choose today.
+    What the planner chose earlier may stay whatever it would choose today.
     """
     if flags is None:
         return "its flags are unknown"
     wished = flags_for(
-        base, base.slots or flags.max_loras, base.max_lora_rank or flags.max_lora_rank
-    )
+        base, base.slots or flags.max_loras, base.max_lora_rank or flags.max_lora_rank,
+        tensor_parallel=base.tensor_parallel or flags.tensor_parallel,
+    )  # fmt: skip
     if flags.max_cpu_loras >= wished.max_loras:
         wished = replace(wished, max_cpu_loras=flags.max_cpu_loras)
+    if None not in (flags.memory_share, wished.memory_share):
+        wished = replace(wished, memory_share=flags.memory_share)
     differing = [
         each.name
         for each in fields(ServerFlags)
@@ -48,18 +85,44 @@ def known_flags(base: Base, server: Server) -> ServerFlags | None:
     """Return a live server's flags: as observed, or found by their digest among our choices."""
     if server.flags is not None or server.digest is None:
         return server.flags
-    for slots in (base.slots,) if base.slots else SLOTS:
-        for rank in (base.max_lora_rank,) if base.max_lora_rank else RANKS:
-            flags = flags_for(base, slots, rank)
-            if flags.digest == server.digest:
-                return flags
-    return None
+    return next((each for each in _choices(base, server) if each.digest == server.digest), None)
+
+
+def _choices(base: Base, server: Server) -> Iterator[ServerFlags]:
+    """Yield what the planner may have started a server with, the likely ones first."""
+    cards = max(len(server.devices), 1)
+    for listed in (0, *LISTED):
+        for parts in PARTS:
+            for slots in (base.slots,) if base.slots else SLOTS:
+                for rank in (base.max_lora_rank,) if base.max_lora_rank else RANKS:
+                    yield flags_for(
+                        base, slots, rank, tensor_parallel=cards, parts=parts, listed=listed
+                    )
+
+
+def parts_of(flags: ServerFlags) -> int:
+    """Return among how many servers a device is divided, from the share that one has."""
+    if flags.memory_share is None:
+        return 1
+    return max(round(USABLE / flags.memory_share), 1)
 
 
 def server_of(bin_: Bin) -> Server:
     """Return the server that a packed bin stands for: the live one where its flags stay."""
-    if bin_.live is not None and (bin_.device is None or bin_.fixed):
+    if bin_.live is not None and (not bin_.devices or bin_.fixed):
         return bin_.live
-    flags = flags_for(bin_.base, bin_.slots, bin_.rank)
-    devices = (bin_.device.name,) if bin_.device else ()
+    flags = flags_for(
+        bin_.base, bin_.slots, bin_.rank,
+        tensor_parallel=len(bin_.devices) or 1, parts=bin_.parts, listed=len(bin_.names),
+    )  # fmt: skip
+    devices = tuple(each.name for each in bin_.devices)
     return Server(bin_.name, bin_.base.name, bin_.host, devices, bin_.port, flags.digest, flags)
+
+
+def shape_of(base: Base, device: Device, flags: ServerFlags) -> Shape:
+    """Return how a server with these flags is cut, alone on its devices."""
+    parts = parts_of(flags)
+    return Shape(
+        base, device, flags.tensor_parallel, parts, flags.max_loras, flags.max_lora_rank,
+        shared=parts > 1,
+    )  # fmt: skip

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from fleet.names import Address
 from fleet.plan import DeviceUse
 from fleet.resources import Server
+
+Status = Literal["optimal", "feasible"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +29,13 @@ class Placement:
     tight: frozenset[str]
     """Servers where a load must wait until versions without traffic are unloaded."""
     warnings: tuple[str, ...]
+    forced: Mapping[str, str]
+    """Full adapter name to why it cannot stay where it is."""
+    optional: Mapping[str, str]
+    """Full adapter name to what moving it saves, though it could stay."""
+    price: float
+    """Of all devices in use, an hour."""
+    bound: float
+    """No placement of these versions costs less."""
+    status: Status
+    """`optimal`: the price is the bound."""

@@ -91,7 +91,7 @@ def pack_servers(
     servers: list[PackedServer] = []
     price = floor = 0
     for base, members, group in _groups(replicas, market):
-        rack, low = _packed(group, effort, seed)
+        rack, low = pack_group(group, effort, seed)
         price += rack.price(group)
         floor += low
         for server, gpu in enumerate(rack.gpus.tolist()):
@@ -129,7 +129,7 @@ def _groups(replicas: Sequence[Replica], market: Market) -> Iterator[tuple[int, 
         yield base, members, group
 
 
-def _packed(group: Group, effort: Effort, seed: int) -> tuple[Rack, int]:
+def pack_group(group: Group, effort: Effort, seed: int) -> tuple[Rack, int]:
     floor = lower_bound(group)
     rack = construct(group)
     each, most = MOVES[effort]

@@ -14,9 +14,10 @@ from fleet.placement.vectors.repair import Ints
 Effort = Literal["fast", "balanced", "proof"]
 Status = Literal["optimal", "feasible"]
 
-MOVES: dict[Effort, int] = {"fast": 6_000, "balanced": 60_000, "proof": 200_000}
-"""Most moves of the search."""
-MOVES_PER_ITEM = 500
+MOVES: dict[Effort, int] = {"fast": 8_000, "balanced": 200_000, "proof": 500_000}
+"""Most moves of the search, for few items."""
+MANY = 5_000
+"""With items times dimensions like this a move takes twice as long, so half as many are made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def pack_vectors(
         return Packing((tuple(range(len(rows))),), 1, "optimal")
     floor = lower_bound(ordered, limit)
     home = construct(ordered, limit)
-    moves = min(MOVES[effort], MOVES_PER_ITEM * len(ordered))
+    moves = MOVES[effort] * MANY // (MANY + len(ordered) * (5 + len(limit)))
     home = improve(ordered, limit, home, moves=moves, bound=floor, seed=seed)
     if effort == "proof":
         home, floor = _proved(ordered, limit, home, floor)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   fleetctl explain route/acme-support
+  fleetctl explain adapter/acme-support-tiny-v2.1.0@tiny-laptop-cpu0
   fleetctl explain acme-support
   fleetctl explain server/tiny-laptop-cpu0
   fleetctl explain key/acme/prod
@@ -27,16 +28,27 @@ Examples:
 )
 @click.pass_obj
 def command(session: "Session", address: str, live_file: Path | None) -> None:
-    """Say of a server, adapter, route or key: what, declared where, why here, who needs it."""
-    from fleet.planning import desired_state  # noqa: PLC0415 (keeps `--help` fast)
+    """Say of a server, adapter, route or key: what, declared where, why here, who needs it.
+
+    Of a server also its worst hour, its slots and what the largest rank costs the others; of an
+    adapter what it asks of its server, the runner-up, and what that would cost.
+    """
+    from fleet.desired import settle  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.history import settled  # noqa: PLC0415
+    from fleet.pace import pace  # noqa: PLC0415
+    from fleet.placement import place  # noqa: PLC0415
     from fleetctl.commands.plan import state  # noqa: PLC0415
     from plans.explain import Scene, explain  # noqa: PLC0415
 
     fleet, live = session.fleet(), state(session, live_file)
+    wanted = pace(fleet, live, settled(session.history(), live), session.now())
+    placement = place(fleet, wanted, live)
     scene = Scene(
         fleet=fleet,
         plan=session.plan(live=live),
-        desired=desired_state(fleet, live, session.history(), session.now()),
+        desired=settle(fleet, wanted, placement, live),
         live=live,
+        wanted=wanted,
+        placement=placement,
     )
     click.echo(explain(scene, address), nl=False)

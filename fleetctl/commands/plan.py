@@ -9,6 +9,9 @@ import click
 from plans import RENDERERS
 
 if TYPE_CHECKING:
+    from fleet.declared import Fleet
+    from fleet.placement.search import Search
+    from fleet.placement.vbp import Effort
     from fleet.plan import Plan
     from fleet.resources import State
     from fleetctl.session import Session
@@ -21,6 +24,17 @@ Examples:
   fleetctl plan --out plan.json
   fleetctl plan --format md --select client=acme
   fleetctl plan --detailed-exitcode
+  fleetctl plan --max-moves 20
+  fleetctl plan --repack --effort balanced
+  fleetctl plan --what-if 'gpu h100_80g +1' --what-if 'client acme x3'
+
+\b
+What --what-if takes (a name may be shortened as long as it is the only one):
+  gpu KIND +N [at PRICE] | gpu KIND -N | host NAME gone
+  client NAME xFACTOR | client NAME gone | clients +N
+  adapter ALIAS xFACTOR | adapter ALIAS rank N | adapter ALIAS replicas N
+  adapter ALIAS gone | base NAME max_loras N | base NAME max_lora_rank N
+  base NAME tensor_parallel N | utilization N% | canary_slots N
 """
 )
 @click.option(
@@ -55,6 +69,33 @@ Examples:
     help="Only what is about client=NAME, adapter=ALIAS or server=NAME, and what that needs; "
     "may be repeated.",
 )
+@click.option(
+    "--what-if",
+    "changes",
+    multiple=True,
+    metavar="CHANGE",
+    help="Plan a fleet that differs, such as 'gpu h100_80g +1'; nothing of it can be applied. "
+    "May be repeated.",
+)
+@click.option(
+    "--effort",
+    type=click.Choice(["fast", "balanced", "proof"]),
+    default="fast",
+    help="How hard to look for the cheapest servers. proof also tries to prove that there are "
+    "none cheaper (needs the extra `proof`). Default: fast.",
+)
+@click.option(
+    "--max-moves",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Move up to N adapters that could stay, where that empties servers. Default: 0.",
+)
+@click.option(
+    "--repack",
+    is_flag=True,
+    help="Place everything afresh, if that is cheaper, whatever has to move for it.",
+)
 @click.option("--all", "every", is_flag=True, help="List each change, however many there are.")
 @click.pass_obj
 def command(
@@ -66,6 +107,10 @@ def command(
     live_file: Path | None,
     save_live: Path | None,
     selections: tuple[str, ...],
+    changes: tuple[str, ...],
+    effort: "Effort",
+    max_moves: int,
+    repack: bool,
     every: bool,
 ) -> None:
     """Show what would change. Changes nothing."""
@@ -73,9 +118,22 @@ def command(
     from fleetctl.selection import criteria, require_known  # noqa: PLC0415
 
     wanted = criteria(selections)
+    if changes and (out or save_live):
+        option = "--out" if out else "--save-live"
+        raise click.UsageError(f"--what-if writes nothing, so it goes without {option}.")
     fleet = session.fleet()
+    if changes:
+        from fleet.whatif import what_if  # noqa: PLC0415
+
+        fleet = what_if(fleet, changes)
     live = state(session, live_file)
-    made = session.plan(live=live)
+    from fleet.placement.search import Search  # noqa: PLC0415
+
+    search = Search(effort, max_moves, repack)
+    if changes:
+        made = supposed(session, fleet, live, changes, search)
+    else:
+        made = session.plan(live=live, search=search)
     require_known(wanted, fleet, made)
     made = select(made, wanted)
     if save_live:
@@ -83,10 +141,33 @@ def command(
         from plans import livefile  # noqa: PLC0415
 
         write_text(save_live, livefile.dump(live))
-    click.echo(shown(made, form, every=every), nl=False)
+    text = shown(made, form, every=every)
+    if changes:
+        from plans.supposed import marked  # noqa: PLC0415
+
+        text = marked(text, form, changes)
+    click.echo(text, nl=False)
     if out:
         save(session, made, out)
     sys.exit(2 if detailed_exitcode and made.changes else 0)
+
+
+def supposed(
+    session: "Session",
+    fleet: "Fleet",
+    live: "State",
+    changes: tuple[str, ...],
+    search: "Search",
+) -> "Plan":
+    """Return the plan of a changed fleet; where there is none, say what was supposed."""
+    from fleet.errors import PlacementError  # noqa: PLC0415
+    from fleet.whatif import what_if_live  # noqa: PLC0415
+
+    try:
+        return session.plan(live=what_if_live(fleet, live), fleet=fleet, search=search)
+    except PlacementError:
+        click.echo(f"What if: {'; '.join(changes)}. Then the fleet does not fit.", err=True)
+        raise
 
 
 def state(session: "Session", live_file: Path | None) -> "State":

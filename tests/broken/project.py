@@ -53,11 +53,26 @@ clients:
 """
 NAMES = ("acme-support-tiny-v2.1.0", "acme-triage-tiny-v1.0.0", "acme-support-tiny-v9.0.0")
 
+TINY = {
+    "architecture": "LlamaForCausalLM",
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "vocab_size": 512,
+    "max_position_embeddings": 512,
+    "weight_bytes": 2097152,
+}
+
 
 def lock(rank: int = 16) -> str:
     entry = {"digest": "0" * 64, "rank": 16, "bytes": 4096, "modules": ["q_proj"], "base": "tiny"}
     adapters = dict.fromkeys(NAMES, entry) | {NAMES[2]: {**entry, "rank": 64}}
-    return json.dumps({"adapters": adapters | {NAMES[0]: {**entry, "rank": rank}}})
+    return json.dumps(
+        {"bases": {"tiny": TINY}, "adapters": adapters | {NAMES[0]: {**entry, "rank": rank}}}
+    )
 
 
 def write(root: Path, files: dict[str, str]) -> None:

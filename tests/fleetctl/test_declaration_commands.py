@@ -155,6 +155,9 @@ def test_config_show_takes_a_part(project: Path, capsys: pytest.CaptureFixture[s
     assert run(project, "config", "show", "tiers.premium") == 0
     assert capsys.readouterr().out == (
         'tiers.premium.replicas: 1\ntiers.premium.retrain_every: "30d"\n'
+        'tiers.premium.spread: "device"\ntiers.premium.isolation: "shared"\n'
+        'tiers.premium.residency: "pinned"\ntiers.premium.slo.classification: null\n'
+        "tiers.premium.slo.short_generation: null\ntiers.premium.slo.long_generation: null\n"
     )
     assert run(project, "config", "show", "tier") == 1
     assert "nothing is declared at `tier`" in capsys.readouterr().err

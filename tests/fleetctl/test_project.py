@@ -217,8 +217,20 @@ def test_a_small_fleet_and_a_failed_run_leave_no_cache(tmp_path: Path) -> None:
     ]
 
 
+def test_a_host_reserved_for_a_tier_without_clients_is_a_warning(tmp_path: Path) -> None:
+    reserved = FLEET.replace("    engine: local", "    reserved_for: [standard]\n    engine: local")
+    write(tmp_path, valid() | {"fleet.yaml": reserved})
+    project = load_project(tmp_path, None, {})
+    assert [(each.code, str(each.place)) for each in project.warnings] == [
+        ("FC1222", "fleet.yaml:15:5")
+    ]
+    assert project.fleet.warnings == (
+        "No client has a tier that `laptop` is reserved for, so it stays empty.",
+    )
+
+
 def test_every_code_of_a_broken_declaration_is_in_the_corpus() -> None:
-    elsewhere = {"FC1010", "FC1011", "FC1219"}  # tested here
+    elsewhere = {"FC1010", "FC1011", "FC1219", "FC1222"}  # tested here
     assert {case.code for case in CASES} | elsewhere == set(SUMMARIES)
 
 

@@ -6,12 +6,15 @@ Large packings are searched in random chunks of bins, which are drawn anew in ea
 import numpy as np
 from numpy.typing import NDArray
 
+from fleet.placement.vectors.crew import Crew, searches
 from fleet.placement.vectors.repair import Ints, Repair, scaled
 
 CHUNK = 60
 """Bins searched together where there are many more; see `chunk_size`."""
 STEP = 250
-"""Moves drawn at a time."""
+"""Moves drawn at a time, of each search."""
+ALONE = 500
+"""Moves of one search, before several go on side by side."""
 
 
 def improve(sizes: Ints, capacity: Ints, home: Ints, *, moves: int, bound: int, seed: int) -> Ints:
@@ -102,17 +105,37 @@ def emptied(
     spent = 0
     bins = int(home.max(initial=-1)) + 1
     while bins > max(bound, 1) and spent < moves:
-        work = Repair(sizes, capacity, spread(sizes, capacity, home, bins), bins - 1)
-        while spent < moves:
-            made = work.run(min(STEP, moves - spent), chance)
-            spent += max(made, 1)
-            if work.done:
-                break
-        if not work.done:
+        start = spread(sizes, capacity, home, bins)
+        better, made = _repaired(sizes, capacity, start, bins - 1, moves - spent, chance)
+        spent += made
+        if better is None:
             break
         bins -= 1
-        home = work.home[: len(sizes)].copy()
+        home = better
     return home, spent
+
+
+def _repaired(
+    sizes: Ints, capacity: Ints, start: Ints, bins: int, moves: int, chance: np.random.Generator
+) -> tuple[Ints | None, int]:
+    """Return a valid packing into `bins` bins, if found, and the moves made."""
+    work = Repair(sizes, capacity, start, bins)
+    crew = searches(sizes, bins)
+    alone = moves if crew == 1 else min(ALONE, moves)
+    spent = 0
+    while spent < alone:
+        spent += max(1, work.run(min(STEP, alone - spent), chance))
+        if work.done:
+            return work.home[: len(sizes)].copy(), spent
+    if spent >= moves:
+        return None, spent
+    together = Crew(sizes, capacity, work.home[: len(sizes)], bins, crew)
+    while spent < moves:
+        spent += together.run(min(STEP * crew, moves - spent), chance)
+        better = together.solved()
+        if better is not None:
+            return better, spent
+    return None, spent
 
 
 def spread(sizes: Ints, capacity: Ints, home: Ints, bins: int) -> Ints:

@@ -12,13 +12,16 @@ from fleet.declared import (
     BaseShape,
     Client,
     ClientKey,
+    Demand,
     Device,
     Fleet,
     Gate,
     Host,
+    PlacementPolicy,
     Rollout,
     Tier,
 )
+from fleet.declared import State as DeviceState
 from fleet.history import History, Hold, Stage
 from fleet.names import AdapterName, Address
 from fleet.resources import LoadedAdapter, Resource, Route, Share, State
@@ -40,10 +43,11 @@ def base(
     max_lora_rank: int | None = None,
     shape: BaseShape | None = TINY,
     max_model_len: int | None = 512,
+    tensor_parallel: int | None = None,
 ) -> Base:
     return Base(
         name, f"models/base/{name}", "bfloat16", max_model_len, kv_cache_bytes, 0, slots,
-        max_lora_rank, (), shape,
+        max_lora_rank, (), shape, tensor_parallel,
     )  # fmt: skip
 
 
@@ -54,12 +58,13 @@ def device(
     memory: int = 8 * GIB,
     price: float = 0.0,
     port: int = 8100,
+    state: DeviceState = "active",
 ) -> Device:
-    return Device(name, kind, memory, price, port)
+    return Device(name, kind, memory, price, port, state)
 
 
-def host(name: str = "laptop", *devices: Device) -> Host:
-    return Host(name, "fake", devices or (device(),))
+def host(name: str = "laptop", *devices: Device, reserved_for: tuple[str, ...] = ()) -> Host:
+    return Host(name, "fake", devices or (device(),), reserved_for=reserved_for)
 
 
 def attached(name: str, *servers: AttachedServer) -> Host:
@@ -73,10 +78,14 @@ def adapter(
     pin: str | None = None,
     rollout: str = "standard",
     smoke: tuple[str, ...] = ("hello",),
+    demand: Demand | None = None,
+    **fields: object,
 ) -> Adapter:
-    return Adapter(
-        AdapterName.parse(name), rollout, None, "short_generation", replicas, pin, None, smoke
+    """Declare an adapter; `fields` are those of `Adapter` that have a default."""
+    made = Adapter(
+        AdapterName.parse(name), rollout, demand, "short_generation", replicas, pin, None, smoke
     )
+    return replace(made, **fields)  # type: ignore[arg-type]
 
 
 def facts(name: str, rank: int = 8) -> AdapterFacts:
@@ -97,6 +106,7 @@ def fleet(
     ranks: Mapping[str, int] | None = None,
     keys: Mapping[str, tuple[ClientKey, ...]] | None = None,
     renames: Mapping[str, str] | None = None,
+    policy: PlacementPolicy | None = None,
 ) -> Fleet:
     """Declare a fleet; `known` are versions in the lock besides the declared ones."""
     ranks, keys = ranks or {}, keys or {}
@@ -120,6 +130,7 @@ def fleet(
             for each in adapters
         },
         renames=renames or {},
+        policy=policy or PlacementPolicy(),
     )
 
 

@@ -178,7 +178,9 @@ def test_a_server_that_is_gone_comes_back_where_it_was() -> None:
 def test_no_slot_is_told_with_numbers() -> None:
     code, detail = refusal(fleet(adapter(A), adapter(B), adapter(C), bases=[base(slots=3)]))
     assert code == "FC2001"
-    assert detail.startswith("Base `tiny` is 1 slots short: `acme-c-tiny-v1.0.0` find no server.")
+    assert detail.startswith(
+        "`acme-c-tiny-v1.0.0` of base `tiny` finds no server with a free slot."
+    )
     assert "`tiny-laptop-cpu0` has 2 versions in 3 slots, 1 of them kept empty on a CPU" in detail
 
 
@@ -186,7 +188,8 @@ def test_a_base_that_fits_on_no_device_is_told_with_numbers() -> None:
     small = host("a", device("gpu0", kind="rtx_2080", memory=8 * GIB))
     code, detail = refusal(fleet(adapter("acme-a-llama-v1.0.0"), bases=[LLAMA], hosts=[small]))
     assert code == "FC2002"
-    assert "`a/gpu0`, has 7.4 GiB free: 10.8 GiB short" in detail
+    assert "`a/gpu0` has 7.4 GiB and it needs 18.1 GiB" in detail
+    assert "10.8 GiB short" in detail
 
 
 @pytest.mark.parametrize(

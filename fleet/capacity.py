@@ -1,0 +1,172 @@
+"""What one server holds and carries: its memory by part, and its throughput.
+
+This is law, not search: placing, checking and explaining all ask here.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import inf
+
+from fleet.budget import (
+    USABLE,
+    kv_bytes_per_token,
+    least_kv_bytes,
+    reserve_bytes,
+    slot_bytes,
+    weight_bytes,
+)
+from fleet.declared import Adapter, Base, Device
+from fleet.profiles import Profile
+from fleet.throughput import (
+    MAX_NUM_SEQS,
+    capacity,
+    lora_slowdown,
+    speed_of,
+)
+
+USUAL_PROMPT_WEIGHT = 0.3
+"""Cost of a prompt token in decoded tokens, for loads that must not depend on the device.
+
+Prompts are computed many tokens at a time, so a token of them costs a fraction of a decoded
+one: between a fifth and two fifths by the estimates for common GPUs.
+"""
+
+LEAST_BATCH = 8
+"""A promised latency that would allow fewer requests at a time counts as out of reach here."""
+
+LIST_CONTEXT = 64
+"""Mean contexts are rounded up to this, so that one edited adapter does not change a server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How one server is cut: what it runs, on which kind of device, with which flags."""
+
+    base: Base
+    device: Device
+    """One of its devices; all are alike."""
+    tensor_parallel: int
+    parts: int
+    """Servers among which each device's time is divided."""
+    slots: int
+    rank: int
+    shared: bool
+    """Whether its memory is a part of the device, and not all that is usable."""
+
+    @property
+    def memory_share(self) -> float:
+        """Part of each device's memory that the server may take."""
+        return round(USABLE / self.parts, 3) if self.shared else USABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of one server on each of its devices; None: not known."""
+
+    weights: int | None
+    slots: int | None
+    reserve: int
+    kv: int | None
+    """What is left for the KV cache, or what is declared for it."""
+    kv_tokens: float | None
+    """Tokens that the KV cache of all devices together holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How the adapters of one base are asked, on average."""
+
+    context: int
+    """Tokens that a request keeps in the KV cache on average over its life."""
+    deadlines: tuple[float, ...]
+    """Seconds per decode-equivalent token within which each latency class is on time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """What one server carries: `limit / (1 + spread * (active - 1))` tokens a second."""
+
+    limit: float
+    """Decode-equivalent tokens per second while one adapter is active; infinite: not known."""
+    spread: float
+    basis: str
+    """How good the figure is: `uncalibrated`, `calibrated, …` or `unknown`."""
+
+    def at(self, active: float) -> float:
+        """Return tokens per second while `active` different adapters are in the batch."""
+        return self.limit / (1 + self.spread * max(active - 1, 0.0))
+
+
+def habits_of(adapters: Iterable[Adapter]) -> Mapping[str, Habits]:
+    """Return the habits of every base's adapters, by base, from declared or observed demand."""
+    groups: dict[str, dict[float, list[tuple[int, int]]]] = {}
+    for each in adapters:
+        if each.demand is not None:
+            asked = (each.demand.prompt_tokens, each.demand.output_tokens)
+            groups.setdefault(each.name.base, {}).setdefault(each.slo_s, []).append(asked)
+    return {base: _habits(classes) for base, classes in sorted(groups.items())}
+
+
+def _habits(classes: Mapping[float, list[tuple[int, int]]]) -> Habits:
+    every = [each for asked in classes.values() for each in asked]
+    # A request holds its prompt all the time, and half of its answer on average.
+    mean = sum(prompt + output / 2 for prompt, output in every) / len(every)
+    context = -int(-mean // LIST_CONTEXT) * LIST_CONTEXT
+    deadlines = sorted(
+        slo * len(asked) / sum(output + USUAL_PROMPT_WEIGHT * prompt for prompt, output in asked)
+        for slo, asked in classes.items()
+    )
+    return Habits(max(context, LIST_CONTEXT), tuple(deadlines))
+
+
+NO_HABITS = Habits(512, ())
+"""Of a base for whose adapters no demand is known."""
+
+
+@lru_cache(maxsize=65536)
+def memory_of(shape: Shape) -> Memory:
+    """Return a server's memory by part."""
+    base, device, cards = shape.base, shape.device, shape.tensor_parallel
+    reserve = reserve_bytes(device)
+    if base.shape is None:
+        return Memory(None, None, reserve, base.kv_cache_bytes, None)
+    weights = weight_bytes(base.shape, cards)
+    slot = slot_bytes(base.shape, shape.rank, base.dtype, cards)
+    pool = None if slot is None else slot * shape.slots
+    kv = base.kv_cache_bytes
+    if kv is None and pool is not None:
+        kv = int(device.memory_bytes * shape.memory_share) - weights - pool - reserve
+    per_token = kv_bytes_per_token(base, cards)
+    return Memory(weights, pool, reserve, kv, None if kv is None else max(kv, 0) / per_token)
+
+
+@lru_cache(maxsize=65536)
+def least_bytes(shape: Shape) -> int:
+    """Return the least bytes a server needs on each device; what is unknown counts as nothing."""
+    found = memory_of(shape)
+    least = least_kv_bytes(shape.base, shape.tensor_parallel)
+    return (found.weights or 0) + (found.slots or 0) + found.reserve + least
+
+
+@lru_cache(maxsize=65536)
+def throughput_of(
+    shape: Shape, habits: Habits, profiles: tuple[Profile, ...], utilization: float
+) -> Throughput:
+    """Return what a server carries, of which it may take the part `utilization`.
+
+    The batch is the largest that the KV cache, the engine and those promised latencies allow
+    that the device can keep at all; servers that share a device take turns on it.
+    """
+    speed, basis = speed_of(profiles, shape.base, shape.device, shape.tensor_parallel, shape.rank)
+    tokens = memory_of(shape).kv_tokens
+    if speed is None or tokens is None:
+        return Throughput(inf, 0.0, "unknown")
+    slowdown = lora_slowdown(speed, 1) * shape.parts
+    batches = [
+        int((deadline / slowdown - speed.step_s) / speed.request_s) if speed.request_s else 0
+        for deadline in habits.deadlines
+    ]
+    batch = min([each for each in batches if each >= LEAST_BATCH], default=MAX_NUM_SEQS)
+    best = capacity(speed, tokens, habits.context, batch, 1) / shape.parts
+    return Throughput(utilization * best, speed.spread, basis)

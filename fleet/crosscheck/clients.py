@@ -1,0 +1,126 @@
+"""Clients and their adapters: versions, ranks, renames, demand."""
+
+from collections.abc import Iterator, Sequence
+
+from fleet.crosscheck.facts import Facts
+from fleet.crosscheck.places import check_places
+from fleet.crosscheck.references import Names, Path, reference
+from fleet.declarations import Adapter, Declarations, Demand
+from fleet.lock import Lock
+from fleet.names import AdapterName, Version, is_id
+from fleet.problems import Finding, nearest
+
+
+def check_clients(given: Declarations, names: Names, facts: Facts) -> Iterator[Finding]:
+    """Yield what is wrong with clients and adapters."""
+    former: dict[str, Path] = {}
+    unlocked: list[AdapterName] = []
+    unrecorded: list[tuple[str, Path]] = []
+    lock, aliases = facts.lock, {*names.aliases}
+    for client_name, client in given.clients.items():
+        path: Path = ("clients", client_name)
+        yield from reference("FC1201", "tier", client.tier, names.tiers, (*path, "tier"))
+        for task, adapter in client.adapters.items():
+            at = (*path, "adapters", task)
+            yield from _adapter(at, adapter, names, facts)
+            name = AdapterName(client_name, task, adapter.base, Version.parse(adapter.version))
+            if str(name) in lock.adapters:
+                yield from _rank(given, lock, name)
+            elif name.base in names.bases:
+                unlocked.append(name)
+            if adapter.formerly:
+                yield from _rename((*at, "formerly"), adapter.formerly, aliases, former)
+            if adapter.demand and adapter.demand.observed and name.alias not in facts.observed:
+                unrecorded.append((name.alias, (*at, "demand", "observed")))
+    if unlocked:
+        yield from _unlocked(unlocked, lock)
+    yield from _unrecorded(given, unrecorded)
+    yield from check_places(given, names)
+
+
+def _adapter(at: Path, adapter: Adapter, names: Names, facts: Facts) -> Iterator[Finding]:
+    yield from reference("FC1202", "base", adapter.base, names.bases, (*at, "base"))
+    yield from reference("FC1203", "rollout", adapter.rollout, names.rollouts, (*at, "rollout"))
+    yield from reference("FC1205", "host", adapter.pin, names.holders, (*at, "pin"))
+    if adapter.demand:
+        yield from _demand((*at, "demand"), adapter.demand, names, facts)
+    if adapter.golden in facts.absent:
+        detail = f"`{adapter.golden}` does not exist in the project."
+        hint = "Add the file, or correct the path; gates compare versions on it."
+        yield Finding("FC1216", (*at, "golden"), detail, hint=hint)
+
+
+def _demand(at: Path, demand: Demand, names: Names, facts: Facts) -> Iterator[Finding]:
+    if facts.zones and demand.timezone not in facts.zones:
+        hint = nearest(demand.timezone, tuple(sorted(facts.zones)))
+        detail = f"`{demand.timezone}` is not in the time zone database."
+        hint = hint or "Write such as `Europe/Paris`."
+        yield Finding("FC1206", (*at, "timezone"), detail, hint=hint)
+    if demand.peak_rpm is None and not demand.observed and not names.writes(*at, "peak_rpm"):
+        detail = f"`{'.'.join(map(str, at))}` has no `peak_rpm`."
+        hint = "Add `peak_rpm: 30`, requests per minute in the busiest hour, or `observed: true`."
+        yield Finding("FC1004", at, detail, hint=hint, at="key")
+
+
+def _unrecorded(given: Declarations, missing: Sequence[tuple[str, Path]]) -> Iterator[Finding]:
+    """Say whose observed demand nobody recorded; with a declared one beside it, that holds."""
+    waiting = []
+    for alias, path in missing:
+        _, client, _, task, *_ = path
+        demand = given.clients[str(client)].adapters[str(task)].demand
+        if demand and demand.peak_rpm is not None:
+            waiting.append((alias, path))
+            continue
+        detail = f"No demand of `{alias}` was recorded, and none is declared in its place."
+        hint = "Record it while a gateway runs, or give `peak_rpm` until then."
+        yield Finding("FC1226", path, detail, hint=hint, command="fleetctl demand record")
+    if waiting:
+        aliases = ", ".join(alias for alias, _ in waiting[:3]) + (", …" if waiting[3:] else "")
+        which = "1 adapter" if len(waiting) == 1 else f"{len(waiting)} adapters"
+        detail = f"No demand of {which} was recorded yet; the declared one holds ({aliases})."
+        command = "fleetctl demand record"
+        yield Finding("FC1226", waiting[0][1], detail, command=command, severity="warning")
+
+
+def _unlocked(names: Sequence[AdapterName], lock: Lock) -> Iterator[Finding]:
+    versions: dict[str, list[str]] = {}
+    for locked in sorted(map(AdapterName.parse, lock.adapters)):
+        versions.setdefault(locked.alias, []).append(str(locked))
+    for name in names:
+        known = versions.get(name.alias, [])
+        near = f"In the lock: {', '.join(known[-4:])}." if known else ""
+        detail = f"`{name}` was never added to the library: its bytes are not pinned."
+        path = ("clients", name.client, "adapters", name.task, "version")
+        command = f"fleetctl adapter add PATH --as {name}"
+        yield Finding("FC1210", path, detail, hint=near, command=command)
+
+
+def _rank(given: Declarations, lock: Lock, name: AdapterName) -> Iterator[Finding]:
+    base = given.bases.get(name.base)
+    rank = lock.adapters[str(name)].rank
+    if base and base.max_lora_rank and rank > base.max_lora_rank:
+        detail = (
+            f"`{name}` has rank {rank}, and the servers of base `{name.base}` reserve slots of "
+            f"rank {base.max_lora_rank}. A server refuses an adapter above its limit."
+        )
+        hint = f"Raise `max_lora_rank` of `{name.base}`, which restarts its servers."
+        also = (("limited at", ("bases", name.base, "max_lora_rank")),)
+        path = ("clients", name.client, "adapters", name.task, "version")
+        yield Finding("FC1211", path, detail, hint=hint, also=also)
+
+
+def _rename(
+    path: Path, alias: str, aliases: set[str], former: dict[str, Path]
+) -> Iterator[Finding]:
+    parts = alias.split("-")
+    first = former.setdefault(alias, path)
+    if len(parts) != 2 or not all(map(is_id, parts)):  # noqa: PLR2004 (client and task)
+        detail = f"`{alias}` is not an alias."
+        yield Finding("FC1212", path, detail, hint="Write `client-task`, such as `acme-helpdesk`.")
+    elif alias in aliases:
+        detail = f"`{alias}` is still declared, so nothing was renamed."
+        yield Finding("FC1212", path, detail, hint="Delete `formerly`, or the old adapter.")
+    elif first != path:
+        detail = f"Two adapters claim to be the former `{alias}`."
+        also = (("first given at", first),)
+        yield Finding("FC1212", path, detail, hint="Only one can take over its history.", also=also)

@@ -1,0 +1,160 @@
+"""Bases, hosts and gateways: engines, ports, flags, and whether a base can be spread."""
+
+from collections.abc import Iterator, Mapping
+
+from fleet.crosscheck.references import Names, Path, reference
+from fleet.declarations import Base, Declarations, Host
+from fleet.declared import BaseShape
+from fleet.problems import Finding, nearest
+
+RESERVED_FLAGS = {
+    "api-key": "clients' keys are checked by the gateway",
+    "dtype": "set `dtype`",
+    "enable-lora": "it is always on",
+    "fingerprint-mode": "it stamps the digest of the flags",
+    "fingerprint-value": "it stamps the digest of the flags",
+    "gpu-memory-utilization": "the planner sets it; see `kv_cache` and the device's `memory`",
+    "host": "set `address` on the host",
+    "kv-cache-memory-bytes": "set `kv_cache`",
+    "lora-modules": "adapters are loaded by `apply`",
+    "max-cpu-loras": "the planner sets it",
+    "max-lora-rank": "set `max_lora_rank`",
+    "max-loras": "set `max_loras`",
+    "max-model-len": "set `max_model_len`",
+    "model": "set `model`",
+    "port": "set `port` on the host or device",
+    "served-model-name": "it is the base's name",
+    "tensor-parallel-size": "set `tensor_parallel`",
+}
+
+
+def check_bases(given: Declarations, shapes: Mapping[str, BaseShape]) -> Iterator[Finding]:
+    """Yield what is wrong with bases; `shapes` are their dimensions where known."""
+    for name, base in given.bases.items():
+        for flag in base.flags:
+            reserved = RESERVED_FLAGS.get(flag.removeprefix("no-"))
+            if reserved:
+                path: Path = ("bases", name, "flags", flag)
+                detail = f"`{flag}` is not free to choose: {reserved}."
+                yield Finding("FC1215", path, detail, hint="Delete the flag.", at="key")
+        if name in shapes:
+            yield from _width(name, base, shapes[name])
+
+
+def _width(name: str, base: Base, shape: BaseShape) -> Iterator[Finding]:
+    """Say that a base cannot be split over so many devices."""
+    width = base.tensor_parallel or 1
+    if splits(shape, width):
+        return
+    fitting = [each for each in range(1, 65) if splits(shape, each)]
+    detail = (
+        f"The {shape.num_attention_heads} attention heads, {shape.num_key_value_heads} key heads "
+        f"and the inner size of {shape.intermediate_size} of `{name}` cannot be divided among "
+        f"{width} devices."
+    )
+    hint = f"Choose one of {', '.join(map(str, fitting))}."
+    yield Finding("FC1220", ("bases", name, "tensor_parallel"), detail, hint=hint)
+
+
+def splits(shape: BaseShape, width: int) -> bool:
+    """Say whether a base can be divided among `width` devices.
+
+    Each gets whole attention heads and an equal part of the inner layer. With fewer key and
+    value heads than devices, each head is kept on several, and the devices must be a multiple
+    of the heads.
+    """
+    few, many = sorted((shape.num_key_value_heads, width))
+    return (
+        shape.num_attention_heads % width == 0
+        and shape.intermediate_size % width == 0
+        and (few == 0 or many % few == 0)
+    )
+
+
+def check_hosts(given: Declarations, names: Names) -> Iterator[Finding]:
+    """Yield what is wrong with hosts, their servers, and gateways."""
+    ports: dict[tuple[str, int], Path] = {}
+    servers: dict[str, Path] = {}
+    for name, host in given.hosts.items():
+        path: Path = ("hosts", name)
+        yield from _engine(path, host)
+        yield from _reserved((*path, "reserved_for"), host, given, names)
+        for position, (device, its) in enumerate(host.devices.items()):
+            at = (*path, "devices", device, *(("port",) if its.port else ()))
+            port = its.port or host.port + position
+            if port > 65535:  # noqa: PLR2004 (the last port)
+                detail = f"`{device}` would get port {port}, and the last port is 65535."
+                yield Finding("FC1111", at, detail, hint="Lower the host's `port`.", at="key")
+            elif host.engine != "attach":
+                yield from _port(ports, (host.address, port), at)
+        for server, attached in host.servers.items():
+            at = (*path, "servers", server)
+            base = (*at, "base")
+            yield from reference("FC1202", "base", attached.base, names.bases, base)
+            if server in servers:
+                detail = f"Two servers are called `{server}`; addresses name servers alone."
+                also = (("first given at", servers[server]),)
+                hint = "Rename one of them."
+                yield Finding("FC1002", at, detail, hint=hint, at="key", also=also)
+            servers.setdefault(server, at)
+            yield from _port(ports, (attached.url, 0), (*at, "url"))
+    for name, gateway in given.gateways.items():
+        address, _, port_text = gateway.listen.rpartition(":")
+        listen: Path = ("gateways", name, "listen")
+        yield from _port(ports, (address, int(port_text)), listen)
+
+
+_ANY = {"0.0.0.0", "[::]", "localhost"}  # noqa: S104 (compared, never bound)
+
+
+def _port(
+    ports: dict[tuple[str, int], Path], taken: tuple[str, int], path: Path
+) -> Iterator[Finding]:
+    where = "127.0.0.1" if taken[0] in _ANY else taken[0]
+    first = ports.setdefault((where, taken[1]), path)
+    if first != path:
+        shown = f"{taken[0]}:{taken[1]}" if taken[1] else taken[0]
+        detail = f"`{shown}` is given to `{'.'.join(map(str, first[1:4]))}` as well."
+        also = (("first given at", first),)
+        yield Finding("FC1207", path, detail, hint="Choose another port.", also=also)
+
+
+def _engine(path: Path, host: Host) -> Iterator[Finding]:
+    unfit = {
+        "local": ("servers", "paths"),
+        "fake": ("servers", "paths"),
+        "attach": ("devices",),
+    }[host.engine]
+    for key in unfit:
+        if getattr(host, key):
+            detail = f"A host of engine `{host.engine}` has no {key}."
+            hint = "Delete it, or change `engine`."
+            yield Finding("FC1208", (*path, key), detail, hint=hint, at="key")
+    needed = {
+        "local": ("devices", "python"),
+        "fake": ("devices",),
+        "attach": ("servers",),
+    }[host.engine]
+    examples = {
+        "devices": "`devices: {gpu0: {kind: h100_80g, memory: 80GiB}}`",
+        "python": "`python: .venv-vllm/bin/python`",
+        "servers": "`servers: {a: {url: …, base: …, max_loras: 16, max_lora_rank: 64}}`",
+    }
+    for key in needed:
+        if not getattr(host, key):
+            detail = f"A host of engine `{host.engine}` needs `{key}`, and `{path[1]}` has none."
+            yield Finding("FC1209", path, detail, hint=f"Add {examples[key]}.", at="key")
+
+
+def _reserved(path: Path, host: Host, given: Declarations, names: Names) -> Iterator[Finding]:
+    known = tuple(sorted({*names.tiers, *names.clients}))
+    used = {client.tier or given.defaults.tier for client in given.clients.values()}
+    for position, name in enumerate(host.reserved_for):
+        if name not in known:
+            hint = nearest(name, known) or f"Declared: {', '.join(known[:8])}."
+            detail = f"No tier and no client is called `{name}`."
+            yield Finding("FC1221", (*path, position), detail, hint=hint)
+    if host.reserved_for and not {*used, *names.clients} & {*host.reserved_for}:
+        detail = f"No client has a tier that `{path[1]}` is reserved for, so it stays empty."
+        hint = "Delete `reserved_for`, or name a tier or client that has adapters."
+        yield Finding("FC1222", path, detail, hint=hint, at="key", severity="warning")

@@ -1,0 +1,27 @@
+"""What may stand in the YAML files, as models. Their docstrings are the schema's texts."""
+
+from fleet.declarations.clients import Adapter, Client, Demand, Slo, Tier
+from fleet.declarations.machines import AttachedServer, Base, Device, Gateway, Host
+from fleet.declarations.rollouts import UNITS, Gate, Rollout
+from fleet.declarations.section import Section
+from fleet.declarations.whole import Declarations, Defaults, Placement
+
+__all__ = [
+    "UNITS",
+    "Adapter",
+    "AttachedServer",
+    "Base",
+    "Client",
+    "Declarations",
+    "Defaults",
+    "Demand",
+    "Device",
+    "Gate",
+    "Gateway",
+    "Host",
+    "Placement",
+    "Rollout",
+    "Section",
+    "Slo",
+    "Tier",
+]

@@ -1,0 +1,117 @@
+"""Clients, their adapters, and the tiers that say what they were promised."""
+
+from fleet.declarations.section import (
+    Isolation,
+    Latency,
+    Residency,
+    Section,
+    Spread,
+)
+from fleet.units import Amount, Count, Delay, Duration, Hours, Id, SecretRef, Semver, Switch, Word
+
+
+class Demand(Section):
+    """The load that a client expects on one adapter."""
+
+    peak_rpm: Amount | None = None
+    """Requests per minute in the busiest hour. May be left out where `observed` is true."""
+    observed: Switch = False
+    """Whether what `fleetctl demand record` measured replaces what is declared here.
+
+    Until something was measured, the declared demand holds.
+    """
+    hours: Hours = (0, 24)
+    """Business hours in local time, from and to, such as `"09-18"`."""
+    timezone: Word = "UTC"
+    """Time zone of `hours` and `batch`, such as `Europe/Paris`."""
+    batch: Hours | None = None
+    """A daily batch window in local time, at peak rate, such as `"22-04"`."""
+    prompt_tokens: Count = 256
+    """Usual length of a prompt. Unit: tokens."""
+    output_tokens: Count = 128
+    """Usual length of an answer. Unit: tokens."""
+
+
+class Adapter(Section):
+    """One task of a client: the adapter version that its alias shall answer with."""
+
+    base: Id
+    """The base model it was trained on."""
+    version: Semver
+    """The wanted version, quoted: `"2.1.0"`. A new one is rolled out in stages."""
+    formerly: Word | None = None
+    """The alias it was known by before, such as `acme-helpdesk`; keeps its history."""
+    golden: Word | None = None
+    """The golden set (JSON Lines), relative to the project."""
+    smoke: tuple[Word, ...] = ()
+    """Inputs asked before a version gets traffic; 5 to 10 are usual."""
+    latency: Latency | None = None
+    """How fast answers are due (p95): classification 0.5 s, short 2 s, long 10 s.
+
+    The tier may promise other times, see `slo`.
+    """
+    demand: Demand | None = None
+    """Expected load; used to spread adapters over servers."""
+    rollout: Id | None = None
+    """The rollout that new versions go through. Default: `defaults.rollout`."""
+    replicas: Count | None = None
+    """Servers that hold it at the same time. Default: that of the tier."""
+    pin: Id | None = None
+    """The host or attached server that must hold it."""
+    avoid: tuple[Id, ...] = ()
+    """Hosts and attached servers that must not hold it."""
+    apart: tuple[Word, ...] = ()
+    """Aliases, and clients, that it never shares a server with."""
+    spread: Spread | None = None
+    """What its replicas never share, `device` or `host`. Default: that of the tier."""
+    isolation: Isolation | None = None
+    """With whom it may share a server. Default: that of the tier."""
+    residency: Residency | None = None
+    """Whether it has a LoRA slot of its own. Default: that of the tier."""
+
+
+class Client(Section):
+    """A tenant with its adapters."""
+
+    tier: Id | None = None
+    """Class of service. Default: `defaults.tier`."""
+    monthly_fee: Amount | None = None
+    """What the client pays a month, in the currency of the prices."""
+    keys: dict[Id, SecretRef] = {}
+    """API keys by name; each says where its secret is kept, `env:NAME` or `file:path`."""
+    adapters: dict[Id, Adapter] = {}
+    """Adapters by task; the alias is `{client}-{task}`."""
+
+
+class Slo(Section):
+    """The p95 of an answer that a tier promises, by latency class."""
+
+    classification: Delay | None = None
+    """For one-word answers. Default: `500ms`."""
+    short_generation: Delay | None = None
+    """For short answers. Default: `2s`."""
+    long_generation: Delay | None = None
+    """For long answers. Default: `10s`."""
+
+
+class Tier(Section):
+    """A class of service."""
+
+    replicas: Count = 1
+    """Servers that hold each adapter of the tier's clients."""
+    retrain_every: Duration | None = None
+    """The usual time between retrainings, such as `90d`."""
+    spread: Spread = "device"
+    """What replicas of an adapter never share: a `device`, or a whole `host`."""
+    isolation: Isolation = "shared"
+    """With whom an adapter may share a server.
+
+    `shared`: anyone. `tier`: adapters of the same tier. `client`: adapters of the same client.
+    """
+    residency: Residency = "pinned"
+    """`pinned`: each adapter has a LoRA slot of its own.
+
+    `cached`: it waits in host memory for one; the first request after a pause takes longer.
+    """
+    slo: Slo = Slo()
+    """Promised p95 of an answer, by latency class."""

@@ -1,0 +1,58 @@
+"""The declarations as a whole, with what holds for all of them."""
+
+from fleet.declarations.clients import Client, Tier
+from fleet.declarations.machines import Base, Gateway, Host
+from fleet.declarations.rollouts import Gate, Rollout
+from fleet.declarations.section import Latency, Section
+from fleet.units import Count, Id, Share, Spare, Switch, Word
+
+
+class Defaults(Section):
+    """What holds where a client or adapter says nothing else."""
+
+    tier: Id = "standard"
+    """Tier of clients. A tier `standard` exists even when none is declared."""
+    rollout: Id = "standard"
+    """Rollout of adapters. `standard` exists even when none is declared."""
+    latency: Latency = "short_generation"
+    """Latency class of adapters."""
+    keep_versions: Count = 3
+    """Earlier versions of each adapter that stay in the library."""
+
+
+class Placement(Section):
+    """What holds for every placement of adapters on servers."""
+
+    utilization: Share = 70
+    """Part of a server's throughput that its busiest hour may take. Unit: percent."""
+    canary_slots: Spare = 2
+    """LoRA slots kept free on each server, so that a new version needs no restart."""
+    share_devices: Switch = False
+    """Whether servers of several bases may share one device."""
+
+
+class Declarations(Section):
+    """A fleet, merged from `fleet.yaml`, `clients/*.yaml` and an overlay."""
+
+    fleet: Id
+    """The fleet's name."""
+    library: Word = "models"
+    """Folder of base models and adapter versions, relative to the project."""
+    defaults: Defaults = Defaults()
+    """What holds where nothing else is said."""
+    placement: Placement = Placement()
+    """How full servers may get, and what they share."""
+    tiers: dict[Id, Tier] = {}
+    """Classes of service, by name."""
+    bases: dict[Id, Base] = {}
+    """Base models, by name."""
+    hosts: dict[Id, Host] = {}
+    """Machines and attached servers, by name."""
+    gateways: dict[Id, Gateway] = {}
+    """Gateways, by name."""
+    rollouts: dict[Id, Rollout] = {}
+    """Paces at which new versions take over, by name."""
+    gates: dict[Id, Gate] = {}
+    """Conditions that rollouts ask for, by name."""
+    clients: dict[Id, Client] = {}
+    """Tenants with their adapters, by name."""

@@ -1,0 +1,157 @@
+"""Alternatives: where else an adapter version could be, what that costs, and what forbids it."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from fleet.declared import Fleet
+from fleet.pace import Paced
+from fleet.placement.account import ServerAccount
+from fleet.placement.outcome import Placement
+from fleet.placement.verify import places, room
+from fleet.placement.verify.scene import Scene
+from fleet.placement.verify.violation import Violation
+from fleet.resources import Server, State
+
+_CHECKS: tuple[Callable[[Scene], Iterator[Violation]], ...] = (
+    places.spread,
+    places.choices,
+    places.company,
+    room.flags,
+    room.ranks,
+    room.slots,
+    room.memory,
+    room.loads,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One other place for a version."""
+
+    server: str
+    new: bool
+    """Whether the server would have to be started for it."""
+    added_per_hour: float
+    peak: float
+    """Utilisation of the server in its worst hour, with the version."""
+    obstacles: tuple[str, ...]
+    """What forbids it, a sentence each; empty: it could be there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A version's place beside the others it could have."""
+
+    account: ServerAccount
+    """Its server as placed."""
+    without: ServerAccount
+    """The same server without it."""
+    alternatives: tuple[Alternative, ...]
+    """Possible ones first; then the cheapest, the quietest, by name."""
+
+    @property
+    def runner_up(self) -> Alternative | None:
+        """The best other place; None where there is none."""
+        return next((each for each in self.alternatives if not each.obstacles), None)
+
+
+def weigh(
+    fleet: Fleet, wanted: Paced, live: State, placement: Placement, adapter: str, server: str
+) -> Weighed:
+    """Compare a version's server with every other of its base, and with a new one.
+
+    The others are taken as placed: with their flags, and with all that is on them.
+    """
+    scale = _Scale(fleet, wanted, live, placement)
+    there = placement.servers[server]
+    found = [
+        scale.tried(adapter, server, each, new=False)
+        for name, each in sorted(placement.servers.items())
+        if each.base == there.base and name not in placement.bindings[adapter]
+    ]
+    fresh = [scale.tried(adapter, server, each, new=True) for each in scale.unused(there)]
+    found += sorted(fresh, key=_best_first)[:1]
+    account = scale.account({there.name: there}, placement.bindings, there)
+    rest = tuple(each for each in placement.bindings[adapter] if each != server)
+    less = scale.account({there.name: there}, {**placement.bindings, adapter: rest}, there)
+    return Weighed(account, less, tuple(sorted(found, key=_best_first)))
+
+
+def _best_first(each: Alternative) -> tuple[bool, float, float, str]:
+    return (bool(each.obstacles), each.added_per_hour, each.peak, each.server)
+
+
+class _Scale:
+    """Draws up one server at a time, with a version moved there."""
+
+    def __init__(self, fleet: Fleet, wanted: Paced, live: State, placement: Placement) -> None:
+        self.fleet, self.wanted, self.live, self.placement = fleet, wanted, live, placement
+        self.on: dict[str, set[str]] = defaultdict(set)
+        for name, servers in placement.bindings.items():
+            for each in servers:
+                self.on[each].add(name)
+        self.used = {
+            (each.host, device) for each in placement.servers.values() for device in each.devices
+        }
+
+    def scene(
+        self, servers: Mapping[str, Server], bindings: Mapping[str, tuple[str, ...]], at: Server
+    ) -> Scene:
+        """Return the scene of one server, with the versions that concern it alone."""
+        names = {name for name, bound in bindings.items() if at.name in bound}
+        some = {name: bindings[name] for name in sorted(names)}
+        return Scene(self.fleet, self.wanted, self.live, servers, some, {})
+
+    def account(
+        self, servers: Mapping[str, Server], bindings: Mapping[str, tuple[str, ...]], at: Server
+    ) -> ServerAccount:
+        """Return the account of one server, its neighbours on the device counted."""
+        return self.scene(self._beside(servers, at), bindings, at).accounts[at.name]
+
+    def _beside(self, servers: Mapping[str, Server], at: Server) -> dict[str, Server]:
+        """Add the servers on the same devices."""
+        near = {
+            name: each
+            for name, each in self.placement.servers.items()
+            if each.host == at.host and set(each.devices) & set(at.devices)
+        }
+        return {**near, **servers}
+
+    def tried(self, adapter: str, source: str, target: Server, *, new: bool) -> Alternative:
+        """Return what moving a version from one server to another would mean."""
+        kept = tuple(each for each in self.placement.bindings[adapter] if each != source)
+        bound = (*kept, target.name)
+        names = {*self.on.get(target.name, ()), adapter}
+        bindings = {each: self.placement.bindings[each] for each in names} | {adapter: bound}
+        replicas = {
+            each: self.placement.servers[each] for each in kept if each in self.placement.servers
+        }
+        servers = self._beside({**replicas, target.name: target}, target)
+        scene = self.scene(servers, bindings, target)
+        spots = {f"{target.host}/{device}" for device in target.devices}
+        about = {target.name, *spots}
+        broken = [
+            each
+            for check in _CHECKS
+            for each in check(scene)
+            if each.server in about or each.adapter == adapter
+        ]
+        price = scene.accounts[target.name].price_per_hour if new else 0.0
+        texts = tuple(dict.fromkeys(each.text for each in broken))
+        return Alternative(target.name, new, price, scene.accounts[target.name].peak, texts)
+
+    def unused(self, like: Server) -> Iterator[Server]:
+        """Yield servers like one, on devices that nobody uses; the first of each kind and host."""
+        if like.flags is None:
+            return
+        for _, host in sorted(self.fleet.hosts.items()):
+            free: dict[str, list[str]] = defaultdict(list)
+            for device in host.devices:
+                if (host.name, device.name) not in self.used and device.state == "active":
+                    free[device.kind].append(device.name)
+            for devices in free.values():
+                some = tuple(devices[: like.flags.tensor_parallel])
+                if len(some) == like.flags.tensor_parallel:
+                    name = f"{like.base}-{host.name}-{some[0]}"
+                    yield replace(like, name=name, host=host.name, devices=some)

@@ -1,0 +1,96 @@
+"""Why something does not fit, as values: obstacles, and the causes they add up to."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Limit(StrEnum):
+    """What keeps a version out of a place; in the order in which a cause is named."""
+
+    PIN = "pin"
+    RESERVED = "reserved host"
+    CORDONED = "cordoned device"
+    DRAINING = "draining device"
+    ISOLATION = "isolation"
+    APART = "apart"
+    AVOID = "avoid"
+    TENSOR_PARALLEL = "tensor parallel"
+    RANK = "rank"
+    THROUGHPUT = "throughput"
+    SLOTS = "slots"
+    DEVICES = "devices"
+    """A device would hold it, and others have it."""
+    HOSTS = "hosts"
+    """Replicas that share no host, on too few hosts."""
+    REPLICAS = "replicas"
+    """Replicas that share no device, on too few devices."""
+    KV_CACHE = "KV cache"
+    """Weights and slots fit, and the least KV cache does not."""
+    MEMORY = "memory"
+
+
+RULES = frozenset(list(Limit)[:7])
+"""What somebody declared, and not what hardware cannot do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """One thing that keeps a version out of one place."""
+
+    limit: Limit
+    where: str
+    """The server, or `host/device`."""
+    text: str
+    """With the numbers, such as `` `x` has 8 versions in 8 slots``."""
+    need: float = 1
+    have: float = 0
+    """In the unit of the limit: bytes, slots, ranks, tokens/s or a count."""
+    hour: int | None = None
+    """Hour of the day, UTC, for a throughput."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One limit that keeps versions out, over all places where nothing else does."""
+
+    limit: Limit
+    base: str
+    adapters: tuple[str, ...]
+    """Versions that are kept out, sorted."""
+    primary: bool
+    """Whether it is the one to look at first."""
+    text: str
+    need: float
+    have: float
+    hour: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One version alone on the best empty server of one kind of device."""
+
+    adapter: str
+    kind: str
+    """Such as `h100_80g`, with the number of cards before it where there are several."""
+    obstacle: Obstacle | None
+    """None: alone it fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """What the versions of one base ask for together, and what its servers offer."""
+
+    base: str
+    replicas: int
+    placed: int
+    slots: int
+    """Of the servers there would be."""
+    tokens: float
+    """Asked for in the worst hour, decode-equivalent tokens per second."""
+    carried: float
+    """What those servers may carry; infinite: not known."""
+    hour: int
+    devices: int
+    """In use by its servers."""
+    usable: int
+    """Devices that could hold a server of it, in use by whomever."""

@@ -1,0 +1,167 @@
+"""What is placed: versions, what each asks of a server, and where it may go."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import ceil, inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fleet.capacity import USUAL_PROMPT_WEIGHT
+from fleet.declared import Adapter, Fleet, Host, Spread
+from fleet.demand import HOURS, Load, load_of
+from fleet.pace import Paced, alias_of
+
+Ints = NDArray[np.int64]
+RATE_UNIT = 10
+"""Loads are decode-equivalent tokens per second times this, as integers: sums are exact."""
+Best = Callable[[str, int], float]
+ACTIVE_UNIT = 1_000_000
+"""Concurrencies are times this, as integers."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asks:
+    """What the traffic of one alias asks of each server that serves it, by hour, UTC."""
+
+    tokens: Ints
+    """In `RATE_UNIT`ths of a decode-equivalent token per second, shape `(24,)`."""
+    active: Ints
+    """Expected share of the time with a request in the batch, in `ACTIVE_UNIT`ths."""
+
+
+NOTHING = Asks(np.zeros(HOURS, dtype=np.int64), np.zeros(HOURS, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """One adapter version to be placed, on `replicas` servers that share no device."""
+
+    adapter: str
+    alias: str
+    client: str
+    base: str
+    rank: int
+    """0 where it is not known; such a version stays where it is."""
+    replicas: int
+    prior: tuple[str, ...]
+    """Servers that its route names or that hold it, in order of preference."""
+    asks: Asks
+    """Of each of its servers; versions of one alias on one server share it."""
+    pin: str | None = None
+    avoid: frozenset[str] = frozenset()
+    apart: frozenset[str] = frozenset()
+    """Aliases and clients that it never shares a server with."""
+    party: str = ""
+    """Who may be on its servers: adapters of the same party; empty: all of the empty party."""
+    groups: frozenset[str] = frozenset()
+    """Its client and tier, for which hosts may be reserved."""
+    spread: Spread = "device"
+    cached: bool = False
+    """It waits in host memory for a LoRA slot and has none of its own."""
+
+    @property
+    def peak(self) -> int:
+        """Load of the busiest hour."""
+        return int(self.asks.tokens.max())
+
+    def admitted_by(self, host: Host) -> bool:
+        """Say whether a host may hold it at all, by reservation and by what it avoids."""
+        reserved = host.reserved_for and self.groups.isdisjoint(host.reserved_for)
+        return not reserved and host.name not in self.avoid
+
+
+def items_of(fleet: Fleet, wanted: Paced, best: Best, unplaced: dict[str, str]) -> Iterator[Item]:
+    """Yield the versions to place; a version that cannot be loaded goes into `unplaced`.
+
+    Args:
+        fleet: The declarations.
+        wanted: The versions that every alias should have.
+        best: Tokens per second of the best server that could be opened, of a base and rank.
+        unplaced: Takes what is not placed, with the reason.
+    """
+    for each in wanted.wanted.values():
+        declared = fleet.adapters[each.alias]
+        replicas, asks = 0, NOTHING
+        for adapter, _ in each.shares:
+            facts = fleet.versions.get(adapter)
+            loaded = wanted.loaded.get(adapter, ())
+            prior = tuple(dict.fromkeys((*wanted.routed.get(adapter, ()), *loaded)))
+            base = adapter.split("-", 3)[2]
+            if replicas == 0:
+                load = load_of(declared.demand, USUAL_PROMPT_WEIGHT, declared.slo_s)
+                replicas = replicas_for(declared, load, best(base, facts.rank if facts else 0))
+                asks = _asks(load, replicas)
+            copies = replicas
+            if facts is None or base not in fleet.bases:
+                if not prior:
+                    unplaced[adapter] = (
+                        "it is not in fleet.lock: fleetctl adapter add"
+                        if base in fleet.bases
+                        else f"its base `{base}` is not declared"
+                    )
+                    continue
+                copies = min(copies, len(prior))
+            yield Item(
+                adapter, each.alias, declared.name.client, base, facts.rank if facts else 0,
+                copies, prior, asks, declared.pin, frozenset(declared.avoid),
+                frozenset(declared.apart), _party(declared),
+                frozenset((declared.name.client, declared.tier)), declared.spread,
+                declared.residency == "cached",
+            )  # fmt: skip
+
+
+def conflicts(items: Mapping[str, Item]) -> dict[str, frozenset[str]]:
+    """Return, by alias, the aliases that it must not share a server with, either way round."""
+    clients: dict[str, set[str]] = {}
+    for each in items.values():
+        clients.setdefault(each.client, set()).add(each.alias)
+    found: dict[str, set[str]] = {}
+    for each in items.values():
+        for other in each.apart:
+            for alias in clients.get(other, {other}) - {each.alias}:
+                found.setdefault(each.alias, set()).add(alias)
+                found.setdefault(alias, set()).add(each.alias)
+    return {alias: frozenset(others) for alias, others in found.items()}
+
+
+def alias_conflict(conflicts: Mapping[str, frozenset[str]], item: Item, names: set[str]) -> bool:
+    """Say whether any of the versions in `names` must stay apart from an item."""
+    others = conflicts.get(item.alias, frozenset())
+    return bool(others) and any(alias_of(each) in others for each in names)
+
+
+def _party(declared: Adapter) -> str:
+    match declared.isolation:
+        case "shared":
+            return ""
+        case "tier":
+            return f"tier {declared.tier}"
+        case "client":
+            return f"client {declared.name.client}"
+
+
+ALONE = 0.5
+"""Part of the best server's throughput that one replica may be made for.
+
+Larger ones would each need a server of the best kind for themselves; halves find company.
+"""
+
+
+def replicas_for(declared: Adapter, load: Load, best: float) -> int:
+    """Return how many servers hold an adapter: as declared, or more where one cannot carry it."""
+    least = max(declared.replicas, 1)
+    if not 0 < best < inf:
+        return least
+    return max(least, ceil(max(load.tokens) / (ALONE * best)))
+
+
+def _asks(load: Load, replicas: int) -> Asks:
+    """Return the load of one replica: the gateway spreads requests evenly."""
+    if not max(load.tokens):
+        return NOTHING
+    tokens = np.array(load.tokens) * RATE_UNIT / replicas
+    return Asks(
+        np.ceil(tokens - 1e-9).astype(np.int64),
+        np.ceil(np.array(load.concurrency) * ACTIVE_UNIT - 1e-6).astype(np.int64),
+    )

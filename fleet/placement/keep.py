@@ -1,0 +1,118 @@
+"""Keep: bind versions where they are, as far as that is still valid, and relieve overload."""
+
+import numpy as np
+
+from fleet.placement.bins import FULL, Bin, percent
+from fleet.placement.items import Ints, Item
+from fleet.placement.search import Board, by_name
+
+
+def keep(board: Board) -> None:
+    """Bind every version where it is, as far as rules, slots and rank still allow.
+
+    Load is not asked here: a server that carries too much is relieved afterwards.
+    """
+    spare = board.fleet.policy.canary_slots
+    for item in board.items.values():
+        for name in item.prior:
+            if len(board.bound[item.adapter]) >= item.replicas:
+                break
+            if name in board.live.unknown_servers:
+                board.bound[item.adapter].append(name)
+                continue
+            bin_ = board.bins.get(name) or _reopen(board, name, item)
+            if bin_ is None or bin_.base.name != item.base:
+                continue
+            if _leaves(bin_, board, item) or not board.admits(bin_, item):
+                continue
+            if item.rank <= bin_.rank and bin_.has_room(item):
+                board.bind(item, bin_, "")
+            elif not bin_.fixed and (cut := board.hardware.grown(bin_, item, spare)):
+                bin_.slots, bin_.rank = cut
+                board.bind(item, bin_, "")
+
+
+def _leaves(bin_: Bin, board: Board, item: Item) -> bool:
+    """Say whether a version must leave because its device is draining, and note why."""
+    if not bin_.draining:
+        return False
+    where = f"{bin_.host}/{bin_.devices[0].name}" if bin_.devices else bin_.name
+    board.forced.setdefault(item.adapter, f"`{where}` is draining")
+    return True
+
+
+def _reopen(board: Board, name: str, item: Item) -> Bin | None:
+    """Put back a server that is gone, where its device still takes it."""
+    base, host, device = board.places.get(name, ("", None, None))
+    if host is None or device is None or base != item.base or device.state != "active":
+        return None
+    if item.pin not in (None, name, host.name) or board.fleet.bases[base].tensor_parallel:
+        return None
+    bin_ = board.open(base, host, (device,))
+    spare = board.fleet.policy.canary_slots
+    cut = board.hardware.grown(bin_, item, spare) or board.hardware.grown(bin_, item, 0)
+    if cut is None:
+        board.close(bin_)
+        return None
+    bin_.slots, bin_.rank = cut
+    board.opened[name] = "it is gone, and its adapters belong on it"
+    return bin_
+
+
+def relieve(board: Board) -> None:
+    """Take off what overloads a server, the fewest versions first; they look for another place.
+
+    A running server is relieved only where it carries more than half-way between what a new
+    placement may take and everything: a small change of demand moves nothing.
+    """
+    limit = int(FULL * (1 + board.fleet.policy.utilization) / 2 / board.fleet.policy.utilization)
+    for bin_ in by_name(board.bins.values()):
+        used = board.hardware.used(bin_)
+        while int(used.max()) > limit:
+            hour = int(used.argmax())
+            item = _heaviest(bin_, hour)
+            if item is None:
+                break
+            board.release(item, bin_)
+            board.relieved[item.adapter] = bin_.name
+            board.forced[item.adapter] = (
+                f"`{bin_.name}` is overloaded at {hour:02}:00 UTC, "
+                f"{_percent(board, used)} of its throughput"
+            )
+            used = board.hardware.used(bin_)
+
+
+def put_back(board: Board) -> None:
+    """Leave versions on an overloaded server where no other place is found for them."""
+    for item in board.missing():
+        bin_ = board.bins.get(board.relieved.get(item.adapter, ""))
+        if bin_ is not None and item.adapter not in bin_.residents and board.admits(bin_, item):
+            board.bind(item, bin_, "")
+            del board.forced[item.adapter]
+
+
+def _percent(board: Board, used: Ints) -> str:
+    return percent(int(used.max()) * board.fleet.policy.utilization / FULL)
+
+
+def _heaviest(bin_: Bin, hour: int) -> Item | None:
+    """Return the version whose leaving relieves an hour most; None where none does."""
+    movable = [
+        each
+        for _, each in sorted(bin_.residents.items())
+        if each.pin is None and bin_.aliases[each.alias] == 1 and int(each.asks.tokens[hour]) > 0
+    ]
+    if len(movable) < 2:  # noqa: PLR2004 (one alone is not better off elsewhere)
+        return None
+    return movable[int(np.argmax([int(each.asks.tokens[hour]) for each in movable]))]
+
+
+def close_empty(board: Board) -> None:
+    """Give back the devices of servers that hold nothing and whose base needs no room."""
+    needed = {each.base for each in board.missing()}
+    for name, bin_ in list(board.bins.items()):
+        idle = not bin_.held and not bin_.names
+        unneeded = bin_.base.name not in needed or bin_.closed
+        if bin_.live and bin_.devices and idle and unneeded:
+            board.hardware.drop(bin_)
+            del board.bins[name]

@@ -1,0 +1,120 @@
+"""Kinds: in how many ways the declared devices can be cut into servers of a base."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import inf
+
+from fleet.budget import slots_rung
+from fleet.capacity import NO_HABITS, Shape, least_bytes, throughput_of
+from fleet.declared import Base, Device, Fleet, Host
+from fleet.placement.bins import Hardware
+from fleet.placement.flags import PARTS
+
+CARDS = (1, 2, 4, 8)
+"""Devices that one server may stand on."""
+
+Seat = tuple[Host, tuple[Device, ...]]
+"""Where one server can be opened."""
+
+
+@dataclass(slots=True)
+class Kind:
+    """Equal places for servers of one base."""
+
+    device: Device
+    """One of them."""
+    cards: int
+    parts: int
+    price: float
+    """Of one server an hour."""
+    seats: list[Seat] = field(default_factory=list)
+    """Free ones, those on devices that are divided already first."""
+
+    @property
+    def label(self) -> tuple[float, str, int, int, int]:
+        """Order of kinds: cheap ones first."""
+        return (self.price, self.device.kind, self.device.memory_bytes, self.cards, self.parts)
+
+
+def every_kind(fleet: Fleet, base: Base) -> list[Kind]:
+    """Return the kinds that could hold a server of a base if nothing else were there."""
+    found: dict[tuple[float, str, int, int, int], Kind] = {}
+    for host in fleet.hosts.values():
+        for kind, _ in cuts_of(fleet, base, 1, list(host.devices)):
+            found.setdefault(kind.label, kind)
+    return [found[label] for label in sorted(found)]
+
+
+def cuts_of(
+    fleet: Fleet, base: Base, rank: int, usable: list[Device]
+) -> Iterator[tuple[Kind, tuple[Device, ...]]]:
+    """Yield every cut of a host's devices in which a server of a base has room for one slot.
+
+    More cards for a server than it needs only cost more.
+    """
+    slots = base.slots or 1
+    for cards in (base.tensor_parallel,) if base.tensor_parallel else CARDS:
+        if base.shape is not None and base.shape.num_attention_heads % cards:
+            continue
+        fits = False
+        for parts in _parts(fleet, base, cards):
+            for devices in _sets(usable, cards):
+                shape = Shape(base, devices[0], cards, parts, slots, rank, shared=parts > 1)
+                if least_bytes(shape) > int(devices[0].memory_bytes * shape.memory_share):
+                    continue
+                fits = True
+                price = sum(each.price_per_hour for each in devices) / parts
+                yield Kind(devices[0], cards, parts, price), devices
+        if fits:
+            return
+
+
+def _parts(fleet: Fleet, base: Base, cards: int) -> tuple[int, ...]:
+    shareable = fleet.policy.share_devices and base.kv_cache_bytes is None and cards == 1
+    return PARTS if shareable else (1,)
+
+
+def _sets(devices: list[Device], cards: int) -> Iterator[tuple[Device, ...]]:
+    """Yield neighbouring devices of one kind, `cards` at a time."""
+    groups: dict[tuple[str, int, float], list[Device]] = {}
+    for each in devices:
+        groups.setdefault((each.kind, each.memory_bytes, each.price_per_hour), []).append(each)
+    for group in groups.values():
+        for first in range(0, len(group) - cards + 1, cards):
+            yield tuple(group[first : first + cards])
+
+
+def cut_of(
+    fleet: Fleet, base: Base, kind: Kind, rank: int, count: int, spare: int | None = None
+) -> Shape | None:
+    """Return the shape of a server for so many versions; None where they do not fit.
+
+    Canary slots are kept free, except where not even one version would then find room.
+    """
+    blocked = 1 if kind.device.kind.startswith("cpu") else 0
+    spare = fleet.policy.canary_slots if spare is None else spare
+    for kept in (spare, 0) if count == 1 else (spare,):
+        needed = count + blocked + kept
+        slots = base.slots or slots_rung(needed) or 0
+        if slots < needed:
+            continue
+        shape = Shape(base, kind.device, kind.cards, kind.parts, slots, rank, kind.parts > 1)
+        if least_bytes(shape) <= int(kind.device.memory_bytes * shape.memory_share):
+            return shape
+    return None
+
+
+def best_throughput(fleet: Fleet, base: Base, rank: int, hardware: Hardware) -> float:
+    """Return the tokens per second of the best server that could be opened; 0 where none can."""
+    habits = hardware.habits.get(base.name, NO_HABITS)
+    best = 0.0
+    for kind in every_kind(fleet, base):
+        shape = cut_of(fleet, base, kind, base.max_lora_rank or rank, 1)
+        if shape is not None:
+            found = throughput_of(shape, habits, fleet.profiles, fleet.policy.utilization)
+            best = max(best, found.limit)
+    return inf if _attached(fleet, base) else best
+
+
+def _attached(fleet: Fleet, base: Base) -> bool:
+    return any(each.base == base.name for host in fleet.hosts.values() for each in host.attached)

@@ -1,0 +1,178 @@
+"""What a search may do, and what it has done so far."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from fleet.budget import rank_rung
+from fleet.declared import Device, Fleet, Host
+from fleet.names import Address, adapter_address
+from fleet.pace import Paced
+from fleet.placement.bins import Bin, Hardware, Spot
+from fleet.placement.items import Item, alias_conflict, conflicts, items_of
+from fleet.placement.kinds import best_throughput
+from fleet.placement.survey import open_live
+from fleet.placement.vbp import Effort
+from fleet.resources import State
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How hard to look, and how much may move that need not."""
+
+    effort: Effort = "fast"
+    max_moves: int = 0
+    """Optional moves: of versions that could stay where they are."""
+    repack: bool = False
+    """Place everything as if nothing were running; each difference is then an optional move."""
+
+
+@dataclass(slots=True, eq=False)
+class Board:
+    """Everything that a search moves about."""
+
+    fleet: Fleet
+    wanted: Paced
+    live: State
+    items: dict[str, Item]
+    hardware: Hardware
+    bins: dict[str, Bin]
+    places: Mapping[str, tuple[str, Host, Device]]
+    unplaced: dict[str, str]
+    enemies: Mapping[str, frozenset[str]]
+    """By alias: aliases that must not share a server with it."""
+    bound: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """By version: the servers that hold it."""
+    why: dict[Address, str] = field(default_factory=dict)
+    opened: dict[str, str] = field(default_factory=dict)
+    """By server: why it is opened or restarted."""
+    forced: dict[str, str] = field(default_factory=dict)
+    """By version: why it cannot stay where it is."""
+    optional: dict[str, str] = field(default_factory=dict)
+    """By version: what moving it saves, though it could stay."""
+    relieved: dict[str, str] = field(default_factory=dict)
+    """By version: the overloaded server that it was taken off."""
+    floors: dict[str, int] = field(default_factory=dict)
+    """By base that was bought for in one piece: what the packer proved no packing undercuts."""
+    notes: list[str] = field(default_factory=list)
+
+    def missing(self) -> list[Item]:
+        """Return the versions that lack a replica, hardest first."""
+        lacking = [
+            each
+            for name, each in self.items.items()
+            if len(self.bound[name]) < each.replicas and name not in self.unplaced
+        ]
+        return sorted(lacking, key=hardest_first)
+
+    def admits(self, bin_: Bin, item: Item) -> bool:
+        """Say whether rules let a version onto a server, whatever the room."""
+        if item.pin not in (None, bin_.name, bin_.host) or bin_.name in item.avoid:
+            return False
+        if not item.admitted_by(self.fleet.hosts[bin_.host]):
+            return False
+        if bin_.party not in (None, item.party):
+            return False
+        if alias_conflict(self.enemies, item, set(bin_.residents)):
+            return False
+        return self.apart(item, bin_.host, bin_.spots)
+
+    def apart(self, item: Item, host: str, spots: frozenset[Spot]) -> bool:
+        """Say whether no replica of a version is on these devices, or this host if it matters."""
+        taken = self.spots(item)
+        if item.spread == "host" and any(each[0] == host for each in taken):
+            return False
+        return taken.isdisjoint(spots)
+
+    def spots(self, item: Item) -> set[Spot]:
+        """Return the devices that hold a replica already."""
+        found: set[Spot] = set()
+        for name in self.bound[item.adapter]:
+            if name in self.bins:
+                found |= self.bins[name].spots
+            elif name in self.places:
+                _, host, device = self.places[name]
+                found.add((host.name, device.name))
+        return found
+
+    def bind(self, item: Item, bin_: Bin, why: str) -> None:
+        """Put a version on a server."""
+        bin_.add(item)
+        self.bound[item.adapter].append(bin_.name)
+        if why:
+            pinned = f"pinned to `{item.pin}`; " if item.pin else ""
+            self.why[adapter_address(item.adapter, bin_.name)] = pinned + why
+
+    def release(self, item: Item, bin_: Bin) -> None:
+        """Take a version off a server again."""
+        bin_.remove(item)
+        self.bound[item.adapter].remove(bin_.name)
+        self.why.pop(adapter_address(item.adapter, bin_.name), None)
+
+    def open(self, base: str, host: Host, devices: tuple[Device, ...], parts: int = 1) -> Bin:
+        """Stand a new server on free devices, without slots yet."""
+        name = f"{base}-{host.name}-{devices[0].name}"
+        port = self.hardware.port(host, devices[0])
+        bin_ = Bin(name, self.fleet.bases[base], host.name, devices, port, parts=parts)
+        self.bins[name] = bin_
+        self.hardware.put(bin_)
+        return bin_
+
+    def close(self, bin_: Bin) -> None:
+        """Take a server away again, with its memory."""
+        if bin_.devices:
+            self.hardware.drop(bin_)
+        del self.bins[bin_.name]
+
+    def waits(self, item: Item) -> bool:
+        """Say whether a server that could hold a version is silent and may be back soon."""
+        return bool(silent_servers(self.fleet, self.live, item))
+
+
+def board_of(fleet: Fleet, wanted: Paced, live: State) -> Board:
+    """Return the board with everything live on it, and nothing placed."""
+    hardware = Hardware(fleet)
+    places = {
+        f"{base}-{host.name}-{device.name}": (base, host, device)
+        for base in sorted(fleet.bases)
+        for host in fleet.hosts.values()
+        for device in host.devices
+    }
+    unplaced: dict[str, str] = {}
+
+    @cache
+    def best(base: str, rank: int) -> float:
+        rung = rank_rung(rank)
+        if base not in fleet.bases or rung is None:
+            return 0.0
+        return best_throughput(fleet, fleet.bases[base], rung, hardware)
+
+    items = {each.adapter: each for each in items_of(fleet, wanted, best, unplaced)}
+    items = dict(sorted(items.items()))
+    bins = open_live(fleet, wanted, live, places, hardware)
+    return Board(
+        fleet, wanted, live, items, hardware, bins, places, unplaced, conflicts(items)
+    )  # fmt: skip
+
+
+def silent_servers(fleet: Fleet, live: State, item: Item) -> tuple[str, ...]:
+    """Return the servers that could hold a version and do not answer, quoted and sorted."""
+    if not live.unknown_servers:
+        return ()
+    attached = {each.name: each.base for host in fleet.hosts.values() for each in host.attached}
+    return tuple(
+        f"`{name}`"
+        for name in sorted(live.unknown_servers)
+        if name == item.pin or attached.get(name, name.partition("-")[0]) == item.base
+    )
+
+
+def hardest_first(item: Item) -> tuple[bool, int, int, str]:
+    """Order items: pinned ones, then by rank and load, both falling, then by name."""
+    return (item.pin is None, -item.rank, -item.peak, item.adapter)
+
+
+def by_name(bins: Iterable[Bin]) -> list[Bin]:
+    """Return servers sorted by name."""
+    return sorted(bins, key=lambda each: each.name)

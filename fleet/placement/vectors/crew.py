@@ -1,0 +1,154 @@
+"""Several repairs of one overfull packing side by side, each with chances of its own.
+
+As `repair`, for small packings, where one move costs less than the calls that make it: several
+searches take a step together, in the same array operations. Each step picks an overfull bin in
+each search, and makes the best exchange of one of its items. Besides the overload itself its
+square roots are summed for a while: that empties small overloads and tolerates few large ones,
+without which tight packings are not found.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fleet.placement.vectors.repair import TENURES, Ints
+
+SEARCHES = 8
+"""Most searches side by side."""
+EXACT = 1 << 53
+"""Sizes are added as floats, exactly up to this sum."""
+SAMPLE = 40_000
+"""Array elements looked at in one step of one search."""
+CELLS = 1 << 23
+"""Most entries of the tables of forbidden moves."""
+NOISE = 0.01
+"""Breaks ties between exchanges."""
+SLACK = 1e-3
+"""Less progress than this is rounding."""
+KEYS = 64
+FAR = 1e30
+
+Reals = NDArray[np.floating]
+Where = NDArray[np.intp]
+
+
+def searches(sizes: Ints, bins: int) -> int:
+    """Return how many searches are worth running side by side; 1: use `Repair`."""
+    items, dimensions = sizes.shape
+    step: int = dimensions * (items + bins) * max(1, items // max(1, bins))
+    if int(np.abs(sizes).sum()) >= EXACT or step > SAMPLE:
+        return 1
+    return int(max(1, min(SEARCHES, CELLS // max(1, bins * (items + bins)))))
+
+
+class Crew:
+    """Copies of a packing under repair."""
+
+    def __init__(self, sizes: Ints, capacity: Ints, assignment: Ints, bins: int, crew: int) -> None:
+        """Take scaled sizes and an assignment to `bins` bins, the start of `crew` searches."""
+        self.items, self.dimensions = sizes.shape
+        self.bins, self.crew = bins, crew
+        kind = np.float32 if int(np.abs(sizes).sum()) < 1 << 24 else np.float64
+        self.width = np.zeros((self.dimensions, self.items + bins), dtype=kind)
+        self.width[:, : self.items] = sizes.T
+        self.home = np.tile(np.concatenate([assignment, np.arange(bins)]), (crew, 1))
+        load = np.zeros((bins, self.dimensions), dtype=np.int64)
+        np.add.at(load, assignment, sizes)
+        excess = (load - capacity).T.astype(kind)
+        self.excess = np.repeat(excess[:, None, :], crew, axis=1)
+        without = excess[:, self.home[0]] - self.width
+        self.without = np.repeat(without[:, None, :], crew, axis=1)
+        self.tabu = np.zeros((crew, bins, self.items + bins), dtype=np.int32)
+        self.clock = 0
+        self.root = False
+        self._weigh()
+
+    def _weigh(self) -> None:
+        self.over = self._penalty(self.excess)
+        self.held = np.take_along_axis(self.over, self.home, axis=1)
+
+    def _penalty(self, excess: Reals) -> Reals:
+        over = np.maximum(excess, 0)
+        if self.root:
+            np.sqrt(over, out=over)
+        total: Reals = np.add.reduce(over)
+        return total
+
+    def solved(self) -> Ints | None:
+        """Return the first assignment without overfull bins, if any."""
+        free = np.flatnonzero(~(self.excess > 0).any(axis=(0, 2)))
+        return self.home[int(free[0]), : self.items].copy() if len(free) else None
+
+    def run(self, moves: int, chance: np.random.Generator) -> int:
+        """Search for about so many moves in all; return how many were made. See `solved`."""
+        rounds = -(-moves // self.crew)
+        least = np.array(TENURES)[chance.integers(len(TENURES), size=self.crew)]
+        self.root = bool(chance.integers(2))
+        self._weigh()
+        best = self.over.sum(axis=1)
+        width = self.width.shape[1]
+        keys = chance.random((min(rounds, KEYS), self.crew, self.bins), dtype=np.float32)
+        noise = chance.random(2 * width, dtype=np.float32) * np.float32(NOISE)
+        starts = chance.integers(width, size=rounds).tolist()
+        tenures = least + (chance.random((rounds, self.crew)) * least).astype(np.int64)
+        for number, start in enumerate(starts):
+            self.clock += 1
+            total = self.over.sum(axis=1)
+            np.minimum(best, total, out=best)
+            source = ((keys[number % KEYS] + NOISE) * (self.over > 0)).argmax(axis=1)
+            jitter = noise[start : start + width]
+            self._step(source, total - best + np.float32(SLACK), jitter, tenures[number])
+            if not self.over.any(axis=1).all():
+                return (number + 1) * self.crew
+        return rounds * self.crew
+
+    def _step(self, source: Where, slack: Reals, noise: Reals, tenure: Ints) -> None:
+        """Make the best exchange in each search."""
+        search, item = (self.home[:, : self.items] == source[:, None]).nonzero()
+        left = source[search]
+        weight = self.width[:, item]
+        gap = self.excess[:, search, left] - weight
+        change = self._penalty(self.width[:, None, :] + gap[:, :, None])
+        there = self.without[:, search, :]
+        there += weight[:, :, None]
+        change += self._penalty(there)
+        home = self.home[search]
+        change -= self.held[search]
+        change -= self.over[search, left][:, None]
+        banned = np.take_along_axis(self.tabu[search, :, item], home, axis=1) > self.clock
+        banned |= self.tabu[search, left] > self.clock
+        banned &= change > -slack[search][:, None]
+        banned |= home == left[:, None]
+        change += noise
+        change[banned] = FAR
+        other = change.argmin(axis=1)
+        values = np.take_along_axis(change, other[:, None], axis=1)[:, 0].tolist()
+        best: dict[int, int] = {}
+        for row, (which, value) in enumerate(zip(search.tolist(), values, strict=True)):
+            if value < FAR and (which not in best or value < values[best[which]]):
+                best[which] = row
+        if best:
+            rows = np.array(list(best.values()))
+            which = search[rows]
+            self._exchange(which, source[which], item[rows], other[rows], tenure[which])
+
+    def _exchange(
+        self, search: Where, source: Where, item: Where, other: Where, tenure: Ints
+    ) -> None:
+        home, width = self.home, self.width
+        target = home[search, other]
+        shift = width[:, item] - width[:, other]
+        until = self.clock + tenure
+        home[search, item] = target
+        self.tabu[search, source, item] = until
+        real = other < self.items
+        home[search[real], other[real]] = source[real]
+        self.tabu[search[real], target[real], other[real]] = until[real]
+        self.excess[:, search, source] -= shift
+        self.excess[:, search, target] += shift
+        both, bins = np.concatenate([search, search]), np.concatenate([source, target])
+        self.over[both, bins] = self._penalty(self.excess[:, both, bins])
+        here = home[search]
+        row, inside = ((here == source[:, None]) | (here == target[:, None])).nonzero()
+        search, bins = search[row], here[row, inside]
+        self.without[:, search, inside] = self.excess[:, search, bins] - width[:, inside]
+        self.held[search, inside] = self.over[search, bins]

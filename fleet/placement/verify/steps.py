@@ -1,0 +1,158 @@
+"""Replays the steps of a plan and finds moments at which something does not fit.
+
+A placement may be sound and the way to it not: while old and new copies are both there, slots
+and memory must hold both, and no route may name what is not loaded.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from fleet.capacity import least_bytes
+from fleet.declared import Fleet
+from fleet.pace import alias_of
+from fleet.placement.bookkeeping import Books
+from fleet.placement.verify.room import SLACK
+from fleet.placement.verify.violation import Constraint, Violation
+from fleet.plan import (
+    DeleteKey,
+    DeleteRoute,
+    Drain,
+    LoadAdapter,
+    Plan,
+    SetKey,
+    SetRoute,
+    SmokeTest,
+    StartServer,
+    Step,
+    StopServer,
+    UnloadAdapter,
+)
+from fleet.resources import Route, Server, State
+
+
+def verify_steps(plan: Plan, fleet: Fleet, live: State) -> tuple[Violation, ...]:
+    """Return what is broken after any of a plan's steps, in their order; empty: nothing is.
+
+    Aliases that the plan itself says are interrupted may name what is gone for a while. What
+    was too much before the first step is no finding until a step adds to it.
+    """
+    replay = _Replay(plan, fleet, live)
+    return tuple(found for step in plan.steps for found in replay.after(step))
+
+
+class _Replay:
+    """What there is at one moment of an apply."""
+
+    def __init__(self, plan: Plan, fleet: Fleet, live: State) -> None:
+        self.fleet, self.live = fleet, live
+        self.books = Books(fleet)
+        self.servers = dict(live.servers())
+        self.routes = dict(live.routes())
+        self.listed: dict[str, set[str]] = defaultdict(set)
+        for each in live.adapters().values():
+            self.listed[each.server].add(each.adapter)
+        self.interrupted = {each.alias for each in plan.impacts if each.interrupted}
+
+    def after(self, step: Step) -> Iterator[Violation]:
+        """Carry out one step, and yield what is broken then."""
+        match step.operation:
+            case StartServer(server):
+                self.servers[server.name] = server
+                self.listed[server.name] = set()
+                yield from self._started(server, step)
+            case StopServer(server):
+                self.servers.pop(server.name, None)
+                gone = self.listed.pop(server.name, set())
+                for adapter in sorted(gone):
+                    yield from self._still_routed(adapter, server.name, step)
+            case LoadAdapter(adapter):
+                before = len(self.listed[adapter.server])
+                self.listed[adapter.server].add(adapter.adapter)
+                if len(self.listed[adapter.server]) > before:
+                    yield from self._loaded(adapter.server, step)
+            case UnloadAdapter(adapter):
+                self.listed[adapter.server].discard(adapter.adapter)
+                yield from self._still_routed(adapter.adapter, adapter.server, step)
+            case SetRoute(route):
+                self.routes[route.alias] = route
+                yield from self._dangling(route, step)
+            case DeleteRoute(route):
+                self.routes.pop(route.alias, None)
+            case SmokeTest() | Drain() | SetKey() | DeleteKey():
+                pass
+
+    def _started(self, server: Server, step: Step) -> Iterator[Violation]:
+        """Find devices whose servers, the new one among them, do not fit together."""
+        beside = [each for each in self.servers.values() if each.host == server.host]
+        for device in server.devices:
+            declared = self.books.devices.get((server.host, device))
+            here = [each for each in beside if device in each.devices]
+            if declared is None:
+                continue
+            needs = [self._least(each) for each in here]
+            shares = [
+                each.flags.memory_share if each.flags and each.flags.memory_share else need / total
+                for each, need in zip(here, needs, strict=True)
+                for total in [declared.memory_bytes]
+            ]
+            names = ", ".join(f"`{each.name}`" for each in here)
+            spot, at = f"{server.host}/{device}", f"after `{step.id}`"
+            if sum(needs) > declared.memory_bytes:
+                text = f"{at}, {names} do not fit together in the memory of `{spot}`"
+                limit = declared.memory_bytes
+                yield Violation(Constraint.MEMORY, spot, "", sum(needs), limit, text)
+            elif sum(shares) > 1 + SLACK:
+                text = f"{at}, {names} take {sum(shares):.2f} of the memory of `{spot}`"
+                yield Violation(Constraint.SHARES, spot, "", sum(shares), 1, text)
+        on_port = [each for each in beside if each.devices and each.port == server.port]
+        if len(on_port) > 1:
+            text = f"after `{step.id}`, two servers are on port {server.port} of `{server.host}`"
+            yield Violation(Constraint.PORT, server.name, "", len(on_port), 1, text)
+
+    def _least(self, server: Server) -> int:
+        shape = self.books.shape(server, 1)
+        return least_bytes(shape) if shape else 0
+
+    def _loaded(self, name: str, step: Step) -> Iterator[Violation]:
+        """Find a server that lists more than it has slots or places for."""
+        server = self.servers.get(name)
+        if server is None:
+            if name not in self.live.unknown_servers:
+                text = f"`{step.id}` comes while the server is not there"
+                yield Violation(Constraint.SERVER, name, "", 1, 0, text)
+            return
+        account = self.books.server(server, (), 1)
+        listed = self.listed[name]
+        pinned = sum(not self._cached(each) for each in listed) + account.kept
+        if 0 < account.slots < pinned:
+            text = f"after `{step.id}`, `{name}` has {account.slots} slots for {pinned} versions"
+            yield Violation(Constraint.SLOTS, name, "", pinned, account.slots, text)
+        most = server.flags.max_cpu_loras if server.flags else len(listed)
+        if len(listed) > most:
+            text = f"after `{step.id}`, `{name}` lists {len(listed)} with max_cpu_loras {most}"
+            yield Violation(Constraint.CPU_CACHE, name, "", len(listed), most, text)
+
+    def _cached(self, adapter: str) -> bool:
+        declared = self.fleet.adapters.get(alias_of(adapter))
+        return declared is not None and declared.residency == "cached"
+
+    def _still_routed(self, adapter: str, server: str, step: Step) -> Iterator[Violation]:
+        """Find a route that sends traffic to what has just gone."""
+        alias = alias_of(adapter)
+        route = self.routes.get(alias)
+        shares = route.shares if route is not None else ()
+        if alias not in self.interrupted and any(
+            each.adapter == adapter and each.percent > 0 and server in each.servers
+            for each in shares
+        ):
+            text = f"after `{step.id}`, the route of `{alias}` still names `{adapter}` there"
+            yield Violation(Constraint.ROUTE, server, adapter, 1, 0, text)
+
+    def _dangling(self, route: Route, step: Step) -> Iterator[Violation]:
+        """Find what a new route sends traffic to and is not loaded."""
+        for share in route.shares:
+            for server in share.servers if share.percent else ():
+                silent = server in self.live.unknown_servers
+                if not silent and share.adapter not in self.listed.get(server, ()):
+                    text = f"`{step.id}` names `{share.adapter}` on `{server}`, not loaded there"
+                    yield Violation(Constraint.ROUTE, server, share.adapter, 1, 0, text)

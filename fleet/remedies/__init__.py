@@ -1,0 +1,154 @@
+"""Remedies: why a fleet does not fit, and what would make it fit, each way out planned with."""
+
+from collections.abc import Callable
+from datetime import datetime
+from math import inf
+
+from fleet.declared import Fleet
+from fleet.errors import FleetError, PlacementError
+from fleet.history import History
+from fleet.pace import pace
+from fleet.placement import Placement, Search, place
+from fleet.placement.account import ServerAccount
+from fleet.placement.bookkeeping import accounts
+from fleet.placement.consolidate import cost
+from fleet.placement.diagnose import attempt, causes_of, totals_of, trials_of
+from fleet.plan import Action, Plan
+from fleet.planning import make_plan
+from fleet.remedies.candidate import Candidate
+from fleet.remedies.diagnosis import Diagnosis, Remedy, Tightest
+from fleet.remedies.ladder import ladder
+from fleet.resources import Server, State
+from fleet.whatif import what_if
+
+__all__ = ["Diagnosis", "Remedy", "Tightest", "diagnose"]
+
+TRIED = 5
+"""Versions that are tried alone for each base: more would say the same."""
+
+USUAL = Search()
+
+
+def diagnose(
+    fleet: Fleet,
+    live: State,
+    history: History,
+    now: datetime,
+    *,
+    search: Search = USUAL,
+    told: Callable[[str], None] = lambda _: None,
+) -> Diagnosis:
+    """Say what a fleet that does not fit lacks, and try what would help with the real planner.
+
+    Args:
+        fleet: The declarations.
+        live: What was observed.
+        history: The ledger, folded.
+        now: The time, with its zone.
+        search: How hard to look for places.
+        told: Called with the text of each change before it is planned with.
+    """
+    wanted = pace(fleet, live, history, now)
+    try:
+        placement = place(fleet, wanted, live, search)
+    except PlacementError:
+        pass
+    else:
+        return Diagnosis(fleet.name, fits=True, tightest=tightest(fleet, placement))
+    board, failed = attempt(fleet, wanted, live, search)
+    causes = causes_of(board, failed)
+    asked = [each for base in {item.base for item in failed}
+             for each in [item for item in failed if item.base == base][:TRIED]]  # fmt: skip
+    before = cost(board) + sum(
+        each.price_per_hour
+        for host in fleet.hosts.values()
+        for each in host.attached
+        if each.name in live.servers()
+    )
+    remedies, tried = [], 0
+    for rungs in ladder(fleet, causes):
+        for candidate in rungs:
+            told(candidate.text)
+            tried += 1
+            plan = _planned(fleet, candidate, live, history, now, search)
+            if plan is not None:
+                remedies.append(_remedy(fleet, candidate, plan, before))
+                break
+    return Diagnosis(
+        fleet=fleet.name,
+        fits=False,
+        lacking=tuple(sorted(each.adapter for each in failed)),
+        causes=causes,
+        trials=trials_of(board, sorted(asked, key=lambda each: (each.base, each.adapter))),
+        totals=totals_of(board, [each.base for each in failed]),
+        remedies=tuple(sorted(remedies, key=_cheapest_first)),
+        tried=tried,
+    )
+
+
+def changed(fleet: Fleet, candidate: Candidate) -> Fleet:
+    """Return the fleet with a candidate's change made; raises what `what_if` raises."""
+    return candidate.change(fleet) if candidate.change else what_if(fleet, candidate.what_if)
+
+
+def _planned(
+    fleet: Fleet,
+    candidate: Candidate,
+    live: State,
+    history: History,
+    now: datetime,
+    search: Search,
+) -> Plan | None:
+    """Return the plan of a fleet with a change; None where it does not fit, or cannot be."""
+    try:
+        return make_plan(changed(fleet, candidate), live, history, now, search)
+    except FleetError:
+        return None
+
+
+def _remedy(fleet: Fleet, candidate: Candidate, plan: Plan, before: float) -> Remedy:
+    after = plan.cost_after if candidate.priced else None
+    return Remedy(
+        text=candidate.text,
+        what_if=candidate.what_if,
+        edit=candidate.edit,
+        place=fleet.origin(*candidate.path),
+        added_per_hour=None if after is None else round(after - before, 6),
+        restarts=sum(
+            each.action is Action.REPLACE and isinstance(each.after, Server)
+            for each in plan.changes
+        ),
+        moves=len(plan.moves),
+        devices=candidate.devices,
+    )
+
+
+def _cheapest_first(remedy: Remedy) -> tuple[float, int, int, int, str]:
+    """Order by price; of equal ones, those first that buy, restart and move the least."""
+    added = inf if remedy.added_per_hour is None else remedy.added_per_hour
+    return (added, remedy.devices, remedy.restarts, remedy.moves, remedy.text)
+
+
+def tightest(fleet: Fleet, placement: Placement) -> tuple[Tightest, ...]:
+    """Return, for each resource, the server that has the least of it left."""
+    found: list[Tightest] = []
+    every = list(accounts(fleet, placement).values())
+    loaded = [each for each in every if each.peak > 0]
+    if loaded:
+        most = max(loaded, key=lambda each: (each.peak, each.server))
+        hour = most.worst_hour
+        text = (
+            f"{most.server} is asked for {most.load[hour]:.0f} of {most.limit[hour]:.0f} tokens/s "
+            f"at {hour:02}:00 UTC"
+        )
+        found.append(Tightest(most.server, "throughput", most.peak, text))
+    filled = [each for each in every if each.slots]
+    if filled:
+        most = max(filled, key=lambda each: (_filled(each), each.server))
+        text = f"{most.server} has {most.pinned + most.kept} of {most.slots} slots taken"
+        found.append(Tightest(most.server, "slots", _filled(most), text))
+    return tuple(sorted(found, key=lambda each: (-each.used, each.resource)))
+
+
+def _filled(account: ServerAccount) -> float:
+    return (account.pinned + account.kept) / account.slots

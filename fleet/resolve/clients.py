@@ -1,0 +1,118 @@
+"""Tiers, clients and adapters as the planner reads them."""
+
+from collections.abc import Iterator, Mapping
+
+from fleet import declarations as yaml
+from fleet import declared
+from fleet.crosscheck import Facts
+from fleet.names import AdapterName, Version
+
+USUAL_SLO_S: Mapping[declared.LatencyClass, float] = {
+    "classification": 0.5,
+    "short_generation": 2.0,
+    "long_generation": 10.0,
+}
+"""The p95 of an answer where the tier promises no other, by latency class, in seconds."""
+
+
+def tiers(given: yaml.Declarations) -> dict[str, yaml.Tier]:
+    """Return the tiers, with the one that exists undeclared."""
+    return {"standard": yaml.Tier(), **given.tiers}
+
+
+def tier(name: str, each: yaml.Tier) -> declared.Tier:
+    """Resolve a tier."""
+    promised: tuple[tuple[declared.LatencyClass, float | None], ...] = (
+        ("classification", each.slo.classification),
+        ("long_generation", each.slo.long_generation),
+        ("short_generation", each.slo.short_generation),
+    )
+    return declared.Tier(
+        name,
+        each.replicas,
+        each.retrain_every,
+        each.spread,
+        each.isolation,
+        each.residency,
+        tuple((latency, seconds) for latency, seconds in promised if seconds is not None),
+    )
+
+
+def client(name: str, each: yaml.Client, given: yaml.Declarations, facts: Facts) -> declared.Client:
+    """Resolve a client with its keys."""
+    keys = tuple(
+        declared.ClientKey(key, reference, facts.fingerprints.get(reference))
+        for key, reference in sorted(each.keys.items())
+    )
+    return declared.Client(name, each.tier or given.defaults.tier, each.monthly_fee, keys)
+
+
+def adapters(given: yaml.Declarations, facts: Facts) -> Iterator[tuple[str, declared.Adapter]]:
+    """Yield every adapter by its alias."""
+    known = {name: tier(name, each) for name, each in tiers(given).items()}
+    for owner, its in given.clients.items():
+        named = its.tier or given.defaults.tier
+        promised = known.get(named) or declared.Tier(named, 1, None)
+        for task, each in its.adapters.items():
+            made = _adapter(owner, task, each, promised, given, facts)
+            yield made.alias, made
+
+
+def _adapter(
+    owner: str,
+    task: str,
+    each: yaml.Adapter,
+    promised: declared.Tier,
+    given: yaml.Declarations,
+    facts: Facts,
+) -> declared.Adapter:
+    name = AdapterName(owner, task, each.base, Version.parse(each.version))
+    latency = each.latency or given.defaults.latency
+    return declared.Adapter(
+        name=name,
+        rollout=each.rollout or given.defaults.rollout,
+        demand=_demand(each.demand, facts, name.alias) if each.demand else None,
+        latency=latency,
+        replicas=each.replicas or promised.replicas,
+        pin=each.pin,
+        golden=each.golden,
+        smoke=each.smoke,
+        tier=promised.name,
+        slo_s=dict(promised.slo_s).get(latency, USUAL_SLO_S[latency]),
+        avoid=tuple(sorted({*each.avoid})),
+        apart=tuple(sorted(_apart(name, each, given))),
+        spread=each.spread or promised.spread,
+        isolation=each.isolation or promised.isolation,
+        residency=each.residency or promised.residency,
+    )
+
+
+def _apart(name: AdapterName, each: yaml.Adapter, given: yaml.Declarations) -> set[str]:
+    """Return whom an adapter is kept apart from; its own client: that one's other adapters."""
+    others = {*each.apart} - {name.client}
+    if name.client in each.apart:
+        others |= {f"{name.client}-{task}" for task in given.clients[name.client].adapters}
+    return others - {name.alias}
+
+
+def _demand(each: yaml.Demand, facts: Facts, alias: str) -> declared.Demand:
+    seen = facts.observed.get(alias) if each.observed else None
+    peak = each.peak_rpm or 0.0
+    return declared.Demand(
+        peak_rpm=max(seen.rpm) if seen else peak,
+        hours=each.hours,
+        timezone=each.timezone,
+        batch=each.batch,
+        prompt_tokens=(seen and seen.prompt_tokens) or each.prompt_tokens,
+        output_tokens=(seen and seen.output_tokens) or each.output_tokens,
+        offsets=facts.zones.get(each.timezone) or (0,),
+        observed=seen.rpm if seen else None,
+    )
+
+
+def renames(given: yaml.Declarations) -> Iterator[tuple[str, str]]:
+    """Yield each renamed alias with what it was called before."""
+    for owner, its in given.clients.items():
+        for task, each in its.adapters.items():
+            if each.formerly:
+                yield f"{owner}-{task}", each.formerly

@@ -1,0 +1,77 @@
+"""Bases, hosts and gateways as the planner reads them."""
+
+from fleet import declarations as yaml
+from fleet import declared
+from fleet.crosscheck import Facts
+
+_STRICTNESS = ("active", "cordoned", "draining")
+
+
+def gateway(name: str, each: yaml.Gateway) -> declared.Gateway:
+    """Resolve a gateway."""
+    return declared.Gateway(name, each.listen, each.admin or "")
+
+
+def base(name: str, each: yaml.Base, facts: Facts) -> declared.Base:
+    """Resolve a base."""
+    return declared.Base(
+        name=name,
+        model=each.model,
+        dtype=each.dtype,
+        max_model_len=each.max_model_len,
+        kv_cache_bytes=each.kv_cache,
+        min_kv_tokens=each.min_kv_tokens,
+        slots=each.max_loras,
+        max_lora_rank=each.max_lora_rank,
+        extra=tuple(sorted(_flag(flag, value) for flag, value in each.flags.items())),
+        shape=facts.shape(name),
+        tensor_parallel=each.tensor_parallel,
+    )
+
+
+def _flag(name: str, value: str | float | bool) -> tuple[str, str]:  # noqa: FBT001 (a YAML value)
+    if isinstance(value, bool):
+        return (name if value else f"no-{name}"), ""
+    return name, str(value)
+
+
+def host(name: str, each: yaml.Host) -> declared.Host:
+    """Resolve a host; its state holds for whatever is on it and says nothing stricter."""
+    devices = tuple(
+        declared.Device(
+            device,
+            its.kind,
+            its.memory,
+            its.price_per_hour,
+            its.port or each.port + position,
+            _stricter(each.state, its.state),
+        )
+        for position, (device, its) in enumerate(each.devices.items())
+    )
+    attached = tuple(
+        declared.AttachedServer(
+            server,
+            its.url,
+            its.base,
+            its.max_loras,
+            its.max_lora_rank,
+            its.price_per_hour,
+            _stricter(each.state, its.state),
+        )
+        for server, its in sorted(each.servers.items())
+    )
+    paths = tuple(sorted(each.paths.items(), key=lambda pair: (-len(pair[0]), pair[0])))
+    return declared.Host(
+        name,
+        each.engine,
+        devices,
+        attached,
+        each.python or "",
+        paths,
+        each.address,
+        tuple(sorted({*each.reserved_for})),
+    )
+
+
+def _stricter(whole: declared.State, own: declared.State) -> declared.State:
+    return max(whole, own, key=_STRICTNESS.index)

@@ -1,0 +1,69 @@
+"""The fleet as a whole."""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from fleet import declarations as yaml
+from fleet import declared
+from fleet.crosscheck import Facts, Names, check
+from fleet.declared import Fleet
+from fleet.overlay import Tree
+from fleet.problems import Finding
+from fleet.resolve import clients, machines
+
+
+def resolve(given: yaml.Declarations, tree: Tree, facts: Facts) -> tuple[Fleet, list[Finding]]:
+    """Merge defaults and check what the declarations mean together.
+
+    Args:
+        given: The declarations, of the right shape.
+        tree: The values and places that they come from.
+        facts: What is known from outside.
+
+    Returns:
+        The fleet, and all findings; with an error among them the fleet is not to be used.
+    """
+    names = Names.of(tree.value, given)
+    findings = list(check(given, names, facts))
+    fleet = Fleet(
+        name=given.fleet,
+        clients=_sorted(
+            (n, clients.client(n, each, given, facts)) for n, each in given.clients.items()
+        ),
+        tiers=_sorted((n, clients.tier(n, each)) for n, each in clients.tiers(given).items()),
+        bases=_sorted((n, machines.base(n, each, facts)) for n, each in given.bases.items()),
+        hosts=_sorted((n, machines.host(n, each)) for n, each in given.hosts.items()),
+        adapters=_sorted(clients.adapters(given, facts)),
+        rollouts=_sorted((n, _rollout(n, each)) for n, each in _rollouts(given).items()),
+        gates=_sorted((n, _gate(n, each)) for n, each in given.gates.items()),
+        gateways=_sorted((n, machines.gateway(n, each)) for n, each in given.gateways.items()),
+        keep_versions=given.defaults.keep_versions,
+        versions=_sorted((name, entry.facts) for name, entry in facts.lock.adapters.items()),
+        origins=tree,
+        renames=_sorted(clients.renames(given)),
+        warnings=tuple(each.detail for each in findings if each.severity == "warning"),
+        policy=declared.PlacementPolicy(
+            given.placement.utilization / 100,
+            given.placement.canary_slots,
+            given.placement.share_devices,
+        ),
+        profiles=facts.profiles,
+    )
+    return fleet, findings
+
+
+def _sorted(items: Iterable[tuple[str, Any]]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(sorted(items, key=lambda item: item[0])))
+
+
+def _rollouts(given: yaml.Declarations) -> dict[str, yaml.Rollout]:
+    return {"standard": yaml.Rollout(), **given.rollouts}
+
+
+def _rollout(name: str, each: yaml.Rollout) -> declared.Rollout:
+    return declared.Rollout(name, each.weights, each.bake, each.retain, each.gates)
+
+
+def _gate(name: str, each: yaml.Gate) -> declared.Gate:
+    return declared.Gate(name, each.metric, each.max.number, each.max.unit)

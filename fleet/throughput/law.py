@@ -1,0 +1,128 @@
+"""The throughput law of a server that decodes for many adapters at once.
+
+Scalar arithmetic: the placement search evaluates it thousands of times. Units: seconds, tokens,
+and "decode-equivalent" tokens, in which a prompt token counts `Speed.prompt_weight`.
+
+Law:
+    step(batch, active) = (step_s + request_s * batch) * lora_factor * (1 + spread * (active - 1))
+
+    where `active` is the number of *different adapters with a request in the batch*, not of
+    those that are resident. On 44 published points of two models (1 to 300 adapters, H100, vLLM
+    V1; Agulló et al. 2025, arXiv:2508.08343) this fits within 2.7 %; with the number of
+    residents in its place the error is up to 12 %.
+"""
+
+from collections.abc import Iterable
+from math import exp, inf, pow  # noqa: A004 (of floats only, so that the type is float)
+
+from fleet.profiles import Speed
+
+MAX_NUM_SEQS = 256
+"""Largest batch that vLLM runs unless told otherwise, on cards under 70 GiB (`max_num_seqs`).
+
+On larger cards its default is 1024; the law is seldom calibrated that far, so we stay below.
+"""
+
+_ROUNDING = 1e-6
+"""Of a request: a batch that misses by a rounding error of floats is within."""
+
+
+def step_seconds(speed: Speed, batch: float, active: float) -> float:
+    """Return the seconds of one decoding step.
+
+    Args:
+        speed: The server's constants.
+        batch: Requests that decode in the step.
+        active: Different adapters among them; 0 when all ask the base.
+    """
+    step = speed.step_s + speed.request_s * batch
+    return step if active <= 0 else step * lora_slowdown(speed, active)
+
+
+def lora_slowdown(speed: Speed, active: float) -> float:
+    """Return the factor by which `active` different adapters in the batch stretch a step."""
+    return speed.lora_factor * (1 + speed.spread * max(active - 1, 0.0))
+
+
+def tokens_per_second(speed: Speed, batch: float, active: float) -> float:
+    """Return the tokens that a server decodes per second for `batch` requests at a time."""
+    return batch / step_seconds(speed, batch, active) if batch > 0 else 0.0
+
+
+def largest_batch(kv_tokens: float, mean_context: float, max_num_seqs: int = MAX_NUM_SEQS) -> int:
+    """Return how many requests decode at once before the KV cache or the engine's limit binds.
+
+    Args:
+        kv_tokens: Tokens that the KV cache holds.
+        mean_context: Tokens that a request keeps there on average over its life.
+        max_num_seqs: The engine's own limit.
+    """
+    return max(min(int(kv_tokens // max(mean_context, 1.0)), max_num_seqs), 0)
+
+
+def request_tokens(speed: Speed, prompt_tokens: float, output_tokens: float) -> float:
+    """Return what one request costs, in decode-equivalent tokens."""
+    return output_tokens + speed.prompt_weight * prompt_tokens
+
+
+def batch_within(
+    speed: Speed, active: float, prompt_tokens: float, output_tokens: float, slo_s: float
+) -> int:
+    """Return the largest batch at which an answer is done within `slo_s` seconds; 0 if none.
+
+    In a steady state an answer stays for `request_tokens * step` seconds (Little's law, with the
+    prompts' work spread over the steps, as chunked prefill does). Waiting for a place in the
+    batch comes on top: keep utilisation below 1.
+    """
+    work = request_tokens(speed, prompt_tokens, output_tokens)
+    if work <= 0:
+        return MAX_NUM_SEQS
+    slowdown = lora_slowdown(speed, active) if active > 0 else 1.0
+    spare = slo_s / work / slowdown - speed.step_s
+    if spare <= 0:
+        return 0
+    largest = spare / speed.request_s if speed.request_s > 0 else inf
+    return int(min(largest + _ROUNDING, MAX_NUM_SEQS))
+
+
+def capacity(
+    speed: Speed, kv_tokens: float, mean_context: float, slo_batch: int, active: float
+) -> float:
+    """Return the decode-equivalent tokens per second at the best admissible batch.
+
+    The law grows with the batch, so the best is the largest that the KV cache, the engine and
+    the promised latency (`slo_batch`, from `batch_within`) all admit. 0 where none does.
+    """
+    batch = min(largest_batch(kv_tokens, mean_context), slo_batch)
+    return tokens_per_second(speed, batch, active)
+
+
+def expected_active(shares: Iterable[float], batch: float) -> float:
+    """Return the number of different adapters to be expected in a batch.
+
+    Args:
+        shares: Each adapter's share of the traffic; they add up to 1 or less.
+        batch: Requests in the batch.
+
+    Source:
+        Independent draws: adapter i is absent from all of them with `(1 - p_i) ** batch`.
+    """
+    return sum(1 - pow(1 - share, batch) for share in shares)
+
+
+def expected_busy(rates: Iterable[float], seconds: float) -> float:
+    """Return the number of different adapters to be expected with a request in flight.
+
+    A server whose slots are fewer lets adapters wait for one another: keep it under `max_loras`.
+
+    Args:
+        rates: Each adapter's requests per second.
+        seconds: How long a request stays.
+
+    Source:
+        Poisson arrivals: an adapter is idle with `exp(-rate * seconds)`. On the 119 published
+        runs that met their demand, more than `max_loras` catches 51 of the 52 whose median time
+        to first token was over 1 s, with 11 false alarms of 67; 0.9 of them misses none (Agulló
+        et al. 2025, arXiv:2508.08343).
+    """
+    return sum(1 - exp(-rate * seconds) for rate in rates)

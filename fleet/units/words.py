@@ -1,0 +1,93 @@
+"""Words: names, versions, references to secrets, addresses, values of flags."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import Field, PlainValidator, WithJsonSchema
+
+from fleet.names import ID_PATTERN, VERSION_PATTERN, is_id, suggest_id
+from fleet.units.quantities import MAX_PORT
+from fleet.units.refusal import shown, text_schema, wrong
+
+_SECRET = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s\x00]+")
+_VERSION = re.compile(VERSION_PATTERN)
+_LISTEN = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_URL = re.compile(r"https?://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[^\s?#]*)?")
+
+
+def _semver(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise wrong("FC1104", f"{shown(value)} is not a version.", 'Write it as `"1.2.3"`.')
+    if not isinstance(value, str):
+        raise wrong("FC1103", str(value))
+    if _VERSION.fullmatch(value) is None:
+        detail = f"{shown(value)} is not three numbers such as `1.2.3`."
+        raise wrong("FC1104", detail, version_hint(value))
+    return value
+
+
+def version_hint(value: str) -> str:
+    """Return how to write the version that was probably meant."""
+    numbers = re.fullmatch(r"v?([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?", value)
+    if numbers is None:
+        return 'Write it as `"1.2.3"`, without suffixes.'
+    return f'Write `"{".".join(str(int(each or 0)) for each in numbers.groups())}"`.'
+
+
+def _id(value: Any) -> str:
+    if not isinstance(value, str):
+        raise wrong("FC1102", f"{shown(value)} is not a name.", "Quote it, if it is meant as one.")
+    if not is_id(value):
+        near = suggest_id(value)
+        because = (
+            "holds a hyphen, which joins the parts of a full name"
+            if "-" in value
+            else "is not lower-case letters, digits and single underscores, a letter first"
+        )
+        raise wrong("FC1102", f"{shown(value)} {because}.", f"Write `{near}`." if near else "")
+    return value
+
+
+def _secret(value: Any) -> str:
+    if isinstance(value, str) and _SECRET.fullmatch(value):
+        return value
+    detail = "A secret in a file ends up in version control, in plans and in logs."
+    hint = "Write where it is kept, `env:NAME` or `file:path`, and replace the exposed secret."
+    raise wrong("FC1110", detail, hint)
+
+
+def _listen(value: Any) -> str:
+    match = _LISTEN.fullmatch(value) if isinstance(value, str) else None
+    if match is None or not 0 < int(match[2]) <= MAX_PORT:
+        hint = 'Write host and port: `"127.0.0.1:8080"`.'
+        raise wrong("FC1113", f"{shown(value)} is not an address to listen on.", hint)
+    return str(value)
+
+
+def _url(value: Any) -> str:
+    match = _URL.fullmatch(value) if isinstance(value, str) else None
+    if match is None or (match[2] and not 0 < int(match[2][1:]) <= MAX_PORT):
+        hint = 'Write scheme, host and port: `"http://10.0.0.5:8000"`.'
+        raise wrong("FC1113", f"{shown(value)} is not the URL of a server.", hint)
+    return str(value).rstrip("/")
+
+
+def _flag_value(value: Any) -> str | int | float | bool:
+    if isinstance(value, str | int | float):
+        return value
+    raise wrong("FC1101", f"{shown(value)} is not the value of a flag.", "`true`: a bare switch.")
+
+
+Id = Annotated[str, PlainValidator(_id), text_schema(ID_PATTERN)]
+Semver = Annotated[str, PlainValidator(_semver), text_schema(VERSION_PATTERN, examples=["2.1.0"])]
+SecretRef = Annotated[
+    str, PlainValidator(_secret), text_schema(_SECRET.pattern, examples=["env:ACME_KEY"])
+]
+Listen = Annotated[str, PlainValidator(_listen), text_schema(_LISTEN.pattern)]
+Url = Annotated[str, PlainValidator(_url), text_schema(_URL.pattern)]
+FlagValue = Annotated[
+    str | int | float | bool,
+    PlainValidator(_flag_value),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]
+Word = Annotated[str, Field(min_length=1, max_length=4096)]

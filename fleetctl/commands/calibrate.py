@@ -1,0 +1,195 @@
+"""`fleetctl calibrate`: measure how fast a running server is."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fleetctl.patience import waiting
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from runtime.calibrate import Calibration, Subject
+
+
+@click.command(
+    name="calibrate",
+    epilog="""\b
+Examples:
+  fleetctl calibrate tiny-laptop-cpu0
+  fleetctl calibrate llama3-gpu1-a --largest-batch 128 --minutes 30
+  fleetctl calibrate llama3-elsewhere --kind h100_80g --out measured.json
+""",
+)
+@click.argument("server")
+@click.option("--url", help="Where the server listens. Default: where it was observed.")
+@click.option("--kind", help="Kind of its devices, where the declarations do not say.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1, max=100),
+    default=5,
+    show_default=True,
+    help="Times that each batch is measured; the least time counts.",
+)
+@click.option(
+    "--tokens",
+    type=click.IntRange(min=16, max=4096),
+    default=136,
+    show_default=True,
+    help="Output of each request.",
+)
+@click.option(
+    "--largest-batch",
+    type=click.IntRange(min=1, max=1024),
+    default=64,
+    show_default=True,
+    help="Most requests at a time.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0),
+    default=20.0,
+    show_default=True,
+    help="Begin no further round after this.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write. Default: calibration/BASE-KIND-rRANK.json in the project.",
+)
+@click.option("--force", is_flag=True, help="Also while clients use the server.")
+@click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
+@click.pass_obj
+def command(
+    session: Session,
+    server: str,
+    url: str | None,
+    kind: str | None,
+    rounds: int,
+    tokens: int,
+    largest_batch: int,
+    minutes: float,
+    out: Path | None,
+    *,
+    force: bool,
+    form: str,
+) -> None:
+    """Measure a running server's speed, so that planning need not estimate it.
+
+    Sends batches of requests of known size to the base alone, to one of its adapters and to
+    several, fits the throughput law to the times, and writes the constants into a profile that
+    `fleetctl plan` reads from the project. Loads, starts and changes nothing. On a GPU give it
+    a quiet quarter of an hour; a server that clients use is left alone.
+    """
+    from fleet.throughput import WORST_RESIDUAL  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.calibrate import Effort, calibrate  # noqa: PLC0415
+    from runtime.calibrate.profilefile import FOLDER, dump, file_name  # noqa: PLC0415
+    from runtime.durable import replace_file  # noqa: PLC0415
+
+    subject = _subject(session, server, url, kind, kept=out is None)
+    effort = Effort(rounds, tokens, largest_batch, minutes)
+    made = asyncio.run(
+        calibrate(subject, effort, lambda line: click.echo(line, err=True), force=force)
+    )
+    path = out or session.root / FOLDER / file_name(made.profile)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = dump(made, server, session.now())
+    replace_file(path, text.encode(), mode=0o644)
+    click.echo(text if form == "json" else _table(made), nl=False)
+    click.echo(f"wrote {path}", err=True)
+    if made.profile.residual > WORST_RESIDUAL:
+        click.echo(
+            f"warning: the law is off by {100 * made.profile.residual:.0f} % somewhere, so "
+            "planning will not use this profile. Measure again in a quieter hour, with more "
+            "rounds.",
+            err=True,
+        )
+
+
+def _subject(
+    session: Session, name: str, url: str | None, kind: str | None, *, kept: bool
+) -> "Subject":
+    """Gather what must be known of a server; `kept`: the profile is for planning to read."""
+    from fleet.errors import EngineError, did_you_mean, problem  # noqa: PLC0415
+    from runtime.calibrate import Subject  # noqa: PLC0415
+
+    fleet = session.fleet()
+    with waiting("Looking at the servers…"):
+        state = session.observe()
+    found = state.servers().get(name)
+    if found is None:
+        why = state.unknown_servers.get(name, "no server of this name was seen").rstrip(".")
+        hint = did_you_mean(name, sorted(state.servers()))
+        raise EngineError(
+            problem(
+                "FC4060",
+                "No such server runs",
+                f"`{name}` cannot be measured: {why}.",
+                hint=hint or "Start it with the fleet, or see which servers there are.",
+                command="fleetctl status",
+            )
+        )
+    host = fleet.hosts[found.host]
+    if host.engine == "fake" and kept:
+        raise EngineError(
+            problem(
+                "FC4065",
+                "A fake server has no speed of its own",
+                f"`{name}` runs on the fake engine, and planning would take its speed for real.",
+                hint="Measure a real server, or say --out FILE to see what would be written.",
+            )
+        )
+    device = next((each for each in host.devices if each.name in found.devices), None)
+    attached = next((each for each in host.attached if each.name == name), None)
+    flags = found.flags
+    if kind is None and device is not None:
+        kind = device.kind
+    if kind is None or (flags is None and attached is None):
+        what = "kind of device is" if kind is None else "flags are"
+        raise EngineError(
+            problem(
+                "FC4064",
+                "Too little is known of a server",
+                f"The {what} not known of `{name}`, and a profile is of no use without.",
+                hint="Say --kind, such as `--kind h100_80g`."
+                if kind is None
+                else "Bring it back to its declared flags first.",
+                command="fleetctl plan" if kind else "",
+            )
+        )
+    return Subject(
+        server=name,
+        url=url or state.urls[name],
+        base=fleet.bases[found.base],
+        device=device,
+        kind=kind,
+        tensor_parallel=flags.tensor_parallel if flags else 1,
+        max_loras=flags.max_loras if flags else attached.max_loras if attached else 0,
+        max_lora_rank=flags.max_lora_rank if flags else attached.max_lora_rank if attached else 0,
+        memory_share=flags.memory_share if flags else None,
+    )
+
+
+def _table(made: "Calibration") -> str:
+    speed, profile = made.profile.speed, made.profile
+    lines = ["requests  adapters   ms/step       law    error  tokens/s"]
+    lines += [
+        f"{row.batch:8}  {row.adapters:8}  {1000 * row.measured_s:8.2f}  "
+        f"{1000 * row.fitted_s:8.2f}  {100 * row.error:+5.1f} %  {row.batch / row.measured_s:8.0f}"
+        for row in made.rows
+    ]
+    reserve = profile.reserve_bytes
+    step, request = 1000 * speed.step_s, 1000 * speed.request_s
+    lines += [
+        "",
+        f"step           {step:.3f} ms, and {request:.4f} ms more for each request",
+        f"any LoRA       {speed.lora_factor:.3f} times that (rank {profile.max_lora_rank})",
+        f"each further   {100 * speed.spread:.2f} % more per active adapter",
+        f"prompt token   {speed.prompt_weight:.3f} decoded tokens",
+        *([f"reserve        {reserve / (1 << 30):.2f} GiB per device"] if reserve else []),
+        f"residual       {100 * profile.residual:.1f} % at most",
+        f"measured       {made.requests} requests in {made.seconds:.0f} s, vLLM {profile.vllm}",
+        *(f"note           {each}" for each in made.notes),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,110 @@
+"""`fleetctl demand`: what adapters are asked, by the hour: shown, and recorded from usage."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fleet.observed import Recording
+    from fleetctl.session import Session
+
+
+@click.group()
+def command() -> None:
+    """Show what adapters are asked by the hour, and record it from the gateways' usage."""
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  fleetctl demand show
+  fleetctl demand show --all
+  fleetctl demand show --format json
+"""
+)
+@click.option("--all", "every", is_flag=True, help="List each adapter, however many there are.")
+@click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
+@click.pass_obj
+def show(session: "Session", form: str, *, every: bool) -> None:
+    """Draw the 24 hours of each adapter and base, in UTC.
+
+    Where clocks change in the course of the year, an hour counts if it is busy in summer or
+    in winter.
+    """
+    from plans.hours import render, render_json  # noqa: PLC0415 (keeps `--help` fast)
+
+    fleet = session.fleet()
+    click.echo(render(fleet, every=every) if form == "text" else render_json(fleet), nl=False)
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  fleetctl demand record
+  fleetctl demand record --days 14
+  fleetctl demand record --from /srv/logs/gateways
+"""
+)
+@click.option(
+    "--days", type=click.IntRange(1, 366), default=7, help="Newest days to count. Default: 7."
+)
+@click.option(
+    "--from",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder with usage logs. Default: those of this state folder's gateways.",
+)
+@click.pass_obj
+def record(session: "Session", days: int, folder: Path | None) -> None:
+    """Write demand.json from the gateways' usage logs.
+
+    It holds, by alias, the requests per minute of each hour of the day (the 95th percentile
+    over the days) and the mean tokens. Adapters that say `demand: {observed: true}` are placed
+    by it. Keep it in version control: a plan then is the same for everybody.
+    """
+    from fleet.errors import ConfigError, FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.observed import FILE, carried_on, dumps  # noqa: PLC0415
+    from fleet.observed import record as summed  # noqa: PLC0415
+    from fleetctl.facts import read_recording  # noqa: PLC0415
+    from fleetctl.files import write_text  # noqa: PLC0415
+    from fleetctl.patience import waiting  # noqa: PLC0415
+    from fleetctl.project import declared_aliases  # noqa: PLC0415
+    from runtime.gateway.usageread import UsageFiles  # noqa: PLC0415
+
+    where = folder or session.state_dir / "gateways"
+    known = declared_aliases(session.root, session.environment, session.variables)
+    try:
+        before = read_recording(session.root)
+    except ConfigError:  # it is written anew
+        before = {}
+    files = UsageFiles(where)
+    with waiting(f"Reading {len(files.paths)} usage logs…"):
+        found = summed(files, days)
+    if found is None:
+        detail = f"No request was logged under `{where}`."
+        hint = "Start a gateway (fleetctl gateway start) and ask it, or name a folder with --from."
+        raise FleetError(problem("FC6043", "No usage to record", detail, hint=hint))
+    kept = carried_on(found, before, known)
+    write_text(session.root / FILE, dumps(kept))
+    _tell(kept, files.damaged)
+
+
+def _tell(kept: "Recording", damaged: int) -> None:
+    from fleet.observed import FILE  # noqa: PLC0415
+    from plans.wording import counted  # noqa: PLC0415
+
+    since, until = (each.strftime("%Y-%m-%d %H:%M") for each in (kept.since, kept.until))
+    click.echo(
+        f"Wrote {FILE}: demand of {counted(len(kept.adapters), 'adapter')}, "
+        f"from {since} to {until} UTC."
+    )
+    if kept.hours < 24:  # noqa: PLR2004 (a day)
+        click.echo(
+            f"The logs span {counted(kept.hours, 'hour')}; the rest of the day counts as idle. "
+            "Record again after a week.",
+            err=True,
+        )
+    if damaged:
+        click.echo(f"Left out {counted(damaged, 'line')} that cannot be read.", err=True)
+    click.echo("To place an adapter by it: demand: {observed: true}. See: fleetctl demand show")

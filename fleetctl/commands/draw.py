@@ -1,0 +1,67 @@
+"""`fleetctl draw`: the packing as a drawing: devices, servers, slots, the load of the day."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fleetctl.session import Session
+
+FORMATS = ("html", "svg", "text")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  fleetctl draw
+  fleetctl draw --server llama3_8b-rack1-gpu0
+  fleetctl draw --format svg --out packing.svg
+"""
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="html and svg are self-contained, without a script.",
+)
+@click.option("--server", help="Only this server, and those on the same device.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a file instead of standard output.",
+)
+@click.option(
+    "--live",
+    "live_file",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Draw with this live-state file instead of asking the servers.",
+)
+@click.pass_obj
+def command(
+    session: "Session", form: str, server: str | None, out: Path | None, live_file: Path | None
+) -> None:
+    """Draw where everything goes: memory of each device, adapters in their slots, load by hour.
+
+    Drawn is what an apply leads to. Memory and load are estimated from first principles
+    until `fleetctl calibrate` has measured a server.
+    """
+    from fleet.history import settled  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.pace import pace  # noqa: PLC0415
+    from fleet.placement import place  # noqa: PLC0415
+    from fleetctl.commands.plan import state  # noqa: PLC0415
+    from plans.drawing import DRAWINGS, only, sketch  # noqa: PLC0415
+
+    fleet, live = session.fleet(), state(session, live_file)
+    wanted = pace(fleet, live, settled(session.history(), live), session.now())
+    drawing = sketch(fleet, place(fleet, wanted, live), live.unknown_servers)
+    text = DRAWINGS[form](only(drawing, server) if server else drawing)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    from fleetctl.files import write_text  # noqa: PLC0415
+
+    write_text(out, text)
+    click.echo(f"Wrote {out}.", err=True)

@@ -1,0 +1,12 @@
+"""Calibration: drives a running server with batches of known size and fits the throughput law.
+
+`schedule` says what to measure, `crowd` sends it, `gauges` reads the server's own figures, `run`
+puts them together, `profilefile` keeps the result. Nothing is started, loaded or changed; the
+server answers clients meanwhile, more slowly.
+"""
+
+from runtime.calibrate.run import Calibration, Row, calibrate
+from runtime.calibrate.schedule import Effort
+from runtime.calibrate.subject import Subject
+
+__all__ = ["Calibration", "Effort", "Row", "Subject", "calibrate"]

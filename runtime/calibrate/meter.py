@@ -1,0 +1,108 @@
+"""Takes the time of batches, round by round."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from runtime.calibrate.schedule import PROMPT_TOKENS, SHORT_TOKENS, Cell
+
+LONG_PROMPT = 256
+PROMPT_BATCH = 8
+_LEAST_STEP_S = 1e-6
+
+Say = Callable[[str], None]
+
+
+class Batches(Protocol):
+    """What can be sent, and how long it took; `Crowd` sends it to a server."""
+
+    async def batch_seconds(
+        self, models: Sequence[str], prompt_tokens: int, output_tokens: int
+    ) -> float:
+        """Send one request per model at once; return the seconds until all are answered."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Whom requests go to."""
+
+    base: str
+    adapters: tuple[str, ...]
+
+    def of(self, cell: Cell) -> list[str]:
+        """Return whom each request of a batch goes to, adapters in turn."""
+        if not cell.adapters:
+            return [self.base] * cell.batch
+        return [self.adapters[at % cell.adapters] for at in range(cell.batch)]
+
+
+class Meter:
+    """Measures one server; keeps the least time of each batch over the rounds.
+
+    The least, because whatever else a machine does can only add to a time.
+    """
+
+    def __init__(self, crowd: Batches, names: Names, tokens: int, say: Say) -> None:
+        """Prepare; nothing is sent.
+
+        Args:
+            crowd: Sends the batches.
+            names: To whom.
+            tokens: Output of the long one of each pair of batches; more than `SHORT_TOKENS`.
+            say: Told of each measurement.
+        """
+        self._crowd, self._names, self._tokens, self._say = crowd, names, tokens, say
+        self._least: dict[tuple[Cell, int], float] = {}
+        self._prompts: dict[int, float] = {}
+
+    async def warm_up(self, plan: Sequence[Cell]) -> None:
+        """Run each batch once: adapters come into their slots, kernels are compiled."""
+        for each in plan:
+            self._say(f"warming up: {words(each)}")
+            await self._crowd.batch_seconds(self._names.of(each), PROMPT_TOKENS, SHORT_TOKENS)
+
+    async def round(self, plan: Sequence[Cell], label: str) -> None:
+        """Measure every batch once, so that a slow minute does not fall on one of them alone."""
+        for each in plan:
+            models = self._names.of(each)
+            for tokens in (SHORT_TOKENS, self._tokens):
+                seconds = await self._crowd.batch_seconds(models, PROMPT_TOKENS, tokens)
+                self._least[each, tokens] = min(seconds, self._least.get((each, tokens), seconds))
+            self._say(f"{label}: {words(each)}: {1000 * self.step_seconds(each):.2f} ms per step")
+
+    async def prompts(self, batch: int, longest: int) -> None:
+        """Measure what prompts cost; nothing where the server takes none longer than usual."""
+        if (length := min(LONG_PROMPT, longest)) <= PROMPT_TOKENS:
+            return
+        for each in (PROMPT_TOKENS, length):
+            seconds = await self._crowd.batch_seconds([self._names.base] * batch, each, 1)
+            self._prompts[each] = min(seconds, self._prompts.get(each, seconds))
+
+    def step_seconds(self, cell: Cell) -> float:
+        """Return the seconds between two tokens of a request of such a batch.
+
+        From the difference of a long and a short one, which leaves the steps alone: prompts,
+        network and the wait for the first token cancel out.
+        """
+        longer = self._least[cell, self._tokens] - self._least[cell, SHORT_TOKENS]
+        return max(longer / (self._tokens - SHORT_TOKENS), _LEAST_STEP_S)
+
+    def prompt_seconds(self, batch: int) -> float | None:
+        """Return the seconds that a prompt token costs; None where it was not measured."""
+        if not self._prompts:
+            return None
+        short, long = min(self._prompts), max(self._prompts)
+        return max(self._prompts[long] - self._prompts[short], 0.0) / (batch * (long - short))
+
+
+def words(cell: Cell) -> str:
+    """Return a batch in words."""
+    many = f"{cell.batch} request{'s' if cell.batch > 1 else ''} at a time"
+    match cell.adapters:
+        case 0:
+            return f"base alone, {many}"
+        case 1:
+            return f"1 adapter, {many}"
+        case more:
+            return f"{more} adapters, {many}"

@@ -1,0 +1,170 @@
+"""One calibration: check, warm up, measure in rounds, fit."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fleet.budget import kv_bytes_per_token, lora_dtype, slot_bytes, weight_bytes
+from fleet.profiles import Profile, Speed, is_cpu
+from fleet.throughput import Point, estimate, fit, step_seconds
+from runtime.calibrate.conditions import foreign, require_adapters, require_idle
+from runtime.calibrate.crowd import Crowd
+from runtime.calibrate.gauges import Gauges, read_gauges
+from runtime.calibrate.meter import PROMPT_BATCH, Meter, Names, Say
+from runtime.calibrate.schedule import (
+    PROMPT_TOKENS,
+    SHORT_TOKENS,
+    Cell,
+    Effort,
+    cells,
+    largest_batch,
+)
+from runtime.calibrate.subject import Subject
+from runtime.engines.dialect import look
+from runtime.transport import JsonClient
+
+_USUAL_VOCABULARY = 1000
+_USUAL_LENGTH = 2048
+_USUAL_SHARE = 0.92
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One batch as measured and as the fitted law has it."""
+
+    batch: int
+    adapters: int
+    measured_s: float
+    fitted_s: float
+
+    @property
+    def error(self) -> float:
+        """Relative error of the law here."""
+        return self.fitted_s / self.measured_s - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What came out."""
+
+    profile: Profile
+    rows: tuple[Row, ...]
+    requests: int
+    seconds: float
+    notes: tuple[str, ...]
+    """What a reader should know, such as that clients used the server meanwhile."""
+
+
+async def calibrate(
+    subject: Subject,
+    effort: Effort,
+    say: Say,
+    *,
+    force: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Calibration:
+    """Measure a running server.
+
+    Args:
+        subject: The server.
+        effort: What it may cost.
+        say: Told of each measurement.
+        force: Also while clients use the server; the result says so.
+        clock: Seconds that never run backwards.
+
+    Raises:
+        EngineError: it does not answer, is in use, holds no adapter that it could run, or a
+            request failed.
+    """
+    began = clock()
+    async with JsonClient(subject.url, peer=f"server `{subject.server}`") as http:
+        sighting = await look(http)
+        before = await read_gauges(http)
+        require_adapters(subject, sighting.listing.adapters)
+        require_idle(subject, None if force else before.in_flight)
+        adapters = sorted(sighting.listing.adapters)[: subject.usable_slots]
+        tokens = _output_tokens(subject, effort)
+        most = largest_batch(effort.largest_batch, before.kv_tokens, PROMPT_TOKENS + tokens)
+        plan = cells(most, len(adapters))
+        names = Names(sighting.listing.names[0], tuple(adapters))
+        async with Crowd(subject.url, http.peer, _vocabulary(subject), clock) as crowd:
+            meter = Meter(crowd, names, tokens, say)
+            await meter.warm_up(plan)
+            for number in range(effort.rounds):
+                if number and clock() > began + 60 * effort.minutes:
+                    say(f"Time is up after {number} of {effort.rounds} rounds.")
+                    break
+                await meter.round(plan, f"round {number + 1} of {effort.rounds}")
+                await meter.prompts(min(PROMPT_BATCH, most), _longest_prompt(subject))
+            after = await read_gauges(http)
+            notes = foreign(subject, before, after, crowd.sent, force=force)
+            requests = crowd.sent
+    steps = {each: meter.step_seconds(each) for each in plan}
+    speed, residual = _fitted(subject, steps, meter.prompt_seconds(min(PROMPT_BATCH, most)))
+    rows = tuple(
+        Row(each.batch, each.adapters, step, step_seconds(speed, each.batch, each.adapters))
+        for each, step in steps.items()
+    )
+    profile = Profile(
+        base=subject.base.name,
+        kind=subject.kind,
+        tensor_parallel=subject.tensor_parallel,
+        max_lora_rank=subject.max_lora_rank,
+        vllm=sighting.version,
+        dtype=subject.base.dtype,
+        speed=speed,
+        residual=residual,
+        reserve_bytes=reserve(subject, before),
+    )
+    return Calibration(profile, rows, requests, clock() - began, notes)
+
+
+def _fitted(
+    subject: Subject, steps: Mapping[Cell, float], prompt_s: float | None
+) -> tuple[Speed, float]:
+    """Fit the law; what was not measured is taken from the estimate."""
+    guess = estimate(subject.base, subject.kind, subject.tensor_parallel, subject.max_lora_rank)
+    largest = max((each for each in steps if not each.adapters), key=lambda each: each.batch)
+    decoded = steps[largest] / largest.batch
+    usual = guess.prompt_weight if guess else 0.1
+    return fit(
+        (Point(each.batch, each.adapters, step) for each, step in steps.items()),
+        prompt_weight=usual if prompt_s is None else prompt_s / decoded,
+        spread=guess.spread if guess else 0.0,
+    )
+
+
+def _vocabulary(subject: Subject) -> int:
+    return subject.base.shape.vocab_size if subject.base.shape else _USUAL_VOCABULARY
+
+
+def _longest_prompt(subject: Subject) -> int:
+    """Return the tokens that a prompt may have beside an answer of one."""
+    shape = subject.base.shape
+    usual = shape.max_position_embeddings if shape else _USUAL_LENGTH
+    return (subject.base.max_model_len or usual) - 2
+
+
+def _output_tokens(subject: Subject, effort: Effort) -> int:
+    room = _longest_prompt(subject) - PROMPT_TOKENS
+    return max(min(effort.tokens, room), SHORT_TOKENS + 1)
+
+
+def reserve(subject: Subject, gauges: Gauges) -> int | None:
+    """Return what is neither weights nor slots nor KV cache, in bytes per device.
+
+    None where that does not follow: a KV cache that is given in bytes says nothing of the rest,
+    nor does a processor's memory.
+    """
+    base, device, shape = subject.base, subject.device, subject.base.shape
+    given = base.kv_cache_bytes is not None or is_cpu(subject.kind)
+    if given or device is None or shape is None or gauges.kv_tokens is None:
+        return None
+    cards = subject.tensor_parallel
+    slot = slot_bytes(shape, subject.max_lora_rank, lora_dtype(base), cards)
+    if slot is None:
+        return None
+    share = subject.memory_share or gauges.memory_share or _USUAL_SHARE
+    known = weight_bytes(shape, cards) + slot * subject.max_loras
+    cache = gauges.kv_tokens * kv_bytes_per_token(base, cards)
+    return max(int(device.memory_bytes * share) - known - cache, 0)

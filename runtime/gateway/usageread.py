@@ -1,0 +1,52 @@
+"""Reading usage logs back: the requests that clients made, over all files of a folder."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from fleet.observed import Request
+from runtime.gateway.usagelog import USAGE_FILE
+
+_PATTERN = USAGE_FILE.replace(".", "*.")
+
+
+class _Row(msgspec.Struct):
+    """What is read of a row; see `runtime.gateway.usage.Row`."""
+
+    time: str
+    alias: str
+    version: str
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class UsageFiles:
+    """The rows of a folder's logs, those that were put aside included, in no order."""
+
+    def __init__(self, folder: Path) -> None:
+        """Look through `folder` and the folders in it; nothing is read before iteration."""
+        self.paths = sorted(folder.rglob(_PATTERN))
+        self.damaged = 0
+        """Lines that could not be read; the last line of a running gateway may be one."""
+
+    def __iter__(self) -> Iterator[Request]:
+        """Yield every request that was given a version; refused ones are nobody's demand.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        decoder = msgspec.json.Decoder(_Row)
+        self.damaged = 0
+        for path in self.paths:
+            with path.open("rb") as lines:
+                for line in lines:
+                    try:
+                        row = decoder.decode(line)
+                        time = datetime.fromisoformat(row.time).timestamp()
+                    except (ValueError, OverflowError):
+                        self.damaged += 1
+                        continue
+                    if row.alias and row.version:
+                        yield Request(time, row.alias, row.input_tokens, row.output_tokens)

@@ -1,0 +1,50 @@
+"""Counts the bytes of LoRA slots in a real vLLM; runs in its interpreter, not in ours.
+
+Reads from stdin a list of `{"config": {…}, "slots": n, "rank": r}`, writes the bytes of all
+stacked LoRA tensors of each, as JSON on the last line.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch  # type: ignore[import-not-found]
+from vllm import LLM  # type: ignore[import-not-found]
+from vllm.distributed import cleanup_dist_env_and_memory  # type: ignore[import-not-found]
+
+
+def stacked_bytes(model: Any) -> int:
+    """Add up every tensor that a LoRA layer holds slots in."""
+    found = {}
+    for module in model.modules():
+        for name in ("lora_a_stacked", "lora_b_stacked"):
+            held = getattr(module, name, ())
+            for tensor in (held,) if isinstance(held, torch.Tensor) else held:
+                found[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+    return sum(found.values())
+
+
+def count(case: dict[str, Any]) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "config.json").write_text(json.dumps(case["config"]), encoding="utf-8")
+        engine = LLM(
+            model=folder,
+            load_format="dummy",
+            skip_tokenizer_init=True,
+            enforce_eager=True,
+            enable_lora=True,
+            max_loras=case["slots"],
+            max_lora_rank=case["rank"],
+            max_model_len=64,
+            kv_cache_memory_bytes=8 << 20,
+            dtype="bfloat16",
+        )
+        bytes_held: int = engine.apply_model(stacked_bytes)[0]
+        del engine
+        cleanup_dist_env_and_memory()
+        return bytes_held
+
+
+sys.stdout.write(json.dumps([count(each) for each in json.load(sys.stdin)]))

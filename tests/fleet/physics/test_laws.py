@@ -1,0 +1,240 @@
+"""The throughput law, its fit, and the estimate that stands in where nobody has measured."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleet.profiles import SHEETS, Sheet, Speed
+from fleet.throughput import (
+    MAX_NUM_SEQS,
+    Point,
+    batch_within,
+    capacity,
+    estimate,
+    expected_active,
+    expected_busy,
+    fit,
+    largest_batch,
+    lora_slowdown,
+    request_tokens,
+    step_seconds,
+    tokens_per_second,
+)
+from fleet.throughput.estimate import _from_sheet, lora_factor, parameters
+from tests.fleet.physics.published import LLAMA_31_8B, QWEN25_7B, series
+from tests.fleet.planning.builders import TINY, base
+
+SPEED = Speed(step_s=0.010, request_s=0.0001, lora_factor=2.0, spread=0.01, prompt_weight=0.1)
+speeds = st.builds(
+    Speed,
+    step_s=st.floats(1e-4, 1.0),
+    request_s=st.floats(1e-7, 0.01),
+    lora_factor=st.floats(1.0, 8.0),
+    spread=st.floats(0.0, 0.1),
+    prompt_weight=st.floats(0.0, 1.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("batch", "active", "milliseconds"),
+    [(0, 0, 10), (100, 0, 20), (100, 1, 40), (100, 0.3, 40), (100, 51, 60)],
+)
+def test_a_step(batch: float, active: float, milliseconds: float) -> None:
+    assert step_seconds(SPEED, batch, active) * 1000 == pytest.approx(milliseconds)
+
+
+def test_tokens_per_second_are_one_per_request_and_step() -> None:
+    assert tokens_per_second(SPEED, 100, 1) == pytest.approx(2500)
+    assert tokens_per_second(SPEED, 0, 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "context", "requests"),
+    [(51_200, 512, 100), (511, 512, 0), (1e9, 512, MAX_NUM_SEQS), (-5, 512, 0), (10, 0, 10)],
+)
+def test_the_kv_cache_limits_the_batch(tokens: float, context: float, requests: int) -> None:
+    assert largest_batch(tokens, context) == requests
+
+
+@pytest.mark.parametrize(
+    ("active", "slo_s", "batch"),
+    [
+        (0, 2.2, 100),  # 110 decode-equivalent tokens of 20 ms
+        (0, 2.19, 99),
+        (1, 4.4, 100),
+        (51, 6.6, 100),
+        (0, 1.1, 0),  # an empty step alone takes the whole time
+        (0, 1.111, 1),
+        (0, 1000, MAX_NUM_SEQS),
+    ],
+)
+def test_the_promised_latency_limits_the_batch(active: float, slo_s: float, batch: int) -> None:
+    assert request_tokens(SPEED, 100, 100) == pytest.approx(110)
+    assert batch_within(SPEED, active, 100, 100, slo_s) == batch
+
+
+def test_nothing_to_do_is_done_in_time() -> None:
+    assert batch_within(SPEED, 1, 0, 0, 1.0) == MAX_NUM_SEQS
+
+
+def test_capacity_is_that_of_the_largest_batch_that_all_limits_admit() -> None:
+    assert capacity(SPEED, 51_200, 512, 256, 1) == tokens_per_second(SPEED, 100, 1)
+    assert capacity(SPEED, 51_200, 512, 40, 1) == tokens_per_second(SPEED, 40, 1)
+    assert capacity(SPEED, 51_200, 512, 0, 1) == 0
+
+
+@given(speed=speeds, active=st.floats(0, 64), slo_s=st.floats(0.05, 60))
+def test_the_batch_within_the_promise_keeps_it_and_one_more_breaks_it(
+    speed: Speed, active: float, slo_s: float
+) -> None:
+    batch = batch_within(speed, active, 256, 128, slo_s)
+    work = request_tokens(speed, 256, 128)
+    if batch:
+        assert work * step_seconds(speed, batch, active) <= slo_s * 1.000001
+    if batch < MAX_NUM_SEQS:
+        assert work * step_seconds(speed, batch + 1, active) > slo_s * 0.999999
+
+
+@given(speed=speeds, batch=st.integers(1, 255), active=st.floats(1, 64))
+def test_more_requests_give_more_tokens_and_more_adapters_fewer(
+    speed: Speed, batch: int, active: float
+) -> None:
+    now = tokens_per_second(speed, batch, active)
+    assert tokens_per_second(speed, batch + 1, active) >= now
+    assert tokens_per_second(speed, batch, active + 1) <= now
+
+
+def test_adapters_expected_in_a_batch() -> None:
+    assert expected_active([1.0], 10) == 1
+    assert expected_active([0.5, 0.5], 1) == 1
+    assert expected_active([0.5, 0.5], 2) == pytest.approx(1.5)
+    assert expected_active([1 / 300] * 300, 220) == pytest.approx(156.1, abs=0.1)
+    assert expected_active([], 5) == 0
+
+
+def test_adapters_expected_in_flight() -> None:
+    assert expected_busy([0.0, 1e9], 1) == pytest.approx(1)
+    assert expected_busy([0.1] * 10, 5) == pytest.approx(3.935, abs=0.001)
+
+
+@given(speed=speeds)
+def test_a_fit_finds_the_constants_that_made_the_points(speed: Speed) -> None:
+    cells = [(8, 0), (32, 0), (64, 0), (8, 1), (64, 1), (64, 16), (64, 32), (64, 64)]
+    points = [Point(batch, active, step_seconds(speed, batch, active)) for batch, active in cells]
+    found, residual = fit(points, prompt_weight=speed.prompt_weight)
+    assert residual < 1e-4
+    for batch, active in ((1, 0), (16, 4), (128, 1)):
+        expected = step_seconds(speed, batch, active)
+        assert step_seconds(found, batch, active) == pytest.approx(expected, rel=0.02)
+
+
+def test_the_residual_is_the_worst_points() -> None:
+    points = [Point(8, 0, 0.010), Point(16, 0, 0.010), Point(32, 0, 0.011)]
+    speed, residual = fit(points)
+    errors = [step_seconds(speed, each.batch, 0) / each.step_s - 1 for each in points]
+    assert residual == pytest.approx(max(map(abs, errors)))
+    assert 0 < residual < 0.05
+
+
+def test_one_number_of_adapters_tells_no_spread_so_the_given_one_holds() -> None:
+    points = [Point(8, 0, 0.010), Point(64, 0, 0.010), Point(64, 5, 0.024)]
+    speed, residual = fit(points, spread=0.05)
+    assert speed.spread == 0.05
+    assert speed.lora_factor == pytest.approx(2.0)
+    assert residual < 1e-6
+
+
+def test_without_the_base_alone_what_lora_costs_stays_in_the_step() -> None:
+    one = series()[0]
+    speed, _ = fit(one.points)
+    assert speed.lora_factor == 1
+    assert step_seconds(speed, 220, 1) == pytest.approx(0.0353, rel=0.01)
+
+
+def test_times_that_fall_with_the_batch_are_taken_as_level() -> None:
+    speed, _ = fit([Point(8, 0, 0.011), Point(64, 0, 0.010)])
+    assert speed.request_s == 0
+
+
+def test_no_points_fit_nothing() -> None:
+    with pytest.raises(ValueError, match="no point"):
+        fit([])
+
+
+MARE_NOSTRUM = Sheet(2.0e12, 989e12, 64 << 30)
+"""The H100 of 64 GB on which the published figures were taken; its bandwidth is by hearsay."""
+
+
+@pytest.mark.parametrize(
+    ("shape", "step_ms", "request_ms"),
+    [(LLAMA_31_8B, 10.54, 0.0438), (QWEN25_7B, 10.62, 0.0489)],
+)
+def test_the_estimate_is_slower_than_what_was_measured_but_not_twice(
+    shape: object, step_ms: float, request_ms: float
+) -> None:
+    assert shape in {LLAMA_31_8B, QWEN25_7B}
+    one = LLAMA_31_8B if shape is LLAMA_31_8B else QWEN25_7B
+    found = _from_sheet(MARE_NOSTRUM, base(shape=one), one, 1, 8, cpu=False)
+    measured = step_ms + 220 * request_ms
+    assert 1.0 < (1000 * step_seconds(found, 220, 0)) / measured < 1.5
+
+
+def test_the_estimate_covers_the_published_cost_of_lora_within_three_percent() -> None:
+    """Agulló et al. fit 106.5 + 3.154 * adapters + rank ** 1.1747 percent of a plain step."""
+    for rank in (8, 16, 32):
+        speed = Speed(1.0, 0.0, lora_factor(rank), 0.0125, 0.1)
+        for active in (1, 32, 64, 96):
+            published = (106.466 + 3.15436 * active + rank**1.17467) / 100
+            assert lora_slowdown(speed, active) > 0.97 * published
+
+
+def test_the_estimate_covers_the_44_published_points() -> None:
+    plain = {"llama-3.1-8b": 0.01054 + 220 * 0.0000438, "qwen-2.5-7b": 0.01062 + 250 * 0.0000489}
+    for each in series():
+        speed = Speed(plain[each.model], 0.0, lora_factor(8), 0.0125, 0.1)
+        for point in each.points:
+            assert step_seconds(speed, point.batch, point.active) > point.step_s
+
+
+def test_parameters_are_counted_from_the_shape() -> None:
+    assert parameters(LLAMA_31_8B) == pytest.approx(8.03e9 - 128256 * 4096, rel=0.001)
+    assert parameters(QWEN25_7B) == pytest.approx(7.62e9 - 152064 * 3584, rel=0.001)
+
+
+@pytest.mark.parametrize("kind", sorted(SHEETS))
+def test_every_known_kind_has_an_estimate_that_falls_with_rank_and_rises_with_devices(
+    kind: str,
+) -> None:
+    one = base(shape=LLAMA_31_8B)
+    found = estimate(one, kind, 1, 16)
+    assert found is not None
+    higher, wider = estimate(one, kind, 1, 128), estimate(one, kind, 4, 16)
+    assert higher is not None
+    assert wider is not None
+    assert higher.lora_factor > found.lora_factor >= 2
+    assert wider.step_s < found.step_s
+    assert 0 < found.prompt_weight <= 1
+
+
+def test_an_unknown_kind_or_shape_has_none() -> None:
+    assert estimate(base(), "tpu_v6e", 1, 16) is None
+    assert estimate(base(shape=None), "h100_80g", 1, 16) is None
+    assert estimate(base(), "cpu_arm", 1, 16) == estimate(base(), "cpu", 1, 16)
+
+
+def test_an_fp8_cache_makes_requests_cheaper() -> None:
+    plain = base(shape=LLAMA_31_8B)
+    eight = replace(plain, extra=(("kv-cache-dtype", "fp8"),))
+    first, second = (estimate(each, "h100_80g", 1, 16) for each in (plain, eight))
+    assert first is not None
+    assert second is not None
+    assert second.request_s < first.request_s
+    assert second.step_s == first.step_s
+
+
+def test_a_tiny_base_on_a_processor_is_all_launching() -> None:
+    found = estimate(base(shape=TINY), "cpu", 1, 16)
+    assert found is not None
+    assert found.step_s == pytest.approx(0.0041, abs=0.0001)

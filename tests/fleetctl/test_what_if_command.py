@@ -1,0 +1,95 @@
+"""`plan --what-if`: shown with a banner, in every format, and never to be applied."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fleetctl.cli import main
+
+STORY = Path(__file__).parent.parent / "stories" / "new_version"
+BANNER = "What if: client acme x1.5; clients +1. Nothing here can be applied."
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    shutil.copytree(STORY, tmp_path / "project")
+    project = str(tmp_path / "project")
+    live = f"{project}/live.json"
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main(["-C", project, "plan", "--live", live, *arguments])
+        shown = capsys.readouterr()
+        code = caught.value.code
+        assert isinstance(code, int)
+        return code, shown.out, shown.err
+
+    return call
+
+
+def supposed(run: Run, *more: str) -> str:
+    code, out, _ = run("--what-if", "client acme x1.5", "--what-if", "clients +1", *more)
+    assert code == 0
+    return out
+
+
+def test_the_banner_comes_first_and_the_changed_fleet_is_planned(run: Run) -> None:
+    out = supposed(run)
+    assert out.startswith(BANNER)
+    assert "acme_2-support" in out
+    assert "It would take " in out
+    assert "Apply: " not in out
+
+
+def test_every_format_says_so(run: Run) -> None:
+    assert f"<strong>{BANNER}</strong>" in supposed(run, "--format", "html")
+    markdown = supposed(run, "--format", "md").splitlines()
+    assert markdown[0].startswith("<!-- fleetctl:what-if ")
+    assert markdown[1] == (
+        "> **What if:** client acme x1.5; clients +1. Nothing here can be applied."
+    )
+
+
+def test_a_script_can_read_it_and_apply_refuses_it(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = supposed(run, "--format", "json")
+    document = json.loads(text)
+    assert document["what_if"] == ["client acme x1.5", "clients +1"]
+    assert document["decisions"]["changes"]
+    file = tmp_path / "supposed.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SystemExit) as caught:
+        main(["-C", str(tmp_path / "project"), "apply", "--yes", str(file)])
+    assert caught.value.code == 1
+    assert "FC5002" in capsys.readouterr().err
+
+
+def test_nothing_is_written(run: Run, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    supposed(run)
+    assert sorted(tmp_path.rglob("*")) == before
+    for option in ("--out", "--save-live"):
+        code, out, err = run("--what-if", "clients +1", option, str(tmp_path / "x.json"))
+        assert (code, out) == (64, "")
+        assert f"goes without {option}" in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_slip_gets_examples_and_a_fleet_that_does_not_fit_is_told(run: Run) -> None:
+    code, out, err = run("--what-if", "client acmee x2")
+    assert (code, out) == (1, "")
+    assert "Did you mean `acme`?" in err
+    code, out, err = run("--what-if", "adapter acme-support replicas 99")
+    assert (code, out) == (1, "")
+    assert err.startswith("What if: adapter acme-support replicas 99. Then the fleet does not fit.")
+
+
+def test_a_selection_may_name_what_is_only_supposed(run: Run) -> None:
+    out = supposed(run, "--select", "client=acme_2")
+    assert out.startswith(BANNER)
+    assert "route/acme_2-support" in out
