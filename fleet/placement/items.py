@@ -177,7 +177,7 @@ def replicas_for(declared: Adapter, load: Load, limits: Sequence[float]) -> int:
         for count in range(least, len(limits) + 1):
             if peak <= part * limits[count - 1] * count:
                 return count
-    return max(least, ceil(peak / (ALONE * limits[0]))) if limits[0] > 0 else least
+    return max(least, len(limits))  # too few all the same
 
 
 def _asks(load: Load, replicas: int) -> Asks:

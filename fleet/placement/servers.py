@@ -20,6 +20,8 @@ MOVES: dict[Effort, tuple[int, int]] = {
 number, to a half at `HALF` servers."""
 HALF = 20
 LEAST_MOVES = 400
+PAIRED = 8
+"""Moves for each pair of items: more would only repeat the exchanges of a few."""
 PATIENCE = 40
 """Moves without progress after which a mix of servers is given up."""
 
@@ -137,6 +139,7 @@ def pack_group(group: Group, effort: Effort, seed: int) -> tuple[Rack, int]:
     each, more = MOVES[effort]
     servers = len(rack.gpus)
     moves = max(LEAST_MOVES, servers * each + servers * more // (servers + HALF))
+    moves = min(moves, PAIRED * len(group.rank) ** 2)
     rack = improve(group, rack, moves, PATIENCE, seed, floor)
     if effort == "proof":
         return _proved(group, rack, floor)

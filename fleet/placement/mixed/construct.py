@@ -11,7 +11,7 @@ WHOLE = 600
 """Up to this many items every way of filling is tried on all of them; else on a sample."""
 CHOSEN = 3
 """Ways of filling that did best on the sample and are tried on all items."""
-GROWTH = (0.0, 2.0, 1e3)
+GROWTH = (2.0, 1e3)
 """How much the growth of a server's busiest hour counts beside the likeness of its free space."""
 
 
@@ -83,9 +83,9 @@ def fill(group: Group, gpu: int, order: Ints, growth: float) -> Rack:
 
 def _likeness(free: Ints, weight: Ints) -> NDArray[np.float64]:
     """Return the cosine between a load and the free space of servers."""
-    room = free.astype(np.float64)
-    length = np.sqrt((room * room).sum(axis=1) + 1) * np.sqrt(float((weight * weight).sum()) + 1)
-    return np.asarray((room @ weight) / length)
+    room, load = free.astype(np.float64), weight.astype(np.float64)
+    length = np.sqrt((room * room).sum(axis=1) + 1) * np.sqrt(float(load @ load) + 1)
+    return np.asarray((room @ load) / length)
 
 
 def downgraded(group: Group, rack: Rack) -> Rack:

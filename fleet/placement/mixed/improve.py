@@ -1,7 +1,8 @@
 """Exchange a few servers for a cheaper mix that holds the same adapters, again and again."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import combinations_with_replacement
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,12 @@ from fleet.placement.mixed.repair import MixedRepair
 
 CORE = 4
 """Most servers exchanged at once."""
-ITEMS = 200
+ITEMS = 400
 """About how many items are rearranged at once, over the exchanged servers and some others."""
 PICKY = 1.0
 """How far down the list of promising mixes is looked, on average."""
+MIXES = 500
+"""Most mixes of one size that are looked at."""
 HEADROOM = 0.97
 """A mix whose estimated capacity is below this share of the load is not tried."""
 
@@ -65,7 +68,7 @@ OVERHEAD = 12
 """What drawing and seating costs, in moves."""
 
 
-SORTED = 0.7
+SORTED = 0.3
 """How often servers with room are drawn together; else any."""
 
 
@@ -118,11 +121,12 @@ def cheaper_mixes(group: Group, gpus: Ints, core: int) -> list[Ints]:
     peak = int(group.loads.sum(axis=0).max())
     replicas = int(np.unique(group.owner, return_counts=True)[1].max())
     ranks = np.sort(group.rank)
+    worthy = _worthy(group, len(gpus), int(ranks[len(ranks) * 3 // 4]))
     found: list[tuple[float, Ints]] = []
     for size in range(core + 2):
         if len(stay) + size < max(1, replicas):
             continue
-        rows = multisets(len(group.price), size)
+        rows = np.sort(worthy[multisets(_few(len(worthy), size), size)], axis=1)
         rows = rows[group.price[rows].sum(axis=1) < budget]
         if not len(rows):
             continue
@@ -133,6 +137,21 @@ def cheaper_mixes(group: Group, gpus: Ints, core: int) -> list[Ints]:
         found += [(-float(left), row) for left, row in zip(room, rows, strict=True)]
     found.sort(key=lambda each: (each[0], each[1].tolist()))
     return [row for _, row in found]
+
+
+def _worthy(group: Group, servers: int, rank: int) -> Ints:
+    """Return the GPU types, those first whose capacity costs least."""
+    count = min(group.most, max(1, len(group.rank) // max(1, servers)))
+    ratio = group.price / np.maximum(group.capacity[:, rank, count], 1)
+    return np.lexsort((group.price, ratio))
+
+
+@cache
+def _few(types: int, size: int) -> int:
+    """Return of how many types all multisets of a size can be looked at."""
+    while types > 1 and comb(types + size - 1, size) > MIXES:
+        types -= 1
+    return types
 
 
 def carried(group: Group, mixes: Ints, rank: int) -> Ints:
