@@ -139,6 +139,6 @@ class Tier(Section):
     limits: Limits = Limits()
     """How much each client of the tier may ask, where it has no limits of its own."""
     timeouts: Timeouts = Timeouts()
-    """How long answers may take."""
+    """How long answers to its clients may take."""
     weight: Count = 1
     """Turns in a row that a client gets where requests wait, see `max_in_flight` of a base."""
