@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 import httptools
 
+from runtime.gateway.transports.outbox import Outbox
 from runtime.gateway.transports.recognized import recognized
 from runtime.gateway.transports.timing import IDLE_S, STALE_S
 
@@ -63,10 +64,11 @@ class _Stage(Enum):
 class Connection(asyncio.Protocol):
     """One connection to one server; one request at a time."""
 
-    def __init__(self, home: "Home", loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, home: "Home", loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         """Prepare; the event loop connects."""
         self._home = home
         self._loop = loop
+        self._outbox = outbox
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._listener: Listener | None = None
@@ -88,7 +90,7 @@ class Connection(asyncio.Protocol):
         self._listener = listener
         self._stage = _Stage.AWAITED
         self.heard_at = self._asked_at = self._loop.time()
-        self._transport.write(request)
+        self._outbox.add(self._transport, request)
 
     def abandon(self) -> None:
         """End the connection, which makes the server end the request; nobody hears of it."""

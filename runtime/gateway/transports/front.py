@@ -24,6 +24,7 @@ class Front(asyncio.Protocol):
         self._desk = desk
         self._pool = pool
         self._loop = pool.loop
+        self._outbox = pool.outbox
         self._fronts = fronts
         self._transport: asyncio.Transport | None = None
         self._intake = Intake(desk, self, pool.loop)
@@ -83,8 +84,15 @@ class Front(asyncio.Protocol):
 
     def take(self, request: Incoming) -> None:
         """Serve a request, after those that came before it."""
-        self._waiting.append(request)
-        self._advance()
+        if not self._is_free or self._clogged:
+            self._waiting.append(request)
+            self._advance()
+            return
+        self._advancing = True
+        self._serve(request)
+        self._advancing = False
+        if self._waiting or self._intake.reading is not None:
+            self._advance()
 
     def welcome(self) -> None:
         """Tell a client that asked whether to send its body, once its turn has come."""
@@ -99,8 +107,7 @@ class Front(asyncio.Protocol):
             return
         self._advancing = True
         while self._served is None and self._waiting and not self._clogged:
-            self._served = self._waiting.popleft()
-            self._serve(self._served)
+            self._serve(self._waiting.popleft())
         self._advancing = False
         if not self._waiting and self._transport is not None:
             self._ahead = 0
@@ -111,6 +118,7 @@ class Front(asyncio.Protocol):
             self.welcome()
 
     def _serve(self, request: Incoming) -> None:
+        self._served = request
         exchange, head = request.exchange, request.head
         try:
             if request.refusal is not None:
@@ -138,9 +146,9 @@ class Front(asyncio.Protocol):
 
     # ------------------------------------------------------- answers
     def send(self, data: bytes) -> None:
-        """Send bytes. The event loop sends what one turn of it has made together."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        """Send bytes."""
+        if self._transport is not None:
+            self._outbox.add(self._transport, data)
 
     def reply(self, answer: Answer) -> None:
         """Send a whole answer."""
@@ -188,6 +196,7 @@ class Front(asyncio.Protocol):
         self._drop()
         if self._transport is None or self._transport.is_closing():
             return
+        self._outbox.flush()
         if unread:
             self._transport.write_eof()
             self._loop.call_later(LINGER_S, self._transport.abort)
