@@ -162,6 +162,14 @@ class LocalGateways:
         counts = await asyncio.gather(*(self._count(n, server, adapter) for n in self.names))
         return sum(counts)
 
+    async def missing(self) -> tuple[tuple[str, str], ...]:
+        """Return (full adapter name, server) that gateways were sent to in vain, sorted."""
+        shown = await asyncio.gather(*(self._config(name) for name in self.names))
+        configs = (each for each in shown if isinstance(each, dict))
+        return tuple(
+            sorted({(m["adapter"], m["server"]) for c in configs for m in c.get("missing", ())})
+        )
+
     async def look(self) -> tuple[Sight, ...]:
         """Return what each gateway shows, by name."""
         return tuple(await asyncio.gather(*(self._look(name) for name in self.names)))
