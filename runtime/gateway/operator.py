@@ -26,7 +26,7 @@ def operator_secret(state_dir: Path, gateway: Gateway) -> str:
     if found is None:
         raise FleetError(
             problem(
-                "FC6012",
+                "FC6015",
                 "The operator's secret cannot be read",
                 f"`{gateway.secret}` of gateway `{gateway.name}` is not readable here. It opens "
                 "the gateway's admin side, so that nobody else decides where requests go.",
