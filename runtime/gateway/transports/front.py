@@ -17,7 +17,7 @@ from runtime.gateway.transports.timing import CLIENT_IDLE_S, IDLE_S, LINGER_S, R
 
 
 class Front(asyncio.Protocol):
-    """One connection of one client. Keeps `conversation.Client` and `intake.Receiver`."""
+    """One connection of one client. Keeps `client.Client` and `intake.Receiver`."""
 
     def __init__(self, desk: Desk, pool: Pool, fronts: "set[Front]") -> None:
         """Prepare; the event loop accepts."""
@@ -126,10 +126,9 @@ class Front(asyncio.Protocol):
             elif exchange is None:
                 self.reply(self._desk.answer(head.method, head.path, head.authorization))
             else:
-                now = self._loop.time()
-                exchange.route(request.body, head.content_type, head.encoding, head.session, now)
+                exchange.route(*head.asks(request.body, self._loop.time()))
                 self._talk = Conversation(self, self._pool, exchange, head.path)
-                self._talk.ask()
+                self._talk.begin()
         except Exception as error:  # noqa: BLE001 (the last net: a client gets our words)
             self._refuse(error)
 

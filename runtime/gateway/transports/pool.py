@@ -9,7 +9,7 @@ from runtime.gateway.transports.outbox import Outbox
 from runtime.gateway.transports.recognized import Recognized
 from runtime.gateway.transports.timing import CONNECT_S, KEEP_ALIVE_S
 
-_SWEEP_S = 1.0
+_SWEEP_S = 0.25
 
 
 class Home:
