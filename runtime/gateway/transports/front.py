@@ -84,7 +84,7 @@ class Front(asyncio.Protocol):
 
     def take(self, request: Incoming) -> None:
         """Serve a request, after those that came before it."""
-        if not self._is_free or self._clogged:
+        if self._served is not None or self._waiting or self._clogged:
             self._waiting.append(request)
             self._advance()
             return
@@ -159,8 +159,9 @@ class Front(asyncio.Protocol):
 
     def pass_back(self, start: bytes, request_id: str, body: bytes) -> None:
         """Send a server's whole answer; `start` as `heads.answer_start` makes it."""
-        self.send(heads.passed_back(start, request_id, body, closing=self._is_last))
-        self.finish()
+        is_last = self._is_last
+        self.send(heads.passed_back(start, request_id, body, closing=is_last))
+        self._finish(is_last=is_last)
 
     def send_head(self, status: int, headers: dict[str, str]) -> bool:
         """Send the head of a stream; return whether its parts are to be chunks."""
@@ -170,7 +171,10 @@ class Front(asyncio.Protocol):
 
     def finish(self) -> None:
         """Serve the next request, or end the connection."""
-        is_last, self._talk, self._served = self._is_last, None, None
+        self._finish(is_last=self._is_last)
+
+    def _finish(self, *, is_last: bool) -> None:
+        self._talk = self._served = None
         if is_last:
             self._end()
         elif self._waiting or self._intake.reading is not None:

@@ -23,9 +23,9 @@ class RequestHead:
     """Grows while it is parsed and is the same for good once it is `complete`."""
 
     __slots__ = (
-        "_is_upgrade", "authorization", "content_type", "encoding", "expects", "is_complete",
-        "is_old", "keeps", "length", "method", "path", "purpose", "session", "size", "transfer",
-        "url", "version",
+        "_is_upgrade", "asks_a_server", "authorization", "content_type", "encoding", "expects",
+        "is_complete", "is_old", "keeps", "length", "method", "path", "purpose", "session", "size",
+        "transfer", "url", "version",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -49,6 +49,8 @@ class RequestHead:
         self.size = 0
         """Bytes of its headers, trailers included."""
         self._is_upgrade = False
+        self.asks_a_server = False
+        """Whether it is for one of the servers to answer, if it may be answered at all."""
 
     def header(self, name: bytes, value: bytes) -> None:
         """Keep what matters of a header; trailers do not."""
@@ -81,11 +83,7 @@ class RequestHead:
         self.is_old = parser.get_http_version() != "1.1"
         self.keeps = parser.should_keep_alive() and not self.is_old and not self._is_upgrade
         self.path = _path(self.url)
-
-    @property
-    def asks_a_server(self) -> bool:
-        """Whether it is for one of the servers to answer, if it may be answered at all."""
-        return self.method == "POST" and self.path in COMPLETIONS
+        self.asks_a_server = self.method == "POST" and self.path in COMPLETIONS
 
     def flaw(self) -> RefusalError | None:
         """Return why nothing after it can be trusted to be a request, if that is so."""
