@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from fleet.budget import slot_bytes
+from fleet.budget import lora_dtype, slot_bytes
 from fleet.capacity import Memory, memory_of
 from fleet.placement.bins import FULL, Bin, Hardware, percent, slots_for_cached
 from fleet.placement.search import Board
@@ -62,7 +62,7 @@ def _memory(bin_: Bin, hardware: Hardware) -> Memory:
     if bin_.devices:
         return memory_of(hardware.shape(bin_, bin_.slots, bin_.rank))
     shape = bin_.base.shape
-    slot = slot_bytes(shape, bin_.rank, bin_.base.dtype) if shape else None
+    slot = slot_bytes(shape, bin_.rank, lora_dtype(bin_.base)) if shape else None
     pool = None if slot is None else slot * bin_.slots
     return Memory(shape.weight_bytes if shape else None, pool, 0, None, None)
 
