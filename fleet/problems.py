@@ -69,6 +69,8 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1226": "No recorded demand",
         "FC1227": "Recorded demand cannot be read",
         "FC1228": "Profile cannot be read",
+        "FC1229": "Output format cannot be used",
+        "FC1230": "Shadow of the version itself",
     }
 )
 """The summary of each code; a code is never given another meaning."""

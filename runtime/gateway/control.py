@@ -16,6 +16,7 @@ from fleet.errors import (
     problem,
 )
 from runtime.gateway import places
+from runtime.gateway.operator import operator_secret
 from runtime.gateway.routing import InvalidTableError, Lookup
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.tablefile import read_table, write_table
@@ -238,7 +239,9 @@ class LocalGateways:
         if name not in self._clients:
             gateway = self._gateways[name]
             if places.is_url(gateway.admin):
-                made = JsonClient(gateway.admin, peer=f"gateway `{name}`")
+                secret = operator_secret(self._state_dir, gateway)
+                proof = {"Authorization": f"Bearer {secret}"}
+                made = JsonClient(gateway.admin, peer=f"gateway `{name}`", headers=proof)
             else:
                 path = places.socket_path(self._state_dir, gateway)
                 made = JsonClient("http://gateway", peer=f"gateway `{name}`", socket=path)

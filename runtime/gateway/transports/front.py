@@ -199,9 +199,10 @@ class Front(asyncio.Protocol):
                 self.reply(page)
             else:
                 now = self._pool.loop.time()
-                exchange.route(request.body, kind, request.encoding, request.session, now)
+                by = (request.encoding, request.session, now, request.purpose, request.version)
+                exchange.route(request.body, kind, *by)
                 self._talk = Conversation(self, self._pool, exchange, request.path)
-                self._talk.ask()
+                self._talk.begin()
         except Exception as error:  # noqa: BLE001 (the last net: a client gets our words)
             self._refuse(error)
 
