@@ -218,6 +218,16 @@ class ClientKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Notify:
+    """Where notices go."""
+
+    webhook: str
+    """A URL, or where it is kept: `env:NAME`, `file:path`."""
+    template: str | None = None
+    """Path of a Jinja template of the text, relative to the project."""
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
     """A tenant."""
 
@@ -225,6 +235,7 @@ class Client:
     tier: str
     monthly_fee: float | None
     keys: tuple[ClientKey, ...]
+    notify: Notify | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +286,8 @@ class Fleet:
     policy: PlacementPolicy = PlacementPolicy()
     profiles: tuple[Profile, ...] = ()
     """Measured speeds of servers; what has none is estimated from first principles."""
+    notify: Notify | None = None
+    """Where operators are told of rollbacks."""
 
     def origin(self, *path: str) -> str:
         """Return the place that declares `path`, or of its nearest declared parent."""

@@ -2,6 +2,7 @@
 
 from fleet.declarations.clients import Adapter, Client, Demand, Slo, Tier
 from fleet.declarations.machines import AttachedServer, Base, Device, Gateway, Host
+from fleet.declarations.notices import Notify
 from fleet.declarations.rollouts import UNITS, Gate, Rollout
 from fleet.declarations.section import Section
 from fleet.declarations.whole import Declarations, Defaults, Placement
@@ -19,6 +20,7 @@ __all__ = [
     "Gate",
     "Gateway",
     "Host",
+    "Notify",
     "Placement",
     "Rollout",
     "Section",

@@ -1,5 +1,6 @@
 """Clients, their adapters, and the tiers that say what they were promised."""
 
+from fleet.declarations.notices import Notify
 from fleet.declarations.section import (
     Isolation,
     Latency,
@@ -79,6 +80,8 @@ class Client(Section):
     """What the client pays a month, in the currency of the prices."""
     keys: dict[Id, SecretRef] = {}
     """API keys by name; each says where its secret is kept, `env:NAME` or `file:path`."""
+    notify: Notify | None = None
+    """Where the client is told that one of its aliases was rolled back."""
     adapters: dict[Id, Adapter] = {}
     """Adapters by task; the alias is `{client}-{task}`."""
 

@@ -44,7 +44,13 @@ def client(name: str, each: yaml.Client, given: yaml.Declarations, facts: Facts)
         declared.ClientKey(key, reference, facts.fingerprints.get(reference))
         for key, reference in sorted(each.keys.items())
     )
-    return declared.Client(name, each.tier or given.defaults.tier, each.monthly_fee, keys)
+    tier_name = each.tier or given.defaults.tier
+    return declared.Client(name, tier_name, each.monthly_fee, keys, notify(each.notify))
+
+
+def notify(each: yaml.Notify | None) -> declared.Notify | None:
+    """Resolve where notices go."""
+    return declared.Notify(each.webhook, each.template) if each else None
 
 
 def adapters(given: yaml.Declarations, facts: Facts) -> Iterator[tuple[str, declared.Adapter]]:

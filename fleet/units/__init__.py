@@ -30,6 +30,7 @@ from fleet.units.words import (
     SecretRef,
     Semver,
     Url,
+    Webhook,
     Word,
     version_hint,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "Switch",
     "Threshold",
     "Url",
+    "Webhook",
     "Width",
     "Word",
     "format_duration",

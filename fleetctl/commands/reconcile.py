@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl.options import duration
 from fleetctl.progress import Form, teller
 from fleetctl.session import Session
 
@@ -17,17 +18,6 @@ if TYPE_CHECKING:
     from fleet.resources import State
     from runtime.execute import Outcome
     from runtime.reconcile import Backoff
-
-
-def _duration(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
-    from fleet.units import parse_duration  # noqa: PLC0415 (keeps `--help` fast)
-
-    if value is None:
-        return None
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @click.command(
@@ -41,7 +31,7 @@ Examples:
 @click.option(
     "--interval",
     metavar="DURATION",
-    callback=_duration,
+    callback=duration,
     help="Rounds for ever, this long apart, such as 30s. Ends after the running one on Ctrl-C.",
 )
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
