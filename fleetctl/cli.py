@@ -29,6 +29,7 @@ COMMANDS = {
     "explain": "Say why a resource is where it is and as it is.",
     "fmt": "Put the declarations into canonical form.",
     "gateway": "Run, start and stop the gateway that clients talk to.",
+    "gc": "Delete adapter versions and copies that nobody needs any more.",
     "graph": "Print the steps of a plan as a graph.",
     "history": "Show what was done, when and by whom.",
     "key": "Create client API keys.",
