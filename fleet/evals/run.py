@@ -132,5 +132,6 @@ def cache_key(
     digest: str, golden_digest: str, decoding: Mapping[str, Any], fingerprint: str
 ) -> str:
     """Return under what the answers of a version may be used again, 64 hex digits."""
-    whole = {"adapter": digest, "golden": golden_digest, "engine": fingerprint, **decoding}
+    whole: dict[str, Any] = {"adapter": digest, "golden": golden_digest, "fingerprint": fingerprint}
+    whole["decoding"] = dict(decoding)
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
