@@ -6,6 +6,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Literal
 
+from fleet.conditions import Gate, GoldenFacts, Override, Rollout
 from fleet.names import AdapterName, Version
 from fleet.profiles import Profile
 
@@ -48,28 +49,6 @@ class AdapterFacts:
     bytes: int
     modules: tuple[str, ...]
     """Adapted modules, such as `q_proj`, sorted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """A condition that a new version must meet before it takes more traffic."""
-
-    name: str
-    metric: str
-    threshold: float
-    unit: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """The pace at which a new version takes over."""
-
-    name: str
-    weights: tuple[int, ...]
-    bake: timedelta
-    retain: timedelta
-    """How long the replaced version stays loaded after the cut-over."""
-    gates: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +254,10 @@ class Fleet:
     policy: PlacementPolicy = PlacementPolicy()
     profiles: tuple[Profile, ...] = ()
     """Measured speeds of servers; what has none is estimated from first principles."""
+    golden: Mapping[str, GoldenFacts] = field(default_factory=lambda: MappingProxyType({}))
+    """By path of the golden set, relative to the project."""
+    overrides: tuple[Override, ...] = ()
+    """Sorted by name; expired ones too."""
 
     def origin(self, *path: str) -> str:
         """Return the place that declares `path`, or of its nearest declared parent."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from fleet.declared import Adapter, Fleet, Rollout
+from fleet.conditions import Rollout
+from fleet.declared import Adapter, Fleet
 from fleet.history import History, Hold, Stage
 from fleet.names import AdapterName
 from fleet.plan import GateDue

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from fleet import conditions, declared
 from fleet import declarations as yaml
-from fleet import declared
 from fleet.crosscheck import Facts, Names, check
 from fleet.declared import Fleet
 from fleet.overlay import Tree
@@ -61,9 +61,9 @@ def _rollouts(given: yaml.Declarations) -> dict[str, yaml.Rollout]:
     return {"standard": yaml.Rollout(), **given.rollouts}
 
 
-def _rollout(name: str, each: yaml.Rollout) -> declared.Rollout:
-    return declared.Rollout(name, each.weights, each.bake, each.retain, each.gates)
+def _rollout(name: str, each: yaml.Rollout) -> conditions.Rollout:
+    return conditions.Rollout(name, each.weights, each.bake, each.retain, each.gates)
 
 
-def _gate(name: str, each: yaml.Gate) -> declared.Gate:
-    return declared.Gate(name, each.metric, each.max.number, each.max.unit)
+def _gate(name: str, each: yaml.Gate) -> conditions.Gate:
+    return conditions.Gate(name, each.metric, each.max.number, each.max.unit)

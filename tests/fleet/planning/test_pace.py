@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from fleet.declared import Fleet, Gate, Rollout
+from fleet.conditions import Gate, Rollout
+from fleet.declared import Fleet
 from fleet.history import History, Hold
 from fleet.pace import Phase, Wanted, pace
 from fleet.resources import Route
