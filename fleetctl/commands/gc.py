@@ -60,7 +60,7 @@ async def _judge(session: Session) -> "Retained":
     """Observe and decide.
 
     Raises:
-        FleetError: FC4021, something is not known.
+        FleetError: FC4022, something is not known.
     """
     from fleet.retention import retained  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
@@ -88,7 +88,7 @@ def _unsure(doubts: "tuple[str, ...]") -> "FleetError":
 
     return EngineError(
         problem(
-            "FC4021",
+            "FC4022",
             "Not everything is known, so nothing is deleted",
             " ".join(f"{each}." for each in doubts),
             hint="A deleted folder can end a server for every client. Bring back what does not "
