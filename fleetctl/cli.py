@@ -26,6 +26,7 @@ COMMANDS = {
     "draw": "Draw the packing: devices, adapters in their slots, load by hour.",
     "diagnose": "Say why the fleet does not fit, and what would help.",
     "drift": "Compare live with the last apply; change nothing. Exit 2 on drift.",
+    "evidence": "Show what gates have found, and judge it again.",
     "explain": "Say why a resource is where it is and as it is.",
     "fmt": "Put the declarations into canonical form.",
     "gateway": "Run, start and stop the gateway that clients talk to.",
