@@ -2,12 +2,11 @@
 
 from fleet.declarations.clients import Adapter, Client, Demand, Slo, Tier
 from fleet.declarations.machines import AttachedServer, Base, Device, Gateway, Host
-from fleet.declarations.rollouts import UNITS, Gate, Rollout
+from fleet.declarations.rollouts import Gate, Override, Rollout
 from fleet.declarations.section import Section
 from fleet.declarations.whole import Declarations, Defaults, Placement
 
 __all__ = [
-    "UNITS",
     "Adapter",
     "AttachedServer",
     "Base",
@@ -19,6 +18,7 @@ __all__ = [
     "Gate",
     "Gateway",
     "Host",
+    "Override",
     "Placement",
     "Rollout",
     "Section",
