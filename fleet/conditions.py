@@ -55,8 +55,6 @@ class Gate:
     unit: str
     golden: str | None = None
     """Golden set of this gate, relative to the project; None: the adapter's."""
-    score: str | None = None
-    """Metric that scores an answer; None: what each item says."""
     samples: int = 1
     """Answers asked for each item."""
     floor: float | None = None
@@ -133,7 +131,7 @@ class Override:
 
     name: str
     accept: str
-    """Digest of the version, 64 hex digits."""
+    """Digest of the version, or its beginning: 12 to 64 hex digits."""
     alias: str
     gates: tuple[str, ...]
     """Gates whose verdict no longer counts; empty: all."""

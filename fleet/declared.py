@@ -265,8 +265,6 @@ class Fleet:
     policy: PlacementPolicy = PlacementPolicy()
     profiles: tuple[Profile, ...] = ()
     """Measured speeds of servers; what has none is estimated from first principles."""
-    notify: Notify | None = None
-    """Where operators are told of rollbacks."""
     golden: Mapping[str, GoldenFacts] = field(default_factory=lambda: MappingProxyType({}))
     """By path of the golden set, relative to the project."""
     overrides: tuple[Override, ...] = ()

@@ -116,7 +116,7 @@ async def _tell(session: Session, result: "RollbackResult", cause: str) -> list[
     except (FleetError, OSError):
         return ["nobody was notified: the declarations, which say whom, cannot be read"]
     facts = _facts(session, result, cause)
-    told = await asyncio.gather(*(_post(session, who, each, facts) for who, each in wanted))
+    told = await asyncio.gather(*(_post(session, *each, facts) for each in wanted))
     warnings = [line for _, problems in told for line in problems]
     records = [record for record, _ in told]
     if records:
@@ -126,13 +126,17 @@ async def _tell(session: Session, result: "RollbackResult", cause: str) -> list[
     return warnings
 
 
-def _wanted(fleet: "Fleet", alias: str) -> "list[tuple[Audience, Notify]]":
-    client = fleet.clients.get(alias.partition("-")[0])
-    found: list[tuple[Audience, Notify]] = []
-    if fleet.notify:
-        found.append(("operators", fleet.notify))
+def _wanted(fleet: "Fleet", alias: str) -> "list[tuple[str, Audience, Notify]]":
+    """Return who is told: name, kind of reader, and where."""
+    from fleet.declared import Notify  # noqa: PLC0415 (keeps `--help` fast)
+
+    adapter, client = fleet.adapters.get(alias), fleet.clients.get(alias.partition("-")[0])
+    found: list[tuple[str, Audience, Notify]] = []
+    if adapter:
+        whom = fleet.rollouts[adapter.rollout].notify
+        found += [(name, "operators", Notify(reference)) for name, reference in whom]
     if client and client.notify:
-        found.append(("client", client.notify))
+        found.append((f"client {client.name}", "client", client.notify))
     return found
 
 
@@ -151,7 +155,7 @@ def _facts(session: Session, result: "RollbackResult", cause: str) -> dict[str, 
 
 
 async def _post(
-    session: Session, who: "Audience", to: "Notify", facts: Mapping[str, Any]
+    session: Session, name: str, who: "Audience", to: "Notify", facts: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the ledger's record of one notice, and warnings."""
     from fleetctl.facts import read_secret  # noqa: PLC0415 (keeps `--help` fast)
@@ -163,10 +167,10 @@ async def _post(
         own = (session.root / to.template).read_text(encoding="utf-8") if to.template else ""
         body = document(who, facts, own)
     except (OSError, ValueError) as error:
-        warnings.append(f"the template `{to.template}` of {who} was not used: {error}")
+        warnings.append(f"the template `{to.template}` for {name} was not used: {error}")
         body = document(who, facts)
     url = to.webhook if "://" in to.webhook else read_secret(session.root, to.webhook)
     detail = await deliver(url, body) if url else f"`{to.webhook}` is not readable here"
     if detail:
-        warnings.append(f"the notice to {who} was not delivered: {detail}")
-    return {"to": who, "delivered": not detail, "detail": detail}, warnings
+        warnings.append(f"the notice to {name} was not delivered: {detail}")
+    return {"to": name, "delivered": not detail, "detail": detail}, warnings

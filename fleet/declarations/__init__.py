@@ -3,12 +3,11 @@
 from fleet.declarations.clients import Adapter, Client, Demand, Slo, Tier
 from fleet.declarations.machines import AttachedServer, Base, Device, Gateway, Host
 from fleet.declarations.notices import Notify
-from fleet.declarations.rollouts import UNITS, Gate, Rollout
+from fleet.declarations.rollouts import Gate, Override, Rollout
 from fleet.declarations.section import Section
 from fleet.declarations.whole import Declarations, Defaults, Placement
 
 __all__ = [
-    "UNITS",
     "Adapter",
     "AttachedServer",
     "Base",
@@ -21,6 +20,7 @@ __all__ = [
     "Gateway",
     "Host",
     "Notify",
+    "Override",
     "Placement",
     "Rollout",
     "Section",

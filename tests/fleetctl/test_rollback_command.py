@@ -29,8 +29,10 @@ def project(tmp_path_factory: pytest.TempPathFactory, hook: Webhook) -> Iterator
     fleet, acme = made.root / "fleet.yaml", made.root / "clients" / "acme.yaml"
     (made.root / "hook").write_text(f"{hook.url}/secret-path?token=T0K3N\n", encoding="utf-8")
     (made.root / "note.j2").write_text("{{ it.alias }}: zurück auf {{ it.to }}", encoding="utf-8")
-    with fleet.open("a", encoding="utf-8") as stream:
-        stream.write("\nnotify: {webhook: file:hook}\n")
+    shown = fleet.read_text(encoding="utf-8")
+    fleet.write_text(
+        shown.replace("gates: []}", "gates: [], notify: {ops: file:hook}}"), encoding="utf-8"
+    )
     text = acme.read_text(encoding="utf-8")
     text = text.replace(
         "    keys:", f"    notify: {{webhook: {hook.url}/acme, template: note.j2}}\n    keys:"
@@ -155,7 +157,7 @@ def test_wrong_usage_does_nothing(tmp_path: Path, arguments: tuple[str, ...]) ->
 
 @pytest.mark.parametrize("value", ["ftp://x", "3"])
 def test_a_webhook_is_a_url_or_says_where_it_is_kept(tmp_path: Path, value: str) -> None:
-    text = f"fleet: x\nnotify: {{webhook: {value}}}\n"
+    text = f"fleet: x\nclients: {{acme: {{notify: {{webhook: {value}}}}}}}\n"
     (tmp_path / "fleet.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="not the URL of a webhook"):
         load_fleet(tmp_path, None, {})
