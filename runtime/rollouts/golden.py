@@ -11,7 +11,7 @@ from fleet.conditions import Gate
 from fleet.declared import Fleet
 from fleet.errors import ConfigError, EngineError, EvalError, problem
 from fleet.evals.golden import GoldenSet, read_golden
-from fleet.evals.items import ACCURACY, GROUNDED, Check
+from fleet.evals.items import ACCURACY, GROUNDED
 from fleet.evals.run import EvalRun, Spec, Target
 from fleet.evals.summary import must_pass_failed, paired, summary
 from fleet.gates import Finding, judge_paired
@@ -42,10 +42,10 @@ async def judge_golden(
     Whatever prevents an evaluation (nobody answers, somebody else does, the judge is away, the
     golden set is wrong) leaves its gates INCONCLUSIVE, with the reason.
     """
-    groups: dict[tuple[str, int, str], list[Gate]] = defaultdict(list)
+    groups: dict[tuple[str, int], list[Gate]] = defaultdict(list)
     for gate in trial.offline:
         path = golden_of(fleet, trial.alias, gate)
-        groups[path, gate.samples, gate.score or ""].append(gate)
+        groups[path, gate.samples].append(gate)
     parts = [await _group(trial, live, office, key, gates, tell) for key, gates in groups.items()]
     return Evaluated(
         tuple(each for part in parts for each in part.judged),
@@ -57,14 +57,13 @@ async def _group(
     trial: Trial,
     live: State,
     office: Office,
-    key: tuple[str, int, str],
+    key: tuple[str, int],
     gates: Sequence[Gate],
     tell: Tell,
 ) -> Evaluated:
-    path, samples, score = key
+    path, samples = key
     try:
-        read = await asyncio.to_thread(_read, office, path)
-        golden = scored_by(read, score) if score else read
+        golden = await asyncio.to_thread(_read, office, path)
         spec = Spec(samples=samples, temperature=WARM if samples > 1 else 0.0)
         old, new = targets(trial, live)
         stable, canary = await evaluate_pair(old, new, golden, spec, office, tell=tell)
@@ -75,7 +74,7 @@ async def _group(
         Judged(
             trial,
             judge_runs(gate, stable, canary),
-            {"golden": read.digest},
+            {"golden": golden.digest},
             fingerprint=next(iter(canary.fingerprints), ""),
             runs=(stable.id, canary.id),
         )
@@ -96,7 +95,7 @@ def targets(trial: Trial, live: State) -> tuple[Target, Target]:
     """Return whom to ask, old version first; where it can be, both on one server.
 
     Raises:
-        EvalError: FC4510, a version is loaded nowhere that can be reached.
+        EvalError: FC4530, a version is loaded nowhere that can be reached.
     """
     both = [each for each in trial.servers if each in trial.stable_servers]
 
@@ -106,7 +105,7 @@ def targets(trial: Trial, live: State) -> tuple[Target, Target]:
                 return Target(live.urls[name], adapter, adapter, digest, trial.alias)
         raise EvalError(
             problem(
-                "FC4510",
+                "FC4530",
                 "The version is not loaded",
                 f"No server that answers lists `{adapter}`, so it cannot be evaluated.",
                 hint="An apply loads what is declared.",
@@ -129,7 +128,7 @@ def _read(office: Office, path: str) -> GoldenSet:
     if not path:
         raise EvalError(
             problem(
-                "FC4511",
+                "FC4531",
                 "No golden set is declared",
                 "The gate compares answers on a golden set, and neither it nor the adapter names "
                 "one.",
@@ -140,18 +139,9 @@ def _read(office: Office, path: str) -> GoldenSet:
         content = (office.root / path).read_bytes()
     except OSError as error:
         raise EvalError(
-            problem("FC4512", "A golden set cannot be read", f"`{path}`: {error.strerror}.")
+            problem("FC4532", "A golden set cannot be read", f"`{path}`: {error.strerror}.")
         ) from None
     return read_golden(content, path)
-
-
-def scored_by(golden: GoldenSet, score: str) -> GoldenSet:
-    """Return the set with every item's accuracy scored by one metric, as a gate may ask."""
-    items = tuple(
-        replace(each, checks={**each.checks, ACCURACY: Check(score, {})}) for each in golden.items
-    )
-    digest = hashlib.sha256(f"{golden.digest} {score}".encode()).hexdigest()
-    return replace(golden, digest=digest, items=items, by_id={each.id: each for each in items})
 
 
 def _finished(run: EvalRun, office: Office) -> dict[str, Any]:
