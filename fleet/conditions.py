@@ -55,6 +55,8 @@ class Gate:
     unit: str
     golden: str | None = None
     """Golden set of this gate, relative to the project; None: the adapter's."""
+    score: str | None = None
+    """Metric that scores every answer; None: what each item says."""
     samples: int = 1
     """Answers asked for each item."""
     floor: float | None = None
@@ -113,11 +115,8 @@ class Rollout:
     """What follows when `max_bake` is over and a gate is still undecided."""
     low_traffic: int | None = None
     """First weight where the declared traffic is too small for the usual one."""
-    notify: tuple[tuple[str, str], ...] = ()
-    """Whom to tell, and the reference to the webhook's URL, by name."""
     drill: timedelta | None = None
     """How often a rollback is practised."""
-    smoke_deadline_s: float = 10.0
 
     @property
     def longest_bake(self) -> timedelta:

@@ -9,7 +9,7 @@ from fleet.declarations import Declarations, Gate, Override, Rollout
 from fleet.problems import Finding, nearest
 
 FULL = 100
-_GOLDEN = ("golden", "samples", "floor")
+_GOLDEN = ("golden", "score", "samples", "floor")
 _LIVE = ("tolerate", "min_requests", "false_alarm")
 
 

@@ -8,14 +8,12 @@ from fleet.declarations.section import Section
 from fleet.units import (
     Count,
     Day,
-    Delay,
     Digest,
     Duration,
     Id,
     Limit,
     Part,
     Percent,
-    SecretRef,
     Share,
     Word,
 )
@@ -49,12 +47,8 @@ class Rollout(Section):
     """What follows when `max_bake` is over and a gate cannot tell."""
     low_traffic: Share | None = None
     """First weight where the declared demand is too small to judge the usual one."""
-    notify: dict[Id, SecretRef] = {}
-    """Webhooks told of rollbacks and of rollouts that wait for people, by name."""
     drill: Duration | None = None
     """How often a rollback is practised, such as `30d`."""
-    smoke_deadline: Delay = 10.0
-    """How long the smoke test after a rollback may take."""
 
 
 class Gate(Section):
@@ -77,6 +71,8 @@ class Gate(Section):
     """The worst value that passes, with its unit: `3pp`, `2%`, `1.5x`, `500ms`."""
     golden: Word | None = None
     """Golden set of this gate, relative to the project. Default: the adapter's."""
+    score: Word | None = None
+    """Metric that scores every answer, such as `exact`. Default: what each item says."""
     samples: Count | None = None
     """Answers asked for each golden item; more of them make a small set say more. Default: 1."""
     floor: Percent | None = None

@@ -24,9 +24,7 @@ def rollouts(given: yaml.Declarations, facts: Facts) -> Iterator[tuple[str, cond
                 offsets=facts.zones.get(each.timezone) or (0,),
                 when_unsure=each.when_unsure,
                 low_traffic=each.low_traffic,
-                notify=tuple(sorted(each.notify.items())),
                 drill=each.drill,
-                smoke_deadline_s=each.smoke_deadline,
             ),
         )
 
@@ -36,6 +34,7 @@ def gate(name: str, each: yaml.Gate) -> conditions.Gate:
     usual = conditions.Gate(name, each.metric, each.max.number, each.max.unit, each.golden)
     return replace(
         usual,
+        score=each.score,
         samples=each.samples or usual.samples,
         floor=None if each.floor is None else each.floor / 100,
         tolerate=each.tolerate.number if each.tolerate else usual.tolerate,

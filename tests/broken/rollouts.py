@@ -42,7 +42,6 @@ CASES = [
     ),
     Case("zone of a pause", F, _RETAIN, "timezone: Mars/Base", "FC1206", f"{F}:27:61", "Europe"),
     Case("what to do when unsure", F, _RETAIN, "when_unsure: go", "FC1112", f"{F}:27:64", "hold"),
-    Case("open webhook", F, _RETAIN, "notify: {ops: http://x}", "FC1110", f"{F}:27:65", "env:"),
     Case(
         "golden set of a gate",
         F,
