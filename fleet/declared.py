@@ -267,6 +267,8 @@ class Fleet:
     """Measured speeds of servers; what has none is estimated from first principles."""
     golden: Mapping[str, GoldenFacts] = field(default_factory=lambda: MappingProxyType({}))
     """By path of the golden set, relative to the project."""
+    notify: Notify | None = None
+    """Where operators are told of rollbacks."""
     overrides: tuple[Override, ...] = ()
     """Sorted by name; expired ones too."""
 

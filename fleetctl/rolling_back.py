@@ -128,13 +128,10 @@ async def _tell(session: Session, result: "RollbackResult", cause: str) -> list[
 
 def _wanted(fleet: "Fleet", alias: str) -> "list[tuple[str, Audience, Notify]]":
     """Return who is told: name, kind of reader, and where."""
-    from fleet.declared import Notify  # noqa: PLC0415 (keeps `--help` fast)
-
-    adapter, client = fleet.adapters.get(alias), fleet.clients.get(alias.partition("-")[0])
+    client = fleet.clients.get(alias.partition("-")[0])
     found: list[tuple[str, Audience, Notify]] = []
-    if adapter:
-        whom = fleet.rollouts[adapter.rollout].notify
-        found += [(name, "operators", Notify(reference)) for name, reference in whom]
+    if fleet.notify:
+        found.append(("operators", "operators", fleet.notify))
     if client and client.notify:
         found.append((f"client {client.name}", "client", client.notify))
     return found

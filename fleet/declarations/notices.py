@@ -1,11 +1,11 @@
-"""How a client is told that traffic was moved without anybody having planned it."""
+"""Who is told that traffic was moved without anybody having planned it."""
 
 from fleet.declarations.section import Section
 from fleet.units import Webhook, Word
 
 
 class Notify(Section):
-    """Where a client is told that one of its aliases was rolled back.
+    """Where a notice goes when an alias was rolled back, by an operator or by a gate.
 
     It is posted as JSON with the sentence under `text`, which chat systems show, and the facts
     beside it. A notice that cannot be delivered stops nothing.

@@ -2,6 +2,7 @@
 
 from fleet.declarations.clients import Client, Tier
 from fleet.declarations.machines import Base, Gateway, Host
+from fleet.declarations.notices import Notify
 from fleet.declarations.rollouts import Gate, Override, Rollout
 from fleet.declarations.section import Latency, Section
 from fleet.units import Count, Id, Share, Spare, Switch, Word
@@ -54,6 +55,8 @@ class Declarations(Section):
     """Paces at which new versions take over, by name."""
     gates: dict[Id, Gate] = {}
     """Conditions that rollouts ask for, by name."""
+    notify: Notify | None = None
+    """Where operators are told that an alias was rolled back."""
     overrides: dict[Id, Override] = {}
     """Versions that people accept although a gate rejects them, by name."""
     clients: dict[Id, Client] = {}

@@ -49,6 +49,7 @@ def resolve(given: yaml.Declarations, tree: Tree, facts: Facts) -> tuple[Fleet, 
             given.placement.share_devices,
         ),
         profiles=facts.profiles,
+        notify=clients.notify(given.notify),
         golden=facts.golden,
         overrides=tuple(rollouts.override(n, each) for n, each in sorted(given.overrides.items())),
     )

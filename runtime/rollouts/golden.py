@@ -9,9 +9,10 @@ from typing import Any
 
 from fleet.conditions import Gate
 from fleet.declared import Fleet
-from fleet.errors import ConfigError, EngineError, EvalError, problem
+from fleet.errors import ConfigError, EngineError, EvalError, did_you_mean, problem
 from fleet.evals.golden import GoldenSet, read_golden
-from fleet.evals.items import ACCURACY, GROUNDED
+from fleet.evals.items import ACCURACY, GROUNDED, Check
+from fleet.evals.metrics import METRICS
 from fleet.evals.run import EvalRun, Spec, Target
 from fleet.evals.summary import must_pass_failed, paired, summary
 from fleet.gates import Finding, judge_paired
@@ -42,10 +43,10 @@ async def judge_golden(
     Whatever prevents an evaluation (nobody answers, somebody else does, the judge is away, the
     golden set is wrong) leaves its gates INCONCLUSIVE, with the reason.
     """
-    groups: dict[tuple[str, int], list[Gate]] = defaultdict(list)
+    groups: dict[tuple[str, int, str], list[Gate]] = defaultdict(list)
     for gate in trial.offline:
         path = golden_of(fleet, trial.alias, gate)
-        groups[path, gate.samples].append(gate)
+        groups[path, gate.samples, gate.score or ""].append(gate)
     parts = [await _group(trial, live, office, key, gates, tell) for key, gates in groups.items()]
     return Evaluated(
         tuple(each for part in parts for each in part.judged),
@@ -57,13 +58,14 @@ async def _group(
     trial: Trial,
     live: State,
     office: Office,
-    key: tuple[str, int],
+    key: tuple[str, int, str],
     gates: Sequence[Gate],
     tell: Tell,
 ) -> Evaluated:
-    path, samples = key
+    path, samples, score = key
     try:
-        golden = await asyncio.to_thread(_read, office, path)
+        read = await asyncio.to_thread(_read, office, path)
+        golden = scored_by(read, score) if score else read
         spec = Spec(samples=samples, temperature=WARM if samples > 1 else 0.0)
         old, new = targets(trial, live)
         stable, canary = await evaluate_pair(old, new, golden, spec, office, tell=tell)
@@ -74,7 +76,7 @@ async def _group(
         Judged(
             trial,
             judge_runs(gate, stable, canary),
-            {"golden": golden.digest},
+            {"golden": read.digest},
             fingerprint=next(iter(canary.fingerprints), ""),
             runs=(stable.id, canary.id),
         )
@@ -142,6 +144,28 @@ def _read(office: Office, path: str) -> GoldenSet:
             problem("FC4532", "A golden set cannot be read", f"`{path}`: {error.strerror}.")
         ) from None
     return read_golden(content, path)
+
+
+def scored_by(golden: GoldenSet, score: str) -> GoldenSet:
+    """Return the set with every answer scored by one metric; it counts as another set.
+
+    Raises:
+        EvalError: FC4533, there is no such metric.
+    """
+    if score not in METRICS:
+        raise EvalError(
+            problem(
+                "FC4533",
+                "No such metric",
+                f"A gate asks for `{score}`.",
+                hint=did_you_mean(score, sorted(METRICS)) or f"There are {', '.join(METRICS)}.",
+            )
+        )
+    items = tuple(
+        replace(each, checks={**each.checks, ACCURACY: Check(score, {})}) for each in golden.items
+    )
+    digest = hashlib.sha256(f"{golden.digest} {score}".encode()).hexdigest()
+    return replace(golden, digest=digest, items=items, by_id={each.id: each for each in items})
 
 
 def _finished(run: EvalRun, office: Office) -> dict[str, Any]:

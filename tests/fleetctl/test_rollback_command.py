@@ -29,10 +29,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, hook: Webhook) -> Iterator
     fleet, acme = made.root / "fleet.yaml", made.root / "clients" / "acme.yaml"
     (made.root / "hook").write_text(f"{hook.url}/secret-path?token=T0K3N\n", encoding="utf-8")
     (made.root / "note.j2").write_text("{{ it.alias }}: zurück auf {{ it.to }}", encoding="utf-8")
-    shown = fleet.read_text(encoding="utf-8")
-    fleet.write_text(
-        shown.replace("gates: []}", "gates: [], notify: {ops: file:hook}}"), encoding="utf-8"
-    )
+    with fleet.open("a", encoding="utf-8") as stream:
+        stream.write("\nnotify: {webhook: file:hook}\n")
     text = acme.read_text(encoding="utf-8")
     text = text.replace(
         "    keys:", f"    notify: {{webhook: {hook.url}/acme, template: note.j2}}\n    keys:"
