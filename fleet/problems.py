@@ -75,6 +75,8 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1240": "Times or shares of a rollout contradict each other",
         "FC1241": "Key does not fit the gate's metric",
         "FC1243": "Override accepts no known version",
+        "FC1229": "Output format cannot be used",
+        "FC1230": "Shadow of the version itself",
     }
 )
 """The summary of each code; a code is never given another meaning."""

@@ -59,7 +59,13 @@ class Load:
             return
         if reply.status != 200:
             self.failures.append(f"{alias}: {reply.status}: {str(answer)[:200]}")
-        outcome = "failed" if reply.status != 200 else "right" if text == question["expected"] else "wrong"
+        outcome = (
+            "failed"
+            if reply.status != 200
+            else "right"
+            if text == question["expected"]
+            else "wrong"
+        )
         self.seen[alias][version][outcome] += 1
 
     async def run(self, rate: float, stop: asyncio.Event) -> None:

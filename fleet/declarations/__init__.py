@@ -5,6 +5,7 @@ from fleet.declarations.machines import AttachedServer, Base, Device, Gateway, H
 from fleet.declarations.notices import Notify
 from fleet.declarations.rollouts import Gate, Override, Rollout
 from fleet.declarations.section import Section
+from fleet.declarations.traffic import Limits, Shadow, Timeouts
 from fleet.declarations.whole import Declarations, Defaults, Placement
 
 __all__ = [
@@ -19,11 +20,14 @@ __all__ = [
     "Gate",
     "Gateway",
     "Host",
+    "Limits",
     "Notify",
     "Override",
     "Placement",
     "Rollout",
     "Section",
+    "Shadow",
     "Slo",
     "Tier",
+    "Timeouts",
 ]
