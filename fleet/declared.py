@@ -9,6 +9,7 @@ from typing import Literal
 from fleet.conditions import Gate, GoldenFacts, Override, Rollout
 from fleet.names import AdapterName, Version
 from fleet.profiles import Profile
+from fleet.upkeep import EvalPolicy
 
 LatencyClass = Literal["classification", "short_generation", "long_generation"]
 Spread = Literal["device", "host"]
@@ -175,6 +176,10 @@ class Adapter:
     spread: Spread = "device"
     isolation: Isolation = "shared"
     residency: Residency = "pinned"
+    rolling: str | None = None
+    """Path of the golden set of fresh questions, relative to the project."""
+    retrain: tuple[str, ...] = ()
+    """The command that trains a new version; empty: none is declared."""
 
     @property
     def alias(self) -> str:
@@ -258,6 +263,9 @@ class Fleet:
     """By path of the golden set, relative to the project."""
     overrides: tuple[Override, ...] = ()
     """Sorted by name; expired ones too."""
+
+    evals: EvalPolicy = field(default_factory=EvalPolicy)
+    """How golden sets are asked, and how often."""
 
     def origin(self, *path: str) -> str:
         """Return the place that declares `path`, or of its nearest declared parent."""

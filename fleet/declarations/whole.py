@@ -1,6 +1,7 @@
 """The declarations as a whole, with what holds for all of them."""
 
 from fleet.declarations.clients import Client, Tier
+from fleet.declarations.evals import Evals
 from fleet.declarations.machines import Base, Gateway, Host
 from fleet.declarations.rollouts import Gate, Rollout
 from fleet.declarations.section import Latency, Section
@@ -18,6 +19,8 @@ class Defaults(Section):
     """Latency class of adapters."""
     keep_versions: Count = 3
     """Earlier versions of each adapter that stay in the library."""
+    retrain: tuple[Word, ...] = ()
+    """The command that trains a new version, see `retrain` of an adapter."""
 
 
 class Placement(Section):
@@ -42,6 +45,8 @@ class Declarations(Section):
     """What holds where nothing else is said."""
     placement: Placement = Placement()
     """How full servers may get, and what they share."""
+    evals: Evals = Evals()
+    """How golden sets are asked, and how often."""
     tiers: dict[Id, Tier] = {}
     """Classes of service, by name."""
     bases: dict[Id, Base] = {}

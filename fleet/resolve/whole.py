@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from fleet import conditions, declared
+from fleet import conditions, declared, upkeep
 from fleet import declarations as yaml
 from fleet.crosscheck import Facts, Names, check
 from fleet.declared import Fleet
@@ -49,6 +49,7 @@ def resolve(given: yaml.Declarations, tree: Tree, facts: Facts) -> tuple[Fleet, 
             given.placement.share_devices,
         ),
         profiles=facts.profiles,
+        evals=_evals(given.evals),
     )
     return fleet, findings
 
@@ -67,3 +68,12 @@ def _rollout(name: str, each: yaml.Rollout) -> conditions.Rollout:
 
 def _gate(name: str, each: yaml.Gate) -> conditions.Gate:
     return conditions.Gate(name, each.metric, each.max.number, each.max.unit)
+
+
+def _evals(each: yaml.Evals) -> upkeep.EvalPolicy:
+    asked = each.judge
+    judge = upkeep.JudgeModel(asked.url, asked.model, asked.key) if asked else None
+    return upkeep.EvalPolicy(
+        each.every, each.engine, each.samples, each.temperature, each.concurrency,
+        each.max_missing, each.timeout, judge, each.command,
+    )  # fmt: skip
