@@ -13,6 +13,7 @@ from fleet.formats import Format
 from fleet.names import AdapterName, Version
 from fleet.profiles import Profile
 from fleet.traffic import CHOICES, UNLIMITED, USUAL_TIMEOUTS, Limits, Shadow, Sticky, Timeouts
+from fleet.upkeep import EvalPolicy
 
 LatencyClass = Literal["classification", "short_generation", "long_generation"]
 Spread = Literal["device", "host"]
@@ -151,6 +152,10 @@ class Adapter:
     choices: int = CHOICES
     shadow: Shadow | None = None
     """Its servers are known once it is placed."""
+    rolling: str | None = None
+    """Path of the golden set of fresh questions, relative to the project."""
+    retrain: tuple[str, ...] = ()
+    """The command that trains a new version; empty: none is declared."""
 
     @property
     def alias(self) -> str:
@@ -251,6 +256,9 @@ class Fleet:
     """Where operators are told of rollbacks."""
     overrides: tuple[Override, ...] = ()
     """Sorted by name; expired ones too."""
+
+    evals: EvalPolicy = field(default_factory=EvalPolicy)
+    """How golden sets are asked, and how often."""
 
     def origin(self, *path: str) -> str:
         """Return the place that declares `path`, or of its nearest declared parent."""

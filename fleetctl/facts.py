@@ -66,7 +66,7 @@ def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> F
     except ConfigError as error:
         problems += error.diagnostics
     adapters = [each for client in given.clients.values() for each in client.adapters.values()]
-    golden = {each.golden for each in adapters if each.golden}
+    golden = {file for each in adapters for file in (each.golden, each.rolling) if file}
     golden |= {each.golden for each in given.gates.values() if each.golden}
     zones = {each.demand.timezone for each in adapters if each.demand}
     zones |= {each.timezone for each in given.rollouts.values()}

@@ -1,6 +1,7 @@
 """What may stand in the YAML files, as models. Their docstrings are the schema's texts."""
 
 from fleet.declarations.clients import Adapter, Client, Demand, Slo, Tier
+from fleet.declarations.evals import Evals, JudgeModel
 from fleet.declarations.machines import AttachedServer, Base, Device, Gateway, Host
 from fleet.declarations.notices import Notify
 from fleet.declarations.rollouts import Gate, Override, Rollout
@@ -17,9 +18,11 @@ __all__ = [
     "Defaults",
     "Demand",
     "Device",
+    "Evals",
     "Gate",
     "Gateway",
     "Host",
+    "JudgeModel",
     "Limits",
     "Notify",
     "Override",

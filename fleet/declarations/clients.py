@@ -46,6 +46,14 @@ class Adapter(Section):
     """The alias it was known by before, such as `acme-helpdesk`; keeps its history."""
     golden: Word | None = None
     """The golden set (JSON Lines), relative to the project."""
+    rolling: Word | None = None
+    """A golden set of fresh labelled questions, replaced weekly; it sees the world change."""
+    retrain: tuple[Word, ...] = ()
+    """The command that trains a new version, as a list. Default: `defaults.retrain`.
+
+    It is run in the project; `{alias}`, `{client}`, `{task}`, `{base}`, `{version}`, `{current}`,
+    `{golden}` and `{folder}` are filled in, and it leaves the adapter in `{folder}`.
+    """
     smoke: tuple[Word, ...] = ()
     """Inputs asked before a version gets traffic; 5 to 10 are usual."""
     latency: Latency | None = None

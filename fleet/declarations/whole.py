@@ -1,6 +1,7 @@
 """The declarations as a whole, with what holds for all of them."""
 
 from fleet.declarations.clients import Client, Tier
+from fleet.declarations.evals import Evals
 from fleet.declarations.machines import Base, Gateway, Host
 from fleet.declarations.notices import Notify
 from fleet.declarations.rollouts import Gate, Override, Rollout
@@ -19,6 +20,8 @@ class Defaults(Section):
     """Latency class of adapters."""
     keep_versions: Count = 3
     """Earlier versions of each adapter that stay in the library."""
+    retrain: tuple[Word, ...] = ()
+    """The command that trains a new version, see `retrain` of an adapter."""
 
 
 class Placement(Section):
@@ -43,6 +46,8 @@ class Declarations(Section):
     """What holds where nothing else is said."""
     placement: Placement = Placement()
     """How full servers may get, and what they share."""
+    evals: Evals = Evals()
+    """How golden sets are asked, and how often."""
     tiers: dict[Id, Tier] = {}
     """Classes of service, by name."""
     bases: dict[Id, Base] = {}

@@ -99,6 +99,21 @@ def paired(stable: EvalRun, canary: EvalRun, measure: str = ACCURACY) -> Pair:
     )
 
 
+def changed(before: EvalRun, after: EvalRun) -> dict[str, dict[str, int]]:
+    """Count, by measure, the items whose score differs between two runs of one set."""
+    found = {}
+    for measure in MEASURES:
+        pair = paired(before, after, measure)
+        both = list(zip(pair.stable, pair.canary, strict=True))
+        if both:
+            found[measure] = {
+                "n": len(both),
+                "changed": sum(old != new for old, new in both),
+                "worse": sum(old > new for old, new in both),
+            }
+    return found
+
+
 def must_pass_failed(run: EvalRun) -> tuple[str, ...]:
     """Return the `must_pass` items of which no answer, repetitions included, was right."""
     best: dict[str, float] = defaultdict(float)
@@ -123,6 +138,11 @@ def summary(run: EvalRun) -> dict[str, Any]:
         "correct": sum(each == 1.0 for each in right.values()),
         "format": _mean(vectors[FORMAT]),
         HALLUCINATION: None,
+        "levels": {
+            each: {"good": _rounded(sum(scores.values())), "n": len(scores)}
+            for each, scores in vectors.items()
+            if scores
+        },
         "must_pass_failed": list(must_pass_failed(run)),
         "valid": not faults(run),
         "faults": list(faults(run)),

@@ -212,11 +212,13 @@ class Trials:
         }
 
     def claimed(self, entry: Line) -> None:
-        """Take a claim."""
+        """Take a claim; while somebody else's runs, a later one is none."""
         data = entry.data
-        until = datetime.fromisoformat(data["until"])
+        alias, until = str(data["alias"]), datetime.fromisoformat(data["until"])
         by = str(data.get("by") or entry.by)
-        self.claims[str(data["alias"])] = Claim(by, until, str(data.get("reason", "")), entry.time)
+        held = self.claims.get(alias)
+        if held is None or held.by == by or held.until <= entry.time:
+            self.claims[alias] = Claim(by, until, str(data.get("reason", "")), entry.time)
 
     def unclaimed(self, entry: Line) -> None:
         """Take back a claim."""

@@ -99,6 +99,8 @@ def _adapter(
         replicas=each.replicas or promised.replicas,
         pin=each.pin,
         golden=each.golden,
+        rolling=each.rolling,
+        retrain=each.retrain or given.defaults.retrain,
         smoke=each.smoke,
         tier=promised.name,
         slo_s=dict(promised.slo_s).get(latency, USUAL_SLO_S[latency]),

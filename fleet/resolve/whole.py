@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fleet import declarations as yaml
-from fleet import declared
+from fleet import declared, upkeep
 from fleet.crosscheck import Facts, Names, check
 from fleet.declared import Fleet
 from fleet.overlay import Tree
@@ -52,9 +52,19 @@ def resolve(given: yaml.Declarations, tree: Tree, facts: Facts) -> tuple[Fleet, 
         notify=clients.notify(given.notify),
         golden=facts.golden,
         overrides=tuple(rollouts.override(n, each) for n, each in sorted(given.overrides.items())),
+        evals=_evals(given.evals),
     )
     return fleet, findings
 
 
 def _sorted(items: Iterable[tuple[str, Any]]) -> Mapping[str, Any]:
     return MappingProxyType(dict(sorted(items, key=lambda item: item[0])))
+
+
+def _evals(each: yaml.Evals) -> upkeep.EvalPolicy:
+    asked = each.judge
+    judge = upkeep.JudgeModel(asked.url, asked.model, asked.key) if asked else None
+    return upkeep.EvalPolicy(
+        each.every, each.engine, each.samples, each.temperature, each.concurrency,
+        each.max_missing, each.timeout, judge, each.command,
+    )  # fmt: skip
