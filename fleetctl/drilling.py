@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,8 @@ from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from runtime.drill import DrillResult
+
+_PARTS = (("p50", 50), ("p99", 99), ("slowest", 100))
 
 
 async def drill_one(
@@ -50,6 +52,32 @@ async def drill_one(
             )
         finally:
             await gateways.close()
+
+
+def times_of(results: Sequence["DrillResult"]) -> dict[str, Any]:
+    """Return the times of successful drills of one alias, in seconds.
+
+    The 99th percentile is the smallest time that 99 % do not exceed.
+    """
+    last = results[-1]
+    flips = sorted(each.seconds for each in results)
+    there = {name: flips[-(-part * len(flips) // 100) - 1] for name, part in _PARTS}
+    smokes = sorted(each.smoke.seconds for each in results)
+    slowest = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in there.items())
+    moved = "there and back" if last.live else "no traffic moved"
+    sentence = (
+        f"{len(results)} drills of {last.alias} to {last.target} ({moved}): to the last "
+        f"gateway's acknowledgement {slowest}; smoke test {smokes[len(smokes) // 2]:.2f} s"
+    )
+    return {
+        "alias": last.alias,
+        "target": last.target,
+        "live": last.live,
+        "drills": len(results),
+        **{f"{name}_s": round(seconds, 4) for name, seconds in there.items()},
+        "smoke_p50_s": round(smokes[len(smokes) // 2], 4),
+        "sentence": sentence,
+    }
 
 
 async def due(session: Session, every: timedelta | None) -> tuple[list[str], list[str]]:

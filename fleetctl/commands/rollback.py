@@ -39,6 +39,9 @@ Examples:
 )
 @click.option("--drill", is_flag=True, help="Prove that it would work; no traffic moves.")
 @click.option("--live", is_flag=True, help="With --drill: flip for a moment, and back.")
+@click.option(
+    "--times", type=click.IntRange(1, 1000), default=1, help="With --drill: so many times."
+)
 @click.option("--all", "every", is_flag=True, help="With --drill: every alias.")
 @click.option(
     "--due",
@@ -63,6 +66,7 @@ def command(
     smoke: tuple[str, ...],
     drill: bool,
     live: bool,
+    times: int,
     every: bool,
     due: timedelta | None,
     form: str,
@@ -76,16 +80,16 @@ def command(
 
     With --drill nothing changes for anybody: the routes are published as they are, every
     gateway acknowledges, and the version to go back to is asked on every server. With --live
-    it really answers for a moment.
+    it really answers for a moment. With --times it is repeated, and the times are summed up.
     """
-    if not drill and (live or every or due is not None):
-        raise click.UsageError("--live, --all and --due go with --drill.")
+    if not drill and (live or every or due is not None or times > 1):
+        raise click.UsageError("--live, --times, --all and --due go with --drill.")
     if (alias is None) == (not every and due is None):
         raise click.UsageError("Name an alias; with --drill, --all or --due instead.")
     if alias is None:
         sys.exit(asyncio.run(_drill_all(session, due, form, live=live)))
     if drill:
-        sys.exit(asyncio.run(_drill(session, alias, to, smoke, form, live=live)))
+        sys.exit(asyncio.run(_drill(session, alias, to, smoke, form, times, live=live)))
     from fleetctl.rolling_back import roll_back  # noqa: PLC0415 (keeps `--help` fast)
 
     result, unsent = asyncio.run(roll_back(session, alias, to, reason=reason, smoke=smoke))
@@ -94,13 +98,31 @@ def command(
 
 
 async def _drill(
-    session: Session, alias: str, to: str | None, smoke: Sequence[str], form: str, *, live: bool
+    session: Session,
+    alias: str,
+    to: str | None,
+    smoke: Sequence[str],
+    form: str,
+    times: int,
+    *,
+    live: bool,
 ) -> int:
-    from fleetctl.drilling import drill_one  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.drilling import drill_one, times_of  # noqa: PLC0415 (keeps `--help` fast)
 
-    result = await drill_one(session, alias, to, smoke, live=live)
-    _tell(result, form)
-    return 0 if result.complete else 1
+    results = []
+    for number in range(times):
+        result = await drill_one(session, alias, to, smoke, live=live)
+        results.append(result)
+        if times == 1 or not result.complete:
+            _tell(result, form)
+        if not result.complete:
+            return 1
+        if times > 1 and (number + 1) % 10 == 0:
+            click.echo(f"{number + 1} of {times} drills", err=True)
+    if times > 1:
+        summed = times_of(results)
+        click.echo(json.dumps(summed, indent=2) if form == "json" else summed["sentence"])
+    return 0
 
 
 async def _drill_all(session: Session, every: timedelta | None, form: str, *, live: bool) -> int:
