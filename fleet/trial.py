@@ -13,7 +13,7 @@ from datetime import datetime
 from fleet.conditions import Gate
 from fleet.declared import Adapter, Fleet
 from fleet.gates import Verdict
-from fleet.history import Evidence, History
+from fleet.history import Evidence, History, accepted, rejection
 from fleet.resources import Route, State
 
 FULL = 100
@@ -43,15 +43,21 @@ class Trial:
     """Of `adapter`, `stable` and `base`; the last covers engine, version and flags."""
     rejected: Evidence | None = None
     """Evidence by which these bytes have failed and may not serve."""
+    accepted: frozenset[str] = frozenset()
+    """Gates whose verdict people have overridden; they are asked and stop nothing."""
 
 
-def trials(fleet: Fleet, live: State, history: History) -> tuple[Trial, ...]:
-    """Return what is being tried, by alias; nothing while the routes are not known."""
+def trials(fleet: Fleet, live: State, history: History, now: datetime) -> tuple[Trial, ...]:
+    """Return what is being tried, by alias; nothing while the routes are not known.
+
+    A version of which a server holds other bytes than the lock pins is not tried: whatever was
+    found would be about something else.
+    """
     if live.routes_unknown:
         return ()
     routes = live.routes()
     found = (
-        _trial(fleet, adapter, routes[alias], live, history)
+        _trial(fleet, adapter, routes[alias], live, history, now)
         for alias, adapter in sorted(fleet.adapters.items())
         if alias in routes
     )
@@ -59,13 +65,17 @@ def trials(fleet: Fleet, live: State, history: History) -> tuple[Trial, ...]:
 
 
 def _trial(
-    fleet: Fleet, adapter: Adapter, route: Route, live: State, history: History
+    fleet: Fleet, adapter: Adapter, route: Route, live: State, history: History, now: datetime
 ) -> Trial | None:
     name, alias = str(adapter.name), adapter.alias
     shares = {each.adapter: each.percent for each in route.shares}
     stable = _stable(route, name, history)
     facts, other = fleet.versions.get(name), fleet.versions.get(stable)
-    if not stable or facts is None or name in history.holds.get(alias, {}):
+    if not stable or facts is None or _is_out(fleet, alias, name, facts.digest, history, now):
+        return None
+    if any(
+        each.adapter == name and each.digest != facts.digest for each in live.adapters().values()
+    ):
         return None
     percent = shares.get(name, 0)
     if percent == FULL:
@@ -80,7 +90,7 @@ def _trial(
     gates = [fleet.gates[each] for each in fleet.rollouts[adapter.rollout].gates]
     stage = history.stages.get(alias)
     ours = stage is not None and (stage.adapter, stage.percent) == (name, percent)
-    rejected = history.rejected.get(alias, {}).get(facts.digest)
+    rejected = rejection(history, fleet.overrides, alias, name, facts.digest, now)
     known = {each.gate: each for each in history.evidence.get(alias, ())}
     return Trial(
         alias,
@@ -99,7 +109,26 @@ def _trial(
         tuple(each for each in gates if not each.offline and percent and not rejected),
         digests,
         rejected,
+        frozenset(
+            each.name
+            for each in gates
+            if accepted(history, fleet.overrides, alias, name, facts.digest, each.name, now)
+        ),
     )
+
+
+def _is_out(
+    fleet: Fleet, alias: str, name: str, digest: str, history: History, now: datetime
+) -> bool:
+    """Say whether a version was taken out and no override lets it in again."""
+    marks = history.marks.get(alias, ())
+    if any(each.mark == "abort" and each.adapter == name for each in marks):
+        return True
+    hold = history.holds.get(alias, {}).get(name)
+    if hold is None:
+        return False
+    lifted = accepted(history, fleet.overrides, alias, name, digest, hold.gate, now)
+    return not (hold.gate and lifted)
 
 
 def _stable(route: Route, target: str, history: History) -> str:

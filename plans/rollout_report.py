@@ -168,9 +168,9 @@ def render_html(report: Mapping[str, Any]) -> str:
 
 @cache
 def _template(name: str, *, escaping: bool) -> Template:
-    environment = Environment(  # noqa: S701 (Markdown escapes by `prose`)
+    environment = Environment(
         loader=PackageLoader("plans", "templates"),
-        autoescape=escaping,
+        autoescape=escaping,  # noqa: S701 (Markdown escapes by `prose`)
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

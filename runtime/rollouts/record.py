@@ -27,7 +27,8 @@ class Judged:
     @property
     def failed(self) -> bool:
         """Whether the version must not go on."""
-        return self.finding.verdict is Verdict.FAIL
+        overridden = self.finding.gate in self.trial.accepted
+        return self.finding.verdict is Verdict.FAIL and not overridden
 
     def data(self, since: datetime) -> dict[str, Any]:
         """Return the data of a `gate_judged` entry; `since`: from when on requests counted."""

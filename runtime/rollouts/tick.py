@@ -37,7 +37,7 @@ class Scene:
     @property
     def trials(self) -> tuple[Trial, ...]:
         """What is being tried."""
-        return trials(self.fleet, self.live, self.history)
+        return trials(self.fleet, self.live, self.history, self.now)
 
 
 def require_sound(entries: Iterable[Entry]) -> None:
