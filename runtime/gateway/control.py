@@ -1,6 +1,7 @@
 """All gateways of a fleet as one: publish a table, wait for every acknowledgement."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,8 +160,7 @@ class LocalGateways:
         Raises:
             EngineError: a running gateway does not say.
         """
-        counts = await asyncio.gather(*(self._count(n, server, adapter) for n in self.names))
-        return sum(counts)
+        return (await self.everything_in_flight())[server, adapter]
 
     async def look(self) -> tuple[Sight, ...]:
         """Return what each gateway shows, by name."""
@@ -184,18 +184,26 @@ class LocalGateways:
         total = sum(each["count"] for each in counts["in_flight"])
         return Sight(name, config["revision"], config["digest"], total)
 
-    async def _count(self, name: str, server: str, adapter: str) -> int:
+    async def everything_in_flight(self) -> Counter[tuple[str, str]]:
+        """Return the requests in flight by (server, adapter), over all gateways.
+
+        Raises:
+            EngineError: a running gateway does not say.
+        """
+        total: Counter[tuple[str, str]] = Counter()
+        for shown in await asyncio.gather(*(self._running(name) for name in self.names)):
+            for each in shown:
+                total[each["server"], each["adapter"]] += each["count"]
+        return total
+
+    async def _running(self, name: str) -> list[dict[str, Any]]:
         try:
             shown = await self._client(name).get("/-/inflight", timeout_s=READ_S, attempts=1)
         except EngineUnreachableError as error:
             if self._absent(name, error):
-                return 0
+                return []
             raise
-        return sum(
-            each["count"]
-            for each in shown["in_flight"]
-            if each["server"] == server and each["adapter"] == adapter
-        )
+        return list(shown["in_flight"])
 
     async def _config(self, name: str) -> dict[str, Any] | EngineError | None:
         try:
