@@ -1,6 +1,7 @@
 """All gateways of a fleet as one: publish a table, wait for every acknowledgement."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,8 +150,7 @@ class LocalGateways:
         Raises:
             EngineError: a running gateway does not say.
         """
-        counts = await asyncio.gather(*(self._count(n, server, adapter) for n in self.names))
-        return sum(counts)
+        return (await self.everything_in_flight())[server, adapter]
 
     async def missing(self) -> tuple[tuple[str, str], ...]:
         """Return (full adapter name, server) that gateways were sent to in vain, sorted."""
@@ -192,18 +192,26 @@ class LocalGateways:
             missing=tuple((each["adapter"], each["server"]) for each in config["missing"]),
         )
 
-    async def _count(self, name: str, server: str, adapter: str) -> int:
+    async def everything_in_flight(self) -> Counter[tuple[str, str]]:
+        """Return the requests in flight by (server, adapter), over all gateways.
+
+        Raises:
+            EngineError: a running gateway does not say.
+        """
+        total: Counter[tuple[str, str]] = Counter()
+        for shown in await asyncio.gather(*(self._running(name) for name in self.names)):
+            for each in shown:
+                total[each["server"], each["adapter"]] += each["count"]
+        return total
+
+    async def _running(self, name: str) -> list[dict[str, Any]]:
         try:
             shown = await self._client(name).get("/-/inflight", timeout_s=READ_S, attempts=1)
         except EngineUnreachableError as error:
             if self._absent(name, error):
-                return 0
+                return []
             raise
-        return sum(
-            each["count"]
-            for each in shown["in_flight"]
-            if each["server"] == server and each["adapter"] == adapter
-        )
+        return list(shown["in_flight"])
 
     async def _config(self, name: str) -> dict[str, Any] | EngineError | None:
         try:
