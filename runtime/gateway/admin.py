@@ -9,12 +9,13 @@ from http import HTTPStatus
 from aiohttp import web
 from pydantic import ValidationError
 
+from runtime.gateway import tablejson
 from runtime.gateway.authentication import digest
+from runtime.gateway.breathing import breather, uncollected
 from runtime.gateway.current import StaleTableError
 from runtime.gateway.metrics import CONTENT_TYPE
 from runtime.gateway.routing import InvalidTableError
 from runtime.gateway.shared import Shared
-from runtime.gateway.table import RoutingTable
 
 _HEALTH = "/-/healthz"
 _READY = "/-/readyz"
@@ -57,7 +58,10 @@ class Admin:
 
     async def _take(self, request: web.Request) -> web.Response:
         try:
-            await self._current.take(RoutingTable.model_validate_json(await request.read()))
+            raw = await request.read()
+            with uncollected():
+                table = await asyncio.to_thread(tablejson.read, raw, breather())
+                await self._current.take(table)
         except ValidationError as error:
             kept = json.loads(error.json(include_input=False, include_url=False))
             return _refused(HTTPStatus.BAD_REQUEST, f"not a routing table: {kept}")
@@ -68,7 +72,8 @@ class Admin:
         return web.json_response(self._current.document())
 
     async def _table(self, _: web.Request) -> web.Response:
-        text = self._current.lookup.table.canonical()
+        table = self._current.lookup.table
+        text = await asyncio.to_thread(tablejson.written, table, breather())
         return web.Response(text=text, content_type="application/json")
 
     async def _count(self, _: web.Request) -> web.Response:

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -11,6 +12,7 @@ from typing import Final, NamedTuple, Self
 from fleet.formats import flaw
 from fleet.names import AdapterName, is_id
 from fleet.traffic import UNLIMITED, Policy, Sticky
+from runtime.gateway.breathing import Breathe, hurry
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
 
 _BUCKETS = 2**64
@@ -119,8 +121,8 @@ class Lookup:
     _owned: Mapping[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, table: RoutingTable) -> Self:
-        """Prepare a table.
+    def of(cls, table: RoutingTable, breathe: Breathe = hurry) -> Self:
+        """Prepare a table; `breathe` is called after each alias.
 
         Raises:
             InvalidTableError: an alias would reach another client's adapter, two clients have
@@ -136,20 +138,30 @@ class Lookup:
             if _URL.fullmatch(url) is None:
                 raise InvalidTableError(f"server `{server}` has no valid URL")
         urls = {server: url.rstrip("/") for server, url in table.servers.items()}
-        aliases = {name: _prepare(name, entry, urls) for name, entry in table.aliases.items()}
-        owned: dict[str, tuple[str, ...]] = {}
-        for name in sorted(aliases):
-            client = aliases[name].client
-            owned[client] = (*owned.get(client, ()), name)
+        aliases: dict[str, Alias] = {}
+        owned: defaultdict[str, list[str]] = defaultdict(list)
+        for name in sorted(table.aliases):
+            aliases[name] = _prepare(name, table.aliases[name], urls)
+            owned[aliases[name].client].append(name)
+            breathe()
+        digest = hashlib.sha256()
+        for part in table.canonical_parts():
+            digest.update(part.encode())
+            breathe()
         return cls(
             table.revision,
-            table.digest,
+            digest.hexdigest(),
             table,
             MappingProxyType(urls),
             MappingProxyType(askers),
             MappingProxyType(aliases),
-            MappingProxyType(owned),
+            MappingProxyType({client: tuple(names) for client, names in owned.items()}),
         )
+
+    def parts(self) -> Iterator[object]:
+        """Yield what most of its memory is in."""
+        yield from self._aliases.values()
+        yield from self.table.aliases.values()
 
     def authenticate(self, digest: bytes) -> Asker | None:
         """Return the client whose API key has this SHA-256, or None."""

@@ -1,10 +1,15 @@
 """The split as it is, beside the split as it should be, since it was last changed."""
 
 from collections import Counter
+from collections.abc import Collection
 from datetime import UTC, datetime
+from typing import Final
 
+from runtime.gateway.breathing import Breathe, hurry
 from runtime.gateway.metrics import Metrics
 from runtime.gateway.table import AliasEntry, RoutingTable
+
+_NONE: Final[Counter[str]] = Counter()
 
 
 class Shares:
@@ -15,18 +20,13 @@ class Shares:
         self._metrics = metrics
         self._began: dict[str, tuple[datetime, Counter[str]]] = {}
 
-    def changed(self, before: RoutingTable, after: RoutingTable) -> None:
-        """Begin anew for each alias whose split is another one now."""
+    def begin(self, fresh: Collection[str], table: RoutingTable) -> None:
+        """Begin anew for aliases whose split is another one now, and forget those that are gone."""
         now = datetime.now(UTC)
-        fresh = [
-            alias
-            for alias, entry in after.aliases.items()
-            if alias not in before.aliases or _split(before.aliases[alias]) != _split(entry)
-        ]
         counted = self._counted(set(fresh))
         for alias in fresh:
-            self._began[alias] = (now, counted.get(alias, Counter()))
-        for alias in self._began.keys() - after.aliases.keys():
+            self._began[alias] = (now, counted.get(alias, _NONE))
+        for alias in self._began.keys() - table.aliases.keys():
             del self._began[alias]
 
     def document(self, table: RoutingTable) -> list[dict[str, object]]:
@@ -55,6 +55,16 @@ class Shares:
             if alias in aliases:
                 found.setdefault(alias, Counter())[version] += series.statuses.total()
         return found
+
+
+def fresh(before: RoutingTable, after: RoutingTable, breathe: Breathe = hurry) -> list[str]:
+    """Return the aliases whose split is another one in the later table."""
+    found = []
+    for alias, entry in after.aliases.items():
+        if alias not in before.aliases or _split(before.aliases[alias]) != _split(entry):
+            found.append(alias)
+        breathe()
+    return found
 
 
 def _split(entry: AliasEntry) -> tuple[object, ...]:
