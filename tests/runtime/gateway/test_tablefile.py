@@ -38,7 +38,7 @@ def test_a_table_reads_back_from_what_its_digest_covers() -> None:
         (b"no", ()),
         (b"{}", ("revision",)),
         (b'{"revision":1,"aliases":[]}', ("aliases",)),
-        (b'{"revision":1,"aliases":{"a-b":{"client":"a","salt":"s"}}}', ("aliases", "a-b", "shares")),
+        (b'{"revision":1,"aliases":{"a-b":{"client":"a"}}}', ("aliases", "a-b", "salt")),
         (b'{"revision":1,"keys":{"a/b":{}}}', ("keys", "a/b", "client")),
         (b'{"revision":1,"other":2}', ("other",)),
     ],
