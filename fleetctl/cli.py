@@ -44,6 +44,7 @@ COMMANDS = {
     "server": "Stop servers that fleetctl started.",
     "show": "Render a saved plan.",
     "status": "Show what serves whom right now.",
+    "usage": "Sum up, list and compact what clients asked.",
     "validate": "Check the declarations; report every problem with its place.",
 }
 

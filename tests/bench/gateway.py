@@ -101,9 +101,7 @@ def table(scenario: Scenario, rows: dict[str, list[Row]]) -> str:
         added = min(each["p50"] for each in rows["protocol"])
         added -= min(each["p50"] for each in rows["direct"])
         verdict = "met" if added <= ADDED_US else "MISSED"
-        made.append(
-            f"protocol adds {added:,.0f} µs to the median ({verdict}: at most {ADDED_US})"
-        )
+        made.append(f"protocol adds {added:,.0f} µs to the median ({verdict}: at most {ADDED_US})")
     return "\n".join(made)
 
 
