@@ -14,7 +14,7 @@ SWAPS, KILLS, USERS, ABORTS = 1000, 20, 10_000, 20
 
 
 def line(what: str, found: str, target: str, *, met: bool) -> str:
-    return f"{what:52}{found:>26}   {target:24}{'met' if met else 'MISSED'}"
+    return f"{what:60}{found:>24}   {target:28}{'met' if met else 'MISSED'}"
 
 
 def percentile(values: list[float], part: float) -> float:
@@ -90,10 +90,13 @@ def _stall() -> Iterator[str]:
         met=own <= 10,
     )
     yield f"    (other processes took the rest; the longest without a load: {quiet:.1f} ms)"
-    used = found["mebibytes"][0]
-    yield line(
-        f"memory with {gateway_stall.ALIASES:,} aliases, after {gateway_stall.RELOADS} loads",
-        f"{used:.0f} MiB",
-        "80 MiB at most",
-        met=used <= 80,
-    )
+    for loads, used in (
+        (1, found["mebibytes"][0]),
+        (gateway_stall.RELOADS, found["mebibytes"][-1]),
+    ):
+        yield line(
+            f"memory with {gateway_stall.ALIASES:,} aliases, loaded {loads} times",
+            f"{used:.0f} MiB",
+            "80 MiB at most",
+            met=used <= 80,
+        )

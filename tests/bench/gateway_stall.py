@@ -96,6 +96,7 @@ async def measured(folder: Path, documents: list[Path]) -> dict[str, list[float]
     quiet: list[float] = []
     loaded: list[float] = []
     own: list[float] = []
+    used: list[float] = []
     state = folder / ".fleetctl"
     async with serving(state, _MAIN):
         gc.collect()
@@ -113,7 +114,8 @@ async def measured(folder: Path, documents: list[Path]) -> dict[str, list[float]
             await asyncio.sleep(0.2)  # what it leaves is freed
             for kept, pause in zip((loaded, own), ticker.taken(), strict=True):
                 kept.append(pause)
-        return {"quiet": quiet, "loaded": loaded, "own": own, "mebibytes": [resident()]}
+            used.append(resident())
+        return {"quiet": quiet, "loaded": loaded, "own": own, "mebibytes": used}
 
 
 def run() -> dict[str, list[float]]:
