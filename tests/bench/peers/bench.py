@@ -33,7 +33,7 @@ CHANGED = 20
 PATIENCE = 3.0
 """An answer may take this many times as long as on the same server with nothing else to do."""
 
-FLEETS = ((300, 32), (1000, 100))
+FLEETS = ((300, 40), (1000, 100))
 """Adapters and GPUs; hosts of eight alternate between H100, A100 and L40S cards."""
 
 

@@ -8,7 +8,7 @@ nobody chooses ranks by server there.
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from fleet.budget import SLOTS, rank_rung
@@ -230,9 +230,7 @@ def _kept(site: Site, before: Sequence[Pod]) -> list[Pod]:
     wanted = {each.alias for each in site.adapters}
     mine = [each for each in before if each.shape.base.name == site.base.name]
     return [
-        Pod(
-            each.name, each.shape, [alias for alias in each.adapters if alias in wanted], each.price
-        )
+        replace(each, adapters=[alias for alias in each.adapters if alias in wanted])
         for each in mine
     ]
 

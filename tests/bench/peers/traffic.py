@@ -84,9 +84,8 @@ def day(machines: Iterable[Machine]) -> Answers:
     """Return the answers of all servers in a day; hours that ask the same are simulated once."""
     total = Answers()
     for machine in machines:
-        alike = Counter(
-            tuple(each.rates[hour] for each in machine.callers) for hour in range(HOURS)
-        )
+        every = ([each.rates[hour] for each in machine.callers] for hour in range(HOURS))
+        alike = Counter(tuple(each) for each in every)
         for rates, hours in sorted(alike.items()):
             found = simulated(machine, rates)
             per_hour = 3600 / MEASURED_S * hours
@@ -97,14 +96,9 @@ def day(machines: Iterable[Machine]) -> Answers:
 def simulated(machine: Machine, rates: Sequence[float]) -> Answers:
     """Return the answers of one server to requests at these rates, one per caller."""
     end = WARM_UP_S + MEASURED_S
-    requests = sorted(
-        (
-            each
-            for pair in zip(machine.callers, rates, strict=True)
-            for each in _arrivals(*pair, end)
-        ),
-        key=lambda each: (each.at, each.caller.alias),
-    )
+    pairs = zip(machine.callers, rates, strict=True)
+    arrivals = (each for caller, rate in pairs for each in _arrivals(caller, rate, end))
+    requests = sorted(arrivals, key=lambda each: (each.at, each.caller.alias))
     batch = _Batch(machine)
     late = 0
     counted = 0
