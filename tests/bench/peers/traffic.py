@@ -13,7 +13,7 @@ A discrete simulation. What it assumes:
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf
 from random import Random
@@ -63,33 +63,40 @@ class Request:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answers:
-    """Requests of a day, and how many of them were answered late."""
+    """Requests of a day and those answered late, by alias."""
 
-    requests: float = 0.0
-    late: float = 0.0
+    requests: Counter[str] = field(default_factory=Counter)
+    late: Counter[str] = field(default_factory=Counter)
 
-    def __add__(self, other: "Answers") -> "Answers":
-        """Return both together."""
-        return Answers(self.requests + other.requests, self.late + other.late)
+    def add(self, other: "Answers", times: int) -> None:
+        """Count others' requests so many times."""
+        for mine, theirs in ((self.requests, other.requests), (self.late, other.late)):
+            mine.update({alias: times * count for alias, count in theirs.items()})
 
     @property
     def part(self) -> float:
-        """Part of the requests that is late."""
-        return self.late / self.requests if self.requests else 0.0
+        """Part of all requests that is late."""
+        return self.late.total() / self.requests.total() if self.requests else 0.0
+
+    @property
+    def broken(self) -> int:
+        """Adapters of whose requests more than one in twenty is late: p95 is what is promised."""
+        return sum(20 * self.late[alias] > count for alias, count in self.requests.items())
 
 
 def day(machines: Iterable[Machine]) -> Answers:
-    """Return the answers of all servers in a day; hours that ask the same are simulated once."""
+    """Return the answers of all servers in a day's measured minutes.
+
+    Hours that ask the same are simulated once.
+    """
     total = Answers()
     for machine in machines:
         every = ([each.rates[hour] for each in machine.callers] for hour in range(HOURS))
         alike = Counter(tuple(each) for each in every)
         for rates, hours in sorted(alike.items()):
-            found = simulated(machine, rates)
-            per_hour = 3600 / MEASURED_S * hours
-            total += Answers(found.requests * per_hour, found.late * per_hour)
+            total.add(simulated(machine, rates), hours)
     return total
 
 
@@ -100,13 +107,13 @@ def simulated(machine: Machine, rates: Sequence[float]) -> Answers:
     arrivals = (each for caller, rate in pairs for each in _arrivals(caller, rate, end))
     requests = sorted(arrivals, key=lambda each: (each.at, each.caller.alias))
     batch = _Batch(machine)
-    late = 0
-    counted = 0
+    found = Answers()
     for request, finished in batch.run(requests):
         if request.at >= WARM_UP_S:
-            counted += 1
-            late += finished - request.at > request.caller.deadline_s
-    return Answers(counted, late)
+            caller = request.caller
+            found.requests[caller.alias] += 1
+            found.late[caller.alias] += finished - request.at > caller.deadline_s
+    return found
 
 
 def _arrivals(caller: Caller, rate: float, end: float) -> Iterator[Request]:
