@@ -135,7 +135,7 @@ def command(
     else:
         made = session.plan(live=live, search=search)
     require_known(wanted, fleet, made)
-    made = select(made, wanted)
+    whole, made = made, select(made, wanted)
     if save_live:
         from fleetctl.files import write_text  # noqa: PLC0415
         from plans import livefile  # noqa: PLC0415
@@ -143,9 +143,9 @@ def command(
         write_text(save_live, livefile.dump(live))
     text = shown(made, form, every=every)
     if changes:
-        from plans.supposed import marked  # noqa: PLC0415
+        from plans.supposed import compared, marked  # noqa: PLC0415
 
-        text = marked(text, form, changes)
+        text = marked(text, form, changes, compared(whole, as_declared(session, live, search)))
     click.echo(text, nl=False)
     if out:
         save(session, made, out)
@@ -168,6 +168,16 @@ def supposed(
     except PlacementError:
         click.echo(f"What if: {'; '.join(changes)}. Then the fleet does not fit.", err=True)
         raise
+
+
+def as_declared(session: "Session", live: "State", search: "Search") -> "Plan | None":
+    """Return the plan of the fleet without what is supposed; None where it does not fit."""
+    from fleet.errors import PlacementError  # noqa: PLC0415
+
+    try:
+        return session.plan(live=live, search=search)
+    except PlacementError:
+        return None
 
 
 def state(session: "Session", live_file: Path | None) -> "State":
