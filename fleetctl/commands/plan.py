@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl.search_options import search_options
 from plans import RENDERERS
 
 if TYPE_CHECKING:
     from fleet.declared import Fleet
     from fleet.placement.search import Search
-    from fleet.placement.vbp import Effort
     from fleet.plan import Plan
     from fleet.resources import State
     from fleetctl.session import Session
@@ -77,25 +77,7 @@ What --what-if takes (a name may be shortened as long as it is the only one):
     help="Plan a fleet that differs, such as 'gpu h100_80g +1'; nothing of it can be applied. "
     "May be repeated.",
 )
-@click.option(
-    "--effort",
-    type=click.Choice(["fast", "balanced", "proof"]),
-    default="fast",
-    help="How hard to look for the cheapest servers. proof also tries to prove that there are "
-    "none cheaper (needs the extra `proof`). Default: fast.",
-)
-@click.option(
-    "--max-moves",
-    type=click.IntRange(min=0),
-    default=0,
-    metavar="N",
-    help="Move up to N adapters that could stay, where that empties servers. Default: 0.",
-)
-@click.option(
-    "--repack",
-    is_flag=True,
-    help="Place everything afresh, if that is cheaper, whatever has to move for it.",
-)
+@search_options
 @click.option("--all", "every", is_flag=True, help="List each change, however many there are.")
 @click.pass_obj
 def command(
@@ -108,9 +90,7 @@ def command(
     save_live: Path | None,
     selections: tuple[str, ...],
     changes: tuple[str, ...],
-    effort: "Effort",
-    max_moves: int,
-    repack: bool,
+    search: "Search",
     every: bool,
 ) -> None:
     """Show what would change. Changes nothing."""
@@ -127,9 +107,6 @@ def command(
 
         fleet = what_if(fleet, changes)
     live = state(session, live_file)
-    from fleet.placement.search import Search  # noqa: PLC0415
-
-    search = Search(effort, max_moves, repack)
     if changes:
         made = supposed(session, fleet, live, changes, search)
     else:
