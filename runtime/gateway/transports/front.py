@@ -190,7 +190,7 @@ class Front(asyncio.Protocol):
             self.send(heads.CONTINUE)
 
     def _serve(self, request: Incoming) -> None:
-        exchange, kind = request.exchange, request.content_type
+        exchange = request.exchange
         try:
             if request.refusal is not None:
                 self._refuse(request.refusal)
@@ -198,9 +198,7 @@ class Front(asyncio.Protocol):
                 page = self._desk.answer(request.method, request.path, request.authorization)
                 self.reply(page)
             else:
-                now = self._pool.loop.time()
-                by = (request.encoding, request.session, now, request.purpose, request.version)
-                exchange.route(request.body, kind, *by)
+                exchange.route(*request.asks(self._pool.loop.time()))
                 self._talk = Conversation(self, self._pool, exchange, request.path)
                 self._talk.begin()
         except Exception as error:  # noqa: BLE001 (the last net: a client gets our words)

@@ -124,6 +124,11 @@ class Incoming:
             self.keeps = False
             self.is_complete = True
 
+    def asks(self, now: float) -> tuple[bytes, str, str, str, float, str, str]:
+        """Return what `Exchange.route` goes by."""
+        kind, encoding = self.content_type, self.encoding
+        return self.body, kind, encoding, self.session, now, self.purpose, self.version
+
     @property
     def awaited(self) -> int:
         """Bytes of the body that are still to come, where its length was given."""
