@@ -1,10 +1,9 @@
 """Engines: what fleetctl needs from whatever runs the servers. One file per engine.
 
-What this gives is imported when it is asked for: a gateway needs to know its processes, and no
-engine, whose libraries would take a fifth of its memory.
+What is named here is imported when it is first used: a gateway needs a part of this package
+and none of the engines' libraries.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,11 +12,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ENGINES", "Answer", "Engine", "Observer", "make_engine", "read_only"]
 
-_PROTOCOL = frozenset({"Answer", "Engine", "Observer"})
-
 
 def __getattr__(name: str) -> Any:
+    """Import what is named in `__all__`."""
     if name not in __all__:
         raise AttributeError(name)
-    module = "protocol" if name in _PROTOCOL else "registry"
-    return getattr(import_module(f"{__name__}.{module}"), name)
+    from runtime.engines import protocol, registry  # noqa: PLC0415 (6 MB, and few need them)
+
+    return getattr(registry, name) if hasattr(registry, name) else getattr(protocol, name)

@@ -1,17 +1,15 @@
 """What all requests of one gateway process share."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runtime.gateway.admission import Admission
-from runtime.gateway.breathing import Breathe
 from runtime.gateway.current import Current
 from runtime.gateway.inflight import InFlight
 from runtime.gateway.metrics import Metrics
 from runtime.gateway.replicas import Replicas
-from runtime.gateway.shares import Shares, fresh
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.routing import Lookup
+from runtime.gateway.shares import Shares
 from runtime.gateway.usagelog import UsageLog
 
 
@@ -34,22 +32,16 @@ class Shared:
     def __post_init__(self) -> None:
         """Make what counts on the counters."""
         object.__setattr__(self, "shares", Shares(self.metrics))
-        self.current.compare = self._compare
+        self.current.on_change = self._changed
         object.__setattr__(self, "admission", Admission(self.in_flight))
         object.__setattr__(self, "replicas", Replicas(self.in_flight))
 
-    def _compare(
-        self, before: RoutingTable, after: RoutingTable, breathe: Breathe
-    ) -> Callable[[], None]:
-        """Find what a new table changes for the counters, away from the event loop."""
-        begun = fresh(before, after, breathe)
-        pairs: set[tuple[str, str]] = set()
-        for entry in after.aliases.values():
-            pairs.update((each, share.adapter) for share in entry.shares for each in share.servers)
-            breathe()
-
-        def change() -> None:
-            self.shares.begin(begun, after)
-            self.replicas.forget(after.servers.keys(), pairs)
-
-        return change
+    def _changed(self, before: Lookup, after: Lookup) -> None:
+        self.shares.changed(before, after)
+        pairs = {
+            (server, branch.choice.adapter)
+            for _, alias in after.all()
+            for branch in alias.branches
+            for server in branch.choice.servers
+        }
+        self.replicas.forget(after.urls.keys(), pairs)

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from typing import Final, Self
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -66,6 +66,35 @@ class KeyEntry(_Document):
         return Key(self.client, self.name, self.reference, self.fingerprint)
 
 
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _members(entries: Iterable[tuple[str, _Document]]) -> Iterator[str]:
+    for place, (name, entry) in enumerate(entries):
+        document = entry.model_dump(mode="json")
+        yield f"{',' if place else ''}{_json(name)}:{_json(document)}"
+
+
+def pieces(
+    revision: int,
+    token: int,
+    servers: Mapping[str, str],
+    aliases: Iterable[tuple[str, AliasEntry]],
+    keys: Iterable[tuple[str, KeyEntry]],
+) -> Iterator[str]:
+    """Yield a table's canonical document in pieces; aliases and keys come sorted by name.
+
+    A gateway writes it while it answers requests, and must not do so in one long call.
+    """
+    yield '{"aliases":{'
+    yield from _members(aliases)
+    yield '},"keys":{'
+    yield from _members(keys)
+    rest = {"revision": revision, "servers": dict(servers), "token": token}
+    yield "}," + _json(rest)[1:]
+
+
 class RoutingTable(_Document):
     """Everything a gateway needs, as one revision."""
 
@@ -82,28 +111,10 @@ class RoutingTable(_Document):
 
     def canonical(self) -> str:
         """Return the document as sorted JSON, the bytes that the digest covers."""
-        return "".join(self.canonical_parts())
-
-    def canonical_parts(self) -> Iterator[str]:
-        """Yield the canonical document in pieces, one for each alias and each key."""
-        yield '{"aliases":{'
-        yield from _members(self.aliases)
-        yield '},"keys":{'
-        yield from _members(self.keys)
-        rest = {"revision": self.revision, "servers": self.servers, "token": self.token}
-        yield f"}},{_json(rest)[1:]}"
+        aliases, keys = sorted(self.aliases.items()), sorted(self.keys.items())
+        return "".join(pieces(self.revision, self.token, self.servers, aliases, keys))
 
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical document, 64 hex digits."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()
-
-
-def _members(entries: Mapping[str, _Document]) -> Iterator[str]:
-    comma = ""
-    for name in sorted(entries):
-        yield f"{comma}{_json(name)}:{_json(entries[name].model_dump(mode='json'))}"
-        comma = ","
-
-
-_json: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
