@@ -10,8 +10,8 @@ NOTES: Final = (
     "owner only; Envoy's own admin side shows keys redacted.",
     "A user may be given another version than by fleetctl's gateway: Envoy hashes alias, "
     "rollout and user with xxHash into 100 buckets. A share that grows keeps its users in both.",
-    "Bodies are written anew: integers above 2^53 lose digits, of a name that is given twice "
-    "the last counts, and a body that is no JSON object is 404 instead of 400.",
+    "Bodies are written anew: numbers pass through a double, so integers above 2^53 lose "
+    "digits, and a body that is no JSON object or has a name twice is 404 instead of 400.",
     "Fields that no client may set are overwritten with null or 0 instead of dropped.",
     "Every stream is asked for token counts, and the client sees them: `usage` in every event, "
     "and at the end one event without choices.",
