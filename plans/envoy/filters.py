@@ -26,6 +26,8 @@ FORWARDING: Final[Json] = {"header": CLIENT, "hide_credentials": True}
 """What of a key goes on: the client that it belongs to, and not the key."""
 
 _HTTP: Final = "envoy.extensions.filters.http"
+_JSON: Final = {"key": "content-type", "value": "application/json"}
+"""What a body is where its client does not say."""
 _TRANSFORM: Final = f"{_HTTP}.transform.v3.TransformConfig"
 _COUNTS: Final = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
 
@@ -78,7 +80,10 @@ def early_mutations() -> list[Json]:
         extension(
             "fleetctl.headers",
             "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-            mutations=[{"remove_on_match": {"key_matcher": {"safe_regex": {"regex": others()}}}}],
+            mutations=[
+                {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": others()}}}},
+                {"append": {"header": _JSON, "append_action": "ADD_IF_ABSENT"}},
+            ],
         )
     ]
 

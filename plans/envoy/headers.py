@@ -8,7 +8,6 @@ KEPT: Final = (
     "accept",
     "authorization",
     "connection",
-    "content-encoding",
     "content-length",
     "content-type",
     "expect",

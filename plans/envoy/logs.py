@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from plans.envoy.wire import CLIENT_STATE, NAMESPACE, Json, extension
+from plans.envoy.wire import CLIENT_STATE, COMPLETIONS, NAMESPACE, Json, extension
 
 ROWS: Final = "usage.jsonl"
 
@@ -34,7 +34,7 @@ _ROW: Final[dict[str, str]] = {
 
 
 def access_logs(folder: str) -> list[Json]:
-    """Return the loggers: a row and a count of every request, and its tokens if any."""
+    """Return the loggers: a row and a count of every request for a completion, and its tokens."""
     row = extension(
         "fleetctl.rows",
         "envoy.extensions.access_loggers.file.v3.FileAccessLog",
@@ -57,24 +57,25 @@ def access_logs(folder: str) -> list[Json]:
         counters=[_counter("input_tokens", _INPUT), _counter("output_tokens", _OUTPUT)],
         histograms=[_histogram("first_byte_microseconds", _FIRST_BYTE, "Microseconds")],
     )
+    asked = {"header_filter": {"header": {"name": ":path", "string_match": _COMPLETIONS}}}
     return [
-        row,
-        served,
-        counted | {"filter": _has_tokens()},
+        row | {"filter": asked},
+        served | {"filter": asked},
+        counted | {"filter": {"and_filter": {"filters": [asked, _COUNTED]}}},
     ]
 
 
-def _has_tokens() -> Json:
-    return {
-        "metadata_filter": {
-            "matcher": {
-                "filter": NAMESPACE,
-                "path": [{"key": "output_tokens"}],
-                "value": {"present_match": True},
-            },
-            "match_if_key_not_found": False,
-        }
+_COMPLETIONS: Final[Json] = {"safe_regex": {"regex": f"{COMPLETIONS}(\\?.*)?"}}
+_COUNTED: Final[Json] = {
+    "metadata_filter": {
+        "matcher": {
+            "filter": NAMESPACE,
+            "path": [{"key": "output_tokens"}],
+            "value": {"present_match": True},
+        },
+        "match_if_key_not_found": False,
     }
+}
 
 
 def _counter(name: str, value: str = "", **tags: str) -> Json:

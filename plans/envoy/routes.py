@@ -19,10 +19,19 @@ from plans.envoy.filters import (
     STREAMED,
 )
 from plans.envoy.routing import Routing
-from plans.envoy.wire import ASKED, CLIENT, NAMESPACE, Json, extension, header, seconds, typed
+from plans.envoy.wire import (
+    ASKED,
+    CLIENT,
+    COMPLETIONS,
+    NAMESPACE,
+    Json,
+    extension,
+    header,
+    seconds,
+    typed,
+)
 
 VERSION: Final = "x-fleetctl-version"
-COMPLETIONS: Final = r"/v1/(chat/)?completions"
 MODELS: Final = "/v1/models"
 TOTAL_S: Final = 3600.0
 IDLE_S: Final = 600.0

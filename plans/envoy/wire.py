@@ -6,6 +6,8 @@ Json = dict[str, Any]
 
 _TYPES: Final = "type.googleapis.com/"
 
+COMPLETIONS: Final = "/v1/(chat/)?completions"
+"""The paths at which versions answer, as a regular expression."""
 CLIENT: Final = "x-fleetctl-client"
 """Header with the client that the key belongs to; set by Envoy, never taken from outside."""
 ASKED: Final = "x-fleetctl-asked"
