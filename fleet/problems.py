@@ -69,6 +69,8 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1226": "No recorded demand",
         "FC1227": "Recorded demand cannot be read",
         "FC1228": "Profile cannot be read",
+        "FC1240": "A gateway is an Envoy",
+        "FC1241": "An Envoy has its admin side on this machine",
     }
 )
 """The summary of each code; a code is never given another meaning."""

@@ -1,24 +1,28 @@
 """What `fleetctl compile` compiles: servers of the plan, or the routes for another gateway."""
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fleet.declared import Gateway
-from fleet.errors import FleetError, did_you_mean, problem
+from fleet.errors import (
+    EngineTimedOutError,
+    EngineUnreachableError,
+    FleetError,
+    did_you_mean,
+    problem,
+)
 from fleet.launch import launch_of
-from fleetctl.facts import read_secret
+from fleetctl.envoys import envoys_of, routing_of
 from fleetctl.session import Session
 from plans import envoy
 from plans.launch import LAUNCH_FORMATS
-from runtime.gateway import envoy as folders
 from runtime.gateway import places
+from runtime.gateway.envoyadmin import EnvoyAdmin
+from runtime.gateway.table import RoutingTable
 
-if TYPE_CHECKING:
-    from runtime.gateway.table import RoutingTable
+_ELSEWHERE = "/etc/envoy"
+"""Folder that a printed configuration names, for want of a real one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,54 +61,50 @@ def _interpreter(root: Path, declared: str) -> str:
     return str((root / declared).absolute())
 
 
-def gateway(
-    session: Session, target: str, name: str | None, out: Path | None, seen_at: str | None
+def for_envoy(
+    session: Session, name: str | None, out: Path | None, seen_at: str | None
 ) -> Compiled:
-    """Compile the routing table that gateways serve now for another kind of gateway.
+    """Compile the routing table that gateways serve now for an Envoy.
 
     Raises:
-        FleetError: there is no table yet, no such gateway, or a key cannot be read.
+        FleetError: there is no table yet, no such gateway, a key cannot be read, or the Envoy
+            that runs on the folder refuses the files.
     """
-    assert target == "envoy"
-    table = _table(session)
     chosen = _gateway(session, name)
-    folder = out.absolute() if out else Path("/etc/envoy")
-    place = envoy.Place(chosen.name, chosen.listen, seen_at or str(folder))
     if out is None:
-        return Compiled(
-            envoy.whole(routing_of(table), place),
-            ("The API keys are left out: write them with --out FOLDER.", *envoy.notes()),
+        table = asyncio.run(_table(session))
+        place = envoy.Place(
+            chosen.name, chosen.listen, _ELSEWHERE, f"{_ELSEWHERE}/{envoy.ADMIN_SOCKET}"
         )
-    keys = folders.credentials(table, partial(read_secret, session.root), folder)
-    documents = envoy.files(routing_of(table, keys), place, served=folders.served_clusters(folder))
-    folders.write(folder, documents)
-    where = f"{place.folder}/{envoy.BOOTSTRAP_FILE}"
-    written = f"revision {table.revision} is in {out}; start it with: envoy -c {where}"
-    return Compiled("", (written, *envoy.notes()))
+        without = "API keys are left out, so that it lets nobody in: write them with --out FOLDER."
+        return Compiled(envoy.whole(routing_of(table), place), (without, *envoy.NOTES))
+    said = asyncio.run(_written(session, chosen, out.absolute(), seen_at))
+    return Compiled("", (said, *envoy.NOTES))
 
 
-def routing_of(table: "RoutingTable", keys: Iterable[tuple[str, str]] = ()) -> envoy.Routing:
-    """Return a routing table in the form that it is rendered from."""
-    return envoy.Routing(
-        table.revision,
-        table.digest,
-        table.servers,
-        {alias: entry.route(alias) for alias, entry in table.aliases.items()},
-        tuple(envoy.Credential(client, secret) for client, secret in keys),
-    )
+async def _written(session: Session, gateway: Gateway, folder: Path, seen_at: str | None) -> str:
+    table = await _table(session)
+    socket = places.fitting(folder / envoy.ADMIN_SOCKET)
+    admin = EnvoyAdmin(gateway, folder, socket, envoys_of(session.root, seen_at))
+    written = f"revision {table.revision} is written to {folder}"
+    try:
+        await admin.put("/-/config", table.model_dump(mode="json"))
+    except EngineTimedOutError:
+        raise
+    except EngineUnreachableError:
+        start = f"envoy -c {seen_at or folder}/{envoy.BOOTSTRAP_FILE}"
+        return f"{written}; no Envoy runs on it here, start one: {start}"
+    finally:
+        await admin.close()
+    return f"{written} and served by the Envoy that runs on it"
 
 
-def _table(session: Session) -> "RoutingTable":
-    from runtime.gateway.control import LocalGateways  # noqa: PLC0415 (not for servers)
-
-    async def read() -> "RoutingTable":
-        gateways = LocalGateways(session.state_dir, session.fleet().gateways)
-        try:
-            return (await gateways.read())[0]
-        finally:
-            await gateways.close()
-
-    table = asyncio.run(read())
+async def _table(session: Session) -> RoutingTable:
+    gateways = session.gateways()
+    try:
+        table, _ = await gateways.read()
+    finally:
+        await gateways.close()
     if table.revision == 0:
         raise FleetError(
             problem(
@@ -121,7 +121,8 @@ def _table(session: Session) -> "RoutingTable":
 def _gateway(session: Session, name: str | None) -> Gateway:
     known = dict(session.fleet().gateways) or places.known(session.state_dir)
     if name is None:
-        return known[min(known)]
+        envoys = [each for each in known.values() if each.kind == "envoy"]
+        return envoys[0] if envoys else known[min(known)]
     if name not in known:
         raise FleetError(
             problem(

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fleet.declarations.section import Section, State
+from fleet.declarations.section import GatewayKind, Section, State
 from fleet.units import Amount, Count, FlagValue, Id, Listen, Port, Size, Url, Width, Word
 
 Flag = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
@@ -95,3 +95,6 @@ class Gateway(Section):
     """Host and port for clients, such as `127.0.0.1:8080`."""
     admin: Word | None = None
     """Socket path or URL of its admin side. Default: a socket in the state folder."""
+    kind: GatewayKind = "fleetctl"
+    """`fleetctl`: fleetctl's own process. `envoy`: an Envoy on this machine, which somebody else
+    starts, and which follows the files that `apply` and `rollback` write for it."""

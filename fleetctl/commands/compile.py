@@ -74,7 +74,7 @@ def command(
     _refuse(target, {"--format": form, "--host": hosts})
     if seen_at and out is None:
         raise click.UsageError("--seen-at says where the folder of --out is; there is none.")
-    made = compilation.gateway(session, target, name, out, seen_at)
+    made = compilation.for_envoy(session, name, out, seen_at)
     if out is None:
         click.echo(made.text, nl=False)
     for note in made.notes:

@@ -132,7 +132,7 @@ async def _rows(session: Session) -> list[dict[str, Any]]:
     from runtime.gateway.tablefile import read_table  # noqa: PLC0415
 
     known = _gateways(session)
-    gateways = LocalGateways(session.state_dir, known)
+    gateways = LocalGateways(session.state_dir, known, session.envoys())
     table = read_table(session.state_dir)
     try:
         sights = {each.name: each for each in await gateways.look()}

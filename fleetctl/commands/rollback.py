@@ -61,7 +61,7 @@ async def _rolled_back(
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.rollback import rollback  # noqa: PLC0415
 
-    gateways = LocalGateways(session.state_dir)
+    gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     try:
         return await rollback(
             alias,

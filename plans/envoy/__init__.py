@@ -9,22 +9,29 @@ follows; each is named after the revision, which Envoy's admin side then shows a
 import json
 from collections.abc import Mapping, Sequence
 
-from plans.envoy.bootstrap import BOOTSTRAP_FILE, CLUSTERS_FILE, ROUTES_FILE, bootstrap
+from plans.envoy.bootstrap import (
+    ADMIN_SOCKET,
+    BOOTSTRAP_FILE,
+    CLUSTERS_FILE,
+    ROUTES_FILE,
+    bootstrap,
+)
 from plans.envoy.clusters import clusters
-from plans.envoy.notes import notes
+from plans.envoy.notes import NOTES
 from plans.envoy.routes import route_configuration
 from plans.envoy.routing import Credential, Place, Routing
 from plans.envoy.wire import Json
 
 __all__ = [
+    "ADMIN_SOCKET",
     "BOOTSTRAP_FILE",
     "CLUSTERS_FILE",
+    "NOTES",
     "ROUTES_FILE",
     "Credential",
     "Place",
     "Routing",
     "files",
-    "notes",
     "whole",
 ]
 

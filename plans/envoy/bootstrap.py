@@ -43,9 +43,7 @@ def bootstrap(
     )
     made: Json = {
         "node": {"id": place.name, "cluster": "fleetctl"},
-        "admin": {
-            "address": {"pipe": {"path": f"{place.folder}/{ADMIN_SOCKET}", "mode": _PRIVATE}}
-        },
+        "admin": {"address": {"pipe": {"path": place.admin, "mode": _PRIVATE}}},
         "layered_runtime": {"layers": [{"name": "fleetctl", "static_layer": _LIMITS}]},
         "static_resources": {"listeners": [_listener(place, served)]},
     }

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from fleet.errors import ConfigError, problem
 from plans.envoy.routing import Routing
-from plans.envoy.wire import Json, address, extension, seconds, typed
+from plans.envoy.wire import NAMESPACE, Json, address, extension, seconds, typed
 
 CONNECT_S: Final = 2.0
 KEEP_ALIVE_S: Final = 3.0
@@ -92,7 +92,9 @@ def _cluster(routing: Routing, servers: Sequence[str]) -> Json:
         },
         load_assignment={
             "cluster_name": cluster_name(servers),
-            "endpoints": [{"lb_endpoints": [_endpoint(each) for each in urls]}],
+            "endpoints": [
+                {"lb_endpoints": [_endpoint(*each) for each in zip(servers, urls, strict=True)]}
+            ],
         },
     )
     if not servers:
@@ -154,8 +156,11 @@ def _common(routing: Routing, servers: Sequence[str]) -> _Url:
     return next(iter(urls.values()))
 
 
-def _endpoint(url: _Url) -> Json:
-    return {"endpoint": {"address": address(url.host, url.port), "hostname": url.host}}
+def _endpoint(server: str, url: _Url) -> Json:
+    return {
+        "endpoint": {"address": address(url.host, url.port), "hostname": url.host},
+        "metadata": {"filter_metadata": {NAMESPACE: {"server": server}}},
+    }
 
 
 def _is_address(host: str) -> bool:

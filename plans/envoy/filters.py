@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from plans.envoy.headers import others
+from plans.envoy.logs import in_flight_log
 from plans.envoy.wire import ASKED, CLIENT, CLIENT_STATE, NAMESPACE, Json, extension, header
 
 AUTHENTICATION: Final = "fleetctl.authentication"
@@ -70,6 +71,8 @@ def filters() -> list[Json]:
             "envoy.filters.http.router",
             f"{_HTTP}.router.v3.Router",
             suppress_envoy_headers=True,
+            upstream_log=[in_flight_log()],
+            upstream_log_options={"flush_upstream_log_on_upstream_stream": True},
         ),
     ]
 

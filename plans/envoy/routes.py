@@ -24,6 +24,7 @@ from plans.envoy.wire import (
     CLIENT,
     COMPLETIONS,
     NAMESPACE,
+    VERSION,
     Json,
     extension,
     header,
@@ -31,7 +32,6 @@ from plans.envoy.wire import (
     typed,
 )
 
-VERSION: Final = "x-fleetctl-version"
 MODELS: Final = "/v1/models"
 TOTAL_S: Final = 3600.0
 IDLE_S: Final = 600.0
@@ -219,6 +219,7 @@ def _share(routing: Routing, route: Route, share: Share, *, stream: bool) -> Jso
     return {
         "name": cluster_name(servers),
         "weight": share.percent,
+        "request_headers_to_add": [header(VERSION, share.adapter)],
         "response_headers_to_add": [header(VERSION, share.adapter)],
         "typed_per_filter_config": {REWRITING: typed(_TRANSFORM, request_transformation=rewriting)},
     }

@@ -47,4 +47,6 @@ class Place:
     listen: str
     """`host:port` for clients."""
     folder: str
-    """Folder of the documents, the log and the admin socket, as Envoy sees it."""
+    """Folder of the documents and the rows, as Envoy sees it."""
+    admin: str
+    """Path of the admin socket, as Envoy sees it."""

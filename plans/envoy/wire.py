@@ -14,6 +14,8 @@ ASKED: Final = "x-fleetctl-asked"
 """Header with what a request asks for, by which its route is found."""
 CLIENT_STATE: Final = "fleetctl.client"
 """Filter state with the client, for the rows: its header is gone by then."""
+VERSION: Final = "x-fleetctl-version"
+"""Header with the version that answers; Envoy puts it on what goes to a server and comes back."""
 NAMESPACE: Final = "fleetctl"
 """Namespace of the metadata that rows and metrics are made of."""
 

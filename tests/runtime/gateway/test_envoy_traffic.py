@@ -3,15 +3,21 @@
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
-from fleet.errors import FleetError
-from plans import envoy
-from runtime.gateway import envoy as folders
+from fleet.errors import EngineRejectedError
+from fleetctl.envoys import envoys_of
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.envoyadmin import Envoys
+from runtime.gateway.envoyfolder import ROUTES
 from tests.runtime.gateway.envoy_stage import (
+    ENVOY,
+    SECRETS,
     EnvoyStage,
     envoy_stage,
     healthy_server,
@@ -26,6 +32,7 @@ from tests.runtime.gateway.stage import (
     OLD,
     alias,
     chat,
+    key,
     long,
     table,
 )
@@ -123,8 +130,7 @@ def test_a_stream_arrives_as_it_is_generated_and_is_counted(tmp_path: Path) -> N
             for row in (streamed, counted):
                 kept = (row["client"], row["alias"], row["version"], row["status"])
                 assert kept == ("acme", "acme-support", OLD, 200)
-                assert row["server"] == ours.servers["s1"].removeprefix("http://")
-                assert (row["path"], row["revision"]) == (CHAT, 1)
+                assert (row["server"], row["path"], row["revision"]) == ("s1", CHAT, 1)
 
     asyncio.run(scenario())
 
@@ -182,15 +188,49 @@ def test_no_request_fails_or_strays_while_revisions_are_taken(tmp_path: Path) ->
 def test_a_file_that_envoy_refuses_leaves_the_old_routes(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with envoy_stage(tmp_path) as ours:
-            path = tmp_path / envoy.ROUTES_FILE
-            text = path.read_text("utf-8")
-            folders.write(tmp_path, {path.name: text.replace('"weight": 0', '"weight": -1')})
-            async with asyncio.timeout(10):
-                while "update_failure: 0" in await ours.ask("/stats?filter=rds.*update_failure"):
-                    pass
+            broken = LocalGateways(ours.state, {"main": ENVOY}, Envoys(_misprinted, SECRETS.get))
+            with pytest.raises(EngineRejectedError, match="refuses the files"):
+                await broken.publish(table(ours.servers, revision=2))
+            await broken.close()
             assert (await ours.send(chat())).version == OLD
-            await ours.publish(table(ours.servers, new=100, revision=2))
+            (sight,) = await ours.gateways.look()
+            assert sight.revision == 1
+            await ours.publish(table(ours.servers, new=100, revision=3))
             assert (await ours.send(chat())).version == NEW
+
+    asyncio.run(scenario())
+
+
+def _misprinted(*given: Any) -> Mapping[str, str]:
+    files = dict(envoys_of(Path()).render(*given))
+    return files | {ROUTES: files[ROUTES].replace('"weight": 0', '"weight": -1')}
+
+
+def test_requests_at_work_are_counted_by_server_and_version(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with envoy_stage(tmp_path, servers=2, token_seconds=0.01) as ours:
+            leaving = aiohttp.ClientSession()
+            bodies = [long(4000, stream=stream) for stream in (True, False, True, False)]
+            headers = {"Authorization": f"Bearer {ACME}"}
+            asking = [
+                asyncio.create_task(leaving.post(ours.url + CHAT, json=each, headers=headers))
+                for each in bodies
+            ]
+
+            async def count(adapter: str) -> int:
+                return sum([await ours.gateways.in_flight(name, adapter) for name in ours.servers])
+
+            async with asyncio.timeout(10):
+                while await count(OLD) < len(bodies):
+                    pass
+                await ours.publish(table(ours.servers, new=100, revision=2))
+                assert (await ours.send(chat())).version == NEW  # new requests go elsewhere
+                assert await count(OLD) == len(bodies)  # counted across the swap
+                for each in asking:
+                    each.cancel()
+                await leaving.close()  # clients that leave end their requests
+                while await count(OLD) or await count(NEW):
+                    pass
 
     asyncio.run(scenario())
 
@@ -220,19 +260,21 @@ def test_a_revoked_key_opens_nothing_and_a_lost_secret_is_found_where_it_is_serv
     async def scenario() -> None:
         async with envoy_stage(tmp_path) as ours:
             kept = table(ours.servers, revision=2)
-            unreadable = {
+            moved = {
                 name: each.model_copy(update={"reference": "env:GONE"})
                 for name, each in kept.keys.items()
             }
-            moved = kept.model_copy(update={"keys": unreadable})
-            assert ("acme", ACME) in folders.credentials(moved, lambda _: None, tmp_path)
-            with pytest.raises(FleetError, match="cannot be read"):
-                folders.credentials(moved, lambda _: None, tmp_path / "empty")
-            with pytest.raises(FleetError, match="not the secret in the routing table"):
-                folders.credentials(moved, lambda _: "other", tmp_path / "empty")
-            del unreadable["acme/prod"]
-            await ours.publish(kept.model_copy(update={"keys": unreadable}))
+            await ours.publish(kept.model_copy(update={"keys": moved}))
+            assert (await ours.send(chat())).status == 200  # read from the files that it serves
+            del moved["acme/prod"]
+            await ours.publish(kept.model_copy(update={"revision": 3, "keys": moved}))
             assert (await ours.send(chat())).status == 401
-            assert ACME not in (tmp_path / envoy.ROUTES_FILE).read_text("utf-8")
+            assert ACME not in (ours.folder / ROUTES).read_text("utf-8")
+            lost = kept.model_copy(update={"revision": 4, "keys": key("acme", "another")})
+            with pytest.raises(EngineRejectedError, match="not the secret in the routing table"):
+                await ours.gateways.publish(lost)
+            (row,) = [row for row in await ours.ended() if row["status"] == 401]
+            assert row["client"] is None
+            assert (ours.folder / ROUTES).stat().st_mode & 0o077 == 0
 
     asyncio.run(scenario())

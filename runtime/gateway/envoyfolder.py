@@ -3,13 +3,20 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from fleet.errors import FleetError, problem
+from pydantic import ValidationError
+
+from fleet.errors import EngineRejectedError, problem
 from runtime.durable import replace_file
 from runtime.gateway.table import KeyEntry, RoutingTable
 
+CLUSTERS: Final = "clusters.json"
+ROUTES: Final = "routes.json"
+TABLE: Final = "table.json"
+"""The routing table that the folder was written from; it holds no key, only hashes."""
 _PRIVATE: Final = 0o700
 
 Secret = Callable[[str], str | None]
@@ -23,7 +30,7 @@ def credentials(table: RoutingTable, secret: Secret, folder: Path) -> list[tuple
     is there: a rollback depends on no secret store.
 
     Raises:
-        FleetError: secrets are neither here nor there, or are not those of the table.
+        EngineRejectedError: secrets are neither here nor there, or are not those of the table.
     """
     known = _served_secrets(folder)
     found: list[tuple[str, str]] = []
@@ -36,7 +43,8 @@ def credentials(table: RoutingTable, secret: Secret, folder: Path) -> list[tuple
         else:
             found.append((key.client, value))
     if lost:
-        raise FleetError(
+        raise EngineRejectedError(
+            HTTPStatus.FORBIDDEN,
             problem(
                 "FC6051",
                 "An Envoy needs the keys themselves",
@@ -45,7 +53,7 @@ def credentials(table: RoutingTable, secret: Secret, folder: Path) -> list[tuple
                 hint="Set them where this runs. Where a secret was changed, apply it first, so "
                 "that the routing table has it.",
                 command="fleetctl apply",
-            )
+            ),
         )
     return found
 
@@ -70,15 +78,23 @@ def write(folder: Path, documents: Mapping[str, str]) -> None:
 
 def served_clusters(folder: Path) -> list[dict[str, Any]]:
     """Return the clusters that the routes in a folder name, as they are defined there."""
-    routes, clusters = _resources(folder / "routes.json"), _resources(folder / "clusters.json")
+    routes, clusters = _resources(folder / ROUTES), _resources(folder / CLUSTERS)
     text = json.dumps(routes)
     return [each for each in clusters if json.dumps({"name": each["name"]})[1:-1] in text]
+
+
+def written_table(folder: Path) -> RoutingTable | None:
+    """Return the table that the folder was last written from; None if there is none."""
+    try:
+        return RoutingTable.model_validate_json((folder / TABLE).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
 
 
 def _served_secrets(folder: Path) -> dict[str, str]:
     """Return the secrets in a folder's routes, by their SHA-256."""
     found = {}
-    for routes in _resources(folder / "routes.json"):
+    for routes in _resources(folder / ROUTES):
         for host in routes["virtual_hosts"]:
             for filters in host["typed_per_filter_config"].values():
                 for each in filters.get("credentials", ()):
