@@ -1,6 +1,7 @@
 """What `fleetctl compile` compiles: servers of the plan, or the routes for another gateway."""
 
 import asyncio
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from plans import envoy
 from plans.launch import LAUNCH_FORMATS
 from runtime.gateway import places
 from runtime.gateway.envoyadmin import EnvoyAdmin
+from runtime.gateway.envoyprocess import command_line
 from runtime.gateway.table import RoutingTable
 
 _ELSEWHERE = "/etc/envoy"
@@ -92,7 +94,7 @@ async def _written(session: Session, gateway: Gateway, folder: Path, seen_at: st
     except EngineTimedOutError:
         raise
     except EngineUnreachableError:
-        start = f"envoy -c {seen_at or folder}/{envoy.BOOTSTRAP_FILE}"
+        start = shlex.join(command_line(f"{seen_at or folder}/{envoy.BOOTSTRAP_FILE}"))
         return f"{written}; no Envoy runs on it here, start one: {start}"
     finally:
         await admin.close()

@@ -16,7 +16,6 @@ Examples:
   fleetctl compile
   fleetctl compile --format systemd --host rack1
   fleetctl compile --target envoy --out envoy
-  envoy -c envoy/envoy.json
   fleetctl compile --target envoy | less
 """,
 )
