@@ -69,6 +69,8 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1226": "No recorded demand",
         "FC1227": "Recorded demand cannot be read",
         "FC1228": "Profile cannot be read",
+        "FC1229": "Output format cannot be used",
+        "FC1230": "Shadow of the version itself",
         "FC1240": "A gateway is an Envoy",
         "FC1241": "An Envoy has its admin side on this machine",
     }

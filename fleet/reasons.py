@@ -180,6 +180,8 @@ def _moved(change: Change, phase: Phase, why: str) -> tuple[Reason, str]:
     gone = [version_of(each.adapter) for each in before.shares if each.adapter not in kept]
     if gone:
         return Reason.RETENTION_ENDED, f"{', '.join(gone)} is no longer kept loaded"
+    if before.shares == after.shares and before.policy != after.policy:
+        return Reason.DECLARED, "what is declared about its traffic changed"
     return Reason.REPLICA_MOVED, "the servers that hold its versions change"
 
 

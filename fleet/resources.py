@@ -13,6 +13,7 @@ from fleet.names import (
     route_address,
     server_address,
 )
+from fleet.traffic import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,8 @@ class Route:
     shares: tuple[Share, ...]
     salt: str
     """Mixed into the hash that assigns users to versions; one per rollout."""
+    policy: Policy | None = None
+    """How its requests are treated; None: as by default."""
 
     @property
     def address(self) -> Address:

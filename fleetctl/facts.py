@@ -3,15 +3,16 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from fleet import lock as locks
 from fleet import observed as observed_demand
-from fleet.declarations import Declarations
+from fleet.declarations import Adapter, Declarations
 from fleet.declared import BaseShape
 from fleet.errors import ConfigError, Diagnostic, Place
+from fleet.formats import FormatKind
 from fleet.problems import diagnostic
 from fleet.profiles import Profile, parse_profile
 from fleet.resolve import Facts
@@ -73,9 +74,23 @@ def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> F
         fingerprints={each: secret_fingerprint(root, each) for each in sorted(references)},
         shapes=_shapes(root, given, problems),
         absent=frozenset(each for each in golden if not (root / each).is_file()),
+        schemas=_schemas(root, adapters),
         observed=observed,
         profiles=read_profiles(root, problems),
     )
+
+
+def _schemas(root: Path, adapters: Iterable[Adapter]) -> dict[str, str | None]:
+    """Read the JSON Schemas of output formats, as they are written."""
+    formats = (each.format for each in adapters)
+    names = {each.text for each in formats if each and each.kind is FormatKind.SCHEMA}
+    found: dict[str, str | None] = {}
+    for name in sorted(names):
+        try:
+            found[name] = (root / name).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            found[name] = None
+    return found
 
 
 def read_profiles(root: Path, problems: list[Diagnostic]) -> tuple[Profile, ...]:

@@ -25,6 +25,8 @@ class Facts:
     """Dimensions by base, read from the library."""
     absent: frozenset[str] = frozenset()
     """Golden sets that are declared and do not exist."""
+    schemas: Mapping[str, str | None] = field(default_factory=dict)
+    """JSON Schemas of output formats by file, in the shortest form; None: there is no such file."""
     observed: Mapping[str, ObservedDemand] = field(default_factory=dict)
     """Recorded demand by alias."""
     profiles: tuple[Profile, ...] = ()

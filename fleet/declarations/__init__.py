@@ -4,6 +4,7 @@ from fleet.declarations.clients import Adapter, Client, Demand, Slo, Tier
 from fleet.declarations.machines import AttachedServer, Base, Device, Gateway, Host
 from fleet.declarations.rollouts import UNITS, Gate, Rollout
 from fleet.declarations.section import Section
+from fleet.declarations.traffic import Limits, Shadow, Timeouts
 from fleet.declarations.whole import Declarations, Defaults, Placement
 
 __all__ = [
@@ -19,9 +20,12 @@ __all__ = [
     "Gate",
     "Gateway",
     "Host",
+    "Limits",
     "Placement",
     "Rollout",
     "Section",
+    "Shadow",
     "Slo",
     "Tier",
+    "Timeouts",
 ]

@@ -11,14 +11,17 @@ from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Final
 
+from fleet.formats import Format
 from runtime.gateway import refusals, rewrite
+from runtime.gateway.answers import Said, of_reply
 from runtime.gateway.authentication import authenticated
 from runtime.gateway.current import Current
 from runtime.gateway.events import Events
 from runtime.gateway.inflight import InFlight
 from runtime.gateway.refusals import RefusalError
 from runtime.gateway.routing import Choice, Lookup
-from runtime.gateway.usage import Record, tokens_in_reply, tokens_in_usage
+from runtime.gateway.typed_events import TypedEvents
+from runtime.gateway.usage import Record
 
 CLIENT_LEFT: Final = 499
 RETRY_AFTER_S: Final = 2
@@ -38,6 +41,7 @@ class Exchange:
         "_record",
         "_server",
         "_servers",
+        "_wanted",
         "body",
         "choice",
         "is_stream",
@@ -59,7 +63,8 @@ class Exchange:
         self._lookup: Lookup = current.lookup
         self._server = ""
         self._servers: Iterator[str] = iter(())
-        self._events = Events(last_count=True, all_counts=True)
+        self._events: Events | TypedEvents = Events(last_count=True, all_counts=True)
+        self._wanted: Format | None = None
         self.body = b""
         self.choice = Choice("", "", "", ())
         self.is_stream = False
@@ -98,8 +103,11 @@ class Exchange:
         row.alias, row.version, self.choice = choice.alias, choice.adapter, choice
         self.body = body.for_server(choice.adapter, choice.client)
         self._servers = iter(self._in_flight.preferred(choice.servers, now))
+        self._wanted = choice.policy.format
         if body.stream:
-            self._events = Events(last_count=body.last_count, all_counts=body.all_counts)
+            self._events = Events(
+                last_count=body.last_count, all_counts=body.all_counts, wanted=self._wanted
+            )
 
     def seek(self) -> str:
         """Return the base URL of the server to ask; the request counts as in flight on it.
@@ -127,7 +135,7 @@ class Exchange:
     def whole(self, status: int, body: bytes) -> None:
         """The server's whole answer is there; it may go to the client once this returns."""
         self._record.first_byte()
-        self._record.tokens = tokens_in_reply(body)
+        self._note(of_reply(body, self._wanted if status == HTTPStatus.OK else None))
         self._finish(status)
 
     def pass_on(self, status: int, chunk: bytes) -> bytes:
@@ -161,8 +169,13 @@ class Exchange:
         self._finish(CLIENT_LEFT)
 
     def _count_stream(self) -> None:
-        if self._events.usage:
-            self._record.tokens = tokens_in_usage(self._events.usage)
+        if self.is_stream:
+            self._note(self._events.said())
+
+    def _note(self, said: Said) -> None:
+        record = self._record
+        record.tokens, record.row.finish = said.tokens, said.finish
+        record.row.format_ok = said.format_ok
 
     def _finish(self, status: int) -> None:
         self._leave_server()

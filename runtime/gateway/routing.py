@@ -5,12 +5,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Self
+from typing import Final, Self
 
+from fleet.formats import flaw
 from fleet.names import AdapterName, is_id
+from fleet.traffic import Policy
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
 
 _BUCKETS = 2**64
+USUAL: Final = Policy()
 _ALL = 100
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
@@ -39,6 +42,7 @@ class Choice:
     adapter: str
     servers: tuple[str, ...]
     """Servers that hold the version and have an address, sorted."""
+    policy: Policy = USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class _Alias:
     client: str
     key: bytes
     branches: tuple[Branch, ...]
+    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ class Lookup:
             return None
         place = bucket(alias.key, sticky)
         branch = next(each for each in alias.branches if place < each.below)
-        return Choice(client, model, branch.adapter, branch.servers)
+        return Choice(client, model, branch.adapter, branch.servers, alias.policy)
 
 
 def bucket(key: bytes, sticky: bytes) -> int:
@@ -144,7 +149,10 @@ def _prepare(name: str, entry: AliasEntry, urls: Mapping[str, str]) -> _Alias:
         branches.append(Branch(share.adapter, _BUCKETS * total // _ALL, reachable))
     if total != _ALL:
         raise InvalidTableError(f"the shares of alias `{name}` add up to {total}, not to 100")
-    return _Alias(entry.client, alias_key(name, entry.salt), tuple(branches))
+    policy = entry.policy or USUAL
+    if policy.format is not None and (problem := flaw(policy.format)):
+        raise InvalidTableError(f"the format of alias `{name}`: {problem}")
+    return _Alias(entry.client, alias_key(name, entry.salt), tuple(branches), policy)
 
 
 def _check_key(name: str, key: KeyEntry) -> None:

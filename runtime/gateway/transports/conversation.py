@@ -10,10 +10,8 @@ from runtime.gateway import refusals
 from runtime.gateway.desk import Answer
 from runtime.gateway.exchange import Exchange, told
 from runtime.gateway.transports import heads
-from runtime.gateway.transports.back import Connection, Pool
-
-STALE_S: Final = 1.0
-"""A connection that was closed while a request was on its way shows it within this time."""
+from runtime.gateway.transports.back import Connection
+from runtime.gateway.transports.pool import Pool
 
 
 class Client(Protocol):
@@ -24,6 +22,9 @@ class Client(Protocol):
 
     def reply(self, answer: Answer) -> None:
         """Send a whole answer; the conversation is over."""
+
+    def pass_back(self, start: bytes, request_id: str, body: bytes) -> None:
+        """Send a server's whole answer, its head as `heads.answer_start` begins it; as `reply`."""
 
     def send_head(self, status: int, headers: dict[str, str]) -> bool:
         """Send the head of a stream; return whether its parts are to be chunks."""
@@ -41,7 +42,7 @@ class Conversation:
 
     __slots__ = (
         "_client", "_connecting", "_connection", "_content_type", "_exchange", "_is_chunked",
-        "_loop", "_parts", "_path", "_pool", "_retried", "_sent_at", "_started", "_status", "_to",
+        "_loop", "_parts", "_path", "_pool", "_retried", "_started", "_status", "_to",
     )  # fmt: skip
 
     def __init__(self, client: Client, pool: Pool, exchange: Exchange, path: str) -> None:
@@ -57,7 +58,6 @@ class Conversation:
         self._started = False
         """Whether the client has the head of a stream."""
         self._is_chunked = True
-        self._sent_at = 0.0
         self._status = 0
         self._content_type = ""
         self._parts: list[bytes] = []
@@ -120,10 +120,7 @@ class Conversation:
         self._connection = None
         try:
             if not self._started:
-                body = b"".join(self._parts)
-                self._exchange.whole(self._status, body)
-                headers = self._headers(self._content_type)
-                self._client.reply(Answer(self._status, headers, body))
+                self._pass_back(b"".join(self._parts))
                 return
             rest = self._exchange.end(self._status)
             if self._is_chunked:
@@ -133,10 +130,20 @@ class Conversation:
         except Exception as error:  # noqa: BLE001 (the last net)
             self._refuse(error)
 
+    def on_whole(self, status: int, content_type: str, body: bytes) -> None:
+        """The head and all of the body have come at once: write the row, then send."""
+        self._connection = None
+        try:
+            self._exchange.answered(content_type)
+            self._status, self._content_type = status, content_type
+            self._pass_back(body)
+        except Exception as error:  # noqa: BLE001 (the last net)
+            self._refuse(error)
+
     def on_broken(self, *, stale: bool) -> None:
         """Tell the client, unless the request cannot have reached the server."""
         self._connection = None
-        if stale and not self._retried and self._loop.time() - self._sent_at < STALE_S:
+        if stale and not self._retried:
             self._retried = True
             self._connecting = self._loop.create_task(self._connect())
         else:
@@ -161,11 +168,17 @@ class Conversation:
             self._send(made)
 
     def _send(self, connection: Connection) -> None:
-        body = self._exchange.body
-        head = heads.request(self._to, self._path, len(body), self._exchange.request_id)
+        exchange = self._exchange
         self._connection = connection
-        self._sent_at = self._loop.time()
-        connection.ask(self, head + body)
+        connection.ask(
+            self, heads.request(self._to, self._path, exchange.request_id, exchange.body)
+        )
+
+    def _pass_back(self, body: bytes) -> None:
+        exchange = self._exchange
+        exchange.whole(self._status, body)
+        start = heads.answer_start(self._status, self._content_type, exchange.choice.adapter)
+        self._client.pass_back(start, exchange.request_id, body)
 
     def _headers(self, content_type: str) -> dict[str, str]:
         return {
