@@ -73,19 +73,21 @@ def for_envoy(
             that runs on the folder refuses the files.
     """
     chosen = _gateway(session, name)
+    table = asyncio.run(_table(session))
+    routing = routing_of(table)
     if out is None:
-        table = asyncio.run(_table(session))
         place = envoy.Place(
             chosen.name, chosen.listen, _ELSEWHERE, f"{_ELSEWHERE}/{envoy.ADMIN_SOCKET}"
         )
         without = "API keys are left out, so that it lets nobody in: write them with --out FOLDER."
-        return Compiled(envoy.whole(routing_of(table), place), (without, *envoy.NOTES))
-    said = asyncio.run(_written(session, chosen, out.absolute(), seen_at))
-    return Compiled("", (said, *envoy.NOTES))
+        return Compiled(envoy.whole(routing, place), (without, *envoy.notes(routing)))
+    said = asyncio.run(_written(session, table, chosen, out.absolute(), seen_at))
+    return Compiled("", (said, *envoy.notes(routing)))
 
 
-async def _written(session: Session, gateway: Gateway, folder: Path, seen_at: str | None) -> str:
-    table = await _table(session)
+async def _written(
+    session: Session, table: RoutingTable, gateway: Gateway, folder: Path, seen_at: str | None
+) -> str:
     socket = places.fitting(folder / envoy.ADMIN_SOCKET)
     admin = EnvoyAdmin(gateway, folder, socket, envoys_of(session.root, seen_at))
     written = f"revision {table.revision} is written to {folder}"

@@ -17,7 +17,7 @@ from plans.envoy.bootstrap import (
     bootstrap,
 )
 from plans.envoy.clusters import clusters
-from plans.envoy.notes import NOTES
+from plans.envoy.notes import notes
 from plans.envoy.routes import route_configuration
 from plans.envoy.routing import Credential, Place, Routing
 from plans.envoy.wire import Json
@@ -26,12 +26,12 @@ __all__ = [
     "ADMIN_SOCKET",
     "BOOTSTRAP_FILE",
     "CLUSTERS_FILE",
-    "NOTES",
     "ROUTES_FILE",
     "Credential",
     "Place",
     "Routing",
     "files",
+    "notes",
     "whole",
 ]
 

@@ -8,6 +8,7 @@ from plans.envoy.wire import ASKED, CLIENT, CLIENT_STATE, NAMESPACE, Json, exten
 
 AUTHENTICATION: Final = "fleetctl.authentication"
 READING: Final = "fleetctl.reading"
+LIMITING: Final = "fleetctl.limits"
 REWRITING: Final = "fleetctl.rewriting"
 LISTING_FILTER: Final = "fleetctl.listing"
 LISTING: Final = "models:"
@@ -49,6 +50,11 @@ def filters() -> list[Json]:
         | {"disabled": True},
         _remembering(),
         _reading(),
+        extension(
+            LIMITING,
+            f"{_HTTP}.local_ratelimit.v3.LocalRateLimit",
+            stat_prefix="fleetctl_limits",
+        ),
         extension(REWRITING, _TRANSFORM),
         extension(
             "fleetctl.counts",
