@@ -16,8 +16,9 @@ from fleet.errors import (
 from fleet.launch import launch_of
 from fleetctl.envoys import envoys_of, routing_of
 from fleetctl.session import Session
-from plans import envoy
+from plans import envoy, litellm
 from plans.launch import LAUNCH_FORMATS
+from runtime.durable import replace_file
 from runtime.gateway import places
 from runtime.gateway.envoyadmin import EnvoyAdmin
 from runtime.gateway.envoyprocess import command_line
@@ -83,6 +84,23 @@ def for_envoy(
         return Compiled(envoy.whole(routing, place), (without, *envoy.notes(routing)))
     said = asyncio.run(_written(session, table, chosen, out.absolute(), seen_at))
     return Compiled("", (said, *envoy.notes(routing)))
+
+
+def for_litellm(session: Session, out: Path | None) -> Compiled:
+    """Compile the routing table that gateways serve now for LiteLLM; it holds no secret.
+
+    Raises:
+        FleetError: there is no table yet.
+    """
+    routing = routing_of(asyncio.run(_table(session)))
+    text = litellm.config(routing.routes, routing.servers)
+    if out is None:
+        return Compiled(text, litellm.NOTES)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / litellm.CONFIG_FILE
+    replace_file(path, text.encode())
+    start = f"revision {routing.revision} is written; start it: litellm --config {path}"
+    return Compiled("", (start, *litellm.NOTES))
 
 
 async def _written(

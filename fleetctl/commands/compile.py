@@ -7,7 +7,7 @@ import click
 from fleetctl.session import Session
 
 FORMATS = ("json", "sh", "systemd")
-TARGETS = ("servers", "envoy")
+TARGETS = ("servers", "envoy", "litellm")
 
 
 @click.command(
@@ -16,7 +16,9 @@ Examples:
   fleetctl compile
   fleetctl compile --format systemd --host rack1
   fleetctl compile --target envoy --out envoy
+  fleetctl compile --target envoy --out build --seen-at /etc/envoy
   fleetctl compile --target envoy | less
+  fleetctl compile --target litellm --out litellm
 """,
 )
 @click.option(
@@ -60,9 +62,11 @@ def command(
     than fleetctl starts processes. The digest of the flags is part of each, so that drift is
     seen on those servers too.
 
-    `envoy`: the configuration of an Envoy for the routing table that fleetctl's
-    own gateways serve now. With --out again after each apply and rollback, a running Envoy takes
-    the new routes without a restart. What is lost in translation is said on standard error.
+    `envoy`, `litellm`: the configuration of that gateway for the routing table that fleetctl's
+    own gateways serve now. With --out again after each apply and rollback, an Envoy takes the
+    new routes without a restart; one on this machine is waited for. An Envoy that is declared
+    (`gateways: NAME: {kind: envoy, ...}`) needs none of this: apply and rollback write its files.
+    What is lost in translation is said on standard error.
     """
     from fleetctl import compilation  # noqa: PLC0415 (keeps `--help` fast)
 
@@ -71,9 +75,13 @@ def command(
         click.echo(compilation.servers(session, form or "sh", hosts), nl=False)
         return
     _refuse(target, {"--format": form, "--host": hosts})
-    if seen_at and out is None:
+    if target == "litellm":
+        _refuse(target, {"--gateway": name, "--seen-at": seen_at})
+        made = compilation.for_litellm(session, out)
+    elif seen_at and out is None:
         raise click.UsageError("--seen-at says where the folder of --out is; there is none.")
-    made = compilation.for_envoy(session, name, out, seen_at)
+    else:
+        made = compilation.for_envoy(session, name, out, seen_at)
     if out is None:
         click.echo(made.text, nl=False)
     for note in made.notes:
