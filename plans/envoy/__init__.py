@@ -59,7 +59,7 @@ def files(routing: Routing, place: Place, *, served: Sequence[Json] = ()) -> Map
         ROUTES_FILE: _text(
             {"version_info": routing.version, "resources": [route_configuration(routing)]}
         ),
-        BOOTSTRAP_FILE: _text(bootstrap(place)),
+        BOOTSTRAP_FILE: _text(bootstrap(place), indent=1),
     }
 
 
@@ -70,9 +70,10 @@ def whole(routing: Routing, place: Place) -> str:
         ConfigError: as `files`.
     """
     document = bootstrap(place, route_configuration(routing), clusters(routing))
-    return _text(document)
+    return _text(document, indent=1)
 
 
-def _text(document: Json) -> str:
-    """Return a document as JSON, which is YAML too."""
-    return json.dumps(document, indent=1) + "\n"
+def _text(document: Json, indent: int | None = None) -> str:
+    """Return a document as JSON, which is YAML too; short where it may be large."""
+    separators = (",", ":") if indent is None else None
+    return json.dumps(document, indent=indent, separators=separators) + "\n"

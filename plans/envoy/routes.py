@@ -53,6 +53,7 @@ def route_configuration(routing: Routing) -> Json:
                 "domains": ["*"],
                 "metadata": {"filter_metadata": {NAMESPACE: {"revision": routing.revision}}},
                 "matcher": _matcher(answers),
+                "retry_policy": _RETRIES,
                 "typed_per_filter_config": _for_all(routing),
             }
         ],
@@ -70,6 +71,20 @@ def _for_all(routing: Routing) -> Json:
     if allowed is not None:
         found[LIMITING] = allowed
     return found
+
+
+_RETRIES: Final[Json] = {
+    "retry_on": "connect-failure,refused-stream,retriable-status-codes",
+    "retriable_status_codes": [404],
+    "num_retries": 2,
+    "retry_host_predicate": [
+        extension(
+            "previous", "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+        )
+    ],
+    "host_selection_retry_max_attempts": 5,
+}
+"""Only where no server has worked on it: not reached, or it does not hold the version."""
 
 
 _INTERNAL: Final = (CLIENT, ASKED, *STICKY, STREAMED, ECHOED, LOGPROBS)

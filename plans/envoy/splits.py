@@ -8,7 +8,7 @@ from plans.envoy.clusters import cluster_name, path_of
 from plans.envoy.filters import ECHOED, LOGPROBS, REWRITING, STREAMED
 from plans.envoy.policies import idle_s, limited, sticky, total_s
 from plans.envoy.routing import Routing
-from plans.envoy.wire import NAMESPACE, VERSION, Json, extension, header, seconds, typed
+from plans.envoy.wire import NAMESPACE, VERSION, Json, header, seconds, typed
 
 _TRANSFORM: Final = "envoy.extensions.filters.http.transform.v3.TransformConfig"
 _WITHOUT: Final = ("kv_transfer_params", "ec_transfer_params", "vllm_xargs", "prompt_logprobs")
@@ -38,17 +38,19 @@ def answered(routing: Routing, route: Route) -> list[Json]:
 def _split(routing: Routing, route: Route, *, stream: bool) -> Json:
     """Return how the users of an alias are split over its versions.
 
-    The newest version owns the buckets from 0 up, so that a growing share keeps its users.
+    The newest version owns the buckets from 0 up, so that a growing share keeps its users. Most
+    aliases have one version with all requests, and need no buckets.
     """
-    shares = [_share(routing, route, each, stream=stream) for each in route.shares]
+    taking = [each for each in route.shares if each.percent]
+    shares = [_share(routing, route, each, stream=stream) for each in taking]
     held = {server for each in route.shares for server in routing.reachable(each.servers)}
     path = path_of(routing, sorted(held))
-    policies = [_hashed(name, f"{route.alias}/{route.salt}/") for name in sticky(route)]
+    keeping = sticky(route) if len(taking) > 1 else ()
+    policies = [_hashed(name, f"{route.alias}/{route.salt}/") for name in keeping]
     action: Json = {
         "weighted_clusters": {"clusters": shares},
         "timeout": seconds(total_s(route)),
         "idle_timeout": seconds(idle_s(route)),
-        "retry_policy": _RETRIES,
         "auto_host_rewrite": True,
         "rate_limits": limited(route),
     }
@@ -65,20 +67,6 @@ def _hashed(name: str, salted: str) -> Json:
     """Return the assignment by a header, mixed with the rollout; the first that is there counts."""
     rewritten = {"pattern": {"regex": "^"}, "substitution": salted.replace("\\", "\\\\")}
     return {"header": {"header_name": name, "regex_rewrite": rewritten}, "terminal": True}
-
-
-_RETRIES: Final[Json] = {
-    "retry_on": "connect-failure,refused-stream,retriable-status-codes",
-    "retriable_status_codes": [404],
-    "num_retries": 2,
-    "retry_host_predicate": [
-        extension(
-            "previous", "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-        )
-    ],
-    "host_selection_retry_max_attempts": 5,
-}
-"""Only where no server has worked on it: not reached, or it does not hold the version."""
 
 
 def _share(routing: Routing, route: Route, share: Share, *, stream: bool) -> Json:

@@ -203,7 +203,7 @@ def test_a_file_that_envoy_refuses_leaves_the_old_routes(tmp_path: Path) -> None
 
 def _misprinted(*given: Any) -> Mapping[str, str]:
     files = dict(envoys_of(Path()).render(*given))
-    return files | {ROUTES: files[ROUTES].replace('"weight": 0', '"weight": -1')}
+    return files | {ROUTES: files[ROUTES].replace('"weight":100', '"weight":-1')}
 
 
 def test_requests_at_work_are_counted_by_server_and_version(tmp_path: Path) -> None:
