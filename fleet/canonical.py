@@ -54,6 +54,7 @@ MEASURED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "steps": ("estimate_s",),
         "impacts": ("peak_rpm", "back_out_s"),
         "capacity": ("load",),
+        "gates": ("detail", "power"),
     }
 )
 """Fields inside the decisions that are estimates or measurements, which the id leaves out."""

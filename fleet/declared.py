@@ -8,10 +8,12 @@ from typing import Literal
 
 from fleet.bases import Base as Base  # noqa: PLC0414 (a part of a declared fleet)
 from fleet.bases import BaseShape as BaseShape  # noqa: PLC0414 (same)
+from fleet.conditions import Gate, GoldenFacts, Override, Rollout
 from fleet.formats import Format
 from fleet.names import AdapterName, Version
 from fleet.profiles import Profile
 from fleet.traffic import CHOICES, UNLIMITED, USUAL_TIMEOUTS, Limits, Shadow, Sticky, Timeouts
+from fleet.upkeep import EvalPolicy
 
 LatencyClass = Literal["classification", "short_generation", "long_generation"]
 Spread = Literal["device", "host"]
@@ -37,28 +39,6 @@ class AdapterFacts:
     bytes: int
     modules: tuple[str, ...]
     """Adapted modules, such as `q_proj`, sorted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """A condition that a new version must meet before it takes more traffic."""
-
-    name: str
-    metric: str
-    threshold: float
-    unit: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """The pace at which a new version takes over."""
-
-    name: str
-    weights: tuple[int, ...]
-    bake: timedelta
-    retain: timedelta
-    """How long the replaced version stays loaded after the cut-over."""
-    gates: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +154,10 @@ class Adapter:
     choices: int = CHOICES
     shadow: Shadow | None = None
     """Its servers are known once it is placed."""
+    rolling: str | None = None
+    """Path of the golden set of fresh questions, relative to the project."""
+    retrain: tuple[str, ...] = ()
+    """The command that trains a new version; empty: none is declared."""
 
     @property
     def alias(self) -> str:
@@ -196,6 +180,16 @@ class ClientKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Notify:
+    """Where notices go."""
+
+    webhook: str
+    """A URL, or where it is kept: `env:NAME`, `file:path`."""
+    template: str | None = None
+    """Path of a Jinja template of the text, relative to the project."""
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
     """A tenant."""
 
@@ -205,6 +199,7 @@ class Client:
     keys: tuple[ClientKey, ...]
     limits: Limits = UNLIMITED
     """Of all its adapters together; what it does not say, its tier does."""
+    notify: Notify | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +253,15 @@ class Fleet:
     policy: PlacementPolicy = PlacementPolicy()
     profiles: tuple[Profile, ...] = ()
     """Measured speeds of servers; what has none is estimated from first principles."""
+    golden: Mapping[str, GoldenFacts] = field(default_factory=lambda: MappingProxyType({}))
+    """By path of the golden set, relative to the project."""
+    notify: Notify | None = None
+    """Where operators are told of rollbacks."""
+    overrides: tuple[Override, ...] = ()
+    """Sorted by name; expired ones too."""
+
+    evals: EvalPolicy = field(default_factory=EvalPolicy)
+    """How golden sets are asked, and how often."""
 
     def origin(self, *path: str) -> str:
         """Return the place that declares `path`, or of its nearest declared parent."""

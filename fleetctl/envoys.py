@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from fleet.declared import Gateway
-from fleetctl.facts import read_secret
 from plans import envoy
 from runtime.gateway.envoyadmin import Envoys
 from runtime.gateway.table import RoutingTable
+from runtime.secrets import read_secret
 
 
 def envoys_of(root: Path, seen_at: str | None = None) -> Envoys:

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from fleet import lock as locks
 from fleet import observed as observed_demand
+from fleet.conditions import GoldenFacts
 from fleet.declarations import Adapter, Declarations
 from fleet.declared import BaseShape
 from fleet.errors import ConfigError, Diagnostic, Place
@@ -16,6 +16,7 @@ from fleet.formats import FormatKind
 from fleet.problems import diagnostic
 from fleet.profiles import Profile, parse_profile
 from fleet.resolve import Facts
+from runtime.secrets import read_secret
 
 PROFILES = "calibration"
 """Folder of the measured profiles, in the project."""
@@ -65,8 +66,10 @@ def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> F
     except ConfigError as error:
         problems += error.diagnostics
     adapters = [each for client in given.clients.values() for each in client.adapters.values()]
-    golden = {each.golden for each in adapters if each.golden}
+    golden = {file for each in adapters for file in (each.golden, each.rolling) if file}
+    golden |= {each.golden for each in given.gates.values() if each.golden}
     zones = {each.demand.timezone for each in adapters if each.demand}
+    zones |= {each.timezone for each in given.rollouts.values()}
     references = {each for client in given.clients.values() for each in client.keys.values()}
     return Facts(
         lock=lock,
@@ -77,7 +80,20 @@ def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> F
         schemas=_schemas(root, adapters),
         observed=observed,
         profiles=read_profiles(root, problems),
+        golden=_golden(root, golden),
     )
+
+
+def _golden(root: Path, paths: set[str]) -> dict[str, GoldenFacts]:
+    """Return size and digest of the golden sets that are there; their lines are not checked."""
+    found = {}
+    for path in sorted(each for each in paths if (root / each).is_file()):
+        content = (root / path).read_bytes()
+        lines = [each for each in content.splitlines() if each.strip()]
+        items = sum(not each.lstrip().startswith(b'{"defaults"') for each in lines)
+        must_pass = sum(b'"must_pass"' in each for each in lines)
+        found[path] = GoldenFacts(hashlib.sha256(content).hexdigest(), items, must_pass)
+    return found
 
 
 def _schemas(root: Path, adapters: Iterable[Adapter]) -> dict[str, str | None]:
@@ -146,19 +162,6 @@ def _zones(used: set[str]) -> dict[str, tuple[int, ...]]:
     except (KeyError, ValueError, OSError):
         return dict.fromkeys(available_timezones(), ()) | found
     return found
-
-
-def read_secret(root: Path, reference: str) -> str | None:
-    """Return the secret behind `env:NAME` or `file:path`; None where it cannot be read here."""
-    kind, _, where = reference.partition(":")
-    if kind == "env":
-        found = os.environ.get(where, "")
-    else:
-        try:
-            found = (root / where).read_text(encoding="utf-8")
-        except (OSError, ValueError):
-            return None
-    return found.strip() or None
 
 
 def secret_fingerprint(root: Path, reference: str) -> str | None:

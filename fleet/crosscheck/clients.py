@@ -46,10 +46,11 @@ def _adapter(at: Path, adapter: Adapter, names: Names, facts: Facts) -> Iterator
     yield from reference("FC1205", "host", adapter.pin, names.holders, (*at, "pin"))
     if adapter.demand:
         yield from _demand((*at, "demand"), adapter.demand, names, facts)
-    if adapter.golden in facts.absent:
-        detail = f"`{adapter.golden}` does not exist in the project."
-        hint = "Add the file, or correct the path; gates compare versions on it."
-        yield Finding("FC1216", (*at, "golden"), detail, hint=hint)
+    for key, file in (("golden", adapter.golden), ("rolling", adapter.rolling)):
+        if file in facts.absent:
+            detail = f"`{file}` does not exist in the project."
+            hint = "Add the file, or correct the path; versions are compared on it."
+            yield Finding("FC1216", (*at, key), detail, hint=hint)
 
 
 def _demand(at: Path, demand: Demand, names: Names, facts: Facts) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fleet.conditions import GoldenFacts
 from fleet.declared import BaseShape
 from fleet.lock import Lock
 from fleet.observed import ObservedDemand
@@ -31,6 +32,9 @@ class Facts:
     """Recorded demand by alias."""
     profiles: tuple[Profile, ...] = ()
     """Measured speeds of servers."""
+
+    golden: Mapping[str, GoldenFacts] = field(default_factory=dict)
+    """Size and digest of the golden sets, by path."""
 
     def shape(self, base: str) -> BaseShape | None:
         """Return a base's dimensions: from the library, else as the lock keeps them."""

@@ -112,14 +112,14 @@ def _envoy(path: Path, gateway: Gateway) -> Iterator[Finding]:
         detail = "fleetctl writes an Envoy's files and asks it on a socket whether it serves them."
         hint = "Name a socket path, or leave `admin` out. For an Envoy elsewhere, compile."
         command = "fleetctl compile --target envoy --out FOLDER"
-        yield Finding("FC1241", (*path, "admin"), detail, hint=hint, command=command)
+        yield Finding("FC1261", (*path, "admin"), detail, hint=hint, command=command)
     detail = (
         f"Gateway `{path[1]}` is an Envoy: it assigns users to versions by another hash, keeps "
         "API keys in clear in its files, and writes bodies anew."
     )
     command = "fleetctl compile --target envoy"
     hint = "The command lists all that is lost in translation, on standard error."
-    yield Finding("FC1240", path, detail, hint=hint, command=command, at="key", severity="warning")
+    yield Finding("FC1260", path, detail, hint=hint, command=command, at="key", severity="warning")
 
 
 _ANY = {"0.0.0.0", "[::]", "localhost"}  # noqa: S104 (compared, never bound)

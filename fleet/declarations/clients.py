@@ -1,5 +1,6 @@
 """Clients, their adapters, and the tiers that say what they were promised."""
 
+from fleet.declarations.notices import Notify
 from fleet.declarations.section import (
     Isolation,
     Latency,
@@ -45,6 +46,14 @@ class Adapter(Section):
     """The alias it was known by before, such as `acme-helpdesk`; keeps its history."""
     golden: Word | None = None
     """The golden set (JSON Lines), relative to the project."""
+    rolling: Word | None = None
+    """A golden set of fresh labelled questions, replaced weekly; it sees the world change."""
+    retrain: tuple[Word, ...] = ()
+    """The command that trains a new version, as a list. Default: `defaults.retrain`.
+
+    It is run in the project; `{alias}`, `{client}`, `{task}`, `{base}`, `{version}`, `{current}`,
+    `{golden}` and `{folder}` are filled in, and it leaves the adapter in `{folder}`.
+    """
     smoke: tuple[Word, ...] = ()
     """Inputs asked before a version gets traffic; 5 to 10 are usual."""
     latency: Latency | None = None
@@ -98,6 +107,8 @@ class Client(Section):
     """What the client pays a month, in the currency of the prices."""
     keys: dict[Id, SecretRef] = {}
     """API keys by name; each says where its secret is kept, `env:NAME` or `file:path`."""
+    notify: Notify | None = None
+    """Where the client is told that one of its aliases was rolled back."""
     limits: Limits = Limits()
     """How much may be asked, of all its adapters together. Default: that of the tier."""
     adapters: dict[Id, Adapter] = {}

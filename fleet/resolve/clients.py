@@ -50,7 +50,13 @@ def client(name: str, each: yaml.Client, given: yaml.Declarations, facts: Facts)
     )
     named = each.tier or given.defaults.tier
     usual = tiers(given).get(named, yaml.Tier()).limits
-    return declared.Client(name, named, each.monthly_fee, keys, limits(each.limits, usual))
+    allowed = limits(each.limits, usual)
+    return declared.Client(name, named, each.monthly_fee, keys, allowed, notify(each.notify))
+
+
+def notify(each: yaml.Notify | None) -> declared.Notify | None:
+    """Resolve where notices go."""
+    return declared.Notify(each.webhook, each.template) if each else None
 
 
 def limits(own: yaml.Limits, usual: yaml.Limits | None = None) -> Limits:
@@ -93,6 +99,8 @@ def _adapter(
         replicas=each.replicas or promised.replicas,
         pin=each.pin,
         golden=each.golden,
+        rolling=each.rolling,
+        retrain=each.retrain or given.defaults.retrain,
         smoke=each.smoke,
         tier=promised.name,
         slo_s=dict(promised.slo_s).get(latency, USUAL_SLO_S[latency]),

@@ -15,6 +15,7 @@ LISTING: Final = "models:"
 """Before what is asked for, where a client asks for its models."""
 STICKY: Final = (
     "x-fleetctl-session",
+    "x-fleetctl-session-id",
     "x-fleetctl-user",
     "x-fleetctl-safety-identifier",
     "x-fleetctl-prompt-cache-key",
@@ -23,6 +24,7 @@ STICKY: Final = (
 STREAMED: Final = "x-fleetctl-stream"
 ECHOED: Final = "x-fleetctl-echo"
 LOGPROBS: Final = "x-fleetctl-logprobs"
+CHOICES: Final = "x-fleetctl-choices"
 
 FORWARDING: Final[Json] = {"header": CLIENT, "hide_credentials": True}
 """What of a key goes on: the client that it belongs to, and not the key."""
@@ -127,12 +129,14 @@ def _reading() -> Json:
     asked = {ASKED: f"%REQ({CLIENT})%/%REQUEST_BODY(model)%"}
     named = {
         STICKY[0]: "%REQ(x-session-id)%",
-        STICKY[1]: "%REQUEST_BODY(user)%",
-        STICKY[2]: "%REQUEST_BODY(safety_identifier)%",
-        STICKY[3]: "%REQUEST_BODY(prompt_cache_key)%",
+        STICKY[1]: "%REQUEST_BODY(session_id)%",
+        STICKY[2]: "%REQUEST_BODY(user)%",
+        STICKY[3]: "%REQUEST_BODY(safety_identifier)%",
+        STICKY[4]: "%REQUEST_BODY(prompt_cache_key)%",
         STREAMED: "%REQUEST_BODY(stream)%",
         ECHOED: "%REQUEST_BODY(echo)%",
         LOGPROBS: "%REQUEST_BODY(logprobs)%",
+        CHOICES: "%REQUEST_BODY(n)%",
     }
     mutations: list[dict[str, Any]] = [
         {"append": header(name, value)} for name, value in (asked | named).items()

@@ -14,6 +14,8 @@ _NOTES: Final = (
     "rollout and user with xxHash into 100 buckets. A share that grows keeps its users in both.",
     "Bodies are written anew: numbers pass through a double, so integers above 2^53 lose "
     "digits, and a body that is no JSON object or has a name twice is 404 instead of 400.",
+    "Only chat completions and completions are served: embeddings, responses and messages are "
+    "404, as bodies cannot be checked closely enough. A completion may have many prompts.",
     "Fields that no client may set are overwritten with null or 0 instead of dropped.",
     "Every stream is asked for token counts, and the client sees them: `usage` in every event, "
     "and at the end one event without choices.",

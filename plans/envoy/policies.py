@@ -22,7 +22,7 @@ def sticky(route: Route) -> tuple[str, ...]:
         case Sticky.SESSION:
             return STICKY
         case Sticky.USER:
-            return STICKY[1:]
+            return STICKY[2:]
         case Sticky.KEY:
             return (CLIENT,)
         case Sticky.REQUEST:
@@ -37,6 +37,11 @@ def total_s(route: Route) -> float:
 def idle_s(route: Route) -> float:
     """Return the longest pause in an answer, seconds."""
     return _policy(route).timeouts.idle_s or _IDLE_S
+
+
+def most_choices(route: Route) -> int:
+    """Return how many answers one request may ask for."""
+    return _policy(route).choices
 
 
 def limited(route: Route) -> list[Json]:
@@ -79,11 +84,8 @@ def _lost(policy: Policy) -> Iterator[str]:
             yield "limit of requests at a time"
         if each.tokens_per_minute is not None:
             yield "limit of tokens a minute"
-    usual = Policy()
     if policy.timeouts.first_byte_s is not None:
         yield "time to the first byte"
-    if policy.choices != usual.choices:
-        yield "most answers to one request"
     if policy.format is not None:
         yield "format (its answers are not judged)"
     if policy.server_in_flight is not None:

@@ -23,6 +23,7 @@ NO_SUCH_MODEL: Final = error(
 NO_SUCH_PATH: Final = error("No such path.", code="unknown_url")
 WRONG_METHOD: Final = error("This path does not take this method.")
 ECHO: Final = error("`echo` with `logprobs` is not served.", param="logprobs")
+CHOICES: Final = error("`n` asks for more answers than are given to one request.", param="n")
 _UNAUTHORIZED: Final = error(
     "Incorrect or missing API key. Send it as `Authorization: Bearer KEY`.",
     code="invalid_api_key",

@@ -5,6 +5,7 @@ from typing import Final
 from plans.envoy import refusals
 from plans.envoy.filters import (
     AUTHENTICATION,
+    CHOICES,
     ECHOED,
     FORWARDING,
     LIMITING,
@@ -87,7 +88,7 @@ _RETRIES: Final[Json] = {
 """Only where no server has worked on it: not reached, or it does not hold the version."""
 
 
-_INTERNAL: Final = (CLIENT, ASKED, *STICKY, STREAMED, ECHOED, LOGPROBS)
+_INTERNAL: Final = (CLIENT, ASKED, *STICKY, STREAMED, ECHOED, LOGPROBS, CHOICES)
 
 
 def _matcher(answers: dict[str, list[Json]]) -> Json:

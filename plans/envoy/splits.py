@@ -5,14 +5,32 @@ from typing import Final
 from fleet.resources import Route, Share
 from plans.envoy import refusals
 from plans.envoy.clusters import cluster_name, path_of
-from plans.envoy.filters import ECHOED, LOGPROBS, REWRITING, STREAMED
-from plans.envoy.policies import idle_s, limited, sticky, total_s
+from plans.envoy.filters import CHOICES, ECHOED, LOGPROBS, REWRITING, STREAMED
+from plans.envoy.policies import idle_s, limited, most_choices, sticky, total_s
 from plans.envoy.routing import Routing
 from plans.envoy.wire import NAMESPACE, VERSION, Json, header, seconds, typed
 
 _TRANSFORM: Final = "envoy.extensions.filters.http.transform.v3.TransformConfig"
-_WITHOUT: Final = ("kv_transfer_params", "ec_transfer_params", "vllm_xargs", "prompt_logprobs")
-"""Fields that cross tenants or cost others: null, as if they were not given."""
+_NULL: Final = (
+    "kv_transfer_params",
+    "ec_transfer_params",
+    "vllm_xargs",
+    "prompt_logprobs",
+    "prompt_embeds",
+    "session_id",
+    "chat_template",
+    "mm_processor_kwargs",
+    "media_io_kwargs",
+    "return_mm_kwargs",
+    "enable_response_messages",
+)
+_USUAL: Final[Json] = {
+    "priority": 0,
+    "mm_payload": "tensors",
+    "routed_experts_prompt_start": 0,
+    **dict.fromkeys(_NULL),
+}
+"""Fields that cross tenants or cost others, as vLLM has them where they are not given."""
 
 
 def answered(routing: Routing, route: Route) -> list[Json]:
@@ -27,9 +45,15 @@ def answered(routing: Routing, route: Route) -> list[Json]:
         {"name": LOGPROBS, "present_match": True},
     ]
     refused = {"match": {"prefix": "/", "headers": echo}, **refusals.answer(400, refusals.ECHO)}
+    few = "|".join(map(str, range(1, most_choices(route) + 1)))
+    many = [
+        {"name": CHOICES, "string_match": {"safe_regex": {"regex": few}}, "invert_match": True},
+        {"name": CHOICES, "present_match": True},
+    ]
     streams = [{"name": STREAMED, "string_match": {"exact": "true"}}]
     return [
         refused,
+        {"match": {"prefix": "/", "headers": many}, **refusals.answer(400, refusals.CHOICES)},
         {"match": {"prefix": "/", "headers": streams}, **_split(routing, route, stream=True)},
         {"match": {"prefix": "/"}, **_split(routing, route, stream=False)},
     ]
@@ -75,8 +99,7 @@ def _share(routing: Routing, route: Route, share: Share, *, stream: bool) -> Jso
         "model": share.adapter,
         "cache_salt": route.client,
         "request_id": "%REQ(x-request-id)%",
-        "priority": 0,
-        **dict.fromkeys(_WITHOUT),
+        **_USUAL,
     }
     if stream:
         body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}

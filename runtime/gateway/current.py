@@ -1,8 +1,10 @@
 """The table that a gateway serves now: one pointer, swapped whole."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 
+from runtime.gateway.breathing import Breathe, breather
 from runtime.gateway.routing import Lookup
 from runtime.gateway.table import RoutingTable
 
@@ -18,7 +20,11 @@ class Current:
         """Begin with an empty table, which nobody's key opens."""
         self.lookup = Lookup.of(RoutingTable(revision=0))
         self.loaded_at = datetime.now(UTC)
+        self.compare: Callable[[RoutingTable, RoutingTable, Breathe], Callable[[], None]] = _alike
+        """Called in a thread with the table before and a new one; what it returns is called by
+        the event loop once the new one is served, and is quick."""
         self._one_at_a_time = asyncio.Lock()
+        self._retiring: asyncio.Future[None] | None = None
 
     async def take(self, table: RoutingTable) -> None:
         """Serve a table from now on; the one being served, again, is fine.
@@ -38,8 +44,18 @@ class Current:
                 if table.digest != served.digest:
                     raise StaleTableError(f"another table is served as revision {table.revision}")
                 return
-            self.lookup = await asyncio.to_thread(Lookup.of, table)
+            self.lookup, change = await asyncio.to_thread(self._prepared, served.table, table)
             self.loaded_at = datetime.now(UTC)
+            change()
+            parts = [*served.parts()]  # freed one by one once the rest of it is gone
+            del served
+            self._retiring = asyncio.get_running_loop().run_in_executor(None, _free, parts)
+
+    def _prepared(
+        self, before: RoutingTable, after: RoutingTable
+    ) -> tuple[Lookup, Callable[[], None]]:
+        breathe = breather()
+        return Lookup.of(after, breathe), self.compare(before, after, breathe)
 
     def document(self) -> dict[str, object]:
         """Return what acknowledges a revision, as `GET /-/config` shows it."""
@@ -48,3 +64,14 @@ class Current:
             "digest": self.lookup.digest,
             "loaded_at": self.loaded_at.isoformat(timespec="milliseconds"),
         }
+
+
+def _free(parts: list[object]) -> None:
+    breathe = breather()
+    while parts:
+        parts.pop()
+        breathe()
+
+
+def _alike(_: RoutingTable, __: RoutingTable, ___: Breathe) -> Callable[[], None]:
+    return lambda: None

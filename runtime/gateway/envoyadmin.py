@@ -69,7 +69,9 @@ class EnvoyAdmin:
     async def get(
         self, path: str, *, timeout_s: float | None = None, attempts: int = READ_ATTEMPTS
     ) -> Any:
-        """Answer `/-/config`, `/-/inflight` and `/-/table` as our gateways do.
+        """Answer what is asked of our gateways, as far as Envoy knows it.
+
+        It does not say how its servers are or how its traffic was split.
 
         Raises:
             EngineUnreachableError: it does not run, or does not answer.
@@ -78,7 +80,8 @@ class EnvoyAdmin:
             case "/-/config":
                 stats = await self._stats(timeout_s, attempts)
                 revision, _, digest = stats.get(f"{_ROUTES}.version_text", "").partition("-")
-                return {"revision": int(revision or 0), "digest": digest}
+                seen: dict[str, Any] = {"servers": {}, "missing": []}
+                return {"revision": int(revision or 0), "digest": digest} | seen
             case "/-/inflight":
                 asked = f"/stats/prometheus?filter={quote('^fleetctl[.]in_flight')}"
                 text = await self._http.get_text(asked, timeout_s=timeout_s, attempts=attempts)
@@ -86,10 +89,16 @@ class EnvoyAdmin:
                     {"server": server, "adapter": version, "count": int(count)}
                     for server, version, count in _IN_FLIGHT.findall(text)
                 ]
-                return {"in_flight": found}
+                return {"in_flight": found, "waiting": 0}
+            case "/-/shares":
+                return {"shares": []}
             case _:
                 table = folders.written_table(self._folder)
                 return (table or RoutingTable(revision=0)).model_dump(mode="json")
+
+    async def get_text(self, path: str) -> str:
+        """Return what is shown to Prometheus for `/metrics`, else Envoy's own page."""
+        return await self._http.get_text("/stats/prometheus" if path == "/metrics" else path)
 
     async def put(self, _path: str, body: Any, *, timeout_s: float = ACKNOWLEDGE_S) -> Any:
         """Write the files of a table; return once Envoy serves it.

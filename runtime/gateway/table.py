@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from typing import Self
+from collections.abc import Iterator, Mapping
+from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -81,9 +82,28 @@ class RoutingTable(_Document):
 
     def canonical(self) -> str:
         """Return the document as sorted JSON, the bytes that the digest covers."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return "".join(self.canonical_parts())
+
+    def canonical_parts(self) -> Iterator[str]:
+        """Yield the canonical document in pieces, one for each alias and each key."""
+        yield '{"aliases":{'
+        yield from _members(self.aliases)
+        yield '},"keys":{'
+        yield from _members(self.keys)
+        rest = {"revision": self.revision, "servers": self.servers, "token": self.token}
+        yield f"}},{_json(rest)[1:]}"
 
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical document, 64 hex digits."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+
+def _members(entries: Mapping[str, _Document]) -> Iterator[str]:
+    comma = ""
+    for name in sorted(entries):
+        yield f"{comma}{_json(name)}:{_json(entries[name].model_dump(mode='json'))}"
+        comma = ","
+
+
+_json: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode

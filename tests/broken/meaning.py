@@ -169,7 +169,7 @@ CASES = [
         F,
         'main: {listen: "127.0.0.1:8080"}',
         'main: {listen: "127.0.0.1:8080", kind: envoy, admin: "http://10.0.0.9:9901"}',
-        "FC1241",
+        "FC1261",
         f"{F}:25:56",
         "socket",
     ),

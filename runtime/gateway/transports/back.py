@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 import httptools
 
+from runtime.gateway.routing import USUAL_PATIENCE, Patience
+from runtime.gateway.transports.outbox import Outbox
 from runtime.gateway.transports.recognized import recognized
-from runtime.gateway.transports.timing import IDLE_S, STALE_S
+from runtime.gateway.transports.timing import STALE_S
 
 if TYPE_CHECKING:
     from runtime.gateway.transports.pool import Home
@@ -28,7 +30,7 @@ class Meaning(NamedTuple):
 class Listener(Protocol):
     """Who waits for a server's answer.
 
-    After `on_whole`, `on_end` or `on_broken`, nothing more comes.
+    After `on_whole`, `on_end`, `on_late` or `on_broken`, nothing more comes.
     """
 
     def on_whole(self, status: int, content_type: str, body: bytes) -> None:
@@ -42,6 +44,9 @@ class Listener(Protocol):
 
     def on_end(self) -> None:
         """It is complete."""
+
+    def on_late(self) -> None:
+        """The answer took longer than it may; the connection has been ended."""
 
     def on_broken(self, *, stale: bool) -> None:
         """The connection ended before the answer did.
@@ -63,10 +68,11 @@ class _Stage(Enum):
 class Connection(asyncio.Protocol):
     """One connection to one server; one request at a time."""
 
-    def __init__(self, home: "Home", loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, home: "Home", loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         """Prepare; the event loop connects."""
         self._home = home
         self._loop = loop
+        self._outbox = outbox
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._listener: Listener | None = None
@@ -75,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._until_close = True
         self._content_type = _JSON
         self._keeps = self._paused = False
+        self._patience = USUAL_PATIENCE
         self.heard_at = self._asked_at = loop.time()
 
     @property
@@ -82,13 +89,14 @@ class Connection(asyncio.Protocol):
         """Whether a request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def ask(self, listener: Listener, request: bytes) -> None:
-        """Send a request; its answer goes to `listener`."""
+    def ask(self, listener: Listener, request: bytes, patience: Patience) -> None:
+        """Send a request; its answer goes to `listener`, and may take so long."""
         assert self._transport is not None, "the connection has been made"
         self._listener = listener
+        self._patience = patience
         self._stage = _Stage.AWAITED
         self.heard_at = self._asked_at = self._loop.time()
-        self._transport.write(request)
+        self._outbox.add(self._transport, request)
 
     def abandon(self) -> None:
         """End the connection, which makes the server end the request; nobody hears of it."""
@@ -221,6 +229,17 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def sweep(self, now: float) -> None:
-        """End the connection if its server has been silent for too long."""
-        if self._listener is not None and now - self.heard_at > IDLE_S:
-            self._break(stale=False)
+        """End the connection if its server takes longer than it may."""
+        if self._listener is None:
+            return
+        first, idle, total = self._patience
+        since = now - self._asked_at
+        is_late = since > total
+        if self._stage is _Stage.AWAITED:
+            is_late = is_late or since > first
+        else:
+            is_late = is_late or (now - self.heard_at > idle and not self._paused)
+        if is_late:
+            listener, self._listener = self._listener, None
+            self._close()
+            listener.on_late()

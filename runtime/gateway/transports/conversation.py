@@ -4,45 +4,24 @@ import asyncio
 import sys
 import traceback
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final
 
 from runtime.gateway import refusals
 from runtime.gateway.desk import Answer
 from runtime.gateway.exchange import Exchange, told
 from runtime.gateway.transports import heads
 from runtime.gateway.transports.back import Connection
+from runtime.gateway.transports.client import NOBODY, Client
 from runtime.gateway.transports.pool import Pool
-
-
-class Client(Protocol):
-    """A client's connection, as far as a conversation needs it."""
-
-    def send(self, data: bytes) -> None:
-        """Send bytes of the answer."""
-
-    def reply(self, answer: Answer) -> None:
-        """Send a whole answer; the conversation is over."""
-
-    def pass_back(self, start: bytes, request_id: str, body: bytes) -> None:
-        """Send a server's whole answer, its head as `heads.answer_start` begins it; as `reply`."""
-
-    def send_head(self, status: int, headers: dict[str, str]) -> bool:
-        """Send the head of a stream; return whether its parts are to be chunks."""
-        ...
-
-    def finish(self) -> None:
-        """The answer is complete; the conversation is over."""
-
-    def abort(self) -> None:
-        """End the connection in the middle of the answer; the conversation is over."""
 
 
 class Conversation:
     """Asks servers until one answers, and passes its answer on. Keeps `back.Listener`."""
 
     __slots__ = (
-        "_client", "_connecting", "_connection", "_content_type", "_exchange", "_is_chunked",
-        "_loop", "_parts", "_path", "_pool", "_retried", "_started", "_status", "_to",
+        "_client", "_connecting", "_connection", "_content_type", "_deadline", "_exchange",
+        "_is_chunked", "_loop", "_parts", "_path", "_pool", "_retried", "_started",
+        "_status", "_to",
     )  # fmt: skip
 
     def __init__(self, client: Client, pool: Pool, exchange: Exchange, path: str) -> None:
@@ -54,6 +33,7 @@ class Conversation:
         self._path = path
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self._retried = False
         self._started = False
         """Whether the client has the head of a stream."""
@@ -62,6 +42,21 @@ class Conversation:
         self._content_type = ""
         self._parts: list[bytes] = []
         self._to: heads.Target = _NOWHERE
+
+    def begin(self) -> None:
+        """Ask a server once it is this request's turn."""
+        if not self._exchange.must_wait:
+            self.ask()
+            return
+        patience = self._exchange.wait(self._have_turn)
+        self._deadline = self._loop.call_later(patience, self._give_up)
+
+    def _have_turn(self) -> None:
+        self._stop_clock()
+        self.ask()
+
+    def _give_up(self) -> None:
+        self._refuse(self._exchange.gave_up())
 
     def ask(self) -> None:
         """Ask the next server; without one, the client is refused."""
@@ -89,12 +84,14 @@ class Conversation:
     def on_head(self, status: int, content_type: str) -> None:
         """Pass the head of a stream on; a server that lost the adapter is passed over."""
         try:
-            if status == HTTPStatus.NOT_FOUND:
+            self._status = status
+            if status == HTTPStatus.NOT_FOUND:  # its body says of what
+                return
+            if self._exchange.goes_on(status):
                 self._let_go()
-                self._exchange.passed_over(self._loop.time())
+                self._exchange.turned_away(self._loop.time())
                 self.ask()
                 return
-            self._status = status
             self._exchange.answered(content_type)
             if self._exchange.is_stream:
                 self._is_chunked = self._client.send_head(status, self._headers(content_type))
@@ -120,7 +117,13 @@ class Conversation:
         self._connection = None
         try:
             if not self._started:
-                self._pass_back(b"".join(self._parts))
+                body = b"".join(self._parts)
+                if self._status == HTTPStatus.NOT_FOUND:
+                    self._parts.clear()
+                    self._exchange.not_found(body, self._loop.time())
+                    self.ask()
+                else:
+                    self._pass_back(body)
                 return
             rest = self._exchange.end(self._status)
             if self._is_chunked:
@@ -149,6 +152,11 @@ class Conversation:
         else:
             self._refuse(refusals.broken())
 
+    def on_late(self) -> None:
+        """The server took longer than it may; what it does now is of no use."""
+        self._connection = None
+        self._refuse(refusals.late())
+
     # ------------------------------------------------------- towards a server
     async def _connect(self) -> None:
         try:
@@ -158,7 +166,7 @@ class Conversation:
             if self._retried:  # the server may have had the request and fallen over it
                 self._refuse(refusals.broken())
                 return
-            self._exchange.passed_over(self._loop.time())
+            self._exchange.unreached(self._loop.time())
             self.ask()
         except Exception as error:  # noqa: BLE001 (the last net)
             self._connecting = None
@@ -171,8 +179,13 @@ class Conversation:
         exchange = self._exchange
         self._connection = connection
         connection.ask(
-            self, heads.request(self._to, self._path, exchange.request_id, exchange.body)
+            self,
+            heads.request(self._to, self._path, exchange.request_id, exchange.body),
+            exchange.patience,
         )
+        copy = exchange.copies()
+        if copy is not None:
+            Conversation(NOBODY, self._pool, copy, self._path).ask()
 
     def _pass_back(self, body: bytes) -> None:
         exchange = self._exchange
@@ -194,7 +207,7 @@ class Conversation:
             traceback.print_exception(error, file=sys.stderr)
         try:
             if self._started:
-                self._exchange.broke_off()
+                self._exchange.broke_off(refusal.status)
             else:
                 self._exchange.refuse(refusal.status)
         except OSError:  # the row cannot be written: what was refused needs none
@@ -204,7 +217,13 @@ class Conversation:
         else:
             self._client.reply(Answer.of(refusal))
 
+    def _stop_clock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
     def _let_go(self) -> None:
+        self._stop_clock()
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None

@@ -17,13 +17,14 @@ from runtime.gateway.transports.timing import CLIENT_IDLE_S, IDLE_S, LINGER_S, R
 
 
 class Front(asyncio.Protocol):
-    """One connection of one client. Keeps `conversation.Client` and `intake.Receiver`."""
+    """One connection of one client. Keeps `client.Client` and `intake.Receiver`."""
 
     def __init__(self, desk: Desk, pool: Pool, fronts: "set[Front]") -> None:
         """Prepare; the event loop accepts."""
         self._desk = desk
         self._pool = pool
         self._loop = pool.loop
+        self._outbox = pool.outbox
         self._fronts = fronts
         self._transport: asyncio.Transport | None = None
         self._intake = Intake(desk, self, pool.loop)
@@ -83,8 +84,15 @@ class Front(asyncio.Protocol):
 
     def take(self, request: Incoming) -> None:
         """Serve a request, after those that came before it."""
-        self._waiting.append(request)
-        self._advance()
+        if self._served is not None or self._waiting or self._clogged:
+            self._waiting.append(request)
+            self._advance()
+            return
+        self._advancing = True
+        self._serve(request)
+        self._advancing = False
+        if self._waiting or self._intake.reading is not None:
+            self._advance()
 
     def welcome(self) -> None:
         """Tell a client that asked whether to send its body, once its turn has come."""
@@ -99,8 +107,7 @@ class Front(asyncio.Protocol):
             return
         self._advancing = True
         while self._served is None and self._waiting and not self._clogged:
-            self._served = self._waiting.popleft()
-            self._serve(self._served)
+            self._serve(self._waiting.popleft())
         self._advancing = False
         if not self._waiting and self._transport is not None:
             self._ahead = 0
@@ -111,6 +118,7 @@ class Front(asyncio.Protocol):
             self.welcome()
 
     def _serve(self, request: Incoming) -> None:
+        self._served = request
         exchange, head = request.exchange, request.head
         try:
             if request.refusal is not None:
@@ -118,10 +126,9 @@ class Front(asyncio.Protocol):
             elif exchange is None:
                 self.reply(self._desk.answer(head.method, head.path, head.authorization))
             else:
-                now = self._loop.time()
-                exchange.route(request.body, head.content_type, head.encoding, head.session, now)
+                exchange.route(*head.asks(request.body, self._loop.time()))
                 self._talk = Conversation(self, self._pool, exchange, head.path)
-                self._talk.ask()
+                self._talk.begin()
         except Exception as error:  # noqa: BLE001 (the last net: a client gets our words)
             self._refuse(error)
 
@@ -138,9 +145,9 @@ class Front(asyncio.Protocol):
 
     # ------------------------------------------------------- answers
     def send(self, data: bytes) -> None:
-        """Send bytes. The event loop sends what one turn of it has made together."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        """Send bytes."""
+        if self._transport is not None:
+            self._outbox.add(self._transport, data)
 
     def reply(self, answer: Answer) -> None:
         """Send a whole answer."""
@@ -152,8 +159,9 @@ class Front(asyncio.Protocol):
 
     def pass_back(self, start: bytes, request_id: str, body: bytes) -> None:
         """Send a server's whole answer; `start` as `heads.answer_start` makes it."""
-        self.send(heads.passed_back(start, request_id, body, closing=self._is_last))
-        self.finish()
+        is_last = self._is_last
+        self.send(heads.passed_back(start, request_id, body, closing=is_last))
+        self._finish(is_last=is_last)
 
     def send_head(self, status: int, headers: dict[str, str]) -> bool:
         """Send the head of a stream; return whether its parts are to be chunks."""
@@ -163,7 +171,10 @@ class Front(asyncio.Protocol):
 
     def finish(self) -> None:
         """Serve the next request, or end the connection."""
-        is_last, self._talk, self._served = self._is_last, None, None
+        self._finish(is_last=self._is_last)
+
+    def _finish(self, *, is_last: bool) -> None:
+        self._talk = self._served = None
         if is_last:
             self._end()
         elif self._waiting or self._intake.reading is not None:
@@ -188,6 +199,7 @@ class Front(asyncio.Protocol):
         self._drop()
         if self._transport is None or self._transport.is_closing():
             return
+        self._outbox.flush()
         if unread:
             self._transport.write_eof()
             self._loop.call_later(LINGER_S, self._transport.abort)

@@ -22,8 +22,8 @@ class Incoming:
     """What has been read of one request, and whether it is refused already."""
 
     __slots__ = (
-        "_fed", "_length", "_parts", "_size", "exchange", "expects", "head", "is_complete",
-        "keeps", "refusal",
+        "_fed", "_length", "_parts", "_size", "_whole", "exchange", "expects", "head",
+        "is_complete", "keeps", "refusal",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead) -> None:
@@ -33,12 +33,13 @@ class Incoming:
         self.exchange: Exchange | None = None
         self.refusal: RefusalError | None = None
         self._parts: list[bytes] = []
+        self._whole: bytes | None = None
         self._length = self._size = self._fed = 0
 
     @property
     def body(self) -> bytes:
         """The body, as far as it was read and kept."""
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        return b"".join(self._parts) if self._whole is None else self._whole
 
     def begin(self, length: int, desk: Desk) -> None:
         """The head is complete: find out who asks, before the body is read.
@@ -52,17 +53,29 @@ class Incoming:
         if (flaw := head.flaw()) is not None:
             self.refuse(flaw, closing=True)
         elif head.asks_a_server:
-            self.exchange = desk.begin(head.path, head.authorization)
-            try:
-                self.exchange.admit()
-            except RefusalError as error:
-                self.refuse(error)
-            else:
-                if length > MAX_BODY:
-                    self.refuse(refusals.too_large(MAX_BODY))
+            self.admit(desk)
+            if self.refusal is None and length > MAX_BODY:
+                self.refuse(refusals.too_large(MAX_BODY))
         if self.is_ignored and (self.expects or length > MAX_IGNORED):
             self.keeps = False
             self.is_complete = True
+
+    def admit(self, desk: Desk) -> None:
+        """Find out who asks for an answer of a server."""
+        self.exchange = desk.begin(self.head.path, self.head.authorization)
+        try:
+            self.exchange.admit()
+        except RefusalError as error:
+            self.refuse(error)
+
+    def arrive(self, body: bytes, desk: Desk) -> None:
+        """Head and body have come at once: begin and end with them.
+
+        The head is one of those that ask a server and were found without a flaw.
+        """
+        self.keeps = self.is_complete = True
+        self._whole = body
+        self.admit(desk)
 
     @property
     def awaited(self) -> int:

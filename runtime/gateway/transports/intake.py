@@ -6,7 +6,7 @@ from typing import Protocol
 import httptools
 
 from runtime.gateway import refusals
-from runtime.gateway.desk import Desk
+from runtime.gateway.desk import MAX_BODY, Desk
 from runtime.gateway.transports.incoming import Incoming
 from runtime.gateway.transports.recognized import Recognized, recognized
 from runtime.gateway.transports.requesthead import RequestHead
@@ -74,14 +74,14 @@ class Intake:
             return False  # sent ahead: that is for the parser to take apart
         length, body = split
         request = Incoming(known.meaning)
+        if len(body) == length <= MAX_BODY:
+            request.arrive(body, self._desk)
+            self._receiver.take(request)
+            return True
+        self.began_at = self._loop.time()
+        self.reading, self._unparsed = request, length - len(body)
         request.begin(length, self._desk)
         request.part(body)
-        if len(body) == length:
-            request.is_complete = True
-            self._receiver.take(request)
-        else:
-            self.began_at = self._loop.time()
-            self.reading, self._unparsed = request, length - len(body)
         return True
 
     def _take_unparsed(self, data: bytes) -> None:

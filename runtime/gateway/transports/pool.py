@@ -5,10 +5,11 @@ import ssl
 
 from runtime.gateway.transports.back import Connection, Meaning
 from runtime.gateway.transports.heads import Target
+from runtime.gateway.transports.outbox import Outbox
 from runtime.gateway.transports.recognized import Recognized
 from runtime.gateway.transports.timing import CONNECT_S, KEEP_ALIVE_S
 
-_SWEEP_S = 1.0
+_SWEEP_S = 0.25
 
 
 class Home:
@@ -51,6 +52,7 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin empty."""
         self.loop = loop
+        self.outbox = Outbox(loop)
         self._homes: dict[Target, Home] = {}
         self._tls: ssl.SSLContext | None = None
         self._timer = loop.call_later(_SWEEP_S, self._sweep)
@@ -73,7 +75,7 @@ class Pool:
         try:
             async with asyncio.timeout(CONNECT_S):
                 _, made = await self.loop.create_connection(
-                    lambda: Connection(home, self.loop),
+                    lambda: Connection(home, self.loop, self.outbox),
                     to.host,
                     to.port,
                     ssl=self._tls if to.is_tls else None,

@@ -10,21 +10,22 @@ from runtime.gateway.refusals import RefusalError
 
 MAX_HEAD: Final = 32_768
 """Largest request line and headers in bytes."""
-_READ: Final = frozenset(
-    {
-        b"authorization", b"content-type", b"content-encoding", b"x-session-id",
-        b"content-length", b"transfer-encoding", b"expect",
-    }
-)  # fmt: skip
-"""Headers of a client that matter; any other is dropped."""
+_TEXTS: Final = {
+    b"content-type": "content_type",
+    b"content-encoding": "encoding",
+    b"x-fleetctl-purpose": "purpose",
+    b"x-fleetctl-version": "version",
+}
+"""Headers of which the last one counts, and where its text is kept."""
 
 
 class RequestHead:
     """Grows while it is parsed and is the same for good once it is `complete`."""
 
     __slots__ = (
-        "_is_upgrade", "authorization", "content_type", "encoding", "expects", "is_complete",
-        "is_old", "keeps", "length", "method", "path", "session", "size", "transfer", "url",
+        "_is_upgrade", "asks_a_server", "authorization", "content_type", "encoding", "expects",
+        "is_complete", "is_old", "keeps", "length", "method", "path", "purpose", "session", "size",
+        "transfer", "url", "version",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -34,6 +35,8 @@ class RequestHead:
         self.path = ""
         self.authorization: list[str] = []
         self.content_type = self.encoding = self.session = ""
+        self.purpose = self.version = ""
+        """Counts only from the operator."""
         self.length: bytes | None = None
         self.transfer: bytes | None = None
         self.expects = False
@@ -46,20 +49,21 @@ class RequestHead:
         self.size = 0
         """Bytes of its headers, trailers included."""
         self._is_upgrade = False
+        self.asks_a_server = False
+        """Whether it is for one of the servers to answer, if it may be answered at all."""
 
     def header(self, name: bytes, value: bytes) -> None:
         """Keep what matters of a header; trailers do not."""
         self.size += len(name) + len(value) + 4
+        if self.is_complete:
+            return
         name = name.lower()
-        if self.is_complete or name not in _READ:
+        if name in _TEXTS:
+            setattr(self, _TEXTS[name], value.decode("latin-1"))
             return
         match name:
             case b"authorization":
                 self.authorization.append(value.decode("utf-8", "surrogateescape"))
-            case b"content-type":
-                self.content_type = value.decode("latin-1")
-            case b"content-encoding":
-                self.encoding = value.decode("latin-1")
             case b"x-session-id":
                 self.session = self.session or value.decode("utf-8", "surrogateescape")
             case b"content-length":
@@ -68,7 +72,7 @@ class RequestHead:
                 self.transfer = value if self.transfer is None else b"twice"
             case b"expect":
                 self.expects = value.lower() == b"100-continue"
-            case _:
+            case _:  # of no interest, and dropped
                 pass
 
     def complete(self, parser: httptools.HttpRequestParser) -> None:
@@ -79,11 +83,7 @@ class RequestHead:
         self.is_old = parser.get_http_version() != "1.1"
         self.keeps = parser.should_keep_alive() and not self.is_old and not self._is_upgrade
         self.path = _path(self.url)
-
-    @property
-    def asks_a_server(self) -> bool:
-        """Whether it is for one of the servers to answer, if it may be answered at all."""
-        return self.method == "POST" and self.path in COMPLETIONS
+        self.asks_a_server = self.method == "POST" and self.path in COMPLETIONS
 
     def flaw(self) -> RefusalError | None:
         """Return why nothing after it can be trusted to be a request, if that is so."""
@@ -97,6 +97,11 @@ class RequestHead:
         ):
             return refusals.unclear_length()
         return None
+
+    def asks(self, body: bytes, now: float) -> tuple[bytes, str, str, str, float, str, str]:
+        """Return what `Exchange.route` goes by."""
+        kind, encoding = self.content_type, self.encoding
+        return body, kind, encoding, self.session, now, self.purpose, self.version
 
     @property
     def is_repeatable(self) -> bool:

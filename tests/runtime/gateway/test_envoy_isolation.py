@@ -111,6 +111,9 @@ def test_fields_that_cross_tenants_are_overwritten(tmp_path: Path) -> None:
             refused = {"model": "acme-support", "prompt": "x", "echo": True, "logprobs": 0}
             for echo in (True, 1, "yes"):
                 assert (await ours.send(refused | {"echo": echo}, path=TEXT)).status == 400
+            for number in (17, 1e9, "99", -1, 0, True, [1]):
+                assert (await ours.send(chat(n=number))).status == 400, number
+            assert (await ours.send(chat(n=16))).status == 200
             for fine in ({"echo": False}, {"logprobs": None}):
                 assert (await ours.send(refused | fine, path=TEXT)).status == 200
             kind = {"Content-Type": "application/json; charset=utf-8"}

@@ -79,7 +79,7 @@ def test_a_share_that_grows_keeps_its_users(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("how", ["header", "user", "safety_identifier", "prompt_cache_key"])
+@pytest.mark.parametrize("how", ["header", "session_id", "user", "prompt_cache_key"])
 def test_a_user_who_is_named_gets_the_same_version_each_time(tmp_path: Path, how: str) -> None:
     async def scenario() -> None:
         async with envoy_stage(tmp_path, new=50) as ours:
