@@ -9,7 +9,7 @@ from runtime.gateway.rewrite import DROPPED
 from tests.runtime.gateway.envoy_stage import EnvoyStage, envoy_stage, needs_envoy
 from tests.runtime.gateway.probes import FORBIDDEN, PROBES, STATUSES, Outcome, Probe
 from tests.runtime.gateway.replay import Answer, replay
-from tests.runtime.gateway.stage import ACME, GLOBEX, OLD, OTHERS, TEXT, chat
+from tests.runtime.gateway.stage import ACME, GLOBEX, OLD, OTHERS, TEXT, chat, table
 
 pytestmark = needs_envoy
 TOLERATED = {"a charset", "an encoding", "single quotes"} | {
@@ -61,6 +61,31 @@ def test_no_probe_reaches_or_shows_what_is_not_its_own(tmp_path: Path) -> None:
             searched["the log"] = (ours.folder / "envoy.log").read_bytes()
             leaks = [(p, w) for p, said in searched.items() for w in FORBIDDEN if w in said]
             assert leaks == []
+
+    asyncio.run(scenario())
+
+
+def test_no_probe_slips_through_while_revisions_are_taken(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with envoy_stage(tmp_path, new=50) as ours:
+            answers: dict[str, Answer] = {}
+            waiting = iter(each for each in REFUSED if each.outcome is not Outcome.TOO_LARGE)
+
+            async def client() -> None:
+                for each in waiting:
+                    answers[each.name] = await replayed(ours, each)
+
+            async def swap() -> None:
+                for number in range(20):
+                    await ours.publish(table(ours.servers, new=5 * number, revision=number + 2))
+
+            await asyncio.gather(*(client() for _ in range(32)), swap())
+            surprises = [
+                e.name
+                for e in REFUSED
+                if e.name in answers and not is_as_expected(e, answers[e.name])
+            ]
+            assert (surprises, ours.asked) == ([], [])
 
     asyncio.run(scenario())
 
