@@ -118,3 +118,13 @@ def test_an_envoy_serves_what_is_applied_rolled_back_and_compiled(
     elsewhere = project.run("compile", "--target", "envoy", "--out", str(out), "--seen-at", "/e")
     assert "envoy -c /e/envoy.json" in elsewhere.stderr
     assert str(out) not in (out / "envoy.json").read_text(encoding="utf-8")
+
+    unknown = project.run("compile", "--target", "envoy", "--gateway", "mian")
+    assert (unknown.returncode, "main" in unknown.stderr) == (1, True)
+    printed = project.run("compile", "--target", "litellm")
+    listed = json.loads(printed.stdout)["model_list"]
+    assert ALIAS in {each["model_name"] for each in listed}
+    assert "Clients are NOT kept apart" in printed.stderr
+    written = project.run("compile", "--target", "litellm", "--out", str(tmp_path / "litellm"))
+    assert "litellm --config" in written.stderr
+    assert json.loads((tmp_path / "litellm" / "config.yaml").read_text())["model_list"] == listed
