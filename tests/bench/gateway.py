@@ -7,8 +7,9 @@ ratios are fair, absolute times are upper bounds. The gateway under test has one
 and the server behind it another one. CPU per request is the best of the rounds.
 
 Ours does the whole job: keys, 200 aliases with two versions each, sticky split, rewritten bodies,
-token counts, a usage row per request. vllm-router and Envoy as set up here do none of that: they
-pass bytes on. A peer that does not install from the package index is reported and left out.
+token counts, a usage row per request; so does Envoy with native filters, as fleetctl compiles it.
+vllm-router and the plain Envoy do none of that: they pass bytes on. A peer that does not install
+from the package index is reported and left out.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from tests.bench.gateway_candidates import (
     cpu_seconds,
     stub,
 )
+from tests.bench.gateway_envoy import envoy_native
 from tests.bench.gateway_load import Load
 
 USERS = 64
@@ -100,7 +102,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--candidates", nargs="*", default=list(CANDIDATES))
+    known: dict[str, Callable[..., Any]] = CANDIDATES | {"envoy-native": envoy_native}
+    parser.add_argument("--candidates", nargs="*", choices=known, default=list(known))
     given = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -108,9 +111,8 @@ def main() -> None:
         load = stack.enter_context(Load.running(AROUND))
         candidates = [Candidate("direct", server.port, os.getpid(), lambda each: each)]
         for name in given.candidates:
-            started: Callable[..., Any] = CANDIDATES[name]
             try:
-                candidates.append(stack.enter_context(started(folder, server.port)))
+                candidates.append(stack.enter_context(known[name](folder, server.port)))
             except OSError as error:
                 print(f"{name}: left out, {error}")
         for scenario in SCENARIOS:

