@@ -27,6 +27,7 @@ _ROW: Final[dict[str, str]] = {
     "status": "%RESPONSE_CODE%",
     "latency_us": _LATENCY,
     "first_byte_us": _FIRST_BYTE,
+    "duration_ms": "%DURATION%",
     "input_tokens": _INPUT,
     "output_tokens": _OUTPUT,
     "stream": f"%METADATA(ROUTE:{NAMESPACE}:stream)%",

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from fleetctl.envoys import envoys_of
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.envoyadmin import Envoys
 from runtime.gateway.envoyfolder import ROUTES
+from runtime.gateway.envoyrows import as_ours
+from runtime.gateway.usageread import UsageFiles
+from runtime.rollouts.rows import UsageRows
 from tests.runtime.gateway.envoy_stage import (
     ENVOY,
     SECRETS,
@@ -158,6 +162,9 @@ def test_a_client_that_leaves_ends_its_request_on_the_server(tmp_path: Path, ans
                         request.cancel()
                     while seen[-1] != b"left":  # noqa: ASYNC110 (as above)
                         await asyncio.sleep(0)
+            (left,) = map(as_ours, await ours.ended())
+            assert (left["status"], left["version"], left["server"]) == (499, OLD, "s1")
+            assert 0 < left["latency_s"] < 20
 
     asyncio.run(scenario())
 
@@ -273,8 +280,20 @@ def test_a_revoked_key_opens_nothing_and_a_lost_secret_is_found_where_it_is_serv
             lost = kept.model_copy(update={"revision": 4, "keys": key("acme", "another")})
             with pytest.raises(EngineRejectedError, match="not the secret in the routing table"):
                 await ours.gateways.publish(lost)
-            (row,) = [row for row in await ours.ended() if row["status"] == 401]
-            assert row["client"] is None
+            rows = await ours.ended()
+            (row,) = [as_ours(row) for row in rows if row["status"] == 401]
+            assert (row["client"], row["alias"], row["first_byte_s"]) == ("", "", None)
+            read = UsageFiles(ours.state)
+            assert [each.alias for each in read] == [
+                "acme-support"
+            ]  # who was refused asked nothing
+            assert read.damaged == 0
+            counted = UsageRows(ours.state, datetime.now(UTC) - timedelta(minutes=9))
+            assert [each["status"] for each in counted.of()] == [200, 401]
+            assert (counted.damaged, type(next(counted.of("acme-support"))["latency_s"])) == (
+                0,
+                float,
+            )
             assert (ours.folder / ROUTES).stat().st_mode & 0o077 == 0
 
     asyncio.run(scenario())
