@@ -20,7 +20,7 @@ COMMANDS = {
     "adopt": "Rebuild the ledger from what is live.",
     "apply": "Carry out a plan, step by step.",
     "calibrate": "Measure how fast a running server is, for planning.",
-    "compile": "Print the command lines that start the servers.",
+    "compile": "Print how servers start, or the routes for another gateway.",
     "config": "Show resolved values and where each comes from.",
     "demand": "Show what adapters are asked by the hour; record it from usage.",
     "draw": "Draw the packing: devices, adapters in their slots, load by hour.",

@@ -74,7 +74,7 @@ def command(session: Session, *, alias: str, version: str | None, reason: str) -
 async def _table(session: Session) -> "RoutingTable":
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415 (keeps `--help` fast)
 
-    gateways = LocalGateways(session.state_dir)
+    gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     try:
         table, _ = await gateways.read()
     finally:

@@ -8,9 +8,9 @@ ratios are fair, absolute times are upper bounds. The gateway under test has one
 and the server behind it another one. CPU per request is the best of the rounds.
 
 Ours does the whole job: keys, 200 aliases with two versions each, sticky split, rewritten bodies,
-token counts, a usage row per request; so does `envoy (same job)`, with its own filters. vllm-router
-and the plain Envoy do none of that: they pass bytes on. A peer that does not install from the
-package index is reported and left out.
+token counts, a usage row per request; so does Envoy with native filters, as fleetctl compiles it.
+vllm-router and the plain Envoy do none of that: they pass bytes on. A peer that does not install
+from the package index is reported and left out.
 """
 
 import argparse
@@ -30,11 +30,13 @@ from tests.bench.gateway_candidates import (
     cpu_seconds,
     stub,
 )
+from tests.bench.gateway_envoy import envoy_native
 from tests.bench.gateway_load import Load
 from tests.bench.gateway_report import lines
 
 USERS = 64
 ADDED_US = 300
+_KNOWN: dict[str, Callable[..., Any]] = CANDIDATES | {"envoy-native": envoy_native}
 Row = dict[str, float]
 
 
@@ -109,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=0.5)
-    parser.add_argument("--candidates", nargs="*", default=list(CANDIDATES))
+    parser.add_argument("--candidates", nargs="*", choices=_KNOWN, default=list(_KNOWN))
     parser.add_argument("--only", choices=("cpu", "trials"))
     given = parser.parse_args()
     if given.only != "trials":
@@ -127,9 +129,8 @@ def measure(names: Sequence[str], rounds: int, seconds: float) -> None:
         load = stack.enter_context(Load.running(AROUND))
         candidates = [Candidate("direct", server.port, os.getpid(), lambda each: each)]
         for name in names:
-            started: Callable[..., Any] = CANDIDATES[name]
             try:
-                candidates.append(stack.enter_context(started(folder, server.port)))
+                candidates.append(stack.enter_context(_KNOWN[name](folder, server.port)))
             except OSError as error:
                 print(f"{name}: left out, {error}")
         for scenario in SCENARIOS:

