@@ -36,6 +36,8 @@ from tests.bench.gateway_report import lines
 
 USERS = 64
 ADDED_US = 300
+STREAM_S = 2.0
+"""Shortest window in which streams end."""
 _KNOWN: dict[str, Callable[..., Any]] = CANDIDATES | {"envoy-native": envoy_native}
 Row = dict[str, float]
 
@@ -72,6 +74,7 @@ SCENARIOS = (
 
 
 def measured(candidate: Candidate, scenario: Scenario, load: Load, seconds: float) -> Row:
+    seconds = max(seconds, STREAM_S) if scenario.stream else seconds
     bodies = [candidate.adapt(each) for each in scenario.bodies()]
     before = cpu_seconds(candidate.pid)
     found = load.run(candidate.port, bodies, list(KEYS), scenario.connections, seconds)
