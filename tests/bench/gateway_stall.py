@@ -9,7 +9,6 @@ the kernel says how long this process waited for a core.
 """
 
 import asyncio
-import gc
 import json
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import uvloop
 
 from fleet.declared import Gateway
 from runtime.gateway import places
-from runtime.gateway.serving import serving
+from runtime.gateway.serving import serving, tune
 from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
 
 ALIASES: Final = 4000
@@ -99,9 +98,7 @@ async def measured(folder: Path, documents: list[Path]) -> dict[str, list[float]
     used: list[float] = []
     state = folder / ".fleetctl"
     async with serving(state, _MAIN):
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)  # as in a gateway's process
+        tune()  # as in a gateway's process
         ticker = Ticker(asyncio.get_running_loop())
         socket = str(places.socket_path(state, _MAIN))
         for document in documents:
