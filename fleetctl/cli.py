@@ -40,6 +40,7 @@ COMMANDS = {
     "release": "Let a version that was rolled back be rolled out again.",
     "rollback": "Put an alias back on its previous version, now.",
     "scaffold": "Write a new fleet, client or adapter declaration.",
+    "rollout": "Show, hold, approve, advance or abort rollouts; report on them.",
     "schema": "Print the JSON Schema of the declarations.",
     "server": "Stop servers that fleetctl started.",
     "show": "Render a saved plan.",

@@ -55,6 +55,7 @@ async def judge_round(
     _tell(each.judged for each in told if each.recorded)
     await _roll_back_failed(session, judged, done)
     await _take_evaluations(session, live, evaluations, done, wait=False)
+    scene = await asyncio.to_thread(_scene, session, live)  # what was found is in the ledger now
     begun = evaluations.start(scene, office_of(session), _progress)
     for trial in begun:
         click.echo(f"Evaluates {trial.adapter} beside {trial.stable}.", err=True)
@@ -136,6 +137,7 @@ async def _back(session: Session, trial: "Trial", gate: str, reason: str, done: 
         trial.stable,
         reason=reason,
         cause=f"gate {gate}",
+        only=trial.adapter,
         facts={"gate": gate, "digest": trial.digests["adapter"]},
     )
     done.moved = True
