@@ -19,7 +19,7 @@ export PIP_REQUIRE_HASHES := 0
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm demo smollm2 test test-fast lint bench bench-gates bench-gateway bench-placement lock clean
+.PHONY: help setup vllm demo canary smollm2 test test-fast lint bench bench-gates bench-gateway bench-placement bench-rollback lock clean
 .SUFFIXES:
 
 help: ## List the targets
@@ -31,6 +31,9 @@ vllm: .venv-vllm/.installed ## Install the real vLLM for CPU into .venv-vllm (3 
 
 demo: setup vllm $(filter smollm2,$(MODEL)) ## Play the whole story on a real vLLM (MODEL=smollm2 for the larger model)
 	$(PY) examples/demo.py --model $(MODEL)
+
+canary: setup vllm ## Play the lives of four new versions under load, on a real vLLM
+	$(PY) examples/canary/play.py
 
 SMOLLM2 := acme/support-v2.1.0 acme/support-v2.2.0 corvid/dates-v1.0.0 delta/orders-v3.0.1 \
 	fjord/reviews-v1.0.0
@@ -70,6 +73,9 @@ bench-gateway: setup ## Measure the gateway beside its peers
 
 bench-placement: setup ## Measure the packer on the instances under PACKING=FOLDER
 	$(PY) -m tests.bench.placement $(PACKING) --effort $(EFFORT)
+
+bench-rollback: setup vllm ## Measure 50 rollback drills under load, on a real vLLM
+	$(PY) examples/canary/play.py --drills
 
 lock: .venv/.uv ## Recompile requirements.lock from pyproject.toml (UPGRADE=--upgrade for new versions)
 	env -u UV_FIND_LINKS $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \
