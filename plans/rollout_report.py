@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from fleet.history import Entry
-from plans.public import prose
+from plans.public import prose, scrubbed
 
 EVENTS = ("gate_judged", "eval_finished", "rolled_back", "rollback_checked", "rollout_marked",
           "released")  # fmt: skip
@@ -139,7 +139,7 @@ class _Telling:
         before = self.gates.get(name)
         self.gates[name] = {
             "gate": name, "about": METRICS.get(finding["metric"], finding["metric"]),
-            "verdict": finding["verdict"], "reason": finding["reason"], "entry": entry.seq,
+            "verdict": finding["verdict"], "reason": scrubbed(finding["reason"]), "entry": entry.seq,
             "share": data["percent"], "at": _time(entry.time),
         }  # fmt: skip
         self.proof = {"entry": entry.seq, "hash": entry.hash}
@@ -147,7 +147,7 @@ class _Telling:
             self._tell(entry, f"gate {name}: {finding['verdict']}, {finding['reason']}")
 
     def _tell(self, entry: Entry, text: str) -> None:
-        self.events.append({"at": _time(entry.time), "text": text})
+        self.events.append({"at": _time(entry.time), "text": scrubbed(text)})
 
     def outcome(self) -> str:
         """Return the state in a few words."""
