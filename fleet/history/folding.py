@@ -164,7 +164,9 @@ class _Past:
             case "gate_judged" if self.trials.judged(entry) and its:
                 self.stages[alias] = replace(its, restarted=entry.time)
             case "rollout_marked":
-                self.trials.marked(entry, its.entered if its else None)
+                self.trials.marked(
+                    entry, its.entered if its else None, its.percent if its else None
+                )
             case "eval_finished":
                 self.trials.evaluated(entry)
             case "retrain_claimed":

@@ -51,6 +51,8 @@ class Mark:
     reason: str
     by: str
     at: datetime
+    percent: int | None = None
+    """The version's share in that stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +174,8 @@ class Trials:
             self.rejected.setdefault(alias, {})[digest] = made
         return len(kept) < len(same)
 
-    def marked(self, entry: Line, since: datetime | None) -> None:
-        """Take what a person said, in the stage that was entered at `since`."""
+    def marked(self, entry: Line, since: datetime | None, percent: int | None) -> None:
+        """Take what a person said, in the stage that was entered at `since` with `percent`."""
         data = entry.data
         alias, word = str(data["alias"]), data["mark"]
         if word == "resume":
@@ -182,7 +184,7 @@ class Trials:
             return
         mark = Mark(
             word, str(data.get("adapter") or ""), since, str(data.get("reason") or ""),
-            entry.by, entry.time,
+            entry.by, entry.time, percent,
         )  # fmt: skip
         self.marks.setdefault(alias, {})[word] = mark
         if word == "override":
