@@ -122,10 +122,10 @@ def check(world: World, before: dict[str, int], history: History, made: Wanted) 
         kept = OLD if target != OLD else target
         idle = history.cutovers.get(kept)
         assert kept in after or (idle and world.now - idle >= GATED.retain), "a way back is kept"
-    forgiven = world.overridden or "override" in said
-    if digest_of(target) in history.rejected.get(ALIAS, {}) and not (forgiven and target == NEW):
-        assert risen <= last or made.phase is Phase.RETURNED
-        assert risen == 0 or forgiven or not others(after, target), "rejected bytes stay out"
+    answered = world.overridden and target == NEW
+    if digest_of(target) in history.rejected.get(ALIAS, {}) and not answered:
+        assert risen <= last
+        assert risen == 0 or not others(after, target), "rejected bytes stay out"
 
 
 def others(shares: dict[str, int], target: str) -> bool:

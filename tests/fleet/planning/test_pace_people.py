@@ -140,9 +140,14 @@ def test_an_override_lifts_a_gates_hold_and_never_a_persons() -> None:
         assert wanted(shared(0, 100), before, what=accepted).phase is phase
 
 
-def test_an_override_in_the_ledger_holds_without_an_end() -> None:
-    before = past(10, BOTH[0], evidence("errors", FAIL), marks=[mark("override")])
-    assert wanted(shared(10, 90), before, NOON + 300 * DAY).phase is Phase.ADVANCED
+@pytest.mark.parametrize(
+    ("gates", "phase"), [(("errors",), Phase.ADVANCED), (("accuracy",), Phase.ROLLED_BACK)]
+)
+def test_an_override_in_the_ledger_is_of_the_gates_that_had_failed(
+    gates: tuple[str, ...], phase: Phase
+) -> None:
+    before = past(10, BOTH[0], evidence("errors", FAIL), marks=[mark("override", gates=gates)])
+    assert wanted(shared(10, 90), before, NOON + 300 * DAY).phase is phase
 
 
 def test_an_undecided_rollout_may_be_declared_to_end_by_itself() -> None:

@@ -75,8 +75,9 @@ def mark(
     at: datetime = NOON,
     who: str = NEW,
     percent: int | None = 10,
+    gates: tuple[str, ...] = (),
 ) -> Mark:
-    return Mark(word, who, since, "we looked", "ana", at, percent)
+    return Mark(word, who, since, "we looked", "ana", at, percent, gates)
 
 
 def override(
