@@ -132,8 +132,8 @@ class _Gate:
         unsure, drop = 1 - passes - fails, points(min(known, 2 * gate.margin))
         text = (
             f"{items} items x {gate.samples}, {percent(known)} differ ({basis}): an unchanged "
-            f"version gets PASS {percent(passes)}, INCONCLUSIVE {percent(unsure)}; a drop of {drop} "
-            f"gets FAIL {percent(caught)}"
+            f"version gets PASS {percent(passes)}, INCONCLUSIVE {percent(unsure)}; "
+            f"a drop of {drop} gets FAIL {percent(caught)}"
         )
         if passes >= ENOUGH:
             return text
