@@ -165,7 +165,7 @@ class _Gate:
         hours = self.rollout.longest_bake.total_seconds() / 3600
         text = (
             f"{requests} requests at {share} % in {hours:g} h: a healthy version gets PASS "
-            f"{percent(self.live(share))}; {_harm(gate)} is caught with "
+            f"{percent(self.live(share))}; {_harm(gate)} is caught with at least "
             f"{percent(power.catching(gate, requests, others))}"
         )
         if half := self._half(requests, others):

@@ -158,7 +158,10 @@ def harm(gate: Gate) -> tuple[float, float]:
 
 @lru_cache(maxsize=4096)
 def catching(gate: Gate, requests: int, others: int) -> float:
-    """Return the chance that a harmful version has failed a live gate after so many requests."""
+    """Return the least chance that a harmful version has failed a live gate by then.
+
+    Taken after all the requests at once; a test that is looked at on the way catches some more.
+    """
     usual, harmful = harm(gate)
     if requests < 1 or others < 1:
         return 0.0
