@@ -18,6 +18,7 @@ from fleet.order import order
 from fleet.pace import Paced, pace
 from fleet.placement import Placement, Search, place
 from fleet.plan import Change, Move, Plan
+from fleet.preview import preview
 from fleet.reasons import explain
 from fleet.resources import Key, LoadedAdapter, Route, Server, State
 
@@ -49,6 +50,7 @@ def make_plan(
     steps = order(
         changes, desired, live, diversion, smoke=smoke, tight=placement.tight, renames=fleet.renames
     )
+    previews = [preview(fleet, each, history) for each in wanted.wanted.values() if each.gates]
     impacts = impacts_of(changes, fleet, diversion.interrupted)
     cost_after = price_per_hour(fleet, desired, live.unknown_servers)
     plan = Plan(
@@ -58,7 +60,7 @@ def make_plan(
         steps=steps,
         capacity=placement.capacity,
         impacts=impacts,
-        gates=tuple(gate for each in wanted.wanted.values() for gate in each.gates),
+        gates=tuple(gate for each in previews for gate in each.gates),
         held=tuple(_held(wanted, placement, live)),
         unknown=tuple(_unknown(fleet, live)),
         warnings=tuple(_warnings(fleet, wanted, placement, live))
@@ -72,6 +74,7 @@ def make_plan(
         cost_bound=_bound(placement, cost_after),
         moves=tuple(_moves(placement, live)),
         without_demand=without_demand(fleet.adapters.values()),
+        outlook=tuple(each.outlook for each in previews if each.outlook),
     )
     return checked_steps(replace(plan, id=plan_id(plan)), fleet, live)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from fleet.history import Entry, History
 from fleet.resources import LoadedAdapter, Route, State
+from plans.gates import lines_of, told
 
 
 def status(
@@ -61,6 +62,7 @@ def _alias(route: Route, history: History) -> dict[str, Any]:
             }
             for _, each in sorted(holds.items())
         ],
+        **told(history, route),
     }
 
 
@@ -143,6 +145,7 @@ def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:
             version = hold["adapter"].rpartition("-v")[2]
             reason = f": {hold['reason']}" if hold["reason"] else ""
             lines.append(f"{'':{width}}  held: {version}, by {hold['by']} at {hold['at']}{reason}")
+        lines += [f"{'':{width}}  {line}" for line in lines_of(each)]
     return lines
 
 

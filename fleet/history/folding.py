@@ -164,7 +164,9 @@ class _Past:
             case "gate_judged" if self.trials.judged(entry) and its:
                 self.stages[alias] = replace(its, restarted=entry.time)
             case "rollout_marked":
-                self.trials.marked(entry, its.entered if its else None)
+                self.trials.marked(
+                    entry, its.entered if its else None, its.percent if its else None
+                )
             case "eval_finished":
                 self.trials.evaluated(entry)
             case "retrain_claimed":
@@ -233,6 +235,8 @@ class _Past:
         newest = route.shares[0]
         stage = self.stages.get(route.alias)
         if stage is None or (stage.adapter, stage.percent) != (newest.adapter, newest.percent):
+            if stage is not None and stage.adapter != newest.adapter:
+                self.trials.superseded(route.alias, stage.adapter)
             fell = stage is not None and stage.adapter == newest.adapter and not newest.percent
             self.stages[route.alias] = Stage(newest.adapter, newest.percent, when, fell=fell)
 

@@ -73,7 +73,7 @@ def _stopped(it: Situation) -> tuple[str, str] | None:
         return why, words.rejected(it.alias, it.target, evidence)
     if mark := it.mark("abort"):
         return f"{version} was aborted by {mark.by}", words.aborted(it.alias, it.target, mark)
-    lifted = it.target in it.history.holds.get(it.alias, {}) or it.accepts("")
+    lifted = it.target in it.history.holds.get(it.alias, {})
     gave_up = stage is not None and stage.fell and it.rollout.when_unsure == "roll_back"
     if gave_up and not lifted and not (it.allowed("approve") or it.allowed("advance")):
         return f"{version} could not be judged", words.given_up(it.alias, it.target)
