@@ -17,6 +17,8 @@ from runtime.evals.office import Office
 from runtime.evals.protocol import Answers, Tell
 
 TASK = "fleetctl_golden"
+GUARD = "= "
+"""Before each text: what reads its data set takes `2033-03-25` for a time, and says so."""
 SCORED = ("exact",)
 """Metrics that lm-eval has too."""
 _INSTALL = "make engines"
@@ -66,9 +68,10 @@ def _refuse_more(golden: GoldenSet, spec: Spec) -> None:
 
 def _write_task(golden: GoldenSet, spec: Spec, folder: Path) -> None:
     rows = [
-        {"id": each.id, "input": each.messages[0]["content"], "target": str(each.expected)}
+        {"id": each.id, "input": GUARD + each.messages[0]["content"],
+         "target": GUARD + str(each.expected)}
         for each in golden.items
-    ]
+    ]  # fmt: skip
     data = folder / "items.jsonl"
     data.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
     task: dict[str, Any] = {
@@ -77,8 +80,8 @@ def _write_task(golden: GoldenSet, spec: Spec, folder: Path) -> None:
         "dataset_kwargs": {"data_files": {"test": str(data)}},
         "test_split": "test",
         "output_type": "generate_until",
-        "doc_to_text": "{{input}}",
-        "doc_to_target": "{{target}}",
+        "doc_to_text": f"{{{{input[{len(GUARD)}:]}}}}",
+        "doc_to_target": f"{{{{target[{len(GUARD)}:]}}}}",
         "generation_kwargs": {
             "until": [],
             "do_sample": spec.temperature > 0,
