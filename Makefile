@@ -19,7 +19,7 @@ export PIP_REQUIRE_HASHES := 0
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm engines demo smollm2 test test-fast lint bench bench-gateway bench-placement lock clean
+.PHONY: help setup vllm engines demo smollm2 test test-fast lint bench bench-gates bench-gateway bench-placement lock clean
 .SUFFIXES:
 
 help: ## List the targets
@@ -64,6 +64,9 @@ lint: setup ## Check style, types and the direction of imports
 
 bench: setup ## Measure planning, refresh and start-up
 	$(PY) -m tests.bench.bench
+
+bench-gates: setup ## Print what the gates catch, miss and raise in vain
+	$(PY) -m tests.bench.gates
 
 bench-gateway: setup ## Measure the gateway beside its peers
 	$(PY) -m tests.bench.gateway

@@ -56,7 +56,7 @@ class Gate:
     golden: str | None = None
     """Golden set of this gate, relative to the project; None: the adapter's."""
     score: str | None = None
-    """Metric that scores an answer; None: what each item says."""
+    """Metric that scores every answer; None: what each item says."""
     samples: int = 1
     """Answers asked for each item."""
     floor: float | None = None
@@ -115,11 +115,8 @@ class Rollout:
     """What follows when `max_bake` is over and a gate is still undecided."""
     low_traffic: int | None = None
     """First weight where the declared traffic is too small for the usual one."""
-    notify: tuple[tuple[str, str], ...] = ()
-    """Whom to tell, and the reference to the webhook's URL, by name."""
     drill: timedelta | None = None
     """How often a rollback is practised."""
-    smoke_deadline_s: float = 10.0
 
     @property
     def longest_bake(self) -> timedelta:
@@ -133,7 +130,7 @@ class Override:
 
     name: str
     accept: str
-    """Digest of the version, 64 hex digits."""
+    """Digest of the version, or its beginning: 12 to 64 hex digits."""
     alias: str
     gates: tuple[str, ...]
     """Gates whose verdict no longer counts; empty: all."""

@@ -9,6 +9,7 @@ from fleet.declared import Fleet
 from fleet.names import AdapterName, Address, adapter_address, server_address
 from fleet.pace import Paced, Phase, Wanted
 from fleet.placement import Placement
+from fleet.policy import policy_of
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State
 
 
@@ -17,7 +18,7 @@ def settle(fleet: Fleet, wanted: Paced, placement: Placement, live: State) -> St
     found: dict[Address, Resource] = {each.address: each for each in placement.servers.values()}
     for resource in (
         *_adapters(fleet, placement, live),
-        *_routes(wanted, placement, live),
+        *_routes(fleet, wanted, placement, live),
         *_keys(fleet, live),
         *strangers(fleet, wanted, live),
     ):
@@ -84,7 +85,7 @@ def _adapters(fleet: Fleet, placement: Placement, live: State) -> Iterator[Loade
                 yield there
 
 
-def _routes(wanted: Paced, placement: Placement, live: State) -> Iterator[Resource]:
+def _routes(fleet: Fleet, wanted: Paced, placement: Placement, live: State) -> Iterator[Resource]:
     routes = live.routes()
     for alias, each in wanted.wanted.items():
         before = routes.get(alias)
@@ -94,7 +95,7 @@ def _routes(wanted: Paced, placement: Placement, live: State) -> Iterator[Resour
             if before is not None:
                 yield from _as_it_is(before, live)
         elif each.shares:
-            yield _route(each, placement.bindings)
+            yield _route(fleet, each, placement.bindings)
 
 
 def waits(wanted: Wanted, bindings: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -114,13 +115,14 @@ def _as_it_is(route: Route, live: State) -> Iterator[Resource]:
                     yield live.resources[address]
 
 
-def _route(wanted: Wanted, bindings: Mapping[str, tuple[str, ...]]) -> Route:
+def _route(fleet: Fleet, wanted: Wanted, bindings: Mapping[str, tuple[str, ...]]) -> Route:
     shares = tuple(
         Share(adapter, percent, bindings[adapter])
         for adapter, percent in wanted.shares
         if bindings.get(adapter)
     )
-    return Route(wanted.alias, shares, wanted.salt)
+    policy = policy_of(fleet, wanted.alias, bindings)
+    return Route(wanted.alias, shares, wanted.salt, policy)
 
 
 def _keys(fleet: Fleet, live: State) -> Iterator[Key]:

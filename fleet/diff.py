@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 
+from fleet import traffic
 from fleet.names import Address
 from fleet.pace import version_of
 from fleet.plan import Action, Change, Reason
@@ -132,6 +133,7 @@ def _route_details(before: Route, after: Route) -> Iterator[tuple[str, str, str]
             yield f"{name} on", ", ".join(old.servers), ", ".join(new.servers)
     if before.salt != after.salt:
         yield "salt", before.salt, after.salt
+    yield from traffic.differences(before.policy, after.policy)
 
 
 def _percent(share: Share | None) -> str:

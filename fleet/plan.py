@@ -213,7 +213,11 @@ class GateDue:
     metric: str
     threshold: str
     status: str
-    """`no evidence` until the gate has run."""
+    """`no evidence` until the gate has run; then its verdict, or who accepts the version."""
+    detail: str = ""
+    """What the gate found, in its own sentence."""
+    power: str = ""
+    """How likely it is to tell, and what would help; empty where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

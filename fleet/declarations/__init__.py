@@ -3,12 +3,13 @@
 from fleet.declarations.clients import Adapter, Client, Demand, Slo, Tier
 from fleet.declarations.evals import Evals, JudgeModel
 from fleet.declarations.machines import AttachedServer, Base, Device, Gateway, Host
-from fleet.declarations.rollouts import UNITS, Gate, Rollout
+from fleet.declarations.notices import Notify
+from fleet.declarations.rollouts import Gate, Override, Rollout
 from fleet.declarations.section import Section
+from fleet.declarations.traffic import Limits, Shadow, Timeouts
 from fleet.declarations.whole import Declarations, Defaults, Placement
 
 __all__ = [
-    "UNITS",
     "Adapter",
     "AttachedServer",
     "Base",
@@ -22,9 +23,14 @@ __all__ = [
     "Gateway",
     "Host",
     "JudgeModel",
+    "Limits",
+    "Notify",
+    "Override",
     "Placement",
     "Rollout",
     "Section",
+    "Shadow",
     "Slo",
     "Tier",
+    "Timeouts",
 ]

@@ -3,7 +3,8 @@
 from fleet.declarations.clients import Client, Tier
 from fleet.declarations.evals import Evals
 from fleet.declarations.machines import Base, Gateway, Host
-from fleet.declarations.rollouts import Gate, Rollout
+from fleet.declarations.notices import Notify
+from fleet.declarations.rollouts import Gate, Override, Rollout
 from fleet.declarations.section import Latency, Section
 from fleet.units import Count, Id, Share, Spare, Switch, Word
 
@@ -59,5 +60,9 @@ class Declarations(Section):
     """Paces at which new versions take over, by name."""
     gates: dict[Id, Gate] = {}
     """Conditions that rollouts ask for, by name."""
+    notify: Notify | None = None
+    """Where operators are told that an alias was rolled back."""
+    overrides: dict[Id, Override] = {}
+    """Versions that people accept although a gate rejects them, by name."""
     clients: dict[Id, Client] = {}
     """Tenants with their adapters, by name."""

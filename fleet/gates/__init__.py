@@ -3,9 +3,10 @@
 Statistics in plain Python on counts alone, so that anyone can compute a verdict again.
 """
 
-from fleet.gates.live import Tally, Window, judge_live
+from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
 from fleet.gates.recompute import recompute
+from fleet.gates.tally import Tally, Window
 from fleet.gates.verdict import Finding, Verdict
 
 __all__ = [

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from types import MappingProxyType
+from dataclasses import dataclass
 
 from fleet.conditions import RATIOS, RISES, Gate
 from fleet.gates.intervals import newcombe, normal_cdf, wilson
 from fleet.gates.sequential import rate_test, share_test
+from fleet.gates.tally import Window, counts_of
 from fleet.gates.verdict import Finding, Verdict, points
 
 LEAST_BAD = 5
@@ -25,63 +24,6 @@ RISE, RATIO, RATE, ALONE = "share_of_bad", "share_of_slow", "rate_of_bad", "no_n
 Series = Mapping[str, Sequence[float]]
 Limits = Mapping[str, float]
 
-SLOW: Mapping[str, str] = MappingProxyType(
-    {
-        "p95_ratio": "slow_total",
-        "neighbour_ratio": "slow_total",
-        "first_token_ratio": "slow_first_token",
-        "token_time_ratio": "slow_token",
-    }
-)
-"""By metric: what counts as slow, above the old version's pinned 95th percentile."""
-BAD: Mapping[str, str] = MappingProxyType(
-    {
-        "error_rate_rise": "errors",
-        "error_rate": "errors",
-        "format_drop": "format",
-        "truncation_rise": "truncated",
-    }
-)
-"""By metric: the kind of bad request it counts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Requests of one side in one window, and how many of them were bad, by kind.
-
-    Kinds: `errors format truncated slow_first_token slow_token slow_total`, and
-    `late:<gate>` for those beyond a gate's own limit. Requests of which a kind cannot be told
-    (an answer without a declared format) are left out of its total, see `of`.
-    """
-
-    requests: int = 0
-    bad: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    of: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    """Requests that could be told to be good or bad, by kind, where that is not all."""
-    units: int | None = None
-    """Users that the split tells apart, where that is not each request by itself."""
-
-    @property
-    def split(self) -> int:
-        """What the split deals out: users where they are known, else requests."""
-        return self.requests if self.units is None else self.units
-
-    def total(self, kind: str) -> int:
-        """Return the requests among which a kind was counted."""
-        return self.of.get(kind, self.requests)
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Counts of both sides between two moments, in which the shares did not change."""
-
-    start: datetime
-    end: datetime
-    canary: Tally
-    stable: Tally
-    percent: int | None = None
-    """The share that the new version should have had; None: not to be checked."""
-
 
 def judge_live(gate: Gate, windows: Sequence[Window], *, alone: bool = False) -> Finding:
     """Judge a stage by all its windows, oldest first. May be asked at any time.
@@ -96,7 +38,7 @@ def judge_live(gate: Gate, windows: Sequence[Window], *, alone: bool = False) ->
         alone: No other adapter shares a server with the new version, so that a neighbour gate
             has nothing to protect.
     """
-    counts = _counts(gate, windows)
+    counts = counts_of(gate, windows)
     limits = {
         "margin": gate.margin,
         "tolerate": gate.tolerate,
@@ -111,34 +53,6 @@ def judge_live(gate: Gate, windows: Sequence[Window], *, alone: bool = False) ->
         return judge_ratio(gate.name, gate.metric, counts, limits)
     limits["limit"] = gate.margin if gate.metric == "error_rate" else LATE
     return judge_rate(gate.name, gate.metric, counts, limits)
-
-
-def late(gate: str) -> str:
-    """Return the kind of requests beyond a gate's own limit."""
-    return f"late:{gate}"
-
-
-def _counts(gate: Gate, windows: Sequence[Window]) -> dict[str, tuple[float, ...]]:
-    """Take out of the windows what this gate's rule needs; both sides as one where it asks."""
-    kind = BAD.get(gate.metric) or SLOW.get(gate.metric) or late(gate.name)
-    both = gate.metric == "baseline_ratio"
-
-    def series(*sides: Sequence[Tally]) -> Iterator[tuple[str, tuple[float, ...]]]:
-        for side, name in zip(sides, ("", "_stable"), strict=False):
-            yield f"bad{name}", tuple(float(each.bad.get(kind, 0)) for each in side)
-            yield f"requests{name}", tuple(float(each.total(kind)) for each in side)
-            yield f"split{name}", tuple(float(each.split) for each in side)
-
-    canary, stable = [each.canary for each in windows], [each.stable for each in windows]
-    made = dict(series(canary, stable))
-    made["percent"] = tuple(-1.0 if each.percent is None else each.percent for each in windows)
-    if both:
-        for name in ("bad", "requests"):
-            pairs = zip(made[name], made[f"{name}_stable"], strict=True)
-            made[name] = tuple(one + other for one, other in pairs)
-    if gate.metric in RATIOS:
-        made["late"] = tuple(float(each.bad.get(late(gate.name), 0)) for each in canary)
-    return made
 
 
 def judge_alone(gate: str, metric: str, counts: Series, limits: Limits) -> Finding:

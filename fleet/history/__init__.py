@@ -2,6 +2,7 @@
 
 from fleet.history.folding import Entry, fold, settled
 from fleet.history.past import History, Hold, Stage, Unfinished
+from fleet.history.quarantine import accepted, rejection
 from fleet.history.trials import Claim, EvalRun, Evidence, Mark
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "Mark",
     "Stage",
     "Unfinished",
+    "accepted",
     "fold",
+    "rejection",
     "settled",
 ]

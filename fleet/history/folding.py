@@ -9,7 +9,8 @@ What an entry's `data` holds, by kind; `address` is the resource's, `step` the s
     step_failed     plan_id, step, address, code, summary, detail, stale, unsure (of its effect)
     apply_finished  plan_id, result, counts, boots (server to boot id), gone (addresses that
                     are not there, and that nothing asks for any more)
-    rolled_back     alias, to, before (version to percent), adapter (held, if any), reason
+    rolled_back     alias, to, before (version to percent), adapter (held, if any), reason,
+                    gate (whose verdict did it, if one did)
     released        alias, adapter (None: all), reason, route (plain form, or None)
     adopted         address, resource (plain form), boot
     note            text; step, of one that was begun and had no effect
@@ -234,14 +235,16 @@ class _Past:
         newest = route.shares[0]
         stage = self.stages.get(route.alias)
         if stage is None or (stage.adapter, stage.percent) != (newest.adapter, newest.percent):
-            self.stages[route.alias] = Stage(newest.adapter, newest.percent, when)
+            fell = stage is not None and stage.adapter == newest.adapter and not newest.percent
+            self.stages[route.alias] = Stage(newest.adapter, newest.percent, when, fell=fell)
 
     def _rolled_back(self, entry: Entry) -> None:
         data = entry.data
         alias = str(data["alias"])
         held = data.get("adapter")
         if held:
-            hold = Hold(held, entry.time, entry.by, str(data.get("reason", "")))
+            reason, gate = str(data.get("reason", "")), str(data.get("gate") or "")
+            hold = Hold(held, entry.time, entry.by, reason, gate)
             self.holds.setdefault(alias, {})[held] = hold
         self.holds.get(alias, {}).pop(str(data["to"]), None)
         route = self.established.get(route_address(alias))
@@ -261,6 +264,9 @@ class _Past:
             self.holds.get(alias, {}).pop(data["adapter"], None)
         else:
             self.holds.pop(alias, None)
+        stage = self.stages.get(alias)
+        if stage is not None and stage.fell:
+            self.stages[alias] = replace(stage, fell=False)
         route = resource(data["route"]) if data.get("route") else None
         if isinstance(route, Route):
             self.stages.pop(alias, None)

@@ -20,6 +20,8 @@ class Stage:
     entered: datetime
     restarted: datetime | None = None
     """When its evidence became void, for the engine, the base or a golden set had changed."""
+    fell: bool = False
+    """Whether the version had a share before and lost all of it."""
 
     @property
     def since(self) -> datetime:
@@ -35,6 +37,8 @@ class Hold:
     at: datetime
     by: str
     reason: str
+    gate: str = ""
+    """The gate whose verdict did it; empty: a person."""
 
 
 @dataclass(frozen=True, slots=True)

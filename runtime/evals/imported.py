@@ -27,7 +27,7 @@ def import_run(
     """Read another tool's results and keep them as a run.
 
     Raises:
-        EvalError: FC4530 it is no such file, or it did not end well; FC4503 an item is not
+        EvalError: FC4540 it is no such file, or it did not end well; FC4503 an item is not
             scored, or another model answered.
     """
     try:
@@ -91,7 +91,7 @@ def _named(sample: Sample, adapter: str) -> Sample:
 def _not_results(path: Path, source: str, why: str) -> EvalError:
     return EvalError(
         problem(
-            "FC4530",
+            "FC4540",
             "Not the results of a finished evaluation",
             f"`{path}` as of {source}: {why}.",
             hint="lm-eval: the file samples_*.jsonl of `--log_samples`. inspect-ai: a log, "

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from fleet.resources import Key, Route, Share
+from fleet.traffic import Policy
 
 
 class _Document(BaseModel):
@@ -27,6 +28,8 @@ class AliasEntry(_Document):
     client: str
     salt: str
     shares: tuple[ShareEntry, ...]
+    policy: Policy | None = None
+    """How its requests are treated; None: as by default."""
 
     @classmethod
     def of(cls, route: Route) -> Self:
@@ -35,12 +38,12 @@ class AliasEntry(_Document):
             ShareEntry(adapter=each.adapter, percent=each.percent, servers=each.servers)
             for each in route.shares
         )
-        return cls(client=route.client, salt=route.salt, shares=shares)
+        return cls(client=route.client, salt=route.salt, shares=shares, policy=route.policy)
 
     def route(self, alias: str) -> Route:
         """Return the route that says the same as this entry."""
         shares = tuple(Share(each.adapter, each.percent, each.servers) for each in self.shares)
-        return Route(alias, shares, self.salt)
+        return Route(alias, shares, self.salt, self.policy)
 
 
 class KeyEntry(_Document):

@@ -11,6 +11,9 @@ import msgspec
 from runtime.gateway.metrics import Metrics
 from runtime.gateway.usagelog import UsageLog
 
+LIVE: Final = "live"
+"""Purpose of a request that a client made."""
+
 
 class Row(msgspec.Struct, omit_defaults=False):
     """One request. Times are UTC, durations seconds."""
@@ -35,6 +38,12 @@ class Row(msgspec.Struct, omit_defaults=False):
     output_tokens: int | None
     """As the server reported it, of a stream that was left or broke off up to then."""
     stream: bool
+    finish: str | None = None
+    """Why the answer ended, in the words of chat completions; `length`: it was cut short."""
+    format_ok: bool | None = None
+    """Whether its text has the form that its adapter declares; None: no form, or not judged."""
+    purpose: str = LIVE
+    """`live`; `eval`, `smoke` or `shadow` are no client's, and never billed."""
 
 
 class Tokens(msgspec.Struct):
@@ -43,30 +52,13 @@ class Tokens(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
+    @property
+    def total(self) -> int:
+        """Tokens of prompt and answer together, as far as they are known."""
+        return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
 
-class _Reply(msgspec.Struct):
-    usage: Tokens | None = None
 
-
-_REPLY = msgspec.json.Decoder(_Reply)
-_TOKENS = msgspec.json.Decoder(Tokens | None)
 _ROW = msgspec.json.Encoder()
-
-
-def tokens_in_reply(body: bytes) -> Tokens:
-    """Return the token counts in a whole JSON reply; empty if it has none."""
-    try:
-        return _REPLY.decode(body).usage or Tokens()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Tokens()
-
-
-def tokens_in_usage(raw: bytes) -> Tokens:
-    """Return the token counts in the value of `usage`; empty if it has none."""
-    try:
-        return _TOKENS.decode(raw) or Tokens()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Tokens()
 
 
 class _Ids:
@@ -126,6 +118,12 @@ class Record:
             stream=False,
         )
 
+    def aside(self, purpose: str) -> "Record":
+        """Return the record of another request beside this one, which is no client's."""
+        made = Record(self._log, self._metrics, self.row.path, self.row.revision)
+        made.row.purpose = purpose
+        return made
+
     def first_byte(self) -> None:
         """Note that the server has begun to answer."""
         if self.row.first_byte_s is None:
@@ -146,6 +144,9 @@ class Record:
         row.input_tokens = self.tokens.prompt_tokens
         row.output_tokens = self.tokens.completion_tokens
         self._log.append(_ROW.encode(row))
+        if row.purpose != LIVE:
+            self._metrics.count_other(row.purpose, row.status)
+            return
         self._metrics.count(
             (row.client, row.alias, row.version),
             row.status,

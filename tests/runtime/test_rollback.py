@@ -10,11 +10,12 @@ import pytest
 
 from fleet.errors import FleetError, LockHeldError, problem
 from fleet.history import Entry, fold
+from runtime.flip import choose_target
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import AliasEntry, RoutingTable
 from runtime.gateway.tablefile import read_table
 from runtime.ledger import Ledger, open_ledger
-from runtime.rollback import RollbackResult, choose_target, rollback
+from runtime.rollback import RollbackResult, rollback
 from runtime.smoke import recorded_inputs
 from tests.runtime.gateway.stage import MAIN, NEW, OLD, Stage, alias, chat, stage, table
 
@@ -47,6 +48,11 @@ def test_all_traffic_is_back_on_the_version_before(tmp_path: Path, new: int) -> 
             past = fold(ledger(ours.state).read())
             (hold,) = past.holds["acme-support"].values()
             assert (hold.adapter, hold.reason, hold.by) == (NEW, "wrong refunds", "tester")
+            done, checked = ledger(ours.state).read()
+            assert (done.kind, checked.kind) == ("rolled_back", "rollback_checked")
+            assert done.data["decided"] == checked.data["decided"] == result.decided
+            assert checked.data["smoke"] == {"passed": 1, "total": 1, "telling": 1}
+            assert checked.data["smoke_ok_s"] >= checked.data["all_gateways_s"] > 0
 
     asyncio.run(scenario())
 
