@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from fleet.errors import EvalError, FleetError, did_you_mean, problem
 from fleet.evals.due import Record, baseline, due, records
@@ -12,11 +11,11 @@ from fleet.evals.run import Purpose, Spec, Target, spec_of
 from fleet.evals.served import Served, answering, served
 from fleet.names import AdapterName
 from fleet.resources import State
+from fleetctl.judging import office_of
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from fleet.evals.golden import GoldenSet
-    from runtime.evals import Office
     from runtime.evals.protocol import Tell
 
 
@@ -30,20 +29,6 @@ class Job:
     purpose: Purpose
     serving: str
     """Which engine with which flags answers."""
-
-
-def office_of(session: Session) -> "Office":
-    """Return where this project keeps evaluations."""
-    from fleetctl.facts import read_secret  # noqa: PLC0415 (keeps small commands fast)
-    from runtime.evals import EvalStore, Office  # noqa: PLC0415
-
-    return Office(
-        EvalStore(session.state_dir / "evals"),
-        session.now,
-        lambda: uuid4().hex[:12],
-        session.root,
-        lambda reference: read_secret(session.root, reference),
-    )
 
 
 def read_set(root: Path, path: str) -> "GoldenSet":
@@ -135,9 +120,11 @@ async def carry_out(session: Session, job: Job, spec: Spec, tell: "Tell") -> lis
     The first anchor run of a version is asked twice: how many answers differ then is the noise
     floor that later ones are held against.
     """
+    from fleet.evals.golden import with_format  # noqa: PLC0415 (needs a schema library)
     from runtime.evals import evaluate, record  # noqa: PLC0415 (keeps small commands fast)
 
-    golden = read_set(session.root, job.golden)
+    declared = session.fleet().adapters.get(job.target.alias)
+    golden = with_format(read_set(session.root, job.golden), declared.format if declared else None)
     office = office_of(session)
     past = records(session.ledger().read()).get(job.target.alias, [])
     first = baseline(past, job.target.adapter, golden.digest) is None

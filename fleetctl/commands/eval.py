@@ -195,7 +195,7 @@ Examples:
 @click.pass_obj
 def show(session: Session, run_id: str, wrong: int, form: str) -> None:
     """Show one evaluation with the answers that were not right."""
-    from fleetctl.evaluation import office_of  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.judging import office_of  # noqa: PLC0415 (keeps `--help` fast)
     from plans.evals import page, page_text  # noqa: PLC0415
 
     document = page(office_of(session).store.read(run_id), wrong or None)
