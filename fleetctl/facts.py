@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from fleet.formats import FormatKind
 from fleet.problems import diagnostic
 from fleet.profiles import Profile, parse_profile
 from fleet.resolve import Facts
+from runtime.secrets import read_secret
 
 PROFILES = "calibration"
 """Folder of the measured profiles, in the project."""
@@ -162,19 +162,6 @@ def _zones(used: set[str]) -> dict[str, tuple[int, ...]]:
     except (KeyError, ValueError, OSError):
         return dict.fromkeys(available_timezones(), ()) | found
     return found
-
-
-def read_secret(root: Path, reference: str) -> str | None:
-    """Return the secret behind `env:NAME` or `file:path`; None where it cannot be read here."""
-    kind, _, where = reference.partition(":")
-    if kind == "env":
-        found = os.environ.get(where, "")
-    else:
-        try:
-            found = (root / where).read_text(encoding="utf-8")
-        except (OSError, ValueError):
-            return None
-    return found.strip() or None
 
 
 def secret_fingerprint(root: Path, reference: str) -> str | None:

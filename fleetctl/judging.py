@@ -68,8 +68,8 @@ def office_of(session: Session) -> "Office":
     """Return where this project keeps evaluations."""
     from uuid import uuid4  # noqa: PLC0415 (keeps `--help` fast)
 
-    from fleetctl.facts import read_secret  # noqa: PLC0415
     from runtime.evals import EvalStore, Office  # noqa: PLC0415
+    from runtime.secrets import read_secret  # noqa: PLC0415
 
     return Office(
         EvalStore(session.state_dir / "evals"),

@@ -158,9 +158,9 @@ async def _post(
     session: Session, name: str, who: "Audience", to: "Notify", facts: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the ledger's record of one notice, and warnings."""
-    from fleetctl.facts import read_secret  # noqa: PLC0415 (keeps `--help` fast)
     from plans.notices import document  # noqa: PLC0415
     from runtime.notices import deliver  # noqa: PLC0415
+    from runtime.secrets import read_secret  # noqa: PLC0415 (keeps `--help` fast)
 
     warnings = []
     try:

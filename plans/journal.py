@@ -95,6 +95,17 @@ def _released(data: Mapping[str, Any]) -> str:
     return f"released {what} of {data.get('alias')}{reason}"
 
 
+def _evaluated(data: Mapping[str, Any]) -> str:
+    told = data.get("summary", {})
+    accuracy = told.get("accuracy")
+    shown = "does not count" if not told.get("valid") else f"accuracy {accuracy:.1%}"
+    return f"evaluated {data.get('adapter')} ({data.get('purpose')}): {shown}"
+
+
+def _why(data: Mapping[str, Any]) -> str:
+    return f": {data['reason']}" if data.get("reason") else ""
+
+
 _SAYINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "apply_started": _started,
     "apply_finished": _finished,
@@ -104,5 +115,10 @@ _SAYINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "rolled_back": _rolled_back,
     "released": _released,
     "adopted": lambda data: f"adopted {data.get('address')}",
+    "eval_finished": _evaluated,
+    "retrain_claimed": lambda data: f"claimed {data.get('alias')} for retraining{_why(data)}",
+    "retrain_released": lambda data: f"released the claim on {data.get('alias')}{_why(data)}",
+    "retrain_started": lambda data: f"began to train {data.get('adapter')}",
+    "retrain_finished": lambda data: f"trained {data.get('adapter')}",
     "note": lambda data: f"note: {data.get('text')}",
 }

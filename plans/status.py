@@ -120,11 +120,21 @@ def render_text(document: Mapping[str, Any]) -> str:
     if document["routes_unknown"]:
         lines.append(f"Routes cannot be read: {document['routes_unknown']}")
     lines += ["", *(_alias_lines(document["aliases"]) or ["No alias is routed."])]
+    lines += _retraining_lines(document.get("retraining", ()))
     if "servers" in document:
         lines += ["", *(_server_lines(document["servers"]) or ["No server."])]
         lines += ["", _last_line(document["last_apply"])]
         lines += [f"Note: {each}" for each in document["notes"]]
     return "\n".join(lines) + "\n"
+
+
+def _retraining_lines(turns: Iterable[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for each in turns:
+        claim = each["claim"]
+        held = f", claimed by {claim['by']} until {claim['until'][:10]}" if claim else ""
+        lines.append(f"Retrain {each['alias']}: {each['turn']}, {each['reason']}{held}")
+    return ["", *lines] if lines else []
 
 
 def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -21,7 +21,15 @@ def check_traffic(at: Path, adapter: Adapter, facts: Facts) -> Iterator[Finding]
             hint, problem = "Correct the file.", flaw(replace(wanted, text=text))
         if problem:
             yield Finding("FC1229", (*at, "format"), f"`{wanted.text}`: {problem}", hint=hint)
-    if adapter.shadow is not None and adapter.shadow.version == adapter.version:
+    if adapter.shadow is None:
+        return
+    _, client, _, task, *_ = at
+    shadow = f"{client}-{task}-{adapter.base}-v{adapter.shadow.version}"
+    if shadow not in facts.lock.adapters:
+        detail = f"`{shadow}` was never added to the library: its bytes are not pinned."
+        command = f"fleetctl adapter add PATH --as {shadow}"
+        yield Finding("FC1210", (*at, "shadow", "version"), detail, command=command)
+    if adapter.shadow.version == adapter.version:
         detail = f"{adapter.version} is the version that answers: its copies would tell nothing."
         hint = "Name another version, or delete `shadow`."
         yield Finding("FC1230", (*at, "shadow", "version"), detail, hint=hint)

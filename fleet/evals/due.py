@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fleet.declared import Adapter
-from fleet.evals.drift import Drift, Level, judge_anchor, judge_rolling, ratchet
+from fleet.evals.drift import Drift, Level, Standing, judge_anchor, judge_rolling, ratchet
 from fleet.evals.items import ACCURACY, MEASURES
 from fleet.evals.run import Purpose
 from fleet.history import Entry
@@ -23,6 +23,8 @@ class Record:
     purpose: str
     summary: Mapping[str, Any]
     at: datetime
+    samples_sha256: str = ""
+    """Of the file with its answers."""
 
     @property
     def valid(self) -> bool:
@@ -65,8 +67,10 @@ def records(entries: Iterable[Entry]) -> dict[str, list[Record]]:
         if entry.kind == "eval_finished":
             data = entry.data
             run, alias, adapter = str(data["run"]), str(data["alias"]), str(data["adapter"])
-            purpose = str(data["purpose"])
-            found[alias].append(Record(run, alias, adapter, purpose, data["summary"], entry.time))
+            purpose, sha = str(data["purpose"]), str(data.get("samples_sha256", ""))
+            found[alias].append(
+                Record(run, alias, adapter, purpose, data["summary"], entry.time, sha)
+            )
     return dict(found)
 
 
@@ -147,6 +151,9 @@ def _drifts(past: Sequence[Record], adapter: str, measure: str) -> Iterator[Drif
         yield judge_anchor(
             compared["changed"], compared["worse"], compared["n"], noise, measure=measure
         )
+    elif anchors and measure == ACCURACY and anchors[-1].summary.get("not_compared"):
+        reason = str(anchors[-1].summary["not_compared"])
+        yield Drift("anchor", measure, Standing.UNKNOWN, reason, {})
     weeks = _fresh(mine, measure)
     if weeks:
         yield judge_rolling(first.level(measure) if first else None, weeks, measure=measure)

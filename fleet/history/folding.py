@@ -21,6 +21,8 @@ What an entry's `data` holds, by kind; `address` is the resource's, `step` the s
     eval_finished   run, alias, adapter, purpose (gate, anchor, rolling, smoke, aa), summary,
                     samples_sha256, path
     retrain_claimed, retrain_released   alias, by, until, reason
+    retrain_started   alias, adapter (the new version), command
+    retrain_finished  alias, adapter, digest, seconds (None: of an interrupted run)
 """
 
 from collections.abc import Iterable, Mapping

@@ -6,8 +6,9 @@ from datetime import datetime
 from fleet.declared import Adapter, Fleet
 from fleet.history import History
 from fleet.pace.alias import decide
+from fleet.pace.shadow import shadowed
 from fleet.pace.wanted import Paced, Phase, Wanted
-from fleet.resources import State
+from fleet.resources import Route, State
 from fleet.standing import freeable, loaded_on, resident_versions, route_of, routed_to
 
 
@@ -23,7 +24,7 @@ def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
     wanted = {
         alias: _frozen(adapter, resident.get(alias, ()), live.routes_unknown)
         if live.routes_unknown
-        else decide(
+        else _wanted(
             fleet,
             adapter,
             route_of(fleet, alias, routes),
@@ -37,6 +38,19 @@ def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
     loaded, routed = loaded_on(live), routed_to(routes)
     idle = frozenset(freeable(fleet, names, loaded, routes, history))
     return Paced(wanted, loaded, routed, idle, history.owned)
+
+
+def _wanted(
+    fleet: Fleet,
+    adapter: Adapter,
+    route: Route | None,
+    history: History,
+    now: datetime,
+    *,
+    other_bytes: bool,
+) -> Wanted:
+    decided = decide(fleet, adapter, route, history, now, other_bytes=other_bytes)
+    return shadowed(fleet, adapter, decided, route, history)
 
 
 def _other_bytes(fleet: Fleet, live: State) -> frozenset[str]:

@@ -52,8 +52,8 @@ class Bin:
     """True while slots and rank are those of a running server and stay."""
     closed: bool = False
     """Takes nothing new: its device is cordoned or draining."""
-    draining: bool = False
-    """What is here leaves."""
+    leaving: str = ""
+    """Why what is here leaves, such as `is draining`; empty when it may stay."""
     live: Server | None = None
     held: frozenset[str] = frozenset()
     """What a live server lists now and cannot let go before other things are loaded."""
@@ -165,6 +165,8 @@ class Hardware:
         """Start with every device empty."""
         self.fleet = fleet
         self.on: dict[Spot, list[Bin]] = defaultdict(list)
+        self.going: dict[Spot, Bin] = {}
+        """Servers that stop in the end, and until then hold what is still in use."""
         self.habits: Mapping[str, Habits] = habits_of(fleet.adapters.values())
 
     def put(self, bin_: Bin) -> None:
@@ -267,9 +269,20 @@ class Hardware:
         return all(int(self.used(each).max()) <= FULL or not each.residents
                    for each in self.others(bin_))  # fmt: skip
 
-    def port(self, host: Host, device: Device) -> int:
+    def waits_for(self, name: str, host: Host, devices: tuple[Device, ...]) -> bool:
+        """Say whether a server cannot be opened on devices before another one has gone.
+
+        One of the same name takes over from it: that is a restart.
+        """
+        there = (self.going.get((host.name, each.name)) for each in devices)
+        return any(each is not None and each.name != name for each in there)
+
+    def port(self, name: str, host: Host, device: Device) -> int:
         """Return the device's port, or one above it where another server has that one."""
-        taken = {each.port for other in host.devices for each in self.on[host.name, other.name]} | {
+        spots = [(host.name, each.name) for each in host.devices]
+        there = [each for spot in spots for each in self.on[spot]]
+        there += [each for each in self.going.values() if each.host == host.name]
+        taken = {each.port for each in there if each.name != name} | {
             each.port for each in host.devices if each is not device
         }
         port = device.port

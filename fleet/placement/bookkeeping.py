@@ -200,14 +200,19 @@ def _parts(server: Server, crowd: int) -> int:
     return crowd if share is None else max(crowd, round(USABLE / share))
 
 
-def _per_token(shape: Shape) -> float | None:
-    """Return the bytes of a token in the KV cache of each device."""
+def _displaced(shape: Shape) -> float | None:
+    """Return the bytes, on each device, of a token that slots take the place of.
+
+    None where they take the place of none: the size of the KV cache is declared, or not known.
+    """
     memory = memory_of(shape)
-    return memory.kv / memory.kv_tokens if memory.kv and memory.kv_tokens else None
+    if shape.base.kv_cache_bytes is not None or not memory.kv or not memory.kv_tokens:
+        return None
+    return memory.kv / memory.kv_tokens
 
 
 def _kv_tokens_per_slot(shape: Shape | None) -> int | None:
-    per_token = _per_token(shape) if shape else None
+    per_token = _displaced(shape) if shape else None
     pool = memory_of(shape).slots if shape else None
     if shape is None or per_token is None or pool is None or not shape.slots:
         return None
@@ -226,7 +231,7 @@ def _inflation(shape: Shape | None, residents: tuple[AdapterAccount, ...]) -> Ra
     large, small = memory_of(shape).slots, memory_of(replace(shape, rank=without)).slots
     if large is None or small is None:
         return None
-    per_token = _per_token(shape)
+    per_token = _displaced(shape)
     return RankInflation(
         adapters=owners,
         rank=shape.rank,

@@ -6,7 +6,7 @@ real devices as far as there are any. What is left over goes round again without
 ran out. Prices come first; the group with the fewest kinds to choose from buys first.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from fleet.budget import RANKS, rank_rung
 from fleet.capacity import NO_HABITS, throughput_of
 from fleet.declared import Base
 from fleet.placement.bins import Bin
-from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Ints, Item
+from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Ints, Item, pinned_to
 from fleet.placement.kinds import Kind, cut_of
 from fleet.placement.mixed.group import PRICE_UNIT, Group
 from fleet.placement.search import Board, Search
@@ -56,14 +56,7 @@ def _lots(board: Board) -> list[Lot]:
     for item in board.missing():
         if item.rank == 0 or board.waits(item):
             continue
-        hosts = tuple(
-            name
-            for name, host in sorted(board.fleet.hosts.items())
-            if host.devices
-            and item.admitted_by(host)
-            and _pinned_to(item, name)
-            and (item.spread == "device" or name not in {spot[0] for spot in board.spots(item)})
-        )
+        hosts = tuple(hosts_for(board, item))
         grouped.setdefault((item.base, hosts, item.party), []).append(item)
     return [
         Lot(board.fleet.bases[base], frozenset(hosts), party, tuple(items))
@@ -71,8 +64,13 @@ def _lots(board: Board) -> list[Lot]:
     ]
 
 
-def _pinned_to(item: Item, host: str) -> bool:
-    return item.pin is None or item.pin == host or f"-{host}-" in item.pin
+def hosts_for(board: Board, item: Item) -> Iterator[str]:
+    """Yield the hosts with devices on which rules let one more replica of a version."""
+    taken = {spot[0] for spot in board.spots(item)} if item.spread == "host" else set()
+    for name, host in sorted(board.fleet.hosts.items()):
+        admitted = item.admitted_by(host) and pinned_to(item.pin, name)
+        if host.devices and admitted and name not in taken:
+            yield name
 
 
 def _least_rank(lot: Lot) -> int:

@@ -3,34 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from fleet.declared import Fleet
 from fleet.demand import HOURS
-from fleet.pace import Paced
-from fleet.placement.buy import buy
 from fleet.placement.causes import Cause, Limit, Obstacle, Total, Trial
-from fleet.placement.fill import fill, restart, spare
 from fleet.placement.items import RATE_UNIT, Item
-from fleet.placement.keep import close_empty, keep, relieve
 from fleet.placement.kinds import every_kind
 from fleet.placement.obstacles import alone_on, places_of
-from fleet.placement.search import Board, Search, board_of, silent_servers
-from fleet.resources import State
+from fleet.placement.search import Board
 
 _ORDER = {limit: index for index, limit in enumerate(Limit)}
-
-
-def attempt(fleet: Fleet, wanted: Paced, live: State, search: Search) -> tuple[Board, list[Item]]:
-    """Place what can be placed; return the board, and what found no place and waits for nobody."""
-    board = board_of(fleet, wanted, live)
-    keep(board)
-    relieve(board)
-    close_empty(board)
-    fill(board)
-    buy(board, search)
-    spare(board)
-    restart(board)
-    failed = [each for each in board.missing() if not silent_servers(fleet, live, each)]
-    return board, failed
 
 
 def obstacles_of(board: Board, item: Item) -> tuple[Obstacle, ...]:

@@ -1,8 +1,8 @@
 """What is placed: versions, what each asks of a server, and where it may go."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, inf
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from fleet.pace import Paced, alias_of
 Ints = NDArray[np.int64]
 RATE_UNIT = 10
 """Loads are decode-equivalent tokens per second times this, as integers: sums are exact."""
-Best = Callable[[str, int], float]
+Limits = Callable[[Adapter, str, int], Sequence[float]]
 ACTIVE_UNIT = 1_000_000
 """Concurrencies are times this, as integers."""
 
@@ -67,17 +67,30 @@ class Item:
 
     def admitted_by(self, host: Host) -> bool:
         """Say whether a host may hold it at all, by reservation and by what it avoids."""
-        reserved = host.reserved_for and self.groups.isdisjoint(host.reserved_for)
-        return not reserved and host.name not in self.avoid
+        return admits(host, self.groups, self.avoid)
 
 
-def items_of(fleet: Fleet, wanted: Paced, best: Best, unplaced: dict[str, str]) -> Iterator[Item]:
+def admits(host: Host, groups: frozenset[str], avoid: frozenset[str]) -> bool:
+    """Say whether a host is open to a client and tier, and not avoided."""
+    reserved = host.reserved_for and groups.isdisjoint(host.reserved_for)
+    return not reserved and host.name not in avoid
+
+
+def pinned_to(pin: str | None, host: str) -> bool:
+    """Say whether a pin, of a host or of a server, lets an adapter onto a host."""
+    return pin is None or pin == host or f"-{host}-" in pin
+
+
+def items_of(
+    fleet: Fleet, wanted: Paced, limits: Limits, unplaced: dict[str, str]
+) -> Iterator[Item]:
     """Yield the versions to place; a version that cannot be loaded goes into `unplaced`.
 
     Args:
         fleet: The declarations.
         wanted: The versions that every alias should have.
-        best: Tokens per second of the best server that could be opened, of a base and rank.
+        limits: Tokens per second of the servers that could be opened for an adapter, of a base
+            and rank, falling; empty where there is none, or nothing is known.
         unplaced: Takes what is not placed, with the reason.
     """
     for each in wanted.wanted.values():
@@ -90,7 +103,8 @@ def items_of(fleet: Fleet, wanted: Paced, best: Best, unplaced: dict[str, str]) 
             base = adapter.split("-", 3)[2]
             if replicas == 0:
                 load = load_of(declared.demand, USUAL_PROMPT_WEIGHT, declared.slo_s)
-                replicas = replicas_for(declared, load, best(base, facts.rank if facts else 0))
+                found = limits(declared, base, facts.rank if facts else 0)
+                replicas = replicas_for(declared, load, found)
                 asks = _asks(load, replicas)
             copies = replicas
             if facts is None or base not in fleet.bases:
@@ -142,18 +156,28 @@ def _party(declared: Adapter) -> str:
 
 
 ALONE = 0.5
-"""Part of the best server's throughput that one replica may be made for.
+"""Part of a server's throughput that one replica may be made for.
 
-Larger ones would each need a server of the best kind for themselves; halves find company.
+Larger ones would each need a server of that kind for themselves; halves find company.
 """
 
 
-def replicas_for(declared: Adapter, load: Load, best: float) -> int:
-    """Return how many servers hold an adapter: as declared, or more where one cannot carry it."""
-    least = max(declared.replicas, 1)
-    if not 0 < best < inf:
+def replicas_for(declared: Adapter, load: Load, limits: Sequence[float]) -> int:
+    """Return how many servers hold an adapter: as declared, or more where they cannot carry it.
+
+    Args:
+        declared: The adapter.
+        load: What all its replicas are asked together.
+        limits: Tokens per second of the servers that could hold a replica, falling.
+    """
+    least, peak = max(declared.replicas, 1), max(load.tokens)
+    if not limits or not peak:
         return least
-    return max(least, ceil(max(load.tokens) / (ALONE * best)))
+    for part in (ALONE, 1.0):
+        for count in range(least, len(limits) + 1):
+            if peak <= part * limits[count - 1] * count:
+                return count
+    return max(least, ceil(peak / (ALONE * limits[0]))) if limits[0] > 0 else least
 
 
 def _asks(load: Load, replicas: int) -> Asks:

@@ -33,11 +33,11 @@ def keep(board: Board) -> None:
 
 
 def _leaves(bin_: Bin, board: Board, item: Item) -> bool:
-    """Say whether a version must leave because its device is draining, and note why."""
-    if not bin_.draining:
+    """Say whether a version must leave because of its server's device, and note why."""
+    if not bin_.leaving:
         return False
     where = f"{bin_.host}/{bin_.devices[0].name}" if bin_.devices else bin_.name
-    board.forced.setdefault(item.adapter, f"`{where}` is draining")
+    board.forced.setdefault(item.adapter, f"`{where}` {bin_.leaving}")
     return True
 
 
@@ -47,6 +47,8 @@ def _reopen(board: Board, name: str, item: Item) -> Bin | None:
     if host is None or device is None or base != item.base or device.state != "active":
         return None
     if item.pin not in (None, name, host.name) or board.fleet.bases[base].tensor_parallel:
+        return None
+    if board.hardware.waits_for(name, host, (device,)):
         return None
     bin_ = board.open(base, host, (device,))
     spare = board.fleet.policy.canary_slots
@@ -86,7 +88,9 @@ def put_back(board: Board) -> None:
     """Leave versions on an overloaded server where no other place is found for them."""
     for item in board.missing():
         bin_ = board.bins.get(board.relieved.get(item.adapter, ""))
-        if bin_ is not None and item.adapter not in bin_.residents and board.admits(bin_, item):
+        if bin_ is None or item.adapter in bin_.residents or not bin_.has_room(item):
+            continue
+        if item.rank <= bin_.rank and board.admits(bin_, item):
             board.bind(item, bin_, "")
             del board.forced[item.adapter]
 
@@ -102,7 +106,7 @@ def _heaviest(bin_: Bin, hour: int) -> Item | None:
         for _, each in sorted(bin_.residents.items())
         if each.pin is None and bin_.aliases[each.alias] == 1 and int(each.asks.tokens[hour]) > 0
     ]
-    if len(movable) < 2:  # noqa: PLR2004 (one alone is not better off elsewhere)
+    if not movable:
         return None
     return movable[int(np.argmax([int(each.asks.tokens[hour]) for each in movable]))]
 

@@ -1,6 +1,6 @@
 """Kinds: in how many ways the declared devices can be cut into servers of a base."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 
@@ -104,16 +104,37 @@ def cut_of(
     return None
 
 
-def best_throughput(fleet: Fleet, base: Base, rank: int, hardware: Hardware) -> float:
-    """Return the tokens per second of the best server that could be opened; 0 where none can."""
+def limits_of(
+    fleet: Fleet, base: Base, rank: int, hardware: Hardware, hosts: Iterable[Host], *, apart: bool
+) -> tuple[float, ...]:
+    """Return the tokens per second of servers that could be opened on these hosts, falling.
+
+    One for each place that a replica may have, on devices that are not draining; none where
+    something else than our own devices could hold it, or a throughput is not known.
+
+    Args:
+        fleet: The declarations.
+        base: What the servers serve.
+        rank: Of the adapter.
+        hardware: With the habits of the fleet's adapters.
+        hosts: Where it may be.
+        apart: Whether its replicas share no host.
+    """
     habits = hardware.habits.get(base.name, NO_HABITS)
-    best = 0.0
-    for kind in every_kind(fleet, base):
-        shape = cut_of(fleet, base, kind, base.max_lora_rank or rank, 1)
-        if shape is not None:
-            found = throughput_of(shape, habits, fleet.profiles, fleet.policy.utilization)
-            best = max(best, found.limit)
-    return inf if _attached(fleet, base) else best
+    found: list[float] = []
+    for host in hosts:
+        best: dict[str, float] = {}
+        usable = [each for each in host.devices if each.state != "draining"]
+        for kind, devices in cuts_of(fleet, base, 1, usable):
+            shape = cut_of(fleet, base, kind, base.max_lora_rank or rank, 1)
+            if shape is not None:
+                limit = throughput_of(
+                    shape, habits, fleet.profiles, fleet.policy.utilization
+                ).limit  # fmt: skip
+                best[devices[0].name] = max(best.get(devices[0].name, 0.0), limit)
+        found += [max(best.values())] if apart and best else list(best.values())
+    unknown = inf in found or _attached(fleet, base)
+    return () if unknown else tuple(sorted(found, reverse=True))
 
 
 def _attached(fleet: Fleet, base: Base) -> bool:

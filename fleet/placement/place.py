@@ -8,15 +8,13 @@ Nothing moves without need. Work grows with versions plus servers, not with thei
 from fleet.declared import Fleet
 from fleet.errors import PlacementError
 from fleet.pace import Paced
-from fleet.placement.buy import buy
+from fleet.placement.attempt import attempt
 from fleet.placement.consolidate import consolidate, repacked
-from fleet.placement.fill import fill, restart, spare
 from fleet.placement.infeasible import diagnose
-from fleet.placement.keep import close_empty, keep, put_back, relieve
 from fleet.placement.level import level
 from fleet.placement.outcome import Placement
 from fleet.placement.result import result
-from fleet.placement.search import Board, Search, board_of, silent_servers
+from fleet.placement.search import Search, silent_servers
 from fleet.resources import State
 
 USUAL = Search()
@@ -33,40 +31,17 @@ def place(fleet: Fleet, wanted: Paced, live: State, search: Search = USUAL) -> P
     Raises:
         PlacementError: FC2001 to FC2006, each naming the constraint that binds.
     """
-    board = board_of(fleet, wanted, live)
-    keep(board)
-    relieve(board)
-    close_empty(board)
-    _complete(board, search)
+    board, failed = attempt(fleet, wanted, live, search)
+    if failed:
+        raise PlacementError(*diagnose(failed, board))
+    for item in board.missing():
+        silent = silent_servers(fleet, live, item)
+        board.unplaced[item.adapter] = (
+            f"{', '.join(silent)} does not answer, and no other server of `{item.base}` has room"
+        )
     level(board)
     if search.repack:
         board = repacked(board, search)
     elif search.max_moves:
         consolidate(board, search.max_moves)
     return result(board)
-
-
-def _complete(board: Board, search: Search) -> None:
-    """Find a place for every replica that lacks one; raise where there is none."""
-    for item in board.missing():
-        if item.rank == 0:
-            board.unplaced[item.adapter] = (
-                "it is not in fleet.lock, so it can only stay where it is"
-            )
-    fill(board)
-    buy(board, search)
-    spare(board)
-    restart(board)
-    put_back(board)
-    hopeless = []
-    for item in board.missing():
-        silent = silent_servers(board.fleet, board.live, item)
-        if silent:
-            board.unplaced[item.adapter] = (
-                f"{', '.join(silent)} does not answer, and no other server of `{item.base}` "
-                "has room"
-            )
-        else:
-            hopeless.append(item)
-    if hopeless:
-        raise PlacementError(*diagnose(hopeless, board))

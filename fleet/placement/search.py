@@ -6,12 +6,19 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from fleet.budget import rank_rung
-from fleet.declared import Device, Fleet, Host
+from fleet.declared import Adapter, Device, Fleet, Host, Spread
 from fleet.names import Address, adapter_address
 from fleet.pace import Paced
 from fleet.placement.bins import Bin, Hardware, Spot
-from fleet.placement.items import Item, alias_conflict, conflicts, items_of
-from fleet.placement.kinds import best_throughput
+from fleet.placement.items import (
+    Item,
+    admits,
+    alias_conflict,
+    conflicts,
+    items_of,
+    pinned_to,
+)
+from fleet.placement.kinds import limits_of
 from fleet.placement.survey import open_live
 from fleet.placement.vbp import Effort
 from fleet.resources import State
@@ -113,7 +120,7 @@ class Board:
     def open(self, base: str, host: Host, devices: tuple[Device, ...], parts: int = 1) -> Bin:
         """Stand a new server on free devices, without slots yet."""
         name = f"{base}-{host.name}-{devices[0].name}"
-        port = self.hardware.port(host, devices[0])
+        port = self.hardware.port(name, host, devices[0])
         bin_ = Bin(name, self.fleet.bases[base], host.name, devices, port, parts=parts)
         self.bins[name] = bin_
         self.hardware.put(bin_)
@@ -142,13 +149,27 @@ def board_of(fleet: Fleet, wanted: Paced, live: State) -> Board:
     unplaced: dict[str, str] = {}
 
     @cache
-    def best(base: str, rank: int) -> float:
+    def carried(base: str, rung: int, hosts: tuple[str, ...], spread: Spread) -> tuple[float, ...]:
+        there = [fleet.hosts[each] for each in hosts]
+        return limits_of(fleet, fleet.bases[base], rung, hardware, there, apart=spread == "host")
+
+    @cache
+    def open_to(groups: frozenset[str], avoid: frozenset[str], pin: str | None) -> tuple[str, ...]:
+        return tuple(
+            name
+            for name, host in sorted(fleet.hosts.items())
+            if admits(host, groups, avoid) and pinned_to(pin, name)
+        )
+
+    def limits(declared: Adapter, base: str, rank: int) -> tuple[float, ...]:
         rung = rank_rung(rank)
         if base not in fleet.bases or rung is None:
-            return 0.0
-        return best_throughput(fleet, fleet.bases[base], rung, hardware)
+            return ()
+        groups = frozenset((declared.name.client, declared.tier))
+        hosts = open_to(groups, frozenset(declared.avoid), declared.pin)
+        return carried(base, rung, hosts, declared.spread)
 
-    items = {each.adapter: each for each in items_of(fleet, wanted, best, unplaced)}
+    items = {each.adapter: each for each in items_of(fleet, wanted, limits, unplaced)}
     items = dict(sorted(items.items()))
     bins = open_live(fleet, wanted, live, places, hardware)
     return Board(

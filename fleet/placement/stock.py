@@ -25,7 +25,9 @@ def _seats(
             continue
         usable = [each for each in host.devices if each.state == "active"]
         for kind, devices in cuts_of(board.fleet, base, rank, usable):
-            if all(_open(board, base, host, each, kind.parts) for each in devices):
+            named = f"{base.name}-{name}-{devices[0].name}"
+            free = all(_open(board, base, host, each, kind.parts) for each in devices)
+            if free and not board.hardware.waits_for(named, host, devices):
                 yield kind, (host, devices)
 
 

@@ -8,7 +8,7 @@ from fleet.capacity import least_bytes
 from fleet.declared import AttachedServer, Base, Device, Fleet, Host
 from fleet.pace import Paced
 from fleet.placement.bins import Bin, Hardware
-from fleet.placement.flags import known_flags, parts_of, unlike
+from fleet.placement.flags import known_flags, parts_of, shape_of, unlike
 from fleet.resources import Server, ServerFlags, State
 
 Places = Mapping[str, tuple[str, Host, Device]]
@@ -31,6 +31,8 @@ def open_live(
             bin_ = _attached(fleet, server, *attached[name])
         else:
             bin_ = _managed(fleet, server, hardware)
+            if bin_ is None and held[name]:
+                _goes(fleet, server, hardware)
         if bin_ is not None:
             bins[name] = bin_
             bin_.held = frozenset(held[name])
@@ -75,7 +77,8 @@ def _attached(fleet: Fleet, server: Server, host: Host, declared: AttachedServer
     return Bin(
         server.name, base, host.name, (), server.port, declared.max_loras,
         declared.max_lora_rank, fixed=True, live=server,
-        closed=declared.state != "active", draining=declared.state == "draining",
+        closed=declared.state != "active",
+        leaving="is draining" if declared.state == "draining" else "",
     )  # fmt: skip
 
 
@@ -100,9 +103,11 @@ def _managed(fleet: Fleet, server: Server, hardware: Hardware) -> Bin | None:
     changed = unlike(base, flags)
     bin_ = Bin(server.name, base, server.host, cards, server.port, live=server, changed=changed)
     states = {each.state for each in cards}
-    bin_.closed, bin_.draining = states != {"active"}, "draining" in states
+    bin_.closed, bin_.leaving = states != {"active"}, "is draining" if "draining" in states else ""
     if flags is not None:
         bin_.parts = parts_of(flags)
+        if not _suits(base, cards, flags):
+            bin_.closed, bin_.leaving = True, bin_.leaving or "is not what it was started for"
     hardware.put(bin_)
     bin_.fixed = not changed
     if flags is not None:
@@ -111,6 +116,23 @@ def _managed(fleet: Fleet, server: Server, hardware: Hardware) -> Bin | None:
             bin_.slots, bin_.rank = flags.max_loras, flags.max_lora_rank
             bin_.most_listed = flags.max_cpu_loras
     return bin_
+
+
+def _suits(base: Base, cards: tuple[Device, ...], flags: ServerFlags) -> bool:
+    """Say whether a running server would start again on its devices as they are declared."""
+    if len({(each.kind, each.memory_bytes) for each in cards}) > 1:
+        return False
+    shape = shape_of(base, cards[0], flags)
+    return least_bytes(shape) <= int(cards[0].memory_bytes * shape.memory_share)
+
+
+def _goes(fleet: Fleet, server: Server, hardware: Hardware) -> None:
+    """Note a server that another one replaces, on those of its devices that are declared."""
+    host = fleet.hosts.get(server.host)
+    cards = tuple(each for each in host.devices if each.name in server.devices) if host else ()
+    for each in cards:
+        bin_ = Bin(server.name, _undeclared(server), server.host, cards, server.port, live=server)
+        hardware.going[server.host, each.name] = bin_
 
 
 def _resize(bin_: Bin, flags: ServerFlags, hardware: Hardware) -> None:

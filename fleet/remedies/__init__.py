@@ -10,9 +10,10 @@ from fleet.history import History
 from fleet.pace import pace
 from fleet.placement import Placement, Search, place
 from fleet.placement.account import ServerAccount
+from fleet.placement.attempt import attempt
 from fleet.placement.bookkeeping import accounts
 from fleet.placement.consolidate import cost
-from fleet.placement.diagnose import attempt, causes_of, totals_of, trials_of
+from fleet.placement.diagnose import causes_of, totals_of, trials_of
 from fleet.plan import Action, Plan
 from fleet.planning import make_plan
 from fleet.remedies.candidate import Candidate

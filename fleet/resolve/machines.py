@@ -26,6 +26,11 @@ def base(name: str, each: yaml.Base, facts: Facts) -> declared.Base:
         extra=tuple(sorted(_flag(flag, value) for flag, value in each.flags.items())),
         shape=facts.shape(name),
         tensor_parallel=each.tensor_parallel,
+        reserves=tuple(
+            (its.kind, its.tensor_parallel, its.reserve_bytes)
+            for its in facts.profiles
+            if its.base == name and its.reserve_bytes is not None
+        ),
         max_in_flight=each.max_in_flight,
     )
 

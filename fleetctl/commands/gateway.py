@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +10,8 @@ import click
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fleet.declared import Gateway
 
 _NAME = "main"
@@ -112,7 +115,7 @@ Examples:
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def status(session: Session, form: str) -> None:
-    """Show each gateway's process, the revision it serves and its requests in flight."""
+    """Show each gateway's process, what it serves, and the split as it is beside its target."""
     rows = asyncio.run(_rows(session))
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
@@ -123,7 +126,35 @@ def status(session: Session, form: str) -> None:
         if row["revision"] is not None:
             lag = "" if row["revision"] == row["newest"] else f" (newest: {row['newest']})"
             served = f"  revision {row['revision']}{lag}  in flight {row['in_flight']}"
+            served += f"  waiting {row['waiting']}" if row["waiting"] else ""
         click.echo(f"{row['gateway']}  {state}{served}")
+        for name, health in row["servers"].items():
+            if health != "up":
+                click.echo(f"  server {name} is {health}: it is asked last")
+        for each in row["missing"]:
+            click.echo(f"  server {each['server']} does not hold {each['adapter']}, and should")
+    for line in _split(rows):
+        click.echo(line)
+
+
+def _split(rows: "list[dict[str, Any]]") -> "Iterator[str]":
+    """Yield, for aliases between two versions, target and observed share over all gateways."""
+    versions: dict[str, dict[str, list[int]]] = {}
+    for row in rows:
+        for each in row["shares"]:
+            known = versions.setdefault(each["alias"], {})
+            entry = known.setdefault(each["adapter"], [each["percent"], 0])
+            entry[1] += each["requests"]
+    for alias, known in sorted(versions.items()):
+        if sum(percent > 0 for percent, _ in known.values()) < 2:  # noqa: PLR2004 (a split has two)
+            continue
+        total = sum(requests for _, requests in known.values())
+        parts = [
+            f"{adapter.rpartition('-v')[2]} {percent} % wanted, "
+            + (f"{100 * requests / total:.1f} % seen" if total else "none seen")
+            for adapter, (percent, requests) in known.items()
+        ]
+        yield f"{alias}  {'; '.join(parts)}  of {total} requests"
 
 
 async def _rows(session: Session) -> list[dict[str, Any]]:
@@ -151,6 +182,10 @@ async def _rows(session: Session) -> list[dict[str, Any]]:
                 "digest": sight.digest,
                 "newest": table.revision if table else 0,
                 "in_flight": sight.in_flight,
+                "waiting": sight.waiting,
+                "servers": dict(sight.servers),
+                "missing": [{"adapter": a, "server": s} for a, s in sight.missing],
+                "shares": [asdict(each) for each in sight.shares],
                 "problem": sight.problem,
             }
         )

@@ -88,6 +88,10 @@ class Meter:
         longer = self._least[cell, self._tokens] - self._least[cell, SHORT_TOKENS]
         return max(longer / (self._tokens - SHORT_TOKENS), _LEAST_STEP_S)
 
+    def steps(self, plan: Sequence[Cell]) -> dict[Cell, float]:
+        """Return the seconds of a step of each batch."""
+        return {each: self.step_seconds(each) for each in plan}
+
     def prompt_seconds(self, batch: int) -> float | None:
         """Return the seconds that a prompt token costs; None where it was not measured."""
         if not self._prompts:

@@ -17,7 +17,9 @@ from fleet.errors import (
     problem,
 )
 from runtime.gateway import places
+from runtime.gateway.operator import operator_secret
 from runtime.gateway.routing import InvalidTableError, Lookup
+from runtime.gateway.sights import Observed, Sight
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.tablefile import read_table, write_table
 from runtime.transport import JsonClient
@@ -43,17 +45,6 @@ class Published:
     def notes(self) -> tuple[str, ...]:
         """What a reader should know."""
         return tuple(_not_running(name) for name in self.absent)
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What one gateway shows of itself; None where it does not run or does not say."""
-
-    name: str
-    revision: int | None = None
-    digest: str | None = None
-    in_flight: int | None = None
-    problem: str = ""
 
 
 class LocalGateways:
@@ -161,6 +152,14 @@ class LocalGateways:
         """
         return (await self.everything_in_flight())[server, adapter]
 
+    async def missing(self) -> tuple[tuple[str, str], ...]:
+        """Return (full adapter name, server) that gateways were sent to in vain, sorted."""
+        shown = await asyncio.gather(*(self._config(name) for name in self.names))
+        configs = (each for each in shown if isinstance(each, dict))
+        return tuple(
+            sorted({(m["adapter"], m["server"]) for c in configs for m in c.get("missing", ())})
+        )
+
     async def look(self) -> tuple[Sight, ...]:
         """Return what each gateway shows, by name."""
         return tuple(await asyncio.gather(*(self._look(name) for name in self.names)))
@@ -178,10 +177,20 @@ class LocalGateways:
             if isinstance(config, EngineError):
                 raise config
             counts = await self._client(name).get("/-/inflight", timeout_s=READ_S, attempts=1)
+            shown = await self._client(name).get("/-/shares", timeout_s=READ_S, attempts=1)
         except EngineError as error:
             return Sight(name, problem=error.diagnostics[0].detail)
         total = sum(each["count"] for each in counts["in_flight"])
-        return Sight(name, config["revision"], config["digest"], total)
+        return Sight(
+            name,
+            config["revision"],
+            config["digest"],
+            total,
+            waiting=counts["waiting"],
+            shares=tuple(Observed(**each) for each in shown["shares"]),
+            servers=tuple(sorted(config["servers"].items())),
+            missing=tuple((each["adapter"], each["server"]) for each in config["missing"]),
+        )
 
     async def everything_in_flight(self) -> Counter[tuple[str, str]]:
         """Return the requests in flight by (server, adapter), over all gateways.
@@ -246,7 +255,9 @@ class LocalGateways:
         if name not in self._clients:
             gateway = self._gateways[name]
             if places.is_url(gateway.admin):
-                made = JsonClient(gateway.admin, peer=f"gateway `{name}`")
+                secret = operator_secret(self._state_dir, gateway)
+                proof = {"Authorization": f"Bearer {secret}"}
+                made = JsonClient(gateway.admin, peer=f"gateway `{name}`", headers=proof)
             else:
                 path = places.socket_path(self._state_dir, gateway)
                 made = JsonClient("http://gateway", peer=f"gateway `{name}`", socket=path)

@@ -1,6 +1,7 @@
 """The table that a gateway serves now: one pointer, swapped whole."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from runtime.gateway.routing import Lookup
@@ -18,6 +19,8 @@ class Current:
         """Begin with an empty table, which nobody's key opens."""
         self.lookup = Lookup.of(RoutingTable(revision=0))
         self.loaded_at = datetime.now(UTC)
+        self.on_change: Callable[[RoutingTable, RoutingTable], None] = _nobody_cares
+        """Told of the table before and the one that is served from now on."""
         self._one_at_a_time = asyncio.Lock()
 
     async def take(self, table: RoutingTable) -> None:
@@ -40,6 +43,7 @@ class Current:
                 return
             self.lookup = await asyncio.to_thread(Lookup.of, table)
             self.loaded_at = datetime.now(UTC)
+            self.on_change(served.table, table)
 
     def document(self) -> dict[str, object]:
         """Return what acknowledges a revision, as `GET /-/config` shows it."""
@@ -48,3 +52,7 @@ class Current:
             "digest": self.lookup.digest,
             "loaded_at": self.loaded_at.isoformat(timespec="milliseconds"),
         }
+
+
+def _nobody_cares(_: RoutingTable, __: RoutingTable) -> None:
+    """Do nothing with a change."""

@@ -52,6 +52,11 @@ class Tokens(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
+    @property
+    def total(self) -> int:
+        """Tokens of prompt and answer together, as far as they are known."""
+        return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
+
 
 _ROW = msgspec.json.Encoder()
 
@@ -113,6 +118,12 @@ class Record:
             stream=False,
         )
 
+    def aside(self, purpose: str) -> "Record":
+        """Return the record of another request beside this one, which is no client's."""
+        made = Record(self._log, self._metrics, self.row.path, self.row.revision)
+        made.row.purpose = purpose
+        return made
+
     def first_byte(self) -> None:
         """Note that the server has begun to answer."""
         if self.row.first_byte_s is None:
@@ -133,6 +144,9 @@ class Record:
         row.input_tokens = self.tokens.prompt_tokens
         row.output_tokens = self.tokens.completion_tokens
         self._log.append(_ROW.encode(row))
+        if row.purpose != LIVE:
+            self._metrics.count_other(row.purpose, row.status)
+            return
         self._metrics.count(
             (row.client, row.alias, row.version),
             row.status,

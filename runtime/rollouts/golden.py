@@ -13,7 +13,7 @@ from fleet.errors import ConfigError, EngineError, EvalError, did_you_mean, prob
 from fleet.evals.golden import GoldenSet, read_golden
 from fleet.evals.items import ACCURACY, GROUNDED, Check
 from fleet.evals.metrics import METRICS
-from fleet.evals.run import EvalRun, Spec, Target
+from fleet.evals.run import EvalRun, Spec, Target, spec_of
 from fleet.evals.summary import must_pass_failed, paired, summary
 from fleet.gates import Finding, judge_paired
 from fleet.resources import State
@@ -47,7 +47,10 @@ async def judge_golden(
     for gate in trial.offline:
         path = golden_of(fleet, trial.alias, gate)
         groups[path, gate.samples, gate.score or ""].append(gate)
-    parts = [await _group(trial, live, office, key, gates, tell) for key, gates in groups.items()]
+    how = spec_of(fleet.evals)
+    parts = [
+        await _group(trial, live, office, how, key, gates, tell) for key, gates in groups.items()
+    ]
     return Evaluated(
         tuple(each for part in parts for each in part.judged),
         tuple(each for part in parts for each in part.entries),
@@ -58,6 +61,7 @@ async def _group(
     trial: Trial,
     live: State,
     office: Office,
+    how: Spec,
     key: tuple[str, int, str],
     gates: Sequence[Gate],
     tell: Tell,
@@ -66,7 +70,8 @@ async def _group(
     try:
         read = await asyncio.to_thread(_read, office, path)
         golden = scored_by(read, score) if score else read
-        spec = Spec(samples=samples, temperature=WARM if samples > 1 else 0.0)
+        warm = how.temperature or (WARM if samples > 1 else 0.0)
+        spec = replace(how, samples=samples, temperature=warm)
         old, new = targets(trial, live)
         stable, canary = await evaluate_pair(old, new, golden, spec, office, tell=tell)
     except (EvalError, ConfigError, EngineError) as error:

@@ -17,6 +17,7 @@ CASES = [
     _case("pattern that is none", "format: {regex: '('}", "FC1229", 9, "RE2"),
     _case("schema that is not there", "format: {json_schema: x.json}", "FC1229", 9, "`x.json`"),
     _case("shadow of itself", 'shadow: {version: "2.1.0"}', "FC1230", 27, "Name another"),
+    _case("shadow that is not locked", 'shadow: {version: "3.0.0"}', "FC1210", 27, "adapter add"),
     _case("limit of nothing", "limits: {concurrency: 0}", "FC1111", 31, "at least 1"),
     _case("queue without a unit", "limits: {queue: 2}", "FC1105", 25, "no unit"),
     _case("stickiness in other words", "sticky: cookie", "FC1112", 17, "session"),

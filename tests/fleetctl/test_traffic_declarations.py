@@ -12,10 +12,12 @@ from fleet.history import History
 from fleet.planning import make_plan
 from fleet.recall import resource
 from fleet.resources import Route, State
-from fleet.traffic import Limits, Policy, Sticky, Timeouts
+from fleet.traffic import Limits, Policy, Shadow, Sticky, Timeouts
 from fleetctl.project import load_fleet
 from tests.broken.project import valid, write
 
+A, F = "clients/acme.yaml", "fleet.yaml"
+SUPPORT, SHADOW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v9.0.0"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -40,7 +42,24 @@ def test_what_declares_nothing_leaves_no_trace(tmp_path: Path) -> None:
     assert "policy" not in plain(made)
 
 
-A, F = "clients/acme.yaml", "fleet.yaml"
+def test_a_shadow_is_loaded_gets_no_traffic_and_goes_when_it_is_no_longer_declared(
+    tmp_path: Path,
+) -> None:
+    wide = {F: ("max_lora_rank: 16", "max_lora_rank: 64")}
+    declared = 'shadow: {version: "9.0.0", percent: 25%, concurrency: 3}'
+    edits = wide | {A: ("        latency:", f"        {declared}\n        latency:")}
+    made = route(tmp_path, edits)
+    shares = {each.adapter: (each.percent, bool(each.servers)) for each in made.shares}
+    assert shares == {SUPPORT: (100, True), SHADOW: (0, True)}
+    servers = {each.adapter: each.servers for each in made.shares}[SHADOW]
+    assert made.policy == Policy(shadow=Shadow(SHADOW, servers, 25, 3))
+    live = State(resources={made.address: made})
+    write(tmp_path, {name: valid()[name].replace(*wide.get(name, ("", ""))) for name in valid()})
+    plan = make_plan(load_fleet(tmp_path, None, {}), live, History(), NOON)
+    after = next(each.after for each in plan.changes if each.address == made.address)
+    assert isinstance(after, Route)
+    assert [each.adapter for each in after.shares] == [SUPPORT]
+    assert after.policy is None
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ from typing import Protocol, cast
 
 import httptools
 
+from runtime.gateway.routing import USUAL_PATIENCE, Patience
 from runtime.gateway.transports.heads import Target
 from runtime.gateway.transports.outbox import Outbox
-from runtime.gateway.transports.timing import CONNECT_S, IDLE_S, KEEP_ALIVE_S
+from runtime.gateway.transports.timing import CONNECT_S, KEEP_ALIVE_S
 
 Place = tuple[str, int, bool]
-_SWEEP_S = 1.0
+_SWEEP_S = 0.25
 _INFORMATION = 200
 """Below: answers that only announce another."""
 
@@ -28,6 +29,9 @@ class Listener(Protocol):
 
     def on_end(self) -> None:
         """It is complete."""
+
+    def on_late(self) -> None:
+        """The answer took longer than it may; the connection has been ended."""
 
     def on_broken(self, *, stale: bool) -> None:
         """The connection ended before the answer did.
@@ -56,21 +60,25 @@ class Connection(asyncio.Protocol):
         self._until_close = True
         self._content_type = "application/json"
         self._keeps = False
-        self.heard_at = pool.loop.time()
+        self._paused = False
+        self._patience = USUAL_PATIENCE
+        self._asked_at = self.heard_at = pool.loop.time()
 
     @property
     def is_open(self) -> bool:
         """Whether a request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def ask(self, listener: Listener, request: bytes) -> None:
-        """Send a request; its answer goes to `listener`."""
+    def ask(self, listener: Listener, request: bytes, patience: Patience) -> None:
+        """Send a request; its answer goes to `listener`, and may take so long."""
         assert self._transport is not None, "the connection has been made"
         self._listener = listener
         self._answering = self._has_head = self._complete = self._keeps = False
+        self._paused = False
         self._until_close = True
         self._content_type = "application/json"
-        self.heard_at = self._pool.loop.time()
+        self._patience = patience
+        self._asked_at = self.heard_at = self._pool.loop.time()
         self._pool.busy.add(self)
         self._request = request
         self._pool.outbox.add(self._flush)
@@ -89,6 +97,7 @@ class Connection(asyncio.Protocol):
     def pause(self, *, paused: bool) -> None:
         """Read no more for now, or again."""
         if self._transport is not None and not self._transport.is_closing():
+            self._paused = paused
             if paused:
                 self._transport.pause_reading()
             else:
@@ -181,9 +190,19 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def sweep(self, now: float) -> None:
-        """End the connection if its server has been silent for too long."""
-        if now - self.heard_at > IDLE_S:
-            self._break(stale=False)
+        """End the connection if its server takes longer than it may."""
+        first, idle, total = self._patience
+        since = now - self._asked_at
+        is_late = since > total
+        if self._answering:
+            is_late = is_late or (now - self.heard_at > idle and not self._paused)
+        else:
+            is_late = is_late or since > first
+        if is_late:
+            listener, self._listener = self._listener, None
+            self._close()
+            if listener is not None:
+                listener.on_late()
 
 
 class Pool:

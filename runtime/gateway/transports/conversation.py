@@ -40,8 +40,9 @@ class Conversation:
     """Asks servers until one answers, and passes its answer on. Keeps `back.Listener`."""
 
     __slots__ = (
-        "_client", "_connecting", "_connection", "_content_type", "_exchange", "_is_chunked",
-        "_loop", "_parts", "_path", "_pool", "_retried", "_sent_at", "_started", "_status", "_to",
+        "_client", "_connecting", "_connection", "_content_type", "_deadline", "_exchange",
+        "_is_chunked", "_loop", "_parts", "_path", "_pool", "_retried", "_sent_at", "_started",
+        "_status", "_to",
     )  # fmt: skip
 
     def __init__(self, client: Client, pool: Pool, exchange: Exchange, path: str) -> None:
@@ -53,6 +54,7 @@ class Conversation:
         self._path = path
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self._retried = False
         self._started = False
         """Whether the client has the head of a stream."""
@@ -62,6 +64,21 @@ class Conversation:
         self._content_type = ""
         self._parts: list[bytes] = []
         self._to: heads.Target = _NOWHERE
+
+    def begin(self) -> None:
+        """Ask a server once it is this request's turn."""
+        if not self._exchange.must_wait:
+            self.ask()
+            return
+        patience = self._exchange.wait(self._have_turn)
+        self._deadline = self._loop.call_later(patience, self._give_up)
+
+    def _have_turn(self) -> None:
+        self._stop_clock()
+        self.ask()
+
+    def _give_up(self) -> None:
+        self._refuse(self._exchange.gave_up())
 
     def ask(self) -> None:
         """Ask the next server; without one, the client is refused."""
@@ -89,12 +106,14 @@ class Conversation:
     def on_head(self, status: int, content_type: str) -> None:
         """Pass the head of a stream on; a server that lost the adapter is passed over."""
         try:
-            if status == HTTPStatus.NOT_FOUND:
+            self._status = status
+            if status == HTTPStatus.NOT_FOUND:  # its body says of what
+                return
+            if self._exchange.goes_on(status):
                 self._let_go()
-                self._exchange.passed_over(self._loop.time())
+                self._exchange.turned_away(self._loop.time())
                 self.ask()
                 return
-            self._status = status
             self._exchange.answered(content_type)
             if self._exchange.is_stream:
                 self._is_chunked = self._client.send_head(status, self._headers(content_type))
@@ -121,6 +140,11 @@ class Conversation:
         try:
             if not self._started:
                 body = b"".join(self._parts)
+                if self._status == HTTPStatus.NOT_FOUND:
+                    self._parts.clear()
+                    self._exchange.not_found(body, self._loop.time())
+                    self.ask()
+                    return
                 self._exchange.whole(self._status, body)
                 headers = self._headers(self._content_type)
                 self._client.reply(Answer(self._status, headers, body))
@@ -142,6 +166,11 @@ class Conversation:
         else:
             self._refuse(refusals.broken())
 
+    def on_late(self) -> None:
+        """The server took longer than it may; what it does now is of no use."""
+        self._connection = None
+        self._refuse(refusals.late())
+
     # ------------------------------------------------------- towards a server
     async def _connect(self) -> None:
         try:
@@ -151,7 +180,7 @@ class Conversation:
             if self._retried:  # the server may have had the request and fallen over it
                 self._refuse(refusals.broken())
                 return
-            self._exchange.passed_over(self._loop.time())
+            self._exchange.unreached(self._loop.time())
             self.ask()
         except Exception as error:  # noqa: BLE001 (the last net)
             self._connecting = None
@@ -165,7 +194,10 @@ class Conversation:
         head = heads.request(self._to, self._path, len(body), self._exchange.request_id)
         self._connection = connection
         self._sent_at = self._loop.time()
-        connection.ask(self, head + body)
+        connection.ask(self, head + body, self._exchange.patience)
+        copy = self._exchange.copies()
+        if copy is not None:
+            Conversation(_NOBODY, self._pool, copy, self._path).ask()
 
     def _headers(self, content_type: str) -> dict[str, str]:
         return {
@@ -181,7 +213,7 @@ class Conversation:
             traceback.print_exception(error, file=sys.stderr)
         try:
             if self._started:
-                self._exchange.broke_off()
+                self._exchange.broke_off(refusal.status)
             else:
                 self._exchange.refuse(refusal.status)
         except OSError:  # the row cannot be written: what was refused needs none
@@ -191,7 +223,13 @@ class Conversation:
         else:
             self._client.reply(Answer.of(refusal))
 
+    def _stop_clock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
     def _let_go(self) -> None:
+        self._stop_clock()
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
@@ -200,4 +238,25 @@ class Conversation:
             self._connection = None
 
 
+class _Nobody:
+    """Who reads the answer to a shadow request. Keeps `Client`."""
+
+    def send(self, data: bytes) -> None:
+        """Drop it."""
+
+    def reply(self, answer: Answer) -> None:
+        """Drop it."""
+
+    def send_head(self, status: int, headers: dict[str, str]) -> bool:  # noqa: ARG002 (a Client)
+        """Drop it."""
+        return False
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+    def abort(self) -> None:
+        """Nothing is left to do."""
+
+
+_NOBODY: Final = _Nobody()
 _NOWHERE: Final = heads.Target("http://nowhere")

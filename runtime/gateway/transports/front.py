@@ -190,7 +190,7 @@ class Front(asyncio.Protocol):
             self.send(heads.CONTINUE)
 
     def _serve(self, request: Incoming) -> None:
-        exchange, kind = request.exchange, request.content_type
+        exchange = request.exchange
         try:
             if request.refusal is not None:
                 self._refuse(request.refusal)
@@ -198,10 +198,9 @@ class Front(asyncio.Protocol):
                 page = self._desk.answer(request.method, request.path, request.authorization)
                 self.reply(page)
             else:
-                now = self._pool.loop.time()
-                exchange.route(request.body, kind, request.encoding, request.session, now)
+                exchange.route(*request.asks(self._pool.loop.time()))
                 self._talk = Conversation(self, self._pool, exchange, request.path)
-                self._talk.ask()
+                self._talk.begin()
         except Exception as error:  # noqa: BLE001 (the last net: a client gets our words)
             self._refuse(error)
 

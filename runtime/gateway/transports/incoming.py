@@ -21,8 +21,10 @@ _READ: Final = frozenset(
     {
         b"authorization", b"content-type", b"content-encoding", b"x-session-id",
         b"content-length", b"transfer-encoding", b"expect",
+        b"x-fleetctl-purpose", b"x-fleetctl-version",
     }
 )  # fmt: skip
+_OPERATORS: Final = {b"x-fleetctl-purpose": "purpose", b"x-fleetctl-version": "version"}
 """Headers of a client that matter; any other is dropped."""
 _OVERHEAD: Final = 16
 """Largest part of chunk heads in an upload, per byte of it: honest ones stay below six."""
@@ -34,7 +36,7 @@ class Incoming:
     __slots__ = (
         "_fed", "_parts", "_size", "authorization", "content_type", "encoding", "exchange",
         "expects", "has_head", "head_bytes", "is_complete", "is_old", "keeps", "length", "method",
-        "path", "refusal", "session", "transfer", "url",
+        "path", "purpose", "refusal", "session", "transfer", "url", "version",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -44,6 +46,8 @@ class Incoming:
         self.path = ""
         self.authorization: list[str] = []
         self.content_type = self.encoding = self.session = ""
+        self.purpose = self.version = ""
+        """Counts only from the operator."""
         self.length: bytes | None = None
         self.transfer: bytes | None = None
         self.expects = False
@@ -71,6 +75,9 @@ class Incoming:
         self.head_bytes += len(name) + len(value) + 4
         name = name.lower()
         if self.has_head or name not in _READ:
+            return
+        if name.startswith(b"x-fleetctl-"):
+            setattr(self, _OPERATORS[name], value.decode("latin-1"))
             return
         match name:
             case b"authorization":
@@ -116,6 +123,11 @@ class Incoming:
         if self.is_ignored and (self.expects or int(self.length or 0) > MAX_IGNORED):
             self.keeps = False
             self.is_complete = True
+
+    def asks(self, now: float) -> tuple[bytes, str, str, str, float, str, str]:
+        """Return what `Exchange.route` goes by."""
+        kind, encoding = self.content_type, self.encoding
+        return self.body, kind, encoding, self.session, now, self.purpose, self.version
 
     @property
     def awaited(self) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -14,7 +14,15 @@ from runtime.gateway import refusals
 from runtime.gateway.desk import COMPLETIONS, MAX_BODY, Answer, Desk
 from runtime.gateway.exchange import Exchange, told
 from runtime.gateway.refusals import RefusalError
-from runtime.gateway.transports.timing import CONNECT_S, GRACE_S, IDLE_S, KEEP_ALIVE_S
+from runtime.gateway.transports.copying import (
+    BrokenOffError,
+    Deadline,
+    chunks,
+    discard,
+    turn,
+    whole,
+)
+from runtime.gateway.transports.timing import CONNECT_S, GRACE_S, KEEP_ALIVE_S
 
 _BACKLOG = 1024
 
@@ -26,6 +34,7 @@ class Twin:
         """Wire up; `open` begins."""
         self._desk = desk
         self._session: aiohttp.ClientSession | None = None
+        self._shadows: set[asyncio.Task[None]] = set()
         app = web.Application(client_max_size=MAX_BODY, middlewares=[_in_our_words])
         app.router.add_route("*", "/{path:.*}", self._take)
         app.on_response_prepare.append(_name_no_software)
@@ -41,7 +50,7 @@ class Twin:
         """Listen, as `Transport` says."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=IDLE_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             skip_auto_headers=("User-Agent", "Accept-Encoding"),
@@ -53,6 +62,9 @@ class Twin:
     async def close(self) -> None:
         """Stop, as `Transport` says."""
         await self._runner.cleanup()
+        for each in [*self._shadows]:
+            each.cancel()
+        await asyncio.gather(*self._shadows, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
@@ -63,7 +75,7 @@ class Twin:
             return _response(self._desk.answer(request.method, path, authorization))
         exchange = self._desk.begin(path, authorization)
         try:
-            return await self._complete(request, path, exchange)
+            return await self._complete(request, exchange)
         except RefusalError as error:
             exchange.refuse(error.status)
             raise
@@ -74,16 +86,20 @@ class Twin:
             exchange.refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
             raise
 
-    async def _complete(
-        self, request: web.Request, path: str, exchange: Exchange
-    ) -> web.StreamResponse:
+    async def _complete(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
         exchange.admit()
         body = await _body(request)
         header = request.headers.get
         loop = asyncio.get_running_loop()
         kind, encoding = header("Content-Type", ""), header("Content-Encoding", "")
-        exchange.route(body, kind, encoding, header("X-Session-Id", ""), loop.time())
-        async with await self._ask(exchange, path) as reply:
+        exchange.route(
+            body, kind, encoding, header("X-Session-Id", ""), loop.time(),
+            header("X-Fleetctl-Purpose", ""), header("X-Fleetctl-Version", ""),
+        )  # fmt: skip
+        if exchange.must_wait:
+            await turn(exchange)
+        deadline = Deadline(exchange)
+        async with await self._ask(exchange, deadline) as reply:
             kind = reply.headers.get("Content-Type", "application/json")
             exchange.answered(kind)
             headers = {
@@ -92,34 +108,43 @@ class Twin:
                 "x-request-id": exchange.request_id,
             }
             if exchange.is_stream:
-                return await _stream(request, reply, headers, exchange)
-            try:
-                whole = await reply.read()
-            except (aiohttp.ClientError, OSError):
-                raise refusals.broken() from None
-            exchange.whole(reply.status, whole)
-            return web.Response(status=reply.status, body=whole, headers=headers)
+                return await _stream(request, reply, headers, exchange, deadline)
+            answer = await whole(reply, deadline)
+            exchange.whole(reply.status, answer)
+            return web.Response(status=reply.status, body=answer, headers=headers)
 
-    async def _ask(self, exchange: Exchange, path: str) -> aiohttp.ClientResponse:
+    async def _ask(
+        self, exchange: Exchange, deadline: Deadline | None = None
+    ) -> aiohttp.ClientResponse:
         """Return the head of the answer of the first server that takes the request."""
         assert self._session is not None, "`open` has been called"
         headers = {"Content-Type": "application/json", "X-Request-Id": exchange.request_id}
-        now = asyncio.get_running_loop().time
+        now, deadline = asyncio.get_running_loop().time, deadline or Deadline(exchange)
         while True:
-            url = exchange.seek() + path
+            url = exchange.seek() + exchange.path
+            if (copy := exchange.copies()) is not None:  # its task begins once this one waits
+                task = asyncio.create_task(discard(copy, self._ask))
+                self._shadows.add(task)
+                task.add_done_callback(self._shadows.discard)
             try:
-                reply = await self._session.post(
-                    url, data=exchange.body, headers=headers, allow_redirects=False
-                )
+                async with deadline.first_byte():
+                    reply = await self._session.post(
+                        url, data=exchange.body, headers=headers, allow_redirects=False
+                    )
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-                exchange.passed_over(now())
+                exchange.unreached(now())
                 continue
+            except TimeoutError:
+                raise refusals.late() from None
             except (aiohttp.ClientError, OSError):
                 raise refusals.broken() from None
-            if reply.status != HTTPStatus.NOT_FOUND:
+            if exchange.goes_on(reply.status):
+                reply.close()
+                exchange.turned_away(now())
+            elif reply.status == HTTPStatus.NOT_FOUND:
+                exchange.not_found(await whole(reply, deadline), now())
+            else:
                 return reply
-            reply.close()
-            exchange.passed_over(now())
 
 
 async def _body(request: web.Request) -> bytes:
@@ -133,17 +158,18 @@ async def _stream(
     reply: aiohttp.ClientResponse,
     headers: dict[str, str],
     exchange: Exchange,
+    deadline: Deadline,
 ) -> web.StreamResponse:
     """Pass a stream on; one that breaks off ends without its last chunk, so that it shows."""
     headers["Cache-Control"] = "no-cache"
     answer = web.StreamResponse(status=reply.status, headers=headers)
     await answer.prepare(request)
     try:
-        async for chunk in _chunks(reply):
+        async for chunk in chunks(reply, deadline):
             if passed := exchange.pass_on(reply.status, chunk):
                 await answer.write(passed)
-    except _BrokenOffError:
-        exchange.broke_off()
+    except BrokenOffError as error:
+        exchange.broke_off(error.status)
         if request.transport is not None:
             request.transport.abort()
         return answer
@@ -151,18 +177,6 @@ async def _stream(
         await answer.write(rest)
     await answer.write_eof()
     return answer
-
-
-class _BrokenOffError(Exception):
-    """The server ended a stream in the middle, as opposed to the client leaving."""
-
-
-async def _chunks(reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in reply.content.iter_any():
-            yield chunk
-    except (aiohttp.ClientError, OSError) as error:
-        raise _BrokenOffError from error
 
 
 def _response(answer: Answer) -> web.Response:

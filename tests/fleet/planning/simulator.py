@@ -8,6 +8,7 @@ from fleet.canonical import plain
 from fleet.declared import Fleet
 from fleet.history import Entry, History, fold
 from fleet.names import Address, route_address
+from fleet.pace import alias_of
 from fleet.plan import (
     DeleteKey,
     DeleteRoute,
@@ -34,6 +35,8 @@ class World:
         self.resources: dict[Address, Resource] = {}
         self.silent: dict[str, str] = {}
         self.entries: list[Entry] = []
+        self.waiting: frozenset[str] = frozenset()
+        """Aliases without slots of their own: their versions wait in host memory."""
 
     def live(self) -> State:
         """Return what can be observed: nothing of servers that are silent."""
@@ -49,6 +52,8 @@ class World:
         return fold(self.entries)
 
     def plan(self, fleet: Fleet) -> Plan:
+        cached = [each.alias for each in fleet.adapters.values() if each.residency == "cached"]
+        self.waiting = frozenset(cached)
         return make_plan(fleet, self.live(), self.history(), self.now)
 
     def apply(self, plan: Plan, *, backwards: bool = False) -> None:
@@ -155,8 +160,10 @@ class World:
             for each in self.resources.values()
             if isinstance(each, LoadedAdapter) and each.server == server.name
         ]
+        pinned = [each for each in held if alias_of(each.adapter) not in self.waiting]
         kept_empty = 1 if server.devices[0].startswith("cpu") else 0
-        assert len(held) + kept_empty <= server.flags.max_loras
+        assert len(pinned) + kept_empty <= server.flags.max_loras
+        assert len(held) <= server.flags.max_cpu_loras
 
     def _check_route(self, route: Route, *, suspends: bool) -> None:
         assert sum(each.percent for each in route.shares) == 100

@@ -7,8 +7,9 @@ import pytest
 from fleet.errors import PlacementError
 from fleet.pace import pace
 from fleet.placement import Search
+from fleet.placement.attempt import attempt
 from fleet.placement.causes import Limit
-from fleet.placement.diagnose import attempt, causes_of
+from fleet.placement.diagnose import causes_of
 from fleet.planning import make_plan
 from fleet.remedies import Diagnosis, Remedy, changed, diagnose
 from fleet.remedies.ladder import ladder

@@ -54,7 +54,7 @@ def test_a_running_server_is_measured_and_the_profile_reads_back(project: Projec
     assert profile.reserve_bytes is None
     document = json.loads(path.read_text(encoding="utf-8"))
     assert [(each["batch"], each["active"]) for each in document["points"]] == [
-        (1, 0), (4, 0), (8, 0), (1, 1), (8, 1), (8, 2), (8, 4), (8, 8),
+        (1, 0), (4, 0), (8, 0), (1, 1), (4, 1), (8, 1), (8, 2), (8, 4), (8, 8),
     ]  # fmt: skip
     assert document["server"] == SERVER
     assert project.run("validate").returncode == 0

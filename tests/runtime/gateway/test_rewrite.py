@@ -64,7 +64,7 @@ def test_a_name_given_twice_is_always_noticed(
 def test_the_first_field_that_names_a_user_counts(
     fields: dict[str, object], sticky: str | None
 ) -> None:
-    assert rewrite.read(json.dumps({"model": "m", **fields}).encode()).sticky == sticky
+    assert rewrite.read(json.dumps({"model": "m", **fields}).encode()).user == sticky
 
 
 @pytest.mark.parametrize(

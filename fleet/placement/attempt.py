@@ -1,0 +1,67 @@
+"""Attempt: place everything once; where that leaves something out, again with that first.
+
+A greedy choice may take the one place that another version could have had. What found no place
+is then put before all others and the rest is placed anew, again and again: what is hard to place
+rises to the front (Joslin and Clements 1999, "squeaky wheel" optimisation).
+"""
+
+from fleet.declared import Fleet
+from fleet.pace import Paced
+from fleet.placement.buy import buy
+from fleet.placement.fill import fill, restart, spare
+from fleet.placement.first import place_first
+from fleet.placement.items import Item
+from fleet.placement.keep import close_empty, keep, put_back, relieve
+from fleet.placement.search import Board, Search, board_of, silent_servers
+from fleet.resources import State
+
+TRIES = 24
+"""Most attempts beside the first."""
+WORK = 4_000
+"""Versions placed in all of them, after which no further one begins."""
+
+
+def attempt(fleet: Fleet, wanted: Paced, live: State, search: Search) -> tuple[Board, list[Item]]:
+    """Place what can be placed; return the board, and what found no place and waits for nobody.
+
+    Where no attempt places everything, the board is that of the first.
+    """
+    board, failed = _once(fleet, wanted, live, search, ())
+    first: tuple[str, ...] = ()
+    tried = {first}
+    lacking, size = failed, max(len(board.items), 1)
+    for _ in range(min(TRIES, WORK // size + 1)):
+        if not lacking or lacking[0].adapter in first[:1]:
+            break  # done, or not even an empty fleet has a place for it
+        front = tuple(each.adapter for each in lacking)
+        first = (*front, *(each for each in first if each not in front))
+        if first in tried:
+            break
+        tried.add(first)
+        other, lacking = _once(fleet, wanted, live, search, first)
+        if not lacking:
+            return other, []
+    return board, failed
+
+
+def _once(
+    fleet: Fleet, wanted: Paced, live: State, search: Search, first: tuple[str, ...]
+) -> tuple[Board, list[Item]]:
+    """Place what is named first before everything else, and then everything else."""
+    board = board_of(fleet, wanted, live)
+    keep(board)
+    relieve(board)
+    close_empty(board)
+    place_first(board, first)
+    for item in board.missing():
+        if item.rank == 0:
+            board.unplaced[item.adapter] = (
+                "it is not in fleet.lock, so it can only stay where it is"
+            )
+    fill(board)
+    buy(board, search)
+    spare(board)
+    restart(board)
+    put_back(board)
+    failed = [each for each in board.missing() if not silent_servers(fleet, live, each)]
+    return board, failed
