@@ -139,8 +139,8 @@ class _Telling:
         before = self.gates.get(name)
         self.gates[name] = {
             "gate": name, "about": METRICS.get(finding["metric"], finding["metric"]),
-            "verdict": finding["verdict"], "reason": scrubbed(finding["reason"]), "entry": entry.seq,
-            "share": data["percent"], "at": _time(entry.time),
+            "verdict": finding["verdict"], "reason": scrubbed(finding["reason"]),
+            "entry": entry.seq, "share": data["percent"], "at": _time(entry.time),
         }  # fmt: skip
         self.proof = {"entry": entry.seq, "hash": entry.hash}
         if before is None or before["verdict"] != finding["verdict"]:

@@ -59,6 +59,7 @@ async def judge_golden(
 
 async def _group(
     trial: Trial,
+    fleet: Fleet,
     live: State,
     office: Office,
     how: Spec,
@@ -87,7 +88,16 @@ async def _group(
         )
         for gate in gates
     )
-    return Evaluated(made, tuple(_finished(each, office) for each in (stable, canary)))
+    serving = trial.digests.get("base", "")
+    return Evaluated(made, tuple(_finished(each, office, serving) for each in (stable, canary)))
+
+
+def asked_as(fleet: Fleet, samples: int) -> Spec:
+    """Return how a gate asks: as evaluations do, with as many answers as it wants at least."""
+    usual = spec_of(fleet.evals)
+    most = max(samples, usual.samples)
+    warm = usual.temperature or (WARM if most > 1 else 0.0)
+    return replace(usual, samples=most, temperature=warm)
 
 
 def judge_runs(gate: Gate, stable: EvalRun, canary: EvalRun) -> Finding:
@@ -173,14 +183,24 @@ def scored_by(golden: GoldenSet, score: str) -> GoldenSet:
     return replace(golden, digest=digest, items=items, by_id={each.id: each for each in items})
 
 
-def _finished(run: EvalRun, office: Office) -> dict[str, Any]:
-    content = office.store.path(run.id).read_bytes()
+def _finished(run: EvalRun, office: Office, serving: str) -> dict[str, Any]:
+    """Return the data of an `eval_finished` entry, as evaluations on request have them."""
+    told = {
+        "golden": run.golden,
+        "golden_digest": run.golden_digest,
+        "digest": run.digest,
+        "fingerprint": run.fingerprints[0] if len(run.fingerprints) == 1 else "",
+        "engine": run.engine_version,
+        "decoding": run.spec.decoding(),
+        "serving": serving,
+        "cached": run.cached,
+    }
     return {
         "run": run.id,
         "alias": run.alias,
         "adapter": run.adapter,
         "purpose": run.purpose,
-        "summary": summary(run),
-        "samples_sha256": hashlib.sha256(content).hexdigest(),
-        "path": str(office.store.path(run.id).relative_to(office.store.folder.parent)),
+        "summary": summary(run) | told,
+        "samples_sha256": office.store.digest(run.id),
+        "path": str(office.store.path(run.id)),
     }
