@@ -59,7 +59,6 @@ async def judge_golden(
 
 async def _group(
     trial: Trial,
-    fleet: Fleet,
     live: State,
     office: Office,
     how: Spec,
@@ -90,14 +89,6 @@ async def _group(
     )
     serving = trial.digests.get("base", "")
     return Evaluated(made, tuple(_finished(each, office, serving) for each in (stable, canary)))
-
-
-def asked_as(fleet: Fleet, samples: int) -> Spec:
-    """Return how a gate asks: as evaluations do, with as many answers as it wants at least."""
-    usual = spec_of(fleet.evals)
-    most = max(samples, usual.samples)
-    warm = usual.temperature or (WARM if most > 1 else 0.0)
-    return replace(usual, samples=most, temperature=warm)
 
 
 def judge_runs(gate: Gate, stable: EvalRun, canary: EvalRun) -> Finding:
