@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from fleet.canonical import plan_id
 from fleet.checked import checked, checked_steps
@@ -65,7 +65,8 @@ def make_plan(
         unknown=tuple(_unknown(fleet, live)),
         warnings=tuple(_warnings(fleet, wanted, placement, live))
         + tuple(smoke_warnings(fleet, changes))
-        + tuple(_unreadable(changes)),
+        + tuple(_unreadable(changes))
+        + tuple(_expired(fleet, now)),
         cost_before=price_per_hour(fleet, live, live.unknown_servers),
         cost_after=cost_after,
         unchanged=len(desired.resources) - sum(each.after is not None for each in changes),
@@ -139,6 +140,16 @@ def _unreadable(changes: Iterable[Change]) -> Iterator[str]:
             f"{which} not readable here and must be where apply runs "
             "(fleetctl key create --all makes missing key files)"
         )
+
+
+def _expired(fleet: Fleet, now: datetime) -> Iterator[str]:
+    """Say which overrides have ended; their gates count again."""
+    for each in fleet.overrides:
+        if now.astimezone(UTC).date() > each.until:
+            yield (
+                f"override `{each.name}` of {each.alias} ended on {each.until}: its gates count "
+                "again. Delete it, or give it a new day"
+            )
 
 
 def _warnings(fleet: Fleet, wanted: Paced, placement: Placement, live: State) -> Iterator[str]:
