@@ -33,12 +33,16 @@ class Round:
 
 
 async def judge_round(
-    session: Session, live: "State", evaluations: "Evaluations", *, wait: bool
+    session: Session,
+    live: "State",
+    evaluations: "Evaluations",
+    until: asyncio.Event | None = None,
 ) -> Round:
     """Judge what is being tried; roll back each alias whose new version has failed.
 
-    Live gates come first and fast; golden sets are asked beside the rounds, and `wait` waits
-    for them. After a crash at any point the next round does what is left.
+    Live gates come first and fast; golden sets are asked beside the rounds. With `until` they
+    are waited for, or given up once it is set. After a crash at any point the next round does
+    what is left.
 
     Raises:
         FleetError: the evidence was tampered with, or ledger or usage logs cannot be read.
@@ -54,13 +58,13 @@ async def judge_round(
     told = await asyncio.to_thread(write_down, scene, judged, session.ledger())
     _tell(each.judged for each in told if each.recorded)
     await _roll_back_failed(session, judged, done)
-    await _take_evaluations(session, live, evaluations, done, wait=False)
+    await _take_evaluations(session, live, evaluations, done)
     scene = await asyncio.to_thread(_scene, session, live)  # what was found is in the ledger now
     begun = evaluations.start(scene, office_of(session), _progress)
     for trial in begun:
         click.echo(f"Evaluates {trial.adapter} beside {trial.stable}.", err=True)
-    if wait:
-        await _take_evaluations(session, live, evaluations, done, wait=True)
+    if until is not None:
+        await _take_evaluations(session, live, evaluations, done, until)
     return done
 
 
@@ -85,18 +89,22 @@ def _scene(session: Session, live: "State") -> "Scene":
     from runtime.rollouts.tick import Scene, require_sound  # noqa: PLC0415
 
     entries = session.ledger().read()
-    require_sound(entries)
     history = settled(fold(entries), live)
+    require_sound(entries, history)
     return Scene(session.fleet(), live, history, entries, session.state_dir, session.now())
 
 
 async def _take_evaluations(
-    session: Session, live: "State", evaluations: "Evaluations", done: Round, *, wait: bool
+    session: Session,
+    live: "State",
+    evaluations: "Evaluations",
+    done: Round,
+    until: asyncio.Event | None = None,
 ) -> None:
     """Write down what evaluations found, and act on it."""
     from runtime.rollouts.tick import write_down  # noqa: PLC0415 (keeps `--help` fast)
 
-    for each in await evaluations.finished(wait=wait):
+    for each in await evaluations.finished(until):
         scene = await asyncio.to_thread(_scene, session, live)
         ledger = session.ledger()
         if each.entries:

@@ -105,7 +105,7 @@ async def _round(
     refused: FleetError | None = None
     judged = Round()
     try:
-        judged = await judge_round(session, live, evaluations, wait=once)
+        judged = await judge_round(session, live, evaluations, stop if once else None)
     except FleetError as error:
         refused = error
     if judged.moved:

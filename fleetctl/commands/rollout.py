@@ -83,41 +83,45 @@ def status(session: Session, alias: str, form: str) -> None:
 @command.command("hold", epilog="\b\nExamples:\n  fleetctl rollout hold acme-support")
 @click.argument("alias")
 @_REASON
+@_FORMAT
 @click.pass_obj
-def hold(session: Session, alias: str, reason: str) -> None:
+def hold(session: Session, alias: str, reason: str, form: str) -> None:
     """Keep the version at the share that it has, until `resume`. A gate that fails still acts."""
-    _mark(session, alias, "hold", reason, "stays where it is; to let it go on: fleetctl rollout "
-          f"resume {alias}")  # fmt: skip
+    then = f"stays where it is; to let it go on: fleetctl rollout resume {alias}"
+    _mark(session, alias, "hold", reason, form, then)
 
 
 @command.command("resume", epilog="\b\nExamples:\n  fleetctl rollout resume acme-support")
 @click.argument("alias")
 @_REASON
+@_FORMAT
 @click.pass_obj
-def resume(session: Session, alias: str, reason: str) -> None:
+def resume(session: Session, alias: str, reason: str, form: str) -> None:
     """Lift a hold."""
-    _mark(session, alias, "resume", reason, "goes on when its stage allows")
+    _mark(session, alias, "resume", reason, form, "goes on when its stage allows")
 
 
 @command.command("approve", epilog="\b\nExamples:\n  fleetctl rollout approve acme-support")
 @click.argument("alias")
 @_REASON
+@_FORMAT
 @click.pass_obj
-def approve(session: Session, alias: str, reason: str) -> None:
+def approve(session: Session, alias: str, reason: str, form: str) -> None:
     """Let the version leave this stage although gates cannot tell; it still bakes to the end.
 
     A gate that failed is not undecided: that takes an override in the declarations.
     """
-    _mark(session, alias, "approve", reason, "leaves this stage when it has baked")
+    _mark(session, alias, "approve", reason, form, "leaves this stage when it has baked")
 
 
 @command.command("advance", epilog="\b\nExamples:\n  fleetctl rollout advance acme-support")
 @click.argument("alias")
 @_REASON
+@_FORMAT
 @click.pass_obj
-def advance(session: Session, alias: str, reason: str) -> None:
+def advance(session: Session, alias: str, reason: str, form: str) -> None:
     """Send the version to its next stage now, whatever bake and undecided gates say."""
-    _mark(session, alias, "advance", reason, "goes on with the next apply or reconcile")
+    _mark(session, alias, "advance", reason, form, "goes on with the next apply or reconcile")
 
 
 @command.command(
@@ -129,24 +133,24 @@ Examples:
 )
 @click.argument("alias")
 @_REASON
+@_FORMAT
 @click.pass_obj
-def abort(session: Session, alias: str, reason: str) -> None:
+def abort(session: Session, alias: str, reason: str, form: str) -> None:
     """End the rollout: the version before answers all requests, now.
 
     The file still asks for the new one; it stays out until `fleetctl release ALIAS`.
     """
     from fleetctl.rolling_back import roll_back  # noqa: PLC0415 (keeps `--help` fast)
 
-    found = _mark(session, alias, "abort", reason, "")
-    if not 0 < found["percent"] < 100:  # noqa: PLR2004 (percent)
-        click.echo(f"{alias}: {found['version']} gets no traffic.", err=True)
+    found = _mark(session, alias, "abort", reason, form, "gets no more traffic")
+    if not found["percent"]:
         return
     result, unsent = asyncio.run(
         roll_back(session, alias, reason=reason or "aborted", only=found["adapter"])
     )
     for line in (*result.warnings, *unsent):
         click.echo(f"Warning: {line}", err=True)
-    click.echo(result.sentence)
+    click.echo(result.sentence, err=form == "json")
     sys.exit(0 if result.complete else 1)
 
 
@@ -216,8 +220,10 @@ def _one(session: Session, alias: str) -> "Mapping[str, Any]":
     return found[alias]
 
 
-def _mark(session: Session, alias: str, word: str, reason: str, then: str) -> "Mapping[str, Any]":
-    """Write down what a person says of the declared version."""
+def _mark(
+    session: Session, alias: str, word: str, reason: str, form: str, then: str
+) -> "Mapping[str, Any]":
+    """Write down what a person says of the declared version, and tell what follows."""
     from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
 
     found = _one(session, alias)
@@ -234,8 +240,9 @@ def _mark(session: Session, alias: str, word: str, reason: str, then: str) -> "M
         )
     record = {"alias": alias, "adapter": found["adapter"], "mark": word, "reason": reason}
     session.ledger().append("rollout_marked", [record])
-    if then:
-        click.echo(f"{alias}: {found['version']} {then}.", err=True)
+    if form == "json":
+        click.echo(json.dumps({**record, "by": session.by}, indent=2))
+    click.echo(f"{alias}: {found['version']} {then}.", err=True)
     return found
 
 
