@@ -18,6 +18,10 @@ LATE = 0.05
 """Part of the requests that may exceed a limit for the 95th percentile."""
 MISMATCH = 0.001
 """Below this p-value the split of the traffic is not the one that was wanted."""
+MATERIAL = 1.25
+"""How many times more or less than the wanted share is a fault: users who stay on one version
+make a split uneven by chance, and the tests count with the share that there was.
+"""
 LEAST_VARIANCE = 5.0
 """Of the split, below which it is too small to be checked."""
 RISE, RATIO, RATE, ALONE = "share_of_bad", "share_of_slow", "rate_of_bad", "no_neighbours"
@@ -202,7 +206,7 @@ def _mismatch(counts: Series) -> str:
     if variance < LEAST_VARIANCE:
         return ""
     p_value = 2 * normal_cdf(-abs(got - expected) / math.sqrt(variance))
-    if p_value >= MISMATCH:
+    if p_value >= MISMATCH or expected / MATERIAL <= got <= expected * MATERIAL:
         return ""
     return (
         f"void, for the new version got {percent(got / total)} of the traffic and not "

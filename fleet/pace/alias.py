@@ -139,11 +139,12 @@ def _beginning(it: Situation) -> Wanted:
         return _wanted(it, shares, phase, why, text)
     rest = {stable: FULL - weight} if stable else {}
     shares = it.ordered({**others, **rest, it.target: weight})
-    judged = bool(offline) and it.stage is not None and it.target in it.shares
+    waited = it.stage is not None and it.target in it.shares
     why = f"{version} is declared and begins at {weight} %"
-    if judged:
+    if waited and offline:
         why = f"{version} has passed its golden sets and begins at {weight} %"
-    phase = Phase.ADVANCED if judged else Phase.STARTED
+    begun = waited and (offline or it.rollout.no_promote)  # an earlier plan asked for it
+    phase = Phase.ADVANCED if begun else Phase.STARTED
     return replace(_wanted(it, shares, phase, why), salt=it.target)
 
 

@@ -2,10 +2,15 @@
 
 from dataclasses import replace
 
+import pytest
+
+from fleet.canonical import plan_id
 from fleet.history import History
 from fleet.pace import pace
+from fleet.plan import Plan
 from fleet.planning import make_plan
 from fleet.resources import Route
+from plans import RENDERERS, planfile
 from plans.gates import facts_of
 from plans.status import render_text, status
 from tests.fleet.planning.builders import DAY, NOON, loaded, state
@@ -67,3 +72,34 @@ def test_explain_says_the_phase_the_gates_and_the_outlook() -> None:
     ]
     assert facts[3] == ("", "no demand is declared, so nothing can be said of it")
     assert facts[4:] == [("Outlook", "well")]
+
+
+def told() -> Plan:
+    live = shared(10, 90)
+    there = state(live, loaded(NEW, "s"), loaded(OLD, "s"))
+    before = past(10, evidence("accuracy"), evidence("errors", UNSURE))
+    made = make_plan(declared(), there, before, NOON + DAY)
+    first, second = made.gates
+    return replace(
+        made,
+        gates=(first, replace(second, power="seldom tells")),
+        outlook=(f"{ALIAS}: mostly held",),
+    )
+
+
+@pytest.mark.parametrize("form", ["text", "md", "html", "json"])
+def test_every_rendering_says_what_gates_are_likely_to_tell(form: str) -> None:
+    shown = RENDERERS[form](told())
+    assert "seldom tells" in shown
+    assert "mostly held" in shown
+
+
+def test_what_is_estimated_is_no_part_of_a_plans_id() -> None:
+    plan = told()
+    bare = replace(
+        plan, outlook=(), gates=tuple(replace(each, power="", detail="") for each in plan.gates)
+    )
+    assert plan_id(plan) == plan_id(bare)
+    passed = tuple(replace(each, status="PASS") for each in plan.gates)
+    assert plan_id(plan) != plan_id(replace(plan, gates=passed))
+    assert planfile.load(planfile.dump(replace(plan, id=plan_id(plan)))).outlook == plan.outlook

@@ -208,5 +208,9 @@ def test_a_closed_week_stops_promotions_and_never_a_rollback() -> None:
     assert wanted(shared(10, 90), failed, NOON + 3 * DAY, what).phase is Phase.ROLLED_BACK
     begun = wanted(ALONE, past(None, evidence("accuracy", percent=0)), NOON, what)
     assert (begun.phase, begun.shares) == (Phase.EVALUATING, NONE)
+    bare = replace(what.rollouts["standard"], gates=())
+    opened = datetime(2026, 3, 8, 23, 59, tzinfo=UTC)
+    later = wanted(shared(0, 100), past(0), opened, replace(what, rollouts={"standard": bare}))
+    assert (later.phase, later.shares) == (Phase.ADVANCED, TEN)
     forced = past(10, *BOTH, marks=[mark("advance")])
     assert wanted(shared(10, 90), forced, NOON + 3 * DAY, what).phase is Phase.ADVANCED
