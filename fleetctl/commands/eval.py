@@ -34,7 +34,8 @@ Examples:
 def command() -> None:
     """Ask golden sets of served versions, and see what came of it.
 
-    A golden set is a file of JSON lines: id, input, expected; see `fleet/README.md`.
+    A golden set is a file of JSON lines, such as
+    {"id": "t-1", "input": "No rush. ...", "expected": "queue=shipping", "metric": "exact"}.
     """
 
 

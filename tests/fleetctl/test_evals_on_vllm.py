@@ -52,7 +52,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, vllm_python: Path) -> Iter
     ]  # fmt: skip
     fleet = made.root / "fleet.yaml"
     text = fleet.read_text("utf-8")
-    text = text.replace("defaults:\n", f"defaults:\n  retrain: {json.dumps(train)}\n")
+    lines = [each for each in text.splitlines(keepends=True) if "  retrain: [" not in each]
+    text = "".join(lines).replace("defaults:\n", f"defaults:\n  retrain: {json.dumps(train)}\n")
     text = text.replace("bake: 24h, retain: 7d, gates: []", "bake: 1s, gates: [answers]")
     text += "gates: {answers: {metric: accuracy_drop, max: 5pp}}\n"
     fleet.write_text(f"{text}evals: {{command: {json.dumps(ask)}}}\n", encoding="utf-8")
