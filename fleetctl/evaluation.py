@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import EvalError, FleetError, did_you_mean, problem
-from fleet.evals.due import Record, baseline, due, records
+from fleet.evals.drift import Drift, Standing
+from fleet.evals.due import Record, baseline, drifts, due, records
 from fleet.evals.run import Purpose, Spec, Target, spec_of
 from fleet.evals.served import Served, answering, served
 from fleet.names import AdapterName
@@ -83,6 +84,69 @@ def jobs(
         if found is None:
             raise _not_served(adapter, at)
         yield Job(target_of(session, found), path, why, found.engine)
+
+
+def all_jobs(session: Session, live: State, **asked: Any) -> tuple[list[Job], list[str]]:
+    """Return an evaluation for each alias with a golden set, and a note for each that cannot be.
+
+    Args:
+        session: The project.
+        live: What was observed.
+        asked: As for `jobs`.
+    """
+    found: list[Job] = []
+    notes: list[str] = []
+    for name, each in session.fleet().adapters.items():
+        if each.golden or asked.get("golden"):
+            try:
+                found += jobs(session, live, [name], **asked)
+            except FleetError as error:
+                notes.append(error.diagnostics[0].detail)
+    return found, notes
+
+
+def elsewhere(
+    session: Session,
+    name: str,
+    place: tuple[str, str | None],
+    golden: str,
+    purpose: Purpose | None,
+) -> Job:
+    """Return an evaluation of any served name at a place: a URL, and its key's reference.
+
+    Raises:
+        FleetError: FC6703, the key cannot be read.
+    """
+    from runtime.secrets import read_secret  # noqa: PLC0415 (keeps small commands fast)
+
+    url, key = place
+    headers = {}
+    if key is not None:
+        secret = read_secret(session.root, key)
+        if not secret:
+            detail = f"`{key}` cannot be read here."
+            raise FleetError(
+                problem("FC6703", "No API key", detail, hint="Write env:NAME or file:path.")
+            )
+        headers = {"Authorization": f"Bearer {secret}"}
+    locked = session.fleet().versions.get(name)
+    try:
+        alias = AdapterName.parse(name).alias
+    except ValueError:
+        alias = name
+    target = Target(url, name, name, locked.digest if locked else "", alias, headers)
+    return Job(target, golden, purpose or "smoke", url)
+
+
+def alarms(session: Session, live: State) -> list[tuple[str, str, Drift]]:
+    """Return what has drifted of what serves: alias, version, and what the rule says."""
+    past = past_of(session)
+    return [
+        (alias, adapter, each)
+        for alias, adapter in sorted(answering(live).items())
+        for each in drifts(past.get(alias, ()), adapter)
+        if each.standing in {Standing.SERVING, Standing.RETRAIN}
+    ]
 
 
 def target_of(session: Session, found: Served) -> Target:

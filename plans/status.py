@@ -120,7 +120,7 @@ def render_text(document: Mapping[str, Any]) -> str:
     if document["routes_unknown"]:
         lines.append(f"Routes cannot be read: {document['routes_unknown']}")
     lines += ["", *(_alias_lines(document["aliases"]) or ["No alias is routed."])]
-    lines += _retraining_lines(document.get("retraining", ()))
+    lines += _upkeep_lines(document.get("drift", ()), document.get("retraining", ()))
     if "servers" in document:
         lines += ["", *(_server_lines(document["servers"]) or ["No server."])]
         lines += ["", _last_line(document["last_apply"])]
@@ -128,8 +128,13 @@ def render_text(document: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _retraining_lines(turns: Iterable[Mapping[str, Any]]) -> list[str]:
-    lines = []
+def _upkeep_lines(
+    drifts: Iterable[Mapping[str, Any]], turns: Iterable[Mapping[str, Any]]
+) -> list[str]:
+    lines = [
+        f"DRIFT {each['adapter']}: {each['standing']}, {each['measure']}: {each['reason']}"
+        for each in drifts
+    ]
     for each in turns:
         claim = each["claim"]
         held = f", claimed by {claim['by']} until {claim['until'][:10]}" if claim else ""

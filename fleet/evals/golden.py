@@ -18,11 +18,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fleet.errors import ConfigError, Diagnostic, Place
-from fleet.evals.items import FORMAT, Check, Item, ItemError, item
+from fleet.evals.items import FORMAT, MUST_PASS, Check, Item, ItemError, item
 from fleet.formats import Format
 
-MUST_PASS = "must_pass"  # noqa: S105 (a tag)
-"""Tag of an item that a version must answer well whatever the averages say."""
 DEFAULTS = frozenset({"metric", "format", "grounding", "max_tokens", "system"})
 
 

@@ -1,9 +1,7 @@
 """`fleetctl eval`: ask golden sets of served versions, and see what came of it."""
 
-import asyncio
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +10,7 @@ import click
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from fleet.evals.run import Purpose, Spec
-    from fleetctl.evaluation import Job
+    from fleet.evals.run import Purpose
 
 PURPOSES = ("gate", "anchor", "rolling", "smoke", "aa")
 DRIFTED = 2
@@ -34,7 +31,8 @@ Examples:
 def command() -> None:
     """Ask golden sets of served versions, and see what came of it.
 
-    A golden set is a file of JSON lines: id, input, expected; see `fleet/README.md`.
+    A golden set is a file of JSON lines, such as
+    {"id": "t-1", "input": "No rush. ...", "expected": "queue=shipping", "metric": "exact"}.
     """
 
 
@@ -46,6 +44,7 @@ Examples:
   fleetctl eval run acme-support --version 2.3.0 --golden golden/returns.jsonl
   fleetctl eval run --all --samples 5 --temperature 0.7
   fleetctl eval run --due --format json
+  fleetctl eval run tiny --url http://127.0.0.1:8100 --golden golden/support.jsonl
 """,
 )
 @click.argument("names", nargs=-1, metavar="[ALIAS|VERSION]...")
@@ -53,6 +52,8 @@ Examples:
 @click.option("--due", "due_only", is_flag=True, help="What is due by schedule; exit 2 on drift.")
 @click.option("--version", metavar="X.Y.Z", help="Not the version that answers now.")
 @click.option("--golden", metavar="FILE", help="Another set than the declared one.")
+@click.option("--url", metavar="URL", help="Ask any name that this server or gateway serves.")
+@click.option("--key", metavar="REF", help="With --url: its API key, env:NAME or file:path.")
 @click.option("--purpose", type=click.Choice(PURPOSES), help="Default: by the set.")
 @click.option("--engine", metavar="NAME", help="native, inspect, lm_eval or command.")
 @click.option("--samples", type=click.IntRange(1, 100), help="Answers to each item.")
@@ -72,6 +73,8 @@ def run(
     version: str | None,
     golden: str | None,
     purpose: "Purpose | None",
+    url: str | None,
+    key: str | None,
     **how: Any,
 ) -> None:
     """Ask versions their golden sets, directly on a server that holds them.
@@ -79,24 +82,22 @@ def run(
     Results go into the ledger, the answers into the state folder, the figures into the
     version's folder in the library. A run that does not count is an error (exit 1).
     """
-    from fleetctl.evaluation import jobs, jobs_due, past_of, spec_for  # noqa: PLC0415 (`--help`)
+    from fleetctl.eval_runs import run_all, todo_of  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.evaluation import past_of, spec_for  # noqa: PLC0415
     from plans.evals import drift_table, table  # noqa: PLC0415
 
     if bool(names) + every + due_only != 1:
         raise click.UsageError("Name aliases or versions, or give --all or --due.")
     if version and len(names) != 1:
         raise click.UsageError("--version goes with one alias.")
-    live = session.observe()
-    notes: list[str] = []
-    if due_only:
-        todo, notes = jobs_due(session, live)
-    else:
-        adapters = session.fleet().adapters
-        chosen = names or tuple(name for name, each in adapters.items() if each.golden or golden)
-        todo = list(jobs(session, live, chosen, version=version, golden=golden, purpose=purpose))
+    if url is not None and not (names and golden):
+        raise click.UsageError("--url goes with names and with --golden.")
+    asked = {"version": version, "golden": golden, "purpose": purpose}
+    place = (url, key) if url is not None else None
+    todo, notes = todo_of(session, names, asked, place, due_only=due_only)
     for note in notes:
         click.echo(f"Warning: {note}", err=True)
-    done, failed = _run_all(session, todo, spec_for(session, how), quiet=form == "json")
+    done, failed = run_all(session, todo, spec_for(session, how), quiet=form == "json")
     past = past_of(session)
     aliases = {each.target.alias: each.target.adapter for each in todo}
     drifted = _drifts(past, aliases) if due_only else []
@@ -110,46 +111,6 @@ def run(
         click.echo("Nothing is due." if due_only else "Nothing to evaluate.", err=True)
     alarmed = any(each["standing"] in {"serving", "retrain"} for each in drifted)
     sys.exit(1 if failed or notes else DRIFTED if alarmed else 0)
-
-
-def _run_all(
-    session: Session, todo: "list[Job]", spec: "Spec", *, quiet: bool
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Make every evaluation; one that fails does not keep the others from being made."""
-    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.evaluation import carry_out  # noqa: PLC0415
-    from plans.diagnostics import render_text  # noqa: PLC0415
-    from runtime.evals.evaluate import proves_nothing  # noqa: PLC0415
-
-    done: list[dict[str, Any]] = []
-    failed: list[str] = []
-    for job in todo:
-        try:
-            made = asyncio.run(carry_out(session, job, spec, _teller(job, quiet=quiet)))
-            done += [
-                {**each, "finished": session.now().isoformat(timespec="seconds")} for each in made
-            ]
-            wrong = [fault for each in made for fault in each["summary"]["faults"]]
-            if wrong:
-                raise proves_nothing(f"`{job.target.adapter}`", tuple(wrong))
-        except FleetError as error:
-            failed.append(f"{job.target.adapter}: {error}")
-            shown = render_text(error.diagnostics, colour=sys.stderr.isatty())
-            click.echo(shown, err=True, nl=False)
-    return done, failed
-
-
-def _teller(job: "Job", *, quiet: bool) -> Callable[[int, int], None]:
-    """Return what tells a waiting person how far an evaluation is, each tenth once."""
-    told = {-1}
-
-    def tell(done: int, total: int) -> None:
-        tenth = 10 * done // max(1, total)
-        if not quiet and tenth not in told and total > 1:
-            told.add(tenth)
-            click.echo(f"{job.target.adapter} {job.purpose}: {done} of {total}", err=True)
-
-    return tell
 
 
 @command.command(

@@ -37,7 +37,9 @@ def record(
     first = _after_training(run, ledger)
     if first is not None:
         before = _intact(first, run, store, library)
-        if before is not None:
+        if before is not None and before.spec.decoding() != run.spec.decoding():
+            told["not_compared"] = f"it was asked in another way than {before.id}"
+        elif before is not None:
             told |= {"compared": changed(before, run), "compared_with": before.id}
         else:
             told["not_compared"] = f"the answers of {first.run} are gone or were changed"

@@ -89,6 +89,18 @@ def test_what_cannot_be_evaluated_says_why(
     assert "Traceback" not in done.stderr
 
 
+def test_any_name_that_a_server_serves_can_be_asked(project: Project) -> None:
+    status = json.loads(call(project, "status", "--format", "json").stdout)
+    url = status["servers"][0]["url"]
+    asked = ("run", "tiny", "--url", url, "--golden", "golden/units.jsonl")
+    [found] = told(project, *asked)["evaluations"]
+    assert (found["adapter"], found["purpose"], found["summary"]["n"]) == ("tiny", "smoke", 5)
+    assert call(project, "eval", *asked, "--key", "env:NOT_SET").returncode == 1
+    assert call(project, "eval", "run", "tiny", "--url", url).returncode == 64
+    nobody = call(project, "eval", "run", "nobody", "--url", url, "--golden", "golden/units.jsonl")
+    assert (nobody.returncode, "FC4501" in nobody.stderr) == (1, True)
+
+
 def test_a_bad_golden_set_is_refused_whole_and_nothing_is_written_down(project: Project) -> None:
     path = project.root / "golden" / "bad.jsonl"
     line = '{"id": "a", "input": "x", "expected": "y"}\n'

@@ -48,11 +48,14 @@ def project(tmp_path_factory: pytest.TempPathFactory, vllm_python: Path) -> Iter
     ask = [sys.executable, "ask.py", "{url}", "{model}", "{golden}"]
     train = [
         str(vllm_python), "training/retrain.py", "{alias}", "{version}", "--out", "{folder}",
-        "--steps", "30", "--threads", "1",
+        "--steps", "150", "--threads", "1",
     ]  # fmt: skip
     fleet = made.root / "fleet.yaml"
     text = fleet.read_text("utf-8")
-    text = text.replace("defaults:\n", f"defaults:\n  retrain: {json.dumps(train)}\n")
+    lines = [each for each in text.splitlines(keepends=True) if "  retrain: [" not in each]
+    text = "".join(lines).replace("defaults:\n", f"defaults:\n  retrain: {json.dumps(train)}\n")
+    text = text.replace("bake: 24h, retain: 7d, gates: []", "bake: 1s, gates: [answers]")
+    text += "gates: {answers: {metric: accuracy_drop, max: 5pp}}\n"
     fleet.write_text(f"{text}evals: {{command: {json.dumps(ask)}}}\n", encoding="utf-8")
     done = made.run("apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
@@ -114,16 +117,21 @@ def test_a_version_goes_from_training_to_traffic_by_commands_alone(project: Proj
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["adapter"] == "acme-triage-tiny-v1.0.1"
     folder = project.root / "models" / "adapters" / "acme" / "triage-v1.0.1"
-    assert json.loads((folder / "training.json").read_text("utf-8"))["steps"] == 30
+    assert json.loads((folder / "training.json").read_text("utf-8"))["steps"] == 150
     applied = project.run("apply", "--auto", "--yes")
     assert applied.returncode == 0, applied.stderr
-    [route] = [
-        each for each in json.loads(call(project, "status", "--format", "json").stdout)["aliases"]
-        if each["alias"] == "acme-triage"
-    ]  # fmt: skip
-    assert [(each["version"], each["percent"]) for each in route["versions"]] == [
-        ("1.0.1", 10), ("1.0.0", 90),
-    ]  # fmt: skip
+    seen = []
+    for _ in range(40):
+        done = call(project, "reconcile", "--once")
+        assert done.returncode == 0, done.stderr
+        status = json.loads(call(project, "status", "--format", "json").stdout)
+        [route] = [each for each in status["aliases"] if each["alias"] == "acme-triage"]
+        seen.append({each["version"]: each["percent"] for each in route["versions"]}["1.0.1"])
+        if seen[-1] == 100:
+            break
+    assert seen == sorted(seen)
+    assert seen[-1] == 100
+    assert {10, 50} <= {*seen}
     done = call(project, "eval", "run", "acme-triage", "--version", "1.0.1", "--format", "json")
     assert done.returncode == 0, done.stderr
     first = json.loads(done.stdout)["evaluations"][0]

@@ -102,6 +102,8 @@ def test_what_an_item_may_say() -> None:
          "normalise"),
         ('{"id": "a", "input": "x", "expected": "b", "metric": {"exact": {"normalise": ["x"]}}}',
          "FC1303", "casefold"),
+        ('{"id": "a", "input": "x", "metric": "judge", "tags": ["must_pass"]}', "FC1303",
+         "not by a judge"),
         ('{"id": "a", "input": "x", "metric": "declared_format"}', "FC1303", "adapter declares"),
         ('{"id": "a", "input": "x", "metric": {"json_schema": {"schema": {"$ref": "http://h/x"}}}}',
          "FC1303", "another file or host"),

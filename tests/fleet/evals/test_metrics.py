@@ -24,6 +24,8 @@ CASES: list[tuple[str, Any, dict[str, Any], str, float]] = [
     ("regex", r"\d{4}-\d\d-\d\d", {}, "It is 2033-03-25", 0.0),
     ("regex", r"\d{4}-\d\d-\d\d", {"anywhere": True}, "It is 2033-03-25", 1.0),
     ("regex", None, {"pattern": "a|b"}, "b", 1.0),
+    ("regex", None, {"pattern": "a|b"}, "ab", 0.0),
+    ("regex", "(a+)+b", {}, "a" * 2000, 0.0),
     ("numeric", 61, {}, "The answer is 61.", 1.0),
     ("numeric", "1234.5", {}, "$1,234.5", 1.0),
     ("numeric", 100, {"relative": 0.05}, "about 104", 1.0),

@@ -33,10 +33,14 @@ class Desk:
             folder, run="r", by="me", clock=lambda: NOON + next(weeks) * timedelta(days=7)
         )
 
-    def evaluate(self, server: Peer, purpose: Purpose = "anchor") -> dict[str, Any]:
+    def evaluate(
+        self, server: Peer, purpose: Purpose = "anchor", spec: Spec | None = None
+    ) -> dict[str, Any]:
         digest = folder_digest(self.version)
         target = Target(server.url, STABLE, STABLE, digest, "acme-support")
-        run = asyncio.run(evaluate(target, simple(40), Spec(), self.office, purpose=purpose))
+        run = asyncio.run(
+            evaluate(target, simple(40), spec or Spec(), self.office, purpose=purpose)
+        )
         entry = record(run, self.office.store, self.ledger, self.library, "0.32.0 abc")
         summary: dict[str, Any] = entry["summary"]
         return summary
@@ -117,3 +121,11 @@ def test_a_version_with_other_bytes_gets_no_result_of_this_one(desk: Desk) -> No
         run = asyncio.run(evaluate(target, simple(3), Spec(), desk.office, purpose="anchor"))
     record(run, desk.office.store, desk.ledger, desk.library)
     assert not list((desk.version / "evals").glob("x.*"))
+
+
+def test_answers_to_another_way_of_asking_are_not_compared(desk: Desk) -> None:
+    with peer(answers(0)) as server:
+        desk.evaluate(server)
+        told = desk.evaluate(server, spec=Spec(temperature=0.5))
+    assert told["not_compared"] == "it was asked in another way than run1"
+    assert desk.standings() == [("anchor", "unknown")]
