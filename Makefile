@@ -19,7 +19,7 @@ export PIP_REQUIRE_HASHES := 0
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm engines demo canary smollm2 test test-fast lint bench bench-gates bench-gateway bench-placement bench-rollback lock clean
+.PHONY: help setup vllm engines demo canary smollm2 test test-fast lint bench bench-gates bench-gateway bench-peers bench-physics bench-placement bench-rollback lock clean
 .SUFFIXES:
 
 help: ## List the targets
@@ -76,6 +76,12 @@ bench-gateway: setup ## Measure the gateway beside its peers
 
 bench-placement: setup ## Measure the packer on the instances under PACKING=FOLDER
 	$(PY) -m tests.bench.placement $(PACKING) --effort $(EFFORT)
+
+bench-peers: setup ## Compare our placement with the rules that peers place by
+	$(PY) -m tests.bench.peers.bench
+
+bench-physics: setup ## Print our laws of memory and throughput beside published figures
+	$(PY) -m tests.bench.physics
 
 bench-rollback: setup vllm ## Measure 50 rollback drills under load, on a real vLLM
 	$(PY) examples/canary/play.py --drills
