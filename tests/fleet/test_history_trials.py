@@ -116,10 +116,13 @@ def test_failed_bytes_are_remembered_until_released() -> None:
     assert tape.past.rejected[ALIAS]["a" * 64].gate == "errors"
     tape.judged("errors", PASS)
     assert "a" * 64 in tape.past.rejected[ALIAS]
+    tape.judged("errors", FAIL).marked("hold")
     tape.add("released", alias=ALIAS, adapter=OLD, route=None)
     assert "a" * 64 in tape.past.rejected[ALIAS]
+    assert gates(tape.past) == {"errors": FAIL}
+    assert [each.mark for each in tape.past.marks[ALIAS]] == ["hold"]
     tape.add("released", alias=ALIAS, adapter=NEW, route=None)
-    assert tape.past.rejected == {}
+    assert (tape.past.rejected, tape.past.evidence, tape.past.marks) == ({}, {}, {})
 
 
 def test_a_release_asks_failed_gates_again_and_keeps_what_passed() -> None:

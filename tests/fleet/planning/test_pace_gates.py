@@ -93,6 +93,13 @@ def test_offline_evidence_holds_in_every_stage_for_the_same_golden_set(
     assert wanted(shared(10, 90), past(10, old, BOTH[1])).phase is phase
 
 
+def test_a_version_that_is_only_kept_loaded_is_not_the_one_to_go_back_to() -> None:
+    live = route(ALIAS, (NEW, 10, "s"), (OLD, 90, "s"), ("acme-support-tiny-v2.0.0", 0, "s"))
+    assert dict(wanted(live, past(10, *BOTH)).shares)[OLD] == 50
+    failed = wanted(live, past(10, evidence("errors", FAIL)))
+    assert failed.shares == ((NEW, 0), (OLD, 100), ("acme-support-tiny-v2.0.0", 0))
+
+
 def test_evidence_says_nothing_about_other_bytes_under_the_same_name() -> None:
     live = state(shared(10, 90), replace(loaded(NEW, "s"), digest="e" * 64))
     assert pace(declared(), live, past(10, *BOTH), NOON + DAY).wanted[ALIAS].phase is Phase.EXTENDED

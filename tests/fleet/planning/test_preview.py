@@ -109,6 +109,8 @@ def test_what_has_passed_or_was_accepted_is_no_longer_at_stake() -> None:
 
 def test_a_rollout_without_gates_or_one_that_ends_has_no_outlook() -> None:
     assert said(fleet(rollout=replace(GATED, gates=()))) == ({}, "")
+    unsure = past(0, evidence("accuracy", UNSURE, percent=0))
+    assert said(fleet(), unsure, live=shared(0, 100))[1] == ""
     failed = past(10, evidence("errors", FAIL))
     assert said(fleet(), failed, live=shared(10, 90))[1] == ""
 
