@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.errors import EvalError, FleetError, did_you_mean, problem
 from fleet.evals.drift import Drift, Standing
-from fleet.evals.due import Record, baseline, drifts, due, records
+from fleet.evals.due import Record, drifts, due, floor, records
 from fleet.evals.run import Purpose, Spec, Target, spec_of
 from fleet.evals.served import Served, answering, served
 from fleet.names import AdapterName
@@ -191,9 +191,8 @@ async def carry_out(session: Session, job: Job, spec: Spec, tell: "Tell") -> lis
     golden = with_format(read_set(session.root, job.golden), declared.format if declared else None)
     office = office_of(session)
     past = records(session.ledger().read()).get(job.target.alias, [])
-    first = baseline(past, job.target.adapter, golden.digest) is None
     purposes: list[Purpose] = [job.purpose]
-    if job.purpose == "anchor" and first:
+    if job.purpose == "anchor" and floor(past, job.target.adapter) is None:
         purposes.append("aa")
     entries = []
     for purpose in purposes:

@@ -14,12 +14,13 @@ from fleet.evals.golden import GoldenSet, read_golden
 from fleet.evals.items import ACCURACY, GROUNDED, Check
 from fleet.evals.metrics import METRICS
 from fleet.evals.run import EvalRun, Spec, Target, spec_of
-from fleet.evals.summary import must_pass_failed, paired, summary
+from fleet.evals.summary import must_pass_failed, paired
 from fleet.gates import Finding, judge_paired
 from fleet.resources import State
 from fleet.trial import Trial, golden_of
 from runtime.evals import Office, evaluate_pair
 from runtime.evals.protocol import Tell, silent
+from runtime.evals.record import entry_of
 from runtime.rollouts.record import Judged
 
 WARM = 0.7
@@ -87,7 +88,7 @@ async def _group(
         )
         for gate in gates
     )
-    return Evaluated(made, tuple(_finished(each, office) for each in (stable, canary)))
+    return Evaluated(made, tuple(entry_of(each, office.store) for each in (stable, canary)))
 
 
 def judge_runs(gate: Gate, stable: EvalRun, canary: EvalRun) -> Finding:
@@ -171,16 +172,3 @@ def scored_by(golden: GoldenSet, score: str) -> GoldenSet:
     )
     digest = hashlib.sha256(f"{golden.digest} {score}".encode()).hexdigest()
     return replace(golden, digest=digest, items=items, by_id={each.id: each for each in items})
-
-
-def _finished(run: EvalRun, office: Office) -> dict[str, Any]:
-    content = office.store.path(run.id).read_bytes()
-    return {
-        "run": run.id,
-        "alias": run.alias,
-        "adapter": run.adapter,
-        "purpose": run.purpose,
-        "summary": summary(run),
-        "samples_sha256": hashlib.sha256(content).hexdigest(),
-        "path": str(office.store.path(run.id).relative_to(office.store.folder.parent)),
-    }
