@@ -1,6 +1,6 @@
 """The evaluations of a project, wired up: who is asked what, and where it is written down."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,7 +178,9 @@ def jobs_due(session: Session, live: State) -> tuple[list[Job], list[str]]:
     return found, notes
 
 
-async def carry_out(session: Session, job: Job, spec: Spec, tell: "Tell") -> list[dict[str, Any]]:
+async def carry_out(
+    session: Session, job: Job, spec: Spec, teller: "Callable[[Purpose], Tell]"
+) -> list[dict[str, Any]]:
     """Make an evaluation and write it down; return the ledger's entries.
 
     The first anchor run of a version is asked twice: how many answers differ then is the noise
@@ -196,7 +198,9 @@ async def carry_out(session: Session, job: Job, spec: Spec, tell: "Tell") -> lis
         purposes.append("aa")
     entries = []
     for purpose in purposes:
-        run = await evaluate(job.target, golden, spec, office, purpose=purpose, tell=tell)
+        run = await evaluate(
+            job.target, golden, spec, office, purpose=purpose, tell=teller(purpose)
+        )
         entry = record(run, office.store, session.ledger(), session.library, job.serving)
         entries.append(entry)
         if not entry["summary"]["valid"]:
