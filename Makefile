@@ -19,7 +19,7 @@ export PIP_REQUIRE_HASHES := 0
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm engines demo smollm2 test test-fast lint bench bench-gates bench-gateway bench-placement lock clean
+.PHONY: help setup vllm engines demo smollm2 test test-fast lint bench bench-gates bench-gateway bench-peers bench-physics bench-placement lock clean
 .SUFFIXES:
 
 help: ## List the targets
@@ -73,6 +73,12 @@ bench-gateway: setup ## Measure the gateway beside its peers
 
 bench-placement: setup ## Measure the packer on the instances under PACKING=FOLDER
 	$(PY) -m tests.bench.placement $(PACKING) --effort $(EFFORT)
+
+bench-peers: setup ## Compare our placement with the rules that peers place by
+	$(PY) -m tests.bench.peers.bench
+
+bench-physics: setup ## Print our laws of memory and throughput beside published figures
+	$(PY) -m tests.bench.physics
 
 lock: .venv/.uv ## Recompile requirements.lock from pyproject.toml (UPGRADE=--upgrade for new versions)
 	env -u UV_FIND_LINKS $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \

@@ -4,7 +4,7 @@ All sizes are bytes of one device; with tensor parallelism each device holds its
 here is calibrated: `reserve_bytes` stands for what only a running server can tell, and whoever
 shows these figures says so.
 
-Law (checked against 31 published start-ups of two models on one card, within 1 %):
+Law (checked against 33 published start-ups of two models on one card, within 1 %):
 
     usable = weights + max_loras * slot_bytes(max_lora_rank) + KV cache + reserve
 """

@@ -4,6 +4,7 @@ What is not ours (an adapter loaded by hand, an attached server) is part of it a
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from fleet.declared import Fleet
 from fleet.names import AdapterName, Address, adapter_address, server_address
@@ -93,7 +94,9 @@ def _routes(fleet: Fleet, wanted: Paced, placement: Placement, live: State) -> I
             continue
         if waits(each, placement.bindings):
             if before is not None:
-                yield from _as_it_is(before, live)
+                where = {each.adapter: each.servers for each in before.shares}
+                policy = policy_of(fleet, alias, where)
+                yield from _as_it_is(replace(before, policy=policy), live)
         elif each.shares:
             yield _route(fleet, each, placement.bindings)
 
@@ -106,7 +109,7 @@ def waits(wanted: Wanted, bindings: Mapping[str, tuple[str, ...]]) -> tuple[str,
 
 
 def _as_it_is(route: Route, live: State) -> Iterator[Resource]:
-    """Yield a live route that must wait, and all that it needs to go on."""
+    """Yield a route whose versions must wait, and all that it needs to go on."""
     yield route
     for share in route.shares:
         for server in share.servers:

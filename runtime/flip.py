@@ -128,9 +128,14 @@ def with_shares(table: RoutingTable, alias: str, shares: tuple[ShareEntry, ...])
 
 
 def newer_than(entry: AliasEntry, target: ShareEntry) -> tuple[str, ...]:
-    """Return the versions that stand before `target`, which is to say newer ones."""
+    """Return the versions that stand before `target`, which is to say newer ones.
+
+    A shadow, which only gets copies, is not taken back from anybody.
+    """
+    shadow = entry.policy.shadow.adapter if entry.policy and entry.policy.shadow else ""
     names = [each.adapter for each in entry.shares]
-    return tuple(names[: names.index(target.adapter)])
+    newer = entry.shares[: names.index(target.adapter)]
+    return tuple(each.adapter for each in newer if each.percent or each.adapter != shadow)
 
 
 def addresses(table: RoutingTable, share: ShareEntry) -> list[str]:

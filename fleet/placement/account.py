@@ -78,6 +78,8 @@ class ServerAccount:
     price_per_hour: float
     basis: str
     """How good the throughput figure is, such as `uncalibrated` or `unknown`."""
+    step_s: tuple[float, ...] = ()
+    """Expected seconds of a decoding step, by hour; empty: not known."""
     allowed: float = 1.0
     """Part of its throughput that `limit` is, by the fleet's policy."""
 

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import ceil
 
 import numpy as np
 
@@ -19,14 +18,19 @@ from fleet.capacity import (
 )
 from fleet.declared import Base, Device, Fleet, Host
 from fleet.demand import HOURS
-from fleet.placement.items import ACTIVE_UNIT, NOTHING, RATE_UNIT, Asks, Ints, Item
+from fleet.placement.items import (
+    ACTIVE_UNIT,
+    NOTHING,
+    RATE_UNIT,
+    Asks,
+    Ints,
+    Item,
+    slots_for_cached,
+)
 from fleet.resources import Server
 
 PORT_STRIDE = 100
 """Ports between servers that share a device."""
-
-CERTAINTY = 2.33
-"""Standard deviations above the mean of active cached adapters that slots are kept for (99 %)."""
 
 Spot = tuple[str, str]
 """Host and device; on a server that someone else runs, its name stands for the device."""
@@ -143,19 +147,6 @@ class Bin:
         if item.adapter not in self.held:
             self.names.discard(item.adapter)
             self.cached.discard(item.adapter)
-
-
-def slots_for_cached(waiting: list[Item]) -> int:
-    """Return the slots that adapters share which have none of their own.
-
-    The number that is active at a time is a sum of independent events; its mean and variance
-    add up, and a normal bound of `CERTAINTY` deviations covers the busiest hour.
-    """
-    if not waiting:
-        return 0
-    busy = np.array([each.asks.active for each in waiting]) / ACTIVE_UNIT
-    mean, variance = busy.sum(axis=0), (busy * (1 - busy)).sum(axis=0)
-    return max(1, min(len(waiting), ceil(float((mean + CERTAINTY * np.sqrt(variance)).max()))))
 
 
 class Hardware:

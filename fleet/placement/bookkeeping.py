@@ -25,6 +25,7 @@ from fleet.pace import alias_of
 from fleet.placement.account import AdapterAccount, RankInflation, ServerAccount
 from fleet.placement.outcome import Placement
 from fleet.resources import Server
+from fleet.throughput import speed_of, step_under_load
 
 
 def accounts(fleet: Fleet, placement: Placement) -> Mapping[str, ServerAccount]:
@@ -142,6 +143,7 @@ class Books:
             inflation=_inflation(shape, residents),
             price_per_hour=theirs.price_per_hour if theirs else self._price(server),
             basis=made.basis,
+            step_s=self._steps(shape, load) if shape else (),
             allowed=self.fleet.policy.utilization,
         )
 
@@ -163,6 +165,19 @@ class Books:
             return Throughput(inf, 0.0, "unknown")
         habits = self.habits.get(shape.base.name, NO_HABITS)
         return throughput_of(shape, habits, self.fleet.profiles, self.fleet.policy.utilization)
+
+    def _steps(self, shape: Shape, load: Load) -> tuple[float, ...]:
+        """Return the expected seconds of a step by hour; of servers on one device, in turns."""
+        speed, _ = speed_of(
+            self.fleet.profiles, shape.base, shape.device, shape.tensor_parallel, shape.rank
+        )
+        if speed is None:
+            return ()
+        hours = zip(load.tokens, load.concurrency, strict=True)
+        return tuple(
+            shape.parts * step_under_load(speed, tokens * shape.parts, active)
+            for tokens, active in hours
+        )
 
     def _device(self, server: Server) -> Device | None:
         return self.devices.get((server.host, server.devices[0])) if server.devices else None

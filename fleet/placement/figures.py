@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 
 from fleet.budget import lora_dtype, slot_bytes
 from fleet.capacity import Memory, memory_of
-from fleet.placement.bins import FULL, Bin, Hardware, percent, slots_for_cached
+from fleet.placement.bins import FULL, Bin, Hardware, percent
+from fleet.placement.items import slots_for_cached
 from fleet.placement.search import Board
 from fleet.plan import DeviceUse
 

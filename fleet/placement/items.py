@@ -189,3 +189,20 @@ def _asks(load: Load, replicas: int) -> Asks:
         np.ceil(tokens - 1e-9).astype(np.int64),
         np.ceil(np.array(load.concurrency) * ACTIVE_UNIT - 1e-6).astype(np.int64),
     )
+
+
+CERTAINTY = 2.33
+"""Standard deviations above the mean of active cached adapters that slots are kept for (99 %)."""
+
+
+def slots_for_cached(waiting: list[Item]) -> int:
+    """Return the slots that adapters share which have none of their own.
+
+    The number that is active at a time is a sum of independent events; its mean and variance
+    add up, and a normal bound of `CERTAINTY` deviations covers the busiest hour.
+    """
+    if not waiting:
+        return 0
+    busy = np.array([each.asks.active for each in waiting]) / ACTIVE_UNIT
+    mean, variance = busy.sum(axis=0), (busy * (1 - busy)).sum(axis=0)
+    return max(1, min(len(waiting), ceil(float((mean + CERTAINTY * np.sqrt(variance)).max()))))

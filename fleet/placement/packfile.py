@@ -1,6 +1,7 @@
-"""Packing instances as text: vectors (`.vbp`) and fleets (JSON), each problem with its line."""
+"""Packing instances as text: vectors, items with set-ups, fleets; each problem with its line."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from json import JSONDecodeError
 from typing import Any
@@ -29,7 +30,7 @@ def read_vectors(text: str, file: str) -> Vectors:
         for number, line in enumerate(text.splitlines(), start=1)
         for word in line.split()
     ]
-    numbers = [_integer(word, file, line) for line, word in words]
+    numbers = [_integer(word, file, line, _vbp) for line, word in words]
 
     def wrong(index: int, detail: str) -> ConfigError:
         return _vbp(file, words[min(index, len(words) - 1)][0] if words else 1, detail)
@@ -60,11 +61,69 @@ def read_vectors(text: str, file: str) -> Vectors:
     return Vectors(capacity, sizes, demand)
 
 
-def _integer(word: str, file: str, line: int) -> int:
+def _integer(word: str, file: str, line: int, wrong: Callable[[str, int, str], ConfigError]) -> int:
     try:
         return int(word)
     except ValueError:
-        raise _vbp(file, line, f"`{word}` is not an integer.") from None
+        raise wrong(file, line, f"`{word}` is not an integer.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Setups:
+    """A `.bpps` file: classes with set-ups, then items, class by class."""
+
+    capacity: int
+    bin_price: int
+    setup: tuple[int, ...]
+    price: tuple[int, ...]
+    sizes: tuple[int, ...]
+    classes: tuple[int, ...]
+
+
+def read_setups(text: str, file: str) -> Setups:
+    """Read items with set-ups, a line each; what follows the numbers named here is not read.
+
+    `items classes capacity bin_cost`; for each class `cost weight items`, costs by their
+    amount; for each item, class by class, `weight`.
+
+    Raises:
+        ConfigError: With file and line of what is wrong.
+    """
+    rows = [
+        (number, line.split())
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip()
+    ]
+
+    def row(index: int, width: int, what: str) -> list[int]:
+        number, words = rows[index] if index < len(rows) else (len(text.splitlines()) or 1, [])
+        if len(words) < width:
+            raise _bpps(file, number, f"{what} is expected here.")
+        found = [_integer(word, file, number, _bpps) for word in words[:width]]
+        if index and min(found[1:], default=found[0]) < 0:
+            raise _bpps(file, number, f"{min(found)} is negative.")
+        return found
+
+    items, many, capacity, bin_price = row(0, 4, "The line `items classes capacity bin_cost`")
+    if min(items, many, capacity, bin_price) < 0:
+        raise _bpps(file, rows[0][0], "A number of the first line is negative.")
+    kinds = [row(1 + each, 3, f"Class {each + 1} of {many}, `cost weight items`,")
+             for each in range(many)]  # fmt: skip
+    if sum(count for *_, count in kinds) != items:
+        total = sum(count for *_, count in kinds)
+        raise _bpps(file, rows[0][0], f"{items} items are announced, and classes have {total}.")
+    classes = tuple(which for which, kind in enumerate(kinds) for _ in range(kind[2]))
+    sizes = []
+    for item, which in enumerate(classes):
+        (size,) = row(1 + many + item, 1, f"Item {item + 1} of {items}, its weight,")
+        if size < 0 or size + kinds[which][1] > capacity:
+            line = rows[1 + many + item][0]
+            raise _bpps(file, line, f"Weight {size} with {kinds[which][1]} for its class is not "
+                        f"between 0 and the capacity {capacity}.")  # fmt: skip
+        sizes.append(size)
+    price = tuple(abs(cost) for cost, *_ in kinds)
+    setup = tuple(weight for _, weight, _ in kinds)
+    return Setups(capacity, bin_price, setup, price, tuple(sizes), classes)
 
 
 def read_fleet(
@@ -144,6 +203,13 @@ def _entry(value: Any, key: str, kind: type, file: str) -> Any:
 def _vbp(file: str, line: int, detail: str) -> ConfigError:
     return ConfigError(
         Diagnostic("FC2050", "Vector packing file is malformed", detail, Place(file, line, 1))
+    )
+
+
+def _bpps(file: str, line: int, detail: str) -> ConfigError:
+    place = Place(file, line, 1)
+    return ConfigError(
+        Diagnostic("FC2053", "Packing file with set-ups is malformed", detail, place)
     )
 
 

@@ -18,6 +18,7 @@ from fleet.throughput.law import (
     largest_batch,
     request_tokens,
     step_seconds,
+    step_under_load,
     tokens_per_second,
 )
 
@@ -39,5 +40,6 @@ __all__ = [
     "request_tokens",
     "speed_of",
     "step_seconds",
+    "step_under_load",
     "tokens_per_second",
 ]

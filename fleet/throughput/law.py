@@ -80,6 +80,17 @@ def request_tokens(speed: Speed, prompt_tokens: float, output_tokens: float) -> 
     return output_tokens + speed.prompt_weight * prompt_tokens
 
 
+def step_under_load(speed: Speed, tokens_per_s: float, active: float) -> float:
+    """Return the seconds of a step while a server decodes so many tokens a second.
+
+    The batch settles where it decodes as fast as is asked; infinite where it cannot, however
+    large it gets.
+    """
+    step, request = (each * crowding(speed, active) for each in speed.adapted)
+    spare = 1 - tokens_per_s * request
+    return step / spare if spare > 0 else inf
+
+
 def batch_within(
     speed: Speed, active: float, prompt_tokens: float, output_tokens: float, slo_s: float
 ) -> int:

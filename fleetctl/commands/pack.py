@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Examples:
   fleetctl pack items.vbp
   fleetctl pack items.vbp --effort proof --json > bins.json
+  fleetctl pack classes.bpps
   fleetctl pack fleet.json --capacity capacity.json
 """
 )
@@ -37,17 +38,22 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the packing; the summary on stderr.")
 def command(instance: Path, capacity: Path | None, effort: "Effort", *, as_json: bool) -> None:
-    """Pack vectors into bins, or adapters onto servers.
+    """Pack vectors or classes of items into bins, or adapters onto servers.
 
     INSTANCE: a .vbp file (dimensions, capacities, number of rows, rows of sizes and demand) goes
-    into as few bins as possible; a fleet (.json) onto the cheapest servers that carry every
-    hour. The result repeats: budgets are counted in moves, not in seconds.
+    into as few bins as possible; items with set-ups (.bpps or .txt: a line of items, classes,
+    capacity and bin cost, a line of cost, weight and items for each class, a weight for each
+    item) into the bins that cost least with the set-ups of their classes; a fleet (.json) onto
+    the cheapest servers that carry every hour. The result repeats: budgets are counted in moves,
+    not in seconds.
     """
     began = time.process_time()
     if instance.suffix == ".json":
         packed, summary = _servers(instance, capacity, effort)
     elif capacity:
-        raise click.UsageError("--capacity goes with a fleet (.json); a .vbp file holds its own.")
+        raise click.UsageError("--capacity goes with a fleet (.json); other files hold their own.")
+    elif instance.suffix in {".bpps", ".txt"}:
+        packed, summary = _classed(instance, effort)
     else:
         packed, summary = _bins(instance, effort)
     summary.append(("CPU seconds", f"{time.process_time() - began:.2f}"))
@@ -64,15 +70,34 @@ def _bins(path: Path, effort: "Effort") -> tuple[object, list[tuple[str, str]]]:
 
     vectors = read_vectors(read_text(path), str(path))
     packing = pack_vectors(vectors.sizes, vectors.capacity, demand=vectors.demand, effort=effort)
-    home = [0] * sum(vectors.demand)
-    for number, items in enumerate(packing.bins):
-        for item in items:
-            home[item] = number
-    return home, [
+    return _homes(packing.bins), [
         ("bins", str(len(packing.bins))),
         ("bound", str(packing.bound)),
         ("status", packing.status),
     ]
+
+
+def _classed(path: Path, effort: "Effort") -> tuple[object, list[tuple[str, str]]]:
+    from fleet.placement.packfile import read_setups  # noqa: PLC0415
+    from fleet.placement.setups import pack_setups  # noqa: PLC0415
+
+    case = read_setups(read_text(path), str(path))
+    packing = pack_setups(
+        case.sizes, case.classes, case.capacity, setup=case.setup, price=case.price,
+        bin_price=case.bin_price, effort=effort,
+    )  # fmt: skip
+    return _homes(packing.bins), [
+        ("bins", str(len(packing.bins))),
+        ("cost", str(packing.cost)),
+        ("bound", str(packing.bound)),
+        ("status", packing.status),
+    ]
+
+
+def _homes(bins: tuple[tuple[int, ...], ...]) -> list[int]:
+    """Return the bin of each item."""
+    home = {item: number for number, items in enumerate(bins) for item in items}
+    return [home[item] for item in range(len(home))]
 
 
 def _servers(

@@ -14,7 +14,7 @@ from runtime.gateway.current import StaleTableError
 from runtime.gateway.metrics import CONTENT_TYPE
 from runtime.gateway.routing import InvalidTableError
 from runtime.gateway.shared import Shared
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.tableparse import read_lookup
 
 _HEALTH = "/-/healthz"
 _READY = "/-/readyz"
@@ -57,7 +57,7 @@ class Admin:
 
     async def _take(self, request: web.Request) -> web.Response:
         try:
-            await self._current.take(RoutingTable.model_validate_json(await request.read()))
+            await self._current.take(await asyncio.to_thread(read_lookup, await request.read()))
         except ValidationError as error:
             kept = json.loads(error.json(include_input=False, include_url=False))
             return _refused(HTTPStatus.BAD_REQUEST, f"not a routing table: {kept}")
@@ -68,8 +68,7 @@ class Admin:
         return web.json_response(self._current.document())
 
     async def _table(self, _: web.Request) -> web.Response:
-        text = self._current.lookup.table.canonical()
-        return web.Response(text=text, content_type="application/json")
+        return web.Response(body=self._current.lookup.text, content_type="application/json")
 
     async def _count(self, _: web.Request) -> web.Response:
         return web.json_response(
@@ -85,14 +84,14 @@ class Admin:
         urls = self._current.lookup.urls
         text = shared.metrics.text(
             shared.in_flight.document(),
-            shared.shares.document(self._current.lookup.table),
+            shared.shares.document(self._current.lookup),
             {name: shared.replicas.health(name, now) == "up" for name in urls},
             shared.admission.waiting,
         )
         return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _show_shares(self, _: web.Request) -> web.Response:
-        shares = self._shared.shares.document(self._current.lookup.table)
+        shares = self._shared.shares.document(self._current.lookup)
         return web.json_response({"shares": shares})
 
     async def _readiness(self, _: web.Request) -> web.Response:

@@ -1,13 +1,16 @@
 """One request's way to a server that answers: which are asked, and what is held against them."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final
 
 from runtime.gateway import endpoints, refusals
-from runtime.gateway.routing import Choice, Lookup
+from runtime.gateway.routing import Choice
 from runtime.gateway.shared import Shared
 
 RETRY_AFTER_S: Final = 2
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _NOWHERE: Final = Choice("", "", "", ())
 _LATER: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 """What a server answers that has not begun to work on a request."""
@@ -16,12 +19,13 @@ _LATER: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAV
 class Errand:
     """The servers that were asked for one request, and the one that is asked now."""
 
-    __slots__ = ("_lookup", "_now", "_server", "_shared", "_tried", "choice")
+    __slots__ = ("_now", "_server", "_shared", "_tried", "_urls", "choice")
 
     def __init__(self, shared: Shared) -> None:
         """Begin with none."""
         self._shared = shared
-        self._lookup: Lookup = shared.current.lookup
+        self._urls: Mapping[str, str] = _NONE
+        """Of the table that the request began with; to keep all of it would keep it in memory."""
         self._now = 0.0
         self._server = ""
         self._tried: tuple[str, ...] = ()
@@ -38,7 +42,7 @@ class Errand:
             self._enter()
         if not self._server:
             raise refusals.unavailable(RETRY_AFTER_S)
-        return self._lookup.urls[self._server]
+        return self._urls[self._server]
 
     def unreached(self, now: float) -> None:
         """The server could not be reached: nothing worked on the request."""

@@ -75,7 +75,9 @@ class Exchange(Errand):
         Raises:
             RefusalError: 401.
         """
-        self._asker = authenticated(self._lookup, self._authorization, self._shared.operator)
+        self._asker = authenticated(
+            self._shared.current.lookup, self._authorization, self._shared.operator
+        )
         self._record.row.client = self._asker.client
 
     def route(
@@ -105,7 +107,7 @@ class Exchange(Errand):
         endpoints.check_headers(content_type, encoding)
         body = rewrite.read(raw)
         row, lookup, asker = self._record.row, self._shared.current.lookup, self._asker
-        self._lookup, self._now = lookup, now
+        self._urls, self._now = lookup.urls, now
         row.revision, row.stream = lookup.revision, body.stream
         if asker.is_operator:
             row.purpose = purpose if purpose in PURPOSES else PURPOSES[0]
@@ -157,7 +159,7 @@ class Exchange(Errand):
         row = record.row
         row.client, row.alias, row.version = shadow.client, shadow.alias, shadow.adapter
         copy = Exchange(self._shared, self.path, record, ())
-        copy._lookup, copy._now = self._lookup, self._now
+        copy._urls, copy._now = self._urls, self._now
         copy._is_copy = True
         copy._take(shadow, body)
         return copy

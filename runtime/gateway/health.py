@@ -20,7 +20,8 @@ async def watch(shared: Shared) -> None:
         while True:
             await asyncio.sleep(EVERY_S)
             urls = shared.current.lookup.urls
-            await asyncio.gather(*(_check(shared, http, name, url) for name, url in urls.items()))
+            checks = (_check(shared, http, name, url) for name, url in urls.items())
+            await asyncio.gather(*checks, return_exceptions=True)  # a check must not end the rest
 
 
 async def _check(shared: Shared, http: aiohttp.ClientSession, server: str, url: str) -> None:

@@ -1,5 +1,7 @@
 """The operator's secret: opens the admin side over TCP, and calls any alias for evaluation."""
 
+import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,21 +18,31 @@ def operator_secret(state_dir: Path, gateway: Gateway) -> str:
     Raises:
         FleetError: it is declared and cannot be read here.
     """
-    path = state_dir / SECRET_FILE
-    if not gateway.secret:
-        if not path.is_file():
-            with suppress(FleetError):  # another process has just made it
-                keep(make_key(), path)
-        return path.read_text(encoding="utf-8").strip()
-    found = read_secret(state_dir.resolve().parent, gateway.secret)
-    if found is None:
+    found = (
+        read_secret(state_dir.resolve().parent, gateway.secret)
+        if gateway.secret
+        else _own(state_dir / SECRET_FILE)
+    )
+    if not found:  # an empty one would open everything to everybody
         raise FleetError(
             problem(
                 "FC6015",
                 "The operator's secret cannot be read",
-                f"`{gateway.secret}` of gateway `{gateway.name}` is not readable here. It opens "
-                "the gateway's admin side, so that nobody else decides where requests go.",
-                hint="Put it there, or delete `secret` from the gateway: one is made then.",
+                f"`{gateway.secret or state_dir / SECRET_FILE}` of gateway `{gateway.name}` is "
+                "empty or not readable here. It opens the gateway's admin side, so that nobody "
+                "else decides where requests go.",
+                hint="Put it there, or delete it and the gateway's `secret`: one is made then.",
             )
         )
     return found
+
+
+def _own(path: Path) -> str:
+    """Return the secret in a file, which is made whole or not at all where there is none."""
+    if not path.is_file():
+        scratch = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        keep(make_key(), scratch)
+        with suppress(FileExistsError):  # another process has just made it
+            path.hardlink_to(scratch)
+        scratch.unlink()
+    return path.read_text(encoding="utf-8").strip()

@@ -90,7 +90,8 @@ class Body:
             raw = self.fields.get(name)
             if raw is not None and (text := _text(raw)):
                 return text
-        return None
+        named = (_object(self.fields.get("metadata")) or {}).get("user_id")  # of messages
+        return None if named is None else _text(named) or None
 
     @property
     def session(self) -> str | None:

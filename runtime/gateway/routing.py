@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -10,8 +10,8 @@ from typing import Final, NamedTuple, Self
 
 from fleet.formats import flaw
 from fleet.names import AdapterName, is_id
-from fleet.traffic import UNLIMITED, Policy, Sticky
-from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
+from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, Policy, Sticky
+from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, pieces
 
 _BUCKETS = 2**64
 USUAL: Final = Policy()
@@ -72,6 +72,7 @@ class Branch:
 
     below: int
     """First bucket that is no longer its own, of 2**64."""
+    percent: int
     choice: Choice
 
 
@@ -97,6 +98,11 @@ class Alias:
         place = bucket(self.key, sticky)
         return next(each.choice for each in self.branches if place < each.below)
 
+    @property
+    def split(self) -> tuple[object, ...]:
+        """What is another value when other users get other versions."""
+        return self.key, tuple((each.choice.adapter, each.below) for each in self.branches)
+
     def version(self, wanted: str) -> Choice | None:
         """Return a version by its number or full name, with traffic or without; None: not here."""
         known = [each.choice for each in self.branches]
@@ -111,7 +117,8 @@ class Lookup:
 
     revision: int
     digest: str
-    table: RoutingTable
+    text: bytes
+    """The table's canonical document; the table itself would take as much memory again."""
     urls: Mapping[str, str]
     """Server to its base URL, without a slash at the end."""
     _askers: Mapping[bytes, Asker]
@@ -126,25 +133,57 @@ class Lookup:
             InvalidTableError: an alias would reach another client's adapter, two clients have
                 one key, shares do not add up, or a key or URL is malformed.
         """
-        askers: dict[bytes, Asker] = {}
-        for name, key in table.keys.items():
-            _check_key(name, key)
-            secret = bytes.fromhex(key.sha256)
-            if askers.setdefault(secret, Asker(key.client, secret)).client != key.client:
-                raise InvalidTableError(f"key `{name}` is the same as a key of another client")
-        for server, url in table.servers.items():
+        return cls.made(
+            (table.revision, table.token, table.servers),
+            sorted(table.aliases.items()),
+            sorted(table.keys.items()),
+        )
+
+    @classmethod
+    def made(
+        cls,
+        head: tuple[int, int, Mapping[str, str]],
+        entries: Iterable[tuple[str, AliasEntry]],
+        keys: Iterable[tuple[str, KeyEntry]],
+    ) -> Self:
+        """Prepare a table that comes in pieces, none of which is kept.
+
+        Args:
+            head: Revision, token, and server to URL.
+            entries: Aliases, sorted by name.
+            keys: Keys, sorted by name.
+
+        Raises:
+            InvalidTableError: as `of`.
+        """
+        revision, token, servers = head
+        for server, url in servers.items():
             if _URL.fullmatch(url) is None:
                 raise InvalidTableError(f"server `{server}` has no valid URL")
-        urls = {server: url.rstrip("/") for server, url in table.servers.items()}
-        aliases = {name: _prepare(name, entry, urls) for name, entry in table.aliases.items()}
+        urls = {server: url.rstrip("/") for server, url in servers.items()}
+        aliases: dict[str, Alias] = {}
         owned: dict[str, tuple[str, ...]] = {}
-        for name in sorted(aliases):
-            client = aliases[name].client
-            owned[client] = (*owned.get(client, ()), name)
+        askers: dict[bytes, Asker] = {}
+
+        def alias_members() -> Iterator[tuple[str, AliasEntry]]:
+            for name, entry in entries:
+                alias = aliases[name] = _prepare(name, entry, urls)
+                owned[alias.client] = (*owned.get(alias.client, ()), name)
+                yield name, entry
+
+        def key_members() -> Iterator[tuple[str, KeyEntry]]:
+            for name, key in keys:
+                _check_key(name, key)
+                secret = bytes.fromhex(key.sha256)
+                if askers.setdefault(secret, Asker(key.client, secret)).client != key.client:
+                    raise InvalidTableError(f"key `{name}` is the same as a key of another client")
+                yield name, key
+
+        text = "".join(pieces(revision, token, servers, alias_members(), key_members())).encode()
         return cls(
-            table.revision,
-            table.digest,
-            table,
+            revision,
+            hashlib.sha256(text).hexdigest(),
+            text,
             MappingProxyType(urls),
             MappingProxyType(askers),
             MappingProxyType(aliases),
@@ -163,6 +202,10 @@ class Lookup:
         """Return a client's own alias, or None: no such alias, or not this client's."""
         alias = self._aliases.get(model)
         return alias if alias is not None and alias.client == client else None
+
+    def all(self) -> Iterable[tuple[str, Alias]]:
+        """Return every alias with its name."""
+        return self._aliases.items()
 
     def find_any(self, model: str) -> Alias | None:
         """Return an alias, whosever it is: for the operator."""
@@ -191,7 +234,9 @@ def _prepare(name: str, entry: AliasEntry, urls: Mapping[str, str]) -> Alias:
         if share.percent < 0:
             raise InvalidTableError(f"alias `{name}` has a share below 0 percent")
         total += share.percent
-        branches.append(Branch(_BUCKETS * total // _ALL, make(share.adapter, share.servers)))
+        branches.append(
+            Branch(_BUCKETS * total // _ALL, share.percent, make(share.adapter, share.servers))
+        )
     if total != _ALL:
         raise InvalidTableError(f"the shares of alias `{name}` add up to {total}, not to 100")
     shadow = make(policy.shadow.adapter, policy.shadow.servers) if policy.shadow else None
@@ -220,7 +265,9 @@ def _choice(
         adapter=adapter,
         servers=tuple(sorted(each for each in servers if each in urls)),
         policy=policy,
-        patience=Patience(
+        patience=usual
+        if given == USUAL_TIMEOUTS
+        else Patience(
             given.first_byte_s or usual.first_byte_s,
             given.idle_s or usual.idle_s,
             given.total_s or usual.total_s,

@@ -8,8 +8,8 @@ from runtime.gateway.current import Current
 from runtime.gateway.inflight import InFlight
 from runtime.gateway.metrics import Metrics
 from runtime.gateway.replicas import Replicas
+from runtime.gateway.routing import Lookup
 from runtime.gateway.shares import Shares
-from runtime.gateway.table import RoutingTable
 from runtime.gateway.usagelog import UsageLog
 
 
@@ -36,12 +36,12 @@ class Shared:
         object.__setattr__(self, "admission", Admission(self.in_flight))
         object.__setattr__(self, "replicas", Replicas(self.in_flight))
 
-    def _changed(self, before: RoutingTable, after: RoutingTable) -> None:
+    def _changed(self, before: Lookup, after: Lookup) -> None:
         self.shares.changed(before, after)
         pairs = {
-            (server, share.adapter)
-            for entry in after.aliases.values()
-            for share in entry.shares
-            for server in share.servers
+            (server, branch.choice.adapter)
+            for _, alias in after.all()
+            for branch in alias.branches
+            for server in branch.choice.servers
         }
-        self.replicas.forget(after.servers.keys(), pairs)
+        self.replicas.forget(after.urls.keys(), pairs)

@@ -4,7 +4,7 @@ from collections import Counter
 from datetime import UTC, datetime
 
 from runtime.gateway.metrics import Metrics
-from runtime.gateway.table import AliasEntry, RoutingTable
+from runtime.gateway.routing import Lookup
 
 
 class Shares:
@@ -15,47 +15,43 @@ class Shares:
         self._metrics = metrics
         self._began: dict[str, tuple[datetime, Counter[str]]] = {}
 
-    def changed(self, before: RoutingTable, after: RoutingTable) -> None:
+    def changed(self, before: Lookup, after: Lookup) -> None:
         """Begin anew for each alias whose split is another one now."""
         now = datetime.now(UTC)
-        fresh = [
-            alias
-            for alias, entry in after.aliases.items()
-            if alias not in before.aliases or _split(before.aliases[alias]) != _split(entry)
-        ]
-        counted = self._counted(set(fresh))
-        for alias in fresh:
-            self._began[alias] = (now, counted.get(alias, Counter()))
-        for alias in self._began.keys() - after.aliases.keys():
-            del self._began[alias]
+        fresh = set()
+        for name, alias in after.all():
+            was = before.find_any(name)
+            if was is None or was.split != alias.split:
+                fresh.add(name)
+        counted = self._counted(fresh)
+        began = {name: each for name, each in self._began.items() if after.find_any(name)}
+        self._began = began | {name: (now, counted.get(name, Counter())) for name in fresh}
 
-    def document(self, table: RoutingTable) -> list[dict[str, object]]:
+    def document(self, lookup: Lookup) -> list[dict[str, object]]:
         """Return each version's percent and requests, of aliases with more than one version."""
-        split = {name: each for name, each in table.aliases.items() if len(each.shares) > 1}
+        split = {name: each for name, each in lookup.all() if len(each.branches) > 1}
         counted = self._counted(set(split))
         found: list[dict[str, object]] = []
-        for alias, entry in sorted(split.items()):
+        for alias in sorted(split):
             since, before = self._began.get(alias, (datetime.now(UTC), Counter()))
             now = counted.get(alias, Counter())
             found += [
                 {
                     "alias": alias,
-                    "adapter": share.adapter,
-                    "percent": share.percent,
-                    "requests": now[share.adapter] - before[share.adapter],
+                    "adapter": (adapter := branch.choice.adapter),
+                    "percent": branch.percent,
+                    "requests": now[adapter] - before[adapter],
                     "since": since.isoformat(timespec="seconds"),
                 }
-                for share in entry.shares
+                for branch in split[alias].branches
             ]
         return found
 
     def _counted(self, aliases: set[str]) -> dict[str, Counter[str]]:
         found: dict[str, Counter[str]] = {}
-        for (_, alias, version), series in self._metrics.series.items():
+        for (_, alias, version), series in [
+            *self._metrics.series.items()
+        ]:  # others may count meanwhile
             if alias in aliases:
                 found.setdefault(alias, Counter())[version] += series.statuses.total()
         return found
-
-
-def _split(entry: AliasEntry) -> tuple[object, ...]:
-    return entry.salt, tuple((each.adapter, each.percent) for each in entry.shares)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
@@ -65,6 +66,35 @@ class KeyEntry(_Document):
         return Key(self.client, self.name, self.reference, self.fingerprint)
 
 
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _members(entries: Iterable[tuple[str, _Document]]) -> Iterator[str]:
+    for place, (name, entry) in enumerate(entries):
+        document = entry.model_dump(mode="json")
+        yield f"{',' if place else ''}{_json(name)}:{_json(document)}"
+
+
+def pieces(
+    revision: int,
+    token: int,
+    servers: Mapping[str, str],
+    aliases: Iterable[tuple[str, AliasEntry]],
+    keys: Iterable[tuple[str, KeyEntry]],
+) -> Iterator[str]:
+    """Yield a table's canonical document in pieces; aliases and keys come sorted by name.
+
+    A gateway writes it while it answers requests, and must not do so in one long call.
+    """
+    yield '{"aliases":{'
+    yield from _members(aliases)
+    yield '},"keys":{'
+    yield from _members(keys)
+    rest = {"revision": revision, "servers": dict(servers), "token": token}
+    yield "}," + _json(rest)[1:]
+
+
 class RoutingTable(_Document):
     """Everything a gateway needs, as one revision."""
 
@@ -81,7 +111,8 @@ class RoutingTable(_Document):
 
     def canonical(self) -> str:
         """Return the document as sorted JSON, the bytes that the digest covers."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        aliases, keys = sorted(self.aliases.items()), sorted(self.keys.items())
+        return "".join(pieces(self.revision, self.token, self.servers, aliases, keys))
 
     @property
     def digest(self) -> str:

@@ -83,6 +83,44 @@ def test_a_malformed_vector_file_is_shown_by_line(
     assert detail in found.detail
 
 
+SETUPS = "4 2 10 1\n-3 2 2\n3 2 2\n4\n4\n4\n4\n"
+
+
+@pytest.mark.parametrize("name", ["a.bpps", "a.txt"])
+def test_classes_with_set_ups_are_packed(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(SETUPS)
+    data, summary = run(str(tmp_path / name), "--json")
+    assert json.loads(data) == [0, 0, 1, 1]
+    assert [line.split() for line in summary.splitlines()[:4]] == [
+        ["bins", "2"], ["cost", "8"], ["bound", "8"], ["status", "optimal"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "detail"),
+    [
+        ("", 1, "The line `items classes capacity bin_cost` is expected here"),
+        ("1 1 10\n", 1, "The line `items classes capacity bin_cost` is expected here"),
+        ("1 1 -10 1\n", 1, "A number of the first line is negative"),
+        ("1 1 10 1\n3 2\n4\n", 2, "Class 1 of 1, `cost weight items`, is expected here"),
+        ("1 1 10 1\n3 -2 1\n4\n", 2, "-2 is negative"),
+        ("2 1 10 1\n3 2 1\n4\n", 1, "2 items are announced, and classes have 1"),
+        ("2 1 10 1\n3 2 2\n4\n", 3, "Item 2 of 2, its weight, is expected here"),
+        ("1 1 10 1\n3 2 1\n9\n", 3, "Weight 9 with 2 for its class is not between 0 and"),
+        ("1 1 10 1\n3 2 1\nx\n", 3, "`x` is not an integer"),
+    ],
+)
+def test_a_malformed_file_with_set_ups_is_shown_by_line(
+    tmp_path: Path, text: str, line: int, detail: str
+) -> None:
+    (tmp_path / "a.bpps").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        run(str(tmp_path / "a.bpps"))
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.place and found.place.line) == ("FC2053", line)
+    assert detail in found.detail
+
+
 @pytest.mark.parametrize(
     ("file", "text", "detail"),
     [

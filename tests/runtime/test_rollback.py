@@ -10,7 +10,8 @@ import pytest
 
 from fleet.errors import FleetError, LockHeldError, problem
 from fleet.history import Entry, fold
-from runtime.flip import choose_target
+from fleet.traffic import Policy, Shadow
+from runtime.flip import choose_target, newer_than
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import AliasEntry, RoutingTable
 from runtime.gateway.tablefile import read_table
@@ -273,3 +274,11 @@ def test_known_inputs_come_from_the_last_plan_that_tested_the_alias() -> None:
     assert recorded_inputs(entries, "acme-support") == ("b", "c")
     assert recorded_inputs(entries, "globex-dates") == ("d",)
     assert recorded_inputs(entries, "acme-triage") == ()
+
+
+@pytest.mark.parametrize(("percent", "held"), [(0, ()), (10, (NEW,))])
+def test_a_shadow_that_answers_nobody_is_not_held_back(percent: int, held: tuple[str, ...]) -> None:
+    policy = Policy(shadow=Shadow(NEW, ("s1",), 100, 1))
+    shares = ((NEW, percent, ("s1",)), (OLD, 100 - percent, ("s1",)))
+    entry = alias("acme", *shares, policy=policy)
+    assert newer_than(entry, entry.shares[1]) == held

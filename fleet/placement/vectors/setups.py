@@ -5,80 +5,76 @@ a few bins and recreates them, item by item where it costs least and leaves leas
 et al. 2000; Baldacci et al. 2025, arXiv:2509.10075, for the problem and its bounds).
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import exp
 
 import numpy as np
 
-from fleet.placement.vectors.repair import Ints
-
 RUINED = 4
 """Most bins emptied at once, and one more."""
-HEAT = 0.25
-"""How much worse a packing may be accepted at the start, in bins' worth of free space."""
-BLINK = 0.02
+HEAT = 0.35
+"""Price of the worse packing that is accepted one time in e at the start, in bins."""
+BLINK = 0.01
 """How often a fitting bin is overlooked."""
-NEVER = 1 << 50
+DRAWS = 4096
+"""Random numbers drawn at a time."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Classed:
     """Items with classes; every item fits an empty bin with its class's set-up."""
 
-    sizes: Ints
-    """Shape `(items, dimensions)`, not negative."""
-    capacity: Ints
-    classes: Ints
-    setup: Ints
-    """What a bin loses to each class it holds, shape `(classes, dimensions)`."""
-    price: Ints
-    """Cost of each class in each bin that holds it."""
+    sizes: Sequence[int]
+    """From 0."""
+    classes: Sequence[int]
+    """Class of each item."""
+    capacity: int
+    setup: Sequence[int]
+    """What a bin loses to each class that it holds."""
+    price: Sequence[int]
+    """Cost of each class in each bin that holds it, from 0."""
     bin_price: int
-    """Cost of a bin itself."""
+    """Cost of a bin itself, from 0."""
 
 
 @dataclass(slots=True, eq=False)
-class Bins:
-    """A packing in progress."""
+class _Bin:
+    """Items in one bin, by class."""
 
-    home: Ints
-    free: Ints
-    held: Ints
-    """Items of each class in each bin, shape `(bins, classes)`."""
-    used: int
-    """Bins opened so far, which may be empty again."""
+    free: int
+    held: dict[int, list[int]] = field(default_factory=dict)
 
-    def copy(self) -> "Bins":
-        """Return an independent copy."""
-        return Bins(self.home.copy(), self.free.copy(), self.held.copy(), self.used)
+    def copy(self) -> "_Bin":
+        return _Bin(self.free, {key: each.copy() for key, each in self.held.items()})
 
 
 def bound(case: Classed) -> int:
-    """Return a valid lower bound of the cost: volume, with the least set-ups of each class.
+    """Return a valid lower bound of the cost of one item or more: volume, and set-ups.
 
-    A class needs as many bins as its items fill without what its set-up takes; that many
-    set-ups are paid, and their weight takes room.
+    A class needs as many bins as its items fill without what its set-up takes, and as many as
+    it has items of which no two fit together; that many set-ups are paid, and take room.
     """
-    if not len(case.sizes):
-        return 0
-    times = np.zeros(len(case.price), dtype=np.int64)
-    for each in np.unique(case.classes).tolist():
-        total = case.sizes[case.classes == each].sum(axis=0)
+    times = [0] * len(case.price)
+    for each in sorted(set(case.classes)):
+        sizes = [s for s, c in zip(case.sizes, case.classes, strict=True) if c == each]
         room = case.capacity - case.setup[each]
-        need = -(-total[room > 0] // room[room > 0])
-        times[each] = max(1, int(need.max(initial=0)))
-    volume = case.sizes.sum(axis=0) + times @ case.setup
-    useful = case.capacity > 0
-    bins = int((-(-volume[useful] // case.capacity[useful])).max(initial=0))
-    return case.bin_price * max(1, bins, int(times.max())) + int(times @ case.price)
+        alone = sum(2 * size > room for size in sizes)
+        times[each] = max(1, alone, -(-sum(sizes) // room) if room else 1)
+    volume = sum(case.sizes) + sum(t * s for t, s in zip(times, case.setup, strict=True))
+    large = sum(2 * size > case.capacity for size in case.sizes)
+    bins = -(-volume // case.capacity) if case.capacity else 0
+    least = max(bins, large, *times)
+    return case.bin_price * least + sum(t * p for t, p in zip(times, case.price, strict=True))
 
 
-def cost(case: Classed, home: Ints) -> int:
+def cost(case: Classed, home: Sequence[int]) -> int:
     """Return what bins and set-ups cost."""
-    pairs = np.unique(home * len(case.price) + case.classes) % max(1, len(case.price))
-    return case.bin_price * len(np.unique(home)) + int(case.price[pairs].sum())
+    pairs = set(zip(home, case.classes, strict=True))
+    return case.bin_price * len(set(home)) + sum(case.price[which] for _, which in pairs)
 
 
-def pack(case: Classed, *, moves: int, floor: int, seed: int) -> Ints:
+def pack(case: Classed, *, moves: int, floor: int, seed: int) -> list[int]:
     """Return the bin of each item, counted from 0 without gaps.
 
     Args:
@@ -87,97 +83,164 @@ def pack(case: Classed, *, moves: int, floor: int, seed: int) -> Ints:
         floor: A lower bound of the cost, where the search ends.
         seed: Start of the chance.
     """
-    chance = np.random.Generator(np.random.PCG64(seed))
-    weight = (case.sizes / np.maximum(case.capacity, 1)).sum(axis=1)
-    now = _first(case, weight, chance)
-    least, energy = cost(case, now.home), _energy(case, now)
-    best = now.home
-    spent, started = 0, max(1, moves)
-    while spent < moves and least > floor:
-        other = now.copy()
-        gone = _ruin(case, other, chance)
-        _recreate(case, other, _order(case, weight, gone, chance), chance)
-        spent += len(gone) + 2
-        after = _energy(case, other)
-        if after <= energy + HEAT * case.bin_price * (1 - spent / started):
-            now, energy = other, after
-            total = cost(case, now.home)
-            if total < least:
-                least, best = total, now.home
-    return np.unique(best, return_inverse=True)[1].astype(np.int64)
+    search = _Search(case, seed)
+    search.run(moves, floor)
+    names = {each: place for place, each in enumerate(dict.fromkeys(search.best))}
+    return [names[each] for each in search.best]
 
 
-def _first(case: Classed, weight: Ints, chance: np.random.Generator) -> Bins:
-    items, dimensions = case.sizes.shape
-    empty = Bins(
-        np.full(items, -1, dtype=np.int64),
-        np.empty((0, dimensions), dtype=np.int64),
-        np.empty((0, len(case.price)), dtype=np.int64),
-        0,
-    )
-    _recreate(case, empty, np.lexsort((-weight, case.classes)), chance, blink=0.0)
-    return empty
+class _Search:
+    """Bins under ruin and repair."""
 
+    def __init__(self, case: Classed, seed: int) -> None:
+        self.case = case
+        self.chance = np.random.Generator(np.random.PCG64(seed))
+        self.drawn: list[float] = []
+        self.bins: list[_Bin] = []
+        self.saved: dict[int, _Bin | None] = {}
+        first = sorted(range(len(case.sizes)), key=lambda i: (case.classes[i], -case.sizes[i], i))
+        self._recreate(first, blink=0.0)
+        self.now = self._cost()
+        self.best = self._homes()
 
-def _energy(case: Classed, bins: Bins) -> float:
-    """Return the cost, less a little where free space lies together."""
-    filled = bins.held.any(axis=1)
-    free = (bins.free[filled] / np.maximum(case.capacity, 1)).mean(axis=1)
-    paid = case.bin_price * int(filled.sum()) + int(((bins.held > 0) @ case.price).sum())
-    return paid - case.bin_price * float((free * free).sum())
+    def _draw(self) -> float:
+        if not self.drawn:
+            self.drawn = self.chance.random(DRAWS).tolist()
+        return self.drawn.pop()
 
+    def run(self, moves: int, floor: int) -> None:
+        """Ruin and recreate until so many items were placed."""
+        least, spent = self.now, 0
+        energy = self._energy(range(len(self.bins)))
+        heat = HEAT * max(1, self.case.bin_price, *self.case.price)
+        while spent < moves and least > floor:
+            self.saved = {}
+            gone = self._ordered(self._ruined())
+            self._recreate(gone, blink=BLINK)
+            spent += len(gone) + 2
+            before = sum(self._worth(each) for each in self.saved.values() if each is not None)
+            change = self._energy(self.saved) - before
+            cooled = heat * (1 - spent / moves) ** 2 + 1e-9
+            if change <= 0 or self._draw() < exp(-min(change / cooled, 700.0)):
+                energy += change
+                self.now = self._cost()
+                if self.now < least:
+                    least, self.best = self.now, self._homes()
+            else:
+                self._undo()
 
-def _ruin(case: Classed, bins: Bins, chance: np.random.Generator) -> Ints:
-    """Empty a few bins, or those of a class that hold least of it."""
-    filled = np.flatnonzero(bins.held.any(axis=1))
-    number = min(len(filled), 1 + int(chance.integers(RUINED)))
-    if chance.random() < 0.5:  # noqa: PLR2004 (either way as often)
-        chosen = chance.permutation(filled)[:number]
-    else:
-        which = int(case.classes[int(chance.integers(len(case.classes)))])
-        holding = filled[bins.held[filled, which] > 0]
-        key = bins.held[holding, which] + chance.random(len(holding)) * 3
-        chosen = holding[np.argsort(key, kind="stable")[: number + 1]]
-    gone = np.isin(bins.home, chosen).nonzero()[0]
-    bins.home[gone] = -1
-    bins.free[chosen] = case.capacity
-    bins.held[chosen] = 0
-    return gone
+    def _undo(self) -> None:
+        for place, old in self.saved.items():
+            if old is not None:
+                self.bins[place] = old
+        fresh = [place for place, old in self.saved.items() if old is None]
+        if fresh:
+            del self.bins[min(fresh) :]
 
+    def _cost(self) -> int:
+        case = self.case
+        return sum(
+            case.bin_price + sum(case.price[which] for which in each.held)
+            for each in self.bins
+            if each.held
+        )
 
-def _order(case: Classed, weight: Ints, gone: Ints, chance: np.random.Generator) -> Ints:
-    turn = chance.random()
-    if turn < 0.4:  # noqa: PLR2004 (classes together, in any order)
-        shuffled = chance.random(len(case.price))
-        return gone[np.lexsort((-weight[gone], shuffled[case.classes[gone]]))]
-    if turn < 0.8:  # noqa: PLR2004 (the largest first)
-        return gone[np.argsort(-weight[gone], kind="stable")]
-    return chance.permutation(gone)
+    def _energy(self, places: Iterable[int]) -> float:
+        return sum(self._worth(self.bins[each]) for each in places)
 
+    def _worth(self, bin_: _Bin) -> float:
+        """Return what a bin costs, less a little where its free space lies together."""
+        if not bin_.held:
+            return 0.0
+        case = self.case
+        paid = case.bin_price + sum(case.price[which] for which in bin_.held)
+        free = bin_.free / max(case.capacity, 1)
+        return paid - max(case.bin_price, 1) * free * free
 
-def _recreate(
-    case: Classed, bins: Bins, order: Ints, chance: np.random.Generator, blink: float = BLINK
-) -> None:
-    """Place each item in the open bin that costs least, then leaves least room."""
-    scale = 1.0 / np.maximum(case.capacity, 1).astype(float)
-    luck = chance.random(len(order)).tolist()
-    for item, lucky in zip(order.tolist(), luck, strict=True):
-        which = int(case.classes[item])
-        size, setup = case.sizes[item], case.setup[which]
-        new = bins.held[:, which] == 0
-        left = bins.free - size - new[:, None] * setup
-        score = left @ scale
-        score += new * (1e3 * float(case.price[which]) + 1.0)
-        score += ~bins.held.any(axis=1) * (1e3 * case.bin_price + 10.0)
-        score[(left < 0).any(axis=1)] = NEVER
-        if len(score) and lucky < blink:
-            score[int(score.argmin())] = NEVER
-        chosen = int(score.argmin()) if len(score) else 0
-        if not len(score) or score[chosen] >= NEVER:
-            chosen = len(bins.free)
-            bins.free = np.concatenate([bins.free, case.capacity[None, :]])
-            bins.held = np.concatenate([bins.held, np.zeros((1, len(case.price)), np.int64)])
-            new = np.ones(chosen + 1, dtype=bool)
-        bins.free[chosen] -= size + (setup if new[chosen] else 0)
-        bins.held[chosen, which] += 1
-        bins.home[item] = chosen
+    def _homes(self) -> list[int]:
+        home = [0] * len(self.case.sizes)
+        for place, bin_ in enumerate(self.bins):
+            for items in bin_.held.values():
+                for item in items:
+                    home[item] = place
+        return home
+
+    def _save(self, place: int) -> _Bin:
+        if place not in self.saved:
+            self.saved[place] = self.bins[place].copy()
+        return self.bins[place]
+
+    def _ruined(self) -> list[int]:
+        """Empty a few bins, or take a class out of those that hold least of it."""
+        filled = [place for place, each in enumerate(self.bins) if each.held]
+        number = 1 + int(self._draw() * RUINED)
+        turn = self._draw()
+        if turn < 0.4:  # noqa: PLR2004 (any bins)
+            keys = [(self._draw(), place) for place in filled]
+            chosen = [place for _, place in sorted(keys)[: number + 1]]
+            return [item for place in chosen for item in self._emptied(place)]
+        which = self.case.classes[int(self._draw() * len(self.case.classes))]
+        holding = sorted(
+            (len(self.bins[place].held[which]) + self._draw() * 3, place)
+            for place in filled
+            if which in self.bins[place].held
+        )
+        chosen = [place for _, place in holding[: number + 1]]
+        if turn < 0.7:  # noqa: PLR2004 (bins of a class)
+            return [item for place in chosen for item in self._emptied(place)]
+        gone = [item for place in chosen for item in self._without(place, which)]
+        other = filled[int(self._draw() * len(filled))]
+        return gone + self._emptied(other)
+
+    def _emptied(self, place: int) -> list[int]:
+        bin_ = self._save(place)
+        gone = [item for items in bin_.held.values() for item in items]
+        self.bins[place] = _Bin(self.case.capacity)
+        return gone
+
+    def _without(self, place: int, which: int) -> list[int]:
+        bin_ = self._save(place)
+        gone = bin_.held.pop(which)
+        bin_.free += self.case.setup[which] + sum(self.case.sizes[item] for item in gone)
+        return gone
+
+    def _ordered(self, gone: list[int]) -> list[int]:
+        sizes, classes = self.case.sizes, self.case.classes
+        turn = self._draw()
+        if turn < 0.4:  # noqa: PLR2004 (classes together, in any order)
+            luck = {each: self._draw() for each in sorted({classes[item] for item in gone})}
+            return sorted(gone, key=lambda i: (luck[classes[i]], -sizes[i], i))
+        if turn < 0.8:  # noqa: PLR2004 (the largest first)
+            return sorted(gone, key=lambda i: (-sizes[i], i))
+        return [item for _, item in sorted((self._draw(), item) for item in gone)]
+
+    def _recreate(self, order: Sequence[int], blink: float) -> None:
+        """Place each item in the bin that costs least, then leaves least room."""
+        case, bins = self.case, self.bins
+        for item in order:
+            size, which = case.sizes[item], case.classes[item]
+            both, paid = size + case.setup[which], case.price[which]
+            best, chosen = (paid + case.bin_price, case.capacity - both), -1
+            for place, bin_ in enumerate(bins):
+                left = bin_.free - size
+                if left < 0:
+                    continue
+                if which in bin_.held:
+                    found = (0, left)
+                elif bin_.free >= both:
+                    found = (paid if bin_.held else paid + case.bin_price, bin_.free - both)
+                else:
+                    continue
+                if (found < best or (chosen < 0 and found <= best)) and (
+                    not blink or self._draw() >= blink
+                ):
+                    best, chosen = found, place
+            if chosen < 0:
+                chosen = len(bins)
+                bins.append(_Bin(case.capacity))
+                self.saved.setdefault(chosen, None)
+            elif chosen not in self.saved:
+                self.saved[chosen] = bins[chosen].copy()
+            bin_ = bins[chosen]
+            bin_.free -= size if which in bin_.held else both
+            bin_.held.setdefault(which, []).append(item)

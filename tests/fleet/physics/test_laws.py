@@ -21,6 +21,7 @@ from fleet.throughput import (
     largest_batch,
     request_tokens,
     step_seconds,
+    step_under_load,
     tokens_per_second,
 )
 from fleet.throughput.estimate import _from_sheet, lora_factor, parameters
@@ -105,6 +106,16 @@ def test_the_batch_of_a_step_is_the_one_whose_step_takes_so_long(
     for each in (speed, replace(speed, lora_request_s=0.001)):
         found = batch_of_step(each, active, step_seconds(each, batch, active))
         assert found == pytest.approx(batch, rel=1e-3, abs=1e-3)
+
+
+@given(speed=speeds, batch=st.floats(1, 255), active=st.floats(1, 64))
+def test_under_a_load_the_batch_settles_where_it_decodes_as_fast_as_is_asked(
+    speed: Speed, batch: float, active: float
+) -> None:
+    load = tokens_per_second(speed, batch, active)
+    expected = step_seconds(speed, batch, active)
+    assert step_under_load(speed, load, active) == pytest.approx(expected, rel=1e-3)
+    assert step_under_load(speed, 1.01 / min(speed.adapted[1], 1), 64) == math.inf
 
 
 def test_a_step_that_requests_do_not_stretch_takes_any_batch_or_none() -> None:

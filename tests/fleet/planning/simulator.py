@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from fleet.budget import USABLE
 from fleet.canonical import plain
 from fleet.declared import Fleet
 from fleet.history import Entry, History, fold
@@ -205,8 +206,7 @@ class World:
 
     def _sharing(self, server: Server) -> set[str]:
         """Return servers that may be on the same device: none beside one that takes it whole."""
-        assert server.flags is not None
-        if server.flags.kv_cache_bytes is None:
+        if _takes_all(server):
             return set()
         return {
             each.name
@@ -214,6 +214,11 @@ class World:
             if isinstance(each, Server)
             and each.name != server.name
             and each.port != server.port
-            and each.flags is not None
-            and each.flags.kv_cache_bytes is not None
+            and not _takes_all(each)
         }
+
+
+def _takes_all(server: Server) -> bool:
+    """Say whether a server's KV cache takes all that a device has left."""
+    assert server.flags is not None
+    return server.flags.kv_cache_bytes is None and server.flags.memory_share == USABLE

@@ -104,6 +104,14 @@ def test_hiccups_in_one_round_do_not_show_after_another() -> None:
         assert meter.step_seconds(each) == pytest.approx(expected)
 
 
+def test_a_short_batch_that_took_longer_than_the_long_one_tells_no_step() -> None:
+    told: list[str] = []
+    meter = Meter(LawfulServer(hiccups=[0.0, 9.0]), Names("base", ()), 136, told.append)
+    asyncio.run(meter.round([Cell(8, 0)], "round 1"))
+    assert meter.step_seconds(Cell(8, 0)) < 0
+    assert told == ["round 1: base alone, 8 requests at a time: too short to tell"]
+
+
 def test_a_server_that_takes_no_longer_prompts_tells_nothing_of_them() -> None:
     meter = Meter(LawfulServer(), Names("base", ()), SHORT_TOKENS + 1, lambda _: None)
     asyncio.run(meter.prompts(8, 16))

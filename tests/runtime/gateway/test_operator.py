@@ -151,9 +151,20 @@ def test_a_declared_secret_is_read_where_it_is_kept(
     for reference, text in (("file:ops.key", "from-a-file"), ("env:OPS", "from-the-environment")):
         gateway = Gateway("main", "x:1", "", reference)
         assert operator_secret(tmp_path / ".fleetctl", gateway) == text
-    with pytest.raises(FleetError) as caught:
-        operator_secret(tmp_path / ".fleetctl", Gateway("main", "x:1", "", "file:nothing"))
-    assert caught.value.diagnostics[0].code == "FC6015"
+    (tmp_path / "empty.key").write_text("\n", encoding="utf-8")
+    for wrong in ("file:nothing", "file:empty.key", "env:NOTHING"):
+        with pytest.raises(FleetError) as caught:
+            operator_secret(tmp_path / ".fleetctl", Gateway("main", "x:1", "", wrong))
+        assert caught.value.diagnostics[0].code == "FC6015"
+    own = tmp_path / ".fleetctl"
+    own.mkdir()
+    made = {operator_secret(own, Gateway("main", "x:1", "")) for _ in range(3)}
+    assert len(made) == 1
+    assert [each.name for each in own.iterdir()] == [SECRET_FILE]  # nothing half-made stays
+    (own / SECRET_FILE).write_text("", encoding="utf-8")
+    with pytest.raises(FleetError):
+        operator_secret(own, Gateway("main", "x:1", ""))
+    (own / SECRET_FILE).unlink()
 
     async def play(_: str, gateways: LocalGateways, __: aiohttp.ClientSession) -> None:
         assert await gateways.publish(table({"s1": "http://127.0.0.1:9"})) == ()

@@ -58,6 +58,10 @@ def test_a_name_given_twice_is_always_noticed(
         ({"prompt_cache_key": "c"}, "c"),
         ({"user": "", "prompt_cache_key": "c"}, "c"),
         ({"user": 7}, None),
+        ({"metadata": {"user_id": "d"}}, "d"),
+        ({"user": "a", "metadata": {"user_id": "d"}}, "a"),
+        ({"metadata": {"user_id": ""}}, None),
+        ({"metadata": "d"}, None),
         ({}, None),
     ],
 )
