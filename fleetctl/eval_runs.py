@@ -3,12 +3,13 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
 
 from fleet.errors import FleetError
-from fleet.evals.run import Spec
+from fleet.evals.run import Purpose, Spec
 from fleetctl.evaluation import Job, all_jobs, carry_out, elsewhere, jobs, jobs_due
 from fleetctl.session import Session
 from plans.diagnostics import render_text
@@ -43,7 +44,7 @@ def run_all(
     failed: list[str] = []
     for job in todo:
         try:
-            made = asyncio.run(carry_out(session, job, spec, _teller(job, quiet=quiet)))
+            made = asyncio.run(carry_out(session, job, spec, partial(_teller, job, quiet=quiet)))
             done += [
                 {**each, "finished": session.now().isoformat(timespec="seconds")} for each in made
             ]
@@ -57,7 +58,7 @@ def run_all(
     return done, failed
 
 
-def _teller(job: Job, *, quiet: bool) -> Callable[[int, int], None]:
+def _teller(job: Job, purpose: Purpose, *, quiet: bool) -> Callable[[int, int], None]:
     """Return what tells a waiting person how far an evaluation is, each tenth once."""
     told = {-1}
 
@@ -65,6 +66,6 @@ def _teller(job: Job, *, quiet: bool) -> Callable[[int, int], None]:
         tenth = 10 * done // max(1, total)
         if not quiet and tenth not in told and total > 1:
             told.add(tenth)
-            click.echo(f"{job.target.adapter} {job.purpose}: {done} of {total}", err=True)
+            click.echo(f"{job.target.adapter} {purpose}: {done} of {total}", err=True)
 
     return tell

@@ -1,13 +1,13 @@
 """The evaluations of a project, wired up: who is asked what, and where it is written down."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import EvalError, FleetError, did_you_mean, problem
 from fleet.evals.drift import Drift, Standing
-from fleet.evals.due import Record, baseline, drifts, due, records
+from fleet.evals.due import Record, drifts, due, floor, records
 from fleet.evals.run import Purpose, Spec, Target, spec_of
 from fleet.evals.served import Served, answering, served
 from fleet.names import AdapterName
@@ -178,7 +178,9 @@ def jobs_due(session: Session, live: State) -> tuple[list[Job], list[str]]:
     return found, notes
 
 
-async def carry_out(session: Session, job: Job, spec: Spec, tell: "Tell") -> list[dict[str, Any]]:
+async def carry_out(
+    session: Session, job: Job, spec: Spec, teller: "Callable[[Purpose], Tell]"
+) -> list[dict[str, Any]]:
     """Make an evaluation and write it down; return the ledger's entries.
 
     The first anchor run of a version is asked twice: how many answers differ then is the noise
@@ -191,13 +193,14 @@ async def carry_out(session: Session, job: Job, spec: Spec, tell: "Tell") -> lis
     golden = with_format(read_set(session.root, job.golden), declared.format if declared else None)
     office = office_of(session)
     past = records(session.ledger().read()).get(job.target.alias, [])
-    first = baseline(past, job.target.adapter, golden.digest) is None
     purposes: list[Purpose] = [job.purpose]
-    if job.purpose == "anchor" and first:
+    if job.purpose == "anchor" and floor(past, job.target.adapter) is None:
         purposes.append("aa")
     entries = []
     for purpose in purposes:
-        run = await evaluate(job.target, golden, spec, office, purpose=purpose, tell=tell)
+        run = await evaluate(
+            job.target, golden, spec, office, purpose=purpose, tell=teller(purpose)
+        )
         entry = record(run, office.store, session.ledger(), session.library, job.serving)
         entries.append(entry)
         if not entry["summary"]["valid"]:

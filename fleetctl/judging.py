@@ -29,7 +29,9 @@ class Round:
     moved: bool = False
     """Whether traffic was moved, so that what was observed before is out of date."""
     failed: list[str] = field(default_factory=list)
-    """Aliases whose new version failed, sorted."""
+    """Aliases whose new version failed."""
+    stuck: bool = False
+    """Whether one of them could not be rolled back."""
 
 
 async def judge_round(
@@ -137,20 +139,27 @@ async def _roll_back_failed(session: Session, judged: "Iterable[Judged]", done: 
 
 
 async def _back(session: Session, trial: "Trial", gate: str, reason: str, done: Round) -> None:
-    from fleetctl.rolling_back import roll_back  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.rolling_back import roll_back  # noqa: PLC0415
+    from plans.diagnostics import render_text  # noqa: PLC0415
 
-    result, unsent = await roll_back(
-        session,
-        trial.alias,
-        trial.stable,
-        reason=reason,
-        cause=f"gate {gate}",
-        only=trial.adapter,
-        facts={"gate": gate, "digest": trial.digests["adapter"]},
-    )
-    done.moved = True
     done.code = FAILED
     done.failed.append(trial.alias)
+    try:
+        result, unsent = await roll_back(
+            session,
+            trial.alias,
+            trial.stable,
+            reason=reason,
+            cause=f"gate {gate}",
+            only=trial.adapter,
+            facts={"gate": gate, "digest": trial.digests["adapter"]},
+        )
+    except FleetError as error:  # nobody else's rollback waits for this one; the next tick retries
+        done.stuck = True
+        click.echo(render_text(error.diagnostics), err=True, nl=False)
+        return
+    done.moved = True
     for line in (*result.warnings, *unsent):
         click.echo(f"Warning: {line}", err=True)
     for line in result.failures:

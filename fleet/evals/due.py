@@ -74,12 +74,27 @@ def records(entries: Iterable[Entry]) -> dict[str, list[Record]]:
     return dict(found)
 
 
+AFTER_TRAINING = frozenset({"anchor", "gate"})
+"""Purposes of runs that may be a version's result after training: the first one is."""
+
+
 def baseline(past: Sequence[Record], adapter: str, golden_digest: str = "") -> Record | None:
-    """Return a version's result after training: its first valid anchor run on the set."""
+    """Return a version's result after training: its first valid run on the set.
+
+    That is the one which let it into traffic, or the first scheduled one.
+    """
     for each in past:
         same = golden_digest in ("", each.golden_digest)
-        if each.valid and each.purpose == "anchor" and each.adapter == adapter and same:
+        if each.valid and each.purpose in AFTER_TRAINING and each.adapter == adapter and same:
             return each
+    return None
+
+
+def latest_anchor(past: Sequence[Record], adapter: str, golden_digest: str) -> Record | None:
+    """Return a version's last valid anchor run on the set."""
+    for each in reversed(past):
+        if each.valid and (each.purpose, each.adapter) == ("anchor", adapter):
+            return each if each.golden_digest == golden_digest else None
     return None
 
 
@@ -144,7 +159,7 @@ def drifts(past: Sequence[Record], adapter: str) -> tuple[Drift, ...]:
 def _drifts(past: Sequence[Record], adapter: str, measure: str) -> Iterator[Drift]:
     mine = [each for each in past if each.valid and each.adapter == adapter]
     anchors = [each for each in mine if each.purpose == "anchor"]
-    first = anchors[0] if anchors else None
+    first = baseline(mine, adapter)
     compared = anchors[-1].compared(measure) if anchors else None
     if compared:
         noise = floor(past, adapter, measure)
@@ -183,7 +198,7 @@ def _fresh(mine: Sequence[Record], measure: str) -> list[Level]:
 def _baselines(past: Sequence[Record], golden_digest: str) -> Iterator[Record]:
     seen = set()
     for each in past:
-        fits = each.valid and each.purpose == "anchor" and each.golden_digest == golden_digest
-        if fits and each.adapter not in seen:
+        fits = each.purpose in AFTER_TRAINING and each.golden_digest == golden_digest
+        if fits and each.valid and each.adapter not in seen:
             seen.add(each.adapter)
             yield each

@@ -48,7 +48,10 @@ def faults(run: EvalRun) -> tuple[str, ...]:
     if not run.items:
         found.append("the golden set is empty")
     if len(lacking) > run.spec.max_missing:
-        why = next((each.error for each in run.samples if each.error), "not answered")
+        why = next(
+            (each.error or each.note for each in run.samples if each.item == lacking[0]),
+            "not answered",
+        )
         found.append(
             f"{len(lacking)} of {len(run.items)} items have no scored answer, "
             f"{run.spec.max_missing} may; {lacking[0]}: {why}"

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fleet.evals.due import Record, baseline, records
+from fleet.evals.due import Record, baseline, latest_anchor, records
 from fleet.evals.plain import run_of
 from fleet.evals.run import EvalRun
 from fleet.evals.summary import changed, summary
@@ -24,7 +23,7 @@ READABLE = 0o644
 def record(
     run: EvalRun, store: EvalStore, ledger: Ledger, library: Path, serving: str = ""
 ) -> dict[str, Any]:
-    """Append `eval_finished` and keep the result beside the version; return the summary.
+    """Append `eval_finished` and keep the result beside the version; return the entry's data.
 
     Args:
         run: What was found; it may be one that does not count, which is written down too.
@@ -33,29 +32,35 @@ def record(
         library: Holds the version's folder; one with other bytes is left alone.
         serving: Which engine with which flags answered, for the next to compare with.
     """
-    told = _told(run, serving)
-    first = _after_training(run, ledger)
-    if first is not None:
-        before = _intact(first, run, store, library)
-        if before is not None and before.spec.decoding() != run.spec.decoding():
-            told["not_compared"] = f"it was asked in another way than {before.id}"
-        elif before is not None:
-            told |= {"compared": changed(before, run), "compared_with": before.id}
-        else:
-            told["not_compared"] = f"the answers of {first.run} are gone or were changed"
-    entry = {
+    entry = entry_of(run, store, serving)
+    told: dict[str, Any] = entry["summary"]
+    first = _compared_with(run, ledger)
+    before = _intact(first, run, store, library) if first else None
+    if before is not None and before.spec.decoding() != run.spec.decoding():
+        told["not_compared"] = f"it was asked in another way than {before.id}"
+    elif before is not None:
+        told |= {"compared": changed(before, run), "compared_with": before.id}
+    elif first is not None:
+        told["not_compared"] = f"the answers of {first.run} are gone or were changed"
+    ledger.append("eval_finished", [entry])
+    if told["valid"]:
+        beside_the_version(run, store, library)
+        if run.purpose == "anchor" and (first is None or before is not None):
+            beside_the_version(before or run, store, library, after_training=True)
+    return entry
+
+
+def entry_of(run: EvalRun, store: EvalStore, serving: str = "") -> dict[str, Any]:
+    """Return what the ledger keeps of a run, the data of `eval_finished`."""
+    return {
         "run": run.id,
         "alias": run.alias,
         "adapter": run.adapter,
         "purpose": run.purpose,
-        "summary": told,
+        "summary": _told(run, serving),
         "samples_sha256": store.digest(run.id),
-        "path": str(store.path(run.id)),
+        "path": str(store.path(run.id).relative_to(store.folder.parent)),
     }
-    ledger.append("eval_finished", [entry])
-    if told["valid"]:
-        _beside_the_version(run, told, store, library, first=first is None)
-    return entry
 
 
 def _told(run: EvalRun, serving: str) -> dict[str, Any]:
@@ -72,12 +77,20 @@ def _told(run: EvalRun, serving: str) -> dict[str, Any]:
     }
 
 
-def _after_training(run: EvalRun, ledger: Ledger) -> Record | None:
-    """Return the version's first anchor run on the same set, if this is not it."""
-    if run.purpose not in {"anchor", "aa"}:
-        return None
+def _compared_with(run: EvalRun, ledger: Ledger) -> Record | None:
+    """Return what a run is held against: an anchor run its version's result after training.
+
+    Stable against itself is held against the anchor run just before, so that what has drifted
+    since the training is not taken for noise.
+    """
     past = records(ledger.read()).get(run.alias, [])
-    return baseline(past, run.adapter, run.golden_digest)
+    match run.purpose:
+        case "anchor":
+            return baseline(past, run.adapter, run.golden_digest)
+        case "aa":
+            return latest_anchor(past, run.adapter, run.golden_digest)
+        case "gate" | "rolling" | "smoke":
+            return None
 
 
 def _intact(first: Record, run: EvalRun, store: EvalStore, library: Path) -> EvalRun | None:
@@ -98,12 +111,12 @@ def _intact(first: Record, run: EvalRun, store: EvalStore, library: Path) -> Eva
     return None
 
 
-def _beside_the_version(
-    run: EvalRun, told: Mapping[str, Any], store: EvalStore, library: Path, *, first: bool
+def beside_the_version(
+    run: EvalRun, store: EvalStore, library: Path, *, after_training: bool = False
 ) -> None:
-    """Keep the figures in `evals/` of the version, and of its first run the answers as well.
+    """Keep a run's figures in `evals/` of its version, where the bytes are those that answered.
 
-    The first anchor run is the result after training, which nothing overwrites.
+    With `after_training` under a name that nothing overwrites, and with every answer.
     """
     try:
         folder = version_folder(library, AdapterName.parse(run.adapter))
@@ -111,12 +124,11 @@ def _beside_the_version(
         return
     if not folder.is_dir() or (run.digest and folder_digest(folder) != run.digest):
         return
-    stem = Path(run.golden).stem
-    after_training = first and run.purpose == "anchor"
-    name = f"{stem}.after_training" if after_training else f"{stem}.{run.purpose}"
+    name = f"{Path(run.golden).stem}.{'after_training' if after_training else run.purpose}"
     target = folder / EVALS / f"{name}.json"
     if after_training and target.exists():
         return
+    told = _told(run, "")
     low, high = wilson(float(told["correct"]), float(told["n"]))
     page = {
         "metric": "accuracy",
@@ -124,14 +136,14 @@ def _beside_the_version(
         "accuracy_95_percent": [round(low, 4), round(high, 4)],
         "golden": run.golden,
         "golden_sha256": run.golden_digest,
-        "evaluated_on": told["fingerprint"] or told["serving"],
+        "evaluated_on": told["fingerprint"],
         "engine": run.engine_version,
         "decoding": told["decoding"],
         "run": run.id,
         "finished": run.finished.isoformat(timespec="seconds"),
     }
     target.parent.mkdir(exist_ok=True)
-    replace_file(target, (json.dumps(page, indent=2) + "\n").encode(), READABLE)
     if after_training:
         answers = store.path(run.id).read_bytes()
         replace_file(target.with_suffix(".jsonl"), answers, READABLE)
+    replace_file(target, (json.dumps(page, indent=2) + "\n").encode(), READABLE)

@@ -14,12 +14,13 @@ from fleet.evals.golden import GoldenSet, read_golden
 from fleet.evals.items import ACCURACY, GROUNDED, Check
 from fleet.evals.metrics import METRICS
 from fleet.evals.run import EvalRun, Spec, Target, spec_of
-from fleet.evals.summary import must_pass_failed, paired, summary
+from fleet.evals.summary import must_pass_failed, paired
 from fleet.gates import Finding, judge_paired
 from fleet.resources import State
 from fleet.trial import Trial, golden_of
 from runtime.evals import Office, evaluate_pair
 from runtime.evals.protocol import Tell, silent
+from runtime.evals.record import entry_of
 from runtime.rollouts.record import Judged
 
 WARM = 0.7
@@ -88,7 +89,8 @@ async def _group(
         for gate in gates
     )
     serving = trial.digests.get("base", "")
-    return Evaluated(made, tuple(_finished(each, office, serving) for each in (stable, canary)))
+    entries = tuple(entry_of(each, office.store, serving) for each in (stable, canary))
+    return Evaluated(made, entries)
 
 
 def judge_runs(gate: Gate, stable: EvalRun, canary: EvalRun) -> Finding:
@@ -172,26 +174,3 @@ def scored_by(golden: GoldenSet, score: str) -> GoldenSet:
     )
     digest = hashlib.sha256(f"{golden.digest} {score}".encode()).hexdigest()
     return replace(golden, digest=digest, items=items, by_id={each.id: each for each in items})
-
-
-def _finished(run: EvalRun, office: Office, serving: str) -> dict[str, Any]:
-    """Return the data of an `eval_finished` entry, as evaluations on request have them."""
-    told = {
-        "golden": run.golden,
-        "golden_digest": run.golden_digest,
-        "digest": run.digest,
-        "fingerprint": run.fingerprints[0] if len(run.fingerprints) == 1 else "",
-        "engine": run.engine_version,
-        "decoding": run.spec.decoding(),
-        "serving": serving,
-        "cached": run.cached,
-    }
-    return {
-        "run": run.id,
-        "alias": run.alias,
-        "adapter": run.adapter,
-        "purpose": run.purpose,
-        "summary": summary(run) | told,
-        "samples_sha256": office.store.digest(run.id),
-        "path": str(office.store.path(run.id)),
-    }

@@ -15,7 +15,7 @@ from tests.fleetctl.project_on_disk import QUICKSTART, REPOSITORY, Project
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 NAME = "corvid-dates-tiny-v0.9.0"
-ITEMS = 40
+ITEMS, TRIAGE = 40, 60
 SCRIPT = """\
 import json, sys, urllib.request
 url, model, golden = sys.argv[1:]
@@ -42,8 +42,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, vllm_python: Path) -> Iter
     dates = made.root / "clients" / "corvid.yaml"
     text = dates.read_text("utf-8")
     dates.write_text(text.replace('version: "1.0.0"', 'version: "0.9.0"'), encoding="utf-8")
-    golden = made.root / "golden" / "dates.jsonl"
-    golden.write_bytes(b"".join(golden.read_bytes().splitlines(keepends=True)[:ITEMS]))
+    for name, most in (("dates", ITEMS), ("triage", TRIAGE)):
+        golden = made.root / "golden" / f"{name}.jsonl"
+        golden.write_bytes(b"".join(golden.read_bytes().splitlines(keepends=True)[:most]))
     (made.root / "ask.py").write_text(SCRIPT, encoding="utf-8")
     ask = [sys.executable, "ask.py", "{url}", "{model}", "{golden}"]
     train = [
@@ -135,10 +136,10 @@ def test_a_version_goes_from_training_to_traffic_by_commands_alone(project: Proj
     done = call(project, "eval", "run", "acme-triage", "--version", "1.0.1", "--format", "json")
     assert done.returncode == 0, done.stderr
     first = json.loads(done.stdout)["evaluations"][0]
-    assert (first["adapter"], first["summary"]["n"]) == ("acme-triage-tiny-v1.0.1", 200)
+    assert (first["adapter"], first["summary"]["n"]) == ("acme-triage-tiny-v1.0.1", TRIAGE)
     kept = json.loads((folder / "evals" / "triage.after_training.json").read_text("utf-8"))
     assert kept["accuracy"] == first["summary"]["accuracy"]
     again = call(project, "eval", "run", "acme-triage", "--version", "1.0.1", "--format", "json")
     compared = json.loads(again.stdout)["evaluations"][0]["summary"]["compared"]["accuracy"]
-    assert compared["n"] == 200
-    assert compared["changed"] <= 4
+    assert compared["n"] == TRIAGE
+    assert compared["changed"] <= 2

@@ -186,6 +186,7 @@ def test_a_judge_says_yes_or_no_and_anything_else_is_no_score(
     assert (found["accuracy"], found["missing"]) == (accuracy, missing)
     assert found["hallucination_rate"] == (1.0 if not missing else found["hallucination_rate"])
     assert bool(faults(run)) == bool(missing)
+    assert all("the judge said neither YES nor NO" in each for each in faults(run))
     [asked] = court.asked
     assert asked["temperature"] == 0
     assert "in 4 days" in asked["messages"][0]["content"]

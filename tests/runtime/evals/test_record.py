@@ -13,6 +13,7 @@ import pytest
 from fleet.evals.due import drifts, records
 from fleet.evals.run import Purpose, Spec, Target
 from runtime.evals import Office, evaluate, record
+from runtime.evals.record import entry_of
 from runtime.ledger.file import FileLedger
 from runtime.library.digest import folder_digest
 from tests.runtime.evals.scripted import NOON, STABLE, Peer, office, peer, simple
@@ -79,6 +80,19 @@ def test_answers_that_change_are_told_from_noise(desk: Desk) -> None:
         server.say = answers(20)
         desk.evaluate(server)
         assert desk.standings() == [("anchor", "serving")]
+
+
+def test_the_run_that_let_a_version_in_is_its_result_after_training(desk: Desk) -> None:
+    with peer(answers(0)) as server:
+        target = Target(server.url, STABLE, STABLE, folder_digest(desk.version), "acme-support")
+        run = asyncio.run(evaluate(target, simple(40), Spec(), desk.office))
+        desk.ledger.append("eval_finished", [entry_of(run, desk.office.store)])
+        server.say = answers(20)
+        assert desk.evaluate(server)["compared_with"] == run.id
+        assert desk.evaluate(server, "aa")["compared"]["accuracy"]["changed"] == 0
+    assert desk.standings() == [("anchor", "serving")]
+    kept = json.loads((desk.version / "evals" / "x.after_training.json").read_text("utf-8"))
+    assert (kept["run"], kept["accuracy"]) == (run.id, 1.0)
 
 
 def test_the_result_after_training_stays_and_the_latest_is_beside_it(desk: Desk) -> None:
