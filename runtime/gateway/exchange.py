@@ -238,9 +238,11 @@ class Exchange(Errand):
         place, self._place = self._place, None
         if place is not None:
             self._shared.admission.give_back(place, self._record.tokens.total)
-        elif self._is_copy:
-            self._is_copy = False
-            self._shared.admission.copied(self.choice.alias)
+        else:
+            if self._is_copy:
+                self._is_copy = False
+                self._shared.admission.copied(self.choice.alias)
+            self._shared.admission.freed()
         self._record.write(status)
 
 
