@@ -236,7 +236,7 @@ class _Past:
         for adapter, percent in shares.items():
             if percent:
                 self.cutovers.pop(adapter, None)
-            else:
+            elif adapter != route.shadow:  # it gets copies, and has not lost a share by that
                 self.cutovers.setdefault(adapter, when)
         newest = route.shares[0]
         stage = self.stages.get(route.alias)
