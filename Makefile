@@ -19,7 +19,8 @@ export PIP_REQUIRE_HASHES := 0
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm engines demo canary smollm2 test test-fast lint bench bench-gates bench-gateway bench-peers bench-physics bench-placement bench-rollback lock clean
+.PHONY: help setup vllm engines litellm demo canary smollm2 test test-fast lint lock clean
+.PHONY: bench bench-gates bench-gateway bench-peers bench-physics bench-placement bench-rollback
 .SUFFIXES:
 
 help: ## List the targets
@@ -30,6 +31,8 @@ setup: .venv/.installed ## Install fleetctl with all it needs for work on it int
 vllm: .venv-vllm/.installed ## Install the real vLLM for CPU into .venv-vllm (3 GB)
 
 engines: .venv-inspect/.installed .venv-lmeval/.installed ## Install the eval engines inspect-ai and lm-eval (1.1 GB)
+
+litellm: .venv-peer-litellm/.installed ## Install LiteLLM, for the test of its configuration (730 MB)
 
 demo: setup vllm $(filter smollm2,$(MODEL)) ## Play the whole story on a real vLLM (MODEL=smollm2 for the larger model)
 	$(PY) examples/demo.py --model $(MODEL)
@@ -54,10 +57,11 @@ smollm2: setup vllm ## Convert SmolLM2 and train its adapters (once, about 10 mi
 test: lint ## Run everything: lint, types, import rules, all tests with the real vLLM
 	@$(MAKE) --no-print-directory vllm || echo 'Going on without a real vLLM.'
 	@$(MAKE) --no-print-directory engines || echo 'Going on without inspect-ai or lm-eval.'
+	@$(MAKE) --no-print-directory litellm || echo 'Going on without LiteLLM.'
 	$(PY) -m pytest
 
-test-fast: setup ## Run the tests that need no vLLM
-	$(PY) -m pytest -m 'not live'
+test-fast: setup ## Run the tests that need neither vLLM nor LiteLLM
+	$(PY) -m pytest -m 'not live and not slow'
 
 lint: setup ## Check style, types and the direction of imports
 	$(PY) -m ruff check .
@@ -92,7 +96,8 @@ lock: .venv/.uv ## Recompile requirements.lock from pyproject.toml (UPGRADE=--up
 		--custom-compile-command 'make lock' $(UPGRADE) --output-file $(LOCK)
 
 clean: ## Remove all environments and caches
-	rm -rf .venv .venv-vllm .venv-inspect .venv-lmeval .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-vllm .venv-inspect .venv-lmeval .venv-peer-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last, so that an interrupted installation is taken up again.
@@ -111,6 +116,11 @@ clean: ## Remove all environments and caches
 	$(UV) pip install --quiet --python $(PY) --require-hashes -r $(LOCK)
 	$(UV) pip install --quiet --python $(PY) --no-deps -e .
 	$(UV) pip check --quiet --python $(PY)
+	@touch $@
+
+.venv-peer-litellm/.installed: | .venv/.uv
+	$(UV) venv --quiet --allow-existing --python $(PY) .venv-peer-litellm
+	$(UV) pip install --quiet --python .venv-peer-litellm/bin/python 'litellm[proxy]==1.108.7'
 	@touch $@
 
 .venv-vllm/.installed: runtime/requirements-cpu.txt runtime/overrides.txt | .venv/.uv

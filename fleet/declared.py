@@ -22,6 +22,8 @@ Isolation = Literal["shared", "tier", "client"]
 """With whom an adapter may share a server: anyone, its own tier, its own client."""
 Residency = Literal["pinned", "cached"]
 """`pinned`: has a LoRA slot of its own. `cached`: waits in host memory for one."""
+GatewayKind = Literal["fleetctl", "envoy"]
+"""`fleetctl`: our own process. `envoy`: an Envoy that follows files we write."""
 State = Literal["active", "cordoned", "draining"]
 """`cordoned`: takes nothing new. `draining`: what is there leaves."""
 
@@ -211,6 +213,7 @@ class Gateway:
     """Unix socket path or URL of its admin side."""
     secret: str = ""
     """Reference of the operator's secret; empty: the one in the state folder."""
+    kind: GatewayKind = "fleetctl"
 
 
 @dataclass(frozen=True, slots=True)

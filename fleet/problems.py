@@ -77,6 +77,8 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1243": "Override accepts no known version",
         "FC1229": "Output format cannot be used",
         "FC1230": "Shadow of the version itself",
+        "FC1260": "A gateway is an Envoy",
+        "FC1261": "An Envoy has its admin side on this machine",
     }
 )
 """The summary of each code; a code is never given another meaning."""

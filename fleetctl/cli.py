@@ -20,7 +20,7 @@ COMMANDS = {
     "adopt": "Rebuild the ledger from what is live.",
     "apply": "Carry out a plan, step by step.",
     "calibrate": "Measure how fast a running server is, for planning.",
-    "compile": "Print the command lines that start the servers.",
+    "compile": "Print how servers start, or the routes for another gateway.",
     "config": "Show resolved values and where each comes from.",
     "demand": "Show what adapters are asked by the hour; record it from usage.",
     "draw": "Draw the packing: devices, adapters in their slots, load by hour.",
@@ -47,6 +47,7 @@ COMMANDS = {
     "server": "Stop servers that fleetctl started.",
     "show": "Render a saved plan.",
     "status": "Show what serves whom right now.",
+    "usage": "Sum up, list and compact what clients asked.",
     "validate": "Check the declarations; report every problem with its place.",
 }
 

@@ -32,7 +32,7 @@ async def drill_one(
     from runtime.drill import drill  # noqa: PLC0415
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
 
-    gateways = LocalGateways(session.state_dir)
+    gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     with ExitStack() as held:
         try:
             held.enter_context(session.ledger().lease(f"{session.by} (run {session.run}, drill)"))
@@ -95,7 +95,7 @@ async def due(
     from runtime.flip import choose_target  # noqa: PLC0415
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
 
-    gateways = LocalGateways(session.state_dir)
+    gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     try:
         table, _ = await gateways.read()
     finally:

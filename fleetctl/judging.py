@@ -174,7 +174,7 @@ async def _undo_drills(session: Session, scene: "Scene") -> bool:
 
     if not list(unfinished(scene.entries)):
         return False
-    ledger, gateways = session.ledger(), LocalGateways(session.state_dir)
+    ledger, gateways = session.ledger(), LocalGateways(session.state_dir, envoys=session.envoys())
     try:
         # Under the lease, which a drill that still runs holds.
         with ledger.lease(f"{session.by} (run {session.run}, reconcile)"):

@@ -51,7 +51,7 @@ async def roll_back(
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.rollback import rollback  # noqa: PLC0415
 
-    gateways = LocalGateways(session.state_dir)
+    gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     by = cause or session.by
     try:
         result = await rollback(

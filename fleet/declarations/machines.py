@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fleet.declarations.section import Section, State
+from fleet.declarations.section import GatewayKind, Section, State
 from fleet.units import (
     Amount,
     Count,
@@ -118,3 +118,6 @@ class Gateway(Section):
 
     Default: one that fleetctl makes and keeps in the state folder.
     """
+    kind: GatewayKind = "fleetctl"
+    """`fleetctl`: fleetctl's own process. `envoy`: an Envoy on this machine, which somebody else
+    starts, and which follows the files that `apply` and `rollback` write for it."""

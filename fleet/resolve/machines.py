@@ -9,7 +9,7 @@ _STRICTNESS = ("active", "cordoned", "draining")
 
 def gateway(name: str, each: yaml.Gateway) -> declared.Gateway:
     """Resolve a gateway."""
-    return declared.Gateway(name, each.listen, each.admin or "", each.secret or "")
+    return declared.Gateway(name, each.listen, each.admin or "", each.secret or "", kind=each.kind)
 
 
 def base(name: str, each: yaml.Base, facts: Facts) -> declared.Base:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -55,10 +56,15 @@ Example:
 @_transport
 @click.pass_obj
 def run(session: Session, name: str, transport: str) -> None:
-    """Run a gateway in this terminal until Ctrl-C; for a process supervisor."""
-    from runtime.gateway import places, serving  # noqa: PLC0415 (keeps `--help` fast)
+    """Run a gateway in this terminal until Ctrl-C; for a process supervisor.
+
+    One that is declared as an Envoy runs as that, on the files that `apply` writes for it.
+    """
+    from runtime.gateway import envoyprocess, places, serving  # noqa: PLC0415 (keeps `--help` fast)
 
     gateway = _one(session, name)
+    if gateway.kind == "envoy":
+        envoyprocess.become(session.state_dir, gateway)
     places.remember(session.state_dir, {name: gateway})
     serving.run(session.state_dir, gateway, transport)
 
@@ -78,8 +84,7 @@ def start(session: Session, name: str | None, transport: str) -> None:
     """Start a gateway, or all of them, in the background; wait until clients are answered."""
     from runtime.gateway import processes  # noqa: PLC0415 (keeps `--help` fast)
 
-    chosen = [_one(session, name)] if name else list(_gateways(session).values())
-    for gateway in chosen:
+    for gateway in _own(session, name):
         running = processes.start(session.state_dir.resolve(), gateway, transport)
         click.echo(f"gateway {gateway.name} on {running.url} (pid {running.pid})", err=True)
 
@@ -98,10 +103,9 @@ def stop(session: Session, name: str | None) -> None:
     """Stop a gateway, or all of them, letting running requests finish."""
     from runtime.gateway import places, processes  # noqa: PLC0415 (keeps `--help` fast)
 
-    names = [_one(session, name).name] if name else sorted(places.known(session.state_dir))
-    for each in names:
-        stopped = processes.stop(session.state_dir, each)
-        click.echo(f"gateway {each} {'stopped' if stopped else 'was not running'}", err=True)
+    for each in _own(session, name, places.known(session.state_dir)):
+        stopped = processes.stop(session.state_dir, each.name)
+        click.echo(f"gateway {each.name} {'stopped' if stopped else 'was not running'}", err=True)
 
 
 @command.command(
@@ -122,6 +126,8 @@ def status(session: Session, form: str) -> None:
         return
     for row in rows:
         state = f"running  pid {row['pid']}  {row['url']}" if row["pid"] else "stopped"
+        if row["kind"] == "envoy":
+            state = f"an Envoy, {'stopped' if row['revision'] is None else 'running'}"
         served = ""
         if row["revision"] is not None:
             lag = "" if row["revision"] == row["newest"] else f" (newest: {row['newest']})"
@@ -163,7 +169,7 @@ async def _rows(session: Session) -> list[dict[str, Any]]:
     from runtime.gateway.tablefile import read_table  # noqa: PLC0415
 
     known = _gateways(session)
-    gateways = LocalGateways(session.state_dir, known)
+    gateways = LocalGateways(session.state_dir, known, session.envoys())
     table = read_table(session.state_dir)
     try:
         sights = {each.name: each for each in await gateways.look()}
@@ -175,6 +181,7 @@ async def _rows(session: Session) -> list[dict[str, Any]]:
         rows.append(
             {
                 "gateway": name,
+                "kind": gateway.kind,
                 "listen": gateway.listen,
                 "pid": running.pid if running else None,
                 "url": running.url if running else None,
@@ -209,6 +216,27 @@ def _gateways(session: Session) -> "dict[str, Gateway]":
         )
         declared = {}
     return declared or places.known(session.state_dir)
+
+
+def _own(
+    session: Session, name: str | None, known: "Mapping[str, Gateway] | None" = None
+) -> "Iterator[Gateway]":
+    """Yield the gateway of that name, or all; not those that are Envoys, which it says.
+
+    Raises:
+        FleetError: the one that is named is an Envoy.
+    """
+    from runtime.gateway.envoyprocess import not_ours  # noqa: PLC0415 (keeps `--help` fast)
+
+    found = _gateways(session) if known is None else known
+    for gateway in [_one(session, name)] if name else list(found.values()):
+        if gateway.kind != "envoy":
+            yield gateway
+        elif name:
+            raise not_ours(gateway)
+        else:
+            run = f"fleetctl gateway run {gateway.name}"
+            click.echo(f"gateway {gateway.name} is an Envoy; it is kept by others: {run}", err=True)
 
 
 def _one(session: Session, name: str) -> "Gateway":

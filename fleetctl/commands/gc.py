@@ -68,7 +68,7 @@ async def _judge(session: Session) -> "Retained":
     from runtime.library.dispose import copies  # noqa: PLC0415
     from runtime.observe import observe  # noqa: PLC0415
 
-    gateways = LocalGateways(session.state_dir, session.fleet().gateways)
+    gateways = LocalGateways(session.state_dir, session.fleet().gateways, session.envoys())
     try:
         async with session.connected() as (engines, _):
             live = await observe(engines, gateways)

@@ -85,7 +85,7 @@ def _kept_out(history: "History", alias: str) -> set[str]:
 async def _table(session: Session) -> "RoutingTable":
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415 (keeps `--help` fast)
 
-    gateways = LocalGateways(session.state_dir)
+    gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     try:
         table, _ = await gateways.read()
     finally:

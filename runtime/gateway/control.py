@@ -17,6 +17,7 @@ from fleet.errors import (
     problem,
 )
 from runtime.gateway import places
+from runtime.gateway.envoyadmin import EnvoyAdmin, Envoys
 from runtime.gateway.operator import operator_secret
 from runtime.gateway.routing import InvalidTableError, Lookup
 from runtime.gateway.sights import Observed, Sight
@@ -53,16 +54,23 @@ class LocalGateways:
     Keeps the contract of `runtime.gateway.protocol.Gateways`.
     """
 
-    def __init__(self, state_dir: Path, gateways: Mapping[str, Gateway] | None = None) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        gateways: Mapping[str, Gateway] | None = None,
+        envoys: Envoys | None = None,
+    ) -> None:
         """Prepare; nothing is sent.
 
         Args:
             state_dir: The fleet's state folder, which holds the table's file.
             gateways: As declared; None or empty: those that `state_dir` remembers.
+            envoys: How the files of those that are Envoys are made.
         """
         self._state_dir = state_dir
         self._gateways = dict(gateways) if gateways else places.known(state_dir)
-        self._clients: dict[str, JsonClient] = {}
+        self._envoys = envoys
+        self._clients: dict[str, JsonClient | EnvoyAdmin] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -251,10 +259,16 @@ class LocalGateways:
             return False
         return not places.is_url(self._gateways[name].admin)
 
-    def _client(self, name: str) -> JsonClient:
+    def _client(self, name: str) -> JsonClient | EnvoyAdmin:
         if name not in self._clients:
             gateway = self._gateways[name]
-            if places.is_url(gateway.admin):
+            made: JsonClient | EnvoyAdmin
+            if gateway.kind == "envoy":
+                assert self._envoys is not None, "whoever knows of Envoys says how they are written"
+                place = places.folder(self._state_dir.resolve(), name)
+                socket = places.socket_path(self._state_dir, gateway)
+                made = EnvoyAdmin(gateway, place, socket, self._envoys)
+            elif places.is_url(gateway.admin):
                 secret = operator_secret(self._state_dir, gateway)
                 proof = {"Authorization": f"Bearer {secret}"}
                 made = JsonClient(gateway.admin, peer=f"gateway `{name}`", headers=proof)

@@ -20,24 +20,24 @@ class Row(msgspec.Struct, omit_defaults=False):
 
     time: str
     request_id: str
-    client: str
+    client: str = ""
     """Empty when the key was refused."""
-    alias: str
+    alias: str = ""
     """Empty unless it is the client's own."""
-    version: str
+    version: str = ""
     """Full adapter name; empty when none was chosen."""
-    server: str
-    path: str
-    revision: int
-    status: int
+    server: str = ""
+    path: str = ""
+    revision: int = 0
+    status: int = 0
     """As sent to the client; 499: the client left, 502 in a stream: the server broke off."""
-    latency_s: float
-    first_byte_s: float | None
-    input_tokens: int | None
+    latency_s: float = 0.0
+    first_byte_s: float | None = None
+    input_tokens: int | None = None
     """As the server reported it; None: it did not."""
-    output_tokens: int | None
+    output_tokens: int | None = None
     """As the server reported it, of a stream that was left or broke off up to then."""
-    stream: bool
+    stream: bool = False
     finish: str | None = None
     """Why the answer ended, in the words of chat completions; `length`: it was cut short."""
     format_ok: bool | None = None
@@ -65,18 +65,22 @@ class _Ids:
     """Ids nobody can guess, drawn from the system many at a time."""
 
     def __init__(self) -> None:
-        self._drawn = ""
+        self._drawn: list[str] = []
 
     def next(self) -> str:
         """Return 32 hex digits."""
         if not self._drawn:
-            self._drawn = secrets.token_hex(_ID_BYTES * 256)
-        made, self._drawn = self._drawn[: 2 * _ID_BYTES], self._drawn[2 * _ID_BYTES :]
-        return made
+            drawn = secrets.token_hex(_ID_BYTES * _AT_ONCE)
+            step = 2 * _ID_BYTES
+            self._drawn = [drawn[at : at + step] for at in range(0, len(drawn), step)]
+        return self._drawn.pop()
 
 
 _ID_BYTES: Final = 16
+_AT_ONCE: Final = 256
 _IDS: Final = _Ids()
+_NO_TOKENS: Final = Tokens()
+_MICROSECONDS: Final = 1_000_000
 
 
 @lru_cache(maxsize=1)
@@ -85,8 +89,13 @@ def _second(since_1970: int) -> str:
 
 
 def _now() -> str:
-    whole, fraction = divmod(time.time(), 1)
-    return f"{_second(int(whole))}.{int(fraction * 1000):03}+00:00"
+    milliseconds = int(time.time() * 1000)
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03}+00:00"
+
+
+def _rounded(seconds: float) -> float:
+    """Return whole microseconds as seconds; `round` takes five times as long."""
+    return int(seconds * _MICROSECONDS) / _MICROSECONDS
 
 
 class Record:
@@ -100,23 +109,8 @@ class Record:
         self._metrics = metrics
         self._began = time.monotonic()
         self._written = False
-        self.tokens = Tokens()
-        self.row = Row(
-            time=_now(),
-            request_id=_IDS.next(),
-            client="",
-            alias="",
-            version="",
-            server="",
-            path=path,
-            revision=revision,
-            status=0,
-            latency_s=0.0,
-            first_byte_s=None,
-            input_tokens=None,
-            output_tokens=None,
-            stream=False,
-        )
+        self.tokens = _NO_TOKENS
+        self.row = Row(_now(), _IDS.next(), path=path, revision=revision)
 
     def aside(self, purpose: str) -> "Record":
         """Return the record of another request beside this one, which is no client's."""
@@ -127,7 +121,7 @@ class Record:
     def first_byte(self) -> None:
         """Note that the server has begun to answer."""
         if self.row.first_byte_s is None:
-            self.row.first_byte_s = round(time.monotonic() - self._began, 6)
+            self.row.first_byte_s = _rounded(time.monotonic() - self._began)
 
     def write(self, status: int) -> None:
         """Append the row and count it, unless that has been done.
@@ -140,7 +134,7 @@ class Record:
         self._written = True
         row = self.row
         row.status = int(status)
-        row.latency_s = round(time.monotonic() - self._began, 6)
+        row.latency_s = _rounded(time.monotonic() - self._began)
         row.input_tokens = self.tokens.prompt_tokens
         row.output_tokens = self.tokens.completion_tokens
         self._log.append(_ROW.encode(row))

@@ -14,11 +14,11 @@ _PATTERN = USAGE_FILE.replace(".", "*.")
 
 
 class _Row(msgspec.Struct):
-    """What is read of a row; see `runtime.gateway.usage.Row`."""
+    """What is read of a row; see `runtime.gateway.usage.Row`. Envoy has null where it is empty."""
 
     time: str
-    alias: str
-    version: str
+    alias: str | None = None
+    version: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     purpose: str = LIVE

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from runtime.gateway.envoyrows import as_ours
 from runtime.gateway.usagelog import USAGE_FILE
 
 _PATTERN = USAGE_FILE.replace(".", "*.")
@@ -41,7 +42,7 @@ class UsageRows:
 
     def _row(self, line: bytes) -> Iterator[dict[str, Any]]:
         try:
-            row = json.loads(line)
+            row = as_ours(json.loads(line))
             late = str(row["time"])[:19] >= self._since
             datetime.fromisoformat(row["time"])
             int(row["status"])

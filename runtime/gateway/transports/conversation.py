@@ -4,36 +4,15 @@ import asyncio
 import sys
 import traceback
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final
 
 from runtime.gateway import refusals
 from runtime.gateway.desk import Answer
 from runtime.gateway.exchange import Exchange, told
 from runtime.gateway.transports import heads
-from runtime.gateway.transports.back import Connection, Pool
-
-STALE_S: Final = 1.0
-"""A connection that was closed while a request was on its way shows it within this time."""
-
-
-class Client(Protocol):
-    """A client's connection, as far as a conversation needs it."""
-
-    def send(self, data: bytes) -> None:
-        """Send bytes of the answer."""
-
-    def reply(self, answer: Answer) -> None:
-        """Send a whole answer; the conversation is over."""
-
-    def send_head(self, status: int, headers: dict[str, str]) -> bool:
-        """Send the head of a stream; return whether its parts are to be chunks."""
-        ...
-
-    def finish(self) -> None:
-        """The answer is complete; the conversation is over."""
-
-    def abort(self) -> None:
-        """End the connection in the middle of the answer; the conversation is over."""
+from runtime.gateway.transports.back import Connection
+from runtime.gateway.transports.client import NOBODY, Client
+from runtime.gateway.transports.pool import Pool
 
 
 class Conversation:
@@ -41,7 +20,7 @@ class Conversation:
 
     __slots__ = (
         "_client", "_connecting", "_connection", "_content_type", "_deadline", "_exchange",
-        "_is_chunked", "_loop", "_parts", "_path", "_pool", "_retried", "_sent_at", "_started",
+        "_is_chunked", "_loop", "_parts", "_path", "_pool", "_retried", "_started",
         "_status", "_to",
     )  # fmt: skip
 
@@ -59,7 +38,6 @@ class Conversation:
         self._started = False
         """Whether the client has the head of a stream."""
         self._is_chunked = True
-        self._sent_at = 0.0
         self._status = 0
         self._content_type = ""
         self._parts: list[bytes] = []
@@ -144,10 +122,8 @@ class Conversation:
                     self._parts.clear()
                     self._exchange.not_found(body, self._loop.time())
                     self.ask()
-                    return
-                self._exchange.whole(self._status, body)
-                headers = self._headers(self._content_type)
-                self._client.reply(Answer(self._status, headers, body))
+                else:
+                    self._pass_back(body)
                 return
             rest = self._exchange.end(self._status)
             if self._is_chunked:
@@ -157,10 +133,20 @@ class Conversation:
         except Exception as error:  # noqa: BLE001 (the last net)
             self._refuse(error)
 
+    def on_whole(self, status: int, content_type: str, body: bytes) -> None:
+        """The head and all of the body have come at once: write the row, then send."""
+        self._connection = None
+        try:
+            self._exchange.answered(content_type)
+            self._status, self._content_type = status, content_type
+            self._pass_back(body)
+        except Exception as error:  # noqa: BLE001 (the last net)
+            self._refuse(error)
+
     def on_broken(self, *, stale: bool) -> None:
         """Tell the client, unless the request cannot have reached the server."""
         self._connection = None
-        if stale and not self._retried and self._loop.time() - self._sent_at < STALE_S:
+        if stale and not self._retried:
             self._retried = True
             self._connecting = self._loop.create_task(self._connect())
         else:
@@ -190,14 +176,22 @@ class Conversation:
             self._send(made)
 
     def _send(self, connection: Connection) -> None:
-        body = self._exchange.body
-        head = heads.request(self._to, self._path, len(body), self._exchange.request_id)
+        exchange = self._exchange
         self._connection = connection
-        self._sent_at = self._loop.time()
-        connection.ask(self, head + body, self._exchange.patience)
-        copy = self._exchange.copies()
+        connection.ask(
+            self,
+            heads.request(self._to, self._path, exchange.request_id, exchange.body),
+            exchange.patience,
+        )
+        copy = exchange.copies()
         if copy is not None:
-            Conversation(_NOBODY, self._pool, copy, self._path).ask()
+            Conversation(NOBODY, self._pool, copy, self._path).ask()
+
+    def _pass_back(self, body: bytes) -> None:
+        exchange = self._exchange
+        exchange.whole(self._status, body)
+        start = heads.answer_start(self._status, self._content_type, exchange.choice.adapter)
+        self._client.pass_back(start, exchange.request_id, body)
 
     def _headers(self, content_type: str) -> dict[str, str]:
         return {
@@ -238,25 +232,4 @@ class Conversation:
             self._connection = None
 
 
-class _Nobody:
-    """Who reads the answer to a shadow request. Keeps `Client`."""
-
-    def send(self, data: bytes) -> None:
-        """Drop it."""
-
-    def reply(self, answer: Answer) -> None:
-        """Drop it."""
-
-    def send_head(self, status: int, headers: dict[str, str]) -> bool:  # noqa: ARG002 (a Client)
-        """Drop it."""
-        return False
-
-    def finish(self) -> None:
-        """Nothing is left to do."""
-
-    def abort(self) -> None:
-        """Nothing is left to do."""
-
-
-_NOBODY: Final = _Nobody()
 _NOWHERE: Final = heads.Target("http://nowhere")

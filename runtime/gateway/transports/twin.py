@@ -1,6 +1,7 @@
 """The transport made of aiohttp on both sides: the fallback, and the measure of the other one."""
 
 import asyncio
+import logging
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,28 @@ from runtime.gateway.transports.copying import (
 from runtime.gateway.transports.timing import CONNECT_S, GRACE_S, KEEP_ALIVE_S
 
 _BACKLOG = 1024
+_SILENT = logging.getLogger(__name__)
+"""aiohttp would log what it cannot parse, keys included."""
+_SILENT.setLevel(logging.CRITICAL + 1)
+
+
+class _Connection(web.RequestHandler):
+    """A client's connection that repeats nothing of what it could not parse."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer in our words; aiohttp's would quote the header at which it stopped."""
+        super().handle_error(request, status, exc, message)
+        refusal = refusals.invalid("The request is not HTTP.")
+        answer = _response(Answer.of(refusal))
+        answer.headers["Server"] = "fleetctl"
+        answer.force_close()
+        return answer
 
 
 class Twin:
@@ -34,15 +57,14 @@ class Twin:
         """Wire up; `open` begins."""
         self._desk = desk
         self._session: aiohttp.ClientSession | None = None
+        self._listener: asyncio.Server | None = None
         self._shadows: set[asyncio.Task[None]] = set()
         app = web.Application(client_max_size=MAX_BODY, middlewares=[_in_our_words])
         app.router.add_route("*", "/{path:.*}", self._take)
         app.on_response_prepare.append(_name_no_software)
         self._runner = web.AppRunner(
             app,
-            access_log=None,
             handler_cancellation=True,  # a client that leaves ends its request on the server
-            auto_decompress=False,
             shutdown_timeout=GRACE_S,
         )
 
@@ -56,11 +78,22 @@ class Twin:
             skip_auto_headers=("User-Agent", "Accept-Encoding"),
         )
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, backlog=_BACKLOG).start()
-        return int(self._runner.addresses[0][1])
+        server, loop = self._runner.server, asyncio.get_running_loop()
+        assert server is not None, "the runner is set up"
+        self._listener = await loop.create_server(
+            lambda: _Connection(
+                server, loop=loop, access_log=_SILENT, logger=_SILENT, auto_decompress=False
+            ),
+            host,
+            port,
+            backlog=_BACKLOG,
+        )
+        return int(self._listener.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Stop, as `Transport` says."""
+        if self._listener is not None:
+            self._listener.close()
         await self._runner.cleanup()
         for each in [*self._shadows]:
             each.cancel()
