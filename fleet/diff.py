@@ -27,7 +27,11 @@ def _changes(desired: State, live: State) -> Iterator[Change]:
             continue
         match live.resources.get(address), desired.resources.get(address):
             case None, after:
-                yield Change(address, Action.CREATE, None, after, Reason.DECLARED, "")
+                policy = after.policy if isinstance(after, Route) else None
+                details = tuple(traffic.differences(None, policy))
+                yield Change(
+                    address, Action.CREATE, None, after, Reason.DECLARED, "", details=details
+                )
             case before, None:
                 yield Change(address, Action.DELETE, before, None, Reason.REMOVED, "")
             case Server() as before, after if before != after:

@@ -263,3 +263,5 @@ class Plan:
     """Sorted by adapter."""
     without_demand: tuple[str, ...] = ()
     """Aliases whose demand nobody declared: they are placed as if idle."""
+    outlook: tuple[str, ...] = ()
+    """How each rollout with gates is likely to end, if the new version is no worse."""

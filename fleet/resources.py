@@ -117,6 +117,11 @@ class Route:
         """The client who owns the alias."""
         return self.alias.partition("-")[0]
 
+    @property
+    def shadow(self) -> str:
+        """The version that gets copies of its requests; empty: none does."""
+        return self.policy.shadow.adapter if self.policy and self.policy.shadow else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Key:

@@ -80,12 +80,15 @@ def times_of(results: Sequence["DrillResult"]) -> dict[str, Any]:
     }
 
 
-async def due(session: Session, every: timedelta | None) -> tuple[list[str], list[str]]:
+async def due(
+    session: Session, every: timedelta | None, *, declared: bool
+) -> tuple[list[str], list[str]]:
     """Return the aliases that are due for a drill, and those that have nowhere to go back to.
 
     Args:
         session: Whose routing table and ledger.
         every: Drilled with success longer ago than this, or never; None: all.
+        declared: As often as each alias's rollout declares; one that declares nothing never is.
     """
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.drill import last_drills  # noqa: PLC0415
@@ -97,10 +100,15 @@ async def due(session: Session, every: timedelta | None) -> tuple[list[str], lis
         table, _ = await gateways.read()
     finally:
         await gateways.close()
-    last = last_drills(session.ledger().read()) if every else {}
-    now, wanted, stuck = session.now(), [], []
+    often = _declared(session) if declared else dict.fromkeys(table.aliases, every)
+    last = last_drills(session.ledger().read())
+    wanted: list[str] = []
+    stuck: list[str] = []
     for alias, entry in sorted(table.aliases.items()):
-        if every and alias in last and now - last[alias] < every:
+        if alias not in often:
+            continue
+        longest = often[alias]
+        if longest and alias in last and session.now() - last[alias] < longest:
             continue
         try:
             choose_target(alias, entry, None)
@@ -109,3 +117,13 @@ async def due(session: Session, every: timedelta | None) -> tuple[list[str], lis
         else:
             wanted.append(alias)
     return wanted, stuck
+
+
+def _declared(session: Session) -> dict[str, timedelta | None]:
+    """Return how often each alias is to be drilled, of those whose rollout says so."""
+    fleet = session.fleet()
+    return {
+        alias: often
+        for alias, adapter in fleet.adapters.items()
+        if (often := fleet.rollouts[adapter.rollout].drill)
+    }

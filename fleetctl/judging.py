@@ -29,16 +29,22 @@ class Round:
     moved: bool = False
     """Whether traffic was moved, so that what was observed before is out of date."""
     failed: list[str] = field(default_factory=list)
-    """Aliases whose new version failed, sorted."""
+    """Aliases whose new version failed."""
+    stuck: bool = False
+    """Whether one of them could not be rolled back."""
 
 
 async def judge_round(
-    session: Session, live: "State", evaluations: "Evaluations", *, wait: bool
+    session: Session,
+    live: "State",
+    evaluations: "Evaluations",
+    until: asyncio.Event | None = None,
 ) -> Round:
     """Judge what is being tried; roll back each alias whose new version has failed.
 
-    Live gates come first and fast; golden sets are asked beside the rounds, and `wait` waits
-    for them. After a crash at any point the next round does what is left.
+    Live gates come first and fast; golden sets are asked beside the rounds. With `until` they
+    are waited for, or given up once it is set. After a crash at any point the next round does
+    what is left.
 
     Raises:
         FleetError: the evidence was tampered with, or ledger or usage logs cannot be read.
@@ -54,12 +60,13 @@ async def judge_round(
     told = await asyncio.to_thread(write_down, scene, judged, session.ledger())
     _tell(each.judged for each in told if each.recorded)
     await _roll_back_failed(session, judged, done)
-    await _take_evaluations(session, live, evaluations, done, wait=False)
+    await _take_evaluations(session, live, evaluations, done)
+    scene = await asyncio.to_thread(_scene, session, live)  # what was found is in the ledger now
     begun = evaluations.start(scene, office_of(session), _progress)
     for trial in begun:
         click.echo(f"Evaluates {trial.adapter} beside {trial.stable}.", err=True)
-    if wait:
-        await _take_evaluations(session, live, evaluations, done, wait=True)
+    if until is not None:
+        await _take_evaluations(session, live, evaluations, done, until)
     return done
 
 
@@ -84,18 +91,22 @@ def _scene(session: Session, live: "State") -> "Scene":
     from runtime.rollouts.tick import Scene, require_sound  # noqa: PLC0415
 
     entries = session.ledger().read()
-    require_sound(entries)
     history = settled(fold(entries), live)
+    require_sound(entries, history)
     return Scene(session.fleet(), live, history, entries, session.state_dir, session.now())
 
 
 async def _take_evaluations(
-    session: Session, live: "State", evaluations: "Evaluations", done: Round, *, wait: bool
+    session: Session,
+    live: "State",
+    evaluations: "Evaluations",
+    done: Round,
+    until: asyncio.Event | None = None,
 ) -> None:
     """Write down what evaluations found, and act on it."""
     from runtime.rollouts.tick import write_down  # noqa: PLC0415 (keeps `--help` fast)
 
-    for each in await evaluations.finished(wait=wait):
+    for each in await evaluations.finished(until):
         scene = await asyncio.to_thread(_scene, session, live)
         ledger = session.ledger()
         if each.entries:
@@ -128,19 +139,27 @@ async def _roll_back_failed(session: Session, judged: "Iterable[Judged]", done: 
 
 
 async def _back(session: Session, trial: "Trial", gate: str, reason: str, done: Round) -> None:
-    from fleetctl.rolling_back import roll_back  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.rolling_back import roll_back  # noqa: PLC0415
+    from plans.diagnostics import render_text  # noqa: PLC0415
 
-    result, unsent = await roll_back(
-        session,
-        trial.alias,
-        trial.stable,
-        reason=reason,
-        cause=f"gate {gate}",
-        facts={"gate": gate, "digest": trial.digests["adapter"]},
-    )
-    done.moved = True
     done.code = FAILED
     done.failed.append(trial.alias)
+    try:
+        result, unsent = await roll_back(
+            session,
+            trial.alias,
+            trial.stable,
+            reason=reason,
+            cause=f"gate {gate}",
+            only=trial.adapter,
+            facts={"gate": gate, "digest": trial.digests["adapter"]},
+        )
+    except FleetError as error:  # nobody else's rollback waits for this one; the next tick retries
+        done.stuck = True
+        click.echo(render_text(error.diagnostics), err=True, nl=False)
+        return
+    done.moved = True
     for line in (*result.warnings, *unsent):
         click.echo(f"Warning: {line}", err=True)
     for line in result.failures:

@@ -26,6 +26,7 @@ async def roll_back(
     *,
     reason: str = "",
     cause: str = "",
+    only: str = "",
     facts: Mapping[str, Any] | None = None,
     smoke: Sequence[str] = (),
 ) -> "tuple[RollbackResult, list[str]]":
@@ -37,6 +38,7 @@ async def roll_back(
         to: The version; None: the one before.
         reason: For ledger and notices.
         cause: Who or what decided it, such as `gate errors`; empty: whoever runs this.
+        only: Full name of the version that is to stay out; empty: all that are newer.
         facts: More for the ledger's entry.
         smoke: Inputs of the smoke test; empty: those recorded or declared.
 
@@ -58,6 +60,7 @@ async def roll_back(
             gateways,
             session.ledger,
             reason=reason,
+            only=only,
             facts={**(facts or {}), "cause": by},
             held=lambda: held_versions(session, alias),
             inputs=lambda: smoke or known_inputs(session, alias),

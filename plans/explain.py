@@ -13,6 +13,7 @@ from fleet.placement.bookkeeping import accounts
 from fleet.plan import Plan
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 from plans.capacity import memory
+from plans.gates import facts_of
 from plans.reckoning import adapter_facts, host_memory, server_facts
 from plans.wording import SYMBOLS, counted, duration, listed, short_version, size, verb
 
@@ -83,6 +84,7 @@ def _one(scene: Scene, address: Address) -> str:
         *_why_here(scene, resource),
         *_figures(scene, resource),
         *_change(scene, address),
+        *(facts_of(scene.plan, scene.wanted, resource) if isinstance(resource, Route) else ()),
         *_held(scene, resource),
         *_dependants(scene, resource),
         *_steps(scene, address),

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from fleet.history import Entry
-from plans.public import prose
+from plans.public import prose, scrubbed
 
 EVENTS = ("gate_judged", "eval_finished", "rolled_back", "rollback_checked", "rollout_marked",
           "released")  # fmt: skip
@@ -58,7 +58,9 @@ def document(entries: Iterable[Entry], alias: str, adapter: str, now: datetime) 
         "share": telling.share,
         "events": telling.events,
         "gates": list(telling.gates.values()),
-        "evaluations": list(telling.evaluations.values()),
+        "evaluations": [
+            each for name, each in telling.evaluations.items() if name in telling.compared
+        ],
         "proof": telling.proof,
     }
 
@@ -73,6 +75,8 @@ class _Telling:
         self.gates: dict[str, dict[str, Any]] = {}
         self.evaluations: dict[str, dict[str, Any]] = {}
         self.proof: dict[str, Any] = {}
+        self.compared = {adapter}
+        """Full names of the version and of those that it was compared with."""
         self._begun: dict[str, Mapping[str, Any]] = {}
         self._end = ""
 
@@ -93,7 +97,7 @@ class _Telling:
                     "version": _short(data["adapter"]), "questions": summary["n"],
                     "accuracy": summary["accuracy"], "at": _time(entry.time),
                 }  # fmt: skip
-            case "rolled_back" if self.adapter in data["before"] and data["to"] != self.adapter:
+            case "rolled_back" if data.get("adapter") == self.adapter and self.share:
                 self.share, self._end = 0, "rolled back"
                 why = f": {data['reason']}" if data.get("gate") else ""
                 seconds = f"{data['seconds']:.2f} s"
@@ -129,20 +133,21 @@ class _Telling:
 
     def _judged(self, entry: Entry) -> None:
         data, finding = entry.data, entry.data["finding"]
+        self.compared.add(data["stable"])
         self.before = self.before or _short(data["stable"])
         name = data["gate"]
         before = self.gates.get(name)
         self.gates[name] = {
             "gate": name, "about": METRICS.get(finding["metric"], finding["metric"]),
-            "verdict": finding["verdict"], "reason": finding["reason"], "entry": entry.seq,
-            "share": data["percent"], "at": _time(entry.time),
+            "verdict": finding["verdict"], "reason": scrubbed(finding["reason"]),
+            "entry": entry.seq, "share": data["percent"], "at": _time(entry.time),
         }  # fmt: skip
         self.proof = {"entry": entry.seq, "hash": entry.hash}
         if before is None or before["verdict"] != finding["verdict"]:
             self._tell(entry, f"gate {name}: {finding['verdict']}, {finding['reason']}")
 
     def _tell(self, entry: Entry, text: str) -> None:
-        self.events.append({"at": _time(entry.time), "text": text})
+        self.events.append({"at": _time(entry.time), "text": scrubbed(text)})
 
     def outcome(self) -> str:
         """Return the state in a few words."""

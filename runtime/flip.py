@@ -82,7 +82,8 @@ def choose_target(
     """Return the version to go back to.
 
     During a canary that is the one which answers the rest; else the newest older one that
-    was not itself rolled back (`held` is asked only where there is a choice).
+    was not itself rolled back (`held` is asked only where there is a choice). A shadow, which
+    gets copies and answers nobody, must be named.
 
     Raises:
         FleetError: it is not resident, or there is none before the one that answers now.
@@ -95,6 +96,7 @@ def choose_target(
         raise _not_resident(alias, to, resident)
     newest = next(place for place, each in enumerate(entry.shares) if each.percent)
     older = [each for each in entry.shares[newest + 1 :] if each.servers]
+    older = [each for each in older if each.percent or each.adapter != entry.shadow]
     stable = [each for each in older if each.percent]
     if not stable and len(older) > 1:
         bad = held()
@@ -132,10 +134,9 @@ def newer_than(entry: AliasEntry, target: ShareEntry) -> tuple[str, ...]:
 
     A shadow, which only gets copies, is not taken back from anybody.
     """
-    shadow = entry.policy.shadow.adapter if entry.policy and entry.policy.shadow else ""
     names = [each.adapter for each in entry.shares]
     newer = entry.shares[: names.index(target.adapter)]
-    return tuple(each.adapter for each in newer if each.percent or each.adapter != shadow)
+    return tuple(each.adapter for each in newer if each.percent or each.adapter != entry.shadow)
 
 
 def addresses(table: RoutingTable, share: ShareEntry) -> list[str]:

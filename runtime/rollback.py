@@ -81,6 +81,7 @@ async def rollback(
     ledger: Callable[[], Ledger],
     *,
     reason: str = "",
+    only: str = "",
     facts: Mapping[str, Any] = NOTHING,
     held: Callable[[], Collection[str]] = tuple,
     inputs: Callable[[], Sequence[str]] = tuple,
@@ -94,6 +95,7 @@ async def rollback(
         gateways: Where the table is read and published.
         ledger: Opens the ledger, after the flip; what fails there is a warning.
         reason: For the ledger.
+        only: Full name of the version that is to stay out; empty: all that are newer.
         facts: More for the ledger's entry, such as the gate that failed; plain values.
         held: Gives the full names of versions that were rolled back before.
         inputs: Gives the inputs of the smoke test; asked after the flip. None known: `PING`.
@@ -114,7 +116,7 @@ async def rollback(
     flip = await write(gateways, change)
     took = seconds() - began
     before = flip.before.aliases[alias]
-    newer = newer_than(before, target)
+    newer = tuple(each for each in newer_than(before, target) if only in ("", each))
     record = {
         **facts,
         "alias": alias,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fleet.conditions import OFFLINE, RATIOS, UNITS
+from fleet.conditions import ABSOLUTE, OFFLINE, RATIOS, UNITS
 from fleet.crosscheck.facts import Facts
 from fleet.crosscheck.references import Names, Path, aliases_of, reference
 from fleet.declarations import Declarations, Gate, Override, Rollout
@@ -69,9 +69,10 @@ def _gate(path: Path, gate: Gate, facts: Facts) -> Iterator[Finding]:
         hint = f"Write such as `3{unit}`." if unit in ("pp", "%") else f"Write such as `500{unit}`."
         yield Finding("FC1214", (*path, "max"), detail, hint=hint)
     offline = gate.metric in OFFLINE
-    for key in _LIVE if offline else _GOLDEN:
+    fixed = ("tolerate",) if gate.metric in ABSOLUTE else ()
+    for key in _LIVE if offline else (*_GOLDEN, *fixed):
         if getattr(gate, key) is not None:
-            judged = "a golden set" if offline else "live requests"
+            judged = "a golden set" if offline else "a fixed limit" if key in fixed else "requests"
             detail = f"`{gate.metric}` is judged on {judged}, where `{key}` means nothing."
             yield Finding("FC1241", (*path, key), detail, hint=f"Delete `{key}`.", at="key")
     if gate.tolerate and (gate.tolerate.unit != "x" or gate.tolerate.number < 1):

@@ -23,10 +23,10 @@ WEEKS = 4
 RETRAIN_CONFIDENCE = 0.9975
 """Of the lower bound of the pooled drop, at each weekly look.
 
-A bound of 95 % at each of 52 looks asks for a needless retraining in 6 to 54 % of healthy years,
-most with small weekly sets. This one does so in at most 8 %, see `tests/fleet/evals/test_drift`.
+A bound of 95 % at each of 52 looks asks for a needless retraining in up to half of all healthy
+years, most with small weekly sets; this one does so in at most 8 %. `tests/fleet/evals/test_drift`
+simulates both and prints the table of the README.
 """
-_Z = NormalDist().inv_cdf(RETRAIN_CONFIDENCE)
 
 
 class Standing(StrEnum):
@@ -90,7 +90,11 @@ def judge_anchor(
 
 
 def judge_rolling(
-    baseline: Level | None, weeks: Sequence[Level], *, measure: str = "accuracy"
+    baseline: Level | None,
+    weeks: Sequence[Level],
+    *,
+    measure: str = "accuracy",
+    confidence: float = RETRAIN_CONFIDENCE,
 ) -> Drift:
     """Judge the fresh sets, oldest first, against the result after training.
 
@@ -102,8 +106,8 @@ def judge_rolling(
     if baseline is None or not baseline.n or not pooled.n:
         lacks = "fresh set" if baseline else "result after training"
         return Drift("rolling", measure, Standing.UNKNOWN, f"no {lacks} was evaluated", {})
-    drop = baseline.share - pooled.share
-    lower = newcombe(baseline.good, baseline.n, pooled.good, pooled.n, _Z)[0]
+    drop, z = baseline.share - pooled.share, NormalDist().inv_cdf(confidence)
+    lower = newcombe(baseline.good, baseline.n, pooled.good, pooled.n, z)[0]
     counts = {
         "baseline_good": baseline.good, "baseline_n": baseline.n, "good": pooled.good,
         "n": pooled.n, "sets": len(recent), "drop": drop, "lower": lower,

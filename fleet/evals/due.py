@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fleet.declared import Adapter
-from fleet.evals.drift import Drift, Level, judge_anchor, judge_rolling, ratchet
+from fleet.evals.drift import Drift, Level, Standing, judge_anchor, judge_rolling, ratchet
 from fleet.evals.items import ACCURACY, MEASURES
 from fleet.evals.run import Purpose
 from fleet.history import Entry
@@ -23,6 +23,8 @@ class Record:
     purpose: str
     summary: Mapping[str, Any]
     at: datetime
+    samples_sha256: str = ""
+    """Of the file with its answers."""
 
     @property
     def valid(self) -> bool:
@@ -65,17 +67,34 @@ def records(entries: Iterable[Entry]) -> dict[str, list[Record]]:
         if entry.kind == "eval_finished":
             data = entry.data
             run, alias, adapter = str(data["run"]), str(data["alias"]), str(data["adapter"])
-            purpose = str(data["purpose"])
-            found[alias].append(Record(run, alias, adapter, purpose, data["summary"], entry.time))
+            purpose, sha = str(data["purpose"]), str(data.get("samples_sha256", ""))
+            found[alias].append(
+                Record(run, alias, adapter, purpose, data["summary"], entry.time, sha)
+            )
     return dict(found)
 
 
+AFTER_TRAINING = frozenset({"anchor", "gate"})
+"""Purposes of runs that may be a version's result after training: the first one is."""
+
+
 def baseline(past: Sequence[Record], adapter: str, golden_digest: str = "") -> Record | None:
-    """Return a version's result after training: its first valid anchor run on the set."""
+    """Return a version's result after training: its first valid run on the set.
+
+    That is the one which let it into traffic, or the first scheduled one.
+    """
     for each in past:
         same = golden_digest in ("", each.golden_digest)
-        if each.valid and each.purpose == "anchor" and each.adapter == adapter and same:
+        if each.valid and each.purpose in AFTER_TRAINING and each.adapter == adapter and same:
             return each
+    return None
+
+
+def latest_anchor(past: Sequence[Record], adapter: str, golden_digest: str) -> Record | None:
+    """Return a version's last valid anchor run on the set."""
+    for each in reversed(past):
+        if each.valid and (each.purpose, each.adapter) == ("anchor", adapter):
+            return each if each.golden_digest == golden_digest else None
     return None
 
 
@@ -140,13 +159,16 @@ def drifts(past: Sequence[Record], adapter: str) -> tuple[Drift, ...]:
 def _drifts(past: Sequence[Record], adapter: str, measure: str) -> Iterator[Drift]:
     mine = [each for each in past if each.valid and each.adapter == adapter]
     anchors = [each for each in mine if each.purpose == "anchor"]
-    first = anchors[0] if anchors else None
+    first = baseline(mine, adapter)
     compared = anchors[-1].compared(measure) if anchors else None
     if compared:
         noise = floor(past, adapter, measure)
         yield judge_anchor(
             compared["changed"], compared["worse"], compared["n"], noise, measure=measure
         )
+    elif anchors and measure == ACCURACY and anchors[-1].summary.get("not_compared"):
+        reason = str(anchors[-1].summary["not_compared"])
+        yield Drift("anchor", measure, Standing.UNKNOWN, reason, {})
     weeks = _fresh(mine, measure)
     if weeks:
         yield judge_rolling(first.level(measure) if first else None, weeks, measure=measure)
@@ -176,7 +198,7 @@ def _fresh(mine: Sequence[Record], measure: str) -> list[Level]:
 def _baselines(past: Sequence[Record], golden_digest: str) -> Iterator[Record]:
     seen = set()
     for each in past:
-        fits = each.valid and each.purpose == "anchor" and each.golden_digest == golden_digest
-        if fits and each.adapter not in seen:
+        fits = each.purpose in AFTER_TRAINING and each.golden_digest == golden_digest
+        if fits and each.valid and each.adapter not in seen:
             seen.add(each.adapter)
             yield each

@@ -14,14 +14,13 @@ completions endpoint. `metric` (default `exact`) scores accuracy, `format` score
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fleet.errors import ConfigError, Diagnostic, Place
-from fleet.evals.items import Item, ItemError, item
+from fleet.evals.items import FORMAT, MUST_PASS, Check, Item, ItemError, item
+from fleet.formats import Format
 
-MUST_PASS = "must_pass"  # noqa: S105 (a tag)
-"""Tag of an item that a version must answer well whatever the averages say."""
 DEFAULTS = frozenset({"metric", "format", "grounding", "max_tokens", "system"})
 
 
@@ -59,6 +58,18 @@ def read_golden(content: bytes, file: str) -> GoldenSet:
         raise ConfigError(*reading.problems)
     digest = hashlib.sha256(content).hexdigest()
     return GoldenSet(file, digest, tuple(found), {each.id: each for each in found})
+
+
+def with_format(golden: GoldenSet, wanted: Format | None) -> GoldenSet:
+    """Return the set with the format that an adapter declares asked of items that ask for none."""
+    if wanted is None:
+        return golden
+    check = Check("declared_format", {"format": wanted})
+    items = tuple(
+        each if FORMAT in each.checks else replace(each, checks={**each.checks, FORMAT: check})
+        for each in golden.items
+    )
+    return replace(golden, items=items, by_id={each.id: each for each in items})
 
 
 class _Reading:

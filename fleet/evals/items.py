@@ -12,6 +12,8 @@ USUAL_MAX_TOKENS = 256
 ACCURACY, FORMAT, GROUNDED = "accuracy", "format", "grounded"
 MEASURES = (ACCURACY, FORMAT, GROUNDED)
 """What an item may be scored on; each from 0 to 1, more is better."""
+MUST_PASS = "must_pass"  # noqa: S105 (a tag)
+"""Tag of an item that a version must answer well whatever the averages say."""
 KEYS = frozenset(
     {
         "id", "input", "messages", "prompt", "system", "expected", "metric", "format",
@@ -89,11 +91,14 @@ def item(document: Mapping[str, Any]) -> Item:
     context = document.get("context", "")
     if not isinstance(context, str):
         raise ItemError("`context` is a text")
+    checks = _checks(document, context)
+    if MUST_PASS in tags and checks[ACCURACY].metric == JUDGE:
+        raise ItemError(f"an item tagged `{MUST_PASS}` is scored by a metric, not by a judge")
     longest = document.get("max_tokens", USUAL_MAX_TOKENS)
     if type(longest) is not int or longest < 1:
         raise ItemError("`max_tokens` is a whole number of 1 or more")
     return Item(
-        named, messages, prompt, document.get("expected"), _checks(document, context),
+        named, messages, prompt, document.get("expected"), checks,
         context, tuple(tags), longest,
     )  # fmt: skip
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from fleet.upkeep import EvalPolicy
+
 Purpose = Literal["gate", "anchor", "rolling", "smoke", "aa"]
 """Why a run is made. `aa`: stable against itself, for the noise floor."""
 
@@ -48,6 +50,21 @@ class Spec:
             "engine": self.engine, "samples": self.samples, "temperature": self.temperature,
             "seed": self.seed, "judge": judge, "command": list(self.command),
         }  # fmt: skip
+
+
+def spec_of(policy: EvalPolicy) -> Spec:
+    """Return how a fleet declares that golden sets are asked."""
+    judge = policy.judge
+    return Spec(
+        engine=policy.engine,
+        samples=policy.samples,
+        temperature=policy.temperature,
+        concurrency=policy.concurrency,
+        max_missing=policy.max_missing,
+        timeout_s=policy.timeout_s,
+        judge=Judge(judge.url, judge.model, judge.key or "") if judge else None,
+        command=policy.command,
+    )
 
 
 @dataclass(frozen=True, slots=True)

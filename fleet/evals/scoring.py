@@ -30,6 +30,11 @@ def scored(item: Item, sample: Sample, judged: Mapping[str, Scored]) -> Sample:
     }
     found |= judged
     notes = [f"{measure}: {each.note}" for measure, each in found.items() if each.note]
+    notes += [
+        f"{measure}: the judge said neither YES nor NO"
+        for measure in to_judge(item)
+        if measure not in judged
+    ]
     accuracy = item.checks[ACCURACY]
     return replace(
         sample,

@@ -48,13 +48,19 @@ def faults(run: EvalRun) -> tuple[str, ...]:
     if not run.items:
         found.append("the golden set is empty")
     if len(lacking) > run.spec.max_missing:
-        why = next((each.error for each in run.samples if each.error), "not answered")
+        why = next(
+            (each.error or each.note for each in run.samples if each.item == lacking[0]),
+            "not answered",
+        )
         found.append(
             f"{len(lacking)} of {len(run.items)} items have no scored answer, "
             f"{run.spec.max_missing} may; {lacking[0]}: {why}"
         )
     elif len(lacking) == len(run.items):
         found.append("no item has a scored answer")
+    unasked = [each for each in run.must_pass if each in lacking]
+    if unasked:
+        found.append(f"`{unasked[0]}` must pass and has no scored answer")
     strangers = [each for each in run.models if each != run.adapter]
     if strangers:
         found.append(f"answers came from `{strangers[0]}` instead of `{run.adapter}`")
@@ -115,11 +121,12 @@ def changed(before: EvalRun, after: EvalRun) -> dict[str, dict[str, int]]:
 
 
 def must_pass_failed(run: EvalRun) -> tuple[str, ...]:
-    """Return the `must_pass` items of which no answer, repetitions included, was right."""
-    best: dict[str, float] = defaultdict(float)
+    """Return the `must_pass` items that were answered, repetitions included, and never rightly."""
+    best: dict[str, float] = {}
     for each in run.samples:
-        best[each.item] = max(best[each.item], each.scores.get(ACCURACY, 0.0))
-    return tuple(each for each in run.must_pass if best[each] < 1.0)
+        if ACCURACY in each.scores:
+            best[each.item] = max(best.get(each.item, 0.0), each.scores[ACCURACY])
+    return tuple(each for each in run.must_pass if best.get(each, 1.0) < 1.0)
 
 
 def summary(run: EvalRun) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from fleet.conditions import RATIOS, RISES, Gate
 from fleet.gates.intervals import newcombe, normal_cdf, wilson
 from fleet.gates.sequential import rate_test, share_test
 from fleet.gates.tally import Window, counts_of
-from fleet.gates.verdict import Finding, Verdict, points
+from fleet.gates.verdict import Finding, Verdict, percent, points
 
 LEAST_BAD = 5
 """Bad events of the new version below which nothing fails."""
@@ -18,6 +18,10 @@ LATE = 0.05
 """Part of the requests that may exceed a limit for the 95th percentile."""
 MISMATCH = 0.001
 """Below this p-value the split of the traffic is not the one that was wanted."""
+MATERIAL = 1.25
+"""How many times more or less than the wanted share is a fault: users who stay on one version
+make a split uneven by chance, and the tests count with the share that there was.
+"""
 LEAST_VARIANCE = 5.0
 """Of the split, below which it is too small to be checked."""
 RISE, RATIO, RATE, ALONE = "share_of_bad", "share_of_slow", "rate_of_bad", "no_neighbours"
@@ -92,9 +96,9 @@ def judge_rate(gate: str, metric: str, counts: Series, limits: Limits) -> Findin
     """Judge a rate against a fixed one: sequential test for FAIL, Wilson bound for PASS."""
     bad, requests, limit = sum(counts["bad"]), sum(counts["requests"]), limits["limit"]
     lower, upper = wilson(bad, requests)
-    about = f"{bad:g} of {requests:g} over the limit (95 % sure: at most {upper:.1%})"
+    about = f"{bad:g} of {requests:g} over the limit (95 % sure: at most {percent(upper)})"
     estimate = bad / requests if requests else None
-    made = _Judged(RATE, estimate, lower, upper, upper <= limit, about, f"{limit:.1%} of them")
+    made = _Judged(RATE, estimate, lower, upper, upper <= limit, about, f"{percent(limit)} of them")
     return _judge(gate, metric, made, _rates(counts, limit), counts, limits)
 
 
@@ -192,19 +196,19 @@ def _judge(
 def _mismatch(counts: Series) -> str:
     """Say that the split is not the wanted one; then the two sides cannot be compared."""
     got = expected = total = variance = 0.0
-    for percent, mine, other in zip(
+    for wanted, mine, other in zip(
         counts["percent"], counts["split"], counts["split_stable"], strict=True
     ):
-        if percent >= 0:
-            both, share = mine + other, percent / 100
+        if wanted >= 0:
+            both, share = mine + other, wanted / 100
             got, total, expected = got + mine, total + both, expected + both * share
             variance += both * share * (1 - share)
     if variance < LEAST_VARIANCE:
         return ""
     p_value = 2 * normal_cdf(-abs(got - expected) / math.sqrt(variance))
-    if p_value >= MISMATCH:
+    if p_value >= MISMATCH or expected / MATERIAL <= got <= expected * MATERIAL:
         return ""
     return (
-        f"void, for the new version got {got / total:.1%} of the traffic and not "
-        f"{expected / total:.1%}"
+        f"void, for the new version got {percent(got / total)} of the traffic and not "
+        f"{percent(expected / total)}"
     )

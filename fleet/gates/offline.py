@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fleet.conditions import Gate
 from fleet.gates.intervals import Z, bonett_price, mcnemar, t_cdf, t_quantile, wilson
-from fleet.gates.verdict import Finding, Verdict, points
+from fleet.gates.verdict import Finding, Verdict, percent, points
 
 SIGNIFICANT = 0.05
 """Below this p-value a drop is one."""
@@ -179,7 +179,7 @@ def _verdict(
     if counts["must_pass_failed"]:
         return Verdict.FAIL, f"items that must pass and failed: {counts['must_pass_failed']:g}"
     if made.best < floor:
-        return Verdict.FAIL, f"at most {made.best:.1%} are good, and {floor:.1%} must be"
+        return Verdict.FAIL, f"at most {percent(made.best)} are good, and {percent(floor)} must be"
     about = (
         f"drop of {points(made.drop)} on {counts['items']:g} items "
         f"(95 % sure: at most {points(made.upper)})"

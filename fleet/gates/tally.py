@@ -77,7 +77,7 @@ def counts_of(gate: Gate, windows: Sequence[Window]) -> dict[str, tuple[float, .
 
     canary, stable = [each.canary for each in windows], [each.stable for each in windows]
     made = dict(series(canary, stable))
-    made["percent"] = tuple(-1.0 if each.percent is None else each.percent for each in windows)
+    made["percent"] = tuple(float(-1 if each.percent is None else each.percent) for each in windows)
     if both:
         for name in ("bad", "requests"):
             pairs = zip(made[name], made[f"{name}_stable"], strict=True)

@@ -81,3 +81,8 @@ class Finding:
 def points(fraction: float) -> str:
     """Return a difference of rates for people: `3.2 pp`."""
     return f"{fraction * 100:.1f} pp"
+
+
+def percent(fraction: float) -> str:
+    """Return a rate or a chance for people: `3 %`, `0.25 %`."""
+    return f"{fraction * 100:.2g} %" if 0 < fraction < 0.1 else f"{fraction * 100:.0f} %"  # noqa: PLR2004 (a digit more of small ones)

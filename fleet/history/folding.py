@@ -11,6 +11,10 @@ What an entry's `data` holds, by kind; `address` is the resource's, `step` the s
                     are not there, and that nothing asks for any more)
     rolled_back     alias, to, before (version to percent), adapter (held, if any), reason,
                     gate (whose verdict did it, if one did)
+    rollback_checked   alias, to, decided, all_gateways_s, smoke_ok_s, smoke, failures
+    notified        alias, event, decided, to (whom), delivered, detail
+    drill_started, drilled, drill_undone   alias, target; shares before; what was found
+    collected       versions, copies (which gc deletes)
     released        alias, adapter (None: all), reason, route (plain form, or None)
     adopted         address, resource (plain form), boot
     note            text; step, of one that was begun and had no effect
@@ -21,6 +25,8 @@ What an entry's `data` holds, by kind; `address` is the resource's, `step` the s
     eval_finished   run, alias, adapter, purpose (gate, anchor, rolling, smoke, aa), summary,
                     samples_sha256, path
     retrain_claimed, retrain_released   alias, by, until, reason
+    retrain_started   alias, adapter (the new version), command
+    retrain_finished  alias, adapter, digest, seconds (None: of an interrupted run)
 """
 
 from collections.abc import Iterable, Mapping
@@ -164,7 +170,9 @@ class _Past:
             case "gate_judged" if self.trials.judged(entry) and its:
                 self.stages[alias] = replace(its, restarted=entry.time)
             case "rollout_marked":
-                self.trials.marked(entry, its.entered if its else None)
+                self.trials.marked(
+                    entry, its.entered if its else None, its.percent if its else None
+                )
             case "eval_finished":
                 self.trials.evaluated(entry)
             case "retrain_claimed":
@@ -228,11 +236,13 @@ class _Past:
         for adapter, percent in shares.items():
             if percent:
                 self.cutovers.pop(adapter, None)
-            else:
+            elif adapter != route.shadow:  # it gets copies, and has not lost a share by that
                 self.cutovers.setdefault(adapter, when)
         newest = route.shares[0]
         stage = self.stages.get(route.alias)
         if stage is None or (stage.adapter, stage.percent) != (newest.adapter, newest.percent):
+            if stage is not None and stage.adapter != newest.adapter:
+                self.trials.superseded(route.alias, stage.adapter)
             fell = stage is not None and stage.adapter == newest.adapter and not newest.percent
             self.stages[route.alias] = Stage(newest.adapter, newest.percent, when, fell=fell)
 

@@ -59,7 +59,7 @@ def accepted(
         if its and now.astimezone(UTC).date() <= each.until and gate in (each.gates or (gate,)):
             return f"accepted by {each.by} until {each.until}: {each.reason}"
     for mark in history.marks.get(alias, ()):
-        if mark.mark == "override" and mark.adapter == adapter:
+        if mark.accepts(adapter, gate):
             reason = f": {mark.reason}" if mark.reason else ""
             return f"accepted by {mark.by}{reason}"
     return ""

@@ -41,7 +41,7 @@ class Evidence:
 class Mark:
     """What a person said of a rollout: it holds for the stage in which it was said.
 
-    A hold and a pause hold until `resume`, an abort and an override until `release`.
+    A hold and a pause last until `resume`, an abort and an override until `release`.
     """
 
     mark: Word
@@ -51,6 +51,14 @@ class Mark:
     reason: str
     by: str
     at: datetime
+    percent: int | None = None
+    """The version's share in that stage."""
+    gates: tuple[str, ...] = ()
+    """Of an override: the gates that had failed by then, whose verdict no longer counts."""
+
+    def accepts(self, adapter: str, gate: str) -> bool:
+        """Say whether it is an override of this gate's verdict on a version."""
+        return self.mark == "override" and self.adapter == adapter and gate in self.gates
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,38 +176,51 @@ class Trials:
         kept = {gate: each for gate, each in same.items() if not _outdates(made, each)}
         self.evidence[alias] = {**kept, made.gate: made}
         digest = made.digests.get("adapter")
-        if made.finding.verdict is Verdict.FAIL and digest:
+        forgiven = any(
+            each.accepts(made.adapter, made.gate) for each in self.marks.get(alias, {}).values()
+        )
+        if made.finding.verdict is Verdict.FAIL and digest and not forgiven:
             self.rejected.setdefault(alias, {})[digest] = made
         return len(kept) < len(same)
 
-    def marked(self, entry: Line, since: datetime | None) -> None:
-        """Take what a person said, in the stage that was entered at `since`."""
+    def marked(self, entry: Line, since: datetime | None, percent: int | None) -> None:
+        """Take what a person said, in the stage that was entered at `since` with `percent`."""
         data = entry.data
         alias, word = str(data["alias"]), data["mark"]
         if word == "resume":
             for each in ("hold", "pause"):
                 self.marks.get(alias, {}).pop(each, None)
             return
+        adapter = str(data.get("adapter") or "")
+        failed = tuple(
+            gate
+            for gate, each in sorted(self.evidence.get(alias, {}).items())
+            if each.adapter == adapter and each.finding.verdict is Verdict.FAIL
+        )
         mark = Mark(
-            word, str(data.get("adapter") or ""), since, str(data.get("reason") or ""),
-            entry.by, entry.time,
-        )  # fmt: skip
+            word,
+            adapter,
+            since,
+            str(data.get("reason") or ""),
+            entry.by,
+            entry.time,
+            percent,
+            failed if word == "override" else (),
+        )
         self.marks.setdefault(alias, {})[word] = mark
-        if word == "override":
-            self._forgive(alias, mark.adapter)
+        for digest, known in list(self.rejected.get(alias, {}).items()):
+            if mark.accepts(known.adapter, known.gate):
+                del self.rejected[alias][digest]
+
+    def superseded(self, alias: str, adapter: str) -> None:
+        """Forget what was said of a version's stages: another one is rolled out."""
+        for word in ("approve", "advance"):
+            mark = self.marks.get(alias, {}).get(word)
+            if mark is not None and mark.adapter == adapter:
+                del self.marks[alias][word]
 
     def released(self, alias: str, adapter: str) -> None:
-        """Forget what kept a version out (empty: every version): it begins anew."""
-        self._forgive(alias, adapter)
-        kept = {
-            word: each
-            for word, each in self.marks.get(alias, {}).items()
-            if adapter and each.adapter != adapter
-        }
-        self.marks[alias] = kept
-
-    def _forgive(self, alias: str, adapter: str) -> None:
-        """Drop rejections, and the evidence behind them: the gates are asked again."""
+        """Forget what kept a version out (empty: every version): it is judged anew."""
         self.rejected[alias] = {
             digest: each
             for digest, each in self.rejected.get(alias, {}).items()
@@ -209,6 +230,11 @@ class Trials:
             gate: each
             for gate, each in self.evidence.get(alias, {}).items()
             if each.finding.verdict is not Verdict.FAIL or (adapter and each.adapter != adapter)
+        }
+        self.marks[alias] = {
+            word: each
+            for word, each in self.marks.get(alias, {}).items()
+            if adapter and each.adapter != adapter
         }
 
     def claimed(self, entry: Line) -> None:

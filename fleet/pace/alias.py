@@ -73,7 +73,7 @@ def _stopped(it: Situation) -> tuple[str, str] | None:
         return why, words.rejected(it.alias, it.target, evidence)
     if mark := it.mark("abort"):
         return f"{version} was aborted by {mark.by}", words.aborted(it.alias, it.target, mark)
-    lifted = it.target in it.history.holds.get(it.alias, {}) or it.accepts("")
+    lifted = it.target in it.history.holds.get(it.alias, {})
     gave_up = stage is not None and stage.fell and it.rollout.when_unsure == "roll_back"
     if gave_up and not lifted and not (it.allowed("approve") or it.allowed("advance")):
         return f"{version} could not be judged", words.given_up(it.alias, it.target)
@@ -139,11 +139,12 @@ def _beginning(it: Situation) -> Wanted:
         return _wanted(it, shares, phase, why, text)
     rest = {stable: FULL - weight} if stable else {}
     shares = it.ordered({**others, **rest, it.target: weight})
-    judged = bool(offline) and it.stage is not None and it.target in it.shares
+    waited = it.stage is not None and it.target in it.shares
     why = f"{version} is declared and begins at {weight} %"
-    if judged:
+    if waited and offline:
         why = f"{version} has passed its golden sets and begins at {weight} %"
-    phase = Phase.ADVANCED if judged else Phase.STARTED
+    begun = waited and (offline or it.rollout.no_promote)  # an earlier plan asked for it
+    phase = Phase.ADVANCED if begun else Phase.STARTED
     return replace(_wanted(it, shares, phase, why), salt=it.target)
 
 

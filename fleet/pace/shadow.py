@@ -17,8 +17,8 @@ def shadowed(
     any version that was replaced.
     """
     name = adapter.shadow.adapter if adapter.shadow else ""
-    before = route.policy.shadow if route is not None and route.policy else None
-    gone = before.adapter if before is not None and before.adapter != name else ""
+    before = route.shadow if route is not None else ""
+    gone = before if before != name else ""
     holds = history.holds.get(wanted.alias, {})
     served = gone in history.cutovers or gone in holds or gone == wanted.target
     shares = tuple(

@@ -103,7 +103,8 @@ class Situation:
     def allowed(self, word: str) -> bool:
         """Say whether a person said this of the stage that the target is in now."""
         mark, stage = self.mark(word), self.stage
-        return mark is not None and mark.since == (stage.entered if stage else None)
+        now = (stage.entered, stage.percent) if stage else (None, None)
+        return mark is not None and (mark.since, mark.percent) == now
 
     @cached_property
     def stable(self) -> str:

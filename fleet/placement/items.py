@@ -173,7 +173,7 @@ def replicas_for(declared: Adapter, load: Load, limits: Sequence[float]) -> int:
     least, peak = max(declared.replicas, 1), max(load.tokens)
     if not limits or not peak:
         return least
-    for part in (ALONE, 1.0):
+    for part in (ALONE, 0.75, 1.0):
         for count in range(least, len(limits) + 1):
             if peak <= part * limits[count - 1] * count:
                 return count

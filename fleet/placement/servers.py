@@ -12,11 +12,13 @@ from fleet.placement.mixed.improve import improve
 from fleet.placement.vbp import Effort, Status
 
 MOVES: dict[Effort, tuple[int, int]] = {
-    "fast": (8, 1_200),
-    "balanced": (100, 80_000),
-    "proof": (300, 200_000),
+    "fast": (15, 4_000),
+    "balanced": (400, 50_000),
+    "proof": (400, 150_000),
 }
-"""Moves of the search: for each item, and the most for one base."""
+"""Moves of the search for each server: the first, and a part of the second that falls with their
+number, to a half at `HALF` servers."""
+HALF = 20
 LEAST_MOVES = 400
 PATIENCE = 40
 """Moves without progress after which a mix of servers is given up."""
@@ -132,8 +134,9 @@ def _groups(replicas: Sequence[Replica], market: Market) -> Iterator[tuple[int, 
 def pack_group(group: Group, effort: Effort, seed: int) -> tuple[Rack, int]:
     floor = lower_bound(group)
     rack = construct(group)
-    each, most = MOVES[effort]
-    moves = max(LEAST_MOVES, min(most, each * len(group.rank)))
+    each, more = MOVES[effort]
+    servers = len(rack.gpus)
+    moves = max(LEAST_MOVES, servers * each + servers * more // (servers + HALF))
     rack = improve(group, rack, moves, PATIENCE, seed, floor)
     if effort == "proof":
         return _proved(group, rack, floor)

@@ -105,9 +105,11 @@ async def _round(
     refused: FleetError | None = None
     judged = Round()
     try:
-        judged = await judge_round(session, live, evaluations, wait=once)
+        judged = await judge_round(session, live, evaluations, stop if once else None)
     except FleetError as error:
         refused = error
+    if judged.stuck:
+        click.echo("A version that failed still serves: see above.", err=True)
     if judged.moved:
         live = await session.observe_now()
     healed, code = await _heal(session, live, stop, backoff, form)

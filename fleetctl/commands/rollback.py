@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleetctl.options import duration
 from fleetctl.session import Session
+
+DECLARED = "declared"
+"""Value of `--due` where none is given."""
 
 if TYPE_CHECKING:
     from runtime.drill import DrillResult
@@ -25,6 +27,7 @@ Examples:
   fleetctl rollback acme-support --to 2.0.0 --reason "wrong refunds"
   fleetctl rollback acme-support --drill
   fleetctl rollback --drill --due 30d        # from a scheduled job
+  fleetctl rollback acme-support --drill --live --times 50
 """
 )
 @click.argument("alias", required=False)
@@ -45,9 +48,11 @@ Examples:
 @click.option("--all", "every", is_flag=True, help="With --drill: every alias.")
 @click.option(
     "--due",
-    metavar="DURATION",
-    callback=duration,
-    help="With --drill: every alias that was not drilled for so long, such as 30d.",
+    metavar="[DURATION]",
+    is_flag=False,
+    flag_value=DECLARED,
+    help="With --drill: every alias that was not drilled for so long, such as 30d. Without a "
+    "value: for as long as its rollout declares (`drill`).",
 )
 @click.option(
     "--format",
@@ -68,7 +73,7 @@ def command(
     live: bool,
     times: int,
     every: bool,
-    due: timedelta | None,
+    due: str | None,
     form: str,
 ) -> None:
     """Give all traffic of ALIAS to its previous version, now.
@@ -87,7 +92,10 @@ def command(
     if (alias is None) == (not every and due is None):
         raise click.UsageError("Name an alias; with --drill, --all or --due instead.")
     if alias is None:
-        sys.exit(asyncio.run(_drill_all(session, due, form, live=live)))
+        longest = _longest(due)
+        sys.exit(
+            asyncio.run(_drill_all(session, longest, form, live=live, declared=due == DECLARED))
+        )
     if drill:
         sys.exit(asyncio.run(_drill(session, alias, to, smoke, form, times, live=live)))
     from fleetctl.rolling_back import roll_back  # noqa: PLC0415 (keeps `--help` fast)
@@ -125,12 +133,25 @@ async def _drill(
     return 0
 
 
-async def _drill_all(session: Session, every: timedelta | None, form: str, *, live: bool) -> int:
+def _longest(due: str | None) -> timedelta | None:
+    from fleet.units import parse_duration  # noqa: PLC0415 (keeps `--help` fast)
+
+    if due in (None, DECLARED):
+        return None
+    try:
+        return parse_duration(str(due))
+    except ValueError as error:
+        raise click.UsageError(f"--due: {error}") from None
+
+
+async def _drill_all(
+    session: Session, every: timedelta | None, form: str, *, live: bool, declared: bool
+) -> int:
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.drilling import drill_one, due  # noqa: PLC0415
     from plans.diagnostics import render_text  # noqa: PLC0415
 
-    wanted, stuck = await due(session, every)
+    wanted, stuck = await due(session, every, declared=declared)
     if stuck:
         click.echo(f"Nowhere to go back to, so not drilled: {', '.join(stuck)}.", err=True)
     if not wanted:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError, EvalError
-from fleet.evals.golden import MUST_PASS, GoldenSet
-from fleet.evals.items import ACCURACY, Item
+from fleet.evals.golden import GoldenSet
+from fleet.evals.items import ACCURACY, MUST_PASS, Item
 from fleet.evals.metrics import JUDGE
 from fleet.evals.run import Sample, Spec, Target
 from fleet.evals.scoring import scored

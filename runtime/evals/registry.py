@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from fleet.errors import EvalError, did_you_mean, problem
+from runtime.evals.engine_command import Command
+from runtime.evals.engine_inspect import Inspect
+from runtime.evals.engine_lm_eval import LmEval
 from runtime.evals.native import Native
 from runtime.evals.office import Office
 from runtime.evals.protocol import EvalEngine
@@ -11,6 +14,9 @@ from runtime.evals.protocol import EvalEngine
 ENGINES: Mapping[str, Callable[[Office], EvalEngine]] = MappingProxyType(
     {
         "native": Native,
+        "inspect": Inspect,
+        "lm_eval": LmEval,
+        "command": Command,
     }
 )
 """Each takes what it may need of the project."""

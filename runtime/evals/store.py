@@ -29,8 +29,8 @@ class EvalStore:
         """Return where a run is kept."""
         return self.folder / f"{run}.jsonl"
 
-    def keep(self, run: EvalRun) -> str:
-        """Write a run, durable when this returns; return the SHA-256 of its file."""
+    def keep(self, run: EvalRun) -> None:
+        """Write a run, durable when this returns."""
         content = "".join(f"{line}\n" for line in lines_of(run)).encode()
         (self.folder / _CACHE).mkdir(parents=True, exist_ok=True)
         replace_file(self.path(run.id), content)
@@ -38,7 +38,17 @@ class EvalStore:
             decoding = run.spec.decoding()
             key = cache_key(run.digest, run.golden_digest, decoding, run.fingerprints[0])
             replace_file(self.folder / _CACHE / key, run.id.encode())
-        return hashlib.sha256(content).hexdigest()
+
+    def digest(self, run: str) -> str:
+        """Return the SHA-256 of a run's file, 64 hex digits."""
+        return hashlib.sha256(self.path(run).read_bytes()).hexdigest()
+
+    def found(self, run: str) -> EvalRun | None:
+        """Return a kept run, or nothing where it cannot be read."""
+        try:
+            return self.read(run)
+        except (EvalError, OSError):
+            return None
 
     def read(self, run: str) -> EvalRun:
         """Return a kept run.
@@ -79,13 +89,8 @@ class EvalStore:
 
     def runs(self) -> Iterator[EvalRun]:
         """Yield every run that can be read, oldest first."""
-        found = []
-        for path in self.folder.glob("*.jsonl"):
-            try:
-                found.append(self.read(path.stem))
-            except EvalError:
-                continue
-        yield from sorted(found, key=lambda each: (each.finished, each.id))
+        found = (self.found(path.stem) for path in self.folder.glob("*.jsonl"))
+        yield from sorted(filter(None, found), key=lambda each: (each.finished, each.id))
 
 
 def _damaged(path: Path, detail: str) -> EvalError:

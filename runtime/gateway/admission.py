@@ -155,6 +155,11 @@ class Admission:
             meter.charge(tokens)
         self.let_in()
 
+    def freed(self) -> None:
+        """A server has room that no place of ours was for: somebody may have waited for it."""
+        if self._waiting:
+            self.let_in()
+
     def let_in(self) -> None:
         """Let in who waits and fits, turn by turn."""
         while self._waiting:

@@ -83,6 +83,7 @@ class Errand:
         self._now = now
         self._tried = (*self._tried, self._server)
         self._leave_server()
+        self._shared.admission.freed()
 
     def _judge_server(self, status: int) -> None:
         if self._server:

@@ -158,6 +158,7 @@ class Exchange(Errand):
         record = self._record.aside(SHADOW)
         row = record.row
         row.client, row.alias, row.version = shadow.client, shadow.alias, shadow.adapter
+        row.stream = self._record.row.stream
         copy = Exchange(self._shared, self.path, record, ())
         copy._urls, copy._now = self._urls, self._now
         copy._is_copy = True
@@ -215,7 +216,7 @@ class Exchange(Errand):
         """Write the body for the version that answers."""
         self.choice = choice
         self.body = body.for_server(choice.adapter, choice.client, self.path, choice.priority)
-        if body.stream:
+        if self._record.row.stream:
             wanted = choice.policy.format
             self._events = (
                 TypedEvents(wanted)
@@ -237,9 +238,11 @@ class Exchange(Errand):
         place, self._place = self._place, None
         if place is not None:
             self._shared.admission.give_back(place, self._record.tokens.total)
-        elif self._is_copy:
-            self._is_copy = False
-            self._shared.admission.copied(self.choice.alias)
+        else:
+            if self._is_copy:
+                self._is_copy = False
+                self._shared.admission.copied(self.choice.alias)
+            self._shared.admission.freed()
         self._record.write(status)
 
 

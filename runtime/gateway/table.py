@@ -32,6 +32,11 @@ class AliasEntry(_Document):
     policy: Policy | None = None
     """How its requests are treated; None: as by default."""
 
+    @property
+    def shadow(self) -> str:
+        """The version that gets copies of its requests; empty: none does."""
+        return self.policy.shadow.adapter if self.policy and self.policy.shadow else ""
+
     @classmethod
     def of(cls, route: Route) -> Self:
         """Return the entry that says the same as `route`."""

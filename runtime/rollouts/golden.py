@@ -13,13 +13,14 @@ from fleet.errors import ConfigError, EngineError, EvalError, did_you_mean, prob
 from fleet.evals.golden import GoldenSet, read_golden
 from fleet.evals.items import ACCURACY, GROUNDED, Check
 from fleet.evals.metrics import METRICS
-from fleet.evals.run import EvalRun, Spec, Target
-from fleet.evals.summary import must_pass_failed, paired, summary
+from fleet.evals.run import EvalRun, Spec, Target, spec_of
+from fleet.evals.summary import must_pass_failed, paired
 from fleet.gates import Finding, judge_paired
 from fleet.resources import State
 from fleet.trial import Trial, golden_of
 from runtime.evals import Office, evaluate_pair
 from runtime.evals.protocol import Tell, silent
+from runtime.evals.record import entry_of
 from runtime.rollouts.record import Judged
 
 WARM = 0.7
@@ -47,7 +48,10 @@ async def judge_golden(
     for gate in trial.offline:
         path = golden_of(fleet, trial.alias, gate)
         groups[path, gate.samples, gate.score or ""].append(gate)
-    parts = [await _group(trial, live, office, key, gates, tell) for key, gates in groups.items()]
+    how = spec_of(fleet.evals)
+    parts = [
+        await _group(trial, live, office, how, key, gates, tell) for key, gates in groups.items()
+    ]
     return Evaluated(
         tuple(each for part in parts for each in part.judged),
         tuple(each for part in parts for each in part.entries),
@@ -58,6 +62,7 @@ async def _group(
     trial: Trial,
     live: State,
     office: Office,
+    how: Spec,
     key: tuple[str, int, str],
     gates: Sequence[Gate],
     tell: Tell,
@@ -66,7 +71,8 @@ async def _group(
     try:
         read = await asyncio.to_thread(_read, office, path)
         golden = scored_by(read, score) if score else read
-        spec = Spec(samples=samples, temperature=WARM if samples > 1 else 0.0)
+        warm = how.temperature or (WARM if samples > 1 else 0.0)
+        spec = replace(how, samples=samples, temperature=warm)
         old, new = targets(trial, live)
         stable, canary = await evaluate_pair(old, new, golden, spec, office, tell=tell)
     except (EvalError, ConfigError, EngineError) as error:
@@ -82,7 +88,9 @@ async def _group(
         )
         for gate in gates
     )
-    return Evaluated(made, tuple(_finished(each, office) for each in (stable, canary)))
+    serving = trial.digests.get("base", "")
+    entries = tuple(entry_of(each, office.store, serving) for each in (stable, canary))
+    return Evaluated(made, entries)
 
 
 def judge_runs(gate: Gate, stable: EvalRun, canary: EvalRun) -> Finding:
@@ -166,16 +174,3 @@ def scored_by(golden: GoldenSet, score: str) -> GoldenSet:
     )
     digest = hashlib.sha256(f"{golden.digest} {score}".encode()).hexdigest()
     return replace(golden, digest=digest, items=items, by_id={each.id: each for each in items})
-
-
-def _finished(run: EvalRun, office: Office) -> dict[str, Any]:
-    content = office.store.path(run.id).read_bytes()
-    return {
-        "run": run.id,
-        "alias": run.alias,
-        "adapter": run.adapter,
-        "purpose": run.purpose,
-        "summary": summary(run),
-        "samples_sha256": hashlib.sha256(content).hexdigest(),
-        "path": str(office.store.path(run.id).relative_to(office.store.folder.parent)),
-    }

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fleet.history import Entry
+from runtime.evals import EvalStore
 
 
 def changed_runs(entries: Iterable[Entry], state_dir: Path) -> Iterator[tuple[str, str]]:
@@ -15,7 +16,7 @@ def changed_runs(entries: Iterable[Entry], state_dir: Path) -> Iterator[tuple[st
     for entry in entries:
         if entry.kind != "eval_finished":
             continue
-        path = state_dir / str(entry.data["path"])
+        path = EvalStore(state_dir / "evals").path(str(entry.data["run"]))
         try:
             found = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError:

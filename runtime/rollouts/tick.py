@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from fleet.declared import Fleet
 from fleet.errors import FleetError, problem
@@ -40,13 +41,18 @@ class Scene:
         return trials(self.fleet, self.live, self.history, self.now)
 
 
-def require_sound(entries: Iterable[Entry]) -> None:
-    """Refuse to go on while a recorded verdict does not follow from its own counts.
+def require_sound(entries: Iterable[Entry], history: History) -> None:
+    """Refuse to go on while a verdict that counts now does not follow from its own counts.
+
+    Those that are over are for `fleetctl evidence verify`: a long past must not slow a tick.
 
     Raises:
         FleetError: FC5130, it names the ledger's entry.
     """
-    for each in check(entries):
+    found = [each for known in history.evidence.values() for each in known]
+    found += [each for known in history.rejected.values() for each in known.values()]
+    current = {each.seq for each in found}
+    for each in check(each for each in entries if each.seq in current):
         if each.differs:
             raise FleetError(
                 problem(
@@ -121,10 +127,16 @@ class Evaluations:
         async with self.room:
             return await judge_golden(trial, scene.fleet, scene.live, office, tell)
 
-    async def finished(self, *, wait: bool) -> list[Evaluated]:
-        """Return what has ended since the last call; `wait`: once all have."""
-        if wait and self.running:
-            await asyncio.wait(self.running.values())
+    async def finished(self, until: asyncio.Event | None = None) -> list[Evaluated]:
+        """Return what has ended since the last call; once all have, or `until` is set."""
+        if until is not None and self.running:
+            stopped = asyncio.create_task(until.wait())
+            ended = asyncio.gather(*self.running.values(), return_exceptions=True)
+            either: set[asyncio.Future[Any]] = {stopped, ended}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if until.is_set():
+                await self.stop()
         done = {key: task for key, task in self.running.items() if task.done()}
         for key in done:
             del self.running[key]

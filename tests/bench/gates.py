@@ -14,9 +14,11 @@ from tests.fleet.gates.simulation import (
     Array,
     flagged,
     golden_runs,
+    latencies,
     naive_test,
     naive_window,
     paths,
+    point_rule,
     shares_of,
 )
 
@@ -70,6 +72,26 @@ def peeking(rng: np.random.Generator, replications: int) -> None:
             print(f"{per_hour:>6} {rate:>6.0%}   " + "".join(f"{cell(each):<12}" for each in cells))
 
 
+def slowness(rng: np.random.Generator, replications: int) -> None:
+    """Print what the share test makes of latencies under a load that swings, beside point rules."""
+    print("\n48 h of latencies, load swings for both: flagged in %, at median hour")
+    print(
+        f"{'req/h':>6} {'slower':>7}   {'share test':<12}{'p95 > 2x':<12}{'3 in a row':<12}"
+        f"{'p95 > 1.2x':<12}"
+    )
+    for per_hour in (3, 30, 300):
+        for slower in (1.0, 1.2, 1.5, 2.0):
+            drawn = latencies(rng, min(replications, 1000), per_hour, slower)
+            cells = [
+                flagged(drawn.slow, 1.25, 0.01),
+                point_rule(drawn.p95, 2),
+                point_rule(drawn.p95, 2, 3),
+                point_rule(drawn.p95, 1.2),
+            ]
+            row = "".join(f"{cell(each):<12}" for each in cells)
+            print(f"{per_hour:>6} {slower:>6g}x   {row}")
+
+
 def cell(first: Array) -> str:
     """Return the share that was flagged and the median hour."""
     hit = np.isfinite(first)
@@ -99,6 +121,7 @@ def main() -> None:
     rng = np.random.default_rng(given.seed)
     golden(rng, given.replications)
     peeking(rng, given.replications)
+    slowness(rng, given.replications)
     rollouts(rng, given.replications)
 
 

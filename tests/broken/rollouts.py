@@ -54,6 +54,13 @@ CASES = [
     Case("tolerance", F, "max: 3pp", "max: 3pp, tolerate: 2x", "FC1241", f"{F}:29:47", "Delete"),
     _gate("floor of live requests", "{metric: error_rate, max: 2%, floor: 90%}", "FC1241", 39,
           "`floor`"),
+    _gate(
+        "tolerance of a fixed limit",
+        "{metric: error_rate, max: 2%, tolerate: 2x}",
+        "FC1241",
+        39,
+        "`tolerate`",
+    ),
     _gate("faster than before", "{metric: p95_ratio, max: 0.9x}", "FC1214", 34, "1.5x"),
     _gate("a limit of nothing", "{metric: error_rate_rise, max: 0pp}", "FC1214", 40, "3pp"),
     _gate("a limit of everything", "{metric: error_rate, max: 100%}", "FC1214", 35, "3%"),

@@ -1,5 +1,6 @@
 """rollback, its notices and its drills, on the fake server."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ from click.testing import CliRunner
 from fleet.errors import ConfigError
 from fleetctl.cli import main_group
 from fleetctl.project import load_fleet
+from fleetctl.session import Session
+from runtime.flip import flipped
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.tablefile import read_table
 from tests.fleetctl.project_on_disk import Project
 from tests.fleetctl.webhook import Webhook, webhook
 
@@ -134,6 +139,30 @@ def test_a_live_drill_is_recorded_and_leaves_the_route_as_it_was(project: Projec
     assert "and back)" in done.stdout
     assert kinds(project)[-2:] == ["drill_started", "drilled"]
     assert "2.2.0 100 %" in project.run("status", "--client", "acme").stdout
+
+
+def test_a_live_drill_that_was_killed_is_undone_by_the_next_reconcile(project: Project) -> None:
+    session = Session(project.root, "fake", {}, project.root / ".fleetctl")
+    table = read_table(session.state_dir)
+    assert table is not None
+    shares = table.aliases["acme-support"].shares
+    (old,) = (each for each in shares if each.adapter == OLD)
+    begun = {"alias": "acme-support", "target": OLD}
+    plain = [each.model_dump(mode="json") for each in shares]
+    session.ledger().append("drill_started", [{**begun, "shares": plain}])
+
+    async def flip_and_die() -> None:
+        gateways = LocalGateways(session.state_dir)
+        await gateways.publish(flipped(table, "acme-support", old))
+        await gateways.close()
+
+    asyncio.run(flip_and_die())
+    assert project.run("drift").returncode == 2
+    done = project.run("reconcile", "--once")
+    assert done.returncode == 0, done.stderr
+    assert "Undoes a live drill of acme-support that was killed." in done.stderr
+    assert "2.2.0 100 %" in project.run("status", "--client", "acme").stdout
+    assert project.run("drift").returncode == 0
 
 
 @pytest.mark.parametrize(

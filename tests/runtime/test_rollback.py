@@ -282,3 +282,17 @@ def test_a_shadow_that_answers_nobody_is_not_held_back(percent: int, held: tuple
     shares = ((NEW, percent, ("s1",)), (OLD, 100 - percent, ("s1",)))
     entry = alias("acme", *shares, policy=policy)
     assert newer_than(entry, entry.shares[1]) == held
+
+
+def test_nobody_is_sent_back_to_a_shadow_unless_it_is_named() -> None:
+    policy = Policy(shadow=Shadow(NEW, ("s1",), 100, 1))
+    beside = alias("acme", (OLD, 100, ("s1",)), (NEW, 0, ("s1",)), policy=policy)
+    with pytest.raises(FleetError, match="No earlier version"):
+        choose_target("acme-support", beside, None)
+    assert choose_target("acme-support", beside, "2.2.0").adapter == NEW
+    older = alias("acme", *beside_shares(beside), (OLDER, 0, ("s1",)), policy=policy)
+    assert choose_target("acme-support", older, None).adapter == OLDER
+
+
+def beside_shares(entry: AliasEntry) -> list[tuple[str, int, tuple[str, ...]]]:
+    return [(each.adapter, each.percent, each.servers) for each in entry.shares]

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from fleet.evals.answer import Metric
 from fleet.evals.metrics.numbers import GROUNDED_NUMBERS, NUMERIC
-from fleet.evals.metrics.structure import JSON_FIELDS, JSON_SCHEMA, LABEL
+from fleet.evals.metrics.structure import DECLARED_FORMAT, JSON_FIELDS, JSON_SCHEMA, LABEL
 from fleet.evals.metrics.texts import CONTAINS, EXACT, FINISH, LENGTH_RATIO, REFUSAL, REGEX
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
@@ -21,6 +21,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "length_ratio": LENGTH_RATIO,
         "refusal": REFUSAL,
         "grounded_numbers": GROUNDED_NUMBERS,
+        "declared_format": DECLARED_FORMAT,
     }
 )
 

@@ -2,17 +2,12 @@
 
 import json
 import re
-from functools import lru_cache
 from typing import Any
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError, best_match
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from fleet.evals.answer import Answer, Metric, Options, Scored
 from fleet.evals.metrics import normalise
 from fleet.evals.metrics.normalise import normalised
+from fleet.formats import Format, FormatKind, check, flaw
 
 SHOWN = 80
 
@@ -50,35 +45,36 @@ def _label_fault(expected: Any, options: Options) -> str:
 
 
 def _json_schema(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
-    try:
-        document = json.loads(answer.text)
-    except (ValueError, RecursionError) as error:
-        return Scored(0.0, f"not JSON: {str(error)[:SHOWN]}")
-    schema = options.get("schema", expected)
-    try:
-        worst = best_match(_validator(json.dumps(schema, sort_keys=True)).iter_errors(document))
-    except Unresolvable as error:
-        return Scored(0.0, f"the schema refers to what is not in it: {error}"[:SHOWN])
-    if isinstance(worst, ValidationError):
-        return Scored(0.0, f"{worst.json_path}: {worst.message}"[:SHOWN])
-    return Scored(1.0)
+    return _formed(answer.text, _schema(options.get("schema", expected)), "the schema")
 
 
-@lru_cache(maxsize=256)
-def _validator(schema: str) -> Draft202012Validator:
-    """Return a validator that fetches nothing, whatever the schema refers to."""
-    return Draft202012Validator(json.loads(schema), registry=Registry())
+def _declared(answer: Answer, _: Any, options: Options, __: str) -> Scored:
+    """Score the form that the adapter declares, as the gateway does on live answers."""
+    wanted: Format = options["format"]
+    return _formed(answer.text, wanted, wanted.shown)
+
+
+def _formed(text: str, wanted: Format, shown: str) -> Scored:
+    if check(wanted, text):
+        return Scored(1.0)
+    return Scored(0.0, f"{text[:SHOWN]!r} has not the form of {shown}")
+
+
+def _schema(schema: Any) -> Format:
+    return Format(FormatKind.SCHEMA, json.dumps(schema, sort_keys=True))
 
 
 def _schema_fault(expected: Any, options: Options) -> str:
     schema = options.get("schema", expected)
     if not isinstance(schema, dict):
         return "it needs a JSON Schema, as option `schema` or as `expected`"
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        return f"not a JSON Schema: {error.message[:SHOWN]}"
-    return ""
+    wrong = flaw(_schema(schema))
+    return f"not a JSON Schema: {wrong[:300].removesuffix('.')}" if wrong else ""
+
+
+def _declared_fault(_: Any, options: Options) -> str:
+    fine = isinstance(options.get("format"), Format)
+    return "" if fine else "the adapter declares its format; an item cannot"
 
 
 def _json_fields(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
@@ -129,4 +125,5 @@ def _fields_fault(expected: Any, options: Options) -> str:
 
 LABEL = Metric(_label, _label_fault, frozenset({"labels", "normalise"}))
 JSON_SCHEMA = Metric(_json_schema, _schema_fault, frozenset({"schema"}), needs_expected=False)
+DECLARED_FORMAT = Metric(_declared, _declared_fault, frozenset({"format"}), needs_expected=False)
 JSON_FIELDS = Metric(_json_fields, _fields_fault, frozenset({"fields", "all", "normalise"}))

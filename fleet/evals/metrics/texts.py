@@ -6,6 +6,7 @@ from typing import Any
 from fleet.evals.answer import Answer, Metric, Options, Scored
 from fleet.evals.metrics import normalise
 from fleet.evals.metrics.normalise import normalised
+from fleet.formats import Format, FormatKind, check, flaw
 
 SHOWN = 60
 REFUSALS = (
@@ -32,10 +33,16 @@ def _contains(answer: Answer, expected: Any, options: Options, _: str) -> Scored
 
 
 def _regex(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
-    pattern = re.compile(str(options.get("pattern", expected)))
     said = normalised(answer.text, options)
-    found = pattern.search(said) if options.get("anywhere") else pattern.fullmatch(said)
-    return _judged(found is not None, f"{said[:SHOWN]!r} does not match")
+    right = bool(check(_pattern(expected, options), said))
+    return _judged(right, f"{said[:SHOWN]!r} does not match")
+
+
+def _pattern(expected: Any, options: Options) -> Format:
+    """Return the pattern as a format: matched in linear time, whatever the answer is."""
+    pattern = str(options.get("pattern", expected))
+    text = rf"[\s\S]*(?:{pattern})[\s\S]*" if options.get("anywhere") else pattern
+    return Format(FormatKind.REGEX, text)
 
 
 def _finish(answer: Answer, _: Any, options: Options, __: str) -> Scored:
@@ -79,7 +86,10 @@ def _regex_fault(expected: Any, options: Options) -> str:
     pattern = options.get("pattern", expected)
     if not isinstance(pattern, str):
         return "it needs a pattern, as `expected` or as option `pattern`"
-    return _pattern_fault([pattern]) or normalise.fault(options)
+    wrong = flaw(Format(FormatKind.REGEX, pattern))
+    if wrong:
+        return f"{pattern!r} is not a regular expression: {wrong.removesuffix('.')}"
+    return normalise.fault(options)
 
 
 def _pattern_fault(patterns: Any) -> str:

@@ -4,6 +4,7 @@ from functools import lru_cache
 from itertools import combinations_with_replacement
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fleet.placement.mixed.construct import downgraded
 from fleet.placement.mixed.group import Group, Ints, Rack
@@ -32,9 +33,10 @@ def improve(group: Group, rack: Rack, moves: int, patience: int, seed: int, floo
     """
     chance = np.random.Generator(np.random.PCG64(seed))
     tries: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+    full = fullness(group, rack)
     while moves > 0 and rack.price(group) > floor:
         moves -= OVERHEAD
-        chosen, core = _drawn(group, rack, chance)
+        chosen, core = _drawn(group, full, chance)
         members = np.isin(rack.home, chosen).nonzero()[0]
         part = group.part(members)
         inner = Rack(rack.gpus[chosen], positions(chosen, rack.home[members]))
@@ -54,6 +56,7 @@ def improve(group: Group, rack: Rack, moves: int, patience: int, seed: int, floo
         moves -= work.run(moves, patience * (1 + tried), chance)
         if work.done:
             rack = replaced(group, rack, chosen, members, mix, work.home[: len(members)])
+            full = fullness(group, rack)
             tries.clear()
     return rack
 
@@ -62,13 +65,34 @@ OVERHEAD = 12
 """What drawing and seating costs, in moves."""
 
 
-def _drawn(group: Group, rack: Rack, chance: np.random.Generator) -> tuple[Ints, int]:
-    """Draw servers to be rearranged, and how many of them, from the last, to exchange."""
+SORTED = 0.7
+"""How often servers with room are drawn together; else any."""
+
+
+def fullness(group: Group, rack: Rack) -> NDArray[np.float64]:
+    """Return the part of each server's capacity that its busiest hour takes."""
     bins = len(rack.gpus)
+    load = np.zeros((bins, group.loads.shape[1]), dtype=np.int64)
+    np.add.at(load, rack.home, group.loads)
+    rank = np.zeros(bins, dtype=np.int64)
+    np.maximum.at(rank, rack.home, group.rank)
+    limit = group.capacity[rack.gpus, rank, np.bincount(rack.home, minlength=bins)]
+    return np.asarray(load.max(axis=1) / np.maximum(limit, 1))
+
+
+def _drawn(
+    group: Group, full: NDArray[np.float64], chance: np.random.Generator
+) -> tuple[Ints, int]:
+    """Draw servers to be rearranged, and how many of them, from the last, to exchange."""
+    bins = len(full)
     core = min(bins, 1 + int(chance.integers(CORE)))
     most = max(core, round(ITEMS * bins / len(group.rank)))
     size = core if most <= core else core + int(chance.integers(most - core + 1))
-    return chance.permutation(bins)[: min(bins, size)], core
+    size = min(bins, size)
+    if chance.random() >= SORTED:
+        return chance.permutation(bins)[:size], core
+    key = full + float(full.std()) * chance.random(bins)
+    return chance.permutation(np.argsort(key, kind="stable")[:size]), core
 
 
 def positions(chosen: Ints, home: Ints) -> Ints:

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from fleet.declared import Adapter
-from fleet.evals.drift import Level, Standing, judge_anchor, judge_rolling, ratchet
+from fleet.evals.drift import (
+    RETRAIN_CONFIDENCE,
+    Level,
+    Standing,
+    judge_anchor,
+    judge_rolling,
+    ratchet,
+)
 from fleet.evals.due import drifts, due, records
 from fleet.history import Entry
 from fleet.names import AdapterName
@@ -73,7 +80,14 @@ def test_a_slide_of_two_points_a_release_is_seen_at_the_second_release() -> None
     assert ratchet(best, levels[2]).standing is Standing.WATCH
 
 
-def yearly(n: int, baseline: int, drop: float, weeks: int, years: int) -> float:
+def yearly(
+    n: int,
+    baseline: int,
+    drop: float,
+    weeks: int,
+    years: int,
+    confidence: float = RETRAIN_CONFIDENCE,
+) -> float:
     """Return in what share of simulated times a retraining was asked for."""
     chance = np.random.default_rng(7)
     asked = 0
@@ -81,7 +95,7 @@ def yearly(n: int, baseline: int, drop: float, weeks: int, years: int) -> float:
         first = Level(float(chance.binomial(baseline, 0.85)), baseline)
         sets = [Level(float(each), n) for each in chance.binomial(n, 0.85 - drop, weeks)]
         asked += any(
-            judge_rolling(first, sets[:end]).standing is Standing.RETRAIN
+            judge_rolling(first, sets[:end], confidence=confidence).standing is Standing.RETRAIN
             for end in range(4, weeks + 1)
         )
     return asked / years
@@ -92,6 +106,10 @@ def test_a_healthy_year_seldom_asks_for_a_retraining_and_a_fall_does_in_time() -
     assert yearly(300, 1000, 0.0, 52, 1000) <= 0.05
     assert yearly(300, 1000, 0.05, 8, 100) >= 0.7  # 80 % within eight weeks
     assert yearly(100, 1000, 0.10, 8, 100) >= 0.95
+
+
+def test_a_bound_of_95_percent_at_each_look_would_cry_wolf_in_every_other_healthy_year() -> None:
+    assert yearly(100, 1000, 0.0, 52, 200, confidence=0.95) >= 0.4
 
 
 def entry(number: int, purpose: str, at: datetime, name: str = NAME, **summary: Any) -> Entry:
@@ -162,10 +180,13 @@ def test_what_is_due(
 
 
 if __name__ == "__main__":
-    print("| baseline | items a week | healthy year | 5 points in 8 weeks | 10 points in 8 weeks |")
-    print("|---|---|---|---|---|")
+    print("| baseline | items a week | healthy year | at 95 % | -5 points, 8 weeks | -10 points |")
+    print("|---|---|---|---|---|---|")
     for size, n in ((200, 100), (1000, 100), (300, 300), (1000, 300), (1000, 1000)):
         shares = [
-            yearly(n, size, drop, weeks, 1000) for drop, weeks in ((0.0, 52), (0.05, 8), (0.1, 8))
+            yearly(n, size, 0.0, 52, 1000),
+            yearly(n, size, 0.0, 52, 1000, confidence=0.95),
+            yearly(n, size, 0.05, 8, 1000),
+            yearly(n, size, 0.10, 8, 1000),
         ]
         print(f"| {size} | {n} | " + " | ".join(f"{each:.0%}" for each in shares) + " |")

@@ -149,3 +149,43 @@ def shares_of(judge: Callable[[int, int], str], worse: Array, better: Array) -> 
     for (more, less), count in zip(pairs, repeats, strict=True):
         found[judge(int(more), int(less))] += 100 * count / len(worse)
     return found
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Slow requests by window, and what a point rule would see: each window's p95, in old p95s."""
+
+    slow: Paths
+    p95: Array
+
+
+def latencies(
+    rng: np.random.Generator, replications: int, per_hour: int, slower: float, *, hours: int = 48
+) -> Latencies:
+    """Draw lognormal latencies of both sides under a load that both share and that swings."""
+    sigma, z95 = 0.6, stats.norm.isf(0.05)
+    load = np.zeros((replications, hours))
+    for hour in range(hours):
+        before = load[:, hour - 1] if hour else 0.0
+        load[:, hour] = 0.7 * before + rng.normal(0, 0.15, replications)
+    stable = per_hour * 9
+    chance = stats.norm.sf(z95 - load / sigma)
+    chance_canary = stats.norm.sf(z95 - (load + np.log(slower)) / sigma)
+    draws = rng.normal(0, sigma, (replications, hours, per_hour))
+    worst = np.quantile(draws, 0.95, axis=2) + load + np.log(slower)
+    ones = np.ones((replications, hours))
+    slow = Paths(
+        rng.binomial(per_hour, chance_canary).astype(float), per_hour * ones,
+        rng.binomial(stable, chance).astype(float), stable * ones,
+    )  # fmt: skip
+    return Latencies(slow, np.exp(worst - sigma * z95))
+
+
+def point_rule(p95: Array, times: float, in_a_row: int = 1) -> Array:
+    """Return when the hourly p95 first exceeds a multiple of the old one, so often in a row."""
+    over = p95 > times
+    hit = over.copy()
+    for back in range(1, in_a_row):
+        hit[:, back:] &= over[:, :-back]
+        hit[:, :back] = False
+    return first(hit)

@@ -9,6 +9,8 @@ from scipy import stats
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from fleet.gates.intervals import (
+    CONFIDENCE,
+    Z,
     bonett_price,
     mcnemar,
     newcombe,
@@ -18,7 +20,7 @@ from fleet.gates.intervals import (
     upper_tail,
     wilson,
 )
-from fleet.gates.offline import _squares, _sums
+from fleet.gates.offline import Z_FOUND, _squares, _sums
 
 rates = st.integers(1, 3000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))
 
@@ -73,6 +75,8 @@ def test_a_t_quantile_needs_a_degree_of_freedom() -> None:
 
 
 def test_the_normal_distribution_is_that_of_scipy() -> None:
+    assert pytest.approx(stats.norm.ppf(CONFIDENCE), rel=1e-12) == Z
+    assert pytest.approx(stats.norm.ppf(0.8), rel=1e-12) == Z_FOUND
     for value in (-8.0, -1.96, 0.0, 0.5, 3.3):
         assert normal_cdf(value) == pytest.approx(stats.norm.cdf(value), rel=1e-12)
 

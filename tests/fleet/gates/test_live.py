@@ -127,6 +127,10 @@ def test_a_latency_against_the_old_version(slow: int, late: int, verdict: Verdic
     assert found.estimate == late / 100
 
 
+def test_kinds_that_did_not_occur_are_none() -> None:
+    assert judge_live(LATENCY, hours(5, (100, {}), (900, {}), 10)).estimate == 0
+
+
 @pytest.mark.parametrize(("bad", "verdict"), [(0, PASS), (2, UNSURE), (8, FAIL)])
 def test_an_error_rate_against_a_fixed_limit(bad: int, verdict: Verdict) -> None:
     windows = hours(8, (100, {"errors": bad}), (900, {"errors": 900}), 10)
@@ -153,7 +157,7 @@ def test_neighbours_on_its_servers_against_neighbours_elsewhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("requests", "void"), [(100, False), (120, False), (140, True), (60, True)]
+    ("requests", "void"), [(100, False), (126, False), (140, True), (60, True)]
 )
 def test_a_split_that_is_not_the_wanted_one_voids_the_evidence(requests: int, void: bool) -> None:  # noqa: FBT001
     windows = hours(1, (requests, {"errors": requests}), (900, {}), 10)
@@ -161,6 +165,14 @@ def test_a_split_that_is_not_the_wanted_one_voids_the_evidence(requests: int, vo
     assert ("void" in found.reason) is void
     assert found.verdict is (UNSURE if void else FAIL)
     assert "void" not in judge_live(ERRORS, [replace(windows[0], percent=None)]).reason
+
+
+def test_a_split_that_is_a_little_uneven_is_no_fault() -> None:
+    many = hours(1, (12_000, {"errors": 12_000}), (88_000, {}), 10)
+    assert judge_live(ERRORS, many).verdict is FAIL
+    assert "void" in judge_live(ERRORS, hours(1, (13_000, {}), (87_000, {}), 10)).reason
+    assert "void" in judge_live(ERRORS, hours(1, (7_900, {}), (92_100, {}), 10)).reason
+    assert "void" not in judge_live(ERRORS, hours(1, (8_100, {}), (91_900, {}), 10)).reason
 
 
 def test_few_requests_say_nothing_about_the_split() -> None:

@@ -55,6 +55,12 @@ def test_a_finding_says_what_it_rests_on() -> None:
     assert found.power == "finds a drop of 4.5 pp 4 times in 5"
 
 
+def test_without_items_nothing_is_said() -> None:
+    found = judge_paired(GATE, [], [])
+    assert (found.estimate, found.lower, found.upper, found.power) == (None, None, None, "")
+    assert found.reason == "no item was scored"
+
+
 @pytest.mark.parametrize("margin", [2.0, 7.0])
 def test_a_wider_margin_passes_more(margin: float) -> None:
     gate = replace(GATE, threshold=margin)
@@ -117,7 +123,7 @@ def test_a_floor_holds_for_graded_scores_too() -> None:
     scores = [0.7, 0.75] * 50
     found = judge_paired(gate, scores, [each - 0.001 * (i % 2) for i, each in enumerate(scores)])
     assert found.verdict is Verdict.FAIL
-    assert found.reason == "at most 72.9% are good, and 90.0% must be"
+    assert found.reason == "at most 73 % are good, and 90 % must be"
 
 
 @pytest.mark.parametrize(

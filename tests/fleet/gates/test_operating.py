@@ -17,9 +17,11 @@ from tests.fleet.gates.simulation import (
     e_values,
     flagged,
     golden_runs,
+    latencies,
     naive_test,
     naive_window,
     paths,
+    point_rule,
     shares_of,
 )
 
@@ -170,3 +172,19 @@ def test_the_simulated_test_is_the_one_that_is_used() -> None:
 def test_more_bad_events_are_more_evidence() -> None:
     values = [next(share_test([(bad, 100.0, 5.0, 900.0)], 1.25)) for bad in range(1, 30)]
     assert all(more > less for less, more in pairwise(values))
+
+
+@pytest.mark.parametrize("per_hour", [3, 30])
+def test_a_load_that_swings_fails_no_healthy_version_and_most_by_point_rules(
+    per_hour: int,
+) -> None:
+    rng = np.random.default_rng(40 + per_hour)
+    healthy = latencies(rng, 1500, per_hour, 1.0)
+    assert caught(flagged(healthy.slow, 1.25, 0.01)) <= 1.2
+    assert caught(point_rule(healthy.p95, 1.2)) > 85
+    assert caught(point_rule(healthy.p95, 2.0)) > 10
+    slower = latencies(rng, 500, per_hour, 2.0)
+    found = flagged(slower.slow, 1.25, 0.01)
+    assert caught(found) > 99
+    assert np.median(found) <= 10
+    assert caught(point_rule(slower.p95, 2.0, 3)) < 97

@@ -186,6 +186,7 @@ def test_a_judge_says_yes_or_no_and_anything_else_is_no_score(
     assert (found["accuracy"], found["missing"]) == (accuracy, missing)
     assert found["hallucination_rate"] == (1.0 if not missing else found["hallucination_rate"])
     assert bool(faults(run)) == bool(missing)
+    assert all("the judge said neither YES nor NO" in each for each in faults(run))
     [asked] = court.asked
     assert asked["temperature"] == 0
     assert "in 4 days" in asked["messages"][0]["content"]
@@ -220,3 +221,26 @@ def test_a_damaged_file_is_named_and_a_missing_one_too(tmp_path: Path) -> None:
     assert list(store.runs()) == []
     with pytest.raises(EvalError):
         store.read(run.id)
+
+
+def test_an_interrupted_evaluation_leaves_nothing_and_is_made_anew(tmp_path: Path) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    def say(model: str, question: str, times: int) -> Any:
+        if question == "q1":
+            reached.set()
+            go_on.wait(10)
+        return right(model, question, times)
+
+    async def interrupted(server: Peer) -> None:
+        work = asyncio.create_task(evaluate(target(server), simple(3), USUAL, office(tmp_path)))
+        await asyncio.to_thread(reached.wait, 10)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+
+    with peer(say) as server:
+        asyncio.run(interrupted(server))
+        assert not (tmp_path / "evals").exists()
+        go_on.set()
+        assert faults(ask(server, tmp_path)) == ()

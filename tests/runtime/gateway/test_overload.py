@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fleet.traffic import Limits, Policy
+from runtime.gateway.operator import SECRET_FILE
 from tests.runtime.gateway.stage import (
     ACME,
     GLOBEX,
@@ -115,6 +116,20 @@ def test_a_client_that_leaves_the_queue_takes_no_turn(tmp_path: Path) -> None:
             assert [(await each).status for each in (first, last)] == [200, 200]
             assert len(ours.asked) == 2
             assert sorted(row["status"] for row in ours.rows()) == [200, 200, 499]
+
+    asyncio.run(scenario())
+
+
+def test_who_waits_for_a_server_gets_the_room_that_the_operator_leaves(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
+            await limit(ours, Policy(server_in_flight=1, limits=Limits(queue_s=30)))
+            secret = (ours.state / SECRET_FILE).read_text(encoding="utf-8").strip()
+            evaluation = asyncio.create_task(ours.send(long(30), secret=secret))
+            await until(ours, 1)
+            request = asyncio.create_task(ours.send(chat(max_tokens=1)))
+            await waiting(ours, 1)
+            assert [(await each).status for each in (evaluation, request)] == [200, 200]
 
     asyncio.run(scenario())
 
