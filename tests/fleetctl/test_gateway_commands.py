@@ -134,8 +134,9 @@ def test_a_rollback_as_json(project: Path) -> None:
     assert (shown["target"], shown["held"], shown["complete"]) == (OLD, [NEW], False)
     assert shown["smoke"]["total"] == 1
     assert "gateway main is not running" in result.stderr
-    (entry,) = (project / ".fleetctl/ledger.jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(entry)["kind"] == "rolled_back"
+    entries = (project / ".fleetctl/ledger.jsonl").read_text(encoding="utf-8").splitlines()
+    kinds = [json.loads(entry)["kind"] for entry in entries]
+    assert kinds == ["rolled_back", "rollback_checked"]
 
 
 FLEET = """\
