@@ -19,7 +19,8 @@ export PIP_REQUIRE_HASHES := 0
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm demo smollm2 test test-fast lint bench bench-gateway bench-placement lock clean
+.PHONY: help setup vllm engines litellm demo canary smollm2 test test-fast lint lock clean
+.PHONY: bench bench-gates bench-gateway bench-peers bench-physics bench-placement bench-rollback
 .SUFFIXES:
 
 help: ## List the targets
@@ -29,8 +30,15 @@ setup: .venv/.installed ## Install fleetctl with all it needs for work on it int
 
 vllm: .venv-vllm/.installed ## Install the real vLLM for CPU into .venv-vllm (3 GB)
 
+engines: .venv-inspect/.installed .venv-lmeval/.installed ## Install the eval engines inspect-ai and lm-eval (1.1 GB)
+
+litellm: .venv-peer-litellm/.installed ## Install LiteLLM, for the test of its configuration (730 MB)
+
 demo: setup vllm $(filter smollm2,$(MODEL)) ## Play the whole story on a real vLLM (MODEL=smollm2 for the larger model)
 	$(PY) examples/demo.py --model $(MODEL)
+
+canary: setup vllm ## Play the lives of four new versions under load, on a real vLLM
+	$(PY) examples/canary/play.py
 
 SMOLLM2 := acme/support-v2.1.0 acme/support-v2.2.0 corvid/dates-v1.0.0 delta/orders-v3.0.1 \
 	fjord/reviews-v1.0.0
@@ -48,10 +56,12 @@ smollm2: setup vllm ## Convert SmolLM2 and train its adapters (once, about 10 mi
 
 test: lint ## Run everything: lint, types, import rules, all tests with the real vLLM
 	@$(MAKE) --no-print-directory vllm || echo 'Going on without a real vLLM.'
+	@$(MAKE) --no-print-directory engines || echo 'Going on without inspect-ai or lm-eval.'
+	@$(MAKE) --no-print-directory litellm || echo 'Going on without LiteLLM.'
 	$(PY) -m pytest
 
-test-fast: setup ## Run the tests that need no vLLM
-	$(PY) -m pytest -m 'not live'
+test-fast: setup ## Run the tests that need neither vLLM nor LiteLLM
+	$(PY) -m pytest -m 'not live and not slow'
 
 lint: setup ## Check style, types and the direction of imports
 	$(PY) -m ruff check .
@@ -62,19 +72,32 @@ lint: setup ## Check style, types and the direction of imports
 bench: setup ## Measure planning, refresh and start-up
 	$(PY) -m tests.bench.bench
 
+bench-gates: setup ## Print what the gates catch, miss and raise in vain
+	$(PY) -m tests.bench.gates
+
 bench-gateway: setup ## Measure the gateway beside its peers
 	$(PY) -m tests.bench.gateway
 
 bench-placement: setup ## Measure the packer on the instances under PACKING=FOLDER
 	$(PY) -m tests.bench.placement $(PACKING) --effort $(EFFORT)
 
+bench-peers: setup ## Compare our placement with the rules that peers place by
+	$(PY) -m tests.bench.peers.bench
+
+bench-physics: setup ## Print our laws of memory and throughput beside published figures
+	$(PY) -m tests.bench.physics
+
+bench-rollback: setup vllm ## Measure 50 rollback drills under load, on a real vLLM
+	$(PY) examples/canary/play.py --drills
+
 lock: .venv/.uv ## Recompile requirements.lock from pyproject.toml (UPGRADE=--upgrade for new versions)
 	env -u UV_FIND_LINKS $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 		--all-extras --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
 		--custom-compile-command 'make lock' $(UPGRADE) --output-file $(LOCK)
 
-clean: ## Remove both environments and all caches
-	rm -rf .venv .venv-vllm .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+clean: ## Remove all environments and caches
+	rm -rf .venv .venv-vllm .venv-inspect .venv-lmeval .venv-peer-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last, so that an interrupted installation is taken up again.
@@ -95,6 +118,18 @@ clean: ## Remove both environments and all caches
 	$(UV) pip check --quiet --python $(PY)
 	@touch $@
 
+.venv-peer-litellm/.installed: | .venv/.uv
+	$(UV) venv --quiet --allow-existing --python $(PY) .venv-peer-litellm
+	$(UV) pip install --quiet --python .venv-peer-litellm/bin/python 'litellm[proxy]==1.108.7'
+	@touch $@
+
 .venv-vllm/.installed: runtime/requirements-cpu.txt runtime/overrides.txt | .venv/.uv
 	@VLLM_PYTHON='$(VLLM_PYTHON)' runtime/install_vllm.sh
+	@touch $@
+
+.venv-inspect/.installed: runtime/evals/requirements-inspect.txt | .venv/.uv
+.venv-lmeval/.installed: runtime/evals/requirements-lmeval.txt | .venv/.uv
+.venv-inspect/.installed .venv-lmeval/.installed:
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(UV) pip install --quiet --python $(@D)/bin/python -r $<
 	@touch $@

@@ -4,7 +4,7 @@ All sizes are bytes of one device; with tensor parallelism each device holds its
 here is calibrated: `reserve_bytes` stands for what only a running server can tell, and whoever
 shows these figures says so.
 
-Law (checked against 31 published start-ups of two models on one card, within 1 %):
+Law (checked against 33 published start-ups of two models on one card, within 1 %):
 
     usable = weights + max_loras * slot_bytes(max_lora_rank) + KV cache + reserve
 """
@@ -152,20 +152,30 @@ def dtype_bytes(dtype: str) -> int:
 
 def lora_dtype(base: Base) -> str:
     """Return the dtype of a server's LoRA slots: `lora-dtype` where declared, else its own."""
-    return _flag(base, "lora-dtype") or base.dtype
+    return _dtype(base, "lora-dtype")
 
 
 def kv_dtype(base: Base) -> str:
     """Return the dtype of a server's KV cache: `kv-cache-dtype` where declared, else its own."""
-    declared = _flag(base, "kv-cache-dtype")
-    return base.dtype if declared in {"", "auto"} else declared
+    return _dtype(base, "kv-cache-dtype")
 
 
-def _flag(base: Base, wanted: str) -> str:
+def fully_sharded(base: Base) -> bool:
+    """Say whether its servers divide both halves of each slot among their devices."""
+    return _flag(base, "fully-sharded-loras") is not None
+
+
+def _dtype(base: Base, flag: str) -> str:
+    declared = _flag(base, flag) or "auto"
+    return base.dtype if declared == "auto" else declared
+
+
+def _flag(base: Base, wanted: str) -> str | None:
+    """Return a declared flag's value, empty for one that has none; None: not declared."""
     for name, value in base.extra:
         if name.lstrip("-").replace("_", "-") == wanted:
             return value
-    return ""
+    return None
 
 
 def weight_bytes(shape: BaseShape, tensor_parallel: int = 1) -> int:

@@ -23,6 +23,7 @@ from fleet.plan import (
     UnloadAdapter,
 )
 from fleet.resources import Key, LoadedAdapter, Route, Server
+from fleet.traffic import Limits, Policy, Timeouts
 
 KINDS: Mapping[str, type] = MappingProxyType(
     {"server": Server, "adapter": LoadedAdapter, "route": Route, "key": Key}
@@ -53,9 +54,20 @@ MEASURED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "steps": ("estimate_s",),
         "impacts": ("peak_rpm", "back_out_s"),
         "capacity": ("load",),
+        "gates": ("detail", "power"),
     }
 )
 """Fields inside the decisions that are estimates or measurements, which the id leaves out."""
+
+SPARSE: Mapping[type, tuple[str, ...]] = MappingProxyType(
+    {
+        Route: ("policy",),
+        Policy: tuple(each.name for each in fields(Policy)),
+        Timeouts: tuple(each.name for each in fields(Timeouts)),
+        Limits: tuple(each.name for each in fields(Limits)),
+    }
+)
+"""Fields that are left out where they have their default."""
 
 _TAGS = {
     **{made: ("kind", tag) for tag, made in KINDS.items()},
@@ -88,11 +100,16 @@ def plain(value: Any) -> Any:
 def _encoder(made: Any) -> Callable[[Any], dict[str, Any]]:
     if not is_dataclass(made):
         raise TypeError(f"a plan cannot hold a {made.__name__}")
-    names = tuple(each.name for each in fields(made))
+    left_out = SPARSE.get(cast("type", made), ())
+    sparse = tuple((each.name, each.default) for each in fields(made) if each.name in left_out)
+    names = tuple(each.name for each in fields(made) if each.name not in left_out)
     tag = _TAGS.get(cast("type", made))
 
     def encode(value: Any) -> dict[str, Any]:
         document = {name: plain(getattr(value, name)) for name in names}
+        for name, default in sparse:
+            if (found := getattr(value, name)) != default:
+                document[name] = plain(found)
         if tag is not None:
             document[tag[0]] = tag[1]
         return document

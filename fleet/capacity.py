@@ -10,8 +10,10 @@ from math import inf
 
 from fleet.budget import (
     USABLE,
+    fully_sharded,
     kv_bytes_per_token,
     least_kv_bytes,
+    lora_dtype,
     reserve_bytes,
     slot_bytes,
     weight_bytes,
@@ -20,8 +22,8 @@ from fleet.declared import Adapter, Base, Device
 from fleet.profiles import Profile
 from fleet.throughput import (
     MAX_NUM_SEQS,
+    batch_of_step,
     capacity,
-    lora_slowdown,
     speed_of,
 )
 
@@ -128,11 +130,13 @@ NO_HABITS = Habits(512, ())
 def memory_of(shape: Shape) -> Memory:
     """Return a server's memory by part."""
     base, device, cards = shape.base, shape.device, shape.tensor_parallel
-    reserve = reserve_bytes(device)
+    reserve = reserve_bytes(device, base.reserve(device.kind, cards))
     if base.shape is None:
         return Memory(None, None, reserve, base.kv_cache_bytes, None)
     weights = weight_bytes(base.shape, cards)
-    slot = slot_bytes(base.shape, shape.rank, base.dtype, cards)
+    slot = slot_bytes(
+        base.shape, shape.rank, lora_dtype(base), cards, fully_sharded=fully_sharded(base)
+    )
     pool = None if slot is None else slot * shape.slots
     kv = base.kv_cache_bytes
     if kv is None and pool is not None:
@@ -162,11 +166,8 @@ def throughput_of(
     tokens = memory_of(shape).kv_tokens
     if speed is None or tokens is None:
         return Throughput(inf, 0.0, "unknown")
-    slowdown = lora_slowdown(speed, 1) * shape.parts
-    batches = [
-        int((deadline / slowdown - speed.step_s) / speed.request_s) if speed.request_s else 0
-        for deadline in habits.deadlines
-    ]
-    batch = min([each for each in batches if each >= LEAST_BATCH], default=MAX_NUM_SEQS)
+    batches = [batch_of_step(speed, 1, each / shape.parts) for each in habits.deadlines]
+    kept = min([each for each in batches if each >= LEAST_BATCH], default=MAX_NUM_SEQS)
+    batch = int(min(kept, MAX_NUM_SEQS))
     best = capacity(speed, tokens, habits.context, batch, 1) / shape.parts
     return Throughput(utilization * best, speed.spread, basis)

@@ -6,8 +6,14 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Literal
 
+from fleet.bases import Base as Base  # noqa: PLC0414 (a part of a declared fleet)
+from fleet.bases import BaseShape as BaseShape  # noqa: PLC0414 (same)
+from fleet.conditions import Gate, GoldenFacts, Override, Rollout
+from fleet.formats import Format
 from fleet.names import AdapterName, Version
 from fleet.profiles import Profile
+from fleet.traffic import CHOICES, UNLIMITED, USUAL_TIMEOUTS, Limits, Shadow, Sticky, Timeouts
+from fleet.upkeep import EvalPolicy
 
 LatencyClass = Literal["classification", "short_generation", "long_generation"]
 Spread = Literal["device", "host"]
@@ -16,25 +22,10 @@ Isolation = Literal["shared", "tier", "client"]
 """With whom an adapter may share a server: anyone, its own tier, its own client."""
 Residency = Literal["pinned", "cached"]
 """`pinned`: has a LoRA slot of its own. `cached`: waits in host memory for one."""
+GatewayKind = Literal["fleetctl", "envoy"]
+"""`fleetctl`: our own process. `envoy`: an Envoy that follows files we write."""
 State = Literal["active", "cordoned", "draining"]
 """`cordoned`: takes nothing new. `draining`: what is there leaves."""
-
-
-@dataclass(frozen=True, slots=True)
-class BaseShape:
-    """Dimensions of a base, as in its config.json (Hugging Face field names)."""
-
-    architecture: str
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    vocab_size: int
-    max_position_embeddings: int
-    weight_bytes: int
-    """Sum of the sizes of all tensors in the safetensors files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +42,6 @@ class AdapterFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """A condition that a new version must meet before it takes more traffic."""
-
-    name: str
-    metric: str
-    threshold: float
-    unit: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """The pace at which a new version takes over."""
-
-    name: str
-    weights: tuple[int, ...]
-    bake: timedelta
-    retain: timedelta
-    """How long the replaced version stays loaded after the cut-over."""
-    gates: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Tier:
     """A class of service."""
 
@@ -84,6 +53,9 @@ class Tier:
     residency: Residency = "pinned"
     slo_s: tuple[tuple[LatencyClass, float], ...] = ()
     """Promised p95 by latency class, in seconds, where it is not the class's usual one."""
+    timeouts: Timeouts = USUAL_TIMEOUTS
+    weight: int = 1
+    """Turns in a row that a client gets where requests wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,27 +75,6 @@ class Demand:
     """Minutes east of UTC that `timezone` has in the course of a year."""
     observed: tuple[float, ...] | None = None
     """Measured requests per minute in each hour of the day, UTC; replaces the declared hours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Base:
-    """A base model."""
-
-    name: str
-    model: str
-    """Path as its servers see it."""
-    dtype: str
-    max_model_len: int | None
-    kv_cache_bytes: int | None
-    min_kv_tokens: int
-    slots: int | None
-    """Declared `max_loras`; None: the planner chooses."""
-    max_lora_rank: int | None
-    extra: tuple[tuple[str, str], ...]
-    shape: BaseShape | None
-    """None when neither the library nor the lock holds its config.json."""
-    tensor_parallel: int | None = None
-    """Devices of each server; None: the fewest that hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +147,17 @@ class Adapter:
     spread: Spread = "device"
     isolation: Isolation = "shared"
     residency: Residency = "pinned"
+    format: Format | None = None
+    """What form its answers must have; a schema stands here in full."""
+    sticky: Sticky = Sticky.SESSION
+    limits: Limits = UNLIMITED
+    choices: int = CHOICES
+    shadow: Shadow | None = None
+    """Its servers are known once it is placed."""
+    rolling: str | None = None
+    """Path of the golden set of fresh questions, relative to the project."""
+    retrain: tuple[str, ...] = ()
+    """The command that trains a new version; empty: none is declared."""
 
     @property
     def alias(self) -> str:
@@ -218,6 +180,16 @@ class ClientKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Notify:
+    """Where notices go."""
+
+    webhook: str
+    """A URL, or where it is kept: `env:NAME`, `file:path`."""
+    template: str | None = None
+    """Path of a Jinja template of the text, relative to the project."""
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
     """A tenant."""
 
@@ -225,6 +197,9 @@ class Client:
     tier: str
     monthly_fee: float | None
     keys: tuple[ClientKey, ...]
+    limits: Limits = UNLIMITED
+    """Of all its adapters together; what it does not say, its tier does."""
+    notify: Notify | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +211,9 @@ class Gateway:
     """`host:port` for clients."""
     admin: str
     """Unix socket path or URL of its admin side."""
+    secret: str = ""
+    """Reference of the operator's secret; empty: the one in the state folder."""
+    kind: GatewayKind = "fleetctl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +253,15 @@ class Fleet:
     policy: PlacementPolicy = PlacementPolicy()
     profiles: tuple[Profile, ...] = ()
     """Measured speeds of servers; what has none is estimated from first principles."""
+    golden: Mapping[str, GoldenFacts] = field(default_factory=lambda: MappingProxyType({}))
+    """By path of the golden set, relative to the project."""
+    notify: Notify | None = None
+    """Where operators are told of rollbacks."""
+    overrides: tuple[Override, ...] = ()
+    """Sorted by name; expired ones too."""
+
+    evals: EvalPolicy = field(default_factory=EvalPolicy)
+    """How golden sets are asked, and how often."""
 
     def origin(self, *path: str) -> str:
         """Return the place that declares `path`, or of its nearest declared parent."""

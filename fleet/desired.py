@@ -4,11 +4,13 @@ What is not ours (an adapter loaded by hand, an attached server) is part of it a
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from fleet.declared import Fleet
 from fleet.names import AdapterName, Address, adapter_address, server_address
 from fleet.pace import Paced, Phase, Wanted
 from fleet.placement import Placement
+from fleet.policy import policy_of
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State
 
 
@@ -17,7 +19,7 @@ def settle(fleet: Fleet, wanted: Paced, placement: Placement, live: State) -> St
     found: dict[Address, Resource] = {each.address: each for each in placement.servers.values()}
     for resource in (
         *_adapters(fleet, placement, live),
-        *_routes(wanted, placement, live),
+        *_routes(fleet, wanted, placement, live),
         *_keys(fleet, live),
         *strangers(fleet, wanted, live),
     ):
@@ -84,7 +86,7 @@ def _adapters(fleet: Fleet, placement: Placement, live: State) -> Iterator[Loade
                 yield there
 
 
-def _routes(wanted: Paced, placement: Placement, live: State) -> Iterator[Resource]:
+def _routes(fleet: Fleet, wanted: Paced, placement: Placement, live: State) -> Iterator[Resource]:
     routes = live.routes()
     for alias, each in wanted.wanted.items():
         before = routes.get(alias)
@@ -92,9 +94,11 @@ def _routes(wanted: Paced, placement: Placement, live: State) -> Iterator[Resour
             continue
         if waits(each, placement.bindings):
             if before is not None:
-                yield from _as_it_is(before, live)
+                where = {each.adapter: each.servers for each in before.shares}
+                policy = policy_of(fleet, alias, where)
+                yield from _as_it_is(replace(before, policy=policy), live)
         elif each.shares:
-            yield _route(each, placement.bindings)
+            yield _route(fleet, each, placement.bindings)
 
 
 def waits(wanted: Wanted, bindings: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -105,7 +109,7 @@ def waits(wanted: Wanted, bindings: Mapping[str, tuple[str, ...]]) -> tuple[str,
 
 
 def _as_it_is(route: Route, live: State) -> Iterator[Resource]:
-    """Yield a live route that must wait, and all that it needs to go on."""
+    """Yield a route whose versions must wait, and all that it needs to go on."""
     yield route
     for share in route.shares:
         for server in share.servers:
@@ -114,13 +118,14 @@ def _as_it_is(route: Route, live: State) -> Iterator[Resource]:
                     yield live.resources[address]
 
 
-def _route(wanted: Wanted, bindings: Mapping[str, tuple[str, ...]]) -> Route:
+def _route(fleet: Fleet, wanted: Wanted, bindings: Mapping[str, tuple[str, ...]]) -> Route:
     shares = tuple(
         Share(adapter, percent, bindings[adapter])
         for adapter, percent in wanted.shares
         if bindings.get(adapter)
     )
-    return Route(wanted.alias, shares, wanted.salt)
+    policy = policy_of(fleet, wanted.alias, bindings)
+    return Route(wanted.alias, shares, wanted.salt, policy)
 
 
 def _keys(fleet: Fleet, live: State) -> Iterator[Key]:

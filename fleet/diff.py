@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 
+from fleet import traffic
 from fleet.names import Address
 from fleet.pace import version_of
 from fleet.plan import Action, Change, Reason
@@ -26,7 +27,11 @@ def _changes(desired: State, live: State) -> Iterator[Change]:
             continue
         match live.resources.get(address), desired.resources.get(address):
             case None, after:
-                yield Change(address, Action.CREATE, None, after, Reason.DECLARED, "")
+                policy = after.policy if isinstance(after, Route) else None
+                details = tuple(traffic.differences(None, policy))
+                yield Change(
+                    address, Action.CREATE, None, after, Reason.DECLARED, "", details=details
+                )
             case before, None:
                 yield Change(address, Action.DELETE, before, None, Reason.REMOVED, "")
             case Server() as before, after if before != after:
@@ -132,6 +137,7 @@ def _route_details(before: Route, after: Route) -> Iterator[tuple[str, str, str]
             yield f"{name} on", ", ".join(old.servers), ", ".join(new.servers)
     if before.salt != after.salt:
         yield "salt", before.salt, after.salt
+    yield from traffic.differences(before.policy, after.policy)
 
 
 def _percent(share: Share | None) -> str:

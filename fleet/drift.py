@@ -70,6 +70,7 @@ def classify(
     found = [
         *_hosts(tuple(_servers(history, live)), history),
         *_copies(history, live, damaged),
+        *_lost(live),
         *_gateways(history, live),
     ]
     return tuple(sorted(found, key=lambda each: (order[each.remedy], each.subject)))
@@ -177,6 +178,14 @@ def _copies(history: History, live: State, damaged: Mapping[str, str]) -> Iterat
         )
         addresses = tuple(each.address for each in held)
         yield Cause(Address(f"store/{digest[:12]}"), Remedy.ALERT, text, addresses, _HEAL)
+
+
+def _lost(live: State) -> Iterator[Cause]:
+    """Yield what a server lists and yet does not answer with; what it does not list is missing."""
+    for address in live.lost:
+        if address in live.resources:
+            text = "the server lists it and answers a gateway's requests for it with 404"
+            yield Cause(address, Remedy.ALERT, text, (address,), _STATUS)
 
 
 def _gateways(history: History, live: State) -> Iterator[Cause]:

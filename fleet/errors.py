@@ -88,6 +88,10 @@ class LibraryError(FleetError):
     """An adapter or base in the library is missing, changed or not servable."""
 
 
+class EvalError(FleetError):
+    """An evaluation could not be made, or proves nothing; never a verdict on a version."""
+
+
 class EngineError(FleetError):
     """A serving engine did not do what was asked."""
 

@@ -13,7 +13,7 @@ from fleet.drift import Cause, Remedy
 from fleet.history import History
 from fleet.order import order
 from fleet.plan import Action, Change, Plan, Reason
-from fleet.resources import State
+from fleet.resources import Route, State
 
 
 def heal(
@@ -48,8 +48,13 @@ def heal(
 
 
 def advances(plan: Plan) -> Plan:
-    """Return the part of a plan that only moves rollouts on to their next stage."""
-    routes = {each.address: each for each in plan.changes if each.reason is Reason.ROLLOUT_ADVANCED}
+    """Return the part of a plan that moves rollouts on, or takes their traffic back."""
+    moves = (Reason.ROLLOUT_ADVANCED, Reason.ROLLED_BACK)
+    routes = {
+        each.address: each
+        for each in plan.changes
+        if each.reason in moves and isinstance(each.after, Route)
+    }
     steps = tuple(each for each in plan.steps if each.address in routes and not each.needs)
     done = {each.address for each in steps}
     aliases = {address.partition("/")[2] for address in done}

@@ -7,6 +7,7 @@ from fleet.declared import Fleet
 from fleet.pace import alias_of, version_of
 from fleet.plan import Action, Change, Impact, Reason
 from fleet.resources import Key, LoadedAdapter, Route, Share, State
+from fleet.traffic import differences
 
 SWITCH_S = 1.0
 """Seconds until every gateway has taken a route: the back-out where the old version is loaded."""
@@ -115,6 +116,9 @@ def _impact(
     before = route.before if route is not None and isinstance(route.before, Route) else None
     after = route.after if route is not None and isinstance(route.after, Route) else None
     parts = [_shares_text(route, before, after), *_adapter_text(adapters)]
+    if before is not None and after is not None:
+        changed = differences(before.policy, after.policy)
+        parts += [f"{name} {was} -> {now}" for name, was, now in changed]
     if interrupted:
         parts.append("requests fail while its server restarts or its version is reloaded")
     summary = "; ".join(each for each in parts if each)

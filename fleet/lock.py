@@ -83,6 +83,11 @@ class Lock(_Document):
         """Return this lock with one adapter added or replaced."""
         return self.model_copy(update={"adapters": {**self.adapters, str(name): entry}})
 
+    def without_adapter(self, name: AdapterName) -> Self:
+        """Return this lock without one adapter."""
+        rest = {key: each for key, each in self.adapters.items() if key != str(name)}
+        return self.model_copy(update={"adapters": rest})
+
     def with_base(self, name: str, shape: BaseShape) -> Self:
         """Return this lock with one base added or replaced."""
         return self.model_copy(update={"bases": {**self.bases, name: LockedBase.of(shape)}})

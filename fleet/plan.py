@@ -213,7 +213,11 @@ class GateDue:
     metric: str
     threshold: str
     status: str
-    """`no evidence` until the gate has run."""
+    """`no evidence` until the gate has run; then its verdict, or who accepts the version."""
+    detail: str = ""
+    """What the gate found, in its own sentence."""
+    power: str = ""
+    """How likely it is to tell, and what would help; empty where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,3 +263,5 @@ class Plan:
     """Sorted by adapter."""
     without_demand: tuple[str, ...] = ()
     """Aliases whose demand nobody declared: they are placed as if idle."""
+    outlook: tuple[str, ...] = ()
+    """How each rollout with gates is likely to end, if the new version is no worse."""

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from fleet.canonical import plan_id
 from fleet.checked import checked, checked_steps
@@ -18,6 +18,7 @@ from fleet.order import order
 from fleet.pace import Paced, pace
 from fleet.placement import Placement, Search, place
 from fleet.plan import Change, Move, Plan
+from fleet.preview import preview
 from fleet.reasons import explain
 from fleet.resources import Key, LoadedAdapter, Route, Server, State
 
@@ -49,6 +50,7 @@ def make_plan(
     steps = order(
         changes, desired, live, diversion, smoke=smoke, tight=placement.tight, renames=fleet.renames
     )
+    previews = [preview(fleet, each, history) for each in wanted.wanted.values() if each.gates]
     impacts = impacts_of(changes, fleet, diversion.interrupted)
     cost_after = price_per_hour(fleet, desired, live.unknown_servers)
     plan = Plan(
@@ -58,12 +60,13 @@ def make_plan(
         steps=steps,
         capacity=placement.capacity,
         impacts=impacts,
-        gates=tuple(gate for each in wanted.wanted.values() for gate in each.gates),
+        gates=tuple(gate for each in previews for gate in each.gates),
         held=tuple(_held(wanted, placement, live)),
         unknown=tuple(_unknown(fleet, live)),
         warnings=tuple(_warnings(fleet, wanted, placement, live))
         + tuple(smoke_warnings(fleet, changes))
-        + tuple(_unreadable(changes)),
+        + tuple(_unreadable(changes))
+        + tuple(_expired(fleet, now)),
         cost_before=price_per_hour(fleet, live, live.unknown_servers),
         cost_after=cost_after,
         unchanged=len(desired.resources) - sum(each.after is not None for each in changes),
@@ -72,6 +75,7 @@ def make_plan(
         cost_bound=_bound(placement, cost_after),
         moves=tuple(_moves(placement, live)),
         without_demand=without_demand(fleet.adapters.values()),
+        outlook=tuple(each.outlook for each in previews if each.outlook),
     )
     return checked_steps(replace(plan, id=plan_id(plan)), fleet, live)
 
@@ -136,6 +140,16 @@ def _unreadable(changes: Iterable[Change]) -> Iterator[str]:
             f"{which} not readable here and must be where apply runs "
             "(fleetctl key create --all makes missing key files)"
         )
+
+
+def _expired(fleet: Fleet, now: datetime) -> Iterator[str]:
+    """Say which overrides have ended; their gates count again."""
+    for each in fleet.overrides:
+        if now.astimezone(UTC).date() > each.until:
+            yield (
+                f"override `{each.name}` of {each.alias} ended on {each.until}: its gates count "
+                "again. Delete it, or give it a new day"
+            )
 
 
 def _warnings(fleet: Fleet, wanted: Paced, placement: Placement, live: State) -> Iterator[str]:

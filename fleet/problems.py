@@ -42,6 +42,9 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1112": "Unknown choice",
         "FC1113": "Invalid address",
         "FC1115": "Invalid stages of a rollout",
+        "FC1141": "Invalid day",
+        "FC1142": "Invalid part of the week",
+        "FC1143": "Invalid digest",
         "FC1201": "Unknown tier",
         "FC1202": "Unknown base",
         "FC1203": "Unknown rollout",
@@ -69,6 +72,13 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1226": "No recorded demand",
         "FC1227": "Recorded demand cannot be read",
         "FC1228": "Profile cannot be read",
+        "FC1240": "Times or shares of a rollout contradict each other",
+        "FC1241": "Key does not fit the gate's metric",
+        "FC1243": "Override accepts no known version",
+        "FC1229": "Output format cannot be used",
+        "FC1230": "Shadow of the version itself",
+        "FC1260": "A gateway is an Envoy",
+        "FC1261": "An Envoy has its admin side on this machine",
     }
 )
 """The summary of each code; a code is never given another meaning."""

@@ -23,8 +23,9 @@ class ProfileError(ValueError):
 class Speed:
     """The constants of the throughput law of one base on one kind of device.
 
-    A step that decodes one token for each of `batch` requests, `active` different adapters
-    among them, takes `(step_s + request_s * batch) * lora_factor * (1 + spread * (active - 1))`.
+    A step that decodes one token for each of `batch` requests takes `step_s + request_s * batch`
+    where all ask the base, and with `active` different adapters among them
+    `(lora_factor * step_s + lora_request_s * batch) * (1 + spread * (active - 1))`.
     """
 
     step_s: float
@@ -32,11 +33,25 @@ class Speed:
     request_s: float
     """Seconds that each request of the batch adds: reading its KV cache."""
     lora_factor: float
-    """What any LoRA at all multiplies a step by, 1 or more."""
+    """What any LoRA at all multiplies an empty step by, 1 or more."""
     spread: float
     """What each further adapter of the batch adds, as a part of the step."""
     prompt_weight: float
     """Cost of a prompt token in decoded tokens."""
+    lora_request_s: float | None = None
+    """Seconds that each request adds once adapters are asked; None: `lora_factor * request_s`.
+
+    On a processor LoRA costs by the request, on a card mostly by the step.
+    """
+
+    @property
+    def adapted(self) -> tuple[float, float]:
+        """Seconds of an empty step, and those that each request adds, with one adapter active."""
+        request = self.lora_request_s
+        return (
+            self.lora_factor * self.step_s,
+            self.lora_factor * self.request_s if request is None else request,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +71,6 @@ class Profile:
     """Largest relative error of the fit over its points."""
     reserve_bytes: int | None = None
     """Memory that is neither weights nor slots nor KV cache, per device."""
-    slot_bytes: int | None = None
-    """Bytes of one slot at `max_lora_rank`, as the server's start showed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +162,12 @@ def _check(profile: Profile) -> None:
         ("max_lora_rank", profile.max_lora_rank, 1, 4096),
         ("residual", profile.residual, 0, 1e3),
         ("reserve_bytes", profile.reserve_bytes or 0, 0, 1 << 50),
-        ("slot_bytes", profile.slot_bytes or 0, 0, 1 << 50),
         ("speed.step_s", speed.step_s, 1e-9, 1e3),
         ("speed.request_s", speed.request_s, 0, 1e3),
         ("speed.lora_factor", speed.lora_factor, 1, 1e3),
         ("speed.spread", speed.spread, 0, 1e3),
         ("speed.prompt_weight", speed.prompt_weight, 0, 1e3),
+        ("speed.lora_request_s", speed.lora_request_s or 0, 0, 1e3),
     ):
         if not least <= value <= most:
             raise ProfileError(f"`{name}` is {value:g}; it must be from {least:g} to {most:g}.")

@@ -111,7 +111,8 @@ class _Teller:
         if alias in self.fleet.renames:
             return Reason.RENAMED, f"`{self.fleet.renames[alias]}` is now called `{alias}`"
         wanted = self.wanted.wanted[alias]
-        if wanted.phase is Phase.STARTED and name == wanted.target:
+        begun = (Phase.STARTED, Phase.EVALUATING, Phase.UNDECIDED, Phase.PAUSED)
+        if wanted.phase in begun and name == wanted.target:
             return Reason.ROLLOUT_STARTED, f"{version} is declared; {where}"
         return Reason.DECLARED, where
 
@@ -178,8 +179,12 @@ def _moved(change: Change, phase: Phase, why: str) -> tuple[Reason, str]:
         return _PHASES.get(phase, Reason.DECLARED), why
     kept = {each.adapter for each in after.shares}
     gone = [version_of(each.adapter) for each in before.shares if each.adapter not in kept]
+    if phase is Phase.EVALUATING and not kept <= {each.adapter for each in before.shares}:
+        return Reason.ROLLOUT_STARTED, why
     if gone:
         return Reason.RETENTION_ENDED, f"{', '.join(gone)} is no longer kept loaded"
+    if before.shares == after.shares and before.policy != after.policy:
+        return Reason.DECLARED, "what is declared about its traffic changed"
     return Reason.REPLICA_MOVED, "the servers that hold its versions change"
 
 
@@ -187,4 +192,5 @@ _PHASES = {
     Phase.STARTED: Reason.ROLLOUT_STARTED,
     Phase.ADVANCED: Reason.ROLLOUT_ADVANCED,
     Phase.HELD: Reason.ROLLED_BACK,
+    Phase.ROLLED_BACK: Reason.ROLLED_BACK,
 }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fleet import traffic
 from fleet.names import Address
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, ServerFlags, Share
 
@@ -23,7 +24,8 @@ def resource(document: Mapping[str, Any]) -> Resource:
                 )
             case "route":
                 shares = tuple(_share(each) for each in document["shares"])
-                return Route(document["alias"], shares, document["salt"])
+                policy = traffic.read(document.get("policy"))
+                return Route(document["alias"], shares, document["salt"], policy)
             case "key":
                 return Key(
                     document["client"],

@@ -13,6 +13,7 @@ from fleet.names import (
     route_address,
     server_address,
 )
+from fleet.traffic import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,8 @@ class Route:
     shares: tuple[Share, ...]
     salt: str
     """Mixed into the hash that assigns users to versions; one per rollout."""
+    policy: Policy | None = None
+    """How its requests are treated; None: as by default."""
 
     @property
     def address(self) -> Address:
@@ -113,6 +116,11 @@ class Route:
     def client(self) -> str:
         """The client who owns the alias."""
         return self.alias.partition("-")[0]
+
+    @property
+    def shadow(self) -> str:
+        """The version that gets copies of its requests; empty: none does."""
+        return self.policy.shadow.adapter if self.policy and self.policy.shadow else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +161,8 @@ class State:
     """Server to the base URL at which it was observed."""
     versions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Server to the version of its engine, such as `0.32.0`."""
+    lost: tuple[Address, ...] = ()
+    """Adapters that a gateway was told by their server not to be there, sorted."""
     notes: tuple[str, ...] = ()
     """Observations for the reader, such as a gateway that lags behind."""
 

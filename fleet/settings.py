@@ -72,6 +72,10 @@ def _inherited(path: Path, given: Declarations) -> tuple[str, Any] | None:
             return "defaults.rollout", defaults.rollout
         case ("clients", _, "adapters", _, "latency"):
             return "defaults.latency", defaults.latency
+        case ("clients", client, "limits", limit):
+            name = given.clients[str(client)].tier or defaults.tier
+            usual = (given.tiers.get(name) or Tier()).limits
+            return f"tiers.{name}.limits.{limit}", getattr(usual, str(limit))
         case ("clients", client, "adapters", _, "replicas" | "spread" | "isolation" | "residency"):
             name = given.clients[str(client)].tier or defaults.tier
             tier = given.tiers.get(name) or Tier()

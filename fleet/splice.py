@@ -1,5 +1,6 @@
 """Adding an entry to a YAML file: the rest of its text stays as it is, byte for byte."""
 
+import json
 from copy import deepcopy
 from typing import Any
 
@@ -111,3 +112,39 @@ def _is_comment_below(line: str, column: int) -> bool:
     """Say whether a line is a comment that belongs to the entry above it."""
     stripped = line.lstrip(" ")
     return stripped.startswith("#") and len(line) - len(stripped) > column
+
+
+def set_value(text: str, file: str, path: tuple[str, ...], value: str) -> str | None:
+    """Return the text with the scalar at `path` replaced, every other byte kept.
+
+    Args:
+        text: The file's text.
+        file: Its name, for errors.
+        path: Keys that lead to the scalar.
+        value: The new one, a text; it is written in double quotes.
+
+    Returns:
+        None where there is no plain or quoted scalar at `path`. What is returned has been read
+        back and means what it should.
+
+    Raises:
+        ConfigError: the text cannot be read.
+    """
+    wanted = deepcopy(parse(text, file).value)
+    node, inner = compose(text), wanted
+    for step in path:
+        pairs = node.value if node.id == "mapping" else ()
+        node = next((each for key, each in pairs if key.value == step), None)
+        if node is None:
+            return None
+    for step in path[:-1]:
+        inner = inner[step]
+    if node.id != "scalar" or node.style in {"|", ">"}:
+        return None
+    inner[path[-1]] = value
+    start, end = node.start_mark.index, node.end_mark.index
+    made = f"{text[:start]}{json.dumps(value, ensure_ascii=False)}{text[end:]}"
+    try:
+        return made if parse(made, file).value == wanted else None
+    except ConfigError:
+        return None

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def world_of(session: Session, engines: "Mapping[str, Engine]", gateways: "Gateways") -> "World":
     """Return everything that an execution acts on."""
     from fleetctl.commit import commit_of  # noqa: PLC0415 (keeps small commands fast)
-    from fleetctl.facts import read_secret  # noqa: PLC0415
     from runtime.execute import World  # noqa: PLC0415
+    from runtime.secrets import read_secret  # noqa: PLC0415
 
     fleet = session.fleet()
     return World(

@@ -2,19 +2,21 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from fleet import lock as locks
 from fleet import observed as observed_demand
-from fleet.declarations import Declarations
+from fleet.conditions import GoldenFacts
+from fleet.declarations import Adapter, Declarations
 from fleet.declared import BaseShape
 from fleet.errors import ConfigError, Diagnostic, Place
+from fleet.formats import FormatKind
 from fleet.problems import diagnostic
 from fleet.profiles import Profile, parse_profile
 from fleet.resolve import Facts
+from runtime.secrets import read_secret
 
 PROFILES = "calibration"
 """Folder of the measured profiles, in the project."""
@@ -64,8 +66,10 @@ def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> F
     except ConfigError as error:
         problems += error.diagnostics
     adapters = [each for client in given.clients.values() for each in client.adapters.values()]
-    golden = {each.golden for each in adapters if each.golden}
+    golden = {file for each in adapters for file in (each.golden, each.rolling) if file}
+    golden |= {each.golden for each in given.gates.values() if each.golden}
     zones = {each.demand.timezone for each in adapters if each.demand}
+    zones |= {each.timezone for each in given.rollouts.values()}
     references = {each for client in given.clients.values() for each in client.keys.values()}
     return Facts(
         lock=lock,
@@ -73,9 +77,36 @@ def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> F
         fingerprints={each: secret_fingerprint(root, each) for each in sorted(references)},
         shapes=_shapes(root, given, problems),
         absent=frozenset(each for each in golden if not (root / each).is_file()),
+        schemas=_schemas(root, adapters),
         observed=observed,
         profiles=read_profiles(root, problems),
+        golden=_golden(root, golden),
     )
+
+
+def _golden(root: Path, paths: set[str]) -> dict[str, GoldenFacts]:
+    """Return size and digest of the golden sets that are there; their lines are not checked."""
+    found = {}
+    for path in sorted(each for each in paths if (root / each).is_file()):
+        content = (root / path).read_bytes()
+        lines = [each for each in content.splitlines() if each.strip()]
+        items = sum(not each.lstrip().startswith(b'{"defaults"') for each in lines)
+        must_pass = sum(b'"must_pass"' in each for each in lines)
+        found[path] = GoldenFacts(hashlib.sha256(content).hexdigest(), items, must_pass)
+    return found
+
+
+def _schemas(root: Path, adapters: Iterable[Adapter]) -> dict[str, str | None]:
+    """Read the JSON Schemas of output formats, as they are written."""
+    formats = (each.format for each in adapters)
+    names = {each.text for each in formats if each and each.kind is FormatKind.SCHEMA}
+    found: dict[str, str | None] = {}
+    for name in sorted(names):
+        try:
+            found[name] = (root / name).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            found[name] = None
+    return found
 
 
 def read_profiles(root: Path, problems: list[Diagnostic]) -> tuple[Profile, ...]:
@@ -131,19 +162,6 @@ def _zones(used: set[str]) -> dict[str, tuple[int, ...]]:
     except (KeyError, ValueError, OSError):
         return dict.fromkeys(available_timezones(), ()) | found
     return found
-
-
-def read_secret(root: Path, reference: str) -> str | None:
-    """Return the secret behind `env:NAME` or `file:path`; None where it cannot be read here."""
-    kind, _, where = reference.partition(":")
-    if kind == "env":
-        found = os.environ.get(where, "")
-    else:
-        try:
-            found = (root / where).read_text(encoding="utf-8")
-        except (OSError, ValueError):
-            return None
-    return found.strip() or None
 
 
 def secret_fingerprint(root: Path, reference: str) -> str | None:

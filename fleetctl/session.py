@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # each is imported where it is used, so that small commands s
     from fleet.placement import Search
     from fleet.plan import Plan
     from runtime.engines import Engine
+    from runtime.gateway.envoyadmin import Envoys
     from runtime.gateway.protocol import Gateways
     from runtime.ledger import Ledger
 
@@ -92,7 +93,13 @@ class Session:
         """Return all gateways of the fleet as one."""
         from runtime.gateway.control import LocalGateways  # noqa: PLC0415
 
-        return LocalGateways(self.state_dir, self.fleet().gateways)
+        return LocalGateways(self.state_dir, self.fleet().gateways, self.envoys())
+
+    def envoys(self) -> "Envoys":
+        """Return how the files of gateways that are Envoys are made."""
+        from fleetctl.envoys import envoys_of  # noqa: PLC0415
+
+        return envoys_of(self.root)
 
     @asynccontextmanager
     async def connected(self) -> "AsyncIterator[tuple[dict[str, Engine], Gateways]]":

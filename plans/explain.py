@@ -13,7 +13,8 @@ from fleet.placement.bookkeeping import accounts
 from fleet.plan import Plan
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 from plans.capacity import memory
-from plans.reckoning import adapter_facts, server_facts
+from plans.gates import facts_of
+from plans.reckoning import adapter_facts, host_memory, server_facts
 from plans.wording import SYMBOLS, counted, duration, listed, short_version, size, verb
 
 Fact = tuple[str, str]
@@ -83,6 +84,7 @@ def _one(scene: Scene, address: Address) -> str:
         *_why_here(scene, resource),
         *_figures(scene, resource),
         *_change(scene, address),
+        *(facts_of(scene.plan, scene.wanted, resource) if isinstance(resource, Route) else ()),
         *_held(scene, resource),
         *_dependants(scene, resource),
         *_steps(scene, address),
@@ -216,7 +218,10 @@ def _figures(scene: Scene, resource: Resource) -> Iterator[Fact]:
     placement = scene.placement
     match resource:
         case Server() if resource.name in placement.servers:
-            yield from server_facts(accounts(scene.fleet, placement)[resource.name])
+            account = accounts(scene.fleet, placement)[resource.name]
+            yield from server_facts(account)
+            if resource.flags is not None:
+                yield "Host memory", host_memory(account, resource.flags, scene.fleet.versions)
         case LoadedAdapter() if (
             resource.server in placement.servers
             and resource.server in placement.bindings.get(resource.adapter, ())
@@ -224,7 +229,8 @@ def _figures(scene: Scene, resource: Resource) -> Iterator[Fact]:
             weighed = weigh(
                 scene.fleet, scene.wanted, scene.live, placement, resource.adapter, resource.server
             )
-            yield from adapter_facts(resource.adapter, weighed, placement)
+            declared = _declared(scene, resource)
+            yield from adapter_facts(resource.adapter, declared, weighed, placement)
         case _:
             pass
 

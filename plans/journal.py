@@ -95,6 +95,49 @@ def _released(data: Mapping[str, Any]) -> str:
     return f"released {what} of {data.get('alias')}{reason}"
 
 
+def _evaluated(data: Mapping[str, Any]) -> str:
+    told = data.get("summary", {})
+    accuracy = told.get("accuracy")
+    shown = "does not count" if not told.get("valid") else f"accuracy {accuracy:.1%}"
+    return f"evaluated {data.get('adapter')} ({data.get('purpose')}): {shown}"
+
+
+def _why(data: Mapping[str, Any]) -> str:
+    return f": {data['reason']}" if data.get("reason") else ""
+
+
+def _judged(data: Mapping[str, Any]) -> str:
+    finding = data.get("finding", {})
+    where = f"{data.get('adapter')} at {data.get('percent')} %"
+    return f"{finding.get('verdict')} {data.get('gate')} of {where}: {finding.get('reason')}"
+
+
+def _checked(data: Mapping[str, Any]) -> str:
+    smoke, seconds = data.get("smoke", {}), data.get("smoke_ok_s")
+    tested = f"{smoke.get('passed')} of {smoke.get('total')}"
+    after = f"after {seconds} s" if seconds is not None else "NOT passed"
+    return (
+        f"{data.get('alias')}: all gateways after {data.get('all_gateways_s')} s, smoke test "
+        f"{after} ({tested})"
+    )
+
+
+def _notified(data: Mapping[str, Any]) -> str:
+    how = "told" if data.get("delivered") else f"NOT told ({data.get('detail')})"
+    return f"{data.get('to')} {how} of the rollback of {data.get('alias')}"
+
+
+def _drilled(data: Mapping[str, Any]) -> str:
+    kind = "live drill" if data.get("live") else "drill"
+    how = f"{data.get('seconds')} s" if data.get("complete") else "FAILED"
+    return f"{kind} of {data.get('alias')} to {data.get('target')}: {how}"
+
+
+def _collected(data: Mapping[str, Any]) -> str:
+    versions, copies = len(data.get("versions", ())), len(data.get("copies", ()))
+    return f"deletes {counted(versions, 'version')} and {copies} served copies"
+
+
 _SAYINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "apply_started": _started,
     "apply_finished": _finished,
@@ -104,5 +147,18 @@ _SAYINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "rolled_back": _rolled_back,
     "released": _released,
     "adopted": lambda data: f"adopted {data.get('address')}",
+    "eval_finished": _evaluated,
+    "retrain_claimed": lambda data: f"claimed {data.get('alias')} for retraining{_why(data)}",
+    "retrain_released": lambda data: f"released the claim on {data.get('alias')}{_why(data)}",
+    "retrain_started": lambda data: f"began to train {data.get('adapter')}",
+    "retrain_finished": lambda data: f"trained {data.get('adapter')}",
+    "gate_judged": _judged,
+    "rollout_marked": lambda data: f"{data.get('mark')} {data.get('adapter')}{_why(data)}",
+    "rollback_checked": _checked,
+    "notified": _notified,
+    "drill_started": lambda data: f"begins a live drill of {data.get('alias')}",
+    "drilled": _drilled,
+    "drill_undone": lambda data: f"undid a killed drill of {data.get('alias')}",
+    "collected": _collected,
     "note": lambda data: f"note: {data.get('text')}",
 }

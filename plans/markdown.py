@@ -10,7 +10,7 @@ from fleet.plan import Change, Plan
 from plans.capacity import busiest, memory, moves, unstated
 from plans.groups import MANY, by_client, by_server, capacity_rows, impact_rows, untouched
 from plans.public import command, fenced, prose
-from plans.text import limit, nothing_to_do
+from plans.text import evidence, limit, nothing_to_do
 from plans.verdict import judge
 from plans.wording import (
     SYMBOLS,
@@ -136,10 +136,13 @@ def _facts(plan: Plan) -> Iterator[str]:
         yield from _table(
             ("Gate", "Alias", "Limit", "Evidence"),
             (
-                [prose(cell) for cell in (each.gate, each.alias, limit(each), each.status)]
+                [prose(cell) for cell in (each.gate, each.alias, limit(each), evidence(each))]
                 for each in plan.gates
             ),
         )
+        said = [f"{each.alias} {each.gate}: {each.power}" for each in plan.gates if each.power]
+        for line in (*said, *plan.outlook):
+            yield f"- {prose(line)}."
     if line := cost(plan):
         yield ""
         yield f"Cost: {prose(line)}."

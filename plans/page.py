@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from fleet.plan import Change, DeviceUse, Plan
 from plans.capacity import busiest, memory, moves, unstated
 from plans.groups import MANY, by_client, by_server, capacity_rows, impact_rows, untouched
-from plans.text import limit, nothing_to_do
+from plans.text import evidence, limit, nothing_to_do
 from plans.verdict import judge
 from plans.wording import (
     SYMBOLS,
@@ -58,6 +58,7 @@ def render(plan: Plan) -> str:
         capacity=[(each, busiest(each), memory(each), _bar(each)) for each in capacity_rows(plan)],
         unstated=unstated(plan),
         moves=tuple(moves(plan)),
+        evidence=evidence,
         limit=limit,
         differences=differences,
         cost=cost(plan),

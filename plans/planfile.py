@@ -31,6 +31,7 @@ BESIDE = (
     "cost_bound",
     "moves",
     "without_demand",
+    "outlook",
 )
 """Fields of a plan that are observations: shown, and not part of the id."""
 

@@ -1,16 +1,21 @@
 """What a server holds and carries, and what an adapter asks of it, as labelled sentences."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import isfinite
 
+from fleet.budget import host_bytes
+from fleet.declared import Adapter, AdapterFacts, Demand
 from fleet.demand import peak_hour
 from fleet.placement import Placement
 from fleet.placement.account import AdapterAccount, ServerAccount
 from fleet.placement.alternatives import Alternative, Weighed
+from fleet.resources import ServerFlags
 from plans.wording import counted, listed, size
 
 Fact = tuple[str, str]
 """A label and a sentence."""
+Versions = Mapping[str, AdapterFacts]
+"""Facts of versions by full name."""
 
 
 def percent(part: float) -> str:
@@ -69,11 +74,26 @@ def _slots(account: ServerAccount) -> str:
     return ", ".join(parts)
 
 
-def adapter_facts(adapter: str, weighed: Weighed, placement: Placement) -> Iterator[Fact]:
-    """Yield what a version asks, what binds on its server, why it moved, and the runner-up."""
+def host_memory(account: ServerAccount, flags: ServerFlags, versions: Versions) -> str:
+    """Return the host memory that what a server may list takes at most."""
+    sizes = [versions[each.adapter].bytes for each in account.residents if each.adapter in versions]
+    if not sizes:
+        return "nothing is listed whose size is known"
+    cards = flags.tensor_parallel
+    most = host_bytes(flags.max_cpu_loras, max(sizes), cards)
+    each = f"{flags.max_cpu_loras} listed versions of up to {size(max(sizes))}"
+    return f"{size(most)} at most: {each}" + (f" for each of {cards} devices" if cards > 1 else "")
+
+
+def adapter_facts(
+    adapter: str, declared: Adapter | None, weighed: Weighed, placement: Placement
+) -> Iterator[Fact]:
+    """Yield what a version asks, how fast it is answered, what binds, why it moved, what else."""
     own = next((each for each in weighed.account.residents if each.adapter == adapter), None)
     if own is not None:
         yield "Asks", _asks(own)
+        if declared is not None and declared.demand is not None and weighed.account.step_s:
+            yield "Answers", _answers(own, declared, declared.demand, weighed.account)
     yield "Binding", _binding(weighed)
     if adapter in placement.forced:
         yield "Must move", placement.forced[adapter]
@@ -91,6 +111,20 @@ def _asks(own: AdapterAccount) -> str:
         f"{slot} and {own.load.tokens[hour]:,.0f} tokens/s in its busiest hour, {hour:02}:00 UTC, "
         f"when it is active {percent(own.load.concurrency[hour])} of the time"
     )
+
+
+def _answers(own: AdapterAccount, declared: Adapter, demand: Demand, account: ServerAccount) -> str:
+    """Tell how long an answer takes in the server's worst hour of those in which it is asked."""
+    asked = [hour for hour, tokens in enumerate(own.load.tokens) if tokens]
+    if not asked:
+        return "nobody asks it"
+    hour = max(asked, key=lambda each: (account.step_s[each], -each))
+    seconds = demand.output_tokens * account.step_s[hour]
+    if not isfinite(seconds):
+        return f"late: at {hour:02}:00 UTC its server is asked for more than it can decode"
+    found = f"{demand.output_tokens} tokens take {seconds:.2g} s at {hour:02}:00 UTC"
+    late = ", so they are late" if seconds > declared.slo_s else ""
+    return f"{found}; promised are {declared.slo_s:g} s{late} ({account.basis})"
 
 
 def _binding(weighed: Weighed) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from fleet.history import Entry, History
 from fleet.resources import LoadedAdapter, Route, State
+from plans.gates import lines_of, told
 
 
 def status(
@@ -61,6 +62,7 @@ def _alias(route: Route, history: History) -> dict[str, Any]:
             }
             for _, each in sorted(holds.items())
         ],
+        **told(history, route),
     }
 
 
@@ -118,11 +120,26 @@ def render_text(document: Mapping[str, Any]) -> str:
     if document["routes_unknown"]:
         lines.append(f"Routes cannot be read: {document['routes_unknown']}")
     lines += ["", *(_alias_lines(document["aliases"]) or ["No alias is routed."])]
+    lines += _upkeep_lines(document.get("drift", ()), document.get("retraining", ()))
     if "servers" in document:
         lines += ["", *(_server_lines(document["servers"]) or ["No server."])]
         lines += ["", _last_line(document["last_apply"])]
         lines += [f"Note: {each}" for each in document["notes"]]
     return "\n".join(lines) + "\n"
+
+
+def _upkeep_lines(
+    drifts: Iterable[Mapping[str, Any]], turns: Iterable[Mapping[str, Any]]
+) -> list[str]:
+    lines = [
+        f"DRIFT {each['adapter']}: {each['standing']}, {each['measure']}: {each['reason']}"
+        for each in drifts
+    ]
+    for each in turns:
+        claim = each["claim"]
+        held = f", claimed by {claim['by']} until {claim['until'][:10]}" if claim else ""
+        lines.append(f"Retrain {each['alias']}: {each['turn']}, {each['reason']}{held}")
+    return ["", *lines] if lines else []
 
 
 def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -143,6 +160,7 @@ def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:
             version = hold["adapter"].rpartition("-v")[2]
             reason = f": {hold['reason']}" if hold["reason"] else ""
             lines.append(f"{'':{width}}  held: {version}, by {hold['by']} at {hold['at']}{reason}")
+        lines += [f"{'':{width}}  {line}" for line in lines_of(each)]
     return lines
 
 

@@ -141,15 +141,22 @@ def limit(gate: GateDue) -> str:
     return f"{gate.metric} {gate.threshold}"
 
 
+def evidence(gate: GateDue) -> str:
+    """Return what is known of a gate, with its reason where there is one."""
+    return f"{gate.status}: {gate.detail}" if gate.detail else gate.status
+
+
 def _gates(plan: Plan) -> Iterator[str]:
     if plan.gates:
         yield from aligned(
             [
                 ("Gates", "Alias", "Limit", "Evidence"),
-                *((each.gate, each.alias, limit(each), each.status) for each in plan.gates),
+                *((each.gate, each.alias, limit(each), evidence(each)) for each in plan.gates),
             ],
             "",
         )
+        yield from (f"{each.alias} {each.gate}: {each.power}." for each in plan.gates if each.power)
+        yield from (f"{each}." for each in plan.outlook)
 
 
 def _changes(plan: Plan, paint: _Paint, *, every: bool) -> Iterator[str]:

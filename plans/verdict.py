@@ -7,8 +7,6 @@ from enum import StrEnum
 from fleet.plan import Action, Change, Impact, Plan
 from plans.wording import counted, kind_of, listed
 
-CROWDED = 0.8
-"""Above this part of a server's slots in use during the apply, the reader is told."""
 CANARY_PERCENT = 10
 """A premium client's move up to this share of requests is a canary and not worth a warning."""
 PREMIUM_TIERS = frozenset({"premium", "enterprise"})
@@ -97,10 +95,10 @@ def _care(plan: Plan) -> Iterator[str]:
     crowded = [
         f"{use.server} {use.slots_during} of {use.slots}"
         for use in plan.capacity
-        if use.slots_during > max(use.slots_before, CROWDED * use.slots)
+        if use.slots_during > use.slots_before and use.slots_during >= use.slots
     ]
     if crowded:
-        yield f"adapter slots run short during the apply: {listed(crowded, 4)}"
+        yield f"no adapter slot is free during the apply: {listed(crowded, 4)}"
     if plan.warnings:
         yield counted(len(plan.warnings), "warning")
     # A key that is not readable here is no risk: apply reads it, or leaves the live one.

@@ -15,11 +15,16 @@ class ReadOnlyTable:
 
     def __init__(self, gateways: TableReader) -> None:
         """Keep the methods that change nothing."""
-        self._read, self._close = gateways.read, gateways.close
+        self._read, self._missing = gateways.read, gateways.missing
+        self._close = gateways.close
 
     async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
         """Return the newest table, and notes."""
         return await self._read()
+
+    async def missing(self) -> tuple[tuple[str, str], ...]:
+        """Return the versions that servers told a gateway they do not hold."""
+        return await self._missing()
 
     async def close(self) -> None:
         """Release connections."""

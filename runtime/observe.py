@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 from fleet.errors import EngineError, FleetError, problem
-from fleet.names import Address
+from fleet.names import Address, adapter_address
 from fleet.resources import Resource, State
 from runtime.engines.protocol import Observer
 from runtime.gateway.protocol import TableReader
@@ -32,11 +32,12 @@ async def observe(engines: Mapping[str, Observer], gateways: TableReader) -> Sta
 async def _routes(gateways: TableReader) -> State:
     try:
         table, notes = await gateways.read()
+        lost = tuple(adapter_address(*each) for each in await gateways.missing())
     except EngineError as error:
         return State(routes_unknown="; ".join(each.detail for each in error.diagnostics))
     found: list[Resource] = [entry.route(alias) for alias, entry in table.aliases.items()]
     found += [entry.key() for entry in table.keys.values()]
-    return State(resources={each.address: each for each in found}, notes=notes)
+    return State(resources={each.address: each for each in found}, notes=notes, lost=lost)
 
 
 def merge(*states: State) -> State:
@@ -60,6 +61,7 @@ def merge(*states: State) -> State:
         boots=_joined(state.boots for state in states),
         urls=_joined(state.urls for state in states),
         versions=_joined(state.versions for state in states),
+        lost=tuple(sorted({each for state in states for each in state.lost})),
         notes=tuple(note for state in states for note in state.notes),
     )
 

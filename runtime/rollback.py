@@ -6,26 +6,30 @@ gateways, write it down, and only then test and report. What is down does not st
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
-from fleet.errors import (
-    FleetError,
-    StalePlanError,
-    did_you_mean,
-    problem,
+from fleet.errors import FleetError
+from runtime.flip import (
+    addresses,
+    choose_target,
+    entry_of,
+    flipped,
+    newer_than,
+    short,
+    write,
 )
-from fleet.names import AdapterName
-from runtime.gateway.control import LocalGateways, Published
-from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.table import RoutingTable, ShareEntry
 from runtime.ledger.protocol import Ledger
 from runtime.smoke import SmokeResult, smoke_test
 
-ATTEMPTS = 5
-"""How often the flip is tried when others write the table at the same moment."""
 PING = "Hello"
 """What is asked where no known input is recorded: any answer at all will do."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +44,15 @@ class RollbackResult:
     held: tuple[str, ...]
     """Newer versions, kept out of the alias's traffic until released."""
     revision: int
+    decided: str
+    """When it began, ISO 8601, UTC."""
     seconds: float
-    """From reading the table to the last acknowledgement."""
+    """From the decision, before the table is read, to the last acknowledgement."""
     acknowledged: tuple[str, ...]
     smoke: SmokeResult
+    smoke_ok_s: float | None
+    """From the decision to a passed smoke test; None: it did not pass."""
+    reason: str = ""
     warnings: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
     """Gateways that run and did not take the table."""
@@ -65,20 +74,6 @@ class RollbackResult:
         )
 
 
-@dataclass(slots=True)
-class _Flip:
-    table: RoutingTable
-    before: AliasEntry
-    target: ShareEntry
-    published: Published
-    warnings: list[str] = field(default_factory=list)
-
-
-def short(adapter: str) -> str:
-    """Return the version alone, `2.1.0`, of a full adapter name."""
-    return str(AdapterName.parse(adapter).version)
-
-
 async def rollback(
     alias: str,
     to: str | None,
@@ -86,6 +81,8 @@ async def rollback(
     ledger: Callable[[], Ledger],
     *,
     reason: str = "",
+    only: str = "",
+    facts: Mapping[str, Any] = NOTHING,
     held: Callable[[], Collection[str]] = tuple,
     inputs: Callable[[], Sequence[str]] = tuple,
     seconds: Callable[[], float] = time.monotonic,
@@ -98,6 +95,8 @@ async def rollback(
         gateways: Where the table is read and published.
         ledger: Opens the ledger, after the flip; what fails there is a warning.
         reason: For the ledger.
+        only: Full name of the version that is to stay out; empty: all that are newer.
+        facts: More for the ledger's entry, such as the gate that failed; plain values.
         held: Gives the full names of versions that were rolled back before.
         inputs: Gives the inputs of the smoke test; asked after the flip. None known: `PING`.
         seconds: Clock for the durations.
@@ -105,161 +104,82 @@ async def rollback(
     Raises:
         FleetError: no such alias, or no such version is resident; nothing was changed.
     """
-    began = seconds()
-    flip = await _flip(alias, to, gateways, held)
+    decided, began = datetime.now(UTC).isoformat(timespec="milliseconds"), seconds()
+
+    target = ShareEntry(adapter="", percent=0, servers=())
+
+    def change(table: RoutingTable) -> RoutingTable:
+        nonlocal target
+        target = choose_target(alias, entry_of(table, alias), to, held)
+        return flipped(table, alias, target)
+
+    flip = await write(gateways, change)
     took = seconds() - began
-    newer = newer_than(flip.before, flip.target)
+    before = flip.before.aliases[alias]
+    newer = tuple(each for each in newer_than(before, target) if only in ("", each))
     record = {
+        **facts,
         "alias": alias,
-        "to": flip.target.adapter,
-        "before": {each.adapter: each.percent for each in flip.before.shares},
+        "to": target.adapter,
+        "before": {each.adapter: each.percent for each in before.shares},
         "reason": reason,
         "revision": flip.table.revision,
+        "decided": decided,
         "seconds": round(took, 3),
         "acknowledged": list(flip.published.acknowledged),
     }
-    flip.warnings += await asyncio.to_thread(_write_down, ledger, record, newer)
-    urls = [flip.table.servers[each] for each in flip.target.servers if each in flip.table.servers]
+    entries = [{**record, "adapter": each} for each in newer] or [record]
+    risk = "until it is, a reconcile may roll the newer version out again"
+    unrecorded = await record_or_warn(ledger, "rolled_back", entries, "the rollback", risk)
     asked = tuple(await asyncio.to_thread(inputs)) or (PING,)
-    smoke = await smoke_test(flip.target.adapter, urls, asked, seconds)
+    smoke = await smoke_test(target.adapter, addresses(flip.table, target), asked, seconds)
+    smoke_ok = round(seconds() - began, 3) if smoke.passed == smoke.total else None
+    if not unrecorded:
+        times = {
+            "alias": alias,
+            "to": target.adapter,
+            "decided": decided,
+            "all_gateways_s": round(took, 3),
+            "smoke_ok_s": smoke_ok,
+            "smoke": plain_smoke(smoke),
+            "failures": list(flip.failures),
+        }
+        unrecorded = await record_or_warn(ledger, "rollback_checked", [times], "its smoke test")
     return RollbackResult(
         alias=alias,
-        target=flip.target.adapter,
-        before=tuple((each.adapter, each.percent) for each in flip.before.shares),
+        target=target.adapter,
+        before=tuple((each.adapter, each.percent) for each in before.shares),
         held=newer,
         revision=flip.table.revision,
+        decided=decided,
         seconds=took,
         acknowledged=flip.published.acknowledged,
         smoke=smoke,
-        warnings=tuple(dict.fromkeys((*flip.warnings, *flip.published.notes, *smoke.warnings))),
-        failures=tuple(
-            f"gateway {name}: {error.diagnostics[0].detail}"
-            for name, error in flip.published.failures
+        smoke_ok_s=smoke_ok,
+        reason=reason,
+        warnings=tuple(
+            dict.fromkeys((*flip.notes, *unrecorded, *flip.published.notes, *smoke.warnings))
         ),
+        failures=flip.failures,
     )
 
 
-async def _flip(
-    alias: str, to: str | None, gateways: LocalGateways, held: Callable[[], Collection[str]]
-) -> _Flip:
-    for _ in range(ATTEMPTS - 1):
-        try:
-            return await _try_flip(alias, to, gateways, held)
-        except StalePlanError:  # another run wrote in between: read again
-            continue
-    return await _try_flip(alias, to, gateways, held)
+def plain_smoke(smoke: SmokeResult) -> dict[str, Any]:
+    """Return what the ledger keeps of a smoke test; no client's text is in it."""
+    return {"passed": smoke.passed, "total": smoke.total, "telling": smoke.telling}
 
 
-async def _try_flip(
-    alias: str, to: str | None, gateways: LocalGateways, held: Callable[[], Collection[str]]
-) -> _Flip:
-    table, notes = await gateways.read()
-    if alias not in table.aliases:
-        raise _no_such_alias(alias, table)
-    before = table.aliases[alias]
-    target = choose_target(alias, before, to, held)
-    changed = flipped(table, alias, target)
-    published = await gateways.publish_and_report(changed)
-    return _Flip(changed, before, target, published, list(notes))
-
-
-def choose_target(
-    alias: str, entry: AliasEntry, to: str | None, held: Callable[[], Collection[str]] = tuple
-) -> ShareEntry:
-    """Return the version to go back to.
-
-    During a canary that is the one which answers the rest; else the newest older one that
-    was not itself rolled back (`held` is asked only where there is a choice).
-
-    Raises:
-        FleetError: it is not resident, or there is none before the one that answers now.
-    """
-    resident = [each for each in entry.shares if each.servers]
-    if to is not None:
-        for share in resident:
-            if to in (short(share.adapter), share.adapter):
-                return share
-        raise _not_resident(alias, to, resident)
-    newest = next(place for place, each in enumerate(entry.shares) if each.percent)
-    older = [each for each in entry.shares[newest + 1 :] if each.servers]
-    stable = [each for each in older if each.percent]
-    if not stable and len(older) > 1:
-        bad = held()
-        stable = [each for each in older if each.adapter not in bad]
-    if not (stable or older):
-        raise _nothing_before(alias, entry.shares[newest], resident)
-    return (stable or older)[0]
-
-
-def flipped(table: RoutingTable, alias: str, target: ShareEntry) -> RoutingTable:
-    """Return the next revision, with all of an alias's traffic on `target`.
-
-    The very same table if nothing differs. The lease's token stays: an emergency must not
-    let a run with an older lease write again.
-    """
-    entry = table.aliases[alias]
-    shares = tuple(
-        each.model_copy(update={"percent": 100 if each.adapter == target.adapter else 0})
-        for each in entry.shares
-    )
-    if shares == entry.shares:
-        return table
-    aliases = {**table.aliases, alias: entry.model_copy(update={"shares": shares})}
-    return table.model_copy(update={"revision": table.revision + 1, "aliases": aliases})
-
-
-def newer_than(entry: AliasEntry, target: ShareEntry) -> tuple[str, ...]:
-    """Return the versions that stand before `target`, which is to say newer ones."""
-    names = [each.adapter for each in entry.shares]
-    return tuple(names[: names.index(target.adapter)])
-
-
-def _write_down(
-    ledger: Callable[[], Ledger], record: dict[str, Any], newer: Sequence[str]
+async def record_or_warn(
+    ledger: Callable[[], Ledger],
+    kind: str,
+    records: Sequence[dict[str, Any]],
+    what: str,
+    risk: str = "",
 ) -> list[str]:
     """Append to the ledger; a dead home is a warning, for the traffic is back already."""
     try:
-        ledger().append("rolled_back", [{**record, "adapter": each} for each in newer] or [record])
+        await asyncio.to_thread(lambda: ledger().append(kind, records))
     except (FleetError, OSError) as error:
-        risk = "until it is, a reconcile may roll the newer version out again"
-        return [f"the rollback could not be recorded ({error}); {risk}"]
+        more = f"; {risk}" if risk else ""
+        return [f"{what} could not be recorded ({error}){more}"]
     return []
-
-
-def _no_such_alias(alias: str, table: RoutingTable) -> FleetError:
-    known = sorted(table.aliases)
-    return FleetError(
-        problem(
-            "FC6020",
-            "No such alias",
-            f"`{alias}` is not in the routing table, which has {len(known)} aliases.",
-            hint=did_you_mean(alias, known),
-            command="fleetctl status",
-        )
-    )
-
-
-def _not_resident(alias: str, to: str, resident: Sequence[ShareEntry]) -> FleetError:
-    listed = ", ".join(f"{short(each.adapter)} ({each.percent} %)" for each in resident)
-    return FleetError(
-        problem(
-            "FC6021",
-            "The version is not resident",
-            f"No server holds `{to}` for `{alias}`. Resident: {listed or 'none'}.",
-            hint="Choose one of these, or declare the version and apply: it is loaded first.",
-        )
-    )
-
-
-def _nothing_before(alias: str, now: ShareEntry, resident: Sequence[ShareEntry]) -> FleetError:
-    others = [short(each.adapter) for each in resident if each.adapter != now.adapter]
-    newer = f" Newer ones are resident: {', '.join(others)}." if others else ""
-    return FleetError(
-        problem(
-            "FC6022",
-            "No earlier version is resident",
-            f"`{alias}` is answered by {short(now.adapter)}, the oldest that is loaded.{newer}",
-            hint="Name one with --to, or declare an earlier version and apply.",
-            command=f"fleetctl rollback {alias} --to {others[0]}" if others else "",
-        )
-    )

@@ -11,6 +11,22 @@ PREFIX = "fctl_"
 _BYTES = 32
 
 
+def read_secret(root: Path, reference: str) -> str | None:
+    """Return the secret behind `env:NAME` or `file:path`; None where it cannot be read here.
+
+    A path counts from `root`.
+    """
+    kind, _, where = reference.partition(":")
+    if kind == "env":
+        found = os.environ.get(where, "")
+    else:
+        try:
+            found = (root / where).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return None
+    return found.strip() or None
+
+
 def make_key() -> str:
     """Return a new API key: 256 random bits."""
     return PREFIX + secrets.token_urlsafe(_BYTES)

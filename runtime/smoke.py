@@ -11,8 +11,13 @@ from fleet.history import Entry
 from fleet.names import AdapterName
 from runtime.transport import JsonClient
 
-ANSWER_S = 30.0
+ANSWER_S = 10.0
+"""How long one question may take; all are asked at the same time."""
 MAX_TOKENS = 32
+MOST_INPUTS = 10
+"""More questions prove little more, and a smoke test must be over in seconds."""
+TRIES = 2
+"""A question is asked again before its answer counts as bad."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +29,16 @@ class SmokeResult:
     seconds: float
     failures: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    """Servers that cannot be reached, while another holds the version."""
+    """Servers that cannot be reached, while another holds the version; and what it cannot prove."""
+    telling: int | None = None
+    """Questions that the version answers otherwise than its base does; None: not compared."""
 
     @property
     def sentence(self) -> str:
         """The outcome in a few words."""
-        if self.passed == self.total:
-            return f"smoke test passed {self.passed}/{self.total} in {self.seconds:.1f} s"
-        return f"smoke test FAILED {self.total - self.passed}/{self.total}: {self.failures[0]}"
+        if self.passed != self.total:
+            return f"smoke test FAILED {self.total - self.passed}/{self.total}: {self.failures[0]}"
+        return f"smoke test passed {self.passed}/{self.total} in {self.seconds:.1f} s"
 
 
 async def smoke_test(
@@ -40,56 +47,128 @@ async def smoke_test(
     inputs: Sequence[str],
     seconds: Callable[[], float] = time.monotonic,
 ) -> SmokeResult:
-    """Ask each server each input; a good answer is not empty and names the version.
+    """Ask each server each input, all at once; a good answer is not empty and names the version.
 
-    A server that is down fails the test only if no other one answers.
+    The base is asked the same, because a server that lost an adapter without a word answers
+    like its base: only a question that the two answer differently shows which one it was. A
+    server on which none does, while one does on another, fails. A server that is down fails
+    the test only if no other one answers. Of the inputs the first `MOST_INPUTS` are asked.
     """
     began = seconds()
-    outcomes = await asyncio.gather(*(_on_server(adapter, url, inputs) for url in urls))
-    down = [each for each in outcomes if isinstance(each, str)]
+    asked = tuple(inputs)[:MOST_INPUTS]
+    outcomes = await asyncio.gather(*(_on_server(adapter, url, asked) for url in urls))
+    down = tuple(each for each in outcomes if isinstance(each, str))
     answered = [each for each in outcomes if not isinstance(each, str)]
-    flat = [each for outcome in answered for each in outcome]
     took = seconds() - began
     if not answered:
-        reasons = tuple(down) or ("no server that holds it has an address",)
-        return SmokeResult(0, len(inputs), took, reasons)
-    failures = tuple(each for each in flat if each)
-    return SmokeResult(len(flat) - len(failures), len(flat), took, failures, tuple(down))
+        reasons = down or ("no server that holds it has an address",)
+        return SmokeResult(0, len(asked), took, reasons)
+    compared = [each.telling for each in answered if each.telling is not None]
+    some = any(compared)
+    faults = [fault for each in answered for fault in each.told(adapter, elsewhere=some)]
+    failures = tuple(each for each in faults if each)
+    telling = min(compared, default=None)
+    doubts = () if failures or telling else (_doubt(adapter, telling, len(asked)),)
+    passed = len(faults) - len(failures)
+    return SmokeResult(passed, len(faults), took, failures, (*down, *doubts), telling)
 
 
-async def _on_server(adapter: str, url: str, inputs: Sequence[str]) -> list[str] | str:
-    """Return what is wrong with each answer (empty: nothing), or why none came."""
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    url: str
+    faults: tuple[str, ...]
+    """By question: what is wrong with the answer; empty: nothing."""
+    telling: int | None
+
+    def told(self, adapter: str, *, elsewhere: bool) -> Iterable[str]:
+        """Return what is wrong by question; `elsewhere`: another server tells the two apart."""
+        if self.telling == 0 and elsewhere:
+            like = f"{self.url} answers like the base, under the name {adapter}; others do not"
+            return tuple(each or like for each in self.faults)
+        return self.faults
+
+
+def _doubt(adapter: str, telling: int | None, total: int) -> str:
+    """Say what a passed test leaves open: whether the base answered in the version's name."""
+    inputs = "the 1 input" if total == 1 else f"each of the {total} inputs"
+    why = (
+        "the base could not be asked"
+        if telling is None
+        else f"the base gives the same answer to {inputs}"
+    )
+    return (
+        f"{why}, so nothing shows that {adapter} answered and not its base; declare an input "
+        "under `smoke` that the two answer differently"
+    )
+
+
+async def _on_server(adapter: str, url: str, inputs: Sequence[str]) -> _Answered | str:
+    """Return how each question was answered, or why no answer came."""
     async with JsonClient(url, timeout_s=ANSWER_S) as client:
-        try:
-            return [await _one(client, adapter, each) for each in inputs]
-        except EngineUnreachableError as error:
-            return error.diagnostics[0].detail
+        own, others = await asyncio.gather(_all(client, adapter, inputs), _base(client, inputs))
+    for each in own:
+        if isinstance(each, EngineUnreachableError):
+            return each.diagnostics[0].detail
+    faults = tuple(_fault(reply, adapter, text) for reply, text in zip(own, inputs, strict=True))
+    pairs = [
+        (_content(ours), _content(base))
+        for ours, base in zip(own, others, strict=False)
+        if _content(base)
+    ]
+    return _Answered(url, faults, sum(ours != base for ours, base in pairs) if pairs else None)
 
 
-async def _one(client: JsonClient, adapter: str, text: str) -> str:
+async def _base(client: JsonClient, inputs: Sequence[str]) -> list[Any]:
+    """Return what the server's own base answers; empty where it does not say what that is."""
+    try:
+        listed = await client.get("/v1/models")
+        name = next(str(each["id"]) for each in listed["data"] if each.get("parent") is None)
+    except (EngineError, KeyError, TypeError, AttributeError, StopIteration):
+        return []
+    return await _all(client, name, inputs)
+
+
+async def _all(client: JsonClient, model: str, inputs: Sequence[str]) -> list[Any]:
+    return await asyncio.gather(*(_one(client, model, each) for each in inputs))
+
+
+async def _one(client: JsonClient, model: str, text: str) -> Any:
+    """Return the reply, or the error instead; asked again when it is no good."""
     body = {
-        "model": adapter,
+        "model": model,
         "messages": [{"role": "user", "content": text}],
         "temperature": 0,
         "max_tokens": MAX_TOKENS,
     }
+    reply: Any = None
+    for _ in range(TRIES):
+        try:
+            reply = await client.post("/v1/chat/completions", body)
+        except EngineUnreachableError as error:
+            return error
+        except EngineError as error:
+            reply = error
+        if _content(reply):
+            break
+    return reply
+
+
+def _content(reply: Any) -> str:
     try:
-        reply = await client.post("/v1/chat/completions", body)
-    except EngineUnreachableError:
-        raise
-    except EngineError as error:
-        return error.diagnostics[0].detail
-    return _fault(reply, adapter, text)
+        return str(reply["choices"][0]["message"]["content"] or "").strip()
+    except (KeyError, IndexError, TypeError):
+        return ""
 
 
 def _fault(reply: Any, adapter: str, text: str) -> str:
-    try:
-        answered, content = reply["model"], reply["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError):
+    if isinstance(reply, EngineError):
+        return reply.diagnostics[0].detail
+    answered = reply.get("model") if isinstance(reply, Mapping) else None
+    if answered is None:
         return f"{text!r} got an answer of another form"
     if answered != adapter:
         return f"{text!r} was answered by `{answered}`"
-    return "" if content and content.strip() else f"{text!r} got an empty answer"
+    return "" if _content(reply) else f"{text!r} got an empty answer"
 
 
 def recorded_inputs(entries: Iterable[Entry], alias: str) -> tuple[str, ...]:

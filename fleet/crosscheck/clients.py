@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from fleet.crosscheck.facts import Facts
 from fleet.crosscheck.places import check_places
 from fleet.crosscheck.references import Names, Path, reference
+from fleet.crosscheck.traffic import check_traffic
 from fleet.declarations import Adapter, Declarations, Demand
 from fleet.lock import Lock
 from fleet.names import AdapterName, Version, is_id
@@ -23,6 +24,7 @@ def check_clients(given: Declarations, names: Names, facts: Facts) -> Iterator[F
         for task, adapter in client.adapters.items():
             at = (*path, "adapters", task)
             yield from _adapter(at, adapter, names, facts)
+            yield from check_traffic(at, adapter, facts)
             name = AdapterName(client_name, task, adapter.base, Version.parse(adapter.version))
             if str(name) in lock.adapters:
                 yield from _rank(given, lock, name)
@@ -44,10 +46,11 @@ def _adapter(at: Path, adapter: Adapter, names: Names, facts: Facts) -> Iterator
     yield from reference("FC1205", "host", adapter.pin, names.holders, (*at, "pin"))
     if adapter.demand:
         yield from _demand((*at, "demand"), adapter.demand, names, facts)
-    if adapter.golden in facts.absent:
-        detail = f"`{adapter.golden}` does not exist in the project."
-        hint = "Add the file, or correct the path; gates compare versions on it."
-        yield Finding("FC1216", (*at, "golden"), detail, hint=hint)
+    for key, file in (("golden", adapter.golden), ("rolling", adapter.rolling)):
+        if file in facts.absent:
+            detail = f"`{file}` does not exist in the project."
+            hint = "Add the file, or correct the path; versions are compared on it."
+            yield Finding("FC1216", (*at, key), detail, hint=hint)
 
 
 def _demand(at: Path, demand: Demand, names: Names, facts: Facts) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fleet.conditions import GoldenFacts
 from fleet.declared import BaseShape
 from fleet.lock import Lock
 from fleet.observed import ObservedDemand
@@ -25,10 +26,15 @@ class Facts:
     """Dimensions by base, read from the library."""
     absent: frozenset[str] = frozenset()
     """Golden sets that are declared and do not exist."""
+    schemas: Mapping[str, str | None] = field(default_factory=dict)
+    """JSON Schemas of output formats by file, in the shortest form; None: there is no such file."""
     observed: Mapping[str, ObservedDemand] = field(default_factory=dict)
     """Recorded demand by alias."""
     profiles: tuple[Profile, ...] = ()
     """Measured speeds of servers."""
+
+    golden: Mapping[str, GoldenFacts] = field(default_factory=dict)
+    """Size and digest of the golden sets, by path."""
 
     def shape(self, base: str) -> BaseShape | None:
         """Return a base's dimensions: from the library, else as the lock keeps them."""

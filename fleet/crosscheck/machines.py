@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from fleet.crosscheck.references import Names, Path, reference
-from fleet.declarations import Base, Declarations, Host
+from fleet.declarations import Base, Declarations, Gateway, Host
 from fleet.declared import BaseShape
 from fleet.problems import Finding, nearest
 
@@ -102,6 +102,24 @@ def check_hosts(given: Declarations, names: Names) -> Iterator[Finding]:
         address, _, port_text = gateway.listen.rpartition(":")
         listen: Path = ("gateways", name, "listen")
         yield from _port(ports, (address, int(port_text)), listen)
+        yield from _envoy(("gateways", name), gateway)
+
+
+def _envoy(path: Path, gateway: Gateway) -> Iterator[Finding]:
+    if gateway.kind != "envoy":
+        return
+    if "://" in (gateway.admin or ""):
+        detail = "fleetctl writes an Envoy's files and asks it on a socket whether it serves them."
+        hint = "Name a socket path, or leave `admin` out. For an Envoy elsewhere, compile."
+        command = "fleetctl compile --target envoy --out FOLDER"
+        yield Finding("FC1261", (*path, "admin"), detail, hint=hint, command=command)
+    detail = (
+        f"Gateway `{path[1]}` is an Envoy: it assigns users to versions by another hash, keeps "
+        "API keys in clear in its files, and writes bodies anew."
+    )
+    command = "fleetctl compile --target envoy"
+    hint = "The command lists all that is lost in translation, on standard error."
+    yield Finding("FC1260", path, detail, hint=hint, command=command, at="key", severity="warning")
 
 
 _ANY = {"0.0.0.0", "[::]", "localhost"}  # noqa: S104 (compared, never bound)

@@ -1,12 +1,15 @@
 """Clients, their adapters, and the tiers that say what they were promised."""
 
+from fleet.declarations.notices import Notify
 from fleet.declarations.section import (
     Isolation,
     Latency,
     Residency,
     Section,
     Spread,
+    Stickiness,
 )
+from fleet.declarations.traffic import Format, Limits, Shadow, Timeouts
 from fleet.units import Amount, Count, Delay, Duration, Hours, Id, SecretRef, Semver, Switch, Word
 
 
@@ -43,6 +46,14 @@ class Adapter(Section):
     """The alias it was known by before, such as `acme-helpdesk`; keeps its history."""
     golden: Word | None = None
     """The golden set (JSON Lines), relative to the project."""
+    rolling: Word | None = None
+    """A golden set of fresh labelled questions, replaced weekly; it sees the world change."""
+    retrain: tuple[Word, ...] = ()
+    """The command that trains a new version, as a list. Default: `defaults.retrain`.
+
+    It is run in the project; `{alias}`, `{client}`, `{task}`, `{base}`, `{version}`, `{current}`,
+    `{golden}` and `{folder}` are filled in, and it leaves the adapter in `{folder}`.
+    """
     smoke: tuple[Word, ...] = ()
     """Inputs asked before a version gets traffic; 5 to 10 are usual."""
     latency: Latency | None = None
@@ -68,6 +79,23 @@ class Adapter(Section):
     """With whom it may share a server. Default: that of the tier."""
     residency: Residency | None = None
     """Whether it has a LoRA slot of its own. Default: that of the tier."""
+    format: Format | None = None
+    """The form that its answers must have; counted on live traffic, and asked for by gates.
+
+    `json`, `{json_schema: FILE}`, `{regex: PATTERN}` or `{labels: [A, B]}`.
+    """
+    sticky: Stickiness = "session"
+    """What keeps a user on one version while traffic is split.
+
+    `session`: the header X-Session-Id, else the user named in the body. `user`: only the latter.
+    `key`: the API key. `request`: nothing, each request is assigned by chance.
+    """
+    limits: Limits = Limits()
+    """How much may be asked of it."""
+    choices: Count = 16
+    """Most answers to one request: `n`, times the prompts in it."""
+    shadow: Shadow | None = None
+    """A version that gets copies of its requests."""
 
 
 class Client(Section):
@@ -79,6 +107,10 @@ class Client(Section):
     """What the client pays a month, in the currency of the prices."""
     keys: dict[Id, SecretRef] = {}
     """API keys by name; each says where its secret is kept, `env:NAME` or `file:path`."""
+    notify: Notify | None = None
+    """Where the client is told that one of its aliases was rolled back."""
+    limits: Limits = Limits()
+    """How much may be asked, of all its adapters together. Default: that of the tier."""
     adapters: dict[Id, Adapter] = {}
     """Adapters by task; the alias is `{client}-{task}`."""
 
@@ -115,3 +147,9 @@ class Tier(Section):
     """
     slo: Slo = Slo()
     """Promised p95 of an answer, by latency class."""
+    limits: Limits = Limits()
+    """How much each client of the tier may ask, where it has no limits of its own."""
+    timeouts: Timeouts = Timeouts()
+    """How long answers to its clients may take."""
+    weight: Count = 1
+    """Turns in a row that a client gets where requests wait, see `max_in_flight` of a base."""

@@ -4,8 +4,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fleet.declarations.section import Section, State
-from fleet.units import Amount, Count, FlagValue, Id, Listen, Port, Size, Url, Width, Word
+from fleet.declarations.section import GatewayKind, Section, State
+from fleet.units import (
+    Amount,
+    Count,
+    FlagValue,
+    Id,
+    Listen,
+    Port,
+    SecretRef,
+    Size,
+    Url,
+    Width,
+    Word,
+)
 
 Flag = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 
@@ -29,6 +41,12 @@ class Base(Section):
     """Largest adapter rank of each server. Default: chosen from the adapters."""
     tensor_parallel: Width | None = None
     """Devices that each server spreads the base over. Default: the fewest that hold it."""
+    max_in_flight: Count | None = None
+    """Requests that a gateway keeps at work on each server at a time.
+
+    More than that wait in the gateway, where clients take turns: by the `weight` of their tier,
+    and short answers before long ones. Default: no limit, the servers' own queue decides.
+    """
     flags: dict[Flag, FlagValue] = {}
     """Further vLLM flags without dashes, such as `enable-prefix-caching: true`."""
 
@@ -95,3 +113,11 @@ class Gateway(Section):
     """Host and port for clients, such as `127.0.0.1:8080`."""
     admin: Word | None = None
     """Socket path or URL of its admin side. Default: a socket in the state folder."""
+    secret: SecretRef | None = None
+    """The operator's secret: opens the admin side over TCP, and calls any alias for evaluation.
+
+    Default: one that fleetctl makes and keeps in the state folder.
+    """
+    kind: GatewayKind = "fleetctl"
+    """`fleetctl`: fleetctl's own process. `envoy`: an Envoy on this machine, which somebody else
+    starts, and which follows the files that `apply` and `rollback` write for it."""

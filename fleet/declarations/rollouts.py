@@ -1,10 +1,22 @@
-"""How new versions take over: paces, and the conditions they must meet."""
+"""How new versions take over: paces, the conditions they must meet, and exceptions."""
 
 from datetime import timedelta
 from typing import Literal
 
+from fleet.conditions import Metric
 from fleet.declarations.section import Section
-from fleet.units import Duration, Id, Limit, Percent
+from fleet.units import (
+    Count,
+    Day,
+    Digest,
+    Duration,
+    Id,
+    Limit,
+    Part,
+    Percent,
+    Share,
+    Word,
+)
 
 
 class Rollout(Section):
@@ -18,37 +30,73 @@ class Rollout(Section):
     """Share of requests at each stage, ascending, ending at 100. Unit: percent."""
     bake: Duration = timedelta(hours=24)
     """Least time at each stage before the next, such as `24h`. Usual: 24 to 48 hours."""
+    max_bake: Duration | None = None
+    """How long a stage may wait for a verdict before people decide. Default: twice `bake`."""
     retain: Duration = timedelta(days=7)
     """How long the replaced version stays loaded after the cut-over."""
     gates: tuple[Id, ...] = ()
     """Gates that a version must pass at each stage."""
+    no_promote: tuple[Part, ...] = ()
+    """Parts of the week in which no version gets more traffic: `"Fri 16:00-Mon 08:00"`."""
+    timezone: Word = "UTC"
+    """Time zone of `no_promote`, such as `Europe/Paris`.
 
-
-Metric = Literal[
-    "accuracy_drop",
-    "hallucination_rise",
-    "format_drop",
-    "error_rate_rise",
-    "error_rate",
-    "p95_latency",
-    "p95_ratio",
-]
-UNITS: dict[str, tuple[str, ...]] = {
-    "accuracy_drop": ("pp",),
-    "hallucination_rise": ("pp",),
-    "format_drop": ("pp",),
-    "error_rate_rise": ("pp",),
-    "error_rate": ("%",),
-    "p95_latency": ("ms", "s"),
-    "p95_ratio": ("x",),
-}
-"""Units in which each metric's limit may be given."""
+    Around a change of the clock a part of the week holds by both.
+    """
+    when_unsure: Literal["hold", "roll_back"] = "hold"
+    """What follows when `max_bake` is over and a gate cannot tell."""
+    low_traffic: Share | None = None
+    """First weight where the declared demand is too small to judge the usual one."""
+    drill: Duration | None = None
+    """How often a rollback is practised, such as `30d`."""
 
 
 class Gate(Section):
-    """A condition that a new version must meet before it takes more traffic."""
+    """A condition that a new version must meet before it takes more traffic.
+
+    What it says is PASS, FAIL or INCONCLUSIVE; missing data is never a PASS.
+    """
 
     metric: Metric
-    """What is compared: drops and rises are against the version it replaces."""
+    """What is compared.
+
+    On a golden set, before any traffic: `accuracy_drop`, `hallucination_rise`. On live
+    requests against the version it replaces: `error_rate_rise`, `format_drop`,
+    `truncation_rise`, and the 95th percentiles `p95_ratio` (whole answers),
+    `first_token_ratio`, `token_time_ratio`; `neighbour_ratio` compares other adapters on its
+    servers with those elsewhere. Against a fixed limit: `error_rate`, `p95_latency`, and
+    `baseline_ratio`, both versions against the time before the rollout.
+    """
     max: Limit
     """The worst value that passes, with its unit: `3pp`, `2%`, `1.5x`, `500ms`."""
+    golden: Word | None = None
+    """Golden set of this gate, relative to the project. Default: the adapter's."""
+    score: Word | None = None
+    """Metric that scores every answer, such as `exact`. Default: what each item says."""
+    samples: Count | None = None
+    """Answers asked for each golden item; more of them make a small set say more. Default: 1."""
+    floor: Percent | None = None
+    """Least part of golden items answered well, whatever the old version reached."""
+    tolerate: Limit | None = None
+    """How many times the old version's rate is no finding yet. Default: `1.25x`."""
+    min_requests: Count | None = None
+    """Requests of the new version below which nothing passes. Default: 50; 500 are better."""
+    false_alarm: Share | None = None
+    """Chance that a healthy version is ever failed by this gate. Default: `1%`."""
+
+
+class Override(Section):
+    """A person's acceptance of one version that gates reject, until a day."""
+
+    accept: Digest
+    """Digest of the accepted bytes, as the plan shows it."""
+    alias: Word
+    """The alias it holds for, such as `acme-support`."""
+    gates: tuple[Id, ...] = ()
+    """Gates whose verdict no longer counts. Default: all."""
+    reason: Word
+    """Why this version is good enough."""
+    by: Word
+    """Who answers for it."""
+    until: Day
+    """The last day on which it holds (UTC), such as `2026-12-01`."""

@@ -1,8 +1,10 @@
 """The declarations as a whole, with what holds for all of them."""
 
 from fleet.declarations.clients import Client, Tier
+from fleet.declarations.evals import Evals
 from fleet.declarations.machines import Base, Gateway, Host
-from fleet.declarations.rollouts import Gate, Rollout
+from fleet.declarations.notices import Notify
+from fleet.declarations.rollouts import Gate, Override, Rollout
 from fleet.declarations.section import Latency, Section
 from fleet.units import Count, Id, Share, Spare, Switch, Word
 
@@ -18,6 +20,8 @@ class Defaults(Section):
     """Latency class of adapters."""
     keep_versions: Count = 3
     """Earlier versions of each adapter that stay in the library."""
+    retrain: tuple[Word, ...] = ()
+    """The command that trains a new version, see `retrain` of an adapter."""
 
 
 class Placement(Section):
@@ -42,6 +46,8 @@ class Declarations(Section):
     """What holds where nothing else is said."""
     placement: Placement = Placement()
     """How full servers may get, and what they share."""
+    evals: Evals = Evals()
+    """How golden sets are asked, and how often."""
     tiers: dict[Id, Tier] = {}
     """Classes of service, by name."""
     bases: dict[Id, Base] = {}
@@ -54,5 +60,9 @@ class Declarations(Section):
     """Paces at which new versions take over, by name."""
     gates: dict[Id, Gate] = {}
     """Conditions that rollouts ask for, by name."""
+    notify: Notify | None = None
+    """Where operators are told that an alias was rolled back."""
+    overrides: dict[Id, Override] = {}
+    """Versions that people accept although a gate rejects them, by name."""
     clients: dict[Id, Client] = {}
     """Tenants with their adapters, by name."""

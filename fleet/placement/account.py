@@ -78,6 +78,8 @@ class ServerAccount:
     price_per_hour: float
     basis: str
     """How good the throughput figure is, such as `uncalibrated` or `unknown`."""
+    step_s: tuple[float, ...] = ()
+    """Expected seconds of a decoding step, by hour; empty: not known."""
     allowed: float = 1.0
     """Part of its throughput that `limit` is, by the fleet's policy."""
 
@@ -93,8 +95,11 @@ class ServerAccount:
 
     @property
     def worst_hour(self) -> int:
-        """The hour of the highest utilisation; of equal ones, the first."""
-        return max(range(HOURS), key=lambda hour: (self.utilization(hour), -hour))
+        """The hour of the highest utilisation; of those equal to a tenth of a percent, the first.
+
+        The plan's figures are rounded so, and a reader of both is to find one hour.
+        """
+        return max(range(HOURS), key=lambda hour: (round(self.part(hour), 3), -hour))
 
     def utilization(self, hour: int) -> float:
         """Return load over limit in an hour; above 1: overloaded; 0 where no limit is known."""

@@ -25,6 +25,7 @@ from fleet.pace import alias_of
 from fleet.placement.account import AdapterAccount, RankInflation, ServerAccount
 from fleet.placement.outcome import Placement
 from fleet.resources import Server
+from fleet.throughput import speed_of, step_under_load
 
 
 def accounts(fleet: Fleet, placement: Placement) -> Mapping[str, ServerAccount]:
@@ -142,6 +143,7 @@ class Books:
             inflation=_inflation(shape, residents),
             price_per_hour=theirs.price_per_hour if theirs else self._price(server),
             basis=made.basis,
+            step_s=self._steps(shape, load) if shape else (),
             allowed=self.fleet.policy.utilization,
         )
 
@@ -163,6 +165,19 @@ class Books:
             return Throughput(inf, 0.0, "unknown")
         habits = self.habits.get(shape.base.name, NO_HABITS)
         return throughput_of(shape, habits, self.fleet.profiles, self.fleet.policy.utilization)
+
+    def _steps(self, shape: Shape, load: Load) -> tuple[float, ...]:
+        """Return the expected seconds of a step by hour; of servers on one device, in turns."""
+        speed, _ = speed_of(
+            self.fleet.profiles, shape.base, shape.device, shape.tensor_parallel, shape.rank
+        )
+        if speed is None:
+            return ()
+        hours = zip(load.tokens, load.concurrency, strict=True)
+        return tuple(
+            shape.parts * step_under_load(speed, tokens * shape.parts, active)
+            for tokens, active in hours
+        )
 
     def _device(self, server: Server) -> Device | None:
         return self.devices.get((server.host, server.devices[0])) if server.devices else None
@@ -200,14 +215,19 @@ def _parts(server: Server, crowd: int) -> int:
     return crowd if share is None else max(crowd, round(USABLE / share))
 
 
-def _per_token(shape: Shape) -> float | None:
-    """Return the bytes of a token in the KV cache of each device."""
+def _displaced(shape: Shape) -> float | None:
+    """Return the bytes, on each device, of a token that slots take the place of.
+
+    None where they take the place of none: the size of the KV cache is declared, or not known.
+    """
     memory = memory_of(shape)
-    return memory.kv / memory.kv_tokens if memory.kv and memory.kv_tokens else None
+    if shape.base.kv_cache_bytes is not None or not memory.kv or not memory.kv_tokens:
+        return None
+    return memory.kv / memory.kv_tokens
 
 
 def _kv_tokens_per_slot(shape: Shape | None) -> int | None:
-    per_token = _per_token(shape) if shape else None
+    per_token = _displaced(shape) if shape else None
     pool = memory_of(shape).slots if shape else None
     if shape is None or per_token is None or pool is None or not shape.slots:
         return None
@@ -226,7 +246,7 @@ def _inflation(shape: Shape | None, residents: tuple[AdapterAccount, ...]) -> Ra
     large, small = memory_of(shape).slots, memory_of(replace(shape, rank=without)).slots
     if large is None or small is None:
         return None
-    per_token = _per_token(shape)
+    per_token = _displaced(shape)
     return RankInflation(
         adapters=owners,
         rank=shape.rank,

@@ -63,7 +63,8 @@ def _cause(
     if limit in (Limit.REPLICAS, Limit.HOSTS):
         have = _spots(board, item)
         what = "hosts" if limit is Limit.HOSTS else "devices"
-        text = f"it wants {item.replicas} replicas on distinct {what}, and {have:.0f} may hold one"
+        wanted = "replica" if item.replicas == 1 else "replicas"
+        text = f"it wants {item.replicas} {wanted} on distinct {what}, and {have:.0f} may hold one"
         need = item.replicas
     names = tuple(sorted({each.adapter for each, _ in told}))
     return Cause(limit, base, names, primary, text, need, have, worst.hour)

@@ -2,15 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 
-from fleet.budget import slot_bytes
+from fleet.budget import lora_dtype, slot_bytes
 from fleet.capacity import Memory, memory_of
 from fleet.placement.bins import FULL, Bin, Hardware, percent
 from fleet.placement.items import slots_for_cached
 from fleet.placement.search import Board
 from fleet.plan import DeviceUse
-
-FULL_AT = 0.8
-"""Part of a server's slots above which the reader is warned."""
 
 
 def device_use(
@@ -63,7 +60,7 @@ def _memory(bin_: Bin, hardware: Hardware) -> Memory:
     if bin_.devices:
         return memory_of(hardware.shape(bin_, bin_.slots, bin_.rank))
     shape = bin_.base.shape
-    slot = slot_bytes(shape, bin_.rank, bin_.base.dtype) if shape else None
+    slot = slot_bytes(shape, bin_.rank, lora_dtype(bin_.base)) if shape else None
     pool = None if slot is None else slot * bin_.slots
     return Memory(shape.weight_bytes if shape else None, pool, 0, None, None)
 
@@ -79,15 +76,15 @@ def is_tight(bin_: Bin, loaded: frozenset[str]) -> bool:
 
 
 def slot_warnings(uses: Iterable[DeviceUse]) -> Iterator[str]:
-    """Yield a line on servers that are short of slots, and one on those without a budget."""
+    """Yield a line on servers without a free slot, and one on those without a budget."""
     listed = tuple(uses)
     short = [
         f"`{each.server}` {each.slots_during}/{each.slots}"
         for each in listed
-        if each.slots and each.slots_during > FULL_AT * each.slots
+        if each.slots and each.slots_during >= each.slots
     ]
     if short:
-        yield f"over 80 % of LoRA slots are taken during the apply on {_some(short)}"
+        yield f"no LoRA slot is left for a canary during the apply on {_some(short)}"
     unknown = [f"`{each.server}`" for each in listed if each.devices and each.slot_bytes is None]
     if unknown:
         yield (

@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping
 from fleet import declarations as yaml
 from fleet import declared
 from fleet.crosscheck import Facts
+from fleet.formats import Format, FormatKind
 from fleet.names import AdapterName, Version
+from fleet.traffic import QUEUE_S, Limits, Shadow, Sticky, Timeouts
 
 USUAL_SLO_S: Mapping[declared.LatencyClass, float] = {
     "classification": 0.5,
@@ -35,6 +37,8 @@ def tier(name: str, each: yaml.Tier) -> declared.Tier:
         each.isolation,
         each.residency,
         tuple((latency, seconds) for latency, seconds in promised if seconds is not None),
+        Timeouts(each.timeouts.first_byte, each.timeouts.idle, each.timeouts.total),
+        each.weight,
     )
 
 
@@ -44,7 +48,26 @@ def client(name: str, each: yaml.Client, given: yaml.Declarations, facts: Facts)
         declared.ClientKey(key, reference, facts.fingerprints.get(reference))
         for key, reference in sorted(each.keys.items())
     )
-    return declared.Client(name, each.tier or given.defaults.tier, each.monthly_fee, keys)
+    named = each.tier or given.defaults.tier
+    usual = tiers(given).get(named, yaml.Tier()).limits
+    allowed = limits(each.limits, usual)
+    return declared.Client(name, named, each.monthly_fee, keys, allowed, notify(each.notify))
+
+
+def notify(each: yaml.Notify | None) -> declared.Notify | None:
+    """Resolve where notices go."""
+    return declared.Notify(each.webhook, each.template) if each else None
+
+
+def limits(own: yaml.Limits, usual: yaml.Limits | None = None) -> Limits:
+    """Resolve limits: what they do not say, `usual` does."""
+    first, then = own, usual or yaml.Limits()
+    return Limits(
+        first.concurrency or then.concurrency,
+        first.requests_per_minute or then.requests_per_minute,
+        first.tokens_per_minute or then.tokens_per_minute,
+        first.queue or then.queue or QUEUE_S,
+    )
 
 
 def adapters(given: yaml.Declarations, facts: Facts) -> Iterator[tuple[str, declared.Adapter]]:
@@ -76,6 +99,8 @@ def _adapter(
         replicas=each.replicas or promised.replicas,
         pin=each.pin,
         golden=each.golden,
+        rolling=each.rolling,
+        retrain=each.retrain or given.defaults.retrain,
         smoke=each.smoke,
         tier=promised.name,
         slo_s=dict(promised.slo_s).get(latency, USUAL_SLO_S[latency]),
@@ -84,7 +109,26 @@ def _adapter(
         spread=each.spread or promised.spread,
         isolation=each.isolation or promised.isolation,
         residency=each.residency or promised.residency,
+        format=_format(each.format, facts),
+        sticky=Sticky(each.sticky),
+        limits=limits(each.limits),
+        choices=each.choices,
+        shadow=_shadow(name, each.shadow),
     )
+
+
+def _format(given: Format | None, facts: Facts) -> Format | None:
+    """Put the text of a schema in the place of its file's name."""
+    if given is None or given.kind is not FormatKind.SCHEMA:
+        return given
+    return Format(FormatKind.SCHEMA, facts.schemas.get(given.text) or "true")
+
+
+def _shadow(name: AdapterName, given: yaml.Shadow | None) -> Shadow | None:
+    if given is None:
+        return None
+    copy = AdapterName(name.client, name.task, name.base, Version.parse(given.version))
+    return Shadow(str(copy), (), given.percent, given.concurrency)
 
 
 def _apart(name: AdapterName, each: yaml.Adapter, given: yaml.Declarations) -> set[str]:

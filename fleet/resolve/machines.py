@@ -9,7 +9,7 @@ _STRICTNESS = ("active", "cordoned", "draining")
 
 def gateway(name: str, each: yaml.Gateway) -> declared.Gateway:
     """Resolve a gateway."""
-    return declared.Gateway(name, each.listen, each.admin or "")
+    return declared.Gateway(name, each.listen, each.admin or "", each.secret or "", kind=each.kind)
 
 
 def base(name: str, each: yaml.Base, facts: Facts) -> declared.Base:
@@ -26,6 +26,12 @@ def base(name: str, each: yaml.Base, facts: Facts) -> declared.Base:
         extra=tuple(sorted(_flag(flag, value) for flag, value in each.flags.items())),
         shape=facts.shape(name),
         tensor_parallel=each.tensor_parallel,
+        reserves=tuple(
+            (its.kind, its.tensor_parallel, its.reserve_bytes)
+            for its in facts.profiles
+            if its.base == name and its.reserve_bytes is not None
+        ),
+        max_in_flight=each.max_in_flight,
     )
 
 

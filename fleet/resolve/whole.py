@@ -5,12 +5,12 @@ from types import MappingProxyType
 from typing import Any
 
 from fleet import declarations as yaml
-from fleet import declared
+from fleet import declared, upkeep
 from fleet.crosscheck import Facts, Names, check
 from fleet.declared import Fleet
 from fleet.overlay import Tree
 from fleet.problems import Finding
-from fleet.resolve import clients, machines
+from fleet.resolve import clients, machines, rollouts
 
 
 def resolve(given: yaml.Declarations, tree: Tree, facts: Facts) -> tuple[Fleet, list[Finding]]:
@@ -35,8 +35,8 @@ def resolve(given: yaml.Declarations, tree: Tree, facts: Facts) -> tuple[Fleet, 
         bases=_sorted((n, machines.base(n, each, facts)) for n, each in given.bases.items()),
         hosts=_sorted((n, machines.host(n, each)) for n, each in given.hosts.items()),
         adapters=_sorted(clients.adapters(given, facts)),
-        rollouts=_sorted((n, _rollout(n, each)) for n, each in _rollouts(given).items()),
-        gates=_sorted((n, _gate(n, each)) for n, each in given.gates.items()),
+        rollouts=_sorted(rollouts.rollouts(given, facts)),
+        gates=_sorted((n, rollouts.gate(n, each)) for n, each in given.gates.items()),
         gateways=_sorted((n, machines.gateway(n, each)) for n, each in given.gateways.items()),
         keep_versions=given.defaults.keep_versions,
         versions=_sorted((name, entry.facts) for name, entry in facts.lock.adapters.items()),
@@ -49,6 +49,10 @@ def resolve(given: yaml.Declarations, tree: Tree, facts: Facts) -> tuple[Fleet, 
             given.placement.share_devices,
         ),
         profiles=facts.profiles,
+        notify=clients.notify(given.notify),
+        golden=facts.golden,
+        overrides=tuple(rollouts.override(n, each) for n, each in sorted(given.overrides.items())),
+        evals=_evals(given.evals),
     )
     return fleet, findings
 
@@ -57,13 +61,10 @@ def _sorted(items: Iterable[tuple[str, Any]]) -> Mapping[str, Any]:
     return MappingProxyType(dict(sorted(items, key=lambda item: item[0])))
 
 
-def _rollouts(given: yaml.Declarations) -> dict[str, yaml.Rollout]:
-    return {"standard": yaml.Rollout(), **given.rollouts}
-
-
-def _rollout(name: str, each: yaml.Rollout) -> declared.Rollout:
-    return declared.Rollout(name, each.weights, each.bake, each.retain, each.gates)
-
-
-def _gate(name: str, each: yaml.Gate) -> declared.Gate:
-    return declared.Gate(name, each.metric, each.max.number, each.max.unit)
+def _evals(each: yaml.Evals) -> upkeep.EvalPolicy:
+    asked = each.judge
+    judge = upkeep.JudgeModel(asked.url, asked.model, asked.key) if asked else None
+    return upkeep.EvalPolicy(
+        each.every, each.engine, each.samples, each.temperature, each.concurrency,
+        each.max_missing, each.timeout, judge, each.command,
+    )  # fmt: skip

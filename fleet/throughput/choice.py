@@ -96,11 +96,14 @@ def _between(below: Profile, above: Profile, rank: int) -> tuple[Speed, str]:
     def mix(first: float, second: float) -> float:
         return first + (second - first) * share
 
+    step, request = (mix(*each) for each in zip(low.adapted, high.adapted, strict=True))
+    plain = mix(low.step_s, high.step_s)
     speed = Speed(
-        step_s=mix(low.step_s, high.step_s) * (1 + residual),
+        step_s=plain * (1 + residual),
         request_s=mix(low.request_s, high.request_s) * (1 + residual),
-        lora_factor=mix(low.lora_factor, high.lora_factor),
+        lora_factor=step / plain,
         spread=mix(low.spread, high.spread),
         prompt_weight=mix(low.prompt_weight, high.prompt_weight),
+        lora_request_s=request * (1 + residual),
     )
     return speed, f"calibrated, residual {100 * residual:.1f} %"

@@ -4,10 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fleet.profiles import Speed
-from fleet.throughput.law import lora_slowdown, step_seconds
+from fleet.throughput.law import crowding, step_seconds
 
 _ROUNDS = 200
 """Alternations of the fit; it settles to seven digits in fewer for any law-like points."""
+
+MOST_FACTOR = 1000.0
+"""The most that LoRA is taken to multiply an empty step by, where one seems to take no time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +28,16 @@ class Point:
 def fit(
     points: Iterable[Point], *, prompt_weight: float = 0.1, spread: float = 0.0
 ) -> tuple[Speed, float]:
-    """Return the constants that fit the points best, and the largest relative error over them.
+    """Return the constants that fit the points best, and the largest relative error.
+
+    The error is that over the points with adapters, as servers are planned for those; over all
+    where there are none.
 
     Args:
         points: At least one. Points of the base alone at two or more batch sizes tell `step_s`
             from `request_s`; without any, what LoRA costs cannot be told from the rest and
-            `lora_factor` is 1.
+            `lora_factor` is 1. Points of adapters at two or more batch sizes tell what LoRA
+            costs by the step from what it costs by the request.
         prompt_weight: Passed on; decoding alone does not show it.
         spread: Taken where all points have the same number of active adapters.
 
@@ -43,6 +50,35 @@ def fit(
     if not every:
         raise ValueError("there is no point to fit")
     adapted = [each for each in every if each.active > 0]
+    plain = [each for each in every if each.active <= 0]
+    if plain and len({each.batch for each in adapted}) > 1:
+        speed = _two_lines(plain, adapted, prompt_weight, spread)
+    else:
+        speed = _one_line(every, adapted, prompt_weight, spread)
+    return speed, error_of(speed, adapted or every)
+
+
+def _two_lines(
+    plain: Sequence[Point], adapted: Sequence[Point], prompt_weight: float, spread: float
+) -> Speed:
+    """Fit the base alone and the adapters each on its own: LoRA may cost by step or by request."""
+    step, request = _line([(each.batch, each.step_s) for each in plain])
+    lora = _one_line(adapted, adapted, prompt_weight, spread)
+    lora_step, lora_request = lora.step_s, lora.request_s
+    if lora_step < step:  # no LoRA makes a step shorter: all that it costs, it costs by request
+        lora_step = step
+        took = [(each.batch, each.step_s / crowding(lora, each.active)) for each in adapted]
+        squares = sum((batch / each) ** 2 for batch, each in took)
+        lora_request = sum(batch / each * (1 - step / each) for batch, each in took) / squares
+    step = max(step, lora_step / MOST_FACTOR)
+    return Speed(
+        step, request, lora_step / step, lora.spread, prompt_weight, max(lora_request, 0.0)
+    )
+
+
+def _one_line(
+    every: Sequence[Point], adapted: Sequence[Point], prompt_weight: float, spread: float
+) -> Speed:
     level = len(adapted) < len(every)  # the base alone was measured: LoRA's own cost shows
     speed = Speed(0.0, 0.0, 1.0, spread, prompt_weight)
     for _ in range(_ROUNDS):
@@ -54,7 +90,7 @@ def fit(
             factor, more = _lora(speed, adapted, spread)
             kept = factor if level else 1.0
             speed = Speed(step, request, kept, more, prompt_weight)
-    return speed, error_of(speed, every)
+    return speed
 
 
 def error_of(speed: Speed, points: Iterable[Point]) -> float:
@@ -65,7 +101,7 @@ def error_of(speed: Speed, points: Iterable[Point]) -> float:
 
 
 def _slowdown(speed: Speed, point: Point) -> float:
-    return lora_slowdown(speed, point.active) if point.active > 0 else 1.0
+    return speed.lora_factor * crowding(speed, point.active) if point.active > 0 else 1.0
 
 
 def _lora(speed: Speed, points: Sequence[Point], spread: float) -> tuple[float, float]:

@@ -4,7 +4,8 @@ Scalar arithmetic: the placement search evaluates it thousands of times. Units: 
 and "decode-equivalent" tokens, in which a prompt token counts `Speed.prompt_weight`.
 
 Law:
-    step(batch, active) = (step_s + request_s * batch) * lora_factor * (1 + spread * (active - 1))
+    step(batch, 0) = step_s + request_s * batch
+    step(batch, active) = (lora_step_s + lora_request_s * batch) * (1 + spread * (active - 1))
 
     where `active` is the number of *different adapters with a request in the batch*, not of
     those that are resident. On 44 published points of two models (1 to 300 adapters, H100, vLLM
@@ -35,13 +36,27 @@ def step_seconds(speed: Speed, batch: float, active: float) -> float:
         batch: Requests that decode in the step.
         active: Different adapters among them; 0 when all ask the base.
     """
-    step = speed.step_s + speed.request_s * batch
-    return step if active <= 0 else step * lora_slowdown(speed, active)
+    if active <= 0:
+        return speed.step_s + speed.request_s * batch
+    step, request = speed.adapted
+    return (step + request * batch) * crowding(speed, active)
 
 
-def lora_slowdown(speed: Speed, active: float) -> float:
-    """Return the factor by which `active` different adapters in the batch stretch a step."""
-    return speed.lora_factor * (1 + speed.spread * max(active - 1, 0.0))
+def crowding(speed: Speed, active: float) -> float:
+    """Return the factor by which `active` different adapters stretch a step of one."""
+    return 1 + speed.spread * max(active - 1, 0.0)
+
+
+def batch_of_step(speed: Speed, active: float, step_s: float) -> float:
+    """Return the batch whose step takes `step_s` seconds; negative where an empty one takes more.
+
+    Infinite where requests add nothing. The inverse of `step_seconds`.
+    """
+    step, request = speed.adapted if active > 0 else (speed.step_s, speed.request_s)
+    spare = step_s / (crowding(speed, active) if active > 0 else 1.0) - step
+    if request > 0:
+        return spare / request
+    return inf if spare > 0 else -inf
 
 
 def tokens_per_second(speed: Speed, batch: float, active: float) -> float:
@@ -65,6 +80,17 @@ def request_tokens(speed: Speed, prompt_tokens: float, output_tokens: float) -> 
     return output_tokens + speed.prompt_weight * prompt_tokens
 
 
+def step_under_load(speed: Speed, tokens_per_s: float, active: float) -> float:
+    """Return the seconds of a step while a server decodes so many tokens a second.
+
+    The batch settles where it decodes as fast as is asked; infinite where it cannot, however
+    large it gets.
+    """
+    step, request = (each * crowding(speed, active) for each in speed.adapted)
+    spare = 1 - tokens_per_s * request
+    return step / spare if spare > 0 else inf
+
+
 def batch_within(
     speed: Speed, active: float, prompt_tokens: float, output_tokens: float, slo_s: float
 ) -> int:
@@ -77,12 +103,8 @@ def batch_within(
     work = request_tokens(speed, prompt_tokens, output_tokens)
     if work <= 0:
         return MAX_NUM_SEQS
-    slowdown = lora_slowdown(speed, active) if active > 0 else 1.0
-    spare = slo_s / work / slowdown - speed.step_s
-    if spare <= 0:
-        return 0
-    largest = spare / speed.request_s if speed.request_s > 0 else inf
-    return int(min(largest + _ROUNDING, MAX_NUM_SEQS))
+    largest = batch_of_step(speed, active, slo_s / work)
+    return int(max(min(largest + _ROUNDING, MAX_NUM_SEQS), 0)) if largest > 0 else 0
 
 
 def capacity(

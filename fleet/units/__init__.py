@@ -4,6 +4,7 @@ Each reads its YAML form once, at the edge, and raises an error that shows the r
 The error's type is one of our codes; see `fleet/problems.py`.
 """
 
+from fleet.units.calendar import Day, Digest, Part
 from fleet.units.quantities import (
     Amount,
     Count,
@@ -30,6 +31,7 @@ from fleet.units.words import (
     SecretRef,
     Semver,
     Url,
+    Webhook,
     Word,
     version_hint,
 )
@@ -37,13 +39,16 @@ from fleet.units.words import (
 __all__ = [
     "Amount",
     "Count",
+    "Day",
     "Delay",
+    "Digest",
     "Duration",
     "FlagValue",
     "Hours",
     "Id",
     "Limit",
     "Listen",
+    "Part",
     "Percent",
     "Port",
     "SecretRef",
@@ -54,6 +59,7 @@ __all__ = [
     "Switch",
     "Threshold",
     "Url",
+    "Webhook",
     "Width",
     "Word",
     "format_duration",

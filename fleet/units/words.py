@@ -72,6 +72,16 @@ def _url(value: Any) -> str:
     return str(value).rstrip("/")
 
 
+def _webhook(value: Any) -> str:
+    if isinstance(value, str) and (_SECRET.fullmatch(value) or _URL.fullmatch(value)):
+        return value
+    hint = (
+        "Write `https://host/path`, or where it is kept, `env:NAME` or `file:path`, as it must be "
+        "when whoever knows the address may use it."
+    )
+    raise wrong("FC1113", f"{shown(value)} is not the URL of a webhook.", hint)
+
+
 def _flag_value(value: Any) -> str | int | float | bool:
     if isinstance(value, str | int | float):
         return value
@@ -85,6 +95,9 @@ SecretRef = Annotated[
 ]
 Listen = Annotated[str, PlainValidator(_listen), text_schema(_LISTEN.pattern)]
 Url = Annotated[str, PlainValidator(_url), text_schema(_URL.pattern)]
+Webhook = Annotated[
+    str, PlainValidator(_webhook), text_schema(rf"{_URL.pattern}|{_SECRET.pattern}")
+]
 FlagValue = Annotated[
     str | int | float | bool,
     PlainValidator(_flag_value),

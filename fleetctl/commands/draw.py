@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl.search_options import search_options
+
 if TYPE_CHECKING:
+    from fleet.placement.search import Search
     from fleetctl.session import Session
 
 FORMATS = ("html", "svg", "text")
@@ -17,6 +20,7 @@ Examples:
   fleetctl draw
   fleetctl draw --server llama3_8b-rack1-gpu0
   fleetctl draw --format svg --out packing.svg
+  fleetctl draw --repack
 """
 )
 @click.option(
@@ -39,9 +43,15 @@ Examples:
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     help="Draw with this live-state file instead of asking the servers.",
 )
+@search_options
 @click.pass_obj
 def command(
-    session: "Session", form: str, server: str | None, out: Path | None, live_file: Path | None
+    session: "Session",
+    form: str,
+    server: str | None,
+    out: Path | None,
+    live_file: Path | None,
+    search: "Search",
 ) -> None:
     """Draw where everything goes: memory of each device, adapters in their slots, load by hour.
 
@@ -56,7 +66,7 @@ def command(
 
     fleet, live = session.fleet(), state(session, live_file)
     wanted = pace(fleet, live, settled(session.history(), live), session.now())
-    drawing = sketch(fleet, place(fleet, wanted, live), live.unknown_servers)
+    drawing = sketch(fleet, place(fleet, wanted, live, search), live.unknown_servers)
     text = DRAWINGS[form](only(drawing, server) if server else drawing)
     if out is None:
         click.echo(text, nl=False)

@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl.search_options import search_options
+
 if TYPE_CHECKING:
+    from fleet.placement.search import Search
     from fleetctl.session import Session
 
 
@@ -17,6 +20,7 @@ Examples:
   fleetctl explain acme-support
   fleetctl explain server/tiny-laptop-cpu0
   fleetctl explain key/acme/prod
+  fleetctl explain acme-support --repack
 """
 )
 @click.argument("address")
@@ -26,8 +30,9 @@ Examples:
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     help="Explain with this live-state file instead of asking the servers.",
 )
+@search_options
 @click.pass_obj
-def command(session: "Session", address: str, live_file: Path | None) -> None:
+def command(session: "Session", address: str, live_file: Path | None, search: "Search") -> None:
     """Say of a server, adapter, route or key: what, declared where, why here, who needs it.
 
     Of a server also its worst hour, its slots and what the largest rank costs the others; of an
@@ -42,10 +47,10 @@ def command(session: "Session", address: str, live_file: Path | None) -> None:
 
     fleet, live = session.fleet(), state(session, live_file)
     wanted = pace(fleet, live, settled(session.history(), live), session.now())
-    placement = place(fleet, wanted, live)
+    placement = place(fleet, wanted, live, search)
     scene = Scene(
         fleet=fleet,
-        plan=session.plan(live=live),
+        plan=session.plan(live=live, search=search),
         desired=settle(fleet, wanted, placement, live),
         live=live,
         wanted=wanted,

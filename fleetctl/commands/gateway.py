@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +11,8 @@ import click
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fleet.declared import Gateway
 
 _NAME = "main"
@@ -52,10 +56,15 @@ Example:
 @_transport
 @click.pass_obj
 def run(session: Session, name: str, transport: str) -> None:
-    """Run a gateway in this terminal until Ctrl-C; for a process supervisor."""
-    from runtime.gateway import places, serving  # noqa: PLC0415 (keeps `--help` fast)
+    """Run a gateway in this terminal until Ctrl-C; for a process supervisor.
+
+    One that is declared as an Envoy runs as that, on the files that `apply` writes for it.
+    """
+    from runtime.gateway import envoyprocess, places, serving  # noqa: PLC0415 (keeps `--help` fast)
 
     gateway = _one(session, name)
+    if gateway.kind == "envoy":
+        envoyprocess.become(session.state_dir, gateway)
     places.remember(session.state_dir, {name: gateway})
     serving.run(session.state_dir, gateway, transport)
 
@@ -75,8 +84,7 @@ def start(session: Session, name: str | None, transport: str) -> None:
     """Start a gateway, or all of them, in the background; wait until clients are answered."""
     from runtime.gateway import processes  # noqa: PLC0415 (keeps `--help` fast)
 
-    chosen = [_one(session, name)] if name else list(_gateways(session).values())
-    for gateway in chosen:
+    for gateway in _own(session, name):
         running = processes.start(session.state_dir.resolve(), gateway, transport)
         click.echo(f"gateway {gateway.name} on {running.url} (pid {running.pid})", err=True)
 
@@ -95,10 +103,9 @@ def stop(session: Session, name: str | None) -> None:
     """Stop a gateway, or all of them, letting running requests finish."""
     from runtime.gateway import places, processes  # noqa: PLC0415 (keeps `--help` fast)
 
-    names = [_one(session, name).name] if name else sorted(places.known(session.state_dir))
-    for each in names:
-        stopped = processes.stop(session.state_dir, each)
-        click.echo(f"gateway {each} {'stopped' if stopped else 'was not running'}", err=True)
+    for each in _own(session, name, places.known(session.state_dir)):
+        stopped = processes.stop(session.state_dir, each.name)
+        click.echo(f"gateway {each.name} {'stopped' if stopped else 'was not running'}", err=True)
 
 
 @command.command(
@@ -112,18 +119,48 @@ Examples:
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def status(session: Session, form: str) -> None:
-    """Show each gateway's process, the revision it serves and its requests in flight."""
+    """Show each gateway's process, what it serves, and the split as it is beside its target."""
     rows = asyncio.run(_rows(session))
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
         state = f"running  pid {row['pid']}  {row['url']}" if row["pid"] else "stopped"
+        if row["kind"] == "envoy":
+            state = f"an Envoy, {'stopped' if row['revision'] is None else 'running'}"
         served = ""
         if row["revision"] is not None:
             lag = "" if row["revision"] == row["newest"] else f" (newest: {row['newest']})"
             served = f"  revision {row['revision']}{lag}  in flight {row['in_flight']}"
+            served += f"  waiting {row['waiting']}" if row["waiting"] else ""
         click.echo(f"{row['gateway']}  {state}{served}")
+        for name, health in row["servers"].items():
+            if health != "up":
+                click.echo(f"  server {name} is {health}: it is asked last")
+        for each in row["missing"]:
+            click.echo(f"  server {each['server']} does not hold {each['adapter']}, and should")
+    for line in _split(rows):
+        click.echo(line)
+
+
+def _split(rows: "list[dict[str, Any]]") -> "Iterator[str]":
+    """Yield, for aliases between two versions, target and observed share over all gateways."""
+    versions: dict[str, dict[str, list[int]]] = {}
+    for row in rows:
+        for each in row["shares"]:
+            known = versions.setdefault(each["alias"], {})
+            entry = known.setdefault(each["adapter"], [each["percent"], 0])
+            entry[1] += each["requests"]
+    for alias, known in sorted(versions.items()):
+        if sum(percent > 0 for percent, _ in known.values()) < 2:  # noqa: PLR2004 (a split has two)
+            continue
+        total = sum(requests for _, requests in known.values())
+        parts = [
+            f"{adapter.rpartition('-v')[2]} {percent} % wanted, "
+            + (f"{100 * requests / total:.1f} % seen" if total else "none seen")
+            for adapter, (percent, requests) in known.items()
+        ]
+        yield f"{alias}  {'; '.join(parts)}  of {total} requests"
 
 
 async def _rows(session: Session) -> list[dict[str, Any]]:
@@ -132,7 +169,7 @@ async def _rows(session: Session) -> list[dict[str, Any]]:
     from runtime.gateway.tablefile import read_table  # noqa: PLC0415
 
     known = _gateways(session)
-    gateways = LocalGateways(session.state_dir, known)
+    gateways = LocalGateways(session.state_dir, known, session.envoys())
     table = read_table(session.state_dir)
     try:
         sights = {each.name: each for each in await gateways.look()}
@@ -144,6 +181,7 @@ async def _rows(session: Session) -> list[dict[str, Any]]:
         rows.append(
             {
                 "gateway": name,
+                "kind": gateway.kind,
                 "listen": gateway.listen,
                 "pid": running.pid if running else None,
                 "url": running.url if running else None,
@@ -151,6 +189,10 @@ async def _rows(session: Session) -> list[dict[str, Any]]:
                 "digest": sight.digest,
                 "newest": table.revision if table else 0,
                 "in_flight": sight.in_flight,
+                "waiting": sight.waiting,
+                "servers": dict(sight.servers),
+                "missing": [{"adapter": a, "server": s} for a, s in sight.missing],
+                "shares": [asdict(each) for each in sight.shares],
                 "problem": sight.problem,
             }
         )
@@ -174,6 +216,27 @@ def _gateways(session: Session) -> "dict[str, Gateway]":
         )
         declared = {}
     return declared or places.known(session.state_dir)
+
+
+def _own(
+    session: Session, name: str | None, known: "Mapping[str, Gateway] | None" = None
+) -> "Iterator[Gateway]":
+    """Yield the gateway of that name, or all; not those that are Envoys, which it says.
+
+    Raises:
+        FleetError: the one that is named is an Envoy.
+    """
+    from runtime.gateway.envoyprocess import not_ours  # noqa: PLC0415 (keeps `--help` fast)
+
+    found = _gateways(session) if known is None else known
+    for gateway in [_one(session, name)] if name else list(found.values()):
+        if gateway.kind != "envoy":
+            yield gateway
+        elif name:
+            raise not_ours(gateway)
+        else:
+            run = f"fleetctl gateway run {gateway.name}"
+            click.echo(f"gateway {gateway.name} is an Envoy; it is kept by others: {run}", err=True)
 
 
 def _one(session: Session, name: str) -> "Gateway":

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl.search_options import search_options
 from plans import RENDERERS
 
 if TYPE_CHECKING:
     from fleet.declared import Fleet
     from fleet.placement.search import Search
-    from fleet.placement.vbp import Effort
     from fleet.plan import Plan
     from fleet.resources import State
     from fleetctl.session import Session
@@ -77,25 +77,7 @@ What --what-if takes (a name may be shortened as long as it is the only one):
     help="Plan a fleet that differs, such as 'gpu h100_80g +1'; nothing of it can be applied. "
     "May be repeated.",
 )
-@click.option(
-    "--effort",
-    type=click.Choice(["fast", "balanced", "proof"]),
-    default="fast",
-    help="How hard to look for the cheapest servers. proof also tries to prove that there are "
-    "none cheaper (needs the extra `proof`). Default: fast.",
-)
-@click.option(
-    "--max-moves",
-    type=click.IntRange(min=0),
-    default=0,
-    metavar="N",
-    help="Move up to N adapters that could stay, where that empties servers. Default: 0.",
-)
-@click.option(
-    "--repack",
-    is_flag=True,
-    help="Place everything afresh, if that is cheaper, whatever has to move for it.",
-)
+@search_options
 @click.option("--all", "every", is_flag=True, help="List each change, however many there are.")
 @click.pass_obj
 def command(
@@ -108,9 +90,7 @@ def command(
     save_live: Path | None,
     selections: tuple[str, ...],
     changes: tuple[str, ...],
-    effort: "Effort",
-    max_moves: int,
-    repack: bool,
+    search: "Search",
     every: bool,
 ) -> None:
     """Show what would change. Changes nothing."""
@@ -127,15 +107,12 @@ def command(
 
         fleet = what_if(fleet, changes)
     live = state(session, live_file)
-    from fleet.placement.search import Search  # noqa: PLC0415
-
-    search = Search(effort, max_moves, repack)
     if changes:
         made = supposed(session, fleet, live, changes, search)
     else:
         made = session.plan(live=live, search=search)
     require_known(wanted, fleet, made)
-    made = select(made, wanted)
+    whole, made = made, select(made, wanted)
     if save_live:
         from fleetctl.files import write_text  # noqa: PLC0415
         from plans import livefile  # noqa: PLC0415
@@ -143,9 +120,9 @@ def command(
         write_text(save_live, livefile.dump(live))
     text = shown(made, form, every=every)
     if changes:
-        from plans.supposed import marked  # noqa: PLC0415
+        from plans.supposed import compared, marked  # noqa: PLC0415
 
-        text = marked(text, form, changes)
+        text = marked(text, form, changes, compared(whole, as_declared(session, live, search)))
     click.echo(text, nl=False)
     if out:
         save(session, made, out)
@@ -168,6 +145,16 @@ def supposed(
     except PlacementError:
         click.echo(f"What if: {'; '.join(changes)}. Then the fleet does not fit.", err=True)
         raise
+
+
+def as_declared(session: "Session", live: "State", search: "Search") -> "Plan | None":
+    """Return the plan of the fleet without what is supposed; None where it does not fit."""
+    from fleet.errors import PlacementError  # noqa: PLC0415
+
+    try:
+        return session.plan(live=live, search=search)
+    except PlacementError:
+        return None
 
 
 def state(session: "Session", live_file: Path | None) -> "State":

@@ -1,4 +1,4 @@
-"""`fleetctl reconcile`: heal what may be healed, and move rollouts on."""
+"""`fleetctl reconcile`: judge what is tried, heal what may be healed, move rollouts on."""
 
 import asyncio
 import sys
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl.options import duration
 from fleetctl.progress import Form, teller
 from fleetctl.session import Session
 
@@ -17,17 +18,7 @@ if TYPE_CHECKING:
     from fleet.resources import State
     from runtime.execute import Outcome
     from runtime.reconcile import Backoff
-
-
-def _duration(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
-    from fleet.units import parse_duration  # noqa: PLC0415 (keeps `--help` fast)
-
-    if value is None:
-        return None
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+    from runtime.rollouts.tick import Evaluations
 
 
 @click.command(
@@ -41,17 +32,19 @@ Examples:
 @click.option(
     "--interval",
     metavar="DURATION",
-    callback=_duration,
+    callback=duration,
     help="Rounds for ever, this long apart, such as 30s. Ends after the running one on Ctrl-C.",
 )
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def command(session: Session, *, once: bool, interval: timedelta | None, form: Form) -> None:
-    """Put back what is missing, as it was, and move rollouts on that have baked.
+    """Judge new versions, put back what is missing, move rollouts on that have passed.
 
-    Removes, restarts and deploys nothing: that needs a plan. What it does is journaled like
-    an apply. Whatever comes back again and again is left to people after five times. A
-    damaged copy that servers load from is made good again from the library.
+    A version that fails a gate is rolled back at once, its alias alone; exit 3. Golden sets
+    are asked beside the rounds; --once waits for them. Removes, restarts and deploys nothing:
+    that needs a plan. What it does is journaled like an apply. Whatever comes back again and
+    again is left to people after five times. A damaged copy that servers load from is made
+    good again from the library.
     """
     if once == (interval is not None):
         raise click.UsageError("Say --once or --interval DURATION.")
@@ -66,13 +59,15 @@ async def _rounds(session: Session, interval: timedelta | None, form: Form) -> i
     from fleetctl.effects import stopping  # noqa: PLC0415
     from plans.diagnostics import render_text  # noqa: PLC0415
     from runtime.reconcile import Backoff  # noqa: PLC0415
+    from runtime.rollouts.tick import Evaluations  # noqa: PLC0415
 
-    backoff = Backoff()
+    backoff, evaluations = Backoff(), Evaluations()
     with stopping() as stop:
         while True:
+            once = interval is None
             try:
                 # The declarations are read anew in each round.
-                code = await _round(replace(session), stop, backoff, form)
+                code = await _round(replace(session), stop, backoff, evaluations, form, once=once)
             except FleetError as error:
                 if interval is None:
                     raise
@@ -85,20 +80,61 @@ async def _rounds(session: Session, interval: timedelta | None, form: Form) -> i
                     await stop.wait()
             except TimeoutError:
                 continue
+            await evaluations.stop()
             return 0
 
 
-async def _round(session: Session, stop: asyncio.Event, backoff: "Backoff", form: Form) -> int:
-    """Heal, then advance; return the worse exit code of the two."""
+async def _round(
+    session: Session,
+    stop: asyncio.Event,
+    backoff: "Backoff",
+    evaluations: "Evaluations",
+    form: Form,
+    *,
+    once: bool,
+) -> int:
+    """Judge what is tried, heal, advance; return the worst exit code.
+
+    Judging comes first, because whoever fails is rolled back in a second and a server takes
+    longer to come back. Where it is not possible nothing advances, and healing goes on.
+    """
+    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.judging import Round, judge_round  # noqa: PLC0415
+
+    live = await session.observe_now()
+    refused: FleetError | None = None
+    judged = Round()
+    try:
+        judged = await judge_round(session, live, evaluations, stop if once else None)
+    except FleetError as error:
+        refused = error
+    if judged.stuck:
+        click.echo("A version that failed still serves: see above.", err=True)
+    if judged.moved:
+        live = await session.observe_now()
+    healed, code = await _heal(session, live, stop, backoff, form)
+    if refused is not None:
+        raise refused
+    if code or stop.is_set():
+        return code or judged.code
+    onward, code = await _advance(session, live, stop, form, again=healed)
+    if not healed and not onward:
+        click.echo("Nothing to heal, no rollout is due.", err=True)
+    return code or judged.code
+
+
+async def _heal(
+    session: Session, live: "State", stop: asyncio.Event, backoff: "Backoff", form: Form
+) -> tuple[bool, int]:
+    """Put back what is missing; return whether anything was done, and the exit code."""
     from fleet.drift import Remedy, classify  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.heal import advances, heal  # noqa: PLC0415
+    from fleet.heal import heal  # noqa: PLC0415
     from fleet.history import settled  # noqa: PLC0415
     from fleet.pace import alias_of  # noqa: PLC0415
     from fleet.resources import LoadedAdapter  # noqa: PLC0415
 
     fleet = session.fleet()
     clock = asyncio.get_running_loop().time
-    live = await session.observe_now()
     history = settled(session.history(), live)
     causes = classify(history, live, await asyncio.to_thread(_mend, session, live))
     ours = [each for each in causes if each.remedy is Remedy.HEAL]
@@ -112,16 +148,20 @@ async def _round(session: Session, stop: asyncio.Event, backoff: "Backoff", form
     _tell_causes(causes, due, backoff.given_up(ours))
     code = await _carry_out(session, plan, stop, form)
     backoff.tried(due, clock())
-    if code or stop.is_set():
-        return code
-    live = await session.observe_now() if plan.steps else live
-    onward = advances(session.plan(live=live))
+    return bool(plan.steps), code
+
+
+async def _advance(
+    session: Session, live: "State", stop: asyncio.Event, form: Form, *, again: bool
+) -> tuple[bool, int]:
+    """Move on the rollouts that may; `again`: look first. Returns as `_heal` does."""
+    from fleet.heal import advances  # noqa: PLC0415 (keeps `--help` fast)
+
+    now = await session.observe_now() if again else live
+    onward = advances(session.plan(live=now))
     for impact in onward.impacts:
         click.echo(f"Moves on: {impact.alias}: {impact.summary}", err=True)
-    code = await _carry_out(session, onward, stop, form)
-    if not plan.steps and not onward.steps:
-        click.echo("Nothing to heal, no rollout is due.", err=True)
-    return code
+    return bool(onward.steps), await _carry_out(session, onward, stop, form)
 
 
 def _mend(session: Session, live: "State") -> dict[str, str]:

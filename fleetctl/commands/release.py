@@ -8,6 +8,7 @@ import click
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
+    from fleet.history import History
     from runtime.gateway.table import RoutingTable
 
 
@@ -23,10 +24,11 @@ Examples:
 @click.option("--reason", default="", metavar="TEXT", help="Why; for the ledger.")
 @click.pass_obj
 def command(session: Session, *, alias: str, version: str | None, reason: str) -> None:
-    """Lift the hold of a rollback on ALIAS, or accept a route that was changed by hand.
+    """Let versions of ALIAS be tried again, or accept a route that was changed by hand.
 
-    Moves no traffic: the next plan rolls the version out from its first stage, and one whose
-    route was changed by hand goes on from there.
+    Lifts the hold of a rollback, the verdict of a gate that failed, and an abort. Moves no
+    traffic: the next plan judges the version anew and rolls it out from its first stage, and
+    one whose route was changed by hand goes on from there.
     """
     from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
@@ -34,7 +36,7 @@ def command(session: Session, *, alias: str, version: str | None, reason: str) -
 
     table = asyncio.run(_table(session))
     history = session.history()
-    holds = history.holds.get(alias, {})
+    holds = _kept_out(history, alias)
     entry = table.aliases.get(alias)
     if entry is None and not holds:
         raise FleetError(
@@ -57,7 +59,9 @@ def command(session: Session, *, alias: str, version: str | None, reason: str) -
             )
         )
     route = entry.route(alias) if entry else None
-    if not holds and history.established.get(route_address(alias)) == route:
+    stage = history.stages.get(alias)
+    fell = stage is not None and stage.fell
+    if not holds and not fell and history.established.get(route_address(alias)) == route:
         click.echo(f"{alias}: nothing is held, and its route is as applied.", err=True)
         return
     record = {
@@ -71,10 +75,17 @@ def command(session: Session, *, alias: str, version: str | None, reason: str) -
     click.echo(f"{alias}: {freed} released; to go on: fleetctl plan", err=True)
 
 
+def _kept_out(history: "History", alias: str) -> set[str]:
+    """Return the versions that stay out: rolled back, failed by a gate, or aborted."""
+    failed = {each.adapter for each in history.rejected.get(alias, {}).values()}
+    aborted = {each.adapter for each in history.marks.get(alias, ()) if each.mark == "abort"}
+    return {*history.holds.get(alias, {}), *failed, *aborted}
+
+
 async def _table(session: Session) -> "RoutingTable":
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415 (keeps `--help` fast)
 
-    gateways = LocalGateways(session.state_dir)
+    gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     try:
         table, _ = await gateways.read()
     finally:

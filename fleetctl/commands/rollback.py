@@ -1,15 +1,22 @@
-"""`fleetctl rollback`: back to the previous version, in seconds."""
+"""`fleetctl rollback`: back to the previous version, in seconds; or only the exercise of it."""
 
 import asyncio
+import json
 import sys
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fleetctl.session import Session
 
+DECLARED = "declared"
+"""Value of `--due` where none is given."""
+
 if TYPE_CHECKING:
+    from runtime.drill import DrillResult
     from runtime.rollback import RollbackResult
 
 
@@ -18,11 +25,14 @@ if TYPE_CHECKING:
 Examples:
   fleetctl rollback acme-support
   fleetctl rollback acme-support --to 2.0.0 --reason "wrong refunds"
+  fleetctl rollback acme-support --drill
+  fleetctl rollback --drill --due 30d        # from a scheduled job
+  fleetctl rollback acme-support --drill --live --times 50
 """
 )
-@click.argument("alias")
+@click.argument("alias", required=False)
 @click.option("--to", metavar="VERSION", help="The version to go back to, such as 2.1.0.")
-@click.option("--reason", default="", metavar="TEXT", help="Why; for the ledger.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; for ledger and notices.")
 @click.option(
     "--smoke",
     "smoke",
@@ -30,81 +40,144 @@ Examples:
     metavar="TEXT",
     help="Input of the smoke test, repeatable. Default: those recorded or declared.",
 )
-@click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
+@click.option("--drill", is_flag=True, help="Prove that it would work; no traffic moves.")
+@click.option("--live", is_flag=True, help="With --drill: flip for a moment, and back.")
+@click.option(
+    "--times", type=click.IntRange(1, 1000), default=1, help="With --drill: so many times."
+)
+@click.option("--all", "every", is_flag=True, help="With --drill: every alias.")
+@click.option(
+    "--due",
+    metavar="[DURATION]",
+    is_flag=False,
+    flag_value=DECLARED,
+    help="With --drill: every alias that was not drilled for so long, such as 30d. Without a "
+    "value: for as long as its rollout declares (`drill`).",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["json", "text"]),
+    default="text",
+    help="json: one document; of several drills, one a line.",
+)
 @click.pass_obj
 def command(
     session: Session,
     *,
-    alias: str,
+    alias: str | None,
     to: str | None,
     reason: str,
     smoke: tuple[str, ...],
+    drill: bool,
+    live: bool,
+    times: int,
+    every: bool,
+    due: str | None,
     form: str,
 ) -> None:
     """Give all traffic of ALIAS to its previous version, now.
 
     Needs neither plan nor declarations nor lease; the state folder is enough. The newer
-    version stays loaded and is kept out of traffic until `fleetctl release ALIAS`.
+    version stays loaded and is kept out of traffic until `fleetctl release ALIAS`. Its smoke
+    test asks up to 10 inputs and compares with the base. Then client and operators are told,
+    where `notify` is declared.
+
+    With --drill nothing changes for anybody: the routes are published as they are, every
+    gateway acknowledges, and the version to go back to is asked on every server. With --live
+    it really answers for a moment. With --times it is repeated, and the times are summed up.
     """
-    result = asyncio.run(_rolled_back(session, alias, to, reason, smoke))
-    for line in result.warnings:
-        click.echo(f"Warning: {line}", err=True)
-    for line in result.failures:
-        click.echo(f"Error: {line}", err=True)
-    click.echo(_json(result) if form == "json" else result.sentence)
+    if not drill and (live or every or due is not None or times > 1):
+        raise click.UsageError("--live, --times, --all and --due go with --drill.")
+    if (alias is None) == (not every and due is None):
+        raise click.UsageError("Name an alias; with --drill, --all or --due instead.")
+    if alias is None:
+        longest = _longest(due)
+        sys.exit(
+            asyncio.run(_drill_all(session, longest, form, live=live, declared=due == DECLARED))
+        )
+    if drill:
+        sys.exit(asyncio.run(_drill(session, alias, to, smoke, form, times, live=live)))
+    from fleetctl.rolling_back import roll_back  # noqa: PLC0415 (keeps `--help` fast)
+
+    result, unsent = asyncio.run(roll_back(session, alias, to, reason=reason, smoke=smoke))
+    _tell(result, form, unsent)
     sys.exit(0 if result.complete else 1)
 
 
-async def _rolled_back(
-    session: Session, alias: str, to: str | None, reason: str, smoke: Sequence[str]
-) -> "RollbackResult":
-    from runtime.gateway.control import LocalGateways  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.rollback import rollback  # noqa: PLC0415
+async def _drill(
+    session: Session,
+    alias: str,
+    to: str | None,
+    smoke: Sequence[str],
+    form: str,
+    times: int,
+    *,
+    live: bool,
+) -> int:
+    from fleetctl.drilling import drill_one, times_of  # noqa: PLC0415 (keeps `--help` fast)
 
-    gateways = LocalGateways(session.state_dir)
+    results = []
+    for number in range(times):
+        result = await drill_one(session, alias, to, smoke, live=live)
+        results.append(result)
+        if times == 1 or not result.complete:
+            _tell(result, form)
+        if not result.complete:
+            return 1
+        if times > 1 and (number + 1) % 10 == 0:
+            click.echo(f"{number + 1} of {times} drills", err=True)
+    if times > 1:
+        summed = times_of(results)
+        click.echo(json.dumps(summed, indent=2) if form == "json" else summed["sentence"])
+    return 0
+
+
+def _longest(due: str | None) -> timedelta | None:
+    from fleet.units import parse_duration  # noqa: PLC0415 (keeps `--help` fast)
+
+    if due in (None, DECLARED):
+        return None
     try:
-        return await rollback(
-            alias,
-            to,
-            gateways,
-            session.ledger,
-            reason=reason,
-            held=lambda: _held(session, alias),
-            inputs=lambda: smoke or _known_inputs(session, alias),
-        )
-    finally:
-        await gateways.close()
+        return parse_duration(str(due))
+    except ValueError as error:
+        raise click.UsageError(f"--due: {error}") from None
 
 
-def _held(session: Session, alias: str) -> Collection[str]:
-    """Return the versions that were rolled back before; none if the ledger cannot be read."""
-    from fleet.errors import FleetError  # noqa: PLC0415
+async def _drill_all(
+    session: Session, every: timedelta | None, form: str, *, live: bool, declared: bool
+) -> int:
+    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.drilling import drill_one, due  # noqa: PLC0415
+    from plans.diagnostics import render_text  # noqa: PLC0415
 
-    try:
-        return session.history().holds.get(alias, {})
-    except (FleetError, OSError):
-        return ()
-
-
-def _known_inputs(session: Session, alias: str) -> Sequence[str]:
-    """Return inputs for the smoke test from the ledger, else from the declarations if any."""
-    from fleet.errors import FleetError  # noqa: PLC0415
-    from runtime.smoke import recorded_inputs  # noqa: PLC0415
-
-    try:
-        found = recorded_inputs(session.ledger().read(), alias)
-    except (FleetError, OSError):
-        found = ()
-    if found:
-        return found
-    try:
-        return session.fleet().adapters[alias].smoke
-    except (FleetError, OSError, KeyError):
-        return ()
+    wanted, stuck = await due(session, every, declared=declared)
+    if stuck:
+        click.echo(f"Nowhere to go back to, so not drilled: {', '.join(stuck)}.", err=True)
+    if not wanted:
+        click.echo("No drill is due.", err=True)
+    code = 0
+    for alias in wanted:
+        try:
+            result = await drill_one(session, alias, None, (), live=live)
+        except FleetError as error:
+            click.echo(render_text(error.diagnostics), err=True, nl=False)
+            code = max(code, error.exit_code)
+            continue
+        _tell(result, form, indent=None)
+        code = max(code, 0 if result.complete else 1)
+    return code
 
 
-def _json(result: "RollbackResult") -> str:
-    import json  # noqa: PLC0415
-    from dataclasses import asdict  # noqa: PLC0415
-
-    return json.dumps({**asdict(result), "complete": result.complete}, indent=2)
+def _tell(
+    result: "RollbackResult | DrillResult",
+    form: str,
+    more: Sequence[str] = (),
+    indent: int | None = 2,
+) -> None:
+    for line in (*result.warnings, *more):
+        click.echo(f"Warning: {line}", err=True)
+    for line in result.failures:
+        click.echo(f"Error: {line}", err=True)
+    plain: dict[str, Any] = {**asdict(result), "complete": result.complete}
+    click.echo(json.dumps(plain, indent=indent) if form == "json" else result.sentence)

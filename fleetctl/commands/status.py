@@ -24,12 +24,15 @@ Examples:
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def command(session: Session, *, client: str | None, form: Literal["json", "text"]) -> None:
-    """Show aliases with their versions and shares, servers, holds and the last apply.
+    """Show aliases with versions and shares, holds, servers, drift, and what is due.
 
     Changes nothing. With --client nothing of other clients is shown.
     """
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415 (`--help` is fast)
     from fleet.history import fold, settled  # noqa: PLC0415
+    from fleetctl.evaluation import alarms  # noqa: PLC0415
+    from fleetctl.retraining import URGENT, turns  # noqa: PLC0415
+    from plans.evals import drift_row  # noqa: PLC0415
     from plans.status import render_text, status  # noqa: PLC0415
 
     fleet = session.fleet()
@@ -41,6 +44,16 @@ def command(session: Session, *, client: str | None, form: Literal["json", "text
     live = asyncio.run(_look(session))
     entries = session.ledger().read()
     document = status(fleet.name, live, settled(fold(entries), live), entries, client)
+    document["retraining"] = [
+        each
+        for each in turns(session)
+        if each["turn"] in URGENT and client in {None, each["alias"].partition("-")[0]}
+    ]
+    document["drift"] = [
+        drift_row(alias, adapter, each)
+        for alias, adapter, each in alarms(session, live)
+        if client in {None, alias.partition("-")[0]}
+    ]
     shown = json.dumps(document, indent=2) + "\n" if form == "json" else render_text(document)
     click.echo(shown, nl=False)
 

@@ -1,6 +1,6 @@
 """What must hold for a measurement to be worth its name, before and after."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from fleet.errors import EngineError, problem
 from runtime.calibrate.gauges import Gauges
@@ -34,6 +34,26 @@ def require_adapters(subject: Subject, listed: Collection[str]) -> None:
             f"Server `{subject.server}` {what}, so what LoRA costs on it cannot be measured.",
             hint="Load at least one adapter, better as many as it has slots.",
             command="fleetctl apply",
+        )
+    )
+
+
+def require_times(subject: Subject, steps: Iterable[float]) -> None:
+    """Refuse times from which no step can be told.
+
+    Raises:
+        EngineError: a long batch took no longer than a short one, even at best.
+    """
+    if all(each > 0 for each in steps):
+        return
+    raise EngineError(
+        problem(
+            "FC4066",
+            "Too noisy to measure",
+            f"Server `{subject.server}`: a batch of long answers took no longer than one of short "
+            "ones, so other work on the machine took more time than the answers; nothing is kept.",
+            hint="Measure in a quieter hour, with longer answers (--tokens) and more rounds.",
+            command=f"fleetctl calibrate {subject.server} --tokens 400 --rounds 10",
         )
     )
 

@@ -8,7 +8,6 @@ from runtime.calibrate.schedule import PROMPT_TOKENS, SHORT_TOKENS, Cell
 
 LONG_PROMPT = 256
 PROMPT_BATCH = 8
-_LEAST_STEP_S = 1e-6
 
 Say = Callable[[str], None]
 
@@ -69,7 +68,9 @@ class Meter:
             for tokens in (SHORT_TOKENS, self._tokens):
                 seconds = await self._crowd.batch_seconds(models, PROMPT_TOKENS, tokens)
                 self._least[each, tokens] = min(seconds, self._least.get((each, tokens), seconds))
-            self._say(f"{label}: {words(each)}: {1000 * self.step_seconds(each):.2f} ms per step")
+            step = self.step_seconds(each)
+            told = f"{1000 * step:.2f} ms per step" if step > 0 else "too short to tell"
+            self._say(f"{label}: {words(each)}: {told}")
 
     async def prompts(self, batch: int, longest: int) -> None:
         """Measure what prompts cost; nothing where the server takes none longer than usual."""
@@ -83,10 +84,15 @@ class Meter:
         """Return the seconds between two tokens of a request of such a batch.
 
         From the difference of a long and a short one, which leaves the steps alone: prompts,
-        network and the wait for the first token cancel out.
+        network and the wait for the first token cancel out. 0 or less where the machine was so
+        busy that the short one took no less.
         """
         longer = self._least[cell, self._tokens] - self._least[cell, SHORT_TOKENS]
-        return max(longer / (self._tokens - SHORT_TOKENS), _LEAST_STEP_S)
+        return longer / (self._tokens - SHORT_TOKENS)
+
+    def steps(self, plan: Sequence[Cell]) -> dict[Cell, float]:
+        """Return the seconds of a step of each batch."""
+        return {each: self.step_seconds(each) for each in plan}
 
     def prompt_seconds(self, batch: int) -> float | None:
         """Return the seconds that a prompt token costs; None where it was not measured."""

@@ -37,13 +37,13 @@ def cells(largest: int, adapters: int) -> tuple[Cell, ...]:
         adapters: Adapters that it can run at a time.
 
     The base alone at three sizes shows what a step and a request cost, and whether that is a
-    line; one adapter at the smallest and the largest, what LoRA costs; more adapters in the
-    largest, what each of them adds.
+    line; one adapter at the same sizes, what both cost with LoRA; more adapters in the largest,
+    what each of them adds.
     """
     sizes = sorted({max(largest // 8, 1), max(largest // 2, 1), largest})
     most = min(adapters, largest)
     several = sorted({each for each in (-(-most // 4), -(-most // 2), most) if each > 1})
-    ones = [Cell(size, 1) for size in sorted({sizes[0], sizes[-1]})] if most else []
+    ones = [Cell(size, 1) for size in sizes] if most else []
     return (*(Cell(size, 0) for size in sizes), *ones, *(Cell(largest, each) for each in several))
 
 

@@ -1,19 +1,39 @@
-"""Who asks: the client whose key a request shows."""
+"""Who asks: the client whose key a request shows, or the operator."""
 
+import hashlib
 from collections.abc import Sequence
+from typing import Final
 
 from runtime.gateway import refusals
-from runtime.gateway.routing import Lookup
+from runtime.gateway.routing import Asker, Lookup
+
+PURPOSES: Final = ("eval", "smoke", "shadow")
+"""What the operator may ask for; the first is meant where nothing is said."""
+OPERATOR: Final = Asker("", b"", is_operator=True)
 
 
-def authenticated(lookup: Lookup, authorization: Sequence[str]) -> str:
-    """Return the client that these headers prove.
+def digest(secret: str) -> bytes:
+    """Return the SHA-256 of a secret."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+def authenticated(lookup: Lookup, authorization: Sequence[str], operator: bytes = b"") -> Asker:
+    """Return who these headers prove to ask.
+
+    Args:
+        lookup: With the clients' keys.
+        authorization: The values of all headers of that name.
+        operator: SHA-256 of the operator's secret; empty: there is none.
 
     Raises:
         RefusalError: 401; also where there is more than one of them.
     """
     scheme, _, secret = authorization[0].partition(" ") if len(authorization) == 1 else ("",) * 3
-    client = lookup.authenticate(secret.strip()) if scheme.lower() == "bearer" else None
-    if client is None:
-        raise refusals.unauthorized()
-    return client
+    if scheme.lower() == "bearer":
+        shown = digest(secret.strip())
+        found = lookup.authenticate(shown)
+        if found is not None:
+            return found
+        if operator and shown == operator:
+            return OPERATOR
+    raise refusals.unauthorized()

@@ -1,6 +1,7 @@
 """All gateways of a fleet as one: publish a table, wait for every acknowledgement."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,10 @@ from fleet.errors import (
     problem,
 )
 from runtime.gateway import places
+from runtime.gateway.envoyadmin import EnvoyAdmin, Envoys
+from runtime.gateway.operator import operator_secret
 from runtime.gateway.routing import InvalidTableError, Lookup
+from runtime.gateway.sights import Observed, Sight
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.tablefile import read_table, write_table
 from runtime.transport import JsonClient
@@ -44,33 +48,29 @@ class Published:
         return tuple(_not_running(name) for name in self.absent)
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What one gateway shows of itself; None where it does not run or does not say."""
-
-    name: str
-    revision: int | None = None
-    digest: str | None = None
-    in_flight: int | None = None
-    problem: str = ""
-
-
 class LocalGateways:
     """The gateways that a state folder or the declarations name.
 
     Keeps the contract of `runtime.gateway.protocol.Gateways`.
     """
 
-    def __init__(self, state_dir: Path, gateways: Mapping[str, Gateway] | None = None) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        gateways: Mapping[str, Gateway] | None = None,
+        envoys: Envoys | None = None,
+    ) -> None:
         """Prepare; nothing is sent.
 
         Args:
             state_dir: The fleet's state folder, which holds the table's file.
             gateways: As declared; None or empty: those that `state_dir` remembers.
+            envoys: How the files of those that are Envoys are made.
         """
         self._state_dir = state_dir
         self._gateways = dict(gateways) if gateways else places.known(state_dir)
-        self._clients: dict[str, JsonClient] = {}
+        self._envoys = envoys
+        self._clients: dict[str, JsonClient | EnvoyAdmin] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -158,8 +158,15 @@ class LocalGateways:
         Raises:
             EngineError: a running gateway does not say.
         """
-        counts = await asyncio.gather(*(self._count(n, server, adapter) for n in self.names))
-        return sum(counts)
+        return (await self.everything_in_flight())[server, adapter]
+
+    async def missing(self) -> tuple[tuple[str, str], ...]:
+        """Return (full adapter name, server) that gateways were sent to in vain, sorted."""
+        shown = await asyncio.gather(*(self._config(name) for name in self.names))
+        configs = (each for each in shown if isinstance(each, dict))
+        return tuple(
+            sorted({(m["adapter"], m["server"]) for c in configs for m in c.get("missing", ())})
+        )
 
     async def look(self) -> tuple[Sight, ...]:
         """Return what each gateway shows, by name."""
@@ -178,23 +185,41 @@ class LocalGateways:
             if isinstance(config, EngineError):
                 raise config
             counts = await self._client(name).get("/-/inflight", timeout_s=READ_S, attempts=1)
+            shown = await self._client(name).get("/-/shares", timeout_s=READ_S, attempts=1)
         except EngineError as error:
             return Sight(name, problem=error.diagnostics[0].detail)
         total = sum(each["count"] for each in counts["in_flight"])
-        return Sight(name, config["revision"], config["digest"], total)
+        return Sight(
+            name,
+            config["revision"],
+            config["digest"],
+            total,
+            waiting=counts["waiting"],
+            shares=tuple(Observed(**each) for each in shown["shares"]),
+            servers=tuple(sorted(config["servers"].items())),
+            missing=tuple((each["adapter"], each["server"]) for each in config["missing"]),
+        )
 
-    async def _count(self, name: str, server: str, adapter: str) -> int:
+    async def everything_in_flight(self) -> Counter[tuple[str, str]]:
+        """Return the requests in flight by (server, adapter), over all gateways.
+
+        Raises:
+            EngineError: a running gateway does not say.
+        """
+        total: Counter[tuple[str, str]] = Counter()
+        for shown in await asyncio.gather(*(self._running(name) for name in self.names)):
+            for each in shown:
+                total[each["server"], each["adapter"]] += each["count"]
+        return total
+
+    async def _running(self, name: str) -> list[dict[str, Any]]:
         try:
             shown = await self._client(name).get("/-/inflight", timeout_s=READ_S, attempts=1)
         except EngineUnreachableError as error:
             if self._absent(name, error):
-                return 0
+                return []
             raise
-        return sum(
-            each["count"]
-            for each in shown["in_flight"]
-            if each["server"] == server and each["adapter"] == adapter
-        )
+        return list(shown["in_flight"])
 
     async def _config(self, name: str) -> dict[str, Any] | EngineError | None:
         try:
@@ -234,11 +259,19 @@ class LocalGateways:
             return False
         return not places.is_url(self._gateways[name].admin)
 
-    def _client(self, name: str) -> JsonClient:
+    def _client(self, name: str) -> JsonClient | EnvoyAdmin:
         if name not in self._clients:
             gateway = self._gateways[name]
-            if places.is_url(gateway.admin):
-                made = JsonClient(gateway.admin, peer=f"gateway `{name}`")
+            made: JsonClient | EnvoyAdmin
+            if gateway.kind == "envoy":
+                assert self._envoys is not None, "whoever knows of Envoys says how they are written"
+                place = places.folder(self._state_dir.resolve(), name)
+                socket = places.socket_path(self._state_dir, gateway)
+                made = EnvoyAdmin(gateway, place, socket, self._envoys)
+            elif places.is_url(gateway.admin):
+                secret = operator_secret(self._state_dir, gateway)
+                proof = {"Authorization": f"Bearer {secret}"}
+                made = JsonClient(gateway.admin, peer=f"gateway `{name}`", headers=proof)
             else:
                 path = places.socket_path(self._state_dir, gateway)
                 made = JsonClient("http://gateway", peer=f"gateway `{name}`", socket=path)

@@ -1,6 +1,7 @@
 """The table that a gateway serves now: one pointer, swapped whole."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from runtime.gateway.routing import Lookup
@@ -18,28 +19,37 @@ class Current:
         """Begin with an empty table, which nobody's key opens."""
         self.lookup = Lookup.of(RoutingTable(revision=0))
         self.loaded_at = datetime.now(UTC)
+        self.on_change: Callable[[Lookup, Lookup], None] = _nobody_cares
+        """Told, in another thread, of what was served before and what is from now on."""
         self._one_at_a_time = asyncio.Lock()
 
-    async def take(self, table: RoutingTable) -> None:
+    async def take(self, made: Lookup) -> None:
         """Serve a table from now on; the one being served, again, is fine.
 
         Raises:
             StaleTableError: it is older than the one being served, or differs from it
                 under the same revision.
-            InvalidTableError: it must not be served.
         """
         async with self._one_at_a_time:
-            served = self.lookup
-            if table.revision < served.revision:
+            revision, digest = self.lookup.revision, self.lookup.digest
+            if made.revision < revision:
                 raise StaleTableError(
-                    f"revision {table.revision} is older than {served.revision}, which is served"
+                    f"revision {made.revision} is older than {revision}, which is served"
                 )
-            if table.revision == served.revision:
-                if table.digest != served.digest:
-                    raise StaleTableError(f"another table is served as revision {table.revision}")
+            if made.revision == revision:
+                if made.digest != digest:
+                    raise StaleTableError(f"another table is served as revision {revision}")
                 return
-            self.lookup = await asyncio.to_thread(Lookup.of, table)
-            self.loaded_at = datetime.now(UTC)
+            before = [self.lookup]
+            self.lookup, self.loaded_at = made, datetime.now(UTC)
+            await asyncio.to_thread(self._retire, before, made)
+
+    def _retire(self, before: list[Lookup], made: Lookup) -> None:
+        """Let go of what was served; in another thread, for a large table takes a while to free.
+
+        It comes in a list, so that this is the last place which holds it.
+        """
+        self.on_change(before.pop(), made)
 
     def document(self) -> dict[str, object]:
         """Return what acknowledges a revision, as `GET /-/config` shows it."""
@@ -48,3 +58,7 @@ class Current:
             "digest": self.lookup.digest,
             "loaded_at": self.loaded_at.isoformat(timespec="milliseconds"),
         }
+
+
+def _nobody_cares(_: Lookup, __: Lookup) -> None:
+    """Do nothing with a change."""

@@ -13,19 +13,19 @@ import msgspec
 
 from runtime.gateway import refusals
 from runtime.gateway.authentication import authenticated
-from runtime.gateway.current import Current
+from runtime.gateway.endpoints import PATHS
 from runtime.gateway.exchange import Exchange
-from runtime.gateway.inflight import InFlight
-from runtime.gateway.metrics import Metrics
 from runtime.gateway.refusals import RefusalError
+from runtime.gateway.shared import Shared
 from runtime.gateway.usage import Record
-from runtime.gateway.usagelog import UsageLog
 
 MAX_BODY: Final = 16 * 2**20
 """Largest request body in bytes."""
-COMPLETIONS: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
+COMPLETIONS: Final = PATHS
+"""Where an adapter answers."""
 _MODELS: Final = "/v1/models"
 _HEALTH: Final = "/healthz"
+_READY: Final = "/readyz"
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -45,22 +45,19 @@ class Answer(NamedTuple):
 class Desk:
     """Where every request of one gateway process is received."""
 
-    def __init__(
-        self, current: Current, in_flight: InFlight, log: UsageLog, metrics: Metrics
-    ) -> None:
+    def __init__(self, shared: Shared) -> None:
         """Wire up."""
-        self._current = current
-        self._in_flight = in_flight
-        self._log = log
-        self._metrics = metrics
+        self._shared = shared
+        self._current = shared.current
 
     def begin(self, path: str, authorization: Sequence[str]) -> Exchange:
         """Begin a request for completions; its usage row is due from here on.
 
         A key that opens nothing is for `Exchange.admit` to refuse.
         """
-        record = Record(self._log, self._metrics, path, self._current.lookup.revision)
-        return Exchange(self._current, self._in_flight, record, authorization)
+        shared = self._shared
+        record = Record(shared.log, shared.metrics, path, self._current.lookup.revision)
+        return Exchange(shared, path, record, authorization)
 
     def answer(self, method: str, path: str, authorization: Sequence[str]) -> Answer:
         """Return the answer to any request that is not one for completions.
@@ -76,14 +73,18 @@ class Desk:
             return Answer.of(error)
 
     def _page(self, method: str, path: str, authorization: Sequence[str]) -> Answer:
-        if path not in COMPLETIONS and path not in {_HEALTH, _MODELS} and not _model(path):
+        if path not in COMPLETIONS and path not in {_HEALTH, _READY, _MODELS} and not _model(path):
             raise refusals.no_such_path()
         if path in COMPLETIONS or method not in {"GET", "HEAD"}:
             raise refusals.wrong_method()
         if path == _HEALTH:
             return _json({"status": "ok"})
+        if path == _READY:
+            if not self._shared.ready.is_set() or not self._current.lookup.revision:
+                raise refusals.not_ready()
+            return _json({"ready": True})
         lookup = self._current.lookup
-        client = authenticated(lookup, authorization)
+        client = authenticated(lookup, authorization).client
         own = lookup.aliases(client)
         if path == _MODELS:
             return _json({"object": "list", "data": [self._card(each, client) for each in own]})

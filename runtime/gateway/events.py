@@ -8,11 +8,16 @@ from typing import Final
 
 import msgspec
 
+from fleet.formats import Format
+from runtime.gateway.answers import Said, of_usage
+from runtime.gateway.heard import Heard
+
 _EVENT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODE: Final = msgspec.json.Encoder().encode
 _DATA: Final = b"data:"
 _DONE: Final = b"[DONE]"
 _NO_CHOICES: Final = b"[]"
+_GOES_ON: Final = b'"finish_reason":null'
 
 
 class Events:
@@ -21,19 +26,21 @@ class Events:
     Works by lines: a model cannot write one, for in JSON its line ends are escaped.
     """
 
-    __slots__ = ("_all_counts", "_blank", "_last_count", "_rest", "done", "usage")
+    __slots__ = ("_all_counts", "_blank", "_heard", "_last_count", "_rest", "done", "usage")
 
-    def __init__(self, *, last_count: bool, all_counts: bool) -> None:
+    def __init__(self, *, last_count: bool, all_counts: bool, wanted: Format | None = None) -> None:
         """Begin.
 
         Args:
             last_count: The client asked for the event that holds only the counts.
             all_counts: It asked for the counts in every event.
+            wanted: The form that the text must have, if there is one.
         """
         self._last_count = last_count
         self._all_counts = all_counts
         self._rest = b""
         self._blank = False
+        self._heard = Heard(wanted)
         self.done = False
         """Whether the event has come that most clients take for the end."""
         self.usage = b""
@@ -50,6 +57,10 @@ class Events:
         rest, self._rest = self._rest, b""
         return self._line(rest)
 
+    def said(self) -> Said:
+        """Return what the stream has told so far."""
+        return self._heard.said(of_usage(self.usage), complete=self.done)
+
     def _line(self, line: bytes) -> bytes:
         if self._blank and not line.strip():  # ends an event that was left out
             self._blank = False
@@ -59,14 +70,16 @@ class Events:
             return line
         if b'"usage"' in line:
             return self._counted(line)
-        self.done = self.done or line[len(_DATA) :].strip() == _DONE
+        if line[len(_DATA) :].strip() == _DONE:
+            self.done = True
+        elif self._heard.listens or _GOES_ON not in line:
+            self._heard.hear(_decoded(line).get("choices"))
         return line
 
     def _counted(self, line: bytes) -> bytes:
-        try:
-            event = _EVENT.decode(line[len(_DATA) :])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return line
+        event = _decoded(line)
+        if self._heard.listens or _GOES_ON not in line:
+            self._heard.hear(event.get("choices"))
         usage = event.pop("usage", None)
         if usage is None:
             return line
@@ -76,3 +89,10 @@ class Events:
             self._blank = not self._last_count
             return line if self._last_count else b""
         return line if self._all_counts else b"data: " + _ENCODE(event) + b"\n"
+
+
+def _decoded(line: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        return _EVENT.decode(line[len(_DATA) :])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}

@@ -1,69 +1,73 @@
-"""One request for completions, from its head to the last byte of its answer.
+"""One request for an adapter's answer, from its head to the last byte of the answer.
 
 A transport calls, in this order: `admit` when the head is there, `route` when the body is,
-`seek` for a server to ask (again where that one was `passed_over`), `answered` when its head
-is there; then `whole`, or `pass_on` for each part of a stream and `end`. `refuse`, `broke_off`
-and `left` end it early. Exactly one usage row is written, before the client has its last byte.
+`wait` where it `must_wait` for its turn, `seek` for a server to ask (again where that one was
+`passed_over`), `answered` when its head is there; then `whole`, or `pass_on` for each part of a
+stream and `end`. `refuse`, `broke_off` and `left` end it early. Exactly one usage row is
+written, before the client has its last byte. Once a server has been asked, `copies` gives the
+shadow of the request, if it has one, which goes the same way and whose answer nobody gets.
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Final
 
-from runtime.gateway import refusals, rewrite
-from runtime.gateway.authentication import authenticated
-from runtime.gateway.current import Current
+from runtime.gateway import endpoints, refusals, rewrite
+from runtime.gateway.admission import Place
+from runtime.gateway.answers import Said, of_reply
+from runtime.gateway.authentication import PURPOSES, authenticated
+from runtime.gateway.decide import decide
+from runtime.gateway.errand import Errand
 from runtime.gateway.events import Events
-from runtime.gateway.inflight import InFlight
 from runtime.gateway.refusals import RefusalError
-from runtime.gateway.routing import Choice, Lookup
-from runtime.gateway.usage import Record, tokens_in_reply, tokens_in_usage
+from runtime.gateway.rewrite import Body
+from runtime.gateway.routing import Asker, Choice, Patience
+from runtime.gateway.shared import Shared
+from runtime.gateway.typed_events import TypedEvents
+from runtime.gateway.usage import Record
 
 CLIENT_LEFT: Final = 499
-RETRY_AFTER_S: Final = 2
-_JSON: Final = frozenset({"application/json", "application/octet-stream"})
+SHADOW: Final = "shadow"
 _EVENT_STREAM: Final = "text/event-stream"
+_NOBODY: Final = Asker("", b"")
+_UNREAD: Final = Events(last_count=True, all_counts=True)
+_SERVERS_FAULT: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
+_ALL: Final = 100
 
 
-class Exchange:
+class Exchange(Errand):
     """The state of one request; `body` is what a server gets, `choice` who answers."""
 
     __slots__ = (
-        "_authorization",
-        "_current",
-        "_events",
-        "_in_flight",
-        "_lookup",
-        "_record",
-        "_server",
-        "_servers",
-        "body",
-        "choice",
-        "is_stream",
-        "request_id",
-    )
+        "_asker", "_authorization", "_events", "_is_copy", "_place", "_read", "_record", "_shadow",
+        "body", "is_stream", "must_wait", "path", "request_id",
+    )  # fmt: skip
 
     def __init__(
-        self,
-        current: Current,
-        in_flight: InFlight,
-        record: Record,
-        authorization: Sequence[str],
+        self, shared: Shared, path: str, record: Record, authorization: Sequence[str]
     ) -> None:
         """Begin; the desk makes exchanges."""
-        self._current = current
-        self._in_flight = in_flight
+        super().__init__(shared)
         self._record = record
         self._authorization = authorization
-        self._lookup: Lookup = current.lookup
-        self._server = ""
-        self._servers: Iterator[str] = iter(())
-        self._events = Events(last_count=True, all_counts=True)
+        self._asker = _NOBODY
+        self._is_copy = False
+        self._place: Place | None = None
+        self._shadow: Choice | None = None
+        self._read: Body | None = None
+        self._events: Events | TypedEvents = _UNREAD
+        self.path = path
         self.body = b""
-        self.choice = Choice("", "", "", ())
         self.is_stream = False
+        self.must_wait = False
+        """Whether it has to wait for its turn before a server may be asked."""
         self.request_id: str = record.row.request_id
+
+    @property
+    def patience(self) -> Patience:
+        """How long the answer may take."""
+        return self.choice.patience
 
     def admit(self) -> None:
         """Find out who asks.
@@ -71,9 +75,21 @@ class Exchange:
         Raises:
             RefusalError: 401.
         """
-        self._record.row.client = authenticated(self._lookup, self._authorization)
+        self._asker = authenticated(
+            self._shared.current.lookup, self._authorization, self._shared.operator
+        )
+        self._record.row.client = self._asker.client
 
-    def route(self, raw: bytes, content_type: str, encoding: str, session: str, now: float) -> None:
+    def route(
+        self,
+        raw: bytes,
+        content_type: str,
+        encoding: str,
+        session: str,
+        now: float,
+        purpose: str = "",
+        version: str = "",
+    ) -> None:
         """Decide which version answers, by the table of this moment.
 
         Args:
@@ -82,42 +98,72 @@ class Exchange:
             encoding: The header Content-Encoding, empty if it was not given.
             session: The header X-Session-Id, empty if it was not given.
             now: The event loop's time, seconds.
+            purpose: The header X-Fleetctl-Purpose; only the operator's counts.
+            version: The header X-Fleetctl-Version; only the operator's counts.
 
         Raises:
-            RefusalError: 400, or 404 for a model that is not this client's.
+            RefusalError: 400, 404 for a model that is not this client's, or 429.
         """
-        _check_headers(content_type, encoding)
+        endpoints.check_headers(content_type, encoding)
         body = rewrite.read(raw)
-        row, self._lookup = self._record.row, self._current.lookup
-        row.revision, row.stream = self._lookup.revision, body.stream
-        named = session or body.sticky
-        sticky = named.encode("utf-8", "surrogateescape") if named else secrets.token_bytes(16)
-        choice = self._lookup.choose(row.client, body.model, sticky)
-        if choice is None:
-            raise refusals.no_such_model()
-        row.alias, row.version, self.choice = choice.alias, choice.adapter, choice
-        self.body = body.for_server(choice.adapter, choice.client)
-        self._servers = iter(self._in_flight.preferred(choice.servers, now))
-        if body.stream:
-            self._events = Events(last_count=body.last_count, all_counts=body.all_counts)
+        row, lookup, asker = self._record.row, self._shared.current.lookup, self._asker
+        self._urls, self._now = lookup.urls, now
+        row.revision, row.stream = lookup.revision, body.stream
+        if asker.is_operator:
+            row.purpose = purpose if purpose in PURPOSES else PURPOSES[0]
+        alias, choice = decide(lookup, asker, body, session, version)
+        row.client, row.alias, row.version = choice.client, choice.alias, choice.adapter
+        endpoints.check(self.path, body.fields, choice.policy.choices)
+        self._take(choice, body)
+        if asker.is_operator:
+            return
+        if alias.shadow is not None:
+            self._shadow, self._read = alias.shadow, body
+        if choice.limited:
+            self._place = Place(choice.client, choice.alias, choice.policy, choice.servers)
+            self.must_wait = not self._shared.admission.ask(self._place, now)
 
-    def seek(self) -> str:
-        """Return the base URL of the server to ask; the request counts as in flight on it.
+    def wait(self, proceed: Callable[[], None]) -> float:
+        """Wait for a turn; `proceed` is called when it has come.
 
-        Raises:
-            RefusalError: 503, all that hold the version were passed over.
+        Returns:
+            How long to wait at most, seconds; then `gave_up` says what a client is told.
         """
-        server = next(self._servers, "")
-        if not server:
-            raise refusals.unavailable(RETRY_AFTER_S)
-        self._server = server
-        self._in_flight.enter(server, self.choice.adapter)
-        return self._lookup.urls[server]
+        place = self._place
+        assert place is not None, "only who is limited waits"
 
-    def passed_over(self, now: float) -> None:
-        """The server could not be reached or does not hold the version: nothing worked on it."""
-        self._in_flight.avoid(self._server, now)
-        self._leave_server()
+        def begin() -> None:
+            self.must_wait = False
+            self._enter()
+            proceed()
+
+        place.proceed = begin
+        return place.patience_s
+
+    def gave_up(self) -> RefusalError:
+        """Its turn has not come in time."""
+        return refusals.too_many(1)
+
+    def copies(self) -> "Exchange | None":
+        """Return the shadow of this request, once, if it has one and there is room for it."""
+        shadow, body = self._shadow, self._read
+        if shadow is None or body is None:
+            return None
+        self._shadow = self._read = None
+        wanted = shadow.policy.shadow
+        if wanted is None or secrets.randbelow(_ALL) >= wanted.percent:
+            return None
+        if not self._shared.admission.copy(shadow.alias, shadow.policy):
+            return None
+        record = self._record.aside(SHADOW)
+        row = record.row
+        row.client, row.alias, row.version = shadow.client, shadow.alias, shadow.adapter
+        row.stream = self._record.row.stream
+        copy = Exchange(self._shared, self.path, record, ())
+        copy._urls, copy._now = self._urls, self._now
+        copy._is_copy = True
+        copy._take(shadow, body)
+        return copy
 
     def answered(self, content_type: str) -> None:
         """The server's head is there."""
@@ -127,7 +173,9 @@ class Exchange:
     def whole(self, status: int, body: bytes) -> None:
         """The server's whole answer is there; it may go to the client once this returns."""
         self._record.first_byte()
-        self._record.tokens = tokens_in_reply(body)
+        wanted = self.choice.policy.format if status == HTTPStatus.OK else None
+        self._note(of_reply(body, wanted))
+        self._judge_server(status)
         self._finish(status)
 
     def pass_on(self, status: int, chunk: bytes) -> bytes:
@@ -143,46 +191,59 @@ class Exchange:
         """The stream has ended as it should; return what is left for the client."""
         rest = self._events.end()
         self._count_stream()
+        self._judge_server(status)
         self._finish(status)
         return rest
 
     def refuse(self, status: int) -> None:
         """The client gets an error of the gateway's own."""
+        if status in _SERVERS_FAULT:
+            self._judge_server(status)
         self._finish(status)
 
-    def broke_off(self) -> None:
+    def broke_off(self, status: int = HTTPStatus.BAD_GATEWAY) -> None:
         """The server broke off in the middle of a stream; so must the answer to the client."""
         self._count_stream()
-        self._finish(HTTPStatus.BAD_GATEWAY)
+        self._judge_server(status)
+        self._finish(status)
 
     def left(self) -> None:
         """The client has left."""
         self._count_stream()
         self._finish(CLIENT_LEFT)
 
+    def _take(self, choice: Choice, body: Body) -> None:
+        """Write the body for the version that answers."""
+        self.choice = choice
+        self.body = body.for_server(choice.adapter, choice.client, self.path, choice.priority)
+        if self._record.row.stream:
+            wanted = choice.policy.format
+            self._events = (
+                TypedEvents(wanted)
+                if self.path in endpoints.TYPED
+                else Events(last_count=body.last_count, all_counts=body.all_counts, wanted=wanted)
+            )
+
     def _count_stream(self) -> None:
-        if self._events.usage:
-            self._record.tokens = tokens_in_usage(self._events.usage)
+        if self.is_stream:
+            self._note(self._events.said())
+
+    def _note(self, said: Said) -> None:
+        record = self._record
+        record.tokens, record.row.finish = said.tokens, said.finish
+        record.row.format_ok = said.format_ok
 
     def _finish(self, status: int) -> None:
         self._leave_server()
+        place, self._place = self._place, None
+        if place is not None:
+            self._shared.admission.give_back(place, self._record.tokens.total)
+        else:
+            if self._is_copy:
+                self._is_copy = False
+                self._shared.admission.copied(self.choice.alias)
+            self._shared.admission.freed()
         self._record.write(status)
-
-    def _leave_server(self) -> None:
-        if self._server:
-            server, self._server = self._server, ""
-            self._in_flight.leave(server, self.choice.adapter)
-
-
-def _check_headers(content_type: str, encoding: str) -> None:
-    if encoding and encoding.lower() != "identity":
-        raise refusals.invalid("Send the request body without Content-Encoding.")
-    if content_type in {"", "application/json"}:
-        return
-    kind, *parameters = (each.strip().lower() for each in content_type.split(";"))
-    charsets = {each.partition("=")[2].strip('"') for each in parameters if "charset" in each}
-    if kind not in _JSON or charsets - {"utf-8"}:
-        raise refusals.invalid("Send the request body as `application/json` in UTF-8.")
 
 
 def told(error: Exception) -> RefusalError:

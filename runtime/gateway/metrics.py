@@ -5,7 +5,7 @@ Counted from the same call that writes the usage row, so that the two cannot dif
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,6 +24,11 @@ _HELP: Final = {
     "fleetctl_request_seconds": ("histogram", "From the request's head to the answer's end."),
     "fleetctl_first_byte_seconds": ("histogram", "From the request's head to the first byte."),
     "fleetctl_in_flight": ("gauge", "Requests in flight, by server and version."),
+    "fleetctl_waiting": ("gauge", "Requests that wait for their turn."),
+    "fleetctl_target_percent": ("gauge", "Share that a version should have, while there are two."),
+    "fleetctl_split_requests": ("gauge", "Requests of a version since the split last changed."),
+    "fleetctl_server_up": ("gauge", "1 for a server that is asked like any other, 0 if it rests."),
+    "fleetctl_other_requests_total": ("counter", "Requests of no client, by purpose and status."),
 }
 
 
@@ -69,6 +74,12 @@ class Metrics:
     """The counters of one gateway process, since it started."""
 
     series: dict[Labels, Series] = field(default_factory=dict)
+    others: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """Requests that no client made, by purpose and status."""
+
+    def count_other(self, purpose: str, status: int) -> None:
+        """Count one request that no client made: it is in none of the clients' figures."""
+        self.others[purpose, status] += 1
 
     def count(
         self,
@@ -90,8 +101,21 @@ class Metrics:
         found.input_tokens += input_tokens or 0
         found.output_tokens += output_tokens or 0
 
-    def text(self, in_flight: list[dict[str, object]]) -> str:
-        """Return the exposition; `in_flight` as the in-flight counters show themselves."""
+    def text(
+        self,
+        in_flight: list[dict[str, object]],
+        shares: list[dict[str, object]],
+        servers: Mapping[str, bool],
+        waiting: int,
+    ) -> str:
+        """Return the exposition.
+
+        Args:
+            in_flight: As the in-flight counters show themselves.
+            shares: As the split shows itself.
+            servers: Whether each is up.
+            waiting: Requests that wait for their turn.
+        """
         samples: dict[str, list[str]] = {name: [] for name in _HELP}
         for key, each in sorted(self.series.items()):
             labels = _labels(zip(("client", "alias", "version"), key, strict=True))
@@ -112,6 +136,19 @@ class Metrics:
         for entry in in_flight:
             labels = _labels((name, str(entry[name])) for name in ("server", "adapter"))
             samples["fleetctl_in_flight"].append(f"fleetctl_in_flight{{{labels}}} {entry['count']}")
+        samples["fleetctl_waiting"].append(f"fleetctl_waiting {waiting}")
+        for entry in shares:
+            labels = _labels((name, str(entry[name])) for name in ("alias", "adapter"))
+            for name, of in (("target_percent", "percent"), ("split_requests", "requests")):
+                samples[f"fleetctl_{name}"].append(f"fleetctl_{name}{{{labels}}} {entry[of]}")
+        samples["fleetctl_server_up"] += [
+            f"fleetctl_server_up{{{_labels([('server', name)])}}} {int(up)}"
+            for name, up in sorted(servers.items())
+        ]
+        samples["fleetctl_other_requests_total"] += [
+            f'fleetctl_other_requests_total{{purpose="{purpose}",status="{status}"}} {count}'
+            for (purpose, status), count in sorted(self.others.items())
+        ]
         return "".join(_family(name, lines) for name, lines in samples.items())
 
 

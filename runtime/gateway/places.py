@@ -43,7 +43,11 @@ def socket_path(state_dir: Path, gateway: Gateway) -> Path:
     """
     state = state_dir.resolve()
     default = folder(state, gateway.name) / "admin.sock"
-    path = state.parent / gateway.admin if gateway.admin else default
+    return fitting(state.parent / gateway.admin if gateway.admin else default)
+
+
+def fitting(path: Path) -> Path:
+    """Return the path of a socket; where it is too long for the kernel, a short one for it."""
     if len(os.fsencode(path)) <= LONGEST_SOCKET:
         return path
     short = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]

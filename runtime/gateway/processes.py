@@ -77,7 +77,7 @@ def start(state_dir: Path, gateway: Gateway, transport: str = DEFAULT) -> Runnin
     places.remember(state_dir, {gateway.name: gateway})
     command = [sys.executable, "-m", "runtime.gateway.serving", "--state-dir", str(state_dir)]
     command += ["--name", gateway.name, "--listen", gateway.listen, "--admin", gateway.admin]
-    command += ["--transport", transport]
+    command += ["--transport", transport, "--secret", gateway.secret]
     log = place / "log"
     with log.open("ab") as stream:
         earlier = stream.seek(0, os.SEEK_END)

@@ -12,6 +12,10 @@ class TableReader(Protocol):
         """Return the newest table, and notes; see `Gateways.read`."""
         ...
 
+    async def missing(self) -> tuple[tuple[str, str], ...]:
+        """Return the versions that servers told a gateway they do not hold."""
+        ...
+
     async def close(self) -> None:
         """Release connections."""
         ...
@@ -32,6 +36,14 @@ class Gateways(Protocol):
 
         Returns notes, such as that no gateway is running (the file will be read when one
         starts). Raises `EngineError` if a running gateway refuses or does not answer.
+        """
+        ...
+
+    async def missing(self) -> tuple[tuple[str, str], ...]:
+        """Return (full adapter name, server) that gateways were sent to in vain, sorted.
+
+        They are what a routing table says is there and the server says is not. A gateway that
+        does not answer says nothing here.
         """
         ...
 

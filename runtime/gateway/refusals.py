@@ -88,6 +88,13 @@ def no_such_path() -> RefusalError:
     return RefusalError(HTTPStatus.NOT_FOUND, "No such path.", kind, code="unknown_url")
 
 
+def not_served() -> RefusalError:
+    """The path exists, and the base of this model does not serve it."""
+    kind = "invalid_request_error"
+    message = "This model does not answer on this path."
+    return RefusalError(HTTPStatus.NOT_FOUND, message, kind, code="unknown_url")
+
+
 def wrong_method() -> RefusalError:
     """The path exists, with another method."""
     message = "This path does not take this method."
@@ -121,6 +128,29 @@ def unavailable(retry_after_s: int) -> RefusalError:
         code="unavailable",
         retry_after_s=retry_after_s,
     )
+
+
+def not_ready() -> RefusalError:
+    """The gateway has no routing table yet, or is about to stop."""
+    message = "The gateway is not ready."
+    return RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, message, "server_error", code="unready")
+
+
+def too_many(retry_after_s: int) -> RefusalError:
+    """A limit is reached; which one is the client's business with the operator."""
+    return RefusalError(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "Too many requests at the moment. Please retry after the time given.",
+        "rate_limit_error",
+        code="rate_limit_exceeded",
+        retry_after_s=max(1, retry_after_s),
+    )
+
+
+def late() -> RefusalError:
+    """A server took the request and has not begun to answer in time; it may be working on it."""
+    message = "The server did not answer in time."
+    return RefusalError(HTTPStatus.GATEWAY_TIMEOUT, message, "server_error", code="timeout")
 
 
 def broken() -> RefusalError:

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from runtime.gateway.endpoints import CHAT, COUNTED, RESPONSES
 from runtime.gateway.refusals import invalid, no_such_model
 
 DROPPED: Final = frozenset(
@@ -20,6 +21,15 @@ DROPPED: Final = frozenset(
         "ec_transfer_params",
         "vllm_xargs",  # reaches into the engine
         "prompt_logprobs",  # costs as much as generating the prompt
+        "prompt_embeds",  # tensors, unpickled by the server
+        "session_id",  # names a session of the engine's, to whoever guesses it
+        "chat_template",  # a program for the server to run
+        "mm_processor_kwargs",  # reach into how the server reads images
+        "media_io_kwargs",
+        "mm_payload",
+        "return_mm_kwargs",
+        "routed_experts_prompt_start",
+        "enable_response_messages",  # shows the prompt as the server has put it together
         "cache_salt",  # set by the gateway, one per client
     }
 )
@@ -27,11 +37,14 @@ DROPPED: Final = frozenset(
 
 STICKY: Final = ("user", "safety_identifier", "prompt_cache_key")
 """Body fields that tell one user of a client from another, the first that is given counts."""
+SESSION: Final = "session_id"
+"""Body field that tells one session of a client from another."""
 
 _TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
 _YES: Final = msgspec.Raw(b"true")
-_COUNTED: Final = {"include_usage": _YES, "continuous_usage_stats": _YES}
+_NO: Final = msgspec.Raw(b"false")
+_COUNTS: Final = {"include_usage": _YES, "continuous_usage_stats": _YES}
 _TRUE: Final = frozenset({b"true", b"1", b'"true"', b'"1"', b'"yes"', b'"on"', b'"t"', b'"y"'})
 _START: Final = re.compile(r"[ \t\r\n]*\{[ \t\r\n]*")
 _MEMBER: Final = re.compile(r'("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
@@ -71,28 +84,43 @@ class Body:
         return raw is not None and bytes(raw).lower() in _TRUE
 
     @property
-    def sticky(self) -> str | None:
+    def user(self) -> str | None:
         """The user on whose behalf the client asks, if it says so."""
         for name in STICKY:
             raw = self.fields.get(name)
             if raw is not None and (text := _text(raw)):
                 return text
-        return None
+        named = (_object(self.fields.get("metadata")) or {}).get("user_id")  # of messages
+        return None if named is None else _text(named) or None
 
-    def for_server(self, adapter: str, client: str) -> bytes:
+    @property
+    def session(self) -> str | None:
+        """The session that the client names, if it does."""
+        raw = self.fields.get(SESSION)
+        return None if raw is None else _text(raw)
+
+    def for_server(
+        self, adapter: str, client: str, path: str = CHAT, priority: int | None = None
+    ) -> bytes:
         """Return the body that the server gets.
 
         Args:
             adapter: Full name of the version that answers.
             client: Owner of the request; prompts cached for one client serve no other.
+            path: One of the paths of `endpoints`.
+            priority: For servers that look at it, the lower the sooner.
         """
         kept = {name: raw for name, raw in self.fields.items() if name not in DROPPED}
         kept["model"] = msgspec.Raw(msgspec.json.encode(adapter))
         kept["cache_salt"] = msgspec.Raw(msgspec.json.encode(client))
-        if self._certainly_streams:
+        if priority is not None:
+            kept["priority"] = msgspec.Raw(b"%d" % priority)
+        if path == RESPONSES:
+            kept["store"] = _NO
+        if path in COUNTED and self._certainly_streams:
             options = _object(kept.get("stream_options"))
             if options is not None:  # anything else is for vLLM to refuse
-                options |= _COUNTED
+                options |= _COUNTS
                 kept["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
         return msgspec.json.encode(kept)
 

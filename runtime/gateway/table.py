@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
 from fleet.resources import Key, Route, Share
+from fleet.traffic import Policy
 
 
 class _Document(BaseModel):
@@ -27,6 +29,13 @@ class AliasEntry(_Document):
     client: str
     salt: str
     shares: tuple[ShareEntry, ...]
+    policy: Policy | None = None
+    """How its requests are treated; None: as by default."""
+
+    @property
+    def shadow(self) -> str:
+        """The version that gets copies of its requests; empty: none does."""
+        return self.policy.shadow.adapter if self.policy and self.policy.shadow else ""
 
     @classmethod
     def of(cls, route: Route) -> Self:
@@ -35,12 +44,12 @@ class AliasEntry(_Document):
             ShareEntry(adapter=each.adapter, percent=each.percent, servers=each.servers)
             for each in route.shares
         )
-        return cls(client=route.client, salt=route.salt, shares=shares)
+        return cls(client=route.client, salt=route.salt, shares=shares, policy=route.policy)
 
     def route(self, alias: str) -> Route:
         """Return the route that says the same as this entry."""
         shares = tuple(Share(each.adapter, each.percent, each.servers) for each in self.shares)
-        return Route(alias, shares, self.salt)
+        return Route(alias, shares, self.salt, self.policy)
 
 
 class KeyEntry(_Document):
@@ -62,6 +71,35 @@ class KeyEntry(_Document):
         return Key(self.client, self.name, self.reference, self.fingerprint)
 
 
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _members(entries: Iterable[tuple[str, _Document]]) -> Iterator[str]:
+    for place, (name, entry) in enumerate(entries):
+        document = entry.model_dump(mode="json")
+        yield f"{',' if place else ''}{_json(name)}:{_json(document)}"
+
+
+def pieces(
+    revision: int,
+    token: int,
+    servers: Mapping[str, str],
+    aliases: Iterable[tuple[str, AliasEntry]],
+    keys: Iterable[tuple[str, KeyEntry]],
+) -> Iterator[str]:
+    """Yield a table's canonical document in pieces; aliases and keys come sorted by name.
+
+    A gateway writes it while it answers requests, and must not do so in one long call.
+    """
+    yield '{"aliases":{'
+    yield from _members(aliases)
+    yield '},"keys":{'
+    yield from _members(keys)
+    rest = {"revision": revision, "servers": dict(servers), "token": token}
+    yield "}," + _json(rest)[1:]
+
+
 class RoutingTable(_Document):
     """Everything a gateway needs, as one revision."""
 
@@ -78,7 +116,8 @@ class RoutingTable(_Document):
 
     def canonical(self) -> str:
         """Return the document as sorted JSON, the bytes that the digest covers."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        aliases, keys = sorted(self.aliases.items()), sorted(self.keys.items())
+        return "".join(pieces(self.revision, self.token, self.servers, aliases, keys))
 
     @property
     def digest(self) -> str:

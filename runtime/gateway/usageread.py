@@ -7,19 +7,21 @@ from pathlib import Path
 import msgspec
 
 from fleet.observed import Request
+from runtime.gateway.usage import LIVE
 from runtime.gateway.usagelog import USAGE_FILE
 
 _PATTERN = USAGE_FILE.replace(".", "*.")
 
 
 class _Row(msgspec.Struct):
-    """What is read of a row; see `runtime.gateway.usage.Row`."""
+    """What is read of a row; see `runtime.gateway.usage.Row`. Envoy has null where it is empty."""
 
     time: str
-    alias: str
-    version: str
+    alias: str | None = None
+    version: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    purpose: str = LIVE
 
 
 class UsageFiles:
@@ -48,5 +50,5 @@ class UsageFiles:
                     except (ValueError, OverflowError):
                         self.damaged += 1
                         continue
-                    if row.alias and row.version:
+                    if row.alias and row.version and row.purpose == LIVE:
                         yield Request(time, row.alias, row.input_tokens, row.output_tokens)

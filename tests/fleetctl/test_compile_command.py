@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from fleet.errors import FleetError
 from fleetctl.cli import main_group
 
 FLEET = """\
@@ -88,3 +89,32 @@ def test_the_default_is_a_shell_script(project: Path) -> None:
 def test_hosts_may_be_chosen(project: Path) -> None:
     other = fleetctl(project, "compile", "--format", "json", "--host", "rack")
     assert json.loads(other.stdout) == []
+
+
+def test_there_is_nothing_to_compile_for_another_gateway_before_the_first_apply(
+    project: Path,
+) -> None:
+    for target in ("envoy", "litellm"):
+        with pytest.raises(FleetError, match="no apply has written any") as refused:
+            fleetctl(project, "compile", "--target", target)
+        assert refused.value.diagnostics[0].command == "fleetctl apply"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--out", "x"),
+        ("--gateway", "main"),
+        ("--target", "envoy", "--format", "sh"),
+        ("--target", "envoy", "--host", "laptop"),
+        ("--target", "envoy", "--seen-at", "/etc/envoy"),
+        ("--target", "litellm", "--gateway", "main"),
+        ("--target", "nginx"),
+    ],
+)
+def test_options_that_have_no_meaning_together_are_wrong_usage(
+    project: Path, arguments: tuple[str, ...]
+) -> None:
+    done = fleetctl(project, "compile", *arguments)
+    assert done.exit_code == 2  # which the entry point makes 64
+    assert arguments[-2] in done.stderr

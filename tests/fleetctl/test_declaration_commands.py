@@ -158,6 +158,11 @@ def test_config_show_takes_a_part(project: Path, capsys: pytest.CaptureFixture[s
         'tiers.premium.spread: "device"\ntiers.premium.isolation: "shared"\n'
         'tiers.premium.residency: "pinned"\ntiers.premium.slo.classification: null\n'
         "tiers.premium.slo.short_generation: null\ntiers.premium.slo.long_generation: null\n"
+        "tiers.premium.limits.concurrency: null\n"
+        "tiers.premium.limits.requests_per_minute: null\n"
+        "tiers.premium.limits.tokens_per_minute: null\ntiers.premium.limits.queue: null\n"
+        "tiers.premium.timeouts.first_byte: null\ntiers.premium.timeouts.idle: null\n"
+        "tiers.premium.timeouts.total: null\ntiers.premium.weight: 1\n"
     )
     assert run(project, "config", "show", "tier") == 1
     assert "nothing is declared at `tier`" in capsys.readouterr().err

@@ -57,6 +57,15 @@ def get(url: object, path: str, key: str = "") -> int:
         return error.code
 
 
+def post(url: object, alias: str) -> None:
+    """Ask for an answer, which no server is there to give."""
+    body = json.dumps({"model": alias, "messages": [], "user": os.urandom(8).hex()}).encode()
+    headers = {"Authorization": f"Bearer {ACME}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/v1/chat/completions", body, headers)
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        urllib.request.urlopen(request, timeout=10)
+
+
 def test_a_gateway_starts_serves_its_table_and_stops(project: Path) -> None:
     assert (status(project)["pid"], status(project)["revision"]) == (None, None)
     assert "gateway main on http://127.0.0.1:" in fleetctl(project, "gateway", "start").stderr
@@ -67,7 +76,15 @@ def test_a_gateway_starts_serves_its_table_and_stops(project: Path) -> None:
     assert get(row["url"], "/v1/models", "wrong") == 401
     assert fleetctl(project, "gateway", "start").exit_code == 0  # it runs already: fine
     assert status(project)["pid"] == row["pid"]
-    assert "running  pid" in fleetctl(project, "gateway", "status").stdout
+    shown = fleetctl(project, "gateway", "status").stdout
+    assert "running  pid" in shown
+    split = (
+        "acme-support  2.2.0 10 % wanted, none seen; 2.1.0 90 % wanted, none seen  of 0 requests"
+    )
+    assert shown.splitlines()[-1] == split
+    for _ in range(5):
+        post(row["url"], "acme-support")
+    assert "% seen  of 5 requests" in fleetctl(project, "gateway", "status").stdout
     assert "gateway main stopped" in fleetctl(project, "gateway", "stop").stderr
     assert status(project)["pid"] is None
     assert "was not running" in fleetctl(project, "gateway", "stop", "main").stderr
@@ -117,8 +134,9 @@ def test_a_rollback_as_json(project: Path) -> None:
     assert (shown["target"], shown["held"], shown["complete"]) == (OLD, [NEW], False)
     assert shown["smoke"]["total"] == 1
     assert "gateway main is not running" in result.stderr
-    (entry,) = (project / ".fleetctl/ledger.jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(entry)["kind"] == "rolled_back"
+    entries = (project / ".fleetctl/ledger.jsonl").read_text(encoding="utf-8").splitlines()
+    kinds = [json.loads(entry)["kind"] for entry in entries]
+    assert kinds == ["rolled_back", "rollback_checked"]
 
 
 FLEET = """\

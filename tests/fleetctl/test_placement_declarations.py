@@ -184,3 +184,19 @@ def test_a_damaged_recording_and_a_damaged_profile_are_told_together(tmp_path: P
         ("FC1228", "calibration/a.json"),
         ("FC1228", "calibration/b.json"),
     ]
+
+
+def test_a_profile_tells_its_base_the_reserve_that_was_measured(tmp_path: Path) -> None:
+    speed = {"step_s": 0.01, "request_s": 0.0, "lora_factor": 1, "spread": 0, "prompt_weight": 0.1}
+    measured = {
+        "format": 1, "base": "tiny", "kind": "cpu", "tensor_parallel": 1, "max_lora_rank": 16,
+        "vllm": "0.32.0", "dtype": "bfloat16", "speed": speed, "residual": 0.02,
+    }  # fmt: skip
+    files = {
+        "calibration/a.json": json.dumps({**measured, "reserve_bytes": 7_000_000}),
+        "calibration/b.json": json.dumps({**measured, "max_lora_rank": 64}),
+    }
+    fleet = load(tmp_path, **files)
+    assert fleet.bases["tiny"].reserves == (("cpu", 1, 7_000_000),)
+    assert fleet.bases["tiny"].reserve("cpu", 1) == 7_000_000
+    assert len(fleet.profiles) == 2

@@ -229,8 +229,28 @@ def test_a_host_reserved_for_a_tier_without_clients_is_a_warning(tmp_path: Path)
     )
 
 
+def test_a_gateway_that_is_an_envoy_is_a_warning_in_every_plan(tmp_path: Path) -> None:
+    listen = '{listen: "127.0.0.1:8080"'
+    twin = FLEET.replace(listen, f"{listen}, kind: envoy")
+    write(tmp_path, valid() | {"fleet.yaml": twin})
+    project = load_project(tmp_path, None, {})
+    assert [(each.code, str(each.place)) for each in project.warnings] == [
+        ("FC1260", "fleet.yaml:25:3")
+    ]
+    (warning,) = project.fleet.warnings
+    assert "another hash" in warning
+    assert project.fleet.gateways["main"].kind == "envoy"
+
+
 def test_every_code_of_a_broken_declaration_is_in_the_corpus() -> None:
-    elsewhere = {"FC1010", "FC1011", "FC1219", "FC1222"}  # tested here
+    elsewhere = {
+        "FC1010",
+        "FC1011",
+        "FC1219",
+        "FC1222",
+        "FC1243",
+        "FC1260",
+    }  # tested here or with rollouts
     assert {case.code for case in CASES} | elsewhere == set(SUMMARIES)
 
 

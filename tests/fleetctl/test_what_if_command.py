@@ -41,16 +41,20 @@ def test_the_banner_comes_first_and_the_changed_fleet_is_planned(run: Run) -> No
     out = supposed(run)
     assert out.startswith(BANNER)
     assert "acme_2-support" in out
+    first = out.partition("\n")[0]
+    assert first.endswith(
+        "It would cost 2.50 per hour on 1 server; without that it costs 2.50 per hour on 1 server."
+    )
     assert "It would take " in out
     assert "Apply: " not in out
 
 
 def test_every_format_says_so(run: Run) -> None:
-    assert f"<strong>{BANNER}</strong>" in supposed(run, "--format", "html")
+    assert f"<strong>{BANNER} It would cost " in supposed(run, "--format", "html")
     markdown = supposed(run, "--format", "md").splitlines()
     assert markdown[0].startswith("<!-- fleetctl:what-if ")
-    assert markdown[1] == (
-        "> **What if:** client acme x1.5; clients +1. Nothing here can be applied."
+    assert markdown[1].startswith(
+        "> **What if:** client acme x1.5; clients +1. Nothing here can be applied. It would cost "
     )
 
 
@@ -87,6 +91,15 @@ def test_a_slip_gets_examples_and_a_fleet_that_does_not_fit_is_told(run: Run) ->
     code, out, err = run("--what-if", "adapter acme-support replicas 99")
     assert (code, out) == (1, "")
     assert err.startswith("What if: adapter acme-support replicas 99. Then the fleet does not fit.")
+
+
+def test_a_fleet_that_fits_only_with_the_change_is_told_so(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "project" / "clients" / "acme.yaml"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("version:", "replicas: 9\n        version:", 1), encoding="utf-8")
+    code, out, _ = run("--what-if", "adapter acme-support replicas 1")
+    assert code == 0
+    assert "without that the fleet does not fit." in out.partition("\n")[0]
 
 
 def test_a_selection_may_name_what_is_only_supposed(run: Run) -> None:

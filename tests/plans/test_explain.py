@@ -3,7 +3,8 @@ from datetime import timedelta
 
 import pytest
 
-from fleet.declared import Adapter, AdapterFacts, Client, ClientKey, Fleet, Rollout
+from fleet.conditions import Rollout
+from fleet.declared import Adapter, AdapterFacts, Client, ClientKey, Fleet
 from fleet.errors import FleetError
 from fleet.names import AdapterName
 from fleet.plan import Plan

@@ -11,7 +11,7 @@ from fleet.placement.alternatives import Weighed, weigh
 from fleet.planning import make_plan
 from fleet.resources import State
 from plans.explain import Scene, explain
-from plans.reckoning import adapter_facts, server_facts
+from plans.reckoning import adapter_facts, host_memory, server_facts
 from tests.fleet.planning.builders import NOON, adapter, history, state
 from tests.fleet.planning.placements import (
     A0,
@@ -22,6 +22,7 @@ from tests.fleet.planning.placements import (
     CEDAR,
     GOOD,
     IDLE,
+    MANY,
     ONE,
     PLAIN,
     TWO,
@@ -66,7 +67,7 @@ def test_what_forbids_a_place_is_told() -> None:
     alone = declared(TWO, replace(ONE, avoid=("b", "llama-a-gpu1")), IDLE)
     found = weighed(of=alone)
     assert found.runner_up is None
-    facts = told(adapter_facts(BIRCH, found, GOOD))
+    facts = told(adapter_facts(BIRCH, None, found, GOOD))
     assert facts["Runner-up"] == (
         "none; on llama-b-gpu0, `birch-support-llama-v1.0.0` avoids `b`, and is on `llama-b-gpu0`"
     )
@@ -85,11 +86,15 @@ def test_a_full_server_is_no_runner_up() -> None:
 
 def test_an_adapter_tells_what_it_asks_what_binds_and_why_it_moves() -> None:
     moved = replace(GOOD, forced={BIRCH: "`b/gpu1` is draining"})
-    facts = told(adapter_facts(BIRCH, weighed(), moved))
+    facts = told(adapter_facts(BIRCH, PLAIN.adapters["birch-support"], weighed(), moved))
     assert facts == {
         "Asks": (
             "a slot of rank 8 and 350 tokens/s in its busiest hour, 00:00 UTC, when it is active "
             "86 % of the time"
+        ),
+        "Answers": (
+            "200 tokens take 2.5 s at 00:00 UTC; promised are 2 s, so they are late "
+            "(calibrated, residual 2.0 %)"
         ),
         "Binding": "slots of llama-a-gpu0: 2 of 8 taken, 1 without it",
         "Must move": "`b/gpu1` is draining",
@@ -97,16 +102,41 @@ def test_an_adapter_tells_what_it_asks_what_binds_and_why_it_moves() -> None:
     }
     assert facts["Runner-up"].startswith("llama-b-gpu0: +0.00 per hour, its worst hour then at ")
     optional = replace(GOOD, optional={CEDAR: "frees `llama-a-gpu1`, which saves 2 an hour"})
-    idle = told(adapter_facts(CEDAR, weighed(CEDAR, B0.name), optional))
+    idle = told(adapter_facts(CEDAR, None, weighed(CEDAR, B0.name), optional))
     assert idle["Asks"] == "a slot of rank 8; no demand is declared"
     assert idle["May move"] == "frees `llama-a-gpu1`, which saves 2 an hour"
 
 
 def test_throughput_binds_where_it_is_fuller_than_the_slots() -> None:
     heavy = declared(TWO, replace(ONE, demand=replace(BUSY, peak_rpm=600, hours=(9, 17))), IDLE)
-    facts = told(adapter_facts(BIRCH, weighed(of=heavy), GOOD))
+    facts = told(adapter_facts(BIRCH, heavy.adapters["birch-support"], weighed(of=heavy), GOOD))
     assert facts["Binding"].startswith("throughput of llama-a-gpu0 at 09:00 UTC: ")
     assert facts["Binding"].endswith(" % without it, at most 70 %")
+
+
+def test_answers_that_no_batch_keeps_up_with_are_late() -> None:
+    swamped = declared(replace(ONE, demand=MANY))
+    facts = told(adapter_facts(BIRCH, swamped.adapters["birch-support"], weighed(of=swamped), GOOD))
+    assert facts["Answers"] == (
+        "late: at 00:00 UTC its server is asked for more than it can decode"
+    )
+    quick = replace(ONE, demand=replace(BUSY, output_tokens=8))
+    found = weighed(of=declared(quick))
+    assert "promised are 2 s (" in told(adapter_facts(BIRCH, quick, found, GOOD))["Answers"]
+
+
+def test_a_server_tells_the_host_memory_of_what_it_may_list() -> None:
+    account = weighed().account
+    flags = A0.flags
+    assert flags is not None
+    assert host_memory(account, flags, PLAIN.versions) == (
+        "1.0 MiB at most: 16 listed versions of up to 64.0 KiB"
+    )
+    two = replace(flags, tensor_parallel=2)
+    assert host_memory(account, two, PLAIN.versions) == (
+        "2.0 MiB at most: 16 listed versions of up to 64.0 KiB for each of 2 devices"
+    )
+    assert host_memory(account, flags, {}) == "nothing is listed whose size is known"
 
 
 def test_a_server_tells_what_the_largest_rank_costs_the_others() -> None:
@@ -149,5 +179,5 @@ def test_explain_draws_on_the_placement_where_it_is_given() -> None:
         placement=GOOD,
     )
     assert "  Runner-up  llama-b-gpu0: +0.00 per hour" in explain(scene, BIRCH)
-    assert "  Slots       2 of 8 taken\n" in explain(scene, f"server/{A0.name}")
+    assert "  Slots        2 of 8 taken\n" in explain(scene, f"server/{A0.name}")
     assert "Runner-up" not in explain(replace(scene, placement=None), BIRCH)

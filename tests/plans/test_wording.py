@@ -32,7 +32,7 @@ def test_the_verdict_on_what_a_client_will_notice(
 
 
 @pytest.mark.parametrize(
-    ("before", "during", "level"), [(3, 6, Level.SAFE), (3, 7, Level.CARE), (7, 7, Level.SAFE)]
+    ("before", "during", "level"), [(3, 7, Level.SAFE), (3, 8, Level.CARE), (8, 8, Level.SAFE)]
 )
 def test_the_verdict_on_slots(canary: Plan, before: int, during: int, level: Level) -> None:
     use = replace(canary.capacity[0], slots_before=before, slots_during=during, slots=8)

@@ -30,6 +30,9 @@ class Saying:
     async def observe(self) -> State:
         return self.state
 
+    async def missing(self) -> tuple[tuple[str, str], ...]:
+        return (("acme-support-tiny-v1.0.0", "s"),)
+
     async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
         if self.error:
             raise self.error
@@ -66,6 +69,7 @@ def test_engines_and_gateways_make_one_sorted_state() -> None:
     seen = asyncio.run(observe(engines, Saying()))
     assert list(seen.resources) == ["key/acme/prod", "route/acme-support", "server/y", "server/z"]
     assert seen.routes() == {"acme-support": ROUTE}
+    assert seen.lost == ("adapter/acme-support-tiny-v1.0.0@s",)
     assert list(seen.keys().values()) == [
         Key(
             "acme",

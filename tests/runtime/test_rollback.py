@@ -10,11 +10,13 @@ import pytest
 
 from fleet.errors import FleetError, LockHeldError, problem
 from fleet.history import Entry, fold
+from fleet.traffic import Policy, Shadow
+from runtime.flip import choose_target, newer_than
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import AliasEntry, RoutingTable
 from runtime.gateway.tablefile import read_table
 from runtime.ledger import Ledger, open_ledger
-from runtime.rollback import RollbackResult, choose_target, rollback
+from runtime.rollback import RollbackResult, rollback
 from runtime.smoke import recorded_inputs
 from tests.runtime.gateway.stage import MAIN, NEW, OLD, Stage, alias, chat, stage, table
 
@@ -47,6 +49,11 @@ def test_all_traffic_is_back_on_the_version_before(tmp_path: Path, new: int) -> 
             past = fold(ledger(ours.state).read())
             (hold,) = past.holds["acme-support"].values()
             assert (hold.adapter, hold.reason, hold.by) == (NEW, "wrong refunds", "tester")
+            done, checked = ledger(ours.state).read()
+            assert (done.kind, checked.kind) == ("rolled_back", "rollback_checked")
+            assert done.data["decided"] == checked.data["decided"] == result.decided
+            assert checked.data["smoke"] == {"passed": 1, "total": 1, "telling": 1}
+            assert checked.data["smoke_ok_s"] >= checked.data["all_gateways_s"] > 0
 
     asyncio.run(scenario())
 
@@ -267,3 +274,25 @@ def test_known_inputs_come_from_the_last_plan_that_tested_the_alias() -> None:
     assert recorded_inputs(entries, "acme-support") == ("b", "c")
     assert recorded_inputs(entries, "globex-dates") == ("d",)
     assert recorded_inputs(entries, "acme-triage") == ()
+
+
+@pytest.mark.parametrize(("percent", "held"), [(0, ()), (10, (NEW,))])
+def test_a_shadow_that_answers_nobody_is_not_held_back(percent: int, held: tuple[str, ...]) -> None:
+    policy = Policy(shadow=Shadow(NEW, ("s1",), 100, 1))
+    shares = ((NEW, percent, ("s1",)), (OLD, 100 - percent, ("s1",)))
+    entry = alias("acme", *shares, policy=policy)
+    assert newer_than(entry, entry.shares[1]) == held
+
+
+def test_nobody_is_sent_back_to_a_shadow_unless_it_is_named() -> None:
+    policy = Policy(shadow=Shadow(NEW, ("s1",), 100, 1))
+    beside = alias("acme", (OLD, 100, ("s1",)), (NEW, 0, ("s1",)), policy=policy)
+    with pytest.raises(FleetError, match="No earlier version"):
+        choose_target("acme-support", beside, None)
+    assert choose_target("acme-support", beside, "2.2.0").adapter == NEW
+    older = alias("acme", *beside_shares(beside), (OLDER, 0, ("s1",)), policy=policy)
+    assert choose_target("acme-support", older, None).adapter == OLDER
+
+
+def beside_shares(entry: AliasEntry) -> list[tuple[str, int, tuple[str, ...]]]:
+    return [(each.adapter, each.percent, each.servers) for each in entry.shares]

@@ -1,24 +1,40 @@
 """Connections to the servers, kept open between requests."""
 
 import asyncio
-import ssl
-from collections import defaultdict
-from typing import Protocol, cast
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 import httptools
 
-from runtime.gateway.transports.heads import Target
+from runtime.gateway.routing import USUAL_PATIENCE, Patience
 from runtime.gateway.transports.outbox import Outbox
-from runtime.gateway.transports.timing import CONNECT_S, IDLE_S, KEEP_ALIVE_S
+from runtime.gateway.transports.recognized import recognized
+from runtime.gateway.transports.timing import STALE_S
 
-Place = tuple[str, int, bool]
-_SWEEP_S = 1.0
-_INFORMATION = 200
+if TYPE_CHECKING:
+    from runtime.gateway.transports.pool import Home
+
+_JSON: Final = "application/json"
+_INFORMATION: Final = 200
 """Below: answers that only announce another."""
 
 
+class Meaning(NamedTuple):
+    """What the head of a whole answer says."""
+
+    status: int
+    content_type: str
+
+
 class Listener(Protocol):
-    """Who waits for a server's answer. After `on_end` or `on_broken`, nothing more comes."""
+    """Who waits for a server's answer.
+
+    After `on_whole`, `on_end`, `on_late` or `on_broken`, nothing more comes.
+    """
+
+    def on_whole(self, status: int, content_type: str, body: bytes) -> None:
+        """All of an answer is there, and nothing of it has been told before."""
 
     def on_head(self, status: int, content_type: str) -> None:
         """The head of the answer is there."""
@@ -29,6 +45,9 @@ class Listener(Protocol):
     def on_end(self) -> None:
         """It is complete."""
 
+    def on_late(self) -> None:
+        """The answer took longer than it may; the connection has been ended."""
+
     def on_broken(self, *, stale: bool) -> None:
         """The connection ended before the answer did.
 
@@ -37,90 +56,115 @@ class Listener(Protocol):
         """
 
 
+class _Stage(Enum):
+    """How far the answer to the newest request has come."""
+
+    AWAITED = auto()
+    BEGUN = auto()
+    HAS_HEAD = auto()
+    COMPLETE = auto()
+
+
 class Connection(asyncio.Protocol):
     """One connection to one server; one request at a time."""
 
-    def __init__(self, pool: "Pool", place: Place) -> None:
+    def __init__(self, home: "Home", loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         """Prepare; the event loop connects."""
-        self._pool = pool
-        self._place = place
+        self._home = home
+        self._loop = loop
+        self._outbox = outbox
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._listener: Listener | None = None
-        self._request = b""
         self._used = False
-        self._answering = False
-        """Whether a byte of the answer has been parsed."""
-        self._has_head = False
-        self._complete = False
+        self._stage = _Stage.AWAITED
         self._until_close = True
-        self._content_type = "application/json"
-        self._keeps = False
-        self.heard_at = pool.loop.time()
+        self._content_type = _JSON
+        self._keeps = self._paused = False
+        self._patience = USUAL_PATIENCE
+        self.heard_at = self._asked_at = loop.time()
 
     @property
     def is_open(self) -> bool:
         """Whether a request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def ask(self, listener: Listener, request: bytes) -> None:
-        """Send a request; its answer goes to `listener`."""
+    def ask(self, listener: Listener, request: bytes, patience: Patience) -> None:
+        """Send a request; its answer goes to `listener`, and may take so long."""
         assert self._transport is not None, "the connection has been made"
         self._listener = listener
-        self._answering = self._has_head = self._complete = self._keeps = False
-        self._until_close = True
-        self._content_type = "application/json"
-        self.heard_at = self._pool.loop.time()
-        self._pool.busy.add(self)
-        self._request = request
-        self._pool.outbox.add(self._flush)
-
-    def _flush(self) -> None:
-        request, self._request = self._request, b""
-        if self._transport is not None and request:
-            self._transport.write(request)
+        self._patience = patience
+        self._stage = _Stage.AWAITED
+        self.heard_at = self._asked_at = self._loop.time()
+        self._outbox.add(self._transport, request)
 
     def abandon(self) -> None:
         """End the connection, which makes the server end the request; nobody hears of it."""
         self._listener = None
-        self._request = b""
         self._close()
 
     def pause(self, *, paused: bool) -> None:
         """Read no more for now, or again."""
-        if self._transport is not None and not self._transport.is_closing():
+        if paused != self._paused and self._transport is not None and self.is_open:
+            self._paused = paused
             if paused:
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
-                self.heard_at = self._pool.loop.time()
+                self.heard_at = self._loop.time()
 
     # ------------------------------------------------------- called by the event loop
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        self._home.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Parse; whatever breaks the rules ends the connection."""
-        self.heard_at = self._pool.loop.time()
+        self.heard_at = self._loop.time()
         if self._listener is None:  # nothing was asked
             self._close()
+            return
+        is_first = self._stage is _Stage.AWAITED
+        if is_first and self._recognize(data):
             return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._break(stale=False)
             return
-        if self._complete:
+        if self._stage is _Stage.COMPLETE:
+            if is_first and self._keeps:
+                self._learn(data)
             self._end()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell whoever waits."""
-        self._pool.forget(self, self._place)
-        if self._has_head and self._until_close and error is None:
+        self._home.forget(self)
+        if self._stage is _Stage.HAS_HEAD and self._until_close and error is None:
             self._end()
         else:
-            self._break(stale=self._used and not self._answering)
+            fresh = self._loop.time() - self._asked_at < STALE_S
+            self._break(stale=self._used and self._stage is _Stage.AWAITED and fresh)
+
+    # ------------------------------------------------------- without the parser
+    def _recognize(self, data: bytes) -> bool:
+        """Take an answer that is whole and whose head is one that the parser saw before."""
+        known = self._home.known
+        split = known.split(data) if known is not None else None
+        if known is None or split is None or len(split[1]) != split[0]:
+            return False
+        listener, self._listener = self._listener, None
+        self._used = True
+        self._home.keep(self)
+        if listener is not None:
+            listener.on_whole(*known.meaning, split[1])
+        return True
+
+    def _learn(self, data: bytes) -> None:
+        status = self._parser.get_status_code()
+        if status == HTTPStatus.OK and self._content_type == _JSON:
+            self._home.known = recognized(data, Meaning(status, self._content_type))
 
     # ------------------------------------------------------- called by the parser
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -135,35 +179,40 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Note that an answer has begun; a second one was not asked for."""
-        if self._complete:
+        if self._stage is _Stage.COMPLETE:
             self._keeps = False
-        self._answering = True
+            return
+        self._stage = _Stage.BEGUN
+        self._until_close = True
+        self._content_type = _JSON
 
     def on_headers_complete(self) -> None:
         """Pass the head on, unless it only announces another."""
         status = self._parser.get_status_code()
-        if status < _INFORMATION or self._complete:
+        if status < _INFORMATION or self._stage is _Stage.COMPLETE:
             return
-        self._has_head = True
+        self._stage = _Stage.HAS_HEAD
         self._keeps = self._parser.should_keep_alive() and not self._until_close
         if self._listener is not None:
             self._listener.on_head(status, self._content_type)
 
     def on_body(self, data: bytes) -> None:
         """Pass a part on."""
-        if self._listener is not None and not self._complete:
+        if self._listener is not None and self._stage is not _Stage.COMPLETE:
             self._listener.on_part(data)
 
     def on_message_complete(self) -> None:
         """Note the end; it is passed on once all that has arrived is parsed."""
-        self._complete = self._has_head
+        if self._stage is _Stage.HAS_HEAD:
+            self._stage = _Stage.COMPLETE
 
+    # ------------------------------------------------------- the end of an answer
     def _end(self) -> None:
         listener, self._listener = self._listener, None
         self._used = True
-        self._pool.busy.discard(self)
         if self._keeps and self.is_open:
-            self._pool.keep(self, self._place)
+            self.pause(paused=False)  # a client that was slow is not the next one
+            self._home.keep(self)
         else:
             self._close()
         if listener is not None:
@@ -176,84 +225,21 @@ class Connection(asyncio.Protocol):
             listener.on_broken(stale=stale)
 
     def _close(self) -> None:
-        self._pool.busy.discard(self)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.abort()
 
     def sweep(self, now: float) -> None:
-        """End the connection if its server has been silent for too long."""
-        if now - self.heard_at > IDLE_S:
-            self._break(stale=False)
-
-
-class Pool:
-    """Idle connections by place, the one used last on top, and those that work."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin empty."""
-        self.loop = loop
-        self.outbox = Outbox(loop)
-        self.busy: set[Connection] = set()
-        self._idle: defaultdict[Place, list[Connection]] = defaultdict(list)
-        self._tls: ssl.SSLContext | None = None
-        self._timer = loop.call_later(_SWEEP_S, self._sweep)
-
-    def take(self, to: Target) -> Connection | None:
-        """Return a connection that is open and was used a moment ago, or None."""
-        idle = self._idle.get(to.place)
-        oldest = self.loop.time() - KEEP_ALIVE_S
-        while idle:
-            found = idle.pop()
-            if found.is_open and found.heard_at > oldest:
-                return found
-            found.abandon()
-        return None
-
-    async def connect(self, to: Target) -> Connection:
-        """Return a new connection.
-
-        Raises:
-            OSError, TimeoutError: the server takes none.
-        """
-        if to.is_tls and self._tls is None:
-            self._tls = ssl.create_default_context()
-        async with asyncio.timeout(CONNECT_S):
-            _, made = await self.loop.create_connection(
-                lambda: Connection(self, to.place),
-                to.host,
-                to.port,
-                ssl=self._tls if to.is_tls else None,
-            )
-        return made
-
-    def keep(self, connection: Connection, place: Place) -> None:
-        """Take a connection back whose answer is complete."""
-        self._idle[place].append(connection)
-
-    def forget(self, connection: Connection, place: Place) -> None:
-        """Drop a connection that has ended."""
-        self.busy.discard(connection)
-        idle = self._idle.get(place)
-        if idle and connection in idle:
-            idle.remove(connection)
-
-    def close(self) -> None:
-        """End all connections."""
-        self._timer.cancel()
-        for idle in self._idle.values():
-            for each in [*idle]:
-                each.abandon()
-        for each in [*self.busy]:
-            each.abandon()
-
-    def _sweep(self) -> None:
-        now = self.loop.time()
-        self._timer = self.loop.call_later(_SWEEP_S, self._sweep)
-        for each in [*self.busy]:
-            each.sweep(now)
-        for place, idle in [*self._idle.items()]:
-            for each in [each for each in idle if now - each.heard_at > KEEP_ALIVE_S]:
-                idle.remove(each)
-                each.abandon()
-            if not idle:
-                del self._idle[place]
+        """End the connection if its server takes longer than it may."""
+        if self._listener is None:
+            return
+        first, idle, total = self._patience
+        since = now - self._asked_at
+        is_late = since > total
+        if self._stage is _Stage.AWAITED:
+            is_late = is_late or since > first
+        else:
+            is_late = is_late or (now - self.heard_at > idle and not self._paused)
+        if is_late:
+            listener, self._listener = self._listener, None
+            self._close()
+            listener.on_late()

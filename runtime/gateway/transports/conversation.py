@@ -4,44 +4,24 @@ import asyncio
 import sys
 import traceback
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final
 
 from runtime.gateway import refusals
 from runtime.gateway.desk import Answer
 from runtime.gateway.exchange import Exchange, told
 from runtime.gateway.transports import heads
-from runtime.gateway.transports.back import Connection, Pool
-
-STALE_S: Final = 1.0
-"""A connection that was closed while a request was on its way shows it within this time."""
-
-
-class Client(Protocol):
-    """A client's connection, as far as a conversation needs it."""
-
-    def send(self, data: bytes) -> None:
-        """Send bytes of the answer."""
-
-    def reply(self, answer: Answer) -> None:
-        """Send a whole answer; the conversation is over."""
-
-    def send_head(self, status: int, headers: dict[str, str]) -> bool:
-        """Send the head of a stream; return whether its parts are to be chunks."""
-        ...
-
-    def finish(self) -> None:
-        """The answer is complete; the conversation is over."""
-
-    def abort(self) -> None:
-        """End the connection in the middle of the answer; the conversation is over."""
+from runtime.gateway.transports.back import Connection
+from runtime.gateway.transports.client import NOBODY, Client
+from runtime.gateway.transports.pool import Pool
 
 
 class Conversation:
     """Asks servers until one answers, and passes its answer on. Keeps `back.Listener`."""
 
     __slots__ = (
-        "_client", "_connecting", "_connection", "_content_type", "_exchange", "_is_chunked",
-        "_loop", "_parts", "_path", "_pool", "_retried", "_sent_at", "_started", "_status", "_to",
+        "_client", "_connecting", "_connection", "_content_type", "_deadline", "_exchange",
+        "_is_chunked", "_loop", "_parts", "_path", "_pool", "_retried", "_started",
+        "_status", "_to",
     )  # fmt: skip
 
     def __init__(self, client: Client, pool: Pool, exchange: Exchange, path: str) -> None:
@@ -53,15 +33,30 @@ class Conversation:
         self._path = path
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self._retried = False
         self._started = False
         """Whether the client has the head of a stream."""
         self._is_chunked = True
-        self._sent_at = 0.0
         self._status = 0
         self._content_type = ""
         self._parts: list[bytes] = []
         self._to: heads.Target = _NOWHERE
+
+    def begin(self) -> None:
+        """Ask a server once it is this request's turn."""
+        if not self._exchange.must_wait:
+            self.ask()
+            return
+        patience = self._exchange.wait(self._have_turn)
+        self._deadline = self._loop.call_later(patience, self._give_up)
+
+    def _have_turn(self) -> None:
+        self._stop_clock()
+        self.ask()
+
+    def _give_up(self) -> None:
+        self._refuse(self._exchange.gave_up())
 
     def ask(self) -> None:
         """Ask the next server; without one, the client is refused."""
@@ -89,12 +84,14 @@ class Conversation:
     def on_head(self, status: int, content_type: str) -> None:
         """Pass the head of a stream on; a server that lost the adapter is passed over."""
         try:
-            if status == HTTPStatus.NOT_FOUND:
+            self._status = status
+            if status == HTTPStatus.NOT_FOUND:  # its body says of what
+                return
+            if self._exchange.goes_on(status):
                 self._let_go()
-                self._exchange.passed_over(self._loop.time())
+                self._exchange.turned_away(self._loop.time())
                 self.ask()
                 return
-            self._status = status
             self._exchange.answered(content_type)
             if self._exchange.is_stream:
                 self._is_chunked = self._client.send_head(status, self._headers(content_type))
@@ -121,9 +118,12 @@ class Conversation:
         try:
             if not self._started:
                 body = b"".join(self._parts)
-                self._exchange.whole(self._status, body)
-                headers = self._headers(self._content_type)
-                self._client.reply(Answer(self._status, headers, body))
+                if self._status == HTTPStatus.NOT_FOUND:
+                    self._parts.clear()
+                    self._exchange.not_found(body, self._loop.time())
+                    self.ask()
+                else:
+                    self._pass_back(body)
                 return
             rest = self._exchange.end(self._status)
             if self._is_chunked:
@@ -133,14 +133,29 @@ class Conversation:
         except Exception as error:  # noqa: BLE001 (the last net)
             self._refuse(error)
 
+    def on_whole(self, status: int, content_type: str, body: bytes) -> None:
+        """The head and all of the body have come at once: write the row, then send."""
+        self._connection = None
+        try:
+            self._exchange.answered(content_type)
+            self._status, self._content_type = status, content_type
+            self._pass_back(body)
+        except Exception as error:  # noqa: BLE001 (the last net)
+            self._refuse(error)
+
     def on_broken(self, *, stale: bool) -> None:
         """Tell the client, unless the request cannot have reached the server."""
         self._connection = None
-        if stale and not self._retried and self._loop.time() - self._sent_at < STALE_S:
+        if stale and not self._retried:
             self._retried = True
             self._connecting = self._loop.create_task(self._connect())
         else:
             self._refuse(refusals.broken())
+
+    def on_late(self) -> None:
+        """The server took longer than it may; what it does now is of no use."""
+        self._connection = None
+        self._refuse(refusals.late())
 
     # ------------------------------------------------------- towards a server
     async def _connect(self) -> None:
@@ -151,7 +166,7 @@ class Conversation:
             if self._retried:  # the server may have had the request and fallen over it
                 self._refuse(refusals.broken())
                 return
-            self._exchange.passed_over(self._loop.time())
+            self._exchange.unreached(self._loop.time())
             self.ask()
         except Exception as error:  # noqa: BLE001 (the last net)
             self._connecting = None
@@ -161,11 +176,22 @@ class Conversation:
             self._send(made)
 
     def _send(self, connection: Connection) -> None:
-        body = self._exchange.body
-        head = heads.request(self._to, self._path, len(body), self._exchange.request_id)
+        exchange = self._exchange
         self._connection = connection
-        self._sent_at = self._loop.time()
-        connection.ask(self, head + body)
+        connection.ask(
+            self,
+            heads.request(self._to, self._path, exchange.request_id, exchange.body),
+            exchange.patience,
+        )
+        copy = exchange.copies()
+        if copy is not None:
+            Conversation(NOBODY, self._pool, copy, self._path).ask()
+
+    def _pass_back(self, body: bytes) -> None:
+        exchange = self._exchange
+        exchange.whole(self._status, body)
+        start = heads.answer_start(self._status, self._content_type, exchange.choice.adapter)
+        self._client.pass_back(start, exchange.request_id, body)
 
     def _headers(self, content_type: str) -> dict[str, str]:
         return {
@@ -181,7 +207,7 @@ class Conversation:
             traceback.print_exception(error, file=sys.stderr)
         try:
             if self._started:
-                self._exchange.broke_off()
+                self._exchange.broke_off(refusal.status)
             else:
                 self._exchange.refuse(refusal.status)
         except OSError:  # the row cannot be written: what was refused needs none
@@ -191,7 +217,13 @@ class Conversation:
         else:
             self._client.reply(Answer.of(refusal))
 
+    def _stop_clock(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
     def _let_go(self) -> None:
+        self._stop_clock()
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None

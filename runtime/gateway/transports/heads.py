@@ -16,6 +16,8 @@ class Target:
 
     __slots__ = ("host", "is_tls", "port", "prefix", "shown")
 
+    # Compared by identity: `target` gives one object for one URL.
+
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self.is_tls = parts.scheme == "https"
@@ -23,11 +25,6 @@ class Target:
         self.port = parts.port or (443 if self.is_tls else 80)
         self.prefix = parts.path
         self.shown = parts.netloc.rpartition("@")[2]
-
-    @property
-    def place(self) -> tuple[str, int, bool]:
-        """What connections are kept by."""
-        return self.host, self.port, self.is_tls
 
 
 @lru_cache(maxsize=4096)
@@ -44,10 +41,11 @@ def _request_start(to: Target, path: str) -> bytes:
     ).encode("ascii")
 
 
-def request(to: Target, path: str, length: int, request_id: str) -> bytes:
-    """Return the head of the request to a server: nothing in it is a client's."""
+def request(to: Target, path: str, request_id: str, body: bytes) -> bytes:
+    """Return the request to a server: nothing in its head is a client's."""
     start = _request_start(to, path)
-    return b"%b%d\r\nX-Request-Id: %b\r\n\r\n" % (start, length, request_id.encode("ascii"))
+    number = request_id.encode("ascii")
+    return b"%b%d\r\nX-Request-Id: %b\r\n\r\n%b" % (start, len(body), number, body)
 
 
 @lru_cache(maxsize=1024)
@@ -65,6 +63,19 @@ def answer(status: int, headers: Mapping[str, str], length: int, *, closing: boo
     return b"%b%bContent-Length: %d\r\n%b\r\n" % (
         _status_line(status), lines.encode("latin-1"), length, _CLOSE if closing else b"",
     )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def answer_start(status: int, content_type: str, adapter: str) -> bytes:
+    """Return the head of a server's whole answer on its way back, up to the request's id."""
+    lines = f"Content-Type: {content_type}\r\nx-fleetctl-version: {adapter}\r\nx-request-id: "
+    return _status_line(status) + lines.encode("latin-1")
+
+
+def passed_back(start: bytes, request_id: str, body: bytes, *, closing: bool) -> bytes:
+    """Return a server's whole answer as the client gets it."""
+    number, close = request_id.encode("ascii"), _CLOSE if closing else b""
+    return b"%b%b\r\nContent-Length: %d\r\n%b\r\n%b" % (start, number, len(body), close, body)
 
 
 def stream(status: int, headers: Mapping[str, str], *, chunked: bool, closing: bool) -> bytes:

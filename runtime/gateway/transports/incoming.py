@@ -2,28 +2,18 @@
 
 from typing import Final
 
-import httptools
-
 from runtime.gateway import refusals
-from runtime.gateway.desk import COMPLETIONS, MAX_BODY, Desk
+from runtime.gateway.desk import MAX_BODY, Desk
 from runtime.gateway.exchange import Exchange
 from runtime.gateway.refusals import RefusalError
+from runtime.gateway.transports.requesthead import MAX_HEAD, RequestHead
 
-MAX_HEAD: Final = 32_768
-"""Largest request line and headers in bytes."""
 MAX_IGNORED: Final = 65_536
 """Largest body in bytes that is read though its request is refused; above, the connection ends."""
 MAX_BUFFERED: Final = 256 * 1024
 """Bytes of an answer that wait for the client before the server is read no further."""
 MAX_AHEAD: Final = 64 * 1024
 """Bytes of requests that a client may send ahead before it is read no further."""
-_READ: Final = frozenset(
-    {
-        b"authorization", b"content-type", b"content-encoding", b"x-session-id",
-        b"content-length", b"transfer-encoding", b"expect",
-    }
-)  # fmt: skip
-"""Headers of a client that matter; any other is dropped."""
 _OVERHEAD: Final = 16
 """Largest part of chunk heads in an upload, per byte of it: honest ones stay below six."""
 
@@ -32,95 +22,65 @@ class Incoming:
     """What has been read of one request, and whether it is refused already."""
 
     __slots__ = (
-        "_fed", "_parts", "_size", "authorization", "content_type", "encoding", "exchange",
-        "expects", "has_head", "head_bytes", "is_complete", "is_old", "keeps", "length", "method",
-        "path", "refusal", "session", "transfer", "url",
+        "_fed", "_length", "_parts", "_size", "_whole", "exchange", "expects", "head",
+        "is_complete", "keeps", "refusal",
     )  # fmt: skip
 
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self.url = b""
-        self.method = ""
-        self.path = ""
-        self.authorization: list[str] = []
-        self.content_type = self.encoding = self.session = ""
-        self.length: bytes | None = None
-        self.transfer: bytes | None = None
-        self.expects = False
-        """Whether the client waits for `100 Continue`."""
-        self.keeps = False
-        """Whether the connection may serve another request after this one."""
-        self.is_old = False
-        """Whether it is HTTP/1.0, which knows no chunks."""
-        self.has_head = False
-        self.is_complete = False
-        self.head_bytes = 0
+    def __init__(self, head: RequestHead) -> None:
+        """Begin; the head may still grow."""
+        self.head = head
+        self.keeps = self.expects = self.is_complete = False
         self.exchange: Exchange | None = None
         self.refusal: RefusalError | None = None
         self._parts: list[bytes] = []
-        self._size = 0
-        self._fed = 0
+        self._whole: bytes | None = None
+        self._length = self._size = self._fed = 0
 
     @property
     def body(self) -> bytes:
         """The body, as far as it was read and kept."""
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        return b"".join(self._parts) if self._whole is None else self._whole
 
-    def header(self, name: bytes, value: bytes) -> None:
-        """Keep what matters of a header; trailers do not."""
-        self.head_bytes += len(name) + len(value) + 4
-        name = name.lower()
-        if self.has_head or name not in _READ:
-            return
-        match name:
-            case b"authorization":
-                self.authorization.append(value.decode("utf-8", "surrogateescape"))
-            case b"content-type":
-                self.content_type = value.decode("latin-1")
-            case b"content-encoding":
-                self.encoding = value.decode("latin-1")
-            case b"x-session-id":
-                self.session = self.session or value.decode("utf-8", "surrogateescape")
-            case b"content-length":
-                self.length = value
-            case b"transfer-encoding":
-                self.transfer = value if self.transfer is None else b"twice"
-            case b"expect":
-                self.expects = value.lower() == b"100-continue"
-            case _:
-                pass
+    def begin(self, length: int, desk: Desk) -> None:
+        """The head is complete: find out who asks, before the body is read.
 
-    def begin(self, parser: httptools.HttpRequestParser, desk: Desk) -> None:
-        """The head is complete: find out who asks, before the body is read."""
-        self.has_head = True
-        self.method = parser.get_method().decode("ascii")
-        self.is_old = parser.get_http_version() != "1.1"
-        self.keeps = parser.should_keep_alive() and not self.is_old and not parser.should_upgrade()
-        self.path = _path(self.url)
-        if self.head_bytes + len(self.url) > MAX_HEAD:
-            self.refuse(refusals.head_too_large(MAX_HEAD), closing=True)
-        elif (
-            self.transfer is not None
-            and (self.length is not None or self.is_old or self.transfer.lower() != b"chunked")
-        ) or (self.transfer is not None and parser.should_upgrade()):
-            self.refuse(refusals.unclear_length(), closing=True)
-        elif self.method == "POST" and self.path in COMPLETIONS:
-            self.exchange = desk.begin(self.path, self.authorization)
-            try:
-                self.exchange.admit()
-            except RefusalError as error:
-                self.refuse(error)
-            else:
-                if self.length is not None and int(self.length) > MAX_BODY:
-                    self.refuse(refusals.too_large(MAX_BODY))
-        if self.is_ignored and (self.expects or int(self.length or 0) > MAX_IGNORED):
+        Args:
+            length: Of the body in bytes; 0 where the head does not say.
+            desk: Where requests for servers are received.
+        """
+        head, self._length = self.head, length
+        self.keeps, self.expects = head.keeps, head.expects
+        if (flaw := head.flaw()) is not None:
+            self.refuse(flaw, closing=True)
+        elif head.asks_a_server:
+            self.admit(desk)
+            if self.refusal is None and length > MAX_BODY:
+                self.refuse(refusals.too_large(MAX_BODY))
+        if self.is_ignored and (self.expects or length > MAX_IGNORED):
             self.keeps = False
             self.is_complete = True
+
+    def admit(self, desk: Desk) -> None:
+        """Find out who asks for an answer of a server."""
+        self.exchange = desk.begin(self.head.path, self.head.authorization)
+        try:
+            self.exchange.admit()
+        except RefusalError as error:
+            self.refuse(error)
+
+    def arrive(self, body: bytes, desk: Desk) -> None:
+        """Head and body have come at once: begin and end with them.
+
+        The head is one of those that ask a server and were found without a flaw.
+        """
+        self.keeps = self.is_complete = True
+        self._whole = body
+        self.admit(desk)
 
     @property
     def awaited(self) -> int:
         """Bytes of the body that are still to come, where its length was given."""
-        return int(self.length or 0) - self._size
+        return self._length - self._size
 
     @property
     def is_ignored(self) -> bool:
@@ -146,17 +106,9 @@ class Incoming:
     def fed(self, count: int) -> None:
         """So many bytes came in without completing it: see that they are worth keeping."""
         self._fed += count
-        if not self.has_head:
+        size = self.head.size
+        if not self.head.is_complete:
             if self._fed > MAX_HEAD:
                 self.refuse(refusals.head_too_large(MAX_HEAD), closing=True)
-        elif self._fed > 2 * MAX_HEAD + _OVERHEAD * self._size or self.head_bytes > 2 * MAX_HEAD:
+        elif self._fed > 2 * MAX_HEAD + _OVERHEAD * self._size or size > 2 * MAX_HEAD:
             self.refuse(refusals.unclear_length(), closing=True)
-
-
-def _path(url: bytes) -> str:
-    if not url.startswith(b"/"):  # `http://host/path`, which a proxy's client sends
-        try:
-            url = httptools.parse_url(url).path or b""
-        except httptools.HttpParserInvalidURLError:
-            return ""
-    return url.partition(b"?")[0].decode("latin-1")

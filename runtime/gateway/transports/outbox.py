@@ -1,7 +1,6 @@
 """Sending at the end of a turn of the event loop."""
 
 import asyncio
-from collections.abc import Callable
 
 
 class Outbox:
@@ -11,18 +10,26 @@ class Outbox:
     than the sending itself.
     """
 
+    __slots__ = ("_due", "_loop")
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin empty."""
         self._loop = loop
-        self._due: list[Callable[[], None]] = []
+        self._due: list[tuple[asyncio.Transport, bytes]] = []
 
-    def add(self, flush: Callable[[], None]) -> None:
-        """Call `flush` once at the end of this turn."""
-        if not self._due:
-            self._loop.call_soon(self._run)
-        self._due.append(flush)
+    def add(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Send bytes at the end of this turn, unless the connection is closing by then."""
+        due = self._due
+        if not due:
+            self._loop.call_soon(self.flush)
+        elif due[-1][0] is transport:
+            due[-1] = (transport, due[-1][1] + data)
+            return
+        due.append((transport, data))
 
-    def _run(self) -> None:
+    def flush(self) -> None:
+        """Send now what waits: a connection is about to be closed."""
         due, self._due = self._due, []
-        for flush in due:
-            flush()
+        for transport, data in due:
+            if not transport.is_closing():
+                transport.write(data)

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+STALE_S: Final = 1.0
+"""A connection that was closed while a request was on its way shows it within this time."""
 CONNECT_S: Final = 2.0
 """For a server to take a connection."""
 IDLE_S: Final = 600.0

@@ -4,8 +4,8 @@ import asyncio
 from contextlib import suppress
 
 from runtime.gateway.desk import Desk
-from runtime.gateway.transports.back import Pool
 from runtime.gateway.transports.front import Front
+from runtime.gateway.transports.pool import Pool
 from runtime.gateway.transports.timing import GRACE_S
 
 _BACKLOG = 1024

@@ -38,6 +38,8 @@ def count(case: dict[str, Any]) -> int:
             max_loras=case["slots"],
             max_lora_rank=case["rank"],
             max_model_len=64,
+            max_num_batched_tokens=64,  # small: a start warms up for the largest batch
+            max_num_seqs=1,
             kv_cache_memory_bytes=8 << 20,
             dtype="bfloat16",
         )

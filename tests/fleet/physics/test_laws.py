@@ -1,5 +1,6 @@
 """The throughput law, its fit, and the estimate that stands in where nobody has measured."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from fleet.profiles import SHEETS, Sheet, Speed
 from fleet.throughput import (
     MAX_NUM_SEQS,
     Point,
+    batch_of_step,
     batch_within,
     capacity,
     estimate,
@@ -17,9 +19,9 @@ from fleet.throughput import (
     expected_busy,
     fit,
     largest_batch,
-    lora_slowdown,
     request_tokens,
     step_seconds,
+    step_under_load,
     tokens_per_second,
 )
 from fleet.throughput.estimate import _from_sheet, lora_factor, parameters
@@ -97,6 +99,32 @@ def test_the_batch_within_the_promise_keeps_it_and_one_more_breaks_it(
         assert work * step_seconds(speed, batch + 1, active) > slo_s * 0.999999
 
 
+@given(speed=speeds, batch=st.floats(1, 255), active=st.sampled_from([0, 1, 2.5, 64]))
+def test_the_batch_of_a_step_is_the_one_whose_step_takes_so_long(
+    speed: Speed, batch: float, active: float
+) -> None:
+    for each in (speed, replace(speed, lora_request_s=0.001)):
+        found = batch_of_step(each, active, step_seconds(each, batch, active))
+        assert found == pytest.approx(batch, rel=1e-3, abs=1e-3)
+
+
+@given(speed=speeds, batch=st.floats(1, 255), active=st.floats(1, 64))
+def test_under_a_load_the_batch_settles_where_it_decodes_as_fast_as_is_asked(
+    speed: Speed, batch: float, active: float
+) -> None:
+    load = tokens_per_second(speed, batch, active)
+    expected = step_seconds(speed, batch, active)
+    assert step_under_load(speed, load, active) == pytest.approx(expected, rel=1e-3)
+    assert step_under_load(speed, 1.01 / min(speed.adapted[1], 1), 64) == math.inf
+
+
+def test_a_step_that_requests_do_not_stretch_takes_any_batch_or_none() -> None:
+    level = replace(SPEED, request_s=0.0)
+    assert batch_of_step(level, 1, 0.021) == math.inf
+    assert batch_of_step(level, 1, 0.019) == -math.inf
+    assert batch_of_step(SPEED, 1, 0.019) < 0
+
+
 @given(speed=speeds, batch=st.integers(1, 255), active=st.floats(1, 64))
 def test_more_requests_give_more_tokens_and_more_adapters_fewer(
     speed: Speed, batch: int, active: float
@@ -146,6 +174,38 @@ def test_one_number_of_adapters_tells_no_spread_so_the_given_one_holds() -> None
     assert residual < 1e-6
 
 
+def test_what_lora_costs_by_the_request_is_told_from_what_it_costs_by_the_step() -> None:
+    law = Speed(0.003, 0.00002, 1.5, 0.01, 0.1, lora_request_s=0.0003)
+    cells = [(8, 0), (64, 0), (8, 1), (32, 1), (64, 1), (64, 8)]
+    points = [Point(batch, active, step_seconds(law, batch, active)) for batch, active in cells]
+    found, residual = fit(points, prompt_weight=0.1)
+    assert residual < 1e-4
+    assert found.adapted == pytest.approx(law.adapted, rel=1e-3)
+    assert step_seconds(found, 16, 4) == pytest.approx(step_seconds(law, 16, 4), rel=1e-3)
+
+
+def test_lora_never_makes_an_empty_step_shorter() -> None:
+    points = [Point(8, 0, 0.004), Point(64, 0, 0.004), Point(8, 1, 0.006), Point(64, 1, 0.030)]
+    points += [Point(32, 1, 0.014)]
+    found, residual = fit(points)
+    assert found.lora_factor == 1
+    assert found.step_s == pytest.approx(0.004)
+    assert residual < 0.2
+
+
+def test_a_base_whose_step_seems_to_take_no_time_leaves_the_factor_finite() -> None:
+    found, _ = fit([Point(8, 0, 0.001), Point(64, 0, 0.1), Point(8, 1, 0.02), Point(64, 1, 0.03)])
+    assert found.lora_factor == 1000
+    assert found.adapted[0] == pytest.approx(0.0186, abs=0.0001)
+
+
+def test_the_error_of_a_fit_is_that_of_servers_with_adapters() -> None:
+    noisy = [Point(8, 0, 0.010), Point(16, 0, 0.015), Point(32, 0, 0.010)]
+    exact = [Point(8, 1, 0.020), Point(32, 1, 0.020)]
+    assert fit(noisy)[1] > 0.1
+    assert fit([*noisy, *exact])[1] < 1e-6
+
+
 def test_without_the_base_alone_what_lora_costs_stays_in_the_step() -> None:
     one = series()[0]
     speed, _ = fit(one.points)
@@ -187,7 +247,7 @@ def test_the_estimate_covers_the_published_cost_of_lora_within_three_percent() -
         speed = Speed(1.0, 0.0, lora_factor(rank), 0.0125, 0.1)
         for active in (1, 32, 64, 96):
             published = (106.466 + 3.15436 * active + rank**1.17467) / 100
-            assert lora_slowdown(speed, active) > 0.97 * published
+            assert step_seconds(speed, 1, active) > 0.97 * published
 
 
 def test_the_estimate_covers_the_44_published_points() -> None:

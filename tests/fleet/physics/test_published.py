@@ -14,9 +14,9 @@ from tests.fleet.physics.published import (
 )
 
 
-def test_weights_and_slots_of_ten_start_ups_are_right_within_one_percent() -> None:
+def test_weights_and_slots_of_eleven_start_ups_are_right_within_one_percent() -> None:
     checked = [each for each in startups() if each.loaded_bytes is not None]
-    assert len(checked) == 10
+    assert len(checked) == 11
     errors = [each.law_loaded / (each.loaded_bytes or 1) - 1 for each in checked]
     assert max(map(abs, errors)) < 0.0085
     assert max(errors) < 0  # the allocator rounds up; we never promise memory that is not there
@@ -30,7 +30,7 @@ def test_weights_slots_and_kv_cache_add_up_to_the_same_on_every_start(model: str
         for each in startups()
         if each.model == model and each.kv_bytes is not None
     ]
-    assert len(errors) == {"llama-3.1-8b": 26, "qwen-2.5-7b": 4}[model]
+    assert len(errors) == {"llama-3.1-8b": 28, "qwen-2.5-7b": 4}[model]
     assert max(map(abs, errors)) < 0.005
 
 
@@ -40,7 +40,7 @@ def test_the_kv_cache_that_is_left_is_right_within_one_percent_where_it_is_not_t
         for each in startups()
         if each.kv_bytes is not None and each.kv_bytes > 10 * GIB
     ]
-    assert len(errors) == 26
+    assert len(errors) == 28
     assert max(map(abs, errors)) < 0.01
 
 

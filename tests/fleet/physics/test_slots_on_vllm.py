@@ -17,6 +17,7 @@ CLASSES = {
     "MistralForCausalLM": "mistral",
     "Qwen2ForCausalLM": "qwen2",
     "Qwen3ForCausalLM": "qwen3",
+    "GemmaForCausalLM": "gemma",
     "Gemma2ForCausalLM": "gemma2",
     "Gemma3ForCausalLM": "gemma3_text",
     "Phi3ForCausalLM": "phi3",
@@ -55,8 +56,7 @@ def configuration(architecture: str, model_type: str) -> dict[str, Any]:
 
 
 @pytest.mark.live
-@pytest.mark.timeout(900)
-def test_seven_classes_hold_exactly_what_the_formula_says(vllm_python: Path) -> None:
+def test_eight_classes_hold_exactly_what_the_formula_says(vllm_python: Path) -> None:
     cases = [
         {"config": configuration(*each), "slots": SLOTS, "rank": RANK} for each in CLASSES.items()
     ]

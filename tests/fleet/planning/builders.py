@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from fleet.conditions import Gate, Rollout
 from fleet.declared import (
     Adapter,
     AdapterFacts,
@@ -15,10 +16,8 @@ from fleet.declared import (
     Demand,
     Device,
     Fleet,
-    Gate,
     Host,
     PlacementPolicy,
-    Rollout,
     Tier,
 )
 from fleet.declared import State as DeviceState

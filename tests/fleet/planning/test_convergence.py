@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from fleet.budget import USABLE
-from fleet.declared import Fleet, Rollout
+from fleet.conditions import Rollout
+from fleet.declared import Fleet
 from fleet.diff import diff
 from fleet.errors import PlacementError
 from fleet.plan import Plan

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from fleet.declared import Fleet, Gate, Rollout
+from fleet.conditions import Gate, Rollout
+from fleet.declared import Fleet
 from fleet.history import History, Hold
 from fleet.pace import Phase, Wanted, pace
 from fleet.resources import Route
@@ -78,7 +79,11 @@ def test_a_gate_without_evidence_never_passes() -> None:
     past = history(stages=[(NEW, 10, NOON)])
     wanted = paced(shared(10, 90), past, declared=declared, now=NOON + 9 * DAY)
     assert wanted.shares == ((NEW, 10), (OLD, 90))
-    assert wanted.held.endswith("no evidence for gate accuracy")
+    assert wanted.phase is Phase.UNDECIDED
+    assert wanted.held == (
+        "acme-support: 2.2.0 stays at 10 %: no evidence for gate accuracy. "
+        "Decide: fleetctl rollout approve|advance|abort acme-support"
+    )
     assert [(each.gate, each.threshold, each.status) for each in wanted.gates] == [
         ("accuracy", "3 pp", "no evidence")
     ]

@@ -140,6 +140,9 @@ class MemoryGateways:
     busy: dict[tuple[str, str], int] = field(default_factory=dict)
     """Requests in flight by server and adapter; each look lets one end."""
 
+    async def missing(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
     async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
         return self.table, ()
 

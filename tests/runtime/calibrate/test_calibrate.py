@@ -9,9 +9,10 @@ from fleet.budget import GIB
 from fleet.declared import Device
 from fleet.errors import EngineError
 from fleet.profiles import Profile, Speed, parse_profile
+from fleet.throughput import WORST_RESIDUAL
 from fleetctl.project import load_fleet
 from runtime.calibrate import Subject
-from runtime.calibrate.conditions import foreign, require_idle
+from runtime.calibrate.conditions import foreign, require_idle, require_times
 from runtime.calibrate.gauges import Gauges
 from runtime.calibrate.profilefile import file_name
 from runtime.calibrate.run import reserve
@@ -38,7 +39,7 @@ def project(
 
 def test_a_running_server_is_measured_and_the_profile_reads_back(project: Project) -> None:
     path = project.root / "calibration" / "tiny-cpu-r16.json"
-    quick = ("--rounds", "1", "--tokens", "24", "--largest-batch", "8")
+    quick = ("--rounds", "1", "--tokens", "64", "--largest-batch", "8")
     named = ("--out", str(path)) if project.options else ()  # of the fake it must be named
     done = project.run("calibrate", SERVER, *quick, *named)
     assert done.returncode == 0, done.stderr
@@ -54,13 +55,23 @@ def test_a_running_server_is_measured_and_the_profile_reads_back(project: Projec
     assert profile.reserve_bytes is None
     document = json.loads(path.read_text(encoding="utf-8"))
     assert [(each["batch"], each["active"]) for each in document["points"]] == [
-        (1, 0), (4, 0), (8, 0), (1, 1), (8, 1), (8, 2), (8, 4), (8, 8),
+        (1, 0), (4, 0), (8, 0), (1, 1), (4, 1), (8, 1), (8, 2), (8, 4), (8, 8),
     ]  # fmt: skip
     assert document["server"] == SERVER
     assert project.run("validate").returncode == 0
-    out = str(project.root / "elsewhere.json")
-    again = project.run("calibrate", SERVER, *quick, "--format", "json", "--out", out)
-    assert json.loads(again.stdout)["format"] == 1
+    shown = project.run("explain", f"server/{SERVER}").stdout
+    good = profile.residual <= WORST_RESIDUAL
+    assert (f"(calibrated, residual {100 * profile.residual:.1f} %)" in shown) is good
+    assert ("(uncalibrated (the profile's residual is " in shown) is not good
+
+
+@pytest.mark.parametrize("project", ["fake"], indirect=True)
+def test_a_script_reads_the_profile_from_standard_output(project: Project) -> None:
+    quick = ("--rounds", "1", "--tokens", "24", "--largest-batch", "8")
+    out = project.root / "elsewhere.json"
+    done = project.run("calibrate", SERVER, *quick, "--format", "json", "--out", str(out))
+    assert json.loads(done.stdout)["format"] == 1
+    assert out.read_text(encoding="utf-8") == done.stdout
 
 
 def test_a_server_that_does_not_run_cannot_be_measured(project: Project) -> None:
@@ -118,6 +129,12 @@ def test_a_server_that_answers_clients_is_left_alone() -> None:
     require_idle(subject(), None)
     with pytest.raises(EngineError, match="has 1 request of its clients right now"):
         require_idle(subject(), 1)
+
+
+def test_times_of_which_no_step_can_be_told_are_not_kept() -> None:
+    require_times(subject(), [0.001, 0.002])
+    with pytest.raises(EngineError, match="a batch of long answers took no longer"):
+        require_times(subject(), [0.001, 0.0])
 
 
 def test_clients_that_come_meanwhile_spoil_the_measurement() -> None:

@@ -17,11 +17,11 @@ LAW = Speed(0.010, 0.0002, 1.5, 0.01, 0.25)
     ("largest", "adapters", "measured"),
     [
         (16, 0, [(2, 0), (8, 0), (16, 0)]),
-        (16, 1, [(2, 0), (8, 0), (16, 0), (2, 1), (16, 1)]),
-        (16, 8, [(2, 0), (8, 0), (16, 0), (2, 1), (16, 1), (16, 2), (16, 4), (16, 8)]),
-        (8, 64, [(1, 0), (4, 0), (8, 0), (1, 1), (8, 1), (8, 2), (8, 4), (8, 8)]),
+        (16, 1, [(2, 0), (8, 0), (16, 0), (2, 1), (8, 1), (16, 1)]),
+        (16, 8, [(2, 0), (8, 0), (16, 0), (2, 1), (8, 1), (16, 1), (16, 2), (16, 4), (16, 8)]),
+        (8, 64, [(1, 0), (4, 0), (8, 0), (1, 1), (4, 1), (8, 1), (8, 2), (8, 4), (8, 8)]),
         (1, 3, [(1, 0), (1, 1)]),
-        (64, 3, [(8, 0), (32, 0), (64, 0), (8, 1), (64, 1), (64, 2), (64, 3)]),
+        (64, 3, [(8, 0), (32, 0), (64, 0), (8, 1), (32, 1), (64, 1), (64, 2), (64, 3)]),
     ],
 )
 def test_the_batches_that_are_measured(
@@ -102,6 +102,14 @@ def test_hiccups_in_one_round_do_not_show_after_another() -> None:
     for each in plan:
         expected = step_seconds(LAW, each.batch, each.adapters)
         assert meter.step_seconds(each) == pytest.approx(expected)
+
+
+def test_a_short_batch_that_took_longer_than_the_long_one_tells_no_step() -> None:
+    told: list[str] = []
+    meter = Meter(LawfulServer(hiccups=[0.0, 9.0]), Names("base", ()), 136, told.append)
+    asyncio.run(meter.round([Cell(8, 0)], "round 1"))
+    assert meter.step_seconds(Cell(8, 0)) < 0
+    assert told == ["round 1: base alone, 8 requests at a time: too short to tell"]
 
 
 def test_a_server_that_takes_no_longer_prompts_tells_nothing_of_them() -> None:

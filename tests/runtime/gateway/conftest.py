@@ -7,7 +7,10 @@ import pytest
 import uvloop
 
 from runtime.gateway.transports import DEFAULT, TRANSPORTS
+from tests.runtime.gateway.live import vllm
 from tests.runtime.gateway.stage import TRANSPORT
+
+__all__ = ["transport", "vllm"]
 
 
 @pytest.fixture(params=TRANSPORTS)

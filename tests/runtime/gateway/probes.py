@@ -1,119 +1,184 @@
-"""What a client may try in order to reach what is not its own."""
+"""What a client may try, as data: replayed on each transport, and through any other proxy.
 
-import gzip
+Every probe is one request of client `acme` against the table of `stage.table`: what it may reach
+are the versions of `acme-support`, and nothing with `globex` in it may come back.
+"""
 
-from tests.runtime.gateway.stage import ACME, GLOBEX, OLD, OTHERS
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
 
-MESSAGES = b'"messages":[{"role":"user","content":"hi"}]'
+from tests.runtime.gateway.probe_inputs import FOREIGN, MALFORMED, NO_KEY, PATHS, body
+from tests.runtime.gateway.stage import ACME, CHAT, GLOBEX, OTHERS, TEXT
+
+Headers = tuple[tuple[str, str], ...]
+KEY: Final[Headers] = (("Authorization", f"Bearer {ACME}"),)
+JSON: Final[Headers] = (("Content-Type", "application/json"),)
+OWN: Final = body(b'"model":"acme-support"')
+FORBIDDEN: Final = (b"globex", ACME.encode(), GLOBEX.encode())
+"""What no answer, log line or metric may hold: the other client's name, and secrets."""
 
 
-def body(members: bytes) -> bytes:
-    return b"{" + members + b"," + MESSAGES + b"}"
+class Outcome(Enum):
+    """What becomes of a probe. One that is not served reaches no server."""
+
+    SERVED = "by a version of its own alias"
+    LISTED = "by the gateway itself, its own aliases only"
+    UNKNOWN = "one and the same answer for all of them"
+    NO_PATH = "no such path"
+    NO_KEY = "no key that opens anything"
+    UNCLEAR = "no HTTP, or two readers could see it end at different places"
+    TOO_LARGE = "larger than is read"
+    REFUSED = "a body or a header that is not taken"
 
 
-FOREIGN: dict[str, bytes] = {
-    "a foreign alias": body(b'"model":"globex-dates"'),
-    "a foreign version": body(f'"model":"{OTHERS}"'.encode()),
-    "a version of its own": body(f'"model":"{OLD}"'.encode()),
-    "the base": body(b'"model":"tiny"'),
-    "an unknown name": body(b'"model":"globex-dated"'),
-    "no name": body(b'"model":""'),
-    "a name with a space": body(b'"model":"acme-support "'),
-    "other letters": body(b'"model":"Acme-Support"'),
-    "a name with a null byte": body(b'"model":"acme-support\\u0000"'),
-    "an escaped foreign name": body(b'"model":"globex\\u002ddates"'),
-    "an escaped key": body(b'"mod\\u0065l":"globex-dates"'),
-    "a nested own name": body(b'"metadata":{"model":"acme-support"},"model":"globex-dates"'),
-    "a path": body(b'"model":"acme-support/../globex-dates"'),
-    "a pattern": body(b'"model":"*"'),
-    "a name that looks the same": body('"model":"\u0430cme-support"'.encode()),
-    "a name in wide letters": body('"model":"\uff41cme-support"'.encode()),
-    "a name with an invisible letter": body('"model":"acme-support\u200b"'.encode()),
-    "a line end": body(b'"model":"acme-support\\n"'),
-    "a name with a base": body(b'"model":"tiny:acme-support"'),
-    "a folder": body(b'"model":"/store/globex-dates-tiny-v1.0.0"'),
-    "an own name in other fields": body(
-        b'"model":"globex-dates","lora":"acme-support","adapter_id":"acme-support"'
-    ),
+STATUSES: Final = {
+    Outcome.SERVED: {200},
+    Outcome.LISTED: {200},
+    Outcome.UNKNOWN: {404},
+    Outcome.NO_PATH: {404},
+    Outcome.NO_KEY: {401},
+    Outcome.UNCLEAR: {400, 501},
+    Outcome.TOO_LARGE: {400, 414, 431},
+    Outcome.REFUSED: {400},
 }
-MALFORMED: dict[str, bytes] = {
-    "two models, the foreign one last": body(b'"model":"acme-support","model":"globex-dates"'),
-    "two models, the foreign one first": body(b'"model":"globex-dates","model":"acme-support"'),
-    "two models, one escaped": body(b'"model":"acme-support","\\u006dodel":"globex-dates"'),
-    "two models, one a prefix": body(b'"model":"acme-support","model":"acme-support-2"'),
-    "two equal models": body(b'"model":"acme-support","model":"acme-support"'),
-    "another field twice": body(b'"model":"acme-support","user":"a","user":"b"'),
-    "no model": b"{" + MESSAGES + b"}",
-    "only a nested model": body(b'"metadata":{"model":"acme-support"}'),
-    "a list": body(b'"model":["acme-support","globex-dates"]'),
-    "an object": body(b'"model":{"a":"acme-support"}'),
-    "a number": body(b'"model":1'),
-    "null": body(b'"model":null'),
-    "a byte order mark": b"\xef\xbb\xbf" + body(b'"model":"acme-support"'),
-    "UTF-16": body(b'"model":"acme-support"').decode().encode("utf-16"),
-    "bytes that are no UTF-8": body(b'"model":"acme-support","user":"\xff"'),
-    "a lone surrogate": body(b'"model":"\\ud800"'),
-    "two documents": body(b'"model":"acme-support"') + body(b'"model":"globex-dates"'),
-    "a list of bodies": b"[" + body(b'"model":"acme-support"') + b"]",
-    "a comment": b"/* */" + body(b'"model":"acme-support"'),
-    "no JSON": b"model=acme-support",
-    "an overlong encoding": body(b'"model":"acme-support","x":"\xc0\xaf"'),
-    "a surrogate in UTF-8": body(b'"model":"acme-support","x":"\xed\xa0\x80"'),
-    "not a number": body(b'"model":"acme-support","x":NaN'),
-    "single quotes": body(b"'model':'acme-support'"),
-    "a comma too many": body(b'"model":"acme-support",'),
-    "two models with spaces": body(b'"model": "acme-support", "model": "globex-dates"'),
-    "two models, one with spaces": body(b'"model": "globex-dates","model":"acme-support"'),
-    "a name that quotes another": body(
-        b'"model":"acme-support","x\\":1,\\"model":"globex-dates","model":"acme-support"'
-    ),
-    "a null byte": body(b'"model":"acme-support\x00globex-dates"'),
-    "compressed": gzip.compress(body(b'"model":"acme-support"')),
-    "nothing": b"",
-    "deep nesting": body(b'"model":"acme-support","x":' + b"[" * 99_999 + b"]" * 99_999),
-    "log probabilities of the prompt": body(b'"model":"acme-support","echo":true,"logprobs":1'),
-}
+"""With which status our gateway answers; another proxy may choose another one that refuses."""
 
-PATHS = [
-    "/v1/load_lora_adapter",
-    "/v1/unload_lora_adapter",
-    "/adapters",
-    "/invocations",
-    "/tokenize",
-    "/metrics",
-    "/docs",
-    "/-/config",
-    "/-/table",
-    "/v1/responses",
-    "/v1//chat/completions",
-    "/v1/chat/completions/../../load_lora_adapter",
-    "/v1/chat/completions/..%2f..%2fload_lora_adapter",
-    "/V1/chat/completions",
-    "/v1/chat/completions/",
-    "/",
-    "/v1/chat%2Fcompletions",
-    "/v1/%63hat/completions",
-    "//v1/chat/completions",
-    "/v1/chat/completions;x=1",
-    "/v1/chat/completions%00",
-    "/v1/chat/completions%3Fx",
-    "/v1/embeddings",
-    "/v1/audio/transcriptions",
-    "/server_info",
-    "/sleep",
+
+@dataclass(frozen=True)
+class Probe:
+    name: str
+    outcome: Outcome
+    body: bytes = OWN
+    method: str = "POST"
+    path: str = CHAT
+    headers: Headers = KEY + JSON
+    is_framed: bool = False
+    """Whether headers and body say by themselves where the request ends."""
+    whole: bytes = b""
+    """The request as bytes, for what cannot be said with the rest."""
+
+    def wire(self, host: str = "gateway") -> bytes:
+        """Return the request as it stands on the wire."""
+        if self.whole:
+            return self.whole
+        head = [f"{self.method} {self.path} HTTP/1.1", f"Host: {host}"]
+        head += [f"{name}: {value}" for name, value in self.headers]
+        if not self.is_framed:
+            head.append(f"Content-Length: {len(self.body)}")
+        return "\r\n".join([*head, "", ""]).encode("latin-1") + self.body
+
+
+def _chunked(*parts: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (*parts, b""))
+
+
+_SMUGGLED: Final = b"POST /v1/load_lora_adapter HTTP/1.1\r\nHost: gateway\r\n\r\n"
+_CHUNKS: Final[Headers] = (("Transfer-Encoding", "chunked"),)
+_LENGTH: Final = str(len(OWN))
+
+_NAMES = [Probe(name, Outcome.UNKNOWN, raw) for name, raw in FOREIGN.items()]
+_TEXTS = [Probe(f"{n}, as a text", Outcome.UNKNOWN, b, path=TEXT) for n, b in FOREIGN.items()]
+_BODIES = [Probe(name, Outcome.REFUSED, raw) for name, raw in MALFORMED.items()]
+_PATHS = [
+    Probe(f"{method} {path}", Outcome.NO_PATH, method=method, path=path)
+    for path in PATHS
+    for method in ("POST", "GET", "DELETE")
+]
+_KEYS = [
+    Probe(f"key {number} on {path}", Outcome.NO_KEY, path=path, headers=tuple(h.items()) + JSON)
+    for number, h in enumerate(({}, *NO_KEY))
+    for path in (CHAT, TEXT)
+] + [
+    Probe(
+        "two keys",
+        Outcome.NO_KEY,
+        body(b'"model":"globex-dates"'),
+        headers=(*KEY, ("Authorization", f"Bearer {GLOBEX}"), *JSON),
+    )
 ]
 
-NO_KEY = [
-    {"Authorization": "Bearer wrong"},
-    {"Authorization": f"Bearer {ACME}x"},
-    {"Authorization": f"Basic {ACME}"},
-    {"Authorization": ACME},
-    {"Authorization": "Bearer"},
-    {"Authorization": ""},
-    {"Authorization": f"Bearer {ACME}, Bearer {GLOBEX}"},
-    {"X-Api-Key": ACME},
-    {"Proxy-Authorization": f"Bearer {ACME}"},
-    {"Cookie": f"Authorization=Bearer {ACME}"},
-    {"Authorization": f"Bearer {ACME.upper()}"},
-    {"Authorization": "Bearer " + "a" * 4000},
+_SPOOFED: Final[Headers] = (
+    ("X-Amzn-SageMaker-Adapter-Identifier", OTHERS),
+    ("X-Request-Id", "mine"),
+    ("X-Fleetctl-Version", OTHERS),
+    ("X-Fleetctl-Client", "globex"),
+    ("X-Data-Parallel-Rank", "1"),
+    ("X-Forwarded-For", "127.0.0.1"),
+    ("X-Original-Url", "/v1/load_lora_adapter"),
+    ("X-Http-Method-Override", "DELETE"),
+    ("Cookie", "client=globex"),
+    ("X-Model", "globex-dates"),
+)
+_HEADERS = [
+    Probe("headers of others", Outcome.SERVED, headers=KEY + JSON + _SPOOFED),
+    Probe("no type", Outcome.SERVED, headers=KEY),
+    Probe("many unknown headers", Outcome.SERVED,
+          headers=KEY + JSON + tuple((f"X-A{n}", "a") for n in range(50))),
+    Probe("a foreign session", Outcome.SERVED, headers=(*KEY, *JSON, ("X-Session-Id", "globex"))),
+    Probe("an encoding", Outcome.REFUSED, headers=(*KEY, *JSON, ("Content-Encoding", "gzip"))),
+    Probe("a type of form", Outcome.REFUSED,
+          headers=(*KEY, ("Content-Type", "application/x-www-form-urlencoded"))),
+    Probe("a charset", Outcome.REFUSED,
+          headers=(*KEY, ("Content-Type", "application/json; charset=utf-16"))),
+]  # fmt: skip
+_FRAMES = [
+    Probe("chunks", Outcome.SERVED, _chunked(OWN), headers=KEY + JSON + _CHUNKS, is_framed=True),
+    Probe("small chunks", Outcome.SERVED, _chunked(*(OWN[n : n + 1] for n in range(len(OWN)))),
+          headers=KEY + JSON + _CHUNKS, is_framed=True),
+    Probe("chunks of a foreign name", Outcome.UNKNOWN,
+          _chunked(b'{"model":"glo', b'bex-dates","messages":[]}'),
+          headers=KEY + JSON + _CHUNKS, is_framed=True),
+    Probe("chunks with a length", Outcome.UNCLEAR, _chunked() + _SMUGGLED,
+          headers=(*KEY, *JSON, *_CHUNKS, ("Content-Length", "5")), is_framed=True),
+    Probe("a length with chunks", Outcome.UNCLEAR, _chunked() + _SMUGGLED,
+          headers=(*KEY, *JSON, ("Content-Length", "5"), *_CHUNKS), is_framed=True),
+    Probe("two lengths", Outcome.UNCLEAR, OWN + _SMUGGLED,
+          headers=(*KEY, *JSON, ("Content-Length", _LENGTH), ("Content-Length", "5")),
+          is_framed=True),
+    Probe("a signed length", Outcome.UNCLEAR,
+          headers=(*KEY, *JSON, ("Content-Length", f"+{_LENGTH}")), is_framed=True),
+    Probe("chunks that are not last", Outcome.UNCLEAR, _chunked(),
+          headers=(*KEY, *JSON, ("Transfer-Encoding", "chunked, gzip")), is_framed=True),
+    Probe("an unknown encoding of the transfer", Outcome.UNCLEAR, _chunked() + _SMUGGLED,
+          headers=(*KEY, *JSON, ("Transfer-Encoding", "xchunked")), is_framed=True),
+    Probe("a chunk of negative size", Outcome.UNCLEAR, b"-1\r\n", headers=KEY + JSON + _CHUNKS,
+          is_framed=True),
+    Probe("a space before a colon", Outcome.UNCLEAR, OWN + _SMUGGLED,
+          headers=(*KEY, *JSON, ("Content-Length ", _LENGTH)), is_framed=True),
+    Probe("a null in a header", Outcome.UNCLEAR, headers=(*KEY, *JSON, ("X-A", "\x00"))),
+    Probe("a null in a key", Outcome.UNCLEAR,
+          headers=(("Authorization", f"Bearer {ACME}\x00"), *JSON)),
+    Probe("a line end in a header", Outcome.UNCLEAR, headers=(*KEY, *JSON, ("X-A", "a\nb"))),
+    Probe("no HTTP", Outcome.UNCLEAR,
+          whole=b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello\r\n\r\n"),
+]  # fmt: skip
+_HUGE = [
+    Probe("a huge header", Outcome.TOO_LARGE, headers=(*KEY, *JSON, ("X-A", "a" * 2**20))),
+    Probe("thousands of headers", Outcome.TOO_LARGE,
+          headers=KEY + JSON + tuple((f"X-A{n}", "a" * 99) for n in range(2000))),
+    Probe("a huge path", Outcome.TOO_LARGE, path="/" + "a" * 2**20),
+]  # fmt: skip
+_MODELS = [
+    Probe("its models", Outcome.LISTED, b"", "GET", "/v1/models"),
+    Probe("its model", Outcome.LISTED, b"", "GET", "/v1/models/acme-support"),
+    *(
+        Probe(f"the model {name}", Outcome.UNKNOWN, b"", "GET", f"/v1/models/{name}")
+        for name in ("globex-dates", OTHERS, "tiny", "globex%2Ddates")
+    ),
 ]
+_ALLOWED = [
+    Probe("its own alias", Outcome.SERVED),
+    Probe("its own alias, escaped", Outcome.SERVED, body(b'"mod\\u0065l":"acme\\u002dsupport"')),
+    Probe("its own alias, with foreign names in other fields", Outcome.SERVED,
+          body(b'"model":"acme-support","lora":"globex-dates","user":"globex","metadata":'
+               b'{"model":"globex-dates"}')),
+    Probe("fields that cross clients", Outcome.SERVED,
+          body(b'"model":"acme-support","cache_salt":"globex","priority":-9,"request_id":"x",'
+               b'"kv_transfer_params":{"remote":"globex"}')),
+    Probe("a query", Outcome.SERVED, path=CHAT + "?model=globex-dates"),
+]  # fmt: skip
+
+PROBES: Final = (
+    *_NAMES, *_TEXTS, *_BODIES, *_PATHS, *_KEYS, *_HEADERS, *_FRAMES, *_HUGE, *_MODELS, *_ALLOWED,
+)  # fmt: skip

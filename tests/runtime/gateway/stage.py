@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
 from fleet.declared import Gateway
+from fleet.traffic import Policy
 from runtime.fake import FakeConfig, FakeModelServer, fake_app
 from runtime.fake.weights import Weights
 from runtime.gateway.control import LocalGateways
@@ -121,9 +122,14 @@ def key(client: str, secret: str, name: str = "prod") -> dict[str, KeyEntry]:
     return {f"{client}/{name}": entry}
 
 
-def alias(client: str, *shares: tuple[str, int, tuple[str, ...]], salt: str = "s") -> AliasEntry:
+def alias(
+    client: str,
+    *shares: tuple[str, int, tuple[str, ...]],
+    salt: str = "s",
+    policy: Policy | None = None,
+) -> AliasEntry:
     entries = tuple(ShareEntry(adapter=a, percent=p, servers=s) for a, p, s in shares)
-    return AliasEntry(client=client, salt=salt, shares=entries)
+    return AliasEntry(client=client, salt=salt, shares=entries, policy=policy)
 
 
 def table(

@@ -10,7 +10,7 @@ import pytest
 
 from runtime.gateway import places
 from runtime.gateway.rewrite import DROPPED
-from tests.runtime.gateway.probes import FOREIGN, MALFORMED, NO_KEY, PATHS
+from tests.runtime.gateway.probe_inputs import FOREIGN, MALFORMED, NO_KEY, PATHS
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,116 +9,20 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fleet.declared import Device, Host
-from fleet.names import AdapterName
-from fleet.resources import Server, ServerFlags
-from runtime.engines import make_engine
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.serving import serving
-from runtime.gateway.table import RoutingTable
 from runtime.ledger import open_ledger
-from runtime.library.digest import folder_digest
-from runtime.library.layout import version_folder
-from runtime.library.store import publish
 from runtime.rollback import rollback
+from tests.runtime.gateway.live import CORVID, DATES, TEXTS, Served, in_front
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,
-    MAIN,
     NEW,
     OLD,
     TEXT,
-    TRANSPORT,
     Stage,
-    alias,
     chat,
-    free_port,
-    key,
 )
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("transport")]
-
-MODELS = Path(__file__).parents[3] / "examples" / "quickstart" / "models"
-DATES = "corvid-dates-tiny-v1.0.0"
-CORVID = "corvid-secret"
-NAME = "tiny-laptop-cpu0"
-TEXTS = ("I was charged twice for May.", "my parcel to Lyon has not arrived.")
-
-
-@dataclass(frozen=True)
-class Served:
-    url: str
-    root: Path
-
-
-@pytest.fixture(scope="module")
-def vllm(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One vLLM with three adapters of two clients, for all tests here."""
-    root = tmp_path_factory.mktemp("vllm")
-    port = free_port()
-    host = Host(
-        "laptop", "local", devices=(Device("cpu0", "cpu", 8 << 30, 0.0, port),),
-        python=str(vllm_python),
-    )  # fmt: skip
-    flags = ServerFlags(
-        model=str(MODELS / "base" / "tiny"),
-        served_name="tiny",
-        max_loras=4,
-        max_lora_rank=16,
-        max_cpu_loras=8,
-        dtype="bfloat16",
-        max_model_len=512,
-        kv_cache_bytes=64 << 20,
-    )
-    server = Server(NAME, "tiny", "laptop", ("cpu0",), port, flags.digest, flags)
-
-    async def start() -> None:
-        engine = make_engine(host, root, root / ".fleetctl", "test")
-        try:
-            await engine.start(server)
-            for name in (OLD, NEW, DATES):
-                folder = version_folder(MODELS, AdapterName.parse(name))
-                source = publish(folder, folder_digest(folder), root / "store")
-                await engine.load(NAME, name, str(source))
-        finally:
-            await engine.close()
-
-    async def stop() -> None:
-        engine = make_engine(host, root, root / ".fleetctl", "test")
-        await engine.stop(NAME)
-        await engine.close()
-
-    try:
-        asyncio.run(start())
-        yield Served(f"http://127.0.0.1:{port}", root)
-    finally:
-        asyncio.run(stop())
-
-
-def routes(url: str, *, new: int, revision: int = 1) -> RoutingTable:
-    servers = (NAME,)
-    return RoutingTable(
-        revision=revision,
-        servers={NAME: url},
-        aliases={
-            "acme-support": alias("acme", (NEW, new, servers), (OLD, 100 - new, servers)),
-            "corvid-dates": alias("corvid", (DATES, 100, servers)),
-        },
-        keys=key("acme", ACME) | key("corvid", CORVID),
-    )
-
-
-def in_front(vllm: Served, state: Path, scenario: Any, new: int = 0) -> None:
-    """Run a scenario with a gateway before the server."""
-
-    async def play() -> None:
-        async with serving(state, MAIN, TRANSPORT.get()) as url, aiohttp.ClientSession() as http:
-            gateways = LocalGateways(state, {"main": MAIN})
-            await gateways.publish(routes(vllm.url, new=new))
-            await scenario(Stage(state, url, {}, gateways, http))
-            await gateways.close()
-
-    asyncio.run(play())
 
 
 def events(raw: bytes) -> list[dict[str, Any]]:

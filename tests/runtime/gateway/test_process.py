@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from fleet.declared import Gateway
+from fleet.errors import EngineRejectedError
 from runtime.gateway import processes
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.processes import Running
@@ -36,6 +37,11 @@ async def started(state: Path, url: str) -> tuple[Running, LocalGateways]:
     return await asyncio.to_thread(processes.start, state, gateway, TRANSPORT.get()), gateways
 
 
+async def readiness_to_end(gateways: LocalGateways) -> None:
+    while True:
+        await gateways._client("main").get("/-/readyz")
+
+
 def test_told_to_stop_it_finishes_the_requests_that_run(tmp_path: Path) -> None:
     state = tmp_path / ".fleetctl"
 
@@ -48,17 +54,22 @@ def test_told_to_stop_it_finishes_the_requests_that_run(tmp_path: Path) -> None:
             request = asyncio.create_task(
                 http.post(
                     running.url + CHAT,
-                    json=chat(max_tokens=100, ignore_eos=True),
+                    json=chat(max_tokens=400, ignore_eos=True),
                     headers=HEADERS,
                 )
             )
             async with asyncio.timeout(20):
                 while not await gateways.in_flight("s1", OLD):  # noqa: ASYNC110 (over HTTP)
                     await asyncio.sleep(0)
-            assert await asyncio.to_thread(processes.stop, state, "main")
+            assert await gateways._client("main").get("/-/readyz") == {"ready": True}
+            stopping = asyncio.create_task(asyncio.to_thread(processes.stop, state, "main"))
+            with pytest.raises(EngineRejectedError, match="503"):
+                await readiness_to_end(gateways)
+            assert not request.done()
+            assert await stopping
             reply = await request
             assert reply.status == 200
-            assert (await reply.json())["usage"]["completion_tokens"] == 100
+            assert (await reply.json())["usage"]["completion_tokens"] == 400
             assert processes.find(state, "main") is None
             await gateways.close()
 

@@ -58,13 +58,17 @@ def test_a_name_given_twice_is_always_noticed(
         ({"prompt_cache_key": "c"}, "c"),
         ({"user": "", "prompt_cache_key": "c"}, "c"),
         ({"user": 7}, None),
+        ({"metadata": {"user_id": "d"}}, "d"),
+        ({"user": "a", "metadata": {"user_id": "d"}}, "a"),
+        ({"metadata": {"user_id": ""}}, None),
+        ({"metadata": "d"}, None),
         ({}, None),
     ],
 )
 def test_the_first_field_that_names_a_user_counts(
     fields: dict[str, object], sticky: str | None
 ) -> None:
-    assert rewrite.read(json.dumps({"model": "m", **fields}).encode()).sticky == sticky
+    assert rewrite.read(json.dumps({"model": "m", **fields}).encode()).user == sticky
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_buckets_are_cumulative_and_end_at_the_count() -> None:
     values = [0.0, 0.005, 0.0051, 1.0, 500.0]
     for value in values:
         metrics.count(("a", "a-b", 'v"1\\'), 200, value, None, 3, None)
-    lines = metrics.text([{"server": "s1", "adapter": "v", "count": 2}]).splitlines()
+    lines = metrics.text([{"server": "s1", "adapter": "v", "count": 2}], [], {}, 0).splitlines()
     labels = 'client="a",alias="a-b",version="v\\"1\\\\"'
     name = "fleetctl_request_seconds"
     buckets = [

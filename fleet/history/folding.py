@@ -1,4 +1,4 @@
-"""History: what the ledger says happened, folded into what decisions need.
+"""Folding: the ledger's entries, one after another, into the past that they amount to.
 
 What an entry's `data` holds, by kind; `address` is the resource's, `step` the step's id:
 
@@ -9,18 +9,33 @@ What an entry's `data` holds, by kind; `address` is the resource's, `step` the s
     step_failed     plan_id, step, address, code, summary, detail, stale, unsure (of its effect)
     apply_finished  plan_id, result, counts, boots (server to boot id), gone (addresses that
                     are not there, and that nothing asks for any more)
-    rolled_back     alias, to, before (version to percent), adapter (held, if any), reason
+    rolled_back     alias, to, before (version to percent), adapter (held, if any), reason,
+                    gate (whose verdict did it, if one did)
+    rollback_checked   alias, to, decided, all_gateways_s, smoke_ok_s, smoke, failures
+    notified        alias, event, decided, to (whom), delivered, detail
+    drill_started, drilled, drill_undone   alias, target; shares before; what was found
+    collected       versions, copies (which gc deletes)
     released        alias, adapter (None: all), reason, route (plain form, or None)
     adopted         address, resource (plain form), boot
     note            text; step, of one that was begun and had no effect
+    gate_judged     alias, adapter, stable, percent, gate, finding (plain), digests (adapter,
+                    stable, base, golden), fingerprint, since (the stage's)
+    rollout_marked  alias, adapter, mark (hold, resume, approve, advance, abort, pause,
+                    override), reason
+    eval_finished   run, alias, adapter, purpose (gate, anchor, rolling, smoke, aa), summary,
+                    samples_sha256, path
+    retrain_claimed, retrain_released   alias, by, until, reason
+    retrain_started   alias, adapter (the new version), command
+    retrain_finished  alias, adapter, digest, seconds (None: of an interrupted run)
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
+from fleet.history.past import History, Hold, Stage, Unfinished
+from fleet.history.trials import Trials
 from fleet.names import Address, route_address
 from fleet.recall import on_server, resource, target
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
@@ -29,63 +44,10 @@ FULL = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """A rollout's current stage: since when which version has which share."""
-
-    adapter: str
-    percent: int
-    entered: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A version kept out of an alias's traffic after a rollback, until released."""
-
-    adapter: str
-    at: datetime
-    by: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """A step that was started and of which nobody wrote down how it ended."""
-
-    step: str
-    address: Address
-    operation: Mapping[str, Any]
-    """In plain form."""
-    started: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """The past of a fleet, as far as planning needs it; empty for a new fleet."""
-
-    seq: int = 0
-    """Number of ledger entries read."""
-    stages: Mapping[str, Stage] = field(default_factory=lambda: MappingProxyType({}))
-    """By alias: the newest version's latest stage."""
-    holds: Mapping[str, Mapping[str, Hold]] = field(default_factory=lambda: MappingProxyType({}))
-    """By alias, then by full adapter name."""
-    cutovers: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
-    """By full adapter name: since when it has had no share after being replaced."""
-    boots: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """By server: the boot id seen by the last apply."""
-    owned: frozenset[str] = frozenset()
-    """Addresses that fleetctl created or adopted; others on a server are never removed."""
-    unfinished: Mapping[str, Unfinished] = field(default_factory=lambda: MappingProxyType({}))
-    """By step id: steps that a run began before it died."""
-    established: Mapping[Address, Resource] = field(default_factory=lambda: MappingProxyType({}))
-    """What applies and rollbacks left behind, by address."""
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
     """One line of the ledger.
 
-    Kinds: `apply_started step_started step_finished step_failed apply_finished rolled_back
-    released adopted note`. `data` is plain JSON.
+    The kinds stand at the top of this module. `data` is plain JSON.
     """
 
     seq: int
@@ -140,6 +102,7 @@ class _Past:
     established: dict[Address, Resource] = field(default_factory=dict)
     on: dict[str, dict[Address, None]] = field(default_factory=dict)
     """By server: addresses of its adapters, so that a stop costs what the server held."""
+    trials: Trials = field(default_factory=Trials)
 
     @classmethod
     def of(cls, history: History) -> "_Past":
@@ -152,6 +115,9 @@ class _Past:
             dict.fromkeys(sorted(history.owned)),
             dict(history.unfinished),
             dict(history.established),
+            trials=Trials.of(
+                history.evidence, history.rejected, history.marks, history.claims, history.evals
+            ),
         )
         for address in {*past.owned, *past.established}:
             past._list(Address(address))
@@ -167,6 +133,7 @@ class _Past:
             frozenset(self.owned),
             self.unfinished,
             self.established,
+            *self.trials.fields(),
         )
 
     def take(self, entry: Entry) -> None:
@@ -191,6 +158,27 @@ class _Past:
             case "adopted":
                 self.became(Address(data["address"]), resource(data["resource"]), entry.time)
                 self._booted(data)
+            case _:
+                self._tried(entry)
+
+    def _tried(self, entry: Entry) -> None:
+        """Add an entry about a rollout or a training, which changes no resource."""
+        alias = str(entry.data.get("alias"))
+        stage = self.stages.get(alias)
+        its = stage if stage and stage.adapter == entry.data.get("adapter") else None
+        match entry.kind:
+            case "gate_judged" if self.trials.judged(entry) and its:
+                self.stages[alias] = replace(its, restarted=entry.time)
+            case "rollout_marked":
+                self.trials.marked(
+                    entry, its.entered if its else None, its.percent if its else None
+                )
+            case "eval_finished":
+                self.trials.evaluated(entry)
+            case "retrain_claimed":
+                self.trials.claimed(entry)
+            case "retrain_released":
+                self.trials.unclaimed(entry)
             case _:
                 pass
 
@@ -248,19 +236,23 @@ class _Past:
         for adapter, percent in shares.items():
             if percent:
                 self.cutovers.pop(adapter, None)
-            else:
+            elif adapter != route.shadow:  # it gets copies, and has not lost a share by that
                 self.cutovers.setdefault(adapter, when)
         newest = route.shares[0]
         stage = self.stages.get(route.alias)
         if stage is None or (stage.adapter, stage.percent) != (newest.adapter, newest.percent):
-            self.stages[route.alias] = Stage(newest.adapter, newest.percent, when)
+            if stage is not None and stage.adapter != newest.adapter:
+                self.trials.superseded(route.alias, stage.adapter)
+            fell = stage is not None and stage.adapter == newest.adapter and not newest.percent
+            self.stages[route.alias] = Stage(newest.adapter, newest.percent, when, fell=fell)
 
     def _rolled_back(self, entry: Entry) -> None:
         data = entry.data
         alias = str(data["alias"])
         held = data.get("adapter")
         if held:
-            hold = Hold(held, entry.time, entry.by, str(data.get("reason", "")))
+            reason, gate = str(data.get("reason", "")), str(data.get("gate") or "")
+            hold = Hold(held, entry.time, entry.by, reason, gate)
             self.holds.setdefault(alias, {})[held] = hold
         self.holds.get(alias, {}).pop(str(data["to"]), None)
         route = self.established.get(route_address(alias))
@@ -275,10 +267,14 @@ class _Past:
         """Forget holds; the route that is live now is where the rollout goes on from."""
         data = entry.data
         alias = str(data["alias"])
+        self.trials.released(alias, str(data.get("adapter") or ""))
         if data.get("adapter"):
             self.holds.get(alias, {}).pop(data["adapter"], None)
         else:
             self.holds.pop(alias, None)
+        stage = self.stages.get(alias)
+        if stage is not None and stage.fell:
+            self.stages[alias] = replace(stage, fell=False)
         route = resource(data["route"]) if data.get("route") else None
         if isinstance(route, Route):
             self.stages.pop(alias, None)

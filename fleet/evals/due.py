@@ -1,0 +1,204 @@
+"""What is known of evaluations from the ledger: baselines, series, what is due, what drifted."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from fleet.declared import Adapter
+from fleet.evals.drift import Drift, Level, Standing, judge_anchor, judge_rolling, ratchet
+from fleet.evals.items import ACCURACY, MEASURES
+from fleet.evals.run import Purpose
+from fleet.history import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One evaluation as the ledger keeps it."""
+
+    run: str
+    alias: str
+    adapter: str
+    purpose: str
+    summary: Mapping[str, Any]
+    at: datetime
+    samples_sha256: str = ""
+    """Of the file with its answers."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether it counts."""
+        return bool(self.summary.get("valid"))
+
+    def level(self, measure: str = ACCURACY) -> Level | None:
+        """Return how good the answers were on a measure; None: it was not scored."""
+        found = self.summary.get("levels", {}).get(measure)
+        return Level(float(found["good"]), int(found["n"])) if found and found["n"] else None
+
+    def compared(self, measure: str) -> Mapping[str, int] | None:
+        """Return how the answers differ from those after training; None: not compared."""
+        found: Mapping[str, int] | None = self.summary.get("compared", {}).get(measure)
+        return found
+
+    @property
+    def golden_digest(self) -> str:
+        """Of the set that was asked."""
+        return str(self.summary.get("golden_digest", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An evaluation that should be made now."""
+
+    alias: str
+    adapter: str
+    """The version that serves."""
+    purpose: Purpose
+    golden: str
+    """Path of the set, relative to the project."""
+    reason: str
+
+
+def records(entries: Iterable[Entry]) -> dict[str, list[Record]]:
+    """Return every evaluation by alias, oldest first."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for entry in entries:
+        if entry.kind == "eval_finished":
+            data = entry.data
+            run, alias, adapter = str(data["run"]), str(data["alias"]), str(data["adapter"])
+            purpose, sha = str(data["purpose"]), str(data.get("samples_sha256", ""))
+            found[alias].append(
+                Record(run, alias, adapter, purpose, data["summary"], entry.time, sha)
+            )
+    return dict(found)
+
+
+AFTER_TRAINING = frozenset({"anchor", "gate"})
+"""Purposes of runs that may be a version's result after training: the first one is."""
+
+
+def baseline(past: Sequence[Record], adapter: str, golden_digest: str = "") -> Record | None:
+    """Return a version's result after training: its first valid run on the set.
+
+    That is the one which let it into traffic, or the first scheduled one.
+    """
+    for each in past:
+        same = golden_digest in ("", each.golden_digest)
+        if each.valid and each.purpose in AFTER_TRAINING and each.adapter == adapter and same:
+            return each
+    return None
+
+
+def latest_anchor(past: Sequence[Record], adapter: str, golden_digest: str) -> Record | None:
+    """Return a version's last valid anchor run on the set."""
+    for each in reversed(past):
+        if each.valid and (each.purpose, each.adapter) == ("anchor", adapter):
+            return each if each.golden_digest == golden_digest else None
+    return None
+
+
+def floor(past: Sequence[Record], adapter: str, measure: str = ACCURACY) -> Level | None:
+    """Return the noise floor: changed answers when a version was asked the same again."""
+    runs = [each for each in past if each.valid and (each.purpose, each.adapter) == ("aa", adapter)]
+    counts = [found for each in runs if (found := each.compared(measure))]
+    if not counts:
+        return None
+    return Level(sum(each["changed"] for each in counts), sum(each["n"] for each in counts))
+
+
+def due(
+    serving: Mapping[str, tuple[Adapter, str, str]],
+    past: Mapping[str, Sequence[Record]],
+    every: timedelta,
+    now: datetime,
+) -> Iterator[Due]:
+    """Yield what should be evaluated, by alias.
+
+    Args:
+        serving: By alias: its declaration, the version that answers most of it, and what tells
+            its engine and flags from others.
+        past: By alias: all evaluations.
+        every: Time between two of a kind.
+        now: The time.
+    """
+    for alias, (declared, adapter, engine) in sorted(serving.items()):
+        asked: tuple[tuple[Purpose, str | None], ...] = (
+            ("anchor", declared.golden),
+            ("rolling", declared.rolling),
+        )
+        for purpose, golden in asked:
+            if golden is None:
+                continue
+            runs = [
+                each for each in past.get(alias, ())
+                if each.valid and each.purpose == purpose and each.adapter == adapter
+            ]  # fmt: skip
+            reason = _reason(runs, engine if purpose == "anchor" else "", every, now)
+            if reason:
+                yield Due(alias, adapter, purpose, golden, reason)
+
+
+def _reason(runs: Sequence[Record], engine: str, every: timedelta, now: datetime) -> str:
+    if not runs:
+        return "never evaluated"
+    last = runs[-1]
+    before = str(last.summary.get("serving") or "")
+    if engine and before and before != engine:
+        return f"served by {engine} now, by {before} at the last"
+    if now - last.at >= every:
+        return f"last evaluated {(now - last.at).days} days ago"
+    return ""
+
+
+def drifts(past: Sequence[Record], adapter: str) -> tuple[Drift, ...]:
+    """Judge one version's evaluations by every rule that has something to say."""
+    return tuple(found for each in MEASURES for found in _drifts(past, adapter, each))
+
+
+def _drifts(past: Sequence[Record], adapter: str, measure: str) -> Iterator[Drift]:
+    mine = [each for each in past if each.valid and each.adapter == adapter]
+    anchors = [each for each in mine if each.purpose == "anchor"]
+    first = baseline(mine, adapter)
+    compared = anchors[-1].compared(measure) if anchors else None
+    if compared:
+        noise = floor(past, adapter, measure)
+        yield judge_anchor(
+            compared["changed"], compared["worse"], compared["n"], noise, measure=measure
+        )
+    elif anchors and measure == ACCURACY and anchors[-1].summary.get("not_compared"):
+        reason = str(anchors[-1].summary["not_compared"])
+        yield Drift("anchor", measure, Standing.UNKNOWN, reason, {})
+    weeks = _fresh(mine, measure)
+    if weeks:
+        yield judge_rolling(first.level(measure) if first else None, weeks, measure=measure)
+    now = first.level(measure) if first else None
+    if first is not None and now is not None:
+        others = [
+            level
+            for each in _baselines(past, first.golden_digest)
+            if each.adapter != adapter and each.at < first.at and (level := each.level(measure))
+        ]
+        best = max(others, key=lambda each: each.share, default=None)
+        if best is not None:
+            yield ratchet(best, now, measure=measure)
+
+
+def _fresh(mine: Sequence[Record], measure: str) -> list[Level]:
+    """Return the rolling results, one for each set: a set asked twice is not fresh twice."""
+    latest: dict[str, Level] = {}
+    for each in mine:
+        level = each.level(measure)
+        if each.purpose == "rolling" and level is not None:
+            latest.pop(each.golden_digest, None)
+            latest[each.golden_digest] = level
+    return list(latest.values())
+
+
+def _baselines(past: Sequence[Record], golden_digest: str) -> Iterator[Record]:
+    seen = set()
+    for each in past:
+        fits = each.purpose in AFTER_TRAINING and each.golden_digest == golden_digest
+        if fits and each.valid and each.adapter not in seen:
+            seen.add(each.adapter)
+            yield each

@@ -1,0 +1,84 @@
+"""Metrics over the numbers in an answer."""
+
+import math
+import re
+from typing import Any
+
+from fleet.evals.answer import Answer, Metric, Options, Scored
+
+_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b|\b\d{1,2}[/.]\d{1,2}[/.]\d{2,4}\b")
+_QUOTE = re.compile(r"[\"“„«]([^\"“”„«»]{3,})[\"”»]")
+SHOWN = 3
+
+
+def numbers(text: str) -> list[float]:
+    """Return the numbers of a text in their order; thousands may be parted by commas."""
+    return [float(each.group().replace(",", "")) for each in _NUMBER.finditer(text)]
+
+
+def _numeric(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
+    found = numbers(answer.text)
+    if not found:
+        return Scored(0.0, "no number in the answer")
+    said = found[0] if options.get("take", "last") == "first" else found[-1]
+    right = math.isclose(
+        said, float(expected), rel_tol=options.get("relative", 0.0),
+        abs_tol=options.get("absolute", 1e-9),
+    )  # fmt: skip
+    return Scored(1.0) if right else Scored(0.0, f"said {said:g}")
+
+
+def _numeric_fault(expected: Any, options: Options) -> str:
+    try:
+        if isinstance(expected, bool) or not math.isfinite(float(expected)):
+            return "`expected` is a number"
+    except (TypeError, ValueError):
+        return "`expected` is a number"
+    if options.get("take", "last") not in {"first", "last"}:
+        return "`take` is `first` or `last`"
+    tolerances = (options.get("relative", 0.0), options.get("absolute", 0.0))
+    if not all(isinstance(each, int | float) and each >= 0 for each in tolerances):
+        return "`relative` and `absolute` are tolerances of 0 or more"
+    return ""
+
+
+def claims(text: str) -> list[str]:
+    """Return what can be looked up in a source: quotations, dates, and the other numbers."""
+    found = [each.group(1).strip() for each in _QUOTE.finditer(text)]
+    dates = [each.group() for each in _DATE.finditer(text)]
+    rest = _DATE.sub(" ", text)
+    return found + dates + [each.group() for each in _NUMBER.finditer(rest)]
+
+
+def _grounded(answer: Answer, _: Any, options: Options, source: str) -> Scored:
+    """Score 0 where a number, date or quotation of the answer is not in the source.
+
+    A cheap sign of hallucination: it misses invented words, and marks a sum as invented.
+    """
+    known = set(numbers(source)) | {float(each) for each in options.get("allow", ())}
+    plain = " ".join(source.casefold().split())
+    invented = [each for each in claims(answer.text) if not _known(each, known, plain)]
+    if not invented:
+        return Scored(1.0)
+    return Scored(0.0, f"not in the context: {', '.join(invented[:SHOWN])}")
+
+
+def _known(claim: str, known: set[float], plain: str) -> bool:
+    if " ".join(claim.casefold().split()) in plain and not _NUMBER.fullmatch(claim):
+        return True
+    return _NUMBER.fullmatch(claim) is not None and numbers(claim)[0] in known
+
+
+def _grounded_fault(_: Any, options: Options) -> str:
+    allowed = options.get("allow", [])
+    fine = isinstance(allowed, list) and all(
+        isinstance(each, int | float) and not isinstance(each, bool) for each in allowed
+    )
+    return "" if fine else "`allow` is a list of numbers"
+
+
+NUMERIC = Metric(_numeric, _numeric_fault, frozenset({"relative", "absolute", "take"}))
+GROUNDED_NUMBERS = Metric(
+    _grounded, _grounded_fault, frozenset({"allow"}), needs_expected=False, source=True
+)

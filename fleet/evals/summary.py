@@ -1,0 +1,198 @@
+"""What a run amounts to: whether it counts, the score of each item, averages, pairs.
+
+A run that does not count proves nothing, for or against a version. It counts when every item
+has its answers, up to the declared number of missing ones, when the version that was asked
+for gave all of them, and when one engine did.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from fleet.evals.items import ACCURACY, FORMAT, GROUNDED, MEASURES
+from fleet.evals.run import EvalRun, Sample
+
+HALLUCINATION = "hallucination_rate"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The scores of both arms on the same items, in the same order; for a paired test."""
+
+    items: tuple[str, ...]
+    stable: tuple[float, ...]
+    """Mean score of each item, 0 to 1; missing in either arm counts as 0 in both."""
+    canary: tuple[float, ...]
+    missing: int
+
+
+def missing(run: EvalRun) -> tuple[str, ...]:
+    """Return the items that lack an answer or the score of it, in the set's order."""
+    scored: dict[str, int] = defaultdict(int)
+    for each in counted(run):
+        scored[each.item] += ACCURACY in each.scores
+    return tuple(each for each in run.items if scored[each] < run.spec.samples)
+
+
+def counted(run: EvalRun) -> list[Sample]:
+    """Return the answers that averages are made of."""
+    return [each for each in run.samples if not each.retry and not each.error]
+
+
+def faults(run: EvalRun) -> tuple[str, ...]:
+    """Return why a run proves nothing; empty where it counts."""
+    found: list[str] = []
+    lacking = missing(run)
+    if not run.items:
+        found.append("the golden set is empty")
+    if len(lacking) > run.spec.max_missing:
+        why = next(
+            (each.error or each.note for each in run.samples if each.item == lacking[0]),
+            "not answered",
+        )
+        found.append(
+            f"{len(lacking)} of {len(run.items)} items have no scored answer, "
+            f"{run.spec.max_missing} may; {lacking[0]}: {why}"
+        )
+    elif len(lacking) == len(run.items):
+        found.append("no item has a scored answer")
+    unasked = [each for each in run.must_pass if each in lacking]
+    if unasked:
+        found.append(f"`{unasked[0]}` must pass and has no scored answer")
+    strangers = [each for each in run.models if each != run.adapter]
+    if strangers:
+        found.append(f"answers came from `{strangers[0]}` instead of `{run.adapter}`")
+    if len(run.fingerprints) > 1:
+        found.append(f"several engines answered: {', '.join(run.fingerprints)}")
+    return tuple(found)
+
+
+def pair_faults(stable: EvalRun, canary: EvalRun) -> tuple[str, ...]:
+    """Return why two runs cannot be compared, with the faults of each."""
+    found = [f"stable: {each}" for each in faults(stable)]
+    found += [f"canary: {each}" for each in faults(canary)]
+    if stable.golden_digest != canary.golden_digest:
+        found.append("the two runs are of different golden sets")
+    if stable.spec.decoding() != canary.spec.decoding():
+        found.append("the two runs asked in different ways")
+    prints = {*stable.fingerprints, *canary.fingerprints}
+    if not found and len(prints) > 1:
+        found.append(f"the two runs were answered by different engines: {', '.join(prints)}")
+    return tuple(found)
+
+
+def vector(run: EvalRun, measure: str = ACCURACY) -> dict[str, float]:
+    """Return the mean score of each item that is scored on a measure, 0 to 1 by item."""
+    scores: dict[str, list[float]] = defaultdict(list)
+    for each in counted(run):
+        if measure in each.scores:
+            scores[each.item].append(each.scores[measure])
+    return {item: fmean(scores[item]) for item in run.items if item in scores}
+
+
+def paired(stable: EvalRun, canary: EvalRun, measure: str = ACCURACY) -> Pair:
+    """Pair two runs item by item; items that neither is scored on are left out."""
+    left, right = vector(stable, measure), vector(canary, measure)
+    items = tuple(each for each in stable.items if each in left or each in right)
+    whole = {each for each in items if each in left and each in right}
+    return Pair(
+        items,
+        tuple(left[each] if each in whole else 0.0 for each in items),
+        tuple(right[each] if each in whole else 0.0 for each in items),
+        len(items) - len(whole),
+    )
+
+
+def changed(before: EvalRun, after: EvalRun) -> dict[str, dict[str, int]]:
+    """Count, by measure, the items whose score differs between two runs of one set."""
+    found = {}
+    for measure in MEASURES:
+        pair = paired(before, after, measure)
+        both = list(zip(pair.stable, pair.canary, strict=True))
+        if both:
+            found[measure] = {
+                "n": len(both),
+                "changed": sum(old != new for old, new in both),
+                "worse": sum(old > new for old, new in both),
+            }
+    return found
+
+
+def must_pass_failed(run: EvalRun) -> tuple[str, ...]:
+    """Return the `must_pass` items that were answered, repetitions included, and never rightly."""
+    best: dict[str, float] = {}
+    for each in run.samples:
+        if ACCURACY in each.scores:
+            best[each.item] = max(best.get(each.item, 0.0), each.scores[ACCURACY])
+    return tuple(each for each in run.must_pass if best.get(each, 1.0) < 1.0)
+
+
+def summary(run: EvalRun) -> dict[str, Any]:
+    """Return a run's figures in plain form: what the ledger and the library keep.
+
+    Averages are shares from 0 to 1 over items; a missing item counts as 0.
+    """
+    vectors = {measure: vector(run, measure) for measure in MEASURES}
+    lacking = missing(run)
+    right = vectors[ACCURACY]
+    figures: dict[str, Any] = {
+        "n": len(run.items),
+        "scored": len(right),
+        "missing": len(lacking),
+        "accuracy": _rounded(sum(right.values()) / len(run.items)) if right else None,
+        "correct": sum(each == 1.0 for each in right.values()),
+        "format": _mean(vectors[FORMAT]),
+        HALLUCINATION: None,
+        "levels": {
+            each: {"good": _rounded(sum(scores.values())), "n": len(scores)}
+            for each, scores in vectors.items()
+            if scores
+        },
+        "must_pass_failed": list(must_pass_failed(run)),
+        "valid": not faults(run),
+        "faults": list(faults(run)),
+    }
+    if vectors[GROUNDED]:
+        figures[HALLUCINATION] = _rounded(1.0 - fmean(vectors[GROUNDED].values()))
+    figures |= _tokens(counted(run))
+    f1 = macro_f1(counted(run))
+    return figures | ({"macro_f1": f1} if f1 is not None else {})
+
+
+def _tokens(samples: Sequence[Sample]) -> dict[str, Any]:
+    tokens = [each.output_tokens for each in samples if each.output_tokens is not None]
+    return {"output_tokens": sum(tokens), "tokens_per_answer": _mean(dict(enumerate(tokens)))}
+
+
+def length_ratio(stable: EvalRun, canary: EvalRun) -> float | None:
+    """Return how many times as many tokens the canary's answers have; None: not known."""
+    before = _tokens(counted(stable))["tokens_per_answer"]
+    after = _tokens(counted(canary))["tokens_per_answer"]
+    return after / before if before and after else None
+
+
+def macro_f1(samples: Sequence[Sample]) -> float | None:
+    """Return the mean F1 over the expected classes; None where nothing was classified.
+
+    Source:
+        Sokolova and Lapalme 2009, macro-averaged F-score: per class 2 tp / (2 tp + fp + fn).
+    """
+    pairs = [(each.expected_label, each.label) for each in samples if each.expected_label]
+    if not pairs:
+        return None
+    scores = {}
+    for name in {wanted for wanted, _ in pairs}:
+        hits = sum(wanted == said == name for wanted, said in pairs)
+        misses = sum((wanted == name) != (said == name) for wanted, said in pairs)
+        scores[name] = 2 * hits / (2 * hits + misses)
+    return _mean(scores)
+
+
+def _mean(values: Mapping[Any, float]) -> float | None:
+    return _rounded(fmean(values.values())) if values else None
+
+
+def _rounded(value: float) -> float:
+    return round(value, 4)

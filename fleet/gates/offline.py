@@ -1,0 +1,196 @@
+"""Offline gates: the new version against the old one on the same golden items."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fleet.conditions import Gate
+from fleet.gates.intervals import Z, bonett_price, mcnemar, t_cdf, t_quantile, wilson
+from fleet.gates.verdict import Finding, Verdict, percent, points
+
+SIGNIFICANT = 0.05
+"""Below this p-value a drop is one."""
+LEAST_ITEMS = 20
+"""Independent items below which nothing passes."""
+Z_FOUND = 0.8416212335729143
+"""Normal quantile of 0.8, the chance that the power sentence speaks of."""
+BINARY = "paired_binary"
+GRADED = "paired_graded"
+
+
+def judge_paired(
+    gate: Gate,
+    stable: Sequence[float],
+    canary: Sequence[float],
+    *,
+    must_pass_failed: Sequence[str] = (),
+    clusters: Sequence[str] | None = None,
+) -> Finding:
+    """Judge the scores of both versions on the same items, in the same order.
+
+    Args:
+        gate: What is asked; its limit is in percentage points.
+        stable: Score of the old version on each item, 0 (bad) to 1 (good); with several samples
+            of an item their mean. Where a rise is judged, 1 means that the defect is absent.
+        canary: The same of the new version.
+        must_pass_failed: Ids of items that the new version may not fail and failed.
+        clusters: For each item the group it shares with others (a document, a customer); items
+            of one group do not count as independent. None: all are.
+
+    Raises:
+        ValueError: the sequences differ in length, or a score is not between 0 and 1.
+    """
+    names = [str(each) for each in range(len(stable))] if clusters is None else list(clusters)
+    if not len(stable) == len(canary) == len(names):
+        raise ValueError("both versions must be scored on the same items")
+    if not all(0 <= each <= 1 for each in (*stable, *canary)):
+        raise ValueError("a score lies between 0 and 1")
+    limits = {"margin": gate.margin, "floor": gate.floor or 0.0}
+    failed = {"must_pass_failed": float(len(must_pass_failed))}
+    if _binary_suffices(stable, canary, names):
+        return judge_binary(gate.name, gate.metric, _pairs(stable, canary) | failed, limits)
+    return judge_graded(gate.name, gate.metric, _sums(stable, canary, names) | failed, limits)
+
+
+def _binary_suffices(
+    stable: Sequence[float], canary: Sequence[float], names: Sequence[str]
+) -> bool:
+    """Say whether items are independent and yes or no; a spread of zero is no certainty either."""
+    alike = all(old == new for old, new in zip(stable, canary, strict=True))
+    graded = any(each not in (0, 1) for each in (*stable, *canary))
+    return alike or (not graded and len({*names}) == len(names))
+
+
+def _pairs(stable: Sequence[float], canary: Sequence[float]) -> dict[str, float]:
+    both = list(zip(stable, canary, strict=True))
+    return {
+        "items": float(len(both)),
+        "worse": float(sum(old > new for old, new in both)),
+        "better": float(sum(old < new for old, new in both)),
+        "good": float(sum(canary)),
+    }
+
+
+def _sums(
+    stable: Sequence[float], canary: Sequence[float], names: Sequence[str]
+) -> dict[str, float]:
+    """Add up what the cluster-robust variance of a mean is made of."""
+    items = len(stable)
+    drops = [old - new for old, new in zip(stable, canary, strict=True)]
+    return {
+        "items": float(items),
+        "clusters": float(len({*names})),
+        "drop": math.fsum(drops),
+        "drop_squares": _squares(drops, names),
+        "good": math.fsum(canary),
+        "good_squares": _squares(canary, names),
+    }
+
+
+def _squares(values: Sequence[float], names: Sequence[str]) -> float:
+    mean = math.fsum(values) / len(values)
+    sums: dict[str, float] = defaultdict(float)
+    for name, value in zip(names, values, strict=True):
+        sums[name] += value - mean
+    return math.fsum(each * each for each in sums.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Estimate:
+    rule: str
+    drop: float
+    lower: float
+    upper: float
+    error: float
+    """Standard error of the drop."""
+    p_value: float
+    independent: float
+    best: float
+    """Upper bound of the new version's mean score."""
+
+
+def judge_binary(
+    gate: str, metric: str, counts: Mapping[str, float], limits: Mapping[str, float]
+) -> Finding:
+    """Judge counts of pairs: Bonett-Price for PASS, exact McNemar for FAIL."""
+    items, worse, better = (counts[each] for each in ("items", "worse", "better"))
+    lower, upper = bonett_price(worse, better, items)
+    best = wilson(counts["good"], items)[1]
+    p_value = mcnemar(round(worse), round(better))
+    drop = (worse - better) / max(1.0, items)
+    error = (upper - lower) / (2 * Z)
+    made = _Estimate(BINARY, drop, lower, upper, error, p_value, items, best)
+    return _judge(gate, metric, made, counts, limits)
+
+
+def judge_graded(
+    gate: str, metric: str, counts: Mapping[str, float], limits: Mapping[str, float]
+) -> Finding:
+    """Judge differences of graded scores: a t interval, robust where items share a cluster.
+
+    Source:
+        Miller 2024, arXiv:2411.00640, section 2.2: clustered standard errors.
+    """
+    items, clusters = counts["items"], round(counts["clusters"])
+    degrees = max(1, clusters - 1)
+    quantile, inflation = t_quantile(degrees), clusters / degrees
+    error = math.sqrt(counts["drop_squares"] * inflation) / items
+    drop, half = counts["drop"] / items, quantile * error
+    above = drop / error if error else math.copysign(math.inf, drop)
+    best = counts["good"] / items + quantile * math.sqrt(counts["good_squares"] * inflation) / items
+    p_value = 1 - t_cdf(above, degrees)
+    made = _Estimate(
+        GRADED, drop, drop - half, drop + half, error, p_value, clusters, min(1.0, best)
+    )
+    return _judge(gate, metric, made, counts, limits)
+
+
+def _judge(
+    gate: str,
+    metric: str,
+    made: _Estimate,
+    counts: Mapping[str, float],
+    limits: Mapping[str, float],
+) -> Finding:
+    verdict, reason = _verdict(made, counts, limits["margin"], limits["floor"])
+    detectable = points((Z + Z_FOUND) * made.error)
+    return Finding(
+        gate,
+        metric,
+        verdict,
+        made.rule,
+        made.drop if counts["items"] else None,
+        made.lower if counts["items"] else None,
+        made.upper if counts["items"] else None,
+        made.p_value,
+        dict(counts),
+        dict(limits),
+        reason,
+        f"finds a drop of {detectable} 4 times in 5" if counts["items"] else "",
+    )
+
+
+def _verdict(
+    made: _Estimate, counts: Mapping[str, float], margin: float, floor: float
+) -> tuple[Verdict, str]:
+    if not counts["items"]:
+        return Verdict.INCONCLUSIVE, "no item was scored"
+    if counts["must_pass_failed"]:
+        return Verdict.FAIL, f"items that must pass and failed: {counts['must_pass_failed']:g}"
+    if made.best < floor:
+        return Verdict.FAIL, f"at most {percent(made.best)} are good, and {percent(floor)} must be"
+    about = (
+        f"drop of {points(made.drop)} on {counts['items']:g} items "
+        f"(95 % sure: at most {points(made.upper)})"
+    )
+    if made.independent < LEAST_ITEMS:
+        few = f"nothing passes on fewer than {LEAST_ITEMS} independent items"
+        verdict, why = Verdict.INCONCLUSIVE, few
+    elif made.upper <= margin:
+        verdict, why = Verdict.PASS, f"within {points(margin)}"
+    elif made.p_value < SIGNIFICANT:
+        verdict, why = Verdict.FAIL, f"worse, and not within {points(margin)}"
+    else:
+        verdict, why = Verdict.INCONCLUSIVE, f"neither worse nor surely within {points(margin)}"
+    return verdict, f"{about}: {why}"

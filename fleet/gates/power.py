@@ -1,0 +1,187 @@
+"""Power: how likely a gate is to tell, before anything was asked. Estimates, never a verdict."""
+
+import math
+from functools import lru_cache
+
+from fleet.conditions import RATIOS, RISES, Gate
+from fleet.gates.intervals import (
+    Z,
+    bonett_price,
+    mcnemar,
+    newcombe,
+    normal_cdf,
+    upper_tail,
+    wilson,
+)
+from fleet.gates.live import LATE, LEAST_BAD, LEAST_DIFFERENCE
+from fleet.gates.offline import LEAST_ITEMS, SIGNIFICANT, Z_FOUND
+from fleet.gates.sequential import rate_test, share_test
+
+USUAL_RATE = {"error_rate_rise": 0.01, "error_rate": 0.005, "format_drop": 0.03}
+"""Rates of a healthy version where none was measured; other kinds: 3 %."""
+SPREAD = 0.6
+"""Standard deviation of the logarithm of a latency, as chat traffic shows it."""
+QUINTILES = (-1.2816, -0.5244, 0.0, 0.5244, 1.2816)
+"""Middles of five equally likely parts of a normal distribution."""
+WIDTH = 6
+"""Standard deviations of a binomial that are summed on either side."""
+
+
+@lru_cache(maxsize=4096)
+def paired(
+    items: int, discordance: float, samples: int, margin: float, drop: float
+) -> tuple[float, float]:
+    """Return the chances that an offline gate says PASS, and FAIL.
+
+    Args:
+        items: Size of the golden set.
+        discordance: Part of the items that one version gets right and the other wrong.
+        samples: Answers asked for each item. Several shrink the noise of sampling, which is all
+            there is between two versions that are alike.
+        margin: The gate's limit.
+        drop: How much worse the new version really is; at most `discordance`.
+
+    One sample: exact, over all splits of the discordant items. Several: a normal approximation.
+    """
+    if items < LEAST_ITEMS:
+        return 0.0, 0.0
+    discordance = max(discordance, drop, 1e-6)
+    if samples > 1:
+        error = math.sqrt(discordance / (items * samples))
+        passes = normal_cdf((margin - drop) / error - Z)
+        return passes, min(1 - passes, normal_cdf(drop / error - Z))
+    middle, deviation = items * discordance, math.sqrt(items * discordance * (1 - discordance))
+    first = max(0, math.floor(middle - WIDTH * deviation))
+    last = min(items, math.ceil(middle + WIDTH * deviation) + 1)
+    chance = (discordance + drop) / (2 * discordance)
+    passes = fails = 0.0
+    before = upper_tail(first, items, discordance)
+    for differing in range(first, last + 1):
+        after = upper_tail(differing + 1, items, discordance)
+        weight, before = before - after, after
+        largest = _largest(differing, items, margin)
+        least = max(largest + 1, _significant(differing))
+        passes += weight * (1 - upper_tail(largest + 1, differing, chance))
+        fails += weight * upper_tail(least, differing, chance)
+    return passes, fails
+
+
+def _largest(differing: int, items: int, margin: float) -> int:
+    """Return the most items that may be worse and PASS, of those that differ; -1: none."""
+    low, high = -1, differing
+    while low < high:
+        worse = (low + high + 1) // 2
+        within = bonett_price(worse, differing - worse, items)[1] <= margin
+        low, high = (worse, high) if within else (low, worse - 1)
+    return low
+
+
+@lru_cache(maxsize=4096)
+def _significant(differing: int) -> int:
+    low, high = 0, differing + 1
+    while low < high:
+        worse = (low + high) // 2
+        told = mcnemar(worse, differing - worse) < SIGNIFICANT
+        low, high = (low, worse) if told else (worse + 1, high)
+    return low
+
+
+def certifiable(items: int, discordance: float, samples: int) -> float:
+    """Return the smallest margin that an unchanged version keeps 4 times in 5."""
+    return (Z + Z_FOUND) * math.sqrt(discordance / (max(1, items) * samples))
+
+
+def items_needed(discordance: float, samples: int, margin: float) -> int:
+    """Return the items with which an unchanged version passes 4 times in 5."""
+    return math.ceil(discordance / samples * ((Z + Z_FOUND) / margin) ** 2)
+
+
+def healthy_rate(gate: Gate) -> float:
+    """Return the bad part that is assumed of a healthy version, by the gate's own count."""
+    if gate.metric in RATIOS:
+        return 1 - normal_cdf(Z + math.log(max(gate.margin, 1.0)) / SPREAD)
+    if gate.metric in RISES or gate.metric == "error_rate":
+        return min(USUAL_RATE.get(gate.metric, 0.03), gate.margin / 2 if gate.unit == "%" else 1)
+    return 0.005
+
+
+@lru_cache(maxsize=4096)
+def passing(gate: Gate, requests: int, others: int) -> float:
+    """Return the chance that a healthy version passes a live gate on so many requests.
+
+    Args:
+        gate: A live one.
+        requests: Of the new version.
+        others: Of the old version.
+    """
+    if requests < gate.min_requests:
+        return 0.0
+    rate = healthy_rate(gate)
+
+    def within(bad: int, bad_other: float) -> bool:
+        if gate.metric in RISES:
+            return newcombe(bad, requests, bad_other, others)[1] <= gate.margin
+        limit = gate.margin if gate.metric == "error_rate" else LATE
+        return wilson(bad, requests)[1] <= limit
+
+    total = 0.0
+    for bad_other in _others(rate, others):
+        low, high = -1, requests
+        while low < high:
+            bad = (low + high + 1) // 2
+            low, high = (bad, high) if within(bad, bad_other) else (low, bad - 1)
+        total += 1 - upper_tail(low + 1, requests, rate)
+    return total / len(QUINTILES)
+
+
+def _others(rate: float, requests: int) -> tuple[float, ...]:
+    """Return five equally likely counts of the old version's bad requests."""
+    deviation = math.sqrt(requests * rate * (1 - rate))
+    counts = (round(requests * rate + each * deviation) for each in QUINTILES)
+    return tuple(float(min(requests, max(0, each))) for each in counts)
+
+
+def harm(gate: Gate) -> tuple[float, float]:
+    """Return the rates of a healthy and of a harmful version, as the gate's test counts them.
+
+    Harmful: twice the margin above the usual rate; a p95 of twice the old one; a rate of
+    requests beyond a fixed limit of four times what it may be.
+    """
+    if gate.metric in RATIOS:
+        return LATE, 1 - normal_cdf(Z - math.log(2) / SPREAD)
+    if gate.metric in RISES:
+        usual = healthy_rate(gate)
+        return usual, min(1.0, usual + 2 * gate.margin)
+    limit = gate.margin if gate.metric == "error_rate" else LATE
+    return limit, min(1.0, 4 * limit)
+
+
+@lru_cache(maxsize=4096)
+def catching(gate: Gate, requests: int, others: int) -> float:
+    """Return the least chance that a harmful version has failed a live gate by then.
+
+    Taken after all the requests at once; a test that is looked at on the way catches some more.
+    """
+    usual, harmful = harm(gate)
+    if requests < 1 or others < 1:
+        return 0.0
+    absolute = gate.metric not in RATIOS and gate.metric not in RISES
+
+    def told(bad: int, bad_other: float) -> bool:
+        if bad < LEAST_BAD:
+            return False
+        if absolute:
+            (value,) = rate_test([(bad, requests)], usual)
+            return value * gate.false_alarm >= 1 and bad / requests - usual >= LEAST_DIFFERENCE
+        (value,) = share_test([(bad, requests, bad_other, others)], gate.tolerate)
+        above = bad / requests - bad_other / others
+        return value * gate.false_alarm >= 1 and above >= LEAST_DIFFERENCE
+
+    total = 0.0
+    for bad_other in _others(usual, others):
+        low, high = 0, requests + 1
+        while low < high:
+            bad = (low + high) // 2
+            low, high = (low, bad) if told(bad, bad_other) else (bad + 1, high)
+        total += upper_tail(low, requests, harmful)
+    return total / len(QUINTILES)

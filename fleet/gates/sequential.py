@@ -1,0 +1,87 @@
+"""The test that may be looked at at any time: an e-process over counts in windows.
+
+Under the null hypothesis each bad event falls on the watched side with at most a known chance.
+The e-process multiplies likelihood ratios over windows, mixed over a grid of alternatives; by
+Ville's inequality it ever exceeds `1 / alpha` with a probability of at most `alpha`, however
+often anyone looks, so that a tick may come at any time.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+GRID = 64
+"""Alternatives in the mixture."""
+LARGEST_RATIO = 50.0
+"""Of the alternatives, from the tolerated ratio up, evenly on a log scale."""
+
+
+@lru_cache(maxsize=64)
+def ratios(tolerated: float) -> tuple[float, ...]:
+    """Return the grid of alternatives above the tolerated ratio, ascending."""
+    step = math.log(LARGEST_RATIO / tolerated) / GRID
+    return tuple(tolerated * math.exp(step * each) for each in range(1, GRID + 1))
+
+
+class Evidence:
+    """An e-process under way; `add` takes one window and returns the e-value so far."""
+
+    def __init__(self, tolerated: float) -> None:
+        """Begin with no evidence; `tolerated` is the ratio that is no finding yet."""
+        self._tolerated = tolerated
+        self._ratios = ratios(tolerated)
+        self._logs = [0.0] * GRID
+
+    def add(self, hits: float, trials: float, odds: float) -> float:
+        """Take a window: `hits` of `trials` were on the watched side.
+
+        Args:
+            hits: Events on the watched side.
+            trials: Events on both sides.
+            odds: Odds that an event falls on the watched side where both sides are alike.
+        """
+        if trials > 0 and odds > 0:
+            null = self._tolerated * odds
+            base = hits * math.log(null) - trials * math.log1p(null)
+            self._logs = [
+                each + hits * math.log(ratio * odds) - trials * math.log1p(ratio * odds) - base
+                for each, ratio in zip(self._logs, self._ratios, strict=True)
+            ]
+        return self.value
+
+    @property
+    def value(self) -> float:
+        """The e-value, at most 1e300."""
+        largest = max(self._logs)
+        total = sum(math.exp(each - largest) for each in self._logs) / GRID
+        return math.exp(min(690.0, largest + math.log(total)))
+
+
+def share_test(
+    windows: Iterable[tuple[float, float, float, float]], tolerated: float
+) -> Iterator[float]:
+    """Yield the e-value after each window that the watched side has too many bad events.
+
+    Args:
+        windows: Bad events and requests of the watched side, then of the other.
+        tolerated: The ratio of the two rates that is no finding yet; 1 or more.
+
+    Each bad event is the watched side's with chance `w r / (w r + 1 - w)` at most, where `w`
+    is the window's share of requests: load that swings and shares that grow do not matter.
+    """
+    evidence = Evidence(tolerated)
+    for bad, requests, bad_other, requests_other in windows:
+        odds = requests / requests_other if requests_other > 0 else 0.0
+        yield evidence.add(bad, bad + bad_other, odds)
+
+
+def rate_test(windows: Iterable[tuple[float, float]], limit: float) -> Iterator[float]:
+    """Yield the e-value after each window that a rate of bad requests exceeds `limit`.
+
+    Args:
+        windows: Bad requests and all requests.
+        limit: The rate that is no finding yet; above 0, below 1.
+    """
+    evidence = Evidence(1.0)
+    for bad, requests in windows:
+        yield evidence.add(bad, requests, limit / (1 - limit))

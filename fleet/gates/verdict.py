@@ -1,0 +1,88 @@
+"""Verdicts: what a gate concluded, from which counts, by which rule."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Self
+
+Counts = Mapping[str, float | Sequence[float]]
+"""Whole counts, sums and lists of them, by name: all that a verdict is computed from."""
+
+
+class Verdict(StrEnum):
+    """What a gate says. Missing data is never a PASS and never a FAIL."""
+
+    PASS = "PASS"  # noqa: S105 (not a password)
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One judged gate, with everything needed to judge it again.
+
+    Rates and scores are fractions from 0 to 1, times seconds.
+    """
+
+    gate: str
+    metric: str
+    verdict: Verdict
+    rule: str
+    """Name of the method, a key of `fleet.gates.recompute.RULES`."""
+    estimate: float | None
+    """How much worse the new version is, or its rate; None: no data."""
+    lower: float | None
+    upper: float | None
+    """One-sided 95 % bounds of the estimate."""
+    value: float | None
+    """The p-value of an offline gate, the e-value of a live one."""
+    counts: Counts
+    parameters: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """The limits and constants that the rule used."""
+    reason: str = ""
+    """One sentence for people."""
+    power: str = ""
+    """What these counts could have shown; empty where that is not known."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return what JSON can hold; `of` reads it back."""
+        document = {each.name: getattr(self, each.name) for each in fields(self)}
+        counts = {
+            name: list(value) if isinstance(value, Sequence) else value
+            for name, value in self.counts.items()
+        }
+        return document | {
+            "verdict": self.verdict.value,
+            "counts": counts,
+            "parameters": dict(self.parameters),
+        }
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """Return the finding in plain form; later additions are ignored.
+
+        Raises:
+            ValueError: a field is missing or of the wrong kind.
+        """
+        try:
+            known = {each.name: document[each.name] for each in fields(cls)}
+            counts = {
+                str(name): tuple(map(float, value)) if isinstance(value, list) else float(value)
+                for name, value in known["counts"].items()
+            }
+            parameters = {str(name): float(each) for name, each in known["parameters"].items()}
+            verdict = Verdict(known["verdict"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a finding: {error}") from error
+        return cls(**{**known, "verdict": verdict, "counts": counts, "parameters": parameters})
+
+
+def points(fraction: float) -> str:
+    """Return a difference of rates for people: `3.2 pp`."""
+    return f"{fraction * 100:.1f} pp"
+
+
+def percent(fraction: float) -> str:
+    """Return a rate or a chance for people: `3 %`, `0.25 %`."""
+    return f"{fraction * 100:.2g} %" if 0 < fraction < 0.1 else f"{fraction * 100:.0f} %"  # noqa: PLR2004 (a digit more of small ones)

@@ -1,0 +1,209 @@
+"""Windows: usage rows, as a gateway writes them, counted by side, window and kind.
+
+What is read of a row: `time alias version server status latency_s first_token_s (or
+first_byte_s) output_tokens format_ok finish purpose unit`; what is missing is not counted.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from fleet.conditions import Gate
+from fleet.gates.tally import Tally, Window, late
+
+Row = Mapping[str, Any]
+Side = Literal["canary", "stable"]
+SERVER_FAULT = 500
+CLIENT_LEFT = 499
+REFUSED = 400
+HOUR = timedelta(hours=1)
+OURS = frozenset({"eval", "smoke", "replay"})
+"""Purposes of requests that no client made."""
+LEAST_ROWS = 20
+"""Requests below which a 95th percentile is not pinned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """95th percentiles of a version before its rollout, in seconds; None: not known."""
+
+    total: float | None = None
+    first_token: float | None = None
+    token: float | None = None
+    requests: int = 0
+
+
+def baseline(rows: Iterable[Row]) -> Baseline:
+    """Return the 95th percentiles of answered requests, pinned when a rollout begins."""
+    found: dict[str, list[float]] = defaultdict(list)
+    requests = 0
+    for row in rows:
+        if _counts(row) and row["status"] < SERVER_FAULT:
+            requests += 1
+            for name, seconds in _measures(row).items():
+                found[name].append(seconds)
+    pinned = {name: _p95(values) for name, values in found.items() if len(values) >= LEAST_ROWS}
+    return Baseline(**pinned, requests=requests)
+
+
+def arms(alias: str, canary: str, stable: str) -> Callable[[Row], Side | None]:
+    """Return which side a row is on: the new version's, the old one's, or neither."""
+
+    def side(row: Row) -> Side | None:
+        if row.get("alias") != alias:
+            return None
+        version = row.get("version")
+        return "canary" if version == canary else "stable" if version == stable else None
+
+    return side
+
+
+def neighbours(alias: str, servers: frozenset[str]) -> Callable[[Row], Side | None]:
+    """Return the side of other aliases' rows: on a server with the new version, or not."""
+
+    def side(row: Row) -> Side | None:
+        if not row.get("server") or row.get("alias") in (alias, "", None):
+            return None
+        return "canary" if row["server"] in servers else "stable"
+
+    return side
+
+
+def windows(
+    rows: Iterable[Row],
+    side: Callable[[Row], Side | None],
+    gates: Sequence[Gate],
+    baselines: Mapping[str, Baseline],
+    start: datetime,
+    end: datetime,
+    *,
+    length: timedelta = HOUR,
+    percent: int | None = None,
+) -> tuple[Window, ...]:
+    """Count rows of a stage.
+
+    Args:
+        rows: In any order; those outside `[start, end)` do not count.
+        side: Which side a row is on, see `arms` and `neighbours`.
+        gates: Live gates whose own limits are counted.
+        baselines: By alias: what slow is measured against.
+        start: Entry of the stage, or when its evidence began anew.
+        end: Now.
+        length: Of a window.
+        percent: The share that the new version should have; None: not to be checked.
+
+    Where rows name the user whom the split keeps on one version (`unit`), each user counts with
+    the first request only, for what one user sees again and again is one observation.
+    """
+    counting: dict[int, dict[Side, _Counting]] = defaultdict(
+        lambda: {"canary": _Counting(), "stable": _Counting()}
+    )
+    seen: set[tuple[str, str]] = set()
+    for moment, row in sorted(_within(rows, start, end), key=lambda each: each[0]):
+        where = side(row)
+        if where is None or not _counts(row) or _repeated(row, seen):
+            continue
+        limits = _limits(gates, baselines.get(str(row["alias"]), Baseline()))
+        counting[int((moment - start) / length)][where].add(row, limits)
+    return tuple(
+        Window(
+            start + number * length,
+            min(end, start + (number + 1) * length),
+            sides["canary"].tally(),
+            sides["stable"].tally(),
+            percent,
+        )
+        for number, sides in sorted(counting.items())
+    )
+
+
+def _within(rows: Iterable[Row], start: datetime, end: datetime) -> Iterator[tuple[datetime, Row]]:
+    for row in rows:
+        moment = datetime.fromisoformat(row["time"])
+        if start <= moment < end:
+            yield moment, row
+
+
+def _counts(row: Row) -> bool:
+    """Say whether a client's request reached a version; what was refused says nothing of it."""
+    status = int(row["status"])
+    asked = row.get("purpose") not in OURS
+    return asked and (status < REFUSED or status >= CLIENT_LEFT)
+
+
+def _repeated(row: Row, seen: set[tuple[str, str]]) -> bool:
+    if not row.get("unit"):
+        return False
+    who = (str(row["alias"]), str(row["unit"]))
+    again = who in seen
+    seen.add(who)
+    return again
+
+
+def _measures(row: Row) -> dict[str, float]:
+    """Return the times of a row that are known, in seconds."""
+    made = {"total": float(row["latency_s"])}
+    first = row.get("first_token_s")
+    first = row.get("first_byte_s") if first is None else first
+    if first is not None:
+        made["first_token"] = float(first)
+        tokens = row.get("output_tokens") or 0
+        if row.get("stream", True) and tokens > 1:
+            made["token"] = max(0.0, made["total"] - made["first_token"]) / (tokens - 1)
+    return made
+
+
+Limits = Mapping[str, tuple[str, float]]
+"""By kind: the measure that it is about, and the seconds beyond which it is bad."""
+
+
+def _limits(gates: Sequence[Gate], known: Baseline) -> dict[str, tuple[str, float]]:
+    usual = {"total": known.total, "first_token": known.first_token, "token": known.token}
+    found = {f"slow_{name}": (name, each) for name, each in usual.items() if each is not None}
+    about = {"first_token_ratio": "first_token", "token_time_ratio": "token"}
+    for gate in gates:
+        measure = about.get(gate.metric, "total")
+        pinned = usual[measure]
+        if gate.metric == "p95_latency":
+            found[late(gate.name)] = ("total", gate.margin)
+        elif gate.unit == "x" and pinned is not None:
+            found[late(gate.name)] = (measure, gate.margin * pinned)
+    return found
+
+
+@dataclass(slots=True)
+class _Counting:
+    requests: int = 0
+    bad: Counter[str] = field(default_factory=Counter)
+    of: Counter[str] = field(default_factory=Counter)
+
+    def add(self, row: Row, limits: Limits) -> None:
+        self.requests += 1
+        failed = row["status"] >= SERVER_FAULT
+        self.bad["errors"] += failed
+        if failed:
+            return
+        if row.get("format_ok") is not None:
+            self.of["format"] += 1
+            self.bad["format"] += not row["format_ok"]
+        if row.get("finish"):
+            self.of["truncated"] += 1
+            self.bad["truncated"] += row["finish"] == "length"
+        measures = _measures(row)
+        for kind, (measure, seconds) in limits.items():
+            if measure in measures:
+                self.of[kind] += 1
+                self.bad[kind] += measures[measure] > seconds
+
+    def tally(self) -> Tally:
+        """Return the counts; kinds that were never told have a total of zero."""
+        told = dict.fromkeys(("format", "truncated"), 0) | dict(self.of)
+        return Tally(self.requests, {kind: each for kind, each in self.bad.items() if each}, told)
+
+
+def _p95(values: Sequence[float]) -> float:
+    """Return the 95th percentile: the smallest value that 95 % do not exceed."""
+    ordered = sorted(values)
+    return ordered[-(-95 * len(ordered) // 100) - 1]

@@ -1,0 +1,70 @@
+"""Quarantine: bytes that a gate has failed stay out until a person says otherwise."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from fleet.conditions import Override
+from fleet.gates import Verdict
+from fleet.history.past import History
+from fleet.history.trials import Evidence
+
+
+def rejection(
+    history: History,
+    overrides: Iterable[Override],
+    alias: str,
+    adapter: str,
+    digest: str,
+    now: datetime,
+) -> Evidence | None:
+    """Return the evidence that keeps a version out; None: it may serve.
+
+    Args:
+        history: The ledger, folded.
+        overrides: Those declared, expired ones too.
+        alias: Whom the version would serve.
+        adapter: Its full name.
+        digest: Of its bytes; the same bytes under another name are rejected too.
+        now: The time; an override ends with its last day.
+    """
+    if not history.rejected.get(alias) and alias not in history.evidence:
+        return None
+    found = [
+        each
+        for each in history.evidence.get(alias, ())
+        if each.finding.verdict is Verdict.FAIL and _same(each, adapter, digest)
+    ]
+    kept = history.rejected.get(alias, {}).get(digest)
+    found += [kept] if kept else []
+    open_ones = [
+        each
+        for each in sorted(found, key=lambda each: each.seq)
+        if not accepted(history, overrides, alias, adapter, digest, each.gate, now)
+    ]
+    return open_ones[0] if open_ones else None
+
+
+def accepted(
+    history: History,
+    overrides: Iterable[Override],
+    alias: str,
+    adapter: str,
+    digest: str,
+    gate: str,
+    now: datetime,
+) -> str:
+    """Return who accepts the version whatever this gate says, and why; empty: nobody."""
+    for each in overrides:
+        its = each.alias == alias and bool(digest) and digest.startswith(each.accept)
+        if its and now.astimezone(UTC).date() <= each.until and gate in (each.gates or (gate,)):
+            return f"accepted by {each.by} until {each.until}: {each.reason}"
+    for mark in history.marks.get(alias, ()):
+        if mark.accepts(adapter, gate):
+            reason = f": {mark.reason}" if mark.reason else ""
+            return f"accepted by {mark.by}{reason}"
+    return ""
+
+
+def _same(evidence: Evidence, adapter: str, digest: str) -> bool:
+    judged = evidence.digests.get("adapter")
+    return judged == digest if judged and digest else evidence.adapter == adapter

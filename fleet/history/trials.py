@@ -1,0 +1,273 @@
+"""What was found and said about rollouts: evidence, marks, claims, evaluations.
+
+Folded from the ledger beside routes and steps; all of it stays when a route does not change.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from fleet.gates import Finding, Verdict
+
+Word = Literal["hold", "resume", "approve", "advance", "abort", "pause", "override"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One judged gate, and what exactly was judged."""
+
+    alias: str
+    adapter: str
+    """Full name of the new version."""
+    stable: str
+    """Full name of the version it was compared with."""
+    percent: int
+    """The new version's share at the time; 0: before it got traffic."""
+    gate: str
+    finding: Finding
+    digests: Mapping[str, str]
+    """Of `adapter`, `stable`, `base`, `golden`, as far as they played a part."""
+    fingerprint: str
+    """Of the engine that answered; empty where none did."""
+    since: datetime
+    """From when on requests were counted; the stage's entry."""
+    at: datetime
+    seq: int
+    """Number of the ledger entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a person said of a rollout: it holds for the stage in which it was said.
+
+    A hold and a pause last until `resume`, an abort and an override until `release`.
+    """
+
+    mark: Word
+    adapter: str
+    since: datetime | None
+    """Entry of the stage; None: the version had no stage yet."""
+    reason: str
+    by: str
+    at: datetime
+    percent: int | None = None
+    """The version's share in that stage."""
+    gates: tuple[str, ...] = ()
+    """Of an override: the gates that had failed by then, whose verdict no longer counts."""
+
+    def accepts(self, adapter: str, gate: str) -> bool:
+        """Say whether it is an override of this gate's verdict on a version."""
+        return self.mark == "override" and self.adapter == adapter and gate in self.gates
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Somebody retrains an alias, and nobody else should."""
+
+    by: str
+    until: datetime
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EvalRun:
+    """A finished evaluation; its answers lie in a file."""
+
+    run: str
+    adapter: str
+    purpose: str
+    """`gate`, `anchor`, `rolling`, `smoke` or `aa`."""
+    summary: Mapping[str, Any]
+    samples_sha256: str
+    path: str
+    at: datetime
+
+
+class Line(Protocol):
+    """What is read of a ledger entry."""
+
+    @property
+    def seq(self) -> int: ...  # noqa: D102
+    @property
+    def time(self) -> datetime: ...  # noqa: D102
+    @property
+    def by(self) -> str: ...  # noqa: D102
+    @property
+    def data(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+
+@dataclass(slots=True)
+class Trials:
+    """Evidence and marks while entries are being added."""
+
+    evidence: dict[str, dict[str, Evidence]] = field(default_factory=dict)
+    """By alias, then by gate."""
+    rejected: dict[str, dict[str, Evidence]] = field(default_factory=dict)
+    marks: dict[str, dict[str, Mark]] = field(default_factory=dict)
+    """By alias, then by word."""
+    claims: dict[str, Claim] = field(default_factory=dict)
+    evals: dict[str, dict[tuple[str, str], EvalRun]] = field(default_factory=dict)
+    """By alias, then by adapter and purpose."""
+
+    @classmethod
+    def of(
+        cls,
+        evidence: Mapping[str, tuple[Evidence, ...]],
+        rejected: Mapping[str, Mapping[str, Evidence]],
+        marks: Mapping[str, tuple[Mark, ...]],
+        claims: Mapping[str, Claim],
+        evals: Mapping[str, tuple[EvalRun, ...]],
+    ) -> "Trials":
+        """Go on from what `fields` returned."""
+        return cls(
+            {alias: {each.gate: each for each in found} for alias, found in evidence.items()},
+            {alias: dict(found) for alias, found in rejected.items()},
+            {alias: {each.mark: each for each in found} for alias, found in marks.items()},
+            dict(claims),
+            {
+                alias: {(each.adapter, each.purpose): each for each in found}
+                for alias, found in evals.items()
+            },
+        )
+
+    def fields(
+        self,
+    ) -> tuple[
+        dict[str, tuple[Evidence, ...]],
+        dict[str, dict[str, Evidence]],
+        dict[str, tuple[Mark, ...]],
+        dict[str, Claim],
+        dict[str, tuple[EvalRun, ...]],
+    ]:
+        """Return evidence, rejections, marks, claims and evaluations as a history holds them."""
+        return (
+            {
+                alias: tuple(each for _, each in sorted(found.items()))
+                for alias, found in self.evidence.items()
+                if found
+            },
+            {alias: found for alias, found in self.rejected.items() if found},
+            {alias: tuple(found.values()) for alias, found in self.marks.items() if found},
+            self.claims,
+            {alias: tuple(found.values()) for alias, found in self.evals.items()},
+        )
+
+    def judged(self, entry: Line) -> bool:
+        """Take a judged gate; say whether it shows that what serves has changed meanwhile."""
+        data = entry.data
+        alias = str(data["alias"])
+        made = Evidence(
+            alias,
+            str(data["adapter"]),
+            str(data["stable"]),
+            int(data["percent"]),
+            str(data["gate"]),
+            Finding.of(data["finding"]),
+            {str(key): str(each) for key, each in data["digests"].items() if each},
+            str(data.get("fingerprint") or ""),
+            datetime.fromisoformat(data["since"]),
+            entry.time,
+            entry.seq,
+        )
+        before = self.evidence.get(alias, {})
+        same = {gate: each for gate, each in before.items() if each.adapter == made.adapter}
+        kept = {gate: each for gate, each in same.items() if not _outdates(made, each)}
+        self.evidence[alias] = {**kept, made.gate: made}
+        digest = made.digests.get("adapter")
+        forgiven = any(
+            each.accepts(made.adapter, made.gate) for each in self.marks.get(alias, {}).values()
+        )
+        if made.finding.verdict is Verdict.FAIL and digest and not forgiven:
+            self.rejected.setdefault(alias, {})[digest] = made
+        return len(kept) < len(same)
+
+    def marked(self, entry: Line, since: datetime | None, percent: int | None) -> None:
+        """Take what a person said, in the stage that was entered at `since` with `percent`."""
+        data = entry.data
+        alias, word = str(data["alias"]), data["mark"]
+        if word == "resume":
+            for each in ("hold", "pause"):
+                self.marks.get(alias, {}).pop(each, None)
+            return
+        adapter = str(data.get("adapter") or "")
+        failed = tuple(
+            gate
+            for gate, each in sorted(self.evidence.get(alias, {}).items())
+            if each.adapter == adapter and each.finding.verdict is Verdict.FAIL
+        )
+        mark = Mark(
+            word,
+            adapter,
+            since,
+            str(data.get("reason") or ""),
+            entry.by,
+            entry.time,
+            percent,
+            failed if word == "override" else (),
+        )
+        self.marks.setdefault(alias, {})[word] = mark
+        for digest, known in list(self.rejected.get(alias, {}).items()):
+            if mark.accepts(known.adapter, known.gate):
+                del self.rejected[alias][digest]
+
+    def superseded(self, alias: str, adapter: str) -> None:
+        """Forget what was said of a version's stages: another one is rolled out."""
+        for word in ("approve", "advance"):
+            mark = self.marks.get(alias, {}).get(word)
+            if mark is not None and mark.adapter == adapter:
+                del self.marks[alias][word]
+
+    def released(self, alias: str, adapter: str) -> None:
+        """Forget what kept a version out (empty: every version): it is judged anew."""
+        self.rejected[alias] = {
+            digest: each
+            for digest, each in self.rejected.get(alias, {}).items()
+            if adapter and each.adapter != adapter
+        }
+        self.evidence[alias] = {
+            gate: each
+            for gate, each in self.evidence.get(alias, {}).items()
+            if each.finding.verdict is not Verdict.FAIL or (adapter and each.adapter != adapter)
+        }
+        self.marks[alias] = {
+            word: each
+            for word, each in self.marks.get(alias, {}).items()
+            if adapter and each.adapter != adapter
+        }
+
+    def claimed(self, entry: Line) -> None:
+        """Take a claim; while somebody else's runs, a later one is none."""
+        data = entry.data
+        alias, until = str(data["alias"]), datetime.fromisoformat(data["until"])
+        by = str(data.get("by") or entry.by)
+        held = self.claims.get(alias)
+        if held is None or held.by == by or held.until <= entry.time:
+            self.claims[alias] = Claim(by, until, str(data.get("reason", "")), entry.time)
+
+    def unclaimed(self, entry: Line) -> None:
+        """Take back a claim."""
+        self.claims.pop(str(entry.data["alias"]), None)
+
+    def evaluated(self, entry: Line) -> None:
+        """Take a finished evaluation; the latest of a version and purpose stays."""
+        data = entry.data
+        made = EvalRun(
+            str(data["run"]), str(data["adapter"]), str(data["purpose"]), data["summary"],
+            str(data["samples_sha256"]), str(data["path"]), entry.time,
+        )  # fmt: skip
+        runs = self.evals.setdefault(str(data["alias"]), {})
+        runs.pop((made.adapter, made.purpose), None)
+        runs[made.adapter, made.purpose] = made
+
+
+def _outdates(new: Evidence, old: Evidence) -> bool:
+    """Say whether `new` was found on another engine, base or golden set than `old`."""
+    if old.fingerprint and new.fingerprint and old.fingerprint != new.fingerprint:
+        return True
+    names = ("base", "golden") if old.gate == new.gate else ("base",)
+    return any(
+        each in old.digests and each in new.digests and old.digests[each] != new.digests[each]
+        for each in names
+    )

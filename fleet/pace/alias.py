@@ -1,0 +1,261 @@
+"""One alias: its next shares, from what stands, what was found and what people said."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from fleet.declared import Adapter, Fleet
+from fleet.gates import Verdict
+from fleet.history import History, Stage
+from fleet.pace import words
+from fleet.pace.calendar import closed_until
+from fleet.pace.gating import Judged
+from fleet.pace.situation import Situation
+from fleet.pace.wanted import Phase, Wanted, version_of
+from fleet.plan import GateDue
+from fleet.resources import Route
+from fleet.standing import FULL
+
+_GATED = (
+    Phase.EVALUATING,
+    Phase.STARTED,
+    Phase.ADVANCED,
+    Phase.WAITING,
+    Phase.EXTENDED,
+    Phase.UNDECIDED,
+    Phase.PAUSED,
+    Phase.ROLLED_BACK,
+)
+"""Phases in which a plan shows the gates."""
+
+
+def decide(
+    fleet: Fleet,
+    adapter: Adapter,
+    route: Route | None,
+    history: History,
+    now: datetime,
+    *,
+    other_bytes: bool = False,
+) -> Wanted:
+    """Return what one alias should have at `now`.
+
+    Args:
+        fleet: The declarations.
+        adapter: The alias's.
+        route: Its live route; None: there is none.
+        history: The ledger, folded.
+        now: The time.
+        other_bytes: A server holds other bytes under the target's name, so that evidence about
+            the locked ones says nothing.
+    """
+    target = str(adapter.name)
+    if route is None:
+        there = Situation(fleet, adapter, Route(adapter.alias, (), ""), history, now, other_bytes)
+        if stopped := _stopped(there):
+            return Wanted(adapter.alias, target, (), "", Phase.HELD, *stopped)
+        why = f"{version_of(target)} is the first version of `{adapter.alias}`"
+        return Wanted(adapter.alias, target, ((target, FULL),), target, Phase.FIRST, why)
+    it = Situation(fleet, adapter, route, history, now, other_bytes)
+    stopped = _stopped(it)
+    wanted = _taken_back(it, *stopped) if stopped else _going(it)
+    kept = _without_retired(it, wanted, stopped=bool(stopped))
+    return replace(kept, gates=_gates(it, kept))
+
+
+def _stopped(it: Situation) -> tuple[str, str] | None:
+    """Return why the target may not have any traffic, in short and for the reader."""
+    version, stage = version_of(it.target), it.stage
+    if hold := it.holds.get(it.target):
+        return f"{version} was rolled back", words.rolled_back(it.alias, hold)
+    if evidence := it.rejection:
+        why = f"gate {evidence.gate} failed: {evidence.finding.reason}"
+        return why, words.rejected(it.alias, it.target, evidence)
+    if mark := it.mark("abort"):
+        return f"{version} was aborted by {mark.by}", words.aborted(it.alias, it.target, mark)
+    lifted = it.target in it.history.holds.get(it.alias, {})
+    gave_up = stage is not None and stage.fell and it.rollout.when_unsure == "roll_back"
+    if gave_up and not lifted and not (it.allowed("approve") or it.allowed("advance")):
+        return f"{version} could not be judged", words.given_up(it.alias, it.target)
+    return None
+
+
+def _taken_back(it: Situation, why: str, text: str) -> Wanted:
+    """Keep the live route, with whatever the target still has given to the stable one."""
+    taken = dict(it.shares)
+    had, stable = taken.get(it.target, 0), it.stable
+    if had and stable:
+        taken |= {it.target: 0, stable: taken[stable] + had}
+    elif had:
+        version = version_of(it.target)
+        text = f"{it.alias}: {version} is out, and keeps its traffic, for no other is loaded"
+    phase = Phase.ROLLED_BACK if had and stable else Phase.HELD
+    return _wanted(it, taken, phase, why, text)
+
+
+def _going(it: Situation) -> Wanted:
+    """Decide for a target that may have traffic."""
+    percent, stage, latest = it.percent, it.stage, it.latest
+    if percent == FULL:
+        soaking = any(not each for each in it.shares.values())
+        return _wanted(it, it.shares, Phase.SOAKING if soaking else Phase.COMPLETE, "")
+    if stage is not None and stage.percent > 0 and stage.percent != percent:
+        why = f"the live route gives {version_of(it.target)} {percent} %, set by hand"
+        text = (
+            f"{it.alias}: its route was changed by hand, {version_of(it.target)} has {percent} % "
+            f"and not {stage.percent} %. It stays as it is; to go on from there: "
+            f"fleetctl release {it.alias}"
+        )
+        return _wanted(it, it.shares, Phase.EDITED, why, text)
+    if latest is not None and percent > 0 and _abandoned(latest, it.target, it.shares):
+        shares = {**dict.fromkeys(it.shares, 0), it.target: FULL}
+        gone = version_of(latest.adapter)
+        why = f"{version_of(it.target)} is declared again and takes over from {gone}"
+        return _wanted(it, it.ordered(shares), Phase.RETURNED, why)
+    return _staged(it) if percent else _beginning(it)
+
+
+def _abandoned(stage: Stage, target: str, shares: Mapping[str, int]) -> bool:
+    """Say whether a rollout of another version stands as the ledger left it, half-way."""
+    return stage.adapter != target and 0 < stage.percent == shares.get(stage.adapter)
+
+
+def _beginning(it: Situation) -> Wanted:
+    """Give the target its first weight, or load it and say what it waits for."""
+    version, stable = version_of(it.target), it.stable
+    weight = it.first_weight if stable else FULL
+    others = dict.fromkeys(it.shares, 0)
+    offline = [each for each in it.judged if each.gate.offline] if stable else []
+    phase, text = _obstacle(it, offline, f"{it.alias}: {version} waits at 0 %")
+    if stable and phase is None and stable not in it.fleet.versions:
+        text = (
+            f"{it.alias}: {version} is not begun: {version_of(stable)} is not in the lock, so it "
+            "could not be loaded again to go back to"
+        )
+        return _wanted(it, it.shares, Phase.WAITING, "", text)
+    if phase is not None:
+        shares = it.ordered({**others, stable: FULL, it.target: 0} if stable else it.shares)
+        why = f"{version} is declared and judged before it gets traffic"
+        return _wanted(it, shares, phase, why, text)
+    rest = {stable: FULL - weight} if stable else {}
+    shares = it.ordered({**others, **rest, it.target: weight})
+    waited = it.stage is not None and it.target in it.shares
+    why = f"{version} is declared and begins at {weight} %"
+    if waited and offline:
+        why = f"{version} has passed its golden sets and begins at {weight} %"
+    begun = waited and (offline or it.rollout.no_promote)  # an earlier plan asked for it
+    phase = Phase.ADVANCED if begun else Phase.STARTED
+    return replace(_wanted(it, shares, phase, why), salt=it.target)
+
+
+def _staged(it: Situation) -> Wanted:
+    """Move the target to the next weight when it may, and say what it waits for if not."""
+    stage, percent, version = it.stage, it.percent, version_of(it.target)
+    at = f"{it.alias}: {version} stays at {percent} %"
+    if stage is None:
+        text = f"{at}: the ledger does not say since when. To start its bake: fleetctl adopt"
+        return _wanted(it, it.shares, Phase.WAITING, "", text)
+    ready = stage.since + it.rollout.bake
+    phase, text = _obstacle(it, it.judged, at, ready)
+    if phase is Phase.UNDECIDED and it.rollout.when_unsure == "roll_back" and it.stable:
+        return _taken_back(
+            it, f"{version} could not be judged", words.given_up(it.alias, it.target)
+        )
+    if phase is not None:
+        return _wanted(it, it.shares, phase, "", text)
+    weight = min((each for each in it.rollout.weights if each > percent), default=FULL)
+    rest = {it.stable: FULL - weight} if it.stable else {}
+    shares = {**dict.fromkeys(it.shares, 0), **rest, it.target: weight}
+    why = f"{version} has baked at {percent} % and goes to {weight} %"
+    if it.allowed("advance"):
+        mark = it.mark("advance")
+        why = f"{version} goes to {weight} %: {mark.by} said so" if mark else why
+    return _wanted(it, it.ordered(shares), Phase.ADVANCED, why)
+
+
+def _obstacle(
+    it: Situation, judged: list[Judged] | tuple[Judged, ...], at: str, ready: datetime | None = None
+) -> tuple[Phase | None, str]:
+    """Return the phase that keeps a version from more traffic, and why; None: nothing does.
+
+    Args:
+        it: The alias.
+        judged: The gates that count here.
+        at: Beginning of the sentence.
+        ready: When it has baked; None: it has no traffic yet and nothing to bake.
+    """
+    if mark := it.mark("hold", "pause"):
+        return Phase.PAUSED, words.paused(at, mark)
+    if it.allowed("advance"):
+        return None, ""
+    if ready is not None and it.now < ready:
+        return Phase.WAITING, f"{at}, baking until {words.time(ready)}"
+    unsure = [each for each in judged if not each.passed and not _approved(it, each)]
+    if unsure:
+        return _unsure(it, unsure, f"{at}: {words.open_gates(unsure)}", ready)
+    if until := closed_until(it.rollout, it.now):
+        return (
+            Phase.WAITING if ready else Phase.EVALUATING,
+            f"{at}: no version gets more traffic until {words.time(until)}",
+        )
+    return None, ""
+
+
+def _unsure(
+    it: Situation, unsure: list[Judged], text: str, ready: datetime | None
+) -> tuple[Phase, str]:
+    """Tell a gate that may still tell from one that will not."""
+    if ready is None:  # a golden set says the same tomorrow
+        asked = all(_asked(each) for each in unsure)
+        if asked:
+            return Phase.UNDECIDED, f"{text}. {words.decide(it.alias)}"
+        return Phase.EVALUATING, text
+    end = ready - it.rollout.bake + it.rollout.longest_bake
+    if it.now < end:
+        return Phase.EXTENDED, f"{text}; goes on until {words.time(end)}"
+    return Phase.UNDECIDED, f"{text}. {words.decide(it.alias)}"
+
+
+def _asked(judged: Judged) -> bool:
+    """Say whether a gate was judged and could not tell."""
+    evidence = judged.evidence
+    return evidence is not None and evidence.finding.verdict is Verdict.INCONCLUSIVE
+
+
+def _approved(it: Situation, judged: Judged) -> bool:
+    """Say whether a person let this stage go on, or all stages whatever a golden set said."""
+    if it.allowed("approve"):
+        return True
+    marks = [mark for word in ("approve", "advance") if (mark := it.mark(word))]
+    known = judged.evidence
+    return judged.gate.offline and known is not None and any(known.at <= each.at for each in marks)
+
+
+def _without_retired(it: Situation, wanted: Wanted, *, stopped: bool) -> Wanted:
+    """Drop versions that have had no share for as long as they are retained."""
+
+    def over(adapter: str, percent: int) -> bool:
+        hold = it.holds.get(adapter)
+        since = it.history.cutovers.get(adapter) or (hold.at if hold else None)
+        idle = percent == 0 and it.shares.get(adapter) == 0
+        kept = adapter == wanted.target and not stopped
+        return idle and not kept and since is not None and it.now - since >= it.rollout.retain
+
+    return replace(wanted, shares=tuple(each for each in wanted.shares if not over(*each)))
+
+
+def _gates(it: Situation, wanted: Wanted) -> tuple[GateDue, ...]:
+    if wanted.phase not in _GATED or dict(wanted.shares).get(wanted.target) == FULL:
+        return ()
+    return tuple(each.due(it.alias) for each in it.judged)
+
+
+def _wanted(
+    it: Situation,
+    shares: Mapping[str, int] | tuple[tuple[str, int], ...],
+    phase: Phase,
+    why: str,
+    held: str = "",
+) -> Wanted:
+    listed = tuple(shares.items()) if isinstance(shares, Mapping) else shares
+    return Wanted(it.alias, it.target, listed, it.route.salt, phase, why, held)

@@ -1,0 +1,69 @@
+"""The pace of all aliases."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from fleet.declared import Adapter, Fleet
+from fleet.history import History
+from fleet.pace.alias import decide
+from fleet.pace.shadow import shadowed
+from fleet.pace.wanted import Paced, Phase, Wanted
+from fleet.resources import Route, State
+from fleet.standing import freeable, loaded_on, resident_versions, route_of, routed_to
+
+
+def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
+    """Decide each alias's versions and shares at `now`.
+
+    A stage whose start is not in the history counts as entered now, so that a lost ledger
+    delays a rollout and never speeds one up.
+    """
+    routes = live.routes()
+    resident = resident_versions(live, history) if live.routes_unknown else {}
+    strange = _other_bytes(fleet, live) if history.evidence else frozenset()
+    wanted = {
+        alias: _frozen(adapter, resident.get(alias, ()), live.routes_unknown)
+        if live.routes_unknown
+        else _wanted(
+            fleet,
+            adapter,
+            route_of(fleet, alias, routes),
+            history,
+            now,
+            other_bytes=str(adapter.name) in strange,
+        )
+        for alias, adapter in sorted(fleet.adapters.items())
+    }
+    names = frozenset(adapter for each in wanted.values() for adapter, _ in each.shares)
+    loaded, routed = loaded_on(live), routed_to(routes)
+    idle = frozenset(freeable(fleet, names, loaded, routes, history))
+    return Paced(wanted, loaded, routed, idle, history.owned)
+
+
+def _wanted(
+    fleet: Fleet,
+    adapter: Adapter,
+    route: Route | None,
+    history: History,
+    now: datetime,
+    *,
+    other_bytes: bool,
+) -> Wanted:
+    decided = decide(fleet, adapter, route, history, now, other_bytes=other_bytes)
+    return shadowed(fleet, adapter, decided, route, history)
+
+
+def _other_bytes(fleet: Fleet, live: State) -> frozenset[str]:
+    """Return the versions of which a server holds other bytes than the lock pins."""
+    pinned: Mapping[str, str] = {name: each.digest for name, each in fleet.versions.items()}
+    return frozenset(
+        each.adapter
+        for each in live.adapters().values()
+        if each.digest != pinned.get(each.adapter, each.digest)
+    )
+
+
+def _frozen(adapter: Adapter, resident: tuple[str, ...], reason: str) -> Wanted:
+    """Keep what is loaded, and touch no route."""
+    shares = tuple((each, 0) for each in resident)
+    return Wanted(adapter.alias, str(adapter.name), shares, "", Phase.FROZEN, reason)

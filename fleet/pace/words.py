@@ -1,0 +1,74 @@
+"""Words: what a plan says of a version that does not move on."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from fleet.history import Evidence, Hold, Mark
+from fleet.pace.gating import NONE, Judged
+from fleet.pace.wanted import version_of
+
+
+def time(moment: datetime) -> str:
+    """Return a moment for people, UTC where the moment is."""
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def rolled_back(alias: str, hold: Hold) -> str:
+    """Say that a version was rolled back, and how it may come again."""
+    reason = f" ({hold.reason})" if hold.reason else ""
+    return (
+        f"{alias}: {version_of(hold.adapter)} was rolled back by {hold.by} at {time(hold.at)}"
+        f"{reason} and gets no traffic. To roll it out again: fleetctl release {alias}"
+    )
+
+
+def rejected(alias: str, target: str, evidence: Evidence) -> str:
+    """Say that a gate rejects a version's bytes."""
+    digest = evidence.digests.get("adapter", "")[:12]
+    which = f"digest {digest} rejected" if digest else "rejected"
+    return (
+        f"{alias}: {version_of(target)} held: {which} by evidence #{evidence.seq}, "
+        f"gate {evidence.gate} ({evidence.finding.reason}). To accept it all the same, declare an "
+        f"override; to judge it anew: fleetctl release {alias}"
+    )
+
+
+def aborted(alias: str, target: str, mark: Mark) -> str:
+    """Say that a person ended the rollout."""
+    reason = f" ({mark.reason})" if mark.reason else ""
+    return (
+        f"{alias}: {version_of(target)} was aborted by {mark.by} at {time(mark.at)}{reason} and "
+        f"gets no traffic. To roll it out again: fleetctl release {alias}"
+    )
+
+
+def given_up(alias: str, target: str) -> str:
+    """Say that a rollout ended without a verdict."""
+    return (
+        f"{alias}: {version_of(target)} gets no traffic: its gates could not tell in the time they "
+        f"had. To roll it out again: fleetctl release {alias}"
+    )
+
+
+def paused(at: str, mark: Mark) -> str:
+    """Say who holds a rollout; `at` begins the sentence."""
+    reason = f" ({mark.reason})" if mark.reason else ""
+    return f"{at}: held by {mark.by} since {time(mark.at)}{reason}"
+
+
+def open_gates(judged: Iterable[Judged]) -> str:
+    """Say which gates do not let a version go on, and why."""
+    found = [each for each in judged if not each.passed]
+    bare = [each.gate.name for each in found if each.status == NONE]
+    said = [f"{NONE} for gate {', '.join(bare)}"] if bare else []
+    said += [
+        f"gate {each.gate.name} is {each.status} ({each.detail})"
+        for each in found
+        if each.status != NONE
+    ]
+    return "; ".join(said)
+
+
+def decide(alias: str) -> str:
+    """Say how a person decides."""
+    return f"Decide: fleetctl rollout approve|advance|abort {alias}"

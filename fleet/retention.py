@@ -1,0 +1,156 @@
+"""Retention: which adapter versions and served copies nobody can need any more.
+
+A file is deleted last. Before that a version is out of every route, answers no request, is
+listed by no server, and will be loaded by nobody: what the plan unloads is still kept here.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from fleet.declared import Adapter, Fleet
+from fleet.history import History
+from fleet.names import AdapterName
+from fleet.recall import target
+from fleet.resources import LoadedAdapter, State
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One version of the library or one served copy, and what is to become of it."""
+
+    name: str
+    """Full name of a version; digest of a copy."""
+    needed: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """What stands in the library and in the store, sorted, each with its reason."""
+
+    versions: tuple[Judged, ...]
+    copies: tuple[Judged, ...]
+
+
+def retained(
+    fleet: Fleet,
+    live: State,
+    history: History,
+    now: datetime,
+    *,
+    copies: Collection[str],
+    busy: Mapping[str, int],
+) -> Retained:
+    """Decide what may be deleted.
+
+    Args:
+        fleet: What is declared; `versions` are those of the lock.
+        live: What was observed. Where a server or the routes are unknown, everything is needed.
+        history: The ledger, folded.
+        now: The time; replaced versions stay for as long as their rollout retains them.
+        copies: Digests of the copies that servers load from.
+        busy: Requests in flight by full name.
+    """
+    unknown = _unknown(live)
+    uses = _uses(live, history, busy)
+    versions = tuple(
+        Judged(name, bool(why), why or "older than the earlier versions that are kept")
+        for names in _by_alias(fleet)
+        for name, own in _of_alias(fleet, names, history, now).items()
+        for why in [unknown or _use(uses, name, fleet.versions[name].digest) or own]
+    )
+    wanted = {
+        facts.digest: f"{name} is declared"
+        for adapter in fleet.adapters.values()
+        if (facts := fleet.versions.get(name := str(adapter.name)))
+    }
+    return Retained(
+        tuple(sorted(versions, key=lambda each: each.name)),
+        tuple(
+            Judged(digest, bool(why), why or "no server lists it and none will load it")
+            for digest in sorted(copies)
+            for why in [unknown or uses.get(digest) or wanted.get(digest) or ""]
+        ),
+    )
+
+
+def _unknown(live: State) -> str:
+    if live.unknown_servers:
+        return f"nobody knows what {', '.join(sorted(live.unknown_servers))} holds"
+    return "nobody knows what the routes are" if live.routes_unknown else ""
+
+
+def _uses(live: State, history: History, busy: Mapping[str, int]) -> dict[str, str]:
+    """Return who uses a version, by full name and by digest; the strongest reason stays."""
+    found: dict[str, str] = {}
+    for adapter in history.established.values():
+        if isinstance(adapter, LoadedAdapter):
+            found |= _both(adapter, f"the last apply left it on {adapter.server}")
+    for step in history.unfinished.values():
+        _, after = target(step.operation)
+        if isinstance(after, LoadedAdapter):
+            found |= _both(after, f"a run that was killed may have loaded it on {after.server}")
+    for adapter in live.adapters().values():
+        found |= _both(adapter, f"{adapter.server} lists it; an apply unloads what is not wanted")
+    for alias, route in live.routes().items():
+        found |= {each.adapter: f"the route of {alias} names it" for each in route.shares}
+    answering = "{} requests are in flight"
+    return found | {name: answering.format(count) for name, count in busy.items() if count}
+
+
+def _both(adapter: LoadedAdapter, why: str) -> dict[str, str]:
+    # What was loaded from elsewhere, such as the library itself, is known by its path's end.
+    end = adapter.path.rstrip("/").split("/")[-2:]
+    return {each: why for each in (adapter.adapter, adapter.digest, end[-1], "/".join(end)) if each}
+
+
+def _use(uses: Mapping[str, str], name: str, digest: str) -> str:
+    """Return who uses a version, by its name, its bytes or its folder; empty: nobody."""
+    parsed = AdapterName.parse(name)
+    folder = f"{parsed.client}/{parsed.task}-v{parsed.version}"
+    return uses.get(name) or uses.get(digest) or uses.get(folder) or ""
+
+
+def _by_alias(fleet: Fleet) -> Iterator[list[AdapterName]]:
+    names = sorted(map(AdapterName.parse, fleet.versions))
+    for _, group in groupby(names, key=lambda each: each.alias):
+        yield list(group)
+
+
+def _of_alias(
+    fleet: Fleet, names: list[AdapterName], history: History, now: datetime
+) -> dict[str, str]:
+    """Return why each version of one alias is kept, newest first; empty: it need not be."""
+    declared = fleet.adapters.get(names[0].alias)
+    ordered = sorted(names, key=lambda each: (each.version, each.base), reverse=True)
+    if declared is None:
+        return {str(each): "its alias is not declared" for each in ordered}
+    held = history.holds.get(declared.alias, {})
+    bad = history.rejected.get(declared.alias, {})
+    retain = fleet.rollouts[declared.rollout].retain
+    found: dict[str, str] = {}
+    earlier = 0
+    for each in ordered:
+        name = str(each)
+        found[name] = _own_reason(declared, each) or _resting(name, history, retain, now)
+        if each.version >= declared.version or earlier >= fleet.keep_versions:
+            continue
+        found[name] = found[name] or f"one of {fleet.keep_versions} earlier versions"
+        # One that was rolled back is nothing to go back to, and does not count.
+        earlier += name not in held and fleet.versions[name].digest not in bad
+    return found
+
+
+def _own_reason(declared: Adapter, each: AdapterName) -> str:
+    if each == declared.name:
+        return "it is declared"
+    return f"not older than {declared.version}" if each.version >= declared.version else ""
+
+
+def _resting(name: str, history: History, retain: timedelta, now: datetime) -> str:
+    since = history.cutovers.get(name)
+    if since is None or now - since >= retain:
+        return ""
+    return f"replaced at {since:%Y-%m-%d %H:%M} UTC, kept until {since + retain:%Y-%m-%d %H:%M}"

@@ -1,0 +1,172 @@
+"""Trials: which versions are being tried now, against which, and which gates have to be asked.
+
+A trial says nothing about whether a version may go on; that is the pace's business. It says
+what evidence is lacking or has become void because the bytes, the engine or the golden set
+are others now.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from fleet.conditions import Gate
+from fleet.declared import Adapter, Fleet
+from fleet.gates import Verdict
+from fleet.history import Evidence, History, accepted, rejection
+from fleet.resources import Route, State
+
+FULL = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One version on its way, and the version it is compared with."""
+
+    alias: str
+    adapter: str
+    """Full name of the new version."""
+    stable: str
+    """Full name of the version that answers the rest."""
+    percent: int
+    """The new version's share now; 0: it gets no traffic yet."""
+    since: datetime | None
+    """From when on requests of this stage count; None: the ledger does not say."""
+    servers: tuple[str, ...]
+    """That list the new version, sorted."""
+    stable_servers: tuple[str, ...]
+    offline: tuple[Gate, ...]
+    """Gates on a golden set for which no evidence holds."""
+    live: tuple[Gate, ...]
+    """Gates on traffic; asked again each time, while there is any."""
+    digests: Mapping[str, str]
+    """Of `adapter`, `stable` and `base`; the last covers engine, version and flags."""
+    rejected: Evidence | None = None
+    """Evidence by which these bytes have failed and may not serve."""
+    accepted: frozenset[str] = frozenset()
+    """Gates whose verdict people have overridden; they are asked and stop nothing."""
+
+
+def trials(fleet: Fleet, live: State, history: History, now: datetime) -> tuple[Trial, ...]:
+    """Return what is being tried, by alias; nothing while the routes are not known.
+
+    A version of which a server holds other bytes than the lock pins is not tried: whatever was
+    found would be about something else.
+    """
+    if live.routes_unknown:
+        return ()
+    routes = live.routes()
+    found = (
+        _trial(fleet, adapter, routes[alias], live, history, now)
+        for alias, adapter in sorted(fleet.adapters.items())
+        if alias in routes
+    )
+    return tuple(each for each in found if each is not None)
+
+
+def _trial(
+    fleet: Fleet, adapter: Adapter, route: Route, live: State, history: History, now: datetime
+) -> Trial | None:
+    name, alias = str(adapter.name), adapter.alias
+    shares = {each.adapter: each.percent for each in route.shares}
+    stable = _stable(route, name, history)
+    facts, other = fleet.versions.get(name), fleet.versions.get(stable)
+    if not stable or facts is None or _is_out(fleet, alias, name, facts.digest, history, now):
+        return None
+    if any(
+        each.adapter == name and each.digest != facts.digest for each in live.adapters().values()
+    ):
+        return None
+    percent = shares.get(name, 0)
+    if percent == FULL:
+        return None
+    servers, others = _on(live, name), _on(live, stable)
+    digests = {
+        "adapter": facts.digest,
+        "stable": other.digest if other else "",
+        "base": engine_digest(live, servers),
+    }
+    digests = {key: each for key, each in digests.items() if each}
+    gates = [fleet.gates[each] for each in fleet.rollouts[adapter.rollout].gates]
+    stage = history.stages.get(alias)
+    ours = stage is not None and (stage.adapter, stage.percent) == (name, percent)
+    rejected = rejection(history, fleet.overrides, alias, name, facts.digest, now)
+    known = {each.gate: each for each in history.evidence.get(alias, ())}
+    return Trial(
+        alias,
+        name,
+        stable,
+        percent,
+        stage.since if stage is not None and ours and percent else None,
+        servers,
+        others,
+        tuple(
+            each
+            for each in gates
+            if each.offline and servers and not rejected
+            if not _holds(known.get(each.name), name, stable, digests | _golden(fleet, alias, each))
+        ),
+        tuple(each for each in gates if not each.offline and percent and not rejected),
+        digests,
+        rejected,
+        frozenset(
+            each.name
+            for each in gates
+            if accepted(history, fleet.overrides, alias, name, facts.digest, each.name, now)
+        ),
+    )
+
+
+def _is_out(
+    fleet: Fleet, alias: str, name: str, digest: str, history: History, now: datetime
+) -> bool:
+    """Say whether a version was taken out and no override lets it in again."""
+    marks = history.marks.get(alias, ())
+    if any(each.mark == "abort" and each.adapter == name for each in marks):
+        return True
+    hold = history.holds.get(alias, {}).get(name)
+    if hold is None:
+        return False
+    lifted = accepted(history, fleet.overrides, alias, name, digest, hold.gate, now)
+    return not (hold.gate and lifted)
+
+
+def _stable(route: Route, target: str, history: History) -> str:
+    """Return the version that answers beside the target, else the newest that is resident."""
+    held = history.holds.get(route.alias, {})
+    others = [each for each in route.shares if each.adapter != target]
+    serving = [each.adapter for each in others if each.percent]
+    resident = [each.adapter for each in others if each.servers and each.adapter not in held]
+    return serving[-1] if serving else resident[0] if resident else ""
+
+
+def _on(live: State, name: str) -> tuple[str, ...]:
+    return tuple(sorted(each.server for each in live.adapters().values() if each.adapter == name))
+
+
+def engine_digest(live: State, servers: tuple[str, ...]) -> str:
+    """Return what stands for engine, version and flags of servers; empty where there is none.
+
+    Sixteen hex digits. Of an attached server the version alone is known.
+    """
+    up = [each for name, each in live.servers().items() if name in servers]
+    seen = sorted({(live.versions.get(each.name, ""), each.digest or "") for each in up})
+    return hashlib.sha256(repr(seen).encode()).hexdigest()[:16] if seen else ""
+
+
+def golden_of(fleet: Fleet, alias: str, gate: Gate) -> str:
+    """Return the path of the golden set that a gate is judged on; empty: none is declared."""
+    return gate.golden or fleet.adapters[alias].golden or ""
+
+
+def _golden(fleet: Fleet, alias: str, gate: Gate) -> dict[str, str]:
+    facts = fleet.golden.get(golden_of(fleet, alias, gate))
+    return {"golden": facts.digest} if facts else {}
+
+
+def _holds(known: Evidence | None, adapter: str, stable: str, digests: Mapping[str, str]) -> bool:
+    """Say whether evidence is about what is tried now, and a run stands behind it."""
+    if known is None or (known.adapter, known.stable) != (adapter, stable):
+        return False
+    ran = known.finding.verdict is not Verdict.INCONCLUSIVE or known.finding.counts.get("items")
+    return bool(ran) and all(known.digests.get(key, each) == each for key, each in digests.items())

@@ -1,0 +1,72 @@
+"""Verification: does each recorded verdict follow from the counts that stand beside it?"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fleet.gates import Finding, recompute
+from fleet.history import Entry
+
+CLOSE = 1e-9
+"""Relative difference below which two computed figures are the same."""
+FIGURES = ("estimate", "lower", "upper", "value")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One judged gate of the ledger, judged again."""
+
+    seq: int
+    alias: str
+    adapter: str
+    gate: str
+    recorded: str
+    """The verdict as it stands in the ledger."""
+    computed: str
+    """The verdict that follows from the counts; empty where none does."""
+    differs: str
+    """What does not follow, as a sentence without its full stop; empty: all does."""
+
+
+def check(entries: Iterable[Entry]) -> Iterator[Checked]:
+    """Judge every `gate_judged` entry again from its own counts and limits."""
+    for entry in entries:
+        if entry.kind == "gate_judged":
+            yield check_one(entry.seq, entry.data)
+
+
+def check_one(seq: int, data: Mapping[str, Any]) -> Checked:
+    """Judge one entry's data again."""
+    document = data.get("finding")
+    document = document if isinstance(document, Mapping) else {}
+    alias, adapter, gate = (str(data.get(key, "")) for key in ("alias", "adapter", "gate"))
+    recorded = str(document.get("verdict", ""))
+    try:
+        claimed, again = Finding.of(document), recompute(document)
+    except ValueError as error:
+        why = f"it cannot be judged again: {error}"
+        return Checked(seq, alias, adapter, gate, recorded, "", why)
+    differs = _difference(claimed, again, data)
+    return Checked(seq, alias, adapter, gate, recorded, again.verdict, differs)
+
+
+def _difference(claimed: Finding, again: Finding, data: Mapping[str, Any]) -> str:
+    if claimed.verdict is not again.verdict:
+        return f"its counts give {again.verdict}, not {claimed.verdict}"
+    if claimed.gate != data.get("gate"):
+        return f"it is a finding of gate {claimed.gate}"
+    # Where nothing was counted there is nothing but the reason, in words.
+    for name in FIGURES:
+        one, other = getattr(claimed, name), getattr(again, name)
+        if (one is None) != (other is None) or (one is not None and not _close(one, other)):
+            return f"its counts give {name} {_shown(other)}, not {_shown(one)}"
+    return ""
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=CLOSE, abs_tol=CLOSE)
+
+
+def _shown(figure: float | None) -> str:
+    return "none" if figure is None else f"{figure:.6g}"

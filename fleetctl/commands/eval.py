@@ -1,0 +1,242 @@
+"""`fleetctl eval`: ask golden sets of served versions, and see what came of it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleet.evals.run import Purpose
+
+PURPOSES = ("gate", "anchor", "rolling", "smoke", "aa")
+DRIFTED = 2
+_FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
+
+
+@click.group(
+    name="eval",
+    no_args_is_help=True,
+    epilog="""\b
+Examples:
+  fleetctl eval run acme-support
+  fleetctl eval run --due
+  fleetctl eval list acme-support
+  fleetctl eval drift
+""",
+)
+def command() -> None:
+    """Ask golden sets of served versions, and see what came of it.
+
+    A golden set is a file of JSON lines, such as
+    {"id": "t-1", "input": "No rush. ...", "expected": "queue=shipping", "metric": "exact"}.
+    """
+
+
+@command.command(
+    "run",
+    epilog="""\b
+Examples:
+  fleetctl eval run acme-support
+  fleetctl eval run acme-support --version 2.3.0 --golden golden/returns.jsonl
+  fleetctl eval run --all --samples 5 --temperature 0.7
+  fleetctl eval run --due --format json
+  fleetctl eval run tiny --url http://127.0.0.1:8100 --golden golden/support.jsonl
+""",
+)
+@click.argument("names", nargs=-1, metavar="[ALIAS|VERSION]...")
+@click.option("--all", "every", is_flag=True, help="Every declared alias with a golden set.")
+@click.option("--due", "due_only", is_flag=True, help="What is due by schedule; exit 2 on drift.")
+@click.option("--version", metavar="X.Y.Z", help="Not the version that answers now.")
+@click.option("--golden", metavar="FILE", help="Another set than the declared one.")
+@click.option("--url", metavar="URL", help="Ask any name that this server or gateway serves.")
+@click.option("--key", metavar="REF", help="With --url: its API key, env:NAME or file:path.")
+@click.option("--purpose", type=click.Choice(PURPOSES), help="Default: by the set.")
+@click.option("--engine", metavar="NAME", help="native, inspect, lm_eval or command.")
+@click.option("--samples", type=click.IntRange(1, 100), help="Answers to each item.")
+@click.option("--temperature", type=click.FloatRange(0, 5), help="Of the sampling; 0 is greedy.")
+@click.option("--concurrency", type=click.IntRange(1, 256), help="Requests at the same time.")
+@click.option("--max-missing", type=click.IntRange(0), help="Items that may stay unanswered.")
+@_FORMAT
+@click.pass_obj
+def run(
+    session: Session,
+    /,
+    names: tuple[str, ...],
+    form: str,
+    *,
+    every: bool,
+    due_only: bool,
+    version: str | None,
+    golden: str | None,
+    purpose: "Purpose | None",
+    url: str | None,
+    key: str | None,
+    **how: Any,
+) -> None:
+    """Ask versions their golden sets, directly on a server that holds them.
+
+    Results go into the ledger, the answers into the state folder, the figures into the
+    version's folder in the library. A run that does not count is an error (exit 1).
+    """
+    from fleetctl.eval_runs import run_all, todo_of  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.evaluation import past_of, spec_for  # noqa: PLC0415
+    from plans.evals import drift_table, table  # noqa: PLC0415
+
+    if bool(names) + every + due_only != 1:
+        raise click.UsageError("Name aliases or versions, or give --all or --due.")
+    if version and len(names) != 1:
+        raise click.UsageError("--version goes with one alias.")
+    if url is not None and not (names and golden):
+        raise click.UsageError("--url goes with names and with --golden.")
+    asked = {"version": version, "golden": golden, "purpose": purpose}
+    place = (url, key) if url is not None else None
+    todo, notes = todo_of(session, names, asked, place, due_only=due_only)
+    for note in notes:
+        click.echo(f"Warning: {note}", err=True)
+    done, failed = run_all(session, todo, spec_for(session, how), quiet=form == "json")
+    past = past_of(session)
+    aliases = {each.target.alias: each.target.adapter for each in todo}
+    drifted = _drifts(past, aliases) if due_only else []
+    if form == "json":
+        document = {"evaluations": done, "drift": drifted, "failed": failed, "notes": notes}
+        click.echo(json.dumps(document, indent=2))
+    elif done:
+        click.echo(table(done), nl=False)
+        click.echo(drift_table(drifted) if drifted else "", nl=False)
+    elif not failed:
+        click.echo("Nothing is due." if due_only else "Nothing to evaluate.", err=True)
+    alarmed = any(each["standing"] in {"serving", "retrain"} for each in drifted)
+    sys.exit(1 if failed or notes else DRIFTED if alarmed else 0)
+
+
+@command.command(
+    "list",
+    epilog="""\b
+Examples:
+  fleetctl eval list
+  fleetctl eval list acme-support --limit 0 --format json
+""",
+)
+@click.argument("alias", required=False)
+@click.option("--limit", type=click.IntRange(min=0), default=20, help="The last so many; 0: all.")
+@_FORMAT
+@click.pass_obj
+def list_runs(session: Session, alias: str | None, limit: int, form: str) -> None:
+    """List evaluations from the ledger, oldest first. Works without declarations."""
+    from fleetctl.evaluation import past_of  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.evals import row, table  # noqa: PLC0415
+
+    past = past_of(session)
+    found = [each for name, runs in past.items() if alias in {None, name} for each in runs]
+    found.sort(key=lambda each: each.at)
+    rows = [row(each) for each in found[-limit:]]
+    if form == "json":
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        click.echo(table(rows), nl=False)
+    else:
+        click.echo("No evaluations yet. Make one: fleetctl eval run ALIAS", err=True)
+
+
+@command.command(
+    "show",
+    epilog="""\b
+Examples:
+  fleetctl eval show 4f1c2ab09d3e
+  fleetctl eval show 4f1c2ab09d3e --wrong 0 --format json
+""",
+)
+@click.argument("run_id", metavar="RUN")
+@click.option("--wrong", type=click.IntRange(min=0), default=10, help="Wrong answers; 0: all.")
+@_FORMAT
+@click.pass_obj
+def show(session: Session, run_id: str, wrong: int, form: str) -> None:
+    """Show one evaluation with the answers that were not right."""
+    from fleetctl.judging import office_of  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.evals import page, page_text  # noqa: PLC0415
+
+    document = page(office_of(session).store.read(run_id), wrong or None)
+    shown = json.dumps(document, indent=2) + "\n" if form == "json" else page_text(document)
+    click.echo(shown, nl=False)
+
+
+@command.command(
+    "drift",
+    epilog="""\b
+Examples:
+  fleetctl eval drift
+  fleetctl eval drift acme-support --format json
+""",
+)
+@click.argument("alias", required=False)
+@_FORMAT
+@click.pass_obj
+def drift(session: Session, alias: str | None, form: str) -> None:
+    """Judge the evaluations in the ledger by the drift rules; ask nothing. Exit 2 on drift.
+
+    serving: answers to the frozen set changed. retrain: fresh sets are surely worse. watch: two
+    low fresh sets in a row, or a version that began below the best before it.
+    """
+    from fleetctl.evaluation import past_of  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.evals import drift_table  # noqa: PLC0415
+
+    past = past_of(session)
+    aliases = {
+        name: watched[-1].adapter
+        for name, runs in past.items()
+        if alias in {None, name}
+        and (watched := [each for each in runs if each.purpose in {"anchor", "rolling"}])
+    }
+    rows = _drifts(past, aliases)
+    if form == "json":
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        click.echo(drift_table(rows), nl=False)
+    else:
+        click.echo("Nothing to judge yet: it takes two evaluations of a version.", err=True)
+    sys.exit(DRIFTED if any(each["standing"] in {"serving", "retrain"} for each in rows) else 0)
+
+
+def _drifts(past: Any, adapters: dict[str, str]) -> list[dict[str, Any]]:
+    from fleet.evals.due import drifts  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.evals import drift_row  # noqa: PLC0415
+
+    return [
+        drift_row(alias, adapter, each)
+        for alias, adapter in sorted(adapters.items())
+        for each in drifts(past.get(alias, ()), adapter)
+    ]
+
+
+@command.command(
+    "import",
+    epilog="""\b
+Examples:
+  fleetctl eval import samples_acme.jsonl --from lm-eval --as acme-support-tiny-v2.1.0
+  fleetctl eval import logs/acme.eval --from inspect --as acme-support-tiny-v2.1.0
+""",
+)
+@click.argument("path", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--from", "source", type=click.Choice(["inspect", "lm-eval"]), required=True)
+@click.option("--as", "name", required=True, metavar="VERSION", help="The version that answered.")
+@click.option("--purpose", type=click.Choice(PURPOSES), default="rolling", show_default=True)
+@_FORMAT
+@click.pass_obj
+def import_results(
+    session: Session, path: Path, source: str, name: str, purpose: "Purpose", form: str
+) -> None:
+    """Take over results that lm-eval or inspect-ai has already written.
+
+    lm-eval: the file of samples (`--log_samples`). inspect-ai: a log, `.eval` or `.json`. A log
+    that did not end well, or with unscored samples, is refused.
+    """
+    from fleetctl.evaluation import imported  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.evals import table  # noqa: PLC0415
+
+    entry = imported(session, path, source, name, purpose)
+    row = {**entry, "finished": session.now().isoformat(timespec="seconds")}
+    click.echo(json.dumps(row, indent=2) + "\n" if form == "json" else table([row]), nl=False)

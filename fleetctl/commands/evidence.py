@@ -1,0 +1,155 @@
+"""`fleetctl evidence`: what gates have found, and whether it holds."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleet.history import Entry
+
+_FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
+_VERDICTS = click.Choice(["PASS", "FAIL", "INCONCLUSIVE"], case_sensitive=False)
+
+
+@click.group(
+    name="evidence",
+    no_args_is_help=True,
+    epilog="""\b
+Examples:
+  fleetctl evidence list acme-support
+  fleetctl evidence show 42
+  fleetctl evidence verify
+""",
+)
+def command() -> None:
+    """Show what gates have found, and judge it again.
+
+    Each verdict stands in the ledger with all the counts that it follows from, chained by
+    hashes to everything before it.
+    """
+
+
+@command.command(
+    "list",
+    epilog="""\b
+Examples:
+  fleetctl evidence list
+  fleetctl evidence list acme-support --verdict FAIL
+  fleetctl evidence list --format json
+""",
+)
+@click.argument("alias", required=False, default="", metavar="[ALIAS|VERSION]")
+@click.option("--verdict", type=_VERDICTS, help="Only these.")
+@click.option("--limit", type=click.IntRange(0), default=50, help="The last so many. Default: 50.")
+@_FORMAT
+@click.pass_obj
+def list_(session: Session, alias: str, verdict: str | None, limit: int, form: str) -> None:
+    """List judged gates, oldest first. json: one a line."""
+    from plans.evidence import chosen, document, render_list  # noqa: PLC0415 (`--help` is fast)
+
+    found = chosen(
+        session.ledger().read(), alias=alias, verdict=(verdict or "").upper(), limit=limit
+    )
+    if form == "json":
+        for each in found:
+            click.echo(json.dumps(document(each), sort_keys=True))
+    else:
+        click.echo(render_list(found), nl=False)
+
+
+@command.command(
+    "show",
+    epilog="""\b
+Examples:
+  fleetctl evidence show 42
+  fleetctl evidence show 42 --format json
+""",
+)
+@click.argument("number", type=click.IntRange(1), metavar="ENTRY")
+@_FORMAT
+@click.pass_obj
+def show(session: Session, number: int, form: str) -> None:
+    """Show one judged gate in full: figures, limits, counts, bytes."""
+    from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.evidence import document, render_one  # noqa: PLC0415
+
+    found = [each for each in session.ledger().read() if each.seq == number]
+    if not found or found[0].kind != "gate_judged":
+        raise FleetError(
+            problem(
+                "FC5131",
+                "No such evidence",
+                f"Entry {number} of the ledger is no judged gate.",
+                command="fleetctl evidence list",
+            )
+        )
+    if form == "json":
+        click.echo(json.dumps(document(found[0]), sort_keys=True, indent=2))
+    else:
+        click.echo(render_one(found[0]), nl=False)
+
+
+@command.command(
+    "verify",
+    epilog="""\b
+Examples:
+  fleetctl evidence verify
+  fleetctl evidence verify --head 5f0c…        # a hash that was kept elsewhere
+  fleetctl evidence verify --format json
+""",
+)
+@click.option("--head", metavar="HASH", help="Hash of an entry that must still be in the chain.")
+@_FORMAT
+@click.pass_obj
+def verify(session: Session, head: str | None, form: str) -> None:
+    """Check the chain of hashes and judge every gate again from its counts. Exit 1 if not so.
+
+    Needs the ledger alone: no server, no declarations. Whoever can write to the ledger can
+    write all of it anew, so keep the last hash elsewhere now and then, and give it as --head.
+    """
+    from fleet.verification import check  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.evidence import render_checks  # noqa: PLC0415
+    from runtime.rollouts.runs import changed_runs  # noqa: PLC0415
+
+    entries = session.ledger().read()
+    checks = list(check(entries))
+    wrong = [each for each in checks if each.differs]
+    runs = dict(changed_runs(entries, session.state_dir))
+    lost = head is not None and not any(each.hash.startswith(head) for each in entries if head)
+    good = not (wrong or runs or lost)
+    if form == "json":
+        click.echo(json.dumps(_document(entries, wrong, runs, len(checks), lost=lost), indent=2))
+        sys.exit(0 if good else 1)
+    click.echo(render_checks(checks), nl=False)
+    for run, text in runs.items():
+        click.echo(f"Evaluation {run}: {text}.")
+    if lost:
+        click.echo(f"No entry has the hash {head}: the ledger is another one, or was cut short.")
+    if good:
+        last = f", the last one {entries[-1].hash}" if entries else ""
+        click.echo(
+            f"{len(checks)} verdicts follow from their counts; {len(entries)} entries in one "
+            f"unbroken chain{last}."
+        )
+    sys.exit(0 if good else 1)
+
+
+def _document(
+    entries: "list[Entry]", wrong: list[Any], runs: dict[str, str], verdicts: int, *, lost: bool
+) -> dict[str, Any]:
+    from dataclasses import asdict  # noqa: PLC0415 (keeps `--help` fast)
+
+    return {
+        "format": "fleetctl-evidence-check",
+        "format_version": "1.0",
+        "entries": len(entries),
+        "head": entries[-1].hash if entries else None,
+        "head_lost": lost,
+        "verdicts": verdicts,
+        "wrong": [asdict(each) for each in wrong],
+        "changed_evaluations": runs,
+    }

@@ -1,0 +1,166 @@
+"""`fleetctl gc`: delete adapter versions and served copies that nobody can need any more."""
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleet.errors import FleetError
+    from fleet.retention import Judged, Retained
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  fleetctl gc --dry-run
+  fleetctl gc --yes
+  fleetctl gc --dry-run --format json
+"""
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be deleted, and why the rest stays.")
+@click.option("--yes", is_flag=True, help="Do not ask before deleting.")
+@click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
+@click.pass_obj
+def command(session: Session, *, dry_run: bool, yes: bool, form: str) -> None:
+    """Delete what no server lists, no route names and nobody will load again.
+
+    Kept are the declared version of each adapter and all newer ones, `keep_versions` earlier
+    ones that were not rolled back, those replaced less than `retain` ago, and all that is
+    loaded: a deleted folder can end a server for every client. Nothing is unloaded here; that
+    is an apply. Nothing is deleted while a server does not answer.
+    """
+    if not (dry_run or yes) and (form == "json" or not sys.stdin.isatty()):
+        raise click.UsageError("Nobody is there to confirm: say --yes, or --dry-run.")
+    found = asyncio.run(_judge(session))
+    sizes = _sizes(session, found)
+    due = [each for each in (*found.versions, *found.copies) if not each.needed]
+    if form == "text":
+        _tell(found, sizes, all_of_it=dry_run)
+    if not dry_run and due:
+        if not yes and not click.confirm(f"Delete {_counted(found)} for ever?", err=True):
+            click.echo("Nothing was deleted.", err=True)
+            return
+        _delete(session, found)
+    if form == "json":
+        click.echo(json.dumps(_document(found, sizes, deleted=not dry_run), indent=2))
+    elif not dry_run and due:
+        freed = sum(sizes[each.name] for each in due)
+        click.echo(f"Deleted {_counted(found)}, {freed / 2**20:.1f} MiB.")
+        if any(not each.needed for each in found.versions):
+            click.echo("fleet.lock has changed: commit it.", err=True)
+
+
+async def _judge(session: Session) -> "Retained":
+    """Observe and decide.
+
+    Raises:
+        FleetError: FC4022, something is not known.
+    """
+    from fleet.retention import retained  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway.control import LocalGateways  # noqa: PLC0415
+    from runtime.in_use import doubts, in_flight  # noqa: PLC0415
+    from runtime.library.dispose import copies  # noqa: PLC0415
+    from runtime.observe import observe  # noqa: PLC0415
+
+    gateways = LocalGateways(session.state_dir, session.fleet().gateways, session.envoys())
+    try:
+        async with session.connected() as (engines, _):
+            live = await observe(engines, gateways)
+        unsure = await doubts(live, gateways, session.state_dir, session.fleet().hosts)
+        if unsure:
+            raise _unsure(unsure)
+        busy = await in_flight(gateways)
+    finally:
+        await gateways.close()
+    present = copies(session.state_dir / "store")
+    history = session.history()
+    return retained(session.fleet(), live, history, session.now(), copies=present, busy=busy)
+
+
+def _unsure(doubts: "tuple[str, ...]") -> "FleetError":
+    from fleet.errors import EngineError, problem  # noqa: PLC0415 (keeps `--help` fast)
+
+    return EngineError(
+        problem(
+            "FC4022",
+            "Not everything is known, so nothing is deleted",
+            " ".join(f"{each}." for each in doubts),
+            hint="A deleted folder can end a server for every client. Bring back what does not "
+            "answer, or stop it, then run the command again.",
+            command="fleetctl status",
+        )
+    )
+
+
+def _delete(session: Session, seen: "Retained") -> None:
+    """Delete under the lease what a second look still finds unneeded."""
+    from fleet.names import AdapterName  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.library.dispose import clear, remove_copy, remove_version  # noqa: PLC0415
+
+    store, ledger = session.state_dir / "store", session.ledger()
+    agreed = {each.name for each in (*seen.versions, *seen.copies) if not each.needed}
+    with ledger.lease(f"{session.by} (run {session.run}, gc)") as lease:
+        now = asyncio.run(_judge(session))
+        versions = [each.name for each in now.versions if not each.needed and each.name in agreed]
+        copies = [each.name for each in now.copies if not each.needed and each.name in agreed]
+        ledger.append("collected", [{"versions": versions, "copies": copies}], lease.token)
+        clear([store, *(session.library / "adapters").glob("*")])
+        for digest in copies:  # copies first: from them servers load
+            remove_copy(store, digest)
+            lease.renew()
+        for name in versions:
+            remove_version(session.library, session.root, AdapterName.parse(name))
+            click.echo(f"Deleted {name}.", err=True)
+            lease.renew()
+
+
+def _sizes(session: Session, found: "Retained") -> dict[str, int]:
+    from fleet.names import AdapterName  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.library.dispose import size  # noqa: PLC0415
+    from runtime.library.layout import version_folder  # noqa: PLC0415
+
+    library, store = session.library, session.state_dir / "store"
+    return {
+        each.name: size(version_folder(library, AdapterName.parse(each.name)))
+        for each in found.versions
+    } | {each.name: size(store / each.name) for each in found.copies}
+
+
+def _tell(found: "Retained", sizes: dict[str, int], *, all_of_it: bool) -> None:
+    for title, group in (("Version", found.versions), ("Served copy", found.copies)):
+        for each in group:
+            if all_of_it or not each.needed:
+                word = "stays" if each.needed else "goes "
+                name = each.name if title == "Version" else each.name[:12]
+                kib = f"{sizes[each.name] / 1024:8.0f} KiB"
+                click.echo(f"{word}  {title.lower()} {name}  {kib}  {each.why}")
+    if all(each.needed for each in (*found.versions, *found.copies)):
+        click.echo("Nothing to delete.", err=True)
+
+
+def _counted(found: "Retained") -> str:
+    from plans.wording import counted  # noqa: PLC0415 (keeps `--help` fast)
+
+    versions = sum(not each.needed for each in found.versions)
+    copies = sum(not each.needed for each in found.copies)
+    served = "served copy" if copies == 1 else "served copies"
+    return f"{counted(versions, 'version')} and {copies} {served}"
+
+
+def _document(found: "Retained", sizes: dict[str, int], *, deleted: bool) -> dict[str, Any]:
+    def plain(each: "Judged") -> dict[str, Any]:
+        return {**asdict(each), "bytes": sizes[each.name]}
+
+    return {
+        "format": "fleetctl-gc",
+        "format_version": "1.0",
+        "deleted": deleted,
+        "versions": [plain(each) for each in found.versions],
+        "copies": [plain(each) for each in found.copies],
+    }

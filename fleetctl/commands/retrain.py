@@ -1,0 +1,177 @@
+"""`fleetctl retrain`: whose turn it is, who has taken it on, and the training itself."""
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleet.declared import Adapter
+
+_FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
+
+
+@click.group(
+    name="retrain",
+    no_args_is_help=True,
+    epilog="""\b
+Examples:
+  fleetctl retrain list
+  fleetctl retrain claim acme-support --reason "new refund policy" --for 3d
+  fleetctl retrain run acme-support
+""",
+)
+def command() -> None:
+    """See which adapters are due for retraining, claim one, train it.
+
+    Each tier says how often (`retrain_every`). A claim keeps two people from training the same
+    adapter; it ends by itself.
+    """
+
+
+@command.command(
+    "list",
+    epilog="""\b
+Examples:
+  fleetctl retrain list
+  fleetctl retrain list --due --format json
+""",
+)
+@click.option("--due", "due_only", is_flag=True, help="Only what is overdue, due or ad hoc.")
+@_FORMAT
+@click.pass_obj
+def list_turns(session: Session, form: str, *, due_only: bool) -> None:
+    """List every adapter's turn, the most urgent first.
+
+    Counted from when its version was trained (`retrain run`) or first loaded. Ad hoc: outside
+    the cadence, because its accuracy has drifted or somebody claimed it.
+    """
+    from fleetctl.retraining import URGENT, turns  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.retraining import table  # noqa: PLC0415
+
+    rows = [
+        each for each in turns(session)
+        if not due_only or each["turn"] in URGENT
+    ]  # fmt: skip
+    if form == "json":
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        click.echo(table(rows), nl=False)
+    else:
+        click.echo("Nothing is due.", err=True)
+
+
+@command.command(
+    "claim",
+    epilog="""\b
+Example:
+  fleetctl retrain claim acme-support --reason "new refund policy" --for 3d
+""",
+)
+@click.argument("alias")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; for the others.")
+@click.option("--for", "lasts", default="3d", show_default=True, help="How long, such as 3d.")
+@_FORMAT
+@click.pass_obj
+def claim(session: Session, alias: str, reason: str, lasts: str, form: str) -> None:
+    """Take an adapter on for retraining. Refused while somebody else has it."""
+    from fleetctl.retraining import duration  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.retrain import claim as take  # noqa: PLC0415
+
+    _adapter(session, alias)
+    now, whole = session.now(), duration(lasts)
+    found = take(session.ledger(), alias, by=session.by, reason=reason, lasts=whole, now=now)
+    document = {"alias": alias, "by": found.by, "until": found.until.isoformat(), "reason": reason}
+    text = f"{alias} is yours until {found.until:%Y-%m-%d %H:%M} UTC."
+    click.echo(json.dumps(document, indent=2) if form == "json" else text)
+
+
+@command.command(
+    "release",
+    epilog="""\b
+Examples:
+  fleetctl retrain release acme-support --reason "no new data after all"
+  fleetctl retrain release acme-support --force --reason "she is on leave"
+""",
+)
+@click.argument("alias")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; for the ledger.")
+@click.option("--force", is_flag=True, help="Though it is somebody else's.")
+@click.pass_obj
+def release(session: Session, alias: str, reason: str, *, force: bool) -> None:
+    """Give a claim back."""
+    from runtime.retrain import release as give_back  # noqa: PLC0415 (keeps `--help` fast)
+
+    found = give_back(
+        session.ledger(), alias, by=session.by, reason=reason, now=session.now(), force=force
+    )
+    told = f"{alias} is free again." if found else f"Nobody had claimed {alias}."
+    click.echo(told, err=True)
+
+
+@command.command(
+    "run",
+    epilog="""\b
+Examples:
+  fleetctl retrain run acme-support
+  fleetctl retrain run acme-support --version 2.2.0 --no-declare
+""",
+)
+@click.argument("alias")
+@click.option("--version", metavar="X.Y.Z", help="Of the new adapter. Default: the next patch.")
+@click.option("--reason", default="retraining", show_default=True, help="Of the claim.")
+@click.option("--for", "lasts", default="1d", show_default=True, help="How long it is claimed.")
+@click.option("--declare/--no-declare", default=True, help="Ask for the new version in the YAML.")
+@_FORMAT
+@click.pass_obj
+def run(
+    session: Session,
+    /,
+    alias: str,
+    version: str | None,
+    reason: str,
+    lasts: str,
+    form: str,
+    *,
+    declare: bool,
+) -> None:
+    """Run the declared training command, add the new version, and ask for it in the YAML.
+
+    The next `apply` or `reconcile` loads it beside the old one, evaluates it, and rolls it out
+    in stages. Run again after an interruption, it goes on with the same version.
+    """
+    from fleetctl.retraining import trained  # noqa: PLC0415 (keeps `--help` fast)
+
+    _adapter(session, alias)
+
+    def tell(line: str) -> None:
+        click.echo(f"  {line}", err=True)
+
+    done = asyncio.run(
+        trained(session, alias, version, reason=reason, lasts=lasts, declare=declare, tell=tell)
+    )
+    if form == "json":
+        click.echo(json.dumps(done, indent=2))
+        return
+    click.echo(f"Added {done['adapter']}, digest {done['digest'][:12]}.", err=True)
+    if done["declared_in"]:
+        click.echo(f"{done['declared_in']} asks for it. Next: fleetctl plan", err=True)
+    elif declare:
+        hint = f"Set its version in the declarations by hand: {done['adapter']}"
+        click.echo(f"Warning: no plain `version` was found to change. {hint}", err=True)
+        sys.exit(1)
+
+
+def _adapter(session: Session, alias: str) -> "Adapter":
+    from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
+
+    adapters = session.fleet().adapters
+    if alias not in adapters:
+        near = did_you_mean(alias, sorted(adapters))
+        detail = f"`{alias}` is not declared."
+        raise FleetError(problem("FC5123", "No such alias", detail, hint=near))
+    return adapters[alias]

@@ -1,0 +1,152 @@
+"""`fleetctl usage`: what clients asked, summed up, listed, and kept as Parquet."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fleetctl.session import Session
+    from runtime.gateway.usagestore import Wanted
+
+
+@click.group(
+    name="usage",
+    no_args_is_help=True,
+    epilog="""\b
+Examples:
+  fleetctl usage summary
+  fleetctl usage show --client acme
+  fleetctl usage compact
+""",
+)
+def command() -> None:
+    """Sum up, list and compact what the gateways have logged, a row for each request.
+
+    Needs DuckDB: pip install 'fleetctl[dashboard]'.
+    """
+
+
+def _filters(function: "Callable[..., None]") -> "Callable[..., None]":
+    for option in (
+        click.option("--format", "form", type=click.Choice(["json", "text"]), default="text"),
+        click.option("--purpose", default="live", help="live (default), eval, smoke or shadow."),
+        click.option("--since", default="", help="Time in ISO 8601, such as 2026-11-25T08:00Z."),
+        click.option("--alias", default="", help="Only this alias."),
+        click.option("--client", default="", help="Only this client."),
+    ):
+        function = option(function)
+    return function
+
+
+def _wanted(client: str, alias: str, since: str, purpose: str) -> "Wanted":
+    from datetime import UTC, datetime  # noqa: PLC0415 (keeps `--help` fast)
+
+    from runtime.gateway.usagestore import Wanted  # noqa: PLC0415
+
+    if since:
+        try:
+            moment = datetime.fromisoformat(since)
+        except ValueError:
+            raise click.BadParameter(
+                f"'{since}' is no time; write it as 2026-11-25T08:00Z.", param_hint="--since"
+            ) from None
+        since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+    return Wanted(client, alias, since, purpose)
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  fleetctl usage summary
+  fleetctl usage summary --client acme --since 2026-11-25
+  fleetctl usage summary --format json
+"""
+)
+@_filters
+@click.pass_obj
+def summary(
+    session: "Session", form: str, client: str, alias: str, since: str, purpose: str
+) -> None:
+    """Sum up requests, errors, tokens and times by client, alias and version.
+
+    An error is an answer of 400 or above; one whose client has left counts apart. Tokens are
+    as the servers reported them, of streams that were left too.
+    """
+    from fleetctl.patience import waiting  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway import usagestore  # noqa: PLC0415
+
+    wanted = _wanted(client, alias, since, purpose)
+    with waiting("Reading usage…"):
+        rows = usagestore.summary(session.state_dir, wanted)
+    _print(rows, form)
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  fleetctl usage show
+  fleetctl usage show --alias acme-support --last 100
+  fleetctl usage show --format json
+"""
+)
+@_filters
+@click.option(
+    "--last", type=click.IntRange(1), default=20, show_default=True, help="So many requests."
+)
+@click.pass_obj
+def show(
+    session: "Session", form: str, client: str, alias: str, since: str, purpose: str, last: int
+) -> None:
+    """List the last requests."""
+    from runtime.gateway import usagestore  # noqa: PLC0415 (keeps `--help` fast)
+
+    wanted = _wanted(client, alias, since, purpose)
+    rows = usagestore.newest(session.state_dir, wanted, last)
+    if form == "text":
+        names = (
+            "time", "client", "alias", "version", "status", "latency_s", "input_tokens",
+            "output_tokens",
+        )  # fmt: skip
+        rows = [{name: row[name] for name in names} for row in rows]
+    _print(rows, form)
+
+
+@command.command(
+    epilog="""\b
+Example:
+  fleetctl usage compact
+"""
+)
+@click.pass_obj
+def compact(session: "Session") -> None:
+    """Write what has been logged since the last time as Parquet, into usage/ of the state folder.
+
+    The logs stay as they are. Interrupted at any point, the next run goes on from there.
+    """
+    from fleetctl.patience import waiting  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.wording import counted  # noqa: PLC0415
+    from runtime.gateway import usagestore  # noqa: PLC0415
+
+    with waiting("Compacting usage…"):
+        done = usagestore.compact(session.state_dir)
+    folder = session.state_dir / usagestore.FOLDER
+    if done.parts:
+        click.echo(f"Wrote {counted(done.rows, 'row')} to `{folder}`.")
+    else:
+        click.echo("Nothing new has been logged.")
+
+
+def _print(rows: "list[dict[str, Any]]", form: str) -> None:
+    from plans.text import aligned  # noqa: PLC0415 (keeps `--help` fast)
+
+    if form == "json":
+        click.echo(json.dumps(rows, indent=2))
+    elif not rows:
+        click.echo("No such request has been logged.")
+    else:
+        titles = [name.replace("_", " ") for name in rows[0]]
+        cells = [["-" if cell is None else str(cell) for cell in row.values()] for row in rows]
+        click.echo("\n".join(aligned([titles, *cells], indent="")))

@@ -1,0 +1,157 @@
+"""What `fleetctl compile` compiles: servers of the plan, or the routes for another gateway."""
+
+import asyncio
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.declared import Gateway
+from fleet.errors import (
+    EngineTimedOutError,
+    EngineUnreachableError,
+    FleetError,
+    did_you_mean,
+    problem,
+)
+from fleet.launch import launch_of
+from fleetctl.envoys import envoys_of, routing_of
+from fleetctl.session import Session
+from plans import envoy, litellm
+from plans.launch import LAUNCH_FORMATS
+from runtime.durable import replace_file
+from runtime.gateway import places
+from runtime.gateway.envoyadmin import EnvoyAdmin
+from runtime.gateway.envoyprocess import command_line
+from runtime.gateway.table import RoutingTable
+
+_ELSEWHERE = "/etc/envoy"
+"""Folder that a printed configuration names, for want of a real one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What came of it."""
+
+    text: str
+    """For standard output; empty where files were written."""
+    notes: tuple[str, ...]
+
+
+def servers(session: Session, form: str, hosts: tuple[str, ...]) -> str:
+    """Return the launch files of the servers of the plan."""
+    fleet = session.fleet()
+    made = []
+    for server in session.desired_servers():
+        host = fleet.hosts.get(server.host)
+        if host is None or (hosts and host.name not in hosts):
+            continue
+        model = session.root.absolute() / server.flags.model if server.flags else Path()
+        launch = launch_of(
+            server,
+            host,
+            python=_interpreter(session.root, host.python),
+            model=str(model) if model.is_dir() else "",
+        )
+        if launch is not None:
+            made.append(launch)
+    return LAUNCH_FORMATS[form](made)
+
+
+def _interpreter(root: Path, declared: str) -> str:
+    """Return the declared interpreter as a path that works from anywhere."""
+    if "/" not in declared:
+        return declared or "python3"
+    return str((root / declared).absolute())
+
+
+def for_envoy(
+    session: Session, name: str | None, out: Path | None, seen_at: str | None
+) -> Compiled:
+    """Compile the routing table that gateways serve now for an Envoy.
+
+    Raises:
+        FleetError: there is no table yet, no such gateway, a key cannot be read, or the Envoy
+            that runs on the folder refuses the files.
+    """
+    chosen = _gateway(session, name)
+    table = asyncio.run(_table(session))
+    routing = routing_of(table)
+    if out is None:
+        place = envoy.Place(
+            chosen.name, chosen.listen, _ELSEWHERE, f"{_ELSEWHERE}/{envoy.ADMIN_SOCKET}"
+        )
+        without = "API keys are left out, so that it lets nobody in: write them with --out FOLDER."
+        return Compiled(envoy.whole(routing, place), (without, *envoy.notes(routing)))
+    said = asyncio.run(_written(session, table, chosen, out.absolute(), seen_at))
+    return Compiled("", (said, *envoy.notes(routing)))
+
+
+def for_litellm(session: Session, out: Path | None) -> Compiled:
+    """Compile the routing table that gateways serve now for LiteLLM; it holds no secret.
+
+    Raises:
+        FleetError: there is no table yet.
+    """
+    routing = routing_of(asyncio.run(_table(session)))
+    text = litellm.config(routing.routes, routing.servers)
+    if out is None:
+        return Compiled(text, litellm.NOTES)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / litellm.CONFIG_FILE
+    replace_file(path, text.encode())
+    start = f"revision {routing.revision} is written; start it: litellm --config {path}"
+    return Compiled("", (start, *litellm.NOTES))
+
+
+async def _written(
+    session: Session, table: RoutingTable, gateway: Gateway, folder: Path, seen_at: str | None
+) -> str:
+    socket = places.fitting(folder / envoy.ADMIN_SOCKET)
+    admin = EnvoyAdmin(gateway, folder, socket, envoys_of(session.root, seen_at))
+    written = f"revision {table.revision} is written to {folder}"
+    try:
+        await admin.put("/-/config", table.model_dump(mode="json"))
+    except EngineTimedOutError:
+        raise
+    except EngineUnreachableError:
+        start = shlex.join(command_line(f"{seen_at or folder}/{envoy.BOOTSTRAP_FILE}"))
+        return f"{written}; no Envoy runs on it here, start one: {start}"
+    finally:
+        await admin.close()
+    return f"{written} and served by the Envoy that runs on it"
+
+
+async def _table(session: Session) -> RoutingTable:
+    gateways = session.gateways()
+    try:
+        table, _ = await gateways.read()
+    finally:
+        await gateways.close()
+    if table.revision == 0:
+        raise FleetError(
+            problem(
+                "FC6052",
+                "There are no routes yet",
+                "Another gateway gets the routes that fleetctl's own serve, and no apply has "
+                "written any.",
+                command="fleetctl apply",
+            )
+        )
+    return table
+
+
+def _gateway(session: Session, name: str | None) -> Gateway:
+    known = dict(session.fleet().gateways) or places.known(session.state_dir)
+    if name is None:
+        envoys = [each for each in known.values() if each.kind == "envoy"]
+        return envoys[0] if envoys else known[min(known)]
+    if name not in known:
+        raise FleetError(
+            problem(
+                "FC6010",
+                "No such gateway",
+                f"`{name}` is not declared. There are: {', '.join(sorted(known))}.",
+                hint=did_you_mean(name, sorted(known)),
+            )
+        )
+    return known[name]

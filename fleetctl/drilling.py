@@ -1,0 +1,129 @@
+"""Drills as a project does them: under the lease, for one alias or for all that are due."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fleetctl.rolling_back import held_versions, known_inputs
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from runtime.drill import DrillResult
+
+_PARTS = (("p50", 50), ("p99", 99), ("slowest", 100))
+
+
+async def drill_one(
+    session: Session, alias: str, to: str | None, smoke: Sequence[str], *, live: bool
+) -> "DrillResult":
+    """Exercise the rollback of one alias.
+
+    It takes the lease, because no drill is worth disturbing a run; with the ledger's home
+    down a dry drill goes on without one, as a rollback would.
+
+    Raises:
+        FleetError: no such alias or version, a rollout is under way, or another run holds
+            the fleet.
+    """
+    from fleet.errors import FleetError, LockHeldError  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.drill import drill  # noqa: PLC0415
+    from runtime.gateway.control import LocalGateways  # noqa: PLC0415
+
+    gateways = LocalGateways(session.state_dir, envoys=session.envoys())
+    with ExitStack() as held:
+        try:
+            held.enter_context(session.ledger().lease(f"{session.by} (run {session.run}, drill)"))
+        except LockHeldError:
+            raise
+        except (FleetError, OSError) as error:
+            click.echo(f"Warning: no lease: {error}", err=True)
+        try:
+            return await drill(
+                alias,
+                to,
+                gateways,
+                session.ledger,
+                live=live,
+                held=lambda: held_versions(session, alias),
+                inputs=smoke or known_inputs(session, alias),
+            )
+        finally:
+            await gateways.close()
+
+
+def times_of(results: Sequence["DrillResult"]) -> dict[str, Any]:
+    """Return the times of successful drills of one alias, in seconds.
+
+    The 99th percentile is the smallest time that 99 % do not exceed.
+    """
+    last = results[-1]
+    flips = sorted(each.seconds for each in results)
+    there = {name: flips[-(-part * len(flips) // 100) - 1] for name, part in _PARTS}
+    smokes = sorted(each.smoke.seconds for each in results)
+    slowest = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in there.items())
+    moved = "there and back" if last.live else "no traffic moved"
+    sentence = (
+        f"{len(results)} drills of {last.alias} to {last.target} ({moved}): to the last "
+        f"gateway's acknowledgement {slowest}; smoke test {smokes[len(smokes) // 2]:.2f} s"
+    )
+    return {
+        "alias": last.alias,
+        "target": last.target,
+        "live": last.live,
+        "drills": len(results),
+        **{f"{name}_s": round(seconds, 4) for name, seconds in there.items()},
+        "smoke_p50_s": round(smokes[len(smokes) // 2], 4),
+        "sentence": sentence,
+    }
+
+
+async def due(
+    session: Session, every: timedelta | None, *, declared: bool
+) -> tuple[list[str], list[str]]:
+    """Return the aliases that are due for a drill, and those that have nowhere to go back to.
+
+    Args:
+        session: Whose routing table and ledger.
+        every: Drilled with success longer ago than this, or never; None: all.
+        declared: As often as each alias's rollout declares; one that declares nothing never is.
+    """
+    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.drill import last_drills  # noqa: PLC0415
+    from runtime.flip import choose_target  # noqa: PLC0415
+    from runtime.gateway.control import LocalGateways  # noqa: PLC0415
+
+    gateways = LocalGateways(session.state_dir, envoys=session.envoys())
+    try:
+        table, _ = await gateways.read()
+    finally:
+        await gateways.close()
+    often = _declared(session) if declared else dict.fromkeys(table.aliases, every)
+    last = last_drills(session.ledger().read())
+    wanted: list[str] = []
+    stuck: list[str] = []
+    for alias, entry in sorted(table.aliases.items()):
+        if alias not in often:
+            continue
+        longest = often[alias]
+        if longest and alias in last and session.now() - last[alias] < longest:
+            continue
+        try:
+            choose_target(alias, entry, None)
+        except FleetError:
+            stuck.append(alias)
+        else:
+            wanted.append(alias)
+    return wanted, stuck
+
+
+def _declared(session: Session) -> dict[str, timedelta | None]:
+    """Return how often each alias is to be drilled, of those whose rollout says so."""
+    fleet = session.fleet()
+    return {
+        alias: often
+        for alias, adapter in fleet.adapters.items()
+        if (often := fleet.rollouts[adapter.rollout].drill)
+    }

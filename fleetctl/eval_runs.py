@@ -1,0 +1,71 @@
+"""The evaluations that a command line asks for, one after another, with their progress."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import click
+
+from fleet.errors import FleetError
+from fleet.evals.run import Purpose, Spec
+from fleetctl.evaluation import Job, all_jobs, carry_out, elsewhere, jobs, jobs_due
+from fleetctl.session import Session
+from plans.diagnostics import render_text
+from runtime.evals.evaluate import proves_nothing
+
+
+def todo_of(
+    session: Session,
+    names: tuple[str, ...],
+    asked: Any,
+    place: tuple[str, str | None] | None,
+    *,
+    due_only: bool,
+) -> tuple[list[Job], list[str]]:
+    """Return the evaluations to make, and a note for each that cannot be made."""
+    if place is not None:
+        golden, purpose = asked["golden"], asked["purpose"]
+        return [elsewhere(session, each, place, golden, purpose) for each in names], []
+    live = session.observe()
+    if due_only:
+        return jobs_due(session, live)
+    if names:
+        return list(jobs(session, live, names, **asked)), []
+    return all_jobs(session, live, **asked)
+
+
+def run_all(
+    session: Session, todo: list[Job], spec: Spec, *, quiet: bool
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Make every evaluation; one that fails does not keep the others from being made."""
+    done: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for job in todo:
+        try:
+            made = asyncio.run(carry_out(session, job, spec, partial(_teller, job, quiet=quiet)))
+            done += [
+                {**each, "finished": session.now().isoformat(timespec="seconds")} for each in made
+            ]
+            wrong = [fault for each in made for fault in each["summary"]["faults"]]
+            if wrong:
+                raise proves_nothing(f"`{job.target.adapter}`", tuple(wrong))
+        except FleetError as error:
+            failed.append(f"{job.target.adapter}: {error}")
+            shown = render_text(error.diagnostics, colour=sys.stderr.isatty())
+            click.echo(shown, err=True, nl=False)
+    return done, failed
+
+
+def _teller(job: Job, purpose: Purpose, *, quiet: bool) -> Callable[[int, int], None]:
+    """Return what tells a waiting person how far an evaluation is, each tenth once."""
+    told = {-1}
+
+    def tell(done: int, total: int) -> None:
+        tenth = 10 * done // max(1, total)
+        if not quiet and tenth not in told and total > 1:
+            told.add(tenth)
+            click.echo(f"{job.target.adapter} {purpose}: {done} of {total}", err=True)
+
+    return tell

@@ -1,0 +1,293 @@
+"""The evaluations of a project, wired up: who is asked what, and where it is written down."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fleet.errors import EvalError, FleetError, did_you_mean, problem
+from fleet.evals.drift import Drift, Standing
+from fleet.evals.due import Record, drifts, due, floor, records
+from fleet.evals.run import Purpose, Spec, Target, spec_of
+from fleet.evals.served import Served, answering, served
+from fleet.names import AdapterName
+from fleet.resources import State
+from fleetctl.judging import office_of
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleet.evals.golden import GoldenSet
+    from runtime.evals.protocol import Tell
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One evaluation to make."""
+
+    target: Target
+    golden: str
+    """Path of the set, relative to the project."""
+    purpose: Purpose
+    serving: str
+    """Which engine with which flags answers."""
+
+
+def read_set(root: Path, path: str) -> "GoldenSet":
+    """Read a golden set; its name in errors is as given.
+
+    Raises:
+        ConfigError: with every bad line.
+        FleetError: FC6702, there is no such file.
+    """
+    from fleet.evals.golden import read_golden  # noqa: PLC0415 (needs a schema library)
+
+    try:
+        content = (root / path).read_bytes()
+    except OSError as error:
+        detail = f"`{path}` cannot be read: {error.strerror}."
+        hint = "Paths are relative to the project."
+        raise FleetError(problem("FC6702", "No such golden set", detail, hint=hint)) from None
+    return read_golden(content, path)
+
+
+def jobs(
+    session: Session,
+    live: State,
+    names: Sequence[str],
+    *,
+    version: str | None,
+    golden: str | None,
+    purpose: Purpose | None,
+) -> Iterator[Job]:
+    """Yield an evaluation for each alias or version.
+
+    Raises:
+        FleetError: an unknown name, no golden set, or a version that no server holds.
+    """
+    fleet = session.fleet()
+    at, heads = served(live), answering(live)
+    for name in names:
+        alias, adapter = _chosen(session, name, version, heads)
+        declared = fleet.adapters.get(alias)
+        path = golden or (declared.golden if declared else None)
+        if path is None:
+            raise FleetError(
+                problem(
+                    "FC6701",
+                    "No golden set",
+                    f"`{alias}` declares none.",
+                    hint="Declare `golden: golden/FILE.jsonl` on the adapter, or give --golden.",
+                )
+            )
+        why = purpose or _purpose(path, declared.golden if declared else None, declared)
+        found = at.get(adapter)
+        if found is None:
+            raise _not_served(adapter, at)
+        yield Job(target_of(session, found), path, why, found.engine)
+
+
+def all_jobs(session: Session, live: State, **asked: Any) -> tuple[list[Job], list[str]]:
+    """Return an evaluation for each alias with a golden set, and a note for each that cannot be.
+
+    Args:
+        session: The project.
+        live: What was observed.
+        asked: As for `jobs`.
+    """
+    found: list[Job] = []
+    notes: list[str] = []
+    for name, each in session.fleet().adapters.items():
+        if each.golden or asked.get("golden"):
+            try:
+                found += jobs(session, live, [name], **asked)
+            except FleetError as error:
+                notes.append(error.diagnostics[0].detail)
+    return found, notes
+
+
+def elsewhere(
+    session: Session,
+    name: str,
+    place: tuple[str, str | None],
+    golden: str,
+    purpose: Purpose | None,
+) -> Job:
+    """Return an evaluation of any served name at a place: a URL, and its key's reference.
+
+    Raises:
+        FleetError: FC6703, the key cannot be read.
+    """
+    from runtime.secrets import read_secret  # noqa: PLC0415 (keeps small commands fast)
+
+    url, key = place
+    headers = {}
+    if key is not None:
+        secret = read_secret(session.root, key)
+        if not secret:
+            detail = f"`{key}` cannot be read here."
+            raise FleetError(
+                problem("FC6703", "No API key", detail, hint="Write env:NAME or file:path.")
+            )
+        headers = {"Authorization": f"Bearer {secret}"}
+    locked = session.fleet().versions.get(name)
+    try:
+        alias = AdapterName.parse(name).alias
+    except ValueError:
+        alias = name
+    target = Target(url, name, name, locked.digest if locked else "", alias, headers)
+    return Job(target, golden, purpose or "smoke", url)
+
+
+def alarms(session: Session, live: State) -> list[tuple[str, str, Drift]]:
+    """Return what has drifted of what serves: alias, version, and what the rule says."""
+    past = past_of(session)
+    return [
+        (alias, adapter, each)
+        for alias, adapter in sorted(answering(live).items())
+        for each in drifts(past.get(alias, ()), adapter)
+        if each.standing in {Standing.SERVING, Standing.RETRAIN}
+    ]
+
+
+def target_of(session: Session, found: Served) -> Target:
+    """Return who is asked; the digest is that of the loaded bytes, else the lock's."""
+    locked = session.fleet().versions.get(found.adapter)
+    digest = found.digest or (locked.digest if locked else "")
+    alias = AdapterName.parse(found.adapter).alias
+    return Target(found.url, found.adapter, found.adapter, digest, alias)
+
+
+def jobs_due(session: Session, live: State) -> tuple[list[Job], list[str]]:
+    """Return what is due now, and a note for each version that cannot be asked."""
+    fleet = session.fleet()
+    at, heads = served(live), answering(live)
+    serving = {
+        alias: (fleet.adapters[alias], adapter, at[adapter].engine if adapter in at else "")
+        for alias, adapter in heads.items()
+        if alias in fleet.adapters
+    }
+    found: list[Job] = []
+    notes: list[str] = []
+    past = records(session.ledger().read())
+    for each in due(serving, past, fleet.evals.every, session.now()):
+        where = at.get(each.adapter)
+        if where is None:
+            notes.append(f"{each.adapter} is due ({each.reason}), and no reachable server holds it")
+            continue
+        found.append(Job(target_of(session, where), each.golden, each.purpose, where.engine))
+    return found, notes
+
+
+async def carry_out(
+    session: Session, job: Job, spec: Spec, teller: "Callable[[Purpose], Tell]"
+) -> list[dict[str, Any]]:
+    """Make an evaluation and write it down; return the ledger's entries.
+
+    The first anchor run of a version is asked twice: how many answers differ then is the noise
+    floor that later ones are held against.
+    """
+    from fleet.evals.golden import with_format  # noqa: PLC0415 (needs a schema library)
+    from runtime.evals import evaluate, record  # noqa: PLC0415 (keeps small commands fast)
+
+    declared = session.fleet().adapters.get(job.target.alias)
+    golden = with_format(read_set(session.root, job.golden), declared.format if declared else None)
+    office = office_of(session)
+    past = records(session.ledger().read()).get(job.target.alias, [])
+    purposes: list[Purpose] = [job.purpose]
+    if job.purpose == "anchor" and floor(past, job.target.adapter) is None:
+        purposes.append("aa")
+    entries = []
+    for purpose in purposes:
+        run = await evaluate(
+            job.target, golden, spec, office, purpose=purpose, tell=teller(purpose)
+        )
+        entry = record(run, office.store, session.ledger(), session.library, job.serving)
+        entries.append(entry)
+        if not entry["summary"]["valid"]:
+            break
+    return entries
+
+
+def imported(
+    session: Session, path: Path, source: str, name: str, purpose: Purpose
+) -> dict[str, Any]:
+    """Take over another tool's results of a locked version; return the ledger's entry.
+
+    Raises:
+        FleetError: no such version, or not the results of a finished evaluation.
+    """
+    from runtime.evals import record  # noqa: PLC0415 (keeps small commands fast)
+    from runtime.evals.imported import import_run  # noqa: PLC0415
+
+    known = session.fleet().versions
+    if name not in known:
+        detail = f"`{name}` is not in fleet.lock."
+        hint = did_you_mean(name, sorted(known))
+        raise FleetError(
+            problem("FC3016", "No such version", detail, hint=hint, command="fleetctl adapter list")
+        )
+    office = office_of(session)
+    alias, digest = AdapterName.parse(name).alias, known[name].digest
+    run = import_run(
+        path, source, alias=alias, adapter=name, digest=digest, purpose=purpose, office=office
+    )
+    return record(run, office.store, session.ledger(), session.library)
+
+
+def spec_for(session: Session, changes: Mapping[str, Any]) -> Spec:
+    """Return how the fleet declares that sets are asked, with what the command line changes."""
+    given = {key: value for key, value in changes.items() if value is not None}
+    return replace(spec_of(session.fleet().evals), **given)
+
+
+def past_of(session: Session) -> dict[str, list[Record]]:
+    """Return every evaluation in the ledger, by alias."""
+    return records(session.ledger().read())
+
+
+def _chosen(
+    session: Session, name: str, version: str | None, heads: Mapping[str, str]
+) -> tuple[str, str]:
+    """Return alias and full version name of what a person named."""
+    fleet = session.fleet()
+    try:
+        parsed = AdapterName.parse(name)
+    except ValueError:
+        parsed = None
+    if parsed is not None:
+        return parsed.alias, name
+    if name not in fleet.adapters:
+        known = sorted(fleet.adapters)
+        raise FleetError(
+            problem(
+                "FC5123",
+                "No such alias",
+                f"`{name}` is neither declared nor the full name of a version.",
+                hint=did_you_mean(name, known),
+            )
+        )
+    declared = fleet.adapters[name].name
+    if version is not None:
+        return name, f"{declared.alias}-{declared.base}-v{version.removeprefix('v')}"
+    return name, heads.get(name, str(declared))
+
+
+def _purpose(path: str, golden: str | None, declared: Any) -> Purpose:
+    if path == golden:
+        return "anchor"
+    return "rolling" if declared is not None and path == declared.rolling else "smoke"
+
+
+def _not_served(adapter: str, at: Mapping[str, Served]) -> EvalError:
+    near = did_you_mean(adapter, sorted(at))
+    held = [each for each in sorted(at) if each.rpartition("-v")[0] == adapter.rpartition("-v")[0]]
+    also = f" Loaded of this adapter: {', '.join(held)}." if held else ""
+    return EvalError(
+        problem(
+            "FC4507",
+            "The version is not loaded",
+            f"No reachable server holds `{adapter}`, so nothing can be asked of it.{also}",
+            hint=near or "Declare it and apply: it is loaded before it gets any traffic.",
+            command="fleetctl status",
+        )
+    )

@@ -1,0 +1,206 @@
+"""The gates of a project at one tick: judged, written down, and whoever failed rolled back."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import click
+
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleet.resources import State
+    from fleet.trial import Trial
+    from runtime.evals import Office
+    from runtime.evals.protocol import Tell
+    from runtime.rollouts.record import Judged
+    from runtime.rollouts.tick import Evaluations, Scene
+
+FAILED = 3
+"""Exit code: a gate failed, and what it guarded was rolled back or never began."""
+
+
+@dataclass(slots=True)
+class Round:
+    """What a tick came to."""
+
+    code: int = 0
+    moved: bool = False
+    """Whether traffic was moved, so that what was observed before is out of date."""
+    failed: list[str] = field(default_factory=list)
+    """Aliases whose new version failed."""
+    stuck: bool = False
+    """Whether one of them could not be rolled back."""
+
+
+async def judge_round(
+    session: Session,
+    live: "State",
+    evaluations: "Evaluations",
+    until: asyncio.Event | None = None,
+) -> Round:
+    """Judge what is being tried; roll back each alias whose new version has failed.
+
+    Live gates come first and fast; golden sets are asked beside the rounds. With `until` they
+    are waited for, or given up once it is set. After a crash at any point the next round does
+    what is left.
+
+    Raises:
+        FleetError: the evidence was tampered with, or ledger or usage logs cannot be read.
+    """
+    from runtime.rollouts.tick import judge_live, write_down  # noqa: PLC0415 (`--help` is fast)
+
+    done = Round()
+    scene = await asyncio.to_thread(_scene, session, live)
+    if await _undo_drills(session, scene):
+        done.moved = True
+    await _roll_back_rejected(session, scene, done)
+    judged = await asyncio.to_thread(judge_live, scene)
+    told = await asyncio.to_thread(write_down, scene, judged, session.ledger())
+    _tell(each.judged for each in told if each.recorded)
+    await _roll_back_failed(session, judged, done)
+    await _take_evaluations(session, live, evaluations, done)
+    scene = await asyncio.to_thread(_scene, session, live)  # what was found is in the ledger now
+    begun = evaluations.start(scene, office_of(session), _progress)
+    for trial in begun:
+        click.echo(f"Evaluates {trial.adapter} beside {trial.stable}.", err=True)
+    if until is not None:
+        await _take_evaluations(session, live, evaluations, done, until)
+    return done
+
+
+def office_of(session: Session) -> "Office":
+    """Return where this project keeps evaluations."""
+    from uuid import uuid4  # noqa: PLC0415 (keeps `--help` fast)
+
+    from runtime.evals import EvalStore, Office  # noqa: PLC0415
+    from runtime.secrets import read_secret  # noqa: PLC0415
+
+    return Office(
+        EvalStore(session.state_dir / "evals"),
+        session.now,
+        lambda: uuid4().hex[:12],
+        session.root,
+        lambda reference: read_secret(session.root, reference),
+    )
+
+
+def _scene(session: Session, live: "State") -> "Scene":
+    from fleet.history import fold, settled  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.rollouts.tick import Scene, require_sound  # noqa: PLC0415
+
+    entries = session.ledger().read()
+    history = settled(fold(entries), live)
+    require_sound(entries, history)
+    return Scene(session.fleet(), live, history, entries, session.state_dir, session.now())
+
+
+async def _take_evaluations(
+    session: Session,
+    live: "State",
+    evaluations: "Evaluations",
+    done: Round,
+    until: asyncio.Event | None = None,
+) -> None:
+    """Write down what evaluations found, and act on it."""
+    from runtime.rollouts.tick import write_down  # noqa: PLC0415 (keeps `--help` fast)
+
+    for each in await evaluations.finished(until):
+        scene = await asyncio.to_thread(_scene, session, live)
+        ledger = session.ledger()
+        if each.entries:
+            await asyncio.to_thread(ledger.append, "eval_finished", list(each.entries))
+        told = await asyncio.to_thread(write_down, scene, each.judged, ledger)
+        _tell(one.judged for one in told if one.recorded)
+        await _roll_back_failed(session, each.judged, done)
+
+
+async def _roll_back_rejected(session: Session, scene: "Scene", done: Round) -> None:
+    """Finish what a run that was killed after it had judged has left."""
+    for trial in scene.trials:
+        if trial.rejected and trial.percent:
+            reason = f"{trial.rejected.gate}: {trial.rejected.finding.reason}"
+            await _back(session, trial, trial.rejected.gate, reason, done)
+
+
+async def _roll_back_failed(session: Session, judged: "Iterable[Judged]", done: Round) -> None:
+    for each in judged:
+        trial, finding = each.trial, each.finding
+        if not each.failed or trial.alias in done.failed:
+            continue
+        if trial.percent:
+            reason = f"{finding.gate}: {finding.reason}"
+            await _back(session, trial, finding.gate, reason, done)
+        else:
+            done.failed.append(trial.alias)
+            done.code = FAILED
+            click.echo(f"{trial.alias}: {trial.adapter} gets no traffic.", err=True)
+
+
+async def _back(session: Session, trial: "Trial", gate: str, reason: str, done: Round) -> None:
+    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.rolling_back import roll_back  # noqa: PLC0415
+    from plans.diagnostics import render_text  # noqa: PLC0415
+
+    done.code = FAILED
+    done.failed.append(trial.alias)
+    try:
+        result, unsent = await roll_back(
+            session,
+            trial.alias,
+            trial.stable,
+            reason=reason,
+            cause=f"gate {gate}",
+            only=trial.adapter,
+            facts={"gate": gate, "digest": trial.digests["adapter"]},
+        )
+    except FleetError as error:  # nobody else's rollback waits for this one; the next tick retries
+        done.stuck = True
+        click.echo(render_text(error.diagnostics), err=True, nl=False)
+        return
+    done.moved = True
+    for line in (*result.warnings, *unsent):
+        click.echo(f"Warning: {line}", err=True)
+    for line in result.failures:
+        click.echo(f"Error: {line}", err=True)
+    click.echo(f"Rolled back: {result.sentence}", err=True)
+
+
+async def _undo_drills(session: Session, scene: "Scene") -> bool:
+    """Put routes right that a live drill which was killed has left turned."""
+    from runtime.drill import undo, unfinished  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway.control import LocalGateways  # noqa: PLC0415
+
+    if not list(unfinished(scene.entries)):
+        return False
+    ledger, gateways = session.ledger(), LocalGateways(session.state_dir, envoys=session.envoys())
+    try:
+        # Under the lease, which a drill that still runs holds.
+        with ledger.lease(f"{session.by} (run {session.run}, reconcile)"):
+            for each in unfinished(ledger.read()):
+                click.echo(f"Undoes a live drill of {each['alias']} that was killed.", err=True)
+                await undo(each, gateways, session.ledger)
+    finally:
+        await gateways.close()
+    return True
+
+
+def _tell(judged: "Iterable[Judged]") -> None:
+    for each in judged:
+        finding = each.finding
+        text = f"{finding.verdict} {finding.gate} of {each.trial.adapter}"
+        click.echo(f"{text} at {each.trial.percent} %: {finding.reason}", err=True)
+
+
+def _progress(trial: "Trial") -> "Tell":
+    last = 0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        step = done * 4 // total
+        if step > last:
+            last = step
+            click.echo(f"  {trial.adapter}: {done} of {total} answers", err=True)
+
+    return tell

@@ -1,0 +1,44 @@
+"""How hard a placement is looked for: options that `plan` and what shows a placement share."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, cast
+
+import click
+
+_OPTIONS = (
+    click.option(
+        "--effort",
+        type=click.Choice(["fast", "balanced", "proof"]),
+        default="fast",
+        help="How hard to look for the cheapest servers. proof also tries to prove that there are "
+        "none cheaper (needs the extra `proof`). Default: fast.",
+    ),
+    click.option(
+        "--max-moves",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="N",
+        help="Move up to N adapters that could stay, where that empties servers. Default: 0.",
+    ),
+    click.option(
+        "--repack",
+        is_flag=True,
+        help="Place everything afresh, if that is cheaper, whatever has to move for it.",
+    ),
+)
+
+
+def search_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `--effort`, `--max-moves` and `--repack`, which it gets as `search`."""
+
+    def searched(*arguments: Any, **options: Any) -> None:
+        from fleet.placement.search import Search  # noqa: PLC0415 (keeps `--help` fast)
+
+        search = Search(*(options.pop(each) for each in ("effort", "max_moves", "repack")))
+        command(*arguments, search=search, **options)
+
+    wrapped = cast("Callable[..., None]", wraps(command)(searched))
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped

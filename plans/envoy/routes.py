@@ -1,0 +1,161 @@
+"""Envoy's routes: who may call what, which version answers, and what its server is sent."""
+
+from typing import Final
+
+from plans.envoy import refusals
+from plans.envoy.filters import (
+    AUTHENTICATION,
+    CHOICES,
+    ECHOED,
+    FORWARDING,
+    LIMITING,
+    LISTING,
+    LISTING_FILTER,
+    LOGPROBS,
+    READING,
+    STICKY,
+    STREAMED,
+)
+from plans.envoy.policies import limits
+from plans.envoy.routing import Routing
+from plans.envoy.splits import answered
+from plans.envoy.wire import ASKED, CLIENT, COMPLETIONS, NAMESPACE, Json, extension, typed
+
+MODELS: Final = "/v1/models"
+_OFF: Final = typed("envoy.config.route.v3.FilterConfig", disabled=True)
+_ON: Final = typed(
+    "envoy.config.route.v3.FilterConfig",
+    config=typed("envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute"),
+)
+_LARGEST_LIST: Final = 2**24
+
+
+def route_configuration(routing: Routing) -> Json:
+    """Return everything that changes with a revision, save for the servers' addresses."""
+    answers = {
+        f"{each.client}/{alias}": answered(routing, each) for alias, each in routing.routes.items()
+    }
+    for client in sorted({each.client for each in routing.credentials}):
+        answers |= _listing(routing, client)
+    return typed(
+        "envoy.config.route.v3.RouteConfiguration",
+        name="fleetctl",
+        max_direct_response_body_size_bytes=_LARGEST_LIST,
+        request_headers_to_remove=[
+            "authorization",
+            "x-session-id",
+            "x-forwarded-proto",
+            "x-envoy-external-address",
+            *_INTERNAL,
+        ],
+        virtual_hosts=[
+            {
+                "name": "fleetctl",
+                "domains": ["*"],
+                "metadata": {"filter_metadata": {NAMESPACE: {"revision": routing.revision}}},
+                "matcher": _matcher(answers),
+                "retry_policy": _RETRIES,
+                "typed_per_filter_config": _for_all(routing),
+            }
+        ],
+    )
+
+
+def _for_all(routing: Routing) -> Json:
+    """Return the keys and limits, which change with the routes."""
+    found: Json = {}
+    if routing.credentials:
+        keys = [{"key": each.secret, "client": each.client} for each in routing.credentials]
+        kind = "envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuthPerRoute"
+        found[AUTHENTICATION] = typed(kind, credentials=keys, forwarding=FORWARDING)
+    allowed = limits(routing.routes.values())
+    if allowed is not None:
+        found[LIMITING] = allowed
+    return found
+
+
+_RETRIES: Final[Json] = {
+    "retry_on": "connect-failure,refused-stream,retriable-status-codes",
+    "retriable_status_codes": [404],
+    "num_retries": 2,
+    "retry_host_predicate": [
+        extension(
+            "previous", "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+        )
+    ],
+    "host_selection_retry_max_attempts": 5,
+}
+"""Only where no server has worked on it: not reached, or it does not hold the version."""
+
+
+_INTERNAL: Final = (CLIENT, ASKED, *STICKY, STREAMED, ECHOED, LOGPROBS, CHOICES)
+
+
+def _matcher(answers: dict[str, list[Json]]) -> Json:
+    """Return the lookup by what a request asks for: one step, however many aliases."""
+    source = "envoy.type.matcher.v3.HttpRequestHeaderMatchInput"
+    tree: Json = {"input": extension("asked", source, header_name=ASKED)}
+    if answers:
+        found = {name: _routes(each) for name, each in sorted(answers.items())}
+        tree["exact_match_map"] = {"map": found}
+        return {"matcher_tree": tree, "on_no_match": _routes(_elsewhere())}
+    return {"on_no_match": _routes(_elsewhere())}
+
+
+def _routes(routes: list[Json]) -> Json:
+    return {"action": extension("routes", "envoy.config.route.v3.RouteList", routes=routes)}
+
+
+def _elsewhere() -> list[Json]:
+    """Return the routes of requests that ask for nothing a client owns, or not yet.
+
+    A request for a completion is here before its body was read, and for good where the body
+    names no alias of the client.
+    """
+    post = [{"name": ":method", "string_match": {"exact": "POST"}}]
+    get = [{"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}]
+    completions: Json = {"safe_regex": {"regex": COMPLETIONS}}
+    models: Json = {"safe_regex": {"regex": f"{MODELS}(/[^/]*)?"}}
+    silent = {READING: _OFF}
+    listed = {LISTING_FILTER: _ON}
+    missing, wrong = (
+        refusals.answer(404, refusals.NO_SUCH_MODEL),
+        refusals.answer(405, refusals.WRONG_METHOD),
+    )
+    healthy = refusals.answer(200, {"status": "ok"})
+    return [
+        {"match": completions | {"headers": post}, **missing},
+        {"match": completions, **wrong, "typed_per_filter_config": silent},
+        {"match": models | {"headers": get}, **missing, "typed_per_filter_config": silent | listed},
+        {"match": models, **wrong, "typed_per_filter_config": silent},
+        {
+            "match": {"path": "/healthz", "headers": get},
+            **healthy,
+            "typed_per_filter_config": silent | {AUTHENTICATION: _OFF},
+        },
+        {
+            "match": {"prefix": "/"},
+            **refusals.answer(404, refusals.NO_SUCH_PATH),
+            "typed_per_filter_config": silent,
+        },
+    ]
+
+
+def _listing(routing: Routing, client: str) -> dict[str, list[Json]]:
+    """Return the answers to a client that asks which models it has."""
+    own = [alias for alias, each in sorted(routing.routes.items()) if each.client == client]
+    cards = {
+        each: {"id": each, "object": "model", "created": 0, "owned_by": client} for each in own
+    }
+    pages: dict[str, Json] = {f"{MODELS}/{alias}": card for alias, card in cards.items()}
+    pages[MODELS] = {"object": "list", "data": list(cards.values())}
+    return {
+        f"{LISTING}{client}{path}": [
+            {
+                "match": {"prefix": "/"},
+                **refusals.answer(200, page),
+                "typed_per_filter_config": {READING: _OFF},
+            }
+        ]
+        for path, page in pages.items()
+    }

@@ -1,0 +1,61 @@
+"""LiteLLM's configuration for the same aliases and shares, as far as it can keep them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fleet.resources import Route
+
+CONFIG_FILE: Final = "config.yaml"
+
+# ruff: noqa: ISC004 (a list of sentences, each over several lines)
+
+NOTES: Final = (
+    "Clients are NOT kept apart: without a database LiteLLM knows one key, the master key of "
+    "the variable LITELLM_MASTER_KEY, and whoever has it reaches every alias. Keys of clients "
+    "have to be made in LiteLLM (`/key/generate`, with `models`), which needs PostgreSQL.",
+    "Shares are drawn anew for each request: no user is kept on one version, so a session may "
+    "see both during a rollout.",
+    "LiteLLM takes a new configuration when it is restarted only.",
+    "Limits, timeouts, formats and shadows are not translated; usage rows and metrics are "
+    "LiteLLM's own, and show the alias, not the version.",
+)
+"""What is lost in translation."""
+
+
+def config(routes: Mapping[str, Route], servers: Mapping[str, str]) -> str:
+    """Return LiteLLM's `config.yaml`, written as JSON, which is YAML too.
+
+    A version's share is spread evenly over the servers that hold it; one without a share is
+    left out.
+
+    Args:
+        routes: By alias.
+        servers: Server to its base URL.
+    """
+    document = {
+        "model_list": [
+            each for alias in sorted(routes) for each in _deployments(routes[alias], servers)
+        ],
+        "router_settings": {"routing_strategy": "simple-shuffle", "num_retries": 0},
+        "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _deployments(route: Route, servers: Mapping[str, str]) -> list[dict[str, Any]]:
+    made = []
+    for share in route.shares:
+        held = sorted(each for each in share.servers if each in servers)
+        for server in held if share.percent else ():
+            parameters = {
+                "model": f"hosted_vllm/{share.adapter}",
+                "api_base": f"{servers[server].rstrip('/')}/v1",
+                "api_key": "none",
+                "weight": round(share.percent / len(held), 6),
+            }
+            name = {"id": f"{share.adapter}@{server}"}
+            made.append(
+                {"model_name": route.alias, "litellm_params": parameters, "model_info": name}
+            )
+    return made

@@ -1,0 +1,192 @@
+"""A rollout's report: what was tried, what was found, what became of it. Fit for the client.
+
+It tells of one alias alone, from the ledger alone: no server, no person, no other client.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from fleet.history import Entry
+from plans.public import prose, scrubbed
+
+EVENTS = ("gate_judged", "eval_finished", "rolled_back", "rollback_checked", "rollout_marked",
+          "released")  # fmt: skip
+METRICS: Mapping[str, str] = {
+    "accuracy_drop": "right answers on the golden set, against the version before",
+    "hallucination_rise": "answers that invent something, against the version before",
+    "error_rate_rise": "failed requests, against the version before",
+    "format_drop": "answers without the agreed form, against the version before",
+    "truncation_rise": "answers that were cut off, against the version before",
+    "p95_ratio": "time to the whole answer (95th percentile), against the version before",
+    "first_token_ratio": "time to the first word (95th percentile), against the version before",
+    "token_time_ratio": "time per word (95th percentile), against the version before",
+    "neighbour_ratio": "effect on others who share the machine",
+    "error_rate": "failed requests",
+    "p95_latency": "time to the whole answer (95th percentile)",
+    "baseline_ratio": "time to the whole answer, against the time before the rollout",
+}
+MARKS: Mapping[str, str] = {
+    "hold": "held back", "resume": "let go on", "approve": "approved", "advance": "sent on",
+    "abort": "aborted", "pause": "paused", "override": "accepted in spite of a gate",
+}  # fmt: skip
+
+
+def document(entries: Iterable[Entry], alias: str, adapter: str, now: datetime) -> dict[str, Any]:
+    """Gather what the ledger says of one version of one alias.
+
+    Args:
+        entries: Oldest first.
+        alias: The alias.
+        adapter: Full name of the version.
+        now: When the report is made.
+    """
+    telling = _Telling(alias, adapter)
+    for entry in entries:
+        telling.take(entry)
+    return {
+        "format": "fleetctl-rollout-report",
+        "format_version": "1.0",
+        "alias": alias,
+        "version": _short(adapter),
+        "made": _time(now),
+        "before": telling.before,
+        "outcome": telling.outcome(),
+        "share": telling.share,
+        "events": telling.events,
+        "gates": list(telling.gates.values()),
+        "evaluations": [
+            each for name, each in telling.evaluations.items() if name in telling.compared
+        ],
+        "proof": telling.proof,
+    }
+
+
+class _Telling:
+    """Goes through the ledger once."""
+
+    def __init__(self, alias: str, adapter: str) -> None:
+        self.alias, self.adapter = alias, adapter
+        self.share, self.before = 0, ""
+        self.events: list[dict[str, str]] = []
+        self.gates: dict[str, dict[str, Any]] = {}
+        self.evaluations: dict[str, dict[str, Any]] = {}
+        self.proof: dict[str, Any] = {}
+        self.compared = {adapter}
+        """Full names of the version and of those that it was compared with."""
+        self._begun: dict[str, Mapping[str, Any]] = {}
+        self._end = ""
+
+    def take(self, entry: Entry) -> None:
+        """Add one entry."""
+        data = entry.data
+        if data.get("address") == f"route/{self.alias}":
+            self._route(entry)
+        if data.get("alias") != self.alias or entry.kind not in EVENTS:
+            return
+        version = _short(self.adapter)
+        match entry.kind:
+            case "gate_judged" if data["adapter"] == self.adapter:
+                self._judged(entry)
+            case "eval_finished" if data["purpose"] == "gate":
+                summary = data["summary"]
+                self.evaluations[data["adapter"]] = {
+                    "version": _short(data["adapter"]), "questions": summary["n"],
+                    "accuracy": summary["accuracy"], "at": _time(entry.time),
+                }  # fmt: skip
+            case "rolled_back" if data.get("adapter") == self.adapter and self.share:
+                self.share, self._end = 0, "rolled back"
+                why = f": {data['reason']}" if data.get("gate") else ""
+                seconds = f"{data['seconds']:.2f} s"
+                self._tell(entry, f"{_short(data['to'])} has all requests again, {seconds}{why}")
+            case "rollback_checked" if self._end == "rolled back" and data["smoke_ok_s"]:
+                smoke = data["smoke"]
+                self._tell(entry, f"smoke test passed, {smoke['passed']} of {smoke['total']}")
+            case "rollout_marked" if data.get("adapter") == self.adapter:
+                self._tell(entry, f"{version} was {MARKS.get(data['mark'], data['mark'])}")
+            case "released" if data.get("adapter") in (None, self.adapter) and self._end:
+                self._end = ""
+                self._tell(entry, f"{version} may be tried again")
+            case _:
+                pass
+
+    def _route(self, entry: Entry) -> None:
+        """Follow the version's share: a step is begun with its route and finished without."""
+        data = entry.data
+        if entry.kind == "step_started":
+            self._begun[data["step"]] = data["operation"]
+        if entry.kind != "step_finished":
+            return
+        operation = self._begun.pop(data["step"], data.get("operation") or {})
+        shares = (operation.get("route") or {}).get("shares", ())
+        found = {each["adapter"]: each["percent"] for each in shares}
+        share = found.get(self.adapter, 0)
+        if share and not self.share:
+            others = [_short(name) for name, part in found.items() if part and name != self.adapter]
+            self.before = self.before or ", ".join(others)
+        if share != self.share:
+            self.share, self._end = share, ""
+            self._tell(entry, f"{_short(self.adapter)} answers {share} % of the requests")
+
+    def _judged(self, entry: Entry) -> None:
+        data, finding = entry.data, entry.data["finding"]
+        self.compared.add(data["stable"])
+        self.before = self.before or _short(data["stable"])
+        name = data["gate"]
+        before = self.gates.get(name)
+        self.gates[name] = {
+            "gate": name, "about": METRICS.get(finding["metric"], finding["metric"]),
+            "verdict": finding["verdict"], "reason": scrubbed(finding["reason"]),
+            "entry": entry.seq, "share": data["percent"], "at": _time(entry.time),
+        }  # fmt: skip
+        self.proof = {"entry": entry.seq, "hash": entry.hash}
+        if before is None or before["verdict"] != finding["verdict"]:
+            self._tell(entry, f"gate {name}: {finding['verdict']}, {finding['reason']}")
+
+    def _tell(self, entry: Entry, text: str) -> None:
+        self.events.append({"at": _time(entry.time), "text": scrubbed(text)})
+
+    def outcome(self) -> str:
+        """Return the state in a few words."""
+        if self._end:
+            return self._end
+        failed = any(each["verdict"] == "FAIL" for each in self.gates.values())
+        if self.share == 100:  # noqa: PLR2004 (percent)
+            return "complete"
+        if failed:
+            return "stopped before it got any traffic"
+        return f"under way at {self.share} %" if self.share else "not begun"
+
+
+def render_markdown(report: Mapping[str, Any]) -> str:
+    """Return the report as Markdown that is safe to post."""
+    return _template("rollout.md.j2", escaping=False).render(report=report, prose=prose)
+
+
+def render_html(report: Mapping[str, Any]) -> str:
+    """Return the report as one HTML file without scripts or outside assets."""
+    return _template("rollout.html.j2", escaping=True).render(report=report)
+
+
+@cache
+def _template(name: str, *, escaping: bool) -> Template:
+    environment = Environment(
+        loader=PackageLoader("plans", "templates"),
+        autoescape=escaping,  # noqa: S701 (Markdown escapes by `prose`)
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(name)
+
+
+def _short(adapter: str) -> str:
+    return adapter.rpartition("-v")[2]
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,139 @@
+"""Rollouts as people read them: a line for each, and one of them in full."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from fleet.declared import Fleet
+from fleet.history import Evidence, History
+from fleet.pace import Phase, Wanted, version_of
+from fleet.plan import GateDue
+
+FULL = 100
+QUIET = (Phase.COMPLETE, Phase.FIRST)
+"""Phases in which nothing is going on."""
+
+
+def document(
+    fleet: Fleet, wanted: Mapping[str, Wanted], history: History, routes: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return where every alias stands, by alias.
+
+    Args:
+        fleet: What is declared.
+        wanted: What the pace says of each alias.
+        history: The ledger, folded.
+        routes: Live routes by alias.
+    """
+    return [_one(fleet, each, history, routes) for _, each in sorted(wanted.items())]
+
+
+def _one(fleet: Fleet, each: Wanted, history: History, routes: Mapping[str, Any]) -> dict[str, Any]:
+    rollout = fleet.rollouts[fleet.adapters[each.alias].rollout]
+    route = routes.get(each.alias)
+    shares = {share.adapter: share.percent for share in route.shares} if route else {}
+    stage = history.stages.get(each.alias)
+    ours = stage if stage is not None and stage.adapter == each.target else None
+    evidence = {found.gate: found for found in history.evidence.get(each.alias, ())}
+    return {
+        "alias": each.alias,
+        "version": version_of(each.target),
+        "adapter": each.target,
+        "phase": each.phase.value,
+        "percent": shares.get(each.target, 0),
+        "shares": {version_of(name): percent for name, percent in shares.items() if percent},
+        "weights": list(rollout.weights),
+        "since": _iso(ours.since) if ours else None,
+        "baked_at": _iso(ours.since + rollout.bake) if ours and ours.percent else None,
+        "longest_until": _iso(ours.since + rollout.longest_bake) if ours and ours.percent else None,
+        "next": each.why,
+        "waits_for": each.held,
+        "gates": [_gate(gate, evidence.get(gate.gate)) for gate in each.gates],
+        "marks": [
+            {"mark": mark.mark, "by": mark.by, "at": _iso(mark.at), "reason": mark.reason}
+            for mark in history.marks.get(each.alias, ())
+            if mark.adapter == each.target
+        ],
+    }
+
+
+def _gate(gate: GateDue, evidence: Evidence | None) -> dict[str, Any]:
+    known = evidence is not None and gate.status != "no evidence"
+    return {
+        "gate": gate.gate,
+        "metric": gate.metric,
+        "limit": gate.threshold,
+        "status": gate.status,
+        "reason": evidence.finding.reason if evidence and known else "",
+        "power": evidence.finding.power if evidence and known else "",
+        "entry": evidence.seq if evidence and known else None,
+    }
+
+
+def active(rollouts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return those in which something is going on."""
+    return [each for each in rollouts if each["phase"] not in QUIET]
+
+
+def render_list(rollouts: Iterable[Mapping[str, Any]]) -> str:
+    """Return a line for each, and what those that wait are waiting for."""
+    found = list(rollouts)
+    if not found:
+        return "No rollout is under way.\n"
+    rows = [
+        (each["alias"], each["version"], f"{each['percent']} %", each["phase"], _verdicts(each))
+        for each in found
+    ]
+    head = ("Alias", "Version", "Share", "Phase", "Gates")
+    widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
+    lines = []
+    for row, each in zip((head, *rows), (None, *found), strict=True):
+        cells = [f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+        if each and (said := _waits(each)):
+            lines.append(f"  {said}")
+    return "\n".join(lines) + "\n"
+
+
+def _verdicts(each: Mapping[str, Any]) -> str:
+    return ", ".join(f"{gate['gate']} {gate['status']}" for gate in each["gates"]) or "-"
+
+
+def _waits(each: Mapping[str, Any]) -> str:
+    return str(each["waits_for"]).removeprefix(f"{each['alias']}: ") or str(each["next"])
+
+
+def render_one(each: Mapping[str, Any], now: datetime) -> str:
+    """Return everything about one rollout."""
+    shares = ", ".join(f"{name} {percent} %" for name, percent in each["shares"].items())
+    weights = " -> ".join(f"{weight} %" for weight in each["weights"])
+    lines = [
+        f"{each['alias']}: {each['version']} at {each['percent']} %, {each['phase']}",
+        f"  traffic      {shares or 'none'}",
+        f"  stages       {weights}",
+    ]
+    if each["since"]:
+        lines.append(f"  this stage   since {each['since']}")
+    if each["baked_at"]:
+        over = datetime.fromisoformat(each["baked_at"]) <= now
+        state = "baked" if over else "bakes until"
+        lines.append(
+            f"  {state:12} {each['baked_at']}, at the longest until {each['longest_until']}"
+        )
+    for gate in each["gates"]:
+        entry = f"  (evidence {gate['entry']})" if gate["entry"] else ""
+        lines.append(
+            f"  gate         {gate['gate']}: {gate['status']}, {gate['metric']} at most "
+            f"{gate['limit']}{entry}"
+        )
+        lines += [f"               {text}" for text in (gate["reason"], gate["power"]) if text]
+    for mark in each["marks"]:
+        reason = f": {mark['reason']}" if mark["reason"] else ""
+        lines.append(f"  {mark['mark']:12} by {mark['by']} at {mark['at']}{reason}")
+    if said := _waits(each):
+        lines.append(f"  next         {said}")
+    return "\n".join(lines) + "\n"
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""Scripts that run inside other environments; they import nothing of fleetctl."""

@@ -1,0 +1,148 @@
+"""Evaluate a version: ask, score, keep, and say whether it counts."""
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fleet.errors import EvalError, problem
+from fleet.evals.golden import GoldenSet
+from fleet.evals.run import EvalRun, Purpose, Spec, Target
+from fleet.evals.summary import faults, pair_faults
+from runtime.evals.office import Office
+from runtime.evals.probe import probe
+from runtime.evals.protocol import Tell, silent
+from runtime.evals.registry import engine_named
+
+
+async def evaluate(
+    target: Target,
+    golden: GoldenSet,
+    spec: Spec,
+    office: Office,
+    *,
+    purpose: Purpose = "gate",
+    reuse: bool = False,
+    tell: Tell = silent,
+) -> EvalRun:
+    """Ask a version every item of a golden set; keep the answers in the store.
+
+    Returns a run that may not count: see `fleet.evals.summary.faults`.
+
+    Args:
+        target: Who is asked.
+        golden: What.
+        spec: How.
+        office: Where it is kept.
+        purpose: Why.
+        reuse: Take the answers of an earlier run of the same bytes, set, decoding and engine.
+        tell: Takes the progress.
+
+    Raises:
+        EvalError: nobody answers under the name, or the engine failed as a whole.
+    """
+    engine = engine_named(spec.engine, office)
+    started = office.now()
+    before = await probe(target)
+    found = office.store.cached(target, golden, spec, before.fingerprint) if reuse else None
+    if found is not None:
+        again = replace(found, id=office.new_id(), purpose=purpose, alias=target.alias, cached=True)
+        office.store.keep(again)
+        return again
+    with TemporaryDirectory(prefix="fleetctl-eval-") as folder:
+        got = await engine.run(target, golden, spec, Path(folder), tell)
+    after = await probe(target)
+    if before != after:
+        raise EvalError(
+            problem(
+                "FC4502",
+                "The engine changed during the evaluation",
+                f"`{target.model}` was answered by {before.fingerprint or 'one engine'} at first "
+                f"and by {after.fingerprint or 'another'} at the end; the scores prove nothing.",
+                hint="Run it again when the server is settled.",
+            )
+        )
+    samples = tuple(
+        each
+        if each.error
+        else replace(
+            each,
+            model=each.model or before.model,
+            fingerprint=each.fingerprint or before.fingerprint,
+        )
+        for each in got.samples
+    )
+    run = EvalRun(
+        id=office.new_id(),
+        alias=target.alias,
+        adapter=target.adapter,
+        digest=target.digest,
+        purpose=purpose,
+        golden=golden.file,
+        golden_digest=golden.digest,
+        items=tuple(each.id for each in golden.items),
+        must_pass=golden.must_pass,
+        spec=spec,
+        engine_version=got.version,
+        samples=samples,
+        started=started,
+        finished=office.now(),
+    )
+    office.store.keep(run)
+    return run
+
+
+async def evaluate_pair(
+    stable: Target,
+    canary: Target,
+    golden: GoldenSet,
+    spec: Spec,
+    office: Office,
+    *,
+    purpose: Purpose = "gate",
+    tell: Tell = silent,
+) -> tuple[EvalRun, EvalRun]:
+    """Ask two versions the same; stable's answers may be those of an earlier run.
+
+    Raises:
+        EvalError: FC4503 with every reason why the pair proves nothing. Never a verdict.
+    """
+    totals = [0, 0]
+
+    def share(arm: int) -> Tell:
+        def told(done: int, total: int) -> None:
+            totals[arm] = done
+            tell(sum(totals), 2 * total)
+
+        return told
+
+    first = await evaluate(stable, golden, spec, office, purpose=purpose, reuse=True, tell=share(0))
+    second = await evaluate(canary, golden, spec, office, purpose=purpose, tell=share(1))
+    wrong = pair_faults(first, second)
+    if wrong:
+        raise proves_nothing(f"`{stable.adapter}` beside `{canary.adapter}`", wrong)
+    return first, second
+
+
+def required(run: EvalRun) -> EvalRun:
+    """Return the run if it counts.
+
+    Raises:
+        EvalError: FC4503, it does not.
+    """
+    wrong = faults(run)
+    if wrong:
+        raise proves_nothing(f"`{run.adapter}`", wrong)
+    return run
+
+
+def proves_nothing(what: str, reasons: tuple[str, ...]) -> EvalError:
+    """Return the error of a run that does not count."""
+    return EvalError(
+        problem(
+            "FC4503",
+            "The evaluation does not count",
+            f"{what}: {'; '.join(reasons)}.",
+            hint="It is neither a pass nor a failure. See to the cause and run it again; "
+            "`max_missing` allows for items that stay unanswered.",
+        )
+    )

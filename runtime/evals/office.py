@@ -1,0 +1,27 @@
+"""What evaluations need of the project: where they are kept, clock, ids and secrets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from runtime.evals.store import EvalStore
+
+
+def no_secret(reference: str) -> str | None:
+    """Know no secret."""
+    del reference
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """Where evaluations are kept, and the clock and ids that they are stamped with."""
+
+    store: EvalStore
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+    root: Path = Path()
+    """The project; the `command` engine runs here."""
+    secret: Callable[[str], str | None] = no_secret
+    """Return the secret behind a reference; None where it cannot be read."""

@@ -1,0 +1,183 @@
+"""The flip: all of an alias's traffic to one resident version, acknowledged by every gateway.
+
+It needs the routing table and nothing else. Rollback and drill are made of it.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from fleet.errors import (
+    FleetError,
+    StalePlanError,
+    did_you_mean,
+    problem,
+)
+from fleet.names import AdapterName
+from runtime.gateway.control import LocalGateways, Published
+from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
+
+ATTEMPTS = 5
+"""How often the table is written when others write it at the same moment."""
+
+Change = Callable[[RoutingTable], RoutingTable]
+"""From the table as it is to the next revision; the very same table: nothing is to be done."""
+
+
+@dataclass(slots=True)
+class Written:
+    """A table that was published, and what it replaced."""
+
+    before: RoutingTable
+    table: RoutingTable
+    published: Published
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Gateways that run and did not take the table, with the reason."""
+        return tuple(
+            f"gateway {name}: {error.diagnostics[0].detail}"
+            for name, error in self.published.failures
+        )
+
+
+async def write(gateways: LocalGateways, change: Change) -> Written:
+    """Read the table, change it and publish it; anew when somebody wrote in between.
+
+    Raises:
+        FleetError: what `change` refuses, or that the table cannot be read or written.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        table, notes = await gateways.read()
+        changed = change(table)
+        try:
+            published = await gateways.publish_and_report(changed)
+        except StalePlanError:  # another run wrote in between: read again
+            if attempt == ATTEMPTS:
+                raise
+            continue
+        return Written(table, changed, published, list(notes))
+    raise AssertionError("ATTEMPTS is 1 or more")
+
+
+def short(adapter: str) -> str:
+    """Return the version alone, `2.1.0`, of a full adapter name."""
+    return str(AdapterName.parse(adapter).version)
+
+
+def entry_of(table: RoutingTable, alias: str) -> AliasEntry:
+    """Return an alias's entry.
+
+    Raises:
+        FleetError: FC6020, there is none.
+    """
+    if alias not in table.aliases:
+        raise _no_such_alias(alias, table)
+    return table.aliases[alias]
+
+
+def choose_target(
+    alias: str, entry: AliasEntry, to: str | None, held: Callable[[], Collection[str]] = tuple
+) -> ShareEntry:
+    """Return the version to go back to.
+
+    During a canary that is the one which answers the rest; else the newest older one that
+    was not itself rolled back (`held` is asked only where there is a choice). A shadow, which
+    gets copies and answers nobody, must be named.
+
+    Raises:
+        FleetError: it is not resident, or there is none before the one that answers now.
+    """
+    resident = [each for each in entry.shares if each.servers]
+    if to is not None:
+        for share in resident:
+            if to in (short(share.adapter), share.adapter):
+                return share
+        raise _not_resident(alias, to, resident)
+    newest = next(place for place, each in enumerate(entry.shares) if each.percent)
+    older = [each for each in entry.shares[newest + 1 :] if each.servers]
+    older = [each for each in older if each.percent or each.adapter != entry.shadow]
+    stable = [each for each in older if each.percent]
+    if not stable and len(older) > 1:
+        bad = held()
+        stable = [each for each in older if each.adapter not in bad]
+    if not (stable or older):
+        raise _nothing_before(alias, entry.shares[newest], resident)
+    return (stable or older)[0]
+
+
+def flipped(table: RoutingTable, alias: str, target: ShareEntry) -> RoutingTable:
+    """Return the next revision, with all of an alias's traffic on `target`.
+
+    The very same table if nothing differs. The lease's token stays: an emergency must not
+    let a run with an older lease write again.
+    """
+    entry = table.aliases[alias]
+    shares = tuple(
+        each.model_copy(update={"percent": 100 if each.adapter == target.adapter else 0})
+        for each in entry.shares
+    )
+    return with_shares(table, alias, shares)
+
+
+def with_shares(table: RoutingTable, alias: str, shares: tuple[ShareEntry, ...]) -> RoutingTable:
+    """Return the next revision with these shares, or the very same table if they are there."""
+    entry = table.aliases[alias]
+    if shares == entry.shares:
+        return table
+    aliases = {**table.aliases, alias: entry.model_copy(update={"shares": shares})}
+    return table.model_copy(update={"revision": table.revision + 1, "aliases": aliases})
+
+
+def newer_than(entry: AliasEntry, target: ShareEntry) -> tuple[str, ...]:
+    """Return the versions that stand before `target`, which is to say newer ones.
+
+    A shadow, which only gets copies, is not taken back from anybody.
+    """
+    names = [each.adapter for each in entry.shares]
+    newer = entry.shares[: names.index(target.adapter)]
+    return tuple(each.adapter for each in newer if each.percent or each.adapter != entry.shadow)
+
+
+def addresses(table: RoutingTable, share: ShareEntry) -> list[str]:
+    """Return the URLs of the servers that hold a version."""
+    return [table.servers[each] for each in share.servers if each in table.servers]
+
+
+def _no_such_alias(alias: str, table: RoutingTable) -> FleetError:
+    known = sorted(table.aliases)
+    return FleetError(
+        problem(
+            "FC6020",
+            "No such alias",
+            f"`{alias}` is not in the routing table, which has {len(known)} aliases.",
+            hint=did_you_mean(alias, known),
+            command="fleetctl status",
+        )
+    )
+
+
+def _not_resident(alias: str, to: str, resident: Sequence[ShareEntry]) -> FleetError:
+    listed = ", ".join(f"{short(each.adapter)} ({each.percent} %)" for each in resident)
+    return FleetError(
+        problem(
+            "FC6021",
+            "The version is not resident",
+            f"No server holds `{to}` for `{alias}`. Resident: {listed or 'none'}.",
+            hint="Choose one of these, or declare the version and apply: it is loaded first.",
+        )
+    )
+
+
+def _nothing_before(alias: str, now: ShareEntry, resident: Sequence[ShareEntry]) -> FleetError:
+    others = [short(each.adapter) for each in resident if each.adapter != now.adapter]
+    newer = f" Newer ones are resident: {', '.join(others)}." if others else ""
+    return FleetError(
+        problem(
+            "FC6022",
+            "No earlier version is resident",
+            f"`{alias}` is answered by {short(now.adapter)}, the oldest that is loaded.{newer}",
+            hint="Name one with --to, or declare an earlier version and apply.",
+            command=f"fleetctl rollback {alias} --to {others[0]}" if others else "",
+        )
+    )

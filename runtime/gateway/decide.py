@@ -1,0 +1,49 @@
+"""Which version answers a request: whose alias it is, and on which side of a split it falls."""
+
+import secrets
+
+from fleet.traffic import Sticky
+from runtime.gateway import refusals
+from runtime.gateway.rewrite import Body
+from runtime.gateway.routing import Alias, Asker, Choice, Lookup
+
+
+def decide(
+    lookup: Lookup, asker: Asker, body: Body, session: str, version: str = ""
+) -> tuple[Alias, Choice]:
+    """Return the alias that is asked for and the version that answers.
+
+    Args:
+        lookup: The table of this moment.
+        asker: Who asks; the operator may ask for anybody's alias and name a version of it.
+        body: The request.
+        session: The header X-Session-Id, empty if it was not given.
+        version: Such as `2.2.0`; only the operator's counts.
+
+    Raises:
+        RefusalError: 404 for a model that is not this client's, or a version that is not there.
+    """
+    if asker.is_operator:
+        alias = lookup.find_any(body.model)
+        choice = alias.version(version) if alias is not None and version else None
+        if alias is None or (version and choice is None):
+            raise refusals.no_such_model()
+        return alias, choice or alias.choose(secrets.token_bytes(16))
+    alias = lookup.find(asker.client, body.model)
+    if alias is None:
+        raise refusals.no_such_model()
+    return alias, alias.choose(_sticky(alias.sticky, asker, body, session))
+
+
+def _sticky(policy: Sticky, asker: Asker, body: Body, session: str) -> bytes:
+    """Return what the split goes by; by chance where nothing is to keep a user on one side."""
+    match policy:
+        case Sticky.SESSION:
+            named = session or body.session or body.user
+        case Sticky.USER:
+            named = body.user
+        case Sticky.KEY:
+            return asker.key
+        case Sticky.REQUEST:
+            named = None
+    return named.encode("utf-8", "surrogateescape") if named else secrets.token_bytes(16)

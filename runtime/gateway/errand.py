@@ -1,0 +1,98 @@
+"""One request's way to a server that answers: which are asked, and what is held against them."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Final
+
+from runtime.gateway import endpoints, refusals
+from runtime.gateway.routing import Choice
+from runtime.gateway.shared import Shared
+
+RETRY_AFTER_S: Final = 2
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
+_NOWHERE: Final = Choice("", "", "", ())
+_LATER: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+"""What a server answers that has not begun to work on a request."""
+
+
+class Errand:
+    """The servers that were asked for one request, and the one that is asked now."""
+
+    __slots__ = ("_now", "_server", "_shared", "_tried", "_urls", "choice")
+
+    def __init__(self, shared: Shared) -> None:
+        """Begin with none."""
+        self._shared = shared
+        self._urls: Mapping[str, str] = _NONE
+        """Of the table that the request began with; to keep all of it would keep it in memory."""
+        self._now = 0.0
+        self._server = ""
+        self._tried: tuple[str, ...] = ()
+        self.choice = _NOWHERE
+        """The version that answers."""
+
+    def seek(self) -> str:
+        """Return the base URL of the server to ask; the request counts as in flight on it.
+
+        Raises:
+            RefusalError: 503, all that hold the version were passed over.
+        """
+        if not self._server:
+            self._enter()
+        if not self._server:
+            raise refusals.unavailable(RETRY_AFTER_S)
+        return self._urls[self._server]
+
+    def unreached(self, now: float) -> None:
+        """The server could not be reached: nothing worked on the request."""
+        self._shared.replicas.failed(self._server, now)
+        self._pass_over(now)
+
+    def goes_on(self, status: int) -> bool:
+        """Say whether, after an answer of this status, another server is to be asked."""
+        if status not in _LATER:
+            return False
+        left = [each for each in self.choice.servers if each not in (*self._tried, self._server)]
+        return bool(left) and len(self._tried) + 1 < len(self.choice.servers)
+
+    def turned_away(self, now: float) -> None:
+        """The server has too much to do and has not begun."""
+        self._pass_over(now)
+
+    def not_found(self, body: bytes, now: float) -> None:
+        """The server answers 404: it has lost the version, or does not serve the path.
+
+        Raises:
+            RefusalError: 404, it does not serve the path; no server would.
+        """
+        if body == endpoints.NOT_SERVED:
+            raise refusals.not_served()
+        self._shared.replicas.lost(self._server, self.choice.adapter, now)
+        self._pass_over(now)
+
+    def _enter(self) -> None:
+        """Choose a server and count as in flight on it."""
+        choice, shared = self.choice, self._shared
+        server = shared.replicas.pick(choice.servers, choice.adapter, self._tried, self._now)
+        if server:
+            self._server = server
+            shared.in_flight.enter(server, choice.adapter)
+
+    def _pass_over(self, now: float) -> None:
+        self._now = now
+        self._tried = (*self._tried, self._server)
+        self._leave_server()
+        self._shared.admission.freed()
+
+    def _judge_server(self, status: int) -> None:
+        if self._server:
+            if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                self._shared.replicas.erred(self._server, self._now)
+            else:
+                self._shared.replicas.worked(self._server, self.choice.adapter)
+
+    def _leave_server(self) -> None:
+        if self._server:
+            server, self._server = self._server, ""
+            self._shared.in_flight.leave(server, self.choice.adapter)

@@ -1,0 +1,66 @@
+"""The files of a usage log, by what they hold: a file that is put aside keeps its identity."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runtime.gateway.usagelog import USAGE_FILE
+
+GATEWAYS: Final = "gateways"
+_PATTERN: Final = USAGE_FILE.replace(".", "*.")
+_TAIL: Final = 65_536
+"""Longer than any row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One file of one gateway."""
+
+    path: Path
+    gateway: str
+    key: str
+    """From the first row, which stays the first when the file gets another name."""
+    end: int
+    """Bytes up to the end of the last whole row."""
+
+    def part(self, start: int) -> bytes:
+        """Return the whole rows from an offset in bytes on; none if the file is another one now.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if start >= self.end:
+            return b""
+        try:
+            with self.path.open("rb") as stream:
+                if _key(stream.readline(_TAIL)) != self.key:
+                    return b""
+                stream.seek(start)
+                return stream.read(self.end - start)
+        except FileNotFoundError:  # it has been put aside meanwhile
+            return b""
+
+
+def segments(state_dir: Path) -> Iterator[Segment]:
+    """Yield the usage logs of a state folder's gateways that hold a row.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    for path in sorted((state_dir / GATEWAYS).glob(f"*/{_PATTERN}")):
+        try:
+            with path.open("rb") as stream:
+                first = stream.readline(_TAIL)
+                size = stream.seek(0, 2)
+                start = stream.seek(max(0, size - _TAIL))
+                end = start + stream.read(size - start).rfind(b"\n") + 1
+        except FileNotFoundError:
+            continue
+        if first.endswith(b"\n"):
+            yield Segment(path, path.parent.name, _key(first), end)
+
+
+def _key(first: bytes) -> str:
+    return hashlib.sha256(first).hexdigest()[:16]

@@ -1,0 +1,31 @@
+"""Notices: one document posted to one webhook. A notice that is lost stops nothing."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError
+from runtime.transport import JsonClient
+
+DELIVER_S = 5.0
+
+
+async def deliver(url: str, document: Mapping[str, Any], timeout_s: float = DELIVER_S) -> str:
+    """Post a document as JSON, once; return why it was not taken, empty when it was.
+
+    The reason never holds the URL, which may be a secret.
+    """
+    parts = urlsplit(url)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    try:
+        async with JsonClient(f"{parts.scheme}://{parts.netloc}", timeout_s=timeout_s) as client:
+            await client.post(path, dict(document))
+    except EngineTimedOutError:
+        return f"no answer within {timeout_s:g} s"
+    except EngineUnreachableError:
+        return "no connection"
+    except EngineRejectedError as error:
+        return f"refused with status {error.status}"
+    except ValueError:
+        return "its URL is none"
+    return ""

@@ -1,0 +1,176 @@
+"""Offline gates: both versions are asked the same golden set, and judged pair by pair."""
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fleet.conditions import Gate
+from fleet.declared import Fleet
+from fleet.errors import ConfigError, EngineError, EvalError, did_you_mean, problem
+from fleet.evals.golden import GoldenSet, read_golden
+from fleet.evals.items import ACCURACY, GROUNDED, Check
+from fleet.evals.metrics import METRICS
+from fleet.evals.run import EvalRun, Spec, Target, spec_of
+from fleet.evals.summary import must_pass_failed, paired
+from fleet.gates import Finding, judge_paired
+from fleet.resources import State
+from fleet.trial import Trial, golden_of
+from runtime.evals import Office, evaluate_pair
+from runtime.evals.protocol import Tell, silent
+from runtime.evals.record import entry_of
+from runtime.rollouts.record import Judged
+
+WARM = 0.7
+"""Temperature where several answers to an item are asked for: at 0 they would be the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What came of the evaluations of one trial."""
+
+    judged: tuple[Judged, ...]
+    entries: tuple[dict[str, Any], ...]
+    """Data of `eval_finished` entries."""
+
+
+async def judge_golden(
+    trial: Trial, fleet: Fleet, live: State, office: Office, tell: Tell = silent
+) -> Evaluated:
+    """Judge the offline gates of a trial; gates with the same questions share an evaluation.
+
+    Whatever prevents an evaluation (nobody answers, somebody else does, the judge is away, the
+    golden set is wrong) leaves its gates INCONCLUSIVE, with the reason.
+    """
+    groups: dict[tuple[str, int, str], list[Gate]] = defaultdict(list)
+    for gate in trial.offline:
+        path = golden_of(fleet, trial.alias, gate)
+        groups[path, gate.samples, gate.score or ""].append(gate)
+    how = spec_of(fleet.evals)
+    parts = [
+        await _group(trial, live, office, how, key, gates, tell) for key, gates in groups.items()
+    ]
+    return Evaluated(
+        tuple(each for part in parts for each in part.judged),
+        tuple(each for part in parts for each in part.entries),
+    )
+
+
+async def _group(
+    trial: Trial,
+    live: State,
+    office: Office,
+    how: Spec,
+    key: tuple[str, int, str],
+    gates: Sequence[Gate],
+    tell: Tell,
+) -> Evaluated:
+    path, samples, score = key
+    try:
+        read = await asyncio.to_thread(_read, office, path)
+        golden = scored_by(read, score) if score else read
+        warm = how.temperature or (WARM if samples > 1 else 0.0)
+        spec = replace(how, samples=samples, temperature=warm)
+        old, new = targets(trial, live)
+        stable, canary = await evaluate_pair(old, new, golden, spec, office, tell=tell)
+    except (EvalError, ConfigError, EngineError) as error:
+        why = "; ".join(f"{each.summary}: {each.detail}" for each in error.diagnostics)
+        return Evaluated(tuple(unjudged(trial, gate, why) for gate in gates), ())
+    made = tuple(
+        Judged(
+            trial,
+            judge_runs(gate, stable, canary),
+            {"golden": read.digest},
+            fingerprint=next(iter(canary.fingerprints), ""),
+            runs=(stable.id, canary.id),
+        )
+        for gate in gates
+    )
+    serving = trial.digests.get("base", "")
+    entries = tuple(entry_of(each, office.store, serving) for each in (stable, canary))
+    return Evaluated(made, entries)
+
+
+def judge_runs(gate: Gate, stable: EvalRun, canary: EvalRun) -> Finding:
+    """Judge a gate by two runs that count."""
+    right = gate.metric == "accuracy_drop"
+    pair = paired(stable, canary, ACCURACY if right else GROUNDED)
+    failed = must_pass_failed(canary) if right else ()
+    return judge_paired(gate, pair.stable, pair.canary, must_pass_failed=failed)
+
+
+def targets(trial: Trial, live: State) -> tuple[Target, Target]:
+    """Return whom to ask, old version first; where it can be, both on one server.
+
+    Raises:
+        EvalError: FC4530, a version is loaded nowhere that can be reached.
+    """
+    both = [each for each in trial.servers if each in trial.stable_servers]
+
+    def target(adapter: str, servers: Iterable[str], digest: str) -> Target:
+        for name in (*both, *servers):
+            if name in live.urls:
+                return Target(live.urls[name], adapter, adapter, digest, trial.alias)
+        raise EvalError(
+            problem(
+                "FC4530",
+                "The version is not loaded",
+                f"No server that answers lists `{adapter}`, so it cannot be evaluated.",
+                hint="An apply loads what is declared.",
+                command="fleetctl apply --auto",
+            )
+        )
+
+    return (
+        target(trial.stable, trial.stable_servers, trial.digests.get("stable", "")),
+        target(trial.adapter, trial.servers, trial.digests["adapter"]),
+    )
+
+
+def unjudged(trial: Trial, gate: Gate, why: str) -> Judged:
+    """Return a finding without a single count: inconclusive, for the reason given."""
+    return Judged(trial, replace(judge_paired(gate, (), ()), reason=why), {}, problem=why)
+
+
+def _read(office: Office, path: str) -> GoldenSet:
+    if not path:
+        raise EvalError(
+            problem(
+                "FC4531",
+                "No golden set is declared",
+                "The gate compares answers on a golden set, and neither it nor the adapter names "
+                "one.",
+                hint="Add `golden: FILE` to the adapter.",
+            )
+        )
+    try:
+        content = (office.root / path).read_bytes()
+    except OSError as error:
+        raise EvalError(
+            problem("FC4532", "A golden set cannot be read", f"`{path}`: {error.strerror}.")
+        ) from None
+    return read_golden(content, path)
+
+
+def scored_by(golden: GoldenSet, score: str) -> GoldenSet:
+    """Return the set with every answer scored by one metric; it counts as another set.
+
+    Raises:
+        EvalError: FC4533, there is no such metric.
+    """
+    if score not in METRICS:
+        raise EvalError(
+            problem(
+                "FC4533",
+                "No such metric",
+                f"A gate asks for `{score}`.",
+                hint=did_you_mean(score, sorted(METRICS)) or f"There are {', '.join(METRICS)}.",
+            )
+        )
+    items = tuple(
+        replace(each, checks={**each.checks, ACCURACY: Check(score, {})}) for each in golden.items
+    )
+    digest = hashlib.sha256(f"{golden.digest} {score}".encode()).hexdigest()
+    return replace(golden, digest=digest, items=items, by_id={each.id: each for each in items})

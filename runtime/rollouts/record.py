@@ -1,0 +1,74 @@
+"""What the ledger keeps of a judged gate, and when it is worth keeping."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from fleet.gates import Finding, Verdict
+from fleet.history import Evidence
+from fleet.trial import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One gate, judged now."""
+
+    trial: Trial
+    finding: Finding
+    digests: Mapping[str, str]
+    fingerprint: str = ""
+    """Of the engine that answered an evaluation."""
+    runs: tuple[str, ...] = ()
+    """Ids of the evaluations behind it, stable's first."""
+    problem: str = ""
+    """Why nothing could be judged; empty where counts stand behind the finding."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the version must not go on."""
+        overridden = self.finding.gate in self.trial.accepted
+        return self.finding.verdict is Verdict.FAIL and not overridden
+
+    def data(self, since: datetime) -> dict[str, Any]:
+        """Return the data of a `gate_judged` entry; `since`: from when on requests counted."""
+        trial = self.trial
+        return {
+            "alias": trial.alias,
+            "adapter": trial.adapter,
+            "stable": trial.stable,
+            "percent": trial.percent,
+            "gate": self.finding.gate,
+            "finding": self.finding.plain(),
+            "digests": {**trial.digests, **self.digests},
+            "fingerprint": self.fingerprint,
+            "since": since.isoformat(),
+            "runs": list(self.runs),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A gate that was judged, for people, and whether it was written down."""
+
+    judged: Judged
+    recorded: bool
+
+
+def worth_recording(new: Judged, known: Evidence | None, now: datetime, every: timedelta) -> bool:
+    """Say whether a finding tells more than the latest one in the ledger.
+
+    A new verdict always does; the same verdict on more requests does from time to time, or the
+    ledger would grow with every tick of every rollout.
+    """
+    trial, finding = new.trial, new.finding
+    if known is None:
+        return True
+    about = (known.adapter, known.stable, known.percent, known.finding.verdict)
+    if about != (trial.adapter, trial.stable, trial.percent, finding.verdict):
+        return True
+    if new.problem:
+        return known.finding.reason != finding.reason
+    if known.since != (trial.since or known.since):
+        return True
+    return known.finding.counts != finding.counts and now - known.at >= every

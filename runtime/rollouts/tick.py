@@ -1,0 +1,150 @@
+"""One tick: live gates at once, evaluations beside it; what is found goes to the ledger."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fleet.declared import Fleet
+from fleet.errors import FleetError, problem
+from fleet.history import Entry, Evidence, History
+from fleet.resources import State
+from fleet.trial import Trial, trials
+from fleet.verification import check
+from runtime.evals import Office
+from runtime.evals.protocol import Tell
+from runtime.ledger.protocol import Ledger
+from runtime.rollouts.golden import Evaluated, judge_golden
+from runtime.rollouts.record import Judged, Told, worth_recording
+from runtime.rollouts.traffic import WINDOWS_A_BAKE, judge_traffic
+
+AT_ONCE = 2
+"""Trials that are evaluated at the same time; more would be load that clients feel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a tick looks at."""
+
+    fleet: Fleet
+    live: State
+    history: History
+    entries: Sequence[Entry]
+    state_dir: Path
+    now: datetime
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """What is being tried."""
+        return trials(self.fleet, self.live, self.history, self.now)
+
+
+def require_sound(entries: Iterable[Entry], history: History) -> None:
+    """Refuse to go on while a verdict that counts now does not follow from its own counts.
+
+    Those that are over are for `fleetctl evidence verify`: a long past must not slow a tick.
+
+    Raises:
+        FleetError: FC5130, it names the ledger's entry.
+    """
+    found = [each for known in history.evidence.values() for each in known]
+    found += [each for known in history.rejected.values() for each in known.values()]
+    current = {each.seq for each in found}
+    for each in check(each for each in entries if each.seq in current):
+        if each.differs:
+            raise FleetError(
+                problem(
+                    "FC5130",
+                    "Evidence was tampered with",
+                    f"Ledger entry {each.seq}, gate {each.gate} of {each.adapter}: {each.differs}. "
+                    "No rollout moves on while this stands.",
+                    hint="Find out who wrote it. To judge the version anew, release it.",
+                    command="fleetctl evidence verify",
+                )
+            )
+
+
+def judge_live(scene: Scene) -> list[Judged]:
+    """Judge every live gate of every trial; takes as long as reading the usage logs does.
+
+    Raises:
+        OSError: a usage log cannot be read.
+    """
+    found: list[Judged] = []
+    for trial in scene.trials:
+        rollout = scene.fleet.rollouts[scene.fleet.adapters[trial.alias].rollout]
+        found += judge_traffic(
+            trial, rollout, scene.live, scene.entries, scene.state_dir, scene.now
+        )
+    return found
+
+
+def write_down(scene: Scene, judged: Iterable[Judged], ledger: Ledger) -> list[Told]:
+    """Append what tells more than the ledger knows; durable when this returns."""
+    known = {
+        (each.alias, each.gate): each for found in scene.history.evidence.values() for each in found
+    }
+    told = [Told(each, _new(scene, each, known)) for each in judged]
+    records = [
+        each.judged.data(each.judged.trial.since or scene.now) for each in told if each.recorded
+    ]
+    if records:
+        ledger.append("gate_judged", records)
+    return told
+
+
+def _new(scene: Scene, judged: Judged, known: dict[tuple[str, str], Evidence]) -> bool:
+    trial = judged.trial
+    rollout = scene.fleet.rollouts[scene.fleet.adapters[trial.alias].rollout]
+    every = rollout.bake / WINDOWS_A_BAKE
+    return worth_recording(judged, known.get((trial.alias, judged.finding.gate)), scene.now, every)
+
+
+@dataclass(slots=True)
+class Evaluations:
+    """Evaluations under way; a round neither waits for them nor starts one twice."""
+
+    running: dict[tuple[str, str], "asyncio.Task[Evaluated]"] = field(default_factory=dict)
+    """By alias and version."""
+    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+
+    def start(
+        self, scene: Scene, office: Office, tell: Callable[[Trial], Tell]
+    ) -> tuple[Trial, ...]:
+        """Start what is lacking; return the trials that are begun now."""
+        begun = []
+        for trial in scene.trials:
+            key = (trial.alias, trial.adapter)
+            if trial.offline and key not in self.running:
+                work = self._one(trial, scene, office, tell(trial))
+                self.running[key] = asyncio.create_task(work)
+                begun.append(trial)
+        return tuple(begun)
+
+    async def _one(self, trial: Trial, scene: Scene, office: Office, tell: Tell) -> Evaluated:
+        async with self.room:
+            return await judge_golden(trial, scene.fleet, scene.live, office, tell)
+
+    async def finished(self, until: asyncio.Event | None = None) -> list[Evaluated]:
+        """Return what has ended since the last call; once all have, or `until` is set."""
+        if until is not None and self.running:
+            stopped = asyncio.create_task(until.wait())
+            ended = asyncio.gather(*self.running.values(), return_exceptions=True)
+            either: set[asyncio.Future[Any]] = {stopped, ended}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if until.is_set():
+                await self.stop()
+        done = {key: task for key, task in self.running.items() if task.done()}
+        for key in done:
+            del self.running[key]
+        return [task.result() for task in done.values()]
+
+    async def stop(self) -> None:
+        """Give up what is under way; the next run begins it anew."""
+        for task in self.running.values():
+            task.cancel()
+        await asyncio.gather(*self.running.values(), return_exceptions=True)
+        self.running.clear()

@@ -1,0 +1,129 @@
+"""Prints the operating tables of the gates: what they catch, miss and raise in vain.
+
+`make bench-gates`; the tests hold a part of these to the published figures.
+"""
+
+import argparse
+from functools import partial
+
+import numpy as np
+
+from fleet.gates.offline import judge_binary
+from tests.fleet.gates.rollouts import World, simulate
+from tests.fleet.gates.simulation import (
+    Array,
+    flagged,
+    golden_runs,
+    latencies,
+    naive_test,
+    naive_window,
+    paths,
+    point_rule,
+    shares_of,
+)
+
+WORLDS = {
+    "healthy": World(),
+    "errors 1 -> 3 %": World(errors=0.03),
+    "errors 1 -> 5 %": World(errors=0.05),
+    "errors 1 -> 20 %": World(errors=0.20),
+    "bad format 3 -> 10 %": World(format=0.10),
+    "p95 x 1.2": World(slower=1.2),
+    "p95 x 1.5": World(slower=1.5),
+    "p95 x 2": World(slower=2.0),
+}
+
+
+def verdict(items: int, worse: int, better: int) -> str:
+    """Judge counts of pairs at a margin of 3 pp."""
+    counts = {"items": items, "worse": worse, "better": better, "good": items,
+              "must_pass_failed": 0}  # fmt: skip
+    return judge_binary("g", "accuracy_drop", counts, {"margin": 0.03, "floor": 0}).verdict.value
+
+
+def golden(rng: np.random.Generator, replications: int) -> None:
+    """Print the golden gate's table, beside the rule "drop above 3 pp"."""
+    print("Golden gate, margin 3 pp: PASS/FAIL/INCONCLUSIVE in %, and the point rule's FAIL")
+    print(f"{'items':>6} {'differ':>7}   {'no change':<20}{'true -3 pp':<20}{'true -5 pp':<20}")
+    for items in (100, 300, 1000):
+        for discordance in (0.05, 0.10, 0.20):
+            cells = []
+            for drop in (0.0, 0.03, 0.05):
+                worse, better = golden_runs(rng, replications, items, discordance, drop)
+                found = shares_of(partial(verdict, items), worse, better)
+                naive = 100 * np.mean((worse - better) / items > 0.03)
+                cells.append("/".join(f"{each:.0f}" for each in found.values()) + f" ({naive:.0f})")
+            print(f"{items:>6} {discordance:>7.0%}   " + "".join(f"{each:<20}" for each in cells))
+
+
+def peeking(rng: np.random.Generator, replications: int) -> None:
+    """Print the share test's table under 48 looks, beside rules that do not count looks."""
+    print("\n48 hourly looks, old version 1 % errors, canary 10 %: flagged in %, at median hour")
+    print(
+        f"{'req/h':>6} {'rate':>6}   {'e, 5 %':<12}{'e, 1 %':<12}{'z test':<12}{'hour > 5 %':<12}"
+    )
+    for per_hour in (3, 30, 300):
+        for rate in (0.01, 0.02, 0.03, 0.05, 0.10):
+            drawn = paths(rng, replications, per_hour, (rate, 0.01))
+            cells = [
+                flagged(drawn, 1.0, 0.05), flagged(drawn, 1.0, 0.01), naive_test(drawn),
+                naive_window(drawn),
+            ]  # fmt: skip
+            print(f"{per_hour:>6} {rate:>6.0%}   " + "".join(f"{cell(each):<12}" for each in cells))
+
+
+def slowness(rng: np.random.Generator, replications: int) -> None:
+    """Print what the share test makes of latencies under a load that swings, beside point rules."""
+    print("\n48 h of latencies, load swings for both: flagged in %, at median hour")
+    print(
+        f"{'req/h':>6} {'slower':>7}   {'share test':<12}{'p95 > 2x':<12}{'3 in a row':<12}"
+        f"{'p95 > 1.2x':<12}"
+    )
+    for per_hour in (3, 30, 300):
+        for slower in (1.0, 1.2, 1.5, 2.0):
+            drawn = latencies(rng, min(replications, 1000), per_hour, slower)
+            cells = [
+                flagged(drawn.slow, 1.25, 0.01),
+                point_rule(drawn.p95, 2),
+                point_rule(drawn.p95, 2, 3),
+                point_rule(drawn.p95, 1.2),
+            ]
+            row = "".join(f"{cell(each):<12}" for each in cells)
+            print(f"{per_hour:>6} {slower:>6g}x   {row}")
+
+
+def cell(first: Array) -> str:
+    """Return the share that was flagged and the median hour."""
+    hit = np.isfinite(first)
+    hour = f" @{np.median(first[hit]):.0f}h" if hit.mean() > 0.1 else ""
+    return f"{100 * hit.mean():.1f}{hour}"
+
+
+def rollouts(rng: np.random.Generator, replications: int) -> None:
+    """Print how whole rollouts of 10 % and 50 % end."""
+    print("\nWhole rollouts, 10 % -> 50 %, 24 to 48 h each: promoted/rolled back/held in %, hour")
+    print(f"{'':<22}{'1 rpm':<22}{'5 rpm':<22}{'50 rpm':<22}")
+    for name, world in WORLDS.items():
+        cells = []
+        for peak_rpm in (1, 5, 50):
+            found = simulate(rng, world, peak_rpm, replications)
+            hour = f" @{found.hours:.0f}h" if found.rolled_back > 1 else ""
+            cells.append(f"{found.promoted:.1f}/{found.rolled_back:.1f}/{found.held:.1f}{hour}")
+        print(f"{name:<22}" + "".join(f"{each:<22}" for each in cells))
+
+
+def main() -> None:
+    """Print all tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--replications", type=int, default=4000)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    rng = np.random.default_rng(given.seed)
+    golden(rng, given.replications)
+    peeking(rng, given.replications)
+    slowness(rng, given.replications)
+    rollouts(rng, given.replications)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What `tests.bench.gateway` prints beside CPU: each figure, its target and whether it is met."""
+
+import asyncio
+import statistics
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from runtime.gateway.transports import TRANSPORTS
+from tests.bench import gateway_stall
+from tests.bench.gateway_trials import aborts, kills, split, swaps
+
+SWAPS, KILLS, USERS, ABORTS = 1000, 20, 10_000, 20
+
+
+def line(what: str, found: str, target: str, *, met: bool) -> str:
+    return f"{what:60}{found:>24}   {target:28}{'met' if met else 'MISSED'}"
+
+
+def percentile(values: list[float], part: float) -> float:
+    return values[min(len(values) - 1, int(len(values) * part))]
+
+
+def lines() -> Iterator[str]:
+    """Give the lines as they are measured; takes a minute or two."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for transport in TRANSPORTS:
+            yield from _of(transport, folder / transport)
+    yield from _stall()
+
+
+def _of(transport: str, folder: Path) -> Iterator[str]:
+    swapped = asyncio.run(swaps(folder / "swaps", transport, SWAPS))
+    answers, traffic = swapped.traffic.answers, swapped.traffic
+    failed = answers.total() - answers[200]
+    yield line(
+        f"{transport}: {SWAPS:,} table swaps, {answers.total():,} requests",
+        f"{failed} failed, {traffic.broken} broken",
+        "0 failed, 0 broken",
+        met=not failed and not traffic.broken,
+    )
+    half, most = (percentile(swapped.seconds, part) * 1000 for part in (0.5, 0.99))
+    yield line(
+        f"{transport}: a swap until a client sees it, p50 and p99",
+        f"{half:.0f} ms, {most:.0f} ms",
+        "p99 below 1,000 ms",
+        met=most < 1000,
+    )
+    killed = asyncio.run(kills(folder / "kills", transport, KILLS, 300))
+    yield line(
+        f"{transport}: {KILLS} kills, {killed.answered:,} answers",
+        f"{killed.lost} without a row",
+        "0 without a row",
+        met=not killed.lost,
+    )
+    ramp = asyncio.run(split(folder / "split", transport, USERS))
+    yield line(
+        f"{transport}: {USERS:,} users at 10, 50 and 100 percent",
+        ", ".join(f"{share:.2f}" for share in ramp.shares.values()),
+        "off by 1 at most",
+        met=ramp.error <= 1,
+    )
+    yield line(
+        f"{transport}: users that stay when the share grows",
+        ", ".join(f"{each:.0f} %" for each in ramp.kept),
+        "100 %",
+        met=min(ramp.kept) == 100,
+    )
+    for streams, kind in ((False, "JSON"), (True, "a stream")):
+        waits = asyncio.run(aborts(folder / kind, transport, ABORTS, streams=streams))
+        worst = waits[-1] * 1000
+        yield line(
+            f"{transport}: client leaves {kind}, server told, most of {ABORTS}",
+            f"{worst:.1f} ms",
+            "100 ms at most",
+            met=worst <= 100,
+        )
+
+
+def _stall() -> Iterator[str]:
+    found = gateway_stall.run()
+    worst, own, quiet = (
+        1000 * statistics.median(found[name]) for name in ("loaded", "own", "quiet")
+    )
+    yield line(
+        f"the loop's longest pause as {gateway_stall.ALIASES:,} aliases are loaded, median",
+        f"{own:.1f} ms of {worst:.1f} ms",
+        "10 ms at most, of its own",
+        met=own <= 10,
+    )
+    yield f"    (other processes took the rest; the longest without a load: {quiet:.1f} ms)"
+    for loads, used in (
+        (1, found["mebibytes"][0]),
+        (gateway_stall.RELOADS, found["mebibytes"][-1]),
+    ):
+        yield line(
+            f"memory with {gateway_stall.ALIASES:,} aliases, loaded {loads} times",
+            f"{used:.0f} MiB",
+            "80 MiB at most",
+            met=used <= 80,
+        )

@@ -1,0 +1,24 @@
+"""Formats, shadows and limits that cannot be meant."""
+
+from tests.broken.case import A, Case
+
+_AFTER = "        latency:"
+
+
+def _case(name: str, line: str, code: str, column: int, says: str) -> Case:
+    new = f"        {line}\n{_AFTER}"
+    return Case(name, A, _AFTER, new, code, f"{A}:11:{column}", says)
+
+
+CASES = [
+    _case("format in other words", "format: yaml", "FC1112", 17, "labels: [billing"),
+    _case("two formats", "format: {regex: a, labels: [b]}", "FC1112", 9, "Write `json`"),
+    _case("label of spaces", "format: {labels: [' ']}", "FC1101", 9, "spaces around"),
+    _case("pattern that is none", "format: {regex: '('}", "FC1229", 9, "RE2"),
+    _case("schema that is not there", "format: {json_schema: x.json}", "FC1229", 9, "`x.json`"),
+    _case("shadow of itself", 'shadow: {version: "2.1.0"}', "FC1230", 27, "Name another"),
+    _case("shadow that is not locked", 'shadow: {version: "3.0.0"}', "FC1210", 27, "adapter add"),
+    _case("limit of nothing", "limits: {concurrency: 0}", "FC1111", 31, "at least 1"),
+    _case("queue without a unit", "limits: {queue: 2}", "FC1105", 25, "no unit"),
+    _case("stickiness in other words", "sticky: cookie", "FC1112", 17, "session"),
+]

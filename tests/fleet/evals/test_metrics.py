@@ -1,0 +1,112 @@
+"""Each metric on answers that are right, wrong, and at the edge between."""
+
+from typing import Any
+
+import pytest
+
+from fleet.evals.answer import Answer
+from fleet.evals.golden import read_golden, with_format
+from fleet.evals.items import item
+from fleet.evals.metrics import METRICS
+from fleet.formats import Format, FormatKind
+
+SCHEMA = {"type": "object", "required": ["qty"], "properties": {"qty": {"type": "integer"}}}
+CASES: list[tuple[str, Any, dict[str, Any], str, float]] = [
+    ("exact", "queue=a", {}, " queue=a\n", 1.0),
+    ("exact", "queue=a", {}, "Queue=a", 0.0),
+    ("exact", "Straße 1", {"normalise": ["unicode", "casefold", "whitespace"]}, "strasse\t1", 1.0),
+    ("exact", "yes", {"normalise": ["punctuation", "casefold"]}, "Yes!", 1.0),
+    ("exact", "", {}, "", 1.0),
+    ("contains", "P1", {}, "priority P1 now", 1.0),
+    ("contains", ["P1", "billing"], {}, "priority P1", 0.0),
+    ("contains", ["P1", "billing"], {"any": True}, "priority P1", 1.0),
+    ("regex", r"\d{4}-\d\d-\d\d", {}, "2033-03-25", 1.0),
+    ("regex", r"\d{4}-\d\d-\d\d", {}, "It is 2033-03-25", 0.0),
+    ("regex", r"\d{4}-\d\d-\d\d", {"anywhere": True}, "It is 2033-03-25", 1.0),
+    ("regex", None, {"pattern": "a|b"}, "b", 1.0),
+    ("regex", None, {"pattern": "a|b"}, "ab", 0.0),
+    ("regex", "(a+)+b", {}, "a" * 2000, 0.0),
+    ("numeric", 61, {}, "The answer is 61.", 1.0),
+    ("numeric", "1234.5", {}, "$1,234.5", 1.0),
+    ("numeric", 100, {"relative": 0.05}, "about 104", 1.0),
+    ("numeric", 100, {"relative": 0.05}, "about 106", 0.0),
+    ("numeric", 3, {"take": "first"}, "3 of 7", 1.0),
+    ("numeric", 3, {}, "3 of 7", 0.0),
+    ("numeric", -2, {}, "it is -2", 1.0),
+    ("numeric", 2, {}, "none", 0.0),
+    ("label", "P1", {"labels": ["P1", "P2"]}, "P1", 1.0),
+    ("label", "P1", {"labels": ["P1", "P2"]}, "I would say P1 here", 1.0),
+    ("label", "P1", {"labels": ["P1", "P2"]}, "P1 or P2", 0.0),
+    ("label", "P1", {"labels": ["P1", "P11"]}, "P11", 0.0),
+    ("json_schema", None, {"schema": SCHEMA}, '{"qty": 5}', 1.0),
+    ("json_schema", None, {"schema": SCHEMA}, '{"qty": "5"}', 0.0),
+    ("json_schema", SCHEMA, {}, 'Sure: {"qty": 5}', 0.0),
+    ("json_fields", {"a": 1, "b": "x"}, {}, '{"a": 1, "b": " x"}', 1.0),
+    ("json_fields", {"a": 1, "b": "x"}, {}, '{"a": 1}', 2 / 3),
+    ("json_fields", {"a": 1, "b": "x"}, {"all": True}, '{"a": 1}', 0.0),
+    ("json_fields", '{"a": 1, "b": 2}', {"fields": ["a"]}, '{"a": 1.0, "b": 9}', 1.0),
+    ("json_fields", {"a": True}, {}, '{"a": 1}', 0.0),
+    ("json_fields", {"a": 1}, {}, "[1]", 0.0),
+    ("length_ratio", "12345678", {"max": 1.5}, "123456789012", 1.0),
+    ("length_ratio", "12345678", {"max": 1.5}, "1234567890123", 0.0),
+    ("length_ratio", "12345678", {}, "123", 0.0),
+    ("refusal", None, {}, "queue=a", 1.0),
+    ("refusal", None, {}, "I'm sorry, but I can't help with that.", 0.0),
+    ("refusal", None, {"wanted": True}, "I cannot assist with this.", 1.0),
+    ("refusal", None, {"patterns": ["je ne peux pas"]}, "Je ne peux pas.", 0.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("metric", "expected", "options", "said", "score"), CASES)
+def test_an_answer_is_scored(
+    metric: str, expected: Any, options: dict[str, Any], said: str, score: float
+) -> None:
+    made = item({"id": "a", "input": "?", "expected": expected, "metric": {metric: options}})
+    found = made.score("accuracy", Answer(said))
+    assert found.score == pytest.approx(score)
+    assert bool(found.note) == (score < 1)
+
+
+@pytest.mark.parametrize(
+    ("context", "said", "score"),
+    [
+        ("Invoice 42 of 2031-03-14, 1,250.00 EUR", "42 costs 1250 EUR", 1.0),
+        ("Invoice 42 of 2031-03-14, 1,250.00 EUR", "42 costs 1251 EUR", 0.0),
+        ("Invoice 42 of 2031-03-14", "dated 2031-03-14", 1.0),
+        ("Invoice 42 of 2031-03-14", "dated 2031-03-15", 0.0),
+        ('He said "send it back"', 'he "Send  it back"', 1.0),
+        ('He said "send it back"', 'he said "keep the goods"', 0.0),
+        ("", "no claim", 1.0),
+        ("nothing here", "in 3 days", 0.0),
+        ("version v2.1.0", "it is v2.1.0", 1.0),
+    ],
+)
+def test_what_is_not_in_the_context_counts_as_invented(
+    context: str, said: str, score: float
+) -> None:
+    made = item({"id": "a", "input": "?", "metric": "grounded_numbers", "context": context or " "})
+    assert made.score("accuracy", Answer(said)).score == score
+
+
+def test_a_cut_answer_is_badly_finished() -> None:
+    made = item({"id": "a", "input": "?", "metric": "finish"})
+    assert made.score("accuracy", Answer("x", finish="length")).score == 0.0
+    assert made.score("accuracy", Answer("x", finish="stop")).score == 1.0
+
+
+def test_items_without_a_format_are_asked_for_the_one_that_the_adapter_declares() -> None:
+    lines = b'{"id": "a", "input": "?", "expected": "x"}\n'
+    lines += b'{"id": "b", "input": "?", "expected": "x", "format": "finish"}\n'
+    plain = read_golden(lines, "x")
+    found = with_format(plain, Format(FormatKind.LABELS, labels=("x", "y")))
+    a, b = found.items
+    assert a.score("format", Answer("y")).score == 1.0
+    assert a.score("format", Answer("z")).note == "'z' has not the form of one of x, y"
+    assert b.checks["format"].metric == "finish"
+    assert found.digest == plain.digest
+    assert with_format(plain, None) is plain
+
+
+def test_every_metric_is_tried_here() -> None:
+    tried = {case[0] for case in CASES} | {"finish", "grounded_numbers", "declared_format"}
+    assert set(METRICS) == tried

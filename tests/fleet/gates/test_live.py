@@ -1,0 +1,231 @@
+"""Live verdicts: bad requests of the new version beside the old one's, at any time."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fleet.conditions import Gate
+from fleet.gates import Finding, Tally, Verdict, Window, judge_live, recompute
+
+NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+ERRORS = Gate("errors", "error_rate_rise", 2, "pp")
+FORMAT = Gate("form", "format_drop", 3, "pp")
+LATENCY = Gate("latency", "p95_ratio", 1.5, "x")
+LIMIT = Gate("limit", "error_rate", 2, "%")
+BASELINE = Gate("baseline", "baseline_ratio", 2, "x")
+NEIGHBOURS = Gate("neighbours", "neighbour_ratio", 1.25, "x")
+PASS, FAIL, UNSURE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
+KINDS = ("format", "truncated", "slow_total", "late:latency", "late:baseline", "late:neighbours")
+
+
+def tally(requests: int, bad: Mapping[str, int]) -> Tally:
+    return Tally(requests, bad, dict.fromkeys(KINDS, requests))
+
+
+def hours(
+    number: int,
+    canary: tuple[int, Mapping[str, int]],
+    stable: tuple[int, Mapping[str, int]],
+    percent: int | None = None,
+) -> list[Window]:
+    return [
+        Window(
+            NINE + each * HOUR, NINE + (each + 1) * HOUR, tally(*canary), tally(*stable), percent
+        )
+        for each in range(number)
+    ]
+
+
+def errors(number: int, bad: int, bad_stable: int, requests: int = 30) -> list[Window]:
+    return hours(
+        number, (requests, {"errors": bad}), (requests * 9, {"errors": bad_stable}), percent=10
+    )
+
+
+@pytest.mark.parametrize(
+    ("windows", "verdict"),
+    [
+        ([], UNSURE),
+        (errors(1, 0, 2), UNSURE),
+        (errors(48, 0, 2), PASS),
+        (errors(30, 1, 0), FAIL),
+        (errors(2, 2, 2), UNSURE),
+        (errors(12, 2, 2), FAIL),
+        (errors(12, 1, 3), UNSURE),
+    ],
+)
+def test_an_error_rate_against_the_old_version(windows: list[Window], verdict: Verdict) -> None:
+    assert judge_live(ERRORS, windows).verdict is verdict
+
+
+def test_a_finding_says_what_it_rests_on() -> None:
+    found = judge_live(ERRORS, errors(12, 2, 2))
+    assert found.rule == "share_of_bad"
+    assert found.counts["bad"] == (2.0,) * 12
+    assert found.counts["requests_stable"] == (270.0,) * 12
+    assert found.parameters == {
+        "margin": 0.02, "tolerate": 1.25, "alpha": 0.01, "least_requests": 50
+    }  # fmt: skip
+    assert found.estimate == pytest.approx(2 / 30 - 2 / 270)
+    assert found.value is not None
+    assert found.value >= 100
+    assert found.reason.startswith("24 of 360 bad, the old version 24 of 3240 (95 % sure: at most")
+
+
+def test_a_failure_stays_one_whatever_comes_after_it() -> None:
+    bad, good = errors(12, 2, 2), errors(200, 0, 3)
+    assert judge_live(ERRORS, [*bad, *good]).verdict is FAIL
+    assert judge_live(ERRORS, [*good, *bad]).value != judge_live(ERRORS, [*bad, *good]).value
+
+
+@pytest.mark.parametrize(
+    ("requests", "bad", "verdict"),
+    [(4, 4, UNSURE), (5, 5, FAIL), (1000, 6, FAIL), (2000, 9, UNSURE)],
+)
+def test_a_failure_needs_five_bad_requests_and_half_a_point(
+    requests: int, bad: int, verdict: Verdict
+) -> None:
+    # The old version makes no mistake at all, so that every bad request is strong evidence.
+    windows = hours(1, (requests, {"errors": bad}), (requests * 99, {"errors": 0}))
+    gate = replace(ERRORS, threshold=0.01)
+    assert judge_live(gate, windows).verdict is verdict
+
+
+@pytest.mark.parametrize(("least", "verdict"), [(1440, PASS), (1441, UNSURE)])
+def test_nothing_passes_on_too_few_requests(least: int, verdict: Verdict) -> None:
+    gate = replace(ERRORS, min_requests=least)
+    assert judge_live(gate, errors(48, 0, 2)).verdict is verdict
+
+
+def test_a_kind_that_was_never_told_never_passes() -> None:
+    blind = [replace(each, canary=Tally(500), stable=Tally(4500)) for each in errors(48, 0, 0)]
+    for gate in (FORMAT, LATENCY, BASELINE, NEIGHBOURS):
+        assert judge_live(gate, blind).verdict is UNSURE, gate.name
+    assert judge_live(ERRORS, blind).verdict is PASS
+
+
+def test_the_other_side_must_have_been_seen_too() -> None:
+    alone = hours(20, (50, {}), (0, {}))
+    assert judge_live(ERRORS, alone).verdict is UNSURE
+    assert judge_live(ERRORS, alone).estimate is None
+
+
+@pytest.mark.parametrize(
+    ("slow", "late", "verdict"), [(5, 1, PASS), (5, 6, UNSURE), (31, 12, FAIL), (15, 3, FAIL)]
+)
+def test_a_latency_against_the_old_version(slow: int, late: int, verdict: Verdict) -> None:
+    windows = hours(
+        5, (100, {"slow_total": slow, "late:latency": late}), (900, {"slow_total": 45}), 10
+    )
+    found = judge_live(LATENCY, windows)
+    assert (found.rule, found.verdict) == ("share_of_slow", verdict)
+    assert found.estimate == late / 100
+
+
+def test_kinds_that_did_not_occur_are_none() -> None:
+    assert judge_live(LATENCY, hours(5, (100, {}), (900, {}), 10)).estimate == 0
+
+
+@pytest.mark.parametrize(("bad", "verdict"), [(0, PASS), (2, UNSURE), (8, FAIL)])
+def test_an_error_rate_against_a_fixed_limit(bad: int, verdict: Verdict) -> None:
+    windows = hours(8, (100, {"errors": bad}), (900, {"errors": 900}), 10)
+    found = judge_live(LIMIT, windows)
+    assert (found.rule, found.verdict) == ("rate_of_bad", verdict)
+    assert found.parameters["limit"] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(("late", "verdict"), [(0, PASS), (100, FAIL)])
+def test_both_sides_together_against_the_time_before(late: int, verdict: Verdict) -> None:
+    windows = hours(6, (100, {"late:baseline": 0}), (900, {"late:baseline": late}), 10)
+    found = judge_live(BASELINE, windows)
+    assert found.verdict is verdict
+    assert sum(found.counts["requests"]) == 6000  # type: ignore[arg-type]
+    assert found.parameters["limit"] == pytest.approx(0.05)
+
+
+def test_neighbours_on_its_servers_against_neighbours_elsewhere() -> None:
+    slower = hours(6, (200, {"slow_total": 40}), (200, {"slow_total": 10}))
+    assert judge_live(NEIGHBOURS, slower).verdict is FAIL
+    found = judge_live(NEIGHBOURS, [], alone=True)
+    assert (found.verdict, found.reason) == (PASS, "no other adapter shares a server with it")
+    assert judge_live(ERRORS, [], alone=True).verdict is UNSURE
+
+
+@pytest.mark.parametrize(
+    ("requests", "void"), [(100, False), (126, False), (140, True), (60, True)]
+)
+def test_a_split_that_is_not_the_wanted_one_voids_the_evidence(requests: int, void: bool) -> None:  # noqa: FBT001
+    windows = hours(1, (requests, {"errors": requests}), (900, {}), 10)
+    found = judge_live(ERRORS, windows)
+    assert ("void" in found.reason) is void
+    assert found.verdict is (UNSURE if void else FAIL)
+    assert "void" not in judge_live(ERRORS, [replace(windows[0], percent=None)]).reason
+
+
+def test_a_split_that_is_a_little_uneven_is_no_fault() -> None:
+    many = hours(1, (12_000, {"errors": 12_000}), (88_000, {}), 10)
+    assert judge_live(ERRORS, many).verdict is FAIL
+    assert "void" in judge_live(ERRORS, hours(1, (13_000, {}), (87_000, {}), 10)).reason
+    assert "void" in judge_live(ERRORS, hours(1, (7_900, {}), (92_100, {}), 10)).reason
+    assert "void" not in judge_live(ERRORS, hours(1, (8_100, {}), (91_900, {}), 10)).reason
+
+
+def test_few_requests_say_nothing_about_the_split() -> None:
+    assert "void" not in judge_live(ERRORS, hours(1, (3, {}), (2, {}), 10)).reason
+
+
+def test_the_tolerated_ratio_is_no_finding() -> None:
+    # 2 % against 1 %: twice the rate.
+    windows = hours(40, (300, {"errors": 6}), (2700, {"errors": 27}), 10)
+    assert judge_live(ERRORS, windows).verdict is FAIL
+    assert judge_live(replace(ERRORS, tolerate=2.0), windows).verdict is PASS
+
+
+counts = st.tuples(st.integers(0, 40), st.integers(0, 40))
+
+
+@given(st.lists(st.tuples(counts, counts), max_size=8), st.sampled_from([ERRORS, LATENCY, LIMIT,
+       BASELINE, NEIGHBOURS]))  # fmt: skip
+@settings(max_examples=60)
+def test_every_verdict_is_computed_again_from_its_counts(
+    drawn: list[tuple[tuple[int, int], tuple[int, int]]], gate: Gate
+) -> None:
+    windows = [
+        window
+        for (requests, bad), (more, worse) in drawn
+        for window in hours(
+            1,
+            (requests, dict.fromkeys(("errors", *KINDS), min(bad, requests))),
+            (more, dict.fromkeys(("errors", *KINDS), min(worse, more))),
+            10,
+        )
+    ]
+    found = judge_live(gate, windows)
+    assert recompute(found.plain()) == Finding.of(found.plain()) == found
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"rule": "gut_feeling"}, "no rule is called"),
+        ({"counts": {"bad": [1]}}, "do not fit"),
+        ({"counts": {"bad": [1], "requests": []}}, "do not fit"),
+        ({"parameters": {}}, "do not fit"),
+        ({"verdict": "MAYBE"}, "MAYBE"),
+        ({"counts": None}, "not a finding"),
+    ],
+)
+def test_a_damaged_finding_is_refused(change: Mapping[str, object], text: str) -> None:
+    plain = judge_live(ERRORS, errors(3, 1, 2)).plain()
+    with pytest.raises(ValueError, match=text):
+        recompute({**plain, **change})
+
+
+def test_a_finding_that_was_tampered_with_shows() -> None:
+    plain = judge_live(ERRORS, errors(12, 2, 2)).plain()
+    assert recompute(plain | {"verdict": "PASS"}).verdict is FAIL

@@ -1,0 +1,190 @@
+"""The operating tables, checked again by simulation: what a gate promises, it keeps.
+
+`make bench-gates` prints them whole, with more replications.
+"""
+
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from fleet.gates.offline import judge_binary
+from fleet.gates.sequential import share_test
+from tests.fleet.gates.rollouts import World, simulate
+from tests.fleet.gates.simulation import (
+    Paths,
+    e_values,
+    flagged,
+    golden_runs,
+    latencies,
+    naive_test,
+    naive_window,
+    paths,
+    point_rule,
+    shares_of,
+)
+
+POINTS = 3.0
+"""How far a share may be from the published one, in percentage points."""
+
+
+def caught(first: np.ndarray) -> float:
+    return float(100 * np.isfinite(first).mean())
+
+
+def verdict(items: int, worse: int, better: int) -> str:
+    counts = {"items": items, "worse": worse, "better": better, "good": items,
+              "must_pass_failed": 0}  # fmt: skip
+    return judge_binary("g", "accuracy_drop", counts, {"margin": 0.03, "floor": 0}).verdict.value
+
+
+@pytest.mark.parametrize(
+    ("items", "discordance", "drop", "shares"),
+    [
+        (100, 0.10, 0.00, (21, 2, 76)),
+        (100, 0.10, 0.05, (1, 35, 64)),
+        (300, 0.05, 0.00, (73, 3, 24)),
+        (300, 0.10, 0.03, (5, 44, 51)),
+        (300, 0.20, 0.05, (1, 57, 43)),
+        (1000, 0.10, 0.00, (91, 4, 5)),
+        (1000, 0.10, 0.03, (5, 90, 5)),
+    ],
+)
+def test_the_golden_gate_has_its_published_power(
+    items: int, discordance: float, drop: float, shares: tuple[float, float, float]
+) -> None:
+    rng = np.random.default_rng(11)
+    found = shares_of(partial(verdict, items), *golden_runs(rng, 4000, items, discordance, drop))
+    assert list(found.values()) == pytest.approx(shares, abs=POINTS)
+
+
+@pytest.mark.parametrize(("items", "discordance"), [(100, 0.1), (300, 0.2), (1000, 0.05)])
+def test_a_version_at_the_margin_seldom_passes_and_a_point_estimate_often_lies(
+    items: int, discordance: float
+) -> None:
+    rng = np.random.default_rng(12)
+    at_margin = golden_runs(rng, 4000, items, discordance, 0.03)
+    assert shares_of(partial(verdict, items), *at_margin)["PASS"] < 7
+    unchanged = golden_runs(rng, 4000, items, discordance, 0.0)
+    assert shares_of(partial(verdict, items), *unchanged)["FAIL"] < 5
+    naive = 100 * np.mean((at_margin[0] - at_margin[1]) / items > 0.03)
+    assert 38 < naive < 53  # a coin, whatever the number of items
+
+
+@pytest.mark.parametrize("per_hour", [3, 30, 300])
+@pytest.mark.parametrize("alpha", [0.05, 0.01])
+def test_48_looks_raise_no_more_false_alarms_than_promised(per_hour: int, alpha: float) -> None:
+    rng = np.random.default_rng(per_hour)
+    healthy = paths(rng, 4000, per_hour, (0.01, 0.01))
+    assert caught(flagged(healthy, 1.0, alpha)) <= 120 * alpha
+    assert caught(flagged(healthy, 1.0, alpha, guarded=False)) <= 120 * alpha
+    assert caught(naive_test(healthy)) > 15  # the same looks with a usual z test
+
+
+def test_a_fixed_limit_on_single_hours_fails_most_healthy_versions() -> None:
+    rng = np.random.default_rng(5)
+    assert caught(naive_window(paths(rng, 2000, 3, (0.01, 0.01)))) > 70
+    assert caught(naive_window(paths(rng, 2000, 30, (0.01, 0.01)))) > 75
+    assert caught(naive_window(paths(rng, 2000, 300, (0.02, 0.01)))) < 10  # and misses a real rise
+
+
+@pytest.mark.parametrize(
+    ("per_hour", "rate", "alpha", "detected", "hour"),
+    [
+        (3, 0.05, 0.05, 65, 22),
+        (3, 0.05, 0.01, 45, 28),
+        (3, 0.10, 0.01, 97, 17),
+        (30, 0.02, 0.05, 58, 24),
+        (30, 0.02, 0.01, 39, 28),
+        (30, 0.03, 0.01, 97, 17),
+        (300, 0.02, 0.01, 100, 7),
+    ],
+)
+def test_the_share_test_has_its_published_power(
+    per_hour: int, rate: float, alpha: float, detected: float, hour: float
+) -> None:
+    rng = np.random.default_rng(21)
+    found = flagged(paths(rng, 4000, per_hour, (rate, 0.01)), 1.0, alpha, guarded=False)
+    assert caught(found) == pytest.approx(detected, abs=POINTS)
+    assert np.median(found[np.isfinite(found)]) == pytest.approx(hour, abs=2.5)
+
+
+def test_a_ramp_into_a_busy_hour_is_no_finding() -> None:
+    rng = np.random.default_rng(8)
+    halves = [
+        paths(rng, 1500, 20, (0.01, 0.01), share=0.1, windows=24),
+        paths(rng, 1500, 400, (0.03, 0.03), share=0.5, windows=24),
+    ]
+    both = Paths(*(np.hstack([getattr(each, name) for each in halves])
+                   for name in Paths.__annotations__))  # fmt: skip
+    assert caught(flagged(both, 1.0, 0.01)) <= 1.2
+    assert caught(naive_test(both)) > 50  # pooled counts see a difference that is not there
+
+
+def test_shocks_of_one_side_need_the_tolerance() -> None:
+    rng = np.random.default_rng(9)
+    shocked = 0.05 * np.exp(rng.normal(0, 0.15, (1000, 48)))
+    requests = rng.poisson(300, (1000, 48))
+    stable = rng.poisson(2700, (1000, 48))
+    counts = Paths(
+        rng.binomial(requests, shocked).astype(float), requests.astype(float),
+        rng.binomial(stable, 0.05).astype(float), stable.astype(float),
+    )  # fmt: skip
+    assert caught(flagged(counts, 1.25, 0.01)) < 3
+    assert caught(flagged(counts, 1.0, 0.01)) > caught(flagged(counts, 1.25, 0.01))
+
+
+@pytest.mark.parametrize(
+    ("world", "peak_rpm", "promoted", "rolled_back", "hours"),
+    [
+        (World(), 5, 96, 0.3, None),
+        (World(errors=0.05), 5, 0, 96, 8),
+        (World(format=0.10), 5, 0, 98, 7),
+        (World(slower=2), 5, 0, 100, 2),
+        (World(), 1, 13, 0, None),
+        (World(errors=0.20), 1, 0, 100, 5),
+    ],
+)
+def test_whole_rollouts_end_as_published(
+    world: World, peak_rpm: float, promoted: float, rolled_back: float, hours: float | None
+) -> None:
+    found = simulate(np.random.default_rng(31), world, peak_rpm, 1000)
+    assert found.promoted == pytest.approx(promoted, abs=POINTS)
+    assert found.rolled_back == pytest.approx(rolled_back, abs=POINTS)
+    if hours is not None:
+        assert found.hours == pytest.approx(hours, abs=1.5)
+
+
+def test_the_simulated_test_is_the_one_that_is_used() -> None:
+    rng = np.random.default_rng(2)
+    drawn = paths(rng, 8, 5, (0.2, 0.05), windows=10)
+    drawn.requests_stable[:, 3] = drawn.bad_stable[:, 3] = 0  # a window without the other side
+    for tolerated in (1.0, 1.25):
+        expected = e_values(drawn, tolerated)
+        for row in range(8):
+            columns = (drawn.bad, drawn.requests, drawn.bad_stable, drawn.requests_stable)
+            windows = zip(*(each[row].tolist() for each in columns), strict=True)
+            ours = list(share_test(windows, tolerated))
+            assert ours == pytest.approx(list(expected[row]), rel=1e-9)
+
+
+def test_more_bad_events_are_more_evidence() -> None:
+    values = [next(share_test([(bad, 100.0, 5.0, 900.0)], 1.25)) for bad in range(1, 30)]
+    assert all(more > less for less, more in pairwise(values))
+
+
+@pytest.mark.parametrize("per_hour", [3, 30])
+def test_a_load_that_swings_fails_no_healthy_version_and_most_by_point_rules(
+    per_hour: int,
+) -> None:
+    rng = np.random.default_rng(40 + per_hour)
+    healthy = latencies(rng, 1500, per_hour, 1.0)
+    assert caught(flagged(healthy.slow, 1.25, 0.01)) <= 1.2
+    assert caught(point_rule(healthy.p95, 1.2)) > 85
+    assert caught(point_rule(healthy.p95, 2.0)) > 10
+    slower = latencies(rng, 500, per_hour, 2.0)
+    found = flagged(slower.slow, 1.25, 0.01)
+    assert caught(found) > 99
+    assert np.median(found) <= 10
+    assert caught(point_rule(slower.p95, 2.0, 3)) < 97

@@ -1,0 +1,107 @@
+"""How likely a gate is to tell: the preview against the published and simulated figures."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from fleet.conditions import Gate
+from fleet.gates import power
+from fleet.gates.offline import judge_binary
+from tests.fleet.gates.simulation import flagged, golden_runs, paths, shares_of
+
+ERRORS = Gate("errors", "error_rate_rise", 2, "pp")
+FORMAT = Gate("form", "format_drop", 3, "pp")
+LATENCY = Gate("latency", "p95_ratio", 1.5, "x")
+
+
+def verdict(items: int, worse: int, better: int) -> str:
+    counts = {"items": items, "worse": worse, "better": better, "good": items,
+              "must_pass_failed": 0}  # fmt: skip
+    return judge_binary("g", "accuracy_drop", counts, {"margin": 0.03, "floor": 0}).verdict.value
+
+
+@pytest.mark.parametrize(
+    ("items", "discordance", "drop"),
+    [(60, 0.2, 0.0), (100, 0.1, 0.03), (300, 0.05, 0.0), (300, 0.2, 0.05), (1000, 0.1, 0.03)],
+)
+def test_one_sample_of_each_item_is_worked_out_exactly(
+    items: int, discordance: float, drop: float
+) -> None:
+    rng = np.random.default_rng(4)
+    found = shares_of(partial(verdict, items), *golden_runs(rng, 6000, items, discordance, drop))
+    passes, fails = power.paired(items, discordance, 1, 0.03, drop)
+    assert 100 * passes == pytest.approx(found["PASS"], abs=2)
+    assert 100 * fails == pytest.approx(found["FAIL"], abs=2)
+
+
+@pytest.mark.parametrize(
+    ("items", "samples", "passes"), [(100, 3, 33), (100, 5, 52), (100, 10, 74), (300, 5, 89)]
+)
+def test_more_samples_say_more(items: int, samples: int, passes: int) -> None:
+    # The discordance at which one sample passes 19 % of 100 items, as published.
+    found, _ = power.paired(items, 0.15, samples, 0.03, 0.0)
+    assert 100 * found == pytest.approx(passes, abs=6)
+
+
+def test_a_small_golden_set_passes_nothing() -> None:
+    assert power.paired(19, 0.1, 1, 0.03, 0.0) == (0.0, 0.0)
+    assert power.paired(19, 0.1, 10, 0.5, 0.0) == (0.0, 0.0)
+    assert power.paired(20, 0.01, 1, 0.5, 0.0)[0] == pytest.approx(1, abs=1e-4)
+
+
+def test_what_a_set_can_certify_and_how_large_it_must_be() -> None:
+    assert power.certifiable(120, 0.09, 1) == pytest.approx(0.068, abs=0.0005)
+    needed = {psi: power.items_needed(psi, 1, 0.03) for psi in (0.01, 0.02, 0.05, 0.10, 0.20)}
+    assert needed == pytest.approx({0.01: 69, 0.02: 138, 0.05: 344, 0.1: 688, 0.2: 1375}, abs=1)
+    assert power.items_needed(0.1, 5, 0.03) == 138
+
+
+@pytest.mark.parametrize(
+    ("gate", "requests", "passes"),
+    [
+        (ERRORS, 100, 29),
+        (ERRORS, 200, 54),
+        (ERRORS, 300, 72),
+        (ERRORS, 500, 94),
+        (ERRORS, 1000, 100),
+        (LATENCY, 100, 74),
+        (LATENCY, 150, 94),
+    ],
+)
+def test_the_requests_that_a_live_gate_needs(gate: Gate, requests: int, passes: float) -> None:
+    assert 100 * power.passing(gate, requests, 9 * requests) == pytest.approx(passes, abs=4)
+
+
+@pytest.mark.parametrize(("requests", "published"), [(200, 47), (500, 93)])
+def test_the_requests_after_which_a_rise_is_caught(requests: int, published: float) -> None:
+    found = 100 * power.catching(ERRORS, requests, 9 * requests)
+    assert published - 10 < found < published + 3
+
+
+def test_catching_is_no_more_than_the_test_that_is_looked_at_all_the_time() -> None:
+    rng = np.random.default_rng(6)
+    drawn = paths(rng, 3000, 6, (0.05, 0.01), windows=48)
+    found = 100 * np.isfinite(flagged(drawn, 1.25, 0.01)).mean()
+    assert found - 10 < 100 * power.catching(ERRORS, 288, 2592) < found + 2
+
+
+def test_no_requests_pass_and_catch_nothing() -> None:
+    assert power.passing(ERRORS, 49, 9000) == 0
+    assert power.catching(ERRORS, 0, 0) == 0
+    assert power.catching(ERRORS, 100, 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("gate", "rates"),
+    [
+        (ERRORS, (0.01, 0.05)),
+        (FORMAT, (0.03, 0.09)),
+        (LATENCY, (0.05, 0.312)),
+        (Gate("limit", "error_rate", 2, "%"), (0.02, 0.08)),
+        (Gate("limit", "p95_latency", 500, "ms"), (0.05, 0.2)),
+    ],
+)
+def test_what_harm_means(gate: Gate, rates: tuple[float, float]) -> None:
+    assert power.harm(gate) == pytest.approx(rates, abs=0.001)
+    assert power.catching(gate, 1000, 9000) > 0.99

@@ -1,0 +1,70 @@
+"""What one server holds and carries, by what is declared of its base and measured of its kind."""
+
+from dataclasses import replace
+
+import pytest
+
+from fleet.budget import GIB
+from fleet.capacity import Habits, Shape, least_bytes, memory_of, throughput_of
+from fleet.declared import Base, Device
+from fleet.profiles import Profile, Speed
+from tests.fleet.physics.published import LLAMA_31_8B
+from tests.fleet.planning.builders import base
+
+CARD = Device("gpu0", "h100_80g", 80 * GIB, 3.0, 8000)
+LLAMA = replace(base("llama", shape=LLAMA_31_8B, kv_cache_bytes=None), max_model_len=8192)
+MIB = 1 << 20
+
+
+def cut(of: Base = LLAMA, *, cards: int = 1, parts: int = 1) -> Shape:
+    return Shape(of, CARD, cards, parts, 16, 16, shared=parts > 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "cards", "mib"),
+    [
+        ((), 1, 88.1),
+        ((("lora-dtype", "auto"),), 1, 88.1),
+        ((("lora-dtype", "float32"),), 1, 176.2),
+        ((("quantization", "fp8"),), 1, 88.1),
+        ((), 2, 62.1),
+        ((("fully-sharded-loras", ""),), 2, 48.1),
+    ],
+)
+def test_a_slots_bytes_follow_the_declared_flags(
+    flags: tuple[tuple[str, str], ...], cards: int, mib: float
+) -> None:
+    pool = memory_of(cut(replace(LLAMA, extra=flags), cards=cards)).slots
+    assert (pool or 0) / 16 / MIB == pytest.approx(mib, abs=0.05)
+
+
+def test_a_measured_reserve_takes_the_place_of_the_guess_and_leaves_the_rest_to_the_kv_cache() -> (
+    None
+):
+    measured = replace(LLAMA, reserves=(("h100_80g", 1, 3 * GIB), ("h100_80g", 2, 9 * GIB)))
+    guess, known = memory_of(cut()), memory_of(cut(measured))
+    assert (guess.reserve, known.reserve) == (5 * GIB, 3 * GIB)
+    assert (known.kv or 0) - (guess.kv or 0) == 2 * GIB
+    assert least_bytes(cut()) - least_bytes(cut(measured)) == 2 * GIB
+
+
+def test_a_reserve_holds_for_its_own_kind_and_number_of_devices_and_the_largest_counts() -> None:
+    of = replace(LLAMA, reserves=(("a", 1, 1), ("a", 1, 7), ("a", 2, 9), ("b", 1, 8)))
+    assert of.reserve("a", 1) == 7
+    assert of.reserve("a", 2) == 9
+    assert of.reserve("a", 4) is None
+
+
+def test_what_lora_costs_by_the_request_limits_what_a_server_carries() -> None:
+    habits = Habits(512, ())
+    plain = Profile("llama", "h100_80g", 1, 16, "0.32.0", LLAMA.dtype, _speed(None), 0.0)
+    dear = replace(plain, speed=_speed(0.0004))
+    first = throughput_of(cut(), habits, (plain,), 1.0)
+    second = throughput_of(cut(), habits, (dear,), 1.0)
+    assert first.limit == pytest.approx(256 / (2 * (0.01 + 256 * 0.0001)))
+    assert second.limit == pytest.approx(256 / (2 * 0.01 + 256 * 0.0004))
+    assert second.basis.startswith("calibrated")
+
+
+def _speed(lora_request_s: float | None) -> Speed:
+    return Speed(0.01, 0.0001, 2.0, 0.0, 0.1, lora_request_s)

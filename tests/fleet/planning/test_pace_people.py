@@ -1,0 +1,219 @@
+"""What people and the calendar let a version do, whatever its gates say."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from fleet.conditions import ChangeWindow
+from fleet.history import Evidence, Hold, Mark, Stage
+from fleet.pace import Phase
+from fleet.pace.calendar import closed_until
+from tests.fleet.planning.builders import DAY, NOON, route
+from tests.fleet.planning.trials import (
+    ALIAS,
+    ALONE,
+    FAIL,
+    GATED,
+    NEW,
+    NEXT,
+    OLD,
+    UNSURE,
+    declared,
+    evidence,
+    mark,
+    override,
+    past,
+    shared,
+    wanted,
+)
+
+SECOND = timedelta(seconds=1)
+BOTH = (evidence("accuracy"), evidence("errors"))
+UNDECIDED = (evidence("accuracy"), evidence("errors", UNSURE))
+TEN, FIFTY = ((NEW, 10), (OLD, 90)), ((NEW, 50), (OLD, 50))
+NONE, WHOLE = ((NEW, 0), (OLD, 100)), ((NEW, 100), (OLD, 0))
+
+
+@pytest.mark.parametrize(
+    ("said", "found", "after", "phase"),
+    [
+        (mark("hold"), BOTH, DAY, Phase.PAUSED),
+        (mark("pause"), BOTH, 9 * DAY, Phase.PAUSED),
+        (mark("hold", who=NEXT), BOTH, DAY, Phase.ADVANCED),
+        (mark("hold"), (evidence("errors", FAIL),), DAY, Phase.ROLLED_BACK),
+        (mark("approve"), UNDECIDED, DAY - SECOND, Phase.WAITING),
+        (mark("approve"), UNDECIDED, DAY, Phase.ADVANCED),
+        (mark("approve"), (), 9 * DAY, Phase.ADVANCED),
+        (mark("approve", since=NOON - DAY), UNDECIDED, 9 * DAY, Phase.UNDECIDED),
+        (mark("approve"), (evidence("errors", FAIL),), DAY, Phase.ROLLED_BACK),
+        (mark("advance"), (), SECOND, Phase.ADVANCED),
+        (mark("advance", since=None), (), SECOND, Phase.WAITING),
+        (mark("advance", percent=50), (), SECOND, Phase.WAITING),
+        (mark("advance"), (evidence("errors", FAIL),), DAY, Phase.ROLLED_BACK),
+        (mark("abort"), BOTH, DAY, Phase.ROLLED_BACK),
+        (mark("abort", who=NEXT), BOTH, DAY, Phase.ADVANCED),
+    ],
+)
+def test_what_people_say(
+    said: Mark, found: tuple[Evidence, ...], after: timedelta, phase: Phase
+) -> None:
+    assert wanted(shared(10, 90), past(10, *found, marks=[said]), NOON + after).phase is phase
+
+
+def test_a_golden_set_that_cannot_tell_is_approved_once_for_all_stages() -> None:
+    unsure = evidence("accuracy", UNSURE, percent=0, at=NOON - DAY)
+    said = mark("approve", since=NOON - DAY, at=NOON - SECOND, percent=0)
+    begun = past(0, unsure, marks=[said], entered=NOON - DAY)
+    assert wanted(shared(0, 100), begun, NOON).phase is Phase.ADVANCED
+    later = past(10, unsure, BOTH[1], marks=[said])
+    assert wanted(shared(10, 90), later).phase is Phase.ADVANCED
+    newer = past(10, replace(unsure, at=NOON), BOTH[1], marks=[said])
+    assert wanted(shared(10, 90), newer).phase is Phase.EXTENDED
+
+
+def test_who_holds_it_and_why_is_said() -> None:
+    made = wanted(shared(10, 90), past(10, *BOTH, marks=[mark("hold")]))
+    assert made.held == (
+        "acme-support: 2.2.0 stays at 10 %: held by ana since 2026-03-02 12:00 UTC (we looked)"
+    )
+
+
+# --- rejected bytes
+
+
+def test_rejected_bytes_stay_out_whoever_asks_for_them() -> None:
+    failed = evidence("errors", FAIL)
+    made = wanted(shared(0, 100), past(0, failed), NOON + 300 * DAY)
+    assert made.phase is Phase.HELD
+    assert made.held.startswith(
+        "acme-support: 2.2.0 held: digest 61636d652d73 rejected by evidence #17, gate errors "
+        "(FAIL said). To accept it all the same, declare an override"
+    )
+    renamed = past(None, rejected={ALIAS: {failed.digests["adapter"]: failed}})
+    versions = {**declared(NEXT).versions, NEXT: declared().versions[NEW]}
+    again = wanted(ALONE, renamed, what=replace(declared(NEXT), versions=versions))
+    assert (again.phase, again.shares) == (Phase.HELD, ((OLD, 100),))
+    assert wanted(ALONE, renamed, what=declared(NEXT)).phase is Phase.EVALUATING
+
+
+def test_a_failure_after_the_cut_over_takes_it_back_while_the_old_version_is_loaded() -> None:
+    failed = evidence("errors", FAIL, percent=100)
+    assert wanted(shared(100, 0), past(100)).phase is Phase.SOAKING
+    assert wanted(shared(100, 0), past(100, failed)).shares == NONE
+    alone = route(ALIAS, (NEW, 100, "s"))
+    made = wanted(alone, past(100, failed))
+    assert (made.phase, made.shares) == (Phase.HELD, ((NEW, 100),))
+    assert made.held == (
+        "acme-support: 2.2.0 is out, and keeps its traffic, for no other is loaded"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "phase"),
+    [
+        (override(), Phase.ADVANCED),
+        (override(date(2026, 3, 3)), Phase.ADVANCED),
+        (override(date(2026, 3, 2)), Phase.ROLLED_BACK),
+        (override(date(2026, 12, 1), "errors"), Phase.ADVANCED),
+        (override(date(2026, 12, 1), "accuracy"), Phase.ROLLED_BACK),
+        (override(accept="b" * 12), Phase.ROLLED_BACK),
+        (override(alias="acme-faq"), Phase.ROLLED_BACK),
+    ],
+)
+def test_an_override_accepts_one_digest_until_a_day(given: object, phase: Phase) -> None:
+    what = declared(overrides=(given,))  # type: ignore[arg-type]
+    before = past(10, BOTH[0], evidence("errors", FAIL))
+    made = wanted(shared(10, 90), before, what=what)
+    assert made.phase is phase
+    if phase is Phase.ADVANCED:
+        status = {each.gate: each.status for each in made.gates}
+        assert status["errors"].startswith("accepted by ben until 2026-")
+
+
+def test_an_override_lifts_a_gates_hold_and_never_a_persons() -> None:
+    what = declared(overrides=(override(),))
+    for gate, phase in (("errors", Phase.STARTED), ("", Phase.HELD)):
+        hold = Hold(NEW, NOON, "ana", "went wrong", gate)
+        before = past(0, evidence("errors", FAIL), holds={ALIAS: {NEW: hold}})
+        accepted = replace(what, rollouts={"standard": replace(GATED, gates=("errors",))})
+        assert wanted(shared(0, 100), before, what=accepted).phase is phase
+
+
+@pytest.mark.parametrize(
+    ("gates", "phase"), [(("errors",), Phase.ADVANCED), (("accuracy",), Phase.ROLLED_BACK)]
+)
+def test_an_override_in_the_ledger_is_of_the_gates_that_had_failed(
+    gates: tuple[str, ...], phase: Phase
+) -> None:
+    before = past(10, BOTH[0], evidence("errors", FAIL), marks=[mark("override", gates=gates)])
+    made = wanted(shared(10, 90), before, NOON + 300 * DAY)
+    assert made.phase is phase
+    if phase is Phase.ADVANCED:
+        assert made.gates[1].status == "accepted by ana: we looked"
+
+
+def test_an_undecided_rollout_may_be_declared_to_end_by_itself() -> None:
+    what = declared(rollout=replace(GATED, when_unsure="roll_back"))
+    late = NOON + 2 * DAY
+    made = wanted(shared(10, 90), past(10, *UNDECIDED), late, what)
+    assert (made.phase, made.shares) == (Phase.ROLLED_BACK, NONE)
+    fell = past(0, *UNDECIDED, stages={ALIAS: Stage(NEW, 0, late, fell=True)})
+    again = wanted(shared(0, 100), fell, late + DAY, what)
+    assert (again.phase, again.shares) == (Phase.HELD, NONE)
+    assert "could not tell in the time they had" in again.held
+
+
+# --- the calendar
+
+WEEKEND = ChangeWindow(4 * 1440 + 16 * 60, 8 * 60, "Fri 16:00-Mon 08:00")
+NIGHT = ChangeWindow(0 * 1440 + 20 * 60, 1 * 1440 + 6 * 60, "Mon 20:00-Tue 06:00")
+
+
+@pytest.mark.parametrize(
+    ("now", "until"),
+    [
+        ("2026-03-06T15:59:59", None),
+        ("2026-03-06T16:00:00", "2026-03-09T08:00:00"),
+        ("2026-03-08T03:30:30", "2026-03-09T08:00:00"),
+        ("2026-03-09T07:59:59", "2026-03-09T08:00:00"),
+        ("2026-03-09T08:00:00", None),
+        ("2026-03-09T20:00:00", "2026-03-10T06:00:00"),
+    ],
+)
+def test_parts_of_the_week_without_changes(now: str, until: str | None) -> None:
+    rollout = replace(GATED, no_promote=(WEEKEND, NIGHT))
+    found = closed_until(rollout, datetime.fromisoformat(f"{now}+00:00"))
+    assert (found and found.isoformat()) == (until and f"{until}+00:00")
+
+
+def test_around_a_change_of_the_clock_both_offsets_hold() -> None:
+    rollout = replace(GATED, no_promote=(WEEKEND,), offsets=(60, 120))
+    assert closed_until(rollout, datetime(2026, 3, 6, 13, 59, tzinfo=UTC)) is None
+    end = datetime(2026, 3, 9, 7, tzinfo=UTC)
+    assert closed_until(rollout, datetime(2026, 3, 6, 14, tzinfo=UTC)) == end
+    assert closed_until(rollout, datetime(2026, 3, 9, 6, 59, tzinfo=UTC)) == end
+
+
+def test_a_week_that_is_closed_all_through_never_opens() -> None:
+    whole = (ChangeWindow(0, 5000, "first"), ChangeWindow(4000, 10, "second"))
+    until = closed_until(replace(GATED, no_promote=whole), NOON)
+    assert until is not None
+    assert until > NOON + 6 * DAY
+
+
+def test_a_closed_week_stops_promotions_and_never_a_rollback() -> None:
+    what = declared(rollout=replace(GATED, no_promote=(ChangeWindow(0, 7 * 1440 - 1, "all"),)))
+    made = wanted(shared(10, 90), past(10, *BOTH), NOON + 3 * DAY, what)
+    assert (made.phase, made.shares) == (Phase.WAITING, TEN)
+    assert made.held.endswith("no version gets more traffic until 2026-03-08 23:59 UTC")
+    failed = past(10, evidence("errors", FAIL))
+    assert wanted(shared(10, 90), failed, NOON + 3 * DAY, what).phase is Phase.ROLLED_BACK
+    begun = wanted(ALONE, past(None, evidence("accuracy", percent=0)), NOON, what)
+    assert (begun.phase, begun.shares) == (Phase.EVALUATING, NONE)
+    bare = replace(what.rollouts["standard"], gates=())
+    opened = datetime(2026, 3, 8, 23, 59, tzinfo=UTC)
+    later = wanted(shared(0, 100), past(0), opened, replace(what, rollouts={"standard": bare}))
+    assert (later.phase, later.shares) == (Phase.ADVANCED, TEN)
+    forced = past(10, *BOTH, marks=[mark("advance")])
+    assert wanted(shared(10, 90), forced, NOON + 3 * DAY, what).phase is Phase.ADVANCED

@@ -1,0 +1,118 @@
+"""Evidence, marks and overrides about one alias, built as values for the pace's tests."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import date, datetime
+
+from fleet.conditions import Gate, GoldenFacts, Override, Rollout
+from fleet.declared import Fleet
+from fleet.gates import Finding, Verdict
+from fleet.history import Evidence, History, Mark
+from fleet.history.trials import Word
+from fleet.pace import Wanted, pace
+from fleet.resources import Route
+from tests.fleet.planning.builders import (
+    DAY,
+    NOON,
+    adapter,
+    digest_of,
+    fleet,
+    history,
+    route,
+    state,
+)
+
+ALIAS = "acme-support"
+OLD, NEW, NEXT = (f"acme-support-tiny-v{each}" for each in ("2.1.0", "2.2.0", "2.3.0"))
+ACCURACY = Gate("accuracy", "accuracy_drop", 3, "pp")
+ERRORS = Gate("errors", "error_rate_rise", 2, "pp")
+GATED = Rollout("standard", (10, 50, 100), DAY, 7 * DAY, ("accuracy", "errors"), max_bake=2 * DAY)
+DECEMBER = date(2026, 12, 1)
+GOLDEN = "golden/support.jsonl"
+PASS, FAIL, UNSURE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
+
+
+def declared(
+    target: str = NEW,
+    *,
+    rollout: Rollout = GATED,
+    overrides: tuple[Override, ...] = (),
+    **fields: object,
+) -> Fleet:
+    made = fleet(
+        adapter(target, golden=GOLDEN, **fields),  # type: ignore[arg-type]
+        known=(OLD, NEW, NEXT),
+        rollouts=[rollout],
+        gates=[ACCURACY, ERRORS],
+    )
+    return replace(made, golden={GOLDEN: GoldenFacts("9" * 64, 300)}, overrides=overrides)
+
+
+def finding(gate: str, verdict: Verdict) -> Finding:
+    return Finding(gate, "m", verdict, "rule", 0.0, 0.0, 0.0, 1.0, {}, reason=f"{verdict} said")
+
+
+def evidence(
+    gate: str,
+    verdict: Verdict = PASS,
+    *,
+    adapter: str = NEW,
+    stable: str = OLD,
+    percent: int = 10,
+    since: datetime = NOON,
+    at: datetime = NOON,
+    seq: int = 17,
+    **digests: str,
+) -> Evidence:
+    known = {"adapter": digest_of(adapter), "stable": digest_of(stable)} | digests
+    found = finding(gate, verdict)
+    return Evidence(ALIAS, adapter, stable, percent, gate, found, known, "", since, at, seq)
+
+
+def mark(
+    word: Word,
+    since: datetime | None = NOON,
+    at: datetime = NOON,
+    who: str = NEW,
+    percent: int | None = 10,
+    gates: tuple[str, ...] = (),
+) -> Mark:
+    return Mark(word, who, since, "we looked", "ana", at, percent, gates)
+
+
+def override(
+    until: date = date(2026, 12, 1), *gates: str, accept: str = "", alias: str = ALIAS
+) -> Override:
+    return Override("fine", accept or digest_of(NEW)[:16], alias, gates, "agreed", "ben", until)
+
+
+def past(
+    percent: int | None = 10,
+    *found: Evidence,
+    marks: Iterable[Mark] = (),
+    entered: datetime = NOON,
+    adapter: str = NEW,
+    **fields: object,
+) -> History:
+    stages = [] if percent is None else [(adapter, percent, entered)]
+    rejected = {each.digests["adapter"]: each for each in found if each.finding.verdict is FAIL}
+    made = replace(
+        history(stages=stages),
+        evidence={ALIAS: tuple(sorted(found, key=lambda each: each.gate))} if found else {},
+        rejected={ALIAS: rejected} if rejected else {},
+        marks={ALIAS: tuple(marks)},
+    )
+    return replace(made, **fields)  # type: ignore[arg-type]
+
+
+def shared(new: int, old: int) -> Route:
+    return route(ALIAS, (NEW, new, "s"), (OLD, old, "s"))
+
+
+ALONE = route(ALIAS, (OLD, 100, "s"))
+
+
+def wanted(
+    live: Route, before: History, now: datetime = NOON + DAY, what: Fleet | None = None
+) -> Wanted:
+    return pace(what or declared(), state(live), before, now).wanted[ALIAS]

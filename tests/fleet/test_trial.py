@@ -1,0 +1,165 @@
+"""What is being tried, and which evidence is lacking or has become void."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from fleet.conditions import Gate, GoldenFacts, Override, Rollout
+from fleet.declared import Fleet
+from fleet.gates import Finding, Verdict, judge_paired
+from fleet.history import Evidence, History, Hold, Mark
+from fleet.resources import Server, State
+from fleet.trial import Trial, engine_digest, trials
+from tests.fleet.planning.builders import (
+    DAY,
+    NOON,
+    adapter,
+    digest_of,
+    fleet,
+    history,
+    loaded,
+    route,
+    state,
+)
+
+OLD, NEW = "acme-support-tiny-v1.0.0", "acme-support-tiny-v1.1.0"
+ANSWERS = Gate("answers", "accuracy_drop", 5, "pp")
+ERRORS = Gate("errors", "error_rate_rise", 2, "pp")
+PACE = Rollout("standard", (10, 100), DAY, 7 * DAY, ("answers", "errors"))
+SERVER = Server("s1", "tiny", "laptop", ("cpu0",), 8100, "ab12")
+
+
+def declared(**changes: Any) -> Fleet:
+    made = fleet(
+        adapter(NEW, golden="g.jsonl"), known=[OLD], rollouts=[PACE], gates=[ANSWERS, ERRORS]
+    )
+    return replace(made, golden={"g.jsonl": GoldenFacts("d" * 64, 200)}, **changes)
+
+
+def live(percent: int = 0, **fields: Any) -> State:
+    shares = ((NEW, percent, "s1"), (OLD, 100 - percent, "s1"))
+    there = state(route("acme-support", *shares), loaded(NEW, "s1"), loaded(OLD, "s1"), SERVER)
+    return replace(there, versions={"s1": "0.32.0"}, **fields)
+
+
+def one(now: State, past: History | None = None, given: Fleet | None = None) -> Trial | None:
+    found = trials(given or declared(), now, past or history(), NOON)
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def evidence(finding: Finding, **changes: Any) -> Evidence:
+    known = {
+        "adapter": digest_of(NEW),
+        "stable": digest_of(OLD),
+        "golden": "d" * 64,
+        "base": engine_digest(live(), ("s1",)),
+    }
+    made = Evidence("acme-support", NEW, OLD, 0, finding.gate, finding, known, "f", NOON, NOON, 1)
+    return replace(made, **changes)
+
+
+def judged(verdict: Verdict) -> Finding:
+    worse, better = {
+        Verdict.PASS: (0, 0), Verdict.INCONCLUSIVE: (14, 8), Verdict.FAIL: (40, 0)
+    }[verdict]  # fmt: skip
+    same = [1.0] * (200 - worse - better)
+    stable = [1.0] * worse + [0.0] * better + same
+    made = judge_paired(ANSWERS, stable, [0.0] * worse + [1.0] * better + same)
+    assert made.verdict is verdict
+    return made
+
+
+def past(*known: Evidence, **more: Any) -> History:
+    return replace(history(), evidence={"acme-support": known}, **more)
+
+
+def test_a_version_without_traffic_lacks_its_golden_set_and_no_live_gate() -> None:
+    trial = one(live())
+    assert trial is not None
+    assert (trial.adapter, trial.stable, trial.percent) == (NEW, OLD, 0)
+    assert [each.name for each in trial.offline] == ["answers"]
+    assert (trial.live, trial.since) == ((), None)
+    assert trial.digests["adapter"] == digest_of(NEW)
+
+
+def test_a_version_with_traffic_is_asked_its_live_gates_since_its_stage() -> None:
+    stages = [(NEW, 10, NOON - timedelta(hours=3))]
+    trial = one(live(10), history(stages=stages))
+    assert trial is not None
+    assert [each.name for each in trial.live] == ["errors"]
+    assert trial.since == NOON - timedelta(hours=3)
+    by_hand = one(live(20), history(stages=stages))
+    assert by_hand is not None
+    assert by_hand.since is None  # nobody wrote down when it got 20 %
+
+
+@pytest.mark.parametrize("percent", [100, 0])
+def test_what_serves_alone_or_has_nothing_beside_it_is_no_trial(percent: int) -> None:
+    alone = state(route("acme-support", (NEW, 100, "s1")), loaded(NEW, "s1"), SERVER)
+    assert one(live(percent) if percent else alone) is None
+
+
+HOLDS = {"digest": {"adapter": "0" * 64}, "golden": {"golden": "0" * 64}, "engine": {"base": "0"}}
+
+
+@pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.INCONCLUSIVE])
+def test_evidence_that_holds_is_not_asked_for_again(verdict: Verdict) -> None:
+    trial = one(live(), past(evidence(judged(verdict))))
+    assert trial is not None
+    assert trial.offline == ()
+
+
+@pytest.mark.parametrize("case", HOLDS)
+def test_evidence_about_something_else_is_void(case: str) -> None:
+    known = evidence(judged(Verdict.PASS))
+    changed: Mapping[str, str] = {**known.digests, **HOLDS[case]}
+    trial = one(live(), past(replace(known, digests=changed)))
+    assert trial is not None
+    assert [each.name for each in trial.offline] == ["answers"]
+
+
+def test_an_evaluation_that_could_not_be_made_is_tried_again() -> None:
+    nothing = replace(judge_paired(ANSWERS, (), ()), reason="the judge is away")
+    trial = one(live(), past(evidence(nothing)))
+    assert trial is not None
+    assert [each.name for each in trial.offline] == ["answers"]
+
+
+def test_bytes_that_failed_are_asked_nothing_until_somebody_accepts_them() -> None:
+    failed = evidence(judged(Verdict.FAIL))
+    rejected = past(failed, rejected={"acme-support": {digest_of(NEW): failed}})
+    trial = one(live(10), rejected)
+    assert trial is not None
+    assert (trial.rejected, trial.offline, trial.live) == (failed, (), ())
+    override = Override("o", digest_of(NEW), "acme-support", (), "agreed", "eve", date(2026, 3, 2))
+    accepted = one(live(10), rejected, declared(overrides=(override,)))
+    assert accepted is not None
+    assert accepted.rejected is None
+    assert accepted.accepted == {"answers", "errors"}
+
+
+def test_what_a_person_took_out_is_not_tried() -> None:
+    held = history(holds=[Hold(NEW, NOON, "eve", "bad")])
+    assert one(live(), held) is None
+    mark = Mark("abort", NEW, None, "", "eve", NOON)
+    assert one(live(), replace(history(), marks={"acme-support": (mark,)})) is None
+
+
+def test_other_bytes_under_the_name_are_not_tried() -> None:
+    strange = replace(loaded(NEW, "s1"), digest="0" * 64)
+    there = live()
+    shown = replace(there, resources={**there.resources, strange.address: strange})
+    assert one(shown) is None
+    assert one(live(routes_unknown="no gateway")) is None
+
+
+def test_a_version_that_no_server_lists_is_not_evaluated() -> None:
+    there = live()
+    gone = {key: each for key, each in there.resources.items() if key != loaded(NEW, "s1").address}
+    trial = one(replace(there, resources=gone))
+    assert trial is not None
+    assert (trial.servers, trial.offline) == ((), ())

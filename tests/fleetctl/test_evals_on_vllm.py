@@ -1,0 +1,145 @@
+"""Four eval engines on a real vLLM agree; a version is trained, added, rolled out and evaluated."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fleetctl.in_process import call
+from tests.fleetctl.project_on_disk import QUICKSTART, REPOSITORY, Project
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
+NAME = "corvid-dates-tiny-v0.9.0"
+ITEMS, TRIAGE = 40, 60
+SCRIPT = """\
+import json, sys, urllib.request
+url, model, golden = sys.argv[1:]
+for line in open(golden, encoding="utf-8"):
+    item = json.loads(line)
+    body = {"model": model, "temperature": 0, "max_tokens": 64,
+            "messages": [{"role": "user", "content": item["input"]}]}
+    request = urllib.request.Request(url + "/v1/chat/completions", json.dumps(body).encode(),
+                                     {"Content-Type": "application/json"})
+    said = json.load(urllib.request.urlopen(request))
+    choice = said["choices"][0]
+    print(json.dumps({"item": item["id"], "answer": choice["message"]["content"],
+                      "finish": choice["finish_reason"], "model": said["model"],
+                      "fingerprint": said["system_fingerprint"]}))
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, vllm_python: Path) -> Iterator[Project]:
+    """The quickstart fleet on vLLM with an undertrained version, a fourth of the questions, and
+    the example's own training script as the hook."""
+    made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", vllm_python)
+    shutil.copytree(QUICKSTART / "training", made.root / "training")
+    dates = made.root / "clients" / "corvid.yaml"
+    text = dates.read_text("utf-8")
+    dates.write_text(text.replace('version: "1.0.0"', 'version: "0.9.0"'), encoding="utf-8")
+    for name, most in (("dates", ITEMS), ("triage", TRIAGE)):
+        golden = made.root / "golden" / f"{name}.jsonl"
+        golden.write_bytes(b"".join(golden.read_bytes().splitlines(keepends=True)[:most]))
+    (made.root / "ask.py").write_text(SCRIPT, encoding="utf-8")
+    ask = [sys.executable, "ask.py", "{url}", "{model}", "{golden}"]
+    train = [
+        str(vllm_python), "training/retrain.py", "{alias}", "{version}", "--out", "{folder}",
+        "--steps", "150", "--threads", "1",
+    ]  # fmt: skip
+    fleet = made.root / "fleet.yaml"
+    text = fleet.read_text("utf-8")
+    lines = [each for each in text.splitlines(keepends=True) if "  retrain: [" not in each]
+    text = "".join(lines).replace("defaults:\n", f"defaults:\n  retrain: {json.dumps(train)}\n")
+    text = text.replace("bake: 24h, retain: 7d, gates: []", "bake: 1s, gates: [answers]")
+    text += "gates: {answers: {metric: accuracy_drop, max: 5pp}}\n"
+    fleet.write_text(f"{text}evals: {{command: {json.dumps(ask)}}}\n", encoding="utf-8")
+    done = made.run("apply", "--auto", "--yes")
+    assert done.returncode == 0, done.stderr
+    yield made
+    made.clean_up()
+
+
+def needs(folder: str) -> None:
+    """Skip, loudly, where an engine's environment was not made; fail where that is not allowed."""
+    if (REPOSITORY / folder / "bin" / "python").exists():
+        return
+    message = f"no {folder}: this engine was NOT tested for real; run `make engines`"
+    if os.environ.get("FLEETCTL_REQUIRE_LIVE") == "1":
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def evaluated(project: Project, *arguments: str) -> dict[str, Any]:
+    done = call(project, "eval", "run", *arguments, "--purpose", "smoke", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    [found] = json.loads(done.stdout)["evaluations"]
+    assert found["adapter"] == NAME
+    summary: dict[str, Any] = found["summary"]
+    assert (summary["valid"], summary["n"], summary["scored"]) == (True, ITEMS, ITEMS)
+    assert summary["fingerprint"]
+    run = json.loads(
+        call(project, "eval", "show", found["run"], "--wrong", "0", "--format", "json").stdout
+    )
+    return {each["item"]: each["answer"] for each in run["wrong"]} | {"version": run["engine"]}
+
+
+@pytest.fixture(scope="module")
+def native(project: Project) -> dict[str, Any]:
+    """What our own engine finds wrong; the version is undertrained, so something is."""
+    found = evaluated(project, "corvid-dates")
+    assert 3 < len(found) < ITEMS
+    return found
+
+
+@pytest.mark.parametrize(
+    ("engine", "folder", "version"),
+    [
+        ("inspect", ".venv-inspect", "inspect-ai 0.3."),
+        ("lm_eval", ".venv-lmeval", "lm-eval 0.4."),
+        ("command", "", "command python"),
+    ],
+)
+def test_every_engine_finds_the_same_answers_wrong(
+    engine: str, folder: str, version: str, project: Project, native: dict[str, Any]
+) -> None:
+    needs(folder or ".venv")
+    found = evaluated(project, "corvid-dates", "--engine", engine)
+    assert found.pop("version").startswith(version)
+    assert found == {item: said for item, said in native.items() if item != "version"}
+
+
+def test_a_version_goes_from_training_to_traffic_by_commands_alone(project: Project) -> None:
+    done = call(project, "retrain", "run", "acme-triage", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["adapter"] == "acme-triage-tiny-v1.0.1"
+    folder = project.root / "models" / "adapters" / "acme" / "triage-v1.0.1"
+    assert json.loads((folder / "training.json").read_text("utf-8"))["steps"] == 150
+    applied = project.run("apply", "--auto", "--yes")
+    assert applied.returncode == 0, applied.stderr
+    seen = []
+    for _ in range(40):
+        done = call(project, "reconcile", "--once")
+        assert done.returncode == 0, done.stderr
+        status = json.loads(call(project, "status", "--format", "json").stdout)
+        [route] = [each for each in status["aliases"] if each["alias"] == "acme-triage"]
+        seen.append({each["version"]: each["percent"] for each in route["versions"]}["1.0.1"])
+        if seen[-1] == 100:
+            break
+    assert seen == sorted(seen)
+    assert seen[-1] == 100
+    assert {10, 50} <= {*seen}
+    done = call(project, "eval", "run", "acme-triage", "--version", "1.0.1", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    first = json.loads(done.stdout)["evaluations"][0]
+    assert (first["adapter"], first["summary"]["n"]) == ("acme-triage-tiny-v1.0.1", TRIAGE)
+    kept = json.loads((folder / "evals" / "triage.after_training.json").read_text("utf-8"))
+    assert kept["accuracy"] == first["summary"]["accuracy"]
+    again = call(project, "eval", "run", "acme-triage", "--version", "1.0.1", "--format", "json")
+    compared = json.loads(again.stdout)["evaluations"][0]["summary"]["compared"]["accuracy"]
+    assert compared["n"] == TRIAGE
+    assert compared["changed"] <= 2

@@ -1,0 +1,98 @@
+"""gc on the fake server: nothing that a server could still read is ever deleted."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fleet.lock import loads
+from tests.fleetctl.project_on_disk import Project
+
+OLDEST, SECOND = "acme-support-tiny-v1.0.0", "acme-support-tiny-v1.1.0"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The quickstart fleet, applied, with four versions before the one that is declared."""
+    made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", None)
+    source = made.root / "models/adapters/acme"
+    for minor in range(5):
+        done = made.run(
+            "adapter", "add", str(source / "support-v2.2.0"),
+            "--as", f"acme-support-tiny-v1.{minor}.0",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert made.run("gateway", "start").returncode == 0
+    assert made.run("apply", "--auto", "--yes").returncode == 0
+    yield made
+    made.clean_up()
+
+
+def collected(project: Project, *arguments: str) -> dict[str, Any]:
+    done = project.run("gc", "--format", "json", *arguments)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    return {each["name"]: each for each in (*document["versions"], *document["copies"])}
+
+
+def test_a_dry_run_names_what_would_go_and_deletes_nothing(project: Project) -> None:
+    before = sorted(project.root.rglob("*.safetensors"))
+    found = collected(project, "--dry-run")
+    assert sorted(name for name, each in found.items() if not each["needed"]) == [OLDEST, SECOND]
+    assert found[OLDEST]["bytes"] > 100_000
+    assert found["birch-units-tiny-v1.0.0"]["why"] == "the route of birch-units names it"
+    assert sorted(project.root.rglob("*.safetensors")) == before
+
+
+def test_a_server_that_does_not_answer_stops_it(project: Project) -> None:
+    (record,) = (project.root / ".fleetctl/servers").glob("*/launch.json")
+    text = record.read_text(encoding="utf-8")
+    elsewhere = json.loads(text) | {"host": "attic"}
+    record.write_text(json.dumps(elsewhere), encoding="utf-8")
+    try:
+        done = project.run("gc", "--yes")
+    finally:
+        record.write_text(text, encoding="utf-8")
+    assert done.returncode == 1
+    assert "host attic, which is no longer declared" in done.stderr
+    assert (project.root / "models/adapters/acme/support-v1.0.0").is_dir()
+
+
+def test_without_anybody_to_ask_nothing_is_deleted(project: Project) -> None:
+    assert project.run("gc").returncode == 64
+
+
+def test_what_nobody_needs_goes_with_its_line_in_the_lock(project: Project) -> None:
+    store = project.root / ".fleetctl/store"
+    stray = store / ("0" * 64)
+    shutil.copytree(next(store.iterdir()), stray)
+    aside = project.root / "models/adapters/acme/.removed-x"
+    aside.mkdir()
+    listed = {each.name for each in store.iterdir()} - {stray.name}
+    done = project.run("gc", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "Deleted 2 versions and 1 served copy" in done.stdout
+    assert "fleet.lock has changed" in done.stderr
+    assert {each.name for each in store.iterdir()} == listed
+    folders = {each.name for each in (project.root / "models/adapters/acme").iterdir()}
+    assert folders >= {"support-v1.2.0", "support-v1.3.0", "support-v1.4.0", "support-v2.1.0"}
+    assert folders.isdisjoint({"support-v1.0.0", "support-v1.1.0", ".removed-x"})
+    lock = loads((project.root / "fleet.lock").read_text(encoding="utf-8"))
+    assert {OLDEST, SECOND}.isdisjoint(lock.adapters)
+    assert project.run("plan", "--detailed-exitcode").returncode == 0
+    assert project.run("drift").returncode == 0
+    again = project.run("gc", "--yes")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "Nothing to delete." in again.stderr
+
+
+def test_a_line_whose_folder_a_killed_run_had_taken_goes_too(project: Project) -> None:
+    shutil.rmtree(project.root / "models/adapters/acme/support-v1.2.0")
+    fleet = project.root / "fleet.yaml"
+    shown = fleet.read_text(encoding="utf-8")
+    fleet.write_text(shown.replace("keep_versions: 3", "keep_versions: 2"), encoding="utf-8")
+    assert project.run("gc", "--yes").returncode == 0
+    lock = loads((project.root / "fleet.lock").read_text(encoding="utf-8"))
+    assert "acme-support-tiny-v1.2.0" not in lock.adapters

@@ -1,0 +1,148 @@
+"""retrain list, claim, release and run on the fake server; the training is a small script."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fleetctl.in_process import Done, call
+from tests.fleetctl.project_on_disk import Project
+
+SCRIPT = """\
+import pathlib, shutil, sys
+current, version, folder, mode = sys.argv[1:]
+source = pathlib.Path(f"models/adapters/acme/triage-v{current}")
+print("training", version)
+if mode == "fail":
+    sys.exit(3)
+if mode == "nothing":
+    sys.exit(0)
+for name in ("adapter_config.json", "adapter_model.safetensors"):
+    content = bytearray((source / name).read_bytes())
+    if name.endswith("safetensors"):
+        content[-1] ^= 1  # other weights
+    (pathlib.Path(folder) / name).write_bytes(content)
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", None)
+    (made.root / "train.py").write_text(SCRIPT, encoding="utf-8")
+    command(made, "work")
+    yield made
+    made.clean_up()
+
+
+def command(project: Project, mode: str) -> None:
+    path = project.root / "fleet.yaml"
+    lines = [each for each in path.read_text("utf-8").splitlines() if "retrain: [" not in each]
+    asked = [sys.executable, "train.py", "{current}", "{version}", "{folder}", mode]
+    at = lines.index("defaults:") + 1
+    lines.insert(at, f"  retrain: {json.dumps(asked)}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def as_somebody(project: Project, *arguments: str) -> Done:
+    return call(project, *arguments, actor="somebody")
+
+
+def test_two_people_cannot_retrain_the_same_adapter_unnoticed(project: Project) -> None:
+    claimed = call(
+        project, "retrain", "claim", "fjord-reviews", "--reason", "new data", "--for", "3d"
+    )
+    assert claimed.returncode == 0, claimed.stderr
+    for arguments in (
+        ("claim", "fjord-reviews", "--reason", "me too"),
+        ("run", "fjord-reviews"),
+        ("release", "fjord-reviews", "--reason", "mine now"),
+    ):
+        refused = as_somebody(project, "retrain", *arguments)
+        assert refused.returncode == 1
+        assert "FC6710" in refused.stderr
+        assert "until" in refused.stderr
+        assert "new data" in refused.stderr
+    listed = json.loads(call(project, "retrain", "list", "--due", "--format", "json").stdout)
+    [row] = [each for each in listed if each["alias"] == "fjord-reviews"]
+    assert (row["turn"], row["claim"]["reason"]) == ("ad hoc", "new data")
+    forced = as_somebody(
+        project, "retrain", "release", "fjord-reviews", "--force", "--reason", "she is on leave"
+    )
+    assert forced.returncode == 0
+    assert as_somebody(
+        project, "retrain", "claim", "fjord-reviews", "--reason", "mine"
+    ).returncode == 0  # fmt: skip
+    history = call(project, "history", "fjord-reviews").stdout
+    assert "claimed fjord-reviews for retraining: mine" in history
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [("fail", "exit code 3"), ("nothing", "left no `adapter_config.json`")],
+)
+def test_a_training_that_fails_adds_nothing_and_is_run_again(
+    project: Project, mode: str, says: str
+) -> None:
+    before = (project.root / "fleet.lock").read_bytes()
+    command(project, mode)
+    done = call(project, "retrain", "run", "acme-triage")
+    assert done.returncode == 1
+    assert "FC6712" in done.stderr
+    assert says in done.stderr
+    assert (project.root / "fleet.lock").read_bytes() == before
+    command(project, "work")
+
+
+def test_a_retrained_version_is_added_declared_and_planned(project: Project) -> None:
+    before = (project.root / "clients" / "acme.yaml").read_text("utf-8")
+    done = call(project, "retrain", "run", "acme-triage", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["adapter"] == "acme-triage-tiny-v1.0.1"
+    assert told["declared_in"] == "clients/acme.yaml"
+    assert "training 1.0.1" in done.stderr
+    after = (project.root / "clients" / "acme.yaml").read_text("utf-8")
+    assert after == before.replace('version: "1.0.0"', 'version: "1.0.1"')
+    assert "acme-triage-tiny-v1.0.1" in (project.root / "fleet.lock").read_text("utf-8")
+    assert "acme-triage-tiny-v1.0.1" in call(project, "plan").stdout
+    rows = json.loads(call(project, "retrain", "list", "--format", "json").stdout)
+    [row] = [each for each in rows if each["alias"] == "acme-triage"]
+    assert (row["turn"], row["claim"]) == ("fresh", None)
+    again = call(project, "retrain", "run", "acme-triage", "--version", "1.0.1")
+    assert "FC6714" in again.stderr
+
+
+def test_a_training_that_was_interrupted_after_the_library_is_not_done_twice(
+    project: Project,
+) -> None:
+    ledger = project.root / ".fleetctl" / "ledger.jsonl"
+    assert call(project, "retrain", "run", "acme-triage", "--no-declare").returncode == 0
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ended = next(at for at in range(len(lines) - 1, 0, -1) if b'"retrain_finished"' in lines[at])
+    ledger.write_bytes(b"".join(lines[:ended]))  # as if it had died here
+    done = call(project, "retrain", "run", "acme-triage", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["adapter"] == "acme-triage-tiny-v1.0.2"
+    assert "training 1.0.2" not in done.stderr
+    told = call(project, "retrain", "run", "acme-triage", "--format", "json", "--no-declare").stdout
+    assert json.loads(told)["adapter"] == "acme-triage-tiny-v1.0.3"
+
+
+def test_without_a_command_or_with_a_wrong_one_nothing_is_claimed(project: Project) -> None:
+    path: Path = project.root / "fleet.yaml"
+    text = path.read_text("utf-8")
+    try:
+        path.write_text(text.replace("{folder}", "{fodler}"), encoding="utf-8")
+        assert "FC6711" in call(project, "retrain", "run", "globe-language").stderr
+        lines = [each for each in text.splitlines() if "retrain: [" not in each]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        assert "FC6713" in call(project, "retrain", "run", "globe-language").stderr
+        rows = json.loads(call(project, "retrain", "list", "--format", "json").stdout)
+        assert {each["claim"] for each in rows if each["alias"] == "globe-language"} == {None}
+    finally:
+        path.write_text(text, encoding="utf-8")
+    assert call(project, "retrain", "run", "nobody-there").returncode == 1
+    assert call(project, "retrain", "claim", "globe-language", "--reason", "x", "--for", "soon"
+                       ).returncode == 64  # fmt: skip

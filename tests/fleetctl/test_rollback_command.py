@@ -1,0 +1,190 @@
+"""rollback, its notices and its drills, on the fake server."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fleet.errors import ConfigError
+from fleetctl.cli import main_group
+from fleetctl.project import load_fleet
+from fleetctl.session import Session
+from runtime.flip import flipped
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.tablefile import read_table
+from tests.fleetctl.project_on_disk import Project
+from tests.fleetctl.webhook import Webhook, webhook
+
+NEW, OLD = "acme-support-tiny-v2.2.0", "acme-support-tiny-v2.1.0"
+
+
+@pytest.fixture(scope="module")
+def hook() -> Iterator[Webhook]:
+    with webhook() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, hook: Webhook) -> Iterator[Project]:
+    """The quickstart fleet with notices declared and a canary of acme-support at 10 %."""
+    made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", None)
+    fleet, acme = made.root / "fleet.yaml", made.root / "clients" / "acme.yaml"
+    (made.root / "hook").write_text(f"{hook.url}/secret-path?token=T0K3N\n", encoding="utf-8")
+    (made.root / "note.j2").write_text("{{ it.alias }}: zurück auf {{ it.to }}", encoding="utf-8")
+    with fleet.open("a", encoding="utf-8") as stream:
+        stream.write("\nnotify: {webhook: file:hook}\n")
+    text = acme.read_text(encoding="utf-8")
+    text = text.replace(
+        "    keys:", f"    notify: {{webhook: {hook.url}/acme, template: note.j2}}\n    keys:"
+    )
+    acme.write_text(text, encoding="utf-8")
+    assert made.run("gateway", "start").returncode == 0
+    assert made.run("apply", "--auto", "--yes").returncode == 0
+    acme.write_text(text.replace('"2.1.0"', '"2.2.0"'), encoding="utf-8")
+    assert made.run("apply", "--auto", "--yes").returncode == 0
+    yield made
+    made.clean_up()
+
+
+@pytest.fixture
+def canary(project: Project, hook: Webhook) -> None:
+    project.run("rollback", "acme-support", "--to", "2.2.0")
+    project.run("release", "acme-support")
+    hook.documents.clear()
+    hook.status = 200
+
+
+def kinds(project: Project) -> list[str]:
+    lines = (project.root / ".fleetctl/ledger.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["kind"] for line in lines]
+
+
+@pytest.mark.usefixtures("canary")
+def test_client_and_operators_are_told_and_each_only_what_is_theirs(
+    project: Project, hook: Webhook
+) -> None:
+    done = project.run("rollback", "acme-support", "--reason", "wrong refunds")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "acme-support back on 2.1.0 in" in done.stdout
+    told = dict(hook.documents)
+    operators, client = told["/secret-path?token=T0K3N"], told["/acme"]
+    assert "acme-support is back on 2.1.0 (was 2.2.0)" in operators["text"]
+    assert "wrong refunds" in operators["text"]
+    assert "smoke test passed after" in operators["text"]
+    assert operators["smoke"]["passed"] == 5
+    assert client["text"] == "acme-support: zurück auf 2.1.0"
+    assert "wrong refunds" not in json.dumps(client)
+    assert {*client} == {"event", "text", "alias", "decided", "seconds", "from", "to", "complete"}
+    assert kinds(project)[-3:] == ["rollback_checked", "notified", "notified"]
+    ledger = (project.root / ".fleetctl/ledger.jsonl").read_text(encoding="utf-8")
+    assert "T0K3N" not in ledger
+
+
+@pytest.mark.usefixtures("canary")
+def test_a_notice_that_cannot_be_delivered_stops_nothing(project: Project, hook: Webhook) -> None:
+    hook.status = 503
+    done = project.run("rollback", "acme-support")
+    assert done.returncode == 0
+    assert done.stderr.count("was not delivered: refused with status 503") == 2
+    assert "T0K3N" not in done.stderr
+    status = project.run("status", "--client", "acme").stdout
+    assert "2.1.0 100 %" in status
+
+
+@pytest.mark.usefixtures("canary")
+def test_a_rollback_needs_neither_declarations_nor_ledger(project: Project, hook: Webhook) -> None:
+    fleet, ledger = project.root / "fleet.yaml", project.root / ".fleetctl" / "ledger.jsonl"
+    text, content = fleet.read_text(encoding="utf-8"), ledger.read_bytes()
+    fleet.write_text("fleet: [broken", encoding="utf-8")
+    ledger.unlink()
+    ledger.mkdir()
+    try:
+        done = project.run("rollback", "acme-support", "--format", "json")
+    finally:
+        ledger.rmdir()
+        ledger.write_bytes(content)
+        fleet.write_text(text, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["target"], result["complete"]) == (OLD, True)
+    assert result["seconds"] < result["smoke_ok_s"]
+    assert "could not be recorded" in done.stderr
+    assert "nobody was notified" in done.stderr
+    assert hook.documents == []
+
+
+@pytest.mark.usefixtures("canary")
+def test_a_drill_of_every_alias_moves_nobody(project: Project, hook: Webhook) -> None:
+    before = project.run("status", "--format", "json").stdout
+    done = project.run("rollback", "--drill", "--all", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    (result,) = map(json.loads, done.stdout.splitlines())
+    assert (result["target"], result["live"], result["acknowledged"]) == (OLD, False, ["main"])
+    assert "Nowhere to go back to, so not drilled: acme-triage, birch-units" in done.stderr
+    after = json.loads(project.run("status", "--format", "json").stdout)
+    assert after["aliases"] == json.loads(before)["aliases"]
+    assert hook.documents == []
+    assert project.run("drift").returncode == 0
+    again = project.run("rollback", "--drill", "--due", "30d")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "No drill is due." in again.stderr
+
+
+def test_a_live_drill_is_recorded_and_leaves_the_route_as_it_was(project: Project) -> None:
+    done = project.run("rollback", "acme-support", "--drill", "--live")
+    assert done.returncode == 0, done.stderr
+    assert "and back)" in done.stdout
+    assert kinds(project)[-2:] == ["drill_started", "drilled"]
+    assert "2.2.0 100 %" in project.run("status", "--client", "acme").stdout
+
+
+def test_a_live_drill_that_was_killed_is_undone_by_the_next_reconcile(project: Project) -> None:
+    session = Session(project.root, "fake", {}, project.root / ".fleetctl")
+    table = read_table(session.state_dir)
+    assert table is not None
+    shares = table.aliases["acme-support"].shares
+    (old,) = (each for each in shares if each.adapter == OLD)
+    begun = {"alias": "acme-support", "target": OLD}
+    plain = [each.model_dump(mode="json") for each in shares]
+    session.ledger().append("drill_started", [{**begun, "shares": plain}])
+
+    async def flip_and_die() -> None:
+        gateways = LocalGateways(session.state_dir)
+        await gateways.publish(flipped(table, "acme-support", old))
+        await gateways.close()
+
+    asyncio.run(flip_and_die())
+    assert project.run("drift").returncode == 2
+    done = project.run("reconcile", "--once")
+    assert done.returncode == 0, done.stderr
+    assert "Undoes a live drill of acme-support that was killed." in done.stderr
+    assert "2.2.0 100 %" in project.run("status", "--client", "acme").stdout
+    assert project.run("drift").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--all",),
+        ("acme-support", "--live"),
+        ("acme-support", "--drill", "--all"),
+        ("--drill", "--due", "soon"),
+    ],
+)
+def test_wrong_usage_does_nothing(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(main_group, ["-C", str(tmp_path), "rollback", *arguments])
+    assert isinstance(done.exception, SystemExit)
+    assert done.exit_code == 2  # click's own; the entry point turns it into 64
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["ftp://x", "3"])
+def test_a_webhook_is_a_url_or_says_where_it_is_kept(tmp_path: Path, value: str) -> None:
+    text = f"fleet: x\nclients: {{acme: {{notify: {{webhook: {value}}}}}}}\n"
+    (tmp_path / "fleet.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="not the URL of a webhook"):
+        load_fleet(tmp_path, None, {})

@@ -1,0 +1,202 @@
+"""Rollouts by their gates on the fake server: judged, moved on, rolled back, reported, verified."""
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleetctl import judging
+from fleetctl.session import Session
+from runtime.rollouts.tick import judge_live, write_down
+from tests.fleetctl.project_on_disk import Project
+
+OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
+GATES = """
+gates:
+  answers: {metric: accuracy_drop, max: 8pp}
+  errors: {metric: error_rate_rise, max: 30pp, min_requests: 5}
+  form: {metric: format_drop, max: 30pp, min_requests: 5}
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The quickstart fleet with gates; acme-support has a format that only 2.1.0 keeps to."""
+    made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", None)
+    fleet, acme = made.root / "fleet.yaml", made.root / "clients/acme.yaml"
+    text = fleet.read_text(encoding="utf-8")
+    pace = "careful: {weights: [50%, 100%], bake: 1s, max_bake: 1h, gates: [answers, errors, form]}"
+    before = "careful: {weights: [10%, 50%, 100%], bake: 24h, retain: 7d, gates: []}"
+    assert before in text
+    fleet.write_text(text.replace(before, pace) + GATES, encoding="utf-8")
+    lines: list[dict[str, Any]] = [{"defaults": {"metric": {"regex": {}}}}]
+    lines += [{"id": f"q{n}", "input": f"question {n}", "expected": ".+"} for n in range(40)]
+    golden = "".join(json.dumps(each) + "\n" for each in lines)
+    (made.root / "golden/support.jsonl").write_text(golden, encoding="utf-8")
+    assert made.run("gateway", "start").returncode == 0
+    assert made.run("apply", "--auto", "--yes").returncode == 0
+    word = ask(made, "hello").split()[0]  # it depends on the version's bytes alone
+    line = "        golden: golden/support"
+    form = f'        format: {{regex: "{word}.*"}}\n{line}'
+    shown = acme.read_text(encoding="utf-8").replace(line, form)
+    acme.write_text(shown, encoding="utf-8")
+    done = made.run("apply", "--auto", "--yes")
+    assert done.returncode == 0, done.stderr
+    yield made
+    made.clean_up()
+
+
+def ask(project: Project, text: str, user: str = "u") -> str:
+    text_of = (project.root / "fleet.yaml").read_text(encoding="utf-8")
+    port = text_of.partition('listen: "127.0.0.1:')[2].partition('"')[0]
+    key = (project.root / ".fleetctl/keys/acme-prod").read_text(encoding="utf-8").strip()
+    body = {"model": "acme-support", "messages": [{"role": "user", "content": text}], "user": user}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/chat/completions",
+        data=json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        answer: dict[str, Any] = json.load(reply)
+    return str(answer["choices"][0]["message"]["content"])
+
+
+def declare(project: Project, old: str, new: str) -> None:
+    path = project.root / "clients/acme.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert f'version: "{old}"' in text
+    path.write_text(text.replace(f'version: "{old}"', f'version: "{new}"'), encoding="utf-8")
+
+
+def shares(project: Project) -> dict[str, int]:
+    document = json.loads(project.run("status", "--client", "acme", "--format", "json").stdout)
+    (support,) = (each for each in document["aliases"] if each["alias"] == "acme-support")
+    return {each["version"]: each["percent"] for each in support["versions"]}
+
+
+def rollout(project: Project, alias: str = "acme-support") -> dict[str, Any]:
+    shown: dict[str, Any] = json.loads(
+        project.run("rollout", "status", alias, "--format", "json").stdout
+    )
+    return shown
+
+
+def judged_and_killed(project: Project) -> list[str]:
+    """Judge and write down as a reconcile does that is killed before it rolls back."""
+
+    async def scenario() -> list[str]:
+        session = Session(project.root, "fake", {}, project.root / ".fleetctl")
+        scene = judging._scene(session, await session.observe_now())
+        told = write_down(scene, judge_live(scene), session.ledger())
+        return [each.judged.finding.verdict for each in told if each.recorded]
+
+    return asyncio.run(scenario())
+
+
+def test_a_version_passes_its_golden_set_and_is_rolled_back_for_its_format(
+    project: Project, tmp_path: Path
+) -> None:
+    declare(project, "2.1.0", "2.2.0")
+    assert project.run("apply", "--auto", "--yes").returncode == 0
+    assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
+    assert rollout(project)["phase"] == "evaluating"
+    began = project.run("reconcile", "--once")
+    assert began.returncode == 0, began.stderr
+    assert f"PASS answers of {NEW} at 0 %" in began.stderr
+    assert shares(project) == {"2.2.0": 50, "2.1.0": 50}
+    for number in range(40):
+        ask(project, f"question {number}", user=f"user-{number}")
+    assert "FAIL" in judged_and_killed(project)
+    assert judged_and_killed(project) == []  # nothing new: nothing is written twice
+    assert shares(project) == {"2.2.0": 50, "2.1.0": 50}
+    done = project.run("reconcile", "--once")
+    assert done.returncode == 3, done.stderr
+    assert "Rolled back: acme-support back on 2.1.0 in" in done.stderr
+    assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
+    again = project.run("reconcile", "--once")
+    assert again.returncode == 0, again.stderr
+    held = rollout(project)
+    assert (held["phase"], held["percent"]) == ("held", 0)
+    report = tmp_path / "report.html"
+    assert project.run(
+        "rollout", "report", "acme-support", "--format", "html", "--out", str(report)
+    ).returncode == 0  # fmt: skip
+    text = report.read_text(encoding="utf-8")
+    assert "acme-support 2.2.0: rolled back" in text
+    assert "tiny-laptop" not in text
+
+
+def test_every_verdict_is_listed_shown_and_follows_from_its_counts(project: Project) -> None:
+    lines = project.run("evidence", "list", "acme-support", "--format", "json").stdout.splitlines()
+    found = {each["gate"]: each for each in map(json.loads, lines)}
+    assert found["answers"]["finding"]["verdict"] == "PASS"
+    assert found["form"]["finding"]["verdict"] == "FAIL"
+    assert len(found["answers"]["runs"]) == 2
+    one = project.run("evidence", "show", str(found["form"]["seq"])).stdout
+    assert "Gate form (format_drop): FAIL" in one
+    assert project.run("evidence", "show", "1").returncode == 1
+    done = project.run("evidence", "verify")
+    assert done.returncode == 0, done.stdout
+    head = found["form"]["hash"]
+    assert project.run("evidence", "verify", "--head", head).returncode == 0
+    assert project.run("evidence", "verify", "--head", "f" * 64).returncode == 1
+
+
+def test_evidence_that_was_tampered_with_never_passes(project: Project) -> None:
+    ledger = project.root / ".fleetctl/ledger.jsonl"
+    content = ledger.read_text(encoding="utf-8")
+    ledger.write_text(content.replace('"verdict":"FAIL"', '"verdict":"PASS"', 1), encoding="utf-8")
+    try:
+        for command in (("evidence", "verify"), ("plan",), ("reconcile", "--once")):
+            done = project.run(*command)
+            assert done.returncode == 1
+            assert "The ledger was tampered with" in done.stderr
+    finally:
+        ledger.write_text(content, encoding="utf-8")
+    (run, *_) = (project.root / ".fleetctl/evals").glob("*.jsonl")
+    answers = run.read_bytes()
+    run.write_bytes(answers.replace(b"question", b"QUESTION", 1) + b"\n")
+    try:
+        done = project.run("evidence", "verify")
+        assert done.returncode == 1
+        assert "was changed after it was written" in done.stdout
+    finally:
+        run.write_bytes(answers)
+
+
+def test_a_person_holds_sends_on_and_aborts_a_released_version(project: Project) -> None:
+    assert project.run("release", "acme-support").returncode == 0
+    assert project.run("rollout", "hold", "acme-support", "--reason", "wait").returncode == 0
+    paused = rollout(project)
+    assert (paused["phase"], paused["marks"][0]["reason"]) == ("paused", "wait")
+    assert project.run("apply", "--auto", "--yes").returncode == 0
+    assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
+    assert project.run("rollout", "resume", "acme-support").returncode == 0
+    assert project.run("reconcile", "--once").returncode == 0
+    assert shares(project) == {"2.2.0": 50, "2.1.0": 50}
+    done = project.run("rollout", "abort", "acme-support", "--reason", "client asked")
+    assert done.returncode == 0, done.stderr
+    assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
+    assert project.run("reconcile", "--once").returncode == 0
+    assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
+    assert "client asked" in project.run("rollout", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("rollout", "status", "acme-suport"), "Did you mean `acme-support`"),
+        (("rollout", "approve", "birch-units"), "The rollout is complete"),
+        (("rollout", "report", "birch-units"), "Nothing to report"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    project: Project, command: tuple[str, ...], said: str
+) -> None:
+    done = project.run(*command)
+    assert done.returncode == 1
+    assert said in done.stderr

