@@ -238,9 +238,9 @@ class _Graph:
                 pairs = ((each.adapter, server) for each in operation.route.shares
                          for server in each.servers)  # fmt: skip
                 self.needs[step] |= {self.ready[pair] for pair in pairs if pair in self.ready}
-        leaving = self._leaving()
+        leaving, live = self._leaving(), self.live.servers()
         for stop in [name for name in self.steps if name.startswith("stop ")]:
-            server = self.live.servers()[self.steps[stop].lane]
+            server = live[self.steps[stop].lane]
             self.needs[stop] |= self.unloads[server.name]
             restarts = server.name in self.diversion.restarting
             if restarts:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from math import inf
 
 from fleet.budget import slots_rung
@@ -122,15 +123,25 @@ def limits_of(
     """
     habits = hardware.habits.get(base.name, NO_HABITS)
     found: list[float] = []
+
+    @cache
+    def carried(kind: str, memory: int, cards: int, parts: int) -> float | None:
+        """Return what one server carries; thousands of devices are of a few kinds."""
+        one = alike[kind, memory, cards, parts]
+        shape = cut_of(fleet, base, one, base.max_lora_rank or rank, 1)
+        if shape is None:
+            return None
+        return throughput_of(shape, habits, fleet.profiles, fleet.policy.utilization).limit
+
+    alike: dict[tuple[str, int, int, int], Kind] = {}
     for host in hosts:
         best: dict[str, float] = {}
         usable = [each for each in host.devices if each.state != "draining"]
         for kind, devices in cuts_of(fleet, base, 1, usable):
-            shape = cut_of(fleet, base, kind, base.max_lora_rank or rank, 1)
-            if shape is not None:
-                limit = throughput_of(
-                    shape, habits, fleet.profiles, fleet.policy.utilization
-                ).limit  # fmt: skip
+            its = kind.device.kind, kind.device.memory_bytes, kind.cards, kind.parts
+            alike.setdefault(its, kind)
+            limit = carried(*its)
+            if limit is not None:
                 best[devices[0].name] = max(best.get(devices[0].name, 0.0), limit)
         found += [max(best.values())] if apart and best else list(best.values())
     unknown = inf in found or _attached(fleet, base)

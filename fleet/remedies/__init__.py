@@ -60,11 +60,12 @@ def diagnose(
     causes = causes_of(board, failed)
     asked = [each for base in {item.base for item in failed}
              for each in [item for item in failed if item.base == base][:TRIED]]  # fmt: skip
+    running = live.servers()
     before = cost(board) + sum(
         each.price_per_hour
         for host in fleet.hosts.values()
         for each in host.attached
-        if each.name in live.servers()
+        if each.name in running
     )
     remedies, tried = [], 0
     for rungs in ladder(fleet, causes):

@@ -61,11 +61,12 @@ def servers(scene: Scene) -> Iterator[Violation]:
 
 def silence(scene: Scene) -> Iterator[Violation]:
     """Find servers that are decided about although they, or others on their device, are silent."""
+    live = scene.live.servers()
     for name, server in scene.servers.items():
         if name in scene.live.unknown_servers:
             text = f"`{name}` does not answer, and is placed as if it did"
             yield _broken(Constraint.SILENT, name, "", text)
-        if name in scene.live.servers():
+        if name in live:
             continue
         for device in server.devices:
             there = [f"{base}-{server.host}-{device}" for base in sorted(scene.fleet.bases)]

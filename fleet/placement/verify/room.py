@@ -20,6 +20,7 @@ SLACK = 1e-6
 
 def flags(scene: Scene) -> Iterator[Violation]:
     """Find servers whose flags contradict their base, their devices or their host."""
+    live = scene.live.servers()
     for name, server in scene.servers.items():
         base, found = scene.fleet.bases.get(server.base), server.flags
         if found is None or base is None or not server.devices:
@@ -28,7 +29,7 @@ def flags(scene: Scene) -> Iterator[Violation]:
         if scene.host(server) is None or None in known:
             continue  # on its way out: nothing is placed on it, see `servers`
         kinds = {each.kind for each in known if each is not None}
-        runs = scene.live.servers().get(name) == server  # whatever its devices are called today
+        runs = live.get(name) == server  # whatever its devices are called today
         for what, is_so in (
             (
                 f"tensor_parallel {found.tensor_parallel} on {len(server.devices)} devices",
