@@ -1,22 +1,17 @@
 """A rollback as a project does it: flip, smoke test, ledger, and then notices to people."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from fleet.declared import Fleet, Notify
     from plans.notices import Audience
+    from runtime.ledger.scribe import Scribe
     from runtime.rollback import RollbackResult
-
-Found = TypeVar("Found")
-
-LEDGER_S = 0.5
-"""How long a flip waits for the ledger where it holds a choice; a rollback takes no second."""
 
 
 async def roll_back(
@@ -52,37 +47,39 @@ async def roll_back(
     from runtime.rollback import rollback  # noqa: PLC0415
 
     gateways = LocalGateways(session.state_dir, envoys=session.envoys())
-    by = cause or session.by
+    by, scribe = cause or session.by, session.scribe()
     try:
         result = await rollback(
             alias,
             to,
             gateways,
-            session.ledger,
+            scribe,
             reason=reason,
             only=only,
             facts={**(facts or {}), "cause": by},
-            held=lambda: held_versions(session, alias),
-            inputs=lambda: smoke or known_inputs(session, alias),
+            held=lambda: held_versions(scribe, alias),
+            inputs=lambda: smoke or known_inputs(session, scribe, alias),
         )
     finally:
         await gateways.close()
-    return result, await _tell(session, result, by)
+    return result, await _tell(session, scribe, result, by)
 
 
-def held_versions(session: Session, alias: str) -> Collection[str]:
+def held_versions(scribe: "Scribe", alias: str) -> Collection[str]:
     """Return the versions that were rolled back before; none if the ledger does not say."""
+    from fleet.history import fold  # noqa: PLC0415 (keeps `--help` fast)
+
     none: tuple[str, ...] = ()
-    return _in_time(lambda: tuple(session.history().holds.get(alias, {})), none)
+    return scribe.read(none, lambda ledger: tuple(fold(ledger.read()).holds.get(alias, {})))
 
 
-def known_inputs(session: Session, alias: str) -> Sequence[str]:
+def known_inputs(session: Session, scribe: "Scribe", alias: str) -> Sequence[str]:
     """Return inputs for the smoke test from the ledger, else from the declarations if any."""
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.smoke import recorded_inputs  # noqa: PLC0415
 
     none: tuple[str, ...] = ()
-    found = _in_time(lambda: recorded_inputs(session.ledger().read(), alias), none, 4 * LEDGER_S)
+    found = scribe.read(none, lambda ledger: recorded_inputs(ledger.read(), alias))
     if found:
         return found
     try:
@@ -91,25 +88,9 @@ def known_inputs(session: Session, alias: str) -> Sequence[str]:
         return ()
 
 
-def _in_time(ask: Callable[[], Found], otherwise: Found, limit_s: float = LEDGER_S) -> Found:
-    """Return what `ask` does, or `otherwise` if it fails or its home does not answer in time."""
-    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-
-    found = [otherwise]
-
-    def run() -> None:
-        try:
-            found[0] = ask()
-        except (FleetError, OSError):
-            return
-
-    asking = Thread(target=run, daemon=True)  # one that hangs must not keep the command alive
-    asking.start()
-    asking.join(limit_s)
-    return found[0]
-
-
-async def _tell(session: Session, result: "RollbackResult", cause: str) -> list[str]:
+async def _tell(
+    session: Session, scribe: "Scribe", result: "RollbackResult", cause: str
+) -> list[str]:
     """Post the notices that are declared; return a warning for each that was not delivered."""
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.rollback import record_or_warn  # noqa: PLC0415
@@ -125,7 +106,7 @@ async def _tell(session: Session, result: "RollbackResult", cause: str) -> list[
     if records:
         about = {"alias": result.alias, "event": "rolled_back", "decided": result.decided}
         entries = [{**about, **each} for each in records]
-        warnings += await record_or_warn(session.ledger, "notified", entries, "the notices")
+        warnings += await record_or_warn(scribe, "notified", entries, "the notices")
     return warnings
 
 

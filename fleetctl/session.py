@@ -5,7 +5,7 @@ import getpass
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # each is imported where it is used, so that small commands s
     from runtime.gateway.envoyadmin import Envoys
     from runtime.gateway.protocol import Gateways
     from runtime.ledger import Ledger
+    from runtime.ledger.scribe import Scribe
 
 
 @dataclass
@@ -61,7 +62,32 @@ class Session:
     def _ledger(self) -> "Ledger":
         from runtime.ledger import open_ledger  # noqa: PLC0415
 
-        return open_ledger(self.state_dir, run=self.run, by=self.by, clock=self.now)
+        found = open_ledger(self.state_dir, run=self.run, by=self.by, clock=self.now)
+        self._deliver(found)
+        return found
+
+    def _deliver(self, ledger: "Ledger") -> None:
+        """Write down what a rollback had to leave queued, before anything is planned without it."""
+        if not self.queue.is_dir():
+            return
+        from fleet.errors import FleetError  # noqa: PLC0415
+        from runtime.ledger.scribe import deliver  # noqa: PLC0415
+
+        with suppress(FleetError, OSError):  # whoever needs the ledger is told by itself
+            deliver(self.queue, ledger)
+
+    @property
+    def queue(self) -> Path:
+        """Where entries wait for a ledger that does not answer."""
+        from runtime.ledger.scribe import FOLDER  # noqa: PLC0415
+
+        return self.state_dir / FOLDER
+
+    def scribe(self) -> "Scribe":
+        """Return what writes to the ledger without waiting for a home that hangs."""
+        from runtime.ledger.scribe import Scribe  # noqa: PLC0415
+
+        return Scribe(self.ledger, self.queue, by=self.by, run=self.run)
 
     def ledger(self) -> "Ledger":
         """Return the ledger of this fleet."""

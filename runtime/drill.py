@@ -6,6 +6,7 @@ it. A live drill flips for a moment and back; it is tested first, and refused wh
 is under way. A live drill that was killed in between is put right by the next reconcile.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from runtime.flip import (
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable, ShareEntry
 from runtime.ledger.protocol import Ledger
+from runtime.ledger.scribe import Scribe
 from runtime.rollback import PING, plain_smoke, record_or_warn
 from runtime.smoke import SmokeResult, smoke_test
 
@@ -70,7 +72,7 @@ async def drill(
     alias: str,
     to: str | None,
     gateways: LocalGateways,
-    ledger: Callable[[], Ledger],
+    scribe: Scribe,
     *,
     live: bool = False,
     held: Callable[[], Collection[str]] = tuple,
@@ -83,7 +85,7 @@ async def drill(
         alias: What clients call.
         to: The version to go back to; None: the one that a rollback would choose.
         gateways: Where the table is read and published.
-        ledger: Opens the ledger.
+        scribe: Writes it down; a live drill without a ledger is refused.
         live: Flip for a moment, and back.
         held: Gives the full names of versions that were rolled back before.
         inputs: Of the smoke test. None: `PING`.
@@ -105,7 +107,7 @@ async def drill(
         writes.append((await write(gateways, _again), seconds() - began))
     elif smoke.passed == smoke.total:
         before = [each.model_dump(mode="json") for each in entry.shares]
-        ledger().append("drill_started", [{**begun, "shares": before}])
+        await asyncio.to_thread(scribe.insist, "drill_started", [{**begun, "shares": before}])
         writes = await _there_and_back(alias, entry.shares, target, gateways, seconds)
     failures = tuple(failure for each, _ in writes for failure in each.failures)
     notes = [note for each, _ in writes for note in (*each.notes, *each.published.notes)]
@@ -129,7 +131,7 @@ async def drill(
         "acknowledged": list(result.acknowledged),
         "smoke": plain_smoke(smoke),
     }
-    unrecorded = await record_or_warn(ledger, "drilled", [record], "the drill")
+    unrecorded = await record_or_warn(scribe, "drilled", [record], "the drill")
     return replace(result, warnings=(*result.warnings, *unrecorded))
 
 

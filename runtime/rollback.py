@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from fleet.errors import FleetError
 from runtime.flip import (
     addresses,
     choose_target,
@@ -24,7 +23,7 @@ from runtime.flip import (
 )
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable, ShareEntry
-from runtime.ledger.protocol import Ledger
+from runtime.ledger.scribe import Scribe
 from runtime.smoke import SmokeResult, smoke_test
 
 PING = "Hello"
@@ -78,7 +77,7 @@ async def rollback(
     alias: str,
     to: str | None,
     gateways: LocalGateways,
-    ledger: Callable[[], Ledger],
+    scribe: Scribe,
     *,
     reason: str = "",
     only: str = "",
@@ -93,7 +92,7 @@ async def rollback(
         alias: What clients call, such as `acme-support`.
         to: The version, such as `2.1.0`; None: the newest before the one that answers now.
         gateways: Where the table is read and published.
-        ledger: Opens the ledger, after the flip; what fails there is a warning.
+        scribe: Writes it down, after the flip; what fails there is a warning.
         reason: For the ledger.
         only: Full name of the version that is to stay out; empty: all that are newer.
         facts: More for the ledger's entry, such as the gate that failed; plain values.
@@ -130,21 +129,20 @@ async def rollback(
     }
     entries = [{**record, "adapter": each} for each in newer] or [record]
     risk = "until it is, a reconcile may roll the newer version out again"
-    unrecorded = await record_or_warn(ledger, "rolled_back", entries, "the rollback", risk)
+    unrecorded = await record_or_warn(scribe, "rolled_back", entries, "the rollback", risk)
     asked = tuple(await asyncio.to_thread(inputs)) or (PING,)
     smoke = await smoke_test(target.adapter, addresses(flip.table, target), asked, seconds)
     smoke_ok = round(seconds() - began, 3) if smoke.passed == smoke.total else None
-    if not unrecorded:
-        times = {
-            "alias": alias,
-            "to": target.adapter,
-            "decided": decided,
-            "all_gateways_s": round(took, 3),
-            "smoke_ok_s": smoke_ok,
-            "smoke": plain_smoke(smoke),
-            "failures": list(flip.failures),
-        }
-        unrecorded = await record_or_warn(ledger, "rollback_checked", [times], "its smoke test")
+    times = {
+        "alias": alias,
+        "to": target.adapter,
+        "decided": decided,
+        "all_gateways_s": round(took, 3),
+        "smoke_ok_s": smoke_ok,
+        "smoke": plain_smoke(smoke),
+        "failures": list(flip.failures),
+    }
+    untimed = await record_or_warn(scribe, "rollback_checked", [times], "its smoke test")
     return RollbackResult(
         alias=alias,
         target=target.adapter,
@@ -158,7 +156,9 @@ async def rollback(
         smoke_ok_s=smoke_ok,
         reason=reason,
         warnings=tuple(
-            dict.fromkeys((*flip.notes, *unrecorded, *flip.published.notes, *smoke.warnings))
+            dict.fromkeys(
+                (*flip.notes, *(unrecorded or untimed), *flip.published.notes, *smoke.warnings)
+            )
         ),
         failures=flip.failures,
     )
@@ -170,16 +170,10 @@ def plain_smoke(smoke: SmokeResult) -> dict[str, Any]:
 
 
 async def record_or_warn(
-    ledger: Callable[[], Ledger],
-    kind: str,
-    records: Sequence[dict[str, Any]],
-    what: str,
-    risk: str = "",
+    scribe: Scribe, kind: str, records: Sequence[dict[str, Any]], what: str, risk: str = ""
 ) -> list[str]:
     """Append to the ledger; a dead home is a warning, for the traffic is back already."""
-    try:
-        await asyncio.to_thread(lambda: ledger().append(kind, records))
-    except (FleetError, OSError) as error:
-        more = f"; {risk}" if risk else ""
-        return [f"{what} could not be recorded ({error}){more}"]
-    return []
+    why = await asyncio.to_thread(scribe.append, kind, records)
+    if not why:
+        return []
+    return [f"{what} could not be recorded ({why})" + (f"; {risk}" if risk else "")]

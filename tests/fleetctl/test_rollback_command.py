@@ -1,7 +1,9 @@
 """rollback, its notices and its drills, on the fake server."""
 
 import asyncio
+import fcntl
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +116,42 @@ def test_a_rollback_needs_neither_declarations_nor_ledger(project: Project, hook
     assert "could not be recorded" in done.stderr
     assert "nobody was notified" in done.stderr
     assert hook.documents == []
+    # What could not be written is there for the next that plans.
+    assert "held: 2.2.0" in project.run("status", "--client", "acme").stdout
+    assert kinds(project)[-2:] == ["rolled_back", "rollback_checked"]
+
+
+@pytest.mark.usefixtures("canary")
+@pytest.mark.parametrize("way", ["locked", "no end of reading"])
+def test_a_ledger_that_hangs_keeps_no_rollback_and_is_written_later(
+    project: Project, hook: Webhook, way: str
+) -> None:
+    state = project.root / ".fleetctl"
+    ledger, aside = state / "ledger.jsonl", state / "aside.jsonl"
+    lock = os.open(state / "ledger.lock", os.O_RDWR | os.O_CREAT)
+    if way == "locked":
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    else:  # whoever opens a pipe for reading waits for a writer
+        ledger.rename(aside)
+        os.mkfifo(ledger)
+    try:
+        done = project.run("rollback", "acme-support", "--reason", "wrong refunds")
+        drilled = project.run("rollback", "acme-support", "--to", "2.1.0", "--drill")
+    finally:
+        os.close(lock)
+        if aside.exists():
+            ledger.unlink()
+            aside.rename(ledger)
+    assert done.returncode == drilled.returncode == 0, done.stderr + drilled.stderr
+    assert "acme-support back on 2.1.0 in" in done.stdout
+    assert done.stderr.count("no answer within 1 s; it is queued and will be written") == 2
+    assert "no lease" in drilled.stderr
+    assert len(hook.documents) == 2
+    shown = project.run("history", "--format", "json").stdout
+    assert "wrong refunds" in shown
+    written = ["rolled_back", "rollback_checked", "notified", "notified", "drilled"]
+    assert kinds(project)[-5:] == written
+    assert project.run("plan", "--detailed-exitcode").returncode == 0, "the version stays held"
 
 
 @pytest.mark.usefixtures("canary")

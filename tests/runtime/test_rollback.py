@@ -16,6 +16,7 @@ from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import AliasEntry, RoutingTable
 from runtime.gateway.tablefile import read_table
 from runtime.ledger import Ledger, open_ledger
+from runtime.ledger.scribe import Scribe
 from runtime.rollback import RollbackResult, rollback
 from runtime.smoke import recorded_inputs
 from tests.runtime.gateway.stage import MAIN, NEW, OLD, Stage, alias, chat, stage, table
@@ -28,8 +29,12 @@ def ledger(state: Path) -> Ledger:
     return open_ledger(state, run="r", by="tester", clock=lambda: NOON)
 
 
+def scribe(state: Path) -> Scribe:
+    return Scribe(lambda: ledger(state))
+
+
 async def back(ours: Stage, to: str | None = None, **more: Any) -> RollbackResult:
-    given = {"ledger": lambda: ledger(ours.state)} | more
+    given = {"scribe": scribe(ours.state)} | more
     return await rollback("acme-support", to, ours.gateways, **given)
 
 
@@ -133,7 +138,7 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(tmp_path: Path, case
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
             with pytest.raises(FleetError) as caught:
-                await rollback(name, to, ours.gateways, lambda: ledger(ours.state))
+                await rollback(name, to, ours.gateways, scribe(ours.state))
             (shown,) = caught.value.diagnostics
             assert said in f"{shown.detail} {shown.hint}"
             assert (await ours.gateways.read())[0] == table(ours.servers, new=10)
@@ -175,7 +180,7 @@ def test_a_dead_replica_and_a_gateway_that_is_down_do_not_stop_it(tmp_path: Path
             assert (result.smoke.passed, result.smoke.total) == (1, 1)
             assert ["cannot be reached" in each for each in result.warnings] == [True]
         gateways = LocalGateways(ours.state, {"main": MAIN})
-        down = await rollback("acme-support", "2.2.0", gateways, lambda: ledger(ours.state))
+        down = await rollback("acme-support", "2.2.0", gateways, scribe(ours.state))
         await gateways.close()
         assert not down.complete  # no server is left to answer the smoke test
         assert down.acknowledged == ()
@@ -193,7 +198,7 @@ def test_a_dead_ledger_is_a_warning(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
-            result = await back(ours, ledger=dead)
+            result = await back(ours, scribe=Scribe(dead))
             assert (result.complete, result.target) == (True, OLD)
             (warning,) = result.warnings
             assert "could not be recorded" in warning
@@ -237,7 +242,7 @@ def test_a_table_written_meanwhile_is_read_again_and_kept(tmp_path: Path) -> Non
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
             meddled = Meddled(ours.state, {"main": MAIN})
             meddled.meddling = 3
-            result = await rollback("acme-support", None, meddled, lambda: ledger(ours.state))
+            result = await rollback("acme-support", None, meddled, scribe(ours.state))
             await meddled.close()
             assert (result.complete, result.revision) == (True, 5)
             now, _ = await ours.gateways.read()
