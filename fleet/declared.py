@@ -9,6 +9,7 @@ from typing import Literal
 from fleet.bases import Base as Base  # noqa: PLC0414 (a part of a declared fleet)
 from fleet.bases import BaseShape as BaseShape  # noqa: PLC0414 (same)
 from fleet.conditions import Gate, GoldenFacts, Override, Rollout
+from fleet.events import EVENTS, Event
 from fleet.formats import Format
 from fleet.names import AdapterName, Version
 from fleet.profiles import Profile
@@ -187,6 +188,8 @@ class Notify:
     """A URL, or where it is kept: `env:NAME`, `file:path`."""
     template: str | None = None
     """Path of a Jinja template of the text, relative to the project."""
+    events: tuple[Event, ...] = EVENTS
+    """What is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +259,7 @@ class Fleet:
     golden: Mapping[str, GoldenFacts] = field(default_factory=lambda: MappingProxyType({}))
     """By path of the golden set, relative to the project."""
     notify: Notify | None = None
-    """Where operators are told of rollbacks."""
+    """Where operators are told."""
     overrides: tuple[Override, ...] = ()
     """Sorted by name; expired ones too."""
 

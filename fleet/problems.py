@@ -77,6 +77,8 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1243": "Override accepts no known version",
         "FC1229": "Output format cannot be used",
         "FC1230": "Shadow of the version itself",
+        "FC1250": "Template of notices cannot be read",
+        "FC1251": "Template of notices is wrong",
         "FC1260": "A gateway is an Envoy",
         "FC1261": "An Envoy has its admin side on this machine",
     }

@@ -57,6 +57,20 @@ async def drill_one(
             await gateways.close()
 
 
+async def tell_failed(session: Session, result: "DrillResult") -> list[str]:
+    """Tell people that a rollback would not succeed now; return warnings."""
+    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.occasions import failed_drill  # noqa: PLC0415
+    from fleetctl.telling import tell_occasions  # noqa: PLC0415
+
+    reasons = (*result.failures, *result.smoke.failures)
+    about = failed_drill(result.alias, result.target, reasons, session.now())
+    try:
+        return await tell_occasions(session, [about])
+    except (FleetError, OSError) as error:
+        return [f"nobody was notified: {error}"]
+
+
 def times_of(results: Sequence["DrillResult"]) -> dict[str, Any]:
     """Return the times of successful drills of one alias, in seconds.
 

@@ -58,6 +58,15 @@ def run_all(
     return done, failed
 
 
+def tell_people(session: Session) -> None:
+    """Tell client and operators, once, what scheduled evaluations have shown."""
+    from fleetctl.telling import standing, tell_occasions  # noqa: PLC0415 (keeps `--help` fast)
+
+    found = [each for each in standing(session, session.observe()) if each.event == "drifted"]
+    for line in asyncio.run(tell_occasions(session, found)):
+        click.echo(f"Warning: {line}", err=True)
+
+
 def _teller(job: Job, purpose: Purpose, *, quiet: bool) -> Callable[[int, int], None]:
     """Return what tells a waiting person how far an evaluation is, each tenth once."""
     told = {-1}

@@ -1,6 +1,6 @@
 """The evaluations of a project, wired up: who is asked what, and where it is written down."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,12 +140,18 @@ def elsewhere(
 
 def alarms(session: Session, live: State) -> list[tuple[str, str, Drift]]:
     """Return what has drifted of what serves: alias, version, and what the rule says."""
-    past = past_of(session)
+    return standings(past_of(session), live, {Standing.SERVING, Standing.RETRAIN})
+
+
+def standings(
+    past: Mapping[str, Sequence[Record]], live: State, wanted: Collection[Standing]
+) -> list[tuple[str, str, Drift]]:
+    """Return what the drift rules say of what serves, as far as it stands like that."""
     return [
         (alias, adapter, each)
         for alias, adapter in sorted(answering(live).items())
         for each in drifts(past.get(alias, ()), adapter)
-        if each.standing in {Standing.SERVING, Standing.RETRAIN}
+        if each.standing in wanted
     ]
 
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from fleet.declared import Fleet, Notify
-    from plans.notices import Audience
     from runtime.ledger.scribe import Scribe
     from runtime.rollback import RollbackResult
 
@@ -93,65 +91,24 @@ async def _tell(
 ) -> list[str]:
     """Post the notices that are declared; return a warning for each that was not delivered."""
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.rollback import record_or_warn  # noqa: PLC0415
+    from fleetctl.telling import readers, tell  # noqa: PLC0415
 
     try:
-        wanted = _wanted(await asyncio.to_thread(session.fleet), result.alias)
+        to = readers(await asyncio.to_thread(session.fleet), result.alias, "rolled_back")
     except (FleetError, OSError):
         return ["nobody was notified: the declarations, which say whom, cannot be read"]
-    facts = _facts(session, result, cause)
-    told = await asyncio.gather(*(_post(session, *each, facts) for each in wanted))
-    warnings = [line for _, problems in told for line in problems]
-    records = [record for record, _ in told]
-    if records:
-        about = {"alias": result.alias, "event": "rolled_back", "decided": result.decided}
-        entries = [{**about, **each} for each in records]
-        warnings += await record_or_warn(scribe, "notified", entries, "the notices")
-    return warnings
+    facts, about = _facts(result, cause), {"decided": result.decided}
+    return await tell(session, scribe, "rolled_back", result.alias, to, facts, about)
 
 
-def _wanted(fleet: "Fleet", alias: str) -> "list[tuple[str, Audience, Notify]]":
-    """Return who is told: name, kind of reader, and where."""
-    client = fleet.clients.get(alias.partition("-")[0])
-    found: list[tuple[str, Audience, Notify]] = []
-    if fleet.notify:
-        found.append(("operators", "operators", fleet.notify))
-    if client and client.notify:
-        found.append((f"client {client.name}", "client", client.notify))
-    return found
-
-
-def _facts(session: Session, result: "RollbackResult", cause: str) -> dict[str, Any]:
+def _facts(result: "RollbackResult", cause: str) -> dict[str, Any]:
     from runtime.flip import short  # noqa: PLC0415 (keeps `--help` fast)
 
     before = ", ".join(f"{short(name)} at {share} %" for name, share in result.before if share)
     return {
-        "fleet": session.fleet().name,
         **asdict(result),
         "from": ", ".join(short(each) for each in result.held) or before,
         "to": short(result.target),
         "cause": cause,
         "complete": result.complete,
     }
-
-
-async def _post(
-    session: Session, name: str, who: "Audience", to: "Notify", facts: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
-    """Return the ledger's record of one notice, and warnings."""
-    from plans.notices import document  # noqa: PLC0415
-    from runtime.notices import deliver  # noqa: PLC0415
-    from runtime.secrets import read_secret  # noqa: PLC0415 (keeps `--help` fast)
-
-    warnings = []
-    try:
-        own = (session.root / to.template).read_text(encoding="utf-8") if to.template else ""
-        body = document(who, facts, own)
-    except (OSError, ValueError) as error:
-        warnings.append(f"the template `{to.template}` for {name} was not used: {error}")
-        body = document(who, facts)
-    url = to.webhook if "://" in to.webhook else read_secret(session.root, to.webhook)
-    detail = await deliver(url, body) if url else f"`{to.webhook}` is not readable here"
-    if detail:
-        warnings.append(f"the notice to {name} was not delivered: {detail}")
-    return {"to": name, "delivered": not detail, "detail": detail}, warnings

@@ -1,6 +1,6 @@
 """Clients, their adapters, and the tiers that say what they were promised."""
 
-from fleet.declarations.notices import Notify
+from fleet.declarations.notices import ClientNotify
 from fleet.declarations.section import (
     Isolation,
     Latency,
@@ -107,8 +107,8 @@ class Client(Section):
     """What the client pays a month, in the currency of the prices."""
     keys: dict[Id, SecretRef] = {}
     """API keys by name; each says where its secret is kept, `env:NAME` or `file:path`."""
-    notify: Notify | None = None
-    """Where the client is told that one of its aliases was rolled back."""
+    notify: ClientNotify | None = None
+    """Where the client is told, such as that one of its aliases was rolled back."""
     limits: Limits = Limits()
     """How much may be asked, of all its adapters together. Default: that of the tier."""
     adapters: dict[Id, Adapter] = {}

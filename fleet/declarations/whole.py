@@ -61,7 +61,7 @@ class Declarations(Section):
     gates: dict[Id, Gate] = {}
     """Conditions that rollouts ask for, by name."""
     notify: Notify | None = None
-    """Where operators are told that an alias was rolled back."""
+    """Where operators are told what happens by itself."""
     overrides: dict[Id, Override] = {}
     """Versions that people accept although a gate rejects them, by name."""
     clients: dict[Id, Client] = {}

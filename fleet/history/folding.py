@@ -12,7 +12,7 @@ What an entry's `data` holds, by kind; `address` is the resource's, `step` the s
     rolled_back     alias, to, before (version to percent), adapter (held, if any), reason,
                     gate (whose verdict did it, if one did)
     rollback_checked   alias, to, decided, all_gateways_s, smoke_ok_s, smoke, failures
-    notified        alias, event, decided, to (whom), delivered, detail
+    notified        alias, event, to (whom), delivered, detail; decided, or key (what of)
     drill_started, drilled, drill_undone   alias, target; shares before; what was found
     collected       versions, copies (which gc deletes)
     released        alias, adapter (None: all), reason, route (plain form, or None)

@@ -56,7 +56,7 @@ def client(name: str, each: yaml.Client, given: yaml.Declarations, facts: Facts)
 
 def notify(each: yaml.Notify | None) -> declared.Notify | None:
     """Resolve where notices go."""
-    return declared.Notify(each.webhook, each.template) if each else None
+    return declared.Notify(each.webhook, each.template, each.events) if each else None
 
 
 def limits(own: yaml.Limits, usual: yaml.Limits | None = None) -> Limits:

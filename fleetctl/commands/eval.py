@@ -82,7 +82,7 @@ def run(
     Results go into the ledger, the answers into the state folder, the figures into the
     version's folder in the library. A run that does not count is an error (exit 1).
     """
-    from fleetctl.eval_runs import run_all, todo_of  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.eval_runs import run_all, tell_people, todo_of  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.evaluation import past_of, spec_for  # noqa: PLC0415
     from plans.evals import drift_table, table  # noqa: PLC0415
 
@@ -101,6 +101,8 @@ def run(
     past = past_of(session)
     aliases = {each.target.alias: each.target.adapter for each in todo}
     drifted = _drifts(past, aliases) if due_only else []
+    if due_only:
+        tell_people(session)
     if form == "json":
         document = {"evaluations": done, "drift": drifted, "failed": failed, "notes": notes}
         click.echo(json.dumps(document, indent=2))

@@ -120,7 +120,16 @@ async def _round(
     onward, code = await _advance(session, live, stop, form, again=healed)
     if not healed and not onward:
         click.echo("Nothing to heal, no rollout is due.", err=True)
+    await _tell_people(session, live)
     return code or judged.code
+
+
+async def _tell_people(session: Session, live: "State") -> None:
+    """Tell client and operators, once, what waits for people or should have been done."""
+    from fleetctl.telling import standing, tell_occasions  # noqa: PLC0415 (keeps `--help` fast)
+
+    for line in await tell_occasions(session, await asyncio.to_thread(standing, session, live)):
+        click.echo(f"Warning: {line}", err=True)
 
 
 async def _heal(

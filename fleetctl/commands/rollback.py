@@ -86,6 +86,7 @@ def command(
     With --drill nothing changes for anybody: the routes are published as they are, every
     gateway acknowledges, and the version to go back to is asked on every server. With --live
     it really answers for a moment. With --times it is repeated, and the times are summed up.
+    People are told of a drill that fails, where `notify` is declared.
     """
     if not drill and (live or every or due is not None or times > 1):
         raise click.UsageError("--live, --times, --all and --due go with --drill.")
@@ -124,6 +125,7 @@ async def _drill(
         if times == 1 or not result.complete:
             _tell(result, form)
         if not result.complete:
+            await _tell_failed(session, result)
             return 1
         if times > 1 and (number + 1) % 10 == 0:
             click.echo(f"{number + 1} of {times} drills", err=True)
@@ -165,8 +167,18 @@ async def _drill_all(
             code = max(code, error.exit_code)
             continue
         _tell(result, form, indent=None)
+        if not result.complete:
+            await _tell_failed(session, result)
         code = max(code, 0 if result.complete else 1)
     return code
+
+
+async def _tell_failed(session: Session, result: "DrillResult") -> None:
+    """Tell people that a rollback would not succeed now."""
+    from fleetctl.drilling import tell_failed  # noqa: PLC0415 (keeps `--help` fast)
+
+    for line in await tell_failed(session, result):
+        click.echo(f"Warning: {line}", err=True)
 
 
 def _tell(
