@@ -238,9 +238,8 @@ def test_a_table_written_meanwhile_is_read_again_and_kept(tmp_path: Path) -> Non
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
             meddled = Meddled(ours.state, {"main": MAIN})
             meddled.meddling = 3
-            result = await rollback(
-                "acme-support", None, meddled, Scribe(lambda: ledger(ours.state))
-            )
+            mine = Scribe(lambda: ledger(ours.state))
+            result = await rollback("acme-support", None, meddled, mine)
             await meddled.close()
             assert (result.complete, result.revision) == (True, 5)
             now, _ = await ours.gateways.read()
