@@ -46,7 +46,8 @@ class RollbackResult:
     decided: str
     """When it began, ISO 8601, UTC."""
     seconds: float
-    """From the decision, before the table is read, to the last acknowledgement."""
+    """From the decision, before the table is read, to the last acknowledgement. Gateways that
+    did not acknowledge were waited for longer."""
     acknowledged: tuple[str, ...]
     smoke: SmokeResult
     smoke_ok_s: float | None
@@ -64,11 +65,14 @@ class RollbackResult:
     @property
     def sentence(self) -> str:
         """The whole outcome in one line."""
-        count = len(self.acknowledged)
+        count, not_back = len(self.acknowledged), len(self.failures)
         plural = "gateway" if count == 1 else "gateways"
         asked = f"{count} {plural} acknowledged" if count else "no gateway is running"
+        if not_back:
+            asked = f"{count} of {count + not_back} gateways acknowledged"
+        where = "back" if count or not not_back else "NOT yet back"
         return (
-            f"{self.alias} back on {short(self.target)} in {self.seconds:.2f} s ({asked}), "
+            f"{self.alias} {where} on {short(self.target)} in {self.seconds:.2f} s ({asked}), "
             f"{self.smoke.sentence}"
         )
 
@@ -81,6 +85,7 @@ async def rollback(
     *,
     reason: str = "",
     only: str = "",
+    forward: bool = False,
     facts: Mapping[str, Any] = NOTHING,
     held: Callable[[], Collection[str]] = tuple,
     inputs: Callable[[], Sequence[str]] = tuple,
@@ -95,6 +100,7 @@ async def rollback(
         scribe: Writes it down, after the flip; what fails there is a warning.
         reason: For the ledger.
         only: Full name of the version that is to stay out; empty: all that are newer.
+        forward: Whether `to` may be newer than what answers now.
         facts: More for the ledger's entry, such as the gate that failed; plain values.
         held: Gives the full names of versions that were rolled back before.
         inputs: Gives the inputs of the smoke test; asked after the flip. None known: `PING`.
@@ -109,15 +115,16 @@ async def rollback(
 
     def change(table: RoutingTable) -> RoutingTable:
         nonlocal target
-        target = choose_target(alias, entry_of(table, alias), to, held)
+        target = choose_target(alias, entry_of(table, alias), to, held, forward=forward)
         return flipped(table, alias, target)
 
     flip = await write(gateways, change)
-    took = seconds() - began
+    took = seconds() - began - (flip.published.waited_s if flip.failures else 0.0)
     before = flip.before.aliases[alias]
     newer = tuple(each for each in newer_than(before, target) if only in ("", each))
     record = {
         **facts,
+        **({"forward": True} if forward else {}),
         "alias": alias,
         "to": target.adapter,
         "before": {each.adapter: each.percent for each in before.shares},
@@ -126,9 +133,10 @@ async def rollback(
         "decided": decided,
         "seconds": round(took, 3),
         "acknowledged": list(flip.published.acknowledged),
+        "failures": list(flip.failures),
     }
     entries = [{**record, "adapter": each} for each in newer] or [record]
-    risk = "until it is, a reconcile may roll the newer version out again"
+    risk = "until it is, plan and status take the route for changed by hand"
     unrecorded = await record_or_warn(scribe, "rolled_back", entries, "the rollback", risk)
     asked = tuple(await asyncio.to_thread(inputs)) or (PING,)
     smoke = await smoke_test(target.adapter, addresses(flip.table, target), asked, seconds)

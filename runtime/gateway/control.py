@@ -41,6 +41,8 @@ class Published:
     """Gateways that do not run, sorted; each reads the file when it starts."""
     failures: tuple[tuple[str, EngineError], ...] = ()
     """Gateways that run and refused or did not answer, with the error."""
+    waited_s: float = 0.0
+    """Seconds spent on failures alone, after the last acknowledgement."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -77,8 +79,10 @@ class LocalGateways:
         """The gateways' names, sorted."""
         return tuple(sorted(self._gateways))
 
-    async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
+    async def read(self, within_s: float = READ_S) -> tuple[RoutingTable, tuple[str, ...]]:
         """Return the newest table that the file or any gateway holds, and notes.
+
+        A gateway that does not show its own within `within_s` seconds is a note.
 
         Raises:
             EngineError: the file is damaged and no gateway has a table either.
@@ -91,7 +95,7 @@ class LocalGateways:
         except FleetError as error:
             damage = error
             notes.append(error.diagnostics[0].detail)
-        shown = await asyncio.gather(*(self._config(name) for name in self.names))
+        shown = await asyncio.gather(*(self._config(name, within_s) for name in self.names))
         served = dict(zip(self.names, shown, strict=True))
         for name, config in served.items():
             if isinstance(config, dict) and config["revision"] > newest.revision:
@@ -144,12 +148,23 @@ class LocalGateways:
         await asyncio.to_thread(_check, table)
         await asyncio.to_thread(write_table, self._state_dir, table)
         await asyncio.to_thread(places.remember, self._state_dir, self._gateways)
-        answers = await asyncio.gather(*(self._give(name, table) for name in self.names))
+        clock = asyncio.get_running_loop().time
+        acknowledged_at = clock()
+
+        async def give(name: str) -> bool | EngineError:
+            nonlocal acknowledged_at
+            answer = await self._give(name, table)
+            if not isinstance(answer, EngineError):
+                acknowledged_at = clock()
+            return answer
+
+        answers = await asyncio.gather(*(give(name) for name in self.names))
         by_name = dict(zip(self.names, answers, strict=True))
         return Published(
             tuple(name for name, answer in by_name.items() if answer is True),
             tuple(name for name, answer in by_name.items() if answer is False),
             tuple((n, a) for n, a in by_name.items() if isinstance(a, EngineError)),
+            clock() - acknowledged_at,
         )
 
     async def in_flight(self, server: str, adapter: str) -> int:
@@ -221,9 +236,11 @@ class LocalGateways:
             raise
         return list(shown["in_flight"])
 
-    async def _config(self, name: str) -> dict[str, Any] | EngineError | None:
+    async def _config(
+        self, name: str, within_s: float = READ_S
+    ) -> dict[str, Any] | EngineError | None:
         try:
-            shown = await self._client(name).get("/-/config", timeout_s=READ_S, attempts=1)
+            shown = await self._client(name).get("/-/config", timeout_s=within_s, attempts=1)
         except EngineError as error:
             return None if self._absent(name, error) else error
         return dict(shown)
