@@ -88,12 +88,14 @@ def office_of(session: Session) -> "Office":
 
 def _scene(session: Session, live: "State") -> "Scene":
     from fleet.history import fold, settled  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.rollouts.tick import Scene, require_sound  # noqa: PLC0415
+    from runtime.rollouts.tick import Scene, require_clock, require_sound  # noqa: PLC0415
 
     entries = session.ledger().read()
     history = settled(fold(entries), live)
+    now = session.now()
+    require_clock(entries, now)
     require_sound(entries, history)
-    return Scene(session.fleet(), live, history, entries, session.state_dir, session.now())
+    return Scene(session.fleet(), live, history, entries, session.state_dir, now)
 
 
 async def _take_evaluations(

@@ -14,7 +14,8 @@ from fleet.errors import (
 )
 from fleet.names import AdapterName
 from fleet.trial import FULL
-from runtime.gateway.control import LocalGateways, Published
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.published import Published
 from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
 
 ATTEMPTS = 5

@@ -114,9 +114,15 @@ def approve(session: Session, alias: str, reason: str, form: str) -> None:
     _mark(session, alias, "approve", reason, form, "leaves this stage when it has baked")
 
 
-@command.command("advance", epilog="\b\nExamples:\n  fleetctl rollout advance acme-support")
+@command.command(
+    "advance",
+    epilog="""\b
+Examples:
+  fleetctl rollout advance acme-support --reason "urgent: wrong prices in 2.1.0"
+""",
+)
 @click.argument("alias")
-@_REASON
+@click.option("--reason", required=True, metavar="TEXT", help="Why; for the ledger.")
 @_FORMAT
 @click.pass_obj
 def advance(session: Session, alias: str, reason: str, form: str) -> None:
@@ -236,6 +242,15 @@ def _mark(
                 f"{word}.",
                 hint="To go back to the version before:",
                 command=f"fleetctl rollback {alias}",
+            )
+        )
+    if not found["released"]:
+        raise FleetError(
+            problem(
+                "FC5135",
+                "The version is kept out",
+                f"{found['waits_for'] or found['next']}.",
+                command=f"fleetctl release {alias}",
             )
         )
     record = {"alias": alias, "adapter": found["adapter"], "mark": word, "reason": reason}

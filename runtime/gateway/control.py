@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from fleet.errors import (
 from runtime.gateway import places
 from runtime.gateway.envoyadmin import EnvoyAdmin, Envoys
 from runtime.gateway.operator import operator_secret
+from runtime.gateway.published import Published, not_running
 from runtime.gateway.routing import InvalidTableError, Lookup
 from runtime.gateway.sights import Observed, Sight
 from runtime.gateway.table import RoutingTable
@@ -29,25 +29,6 @@ READ_S = 2.0
 """How long a gateway may take to show what it serves."""
 ACKNOWLEDGE_S = 15.0
 """How long a gateway may take to serve a new table."""
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What came of a publication."""
-
-    acknowledged: tuple[str, ...]
-    """Gateways that serve the table now, sorted."""
-    absent: tuple[str, ...]
-    """Gateways that do not run, sorted; each reads the file when it starts."""
-    failures: tuple[tuple[str, EngineError], ...] = ()
-    """Gateways that run and refused or did not answer, with the error."""
-    waited_s: float = 0.0
-    """Seconds spent on failures alone, after the last acknowledgement."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader should know."""
-        return tuple(_not_running(name) for name in self.absent)
 
 
 class LocalGateways:
@@ -106,7 +87,7 @@ class LocalGateways:
         for name, config in served.items():
             match config:
                 case None if newest.aliases:
-                    notes.append(_not_running(name))
+                    notes.append(not_running(name))
                 case EngineError():
                     notes.append(f"gateway {name}: {config.diagnostics[0].detail}")
                 case dict() if config["digest"] != newest.digest:
@@ -294,13 +275,6 @@ class LocalGateways:
                 made = JsonClient("http://gateway", peer=f"gateway `{name}`", socket=path)
             self._clients[name] = made
         return self._clients[name]
-
-
-def _not_running(name: str) -> str:
-    return (
-        f"gateway {name} is not running and answers no client; "
-        f"it reads the routes when it starts: fleetctl gateway start {name}"
-    )
 
 
 def _check(table: RoutingTable) -> None:

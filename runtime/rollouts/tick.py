@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from runtime.rollouts.traffic import WINDOWS_A_BAKE, judge_traffic
 
 AT_ONCE = 2
 """Trials that are evaluated at the same time; more would be load that clients feel."""
+SKEW = timedelta(minutes=1)
+"""How far the clocks of two machines may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,30 @@ def require_sound(entries: Iterable[Entry], history: History) -> None:
                     command="fleetctl evidence verify",
                 )
             )
+
+
+def require_clock(entries: Sequence[Entry], now: datetime) -> None:
+    """Refuse to judge by a clock that is behind what has happened already.
+
+    Requests and stages would lie in the future, and bakes end when they should not.
+
+    Raises:
+        FleetError: FC5108, it says by how much.
+    """
+    last = entries[-1] if entries else None
+    if last is not None and last.time - now > SKEW:
+        behind = (last.time - now).total_seconds()
+        raise FleetError(
+            problem(
+                "FC5108",
+                "The clock is behind the ledger",
+                f"It is {now:%Y-%m-%d %H:%M:%S} UTC here, and the ledger's entry {last.seq} by "
+                f"{last.by} is of {last.time:%Y-%m-%d %H:%M:%S}, {behind:,.0f} s later. Nothing "
+                "is judged by it, and no rollout moves on.",
+                hint="Set the clock of this machine, or of the one that wrote the entry.",
+                command="fleetctl history --limit 5",
+            )
+        )
 
 
 def judge_live(scene: Scene) -> list[Judged]:

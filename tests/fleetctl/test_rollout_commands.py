@@ -184,6 +184,11 @@ def test_a_person_holds_sends_on_and_aborts_a_released_version(project: Project)
     assert project.run("reconcile", "--once").returncode == 0
     assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
     assert "client asked" in project.run("rollout", "list").stdout
+    for word in ("hold", "resume", "approve", "advance"):
+        refused = project.run("rollout", word, "acme-support", "--reason", "on with it")
+        assert refused.returncode == 1
+        assert "client asked" in refused.stderr
+        assert "fleetctl release acme-support" in refused.stderr
 
 
 @pytest.mark.parametrize(
