@@ -18,7 +18,7 @@ from fleet.errors import (
 from runtime.gateway import places
 from runtime.gateway.envoyadmin import EnvoyAdmin, Envoys
 from runtime.gateway.operator import operator_secret
-from runtime.gateway.published import Published, not_running
+from runtime.gateway.published import Published, not_running, unreachable
 from runtime.gateway.routing import InvalidTableError, Lookup
 from runtime.gateway.sights import Observed, Sight
 from runtime.gateway.table import RoutingTable
@@ -103,6 +103,7 @@ class LocalGateways:
                     )
                 case _:
                     pass
+        notes += [unreachable(each) for each in newest.without_address]
         return newest, tuple(notes)
 
     async def publish(self, table: RoutingTable) -> tuple[str, ...]:

@@ -30,3 +30,8 @@ def not_running(name: str) -> str:
         f"gateway {name} is not running and answers no client; "
         f"it reads the routes when it starts: fleetctl gateway start {name}"
     )
+
+
+def unreachable(server: str) -> str:
+    """Say that the routes name a server of which no gateway knows the address."""
+    return f"the routes say no address of server {server}: what is sent to it fails"
