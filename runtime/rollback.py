@@ -22,7 +22,7 @@ from runtime.flip import (
     write,
 )
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.table import RoutingTable, ShareEntry
+from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
 from runtime.ledger.scribe import Scribe
 from runtime.smoke import SmokeResult, smoke_test
 
@@ -140,6 +140,7 @@ async def rollback(
     unrecorded = await record_or_warn(scribe, "rolled_back", entries, "the rollback", risk)
     asked = tuple(await asyncio.to_thread(inputs)) or (PING,)
     smoke = await smoke_test(target.adapter, addresses(flip.table, target), asked, seconds)
+    again = _further(alias, flip.table.aliases[alias], target, to) if flip.unchanged else []
     smoke_ok = round(seconds() - began, 3) if smoke.passed == smoke.total else None
     times = {
         "alias": alias,
@@ -165,11 +166,27 @@ async def rollback(
         reason=reason,
         warnings=tuple(
             dict.fromkeys(
-                (*flip.notes, *(unrecorded or untimed), *flip.published.notes, *smoke.warnings)
+                (
+                    *flip.notes,
+                    *again,
+                    *(unrecorded or untimed),
+                    *flip.published.notes,
+                    *smoke.warnings,
+                )
             )
         ),
         failures=flip.failures,
     )
+
+
+def _further(alias: str, entry: AliasEntry, target: ShareEntry, to: str | None) -> list[str]:
+    """Say that nothing moved, and how to go further back."""
+    names = [each.adapter for each in entry.shares]
+    older = [each for each in entry.shares[names.index(target.adapter) + 1 :] if each.servers]
+    if to is not None or not older:
+        return []
+    further = f"fleetctl rollback {alias} --to {short(older[0].adapter)}"
+    return [f"it was back on {short(target.adapter)} already; to go further back: {further}"]
 
 
 def plain_smoke(smoke: SmokeResult) -> dict[str, Any]:
