@@ -22,7 +22,7 @@ from runtime.gateway.errand import Errand
 from runtime.gateway.events import Events
 from runtime.gateway.refusals import RefusalError
 from runtime.gateway.rewrite import Body
-from runtime.gateway.routing import Asker, Choice, Patience
+from runtime.gateway.routing import Asker, Choice, Patience, unit
 from runtime.gateway.shared import Shared
 from runtime.gateway.typed_events import TypedEvents
 from runtime.gateway.usage import Record
@@ -111,8 +111,10 @@ class Exchange(Errand):
         row.revision, row.stream = lookup.revision, body.stream
         if asker.is_operator:
             row.purpose = purpose if purpose in PURPOSES else PURPOSES[0]
-        alias, choice = decide(lookup, asker, body, session, version)
+        alias, choice, user = decide(lookup, asker, body, session, version)
         row.client, row.alias, row.version = choice.client, choice.alias, choice.adapter
+        if user:
+            row.unit = unit(alias.key, user, self._shared.operator)
         endpoints.check(self.path, body.fields, choice.policy.choices)
         self._take(choice, body)
         if asker.is_operator:

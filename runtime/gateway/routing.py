@@ -217,6 +217,17 @@ def bucket(key: bytes, sticky: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(sticky, digest_size=8, key=key).digest(), "big")
 
 
+def unit(key: bytes, sticky: bytes, secret: bytes) -> str:
+    """Return what stands for a user in usage rows: 16 hex digits, the same in one rollout only.
+
+    Args:
+        key: Of the alias's rollout, 64 bytes.
+        sticky: The user's own id.
+        secret: At most 64 bytes, which whoever guesses ids and compares would have to know.
+    """
+    return hashlib.blake2b(key + sticky, digest_size=8, key=secret).hexdigest()
+
+
 def alias_key(alias: str, salt: str) -> bytes:
     """Return the hash key of an alias's rollout: no two aliases share their first users."""
     return hashlib.blake2b(f"{alias}\0{salt}".encode()).digest()

@@ -44,6 +44,10 @@ class Row(msgspec.Struct, omit_defaults=False):
     """Whether its text has the form that its adapter declares; None: no form, or not judged."""
     purpose: str = LIVE
     """`live`; `eval`, `smoke` or `shadow` are no client's, and never billed."""
+    unit: str | None = None
+    """Stands for the user or session whom the split keeps on one version, so that users can be
+    counted: 16 hex digits, a hash keyed with the operator's secret, another one for each alias and
+    rollout. None: the request names nobody, or the split goes by key or by request."""
 
 
 class Tokens(msgspec.Struct):
