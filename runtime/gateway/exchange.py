@@ -165,7 +165,8 @@ class Exchange(Errand):
 
     def answered(self, content_type: str) -> None:
         """The server's head is there."""
-        self._record.row.server = self._server
+        row = self._record.row
+        row.server, row.retries = self._server, len(self._tried)
         self.is_stream = content_type.partition(";")[0].strip().lower() == _EVENT_STREAM
 
     def whole(self, status: int, body: bytes) -> None:
@@ -197,6 +198,7 @@ class Exchange(Errand):
         """The client gets an error of the gateway's own."""
         if status in _SERVERS_FAULT:
             self._judge_server(status)
+        self._record.row.retries = len(self._tried)
         self._finish(status)
 
     def broke_off(self, status: int = HTTPStatus.BAD_GATEWAY) -> None:
@@ -233,6 +235,7 @@ class Exchange(Errand):
 
     def _finish(self, status: int) -> None:
         self._leave_server()
+        self._end_retry()
         place, self._place = self._place, None
         if place is not None:
             self._shared.admission.give_back(place, self._record.tokens.total)

@@ -8,6 +8,7 @@ from runtime.gateway.current import Current
 from runtime.gateway.inflight import InFlight
 from runtime.gateway.metrics import Metrics
 from runtime.gateway.replicas import Replicas
+from runtime.gateway.retries import Retries
 from runtime.gateway.routing import Lookup
 from runtime.gateway.rows import Rows
 from runtime.gateway.shares import Shares
@@ -30,6 +31,7 @@ class Shared:
     shares: Shares = field(init=False)
     admission: Admission = field(init=False)
     replicas: Replicas = field(init=False)
+    retries: Retries = field(init=False)
 
     def __post_init__(self) -> None:
         """Make what counts on the counters."""
@@ -38,6 +40,7 @@ class Shared:
         self.current.on_change = self._changed
         object.__setattr__(self, "admission", Admission(self.in_flight))
         object.__setattr__(self, "replicas", Replicas(self.in_flight))
+        object.__setattr__(self, "retries", Retries(self.in_flight.servers))
 
     def _changed(self, before: Lookup, after: Lookup) -> None:
         self.shares.changed(before, after)

@@ -42,6 +42,8 @@ class Row(msgspec.Struct, omit_defaults=False):
     """Whether its text has the form that its adapter declares; None: no form, or not judged."""
     purpose: str = LIVE
     """`live`; `eval`, `smoke` or `shadow` are no client's, and never billed."""
+    retries: int = 0
+    """Servers that were asked before the one that answered, or in vain."""
     unit: str | None = None
     """Stands for the user or session whom the split keeps on one version, so that users can be
     counted: 16 hex digits, a hash keyed with the operator's secret, another one for each alias and

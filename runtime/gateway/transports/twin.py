@@ -175,7 +175,7 @@ class Twin:
                 raise refusals.broken() from None
             if exchange.goes_on(reply.status):
                 reply.close()
-                exchange.turned_away(now())
+                exchange.turned_away(reply.status, now())
             elif reply.status == HTTPStatus.NOT_FOUND:
                 exchange.not_found(await whole(reply, deadline), now())
             else:
