@@ -137,8 +137,17 @@ class Board:
         return bool(silent_servers(self.fleet, self.live, item))
 
 
-def board_of(fleet: Fleet, wanted: Paced, live: State) -> Board:
-    """Return the board with everything live on it, and nothing placed."""
+def board_of(
+    fleet: Fleet, wanted: Paced, live: State, failed: Mapping[str, int] | None = None
+) -> Board:
+    """Return the board with everything live on it, and nothing placed.
+
+    Args:
+        fleet: The declarations.
+        wanted: The versions that every alias should have.
+        live: What runs.
+        failed: By alias, how many numbers of replicas were tried and found no place.
+    """
     hardware = Hardware(fleet)
     places = {
         f"{base}-{host.name}-{device.name}": (base, host, device)
@@ -169,7 +178,7 @@ def board_of(fleet: Fleet, wanted: Paced, live: State) -> Board:
         hosts = open_to(groups, frozenset(declared.avoid), declared.pin)
         return carried(base, rung, hosts, declared.spread)
 
-    items = {each.adapter: each for each in items_of(fleet, wanted, limits, unplaced)}
+    items = {each.adapter: each for each in items_of(fleet, wanted, limits, unplaced, failed or {})}
     items = dict(sorted(items.items()))
     bins = open_live(fleet, wanted, live, places, hardware)
     return Board(
