@@ -23,17 +23,23 @@ def others(kept: Iterable[str] = KEPT) -> str:
     RE2 has no negation, so it is spelt out: a name leaves the tree of the kept ones at some
     character, or ends before one of them does.
     """
-    return f"(?:{_leaving(sorted(kept), first=True)})"
+    return f"(?:{leaving(sorted(kept), first=True)})"
 
 
-def _leaving(words: list[str], *, first: bool = False) -> str:
+def leaving(words: list[str], *, first: bool = False) -> str:
+    """Return a regular expression of all texts that begin with none of these words.
+
+    Args:
+        words: None of them begins another one.
+        first: At the beginning of a header's name: HTTP/2's own and empty ones are left out.
+    """
     ends = "" in words
     heads = sorted({each[0] for each in words if each})
     ways = [] if ends or first else [""]
     outside = "".join(re.escape(each) for each in heads) + (":" if first else "")
     ways.append(f"[^{outside}].*" if outside else ".+")
     ways += [
-        re.escape(head) + f"(?:{_leaving([w[1:] for w in words if w.startswith(head)])})"
+        re.escape(head) + f"(?:{leaving([w[1:] for w in words if w.startswith(head)])})"
         for head in heads
     ]
     return "|".join(ways)

@@ -80,7 +80,7 @@ def served_clusters(folder: Path) -> list[dict[str, Any]]:
     """Return the clusters that the routes in a folder name, as they are defined there."""
     routes, clusters = _resources(folder / ROUTES), _resources(folder / CLUSTERS)
     text = json.dumps(routes)
-    return [each for each in clusters if json.dumps({"name": each["name"]})[1:-1] in text]
+    return [each for each in clusters if json.dumps(each["name"]) in text]
 
 
 def written_table(folder: Path) -> RoutingTable | None:
