@@ -1,5 +1,6 @@
 """Envoy's routes: who may call what, which version answers, and what its server is sent."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from plans.envoy import refusals
@@ -55,8 +56,11 @@ def route_configuration(routing: Routing) -> Json:
         f"{each.client}/{alias}": answered(routing, each, most)
         for alias, each in routing.routes.items()
     }
-    for client in sorted({each.client for each in routing.credentials}):
-        answers |= _listing(routing, client)
+    own: dict[str, list[str]] = {each.client: [] for each in routing.credentials}
+    for alias, each in sorted(routing.routes.items()):
+        own.setdefault(each.client, []).append(alias)
+    for client, aliases in own.items():
+        answers |= _listing(client, aliases)
     version = header(VERSION, f"%FILTER_STATE({VERSION_STATE}:PLAIN)%")
     return typed(
         "envoy.config.route.v3.RouteConfiguration",
@@ -193,9 +197,8 @@ def _elsewhere() -> list[Json]:
     ]
 
 
-def _listing(routing: Routing, client: str) -> dict[str, list[Json]]:
+def _listing(client: str, own: Sequence[str]) -> dict[str, list[Json]]:
     """Return the answers to a client that asks which models it has."""
-    own = [alias for alias, each in sorted(routing.routes.items()) if each.client == client]
     cards = {
         each: {"id": each, "object": "model", "created": 0, "owned_by": client} for each in own
     }
