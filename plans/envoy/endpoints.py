@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from plans.envoy.headers import leaving
+from plans.envoy.headers import other_words
 from plans.envoy.wire import CLIENT_STATE, VERSION_STATE, Json
 
 ECHOED: Final = "x-fleetctl-echo"
@@ -110,9 +110,7 @@ _SCHEMAS: Final = (
     "grammar", "text",
 )  # fmt: skip
 """What else is called `type` inside of tools: in their JSON Schemas, and in their formats."""
-FOREIGN_TOOLS: Final = '(?s).*"type" ?: ?"(?:{})'.format(
-    leaving([f'{each}"' for each in (*_OWN_TOOLS, *_SCHEMAS)])
-)
+FOREIGN_TOOLS: Final = rf"""(?s).*"type" ?: ?"{other_words((*_OWN_TOOLS, *_SCHEMAS), '"')}".*"""
 """Tools among which one may be the server's, as a regular expression of all of them as JSON.
 
 Envoy's expressions cannot count brackets, so each `type` must be one of a tool or a schema.

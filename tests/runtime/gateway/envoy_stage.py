@@ -40,14 +40,17 @@ class EnvoyStage(Stage):
         """Where its files are."""
         return self.state / "gateways/main"
 
-    async def publish(self, table: RoutingTable) -> None:
-        """Give it a table, and wait until it serves it."""
-        assert await self.gateways.publish(table) == ()
-
     async def ask(self, path: str) -> str:
         """Return what Envoy's own admin side says."""
         async with self.admin.get(f"http://envoy{path}") as reply:
             return await reply.text()
+
+    async def shown(self) -> dict[str, bytes]:
+        """Return what operators are shown of all that happened; it is stopped for that."""
+        metrics = (await self.ask("/stats/prometheus")).encode()
+        rows = json.dumps(await self.ended()).encode()
+        log = (self.folder / "envoy.log").read_bytes()
+        return {"the rows": rows, "the metrics": metrics, "the log": log}
 
     async def ended(self) -> list[dict[str, Any]]:
         """Stop Envoy with SIGTERM and return its rows, all of them."""
