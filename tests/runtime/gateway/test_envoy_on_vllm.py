@@ -11,6 +11,7 @@ from runtime.gateway.rewrite import DROPPED
 from tests.runtime.gateway.envoy_stage import in_front, needs_envoy
 from tests.runtime.gateway.live import CORVID, DATES, TEXTS, Served, routes
 from tests.runtime.gateway.stage import CHAT, NEW, OLD, TEXT, chat
+from tests.runtime.gateway.test_endpoints_on_vllm import TYPED, text_of, timeless
 
 pytestmark = [pytest.mark.live, needs_envoy]
 
@@ -28,7 +29,7 @@ def test_answers_and_streams_equal_direct_ones_and_are_counted(
 
     async def scenario() -> None:
         async with in_front(tmp_path, routes(vllm.url, new=0)) as ours:
-            tokens = []
+            tokens, typed = [], []
             for path, body in (
                 *((CHAT, chat(text=text, **settings)) for text in TEXTS),
                 (TEXT, {"model": "acme-support", "prompt": "charged twice", **settings}),
@@ -47,6 +48,18 @@ def test_answers_and_streams_equal_direct_ones_and_are_counted(
                 tokens += [expected["usage"]["completion_tokens"]] * 2
             crossing = dict.fromkeys(sorted(DROPPED), "x")  # refused if vLLM saw any of them
             assert (await ours.send(chat(**settings, **crossing))).status == 200
+            for path, asks in TYPED.items():
+                for stream in (False, True):
+                    body = asks | {"temperature": 0, "model": "acme-support", "stream": stream}
+                    through = await ours.send(body | crossing, path=path)
+                    async with ours.http.post(vllm.url + path, json=body | {"model": OLD}) as reply:
+                        direct = await reply.read()
+                    assert (through.status, through.version) == (200, OLD), through.body
+                    if stream:
+                        assert text_of(through.body) == text_of(direct)
+                    else:
+                        assert timeless(through.json) == timeless(json.loads(direct))
+                    typed += [(path, "true" if stream else "false", 6)]
             await ours.publish(routes(vllm.url, new=100, revision=2))
             assert (await ours.send(chat(**settings))).version == NEW
             for model in ("corvid-dates", DATES, OLD, "tiny", ""):
@@ -56,5 +69,9 @@ def test_answers_and_streams_equal_direct_ones_and_are_counted(
             assert (dates.version, dates.text) == (DATES, "2031-03-14")
             rows = await ours.ended()
             assert [each["output_tokens"] for each in rows[: len(tokens)]] == tokens
+            told = [
+                (r["path"], r["stream"], r["output_tokens"]) for r in rows if r["path"] in TYPED
+            ]
+            assert told == typed
 
     asyncio.run(scenario())
