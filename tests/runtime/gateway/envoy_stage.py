@@ -15,6 +15,7 @@ import pytest
 from fleet.declared import Gateway
 from fleetctl.envoys import envoys_of
 from runtime.gateway.control import LocalGateways
+from runtime.gateway.envoyprocess import command_line
 from runtime.gateway.table import RoutingTable
 from tests.runtime.gateway.live import CORVID
 from tests.runtime.gateway.stage import ACME, GLOBEX, NEW, OLD, OTHERS, Stage, replica, table
@@ -108,7 +109,7 @@ async def running(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run Envoy on a folder; its log is `envoy.log` there."""
     with (folder / "envoy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            str(PROGRAM), "-c", str(folder / "envoy.json"), "--disable-hot-restart",
+            str(PROGRAM), *command_line(folder / "envoy.json")[1:],
             "--concurrency", "1", "-l", "warning", stdout=log, stderr=log,
         )  # fmt: skip
     try:
