@@ -24,6 +24,8 @@ Isolation = Literal["shared", "tier", "client"]
 Residency = Literal["pinned", "cached"]
 """`pinned`: has a LoRA slot of its own. `cached`: waits in host memory for one."""
 GatewayKind = Literal["fleetctl", "envoy"]
+
+CompiledFor = Literal["envoy", "litellm"]
 """`fleetctl`: our own process. `envoy`: an Envoy that follows files we write."""
 State = Literal["active", "cordoned", "draining"]
 """`cordoned`: takes nothing new. `draining`: what is there leaves."""
@@ -262,6 +264,8 @@ class Fleet:
     """Where operators are told."""
     overrides: tuple[Override, ...] = ()
     """Sorted by name; expired ones too."""
+    compiled_for: tuple[CompiledFor, ...] = ()
+    """Other gateways that the routes are compiled for."""
 
     evals: EvalPolicy = field(default_factory=EvalPolicy)
     """How golden sets are asked, and how often."""

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from fleet.names import Address
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
+from fleet.translation import Translation
 
 
 class Action(StrEnum):
@@ -265,3 +266,5 @@ class Plan:
     """Aliases whose demand nobody declared: they are placed as if idle."""
     outlook: tuple[str, ...] = ()
     """How each rollout with gates is likely to end, if the new version is no worse."""
+    translations: tuple[Translation, ...] = ()
+    """What gateways that are not fleetctl's own do not keep."""

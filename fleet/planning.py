@@ -21,6 +21,7 @@ from fleet.plan import Change, Move, Plan
 from fleet.preview import preview
 from fleet.reasons import explain
 from fleet.resources import Key, LoadedAdapter, Route, Server, State
+from fleet.translation import translations
 
 USUAL = Search()
 
@@ -76,6 +77,11 @@ def make_plan(
         moves=tuple(_moves(placement, live)),
         without_demand=without_demand(fleet.adapters.values()),
         outlook=tuple(each.outlook for each in previews if each.outlook),
+        translations=translations(
+            fleet.gateways.values(),
+            fleet.compiled_for,
+            {alias: each.policy for alias, each in desired.routes().items()},
+        ),
     )
     return checked_steps(replace(plan, id=plan_id(plan)), fleet, live)
 
