@@ -4,13 +4,16 @@ import asyncio
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 
-from fleet.errors import FleetError
+from fleet.errors import FleetError, did_you_mean, problem
 from fleet.evals.run import Purpose, Spec
+from fleet.names import AdapterName
 from fleetctl.evaluation import Job, all_jobs, carry_out, elsewhere, jobs, jobs_due
+from fleetctl.judging import office_of
 from fleetctl.session import Session
 from plans.diagnostics import render_text
 from runtime.evals.evaluate import proves_nothing
@@ -37,14 +40,15 @@ def todo_of(
 
 
 def run_all(
-    session: Session, todo: list[Job], spec: Spec, *, quiet: bool
+    session: Session, todo: list[Job], spec: Spec, through: str = "", *, quiet: bool
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Make every evaluation; one that fails does not keep the others from being made."""
     done: list[dict[str, Any]] = []
     failed: list[str] = []
     for job in todo:
         try:
-            made = asyncio.run(carry_out(session, job, spec, partial(_teller, job, quiet=quiet)))
+            teller = partial(_teller, job, quiet=quiet)
+            made = asyncio.run(carry_out(session, job, spec, teller, through))
             done += [
                 {**each, "finished": session.now().isoformat(timespec="seconds")} for each in made
             ]
@@ -56,6 +60,32 @@ def run_all(
             shown = render_text(error.diagnostics, colour=sys.stderr.isatty())
             click.echo(shown, err=True, nl=False)
     return done, failed
+
+
+def imported(
+    session: Session, path: Path, source: str, name: str, purpose: Purpose
+) -> dict[str, Any]:
+    """Take over another tool's results of a locked version; return the ledger's entry.
+
+    Raises:
+        FleetError: no such version, or not the results of a finished evaluation.
+    """
+    from runtime.evals import record  # noqa: PLC0415 (keeps small commands fast)
+    from runtime.evals.imported import import_run  # noqa: PLC0415
+
+    known = session.fleet().versions
+    if name not in known:
+        detail = f"`{name}` is not in fleet.lock."
+        hint = did_you_mean(name, sorted(known))
+        raise FleetError(
+            problem("FC3016", "No such version", detail, hint=hint, command="fleetctl adapter list")
+        )
+    office = office_of(session)
+    alias, digest = AdapterName.parse(name).alias, known[name].digest
+    run = import_run(
+        path, source, alias=alias, adapter=name, digest=digest, purpose=purpose, office=office
+    )
+    return record(run, office.store, session.ledger(), session.library)
 
 
 def tell_people(session: Session) -> None:

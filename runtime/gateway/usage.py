@@ -43,7 +43,7 @@ class Row(msgspec.Struct, omit_defaults=False):
     format_ok: bool | None = None
     """Whether its text has the form that its adapter declares; None: no form, or not judged."""
     purpose: str = LIVE
-    """`live`; `eval`, `smoke` or `shadow` are no client's, and never billed."""
+    """`live`; `smoke` and `shadow` are never billed, `eval` where a client's policy says so."""
 
 
 class Tokens(msgspec.Struct):
