@@ -31,5 +31,7 @@ class EvalPolicy:
     """What the `command` engine starts."""
     through: Literal["server", "gateway"] = "server"
     """Whom questions are sent to."""
+    keep: timedelta = timedelta(days=90)
+    """How long answers stay that nothing is compared with."""
     pause_above: int = 4
     """Requests waiting on a server above which nothing more is asked of it for now."""

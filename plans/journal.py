@@ -135,7 +135,9 @@ def _drilled(data: Mapping[str, Any]) -> str:
 
 def _collected(data: Mapping[str, Any]) -> str:
     versions, copies = len(data.get("versions", ())), len(data.get("copies", ()))
-    return f"deletes {counted(versions, 'version')} and {copies} served copies"
+    answers = len(data.get("evaluations", ()))
+    also = f" and the answers of {counted(answers, 'evaluation')}" if answers else ""
+    return f"deletes {counted(versions, 'version')} and {copies} served copies{also}"
 
 
 _SAYINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
