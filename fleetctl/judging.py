@@ -82,6 +82,7 @@ def office_of(session: Session, through: str = "") -> "Office":
     """
     from uuid import uuid4  # noqa: PLC0415 (keeps `--help` fast)
 
+    from fleetctl.judge_comparing import objections  # noqa: PLC0415
     from fleetctl.ways import through_gateway  # noqa: PLC0415
     from runtime.evals import EvalStore, Office  # noqa: PLC0415
     from runtime.evals.office import directly  # noqa: PLC0415
@@ -94,7 +95,8 @@ def office_of(session: Session, through: str = "") -> "Office":
         lambda: uuid4().hex[:12],
         session.root,
         lambda reference: read_secret(session.root, reference),
-        through_gateway(session) if counted else directly,
+        advisory=objections(session),
+        way=through_gateway(session) if counted else directly,
     )
 
 

@@ -24,6 +24,8 @@ What an entry's `data` holds, by kind; `address` is the resource's, `step` the s
                     override), reason
     eval_finished   run, alias, adapter, purpose (gate, anchor, rolling, smoke, aa), summary,
                     samples_sha256, path
+    judge_compared  client, url, model, labels, labels_sha256, n, agreed, unparsable, kappa,
+                    objection (why it decides no gate; empty: it does)
     retrain_claimed, retrain_released   alias, by, until, reason
     retrain_started   alias, adapter (the new version), command
     retrain_finished  alias, adapter, digest, seconds (None: of an interrupted run)

@@ -253,3 +253,32 @@ def import_results(
     entry = imported(session, path, source, name, purpose)
     row = {**entry, "finished": session.now().isoformat(timespec="seconds")}
     click.echo(json.dumps(row, indent=2) + "\n" if form == "json" else table([row]), nl=False)
+
+
+@command.command(
+    "judge",
+    epilog="""\b
+Examples:
+  fleetctl eval judge golden/acme.labels.jsonl --client acme
+  fleetctl eval judge golden/acme.labels.jsonl --client acme --format json
+""",
+)
+@click.argument("path", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--client", required=True, metavar="CLIENT", help="Whose answers were labelled.")
+@_FORMAT
+@click.pass_obj
+def judge(session: Session, path: Path, client: str, form: str) -> None:
+    """Compare the declared judge with people's labels. Exit 2 where it agrees too little.
+
+    A line is a golden item with the `answer` that was given and a person's `label`, yes or no:
+    {"id": "l-1", "input": "...", "expected": "...", "answer": "...", "label": "yes"}.
+    Until it reaches a kappa of 0.6 on 50 labels of a client, no gate of that client is decided
+    by the judge: it is INCONCLUSIVE and says so.
+    """
+    from fleetctl.judge_comparing import compared  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.evals import judge_text  # noqa: PLC0415
+
+    found = compared(session, path, client, quiet=form == "json")
+    shown = json.dumps(found, indent=2) + "\n" if form == "json" else judge_text(found)
+    click.echo(shown, nl=False)
+    sys.exit(0 if found["decides"] else DRIFTED)
