@@ -158,8 +158,11 @@ def test_a_judge_that_talks_nonsense_is_refused_and_passes_nothing(project: Proj
     assert "evals: {command:" in text
     fleet.write_text(text.replace("evals: {", judge.replace("BASE", base)), encoding="utf-8")
     labels = project.root / "labels.jsonl"
-    said = [{"id": f"l{n}", "input": f"Is {n} even?", "expected": "yes" if n % 2 == 0 else "no",
-             "answer": "yes", "label": "yes" if n % 2 == 0 else "no"} for n in range(60)]  # fmt: skip
+    said = [
+        {"id": f"l{n}", "input": f"Is {n} even?", "answer": "yes", "expected": word, "label": word}
+        for n in range(60)
+        for word in ["no" if n % 2 else "yes"]
+    ]
     labels.write_text("".join(json.dumps(each) + "\n" for each in said), encoding="utf-8")
     done = call(project, "eval", "judge", str(labels), "--client", "corvid", "--format", "json")
     found = json.loads(done.stdout)

@@ -117,6 +117,7 @@ def test_a_judge_that_is_away_or_a_client_that_is_not_says_so(project: Project) 
     text = fleet.read_text(encoding="utf-8")
     fleet.write_text(text.replace("model: critic", "model: other, key: env:NOT_SET"), "utf-8")
     assert "FC4510" in compare(project, path).stderr
-    fleet.write_text(text.partition("\nevals:")[0] + "\n" + text.rpartition("}}\n")[2], "utf-8")
+    lines = (line for line in text.splitlines() if not line.startswith("evals:"))
+    fleet.write_text("\n".join(lines) + "\n", "utf-8")
     assert "FC4511" in compare(project, path).stderr
     fleet.write_text(text, encoding="utf-8")

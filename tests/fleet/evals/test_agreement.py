@@ -38,7 +38,8 @@ def test_agreement_beyond_chance(
 ) -> None:
     found = agreement(given)
     assert found.kappa == (None if kappa is None else pytest.approx(kappa))
-    assert (says in found.objection) and bool(found.objection) is bool(says)
+    assert says in found.objection
+    assert bool(found.objection) is bool(says)
     assert found.unparsable == sum(said is None for _, said in given)
 
 
