@@ -86,7 +86,7 @@ async def _group(
         Judged(
             trial,
             judge_runs(gate, stable, canary),
-            {"golden": read.digest},
+            {"golden": read.digest, "terms": gate.terms},
             fingerprint=next(iter(canary.fingerprints), ""),
             runs=(stable.id, canary.id),
         )
