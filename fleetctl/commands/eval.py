@@ -140,11 +140,12 @@ Examples:
 @click.pass_obj
 def list_runs(session: Session, alias: str | None, limit: int, form: str) -> None:
     """List evaluations from the ledger, oldest first. Works without declarations."""
-    from fleetctl.evaluation import past_of  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.eval_runs import of_alias  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.evaluation import past_of  # noqa: PLC0415
     from plans.evals import row, table  # noqa: PLC0415
 
-    past = past_of(session)
-    found = [each for name, runs in past.items() if alias in {None, name} for each in runs]
+    past = of_alias(session, past_of(session), alias)
+    found = [each for runs in past.values() for each in runs]
     found.sort(key=lambda each: each.at)
     rows = [row(each) for each in found[-limit:]]
     if form == "json":
@@ -159,7 +160,7 @@ def list_runs(session: Session, alias: str | None, limit: int, form: str) -> Non
     "show",
     epilog="""\b
 Examples:
-  fleetctl eval show 4f1c2ab09d3e
+  fleetctl eval show 4f1c
   fleetctl eval show 4f1c2ab09d3e --wrong 0 --format json
 """,
 )
@@ -168,11 +169,12 @@ Examples:
 @_FORMAT
 @click.pass_obj
 def show(session: Session, run_id: str, wrong: int, form: str) -> None:
-    """Show one evaluation with the answers that were not right."""
+    """Show one evaluation with the answers that were not right. Of its id the beginning will do."""
     from plans.evals import page, page_text  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.evals import EvalStore  # noqa: PLC0415
 
-    document = page(EvalStore(session.state_dir / "evals").read(run_id), wrong or None)
+    store = EvalStore(session.state_dir / "evals")
+    document = page(store.read(store.named(run_id)), wrong or None)
     shown = json.dumps(document, indent=2) + "\n" if form == "json" else page_text(document)
     click.echo(shown, nl=False)
 
@@ -194,15 +196,15 @@ def drift(session: Session, alias: str | None, form: str) -> None:
     serving: answers to the frozen set changed. retrain: fresh sets are surely worse. watch: two
     low fresh sets in a row, or a version that began below the best before it.
     """
-    from fleetctl.evaluation import past_of  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.eval_runs import of_alias  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.evaluation import past_of  # noqa: PLC0415
     from plans.evals import drift_table  # noqa: PLC0415
 
-    past = past_of(session)
+    past = of_alias(session, past_of(session), alias)
     aliases = {
         name: watched[-1].adapter
         for name, runs in past.items()
-        if alias in {None, name}
-        and (watched := [each for each in runs if each.purpose in {"anchor", "rolling"}])
+        if (watched := [each for each in runs if each.purpose in {"anchor", "rolling"}])
     }
     rows = _drifts(past, aliases)
     if form == "json":

@@ -44,6 +44,12 @@ class EvalStore:
         """Return the SHA-256 of a run's file, 64 hex digits."""
         return hashlib.sha256(self.path(run).read_bytes()).hexdigest()
 
+    def named(self, beginning: str) -> str:
+        """Return the run whose id begins like that, where one alone does; else what was given."""
+        known = [each.stem for each in self.folder.glob("*.jsonl")]
+        like = [each for each in known if beginning and each.startswith(beginning)]
+        return like[0] if len(like) == 1 else beginning
+
     def found(self, run: str) -> EvalRun | None:
         """Return a kept run, or nothing where it cannot be read."""
         try:
