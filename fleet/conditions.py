@@ -79,6 +79,12 @@ class Gate:
         return self.threshold * {"pp": 0.01, "%": 0.01, "ms": 0.001}.get(self.unit, 1.0)
 
     @property
+    def terms(self) -> str:
+        """All that a verdict on a golden set depends on besides the answers, as one text."""
+        floor = "" if self.floor is None else f", at least {self.floor:g}"
+        return f"{self.metric} {self.limit}, {self.samples} x {self.score or 'as set'}{floor}"
+
+    @property
     def limit(self) -> str:
         """The limit for people: `3 pp`."""
         return f"{self.threshold:g} {self.unit}".strip()

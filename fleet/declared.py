@@ -205,6 +205,8 @@ class Client:
     limits: Limits = UNLIMITED
     """Of all its adapters together; what it does not say, its tier does."""
     notify: Notify | None = None
+    bill_evals: bool = False
+    """Whether it pays for evaluations; what its own tier says where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)

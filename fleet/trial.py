@@ -1,8 +1,8 @@
 """Trials: which versions are being tried now, against which, and which gates have to be asked.
 
 A trial says nothing about whether a version may go on; that is the pace's business. It says
-what evidence is lacking or has become void because the bytes, the engine or the golden set
-are others now.
+what evidence is lacking or has become void because the bytes, the engine, the gate or the golden
+set are others now.
 """
 
 import hashlib
@@ -161,7 +161,7 @@ def golden_of(fleet: Fleet, alias: str, gate: Gate) -> str:
 
 def _golden(fleet: Fleet, alias: str, gate: Gate) -> dict[str, str]:
     facts = fleet.golden.get(golden_of(fleet, alias, gate))
-    return {"golden": facts.digest} if facts else {}
+    return {"terms": gate.terms} | ({"golden": facts.digest} if facts else {})
 
 
 def _holds(known: Evidence | None, adapter: str, stable: str, digests: Mapping[str, str]) -> bool:

@@ -70,19 +70,33 @@ async def judge_round(
     return done
 
 
-def office_of(session: Session) -> "Office":
-    """Return where this project keeps evaluations."""
+def office_of(session: Session, through: str = "") -> "Office":
+    """Return where this project keeps evaluations, and how versions are asked.
+
+    Args:
+        session: The project.
+        through: `server` or `gateway`; empty: as declared.
+
+    Raises:
+        FleetError: they go through a gateway, and there is none or no secret of its operator.
+    """
     from uuid import uuid4  # noqa: PLC0415 (keeps `--help` fast)
 
+    from fleetctl.judge_comparing import objections  # noqa: PLC0415
+    from fleetctl.ways import through_gateway  # noqa: PLC0415
     from runtime.evals import EvalStore, Office  # noqa: PLC0415
+    from runtime.evals.office import directly  # noqa: PLC0415
     from runtime.secrets import read_secret  # noqa: PLC0415
 
+    counted = (through or session.fleet().evals.through) == "gateway"
     return Office(
         EvalStore(session.state_dir / "evals"),
         session.now,
         lambda: uuid4().hex[:12],
         session.root,
         lambda reference: read_secret(session.root, reference),
+        advisory=objections(session),
+        way=through_gateway(session) if counted else directly,
     )
 
 

@@ -49,9 +49,11 @@ def client(name: str, each: yaml.Client, given: yaml.Declarations, facts: Facts)
         for key, reference in sorted(each.keys.items())
     )
     named = each.tier or given.defaults.tier
-    usual = tiers(given).get(named, yaml.Tier()).limits
-    allowed = limits(each.limits, usual)
-    return declared.Client(name, named, each.monthly_fee, keys, allowed, notify(each.notify))
+    usual = tiers(given).get(named, yaml.Tier())
+    allowed = limits(each.limits, usual.limits)
+    billed = usual.bill_evals if each.bill_evals is None else each.bill_evals
+    told = notify(each.notify)
+    return declared.Client(name, named, each.monthly_fee, keys, allowed, told, billed)
 
 
 def notify(each: yaml.Notify | None) -> declared.Notify | None:

@@ -67,5 +67,6 @@ def _evals(each: yaml.Evals) -> upkeep.EvalPolicy:
     judge = upkeep.JudgeModel(asked.url, asked.model, asked.key) if asked else None
     return upkeep.EvalPolicy(
         each.every, each.engine, each.samples, each.temperature, each.concurrency,
-        each.max_missing, each.timeout, judge, each.command,
+        each.max_missing, each.timeout, judge, each.command, each.through, each.keep,
+        each.pause_above,
     )  # fmt: skip

@@ -41,6 +41,8 @@ async def evaluate(
         EvalError: nobody answers under the name, or the engine failed as a whole.
     """
     engine = engine_named(spec.engine, office)
+    if not target.fixed:
+        target = office.way(target)
     started = office.now()
     before = await probe(target)
     found = office.store.cached(target, golden, spec, before.fingerprint) if reuse else None

@@ -61,17 +61,24 @@ class Wanted:
     since: str = ""
     """Time in ISO 8601."""
     purpose: str = LIVE
+    billed: frozenset[str] | None = None
+    """Instead of a purpose, what is billed: all that is live, and evaluations of these clients."""
 
-    def condition(self) -> tuple[str, list[str]]:
+    def condition(self) -> tuple[str, list[Any]]:
         """Return it as SQL and its parameters."""
         tests = {
             "client = ?": self.client,
             "alias = ?": self.alias,
-            "purpose = ?": self.purpose,
+            "purpose = ?": self.purpose if self.billed is None else "",
             "time::TIMESTAMPTZ >= ?::TIMESTAMPTZ": self.since,
         }
         given = {test: value for test, value in tests.items() if value}
-        return " AND ".join(["request_id IS NOT NULL", *given]), [*given.values()]
+        values: list[Any] = [*given.values()]
+        if self.billed is not None:
+            paid = sorted(self.billed)
+            given["purpose = ? OR (purpose = 'eval' AND client IN (SELECT unnest(?)))"] = ""
+            values += [LIVE, paid]
+        return " AND ".join(f"({each})" for each in ("request_id IS NOT NULL", *given)), values
 
 
 def compact(state_dir: Path) -> Compacted:

@@ -57,6 +57,7 @@ def evidence(finding: Finding, **changes: Any) -> Evidence:
         "stable": digest_of(OLD),
         "golden": "d" * 64,
         "base": engine_digest(live(), ("s1",)),
+        "terms": ANSWERS.terms,
     }
     made = Evidence("acme-support", NEW, OLD, 0, finding.gate, finding, known, "f", NOON, NOON, 1)
     return replace(made, **changes)
@@ -103,7 +104,13 @@ def test_what_serves_alone_or_has_nothing_beside_it_is_no_trial(percent: int) ->
     assert one(live(percent) if percent else alone) is None
 
 
-HOLDS = {"digest": {"adapter": "0" * 64}, "golden": {"golden": "0" * 64}, "engine": {"base": "0"}}
+HOLDS = {
+    "digest": {"adapter": "0" * 64},
+    "golden": {"golden": "0" * 64},
+    "engine": {"base": "0"},
+    "samples": {"terms": replace(ANSWERS, samples=5).terms},
+    "limit": {"terms": replace(ANSWERS, threshold=3).terms},
+}
 
 
 @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.INCONCLUSIVE])
