@@ -89,6 +89,8 @@ class Device:
     port: int
     """Port of a server started on this device."""
     state: State = "active"
+    vllm: str = ""
+    """Version of the engine that runs on it, declared or observed; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ class AttachedServer:
     max_lora_rank: int
     price_per_hour: float
     state: State = "active"
+    vllm: str = ""
+    """Version of its engine; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,8 @@ class Host:
     address: str = "127.0.0.1"
     reserved_for: tuple[str, ...] = ()
     """Tiers and clients whose adapters alone may be placed here; empty: all."""
+    memory_bytes: int | None = None
+    """Main memory for the adapters that its servers list; None: not limited."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from fleet.demand import without_demand
 from fleet.desired import is_ours_by_name, settle, strangers, waits
 from fleet.diff import diff
 from fleet.diversion import divert
+from fleet.engines import disagreements, with_engines
 from fleet.history import History
 from fleet.impact import impacts_of, price_per_hour, smoke_warnings, untouched
 from fleet.order import order
@@ -40,6 +41,7 @@ def make_plan(
     Raises:
         PlacementError: The fleet does not fit on the declared hardware.
     """
+    fleet = with_engines(fleet, live)
     wanted = pace(fleet, live, history, now)
     placement = checked(fleet, wanted, live, place(fleet, wanted, live, search))
     desired = settle(fleet, wanted, placement, live)
@@ -82,6 +84,7 @@ def make_plan(
 
 def desired_state(fleet: Fleet, live: State, history: History, now: datetime) -> State:
     """Return the state that `make_plan` plans towards; errors as there."""
+    fleet = with_engines(fleet, live)
     wanted = pace(fleet, live, history, now)
     return settle(fleet, wanted, place(fleet, wanted, live), live)
 
@@ -156,6 +159,7 @@ def _warnings(fleet: Fleet, wanted: Paced, placement: Placement, live: State) ->
     """Say what the reader should know besides."""
     yield from fleet.warnings
     yield from placement.warnings
+    yield from disagreements(fleet, live)
     for each in strangers(fleet, wanted, live):
         match each:
             case LoadedAdapter() if is_ours_by_name(fleet, each.adapter):

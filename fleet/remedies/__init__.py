@@ -5,6 +5,7 @@ from datetime import datetime
 from math import inf
 
 from fleet.declared import Fleet
+from fleet.engines import with_engines
 from fleet.errors import FleetError, PlacementError
 from fleet.history import History
 from fleet.pace import pace
@@ -49,6 +50,7 @@ def diagnose(
         search: How hard to look for places.
         told: Called with the text of each change before it is planned with.
     """
+    fleet = with_engines(fleet, live)
     wanted = pace(fleet, live, history, now)
     try:
         placement = place(fleet, wanted, live, search)
