@@ -10,6 +10,7 @@ from fleet.placement import Placement
 from fleet.placement.account import AdapterAccount, ServerAccount
 from fleet.placement.alternatives import Alternative, Weighed
 from fleet.resources import ServerFlags
+from fleet.slots import assumption
 from plans.wording import counted, listed, size
 
 Fact = tuple[str, str]
@@ -28,6 +29,8 @@ def server_facts(account: ServerAccount) -> Iterator[Fact]:
     if account.kind:
         cards = f"{len(account.devices)} x {account.kind}"
         yield "Shape", f"{cards}, {account.slots} slots of rank {account.rank}"
+        assumed = assumption(account.vllm)
+        yield "Engine", f"vLLM {account.vllm}" if account.vllm and not assumed else assumed
     yield "Worst hour", _worst_hour(account)
     yield "Slots", _slots(account)
     inflation = account.inflation
@@ -47,7 +50,7 @@ def server_facts(account: ServerAccount) -> Iterator[Fact]:
     if account.kv_tokens is not None:
         given = account.kv_tokens_per_slot
         slots = f"; its slots take the place of {given * account.slots:,}" if given else ""
-        yield "KV cache", f"{account.kv_tokens:,} tokens{slots}"
+        yield "KV cache", f"{account.kv_tokens:,} tokens{slots} ({account.memory_basis})"
 
 
 def _worst_hour(account: ServerAccount) -> str:
@@ -74,15 +77,19 @@ def _slots(account: ServerAccount) -> str:
     return ", ".join(parts)
 
 
-def host_memory(account: ServerAccount, flags: ServerFlags, versions: Versions) -> str:
-    """Return the host memory that what a server may list takes at most."""
+def host_memory(
+    account: ServerAccount, flags: ServerFlags, versions: Versions, declared: int | None
+) -> str:
+    """Return the host memory that what a server may list takes at most, of what is declared."""
     sizes = [versions[each.adapter].bytes for each in account.residents if each.adapter in versions]
     if not sizes:
         return "nothing is listed whose size is known"
     cards = flags.tensor_parallel
     most = host_bytes(flags.max_cpu_loras, max(sizes), cards)
     each = f"{flags.max_cpu_loras} listed versions of up to {size(max(sizes))}"
-    return f"{size(most)} at most: {each}" + (f" for each of {cards} devices" if cards > 1 else "")
+    of = "" if declared is None else f" of {size(declared)} that {account.host} declares"
+    copies = f" for each of {cards} devices" if cards > 1 else ""
+    return f"{size(most)} at most{of}: {each}{copies}"
 
 
 def adapter_facts(

@@ -111,6 +111,19 @@ def _throughput(cause: Cause, fleet: Fleet) -> Diagnostic:
     )
 
 
+def _host_memory(cause: Cause, fleet: Fleet) -> Diagnostic:
+    return Diagnostic(
+        "FC2009",
+        "Fleet does not fit: no main memory left on a host",
+        f"{_names(cause)} of base `{cause.base}` cannot be listed. {_sentence(cause)} A server "
+        "keeps up to `max_cpu_loras` adapters in its host's memory, once for each device.",
+        place=_place(fleet, cause),
+        hint="declare more `memory` on the host if it has it, another host, or a smaller "
+        f"`max_loras` on base `{cause.base}`. What helps",
+        command=COMMAND,
+    )
+
+
 def _rules(cause: Cause, fleet: Fleet) -> Diagnostic:
     return Diagnostic(
         "FC2008",
@@ -134,6 +147,7 @@ _MAKERS: Mapping[Limit, Callable[[Cause, Fleet], Diagnostic]] = {
     Limit.RANK: _rank,
     Limit.THROUGHPUT: _throughput,
     Limit.SLOTS: _slots,
+    Limit.HOST_MEMORY: _host_memory,
     Limit.DEVICES: _devices,
     Limit.HOSTS: _replicas,
     Limit.REPLICAS: _replicas,

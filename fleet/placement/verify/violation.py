@@ -29,6 +29,8 @@ class Constraint(StrEnum):
     CPU_CACHE = "cpu cache"
     """All that a server lists fits in its host memory's places (`max_cpu_loras`)."""
     MEMORY = "memory"
+    HOST_MEMORY = "host memory"
+    """All that the servers of a host may list fits in the memory that it declares for it."""
     SHARES = "memory shares"
     """The shares of a device's memory add up to 1 at most."""
     PORT = "port"
