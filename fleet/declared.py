@@ -146,6 +146,8 @@ class Adapter:
     tier: str = "standard"
     slo_s: float = 2.0
     """Promised p95 of an answer, in seconds."""
+    promised: bool = False
+    """Whether its tier declares that p95; else it is the usual one of the latency class."""
     avoid: tuple[str, ...] = ()
     """Hosts and servers that must not hold it."""
     apart: tuple[str, ...] = ()

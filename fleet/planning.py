@@ -18,6 +18,8 @@ from fleet.impact import impacts_of, price_per_hour, smoke_warnings, untouched
 from fleet.order import order
 from fleet.pace import Paced, pace
 from fleet.placement import Placement, Search, place
+from fleet.placement.bookkeeping import accounts
+from fleet.placement.promises import late
 from fleet.plan import Change, Move, Plan
 from fleet.preview import preview
 from fleet.reasons import explain
@@ -66,6 +68,7 @@ def make_plan(
         held=tuple(_held(wanted, placement, live)),
         unknown=tuple(_unknown(fleet, live)),
         warnings=tuple(_warnings(fleet, wanted, placement, live))
+        + tuple(_late(fleet, placement))
         + tuple(smoke_warnings(fleet, changes))
         + tuple(_unreadable(changes))
         + tuple(_expired(fleet, now)),
@@ -143,6 +146,14 @@ def _unreadable(changes: Iterable[Change]) -> Iterator[str]:
             f"{which} not readable here and must be where apply runs "
             "(fleetctl key create --all makes missing key files)"
         )
+
+
+def _late(fleet: Fleet, placement: Placement) -> Iterator[str]:
+    """Say whose answers will come later than promised, by the law of throughput."""
+    found = late(fleet, accounts(fleet, placement).values())
+    if found is not None:
+        told = f"{found.code} {found.summary}: {found.detail}"
+        yield f"{told}. To do: {found.hint}: {found.command}"
 
 
 def _expired(fleet: Fleet, now: datetime) -> Iterator[str]:

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from math import isfinite
 
 from fleet.budget import host_bytes
-from fleet.declared import Adapter, AdapterFacts, Demand
+from fleet.declared import Adapter, AdapterFacts
 from fleet.demand import peak_hour
 from fleet.placement import Placement
 from fleet.placement.account import AdapterAccount, ServerAccount
 from fleet.placement.alternatives import Alternative, Weighed
+from fleet.placement.promises import Answer, answer_of
 from fleet.resources import ServerFlags
 from fleet.slots import assumption
 from plans.wording import counted, listed, size
@@ -100,7 +101,7 @@ def adapter_facts(
     if own is not None:
         yield "Asks", _asks(own)
         if declared is not None and declared.demand is not None and weighed.account.step_s:
-            yield "Answers", _answers(own, declared, declared.demand, weighed.account)
+            yield "Answers", _answers(answer_of(own, declared, weighed.account))
     yield "Binding", _binding(weighed)
     if adapter in placement.forced:
         yield "Must move", placement.forced[adapter]
@@ -120,18 +121,15 @@ def _asks(own: AdapterAccount) -> str:
     )
 
 
-def _answers(own: AdapterAccount, declared: Adapter, demand: Demand, account: ServerAccount) -> str:
+def _answers(found: Answer | None) -> str:
     """Tell how long an answer takes in the server's worst hour of those in which it is asked."""
-    asked = [hour for hour, tokens in enumerate(own.load.tokens) if tokens]
-    if not asked:
+    if found is None:
         return "nobody asks it"
-    hour = max(asked, key=lambda each: (account.step_s[each], -each))
-    seconds = demand.output_tokens * account.step_s[hour]
-    if not isfinite(seconds):
-        return f"late: at {hour:02}:00 UTC its server is asked for more than it can decode"
-    found = f"{demand.output_tokens} tokens take {seconds:.2g} s at {hour:02}:00 UTC"
-    late = ", so they are late" if seconds > declared.slo_s else ""
-    return f"{found}; promised are {declared.slo_s:g} s{late} ({account.basis})"
+    if not isfinite(found.seconds):
+        return f"late: at {found.hour:02}:00 UTC its server is asked for more than it can decode"
+    took = f"{found.tokens} tokens take {found.seconds:.2g} s at {found.hour:02}:00 UTC"
+    so = ", so they are late" if found.late else ""
+    return f"{took}; promised are {found.promised_s:g} s{so} ({found.basis})"
 
 
 def _binding(weighed: Weighed) -> str:

@@ -20,6 +20,8 @@ class Limit(StrEnum):
     AVOID = "avoid"
     TENSOR_PARALLEL = "tensor parallel"
     RANK = "rank"
+    LATENCY = "latency"
+    """Even an idle server, as it was measured, answers later than a tier promises."""
     THROUGHPUT = "throughput"
     SLOTS = "slots"
     HOST_MEMORY = "host memory"

@@ -111,6 +111,18 @@ def _throughput(cause: Cause, fleet: Fleet) -> Diagnostic:
     )
 
 
+def _latency(cause: Cause, fleet: Fleet) -> Diagnostic:
+    return Diagnostic(
+        "FC2010",
+        "No device keeps a promised latency",
+        f"{_names(cause)} of base `{cause.base}` would be late everywhere. {_sentence(cause)}",
+        place=_place(fleet, cause),
+        hint="promise more time (`slo` of the tier), ask for fewer tokens, or declare a faster "
+        "device. What helps",
+        command=COMMAND,
+    )
+
+
 def _host_memory(cause: Cause, fleet: Fleet) -> Diagnostic:
     return Diagnostic(
         "FC2009",
@@ -145,6 +157,7 @@ _MAKERS: Mapping[Limit, Callable[[Cause, Fleet], Diagnostic]] = {
     Limit.AVOID: _rules,
     Limit.TENSOR_PARALLEL: _memory,
     Limit.RANK: _rank,
+    Limit.LATENCY: _latency,
     Limit.THROUGHPUT: _throughput,
     Limit.SLOTS: _slots,
     Limit.HOST_MEMORY: _host_memory,

@@ -44,6 +44,9 @@ def _rules(board: Board, item: Item, bin_: Bin) -> Iterator[Obstacle]:
         ours, theirs = item.party or "shared", bin_.party or "shared"
         text = f"`{bin_.name}` holds adapters of isolation `{theirs}`, and this is of `{ours}`"
         yield Obstacle(Limit.ISOLATION, bin_.name, text)
+    slow = board.too_slow(item, bin_)
+    if slow is not None and bin_.name not in item.prior:
+        yield replace(slow, where=bin_.name)
     if alias_conflict(board.enemies, item, set(bin_.residents)):
         enemies = board.enemies[item.alias]
         beside = sorted(each.alias for each in bin_.residents.values() if each.alias in enemies)
@@ -184,6 +187,9 @@ def _new(board: Board, item: Item, host: Host, device: Device) -> Iterator[Obsta
         yield replace(found, where=spot)
         return
     trial = Bin("", base, host.name, (device,) * (base.tensor_parallel or 1), 0)
+    slow = board.too_slow(item, trial)
+    if slow is not None:
+        yield replace(slow, where=spot)
     yield from unlisted(board.hardware, item, trial, base.slots or slots_rung(1) or 1)
     there = board.hardware.on[host.name, device.name]
     if there and not (base.kv_cache_bytes is not None and _in_bytes(there)):

@@ -26,6 +26,7 @@ _RULES: tuple[Check, ...] = (
     places.spread,
     places.choices,
     places.company,
+    places.promises,
     room.flags,
     room.ranks,
     room.ports,

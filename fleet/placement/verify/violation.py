@@ -35,6 +35,8 @@ class Constraint(StrEnum):
     """The shares of a device's memory add up to 1 at most."""
     PORT = "port"
     LOAD = "load"
+    LATENCY = "latency"
+    """Nothing new comes to a server that, as measured, misses a declared p95 even while idle."""
     ROUTE = "route"
     """At every step of an apply, a route names only what is loaded."""
 
