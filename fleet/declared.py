@@ -92,6 +92,8 @@ class Device:
     port: int
     """Port of a server started on this device."""
     state: State = "active"
+    vllm: str = ""
+    """Version of the engine that runs on it, declared or observed; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ class AttachedServer:
     max_lora_rank: int
     price_per_hour: float
     state: State = "active"
+    vllm: str = ""
+    """Version of its engine; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,8 @@ class Host:
     address: str = "127.0.0.1"
     reserved_for: tuple[str, ...] = ()
     """Tiers and clients whose adapters alone may be placed here; empty: all."""
+    memory_bytes: int | None = None
+    """Main memory for the adapters that its servers list; None: not limited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +149,8 @@ class Adapter:
     tier: str = "standard"
     slo_s: float = 2.0
     """Promised p95 of an answer, in seconds."""
+    promised: bool = False
+    """Whether its tier declares that p95; else it is the usual one of the latency class."""
     avoid: tuple[str, ...] = ()
     """Hosts and servers that must not hold it."""
     apart: tuple[str, ...] = ()

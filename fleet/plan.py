@@ -165,7 +165,7 @@ class Step:
 class DeviceUse:
     """Memory and slots of one server, before, during and after the apply.
 
-    Bytes. None: unknown. `basis` says how good the figure is, such as `uncalibrated`.
+    Bytes. None: unknown. `basis` says how good the throughput is, such as `uncalibrated`.
     """
 
     server: str
@@ -183,6 +183,8 @@ class DeviceUse:
     basis: str
     load: tuple[float, ...] = ()
     """Part of its throughput that is asked in each hour of the day, UTC; empty: not known."""
+    memory_basis: str = ""
+    """How good the bytes are; empty in plans of older fleetctls, where `basis` was for both."""
 
 
 @dataclass(frozen=True, slots=True)
