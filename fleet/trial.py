@@ -15,6 +15,7 @@ from fleet.declared import Adapter, Fleet
 from fleet.gates import Verdict
 from fleet.history import Evidence, History, accepted, rejection
 from fleet.resources import Route, State
+from fleet.traffic import Sticky
 
 FULL = 100
 
@@ -45,6 +46,8 @@ class Trial:
     """Evidence by which these bytes have failed and may not serve."""
     accepted: frozenset[str] = frozenset()
     """Gates whose verdict people have overridden; they are asked and stop nothing."""
+    by_user: bool = False
+    """Whether the split keeps users or sessions on one version."""
 
 
 def trials(fleet: Fleet, live: State, history: History, now: datetime) -> tuple[Trial, ...]:
@@ -114,6 +117,7 @@ def _trial(
             for each in gates
             if accepted(history, fleet.overrides, alias, name, facts.digest, each.name, now)
         ),
+        adapter.sticky in (Sticky.SESSION, Sticky.USER),
     )
 
 

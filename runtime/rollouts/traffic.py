@@ -106,6 +106,7 @@ class _Counting:
             self._now,
             length=self._length,
             percent=None if around else trial.percent,
+            by_user=trial.by_user and not around,
         )
 
 

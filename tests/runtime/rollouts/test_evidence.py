@@ -175,6 +175,21 @@ def test_live_gates_count_the_requests_of_the_stage_and_of_no_one_else(tmp_path:
     assert one.data(NOON)["since"] == NOON.isoformat()
 
 
+def test_a_user_whose_requests_all_fail_is_one_finding_and_not_twelve(tmp_path: Path) -> None:
+    def by(user: str, line: str) -> str:
+        return line.replace("{", '{"unit":"' + user + '",', 1)
+
+    ana = [by("ana", row(1 + n / 60, NEW, 500)) for n in range(12)]
+    others = [by(f"u{n}", row(1, OLD)) for n in range(12)]
+    logged(tmp_path, *ana, *others, row(1, OLD))
+    live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
+    asked = trial(50, "s1", by_user=True)
+    (one,) = judge_traffic(asked, PACE, live, (), tmp_path, NOON + timedelta(minutes=5))
+    assert one.finding.verdict is Verdict.INCONCLUSIVE
+    assert "12 of 12 bad" in one.finding.reason
+    assert "of 1 and 13 users (1 requests name no user and count one by one)" in one.finding.reason
+
+
 def test_a_stage_whose_start_nobody_knows_or_without_requests_is_inconclusive(
     tmp_path: Path,
 ) -> None:
