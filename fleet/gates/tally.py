@@ -71,9 +71,14 @@ def late(gate: str) -> str:
     return f"late:{gate}"
 
 
-def counts_of(gate: Gate, windows: Sequence[Window]) -> dict[str, float | tuple[float, ...]]:
-    """Take out of the windows what this gate's rule needs; both sides as one where it asks."""
-    kind = BAD.get(gate.metric) or SLOW.get(gate.metric) or late(gate.name)
+def counts_of(
+    gate: Gate, windows: Sequence[Window], kind: str = ""
+) -> dict[str, float | tuple[float, ...]]:
+    """Take out of the windows what this gate's rule needs; both sides as one where it asks.
+
+    `kind` is of the bad requests; empty: the metric's own.
+    """
+    kind = kind or BAD.get(gate.metric) or SLOW.get(gate.metric) or late(gate.name)
     canary, stable = [each.canary for each in windows], [each.stable for each in windows]
     sides = ((canary, ""), (stable, "_stable"))
     made: dict[str, float | tuple[float, ...]] = {}

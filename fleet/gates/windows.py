@@ -16,6 +16,8 @@ from fleet.gates.tally import ERRORS, Tally, Window, late
 
 Row = Mapping[str, Any]
 Side = Literal["canary", "stable"]
+Whose = Callable[[Row], Side | None]
+"""Says which side a row is on; None: neither."""
 SERVER_FAULT = 500
 CLIENT_LEFT = 499
 REFUSED = 400
@@ -49,7 +51,7 @@ def baseline(rows: Iterable[Row]) -> Baseline:
     return Baseline(**pinned, requests=requests)
 
 
-def arms(alias: str, canary: str, stable: str) -> Callable[[Row], Side | None]:
+def arms(alias: str, canary: str, stable: str) -> Whose:
     """Return which side a row is on: the new version's, the old one's, or neither."""
 
     def side(row: Row) -> Side | None:
@@ -61,7 +63,7 @@ def arms(alias: str, canary: str, stable: str) -> Callable[[Row], Side | None]:
     return side
 
 
-def neighbours(alias: str, servers: frozenset[str]) -> Callable[[Row], Side | None]:
+def neighbours(alias: str, servers: frozenset[str]) -> Whose:
     """Return the side of other aliases' rows: on a server with the new version, or not."""
 
     def side(row: Row) -> Side | None:
@@ -74,7 +76,7 @@ def neighbours(alias: str, servers: frozenset[str]) -> Callable[[Row], Side | No
 
 def windows(
     rows: Iterable[Row],
-    side: Callable[[Row], Side | None],
+    side: Whose,
     gates: Sequence[Gate],
     baselines: Mapping[str, Baseline],
     start: datetime,
