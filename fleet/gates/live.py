@@ -95,8 +95,8 @@ def judge_rise(gate: str, metric: str, counts: Series, limits: Limits) -> Findin
     )
     estimate = mine.rate - other.rate if mine.requests and other.requests else None
     limit, independent = points(limits["margin"]), mine.requests / effect
-    made = _Judged(RISE, estimate, lower, upper, passes, about, limit, independent)
-    return _judge(gate, metric, made, _shares(counts, limits["tolerate"]), counts, limits)
+    made = Judgement(RISE, estimate, lower, upper, passes, about, limit, independent)
+    return conclude(gate, metric, made, _shares(counts, limits["tolerate"]), counts, limits)
 
 
 def judge_ratio(gate: str, metric: str, counts: Series, limits: Limits) -> Finding:
@@ -110,8 +110,8 @@ def judge_ratio(gate: str, metric: str, counts: Series, limits: Limits) -> Findi
     about = f"{late.bad:g} of {late.requests:g} took over {margin:g} times the old p95"
     estimate = late.rate if late.requests else None
     passes, limit = upper <= LATE, f"p95 {margin:g} x"
-    made = _Judged(RATIO, estimate, lower, upper, passes, about, limit, independent)
-    return _judge(gate, metric, made, _shares(counts, limits["tolerate"]), counts, limits)
+    made = Judgement(RATIO, estimate, lower, upper, passes, about, limit, independent)
+    return conclude(gate, metric, made, _shares(counts, limits["tolerate"]), counts, limits)
 
 
 def judge_rate(gate: str, metric: str, counts: Series, limits: Limits) -> Finding:
@@ -124,12 +124,12 @@ def judge_rate(gate: str, metric: str, counts: Series, limits: Limits) -> Findin
         f"{side.bad:g} of {side.requests:g} over the limit (95 % sure: at most {percent(upper)})"
     )
     estimate, text = side.rate if side.requests else None, f"{percent(limit)} of them"
-    made = _Judged(RATE, estimate, lower, upper, upper <= limit, about, text, independent)
-    return _judge(gate, metric, made, _rates(counts, limit), counts, limits)
+    made = Judgement(RATE, estimate, lower, upper, upper <= limit, about, text, independent)
+    return conclude(gate, metric, made, _rates(counts, limit), counts, limits)
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
+class Judgement:
     """What the counts say now."""
 
     rule: str
@@ -152,7 +152,7 @@ _BOTH_BY_USER = ("first", "at_risk", "first_stable", "at_risk_stable")
 def _shares(counts: Series, tolerate: float) -> Iterator[Moment]:
     """Yield the share test's moments; the difference is the Mantel-Haenszel one."""
     whole = list(zip(*(counts[each] for each in _BOTH), strict=True))
-    names = _BOTH_BY_USER if _by_user(counts) else _BOTH
+    names = _BOTH_BY_USER if by_user(counts) else _BOTH
     tested = list(zip(*(counts[each] for each in names), strict=True))
     seen = above = weight = 0.0
     for value, hits, (bad, total, other, total_other) in zip(
@@ -167,7 +167,7 @@ def _shares(counts: Series, tolerate: float) -> Iterator[Moment]:
 
 def _rates(counts: Series, limit: float) -> Iterator[Moment]:
     whole = list(zip(counts["bad"], counts["requests"], strict=True))
-    names = ("first", "at_risk") if _by_user(counts) else ("bad", "requests")
+    names = ("first", "at_risk") if by_user(counts) else ("bad", "requests")
     tested = list(zip(*(counts[each] for each in names), strict=True))
     seen = bad = total = 0.0
     for value, hits, window in zip(rate_test(tested, limit), tested, whole, strict=True):
@@ -177,19 +177,20 @@ def _rates(counts: Series, limit: float) -> Iterator[Moment]:
         yield value, seen, bad / total - limit if total else 0.0
 
 
-def _by_user(counts: Series) -> bool:
+def by_user(counts: Series) -> bool:
     """Say whether requests are counted by user; without users there is nothing to count by."""
     return "first" in counts
 
 
-def _judge(
+def conclude(
     gate: str,
     metric: str,
-    made: _Judged,
+    made: Judgement,
     moments: Iterator[Moment],
     counts: Series,
     limits: Limits,
 ) -> Finding:
+    """Return the finding: FAIL at the first moment that shows it, else what the counts say."""
     value, failed = 1.0, False
     for value, bad, difference in moments:
         failed = (
@@ -233,7 +234,7 @@ def _users(counts: Series) -> str:
     """Say how many users are behind the requests, and of how many nobody knows."""
     unnamed = counts.get("unnamed", 0)
     nobody = f"{unnamed:g} requests name no user and count one by one" if unnamed else ""
-    if not _by_user(counts):
+    if not by_user(counts):
         return f", {nobody}" if nobody else ""
     other = f" and {counts['units_stable']:g}" if "units_stable" in counts else ""
     users = f", of {counts['units']:g}{other} users"
