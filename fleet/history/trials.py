@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from fleet.gates import Finding, Verdict
 
-Word = Literal["hold", "resume", "approve", "advance", "abort", "pause", "override"]
+Word = Literal["hold", "resume", "approve", "advance", "extend", "abort", "pause", "override"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ class Trials:
 
     def superseded(self, alias: str, adapter: str) -> None:
         """Forget what was said of a version's stages: another one is rolled out."""
-        for word in ("approve", "advance"):
+        for word in ("approve", "advance", "extend"):
             mark = self.marks.get(alias, {}).get(word)
             if mark is not None and mark.adapter == adapter:
                 del self.marks[alias][word]
