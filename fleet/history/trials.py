@@ -174,7 +174,9 @@ class Trials:
         before = self.evidence.get(alias, {})
         same = {gate: each for gate, each in before.items() if each.adapter == made.adapter}
         kept = {gate: each for gate, each in same.items() if not _outdates(made, each)}
-        self.evidence[alias] = {**kept, made.gate: made}
+        # What traffic showed of the version before says what is usual, until it is asked again.
+        usual = {gate: each for gate, each in before.items() if each.percent and gate not in same}
+        self.evidence[alias] = {**usual, **kept, made.gate: made}
         digest = made.digests.get("adapter")
         forgiven = any(
             each.accepts(made.adapter, made.gate) for each in self.marks.get(alias, {}).values()

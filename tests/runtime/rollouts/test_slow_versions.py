@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import aiohttp
@@ -115,7 +116,11 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(root: Path, servers: dict[str, str]) -> AsyncIterator[Fleet]:
-    async with serving(root, MAIN) as url, aiohttp.ClientSession() as http:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with (
+        serving(root, MAIN) as url,
+        aiohttp.ClientSession(connector=connector) as http,
+    ):
         gateways = LocalGateways(root, {"main": MAIN})
         yield Fleet(root, servers, url, http, gateways)
         await gateways.close()
@@ -184,17 +189,20 @@ async def two_vllm(python: Path, root: Path) -> AsyncIterator[dict[str, str]]:
 
 @asynccontextmanager
 async def pressed(ours: Fleet, lanes: int) -> AsyncIterator[None]:
-    """Keep the near server busy with long answers of the new version, as one that never ends."""
+    """Keep the near server busy with long questions and answers of the new version."""
 
-    async def lane() -> None:
-        body = chat(NEW, "hello", max_tokens=400, ignore_eos=True)
-        while True:
+    async def lane(number: int) -> None:
+        for again in count():
+            text = f"{number} {again} " + "date of the day " * 20
+            body = chat(NEW, text, max_tokens=100, ignore_eos=True)
             async with ours.http.post(ours.servers[NEAR] + CHAT, json=body) as reply:
-                await reply.read()
+                answer = await reply.text()
+            assert reply.status == 200, answer
 
-    running = [asyncio.create_task(lane()) for _ in range(lanes)]
+    running = [asyncio.create_task(lane(number)) for number in range(lanes)]
     try:
         yield
+        assert not any(each.done() for each in running)
     finally:
         for each in running:
             each.cancel()
@@ -212,7 +220,7 @@ def test_a_version_that_keeps_its_server_busy_is_caught_by_its_times_and_by_its_
             two_vllm(vllm_python, tmp_path) as urls,
             fleet(tmp_path / ".fleetctl", urls) as ours,
         ):
-            found = await ours.judged(pressed(ours, 16))
+            found = await ours.judged(pressed(ours, 48))
             said = {name: (each.verdict, each.reason) for name, each in found.items()}
             assert {*verdicts(found).values()} == {Verdict.FAIL}, said
 
