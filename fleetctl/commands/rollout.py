@@ -29,7 +29,7 @@ Examples:
 """,
 )
 def command() -> None:
-    """Show where new versions stand; hold, approve, advance or abort one.
+    """Show where new versions stand; hold, approve, advance, extend or abort one.
 
     What people say is written to the ledger and holds for the declared version; the next
     apply or reconcile acts on it.
@@ -112,6 +112,30 @@ def approve(session: Session, alias: str, reason: str, form: str) -> None:
     A gate that failed is not undecided: that takes an override in the declarations.
     """
     _mark(session, alias, "approve", reason, form, "leaves this stage when it has baked")
+
+
+@command.command("extend", epilog="\b\nExamples:\n  fleetctl rollout extend acme-support")
+@click.argument("alias")
+@_REASON
+@_FORMAT
+@click.pass_obj
+def extend(session: Session, alias: str, reason: str, form: str) -> None:
+    """Give undecided gates of this stage as much time again, from now: its longest bake."""
+    from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
+
+    found = _one(session, alias)
+    if not found["percent"]:
+        raise FleetError(
+            problem(
+                "FC5137",
+                "There is no stage to extend",
+                f"{found['version']} of `{alias}` has no traffic yet, and a golden set says the "
+                "same tomorrow.",
+                hint="Let it begin all the same, or end it:",
+                command=f"fleetctl rollout approve {alias}",
+            )
+        )
+    _mark(session, alias, "extend", reason, form, "has as much time again")
 
 
 @command.command(

@@ -85,17 +85,12 @@ def summary(
 ) -> None:
     """Sum up requests, errors, users, tokens and times by client, alias and version.
 
-<<<<<<< HEAD
     An error is an answer of 400 or above; one whose client has left counts apart. Users are
     those whom requests name (or their sessions, by what the adapter declares as sticky), from
     the rows' keyed hashes; a new rollout counts them anew. Tokens are as the servers reported
-    them, of streams that were left too.
-=======
-    An error is an answer of 400 or above; one whose client has left counts apart. Tokens are
-    as the servers reported them, of streams that were left too. Whether a client pays for
-    evaluations its tier or its own entry declares (`bill_evals`); they are counted where they go
-    through a gateway (`evals.through`).
->>>>>>> h7
+    them, of streams that were left too. Whether a client pays for evaluations its tier or its
+    own entry declares (`bill_evals`); they are counted where they go through a gateway
+    (`evals.through`).
     """
     from fleetctl.patience import waiting  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway import usagestore  # noqa: PLC0415

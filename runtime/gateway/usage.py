@@ -41,17 +41,13 @@ class Row(msgspec.Struct, omit_defaults=False):
     format_ok: bool | None = None
     """Whether its text has the form that its adapter declares; None: no form, or not judged."""
     purpose: str = LIVE
-<<<<<<< HEAD
-    """`live`; `eval`, `smoke` or `shadow` are no client's, and never billed."""
+    """`live`; `smoke` and `shadow` are never billed, `eval` where a client's policy says so."""
     retries: int = 0
     """Servers that were asked before the one that answered, or in vain."""
     unit: str | None = None
     """Stands for the user or session whom the split keeps on one version, so that users can be
     counted: 16 hex digits, a hash keyed with the operator's secret, another one for each alias and
     rollout. None: the request names nobody, or the split goes by key or by request."""
-=======
-    """`live`; `smoke` and `shadow` are never billed, `eval` where a client's policy says so."""
->>>>>>> h7
 
 
 class Tokens(msgspec.Struct):
