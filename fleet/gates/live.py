@@ -12,6 +12,8 @@ from fleet.gates.sequential import rate_test, share_test
 from fleet.gates.tally import Window, counts_of
 from fleet.gates.verdict import Counts, Finding, Verdict, percent, points
 
+BROKEN = 0.5
+"""Share of bad requests above which an old version is nothing to compare with."""
 LEAST_BAD = 5
 """Bad events of the new version below which nothing fails."""
 LEAST_DIFFERENCE = 0.005
@@ -88,10 +90,13 @@ def judge_rise(gate: str, metric: str, counts: Series, limits: Limits) -> Findin
         other.bad / effect_other,
         other.requests / effect_other,
     )
-    passes = upper <= limits["margin"] and other.requests > 0
+    # Beside an old version that is broken itself nothing looks worse.
+    sound = other.requests > 0 and other.bad <= BROKEN * other.requests
+    passes = upper <= limits["margin"] and sound
     about = (
         f"{mine.bad:g} of {mine.requests:g} bad, the old version {other.bad:g} of "
         f"{other.requests:g} (95 % sure: at most {points(upper)} more)"
+        + ("" if sound or not other.requests else ", which is broken itself and shows nothing")
     )
     estimate = mine.rate - other.rate if mine.requests and other.requests else None
     limit, independent = points(limits["margin"]), mine.requests / effect

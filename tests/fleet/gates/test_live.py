@@ -47,6 +47,13 @@ def errors(number: int, bad: int, bad_stable: int, requests: int = 30) -> list[W
     )
 
 
+def test_beside_an_old_version_that_is_broken_nothing_passes() -> None:
+    found = judge_live(ERRORS, errors(48, 20, 200))
+    assert found.verdict is UNSURE
+    assert "which is broken itself and shows nothing" in found.reason
+    assert recompute(found.plain()).verdict is UNSURE
+
+
 @pytest.mark.parametrize(
     ("windows", "verdict"),
     [

@@ -57,6 +57,7 @@ def test_what_lies_outside_the_stage_does_not_count(minute: int) -> None:
         ({"status": 429}, 0, {}),
         ({"purpose": "eval"}, 0, {}),
         ({"purpose": "smoke"}, 0, {}),
+        ({"purpose": "shadow"}, 0, {}),
         ({"purpose": None}, 1, {}),
         ({"format_ok": False}, 1, {"format": 1}),
         ({"format_ok": True}, 1, {}),
