@@ -16,6 +16,8 @@ BROKEN = 0.5
 """Share of bad requests above which an old version is nothing to compare with."""
 LEAST_BAD = 5
 """Bad events of the new version below which nothing fails."""
+ALL, LEAST_USERS = 0.9, 2
+"""Share of bad requests, of so many users at least and each of them, that needs no test."""
 LEAST_DIFFERENCE = 0.005
 """Difference of rates below which nothing fails."""
 LATE = 0.05
@@ -100,7 +102,17 @@ def judge_rise(gate: str, metric: str, counts: Series, limits: Limits) -> Findin
     )
     estimate = mine.rate - other.rate if mine.requests and other.requests else None
     limit, independent = points(limits["margin"]), mine.requests / effect
-    made = Judgement(RISE, estimate, lower, upper, passes, about, limit, independent)
+    made = Judgement(
+        RISE,
+        estimate,
+        lower,
+        upper,
+        passes,
+        about,
+        limit,
+        independent,
+        _collapsed(mine, other, limits["least_requests"]),
+    )
     return conclude(gate, metric, made, _shares(counts, limits["tolerate"]), counts, limits)
 
 
@@ -146,6 +158,17 @@ class Judgement:
     limit: str
     independent: float
     """Requests of the new version, as many as they are worth where users ask again and again."""
+    collapsed: bool = False
+    """Whether nearly every request of each user is bad, and the old version's are not."""
+
+
+def _collapsed(mine: Side, other: Side, least: float) -> bool:
+    """Say whether a version is broken for everybody, be they too few for any test.
+
+    With 3 users no test of users ever fails a version, and they would be left with it for good.
+    """
+    enough = min(mine.requests, other.requests) >= least and mine.units >= LEAST_USERS
+    return enough and mine.first == mine.units and mine.rate >= ALL and other.rate <= 1 - ALL
 
 
 Moment = tuple[float, float, float]
@@ -203,12 +226,15 @@ def conclude(
         )
         if failed:
             break
+    worse = f"worse, with an e-value of {value:.3g}"
+    if made.collapsed and not failed:
+        failed, worse = True, "bad for each of its users, nearly always"
     requests, least = sum(counts["requests"]), f"{limits['least_requests']:g}"
     split = _mismatch(counts)
     if split:
         verdict, why = Verdict.INCONCLUSIVE, split
     elif failed:
-        verdict, why = Verdict.FAIL, f"worse, with an e-value of {value:.3g}"
+        verdict, why = Verdict.FAIL, worse
     elif counts.get("missing"):
         verdict, why = Verdict.INCONCLUSIVE, "nothing passes while a gateway is missing"
     elif requests < limits["least_requests"]:

@@ -42,6 +42,18 @@ def test_harm_that_spares_first_requests_is_still_caught(alike: float) -> None:
     assert ours[FAIL] > 95
 
 
+def test_a_version_that_fails_each_of_few_users_fails() -> None:
+    rng = np.random.default_rng(11)
+    broken = Crowd(40, 144, 1.0, rates=(1.0, 0.0))
+    for users, verdict in ((1, Verdict.INCONCLUSIVE), (2, FAIL), (4, FAIL)):
+        ours, _ = verdicts(rng, replace(broken, share=users / 40), 5)
+        assert ours[verdict] == 100
+    ours, _ = verdicts(rng, replace(broken, alike=0.2, share=0.1, rates=(0.5, 0.001)), 20)
+    assert ours[PASS] == 0
+    unlucky, _ = verdicts(rng, Crowd(40, 144, 0.95, rates=(0.02, 0.02)), 300)
+    assert unlucky[FAIL] <= 1
+
+
 def test_users_who_ask_once_count_as_requests_do() -> None:
     rng = np.random.default_rng(10)
     for counts in stages(rng, Crowd(900, 1, 0.2, rates=(0.04, 0.01)), 20):
