@@ -184,10 +184,10 @@ class _Gate:
 
     def _basis(self) -> str:
         """Say what is taken as usual, and where it is from."""
-        known = self.usual
+        known, bad = self.usual, "bad" if self.gate.metric in RISES else "beyond the limit"
         if known is None:
-            return f"{percent(power.healthy_rate(self.gate))} bad (taken as usual)"
-        text = f"{percent(known.rate)} bad (as seen on {known.requests} requests)"
+            return f"{percent(power.healthy_rate(self.gate))} {bad} (taken as usual)"
+        text = f"{percent(known.rate)} {bad} (as seen on {known.requests} requests)"
         if known.effect <= 1.05:  # noqa: PLR2004 (a twentieth is no matter)
             return text
         return f"{text}, of users who ask often, so that {known.effect:.1f} of theirs count as one"

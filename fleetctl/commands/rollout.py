@@ -138,9 +138,15 @@ def extend(session: Session, alias: str, reason: str, form: str) -> None:
     _mark(session, alias, "extend", reason, form, "has as much time again")
 
 
-@command.command("advance", epilog="\b\nExamples:\n  fleetctl rollout advance acme-support")
+@command.command(
+    "advance",
+    epilog="""\b
+Examples:
+  fleetctl rollout advance acme-support --reason "the old version gives wrong prices"
+""",
+)
 @click.argument("alias")
-@_REASON
+@click.option("--reason", required=True, metavar="TEXT", help="Why; for the ledger.")
 @_FORMAT
 @click.pass_obj
 def advance(session: Session, alias: str, reason: str, form: str) -> None:
