@@ -141,7 +141,7 @@ class Front(asyncio.Protocol):
                 self._served.exchange.refuse(refusal.status)
             except OSError:  # the row cannot be written: what was refused needs none
                 traceback.print_exc(file=sys.stderr)
-        self.reply(Answer.of(refusal))
+        self.reply(Answer.of(refusal, self._served.head.path if self._served else ""))
 
     # ------------------------------------------------------- answers
     def send(self, data: bytes) -> None:
