@@ -96,7 +96,10 @@ class Alias:
         if len(self.branches) == 1:
             return self.branches[0].choice
         place = bucket(self.key, sticky)
-        return next(each.choice for each in self.branches if place < each.below)
+        for each in self.branches[:-1]:
+            if place < each.below:
+                return each.choice
+        return self.branches[-1].choice
 
     @property
     def split(self) -> tuple[object, ...]:
