@@ -24,6 +24,8 @@ Isolation = Literal["shared", "tier", "client"]
 Residency = Literal["pinned", "cached"]
 """`pinned`: has a LoRA slot of its own. `cached`: waits in host memory for one."""
 GatewayKind = Literal["fleetctl", "envoy"]
+
+CompiledFor = Literal["envoy", "litellm"]
 """`fleetctl`: our own process. `envoy`: an Envoy that follows files we write."""
 State = Literal["active", "cordoned", "draining"]
 """`cordoned`: takes nothing new. `draining`: what is there leaves."""
@@ -90,6 +92,8 @@ class Device:
     port: int
     """Port of a server started on this device."""
     state: State = "active"
+    vllm: str = ""
+    """Version of the engine that runs on it, declared or observed; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,8 @@ class AttachedServer:
     max_lora_rank: int
     price_per_hour: float
     state: State = "active"
+    vllm: str = ""
+    """Version of its engine; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,8 @@ class Host:
     address: str = "127.0.0.1"
     reserved_for: tuple[str, ...] = ()
     """Tiers and clients whose adapters alone may be placed here; empty: all."""
+    memory_bytes: int | None = None
+    """Main memory for the adapters that its servers list; None: not limited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,8 @@ class Adapter:
     tier: str = "standard"
     slo_s: float = 2.0
     """Promised p95 of an answer, in seconds."""
+    promised: bool = False
+    """Whether its tier declares that p95; else it is the usual one of the latency class."""
     avoid: tuple[str, ...] = ()
     """Hosts and servers that must not hold it."""
     apart: tuple[str, ...] = ()
@@ -264,6 +274,8 @@ class Fleet:
     """Where operators are told."""
     overrides: tuple[Override, ...] = ()
     """Sorted by name; expired ones too."""
+    compiled_for: tuple[CompiledFor, ...] = ()
+    """Other gateways that the routes are compiled for."""
 
     evals: EvalPolicy = field(default_factory=EvalPolicy)
     """How golden sets are asked, and how often."""

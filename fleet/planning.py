@@ -12,15 +12,19 @@ from fleet.demand import without_demand
 from fleet.desired import is_ours_by_name, settle, strangers, waits
 from fleet.diff import diff
 from fleet.diversion import divert
+from fleet.engines import disagreements, with_engines
 from fleet.history import History
 from fleet.impact import impacts_of, price_per_hour, smoke_warnings, untouched
 from fleet.order import order
 from fleet.pace import Paced, pace
 from fleet.placement import Placement, Search, place
+from fleet.placement.bookkeeping import accounts
+from fleet.placement.promises import late
 from fleet.plan import Change, Move, Plan
 from fleet.preview import preview
 from fleet.reasons import explain
 from fleet.resources import Key, LoadedAdapter, Route, Server, State
+from fleet.translation import translations
 
 USUAL = Search()
 
@@ -40,6 +44,7 @@ def make_plan(
     Raises:
         PlacementError: The fleet does not fit on the declared hardware.
     """
+    fleet = with_engines(fleet, live)
     wanted = pace(fleet, live, history, now)
     placement = checked(fleet, wanted, live, place(fleet, wanted, live, search))
     desired = settle(fleet, wanted, placement, live)
@@ -64,6 +69,7 @@ def make_plan(
         held=tuple(_held(wanted, placement, live)),
         unknown=tuple(_unknown(fleet, live)),
         warnings=tuple(_warnings(fleet, wanted, placement, live))
+        + tuple(_late(fleet, placement))
         + tuple(smoke_warnings(fleet, changes))
         + tuple(_unreadable(changes))
         + tuple(_expired(fleet, now)),
@@ -76,12 +82,18 @@ def make_plan(
         moves=tuple(_moves(placement, live)),
         without_demand=without_demand(fleet.adapters.values()),
         outlook=tuple(each.outlook for each in previews if each.outlook),
+        translations=translations(
+            fleet.gateways.values(),
+            fleet.compiled_for,
+            {alias: each.policy for alias, each in desired.routes().items()},
+        ),
     )
     return checked_steps(replace(plan, id=plan_id(plan)), fleet, live)
 
 
 def desired_state(fleet: Fleet, live: State, history: History, now: datetime) -> State:
     """Return the state that `make_plan` plans towards; errors as there."""
+    fleet = with_engines(fleet, live)
     wanted = pace(fleet, live, history, now)
     return settle(fleet, wanted, place(fleet, wanted, live), live)
 
@@ -142,6 +154,14 @@ def _unreadable(changes: Iterable[Change]) -> Iterator[str]:
         )
 
 
+def _late(fleet: Fleet, placement: Placement) -> Iterator[str]:
+    """Say whose answers will come later than promised, by the law of throughput."""
+    found = late(fleet, accounts(fleet, placement).values())
+    if found is not None:
+        told = f"{found.code} {found.summary}: {found.detail}"
+        yield f"{told}. To do: {found.hint}: {found.command}"
+
+
 def _expired(fleet: Fleet, now: datetime) -> Iterator[str]:
     """Say which overrides have ended; their gates count again."""
     for each in fleet.overrides:
@@ -156,6 +176,7 @@ def _warnings(fleet: Fleet, wanted: Paced, placement: Placement, live: State) ->
     """Say what the reader should know besides."""
     yield from fleet.warnings
     yield from placement.warnings
+    yield from disagreements(fleet, live)
     for each in strangers(fleet, wanted, live):
         match each:
             case LoadedAdapter() if is_ours_by_name(fleet, each.adapter):

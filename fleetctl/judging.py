@@ -49,14 +49,19 @@ async def judge_round(
     Raises:
         FleetError: the evidence was tampered with, or ledger or usage logs cannot be read.
     """
-    from runtime.rollouts.tick import judge_live, write_down  # noqa: PLC0415 (`--help` is fast)
+    from runtime.rollouts.tick import (  # noqa: PLC0415 (keeps `--help` fast)
+        gather_usage,
+        judge_live,
+        write_down,
+    )
 
     done = Round()
     scene = await asyncio.to_thread(_scene, session, live)
     if await _undo_drills(session, scene):
         done.moved = True
     await _roll_back_rejected(session, scene, done)
-    judged = await asyncio.to_thread(judge_live, scene)
+    missing = await gather_usage(scene, session.now)
+    judged = await asyncio.to_thread(judge_live, scene, missing)
     told = await asyncio.to_thread(write_down, scene, judged, session.ledger())
     _tell(each.judged for each in told if each.recorded)
     await _roll_back_failed(session, judged, done)
@@ -102,12 +107,14 @@ def office_of(session: Session, through: str = "") -> "Office":
 
 def _scene(session: Session, live: "State") -> "Scene":
     from fleet.history import fold, settled  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.rollouts.tick import Scene, require_sound  # noqa: PLC0415
+    from runtime.rollouts.tick import Scene, require_clock, require_sound  # noqa: PLC0415
 
     entries = session.ledger().read()
     history = settled(fold(entries), live)
+    now = session.now()
+    require_clock(entries, now)
     require_sound(entries, history)
-    return Scene(session.fleet(), live, history, entries, session.state_dir, session.now())
+    return Scene(session.fleet(), live, history, entries, session.state_dir, now)
 
 
 async def _take_evaluations(

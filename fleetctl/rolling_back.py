@@ -25,6 +25,7 @@ async def roll_back(
     reason: str = "",
     cause: str = "",
     only: str = "",
+    forward: bool = False,
     facts: Mapping[str, Any] | None = None,
     smoke: Sequence[str] = (),
 ) -> "tuple[RollbackResult, list[str]]":
@@ -37,6 +38,7 @@ async def roll_back(
         reason: For ledger and notices.
         cause: Who or what decided it, such as `gate errors`; empty: whoever runs this.
         only: Full name of the version that is to stay out; empty: all that are newer.
+        forward: Whether `to` may be newer than what answers now.
         facts: More for the ledger's entry.
         smoke: Inputs of the smoke test; empty: those recorded or declared.
 
@@ -59,6 +61,7 @@ async def roll_back(
             scribe,
             reason=reason,
             only=only,
+            forward=forward,
             facts={**(facts or {}), "cause": by},
             held=lambda: held_versions(scribe, alias),
             inputs=lambda: smoke or known_inputs(session, scribe, alias),

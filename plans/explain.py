@@ -221,7 +221,10 @@ def _figures(scene: Scene, resource: Resource) -> Iterator[Fact]:
             account = accounts(scene.fleet, placement)[resource.name]
             yield from server_facts(account)
             if resource.flags is not None:
-                yield "Host memory", host_memory(account, resource.flags, scene.fleet.versions)
+                host = scene.fleet.hosts.get(account.host)
+                most = host.memory_bytes if host else None
+                versions = scene.fleet.versions
+                yield "Host memory", host_memory(account, resource.flags, versions, most)
         case LoadedAdapter() if (
             resource.server in placement.servers
             and resource.server in placement.bindings.get(resource.adapter, ())

@@ -86,7 +86,8 @@ def _started(data: Mapping[str, Any]) -> str:
 def _rolled_back(data: Mapping[str, Any]) -> str:
     reason = f": {data['reason']}" if data.get("reason") else ""
     held = f", {data['adapter']} held" if data.get("adapter") else ""
-    return f"rolled {data.get('alias')} back to {data.get('to')}{held}{reason}"
+    which = "forward" if data.get("forward") else "back"
+    return f"rolled {data.get('alias')} {which} to {data.get('to')}{held}{reason}"
 
 
 def _released(data: Mapping[str, Any]) -> str:
@@ -116,8 +117,12 @@ def _checked(data: Mapping[str, Any]) -> str:
     smoke, seconds = data.get("smoke", {}), data.get("smoke_ok_s")
     tested = f"{smoke.get('passed')} of {smoke.get('total')}"
     after = f"after {seconds} s" if seconds is not None else "NOT passed"
+    missed = len(data.get("failures", ()))
+    which = (
+        f"{counted(missed, 'gateway')} did NOT take it, the others" if missed else "all gateways"
+    )
     return (
-        f"{data.get('alias')}: all gateways after {data.get('all_gateways_s')} s, smoke test "
+        f"{data.get('alias')}: {which} after {data.get('all_gateways_s')} s, smoke test "
         f"{after} ({tested})"
     )
 

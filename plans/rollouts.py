@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from fleet.declared import Fleet
-from fleet.history import Evidence, History
+from fleet.history import Evidence, History, kept_out
 from fleet.pace import Phase, Wanted, version_of
 from fleet.plan import GateDue
 
@@ -41,6 +41,7 @@ def _one(fleet: Fleet, each: Wanted, history: History, routes: Mapping[str, Any]
         "adapter": each.target,
         "phase": each.phase.value,
         "percent": shares.get(each.target, 0),
+        "released": each.target not in kept_out(history, each.alias),
         "shares": {version_of(name): percent for name, percent in shares.items() if percent},
         "weights": list(rollout.weights),
         "since": _iso(ours.since) if ours else None,

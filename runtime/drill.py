@@ -96,7 +96,7 @@ async def drill(
     """
     table, _ = await gateways.read()
     entry = entry_of(table, alias)
-    target = choose_target(alias, entry, to, held)
+    target = choose_target(alias, entry, to, held, forward=not live)
     if live and sum(each.percent > 0 for each in entry.shares) > 1:
         raise _under_way(alias)
     smoke = await smoke_test(target.adapter, addresses(table, target), inputs or (PING,), seconds)

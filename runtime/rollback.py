@@ -22,7 +22,7 @@ from runtime.flip import (
     write,
 )
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.table import RoutingTable, ShareEntry
+from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
 from runtime.ledger.scribe import Scribe
 from runtime.smoke import SmokeResult, smoke_test
 
@@ -46,7 +46,8 @@ class RollbackResult:
     decided: str
     """When it began, ISO 8601, UTC."""
     seconds: float
-    """From the decision, before the table is read, to the last acknowledgement."""
+    """From the decision, before the table is read, to the last acknowledgement. Gateways that
+    did not acknowledge were waited for longer."""
     acknowledged: tuple[str, ...]
     smoke: SmokeResult
     smoke_ok_s: float | None
@@ -64,11 +65,14 @@ class RollbackResult:
     @property
     def sentence(self) -> str:
         """The whole outcome in one line."""
-        count = len(self.acknowledged)
+        count, not_back = len(self.acknowledged), len(self.failures)
         plural = "gateway" if count == 1 else "gateways"
         asked = f"{count} {plural} acknowledged" if count else "no gateway is running"
+        if not_back:
+            asked = f"{count} of {count + not_back} gateways acknowledged"
+        where = "back" if count or not not_back else "NOT yet back"
         return (
-            f"{self.alias} back on {short(self.target)} in {self.seconds:.2f} s ({asked}), "
+            f"{self.alias} {where} on {short(self.target)} in {self.seconds:.2f} s ({asked}), "
             f"{self.smoke.sentence}"
         )
 
@@ -81,6 +85,7 @@ async def rollback(
     *,
     reason: str = "",
     only: str = "",
+    forward: bool = False,
     facts: Mapping[str, Any] = NOTHING,
     held: Callable[[], Collection[str]] = tuple,
     inputs: Callable[[], Sequence[str]] = tuple,
@@ -95,6 +100,7 @@ async def rollback(
         scribe: Writes it down, after the flip; what fails there is a warning.
         reason: For the ledger.
         only: Full name of the version that is to stay out; empty: all that are newer.
+        forward: Whether `to` may be newer than what answers now.
         facts: More for the ledger's entry, such as the gate that failed; plain values.
         held: Gives the full names of versions that were rolled back before.
         inputs: Gives the inputs of the smoke test; asked after the flip. None known: `PING`.
@@ -109,15 +115,16 @@ async def rollback(
 
     def change(table: RoutingTable) -> RoutingTable:
         nonlocal target
-        target = choose_target(alias, entry_of(table, alias), to, held)
+        target = choose_target(alias, entry_of(table, alias), to, held, forward=forward)
         return flipped(table, alias, target)
 
     flip = await write(gateways, change)
-    took = seconds() - began
+    took = seconds() - began - (flip.published.waited_s if flip.failures else 0.0)
     before = flip.before.aliases[alias]
     newer = tuple(each for each in newer_than(before, target) if only in ("", each))
     record = {
         **facts,
+        **({"forward": True} if forward else {}),
         "alias": alias,
         "to": target.adapter,
         "before": {each.adapter: each.percent for each in before.shares},
@@ -126,12 +133,14 @@ async def rollback(
         "decided": decided,
         "seconds": round(took, 3),
         "acknowledged": list(flip.published.acknowledged),
+        "failures": list(flip.failures),
     }
     entries = [{**record, "adapter": each} for each in newer] or [record]
-    risk = "until it is, a reconcile may roll the newer version out again"
+    risk = "until it is, plan and status take the route for changed by hand"
     unrecorded = await record_or_warn(scribe, "rolled_back", entries, "the rollback", risk)
     asked = tuple(await asyncio.to_thread(inputs)) or (PING,)
     smoke = await smoke_test(target.adapter, addresses(flip.table, target), asked, seconds)
+    again = _further(alias, flip.table.aliases[alias], target, to) if flip.unchanged else []
     smoke_ok = round(seconds() - began, 3) if smoke.passed == smoke.total else None
     times = {
         "alias": alias,
@@ -157,11 +166,27 @@ async def rollback(
         reason=reason,
         warnings=tuple(
             dict.fromkeys(
-                (*flip.notes, *(unrecorded or untimed), *flip.published.notes, *smoke.warnings)
+                (
+                    *flip.notes,
+                    *again,
+                    *(unrecorded or untimed),
+                    *flip.published.notes,
+                    *smoke.warnings,
+                )
             )
         ),
         failures=flip.failures,
     )
+
+
+def _further(alias: str, entry: AliasEntry, target: ShareEntry, to: str | None) -> list[str]:
+    """Say that nothing moved, and how to go further back."""
+    names = [each.adapter for each in entry.shares]
+    older = [each for each in entry.shares[names.index(target.adapter) + 1 :] if each.servers]
+    if to is not None or not older:
+        return []
+    further = f"fleetctl rollback {alias} --to {short(older[0].adapter)}"
+    return [f"it was back on {short(target.adapter)} already; to go further back: {further}"]
 
 
 def plain_smoke(smoke: SmokeResult) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from fleet.gates import live, offline
+from fleet.gates import live, offline, soak
 from fleet.gates.verdict import Finding
 
 RULES: Mapping[str, Callable[..., Finding]] = MappingProxyType(
@@ -15,6 +15,7 @@ RULES: Mapping[str, Callable[..., Finding]] = MappingProxyType(
         live.RATIO: live.judge_ratio,
         live.RATE: live.judge_rate,
         live.ALONE: live.judge_alone,
+        soak.SINCE: soak.judge_since,
     }
 )
 """By name of the rule: (gate, metric, counts, limits) to a finding."""

@@ -3,7 +3,12 @@
 A greedy choice may take the one place that another version could have had. What found no place
 is then put before all others and the rest is placed anew, again and again: what is hard to place
 rises to the front (Joslin and Clements 1999, "squeaky wheel" optimisation).
+
+Before that, what found no place with one number of replicas is tried with the next: the servers
+that would carry large parts of its load may be taken, and weaker ones free.
 """
+
+from collections.abc import Mapping
 
 from fleet.declared import Fleet
 from fleet.pace import Paced
@@ -26,10 +31,17 @@ def attempt(fleet: Fleet, wanted: Paced, live: State, search: Search) -> tuple[B
 
     Where no attempt places everything, the board is that of the first.
     """
-    board, failed = _once(fleet, wanted, live, search, ())
+    board, failed = _once(fleet, wanted, live, search, (), {})
+    numbers: dict[str, int] = {}
+    lacking, size = failed, max(len(board.items), 1)
+    while others := {each.alias for each in lacking if numbers.get(each.alias, 0) < each.others}:
+        for alias in sorted(others):
+            numbers[alias] = numbers.get(alias, 0) + 1
+        other, lacking = _once(fleet, wanted, live, search, (), numbers)
+        if not lacking:
+            return other, []
     first: tuple[str, ...] = ()
     tried = {first}
-    lacking, size = failed, max(len(board.items), 1)
     for _ in range(min(TRIES, WORK // size + 1)):
         if not lacking or lacking[0].adapter in first[:1]:
             break  # done, or not even an empty fleet has a place for it
@@ -38,17 +50,22 @@ def attempt(fleet: Fleet, wanted: Paced, live: State, search: Search) -> tuple[B
         if first in tried:
             break
         tried.add(first)
-        other, lacking = _once(fleet, wanted, live, search, first)
+        other, lacking = _once(fleet, wanted, live, search, first, numbers)
         if not lacking:
             return other, []
     return board, failed
 
 
 def _once(
-    fleet: Fleet, wanted: Paced, live: State, search: Search, first: tuple[str, ...]
+    fleet: Fleet,
+    wanted: Paced,
+    live: State,
+    search: Search,
+    first: tuple[str, ...],
+    numbers: Mapping[str, int],
 ) -> tuple[Board, list[Item]]:
     """Place what is named first before everything else, and then everything else."""
-    board = board_of(fleet, wanted, live)
+    board = board_of(fleet, wanted, live, numbers)
     keep(board)
     relieve(board)
     close_empty(board)

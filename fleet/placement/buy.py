@@ -13,7 +13,7 @@ import numpy as np
 
 from fleet.budget import RANKS, rank_rung
 from fleet.capacity import NO_HABITS, throughput_of
-from fleet.declared import Base
+from fleet.declared import Base, Host
 from fleet.placement.bins import Bin
 from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Ints, Item, pinned_to
 from fleet.placement.kinds import Kind, cut_of
@@ -69,8 +69,18 @@ def hosts_for(board: Board, item: Item) -> Iterator[str]:
     taken = {spot[0] for spot in board.spots(item)} if item.spread == "host" else set()
     for name, host in sorted(board.fleet.hosts.items()):
         admitted = item.admitted_by(host) and pinned_to(item.pin, name)
-        if host.devices and admitted and name not in taken:
+        if host.devices and admitted and name not in taken and _quick(board, item, host):
             yield name
+
+
+def _quick(board: Board, item: Item, host: Host) -> bool:
+    """Say whether a new server on some device of a host would answer within what is promised."""
+    base = board.fleet.bases[item.base]
+    return any(
+        board.too_slow(item, Bin("", base, host.name, (each,) * (base.tensor_parallel or 1), 0))
+        is None
+        for each in host.devices
+    )
 
 
 def _least_rank(lot: Lot) -> int:

@@ -14,6 +14,9 @@ from fleet.placement.flags import PARTS
 CARDS = (1, 2, 4, 8)
 """Devices that one server may stand on."""
 
+Label = tuple[float, str, int, str, int, int]
+"""Price, kind, memory and vLLM of the device; devices of a server; servers of a device."""
+
 Seat = tuple[Host, tuple[Device, ...]]
 """Where one server can be opened."""
 
@@ -32,14 +35,16 @@ class Kind:
     """Free ones, those on devices that are divided already first."""
 
     @property
-    def label(self) -> tuple[float, str, int, int, int]:
+    def label(self) -> Label:
         """Order of kinds: cheap ones first."""
-        return (self.price, self.device.kind, self.device.memory_bytes, self.cards, self.parts)
+        device = self.device
+        its = device.kind, device.memory_bytes, device.vllm
+        return (self.price, *its, self.cards, self.parts)
 
 
 def every_kind(fleet: Fleet, base: Base) -> list[Kind]:
     """Return the kinds that could hold a server of a base if nothing else were there."""
-    found: dict[tuple[float, str, int, int, int], Kind] = {}
+    found: dict[Label, Kind] = {}
     for host in fleet.hosts.values():
         for kind, _ in cuts_of(fleet, base, 1, list(host.devices)):
             found.setdefault(kind.label, kind)
@@ -77,9 +82,10 @@ def _parts(fleet: Fleet, base: Base, cards: int) -> tuple[int, ...]:
 
 def _sets(devices: list[Device], cards: int) -> Iterator[tuple[Device, ...]]:
     """Yield neighbouring devices of one kind, `cards` at a time."""
-    groups: dict[tuple[str, int, float], list[Device]] = {}
+    groups: dict[tuple[str, int, str, float], list[Device]] = {}
     for each in devices:
-        groups.setdefault((each.kind, each.memory_bytes, each.price_per_hour), []).append(each)
+        its = each.kind, each.memory_bytes, each.vllm, each.price_per_hour
+        groups.setdefault(its, []).append(each)
     for group in groups.values():
         for first in range(0, len(group) - cards + 1, cards):
             yield tuple(group[first : first + cards])
@@ -125,20 +131,21 @@ def limits_of(
     found: list[float] = []
 
     @cache
-    def carried(kind: str, memory: int, cards: int, parts: int) -> float | None:
+    def carried(kind: str, memory: int, vllm: str, cards: int, parts: int) -> float | None:
         """Return what one server carries; thousands of devices are of a few kinds."""
-        one = alike[kind, memory, cards, parts]
+        one = alike[kind, memory, vllm, cards, parts]
         shape = cut_of(fleet, base, one, base.max_lora_rank or rank, 1)
         if shape is None:
             return None
         return throughput_of(shape, habits, fleet.profiles, fleet.policy.utilization).limit
 
-    alike: dict[tuple[str, int, int, int], Kind] = {}
+    alike: dict[tuple[str, int, str, int, int], Kind] = {}
     for host in hosts:
         best: dict[str, float] = {}
         usable = [each for each in host.devices if each.state != "draining"]
         for kind, devices in cuts_of(fleet, base, 1, usable):
-            its = kind.device.kind, kind.device.memory_bytes, kind.cards, kind.parts
+            device = kind.device
+            its = device.kind, device.memory_bytes, device.vllm, kind.cards, kind.parts
             alike.setdefault(its, kind)
             limit = carried(*its)
             if limit is not None:

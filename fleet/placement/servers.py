@@ -19,7 +19,7 @@ MOVES: dict[Effort, tuple[int, int]] = {
 """Moves of the search for each server: the first, and a part of the second that falls with their
 number, to a half at `HALF` servers."""
 HALF = 20
-LEAST_MOVES = 400
+LEAST_MOVES = 3_000
 PAIRED = 8
 """Moves for each pair of items: more would only repeat the exchanges of a few."""
 PATIENCE = 40

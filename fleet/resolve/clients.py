@@ -106,6 +106,7 @@ def _adapter(
         smoke=each.smoke,
         tier=promised.name,
         slo_s=dict(promised.slo_s).get(latency, USUAL_SLO_S[latency]),
+        promised=latency in dict(promised.slo_s),
         avoid=tuple(sorted({*each.avoid})),
         apart=tuple(sorted(_apart(name, each, given))),
         spread=each.spread or promised.spread,

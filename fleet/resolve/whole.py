@@ -53,6 +53,7 @@ def resolve(given: yaml.Declarations, tree: Tree, facts: Facts) -> tuple[Fleet, 
         golden=facts.golden,
         overrides=tuple(rollouts.override(n, each) for n, each in sorted(given.overrides.items())),
         evals=_evals(given.evals),
+        compiled_for=given.compiled_for,
     )
     return fleet, findings
 

@@ -39,13 +39,15 @@ def command(session: "Session", address: str, live_file: Path | None, search: "S
     adapter what it asks of its server, the runner-up, and what that would cost.
     """
     from fleet.desired import settle  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.engines import with_engines  # noqa: PLC0415
     from fleet.history import settled  # noqa: PLC0415
     from fleet.pace import pace  # noqa: PLC0415
     from fleet.placement import place  # noqa: PLC0415
     from fleetctl.commands.plan import state  # noqa: PLC0415
     from plans.explain import Scene, explain  # noqa: PLC0415
 
-    fleet, live = session.fleet(), state(session, live_file)
+    live = state(session, live_file)
+    fleet = with_engines(session.fleet(), live)
     wanted = pace(fleet, live, settled(session.history(), live), session.now())
     placement = place(fleet, wanted, live, search)
     scene = Scene(

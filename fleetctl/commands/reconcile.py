@@ -120,8 +120,22 @@ async def _round(
     onward, code = await _advance(session, live, stop, form, again=healed)
     if not healed and not onward:
         click.echo("Nothing to heal, no rollout is due.", err=True)
+        code = await _mend_routes(session, live, stop, form)
     await _tell_people(session, live)
     return code or judged.code
+
+
+async def _mend_routes(session: Session, live: "State", stop: asyncio.Event, form: Form) -> int:
+    """Give gateways that lag behind the newest table, and it the addresses that it lacks."""
+    from fleet.heal import heal  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway.published import not_running  # noqa: PLC0415
+
+    for note in live.notes:
+        click.echo(f"Note: {note}", err=True)
+    if not {*live.notes} - {not_running(name) for name in session.fleet().gateways}:
+        return 0
+    nothing = heal(session.fleet().name, (), session.history(), live, {})
+    return await _carry_out(session, nothing, stop, form, due=True)
 
 
 async def _tell_people(session: Session, live: "State") -> None:
@@ -212,8 +226,10 @@ def _tell_causes(
             click.echo(text, err=True)
 
 
-async def _carry_out(session: Session, plan: "Plan", stop: asyncio.Event, form: Form) -> int:
-    if not plan.steps:
+async def _carry_out(
+    session: Session, plan: "Plan", stop: asyncio.Event, form: Form, *, due: bool = False
+) -> int:
+    if not (plan.steps or due):
         return 0
     from fleetctl.effects import carry_out  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.report import tell_outcome  # noqa: PLC0415

@@ -8,7 +8,6 @@ import click
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from fleet.history import History
     from runtime.gateway.table import RoutingTable
 
 
@@ -32,11 +31,12 @@ def command(session: Session, *, alias: str, version: str | None, reason: str) -
     """
     from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
+    from fleet.history import kept_out  # noqa: PLC0415
     from fleet.names import route_address  # noqa: PLC0415
 
     table = asyncio.run(_table(session))
     history = session.history()
-    holds = _kept_out(history, alias)
+    holds = kept_out(history, alias)
     entry = table.aliases.get(alias)
     if entry is None and not holds:
         raise FleetError(
@@ -73,13 +73,6 @@ def command(session: Session, *, alias: str, version: str | None, reason: str) -
     session.ledger().append("released", [record])
     freed = version or ", ".join(sorted(held)) or "the route as it is now"
     click.echo(f"{alias}: {freed} released; to go on: fleetctl plan", err=True)
-
-
-def _kept_out(history: "History", alias: str) -> set[str]:
-    """Return the versions that stay out: rolled back, failed by a gate, or aborted."""
-    failed = {each.adapter for each in history.rejected.get(alias, {}).values()}
-    aborted = {each.adapter for each in history.marks.get(alias, ()) if each.mark == "abort"}
-    return {*history.holds.get(alias, {}), *failed, *aborted}
 
 
 async def _table(session: Session) -> "RoutingTable":

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Examples:
   fleetctl rollback acme-support
   fleetctl rollback acme-support --to 2.0.0 --reason "wrong refunds"
+  fleetctl rollback acme-support --to 2.1.0 --forward --reason "wrong alias, sorry"
   fleetctl rollback acme-support --drill
   fleetctl rollback --drill --due 30d        # from a scheduled job
   fleetctl rollback acme-support --drill --live --times 50
@@ -33,6 +34,11 @@ Examples:
 @click.argument("alias", required=False)
 @click.option("--to", metavar="VERSION", help="The version to go back to, such as 2.1.0.")
 @click.option("--reason", default="", metavar="TEXT", help="Why; for ledger and notices.")
+@click.option(
+    "--forward",
+    is_flag=True,
+    help="With --to and --reason: undo a rollback; all traffic goes to a newer version at once.",
+)
 @click.option(
     "--smoke",
     "smoke",
@@ -68,6 +74,7 @@ def command(
     alias: str | None,
     to: str | None,
     reason: str,
+    forward: bool,
     smoke: tuple[str, ...],
     drill: bool,
     live: bool,
@@ -90,6 +97,8 @@ def command(
     """
     if not drill and (live or every or due is not None or times > 1):
         raise click.UsageError("--live, --times, --all and --due go with --drill.")
+    if forward and (drill or not to or not reason):
+        raise click.UsageError("--forward goes with --to and --reason.")
     if (alias is None) == (not every and due is None):
         raise click.UsageError("Name an alias; with --drill, --all or --due instead.")
     if alias is None:
@@ -101,7 +110,9 @@ def command(
         sys.exit(asyncio.run(_drill(session, alias, to, smoke, form, times, live=live)))
     from fleetctl.rolling_back import roll_back  # noqa: PLC0415 (keeps `--help` fast)
 
-    result, unsent = asyncio.run(roll_back(session, alias, to, reason=reason, smoke=smoke))
+    result, unsent = asyncio.run(
+        roll_back(session, alias, to, reason=reason, forward=forward, smoke=smoke)
+    )
     _tell(result, form, unsent)
     sys.exit(0 if result.complete else 1)
 

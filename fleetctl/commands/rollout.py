@@ -29,7 +29,7 @@ Examples:
 """,
 )
 def command() -> None:
-    """Show where new versions stand; hold, approve, advance or abort one.
+    """Show where new versions stand; hold, approve, advance, extend or abort one.
 
     What people say is written to the ledger and holds for the declared version; the next
     apply or reconcile acts on it.
@@ -114,9 +114,39 @@ def approve(session: Session, alias: str, reason: str, form: str) -> None:
     _mark(session, alias, "approve", reason, form, "leaves this stage when it has baked")
 
 
-@command.command("advance", epilog="\b\nExamples:\n  fleetctl rollout advance acme-support")
+@command.command("extend", epilog="\b\nExamples:\n  fleetctl rollout extend acme-support")
 @click.argument("alias")
 @_REASON
+@_FORMAT
+@click.pass_obj
+def extend(session: Session, alias: str, reason: str, form: str) -> None:
+    """Give undecided gates of this stage as much time again, from now: its longest bake."""
+    from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
+
+    found = _one(session, alias)
+    if not found["percent"]:
+        raise FleetError(
+            problem(
+                "FC5137",
+                "There is no stage to extend",
+                f"{found['version']} of `{alias}` has no traffic yet, and a golden set says the "
+                "same tomorrow.",
+                hint="Let it begin all the same, or end it:",
+                command=f"fleetctl rollout approve {alias}",
+            )
+        )
+    _mark(session, alias, "extend", reason, form, "has as much time again")
+
+
+@command.command(
+    "advance",
+    epilog="""\b
+Examples:
+  fleetctl rollout advance acme-support --reason "urgent: wrong prices in 2.1.0"
+""",
+)
+@click.argument("alias")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; for the ledger.")
 @_FORMAT
 @click.pass_obj
 def advance(session: Session, alias: str, reason: str, form: str) -> None:
@@ -236,6 +266,15 @@ def _mark(
                 f"{word}.",
                 hint="To go back to the version before:",
                 command=f"fleetctl rollback {alias}",
+            )
+        )
+    if not found["released"]:
+        raise FleetError(
+            problem(
+                "FC5135",
+                "The version is kept out",
+                f"{found['waits_for'] or found['next']}.",
+                command=f"fleetctl release {alias}",
             )
         )
     record = {"alias": alias, "adapter": found["adapter"], "mark": word, "reason": reason}

@@ -83,12 +83,14 @@ def summary(
     *,
     billed: bool,
 ) -> None:
-    """Sum up requests, errors, tokens and times by client, alias and version.
+    """Sum up requests, errors, users, tokens and times by client, alias and version.
 
-    An error is an answer of 400 or above; one whose client has left counts apart. Tokens are
-    as the servers reported them, of streams that were left too. Whether a client pays for
-    evaluations its tier or its own entry declares (`bill_evals`); they are counted where they go
-    through a gateway (`evals.through`).
+    An error is an answer of 400 or above; one whose client has left counts apart. Users are
+    those whom requests name (or their sessions, by what the adapter declares as sticky), from
+    the rows' keyed hashes; a new rollout counts them anew. Tokens are as the servers reported
+    them, of streams that were left too. Whether a client pays for evaluations its tier or its
+    own entry declares (`bill_evals`); they are counted where they go through a gateway
+    (`evals.through`).
     """
     from fleetctl.patience import waiting  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway import usagestore  # noqa: PLC0415
@@ -121,7 +123,11 @@ Examples:
 def show(
     session: "Session", form: str, client: str, alias: str, since: str, purpose: str, last: int
 ) -> None:
-    """List the last requests."""
+    """List the last requests.
+
+    JSON has every field of a row. `unit` stands for the user or session whom the split keeps on
+    one version: a keyed hash, null where the request names nobody.
+    """
     from runtime.gateway import usagestore  # noqa: PLC0415 (keeps `--help` fast)
 
     wanted = _wanted(client, alias, since, purpose)

@@ -166,7 +166,10 @@ class EnvoyAdmin:
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
-                    stats = await self._stats(None, 1)
+                    try:
+                        stats = await self._stats(None, 1)
+                    except EngineTimedOutError:
+                        continue  # it answers nobody while it reads a large file
                     settled = kind == _ROUTES or stats.get(_WARMING) == "0"
                     if stats.get(f"{kind}.version_text") == version and settled:
                         return

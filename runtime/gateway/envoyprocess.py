@@ -16,8 +16,12 @@ BOOTSTRAP: Final = "envoy.json"
 
 
 def command_line(bootstrap: Path | str) -> tuple[str, ...]:
-    """Return what starts an Envoy; hot restarts are off, so that several may run on a host."""
-    return ("envoy", "-c", str(bootstrap), "--disable-hot-restart")
+    """Return what starts an Envoy; hot restarts are off, so that several may run on a host.
+
+    Of each key it would say anew, with each revision, that its filter is work in progress.
+    """
+    quiet = ("--component-log-level", "misc:error")
+    return ("envoy", "-c", str(bootstrap), "--disable-hot-restart", *quiet)
 
 
 def become(state_dir: Path, gateway: Gateway) -> NoReturn:

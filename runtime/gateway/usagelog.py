@@ -24,6 +24,11 @@ class UsageLog:
         self._file = _opened(path)
         self._size = _repaired(self._file)
 
+    @property
+    def folder(self) -> Path:
+        """Where the file lies, and those that were put aside."""
+        return self._path.parent
+
     def append(self, row: bytes) -> None:
         """Write one row without its line end; the kernel has it when this returns.
 

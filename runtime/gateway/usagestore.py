@@ -31,6 +31,7 @@ _SUMMARY: Final = """
 SELECT client, alias, version, count(*) AS requests,
     count(*) FILTER (status >= 400 AND status <> 499) AS errors,
     count(*) FILTER (status = 499) AS left_by_client,
+    count(DISTINCT unit) AS users,
     coalesce(sum(input_tokens), 0)::BIGINT AS input_tokens,
     coalesce(sum(output_tokens), 0)::BIGINT AS output_tokens,
     round(quantile_cont(latency_s, 0.5), 6) AS latency_p50_s,
@@ -105,9 +106,10 @@ def compact(state_dir: Path) -> Compacted:
 
 
 def summary(state_dir: Path, wanted: Wanted) -> list[dict[str, Any]]:
-    """Return requests, errors, tokens and times by client, alias and version.
+    """Return requests, errors, users, tokens and times by client, alias and version.
 
-    Times are seconds; percentiles are of the rows, not of buckets.
+    Users are those whom requests name; each rollout of an alias counts them anew. Times are
+    seconds; percentiles are of the rows, not of buckets.
 
     Raises:
         FleetError, OSError: as `compact`.

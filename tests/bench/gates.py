@@ -4,11 +4,14 @@
 """
 
 import argparse
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from fleet.gates import Verdict
 from fleet.gates.offline import judge_binary
+from tests.fleet.gates import users
 from tests.fleet.gates.rollouts import World, simulate
 from tests.fleet.gates.simulation import (
     Array,
@@ -112,6 +115,34 @@ def rollouts(rng: np.random.Generator, replications: int) -> None:
         print(f"{name:<22}" + "".join(f"{each:<22}" for each in cells))
 
 
+CROWDS = (
+    users.Crowd(5000, 1, 0.2),
+    users.Crowd(3000, 5, 0.01),
+    users.Crowd(3000, 5, 0.2),
+    users.Crowd(1000, 50, 0.01),
+    users.Crowd(1000, 50, 0.2),
+    users.Crowd(1000, 50, 0.8),
+)
+
+
+def crowds(rng: np.random.Generator, replications: int) -> None:
+    """Print what a stage of 10 % says where users ask again and again, counted both ways."""
+    print("\nUsers who stay on one version, old version 1 % errors, margin 2 pp: by user, and")
+    print("(by request, as if all were independent): PASS/FAIL/INCONCLUSIVE in %")
+    print(
+        f"{'users':>6} {'each':>5} {'alike':>6}   "
+        + "".join(f"{each:<28}" for each in ("1 %", "3 %", "5 %"))
+    )
+    for crowd in CROWDS:
+        cells = []
+        for rate in (0.01, 0.03, 0.05):
+            told = users.verdicts(rng, replace(crowd, rates=(rate, 0.01)), replications)
+            ours, naive = ("/".join(f"{each[one]:.0f}" for one in Verdict) for each in told)
+            cells.append(f"{ours} ({naive})")
+        row = "".join(f"{each:<28}" for each in cells)
+        print(f"{crowd.users:>6} {crowd.requests:>5} {crowd.alike:>6.0%}   {row}")
+
+
 def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -123,6 +154,7 @@ def main() -> None:
     peeking(rng, given.replications)
     slowness(rng, given.replications)
     rollouts(rng, given.replications)
+    crowds(rng, min(given.replications, 1000))
 
 
 if __name__ == "__main__":

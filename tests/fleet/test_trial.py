@@ -104,6 +104,18 @@ def test_what_serves_alone_or_has_nothing_beside_it_is_no_trial(percent: int) ->
     assert one(live(percent) if percent else alone) is None
 
 
+def test_a_version_in_its_soak_is_asked_its_live_gates_and_no_golden_set() -> None:
+    there, stages = live(100), [(NEW, 100, NOON - DAY)]
+    replaced = history(stages=stages, cutovers={OLD: NOON - DAY})
+    trial = one(there, replaced)
+    assert trial is not None
+    assert (trial.percent, trial.stable, trial.since) == (100, OLD, NOON - DAY)
+    assert ([each.name for each in trial.live], trial.offline) == (["errors"], ())
+    gone = state(route("acme-support", (NEW, 100, "s1")), loaded(NEW, "s1"), SERVER)
+    assert one(gone, replaced) is None  # its retention is over: there is nothing to go back to
+    assert one(there, history(stages=stages)) is None  # it has never served: it gets copies
+
+
 HOLDS = {
     "digest": {"adapter": "0" * 64},
     "golden": {"golden": "0" * 64},

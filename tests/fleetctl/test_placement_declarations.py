@@ -197,6 +197,6 @@ def test_a_profile_tells_its_base_the_reserve_that_was_measured(tmp_path: Path) 
         "calibration/b.json": json.dumps({**measured, "max_lora_rank": 64}),
     }
     fleet = load(tmp_path, **files)
-    assert fleet.bases["tiny"].reserves == (("cpu", 1, 7_000_000),)
-    assert fleet.bases["tiny"].reserve("cpu", 1) == 7_000_000
+    assert fleet.bases["tiny"].reserves == (("cpu", 1, "0.32.0", 7_000_000),)
+    assert fleet.bases["tiny"].reserve("cpu", 1) == (7_000_000, "0.32.0")
     assert len(fleet.profiles) == 2

@@ -53,7 +53,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, hook: Webhook) -> Iterator
 
 @pytest.fixture
 def canary(project: Project, hook: Webhook) -> None:
-    project.run("rollback", "acme-support", "--to", "2.2.0")
+    project.run("rollback", "acme-support", "--to", "2.2.0", "--forward", "--reason", "again")
     project.run("release", "acme-support")
     hook.documents.clear()
     hook.status = 200

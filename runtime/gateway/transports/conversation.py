@@ -89,7 +89,7 @@ class Conversation:
                 return
             if self._exchange.goes_on(status):
                 self._let_go()
-                self._exchange.turned_away(self._loop.time())
+                self._exchange.turned_away(status, self._loop.time())
                 self.ask()
                 return
             self._exchange.answered(content_type)

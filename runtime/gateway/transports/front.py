@@ -124,7 +124,7 @@ class Front(asyncio.Protocol):
             if request.refusal is not None:
                 self._refuse(request.refusal)
             elif exchange is None:
-                self.reply(self._desk.answer(head.method, head.path, head.authorization))
+                self.reply(self._desk.answer(head.method, head.path, head.proof))
             else:
                 exchange.route(*head.asks(request.body, self._loop.time()))
                 self._talk = Conversation(self, self._pool, exchange, head.path)

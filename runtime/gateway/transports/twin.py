@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp import web
 
 from runtime.gateway import refusals
+from runtime.gateway.authentication import Proof
 from runtime.gateway.desk import COMPLETIONS, MAX_BODY, Answer, Desk
 from runtime.gateway.exchange import Exchange, told
 from runtime.gateway.refusals import RefusalError
@@ -103,10 +104,11 @@ class Twin:
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
-        authorization = request.headers.getall("Authorization", [])
+        proof = Proof()
+        proof.shown += request.headers.getall("Authorization", [])
         if path not in COMPLETIONS or request.method != "POST":
-            return _response(self._desk.answer(request.method, path, authorization))
-        exchange = self._desk.begin(path, authorization)
+            return _response(self._desk.answer(request.method, path, proof))
+        exchange = self._desk.begin(path, proof)
         try:
             return await self._complete(request, exchange)
         except RefusalError as error:
@@ -173,7 +175,7 @@ class Twin:
                 raise refusals.broken() from None
             if exchange.goes_on(reply.status):
                 reply.close()
-                exchange.turned_away(now())
+                exchange.turned_away(reply.status, now())
             elif reply.status == HTTPStatus.NOT_FOUND:
                 exchange.not_found(await whole(reply, deadline), now())
             else:

@@ -26,7 +26,7 @@ class Wire:
     async def open(self, host: str, port: int) -> int:
         """Listen, as `Transport` says."""
         loop = asyncio.get_running_loop()
-        pool = self._pool = Pool(loop)
+        pool = self._pool = Pool(loop, self._desk.rows)
         try:
             self._server = await loop.create_server(
                 lambda: Front(self._desk, pool, self._fronts), host, port, backlog=_BACKLOG
@@ -34,6 +34,7 @@ class Wire:
         except OSError:
             pool.close()
             raise
+        self._desk.rows.gather(pool.outbox.wake)
         self._sweep()
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -53,6 +54,8 @@ class Wire:
         if self._timer is not None:
             self._timer.cancel()
         self._pool.close()
+        self._pool.outbox.flush()
+        self._desk.rows.stop_gathering()
         await asyncio.sleep(0)  # lets the connections end before the loop does
 
     def _sweep(self) -> None:

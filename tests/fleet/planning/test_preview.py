@@ -6,6 +6,7 @@ import pytest
 
 from fleet.conditions import GoldenFacts, Rollout
 from fleet.declared import Demand, Fleet
+from fleet.gates.verdict import Counts
 from fleet.history import History
 from fleet.preview import preview
 from tests.fleet.planning.builders import NOON
@@ -16,6 +17,7 @@ from tests.fleet.planning.trials import (
     FAIL,
     GATED,
     GOLDEN,
+    OLD,
     UNSURE,
     declared,
     evidence,
@@ -76,12 +78,13 @@ def test_without_a_golden_set_the_gate_can_never_pass() -> None:
 
 
 AT_FIVE = (
-    "540 requests at 10 % in 48 h: a healthy version gets PASS 95 %; a rise from 1 % to 5 % is "
-    "caught with at least 93 %, half the time within 237 requests"
+    "540 requests at 10 % in 48 h, 1 % bad (taken as usual): a healthy version gets PASS 95 %; a "
+    "rise from 1 % to 5 % is caught with at least 93 %, half the time within 237 requests"
 )
 AT_ONE = (
-    "108 requests at 10 % in 48 h: a healthy version gets PASS 34 %; a rise from 1 % to 5 % is "
-    "caught with at least 16 %. To be surer: low_traffic: 50%, or max_bake: 192h"
+    "108 requests at 10 % in 48 h, 1 % bad (taken as usual): a healthy version gets PASS 34 %; a "
+    "rise from 1 % to 5 % is caught with at least 16 %. "
+    "To be surer: low_traffic: 50%, or max_bake: 192h"
 )
 
 
@@ -97,6 +100,27 @@ AT_ONE = (
 def test_the_declared_traffic_says_how_much_will_be_seen(peak_rpm: float | None, text: str) -> None:
     gates, _ = said(fleet(1000, peak_rpm))
     assert gates["errors"] == text
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ({"bad_stable": (40.0,), "requests_stable": (8000.0,)}, "0.5 % bad (as seen on 8000 requ"),
+        ({"bad_stable": (0.0,), "requests_stable": (8000.0,)}, "0.01 % bad (as seen on 8000 requ"),
+        ({"bad_stable": (9.0,), "requests_stable": (199.0,)}, "1 % bad (taken as usual)"),
+        (
+            {"bad_stable": (80.0,), "requests_stable": (8000.0,), "first_stable": (20.0,),
+             "units_stable": 800.0, "squares_stable": 80_000.0, "bad_squares_stable": 600.0,
+             "products_stable": 800.0},
+            "1 % bad (as seen on 8000 requests), of users who ask often, so that 8.0 of theirs",
+        ),
+    ],
+)  # fmt: skip
+def test_what_traffic_showed_of_the_old_version_is_used_and_said(counts: Counts, text: str) -> None:
+    seen = evidence("errors", adapter=OLD)
+    told = replace(seen.finding, counts=counts)
+    gates, _ = said(fleet(1000), past(None, replace(seen, finding=told)))
+    assert text in gates["errors"]
 
 
 def test_what_has_passed_or_was_accepted_is_no_longer_at_stake() -> None:

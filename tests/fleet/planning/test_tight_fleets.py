@@ -70,7 +70,7 @@ def test_an_adapter_has_as_many_replicas_as_the_devices_open_to_it_ask_for(
     reserved: tuple[str, ...], replicas: int
 ) -> None:
     of = declared(
-        adapter("acme-a-llama-v1.0.0", demand=Demand(peak_rpm=500, prompt_tokens=500)),
+        adapter("acme-a-llama-v1.0.0", demand=Demand(peak_rpm=900, prompt_tokens=500)),
         hosts=[
             host("h0", card("g0"), reserved_for=reserved),
             host("h1", small("g0"), small("g1", 8001), small("g2", 8002)),

@@ -29,6 +29,7 @@ from fleet.resources import LoadedAdapter, Resource, Server, State
 from runtime.engines.protocol import Answer
 from runtime.execute import Outcome, World, execute
 from runtime.execute.world import Pace
+from runtime.gateway.published import unreachable
 from runtime.gateway.table import RoutingTable
 from runtime.ledger.file import FileLedger
 from runtime.observe import observe
@@ -144,7 +145,7 @@ class MemoryGateways:
         return ()
 
     async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
-        return self.table, ()
+        return self.table, tuple(unreachable(each) for each in self.table.without_address)
 
     async def publish(self, table: RoutingTable) -> tuple[str, ...]:
         self.trap("before publish")

@@ -15,6 +15,7 @@ import pytest
 from fleet.declared import Gateway
 from fleetctl.envoys import envoys_of
 from runtime.gateway.control import LocalGateways
+from runtime.gateway.envoyprocess import command_line
 from runtime.gateway.table import RoutingTable
 from tests.runtime.gateway.live import CORVID
 from tests.runtime.gateway.stage import ACME, GLOBEX, NEW, OLD, OTHERS, Stage, replica, table
@@ -40,14 +41,17 @@ class EnvoyStage(Stage):
         """Where its files are."""
         return self.state / "gateways/main"
 
-    async def publish(self, table: RoutingTable) -> None:
-        """Give it a table, and wait until it serves it."""
-        assert await self.gateways.publish(table) == ()
-
     async def ask(self, path: str) -> str:
         """Return what Envoy's own admin side says."""
         async with self.admin.get(f"http://envoy{path}") as reply:
             return await reply.text()
+
+    async def shown(self) -> dict[str, bytes]:
+        """Return what operators are shown of all that happened; it is stopped for that."""
+        metrics = (await self.ask("/stats/prometheus")).encode()
+        rows = json.dumps(await self.ended()).encode()
+        log = (self.folder / "envoy.log").read_bytes()
+        return {"the rows": rows, "the metrics": metrics, "the log": log}
 
     async def ended(self) -> list[dict[str, Any]]:
         """Stop Envoy with SIGTERM and return its rows, all of them."""
@@ -105,7 +109,7 @@ async def running(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run Envoy on a folder; its log is `envoy.log` there."""
     with (folder / "envoy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            str(PROGRAM), "-c", str(folder / "envoy.json"), "--disable-hot-restart",
+            str(PROGRAM), *command_line(folder / "envoy.json")[1:],
             "--concurrency", "1", "-l", "warning", stdout=log, stderr=log,
         )  # fmt: skip
     try:

@@ -20,10 +20,12 @@ from fleet.declared import Gateway
 from fleet.traffic import Policy
 from runtime.fake import FakeConfig, FakeModelServer, fake_app
 from runtime.fake.weights import Weights
+from runtime.gateway import places
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, ShareEntry
 from runtime.gateway.transports import DEFAULT
+from tests.runtime.gateway.typed_server import with_typed
 
 OLD = "acme-support-tiny-v2.1.0"
 NEW = "acme-support-tiny-v2.2.0"
@@ -83,7 +85,7 @@ async def replica(*adapters: str, token_seconds: float = 0.0) -> AsyncIterator[R
     for name in adapters:
         made.memory.listed[name] = f"/store/{name}"
         made.memory.cached[name] = Weights(f"/store/{name}", name)
-    app = fake_app(config, made.memory)
+    app = with_typed(fake_app(config, made.memory), made.memory)
 
     async def recording(scope: Scope, receive: Receive, send: Send) -> None:
         body: list[bytes] = []
@@ -195,6 +197,18 @@ class Stage:
         """The usage log."""
         text = (self.state / "gateways/main/usage.jsonl").read_text(encoding="utf-8")
         return [json.loads(line) for line in text.splitlines()]
+
+    async def publish(self, table: RoutingTable) -> None:
+        """Give it a table, and wait until it serves it."""
+        assert await self.gateways.publish(table) == ()
+
+    async def shown(self) -> dict[str, bytes]:
+        """Return what operators are shown of all that happened, by name."""
+        connector = aiohttp.UnixConnector(str(places.socket_path(self.state, MAIN)))
+        async with aiohttp.ClientSession(connector=connector) as admin:
+            metrics = await (await admin.get("http://gateway/metrics")).read()
+        rows = (self.state / "gateways/main/usage.jsonl").read_bytes()
+        return {"the rows": rows, "the metrics": metrics}
 
     async def send(
         self,

@@ -22,11 +22,11 @@ def text_of(raw: bytes) -> tuple[set[str], str]:
     return {each["type"] for each in events}, "".join(texts)
 
 
-def _timeless(value: Any) -> Any:
+def timeless(value: Any) -> Any:
     if isinstance(value, dict):
         differs = ("id", "created_at")
-        return {name: _timeless(each) for name, each in value.items() if name not in differs}
-    return [_timeless(each) for each in value] if isinstance(value, list) else value
+        return {name: timeless(each) for name, each in value.items() if name not in differs}
+    return [timeless(each) for each in value] if isinstance(value, list) else value
 
 
 TYPED = {
@@ -52,7 +52,7 @@ def test_responses_and_messages_equal_direct_ones_and_are_counted(
                 assert text_of(through.body) == text_of(direct)
                 assert text_of(direct)[1]
             else:
-                assert _timeless(through.json) == _timeless(json.loads(direct))
+                assert timeless(through.json) == timeless(json.loads(direct))
         rows = [
             (row["stream"], row["input_tokens"] > 0, row["output_tokens"], row["finish"])
             for row in ours.rows()

