@@ -18,9 +18,10 @@ from threading import Thread
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from runtime.durable import PRIVATE, replace_file
 from runtime.ledger.protocol import Ledger
+from runtime.ledger.unanswered import unanswered
 
 Found = TypeVar("Found")
 
@@ -63,7 +64,12 @@ class Scribe:
     """Appends entries; a home that is down or hangs is waited for once, and then no more."""
 
     def __init__(
-        self, ledger: Callable[[], Ledger], queue: Path | None = None, by: str = "", run: str = ""
+        self,
+        ledger: Callable[[], Ledger],
+        queue: Path | None = None,
+        by: str = "",
+        run: str = "",
+        limit_s: float = LIMIT_S,
     ) -> None:
         """Prepare; nothing is opened.
 
@@ -72,8 +78,10 @@ class Scribe:
             queue: Where entries wait for it, such as `.fleetctl/queued`; None: they are lost.
             by: Who runs this.
             run: Id of this run.
+            limit_s: How long the home may take for an entry.
         """
         self._ledger, self._queue, self._by, self._run = ledger, queue, by, run
+        self._limit_s = limit_s
         self._down = ""
 
     def read(
@@ -98,9 +106,9 @@ class Scribe:
             OSError: it cannot be written.
         """
         try:
-            in_time(lambda: self._ledger().append(kind, records))
+            in_time(lambda: self._ledger().append(kind, records), self._limit_s)
         except TimeoutError as error:
-            raise _silent(str(error)) from None
+            raise unanswered(str(error)) from None
 
     def append(self, kind: str, records: Sequence[dict[str, Any]]) -> str:
         """Append, or queue; return why they are not in the ledger, empty when they are.
@@ -112,7 +120,7 @@ class Scribe:
         why = self._down
         if not why:
             try:
-                in_time(lambda: self._ledger().append(kind, marked))
+                in_time(lambda: self._ledger().append(kind, marked), self._limit_s)
             except TimeoutError as error:
                 why = self._down = str(error)
             except (FleetError, OSError) as error:
@@ -154,18 +162,6 @@ def deliver(queue: Path, ledger: Ledger) -> int:
             path.unlink()
             count += len(new)
     return count
-
-
-def _silent(why: str) -> FleetError:
-    return FleetError(
-        problem(
-            "FC5107",
-            "The ledger's home does not answer",
-            f"{why[:1].upper()}{why[1:]}.",
-            hint="Another process may hold its lock, or its disk is away. A rollback works "
-            "meanwhile.",
-        )
-    )
 
 
 def _waiting(queue: Path) -> list[Path]:
