@@ -8,7 +8,7 @@ from typing import Literal
 
 from fleet.bases import Base as Base  # noqa: PLC0414 (a part of a declared fleet)
 from fleet.bases import BaseShape as BaseShape  # noqa: PLC0414 (same)
-from fleet.conditions import Gate, GoldenFacts, Override, Rollout
+from fleet.conditions import Faults, Gate, GoldenFacts, Override, Rollout
 from fleet.events import EVENTS, Event
 from fleet.formats import Format
 from fleet.names import AdapterName, Version
@@ -78,6 +78,8 @@ class Demand:
     """Minutes east of UTC that `timezone` has in the course of a year."""
     observed: tuple[float, ...] | None = None
     """Measured requests per minute in each hour of the day, UTC; replaces the declared hours."""
+    faults: Faults | None = None
+    """What was bad of the requests that were recorded; None: nothing was recorded."""
 
 
 @dataclass(frozen=True, slots=True)

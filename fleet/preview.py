@@ -13,6 +13,7 @@ from fleet.conditions import RATIOS, RISES, Gate, Rollout
 from fleet.declared import Adapter, Fleet
 from fleet.demand import hourly_rpm
 from fleet.gates import power
+from fleet.gates.tally import BAD
 from fleet.gates.verdict import Counts, percent, points
 from fleet.history import History
 from fleet.pace import Phase, Wanted, version_of
@@ -52,7 +53,7 @@ def preview(fleet: Fleet, wanted: Wanted, history: History) -> Preview:
     for due in wanted.gates:
         gate = fleet.gates[due.gate]
         counts = known.get(gate.name, {})
-        usual = None if gate.offline else power.seen(gate, counts)
+        usual = None if gate.offline else power.seen(gate, counts) or _recorded(gate, adapter)
         share = dict(wanted.shares)[wanted.target]
         its = _Gate(fleet, adapter, rollout, gate, share, usual)
         differ = _discordance(counts)
@@ -71,6 +72,20 @@ def preview(fleet: Fleet, wanted: Wanted, history: History) -> Preview:
         f", failed by mistake with {percent(failed)}"
     )
     return Preview(tuple(made), outlook)
+
+
+def _recorded(gate: Gate, adapter: Adapter) -> power.Usual | None:
+    """Return what the recorded usage says of a gate's kind of bad requests; None: too little."""
+    demand, kind = adapter.demand, BAD.get(gate.metric)
+    if kind is None or demand is None or demand.faults is None:
+        return None
+    bad, told = demand.faults.seen(kind)
+    return power.seen(
+        gate,
+        {"bad_stable": (bad,), "requests_stable": (told,)}
+        if gate.metric in RISES
+        else {"bad": (bad,), "requests": (told,)},
+    )
 
 
 def _discordance(counts: Counts) -> float | None:
@@ -184,10 +199,10 @@ class _Gate:
 
     def _basis(self) -> str:
         """Say what is taken as usual, and where it is from."""
-        known = self.usual
+        known, bad = self.usual, "bad" if self.gate.metric in RISES else "beyond the limit"
         if known is None:
-            return f"{percent(power.healthy_rate(self.gate))} bad (taken as usual)"
-        text = f"{percent(known.rate)} bad (as seen on {known.requests} requests)"
+            return f"{percent(power.healthy_rate(self.gate))} {bad} (taken as usual)"
+        text = f"{percent(known.rate)} {bad} (as seen on {known.requests} requests)"
         if known.effect <= 1.05:  # noqa: PLR2004 (a twentieth is no matter)
             return text
         return f"{text}, of users who ask often, so that {known.effect:.1f} of theirs count as one"

@@ -227,7 +227,35 @@ def conclude(
         counts,
         limits,
         f"{made.about}{_users(counts)}: {why}",
+        _power(made.rule, counts, limits),
     )
+
+
+def _power(rule: str, counts: Series, limits: Limits) -> str:
+    """Say how many bad requests would have failed the version, had they come all at once."""
+    names = ("at_risk", "first_stable", "at_risk_stable") if by_user(counts) else _BOTH[1:]
+    requests, bad, others = (float(sum(counts.get(each, ()))) for each in names)
+    compared = rule in (RISE, RATIO)
+    if not requests or (compared and not others):
+        return ""
+    usual = bad / others if compared else limits["limit"]
+
+    def fails(hits: int) -> bool:
+        test = (
+            share_test([(hits, requests, bad, others)], limits["tolerate"])
+            if compared
+            else rate_test([(hits, requests)], usual)
+        )
+        enough = hits >= LEAST_BAD and hits / requests - usual >= LEAST_DIFFERENCE
+        return enough and next(test) * limits["alpha"] >= 1
+
+    low, high = LEAST_BAD, int(requests) + 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fails(middle) else (middle + 1, high)
+    if low > requests:
+        return "so few requests could not have failed it"
+    return f"{low} of {requests:g} bad at once would have failed it ({percent(low / requests)})"
 
 
 def _users(counts: Series) -> str:

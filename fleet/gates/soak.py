@@ -112,10 +112,10 @@ def judge_since(gate: str, metric: str, counts: Series, limits: Limits) -> Findi
         f"{percent(limit)} of them",
         independent,
     )
-    return conclude(gate, metric, made, _watches(counts, limit), counts, limits)
+    return conclude(gate, metric, made, watches(counts, limit), counts, limits)
 
 
-def _watches(counts: Series, limit: float) -> Iterator[Moment]:
+def watches(counts: Series, limit: float) -> Iterator[Moment]:
     """Yield after each window what the watch says that has found most."""
     names = ("first", "at_risk") if by_user(counts) else ("bad", "requests")
     begun: list[tuple[float, Evidence, list[float]]] = []

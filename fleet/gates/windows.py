@@ -143,11 +143,12 @@ def _measures(row: Row) -> dict[str, float]:
     """Return the times of a row that are known, in seconds."""
     made = {"total": float(row["latency_s"])}
     first = row.get("first_token_s")
-    first = row.get("first_byte_s") if first is None else first
+    if first is None and row.get("stream", True):  # else the first byte comes with the last token
+        first = row.get("first_byte_s")
     if first is not None:
         made["first_token"] = float(first)
         tokens = row.get("output_tokens") or 0
-        if row.get("stream", True) and tokens > 1:
+        if tokens > 1:
             made["token"] = max(0.0, made["total"] - made["first_token"]) / (tokens - 1)
     return made
 

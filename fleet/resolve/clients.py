@@ -143,7 +143,8 @@ def _apart(name: AdapterName, each: yaml.Adapter, given: yaml.Declarations) -> s
 
 
 def _demand(each: yaml.Demand, facts: Facts, alias: str) -> declared.Demand:
-    seen = facts.observed.get(alias) if each.observed else None
+    known = facts.observed.get(alias)
+    seen = known if each.observed else None
     peak = each.peak_rpm or 0.0
     return declared.Demand(
         peak_rpm=max(seen.rpm) if seen else peak,
@@ -154,6 +155,7 @@ def _demand(each: yaml.Demand, facts: Facts, alias: str) -> declared.Demand:
         output_tokens=(seen and seen.output_tokens) or each.output_tokens,
         offsets=facts.zones.get(each.timezone) or (0,),
         observed=seen.rpm if seen else None,
+        faults=known.faults if known else None,
     )
 
 

@@ -142,7 +142,7 @@ def extend(session: Session, alias: str, reason: str, form: str) -> None:
     "advance",
     epilog="""\b
 Examples:
-  fleetctl rollout advance acme-support --reason "urgent: wrong prices in 2.1.0"
+  fleetctl rollout advance acme-support --reason "the old version gives wrong prices"
 """,
 )
 @click.argument("alias")

@@ -17,6 +17,11 @@ def digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
+def as_bearer(key: str) -> str:
+    """Return the value of `x-api-key` as `Authorization` would have it."""
+    return f"Bearer {key}"
+
+
 class Proof:
     """What a head shows to say who asks; remembers the answer for as long as the keys hold.
 
@@ -28,7 +33,7 @@ class Proof:
     def __init__(self) -> None:
         """Begin with nothing shown."""
         self.shown: list[str] = []
-        """The values of all headers `Authorization`."""
+        """The values of all headers `Authorization`, and of `x-api-key` as if given there."""
         self._asker = OPERATOR
         self._digest = ""
         """Of the table that was asked; a table that has been replaced must not be kept alive."""

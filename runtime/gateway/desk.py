@@ -12,7 +12,7 @@ import msgspec
 
 from runtime.gateway import refusals
 from runtime.gateway.authentication import Proof
-from runtime.gateway.endpoints import PATHS
+from runtime.gateway.endpoints import MESSAGES, PATHS
 from runtime.gateway.exchange import Exchange
 from runtime.gateway.refusals import RefusalError
 from runtime.gateway.rows import Rows
@@ -37,9 +37,10 @@ class Answer(NamedTuple):
     body: bytes
 
     @classmethod
-    def of(cls, refusal: RefusalError) -> "Answer":
-        """Return the answer that tells a client of a refusal."""
-        return cls(refusal.status, refusal.headers, refusal.body)
+    def of(cls, refusal: RefusalError, path: str) -> "Answer":
+        """Return the answer that tells a client of a refusal, as the API of `path` has it."""
+        body = refusal.body_of_messages if path == MESSAGES else refusal.body
+        return cls(refusal.status, refusal.headers, body)
 
 
 class Desk:
@@ -75,7 +76,7 @@ class Desk:
         try:
             return self._page(method, path, proof)
         except RefusalError as error:
-            return Answer.of(error)
+            return Answer.of(error, path)
 
     def _page(self, method: str, path: str, proof: Proof) -> Answer:
         if path not in COMPLETIONS and path not in {_HEALTH, _READY, _MODELS} and not _model(path):

@@ -90,6 +90,14 @@ def test_demand_is_recorded_from_all_logs_and_then_used(run: Run, tmp_path: Path
             "rpm": [0.0] * 9 + [2.0] + [0.0] * 14,
             "prompt_tokens": 200,
             "output_tokens": 50,
+            "faults": {
+                "requests": 180,
+                "errors": 0,
+                "told_format": 0,
+                "format": 0,
+                "told_finish": 0,
+                "truncated": 0,
+            },
         }
     }
     write(tmp_path, {"clients/acme.yaml": ACME.replace(_DEMAND, "{observed: true}")})

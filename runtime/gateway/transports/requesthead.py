@@ -5,7 +5,7 @@ from typing import Final
 import httptools
 
 from runtime.gateway import refusals
-from runtime.gateway.authentication import Proof
+from runtime.gateway.authentication import Proof, as_bearer
 from runtime.gateway.desk import COMPLETIONS
 from runtime.gateway.refusals import RefusalError
 
@@ -65,6 +65,8 @@ class RequestHead:
         match name:
             case b"authorization":
                 self.proof.shown.append(value.decode("utf-8", "surrogateescape"))
+            case b"x-api-key":
+                self.proof.shown.append(as_bearer(value.decode("utf-8", "surrogateescape")))
             case b"x-session-id":
                 self.session = self.session or value.decode("utf-8", "surrogateescape")
             case b"content-length":

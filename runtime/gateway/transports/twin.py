@@ -12,7 +12,7 @@ import aiohttp
 from aiohttp import web
 
 from runtime.gateway import refusals
-from runtime.gateway.authentication import Proof
+from runtime.gateway.authentication import Proof, as_bearer
 from runtime.gateway.desk import COMPLETIONS, MAX_BODY, Answer, Desk
 from runtime.gateway.exchange import Exchange, told
 from runtime.gateway.refusals import RefusalError
@@ -45,7 +45,7 @@ class _Connection(web.RequestHandler):
         """Answer in our words; aiohttp's would quote the header at which it stopped."""
         super().handle_error(request, status, exc, message)
         refusal = refusals.invalid("The request is not HTTP.")
-        answer = _response(Answer.of(refusal))
+        answer = _response(Answer.of(refusal, ""))
         answer.headers["Server"] = "fleetctl"
         answer.force_close()
         return answer
@@ -106,6 +106,7 @@ class Twin:
         path = request.raw_path.partition("?")[0]
         proof = Proof()
         proof.shown += request.headers.getall("Authorization", [])
+        proof.shown += map(as_bearer, request.headers.getall("X-Api-Key", []))
         if path not in COMPLETIONS or request.method != "POST":
             return _response(self._desk.answer(request.method, path, proof))
         exchange = self._desk.begin(path, proof)
@@ -234,4 +235,4 @@ async def _in_our_words(
         refusal = told(error)
         if refusal is not error:
             traceback.print_exc(file=sys.stderr)
-        return _response(Answer.of(refusal))
+        return _response(Answer.of(refusal, request.raw_path.partition("?")[0]))

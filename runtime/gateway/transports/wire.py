@@ -4,12 +4,11 @@ import asyncio
 from contextlib import suppress
 
 from runtime.gateway.desk import Desk
+from runtime.gateway.transports import timing
 from runtime.gateway.transports.front import Front
 from runtime.gateway.transports.pool import Pool
-from runtime.gateway.transports.timing import GRACE_S
 
 _BACKLOG = 1024
-_SWEEP_S = 5.0
 
 
 class Wire:
@@ -46,7 +45,7 @@ class Wire:
         for each in [*self._fronts]:
             each.drain()
         with suppress(TimeoutError):
-            async with asyncio.timeout(GRACE_S):
+            async with asyncio.timeout(timing.GRACE_S):
                 while self._fronts:  # noqa: ASYNC110 (set in callbacks of many connections)
                     await asyncio.sleep(0.005)
         for each in [*self._fronts]:
@@ -63,4 +62,4 @@ class Wire:
         now = loop.time()
         for each in [*self._fronts]:
             each.sweep(now)
-        self._timer = loop.call_later(_SWEEP_S, self._sweep)
+        self._timer = loop.call_later(timing.SWEEP_S, self._sweep)

@@ -1,15 +1,20 @@
 """Users who ask again and again: counted as what they are worth, in the long run and one by one."""
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.gates import Verdict
+from fleet.conditions import Gate
+from fleet.gates import Verdict, judge_live, judge_soaking, soaking
 from fleet.gates.clusters import Clustered, Side, Units, design_effects
 from fleet.gates.live import judge_rise
+from fleet.verification import check_one
+from tests.fleet.gates.test_windows import NEW, OLD, counted, row
 from tests.fleet.gates.users import ERRORS, LIMITS, Crowd, by_request, stages, verdicts
 
 PASS, FAIL = Verdict.PASS, Verdict.FAIL
@@ -106,3 +111,35 @@ def test_requests_that_name_nobody_are_said_in_the_finding() -> None:
     assert "users (12 requests name no user and count one by one)" in found.reason
     nobody = judge_rise(ERRORS.name, ERRORS.metric, {**by_request(counts), "unnamed": 9.0}, LIMITS)
     assert ", 9 requests name no user and count one by one: " in nobody.reason
+
+
+rows = st.lists(
+    st.fixed_dictionaries(
+        {
+            "minute": st.integers(0, 179),
+            "version": st.sampled_from([OLD, NEW]),
+            "unit": st.sampled_from([None, "ana", "ben", "cara"]),
+            "status": st.sampled_from([200, 500]),
+            "latency_s": st.sampled_from([0.5, 5.0]),
+            "format_ok": st.sampled_from([None, True, False]),
+        }
+    ),
+    max_size=80,
+)
+
+
+@given(rows)
+@settings(max_examples=40, deadline=None)
+def test_every_verdict_by_user_follows_from_its_counts(asked: list[dict[str, Any]]) -> None:
+    metrics = {"error_rate_rise": "pp", "format_drop": "pp", "p95_ratio": "x", "error_rate": "%",
+               "baseline_ratio": "x"}  # fmt: skip
+    gates = [Gate(name, name, 2, unit, min_requests=5) for name, unit in metrics.items()]
+    found = counted(*(row(**each) for each in asked), gates=tuple(gates))
+    for gate in gates:
+        for finding in (
+            judge_live(gate, found, missing=("b",)),
+            judge_live(gate, found),
+            judge_soaking(soaking(gate), found, found),
+        ):
+            data = {"gate": gate.name, "finding": json.loads(json.dumps(finding.plain()))}
+            assert check_one(1, data).differs == ""

@@ -68,6 +68,7 @@ def test_what_lies_outside_the_stage_does_not_count(minute: int) -> None:
         ({"first_byte_s": 0.01, "first_token_s": 0.21}, 1, {"slow_first_token": 1}),
         ({"output_tokens": 20}, 1, {"slow_token": 1}),
         ({"output_tokens": 20, "stream": False}, 1, {}),
+        ({"first_byte_s": 0.4, "stream": False}, 1, {}),  # the first byte is the last one, too
         ({"output_tokens": 2}, 1, {"slow_token": 1}),
         ({"output_tokens": 1}, 1, {}),
         ({"alias": "acme-faq"}, 0, {}),

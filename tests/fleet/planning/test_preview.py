@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.conditions import GoldenFacts, Rollout
+from fleet.conditions import Faults, GoldenFacts, Rollout
 from fleet.declared import Demand, Fleet
 from fleet.gates.verdict import Counts
 from fleet.history import History
@@ -121,6 +121,15 @@ def test_what_traffic_showed_of_the_old_version_is_used_and_said(counts: Counts,
     told = replace(seen.finding, counts=counts)
     gates, _ = said(fleet(1000), past(None, replace(seen, finding=told)))
     assert text in gates["errors"]
+
+
+def test_what_was_recorded_is_used_where_no_rollout_has_shown_anything() -> None:
+    demand = Demand(5, (9, 18), faults=Faults(6000, errors=30))
+    gates, _ = said(replace(declared(demand=demand), golden={GOLDEN: GoldenFacts("9" * 64, 300)}))
+    assert "0.5 % bad (as seen on 6000 requests)" in gates["errors"]
+    few = replace(demand, faults=Faults(100, errors=30))
+    gates, _ = said(replace(declared(demand=few), golden={GOLDEN: GoldenFacts("9" * 64, 300)}))
+    assert "1 % bad (taken as usual)" in gates["errors"]
 
 
 def test_what_has_passed_or_was_accepted_is_no_longer_at_stake() -> None:

@@ -16,10 +16,26 @@ from hypothesis import strategies as st
 
 from fleet.conditions import UNITS, Gate
 from fleet.gates import Tally, Verdict, Window, judge_live, judge_soaking, soaking
-from fleet.history import History
+from fleet.history import History, Hold
 from fleet.pace import Phase, Wanted, pace
-from tests.fleet.planning.builders import DAY, NOON, digest_of
-from tests.fleet.planning.test_pace_invariants import WEIGHTS, World, events, happen, permitted
+from fleet.retention import retained
+from tests.fleet.planning.builders import (
+    DAY,
+    NOON,
+    adapter,
+    digest_of,
+    fleet,
+    history,
+    state,
+)
+from tests.fleet.planning.test_pace_invariants import (
+    HOUR,
+    WEIGHTS,
+    World,
+    events,
+    happen,
+    permitted,
+)
 from tests.fleet.planning.trials import ALIAS, GATED, NEXT, OLD
 
 
@@ -169,6 +185,30 @@ def test_the_absence_of_evidence_raises_nothing_from_any_state(
             of_stage = {each.gate for each in evidence if each.since == stage.since}
             assert "errors" in of_stage
         world.tick()
+
+
+@given(
+    declared_minor=st.integers(0, 8),
+    rolled_back=st.sets(st.integers(0, 8), max_size=3),
+    replaced=st.dictionaries(st.integers(0, 8), st.integers(0, 400)),
+)
+@settings(max_examples=80, deadline=None)
+def test_three_earlier_versions_are_never_deleted(
+    declared_minor: int, rolled_back: set[int], replaced: dict[int, int]
+) -> None:
+    """I3, of the library: three to go back to stay, and none that was rolled back counts."""
+    names = [f"acme-support-tiny-v1.{minor}.0" for minor in range(9)]
+    what = fleet(adapter(names[declared_minor]), known=names)
+    past = history(
+        holds=[Hold(names[each], NOON, "ana", "") for each in sorted(rolled_back)],
+        cutovers={names[each]: NOON - hours * HOUR for each, hours in replaced.items()},
+    )
+    found = retained(what, state(), past, NOON, copies=(), busy={})
+    kept = {each.name for each in found.versions if each.needed}
+    good = {names[each] for each in range(declared_minor) if each not in rolled_back}
+    assert len(kept & good) >= min(3, len(good))
+    assert {names[each] for each, hours in replaced.items() if hours < 7 * 24} <= kept
+    assert names[declared_minor] in kept
 
 
 @given(

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import os
+import threading
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from runtime.gateway import usagelog
 from runtime.gateway.metrics import BOUNDS, Metrics
 from runtime.gateway.usagelog import USAGE_FILE, UsageLog
 from tests.runtime.gateway.stage import chat, stage, until
@@ -115,3 +117,28 @@ def test_the_row_is_in_the_log_when_the_answer_is_there(tmp_path: Path) -> None:
             assert len(ours.rows()) == 40
 
     asyncio.run(scenario())
+
+
+def test_what_is_appended_is_soon_written_through_and_no_descriptor_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(usagelog, "SYNC_EVERY_S", 0.001)
+
+    async def scenario() -> None:
+        with UsageLog(tmp_path / USAGE_FILE, rotate_bytes=200) as log:
+            keeping = asyncio.create_task(usagelog.keep_synced(log))
+            async with asyncio.timeout(30):
+                for number in range(40):  # some of which put the file aside
+                    log.append(b"x" * (number + 1))
+                    while not log.is_synced:  # noqa: ASYNC110 (by a task in this loop)
+                        await asyncio.sleep(0)
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    before = len([*Path("/proc/self/fd").iterdir()])
+    asyncio.run(scenario())
+    for each in set(threading.enumerate()) - {threading.main_thread()}:
+        each.join(10)  # those that settle what was put aside
+    assert len([*tmp_path.iterdir()]) > 3
+    assert len([*Path("/proc/self/fd").iterdir()]) <= before
+    assert capfd.readouterr().err == ""

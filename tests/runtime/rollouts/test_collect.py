@@ -22,6 +22,7 @@ from runtime.rollouts.collect import COPY, collect
 from runtime.rollouts.rows import UsageRows
 from runtime.rollouts.traffic import judge_traffic
 from tests.fleet.planning.builders import loaded, state
+from tests.runtime.gateway.live import Served
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,
@@ -78,7 +79,8 @@ class Two:
 
 
 @asynccontextmanager
-async def two(root: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Two]:
+async def two(root: Path, monkeypatch: pytest.MonkeyPatch, server: str = "") -> AsyncIterator[Two]:
+    """Run both, before a fake server or the one at a URL."""
     monkeypatch.setenv("FLEET_SECRET", "the-operators-own-secret-of-this-fleet")
     here, there = root / "here/.fleetctl", root / "there/.fleetctl"
     here.mkdir(parents=True)
@@ -87,13 +89,13 @@ async def two(root: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Two]
     far = Gateway("far", "127.0.0.1:0", f"http://127.0.0.1:{free_port()}", "env:FLEET_SECRET")
     declared = {"main": near, "far": far}
     async with (
-        replica(OLD, NEW, "globex-dates-tiny-v1.0.0") as server,
+        replica(OLD, NEW) as fake,
         serving(here, near) as url,
         serving(there, far) as url_far,
         aiohttp.ClientSession() as http,
     ):
         gateways = LocalGateways(here, declared)
-        made = table({"s1": server.url}, new=50)
+        made = table({"s1": server or fake.url}, new=50)
         by_user = made.aliases["acme-support"].model_copy(update={"policy": Policy()})
         made = made.model_copy(update={"aliases": {**made.aliases, "acme-support": by_user}})
         assert await gateways.publish(made) == ()
@@ -125,6 +127,28 @@ def test_requests_of_a_gateway_elsewhere_count_and_a_user_of_both_is_one(
             log = ours.elsewhere / "gateways/far/usage.jsonl"
             assert copy.read_bytes() == log.read_bytes()
             assert copy.stat().st_size > size
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.live
+def test_two_gateways_before_a_real_vllm_are_judged_as_one(
+    vllm: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with two(tmp_path, monkeypatch, vllm.url) as ours:
+            for number in range(40):
+                await asyncio.gather(
+                    ours.ask("main", f"user-{number}"), ours.ask("far", f"user-{number + 20}")
+                )
+            alone = ours.judge()
+            assert await ours.collect() == ()
+            found = ours.judge()
+            requests = [sum(each.counts["requests"]) + sum(each.counts["requests_stable"])  # type: ignore[arg-type]
+                        for each in (alone, found)]  # fmt: skip
+            assert requests == [40, 80]
+            assert found.counts["units"] + found.counts["units_stable"] == 60  # type: ignore[operator]
+            assert found.verdict is Verdict.PASS, found.reason
 
     asyncio.run(scenario())
 

@@ -5,11 +5,12 @@ with the server of the new version, so that the old one shows what is usual.
 """
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from pathlib import Path
 
 import aiohttp
@@ -21,6 +22,7 @@ from fleet.gates import Finding, Verdict
 from fleet.names import AdapterName
 from fleet.resources import Server, ServerFlags
 from runtime.engines import make_engine
+from runtime.engines.processes import in_session, listening, send
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
 from runtime.gateway.table import RoutingTable
@@ -188,27 +190,29 @@ async def two_vllm(python: Path, root: Path) -> AsyncIterator[dict[str, str]]:
 
 
 @asynccontextmanager
-async def pressed(ours: Fleet, lanes: int) -> AsyncIterator[None]:
-    """Keep the near server busy with long questions and answers of the new version."""
+async def pressed(ours: Fleet) -> AsyncIterator[None]:
+    """Let the near server have a fifth of its time, as if its new version kept it busy."""
+    (leader,) = listening(int(ours.servers[NEAR].rpartition(":")[2]))
+    assert os.getsid(leader) != os.getsid(0)
+    whole = in_session(os.getsid(leader))
 
-    async def lane(number: int) -> None:
-        for again in count():
-            text = f"{number} {again} " + "date of the day " * 20
-            body = chat(NEW, text, max_tokens=100, ignore_eos=True)
-            async with ours.http.post(ours.servers[NEAR] + CHAT, json=body) as reply:
-                answer = await reply.text()
-            assert reply.status == 200, answer
+    def tell(number: signal.Signals) -> None:
+        for pid in whole:
+            send(pid, number)
 
-    running = [asyncio.create_task(lane(number)) for number in range(lanes)]
+    async def stop_and_go() -> None:
+        while True:
+            tell(signal.SIGSTOP)
+            await asyncio.sleep(0.2)
+            tell(signal.SIGCONT)
+            await asyncio.sleep(0.05)
+
+    running = asyncio.create_task(stop_and_go())
     try:
         yield
-        assert not any(each.done() for each in running)
     finally:
-        for each in running:
-            each.cancel()
-        for each in running:
-            with suppress(asyncio.CancelledError, aiohttp.ClientError):
-                await each
+        running.cancel()
+        tell(signal.SIGCONT)
 
 
 @pytest.mark.live
@@ -220,7 +224,7 @@ def test_a_version_that_keeps_its_server_busy_is_caught_by_its_times_and_by_its_
             two_vllm(vllm_python, tmp_path) as urls,
             fleet(tmp_path / ".fleetctl", urls) as ours,
         ):
-            found = await ours.judged(pressed(ours, 48))
+            found = await ours.judged(pressed(ours))
             said = {name: (each.verdict, each.reason) for name, each in found.items()}
             assert {*verdicts(found).values()} == {Verdict.FAIL}, said
 
