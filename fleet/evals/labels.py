@@ -4,6 +4,9 @@
     {"id": "l-2", "input": "...", "context": "...", "answer": "...", "label": "no",
      "measure": "grounded", "question": "..."}
 
+With `other`, a second answer, `yes` says that `answer` is the better one and `no` that `other` is:
+what a judge does on items with `{"judge": {"pairwise": true}}`.
+
 All but `answer`, `label`, `measure` and `question` is as in a golden set. `label` is what a person
 answers to the judge's question, `yes` or `no`; `measure` is `accuracy` (default) or `grounded`.
 """
@@ -14,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet.errors import ConfigError, Diagnostic, Place
-from fleet.evals.items import ACCURACY, GROUNDED, Item, ItemError, item
+from fleet.evals.items import ACCURACY, GROUNDED, PAIRWISE, Item, ItemError, item
 from fleet.evals.metrics import JUDGE
 
-_OWN = ("answer", "label", "measure", "question")
+_OWN = ("answer", "label", "measure", "other", "question")
 _LABELS: Mapping[Any, bool] = {"yes": True, "no": False, True: True, False: False}
 
 
@@ -29,6 +32,8 @@ class Labelled:
     """Scored by the judge on one measure."""
     answer: str
     right: bool
+    other: str | None = None
+    """The answer that it is compared with; None: it is judged by itself."""
 
 
 def read_labels(content: bytes, file: str) -> tuple[Labelled, ...]:
@@ -72,7 +77,11 @@ def _labelled(line: str) -> Labelled:
     if measure not in {ACCURACY, GROUNDED}:
         raise ItemError(f"`measure` is `{ACCURACY}` or `{GROUNDED}`")
     question = document.get("question")
-    judged = {JUDGE: {"question": question} if question is not None else {}}
+    other_answer = document.get("other")
+    if not isinstance(other_answer, str | None):
+        raise ItemError("`other` is not a text")
+    options = {"question": question} if question is not None else {}
+    judged = {JUDGE: options | ({PAIRWISE: True} if other_answer is not None else {})}
     rest = {key: value for key, value in document.items() if key not in _OWN}
     asked = {"accuracy": "metric", "grounded": "grounding"}[measure]
     # The other measure is not judged: whoever labels answers looks at one thing.
@@ -80,7 +89,7 @@ def _labelled(line: str) -> Labelled:
         {"metric": {"finish": {}}} if measure == GROUNDED else {"grounding": None}
     )
     made = item({**rest, **other, asked: judged})
-    return Labelled(made, answer, _LABELS[label])
+    return Labelled(made, answer, _LABELS[label], other_answer)
 
 
 def _wrong(detail: str, file: str, line: int, source: str) -> Diagnostic:

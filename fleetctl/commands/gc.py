@@ -3,7 +3,6 @@
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -164,20 +163,35 @@ def _tell(
     *,
     all_of_it: bool,
 ) -> None:
-    groups: tuple[tuple[str, Sequence[Judged | Answers]], ...] = (
-        ("Version", found.versions),
-        ("Served copy", found.copies),
-        ("Evaluation", answers),
-    )
-    for title, group in groups:
+    for title, group in (("version", found.versions), ("served copy", found.copies)):
         for each in group:
             if all_of_it or not each.needed:
                 word = "stays" if each.needed else "goes "
-                name = each.name[:12] if title == "Served copy" else each.name
-                kib = f"{sizes[each.name] / 1024:8.0f} KiB"
-                click.echo(f"{word}  {title.lower()} {name}  {kib}  {each.why}")
+                name = each.name[:12] if title == "served copy" else each.name
+                click.echo(f"{word}  {title} {name}  {_kib(sizes[each.name])}  {each.why}")
+    _tell_answers(answers, sizes, all_of_it=all_of_it)
     if all(each.needed for each in _all(found, answers)):
         click.echo("Nothing to delete.", err=True)
+
+
+def _tell_answers(
+    answers: "tuple[Answers, ...]", sizes: dict[str, int], *, all_of_it: bool
+) -> None:
+    """Tell of each reason how many evaluations there are: there may be thousands."""
+    from plans.wording import counted  # noqa: PLC0415 (keeps `--help` fast)
+
+    groups: dict[tuple[bool, str], list[str]] = {}
+    for each in answers:
+        groups.setdefault((each.needed, each.why), []).append(each.name)
+    for (needed, why), names in groups.items():
+        if all_of_it or not needed:
+            word, size = "stays" if needed else "goes ", sum(sizes[each] for each in names)
+            told = f"answers of {counted(len(names), 'evaluation')}"
+            click.echo(f"{word}  {told}  {_kib(size)}  {why}")
+
+
+def _kib(size: int) -> str:
+    return f"{size / 1024:8.0f} KiB"
 
 
 def _all(found: "Retained", answers: "tuple[Answers, ...]") -> "list[Judged | Answers]":

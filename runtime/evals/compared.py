@@ -7,9 +7,17 @@ from fleet.errors import EvalError
 from fleet.evals.labels import Labelled
 from fleet.evals.run import Spec
 from fleet.evals.scoring import to_judge
-from runtime.evals.judge import bench
+from runtime.evals.judge import Bench, bench
 from runtime.evals.office import Office
 from runtime.evals.protocol import Tell, silent
+
+
+async def _asked(judge: Bench, each: Labelled) -> bool | None:
+    if each.other is not None:
+        return await judge.better(each.item, each.answer, each.other)
+    (measure,) = to_judge(each.item)
+    found = (await judge.scores(each.item, each.answer)).get(measure)
+    return None if found is None else found.score == 1.0
 
 
 async def asked(
@@ -28,11 +36,10 @@ async def asked(
         async def one(each: Labelled) -> bool | None:
             nonlocal done
             async with room:
-                (measure,) = to_judge(each.item)
-                found = (await judge.scores(each.item, each.answer)).get(measure)
+                said = await _asked(judge, each)
                 done += 1
                 tell(done, len(labels))
-                return None if found is None else found.score == 1.0
+                return said
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -14,7 +14,7 @@ from fleet.evals.golden import GoldenSet, read_golden
 from fleet.evals.items import ACCURACY, GROUNDED, Check
 from fleet.evals.metrics import METRICS
 from fleet.evals.run import EvalRun, Spec, Target, spec_of
-from fleet.evals.scoring import to_judge
+from fleet.evals.scoring import in_pairs, to_judge
 from fleet.evals.summary import must_pass_failed, paired
 from fleet.gates import Finding, judge_paired
 from fleet.resources import State
@@ -102,6 +102,7 @@ def _by_judge(
 ) -> tuple[list[Gate], tuple[Judged, ...]]:
     """Part gates that may be decided from those that a judge would decide who may not."""
     judged = {measure for each in golden.items for measure in to_judge(each)}
+    judged |= {ACCURACY} if any(map(in_pairs, golden.items)) else set()
     theirs = [each for each in gates if _measure(each) in judged]
     why = office.advisory(trial.alias.partition("-")[0]) if theirs else ""
     if not why:

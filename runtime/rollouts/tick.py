@@ -15,7 +15,6 @@ from fleet.trial import FULL, Trial, trials
 from fleet.verification import check
 from runtime.evals import Office
 from runtime.evals.protocol import Tell
-from runtime.ledger.protocol import Ledger
 from runtime.rollouts.collect import collect
 from runtime.rollouts.golden import Evaluated, judge_golden
 from runtime.rollouts.record import Judged, Told, worth_recording
@@ -124,8 +123,10 @@ def judge_live(scene: Scene, missing: tuple[str, ...] = ()) -> list[Judged]:
     return found
 
 
-def write_down(scene: Scene, judged: Iterable[Judged], ledger: Ledger) -> list[Told]:
-    """Append what tells more than the ledger knows; durable when this returns."""
+def write_down(
+    scene: Scene, judged: Iterable[Judged], append: Callable[[str, list[dict[str, Any]]], object]
+) -> list[Told]:
+    """Append what tells more than the ledger knows."""
     known = {
         (each.alias, each.gate): each for found in scene.history.evidence.values() for each in found
     }
@@ -134,7 +135,7 @@ def write_down(scene: Scene, judged: Iterable[Judged], ledger: Ledger) -> list[T
         each.judged.data(each.judged.trial.since or scene.now) for each in told if each.recorded
     ]
     if records:
-        ledger.append("gate_judged", records)
+        append("gate_judged", records)
     return told
 
 

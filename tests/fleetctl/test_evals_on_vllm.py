@@ -177,3 +177,24 @@ def test_a_judge_that_talks_nonsense_is_refused_and_passes_nothing(project: Proj
     assert run.returncode == 1
     assert "FC4503" in run.stderr
     assert "the judge said neither YES nor NO" in " ".join(run.stderr.split())
+
+
+def test_through_a_gateway_the_same_answers_come_and_are_counted(project: Project) -> None:
+    assert project.run("gateway", "start").returncode == 0
+    found = []
+    for way in ("server", "gateway"):
+        done = call(
+            project, "eval", "run", "corvid-dates", "--through", way, "--purpose", "smoke",
+            "--format", "json",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (made,) = json.loads(done.stdout)["evaluations"]
+        found.append(made["summary"])
+    direct, counted = found
+    assert (direct["accuracy"], direct["n"]) == (counted["accuracy"], ITEMS)
+    assert direct["fingerprint"] == counted["fingerprint"]
+    usage = project.root / ".fleetctl/gateways/main/usage.jsonl"
+    rows = [json.loads(line) for line in usage.read_text(encoding="utf-8").splitlines()]
+    assert {(each["client"], each["purpose"]) for each in rows} == {("corvid", "eval")}
+    answers = [each for each in rows if each["output_tokens"] > 1]
+    assert sum(each["output_tokens"] for each in answers) == counted["output_tokens"]

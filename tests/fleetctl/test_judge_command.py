@@ -16,10 +16,10 @@ NEW = "acme-support-tiny-v2.2.0"
 
 
 def verdict(_: str, question: str, __: int) -> str:
-    """Say YES to a right answer; the base's own word where the question says `mumble`."""
+    """Say YES to what is not called wrong; neither YES nor NO to `mumble`."""
     if "mumble" in question:
         return "Perhaps."
-    return "YES" if "<Answer>\nright" in question else "No, it does not."
+    return "No, it does not." if "<Answer>\nwrong" in question else "YES"
 
 
 @pytest.fixture(scope="module")

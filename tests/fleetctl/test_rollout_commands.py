@@ -93,7 +93,7 @@ def judged_and_killed(project: Project) -> list[str]:
     async def scenario() -> list[str]:
         session = Session(project.root, "fake", {}, project.root / ".fleetctl")
         scene = judging._scene(session, await session.observe_now())
-        told = write_down(scene, judge_live(scene), session.ledger())
+        told = write_down(scene, judge_live(scene), session.ledger().append)
         return [each.judged.finding.verdict for each in told if each.recorded]
 
     return asyncio.run(scenario())

@@ -9,6 +9,7 @@ from fleet.errors import ConfigError
 from fleet.evals.agreement import agreement, objection
 from fleet.evals.labels import read_labels
 from fleet.evals.run import Judge
+from fleet.evals.scoring import in_pairs
 from fleet.history import Entry
 
 YES, NO, NEITHER = True, False, None
@@ -83,6 +84,7 @@ GOOD = '{"id": "a", "input": "q", "expected": "x", "answer": "y", "label": "no"}
         (GOOD.replace('"input": "q", ', ""), 1, "it needs one of `input`"),
         (GOOD.replace('"no"', '"no", "measure": "style"'), 1, "`measure` is"),
         (GOOD.replace('"no"', '"no", "question": 3'), 1, "`question` is a text"),
+        (GOOD.replace('"no"', '"no", "other": 3'), 1, "`other` is not a text"),
     ],
 )
 def test_a_label_that_is_wrong_is_named_with_its_line(content: str, line: int, says: str) -> None:
@@ -94,6 +96,8 @@ def test_a_label_that_is_wrong_is_named_with_its_line(content: str, line: int, s
 
 
 def test_labels_of_both_measures_are_read() -> None:
+    (pair,) = read_labels(GOOD.replace('"no"', '"no", "other": "z"').encode(), "l.jsonl")
+    assert (pair.other, in_pairs(pair.item)) == ("z", True)
     grounded = GOOD.replace('"a"', '"b"').replace('"no"', 'true, "measure": "grounded"')
     first, second = read_labels((GOOD + "\n" + grounded).encode(), "l.jsonl")
     assert (first.right, second.right, first.answer) == (False, True, "y")
