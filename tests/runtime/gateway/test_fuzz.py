@@ -141,7 +141,7 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
     try:
         while part := await reader.read(2**16):
             came += part
-    except ConnectionError:  # it was ended with something of ours unread
+    except OSError:  # it was ended with something of ours unread
         pass
     return came
 
