@@ -222,7 +222,12 @@ class Exchange(Errand):
             self._events = (
                 TypedEvents(wanted)
                 if self.path in endpoints.TYPED
-                else Events(last_count=body.last_count, all_counts=body.all_counts, wanted=wanted)
+                else Events(
+                    last_count=body.last_count,
+                    all_counts=body.all_counts,
+                    wanted=wanted,
+                    answers=endpoints.answers(self.path, body.fields),
+                )
             )
 
     def _count_stream(self) -> None:
