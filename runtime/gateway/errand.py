@@ -13,6 +13,7 @@ from runtime.gateway.shared import Shared
 RETRY_AFTER_S: Final = 2
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _NOWHERE: Final = Choice("", "", "", ())
+_SERVER_ERROR: Final = int(HTTPStatus.INTERNAL_SERVER_ERROR)
 _LATER: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 """What a server answers that has not begun to work on a request."""
 
@@ -109,7 +110,7 @@ class Errand:
 
     def _judge_server(self, status: int) -> None:
         if self._server:
-            if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            if status >= _SERVER_ERROR:
                 self._shared.replicas.erred(self._server, self._now)
             else:
                 self._shared.replicas.worked(self._server, self.choice.adapter)

@@ -34,6 +34,7 @@ _NOBODY: Final = Asker("", b"")
 _UNREAD: Final = Events(last_count=True, all_counts=True)
 _SERVERS_FAULT: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 _ALL: Final = 100
+_OK: Final = int(HTTPStatus.OK)
 
 
 class Exchange(Errand):
@@ -172,7 +173,7 @@ class Exchange(Errand):
     def whole(self, status: int, body: bytes) -> None:
         """The server's whole answer is there; it may go to the client once this returns."""
         self._record.first_byte()
-        wanted = self.choice.policy.format if status == HTTPStatus.OK else None
+        wanted = self.choice.policy.format if status == _OK else None
         self._note(of_reply(body, wanted))
         self._judge_server(status)
         self._finish(status)
@@ -221,7 +222,12 @@ class Exchange(Errand):
             self._events = (
                 TypedEvents(wanted)
                 if self.path in endpoints.TYPED
-                else Events(last_count=body.last_count, all_counts=body.all_counts, wanted=wanted)
+                else Events(
+                    last_count=body.last_count,
+                    all_counts=body.all_counts,
+                    wanted=wanted,
+                    answers=endpoints.answers(self.path, body.fields),
+                )
             )
 
     def _count_stream(self) -> None:

@@ -34,6 +34,8 @@ from tests.runtime.gateway.stage import ACME, OLD, Stage, alias, chat, stage, ta
         (RESPONSES, {"previous_response_id": "resp_1"}, "no conversation"),
         (RESPONSES, {"conversation": {"id": "x"}}, "no conversation"),
         (RESPONSES, {"background": True}, "no conversation"),
+        (RESPONSES, {"n": 2, "background": True}, "no conversation"),
+        (RESPONSES, {"n": 2, "tools": [{"type": "mcp"}]}, "Only tools"),
         (RESPONSES, {"background": False, "previous_response_id": None}, ""),
         (RESPONSES, {"tools": [{"type": "mcp", "server_url": "http://10.0.0.1"}]}, "Only tools"),
         (RESPONSES, {"tools": [{"type": "function"}, {"type": "code_interpreter"}]}, "Only tools"),

@@ -9,6 +9,7 @@ import pytest
 
 from runtime.gateway.rewrite import DROPPED
 from tests.runtime.gateway.probe_inputs import FOREIGN, MALFORMED, NO_KEY, PATHS
+from tests.runtime.gateway.sockets import answered, connected, post, raw
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,
@@ -20,6 +21,7 @@ from tests.runtime.gateway.stage import (
     Stage,
     chat,
     stage,
+    table,
 )
 
 pytestmark = pytest.mark.usefixtures("transport")
@@ -179,5 +181,23 @@ def test_a_body_above_the_limit_is_refused(tmp_path: Path) -> None:
             reply = await ours.send(chat(text="x" * (16 * 2**20 + 1)))
             assert reply.status == 413
             assert ours.asked == []
+
+    asyncio.run(scenario())
+
+
+def test_a_key_that_is_revoked_opens_nothing_on_a_connection_that_knew_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours, connected(ours) as (reader, writer):
+            statuses = []
+            keys = table(ours.servers).keys
+            others = {name: each for name, each in keys.items() if each.client != "acme"}
+            for revision, held in enumerate((keys, others, keys), start=2):
+                given = table(ours.servers, revision=revision)
+                await ours.gateways.publish(given.model_copy(update={"keys": held}))
+                for _ in range(2):
+                    writer.write(post(raw()))
+                    statuses.append((await answered(reader))[0])
+            assert statuses == [200, 200, 401, 401, 200, 200]
+            assert len(ours.asked) == 4
 
     asyncio.run(scenario())
