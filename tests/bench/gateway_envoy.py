@@ -1,8 +1,12 @@
 """Envoy with the configuration that fleetctl compiles: the whole job, in native filters."""
 
+import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import aiohttp
 
 from fleet.resources import Route, Share
 from plans import envoy
@@ -17,6 +21,11 @@ from tests.bench.gateway_candidates import (
     installed,
     process,
 )
+from tests.bench.gateway_trials import Kills, Traffic
+from tests.runtime.gateway.envoy_stage import gateways_of, ready, running
+from tests.runtime.gateway.stage import table
+
+_ID = re.compile('"request_id":"([^"]+)"')
 
 
 @contextmanager
@@ -44,3 +53,32 @@ def envoy_native(folder: Path, upstream: int) -> Iterator[Candidate]:
     command += ["-l", "error", "--disable-hot-restart"]
     with process(command, port, folder / "envoy-native.log", UNDER_TEST) as pid:
         yield Candidate("envoy (native filters)", port, pid, lambda each: each)
+
+
+async def envoy_kills(folder: Path, upstream: int, count: int, answers: int) -> Kills:
+    """Kill an Envoy while clients ask, start it again, and so on; then look at its rows.
+
+    A row that was being written when it died cannot be read, and is one that is lost.
+    """
+    found, request_ids = Kills(), list[str]()
+    gateways = gateways_of(folder)
+    await gateways.publish(table({"s1": f"http://127.0.0.1:{upstream}"}))
+    await gateways.close()
+    place = folder / "gateways/main"
+    async with aiohttp.ClientSession(
+        connector=aiohttp.UnixConnector(str(place / envoy.ADMIN_SOCKET), force_close=True)
+    ) as admin:
+        for _ in range(count):
+            async with running(place) as program:
+                url, traffic = await ready(admin, program), Traffic()
+                with traffic.flowing(url) as tasks:
+                    while len(traffic.request_ids) < answers:  # noqa: ASYNC110 (counted by tasks)
+                        await asyncio.sleep(0)
+                    program.kill()
+                    await asyncio.gather(*tasks)
+            request_ids += traffic.request_ids
+    lines = (place / "usage.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+    rows = {row[0] for line in lines if (row := _ID.findall(line)) and line.endswith("}")}
+    found.answered = len(request_ids)
+    found.lost = len(set(request_ids) - rows)
+    return found
