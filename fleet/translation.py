@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from fleet.declared import CompiledFor, Gateway
-from fleet.traffic import Limits, Policy
+from fleet.traffic import Policy
 
 
 class Target(StrEnum):
@@ -128,31 +128,38 @@ class _Declared:
     declares: Callable[[Policy], bool]
 
 
+def _limited(name: str) -> Callable[[Policy], bool]:
+    """Return whether a policy has this limit, of the alias or of its client."""
+    return lambda policy: any(
+        getattr(each, name) is not None for each in (policy.limits, policy.client_limits)
+    )
+
+
 _POLICIES: Final = (
     _Declared(
         "limits of requests at a time",
         "Envoy counts them for each set of servers, not for a client, and would have to ask each "
         "server how it is once for every client.",
         _EVERY,
-        lambda policy: any(each.concurrency is not None for each in _limits(policy)),
+        _limited("concurrency"),
     ),
     _Declared(
         "limits of requests a minute",
         "",
         _LITELLM_ONLY,
-        lambda policy: any(each.requests_per_minute is not None for each in _limits(policy)),
+        _limited("requests_per_minute"),
     ),
     _Declared(
         "the even spread of requests a minute",
         "A whole minute's worth may be asked at once, and a new revision begins it anew.",
         _ENVOY_ONLY,
-        lambda policy: any(each.requests_per_minute is not None for each in _limits(policy)),
+        _limited("requests_per_minute"),
     ),
     _Declared(
         "limits of tokens a minute",
         "Charging what an answer took needs a rate limit service beside Envoy.",
         _EVERY,
-        lambda policy: any(each.tokens_per_minute is not None for each in _limits(policy)),
+        _limited("tokens_per_minute"),
     ),
     _Declared(
         "time-outs of the first byte",
@@ -195,10 +202,6 @@ _POLICIES: Final = (
         lambda policy: policy.shadow is not None,
     ),
 )
-
-
-def _limits(policy: Policy) -> tuple[Limits, Limits]:
-    return policy.limits, policy.client_limits
 
 
 def translations(
