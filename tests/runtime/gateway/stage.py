@@ -118,6 +118,18 @@ async def replica(*adapters: str, token_seconds: float = 0.0) -> AsyncIterator[R
         await made.stop()
 
 
+@asynccontextmanager
+async def fake_servers(count: int, token_seconds: float) -> AsyncIterator[dict[str, Replica]]:
+    """Run `s1`, `s2`, … with all versions of both clients."""
+    async with AsyncExitStack() as stack:
+        yield {
+            f"s{number}": await stack.enter_async_context(
+                replica(OLD, NEW, OTHERS, token_seconds=token_seconds)
+            )
+            for number in range(1, count + 1)
+        }
+
+
 def key(client: str, secret: str, name: str = "prod") -> dict[str, KeyEntry]:
     sha = hashlib.sha256(secret.encode()).hexdigest()
     entry = KeyEntry(client=client, name=name, reference=f"env:{client.upper()}", sha256=sha)
@@ -235,12 +247,7 @@ async def stage(
 ) -> AsyncIterator[Stage]:
     """Run fake servers `s1`, `s2`, … and a gateway that serves `table` of them."""
     async with AsyncExitStack() as stack:
-        replicas = {
-            f"s{number}": await stack.enter_async_context(
-                replica(OLD, NEW, OTHERS, token_seconds=token_seconds)
-            )
-            for number in range(1, servers + 1)
-        }
+        replicas = await stack.enter_async_context(fake_servers(servers, token_seconds))
         url = await stack.enter_async_context(serving(state, MAIN, TRANSPORT.get()))
         gateways = LocalGateways(state, {"main": MAIN})
         stack.push_async_callback(gateways.close)
