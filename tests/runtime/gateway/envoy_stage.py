@@ -18,7 +18,7 @@ from runtime.gateway.control import LocalGateways
 from runtime.gateway.envoyprocess import command_line
 from runtime.gateway.table import RoutingTable
 from tests.runtime.gateway.live import CORVID
-from tests.runtime.gateway.stage import ACME, GLOBEX, Stage, table
+from tests.runtime.gateway.stage import ACME, GLOBEX, Stage, fake_servers, table
 
 PROGRAM = Path(sys.executable).with_name("envoy")
 needs_envoy = pytest.mark.skipif(
@@ -73,7 +73,7 @@ async def envoy_stage(
 ) -> AsyncIterator[EnvoyStage]:
     """Run fake servers `s1`, `s2`, … and an Envoy that serves `table` of them."""
     async with AsyncExitStack() as stack:
-        replicas = await stack.enter_async_context(fake_servers(servers, token_seconds))
+        replicas = await fake_servers(stack, servers, token_seconds)
         urls = {name: each.url for name, each in replicas.items()}
         made = await stack.enter_async_context(in_front(project, table(urls, new=new)))
         made.replicas.update(replicas)
