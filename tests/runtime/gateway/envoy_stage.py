@@ -100,12 +100,12 @@ async def in_front(project: Path, routes: RoutingTable) -> AsyncIterator[EnvoySt
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run Envoy on a folder; its log is `envoy.log` there."""
+async def running(folder: Path, *flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run Envoy on a folder, with other flags if given; its log is `envoy.log` there."""
     with (folder / "envoy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            str(PROGRAM), *command_line(folder / "envoy.json")[1:],
-            "--concurrency", "1", "-l", "warning", stdout=log, stderr=log,
+            str(PROGRAM), *(flags or command_line(folder / "envoy.json")[1:]),
+            *("--concurrency", "1", "-l", "warning"), stdout=log, stderr=log,
         )  # fmt: skip
     try:
         yield process
