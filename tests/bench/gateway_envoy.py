@@ -111,13 +111,13 @@ class Reloads:
 
 async def envoy_reloads(folder: Path, aliases: int, count: int = 4) -> Reloads:
     """Publish revisions in which every alias has another version, a tenth of them split."""
-    gateways, place = gateways_of(folder), folder / "gateways/main"
-    await gateways.publish(_many(1, aliases))
+    gateways, place, port = gateways_of(folder), folder / "gateways/main", free_port()
+    await gateways.publish(_many(1, aliases, port))
     found = []
     async with _admin(place) as admin, running(place) as it:
         await ready(admin, it)
         for revision in range(2, 2 + count):
-            made = _many(revision, aliases)
+            made = _many(revision, aliases, port)
             began, own, envoys = time.perf_counter(), time.process_time(), cpu_seconds(it.pid)
             assert await gateways.publish(made) == ()
             found.append(
@@ -132,9 +132,9 @@ async def envoy_reloads(folder: Path, aliases: int, count: int = 4) -> Reloads:
     return Reloads(size, *(min(each) for each in zip(*found, strict=True)))
 
 
-def _many(revision: int, aliases: int) -> RoutingTable:
+def _many(revision: int, aliases: int, port: int) -> RoutingTable:
     """Return a table of the two clients, with one server that is not there."""
-    given = table({"s1": f"http://127.0.0.1:{free_port()}"}, revision=revision)
+    given = table({"s1": f"http://127.0.0.1:{port}"}, revision=revision)
     made = {}
     for number in range(aliases):
         client = ("acme", "globex")[number % 2]
