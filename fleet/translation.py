@@ -89,6 +89,11 @@ _ENVOY: Final = (
         "or none as `fleetctl gateway run` starts it, none at SIGTERM. They go to usage.jsonl "
         "beside the configuration, durations in microseconds.",
     ),
+    Loss(
+        "rows do not say how an answer ended, so gates on cut-short answers have no evidence",
+        "`finish` and `format_ok` are not in them.",
+    ),
+    Loss("the operator's secret calls no version by its name"),
     Loss("a version that no server holds any more is the server's own 404 instead of 503"),
     Loss(
         "its filters are work in progress: stay on Envoy 1.40, which was tested",
