@@ -16,7 +16,7 @@ from fleet.engines import disagreements, with_engines
 from fleet.history import History
 from fleet.impact import impacts_of, price_per_hour, smoke_warnings, untouched
 from fleet.order import order
-from fleet.pace import Paced, pace
+from fleet.pace import Paced, pace, version_of
 from fleet.placement import Placement, Search, place
 from fleet.placement.bookkeeping import accounts
 from fleet.placement.promises import late
@@ -24,9 +24,14 @@ from fleet.plan import Change, Move, Plan
 from fleet.preview import preview
 from fleet.reasons import explain
 from fleet.resources import Key, LoadedAdapter, Route, Server, State
+from fleet.standing import FULL
+from fleet.traffic import Sticky
 from fleet.translation import translations
 
 USUAL = Search()
+SOME_KEYS = 500
+"""Keys times percent from which on a share of them is about what is asked for: five are expected
+on the new version, and none are with a chance below 1 %."""
 
 
 def make_plan(
@@ -177,6 +182,7 @@ def _warnings(fleet: Fleet, wanted: Paced, placement: Placement, live: State) ->
     yield from fleet.warnings
     yield from placement.warnings
     yield from disagreements(fleet, live)
+    yield from _whole_keys(fleet, wanted)
     for each in strangers(fleet, wanted, live):
         match each:
             case LoadedAdapter() if is_ours_by_name(fleet, each.adapter):
@@ -190,3 +196,21 @@ def _warnings(fleet: Fleet, wanted: Paced, placement: Placement, live: State) ->
                 yield f"{each.address} is neither declared nor in the ledger; it stays"
             case Server():
                 pass
+
+
+def _whole_keys(fleet: Fleet, wanted: Paced) -> Iterator[str]:
+    """Say where a share cannot be had, as few keys are each kept on one version as a whole."""
+    for alias, each in wanted.wanted.items():
+        adapter, percent = fleet.adapters[alias], dict(each.shares)[each.target]
+        client = fleet.clients[adapter.name.client]
+        keys = len(client.keys)
+        is_split = adapter.sticky is Sticky.KEY and 0 < percent < FULL
+        if not is_split or percent * keys >= SOME_KEYS:
+            continue
+        none = round(100 * (1 - percent / FULL) ** keys)
+        count = "1 key" if keys == 1 else f"{keys} keys"
+        yield (
+            f"{alias}: `sticky: key` keeps all requests with one API key on one version, and "
+            f"`{client.name}` has {count}: with a chance of {none} % none of them are answered "
+            f"by {version_of(each.target)}, which is to have {percent} %"
+        )

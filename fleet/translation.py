@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from fleet.declared import CompiledFor, Gateway
-from fleet.traffic import Limits, Policy
+from fleet.traffic import Policy
 
 
 class Target(StrEnum):
@@ -67,22 +67,33 @@ _ENVOY: Final = (
         "instead of 400.",
     ),
     Loss(
-        "only chat completions and completions are served",
-        "Embeddings, responses and messages are 404. A completion may have many prompts.",
-    ),
-    Loss(
         "fields that no client may set are overwritten with null or 0 instead of dropped",
     ),
     Loss(
-        "clients see token counts in their streams that they did not ask for",
-        "Every stream is asked for them: `usage` in every event, and at the end one event without "
-        "choices.",
+        "one completion may have many prompts",
+        "They do not count as answers to one request; only `n` does.",
     ),
     Loss(
-        "rows of usage are buffered: SIGKILL loses some, SIGTERM none",
-        "Up to 64 KiB or 10 s of them. They go to usage.jsonl beside the configuration, durations "
-        "in microseconds.",
+        "some tools of responses are refused that fleetctl's own gateway takes",
+        "Those whose JSON has a `type` that is none of a function, a custom tool or a JSON Schema, "
+        "anywhere inside: Envoy cannot tell where it stands.",
     ),
+    Loss(
+        "clients see token counts in their streams that they did not ask for",
+        "Every stream of completions is asked for them: `usage` in every event, and at the end one "
+        "event without choices.",
+    ),
+    Loss(
+        "rows of usage may be lost when it is killed, and are not on the disk before the answer",
+        "A hundred or more at each SIGKILL as Envoy buffers them by itself (64 KiB or 10 s), few "
+        "or none as `fleetctl gateway run` starts it, none at SIGTERM. They go to usage.jsonl "
+        "beside the configuration, durations in microseconds.",
+    ),
+    Loss(
+        "rows do not say how an answer ended, so gates on cut-short answers have no evidence",
+        "`finish` and `format_ok` are not in them.",
+    ),
+    Loss("the operator's secret calls no version by its name"),
     Loss("a version that no server holds any more is the server's own 404 instead of 503"),
     Loss(
         "its filters are work in progress: stay on Envoy 1.40, which was tested",
@@ -105,57 +116,97 @@ _LITELLM: Final = (
     Loss("usage rows and metrics are LiteLLM's own, and show the alias, not the version"),
 )
 _EVERY: Final[frozenset[Target]] = frozenset(Target)
+_ENVOY_ONLY: Final[frozenset[Target]] = frozenset({Target.ENVOY})
 _LITELLM_ONLY: Final[frozenset[Target]] = frozenset({Target.LITELLM})
 _USUAL: Final = Policy()
-_POLICIES: Final[tuple[tuple[str, frozenset[Target], Callable[[Policy], bool]], ...]] = (
-    (
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """Something that an alias may declare about its traffic."""
+
+    what: str
+    why: str
+    """Why an Envoy does not keep it."""
+    targets: frozenset[Target]
+    """Who does not."""
+    declares: Callable[[Policy], bool]
+
+
+def _limited(name: str) -> Callable[[Policy], bool]:
+    """Return whether a policy has this limit, of the alias or of its client."""
+    return lambda policy: any(
+        getattr(each, name) is not None for each in (policy.limits, policy.client_limits)
+    )
+
+
+_POLICIES: Final = (
+    _Declared(
         "limits of requests at a time",
+        "Envoy counts them for each set of servers, not for a client, and would have to ask each "
+        "server how it is once for every client.",
         _EVERY,
-        lambda policy: any(each.concurrency is not None for each in _limits(policy)),
+        _limited("concurrency"),
     ),
-    (
+    _Declared(
         "limits of requests a minute",
+        "",
         _LITELLM_ONLY,
-        lambda policy: any(each.requests_per_minute is not None for each in _limits(policy)),
+        _limited("requests_per_minute"),
     ),
-    (
+    _Declared(
+        "the even spread of requests a minute",
+        "A whole minute's worth may be asked at once, and a new revision begins it anew.",
+        _ENVOY_ONLY,
+        _limited("requests_per_minute"),
+    ),
+    _Declared(
         "limits of tokens a minute",
+        "Charging what an answer took needs a rate limit service beside Envoy.",
         _EVERY,
-        lambda policy: any(each.tokens_per_minute is not None for each in _limits(policy)),
+        _limited("tokens_per_minute"),
     ),
-    (
+    _Declared(
         "time-outs of the first byte",
+        "",
         _EVERY,
         lambda policy: policy.timeouts.first_byte_s is not None,
     ),
-    (
+    _Declared(
         "time-outs",
+        "",
         _LITELLM_ONLY,
         lambda policy: (policy.timeouts.idle_s, policy.timeouts.total_s) != (None, None),
     ),
-    (
+    _Declared(
         "what keeps a user on one version",
+        "",
         _LITELLM_ONLY,
         lambda policy: policy.sticky is not _USUAL.sticky,
     ),
-    ("formats (answers are not judged)", _EVERY, lambda policy: policy.format is not None),
-    (
-        "turns at a busy server",
-        _EVERY,
-        lambda policy: policy.server_in_flight is not None,
+    _Declared(
+        "formats (answers are not judged)", "", _EVERY, lambda policy: policy.format is not None
     ),
-    (
+    _Declared(
+        "turns at a busy server",
+        "Servers queue for themselves, and are told no priorities.",
+        _EVERY,
+        lambda policy: policy.server_in_flight is not None or policy.prioritized,
+    ),
+    _Declared(
         "the most answers to one request",
+        "",
         _LITELLM_ONLY,
         lambda policy: policy.choices != _USUAL.choices,
     ),
-    ("shadow traffic", _EVERY, lambda policy: policy.shadow is not None),
+    _Declared(
+        "shadow traffic",
+        "Envoy copies a request as it goes to the server, with the name of the version that "
+        "answers in it.",
+        _EVERY,
+        lambda policy: policy.shadow is not None,
+    ),
 )
-"""What aliases may declare, who does not keep it, and whether a policy declares it."""
-
-
-def _limits(policy: Policy) -> tuple[Limits, Limits]:
-    return policy.limits, policy.client_limits
 
 
 def translations(
@@ -180,8 +231,10 @@ def lost(target: Target, policies: Policies) -> tuple[Loss, ...]:
     """Return what such a gateway does not keep, what holds for every alias first."""
     always = _ENVOY if target is Target.ENVOY else _LITELLM
     return always + tuple(
-        Loss(f"not kept: {what}", aliases=declaring)
-        for what, targets, declares in _POLICIES
-        if target in targets
-        and (declaring := tuple(a for a in sorted(policies) if declares(policies[a] or _USUAL)))
+        Loss(f"not kept: {each.what}", each.why if target is Target.ENVOY else "", declaring)
+        for each in _POLICIES
+        if target in each.targets
+        and (
+            declaring := tuple(a for a in sorted(policies) if each.declares(policies[a] or _USUAL))
+        )
     )

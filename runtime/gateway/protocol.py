@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from runtime.gateway.sights import Sight
 from runtime.gateway.table import RoutingTable
 
 
@@ -45,6 +46,10 @@ class Gateways(Protocol):
         They are what a routing table says is there and the server says is not. A gateway that
         does not answer says nothing here.
         """
+        ...
+
+    async def look(self) -> tuple[Sight, ...]:
+        """Return what each gateway shows of itself, by name; one that does not answer says why."""
         ...
 
     async def in_flight(self, server: str, adapter: str) -> int:

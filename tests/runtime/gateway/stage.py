@@ -75,12 +75,9 @@ class Replica:
 async def replica(*adapters: str, token_seconds: float = 0.0) -> AsyncIterator[Replica]:
     """Run a fake server that has these adapters loaded."""
     config = FakeConfig(
-        model="/base",
-        served_model_names=("tiny",),
-        enable_lora=True,
-        max_loras=8,
+        model="/base", served_model_names=("tiny",), enable_lora=True, max_loras=8,
         token_seconds=token_seconds,
-    )
+    )  # fmt: skip
     made = Replica(FakeModelServer(config))
     for name in adapters:
         made.memory.listed[name] = f"/store/{name}"
@@ -116,6 +113,14 @@ async def replica(*adapters: str, token_seconds: float = 0.0) -> AsyncIterator[R
         yield made
     finally:
         await made.stop()
+
+
+async def fake_servers(
+    stack: AsyncExitStack, count: int, token_seconds: float
+) -> dict[str, Replica]:
+    """Run `s1`, `s2`, … with all versions of both clients, as long as the stack is open."""
+    made = (replica(OLD, NEW, OTHERS, token_seconds=token_seconds) for _ in range(count))
+    return {f"s{n}": await stack.enter_async_context(each) for n, each in enumerate(made, 1)}
 
 
 def key(client: str, secret: str, name: str = "prod") -> dict[str, KeyEntry]:
@@ -235,12 +240,7 @@ async def stage(
 ) -> AsyncIterator[Stage]:
     """Run fake servers `s1`, `s2`, … and a gateway that serves `table` of them."""
     async with AsyncExitStack() as stack:
-        replicas = {
-            f"s{number}": await stack.enter_async_context(
-                replica(OLD, NEW, OTHERS, token_seconds=token_seconds)
-            )
-            for number in range(1, servers + 1)
-        }
+        replicas = await fake_servers(stack, servers, token_seconds)
         url = await stack.enter_async_context(serving(state, MAIN, TRANSPORT.get()))
         gateways = LocalGateways(state, {"main": MAIN})
         stack.push_async_callback(gateways.close)

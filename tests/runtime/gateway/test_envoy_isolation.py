@@ -2,12 +2,17 @@
 
 import asyncio
 import json
+import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from runtime.gateway.rewrite import DROPPED
 from tests.runtime.gateway.envoy_stage import envoy_stage, needs_envoy
-from tests.runtime.gateway.stage import OLD, TEXT, chat
+from tests.runtime.gateway.probes import FORBIDDEN
+from tests.runtime.gateway.sockets import connected
+from tests.runtime.gateway.stage import NEW, OLD, TEXT, chat
+from tests.runtime.gateway.test_fuzz import REQUESTS, SEED, damaged
 
 pytestmark = needs_envoy
 
@@ -33,5 +38,33 @@ def test_fields_that_cross_tenants_are_overwritten(tmp_path: Path) -> None:
                 assert (await ours.send(refused | fine, path=TEXT)).status == 200
             kind = {"Content-Type": "application/json; charset=utf-8"}
             assert (await ours.send(chat(), headers=kind)).status == 200
+
+    asyncio.run(scenario())
+
+
+def test_damaged_requests_do_no_harm(tmp_path: Path) -> None:
+    chance = random.Random(SEED)  # noqa: S311 (the same requests each time)
+    requests = [damaged(chance) for _ in range(2 * REQUESTS)]
+
+    async def scenario() -> None:
+        async with envoy_stage(tmp_path, new=50) as ours:
+            at_once = asyncio.Semaphore(64)
+
+            async def came_back(request: bytes) -> bytes:
+                came = b""
+                async with at_once, connected(ours) as (reader, writer):
+                    writer.write(request)
+                    with suppress(TimeoutError, ConnectionError):  # many do not say where they end
+                        async with asyncio.timeout(1):
+                            while data := await reader.read(2**16):
+                                came += data
+                return came
+
+            answers = await asyncio.gather(*map(came_back, requests))
+            assert ours.process.returncode is None
+            assert set(ours.asked) == {OLD, NEW}
+            said = b"".join((*answers, *(await ours.shown()).values()))
+            assert [word for word in FORBIDDEN if word in said] == []
+            assert {each[9:12] for each in answers} >= {b"200", b"400", b"401", b"404"}
 
     asyncio.run(scenario())

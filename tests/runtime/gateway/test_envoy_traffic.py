@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -79,26 +78,6 @@ def test_a_share_that_grows_keeps_its_users(tmp_path: Path) -> None:
             given = await versions(ours, user="user-")
             again = {number for number, version in enumerate(given) if version == NEW}
             assert len(again & cohorts[10]) < 40  # 10 by chance: no user is always the first
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("how", ["header", "session_id", "user", "prompt_cache_key"])
-def test_a_user_who_is_named_gets_the_same_version_each_time(tmp_path: Path, how: str) -> None:
-    async def scenario() -> None:
-        async with envoy_stage(tmp_path, new=50) as ours:
-            given: dict[int, set[str]] = {}
-            for number in [*range(12), *range(12)]:
-                named = f"user-{number}"
-                if how == "header":  # which goes before whatever the body says
-                    reply = await ours.send(chat(user="x"), headers={"X-Session-Id": named})
-                else:
-                    reply = await ours.send(chat(**{how: named}))
-                given.setdefault(number, set()).add(reply.version)
-            assert all(len(each) == 1 for each in given.values())
-            assert len(set.union(*given.values())) == 2
-            counts = Counter([(await ours.send(chat())).version for _ in range(40)])
-            assert set(counts) == {NEW, OLD}  # who names nobody is split by chance
 
     asyncio.run(scenario())
 
