@@ -13,20 +13,26 @@ import pytest
 from tests.fleetctl.project_on_disk import Project
 
 SERVER = "tiny-laptop-cpu0"
-QUICK = ("--rounds", "3", "--tokens", "64", "--largest-batch", "8")
+QUICK = ("--rounds", "2", "--tokens", "32", "--largest-batch", "8")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["fake", pytest.param("vllm", marks=pytest.mark.live)])
 def project(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Project]:
-    """The quickstart fleet on a real vLLM."""
-    python = request.getfixturevalue("vllm_python")
+    """The quickstart fleet, on the fake server and on a real vLLM."""
+    live = request.param == "vllm"
+    python = request.getfixturevalue("vllm_python") if live else None
     made = Project.copy(tmp_path_factory.mktemp("busy") / "project", python)
     applied = made.run("apply", "--auto", "--yes")
     assert applied.returncode == 0, applied.stderr
     yield made
     made.clean_up()
+
+
+def out(project: Project) -> tuple[str, ...]:
+    """Name the profile: that of a fake server is not kept otherwise."""
+    return ("--out", str(project.root / "calibration" / "tiny-cpu-r16.json"))
 
 
 class Clients:
@@ -64,6 +70,7 @@ class Clients:
 
 
 @pytest.mark.live
+@pytest.mark.parametrize("project", ["vllm"], indirect=True)  # the fake answers at once
 def test_a_server_that_clients_use_is_left_alone(project: Project) -> None:
     with Clients(project, tokens=400):
         done = project.run("calibrate", SERVER, *QUICK)
@@ -73,12 +80,13 @@ def test_a_server_that_clients_use_is_left_alone(project: Project) -> None:
     assert not [*project.root.glob("calibration/*")]
 
 
-@pytest.mark.live
 def test_a_client_that_comes_meanwhile_ends_the_measurement_and_nothing_is_kept(
     project: Project,
 ) -> None:
     measuring = subprocess.Popen(
-        project.command("calibrate", SERVER, *QUICK), stderr=subprocess.PIPE, text=True
+        project.command("calibrate", SERVER, *QUICK, *out(project)),
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert measuring.stderr is not None
     told = []
@@ -96,13 +104,12 @@ def test_a_client_that_comes_meanwhile_ends_the_measurement_and_nothing_is_kept(
     assert not [*project.root.glob("calibration/*")]
 
 
-@pytest.mark.live
 def test_with_force_it_is_measured_and_the_profile_says_that_clients_were_there(
     project: Project,
 ) -> None:
     path = project.root / "calibration" / "tiny-cpu-r16.json"
     with Clients(project, tokens=16):
-        done = project.run("calibrate", SERVER, *QUICK, "--force")
+        done = project.run("calibrate", SERVER, *QUICK, "--force", *out(project))
     assert done.returncode == 0, done.stderr
     document = json.loads(path.read_text(encoding="utf-8"))
     [note] = document["notes"]
