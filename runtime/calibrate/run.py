@@ -94,6 +94,7 @@ async def calibrate(
         async with Crowd(subject.url, http.peer, _vocabulary(subject), clock) as crowd:
             meter = Meter(crowd, names, tokens, say)
             await meter.warm_up(plan)
+            notes: tuple[str, ...] = ()
             for number in range(MOST_ROUNDS * effort.rounds):
                 if number and clock() > began + 60 * effort.minutes:
                     say(f"Time is up after {number} of {effort.rounds} rounds.")
@@ -105,8 +106,8 @@ async def calibrate(
                     say(f"{reason}: once more.")
                 await meter.round(plan, f"round {number + 1} of {max(effort.rounds, number + 1)}")
                 await meter.prompts(min(PROMPT_BATCH, most), _longest_prompt(subject))
-            after = await read_gauges(http)
-            notes = foreign(subject, before, after, crowd.sent, force=force)
+                # Looked at after every round, so that a spoilt measurement ends at once.
+                notes = foreign(subject, before, await read_gauges(http), crowd.sent, force=force)
             requests = crowd.sent
     steps = meter.steps(plan)
     require_times(subject, steps.values())
