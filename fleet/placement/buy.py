@@ -53,10 +53,17 @@ def buy(board: Board, search: Search) -> None:
 def _lots(board: Board) -> list[Lot]:
     """Group what is missing by base, allowed hosts and party."""
     grouped: dict[tuple[str, tuple[str, ...], str], list[Item]] = {}
+    open_to: dict[tuple[frozenset[str], frozenset[str], str | None], tuple[str, ...]] = {}
     for item in board.missing():
         if item.rank == 0 or board.waits(item):
             continue
-        hosts = tuple(hosts_for(board, item))
+        if item.spread == "host":
+            hosts = tuple(hosts_for(board, item))
+        else:  # alike for all of a client, of whom there may be thousands
+            alike = (item.groups, item.avoid, item.pin)
+            if alike not in open_to:
+                open_to[alike] = tuple(hosts_for(board, item))
+            hosts = open_to[alike]
         grouped.setdefault((item.base, hosts, item.party), []).append(item)
     return [
         Lot(board.fleet.bases[base], frozenset(hosts), party, tuple(items))

@@ -62,6 +62,10 @@ class Item:
     """It waits in host memory for a LoRA slot and has none of its own."""
     others: int = 0
     """Other numbers of replicas that may be tried."""
+    answer: int = 0
+    """Tokens of its usual answer; 0 where no demand is known."""
+    promised_s: float = 0.0
+    """Seconds within which 95 % of its answers are due."""
 
     @property
     def peak(self) -> int:
@@ -133,6 +137,7 @@ def items_of(
                 frozenset(declared.apart), _party(declared),
                 frozenset((declared.name.client, declared.tier)), declared.spread,
                 declared.residency == "cached", others,
+                declared.demand.output_tokens if declared.demand else 0, declared.slo_s,
             )  # fmt: skip
 
 

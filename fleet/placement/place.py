@@ -1,6 +1,6 @@
 """Place: keep what is valid, fill what is open, buy what is missing, and improve if asked to.
 
-    survey -> keep -> relieve -> fill -> buy -> level -> (consolidate) -> result
+    survey -> keep -> relieve -> fill -> buy -> level -> promises -> (consolidate) -> result
 
 Nothing moves without need. Work grows with versions plus servers, not with their product.
 """
@@ -13,6 +13,7 @@ from fleet.placement.consolidate import consolidate, repacked
 from fleet.placement.infeasible import diagnose
 from fleet.placement.level import level
 from fleet.placement.outcome import Placement
+from fleet.placement.promises import keep_promises
 from fleet.placement.result import result
 from fleet.placement.search import Search, silent_servers
 from fleet.resources import State
@@ -40,6 +41,7 @@ def place(fleet: Fleet, wanted: Paced, live: State, search: Search = USUAL) -> P
             f"{', '.join(silent)} does not answer, and no other server of `{item.base}` has room"
         )
     level(board)
+    keep_promises(board)
     if search.repack:
         board = repacked(board, search)
     elif search.max_moves:
