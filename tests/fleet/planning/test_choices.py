@@ -121,6 +121,14 @@ def test_a_device_that_might_be_shared_and_is_not_is_given_whole() -> None:
     assert server.flags.memory_share == 0.92
 
 
+@pytest.mark.parametrize(("count", "rpm"), [(8, 120), (9, 150), (12, 180)])
+def test_dividing_devices_is_never_dearer_than_leaving_them_whole(count: int, rpm: float) -> None:
+    """Halves are cheaper than wholes, and here an odd half would be left on each device."""
+    whole = declared([asked(f"c{each}-a-llama-v1.0.0", rpm) for each in range(count)], [rack()])
+    sharing = replace(whole, policy=PlacementPolicy(share_devices=True))
+    assert plan(sharing).cost_after == plan(whole).cost_after
+
+
 def test_peaks_at_different_hours_share_a_server_and_peaks_at_the_same_hour_do_not() -> None:
     # 600 requests a minute are 2,000 tokens a second; a server may be asked for 5,900.
     same = declared(many(4, 600))
