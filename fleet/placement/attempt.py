@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from fleet.declared import Fleet
 from fleet.pace import Paced
 from fleet.placement.buy import buy
+from fleet.placement.consolidate import cost
 from fleet.placement.fill import fill, restart, spare
 from fleet.placement.first import place_first
 from fleet.placement.items import Item
@@ -22,6 +23,10 @@ from fleet.resources import State
 
 TRIES = 24
 """Most attempts beside the first."""
+OTHERS = 400
+"""Versions placed in looking for a cheaper way, in each one all of them."""
+MOST_OTHERS = 6
+"""Most ways that are looked for."""
 WORK = 4_000
 """Versions placed in all of them, after which no further one begins."""
 
@@ -34,6 +39,8 @@ def attempt(fleet: Fleet, wanted: Paced, live: State, search: Search) -> tuple[B
     board, failed = _once(fleet, wanted, live, search, (), {})
     numbers: dict[str, int] = {}
     lacking, size = failed, max(len(board.items), 1)
+    if not failed:
+        return _cheapest(board, search, min(OTHERS // size, MOST_OTHERS)), []
     while others := {each.alias for each in lacking if numbers.get(each.alias, 0) < each.others}:
         for alias in sorted(others):
             numbers[alias] = numbers.get(alias, 0) + 1
@@ -56,6 +63,25 @@ def attempt(fleet: Fleet, wanted: Paced, live: State, search: Search) -> tuple[B
     return board, failed
 
 
+def _cheapest(board: Board, search: Search, tries: int) -> Board:
+    """Return the cheapest of some other ways to place a small fleet, or the given one.
+
+    The groups buy in another order, as one may have taken what another one needs more; or an
+    adapter that is new has another number of replicas.
+    """
+    several = sorted({
+        each.alias for each in board.items.values() if each.others and not each.prior
+    })  # fmt: skip
+    turns: list[tuple[int, dict[str, int]]] = [(turn, {}) for turn in range(1, board.groups)]
+    for turn, numbers in (turns + [(0, {alias: 1}) for alias in several])[:tries]:
+        other, lacking = _once(
+            board.fleet, board.wanted, board.live, search, (), numbers, turn=turn
+        )
+        if not lacking and cost(other) < cost(board):
+            board = other
+    return board
+
+
 def _once(
     fleet: Fleet,
     wanted: Paced,
@@ -63,6 +89,7 @@ def _once(
     search: Search,
     first: tuple[str, ...],
     numbers: Mapping[str, int],
+    turn: int = 0,
 ) -> tuple[Board, list[Item]]:
     """Place what is named first before everything else, and then everything else."""
     board = board_of(fleet, wanted, live, numbers)
@@ -76,7 +103,7 @@ def _once(
                 "it is not in fleet.lock, so it can only stay where it is"
             )
     fill(board)
-    buy(board, search)
+    buy(board, search, turn)
     spare(board)
     restart(board)
     put_back(board)

@@ -11,12 +11,12 @@ from fleet.capacity import USUAL_PROMPT_WEIGHT
 from fleet.declared import Adapter, Fleet, Host, Spread
 from fleet.demand import HOURS, Load, load_of
 from fleet.pace import Paced, Wanted, alias_of
-from fleet.placement.replicas import replicas_for
+from fleet.placement.replicas import Place, replicas_for
 
 Ints = NDArray[np.int64]
 RATE_UNIT = 10
 """Loads are decode-equivalent tokens per second times this, as integers: sums are exact."""
-Limits = Callable[[Adapter, str, int], Sequence[float]]
+Places = Callable[[Adapter, str, int], Sequence[Place]]
 ACTIVE_UNIT = 1_000_000
 """Concurrencies are times this, as integers."""
 
@@ -62,6 +62,10 @@ class Item:
     """It waits in host memory for a LoRA slot and has none of its own."""
     others: int = 0
     """Other numbers of replicas that may be tried."""
+    answer: int = 0
+    """Tokens of its usual answer; 0 where no demand is known."""
+    promised_s: float = 0.0
+    """Seconds within which 95 % of its answers are due."""
 
     @property
     def peak(self) -> int:
@@ -87,7 +91,7 @@ def pinned_to(pin: str | None, host: str) -> bool:
 def items_of(
     fleet: Fleet,
     wanted: Paced,
-    limits: Limits,
+    places: Places,
     unplaced: dict[str, str],
     failed: Mapping[str, int],
 ) -> Iterator[Item]:
@@ -96,8 +100,8 @@ def items_of(
     Args:
         fleet: The declarations.
         wanted: The versions that every alias should have.
-        limits: Tokens per second of the servers that could be opened for an adapter, of a base
-            and rank, falling; empty where there is none, or nothing is known.
+        places: Where an adapter of a base and rank could be, the strongest first; empty where
+            that is nowhere, or nothing is known.
         unplaced: Takes what is not placed, with the reason.
         failed: By alias, how many numbers of replicas were tried and found no place.
     """
@@ -112,7 +116,7 @@ def items_of(
             base = adapter.split("-", 3)[2]
             if replicas == 0:
                 load = load_of(declared.demand, USUAL_PROMPT_WEIGHT, declared.slo_s)
-                found = limits(declared, base, facts.rank if facts else 0)
+                found = places(declared, base, facts.rank if facts else 0)
                 choices = replicas_for(declared, load, found, _serving(each, wanted), slack)
                 others = len(choices) - 1
                 replicas = choices[min(failed.get(each.alias, 0), others)]
@@ -133,6 +137,7 @@ def items_of(
                 frozenset(declared.apart), _party(declared),
                 frozenset((declared.name.client, declared.tier)), declared.spread,
                 declared.residency == "cached", others,
+                declared.demand.output_tokens if declared.demand else 0, declared.slo_s,
             )  # fmt: skip
 
 

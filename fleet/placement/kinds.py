@@ -10,6 +10,7 @@ from fleet.capacity import NO_HABITS, Shape, least_bytes, throughput_of
 from fleet.declared import Base, Device, Fleet, Host
 from fleet.placement.bins import Hardware
 from fleet.placement.flags import PARTS
+from fleet.placement.replicas import Place
 
 CARDS = (1, 2, 4, 8)
 """Devices that one server may stand on."""
@@ -113,8 +114,8 @@ def cut_of(
 
 def limits_of(
     fleet: Fleet, base: Base, rank: int, hardware: Hardware, hosts: Iterable[Host], *, apart: bool
-) -> tuple[float, ...]:
-    """Return the tokens per second of servers that could be opened on these hosts, falling.
+) -> tuple[Place, ...]:
+    """Return where servers could be opened on these hosts, the strongest first.
 
     One for each place that a replica may have, on devices that are not draining; none where
     something else than our own devices could hold it, or a throughput is not known.
@@ -128,7 +129,7 @@ def limits_of(
         apart: Whether its replicas share no host.
     """
     habits = hardware.habits.get(base.name, NO_HABITS)
-    found: list[float] = []
+    found: list[Place] = []
 
     @cache
     def carried(kind: str, memory: int, vllm: str, cards: int, parts: int) -> float | None:
@@ -141,7 +142,7 @@ def limits_of(
 
     alike: dict[tuple[str, int, str, int, int], Kind] = {}
     for host in hosts:
-        best: dict[str, float] = {}
+        best: dict[str, Place] = {}
         usable = [each for each in host.devices if each.state != "draining"]
         for kind, devices in cuts_of(fleet, base, 1, usable):
             device = kind.device
@@ -149,10 +150,11 @@ def limits_of(
             alike.setdefault(its, kind)
             limit = carried(*its)
             if limit is not None:
-                best[devices[0].name] = max(best.get(devices[0].name, 0.0), limit)
+                here = best.setdefault(devices[0].name, Place(0.0, 0.0))
+                best[devices[0].name] = max(here, Place(limit, kind.price))
         found += [max(best.values())] if apart and best else list(best.values())
-    unknown = inf in found or _attached(fleet, base)
-    return () if unknown else tuple(sorted(found, reverse=True))
+    unknown = any(each.limit == inf for each in found) or _attached(fleet, base)
+    return () if unknown else tuple(sorted(found, key=lambda each: (-each.limit, each.price)))
 
 
 def _attached(fleet: Fleet, base: Base) -> bool:

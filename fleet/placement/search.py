@@ -21,6 +21,7 @@ from fleet.placement.items import (
 )
 from fleet.placement.kinds import limits_of
 from fleet.placement.promises import too_slow
+from fleet.placement.replicas import Place
 from fleet.placement.survey import open_live
 from fleet.placement.vbp import Effort
 from fleet.resources import State
@@ -64,6 +65,8 @@ class Board:
     """By version: the overloaded server that it was taken off."""
     floors: dict[str, int] = field(default_factory=dict)
     """By base that was bought for in one piece: what the packer proved no packing undercuts."""
+    groups: int = 0
+    """Groups of versions that were bought for, each on its own."""
     notes: list[str] = field(default_factory=list)
 
     def missing(self) -> list[Item]:
@@ -170,7 +173,7 @@ def board_of(
     unplaced: dict[str, str] = {}
 
     @cache
-    def carried(base: str, rung: int, hosts: tuple[str, ...], spread: Spread) -> tuple[float, ...]:
+    def carried(base: str, rung: int, hosts: tuple[str, ...], spread: Spread) -> tuple[Place, ...]:
         there = [fleet.hosts[each] for each in hosts]
         return limits_of(fleet, fleet.bases[base], rung, hardware, there, apart=spread == "host")
 
@@ -182,7 +185,7 @@ def board_of(
             if admits(host, groups, avoid) and pinned_to(pin, name)
         )
 
-    def limits(declared: Adapter, base: str, rank: int) -> tuple[float, ...]:
+    def limits(declared: Adapter, base: str, rank: int) -> tuple[Place, ...]:
         rung = rank_rung(rank)
         if base not in fleet.bases or rung is None:
             return ()
