@@ -96,6 +96,7 @@ def command(
     """Show what would change. Changes nothing."""
     from fleet.select import select  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.selection import criteria, require_known  # noqa: PLC0415
+    from plans.status import gateway_notes  # noqa: PLC0415
 
     wanted = criteria(selections)
     if changes and (out or save_live):
@@ -107,6 +108,8 @@ def command(
 
         fleet = what_if(fleet, changes)
     live = state(session, live_file)
+    for note in (*live.notes, *gateway_notes(live)):
+        click.echo(f"Note: {note}", err=True)
     if changes:
         made = supposed(session, fleet, live, changes, search)
     else:

@@ -112,14 +112,15 @@ async def _round(
         click.echo("A version that failed still serves: see above.", err=True)
     if judged.moved:
         live = await session.observe_now()
-    healed, code = await _heal(session, live, stop, backoff, form)
+    healed, left, code = await _heal(session, live, stop, backoff, form)
     if refused is not None:
         raise refused
     if code or stop.is_set():
         return code or judged.code
     onward, code = await _advance(session, live, stop, form, again=healed)
     if not healed and not onward:
-        click.echo("Nothing to heal, no rollout is due.", err=True)
+        nothing = "Nothing else" if left else "Nothing"
+        click.echo(f"{nothing} to heal, no rollout is due.", err=True)
         code = await _mend_routes(session, live, stop, form)
     await _tell_people(session, live)
     return code or judged.code
@@ -148,8 +149,8 @@ async def _tell_people(session: Session, live: "State") -> None:
 
 async def _heal(
     session: Session, live: "State", stop: asyncio.Event, backoff: "Backoff", form: Form
-) -> tuple[bool, int]:
-    """Put back what is missing; return whether anything was done, and the exit code."""
+) -> tuple[bool, bool, int]:
+    """Put back what is missing; return whether anything was done or left, and the exit code."""
     from fleet.drift import Remedy, classify  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.heal import heal  # noqa: PLC0415
     from fleet.history import settled  # noqa: PLC0415
@@ -171,13 +172,16 @@ async def _heal(
     _tell_causes(causes, due, backoff.given_up(ours))
     code = await _carry_out(session, plan, stop, form)
     backoff.tried(due, clock())
-    return bool(plan.steps), code
+    return bool(plan.steps), len(causes) > len(due), code
 
 
 async def _advance(
     session: Session, live: "State", stop: asyncio.Event, form: Form, *, again: bool
 ) -> tuple[bool, int]:
-    """Move on the rollouts that may; `again`: look first. Returns as `_heal` does."""
+    """Move on the rollouts that may; `again`: look first.
+
+    Returns whether anything was done, and the exit code.
+    """
     from fleet.heal import advances  # noqa: PLC0415 (keeps `--help` fast)
 
     now = await session.observe_now() if again else live

@@ -1,7 +1,9 @@
 """What apply, rollback, drain and observe need from the gateways."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
+from fleet.resources import GatewayFault
 from runtime.gateway.table import RoutingTable
 
 
@@ -14,6 +16,10 @@ class TableReader(Protocol):
 
     async def missing(self) -> tuple[tuple[str, str], ...]:
         """Return the versions that servers told a gateway they do not hold."""
+        ...
+
+    async def faults(self) -> Mapping[str, GatewayFault]:
+        """Return by name what is wrong with gateways; see `Gateways.faults`."""
         ...
 
     async def close(self) -> None:
@@ -44,6 +50,13 @@ class Gateways(Protocol):
 
         They are what a routing table says is there and the server says is not. A gateway that
         does not answer says nothing here.
+        """
+        ...
+
+    async def faults(self) -> Mapping[str, GatewayFault]:
+        """Return by name the gateways that are down, frozen, or run otherwise than declared.
+
+        One that never ran is not among them.
         """
         ...
 
