@@ -18,6 +18,7 @@ from fleet.history import History
 from fleet.resources import Server, State
 
 if TYPE_CHECKING:  # each is imported where it is used, so that small commands start fast
+    from fleet.partial import Rest
     from fleet.placement import Search
     from fleet.plan import Plan
     from runtime.engines import Engine
@@ -37,6 +38,8 @@ class Session:
     state_dir: Path
     run: str = field(default_factory=lambda: uuid4().hex[:12])
     """Id of this run, on every ledger entry it writes."""
+    given: Fleet | None = None
+    """Taken for what is declared; None: the files are read."""
 
     @cached_property
     def by(self) -> str:
@@ -52,6 +55,8 @@ class Session:
     def _fleet(self) -> Fleet:
         from fleetctl.project import load_fleet  # noqa: PLC0415
 
+        if self.given is not None:
+            return self.given
         return load_fleet(self.root, self.environment, self.variables, self.state_dir)
 
     def fleet(self) -> Fleet:
@@ -167,6 +172,18 @@ class Session:
         wanted = self.fleet() if fleet is None else fleet
         state = self.observe() if live is None else live
         return make_plan(wanted, state, settled(self.history(), state), self.now(), search or USUAL)
+
+    def plan_rest(self, live: State, search: "Search | None" = None) -> "tuple[Plan, Rest] | None":
+        """Plan without the aliases that find no place; None where not even that fits."""
+        from fleet.history import settled  # noqa: PLC0415
+        from fleet.partial import rest_of  # noqa: PLC0415
+        from fleet.planning import USUAL, make_plan  # noqa: PLC0415
+
+        hard, now = search or USUAL, self.now()
+        rest = rest_of(self.fleet(), live, settled(self.history(), live), now, hard)
+        if rest is None:
+            return None
+        return make_plan(rest.fleet, live, rest.history, now, hard), rest
 
     def desired_servers(self) -> tuple[Server, ...]:
         """Return the servers that the fleet should have, with their flags."""

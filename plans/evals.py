@@ -53,6 +53,8 @@ def _cells(each: Mapping[str, Any]) -> tuple[str, ...]:
     note = "; ".join(told["faults"]) if told.get("faults") else ""
     if told.get("must_pass_failed"):
         note = f"must pass and failed: {', '.join(told['must_pass_failed'][:3])}"
+    counts = told.get("valid") or not note
+    made_up = "made up by the fake engine, says nothing of it" if told.get("made_up") else ""
     return (
         each["run"],
         each["finished"][:16].replace("T", " "),
@@ -62,7 +64,7 @@ def _cells(each: Mapping[str, Any]) -> tuple[str, ...]:
         share(told.get("accuracy")),
         share(told.get("format")),
         share(told.get("hallucination_rate")),
-        note if told.get("valid") or not note else f"DOES NOT COUNT: {note}",
+        "; ".join(filter(None, (note if counts else f"DOES NOT COUNT: {note}", made_up))),
     )
 
 

@@ -35,8 +35,8 @@ class Scene:
     """With `wanted`: what figures are drawn up from; None: none are told."""
 
 
-def explain(scene: Scene, name: str) -> str:
-    """Return an explanation of each resource that `name` means.
+def explain(scene: Scene, name: str) -> dict[Address, list[Fact]]:
+    """Return by address the facts about each resource that `name` means.
 
     Args:
         scene: What is declared, wanted, live and due.
@@ -45,7 +45,7 @@ def explain(scene: Scene, name: str) -> str:
     Raises:
         FleetError: FC5011, there is no such resource, neither wanted nor live.
     """
-    return "\n".join(_one(scene, address) for address in find(scene, name))
+    return {address: _one(scene, address) for address in find(scene, name)}
 
 
 def find(scene: Scene, name: str) -> list[Address]:
@@ -67,13 +67,13 @@ def find(scene: Scene, name: str) -> list[Address]:
     return found
 
 
-def _one(scene: Scene, address: Address) -> str:
+def _one(scene: Scene, address: Address) -> list[Fact]:
     wanted = scene.desired.resources.get(address)
     live = scene.live.resources.get(address)
     resource = wanted or live
     if resource is None:  # `find` gives addresses of either state only
-        return ""
-    facts = [
+        return []
+    return [
         *_what(scene, resource),
         ("Declared", _origin(scene, resource) or "nowhere in the files"),
         ("Live", _presence(scene, address, live)),
@@ -86,8 +86,6 @@ def _one(scene: Scene, address: Address) -> str:
         *_dependants(scene, resource),
         *_steps(scene, address),
     ]
-    width = max(len(label) for label, _ in facts)
-    return "\n".join([address, *(f"  {a.ljust(width)}  {b}" for a, b in facts)]) + "\n"
 
 
 def _declared(scene: Scene, resource: LoadedAdapter | Route) -> Adapter | None:

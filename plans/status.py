@@ -45,8 +45,13 @@ def status(
     if client is None:
         document["servers"] = _servers(live, history)
         document["last_apply"] = _last_apply(entries)
-        document["notes"] = list(live.notes)
+        document["notes"] = [*live.notes, *gateway_notes(live)]
     return document
+
+
+def gateway_notes(live: State) -> list[str]:
+    """Return what is wrong with gateways, and what helps, one a line."""
+    return [f"gateway {name} {each.what}: {each.command}" for name, each in live.gateways.items()]
 
 
 def _alias(route: Route, history: History, counts: Counts) -> dict[str, Any]:

@@ -29,7 +29,8 @@ from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable, ShareEntry
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.scribe import Scribe
-from runtime.rollback import PING, plain_smoke, record_or_warn
+from runtime.listed import lost
+from runtime.rollback import PING, passed_over, plain_smoke, record_or_warn
 from runtime.smoke import SmokeResult, smoke_test
 
 
@@ -57,11 +58,18 @@ class DrillResult:
         return not self.failures and self.smoke.passed == self.smoke.total
 
     @property
+    def next(self) -> str:
+        """The command that helps where the version does not answer; empty where it does."""
+        return "" if self.smoke.passed == self.smoke.total else "fleetctl reconcile --once"
+
+    @property
     def sentence(self) -> str:
         """The whole outcome in one line."""
         moved = "and back" if self.live else "no traffic moved"
         count = len(self.acknowledged)
         asked = f"{count} acknowledged" if count else "no gateway is running"
+        if self.smoke.passed != self.smoke.total:
+            return f"{self.alias} could NOT go back to {short(self.target)}: {self.smoke.sentence}"
         return (
             f"{self.alias} could go back to {short(self.target)} in {self.seconds:.2f} s "
             f"({asked}, {moved}), {self.smoke.sentence}"
@@ -96,7 +104,8 @@ async def drill(
     """
     table, _ = await gateways.read()
     entry = entry_of(table, alias)
-    target = choose_target(alias, entry, to, held, forward=not live)
+    gone = await lost(table, entry.shares)
+    target = choose_target(alias, entry, to, held, forward=not live, lost=gone)
     if live and sum(each.percent > 0 for each in entry.shares) > 1:
         raise _under_way(alias)
     smoke = await smoke_test(target.adapter, addresses(table, target), inputs or (PING,), seconds)
@@ -119,7 +128,7 @@ async def drill(
         back_s=writes[1][1] if len(writes) > 1 else None,
         acknowledged=writes[0][0].published.acknowledged if writes else (),
         smoke=smoke,
-        warnings=tuple(dict.fromkeys((*notes, *smoke.warnings))),
+        warnings=tuple(dict.fromkeys((*passed_over(entry, target, gone), *notes, *smoke.warnings))),
         failures=failures,
     )
     record = {

@@ -92,12 +92,14 @@ def choose_target(
     held: Callable[[], Collection[str]] = tuple,
     *,
     forward: bool = False,
+    lost: Collection[str] = (),
 ) -> ShareEntry:
     """Return the version to go back to.
 
     During a canary that is the one which answers the rest; else the newest older one that
     was not itself rolled back (`held` is asked only where it matters). Where the version after
-    the one that answers was rolled back already, that one stays. A shadow, which
+    the one that answers was rolled back already, that one stays. One that its servers have
+    `lost` comes after those that are there. A shadow, which
     gets copies and answers nobody, must be named. One that is as new as what answers now, or
     newer, would get all traffic without stage or gate: only with `forward`.
 
@@ -121,10 +123,12 @@ def choose_target(
         return entry.shares[newest]
     older = [each for each in entry.shares[newest + 1 :] if each.servers]
     older = [each for each in older if each.percent or each.adapter != entry.shadow]
-    stable = [each for each in older if each.percent]
+    stable = [each for each in older if each.percent and each.adapter not in lost]
     if not stable and len(older) > 1:
         bad = held()
-        stable = [each for each in older if each.adapter not in bad]
+        good = [each for each in older if each.adapter not in bad]
+        stable = [each for each in good if each.adapter not in lost]
+        stable = stable or [each for each in good if each.percent] or good
     if not (stable or older):
         raise _nothing_before(alias, entry.shares[newest], resident)
     return (stable or older)[0]
@@ -189,6 +193,20 @@ def _not_resident(alias: str, to: str, resident: Sequence[ShareEntry]) -> FleetE
             "The version is not resident",
             f"No server holds `{to}` for `{alias}`. Resident: {listed or 'none'}.",
             hint="Choose one of these, or declare the version and apply: it is loaded first.",
+        )
+    )
+
+
+def lost_by_its_servers(alias: str, target: ShareEntry) -> FleetError:
+    """Return the error that a version is resident by the routes alone."""
+    return FleetError(
+        problem(
+            "FC6021",
+            "The version is not resident",
+            f"`{alias}` would be answered by nobody: {', '.join(target.servers)} no longer holds "
+            f"{short(target.adapter)}, and no other version before is there. Nothing was changed.",
+            hint="This loads again what servers have lost; then roll back.",
+            command="fleetctl reconcile --once",
         )
     )
 

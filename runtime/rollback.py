@@ -6,17 +6,19 @@ gateways, write it down, and only then test and report. What is down does not st
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
 from runtime.flip import (
+    SHOW_S,
     addresses,
     choose_target,
     entry_of,
     flipped,
+    lost_by_its_servers,
     newer_than,
     short,
     write,
@@ -24,6 +26,7 @@ from runtime.flip import (
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
 from runtime.ledger.scribe import Scribe
+from runtime.listed import lost
 from runtime.smoke import SmokeResult, smoke_test
 
 PING = "Hello"
@@ -61,6 +64,13 @@ class RollbackResult:
     def complete(self) -> bool:
         """Whether every running gateway serves it and the version answers."""
         return not self.failures and self.smoke.passed == self.smoke.total
+
+    @property
+    def next(self) -> str:
+        """The command that helps where the version does not answer; empty where it does."""
+        if self.smoke.passed == self.smoke.total:
+            return ""
+        return "fleetctl reconcile --once" if self.smoke.passed == 0 else "fleetctl status"
 
     @property
     def sentence(self) -> str:
@@ -113,9 +123,15 @@ async def rollback(
 
     target = ShareEntry(adapter="", percent=0, servers=())
 
+    seen, _ = await gateways.read(SHOW_S)
+    gone = await lost(seen, entry_of(seen, alias).shares)
+
     def change(table: RoutingTable) -> RoutingTable:
         nonlocal target
-        target = choose_target(alias, entry_of(table, alias), to, held, forward=forward)
+        entry = entry_of(table, alias)
+        target = choose_target(alias, entry, to, held, forward=forward, lost=gone)
+        if target.adapter in gone:
+            raise lost_by_its_servers(alias, target)
         return flipped(table, alias, target)
 
     flip = await write(gateways, change)
@@ -167,6 +183,7 @@ async def rollback(
         warnings=tuple(
             dict.fromkeys(
                 (
+                    *passed_over(before, target, gone),
                     *flip.notes,
                     *again,
                     *(unrecorded or untimed),
@@ -187,6 +204,19 @@ def _further(alias: str, entry: AliasEntry, target: ShareEntry, to: str | None) 
         return []
     further = f"fleetctl rollback {alias} --to {short(older[0].adapter)}"
     return [f"it was back on {short(target.adapter)} already; to go further back: {further}"]
+
+
+def passed_over(entry: AliasEntry, target: ShareEntry, gone: Collection[str]) -> Iterator[str]:
+    """Yield the versions that stand before the one chosen, and that their servers have lost."""
+    for each in entry.shares:
+        if each.adapter == target.adapter:
+            return
+        if each.adapter in gone:
+            where = ", ".join(each.servers)
+            yield (
+                f"{where} no longer holds {short(each.adapter)}: fleetctl reconcile --once loads "
+                "it again"
+            )
 
 
 def plain_smoke(smoke: SmokeResult) -> dict[str, Any]:

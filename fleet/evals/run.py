@@ -12,6 +12,9 @@ from fleet.upkeep import EvalPolicy
 Purpose = Literal["gate", "anchor", "rolling", "smoke", "aa"]
 """Why a run is made. `aa`: stable against itself, for the noise floor."""
 
+FAKE = "+fake"
+"""How version and fingerprint of the fake engine end, whatever it is told to say."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judge:
@@ -140,6 +143,11 @@ class EvalRun:
     finished: datetime
     cached: bool = False
     """Whether the answers are those of an earlier run of the same bytes."""
+
+    @property
+    def made_up(self) -> bool:
+        """Whether the fake engine answered, whose answers say nothing about the version."""
+        return any(each.endswith(FAKE) for each in self.fingerprints)
 
     @property
     def fingerprints(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fleet.conditions import RATIOS, RISES, Gate
 from fleet.gates.clusters import Side, design_effects
+from fleet.gates.conclusion import LEAST_BAD, LEAST_DIFFERENCE
 from fleet.gates.intervals import (
     Z,
     bonett_price,
@@ -17,7 +18,7 @@ from fleet.gates.intervals import (
     upper_tail,
     wilson,
 )
-from fleet.gates.live import LATE, LEAST_BAD, LEAST_DIFFERENCE
+from fleet.gates.live import LATE
 from fleet.gates.offline import LEAST_ITEMS, SIGNIFICANT, Z_FOUND
 from fleet.gates.sequential import rate_test, share_test
 

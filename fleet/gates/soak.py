@@ -11,9 +11,7 @@ from dataclasses import replace
 
 from fleet.conditions import RATIOS, RISES, Gate
 from fleet.gates.clusters import Side, design_effects
-from fleet.gates.intervals import wilson
-from fleet.gates.live import (
-    LATE,
+from fleet.gates.conclusion import (
     LEAST_BAD,
     LEAST_DIFFERENCE,
     Judgement,
@@ -22,8 +20,9 @@ from fleet.gates.live import (
     Series,
     by_user,
     conclude,
-    judge_live,
 )
+from fleet.gates.intervals import wilson
+from fleet.gates.live import LATE, judge_live
 from fleet.gates.sequential import Evidence
 from fleet.gates.tally import BAD, Window, counts_of, late
 from fleet.gates.verdict import Finding, Verdict, percent

@@ -12,10 +12,10 @@ from fleet.errors import PlacementError
 from fleet.pace import Paced
 from fleet.placement.attempt import attempt
 from fleet.placement.consolidate import consolidate, cost, repacked
+from fleet.placement.exchanges import keep_promises
 from fleet.placement.infeasible import diagnose
 from fleet.placement.level import level
 from fleet.placement.outcome import Placement
-from fleet.placement.exchanges import keep_promises
 from fleet.placement.result import result
 from fleet.placement.search import Board, Search, silent_servers
 from fleet.resources import State

@@ -19,6 +19,7 @@ from fleet.placement.promises import slowest
 from fleet.plan import Action, Plan
 from fleet.planning import make_plan
 from fleet.remedies.candidate import Candidate
+from fleet.remedies.culprit import culprits
 from fleet.remedies.diagnosis import Diagnosis, Remedy, Tightest
 from fleet.remedies.ladder import ladder
 from fleet.resources import Server, State
@@ -60,7 +61,8 @@ def diagnose(
     else:
         return Diagnosis(fleet.name, fits=True, tightest=tightest(fleet, placement))
     board, failed = attempt(fleet, wanted, live, search)
-    causes = causes_of(board, failed)
+    found = causes_of(board, failed)
+    causes = (*culprits(fleet, wanted, search, board, found), *found)
     asked = [each for base in {item.base for item in failed}
              for each in [item for item in failed if item.base == base][:TRIED]]  # fmt: skip
     running = live.servers()

@@ -151,8 +151,9 @@ def run(
 ) -> None:
     """Run the declared training command, add the new version, and ask for it in the YAML.
 
-    The next `apply` or `reconcile` loads it beside the old one, evaluates it, and rolls it out
-    in stages. Run again after an interruption, it goes on with the same version.
+    Nothing is deployed by that: `apply` loads it beside the old one and begins its rollout;
+    `reconcile` then judges its gates and moves it on. Run again after an interruption, it goes
+    on with the same version.
     """
     from fleetctl.retraining import trained  # noqa: PLC0415 (keeps `--help` fast)
 

@@ -202,5 +202,7 @@ def _tell(
         click.echo(f"Warning: {line}", err=True)
     for line in result.failures:
         click.echo(f"Error: {line}", err=True)
-    plain: dict[str, Any] = {**asdict(result), "complete": result.complete}
+    plain: dict[str, Any] = {**asdict(result), "complete": result.complete, "next": result.next}
     click.echo(json.dumps(plain, indent=indent) if form == "json" else result.sentence)
+    if result.next and form == "text":
+        click.echo(f"Next: {result.next}", err=True)

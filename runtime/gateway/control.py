@@ -15,7 +15,8 @@ from fleet.errors import (
     FleetError,
     problem,
 )
-from runtime.gateway import places
+from fleet.resources import GatewayFault
+from runtime.gateway import places, running
 from runtime.gateway.envoyadmin import EnvoyAdmin, Envoys
 from runtime.gateway.operator import operator_secret
 from runtime.gateway.published import Published, not_running, unreachable
@@ -164,6 +165,16 @@ class LocalGateways:
         return tuple(
             sorted({(m["adapter"], m["server"]) for c in configs for m in c.get("missing", ())})
         )
+
+    async def faults(self) -> dict[str, GatewayFault]:
+        """Return by name the gateways that are down, frozen, or run otherwise than declared."""
+        found = await asyncio.to_thread(running.strays, self._state_dir, self._gateways)
+        shown = await asyncio.gather(*(self._config(name) for name in self.names))
+        for name, config in zip(self.names, shown, strict=True):
+            if name not in found and not isinstance(config, dict):
+                fault = running.unanswered(self._state_dir, self._gateways[name], config)
+                found |= {name: fault} if fault else {}
+        return dict(sorted(found.items()))
 
     async def look(self) -> tuple[Sight, ...]:
         """Return what each gateway shows, by name."""

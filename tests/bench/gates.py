@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 
 from fleet.gates import Verdict
+from fleet.gates.conclusion import LEAST_BAD, LEAST_DIFFERENCE
 from fleet.gates.intervals import wilson
-from fleet.gates.live import LEAST_BAD, LEAST_DIFFERENCE
 from fleet.gates.offline import judge_binary
 from fleet.gates.soak import watches
 from tests.fleet.gates import users

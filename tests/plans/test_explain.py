@@ -9,9 +9,15 @@ from fleet.errors import FleetError
 from fleet.names import AdapterName
 from fleet.plan import Plan
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
-from plans.explain import Scene, explain, find
+from plans.explain import Scene, find
+from plans.explain import explain as facts_of
+from plans.explanation import render_text
 
 NAME = "acme-support-tiny-v2.2.0"
+
+
+def explain(scene: Scene, name: str) -> str:
+    return render_text(facts_of(scene, name))
 
 
 def state_of(*resources: Resource) -> State:

@@ -10,7 +10,9 @@ from fleet.placement import Placement
 from fleet.placement.alternatives import Weighed, weigh
 from fleet.planning import make_plan
 from fleet.resources import State
-from plans.explain import Scene, explain
+from plans.explain import Scene
+from plans.explain import explain as facts_of
+from plans.explanation import render_text
 from plans.reckoning import adapter_facts, host_memory, server_facts
 from tests.fleet.planning.builders import NOON, adapter, history, state
 from tests.fleet.planning.placements import (
@@ -34,6 +36,10 @@ from tests.fleet.planning.placements import (
 )
 
 NOTHING = state()
+
+
+def explain(scene: Scene, name: str) -> str:
+    return render_text(facts_of(scene, name))
 
 
 def weighed(

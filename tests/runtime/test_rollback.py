@@ -198,9 +198,10 @@ def test_a_dead_ledger_is_a_warning(tmp_path: Path) -> None:
 def test_a_model_that_does_not_answer_well_is_reported_after_the_flip(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
-            del ours.replicas["s1"].memory.listed[OLD]
+            for _ in range(4):  # the version and its base, each asked twice
+                ours.replicas["s1"].memory.faults.refuse("generate")
             result = await back(ours)
-            assert not result.complete
+            assert (result.complete, result.next) == (False, "fleetctl reconcile --once")
             assert "smoke test FAILED 1/1" in result.sentence
             now, _ = await ours.gateways.read()
             assert [each.percent for each in now.aliases["acme-support"].shares] == [0, 100]

@@ -4,6 +4,7 @@ import string
 from dataclasses import dataclass
 from itertools import pairwise
 
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from runtime.gateway.endpoints import PATHS
@@ -202,3 +203,23 @@ def sent(draw: st.DrawFn) -> Sent:
     data = b"".join(made)
     cuts = draw(st.lists(st.integers(0, len(data)), max_size=3))
     return Sent(data, tuple(sorted(cuts)))
+
+
+def drawn(number: int) -> list[bytes]:
+    """Return what so many connections send, the same each time."""
+    found: list[bytes] = []
+
+    @settings(
+        max_examples=number,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
+    @given(sent())
+    def keep(request: Sent) -> None:
+        found.append(request.data)
+
+    keep()
+    return found

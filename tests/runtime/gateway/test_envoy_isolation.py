@@ -2,17 +2,16 @@
 
 import asyncio
 import json
-import random
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from runtime.gateway.rewrite import DROPPED
 from tests.runtime.gateway.envoy_stage import envoy_stage, needs_envoy
+from tests.runtime.gateway.fuzz_requests import drawn
 from tests.runtime.gateway.probes import FORBIDDEN
 from tests.runtime.gateway.sockets import connected
 from tests.runtime.gateway.stage import NEW, OLD, TEXT, chat
-from tests.runtime.gateway.test_fuzz import REQUESTS, SEED, damaged
 
 pytestmark = needs_envoy
 
@@ -43,8 +42,7 @@ def test_fields_that_cross_tenants_are_overwritten(tmp_path: Path) -> None:
 
 
 def test_damaged_requests_do_no_harm(tmp_path: Path) -> None:
-    chance = random.Random(SEED)  # noqa: S311 (the same requests each time)
-    requests = [damaged(chance) for _ in range(2 * REQUESTS)]
+    requests = drawn(400)
 
     async def scenario() -> None:
         async with envoy_stage(tmp_path, new=50) as ours:
