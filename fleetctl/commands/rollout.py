@@ -68,6 +68,8 @@ Examples:
 @click.pass_obj
 def status(session: Session, alias: str, form: str) -> None:
     """Show one rollout in full: stage, gates with their reasons, what it waits for."""
+    from plans.rollouts import render_one  # noqa: PLC0415 (keeps `--help` fast)
+
     found = one(session, alias)
     if form == "json":
         click.echo(json.dumps(found, indent=2))
