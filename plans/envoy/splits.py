@@ -23,6 +23,7 @@ _NULL: Final = (
     "media_io_kwargs",
     "return_mm_kwargs",
     "enable_response_messages",
+    "stream_interval",
 )
 _USUAL: Final[Json] = {
     "priority": 0,
