@@ -186,7 +186,7 @@ def _warnings(fleet: Fleet, wanted: Paced, placement: Placement, live: State) ->
 def _whole_keys(fleet: Fleet, wanted: Paced) -> Iterator[str]:
     """Say where a share cannot be had, as few keys are each kept on one version as a whole."""
     for alias, each in wanted.wanted.items():
-        adapter, percent = fleet.adapters[alias], dict(each.shares)[each.target]
+        adapter, percent = fleet.adapters[alias], dict(each.shares).get(each.target, 0)
         client = fleet.clients[adapter.name.client]
         keys = len(client.keys)
         is_split = adapter.sticky is Sticky.KEY and 0 < percent < FULL
