@@ -72,18 +72,6 @@ class LockHeldError(FleetError):
     exit_code = 5
 
 
-class GateFailedError(FleetError):
-    """A gate failed; the change it guarded has been rolled back."""
-
-    exit_code = 3
-
-
-class PartialApplyError(FleetError):
-    """An apply stopped half-way; running it again is safe and continues."""
-
-    exit_code = 4
-
-
 class LibraryError(FleetError):
     """An adapter or base in the library is missing, changed or not servable."""
 
