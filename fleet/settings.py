@@ -76,6 +76,9 @@ def _inherited(path: Path, given: Declarations) -> tuple[str, Any] | None:
             name = given.clients[str(client)].tier or defaults.tier
             usual = (given.tiers.get(name) or Tier()).limits
             return f"tiers.{name}.limits.{limit}", getattr(usual, str(limit))
+        case ("clients", client, "bill_evals"):
+            name = given.clients[str(client)].tier or defaults.tier
+            return f"tiers.{name}.bill_evals", (given.tiers.get(name) or Tier()).bill_evals
         case ("clients", client, "adapters", _, "replicas" | "spread" | "isolation" | "residency"):
             name = given.clients[str(client)].tier or defaults.tier
             tier = given.tiers.get(name) or Tier()
