@@ -9,6 +9,7 @@ that would carry large parts of its load may be taken, and weaker ones free.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from fleet.declared import Fleet
 from fleet.pace import Paced
@@ -25,6 +26,8 @@ TRIES = 24
 """Most attempts beside the first."""
 OTHERS = 400
 """Versions placed in looking for a cheaper way, in each one all of them."""
+ROOMIER = 0.85
+"""Part of the declared utilization that servers are asked for where that is no dearer."""
 MOST_OTHERS = 6
 """Most ways that are looked for."""
 WORK = 4_000
@@ -79,7 +82,21 @@ def _cheapest(board: Board, search: Search, tries: int) -> Board:
         )
         if not lacking and cost(other) < cost(board):
             board = other
+    if tries > len(turns) + len(several) and not any(each.live for each in board.bins.values()):
+        board = _roomier(board, search)
     return board
+
+
+def _roomier(board: Board, search: Search) -> Board:
+    """Return a placement that leaves more room on each server, where that costs nothing."""
+    fleet = board.fleet
+    policy = replace(fleet.policy, utilization=ROOMIER * fleet.policy.utilization)
+    roomy = replace(fleet, policy=policy)
+    other, lacking = _once(roomy, board.wanted, board.live, search, (), {})
+    if lacking or cost(other) > cost(board):
+        return board
+    other.fleet = other.hardware.fleet = fleet
+    return other
 
 
 def _once(
