@@ -97,7 +97,7 @@ def pack_servers(
     """
     servers: list[PackedServer] = []
     price = floor = 0
-    for base, members, group in _groups(replicas, market):
+    for base, members, group in groups(replicas, market):
         rack, low = pack_group(group, effort, seed)
         price += rack.price(group)
         floor += low
@@ -110,7 +110,7 @@ def pack_servers(
     return ServerPacking(tuple(servers), price, floor, status)
 
 
-def _groups(replicas: Sequence[Replica], market: Market) -> Iterator[tuple[int, Ints, Group]]:
+def groups(replicas: Sequence[Replica], market: Market) -> Iterator[tuple[int, Ints, Group]]:
     owners: dict[int, int] = {}
     order = sorted(
         range(len(replicas)),

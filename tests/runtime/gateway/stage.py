@@ -293,6 +293,8 @@ async def raw_server(
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
+    try:
         host, port = server.sockets[0].getsockname()
         yield f"http://{host}:{port}", seen
+    finally:
+        server.close()  # leaving it as a context waits, from Python 3.12 on, for open connections
