@@ -20,10 +20,9 @@ from runtime.gateway import places
 from runtime.gateway.operator import operator_secret
 from runtime.gateway.usagesegments import segments_of
 from runtime.gateway.usageserve import USAGE
+from runtime.rollouts.rows import COPY
 from runtime.transport import JsonClient
 
-COPY: Final = "usage-copy-"
-"""Begins the names of copies, which read as any usage log does."""
 SPENT_S: Final = 20.0
 """How long a tick copies from one gateway; the next tick goes on."""
 SKEW: Final = timedelta(seconds=30)
@@ -107,7 +106,7 @@ async def _copy(
 ) -> int:
     """Copy what is new; return how many bytes are left to copy."""
     until, left = seconds() + SPENT_S, 0
-    ours = {each.key for each in segments_of(folder) if not each.path.name.startswith(COPY)}
+    ours = {each.key for each in segments_of(folder)}
     for each in shown["files"]:
         key, size = str(each["key"]), int(each["size"])
         if key in ours or datetime.fromisoformat(each["written"]) < since:

@@ -9,7 +9,11 @@ from typing import Any
 from runtime.gateway.envoyrows import as_ours
 from runtime.gateway.usagelog import USAGE_FILE
 
-_PATTERN = USAGE_FILE.replace(".", "*.")
+COPY = "copy-of-usage-"
+"""Begins the names of copies from elsewhere. They reach back no further than rollouts need, so
+that whoever sums up usage must not take them for the whole.
+"""
+_PATTERNS = (USAGE_FILE.replace(".", "*."), f"{COPY}*.jsonl")
 
 
 class UsageRows:
@@ -21,7 +25,8 @@ class UsageRows:
         `missing` says which rows may be lacking and why, see `runtime.rollouts.collect`.
         """
         folder = state_dir / "gateways"
-        self._paths = sorted(folder.rglob(_PATTERN)) if folder.is_dir() else []
+        found = [path for each in _PATTERNS for path in folder.rglob(each)]
+        self._paths = sorted(found) if folder.is_dir() else []
         self.missing = missing
         self.damaged = 0
         """Lines that could not be read; the last line of a running gateway may be one."""

@@ -17,9 +17,10 @@ from fleet.gates import Finding, Verdict
 from fleet.traffic import Policy
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
+from runtime.gateway.usagesegments import segments
 from runtime.gateway.usageserve import PART, USAGE
-from runtime.rollouts.collect import COPY, collect
-from runtime.rollouts.rows import UsageRows
+from runtime.rollouts.collect import collect
+from runtime.rollouts.rows import COPY, UsageRows
 from runtime.rollouts.traffic import judge_traffic
 from tests.fleet.planning.builders import loaded, state
 from tests.runtime.gateway.live import Served
@@ -127,6 +128,7 @@ def test_requests_of_a_gateway_elsewhere_count_and_a_user_of_both_is_one(
             log = ours.elsewhere / "gateways/far/usage.jsonl"
             assert copy.read_bytes() == log.read_bytes()
             assert copy.stat().st_size > size
+            assert {each.gateway for each in segments(ours.state)} == {"main"}  # whole, for bills
 
     asyncio.run(scenario())
 
