@@ -14,9 +14,8 @@ from pathlib import Path
 
 from fleetctl.cli import main_group
 
-ORIGIN = re.compile(r'(?<=\.yaml):\d+:\d+|"plan_id":\s*"\w+"')
-"""Line and column of a declaration, which move when declarations are shuffled, and the plan's
-name, which is the digest of all that is in it, lines included."""
+ORIGIN = re.compile(r"(?<=\.yaml):\d+:\d+")
+"""Line and column of a declaration, which move when declarations are shuffled."""
 
 
 def printed(*arguments: str) -> str:
