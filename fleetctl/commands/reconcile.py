@@ -242,12 +242,13 @@ def _tell_causes(
     causes: "tuple[Cause, ...]", due: "tuple[Cause, ...]", given_up: "tuple[Cause, ...]"
 ) -> None:
     for cause in causes:
+        what = cause.summary.rstrip(".")
         if cause in due:
-            click.echo(f"Heals {cause.subject}: {cause.summary}.", err=True)
+            click.echo(f"Heals {cause.subject}: {what}.", err=True)
         elif cause in given_up:
-            click.echo(f"Given up, it comes back: {cause.subject}: {cause.summary}.", err=True)
+            click.echo(f"Given up, it comes back: {cause.subject}: {what}.", err=True)
         else:
-            text = f"Left alone: {cause.subject}: {cause.summary}. Helps: {cause.command}"
+            text = f"Left alone: {cause.subject}: {what}. Helps: {cause.command}"
             click.echo(text, err=True)
 
 
