@@ -66,6 +66,18 @@ def test_routes_that_cannot_be_read_are_not_told_as_none(project: Project) -> No
     assert "No alias is routed." not in shown
 
 
+def test_logs_that_cannot_be_read_are_told_beside_that_nothing_is_there(
+    project: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "main").mkdir()
+    (tmp_path / "main" / "usage.jsonl").write_text("half a li\n", encoding="utf-8")
+    done = call(project, "demand", "record", "--from", str(tmp_path))
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert "No request was logged" in said
+    assert "1 line there cannot be read." in said
+
+
 def test_a_negative_size_is_no_size(project: Project, tmp_path: Path) -> None:
     file = tmp_path / "negative.vbp"
     file.write_text("2\n10 10\n1\n-1 3 1\n", encoding="utf-8")
