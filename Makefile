@@ -5,6 +5,7 @@ MODEL ?= quickstart
 UPGRADE ?=
 PACKING ?= tests/fleet/packing/instances
 EFFORT ?= balanced
+EXAMPLES ?= 10000
 
 PY := .venv/bin/python
 UV := runtime/uv.sh
@@ -19,7 +20,7 @@ export PIP_REQUIRE_HASHES := 0
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm engines litellm demo canary smollm2 test test-fast lint lock clean
+.PHONY: help setup vllm engines litellm demo canary smollm2 test test-fast lint lock clean fuzz
 .PHONY: bench bench-gates bench-gateway bench-peers bench-physics bench-placement bench-rollback
 .SUFFIXES:
 
@@ -68,6 +69,9 @@ lint: setup ## Check style, types and the direction of imports
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
+
+fuzz: setup ## Send the gateway damaged requests for long (EXAMPLES=10000 on each transport)
+	FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -q -s tests/runtime/gateway/test_fuzz.py
 
 bench: setup ## Measure planning, refresh and start-up
 	$(PY) -m tests.bench.bench

@@ -134,7 +134,8 @@ def elsewhere(
         alias = AdapterName.parse(name).alias
     except ValueError:
         alias = name
-    target = Target(url, name, name, locked.digest if locked else "", alias, headers)
+    digest = locked.digest if locked else ""
+    target = Target(url, name, name, digest, alias, headers, fixed=True)
     return Job(target, golden, purpose or "smoke", url)
 
 
@@ -185,7 +186,11 @@ def jobs_due(session: Session, live: State) -> tuple[list[Job], list[str]]:
 
 
 async def carry_out(
-    session: Session, job: Job, spec: Spec, teller: "Callable[[Purpose], Tell]"
+    session: Session,
+    job: Job,
+    spec: Spec,
+    teller: "Callable[[Purpose], Tell]",
+    through: str = "",
 ) -> list[dict[str, Any]]:
     """Make an evaluation and write it down; return the ledger's entries.
 
@@ -197,7 +202,7 @@ async def carry_out(
 
     declared = session.fleet().adapters.get(job.target.alias)
     golden = with_format(read_set(session.root, job.golden), declared.format if declared else None)
-    office = office_of(session)
+    office = office_of(session, through)
 
     async def once(purpose: Purpose) -> dict[str, Any]:
         run = await evaluate(
@@ -210,32 +215,6 @@ async def carry_out(
     if job.purpose != "anchor" or not first["summary"]["valid"] or known is not None:
         return [first]
     return [first, await once("aa")]
-
-
-def imported(
-    session: Session, path: Path, source: str, name: str, purpose: Purpose
-) -> dict[str, Any]:
-    """Take over another tool's results of a locked version; return the ledger's entry.
-
-    Raises:
-        FleetError: no such version, or not the results of a finished evaluation.
-    """
-    from runtime.evals import record  # noqa: PLC0415 (keeps small commands fast)
-    from runtime.evals.imported import import_run  # noqa: PLC0415
-
-    known = session.fleet().versions
-    if name not in known:
-        detail = f"`{name}` is not in fleet.lock."
-        hint = did_you_mean(name, sorted(known))
-        raise FleetError(
-            problem("FC3016", "No such version", detail, hint=hint, command="fleetctl adapter list")
-        )
-    office = office_of(session)
-    alias, digest = AdapterName.parse(name).alias, known[name].digest
-    run = import_run(
-        path, source, alias=alias, adapter=name, digest=digest, purpose=purpose, office=office
-    )
-    return record(run, office.store, session.ledger(), session.library)
 
 
 def spec_for(session: Session, changes: Mapping[str, Any]) -> Spec:

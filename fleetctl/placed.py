@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import click
 
 from fleet.declared import Fleet
+from fleet.engines import with_engines
 from fleet.errors import PlacementError
 from fleet.history import History, settled
 from fleet.pace import Paced, pace
@@ -35,7 +36,7 @@ def placed(session: Session, live: State, search: Search) -> Placed:
     Raises:
         PlacementError: nothing can be placed, whatever is left out.
     """
-    fleet, now = session.fleet(), session.now()
+    fleet, now = with_engines(session.fleet(), live), session.now()
     history = settled(session.history(), live)
     wanted = pace(fleet, live, history, now)
     try:

@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
+    from runtime.ledger import Ledger
     from runtime.ledger.scribe import Scribe
     from runtime.rollback import RollbackResult
+
+
+CHOICE_S = 0.5
+"""How long a flip waits for the ledger where it holds a choice; a rollback takes no second."""
 
 
 async def roll_back(
@@ -70,8 +75,10 @@ def held_versions(scribe: "Scribe", alias: str) -> Collection[str]:
     """Return the versions that were rolled back before; none if the ledger does not say."""
     from fleet.history import fold  # noqa: PLC0415 (keeps `--help` fast)
 
-    none: tuple[str, ...] = ()
-    return scribe.read(none, lambda ledger: tuple(fold(ledger.read()).holds.get(alias, {})))
+    def ask(ledger: "Ledger") -> tuple[str, ...]:
+        return tuple(fold(ledger.read()).holds.get(alias, {}))
+
+    return scribe.read((), ask, CHOICE_S)
 
 
 def known_inputs(session: Session, scribe: "Scribe", alias: str) -> Sequence[str]:

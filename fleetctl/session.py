@@ -88,11 +88,15 @@ class Session:
 
         return self.state_dir / FOLDER
 
-    def scribe(self) -> "Scribe":
-        """Return what writes to the ledger without waiting for a home that hangs."""
-        from runtime.ledger.scribe import Scribe  # noqa: PLC0415
+    def scribe(self, limit_s: float | None = None) -> "Scribe":
+        """Return what writes to the ledger without waiting for a home that hangs.
 
-        return Scribe(self.ledger, self.queue, by=self.by, run=self.run)
+        Args:
+            limit_s: How long it may take for an entry; None: as long as a rollback has time for.
+        """
+        from runtime.ledger.scribe import LIMIT_S, Scribe  # noqa: PLC0415
+
+        return Scribe(self.ledger, self.queue, self.by, self.run, limit_s or LIMIT_S)
 
     def ledger(self) -> "Ledger":
         """Return the ledger of this fleet."""

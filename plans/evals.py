@@ -157,3 +157,25 @@ def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]], right: set[s
         ]
         lines.append("  ".join(parts).rstrip())
     return "\n".join(lines) + "\n"
+
+
+def judge_text(found: Mapping[str, Any]) -> str:
+    """Return for people how far a judge agrees with their labels."""
+    kappa = "-" if found["kappa"] is None else f"{found['kappa']:.2f}"
+    lines = [
+        f"{found['model']} at {found['url']}, labels of {found['client']}: {found['labels']}",
+        "",
+        f"  labels         {found['n']}",
+        f"  agreed         {found['agreed']}",
+        f"  neither        {found['unparsable']} (neither YES nor NO; counted as disagreement)",
+        f"  kappa          {kappa}",
+    ]
+    if found["differs"]:
+        lines += ["", f"Not as people say (the first of {len(found['differs'])})"]
+        lines += [
+            f"  {each['id']}: {each['label']}, the judge says {each['judge']}"
+            for each in found["differs"][:10]
+        ]
+    decides = f"It may decide gates of {found['client']}."
+    why = f"It is advisory, and decides no gate of {found['client']}: {found['objection']}."
+    return "\n".join([*lines, "", decides if found["decides"] else why]) + "\n"

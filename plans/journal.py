@@ -142,7 +142,9 @@ def _drilled(data: Mapping[str, Any]) -> str:
 
 def _collected(data: Mapping[str, Any]) -> str:
     versions, copies = len(data.get("versions", ())), len(data.get("copies", ()))
-    return f"deletes {counted(versions, 'version')} and {copies} served copies"
+    answers = len(data.get("evaluations", ()))
+    also = f" and the answers of {counted(answers, 'evaluation')}" if answers else ""
+    return f"deletes {counted(versions, 'version')} and {copies} served copies{also}"
 
 
 _SAYINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
@@ -155,6 +157,10 @@ _SAYINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "released": _released,
     "adopted": lambda data: f"adopted {data.get('address')}",
     "eval_finished": _evaluated,
+    "judge_compared": lambda data: (
+        f"compared the judge {data.get('model')} with labels of {data.get('client')}: "
+        + (str(data.get("objection")) or "it may decide")
+    ),
     "retrain_claimed": lambda data: f"claimed {data.get('alias')} for retraining{_why(data)}",
     "retrain_released": lambda data: f"released the claim on {data.get('alias')}{_why(data)}",
     "retrain_started": lambda data: f"began to train {data.get('adapter')}",

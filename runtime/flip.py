@@ -37,6 +37,11 @@ class Written:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def unchanged(self) -> bool:
+        """Whether everything was there already."""
+        return self.table.revision == self.before.revision
+
+    @property
     def failures(self) -> tuple[str, ...]:
         """Gateways that run and did not take the table, with the reason."""
         return tuple(
@@ -92,8 +97,9 @@ def choose_target(
     """Return the version to go back to.
 
     During a canary that is the one which answers the rest; else the newest older one that
-    was not itself rolled back (`held` is asked only where there is a choice). One that its
-    servers have `lost` comes after those that are there. A shadow, which
+    was not itself rolled back (`held` is asked only where it matters). Where the version after
+    the one that answers was rolled back already, that one stays. One that its servers have
+    `lost` comes after those that are there. A shadow, which
     gets copies and answers nobody, must be named. One that is as new as what answers now, or
     newer, would get all traffic without stage or gate: only with `forward`.
 
@@ -111,6 +117,10 @@ def choose_target(
                     raise _forward(alias, share, entry.shares[newest])
                 return share
         raise _not_resident(alias, to, resident)
+    # Two people, or one twice: whoever wants to go further back names the version.
+    whole = newest > 0 and entry.shares[newest].percent == FULL
+    if whole and entry.shares[newest - 1].adapter in held():
+        return entry.shares[newest]
     older = [each for each in entry.shares[newest + 1 :] if each.servers]
     older = [each for each in older if each.percent or each.adapter != entry.shadow]
     stable = [each for each in older if each.percent and each.adapter not in lost]

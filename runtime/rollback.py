@@ -156,6 +156,7 @@ async def rollback(
     unrecorded = await record_or_warn(scribe, "rolled_back", entries, "the rollback", risk)
     asked = tuple(await asyncio.to_thread(inputs)) or (PING,)
     smoke = await smoke_test(target.adapter, addresses(flip.table, target), asked, seconds)
+    again = _further(alias, flip.table.aliases[alias], target, to) if flip.unchanged else []
     smoke_ok = round(seconds() - began, 3) if smoke.passed == smoke.total else None
     times = {
         "alias": alias,
@@ -184,6 +185,7 @@ async def rollback(
                 (
                     *passed_over(before, target, gone),
                     *flip.notes,
+                    *again,
                     *(unrecorded or untimed),
                     *flip.published.notes,
                     *smoke.warnings,
@@ -192,6 +194,16 @@ async def rollback(
         ),
         failures=flip.failures,
     )
+
+
+def _further(alias: str, entry: AliasEntry, target: ShareEntry, to: str | None) -> list[str]:
+    """Say that nothing moved, and how to go further back."""
+    names = [each.adapter for each in entry.shares]
+    older = [each for each in entry.shares[names.index(target.adapter) + 1 :] if each.servers]
+    if to is not None or not older:
+        return []
+    further = f"fleetctl rollback {alias} --to {short(older[0].adapter)}"
+    return [f"it was back on {short(target.adapter)} already; to go further back: {further}"]
 
 
 def passed_over(entry: AliasEntry, target: ShareEntry, gone: Collection[str]) -> Iterator[str]:

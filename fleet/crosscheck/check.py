@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from fleet.crosscheck.clients import check_clients
+from fleet.crosscheck.evals import check_evals
 from fleet.crosscheck.facts import Facts
 from fleet.crosscheck.keys import check_keys
 from fleet.crosscheck.machines import check_bases, check_hosts, check_kinds
@@ -23,4 +24,5 @@ def check(given: Declarations, names: Names, facts: Facts) -> Iterator[Finding]:
     yield from check_hosts(given, names)
     yield from check_kinds(given, {each.kind for each in facts.profiles})
     yield from check_clients(given, names, facts)
+    yield from check_evals(given)
     yield from check_keys(given, facts.fingerprints)

@@ -143,8 +143,8 @@ def _envoy(path: Path, gateway: Gateway) -> Iterator[Finding]:
         f"Gateway `{path[1]}` is an Envoy: it assigns users to versions by another hash, keeps "
         "API keys in clear in its files, and writes bodies anew."
     )
-    command = "fleetctl compile --target envoy"
-    hint = "The command lists all that is lost in translation, on standard error."
+    command = "fleetctl plan"
+    hint = "The plan lists all that is lost in translation."
     yield Finding("FC1260", path, detail, hint=hint, command=command, at="key", severity="warning")
 
 

@@ -20,6 +20,9 @@ MOVES: dict[Effort, tuple[int, int]] = {
 number, to a half at `HALF` servers."""
 HALF = 20
 LEAST_MOVES = 400
+FEW = 3_000
+"""Moves that are worth it however few the servers, at most `BY_ITEM` for each item."""
+BY_ITEM = 20
 PAIRED = 8
 """Moves for each pair of items: more would only repeat the exchanges of a few."""
 PATIENCE = 40
@@ -138,7 +141,8 @@ def pack_group(group: Group, effort: Effort, seed: int) -> tuple[Rack, int]:
     rack = construct(group)
     each, more = MOVES[effort]
     servers = len(rack.gpus)
-    moves = max(LEAST_MOVES, servers * each + servers * more // (servers + HALF))
+    least = max(LEAST_MOVES, min(FEW, BY_ITEM * len(group.rank)))
+    moves = max(least, servers * each + servers * more // (servers + HALF))
     moves = min(moves, PAIRED * len(group.rank) ** 2)
     rack = improve(group, rack, moves, PATIENCE, seed, floor)
     if effort == "proof":

@@ -65,7 +65,7 @@ def command(
 
     live = state(session, live_file)
     there = placed(session, live, search)
-    drawing = sketch(session.fleet(), there.placement, live.unknown_servers)
+    drawing = sketch(there.fleet, there.placement, live.unknown_servers)
     text = DRAWINGS[form](only(drawing, server) if server else drawing)
     if out is None:
         click.echo(text, nl=False)

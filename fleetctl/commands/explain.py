@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 Examples:
   fleetctl explain route/acme-support
   fleetctl explain adapter/acme-support-tiny-v2.1.0@tiny-laptop-cpu0
+  fleetctl explain adapter/acme-support@2.1.0
   fleetctl explain acme-support
+  fleetctl explain client/acme
   fleetctl explain server/tiny-laptop-cpu0
+  fleetctl explain laptop/cpu0
   fleetctl explain key/acme/prod
   fleetctl explain acme-support --repack
   fleetctl explain acme-support --format json
@@ -38,6 +41,9 @@ def command(
     session: "Session", address: str, live_file: Path | None, search: "Search", form: str
 ) -> None:
     """Say of a server, adapter, route or key: what, declared where, why here, who needs it.
+
+    An address may be shortened: an adapter's without its server is on all of them, ALIAS@VERSION
+    stands for its full name, HOST/DEVICE, host/HOST and base/BASE for servers.
 
     Of a server also its worst hour, its slots and what the largest rank costs the others; of an
     adapter what it asks of its server, the runner-up, and what that would cost. Where some

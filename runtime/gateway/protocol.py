@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from fleet.resources import GatewayFault
+from runtime.gateway.sights import Sight
 from runtime.gateway.table import RoutingTable
 
 
@@ -51,6 +52,10 @@ class Gateways(Protocol):
         They are what a routing table says is there and the server says is not. A gateway that
         does not answer says nothing here.
         """
+        ...
+
+    async def look(self) -> tuple[Sight, ...]:
+        """Return what each gateway shows of itself, by name; one that does not answer says why."""
         ...
 
     async def faults(self) -> Mapping[str, GatewayFault]:

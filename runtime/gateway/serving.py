@@ -30,7 +30,7 @@ from runtime.gateway.running import LOCK
 from runtime.gateway.shared import Shared
 from runtime.gateway.tablefile import read_table
 from runtime.gateway.transports import DEFAULT, TRANSPORTS, Transport
-from runtime.gateway.usagelog import USAGE_FILE, UsageLog
+from runtime.gateway.usagelog import USAGE_FILE, UsageLog, keep_synced
 
 _LOCK_ATTEMPTS = 20
 _LOCK_PAUSE_S = 0.01
@@ -60,20 +60,20 @@ async def serving(
         shown = secret if places.is_url(gateway.admin) else ""
         admin = web.AppRunner(Admin(shared, shown).application(), access_log=None)
         front = TRANSPORTS[transport](Desk(shared))
-        watching: asyncio.Task[None] | None = None
+        tasks = [asyncio.create_task(keep_synced(log))]
         try:
             await _open_admin(admin, state_dir, gateway)
             await _load(shared.current, state_dir)
             url = await _open_front(front, gateway)
             record(url)
-            watching = asyncio.create_task(watch(shared))
+            tasks.append(asyncio.create_task(watch(shared)))
             shared.ready.set()
             yield url
         finally:
             shared.ready.clear()
-            if watching is not None:
-                watching.cancel()
             await front.close()
+            for each in tasks:
+                each.cancel()
             await admin.cleanup()
             if not places.is_url(gateway.admin):
                 places.socket_path(state_dir, gateway).unlink(missing_ok=True)

@@ -18,15 +18,17 @@ from threading import Thread
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from runtime.durable import PRIVATE, replace_file
 from runtime.ledger.protocol import Ledger
+from runtime.ledger.unanswered import unanswered
 
 Found = TypeVar("Found")
 
 FOLDER = "queued"
 LIMIT_S = 1.0
 """How long a home may take for one call; a rollback as a whole is over in seconds."""
+READ_S = 2.0
 _MARK = "entry_id"
 _LOCK = ".lock"
 
@@ -62,7 +64,12 @@ class Scribe:
     """Appends entries; a home that is down or hangs is waited for once, and then no more."""
 
     def __init__(
-        self, ledger: Callable[[], Ledger], queue: Path | None = None, by: str = "", run: str = ""
+        self,
+        ledger: Callable[[], Ledger],
+        queue: Path | None = None,
+        by: str = "",
+        run: str = "",
+        limit_s: float = LIMIT_S,
     ) -> None:
         """Prepare; nothing is opened.
 
@@ -71,21 +78,25 @@ class Scribe:
             queue: Where entries wait for it, such as `.fleetctl/queued`; None: they are lost.
             by: Who runs this.
             run: Id of this run.
+            limit_s: How long the home may take for an entry.
         """
         self._ledger, self._queue, self._by, self._run = ledger, queue, by, run
+        self._limit_s = limit_s
         self._down = ""
 
-    def read(self, otherwise: Found, ask: Callable[[Ledger], Found]) -> Found:
-        """Return what the ledger says, or `otherwise` where it does not answer in time."""
+    def read(
+        self, otherwise: Found, ask: Callable[[Ledger], Found], limit_s: float = READ_S
+    ) -> Found:
+        """Return what the ledger says, or `otherwise` where it does not answer in time.
+
+        A long ledger takes time to be read, so that is no sign of a home that hangs.
+        """
         if self._down:
             return otherwise
         try:
-            return in_time(lambda: ask(self._ledger()))
-        except TimeoutError as error:
-            self._down = str(error)
+            return in_time(lambda: ask(self._ledger()), limit_s)
         except (FleetError, OSError):
-            pass
-        return otherwise
+            return otherwise
 
     def insist(self, kind: str, records: Sequence[dict[str, Any]]) -> None:
         """Append, and do without nothing.
@@ -95,9 +106,9 @@ class Scribe:
             OSError: it cannot be written.
         """
         try:
-            in_time(lambda: self._ledger().append(kind, records))
+            in_time(lambda: self._ledger().append(kind, records), self._limit_s)
         except TimeoutError as error:
-            raise _silent(str(error)) from None
+            raise unanswered(str(error)) from None
 
     def append(self, kind: str, records: Sequence[dict[str, Any]]) -> str:
         """Append, or queue; return why they are not in the ledger, empty when they are.
@@ -109,7 +120,7 @@ class Scribe:
         why = self._down
         if not why:
             try:
-                in_time(lambda: self._ledger().append(kind, marked))
+                in_time(lambda: self._ledger().append(kind, marked), self._limit_s)
             except TimeoutError as error:
                 why = self._down = str(error)
             except (FleetError, OSError) as error:
@@ -151,18 +162,6 @@ def deliver(queue: Path, ledger: Ledger) -> int:
             path.unlink()
             count += len(new)
     return count
-
-
-def _silent(why: str) -> FleetError:
-    return FleetError(
-        problem(
-            "FC5107",
-            "The ledger's home does not answer",
-            f"{why[:1].upper()}{why[1:]}.",
-            hint="Another process may hold its lock, or its disk is away. A rollback works "
-            "meanwhile.",
-        )
-    )
 
 
 def _waiting(queue: Path) -> list[Path]:

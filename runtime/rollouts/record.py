@@ -69,8 +69,7 @@ def worth_recording(new: Judged, known: Evidence | None, now: datetime, every: t
         return True
     if new.problem:
         return known.finding.reason != finding.reason
-    golden = new.digests.get("golden")
-    if golden and known.digests.get("golden") != golden:
+    if any(known.digests.get(key) != each for key, each in new.digests.items()):
         return True  # what is not written down would be asked again at each tick
     if known.since != (trial.since or known.since):
         return True

@@ -42,7 +42,7 @@ def test_an_evaluation_is_written_down_everywhere_it_is_looked_for(project: Proj
     assert again["compared"] == {"accuracy": {"n": 5, "changed": 0, "worse": 0}}
     rows = told(project, "list", "fjord-reviews")
     assert [each["run"] for each in rows] == [each["run"] for each in found]
-    page = told(project, "show", found[0]["run"], "--wrong", "2")
+    page = told(project, "show", found[0]["run"][:7], "--wrong", "2")
     assert (page["golden"], len(page["wrong"]), page["wrong_total"]) == (
         "golden/reviews.jsonl",
         2,
@@ -51,6 +51,13 @@ def test_an_evaluation_is_written_down_everywhere_it_is_looked_for(project: Proj
     assert page["golden_digest"] == first["golden_digest"]
     assert call(project, "adapter", "verify", NAME).returncode == 0
     assert f"evaluated {NAME} (anchor): accuracy 0.0%" in call(project, "history").stdout
+
+
+def test_an_alias_that_there_is_not_is_no_empty_list(project: Project) -> None:
+    for words in (("list", "fjord-review"), ("drift", "fjord-review")):
+        done = call(project, "eval", *words)
+        assert (done.returncode, "Did you mean `fjord-reviews`?" in done.stderr) == (1, True)
+    assert call(project, "eval", "list", "acme-support").returncode == 0
 
 
 def test_answers_of_the_fake_engine_leave_the_library_as_it_is(project: Project) -> None:

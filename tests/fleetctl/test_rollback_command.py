@@ -97,18 +97,27 @@ def test_a_notice_that_cannot_be_delivered_stops_nothing(project: Project, hook:
 
 
 @pytest.mark.usefixtures("canary")
-def test_a_rollback_needs_neither_declarations_nor_ledger(project: Project, hook: Webhook) -> None:
+def test_a_rollback_needs_no_planner_no_library_no_evaluations_and_no_ledger(
+    project: Project, hook: Webhook
+) -> None:
     fleet, ledger = project.root / "fleet.yaml", project.root / ".fleetctl" / "ledger.jsonl"
     text, content = fleet.read_text(encoding="utf-8"), ledger.read_bytes()
+    library, evals = project.root / "models", project.root / ".fleetctl/evals"
     fleet.write_text("fleet: [broken", encoding="utf-8")
+    library.rename(project.root / "away")
+    evals.write_text("no folder", encoding="utf-8")
     ledger.unlink()
     ledger.mkdir()
     try:
         done = project.run("rollback", "acme-support", "--format", "json")
+        unplanned = project.run("plan").returncode
     finally:
+        (project.root / "away").rename(library)
+        evals.unlink()
         ledger.rmdir()
         ledger.write_bytes(content)
         fleet.write_text(text, encoding="utf-8")
+    assert unplanned == 1
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["target"], result["complete"]) == (OLD, True)

@@ -53,6 +53,19 @@ def test_a_malformed_value_has_one_error_and_not_its_consequences(project: Proje
     assert "`80` has no unit." in shown
 
 
+def test_a_kind_of_device_of_which_nothing_is_known_is_warned_of(project: Project) -> None:
+    file = project.root / "fleet.yaml"
+    text = file.read_text("utf-8")
+    file.write_text(text.replace("kind: rtx4090_24g", "kind: h1000_80g"), "utf-8")
+    try:
+        done = call(project, "validate")
+    finally:
+        file.write_text(text, "utf-8")
+    assert done.returncode == 0
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "are planned without a limit of throughput. Did you mean `h100_80g`? Known are" in said
+
+
 def test_routes_that_cannot_be_read_are_not_told_as_none(project: Project) -> None:
     routes = project.root / ".fleetctl" / "routes.json"
     routes.parent.mkdir(exist_ok=True)

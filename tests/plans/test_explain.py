@@ -122,3 +122,37 @@ def test_a_route_says_what_is_held_back_and_only_its_own(scene: Scene) -> None:
     text = explain(waiting, "route/acme-support")
     assert "  Held back  2.2.0 stays at 10 %, baking until noon\n" in text
     assert "not this" not in text
+
+
+OLD = "acme-support-tiny-v2.1.0@tiny-laptop-cpu0"
+NEW = f"{NAME}@tiny-laptop-cpu0"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (f"adapter/{NEW}", [f"adapter/{NEW}"]),
+        (NEW, [f"adapter/{NEW}"]),
+        (f"adapter/{NAME}", [f"adapter/{NEW}"]),
+        (NAME, [f"adapter/{NEW}"]),
+        ("acme-support@2.2.0", [f"adapter/{NEW}"]),
+        ("acme-support@v2.2.0", [f"adapter/{NEW}"]),
+        ("adapter/acme-support@2.2.0", [f"adapter/{NEW}"]),
+        ("acme-support@2.2.0@tiny-laptop-cpu0", [f"adapter/{NEW}"]),
+        ("adapter/acme-support", [f"adapter/{OLD}", f"adapter/{NEW}"]),
+        ("acme-support@tiny-laptop-cpu0", [f"adapter/{OLD}", f"adapter/{NEW}"]),
+        ("adapter/acme-support@tiny-laptop-cpu0", [f"adapter/{OLD}", f"adapter/{NEW}"]),
+        ("acme-support", ["route/acme-support"]),
+        ("acme/support", ["route/acme-support"]),
+        ("client/acme", ["key/acme/prod", "route/acme-support"]),
+        ("key/acme/prod", ["key/acme/prod"]),
+        ("laptop/cpu0", ["server/tiny-laptop-cpu0"]),
+        ("host/laptop", ["server/tiny-laptop-cpu0"]),
+        ("base/tiny", ["server/tiny-laptop-cpu0"]),
+        ("server/tiny-laptop-cpu0", ["server/tiny-laptop-cpu0"]),
+    ],
+)
+def test_every_way_in_which_people_call_it_finds_a_resource(
+    scene: Scene, typed: str, meant: list[str]
+) -> None:
+    assert find(scene, typed) == meant

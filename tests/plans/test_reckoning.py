@@ -135,14 +135,15 @@ def test_a_server_tells_the_host_memory_of_what_it_may_list() -> None:
     account = weighed().account
     flags = A0.flags
     assert flags is not None
-    assert host_memory(account, flags, PLAIN.versions) == (
+    assert host_memory(account, flags, PLAIN.versions, None) == (
         "1.0 MiB at most: 16 listed versions of up to 64.0 KiB"
     )
     two = replace(flags, tensor_parallel=2)
-    assert host_memory(account, two, PLAIN.versions) == (
-        "2.0 MiB at most: 16 listed versions of up to 64.0 KiB for each of 2 devices"
+    assert host_memory(account, two, PLAIN.versions, 1 << 30) == (
+        "2.0 MiB at most of 1.0 GiB that a declares: 16 listed versions of up to 64.0 KiB for "
+        "each of 2 devices"
     )
-    assert host_memory(account, flags, {}) == "nothing is listed whose size is known"
+    assert host_memory(account, flags, {}, None) == "nothing is listed whose size is known"
 
 
 def test_a_server_tells_what_the_largest_rank_costs_the_others() -> None:

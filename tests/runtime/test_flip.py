@@ -21,6 +21,8 @@ OLDER = "acme-support-tiny-v2.0.0"
         (((NEW, 100), (OLD, 0), (OLDER, 0)), (OLD,), OLDER),  # not one that was bad itself
         (((NEW, 100), (OLD, 0), (OLDER, 0)), (OLD, OLDER), OLD),
         (((NEW, 0), (OLD, 100), (OLDER, 0)), (), OLDER),
+        (((NEW, 0), (OLD, 100), (OLDER, 0)), (NEW,), OLD),  # it is back already
+        (((NEW, 0), (OLD, 100)), (NEW,), OLD),
     ],
 )
 def test_the_version_to_go_back_to(

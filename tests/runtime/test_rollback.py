@@ -18,17 +18,7 @@ from runtime.ledger import Ledger, open_ledger
 from runtime.ledger.scribe import Scribe
 from runtime.rollback import RollbackResult, rollback
 from runtime.smoke import recorded_inputs
-from tests.runtime.gateway.stage import (
-    MAIN,
-    NEW,
-    OLD,
-    Stage,
-    alias,
-    chat,
-    raw_server,
-    stage,
-    table,
-)
+from tests.runtime.gateway.stage import MAIN, NEW, OLD, Stage, alias, chat, raw_server, stage, table
 
 OLDER = "acme-support-tiny-v2.0.0"
 REFUSES = b"HTTP/1.1 500 Broken\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
@@ -86,7 +76,7 @@ def test_the_sentence_says_how_long_it_took(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_second_rollback_goes_further_back_and_then_no_further(tmp_path: Path) -> None:
+def test_a_second_rollback_moves_nothing_and_says_how_to_go_further_back(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=100) as ours:
             three = alias("acme", (NEW, 100, ("s1",)), (OLD, 0, ("s1",)), (OLDER, 0, ("s1",)))
@@ -97,8 +87,13 @@ def test_a_second_rollback_goes_further_back_and_then_no_further(tmp_path: Path)
                 )
             )
             assert (await back(ours)).target == OLD
-            second = await back(ours)
+            knows = lambda: fold(ledger(ours.state).read()).holds["acme-support"]  # noqa: E731
+            twice = await back(ours, held=knows)
+            assert (twice.target, twice.revision, twice.complete) == (OLD, 3, True)
+            assert "--to 2.0.0" in twice.warnings[0]
+            second = await back(ours, "2.0.0", held=knows)
             assert (second.target, second.held) == (OLDER, (NEW, OLD))
+            assert (await back(ours, held=knows)).target == OLDER
             with pytest.raises(FleetError, match="the oldest that is loaded"):
                 await back(ours)
             assert (await ours.gateways.read())[0].revision == 4

@@ -86,6 +86,19 @@ def test_a_ledger_that_still_does_not_take_it_leaves_it_queued(tmp_path: Path) -
     assert deliver(tmp_path / "queued", ledger(tmp_path)) == 1
 
 
+def test_nobody_waits_for_ever_for_a_lock_whose_holder_has_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.ledger.file.LOCK_S", 0.05)
+    with hung(tmp_path):
+        take = ledger(tmp_path).lease("me").__enter__
+        for call in (take, lambda: scribe(tmp_path).insist("note", [])):
+            with pytest.raises(FleetError, match="does not answer"):
+                call()
+    with ledger(tmp_path).lease("me") as lease:
+        assert lease.token == 1
+
+
 def test_without_a_queue_the_reason_says_what_is_lost(tmp_path: Path) -> None:
     with hung(tmp_path):
         told = Scribe(lambda: ledger(tmp_path)).append("rolled_back", [BACK])

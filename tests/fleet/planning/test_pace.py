@@ -95,7 +95,7 @@ def test_a_gate_without_evidence_never_passes() -> None:
     assert wanted.phase is Phase.UNDECIDED
     assert wanted.held == (
         "acme-support: 2.2.0 stays at 10 %: no evidence for gate accuracy. "
-        "Decide: fleetctl rollout approve|advance|abort acme-support"
+        "Decide: fleetctl rollout approve|advance|extend|abort acme-support"
     )
     assert [(each.gate, each.threshold, each.status) for each in wanted.gates] == [
         ("accuracy", "3 pp", "no evidence")

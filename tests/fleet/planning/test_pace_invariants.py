@@ -153,7 +153,7 @@ events = st.one_of(
     st.tuples(st.just("judge"), st.tuples(st.sampled_from(["accuracy", "errors"]), verdicts)),
     st.tuples(st.just("pass"), st.none()),
     st.tuples(st.just("mark"), st.sampled_from(
-        ["hold", "resume", "approve", "advance", "abort", "pause", "override"])),
+        ["hold", "resume", "approve", "advance", "extend", "abort", "pause", "override"])),
     st.tuples(st.just("declare"), st.sampled_from([OLD, NEW, NEXT])),
     st.tuples(st.just("release"), st.none()),
     st.tuples(st.just("override"), st.booleans()),

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from fleet.conditions import GoldenFacts, Rollout
+from fleet.conditions import Faults, GoldenFacts, Rollout
 from fleet.declared import Demand, Fleet
-from fleet.gates.verdict import percent
+from fleet.gates.verdict import Counts, percent
 from fleet.history import History
 from fleet.preview import _span, preview
 from fleet.units import parse_duration
@@ -19,6 +19,7 @@ from tests.fleet.planning.trials import (
     FAIL,
     GATED,
     GOLDEN,
+    OLD,
     UNSURE,
     declared,
     evidence,
@@ -79,12 +80,13 @@ def test_without_a_golden_set_the_gate_can_never_pass() -> None:
 
 
 AT_FIVE = (
-    "540 requests at 10 % in 48 h: a healthy version gets PASS 95 %; a rise from 1 % to 5 % is "
-    "caught with at least 93 %, half the time within 237 requests"
+    "540 requests at 10 % in 48 h, 1 % bad (taken as usual): a healthy version gets PASS 95 %; a "
+    "rise from 1 % to 5 % is caught with at least 93 %, half the time within 237 requests"
 )
 AT_ONE = (
-    "108 requests at 10 % in 48 h: a healthy version gets PASS 34 %; a rise from 1 % to 5 % is "
-    "caught with at least 16 %. To be surer: low_traffic: 50%, or max_bake: 192h"
+    "108 requests at 10 % in 48 h, 1 % bad (taken as usual): a healthy version gets PASS 34 %; a "
+    "rise from 1 % to 5 % is caught with at least 16 %. "
+    "To be surer: low_traffic: 50%, or max_bake: 192h"
 )
 
 
@@ -100,6 +102,36 @@ AT_ONE = (
 def test_the_declared_traffic_says_how_much_will_be_seen(peak_rpm: float | None, text: str) -> None:
     gates, _ = said(fleet(1000, peak_rpm))
     assert gates["errors"] == text
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ({"bad_stable": (40.0,), "requests_stable": (8000.0,)}, "0.5 % bad (as seen on 8000 requ"),
+        ({"bad_stable": (0.0,), "requests_stable": (8000.0,)}, "0.01 % bad (as seen on 8000 requ"),
+        ({"bad_stable": (9.0,), "requests_stable": (199.0,)}, "1 % bad (taken as usual)"),
+        (
+            {"bad_stable": (80.0,), "requests_stable": (8000.0,), "first_stable": (20.0,),
+             "units_stable": 800.0, "squares_stable": 80_000.0, "bad_squares_stable": 600.0,
+             "products_stable": 800.0},
+            "1 % bad (as seen on 8000 requests), of users who ask often, so that 8.0 of theirs",
+        ),
+    ],
+)  # fmt: skip
+def test_what_traffic_showed_of_the_old_version_is_used_and_said(counts: Counts, text: str) -> None:
+    seen = evidence("errors", adapter=OLD)
+    told = replace(seen.finding, counts=counts)
+    gates, _ = said(fleet(1000), past(None, replace(seen, finding=told)))
+    assert text in gates["errors"]
+
+
+def test_what_was_recorded_is_used_where_no_rollout_has_shown_anything() -> None:
+    demand = Demand(5, (9, 18), faults=Faults(6000, errors=30))
+    gates, _ = said(replace(declared(demand=demand), golden={GOLDEN: GoldenFacts("9" * 64, 300)}))
+    assert "0.5 % bad (as seen on 6000 requests)" in gates["errors"]
+    few = replace(demand, faults=Faults(100, errors=30))
+    gates, _ = said(replace(declared(demand=few), golden={GOLDEN: GoldenFacts("9" * 64, 300)}))
+    assert "1 % bad (taken as usual)" in gates["errors"]
 
 
 def test_what_has_passed_or_was_accepted_is_no_longer_at_stake() -> None:
