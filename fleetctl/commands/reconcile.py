@@ -46,6 +46,10 @@ def command(session: Session, *, once: bool, interval: timedelta | None, form: F
     that needs a plan. What it does is journaled like an apply. Whatever comes back again and
     again is left to people after five times. A damaged copy that servers load from is made
     good again from the library.
+
+    While declarations are broken it heals and judges by those that were valid last, or by the
+    files that are sound, and moves nothing on; while a version has no place, the other
+    aliases go on. Both are said in each round, and end in exit 1 with --once.
     """
     if once == (interval is not None):
         raise click.UsageError("Say --once or --interval DURATION.")
