@@ -201,11 +201,12 @@ def _warnings(fleet: Fleet, wanted: Paced, placement: Placement, live: State) ->
 def _whole_keys(fleet: Fleet, wanted: Paced) -> Iterator[str]:
     """Say where a share cannot be had, as few keys are each kept on one version as a whole."""
     for alias, each in wanted.wanted.items():
-        adapter, percent = fleet.adapters[alias], dict(each.shares).get(each.target, 0)
+        adapter, percent = fleet.adapters.get(alias), dict(each.shares).get(each.target, 0)
+        if adapter is None or adapter.sticky is not Sticky.KEY or not 0 < percent < FULL:
+            continue
         client = fleet.clients[adapter.name.client]
         keys = len(client.keys)
-        is_split = adapter.sticky is Sticky.KEY and 0 < percent < FULL
-        if not is_split or percent * keys >= SOME_KEYS:
+        if percent * keys >= SOME_KEYS:
             continue
         none = round(100 * (1 - percent / FULL) ** keys)
         count = "1 key" if keys == 1 else f"{keys} keys"

@@ -85,9 +85,9 @@ _ENVOY: Final = (
     ),
     Loss(
         "rows of usage may be lost when it is killed, and are not on the disk before the answer",
-        "A hundred or more at each SIGKILL as Envoy buffers them by itself (64 KiB or 10 s), few "
-        "or none as `fleetctl gateway run` starts it, none at SIGTERM. They go to usage.jsonl "
-        "beside the configuration, durations in microseconds.",
+        "20 SIGKILLs under load lost 1,440 rows of 20,091 answers as Envoy buffers them by itself "
+        "(64 KiB or 10 s), none of 20,125 as `fleetctl gateway run` starts it; SIGTERM loses none. "
+        "They go to usage.jsonl beside the configuration, durations in microseconds.",
     ),
     Loss(
         "rows do not say how an answer ended, so gates on cut-short answers have no evidence",

@@ -68,8 +68,9 @@ async def tell_occasions(session: Session, found: "Iterable[Occasion]") -> list[
     open_ = [(each, readers(fleet, each.alias, each.event)) for each in found]
     open_ = [(each, to) for each, to in open_ if to]
     entries = await asyncio.to_thread(session.ledger().read) if open_ else []
+    told = [each for each in entries if each.kind == "notified"]  # few of many
     for each, to in open_:
-        left = [one for one in to if due(entries, each, one[0], session.now())]
+        left = [one for one in to if due(told, each, one[0], session.now())]
         about = {"key": each.key}
         warnings += await tell(session, scribe, each.event, each.alias, left, each.facts, about)
     return warnings

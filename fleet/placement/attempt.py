@@ -9,6 +9,7 @@ that would carry large parts of its load may be taken, and weaker ones free.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from fleet.declared import Fleet
 from fleet.pace import Paced
@@ -25,6 +26,8 @@ TRIES = 24
 """Most attempts beside the first."""
 OTHERS = 400
 """Versions placed in looking for a cheaper way, in each one all of them."""
+ROOMIER = 0.85
+"""Part of the declared utilization that servers are asked for where that is no dearer."""
 MOST_OTHERS = 6
 """Most ways that are looked for."""
 WORK = 4_000
@@ -69,17 +72,36 @@ def _cheapest(board: Board, search: Search, tries: int) -> Board:
     The groups buy in another order, as one may have taken what another one needs more; or an
     adapter that is new has another number of replicas.
     """
+    if not tries or not board.groups:
+        return board
     several = sorted({
         each.alias for each in board.items.values() if each.others and not each.prior
     })  # fmt: skip
     turns: list[tuple[int, dict[str, int]]] = [(turn, {}) for turn in range(1, board.groups)]
-    for turn, numbers in (turns + [(0, {alias: 1}) for alias in several])[:tries]:
+    for turn, numbers in (turns + [(0, {alias: 1}) for alias in several])[: tries - 1]:
         other, lacking = _once(
             board.fleet, board.wanted, board.live, search, (), numbers, turn=turn
         )
         if not lacking and cost(other) < cost(board):
             board = other
-    return board
+    return _roomier(board, search)
+
+
+def _roomier(board: Board, search: Search) -> Board:
+    """Return a placement that leaves more room on each server, where that costs nothing.
+
+    Only the first one of a fleet: what runs would have to move.
+    """
+    if any(each.live for each in board.bins.values()):
+        return board
+    fleet = board.fleet
+    policy = replace(fleet.policy, utilization=ROOMIER * fleet.policy.utilization)
+    roomy = replace(fleet, policy=policy)
+    other, lacking = _once(roomy, board.wanted, board.live, search, (), {})
+    if lacking or cost(other) > cost(board):
+        return board
+    other.fleet = other.hardware.fleet = fleet
+    return other
 
 
 def _once(

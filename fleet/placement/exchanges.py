@@ -14,7 +14,7 @@ from fleet.names import adapter_address
 from fleet.placement.bins import Bin
 from fleet.placement.items import Item
 from fleet.placement.search import Board, by_name
-from fleet.placement.seats import Seats, seats_of
+from fleet.placement.seats import Seats, is_movable, seats_of
 
 WORK = 300_000
 """Versions of a base times exchanges that are looked for, after which the search gives up."""
@@ -33,8 +33,9 @@ def keep_promises(board: Board) -> None:
         if bin_.devices and not bin_.closed and bin_.residents:
             groups[bin_.base.name].append(bin_)
     for group in groups.values():
-        seats = seats_of(board.hardware, group) if len(group) > 1 else None
-        if seats is not None and seats.movable.any():
+        new = any(is_movable(bin_, each) for bin_ in group for each in bin_.residents.values())
+        seats = seats_of(board.hardware, group) if new and len(group) > 1 else None
+        if seats is not None:
             _settle(board, seats)
 
 

@@ -119,7 +119,7 @@ def seats_of(hardware: Hardware, bins: Sequence[Bin]) -> Seats | None:
     seats = Seats(
         items, bins,
         np.array([place for place, _ in pairs], dtype=np.int64),
-        np.array([_movable(bins[place], each) for place, each in pairs]),
+        np.array([is_movable(bins[place], each) for place, each in pairs]),
         speeds, np.array(limits) * RATE_UNIT,
         np.array([each.rank for each in items], dtype=np.int64),
         np.array([each.rank for each in bins], dtype=np.int64),
@@ -135,6 +135,7 @@ def seats_of(hardware: Hardware, bins: Sequence[Bin]) -> Seats | None:
     return seats
 
 
-def _movable(bin_: Bin, item: Item) -> bool:
+def is_movable(bin_: Bin, item: Item) -> bool:
+    """Say whether a version is new where it stands, and may be elsewhere as well."""
     alone = bin_.aliases[item.alias] == 1
     return not item.prior and item.pin is None and alone and item.adapter not in bin_.held

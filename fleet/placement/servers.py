@@ -22,7 +22,7 @@ HALF = 20
 LEAST_MOVES = 400
 FEW = 3_000
 """Moves that are worth it however few the servers, at most `BY_ITEM` for each item."""
-BY_ITEM = 20
+BY_ITEM = 40
 PAIRED = 8
 """Moves for each pair of items: more would only repeat the exchanges of a few."""
 PATIENCE = 40

@@ -32,6 +32,7 @@ _NULL: Final = (
     "mm_processor_kwargs",
     "media_io_kwargs",
     "return_mm_kwargs",
+    "stream_interval",
 )
 _USUAL: Final[Json] = {
     "model": f"%FILTER_STATE({VERSION_STATE}:PLAIN)%",

@@ -30,6 +30,7 @@ DROPPED: Final = frozenset(
         "return_mm_kwargs",
         "routed_experts_prompt_start",
         "enable_response_messages",  # shows the prompt as the server has put it together
+        "stream_interval",  # hides what was generated of a stream that is left
         "cache_salt",  # set by the gateway, one per client
     }
 )

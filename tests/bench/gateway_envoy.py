@@ -1,6 +1,5 @@
 """Envoy with the configuration that fleetctl compiles: the whole job, in native filters."""
 
-import asyncio
 import re
 import time
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from tests.bench.gateway_candidates import (
     installed,
     process,
 )
-from tests.bench.gateway_trials import Kills, Traffic
+from tests.bench.gateway_trials import Kills, answered_until_killed
 from tests.runtime.gateway.envoy_stage import gateways_of, ready, running
 from tests.runtime.gateway.stage import alias, table
 
@@ -82,13 +81,7 @@ async def envoy_kills(
     flags = plain if own_buffers else ()
     for _ in range(count):
         async with _admin(place) as admin, running(place, *flags) as it:
-            url, traffic = await ready(admin, it), Traffic()
-            with traffic.flowing(url) as tasks:
-                while len(traffic.request_ids) < answers:  # noqa: ASYNC110 (counted by tasks)
-                    await asyncio.sleep(0)
-                it.kill()
-                await asyncio.gather(*tasks)
-        request_ids += traffic.request_ids
+            request_ids += await answered_until_killed(await ready(admin, it), answers, it.kill)
     lines = (place / "usage.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
     rows = {row[0] for line in lines if (row := _ID.findall(line)) and line.endswith("}")}
     found.answered = len(request_ids)

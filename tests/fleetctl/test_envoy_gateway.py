@@ -111,7 +111,7 @@ def test_an_envoy_serves_what_is_applied_rolled_back_and_compiled(
         [str(PROGRAM), "--mode", "validate", "-c", str(file)], capture_output=True, check=False
     )
     assert checked.returncode == 0, checked.stderr[-2000:]
-    for lost in ("hash", "in clear", "2^53", "buffered", "work in progress"):
+    for lost in ("hash", "in clear", "2^53", "SIGKILL", "work in progress"):
         assert lost in printed.stderr
     out = tmp_path / "envoy"
     written = project.run("compile", "--target", "envoy", "--out", str(out))

@@ -55,5 +55,10 @@ class Outbox:
                 transport.abort()
             return
         for transport, data in due:
-            if not transport.is_closing():
+            if transport.is_closing():
+                continue
+            try:
                 transport.write(data)
+            except RuntimeError:  # nothing may come after its end: others must not miss theirs
+                traceback.print_exc(file=sys.stderr)
+                transport.abort()
