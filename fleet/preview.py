@@ -184,9 +184,9 @@ class _Gate:
             return "no demand is declared, so nothing can be said of it"
         share = self.stages[0]
         requests, others = self.requests(share)
-        hours = self.rollout.longest_bake.total_seconds() / 3600
+        longest = _span(self.rollout.longest_bake, " ")
         text = (
-            f"{requests} requests at {share} % in {hours:g} h, {self._basis()}: a healthy version "
+            f"{requests} requests at {share} % in {longest}, {self._basis()}: a healthy version "
             f"gets PASS {percent(self.live(share))}; {_harm(gate, self.usual)} is caught with at "
             f"least {percent(power.catching(gate, requests, others, self.usual))}"
         )
@@ -227,8 +227,17 @@ class _Gate:
         bake = self.rollout.longest_bake
         for times in (2, 3, 4):
             if self.live(share, bake * times) >= ENOUGH:
-                yield f"max_bake: {bake.total_seconds() / 3600 * times:g}h"
+                yield f"max_bake: {_span(bake * times)}"
                 break
+
+
+def _span(length: timedelta, gap: str = "") -> str:
+    """Return a time in the largest unit that counts it whole, hours at most: `48h`, `90m`."""
+    seconds = length.total_seconds()
+    for unit, whole in (("h", 3600), ("min" if gap else "m", 60)):
+        if seconds % whole == 0:
+            return f"{seconds / whole:.0f}{gap}{unit}"
+    return f"{seconds:g}{gap}s"
 
 
 def _harm(gate: Gate, known: power.Usual | None) -> str:

@@ -83,6 +83,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1253": "Billed evaluations that nobody counts",
         "FC1260": "A gateway is an Envoy",
         "FC1261": "An Envoy has its admin side on this machine",
+        "FC1262": "Kind of device is not known",
     }
 )
 """The summary of each code; a code is never given another meaning."""

@@ -40,8 +40,18 @@ class Compiled:
 
 
 def servers(session: Session, form: str, hosts: tuple[str, ...]) -> str:
-    """Return the launch files of the servers of the plan."""
+    """Return the launch files of the servers of the plan.
+
+    Raises:
+        FleetError: FC5011, no such host is declared.
+    """
     fleet = session.fleet()
+    for name in hosts:
+        if name not in fleet.hosts:
+            known = sorted(fleet.hosts)
+            near = did_you_mean(name, known) or f"There are: {', '.join(known)}."
+            detail = f"No host is called `{name}`."
+            raise FleetError(problem("FC5011", "No such resource", detail, hint=near))
     made = []
     for server in session.desired_servers():
         host = fleet.hosts.get(server.host)
@@ -142,7 +152,7 @@ async def _table(session: Session) -> RoutingTable:
                 "There are no routes yet",
                 "Another gateway gets the routes that fleetctl's own serve, and no apply has "
                 "written any.",
-                command="fleetctl apply",
+                command="fleetctl apply --auto",
             )
         )
     return table

@@ -35,13 +35,15 @@ def _is_about(entry: Entry, about: str) -> bool:
     return about in named or about in str(entry.data.get("address", ""))
 
 
-def render_text(entries: Iterable[Entry]) -> str:
-    """Return a line per entry."""
+def render_text(entries: Iterable[Entry], about: str = "") -> str:
+    """Return a line per entry; `about`: what they were chosen by."""
     lines = [
         f"{entry.seq:6}  {entry.time:%Y-%m-%d %H:%M:%S}  {entry.by}  {entry.run}  {_say(entry)}"
         for entry in entries
     ]
-    return "\n".join(lines) + "\n" if lines else "Nothing has been done yet.\n"
+    if not lines:
+        return f"No entry names `{about}`.\n" if about else "Nothing has been done yet.\n"
+    return "\n".join(lines) + "\n"
 
 
 def render_json(entries: Iterable[Entry]) -> str:

@@ -150,7 +150,9 @@ def render_text(document: Mapping[str, Any]) -> str:
     lines = [f"Fleet {document['fleet']}"]
     if document["routes_unknown"]:
         lines.append(f"Routes cannot be read: {document['routes_unknown']}")
-    lines += ["", *(_alias_lines(document["aliases"]) or ["No alias is routed."])]
+        lines.append("What serves whom is not known; gateways go on with what they have.")
+    nothing = [] if document["routes_unknown"] else ["No alias is routed."]
+    lines += ["", *(_alias_lines(document["aliases"]) or nothing)]
     lines += _upkeep_lines(document.get("drift", ()), document.get("retraining", ()))
     if "servers" in document:
         lines += ["", *(_server_lines(document["servers"]) or ["No server."])]

@@ -46,6 +46,10 @@ def command(session: Session, *, once: bool, interval: timedelta | None, form: F
     that needs a plan. What it does is journaled like an apply. Whatever comes back again and
     again is left to people after five times. A damaged copy that servers load from is made
     good again from the library.
+
+    While declarations are broken it heals and judges by those that were valid last, or by the
+    files that are sound, and moves nothing on; while a version has no place, the other
+    aliases go on. Both are said in each round, and end in exit 1 with --once.
     """
     if once == (interval is not None):
         raise click.UsageError("Say --once or --interval DURATION.")
@@ -242,12 +246,13 @@ def _tell_causes(
     causes: "tuple[Cause, ...]", due: "tuple[Cause, ...]", given_up: "tuple[Cause, ...]"
 ) -> None:
     for cause in causes:
+        what = cause.summary.rstrip(".")
         if cause in due:
-            click.echo(f"Heals {cause.subject}: {cause.summary}.", err=True)
+            click.echo(f"Heals {cause.subject}: {what}.", err=True)
         elif cause in given_up:
-            click.echo(f"Given up, it comes back: {cause.subject}: {cause.summary}.", err=True)
+            click.echo(f"Given up, it comes back: {cause.subject}: {what}.", err=True)
         else:
-            text = f"Left alone: {cause.subject}: {cause.summary}. Helps: {cause.command}"
+            text = f"Left alone: {cause.subject}: {what}. Helps: {cause.command}"
             click.echo(text, err=True)
 
 

@@ -1,6 +1,7 @@
 """`fleetctl release`: let a version that was rolled back be rolled out again."""
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import click
@@ -15,14 +16,16 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   fleetctl release acme-support
+  fleetctl release acme-support --format json
   fleetctl release acme-support --version 2.2.0 --reason "labels fixed"
 """
 )
 @click.argument("alias")
 @click.option("--version", metavar="VERSION", help="Only this version. Default: all held ones.")
 @click.option("--reason", default="", metavar="TEXT", help="Why; for the ledger.")
+@click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def command(session: Session, *, alias: str, version: str | None, reason: str) -> None:
+def command(session: Session, *, alias: str, version: str | None, reason: str, form: str) -> None:
     """Let versions of ALIAS be tried again, or accept a route that was changed by hand.
 
     Lifts the hold of a rollback, the verdict of a gate that failed, and an abort. Moves no
@@ -63,6 +66,7 @@ def command(session: Session, *, alias: str, version: str | None, reason: str) -
     fell = stage is not None and stage.fell
     if not holds and not fell and history.established.get(route_address(alias)) == route:
         click.echo(f"{alias}: nothing is held, and its route is as applied.", err=True)
+        _as_json(form, alias, (), route=False)
         return
     record = {
         "alias": alias,
@@ -73,6 +77,14 @@ def command(session: Session, *, alias: str, version: str | None, reason: str) -
     session.ledger().append("released", [record])
     freed = version or ", ".join(sorted(held)) or "the route as it is now"
     click.echo(f"{alias}: {freed} released; to go on: fleetctl plan", err=True)
+    versions = (held[version],) if version else tuple(holds)
+    _as_json(form, alias, versions, route=not versions)
+
+
+def _as_json(form: str, alias: str, versions: tuple[str, ...], *, route: bool) -> None:
+    if form == "json":
+        document = {"alias": alias, "released": list(versions), "route_accepted": route}
+        click.echo(json.dumps(document, indent=2))
 
 
 async def _table(session: Session) -> "RoutingTable":

@@ -33,7 +33,13 @@ def command() -> None:
 def _filters(function: "Callable[..., None]") -> "Callable[..., None]":
     for option in (
         click.option("--format", "form", type=click.Choice(["json", "text"]), default="text"),
-        click.option("--purpose", default="live", help="live (default), eval, smoke or shadow."),
+        click.option(
+            "--purpose",
+            type=click.Choice(["live", "eval", "smoke", "replay", "shadow"]),
+            default="live",
+            show_default=True,
+            help="What the requests were for.",
+        ),
         click.option("--since", default="", help="Time in ISO 8601, such as 2026-11-25T08:00Z."),
         click.option("--alias", default="", help="Only this alias."),
         click.option("--client", default="", help="Only this client."),

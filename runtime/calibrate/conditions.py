@@ -33,7 +33,7 @@ def require_adapters(subject: Subject, listed: Collection[str]) -> None:
             "Nothing to measure LoRA with",
             f"Server `{subject.server}` {what}, so what LoRA costs on it cannot be measured.",
             hint="Load at least one adapter, better as many as it has slots.",
-            command="fleetctl apply",
+            command="fleetctl apply --auto",
         )
     )
 

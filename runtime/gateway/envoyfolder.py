@@ -55,7 +55,7 @@ def credentials(table: RoutingTable, secret: Secret, folder: Path) -> list[tuple
                 f"{'; '.join(lost)}.",
                 hint="Set them where this runs. Where a secret was changed, apply it first, so "
                 "that the routing table has it.",
-                command="fleetctl apply",
+                command="fleetctl apply --auto",
             ),
         )
     return found

@@ -39,7 +39,7 @@ def become(state_dir: Path, gateway: Gateway) -> NoReturn:
                 "FC6052",
                 "There are no routes yet",
                 f"Nothing was written for `{gateway.name}`: `{bootstrap}` is not there.",
-                command="fleetctl apply",
+                command="fleetctl apply --auto",
             )
         )
     beside = str(Path(sys.executable).parent)

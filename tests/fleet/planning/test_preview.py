@@ -1,14 +1,16 @@
 """What a plan says of a rollout's gates before they are asked."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from fleet.conditions import Faults, GoldenFacts, Rollout
 from fleet.declared import Demand, Fleet
-from fleet.gates.verdict import Counts
+from fleet.gates.verdict import Counts, percent
 from fleet.history import History
-from fleet.preview import preview
+from fleet.preview import _span, preview
+from fleet.units import parse_duration
 from tests.fleet.planning.builders import NOON
 from tests.fleet.planning.trials import (
     ACCURACY,
@@ -157,3 +159,26 @@ def test_samples_are_counted() -> None:
     )
     assert "To be surer" not in gates["accuracy"]
     assert ALIAS in said(what)[1]
+
+
+@pytest.mark.parametrize(
+    ("length", "text", "written"),
+    [
+        (timedelta(hours=48), "48 h", "48h"),
+        (timedelta(minutes=90), "90 min", "90m"),
+        (timedelta(minutes=1), "1 min", "1m"),
+        (timedelta(seconds=90.5), "90.5 s", "90.5s"),
+    ],
+)
+def test_times_are_whole_and_can_be_declared(length: timedelta, text: str, written: str) -> None:
+    assert (_span(length, " "), _span(length)) == (text, written)
+    assert parse_duration(written) == length
+
+
+def test_a_chance_that_is_next_to_none_is_told_as_that() -> None:
+    assert [percent(each) for each in (0.0, 9e-7, 2.5e-4, 0.5)] == [
+        "0 %",
+        "under 0.01 %",
+        "0.025 %",
+        "50 %",
+    ]
