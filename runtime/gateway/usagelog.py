@@ -84,14 +84,15 @@ async def keep_synced(log: UsageLog) -> None:
 
     In another thread: the disk may take seconds, and requests must not wait for it.
     """
-    is_told = False
+    is_told, loop = False, asyncio.get_running_loop()
     while True:
         await asyncio.sleep(SYNC_EVERY_S)
         file = log.unsynced()
         if file is None:
             continue
         try:
-            await asyncio.to_thread(_sync_data, file)
+            # Shielded, for whoever cancels this before it begins would leave the file open.
+            await asyncio.shield(loop.run_in_executor(None, _sync_data, file))
         except OSError as error:
             if not is_told:
                 sys.stderr.write(f"The usage log cannot be written through to the disk: {error}\n")

@@ -30,6 +30,11 @@ def leaks(shown: Mapping[str, bytes], answers: Mapping[str, Answer]) -> list[tup
     return [(place, w) for place, found in searched.items() for w in FORBIDDEN if w in found]
 
 
+def is_messages(path: str) -> bool:
+    """Say whether errors there have Anthropic's shape, and not OpenAI's, from our gateway."""
+    return path.partition("?")[0] == "/v1/messages"
+
+
 def surprises(front: Front, answers: Mapping[str, Answer]) -> dict[str, tuple[int, int]]:
     """Return status and count of the answers that are not as the probes say."""
     given = [(each, answers[each.name]) for each in PROBES if each.name in answers]
@@ -63,8 +68,12 @@ def test_no_probe_reaches_or_shows_what_is_not_its_own(
                     assert (each.name, ours.asked) == (each.name, [OLD])
                     ours.replicas["s1"].bodies.clear()
             assert surprises(front, answers) == {}
-            unknown = [each.name for each in PROBES if each.outcome is Outcome.UNKNOWN]
-            assert len({answers[name].body for name in unknown}) == 1
+            unknown = [each for each in PROBES if each.outcome is Outcome.UNKNOWN]
+            bodies = {
+                shape: {answers[each.name].body for each in unknown if shape(each.path)}
+                for shape in (is_messages, lambda path: not is_messages(path))
+            }
+            assert [len(each) for each in bodies.values()] == [1, 1]
             assert leaks(await ours.shown(), answers) == []
 
     asyncio.run(scenario())
