@@ -11,6 +11,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A deadline is an assertion on the time of a machine that may be busy.
+settings.register_profile("fleetctl")
+settings.load_profile("fleetctl")
 
 # `find_spec` looks without importing: 20 ms instead of 5 s.
 _PROBE = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"

@@ -270,7 +270,7 @@ pieces = st.one_of(
 edits = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), pieces), min_size=1, max_size=4)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=edits, second=edits | st.just([]), lock=edits | st.just([]))
 def test_whatever_the_files_hold_the_answer_is_a_fleet_or_a_config_error(
     tmp_path: Path,

@@ -72,7 +72,7 @@ requests = st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=60)
 
 
 @given(requests)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_sums_are_those_of_the_users_however_the_stage_is_cut(
     asked: list[tuple[int, bool]],
 ) -> None:
@@ -141,7 +141,7 @@ rows = st.lists(
 
 
 @given(rows)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_verdict_by_user_follows_from_its_counts(asked: list[dict[str, Any]]) -> None:
     metrics = {"error_rate_rise": "pp", "format_drop": "pp", "p95_ratio": "x", "error_rate": "%",
                "baseline_ratio": "x"}  # fmt: skip

@@ -93,7 +93,7 @@ def test_an_hour_in_which_everybody_fails_says_nothing_about_the_version() -> No
 
 
 @given(st.lists(st.integers(0, 40), max_size=30), st.integers(0, 4000))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_requests_without_fault_never_fail_a_version(requests: list[int], before: int) -> None:
     past = (Window(NINE - 168 * HOUR, NINE, Tally(), Tally(before)),)
     windows = tuple(

@@ -143,7 +143,7 @@ def play(story: list[tuple[str, Any]], law: Callable[[Tick], None]) -> World:
 
 @pytest.mark.parametrize("law", LAWS)
 @given(story=stories)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_law_holds_in_every_story(
     law: Callable[[Tick], None], story: list[tuple[str, Any]]
 ) -> None:
@@ -151,7 +151,7 @@ def test_a_law_holds_in_every_story(
 
 
 @given(story=stories)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_failure_takes_the_traffic_back_from_every_state(story: list[tuple[str, Any]]) -> None:
     world = play(story, weights_are_whole)
     world.overridden = False
@@ -167,7 +167,7 @@ def test_a_failure_takes_the_traffic_back_from_every_state(story: list[tuple[str
 
 
 @given(story=stories, silence=st.integers(1, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_absence_of_evidence_raises_nothing_from_any_state(
     story: list[tuple[str, Any]], silence: int
 ) -> None:
@@ -192,7 +192,7 @@ def test_the_absence_of_evidence_raises_nothing_from_any_state(
     rolled_back=st.sets(st.integers(0, 8), max_size=3),
     replaced=st.dictionaries(st.integers(0, 8), st.integers(0, 400)),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_three_earlier_versions_are_never_deleted(
     declared_minor: int, rolled_back: set[int], replaced: dict[int, int]
 ) -> None:
@@ -216,7 +216,7 @@ def test_three_earlier_versions_are_never_deleted(
     windows=st.integers(0, 30),
     requests=st.integers(0, 3),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_absence_of_data_is_neither_pass_nor_fail(
     metric: str, windows: int, requests: int
 ) -> None:
