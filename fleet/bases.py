@@ -41,11 +41,22 @@ class Base:
     """Devices of each server; None: the fewest that hold it."""
     max_in_flight: int | None = None
     """Requests that a gateway keeps at work on each server."""
-    reserves: tuple[tuple[str, int, int], ...] = ()
-    """Kind of device, devices per server, and bytes per device that were measured to go to what
-    is neither weights nor slots nor KV cache."""
+    reserves: tuple[tuple[str, int, str, int], ...] = ()
+    """Kind of device, devices per server, version of vLLM, and bytes per device that were
+    measured to go to what is neither weights nor slots nor KV cache."""
 
-    def reserve(self, kind: str, devices: int) -> int | None:
-        """Return the largest reserve that was measured of such servers; None: never measured."""
-        found = (each for *of, each in self.reserves if of == [kind, devices])
+    def reserve(self, kind: str, devices: int, vllm: str = "") -> tuple[int, str] | None:
+        """Return the largest reserve that was measured of such servers, and with which vLLM.
+
+        Of the same minor release, where that is known. None: never measured.
+        """
+        found = (
+            (each, measured)
+            for *of, measured, each in self.reserves
+            if of == [kind, devices] and (not vllm or _minor(vllm) == _minor(measured))
+        )
         return max(found, default=None)
+
+
+def _minor(vllm: str) -> list[str]:
+    return vllm.split(".")[:2]

@@ -4,15 +4,11 @@ All sizes are bytes of one device; with tensor parallelism each device holds its
 here is calibrated: `reserve_bytes` stands for what only a running server can tell, and whoever
 shows these figures says so.
 
-Law (checked against 33 published start-ups of two models on one card, within 1 %):
-
-    usable = weights + max_loras * slot_bytes(max_lora_rank) + KV cache + reserve
+    usable = weights + LoRA slots (`fleet.slots`) + KV cache + reserve
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from fleet.declared import Base, BaseShape, Device
+from fleet.slots import dtype_bytes, key_value_width
 
 GIB = 1 << 30
 
@@ -25,58 +21,6 @@ SLOTS = (4, 8, 16, 32, 64, 128)
 USABLE = 0.92
 """Part of a device's memory that servers may take in all; vLLM's own default."""
 
-DTYPE_BYTES: Mapping[str, int] = MappingProxyType(
-    {
-        "float32": 4,
-        "float": 4,
-        "float16": 2,
-        "half": 2,
-        "bfloat16": 2,
-        "fp8": 1,
-        "fp8_e4m3": 1,
-        "fp8_e5m2": 1,
-        "fp8_inc": 1,
-    }
-)
-"""Bytes per value; `auto` follows the weights, which are 16 bit in all models we know.
-
-`fp8` is for the KV cache alone (`--kv-cache-dtype`). Quantised weights need no entry: their size
-is read from the files, and a LoRA slot beside them keeps 16 bit.
-"""
-
-NEWEST = (0, 32)
-"""The vLLM release whose layers were measured last; assumed where the version is not known."""
-
-VOCABULARY_SLOTS: Mapping[str, tuple[int, int] | None] = MappingProxyType(
-    {
-        "LlamaForCausalLM": (0, 0),
-        "MixtralForCausalLM": (0, 0),
-        "Qwen3ForCausalLM": (0, 16),
-        "Qwen3MoeForCausalLM": (0, 16),
-        "MistralForCausalLM": None,
-        "Qwen2ForCausalLM": None,
-        "GemmaForCausalLM": None,
-        "Gemma2ForCausalLM": None,
-        "Gemma3ForCausalLM": None,
-        "Phi3ForCausalLM": (0, 0),
-    }
-)
-"""Since which vLLM a class reserves LoRA slots for embedding and output layer; None: it does not.
-
-It follows the class, not the adapter, and not `tie_word_embeddings` (Phi-3 is a Llama there).
-Read in the wheels 0.12 to 0.32, and counted in a running 0.32 for all but the mixtures. A class
-that is not listed here is unknown: no figure is given for its slots.
-"""
-
-_UNSPLIT = ("Phi3ForCausalLM",)
-"""Classes whose files hold query, key and value as one matrix, and gate and up as another.
-
-Their adapters have one `A` for all parts, where others have one for each.
-"""
-
-_EXPERTS = ("MixtralForCausalLM", "Qwen3MoeForCausalLM")
-"""Mixtures of experts: the shape does not say how many, so their slots are unknown too."""
-
 
 def rank_rung(rank: int) -> int | None:
     """Return the least `--max-lora-rank` that holds `rank`; None above the largest."""
@@ -86,68 +30,6 @@ def rank_rung(rank: int) -> int | None:
 def slots_rung(slots: int) -> int | None:
     """Return the least `--max-loras` on the planner's ladder; None above the largest."""
     return next((rung for rung in SLOTS if rung >= slots), None)
-
-
-def release(vllm: str) -> tuple[int, int]:
-    """Return major and minor of a vLLM version such as `0.32.0`; `NEWEST` where it has none."""
-    parts = vllm.split(".")
-    if len(parts) > 1 and parts[0].isdecimal() and parts[1].isdecimal():
-        return int(parts[0]), int(parts[1])
-    return NEWEST
-
-
-def slot_elements(
-    shape: BaseShape, tensor_parallel: int = 1, *, fully_sharded: bool = False, vllm: str = ""
-) -> int | None:
-    """Return the parameters of one LoRA slot on one device, per unit of rank.
-
-    vLLM reserves them for every module that can carry a LoRA, whatever the adapters target.
-
-    Returns:
-        Elements; None where the architecture is not in `VOCABULARY_SLOTS`.
-
-    Source:
-        vLLM 0.32 LoRA layers (`qkv`, `o`, `gate_up`, `down`, embedding, output layer); equal
-        to the byte count of its stacked tensors for ten models and three shardings.
-    """
-    if shape.architecture not in VOCABULARY_SLOTS or shape.architecture in _EXPERTS:
-        return None
-    since = VOCABULARY_SLOTS[shape.architecture]
-    parts = tensor_parallel
-    shards = tensor_parallel if fully_sharded else 1
-    hidden, inner = shape.hidden_size, shape.intermediate_size
-    heads = shape.num_attention_heads * shape.head_dim // parts
-    three, two = (1, 1) if shape.architecture in _UNSPLIT else (3, 2)
-    qkv = three * hidden // shards + heads + 2 * _key_value_width(shape, parts)
-    output = heads + hidden // shards
-    gate_up = two * hidden // shards + 2 * inner // parts
-    down = inner // parts + hidden // shards
-    reserved = since is not None and release(vllm) >= since
-    vocabulary = 2 * (shape.vocab_size + hidden) if reserved else 0
-    return shape.num_hidden_layers * (qkv + output + gate_up + down) + vocabulary
-
-
-def slot_bytes(
-    shape: BaseShape,
-    max_lora_rank: int,
-    dtype: str = "auto",
-    tensor_parallel: int = 1,
-    *,
-    fully_sharded: bool = False,
-    vllm: str = "",
-) -> int | None:
-    """Return the bytes of one slot, per device, of a server started with `max_lora_rank`.
-
-    A server reserves `max_loras` of them when it starts. `dtype` is the adapters' (`lora_dtype`),
-    which quantisation of the base does not change. None: unknown architecture.
-    """
-    elements = slot_elements(shape, tensor_parallel, fully_sharded=fully_sharded, vllm=vllm)
-    return None if elements is None else elements * max_lora_rank * dtype_bytes(dtype)
-
-
-def dtype_bytes(dtype: str) -> int:
-    """Return bytes per value of a vLLM dtype; 2 for `auto` and unheard-of ones."""
-    return DTYPE_BYTES.get(dtype, 2)
 
 
 def lora_dtype(base: Base) -> str:
@@ -197,11 +79,7 @@ def kv_bytes_per_token(base: Base | BaseShape, tensor_parallel: int = 1) -> int:
     if shape is None:
         return 0
     value = 2 if isinstance(base, BaseShape) else dtype_bytes(kv_dtype(base))
-    return 2 * shape.num_hidden_layers * _key_value_width(shape, tensor_parallel) * value
-
-
-def _key_value_width(shape: BaseShape, tensor_parallel: int) -> int:
-    return max(shape.num_key_value_heads // tensor_parallel, 1) * shape.head_dim
+    return 2 * shape.num_hidden_layers * key_value_width(shape, tensor_parallel) * value
 
 
 def reserve_bytes(device: Device, measured: int | None = None) -> int:

@@ -51,13 +51,15 @@ DECISIONS = ("fleet", "changes", "steps", "capacity", "impacts", "gates", "held"
 
 MEASURED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
+        "changes": ("origin",),
         "steps": ("estimate_s",),
         "impacts": ("peak_rpm", "back_out_s"),
         "capacity": ("load",),
         "gates": ("detail", "power"),
     }
 )
-"""Fields inside the decisions that are estimates or measurements, which the id leaves out."""
+"""Fields inside the decisions that are estimates, measurements or line numbers: the id leaves them
+out, so that the same fleet in another order has the same plan."""
 
 SPARSE: Mapping[type, tuple[str, ...]] = MappingProxyType(
     {

@@ -15,11 +15,11 @@ from fleet.budget import (
     least_kv_bytes,
     lora_dtype,
     reserve_bytes,
-    slot_bytes,
     weight_bytes,
 )
-from fleet.declared import Adapter, Base, Device
-from fleet.profiles import Profile
+from fleet.declared import Adapter, Base, BaseShape, Device
+from fleet.profiles import Profile, is_cpu
+from fleet.slots import assumption, pool_bytes, slot_bytes
 from fleet.throughput import (
     MAX_NUM_SEQS,
     batch_of_step,
@@ -73,6 +73,8 @@ class Memory:
     """What is left for the KV cache, or what is declared for it."""
     kv_tokens: float | None
     """Tokens that the KV cache of all devices together holds."""
+    basis: str
+    """How good the figures are: `calibrated`, `uncalibrated`, `uncalibrated (…)`, or `unknown`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +132,46 @@ NO_HABITS = Habits(512, ())
 def memory_of(shape: Shape) -> Memory:
     """Return a server's memory by part."""
     base, device, cards = shape.base, shape.device, shape.tensor_parallel
-    reserve = reserve_bytes(device, base.reserve(device.kind, cards))
+    measured = base.reserve(device.kind, cards, device.vllm)
+    reserve = reserve_bytes(device, measured and measured[0])
     if base.shape is None:
-        return Memory(None, None, reserve, base.kv_cache_bytes, None)
+        return Memory(None, None, reserve, base.kv_cache_bytes, None, "unknown")
     weights = weight_bytes(base.shape, cards)
-    slot = slot_bytes(
-        base.shape, shape.rank, lora_dtype(base), cards, fully_sharded=fully_sharded(base)
-    )
-    pool = None if slot is None else slot * shape.slots
+    vllm = device.vllm or (measured[1] if measured else "")
+    pool = _pool(base.shape, shape, vllm)
     kv = base.kv_cache_bytes
     if kv is None and pool is not None:
         kv = int(device.memory_bytes * shape.memory_share) - weights - pool - reserve
     per_token = kv_bytes_per_token(base, cards)
-    return Memory(weights, pool, reserve, kv, None if kv is None else max(kv, 0) / per_token)
+    tokens = None if kv is None else max(kv, 0) / per_token
+    return Memory(
+        weights, pool, reserve, kv, tokens, _basis(pool, vllm, measured=measured is not None)
+    )
+
+
+def _basis(pool: int | None, vllm: str, *, measured: bool) -> str:
+    """Say how good a server's figures are: as good as the worst of their parts.
+
+    Where nothing is known of the engine, `uncalibrated` says enough.
+    """
+    if pool is None:
+        return "unknown"
+    doubt = assumption(vllm) if vllm else ""
+    if doubt:
+        return f"uncalibrated ({doubt})"
+    return "calibrated" if measured else "uncalibrated"
+
+
+def _pool(of: BaseShape, shape: Shape, vllm: str) -> int | None:
+    """Return what a server's slots take of each device; None: unknown architecture."""
+    base, cards, sharded = shape.base, shape.tensor_parallel, fully_sharded(shape.base)
+    dtype = lora_dtype(base)
+    if not is_cpu(shape.device.kind):
+        return pool_bytes(
+            of, shape.slots, shape.rank, dtype, cards, fully_sharded=sharded, vllm=vllm
+        )
+    slot = slot_bytes(of, shape.rank, dtype, cards, fully_sharded=sharded, vllm=vllm)
+    return None if slot is None else slot * shape.slots
 
 
 @lru_cache(maxsize=65536)
@@ -162,7 +191,14 @@ def throughput_of(
     The batch is the largest that the KV cache, the engine and those promised latencies allow
     that the device can keep at all; servers that share a device take turns on it.
     """
-    speed, basis = speed_of(profiles, shape.base, shape.device, shape.tensor_parallel, shape.rank)
+    speed, basis = speed_of(
+        profiles,
+        shape.base,
+        shape.device,
+        shape.tensor_parallel,
+        shape.rank,
+        vllm=shape.device.vllm,
+    )
     tokens = memory_of(shape).kv_tokens
     if speed is None or tokens is None:
         return Throughput(inf, 0.0, "unknown")

@@ -79,6 +79,12 @@ class Gate:
         return self.threshold * {"pp": 0.01, "%": 0.01, "ms": 0.001}.get(self.unit, 1.0)
 
     @property
+    def terms(self) -> str:
+        """All that a verdict on a golden set depends on besides the answers, as one text."""
+        floor = "" if self.floor is None else f", at least {self.floor:g}"
+        return f"{self.metric} {self.limit}, {self.samples} x {self.score or 'as set'}{floor}"
+
+    @property
     def limit(self) -> str:
         """The limit for people: `3 pp`."""
         return f"{self.threshold:g} {self.unit}".strip()
@@ -148,3 +154,24 @@ class GoldenFacts:
     items: int
     must_pass: int = field(default=0)
     """Items that may never fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """Bad requests among those that were recorded, by kind, and how many could be told."""
+
+    requests: int = 0
+    errors: int = 0
+    told_format: int = 0
+    format: int = 0
+    told_finish: int = 0
+    truncated: int = 0
+
+    def seen(self, kind: str) -> tuple[int, int]:
+        """Return bad requests of a kind (`errors`, `format`, `truncated`), and those told."""
+        found = {
+            "errors": (self.errors, self.requests),
+            "format": (self.format, self.told_format),
+            "truncated": (self.truncated, self.told_finish),
+        }
+        return found.get(kind, (0, 0))

@@ -8,7 +8,8 @@ from typing import Literal
 
 from fleet.bases import Base as Base  # noqa: PLC0414 (a part of a declared fleet)
 from fleet.bases import BaseShape as BaseShape  # noqa: PLC0414 (same)
-from fleet.conditions import Gate, GoldenFacts, Override, Rollout
+from fleet.conditions import Faults, Gate, GoldenFacts, Override, Rollout
+from fleet.events import EVENTS, Event
 from fleet.formats import Format
 from fleet.names import AdapterName, Version
 from fleet.profiles import Profile
@@ -23,6 +24,8 @@ Isolation = Literal["shared", "tier", "client"]
 Residency = Literal["pinned", "cached"]
 """`pinned`: has a LoRA slot of its own. `cached`: waits in host memory for one."""
 GatewayKind = Literal["fleetctl", "envoy"]
+
+CompiledFor = Literal["envoy", "litellm"]
 """`fleetctl`: our own process. `envoy`: an Envoy that follows files we write."""
 State = Literal["active", "cordoned", "draining"]
 """`cordoned`: takes nothing new. `draining`: what is there leaves."""
@@ -75,6 +78,8 @@ class Demand:
     """Minutes east of UTC that `timezone` has in the course of a year."""
     observed: tuple[float, ...] | None = None
     """Measured requests per minute in each hour of the day, UTC; replaces the declared hours."""
+    faults: Faults | None = None
+    """What was bad of the requests that were recorded; None: nothing was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,8 @@ class Device:
     port: int
     """Port of a server started on this device."""
     state: State = "active"
+    vllm: str = ""
+    """Version of the engine that runs on it, declared or observed; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,8 @@ class AttachedServer:
     max_lora_rank: int
     price_per_hour: float
     state: State = "active"
+    vllm: str = ""
+    """Version of its engine; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +128,8 @@ class Host:
     address: str = "127.0.0.1"
     reserved_for: tuple[str, ...] = ()
     """Tiers and clients whose adapters alone may be placed here; empty: all."""
+    memory_bytes: int | None = None
+    """Main memory for the adapters that its servers list; None: not limited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +151,8 @@ class Adapter:
     tier: str = "standard"
     slo_s: float = 2.0
     """Promised p95 of an answer, in seconds."""
+    promised: bool = False
+    """Whether its tier declares that p95; else it is the usual one of the latency class."""
     avoid: tuple[str, ...] = ()
     """Hosts and servers that must not hold it."""
     apart: tuple[str, ...] = ()
@@ -187,6 +200,8 @@ class Notify:
     """A URL, or where it is kept: `env:NAME`, `file:path`."""
     template: str | None = None
     """Path of a Jinja template of the text, relative to the project."""
+    events: tuple[Event, ...] = EVENTS
+    """What is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +215,8 @@ class Client:
     limits: Limits = UNLIMITED
     """Of all its adapters together; what it does not say, its tier does."""
     notify: Notify | None = None
+    bill_evals: bool = False
+    """Whether it pays for evaluations; what its own tier says where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +273,11 @@ class Fleet:
     golden: Mapping[str, GoldenFacts] = field(default_factory=lambda: MappingProxyType({}))
     """By path of the golden set, relative to the project."""
     notify: Notify | None = None
-    """Where operators are told of rollbacks."""
+    """Where operators are told."""
     overrides: tuple[Override, ...] = ()
     """Sorted by name; expired ones too."""
+    compiled_for: tuple[CompiledFor, ...] = ()
+    """Other gateways that the routes are compiled for."""
 
     evals: EvalPolicy = field(default_factory=EvalPolicy)
     """How golden sets are asked, and how often."""

@@ -71,6 +71,7 @@ def classify(
         *_hosts(tuple(_servers(history, live)), history),
         *_copies(history, live, damaged),
         *_lost(live),
+        *_routes(history, live),
         *_gateways(history, live),
     ]
     return tuple(sorted(found, key=lambda each: (order[each.remedy], each.subject)))
@@ -189,6 +190,15 @@ def _lost(live: State) -> Iterator[Cause]:
 
 
 def _gateways(history: History, live: State) -> Iterator[Cause]:
+    """Yield gateways that do not serve as declared, once there is something to serve."""
+    if not _kind(history, Route):
+        return
+    for name, fault in live.gateways.items():
+        address = Address(f"gateway/{name}")
+        yield Cause(address, Remedy.ALERT, fault.what, (address,), fault.command)
+
+
+def _routes(history: History, live: State) -> Iterator[Cause]:
     if live.routes_unknown:
         address = Address("route/*")
         text = f"routes and keys cannot be read: {live.routes_unknown}"

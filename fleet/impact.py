@@ -83,16 +83,25 @@ def price_per_hour(fleet: Fleet, state: State, unknown: Iterable[str] = ()) -> f
 
 
 def smoke_warnings(fleet: Fleet, changes: Iterable[Change]) -> Iterator[str]:
-    """Yield a line on aliases whose new versions are tried on few inputs or none."""
+    """Yield a line on aliases whose new versions are asked nothing first, and one on too few."""
+    new = {
+        (alias, change.reason)
+        for change in changes
+        if isinstance(change.after, LoadedAdapter)
+        and change.reason in {Reason.ROLLOUT_STARTED, Reason.DECLARED}
+        and (alias := alias_of(change.after.adapter)) in fleet.adapters
+    }
+    none = sorted({alias for alias, _ in new if not fleet.adapters[alias].smoke})
+    if none:
+        yield (
+            f"versions of {_some(none)} get traffic without a smoke test: declare 5 to 10 known "
+            "inputs as `smoke`"
+        )
     few = sorted(
-        {
-            alias
-            for change in changes
-            if isinstance(change.after, LoadedAdapter)
-            and change.reason is Reason.ROLLOUT_STARTED
-            and (alias := alias_of(change.after.adapter)) in fleet.adapters
-            and len(fleet.adapters[alias].smoke) < FEW_SMOKE_INPUTS
-        }
+        alias
+        for alias, reason in new
+        if reason is Reason.ROLLOUT_STARTED
+        and 0 < len(fleet.adapters[alias].smoke) < FEW_SMOKE_INPUTS
     )
     if few:
         yield (

@@ -3,12 +3,13 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fleet.conditions import Faults
 from fleet.errors import ConfigError, Place
 from fleet.problems import diagnostic
 
@@ -29,6 +30,11 @@ class Request:
     alias: str
     prompt_tokens: int | None
     output_tokens: int | None
+    failed: bool = False
+    format_ok: bool | None = None
+    """Whether the answer has its adapter's form; None: not told."""
+    cut_short: bool | None = None
+    """Whether the answer ended for its length; None: not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,8 @@ class ObservedDemand:
     prompt_tokens: int | None
     """Mean per request, rounded up; None: no server reported any."""
     output_tokens: int | None
+    faults: Faults | None = None
+    """Of all requests of the days; None: recorded before they were counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,7 @@ def record(requests: Iterable[Request], days: int) -> Recording | None:
     """
     counts: defaultdict[int, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     tokens: defaultdict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    faults: defaultdict[tuple[int, str], list[int]] = defaultdict(lambda: [0] * len(fields(Faults)))
     for each in requests:
         hour = int(each.time // _SECONDS)
         counts[hour][each.alias] += 1
@@ -78,11 +87,14 @@ def record(requests: Iterable[Request], days: int) -> Recording | None:
             if number is not None:
                 sums[position] += number
                 sums[position + 1] += 1
+        for position, number in enumerate(_faults(each)):
+            faults[hour // _HOURS, each.alias][position] += number
     if not counts:
         return None
     until = max(counts) + 1
     since = max(min(counts), until - _HOURS * days)
     aliases = sorted({alias for hour in range(since, until) for alias in counts.get(hour, ())})
+    days_of = range(since // _HOURS, (until - 1) // _HOURS + 1)
     return Recording(
         datetime.fromtimestamp(since * _SECONDS, UTC),
         datetime.fromtimestamp(until * _SECONDS, UTC),
@@ -93,7 +105,8 @@ def record(requests: Iterable[Request], days: int) -> Recording | None:
                     for hour in range(_HOURS)
                     for hours in [[each for each in range(since, until) if each % _HOURS == hour]]
                 ),
-                *_means(tokens, alias, range(since // _HOURS, (until - 1) // _HOURS + 1)),
+                *_means(tokens, alias, days_of),
+                Faults(*map(sum, zip(*(faults[day, alias] for day in days_of), strict=True))),
             )
             for alias in aliases
         },
@@ -108,10 +121,7 @@ def carried_on(
     An alias that was recorded before and asked nothing since is idle. One that was never asked
     is left out: its declared demand holds until it is.
     """
-    idle = {
-        alias: ObservedDemand((0.0,) * _HOURS, each.prompt_tokens, each.output_tokens)
-        for alias, each in before.items()
-    }
+    idle = {alias: replace(each, rpm=(0.0,) * _HOURS) for alias, each in before.items()}
     declared = {*known}
     return Recording(
         found.since,
@@ -143,6 +153,20 @@ def _means(
     )
 
 
+def _faults(each: Request) -> tuple[int, ...]:
+    """Return what a request adds to the fields of `Faults`."""
+    told = not each.failed and each.format_ok is not None
+    ended = not each.failed and each.cut_short is not None
+    return (
+        1,
+        each.failed,
+        told,
+        told and not each.format_ok,
+        ended,
+        bool(ended and each.cut_short),
+    )
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -152,6 +176,7 @@ class _Entry(BaseModel):
     ]
     prompt_tokens: Annotated[int, Field(ge=1)] | None = None
     output_tokens: Annotated[int, Field(ge=1)] | None = None
+    faults: dict[str, Annotated[int, Field(ge=0)]] | None = None
 
 
 class _File(BaseModel):
@@ -173,6 +198,7 @@ def dumps(recording: Recording) -> str:
                 "prompt_tokens": each.prompt_tokens,
                 "output_tokens": each.output_tokens,
             }
+            | ({"faults": asdict(each.faults)} if each.faults else {})
         )
         for alias, each in sorted(recording.adapters.items())
     ]
@@ -202,7 +228,17 @@ def loads(text: str) -> Recording:
         file.since,
         file.until,
         {
-            alias: ObservedDemand(each.rpm, each.prompt_tokens, each.output_tokens)
+            alias: ObservedDemand(
+                each.rpm,
+                each.prompt_tokens,
+                each.output_tokens,
+                None if each.faults is None else _read(each.faults),
+            )
             for alias, each in sorted(file.adapters.items())
         },
     )
+
+
+def _read(counts: Mapping[str, int]) -> Faults:
+    """Return the faults of a file; kinds that are not known are of a later day."""
+    return Faults(**{each.name: counts.get(each.name, 0) for each in fields(Faults)})

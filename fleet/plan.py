@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from fleet.names import Address
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
+from fleet.translation import Translation
 
 
 class Action(StrEnum):
@@ -164,7 +165,7 @@ class Step:
 class DeviceUse:
     """Memory and slots of one server, before, during and after the apply.
 
-    Bytes. None: unknown. `basis` says how good the figure is, such as `uncalibrated`.
+    Bytes. None: unknown. `basis` says how good the throughput is, such as `uncalibrated`.
     """
 
     server: str
@@ -182,6 +183,8 @@ class DeviceUse:
     basis: str
     load: tuple[float, ...] = ()
     """Part of its throughput that is asked in each hour of the day, UTC; empty: not known."""
+    memory_basis: str = ""
+    """How good the bytes are; empty in plans of older fleetctls, where `basis` was for both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,3 +268,5 @@ class Plan:
     """Aliases whose demand nobody declared: they are placed as if idle."""
     outlook: tuple[str, ...] = ()
     """How each rollout with gates is likely to end, if the new version is no worse."""
+    translations: tuple[Translation, ...] = ()
+    """What gateways that are not fleetctl's own do not keep."""

@@ -12,17 +12,26 @@ from fleet.demand import without_demand
 from fleet.desired import is_ours_by_name, settle, strangers, waits
 from fleet.diff import diff
 from fleet.diversion import divert
+from fleet.engines import disagreements, with_engines
 from fleet.history import History
 from fleet.impact import impacts_of, price_per_hour, smoke_warnings, untouched
 from fleet.order import order
-from fleet.pace import Paced, pace
+from fleet.pace import Paced, pace, version_of
 from fleet.placement import Placement, Search, place
+from fleet.placement.bookkeeping import accounts
+from fleet.placement.promises import late
 from fleet.plan import Change, Move, Plan
 from fleet.preview import preview
 from fleet.reasons import explain
 from fleet.resources import Key, LoadedAdapter, Route, Server, State
+from fleet.standing import FULL
+from fleet.traffic import Sticky
+from fleet.translation import translations
 
 USUAL = Search()
+SOME_KEYS = 500
+"""Keys times percent from which on a share of them is about what is asked for: five are expected
+on the new version, and none are with a chance below 1 %."""
 
 
 def make_plan(
@@ -40,6 +49,7 @@ def make_plan(
     Raises:
         PlacementError: The fleet does not fit on the declared hardware.
     """
+    fleet = with_engines(fleet, live)
     wanted = pace(fleet, live, history, now)
     placement = checked(fleet, wanted, live, place(fleet, wanted, live, search))
     desired = settle(fleet, wanted, placement, live)
@@ -64,6 +74,7 @@ def make_plan(
         held=tuple(_held(wanted, placement, live)),
         unknown=tuple(_unknown(fleet, live)),
         warnings=tuple(_warnings(fleet, wanted, placement, live))
+        + tuple(_late(fleet, placement))
         + tuple(smoke_warnings(fleet, changes))
         + tuple(_unreadable(changes))
         + tuple(_expired(fleet, now)),
@@ -76,12 +87,18 @@ def make_plan(
         moves=tuple(_moves(placement, live)),
         without_demand=without_demand(fleet.adapters.values()),
         outlook=tuple(each.outlook for each in previews if each.outlook),
+        translations=translations(
+            fleet.gateways.values(),
+            fleet.compiled_for,
+            {alias: each.policy for alias, each in desired.routes().items()},
+        ),
     )
     return checked_steps(replace(plan, id=plan_id(plan)), fleet, live)
 
 
 def desired_state(fleet: Fleet, live: State, history: History, now: datetime) -> State:
     """Return the state that `make_plan` plans towards; errors as there."""
+    fleet = with_engines(fleet, live)
     wanted = pace(fleet, live, history, now)
     return settle(fleet, wanted, place(fleet, wanted, live), live)
 
@@ -142,6 +159,14 @@ def _unreadable(changes: Iterable[Change]) -> Iterator[str]:
         )
 
 
+def _late(fleet: Fleet, placement: Placement) -> Iterator[str]:
+    """Say whose answers will come later than promised, by the law of throughput."""
+    found = late(fleet, accounts(fleet, placement).values())
+    if found is not None:
+        told = f"{found.code} {found.summary}: {found.detail}"
+        yield f"{told}. To do: {found.hint}: {found.command}"
+
+
 def _expired(fleet: Fleet, now: datetime) -> Iterator[str]:
     """Say which overrides have ended; their gates count again."""
     for each in fleet.overrides:
@@ -156,6 +181,8 @@ def _warnings(fleet: Fleet, wanted: Paced, placement: Placement, live: State) ->
     """Say what the reader should know besides."""
     yield from fleet.warnings
     yield from placement.warnings
+    yield from disagreements(fleet, live)
+    yield from _whole_keys(fleet, wanted)
     for each in strangers(fleet, wanted, live):
         match each:
             case LoadedAdapter() if is_ours_by_name(fleet, each.adapter):
@@ -169,3 +196,22 @@ def _warnings(fleet: Fleet, wanted: Paced, placement: Placement, live: State) ->
                 yield f"{each.address} is neither declared nor in the ledger; it stays"
             case Server():
                 pass
+
+
+def _whole_keys(fleet: Fleet, wanted: Paced) -> Iterator[str]:
+    """Say where a share cannot be had, as few keys are each kept on one version as a whole."""
+    for alias, each in wanted.wanted.items():
+        adapter, percent = fleet.adapters.get(alias), dict(each.shares).get(each.target, 0)
+        if adapter is None or adapter.sticky is not Sticky.KEY or not 0 < percent < FULL:
+            continue
+        client = fleet.clients[adapter.name.client]
+        keys = len(client.keys)
+        if percent * keys >= SOME_KEYS:
+            continue
+        none = round(100 * (1 - percent / FULL) ** keys)
+        count = "1 key" if keys == 1 else f"{keys} keys"
+        yield (
+            f"{alias}: `sticky: key` keeps all requests with one API key on one version, and "
+            f"`{client.name}` has {count}: with a chance of {none} % none of them are answered "
+            f"by {version_of(each.target)}, which is to have {percent} %"
+        )

@@ -13,6 +13,7 @@ from fleet.conditions import RATIOS, RISES, Gate, Rollout
 from fleet.declared import Adapter, Fleet
 from fleet.demand import hourly_rpm
 from fleet.gates import power
+from fleet.gates.tally import BAD
 from fleet.gates.verdict import Counts, percent, points
 from fleet.history import History
 from fleet.pace import Phase, Wanted, version_of
@@ -51,8 +52,10 @@ def preview(fleet: Fleet, wanted: Wanted, history: History) -> Preview:
     made, promoted, failed = [], 1.0, 0.0
     for due in wanted.gates:
         gate = fleet.gates[due.gate]
-        its = _Gate(fleet, adapter, rollout, gate, dict(wanted.shares)[wanted.target])
         counts = known.get(gate.name, {})
+        usual = None if gate.offline else power.seen(gate, counts) or _recorded(gate, adapter)
+        share = dict(wanted.shares)[wanted.target]
+        its = _Gate(fleet, adapter, rollout, gate, share, usual)
         differ = _discordance(counts)
         chance, mistaken = its.offline(differ) if gate.offline else (its.live(), 0.0)
         sure = (due.status == "PASS" and gate.offline) or due.status.startswith("accepted")
@@ -69,6 +72,20 @@ def preview(fleet: Fleet, wanted: Wanted, history: History) -> Preview:
         f", failed by mistake with {percent(failed)}"
     )
     return Preview(tuple(made), outlook)
+
+
+def _recorded(gate: Gate, adapter: Adapter) -> power.Usual | None:
+    """Return what the recorded usage says of a gate's kind of bad requests; None: too little."""
+    demand, kind = adapter.demand, BAD.get(gate.metric)
+    if kind is None or demand is None or demand.faults is None:
+        return None
+    bad, told = demand.faults.seen(kind)
+    return power.seen(
+        gate,
+        {"bad_stable": (bad,), "requests_stable": (told,)}
+        if gate.metric in RISES
+        else {"bad": (bad,), "requests": (told,)},
+    )
 
 
 def _discordance(counts: Counts) -> float | None:
@@ -88,6 +105,8 @@ class _Gate:
     gate: Gate
     percent: int
     """The new version's share after this plan."""
+    usual: power.Usual | None
+    """What was seen of the old version in the last rollout; None: too little."""
 
     @property
     def items(self) -> int:
@@ -118,7 +137,7 @@ class _Gate:
             return 1.0
         chance = 1.0
         for share in (only,) if only else self.stages:
-            chance *= power.passing(self.gate, *self.requests(share, bake))
+            chance *= power.passing(self.gate, *self.requests(share, bake), self.usual)
         return chance
 
     def golden_text(self, differ: float | None) -> str:
@@ -165,11 +184,11 @@ class _Gate:
             return "no demand is declared, so nothing can be said of it"
         share = self.stages[0]
         requests, others = self.requests(share)
-        hours = self.rollout.longest_bake.total_seconds() / 3600
+        longest = _span(self.rollout.longest_bake, " ")
         text = (
-            f"{requests} requests at {share} % in {hours:g} h: a healthy version gets PASS "
-            f"{percent(self.live(share))}; {_harm(gate)} is caught with at least "
-            f"{percent(power.catching(gate, requests, others))}"
+            f"{requests} requests at {share} % in {longest}, {self._basis()}: a healthy version "
+            f"gets PASS {percent(self.live(share))}; {_harm(gate, self.usual)} is caught with at "
+            f"least {percent(power.catching(gate, requests, others, self.usual))}"
         )
         if half := self._half(requests, others):
             text += f", half the time within {half} requests"
@@ -178,15 +197,25 @@ class _Gate:
         fixes = list(self._live_fixes(share))
         return f"{text}. To be surer: {', or '.join(fixes)}" if fixes else text
 
+    def _basis(self) -> str:
+        """Say what is taken as usual, and where it is from."""
+        known, bad = self.usual, "bad" if self.gate.metric in RISES else "beyond the limit"
+        if known is None:
+            return f"{percent(power.healthy_rate(self.gate))} {bad} (taken as usual)"
+        text = f"{percent(known.rate)} {bad} (as seen on {known.requests} requests)"
+        if known.effect <= 1.05:  # noqa: PLR2004 (a twentieth is no matter)
+            return text
+        return f"{text}, of users who ask often, so that {known.effect:.1f} of theirs count as one"
+
     def _half(self, requests: int, others: int) -> int:
         """Return after how many requests half of the harmful versions are caught; 0: never."""
-        if power.catching(self.gate, requests, others) < 0.5:  # noqa: PLR2004 (half)
+        if power.catching(self.gate, requests, others, self.usual) < 0.5:  # noqa: PLR2004 (half)
             return 0
         low, high = 1, requests
         while low < high:
             middle = (low + high) // 2
             part = round(others * middle / requests)
-            caught = power.catching(self.gate, middle, part) >= 0.5  # noqa: PLR2004 (half)
+            caught = power.catching(self.gate, middle, part, self.usual) >= 0.5  # noqa: PLR2004 (half)
             low, high = (low, middle) if caught else (middle + 1, high)
         return low
 
@@ -198,13 +227,22 @@ class _Gate:
         bake = self.rollout.longest_bake
         for times in (2, 3, 4):
             if self.live(share, bake * times) >= ENOUGH:
-                yield f"max_bake: {bake.total_seconds() / 3600 * times:g}h"
+                yield f"max_bake: {_span(bake * times)}"
                 break
 
 
-def _harm(gate: Gate) -> str:
+def _span(length: timedelta, gap: str = "") -> str:
+    """Return a time in the largest unit that counts it whole, hours at most: `48h`, `90m`."""
+    seconds = length.total_seconds()
+    for unit, whole in (("h", 3600), ("min" if gap else "m", 60)):
+        if seconds % whole == 0:
+            return f"{seconds / whole:.0f}{gap}{unit}"
+    return f"{seconds:g}{gap}s"
+
+
+def _harm(gate: Gate, known: power.Usual | None) -> str:
     """Name the harmful version that the chance of being caught is about."""
-    usual, harmful = power.harm(gate)
+    usual, harmful = power.harm(gate, known)
     if gate.metric in RATIOS:
         return "twice the p95"
     what = "a rise" if gate.metric in RISES else "a rate"

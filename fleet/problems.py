@@ -77,8 +77,13 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1243": "Override accepts no known version",
         "FC1229": "Output format cannot be used",
         "FC1230": "Shadow of the version itself",
+        "FC1250": "Template of notices cannot be read",
+        "FC1251": "Template of notices is wrong",
+        "FC1252": "Evaluations cannot go through a gateway",
+        "FC1253": "Billed evaluations that nobody counts",
         "FC1260": "A gateway is an Envoy",
         "FC1261": "An Envoy has its admin side on this machine",
+        "FC1262": "Kind of device is not known",
     }
 )
 """The summary of each code; a code is never given another meaning."""

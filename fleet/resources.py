@@ -144,6 +144,16 @@ Resource = Server | LoadedAdapter | Route | Key
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayFault:
+    """What is wrong with a gateway: it is down, frozen, or runs otherwise than declared."""
+
+    what: str
+    """Such as `is not running and answers no client`."""
+    command: str
+    """What helps."""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Resources by address, and what could not be learned.
 
@@ -165,6 +175,8 @@ class State:
     """Adapters that a gateway was told by their server not to be there, sorted."""
     notes: tuple[str, ...] = ()
     """Observations for the reader, such as a gateway that lags behind."""
+    gateways: Mapping[str, GatewayFault] = field(default_factory=lambda: MappingProxyType({}))
+    """By name, gateways of which clients do not get what is declared."""
 
     def knows(self, address: Address) -> bool:
         """Say whether absence from `resources` means that the resource does not exist."""

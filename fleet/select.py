@@ -98,6 +98,7 @@ def select(plan: Plan, criteria: Sequence[Criterion]) -> Plan:
         gates=tuple(each for each in plan.gates if each.alias in aliases),
         outlook=tuple(each for each in plan.outlook if each.partition(":")[0] in aliases),
         held=(*plan.held, _left_out(criteria, dropped)),
+        translations=tuple(each.only(aliases) for each in plan.translations),
         cost_after=None if any(map(_is_server, dropped)) else plan.cost_after,
         untouched_clients=tuple(sorted({*plan.untouched_clients, *spared})),
     )

@@ -76,7 +76,13 @@ def _inherited(path: Path, given: Declarations) -> tuple[str, Any] | None:
             name = given.clients[str(client)].tier or defaults.tier
             usual = (given.tiers.get(name) or Tier()).limits
             return f"tiers.{name}.limits.{limit}", getattr(usual, str(limit))
-        case ("clients", client, "adapters", _, "replicas" | "spread" | "isolation" | "residency"):
+        case (
+            "clients",
+            client,
+            "adapters",
+            _,
+            "replicas" | "spread" | "isolation" | "residency",
+        ) | ("clients", client, "bill_evals"):
             name = given.clients[str(client)].tier or defaults.tier
             tier = given.tiers.get(name) or Tier()
             return f"tiers.{name}.{path[-1]}", getattr(tier, str(path[-1]))

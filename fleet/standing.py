@@ -62,6 +62,21 @@ def freeable(
                 yield adapter, server
 
 
+def lost_routes(fleet: Fleet, live: State, history: History) -> dict[str, Route]:
+    """Return the routes that the ledger knows and no gateway has, by alias.
+
+    Only those of which every version that had a share can still be served.
+    """
+    loaded = {each.adapter for each in live.adapters().values()}
+    there = live.routes()
+    return {
+        each.alias: each
+        for each in history.established.values()
+        if isinstance(each, Route) and each.alias not in there
+        if all(s.adapter in fleet.versions or s.adapter in loaded for s in each.shares if s.percent)
+    }
+
+
 def route_of(fleet: Fleet, alias: str, routes: Mapping[str, Route]) -> Route | None:
     """Return an alias's live route, or the one of the alias it was formerly known by.
 

@@ -1,8 +1,8 @@
 """Trials: which versions are being tried now, against which, and which gates have to be asked.
 
 A trial says nothing about whether a version may go on; that is the pace's business. It says
-what evidence is lacking or has become void because the bytes, the engine or the golden set
-are others now.
+what evidence is lacking or has become void because the bytes, the engine, the gate or the golden
+set are others now.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from fleet.declared import Adapter, Fleet
 from fleet.gates import Verdict
 from fleet.history import Evidence, History, accepted, rejection
 from fleet.resources import Route, State
+from fleet.traffic import Sticky
 
 FULL = 100
 
@@ -27,9 +28,9 @@ class Trial:
     adapter: str
     """Full name of the new version."""
     stable: str
-    """Full name of the version that answers the rest."""
+    """Full name of the version that answers the rest, or did until the cut-over."""
     percent: int
-    """The new version's share now; 0: it gets no traffic yet."""
+    """The new version's share now; 0: it gets no traffic yet; 100: the old one is still loaded."""
     since: datetime | None
     """From when on requests of this stage count; None: the ledger does not say."""
     servers: tuple[str, ...]
@@ -45,6 +46,8 @@ class Trial:
     """Evidence by which these bytes have failed and may not serve."""
     accepted: frozenset[str] = frozenset()
     """Gates whose verdict people have overridden; they are asked and stop nothing."""
+    by_user: bool = False
+    """Whether the split keeps users or sessions on one version."""
 
 
 def trials(fleet: Fleet, live: State, history: History, now: datetime) -> tuple[Trial, ...]:
@@ -78,7 +81,7 @@ def _trial(
     ):
         return None
     percent = shares.get(name, 0)
-    if percent == FULL:
+    if percent == FULL and not _may_return(route, stable, history):
         return None
     servers, others = _on(live, name), _on(live, stable)
     digests = {
@@ -103,7 +106,7 @@ def _trial(
         tuple(
             each
             for each in gates
-            if each.offline and servers and not rejected
+            if each.offline and servers and not rejected and percent < FULL
             if not _holds(known.get(each.name), name, stable, digests | _golden(fleet, alias, each))
         ),
         tuple(each for each in gates if not each.offline and percent and not rejected),
@@ -114,6 +117,7 @@ def _trial(
             for each in gates
             if accepted(history, fleet.overrides, alias, name, facts.digest, each.name, now)
         ),
+        adapter.sticky in (Sticky.SESSION, Sticky.USER),
     )
 
 
@@ -140,6 +144,11 @@ def _stable(route: Route, target: str, history: History) -> str:
     return serving[-1] if serving else resident[0] if resident else ""
 
 
+def _may_return(route: Route, stable: str, history: History) -> bool:
+    """Say whether the version that was replaced is still there to go back to."""
+    return stable != route.shadow and stable in history.cutovers
+
+
 def _on(live: State, name: str) -> tuple[str, ...]:
     return tuple(sorted(each.server for each in live.adapters().values() if each.adapter == name))
 
@@ -161,7 +170,7 @@ def golden_of(fleet: Fleet, alias: str, gate: Gate) -> str:
 
 def _golden(fleet: Fleet, alias: str, gate: Gate) -> dict[str, str]:
     facts = fleet.golden.get(golden_of(fleet, alias, gate))
-    return {"golden": facts.digest} if facts else {}
+    return {"terms": gate.terms} | ({"golden": facts.digest} if facts else {})
 
 
 def _holds(known: Evidence | None, adapter: str, stable: str, digests: Mapping[str, str]) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +29,9 @@ class EvalPolicy:
     judge: JudgeModel | None = None
     command: tuple[str, ...] = ()
     """What the `command` engine starts."""
+    through: Literal["server", "gateway"] = "server"
+    """Whom questions are sent to."""
+    keep: timedelta = timedelta(days=90)
+    """How long answers stay that nothing is compared with."""
+    pause_above: int = 4
+    """Requests waiting on a server above which nothing more is asked of it for now."""

@@ -14,10 +14,12 @@ from fleet.errors import (
     problem,
 )
 from fleet.launch import launch_of
+from fleet.translation import Target, lost
 from fleetctl.envoys import envoys_of, routing_of
 from fleetctl.session import Session
 from plans import envoy, litellm
 from plans.launch import LAUNCH_FORMATS
+from plans.translation import sentences
 from runtime.durable import replace_file
 from runtime.gateway import places
 from runtime.gateway.envoyadmin import EnvoyAdmin
@@ -38,8 +40,18 @@ class Compiled:
 
 
 def servers(session: Session, form: str, hosts: tuple[str, ...]) -> str:
-    """Return the launch files of the servers of the plan."""
+    """Return the launch files of the servers of the plan.
+
+    Raises:
+        FleetError: FC5011, no such host is declared.
+    """
     fleet = session.fleet()
+    for name in hosts:
+        if name not in fleet.hosts:
+            known = sorted(fleet.hosts)
+            near = did_you_mean(name, known) or f"There are: {', '.join(known)}."
+            detail = f"No host is called `{name}`."
+            raise FleetError(problem("FC5011", "No such resource", detail, hint=near))
     made = []
     for server in session.desired_servers():
         host = fleet.hosts.get(server.host)
@@ -81,9 +93,9 @@ def for_envoy(
             chosen.name, chosen.listen, _ELSEWHERE, f"{_ELSEWHERE}/{envoy.ADMIN_SOCKET}"
         )
         without = "API keys are left out, so that it lets nobody in: write them with --out FOLDER."
-        return Compiled(envoy.whole(routing, place), (without, *envoy.notes(routing)))
+        return Compiled(envoy.whole(routing, place), (without, *_lost(Target.ENVOY, routing)))
     said = asyncio.run(_written(session, table, chosen, out.absolute(), seen_at))
-    return Compiled("", (said, *envoy.notes(routing)))
+    return Compiled("", (said, *_lost(Target.ENVOY, routing)))
 
 
 def for_litellm(session: Session, out: Path | None) -> Compiled:
@@ -94,13 +106,19 @@ def for_litellm(session: Session, out: Path | None) -> Compiled:
     """
     routing = routing_of(asyncio.run(_table(session)))
     text = litellm.config(routing.routes, routing.servers)
+    notes = _lost(Target.LITELLM, routing)
     if out is None:
-        return Compiled(text, litellm.NOTES)
+        return Compiled(text, notes)
     out.mkdir(parents=True, exist_ok=True)
     path = out / litellm.CONFIG_FILE
     replace_file(path, text.encode())
     start = f"revision {routing.revision} is written; start it: litellm --config {path}"
-    return Compiled("", (start, *litellm.NOTES))
+    return Compiled("", (start, *notes))
+
+
+def _lost(target: Target, routing: envoy.Routing) -> tuple[str, ...]:
+    policies = {alias: each.policy for alias, each in routing.routes.items()}
+    return tuple(sentences(lost(target, policies)))
 
 
 async def _written(
@@ -134,7 +152,7 @@ async def _table(session: Session) -> RoutingTable:
                 "There are no routes yet",
                 "Another gateway gets the routes that fleetctl's own serve, and no apply has "
                 "written any.",
-                command="fleetctl apply",
+                command="fleetctl apply --auto",
             )
         )
     return table

@@ -1,5 +1,6 @@
 """Drills as a project does them: under the lease, for one alias or for all that are due."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
@@ -31,27 +32,43 @@ async def drill_one(
     from fleet.errors import FleetError, LockHeldError  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.drill import drill  # noqa: PLC0415
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
+    from runtime.ledger.scribe import in_time  # noqa: PLC0415
 
     gateways = LocalGateways(session.state_dir, envoys=session.envoys())
+    scribe, holder = session.scribe(), f"{session.by} (run {session.run}, drill)"
     with ExitStack() as held:
         try:
-            held.enter_context(session.ledger().lease(f"{session.by} (run {session.run}, drill)"))
+            in_time(lambda: held.enter_context(session.ledger().lease(holder)))
         except LockHeldError:
             raise
-        except (FleetError, OSError) as error:
+        except (FleetError, OSError) as error:  # among them that it does not answer in time
             click.echo(f"Warning: no lease: {error}", err=True)
         try:
             return await drill(
                 alias,
                 to,
                 gateways,
-                session.ledger,
+                scribe,
                 live=live,
-                held=lambda: held_versions(session, alias),
-                inputs=smoke or known_inputs(session, alias),
+                held=lambda: held_versions(scribe, alias),
+                inputs=smoke or await asyncio.to_thread(known_inputs, session, scribe, alias),
             )
         finally:
             await gateways.close()
+
+
+async def tell_failed(session: Session, result: "DrillResult") -> list[str]:
+    """Tell people that a rollback would not succeed now; return warnings."""
+    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.occasions import failed_drill  # noqa: PLC0415
+    from fleetctl.telling import tell_occasions  # noqa: PLC0415
+
+    reasons = (*result.failures, *result.smoke.failures)
+    about = failed_drill(result.alias, result.target, reasons, session.now())
+    try:
+        return await tell_occasions(session, [about])
+    except (FleetError, OSError) as error:
+        return [f"nobody was notified: {error}"]
 
 
 def times_of(results: Sequence["DrillResult"]) -> dict[str, Any]:

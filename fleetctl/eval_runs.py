@@ -2,18 +2,26 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 
-from fleet.errors import FleetError
+from fleet.errors import FleetError, did_you_mean, problem
+from fleet.evals.due import Record
 from fleet.evals.run import Purpose, Spec
+from fleet.names import AdapterName
 from fleetctl.evaluation import Job, all_jobs, carry_out, elsewhere, jobs, jobs_due
+from fleetctl.judging import office_of
 from fleetctl.session import Session
 from plans.diagnostics import render_text
 from runtime.evals.evaluate import proves_nothing
+
+SILENT_S = 2.0
+"""How long a waiting person hears nothing."""
 
 
 def todo_of(
@@ -36,15 +44,42 @@ def todo_of(
     return all_jobs(session, live, **asked)
 
 
+def of_alias(
+    session: Session, past: dict[str, list[Record]], alias: str | None
+) -> dict[str, list[Record]]:
+    """Return the evaluations of one alias, or of all where none is named.
+
+    Raises:
+        FleetError: FC5123, it is neither declared nor was ever evaluated.
+    """
+    if alias is None or alias in past:
+        return {name: runs for name, runs in past.items() if alias in {None, name}}
+    try:
+        known = {*past, *session.fleet().adapters}
+    except (FleetError, OSError):  # works without declarations
+        known = {*past}
+    if alias in known:
+        return {}
+    raise FleetError(
+        problem(
+            "FC5123",
+            "No such alias",
+            f"`{alias}` is not declared, and was never evaluated.",
+            hint=did_you_mean(alias, sorted(known)),
+        )
+    )
+
+
 def run_all(
-    session: Session, todo: list[Job], spec: Spec, *, quiet: bool
+    session: Session, todo: list[Job], spec: Spec, through: str = "", *, quiet: bool
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Make every evaluation; one that fails does not keep the others from being made."""
     done: list[dict[str, Any]] = []
     failed: list[str] = []
-    for job in todo:
+    for place, job in enumerate(todo, 1):
         try:
-            made = asyncio.run(carry_out(session, job, spec, partial(_teller, job, quiet=quiet)))
+            teller = partial(_teller, job, f"[{place}/{len(todo)}]", quiet=quiet)
+            made = asyncio.run(carry_out(session, job, spec, teller, through))
             done += [
                 {**each, "finished": session.now().isoformat(timespec="seconds")} for each in made
             ]
@@ -58,14 +93,53 @@ def run_all(
     return done, failed
 
 
-def _teller(job: Job, purpose: Purpose, *, quiet: bool) -> Callable[[int, int], None]:
-    """Return what tells a waiting person how far an evaluation is, each tenth once."""
-    told = {-1}
+def imported(
+    session: Session, path: Path, source: str, name: str, purpose: Purpose
+) -> dict[str, Any]:
+    """Take over another tool's results of a locked version; return the ledger's entry.
+
+    Raises:
+        FleetError: no such version, or not the results of a finished evaluation.
+    """
+    from runtime.evals import record  # noqa: PLC0415 (keeps small commands fast)
+    from runtime.evals.imported import import_run  # noqa: PLC0415
+
+    known = session.fleet().versions
+    if name not in known:
+        detail = f"`{name}` is not in fleet.lock."
+        hint = did_you_mean(name, sorted(known))
+        raise FleetError(
+            problem("FC3016", "No such version", detail, hint=hint, command="fleetctl adapter list")
+        )
+    office = office_of(session)
+    alias, digest = AdapterName.parse(name).alias, known[name].digest
+    run = import_run(
+        path, source, alias=alias, adapter=name, digest=digest, purpose=purpose, office=office
+    )
+    return record(run, office.store, session.ledger(), session.library)
+
+
+def tell_people(session: Session) -> None:
+    """Tell client and operators, once, what scheduled evaluations have shown."""
+    from fleetctl.telling import standing, tell_occasions  # noqa: PLC0415 (keeps `--help` fast)
+
+    found = [each for each in standing(session, session.observe()) if each.event == "drifted"]
+    for line in asyncio.run(tell_occasions(session, found)):
+        click.echo(f"Warning: {line}", err=True)
+
+
+def _teller(job: Job, number: str, purpose: Purpose, *, quiet: bool) -> Callable[[int, int], None]:
+    """Return what tells a waiting person how far an evaluation is, at most every two seconds."""
+    begun = f"{number} {job.target.adapter} {purpose}"
+    if not quiet:
+        click.echo(begun, err=True)
+    said = time.monotonic()
 
     def tell(done: int, total: int) -> None:
-        tenth = 10 * done // max(1, total)
-        if not quiet and tenth not in told and total > 1:
-            told.add(tenth)
-            click.echo(f"{job.target.adapter} {purpose}: {done} of {total}", err=True)
+        nonlocal said
+        now = time.monotonic()
+        if not quiet and done < total and now - said >= SILENT_S:
+            said = now
+            click.echo(f"{begun}: {done} of {total} answers", err=True)
 
     return tell

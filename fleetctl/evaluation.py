@@ -1,6 +1,6 @@
 """The evaluations of a project, wired up: who is asked what, and where it is written down."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,18 +134,25 @@ def elsewhere(
         alias = AdapterName.parse(name).alias
     except ValueError:
         alias = name
-    target = Target(url, name, name, locked.digest if locked else "", alias, headers)
+    digest = locked.digest if locked else ""
+    target = Target(url, name, name, digest, alias, headers, fixed=True)
     return Job(target, golden, purpose or "smoke", url)
 
 
 def alarms(session: Session, live: State) -> list[tuple[str, str, Drift]]:
     """Return what has drifted of what serves: alias, version, and what the rule says."""
-    past = past_of(session)
+    return standings(past_of(session), live, {Standing.SERVING, Standing.RETRAIN})
+
+
+def standings(
+    past: Mapping[str, Sequence[Record]], live: State, wanted: Collection[Standing]
+) -> list[tuple[str, str, Drift]]:
+    """Return what the drift rules say of what serves, as far as it stands like that."""
     return [
         (alias, adapter, each)
         for alias, adapter in sorted(answering(live).items())
         for each in drifts(past.get(alias, ()), adapter)
-        if each.standing in {Standing.SERVING, Standing.RETRAIN}
+        if each.standing in wanted
     ]
 
 
@@ -179,7 +186,11 @@ def jobs_due(session: Session, live: State) -> tuple[list[Job], list[str]]:
 
 
 async def carry_out(
-    session: Session, job: Job, spec: Spec, teller: "Callable[[Purpose], Tell]"
+    session: Session,
+    job: Job,
+    spec: Spec,
+    teller: "Callable[[Purpose], Tell]",
+    through: str = "",
 ) -> list[dict[str, Any]]:
     """Make an evaluation and write it down; return the ledger's entries.
 
@@ -191,47 +202,19 @@ async def carry_out(
 
     declared = session.fleet().adapters.get(job.target.alias)
     golden = with_format(read_set(session.root, job.golden), declared.format if declared else None)
-    office = office_of(session)
-    past = records(session.ledger().read()).get(job.target.alias, [])
-    purposes: list[Purpose] = [job.purpose]
-    if job.purpose == "anchor" and floor(past, job.target.adapter) is None:
-        purposes.append("aa")
-    entries = []
-    for purpose in purposes:
+    office = office_of(session, through)
+
+    async def once(purpose: Purpose) -> dict[str, Any]:
         run = await evaluate(
             job.target, golden, spec, office, purpose=purpose, tell=teller(purpose)
         )
-        entry = record(run, office.store, session.ledger(), session.library, job.serving)
-        entries.append(entry)
-        if not entry["summary"]["valid"]:
-            break
-    return entries
+        return record(run, office.store, session.ledger(), session.library, job.serving)
 
-
-def imported(
-    session: Session, path: Path, source: str, name: str, purpose: Purpose
-) -> dict[str, Any]:
-    """Take over another tool's results of a locked version; return the ledger's entry.
-
-    Raises:
-        FleetError: no such version, or not the results of a finished evaluation.
-    """
-    from runtime.evals import record  # noqa: PLC0415 (keeps small commands fast)
-    from runtime.evals.imported import import_run  # noqa: PLC0415
-
-    known = session.fleet().versions
-    if name not in known:
-        detail = f"`{name}` is not in fleet.lock."
-        hint = did_you_mean(name, sorted(known))
-        raise FleetError(
-            problem("FC3016", "No such version", detail, hint=hint, command="fleetctl adapter list")
-        )
-    office = office_of(session)
-    alias, digest = AdapterName.parse(name).alias, known[name].digest
-    run = import_run(
-        path, source, alias=alias, adapter=name, digest=digest, purpose=purpose, office=office
-    )
-    return record(run, office.store, session.ledger(), session.library)
+    first = await once(job.purpose)
+    known = floor(past_of(session).get(job.target.alias, []), job.target.adapter)
+    if job.purpose != "anchor" or not first["summary"]["valid"] or known is not None:
+        return [first]
+    return [first, await once("aa")]
 
 
 def spec_for(session: Session, changes: Mapping[str, Any]) -> Spec:

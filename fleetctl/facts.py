@@ -207,7 +207,8 @@ def read_shape(folder: Path) -> BaseShape:
         first = error.diagnostics[0]
         raise ConfigError(diagnostic("FC1219", f"`{path}`: {first.detail}")) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ConfigError(diagnostic("FC1219", f"`{path}`: {error}.")) from None
+        why = (isinstance(error, OSError) and error.strerror) or error
+        raise ConfigError(diagnostic("FC1219", f"`{path}`: {why}.")) from None
 
 
 def weight_bytes(folder: Path) -> int:

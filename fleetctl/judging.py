@@ -1,9 +1,9 @@
 """The gates of a project at one tick: judged, written down, and whoever failed rolled back."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 FAILED = 3
 """Exit code: a gate failed, and what it guarded was rolled back or never began."""
+
+
+VERDICT_S = 5.0
+"""How long a verdict waits for the ledger before it is acted on all the same."""
 
 
 @dataclass(slots=True)
@@ -49,17 +53,16 @@ async def judge_round(
     Raises:
         FleetError: the evidence was tampered with, or ledger or usage logs cannot be read.
     """
-    from runtime.rollouts.tick import judge_live, write_down  # noqa: PLC0415 (`--help` is fast)
+    from runtime.rollouts.tick import gather_usage, judge_live  # noqa: PLC0415 (`--help` is fast)
 
     done = Round()
     scene = await asyncio.to_thread(_scene, session, live)
     if await _undo_drills(session, scene):
         done.moved = True
     await _roll_back_rejected(session, scene, done)
-    judged = await asyncio.to_thread(judge_live, scene)
-    told = await asyncio.to_thread(write_down, scene, judged, session.ledger())
-    _tell(each.judged for each in told if each.recorded)
-    await _roll_back_failed(session, judged, done)
+    missing = await gather_usage(scene, session.now)
+    judged = await asyncio.to_thread(judge_live, scene, missing)
+    await _act_on(session, scene, judged, done)
     await _take_evaluations(session, live, evaluations, done)
     scene = await asyncio.to_thread(_scene, session, live)  # what was found is in the ledger now
     begun = evaluations.start(scene, office_of(session), _progress)
@@ -70,30 +73,46 @@ async def judge_round(
     return done
 
 
-def office_of(session: Session) -> "Office":
-    """Return where this project keeps evaluations."""
+def office_of(session: Session, through: str = "") -> "Office":
+    """Return where this project keeps evaluations, and how versions are asked.
+
+    Args:
+        session: The project.
+        through: `server` or `gateway`; empty: as declared.
+
+    Raises:
+        FleetError: they go through a gateway, and there is none or no secret of its operator.
+    """
     from uuid import uuid4  # noqa: PLC0415 (keeps `--help` fast)
 
+    from fleetctl.judge_comparing import objections  # noqa: PLC0415
+    from fleetctl.ways import through_gateway  # noqa: PLC0415
     from runtime.evals import EvalStore, Office  # noqa: PLC0415
+    from runtime.evals.office import directly  # noqa: PLC0415
     from runtime.secrets import read_secret  # noqa: PLC0415
 
+    counted = (through or session.fleet().evals.through) == "gateway"
     return Office(
         EvalStore(session.state_dir / "evals"),
         session.now,
         lambda: uuid4().hex[:12],
         session.root,
         lambda reference: read_secret(session.root, reference),
+        advisory=objections(session),
+        way=through_gateway(session) if counted else directly,
     )
 
 
 def _scene(session: Session, live: "State") -> "Scene":
     from fleet.history import fold, settled  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.rollouts.tick import Scene, require_sound  # noqa: PLC0415
+    from runtime.rollouts.tick import Scene, require_clock, require_sound  # noqa: PLC0415
 
     entries = session.ledger().read()
     history = settled(fold(entries), live)
+    now = session.now()
+    require_clock(entries, now)
     require_sound(entries, history)
-    return Scene(session.fleet(), live, history, entries, session.state_dir, session.now())
+    return Scene(session.fleet(), live, history, entries, session.state_dir, now)
 
 
 async def _take_evaluations(
@@ -104,16 +123,36 @@ async def _take_evaluations(
     until: asyncio.Event | None = None,
 ) -> None:
     """Write down what evaluations found, and act on it."""
-    from runtime.rollouts.tick import write_down  # noqa: PLC0415 (keeps `--help` fast)
-
     for each in await evaluations.finished(until):
         scene = await asyncio.to_thread(_scene, session, live)
-        ledger = session.ledger()
         if each.entries:
-            await asyncio.to_thread(ledger.append, "eval_finished", list(each.entries))
-        told = await asyncio.to_thread(write_down, scene, each.judged, ledger)
-        _tell(one.judged for one in told if one.recorded)
-        await _roll_back_failed(session, each.judged, done)
+            await asyncio.to_thread(session.ledger().append, "eval_finished", list(each.entries))
+        await _act_on(session, scene, each.judged, done)
+
+
+async def _act_on(
+    session: Session, scene: "Scene", judged: "Sequence[Judged]", done: Round
+) -> None:
+    """Write verdicts down and roll back who has failed, which no ledger that hangs may prevent.
+
+    Raises:
+        FleetError: FC5107, the verdicts are queued and not in the ledger yet; whoever failed is
+            rolled back, and nothing goes on.
+    """
+    from runtime.ledger.unanswered import unanswered  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.rollouts.tick import write_down  # noqa: PLC0415
+
+    scribe, queued = session.scribe(VERDICT_S), ""
+
+    def append(kind: str, records: list[dict[str, Any]]) -> None:
+        nonlocal queued
+        queued = scribe.append(kind, records)
+
+    told = await asyncio.to_thread(write_down, scene, judged, append)
+    _tell(each.judged for each in told if each.recorded)
+    await _roll_back_failed(session, judged, done)
+    if queued:
+        raise unanswered(f"verdicts could not be written down: {queued}")
 
 
 async def _roll_back_rejected(session: Session, scene: "Scene", done: Round) -> None:

@@ -33,15 +33,17 @@ def known_base(session: Session, name: str) -> KnownBase:
     its = bases[name]
     given = its.get("model") if isinstance(its, dict) else None
     model = given if isinstance(given, str) else ""
-    places = [base_folder(session.library, name), *([session.root / model] if model else [])]
+    also = [session.root / model] if model else []
+    places = list(dict.fromkeys([base_folder(session.library, name), *also]))
     for folder in places:
         if (folder / "config.json").is_file():
             return KnownBase(name, model, read_shape(folder))
     locked = read_lock(session.root).bases.get(name)
     if locked is None:
+        where = " nor ".join(f"`{each}`" for each in places)
         detail = (
-            f"Neither {' nor '.join(f'`{each}`' for each in places)} holds a config.json, and the "
-            f"lock does not know `{name}`: nothing says which adapters fit it."
+            f"{f'Neither {where} holds a' if len(places) > 1 else f'{where} holds no'} "
+            f"config.json, and the lock does not know `{name}`: nothing says which adapters fit it."
         )
         hint = "Put the base's config.json there; its weights are not needed here."
         raise LibraryError(problem("FC3015", "Base's dimensions unknown", detail, hint=hint))

@@ -52,6 +52,7 @@ def load_project(
     environment: str | None,
     variables: Mapping[str, str],
     state_dir: Path | None = None,
+    without: frozenset[str] = frozenset(),
 ) -> Project:
     """Read and check a project.
 
@@ -60,11 +61,12 @@ def load_project(
         environment: Overlay to lay over the rest, `env/NAME.yaml`; None: none.
         variables: Values of `${var.NAME}`.
         state_dir: Where parsed files are cached. Default: `.fleetctl` in the project.
+        without: Files to leave out, as if they were not there.
 
     Raises:
         ConfigError: with every problem found, sorted by place.
     """
-    texts = read_files(root, environment)
+    texts = read_files(root, environment, without)
     cache = ParseCache((state_dir or root / ".fleetctl") / "cache")
     tree = read_tree(texts, environment, variables, cache)
     given, findings = check_shape(tree.value)
@@ -139,8 +141,10 @@ def library_folder(root: Path) -> Path:
     return root / (named if isinstance(named, str) else "models")
 
 
-def read_files(root: Path, environment: str | None) -> dict[str, str]:
-    """Return the text of every declaration, by its path relative to the project.
+def read_files(
+    root: Path, environment: str | None, without: frozenset[str] = frozenset()
+) -> dict[str, str]:
+    """Return the text of every declaration but those left out, by its path in the project.
 
     Raises:
         ConfigError: no fleet.yaml, no such overlay, or a file that is not UTF-8.
@@ -158,7 +162,7 @@ def read_files(root: Path, environment: str | None) -> dict[str, str]:
         names.append(above)
     problems: list[Diagnostic] = []
     texts: dict[str, str] = {}
-    for name in names:
+    for name in (each for each in names if each not in without):
         try:
             texts[name] = decode((root / name).read_bytes(), name)
         except ConfigError as error:

@@ -1,21 +1,19 @@
 """A rollback as a project does it: flip, smoke test, ledger, and then notices to people."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from fleet.declared import Fleet, Notify
-    from plans.notices import Audience
+    from runtime.ledger import Ledger
+    from runtime.ledger.scribe import Scribe
     from runtime.rollback import RollbackResult
 
-Found = TypeVar("Found")
 
-LEDGER_S = 0.5
+CHOICE_S = 0.5
 """How long a flip waits for the ledger where it holds a choice; a rollback takes no second."""
 
 
@@ -27,6 +25,7 @@ async def roll_back(
     reason: str = "",
     cause: str = "",
     only: str = "",
+    forward: bool = False,
     facts: Mapping[str, Any] | None = None,
     smoke: Sequence[str] = (),
 ) -> "tuple[RollbackResult, list[str]]":
@@ -39,6 +38,7 @@ async def roll_back(
         reason: For ledger and notices.
         cause: Who or what decided it, such as `gate errors`; empty: whoever runs this.
         only: Full name of the version that is to stay out; empty: all that are newer.
+        forward: Whether `to` may be newer than what answers now.
         facts: More for the ledger's entry.
         smoke: Inputs of the smoke test; empty: those recorded or declared.
 
@@ -52,37 +52,42 @@ async def roll_back(
     from runtime.rollback import rollback  # noqa: PLC0415
 
     gateways = LocalGateways(session.state_dir, envoys=session.envoys())
-    by = cause or session.by
+    by, scribe = cause or session.by, session.scribe()
     try:
         result = await rollback(
             alias,
             to,
             gateways,
-            session.ledger,
+            scribe,
             reason=reason,
             only=only,
+            forward=forward,
             facts={**(facts or {}), "cause": by},
-            held=lambda: held_versions(session, alias),
-            inputs=lambda: smoke or known_inputs(session, alias),
+            held=lambda: held_versions(scribe, alias),
+            inputs=lambda: smoke or known_inputs(session, scribe, alias),
         )
     finally:
         await gateways.close()
-    return result, await _tell(session, result, by)
+    return result, await _tell(session, scribe, result, by)
 
 
-def held_versions(session: Session, alias: str) -> Collection[str]:
+def held_versions(scribe: "Scribe", alias: str) -> Collection[str]:
     """Return the versions that were rolled back before; none if the ledger does not say."""
-    none: tuple[str, ...] = ()
-    return _in_time(lambda: tuple(session.history().holds.get(alias, {})), none)
+    from fleet.history import fold  # noqa: PLC0415 (keeps `--help` fast)
+
+    def ask(ledger: "Ledger") -> tuple[str, ...]:
+        return tuple(fold(ledger.read()).holds.get(alias, {}))
+
+    return scribe.read((), ask, CHOICE_S)
 
 
-def known_inputs(session: Session, alias: str) -> Sequence[str]:
+def known_inputs(session: Session, scribe: "Scribe", alias: str) -> Sequence[str]:
     """Return inputs for the smoke test from the ledger, else from the declarations if any."""
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.smoke import recorded_inputs  # noqa: PLC0415
 
     none: tuple[str, ...] = ()
-    found = _in_time(lambda: recorded_inputs(session.ledger().read(), alias), none, 4 * LEDGER_S)
+    found = scribe.read(none, lambda ledger: recorded_inputs(ledger.read(), alias))
     if found:
         return found
     try:
@@ -91,86 +96,29 @@ def known_inputs(session: Session, alias: str) -> Sequence[str]:
         return ()
 
 
-def _in_time(ask: Callable[[], Found], otherwise: Found, limit_s: float = LEDGER_S) -> Found:
-    """Return what `ask` does, or `otherwise` if it fails or its home does not answer in time."""
-    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-
-    found = [otherwise]
-
-    def run() -> None:
-        try:
-            found[0] = ask()
-        except (FleetError, OSError):
-            return
-
-    asking = Thread(target=run, daemon=True)  # one that hangs must not keep the command alive
-    asking.start()
-    asking.join(limit_s)
-    return found[0]
-
-
-async def _tell(session: Session, result: "RollbackResult", cause: str) -> list[str]:
+async def _tell(
+    session: Session, scribe: "Scribe", result: "RollbackResult", cause: str
+) -> list[str]:
     """Post the notices that are declared; return a warning for each that was not delivered."""
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.rollback import record_or_warn  # noqa: PLC0415
+    from fleetctl.telling import readers, tell  # noqa: PLC0415
 
     try:
-        wanted = _wanted(await asyncio.to_thread(session.fleet), result.alias)
+        to = readers(await asyncio.to_thread(session.fleet), result.alias, "rolled_back")
     except (FleetError, OSError):
         return ["nobody was notified: the declarations, which say whom, cannot be read"]
-    facts = _facts(session, result, cause)
-    told = await asyncio.gather(*(_post(session, *each, facts) for each in wanted))
-    warnings = [line for _, problems in told for line in problems]
-    records = [record for record, _ in told]
-    if records:
-        about = {"alias": result.alias, "event": "rolled_back", "decided": result.decided}
-        entries = [{**about, **each} for each in records]
-        warnings += await record_or_warn(session.ledger, "notified", entries, "the notices")
-    return warnings
+    facts, about = _facts(result, cause), {"decided": result.decided}
+    return await tell(session, scribe, "rolled_back", result.alias, to, facts, about)
 
 
-def _wanted(fleet: "Fleet", alias: str) -> "list[tuple[str, Audience, Notify]]":
-    """Return who is told: name, kind of reader, and where."""
-    client = fleet.clients.get(alias.partition("-")[0])
-    found: list[tuple[str, Audience, Notify]] = []
-    if fleet.notify:
-        found.append(("operators", "operators", fleet.notify))
-    if client and client.notify:
-        found.append((f"client {client.name}", "client", client.notify))
-    return found
-
-
-def _facts(session: Session, result: "RollbackResult", cause: str) -> dict[str, Any]:
+def _facts(result: "RollbackResult", cause: str) -> dict[str, Any]:
     from runtime.flip import short  # noqa: PLC0415 (keeps `--help` fast)
 
     before = ", ".join(f"{short(name)} at {share} %" for name, share in result.before if share)
     return {
-        "fleet": session.fleet().name,
         **asdict(result),
         "from": ", ".join(short(each) for each in result.held) or before,
         "to": short(result.target),
         "cause": cause,
         "complete": result.complete,
     }
-
-
-async def _post(
-    session: Session, name: str, who: "Audience", to: "Notify", facts: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
-    """Return the ledger's record of one notice, and warnings."""
-    from plans.notices import document  # noqa: PLC0415
-    from runtime.notices import deliver  # noqa: PLC0415
-    from runtime.secrets import read_secret  # noqa: PLC0415 (keeps `--help` fast)
-
-    warnings = []
-    try:
-        own = (session.root / to.template).read_text(encoding="utf-8") if to.template else ""
-        body = document(who, facts, own)
-    except (OSError, ValueError) as error:
-        warnings.append(f"the template `{to.template}` for {name} was not used: {error}")
-        body = document(who, facts)
-    url = to.webhook if "://" in to.webhook else read_secret(session.root, to.webhook)
-    detail = await deliver(url, body) if url else f"`{to.webhook}` is not readable here"
-    if detail:
-        warnings.append(f"the notice to {name} was not delivered: {detail}")
-    return {"to": name, "delivered": not detail, "detail": detail}, warnings

@@ -5,7 +5,7 @@ import getpass
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,12 +18,14 @@ from fleet.history import History
 from fleet.resources import Server, State
 
 if TYPE_CHECKING:  # each is imported where it is used, so that small commands start fast
+    from fleet.partial import Rest
     from fleet.placement import Search
     from fleet.plan import Plan
     from runtime.engines import Engine
     from runtime.gateway.envoyadmin import Envoys
     from runtime.gateway.protocol import Gateways
     from runtime.ledger import Ledger
+    from runtime.ledger.scribe import Scribe
 
 
 @dataclass
@@ -36,6 +38,8 @@ class Session:
     state_dir: Path
     run: str = field(default_factory=lambda: uuid4().hex[:12])
     """Id of this run, on every ledger entry it writes."""
+    given: Fleet | None = None
+    """Taken for what is declared; None: the files are read."""
 
     @cached_property
     def by(self) -> str:
@@ -51,6 +55,8 @@ class Session:
     def _fleet(self) -> Fleet:
         from fleetctl.project import load_fleet  # noqa: PLC0415
 
+        if self.given is not None:
+            return self.given
         return load_fleet(self.root, self.environment, self.variables, self.state_dir)
 
     def fleet(self) -> Fleet:
@@ -61,7 +67,36 @@ class Session:
     def _ledger(self) -> "Ledger":
         from runtime.ledger import open_ledger  # noqa: PLC0415
 
-        return open_ledger(self.state_dir, run=self.run, by=self.by, clock=self.now)
+        found = open_ledger(self.state_dir, run=self.run, by=self.by, clock=self.now)
+        self._deliver(found)
+        return found
+
+    def _deliver(self, ledger: "Ledger") -> None:
+        """Write down what a rollback had to leave queued, before anything is planned without it."""
+        if not self.queue.is_dir():
+            return
+        from fleet.errors import FleetError  # noqa: PLC0415
+        from runtime.ledger.scribe import deliver  # noqa: PLC0415
+
+        with suppress(FleetError, OSError):  # whoever needs the ledger is told by itself
+            deliver(self.queue, ledger)
+
+    @property
+    def queue(self) -> Path:
+        """Where entries wait for a ledger that does not answer."""
+        from runtime.ledger.scribe import FOLDER  # noqa: PLC0415
+
+        return self.state_dir / FOLDER
+
+    def scribe(self, limit_s: float | None = None) -> "Scribe":
+        """Return what writes to the ledger without waiting for a home that hangs.
+
+        Args:
+            limit_s: How long it may take for an entry; None: as long as a rollback has time for.
+        """
+        from runtime.ledger.scribe import LIMIT_S, Scribe  # noqa: PLC0415
+
+        return Scribe(self.ledger, self.queue, self.by, self.run, limit_s or LIMIT_S)
 
     def ledger(self) -> "Ledger":
         """Return the ledger of this fleet."""
@@ -137,6 +172,18 @@ class Session:
         wanted = self.fleet() if fleet is None else fleet
         state = self.observe() if live is None else live
         return make_plan(wanted, state, settled(self.history(), state), self.now(), search or USUAL)
+
+    def plan_rest(self, live: State, search: "Search | None" = None) -> "tuple[Plan, Rest] | None":
+        """Plan without the aliases that find no place; None where not even that fits."""
+        from fleet.history import settled  # noqa: PLC0415
+        from fleet.partial import rest_of  # noqa: PLC0415
+        from fleet.planning import USUAL, make_plan  # noqa: PLC0415
+
+        hard, now = search or USUAL, self.now()
+        rest = rest_of(self.fleet(), live, settled(self.history(), live), now, hard)
+        if rest is None:
+            return None
+        return make_plan(rest.fleet, live, rest.history, now, hard), rest
 
     def desired_servers(self) -> tuple[Server, ...]:
         """Return the servers that the fleet should have, with their flags."""

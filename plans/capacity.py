@@ -48,7 +48,8 @@ def memory(use: DeviceUse) -> str:
         "reserve": use.reserve_bytes,
     }
     known = [f"{name} {size(amount)}" for name, amount in parts.items() if amount is not None]
+    basis = use.memory_basis or use.basis
     if not known:
-        return f"unknown ({use.basis})" if use.basis else "unknown"
+        return f"unknown ({basis})" if basis else "unknown"
     total = f" of {size(use.total_bytes)}" if use.total_bytes is not None else ""
-    return " + ".join(known) + total + (f" ({use.basis})" if use.basis else "")
+    return " + ".join(known) + total + (f" ({basis})" if basis else "")

@@ -1,6 +1,7 @@
 """Diagnostics as people and machines read them: text, JSON, GitHub annotations, SARIF."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
 from types import MappingProxyType
@@ -12,6 +13,7 @@ SHOWN = 50
 """Problems shown as text; the machine-readable forms hold all."""
 WIDTH = 100
 _MAX_LINE = 160
+_TWO_STOPS = re.compile(r"(?<!\.)\.\.(?!\.|/)(?=\s|$)")
 _TABS = str.maketrans("\t", " ")
 
 
@@ -47,7 +49,8 @@ def _sentence(hint: str, command: str) -> str:
 
 
 def _wrap(text: str) -> list[str]:
-    return fill(text, WIDTH, break_long_words=False, break_on_hyphens=False).splitlines()
+    once = _TWO_STOPS.sub(".", text)  # what is quoted may have ended in one itself
+    return fill(once, WIDTH, break_long_words=False, break_on_hyphens=False).splitlines()
 
 
 def _quote(each: Diagnostic, paint: Callable[[str, str], str], tone: str) -> list[str]:

@@ -53,6 +53,8 @@ def _cells(each: Mapping[str, Any]) -> tuple[str, ...]:
     note = "; ".join(told["faults"]) if told.get("faults") else ""
     if told.get("must_pass_failed"):
         note = f"must pass and failed: {', '.join(told['must_pass_failed'][:3])}"
+    counts = told.get("valid") or not note
+    made_up = "made up by the fake engine, says nothing of it" if told.get("made_up") else ""
     return (
         each["run"],
         each["finished"][:16].replace("T", " "),
@@ -62,7 +64,7 @@ def _cells(each: Mapping[str, Any]) -> tuple[str, ...]:
         share(told.get("accuracy")),
         share(told.get("format")),
         share(told.get("hallucination_rate")),
-        note if told.get("valid") or not note else f"DOES NOT COUNT: {note}",
+        "; ".join(filter(None, (note if counts else f"DOES NOT COUNT: {note}", made_up))),
     )
 
 
@@ -155,3 +157,25 @@ def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]], right: set[s
         ]
         lines.append("  ".join(parts).rstrip())
     return "\n".join(lines) + "\n"
+
+
+def judge_text(found: Mapping[str, Any]) -> str:
+    """Return for people how far a judge agrees with their labels."""
+    kappa = "-" if found["kappa"] is None else f"{found['kappa']:.2f}"
+    lines = [
+        f"{found['model']} at {found['url']}, labels of {found['client']}: {found['labels']}",
+        "",
+        f"  labels         {found['n']}",
+        f"  agreed         {found['agreed']}",
+        f"  neither        {found['unparsable']} (neither YES nor NO; counted as disagreement)",
+        f"  kappa          {kappa}",
+    ]
+    if found["differs"]:
+        lines += ["", f"Not as people say (the first of {len(found['differs'])})"]
+        lines += [
+            f"  {each['id']}: {each['label']}, the judge says {each['judge']}"
+            for each in found["differs"][:10]
+        ]
+    decides = f"It may decide gates of {found['client']}."
+    why = f"It is advisory, and decides no gate of {found['client']}: {found['objection']}."
+    return "\n".join([*lines, "", decides if found["decides"] else why]) + "\n"

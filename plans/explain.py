@@ -12,6 +12,7 @@ from fleet.placement.alternatives import weigh
 from fleet.placement.bookkeeping import accounts
 from fleet.plan import Plan
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
+from plans.addresses import names_of
 from plans.capacity import memory
 from plans.gates import facts_of
 from plans.reckoning import adapter_facts, host_memory, server_facts
@@ -34,29 +35,25 @@ class Scene:
     """With `wanted`: what figures are drawn up from; None: none are told."""
 
 
-def explain(scene: Scene, name: str) -> str:
-    """Return an explanation of each resource that `name` means.
+def explain(scene: Scene, name: str) -> dict[Address, list[Fact]]:
+    """Return by address the facts about each resource that `name` means.
 
     Args:
         scene: What is declared, wanted, live and due.
-        name: An address; or an alias, a full adapter name, a server's name.
+        name: An address, whole or without what is at the end or in front of it; see `names_of`.
 
     Raises:
         FleetError: FC5011, there is no such resource, neither wanted nor live.
     """
-    return "\n".join(_one(scene, address) for address in find(scene, name))
+    return {address: _one(scene, address) for address in find(scene, name)}
 
 
 def find(scene: Scene, name: str) -> list[Address]:
     """Return the addresses that `name` means; raises FC5011 when there is none."""
-    known = sorted({*scene.desired.resources, *scene.live.resources})
-    found = [
-        each
-        for each in known
-        if name in (each, each.partition("/")[2], each.partition("/")[2].partition("@")[0])
-    ]
+    known = {**scene.live.resources, **scene.desired.resources}
+    found = [address for address, each in sorted(known.items()) if name in names_of(each)]
     if not found:
-        words = [word for each in known for word in (each, each.partition("/")[2])]
+        words = [word for each in sorted(known) for word in (each, each.partition("/")[2])]
         near = did_you_mean(name, words)
         raise FleetError(
             problem(
@@ -70,13 +67,13 @@ def find(scene: Scene, name: str) -> list[Address]:
     return found
 
 
-def _one(scene: Scene, address: Address) -> str:
+def _one(scene: Scene, address: Address) -> list[Fact]:
     wanted = scene.desired.resources.get(address)
     live = scene.live.resources.get(address)
     resource = wanted or live
     if resource is None:  # `find` gives addresses of either state only
-        return ""
-    facts = [
+        return []
+    return [
         *_what(scene, resource),
         ("Declared", _origin(scene, resource) or "nowhere in the files"),
         ("Live", _presence(scene, address, live)),
@@ -89,8 +86,6 @@ def _one(scene: Scene, address: Address) -> str:
         *_dependants(scene, resource),
         *_steps(scene, address),
     ]
-    width = max(len(label) for label, _ in facts)
-    return "\n".join([address, *(f"  {a.ljust(width)}  {b}" for a, b in facts)]) + "\n"
 
 
 def _declared(scene: Scene, resource: LoadedAdapter | Route) -> Adapter | None:
@@ -221,7 +216,10 @@ def _figures(scene: Scene, resource: Resource) -> Iterator[Fact]:
             account = accounts(scene.fleet, placement)[resource.name]
             yield from server_facts(account)
             if resource.flags is not None:
-                yield "Host memory", host_memory(account, resource.flags, scene.fleet.versions)
+                host = scene.fleet.hosts.get(account.host)
+                most = host.memory_bytes if host else None
+                versions = scene.fleet.versions
+                yield "Host memory", host_memory(account, resource.flags, versions, most)
         case LoadedAdapter() if (
             resource.server in placement.servers
             and resource.server in placement.bindings.get(resource.adapter, ())

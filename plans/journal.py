@@ -35,13 +35,15 @@ def _is_about(entry: Entry, about: str) -> bool:
     return about in named or about in str(entry.data.get("address", ""))
 
 
-def render_text(entries: Iterable[Entry]) -> str:
-    """Return a line per entry."""
+def render_text(entries: Iterable[Entry], about: str = "") -> str:
+    """Return a line per entry; `about`: what they were chosen by."""
     lines = [
         f"{entry.seq:6}  {entry.time:%Y-%m-%d %H:%M:%S}  {entry.by}  {entry.run}  {_say(entry)}"
         for entry in entries
     ]
-    return "\n".join(lines) + "\n" if lines else "Nothing has been done yet.\n"
+    if not lines:
+        return f"No entry names `{about}`.\n" if about else "Nothing has been done yet.\n"
+    return "\n".join(lines) + "\n"
 
 
 def render_json(entries: Iterable[Entry]) -> str:
@@ -86,7 +88,8 @@ def _started(data: Mapping[str, Any]) -> str:
 def _rolled_back(data: Mapping[str, Any]) -> str:
     reason = f": {data['reason']}" if data.get("reason") else ""
     held = f", {data['adapter']} held" if data.get("adapter") else ""
-    return f"rolled {data.get('alias')} back to {data.get('to')}{held}{reason}"
+    which = "forward" if data.get("forward") else "back"
+    return f"rolled {data.get('alias')} {which} to {data.get('to')}{held}{reason}"
 
 
 def _released(data: Mapping[str, Any]) -> str:
@@ -116,8 +119,12 @@ def _checked(data: Mapping[str, Any]) -> str:
     smoke, seconds = data.get("smoke", {}), data.get("smoke_ok_s")
     tested = f"{smoke.get('passed')} of {smoke.get('total')}"
     after = f"after {seconds} s" if seconds is not None else "NOT passed"
+    missed = len(data.get("failures", ()))
+    which = (
+        f"{counted(missed, 'gateway')} did NOT take it, the others" if missed else "all gateways"
+    )
     return (
-        f"{data.get('alias')}: all gateways after {data.get('all_gateways_s')} s, smoke test "
+        f"{data.get('alias')}: {which} after {data.get('all_gateways_s')} s, smoke test "
         f"{after} ({tested})"
     )
 
@@ -135,7 +142,9 @@ def _drilled(data: Mapping[str, Any]) -> str:
 
 def _collected(data: Mapping[str, Any]) -> str:
     versions, copies = len(data.get("versions", ())), len(data.get("copies", ()))
-    return f"deletes {counted(versions, 'version')} and {copies} served copies"
+    answers = len(data.get("evaluations", ()))
+    also = f" and the answers of {counted(answers, 'evaluation')}" if answers else ""
+    return f"deletes {counted(versions, 'version')} and {copies} served copies{also}"
 
 
 _SAYINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
@@ -148,6 +157,10 @@ _SAYINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "released": _released,
     "adopted": lambda data: f"adopted {data.get('address')}",
     "eval_finished": _evaluated,
+    "judge_compared": lambda data: (
+        f"compared the judge {data.get('model')} with labels of {data.get('client')}: "
+        + (str(data.get("objection")) or "it may decide")
+    ),
     "retrain_claimed": lambda data: f"claimed {data.get('alias')} for retraining{_why(data)}",
     "retrain_released": lambda data: f"released the claim on {data.get('alias')}{_why(data)}",
     "retrain_started": lambda data: f"began to train {data.get('adapter')}",

@@ -8,20 +8,6 @@ from fleet.resources import Route
 
 CONFIG_FILE: Final = "config.yaml"
 
-# ruff: noqa: ISC004 (a list of sentences, each over several lines)
-
-NOTES: Final = (
-    "Clients are NOT kept apart: without a database LiteLLM knows one key, the master key of "
-    "the variable LITELLM_MASTER_KEY, and whoever has it reaches every alias. Keys of clients "
-    "have to be made in LiteLLM (`/key/generate`, with `models`), which needs PostgreSQL.",
-    "Shares are drawn anew for each request: no user is kept on one version, so a session may "
-    "see both during a rollout.",
-    "LiteLLM takes a new configuration when it is restarted only.",
-    "Limits, timeouts, formats and shadows are not translated; usage rows and metrics are "
-    "LiteLLM's own, and show the alias, not the version.",
-)
-"""What is lost in translation."""
-
 
 def config(routes: Mapping[str, Route], servers: Mapping[str, str]) -> str:
     """Return LiteLLM's `config.yaml`, written as JSON, which is YAML too.

@@ -18,7 +18,7 @@ VERSION = (1, 0)
 MAKE = "fleetctl plan --save-live live.json"
 
 _CREDENTIALS = re.compile(r"(?<=//)[^/@]*@")
-_BESIDE = ("unknown_servers", "routes_unknown", "boots", "urls", "versions", "notes")
+_BESIDE = ("unknown_servers", "routes_unknown", "boots", "urls", "versions", "notes", "gateways")
 
 
 def dump(state: State) -> str:

@@ -7,6 +7,7 @@ finest first, and says so; nothing is cut in the middle.
 from collections.abc import Iterable, Iterator, Sequence
 
 from fleet.plan import Change, Plan
+from plans import translation
 from plans.capacity import busiest, memory, moves, unstated
 from plans.groups import MANY, by_client, by_server, capacity_rows, impact_rows, untouched
 from plans.public import command, fenced, prose
@@ -192,6 +193,14 @@ def _notes(plan: Plan, level: int) -> Iterator[str]:
             yield f"**{title}**"
             yield from (f"- {prose(line)}" for line in lines)
             yield ""
+    for each in plan.translations if level < COUNTED else ():
+        title = f"{prose(translation.heading(each))}: {counted(len(each.lost), 'thing')}"
+        yield f"<details><summary>{title}</summary>"
+        yield ""
+        yield from (f"- {prose(line)}" for line in translation.lines(each))
+        yield ""
+        yield "</details>"
+        yield ""
 
 
 def _foot(plan: Plan, level: int) -> Iterator[str]:

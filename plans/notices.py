@@ -1,31 +1,80 @@
-"""Notices: what operators and a client are told of a rollback."""
+"""Notices: what operators and a client are told, each only what is theirs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
+
+from fleet.events import EVENTS, OF_A_CLIENT, Event
 
 Audience = Literal["client", "operators"]
 
-OF_A_CLIENT = ("alias", "decided", "seconds", "from", "to", "complete")
-"""Facts that a client may see; no server, gateway, person or other client is among them."""
+_WHEN = "2031-05-01T12:00:00+00:00"
+_NAME = "acme-support-tiny-v2.2.0"
+SAMPLES: Mapping[Event, Mapping[str, Any]] = {
+    "rolled_back": {
+        "fleet": "agency", "alias": "acme-support", "target": "acme-support-tiny-v2.1.0",
+        "before": [[_NAME, 10], ["acme-support-tiny-v2.1.0", 90]], "held": [_NAME],
+        "revision": 7, "decided": _WHEN, "seconds": 0.02, "acknowledged": ["main"],
+        "smoke": {"passed": 5, "total": 5, "seconds": 0.4, "failures": [], "warnings": [],
+                  "telling": 5},
+        "smoke_ok_s": 0.5, "reason": "wrong refunds", "warnings": [], "failures": [],
+        "from": "2.2.0", "to": "2.1.0", "cause": "gate errors", "complete": True,
+    },
+    "gate_failed": {"stable": "2.1.0", "gate": "golden", "reason": "a drop of 9 points"},
+    "undecided": {"percent": 10, "reason": "a gate cannot tell"},
+    "drifted": {
+        "measure": "accuracy", "rule": "rolling", "standing": "retrain", "retrain": True,
+        "reason": "surely worse",
+    },
+    "drill_failed": {"reasons": ["gateway main: no answer"]},
+    "retraining_overdue": {"reason": "5 days over", "due": _WHEN, "claimed_by": ""},
+}  # fmt: skip
+"""Facts of each event as an example; with them a template is tried before it is needed."""
+_COMMON = {
+    "fleet": "agency", "alias": "acme-support", "version": "2.2.0", "adapter": _NAME, "at": _WHEN
+}  # fmt: skip
 
 
-def document(audience: Audience, facts: Mapping[str, Any], template: str = "") -> dict[str, Any]:
+def document(
+    event: Event, audience: Audience, facts: Mapping[str, Any], template: str = ""
+) -> dict[str, Any]:
     """Return what is posted: the text, and beside it the facts that this reader may see.
 
     Args:
+        event: What happened.
         audience: Who reads it.
-        facts: See `RollbackResult`: alias, from, to, decided, seconds, cause, reason, ...
+        facts: As `SAMPLES` shows them.
         template: Source of a template of one's own; empty: the one that comes along.
 
     Raises:
         ValueError: the template cannot be rendered; the text says why.
     """
-    seen = facts if audience == "operators" else {name: facts[name] for name in OF_A_CLIENT}
-    return {"event": "rolled_back", "text": _text(audience, seen, template), **seen}
+    seen = facts if audience == "operators" else {name: facts[name] for name in OF_A_CLIENT[event]}
+    seen = {"event": event, **seen}
+    return {"event": event, "text": _text(audience, seen, template), **seen}
+
+
+def fault(
+    template: str, audience: Audience, events: Iterable[Event] = EVENTS
+) -> tuple[int, str] | None:
+    """Return the line and what is wrong with a template, by trying it; None: nothing.
+
+    Line 0: it is of the right form, and does not render what happens.
+    """
+    try:
+        SandboxedEnvironment(undefined=StrictUndefined).from_string(template)
+    except TemplateSyntaxError as error:
+        return error.lineno, str(error.message)
+    for event in events:
+        try:
+            whole = SAMPLES[event] if event == "rolled_back" else {**_COMMON, **SAMPLES[event]}
+            document(event, audience, whole, template)
+        except ValueError as error:
+            return 0, f"of `{event}`: {error}"
+    return None
 
 
 def _text(audience: Audience, facts: Mapping[str, Any], template: str) -> str:

@@ -6,6 +6,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from fleet.plan import Change, DeviceUse, Plan
+from plans import translation
 from plans.capacity import busiest, memory, moves, unstated
 from plans.groups import MANY, by_client, by_server, capacity_rows, impact_rows, untouched
 from plans.text import evidence, limit, nothing_to_do
@@ -55,6 +56,7 @@ def render(plan: Plan) -> str:
         tally=tally(plan.changes),
         impacts=impact_rows(plan),
         untouched=untouched(plan),
+        translations=[(translation.heading(e), translation.lines(e)) for e in plan.translations],
         capacity=[(each, busiest(each), memory(each), _bar(each)) for each in capacity_rows(plan)],
         unstated=unstated(plan),
         moves=tuple(moves(plan)),

@@ -32,8 +32,11 @@ BESIDE = (
     "moves",
     "without_demand",
     "outlook",
+    "translations",
 )
 """Fields of a plan that are observations: shown, and not part of the id."""
+SPARSE = ("translations",)
+"""Those of them that are left out where there is nothing to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,12 @@ def dump(plan: Plan, envelope: Envelope | None = None) -> str:
         "format_version": f"{VERSION[0]}.{VERSION[1]}",
         "plan_id": plan.id,
         "decisions": decisions(plan),
-        "observations": {name: plain(getattr(plan, name)) for name in BESIDE} | measured,
+        "observations": {
+            name: plain(value)
+            for name in BESIDE
+            if (value := getattr(plan, name)) or name not in SPARSE
+        }
+        | measured,
     }
     if envelope is not None:
         document["envelope"] = asdict(envelope)

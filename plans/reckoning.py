@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping
 from math import isfinite
 
 from fleet.budget import host_bytes
-from fleet.declared import Adapter, AdapterFacts, Demand
+from fleet.declared import Adapter, AdapterFacts
 from fleet.demand import peak_hour
 from fleet.placement import Placement
 from fleet.placement.account import AdapterAccount, ServerAccount
 from fleet.placement.alternatives import Alternative, Weighed
+from fleet.placement.promises import Answer, answer_of
 from fleet.resources import ServerFlags
+from fleet.slots import assumption
 from plans.wording import counted, listed, size
 
 Fact = tuple[str, str]
@@ -28,6 +30,8 @@ def server_facts(account: ServerAccount) -> Iterator[Fact]:
     if account.kind:
         cards = f"{len(account.devices)} x {account.kind}"
         yield "Shape", f"{cards}, {account.slots} slots of rank {account.rank}"
+        assumed = assumption(account.vllm)
+        yield "Engine", f"vLLM {account.vllm}" if account.vllm and not assumed else assumed
     yield "Worst hour", _worst_hour(account)
     yield "Slots", _slots(account)
     inflation = account.inflation
@@ -47,7 +51,7 @@ def server_facts(account: ServerAccount) -> Iterator[Fact]:
     if account.kv_tokens is not None:
         given = account.kv_tokens_per_slot
         slots = f"; its slots take the place of {given * account.slots:,}" if given else ""
-        yield "KV cache", f"{account.kv_tokens:,} tokens{slots}"
+        yield "KV cache", f"{account.kv_tokens:,} tokens{slots} ({account.memory_basis})"
 
 
 def _worst_hour(account: ServerAccount) -> str:
@@ -74,15 +78,19 @@ def _slots(account: ServerAccount) -> str:
     return ", ".join(parts)
 
 
-def host_memory(account: ServerAccount, flags: ServerFlags, versions: Versions) -> str:
-    """Return the host memory that what a server may list takes at most."""
+def host_memory(
+    account: ServerAccount, flags: ServerFlags, versions: Versions, declared: int | None
+) -> str:
+    """Return the host memory that what a server may list takes at most, of what is declared."""
     sizes = [versions[each.adapter].bytes for each in account.residents if each.adapter in versions]
     if not sizes:
         return "nothing is listed whose size is known"
     cards = flags.tensor_parallel
     most = host_bytes(flags.max_cpu_loras, max(sizes), cards)
     each = f"{flags.max_cpu_loras} listed versions of up to {size(max(sizes))}"
-    return f"{size(most)} at most: {each}" + (f" for each of {cards} devices" if cards > 1 else "")
+    of = "" if declared is None else f" of {size(declared)} that {account.host} declares"
+    copies = f" for each of {cards} devices" if cards > 1 else ""
+    return f"{size(most)} at most{of}: {each}{copies}"
 
 
 def adapter_facts(
@@ -93,7 +101,7 @@ def adapter_facts(
     if own is not None:
         yield "Asks", _asks(own)
         if declared is not None and declared.demand is not None and weighed.account.step_s:
-            yield "Answers", _answers(own, declared, declared.demand, weighed.account)
+            yield "Answers", _answers(answer_of(own, declared, weighed.account))
     yield "Binding", _binding(weighed)
     if adapter in placement.forced:
         yield "Must move", placement.forced[adapter]
@@ -113,18 +121,15 @@ def _asks(own: AdapterAccount) -> str:
     )
 
 
-def _answers(own: AdapterAccount, declared: Adapter, demand: Demand, account: ServerAccount) -> str:
+def _answers(found: Answer | None) -> str:
     """Tell how long an answer takes in the server's worst hour of those in which it is asked."""
-    asked = [hour for hour, tokens in enumerate(own.load.tokens) if tokens]
-    if not asked:
+    if found is None:
         return "nobody asks it"
-    hour = max(asked, key=lambda each: (account.step_s[each], -each))
-    seconds = demand.output_tokens * account.step_s[hour]
-    if not isfinite(seconds):
-        return f"late: at {hour:02}:00 UTC its server is asked for more than it can decode"
-    found = f"{demand.output_tokens} tokens take {seconds:.2g} s at {hour:02}:00 UTC"
-    late = ", so they are late" if seconds > declared.slo_s else ""
-    return f"{found}; promised are {declared.slo_s:g} s{late} ({account.basis})"
+    if not isfinite(found.seconds):
+        return f"late: at {found.hour:02}:00 UTC its server is asked for more than it can decode"
+    took = f"{found.tokens} tokens take {found.seconds:.2g} s at {found.hour:02}:00 UTC"
+    so = ", so they are late" if found.late else ""
+    return f"{took}; promised are {found.promised_s:g} s{so} ({found.basis})"
 
 
 def _binding(weighed: Weighed) -> str:

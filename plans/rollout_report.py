@@ -31,7 +31,8 @@ METRICS: Mapping[str, str] = {
 }
 MARKS: Mapping[str, str] = {
     "hold": "held back", "resume": "let go on", "approve": "approved", "advance": "sent on",
-    "abort": "aborted", "pause": "paused", "override": "accepted in spite of a gate",
+    "extend": "given more time", "abort": "aborted", "pause": "paused",
+    "override": "accepted in spite of a gate",
 }  # fmt: skip
 
 
@@ -58,9 +59,7 @@ def document(entries: Iterable[Entry], alias: str, adapter: str, now: datetime) 
         "share": telling.share,
         "events": telling.events,
         "gates": list(telling.gates.values()),
-        "evaluations": [
-            each for name, each in telling.evaluations.items() if name in telling.compared
-        ],
+        "evaluations": telling.asked(),
         "proof": telling.proof,
     }
 
@@ -73,10 +72,11 @@ class _Telling:
         self.share, self.before = 0, ""
         self.events: list[dict[str, str]] = []
         self.gates: dict[str, dict[str, Any]] = {}
-        self.evaluations: dict[str, dict[str, Any]] = {}
         self.proof: dict[str, Any] = {}
-        self.compared = {adapter}
-        """Full names of the version and of those that it was compared with."""
+        self._runs: dict[str, dict[str, Any]] = {}
+        """Evaluations by id."""
+        self._behind: dict[str, list[str]] = {}
+        """By gate: ids of the evaluations behind its latest verdict, the new version's last."""
         self._begun: dict[str, Mapping[str, Any]] = {}
         self._end = ""
 
@@ -93,7 +93,7 @@ class _Telling:
                 self._judged(entry)
             case "eval_finished" if data["purpose"] == "gate":
                 summary = data["summary"]
-                self.evaluations[data["adapter"]] = {
+                self._runs[data["run"]] = {
                     "version": _short(data["adapter"]), "questions": summary["n"],
                     "accuracy": summary["accuracy"], "at": _time(entry.time),
                 }  # fmt: skip
@@ -133,7 +133,6 @@ class _Telling:
 
     def _judged(self, entry: Entry) -> None:
         data, finding = entry.data, entry.data["finding"]
-        self.compared.add(data["stable"])
         self.before = self.before or _short(data["stable"])
         name = data["gate"]
         before = self.gates.get(name)
@@ -142,9 +141,19 @@ class _Telling:
             "verdict": finding["verdict"], "reason": scrubbed(finding["reason"]),
             "entry": entry.seq, "share": data["percent"], "at": _time(entry.time),
         }  # fmt: skip
+        self._behind[name] = [str(each) for each in data.get("runs", ())]
         self.proof = {"entry": entry.seq, "hash": entry.hash}
         if before is None or before["verdict"] != finding["verdict"]:
             self._tell(entry, f"gate {name}: {finding['verdict']}, {finding['reason']}")
+
+    def asked(self) -> list[dict[str, Any]]:
+        """Return what each gate's latest verdict rests on; each may score in its own way."""
+        return [
+            {"gate": gate, **self._runs[run]}
+            for gate, runs in self._behind.items()
+            for run in runs
+            if run in self._runs
+        ]
 
     def _tell(self, entry: Entry, text: str) -> None:
         self.events.append({"at": _time(entry.time), "text": scrubbed(text)})

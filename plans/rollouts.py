@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from fleet.declared import Fleet
-from fleet.history import Evidence, History
+from fleet.history import Evidence, History, kept_out
 from fleet.pace import Phase, Wanted, version_of
 from fleet.plan import GateDue
 
@@ -41,6 +41,7 @@ def _one(fleet: Fleet, each: Wanted, history: History, routes: Mapping[str, Any]
         "adapter": each.target,
         "phase": each.phase.value,
         "percent": shares.get(each.target, 0),
+        "released": each.target not in kept_out(history, each.alias),
         "shares": {version_of(name): percent for name, percent in shares.items() if percent},
         "weights": list(rollout.weights),
         "since": _iso(ours.since) if ours else None,
@@ -48,7 +49,10 @@ def _one(fleet: Fleet, each: Wanted, history: History, routes: Mapping[str, Any]
         "longest_until": _iso(ours.since + rollout.longest_bake) if ours and ours.percent else None,
         "next": each.why,
         "waits_for": each.held,
-        "gates": [_gate(gate, evidence.get(gate.gate)) for gate in each.gates],
+        "gates": [
+            *(_gate(gate, evidence.get(gate.gate)) for gate in each.gates),
+            *(_soaked(fleet, found) for found in evidence.values() if _of_soak(each, found)),
+        ],
         "marks": [
             {"mark": mark.mark, "by": mark.by, "at": _iso(mark.at), "reason": mark.reason}
             for mark in history.marks.get(each.alias, ())
@@ -68,6 +72,20 @@ def _gate(gate: GateDue, evidence: Evidence | None) -> dict[str, Any]:
         "power": evidence.finding.power if evidence and known else "",
         "entry": evidence.seq if evidence and known else None,
     }
+
+
+def _of_soak(each: Wanted, found: Evidence) -> bool:
+    soaking = each.phase is Phase.SOAKING
+    return soaking and (found.adapter, found.percent) == (each.target, FULL)
+
+
+def _soaked(fleet: Fleet, found: Evidence) -> dict[str, Any]:
+    """Return what a gate says after the cut-over; it stops nothing more, and may take it back."""
+    gate = fleet.gates.get(found.gate)
+    limit = gate.limit if gate else ""
+    verdict = found.finding.verdict.value
+    due = GateDue(found.alias, found.gate, found.finding.metric, limit, verdict)
+    return _gate(due, found)
 
 
 def active(rollouts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

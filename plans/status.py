@@ -1,15 +1,25 @@
 """Status: what serves whom right now, as one JSON document and as text."""
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from fleet.history import Entry, History
 from fleet.resources import LoadedAdapter, Route, State
 from plans.gates import lines_of, told
 
+Counts = Mapping[tuple[str, str], int]
+"""Requests by alias and full name of the version."""
+NOT_COUNTED: Counts = MappingProxyType({})
+
 
 def status(
-    fleet: str, live: State, history: History, entries: Iterable[Entry], client: str | None
+    fleet: str,
+    live: State,
+    history: History,
+    entries: Iterable[Entry],
+    client: str | None,
+    counts: Counts = NOT_COUNTED,
 ) -> dict[str, Any]:
     """Gather the status.
 
@@ -19,13 +29,14 @@ def status(
         history: The ledger, folded.
         entries: The ledger's entries, oldest first.
         client: Only this client's aliases, and no servers; None: everything.
+        counts: Requests since the split last changed, of aliases with several versions.
     """
     document: dict[str, Any] = {
         "format": "fleetctl-status",
         "format_version": "1.0",
         "fleet": fleet,
         "aliases": [
-            _alias(each, history)
+            _alias(each, history, counts)
             for each in live.routes().values()
             if client is None or each.client == client
         ],
@@ -34,11 +45,16 @@ def status(
     if client is None:
         document["servers"] = _servers(live, history)
         document["last_apply"] = _last_apply(entries)
-        document["notes"] = list(live.notes)
+        document["notes"] = [*live.notes, *gateway_notes(live)]
     return document
 
 
-def _alias(route: Route, history: History) -> dict[str, Any]:
+def gateway_notes(live: State) -> list[str]:
+    """Return what is wrong with gateways, and what helps, one a line."""
+    return [f"gateway {name} {each.what}: {each.command}" for name, each in live.gateways.items()]
+
+
+def _alias(route: Route, history: History, counts: Counts) -> dict[str, Any]:
     stage = history.stages.get(route.alias)
     holds = history.holds.get(route.alias, {})
     return {
@@ -49,6 +65,7 @@ def _alias(route: Route, history: History) -> dict[str, Any]:
                 "version": each.adapter.rpartition("-v")[2],
                 "percent": each.percent,
                 "servers": list(each.servers),
+                **_seen(route, each.adapter, counts),
             }
             for each in route.shares
         ],
@@ -63,6 +80,20 @@ def _alias(route: Route, history: History) -> dict[str, Any]:
             for _, each in sorted(holds.items())
         ],
         **told(history, route),
+    }
+
+
+def _seen(route: Route, adapter: str, counts: Counts) -> dict[str, Any]:
+    """Return a version's requests and observed percent; None where nobody counts them."""
+    counted = [
+        counts[key] for each in route.shares if (key := (route.alias, each.adapter)) in counts
+    ]
+    if not counted:
+        return {"requests": None, "observed_percent": None}
+    requests, total = counts.get((route.alias, adapter), 0), sum(counted)
+    return {
+        "requests": requests,
+        "observed_percent": round(100 * requests / total, 1) if total else None,
     }
 
 
@@ -119,7 +150,9 @@ def render_text(document: Mapping[str, Any]) -> str:
     lines = [f"Fleet {document['fleet']}"]
     if document["routes_unknown"]:
         lines.append(f"Routes cannot be read: {document['routes_unknown']}")
-    lines += ["", *(_alias_lines(document["aliases"]) or ["No alias is routed."])]
+        lines.append("What serves whom is not known; gateways go on with what they have.")
+    nothing = [] if document["routes_unknown"] else ["No alias is routed."]
+    lines += ["", *(_alias_lines(document["aliases"]) or nothing)]
     lines += _upkeep_lines(document.get("drift", ()), document.get("retraining", ()))
     if "servers" in document:
         lines += ["", *(_server_lines(document["servers"]) or ["No server."])]
@@ -149,10 +182,12 @@ def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:
     for each in found:
         serving = [one for one in each["versions"] if one["percent"]]
         resident = [one["version"] for one in each["versions"] if not one["percent"]]
-        shares = ", ".join(f"{one['version']} {one['percent']} %" for one in serving)
+        shares = ", ".join(_share(one) for one in serving)
         text = f"{each['alias']:{width}}  {shares or 'nothing'}"
         if resident:
             text += f"  (kept loaded: {', '.join(resident)})"
+        if any(one["requests"] is not None for one in serving):
+            text += f"  of {sum(one['requests'] or 0 for one in each['versions']):,} requests"
         if len(serving) > 1 and each["stage_since"]:
             text += f"  since {each['stage_since']}"
         lines.append(text)
@@ -162,6 +197,15 @@ def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:
             lines.append(f"{'':{width}}  held: {version}, by {hold['by']} at {hold['at']}{reason}")
         lines += [f"{'':{width}}  {line}" for line in lines_of(each)]
     return lines
+
+
+def _share(version: Mapping[str, Any]) -> str:
+    """Return a version's share as wanted, and as it is."""
+    wanted = f"{version['version']} {version['percent']} %"
+    if version["requests"] is None:
+        return wanted
+    seen = version["observed_percent"]
+    return f"{wanted} ({'none seen' if seen is None else f'{seen:.1f} % seen'})"
 
 
 def _server_lines(servers: Iterable[Mapping[str, Any]]) -> list[str]:

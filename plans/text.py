@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from fleet.plan import Action, Change, GateDue, Plan
+from plans import translation
 from plans.capacity import busiest, memory, moves, unstated
 from plans.groups import (
     MANY,
@@ -190,3 +191,5 @@ def _notes(plan: Plan) -> Iterator[list[str]]:
     ):
         if lines:
             yield [f"{title}:", *(f"  {line}" for line in lines)]
+    for each in plan.translations:
+        yield [f"{translation.heading(each)}:", *(f"  {one}" for one in translation.lines(each))]

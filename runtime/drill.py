@@ -6,6 +6,7 @@ it. A live drill flips for a moment and back; it is tested first, and refused wh
 is under way. A live drill that was killed in between is put right by the next reconcile.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,9 @@ from runtime.flip import (
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable, ShareEntry
 from runtime.ledger.protocol import Ledger
-from runtime.rollback import PING, plain_smoke, record_or_warn
+from runtime.ledger.scribe import Scribe
+from runtime.listed import lost
+from runtime.rollback import PING, passed_over, plain_smoke, record_or_warn
 from runtime.smoke import SmokeResult, smoke_test
 
 
@@ -55,11 +58,18 @@ class DrillResult:
         return not self.failures and self.smoke.passed == self.smoke.total
 
     @property
+    def next(self) -> str:
+        """The command that helps where the version does not answer; empty where it does."""
+        return "" if self.smoke.passed == self.smoke.total else "fleetctl reconcile --once"
+
+    @property
     def sentence(self) -> str:
         """The whole outcome in one line."""
         moved = "and back" if self.live else "no traffic moved"
         count = len(self.acknowledged)
         asked = f"{count} acknowledged" if count else "no gateway is running"
+        if self.smoke.passed != self.smoke.total:
+            return f"{self.alias} could NOT go back to {short(self.target)}: {self.smoke.sentence}"
         return (
             f"{self.alias} could go back to {short(self.target)} in {self.seconds:.2f} s "
             f"({asked}, {moved}), {self.smoke.sentence}"
@@ -70,7 +80,7 @@ async def drill(
     alias: str,
     to: str | None,
     gateways: LocalGateways,
-    ledger: Callable[[], Ledger],
+    scribe: Scribe,
     *,
     live: bool = False,
     held: Callable[[], Collection[str]] = tuple,
@@ -83,7 +93,7 @@ async def drill(
         alias: What clients call.
         to: The version to go back to; None: the one that a rollback would choose.
         gateways: Where the table is read and published.
-        ledger: Opens the ledger.
+        scribe: Writes it down; a live drill without a ledger is refused.
         live: Flip for a moment, and back.
         held: Gives the full names of versions that were rolled back before.
         inputs: Of the smoke test. None: `PING`.
@@ -94,7 +104,8 @@ async def drill(
     """
     table, _ = await gateways.read()
     entry = entry_of(table, alias)
-    target = choose_target(alias, entry, to, held)
+    gone = await lost(table, entry.shares)
+    target = choose_target(alias, entry, to, held, forward=not live, lost=gone)
     if live and sum(each.percent > 0 for each in entry.shares) > 1:
         raise _under_way(alias)
     smoke = await smoke_test(target.adapter, addresses(table, target), inputs or (PING,), seconds)
@@ -105,7 +116,7 @@ async def drill(
         writes.append((await write(gateways, _again), seconds() - began))
     elif smoke.passed == smoke.total:
         before = [each.model_dump(mode="json") for each in entry.shares]
-        ledger().append("drill_started", [{**begun, "shares": before}])
+        await asyncio.to_thread(scribe.insist, "drill_started", [{**begun, "shares": before}])
         writes = await _there_and_back(alias, entry.shares, target, gateways, seconds)
     failures = tuple(failure for each, _ in writes for failure in each.failures)
     notes = [note for each, _ in writes for note in (*each.notes, *each.published.notes)]
@@ -117,7 +128,7 @@ async def drill(
         back_s=writes[1][1] if len(writes) > 1 else None,
         acknowledged=writes[0][0].published.acknowledged if writes else (),
         smoke=smoke,
-        warnings=tuple(dict.fromkeys((*notes, *smoke.warnings))),
+        warnings=tuple(dict.fromkeys((*passed_over(entry, target, gone), *notes, *smoke.warnings))),
         failures=failures,
     )
     record = {
@@ -129,7 +140,7 @@ async def drill(
         "acknowledged": list(result.acknowledged),
         "smoke": plain_smoke(smoke),
     }
-    unrecorded = await record_or_warn(ledger, "drilled", [record], "the drill")
+    unrecorded = await record_or_warn(scribe, "drilled", [record], "the drill")
     return replace(result, warnings=(*result.warnings, *unrecorded))
 
 

@@ -13,11 +13,15 @@ from fleet.errors import (
     problem,
 )
 from fleet.names import AdapterName
-from runtime.gateway.control import LocalGateways, Published
+from fleet.trial import FULL
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.published import Published
 from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
 
 ATTEMPTS = 5
 """How often the table is written when others write it at the same moment."""
+SHOW_S = 0.5
+"""How long a gateway may take to show its table, before the others are given the new one."""
 
 Change = Callable[[RoutingTable], RoutingTable]
 """From the table as it is to the next revision; the very same table: nothing is to be done."""
@@ -31,6 +35,11 @@ class Written:
     table: RoutingTable
     published: Published
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether everything was there already."""
+        return self.table.revision == self.before.revision
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -48,7 +57,7 @@ async def write(gateways: LocalGateways, change: Change) -> Written:
         FleetError: what `change` refuses, or that the table cannot be read or written.
     """
     for attempt in range(1, ATTEMPTS + 1):
-        table, notes = await gateways.read()
+        table, notes = await gateways.read(SHOW_S)
         changed = change(table)
         try:
             published = await gateways.publish_and_report(changed)
@@ -77,30 +86,49 @@ def entry_of(table: RoutingTable, alias: str) -> AliasEntry:
 
 
 def choose_target(
-    alias: str, entry: AliasEntry, to: str | None, held: Callable[[], Collection[str]] = tuple
+    alias: str,
+    entry: AliasEntry,
+    to: str | None,
+    held: Callable[[], Collection[str]] = tuple,
+    *,
+    forward: bool = False,
+    lost: Collection[str] = (),
 ) -> ShareEntry:
     """Return the version to go back to.
 
     During a canary that is the one which answers the rest; else the newest older one that
-    was not itself rolled back (`held` is asked only where there is a choice). A shadow, which
-    gets copies and answers nobody, must be named.
+    was not itself rolled back (`held` is asked only where it matters). Where the version after
+    the one that answers was rolled back already, that one stays. One that its servers have
+    `lost` comes after those that are there. A shadow, which
+    gets copies and answers nobody, must be named. One that is as new as what answers now, or
+    newer, would get all traffic without stage or gate: only with `forward`.
 
     Raises:
-        FleetError: it is not resident, or there is none before the one that answers now.
+        FleetError: it is not resident, is no way back, or there is none before the one that
+            answers now.
     """
     resident = [each for each in entry.shares if each.servers]
+    newest = next(place for place, each in enumerate(entry.shares) if each.percent)
     if to is not None:
         for share in resident:
             if to in (short(share.adapter), share.adapter):
+                ahead = share in entry.shares[: newest + 1] or share.adapter == entry.shadow
+                if ahead and share.percent < FULL and not forward:
+                    raise _forward(alias, share, entry.shares[newest])
                 return share
         raise _not_resident(alias, to, resident)
-    newest = next(place for place, each in enumerate(entry.shares) if each.percent)
+    # Two people, or one twice: whoever wants to go further back names the version.
+    whole = newest > 0 and entry.shares[newest].percent == FULL
+    if whole and entry.shares[newest - 1].adapter in held():
+        return entry.shares[newest]
     older = [each for each in entry.shares[newest + 1 :] if each.servers]
     older = [each for each in older if each.percent or each.adapter != entry.shadow]
-    stable = [each for each in older if each.percent]
+    stable = [each for each in older if each.percent and each.adapter not in lost]
     if not stable and len(older) > 1:
         bad = held()
-        stable = [each for each in older if each.adapter not in bad]
+        good = [each for each in older if each.adapter not in bad]
+        stable = [each for each in good if each.adapter not in lost]
+        stable = stable or [each for each in good if each.percent] or good
     if not (stable or older):
         raise _nothing_before(alias, entry.shares[newest], resident)
     return (stable or older)[0]
@@ -169,6 +197,20 @@ def _not_resident(alias: str, to: str, resident: Sequence[ShareEntry]) -> FleetE
     )
 
 
+def lost_by_its_servers(alias: str, target: ShareEntry) -> FleetError:
+    """Return the error that a version is resident by the routes alone."""
+    return FleetError(
+        problem(
+            "FC6021",
+            "The version is not resident",
+            f"`{alias}` would be answered by nobody: {', '.join(target.servers)} no longer holds "
+            f"{short(target.adapter)}, and no other version before is there. Nothing was changed.",
+            hint="This loads again what servers have lost; then roll back.",
+            command="fleetctl reconcile --once",
+        )
+    )
+
+
 def _nothing_before(alias: str, now: ShareEntry, resident: Sequence[ShareEntry]) -> FleetError:
     others = [short(each.adapter) for each in resident if each.adapter != now.adapter]
     newer = f" Newer ones are resident: {', '.join(others)}." if others else ""
@@ -177,7 +219,21 @@ def _nothing_before(alias: str, now: ShareEntry, resident: Sequence[ShareEntry])
             "FC6022",
             "No earlier version is resident",
             f"`{alias}` is answered by {short(now.adapter)}, the oldest that is loaded.{newer}",
-            hint="Name one with --to, or declare an earlier version and apply.",
-            command=f"fleetctl rollback {alias} --to {others[0]}" if others else "",
+            hint="Declare an earlier version and apply: it is loaded and tested first.",
+            command="fleetctl status",
+        )
+    )
+
+
+def _forward(alias: str, to: ShareEntry, now: ShareEntry) -> FleetError:
+    return FleetError(
+        problem(
+            "FC6024",
+            "That is not back",
+            f"`{alias}` is answered by {short(now.adapter)} ({now.percent} %). {short(to.adapter)} "
+            "is no older: it would get all traffic at once, without stage or gate.",
+            hint="Released, it begins at its first stage with the next plan. To undo a mistaken "
+            "rollback now: --forward and --reason.",
+            command=f"fleetctl release {alias}",
         )
     )

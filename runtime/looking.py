@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from fleet.resources import State
+from fleet.resources import GatewayFault, State
 from runtime.engines.protocol import Engine
 from runtime.engines.registry import read_only
 from runtime.gateway.protocol import TableReader
@@ -16,7 +16,7 @@ class ReadOnlyTable:
     def __init__(self, gateways: TableReader) -> None:
         """Keep the methods that change nothing."""
         self._read, self._missing = gateways.read, gateways.missing
-        self._close = gateways.close
+        self._faults, self._close = gateways.faults, gateways.close
 
     async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
         """Return the newest table, and notes."""
@@ -25,6 +25,10 @@ class ReadOnlyTable:
     async def missing(self) -> tuple[tuple[str, str], ...]:
         """Return the versions that servers told a gateway they do not hold."""
         return await self._missing()
+
+    async def faults(self) -> Mapping[str, GatewayFault]:
+        """Return by name what is wrong with gateways."""
+        return await self._faults()
 
     async def close(self) -> None:
         """Release connections."""

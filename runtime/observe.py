@@ -32,12 +32,16 @@ async def observe(engines: Mapping[str, Observer], gateways: TableReader) -> Sta
 async def _routes(gateways: TableReader) -> State:
     try:
         table, notes = await gateways.read()
-        lost = tuple(adapter_address(*each) for each in await gateways.missing())
+        missing, faults = await asyncio.gather(gateways.missing(), gateways.faults())
     except EngineError as error:
         return State(routes_unknown="; ".join(each.detail for each in error.diagnostics))
+    lost = tuple(adapter_address(*each) for each in missing)
+    told = tuple(f"gateway {name}{sep}" for name in faults for sep in (": ", " is not running"))
+    notes = tuple(each for each in notes if not each.startswith(told))
     found: list[Resource] = [entry.route(alias) for alias, entry in table.aliases.items()]
     found += [entry.key() for entry in table.keys.values()]
-    return State(resources={each.address: each for each in found}, notes=notes, lost=lost)
+    resources = {each.address: each for each in found}
+    return State(resources=resources, notes=notes, lost=lost, gateways=faults)
 
 
 def merge(*states: State) -> State:
@@ -63,6 +67,7 @@ def merge(*states: State) -> State:
         versions=_joined(state.versions for state in states),
         lost=tuple(sorted({each for state in states for each in state.lost})),
         notes=tuple(note for state in states for note in state.notes),
+        gateways={name: each for state in states for name, each in state.gateways.items()},
     )
 
 

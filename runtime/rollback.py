@@ -6,25 +6,27 @@ gateways, write it down, and only then test and report. What is down does not st
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from fleet.errors import FleetError
 from runtime.flip import (
+    SHOW_S,
     addresses,
     choose_target,
     entry_of,
     flipped,
+    lost_by_its_servers,
     newer_than,
     short,
     write,
 )
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.table import RoutingTable, ShareEntry
-from runtime.ledger.protocol import Ledger
+from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
+from runtime.ledger.scribe import Scribe
+from runtime.listed import lost
 from runtime.smoke import SmokeResult, smoke_test
 
 PING = "Hello"
@@ -47,7 +49,8 @@ class RollbackResult:
     decided: str
     """When it began, ISO 8601, UTC."""
     seconds: float
-    """From the decision, before the table is read, to the last acknowledgement."""
+    """From the decision, before the table is read, to the last acknowledgement. Gateways that
+    did not acknowledge were waited for longer."""
     acknowledged: tuple[str, ...]
     smoke: SmokeResult
     smoke_ok_s: float | None
@@ -63,13 +66,23 @@ class RollbackResult:
         return not self.failures and self.smoke.passed == self.smoke.total
 
     @property
+    def next(self) -> str:
+        """The command that helps where the version does not answer; empty where it does."""
+        if self.smoke.passed == self.smoke.total:
+            return ""
+        return "fleetctl reconcile --once" if self.smoke.passed == 0 else "fleetctl status"
+
+    @property
     def sentence(self) -> str:
         """The whole outcome in one line."""
-        count = len(self.acknowledged)
+        count, not_back = len(self.acknowledged), len(self.failures)
         plural = "gateway" if count == 1 else "gateways"
         asked = f"{count} {plural} acknowledged" if count else "no gateway is running"
+        if not_back:
+            asked = f"{count} of {count + not_back} gateways acknowledged"
+        where = "back" if count or not not_back else "NOT yet back"
         return (
-            f"{self.alias} back on {short(self.target)} in {self.seconds:.2f} s ({asked}), "
+            f"{self.alias} {where} on {short(self.target)} in {self.seconds:.2f} s ({asked}), "
             f"{self.smoke.sentence}"
         )
 
@@ -78,10 +91,11 @@ async def rollback(
     alias: str,
     to: str | None,
     gateways: LocalGateways,
-    ledger: Callable[[], Ledger],
+    scribe: Scribe,
     *,
     reason: str = "",
     only: str = "",
+    forward: bool = False,
     facts: Mapping[str, Any] = NOTHING,
     held: Callable[[], Collection[str]] = tuple,
     inputs: Callable[[], Sequence[str]] = tuple,
@@ -93,9 +107,10 @@ async def rollback(
         alias: What clients call, such as `acme-support`.
         to: The version, such as `2.1.0`; None: the newest before the one that answers now.
         gateways: Where the table is read and published.
-        ledger: Opens the ledger, after the flip; what fails there is a warning.
+        scribe: Writes it down, after the flip; what fails there is a warning.
         reason: For the ledger.
         only: Full name of the version that is to stay out; empty: all that are newer.
+        forward: Whether `to` may be newer than what answers now.
         facts: More for the ledger's entry, such as the gate that failed; plain values.
         held: Gives the full names of versions that were rolled back before.
         inputs: Gives the inputs of the smoke test; asked after the flip. None known: `PING`.
@@ -108,17 +123,24 @@ async def rollback(
 
     target = ShareEntry(adapter="", percent=0, servers=())
 
+    seen, _ = await gateways.read(SHOW_S)
+    gone = await lost(seen, entry_of(seen, alias).shares)
+
     def change(table: RoutingTable) -> RoutingTable:
         nonlocal target
-        target = choose_target(alias, entry_of(table, alias), to, held)
+        entry = entry_of(table, alias)
+        target = choose_target(alias, entry, to, held, forward=forward, lost=gone)
+        if target.adapter in gone:
+            raise lost_by_its_servers(alias, target)
         return flipped(table, alias, target)
 
     flip = await write(gateways, change)
-    took = seconds() - began
+    took = seconds() - began - (flip.published.waited_s if flip.failures else 0.0)
     before = flip.before.aliases[alias]
     newer = tuple(each for each in newer_than(before, target) if only in ("", each))
     record = {
         **facts,
+        **({"forward": True} if forward else {}),
         "alias": alias,
         "to": target.adapter,
         "before": {each.adapter: each.percent for each in before.shares},
@@ -127,24 +149,25 @@ async def rollback(
         "decided": decided,
         "seconds": round(took, 3),
         "acknowledged": list(flip.published.acknowledged),
+        "failures": list(flip.failures),
     }
     entries = [{**record, "adapter": each} for each in newer] or [record]
-    risk = "until it is, a reconcile may roll the newer version out again"
-    unrecorded = await record_or_warn(ledger, "rolled_back", entries, "the rollback", risk)
+    risk = "until it is, plan and status take the route for changed by hand"
+    unrecorded = await record_or_warn(scribe, "rolled_back", entries, "the rollback", risk)
     asked = tuple(await asyncio.to_thread(inputs)) or (PING,)
     smoke = await smoke_test(target.adapter, addresses(flip.table, target), asked, seconds)
+    again = _further(alias, flip.table.aliases[alias], target, to) if flip.unchanged else []
     smoke_ok = round(seconds() - began, 3) if smoke.passed == smoke.total else None
-    if not unrecorded:
-        times = {
-            "alias": alias,
-            "to": target.adapter,
-            "decided": decided,
-            "all_gateways_s": round(took, 3),
-            "smoke_ok_s": smoke_ok,
-            "smoke": plain_smoke(smoke),
-            "failures": list(flip.failures),
-        }
-        unrecorded = await record_or_warn(ledger, "rollback_checked", [times], "its smoke test")
+    times = {
+        "alias": alias,
+        "to": target.adapter,
+        "decided": decided,
+        "all_gateways_s": round(took, 3),
+        "smoke_ok_s": smoke_ok,
+        "smoke": plain_smoke(smoke),
+        "failures": list(flip.failures),
+    }
+    untimed = await record_or_warn(scribe, "rollback_checked", [times], "its smoke test")
     return RollbackResult(
         alias=alias,
         target=target.adapter,
@@ -158,10 +181,42 @@ async def rollback(
         smoke_ok_s=smoke_ok,
         reason=reason,
         warnings=tuple(
-            dict.fromkeys((*flip.notes, *unrecorded, *flip.published.notes, *smoke.warnings))
+            dict.fromkeys(
+                (
+                    *passed_over(before, target, gone),
+                    *flip.notes,
+                    *again,
+                    *(unrecorded or untimed),
+                    *flip.published.notes,
+                    *smoke.warnings,
+                )
+            )
         ),
         failures=flip.failures,
     )
+
+
+def _further(alias: str, entry: AliasEntry, target: ShareEntry, to: str | None) -> list[str]:
+    """Say that nothing moved, and how to go further back."""
+    names = [each.adapter for each in entry.shares]
+    older = [each for each in entry.shares[names.index(target.adapter) + 1 :] if each.servers]
+    if to is not None or not older:
+        return []
+    further = f"fleetctl rollback {alias} --to {short(older[0].adapter)}"
+    return [f"it was back on {short(target.adapter)} already; to go further back: {further}"]
+
+
+def passed_over(entry: AliasEntry, target: ShareEntry, gone: Collection[str]) -> Iterator[str]:
+    """Yield the versions that stand before the one chosen, and that their servers have lost."""
+    for each in entry.shares:
+        if each.adapter == target.adapter:
+            return
+        if each.adapter in gone:
+            where = ", ".join(each.servers)
+            yield (
+                f"{where} no longer holds {short(each.adapter)}: fleetctl reconcile --once loads "
+                "it again"
+            )
 
 
 def plain_smoke(smoke: SmokeResult) -> dict[str, Any]:
@@ -170,16 +225,10 @@ def plain_smoke(smoke: SmokeResult) -> dict[str, Any]:
 
 
 async def record_or_warn(
-    ledger: Callable[[], Ledger],
-    kind: str,
-    records: Sequence[dict[str, Any]],
-    what: str,
-    risk: str = "",
+    scribe: Scribe, kind: str, records: Sequence[dict[str, Any]], what: str, risk: str = ""
 ) -> list[str]:
     """Append to the ledger; a dead home is a warning, for the traffic is back already."""
-    try:
-        await asyncio.to_thread(lambda: ledger().append(kind, records))
-    except (FleetError, OSError) as error:
-        more = f"; {risk}" if risk else ""
-        return [f"{what} could not be recorded ({error}){more}"]
-    return []
+    why = await asyncio.to_thread(scribe.append, kind, records)
+    if not why:
+        return []
+    return [f"{what} could not be recorded ({why})" + (f"; {risk}" if risk else "")]

@@ -106,6 +106,11 @@ class JsonClient:
         response = await self._call("GET", path, None, timeout_s, attempts)
         return response.text
 
+    async def get_bytes(self, path: str, *, timeout_s: float | None = None) -> bytes:
+        """Return what is at `path`, byte for byte; otherwise as `get`."""
+        response = await self._call("GET", path, None, timeout_s, READ_ATTEMPTS)
+        return response.content
+
     async def post(self, path: str, body: Any = None, *, timeout_s: float | None = None) -> Any:
         """Send a document once; return the answer, decoded if it is JSON, else its text.
 

@@ -1,11 +1,12 @@
 """Bases, hosts and gateways: engines, ports, flags, and whether a base can be spread."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from fleet.crosscheck.references import Names, Path, reference
 from fleet.declarations import Base, Declarations, Gateway, Host
 from fleet.declared import BaseShape
 from fleet.problems import Finding, nearest
+from fleet.profiles import SHEETS, sheet_of
 
 RESERVED_FLAGS = {
     "api-key": "clients' keys are checked by the gateway",
@@ -77,7 +78,7 @@ def check_hosts(given: Declarations, names: Names) -> Iterator[Finding]:
     servers: dict[str, Path] = {}
     for name, host in given.hosts.items():
         path: Path = ("hosts", name)
-        yield from _engine(path, host)
+        yield from _engine(path, host, _written(names, name))
         yield from _reserved((*path, "reserved_for"), host, given, names)
         for position, (device, its) in enumerate(host.devices.items()):
             at = (*path, "devices", device, *(("port",) if its.port else ()))
@@ -105,6 +106,31 @@ def check_hosts(given: Declarations, names: Names) -> Iterator[Finding]:
         yield from _envoy(("gateways", name), gateway)
 
 
+def check_kinds(given: Declarations, measured: Collection[str]) -> Iterator[Finding]:
+    """Yield kinds of device, each once, of whose speed nothing is known.
+
+    Args:
+        given: The declarations.
+        measured: Kinds of which there is a profile.
+    """
+    told = {*measured}
+    for name, host in given.hosts.items():
+        for device, its in host.devices.items():
+            if its.kind in told or sheet_of(its.kind) is not None:
+                continue
+            told.add(its.kind)
+            detail = (
+                f"Nothing is known of the speed of `{its.kind}`, so servers on it are planned "
+                "without a limit of throughput."
+            )
+            known = ", ".join(SHEETS)
+            hint = f"{nearest(its.kind, tuple(SHEETS))} Known are {known}; others are measured."
+            yield Finding(
+                "FC1262", ("hosts", name, "devices", device, "kind"), detail, hint=hint.strip(),
+                command="fleetctl calibrate SERVER", severity="warning",
+            )  # fmt: skip
+
+
 def _envoy(path: Path, gateway: Gateway) -> Iterator[Finding]:
     if gateway.kind != "envoy":
         return
@@ -117,8 +143,8 @@ def _envoy(path: Path, gateway: Gateway) -> Iterator[Finding]:
         f"Gateway `{path[1]}` is an Envoy: it assigns users to versions by another hash, keeps "
         "API keys in clear in its files, and writes bodies anew."
     )
-    command = "fleetctl compile --target envoy"
-    hint = "The command lists all that is lost in translation, on standard error."
+    command = "fleetctl plan"
+    hint = "The plan lists all that is lost in translation."
     yield Finding("FC1260", path, detail, hint=hint, command=command, at="key", severity="warning")
 
 
@@ -137,7 +163,14 @@ def _port(
         yield Finding("FC1207", path, detail, hint="Choose another port.", also=also)
 
 
-def _engine(path: Path, host: Host) -> Iterator[Finding]:
+def _written(names: Names, host: str) -> Mapping[str, object]:
+    """Return a host as it is written, with what is malformed."""
+    hosts = names.value.get("hosts")
+    its = hosts.get(host) if isinstance(hosts, dict) else None
+    return its if isinstance(its, dict) else {}
+
+
+def _engine(path: Path, host: Host, written: Mapping[str, object]) -> Iterator[Finding]:
     unfit = {
         "local": ("servers", "paths"),
         "fake": ("servers", "paths"),
@@ -159,7 +192,7 @@ def _engine(path: Path, host: Host) -> Iterator[Finding]:
         "servers": "`servers: {a: {url: …, base: …, max_loras: 16, max_lora_rank: 64}}`",
     }
     for key in needed:
-        if not getattr(host, key):
+        if not getattr(host, key) and not written.get(key):  # what is malformed is told already
             detail = f"A host of engine `{host.engine}` needs `{key}`, and `{path[1]}` has none."
             yield Finding("FC1209", path, detail, hint=f"Add {examples[key]}.", at="key")
 

@@ -3,7 +3,7 @@
 from fleet.declarations.clients import Adapter, Client, Demand, Slo, Tier
 from fleet.declarations.evals import Evals, JudgeModel
 from fleet.declarations.machines import AttachedServer, Base, Device, Gateway, Host
-from fleet.declarations.notices import Notify
+from fleet.declarations.notices import ClientNotify, Notify
 from fleet.declarations.rollouts import Gate, Override, Rollout
 from fleet.declarations.section import Section
 from fleet.declarations.traffic import Limits, Shadow, Timeouts
@@ -14,6 +14,7 @@ __all__ = [
     "AttachedServer",
     "Base",
     "Client",
+    "ClientNotify",
     "Declarations",
     "Defaults",
     "Demand",

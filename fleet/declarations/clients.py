@@ -1,6 +1,6 @@
 """Clients, their adapters, and the tiers that say what they were promised."""
 
-from fleet.declarations.notices import Notify
+from fleet.declarations.notices import ClientNotify
 from fleet.declarations.section import (
     Isolation,
     Latency,
@@ -107,10 +107,12 @@ class Client(Section):
     """What the client pays a month, in the currency of the prices."""
     keys: dict[Id, SecretRef] = {}
     """API keys by name; each says where its secret is kept, `env:NAME` or `file:path`."""
-    notify: Notify | None = None
-    """Where the client is told that one of its aliases was rolled back."""
+    notify: ClientNotify | None = None
+    """Where the client is told, such as that one of its aliases was rolled back."""
     limits: Limits = Limits()
     """How much may be asked, of all its adapters together. Default: that of the tier."""
+    bill_evals: Switch | None = None
+    """Whether the client pays for evaluations of its adapters. Default: that of the tier."""
     adapters: dict[Id, Adapter] = {}
     """Adapters by task; the alias is `{client}-{task}`."""
 
@@ -151,5 +153,7 @@ class Tier(Section):
     """How much each client of the tier may ask, where it has no limits of its own."""
     timeouts: Timeouts = Timeouts()
     """How long answers to its clients may take."""
+    bill_evals: Switch = False
+    """Whether its clients pay for evaluations; they must go through a gateway, which counts."""
     weight: Count = 1
     """Turns in a row that a client gets where requests wait, see `max_in_flight` of a base."""

@@ -37,5 +37,21 @@ class Evals(Section):
     """For one answer."""
     judge: JudgeModel | None = None
     """Who scores the items whose metric is `judge`."""
+    through: Literal["server", "gateway"] = "server"
+    """Whom questions are sent to.
+
+    `server`: a server that holds the version, which needs no gateway and is logged nowhere.
+    `gateway`: with the operator's secret; each question has a row in the usage log with the
+    purpose `eval`, counts for no limit and no live gate, and is billed where the tier or the
+    client says so (`bill_evals`).
+    """
+    keep: Duration = timedelta(days=90)
+    """How long the answers of an evaluation stay; `fleetctl gc` deletes older ones.
+
+    Longer stay those that a verdict on a version of the library was computed from, and those
+    that later ones are compared with. What the ledger says of an evaluation stays for ever.
+    """
+    pause_above: Spare = 4
+    """Requests waiting on a server above which it is asked nothing more until they are served."""
     command: tuple[Word, ...] = ()
     """What the `command` engine starts, as a list; it prints samples as JSON lines."""

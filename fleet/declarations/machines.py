@@ -19,6 +19,7 @@ from fleet.units import (
     Word,
 )
 
+Release = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+(\.[0-9A-Za-z.+-]+)?$")]
 Flag = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 
 
@@ -104,6 +105,17 @@ class Host(Section):
     """`active`; `cordoned`: takes nothing new; `draining`: what is there leaves."""
     reserved_for: tuple[Id, ...] = ()
     """Tiers and clients whose adapters alone may be placed here. Default: everyone's."""
+    memory: Size | None = None
+    """Main memory that the adapters its servers list may take together, such as `256GiB`.
+
+    Each server keeps up to `max_cpu_loras` adapters there, once for each of its devices. Default:
+    not limited.
+    """
+    vllm: Release | None = None
+    """Version of vLLM that its servers run, such as `0.32.0`; what slots take depends on it.
+
+    Default: what a running server of the host tells.
+    """
 
 
 class Gateway(Section):

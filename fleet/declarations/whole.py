@@ -5,7 +5,7 @@ from fleet.declarations.evals import Evals
 from fleet.declarations.machines import Base, Gateway, Host
 from fleet.declarations.notices import Notify
 from fleet.declarations.rollouts import Gate, Override, Rollout
-from fleet.declarations.section import Latency, Section
+from fleet.declarations.section import CompiledFor, Latency, Section
 from fleet.units import Count, Id, Share, Spare, Switch, Word
 
 
@@ -56,12 +56,14 @@ class Declarations(Section):
     """Machines and attached servers, by name."""
     gateways: dict[Id, Gateway] = {}
     """Gateways, by name."""
+    compiled_for: tuple[CompiledFor, ...] = ()
+    """Gateways elsewhere that `fleetctl compile --target` writes for: plans say what they lose."""
     rollouts: dict[Id, Rollout] = {}
     """Paces at which new versions take over, by name."""
     gates: dict[Id, Gate] = {}
     """Conditions that rollouts ask for, by name."""
     notify: Notify | None = None
-    """Where operators are told that an alias was rolled back."""
+    """Where operators are told what happens by itself."""
     overrides: dict[Id, Override] = {}
     """Versions that people accept although a gate rejects them, by name."""
     clients: dict[Id, Client] = {}

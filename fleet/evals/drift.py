@@ -98,8 +98,9 @@ def judge_rolling(
 ) -> Drift:
     """Judge the fresh sets, oldest first, against the result after training.
 
-    `retrain`: the pooled drop of the last four is above 3 points, and surely above 0. `watch`:
-    the last two are each more than 3 points under the baseline; advisory, it cries wolf.
+    `retrain`: the pooled drop of the last four is above 3 points, and surely above 0; or, however
+    few they are, surely above 3 points, which needs no waiting. `watch`: the last two are each
+    more than 3 points under the baseline; advisory, it cries wolf.
     """
     recent = weeks[-WEEKS:]
     pooled = Level(sum(each.good for each in recent), sum(each.n for each in recent))
@@ -118,6 +119,9 @@ def judge_rolling(
     )
     if len(recent) >= WEEKS and drop > MARGIN and lower > 0:
         reason = f"{told}: surely worse, and by more than {100 * MARGIN:g} points"
+        return Drift("rolling", measure, Standing.RETRAIN, reason, counts)
+    if lower > MARGIN:
+        reason = f"{told}: surely worse by more than {100 * MARGIN:g} points"
         return Drift("rolling", measure, Standing.RETRAIN, reason, counts)
     low = [baseline.share - each.share > MARGIN for each in recent[-2:]]
     if len(low) > 1 and all(low):

@@ -92,8 +92,11 @@ def lm_eval_samples(lines: Iterable[str], metrics: Sequence[str] = ()) -> tuple[
             document = json.loads(line)
         except (ValueError, RecursionError):
             raise ValueError(f"line {number} is not JSON") from None
-        if not isinstance(document, dict) or "doc" not in document or "metrics" not in document:
-            raise ValueError(f"line {number} is not a sample of lm-eval")
+        if not isinstance(document, dict):
+            raise ValueError(f"line {number} is not a JSON object")  # noqa: TRY004 (of the file)
+        lacks = [key for key in ("doc", "metrics", "arguments") if key not in document]
+        if lacks:
+            raise ValueError(f"line {number} is not a sample of lm-eval: it has no `{lacks[0]}`")
         found.append(_harnessed(document, metrics, number))
     return tuple(found)
 

@@ -12,6 +12,8 @@ USUAL_MAX_TOKENS = 256
 ACCURACY, FORMAT, GROUNDED = "accuracy", "format", "grounded"
 MEASURES = (ACCURACY, FORMAT, GROUNDED)
 """What an item may be scored on; each from 0 to 1, more is better."""
+PAIRWISE = "pairwise"
+"""Option of `judge`: it is asked which of two versions' answers is better."""
 MUST_PASS = "must_pass"  # noqa: S105 (a tag)
 """Tag of an item that a version must answer well whatever the averages say."""
 KEYS = frozenset(
@@ -159,7 +161,7 @@ def _check(measure: str, given: Any, expected: Any) -> Check:
         case _:
             raise ItemError(f"{measure} is scored by a metric's name, or by {{NAME: {{options}}}}")
     if name == JUDGE:
-        return _judged(options)
+        return _judged(measure, options)
     if name not in METRICS:
         raise ItemError(f"unknown metric `{name}`", did_you_mean(name, [*METRICS, JUDGE]))
     metric = METRICS[name]
@@ -174,9 +176,13 @@ def _check(measure: str, given: Any, expected: Any) -> Check:
     return Check(name, options)
 
 
-def _judged(options: Any) -> Check:
-    if not isinstance(options, dict) or set(options) - {"question"}:
-        raise ItemError("the only option of `judge` is `question`")
+def _judged(measure: str, options: Any) -> Check:
+    if not isinstance(options, dict) or set(options) - {"question", PAIRWISE}:
+        raise ItemError(f"the options of `judge` are `question` and `{PAIRWISE}`")
     if not isinstance(options.get("question", ""), str):
         raise ItemError("`question` is a text")
+    if not isinstance(options.get(PAIRWISE, False), bool):
+        raise ItemError(f"`{PAIRWISE}` is true or false")
+    if options.get(PAIRWISE) and measure != ACCURACY:
+        raise ItemError(f"`{PAIRWISE}` tells which answer is better, which is {ACCURACY} alone")
     return Check(JUDGE, options)

@@ -12,6 +12,9 @@ from fleet.upkeep import EvalPolicy
 Purpose = Literal["gate", "anchor", "rolling", "smoke", "aa"]
 """Why a run is made. `aa`: stable against itself, for the noise floor."""
 
+FAKE = "+fake"
+"""How version and fingerprint of the fake engine end, whatever it is told to say."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judge:
@@ -42,6 +45,8 @@ class Spec:
     judge: Judge | None = None
     command: tuple[str, ...] = ()
     """What the `command` engine starts; never through a shell."""
+    pause_above: int = 4
+    """Requests waiting on a server above which it is asked nothing more for now."""
 
     def decoding(self) -> dict[str, Any]:
         """Return, in plain form, all that the answers depend on besides model and items."""
@@ -64,6 +69,7 @@ def spec_of(policy: EvalPolicy) -> Spec:
         timeout_s=policy.timeout_s,
         judge=Judge(judge.url, judge.model, judge.key or "") if judge else None,
         command=policy.command,
+        pause_above=policy.pause_above,
     )
 
 
@@ -82,6 +88,10 @@ class Target:
     alias: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Sent with each request, such as a key; never written down."""
+    server: str = ""
+    """URL of a server that answers in the end, whose queue is watched; empty: `url` is one."""
+    fixed: bool = False
+    """Whether a person named the URL, so that no other way is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +143,11 @@ class EvalRun:
     finished: datetime
     cached: bool = False
     """Whether the answers are those of an earlier run of the same bytes."""
+
+    @property
+    def made_up(self) -> bool:
+        """Whether the fake engine answered, whose answers say nothing about the version."""
+        return any(each.endswith(FAKE) for each in self.fingerprints)
 
     @property
     def fingerprints(self) -> tuple[str, ...]:

@@ -4,14 +4,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fleet.evals.answer import Answer, Scored
-from fleet.evals.items import ACCURACY, Item
+from fleet.evals.items import ACCURACY, PAIRWISE, Item
 from fleet.evals.metrics import JUDGE
 from fleet.evals.run import Sample
 
 
 def to_judge(item: Item) -> tuple[str, ...]:
-    """Return the measures of an item that a judge model scores."""
-    return tuple(each for each, check in item.checks.items() if check.metric == JUDGE)
+    """Return the measures of an item that a judge model scores, one answer by itself."""
+    judged = (each for each, check in item.checks.items() if check.metric == JUDGE)
+    return tuple(each for each in judged if not (each == ACCURACY and in_pairs(item)))
+
+
+def in_pairs(item: Item) -> bool:
+    """Say whether a judge is asked which of two versions' answers is better."""
+    check = item.checks[ACCURACY]
+    return check.metric == JUDGE and bool(check.options.get(PAIRWISE))
 
 
 def scored(item: Item, sample: Sample, judged: Mapping[str, Scored]) -> Sample:
@@ -29,6 +36,9 @@ def scored(item: Item, sample: Sample, judged: Mapping[str, Scored]) -> Sample:
         if item.checks[measure].metric != JUDGE
     }
     found |= judged
+    if in_pairs(item):  # until both versions have answered
+        given = bool(sample.answer.strip())
+        found[ACCURACY] = Scored(float(given), "" if given else "an empty answer")
     notes = [f"{measure}: {each.note}" for measure, each in found.items() if each.note]
     notes += [
         f"{measure}: the judge said neither YES nor NO"

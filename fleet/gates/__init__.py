@@ -6,6 +6,7 @@ Statistics in plain Python on counts alone, so that anyone can compute a verdict
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
 from fleet.gates.recompute import recompute
+from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.tally import Tally, Window
 from fleet.gates.verdict import Finding, Verdict
 
@@ -16,5 +17,7 @@ __all__ = [
     "Window",
     "judge_live",
     "judge_paired",
+    "judge_soaking",
     "recompute",
+    "soaking",
 ]

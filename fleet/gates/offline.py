@@ -180,6 +180,8 @@ def _verdict(
         return Verdict.FAIL, f"items that must pass and failed: {counts['must_pass_failed']:g}"
     if made.best < floor:
         return Verdict.FAIL, f"at most {percent(made.best)} are good, and {percent(floor)} must be"
+    if not (counts["good"] or made.drop):
+        return Verdict.INCONCLUSIVE, "neither version is right once: the golden set tells nothing"
     about = (
         f"drop of {points(made.drop)} on {counts['items']:g} items "
         f"(95 % sure: at most {points(made.upper)})"

@@ -1,9 +1,14 @@
 """Power: how likely a gate is to tell, before anything was asked. Estimates, never a verdict."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from fleet.conditions import RATIOS, RISES, Gate
+from fleet.gates.clusters import Side, design_effects
+from fleet.gates.conclusion import LEAST_BAD, LEAST_DIFFERENCE
 from fleet.gates.intervals import (
     Z,
     bonett_price,
@@ -13,7 +18,7 @@ from fleet.gates.intervals import (
     upper_tail,
     wilson,
 )
-from fleet.gates.live import LATE, LEAST_BAD, LEAST_DIFFERENCE
+from fleet.gates.live import LATE
 from fleet.gates.offline import LEAST_ITEMS, SIGNIFICANT, Z_FOUND
 from fleet.gates.sequential import rate_test, share_test
 
@@ -96,6 +101,47 @@ def items_needed(discordance: float, samples: int, margin: float) -> int:
     return math.ceil(discordance / samples * ((Z + Z_FOUND) / margin) ** 2)
 
 
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What is usual of an alias, by a gate's own count."""
+
+    rate: float
+    """The bad part of the requests."""
+    effect: float = 1.0
+    """By how much requests are to be divided to count as independent, where users ask again."""
+    requests: int = 0
+    """Requests that it was seen on; 0: it is assumed."""
+
+
+LEAST_SEEN = 200
+"""Requests below which a rate is assumed rather than taken from what was seen."""
+
+
+def seen(gate: Gate, counts: Mapping[str, Any]) -> Usual | None:
+    """Return what the counts of earlier evidence say of the old version; None: too little.
+
+    A version that has passed is as good as the old one, but only the old one was so before.
+    """
+    if gate.metric in RATIOS:
+        sides = [Side.of(counts, prefix="late")] if "late" in counts else []
+        if sides and "late_units_stable" in counts:
+            sides.append(Side.of(counts, "_stable", "late"))
+    else:
+        suffix = "_stable" if "requests_stable" in counts and gate.metric in RISES else ""
+        sides = [Side.of(counts, suffix)] if f"bad{suffix}" in counts else []
+    side = max(sides, key=lambda each: each.requests, default=None)
+    if side is None or side.requests < LEAST_SEEN:
+        return None
+    (effect,) = design_effects((side,))
+    rate = round(max(side.bad, 0.5) / side.requests, 4)
+    return Usual(max(rate, 0.0001), round(effect, 2), int(side.requests))
+
+
+def usual(gate: Gate) -> Usual:
+    """Return what is assumed where nothing was seen."""
+    return Usual(healthy_rate(gate))
+
+
 def healthy_rate(gate: Gate) -> float:
     """Return the bad part that is assumed of a healthy version, by the gate's own count."""
     if gate.metric in RATIOS:
@@ -106,17 +152,20 @@ def healthy_rate(gate: Gate) -> float:
 
 
 @lru_cache(maxsize=4096)
-def passing(gate: Gate, requests: int, others: int) -> float:
+def passing(gate: Gate, requests: int, others: int, known: Usual | None = None) -> float:
     """Return the chance that a healthy version passes a live gate on so many requests.
 
     Args:
         gate: A live one.
         requests: Of the new version.
         others: Of the old version.
+        known: What is usual; None: it is assumed.
     """
+    known = known or usual(gate)
+    requests, others = int(requests / known.effect), int(others / known.effect)
     if requests < gate.min_requests:
         return 0.0
-    rate = healthy_rate(gate)
+    rate = known.rate
 
     def within(bad: int, bad_other: float) -> bool:
         if gate.metric in RISES:
@@ -141,7 +190,7 @@ def _others(rate: float, requests: int) -> tuple[float, ...]:
     return tuple(float(min(requests, max(0, each))) for each in counts)
 
 
-def harm(gate: Gate) -> tuple[float, float]:
+def harm(gate: Gate, known: Usual | None = None) -> tuple[float, float]:
     """Return the rates of a healthy and of a harmful version, as the gate's test counts them.
 
     Harmful: twice the margin above the usual rate; a p95 of twice the old one; a rate of
@@ -150,19 +199,21 @@ def harm(gate: Gate) -> tuple[float, float]:
     if gate.metric in RATIOS:
         return LATE, 1 - normal_cdf(Z - math.log(2) / SPREAD)
     if gate.metric in RISES:
-        usual = healthy_rate(gate)
-        return usual, min(1.0, usual + 2 * gate.margin)
+        rate = (known or usual(gate)).rate
+        return rate, min(1.0, rate + 2 * gate.margin)
     limit = gate.margin if gate.metric == "error_rate" else LATE
     return limit, min(1.0, 4 * limit)
 
 
 @lru_cache(maxsize=4096)
-def catching(gate: Gate, requests: int, others: int) -> float:
+def catching(gate: Gate, requests: int, others: int, known: Usual | None = None) -> float:
     """Return the least chance that a harmful version has failed a live gate by then.
 
     Taken after all the requests at once; a test that is looked at on the way catches some more.
     """
-    usual, harmful = harm(gate)
+    healthy, harmful = harm(gate, known)
+    effect = known.effect if known else 1.0
+    requests, others = int(requests / effect), int(others / effect)
     if requests < 1 or others < 1:
         return 0.0
     absolute = gate.metric not in RATIOS and gate.metric not in RISES
@@ -171,14 +222,14 @@ def catching(gate: Gate, requests: int, others: int) -> float:
         if bad < LEAST_BAD:
             return False
         if absolute:
-            (value,) = rate_test([(bad, requests)], usual)
-            return value * gate.false_alarm >= 1 and bad / requests - usual >= LEAST_DIFFERENCE
+            (value,) = rate_test([(bad, requests)], healthy)
+            return value * gate.false_alarm >= 1 and bad / requests - healthy >= LEAST_DIFFERENCE
         (value,) = share_test([(bad, requests, bad_other, others)], gate.tolerate)
         above = bad / requests - bad_other / others
         return value * gate.false_alarm >= 1 and above >= LEAST_DIFFERENCE
 
     total = 0.0
-    for bad_other in _others(usual, others):
+    for bad_other in _others(healthy, others):
         low, high = 0, requests + 1
         while low < high:
             bad = (low + high) // 2

@@ -4,17 +4,18 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from fleet.gates import live, offline
+from fleet.gates import conclusion, live, offline, soak
 from fleet.gates.verdict import Finding
 
 RULES: Mapping[str, Callable[..., Finding]] = MappingProxyType(
     {
         offline.BINARY: offline.judge_binary,
         offline.GRADED: offline.judge_graded,
-        live.RISE: live.judge_rise,
-        live.RATIO: live.judge_ratio,
-        live.RATE: live.judge_rate,
-        live.ALONE: live.judge_alone,
+        conclusion.RISE: live.judge_rise,
+        conclusion.RATIO: live.judge_ratio,
+        conclusion.RATE: live.judge_rate,
+        conclusion.ALONE: live.judge_alone,
+        soak.SINCE: soak.judge_since,
     }
 )
 """By name of the rule: (gate, metric, counts, limits) to a finding."""

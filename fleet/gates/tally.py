@@ -1,11 +1,12 @@
 """Tallies: requests and bad requests of both sides, window by window."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
 from fleet.conditions import RATIOS, Gate
+from fleet.gates.clusters import Clustered, series
 
 ERRORS = "errors"
 SLOW: Mapping[str, str] = MappingProxyType(
@@ -41,6 +42,12 @@ class Tally:
     bad: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     of: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """By kind: requests that could be told to be good or bad; a kind left out was never told."""
+    users: Mapping[str, Clustered] | None = None
+    """By kind: the same by user; None: no request of the stage names one."""
+    arrived: int | None = None
+    """Users, and requests that name nobody, that were not seen before; None: as `requests`."""
+    unnamed: int = 0
+    """Requests that name nobody although the split goes by user; each counts by itself."""
 
     def total(self, kind: str) -> int:
         """Return the requests among which a kind was counted."""
@@ -64,24 +71,49 @@ def late(gate: str) -> str:
     return f"late:{gate}"
 
 
-def counts_of(gate: Gate, windows: Sequence[Window]) -> dict[str, tuple[float, ...]]:
-    """Take out of the windows what this gate's rule needs; both sides as one where it asks."""
-    kind = BAD.get(gate.metric) or SLOW.get(gate.metric) or late(gate.name)
-    both = gate.metric == "baseline_ratio"
+def counts_of(
+    gate: Gate, windows: Sequence[Window], kind: str = ""
+) -> dict[str, float | tuple[float, ...]]:
+    """Take out of the windows what this gate's rule needs; both sides as one where it asks.
 
-    def series(*sides: Sequence[Tally]) -> Iterator[tuple[str, tuple[float, ...]]]:
-        for side, name in zip(sides, ("", "_stable"), strict=False):
-            yield f"bad{name}", tuple(float(each.bad.get(kind, 0)) for each in side)
-            yield f"requests{name}", tuple(float(each.total(kind)) for each in side)
-            yield f"split{name}", tuple(float(each.requests) for each in side)
-
+    `kind` is of the bad requests; empty: the metric's own.
+    """
+    kind = kind or BAD.get(gate.metric) or SLOW.get(gate.metric) or late(gate.name)
     canary, stable = [each.canary for each in windows], [each.stable for each in windows]
-    made = dict(series(canary, stable))
+    sides = ((canary, ""), (stable, "_stable"))
+    made: dict[str, float | tuple[float, ...]] = {}
+    for side, suffix in sides:
+        made[f"bad{suffix}"] = tuple(float(each.bad.get(kind, 0)) for each in side)
+        made[f"requests{suffix}"] = tuple(float(each.total(kind)) for each in side)
+        arrived = (each.requests if each.arrived is None else each.arrived for each in side)
+        made[f"split{suffix}"] = tuple(map(float, arrived))
     made["percent"] = tuple(float(-1 if each.percent is None else each.percent) for each in windows)
-    if both:
-        for name in ("bad", "requests"):
-            pairs = zip(made[name], made[f"{name}_stable"], strict=True)
-            made[name] = tuple(one + other for one, other in pairs)
+    by_user = any(each.users is not None for each in (*canary, *stable))
+    kinds = [(kind, "")] if by_user else []
     if gate.metric in RATIOS:
-        made["late"] = tuple(float(each.bad.get(late(gate.name), 0)) for each in canary)
-    return made
+        kinds += [(late(gate.name), "late")] if by_user else []
+        for side, suffix in sides:
+            beyond = (each.bad.get(late(gate.name), 0) for each in side)
+            made[f"late{suffix}"] = tuple(map(float, beyond))
+    for each, prefix in kinds:
+        for side, suffix in sides:
+            users = [tally.users or {} for tally in side]
+            made.update(series(users, each, suffix, prefix))
+    unnamed = sum(each.unnamed for each in (*canary, *stable))
+    if by_user or unnamed:
+        made["unnamed"] = float(unnamed)
+    return _pooled(made) if gate.metric == "baseline_ratio" else made
+
+
+def _pooled(made: Mapping[str, float | tuple[float, ...]]) -> dict[str, float | tuple[float, ...]]:
+    """Add the old version's counts to the new one's, save for the split."""
+    found = dict(made)
+    for name, value in made.items():
+        other = made.get(f"{name}_stable")
+        if other is None or name == "split":
+            continue
+        if isinstance(value, tuple) and isinstance(other, tuple):
+            found[name] = tuple(mine + its for mine, its in zip(value, other, strict=True))
+        elif isinstance(value, float) and isinstance(other, float):
+            found[name] = value + other
+    return found

@@ -84,5 +84,7 @@ def points(fraction: float) -> str:
 
 
 def percent(fraction: float) -> str:
-    """Return a rate or a chance for people: `3 %`, `0.25 %`."""
+    """Return a rate or a chance for people: `3 %`, `0.25 %`, `under 0.01 %`."""
+    if 0 < fraction < 1e-4:  # noqa: PLR2004 (below it, digits say nothing)
+        return "under 0.01 %"
     return f"{fraction * 100:.2g} %" if 0 < fraction < 0.1 else f"{fraction * 100:.0f} %"  # noqa: PLR2004 (a digit more of small ones)

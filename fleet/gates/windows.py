@@ -6,20 +6,23 @@ first_byte_s) output_tokens format_ok finish purpose unit`; what is missing is n
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from fleet.conditions import Gate
-from fleet.gates.tally import Tally, Window, late
+from fleet.gates.clusters import Clustered, Units
+from fleet.gates.tally import ERRORS, Tally, Window, late
 
 Row = Mapping[str, Any]
 Side = Literal["canary", "stable"]
+Whose = Callable[[Row], Side | None]
+"""Says which side a row is on; None: neither."""
 SERVER_FAULT = 500
 CLIENT_LEFT = 499
 REFUSED = 400
 HOUR = timedelta(hours=1)
-OURS = frozenset({"eval", "smoke", "replay"})
+OURS = frozenset({"eval", "smoke", "replay", "shadow"})
 """Purposes of requests that no client made."""
 LEAST_ROWS = 20
 """Requests below which a 95th percentile is not pinned."""
@@ -48,7 +51,7 @@ def baseline(rows: Iterable[Row]) -> Baseline:
     return Baseline(**pinned, requests=requests)
 
 
-def arms(alias: str, canary: str, stable: str) -> Callable[[Row], Side | None]:
+def arms(alias: str, canary: str, stable: str) -> Whose:
     """Return which side a row is on: the new version's, the old one's, or neither."""
 
     def side(row: Row) -> Side | None:
@@ -60,7 +63,7 @@ def arms(alias: str, canary: str, stable: str) -> Callable[[Row], Side | None]:
     return side
 
 
-def neighbours(alias: str, servers: frozenset[str]) -> Callable[[Row], Side | None]:
+def neighbours(alias: str, servers: frozenset[str]) -> Whose:
     """Return the side of other aliases' rows: on a server with the new version, or not."""
 
     def side(row: Row) -> Side | None:
@@ -73,7 +76,7 @@ def neighbours(alias: str, servers: frozenset[str]) -> Callable[[Row], Side | No
 
 def windows(
     rows: Iterable[Row],
-    side: Callable[[Row], Side | None],
+    side: Whose,
     gates: Sequence[Gate],
     baselines: Mapping[str, Baseline],
     start: datetime,
@@ -81,6 +84,7 @@ def windows(
     *,
     length: timedelta = HOUR,
     percent: int | None = None,
+    by_user: bool = False,
 ) -> tuple[Window, ...]:
     """Count rows of a stage.
 
@@ -93,26 +97,28 @@ def windows(
         end: Now.
         length: Of a window.
         percent: The share that the new version should have; None: not to be checked.
-
-    Where rows name the user whom the split keeps on one version (`unit`), each user counts with
-    the first request only, for what one user sees again and again is one observation.
+        by_user: Whether the split keeps users on one version, so that rows that name nobody
+            (`unit`) are to be told of.
     """
+    units = Units()
     counting: dict[int, dict[Side, _Counting]] = defaultdict(
-        lambda: {"canary": _Counting(), "stable": _Counting()}
+        lambda: {"canary": _Counting(units), "stable": _Counting(units)}
     )
-    seen: set[tuple[str, str]] = set()
+    named = False
     for moment, row in sorted(_within(rows, start, end), key=lambda each: each[0]):
         where = side(row)
-        if where is None or not _counts(row) or _repeated(row, seen):
+        if where is None or not _counts(row):
             continue
         limits = _limits(gates, baselines.get(str(row["alias"]), Baseline()))
-        counting[int((moment - start) / length)][where].add(row, limits)
+        unit = (where, str(row["alias"]), str(row["unit"])) if row.get("unit") else None
+        named = named or unit is not None
+        counting[int((moment - start) / length)][where].add(row, limits, unit)
     return tuple(
         Window(
             start + number * length,
             min(end, start + (number + 1) * length),
-            sides["canary"].tally(),
-            sides["stable"].tally(),
+            sides["canary"].tally(named=named, by_user=by_user),
+            sides["stable"].tally(named=named, by_user=by_user),
             percent,
         )
         for number, sides in sorted(counting.items())
@@ -133,24 +139,16 @@ def _counts(row: Row) -> bool:
     return asked and (status < REFUSED or status >= CLIENT_LEFT)
 
 
-def _repeated(row: Row, seen: set[tuple[str, str]]) -> bool:
-    if not row.get("unit"):
-        return False
-    who = (str(row["alias"]), str(row["unit"]))
-    again = who in seen
-    seen.add(who)
-    return again
-
-
 def _measures(row: Row) -> dict[str, float]:
     """Return the times of a row that are known, in seconds."""
     made = {"total": float(row["latency_s"])}
     first = row.get("first_token_s")
-    first = row.get("first_byte_s") if first is None else first
+    if first is None and row.get("stream", True):  # else the first byte comes with the last token
+        first = row.get("first_byte_s")
     if first is not None:
         made["first_token"] = float(first)
         tokens = row.get("output_tokens") or 0
-        if row.get("stream", True) and tokens > 1:
+        if tokens > 1:
             made["token"] = max(0.0, made["total"] - made["first_token"]) / (tokens - 1)
     return made
 
@@ -175,32 +173,50 @@ def _limits(gates: Sequence[Gate], known: Baseline) -> dict[str, tuple[str, floa
 
 @dataclass(slots=True)
 class _Counting:
+    units: Units
     requests: int = 0
+    unnamed: int = 0
     bad: Counter[str] = field(default_factory=Counter)
     of: Counter[str] = field(default_factory=Counter)
+    users: dict[str, list[int]] = field(default_factory=dict)
 
-    def add(self, row: Row, limits: Limits) -> None:
+    def add(self, row: Row, limits: Limits, unit: tuple[str, ...] | None) -> None:
         self.requests += 1
-        failed = row["status"] >= SERVER_FAULT
-        self.bad["errors"] += failed
-        if failed:
-            return
-        if row.get("format_ok") is not None:
-            self.of["format"] += 1
-            self.bad["format"] += not row["format_ok"]
-        if row.get("finish"):
-            self.of["truncated"] += 1
-            self.bad["truncated"] += row["finish"] == "length"
-        measures = _measures(row)
-        for kind, (measure, seconds) in limits.items():
-            if measure in measures:
-                self.of[kind] += 1
-                self.bad[kind] += measures[measure] > seconds
+        self.unnamed += unit is None
+        for kind, bad in _kinds(row, limits):
+            self.of[kind] += 1
+            self.bad[kind] += bad
+            sums = self.users.setdefault(kind, [0] * len(fields(Clustered)))
+            for place, more in enumerate(self.units.add(unit, kind, bad=bad)):
+                sums[place] += more
 
-    def tally(self) -> Tally:
+    def tally(self, *, named: bool, by_user: bool) -> Tally:
         """Return the counts; kinds that were never told have a total of zero."""
         told = dict.fromkeys(("format", "truncated"), 0) | dict(self.of)
-        return Tally(self.requests, {kind: each for kind, each in self.bad.items() if each}, told)
+        told.pop(ERRORS, None)
+        bad = {kind: each for kind, each in self.bad.items() if each}
+        unnamed = self.unnamed if by_user or named else 0
+        if not named:
+            return Tally(self.requests, bad, told, unnamed=unnamed)
+        users = {kind: Clustered(*sums) for kind, sums in self.users.items()}
+        arrived = users[ERRORS].units if users else 0
+        return Tally(self.requests, bad, told, users, arrived, unnamed)
+
+
+def _kinds(row: Row, limits: Limits) -> Iterator[tuple[str, bool]]:
+    """Yield whether a request was bad, by each kind that can be told of it."""
+    failed = row["status"] >= SERVER_FAULT
+    yield ERRORS, failed
+    if failed:
+        return
+    if row.get("format_ok") is not None:
+        yield "format", not row["format_ok"]
+    if row.get("finish"):
+        yield "truncated", row["finish"] == "length"
+    measures = _measures(row)
+    for kind, (measure, seconds) in limits.items():
+        if measure in measures:
+            yield kind, measures[measure] > seconds
 
 
 def _p95(values: Sequence[float]) -> float:

@@ -12,18 +12,20 @@ What an entry's `data` holds, by kind; `address` is the resource's, `step` the s
     rolled_back     alias, to, before (version to percent), adapter (held, if any), reason,
                     gate (whose verdict did it, if one did)
     rollback_checked   alias, to, decided, all_gateways_s, smoke_ok_s, smoke, failures
-    notified        alias, event, decided, to (whom), delivered, detail
+    notified        alias, event, to (whom), delivered, detail; decided, or key (what of)
     drill_started, drilled, drill_undone   alias, target; shares before; what was found
-    collected       versions, copies (which gc deletes)
+    collected       versions, copies, evaluations (ids; which gc deletes)
     released        alias, adapter (None: all), reason, route (plain form, or None)
     adopted         address, resource (plain form), boot
     note            text; step, of one that was begun and had no effect
     gate_judged     alias, adapter, stable, percent, gate, finding (plain), digests (adapter,
                     stable, base, golden), fingerprint, since (the stage's)
-    rollout_marked  alias, adapter, mark (hold, resume, approve, advance, abort, pause,
-                    override), reason
+    rollout_marked  alias, adapter, mark (hold, resume, approve, advance, extend, abort,
+                    pause, override), reason
     eval_finished   run, alias, adapter, purpose (gate, anchor, rolling, smoke, aa), summary,
                     samples_sha256, path
+    judge_compared  client, url, model, labels, labels_sha256, n, agreed, unparsable, kappa,
+                    objection (why it decides no gate; empty: it does)
     retrain_claimed, retrain_released   alias, by, until, reason
     retrain_started   alias, adapter (the new version), command
     retrain_finished  alias, adapter, digest, seconds (None: of an interrupted run)

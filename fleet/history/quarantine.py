@@ -9,6 +9,13 @@ from fleet.history.past import History
 from fleet.history.trials import Evidence
 
 
+def kept_out(history: History, alias: str) -> frozenset[str]:
+    """Return the versions that stay out until released: rolled back, failed by a gate, aborted."""
+    failed = {each.adapter for each in history.rejected.get(alias, {}).values()}
+    aborted = {each.adapter for each in history.marks.get(alias, ()) if each.mark == "abort"}
+    return frozenset({*history.holds.get(alias, {}), *failed, *aborted})
+
+
 def rejection(
     history: History,
     overrides: Iterable[Override],

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from fleet.gates import Finding, Verdict
 
-Word = Literal["hold", "resume", "approve", "advance", "abort", "pause", "override"]
+Word = Literal["hold", "resume", "approve", "advance", "extend", "abort", "pause", "override"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,9 @@ class Trials:
         before = self.evidence.get(alias, {})
         same = {gate: each for gate, each in before.items() if each.adapter == made.adapter}
         kept = {gate: each for gate, each in same.items() if not _outdates(made, each)}
-        self.evidence[alias] = {**kept, made.gate: made}
+        # What traffic showed of the version before says what is usual, until it is asked again.
+        usual = {gate: each for gate, each in before.items() if each.percent and gate not in same}
+        self.evidence[alias] = {**usual, **kept, made.gate: made}
         digest = made.digests.get("adapter")
         forgiven = any(
             each.accepts(made.adapter, made.gate) for each in self.marks.get(alias, {}).values()
@@ -214,7 +216,7 @@ class Trials:
 
     def superseded(self, alias: str, adapter: str) -> None:
         """Forget what was said of a version's stages: another one is rolled out."""
-        for word in ("approve", "advance"):
+        for word in ("approve", "advance", "extend"):
             mark = self.marks.get(alias, {}).get(word)
             if mark is not None and mark.adapter == adapter:
                 del self.marks[alias][word]

@@ -208,9 +208,12 @@ def _unsure(
     if ready is None:  # a golden set says the same tomorrow
         asked = all(_asked(each) for each in unsure)
         if asked:
-            return Phase.UNDECIDED, f"{text}. {words.decide(it.alias)}"
+            return Phase.UNDECIDED, f"{text}. {words.decide(it.alias, begun=False)}"
         return Phase.EVALUATING, text
     end = ready - it.rollout.bake + it.rollout.longest_bake
+    extended = it.mark("extend") if it.allowed("extend") else None
+    if extended is not None:  # as long again, from when it was said
+        end = max(end, extended.at + it.rollout.longest_bake)
     if it.now < end:
         return Phase.EXTENDED, f"{text}; goes on until {words.time(end)}"
     return Phase.UNDECIDED, f"{text}. {words.decide(it.alias)}"

@@ -61,7 +61,8 @@ def current(
 ) -> Evidence | None:
     """Return a gate's evidence if it is about what serves now.
 
-    Offline evidence holds for these bytes, the version compared with and the golden set. Live
+    Offline evidence holds for these bytes, the version compared with, the golden set and the
+    gate as it is declared: who asks for more samples after a gate could not tell gets them. Live
     evidence holds for the stage in which it was gathered.
     """
     found = evidence.get(gate.name)
@@ -73,6 +74,7 @@ def current(
         "adapter": fleet.versions[target].digest if target in fleet.versions else "",
         "stable": fleet.versions[stable].digest if stable in fleet.versions else "",
         "golden": golden.digest if golden else "",
+        "terms": gate.terms if gate.offline else "",
     }
     if not found.digests.get("adapter"):
         return None

@@ -9,16 +9,18 @@ from fleet.pace.alias import decide
 from fleet.pace.shadow import shadowed
 from fleet.pace.wanted import Paced, Phase, Wanted
 from fleet.resources import Route, State
-from fleet.standing import freeable, loaded_on, resident_versions, route_of, routed_to
+from fleet.standing import freeable, loaded_on, lost_routes, resident_versions, route_of, routed_to
 
 
 def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
     """Decide each alias's versions and shares at `now`.
 
     A stage whose start is not in the history counts as entered now, so that a lost ledger
-    delays a rollout and never speeds one up.
+    delays a rollout and never speeds one up. A route that only the ledger knows was lost, and
+    goes on from where it was.
     """
     routes = live.routes()
+    lost = {} if live.routes_unknown else lost_routes(fleet, live, history)
     resident = resident_versions(live, history) if live.routes_unknown else {}
     strange = _other_bytes(fleet, live) if history.evidence else frozenset()
     wanted = {
@@ -27,7 +29,7 @@ def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
         else _wanted(
             fleet,
             adapter,
-            route_of(fleet, alias, routes),
+            route_of(fleet, alias, {**lost, **routes}),
             history,
             now,
             other_bytes=str(adapter.name) in strange,

@@ -69,6 +69,7 @@ def open_gates(judged: Iterable[Judged]) -> str:
     return "; ".join(said)
 
 
-def decide(alias: str) -> str:
-    """Say how a person decides."""
-    return f"Decide: fleetctl rollout approve|advance|abort {alias}"
+def decide(alias: str, *, begun: bool = True) -> str:
+    """Say how a person decides; time helps only a version that has traffic."""
+    ways = "approve|advance|extend|abort" if begun else "approve|advance|abort"
+    return f"Decide: fleetctl rollout {ways} {alias}"

@@ -78,6 +78,10 @@ class ServerAccount:
     price_per_hour: float
     basis: str
     """How good the throughput figure is, such as `uncalibrated` or `unknown`."""
+    memory_basis: str = "unknown"
+    """How good the bytes are, such as `uncalibrated`."""
+    vllm: str = ""
+    """Version of its engine; empty: not known."""
     step_s: tuple[float, ...] = ()
     """Expected seconds of a decoding step, by hour; empty: not known."""
     allowed: float = 1.0

@@ -3,11 +3,18 @@
 A greedy choice may take the one place that another version could have had. What found no place
 is then put before all others and the rest is placed anew, again and again: what is hard to place
 rises to the front (Joslin and Clements 1999, "squeaky wheel" optimisation).
+
+Before that, what found no place with one number of replicas is tried with the next: the servers
+that would carry large parts of its load may be taken, and weaker ones free.
 """
+
+from collections.abc import Mapping
+from dataclasses import replace
 
 from fleet.declared import Fleet
 from fleet.pace import Paced
 from fleet.placement.buy import buy
+from fleet.placement.consolidate import cost
 from fleet.placement.fill import fill, restart, spare
 from fleet.placement.first import place_first
 from fleet.placement.items import Item
@@ -17,6 +24,12 @@ from fleet.resources import State
 
 TRIES = 24
 """Most attempts beside the first."""
+OTHERS = 400
+"""Versions placed in looking for a cheaper way, in each one all of them."""
+ROOMIER = 0.85
+"""Part of the declared utilization that servers are asked for where that is no dearer."""
+MOST_OTHERS = 6
+"""Most ways that are looked for."""
 WORK = 4_000
 """Versions placed in all of them, after which no further one begins."""
 
@@ -26,10 +39,19 @@ def attempt(fleet: Fleet, wanted: Paced, live: State, search: Search) -> tuple[B
 
     Where no attempt places everything, the board is that of the first.
     """
-    board, failed = _once(fleet, wanted, live, search, ())
+    board, failed = _once(fleet, wanted, live, search, (), {})
+    numbers: dict[str, int] = {}
+    lacking, size = failed, max(len(board.items), 1)
+    if not failed:
+        return _cheapest(board, search, min(OTHERS // size, MOST_OTHERS)), []
+    while others := {each.alias for each in lacking if numbers.get(each.alias, 0) < each.others}:
+        for alias in sorted(others):
+            numbers[alias] = numbers.get(alias, 0) + 1
+        other, lacking = _once(fleet, wanted, live, search, (), numbers)
+        if not lacking:
+            return other, []
     first: tuple[str, ...] = ()
     tried = {first}
-    lacking, size = failed, max(len(board.items), 1)
     for _ in range(min(TRIES, WORK // size + 1)):
         if not lacking or lacking[0].adapter in first[:1]:
             break  # done, or not even an empty fleet has a place for it
@@ -38,17 +60,61 @@ def attempt(fleet: Fleet, wanted: Paced, live: State, search: Search) -> tuple[B
         if first in tried:
             break
         tried.add(first)
-        other, lacking = _once(fleet, wanted, live, search, first)
+        other, lacking = _once(fleet, wanted, live, search, first, numbers)
         if not lacking:
             return other, []
     return board, failed
 
 
+def _cheapest(board: Board, search: Search, tries: int) -> Board:
+    """Return the cheapest of some other ways to place a small fleet, or the given one.
+
+    The groups buy in another order, as one may have taken what another one needs more; or an
+    adapter that is new has another number of replicas.
+    """
+    if not tries or not board.groups:
+        return board
+    several = sorted({
+        each.alias for each in board.items.values() if each.others and not each.prior
+    })  # fmt: skip
+    turns: list[tuple[int, dict[str, int]]] = [(turn, {}) for turn in range(1, board.groups)]
+    for turn, numbers in (turns + [(0, {alias: 1}) for alias in several])[: tries - 1]:
+        other, lacking = _once(
+            board.fleet, board.wanted, board.live, search, (), numbers, turn=turn
+        )
+        if not lacking and cost(other) < cost(board):
+            board = other
+    return _roomier(board, search)
+
+
+def _roomier(board: Board, search: Search) -> Board:
+    """Return a placement that leaves more room on each server, where that costs nothing.
+
+    Only the first one of a fleet: what runs would have to move.
+    """
+    if any(each.live for each in board.bins.values()):
+        return board
+    fleet = board.fleet
+    policy = replace(fleet.policy, utilization=ROOMIER * fleet.policy.utilization)
+    roomy = replace(fleet, policy=policy)
+    other, lacking = _once(roomy, board.wanted, board.live, search, (), {})
+    if lacking or cost(other) > cost(board):
+        return board
+    other.fleet = other.hardware.fleet = fleet
+    return other
+
+
 def _once(
-    fleet: Fleet, wanted: Paced, live: State, search: Search, first: tuple[str, ...]
+    fleet: Fleet,
+    wanted: Paced,
+    live: State,
+    search: Search,
+    first: tuple[str, ...],
+    numbers: Mapping[str, int],
+    turn: int = 0,
 ) -> tuple[Board, list[Item]]:
     """Place what is named first before everything else, and then everything else."""
-    board = board_of(fleet, wanted, live)
+    board = board_of(fleet, wanted, live, numbers)
     keep(board)
     relieve(board)
     close_empty(board)
@@ -59,7 +125,7 @@ def _once(
                 "it is not in fleet.lock, so it can only stay where it is"
             )
     fill(board)
-    buy(board, search)
+    buy(board, search, turn)
     spare(board)
     restart(board)
     put_back(board)

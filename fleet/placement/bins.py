@@ -27,6 +27,7 @@ from fleet.placement.items import (
     Item,
     slots_for_cached,
 )
+from fleet.placement.listing import lacking
 from fleet.resources import Server
 
 PORT_STRIDE = 100
@@ -156,17 +157,21 @@ class Hardware:
         """Start with every device empty."""
         self.fleet = fleet
         self.on: dict[Spot, list[Bin]] = defaultdict(list)
+        self.at: dict[str, list[Bin]] = defaultdict(list)
+        """By host."""
         self.going: dict[Spot, Bin] = {}
         """Servers that stop in the end, and until then hold what is still in use."""
         self.habits: Mapping[str, Habits] = habits_of(fleet.adapters.values())
 
     def put(self, bin_: Bin) -> None:
         """Let a server take its devices' memory."""
+        self.at[bin_.host].append(bin_)
         for spot in bin_.spots:
             self.on[spot].append(bin_)
 
     def drop(self, bin_: Bin) -> None:
         """Give a server's memory back."""
+        self.at[bin_.host].remove(bin_)
         for spot in bin_.spots:
             self.on[spot].remove(bin_)
 
@@ -252,8 +257,8 @@ class Hardware:
         return np.ceil(tokens * crowd / (RATE_UNIT * found.limit) * 1e6).astype(np.int64)
 
     def carries(self, bin_: Bin, item: Item, cut: tuple[int, int]) -> bool:
-        """Say whether a server carries every hour with one more item, its neighbours too."""
-        if int(self.used(bin_, item, cut).max()) > FULL:
+        """Say whether a server carries one more item, its neighbours too, and its host lists it."""
+        if int(self.used(bin_, item, cut).max()) > FULL or lacking(self, bin_, item, cut[0]):
             return False
         if bin_.base.kv_cache_bytes is None:
             return True

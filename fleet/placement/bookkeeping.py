@@ -143,6 +143,8 @@ class Books:
             inflation=_inflation(shape, residents),
             price_per_hour=theirs.price_per_hour if theirs else self._price(server),
             basis=made.basis,
+            memory_basis=memory.basis if memory else "unknown",
+            vllm=shape.device.vllm if shape else (theirs.vllm if theirs else ""),
             step_s=self._steps(shape, load) if shape else (),
             allowed=self.fleet.policy.utilization,
         )
@@ -169,7 +171,12 @@ class Books:
     def _steps(self, shape: Shape, load: Load) -> tuple[float, ...]:
         """Return the expected seconds of a step by hour; of servers on one device, in turns."""
         speed, _ = speed_of(
-            self.fleet.profiles, shape.base, shape.device, shape.tensor_parallel, shape.rank
+            self.fleet.profiles,
+            shape.base,
+            shape.device,
+            shape.tensor_parallel,
+            shape.rank,
+            vllm=shape.device.vllm,
         )
         if speed is None:
             return ()

@@ -48,7 +48,8 @@ def _bound(board: Board, items: list[Item], kinds: list[Kind]) -> float:
     habits = board.hardware.habits.get(base.name, NO_HABITS)
     ranks = sorted({rung_of(base, each) for each in items})
     aliases = {each.alias: each for each in items}.values()  # versions of an alias share its load
-    copies = [each for each in aliases for _ in range(each.replicas)]
+    least = {each.alias: board.fleet.adapters[each.alias].replicas for each in aliases}
+    copies = [each for each in aliases for _ in range(min(least[each.alias], each.replicas))]
     most = min(MOST_SLOTS, len(copies))
     table = np.zeros((len(kinds), len(ranks), most + 1), dtype=np.int64)
     for place, kind in enumerate(kinds):
@@ -65,7 +66,11 @@ def _bound(board: Board, items: list[Item], kinds: list[Kind]) -> float:
                 table[place, width, count] = max(limit, 0)
     names = {name: index for index, name in enumerate(sorted({each.alias for each in copies}))}
     group = Group(
-        np.array([each.asks.tokens for each in copies], dtype=np.int64),
+        # As few copies as are declared: what is divided further still adds up to the same.
+        np.array(
+            [each.asks.tokens * each.replicas // max(least[each.alias], 1) for each in copies],
+            dtype=np.int64,
+        ),
         np.array([ranks.index(rung_of(base, each)) for each in copies], dtype=np.int64),
         np.array([names[each.alias] for each in copies], dtype=np.int64),
         table,

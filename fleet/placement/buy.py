@@ -6,6 +6,7 @@ real devices as far as there are any. What is left over goes round again without
 ran out. Prices come first; the group with the fewest kinds to choose from buys first.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -13,10 +14,11 @@ import numpy as np
 
 from fleet.budget import RANKS, rank_rung
 from fleet.capacity import NO_HABITS, throughput_of
-from fleet.declared import Base
+from fleet.declared import Base, Host
 from fleet.placement.bins import Bin
+from fleet.placement.fill import fill
 from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Ints, Item, pinned_to
-from fleet.placement.kinds import Kind, cut_of
+from fleet.placement.kinds import Kind, cut_of, every_kind
 from fleet.placement.mixed.group import PRICE_UNIT, Group
 from fleet.placement.search import Board, Search
 from fleet.placement.servers import pack_group
@@ -37,14 +39,31 @@ class Lot:
     items: tuple[Item, ...]
 
 
-def buy(board: Board, search: Search) -> None:
-    """Open servers until every version has its replicas, or no device is left that helps."""
+def buy(board: Board, search: Search, turn: int = 0) -> None:
+    """Open servers until every version has its replicas, or no device is left that helps.
+
+    Args:
+        board: Everything.
+        search: How hard to look.
+        turn: How many groups go to the end of the queue; whoever comes first chooses first.
+    """
     while True:
         lots = _lots(board)
         choices = [(lot, kinds_for(board, lot.base, _least_rank(lot), lot.hosts)) for lot in lots]
         choices = [(lot, kinds) for lot, kinds in choices if kinds]
         choices.sort(key=lambda each: (len(each[1]), -len(each[0].items), each[0].base.name))
-        opened = [each for lot, kinds in choices for each in _open_lot(board, lot, kinds, search)]
+        board.groups = max(board.groups, len(choices))
+        first = turn % len(choices) if choices else 0
+        opened: list[Bin] = []
+        bases = Counter(lot.base.name for lot, _ in choices)
+        for lot, kinds in choices[first:] + choices[:first]:
+            several = bases[lot.base.name] > 1
+            if several:
+                fill(board, lot.items)  # others have bought servers that may have room for these
+            found = _open_lot(board, lot, kinds, search)
+            while found:
+                opened += found
+                found = _open_lot(board, lot, kinds, search) if several else []
         _undivide(board, opened)
         if not opened:
             return
@@ -53,10 +72,17 @@ def buy(board: Board, search: Search) -> None:
 def _lots(board: Board) -> list[Lot]:
     """Group what is missing by base, allowed hosts and party."""
     grouped: dict[tuple[str, tuple[str, ...], str], list[Item]] = {}
+    open_to: dict[tuple[frozenset[str], frozenset[str], str | None], tuple[str, ...]] = {}
     for item in board.missing():
         if item.rank == 0 or board.waits(item):
             continue
-        hosts = tuple(hosts_for(board, item))
+        if item.spread == "host":
+            hosts = tuple(hosts_for(board, item))
+        else:  # alike for all of a client, of whom there may be thousands
+            alike = (item.groups, item.avoid, item.pin)
+            if alike not in open_to:
+                open_to[alike] = tuple(hosts_for(board, item))
+            hosts = open_to[alike]
         grouped.setdefault((item.base, hosts, item.party), []).append(item)
     return [
         Lot(board.fleet.bases[base], frozenset(hosts), party, tuple(items))
@@ -69,8 +95,18 @@ def hosts_for(board: Board, item: Item) -> Iterator[str]:
     taken = {spot[0] for spot in board.spots(item)} if item.spread == "host" else set()
     for name, host in sorted(board.fleet.hosts.items()):
         admitted = item.admitted_by(host) and pinned_to(item.pin, name)
-        if host.devices and admitted and name not in taken:
+        if host.devices and admitted and name not in taken and _quick(board, item, host):
             yield name
+
+
+def _quick(board: Board, item: Item, host: Host) -> bool:
+    """Say whether a new server on some device of a host would answer within what is promised."""
+    base = board.fleet.bases[item.base]
+    return any(
+        board.too_slow(item, Bin("", base, host.name, (each,) * (base.tensor_parallel or 1), 0))
+        is None
+        for each in host.devices
+    )
 
 
 def _least_rank(lot: Lot) -> int:
@@ -81,7 +117,7 @@ def _open_lot(board: Board, lot: Lot, kinds: list[Kind], search: Search) -> list
     """Pack a lot and stand its servers on devices; return what was opened."""
     kinds = [each for each in _fresh(board, lot, kinds) if each.seats]
     ranks = sorted({rung_of(lot.base, each) for each in lot.items})
-    if not kinds or ranks[0] == 0:
+    if not kinds or ranks[0] == 0 or not any(board_lacks(board, each) for each in lot.items):
         return []
     copies = [each for each in lot.items for _ in range(board_lacks(board, each))]
     table = np.array(
@@ -102,9 +138,7 @@ def _open_lot(board: Board, lot: Lot, kinds: list[Kind], search: Search) -> list
         prices([each.price for each in kinds]),
     )
     rack, floor = pack_group(group, search.effort, 0)
-    if len(copies) == sum(
-        each.replicas for each in board.items.values() if each.base == lot.base.name
-    ):
+    if _is_free(board, lot, kinds, len(copies)):
         board.floors[lot.base.name] = floor
     full = np.argsort(-np.bincount(rack.home, minlength=len(rack.gpus)), kind="stable")
     opened = []
@@ -114,6 +148,14 @@ def _open_lot(board: Board, lot: Lot, kinds: list[Kind], search: Search) -> list
         if bin_ is not None:
             opened.append(bin_)
     return opened
+
+
+def _is_free(board: Board, lot: Lot, kinds: list[Kind], copies: int) -> bool:
+    """Say whether a base is bought for as if nothing else were there, and in one number only."""
+    mine = [each for each in board.items.values() if each.base == lot.base.name]
+    every = {each.label for each in every_kind(board.fleet, lot.base)}
+    whole = copies == sum(each.replicas for each in mine)
+    return whole and not any(each.others for each in mine) and every <= {k.label for k in kinds}
 
 
 def board_lacks(board: Board, item: Item) -> int:

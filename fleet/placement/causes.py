@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fleet.budget import GIB
+
+MIB = 1 << 20
+
 
 class Limit(StrEnum):
     """What keeps a version out of a place; in the order in which a cause is named."""
@@ -16,8 +20,12 @@ class Limit(StrEnum):
     AVOID = "avoid"
     TENSOR_PARALLEL = "tensor parallel"
     RANK = "rank"
+    LATENCY = "latency"
+    """Even an idle server, as it was measured, answers later than a tier promises."""
     THROUGHPUT = "throughput"
     SLOTS = "slots"
+    HOST_MEMORY = "host memory"
+    """A host has no main memory left for what its servers list."""
     DEVICES = "devices"
     """A device would hold it, and others have it."""
     HOSTS = "hosts"
@@ -94,3 +102,8 @@ class Total:
     """In use by its servers."""
     usable: int
     """Devices that could hold a server of it, in use by whomever."""
+
+
+def size(amount: int) -> str:
+    """Return bytes as `512 MiB` or `8.3 GiB`."""
+    return f"{amount / MIB:.0f} MiB" if abs(amount) < GIB else f"{amount / GIB:.1f} GiB"

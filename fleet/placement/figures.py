@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 
-from fleet.budget import lora_dtype, slot_bytes
+from fleet.budget import lora_dtype
 from fleet.capacity import Memory, memory_of
 from fleet.placement.bins import FULL, Bin, Hardware, percent
 from fleet.placement.items import slots_for_cached
 from fleet.placement.search import Board
 from fleet.plan import DeviceUse
+from fleet.slots import slot_bytes
 
 
 def device_use(
@@ -52,6 +53,7 @@ def device_use(
         load=tuple(round(int(each) * utilization / FULL, 3) for each in used)
         if found.basis != "unknown"
         else (),
+        memory_basis=memory.basis,
     )
 
 
@@ -60,9 +62,12 @@ def _memory(bin_: Bin, hardware: Hardware) -> Memory:
     if bin_.devices:
         return memory_of(hardware.shape(bin_, bin_.slots, bin_.rank))
     shape = bin_.base.shape
-    slot = slot_bytes(shape, bin_.rank, lora_dtype(bin_.base)) if shape else None
+    attached = hardware.fleet.hosts[bin_.host].attached
+    vllm = next((each.vllm for each in attached if each.name == bin_.name), "")
+    slot = slot_bytes(shape, bin_.rank, lora_dtype(bin_.base), vllm=vllm) if shape else None
     pool = None if slot is None else slot * bin_.slots
-    return Memory(shape.weight_bytes if shape else None, pool, 0, None, None)
+    basis = "unknown" if pool is None else "uncalibrated"
+    return Memory(shape.weight_bytes if shape else None, pool, 0, None, None, basis)
 
 
 def _times(amount: int | None, cards: int) -> int | None:

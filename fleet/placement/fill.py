@@ -1,19 +1,24 @@
 """Fill: put versions on servers that are open, each where it fits best."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from fleet.placement.bins import FULL, Bin, percent
 from fleet.placement.items import Item
-from fleet.placement.search import Board
+from fleet.placement.search import Board, hardest_first
 
 Cut = tuple[int, int]
 Works = Callable[[Bin, Item], Cut | None]
 
 
-def fill(board: Board) -> None:
-    """Use the room that open servers have, canary slots left free."""
+def fill(board: Board, among: Iterable[Item] | None = None) -> None:
+    """Use the room that open servers have, canary slots left free.
+
+    Args:
+        board: Everything.
+        among: What looks for room; None: all that lacks a place.
+    """
     spare = board.fleet.policy.canary_slots
 
     def works(bin_: Bin, item: Item) -> Cut | None:
@@ -22,7 +27,7 @@ def fill(board: Board) -> None:
             return _carried(board, bin_, item, (bin_.slots, bin_.rank) if fits else None)
         return _carried(board, bin_, item, board.hardware.grown(bin_, item, spare))
 
-    _place_all(board, works, "room")
+    _place_all(board, works, "room", among)
 
 
 def spare(board: Board) -> None:
@@ -55,12 +60,12 @@ def restart(board: Board) -> None:
     _place_all(board, works, "the server restarts with more room")
 
 
-def _place_all(board: Board, works: Works, why: str) -> None:
+def _place_all(board: Board, works: Works, why: str, among: Iterable[Item] | None = None) -> None:
     pools: dict[str, list[Bin]] = {}
     for bin_ in board.bins.values():
         pools.setdefault(bin_.base.name, []).append(bin_)
     useless: dict[tuple[str, int], set[str]] = {}
-    for item in board.missing():
+    for item in board.missing() if among is None else sorted(among, key=hardest_first):
         pool = pools.get(item.base, [])
         while pool and len(board.bound[item.adapter]) < item.replicas:
             hopeless = useless.setdefault((item.base, item.rank), set())

@@ -7,13 +7,11 @@ from fleet.budget import RANKS, SLOTS, USABLE
 from fleet.capacity import Shape
 from fleet.declared import Base, Device
 from fleet.placement.bins import Bin
+from fleet.placement.listing import LISTED, listed_rung
 from fleet.resources import Server, ServerFlags
 
 PARTS = (1, 2, 3)
 """Numbers of servers that one device may be divided among."""
-
-LISTED = (16, 32, 64, 128, 256, 512, 1024, 2048)
-"""Values that the planner chooses for `--max-cpu-loras` where that is more than twice the slots."""
 
 
 def flags_for(
@@ -49,13 +47,6 @@ def flags_for(
         kv_cache_bytes=base.kv_cache_bytes,
         extra=base.extra,
     )
-
-
-def listed_rung(slots: int, listed: int) -> int:
-    """Return `--max-cpu-loras`: twice the slots, or more where more versions are listed."""
-    if listed <= 2 * slots:
-        return 2 * slots
-    return next((rung for rung in LISTED if rung >= listed), listed)
 
 
 def unlike(base: Base, flags: ServerFlags | None) -> str:

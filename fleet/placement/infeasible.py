@@ -111,6 +111,31 @@ def _throughput(cause: Cause, fleet: Fleet) -> Diagnostic:
     )
 
 
+def _latency(cause: Cause, fleet: Fleet) -> Diagnostic:
+    return Diagnostic(
+        "FC2010",
+        "No device keeps a promised latency",
+        f"{_names(cause)} of base `{cause.base}` would be late everywhere. {_sentence(cause)}",
+        place=_place(fleet, cause),
+        hint="promise more time (`slo` of the tier), ask for fewer tokens, or declare a faster "
+        "device. What helps",
+        command=COMMAND,
+    )
+
+
+def _host_memory(cause: Cause, fleet: Fleet) -> Diagnostic:
+    return Diagnostic(
+        "FC2009",
+        "Fleet does not fit: no main memory left on a host",
+        f"{_names(cause)} of base `{cause.base}` cannot be listed. {_sentence(cause)} A server "
+        "keeps up to `max_cpu_loras` adapters in its host's memory, once for each device.",
+        place=_place(fleet, cause),
+        hint="declare more `memory` on the host if it has it, another host, or a smaller "
+        f"`max_loras` on base `{cause.base}`. What helps",
+        command=COMMAND,
+    )
+
+
 def _rules(cause: Cause, fleet: Fleet) -> Diagnostic:
     return Diagnostic(
         "FC2008",
@@ -132,8 +157,10 @@ _MAKERS: Mapping[Limit, Callable[[Cause, Fleet], Diagnostic]] = {
     Limit.AVOID: _rules,
     Limit.TENSOR_PARALLEL: _memory,
     Limit.RANK: _rank,
+    Limit.LATENCY: _latency,
     Limit.THROUGHPUT: _throughput,
     Limit.SLOTS: _slots,
+    Limit.HOST_MEMORY: _host_memory,
     Limit.DEVICES: _devices,
     Limit.HOSTS: _replicas,
     Limit.REPLICAS: _replicas,

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from fleet.capacity import USUAL_PROMPT_WEIGHT
 from fleet.declared import Adapter, Fleet, Host, Spread
 from fleet.demand import HOURS, Load, load_of
-from fleet.pace import Paced, alias_of
+from fleet.pace import Paced, Wanted, alias_of
+from fleet.placement.replicas import Place, replicas_for
 
 Ints = NDArray[np.int64]
 RATE_UNIT = 10
 """Loads are decode-equivalent tokens per second times this, as integers: sums are exact."""
-Limits = Callable[[Adapter, str, int], Sequence[float]]
+Places = Callable[[Adapter, str, int], Sequence[Place]]
 ACTIVE_UNIT = 1_000_000
 """Concurrencies are times this, as integers."""
 
@@ -59,6 +60,12 @@ class Item:
     spread: Spread = "device"
     cached: bool = False
     """It waits in host memory for a LoRA slot and has none of its own."""
+    others: int = 0
+    """Other numbers of replicas that may be tried."""
+    answer: int = 0
+    """Tokens of its usual answer; 0 where no demand is known."""
+    promised_s: float = 0.0
+    """Seconds within which 95 % of its answers are due."""
 
     @property
     def peak(self) -> int:
@@ -82,20 +89,26 @@ def pinned_to(pin: str | None, host: str) -> bool:
 
 
 def items_of(
-    fleet: Fleet, wanted: Paced, limits: Limits, unplaced: dict[str, str]
+    fleet: Fleet,
+    wanted: Paced,
+    places: Places,
+    unplaced: dict[str, str],
+    failed: Mapping[str, int],
 ) -> Iterator[Item]:
     """Yield the versions to place; a version that cannot be loaded goes into `unplaced`.
 
     Args:
         fleet: The declarations.
         wanted: The versions that every alias should have.
-        limits: Tokens per second of the servers that could be opened for an adapter, of a base
-            and rank, falling; empty where there is none, or nothing is known.
+        places: Where an adapter of a base and rank could be, the strongest first; empty where
+            that is nowhere, or nothing is known.
         unplaced: Takes what is not placed, with the reason.
+        failed: By alias, how many numbers of replicas were tried and found no place.
     """
+    slack = (1 + 1 / fleet.policy.utilization) / 2
     for each in wanted.wanted.values():
         declared = fleet.adapters[each.alias]
-        replicas, asks = 0, NOTHING
+        replicas, asks, others = 0, NOTHING, 0
         for adapter, _ in each.shares:
             facts = fleet.versions.get(adapter)
             loaded = wanted.loaded.get(adapter, ())
@@ -103,8 +116,10 @@ def items_of(
             base = adapter.split("-", 3)[2]
             if replicas == 0:
                 load = load_of(declared.demand, USUAL_PROMPT_WEIGHT, declared.slo_s)
-                found = limits(declared, base, facts.rank if facts else 0)
-                replicas = replicas_for(declared, load, found)
+                found = places(declared, base, facts.rank if facts else 0)
+                choices = replicas_for(declared, load, found, _serving(each, wanted), slack)
+                others = len(choices) - 1
+                replicas = choices[min(failed.get(each.alias, 0), others)]
                 asks = _asks(load, replicas)
             copies = replicas
             if facts is None or base not in fleet.bases:
@@ -121,8 +136,16 @@ def items_of(
                 copies, prior, asks, declared.pin, frozenset(declared.avoid),
                 frozenset(declared.apart), _party(declared),
                 frozenset((declared.name.client, declared.tier)), declared.spread,
-                declared.residency == "cached",
+                declared.residency == "cached", others,
+                declared.demand.output_tokens if declared.demand else 0, declared.slo_s,
             )  # fmt: skip
+
+
+def _serving(alias: Wanted, wanted: Paced) -> int:
+    """Return how many servers the live route names for an alias; without one, how many hold it."""
+    names = [name for name, _ in alias.shares]
+    routed = max((len(wanted.routed.get(each, ())) for each in names), default=0)
+    return routed or max((len(wanted.loaded.get(each, ())) for each in names), default=0)
 
 
 def conflicts(items: Mapping[str, Item]) -> dict[str, frozenset[str]]:
@@ -153,31 +176,6 @@ def _party(declared: Adapter) -> str:
             return f"tier {declared.tier}"
         case "client":
             return f"client {declared.name.client}"
-
-
-ALONE = 0.5
-"""Part of a server's throughput that one replica may be made for.
-
-Larger ones would each need a server of that kind for themselves; halves find company.
-"""
-
-
-def replicas_for(declared: Adapter, load: Load, limits: Sequence[float]) -> int:
-    """Return how many servers hold an adapter: as declared, or more where they cannot carry it.
-
-    Args:
-        declared: The adapter.
-        load: What all its replicas are asked together.
-        limits: Tokens per second of the servers that could hold a replica, falling.
-    """
-    least, peak = max(declared.replicas, 1), max(load.tokens)
-    if not limits or not peak:
-        return least
-    for part in (ALONE, 0.75, 1.0):
-        for count in range(least, len(limits) + 1):
-            if peak <= part * limits[count - 1] * count:
-                return count
-    return max(least, len(limits))  # too few all the same
 
 
 def _asks(load: Load, replicas: int) -> Asks:

@@ -10,9 +10,13 @@ from fleet.capacity import NO_HABITS, Shape, least_bytes, throughput_of
 from fleet.declared import Base, Device, Fleet, Host
 from fleet.placement.bins import Hardware
 from fleet.placement.flags import PARTS
+from fleet.placement.replicas import Place
 
 CARDS = (1, 2, 4, 8)
 """Devices that one server may stand on."""
+
+Label = tuple[float, str, int, str, int, int]
+"""Price, kind, memory and vLLM of the device; devices of a server; servers of a device."""
 
 Seat = tuple[Host, tuple[Device, ...]]
 """Where one server can be opened."""
@@ -32,14 +36,16 @@ class Kind:
     """Free ones, those on devices that are divided already first."""
 
     @property
-    def label(self) -> tuple[float, str, int, int, int]:
+    def label(self) -> Label:
         """Order of kinds: cheap ones first."""
-        return (self.price, self.device.kind, self.device.memory_bytes, self.cards, self.parts)
+        device = self.device
+        its = device.kind, device.memory_bytes, device.vllm
+        return (self.price, *its, self.cards, self.parts)
 
 
 def every_kind(fleet: Fleet, base: Base) -> list[Kind]:
     """Return the kinds that could hold a server of a base if nothing else were there."""
-    found: dict[tuple[float, str, int, int, int], Kind] = {}
+    found: dict[Label, Kind] = {}
     for host in fleet.hosts.values():
         for kind, _ in cuts_of(fleet, base, 1, list(host.devices)):
             found.setdefault(kind.label, kind)
@@ -77,9 +83,10 @@ def _parts(fleet: Fleet, base: Base, cards: int) -> tuple[int, ...]:
 
 def _sets(devices: list[Device], cards: int) -> Iterator[tuple[Device, ...]]:
     """Yield neighbouring devices of one kind, `cards` at a time."""
-    groups: dict[tuple[str, int, float], list[Device]] = {}
+    groups: dict[tuple[str, int, str, float], list[Device]] = {}
     for each in devices:
-        groups.setdefault((each.kind, each.memory_bytes, each.price_per_hour), []).append(each)
+        its = each.kind, each.memory_bytes, each.vllm, each.price_per_hour
+        groups.setdefault(its, []).append(each)
     for group in groups.values():
         for first in range(0, len(group) - cards + 1, cards):
             yield tuple(group[first : first + cards])
@@ -107,8 +114,8 @@ def cut_of(
 
 def limits_of(
     fleet: Fleet, base: Base, rank: int, hardware: Hardware, hosts: Iterable[Host], *, apart: bool
-) -> tuple[float, ...]:
-    """Return the tokens per second of servers that could be opened on these hosts, falling.
+) -> tuple[Place, ...]:
+    """Return where servers could be opened on these hosts, the strongest first.
 
     One for each place that a replica may have, on devices that are not draining; none where
     something else than our own devices could hold it, or a throughput is not known.
@@ -122,30 +129,32 @@ def limits_of(
         apart: Whether its replicas share no host.
     """
     habits = hardware.habits.get(base.name, NO_HABITS)
-    found: list[float] = []
+    found: list[Place] = []
 
     @cache
-    def carried(kind: str, memory: int, cards: int, parts: int) -> float | None:
+    def carried(kind: str, memory: int, vllm: str, cards: int, parts: int) -> float | None:
         """Return what one server carries; thousands of devices are of a few kinds."""
-        one = alike[kind, memory, cards, parts]
+        one = alike[kind, memory, vllm, cards, parts]
         shape = cut_of(fleet, base, one, base.max_lora_rank or rank, 1)
         if shape is None:
             return None
         return throughput_of(shape, habits, fleet.profiles, fleet.policy.utilization).limit
 
-    alike: dict[tuple[str, int, int, int], Kind] = {}
+    alike: dict[tuple[str, int, str, int, int], Kind] = {}
     for host in hosts:
-        best: dict[str, float] = {}
+        best: dict[str, Place] = {}
         usable = [each for each in host.devices if each.state != "draining"]
         for kind, devices in cuts_of(fleet, base, 1, usable):
-            its = kind.device.kind, kind.device.memory_bytes, kind.cards, kind.parts
+            device = kind.device
+            its = device.kind, device.memory_bytes, device.vllm, kind.cards, kind.parts
             alike.setdefault(its, kind)
             limit = carried(*its)
             if limit is not None:
-                best[devices[0].name] = max(best.get(devices[0].name, 0.0), limit)
+                here = best.setdefault(devices[0].name, Place(0.0, 0.0))
+                best[devices[0].name] = max(here, Place(limit, kind.price))
         found += [max(best.values())] if apart and best else list(best.values())
-    unknown = inf in found or _attached(fleet, base)
-    return () if unknown else tuple(sorted(found, reverse=True))
+    unknown = any(each.limit == inf for each in found) or _attached(fleet, base)
+    return () if unknown else tuple(sorted(found, key=lambda each: (-each.limit, each.price)))
 
 
 def _attached(fleet: Fleet, base: Base) -> bool:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from fleet.names import adapter_address
 from fleet.placement.bins import Bin
 from fleet.placement.items import Item
+from fleet.placement.listing import lacking
 from fleet.placement.search import Board, by_name
 
 TRIES = 4
@@ -56,6 +57,7 @@ def _relieved(board: Board, busiest: Bin, group: list[Bin], peaks: dict[str, int
                 continue
             after = int(board.hardware.used(other, item).max())
             fits = item.rank <= other.rank and other.has_room(item, _kept(board, other))
+            fits = fits and not lacking(board.hardware, other, item, other.slots)
             if after < before - GAIN and fits and _admitted(board, busiest, other, item):
                 found = (after, item.adapter, other.name)
                 best = found if best is None or found < best else best

@@ -5,18 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from fleet.budget import GIB, RANKS, rank_rung, slots_rung
+from fleet.budget import RANKS, rank_rung, slots_rung
 from fleet.capacity import Shape, least_bytes, memory_of
 from fleet.declared import Device, Host
 from fleet.declared import State as DeviceState
 from fleet.demand import hourly_rpm
 from fleet.placement.bins import FULL, Bin, Spot
-from fleet.placement.causes import Limit, Obstacle
+from fleet.placement.causes import Limit, Obstacle, size
 from fleet.placement.items import RATE_UNIT, Item, alias_conflict
 from fleet.placement.kinds import CARDS
+from fleet.placement.listing import unlisted
 from fleet.placement.search import Board, by_name
-
-MIB = 1 << 20
 
 
 def places_of(board: Board, item: Item) -> Iterator[tuple[str, tuple[Obstacle, ...]]]:
@@ -45,6 +44,9 @@ def _rules(board: Board, item: Item, bin_: Bin) -> Iterator[Obstacle]:
         ours, theirs = item.party or "shared", bin_.party or "shared"
         text = f"`{bin_.name}` holds adapters of isolation `{theirs}`, and this is of `{ours}`"
         yield Obstacle(Limit.ISOLATION, bin_.name, text)
+    slow = board.too_slow(item, bin_)
+    if slow is not None and bin_.name not in item.prior:
+        yield replace(slow, where=bin_.name)
     if alias_conflict(board.enemies, item, set(bin_.residents)):
         enemies = board.enemies[item.alias]
         beside = sorted(each.alias for each in bin_.residents.values() if each.alias in enemies)
@@ -101,6 +103,7 @@ def _room(board: Board, item: Item, bin_: Bin) -> Iterator[Obstacle]:
     if cut is None:
         yield _cramped(board, item, bin_)
     else:
+        yield from unlisted(board.hardware, item, bin_, cut[0])
         yield from _load(board, item, bin_, cut)
 
 
@@ -183,6 +186,11 @@ def _new(board: Board, item: Item, host: Host, device: Device) -> Iterator[Obsta
     if found is not None:
         yield replace(found, where=spot)
         return
+    trial = Bin("", base, host.name, (device,) * (base.tensor_parallel or 1), 0)
+    slow = board.too_slow(item, trial)
+    if slow is not None:
+        yield replace(slow, where=spot)
+    yield from unlisted(board.hardware, item, trial, base.slots or slots_rung(1) or 1)
     there = board.hardware.on[host.name, device.name]
     if there and not (base.kv_cache_bytes is not None and _in_bytes(there)):
         text = f"`{spot}` is taken by {', '.join(f'`{each.name}`' for each in there)}"
@@ -269,8 +277,3 @@ def _too_small(shape: Shape, need: int, room: int, spot: str) -> Obstacle:
     else:
         limit = Limit.KV_CACHE
     return Obstacle(limit, spot, text, need, room)
-
-
-def size(amount: int) -> str:
-    """Return bytes as `512 MiB` or `8.3 GiB`."""
-    return f"{amount / MIB:.0f} MiB" if abs(amount) < GIB else f"{amount / GIB:.1f} GiB"

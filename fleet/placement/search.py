@@ -10,6 +10,7 @@ from fleet.declared import Adapter, Device, Fleet, Host, Spread
 from fleet.names import Address, adapter_address
 from fleet.pace import Paced
 from fleet.placement.bins import Bin, Hardware, Spot
+from fleet.placement.causes import Obstacle
 from fleet.placement.items import (
     Item,
     admits,
@@ -19,6 +20,8 @@ from fleet.placement.items import (
     pinned_to,
 )
 from fleet.placement.kinds import limits_of
+from fleet.placement.promises import too_slow
+from fleet.placement.replicas import Place
 from fleet.placement.survey import open_live
 from fleet.placement.vbp import Effort
 from fleet.resources import State
@@ -62,6 +65,8 @@ class Board:
     """By version: the overloaded server that it was taken off."""
     floors: dict[str, int] = field(default_factory=dict)
     """By base that was bought for in one piece: what the packer proved no packing undercuts."""
+    groups: int = 0
+    """Groups of versions that were bought for, each on its own."""
     notes: list[str] = field(default_factory=list)
 
     def missing(self) -> list[Item]:
@@ -83,7 +88,17 @@ class Board:
             return False
         if alias_conflict(self.enemies, item, set(bin_.residents)):
             return False
+        if self.too_slow(item, bin_) is not None and bin_.name not in item.prior:
+            return False
         return self.apart(item, bin_.host, bin_.spots)
+
+    def too_slow(self, item: Item, bin_: Bin) -> Obstacle | None:
+        """Return what keeps a version off a server that misses its promise even while idle."""
+        declared = self.fleet.adapters.get(item.alias)
+        if declared is None or not declared.promised or bin_.device is None:
+            return None
+        rank = bin_.base.max_lora_rank or rank_rung(item.rank) or 0
+        return too_slow(self.fleet, declared, bin_.base, bin_.device, len(bin_.devices), rank)
 
     def apart(self, item: Item, host: str, spots: frozenset[Spot]) -> bool:
         """Say whether no replica of a version is on these devices, or this host if it matters."""
@@ -137,8 +152,17 @@ class Board:
         return bool(silent_servers(self.fleet, self.live, item))
 
 
-def board_of(fleet: Fleet, wanted: Paced, live: State) -> Board:
-    """Return the board with everything live on it, and nothing placed."""
+def board_of(
+    fleet: Fleet, wanted: Paced, live: State, failed: Mapping[str, int] | None = None
+) -> Board:
+    """Return the board with everything live on it, and nothing placed.
+
+    Args:
+        fleet: The declarations.
+        wanted: The versions that every alias should have.
+        live: What runs.
+        failed: By alias, how many numbers of replicas were tried and found no place.
+    """
     hardware = Hardware(fleet)
     places = {
         f"{base}-{host.name}-{device.name}": (base, host, device)
@@ -149,7 +173,7 @@ def board_of(fleet: Fleet, wanted: Paced, live: State) -> Board:
     unplaced: dict[str, str] = {}
 
     @cache
-    def carried(base: str, rung: int, hosts: tuple[str, ...], spread: Spread) -> tuple[float, ...]:
+    def carried(base: str, rung: int, hosts: tuple[str, ...], spread: Spread) -> tuple[Place, ...]:
         there = [fleet.hosts[each] for each in hosts]
         return limits_of(fleet, fleet.bases[base], rung, hardware, there, apart=spread == "host")
 
@@ -161,7 +185,7 @@ def board_of(fleet: Fleet, wanted: Paced, live: State) -> Board:
             if admits(host, groups, avoid) and pinned_to(pin, name)
         )
 
-    def limits(declared: Adapter, base: str, rank: int) -> tuple[float, ...]:
+    def limits(declared: Adapter, base: str, rank: int) -> tuple[Place, ...]:
         rung = rank_rung(rank)
         if base not in fleet.bases or rung is None:
             return ()
@@ -169,7 +193,7 @@ def board_of(fleet: Fleet, wanted: Paced, live: State) -> Board:
         hosts = open_to(groups, frozenset(declared.avoid), declared.pin)
         return carried(base, rung, hosts, declared.spread)
 
-    items = {each.adapter: each for each in items_of(fleet, wanted, limits, unplaced)}
+    items = {each.adapter: each for each in items_of(fleet, wanted, limits, unplaced, failed or {})}
     items = dict(sorted(items.items()))
     bins = open_live(fleet, wanted, live, places, hardware)
     return Board(

@@ -20,6 +20,9 @@ MOVES: dict[Effort, tuple[int, int]] = {
 number, to a half at `HALF` servers."""
 HALF = 20
 LEAST_MOVES = 400
+FEW = 3_000
+"""Moves that are worth it however few the servers, at most `BY_ITEM` for each item."""
+BY_ITEM = 40
 PAIRED = 8
 """Moves for each pair of items: more would only repeat the exchanges of a few."""
 PATIENCE = 40
@@ -94,7 +97,7 @@ def pack_servers(
     """
     servers: list[PackedServer] = []
     price = floor = 0
-    for base, members, group in _groups(replicas, market):
+    for base, members, group in groups(replicas, market):
         rack, low = pack_group(group, effort, seed)
         price += rack.price(group)
         floor += low
@@ -107,7 +110,7 @@ def pack_servers(
     return ServerPacking(tuple(servers), price, floor, status)
 
 
-def _groups(replicas: Sequence[Replica], market: Market) -> Iterator[tuple[int, Ints, Group]]:
+def groups(replicas: Sequence[Replica], market: Market) -> Iterator[tuple[int, Ints, Group]]:
     owners: dict[int, int] = {}
     order = sorted(
         range(len(replicas)),
@@ -138,7 +141,8 @@ def pack_group(group: Group, effort: Effort, seed: int) -> tuple[Rack, int]:
     rack = construct(group)
     each, more = MOVES[effort]
     servers = len(rack.gpus)
-    moves = max(LEAST_MOVES, servers * each + servers * more // (servers + HALF))
+    least = max(LEAST_MOVES, min(FEW, BY_ITEM * len(group.rank)))
+    moves = max(least, servers * each + servers * more // (servers + HALF))
     moves = min(moves, PAIRED * len(group.rank) ** 2)
     rack = improve(group, rack, moves, PATIENCE, seed, floor)
     if effort == "proof":

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from fleet.declared import Base, Device, Host
-from fleet.placement.kinds import Kind, Seat, cuts_of
+from fleet.placement.kinds import Kind, Label, Seat, cuts_of
 from fleet.placement.search import Board
 
 
 def kinds_for(board: Board, base: Base, rank: int, hosts: frozenset[str]) -> list[Kind]:
     """Return the kinds on which a server of a base holds at least one version of `rank`."""
-    found: dict[tuple[float, str, int, int, int], Kind] = {}
+    found: dict[Label, Kind] = {}
     for kind, seat in _seats(board, base, rank, hosts):
         found.setdefault(kind.label, kind).seats.append(seat)
     for each in found.values():

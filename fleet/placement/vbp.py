@@ -19,6 +19,11 @@ MOVES: dict[Effort, int] = {"fast": 8_000, "balanced": 200_000, "proof": 500_000
 MANY = 5_000
 """With items times dimensions like this a move takes twice as long, so half as many are made."""
 
+BEFORE, FEW, MANY_MORE = 10, 8, 2
+"""Parts of the moves made before columns are priced, after them where they helped, and else."""
+COLUMNS: dict[Effort, int] = {"balanced": 12 * 10**9, "proof": 250 * 10**9}
+"""Work of the dives, see `cover`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Packing:
@@ -49,8 +54,9 @@ def pack_vectors(
         sizes: One row for each kind of item, integers. A negative size makes room for others.
         capacity: Of every bin, one integer for each dimension.
         demand: How often each row is to be packed; default once.
-        effort: `fast`: about 1 CPU second for 500 items; `balanced`: about 5; `proof`: more, and
-            HiGHS for small cases where the extra `proof` is installed.
+        effort: `fast`: about 1 CPU second for 500 items; `balanced`: about 5; `proof`: more.
+            Where the extra `proof` is installed, HiGHS helps: `balanced` prices columns where
+            bins hold few items, `proof` also decides small cases.
         seed: Another seed may find another packing.
 
     Raises:
@@ -68,7 +74,7 @@ def pack_vectors(
     floor = lower_bound(ordered, limit)
     home = construct(ordered, limit)
     moves = MOVES[effort] * MANY // (MANY + len(ordered) * (5 + len(limit)))
-    home = improve(ordered, limit, home, moves=moves, bound=floor, seed=seed)
+    home, floor = _searched(ordered, limit, home, moves, floor, effort, seed)
     if effort == "proof":
         home, floor = _proved(ordered, limit, home, floor)
     bins: list[list[int]] = [[] for _ in range(int(home.max()) + 1)]
@@ -76,6 +82,25 @@ def pack_vectors(
         bins[place].append(item)
     status: Status = "optimal" if len(bins) == floor else "feasible"
     return Packing(tuple(sorted(tuple(each) for each in bins)), floor, status)
+
+
+def _searched(
+    sizes: Ints, capacity: Ints, home: Ints, moves: int, floor: int, effort: Effort, seed: int
+) -> tuple[Ints, int]:
+    """Search by moves, with columns in between where they are few and HiGHS is there."""
+    from fleet.placement.solver import available  # noqa: PLC0415 (only for more than `fast`)
+    from fleet.placement.vectors.cover import cover, within_reach  # noqa: PLC0415
+
+    bins = int(home.max()) + 1
+    if effort == "fast" or not available() or not within_reach(len(sizes), bins):
+        return improve(sizes, capacity, home, moves=moves, bound=floor, seed=seed), floor
+    home = improve(sizes, capacity, home, moves=moves // BEFORE, bound=floor, seed=seed)
+    bins = int(home.max()) + 1
+    if bins > floor:
+        better = cover(sizes, capacity, home, effort=COLUMNS[effort], bound=floor, seed=seed)
+        home, floor = better.home, better.bound
+    left = moves // (FEW if int(home.max()) + 1 < bins else MANY_MORE)
+    return improve(sizes, capacity, home, moves=left, bound=floor, seed=seed), floor
 
 
 def _proved(sizes: Ints, capacity: Ints, home: Ints, floor: int) -> tuple[Ints, int]:

@@ -5,6 +5,7 @@ from datetime import datetime
 from math import inf
 
 from fleet.declared import Fleet
+from fleet.engines import with_engines
 from fleet.errors import FleetError, PlacementError
 from fleet.history import History
 from fleet.pace import pace
@@ -14,9 +15,11 @@ from fleet.placement.attempt import attempt
 from fleet.placement.bookkeeping import accounts
 from fleet.placement.consolidate import cost
 from fleet.placement.diagnose import causes_of, totals_of, trials_of
+from fleet.placement.promises import slowest
 from fleet.plan import Action, Plan
 from fleet.planning import make_plan
 from fleet.remedies.candidate import Candidate
+from fleet.remedies.culprit import culprits
 from fleet.remedies.diagnosis import Diagnosis, Remedy, Tightest
 from fleet.remedies.ladder import ladder
 from fleet.resources import Server, State
@@ -49,6 +52,7 @@ def diagnose(
         search: How hard to look for places.
         told: Called with the text of each change before it is planned with.
     """
+    fleet = with_engines(fleet, live)
     wanted = pace(fleet, live, history, now)
     try:
         placement = place(fleet, wanted, live, search)
@@ -57,7 +61,8 @@ def diagnose(
     else:
         return Diagnosis(fleet.name, fits=True, tightest=tightest(fleet, placement))
     board, failed = attempt(fleet, wanted, live, search)
-    causes = causes_of(board, failed)
+    found = causes_of(board, failed)
+    causes = (*culprits(fleet, wanted, search, board, found), *found)
     asked = [each for base in {item.base for item in failed}
              for each in [item for item in failed if item.base == base][:TRIED]]  # fmt: skip
     running = live.servers()
@@ -149,6 +154,13 @@ def tightest(fleet: Fleet, placement: Placement) -> tuple[Tightest, ...]:
         most = max(filled, key=lambda each: (_filled(each), each.server))
         text = f"{most.server} has {most.pinned + most.kept} of {most.slots} slots taken"
         found.append(Tightest(most.server, "slots", _filled(most), text))
+    worst = slowest(fleet, {each.server: each for each in every})
+    if worst is not None:
+        text = (
+            f"{worst.adapter} on {worst.server}: {worst.tokens} tokens take {worst.seconds:.2g} s "
+            f"at {worst.hour:02}:00 UTC, and {worst.promised_s:g} s are promised ({worst.basis})"
+        )
+        found.append(Tightest(worst.server, "latency", worst.seconds / worst.promised_s, text))
     return tuple(sorted(found, key=lambda each: (-each.used, each.resource)))
 
 

@@ -33,7 +33,7 @@ class Tightest:
 
     server: str
     resource: str
-    """`throughput`, `slots` or `memory`."""
+    """`throughput`, `slots` or `latency`."""
     used: float
     """Part of what it may take, 1 being all."""
     text: str

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fleet.declared import Fleet
 from fleet.placement.causes import Cause, Limit
-from fleet.remedies import room, rules
+from fleet.remedies import hosts, latency, room, rules
 from fleet.remedies.candidate import Candidate, Rungs
 
 MORE = (1, 2, 4)
@@ -48,8 +48,10 @@ _MAKERS: Mapping[Limit, Callable[[Fleet, Cause], Iterator[Rungs]]] = {
     Limit.AVOID: rules.avoid,
     Limit.TENSOR_PARALLEL: room.cards,
     Limit.RANK: room.rank,
+    Limit.LATENCY: latency.latency,
     Limit.THROUGHPUT: room.throughput,
     Limit.SLOTS: room.slots,
+    Limit.HOST_MEMORY: hosts.memory,
     Limit.DEVICES: room.memory,
     Limit.HOSTS: rules.hosts,
     Limit.REPLICAS: room.replicas,

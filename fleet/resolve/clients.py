@@ -49,14 +49,16 @@ def client(name: str, each: yaml.Client, given: yaml.Declarations, facts: Facts)
         for key, reference in sorted(each.keys.items())
     )
     named = each.tier or given.defaults.tier
-    usual = tiers(given).get(named, yaml.Tier()).limits
-    allowed = limits(each.limits, usual)
-    return declared.Client(name, named, each.monthly_fee, keys, allowed, notify(each.notify))
+    usual = tiers(given).get(named, yaml.Tier())
+    allowed = limits(each.limits, usual.limits)
+    billed = usual.bill_evals if each.bill_evals is None else each.bill_evals
+    told = notify(each.notify)
+    return declared.Client(name, named, each.monthly_fee, keys, allowed, told, billed)
 
 
 def notify(each: yaml.Notify | None) -> declared.Notify | None:
     """Resolve where notices go."""
-    return declared.Notify(each.webhook, each.template) if each else None
+    return declared.Notify(each.webhook, each.template, each.events) if each else None
 
 
 def limits(own: yaml.Limits, usual: yaml.Limits | None = None) -> Limits:
@@ -104,6 +106,7 @@ def _adapter(
         smoke=each.smoke,
         tier=promised.name,
         slo_s=dict(promised.slo_s).get(latency, USUAL_SLO_S[latency]),
+        promised=latency in dict(promised.slo_s),
         avoid=tuple(sorted({*each.avoid})),
         apart=tuple(sorted(_apart(name, each, given))),
         spread=each.spread or promised.spread,
@@ -140,7 +143,8 @@ def _apart(name: AdapterName, each: yaml.Adapter, given: yaml.Declarations) -> s
 
 
 def _demand(each: yaml.Demand, facts: Facts, alias: str) -> declared.Demand:
-    seen = facts.observed.get(alias) if each.observed else None
+    known = facts.observed.get(alias)
+    seen = known if each.observed else None
     peak = each.peak_rpm or 0.0
     return declared.Demand(
         peak_rpm=max(seen.rpm) if seen else peak,
@@ -151,6 +155,7 @@ def _demand(each: yaml.Demand, facts: Facts, alias: str) -> declared.Demand:
         output_tokens=(seen and seen.output_tokens) or each.output_tokens,
         offsets=facts.zones.get(each.timezone) or (0,),
         observed=seen.rpm if seen else None,
+        faults=known.faults if known else None,
     )
 
 

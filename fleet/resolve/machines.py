@@ -27,7 +27,7 @@ def base(name: str, each: yaml.Base, facts: Facts) -> declared.Base:
         shape=facts.shape(name),
         tensor_parallel=each.tensor_parallel,
         reserves=tuple(
-            (its.kind, its.tensor_parallel, its.reserve_bytes)
+            (its.kind, its.tensor_parallel, its.vllm, its.reserve_bytes)
             for its in facts.profiles
             if its.base == name and its.reserve_bytes is not None
         ),
@@ -51,6 +51,7 @@ def host(name: str, each: yaml.Host) -> declared.Host:
             its.price_per_hour,
             its.port or each.port + position,
             _stricter(each.state, its.state),
+            each.vllm or "",
         )
         for position, (device, its) in enumerate(each.devices.items())
     )
@@ -63,6 +64,7 @@ def host(name: str, each: yaml.Host) -> declared.Host:
             its.max_lora_rank,
             its.price_per_hour,
             _stricter(each.state, its.state),
+            each.vllm or "",
         )
         for server, its in sorted(each.servers.items())
     )
@@ -76,6 +78,7 @@ def host(name: str, each: yaml.Host) -> declared.Host:
         paths,
         each.address,
         tuple(sorted({*each.reserved_for})),
+        each.memory,
     )
 
 

@@ -53,6 +53,7 @@ def resolve(given: yaml.Declarations, tree: Tree, facts: Facts) -> tuple[Fleet, 
         golden=facts.golden,
         overrides=tuple(rollouts.override(n, each) for n, each in sorted(given.overrides.items())),
         evals=_evals(given.evals),
+        compiled_for=given.compiled_for,
     )
     return fleet, findings
 
@@ -66,5 +67,6 @@ def _evals(each: yaml.Evals) -> upkeep.EvalPolicy:
     judge = upkeep.JudgeModel(asked.url, asked.model, asked.key) if asked else None
     return upkeep.EvalPolicy(
         each.every, each.engine, each.samples, each.temperature, each.concurrency,
-        each.max_missing, each.timeout, judge, each.command,
+        each.max_missing, each.timeout, judge, each.command, each.through, each.keep,
+        each.pause_above,
     )  # fmt: skip

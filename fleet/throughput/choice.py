@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from fleet.budget import release
 from fleet.declared import Base, Device
 from fleet.profiles import Profile, Speed
+from fleet.slots import release
 from fleet.throughput.estimate import estimate
 
 WORST_RESIDUAL = 0.10

@@ -35,7 +35,8 @@ def _model(fleet: Fleet, kind: str, price: str | None) -> tuple[Host, Device, in
         if price is None:
             detail = f"No host has a `{kind}`, so its price is not known."
             raise impossible(detail, f"Write such as `gpu {kind} +1 at 2.50`.")
-        device = Device("gpu0", kind, sheet.memory_bytes, float(price), 0)
+        vllm = hosts[0].devices[0].vllm
+        device = Device("gpu0", kind, sheet.memory_bytes, float(price), 0, vllm=vllm)
         return hosts[0], device, 1
     kind = known("kind of device", kind, sorted({*declared}))
     host = next(each for each in hosts if any(its.kind == kind for its in each.devices))

@@ -59,8 +59,10 @@ def add(session: Session, path: Path, name: str, form: str) -> None:
     from fleetctl.known_base import known_base  # noqa: PLC0415 (keeps `--help` fast)
     from plans.diagnostics import render_text  # noqa: PLC0415
     from runtime.library.add import add as add_version  # noqa: PLC0415
+    from runtime.library.inspect import require_folder  # noqa: PLC0415
 
     parsed = _parsed(name)
+    require_folder(path)
     base = known_base(session, parsed.base)
     done = add_version(path, parsed, base, session.library, session.root)
     if done.warnings:

@@ -1,5 +1,6 @@
 """`fleetctl adopt`: rebuild the ledger from what is live."""
 
+import json
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -16,15 +17,16 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
-  fleetctl adopt --dry-run
+  fleetctl adopt --dry-run --format json
   fleetctl adopt
   fleetctl adopt 'adapter/*@llama_a'
 """
 )
 @click.argument("globs", nargs=-1, metavar="[ADDRESS-GLOB]...")
 @click.option("--dry-run", is_flag=True, help="Only show what would be adopted.")
+@click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def command(session: Session, *, globs: tuple[str, ...], dry_run: bool) -> None:
+def command(session: Session, *, globs: tuple[str, ...], dry_run: bool, form: str) -> None:
     """Write into the ledger what is live and not in it, as if fleetctl had made it.
 
     Without arguments: servers that fleetctl starts, and everything declared by name. With
@@ -42,8 +44,11 @@ def command(session: Session, *, globs: tuple[str, ...], dry_run: bool) -> None:
         for address, each in live.resources.items()
         if known.get(address) != each and _is_chosen(session.fleet(), address, each, globs)
     }
-    for address in found:
-        click.echo(address)
+    if form == "json":
+        document = {"adopted": list(found), "dry_run": dry_run}
+        click.echo(json.dumps(document, indent=2))
+    else:
+        click.echo("".join(f"{address}\n" for address in found), nl=False)
     if found and not dry_run:
         records = [
             {"address": address, "resource": plain(each), "boot": _boot(live, address)}

@@ -45,10 +45,11 @@ def command(session: Session, *, file: Path | None, auto: bool, yes: bool, form:
     """
     if (file is None) != auto:
         raise click.UsageError("Name a plan file, or say --auto.")
+    read = None if file is None else _read(session, file)
     if not yes and (form == "json" or not sys.stdin.isatty()):
         raise click.UsageError("Nobody is there to confirm: say --yes.")
     live = session.observe()
-    plan = session.plan(live=live) if file is None else _read(session, file)
+    plan = read or session.plan(live=live)
     _warn_of_changes(plan, live)
     if not plan.steps and not live.notes:
         _nothing(session, plan, form)

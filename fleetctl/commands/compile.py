@@ -66,7 +66,8 @@ def command(
     own gateways serve now. With --out again after each apply and rollback, an Envoy takes the
     new routes without a restart; one on this machine is waited for. An Envoy that is declared
     (`gateways: NAME: {kind: envoy, ...}`) needs none of this: apply and rollback write its files.
-    What is lost in translation is said on standard error.
+    What is lost in translation is said on standard error; plans list it too where an Envoy is
+    declared, or `compiled_for: [envoy, litellm]` in fleet.yaml names who is compiled for.
     """
     from fleetctl import compilation  # noqa: PLC0415 (keeps `--help` fast)
 

@@ -70,6 +70,7 @@ def record(session: "Session", days: int, folder: Path | None) -> None:
     from fleetctl.files import write_text  # noqa: PLC0415
     from fleetctl.patience import waiting  # noqa: PLC0415
     from fleetctl.project import declared_aliases  # noqa: PLC0415
+    from plans.wording import counted  # noqa: PLC0415
     from runtime.gateway.usageread import UsageFiles  # noqa: PLC0415
 
     where = folder or session.state_dir / "gateways"
@@ -83,6 +84,8 @@ def record(session: "Session", days: int, folder: Path | None) -> None:
         found = summed(files, days)
     if found is None:
         detail = f"No request was logged under `{where}`."
+        if files.damaged:
+            detail += f" {counted(files.damaged, 'line')} there cannot be read."
         hint = "Start a gateway (fleetctl gateway start) and ask it, or name a folder with --from."
         raise FleetError(problem("FC6043", "No usage to record", detail, hint=hint))
     kept = carried_on(found, before, known)

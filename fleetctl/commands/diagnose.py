@@ -1,12 +1,18 @@
 """`fleetctl diagnose`: why the fleet does not fit, and what would make it fit."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from fleet.declared import Fleet
+    from fleet.placement import Search
+    from fleet.remedies import Diagnosis
+    from fleet.resources import State
     from fleetctl.session import Session
 
 
@@ -37,14 +43,34 @@ def command(session: "Session", form: str, live_file: Path | None) -> None:
 
     Changes nothing. Exits 0 when the fleet fits, else 1.
     """
+    from fleet.placement import Search  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.commands.plan import state  # noqa: PLC0415
+
+    found = diagnosis(session, session.fleet(), state(session, live_file), Search())
+    click.echo(shown_as(found, form), nl=False)
+    sys.exit(0 if found.fits else 1)
+
+
+def diagnosis(
+    session: "Session", fleet: "Fleet", live: "State", search: "Search", changes: Sequence[str] = ()
+) -> "Diagnosis":
+    """Diagnose a fleet; the commands that it names suppose these changes too."""
     from fleet.history import settled  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.remedies import diagnose  # noqa: PLC0415
-    from fleetctl.commands.plan import state  # noqa: PLC0415
     from fleetctl.patience import waiting  # noqa: PLC0415
-    from plans.diagnosis import render_json, render_text  # noqa: PLC0415
 
-    fleet, live = session.fleet(), state(session, live_file)
+    history = settled(session.history(), live)
     with waiting("Planning with changes that might help…"):
-        found = diagnose(fleet, live, settled(session.history(), live), session.now())
-    click.echo(render_json(found) if form == "json" else render_text(found), nl=False)
-    sys.exit(0 if found.fits else 1)
+        found = diagnose(fleet, live, history, session.now(), search=search)
+    also = tuple(
+        replace(each, what_if=(*changes, *each.what_if)) if each.what_if else each
+        for each in found.remedies
+    )
+    return replace(found, remedies=also)
+
+
+def shown_as(found: "Diagnosis", form: str) -> str:
+    """Return a diagnosis as `text` or `json`."""
+    from plans.diagnosis import render_json, render_text  # noqa: PLC0415 (keeps `--help` fast)
+
+    return render_json(found) if form == "json" else render_text(found)

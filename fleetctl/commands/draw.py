@@ -56,17 +56,16 @@ def command(
     """Draw where everything goes: memory of each device, adapters in their slots, load by hour.
 
     Drawn is what an apply leads to. Memory and load are estimated from first principles
-    until `fleetctl calibrate` has measured a server.
+    until `fleetctl calibrate` has measured a server. Where some versions have no place, the
+    others are drawn.
     """
-    from fleet.history import settled  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.pace import pace  # noqa: PLC0415
-    from fleet.placement import place  # noqa: PLC0415
-    from fleetctl.commands.plan import state  # noqa: PLC0415
+    from fleetctl.commands.plan import state  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.placed import placed  # noqa: PLC0415
     from plans.drawing import DRAWINGS, only, sketch  # noqa: PLC0415
 
-    fleet, live = session.fleet(), state(session, live_file)
-    wanted = pace(fleet, live, settled(session.history(), live), session.now())
-    drawing = sketch(fleet, place(fleet, wanted, live, search), live.unknown_servers)
+    live = state(session, live_file)
+    there = placed(session, live, search)
+    drawing = sketch(there.fleet, there.placement, live.unknown_servers)
     text = DRAWINGS[form](only(drawing, server) if server else drawing)
     if out is None:
         click.echo(text, nl=False)

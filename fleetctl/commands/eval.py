@@ -44,6 +44,7 @@ Examples:
   fleetctl eval run acme-support --version 2.3.0 --golden golden/returns.jsonl
   fleetctl eval run --all --samples 5 --temperature 0.7
   fleetctl eval run --due --format json
+  fleetctl eval run acme-support --through gateway
   fleetctl eval run tiny --url http://127.0.0.1:8100 --golden golden/support.jsonl
 """,
 )
@@ -59,6 +60,7 @@ Examples:
 @click.option("--samples", type=click.IntRange(1, 100), help="Answers to each item.")
 @click.option("--temperature", type=click.FloatRange(0, 5), help="Of the sampling; 0 is greedy.")
 @click.option("--concurrency", type=click.IntRange(1, 256), help="Requests at the same time.")
+@click.option("--through", type=click.Choice(["gateway", "server"]), help="Default: as declared.")
 @click.option("--max-missing", type=click.IntRange(0), help="Items that may stay unanswered.")
 @_FORMAT
 @click.pass_obj
@@ -75,14 +77,19 @@ def run(
     purpose: "Purpose | None",
     url: str | None,
     key: str | None,
+    through: str | None,
     **how: Any,
 ) -> None:
-    """Ask versions their golden sets, directly on a server that holds them.
+    """Ask versions their golden sets, on a server that holds them or through a gateway.
+
+    Through a gateway (`evals.through`) every question has a row in the usage log, of the purpose
+    `eval`: no live gate and no limit counts it, and it is billed where the client's tier says so.
+    While more than `evals.pause_above` requests wait on the server, nothing more is asked.
 
     Results go into the ledger, the answers into the state folder, the figures into the
     version's folder in the library. A run that does not count is an error (exit 1).
     """
-    from fleetctl.eval_runs import run_all, todo_of  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.eval_runs import run_all, tell_people, todo_of  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.evaluation import past_of, spec_for  # noqa: PLC0415
     from plans.evals import drift_table, table  # noqa: PLC0415
 
@@ -90,6 +97,8 @@ def run(
         raise click.UsageError("Name aliases or versions, or give --all or --due.")
     if version and len(names) != 1:
         raise click.UsageError("--version goes with one alias.")
+    if url is not None and through is not None:
+        raise click.UsageError("--url says already whom to ask; leave --through out.")
     if url is not None and not (names and golden):
         raise click.UsageError("--url goes with names and with --golden.")
     asked = {"version": version, "golden": golden, "purpose": purpose}
@@ -97,10 +106,14 @@ def run(
     todo, notes = todo_of(session, names, asked, place, due_only=due_only)
     for note in notes:
         click.echo(f"Warning: {note}", err=True)
-    done, failed = run_all(session, todo, spec_for(session, how), quiet=form == "json")
+    done, failed = run_all(
+        session, todo, spec_for(session, how), through or "", quiet=form == "json"
+    )
     past = past_of(session)
     aliases = {each.target.alias: each.target.adapter for each in todo}
     drifted = _drifts(past, aliases) if due_only else []
+    if due_only:
+        tell_people(session)
     if form == "json":
         document = {"evaluations": done, "drift": drifted, "failed": failed, "notes": notes}
         click.echo(json.dumps(document, indent=2))
@@ -127,11 +140,12 @@ Examples:
 @click.pass_obj
 def list_runs(session: Session, alias: str | None, limit: int, form: str) -> None:
     """List evaluations from the ledger, oldest first. Works without declarations."""
-    from fleetctl.evaluation import past_of  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.eval_runs import of_alias  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.evaluation import past_of  # noqa: PLC0415
     from plans.evals import row, table  # noqa: PLC0415
 
-    past = past_of(session)
-    found = [each for name, runs in past.items() if alias in {None, name} for each in runs]
+    past = of_alias(session, past_of(session), alias)
+    found = [each for runs in past.values() for each in runs]
     found.sort(key=lambda each: each.at)
     rows = [row(each) for each in found[-limit:]]
     if form == "json":
@@ -146,7 +160,7 @@ def list_runs(session: Session, alias: str | None, limit: int, form: str) -> Non
     "show",
     epilog="""\b
 Examples:
-  fleetctl eval show 4f1c2ab09d3e
+  fleetctl eval show 4f1c
   fleetctl eval show 4f1c2ab09d3e --wrong 0 --format json
 """,
 )
@@ -155,11 +169,12 @@ Examples:
 @_FORMAT
 @click.pass_obj
 def show(session: Session, run_id: str, wrong: int, form: str) -> None:
-    """Show one evaluation with the answers that were not right."""
-    from fleetctl.judging import office_of  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.evals import page, page_text  # noqa: PLC0415
+    """Show one evaluation with the answers that were not right. Of its id the beginning will do."""
+    from plans.evals import page, page_text  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.evals import EvalStore  # noqa: PLC0415
 
-    document = page(office_of(session).store.read(run_id), wrong or None)
+    store = EvalStore(session.state_dir / "evals")
+    document = page(store.read(store.named(run_id)), wrong or None)
     shown = json.dumps(document, indent=2) + "\n" if form == "json" else page_text(document)
     click.echo(shown, nl=False)
 
@@ -181,15 +196,15 @@ def drift(session: Session, alias: str | None, form: str) -> None:
     serving: answers to the frozen set changed. retrain: fresh sets are surely worse. watch: two
     low fresh sets in a row, or a version that began below the best before it.
     """
-    from fleetctl.evaluation import past_of  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.eval_runs import of_alias  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.evaluation import past_of  # noqa: PLC0415
     from plans.evals import drift_table  # noqa: PLC0415
 
-    past = past_of(session)
+    past = of_alias(session, past_of(session), alias)
     aliases = {
         name: watched[-1].adapter
         for name, runs in past.items()
-        if alias in {None, name}
-        and (watched := [each for each in runs if each.purpose in {"anchor", "rolling"}])
+        if (watched := [each for each in runs if each.purpose in {"anchor", "rolling"}])
     }
     rows = _drifts(past, aliases)
     if form == "json":
@@ -234,9 +249,38 @@ def import_results(
     lm-eval: the file of samples (`--log_samples`). inspect-ai: a log, `.eval` or `.json`. A log
     that did not end well, or with unscored samples, is refused.
     """
-    from fleetctl.evaluation import imported  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.eval_runs import imported  # noqa: PLC0415 (keeps `--help` fast)
     from plans.evals import table  # noqa: PLC0415
 
     entry = imported(session, path, source, name, purpose)
     row = {**entry, "finished": session.now().isoformat(timespec="seconds")}
     click.echo(json.dumps(row, indent=2) + "\n" if form == "json" else table([row]), nl=False)
+
+
+@command.command(
+    "judge",
+    epilog="""\b
+Examples:
+  fleetctl eval judge golden/acme.labels.jsonl --client acme
+  fleetctl eval judge golden/acme.labels.jsonl --client acme --format json
+""",
+)
+@click.argument("path", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--client", required=True, metavar="CLIENT", help="Whose answers were labelled.")
+@_FORMAT
+@click.pass_obj
+def judge(session: Session, path: Path, client: str, form: str) -> None:
+    """Compare the declared judge with people's labels. Exit 2 where it agrees too little.
+
+    A line is a golden item with the `answer` that was given and a person's `label`, yes or no:
+    {"id": "l-1", "input": "...", "expected": "...", "answer": "...", "label": "yes"}.
+    Until it reaches a kappa of 0.6 on 50 labels of a client, no gate of that client is decided
+    by the judge: it is INCONCLUSIVE and says so.
+    """
+    from fleetctl.judge_comparing import compared  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.evals import judge_text  # noqa: PLC0415
+
+    found = compared(session, path, client, quiet=form == "json")
+    shown = json.dumps(found, indent=2) + "\n" if form == "json" else judge_text(found)
+    click.echo(shown, nl=False)
+    sys.exit(0 if found["decides"] else DRIFTED)

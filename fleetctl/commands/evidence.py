@@ -132,10 +132,16 @@ def verify(session: Session, head: str | None, form: str) -> None:
     if good:
         last = f", the last one {entries[-1].hash}" if entries else ""
         click.echo(
-            f"{len(checks)} verdicts follow from their counts; {len(entries)} entries in one "
-            f"unbroken chain{last}."
+            f"{_follow(len(checks))}; {len(entries)} {'entry' if len(entries) == 1 else 'entries'} "
+            f"in one unbroken chain{last}."
         )
     sys.exit(0 if good else 1)
+
+
+def _follow(verdicts: int) -> str:
+    if verdicts == 1:
+        return "1 verdict follows from its counts"
+    return f"{verdicts} verdicts follow from their counts"
 
 
 def _document(

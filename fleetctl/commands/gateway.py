@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from fleet.declared import Gateway
 
 _NAME = "main"
+_AGAIN = ("stop", "start")
 
 
 @click.group(
@@ -39,9 +41,8 @@ def command() -> None:
 _transport = click.option(
     "--transport",
     type=click.Choice(["protocol", "aiohttp"]),
-    default="protocol",
-    show_default=True,
-    help="What carries the requests; `aiohttp` is the fallback, at several times the cost.",
+    help="What carries the requests. Default: protocol; `aiohttp` is the fallback, at several "
+    "times the cost.",
 )
 
 
@@ -55,18 +56,19 @@ Example:
 @click.argument("name", default=_NAME)
 @_transport
 @click.pass_obj
-def run(session: Session, name: str, transport: str) -> None:
+def run(session: Session, name: str, transport: str | None) -> None:
     """Run a gateway in this terminal until Ctrl-C; for a process supervisor.
 
     One that is declared as an Envoy runs as that, on the files that `apply` writes for it.
     """
     from runtime.gateway import envoyprocess, places, serving  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway.transports import DEFAULT  # noqa: PLC0415
 
     gateway = _one(session, name)
     if gateway.kind == "envoy":
         envoyprocess.become(session.state_dir, gateway)
     places.remember(session.state_dir, {name: gateway})
-    serving.run(session.state_dir, gateway, transport)
+    serving.run(session.state_dir, gateway, transport or DEFAULT)
 
 
 @command.command(
@@ -80,13 +82,28 @@ Examples:
 @click.argument("name", required=False)
 @_transport
 @click.pass_obj
-def start(session: Session, name: str | None, transport: str) -> None:
-    """Start a gateway, or all of them, in the background; wait until clients are answered."""
-    from runtime.gateway import processes  # noqa: PLC0415 (keeps `--help` fast)
+def start(session: Session, name: str | None, transport: str | None) -> None:
+    """Start a gateway, or all of them, in the background; wait until clients are answered.
 
+    One that runs already is fine, unless it runs otherwise than is declared or asked: exit 1.
+    """
+    from runtime.gateway import processes, running  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway.transports import DEFAULT  # noqa: PLC0415
+
+    other = False
     for gateway in _own(session, name):
-        running = processes.start(session.state_dir.resolve(), gateway, transport)
-        click.echo(f"gateway {gateway.name} on {running.url} (pid {running.pid})", err=True)
+        found = processes.start(session.state_dir.resolve(), gateway, transport or DEFAULT)
+        click.echo(f"gateway {gateway.name} on {found.url} (pid {found.pid})", err=True)
+        wrong = list(running.otherwise(found, gateway))
+        if transport and found.transport and transport != found.transport:
+            wrong.append(f"with the transport {found.transport}, not {transport}")
+        if wrong:
+            other = True
+            again = " && ".join(f"fleetctl gateway {verb} {gateway.name}" for verb in _AGAIN)
+            again += f" --transport {transport}" if transport else ""
+            text = f"it has been running {' and '.join(wrong)}. To start it anew: {again}"
+            click.echo(f"Warning: gateway {gateway.name}: {text}", err=True)
+    sys.exit(1 if other else 0)
 
 
 @command.command(
@@ -164,8 +181,8 @@ def _split(rows: "list[dict[str, Any]]") -> "Iterator[str]":
 
 
 async def _rows(session: Session) -> list[dict[str, Any]]:
-    from runtime.gateway import processes  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
+    from runtime.gateway.running import find  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway.tablefile import read_table  # noqa: PLC0415
 
     known = _gateways(session)
@@ -177,7 +194,7 @@ async def _rows(session: Session) -> list[dict[str, Any]]:
         await gateways.close()
     rows = []
     for name, gateway in sorted(known.items()):
-        running, sight = processes.find(session.state_dir, name), sights[name]
+        running, sight = find(session.state_dir, name), sights[name]
         rows.append(
             {
                 "gateway": name,
@@ -229,7 +246,8 @@ def _own(
     from runtime.gateway.envoyprocess import not_ours  # noqa: PLC0415 (keeps `--help` fast)
 
     found = _gateways(session) if known is None else known
-    for gateway in [_one(session, name)] if name else list(found.values()):
+    named = found.get(name) or _one(session, name) if name else None
+    for gateway in [named] if named else list(found.values()):
         if gateway.kind != "envoy":
             yield gateway
         elif name:

@@ -1,4 +1,4 @@
-"""`fleetctl gc`: delete adapter versions and served copies that nobody can need any more."""
+"""`fleetctl gc`: delete versions, served copies and answers that nobody can need any more."""
 
 import asyncio
 import json
@@ -12,6 +12,7 @@ from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from fleet.errors import FleetError
+    from fleet.evals.keeping import Answers
     from fleet.retention import Judged, Retained
 
 
@@ -28,30 +29,33 @@ Examples:
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def command(session: Session, *, dry_run: bool, yes: bool, form: str) -> None:
-    """Delete what no server lists, no route names and nobody will load again.
+    """Delete what no server lists, no route names and nobody will load again, and old answers.
 
     Kept are the declared version of each adapter and all newer ones, `keep_versions` earlier
     ones that were not rolled back, those replaced less than `retain` ago, and all that is
     loaded: a deleted folder can end a server for every client. Nothing is unloaded here; that
     is an apply. Nothing is deleted while a server does not answer.
+
+    Answers of evaluations stay for `evals.keep` (90 days), and for as long as the version is in
+    the library where a verdict was computed from them or later ones are compared with them.
     """
     if not (dry_run or yes) and (form == "json" or not sys.stdin.isatty()):
         raise click.UsageError("Nobody is there to confirm: say --yes, or --dry-run.")
-    found = asyncio.run(_judge(session))
-    sizes = _sizes(session, found)
-    due = [each for each in (*found.versions, *found.copies) if not each.needed]
+    found, answers = asyncio.run(_judge(session)), _answers(session)
+    sizes = _sizes(session, found, answers)
+    due = [each for each in _all(found, answers) if not each.needed]
     if form == "text":
-        _tell(found, sizes, all_of_it=dry_run)
+        _tell(found, answers, sizes, all_of_it=dry_run)
     if not dry_run and due:
-        if not yes and not click.confirm(f"Delete {_counted(found)} for ever?", err=True):
+        if not yes and not click.confirm(f"Delete {_counted(found, answers)} for ever?", err=True):
             click.echo("Nothing was deleted.", err=True)
             return
-        _delete(session, found)
+        _delete(session, found, answers)
     if form == "json":
-        click.echo(json.dumps(_document(found, sizes, deleted=not dry_run), indent=2))
+        click.echo(json.dumps(_document(found, answers, sizes, deleted=not dry_run), indent=2))
     elif not dry_run and due:
         freed = sum(sizes[each.name] for each in due)
-        click.echo(f"Deleted {_counted(found)}, {freed / 2**20:.1f} MiB.")
+        click.echo(f"Deleted {_counted(found, answers)}, {freed / 2**20:.1f} MiB.")
         if any(not each.needed for each in found.versions):
             click.echo("fleet.lock has changed: commit it.", err=True)
 
@@ -83,6 +87,16 @@ async def _judge(session: Session) -> "Retained":
     return retained(session.fleet(), live, history, session.now(), copies=present, busy=busy)
 
 
+def _answers(session: Session) -> "tuple[Answers, ...]":
+    """Decide which evaluations keep their answers."""
+    from fleet.evals.keeping import kept_answers  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.evals import EvalStore  # noqa: PLC0415
+
+    fleet, stored = session.fleet(), EvalStore(session.state_dir / "evals").stored()
+    entries = session.ledger().read() if stored else []
+    return kept_answers(stored, entries, fleet.versions, session.now(), fleet.evals.keep)
+
+
 def _unsure(doubts: "tuple[str, ...]") -> "FleetError":
     from fleet.errors import EngineError, problem  # noqa: PLC0415 (keeps `--help` fast)
 
@@ -98,18 +112,22 @@ def _unsure(doubts: "tuple[str, ...]") -> "FleetError":
     )
 
 
-def _delete(session: Session, seen: "Retained") -> None:
+def _delete(session: Session, seen: "Retained", old: "tuple[Answers, ...]") -> None:
     """Delete under the lease what a second look still finds unneeded."""
     from fleet.names import AdapterName  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.evals import EvalStore  # noqa: PLC0415
     from runtime.library.dispose import clear, remove_copy, remove_version  # noqa: PLC0415
 
     store, ledger = session.state_dir / "store", session.ledger()
-    agreed = {each.name for each in (*seen.versions, *seen.copies) if not each.needed}
+    agreed = {each.name for each in _all(seen, old) if not each.needed}
     with ledger.lease(f"{session.by} (run {session.run}, gc)") as lease:
         now = asyncio.run(_judge(session))
         versions = [each.name for each in now.versions if not each.needed and each.name in agreed]
         copies = [each.name for each in now.copies if not each.needed and each.name in agreed]
-        ledger.append("collected", [{"versions": versions, "copies": copies}], lease.token)
+        runs = [each.name for each in _answers(session) if not each.needed and each.name in agreed]
+        record = {"versions": versions, "copies": copies, "evaluations": runs}
+        ledger.append("collected", [record], lease.token)
+        EvalStore(session.state_dir / "evals").remove(runs)
         clear([store, *(session.library / "adapters").glob("*")])
         for digest in copies:  # copies first: from them servers load
             remove_copy(store, digest)
@@ -120,41 +138,83 @@ def _delete(session: Session, seen: "Retained") -> None:
             lease.renew()
 
 
-def _sizes(session: Session, found: "Retained") -> dict[str, int]:
+def _sizes(session: Session, found: "Retained", answers: "tuple[Answers, ...]") -> dict[str, int]:
     from fleet.names import AdapterName  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.evals import EvalStore  # noqa: PLC0415
     from runtime.library.dispose import size  # noqa: PLC0415
     from runtime.library.layout import version_folder  # noqa: PLC0415
 
     library, store = session.library, session.state_dir / "store"
+    kept = EvalStore(session.state_dir / "evals")
     return {
-        each.name: size(version_folder(library, AdapterName.parse(each.name)))
-        for each in found.versions
-    } | {each.name: size(store / each.name) for each in found.copies}
+        **{
+            each.name: size(version_folder(library, AdapterName.parse(each.name)))
+            for each in found.versions
+        },
+        **{each.name: size(store / each.name) for each in found.copies},
+        **{each.name: kept.size(each.name) for each in answers},
+    }
 
 
-def _tell(found: "Retained", sizes: dict[str, int], *, all_of_it: bool) -> None:
-    for title, group in (("Version", found.versions), ("Served copy", found.copies)):
+def _tell(
+    found: "Retained",
+    answers: "tuple[Answers, ...]",
+    sizes: dict[str, int],
+    *,
+    all_of_it: bool,
+) -> None:
+    for title, group in (("version", found.versions), ("served copy", found.copies)):
         for each in group:
             if all_of_it or not each.needed:
                 word = "stays" if each.needed else "goes "
-                name = each.name if title == "Version" else each.name[:12]
-                kib = f"{sizes[each.name] / 1024:8.0f} KiB"
-                click.echo(f"{word}  {title.lower()} {name}  {kib}  {each.why}")
-    if all(each.needed for each in (*found.versions, *found.copies)):
+                name = each.name[:12] if title == "served copy" else each.name
+                click.echo(f"{word}  {title} {name}  {_kib(sizes[each.name])}  {each.why}")
+    _tell_answers(answers, sizes, all_of_it=all_of_it)
+    if all(each.needed for each in _all(found, answers)):
         click.echo("Nothing to delete.", err=True)
 
 
-def _counted(found: "Retained") -> str:
+def _tell_answers(
+    answers: "tuple[Answers, ...]", sizes: dict[str, int], *, all_of_it: bool
+) -> None:
+    """Tell of each reason how many evaluations there are: there may be thousands."""
+    from plans.wording import counted  # noqa: PLC0415 (keeps `--help` fast)
+
+    groups: dict[tuple[bool, str], list[str]] = {}
+    for each in answers:
+        groups.setdefault((each.needed, each.why), []).append(each.name)
+    for (needed, why), names in groups.items():
+        if all_of_it or not needed:
+            word, size = "stays" if needed else "goes ", sum(sizes[each] for each in names)
+            told = f"answers of {counted(len(names), 'evaluation')}"
+            click.echo(f"{word}  {told}  {_kib(size)}  {why}")
+
+
+def _kib(size: int) -> str:
+    return f"{size / 1024:8.0f} KiB"
+
+
+def _all(found: "Retained", answers: "tuple[Answers, ...]") -> "list[Judged | Answers]":
+    return [*found.versions, *found.copies, *answers]
+
+
+def _counted(found: "Retained", answers: "tuple[Answers, ...]") -> str:
     from plans.wording import counted  # noqa: PLC0415 (keeps `--help` fast)
 
     versions = sum(not each.needed for each in found.versions)
     copies = sum(not each.needed for each in found.copies)
     served = "served copy" if copies == 1 else "served copies"
-    return f"{counted(versions, 'version')} and {copies} {served}"
+    runs = sum(not each.needed for each in answers)
+    also = f" and the answers of {counted(runs, 'evaluation')}" if runs else ""
+    if not versions and not copies:
+        return also.removeprefix(" and ")
+    return f"{counted(versions, 'version')} and {copies} {served}{also}"
 
 
-def _document(found: "Retained", sizes: dict[str, int], *, deleted: bool) -> dict[str, Any]:
-    def plain(each: "Judged") -> dict[str, Any]:
+def _document(
+    found: "Retained", answers: "tuple[Answers, ...]", sizes: dict[str, int], *, deleted: bool
+) -> dict[str, Any]:
+    def plain(each: "Judged | Answers") -> dict[str, Any]:
         return {**asdict(each), "bytes": sizes[each.name]}
 
     return {
@@ -163,4 +223,5 @@ def _document(found: "Retained", sizes: dict[str, int], *, deleted: bool) -> dic
         "deleted": deleted,
         "versions": [plain(each) for each in found.versions],
         "copies": [plain(each) for each in found.copies],
+        "evaluations": [plain(each) for each in answers],
     }

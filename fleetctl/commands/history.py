@@ -36,5 +36,4 @@ def command(
     from plans.journal import chosen, render_json, render_text  # noqa: PLC0415 (fast `--help`)
 
     entries = chosen(session.ledger().read(), limit=limit or None, steps=steps, about=about)
-    render = {"json": render_json, "text": render_text}[form]
-    click.echo(render(entries), nl=False)
+    click.echo(render_json(entries) if form == "json" else render_text(entries, about), nl=False)

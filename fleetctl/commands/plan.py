@@ -96,6 +96,7 @@ def command(
     """Show what would change. Changes nothing."""
     from fleet.select import select  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.selection import criteria, require_known  # noqa: PLC0415
+    from plans.status import gateway_notes  # noqa: PLC0415
 
     wanted = criteria(selections)
     if changes and (out or save_live):
@@ -107,8 +108,10 @@ def command(
 
         fleet = what_if(fleet, changes)
     live = state(session, live_file)
+    for note in (*live.notes, *gateway_notes(live)):
+        click.echo(f"Note: {note}", err=True)
     if changes:
-        made = supposed(session, fleet, live, changes, search)
+        made = supposed(session, fleet, live, changes, search, form)
     else:
         made = session.plan(live=live, search=search)
     require_known(wanted, fleet, made)
@@ -135,16 +138,22 @@ def supposed(
     live: "State",
     changes: tuple[str, ...],
     search: "Search",
+    form: str,
 ) -> "Plan":
-    """Return the plan of a changed fleet; where there is none, say what was supposed."""
+    """Return the plan of a changed fleet; where there is none, print the diagnosis and exit."""
     from fleet.errors import PlacementError  # noqa: PLC0415
     from fleet.whatif import what_if_live  # noqa: PLC0415
 
+    then = what_if_live(fleet, live)
     try:
-        return session.plan(live=what_if_live(fleet, live), fleet=fleet, search=search)
-    except PlacementError:
+        return session.plan(live=then, fleet=fleet, search=search)
+    except PlacementError as error:
+        from fleetctl.commands.diagnose import diagnosis, shown_as  # noqa: PLC0415
+
         click.echo(f"What if: {'; '.join(changes)}. Then the fleet does not fit.", err=True)
-        raise
+        found = diagnosis(session, fleet, then, search, changes)
+        click.echo(shown_as(found, "json" if form == "json" else "text"), nl=False)
+        sys.exit(error.exit_code)
 
 
 def as_declared(session: "Session", live: "State", search: "Search") -> "Plan | None":

@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ from fleetctl.progress import Form, teller
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fleet.drift import Cause
     from fleet.plan import Plan
     from fleet.resources import State
@@ -45,6 +46,10 @@ def command(session: Session, *, once: bool, interval: timedelta | None, form: F
     that needs a plan. What it does is journaled like an apply. Whatever comes back again and
     again is left to people after five times. A damaged copy that servers load from is made
     good again from the library.
+
+    While declarations are broken it heals and judges by those that were valid last, or by the
+    files that are sound, and moves nothing on; while a version has no place, the other
+    aliases go on. Both are said in each round, and end in exit 1 with --once.
     """
     if once == (interval is not None):
         raise click.UsageError("Say --once or --interval DURATION.")
@@ -57,17 +62,18 @@ def command(session: Session, *, once: bool, interval: timedelta | None, form: F
 async def _rounds(session: Session, interval: timedelta | None, form: Form) -> int:
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.effects import stopping  # noqa: PLC0415
+    from fleetctl.sound import Declared  # noqa: PLC0415
     from plans.diagnostics import render_text  # noqa: PLC0415
     from runtime.reconcile import Backoff  # noqa: PLC0415
     from runtime.rollouts.tick import Evaluations  # noqa: PLC0415
 
-    backoff, evaluations = Backoff(), Evaluations()
+    backoff, evaluations, declared = Backoff(), Evaluations(), Declared()
     with stopping() as stop:
         while True:
             once = interval is None
             try:
-                # The declarations are read anew in each round.
-                code = await _round(replace(session), stop, backoff, evaluations, form, once=once)
+                now, valid = declared.now(session)
+                code = await _round(now, stop, backoff, evaluations, form, once=once, valid=valid)
             except FleetError as error:
                 if interval is None:
                     raise
@@ -92,11 +98,13 @@ async def _round(
     form: Form,
     *,
     once: bool,
+    valid: bool,
 ) -> int:
     """Judge what is tried, heal, advance; return the worst exit code.
 
     Judging comes first, because whoever fails is rolled back in a second and a server takes
-    longer to come back. Where it is not possible nothing advances, and healing goes on.
+    longer to come back. Where it is not possible nothing advances, and healing goes on. Nor
+    does anything where the declarations are not `valid`.
     """
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.judging import Round, judge_round  # noqa: PLC0415
@@ -112,21 +120,47 @@ async def _round(
         click.echo("A version that failed still serves: see above.", err=True)
     if judged.moved:
         live = await session.observe_now()
-    healed, code = await _heal(session, live, stop, backoff, form)
+    healed, left, code = await _heal(session, live, stop, backoff, form)
     if refused is not None:
         raise refused
     if code or stop.is_set():
         return code or judged.code
+    if not valid:
+        return judged.code or 1
     onward, code = await _advance(session, live, stop, form, again=healed)
     if not healed and not onward:
-        click.echo("Nothing to heal, no rollout is due.", err=True)
+        nothing = "Nothing else" if left else "Nothing"
+        click.echo(f"{nothing} to heal, no rollout is due.", err=True)
+        code = code or await _mend_routes(session, live, stop, form)
+    await _tell_people(session, live)
     return code or judged.code
+
+
+async def _mend_routes(session: Session, live: "State", stop: asyncio.Event, form: Form) -> int:
+    """Give gateways that lag behind the newest table, and it the addresses that it lacks."""
+    from fleet.heal import heal  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway.published import not_running  # noqa: PLC0415
+
+    for note in live.notes:
+        click.echo(f"Note: {note}", err=True)
+    if not {*live.notes} - {not_running(name) for name in session.fleet().gateways}:
+        return 0
+    nothing = heal(session.fleet().name, (), session.history(), live, {})
+    return await _carry_out(session, nothing, stop, form, due=True)
+
+
+async def _tell_people(session: Session, live: "State") -> None:
+    """Tell client and operators, once, what waits for people or should have been done."""
+    from fleetctl.telling import standing, tell_occasions  # noqa: PLC0415 (keeps `--help` fast)
+
+    for line in await tell_occasions(session, await asyncio.to_thread(standing, session, live)):
+        click.echo(f"Warning: {line}", err=True)
 
 
 async def _heal(
     session: Session, live: "State", stop: asyncio.Event, backoff: "Backoff", form: Form
-) -> tuple[bool, int]:
-    """Put back what is missing; return whether anything was done, and the exit code."""
+) -> tuple[bool, bool, int]:
+    """Put back what is missing; return whether anything was done or left, and the exit code."""
     from fleet.drift import Remedy, classify  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.heal import heal  # noqa: PLC0415
     from fleet.history import settled  # noqa: PLC0415
@@ -148,20 +182,38 @@ async def _heal(
     _tell_causes(causes, due, backoff.given_up(ours))
     code = await _carry_out(session, plan, stop, form)
     backoff.tried(due, clock())
-    return bool(plan.steps), code
+    return bool(plan.steps), len(causes) > len(due), code
 
 
 async def _advance(
     session: Session, live: "State", stop: asyncio.Event, form: Form, *, again: bool
 ) -> tuple[bool, int]:
-    """Move on the rollouts that may; `again`: look first. Returns as `_heal` does."""
+    """Move on the rollouts that may; `again`: look first.
+
+    Returns whether anything was done, and the exit code.
+    """
+    from fleet.errors import PlacementError  # noqa: PLC0415
     from fleet.heal import advances  # noqa: PLC0415 (keeps `--help` fast)
 
     now = await session.observe_now() if again else live
-    onward = advances(session.plan(live=now))
+    left = 0
+    try:
+        onward = advances(session.plan(live=now))
+    except PlacementError as error:
+        found = session.plan_rest(now)
+        if found is None:
+            raise
+        _tell_left_out(found[1].left_out)
+        onward, left = advances(found[0]), error.exit_code
     for impact in onward.impacts:
         click.echo(f"Moves on: {impact.alias}: {impact.summary}", err=True)
-    return bool(onward.steps), await _carry_out(session, onward, stop, form)
+    return bool(onward.steps), await _carry_out(session, onward, stop, form) or left
+
+
+def _tell_left_out(left_out: "Mapping[str, str]") -> None:
+    for alias, why in left_out.items():
+        click.echo(f"Left out, and stays as it is: {alias}: {why}.", err=True)
+    click.echo("The others go on. What helps: fleetctl diagnose", err=True)
 
 
 def _mend(session: Session, live: "State") -> dict[str, str]:
@@ -194,17 +246,20 @@ def _tell_causes(
     causes: "tuple[Cause, ...]", due: "tuple[Cause, ...]", given_up: "tuple[Cause, ...]"
 ) -> None:
     for cause in causes:
+        what = cause.summary.rstrip(".")
         if cause in due:
-            click.echo(f"Heals {cause.subject}: {cause.summary}.", err=True)
+            click.echo(f"Heals {cause.subject}: {what}.", err=True)
         elif cause in given_up:
-            click.echo(f"Given up, it comes back: {cause.subject}: {cause.summary}.", err=True)
+            click.echo(f"Given up, it comes back: {cause.subject}: {what}.", err=True)
         else:
-            text = f"Left alone: {cause.subject}: {cause.summary}. Helps: {cause.command}"
+            text = f"Left alone: {cause.subject}: {what}. Helps: {cause.command}"
             click.echo(text, err=True)
 
 
-async def _carry_out(session: Session, plan: "Plan", stop: asyncio.Event, form: Form) -> int:
-    if not plan.steps:
+async def _carry_out(
+    session: Session, plan: "Plan", stop: asyncio.Event, form: Form, *, due: bool = False
+) -> int:
+    if not (plan.steps or due):
         return 0
     from fleetctl.effects import carry_out  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.report import tell_outcome  # noqa: PLC0415

@@ -1,6 +1,7 @@
 """`fleetctl release`: let a version that was rolled back be rolled out again."""
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import click
@@ -8,7 +9,6 @@ import click
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from fleet.history import History
     from runtime.gateway.table import RoutingTable
 
 
@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   fleetctl release acme-support
+  fleetctl release acme-support --format json
   fleetctl release acme-support --version 2.2.0 --reason "labels fixed"
 """
 )
 @click.argument("alias")
 @click.option("--version", metavar="VERSION", help="Only this version. Default: all held ones.")
 @click.option("--reason", default="", metavar="TEXT", help="Why; for the ledger.")
+@click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def command(session: Session, *, alias: str, version: str | None, reason: str) -> None:
+def command(session: Session, *, alias: str, version: str | None, reason: str, form: str) -> None:
     """Let versions of ALIAS be tried again, or accept a route that was changed by hand.
 
     Lifts the hold of a rollback, the verdict of a gate that failed, and an abort. Moves no
@@ -32,11 +34,12 @@ def command(session: Session, *, alias: str, version: str | None, reason: str) -
     """
     from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
+    from fleet.history import kept_out  # noqa: PLC0415
     from fleet.names import route_address  # noqa: PLC0415
 
     table = asyncio.run(_table(session))
     history = session.history()
-    holds = _kept_out(history, alias)
+    holds = kept_out(history, alias)
     entry = table.aliases.get(alias)
     if entry is None and not holds:
         raise FleetError(
@@ -63,6 +66,7 @@ def command(session: Session, *, alias: str, version: str | None, reason: str) -
     fell = stage is not None and stage.fell
     if not holds and not fell and history.established.get(route_address(alias)) == route:
         click.echo(f"{alias}: nothing is held, and its route is as applied.", err=True)
+        _as_json(form, alias, (), route=False)
         return
     record = {
         "alias": alias,
@@ -73,13 +77,14 @@ def command(session: Session, *, alias: str, version: str | None, reason: str) -
     session.ledger().append("released", [record])
     freed = version or ", ".join(sorted(held)) or "the route as it is now"
     click.echo(f"{alias}: {freed} released; to go on: fleetctl plan", err=True)
+    versions = (held[version],) if version else tuple(holds)
+    _as_json(form, alias, versions, route=not versions)
 
 
-def _kept_out(history: "History", alias: str) -> set[str]:
-    """Return the versions that stay out: rolled back, failed by a gate, or aborted."""
-    failed = {each.adapter for each in history.rejected.get(alias, {}).values()}
-    aborted = {each.adapter for each in history.marks.get(alias, ()) if each.mark == "abort"}
-    return {*history.holds.get(alias, {}), *failed, *aborted}
+def _as_json(form: str, alias: str, versions: tuple[str, ...], *, route: bool) -> None:
+    if form == "json":
+        document = {"alias": alias, "released": list(versions), "route_accepted": route}
+        click.echo(json.dumps(document, indent=2))
 
 
 async def _table(session: Session) -> "RoutingTable":

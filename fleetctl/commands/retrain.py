@@ -101,15 +101,25 @@ Examples:
 @click.argument("alias")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; for the ledger.")
 @click.option("--force", is_flag=True, help="Though it is somebody else's.")
+@_FORMAT
 @click.pass_obj
-def release(session: Session, alias: str, reason: str, *, force: bool) -> None:
-    """Give a claim back."""
+def release(session: Session, alias: str, reason: str, form: str, *, force: bool) -> None:
+    """Give a claim back. With --force also somebody else's, who is named."""
     from runtime.retrain import release as give_back  # noqa: PLC0415 (keeps `--help` fast)
 
     found = give_back(
         session.ledger(), alias, by=session.by, reason=reason, now=session.now(), force=force
     )
-    told = f"{alias} is free again." if found else f"Nobody had claimed {alias}."
+    if found is None:
+        _adapter(session, alias)
+    if form == "json":
+        released = {"by": found.by, "until": found.until.isoformat()} if found else None
+        click.echo(json.dumps({"alias": alias, "released": released}, indent=2))
+        return
+    told = f"Nobody had claimed {alias}."
+    if found is not None:
+        whose = "" if found.by == session.by else f"; it was {found.by}'s"
+        told = f"{alias} is free again{whose}."
     click.echo(told, err=True)
 
 
@@ -141,8 +151,9 @@ def run(
 ) -> None:
     """Run the declared training command, add the new version, and ask for it in the YAML.
 
-    The next `apply` or `reconcile` loads it beside the old one, evaluates it, and rolls it out
-    in stages. Run again after an interruption, it goes on with the same version.
+    Nothing is deployed by that: `apply` loads it beside the old one and begins its rollout;
+    `reconcile` then judges its gates and moves it on. Run again after an interruption, it goes
+    on with the same version.
     """
     from fleetctl.retraining import trained  # noqa: PLC0415 (keeps `--help` fast)
 

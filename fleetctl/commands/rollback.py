@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Examples:
   fleetctl rollback acme-support
   fleetctl rollback acme-support --to 2.0.0 --reason "wrong refunds"
+  fleetctl rollback acme-support --to 2.1.0 --forward --reason "wrong alias, sorry"
   fleetctl rollback acme-support --drill
   fleetctl rollback --drill --due 30d        # from a scheduled job
   fleetctl rollback acme-support --drill --live --times 50
@@ -33,6 +34,11 @@ Examples:
 @click.argument("alias", required=False)
 @click.option("--to", metavar="VERSION", help="The version to go back to, such as 2.1.0.")
 @click.option("--reason", default="", metavar="TEXT", help="Why; for ledger and notices.")
+@click.option(
+    "--forward",
+    is_flag=True,
+    help="With --to and --reason: undo a rollback; all traffic goes to a newer version at once.",
+)
 @click.option(
     "--smoke",
     "smoke",
@@ -68,6 +74,7 @@ def command(
     alias: str | None,
     to: str | None,
     reason: str,
+    forward: bool,
     smoke: tuple[str, ...],
     drill: bool,
     live: bool,
@@ -86,9 +93,12 @@ def command(
     With --drill nothing changes for anybody: the routes are published as they are, every
     gateway acknowledges, and the version to go back to is asked on every server. With --live
     it really answers for a moment. With --times it is repeated, and the times are summed up.
+    People are told of a drill that fails, where `notify` is declared.
     """
     if not drill and (live or every or due is not None or times > 1):
         raise click.UsageError("--live, --times, --all and --due go with --drill.")
+    if forward and (drill or not to or not reason):
+        raise click.UsageError("--forward goes with --to and --reason.")
     if (alias is None) == (not every and due is None):
         raise click.UsageError("Name an alias; with --drill, --all or --due instead.")
     if alias is None:
@@ -100,7 +110,9 @@ def command(
         sys.exit(asyncio.run(_drill(session, alias, to, smoke, form, times, live=live)))
     from fleetctl.rolling_back import roll_back  # noqa: PLC0415 (keeps `--help` fast)
 
-    result, unsent = asyncio.run(roll_back(session, alias, to, reason=reason, smoke=smoke))
+    result, unsent = asyncio.run(
+        roll_back(session, alias, to, reason=reason, forward=forward, smoke=smoke)
+    )
     _tell(result, form, unsent)
     sys.exit(0 if result.complete else 1)
 
@@ -124,6 +136,7 @@ async def _drill(
         if times == 1 or not result.complete:
             _tell(result, form)
         if not result.complete:
+            await _tell_failed(session, result)
             return 1
         if times > 1 and (number + 1) % 10 == 0:
             click.echo(f"{number + 1} of {times} drills", err=True)
@@ -165,8 +178,18 @@ async def _drill_all(
             code = max(code, error.exit_code)
             continue
         _tell(result, form, indent=None)
+        if not result.complete:
+            await _tell_failed(session, result)
         code = max(code, 0 if result.complete else 1)
     return code
+
+
+async def _tell_failed(session: Session, result: "DrillResult") -> None:
+    """Tell people that a rollback would not succeed now."""
+    from fleetctl.drilling import tell_failed  # noqa: PLC0415 (keeps `--help` fast)
+
+    for line in await tell_failed(session, result):
+        click.echo(f"Warning: {line}", err=True)
 
 
 def _tell(
@@ -179,5 +202,7 @@ def _tell(
         click.echo(f"Warning: {line}", err=True)
     for line in result.failures:
         click.echo(f"Error: {line}", err=True)
-    plain: dict[str, Any] = {**asdict(result), "complete": result.complete}
+    plain: dict[str, Any] = {**asdict(result), "complete": result.complete, "next": result.next}
     click.echo(json.dumps(plain, indent=indent) if form == "json" else result.sentence)
+    if result.next and form == "text":
+        click.echo(f"Next: {result.next}", err=True)

@@ -4,14 +4,11 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetctl.rollouts import mark, one, rollouts, tried
 from fleetctl.session import Session
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 _REASON = click.option("--reason", default="", metavar="TEXT", help="Why; for the ledger.")
@@ -29,7 +26,7 @@ Examples:
 """,
 )
 def command() -> None:
-    """Show where new versions stand; hold, approve, advance or abort one.
+    """Show where new versions stand; hold, approve, advance, extend or abort one.
 
     What people say is written to the ledger and holds for the declared version; the next
     apply or reconcile acts on it.
@@ -51,7 +48,7 @@ def list_(session: Session, *, every: bool, form: str) -> None:
     """List the rollouts that are under way or wait, with their gates."""
     from plans.rollouts import active, render_list  # noqa: PLC0415 (keeps `--help` fast)
 
-    found = _rollouts(session)
+    found = rollouts(session)
     shown = found if every else active(found)
     click.echo(json.dumps(shown, indent=2) if form == "json" else render_list(shown), nl=False)
     if form == "json":
@@ -73,7 +70,7 @@ def status(session: Session, alias: str, form: str) -> None:
     """Show one rollout in full: stage, gates with their reasons, what it waits for."""
     from plans.rollouts import render_one  # noqa: PLC0415 (keeps `--help` fast)
 
-    found = _one(session, alias)
+    found = one(session, alias)
     if form == "json":
         click.echo(json.dumps(found, indent=2))
     else:
@@ -88,7 +85,7 @@ def status(session: Session, alias: str, form: str) -> None:
 def hold(session: Session, alias: str, reason: str, form: str) -> None:
     """Keep the version at the share that it has, until `resume`. A gate that fails still acts."""
     then = f"stays where it is; to let it go on: fleetctl rollout resume {alias}"
-    _mark(session, alias, "hold", reason, form, then)
+    mark(session, alias, "hold", reason, form, then)
 
 
 @command.command("resume", epilog="\b\nExamples:\n  fleetctl rollout resume acme-support")
@@ -98,7 +95,7 @@ def hold(session: Session, alias: str, reason: str, form: str) -> None:
 @click.pass_obj
 def resume(session: Session, alias: str, reason: str, form: str) -> None:
     """Lift a hold."""
-    _mark(session, alias, "resume", reason, form, "goes on when its stage allows")
+    mark(session, alias, "resume", reason, form, "goes on when its stage allows")
 
 
 @command.command("approve", epilog="\b\nExamples:\n  fleetctl rollout approve acme-support")
@@ -111,17 +108,47 @@ def approve(session: Session, alias: str, reason: str, form: str) -> None:
 
     A gate that failed is not undecided: that takes an override in the declarations.
     """
-    _mark(session, alias, "approve", reason, form, "leaves this stage when it has baked")
+    mark(session, alias, "approve", reason, form, "leaves this stage when it has baked")
 
 
-@command.command("advance", epilog="\b\nExamples:\n  fleetctl rollout advance acme-support")
+@command.command("extend", epilog="\b\nExamples:\n  fleetctl rollout extend acme-support")
 @click.argument("alias")
 @_REASON
 @_FORMAT
 @click.pass_obj
+def extend(session: Session, alias: str, reason: str, form: str) -> None:
+    """Give undecided gates of this stage as much time again, from now: its longest bake."""
+    from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
+
+    found = one(session, alias)
+    if not found["percent"]:
+        raise FleetError(
+            problem(
+                "FC5137",
+                "There is no stage to extend",
+                f"{found['version']} of `{alias}` has no traffic yet, and a golden set says the "
+                "same tomorrow.",
+                hint="Let it begin all the same, or end it:",
+                command=f"fleetctl rollout approve {alias}",
+            )
+        )
+    mark(session, alias, "extend", reason, form, "has as much time again")
+
+
+@command.command(
+    "advance",
+    epilog="""\b
+Examples:
+  fleetctl rollout advance acme-support --reason "the old version gives wrong prices"
+""",
+)
+@click.argument("alias")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; for the ledger.")
+@_FORMAT
+@click.pass_obj
 def advance(session: Session, alias: str, reason: str, form: str) -> None:
     """Send the version to its next stage now, whatever bake and undecided gates say."""
-    _mark(session, alias, "advance", reason, form, "goes on with the next apply or reconcile")
+    mark(session, alias, "advance", reason, form, "goes on with the next apply or reconcile")
 
 
 @command.command(
@@ -142,7 +169,7 @@ def abort(session: Session, alias: str, reason: str, form: str) -> None:
     """
     from fleetctl.rolling_back import roll_back  # noqa: PLC0415 (keeps `--help` fast)
 
-    found = _mark(session, alias, "abort", reason, form, "gets no more traffic")
+    found = mark(session, alias, "abort", reason, form, "gets no more traffic")
     if not found["percent"]:
         return
     result, unsent = asyncio.run(
@@ -176,7 +203,7 @@ def report(session: Session, alias: str, version: str | None, form: str, out: Pa
     from plans.rollout_report import document, render_html, render_markdown  # noqa: PLC0415
 
     entries = session.ledger().read()
-    adapter = _tried(entries, alias, version)
+    adapter = tried(entries, alias, version)
     made = document(entries, alias, adapter, session.now())
     text = (
         json.dumps(made, indent=2) + "\n"
@@ -189,82 +216,3 @@ def report(session: Session, alias: str, version: str | None, form: str, out: Pa
         click.echo(text, nl=False)
     else:
         write_text(out, text)
-
-
-def _rollouts(session: Session) -> "list[dict[str, Any]]":
-    from fleet.history import settled  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.pace import pace  # noqa: PLC0415
-    from plans.rollouts import document  # noqa: PLC0415
-
-    fleet, live = session.fleet(), session.observe()
-    history = settled(session.history(), live)
-    paced = pace(fleet, live, history, session.now())
-    return document(fleet, paced.wanted, history, live.routes())
-
-
-def _one(session: Session, alias: str) -> "Mapping[str, Any]":
-    from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415 (`--help` is fast)
-
-    found = {each["alias"]: each for each in _rollouts(session)}
-    if alias not in found:
-        near = did_you_mean(alias, sorted(found))
-        raise FleetError(
-            problem(
-                "FC5132",
-                "No such rollout",
-                f"`{alias}` is not declared.",
-                hint=near,
-                command="fleetctl rollout list --all",
-            )
-        )
-    return found[alias]
-
-
-def _mark(
-    session: Session, alias: str, word: str, reason: str, form: str, then: str
-) -> "Mapping[str, Any]":
-    """Write down what a person says of the declared version, and tell what follows."""
-    from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
-
-    found = _one(session, alias)
-    if found["percent"] == 100:  # noqa: PLR2004 (percent)
-        raise FleetError(
-            problem(
-                "FC5133",
-                "The rollout is complete",
-                f"{found['version']} answers all requests of `{alias}`; there is no stage to "
-                f"{word}.",
-                hint="To go back to the version before:",
-                command=f"fleetctl rollback {alias}",
-            )
-        )
-    record = {"alias": alias, "adapter": found["adapter"], "mark": word, "reason": reason}
-    session.ledger().append("rollout_marked", [record])
-    if form == "json":
-        click.echo(json.dumps({**record, "by": session.by}, indent=2))
-    click.echo(f"{alias}: {found['version']} {then}.", err=True)
-    return found
-
-
-def _tried(entries: "list[Any]", alias: str, version: str | None) -> str:
-    """Return the full name of the version tried last, or of the one given."""
-    from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
-
-    named = [
-        str(each.data["adapter"])
-        for each in entries
-        if each.data.get("alias") == alias and each.data.get("adapter")
-        if each.kind in ("gate_judged", "rolled_back", "rollout_marked")
-    ]
-    fitting = [each for each in named if version in (None, each.rpartition("-v")[2])]
-    if not fitting:
-        which = f"{version} of `{alias}`" if version else f"`{alias}`"
-        raise FleetError(
-            problem(
-                "FC5134",
-                "Nothing to report",
-                f"The ledger knows of no rollout of {which}.",
-                command="fleetctl evidence list",
-            )
-        )
-    return fitting[-1]

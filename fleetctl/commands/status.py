@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -9,7 +10,10 @@ import click
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fleet.resources import State
+    from runtime.gateway.sights import Sight
 
 
 @click.command(
@@ -26,6 +30,9 @@ Examples:
 def command(session: Session, *, client: str | None, form: Literal["json", "text"]) -> None:
     """Show aliases with versions and shares, holds, servers, drift, and what is due.
 
+    Beside the share that each version should have stands the one that it had of the requests
+    since the split last changed, over all gateways. Few users, or some that ask much more than
+    others, move it away from what is wanted: users are kept on a version as a whole.
     Changes nothing. With --client nothing of other clients is shown.
     """
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415 (`--help` is fast)
@@ -41,9 +48,9 @@ def command(session: Session, *, client: str | None, form: Literal["json", "text
         raise FleetError(
             problem("FC5122", "No such client", f"`{client}` is not declared.", hint=near)
         )
-    live = asyncio.run(_look(session))
+    live, counts = asyncio.run(_look(session))
     entries = session.ledger().read()
-    document = status(fleet.name, live, settled(fold(entries), live), entries, client)
+    document = status(fleet.name, live, settled(fold(entries), live), entries, client, counts)
     document["retraining"] = [
         each
         for each in turns(session)
@@ -58,8 +65,17 @@ def command(session: Session, *, client: str | None, form: Literal["json", "text
     click.echo(shown, nl=False)
 
 
-async def _look(session: Session) -> "State":
+async def _look(session: Session) -> "tuple[State, Counter[tuple[str, str]]]":
+    """Return what is there, and the requests for each version of aliases that have several."""
     from runtime.looking import look  # noqa: PLC0415 (keeps `--help` fast)
 
     async with session.connected() as (engines, gateways):
-        return await look(engines, gateways)
+        return await look(engines, gateways), counted(await gateways.look())
+
+
+def counted(sights: "Iterable[Sight]") -> Counter[tuple[str, str]]:
+    """Return the requests by alias and version that all gateways saw since the split changed."""
+    found: Counter[tuple[str, str]] = Counter()
+    for share in (each for sight in sights for each in sight.shares):
+        found[share.alias, share.adapter] += share.requests
+    return found

@@ -1,6 +1,7 @@
 """`fleetctl usage`: what clients asked, summed up, listed, and kept as Parquet."""
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,7 +33,13 @@ def command() -> None:
 def _filters(function: "Callable[..., None]") -> "Callable[..., None]":
     for option in (
         click.option("--format", "form", type=click.Choice(["json", "text"]), default="text"),
-        click.option("--purpose", default="live", help="live (default), eval, smoke or shadow."),
+        click.option(
+            "--purpose",
+            type=click.Choice(["live", "eval", "smoke", "replay", "shadow"]),
+            default="live",
+            show_default=True,
+            help="What the requests were for.",
+        ),
         click.option("--since", default="", help="Time in ISO 8601, such as 2026-11-25T08:00Z."),
         click.option("--alias", default="", help="Only this alias."),
         click.option("--client", default="", help="Only this client."),
@@ -62,23 +69,45 @@ def _wanted(client: str, alias: str, since: str, purpose: str) -> "Wanted":
 Examples:
   fleetctl usage summary
   fleetctl usage summary --client acme --since 2026-11-25
-  fleetctl usage summary --format json
+  fleetctl usage summary --billed --format json
 """
 )
 @_filters
+@click.option(
+    "--billed",
+    is_flag=True,
+    help="What clients pay for: their requests, and evaluations where `bill_evals` says so.",
+)
 @click.pass_obj
 def summary(
-    session: "Session", form: str, client: str, alias: str, since: str, purpose: str
+    session: "Session",
+    form: str,
+    client: str,
+    alias: str,
+    since: str,
+    purpose: str,
+    *,
+    billed: bool,
 ) -> None:
-    """Sum up requests, errors, tokens and times by client, alias and version.
+    """Sum up requests, errors, users, tokens and times by client, alias and version.
 
-    An error is an answer of 400 or above; one whose client has left counts apart. Tokens are
-    as the servers reported them, of streams that were left too.
+    An error is an answer of 400 or above; one whose client has left counts apart. Users are
+    those whom requests name (or their sessions, by what the adapter declares as sticky), from
+    the rows' keyed hashes; a new rollout counts them anew. Tokens are as the servers reported
+    them, of streams that were left too. Whether a client pays for evaluations its tier or its
+    own entry declares (`bill_evals`); they are counted where they go through a gateway
+    (`evals.through`).
     """
     from fleetctl.patience import waiting  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway import usagestore  # noqa: PLC0415
+    from runtime.gateway.usage import LIVE  # noqa: PLC0415
 
     wanted = _wanted(client, alias, since, purpose)
+    if billed:
+        if purpose != LIVE:
+            raise click.UsageError("--billed is about several purposes; leave --purpose out.")
+        paying = (name for name, each in session.fleet().clients.items() if each.bill_evals)
+        wanted = replace(wanted, billed=frozenset(paying))
     with waiting("Reading usage…"):
         rows = usagestore.summary(session.state_dir, wanted)
     _print(rows, form)
@@ -100,7 +129,11 @@ Examples:
 def show(
     session: "Session", form: str, client: str, alias: str, since: str, purpose: str, last: int
 ) -> None:
-    """List the last requests."""
+    """List the last requests.
+
+    JSON has every field of a row. `unit` stands for the user or session whom the split keeps on
+    one version: a keyed hash, null where the request names nobody.
+    """
     from runtime.gateway import usagestore  # noqa: PLC0415 (keeps `--help` fast)
 
     wanted = _wanted(client, alias, since, purpose)

@@ -6,6 +6,7 @@ import click
 
 from fleet.errors import ConfigError
 from fleetctl.project import load_project
+from fleetctl.reading_along import read_along
 from fleetctl.session import Session
 from plans.diagnostics import RENDERERS, render_text
 
@@ -30,12 +31,14 @@ Examples:
 def command(session: Session, form: str) -> None:
     """Check the declarations; report every problem with its place.
 
-    Reads files only: no server is asked. Exit 1 when something is wrong.
+    Golden sets and templates of notices are read along, line by line. Reads files only: no
+    server is asked. Exit 1 when something is wrong.
     """
     try:
         project = load_project(
             session.root, session.environment, session.variables, session.state_dir
         )
+        read_along(session.root, project)
     except ConfigError as error:
         if form == "text":
             raise

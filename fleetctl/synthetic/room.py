@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from fleet.budget import GIB, SLOTS, USABLE, kv_bytes_per_token, reserve_bytes, slot_bytes
+from fleet.budget import GIB, SLOTS, USABLE, kv_bytes_per_token, reserve_bytes
 from fleet.declared import Device
+from fleet.slots import pool_bytes
 from fleetctl.synthetic.bases import PublicBase
 from fleetctl.synthetic.population import Client, Wish
 
@@ -33,5 +34,4 @@ def _slots(base: PublicBase, rank: int) -> int:
     device = Device("gpu", "h100_80g", 80 * GIB, 0, 0)
     cache = base.max_model_len * kv_bytes_per_token(base.shape)
     room = device.memory_bytes * USABLE - base.shape.weight_bytes - reserve_bytes(device) - cache
-    each = slot_bytes(base.shape, rank) or 1
-    return max(slots for slots in SLOTS if slots * each <= room)
+    return max(slots for slots in SLOTS if (pool_bytes(base.shape, slots, rank) or 0) <= room)

@@ -17,7 +17,6 @@ from plans.envoy.bootstrap import (
     bootstrap,
 )
 from plans.envoy.clusters import clusters
-from plans.envoy.notes import notes
 from plans.envoy.routes import route_configuration
 from plans.envoy.routing import Credential, Place, Routing
 from plans.envoy.wire import Json
@@ -31,7 +30,6 @@ __all__ = [
     "Place",
     "Routing",
     "files",
-    "notes",
     "whole",
 ]
 

@@ -60,9 +60,11 @@ def _bare(message: Json) -> Json:
 
 
 def _file(place: Place, name: str) -> Json:
-    """Return a file as a source; another one that is renamed onto it is taken at once."""
-    source = {"path": f"{place.folder}/{name}", "watched_directory": {"path": place.folder}}
-    return {"path_config_source": source, "resource_api_version": "V3"}
+    """Return a file as a source; another one that is renamed onto it is taken at once.
+
+    The folder is not watched: whatever else is written there would have it read again.
+    """
+    return {"path_config_source": {"path": f"{place.folder}/{name}"}, "resource_api_version": "V3"}
 
 
 def _listener(place: Place, routes: Json) -> Json:

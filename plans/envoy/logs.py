@@ -2,14 +2,23 @@
 
 from typing import Final
 
-from plans.envoy.wire import CLIENT_STATE, COMPLETIONS, NAMESPACE, VERSION, Json, extension
+from plans.envoy.endpoints import SERVED
+from plans.envoy.wire import (
+    CLIENT_STATE,
+    NAMESPACE,
+    STREAM_STATE,
+    VERSION,
+    VERSION_STATE,
+    Json,
+    extension,
+)
 
 ROWS: Final = "usage.jsonl"
 IN_FLIGHT: Final = "in_flight"
 
 _CLIENT: Final = f"%FILTER_STATE({CLIENT_STATE}:PLAIN)%"
 _ALIAS: Final = f"%METADATA(ROUTE:{NAMESPACE}:alias)%"
-_VERSION: Final = f"%REQ({VERSION})%"
+_VERSION: Final = f"%FILTER_STATE({VERSION_STATE}:PLAIN)%"
 _SERVER: Final = f"%UPSTREAM_METADATA({NAMESPACE}:server)%"
 _INPUT: Final = f"%DYNAMIC_METADATA({NAMESPACE}:input_tokens)%"
 _OUTPUT: Final = f"%DYNAMIC_METADATA({NAMESPACE}:output_tokens)%"
@@ -30,14 +39,14 @@ _ROW: Final[dict[str, str]] = {
     "duration_ms": "%DURATION%",
     "input_tokens": _INPUT,
     "output_tokens": _OUTPUT,
-    "stream": f"%METADATA(ROUTE:{NAMESPACE}:stream)%",
+    "stream": f"%FILTER_STATE({STREAM_STATE}:PLAIN)%",
     "flags": "%RESPONSE_FLAGS%",
 }
 """Fields of a row; Envoy has no fractions, so durations are microseconds."""
 
 
 def access_logs(folder: str) -> list[Json]:
-    """Return the loggers: a row and a count of every request for a completion, and its tokens."""
+    """Return the loggers: a row and a count of every request for an answer, and its tokens."""
     row = extension(
         "fleetctl.rows",
         "envoy.extensions.access_loggers.file.v3.FileAccessLog",
@@ -60,7 +69,7 @@ def access_logs(folder: str) -> list[Json]:
         counters=[_counter("input_tokens", _INPUT), _counter("output_tokens", _OUTPUT)],
         histograms=[_histogram("first_byte_microseconds", _FIRST_BYTE, "Microseconds")],
     )
-    asked = {"header_filter": {"header": {"name": ":path", "string_match": _COMPLETIONS}}}
+    asked = {"header_filter": {"header": {"name": ":path", "string_match": _SERVED}}}
     return [
         row | {"filter": asked},
         served | {"filter": asked},
@@ -74,7 +83,8 @@ def in_flight_log() -> Json:
     It adds one when a request has a connection to a server and takes it away when that ends,
     however it ends. What a drain waits for.
     """
-    tags = {"server": _SERVER, "version": _VERSION}
+    # Filter states are not seen there, the header that goes to the server is.
+    tags = {"server": _SERVER, "version": f"%REQ({VERSION})%"}
     stat = {"name": IN_FLIGHT, "tags": [{"name": n, "value_format": v} for n, v in tags.items()]}
     paired = {"add_log_type": "UpstreamPoolReady", "sub_log_type": "UpstreamEnd"}
     return extension(
@@ -85,7 +95,7 @@ def in_flight_log() -> Json:
     )
 
 
-_COMPLETIONS: Final[Json] = {"safe_regex": {"regex": f"{COMPLETIONS}(\\?.*)?"}}
+_SERVED: Final[Json] = {"safe_regex": {"regex": f"({SERVED})(\\?.*)?"}}
 _COUNTED: Final[Json] = {
     "metadata_filter": {
         "matcher": {

@@ -70,30 +70,6 @@ def limits(routes: Iterable[Route]) -> Json | None:
     )
 
 
-def lost(routes: Iterable[Route]) -> Iterator[str]:
-    """Yield, by alias, what is declared about its traffic and not kept by an Envoy."""
-    for route in sorted(routes, key=lambda each: each.alias):
-        found = dict.fromkeys(_lost(_policy(route)))
-        if found:
-            yield f"{route.alias}: an Envoy does not keep its {', '.join(found)}."
-
-
-def _lost(policy: Policy) -> Iterator[str]:
-    for each in (policy.limits, policy.client_limits):
-        if each.concurrency is not None:
-            yield "limit of requests at a time"
-        if each.tokens_per_minute is not None:
-            yield "limit of tokens a minute"
-    if policy.timeouts.first_byte_s is not None:
-        yield "time to the first byte"
-    if policy.format is not None:
-        yield "format (its answers are not judged)"
-    if policy.server_in_flight is not None:
-        yield "turns at a busy server"
-    if policy.shadow is not None:
-        yield "shadow"
-
-
 def _counted(route: Route) -> Iterator[tuple[str, str, int]]:
     policy = _policy(route)
     for key, value, each in (

@@ -24,6 +24,14 @@ NO_SUCH_PATH: Final = error("No such path.", code="unknown_url")
 WRONG_METHOD: Final = error("This path does not take this method.")
 ECHO: Final = error("`echo` with `logprobs` is not served.", param="logprobs")
 CHOICES: Final = error("`n` asks for more answers than are given to one request.", param="n")
+TOOLS: Final = error("Only tools that the client runs itself are offered.", param="tools")
+
+
+def stored(field: str) -> Json:
+    """Return the refusal of a field that needs a conversation to be kept."""
+    return error(f"`{field}` is not offered: no conversation is kept here.", param=field)
+
+
 _UNAUTHORIZED: Final = error(
     "Incorrect or missing API key. Send it as `Authorization: Bearer KEY`.",
     code="invalid_api_key",

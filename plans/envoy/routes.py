@@ -1,25 +1,44 @@
 """Envoy's routes: who may call what, which version answers, and what its server is sent."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from plans.envoy import refusals
-from plans.envoy.filters import (
-    AUTHENTICATION,
+from plans.envoy.endpoints import (
     CHOICES,
     ECHOED,
+    ENDPOINTS,
+    FOREIGN_TOOLS,
+    LOGPROBS,
+    READ,
+    STORED,
+    TOOLS,
+)
+from plans.envoy.filters import (
+    AUTHENTICATION,
     FORWARDING,
     LIMITING,
     LISTING,
     LISTING_FILTER,
-    LOGPROBS,
-    READING,
     STICKY,
     STREAMED,
+    engaged,
 )
-from plans.envoy.policies import limits
+from plans.envoy.policies import limits, most_choices
+from plans.envoy.predicates import every, header_input, is_like, is_other
 from plans.envoy.routing import Routing
-from plans.envoy.splits import answered
-from plans.envoy.wire import ASKED, CLIENT, COMPLETIONS, NAMESPACE, Json, extension, typed
+from plans.envoy.splits import answered, few
+from plans.envoy.wire import (
+    ASKED,
+    CLIENT,
+    NAMESPACE,
+    VERSION,
+    VERSION_STATE,
+    Json,
+    extension,
+    header,
+    typed,
+)
 
 MODELS: Final = "/v1/models"
 _OFF: Final = typed("envoy.config.route.v3.FilterConfig", disabled=True)
@@ -32,11 +51,17 @@ _LARGEST_LIST: Final = 2**24
 
 def route_configuration(routing: Routing) -> Json:
     """Return everything that changes with a revision, save for the servers' addresses."""
+    most = max(map(most_choices, routing.routes.values()), default=0)
     answers = {
-        f"{each.client}/{alias}": answered(routing, each) for alias, each in routing.routes.items()
+        f"{each.client}/{alias}": answered(routing, each, most)
+        for alias, each in routing.routes.items()
     }
-    for client in sorted({each.client for each in routing.credentials}):
-        answers |= _listing(routing, client)
+    own: dict[str, list[str]] = {each.client: [] for each in routing.credentials}
+    for alias, each in sorted(routing.routes.items()):
+        own.setdefault(each.client, []).append(alias)
+    for client, aliases in own.items():
+        answers |= _listing(client, aliases)
+    version = header(VERSION, f"%FILTER_STATE({VERSION_STATE}:PLAIN)%")
     return typed(
         "envoy.config.route.v3.RouteConfiguration",
         name="fleetctl",
@@ -48,12 +73,14 @@ def route_configuration(routing: Routing) -> Json:
             "x-envoy-external-address",
             *_INTERNAL,
         ],
+        request_headers_to_add=[version],
+        response_headers_to_add=[version],
         virtual_hosts=[
             {
                 "name": "fleetctl",
                 "domains": ["*"],
                 "metadata": {"filter_metadata": {NAMESPACE: {"revision": routing.revision}}},
-                "matcher": _matcher(answers),
+                "matcher": _matcher(answers, most),
                 "retry_policy": _RETRIES,
                 "typed_per_filter_config": _for_all(routing),
             }
@@ -88,21 +115,43 @@ _RETRIES: Final[Json] = {
 """Only where no server has worked on it: not reached, or it does not hold the version."""
 
 
-_INTERNAL: Final = (CLIENT, ASKED, *STICKY, STREAMED, ECHOED, LOGPROBS, CHOICES)
+_INTERNAL: Final = (CLIENT, ASKED, *STICKY, STREAMED, *READ)
+_FALSE: Final = "false"
 
 
-def _matcher(answers: dict[str, list[Json]]) -> Json:
-    """Return the lookup by what a request asks for: one step, however many aliases."""
-    source = "envoy.type.matcher.v3.HttpRequestHeaderMatchInput"
-    tree: Json = {"input": extension("asked", source, header_name=ASKED)}
+def _matcher(answers: dict[str, list[Json]], most: int) -> Json:
+    """Return the lookup by what a request asks for: one step, however many aliases.
+
+    What nobody is given is refused before, in the same words whether the alias exists or not.
+    """
+    tree: Json = {"on_no_match": _routes(_elsewhere())}
     if answers:
         found = {name: _routes(each) for name, each in sorted(answers.items())}
-        tree["exact_match_map"] = {"map": found}
-        return {"matcher_tree": tree, "on_no_match": _routes(_elsewhere())}
-    return {"on_no_match": _routes(_elsewhere())}
+        named = header_input(ASKED)
+        tree["matcher_tree"] = {"input": named, "exact_match_map": {"map": found}}
+    refused = [
+        (every(is_other(ECHOED, _FALSE), is_like(LOGPROBS)), refusals.ECHO),
+        *([(is_other(CHOICES, few(most)), refusals.CHOICES)] if most else []),
+        *((is_other(name, _FALSE), refusals.stored(field)) for field, name in STORED.items()),
+        (is_like(TOOLS, FOREIGN_TOOLS), refusals.TOOLS),
+    ]
+    return {
+        "matcher_list": {
+            "matchers": [
+                {
+                    "predicate": predicate,
+                    "on_match": _routes([{"match": {"prefix": "/"}, **refusals.answer(400, told)}]),
+                }
+                for predicate, told in refused
+            ]
+        },
+        "on_no_match": {"matcher": tree},
+    }
 
 
 def _routes(routes: list[Json]) -> Json:
+    if len(routes) == 1:
+        return {"action": extension("route", "envoy.config.route.v3.Route", **routes[0])}
     return {"action": extension("routes", "envoy.config.route.v3.RouteList", routes=routes)}
 
 
@@ -114,48 +163,48 @@ def _elsewhere() -> list[Json]:
     """
     post = [{"name": ":method", "string_match": {"exact": "POST"}}]
     get = [{"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}]
-    completions: Json = {"safe_regex": {"regex": COMPLETIONS}}
     models: Json = {"safe_regex": {"regex": f"{MODELS}(/[^/]*)?"}}
-    silent = {READING: _OFF}
-    listed = {LISTING_FILTER: _ON}
     missing, wrong = (
         refusals.answer(404, refusals.NO_SUCH_MODEL),
         refusals.answer(405, refusals.WRONG_METHOD),
     )
     healthy = refusals.answer(200, {"status": "ok"})
+    asked = [
+        [
+            {
+                "match": {"safe_regex": {"regex": each.path}, "headers": post},
+                **missing,
+                "typed_per_filter_config": engaged(each),
+            },
+            {"match": {"safe_regex": {"regex": each.path}}, **wrong},
+        ]
+        for each in ENDPOINTS
+    ]
     return [
-        {"match": completions | {"headers": post}, **missing},
-        {"match": completions, **wrong, "typed_per_filter_config": silent},
-        {"match": models | {"headers": get}, **missing, "typed_per_filter_config": silent | listed},
-        {"match": models, **wrong, "typed_per_filter_config": silent},
+        *(route for routes in asked for route in routes),
+        {
+            "match": models | {"headers": get},
+            **missing,
+            "typed_per_filter_config": {LISTING_FILTER: _ON},
+        },
+        {"match": models, **wrong},
         {
             "match": {"path": "/healthz", "headers": get},
             **healthy,
-            "typed_per_filter_config": silent | {AUTHENTICATION: _OFF},
+            "typed_per_filter_config": {AUTHENTICATION: _OFF},
         },
-        {
-            "match": {"prefix": "/"},
-            **refusals.answer(404, refusals.NO_SUCH_PATH),
-            "typed_per_filter_config": silent,
-        },
+        {"match": {"prefix": "/"}, **refusals.answer(404, refusals.NO_SUCH_PATH)},
     ]
 
 
-def _listing(routing: Routing, client: str) -> dict[str, list[Json]]:
+def _listing(client: str, own: Sequence[str]) -> dict[str, list[Json]]:
     """Return the answers to a client that asks which models it has."""
-    own = [alias for alias, each in sorted(routing.routes.items()) if each.client == client]
     cards = {
         each: {"id": each, "object": "model", "created": 0, "owned_by": client} for each in own
     }
     pages: dict[str, Json] = {f"{MODELS}/{alias}": card for alias, card in cards.items()}
     pages[MODELS] = {"object": "list", "data": list(cards.values())}
     return {
-        f"{LISTING}{client}{path}": [
-            {
-                "match": {"prefix": "/"},
-                **refusals.answer(200, page),
-                "typed_per_filter_config": {READING: _OFF},
-            }
-        ]
+        f"{LISTING}{client}{path}": [{"match": {"prefix": "/"}, **refusals.answer(200, page)}]
         for path, page in pages.items()
     }

@@ -1,90 +1,81 @@
-"""How the requests for an alias are split over its versions, and what its server is sent."""
+"""How the requests for an alias are split over its versions."""
 
 from typing import Final
 
 from fleet.resources import Route, Share
 from plans.envoy import refusals
 from plans.envoy.clusters import cluster_name, path_of
-from plans.envoy.filters import CHOICES, ECHOED, LOGPROBS, REWRITING, STREAMED
+from plans.envoy.endpoints import CHOICES
+from plans.envoy.filters import CHOOSING
 from plans.envoy.policies import idle_s, limited, most_choices, sticky, total_s
 from plans.envoy.routing import Routing
-from plans.envoy.wire import NAMESPACE, VERSION, Json, header, seconds, typed
+from plans.envoy.wire import NAMESPACE, VERSION_STATE, Json, seconds, state, typed
 
-_TRANSFORM: Final = "envoy.extensions.filters.http.transform.v3.TransformConfig"
-_NULL: Final = (
-    "kv_transfer_params",
-    "ec_transfer_params",
-    "vllm_xargs",
-    "prompt_logprobs",
-    "prompt_embeds",
-    "session_id",
-    "chat_template",
-    "mm_processor_kwargs",
-    "media_io_kwargs",
-    "return_mm_kwargs",
-    "enable_response_messages",
-)
-_USUAL: Final[Json] = {
-    "priority": 0,
-    "mm_payload": "tensors",
-    "routed_experts_prompt_start": 0,
-    **dict.fromkeys(_NULL),
-}
-"""Fields that cross tenants or cost others, as vLLM has them where they are not given."""
+_STATE: Final = "envoy.extensions.filters.http.set_filter_state.v3.Config"
+_ALL: Final[Json] = {"prefix": "/"}
+"""What a route matches that was found by what is asked for."""
 
 
-def answered(routing: Routing, route: Route) -> list[Json]:
-    """Return the routes of an alias: streams are asked for their token counts.
+def answered(routing: Routing, route: Route, most: int) -> list[Json]:
+    """Return the routes of an alias.
+
+    Args:
+        routing: What is served.
+        route: The alias.
+        most: How many answers to one request every alias may give; more were refused before.
 
     Raises:
         ConfigError: its servers differ in scheme or path.
     """
-    echo = [
-        {"name": ECHOED, "string_match": {"exact": "false"}, "invert_match": True},
-        {"name": ECHOED, "present_match": True},
-        {"name": LOGPROBS, "present_match": True},
-    ]
-    refused = {"match": {"prefix": "/", "headers": echo}, **refusals.answer(400, refusals.ECHO)}
-    few = "|".join(map(str, range(1, most_choices(route) + 1)))
+    split = {"match": _ALL, **_split(routing, route)}
+    allowed = most_choices(route)
+    if allowed >= most:
+        return [split]
     many = [
-        {"name": CHOICES, "string_match": {"safe_regex": {"regex": few}}, "invert_match": True},
+        {"name": CHOICES, "string_match": {"safe_regex": {"regex": few(allowed)}}}
+        | {"invert_match": True},
         {"name": CHOICES, "present_match": True},
     ]
-    streams = [{"name": STREAMED, "string_match": {"exact": "true"}}]
-    return [
-        refused,
-        {"match": {"prefix": "/", "headers": many}, **refusals.answer(400, refusals.CHOICES)},
-        {"match": {"prefix": "/", "headers": streams}, **_split(routing, route, stream=True)},
-        {"match": {"prefix": "/"}, **_split(routing, route, stream=False)},
-    ]
+    return [{"match": _ALL | {"headers": many}, **refusals.answer(400, refusals.CHOICES)}, split]
 
 
-def _split(routing: Routing, route: Route, *, stream: bool) -> Json:
+def few(allowed: int) -> str:
+    """Return so many answers and less, as a regular expression."""
+    return "|".join(map(str, range(1, allowed + 1)))
+
+
+def _split(routing: Routing, route: Route) -> Json:
     """Return how the users of an alias are split over its versions.
 
     The newest version owns the buckets from 0 up, so that a growing share keeps its users. Most
     aliases have one version with all requests, and need no buckets.
     """
     taking = [each for each in route.shares if each.percent]
-    shares = [_share(routing, route, each, stream=stream) for each in taking]
     held = {server for each in route.shares for server in routing.reachable(each.servers)}
     path = path_of(routing, sorted(held))
-    keeping = sticky(route) if len(taking) > 1 else ()
-    policies = [_hashed(name, f"{route.alias}/{route.salt}/") for name in keeping]
     action: Json = {
-        "weighted_clusters": {"clusters": shares},
         "timeout": seconds(total_s(route)),
         "idle_timeout": seconds(idle_s(route)),
         "auto_host_rewrite": True,
-        "rate_limits": limited(route),
     }
-    if policies:
-        action["weighted_clusters"]["use_hash_policy"] = True
-        action["hash_policy"] = policies
+    made: Json = {
+        "route": action,
+        "metadata": {"filter_metadata": {NAMESPACE: {"alias": route.alias}}},
+    }
+    if len(taking) == 1:
+        action["cluster"] = _cluster(routing, taking[0])
+        made["typed_per_filter_config"] = _chosen(taking[0])
+    else:
+        action["weighted_clusters"] = {"clusters": [_weighted(routing, each) for each in taking]}
+        policies = [_hashed(name, f"{route.alias}/{route.salt}/") for name in sticky(route)]
+        if policies:
+            action["weighted_clusters"]["use_hash_policy"] = True
+            action["hash_policy"] = policies
+    if counted := limited(route):
+        action["rate_limits"] = counted
     if path:
         action["prefix_rewrite"] = f"{path}/"
-    noted = {"client": route.client, "alias": route.alias, "stream": stream}
-    return {"route": action, "metadata": {"filter_metadata": {NAMESPACE: noted}}}
+    return made
 
 
 def _hashed(name: str, salted: str) -> Json:
@@ -93,21 +84,19 @@ def _hashed(name: str, salted: str) -> Json:
     return {"header": {"header_name": name, "regex_rewrite": rewritten}, "terminal": True}
 
 
-def _share(routing: Routing, route: Route, share: Share, *, stream: bool) -> Json:
-    servers = routing.reachable(share.servers)
-    body: Json = {
-        "model": share.adapter,
-        "cache_salt": route.client,
-        "request_id": "%REQ(x-request-id)%",
-        **_USUAL,
-    }
-    if stream:
-        body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
-    rewriting = {"body_transformation": {"body_format": {"json_format": body}, "action": "MERGE"}}
+def _cluster(routing: Routing, share: Share) -> str:
+    return cluster_name(routing.reachable(share.servers))
+
+
+def _weighted(routing: Routing, share: Share) -> Json:
     return {
-        "name": cluster_name(servers),
+        "name": _cluster(routing, share),
         "weight": share.percent,
-        "request_headers_to_add": [header(VERSION, share.adapter)],
-        "response_headers_to_add": [header(VERSION, share.adapter)],
-        "typed_per_filter_config": {REWRITING: typed(_TRANSFORM, request_transformation=rewriting)},
+        "typed_per_filter_config": _chosen(share),
     }
+
+
+def _chosen(share: Share) -> Json:
+    """Return what remembers the version, for the body, the answer and the row."""
+    named = state(VERSION_STATE, share.adapter)
+    return {CHOOSING: typed(_STATE, on_request_headers=[named])}

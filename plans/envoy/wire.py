@@ -6,14 +6,16 @@ Json = dict[str, Any]
 
 _TYPES: Final = "type.googleapis.com/"
 
-COMPLETIONS: Final = "/v1/(chat/)?completions"
-"""The paths at which versions answer, as a regular expression."""
 CLIENT: Final = "x-fleetctl-client"
 """Header with the client that the key belongs to; set by Envoy, never taken from outside."""
 ASKED: Final = "x-fleetctl-asked"
 """Header with what a request asks for, by which its route is found."""
 CLIENT_STATE: Final = "fleetctl.client"
 """Filter state with the client, for the rows: its header is gone by then."""
+STREAM_STATE: Final = "fleetctl.stream"
+"""Filter state with what the body says of streams."""
+VERSION_STATE: Final = "fleetctl.version"
+"""Filter state with the version that answers."""
 VERSION: Final = "x-fleetctl-version"
 """Header with the version that answers; Envoy puts it on what goes to a server and comes back."""
 NAMESPACE: Final = "fleetctl"
@@ -28,6 +30,12 @@ def typed(kind: str, **fields: Any) -> Json:
 def extension(name: str, kind: str, **fields: Any) -> Json:
     """Return an extension with its configuration."""
     return {"name": name, "typed_config": typed(kind, **fields)}
+
+
+def state(name: str, value: str) -> Json:
+    """Return a filter state that is set to a text, which may have substitutions."""
+    text = {"text_format_source": {"inline_string": value}}
+    return {"object_key": name, "factory_key": "envoy.string", "format_string": text}
 
 
 def seconds(amount: float) -> str:

@@ -33,7 +33,7 @@ def require_adapters(subject: Subject, listed: Collection[str]) -> None:
             "Nothing to measure LoRA with",
             f"Server `{subject.server}` {what}, so what LoRA costs on it cannot be measured.",
             hint="Load at least one adapter, better as many as it has slots.",
-            command="fleetctl apply",
+            command="fleetctl apply --auto",
         )
     )
 
@@ -61,14 +61,21 @@ def require_times(subject: Subject, steps: Iterable[float]) -> None:
 def foreign(
     subject: Subject, before: Gauges, after: Gauges, sent: int, *, force: bool
 ) -> tuple[str, ...]:
-    """Say whether others used the server meanwhile, as far as its counter of requests tells.
+    """Say whether others used the server meanwhile, as far as its counters of requests tell.
+
+    Args:
+        subject: The server.
+        before: Its figures when the measurement began.
+        after: Those of now, while none of our own requests is at work.
+        sent: Our own requests since then, all of them answered.
+        force: Whether that is fine.
 
     Raises:
         EngineError: they did, and nobody said that this is fine.
     """
     if before.finished is None or after.finished is None:
         return ("The server's metrics are closed: whether clients used it is not known.",)
-    others = after.finished - before.finished - sent
+    others = after.finished - before.finished - sent + (after.in_flight or 0)
     if others <= 0:
         return ()
     what = f"{others} request{'s' if others > 1 else ''} of clients ran during the measurement"

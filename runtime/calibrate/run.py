@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fleet.budget import kv_bytes_per_token, lora_dtype, slot_bytes, weight_bytes
+from fleet.budget import fully_sharded, kv_bytes_per_token, lora_dtype, weight_bytes
 from fleet.profiles import Profile, Speed, is_cpu
+from fleet.slots import pool_bytes
 from fleet.throughput import WORST_RESIDUAL, Point, estimate, fit, step_seconds
 from runtime.calibrate.conditions import foreign, require_adapters, require_idle, require_times
 from runtime.calibrate.crowd import Crowd
@@ -93,6 +94,7 @@ async def calibrate(
         async with Crowd(subject.url, http.peer, _vocabulary(subject), clock) as crowd:
             meter = Meter(crowd, names, tokens, say)
             await meter.warm_up(plan)
+            notes: tuple[str, ...] = ()
             for number in range(MOST_ROUNDS * effort.rounds):
                 if number and clock() > began + 60 * effort.minutes:
                     say(f"Time is up after {number} of {effort.rounds} rounds.")
@@ -104,8 +106,8 @@ async def calibrate(
                     say(f"{reason}: once more.")
                 await meter.round(plan, f"round {number + 1} of {max(effort.rounds, number + 1)}")
                 await meter.prompts(min(PROMPT_BATCH, most), _longest_prompt(subject))
-            after = await read_gauges(http)
-            notes = foreign(subject, before, after, crowd.sent, force=force)
+                # Looked at after every round, so that a spoilt measurement ends at once.
+                notes = foreign(subject, before, await read_gauges(http), crowd.sent, force=force)
             requests = crowd.sent
     steps = meter.steps(plan)
     require_times(subject, steps.values())
@@ -123,7 +125,7 @@ async def calibrate(
         dtype=subject.base.dtype,
         speed=speed,
         residual=residual,
-        reserve_bytes=reserve(subject, before),
+        reserve_bytes=reserve(subject, before, sighting.version),
     )
     return Calibration(profile, rows, requests, clock() - began, notes)
 
@@ -167,7 +169,7 @@ def _output_tokens(subject: Subject, effort: Effort) -> int:
     return max(min(effort.tokens, room), SHORT_TOKENS + 1)
 
 
-def reserve(subject: Subject, gauges: Gauges) -> int | None:
+def reserve(subject: Subject, gauges: Gauges, vllm: str) -> int | None:
     """Return what is neither weights nor slots nor KV cache, in bytes per device.
 
     None where that does not follow: a KV cache that is given in bytes says nothing of the rest,
@@ -178,10 +180,18 @@ def reserve(subject: Subject, gauges: Gauges) -> int | None:
     if given or device is None or shape is None or gauges.kv_tokens is None:
         return None
     cards = subject.tensor_parallel
-    slot = slot_bytes(shape, subject.max_lora_rank, lora_dtype(base), cards)
-    if slot is None:
+    pool = pool_bytes(
+        shape,
+        subject.max_loras,
+        subject.max_lora_rank,
+        lora_dtype(base),
+        cards,
+        fully_sharded=fully_sharded(base),
+        vllm=vllm,
+    )
+    if pool is None:
         return None
     share = subject.memory_share or gauges.memory_share or _USUAL_SHARE
-    known = weight_bytes(shape, cards) + slot * subject.max_loras
+    known = weight_bytes(shape, cards) + pool
     cache = gauges.kv_tokens * kv_bytes_per_token(base, cards)
     return max(int(device.memory_bytes * share) - known - cache, 0)

@@ -17,7 +17,7 @@ from fleet.evals.golden import GoldenSet
 from fleet.evals.plain import sample_of
 from fleet.evals.run import Sample, Spec, Target
 from fleet.evals.scoring import scored, to_judge
-from runtime.evals.foreign_process import did_not, finished
+from runtime.evals.foreign_process import did_not, finished, refuse_headers
 from runtime.evals.judge import bench
 from runtime.evals.office import Office
 from runtime.evals.protocol import Answers, Tell
@@ -37,6 +37,7 @@ class Command:
     ) -> Answers:
         """Start the program in the project, read what it prints, score what it left unscored."""
         del folder
+        refuse_headers("command", target)
         command = filled(spec, target, (self._office.root / golden.file).absolute())
         total = len(golden.items) * spec.samples
         tell(0, total)

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def _job(target: Target, golden: GoldenSet, spec: Spec, logs: Path) -> dict[str,
         "url": target.url,
         "model": target.model,
         "key": key,
-        "headers": {PURPOSE_HEADER: "eval"},
+        "headers": {PURPOSE_HEADER: "eval", **_others(target.headers)},
         "samples": spec.samples,
         "temperature": spec.temperature,
         "seed": spec.seed,
@@ -114,6 +115,10 @@ def _job(target: Target, golden: GoldenSet, spec: Spec, logs: Path) -> dict[str,
             for (scorer, longest), items in grouped.items()
         ],
     }
+
+
+def _others(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name != "Authorization"}
 
 
 def _target(item: Item) -> str | list[str]:

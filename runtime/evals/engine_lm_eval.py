@@ -12,7 +12,7 @@ from fleet.evals.foreign import lm_eval_samples
 from fleet.evals.golden import GoldenSet
 from fleet.evals.run import Sample, Spec, Target
 from runtime.evals.engine_inspect import refuse_other_metrics
-from runtime.evals.foreign_process import Ended, did_not, finished, interpreter
+from runtime.evals.foreign_process import Ended, did_not, finished, interpreter, refuse_headers
 from runtime.evals.office import Office
 from runtime.evals.protocol import Answers, Tell
 
@@ -38,6 +38,7 @@ class LmEval:
         python = interpreter(
             "lm-eval", ".venv-lmeval", "FLEETCTL_LMEVAL_PYTHON", self._office.root, _INSTALL
         )
+        refuse_headers("lm_eval", target)
         refuse_other_metrics("lm_eval", golden, SCORED)
         _refuse_more(golden, spec)
         tell(0, len(golden.items))

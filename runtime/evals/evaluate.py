@@ -7,7 +7,9 @@ from tempfile import TemporaryDirectory
 from fleet.errors import EvalError, problem
 from fleet.evals.golden import GoldenSet
 from fleet.evals.run import EvalRun, Purpose, Spec, Target
+from fleet.evals.scoring import in_pairs
 from fleet.evals.summary import faults, pair_faults
+from runtime.evals.contest import contested
 from runtime.evals.office import Office
 from runtime.evals.probe import probe
 from runtime.evals.protocol import Tell, silent
@@ -22,6 +24,7 @@ async def evaluate(
     *,
     purpose: Purpose = "gate",
     reuse: bool = False,
+    beside: bool = False,
     tell: Tell = silent,
 ) -> EvalRun:
     """Ask a version every item of a golden set; keep the answers in the store.
@@ -35,12 +38,17 @@ async def evaluate(
         office: Where it is kept.
         purpose: Why.
         reuse: Take the answers of an earlier run of the same bytes, set, decoding and engine.
+        beside: Whether another version is asked the same, so that answers can be compared.
         tell: Takes the progress.
 
     Raises:
         EvalError: nobody answers under the name, or the engine failed as a whole.
     """
+    if not beside and any(map(in_pairs, golden.items)):
+        raise _alone(golden)
     engine = engine_named(spec.engine, office)
+    if not target.fixed:
+        target = office.way(target)
     started = office.now()
     before = await probe(target)
     found = office.store.cached(target, golden, spec, before.fingerprint) if reuse else None
@@ -115,12 +123,30 @@ async def evaluate_pair(
 
         return told
 
-    first = await evaluate(stable, golden, spec, office, purpose=purpose, reuse=True, tell=share(0))
-    second = await evaluate(canary, golden, spec, office, purpose=purpose, tell=share(1))
+    first = await evaluate(
+        stable, golden, spec, office, purpose=purpose, reuse=True, beside=True, tell=share(0)
+    )
+    second = await evaluate(
+        canary, golden, spec, office, purpose=purpose, beside=True, tell=share(1)
+    )
     wrong = pair_faults(first, second)
     if wrong:
         raise proves_nothing(f"`{stable.adapter}` beside `{canary.adapter}`", wrong)
+    if any(map(in_pairs, golden.items)):
+        return await contested(first, second, golden, spec, office)
     return first, second
+
+
+def _alone(golden: GoldenSet) -> EvalError:
+    return EvalError(
+        problem(
+            "FC4512",
+            "The golden set compares two versions",
+            f"`{golden.file}` has items on which a judge says which of two answers is better.",
+            hint="A gate asks them, when a new version is tried. To evaluate one version, use "
+            "another set.",
+        )
+    )
 
 
 def required(run: EvalRun) -> EvalRun:

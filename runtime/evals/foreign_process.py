@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import EvalError, problem
+from fleet.evals.run import Target
 
 LONGEST_S = 6 * 3600.0
 _TAIL = 1500
@@ -87,6 +88,24 @@ async def finished(
             await process.wait()
     code = process.returncode or 0
     return Ended(code, output.decode(errors="replace"), errors.decode(errors="replace")[-_TAIL:])
+
+
+def refuse_headers(engine: str, target: Target) -> None:
+    """Refuse a target that wants a key or a header, which an engine has no way to send.
+
+    Raises:
+        EvalError: FC4535.
+    """
+    if target.headers:
+        raise EvalError(
+            problem(
+                "FC4535",
+                "The engine cannot ask there",
+                f"`{target.url}` wants {', '.join(sorted(target.headers))}, which `{engine}` does "
+                "not send.",
+                hint="Use `--engine native`, or ask the server itself: `--through server`.",
+            )
+        )
 
 
 def did_not(program: str, why: str, tail: str = "") -> EvalError:

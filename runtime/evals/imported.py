@@ -94,7 +94,7 @@ def _not_results(path: Path, source: str, why: str) -> EvalError:
             "FC4540",
             "Not the results of a finished evaluation",
             f"`{path}` as of {source}: {why}.",
-            hint="lm-eval: the file samples_*.jsonl of `--log_samples`. inspect-ai: a log, "
-            "`.eval` or `.json`. Nothing was taken over.",
+            hint="Of lm-eval it takes the file samples_*.jsonl of `--log_samples`, of inspect-ai a "
+            "log, `.eval` or `.json`. Nothing was taken over.",
         )
     )

@@ -22,6 +22,8 @@ QUESTIONS: Mapping[str, str] = {
     ACCURACY: "Does the answer say the same as the reference answer?",
     GROUNDED: "Is every statement of the answer supported by the source?",
 }
+BETTER = "Which answer is better?"
+_BETTER = re.compile(r"\W*([ab])(?:\W*$|[^\w\s]|\n)", re.IGNORECASE)
 _VERDICT = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
@@ -46,6 +48,22 @@ class Bench:
                 right = verdict.group(1).casefold() == "yes"
                 found[measure] = Scored(float(right), "" if right else "the judge says no")
         return found
+
+    async def better(self, item: Item, answer: str, other: str) -> bool | None:
+        """Say whether an answer is better than another one; None: a tie.
+
+        It is asked in both orders: many judges prefer what stands first. Where the order decides,
+        or it says neither A nor B, the two are as good as each other.
+
+        Raises:
+            EvalError: as `scores`.
+        """
+        there = _BETTER.match(await self._say(_contest(item, answer, other)))
+        back = _BETTER.match(await self._say(_contest(item, other, answer)))
+        if there is None or back is None:
+            return None
+        first, second = there.group(1).upper() == "A", back.group(1).upper() == "B"
+        return first if first is second else None
 
     async def _say(self, text: str) -> str:
         body = {
@@ -109,6 +127,19 @@ def _brief(item: Item, measure: str, answer: str) -> str:
     parts.append(("Answer", answer))
     shown = "\n\n".join(f"<{name}>\n{text}\n</{name}>" for name, text in parts)
     return f"{shown}\n\n{question} Reply with one word, YES or NO."
+
+
+def _contest(item: Item, first: str, second: str) -> str:
+    """Ask which of two answers is better."""
+    question = item.checks[ACCURACY].options.get("question") or BETTER
+    parts = [("Question", item.asked)]
+    if item.context:
+        parts.append(("Source", item.context))
+    if item.expected is not None:
+        parts.append(("Reference answer", str(item.expected)))
+    parts += [("A", first), ("B", second)]
+    shown = "\n\n".join(f"<{name}>\n{text}\n</{name}>" for name, text in parts)
+    return f"{shown}\n\n{question} Reply with one letter, A or B, or TIE."
 
 
 def _failed(judge: Judge, detail: str) -> EvalError:

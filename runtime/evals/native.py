@@ -13,6 +13,7 @@ from fleet.evals.items import ACCURACY, MUST_PASS, Item
 from fleet.evals.metrics import JUDGE
 from fleet.evals.run import Sample, Spec, Target
 from fleet.evals.scoring import scored
+from runtime.evals.courtesy import Courtesy
 from runtime.evals.judge import Bench, bench
 from runtime.evals.office import Office
 from runtime.evals.probe import client_for
@@ -43,9 +44,12 @@ class Native:
         judged = any(c.metric == JUDGE for each in golden.items for c in each.checks.values())
         async with (
             client_for(target, spec.timeout_s) as client,
+            JsonClient(target.server or target.url) as server,
             bench(spec, self._office.secret, needed=judged) as judge,
         ):
-            run = _Run(client, target, spec, judge, tell, len(golden.items) * spec.samples)
+            courtesy = Courtesy(server, spec.pause_above)
+            total = len(golden.items) * spec.samples
+            run = _Run(client, target, spec, judge, tell, total, courtesy)
             turns = [(item, k) for item in golden.items for k in range(spec.samples)]
             try:
                 async with asyncio.TaskGroup() as group:
@@ -67,15 +71,18 @@ class _Run:
         judge: Bench | None,
         tell: Tell,
         total: int,
+        courtesy: Courtesy,
     ) -> None:
         self._client, self._target, self._spec = client, target, spec
         self._judge, self._tell, self._total = judge, tell, total
+        self._courtesy = courtesy
         self._room = asyncio.Semaphore(spec.concurrency)
         self._done = 0
 
     async def turn(self, item: Item, number: int) -> list[Sample]:
         """Ask an item once, and a `must_pass` item that failed some times more."""
         async with self._room:
+            await self._courtesy.turn()
             samples = [await self._sample(item, number)]
             if MUST_PASS in item.tags:
                 for again in range(RETRIES):

@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from fleet.evals.run import Target
 from runtime.evals.store import EvalStore
+
+
+def unknown_judge(client: str) -> str:
+    """Trust no judge."""
+    return f"nobody has compared it with people's labels for {client}"
+
+
+def directly(target: Target) -> Target:
+    """Ask the server itself."""
+    return target
 
 
 def no_secret(reference: str) -> str | None:
@@ -25,3 +36,7 @@ class Office:
     """The project; the `command` engine runs here."""
     secret: Callable[[str], str | None] = no_secret
     """Return the secret behind a reference; None where it cannot be read."""
+    advisory: Callable[[str], str] = unknown_judge
+    """Return why the judge decides no gate of a client; empty: it does."""
+    way: Callable[[Target], Target] = directly
+    """Return how a version is asked, such as through a gateway with the operator's secret."""

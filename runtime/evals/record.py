@@ -25,6 +25,9 @@ def record(
 ) -> dict[str, Any]:
     """Append `eval_finished` and keep the result beside the version; return the entry's data.
 
+    Made-up answers, of the fake engine, are kept nowhere but in the ledger: a library outlives
+    the trial. They are compared with their like alone.
+
     Args:
         run: What was found; it may be one that does not count, which is written down too.
         store: Where its answers are.
@@ -43,7 +46,7 @@ def record(
     elif first is not None:
         told["not_compared"] = f"the answers of {first.run} are gone or were changed"
     ledger.append("eval_finished", [entry])
-    if told["valid"]:
+    if told["valid"] and not run.made_up:
         beside_the_version(run, store, library)
         if run.purpose == "anchor" and (first is None or before is not None):
             beside_the_version(before or run, store, library, after_training=True)
@@ -73,6 +76,7 @@ def _told(run: EvalRun, serving: str) -> dict[str, Any]:
         "decoding": run.spec.decoding(),
         "serving": serving,
         "cached": run.cached,
+        "made_up": run.made_up,
         "seconds": round((run.finished - run.started).total_seconds(), 1),
     }
 
@@ -84,6 +88,7 @@ def _compared_with(run: EvalRun, ledger: Ledger) -> Record | None:
     since the training is not taken for noise.
     """
     past = records(ledger.read()).get(run.alias, [])
+    past = [each for each in past if each.made_up == run.made_up]
     match run.purpose:
         case "anchor":
             return baseline(past, run.adapter, run.golden_digest)

@@ -1,7 +1,8 @@
 """Runs kept on disk: one file each, and an index of answers that may be used again."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet.errors import EvalError, did_you_mean, problem
@@ -42,6 +43,12 @@ class EvalStore:
     def digest(self, run: str) -> str:
         """Return the SHA-256 of a run's file, 64 hex digits."""
         return hashlib.sha256(self.path(run).read_bytes()).hexdigest()
+
+    def named(self, beginning: str) -> str:
+        """Return the run whose id begins like that, where one alone does; else what was given."""
+        known = [each.stem for each in self.folder.glob("*.jsonl")]
+        like = [each for each in known if beginning and each.startswith(beginning)]
+        return like[0] if len(like) == 1 else beginning
 
     def found(self, run: str) -> EvalRun | None:
         """Return a kept run, or nothing where it cannot be read."""
@@ -86,6 +93,25 @@ class EvalStore:
             return None
         same = found.adapter == target.adapter and found.digest == target.digest
         return found if same and not faults(found) else None
+
+    def stored(self) -> dict[str, datetime]:
+        """Return when each run's file was written, by run; files are not read."""
+        return {
+            each.stem: datetime.fromtimestamp(each.stat().st_mtime, UTC)
+            for each in self.folder.glob("*.jsonl")
+        }
+
+    def size(self, run: str) -> int:
+        """Return the bytes of a run's file."""
+        return self.path(run).stat().st_size
+
+    def remove(self, runs: Collection[str]) -> None:
+        """Delete runs, first what says that their answers may be used again."""
+        for key in (self.folder / _CACHE).glob("*"):
+            if key.read_text(encoding="utf-8") in runs:
+                key.unlink(missing_ok=True)
+        for run in runs:
+            self.path(run).unlink(missing_ok=True)
 
     def runs(self) -> Iterator[EvalRun]:
         """Yield every run that can be read, oldest first."""

@@ -3,11 +3,13 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
 from fleet.errors import (
     Diagnostic,
+    EngineError,
     FleetError,
     LockHeldError,
     StalePlanError,
@@ -81,13 +83,17 @@ class RouteWriter:
         """Tell the gateways when a server that routes name has another URL now."""
         async with self._one_at_a_time:
             table = await self._read()
-            if self._servers(table) != table.servers:
+            if await self._servers(table) != table.servers:
                 await self._publish(table)
 
     async def repeat(self) -> None:
-        """Give the newest table again to gateways that lag behind."""
+        """Give the newest table again to gateways that lag behind, with every address."""
         async with self._one_at_a_time:
-            await self._world.gateways.publish(await self._read())
+            table = await self._read()
+            if await self._servers(table) != table.servers:
+                await self._publish(table)
+            else:
+                await self._world.gateways.publish(table)
 
     async def _read(self) -> RoutingTable:
         table, _ = await self._world.gateways.read()
@@ -138,21 +144,20 @@ class RouteWriter:
         update = {
             "revision": table.revision + 1,
             "token": self._token,
-            "servers": self._servers(table),
+            "servers": await self._servers(table),
         }
         written = table.model_copy(update=update)
         self.notes |= dict.fromkeys(await self._world.gateways.publish(written))
         self._sight.saw_table(written)
 
-    def _servers(self, table: RoutingTable) -> dict[str, str]:
+    async def _servers(self, table: RoutingTable) -> dict[str, str]:
+        """Return the address of every server that a route names, of those that are known."""
+        for server in table.without_address:  # no step of this run has looked there
+            if server not in self._sight.urls():
+                with suppress(EngineError):
+                    await self._sight.look_again(server)
         known = {**table.servers, **self._sight.urls()}
-        named = {
-            server
-            for entry in table.aliases.values()
-            for share in entry.shares
-            for server in share.servers
-        }
-        return {server: known[server] for server in sorted(named) if server in known}
+        return {server: known[server] for server in sorted(table.named) if server in known}
 
     def _put(
         self,

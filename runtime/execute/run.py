@@ -57,7 +57,7 @@ async def execute(
         journal = Journal(world.ledger, lease.token)
         sight = Sight(world, _hosts(plan), now)
         walk = Walk(plan, world, sight, journal, token=lease.token, stop=stop, emit=emit, now=now)
-        sight.meet(await _recover(world, walk, journal, emit))
+        await _recover(world, walk, sight, journal, emit)
         told = {"steps": len(plan.steps), "trigger": trigger}
         about = {"plan_id": plan.id, "fleet": plan.fleet, "commit": world.commit}
         await journal.write(("apply_started", {**about, **told}))
@@ -77,13 +77,11 @@ async def execute(
     return outcome
 
 
-async def _recover(world: World, walk: Walk, journal: Journal, emit: Emit) -> State:
-    """Settle what an earlier run left open, and give lagging gateways the newest table.
-
-    Returns what is live.
-    """
+async def _recover(world: World, walk: Walk, sight: Sight, journal: Journal, emit: Emit) -> None:
+    """Settle what an earlier run left open, and give lagging gateways the newest table."""
     history = fold(await asyncio.to_thread(world.ledger.read))
     live = await observe(world.engines, world.gateways)
+    sight.meet(live)
     found = recovered(history, live)
     await journal.write(*(record for _, _, record in found))
     for step, how, _ in found:
@@ -91,7 +89,6 @@ async def _recover(world: World, walk: Walk, journal: Journal, emit: Emit) -> St
     if live.notes and not live.routes_unknown:
         with suppress(FleetError):  # a step that needs the gateways says so itself
             await walk.routes.repeat()
-    return live
 
 
 async def _verified(

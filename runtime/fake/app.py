@@ -11,13 +11,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from fleet.evals.run import FAKE
 from runtime.fake.flags import FakeConfig
 from runtime.fake.generation import generate, missing_field
 from runtime.fake.metrics import metrics_text
 from runtime.fake.model_server import Call, FakeModelServer, RefusedError
 
-VERSION = "0.32.0"
-"""The vLLM version whose manners are imitated."""
+VERSION = f"0.32.0{FAKE}"
+"""The vLLM version whose manners are imitated, and that they are: no evidence of this engine
+counts for another."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

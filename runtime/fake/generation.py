@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from fleet.evals.run import FAKE
 from runtime.fake.answers import answer, count_tokens
 from runtime.fake.model_server import FakeModelServer, RefusedError
 
@@ -114,7 +115,7 @@ def _resolve(server: FakeModelServer, body: dict[str, Any], *, chat: bool) -> Ge
         finish_reason=reason,
         prompt_tokens=prompt_tokens,
         created=int(time.time()),
-        fingerprint=server.config.fingerprint or "vllm-0.32.0-tp1-fa4e0000",
+        fingerprint=(server.config.fingerprint or "vllm-0.32.0-tp1-fa4e0000") + FAKE,
         include_usage=bool(options.get("include_usage")),
         continuous_usage=bool(
             options.get("include_usage") and options.get("continuous_usage_stats")

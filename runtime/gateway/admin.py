@@ -15,6 +15,7 @@ from runtime.gateway.metrics import CONTENT_TYPE
 from runtime.gateway.routing import InvalidTableError
 from runtime.gateway.shared import Shared
 from runtime.gateway.tableparse import read_lookup
+from runtime.gateway.usageserve import usage_routes
 
 _HEALTH = "/-/healthz"
 _READY = "/-/readyz"
@@ -47,6 +48,7 @@ class Admin:
         app.router.add_get(_HEALTH, self._health)
         app.router.add_get(_READY, self._readiness)
         app.router.add_get("/metrics", self._expose)
+        app.router.add_routes(usage_routes(self._shared.log.folder))
         return app
 
     async def _config(self, _: web.Request) -> web.Response:

@@ -17,6 +17,39 @@ def digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
+def as_bearer(key: str) -> str:
+    """Return the value of `x-api-key` as `Authorization` would have it."""
+    return f"Bearer {key}"
+
+
+class Proof:
+    """What a head shows to say who asks; remembers the answer for as long as the keys hold.
+
+    Heads repeat on a connection, and with them the key: to hash it once for a table is enough.
+    """
+
+    __slots__ = ("_asker", "_digest", "shown")
+
+    def __init__(self) -> None:
+        """Begin with nothing shown."""
+        self.shown: list[str] = []
+        """The values of all headers `Authorization`, and of `x-api-key` as if given there."""
+        self._asker = OPERATOR
+        self._digest = ""
+        """Of the table that was asked; a table that has been replaced must not be kept alive."""
+
+    def asker(self, lookup: Lookup, operator: bytes) -> Asker:
+        """Return who asks, as `authenticated` does.
+
+        Raises:
+            RefusalError: 401.
+        """
+        if self._digest != lookup.digest:
+            self._asker = authenticated(lookup, self.shown, operator)
+            self._digest = lookup.digest
+        return self._asker
+
+
 def authenticated(lookup: Lookup, authorization: Sequence[str], operator: bytes = b"") -> Asker:
     """Return who these headers prove to ask.
 

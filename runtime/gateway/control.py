@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,11 @@ from fleet.errors import (
     FleetError,
     problem,
 )
-from runtime.gateway import places
+from fleet.resources import GatewayFault
+from runtime.gateway import places, running
 from runtime.gateway.envoyadmin import EnvoyAdmin, Envoys
 from runtime.gateway.operator import operator_secret
+from runtime.gateway.published import Published, not_running, unreachable
 from runtime.gateway.routing import InvalidTableError, Lookup
 from runtime.gateway.sights import Observed, Sight
 from runtime.gateway.table import RoutingTable
@@ -29,23 +30,6 @@ READ_S = 2.0
 """How long a gateway may take to show what it serves."""
 ACKNOWLEDGE_S = 15.0
 """How long a gateway may take to serve a new table."""
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What came of a publication."""
-
-    acknowledged: tuple[str, ...]
-    """Gateways that serve the table now, sorted."""
-    absent: tuple[str, ...]
-    """Gateways that do not run, sorted; each reads the file when it starts."""
-    failures: tuple[tuple[str, EngineError], ...] = ()
-    """Gateways that run and refused or did not answer, with the error."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader should know."""
-        return tuple(_not_running(name) for name in self.absent)
 
 
 class LocalGateways:
@@ -77,8 +61,10 @@ class LocalGateways:
         """The gateways' names, sorted."""
         return tuple(sorted(self._gateways))
 
-    async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
+    async def read(self, within_s: float = READ_S) -> tuple[RoutingTable, tuple[str, ...]]:
         """Return the newest table that the file or any gateway holds, and notes.
+
+        A gateway that does not show its own within `within_s` seconds is a note.
 
         Raises:
             EngineError: the file is damaged and no gateway has a table either.
@@ -91,7 +77,7 @@ class LocalGateways:
         except FleetError as error:
             damage = error
             notes.append(error.diagnostics[0].detail)
-        shown = await asyncio.gather(*(self._config(name) for name in self.names))
+        shown = await asyncio.gather(*(self._config(name, within_s) for name in self.names))
         served = dict(zip(self.names, shown, strict=True))
         for name, config in served.items():
             if isinstance(config, dict) and config["revision"] > newest.revision:
@@ -102,7 +88,7 @@ class LocalGateways:
         for name, config in served.items():
             match config:
                 case None if newest.aliases:
-                    notes.append(_not_running(name))
+                    notes.append(not_running(name))
                 case EngineError():
                     notes.append(f"gateway {name}: {config.diagnostics[0].detail}")
                 case dict() if config["digest"] != newest.digest:
@@ -118,6 +104,7 @@ class LocalGateways:
                     )
                 case _:
                     pass
+        notes += [unreachable(each) for each in newest.without_address]
         return newest, tuple(notes)
 
     async def publish(self, table: RoutingTable) -> tuple[str, ...]:
@@ -144,12 +131,23 @@ class LocalGateways:
         await asyncio.to_thread(_check, table)
         await asyncio.to_thread(write_table, self._state_dir, table)
         await asyncio.to_thread(places.remember, self._state_dir, self._gateways)
-        answers = await asyncio.gather(*(self._give(name, table) for name in self.names))
+        clock = asyncio.get_running_loop().time
+        acknowledged_at = clock()
+
+        async def give(name: str) -> bool | EngineError:
+            nonlocal acknowledged_at
+            answer = await self._give(name, table)
+            if not isinstance(answer, EngineError):
+                acknowledged_at = clock()
+            return answer
+
+        answers = await asyncio.gather(*(give(name) for name in self.names))
         by_name = dict(zip(self.names, answers, strict=True))
         return Published(
             tuple(name for name, answer in by_name.items() if answer is True),
             tuple(name for name, answer in by_name.items() if answer is False),
             tuple((n, a) for n, a in by_name.items() if isinstance(a, EngineError)),
+            clock() - acknowledged_at,
         )
 
     async def in_flight(self, server: str, adapter: str) -> int:
@@ -167,6 +165,16 @@ class LocalGateways:
         return tuple(
             sorted({(m["adapter"], m["server"]) for c in configs for m in c.get("missing", ())})
         )
+
+    async def faults(self) -> dict[str, GatewayFault]:
+        """Return by name the gateways that are down, frozen, or run otherwise than declared."""
+        found = await asyncio.to_thread(running.strays, self._state_dir, self._gateways)
+        shown = await asyncio.gather(*(self._config(name) for name in self.names))
+        for name, config in zip(self.names, shown, strict=True):
+            if name not in found and not isinstance(config, dict):
+                fault = running.unanswered(self._state_dir, self._gateways[name], config)
+                found |= {name: fault} if fault else {}
+        return dict(sorted(found.items()))
 
     async def look(self) -> tuple[Sight, ...]:
         """Return what each gateway shows, by name."""
@@ -221,9 +229,11 @@ class LocalGateways:
             raise
         return list(shown["in_flight"])
 
-    async def _config(self, name: str) -> dict[str, Any] | EngineError | None:
+    async def _config(
+        self, name: str, within_s: float = READ_S
+    ) -> dict[str, Any] | EngineError | None:
         try:
-            shown = await self._client(name).get("/-/config", timeout_s=READ_S, attempts=1)
+            shown = await self._client(name).get("/-/config", timeout_s=within_s, attempts=1)
         except EngineError as error:
             return None if self._absent(name, error) else error
         return dict(shown)
@@ -277,13 +287,6 @@ class LocalGateways:
                 made = JsonClient("http://gateway", peer=f"gateway `{name}`", socket=path)
             self._clients[name] = made
         return self._clients[name]
-
-
-def _not_running(name: str) -> str:
-    return (
-        f"gateway {name} is not running and answers no client; "
-        f"it reads the routes when it starts: fleetctl gateway start {name}"
-    )
 
 
 def _check(table: RoutingTable) -> None:

@@ -4,7 +4,6 @@ A transport reads requests and writes answers; the rest is here and in `exchange
 here waits, and nothing here knows a socket.
 """
 
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final, NamedTuple
 from urllib.parse import unquote
@@ -12,10 +11,11 @@ from urllib.parse import unquote
 import msgspec
 
 from runtime.gateway import refusals
-from runtime.gateway.authentication import authenticated
-from runtime.gateway.endpoints import PATHS
+from runtime.gateway.authentication import Proof
+from runtime.gateway.endpoints import MESSAGES, PATHS
 from runtime.gateway.exchange import Exchange
 from runtime.gateway.refusals import RefusalError
+from runtime.gateway.rows import Rows
 from runtime.gateway.shared import Shared
 from runtime.gateway.usage import Record
 
@@ -37,9 +37,10 @@ class Answer(NamedTuple):
     body: bytes
 
     @classmethod
-    def of(cls, refusal: RefusalError) -> "Answer":
-        """Return the answer that tells a client of a refusal."""
-        return cls(refusal.status, refusal.headers, refusal.body)
+    def of(cls, refusal: RefusalError, path: str) -> "Answer":
+        """Return the answer that tells a client of a refusal, as the API of `path` has it."""
+        body = refusal.body_of_messages if path == MESSAGES else refusal.body
+        return cls(refusal.status, refusal.headers, body)
 
 
 class Desk:
@@ -50,29 +51,34 @@ class Desk:
         self._shared = shared
         self._current = shared.current
 
-    def begin(self, path: str, authorization: Sequence[str]) -> Exchange:
+    def begin(self, path: str, proof: Proof) -> Exchange:
         """Begin a request for completions; its usage row is due from here on.
 
         A key that opens nothing is for `Exchange.admit` to refuse.
         """
         shared = self._shared
-        record = Record(shared.log, shared.metrics, path, self._current.lookup.revision)
-        return Exchange(shared, path, record, authorization)
+        record = Record(shared.rows.add, path, self._current.lookup.revision)
+        return Exchange(shared, path, record, proof)
 
-    def answer(self, method: str, path: str, authorization: Sequence[str]) -> Answer:
+    @property
+    def rows(self) -> Rows:
+        """Where usage rows go."""
+        return self._shared.rows
+
+    def answer(self, method: str, path: str, proof: Proof) -> Answer:
         """Return the answer to any request that is not one for completions.
 
         Args:
             method: In capitals.
             path: As sent, without its query.
-            authorization: The values of all headers of that name.
+            proof: Of who asks.
         """
         try:
-            return self._page(method, path, authorization)
+            return self._page(method, path, proof)
         except RefusalError as error:
-            return Answer.of(error)
+            return Answer.of(error, path)
 
-    def _page(self, method: str, path: str, authorization: Sequence[str]) -> Answer:
+    def _page(self, method: str, path: str, proof: Proof) -> Answer:
         if path not in COMPLETIONS and path not in {_HEALTH, _READY, _MODELS} and not _model(path):
             raise refusals.no_such_path()
         if path in COMPLETIONS or method not in {"GET", "HEAD"}:
@@ -84,7 +90,7 @@ class Desk:
                 raise refusals.not_ready()
             return _json({"ready": True})
         lookup = self._current.lookup
-        client = authenticated(lookup, authorization).client
+        client = proof.asker(lookup, b"").client
         own = lookup.aliases(client)
         if path == _MODELS:
             return _json({"object": "list", "data": [self._card(each, client) for each in own]})

@@ -24,6 +24,7 @@ NOT_SERVED: Final = b'{"detail":"Not Found"}'
 
 _JSON: Final = frozenset({"application/json", "application/octet-stream"})
 _NUMBERS: Final = (msgspec.Raw(b"1"), msgspec.Raw(b"null"))
+_MANY: Final = 1e9
 _OFF: Final = frozenset({b"null", b"false", b'""'})
 _STORED: Final = ("previous_response_id", "conversation", "background")
 """What reads or leaves behind a conversation on the server, where others could find it."""
@@ -51,16 +52,23 @@ def check(path: str, fields: Mapping[str, msgspec.Raw], most: int) -> None:
         RefusalError: 400.
     """
     number = fields.get("n")
-    if number is not None and number not in _NUMBERS:
-        _refuse_many(_number(number) * (_prompts(fields) if path == TEXT else 1), most)
-    elif path == TEXT:
-        _refuse_many(_prompts(fields), most)
-    elif path == RESPONSES:
+    if path == TEXT or (number is not None and number not in _NUMBERS):
+        prompts, each = answers(path, fields)
+        if prompts * each > most:
+            raise invalid(f"At most {most} answers are given to one request.", "n")
+    if path == RESPONSES:
         for name in _STORED:
             raw = fields.get(name)
             if raw is not None and bytes(raw) not in _OFF:
                 raise invalid(f"`{name}` is not offered: no conversation is kept here.", name)
         _refuse_tools(fields.get("tools"))
+
+
+def answers(path: str, fields: Mapping[str, msgspec.Raw]) -> tuple[int, int]:
+    """Return how many prompts a body has, and how many answers it asks for to each."""
+    raw = fields.get("n")
+    each = 1 if raw is None or raw in _NUMBERS else _number(raw)
+    return _prompts(fields) if path == TEXT else 1, each
 
 
 def check_headers(content_type: str, encoding: str) -> None:
@@ -79,17 +87,12 @@ def check_headers(content_type: str, encoding: str) -> None:
         raise invalid("Send the request body as `application/json` in UTF-8.")
 
 
-def _refuse_many(count: float, most: int) -> None:
-    if count > most:
-        raise invalid(f"At most {most} answers are given to one request.", "n")
-
-
-def _number(raw: msgspec.Raw) -> float:
+def _number(raw: msgspec.Raw) -> int:
     """Return the number that vLLM may read; 1 where it reads none and refuses."""
     try:
-        return max(1.0, float(bytes(raw).strip(b'"')))
+        return max(1, int(min(float(bytes(raw).strip(b'"')), _MANY)))
     except ValueError:
-        return 1.0
+        return 1
 
 
 def _prompts(fields: Mapping[str, msgspec.Raw]) -> int:

@@ -17,6 +17,7 @@ from fleet.errors import (
     problem,
 )
 from runtime.gateway import envoyfolder as folders
+from runtime.gateway import envoyshares as shares
 from runtime.gateway.table import RoutingTable
 from runtime.transport import READ_ATTEMPTS, JsonClient
 
@@ -71,7 +72,7 @@ class EnvoyAdmin:
     ) -> Any:
         """Answer what is asked of our gateways, as far as Envoy knows it.
 
-        It does not say how its servers are or how its traffic was split.
+        It does not say how its servers are.
 
         Raises:
             EngineUnreachableError: it does not run, or does not answer.
@@ -91,7 +92,9 @@ class EnvoyAdmin:
                 ]
                 return {"in_flight": found, "waiting": 0}
             case "/-/shares":
-                return {"shares": []}
+                table = folders.written_table(self._folder)
+                counted = await self._counted(timeout_s, attempts)
+                return {"shares": shares.shares(self._folder, table, counted) if table else []}
             case _:
                 table = folders.written_table(self._folder)
                 return (table or RoutingTable(revision=0)).model_dump(mode="json")
@@ -130,6 +133,7 @@ class EnvoyAdmin:
             await self._stats(timeout_s, 1)  # says that it does not run, unless it has just begun
             before = {}
         await self._until(_ROUTES, version, before, timeout_s)
+        shares.begin(self._folder, table, await self._counted(None, 1))
         return {"revision": table.revision, "digest": table.digest}
 
     async def close(self) -> None:
@@ -166,7 +170,10 @@ class EnvoyAdmin:
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
-                    stats = await self._stats(None, 1)
+                    try:
+                        stats = await self._stats(None, 1)
+                    except EngineTimedOutError:
+                        continue  # it answers nobody while it reads a large file
                     settled = kind == _ROUTES or stats.get(_WARMING) == "0"
                     if stats.get(f"{kind}.version_text") == version and settled:
                         return
@@ -191,6 +198,11 @@ class EnvoyAdmin:
         return EngineRejectedError(
             HTTPStatus.BAD_REQUEST, problem("FC6053", "Envoy refuses its files", detail, hint=hint)
         )
+
+    async def _counted(self, timeout_s: float | None, attempts: int) -> shares.Counts:
+        asked = f"/stats/prometheus?filter={quote(shares.ASKED)}"
+        text = await self._http.get_text(asked, timeout_s=timeout_s, attempts=attempts)
+        return shares.counts(text)
 
     async def _stats(self, timeout_s: float | None, attempts: int) -> dict[str, str]:
         asked = f"/stats?filter={quote(f'^({_STATS})$')}"

@@ -32,12 +32,15 @@ def credentials(table: RoutingTable, secret: Secret, folder: Path) -> list[tuple
     Raises:
         EngineRejectedError: secrets are neither here nor there, or are not those of the table.
     """
-    known = _served_secrets(folder)
+    known: Mapping[str, str] | None = None  # the file is large, and seldom needed
     found: list[tuple[str, str]] = []
     lost: list[str] = []
     for name, key in sorted(table.keys.items()):
         read = secret(key.reference)
-        value = read if read is not None and _digest(read) == key.sha256 else known.get(key.sha256)
+        value = read if read is not None and _digest(read) == key.sha256 else None
+        if value is None:
+            known = _served_secrets(folder) if known is None else known
+            value = known.get(key.sha256)
         if value is None:
             lost.append(_said(name, key, read))
         else:
@@ -52,7 +55,7 @@ def credentials(table: RoutingTable, secret: Secret, folder: Path) -> list[tuple
                 f"{'; '.join(lost)}.",
                 hint="Set them where this runs. Where a secret was changed, apply it first, so "
                 "that the routing table has it.",
-                command="fleetctl apply",
+                command="fleetctl apply --auto",
             ),
         )
     return found
@@ -78,9 +81,12 @@ def write(folder: Path, documents: Mapping[str, str]) -> None:
 
 def served_clusters(folder: Path) -> list[dict[str, Any]]:
     """Return the clusters that the routes in a folder name, as they are defined there."""
-    routes, clusters = _resources(folder / ROUTES), _resources(folder / CLUSTERS)
-    text = json.dumps(routes)
-    return [each for each in clusters if json.dumps({"name": each["name"]})[1:-1] in text]
+    try:
+        routes = (folder / ROUTES).read_text(encoding="utf-8")
+    except OSError:
+        return []
+    clusters = _resources(folder / CLUSTERS)
+    return [each for each in clusters if json.dumps(each["name"]) in routes]
 
 
 def written_table(folder: Path) -> RoutingTable | None:

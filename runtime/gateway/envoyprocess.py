@@ -13,11 +13,17 @@ from runtime.gateway import places
 TESTED: Final = "1.40.0"
 """The version that the rendered configuration is tested on."""
 BOOTSTRAP: Final = "envoy.json"
+_FLAGS: Final = (
+    "--disable-hot-restart",  # several may run on a host
+    "--component-log-level", "misc:error",  # else it says of each key what is work in progress
+    "--file-flush-min-size-kb", "0",  # rows are written at once: a kill loses next to none
+    "--file-flush-interval-msec", "10",
+)  # fmt: skip
 
 
 def command_line(bootstrap: Path | str) -> tuple[str, ...]:
-    """Return what starts an Envoy; hot restarts are off, so that several may run on a host."""
-    return ("envoy", "-c", str(bootstrap), "--disable-hot-restart")
+    """Return what starts an Envoy."""
+    return ("envoy", "-c", str(bootstrap), *_FLAGS)
 
 
 def become(state_dir: Path, gateway: Gateway) -> NoReturn:
@@ -33,7 +39,7 @@ def become(state_dir: Path, gateway: Gateway) -> NoReturn:
                 "FC6052",
                 "There are no routes yet",
                 f"Nothing was written for `{gateway.name}`: `{bootstrap}` is not there.",
-                command="fleetctl apply",
+                command="fleetctl apply --auto",
             )
         )
     beside = str(Path(sys.executable).parent)

@@ -12,7 +12,7 @@ _TEXTS: Final = ("client", "alias", "version", "server", "path")
 
 
 def as_ours(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with durations in seconds and our statuses; one of ours is returned as it is.
+    """Return a row as ours are, in seconds and with our statuses; one of ours as it is.
 
     Raises:
         TypeError, ValueError: it is no row.
@@ -27,6 +27,7 @@ def as_ours(row: dict[str, Any]) -> dict[str, Any]:
         "latency_s": seconds,
         "first_byte_s": None if first is None else first / 1e6,
         "status": _status(row),
+        "stream": row.get("stream") == "true",
     }
 
 

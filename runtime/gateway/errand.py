@@ -6,12 +6,14 @@ from types import MappingProxyType
 from typing import Final
 
 from runtime.gateway import endpoints, refusals
+from runtime.gateway.replicas import ATTEMPTS
 from runtime.gateway.routing import Choice
 from runtime.gateway.shared import Shared
 
 RETRY_AFTER_S: Final = 2
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _NOWHERE: Final = Choice("", "", "", ())
+_SERVER_ERROR: Final = int(HTTPStatus.INTERNAL_SERVER_ERROR)
 _LATER: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 """What a server answers that has not begun to work on a request."""
 
@@ -19,7 +21,7 @@ _LATER: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAV
 class Errand:
     """The servers that were asked for one request, and the one that is asked now."""
 
-    __slots__ = ("_now", "_server", "_shared", "_tried", "_urls", "choice")
+    __slots__ = ("_is_retry", "_now", "_server", "_shared", "_tried", "_urls", "choice")
 
     def __init__(self, shared: Shared) -> None:
         """Begin with none."""
@@ -28,6 +30,8 @@ class Errand:
         """Of the table that the request began with; to keep all of it would keep it in memory."""
         self._now = 0.0
         self._server = ""
+        self._is_retry = False
+        """Whether it counts towards the budget of those that are asked anew."""
         self._tried: tuple[str, ...] = ()
         self.choice = _NOWHERE
         """The version that answers."""
@@ -45,31 +49,45 @@ class Errand:
         return self._urls[self._server]
 
     def unreached(self, now: float) -> None:
-        """The server could not be reached: nothing worked on the request."""
+        """The server could not be reached: it has not seen the request.
+
+        To ask another one is no retry, for it is no more load than the one request.
+        """
         self._shared.replicas.failed(self._server, now)
         self._pass_over(now)
 
     def goes_on(self, status: int) -> bool:
         """Say whether, after an answer of this status, another server is to be asked."""
-        if status not in _LATER:
+        if status not in _LATER or len(self._tried) + 1 >= ATTEMPTS:
             return False
-        left = [each for each in self.choice.servers if each not in (*self._tried, self._server)]
-        return bool(left) and len(self._tried) + 1 < len(self.choice.servers)
+        asked = (*self._tried, self._server)
+        return any(each not in asked for each in self.choice.servers) and self._retries()
 
-    def turned_away(self, now: float) -> None:
-        """The server has too much to do and has not begun."""
+    def turned_away(self, status: int, now: float) -> None:
+        """The server has not begun: it has too much to do, or (503) is not able to."""
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            self._shared.replicas.erred(self._server, now)
         self._pass_over(now)
 
     def not_found(self, body: bytes, now: float) -> None:
         """The server answers 404: it has lost the version, or does not serve the path.
 
         Raises:
-            RefusalError: 404, it does not serve the path; no server would.
+            RefusalError: 404, it does not serve the path; no server would. 503, too many
+                requests are asked anew already.
         """
         if body == endpoints.NOT_SERVED:
             raise refusals.not_served()
         self._shared.replicas.lost(self._server, self.choice.adapter, now)
+        may = self._retries()
         self._pass_over(now)
+        if not may:
+            raise refusals.unavailable(RETRY_AFTER_S)
+
+    def _retries(self) -> bool:
+        """Say whether the budget allows that it is asked anew; once for all servers after."""
+        self._is_retry = self._is_retry or self._shared.retries.take()
+        return self._is_retry
 
     def _enter(self) -> None:
         """Choose a server and count as in flight on it."""
@@ -85,9 +103,14 @@ class Errand:
         self._leave_server()
         self._shared.admission.freed()
 
+    def _end_retry(self) -> None:
+        if self._is_retry:
+            self._is_retry = False
+            self._shared.retries.give_back()
+
     def _judge_server(self, status: int) -> None:
         if self._server:
-            if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            if status >= _SERVER_ERROR:
                 self._shared.replicas.erred(self._server, self._now)
             else:
                 self._shared.replicas.worked(self._server, self.choice.adapter)

@@ -9,8 +9,9 @@ from typing import Final
 import msgspec
 
 from fleet.formats import Format
-from runtime.gateway.answers import Said, of_usage
+from runtime.gateway.answers import Said, choices, of_usage
 from runtime.gateway.heard import Heard
+from runtime.gateway.usage import Tokens
 
 _EVENT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODE: Final = msgspec.json.Encoder().encode
@@ -26,15 +27,26 @@ class Events:
     Works by lines: a model cannot write one, for in JSON its line ends are escaped.
     """
 
-    __slots__ = ("_all_counts", "_blank", "_heard", "_last_count", "_rest", "done", "usage")
+    __slots__ = (
+        "_all_counts", "_blank", "_by_answer", "_each", "_heard", "_is_one", "_last_count", "_rest",
+        "done", "usage",
+    )  # fmt: skip
 
-    def __init__(self, *, last_count: bool, all_counts: bool, wanted: Format | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        last_count: bool,
+        all_counts: bool,
+        wanted: Format | None = None,
+        answers: tuple[int, int] = (1, 1),
+    ) -> None:
         """Begin.
 
         Args:
             last_count: The client asked for the event that holds only the counts.
             all_counts: It asked for the counts in every event.
             wanted: The form that the text must have, if there is one.
+            answers: How many prompts there are, and answers to each.
         """
         self._last_count = last_count
         self._all_counts = all_counts
@@ -45,6 +57,10 @@ class Events:
         """Whether the event has come that most clients take for the end."""
         self.usage = b""
         """The newest counts, a JSON value."""
+        self._is_one = answers == (1, 1)
+        self._each = answers[1]
+        self._by_answer: dict[int, bytes] = {}
+        """Of several answers, the newest counts of each: until the end a server tells no sum."""
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what of the lines that are complete goes to the client."""
@@ -59,7 +75,15 @@ class Events:
 
     def said(self) -> Said:
         """Return what the stream has told so far."""
-        return self._heard.said(of_usage(self.usage), complete=self.done)
+        tokens = self._summed() if self._by_answer else of_usage(self.usage)
+        return self._heard.said(tokens, complete=self.done)
+
+    def _summed(self) -> Tokens:
+        """Return the counts over all answers so far; a prompt counts once, whatever its answers."""
+        found = {index: of_usage(raw) for index, raw in self._by_answer.items()}
+        prompts = {index // self._each: each.prompt_tokens or 0 for index, each in found.items()}
+        made = sum(each.completion_tokens or 0 for each in found.values())
+        return Tokens(sum(prompts.values()), made)
 
     def _line(self, line: bytes) -> bytes:
         if self._blank and not line.strip():  # ends an event that was left out
@@ -85,10 +109,19 @@ class Events:
             return line
         if bytes(usage) != b"null":
             self.usage = bytes(usage)
+            if not self._is_one:
+                self._note(event.get("choices"))
         if event.get("choices") == msgspec.Raw(_NO_CHOICES):
             self._blank = not self._last_count
             return line if self._last_count else b""
         return line if self._all_counts else b"data: " + _ENCODE(event) + b"\n"
+
+    def _note(self, raw: msgspec.Raw | None) -> None:
+        named = choices(raw) if raw is not None else []
+        if not named:  # the last event, which has the sum
+            self._by_answer.clear()
+        for each in named:
+            self._by_answer[each.index] = self.usage
 
 
 def _decoded(line: bytes) -> dict[str, msgspec.Raw]:

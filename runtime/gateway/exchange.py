@@ -9,20 +9,20 @@ shadow of the request, if it has one, which goes the same way and whose answer n
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
 from runtime.gateway import endpoints, refusals, rewrite
 from runtime.gateway.admission import Place
 from runtime.gateway.answers import Said, of_reply
-from runtime.gateway.authentication import PURPOSES, authenticated
+from runtime.gateway.authentication import PURPOSES, Proof
 from runtime.gateway.decide import decide
 from runtime.gateway.errand import Errand
 from runtime.gateway.events import Events
 from runtime.gateway.refusals import RefusalError
 from runtime.gateway.rewrite import Body
-from runtime.gateway.routing import Asker, Choice, Patience
+from runtime.gateway.routing import Asker, Choice, Patience, unit
 from runtime.gateway.shared import Shared
 from runtime.gateway.typed_events import TypedEvents
 from runtime.gateway.usage import Record
@@ -34,23 +34,22 @@ _NOBODY: Final = Asker("", b"")
 _UNREAD: Final = Events(last_count=True, all_counts=True)
 _SERVERS_FAULT: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 _ALL: Final = 100
+_OK: Final = int(HTTPStatus.OK)
 
 
 class Exchange(Errand):
     """The state of one request; `body` is what a server gets, `choice` who answers."""
 
     __slots__ = (
-        "_asker", "_authorization", "_events", "_is_copy", "_place", "_read", "_record", "_shadow",
+        "_asker", "_events", "_is_copy", "_place", "_proof", "_read", "_record", "_shadow",
         "body", "is_stream", "must_wait", "path", "request_id",
     )  # fmt: skip
 
-    def __init__(
-        self, shared: Shared, path: str, record: Record, authorization: Sequence[str]
-    ) -> None:
+    def __init__(self, shared: Shared, path: str, record: Record, proof: Proof) -> None:
         """Begin; the desk makes exchanges."""
         super().__init__(shared)
         self._record = record
-        self._authorization = authorization
+        self._proof = proof
         self._asker = _NOBODY
         self._is_copy = False
         self._place: Place | None = None
@@ -75,9 +74,7 @@ class Exchange(Errand):
         Raises:
             RefusalError: 401.
         """
-        self._asker = authenticated(
-            self._shared.current.lookup, self._authorization, self._shared.operator
-        )
+        self._asker = self._proof.asker(self._shared.current.lookup, self._shared.operator)
         self._record.row.client = self._asker.client
 
     def route(
@@ -111,8 +108,10 @@ class Exchange(Errand):
         row.revision, row.stream = lookup.revision, body.stream
         if asker.is_operator:
             row.purpose = purpose if purpose in PURPOSES else PURPOSES[0]
-        alias, choice = decide(lookup, asker, body, session, version)
+        alias, choice, user = decide(lookup, asker, body, session, version)
         row.client, row.alias, row.version = choice.client, choice.alias, choice.adapter
+        if user:
+            row.unit = unit(alias.key, user, self._shared.operator)
         endpoints.check(self.path, body.fields, choice.policy.choices)
         self._take(choice, body)
         if asker.is_operator:
@@ -159,7 +158,7 @@ class Exchange(Errand):
         row = record.row
         row.client, row.alias, row.version = shadow.client, shadow.alias, shadow.adapter
         row.stream = self._record.row.stream
-        copy = Exchange(self._shared, self.path, record, ())
+        copy = Exchange(self._shared, self.path, record, self._proof)
         copy._urls, copy._now = self._urls, self._now
         copy._is_copy = True
         copy._take(shadow, body)
@@ -167,13 +166,14 @@ class Exchange(Errand):
 
     def answered(self, content_type: str) -> None:
         """The server's head is there."""
-        self._record.row.server = self._server
+        row = self._record.row
+        row.server, row.retries = self._server, len(self._tried)
         self.is_stream = content_type.partition(";")[0].strip().lower() == _EVENT_STREAM
 
     def whole(self, status: int, body: bytes) -> None:
         """The server's whole answer is there; it may go to the client once this returns."""
         self._record.first_byte()
-        wanted = self.choice.policy.format if status == HTTPStatus.OK else None
+        wanted = self.choice.policy.format if status == _OK else None
         self._note(of_reply(body, wanted))
         self._judge_server(status)
         self._finish(status)
@@ -199,6 +199,7 @@ class Exchange(Errand):
         """The client gets an error of the gateway's own."""
         if status in _SERVERS_FAULT:
             self._judge_server(status)
+        self._record.row.retries = len(self._tried)
         self._finish(status)
 
     def broke_off(self, status: int = HTTPStatus.BAD_GATEWAY) -> None:
@@ -221,7 +222,12 @@ class Exchange(Errand):
             self._events = (
                 TypedEvents(wanted)
                 if self.path in endpoints.TYPED
-                else Events(last_count=body.last_count, all_counts=body.all_counts, wanted=wanted)
+                else Events(
+                    last_count=body.last_count,
+                    all_counts=body.all_counts,
+                    wanted=wanted,
+                    answers=endpoints.answers(self.path, body.fields),
+                )
             )
 
     def _count_stream(self) -> None:
@@ -235,6 +241,7 @@ class Exchange(Errand):
 
     def _finish(self, status: int) -> None:
         self._leave_server()
+        self._end_retry()
         place, self._place = self._place, None
         if place is not None:
             self._shared.admission.give_back(place, self._record.tokens.total)

@@ -1,65 +1,24 @@
 """Starting, finding and stopping gateway processes on this machine."""
 
-import fcntl
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.declared import Gateway
 from fleet.errors import FleetError, problem
-from runtime.engines.processes import send, start_mark
+from runtime.engines.processes import send
 from runtime.gateway import places
-from runtime.gateway.serving import LOCK
+from runtime.gateway.running import Running, find
 from runtime.gateway.transports import DEFAULT
 from runtime.gateway.transports.timing import GRACE_S
 
 START_S = 20.0
 _POLL_S = 0.02
 _LOG_LINES = 15
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A gateway's process."""
-
-    pid: int
-    url: str
-    """Where clients reach it; empty until it is ready."""
-
-
-def find(state_dir: Path, name: str) -> Running | None:
-    """Return the process of a gateway, or None if it does not run.
-
-    Its lock says whether it runs: the kernel releases that with the process, however it
-    ends. The start mark guards against a number read before the process wrote its own.
-    """
-    try:
-        handle = os.open(places.folder(state_dir, name) / LOCK, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        with os.fdopen(handle, encoding="utf-8") as stream:
-            return _recorded(stream.read())
-    os.close(handle)
-    return None
-
-
-def _recorded(text: str) -> Running | None:
-    try:
-        record = json.loads(text)
-        if start_mark(record["pid"]) == record["process_start"]:
-            return Running(record["pid"], record["url"])
-    except (ValueError, KeyError):
-        pass
-    return None
 
 
 def start(state_dir: Path, gateway: Gateway, transport: str = DEFAULT) -> Running:

@@ -1,7 +1,10 @@
 """What apply, rollback, drain and observe need from the gateways."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
+from fleet.resources import GatewayFault
+from runtime.gateway.sights import Sight
 from runtime.gateway.table import RoutingTable
 
 
@@ -14,6 +17,10 @@ class TableReader(Protocol):
 
     async def missing(self) -> tuple[tuple[str, str], ...]:
         """Return the versions that servers told a gateway they do not hold."""
+        ...
+
+    async def faults(self) -> Mapping[str, GatewayFault]:
+        """Return by name what is wrong with gateways; see `Gateways.faults`."""
         ...
 
     async def close(self) -> None:
@@ -44,6 +51,17 @@ class Gateways(Protocol):
 
         They are what a routing table says is there and the server says is not. A gateway that
         does not answer says nothing here.
+        """
+        ...
+
+    async def look(self) -> tuple[Sight, ...]:
+        """Return what each gateway shows of itself, by name; one that does not answer says why."""
+        ...
+
+    async def faults(self) -> Mapping[str, GatewayFault]:
+        """Return by name the gateways that are down, frozen, or run otherwise than declared.
+
+        One that never ran is not among them.
         """
         ...
 

@@ -1,8 +1,21 @@
-"""What a client is told when its request is refused: the error shape of the OpenAI API."""
+"""What a client is told when its request is refused: in the shape of the API that it speaks."""
 
 from http import HTTPStatus
+from typing import Final
 
 import msgspec
+
+_API_ERROR: Final = "api_error"
+_KINDS_OF_MESSAGES: Final = {
+    HTTPStatus.BAD_REQUEST: "invalid_request_error",
+    HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.NOT_FOUND: "not_found_error",
+    HTTPStatus.METHOD_NOT_ALLOWED: "invalid_request_error",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "request_too_large",
+    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+    HTTPStatus.SERVICE_UNAVAILABLE: "overloaded_error",
+    HTTPStatus.GATEWAY_TIMEOUT: "timeout_error",
+}
 
 
 class RefusalError(Exception):
@@ -32,7 +45,7 @@ class RefusalError(Exception):
 
     @property
     def body(self) -> bytes:
-        """Return the JSON document that clients' libraries expect."""
+        """Return the JSON document that clients of the OpenAI API expect."""
         return msgspec.json.encode(
             {
                 "error": {
@@ -42,6 +55,14 @@ class RefusalError(Exception):
                     "code": self.code,
                 }
             }
+        )
+
+    @property
+    def body_of_messages(self) -> bytes:
+        """Return the JSON document that clients of the Anthropic API expect, which has messages."""
+        kind = _KINDS_OF_MESSAGES.get(self.status, _API_ERROR)
+        return msgspec.json.encode(
+            {"type": "error", "error": {"type": kind, "message": self.message}}
         )
 
     @property
@@ -65,7 +86,8 @@ def unauthorized() -> RefusalError:
     """No key, a revoked key or one that never existed: one and the same answer."""
     return RefusalError(
         HTTPStatus.UNAUTHORIZED,
-        "Incorrect or missing API key. Send it as `Authorization: Bearer KEY`.",
+        "Incorrect or missing API key. Send it once, as `Authorization: Bearer KEY` or "
+        "`x-api-key: KEY`.",
         "invalid_request_error",
         code="invalid_api_key",
     )

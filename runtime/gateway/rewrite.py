@@ -5,7 +5,7 @@ nested or escaped, the server gets one `model`, and it is the gateway's.
 """
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -30,6 +30,7 @@ DROPPED: Final = frozenset(
         "return_mm_kwargs",
         "routed_experts_prompt_start",
         "enable_response_messages",  # shows the prompt as the server has put it together
+        "stream_interval",  # hides what was generated of a stream that is left
         "cache_salt",  # set by the gateway, one per client
     }
 )
@@ -51,8 +52,7 @@ _MEMBER: Final = re.compile(r'("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTA
 _END: Final = re.compile(r"[ \t\r\n]*(?:,[ \t\r\n]*|\}[ \t\r\n]*)")
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """A request body as a client sent it, top level decoded."""
 
     fields: dict[str, msgspec.Raw]
@@ -111,8 +111,8 @@ class Body:
             priority: For servers that look at it, the lower the sooner.
         """
         kept = {name: raw for name, raw in self.fields.items() if name not in DROPPED}
-        kept["model"] = msgspec.Raw(msgspec.json.encode(adapter))
-        kept["cache_salt"] = msgspec.Raw(msgspec.json.encode(client))
+        kept["model"] = _quoted(adapter)
+        kept["cache_salt"] = _quoted(client)
         if priority is not None:
             kept["priority"] = msgspec.Raw(b"%d" % priority)
         if path == RESPONSES:
@@ -148,13 +148,15 @@ def read(raw: bytes) -> Body:
         raise invalid("`model` is not text.", "model")
     if not model:  # vLLM would answer from the base
         raise no_such_model()
-    _refuse_prompt_logprobs(fields)
+    if "echo" in fields and _truthy(fields["echo"]) and _given(fields.get("logprobs")):
+        raise invalid("`echo` cannot be combined with `logprobs`.", "echo")
     return Body(fields, model)
 
 
-def _refuse_prompt_logprobs(fields: dict[str, msgspec.Raw]) -> None:
-    if _truthy(fields.get("echo")) and _given(fields.get("logprobs")):
-        raise invalid("`echo` cannot be combined with `logprobs`.", "echo")
+@lru_cache(maxsize=16_384)
+def _quoted(name: str) -> msgspec.Raw:
+    """Return a name of ours as JSON."""
+    return msgspec.Raw(msgspec.json.encode(name))
 
 
 def _text(raw: msgspec.Raw) -> str | None:
@@ -186,22 +188,36 @@ def _truthy(raw: msgspec.Raw | None) -> bool:
 def _is_plain(raw: bytes, fields: dict[str, msgspec.Raw]) -> bool:
     """Say whether it is quick to see that no name stands twice in a body; most are so.
 
-    A body is at least as long as its members with nothing between them that could be left
-    out. Where it is no longer, there is no room for a second member of the same name. With a
-    space after each colon and comma there would be room, so such a body is put together and
-    compared; names with quotes or backslashes might put themselves together to another text.
+    Put together anew in one of the two usual ways to write JSON, its members are the whole body:
+    there is nothing else in it.
     """
-    if not raw.isascii() or not fields:
+    if not fields or not raw.isascii():
         return False
-    least = sum([len(name) + len(memoryview(value)) for name, value in fields.items()])
-    count = len(fields)
-    if len(raw) == least + 4 * count + 1:
-        return True
-    names = "".join(fields)
-    if len(raw) != least + 6 * count or '"' in names or "\\" in names:
+    names = tuple(fields)
+    if len(names) > _USUAL_NAMES or len(names[0]) > _USUAL_LENGTH:
         return False
-    members = [b'"%b": %b' % (name.encode(), value) for name, value in fields.items()]
-    return raw == b"{" + b", ".join(members) + b"}"
+    text = "".join(names)
+    if len(text) > _USUAL_LENGTH or not text.isascii() or '"' in text or "\\" in text:
+        return False
+    start = len(names[0]) + 4
+    made = _frame(names, spaced=raw[start : start + 1] == b" ").copy()
+    made[1::2] = fields.values()
+    return b"".join(made) == raw
+
+
+_USUAL_NAMES: Final = 64
+_USUAL_LENGTH: Final = 1024
+"""What a frame may take of the memory: clients choose the names."""
+
+
+@lru_cache(maxsize=1024)
+def _frame(names: tuple[str, ...], *, spaced: bool) -> list[bytes | msgspec.Raw]:
+    """Return what stands around the values of these members, with room for them in between."""
+    comma, colon = (b", ", b": ") if spaced else (b",", b":")
+    made: list[bytes | msgspec.Raw] = []
+    for place, name in enumerate(names):
+        made += [b'%b"%b"%b' % (comma if place else b"{", name.encode(), colon), b""]
+    return [*made, b"}"]
 
 
 def _unique(text: str, fields: dict[str, msgspec.Raw]) -> bool:

@@ -96,7 +96,10 @@ class Alias:
         if len(self.branches) == 1:
             return self.branches[0].choice
         place = bucket(self.key, sticky)
-        return next(each.choice for each in self.branches if place < each.below)
+        for each in self.branches[:-1]:
+            if place < each.below:
+                return each.choice
+        return self.branches[-1].choice
 
     @property
     def split(self) -> tuple[object, ...]:
@@ -215,6 +218,17 @@ class Lookup:
 def bucket(key: bytes, sticky: bytes) -> int:
     """Return the bucket of a sticky id, 0 up to 2**64; uniform, and unrelated between keys."""
     return int.from_bytes(hashlib.blake2b(sticky, digest_size=8, key=key).digest(), "big")
+
+
+def unit(key: bytes, sticky: bytes, secret: bytes) -> str:
+    """Return what stands for a user in usage rows: 16 hex digits, the same in one rollout only.
+
+    Args:
+        key: Of the alias's rollout, 64 bytes.
+        sticky: The user's own id.
+        secret: At most 64 bytes, which whoever guesses ids and compares would have to know.
+    """
+    return hashlib.blake2b(key + sticky, digest_size=8, key=secret).hexdigest()
 
 
 def alias_key(alias: str, salt: str) -> bytes:

@@ -26,12 +26,12 @@ from runtime.gateway.desk import Desk
 from runtime.gateway.health import watch
 from runtime.gateway.operator import operator_secret
 from runtime.gateway.routing import InvalidTableError, Lookup
+from runtime.gateway.running import LOCK
 from runtime.gateway.shared import Shared
 from runtime.gateway.tablefile import read_table
 from runtime.gateway.transports import DEFAULT, TRANSPORTS, Transport
-from runtime.gateway.usagelog import USAGE_FILE, UsageLog
+from runtime.gateway.usagelog import USAGE_FILE, UsageLog, keep_synced
 
-LOCK = "run.lock"
 _LOCK_ATTEMPTS = 20
 _LOCK_PAUSE_S = 0.01
 _TURN_S = 0.001
@@ -54,26 +54,26 @@ async def serving(
     """
     place = places.folder(state_dir, gateway.name)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _sole(place, gateway) as record, UsageLog(place / USAGE_FILE) as log:
+    with _sole(place, gateway, transport) as record, UsageLog(place / USAGE_FILE) as log:
         secret = operator_secret(state_dir, gateway)
         shared = Shared(log, digest(secret))
         shown = secret if places.is_url(gateway.admin) else ""
         admin = web.AppRunner(Admin(shared, shown).application(), access_log=None)
         front = TRANSPORTS[transport](Desk(shared))
-        watching: asyncio.Task[None] | None = None
+        tasks = [asyncio.create_task(keep_synced(log))]
         try:
             await _open_admin(admin, state_dir, gateway)
             await _load(shared.current, state_dir)
             url = await _open_front(front, gateway)
             record(url)
-            watching = asyncio.create_task(watch(shared))
+            tasks.append(asyncio.create_task(watch(shared)))
             shared.ready.set()
             yield url
         finally:
             shared.ready.clear()
-            if watching is not None:
-                watching.cancel()
             await front.close()
+            for each in tasks:
+                each.cancel()
             await admin.cleanup()
             if not places.is_url(gateway.admin):
                 places.socket_path(state_dir, gateway).unlink(missing_ok=True)
@@ -124,7 +124,7 @@ async def _open_front(front: Transport, gateway: Gateway) -> str:
 
 
 @contextmanager
-def _sole(place: Path, gateway: Gateway) -> Iterator[Callable[[str], None]]:
+def _sole(place: Path, gateway: Gateway, transport: str) -> Iterator[Callable[[str], None]]:
     """Hold the gateway's lock: as long as it is held, and no longer, the gateway runs.
 
     Gives the function that records, beside the process, the URL at which it is ready.
@@ -134,6 +134,7 @@ def _sole(place: Path, gateway: Gateway) -> Iterator[Callable[[str], None]]:
 
     def record(url: str) -> None:
         document = {"pid": pid, "process_start": start_mark(pid), "url": url}
+        document |= {"transport": transport, "admin": gateway.admin}
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(document).encode(), 0)
 

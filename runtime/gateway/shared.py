@@ -8,7 +8,9 @@ from runtime.gateway.current import Current
 from runtime.gateway.inflight import InFlight
 from runtime.gateway.metrics import Metrics
 from runtime.gateway.replicas import Replicas
+from runtime.gateway.retries import Retries
 from runtime.gateway.routing import Lookup
+from runtime.gateway.rows import Rows
 from runtime.gateway.shares import Shares
 from runtime.gateway.usagelog import UsageLog
 
@@ -25,16 +27,20 @@ class Shared:
     in_flight: InFlight = field(default_factory=InFlight)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while clients are answered."""
+    rows: Rows = field(init=False)
     shares: Shares = field(init=False)
     admission: Admission = field(init=False)
     replicas: Replicas = field(init=False)
+    retries: Retries = field(init=False)
 
     def __post_init__(self) -> None:
         """Make what counts on the counters."""
+        object.__setattr__(self, "rows", Rows(self.log, self.metrics))
         object.__setattr__(self, "shares", Shares(self.metrics))
         self.current.on_change = self._changed
         object.__setattr__(self, "admission", Admission(self.in_flight))
         object.__setattr__(self, "replicas", Replicas(self.in_flight))
+        object.__setattr__(self, "retries", Retries(self.in_flight.servers))
 
     def _changed(self, before: Lookup, after: Lookup) -> None:
         self.shares.changed(before, after)

@@ -120,6 +120,17 @@ class RoutingTable(_Document):
         return "".join(pieces(self.revision, self.token, self.servers, aliases, keys))
 
     @property
+    def named(self) -> frozenset[str]:
+        """The servers that a route names."""
+        shares = (share for entry in self.aliases.values() for share in entry.shares)
+        return frozenset(server for share in shares for server in share.servers)
+
+    @property
+    def without_address(self) -> tuple[str, ...]:
+        """Servers that a route names and nobody could reach, sorted."""
+        return tuple(sorted(self.named - self.servers.keys()))
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the canonical document, 64 hex digits."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()

@@ -1,15 +1,13 @@
-"""One request's usage row and its part in the metrics, both made by one call."""
+"""One request's usage row, from its head to the end of its answer."""
 
 import secrets
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
 import msgspec
-
-from runtime.gateway.metrics import Metrics
-from runtime.gateway.usagelog import UsageLog
 
 LIVE: Final = "live"
 """Purpose of a request that a client made."""
@@ -43,7 +41,13 @@ class Row(msgspec.Struct, omit_defaults=False):
     format_ok: bool | None = None
     """Whether its text has the form that its adapter declares; None: no form, or not judged."""
     purpose: str = LIVE
-    """`live`; `eval`, `smoke` or `shadow` are no client's, and never billed."""
+    """`live`; `smoke` and `shadow` are never billed, `eval` where a client's policy says so."""
+    retries: int = 0
+    """Servers that were asked before the one that answered, or in vain."""
+    unit: str | None = None
+    """Stands for the user or session whom the split keeps on one version, so that users can be
+    counted: 16 hex digits, a hash keyed with the operator's secret, another one for each alias and
+    rollout. None: the request names nobody, or the split goes by key or by request."""
 
 
 class Tokens(msgspec.Struct):
@@ -56,9 +60,6 @@ class Tokens(msgspec.Struct):
     def total(self) -> int:
         """Tokens of prompt and answer together, as far as they are known."""
         return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
-
-
-_ROW = msgspec.json.Encoder()
 
 
 class _Ids:
@@ -88,9 +89,13 @@ def _second(since_1970: int) -> str:
     return datetime.fromtimestamp(since_1970, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _now() -> str:
-    milliseconds = int(time.time() * 1000)
+@lru_cache(maxsize=1)
+def _shown(milliseconds: int) -> str:
     return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03}+00:00"
+
+
+def _now() -> str:
+    return _shown(int(time.time() * 1000))
 
 
 def _rounded(seconds: float) -> float:
@@ -101,12 +106,11 @@ def _rounded(seconds: float) -> float:
 class Record:
     """The usage row of one request, written and counted once."""
 
-    __slots__ = ("_began", "_log", "_metrics", "_written", "row", "tokens")
+    __slots__ = ("_add", "_began", "_written", "row", "tokens")
 
-    def __init__(self, log: UsageLog, metrics: Metrics, path: str, revision: int) -> None:
-        """Begin the row; the clock runs from here."""
-        self._log = log
-        self._metrics = metrics
+    def __init__(self, add: Callable[[Row], None], path: str, revision: int) -> None:
+        """Begin the row; the clock runs from here, and `add` takes it when it is complete."""
+        self._add = add
         self._began = time.monotonic()
         self._written = False
         self.tokens = _NO_TOKENS
@@ -114,7 +118,7 @@ class Record:
 
     def aside(self, purpose: str) -> "Record":
         """Return the record of another request beside this one, which is no client's."""
-        made = Record(self._log, self._metrics, self.row.path, self.row.revision)
+        made = Record(self._add, self.row.path, self.row.revision)
         made.row.purpose = purpose
         return made
 
@@ -124,7 +128,7 @@ class Record:
             self.row.first_byte_s = _rounded(time.monotonic() - self._began)
 
     def write(self, status: int) -> None:
-        """Append the row and count it, unless that has been done.
+        """Hand the row over, to be written and counted, unless that has been done.
 
         Raises:
             OSError: the log could not take it; the request must not be answered.
@@ -137,15 +141,4 @@ class Record:
         row.latency_s = _rounded(time.monotonic() - self._began)
         row.input_tokens = self.tokens.prompt_tokens
         row.output_tokens = self.tokens.completion_tokens
-        self._log.append(_ROW.encode(row))
-        if row.purpose != LIVE:
-            self._metrics.count_other(row.purpose, row.status)
-            return
-        self._metrics.count(
-            (row.client, row.alias, row.version),
-            row.status,
-            row.latency_s,
-            row.first_byte_s,
-            row.input_tokens,
-            row.output_tokens,
-        )
+        self._add(row)

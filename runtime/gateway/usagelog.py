@@ -1,6 +1,11 @@
-"""The usage log's file: one JSON line per request, durable against a killed process."""
+"""The usage log's file: one JSON line per request, durable against a killed process.
 
+A row is the kernel's when `append` returns, and on the disk soon after (`keep_synced`).
+"""
+
+import asyncio
 import os
+import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +14,8 @@ from typing import Self
 USAGE_FILE = "usage.jsonl"
 ROTATE_BYTES = 64 * 2**20
 """Size at which the file is put aside under a name with the time: about 200,000 rows."""
+SYNC_EVERY_S = 0.2
+"""What a power failure takes at most."""
 _TAIL_BYTES = 65_536
 """Longer than any row."""
 _MODE = 0o600
@@ -23,6 +30,13 @@ class UsageLog:
         self._rotate_bytes = rotate_bytes
         self._file = _opened(path)
         self._size = _repaired(self._file)
+        self.is_synced = True
+        """Whether the disk has been told of all that is in the file."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the file lies, and those that were put aside."""
+        return self._path.parent
 
     def append(self, row: bytes) -> None:
         """Write one row without its line end; the kernel has it when this returns.
@@ -38,6 +52,14 @@ class UsageLog:
             os.ftruncate(self._file, self._size)
             raise OSError("The usage log's disk is full.")
         self._size += written
+        self.is_synced = False
+
+    def unsynced(self) -> int | None:
+        """Return a descriptor of the file, to be synced and closed; None: nothing new is in it."""
+        if self.is_synced:
+            return None
+        self.is_synced = True
+        return os.dup(self._file)
 
     def close(self) -> None:
         """Write through to the disk and close."""
@@ -55,6 +77,33 @@ class UsageLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+async def keep_synced(log: UsageLog) -> None:
+    """Write what is appended through to the disk, again and again, until cancelled.
+
+    In another thread: the disk may take seconds, and requests must not wait for it.
+    """
+    is_told, loop = False, asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(SYNC_EVERY_S)
+        file = log.unsynced()
+        if file is None:
+            continue
+        try:
+            # Shielded, for whoever cancels this before it begins would leave the file open.
+            await asyncio.shield(loop.run_in_executor(None, _sync_data, file))
+        except OSError as error:
+            if not is_told:
+                sys.stderr.write(f"The usage log cannot be written through to the disk: {error}\n")
+            is_told = True
+
+
+def _sync_data(file: int) -> None:
+    try:
+        os.fdatasync(file)
+    finally:
+        os.close(file)
 
 
 def _opened(path: Path) -> int:

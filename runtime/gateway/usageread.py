@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,9 @@ class _Row(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
     purpose: str = LIVE
+    status: int = 0
+    finish: str | None = None
+    format_ok: bool | None = None
 
 
 class UsageFiles:
@@ -51,4 +55,12 @@ class UsageFiles:
                         self.damaged += 1
                         continue
                     if row.alias and row.version and row.purpose == LIVE:
-                        yield Request(time, row.alias, row.input_tokens, row.output_tokens)
+                        yield Request(
+                            time,
+                            row.alias,
+                            row.input_tokens,
+                            row.output_tokens,
+                            row.status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+                            row.format_ok,
+                            row.finish == "length" if row.finish else None,
+                        )

@@ -25,8 +25,12 @@ class Segment:
     end: int
     """Bytes up to the end of the last whole row."""
 
-    def part(self, start: int) -> bytes:
+    def part(self, start: int, most: int | None = None) -> bytes:
         """Return the whole rows from an offset in bytes on; none if the file is another one now.
+
+        Args:
+            start: Where a row begins.
+            most: Bytes that are enough, more than any row has; None: all there are.
 
         Raises:
             OSError: the file cannot be read.
@@ -38,7 +42,9 @@ class Segment:
                 if _key(stream.readline(_TAIL)) != self.key:
                     return b""
                 stream.seek(start)
-                return stream.read(self.end - start)
+                size = self.end - start
+                found = stream.read(size if most is None else min(size, most))
+                return found[: found.rfind(b"\n") + 1]
         except FileNotFoundError:  # it has been put aside meanwhile
             return b""
 
@@ -49,7 +55,18 @@ def segments(state_dir: Path) -> Iterator[Segment]:
     Raises:
         OSError: one cannot be read.
     """
-    for path in sorted((state_dir / GATEWAYS).glob(f"*/{_PATTERN}")):
+    folder = state_dir / GATEWAYS
+    for each in sorted(folder.iterdir()) if folder.is_dir() else ():
+        yield from segments_of(each)
+
+
+def segments_of(folder: Path) -> Iterator[Segment]:
+    """Yield the usage logs of one gateway that hold a row; `folder` is the gateway's.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    for path in sorted(folder.glob(_PATTERN)):
         try:
             with path.open("rb") as stream:
                 first = stream.readline(_TAIL)

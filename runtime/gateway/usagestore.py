@@ -31,6 +31,7 @@ _SUMMARY: Final = """
 SELECT client, alias, version, count(*) AS requests,
     count(*) FILTER (status >= 400 AND status <> 499) AS errors,
     count(*) FILTER (status = 499) AS left_by_client,
+    count(DISTINCT unit) AS users,
     coalesce(sum(input_tokens), 0)::BIGINT AS input_tokens,
     coalesce(sum(output_tokens), 0)::BIGINT AS output_tokens,
     round(quantile_cont(latency_s, 0.5), 6) AS latency_p50_s,
@@ -60,17 +61,24 @@ class Wanted:
     since: str = ""
     """Time in ISO 8601."""
     purpose: str = LIVE
+    billed: frozenset[str] | None = None
+    """Instead of a purpose, what is billed: all that is live, and evaluations of these clients."""
 
-    def condition(self) -> tuple[str, list[str]]:
+    def condition(self) -> tuple[str, list[Any]]:
         """Return it as SQL and its parameters."""
         tests = {
             "client = ?": self.client,
             "alias = ?": self.alias,
-            "purpose = ?": self.purpose,
+            "purpose = ?": self.purpose if self.billed is None else "",
             "time::TIMESTAMPTZ >= ?::TIMESTAMPTZ": self.since,
         }
         given = {test: value for test, value in tests.items() if value}
-        return " AND ".join(["request_id IS NOT NULL", *given]), [*given.values()]
+        values: list[Any] = [*given.values()]
+        if self.billed is not None:
+            paid = sorted(self.billed)
+            given["purpose = ? OR (purpose = 'eval' AND client IN (SELECT unnest(?)))"] = ""
+            values += [LIVE, paid]
+        return " AND ".join(f"({each})" for each in ("request_id IS NOT NULL", *given)), values
 
 
 def compact(state_dir: Path) -> Compacted:
@@ -98,9 +106,10 @@ def compact(state_dir: Path) -> Compacted:
 
 
 def summary(state_dir: Path, wanted: Wanted) -> list[dict[str, Any]]:
-    """Return requests, errors, tokens and times by client, alias and version.
+    """Return requests, errors, users, tokens and times by client, alias and version.
 
-    Times are seconds; percentiles are of the rows, not of buckets.
+    Users are those whom requests name; each rollout of an alias counts them anew. Times are
+    seconds; percentiles are of the rows, not of buckets.
 
     Raises:
         FleetError, OSError: as `compact`.

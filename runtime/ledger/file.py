@@ -7,6 +7,7 @@ lease.json       who may change the fleet, and the newest fencing token
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,10 +21,13 @@ from runtime.engines.processes import start_mark
 from runtime.ledger import chain
 from runtime.ledger import lease as leases
 from runtime.ledger.lease import LeaseRecord
+from runtime.ledger.unanswered import unanswered
 
 LEDGER_FILE = "ledger.jsonl"
 _LOCK_FILE = "ledger.lock"
 _TAIL = 1 << 16
+LOCK_S = 15.0
+"""How long a lock is waited for that is usually held for a millisecond."""
 
 
 class FileLedger:
@@ -147,10 +151,25 @@ class FileLedger:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         handle = os.open(self._folder / _LOCK_FILE, flags, PRIVATE)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            self._wait_for(handle)
             yield
         finally:
             os.close(handle)
+
+    def _wait_for(self, handle: int) -> None:
+        """Take the lock; a process that holds it and has stopped must not stop everybody."""
+        end, pause = time.monotonic() + LOCK_S, 0.001
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    path = self._folder / _LOCK_FILE
+                    raise unanswered(f"`{path}` has been locked for {LOCK_S:g} s") from None
+            else:
+                return
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
 
     def _tail(self) -> tuple[int, str, int]:
         """Return the last entry's number and hash, and how many torn bytes were cut off."""

@@ -68,11 +68,7 @@ def inspect(
 def _inspect(
     folder: Path, base: BaseShape, base_names: tuple[str, ...]
 ) -> tuple[AdapterFacts, tuple[Diagnostic, ...]]:
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        hint = "Name the folder that holds the adapter's two files."
-        detail = f"`{folder}` {what}."
-        raise LibraryError(problem("FC3111", "No adapter here", detail, hint=hint))
+    require_folder(folder)
     config = read_config(folder)
     found = list(check_config(config, *base_names))
     try:
@@ -95,6 +91,19 @@ def _inspect(
 
 def _errors(found: list[Diagnostic]) -> list[Diagnostic]:
     return [each for each in found if each.severity == "error"]
+
+
+def require_folder(folder: Path) -> None:
+    """See that a folder is there.
+
+    Raises:
+        LibraryError: it is not.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        hint = "Name the folder that holds the adapter's two files."
+        detail = f"`{folder}` {what}."
+        raise LibraryError(problem("FC3111", "No adapter here", detail, hint=hint))
 
 
 def read_config(folder: Path) -> dict[str, Any]:

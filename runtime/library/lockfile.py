@@ -24,7 +24,7 @@ def read_lock(root: Path) -> Lock:
     except FileNotFoundError:
         return Lock()
     except (OSError, UnicodeDecodeError) as error:
-        detail = f"`{path}`: {error}."
+        detail = f"`{path}`: {(isinstance(error, OSError) and error.strerror) or error}."
         raise LibraryError(problem("FC3019", "Lock cannot be read or written", detail)) from error
 
 

@@ -14,6 +14,7 @@ from fleet.evals.golden import GoldenSet, read_golden
 from fleet.evals.items import ACCURACY, GROUNDED, Check
 from fleet.evals.metrics import METRICS
 from fleet.evals.run import EvalRun, Spec, Target, spec_of
+from fleet.evals.scoring import in_pairs, to_judge
 from fleet.evals.summary import must_pass_failed, paired
 from fleet.gates import Finding, judge_paired
 from fleet.resources import State
@@ -71,6 +72,9 @@ async def _group(
     try:
         read = await asyncio.to_thread(_read, office, path)
         golden = scored_by(read, score) if score else read
+        gates, advisory = _by_judge(golden, gates, office, trial)
+        if not gates:
+            return Evaluated(advisory, ())
         warm = how.temperature or (WARM if samples > 1 else 0.0)
         spec = replace(how, samples=samples, temperature=warm)
         old, new = targets(trial, live)
@@ -82,7 +86,7 @@ async def _group(
         Judged(
             trial,
             judge_runs(gate, stable, canary),
-            {"golden": read.digest},
+            {"golden": read.digest, "terms": gate.terms},
             fingerprint=next(iter(canary.fingerprints), ""),
             runs=(stable.id, canary.id),
         )
@@ -90,14 +94,33 @@ async def _group(
     )
     serving = trial.digests.get("base", "")
     entries = tuple(entry_of(each, office.store, serving) for each in (stable, canary))
-    return Evaluated(made, entries)
+    return Evaluated((*made, *advisory), entries)
+
+
+def _by_judge(
+    golden: GoldenSet, gates: Sequence[Gate], office: Office, trial: Trial
+) -> tuple[list[Gate], tuple[Judged, ...]]:
+    """Part gates that may be decided from those that a judge would decide who may not."""
+    judged = {measure for each in golden.items for measure in to_judge(each)}
+    judged |= {ACCURACY} if any(map(in_pairs, golden.items)) else set()
+    theirs = [each for each in gates if _measure(each) in judged]
+    why = office.advisory(trial.alias.partition("-")[0]) if theirs else ""
+    if not why:
+        return list(gates), ()
+    reason = f"a judge scores its answers, and {why}: fleetctl eval judge LABELS --client NAME"
+    advisory = tuple(unjudged(trial, each, reason) for each in theirs)
+    return [each for each in gates if each not in theirs], advisory
+
+
+def _measure(gate: Gate) -> str:
+    return ACCURACY if gate.metric == "accuracy_drop" else GROUNDED
 
 
 def judge_runs(gate: Gate, stable: EvalRun, canary: EvalRun) -> Finding:
     """Judge a gate by two runs that count."""
-    right = gate.metric == "accuracy_drop"
-    pair = paired(stable, canary, ACCURACY if right else GROUNDED)
-    failed = must_pass_failed(canary) if right else ()
+    measure = _measure(gate)
+    pair = paired(stable, canary, measure)
+    failed = must_pass_failed(canary) if measure == ACCURACY else ()
     return judge_paired(gate, pair.stable, pair.canary, must_pass_failed=failed)
 
 

@@ -69,6 +69,8 @@ def worth_recording(new: Judged, known: Evidence | None, now: datetime, every: t
         return True
     if new.problem:
         return known.finding.reason != finding.reason
+    if any(known.digests.get(key) != each for key, each in new.digests.items()):
+        return True  # what is not written down would be asked again at each tick
     if known.since != (trial.since or known.since):
         return True
     return known.finding.counts != finding.counts and now - known.at >= every

@@ -9,41 +9,50 @@ from typing import Any
 from runtime.gateway.envoyrows import as_ours
 from runtime.gateway.usagelog import USAGE_FILE
 
-_PATTERN = USAGE_FILE.replace(".", "*.")
+COPY = "copy-of-usage-"
+"""Begins the names of copies from elsewhere. They reach back no further than rollouts need, so
+that whoever sums up usage must not take them for the whole.
+"""
+_PATTERNS = (USAGE_FILE.replace(".", "*."), f"{COPY}*.jsonl")
 
 
 class UsageRows:
-    """The rows that gateways of a state folder wrote from a moment on."""
+    """The rows that gateways of a state folder wrote, copies from elsewhere included."""
 
-    def __init__(self, state_dir: Path, since: datetime) -> None:
-        """Look for files that were written to since then; nothing is read before iteration."""
-        moment = since.timestamp()
+    def __init__(self, state_dir: Path, missing: tuple[str, ...] = ()) -> None:
+        """Look for files; nothing is read before it is asked for.
+
+        `missing` says which rows may be lacking and why, see `runtime.rollouts.collect`.
+        """
         folder = state_dir / "gateways"
-        found = sorted(folder.rglob(_PATTERN)) if folder.is_dir() else []
-        self._paths = [each for each in found if each.stat().st_mtime >= moment]
-        self._since = since.isoformat(timespec="seconds")[:19]
+        found = [path for each in _PATTERNS for path in folder.rglob(each)]
+        self._paths = sorted(found) if folder.is_dir() else []
+        self.missing = missing
         self.damaged = 0
         """Lines that could not be read; the last line of a running gateway may be one."""
 
-    def of(self, alias: str = "") -> Iterator[dict[str, Any]]:
-        """Yield rows of an alias, or of every alias; in no order.
+    def of(self, since: datetime, alias: str = "") -> Iterator[dict[str, Any]]:
+        """Yield rows of an alias, or of every alias, from a moment on; in no order.
 
         Raises:
             OSError: a file cannot be read.
         """
         # Most lines are another client's: to look for the name is ten times faster than to parse.
         needle = f'"alias":"{alias}"'.encode() if alias else b""
+        moment = since.isoformat(timespec="seconds")[:19]
         self.damaged = 0
         for path in self._paths:
+            if path.stat().st_mtime < since.timestamp():
+                continue
             with path.open("rb") as lines:
                 for line in lines:
                     if needle in line:
-                        yield from self._row(line)
+                        yield from self._row(line, moment)
 
-    def _row(self, line: bytes) -> Iterator[dict[str, Any]]:
+    def _row(self, line: bytes, since: str) -> Iterator[dict[str, Any]]:
         try:
             row = as_ours(json.loads(line))
-            late = str(row["time"])[:19] >= self._since
+            late = str(row["time"])[:19] >= since
             datetime.fromisoformat(row["time"])
             int(row["status"])
         except (ValueError, KeyError, TypeError):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,20 @@ from fleet.declared import Fleet
 from fleet.errors import FleetError, problem
 from fleet.history import Entry, Evidence, History
 from fleet.resources import State
-from fleet.trial import Trial, trials
+from fleet.trial import FULL, Trial, trials
 from fleet.verification import check
 from runtime.evals import Office
 from runtime.evals.protocol import Tell
-from runtime.ledger.protocol import Ledger
+from runtime.rollouts.collect import collect
 from runtime.rollouts.golden import Evaluated, judge_golden
 from runtime.rollouts.record import Judged, Told, worth_recording
-from runtime.rollouts.traffic import WINDOWS_A_BAKE, judge_traffic
+from runtime.rollouts.rows import UsageRows
+from runtime.rollouts.traffic import BEFORE, WINDOWS_A_BAKE, began, judge_traffic
 
 AT_ONCE = 2
 """Trials that are evaluated at the same time; more would be load that clients feel."""
+SKEW = timedelta(minutes=1)
+"""How far the clocks of two machines may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +69,64 @@ def require_sound(entries: Iterable[Entry], history: History) -> None:
             )
 
 
-def judge_live(scene: Scene) -> list[Judged]:
+def require_clock(entries: Sequence[Entry], now: datetime) -> None:
+    """Refuse to judge by a clock that is behind what has happened already.
+
+    Requests and stages would lie in the future, and bakes end when they should not.
+
+    Raises:
+        FleetError: FC5108, it says by how much.
+    """
+    last = entries[-1] if entries else None
+    if last is not None and last.time - now > SKEW:
+        behind = (last.time - now).total_seconds()
+        raise FleetError(
+            problem(
+                "FC5108",
+                "The clock is behind the ledger",
+                f"It is {now:%Y-%m-%d %H:%M:%S} UTC here, and the ledger's entry {last.seq} by "
+                f"{last.by} is of {last.time:%Y-%m-%d %H:%M:%S}, {behind:,.0f} s later. Nothing "
+                "is judged by it, and no rollout moves on.",
+                hint="Set the clock of this machine, or of the one that wrote the entry.",
+                command="fleetctl history --limit 5",
+            )
+        )
+
+
+async def gather_usage(scene: Scene, clock: Callable[[], datetime]) -> tuple[str, ...]:
+    """Copy what gateways on other machines have written since the earliest rollout under way.
+
+    Returns:
+        Why requests may be lacking, a sentence for each gateway; see `collect`.
+    """
+    starts = [began(each, scene.entries) for each in scene.trials if each.live and each.since]
+    if not starts:
+        return ()
+    return await collect(scene.state_dir, scene.fleet.gateways, min(starts) - BEFORE, clock)
+
+
+def judge_live(scene: Scene, missing: tuple[str, ...] = ()) -> list[Judged]:
     """Judge every live gate of every trial; takes as long as reading the usage logs does.
+
+    Args:
+        scene: What is looked at.
+        missing: What `gather_usage` returned.
 
     Raises:
         OSError: a usage log cannot be read.
     """
     found: list[Judged] = []
+    usage = UsageRows(scene.state_dir, missing)
     for trial in scene.trials:
         rollout = scene.fleet.rollouts[scene.fleet.adapters[trial.alias].rollout]
-        found += judge_traffic(
-            trial, rollout, scene.live, scene.entries, scene.state_dir, scene.now
-        )
+        found += judge_traffic(trial, rollout, scene.live, scene.entries, usage, scene.now)
     return found
 
 
-def write_down(scene: Scene, judged: Iterable[Judged], ledger: Ledger) -> list[Told]:
-    """Append what tells more than the ledger knows; durable when this returns."""
+def write_down(
+    scene: Scene, judged: Iterable[Judged], append: Callable[[str, list[dict[str, Any]]], object]
+) -> list[Told]:
+    """Append what tells more than the ledger knows."""
     known = {
         (each.alias, each.gate): each for found in scene.history.evidence.values() for each in found
     }
@@ -91,14 +135,15 @@ def write_down(scene: Scene, judged: Iterable[Judged], ledger: Ledger) -> list[T
         each.judged.data(each.judged.trial.since or scene.now) for each in told if each.recorded
     ]
     if records:
-        ledger.append("gate_judged", records)
+        append("gate_judged", records)
     return told
 
 
 def _new(scene: Scene, judged: Judged, known: dict[tuple[str, str], Evidence]) -> bool:
     trial = judged.trial
     rollout = scene.fleet.rollouts[scene.fleet.adapters[trial.alias].rollout]
-    every = rollout.bake / WINDOWS_A_BAKE
+    lasts = rollout.retain if trial.percent == FULL else rollout.bake
+    every = lasts / WINDOWS_A_BAKE
     return worth_recording(judged, known.get((trial.alias, judged.finding.gate)), scene.now, every)
 
 

@@ -1,16 +1,17 @@
 """Live gates: what gateways wrote about the requests of a stage, counted and judged."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from pathlib import Path
+from functools import cached_property
 
 from fleet.conditions import Gate, Rollout
-from fleet.gates import Finding, Window, judge_live
-from fleet.gates.windows import HOUR, Baseline, Row, arms, baseline, neighbours, windows
+from fleet.gates import Finding, Verdict, Window, judge_live, judge_soaking, soaking
+from fleet.gates.soak import blameless, spared
+from fleet.gates.windows import HOUR, Baseline, Row, Whose, arms, baseline, neighbours, windows
 from fleet.history import Entry
 from fleet.resources import State
-from fleet.trial import Trial
+from fleet.trial import FULL, Trial
 from runtime.rollouts.record import Judged
 from runtime.rollouts.rows import UsageRows
 
@@ -18,6 +19,7 @@ BEFORE = timedelta(days=7)
 """How far back the old version's usual times are taken from."""
 WINDOWS_A_BAKE = 12
 LEAST_WINDOW = timedelta(seconds=1)
+AROUND = "neighbour_ratio"
 
 
 def judge_traffic(
@@ -25,7 +27,7 @@ def judge_traffic(
     rollout: Rollout,
     live: State,
     entries: Sequence[Entry],
-    state_dir: Path,
+    usage: UsageRows,
     now: datetime,
 ) -> list[Judged]:
     """Judge every live gate of a trial by all requests of its stage so far.
@@ -35,7 +37,7 @@ def judge_traffic(
         rollout: Its pace; windows are an hour long, or a part of a short bake.
         live: What was observed; tells who shares a server with the new version.
         entries: The ledger; tells when the rollout began.
-        state_dir: Where the gateways write.
+        usage: What the gateways wrote.
         now: The end of the last window.
 
     Raises:
@@ -46,8 +48,14 @@ def judge_traffic(
     if trial.since is None:
         why = "the ledger does not say since when this stage lasts: fleetctl adopt"
         return [_nothing(trial, gate, why) for gate in trial.live]
-    counting = _Counting(trial, rollout, live, began(trial, entries), state_dir, now)
-    return [Judged(trial, counting.judge(gate), {}) for gate in trial.live]
+    near = frozenset(trial.servers)
+    alone = not any(
+        each.server in near and each.adapter not in (trial.adapter, trial.stable)
+        for each in live.adapters().values()
+    )
+    length = min(HOUR, max(LEAST_WINDOW, rollout.bake / WINDOWS_A_BAKE))
+    stage = _Stage(trial, trial.since, began(trial, entries), now, length, alone=alone, usage=usage)
+    return [Judged(trial, stage.judge(gate), {}) for gate in stage.gates]
 
 
 def began(trial: Trial, entries: Iterable[Entry]) -> datetime:
@@ -61,52 +69,92 @@ def began(trial: Trial, entries: Iterable[Entry]) -> datetime:
     return min([*stages, *([trial.since] if trial.since else [])])
 
 
-class _Counting:
-    """The windows of one trial; those of the neighbours only where a gate asks for them."""
+@dataclass(frozen=True)
+class _Stage:
+    """The requests of one stage; those of other aliases are read only where they are needed."""
 
-    def __init__(
-        self,
-        trial: Trial,
-        rollout: Rollout,
-        live: State,
-        start: datetime,
-        state_dir: Path,
-        now: datetime,
-    ) -> None:
-        self._trial, self._now = trial, now
-        self._length = min(HOUR, max(LEAST_WINDOW, rollout.bake / WINDOWS_A_BAKE))
-        self._near = frozenset(trial.servers)
-        self._alone = not any(
-            each.server in self._near and each.adapter not in (trial.adapter, trial.stable)
-            for each in live.adapters().values()
-        )
-        wide = any(each.metric == "neighbour_ratio" for each in trial.live) and not self._alone
-        rows = UsageRows(state_dir, start - BEFORE)
-        self._rows = list(rows.of("" if wide else trial.alias))
-        self._baselines = dict(_baselines(self._rows, trial, start))
+    trial: Trial
+    since: datetime
+    began: datetime
+    """When the rollout began: what is usual lies before it."""
+    now: datetime
+    length: timedelta
+    alone: bool = field(kw_only=True)
+    """Whether no other alias shares a server with the new version."""
+    usage: UsageRows = field(kw_only=True)
+
+    @cached_property
+    def gates(self) -> tuple[Gate, ...]:
+        """What is asked in this stage."""
+        soaks = self.trial.percent == FULL
+        return tuple(soaking(each) if soaks else each for each in self.trial.live)
 
     def judge(self, gate: Gate) -> Finding:
-        around = gate.metric == "neighbour_ratio"
-        return judge_live(gate, self._windows(around=around), alone=self._alone)
+        missing = self.usage.missing
+        if gate.metric == AROUND:
+            around = () if self.alone else self.around
+            return judge_live(gate, around, alone=self.alone, missing=missing)
+        if self.trial.percent < FULL:
+            return judge_live(gate, self.own, missing=missing)
+        found = judge_soaking(gate, self.own, self.before, missing=missing)
+        if found.verdict is not Verdict.FAIL or self.alone:
+            return found
+        kept = blameless(gate, found, self.own, self.around)
+        again = judge_soaking(gate, kept, self.before, missing=missing)
+        return spared(found, again, len(self.own) - len(kept))
 
-    def _windows(self, *, around: bool) -> tuple[Window, ...]:
-        trial = self._trial
-        assert trial.since is not None
-        side = (
-            neighbours(trial.alias, self._near)
-            if around
-            else arms(trial.alias, trial.adapter, trial.stable)
-        )
+    @cached_property
+    def own(self) -> tuple[Window, ...]:
+        """Windows of the alias's own requests."""
+        trial = self.trial
+        percent = trial.percent if trial.percent < FULL else None
+        return self._windows(self._own_rows, self._side, by_user=trial.by_user, percent=percent)
+
+    @cached_property
+    def before(self) -> tuple[Window, ...]:
+        """One window of the old version's requests before the rollout."""
         return windows(
-            self._rows,
-            side,
-            trial.live,
-            self._baselines,
-            trial.since,
-            self._now,
-            length=self._length,
-            percent=None if around else trial.percent,
+            self._own_rows,
+            self._side,
+            self.gates,
+            {},
+            self.began - BEFORE,
+            self.began,
+            length=BEFORE,
         )
+
+    @cached_property
+    def around(self) -> tuple[Window, ...]:
+        """Windows of other aliases' requests, on the version's servers and elsewhere."""
+        side = neighbours(self.trial.alias, frozenset(self.trial.servers))
+        return self._windows(self._all_rows, side)
+
+    def _windows(
+        self, rows: Sequence[Row], side: Whose, *, by_user: bool = False, percent: int | None = None
+    ) -> tuple[Window, ...]:
+        return windows(
+            rows,
+            side,
+            self.gates,
+            dict(_baselines(rows, self.trial, self.began)),
+            self.since,
+            self.now,
+            length=self.length,
+            percent=percent,
+            by_user=by_user,
+        )
+
+    @cached_property
+    def _side(self) -> Whose:
+        return arms(self.trial.alias, self.trial.adapter, self.trial.stable)
+
+    @cached_property
+    def _own_rows(self) -> list[Row]:
+        return list(self.usage.of(self.began - BEFORE, self.trial.alias))
+
+    @cached_property
+    def _all_rows(self) -> list[Row]:
+        return list(self.usage.of(self.began - BEFORE))
 
 
 def _baselines(

@@ -4,11 +4,17 @@
 """
 
 import argparse
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from fleet.gates import Verdict
+from fleet.gates.conclusion import LEAST_BAD, LEAST_DIFFERENCE
+from fleet.gates.intervals import wilson
 from fleet.gates.offline import judge_binary
+from fleet.gates.soak import watches
+from tests.fleet.gates import users
 from tests.fleet.gates.rollouts import World, simulate
 from tests.fleet.gates.simulation import (
     Array,
@@ -112,6 +118,72 @@ def rollouts(rng: np.random.Generator, replications: int) -> None:
         print(f"{name:<22}" + "".join(f"{each:<22}" for each in cells))
 
 
+CROWDS = (
+    users.Crowd(5000, 1, 0.2),
+    users.Crowd(3000, 5, 0.01),
+    users.Crowd(3000, 5, 0.2),
+    users.Crowd(1000, 50, 0.01),
+    users.Crowd(1000, 50, 0.2),
+    users.Crowd(1000, 50, 0.8),
+)
+
+
+def crowds(rng: np.random.Generator, replications: int) -> None:
+    """Print what a stage of 10 % says where users ask again and again, counted both ways."""
+    print("\nUsers who stay on one version, old version 1 % errors, margin 2 pp: by user, and")
+    print("(by request, as if all were independent): PASS/FAIL/INCONCLUSIVE in %")
+    print(
+        f"{'users':>6} {'each':>5} {'alike':>6}   "
+        + "".join(f"{each:<28}" for each in ("1 %", "3 %", "5 %"))
+    )
+    for crowd in CROWDS:
+        cells = []
+        for rate in (0.01, 0.03, 0.05):
+            told = users.verdicts(rng, replace(crowd, rates=(rate, 0.01)), replications)
+            ours, naive = ("/".join(f"{each[one]:.0f}" for one in Verdict) for each in told)
+            cells.append(f"{ours} ({naive})")
+        row = "".join(f"{each:<28}" for each in cells)
+        print(f"{crowd.users:>6} {crowd.requests:>5} {crowd.alike:>6.0%}   {row}")
+
+
+LIMITS = {"margin": 0.02, "tolerate": 1.25, "alpha": 0.01, "least_requests": 50.0}
+
+
+def soaks(rng: np.random.Generator, replications: int) -> None:
+    """Print what a week with all traffic shows, measured by the week before; 5 rpm at the peak."""
+    print("\nSoak of 7 days at 5 rpm, old version 1 % errors the week before: rolled back in %,")
+    print("at median hour after the harm began")
+    hour = (9 + np.arange(168)) % 24
+    busy = 300 * np.where((hour >= 9) & (hour < 18), 1.0, 0.05)
+    for name, rate, begins in (
+        ("healthy", 0.01, 0),
+        ("2 % all week", 0.02, 0),
+        ("5 % all week", 0.05, 0),
+        ("5 % from the fourth day", 0.05, 72),
+        ("20 % from the fourth day", 0.20, 72),
+    ):
+        hours = []
+        for _ in range(replications):
+            asked = rng.poisson(busy).astype(float)
+            usual = wilson(float(rng.binomial(int(asked.sum()), 0.01)), asked.sum())[1]
+            limits = {**LIMITS, "limit": max(usual * 1.25, usual + 0.02)}
+            bad = rng.binomial(asked.astype(int), np.where(np.arange(168) < begins, 0.01, rate))
+            counts = {"bad": tuple(bad.astype(float)), "requests": tuple(asked)}
+            hours.append(failing_hour(counts, limits) - begins)
+        found = np.array(hours)
+        hit = np.isfinite(found)
+        when = f" @{np.median(found[hit]):.0f}h" if hit.mean() > 0.1 else ""
+        print(f"  {name:<26}{100 * hit.mean():.1f}{when}")
+
+
+def failing_hour(counts: dict[str, tuple[float, ...]], limits: dict[str, float]) -> float:
+    """Return the window after which a soak fails, by the rule itself; infinity: never."""
+    for at, (value, bad, above) in enumerate(watches(counts, limits["limit"]), 1):
+        if value * limits["alpha"] >= 1 and bad >= LEAST_BAD and above >= LEAST_DIFFERENCE:
+            return float(at)
+    return float("inf")
+
+
 def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -123,6 +195,8 @@ def main() -> None:
     peeking(rng, given.replications)
     slowness(rng, given.replications)
     rollouts(rng, given.replications)
+    crowds(rng, min(given.replications, 1000))
+    soaks(rng, min(given.replications, 100))
 
 
 if __name__ == "__main__":

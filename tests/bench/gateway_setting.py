@@ -12,7 +12,7 @@ from typing import Any
 from fleet.declared import Gateway
 from runtime.gateway import processes
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.processes import Running
+from runtime.gateway.running import Running
 from runtime.gateway.table import RoutingTable
 from tests.runtime.gateway.stage import ACME, CHAT, chat, free_port, table
 

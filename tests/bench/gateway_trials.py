@@ -86,6 +86,17 @@ class Kills:
     """Requests that a client was answered and that have no row."""
 
 
+async def answered_until_killed(url: str, answers: int, kill: Callable[[], None]) -> list[str]:
+    """Have clients ask until they have so many answers, kill the gateway; return all their ids."""
+    traffic = Traffic()
+    with traffic.flowing(url) as tasks:
+        while len(traffic.request_ids) < answers:  # noqa: ASYNC110 (counted by tasks)
+            await asyncio.sleep(0)
+        kill()
+        await asyncio.gather(*tasks)
+    return traffic.request_ids
+
+
 async def kills(folder: Path, transport: str, count: int, answers: int) -> Kills:
     """Kill the gateway while clients ask, start it again, and so on; then look at the log.
 
@@ -95,13 +106,9 @@ async def kills(folder: Path, transport: str, count: int, answers: int) -> Kills
     found, request_ids = Kills(), list[str]()
     async with setting(folder, transport) as ours:
         for _ in range(count):
-            running, traffic = await ours.start(), Traffic()
-            with traffic.flowing(running.url) as tasks:
-                while len(traffic.request_ids) < answers:  # noqa: ASYNC110 (counted by tasks)
-                    await asyncio.sleep(0)
-                os.kill(running.pid, signal.SIGKILL)
-                await asyncio.gather(*tasks)
-            request_ids += traffic.request_ids
+            running = await ours.start()
+            kill = partial(os.kill, running.pid, signal.SIGKILL)
+            request_ids += await answered_until_killed(running.url, answers, kill)
         await ours.start()  # which repairs the log
         rows = {row["request_id"] for row in ours.rows()}
     found.answered = len(request_ids)

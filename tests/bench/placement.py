@@ -1,4 +1,4 @@
-"""What `make bench-placement` prints: the packer on instances from files, beside what is known.
+"""Print the packer on each instance of a folder beside what is known of it.
 
     .venv/bin/python -m tests.bench.placement FOLDER [--effort fast|balanced|proof]
 
@@ -32,21 +32,31 @@ def known(folder: Path) -> dict[str, str]:
     return found
 
 
-def measure(path: Path, effort: str) -> tuple[dict[str, str], float]:
-    """Pack one instance; return the summary and the CPU seconds of the whole process."""
+def known_columns(folder: Path, column: str) -> dict[str, dict[str, str]]:
+    """Return the rows of all tables that have a column, by instance."""
+    found: dict[str, dict[str, str]] = {}
+    for table in sorted(folder.rglob("*.tsv")):
+        with table.open(encoding="utf-8", newline="") as lines:
+            rows = [row for row in csv.DictReader(lines, delimiter="\t") if row.get(column)]
+        found |= {str(row["instance"]): row for row in rows}
+    return found
+
+
+def cpu_of(command: list[str]) -> tuple[str, float]:
+    """Run a command; return its output and the CPU seconds of the whole process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [sys.executable, "-m", "fleetctl", "pack", str(path.resolve()), "--effort", effort],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise SystemExit(done.stderr)
-    seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    pairs = (line.split("  ", 1) for line in done.stdout.splitlines())
+    return done.stdout, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def measure(path: Path, effort: str) -> tuple[dict[str, str], float]:
+    """Pack one instance; return the summary and the CPU seconds of the whole process."""
+    command = [sys.executable, "-m", "fleetctl", "pack", str(path.resolve()), "--effort", effort]
+    output, seconds = cpu_of(command)
+    pairs = (line.split("  ", 1) for line in output.splitlines())
     return {name.strip(): value.strip() for name, value in pairs}, seconds
 
 

@@ -1,6 +1,6 @@
 """Broken declarations: one edit of the valid project each, and what must be said about it."""
 
-from tests.broken import meaning, placing, reading, rollouts, traffic, values
+from tests.broken import evals, meaning, placing, reading, rollouts, traffic, values
 from tests.broken.case import Case
 
 CASES = [
@@ -10,5 +10,6 @@ CASES = [
     *placing.CASES,
     *rollouts.CASES,
     *traffic.CASES,
+    *evals.CASES,
 ]
 __all__ = ["CASES", "Case"]

@@ -79,9 +79,11 @@ def test_the_latest_evidence_of_each_gate_is_kept() -> None:
     assert (latest.digests, latest.fingerprint, latest.percent) == (DIGESTS, "vllm-1", 10)
 
 
-def test_evidence_of_another_version_replaces_what_was_found_of_the_last() -> None:
-    past = begun().judged("errors").judged("accuracy", adapter="acme-support-tiny-v1.2.0").past
-    assert gates(past) == {"accuracy": PASS}
+def test_evidence_of_another_version_leaves_what_traffic_showed_of_the_last() -> None:
+    other = "acme-support-tiny-v1.2.0"
+    past = begun().judged("errors").judged("accuracy", adapter=other).past
+    assert gates(past) == {"accuracy": PASS, "errors": PASS}
+    assert {each.gate: each.adapter for each in past.evidence[ALIAS]}["errors"] != other
 
 
 @pytest.mark.parametrize(

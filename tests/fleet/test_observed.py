@@ -1,11 +1,13 @@
 """Recorded demand: the percentile over days, means, and a file that reads back."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.conditions import Faults
 from fleet.errors import ConfigError
 from fleet.observed import (
     ObservedDemand,
@@ -97,12 +99,30 @@ def test_who_is_asked_nothing_any_more_is_idle_and_who_is_gone_is_left_out() -> 
     assert kept.adapters["c-d"] == ObservedDemand((0.0,) * 24, 7, None)
 
 
+def test_what_was_bad_is_counted_by_kind_among_what_could_be_told() -> None:
+    time = START.timestamp()
+    kinds: list[dict[str, Any]] = [
+        {"failed": True, "format_ok": None},
+        {"format_ok": True, "cut_short": False},
+        {"format_ok": False, "cut_short": True},
+        {"cut_short": True},
+        {},
+    ]
+    made = record([Request(time, "acme-support", None, None, **each) for each in kinds], 7)
+    assert made is not None
+    faults = made.adapters["acme-support"].faults
+    assert faults == Faults(5, 1, 2, 1, 3, 2)
+    seen = {kind: faults.seen(kind) for kind in ("errors", "format", "truncated", "slow")}
+    assert seen == {"errors": (1, 5), "format": (1, 2), "truncated": (2, 3), "slow": (0, 0)}
+
+
 tokens = st.none() | st.integers(1, 10**6)
 demands = st.builds(
     ObservedDemand,
     rpm=st.lists(st.floats(0, 1e6), min_size=24, max_size=24).map(tuple),
     prompt_tokens=tokens,
     output_tokens=tokens,
+    faults=st.none() | st.builds(Faults, *[st.integers(0, 10**9)] * 6),
 )
 
 

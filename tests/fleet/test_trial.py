@@ -57,6 +57,7 @@ def evidence(finding: Finding, **changes: Any) -> Evidence:
         "stable": digest_of(OLD),
         "golden": "d" * 64,
         "base": engine_digest(live(), ("s1",)),
+        "terms": ANSWERS.terms,
     }
     made = Evidence("acme-support", NEW, OLD, 0, finding.gate, finding, known, "f", NOON, NOON, 1)
     return replace(made, **changes)
@@ -103,7 +104,25 @@ def test_what_serves_alone_or_has_nothing_beside_it_is_no_trial(percent: int) ->
     assert one(live(percent) if percent else alone) is None
 
 
-HOLDS = {"digest": {"adapter": "0" * 64}, "golden": {"golden": "0" * 64}, "engine": {"base": "0"}}
+def test_a_version_in_its_soak_is_asked_its_live_gates_and_no_golden_set() -> None:
+    there, stages = live(100), [(NEW, 100, NOON - DAY)]
+    replaced = history(stages=stages, cutovers={OLD: NOON - DAY})
+    trial = one(there, replaced)
+    assert trial is not None
+    assert (trial.percent, trial.stable, trial.since) == (100, OLD, NOON - DAY)
+    assert ([each.name for each in trial.live], trial.offline) == (["errors"], ())
+    gone = state(route("acme-support", (NEW, 100, "s1")), loaded(NEW, "s1"), SERVER)
+    assert one(gone, replaced) is None  # its retention is over: there is nothing to go back to
+    assert one(there, history(stages=stages)) is None  # it has never served: it gets copies
+
+
+HOLDS = {
+    "digest": {"adapter": "0" * 64},
+    "golden": {"golden": "0" * 64},
+    "engine": {"base": "0"},
+    "samples": {"terms": replace(ANSWERS, samples=5).terms},
+    "limit": {"terms": replace(ANSWERS, threshold=3).terms},
+}
 
 
 @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.INCONCLUSIVE])

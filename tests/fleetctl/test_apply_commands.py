@@ -79,14 +79,18 @@ def test_a_canary_its_rollback_its_hold_and_its_release(project: Project, tmp_pa
     assert stale.returncode == 5
     assert "route/acme-support" in stale.stderr
     assert project.run("release", "acme-support", "--version", "9.9.9").returncode == 1
-    assert project.run("release", "acme-support", "--reason", "labels fixed").returncode == 0
+    released = project.run(
+        "release", "acme-support", "--reason", "labels fixed", "--format", "json"
+    )
+    assert json.loads(released.stdout)["released"] == ["acme-support-tiny-v2.2.0"]
     assert project.run("apply", "--auto", "--yes").returncode == 0
     assert "2.2.0 10 %" in project.run("status").stdout
     told = project.run("history", "acme-support").stdout
     assert "rolled acme-support back to acme-support-tiny-v2.1.0" in told
     assert "released all versions of acme-support: labels fixed" in told
-    nothing = project.run("release", "acme-support")
+    nothing = project.run("release", "acme-support", "--format", "json")
     assert "nothing is held" in nothing.stderr
+    assert json.loads(nothing.stdout)["released"] == []
 
 
 def test_an_unknown_alias_or_client_is_refused_with_the_nearest_name(project: Project) -> None:
@@ -105,6 +109,8 @@ def test_a_lost_ledger_is_rebuilt_from_what_is_live(project: Project) -> None:
     assert project.run("drift").returncode == 2
     dry = project.run("adopt", "--dry-run")
     assert "server/tiny-laptop-cpu0" in dry.stdout.splitlines()
+    shown = project.run("adopt", "--dry-run", "--format", "json")
+    assert json.loads(shown.stdout)["adopted"] == dry.stdout.splitlines()
     assert not ledger.exists()
     assert project.run("adopt").stdout == dry.stdout
     assert project.run("drift").returncode == 0

@@ -87,8 +87,10 @@ def test_the_default_is_a_shell_script(project: Path) -> None:
 
 
 def test_hosts_may_be_chosen(project: Path) -> None:
-    other = fleetctl(project, "compile", "--format", "json", "--host", "rack")
-    assert json.loads(other.stdout) == []
+    (one,) = json.loads(fleetctl(project, "compile", "--format", "json", "--host", "laptop").stdout)
+    assert one["server"] == "tiny-laptop-cpu0"
+    with pytest.raises(FleetError, match="No host is called `rack`"):
+        fleetctl(project, "compile", "--format", "json", "--host", "rack")
 
 
 def test_there_is_nothing_to_compile_for_another_gateway_before_the_first_apply(
@@ -97,7 +99,7 @@ def test_there_is_nothing_to_compile_for_another_gateway_before_the_first_apply(
     for target in ("envoy", "litellm"):
         with pytest.raises(FleetError, match="no apply has written any") as refused:
             fleetctl(project, "compile", "--target", target)
-        assert refused.value.diagnostics[0].command == "fleetctl apply"
+        assert refused.value.diagnostics[0].command == "fleetctl apply --auto"
 
 
 @pytest.mark.parametrize(

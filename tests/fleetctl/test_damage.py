@@ -84,3 +84,24 @@ def test_a_server_whose_launch_record_was_deleted_is_no_drift(project: Project) 
     assert project.run("plan", "--detailed-exitcode").returncode == 0
     assert project.run("server", "list").stdout == before
     assert "running  pid" in before
+
+
+@pytest.mark.parametrize("heals", [("reconcile", "--once"), ("apply", "--auto", "--yes")])
+def test_lost_routes_come_back_as_they_were_with_the_addresses_of_their_servers(
+    project: Project, heals: tuple[str, ...]
+) -> None:
+    file = project.root / ".fleetctl" / "routes.json"
+    before = json.loads(file.read_text(encoding="utf-8"))
+    file.unlink()
+    done = project.run(*heals)
+    assert done.returncode == 0, done.stderr
+    after = json.loads(file.read_text(encoding="utf-8"))
+    assert {each: after[each] for each in ("servers", "aliases")} == {
+        each: before[each] for each in ("servers", "aliases")
+    }
+    assert after["servers"].keys() == {SERVER}
+
+    file.write_text(json.dumps({**after, "servers": {}}), encoding="utf-8")
+    assert f"no address of server {SERVER}" in project.run("drift").stdout
+    assert project.run(*heals).returncode == 0
+    assert json.loads(file.read_text(encoding="utf-8"))["servers"] == after["servers"]

@@ -147,6 +147,10 @@ def test_config_show_says_where_each_value_comes_from(
         "origin": "tiers.premium.replicas, env/prod.yaml:1:29",
     }
     assert found["rollouts.careful.bake"] == {"value": "24h", "origin": "fleet.yaml:27:46"}
+    assert found["clients.acme.bill_evals"] == {
+        "value": False,
+        "origin": "tiers.premium.bill_evals, built in",
+    }
     assert found["tiers.standard.replicas"] == {"value": 1, "origin": "built in"}
     assert found["defaults.latency"] == {"value": "short_generation", "origin": "built in"}
 
@@ -162,7 +166,8 @@ def test_config_show_takes_a_part(project: Path, capsys: pytest.CaptureFixture[s
         "tiers.premium.limits.requests_per_minute: null\n"
         "tiers.premium.limits.tokens_per_minute: null\ntiers.premium.limits.queue: null\n"
         "tiers.premium.timeouts.first_byte: null\ntiers.premium.timeouts.idle: null\n"
-        "tiers.premium.timeouts.total: null\ntiers.premium.weight: 1\n"
+        "tiers.premium.timeouts.total: null\ntiers.premium.bill_evals: false\n"
+        "tiers.premium.weight: 1\n"
     )
     assert run(project, "config", "show", "tier") == 1
     assert "nothing is declared at `tier`" in capsys.readouterr().err

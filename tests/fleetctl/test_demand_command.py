@@ -9,6 +9,7 @@ import pytest
 
 from fleetctl.cli import main
 from runtime.gateway.metrics import Metrics
+from runtime.gateway.rows import Rows
 from runtime.gateway.usage import Record, Tokens
 from runtime.gateway.usagelog import UsageLog
 from tests.broken.project import ACME, valid, write
@@ -89,6 +90,14 @@ def test_demand_is_recorded_from_all_logs_and_then_used(run: Run, tmp_path: Path
             "rpm": [0.0] * 9 + [2.0] + [0.0] * 14,
             "prompt_tokens": 200,
             "output_tokens": 50,
+            "faults": {
+                "requests": 180,
+                "errors": 0,
+                "told_format": 0,
+                "format": 0,
+                "told_finish": 0,
+                "truncated": 0,
+            },
         }
     }
     write(tmp_path, {"clients/acme.yaml": ACME.replace(_DEMAND, "{observed: true}")})
@@ -138,7 +147,7 @@ def test_what_a_gateway_writes_is_what_is_read(run: Run, tmp_path: Path) -> None
     folder.mkdir(parents=True)
     with UsageLog(folder / "usage.jsonl") as log:
         for _ in range(3):
-            record = Record(log, Metrics(), "/v1/completions", 1)
+            record = Record(Rows(log, Metrics()).add, "/v1/completions", 1)
             record.row.alias, record.row.version = "acme-triage", NAMES["acme-triage"]
             record.tokens = Tokens(7, 3)
             record.write(200)

@@ -26,6 +26,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     file.write_text(f"{text[:start]}kind: envoy, {text[start:]}", encoding="utf-8")
     plan = made.run("plan")
     assert "is an Envoy: it assigns users to versions by another hash" in plan.stdout
+    assert "Lost in translation to Envoy, gateway main:\n" in plan.stdout
     done = made.run("apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
     yield made
@@ -86,6 +87,9 @@ def test_an_envoy_serves_what_is_applied_rolled_back_and_compiled(
         f"{ALIAS}-tiny-v2.1.0",
         f"{ALIAS}-tiny-v2.2.0",
     }
+    shown = project.run("status", "--client", "acme").stdout
+    assert "% seen), 2.1.0 90 % (" in shown
+    assert "of 40 requests" in shown
     back = project.run("rollback", ALIAS, "--reason", "wrong refunds")
     assert back.returncode == 0, back.stderr
     assert {answered_by(project, envoy) for _ in range(20)} == {f"{ALIAS}-tiny-v2.1.0"}
@@ -107,7 +111,7 @@ def test_an_envoy_serves_what_is_applied_rolled_back_and_compiled(
         [str(PROGRAM), "--mode", "validate", "-c", str(file)], capture_output=True, check=False
     )
     assert checked.returncode == 0, checked.stderr[-2000:]
-    for lost in ("hash", "in clear", "2^53", "buffered", "work in progress"):
+    for lost in ("hash", "in clear", "2^53", "SIGKILL", "work in progress"):
         assert lost in printed.stderr
     out = tmp_path / "envoy"
     written = project.run("compile", "--target", "envoy", "--out", str(out))

@@ -42,19 +42,32 @@ def test_an_evaluation_is_written_down_everywhere_it_is_looked_for(project: Proj
     assert again["compared"] == {"accuracy": {"n": 5, "changed": 0, "worse": 0}}
     rows = told(project, "list", "fjord-reviews")
     assert [each["run"] for each in rows] == [each["run"] for each in found]
-    page = told(project, "show", found[0]["run"], "--wrong", "2")
+    page = told(project, "show", found[0]["run"][:7], "--wrong", "2")
     assert (page["golden"], len(page["wrong"]), page["wrong_total"]) == (
         "golden/reviews.jsonl",
         2,
         5,
     )
     assert page["golden_digest"] == first["golden_digest"]
-    evals = project.root / "models" / "adapters" / "fjord" / "reviews-v1.0.0" / "evals"
-    kept = json.loads((evals / "reviews.after_training.json").read_text("utf-8"))
-    assert (kept["n"], kept["run"]) == (5, found[0]["run"])
-    assert (evals / "reviews.after_training.jsonl").exists()
     assert call(project, "adapter", "verify", NAME).returncode == 0
     assert f"evaluated {NAME} (anchor): accuracy 0.0%" in call(project, "history").stdout
+
+
+def test_an_alias_that_there_is_not_is_no_empty_list(project: Project) -> None:
+    for words in (("list", "fjord-review"), ("drift", "fjord-review")):
+        done = call(project, "eval", *words)
+        assert (done.returncode, "Did you mean `fjord-reviews`?" in done.stderr) == (1, True)
+    assert call(project, "eval", "list", "acme-support").returncode == 0
+
+
+def test_answers_of_the_fake_engine_leave_the_library_as_it_is(project: Project) -> None:
+    before = {each: each.read_bytes() for each in project.root.rglob("models/**/evals/*")}
+    done = call(project, "eval", "run", "acme-triage")
+    assert done.returncode == 0, done.stderr
+    assert "made up by the fake engine" in done.stdout
+    assert before
+    after = {each: each.read_bytes() for each in project.root.rglob("models/**/evals/*")}
+    assert after == before
 
 
 def test_what_is_due_is_evaluated_once_and_then_nothing_is(project: Project) -> None:

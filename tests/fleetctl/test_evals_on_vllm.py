@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,57 @@ def test_a_version_goes_from_training_to_traffic_by_commands_alone(project: Proj
     compared = json.loads(again.stdout)["evaluations"][0]["summary"]["compared"]["accuracy"]
     assert compared["n"] == TRIAGE
     assert compared["changed"] <= 2
+
+
+def test_a_judge_that_talks_nonsense_is_refused_and_passes_nothing(project: Project) -> None:
+    """The base itself as a judge: a tiny model that says neither YES nor NO."""
+    port = (project.root / "fleet.yaml").read_text("utf-8").partition("port: ")[2].split()[0]
+    fleet = project.root / "fleet.yaml"
+    text = fleet.read_text(encoding="utf-8")
+    judge = f"evals: {{judge: {{url: 'http://127.0.0.1:{port}', model: BASE}}, "
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=30) as reply:
+        cards = json.load(reply)["data"]
+    base = next(each["id"] for each in cards if not each.get("parent"))
+    assert "evals: {command:" in text
+    fleet.write_text(text.replace("evals: {", judge.replace("BASE", base)), encoding="utf-8")
+    labels = project.root / "labels.jsonl"
+    said = [
+        {"id": f"l{n}", "input": f"Is {n} even?", "answer": "yes", "expected": word, "label": word}
+        for n in range(60)
+        for word in ["no" if n % 2 else "yes"]
+    ]
+    labels.write_text("".join(json.dumps(each) + "\n" for each in said), encoding="utf-8")
+    done = call(project, "eval", "judge", str(labels), "--client", "corvid", "--format", "json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["decides"], found["n"]) == (2, False, 60), done.stderr
+    assert found["unparsable"] >= 50
+    assert found["kappa"] < 0
+    golden = project.root / "golden" / "judged.jsonl"
+    item = {"id": "j", "input": "Is 2 even?", "expected": "yes", "metric": "judge"}
+    golden.write_text(json.dumps(item) + "\n", encoding="utf-8")
+    run = call(project, "eval", "run", "corvid-dates", "--golden", "golden/judged.jsonl")
+    fleet.write_text(text, encoding="utf-8")
+    assert run.returncode == 1
+    assert "FC4503" in run.stderr
+    assert "the judge said neither YES nor NO" in " ".join(run.stderr.split())
+
+
+def test_through_a_gateway_the_same_answers_come_and_are_counted(project: Project) -> None:
+    assert project.run("gateway", "start").returncode == 0
+    found = []
+    for way in ("server", "gateway"):
+        done = call(
+            project, "eval", "run", "corvid-dates", "--through", way, "--purpose", "smoke",
+            "--format", "json",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (made,) = json.loads(done.stdout)["evaluations"]
+        found.append(made["summary"])
+    direct, counted = found
+    assert (direct["accuracy"], direct["n"]) == (counted["accuracy"], ITEMS)
+    assert direct["fingerprint"] == counted["fingerprint"]
+    usage = project.root / ".fleetctl/gateways/main/usage.jsonl"
+    rows = [json.loads(line) for line in usage.read_text(encoding="utf-8").splitlines()]
+    assert {(each["client"], each["purpose"]) for each in rows} == {("corvid", "eval")}
+    answers = [each for each in rows if each["output_tokens"] > 1]
+    assert sum(each["output_tokens"] for each in answers) == counted["output_tokens"]

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from fleet.declared import Gateway
 from fleet.errors import FleetError
 from fleetctl.cli import main_group
-from runtime.gateway import places, processes
+from runtime.gateway import places, processes, running
 from runtime.gateway.control import LocalGateways
 from tests.runtime.gateway.stage import ACME, NEW, OLD, free_port, table
 
@@ -94,7 +94,7 @@ def test_a_killed_gateway_starts_again_with_the_last_table(project: Path) -> Non
     fleetctl(project, "gateway", "start")
     killed = status(project)
     os.kill(int(str(killed["pid"])), signal.SIGKILL)
-    while processes.find(project / ".fleetctl", "main"):  # the kernel takes a moment
+    while running.find(project / ".fleetctl", "main"):  # the kernel takes a moment
         os.sched_yield()
     asyncio.run(LocalGateways(project / ".fleetctl").publish(table(SERVERS, revision=5)))
     fleetctl(project, "gateway", "start", "main")

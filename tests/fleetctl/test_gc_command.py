@@ -3,11 +3,16 @@
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from fleet.evals.run import EvalRun, Purpose, Sample, Spec
 from fleet.lock import loads
+from runtime.evals import EvalStore
+from runtime.evals.record import entry_of
+from runtime.ledger import open_ledger
 from tests.fleetctl.project_on_disk import Project
 
 OLDEST, SECOND = "acme-support-tiny-v1.0.0", "acme-support-tiny-v1.1.0"
@@ -34,7 +39,10 @@ def collected(project: Project, *arguments: str) -> dict[str, Any]:
     done = project.run("gc", "--format", "json", *arguments)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    return {each["name"]: each for each in (*document["versions"], *document["copies"])}
+    return {
+        each["name"]: each
+        for each in (*document["versions"], *document["copies"], *document["evaluations"])
+    }
 
 
 def test_a_dry_run_names_what_would_go_and_deletes_nothing(project: Project) -> None:
@@ -96,3 +104,33 @@ def test_a_line_whose_folder_a_killed_run_had_taken_goes_too(project: Project) -
     assert project.run("gc", "--yes").returncode == 0
     lock = loads((project.root / "fleet.lock").read_text(encoding="utf-8"))
     assert "acme-support-tiny-v1.2.0" not in lock.adapters
+
+
+def test_old_answers_go_and_what_is_compared_or_judged_by_them_stays(project: Project) -> None:
+    state = project.root / ".fleetctl"
+    store, old = EvalStore(state / "evals"), datetime.now(UTC) - timedelta(days=91)
+    ledger = open_ledger(state, run="r", by="tester", clock=lambda: old)
+    runs: tuple[tuple[str, Purpose], ...] = (
+        ("first", "anchor"), ("second", "smoke"), ("third", "smoke"),
+    )  # fmt: skip
+    for name, purpose in runs:
+        made = EvalRun(
+            id=name, alias="birch-units", adapter="birch-units-tiny-v1.0.0", digest="d",
+            purpose=purpose, golden="g", golden_digest="g", items=("a",), must_pass=(),
+            spec=Spec(), engine_version="native 1", started=old, finished=old,
+            samples=(Sample("a", scores={"accuracy": 1.0}, model="birch-units-tiny-v1.0.0"),),
+        )  # fmt: skip
+        store.keep(made)
+        ledger.append("eval_finished", [entry_of(made, store)])
+    store.path("stray").write_bytes(store.path("third").read_bytes())
+    found = collected(project, "--dry-run")
+    assert {name for name, each in found.items() if not each["needed"]} == {"second", "third"}
+    assert found["first"]["why"] == "what birch-units-tiny-v1.0.0 answered after its training"
+    assert found["stray"]["why"] == "no entry names it yet"
+    done = project.run("gc", "--yes")
+    assert "Deleted the answers of 2 evaluations" in done.stdout, done.stderr
+    assert {each.stem for each in store.folder.glob("*.jsonl")} == {"first", "stray"}
+    assert project.run("evidence", "verify").returncode == 0
+    assert "the answers of 2 evaluations" in project.run("history").stdout
+    assert project.run("eval", "show", "second").returncode == 1
+    assert list((store.folder / "cache").iterdir()) == [], "it named the third"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fleet.declared import Fleet, PlacementPolicy, Tier
+from fleet.errors import ConfigError
 from fleetctl.facts import read_profiles
 from fleetctl.project import load_fleet, load_project
 from tests.broken.project import ACME, FLEET, valid, write
@@ -52,6 +53,31 @@ def test_an_adapter_is_promised_what_its_tier_says_of_its_class(
         ACME.replace("latency: short_generation", f"latency: {latency}"),
     )
     assert fleet.adapters["acme-support"].slo_s == seconds
+
+
+def test_only_what_a_tier_says_itself_is_a_promise(tmp_path: Path) -> None:
+    said = FLEET.replace("{replicas: 1,", "{slo: {short_generation: 3s}, replicas: 1,")
+    assert load(tmp_path, said).adapters["acme-support"].promised
+    other = FLEET.replace("{replicas: 1,", "{slo: {classification: 1s}, replicas: 1,")
+    assert not load(tmp_path / "other", other).adapters["acme-support"].promised
+
+
+def test_a_host_says_its_memory_and_its_engine(tmp_path: Path) -> None:
+    text = FLEET.replace(
+        "    engine: local", "    memory: 64GiB\n    vllm: 0.31.2\n    engine: local"
+    )
+    laptop = load(tmp_path, text).hosts["laptop"]
+    assert laptop.memory_bytes == 64 << 30
+    assert [each.vllm for each in laptop.devices] == ["0.31.2"] * len(laptop.devices)
+    silent = load(tmp_path / "silent").hosts["laptop"]
+    assert (silent.memory_bytes, silent.devices[0].vllm) == (None, "")
+
+
+@pytest.mark.parametrize("vllm", ["newest", "v0.32", "'0'", "0.30"])
+def test_an_engine_that_is_no_version_is_refused(tmp_path: Path, vllm: str) -> None:
+    text = FLEET.replace("    engine: local", f"    vllm: {vllm}\n    engine: local")
+    with pytest.raises(ConfigError, match="vllm"):
+        load(tmp_path, text)
 
 
 def test_an_adapter_overrides_its_tier(tmp_path: Path) -> None:
@@ -197,6 +223,6 @@ def test_a_profile_tells_its_base_the_reserve_that_was_measured(tmp_path: Path) 
         "calibration/b.json": json.dumps({**measured, "max_lora_rank": 64}),
     }
     fleet = load(tmp_path, **files)
-    assert fleet.bases["tiny"].reserves == (("cpu", 1, 7_000_000),)
-    assert fleet.bases["tiny"].reserve("cpu", 1) == 7_000_000
+    assert fleet.bases["tiny"].reserves == (("cpu", 1, "0.32.0", 7_000_000),)
+    assert fleet.bases["tiny"].reserve("cpu", 1) == (7_000_000, "0.32.0")
     assert len(fleet.profiles) == 2

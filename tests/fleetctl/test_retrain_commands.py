@@ -71,6 +71,11 @@ def test_two_people_cannot_retrain_the_same_adapter_unnoticed(project: Project) 
         project, "retrain", "release", "fjord-reviews", "--force", "--reason", "she is on leave"
     )
     assert forced.returncode == 0
+    assert "fjord-reviews is free again; it was me's." in forced.stderr
+    nobody = call(project, "retrain", "release", "fjord-review", "--reason", "x")
+    assert (nobody.returncode, "Did you mean `fjord-reviews`?" in nobody.stderr) == (1, True)
+    free = call(project, "retrain", "release", "fjord-reviews", "--reason", "x", "--format", "json")
+    assert json.loads(free.stdout) == {"alias": "fjord-reviews", "released": None}
     assert as_somebody(
         project, "retrain", "claim", "fjord-reviews", "--reason", "mine"
     ).returncode == 0  # fmt: skip

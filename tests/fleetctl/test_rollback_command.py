@@ -1,7 +1,9 @@
 """rollback, its notices and its drills, on the fake server."""
 
 import asyncio
+import fcntl
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,7 +53,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, hook: Webhook) -> Iterator
 
 @pytest.fixture
 def canary(project: Project, hook: Webhook) -> None:
-    project.run("rollback", "acme-support", "--to", "2.2.0")
+    project.run("rollback", "acme-support", "--to", "2.2.0", "--forward", "--reason", "again")
     project.run("release", "acme-support")
     hook.documents.clear()
     hook.status = 200
@@ -95,18 +97,27 @@ def test_a_notice_that_cannot_be_delivered_stops_nothing(project: Project, hook:
 
 
 @pytest.mark.usefixtures("canary")
-def test_a_rollback_needs_neither_declarations_nor_ledger(project: Project, hook: Webhook) -> None:
+def test_a_rollback_needs_no_planner_no_library_no_evaluations_and_no_ledger(
+    project: Project, hook: Webhook
+) -> None:
     fleet, ledger = project.root / "fleet.yaml", project.root / ".fleetctl" / "ledger.jsonl"
     text, content = fleet.read_text(encoding="utf-8"), ledger.read_bytes()
+    library, evals = project.root / "models", project.root / ".fleetctl/evals"
     fleet.write_text("fleet: [broken", encoding="utf-8")
+    library.rename(project.root / "away")
+    evals.write_text("no folder", encoding="utf-8")
     ledger.unlink()
     ledger.mkdir()
     try:
         done = project.run("rollback", "acme-support", "--format", "json")
+        unplanned = project.run("plan").returncode
     finally:
+        (project.root / "away").rename(library)
+        evals.unlink()
         ledger.rmdir()
         ledger.write_bytes(content)
         fleet.write_text(text, encoding="utf-8")
+    assert unplanned == 1
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["target"], result["complete"]) == (OLD, True)
@@ -114,6 +125,42 @@ def test_a_rollback_needs_neither_declarations_nor_ledger(project: Project, hook
     assert "could not be recorded" in done.stderr
     assert "nobody was notified" in done.stderr
     assert hook.documents == []
+    # What could not be written is there for the next that plans.
+    assert "held: 2.2.0" in project.run("status", "--client", "acme").stdout
+    assert kinds(project)[-2:] == ["rolled_back", "rollback_checked"]
+
+
+@pytest.mark.usefixtures("canary")
+@pytest.mark.parametrize("way", ["locked", "no end of reading"])
+def test_a_ledger_that_hangs_keeps_no_rollback_and_is_written_later(
+    project: Project, hook: Webhook, way: str
+) -> None:
+    state = project.root / ".fleetctl"
+    ledger, aside = state / "ledger.jsonl", state / "aside.jsonl"
+    lock = os.open(state / "ledger.lock", os.O_RDWR | os.O_CREAT)
+    if way == "locked":
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    else:  # whoever opens a pipe for reading waits for a writer
+        ledger.rename(aside)
+        os.mkfifo(ledger)
+    try:
+        done = project.run("rollback", "acme-support", "--reason", "wrong refunds")
+        drilled = project.run("rollback", "acme-support", "--to", "2.1.0", "--drill")
+    finally:
+        os.close(lock)
+        if aside.exists():
+            ledger.unlink()
+            aside.rename(ledger)
+    assert done.returncode == drilled.returncode == 0, done.stderr + drilled.stderr
+    assert "acme-support back on 2.1.0 in" in done.stdout
+    assert done.stderr.count("no answer within 1 s; it is queued and will be written") == 2
+    assert "no lease" in drilled.stderr
+    assert len(hook.documents) == 2
+    shown = project.run("history", "--format", "json").stdout
+    assert "wrong refunds" in shown
+    written = ["rolled_back", "rollback_checked", "notified", "notified", "drilled"]
+    assert kinds(project)[-5:] == written
+    assert project.run("plan", "--detailed-exitcode").returncode == 0, "the version stays held"
 
 
 @pytest.mark.usefixtures("canary")

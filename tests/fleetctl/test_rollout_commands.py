@@ -46,6 +46,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     acme.write_text(shown, encoding="utf-8")
     done = made.run("apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
+    for number in range(20):  # what the old version did in the days before
+        ask(made, f"question {number}", user=f"before-{number}")
     yield made
     made.clean_up()
 
@@ -91,7 +93,7 @@ def judged_and_killed(project: Project) -> list[str]:
     async def scenario() -> list[str]:
         session = Session(project.root, "fake", {}, project.root / ".fleetctl")
         scene = judging._scene(session, await session.observe_now())
-        told = write_down(scene, judge_live(scene), session.ledger())
+        told = write_down(scene, judge_live(scene), session.ledger().append)
         return [each.judged.finding.verdict for each in told if each.recorded]
 
     return asyncio.run(scenario())
@@ -184,6 +186,31 @@ def test_a_person_holds_sends_on_and_aborts_a_released_version(project: Project)
     assert project.run("reconcile", "--once").returncode == 0
     assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
     assert "client asked" in project.run("rollout", "list").stdout
+    for word in ("hold", "resume", "approve", "advance"):
+        refused = project.run("rollout", word, "acme-support", "--reason", "on with it")
+        assert refused.returncode == 1
+        assert "client asked" in refused.stderr
+        assert "fleetctl release acme-support" in refused.stderr
+
+
+def test_a_version_that_fails_in_its_soak_is_rolled_back_by_itself(project: Project) -> None:
+    path = project.root / "fleet.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert "weights: [50%, 100%]" in text
+    path.write_text(text.replace("weights: [50%, 100%]", "weights: [100%]"), encoding="utf-8")
+    assert project.run("release", "acme-support").returncode == 0
+    assert project.run("apply", "--auto", "--yes").returncode == 0
+    assert shares(project) == {"2.2.0": 100, "2.1.0": 0}
+    assert rollout(project)["phase"] == "soaking"
+    for number in range(20):
+        ask(project, f"question {number}", user=f"after-{number}")
+    done = project.run("reconcile", "--once")
+    assert done.returncode == 3, done.stderr
+    assert f"FAIL form of {NEW} at 100 %: 20 of 20 over the limit" in done.stderr
+    assert "the old version had 0 of 20 before the rollout" in done.stderr
+    assert "Rolled back: acme-support back on 2.1.0 in" in done.stderr
+    assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
+    assert project.run("evidence", "verify").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fleet.errors import PlacementError
 from fleet.history import History
@@ -57,6 +58,7 @@ def test_a_scaffolded_fleet_is_valid_and_canonical(run: Run, tmp_path: Path, eng
     fleet = load_fleet(folder, None, {})
     assert list(fleet.bases) == ["qwen25_7b"]
     assert [each.engine for each in fleet.hosts.values()] == [engine]
+    assert fleet.rollouts["careful"].gates == ("errors", "cut_off", "speed")
     first = (folder / "fleet.yaml").read_text("utf-8").splitlines()[0]
     assert first.startswith(HEADER)
     assert "properties" in json.loads((folder / first.removeprefix(HEADER)).read_text("utf-8"))
@@ -117,6 +119,8 @@ def test_a_scaffolded_adapter_lacks_nothing_but_its_bytes(run: Run, project: str
     diagnostics = found if isinstance(found, list) else found["diagnostics"]
     assert code == 1
     assert [each["code"] for each in diagnostics] == ["FC1210", "FC1210"]
+    written = yaml.safe_load((Path(project) / "clients" / "acme.yaml").read_text("utf-8"))
+    assert len(written["clients"]["acme"]["adapters"]["faq"]["smoke"]) == 5
     assert run("-C", project, "fmt", "--check")[0] == 0
 
 

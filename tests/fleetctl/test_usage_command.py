@@ -19,6 +19,7 @@ ROW = {
     "input_tokens": 3,
     "output_tokens": 5,
     "purpose": "live",
+    "unit": "0123456789abcdef",
 }
 
 
@@ -42,6 +43,7 @@ def test_usage_is_summed_up_listed_and_compacted(tmp_path: Path) -> None:
             "requests": 1,
             "errors": 0,
             "left_by_client": 0,
+            "users": 1,
             "input_tokens": 3,
             "output_tokens": 5,
             **{f"latency_p{part}_s": 0.25 for part in (50, 95, 99)},
@@ -56,7 +58,8 @@ def test_usage_is_summed_up_listed_and_compacted(tmp_path: Path) -> None:
         "output", "tokens",
     ]  # fmt: skip
     assert line.split()[1:5] == ["acme", "acme-support", "acme-support-tiny-v2.1.0", "200"]
-    assert json.loads(usage(tmp_path, "show", "--format", "json").output)[0]["request_id"] == "1"
+    (shown,) = json.loads(usage(tmp_path, "show", "--format", "json").output)
+    assert (shown["request_id"], shown["unit"]) == ("1", ROW["unit"])
 
 
 def test_a_time_that_is_none_is_wrong_usage(tmp_path: Path) -> None:

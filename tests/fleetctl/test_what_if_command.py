@@ -9,6 +9,7 @@ import pytest
 
 from fleetctl.cli import main
 
+TWO_DEVICES = Path(__file__).parents[2] / "examples" / "sizing" / "two_rtx4090"
 STORY = Path(__file__).parent.parent / "stories" / "new_version"
 BANNER = "What if: client acme x1.5; clients +1. Nothing here can be applied."
 Run = Callable[..., tuple[int, str, str]]
@@ -88,9 +89,10 @@ def test_a_slip_gets_examples_and_a_fleet_that_does_not_fit_is_told(run: Run) ->
     code, out, err = run("--what-if", "client acmee x2")
     assert (code, out) == (1, "")
     assert "Did you mean `acme`?" in err
-    code, out, err = run("--what-if", "adapter acme-support replicas 99")
-    assert (code, out) == (1, "")
-    assert err.startswith("What if: adapter acme-support replicas 99. Then the fleet does not fit.")
+    code, out, err = run("--what-if", "adapter acme-support replicas 9")
+    assert code == 1
+    assert "it wants 9 replicas on distinct devices, and 2 may hold one" in out
+    assert err.startswith("What if: adapter acme-support replicas 9. Then the fleet does not fit.")
 
 
 def test_a_fleet_that_fits_only_with_the_change_is_told_so(run: Run, tmp_path: Path) -> None:
@@ -106,3 +108,25 @@ def test_a_selection_may_name_what_is_only_supposed(run: Run) -> None:
     out = supposed(run, "--select", "client=acme_2")
     assert out.startswith(BANNER)
     assert "route/acme_2-support" in out
+
+
+def test_one_that_does_not_fit_is_diagnosed_and_the_cause_is_named_not_the_victim(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(TWO_DEVICES, tmp_path / "two")
+    change = "adapter acme-support rank 64"
+    asked = ("-C", str(tmp_path / "two"), "plan", "--what-if", change)
+    with pytest.raises(SystemExit) as caught:
+        main([*asked])
+    shown = capsys.readouterr()
+    assert caught.value.code == 1
+    assert f"What if: {change}. Then the fleet does not fit." in shown.err
+    why = shown.out.partition("Why:\n")[2].splitlines()
+    assert why[0].startswith("  throughput (base llama3_8b): it takes 2 devices, because on one")
+    assert why[1].startswith("  devices (base mistral_7b): `desk/gpu0` is taken by")
+    assert f"fleetctl plan --what-if '{change}' --what-if 'gpu rtx4090_24g +1'" in shown.out
+    with pytest.raises(SystemExit) as caught:
+        main([*asked, "--format", "json"])
+    document = json.loads(capsys.readouterr().out)
+    assert (caught.value.code, document["fits"]) == (1, False)
+    assert document["causes"][0]["base"] == "llama3_8b"

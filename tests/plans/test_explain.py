@@ -9,9 +9,15 @@ from fleet.errors import FleetError
 from fleet.names import AdapterName
 from fleet.plan import Plan
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
-from plans.explain import Scene, explain, find
+from plans.explain import Scene, find
+from plans.explain import explain as facts_of
+from plans.explanation import render_text
 
 NAME = "acme-support-tiny-v2.2.0"
+
+
+def explain(scene: Scene, name: str) -> str:
+    return render_text(facts_of(scene, name))
 
 
 def state_of(*resources: Resource) -> State:
@@ -116,3 +122,37 @@ def test_a_route_says_what_is_held_back_and_only_its_own(scene: Scene) -> None:
     text = explain(waiting, "route/acme-support")
     assert "  Held back  2.2.0 stays at 10 %, baking until noon\n" in text
     assert "not this" not in text
+
+
+OLD = "acme-support-tiny-v2.1.0@tiny-laptop-cpu0"
+NEW = f"{NAME}@tiny-laptop-cpu0"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (f"adapter/{NEW}", [f"adapter/{NEW}"]),
+        (NEW, [f"adapter/{NEW}"]),
+        (f"adapter/{NAME}", [f"adapter/{NEW}"]),
+        (NAME, [f"adapter/{NEW}"]),
+        ("acme-support@2.2.0", [f"adapter/{NEW}"]),
+        ("acme-support@v2.2.0", [f"adapter/{NEW}"]),
+        ("adapter/acme-support@2.2.0", [f"adapter/{NEW}"]),
+        ("acme-support@2.2.0@tiny-laptop-cpu0", [f"adapter/{NEW}"]),
+        ("adapter/acme-support", [f"adapter/{OLD}", f"adapter/{NEW}"]),
+        ("acme-support@tiny-laptop-cpu0", [f"adapter/{OLD}", f"adapter/{NEW}"]),
+        ("adapter/acme-support@tiny-laptop-cpu0", [f"adapter/{OLD}", f"adapter/{NEW}"]),
+        ("acme-support", ["route/acme-support"]),
+        ("acme/support", ["route/acme-support"]),
+        ("client/acme", ["key/acme/prod", "route/acme-support"]),
+        ("key/acme/prod", ["key/acme/prod"]),
+        ("laptop/cpu0", ["server/tiny-laptop-cpu0"]),
+        ("host/laptop", ["server/tiny-laptop-cpu0"]),
+        ("base/tiny", ["server/tiny-laptop-cpu0"]),
+        ("server/tiny-laptop-cpu0", ["server/tiny-laptop-cpu0"]),
+    ],
+)
+def test_every_way_in_which_people_call_it_finds_a_resource(
+    scene: Scene, typed: str, meant: list[str]
+) -> None:
+    assert find(scene, typed) == meant

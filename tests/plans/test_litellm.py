@@ -13,7 +13,6 @@ from fleet.resources import Route, Share
 from plans import litellm
 from tests.runtime.gateway.stage import CHAT, NEW, OLD, chat, free_port, replica
 
-PROGRAM = Path(__file__).parents[2] / ".venv-peer-litellm/bin/litellm"
 REQUESTS = 60
 
 
@@ -38,10 +37,7 @@ def weight(deployment: dict[str, dict[str, float]]) -> float:
 
 
 @pytest.mark.slow
-def test_the_real_litellm_serves_it(tmp_path: Path) -> None:
-    if not PROGRAM.is_file():
-        pytest.skip("LiteLLM is not installed: `make litellm` installs it (730 MB)")
-
+def test_the_real_litellm_serves_it(tmp_path: Path, litellm_program: Path) -> None:
     async def scenario() -> None:
         async with replica(OLD, NEW) as server, aiohttp.ClientSession() as http:
             shares = (Share(NEW, 20, ("s1",)), Share(OLD, 80, ("s1",)))
@@ -52,7 +48,7 @@ def test_the_real_litellm_serves_it(tmp_path: Path) -> None:
             environment = {"LITELLM_MASTER_KEY": "sk-made-up", "NO_PROXY": "*"}
             with (tmp_path / "log").open("wb") as log:
                 process = await asyncio.create_subprocess_exec(
-                    *(str(PROGRAM), "--config", str(file)),
+                    *(str(litellm_program), "--config", str(file)),
                     *("--host", "127.0.0.1", "--port", str(port)),
                     stdout=log, stderr=log, cwd=tmp_path, env=os.environ | environment,
                 )  # fmt: skip

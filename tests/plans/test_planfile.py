@@ -61,13 +61,13 @@ def values(hint: Any) -> st.SearchStrategy[Any]:  # noqa: PLR0911 (one for each 
 plans: st.SearchStrategy[Plan] = values(Plan).map(lambda plan: replace(plan, id=plan_id(plan)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(plan=plans)
 def test_any_plan_is_read_back_as_it_was_written(plan: Plan) -> None:
     assert load(dump(plan)) == plan
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(plan=plans)
 def test_measurements_and_the_envelope_do_not_change_the_id(plan: Plan) -> None:
     measured = replace(

@@ -10,7 +10,9 @@ from fleet.placement import Placement
 from fleet.placement.alternatives import Weighed, weigh
 from fleet.planning import make_plan
 from fleet.resources import State
-from plans.explain import Scene, explain
+from plans.explain import Scene
+from plans.explain import explain as facts_of
+from plans.explanation import render_text
 from plans.reckoning import adapter_facts, host_memory, server_facts
 from tests.fleet.planning.builders import NOON, adapter, history, state
 from tests.fleet.planning.placements import (
@@ -34,6 +36,10 @@ from tests.fleet.planning.placements import (
 )
 
 NOTHING = state()
+
+
+def explain(scene: Scene, name: str) -> str:
+    return render_text(facts_of(scene, name))
 
 
 def weighed(
@@ -129,14 +135,15 @@ def test_a_server_tells_the_host_memory_of_what_it_may_list() -> None:
     account = weighed().account
     flags = A0.flags
     assert flags is not None
-    assert host_memory(account, flags, PLAIN.versions) == (
+    assert host_memory(account, flags, PLAIN.versions, None) == (
         "1.0 MiB at most: 16 listed versions of up to 64.0 KiB"
     )
     two = replace(flags, tensor_parallel=2)
-    assert host_memory(account, two, PLAIN.versions) == (
-        "2.0 MiB at most: 16 listed versions of up to 64.0 KiB for each of 2 devices"
+    assert host_memory(account, two, PLAIN.versions, 1 << 30) == (
+        "2.0 MiB at most of 1.0 GiB that a declares: 16 listed versions of up to 64.0 KiB for "
+        "each of 2 devices"
     )
-    assert host_memory(account, flags, {}) == "nothing is listed whose size is known"
+    assert host_memory(account, flags, {}, None) == "nothing is listed whose size is known"
 
 
 def test_a_server_tells_what_the_largest_rank_costs_the_others() -> None:

@@ -72,6 +72,32 @@ def test_outcomes() -> None:
     assert made(*routed(10), rolled_back("x"), again)["outcome"] == "not begun"
 
 
+def test_the_golden_table_is_of_each_gate_and_its_latest_verdict() -> None:
+    def asked(run: str, adapter: str, accuracy: float) -> tuple[str, dict[str, Any]]:
+        summary = {"n": 200, "accuracy": accuracy}
+        about = {"alias": "acme-support", "purpose": "gate", "summary": summary}
+        return "eval_finished", {**about, "run": run, "adapter": adapter}
+
+    def by(gate: str, *runs: str) -> tuple[str, dict[str, Any]]:
+        kind, data = judged()
+        return kind, {**data, "gate": gate, "runs": list(runs)}
+
+    report = made(
+        asked("r1", OLD, 0.9), asked("r2", NEW, 0.7), by("strict", "r1", "r2"),
+        asked("r3", OLD, 1.0), asked("r4", NEW, 1.0), by("lenient", "r3", "r4"),
+        asked("r5", NEW, 0.8), by("strict", "r1", "r5"), asked("r6", NEW, 0.99),
+    )  # fmt: skip
+    table = [(each["gate"], each["version"], each["accuracy"]) for each in report["evaluations"]]
+    assert table == [
+        ("strict", "2.1.0", 0.9),
+        ("strict", "2.2.0", 0.8),
+        ("lenient", "2.1.0", 1.0),
+        ("lenient", "2.2.0", 1.0),
+    ]
+    assert "| strict | 2.2.0 | 200 | 80.0 % |" in render_markdown(report)
+    assert "<td>strict</td><td>2.2.0</td>" in render_html(report)
+
+
 class _Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__()

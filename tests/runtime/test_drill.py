@@ -11,6 +11,7 @@ from fleet.errors import FleetError, problem
 from runtime.drill import DrillResult, drill, last_drills, undo, unfinished
 from runtime.flip import flipped
 from runtime.ledger import Ledger, open_ledger
+from runtime.ledger.scribe import Scribe
 from runtime.rollback import rollback
 from tests.runtime.gateway.stage import NEW, OLD, OTHERS, Stage, chat, stage
 
@@ -21,8 +22,12 @@ def ledger(state: Path) -> Ledger:
     return open_ledger(state, run="r", by="tester", clock=lambda: NOON)
 
 
+def scribe(state: Path) -> Scribe:
+    return Scribe(lambda: ledger(state))
+
+
 async def drilled(ours: Stage, *, live: bool = False, **more: Any) -> DrillResult:
-    given = {"ledger": lambda: ledger(ours.state)} | more
+    given = {"scribe": scribe(ours.state)} | more
     return await drill("acme-support", None, ours.gateways, live=live, **given)
 
 
@@ -110,7 +115,7 @@ def test_a_killed_live_drill_is_put_right_and_never_undoes_what_came_after(tmp_p
             assert now.aliases == before.aliases
             assert list(unfinished(ledger(ours.state).read())) == []
             ledger(ours.state).append("drill_started", [begun])
-            await rollback("acme-support", None, ours.gateways, lambda: ledger(ours.state))
+            await rollback("acme-support", None, ours.gateways, scribe(ours.state))
             assert list(unfinished(ledger(ours.state).read())) == []
 
     asyncio.run(scenario())
@@ -123,9 +128,9 @@ def test_a_live_drill_needs_the_ledger_and_a_dry_one_does_not(tmp_path: Path) ->
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=100) as ours:
             with pytest.raises(FleetError, match="home is down"):
-                await drilled(ours, live=True, ledger=dead)
+                await drilled(ours, live=True, scribe=Scribe(dead))
             assert (await ours.gateways.read())[0].revision == 1
-            result = await drilled(ours, ledger=dead)
+            result = await drilled(ours, scribe=Scribe(dead))
             assert result.complete
             assert ["could not be recorded" in each for each in result.warnings] == [True]
             assert OTHERS not in ours.asked

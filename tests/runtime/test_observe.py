@@ -8,7 +8,7 @@ import pytest
 
 from fleet.errors import EngineUnreachableError, FleetError, problem
 from fleet.names import Address
-from fleet.resources import Key, Resource, Route, Server, Share, State
+from fleet.resources import GatewayFault, Key, Resource, Route, Server, Share, State
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
 from runtime.observe import merge, observe
 
@@ -32,6 +32,9 @@ class Saying:
 
     async def missing(self) -> tuple[tuple[str, str], ...]:
         return (("acme-support-tiny-v1.0.0", "s"),)
+
+    async def faults(self) -> dict[str, GatewayFault]:
+        return {}
 
     async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
         if self.error:

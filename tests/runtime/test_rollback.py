@@ -1,26 +1,27 @@
 """Rollback: the routing table is all it needs, and what is down does not stop it."""
 
 import asyncio
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fleet.declared import Gateway
 from fleet.errors import FleetError, LockHeldError, problem
 from fleet.history import Entry, fold
-from fleet.traffic import Policy, Shadow
-from runtime.flip import choose_target, newer_than
-from runtime.gateway.control import LocalGateways
+from plans.journal import render_text
+from runtime.gateway.control import READ_S, LocalGateways
 from runtime.gateway.table import AliasEntry, RoutingTable
 from runtime.gateway.tablefile import read_table
 from runtime.ledger import Ledger, open_ledger
+from runtime.ledger.scribe import Scribe
 from runtime.rollback import RollbackResult, rollback
 from runtime.smoke import recorded_inputs
-from tests.runtime.gateway.stage import MAIN, NEW, OLD, Stage, alias, chat, stage, table
+from tests.runtime.gateway.stage import MAIN, NEW, OLD, Stage, alias, chat, raw_server, stage, table
 
 OLDER = "acme-support-tiny-v2.0.0"
+REFUSES = b"HTTP/1.1 500 Broken\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
 
 
@@ -29,8 +30,11 @@ def ledger(state: Path) -> Ledger:
 
 
 async def back(ours: Stage, to: str | None = None, **more: Any) -> RollbackResult:
-    given = {"ledger": lambda: ledger(ours.state)} | more
-    return await rollback("acme-support", to, ours.gateways, **given)
+    given: dict[str, Any] = {
+        "gateways": ours.gateways,
+        "scribe": Scribe(lambda: ledger(ours.state)),
+    } | more
+    return await rollback("acme-support", to, **given)
 
 
 @pytest.mark.parametrize("new", [10, 50, 100])
@@ -72,7 +76,7 @@ def test_the_sentence_says_how_long_it_took(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_second_rollback_goes_further_back_and_then_no_further(tmp_path: Path) -> None:
+def test_a_second_rollback_moves_nothing_and_says_how_to_go_further_back(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=100) as ours:
             three = alias("acme", (NEW, 100, ("s1",)), (OLD, 0, ("s1",)), (OLDER, 0, ("s1",)))
@@ -83,8 +87,13 @@ def test_a_second_rollback_goes_further_back_and_then_no_further(tmp_path: Path)
                 )
             )
             assert (await back(ours)).target == OLD
-            second = await back(ours)
+            knows = lambda: fold(ledger(ours.state).read()).holds["acme-support"]  # noqa: E731
+            twice = await back(ours, held=knows)
+            assert (twice.target, twice.revision, twice.complete) == (OLD, 3, True)
+            assert "--to 2.0.0" in twice.warnings[0]
+            second = await back(ours, "2.0.0", held=knows)
             assert (second.target, second.held) == (OLDER, (NEW, OLD))
+            assert (await back(ours, held=knows)).target == OLDER
             with pytest.raises(FleetError, match="the oldest that is loaded"):
                 await back(ours)
             assert (await ours.gateways.read())[0].revision == 4
@@ -93,11 +102,17 @@ def test_a_second_rollback_goes_further_back_and_then_no_further(tmp_path: Path)
     asyncio.run(scenario())
 
 
-def test_a_version_can_be_named_also_a_newer_one(tmp_path: Path) -> None:
+def test_a_newer_version_is_given_all_traffic_only_on_purpose(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
+            with pytest.raises(FleetError, match="no older"):  # it is a canary
+                await back(ours, "2.2.0")
             assert (await back(ours)).target == OLD
-            forward = await back(ours, "2.2.0")
+            with pytest.raises(FleetError, match="no older"):  # it is held
+                await back(ours, "2.2.0")
+            assert (await ours.send(chat())).version == OLD
+            forward = await back(ours, "2.2.0", forward=True)
+            assert ledger(ours.state).read()[-2].data["forward"] is True
             assert (forward.target, forward.held, forward.before) == (
                 NEW,
                 (),
@@ -133,37 +148,13 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(tmp_path: Path, case
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
             with pytest.raises(FleetError) as caught:
-                await rollback(name, to, ours.gateways, lambda: ledger(ours.state))
+                await rollback(name, to, ours.gateways, Scribe(lambda: ledger(ours.state)))
             (shown,) = caught.value.diagnostics
             assert said in f"{shown.detail} {shown.hint}"
             assert (await ours.gateways.read())[0] == table(ours.servers, new=10)
             assert ledger(ours.state).read() == []
 
     asyncio.run(scenario())
-
-
-@pytest.mark.parametrize(
-    ("shares", "held", "target"),
-    [
-        (((NEW, 10), (OLD, 0), (OLDER, 90)), (), OLDER),  # during a canary: the stable one
-        (((NEW, 100), (OLD, 0), (OLDER, 0)), (), OLD),
-        (((NEW, 100), (OLD, 0), (OLDER, 0)), (OLD,), OLDER),  # not one that was bad itself
-        (((NEW, 100), (OLD, 0), (OLDER, 0)), (OLD, OLDER), OLD),
-        (((NEW, 0), (OLD, 100), (OLDER, 0)), (), OLDER),
-    ],
-)
-def test_the_version_to_go_back_to(
-    shares: Sequence[tuple[str, int]], held: Sequence[str], target: str
-) -> None:
-    entry = alias("acme", *((name, percent, ("s1",)) for name, percent in shares))
-    assert choose_target("acme-support", entry, None, lambda: held).adapter == target
-
-
-def test_a_version_that_no_server_holds_is_passed_over() -> None:
-    entry = alias("acme", (NEW, 100, ("s1",)), (OLD, 0, ()), (OLDER, 0, ("s1",)))
-    assert choose_target("acme-support", entry, None).adapter == OLDER
-    with pytest.raises(FleetError, match="No server holds"):
-        choose_target("acme-support", entry, "2.1.0")
 
 
 def test_a_dead_replica_and_a_gateway_that_is_down_do_not_stop_it(tmp_path: Path) -> None:
@@ -175,7 +166,9 @@ def test_a_dead_replica_and_a_gateway_that_is_down_do_not_stop_it(tmp_path: Path
             assert (result.smoke.passed, result.smoke.total) == (1, 1)
             assert ["cannot be reached" in each for each in result.warnings] == [True]
         gateways = LocalGateways(ours.state, {"main": MAIN})
-        down = await rollback("acme-support", "2.2.0", gateways, lambda: ledger(ours.state))
+        down = await rollback(
+            "acme-support", "2.2.0", gateways, Scribe(lambda: ledger(ours.state)), forward=True
+        )
         await gateways.close()
         assert not down.complete  # no server is left to answer the smoke test
         assert down.acknowledged == ()
@@ -193,7 +186,7 @@ def test_a_dead_ledger_is_a_warning(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
-            result = await back(ours, ledger=dead)
+            result = await back(ours, scribe=Scribe(dead))
             assert (result.complete, result.target) == (True, OLD)
             (warning,) = result.warnings
             assert "could not be recorded" in warning
@@ -205,9 +198,10 @@ def test_a_dead_ledger_is_a_warning(tmp_path: Path) -> None:
 def test_a_model_that_does_not_answer_well_is_reported_after_the_flip(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
-            del ours.replicas["s1"].memory.listed[OLD]
+            for _ in range(4):  # the version and its base, each asked twice
+                ours.replicas["s1"].memory.faults.refuse("generate")
             result = await back(ours)
-            assert not result.complete
+            assert (result.complete, result.next) == (False, "fleetctl reconcile --once")
             assert "smoke test FAILED 1/1" in result.sentence
             now, _ = await ours.gateways.read()
             assert [each.percent for each in now.aliases["acme-support"].shares] == [0, 100]
@@ -220,8 +214,8 @@ class Meddled(LocalGateways):
 
     meddling = 0
 
-    async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
-        found = await super().read()
+    async def read(self, within_s: float = READ_S) -> tuple[RoutingTable, tuple[str, ...]]:
+        found = await super().read(within_s)
         if self.meddling:
             self.meddling -= 1
             dates: AliasEntry = found[0].aliases["globex-dates"]
@@ -237,7 +231,8 @@ def test_a_table_written_meanwhile_is_read_again_and_kept(tmp_path: Path) -> Non
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
             meddled = Meddled(ours.state, {"main": MAIN})
             meddled.meddling = 3
-            result = await rollback("acme-support", None, meddled, lambda: ledger(ours.state))
+            mine = Scribe(lambda: ledger(ours.state))
+            result = await rollback("acme-support", None, meddled, mine)
             await meddled.close()
             assert (result.complete, result.revision) == (True, 5)
             now, _ = await ours.gateways.read()
@@ -276,23 +271,23 @@ def test_known_inputs_come_from_the_last_plan_that_tested_the_alias() -> None:
     assert recorded_inputs(entries, "acme-triage") == ()
 
 
-@pytest.mark.parametrize(("percent", "held"), [(0, ()), (10, (NEW,))])
-def test_a_shadow_that_answers_nobody_is_not_held_back(percent: int, held: tuple[str, ...]) -> None:
-    policy = Policy(shadow=Shadow(NEW, ("s1",), 100, 1))
-    shares = ((NEW, percent, ("s1",)), (OLD, 100 - percent, ("s1",)))
-    entry = alias("acme", *shares, policy=policy)
-    assert newer_than(entry, entry.shares[1]) == held
+def test_a_gateway_that_refuses_is_counted_and_not_called_absent(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", new=10) as ours, raw_server(REFUSES) as (url, _):
+            both = LocalGateways(
+                ours.state, {"main": MAIN, "stuck": Gateway("stuck", "127.0.0.1:0", url)}
+            )
+            result = await back(ours, gateways=both)
+            alone = LocalGateways(ours.state, {"stuck": Gateway("stuck", "127.0.0.1:0", url)})
+            nobody = await back(ours, "2.1.0", gateways=alone)
+            await both.close()
+            await alone.close()
+            assert "acme-support back on 2.1.0" in result.sentence
+            assert "1 of 2 gateways acknowledged" in result.sentence
+            assert "acme-support NOT yet back on 2.1.0" in nobody.sentence
+            found = [(each.complete, len(each.failures)) for each in (result, nobody)]
+            assert found == [(False, 1), (False, 1)]
+            told = render_text(ledger(ours.state).read())
+            assert "1 gateway did NOT take it, the others after" in told
 
-
-def test_nobody_is_sent_back_to_a_shadow_unless_it_is_named() -> None:
-    policy = Policy(shadow=Shadow(NEW, ("s1",), 100, 1))
-    beside = alias("acme", (OLD, 100, ("s1",)), (NEW, 0, ("s1",)), policy=policy)
-    with pytest.raises(FleetError, match="No earlier version"):
-        choose_target("acme-support", beside, None)
-    assert choose_target("acme-support", beside, "2.2.0").adapter == NEW
-    older = alias("acme", *beside_shares(beside), (OLDER, 0, ("s1",)), policy=policy)
-    assert choose_target("acme-support", older, None).adapter == OLDER
-
-
-def beside_shares(entry: AliasEntry) -> list[tuple[str, int, tuple[str, ...]]]:
-    return [(each.adapter, each.percent, each.servers) for each in entry.shares]
+    asyncio.run(scenario())

@@ -26,13 +26,14 @@ _RULES: tuple[Check, ...] = (
     places.spread,
     places.choices,
     places.company,
+    places.promises,
     room.flags,
     room.ranks,
     room.ports,
 )
 """Broken or not; nothing excuses them."""
 
-_RESOURCES: tuple[Check, ...] = (room.slots, room.memory, room.loads)
+_RESOURCES: tuple[Check, ...] = (room.slots, room.memory, room.host_memory, room.loads)
 """Amounts: one that was over its limit before may stay as bad as it was."""
 
 

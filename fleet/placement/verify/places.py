@@ -2,11 +2,16 @@
 
 from collections.abc import Iterator
 
+from fleet.budget import rank_rung
 from fleet.declared import Adapter
 from fleet.pace import alias_of
 from fleet.placement.verify.scene import Scene
 from fleet.placement.verify.violation import Constraint, Violation
 from fleet.resources import Server
+from fleet.throughput import speed_of, step_seconds
+
+SLACK = 1e-6
+"""Relative error that products of real numbers may have."""
 
 
 def replicas(scene: Scene) -> Iterator[Violation]:
@@ -74,6 +79,36 @@ def silence(scene: Scene) -> Iterator[Violation]:
                 if other in scene.live.unknown_servers and other != name:
                     text = f"`{name}` is started on the device of `{other}`, which does not answer"
                     yield _broken(Constraint.SILENT, name, "", text)
+
+
+def promises(scene: Scene) -> Iterator[Violation]:
+    """Find versions that come to a server too slow for what their tier promises."""
+    for name, account in scene.accounts.items():
+        shape = scene.books.shape(scene.servers[name], 1)
+        for each in account.residents if shape else ():
+            declared = scene.declared(each.adapter)
+            if declared is None or not declared.promised or declared.demand is None:
+                continue
+            assert shape is not None
+            rank = shape.base.max_lora_rank or rank_rung(each.rank) or 0
+            speed, basis = speed_of(
+                scene.fleet.profiles,
+                shape.base,
+                shape.device,
+                shape.tensor_parallel,
+                rank,
+                vllm=shape.device.vllm,
+            )
+            if speed is None or not basis.startswith("calibrated"):
+                continue
+            seconds = declared.demand.output_tokens * step_seconds(speed, 1, 1)
+            if seconds > declared.slo_s * (1 + SLACK) and not scene.was_there(each.adapter, name):
+                text = (
+                    f"`{each.adapter}` comes to `{name}`, which answers in {seconds:.2g} s while "
+                    f"idle, and {declared.slo_s:g} s are promised"
+                )
+                amount, limit = seconds, declared.slo_s
+                yield Violation(Constraint.LATENCY, name, each.adapter, amount, limit, text)
 
 
 def spread(scene: Scene) -> Iterator[Violation]:

@@ -159,6 +159,29 @@ def least_bytes(scene: Scene, account: ServerAccount) -> int:
     return sum(each or 0 for each in parts)
 
 
+def host_memory(scene: Scene) -> Iterator[Violation]:
+    """Find hosts whose servers may list more than the memory that they declare for it."""
+    taken: dict[str, dict[str, int]] = defaultdict(dict)
+    for name, server in scene.servers.items():
+        if server.flags is not None and server.devices:
+            held = {*(each.adapter for each in scene.accounts[name].residents)}
+            held |= scene.foreign.get(name, frozenset())
+            known = [each.bytes for one, each in scene.fleet.versions.items() if one in held]
+            copies = server.flags.max_cpu_loras * server.flags.tensor_parallel
+            taken[server.host][name] = copies * max(known, default=0)
+    for host, needs in sorted(taken.items()):
+        declared = scene.fleet.hosts.get(host)
+        total = sum(needs.values())
+        if declared and declared.memory_bytes is not None and total > declared.memory_bytes:
+            listed = ", ".join(f"`{name}` {_gib(need)}" for name, need in sorted(needs.items()))
+            text = (
+                f"host `{host}` declares {_gib(declared.memory_bytes)} for listed adapters, and "
+                f"its servers may list {_gib(total)}: {listed}"
+            )
+            limit = declared.memory_bytes
+            yield Violation(Constraint.HOST_MEMORY, host, "", total, limit, text)
+
+
 def ports(scene: Scene) -> Iterator[Violation]:
     """Find servers of one host on one port."""
     taken: dict[tuple[str, int], str] = {}

@@ -65,6 +65,10 @@ class _Stage(Enum):
     COMPLETE = auto()
 
 
+# Python 3.11 takes ten times as long for a member of an enumeration as for a name.
+_AWAITED, _BEGUN, _HAS_HEAD, _COMPLETE = _Stage
+
+
 class Connection(asyncio.Protocol):
     """One connection to one server; one request at a time."""
 
@@ -77,7 +81,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._listener: Listener | None = None
         self._used = False
-        self._stage = _Stage.AWAITED
+        self._stage = _AWAITED
         self._until_close = True
         self._content_type = _JSON
         self._keeps = self._paused = False
@@ -94,7 +98,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None, "the connection has been made"
         self._listener = listener
         self._patience = patience
-        self._stage = _Stage.AWAITED
+        self._stage = _AWAITED
         self.heard_at = self._asked_at = self._loop.time()
         self._outbox.add(self._transport, request)
 
@@ -125,7 +129,7 @@ class Connection(asyncio.Protocol):
         if self._listener is None:  # nothing was asked
             self._close()
             return
-        is_first = self._stage is _Stage.AWAITED
+        is_first = self._stage is _AWAITED
         if is_first and self._recognize(data):
             return
         try:
@@ -133,7 +137,7 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._break(stale=False)
             return
-        if self._stage is _Stage.COMPLETE:
+        if self._stage is _COMPLETE:
             if is_first and self._keeps:
                 self._learn(data)
             self._end()
@@ -141,11 +145,11 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Tell whoever waits."""
         self._home.forget(self)
-        if self._stage is _Stage.HAS_HEAD and self._until_close and error is None:
+        if self._stage is _HAS_HEAD and self._until_close and error is None:
             self._end()
         else:
             fresh = self._loop.time() - self._asked_at < STALE_S
-            self._break(stale=self._used and self._stage is _Stage.AWAITED and fresh)
+            self._break(stale=self._used and self._stage is _AWAITED and fresh)
 
     # ------------------------------------------------------- without the parser
     def _recognize(self, data: bytes) -> bool:
@@ -179,32 +183,32 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Note that an answer has begun; a second one was not asked for."""
-        if self._stage is _Stage.COMPLETE:
+        if self._stage is _COMPLETE:
             self._keeps = False
             return
-        self._stage = _Stage.BEGUN
+        self._stage = _BEGUN
         self._until_close = True
         self._content_type = _JSON
 
     def on_headers_complete(self) -> None:
         """Pass the head on, unless it only announces another."""
         status = self._parser.get_status_code()
-        if status < _INFORMATION or self._stage is _Stage.COMPLETE:
+        if status < _INFORMATION or self._stage is _COMPLETE:
             return
-        self._stage = _Stage.HAS_HEAD
+        self._stage = _HAS_HEAD
         self._keeps = self._parser.should_keep_alive() and not self._until_close
         if self._listener is not None:
             self._listener.on_head(status, self._content_type)
 
     def on_body(self, data: bytes) -> None:
         """Pass a part on."""
-        if self._listener is not None and self._stage is not _Stage.COMPLETE:
+        if self._listener is not None and self._stage is not _COMPLETE:
             self._listener.on_part(data)
 
     def on_message_complete(self) -> None:
         """Note the end; it is passed on once all that has arrived is parsed."""
-        if self._stage is _Stage.HAS_HEAD:
-            self._stage = _Stage.COMPLETE
+        if self._stage is _HAS_HEAD:
+            self._stage = _COMPLETE
 
     # ------------------------------------------------------- the end of an answer
     def _end(self) -> None:
@@ -235,7 +239,7 @@ class Connection(asyncio.Protocol):
         first, idle, total = self._patience
         since = now - self._asked_at
         is_late = since > total
-        if self._stage is _Stage.AWAITED:
+        if self._stage is _AWAITED:
             is_late = is_late or since > first
         else:
             is_late = is_late or (now - self.heard_at > idle and not self._paused)

@@ -89,7 +89,7 @@ class Conversation:
                 return
             if self._exchange.goes_on(status):
                 self._let_go()
-                self._exchange.turned_away(self._loop.time())
+                self._exchange.turned_away(status, self._loop.time())
                 self.ask()
                 return
             self._exchange.answered(content_type)
@@ -215,7 +215,7 @@ class Conversation:
         if self._started:
             self._client.abort()
         else:
-            self._client.reply(Answer.of(refusal))
+            self._client.reply(Answer.of(refusal, self._path))
 
     def _stop_clock(self) -> None:
         if self._deadline is not None:

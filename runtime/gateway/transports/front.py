@@ -13,7 +13,7 @@ from runtime.gateway.transports.conversation import Conversation
 from runtime.gateway.transports.incoming import MAX_AHEAD, MAX_BUFFERED, Incoming
 from runtime.gateway.transports.intake import Intake
 from runtime.gateway.transports.pool import Pool
-from runtime.gateway.transports.timing import CLIENT_IDLE_S, IDLE_S, LINGER_S, READ_S
+from runtime.gateway.transports.timing import CLIENT_IDLE_S, HEAD_S, IDLE_S, LINGER_S, READ_S
 
 
 class Front(asyncio.Protocol):
@@ -124,7 +124,7 @@ class Front(asyncio.Protocol):
             if request.refusal is not None:
                 self._refuse(request.refusal)
             elif exchange is None:
-                self.reply(self._desk.answer(head.method, head.path, head.authorization))
+                self.reply(self._desk.answer(head.method, head.path, head.proof))
             else:
                 exchange.route(*head.asks(request.body, self._loop.time()))
                 self._talk = Conversation(self, self._pool, exchange, head.path)
@@ -141,7 +141,7 @@ class Front(asyncio.Protocol):
                 self._served.exchange.refuse(refusal.status)
             except OSError:  # the row cannot be written: what was refused needs none
                 traceback.print_exc(file=sys.stderr)
-        self.reply(Answer.of(refusal))
+        self.reply(Answer.of(refusal, self._served.head.path if self._served else ""))
 
     # ------------------------------------------------------- answers
     def send(self, data: bytes) -> None:
@@ -226,6 +226,7 @@ class Front(asyncio.Protocol):
         """End a connection on which nothing has come for too long."""
         unsent = self._transport is not None and self._transport.get_write_buffer_size()
         idle = self._is_free and now - self.heard_at > (IDLE_S if unsent else CLIENT_IDLE_S)
-        late = self._intake.reading is not None and now - self._intake.began_at > READ_S
-        if idle or late:
+        reading = self._intake.reading
+        limit = HEAD_S if reading is not None and not reading.head.is_complete else READ_S
+        if idle or (reading is not None and now - self._intake.began_at > limit):
             self.abort()

@@ -1,35 +1,64 @@
 """Sending at the end of a turn of the event loop."""
 
 import asyncio
+import sys
+import traceback
+from collections.abc import Callable
 
 
 class Outbox:
     """Sends what one turn of the event loop has made, together, at its end.
 
     A process that is asleep on the other side is woken once for all of it: that costs more
-    than the sending itself.
+    than the sending itself. Usage rows of the turn are written before anything is sent.
     """
 
-    __slots__ = ("_due", "_loop")
+    __slots__ = ("_before", "_due", "_is_awake", "_loop")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin empty."""
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, before: Callable[[], None] = lambda: None
+    ) -> None:
+        """Begin empty; `before` is called before anything is sent and may raise OSError."""
         self._loop = loop
+        self._before = before
         self._due: list[tuple[asyncio.Transport, bytes]] = []
+        self._is_awake = False
+
+    def wake(self) -> None:
+        """See that `flush` is called in this turn."""
+        if not self._is_awake:
+            self._is_awake = True
+            self._loop.call_soon(self.flush)
 
     def add(self, transport: asyncio.Transport, data: bytes) -> None:
         """Send bytes at the end of this turn, unless the connection is closing by then."""
         due = self._due
         if not due:
-            self._loop.call_soon(self.flush)
+            self.wake()
         elif due[-1][0] is transport:
             due[-1] = (transport, due[-1][1] + data)
             return
         due.append((transport, data))
 
     def flush(self) -> None:
-        """Send now what waits: a connection is about to be closed."""
+        """Send now what waits: a connection is about to be closed.
+
+        What cannot be put on record is not answered: then the connections end.
+        """
+        self._is_awake = False
         due, self._due = self._due, []
+        try:
+            self._before()
+        except OSError:
+            traceback.print_exc(file=sys.stderr)
+            for transport, _ in due:
+                transport.abort()
+            return
         for transport, data in due:
-            if not transport.is_closing():
+            if transport.is_closing():
+                continue
+            try:
                 transport.write(data)
+            except RuntimeError:  # nothing may come after its end: others must not miss theirs
+                traceback.print_exc(file=sys.stderr)
+                transport.abort()

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 
+from runtime.gateway.rows import Rows
 from runtime.gateway.transports.back import Connection, Meaning
 from runtime.gateway.transports.heads import Target
 from runtime.gateway.transports.outbox import Outbox
@@ -49,10 +50,10 @@ class Home:
 class Pool:
     """All servers' connections."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin empty."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, rows: Rows) -> None:
+        """Begin empty; `rows` are written before what they are about is sent."""
         self.loop = loop
-        self.outbox = Outbox(loop)
+        self.outbox = Outbox(loop, rows.flush)
         self._homes: dict[Target, Home] = {}
         self._tls: ssl.SSLContext | None = None
         self._timer = loop.call_later(_SWEEP_S, self._sweep)

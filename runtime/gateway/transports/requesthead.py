@@ -5,6 +5,7 @@ from typing import Final
 import httptools
 
 from runtime.gateway import refusals
+from runtime.gateway.authentication import Proof, as_bearer
 from runtime.gateway.desk import COMPLETIONS
 from runtime.gateway.refusals import RefusalError
 
@@ -23,9 +24,9 @@ class RequestHead:
     """Grows while it is parsed and is the same for good once it is `complete`."""
 
     __slots__ = (
-        "_is_upgrade", "asks_a_server", "authorization", "content_type", "encoding", "expects",
-        "is_complete", "is_old", "keeps", "length", "method", "path", "purpose", "session", "size",
-        "transfer", "url", "version",
+        "_is_upgrade", "asks_a_server", "content_type", "encoding", "expects",
+        "is_complete", "is_old", "keeps", "length", "method", "path", "proof", "purpose", "session",
+        "size", "transfer", "url", "version",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -33,7 +34,7 @@ class RequestHead:
         self.url = b""
         self.method = ""
         self.path = ""
-        self.authorization: list[str] = []
+        self.proof = Proof()
         self.content_type = self.encoding = self.session = ""
         self.purpose = self.version = ""
         """Counts only from the operator."""
@@ -63,7 +64,9 @@ class RequestHead:
             return
         match name:
             case b"authorization":
-                self.authorization.append(value.decode("utf-8", "surrogateescape"))
+                self.proof.shown.append(value.decode("utf-8", "surrogateescape"))
+            case b"x-api-key":
+                self.proof.shown.append(as_bearer(value.decode("utf-8", "surrogateescape")))
             case b"x-session-id":
                 self.session = self.session or value.decode("utf-8", "surrogateescape")
             case b"content-length":

@@ -12,6 +12,10 @@ KEEP_ALIVE_S: Final = 3.0
 """vLLM closes idle connections after 5 s; a request must not meet that moment."""
 CLIENT_IDLE_S: Final = 75.0
 """For a client's next request on its connection, and for each part of one."""
+SWEEP_S: Final = 2.5
+"""How often clients' connections are looked at."""
+HEAD_S: Final = 10.0
+"""For the head of a request to arrive whole, from its first byte."""
 READ_S: Final = 300.0
 """For a request to arrive whole."""
 LINGER_S: Final = 2.0

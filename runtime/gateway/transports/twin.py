@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp import web
 
 from runtime.gateway import refusals
+from runtime.gateway.authentication import Proof, as_bearer
 from runtime.gateway.desk import COMPLETIONS, MAX_BODY, Answer, Desk
 from runtime.gateway.exchange import Exchange, told
 from runtime.gateway.refusals import RefusalError
@@ -44,7 +45,7 @@ class _Connection(web.RequestHandler):
         """Answer in our words; aiohttp's would quote the header at which it stopped."""
         super().handle_error(request, status, exc, message)
         refusal = refusals.invalid("The request is not HTTP.")
-        answer = _response(Answer.of(refusal))
+        answer = _response(Answer.of(refusal, ""))
         answer.headers["Server"] = "fleetctl"
         answer.force_close()
         return answer
@@ -103,10 +104,12 @@ class Twin:
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
-        authorization = request.headers.getall("Authorization", [])
+        proof = Proof()
+        proof.shown += request.headers.getall("Authorization", [])
+        proof.shown += map(as_bearer, request.headers.getall("X-Api-Key", []))
         if path not in COMPLETIONS or request.method != "POST":
-            return _response(self._desk.answer(request.method, path, authorization))
-        exchange = self._desk.begin(path, authorization)
+            return _response(self._desk.answer(request.method, path, proof))
+        exchange = self._desk.begin(path, proof)
         try:
             return await self._complete(request, exchange)
         except RefusalError as error:
@@ -173,7 +176,7 @@ class Twin:
                 raise refusals.broken() from None
             if exchange.goes_on(reply.status):
                 reply.close()
-                exchange.turned_away(now())
+                exchange.turned_away(reply.status, now())
             elif reply.status == HTTPStatus.NOT_FOUND:
                 exchange.not_found(await whole(reply, deadline), now())
             else:
@@ -232,4 +235,4 @@ async def _in_our_words(
         refusal = told(error)
         if refusal is not error:
             traceback.print_exc(file=sys.stderr)
-        return _response(Answer.of(refusal))
+        return _response(Answer.of(refusal, request.raw_path.partition("?")[0]))

@@ -4,12 +4,11 @@ import asyncio
 from contextlib import suppress
 
 from runtime.gateway.desk import Desk
+from runtime.gateway.transports import timing
 from runtime.gateway.transports.front import Front
 from runtime.gateway.transports.pool import Pool
-from runtime.gateway.transports.timing import GRACE_S
 
 _BACKLOG = 1024
-_SWEEP_S = 5.0
 
 
 class Wire:
@@ -26,7 +25,7 @@ class Wire:
     async def open(self, host: str, port: int) -> int:
         """Listen, as `Transport` says."""
         loop = asyncio.get_running_loop()
-        pool = self._pool = Pool(loop)
+        pool = self._pool = Pool(loop, self._desk.rows)
         try:
             self._server = await loop.create_server(
                 lambda: Front(self._desk, pool, self._fronts), host, port, backlog=_BACKLOG
@@ -34,6 +33,7 @@ class Wire:
         except OSError:
             pool.close()
             raise
+        self._desk.rows.gather(pool.outbox.wake)
         self._sweep()
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -45,7 +45,7 @@ class Wire:
         for each in [*self._fronts]:
             each.drain()
         with suppress(TimeoutError):
-            async with asyncio.timeout(GRACE_S):
+            async with asyncio.timeout(timing.GRACE_S):
                 while self._fronts:  # noqa: ASYNC110 (set in callbacks of many connections)
                     await asyncio.sleep(0.005)
         for each in [*self._fronts]:
@@ -53,6 +53,8 @@ class Wire:
         if self._timer is not None:
             self._timer.cancel()
         self._pool.close()
+        self._pool.outbox.flush()
+        self._desk.rows.stop_gathering()
         await asyncio.sleep(0)  # lets the connections end before the loop does
 
     def _sweep(self) -> None:
@@ -60,4 +62,4 @@ class Wire:
         now = loop.time()
         for each in [*self._fronts]:
             each.sweep(now)
-        self._timer = loop.call_later(_SWEEP_S, self._sweep)
+        self._timer = loop.call_later(timing.SWEEP_S, self._sweep)

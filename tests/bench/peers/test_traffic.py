@@ -8,6 +8,7 @@ from fleet.demand import HOURS
 from fleet.profiles import Speed
 from fleet.throughput import step_seconds
 from tests.bench.peers.bench import before_and_after, moves, ours, synthetic, theirs
+from tests.bench.peers.breaches import breaches
 from tests.bench.peers.rules import RULES
 from tests.bench.peers.traffic import Caller, Machine, Request, _Batch, day, simulated
 
@@ -81,3 +82,19 @@ def test_the_comparison_is_the_same_twice_and_every_rule_places_every_replica() 
         assert moves(fleets, placed) >= 0
         for pod in placed[0]:
             assert len(pod.adapters) == len(set(pod.adapters))
+
+
+def test_breaches_are_counted_alike_for_everybody() -> None:
+    fleet = synthetic(24, 8, 1)
+    (pods,) = ours([fleet])
+    assert breaches(fleet, pods) == {}
+    alias, one = next(iter(fleet.adapters.items()))
+    more = replace(fleet, adapters={**fleet.adapters, alias: replace(one, replicas=2)})
+    assert breaches(more, pods) == {"apart": 1}
+    crowd = replace(pods[0], adapters=[*fleet.adapters])
+    narrow = replace(crowd, shape=replace(crowd.shape, slots=1))
+    assert breaches(fleet, [*pods, narrow])["slots"] == 1
+    assert breaches(fleet, 9 * pods)["stock"] > 0
+    busy = {alias: replace(each, demand=replace(each.demand, peak_rpm=600))  # type: ignore[type-var]
+            for alias, each in fleet.adapters.items()}  # fmt: skip
+    assert breaches(replace(fleet, adapters=busy), pods)["load"] > 0

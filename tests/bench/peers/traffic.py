@@ -23,7 +23,7 @@ from fleet.profiles import Speed
 from fleet.throughput import step_seconds
 
 PROMPT_STEPS = 2
-WARM_UP_S, MEASURED_S = 120.0, 120.0
+WARM_UP_S, MEASURED_S = 120.0, 600.0
 """Seconds of an hour that are simulated: first unmeasured ones, until the batch has filled."""
 
 

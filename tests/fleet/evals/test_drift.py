@@ -52,17 +52,19 @@ BASE = Level(950, 1000)
     [
         ([], Standing.UNKNOWN),
         ([(95, 100)] * 4, Standing.STEADY),
-        ([(80, 100)], Standing.STEADY),
-        ([(80, 100)] * 2, Standing.WATCH),
-        ([(80, 100)] * 3, Standing.WATCH),
-        ([(80, 100)] * 4, Standing.RETRAIN),
-        ([(80, 100)] * 4 + [(95, 100)] * 3, Standing.STEADY),
+        ([(88, 100)], Standing.STEADY),
+        ([(88, 100)] * 2, Standing.WATCH),
+        ([(88, 100)] * 3, Standing.WATCH),
+        ([(88, 100)] * 4, Standing.RETRAIN),
+        ([(80, 100)], Standing.RETRAIN),
+        ([(18, 20)], Standing.STEADY),
+        ([(88, 100)] * 4 + [(95, 100)] * 3, Standing.STEADY),
         ([(45, 50)] * 4, Standing.WATCH),
         ([(93, 100)] * 4, Standing.STEADY),
         ([(93_000, 100_000)] * 4, Standing.STEADY),
     ],
 )
-def test_fresh_sets_ask_for_a_retraining_when_four_are_surely_and_clearly_worse(
+def test_fresh_sets_ask_for_a_retraining_when_four_are_surely_worse_or_one_by_far(
     weeks: Sequence[tuple[float, int]], standing: Standing
 ) -> None:
     assert judge_rolling(BASE, [Level(*each) for each in weeks]).standing is standing
@@ -96,7 +98,7 @@ def yearly(
         sets = [Level(float(each), n) for each in chance.binomial(n, 0.85 - drop, weeks)]
         asked += any(
             judge_rolling(first, sets[:end], confidence=confidence).standing is Standing.RETRAIN
-            for end in range(4, weeks + 1)
+            for end in range(1, weeks + 1)
         )
     return asked / years
 
@@ -126,15 +128,15 @@ def scored(good: float, n: int = 200) -> dict[str, Any]:
 
 def test_a_set_that_nobody_replaced_is_not_fresh_twice() -> None:
     anchor = entry(1, "anchor", NOON, **scored(190))
-    stale = [entry(n, "rolling", NOON + n * WEEK, golden=1, **scored(150)) for n in range(2, 6)]
-    fresh = [entry(n, "rolling", NOON + n * WEEK, golden=n, **scored(150)) for n in range(2, 6)]
+    stale = [entry(n, "rolling", NOON + n * WEEK, golden=1, **scored(170)) for n in range(2, 6)]
+    fresh = [entry(n, "rolling", NOON + n * WEEK, golden=n, **scored(170)) for n in range(2, 6)]
 
     def standings(*past: Entry) -> list[Standing]:
         return [each.standing for each in drifts(records(past)["acme-support"], NAME)]
 
     assert standings(anchor, *stale) == [Standing.STEADY]
     assert standings(anchor, *fresh) == [Standing.RETRAIN]
-    broken = [entry(9, "rolling", NOON, golden=9, **scored(0)) for _ in range(9)]
+    broken = [entry(9, "rolling", NOON, golden=9, **scored(170)) for _ in range(9)]
     assert standings(anchor, *broken) == [Standing.STEADY]
 
 

@@ -88,8 +88,10 @@ def test_a_sample_of_lm_eval(
     ("line", "says"),
     [
         ("{", "line 1 is not JSON"),
-        ("[]", "not a sample"),
-        ('{"results": {}}', "not a sample"),
+        ("[]", "line 1 is not a JSON object"),
+        ("7", "line 1 is not a JSON object"),
+        ('{"results": {}}', "not a sample of lm-eval: it has no `doc`"),
+        ('{"doc": {}, "metrics": []}', "it has no `arguments`"),
         (json.dumps(LINE | {"arguments": {"gen_args_0": {"arg_1": " yes"}}}), "log likelihood"),
         (json.dumps(LINE | {"arguments": [["?", " yes"]]}), "log likelihood"),
     ],

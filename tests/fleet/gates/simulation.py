@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from fleet.gates.conclusion import LEAST_BAD, LEAST_DIFFERENCE
 from fleet.gates.intervals import Z
-from fleet.gates.live import LEAST_BAD, LEAST_DIFFERENCE
 from fleet.gates.sequential import GRID, ratios
 
 Array = npt.NDArray[np.float64]

@@ -47,6 +47,13 @@ def errors(number: int, bad: int, bad_stable: int, requests: int = 30) -> list[W
     )
 
 
+def test_beside_an_old_version_that_is_broken_nothing_passes() -> None:
+    found = judge_live(ERRORS, errors(48, 20, 200))
+    assert found.verdict is UNSURE
+    assert "which is broken itself and shows nothing" in found.reason
+    assert recompute(found.plain()).verdict is UNSURE
+
+
 @pytest.mark.parametrize(
     ("windows", "verdict"),
     [
@@ -229,3 +236,16 @@ def test_a_damaged_finding_is_refused(change: Mapping[str, object], text: str) -
 def test_a_finding_that_was_tampered_with_shows() -> None:
     plain = judge_live(ERRORS, errors(12, 2, 2)).plain()
     assert recompute(plain | {"verdict": "PASS"}).verdict is FAIL
+
+
+@pytest.mark.parametrize("gate", [ERRORS, LIMIT])
+def test_a_finding_says_what_its_counts_could_have_shown(gate: Gate) -> None:
+    said = judge_live(gate, errors(1, 0, 24, requests=360)).power
+    least, _, rest = said.partition(" of 360 bad at once would have failed it (")
+    assert rest == f"{100 * int(least) / 360:.2g} %)"
+    assert judge_live(gate, errors(1, int(least), 24, requests=360)).verdict is FAIL
+    assert judge_live(gate, errors(1, int(least) - 1, 24, requests=360)).verdict is not FAIL
+    assert judge_live(gate, errors(1, 0, 2, requests=4)).power == (
+        "so few requests could not have failed it"
+    )
+    assert judge_live(gate, ()).power == ""

@@ -13,7 +13,16 @@ import pytest
 
 from fleet.canonical import plain
 from fleet.conditions import Gate, Rollout
-from fleet.gates import Finding, Verdict, judge_live, judge_paired, recompute
+from fleet.gates import (
+    Finding,
+    Verdict,
+    Window,
+    judge_live,
+    judge_paired,
+    judge_soaking,
+    recompute,
+    soaking,
+)
 from fleet.gates.windows import Row, arms, baseline, windows
 from fleet.history import Entry, fold
 from fleet.pace import Phase, Wanted, pace
@@ -45,7 +54,7 @@ class Life:
         self.now = START
         before = [self.row(START - HOUR, OLD) for _ in range(3000)]
         self.baselines = {ALIAS: baseline(before)}
-        self.rows: list[Row] = []
+        self.rows: list[Row] = before
 
     def row(self, moment: datetime, version: str) -> Row:
         new = version == NEW
@@ -81,6 +90,14 @@ class Life:
         seq = len(self.entries) + 1
         self.entries.append(Entry(seq, self.now, kind, "run", "ana", 1, data, "", ""))
 
+    def windows(
+        self, gate: Gate, start: datetime, end: datetime, percent: int | None = None
+    ) -> tuple[Window, ...]:
+        gates = [gate if each.name == gate.name else each for each in LIVE]
+        return windows(
+            self.rows, arms(ALIAS, NEW, OLD), gates, self.baselines, start, end, percent=percent
+        )
+
     def judge(self, gate: Gate, finding: Finding, since: datetime, percent: int) -> None:
         assert recompute(finding.plain()).verdict is finding.verdict
         self.write(
@@ -97,12 +114,13 @@ class Life:
             if not any(each.gate == "accuracy" for each in known):
                 scores = [1.0] * 400, [0.0] * self.drop + [1.0] * (400 - self.drop)
                 self.judge(ACCURACY, judge_paired(ACCURACY, *scores), stage.since, stage.percent)
-            for gate in self.live_gates if 0 < stage.percent < 100 else ():
-                found = windows(
-                    self.rows, arms(ALIAS, NEW, OLD), LIVE, self.baselines, stage.since, self.now,
-                    percent=stage.percent,
-                )  # fmt: skip
-                self.judge(gate, judge_live(gate, found), stage.since, stage.percent)
+            for gate in self.live_gates if stage.percent else ():
+                soaks = stage.percent == 100
+                asked = soaking(gate) if soaks else gate
+                found = self.windows(asked, stage.since, self.now, None if soaks else stage.percent)
+                past = self.windows(asked, START - 7 * DAY, START)
+                judged = judge_soaking(asked, found, past) if soaks else judge_live(gate, found)
+                self.judge(gate, judged, stage.since, stage.percent)
         wanted = pace(self.fleet, state(self.live), fold(self.entries), self.now).wanted[ALIAS]
         shares = tuple(Share(name, percent, ("s",)) for name, percent in wanted.shares)
         made = Route(ALIAS, shares, wanted.salt)
@@ -150,6 +168,20 @@ def test_a_harmful_version_is_taken_back_within_a_day_and_stays_out(
     failed = {each.gate for each in fold(life.entries).evidence[ALIAS]
               if each.finding.verdict is Verdict.FAIL}  # fmt: skip
     assert failed == {"errors" if errors > 0.01 else "latency"}
+
+
+def test_a_version_that_turns_bad_after_its_cut_over_is_taken_back() -> None:
+    life = Life(5)
+    ticks = iter(TICKS)
+    while life.lives([next(ticks)])[-1][2] < 100:
+        continue
+    assert life.lives([26.0])[-1][1] is Phase.SOAKING
+    life.errors = 0.08
+    story = life.lives([8.0] * 3)
+    back = [hour for hour, phase, _ in story if phase is Phase.ROLLED_BACK]
+    assert back
+    assert back[0] <= 24
+    assert story[-1][1:] == (Phase.HELD, 0)
 
 
 def test_a_worse_version_never_meets_a_client() -> None:

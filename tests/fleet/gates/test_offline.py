@@ -37,7 +37,18 @@ def binary(items: int, worse: int, better: int, right: int = 0) -> tuple[list[fl
     ],
 )
 def test_yes_or_no_scores(items: int, worse: int, better: int, verdict: Verdict) -> None:
-    assert judge_paired(GATE, *binary(items, worse, better)).verdict is verdict
+    pairs = binary(items, worse, better, right=items - worse - better)
+    assert judge_paired(GATE, *pairs).verdict is verdict
+
+
+def test_a_golden_set_on_which_neither_is_ever_right_tells_nothing() -> None:
+    found = judge_paired(GATE, *binary(300, 0, 0))
+    assert (found.verdict, found.reason) == (
+        Verdict.INCONCLUSIVE,
+        "neither version is right once: the golden set tells nothing",
+    )
+    assert recompute(found.plain()).verdict is Verdict.INCONCLUSIVE
+    assert judge_paired(GATE, *binary(300, 40, 0)).verdict is Verdict.FAIL
 
 
 def test_a_finding_says_what_it_rests_on() -> None:

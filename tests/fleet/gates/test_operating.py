@@ -144,6 +144,11 @@ def test_shocks_of_one_side_need_the_tolerance() -> None:
         (World(slower=2), 5, 0, 100, 2),
         (World(), 1, 13, 0, None),
         (World(errors=0.20), 1, 0, 100, 5),
+        (World(errors=0.03), 5, 1, 43, None),
+        (World(errors=0.05), 1, 0, 25, None),
+        (World(format=0.10), 1, 0, 27, None),
+        (World(slower=1.5), 5, 0, 100, None),
+        (World(), 50, 97, 3, None),
     ],
 )
 def test_whole_rollouts_end_as_published(
@@ -154,6 +159,25 @@ def test_whole_rollouts_end_as_published(
     assert found.rolled_back == pytest.approx(rolled_back, abs=POINTS)
     if hours is not None:
         assert found.hours == pytest.approx(hours, abs=1.5)
+
+
+def test_what_is_slower_within_its_margin_is_rolled_back_no_more_often_than_published() -> None:
+    found = simulate(np.random.default_rng(32), World(slower=1.2), 5, 1000)
+    assert found.promoted > 62 - POINTS
+    assert found.rolled_back < 31 + POINTS
+
+
+@pytest.mark.parametrize(
+    ("per_hour", "slower", "detected"),
+    [(3, 1.0, 0.2), (3, 1.2, 6), (3, 2.0, 100), (30, 1.0, 0), (30, 2.0, 100), (100, 1.0, 0)],
+)
+def test_slowness_is_found_as_published_under_a_load_that_swings(
+    per_hour: int, slower: float, detected: float
+) -> None:
+    rng = np.random.default_rng(60 + per_hour)
+    drawn = latencies(rng, 1000, per_hour, slower)
+    found = caught(flagged(drawn.slow, 1.0, 0.01, guarded=False))
+    assert found == pytest.approx(detected, abs=POINTS)
 
 
 def test_the_simulated_test_is_the_one_that_is_used() -> None:

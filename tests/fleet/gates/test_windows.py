@@ -57,6 +57,7 @@ def test_what_lies_outside_the_stage_does_not_count(minute: int) -> None:
         ({"status": 429}, 0, {}),
         ({"purpose": "eval"}, 0, {}),
         ({"purpose": "smoke"}, 0, {}),
+        ({"purpose": "shadow"}, 0, {}),
         ({"purpose": None}, 1, {}),
         ({"format_ok": False}, 1, {"format": 1}),
         ({"format_ok": True}, 1, {}),
@@ -68,6 +69,7 @@ def test_what_lies_outside_the_stage_does_not_count(minute: int) -> None:
         ({"first_byte_s": 0.01, "first_token_s": 0.21}, 1, {"slow_first_token": 1}),
         ({"output_tokens": 20}, 1, {"slow_token": 1}),
         ({"output_tokens": 20, "stream": False}, 1, {}),
+        ({"first_byte_s": 0.4, "stream": False}, 1, {}),  # the first byte is the last one, too
         ({"output_tokens": 2}, 1, {"slow_token": 1}),
         ({"output_tokens": 1}, 1, {}),
         ({"alias": "acme-faq"}, 0, {}),
@@ -110,11 +112,27 @@ def test_a_gate_counts_beyond_its_own_limit(gate: Gate, fields: dict[str, Any], 
     assert found.canary.bad.get("late:g", 0) == late
 
 
-def test_a_user_who_stays_on_one_version_counts_once() -> None:
-    again = [row(minute, unit="ana", latency_s=2.0) for minute in (0, 1, 90)]
-    found = counted(*again, row(2, unit="bob"), row(3))
-    assert [each.canary.requests for each in found] == [3]
-    assert found[0].canary.bad["slow_total"] == 1
+def test_a_user_who_stays_on_one_version_contributes_one_bad_request() -> None:
+    again = [row(minute, unit="ana", status=500 * (minute > 0) or 200) for minute in (0, 1, 2, 90)]
+    found = counted(*again, row(3, unit="bob"), row(4), row(5, OLD, unit="ana"))
+    assert [each.canary.requests for each in found] == [5, 1]
+    assert [each.canary.bad.get("errors", 0) for each in found] == [2, 1]
+    assert [each.canary.arrived for each in found] == [3, 0]
+    assert [each.canary.unnamed for each in found] == [1, 0]
+    first, later = ((each.canary.users or {})["errors"] for each in found)
+    assert (first.first, first.at_risk, first.units) == (1, 4, 3)
+    assert (later.first, later.at_risk, later.units) == (0, 0, 0)
+    whole = first + later
+    assert (whole.squares, whole.bad_squares, whole.products) == (4**2 + 1 + 1, 3**2, 3 * 4)
+    assert found[0].stable.users is not None
+    assert found[0].stable.users["errors"].units == 1
+
+
+def test_rows_that_name_nobody_count_one_by_one_and_are_told_of() -> None:
+    (found,) = windows([row(), row(1)], SIDE, (), {}, NINE, NINE + HOUR, by_user=True)
+    assert (found.canary.users, found.canary.unnamed) == (None, 2)
+    (found,) = windows([row(), row(1)], SIDE, (), {}, NINE, NINE + HOUR)
+    assert found.canary.unnamed == 0
 
 
 def test_neighbours_are_told_apart_by_server() -> None:

@@ -1,5 +1,7 @@
 """Fleets on servers of mixed types, against brute force and an independent checker."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,3 +96,29 @@ def test_loads_beyond_32_bits_are_added_up_exactly() -> None:
     replicas = [Replica(i, 0, 0, (3 * 10**9 + i,) * HOURS) for i in range(9)]
     packing = pack_servers(replicas, sold, effort="fast")
     check_servers(packing, replicas, sold)
+
+
+@settings(deadline=None, max_examples=15)
+@given(tiny(), st.integers(2, 50))
+def test_repeated_hours_and_another_unit_leave_the_packing_as_it_is(
+    replicas: list[Replica], unit: int
+) -> None:
+    sold = market()
+    plain = pack_servers(replicas, sold, effort="fast")
+    longer = [replace(each, loads=each.loads * 2) for each in replicas]
+    assert pack_servers(longer, sold, effort="fast") == plain
+    capacity = tuple(
+        tuple(tuple(tuple(unit * most for most in row) for row in gpu) for gpu in base)
+        for base in sold.capacity
+    )
+    larger = [replace(each, loads=tuple(unit * load for load in each.loads)) for each in replicas]
+    assert pack_servers(larger, replace(sold, capacity=capacity), effort="fast") == plain
+
+
+@settings(deadline=None, max_examples=15)
+@given(tiny())
+def test_one_replica_more_never_lowers_the_proven_price(replicas: list[Replica]) -> None:
+    proven = [pack_servers(replicas[:count], market(), effort="proof")
+              for count in range(1, len(replicas) + 1)]  # fmt: skip
+    assert {each.status for each in proven} == {"optimal"} or not available()
+    assert [each.price for each in proven] == sorted(each.price for each in proven)

@@ -3,14 +3,17 @@
 import os
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.placement.solver import available
 from fleet.placement.vbp import Effort, Packing, pack_vectors
+from fleet.placement.vectors.patterns import patterns
 from tests.fleet.packing.oracle import chance, fewest_bins
 
 REPOSITORY = Path(__file__).parents[3]
@@ -63,9 +66,13 @@ def test_a_tiny_case_is_packed_as_well_as_by_trying_everything(
 
 
 @settings(deadline=None, max_examples=60)
-@given(tiny(least=-5))
-def test_sizes_below_zero_make_room(case: tuple[list[list[int]], list[int]]) -> None:
-    check(pack_vectors(*case, effort="fast"), *case)
+@given(tiny(least=-5), st.sampled_from(["fast", "balanced"]))
+def test_sizes_below_zero_make_room(
+    case: tuple[list[list[int]], list[int]], effort: Effort
+) -> None:
+    packing = pack_vectors(*case, effort=effort)
+    check(packing, *case)
+    assert packing.bound <= fewest_bins(*case)
 
 
 @pytest.mark.parametrize(("bins", "dimensions", "full"), [(4, 26, 850), (9, 5, 930), (30, 3, 970)])
@@ -74,6 +81,34 @@ def test_a_planted_optimum_is_found(bins: int, dimensions: int, full: int) -> No
     packing = pack_vectors(sizes, [1000] * dimensions)
     check(packing, sizes, [1000] * dimensions)
     assert (len(packing.bins), packing.bound, packing.status) == (bins, bins, "optimal")
+
+
+@pytest.mark.skipif(not available(), reason="the extra `proof` is not installed")
+@pytest.mark.parametrize(("items", "bins"), [(120, 50), (200, 84)])
+def test_columns_find_and_prove_what_volume_does_not(items: int, bins: int) -> None:
+    draw = chance(items)
+    sizes = [[draw.randint(10, 60) for _ in range(6)] for _ in range(items)]
+    fast = pack_vectors(sizes, [100] * 6, effort="fast")
+    packing = pack_vectors(sizes, [100] * 6)
+    check(packing, sizes, [100] * 6)
+    assert packing.bound > fast.bound
+    assert len(packing.bins) == packing.bound == bins < len(fast.bins)
+
+
+@settings(deadline=None, max_examples=40)
+@given(tiny())
+def test_sets_that_fit_are_found_once_and_all(case: tuple[list[list[int]], list[int]]) -> None:
+    sizes, capacity = np.array(case[0]).reshape(-1, len(case[1])), np.array(case[1])
+    found = patterns(sizes, capacity)
+    wanted = {
+        chosen
+        for count in range(1, len(sizes) + 1)
+        for chosen in combinations(range(len(sizes)), count)
+        if (sizes[list(chosen)].sum(axis=0) <= capacity).all()
+    }
+    listed = [tuple(row) for level in found.levels for row in level.tolist()]
+    assert sorted(listed) == sorted(wanted)
+    assert found.complete
 
 
 def test_many_bins_are_searched_in_chunks() -> None:

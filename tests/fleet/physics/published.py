@@ -1,12 +1,15 @@
 """Figures that others published, and what our laws say in their place."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from fleet.budget import GIB, kv_bytes_per_token, slot_bytes, weight_bytes
+from fleet.allocator import taken
+from fleet.budget import GIB, kv_bytes_per_token, weight_bytes
 from fleet.declared import BaseShape
+from fleet.slots import pool_bytes, slot_bytes, slot_tensors
 from fleet.throughput import Point, expected_active, expected_busy
 
 DATA = Path(__file__).parents[2] / "data"
@@ -18,6 +21,8 @@ QWEN25_7B = BaseShape(
     "Qwen2ForCausalLM", 3584, 18944, 28, 28, 4, 128, 152064, 32768, 15_231_233_024
 )
 SHAPES = {"llama-3.1-8b": LLAMA_31_8B, "qwen-2.5-7b": QWEN25_7B}
+VLLM = "0.8.5"
+"""The release of before the build that the published start-ups were of."""
 CONTEXTS = {"llama-3.1-8b": 131072, "qwen-2.5-7b": 32768}
 
 
@@ -39,20 +44,55 @@ class Startup:
     loaded_bytes: float | None
 
     @property
-    def law_loaded(self) -> int:
-        """Weights and slots by our law.
-
-        That version reserved 3 x 256 x hidden more per Llama slot, for `lora_extra_vocab_size`,
-        which later ones do not have.
-        """
+    def tensors(self) -> int:
+        """Bytes of the tensors of weights and slots."""
         shape = SHAPES[self.model]
-        slot = slot_bytes(shape, self.max_lora_rank)
+        slot = slot_bytes(shape, self.max_lora_rank, vllm=VLLM)
         assert slot is not None
-        extra = 3 * 256 * shape.hidden_size * 2 if self.model.startswith("llama") else 0
-        return weight_bytes(shape) + self.max_loras * (slot + extra)
+        return weight_bytes(shape) + self.max_loras * slot
+
+    @property
+    def allocated(self) -> int:
+        """Bytes of the blocks that hold them, as `Model loading took` counts."""
+        return taken([*weights(self.model), *slots(self)]).allocated
+
+    @property
+    def law(self) -> int:
+        """Weights and slots as the planner counts them."""
+        shape = SHAPES[self.model]
+        pool = pool_bytes(shape, self.max_loras, self.max_lora_rank, vllm=VLLM)
+        assert pool is not None
+        return weight_bytes(shape) + pool
 
 
-def startups() -> list[Startup]:
+def weights(model: str) -> Iterator[int]:
+    """Bytes of a model's tensors in the order in which vLLM makes them, of 16 bit each."""
+    shape, halves = SHAPES[model], 2
+    hidden, inner = shape.hidden_size * halves, shape.intermediate_size
+    rows = (shape.num_attention_heads + 2 * shape.num_key_value_heads) * shape.head_dim
+    yield shape.vocab_size * hidden
+    for _ in range(shape.num_hidden_layers):
+        yield rows * hidden
+        if shape.architecture.startswith("Qwen"):
+            yield rows * halves
+        yield shape.num_attention_heads * shape.head_dim * hidden
+        yield from (2 * inner * hidden, inner * hidden, hidden, hidden)
+    yield from (hidden, shape.vocab_size * hidden)
+    yield CONTEXTS[model] * shape.head_dim * halves
+
+
+def slots(startup: "Startup") -> list[int]:
+    """Bytes of the tensors of all slots of a start-up."""
+    shape, unit = SHAPES[startup.model], 2 * startup.max_loras
+    tensors = slot_tensors(shape, vllm=VLLM)
+    wide = 3 if startup.model.startswith("llama") else 0
+    return [each * startup.max_lora_rank * unit for each in tensors] + [
+        256 * shape.hidden_size * unit
+    ] * wide
+
+
+@cache
+def startups() -> tuple[Startup, ...]:
     found = []
     for row in rows("startups.csv"):
         per_token = kv_bytes_per_token(SHAPES[row["model"]])
@@ -69,16 +109,16 @@ def startups() -> list[Startup]:
                 float(row["loaded_gib"]) * GIB if row["loaded_gib"] else None,
             )
         )
-    return found
+    return tuple(found)
 
 
-def usable_bytes(model: str) -> float:
+def usable_bytes(model: str, law: Callable[[Startup], int]) -> float:
     """What weights, slots and KV cache share on that card: the one figure that is fitted.
 
     The middle of the range over the start-ups of a model; the rest is the reserve.
     """
     sums = [
-        each.kv_bytes + each.law_loaded
+        each.kv_bytes + law(each)
         for each in startups()
         if each.model == model and each.kv_bytes is not None
     ]

@@ -7,11 +7,11 @@ from fleet.budget import (
     USABLE,
     kv_bytes_per_token,
     reserve_bytes,
-    slot_bytes,
     slots_rung,
     weight_bytes,
 )
 from fleet.declared import Base, BaseShape, Device
+from fleet.slots import pool_bytes
 from tests.fleet.physics.published import LLAMA_31_8B, QWEN25_7B
 
 CANARIES = 2
@@ -55,9 +55,9 @@ class Setting:
     @property
     def kv_tokens(self) -> int:
         """Tokens that the KV caches of all servers on the card hold."""
-        slot = slot_bytes(self.shape, RANK)
-        assert slot is not None
-        each = weight_bytes(self.shape) + slot * self.slots + reserve_bytes(self.device)
+        pool = pool_bytes(self.shape, self.slots, RANK)
+        assert pool is not None
+        each = weight_bytes(self.shape) + pool + reserve_bytes(self.device)
         left = self.device.memory_bytes * USABLE - self.servers * each
         return int(left // kv_bytes_per_token(self.base))
 

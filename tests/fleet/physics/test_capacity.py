@@ -34,14 +34,52 @@ def cut(of: Base = LLAMA, *, cards: int = 1, parts: int = 1) -> Shape:
 def test_a_slots_bytes_follow_the_declared_flags(
     flags: tuple[tuple[str, str], ...], cards: int, mib: float
 ) -> None:
-    pool = memory_of(cut(replace(LLAMA, extra=flags), cards=cards)).slots
-    assert (pool or 0) / 16 / MIB == pytest.approx(mib, abs=0.05)
+    shape = cut(replace(LLAMA, extra=flags), cards=cards)
+    tensors = memory_of(replace(shape, device=replace(CARD, kind="cpu"))).slots
+    assert (tensors or 0) / 16 / MIB == pytest.approx(mib, abs=0.05)
+    on_a_card = memory_of(shape).slots or 0
+    assert 1 <= on_a_card / (tensors or 1) < 1.09  # the segments that they lie in
+
+
+@pytest.mark.parametrize(
+    ("vllm", "measured", "basis"),
+    [
+        ("", (), "uncalibrated"),
+        ("0.32.0", (), "uncalibrated"),
+        ("0.40.1", (), "uncalibrated (vLLM 0.40.1 is newer than 0.32, whose layers are known)"),
+        ("", (("h100_80g", 1, "0.32.0", GIB),), "calibrated"),
+        ("0.32.3", (("h100_80g", 1, "0.32.0", GIB),), "calibrated"),
+        ("0.20.0", (("h100_80g", 1, "0.32.0", GIB),), "uncalibrated"),
+        ("", (("h100_80g", 2, "0.32.0", GIB),), "uncalibrated"),
+        (
+            "",
+            (("h100_80g", 1, "0.40.1", GIB),),
+            "uncalibrated (vLLM 0.40.1 is newer than 0.32, whose layers are known)",
+        ),
+    ],
+)
+def test_memory_is_as_good_as_the_worst_of_its_parts(
+    vllm: str, measured: tuple[tuple[str, int, str, int], ...], basis: str
+) -> None:
+    shape = cut(replace(LLAMA, reserves=measured))
+    found = memory_of(replace(shape, device=replace(CARD, vllm=vllm)))
+    assert found.basis == basis
+
+
+def test_slots_are_those_of_the_engines_version() -> None:
+    old, new = (
+        memory_of(replace(cut(), device=replace(CARD, kind="cpu", vllm=each))).slots or 0
+        for each in ("0.11.0", "0.32.0")
+    )
+    assert old - new == 16 * 3 * 256 * 4096 * 2
 
 
 def test_a_measured_reserve_takes_the_place_of_the_guess_and_leaves_the_rest_to_the_kv_cache() -> (
     None
 ):
-    measured = replace(LLAMA, reserves=(("h100_80g", 1, 3 * GIB), ("h100_80g", 2, 9 * GIB)))
+    measured = replace(
+        LLAMA, reserves=(("h100_80g", 1, "0.32.0", 3 * GIB), ("h100_80g", 2, "0.32.0", 9 * GIB))
+    )
     guess, known = memory_of(cut()), memory_of(cut(measured))
     assert (guess.reserve, known.reserve) == (5 * GIB, 3 * GIB)
     assert (known.kv or 0) - (guess.kv or 0) == 2 * GIB
@@ -49,9 +87,11 @@ def test_a_measured_reserve_takes_the_place_of_the_guess_and_leaves_the_rest_to_
 
 
 def test_a_reserve_holds_for_its_own_kind_and_number_of_devices_and_the_largest_counts() -> None:
-    of = replace(LLAMA, reserves=(("a", 1, 1), ("a", 1, 7), ("a", 2, 9), ("b", 1, 8)))
-    assert of.reserve("a", 1) == 7
-    assert of.reserve("a", 2) == 9
+    seen = (("a", 1, 1), ("a", 1, 7), ("a", 2, 9), ("b", 1, 8))
+    of = replace(LLAMA, reserves=tuple((kind, on, "0.32.0", size) for kind, on, size in seen))
+    assert of.reserve("a", 1) == (7, "0.32.0")
+    assert of.reserve("a", 2, "0.32.9") == (9, "0.32.0")
+    assert of.reserve("a", 2, "0.31.0") is None
     assert of.reserve("a", 4) is None
 
 

@@ -11,14 +11,12 @@ from fleet.budget import (
     kv_dtype,
     least_kv_bytes,
     lora_dtype,
-    release,
     reserve_bytes,
-    slot_bytes,
-    slot_elements,
     weight_bytes,
 )
 from fleet.declared import BaseShape
-from tests.fleet.physics.published import LLAMA_31_8B
+from fleet.slots import assumption, release, slot_bytes, slot_tensors
+from tests.fleet.physics.published import LLAMA_31_8B, QWEN25_7B
 from tests.fleet.physics.reference import LLAMA_70B_4BIT
 from tests.fleet.planning.builders import base, device
 
@@ -81,10 +79,31 @@ def test_slots_of_a_70b_over_devices(cards: int, *, sharded: bool, mib: float) -
 
 def test_qwen3_has_slots_for_its_vocabulary_since_0_16() -> None:
     vocabulary = 2 * (151936 + 2048)
-    newest = slot_elements(QWEN3_17B)
-    assert newest == slot_elements(QWEN3_17B, vllm="0.16.0")
-    assert newest == slot_elements(QWEN3_17B, vllm="0.32.0+cpu")
-    assert (newest or 0) - (slot_elements(QWEN3_17B, vllm="0.15.2") or 0) == vocabulary
+    newest = slot_tensors(QWEN3_17B)
+    assert newest == slot_tensors(QWEN3_17B, vllm="0.16.0")
+    assert newest == slot_tensors(QWEN3_17B, vllm="0.32.0+cpu")
+    assert sum(newest) - sum(slot_tensors(QWEN3_17B, vllm="0.15.2")) == vocabulary
+
+
+def test_before_0_12_slots_had_room_for_words_of_their_own() -> None:
+    old, new = (slot_bytes(LLAMA_31_8B, 16, vllm=each) or 0 for each in ("0.11.2", "0.12.0"))
+    assert old - new == 3 * 256 * 4096 * 2
+    of_none = (slot_bytes(QWEN25_7B, 16, vllm=each) for each in ("0.8.5", "0.12.0"))
+    assert len({*of_none}) == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("0.32.0", ""), ("0.12.0", ""), ("0.20.2+cu128", ""),
+        ("0.33.0", "vLLM 0.33.0 is newer than 0.32, whose layers are known"),
+        ("0.11.0", "vLLM 0.11.0 is older than 0.12, whose layers are known"),
+        ("0.1.dev6216+g1125ba0", "the layers of vLLM 0.32 assumed"),
+        ("", "the layers of vLLM 0.32 assumed"),
+    ],
+)  # fmt: skip
+def test_what_is_assumed_of_a_version_is_said(version: str, said: str) -> None:
+    assert assumption(version) == said
 
 
 @pytest.mark.parametrize(

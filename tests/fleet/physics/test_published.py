@@ -1,5 +1,8 @@
 """Our laws against figures that others published of real GPUs."""
 
+from collections import Counter
+from operator import attrgetter
+
 import pytest
 
 from fleet.budget import GIB, kv_bytes_per_token
@@ -13,42 +16,63 @@ from tests.fleet.physics.published import (
     usable_bytes,
 )
 
+law, tensors = attrgetter("law"), attrgetter("tensors")
 
-def test_weights_and_slots_of_eleven_start_ups_are_right_within_one_percent() -> None:
-    checked = [each for each in startups() if each.loaded_bytes is not None]
-    assert len(checked) == 11
-    errors = [each.law_loaded / (each.loaded_bytes or 1) - 1 for each in checked]
-    assert max(map(abs, errors)) < 0.0085
-    assert max(errors) < 0  # the allocator rounds up; we never promise memory that is not there
+
+def test_all_84_published_start_ups_are_looked_at() -> None:
+    assert len(startups()) == 84
+    assert Counter(each.started for each in startups()) == {True: 65, False: 19}
+    assert len({(each.model, each.max_loras, each.max_lora_rank) for each in startups()}) == 84
+
+
+def test_what_a_server_says_its_weights_and_slots_took_is_right_to_a_fortieth_of_a_percent() -> (
+    None
+):
+    errors = [each.allocated / each.loaded_bytes - 1 for each in startups() if each.loaded_bytes]
+    assert len(errors) == 56
+    assert max(map(abs, errors)) < 0.00025
+
+
+def test_without_the_allocator_it_would_be_off_by_more_than_one_percent() -> None:
+    errors = [each.tensors / each.loaded_bytes - 1 for each in startups() if each.loaded_bytes]
+    assert -0.0136 < min(errors) < -0.013
+    assert max(errors) < 0  # what the tensors alone take is never more
 
 
 @pytest.mark.parametrize("model", sorted(SHAPES))
 def test_weights_slots_and_kv_cache_add_up_to_the_same_on_every_start(model: str) -> None:
-    usable = usable_bytes(model)
-    errors = [
-        (each.law_loaded + each.kv_bytes) / usable - 1
+    sums = [
+        each.law + each.kv_bytes
         for each in startups()
         if each.model == model and each.kv_bytes is not None
     ]
-    assert len(errors) == {"llama-3.1-8b": 28, "qwen-2.5-7b": 4}[model]
-    assert max(map(abs, errors)) < 0.005
+    assert len(sums) == {"llama-3.1-8b": 36, "qwen-2.5-7b": 37}[model]
+    assert max(sums) - min(sums) < 0.035 * GIB
 
 
-def test_the_kv_cache_that_is_left_is_right_within_one_percent_where_it_is_not_tiny() -> None:
+def test_the_kv_cache_that_is_left_is_right_to_an_eighth_of_a_percent_however_small() -> None:
+    left = [each for each in startups() if each.kv_bytes is not None]
+    errors = [(usable_bytes(e.model, law) - e.law) / (e.kv_bytes or 1) - 1 for e in left]
+    assert len(errors) == 73
+    assert max(map(abs, errors)) < 0.0012
+    assert min(each.kv_bytes or 0 for each in left) < 2.4 * GIB
+
+
+def test_with_the_tensors_alone_the_kv_cache_is_off_by_up_to_a_tenth() -> None:
     errors = [
-        (usable_bytes(each.model) - each.law_loaded) / each.kv_bytes - 1
+        (usable_bytes(each.model, tensors) - each.tensors) / each.kv_bytes - 1
         for each in startups()
-        if each.kv_bytes is not None and each.kv_bytes > 10 * GIB
+        if each.kv_bytes is not None
     ]
-    assert len(errors) == 28
-    assert max(map(abs, errors)) < 0.01
+    assert max(map(abs, errors)) > 0.09
 
 
 def test_the_law_tells_which_servers_start() -> None:
     for each in startups():
-        shape = SHAPES[each.model]
-        left = (usable_bytes(each.model) - each.law_loaded) / kv_bytes_per_token(shape)
-        assert (left >= CONTEXTS[each.model]) is each.started
+        left = usable_bytes(each.model, law) - each.law
+        assert (left / kv_bytes_per_token(SHAPES[each.model]) >= CONTEXTS[each.model]) is (
+            each.started
+        )
 
 
 def test_the_throughput_law_fits_44_published_points_within_three_percent() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fleet.budget import slot_bytes
 from fleet.declared import BaseShape
+from fleet.slots import slot_bytes
 
 SLOTS, RANK = 3, 16
 CLASSES = {

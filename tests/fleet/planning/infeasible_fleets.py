@@ -1,4 +1,4 @@
-"""Twenty fleets that do not fit, each for one planted cause."""
+"""Twenty-two fleets that do not fit, each for one planted cause."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -68,6 +68,17 @@ FLEETS: dict[str, Planted] = {
         made(adapter(ACME), hosts=[only()], bases=[replace(LLAMA, max_lora_rank=16)],
              ranks={ACME: 64}),
         "max_lora_rank 64 on base llama",
+    ),
+    "main memory of a host, for one server": Planted(
+        Limit.HOST_MEMORY,
+        made(adapter(ACME), hosts=[replace(only(), memory_bytes=400 << 10)]),
+        "memory 1MiB on host a",
+    ),
+    "main memory of a host, for a server beside another": Planted(
+        Limit.HOST_MEMORY,
+        made(adapter(ACME), adapter(OTHER), bases=[LLAMA, replace(MINI, slots=16)],
+             hosts=[replace(only(card("gpu0"), card("gpu1", 8001)), memory_bytes=2 << 20)]),
+        "max_loras 8 on base mini",
     ),
     "memory of a device": Planted(
         Limit.MEMORY,

@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
+
 from fleet.declared import Demand, Fleet
 from fleet.placement.bookkeeping import accounts
 from fleet.placement.outcome import Placement
-from tests.fleet.planning.builders import adapter
+from fleet.slots import pool_bytes
+from tests.fleet.planning.builders import LLAMA_8B, adapter
 from tests.fleet.planning.placements import (
     A0,
     BIRCH,
@@ -43,10 +46,11 @@ def test_an_account_tells_what_a_large_rank_costs_the_others() -> None:
     assert (account.inflation.rank, account.inflation.without, account.inflation.slots) == (
         64, 8, 7,
     )  # fmt: skip
-    per_slot_and_rank = account.slot_bytes or 0
-    assert account.inflation.bytes == per_slot_and_rank * (64 - 8) // 64
+    all_slots = account.slot_bytes or 0
+    assert account.inflation.bytes == all_slots - (pool_bytes(LLAMA_8B, 8, 8) or 0)
+    assert account.inflation.bytes / all_slots == pytest.approx((64 - 8) / 64, abs=0.01)
     assert account.inflation.kv_tokens == account.inflation.bytes // (128 << 10)
-    assert account.kv_tokens_per_slot == per_slot_and_rank // 8 // (128 << 10)
+    assert account.kv_tokens_per_slot == all_slots // 8 // (128 << 10)
     assert accounts(PLAIN, GOOD)[A0.name].inflation is None
 
 

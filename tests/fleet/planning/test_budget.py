@@ -9,11 +9,10 @@ from fleet.budget import (
     least_kv_bytes,
     rank_rung,
     reserve_bytes,
-    slot_bytes,
-    slot_elements,
     slots_rung,
 )
 from fleet.declared import BaseShape
+from fleet.slots import slot_bytes, slot_tensors
 from tests.fleet.planning.builders import GIB, LLAMA_8B, MIB, TINY, base, device
 
 MISTRAL_7B = BaseShape("MistralForCausalLM", 4096, 14336, 32, 32, 8, 128, 32768, 32768, 0)
@@ -77,7 +76,7 @@ def test_a_slot_of_a_whole_model(shape: BaseShape, rank: int, mib: float) -> Non
 def test_tensor_parallel_divides_only_part_of_a_slot(
     shape: BaseShape, parts: int, *, sharded: bool, size: int | None
 ) -> None:
-    elements = slot_elements(shape, parts, fully_sharded=sharded) or 0
+    elements = sum(slot_tensors(shape, parts, fully_sharded=sharded))
     if size is None:
         assert round(elements * 16 * 2 / MIB, 1) == 212.1
     else:

@@ -121,6 +121,14 @@ def test_a_device_that_might_be_shared_and_is_not_is_given_whole() -> None:
     assert server.flags.memory_share == 0.92
 
 
+@pytest.mark.parametrize(("count", "rpm"), [(8, 120), (9, 150), (12, 180)])
+def test_dividing_devices_is_never_dearer_than_leaving_them_whole(count: int, rpm: float) -> None:
+    """Halves are cheaper than wholes, and here an odd half would be left on each device."""
+    whole = declared([asked(f"c{each}-a-llama-v1.0.0", rpm) for each in range(count)], [rack()])
+    sharing = replace(whole, policy=PlacementPolicy(share_devices=True))
+    assert plan(sharing).cost_after == plan(whole).cost_after
+
+
 def test_peaks_at_different_hours_share_a_server_and_peaks_at_the_same_hour_do_not() -> None:
     # 600 requests a minute are 2,000 tokens a second; a server may be asked for 5,900.
     same = declared(many(4, 600))
@@ -142,7 +150,7 @@ def test_peaks_are_spread_evenly_over_the_servers_that_are_needed() -> None:
 def test_more_load_than_one_server_carries_gets_more_replicas_than_declared() -> None:
     hot = declared(many(1, 3000))
     (servers,) = {each.servers for each in applied(hot).routes()["c0-a"].shares}
-    assert len(servers) == 4
+    assert len(servers) == 2
 
 
 def test_a_kind_of_device_that_nobody_knows_is_planned_without_a_limit() -> None:
@@ -167,8 +175,9 @@ def test_replicas_are_on_distinct_hosts_where_that_is_asked() -> None:
         ({"isolation": "client"}, [("c0-a",), ("c1-a", "c2-a")]),
         ({"isolation": "tier", "tier": "gold"}, [("c0-a",), ("c1-a", "c2-a")]),
         ({"apart": ("c1",)}, [("c0-a",), ("c1-a", "c2-a")]),
-        ({"avoid": ("rack1",)}, [("c0-a",), ("c1-a", "c2-a")]),
-        ({"pin": "rack2"}, [("c0-a",), ("c1-a", "c2-a")]),
+        # Where one must be on the dear device, the others cost nothing there.
+        ({"avoid": ("rack1",)}, [("c0-a", "c1-a", "c2-a")]),
+        ({"pin": "rack2"}, [("c0-a", "c1-a", "c2-a")]),
     ],
 )
 def test_company_is_kept_as_declared(
@@ -180,14 +189,17 @@ def test_company_is_kept_as_declared(
     joined = sorted(found.values(), key=lambda each: (len(each), each))
     assert [set(each) for each in joined][-1] >= {"c2-a"}
     assert len(joined) == len(company)
+    assert special.keys().isdisjoint({"avoid", "pin"}) or list(found) == ["llama-rack2-gpu0"]
 
 
 def test_a_reserved_host_takes_only_those_it_is_reserved_for() -> None:
+    """Two of the three are as much as a server carries; the cheap one may not have the third."""
     cheap = replace(rack("rack1", 1, price=1.0), reserved_for=("gold", "c1"))
     adapters = [replace(each, tier=tier) for each, tier in
-                zip(many(3), ("gold", "standard", "standard"), strict=True)]  # fmt: skip
+                zip(many(3, 600), ("gold", "standard", "standard"), strict=True)]  # fmt: skip
     found = on(applied(declared(adapters, [cheap, rack("rack2", 1)])))
-    assert found == {"llama-rack1-gpu0": ("c0-a", "c1-a"), "llama-rack2-gpu0": ("c2-a",)}
+    assert set(found) == {"llama-rack1-gpu0", "llama-rack2-gpu0"}
+    assert "c2-a" in found["llama-rack2-gpu0"]
 
 
 def test_cached_adapters_share_the_few_slots_that_are_busy_at_a_time() -> None:

@@ -204,7 +204,7 @@ def check_budget(plan: Plan) -> None:
         assert total[key] <= use.total_bytes * USABLE
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(events, max_size=14), st.booleans())
 def test_every_plan_is_safe_step_by_step_and_ends_where_nothing_is_left_to_do(
     happenings: list[Event],

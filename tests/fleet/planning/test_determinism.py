@@ -16,7 +16,7 @@ MANY = [adapter(f"c{each % 7}-t{each}-tiny-v1.{each % 3}.0") for each in range(3
 HARDWARE = [host("a", device("gpu0"), device("gpu1", port=8101)), host("b", device("gpu0"))]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.permutations(range(30)), st.permutations(range(2)))
 def test_the_order_of_declarations_does_not_matter(order: list[int], hosts: list[int]) -> None:
     ranks = {str(each.name): 8 << index % 3 for index, each in enumerate(MANY)}

@@ -8,6 +8,7 @@ import pytest
 from fleet.conditions import Gate, Rollout
 from fleet.declared import Fleet
 from fleet.history import History, Hold
+from fleet.names import route_address
 from fleet.pace import Phase, Wanted, pace
 from fleet.resources import Route
 from tests.fleet.planning.builders import DAY, NOON, STANDARD, adapter, fleet, history, route, state
@@ -41,6 +42,18 @@ def test_a_new_version_starts_at_the_first_weight() -> None:
     wanted = paced(route("acme-support", (OLD, 100, "s")))
     assert (wanted.phase, wanted.shares) == (Phase.STARTED, ((NEW, 10), (OLD, 90)))
     assert wanted.salt == NEW
+
+
+@pytest.mark.parametrize("holds", [(), (HOLD,)])
+def test_a_lost_route_goes_on_from_where_it_was(holds: tuple[Hold, ...]) -> None:
+    known = replace(
+        history(stages=[(NEW, 10, NOON)], holds=holds),
+        established={route_address("acme-support"): shared(10, 90)},
+    )
+    wanted = paced(None, known)
+    assert wanted.shares == (((NEW, 0), (OLD, 100)) if holds else ((NEW, 10), (OLD, 90)))
+    gone = fleet(adapter(NEW))  # the one before is not in the lock any more
+    assert paced(None, known, declared=gone).phase is (Phase.HELD if holds else Phase.FIRST)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +95,7 @@ def test_a_gate_without_evidence_never_passes() -> None:
     assert wanted.phase is Phase.UNDECIDED
     assert wanted.held == (
         "acme-support: 2.2.0 stays at 10 %: no evidence for gate accuracy. "
-        "Decide: fleetctl rollout approve|advance|abort acme-support"
+        "Decide: fleetctl rollout approve|advance|extend|abort acme-support"
     )
     assert [(each.gate, each.threshold, each.status) for each in wanted.gates] == [
         ("accuracy", "3 pp", "no evidence")

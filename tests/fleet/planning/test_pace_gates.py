@@ -81,6 +81,7 @@ def test_live_evidence_is_of_this_stage_and_these_bytes(
     ("digests", "phase"),
     [
         ({"golden": "9" * 64}, Phase.ADVANCED),
+        ({"golden": "9" * 64, "terms": "accuracy_drop 9 pp, 1 x as set"}, Phase.EXTENDED),
         ({"golden": "8" * 64}, Phase.EXTENDED),
         ({"stable": "b" * 64}, Phase.EXTENDED),
     ],

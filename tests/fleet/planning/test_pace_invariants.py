@@ -153,7 +153,7 @@ events = st.one_of(
     st.tuples(st.just("judge"), st.tuples(st.sampled_from(["accuracy", "errors"]), verdicts)),
     st.tuples(st.just("pass"), st.none()),
     st.tuples(st.just("mark"), st.sampled_from(
-        ["hold", "resume", "approve", "advance", "abort", "pause", "override"])),
+        ["hold", "resume", "approve", "advance", "extend", "abort", "pause", "override"])),
     st.tuples(st.just("declare"), st.sampled_from([OLD, NEW, NEXT])),
     st.tuples(st.just("release"), st.none()),
     st.tuples(st.just("override"), st.booleans()),
@@ -182,7 +182,7 @@ def happen(world: World, kind: str, what: Any) -> None:
 
 
 @given(st.lists(events, min_size=4, max_size=24))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_no_rollout_ever_breaks_a_rule(story: list[tuple[str, Any]]) -> None:
     world = World()
     world.target = NEW
@@ -192,7 +192,7 @@ def test_no_rollout_ever_breaks_a_rule(story: list[tuple[str, Any]]) -> None:
 
 
 @given(st.lists(st.integers(1, 40), min_size=12, max_size=40))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_healthy_version_is_through_in_time_however_irregular_the_ticks(
     waits: list[int],
 ) -> None:
@@ -208,7 +208,7 @@ def test_a_healthy_version_is_through_in_time_however_irregular_the_ticks(
 
 
 @given(st.lists(st.integers(-40, 40), max_size=20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_absence_of_data_moves_nothing(waits: list[int]) -> None:
     world = World()
     world.target = NEW

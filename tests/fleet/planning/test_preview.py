@@ -1,13 +1,16 @@
 """What a plan says of a rollout's gates before they are asked."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from fleet.conditions import GoldenFacts, Rollout
+from fleet.conditions import Faults, GoldenFacts, Rollout
 from fleet.declared import Demand, Fleet
+from fleet.gates.verdict import Counts, percent
 from fleet.history import History
-from fleet.preview import preview
+from fleet.preview import _span, preview
+from fleet.units import parse_duration
 from tests.fleet.planning.builders import NOON
 from tests.fleet.planning.trials import (
     ACCURACY,
@@ -16,6 +19,7 @@ from tests.fleet.planning.trials import (
     FAIL,
     GATED,
     GOLDEN,
+    OLD,
     UNSURE,
     declared,
     evidence,
@@ -76,12 +80,13 @@ def test_without_a_golden_set_the_gate_can_never_pass() -> None:
 
 
 AT_FIVE = (
-    "540 requests at 10 % in 48 h: a healthy version gets PASS 95 %; a rise from 1 % to 5 % is "
-    "caught with at least 93 %, half the time within 237 requests"
+    "540 requests at 10 % in 48 h, 1 % bad (taken as usual): a healthy version gets PASS 95 %; a "
+    "rise from 1 % to 5 % is caught with at least 93 %, half the time within 237 requests"
 )
 AT_ONE = (
-    "108 requests at 10 % in 48 h: a healthy version gets PASS 34 %; a rise from 1 % to 5 % is "
-    "caught with at least 16 %. To be surer: low_traffic: 50%, or max_bake: 192h"
+    "108 requests at 10 % in 48 h, 1 % bad (taken as usual): a healthy version gets PASS 34 %; a "
+    "rise from 1 % to 5 % is caught with at least 16 %. "
+    "To be surer: low_traffic: 50%, or max_bake: 192h"
 )
 
 
@@ -97,6 +102,36 @@ AT_ONE = (
 def test_the_declared_traffic_says_how_much_will_be_seen(peak_rpm: float | None, text: str) -> None:
     gates, _ = said(fleet(1000, peak_rpm))
     assert gates["errors"] == text
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ({"bad_stable": (40.0,), "requests_stable": (8000.0,)}, "0.5 % bad (as seen on 8000 requ"),
+        ({"bad_stable": (0.0,), "requests_stable": (8000.0,)}, "0.01 % bad (as seen on 8000 requ"),
+        ({"bad_stable": (9.0,), "requests_stable": (199.0,)}, "1 % bad (taken as usual)"),
+        (
+            {"bad_stable": (80.0,), "requests_stable": (8000.0,), "first_stable": (20.0,),
+             "units_stable": 800.0, "squares_stable": 80_000.0, "bad_squares_stable": 600.0,
+             "products_stable": 800.0},
+            "1 % bad (as seen on 8000 requests), of users who ask often, so that 8.0 of theirs",
+        ),
+    ],
+)  # fmt: skip
+def test_what_traffic_showed_of_the_old_version_is_used_and_said(counts: Counts, text: str) -> None:
+    seen = evidence("errors", adapter=OLD)
+    told = replace(seen.finding, counts=counts)
+    gates, _ = said(fleet(1000), past(None, replace(seen, finding=told)))
+    assert text in gates["errors"]
+
+
+def test_what_was_recorded_is_used_where_no_rollout_has_shown_anything() -> None:
+    demand = Demand(5, (9, 18), faults=Faults(6000, errors=30))
+    gates, _ = said(replace(declared(demand=demand), golden={GOLDEN: GoldenFacts("9" * 64, 300)}))
+    assert "0.5 % bad (as seen on 6000 requests)" in gates["errors"]
+    few = replace(demand, faults=Faults(100, errors=30))
+    gates, _ = said(replace(declared(demand=few), golden={GOLDEN: GoldenFacts("9" * 64, 300)}))
+    assert "1 % bad (taken as usual)" in gates["errors"]
 
 
 def test_what_has_passed_or_was_accepted_is_no_longer_at_stake() -> None:
@@ -124,3 +159,26 @@ def test_samples_are_counted() -> None:
     )
     assert "To be surer" not in gates["accuracy"]
     assert ALIAS in said(what)[1]
+
+
+@pytest.mark.parametrize(
+    ("length", "text", "written"),
+    [
+        (timedelta(hours=48), "48 h", "48h"),
+        (timedelta(minutes=90), "90 min", "90m"),
+        (timedelta(minutes=1), "1 min", "1m"),
+        (timedelta(seconds=90.5), "90.5 s", "90.5s"),
+    ],
+)
+def test_times_are_whole_and_can_be_declared(length: timedelta, text: str, written: str) -> None:
+    assert (_span(length, " "), _span(length)) == (text, written)
+    assert parse_duration(written) == length
+
+
+def test_a_chance_that_is_next_to_none_is_told_as_that() -> None:
+    assert [percent(each) for each in (0.0, 9e-7, 2.5e-4, 0.5)] == [
+        "0 %",
+        "under 0.01 %",
+        "0.025 %",
+        "50 %",
+    ]

@@ -69,12 +69,10 @@ def test_two_that_exclude_each_other_leave_room_for_a_third() -> None:
 def test_an_adapter_has_as_many_replicas_as_the_devices_open_to_it_ask_for(
     reserved: tuple[str, ...], replicas: int
 ) -> None:
+    weak = [replace(small(f"g{at}", 8000 + at), price_per_hour=1.5) for at in range(3)]
     of = declared(
-        adapter("acme-a-llama-v1.0.0", demand=Demand(peak_rpm=500, prompt_tokens=500)),
-        hosts=[
-            host("h0", card("g0"), reserved_for=reserved),
-            host("h1", small("g0"), small("g1", 8001), small("g2", 8002)),
-        ],
+        adapter("acme-a-llama-v1.0.0", demand=Demand(peak_rpm=900, prompt_tokens=500)),
+        hosts=[host("h0", card("g0"), reserved_for=reserved), host("h1", *weak)],
     )
     assert len(placed(of).bindings["acme-a-llama-v1.0.0"]) == replicas
 

@@ -25,10 +25,11 @@ from fleet.names import Address
 from fleet.plan import Plan
 from fleet.planning import make_plan
 from fleet.progress import Event
-from fleet.resources import LoadedAdapter, Resource, Server, State
+from fleet.resources import GatewayFault, LoadedAdapter, Resource, Server, State
 from runtime.engines.protocol import Answer
 from runtime.execute import Outcome, World, execute
 from runtime.execute.world import Pace
+from runtime.gateway.published import unreachable
 from runtime.gateway.table import RoutingTable
 from runtime.ledger.file import FileLedger
 from runtime.observe import observe
@@ -143,8 +144,11 @@ class MemoryGateways:
     async def missing(self) -> tuple[tuple[str, str], ...]:
         return ()
 
+    async def faults(self) -> dict[str, GatewayFault]:
+        return {}
+
     async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
-        return self.table, ()
+        return self.table, tuple(unreachable(each) for each in self.table.without_address)
 
     async def publish(self, table: RoutingTable) -> tuple[str, ...]:
         self.trap("before publish")

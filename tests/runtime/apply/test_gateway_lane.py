@@ -161,3 +161,11 @@ def test_a_server_that_comes_back_on_another_port_is_readdressed(bench: Bench) -
     elsewhere = replace(declared(OLD), hosts={"laptop": moved})
     assert asyncio.run(bench.apply(elsewhere)).exit_code == 0
     assert bench.gateways.table.servers == {"tiny-laptop-cpu0": "http://127.0.0.1:8200"}
+
+
+def test_an_address_that_the_table_lost_is_found_again(bench: Bench) -> None:
+    asyncio.run(bench.apply(declared(OLD)))
+    table = bench.gateways.table
+    bench.gateways.table = table.model_copy(update={"servers": {}, "revision": table.revision + 1})
+    assert asyncio.run(bench.apply(declared(OLD))).exit_code == 0
+    assert bench.gateways.table.servers == {"tiny-laptop-cpu0": "http://127.0.0.1:8100"}

@@ -94,9 +94,7 @@ def test_a_first_line_that_is_torn_leaves_an_empty_ledger(tmp_path: Path) -> Non
     assert ledger(tmp_path).append("note", [{"text": "one"}]) == 2
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10_000), st.integers(0, 255))
 def test_any_changed_byte_is_noticed_and_its_line_named(
     tmp_path: Path, place: int, byte: int

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -108,20 +109,20 @@ def gauges(*, finished: int | None = 100, kv_tokens: int | None = 400_000) -> Ga
 
 
 def test_a_gpus_reserve_is_what_its_start_left_over() -> None:
-    """0.9 * 80 GiB - 14.96 of weights - 16 slots of 88.1 MiB - 400,000 tokens of 128 KiB."""
-    found = reserve(subject(), gauges())
+    """0.9 * 80 GiB - 14.96 of weights - 16 slots of 91.3 MiB - 400,000 tokens of 128 KiB."""
+    found = reserve(subject(), gauges(), "0.32.0")
     assert found is not None
-    assert found / GIB == pytest.approx(72 - 14.957 - 1.376 - 48.828, abs=0.01)
-    wider = reserve(subject(memory_share=0.92), gauges())
+    assert found / GIB == pytest.approx(72 - 14.957 - 1.426 - 48.828, abs=0.01)
+    wider = reserve(subject(memory_share=0.92), gauges(), "0.32.0")
     assert (wider or 0) - found == pytest.approx(0.02 * 80 * GIB, abs=2)
 
 
 def test_where_the_reserve_does_not_follow_it_is_not_given() -> None:
     fixed = base("llama", shape=LLAMA_31_8B, kv_cache_bytes=1 << 30)
-    assert reserve(subject(kind="cpu"), gauges()) is None
-    assert reserve(subject(base=fixed), gauges()) is None
-    assert reserve(subject(device=None), gauges()) is None
-    assert reserve(subject(), gauges(kv_tokens=None)) is None
+    assert reserve(subject(kind="cpu"), gauges(), "0.32.0") is None
+    assert reserve(subject(base=fixed), gauges(), "0.32.0") is None
+    assert reserve(subject(device=None), gauges(), "0.32.0") is None
+    assert reserve(subject(), gauges(kv_tokens=None), "0.32.0") is None
 
 
 def test_a_server_that_answers_clients_is_left_alone() -> None:
@@ -142,6 +143,9 @@ def test_clients_that_come_meanwhile_spoil_the_measurement() -> None:
     assert foreign(subject(), before, after, 62, force=False) == ()
     with pytest.raises(EngineError, match="2 requests of clients ran during"):
         foreign(subject(), before, after, 60, force=False)
+    still = replace(after, in_flight=1)
+    with pytest.raises(EngineError, match="1 request of clients ran during"):
+        foreign(subject(), before, still, 62, force=False)
     (note,) = foreign(subject(), before, after, 61, force=True)
     assert note.startswith("1 request of clients ran")
     (unknown,) = foreign(subject(), gauges(finished=None), after, 62, force=False)

@@ -81,7 +81,7 @@ def test_servers_that_answer_are_seen_without_a_digest_of_their_flags() -> None:
         "llama_b": Server("llama_b", "llama3", "rack", (), 443, None),
     }
     assert state.urls == URLS
-    assert state.versions == dict.fromkeys(URLS, "0.32.0")
+    assert state.versions == dict.fromkeys(URLS, "0.32.0+fake")
     assert set(state.boots) == set(URLS)
 
 

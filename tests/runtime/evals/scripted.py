@@ -32,6 +32,8 @@ class Peer:
     """The name it answers under; empty: the one that was asked for."""
     asked: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    waiting: list[int] = field(default_factory=lambda: [0])
+    """Requests in its queue at one look after another; the last one stays."""
     most_at_once: int = 0
     under_way: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -73,6 +75,14 @@ def peer(say: Say) -> Iterator[Peer]:
     made = Peer(say)
 
     class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            waiting = made.waiting.pop(0) if len(made.waiting) > 1 else made.waiting[0]
+            text = f'vllm:num_requests_waiting{{model_name="tiny"}} {waiting}.0\n'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
         def do_POST(self) -> None:
             length = int(self.headers["Content-Length"])
             body = json.loads(self.rfile.read(length))

@@ -82,6 +82,21 @@ def test_answers_that_change_are_told_from_noise(desk: Desk) -> None:
         assert desk.standings() == [("anchor", "serving")]
 
 
+def test_what_a_fake_engine_answered_is_no_result_after_training(desk: Desk) -> None:
+    with peer(answers(40)) as server:
+        server.fingerprint = "fleetctl-0123abcd+fake"
+        assert desk.evaluate(server)["made_up"]
+        server.say = answers(39)
+        assert desk.evaluate(server)["compared"]["accuracy"]["changed"] == 1
+        assert not list(desk.version.glob("evals/x.*"))
+        server.say, server.fingerprint = answers(0), "fleetctl-0123abcd"
+        assert "compared" not in desk.evaluate(server)
+        server.say = answers(20)
+        assert desk.evaluate(server)["compared"]["accuracy"]["worse"] == 20
+    kept = json.loads((desk.version / "evals" / "x.after_training.json").read_text("utf-8"))
+    assert kept["accuracy"] == 1.0
+
+
 def test_the_run_that_let_a_version_in_is_its_result_after_training(desk: Desk) -> None:
     with peer(answers(0)) as server:
         target = Target(server.url, STABLE, STABLE, folder_digest(desk.version), "acme-support")

@@ -183,7 +183,7 @@ def test_a_stream_says_the_same_as_the_whole_answer(path: str, body: dict[str, A
     last = events.pop()
     assert last["choices"] == []
     assert last["usage"] == whole["usage"]
-    assert last["system_fingerprint"] == whole["system_fingerprint"] == CONFIG.fingerprint
+    assert last["system_fingerprint"] == whole["system_fingerprint"] == f"{CONFIG.fingerprint}+fake"
     choices = [event["choices"][0] for event in events]
     assert choices[-1]["finish_reason"] == whole["choices"][0]["finish_reason"]
     said = "".join(

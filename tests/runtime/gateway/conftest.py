@@ -1,25 +1,41 @@
-"""Every test of a gateway on sockets runs on each transport."""
+"""Every test of a gateway on sockets runs on each transport, many through an Envoy too."""
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import uvloop
 
 from runtime.gateway.transports import DEFAULT, TRANSPORTS
+from tests.runtime.gateway.envoy_stage import needs_envoy
+from tests.runtime.gateway.fronts import ENVOY, Front
 from tests.runtime.gateway.live import vllm
 from tests.runtime.gateway.stage import TRANSPORT
 
-__all__ = ["transport", "vllm"]
+__all__ = ["front", "transport", "vllm"]
 
 
 @pytest.fixture(params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> Iterator[str]:
     """Serve gateways with one transport after the other, on the loops that they run on."""
-    token = TRANSPORT.set(request.param)
+    with _carried_by(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=[*TRANSPORTS, pytest.param(ENVOY, marks=needs_envoy)])
+def front(request: pytest.FixtureRequest) -> Iterator[Front]:
+    """Put our gateway on each transport in front of the servers, then an Envoy."""
+    with _carried_by(DEFAULT if request.param == ENVOY else request.param):
+        yield Front(request.param)
+
+
+@contextmanager
+def _carried_by(transport: str) -> Iterator[None]:
+    token = TRANSPORT.set(transport)
     before = asyncio.get_event_loop_policy()
-    if request.param == DEFAULT:
+    if transport == DEFAULT:
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    yield request.param
+    yield
     asyncio.set_event_loop_policy(before)
     TRANSPORT.reset(token)

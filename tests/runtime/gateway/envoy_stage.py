@@ -15,9 +15,10 @@ import pytest
 from fleet.declared import Gateway
 from fleetctl.envoys import envoys_of
 from runtime.gateway.control import LocalGateways
+from runtime.gateway.envoyprocess import command_line
 from runtime.gateway.table import RoutingTable
 from tests.runtime.gateway.live import CORVID
-from tests.runtime.gateway.stage import ACME, GLOBEX, NEW, OLD, OTHERS, Stage, replica, table
+from tests.runtime.gateway.stage import ACME, GLOBEX, Stage, fake_servers, table
 
 PROGRAM = Path(sys.executable).with_name("envoy")
 needs_envoy = pytest.mark.skipif(
@@ -40,14 +41,17 @@ class EnvoyStage(Stage):
         """Where its files are."""
         return self.state / "gateways/main"
 
-    async def publish(self, table: RoutingTable) -> None:
-        """Give it a table, and wait until it serves it."""
-        assert await self.gateways.publish(table) == ()
-
     async def ask(self, path: str) -> str:
         """Return what Envoy's own admin side says."""
         async with self.admin.get(f"http://envoy{path}") as reply:
             return await reply.text()
+
+    async def shown(self) -> dict[str, bytes]:
+        """Return what operators are shown of all that happened; it is stopped for that."""
+        metrics = (await self.ask("/stats/prometheus")).encode()
+        rows = json.dumps(await self.ended()).encode()
+        log = (self.folder / "envoy.log").read_bytes()
+        return {"the rows": rows, "the metrics": metrics, "the log": log}
 
     async def ended(self) -> list[dict[str, Any]]:
         """Stop Envoy with SIGTERM and return its rows, all of them."""
@@ -69,12 +73,7 @@ async def envoy_stage(
 ) -> AsyncIterator[EnvoyStage]:
     """Run fake servers `s1`, `s2`, … and an Envoy that serves `table` of them."""
     async with AsyncExitStack() as stack:
-        replicas = {
-            f"s{number}": await stack.enter_async_context(
-                replica(OLD, NEW, OTHERS, token_seconds=token_seconds)
-            )
-            for number in range(1, servers + 1)
-        }
+        replicas = await fake_servers(stack, servers, token_seconds)
         urls = {name: each.url for name, each in replicas.items()}
         made = await stack.enter_async_context(in_front(project, table(urls, new=new)))
         made.replicas.update(replicas)
@@ -101,12 +100,12 @@ async def in_front(project: Path, routes: RoutingTable) -> AsyncIterator[EnvoySt
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run Envoy on a folder; its log is `envoy.log` there."""
+async def running(folder: Path, *flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run Envoy on a folder, with other flags if given; its log is `envoy.log` there."""
     with (folder / "envoy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            str(PROGRAM), "-c", str(folder / "envoy.json"), "--disable-hot-restart",
-            "--concurrency", "1", "-l", "warning", stdout=log, stderr=log,
+            str(PROGRAM), *(flags or command_line(folder / "envoy.json")[1:]),
+            *("--concurrency", "1", "-l", "warning"), stdout=log, stderr=log,
         )  # fmt: skip
     try:
         yield process
@@ -154,6 +153,8 @@ async def healthy_server(answer: bytes, *, waits: bool) -> AsyncIterator[tuple[s
         writer.transport.abort()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
+    try:
         host, port = server.sockets[0].getsockname()
         yield f"http://{host}:{port}", seen
+    finally:
+        server.close()  # leaving it as a context waits, from Python 3.12 on, for open connections

@@ -74,6 +74,26 @@ MALFORMED: dict[str, bytes] = {
     "log probabilities of the prompt": body(b'"model":"acme-support","echo":true,"logprobs":1'),
 }
 
+CONVERSATIONS: dict[str, bytes] = {
+    "the answer before": b'"previous_response_id":"resp_1"',
+    "the answer before, escaped": b'"previous_response\\u005fid":"resp_1"',
+    "a conversation": b'"conversation":{"id":"globex"}',
+    "a conversation by its name": b'"conversation":"globex"',
+    "in the background": b'"background":true',
+    "in the background, as a number": b'"background":1',
+    "tools of another server": b'"tools":[{"type":"mcp","server_url":"http://10.0.0.1"}]',
+    "tools of another server, escaped": b'"tools":[{"t\\u0079pe":"m\\u0063p"}]',
+    "tools of another server, spaced": b'"tools" : [ { "type" :\n "mcp" } ]',
+    "tools of the server": b'"tools":[{"type":"function","name":"f"},{"type":"code_interpreter"}]',
+    "tools called almost like own ones": b'"tools":[{"type":"functions"}]',
+    "tools of no kind": b'"tools":[{"type":""}]',
+}
+"""Members of a body that ask for a conversation that the server keeps, or for what it runs."""
+OWN_TOOLS = (
+    b'"tools":[{"type":"function","name":"f","description":"say \\"type\\":\\"mcp\\"","parameters":'
+    b'{"type":"object","properties":{"type":{"type":"string"},"a":{"type":["null","integer"]}}}},'
+    b'{"type":"custom","name":"g","format":{"type":"text"}}]'
+)
 PATHS = [
     "/v1/load_lora_adapter",
     "/v1/unload_lora_adapter",
@@ -112,7 +132,10 @@ NO_KEY = [
     {"Authorization": "Bearer"},
     {"Authorization": ""},
     {"Authorization": f"Bearer {ACME}, Bearer {GLOBEX}"},
-    {"X-Api-Key": ACME},
+    {"X-Api-Key": f"Bearer {ACME}"},
+    {"X-Api-Key": f"{ACME}x"},
+    {"X-Api-Key": ""},
+    {"Api-Key": ACME},
     {"Proxy-Authorization": f"Bearer {ACME}"},
     {"Cookie": f"Authorization=Bearer {ACME}"},
     {"Authorization": f"Bearer {ACME.upper()}"},

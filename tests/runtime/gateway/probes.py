@@ -8,13 +8,23 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from tests.runtime.gateway.probe_inputs import FOREIGN, MALFORMED, NO_KEY, PATHS, body
+from tests.runtime.gateway.probe_inputs import (
+    CONVERSATIONS,
+    FOREIGN,
+    MALFORMED,
+    NO_KEY,
+    OWN_TOOLS,
+    PATHS,
+    body,
+)
 from tests.runtime.gateway.stage import ACME, CHAT, GLOBEX, OTHERS, TEXT
+from tests.runtime.gateway.typed_server import EMBEDDINGS, MESSAGES, RESPONSES
 
 Headers = tuple[tuple[str, str], ...]
 KEY: Final[Headers] = (("Authorization", f"Bearer {ACME}"),)
 JSON: Final[Headers] = (("Content-Type", "application/json"),)
 OWN: Final = body(b'"model":"acme-support"')
+OWN_EVERYWHERE: Final = body(b'"model":"acme-support","prompt":"hi","input":"hi"')
 FORBIDDEN: Final = (b"globex", ACME.encode(), GLOBEX.encode())
 """What no answer, log line or metric may hold: the other client's name, and secrets."""
 
@@ -78,7 +88,34 @@ _CHUNKS: Final[Headers] = (("Transfer-Encoding", "chunked"),)
 _LENGTH: Final = str(len(OWN))
 
 _NAMES = [Probe(name, Outcome.UNKNOWN, raw) for name, raw in FOREIGN.items()]
-_TEXTS = [Probe(f"{n}, as a text", Outcome.UNKNOWN, b, path=TEXT) for n, b in FOREIGN.items()]
+_OTHER_PATHS = (TEXT, RESPONSES, MESSAGES, EMBEDDINGS)
+_ELSEWHERE = [
+    Probe(f"{name} on {path}", Outcome.UNKNOWN, raw, path=path)
+    for name, raw in FOREIGN.items()
+    for path in _OTHER_PATHS
+]
+_TYPED = [
+    *(
+        Probe(f"its own alias on {path}", Outcome.SERVED, OWN_EVERYWHERE, path=path)
+        for path in _OTHER_PATHS
+    ),
+    *(
+        Probe(f"{name} on {path}", Outcome.REFUSED, MALFORMED[name], path=path)
+        for name in ("two models, the foreign one last", "two models, one escaped", "no model")
+        for path in _OTHER_PATHS
+    ),
+    *(
+        Probe(name, Outcome.REFUSED, body(b'"model":"acme-support",' + raw), path=RESPONSES)
+        for name, raw in CONVERSATIONS.items()
+    ),
+    Probe("tools of its own", Outcome.SERVED, body(b'"model":"acme-support",' + OWN_TOOLS),
+          path=RESPONSES),
+    Probe("no conversation", Outcome.SERVED,
+          body(b'"model":"acme-support","background":false,"previous_response_id":null'),
+          path=RESPONSES),
+    Probe("a foreign user", Outcome.SERVED,
+          body(b'"model":"acme-support","metadata":{"user_id":"globex"}'), path=MESSAGES),
+]  # fmt: skip
 _BODIES = [Probe(name, Outcome.REFUSED, raw) for name, raw in MALFORMED.items()]
 _PATHS = [
     Probe(f"{method} {path}", Outcome.NO_PATH, method=method, path=path)
@@ -88,7 +125,7 @@ _PATHS = [
 _KEYS = [
     Probe(f"key {number} on {path}", Outcome.NO_KEY, path=path, headers=tuple(h.items()) + JSON)
     for number, h in enumerate(({}, *NO_KEY))
-    for path in (CHAT, TEXT)
+    for path in (CHAT, *_OTHER_PATHS)
 ] + [
     Probe(
         "two keys",
@@ -180,5 +217,6 @@ _ALLOWED = [
 ]  # fmt: skip
 
 PROBES: Final = (
-    *_NAMES, *_TEXTS, *_BODIES, *_PATHS, *_KEYS, *_HEADERS, *_FRAMES, *_HUGE, *_MODELS, *_ALLOWED,
+    *_NAMES, *_ELSEWHERE, *_TYPED, *_BODIES, *_PATHS, *_KEYS, *_HEADERS, *_FRAMES, *_HUGE,
+    *_MODELS, *_ALLOWED,
 )  # fmt: skip

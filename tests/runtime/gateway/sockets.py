@@ -61,8 +61,10 @@ async def scripted(script: Script) -> AsyncIterator[str]:
             writer.transport.abort()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
+    try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()  # leaving it as a context waits, from Python 3.12 on, for open connections
 
 
 async def asked(reader: asyncio.StreamReader) -> bytes:

@@ -20,10 +20,12 @@ from fleet.declared import Gateway
 from fleet.traffic import Policy
 from runtime.fake import FakeConfig, FakeModelServer, fake_app
 from runtime.fake.weights import Weights
+from runtime.gateway import places
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, ShareEntry
 from runtime.gateway.transports import DEFAULT
+from tests.runtime.gateway.typed_server import with_typed
 
 OLD = "acme-support-tiny-v2.1.0"
 NEW = "acme-support-tiny-v2.2.0"
@@ -73,17 +75,14 @@ class Replica:
 async def replica(*adapters: str, token_seconds: float = 0.0) -> AsyncIterator[Replica]:
     """Run a fake server that has these adapters loaded."""
     config = FakeConfig(
-        model="/base",
-        served_model_names=("tiny",),
-        enable_lora=True,
-        max_loras=8,
+        model="/base", served_model_names=("tiny",), enable_lora=True, max_loras=8,
         token_seconds=token_seconds,
-    )
+    )  # fmt: skip
     made = Replica(FakeModelServer(config))
     for name in adapters:
         made.memory.listed[name] = f"/store/{name}"
         made.memory.cached[name] = Weights(f"/store/{name}", name)
-    app = fake_app(config, made.memory)
+    app = with_typed(fake_app(config, made.memory), made.memory)
 
     async def recording(scope: Scope, receive: Receive, send: Send) -> None:
         body: list[bytes] = []
@@ -114,6 +113,14 @@ async def replica(*adapters: str, token_seconds: float = 0.0) -> AsyncIterator[R
         yield made
     finally:
         await made.stop()
+
+
+async def fake_servers(
+    stack: AsyncExitStack, count: int, token_seconds: float
+) -> dict[str, Replica]:
+    """Run `s1`, `s2`, … with all versions of both clients, as long as the stack is open."""
+    made = (replica(OLD, NEW, OTHERS, token_seconds=token_seconds) for _ in range(count))
+    return {f"s{n}": await stack.enter_async_context(each) for n, each in enumerate(made, 1)}
 
 
 def key(client: str, secret: str, name: str = "prod") -> dict[str, KeyEntry]:
@@ -196,6 +203,18 @@ class Stage:
         text = (self.state / "gateways/main/usage.jsonl").read_text(encoding="utf-8")
         return [json.loads(line) for line in text.splitlines()]
 
+    async def publish(self, table: RoutingTable) -> None:
+        """Give it a table, and wait until it serves it."""
+        assert await self.gateways.publish(table) == ()
+
+    async def shown(self) -> dict[str, bytes]:
+        """Return what operators are shown of all that happened, by name."""
+        connector = aiohttp.UnixConnector(str(places.socket_path(self.state, MAIN)))
+        async with aiohttp.ClientSession(connector=connector) as admin:
+            metrics = await (await admin.get("http://gateway/metrics")).read()
+        rows = (self.state / "gateways/main/usage.jsonl").read_bytes()
+        return {"the rows": rows, "the metrics": metrics}
+
     async def send(
         self,
         body: Any = None,
@@ -221,12 +240,7 @@ async def stage(
 ) -> AsyncIterator[Stage]:
     """Run fake servers `s1`, `s2`, … and a gateway that serves `table` of them."""
     async with AsyncExitStack() as stack:
-        replicas = {
-            f"s{number}": await stack.enter_async_context(
-                replica(OLD, NEW, OTHERS, token_seconds=token_seconds)
-            )
-            for number in range(1, servers + 1)
-        }
+        replicas = await fake_servers(stack, servers, token_seconds)
         url = await stack.enter_async_context(serving(state, MAIN, TRANSPORT.get()))
         gateways = LocalGateways(state, {"main": MAIN})
         stack.push_async_callback(gateways.close)
@@ -279,6 +293,8 @@ async def raw_server(
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
+    try:
         host, port = server.sockets[0].getsockname()
         yield f"http://{host}:{port}", seen
+    finally:
+        server.close()  # leaving it as a context waits, from Python 3.12 on, for open connections

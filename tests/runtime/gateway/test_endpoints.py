@@ -34,6 +34,8 @@ from tests.runtime.gateway.stage import ACME, OLD, Stage, alias, chat, stage, ta
         (RESPONSES, {"previous_response_id": "resp_1"}, "no conversation"),
         (RESPONSES, {"conversation": {"id": "x"}}, "no conversation"),
         (RESPONSES, {"background": True}, "no conversation"),
+        (RESPONSES, {"n": 2, "background": True}, "no conversation"),
+        (RESPONSES, {"n": 2, "tools": [{"type": "mcp"}]}, "Only tools"),
         (RESPONSES, {"background": False, "previous_response_id": None}, ""),
         (RESPONSES, {"tools": [{"type": "mcp", "server_url": "http://10.0.0.1"}]}, "Only tools"),
         (RESPONSES, {"tools": [{"type": "function"}, {"type": "code_interpreter"}]}, "Only tools"),
@@ -91,7 +93,12 @@ def test_a_path_that_a_base_does_not_serve_costs_no_replica_its_version(
         async with stage(tmp_path / ".fleetctl") as ours, scripted(script) as url:
             await ours.gateways.publish(table({"s1": url, "s2": url}, revision=2))
             reply = await ours.send(chat(stream=streams), path=path)
-            assert (reply.status, reply.json["error"]["code"]) == (404, "unknown_url")
+            error = reply.json["error"]
+            says = error["type"] if path == MESSAGES else error["code"]
+            assert (reply.status, says) == (
+                404,
+                ("unknown_url", "not_found_error")[path == MESSAGES],
+            )
             assert len(served) == 1  # another replica would say the same
             assert served[0].startswith(path.encode())
             assert await missing(ours) == []

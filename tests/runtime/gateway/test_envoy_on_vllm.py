@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from runtime.gateway.envoyrows import as_ours
 from runtime.gateway.rewrite import DROPPED
 from tests.runtime.gateway.envoy_stage import in_front, needs_envoy
 from tests.runtime.gateway.live import CORVID, DATES, TEXTS, Served, routes
 from tests.runtime.gateway.stage import CHAT, NEW, OLD, TEXT, chat
+from tests.runtime.gateway.test_endpoints_on_vllm import TYPED, text_of, timeless
 
 pytestmark = [pytest.mark.live, needs_envoy]
 
@@ -56,5 +58,31 @@ def test_answers_and_streams_equal_direct_ones_and_are_counted(
             assert (dates.version, dates.text) == (DATES, "2031-03-14")
             rows = await ours.ended()
             assert [each["output_tokens"] for each in rows[: len(tokens)]] == tokens
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("path", TYPED)
+def test_responses_and_messages_equal_direct_ones_and_are_counted(
+    vllm: Served, tmp_path: Path, path: str
+) -> None:
+    asks = TYPED[path] | {"temperature": 0, "model": "acme-support"}
+    crossing = dict.fromkeys(sorted(DROPPED), "x")
+
+    async def scenario() -> None:
+        async with in_front(tmp_path, routes(vllm.url, new=0)) as ours:
+            for stream in (False, True):
+                body = asks | {"stream": stream}
+                through = await ours.send(body | crossing, path=path)
+                async with ours.http.post(vllm.url + path, json=body | {"model": OLD}) as reply:
+                    direct = await reply.read()
+                assert (through.status, through.version) == (200, OLD)
+                if stream:
+                    assert text_of(through.body) == text_of(direct)
+                else:
+                    assert timeless(through.json) == timeless(json.loads(direct))
+            rows = [as_ours(row) for row in await ours.ended()]
+            told = [(row["stream"], row["input_tokens"] > 0, row["output_tokens"]) for row in rows]
+            assert told == [(False, True, 6), (True, True, 6)]
 
     asyncio.run(scenario())

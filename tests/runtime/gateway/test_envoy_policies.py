@@ -3,9 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from fleet.resources import Route, Share
-from fleet.traffic import Limits, Policy, Shadow, Sticky, Timeouts
-from plans import envoy
+from fleet.traffic import Limits, Policy, Sticky, Timeouts
 from runtime.gateway.table import RoutingTable
 from tests.runtime.gateway.envoy_stage import envoy_stage, healthy_server, needs_envoy
 from tests.runtime.gateway.stage import GLOBEX, NEW, OLD, chat, table
@@ -87,23 +85,3 @@ def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
             assert len([each for each in seen if each != b"left"]) == 2  # asked once each time
 
     asyncio.run(scenario())
-
-
-def test_what_an_envoy_does_not_keep_is_said_of_each_alias() -> None:
-    shares = (Share(OLD, 100, ("s1",)),)
-    strict = Policy(
-        limits=Limits(concurrency=2, requests_per_minute=9),
-        client_limits=Limits(tokens_per_minute=1000),
-        timeouts=Timeouts(first_byte_s=5, total_s=60),
-        shadow=Shadow(NEW, ("s1",), 10, 1),
-    )
-    routes = {
-        "acme-support": Route("acme-support", shares, "s", strict),
-        "acme-triage": Route("acme-triage", shares, "s"),
-    }
-    said = envoy.notes(envoy.Routing(1, "0" * 64, {"s1": "http://s"}, routes, ()))
-    (lost,) = (each for each in said if each.startswith("acme-"))
-    assert lost == (
-        "acme-support: an Envoy does not keep its limit of requests at a time, limit of tokens "
-        "a minute, time to the first byte, shadow."
-    )

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.gateway.events import Events
+from runtime.gateway.usage import Tokens
 
 DONE = b"data: [DONE]\n\n"
 
@@ -62,3 +63,31 @@ def test_no_counts_are_read_from_what_a_model_wrote() -> None:
 @pytest.mark.parametrize("line", [b'data: {"usage": \n\n', b'data: ["usage"]\n\n', b"usage\n\n"])
 def test_what_is_no_event_is_passed_on(line: bytes) -> None:
     assert Events(last_count=False, all_counts=False).feed(line) == line
+
+
+def counted(index: int, prompt: int, made: int) -> bytes:
+    """One event of several answers: its counts are of this one only."""
+    usage = {"prompt_tokens": prompt, "completion_tokens": made}
+    document = {"choices": [{"index": index, "text": "a"}], "usage": usage}
+    return b"data: " + json.dumps(document).encode() + b"\n\n"
+
+
+LAST = b'data: {"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":20}}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("answers", "events", "tokens"),
+    [
+        ((1, 1), [counted(0, 5, 1), counted(0, 5, 2)], (5, 2)),
+        ((1, 2), [counted(0, 5, 1), counted(1, 5, 1), counted(0, 5, 3)], (5, 4)),
+        ((2, 1), [counted(0, 5, 1), counted(1, 7, 4)], (12, 5)),
+        ((2, 2), [counted(0, 5, 1), counted(1, 5, 2), counted(3, 7, 3)], (12, 6)),
+        ((2, 2), [counted(0, 5, 1), counted(3, 7, 3), LAST], (12, 20)),
+    ],
+)
+def test_several_answers_that_are_left_are_counted_together(
+    answers: tuple[int, int], events: list[bytes], tokens: tuple[int, int]
+) -> None:
+    stream = Events(last_count=False, all_counts=False, answers=answers)
+    stream.feed(b"".join(events))
+    assert stream.said().tokens == Tokens(*tokens)

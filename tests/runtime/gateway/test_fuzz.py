@@ -1,63 +1,32 @@
-"""Damaged requests: no defect of ours shows, and nothing reaches a server under a wrong name.
+"""Damaged requests: no defect of ours shows, and nothing reaches a server that should not.
 
-FUZZ_REQUESTS=100000 FUZZ_SEED=7 .venv/bin/python -m pytest tests/runtime/gateway/test_fuzz.py
+`make fuzz` looks for longer; what it finds it prints as the smallest request that shows it.
 """
 
 import asyncio
+import json
 import os
-import random
+import sys
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.runtime.gateway.sockets import answered, connected, post, raw
-from tests.runtime.gateway.stage import NEW, OLD, Stage, chat, stage
+from runtime.gateway.endpoints import PATHS
+from runtime.gateway.rewrite import DROPPED
+from tests.runtime.gateway.fuzz_requests import FOREIGN, Sent, sent
+from tests.runtime.gateway.sockets import answered, connected, post, raw, scripted, told
+from tests.runtime.gateway.stage import ACME, NEW, OLD, OTHERS, Stage, chat, stage, table
 
 pytestmark = [pytest.mark.usefixtures("transport"), pytest.mark.timeout(0)]
-REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "150"))
-SEED = int(os.environ.get("FUZZ_SEED", "20261125"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "120"))
+IS_LONG = "FUZZ_EXAMPLES" in os.environ
 HEADERS = {"host", "accept", "content-type", "content-length", "x-request-id"}
-
-SEEDS = (
-    post(raw()),
-    post(raw(stream=True, max_tokens=2), "X-Session-Id: a", "Connection: close"),
-    post(raw().replace(b"acme-support", b"globex-dates"), "Expect: 100-continue"),
-    post(b"5\r\nhello\r\n0\r\n\r\n", "Transfer-Encoding: chunked", length=None),
-    post(raw(), "Connection: Upgrade", "Upgrade: h2c") + post(raw()),
-    b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n" + post(raw(), version="1.0"),
-)
-PIECES: tuple[bytes, ...] = (
-    b"\r\n",
-    b"\n",
-    b"\r\n\r\n",
-    b"\x00",
-    b":",
-    b" ",
-    b'"',
-    b"}",
-    b"\\u0022",
-    b"\xff",
-    b"0",
-)
-PIECES += (b"globex-dates", b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"tiny")
-
-
-def damaged(chance: random.Random) -> bytes:
-    request = bytearray(chance.choice(SEEDS))
-    for _ in range(chance.randint(1, 4)):
-        place = chance.randrange(len(request))
-        match chance.randrange(4):
-            case 0:
-                del request[place : place + chance.randint(1, 9)]
-            case 1:
-                request[place:place] = chance.choice(PIECES)
-            case 2:
-                request[place] = chance.randrange(256)
-            case _:
-                request[place:place] = request[: chance.randrange(len(request))]
-    return bytes(request)
 
 
 @asynccontextmanager
@@ -71,36 +40,151 @@ async def warmed(
         yield reader, writer
 
 
-async def outcome(
-    ours: Stage, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> tuple[bytes, int]:
-    """Return the status of the first answer, and how many requests reached a server."""
-    before = len(ours.asked)
-    writer.write(request)
-    assert (await ours.send(path="/healthz", method="GET")).status == 200  # it was read by now
-    for adapter in (OLD, NEW):
-        while await ours.gateways.in_flight("s1", adapter):
+@dataclass(frozen=True)
+class Call:
+    """A request that reached the server."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    def is_acmes(self) -> bool:
+        """See that two readers would find one and the same in it, and it is acme's to ask."""
+        pairs: list[tuple[str, Any]] = json.loads(self.body, object_pairs_hook=list)
+        names, fields = [name for name, _ in pairs], dict(pairs)
+        return (
+            self.path in PATHS
+            and set(self.headers) == HEADERS
+            and len(set(names)) == len(names)
+            and fields["model"] in {OLD, NEW}
+            and fields["cache_salt"] == "acme"
+            and not (DROPPED - {"cache_salt"}) & set(names)
+        )
+
+
+COUNTED = {"choices": [{"index": 0, "text": "well"}], "usage": {"completion_tokens": 1}}
+EVENTS = b"".join(b"data: %b\n\n" % each for each in (json.dumps(COUNTED).encode(), b"[DONE]"))
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n%b"
+
+
+@dataclass
+class Recorder:
+    """A server that answers everything and keeps what it was asked."""
+
+    calls: list[Call] = field(default_factory=list)
+
+    async def serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int
+    ) -> None:
+        while True:
+            first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+            headers = {k.lower(): v for k, _, v in (each.partition(": ") for each in lines)}
+            if first == "GET /health HTTP/1.1":  # which the gateway asks by itself
+                writer.write(told("well"))
+                continue
+            body = await reader.readexactly(int(headers["content-length"]))
+            self.calls.append(Call(first.split()[1], headers, body))
+            streams = json.loads(body).get("stream") is True
+            writer.write(STREAM % (len(EVENTS), EVENTS) if streams else told("well"))
+
+
+@dataclass
+class Fuzzed:
+    """What has been sent so far, and what came of it."""
+
+    ours: Stage
+    server: Recorder
+    statuses: Counter[str] = field(default_factory=Counter)
+    """Of first answers; empty where there was none."""
+    reached: int = 0
+    """Requests that reached the server."""
+
+    async def harmless(self, request: Sent) -> None:
+        """Send it on a fresh connection, then on one that knows the usual head."""
+        async with connected(self.ours) as (reader, writer):
+            fresh = await self._outcome(request, reader, writer)
+        async with warmed(self.ours) as (reader, writer):
+            known = await self._outcome(request, reader, writer)
+        assert known[1] == fresh[1]
+        assert known[0] == fresh[0] or not (known[0] and fresh[0])  # an end may overtake an answer
+        self.statuses[fresh[0]] += 1
+        self.reached += 2 * fresh[1]
+
+    async def _outcome(
+        self, request: Sent, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> tuple[str, int]:
+        """Return the status of the first answer, and how many requests reached the server."""
+        before = len(self.server.calls)
+        with suppress(OSError, RuntimeError):  # it has been ended on the other side
+            for part in request.parts():
+                writer.write(part)
+                await self._settled()
+            writer.write_eof()
+        await self._settled()
+        came = await _rest(reader)
+        assert b"HTTP/1.1 500 " not in came
+        assert b"globex" not in came or b"globex" in request.data
+        calls = self.server.calls[before:]
+        assert ACME.encode() in request.data or not calls
+        assert all(each.is_acmes() for each in calls)
+        return came.partition(b"\r\n")[0][9:12].decode("latin-1"), len(calls)
+
+    async def _settled(self) -> None:
+        """Wait until what was sent has been read, and no request is at work."""
+        assert (await self.ours.send(path="/healthz", method="GET")).status == 200
+        while (await self.ours.gateways.everything_in_flight()).total():
             pass
-    writer.write_eof()
-    came = await reader.read()
-    assert b" 500 " not in came, request
-    return came.partition(b"\r\n")[0][9:12], len(ours.asked) - before
+
+
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    came = b""
+    try:
+        while part := await reader.read(2**16):
+            came += part
+    except OSError:  # it was ended with something of ours unread
+        pass
+    return came
+
+
+async def fuzzed(state: Path, stack: AsyncExitStack) -> Fuzzed:
+    ours, server = await stack.enter_async_context(stage(state)), Recorder()
+    url = await stack.enter_async_context(scripted(server.serve))
+    await ours.gateways.publish(table({"s1": url}, new=50, revision=2))
+    return Fuzzed(ours, server)
 
 
 def test_damaged_requests_do_no_harm(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    chance = random.Random(SEED)  # noqa: S311 (the same requests each time)
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        made = runner.run(fuzzed(tmp_path / ".fleetctl", stack))
 
-    async def scenario() -> None:
-        async with stage(tmp_path / ".fleetctl", new=50) as ours:
-            for _ in range(REQUESTS):
-                request = damaged(chance)
-                async with connected(ours) as (reader, writer):
-                    fresh = await outcome(ours, request, reader, writer)
-                async with warmed(ours) as (reader, writer):
-                    assert await outcome(ours, request, reader, writer) == fresh, request
-            assert set(ours.asked) <= {OLD, NEW}
-            assert all(set(each) == HEADERS for each in ours.replicas["s1"].headers)
-            assert (await ours.send(chat())).status == 200
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            derandomize=not IS_LONG,
+            database=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate, Phase.shrink],
+        )
+        @given(sent())
+        def harmless(request: Sent) -> None:
+            runner.run(made.harmless(request))
 
-    asyncio.run(scenario())
-    assert "Traceback" not in capfd.readouterr().err
+        try:
+            harmless()
+            assert runner.run(made.ours.send(chat())).status == 200
+        finally:
+            runner.run(stack.aclose())
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert FOREIGN not in said
+    assert OTHERS not in said
+    assert made.reached > EXAMPLES // 6
+    if IS_LONG:
+        with capfd.disabled():
+            answers = ", ".join(f"{n} x {s or 'none'}" for s, n in made.statuses.most_common())
+            sys.stdout.write(
+                f"\n{made.statuses.total():,} examples, each on two connections; {made.reached:,} "
+                f"requests reached the server, none that should not; first answers: {answers}\n"
+            )

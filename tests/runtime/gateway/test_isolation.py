@@ -5,25 +5,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
-from runtime.gateway import places
 from runtime.gateway.rewrite import DROPPED
 from tests.runtime.gateway.probe_inputs import FOREIGN, MALFORMED, NO_KEY, PATHS
+from tests.runtime.gateway.sockets import answered, connected, post, raw
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,
     GLOBEX,
-    MAIN,
     NEW,
     OLD,
-    OTHERS,
     TEXT,
     Reply,
     Stage,
     chat,
     stage,
+    table,
 )
 
 pytestmark = pytest.mark.usefixtures("transport")
@@ -112,27 +110,6 @@ def test_whoever_has_no_key_gets_401(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_headers_of_a_client_never_reach_a_server(tmp_path: Path) -> None:
-    spoofed = {
-        "X-Amzn-SageMaker-Adapter-Identifier": OTHERS,
-        "X-Request-Id": "mine",
-        "X-Fleetctl-Version": OTHERS,
-        "X-Data-Parallel-Rank": "1",
-        "Cookie": "a=b",
-        "Host": "globex.example",
-    }
-
-    async def scenario() -> None:
-        async with stage(tmp_path / ".fleetctl") as ours:
-            reply = await ours.send(chat(), headers=spoofed)
-            assert (reply.status, reply.version) == (200, OLD)
-            (sent,) = ours.replicas["s1"].headers
-            assert set(sent) == {"host", "accept", "content-type", "content-length", "x-request-id"}
-            assert sent["x-request-id"] == reply.headers["x-request-id"] != "mine"
-
-    asyncio.run(scenario())
-
-
 def test_fields_that_cross_tenants_are_dropped_and_all_others_stay_byte_exact(
     tmp_path: Path,
 ) -> None:
@@ -149,25 +126,6 @@ def test_fields_that_cross_tenants_are_dropped_and_all_others_stay_byte_exact(
             assert read["model"] == OLD
             assert read["cache_salt"] == "acme"
             assert set(read) & DROPPED == {"cache_salt"}
-
-    asyncio.run(scenario())
-
-
-def test_a_client_lists_its_own_aliases_only(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with stage(tmp_path / ".fleetctl") as ours:
-            listed = {}
-            for secret in (ACME, GLOBEX):
-                reply = await ours.send(path="/v1/models", method="GET", secret=secret)
-                listed[secret] = [each["id"] for each in reply.json["data"]]
-            assert listed == {ACME: ["acme-support"], GLOBEX: ["globex-dates"]}
-            own, foreign, version = [
-                await ours.send(path=f"/v1/models/{name}", method="GET")
-                for name in ("acme-support", "globex-dates", OLD)
-            ]
-            assert own.json["id"] == "acme-support"
-            assert foreign.status == version.status == 404
-            assert foreign.body == version.body
 
     asyncio.run(scenario())
 
@@ -203,14 +161,7 @@ def test_metrics_name_what_happened_and_no_secret(tmp_path: Path) -> None:
             await ours.send(chat(user="somebody"))
             await ours.send(chat("globex-dates"))
             await ours.send(chat(), secret="a-wrong-secret")
-            socket = places.socket_path(ours.state, MAIN)
-            connector = aiohttp.UnixConnector(str(socket))
-            async with (
-                aiohttp.ClientSession(connector=connector) as admin,
-                admin.get("http://gateway/metrics") as reply,
-            ):
-                assert reply.content_type == "text/plain"
-                lines = (await reply.text()).splitlines()
+            lines = (await ours.shown())["the metrics"].decode().splitlines()
             served = f'client="acme",alias="acme-support",version="{OLD}"'
             assert f'fleetctl_requests_total{{{served},status="200"}} 2' in lines
             assert f"fleetctl_request_seconds_count{{{served}}} 2" in lines
@@ -230,5 +181,23 @@ def test_a_body_above_the_limit_is_refused(tmp_path: Path) -> None:
             reply = await ours.send(chat(text="x" * (16 * 2**20 + 1)))
             assert reply.status == 413
             assert ours.asked == []
+
+    asyncio.run(scenario())
+
+
+def test_a_key_that_is_revoked_opens_nothing_on_a_connection_that_knew_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours, connected(ours) as (reader, writer):
+            statuses = []
+            keys = table(ours.servers).keys
+            others = {name: each for name, each in keys.items() if each.client != "acme"}
+            for revision, held in enumerate((keys, others, keys), start=2):
+                given = table(ours.servers, revision=revision)
+                await ours.gateways.publish(given.model_copy(update={"keys": held}))
+                for _ in range(2):
+                    writer.write(post(raw()))
+                    statuses.append((await answered(reader))[0])
+            assert statuses == [200, 200, 401, 401, 200, 200]
+            assert len(ours.asked) == 4
 
     asyncio.run(scenario())

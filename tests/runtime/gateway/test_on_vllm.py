@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from runtime.ledger import open_ledger
+from runtime.ledger.scribe import Scribe
 from runtime.rollback import rollback
 from tests.runtime.gateway.live import CORVID, DATES, TEXTS, Served, in_front
 from tests.runtime.gateway.stage import (
@@ -138,7 +139,7 @@ def test_a_rollback_is_measured_and_smoke_tested(
         assert (await ours.send(body)).version == NEW
         result = await rollback(
             "acme-support", None, ours.gateways,
-            lambda: open_ledger(state, run="r", by="tester", clock=lambda: datetime.now(UTC)),
+            Scribe(lambda: open_ledger(state, "r", "tester", lambda: datetime.now(UTC))),
             inputs=lambda: TEXTS,
         )  # fmt: skip
         assert result.complete

@@ -1,20 +1,22 @@
-"""Every probe on the wire, on both transports: no client reaches or sees another one."""
+"""Every probe on the wire, on both transports and through an Envoy: no client reaches or sees
+another one."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import aiohttp
 import pytest
 
-from runtime.gateway import places
-from tests.runtime.gateway.probes import FORBIDDEN, PROBES, STATUSES, Outcome, Probe
+from tests.runtime.gateway.fronts import Front
+from tests.runtime.gateway.probes import FORBIDDEN, PROBES, Outcome, Probe
 from tests.runtime.gateway.replay import Answer, replay
-from tests.runtime.gateway.stage import ACME, MAIN, NEW, OLD, Stage, chat, stage, table
+from tests.runtime.gateway.stage import ACME, GLOBEX, NEW, OLD, OTHERS, Stage, chat, table
 
-pytestmark = pytest.mark.usefixtures("transport")
-SWAPS = 60
-AT_ONCE = 8
+SWAPS = {True: 20, False: 60}
+"""By whether it is an Envoy, which takes longer for each."""
+AT_ONCE = 32
+"""Envoy takes a second to end a connection."""
 
 
 async def replayed(ours: Stage, probe: Probe) -> Answer:
@@ -22,67 +24,66 @@ async def replayed(ours: Stage, probe: Probe) -> Answer:
     return await replay("127.0.0.1", port, probe.wire(f"127.0.0.1:{port}"))
 
 
-async def metrics(ours: Stage) -> bytes:
-    connector = aiohttp.UnixConnector(str(places.socket_path(ours.state, MAIN)))
-    async with (
-        aiohttp.ClientSession(connector=connector) as admin,
-        admin.get("http://gateway/metrics") as reply,
-    ):
-        return await reply.read()
-
-
-async def leaks(ours: Stage, answers: Mapping[str, Answer]) -> list[str]:
+def leaks(shown: Mapping[str, bytes], answers: Mapping[str, Answer]) -> list[tuple[str, bytes]]:
     """Return where something of another client's, or a secret, shows."""
-    places_searched = {name: each.raw for name, each in answers.items()}
-    places_searched["the usage log"] = (ours.state / "gateways/main/usage.jsonl").read_bytes()
-    places_searched["the metrics"] = await metrics(ours)
-    return [
-        f"{word!r} in {place}"
-        for place, found in places_searched.items()
-        for word in FORBIDDEN
-        if word in found
-    ]
+    searched = {**shown, **{name: each.raw for name, each in answers.items()}}
+    return [(place, w) for place, found in searched.items() for w in FORBIDDEN if w in found]
 
 
-def surprises(answers: Mapping[str, Answer]) -> dict[str, tuple[int, int]]:
+def is_messages(path: str) -> bool:
+    """Say whether errors there have Anthropic's shape, and not OpenAI's, from our gateway."""
+    return path.partition("?")[0] == "/v1/messages"
+
+
+def surprises(front: Front, answers: Mapping[str, Answer]) -> dict[str, tuple[int, int]]:
     """Return status and count of the answers that are not as the probes say."""
+    given = [(each, answers[each.name]) for each in PROBES if each.name in answers]
     return {
-        probe.name: (answers[probe.name].status, answers[probe.name].count)
-        for probe in PROBES
-        if answers[probe.name].status not in STATUSES[probe.outcome]
-        or answers[probe.name].count > 1
+        probe.name: (answer.status, answer.count)
+        for probe, answer in given
+        if not front.is_as_expected(probe, answer)
     }
 
 
 def test_no_probe_reaches_or_shows_what_is_not_its_own(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, front: Front, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert len(PROBES) == len({each.name for each in PROBES}) >= 150
+    refused = [each for each in PROBES if not front.serves(each)]
 
     async def scenario() -> None:
-        async with stage(tmp_path / ".fleetctl") as ours:
-            answers = {}
+        async with front.stage(tmp_path) as ours:
+            at_once = asyncio.Semaphore(AT_ONCE)
+
+            async def ask(probe: Probe) -> Answer:
+                async with at_once:
+                    return await replayed(ours, probe)
+
+            given = await asyncio.gather(*map(ask, refused))
+            answers = {probe.name: answer for probe, answer in zip(refused, given, strict=True)}
+            assert (surprises(front, answers), ours.asked) == ({}, [])
             for each in PROBES:
-                before = len(ours.asked)
-                answers[each.name] = await replayed(ours, each)
-                reached = ours.asked[before:]
-                assert (each.name, reached) == (
-                    each.name,
-                    [OLD] if each.outcome is Outcome.SERVED else [],
-                )
-            assert surprises(answers) == {}
-            unknown = [each.name for each in PROBES if each.outcome is Outcome.UNKNOWN]
-            assert len({answers[name].body for name in unknown}) == 1
-            assert await leaks(ours, answers) == []
+                if front.serves(each):
+                    answers[each.name] = await replayed(ours, each)
+                    assert (each.name, ours.asked) == (each.name, [OLD])
+                    ours.replicas["s1"].bodies.clear()
+            assert surprises(front, answers) == {}
+            unknown = [each for each in PROBES if each.outcome is Outcome.UNKNOWN]
+            bodies = {
+                shape: {answers[each.name].body for each in unknown if shape(each.path)}
+                for shape in (is_messages, lambda path: not is_messages(path))
+            }
+            assert [len(each) for each in bodies.values()] == [1, 1]
+            assert leaks(await ours.shown(), answers) == []
 
     asyncio.run(scenario())
     said = capfd.readouterr()
     assert not [word for word in FORBIDDEN if word.decode() in said.out + said.err]
 
 
-def test_no_probe_slips_through_while_the_table_is_swapped(tmp_path: Path) -> None:
+def test_no_probe_slips_through_while_the_table_is_swapped(tmp_path: Path, front: Front) -> None:
     async def scenario() -> None:
-        async with stage(tmp_path / ".fleetctl", new=50) as ours:
+        async with front.stage(tmp_path, new=50) as ours:
             answers: dict[str, Answer] = {}
             waiting = iter(PROBES)
 
@@ -91,14 +92,65 @@ def test_no_probe_slips_through_while_the_table_is_swapped(tmp_path: Path) -> No
                     answers[each.name] = await replayed(ours, each)
 
             async def swap() -> None:
-                for number in range(SWAPS):
-                    made = table(ours.servers, new=number % 101, revision=number + 2)
-                    assert await ours.gateways.publish(made) == ()
+                for number in range(SWAPS[front.is_envoy]):
+                    share = 7 * number % 101
+                    await ours.publish(table(ours.servers, new=share, revision=number + 2))
 
             await asyncio.gather(*(client() for _ in range(AT_ONCE)), swap())
-            assert surprises(answers) == {}
+            assert (surprises(front, answers), len(answers)) == ({}, len(PROBES))
             assert set(ours.asked) <= {OLD, NEW}
-            assert await leaks(ours, answers) == []
-            assert (await ours.send(chat(), secret=ACME)).status == 200
+            assert (await ours.send(chat())).status == 200
+            assert leaks(await ours.shown(), answers) == []
+
+    asyncio.run(scenario())
+
+
+def test_headers_of_a_client_never_reach_a_server(tmp_path: Path, front: Front) -> None:
+    spoofed = {
+        "X-Amzn-SageMaker-Adapter-Identifier": OTHERS,
+        "X-Request-Id": "mine",
+        "X-Fleetctl-Version": OTHERS,
+        "X-Fleetctl-Client": "globex",
+        "X-Fleetctl-Asked": "globex/globex-dates",
+        "X-Fleetctl-Stream": "true",
+        "X-Data-Parallel-Rank": "1",
+        "X-Envoy-Original-Path": "/v1/load_lora_adapter",
+        "X-Envoy-Retry-On": "5xx",
+        "X-Forwarded-For": "10.0.0.1",
+        "Cookie": "a=b",
+        "Host": "globex.example",
+    }
+    own = {"host", "accept", "content-type", "content-length", "x-request-id"}
+    if front.is_envoy:
+        own = own - {"content-length"} | {"transfer-encoding", "x-fleetctl-version"}
+
+    async def scenario() -> None:
+        async with front.stage(tmp_path) as ours:
+            reply = await ours.send(chat(), headers=spoofed)
+            assert (reply.status, reply.version) == (200, OLD)
+            (sent,) = ours.replicas["s1"].headers
+            assert set(sent) == own
+            assert sent.get("x-fleetctl-version") in {None, OLD}
+            assert sent["x-request-id"] == reply.headers["x-request-id"] != "mine"
+            assert "globex" not in json.dumps(sent)
+
+    asyncio.run(scenario())
+
+
+def test_a_client_lists_its_own_aliases_only(tmp_path: Path, front: Front) -> None:
+    async def scenario() -> None:
+        async with front.stage(tmp_path) as ours:
+            listed = {}
+            for secret in (ACME, GLOBEX):
+                reply = await ours.send(path="/v1/models", method="GET", secret=secret)
+                listed[secret] = [each["id"] for each in reply.json["data"]]
+            assert listed == {ACME: ["acme-support"], GLOBEX: ["globex-dates"]}
+            own, foreign, version = [
+                await ours.send(path=f"/v1/models/{name}", method="GET")
+                for name in ("acme-support", "globex-dates", OLD)
+            ]
+            assert own.json["id"] == "acme-support"
+            assert foreign.status == version.status == 404
+            assert foreign.body == version.body
 
     asyncio.run(scenario())

@@ -13,7 +13,7 @@ from fleet.declared import Gateway
 from fleet.errors import EngineRejectedError
 from runtime.gateway import processes
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.processes import Running
+from runtime.gateway.running import Running, find
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,
@@ -70,7 +70,7 @@ def test_told_to_stop_it_finishes_the_requests_that_run(tmp_path: Path) -> None:
             reply = await request
             assert reply.status == 200
             assert (await reply.json())["usage"]["completion_tokens"] == 400
-            assert processes.find(state, "main") is None
+            assert find(state, "main") is None
             await gateways.close()
 
     asyncio.run(scenario())

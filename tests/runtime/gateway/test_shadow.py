@@ -37,13 +37,15 @@ def test_a_copy_is_counted_apart_and_never_billed(tmp_path: Path, *, streams: bo
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
             await shadow(ours)
-            reply = await ours.send(chat(stream=streams))
+            reply = await ours.send(chat(stream=streams, user="ann"))
             assert (reply.status, reply.version) == (200, OLD)
             found = {row["purpose"]: row for row in await rows(ours, 2)}
             assert found["live"]["version"] == OLD
             copy = found["shadow"]
             assert (copy["version"], copy["status"], copy["client"]) == (NEW, 200, "acme")
             assert copy["output_tokens"] == found["live"]["output_tokens"]
+            assert found["live"]["unit"] is not None
+            assert copy["unit"] is None  # no client's, and nobody's first request
             assert copy["request_id"] != found["live"]["request_id"]
             assert sorted(ours.asked) == [OLD, NEW]
             assert len([*UsageFiles(ours.state)]) == 1  # no demand of the client's

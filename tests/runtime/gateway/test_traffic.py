@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -25,34 +24,6 @@ from tests.runtime.gateway.stage import (
 )
 
 pytestmark = pytest.mark.usefixtures("transport")
-
-
-@pytest.mark.parametrize("how", ["header", "user", "safety_identifier", "prompt_cache_key"])
-def test_a_user_who_is_named_gets_the_same_version_each_time(tmp_path: Path, how: str) -> None:
-    async def scenario() -> None:
-        async with stage(tmp_path / ".fleetctl", new=50) as ours:
-            versions: dict[int, set[str]] = {}
-            for number in [*range(12), *range(12)]:
-                named = f"user-{number}"
-                if how == "header":  # which goes before whatever the body says
-                    reply = await ours.send(chat(user="x"), headers={"X-Session-Id": named})
-                else:
-                    reply = await ours.send(chat(**{how: named}))
-                versions.setdefault(number, set()).add(reply.version)
-            assert all(len(each) == 1 for each in versions.values())
-            assert len(set.union(*versions.values())) == 2
-
-    asyncio.run(scenario())
-
-
-def test_requests_that_name_nobody_are_split_by_chance(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with stage(tmp_path / ".fleetctl", new=50) as ours:
-            counts = Counter([(await ours.send(chat())).version for _ in range(60)])
-            assert set(counts) == {NEW, OLD}
-            assert Counter(ours.asked) == counts
-
-    asyncio.run(scenario())
 
 
 def test_an_answer_arrives_byte_for_byte(tmp_path: Path) -> None:

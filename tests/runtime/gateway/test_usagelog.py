@@ -1,13 +1,18 @@
 """The usage log's file, and the numbers beside it."""
 
+import asyncio
 import json
 import os
+import threading
 from pathlib import Path
 
+import aiohttp
 import pytest
 
+from runtime.gateway import usagelog
 from runtime.gateway.metrics import BOUNDS, Metrics
-from runtime.gateway.usagelog import UsageLog
+from runtime.gateway.usagelog import USAGE_FILE, UsageLog
+from tests.runtime.gateway.stage import chat, stage, until
 
 
 @pytest.mark.parametrize(
@@ -68,3 +73,72 @@ def test_buckets_are_cumulative_and_end_at_the_count() -> None:
     assert f"fleetctl_first_byte_seconds_count{{{labels}}} 0" in lines
     assert f"fleetctl_input_tokens_total{{{labels}}} 15" in lines
     assert 'fleetctl_in_flight{server="s1",adapter="v"} 2' in lines
+
+
+@pytest.mark.usefixtures("transport")
+@pytest.mark.parametrize("streams", [False, True])
+def test_what_cannot_be_put_on_record_is_not_answered(tmp_path: Path, *, streams: bool) -> None:
+    log = tmp_path / ".fleetctl/gateways/main" / USAGE_FILE
+    log.parent.mkdir(parents=True)
+    log.symlink_to("/dev/full")
+    ended = []
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            for _ in range(3):
+                try:
+                    reply = await ours.send(chat(stream=streams))
+                except aiohttp.ClientError:
+                    continue
+                assert reply.status == 500
+            await until(ours, 0)
+            assert (await ours.send(path="/healthz", method="GET")).status == 200
+            metrics = await ours.gateways._client("main").get_text("/metrics")
+            assert 'fleetctl_requests_total{client="acme"' not in metrics  # as little as a row
+            ended.append(True)
+
+    with pytest.raises(OSError, match="Invalid argument"):  # it cannot be synced at the end either
+        asyncio.run(scenario())
+    assert ended
+
+
+@pytest.mark.usefixtures("transport")
+def test_the_row_is_in_the_log_when_the_answer_is_there(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+
+            async def client(number: int) -> None:
+                for _ in range(5):
+                    reply = await ours.send(chat(stream=bool(number % 2)))
+                    found = [row["request_id"] for row in ours.rows()]
+                    assert found.count(reply.headers["x-request-id"]) == 1
+
+            await asyncio.gather(*(client(number) for number in range(8)))
+            assert len(ours.rows()) == 40
+
+    asyncio.run(scenario())
+
+
+def test_what_is_appended_is_soon_written_through_and_no_descriptor_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(usagelog, "SYNC_EVERY_S", 0.001)
+
+    async def scenario() -> None:
+        with UsageLog(tmp_path / USAGE_FILE, rotate_bytes=200) as log:
+            keeping = asyncio.create_task(usagelog.keep_synced(log))
+            async with asyncio.timeout(30):
+                for number in range(40):  # some of which put the file aside
+                    log.append(b"x" * (number + 1))
+                    while not log.is_synced:  # noqa: ASYNC110 (by a task in this loop)
+                        await asyncio.sleep(0)
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    asyncio.run(scenario())
+    for each in set(threading.enumerate()) - {threading.main_thread()}:
+        each.join(10)  # those that settle what was put aside
+    assert len([*tmp_path.iterdir()]) > 3
+    held = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    assert [each for each in held if each.startswith(str(tmp_path))] == []
+    assert capfd.readouterr().err == ""

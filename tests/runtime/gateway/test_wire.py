@@ -216,3 +216,23 @@ def test_counts_reach_a_client_only_if_it_asked(
             }
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("first", [raw(), b"{", b"\x00"], ids=["answered", "refused", "no json"])
+def test_nothing_behind_the_last_request_of_a_connection_reaches_a_server(
+    tmp_path: Path, first: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sent = post(first, "Connection: keep-alive", version="1.0") + post(raw())
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours, connected(ours) as (reader, writer):
+            writer.write(sent)
+            other = await ours.send(chat())
+            writer.write_eof()
+            answers = (await reader.read()).count(b"HTTP/1.")
+            assert other.status == 200
+            assert len(ours.asked) == answers - (first != raw()) + 1
+            assert len([row for row in ours.rows() if row["status"] != 499]) == answers + 1
+
+    asyncio.run(scenario())
+    assert "Traceback" not in capfd.readouterr().err

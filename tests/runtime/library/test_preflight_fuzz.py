@@ -25,9 +25,7 @@ WHOLE = safetensors(tensors())
 HEADER = int.from_bytes(WHOLE[:8], "little")
 
 
-SLOW = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SLOW = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def only_library_errors(folder: Path) -> None:

@@ -169,10 +169,25 @@ def test_live_gates_count_the_requests_of_the_stage_and_of_no_one_else(tmp_path:
     )
     live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
     end = NOON + timedelta(minutes=5)
-    (one,) = judge_traffic(trial(50, "s1"), PACE, live, (), tmp_path, end)
+    (one,) = judge_traffic(trial(50, "s1"), PACE, live, (), UsageRows(tmp_path), end)
     assert one.finding.verdict is Verdict.FAIL
     assert sum(one.finding.counts["bad"]) == 12  # type: ignore[arg-type]
     assert one.data(NOON)["since"] == NOON.isoformat()
+
+
+def test_a_user_whose_requests_all_fail_is_one_finding_and_not_twelve(tmp_path: Path) -> None:
+    def by(user: str, line: str) -> str:
+        return line.replace("{", '{"unit":"' + user + '",', 1)
+
+    ana = [by("ana", row(1 + n / 60, NEW, 500)) for n in range(12)]
+    others = [by(f"u{n}", row(1, OLD)) for n in range(12)]
+    logged(tmp_path, *ana, *others, row(1, OLD))
+    live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
+    asked = trial(50, "s1", by_user=True)
+    (one,) = judge_traffic(asked, PACE, live, (), UsageRows(tmp_path), NOON + timedelta(minutes=5))
+    assert one.finding.verdict is Verdict.INCONCLUSIVE
+    assert "12 of 12 bad" in one.finding.reason
+    assert "of 1 and 13 users (1 requests name no user and count one by one)" in one.finding.reason
 
 
 def test_a_stage_whose_start_nobody_knows_or_without_requests_is_inconclusive(
@@ -180,9 +195,9 @@ def test_a_stage_whose_start_nobody_knows_or_without_requests_is_inconclusive(
 ) -> None:
     live = state(loaded(NEW, "s1"))
     unknown = replace(trial(50, "s1"), since=None)
-    (one,) = judge_traffic(unknown, PACE, live, (), tmp_path, NOON)
+    (one,) = judge_traffic(unknown, PACE, live, (), UsageRows(tmp_path), NOON)
     assert "since when" in one.problem
-    (silent,) = judge_traffic(trial(50, "s1"), PACE, live, (), tmp_path, NOON)
+    (silent,) = judge_traffic(trial(50, "s1"), PACE, live, (), UsageRows(tmp_path), NOON)
     assert {one.finding.verdict, silent.finding.verdict} == {Verdict.INCONCLUSIVE}
 
 
@@ -194,11 +209,11 @@ def test_neighbours_on_the_same_server_are_compared_with_others_elsewhere(tmp_pa
     tried = replace(trial(50, "s1"), live=(gate,))
     end = NOON + timedelta(minutes=5)
     beside = state(loaded(NEW, "s1"), loaded(OLD, "s1"), loaded(OTHERS, "s1"))
-    (one,) = judge_traffic(tried, PACE, beside, (), tmp_path, end)
+    (one,) = judge_traffic(tried, PACE, beside, (), UsageRows(tmp_path), end)
     counts = one.finding.counts
     assert (sum(counts["split"]), sum(counts["split_stable"])) == (12, 15)  # type: ignore[arg-type]
     alone = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
-    (nobody,) = judge_traffic(tried, PACE, alone, (), tmp_path, end)
+    (nobody,) = judge_traffic(tried, PACE, alone, (), UsageRows(tmp_path), end)
     assert (nobody.finding.verdict, nobody.finding.rule) == (Verdict.PASS, "no_neighbours")
 
 
@@ -206,17 +221,17 @@ def test_a_clock_that_went_backwards_counts_nothing_and_passes_nothing(tmp_path:
     logged(tmp_path, *(row(-5, NEW) for _ in range(50)), *(row(-5, OLD) for _ in range(50)))
     live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
     earlier = NOON - timedelta(minutes=1)
-    (one,) = judge_traffic(trial(50, "s1"), PACE, live, (), tmp_path, earlier)
+    (one,) = judge_traffic(trial(50, "s1"), PACE, live, (), UsageRows(tmp_path), earlier)
     assert one.finding.verdict is Verdict.INCONCLUSIVE
 
 
 def test_rows_are_found_by_alias_and_time_and_damaged_lines_are_counted(tmp_path: Path) -> None:
     logged(tmp_path, row(0, NEW), row(-90, NEW), row(0, OTHERS, alias="globex-dates"))
-    rows = UsageRows(tmp_path, NOON - timedelta(hours=1))
-    assert [each["version"] for each in rows.of("acme-support")] == [NEW]
-    assert len(list(rows.of())) == 2
+    rows, since = UsageRows(tmp_path), NOON - timedelta(hours=1)
+    assert [each["version"] for each in rows.of(since, "acme-support")] == [NEW]
+    assert len(list(rows.of(since))) == 2
     assert rows.damaged == 1
-    assert list(UsageRows(tmp_path / "elsewhere", NOON).of()) == []
+    assert list(UsageRows(tmp_path / "elsewhere").of(since)) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,164 @@
+"""What live counts come to: FAIL at the first moment that shows it, else what they say now."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fleet.gates.intervals import normal_cdf
+from fleet.gates.sequential import rate_test, share_test
+from fleet.gates.verdict import Finding, Verdict, percent
+
+LEAST_BAD = 5
+"""Bad events of the new version below which nothing fails."""
+LEAST_DIFFERENCE = 0.005
+"""Difference of rates below which nothing fails."""
+MISMATCH = 0.001
+"""Below this p-value the split of the traffic is not the one that was wanted."""
+MATERIAL = 1.25
+"""How many times more or less than the wanted share is a fault: users who stay on one version
+make a split uneven by chance, and the tests count with the share that there was.
+"""
+LEAST_VARIANCE = 5.0
+"""Of the split, below which it is too small to be checked."""
+RISE, RATIO, RATE, ALONE = "share_of_bad", "share_of_slow", "rate_of_bad", "no_neighbours"
+Series = Mapping[str, Any]
+"""Counts by window, and a few of the whole stage; `recompute` answers for others."""
+Limits = Mapping[str, float]
+BOTH = ("bad", "requests", "bad_stable", "requests_stable")
+BOTH_BY_USER = ("first", "at_risk", "first_stable", "at_risk_stable")
+Moment = tuple[float, float, float]
+"""After a window: the e-value, users with a bad request, by how much the rate is too high."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the counts say now."""
+
+    rule: str
+    estimate: float | None
+    lower: float
+    upper: float
+    passes: bool
+    about: str
+    limit: str
+    independent: float
+    """Requests of the new version, as many as they are worth where users ask again and again."""
+    collapsed: bool = False
+    """Whether nearly every request of each user is bad, and the old version's are not."""
+
+
+def by_user(counts: Series) -> bool:
+    """Say whether requests are counted by user; without users there is nothing to count by."""
+    return "first" in counts
+
+
+def conclude(
+    gate: str,
+    metric: str,
+    made: Judgement,
+    moments: Iterator[Moment],
+    counts: Series,
+    limits: Limits,
+) -> Finding:
+    """Return the finding: FAIL at the first moment that shows it, else what the counts say."""
+    value, failed = 1.0, False
+    for value, bad, difference in moments:
+        failed = (
+            value * limits["alpha"] >= 1 and bad >= LEAST_BAD and difference >= LEAST_DIFFERENCE
+        )
+        if failed:
+            break
+    worse = f"worse, with an e-value of {value:.3g}"
+    if made.collapsed and not failed:
+        failed, worse = True, "bad for each of its users, nearly always"
+    requests, least = sum(counts["requests"]), f"{limits['least_requests']:g}"
+    split = _mismatch(counts)
+    if split:
+        verdict, why = Verdict.INCONCLUSIVE, split
+    elif failed:
+        verdict, why = Verdict.FAIL, worse
+    elif counts.get("missing"):
+        verdict, why = Verdict.INCONCLUSIVE, "nothing passes while a gateway is missing"
+    elif requests < limits["least_requests"]:
+        verdict, why = Verdict.INCONCLUSIVE, f"nothing passes on fewer than {least} requests"
+    elif made.independent < limits["least_requests"]:
+        verdict = Verdict.INCONCLUSIVE
+        why = f"its users ask often, and nothing passes on fewer than {least} independent requests"
+    elif made.passes:
+        verdict, why = Verdict.PASS, f"within {made.limit}"
+    else:
+        verdict, why = Verdict.INCONCLUSIVE, f"neither worse nor surely within {made.limit}"
+    return Finding(
+        gate,
+        metric,
+        verdict,
+        made.rule,
+        made.estimate,
+        made.lower if requests else None,
+        made.upper if requests else None,
+        value,
+        counts,
+        limits,
+        f"{made.about}{_users(counts)}: {why}",
+        _power(made.rule, counts, limits),
+    )
+
+
+def _power(rule: str, counts: Series, limits: Limits) -> str:
+    """Say how many bad requests would have failed the version, had they come all at once."""
+    names = ("at_risk", "first_stable", "at_risk_stable") if by_user(counts) else BOTH[1:]
+    requests, bad, others = (float(sum(counts.get(each, ()))) for each in names)
+    compared = rule in (RISE, RATIO)
+    if not requests or (compared and not others):
+        return ""
+    usual = bad / others if compared else limits["limit"]
+
+    def fails(hits: int) -> bool:
+        test = (
+            share_test([(hits, requests, bad, others)], limits["tolerate"])
+            if compared
+            else rate_test([(hits, requests)], usual)
+        )
+        enough = hits >= LEAST_BAD and hits / requests - usual >= LEAST_DIFFERENCE
+        return enough and next(test) * limits["alpha"] >= 1
+
+    low, high = LEAST_BAD, int(requests) + 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fails(middle) else (middle + 1, high)
+    if low > requests:
+        return "so few requests could not have failed it"
+    return f"{low} of {requests:g} bad at once would have failed it ({percent(low / requests)})"
+
+
+def _users(counts: Series) -> str:
+    """Say how many users are behind the requests, and of how many nobody knows."""
+    unnamed = counts.get("unnamed", 0)
+    nobody = f"{unnamed:g} requests name no user and count one by one" if unnamed else ""
+    if not by_user(counts):
+        return f", {nobody}" if nobody else ""
+    other = f" and {counts['units_stable']:g}" if "units_stable" in counts else ""
+    users = f", of {counts['units']:g}{other} users"
+    return f"{users} ({nobody})" if nobody else users
+
+
+def _mismatch(counts: Series) -> str:
+    """Say that the split is not the wanted one; then the two sides cannot be compared."""
+    got = expected = total = variance = 0.0
+    for wanted, mine, other in zip(
+        counts["percent"], counts["split"], counts["split_stable"], strict=True
+    ):
+        if wanted >= 0:
+            both, share = mine + other, wanted / 100
+            got, total, expected = got + mine, total + both, expected + both * share
+            variance += both * share * (1 - share)
+    if variance < LEAST_VARIANCE:
+        return ""
+    p_value = 2 * normal_cdf(-abs(got - expected) / math.sqrt(variance))
+    if p_value >= MISMATCH or expected / MATERIAL <= got <= expected * MATERIAL:
+        return ""
+    return (
+        f"void, for the new version got {percent(got / total)} of the traffic and not "
+        f"{percent(expected / total)}"
+    )

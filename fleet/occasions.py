@@ -1,0 +1,109 @@
+"""Occasions: what people are told of without having asked, and whether they have been told.
+
+An occasion that lasts (a rollout that waits for people, a drift, an overdue retraining) is told
+once. Whom a notice did not reach is tried again, an hour later at the earliest.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from fleet.declared import Fleet
+from fleet.evals.drift import Drift, Standing
+from fleet.events import Event
+from fleet.history import Entry, History
+from fleet.pace import Phase, Wanted, version_of
+from fleet.retraining import Retraining, Turn
+
+AGAIN = timedelta(hours=1)
+"""Least time between two attempts to deliver the same notice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """Something that people are told once."""
+
+    event: Event
+    alias: str
+    key: str
+    """What makes it this one; an occasion with another key is told anew."""
+    facts: Mapping[str, Any]
+    """For operators, in plain form; a client sees those of `fleet.events.OF_A_CLIENT`."""
+
+
+def waiting(wanted: Mapping[str, Wanted], history: History, now: datetime) -> Iterator[Occasion]:
+    """Yield rollouts in which no gate will tell any more, so that a person decides."""
+    for alias, each in sorted(wanted.items()):
+        if each.phase is Phase.UNDECIDED:
+            percent = dict(each.shares).get(each.target, 0)
+            stage = history.stages.get(alias)
+            since = stage.since.isoformat() if stage else ""
+            facts = _facts(alias, each.target, now) | {
+                "percent": percent,
+                "reason": each.held or each.why,
+            }
+            yield Occasion("undecided", alias, f"{each.target} {percent} {since}", facts)
+
+
+def drifted(alarms: Iterable[tuple[str, str, Drift]], now: datetime) -> Iterator[Occasion]:
+    """Yield what has drifted: alias, version, and what the rule says of it."""
+    for alias, adapter, each in alarms:
+        facts = _facts(alias, adapter, now)
+        facts |= {"measure": each.measure, "rule": each.rule, "standing": each.standing.value}
+        facts |= {"reason": each.reason, "retrain": each.standing is Standing.RETRAIN}
+        key = f"{adapter} {each.rule} {each.measure} {each.standing.value}"
+        yield Occasion("drifted", alias, key, facts)
+
+
+def overdue(turns: Iterable[Retraining], now: datetime) -> Iterator[Occasion]:
+    """Yield the retrainings that should have been done."""
+    for each in turns:
+        if each.turn is Turn.OVERDUE:
+            until = each.next.isoformat() if each.next else ""
+            facts = _facts(each.alias, each.adapter, now)
+            facts |= {"reason": each.reason, "due": until}
+            facts |= {"claimed_by": each.claim.by if each.claim else ""}
+            yield Occasion("retraining_overdue", each.alias, f"{each.adapter} {until}", facts)
+
+
+def stopped(fleet: Fleet, history: History, now: datetime) -> Iterator[Occasion]:
+    """Yield declared versions that a gate has stopped before they got any traffic."""
+    for alias, found in sorted(history.rejected.items()):
+        declared = fleet.adapters.get(alias)
+        for each in found.values():
+            if each.percent or declared is None or each.adapter != str(declared.name):
+                continue
+            facts = _facts(alias, each.adapter, now) | {"stable": version_of(each.stable)}
+            facts |= {"gate": each.gate, "reason": each.finding.reason}
+            yield Occasion("gate_failed", alias, f"{each.adapter} {each.gate} {each.seq}", facts)
+
+
+def failed_drill(alias: str, target: str, reasons: Sequence[str], now: datetime) -> Occasion:
+    """Return that a rollback would not have succeeded."""
+    facts = _facts(alias, target, now) | {"reasons": list(reasons)}
+    return Occasion("drill_failed", alias, f"{target} {now.isoformat()}", facts)
+
+
+def _facts(alias: str, adapter: str, now: datetime) -> dict[str, Any]:
+    at = now.isoformat(timespec="seconds")
+    return {"alias": alias, "version": version_of(adapter), "adapter": adapter, "at": at}
+
+
+def due(entries: Iterable[Entry], each: Occasion, to: str, now: datetime) -> bool:
+    """Say whether a reader is still to be told of an occasion.
+
+    Args:
+        entries: The ledger, oldest first.
+        each: The occasion.
+        to: Who, as `notified` entries name them.
+        now: The time.
+    """
+    about = (each.event, each.alias, each.key, to)
+    told = [
+        entry
+        for entry in entries
+        if entry.kind == "notified"
+        and about == tuple(entry.data.get(name) for name in ("event", "alias", "key", "to"))
+    ]
+    return not told or (not told[-1].data.get("delivered") and now - told[-1].time >= AGAIN)

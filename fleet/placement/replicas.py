@@ -1,0 +1,62 @@
+"""Replicas: on how many servers an adapter is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, inf
+
+from fleet.declared import Adapter
+from fleet.demand import Load
+
+WASTEFUL = 0.5
+"""Part of the weakest server below which a replica is not worth keeping."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where a replica could be, alone."""
+
+    limit: float
+    """Tokens per second that the best server there may carry."""
+    price: float
+    """Of that server, an hour."""
+
+
+def replicas_for(
+    declared: Adapter, load: Load, places: Sequence[Place], now: int = 0, slack: float = 1.0
+) -> list[int]:
+    """Return how many servers may hold an adapter, the best number first.
+
+    As many as declared, or more where they cannot carry it. Parts of a load take a slot each,
+    and what they add up to stays the same: so the fewest, unless weaker servers carry more for
+    their price. Those there are stay while they carry the load and are no waste, so that a small
+    change of demand moves nothing. The others are for a search that finds no place, or a
+    cheaper one.
+
+    Args:
+        declared: The adapter.
+        load: What all its replicas are asked together.
+        places: One for each place that a replica may have, the strongest first.
+        now: Replicas that have its traffic.
+        slack: What running servers may be asked for, as a multiple of what new ones may.
+    """
+    least, peak, most = max(declared.replicas, 1), max(load.tokens), len(places)
+    if not places or not peak:
+        return [least]
+    limits = [each.limit for each in places]
+    fewest = next(
+        (each for each in range(least, most + 1) if peak <= limits[each - 1] * each),
+        max(least, most),  # too few all the same
+    )
+    weaker = sorted({each for each in limits if 0 < each < peak / fewest}, reverse=True)
+    found = [fewest, *(min(ceil(peak / each), most) for each in weaker)]
+    found.sort(key=lambda count: (_price(peak / count, places), count))
+    keeps = fewest < now <= most and peak > WASTEFUL * limits[-1] * (now - 1)
+    bears = least <= now < fewest and peak <= slack * limits[now - 1] * now
+    if keeps or bears or now == fewest:
+        found.insert(0, now)
+    return list(dict.fromkeys(found))
+
+
+def _price(part: float, places: Sequence[Place]) -> float:
+    """Return the least that a token per second costs where such a part of a load fits."""
+    return min((each.price / each.limit for each in places if each.limit >= part > 0), default=inf)

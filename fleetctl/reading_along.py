@@ -1,0 +1,64 @@
+"""Files that the declarations name and that nothing reads until they are needed.
+
+A golden set is read when a version is judged, a template when traffic has been moved: too late
+to hear that a line of it is wrong. `fleetctl validate` reads them along.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fleet.errors import ConfigError, Diagnostic, Place
+from fleet.evals.golden import read_golden
+from fleet.problems import Finding, diagnostic
+from fleet.resolve import diagnostics
+from fleetctl.project import Project
+from plans.notices import Audience, fault
+
+
+def read_along(root: Path, project: Project) -> None:
+    """Read golden sets and templates of notices.
+
+    Raises:
+        ConfigError: with everything that is wrong in them.
+    """
+    found = [*_golden(root, project), *_templates(root, project)]
+    if found:
+        raise ConfigError(*found)
+
+
+def _golden(root: Path, project: Project) -> Iterator[Diagnostic]:
+    for path in sorted(project.fleet.golden):
+        try:
+            read_golden((root / path).read_bytes(), path)
+        except ConfigError as error:
+            yield from error.diagnostics
+
+
+def _templates(root: Path, project: Project) -> Iterator[Diagnostic]:
+    fleet = project.fleet
+    asked: list[tuple[tuple[str, ...], Audience]] = [(("notify",), "operators")]
+    asked += [(("clients", name, "notify"), "client") for name in fleet.clients]
+    for path, audience in asked:
+        notify = fleet.notify if audience == "operators" else fleet.clients[path[1]].notify
+        if notify is None or notify.template is None:
+            continue
+        name, at = notify.template, (*path, "template")
+        try:
+            text = (root / name).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            detail = f"`{name}` cannot be read: {why}."
+            hint = "Paths are relative to the project. Until it is there, notices have our text."
+            yield from diagnostics([Finding("FC1250", at, detail, hint=hint)], project.tree)
+            continue
+        wrong = fault(text, audience, notify.events)
+        if wrong is None:
+            continue
+        line, why = wrong
+        if line:
+            detail, hint = f"{why.removesuffix('.')}.", "It is a Jinja template."
+            yield diagnostic("FC1251", detail, Place(name, line, 1), hint=hint)
+            continue
+        detail = f"`{name}` cannot tell {why.removesuffix('.')}."
+        hint = "Branch on `it.event`, or say with `events` what is told; a client sees fewer facts."
+        yield from diagnostics([Finding("FC1251", at, detail, hint=hint)], project.tree)

@@ -1,0 +1,127 @@
+"""Notices of a project: who is told what, posted, and written down so that it is told once."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleet.declared import Fleet, Notify
+    from fleet.events import Event
+    from fleet.occasions import Occasion
+    from fleet.resources import State
+    from plans.notices import Audience
+    from runtime.ledger.scribe import Scribe
+
+Reader = tuple[str, "Audience", "Notify"]
+"""Name in the ledger, kind, and where."""
+
+
+def readers(fleet: "Fleet", alias: str, event: "Event") -> list[Reader]:
+    """Return who is told of an event: operators first, then the alias's own client."""
+    client = fleet.clients.get(alias.partition("-")[0])
+    found: list[Reader] = []
+    if fleet.notify and event in fleet.notify.events:
+        found.append(("operators", "operators", fleet.notify))
+    if client and client.notify and event in client.notify.events:
+        found.append((f"client {client.name}", "client", client.notify))
+    return found
+
+
+async def tell(
+    session: Session,
+    scribe: "Scribe",
+    event: "Event",
+    alias: str,
+    to: Iterable[Reader],
+    facts: Mapping[str, Any],
+    about: Mapping[str, Any],
+) -> list[str]:
+    """Post one event to its readers; return a warning for each notice that was not delivered.
+
+    Args:
+        session: The project.
+        scribe: Writes down what became of it.
+        event: What happened.
+        alias: Whose.
+        to: From `readers`.
+        facts: For the notices.
+        about: More for the ledger's entries.
+    """
+    from runtime.rollback import record_or_warn  # noqa: PLC0415 (keeps `--help` fast)
+
+    whole = {"fleet": session.fleet().name, **facts}
+    told = await asyncio.gather(*(_post(session, event, *each, whole) for each in to))
+    warnings = [line for _, problems in told for line in problems]
+    if told:
+        entries = [{"alias": alias, "event": event, **about, **record} for record, _ in told]
+        warnings += await record_or_warn(scribe, "notified", entries, "the notices")
+    return warnings
+
+
+async def tell_occasions(session: Session, found: "Iterable[Occasion]") -> list[str]:
+    """Tell each occasion to whom has not been told of it; return warnings."""
+    from fleet.occasions import due  # noqa: PLC0415 (keeps `--help` fast)
+
+    scribe, fleet, warnings = session.scribe(), session.fleet(), []
+    open_ = [(each, readers(fleet, each.alias, each.event)) for each in found]
+    open_ = [(each, to) for each, to in open_ if to]
+    entries = await asyncio.to_thread(session.ledger().read) if open_ else []
+    told = [each for each in entries if each.kind == "notified"]  # few of many
+    for each, to in open_:
+        left = [one for one in to if due(told, each, one[0], session.now())]
+        about = {"key": each.key}
+        warnings += await tell(session, scribe, each.event, each.alias, left, each.facts, about)
+    return warnings
+
+
+def standing(session: Session, live: "State") -> "list[Occasion]":
+    """Return what lasts: versions that were stopped, rollouts that wait for people, drift, ..."""
+    from fleet.evals.drift import Standing  # noqa: PLC0415
+    from fleet.evals.due import records  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.history import fold, settled  # noqa: PLC0415
+    from fleet.occasions import drifted, overdue, stopped, waiting  # noqa: PLC0415
+    from fleet.pace import pace  # noqa: PLC0415
+    from fleet.retraining import retrainings  # noqa: PLC0415
+    from fleetctl.evaluation import standings  # noqa: PLC0415
+
+    fleet, now = session.fleet(), session.now()
+    if not fleet.notify and not any(each.notify for each in fleet.clients.values()):
+        return []
+    entries = session.ledger().read()
+    history, past = settled(fold(entries), live), records(entries)
+    alarms = standings(past, live, {Standing.SERVING, Standing.RETRAIN, Standing.WATCH})
+    return [
+        *stopped(fleet, history, now),
+        *waiting(pace(fleet, live, history, now).wanted, history, now),
+        *drifted(alarms, now),
+        *overdue(retrainings(fleet, entries, past, history.claims, now), now),
+    ]
+
+
+async def _post(
+    session: Session,
+    event: "Event",
+    name: str,
+    who: "Audience",
+    to: "Notify",
+    facts: Mapping[str, Any],
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the ledger's record of one notice, and warnings."""
+    from plans.notices import document  # noqa: PLC0415
+    from runtime.notices import deliver  # noqa: PLC0415
+    from runtime.secrets import read_secret  # noqa: PLC0415 (keeps `--help` fast)
+
+    warnings = []
+    try:
+        own = (session.root / to.template).read_text(encoding="utf-8") if to.template else ""
+        body = document(event, who, facts, own)
+    except (OSError, ValueError) as error:
+        warnings.append(f"the template `{to.template}` for {name} was not used: {error}")
+        body = document(event, who, facts)
+    url = to.webhook if "://" in to.webhook else read_secret(session.root, to.webhook)
+    detail = await deliver(url, body) if url else f"`{to.webhook}` is not readable here"
+    if detail:
+        warnings.append(f"the notice to {name} was not delivered: {detail}")
+    return {"to": name, "delivered": not detail, "detail": detail}, warnings

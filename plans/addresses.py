@@ -1,0 +1,52 @@
+"""Addresses as people type them: whole, or what of them a file, an error or a drawing shows."""
+
+from collections.abc import Iterator
+
+from fleet.names import AdapterName
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
+
+
+def names_of(resource: Resource) -> frozenset[str]:
+    """Return all that means a resource, its address among it.
+
+    A server: `server/S`, `S`, `host/device`, `host/H`, `base/B`. An adapter: `adapter/N@S`, `N@S`,
+    `adapter/N`, `N`, and the same with `ALIAS@VERSION` in the place of its full name `N`; of a
+    server, `ALIAS@S`; all versions of an alias, `adapter/ALIAS`. A route: `route/ALIAS`, `ALIAS`,
+    `CLIENT/TASK`. A key: `key/CLIENT/NAME`, `CLIENT/NAME`. All that a client has of routes and
+    keys: `client/CLIENT`.
+    """
+    return frozenset(_names(resource))
+
+
+def _names(resource: Resource) -> Iterator[str]:
+    address = resource.address
+    yield from (address, address.partition("/")[2])
+    match resource:
+        case Server():
+            yield from (f"{resource.host}/{each}" for each in resource.devices)
+            yield from (f"host/{resource.host}", f"base/{resource.base}")
+        case LoadedAdapter():
+            yield from (resource.adapter, f"adapter/{resource.adapter}")
+            yield from _by_alias(resource)
+        case Route():
+            client, _, task = resource.alias.partition("-")
+            yield from (f"{client}/{task}", f"client/{client}")
+        case Key():
+            yield f"client/{resource.client}"
+
+
+def _by_alias(resource: LoadedAdapter) -> Iterator[str]:
+    try:
+        name = AdapterName.parse(resource.adapter)
+    except ValueError:
+        return  # somebody else's, which has no parts
+    yield f"adapter/{name.alias}"
+    for each in (
+        f"{name.alias}@{resource.server}",
+        *(
+            f"{name.alias}@{version}{where}"
+            for version in (name.version, f"v{name.version}")
+            for where in ("", f"@{resource.server}")
+        ),
+    ):
+        yield from (each, f"adapter/{each}")

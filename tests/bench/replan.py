@@ -1,0 +1,59 @@
+"""Time placing alone, again: `python -m tests.bench.replan FOLDER` prints one line of JSON.
+
+FOLDER holds a synthetic fleet with `same.json` and `some.json` of `tests.bench.converged` beside.
+"""
+
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from fleet.declared import Fleet
+from fleet.history import History
+from fleet.pace import pace
+from fleet.placement import Search, place
+from fleet.resources import LoadedAdapter, State
+from fleetctl.project import load_fleet
+from plans import livefile
+from tests.bench.converged import NOW
+
+BUDGET = 50
+"""Optional moves allowed in the last case."""
+
+
+def placed(fleet: Fleet, live: State, search: Search) -> tuple[float, int, int, int]:
+    """Return CPU seconds, versions on other servers than before, forced and optional moves."""
+    wanted = pace(fleet, live, History(), NOW)
+    began = time.process_time()
+    placement = place(fleet, wanted, live, search)
+    seconds = time.process_time() - began
+    before: dict[str, set[str]] = {}
+    for each in live.resources.values():
+        if isinstance(each, LoadedAdapter):
+            before.setdefault(each.adapter, set()).add(each.server)
+    moved = sum(
+        bool(servers - set(placement.bindings.get(name, ()))) for name, servers in before.items()
+    )
+    return seconds, moved, len(placement.forced), len(placement.optional)
+
+
+def main() -> None:
+    """Place with nothing changed, with 1 % missing, and with optional moves allowed."""
+    folder = Path(sys.argv[1])
+    fleet = load_fleet(folder, None, {})
+    same, some = (
+        livefile.load((folder / name).read_text(encoding="utf-8"))
+        for name in ("same.json", "some.json")
+    )
+    usual = Search()
+    cases = {
+        "same": placed(fleet, same, usual),
+        "some": placed(fleet, some, usual),
+        "moves": placed(fleet, some, replace(usual, max_moves=BUDGET)),
+    }
+    print(json.dumps(cases))
+
+
+if __name__ == "__main__":
+    main()

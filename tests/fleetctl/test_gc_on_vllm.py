@@ -1,0 +1,136 @@
+"""gc on a real vLLM under load: what a server lists is there, and nobody's request fails."""
+
+import json
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fleetctl.project_on_disk import Project
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
+OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
+OLDEST = "acme-support-tiny-v1.0.0"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, vllm_python: Path) -> Iterator[Project]:
+    """The quickstart fleet on vLLM; a replaced version is kept for a second, one in the library."""
+    made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", vllm_python)
+    fleet = made.root / "fleet.yaml"
+    text = fleet.read_text("utf-8")
+    pace = "{weights: [10%, 50%, 100%], bake: 24h, retain: 7d, gates: []}"
+    assert pace in text
+    text = text.replace(pace, "{weights: [100%], bake: 1s, retain: 1s, gates: []}")
+    fleet.write_text(text.replace("keep_versions: 3", "keep_versions: 1"), encoding="utf-8")
+    source = made.root / "models/adapters/acme/support-v2.1.0"
+    assert made.run("adapter", "add", str(source), "--as", OLDEST).returncode == 0
+    assert made.run("gateway", "start").returncode == 0
+    done = made.run("apply", "--auto", "--yes")
+    assert done.returncode == 0, done.stderr
+    yield made
+    made.clean_up()
+
+
+@dataclass
+class Seen:
+    """What clients and the server's own list showed while the block ran."""
+
+    answered: int = 0
+    failed: list[str] = field(default_factory=list)
+    looks: int = 0
+    missing: list[str] = field(default_factory=list)
+    """Folders of versions that the server listed and that were not there."""
+
+
+@contextmanager
+def watched(project: Project) -> Iterator[Seen]:
+    """Ask two aliases again and again, and compare the server's list with the folders."""
+    text = (project.root / "fleet.yaml").read_text(encoding="utf-8")
+    gateway = text.partition('listen: "')[2].partition('"')[0]
+    server = f"http://127.0.0.1:{text.partition('port: ')[2].split()[0]}"
+    key = (project.root / ".fleetctl/keys/acme-prod").read_text(encoding="utf-8").strip()
+    seen, ended = Seen(), threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            for alias in ("acme-support", "acme-triage"):
+                body = {"model": alias, "max_tokens": 4, "prompt": "No rush. delivery to Lyon"}
+                request = urllib.request.Request(
+                    f"http://{gateway}/v1/completions",
+                    data=json.dumps(body).encode(),
+                    headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+                )
+                try:
+                    urllib.request.urlopen(request, timeout=30).read()
+                    seen.answered += 1
+                except OSError as error:
+                    seen.failed.append(f"{alias}: {error}")
+
+    def look() -> None:
+        while not ended.is_set():
+            for name, path in listed(server).items():
+                seen.missing += [f"{name}: {path}"] if not present(server, name, path) else []
+            seen.looks += 1
+
+    threads = [threading.Thread(target=each) for each in (ask, look)]
+    for each in threads:
+        each.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        for each in threads:
+            each.join()
+
+
+def listed(server: str) -> dict[str, str]:
+    """Return the adapters that a server lists, with the folder that it would read again."""
+    with urllib.request.urlopen(f"{server}/v1/models", timeout=30) as reply:
+        cards: list[dict[str, Any]] = json.load(reply)["data"]
+    return {each["id"]: each["root"] for each in cards if each.get("parent")}
+
+
+def present(server: str, name: str, path: str) -> bool:
+    """Say whether a folder is there, or its version has just been unloaded."""
+    return (Path(path) / "adapter_config.json").exists() or name not in listed(server)
+
+
+def collected(project: Project) -> set[str]:
+    done = project.run("gc", "--yes", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    found = (*document["versions"], *document["copies"])
+    return {each["name"] for each in found if not each["needed"]}
+
+
+def test_a_version_is_unloaded_before_its_files_go_and_nobody_notices(project: Project) -> None:
+    server = (project.root / "fleet.yaml").read_text("utf-8").partition("port: ")[2].split()[0]
+    url = f"http://127.0.0.1:{server}"
+    copy = Path(listed(url)[OLD])
+    acme = project.root / "clients/acme.yaml"
+    with watched(project) as seen:
+        text = acme.read_text(encoding="utf-8")
+        acme.write_text(text.replace('"2.1.0"', '"2.2.0"'), encoding="utf-8")
+        assert project.run("apply", "--auto", "--yes").returncode == 0
+        assert {OLD, NEW} <= {*listed(url)}, "both are loaded, and one answers"
+        assert copy.name not in collected(project)
+        assert copy.is_dir(), "the server still lists it"
+        assert project.run("apply", "--auto", "--yes").returncode == 0, "the retention is over"
+        assert OLD not in listed(url)
+        gone = collected(project)
+        assert {copy.name, OLDEST} <= gone
+        assert not copy.exists()
+    assert seen.failed == []
+    assert seen.missing == []
+    assert min(seen.answered, seen.looks) > 10
+    # The version stays in the library, so the way back is a load.
+    assert (project.root / "models/adapters/acme/support-v2.1.0").is_dir()
+    assert not (project.root / "models/adapters/acme/support-v1.0.0").exists()
+    assert project.run("plan", "--detailed-exitcode").returncode == 0
+    assert project.run("drift").returncode == 0

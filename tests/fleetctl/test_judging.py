@@ -1,0 +1,66 @@
+"""A version that failed and has no earlier one to go back to: nobody else waits for it."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fleet.gates import Tally, Verdict, Window, judge_live
+from fleetctl import judging
+from fleetctl.session import Session
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.table import RoutingTable
+from runtime.rollouts.record import Judged
+from tests.runtime.gateway.stage import NEW, OLD, alias
+from tests.runtime.rollouts.test_evidence import ERRORS, NOON, trial
+
+LATER, EARLIER = "birch-faq-tiny-v1.1.0", "birch-faq-tiny-v1.0.0"
+
+
+def failed(name: str, adapter: str, stable: str) -> Judged:
+    counts = Tally(50, {"errors": 50}), Tally(50)
+    finding = judge_live(ERRORS, [Window(NOON, NOON, *counts)])
+    assert finding.verdict is Verdict.FAIL
+    tried = trial(100, "s1", alias=name, adapter=adapter, stable=stable)
+    return Judged(replace(tried, since=NOON), finding, {})
+
+
+def test_nobody_waits_for_a_version_that_cannot_be_rolled_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = Session(tmp_path, None, {}, tmp_path / ".fleetctl")
+    table = RoutingTable(
+        revision=1,
+        servers={"s1": "http://127.0.0.1:9"},
+        aliases={
+            "acme-support": alias("acme", (NEW, 100, ("s1",)), (OLD, 0, ())),  # held nowhere
+            "birch-faq": alias("birch", (LATER, 100, ("s1",)), (EARLIER, 0, ("s1",))),
+        },
+    )
+    both = [failed("acme-support", NEW, OLD), failed("birch-faq", LATER, EARLIER)]
+
+    async def scenario() -> tuple[judging.Round, RoutingTable]:
+        gateways = LocalGateways(session.state_dir)
+        await gateways.publish(table)
+        done = judging.Round()
+        await judging._roll_back_failed(session, both, done)
+        now, _ = await gateways.read()
+        await gateways.close()
+        return done, now
+
+    done, now = asyncio.run(scenario())
+    assert (done.stuck, done.moved, done.code) == (True, True, judging.FAILED)
+    assert done.failed == ["acme-support", "birch-faq"]
+    shares = {
+        name: {each.adapter: each.percent for each in entry.shares}
+        for name, entry in now.aliases.items()
+    }
+    assert shares["acme-support"] == {NEW: 100, OLD: 0}  # better a bad answer than none
+    assert shares["birch-faq"] == {LATER: 0, EARLIER: 100}
+    rolled = [each.data["alias"] for each in session.ledger().read() if each.kind == "rolled_back"]
+    assert rolled == ["birch-faq"]
+    said = capsys.readouterr().err
+    assert "2.1.0" in said
+    assert "not resident" in said
+    assert "Rolled back: birch-faq back on 1.0.0" in said

@@ -1,0 +1,113 @@
+"""The same bytes for shuffled declarations, any hash seed, and two versions of Python."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import yaml
+
+from fleet.placement.solver import available
+
+REPOSITORY = Path(__file__).parents[2]
+SECOND = REPOSITORY / ".venv-second" / "bin" / "python"
+SHUFFLES = 5
+SEEDS = ("0", "1", "random")
+EMPTY = {"format": "fleetctl-live", "format_version": "1.0", "resources": []}
+
+
+def packed_fleets(pythons: list[Path]) -> set[str]:
+    """Return what a fleet of 30 is packed to, on each Python."""
+    fleet = REPOSITORY / "tests" / "fleet" / "packing" / "instances" / "fleet_30.json"
+    return {
+        subprocess.check_output(
+            [python, "-m", "fleetctl", "pack", str(fleet), "--effort", "proof", "--json"],
+            cwd=REPOSITORY, text=True, stderr=subprocess.DEVNULL,
+        )
+        for python in pythons
+    }  # fmt: skip
+
+
+def second_python() -> Path:
+    """Return another supported Python with fleetctl's dependencies; nobody may overlook it."""
+    if SECOND.exists():
+        return SECOND
+    if os.environ.get("FLEETCTL_REQUIRE_LIVE") == "1":
+        pytest.fail("no second Python; run `make second-python`", pytrace=False)
+    pytest.skip("no second Python; run `make second-python`")
+
+
+def shuffled(value: Any, draw: Random) -> Any:
+    """Shuffle the keys of all mappings but `devices`, whose order is that of their ports."""
+    if isinstance(value, dict):
+        keys = draw.sample(list(value), len(value))
+        return {key: value[key] if key == "devices" else shuffled(value[key], draw) for key in keys}
+    return [shuffled(each, draw) for each in value] if isinstance(value, list) else value
+
+
+def written(folder: Path, original: Path, shuffle: int) -> Path:
+    """Write a shuffled copy of a declared fleet and of what is packed."""
+    draw = Random(shuffle)  # noqa: S311
+    shutil.copytree(original, folder / "fleet")
+    for path in sorted((folder / "fleet").rglob("*.yaml")):
+        declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = yaml.safe_dump(shuffled(declared, draw), sort_keys=False)
+        path.write_text(text, encoding="utf-8")
+    (folder / "empty.json").write_text(json.dumps(EMPTY), encoding="utf-8")
+    items = "\n".join(str(3 + each * 7 % 5) for each in range(24))
+    (folder / "classes.bpps").write_text(
+        f"24 2 20 10\n-3 2 12\n-1 4 12\n{items}\n", encoding="utf-8"
+    )
+    head, *rows = vectors()
+    text = "\n".join([*head, *draw.sample(rows, len(rows))]) + "\n"
+    (folder / "vectors.vbp").write_text(text, encoding="utf-8")
+    return folder
+
+
+def vectors() -> list[Any]:
+    """Return the head and the rows of a file that is packed by columns and by moves."""
+    draw = Random(7)  # noqa: S311
+    rows = [" ".join(str(draw.randint(10, 60)) for _ in range(6)) + " 1" for _ in range(30)]
+    return [["6", " ".join(["100"] * 6), "30"], *rows]
+
+
+def test_plans_and_packings_are_the_same_bytes_on_two_pythons(tmp_path: Path) -> None:
+    pythons = [Path(sys.executable), second_python()]
+    original = tmp_path / "original"
+    size = ["--clients", "12", "--adapters", "40", "--gpus", "12", "--seed", "1"]
+    subprocess.run(
+        [sys.executable, "-m", "fleetctl", "scaffold", "synthetic", *size, str(original)],
+        cwd=REPOSITORY, capture_output=True, check=True,
+    )  # fmt: skip
+    folders = [str(written(tmp_path / f"{number}", original, number)) for number in range(SHUFFLES)]
+    versions, answers, plans = set(), set(), set()
+    running = [
+        subprocess.Popen(
+            [python, REPOSITORY / "tests" / "fleetctl" / "reproduce.py", *folders], text=True,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(REPOSITORY)},
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for python in pythons
+        for seed in SEEDS
+    ]  # fmt: skip
+    for process in running:
+        output, errors = process.communicate()
+        assert process.returncode == 0, errors[-2000:]
+        lines = output.splitlines()
+        assert len(lines) == SHUFFLES
+        plans.add(" ".join(line.split()[0] for line in lines))
+        answers |= {line.split(maxsplit=1)[1] for line in lines}
+    for python in pythons:
+        code = "import sys; print(sys.version_info[:2])"
+        versions.add(subprocess.check_output([python, "-c", code], text=True))
+    assert len(versions) == 2
+    assert len(packed_fleets(pythons)) == 1
+    assert len(plans) == 1
+    assert len(answers) == 1
+    assert len(set(answers.pop().split())) == 3
+    assert available()

@@ -1,0 +1,147 @@
+"""What clients of the Anthropic API meet: their way to show a key, and their errors."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.traffic import Limits, Policy
+from runtime.gateway.desk import MAX_BODY
+from runtime.gateway.endpoints import MESSAGES, PATHS
+from tests.runtime.gateway.sockets import asked, connected, on, post, raw, told
+from tests.runtime.gateway.stage import (
+    ACME,
+    CHAT,
+    GLOBEX,
+    OLD,
+    Reply,
+    Stage,
+    alias,
+    chat,
+    stage,
+    table,
+)
+
+pytestmark = pytest.mark.usefixtures("transport")
+BOTH = {"Authorization": f"Bearer {ACME}", "x-api-key": ACME}
+
+
+def kind(reply: Reply) -> str:
+    """Return the type of an error in the shape of messages, which has nothing else in it."""
+    assert reply.headers["Content-Type"] == "application/json"
+    error = reply.json
+    assert (set(error), error["type"]) == ({"type", "error"}, "error")
+    assert set(error["error"]) == {"type", "message"}
+    return str(error["error"]["type"])
+
+
+async def well(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+    while True:
+        await asked(reader)
+        writer.write(told("well"))
+
+
+def test_a_key_may_come_as_x_api_key_on_each_path(tmp_path: Path) -> None:
+    async def scenario(ours: Stage) -> None:
+        shown = {"x-api-key": ACME, "anthropic-version": "2023-06-01"}
+        for path in sorted(PATHS):
+            reply = await ours.send(chat(), path=path, secret=None, headers=shown)
+            assert (path, reply.status, reply.version) == (path, 200, OLD)
+            foreign = await ours.send(chat(), path=path, secret=None, headers={"X-API-Key": GLOBEX})
+            assert foreign.status == 404
+        listed = await ours.send(path="/v1/models", method="GET", secret=None, headers=shown)
+        assert [each["id"] for each in listed.json["data"]] == ["acme-support"]
+        served = [row["client"] for row in ours.rows() if row["status"] == 200]
+        assert served == ["acme"] * len(PATHS)
+
+    on(tmp_path, well, scenario)
+
+
+@pytest.mark.parametrize(
+    "headers", [BOTH, {**BOTH, "x-api-key": GLOBEX}, {**BOTH, "x-api-key": ""}], ids=str
+)
+def test_who_shows_two_keys_shows_none(tmp_path: Path, headers: dict[str, str]) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            for path in (CHAT, MESSAGES):
+                assert (await ours.send(chat(), path=path, headers=headers)).status == 401
+            assert ours.asked == []
+
+    asyncio.run(scenario())
+
+
+def test_refusals_on_messages_have_the_shape_of_that_api(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+
+            async def ask(body: Any, **more: Any) -> tuple[int, str]:
+                reply = await ours.send(body, path=MESSAGES, **more)
+                return reply.status, kind(reply)
+
+            assert await ask(chat(), secret="wrong") == (401, "authentication_error")
+            assert await ask(chat("globex-dates")) == (404, "not_found_error")
+            assert await ask(b"{") == (400, "invalid_request_error")
+            assert await ask(b"x" * (MAX_BODY + 1)) == (413, "request_too_large")
+            assert await ask(None, method="GET") == (405, "invalid_request_error")
+            policy = Policy(limits=Limits(requests_per_minute=1))
+            entry = alias("acme", (OLD, 100, ("s1",)), policy=policy)
+            given = table(ours.servers, revision=2)
+            await ours.gateways.publish(
+                given.model_copy(update={"aliases": {"acme-support": entry}})
+            )
+            await ours.replicas["s1"].stop()
+            assert await ask(chat()) == (503, "overloaded_error")
+            limited = await ours.send(chat(), path=MESSAGES)
+            assert (limited.status, kind(limited)) == (429, "rate_limit_error")
+            assert int(limited.headers["Retry-After"]) > 0
+            plain = await ours.send(chat("globex-dates"), path=CHAT)
+            assert set(plain.json["error"]) == {"message", "type", "param", "code"}
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_breaks_off_is_an_error_of_that_api_too(tmp_path: Path) -> None:
+    async def breaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        await asked(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Le")
+
+    async def scenario(ours: Stage) -> None:
+        reply = await ours.send(chat(), path=MESSAGES)
+        assert (reply.status, kind(reply)) == (502, "api_error")
+
+    on(tmp_path, breaks, scenario)
+
+
+EVENTS: tuple[dict[str, Any], ...] = (
+    {"type": "message_start", "message": {"usage": {"input_tokens": 7, "output_tokens": 0}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "one"}},
+    {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "two"}},
+    {"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": "{"}},
+)
+
+
+def test_a_stream_of_messages_that_is_left_is_billed_for_its_prompt_and_each_piece(
+    tmp_path: Path,
+) -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        await asked(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        for each in EVENTS:
+            writer.write(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode())
+        await reader.read()
+
+    async def scenario(ours: Stage) -> None:
+        async with connected(ours) as (reader, writer):
+            request = post(raw(stream=True)).replace(CHAT.encode(), MESSAGES.encode(), 1)
+            writer.write(request)
+            await reader.readuntil(b"partial_json")
+        async with asyncio.timeout(10):
+            while not ours.rows():  # noqa: ASYNC110 (written by a gateway in this loop)
+                await asyncio.sleep(0)
+        (row,) = ours.rows()
+        assert (row["status"], row["input_tokens"], row["output_tokens"]) == (499, 7, 3)
+
+    on(tmp_path, endless, scenario)

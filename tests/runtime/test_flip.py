@@ -1,0 +1,63 @@
+"""Which version an alias goes back to."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from fleet.errors import FleetError
+from fleet.traffic import Policy, Shadow
+from runtime.flip import choose_target, newer_than
+from runtime.gateway.table import AliasEntry
+from tests.runtime.gateway.stage import NEW, OLD, alias
+
+OLDER = "acme-support-tiny-v2.0.0"
+
+
+@pytest.mark.parametrize(
+    ("shares", "held", "target"),
+    [
+        (((NEW, 10), (OLD, 0), (OLDER, 90)), (), OLDER),  # during a canary: the stable one
+        (((NEW, 100), (OLD, 0), (OLDER, 0)), (), OLD),
+        (((NEW, 100), (OLD, 0), (OLDER, 0)), (OLD,), OLDER),  # not one that was bad itself
+        (((NEW, 100), (OLD, 0), (OLDER, 0)), (OLD, OLDER), OLD),
+        (((NEW, 0), (OLD, 100), (OLDER, 0)), (), OLDER),
+        (((NEW, 0), (OLD, 100), (OLDER, 0)), (NEW,), OLD),  # it is back already
+        (((NEW, 0), (OLD, 100)), (NEW,), OLD),
+    ],
+)
+def test_the_version_to_go_back_to(
+    shares: Sequence[tuple[str, int]], held: Sequence[str], target: str
+) -> None:
+    entry = alias("acme", *((name, percent, ("s1",)) for name, percent in shares))
+    assert choose_target("acme-support", entry, None, lambda: held).adapter == target
+
+
+def test_a_version_that_no_server_holds_is_passed_over() -> None:
+    entry = alias("acme", (NEW, 100, ("s1",)), (OLD, 0, ()), (OLDER, 0, ("s1",)))
+    assert choose_target("acme-support", entry, None).adapter == OLDER
+    with pytest.raises(FleetError, match="No server holds"):
+        choose_target("acme-support", entry, "2.1.0")
+
+
+@pytest.mark.parametrize(("percent", "held"), [(0, ()), (10, (NEW,))])
+def test_a_shadow_that_answers_nobody_is_not_held_back(percent: int, held: tuple[str, ...]) -> None:
+    policy = Policy(shadow=Shadow(NEW, ("s1",), 100, 1))
+    shares = ((NEW, percent, ("s1",)), (OLD, 100 - percent, ("s1",)))
+    entry = alias("acme", *shares, policy=policy)
+    assert newer_than(entry, entry.shares[1]) == held
+
+
+def test_nobody_is_sent_back_to_a_shadow_unless_it_is_named() -> None:
+    policy = Policy(shadow=Shadow(NEW, ("s1",), 100, 1))
+    beside = alias("acme", (OLD, 100, ("s1",)), (NEW, 0, ("s1",)), policy=policy)
+    with pytest.raises(FleetError, match="No earlier version"):
+        choose_target("acme-support", beside, None)
+    with pytest.raises(FleetError, match="no older"):
+        choose_target("acme-support", beside, "2.2.0")
+    assert choose_target("acme-support", beside, "2.2.0", forward=True).adapter == NEW
+    older = alias("acme", *beside_shares(beside), (OLDER, 0, ("s1",)), policy=policy)
+    assert choose_target("acme-support", older, None).adapter == OLDER
+
+
+def beside_shares(entry: AliasEntry) -> list[tuple[str, int, tuple[str, ...]]]:
+    return [(each.adapter, each.percent, each.servers) for each in entry.shares]

@@ -1,0 +1,87 @@
+"""Rollbacks and drills where a server has lost what the routes say it holds."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import FleetError
+from runtime.drill import drill
+from runtime.fake.weights import Weights
+from runtime.ledger import Ledger, open_ledger
+from runtime.ledger.scribe import Scribe
+from runtime.listed import lost
+from runtime.rollback import rollback
+from tests.runtime.gateway.stage import NEW, OLD, Stage, alias, stage, table
+
+OLDER = "acme-support-tiny-v2.0.0"
+NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
+
+
+def scribe(state: Path) -> Scribe:
+    def ledger() -> Ledger:
+        return open_ledger(state, run="r", by="tester", clock=lambda: NOON)
+
+    return Scribe(ledger)
+
+
+@asynccontextmanager
+async def three_versions(state: Path) -> AsyncIterator[Stage]:
+    """The newest answers; one server is to hold two before it, and lists what a test says."""
+    async with stage(state, new=100) as ours:
+        shares = ((NEW, 100, ("s1",)), (OLD, 0, ("s1",)), (OLDER, 0, ("s1",)))
+        aliases = {"acme-support": alias("acme", *shares)}
+        await ours.gateways.publish(
+            table(ours.servers, revision=2).model_copy(update={"aliases": aliases})
+        )
+        yield ours
+
+
+def test_a_version_that_its_server_has_lost_is_passed_over_for_one_that_is_there(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with three_versions(tmp_path / ".fleetctl") as ours:
+            memory = ours.replicas["s1"].memory
+            memory.listed[OLDER] = "/store/older"
+            memory.cached[OLDER] = Weights("/store/older", OLDER)
+            del memory.listed[OLD]
+            result = await rollback("acme-support", None, ours.gateways, scribe(ours.state))
+            assert (result.target, result.complete, result.next) == (OLDER, True, "")
+            assert "s1 no longer holds 2.1.0: fleetctl reconcile --once" in result.warnings[0]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("to", [None, "2.1.0"])
+def test_nobody_is_sent_to_a_version_that_no_server_holds(tmp_path: Path, to: str | None) -> None:
+    async def scenario() -> None:
+        async with three_versions(tmp_path / ".fleetctl") as ours:
+            del ours.replicas["s1"].memory.listed[OLD]
+            with pytest.raises(FleetError, match="answered by nobody") as refused:
+                await rollback("acme-support", to, ours.gateways, scribe(ours.state))
+            assert refused.value.diagnostics[0].command == "fleetctl reconcile --once"
+            assert (await ours.gateways.read())[0].revision == 2
+            found = await drill("acme-support", to, ours.gateways, scribe(ours.state))
+            assert found.sentence.startswith(
+                "acme-support could NOT go back to 2.1.0: smoke test FAILED 1/1"
+            )
+            assert found.next == "fleetctl reconcile --once"
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_does_not_answer_has_lost_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with three_versions(tmp_path / ".fleetctl") as ours:
+            await ours.replicas["s1"].stop()
+            seen, _ = await ours.gateways.read()
+            assert await lost(seen, seen.aliases["acme-support"].shares) == frozenset()
+            result = await rollback("acme-support", None, ours.gateways, scribe(ours.state))
+            assert (result.target, result.complete) == (OLD, False)
+            assert result.next == "fleetctl reconcile --once"
+
+    asyncio.run(scenario())
