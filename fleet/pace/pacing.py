@@ -23,13 +23,14 @@ def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
     lost = {} if live.routes_unknown else lost_routes(fleet, live, history)
     resident = resident_versions(live, history) if live.routes_unknown else {}
     strange = _other_bytes(fleet, live) if history.evidence else frozenset()
+    known = {**lost, **routes}
     wanted = {
         alias: _frozen(adapter, resident.get(alias, ()), live.routes_unknown)
         if live.routes_unknown
         else _wanted(
             fleet,
             adapter,
-            route_of(fleet, alias, {**lost, **routes}),
+            route_of(fleet, alias, known),
             history,
             now,
             other_bytes=str(adapter.name) in strange,

@@ -100,7 +100,8 @@ def _lowers(seats: Seats, item: int, server: int, other: int | None) -> bool:
             return False
         members = seats.members(place)
         before += int(seats.danger[members, place].sum())
-        staying = np.concatenate([np.setdiff1d(members, gone), np.array(new, dtype=np.int64)])
+        stays = members if not gone else members[members != gone[0]]
+        staying = np.append(stays, new).astype(np.int64)
         after += int(seats.at(place, staying, tokens, active).sum())
     return after < before
 

@@ -1,6 +1,6 @@
 """What is placed: versions, what each asks of a server, and where it may go."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 
@@ -11,12 +11,12 @@ from fleet.capacity import USUAL_PROMPT_WEIGHT
 from fleet.declared import Adapter, Fleet, Host, Spread
 from fleet.demand import HOURS, Load, load_of
 from fleet.pace import Paced, Wanted, alias_of
-from fleet.placement.replicas import Place, replicas_for
+from fleet.placement.replicas import Ladder, replicas_for
 
 Ints = NDArray[np.int64]
 RATE_UNIT = 10
 """Loads are decode-equivalent tokens per second times this, as integers: sums are exact."""
-Places = Callable[[Adapter, str, int], Sequence[Place]]
+Places = Callable[[Adapter, str, int], Ladder]
 ACTIVE_UNIT = 1_000_000
 """Concurrencies are times this, as integers."""
 
@@ -100,8 +100,8 @@ def items_of(
     Args:
         fleet: The declarations.
         wanted: The versions that every alias should have.
-        places: Where an adapter of a base and rank could be, the strongest first; empty where
-            that is nowhere, or nothing is known.
+        places: Where an adapter of a base and rank could be; empty where that is nowhere, or
+            nothing is known.
         unplaced: Takes what is not placed, with the reason.
         failed: By alias, how many numbers of replicas were tried and found no place.
     """

@@ -10,7 +10,7 @@ from fleet.capacity import NO_HABITS, Shape, least_bytes, throughput_of
 from fleet.declared import Base, Device, Fleet, Host
 from fleet.placement.bins import Hardware
 from fleet.placement.flags import PARTS
-from fleet.placement.replicas import Place
+from fleet.placement.replicas import NOWHERE, Ladder, Place
 
 CARDS = (1, 2, 4, 8)
 """Devices that one server may stand on."""
@@ -114,8 +114,8 @@ def cut_of(
 
 def limits_of(
     fleet: Fleet, base: Base, rank: int, hardware: Hardware, hosts: Iterable[Host], *, apart: bool
-) -> tuple[Place, ...]:
-    """Return where servers could be opened on these hosts, the strongest first.
+) -> Ladder:
+    """Return where servers could be opened on these hosts.
 
     One for each place that a replica may have, on devices that are not draining; none where
     something else than our own devices could hold it, or a throughput is not known.
@@ -154,7 +154,7 @@ def limits_of(
                 best[devices[0].name] = max(here, Place(limit, kind.price))
         found += [max(best.values())] if apart and best else list(best.values())
     unknown = any(each.limit == inf for each in found) or _attached(fleet, base)
-    return () if unknown else tuple(sorted(found, key=lambda each: (-each.limit, each.price)))
+    return NOWHERE if unknown else Ladder.of(found)
 
 
 def _attached(fleet: Fleet, base: Base) -> bool:

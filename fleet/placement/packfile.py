@@ -56,8 +56,6 @@ def read_vectors(text: str, file: str) -> Vectors:
     for first, row, times in zip(rows, sizes, demand, strict=True):
         if times < 0:
             raise wrong(first + width, f"Demand {times} is negative.")
-        if min(row) < 0:
-            raise wrong(first, f"Size {min(row)} is negative.")
         if any(size > limit for size, limit in zip(row, capacity, strict=True)):
             raise wrong(first, f"Sizes {list(row)} exceed the capacities {list(capacity)}.")
     return Vectors(capacity, sizes, demand)

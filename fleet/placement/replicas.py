@@ -1,8 +1,9 @@
 """Replicas: on how many servers an adapter is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, inf
+from typing import Self
 
 from fleet.declared import Adapter
 from fleet.demand import Load
@@ -21,8 +22,38 @@ class Place:
     """Of that server, an hour."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """Places, the strongest first, with what is the same whoever asks; a fleet has thousands."""
+
+    limits: tuple[float, ...]
+    """Of each place."""
+    rungs: tuple[tuple[float, float], ...]
+    """Each limit once, above 0 and falling, with the least price of a token per second there or at
+    a stronger place."""
+
+    @classmethod
+    def of(cls, places: Iterable[Place]) -> Self:
+        """Sort places; none is nowhere."""
+        found = sorted(places, key=lambda each: (-each.limit, each.price))
+        rungs: dict[float, float] = {}
+        least = inf
+        for each in found:
+            if each.limit > 0:
+                least = min(least, each.price / each.limit)
+                rungs[each.limit] = least
+        return cls(tuple(each.limit for each in found), tuple(rungs.items()))
+
+    def price(self, part: float) -> float:
+        """Return the least that a token per second costs where such a part of a load fits."""
+        return min((price for limit, price in self.rungs if limit >= part > 0), default=inf)
+
+
+NOWHERE = Ladder((), ())
+
+
 def replicas_for(
-    declared: Adapter, load: Load, places: Sequence[Place], now: int = 0, slack: float = 1.0
+    declared: Adapter, load: Load, places: Ladder, now: int = 0, slack: float = 1.0
 ) -> list[int]:
     """Return how many servers may hold an adapter, the best number first.
 
@@ -35,28 +66,23 @@ def replicas_for(
     Args:
         declared: The adapter.
         load: What all its replicas are asked together.
-        places: One for each place that a replica may have, the strongest first.
+        places: One for each place that a replica may have.
         now: Replicas that have its traffic.
         slack: What running servers may be asked for, as a multiple of what new ones may.
     """
-    least, peak, most = max(declared.replicas, 1), max(load.tokens), len(places)
-    if not places or not peak:
+    limits = places.limits
+    least, peak, most = max(declared.replicas, 1), max(load.tokens), len(limits)
+    if not most or not peak:
         return [least]
-    limits = [each.limit for each in places]
     fewest = next(
         (each for each in range(least, most + 1) if peak <= limits[each - 1] * each),
         max(least, most),  # too few all the same
     )
-    weaker = sorted({each for each in limits if 0 < each < peak / fewest}, reverse=True)
+    weaker = [each for each, _ in places.rungs if each < peak / fewest]
     found = [fewest, *(min(ceil(peak / each), most) for each in weaker)]
-    found.sort(key=lambda count: (_price(peak / count, places), count))
+    found.sort(key=lambda count: (places.price(peak / count), count))
     keeps = fewest < now <= most and peak > WASTEFUL * limits[-1] * (now - 1)
     bears = least <= now < fewest and peak <= slack * limits[now - 1] * now
     if keeps or bears or now == fewest:
         found.insert(0, now)
     return list(dict.fromkeys(found))
-
-
-def _price(part: float, places: Sequence[Place]) -> float:
-    """Return the least that a token per second costs where such a part of a load fits."""
-    return min((each.price / each.limit for each in places if each.limit >= part > 0), default=inf)

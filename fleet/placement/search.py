@@ -21,7 +21,7 @@ from fleet.placement.items import (
 )
 from fleet.placement.kinds import limits_of
 from fleet.placement.promises import too_slow
-from fleet.placement.replicas import Place
+from fleet.placement.replicas import NOWHERE, Ladder
 from fleet.placement.survey import open_live
 from fleet.placement.vbp import Effort
 from fleet.resources import State
@@ -173,7 +173,7 @@ def board_of(
     unplaced: dict[str, str] = {}
 
     @cache
-    def carried(base: str, rung: int, hosts: tuple[str, ...], spread: Spread) -> tuple[Place, ...]:
+    def carried(base: str, rung: int, hosts: tuple[str, ...], spread: Spread) -> Ladder:
         there = [fleet.hosts[each] for each in hosts]
         return limits_of(fleet, fleet.bases[base], rung, hardware, there, apart=spread == "host")
 
@@ -185,10 +185,10 @@ def board_of(
             if admits(host, groups, avoid) and pinned_to(pin, name)
         )
 
-    def limits(declared: Adapter, base: str, rank: int) -> tuple[Place, ...]:
+    def limits(declared: Adapter, base: str, rank: int) -> Ladder:
         rung = rank_rung(rank)
         if base not in fleet.bases or rung is None:
-            return ()
+            return NOWHERE
         groups = frozenset((declared.name.client, declared.tier))
         hosts = open_to(groups, frozenset(declared.avoid), declared.pin)
         return carried(base, rung, hosts, declared.spread)

@@ -89,10 +89,3 @@ def test_logs_that_cannot_be_read_are_told_beside_that_nothing_is_there(
     said = " ".join(done.stderr.split())
     assert "No request was logged" in said
     assert "1 line there cannot be read." in said
-
-
-def test_a_negative_size_is_no_size(project: Project, tmp_path: Path) -> None:
-    file = tmp_path / "negative.vbp"
-    file.write_text("2\n10 10\n1\n-1 3 1\n", encoding="utf-8")
-    done = call(project, "pack", str(file))
-    assert (done.returncode, "Size -1 is negative." in done.stderr) == (1, True)

@@ -162,11 +162,13 @@ def least_bytes(scene: Scene, account: ServerAccount) -> int:
 def host_memory(scene: Scene) -> Iterator[Violation]:
     """Find hosts whose servers may list more than the memory that they declare for it."""
     taken: dict[str, dict[str, int]] = defaultdict(dict)
+    hosts = scene.fleet.hosts
     for name, server in scene.servers.items():
-        if server.flags is not None and server.devices:
+        limited = server.host in hosts and hosts[server.host].memory_bytes is not None
+        if limited and server.flags is not None and server.devices:
             held = {*(each.adapter for each in scene.accounts[name].residents)}
             held |= scene.foreign.get(name, frozenset())
-            known = [each.bytes for one, each in scene.fleet.versions.items() if one in held]
+            known = [found.bytes for one in held if (found := scene.fleet.versions.get(one))]
             copies = server.flags.max_cpu_loras * server.flags.tensor_parallel
             taken[server.host][name] = copies * max(known, default=0)
     for host, needs in sorted(taken.items()):

@@ -6,7 +6,7 @@ import pytest
 
 from fleet.declared import Fleet
 from fleet.demand import HOURS, Load
-from fleet.placement.replicas import Place, replicas_for
+from fleet.placement.replicas import Ladder, Place, replicas_for
 from tests.fleet.planning.builders import NOON, adapter
 from tests.fleet.planning.simulator import World
 from tests.fleet.planning.test_choices import applied, asked, declared, gpu, many, rack
@@ -40,13 +40,15 @@ def test_the_fewest_come_first_then_what_fits_weaker_servers(
 ) -> None:
     load = Load((peak,) + (0.0,) * (HOURS - 1), (0.5,) * HOURS)
     places = [Place(each, each * (2 if each < 100 else 1)) for each in limits]
-    found = replicas_for(adapter("acme-a-llama-v1.0.0", replicas=least), load, places, now, 1.2)
+    found = replicas_for(
+        adapter("acme-a-llama-v1.0.0", replicas=least), load, Ladder.of(places), now, 1.2
+    )
     assert found == numbers
 
 
 def test_where_weak_servers_carry_more_for_their_price_a_load_is_divided_at_once() -> None:
     load = Load((90.0,) + (0.0,) * (HOURS - 1), (0.5,) * HOURS)
-    places = [Place(100.0, 4.0), *[Place(50.0, 0.5)] * 3, Place(20.0, 0.4)]
+    places = Ladder.of([Place(100.0, 4.0), *[Place(50.0, 0.5)] * 3, Place(20.0, 0.4)])
     asked_ = adapter("acme-a-llama-v1.0.0")
     assert replicas_for(asked_, load, places) == [2, 5, 1]
     assert replicas_for(asked_, load, places, now=1) == [1, 2, 5]
