@@ -1,8 +1,9 @@
 """Promises: which answers come later than promised, by the law of throughput.
 
 A p95 that somebody declared for a tier, and that a *measured* kind of server misses even while it
-is idle, keeps an adapter off it. All else warns: an estimate is no measurement, a latency class's
-usual p95 nobody promised, and under load the planner already fills servers by their deadlines.
+is idle, keeps an adapter off it. What was declared or measured warns: an estimate is no measurement,
+a latency class's usual p95 nobody promised, and under load the planner already fills servers by
+their deadlines. An estimate of what nobody promised is shown by `explain` alone.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -75,14 +76,17 @@ def answers_of(fleet: Fleet, accounts: Iterable[ServerAccount]) -> Iterator[Answ
 
 
 def late(fleet: Fleet, accounts: Iterable[ServerAccount]) -> Diagnostic | None:
-    """Return a warning that names the answers that come later than promised; None: all in time."""
-    found = sorted((each for each in answers_of(fleet, accounts) if each.late), key=_worst_first)
+    """Return a warning that names the answers that come later than promised; None: all in time.
+
+    What nobody declared and nobody measured is left to `explain`: a warning in every plan is none.
+    """
+    answers = answers_of(fleet, accounts)
+    told_of = (each for each in answers if each.late and (each.declared or measured(each.basis)))
+    found = sorted(told_of, key=_worst_first)
     if not found:
         return None
-    # What nobody declared and nobody measured is worth one example.
-    shown = SHOWN if any(each.declared or measured(each.basis) for each in found) else 1
-    told = "; ".join(_told(each) for each in found[:shown])
-    more = f"; and {len(found) - shown} more" if len(found) > shown else ""
+    told = "; ".join(_told(each) for each in found[:SHOWN])
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     ways = "promise more time (`slo` of the tier), ask for fewer tokens, or use a faster device"
     hint, command = ways, f"fleetctl explain adapter/{found[0].adapter}@{found[0].server}"
     guessed = next((each.server for each in found if not measured(each.basis)), None)

@@ -55,6 +55,10 @@ def test_an_estimate_warns_and_says_to_measure() -> None:
     assert warning.endswith(": fleetctl calibrate llama-a-gpu0")
 
 
+def test_an_estimate_of_what_nobody_promised_is_no_warning() -> None:
+    assert not told(planned(on(who=asked(slo_s=0.05, promised=False))))
+
+
 @pytest.mark.parametrize("promised", [False, True])
 def test_what_is_in_time_is_not_told_of(*, promised: bool) -> None:
     assert not told(planned(on(who=asked(slo_s=60, promised=promised))))
