@@ -1,9 +1,9 @@
 """Promises: which answers come later than promised, by the law of throughput.
 
 A p95 that somebody declared for a tier, and that a *measured* kind of server misses even while it
-is idle, keeps an adapter off it. What was declared or measured warns: an estimate is no measurement,
-a latency class's usual p95 nobody promised, and under load the planner already fills servers by
-their deadlines. An estimate of what nobody promised is shown by `explain` alone.
+is idle, keeps an adapter off it. What was declared or measured warns: an estimate is no
+measurement, a latency class's usual p95 nobody promised, and under load the planner already fills
+servers by their deadlines. An estimate of what nobody promised is shown by `explain` alone.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
