@@ -23,8 +23,7 @@ from fleet.placement.promises import late
 from fleet.plan import Change, Move, Plan
 from fleet.preview import preview
 from fleet.reasons import explain
-from fleet.resources import Key, LoadedAdapter, Route, Server, State
-from fleet.standing import FULL
+from fleet.resources import FULL, Key, LoadedAdapter, Route, Server, State
 from fleet.traffic import Sticky
 from fleet.translation import translations
 

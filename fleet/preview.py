@@ -19,7 +19,7 @@ from fleet.history import History
 from fleet.pace import Phase, Wanted, version_of
 from fleet.pace.gating import golden_of
 from fleet.plan import GateDue
-from fleet.standing import FULL
+from fleet.resources import FULL
 
 USUAL_DISCORDANCE = 0.1
 """Part of the items on which two versions differ, where no evaluation has told."""

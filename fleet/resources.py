@@ -82,6 +82,10 @@ class LoadedAdapter:
         return adapter_address(self.adapter, self.server)
 
 
+FULL = 100
+"""All of an alias's traffic, in percent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """The part of an alias's traffic that one version answers."""

@@ -7,10 +7,7 @@ from dataclasses import replace
 from fleet.declared import Fleet
 from fleet.history import History
 from fleet.names import AdapterName, adapter_address
-from fleet.resources import Route, State
-
-FULL = 100
-"""All of an alias's traffic, in percent."""
+from fleet.resources import FULL, Route, State
 
 
 def loaded_on(live: State) -> dict[str, tuple[str, ...]]:

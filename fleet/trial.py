@@ -14,10 +14,8 @@ from fleet.conditions import Gate
 from fleet.declared import Adapter, Fleet
 from fleet.gates import Verdict
 from fleet.history import Evidence, History, accepted, rejection
-from fleet.resources import Route, State
+from fleet.resources import FULL, Route, State
 from fleet.traffic import Sticky
-
-FULL = 100
 
 
 @dataclass(frozen=True, slots=True)

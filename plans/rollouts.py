@@ -8,8 +8,8 @@ from fleet.declared import Fleet
 from fleet.history import Evidence, History, kept_out
 from fleet.pace import Phase, Wanted, version_of
 from fleet.plan import GateDue
+from fleet.resources import FULL
 
-FULL = 100
 QUIET = (Phase.COMPLETE, Phase.FIRST)
 """Phases in which nothing is going on."""
 

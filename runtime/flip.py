@@ -13,7 +13,7 @@ from fleet.errors import (
     problem,
 )
 from fleet.names import AdapterName
-from fleet.trial import FULL
+from fleet.resources import FULL
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.published import Published
 from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry

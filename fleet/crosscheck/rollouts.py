@@ -7,8 +7,8 @@ from fleet.crosscheck.facts import Facts
 from fleet.crosscheck.references import Names, Path, aliases_of, reference
 from fleet.declarations import Declarations, Gate, Override, Rollout
 from fleet.problems import Finding, nearest
+from fleet.resources import FULL
 
-FULL = 100
 _GOLDEN = ("golden", "score", "samples", "floor")
 _LIVE = ("tolerate", "min_requests", "false_alarm")
 

@@ -40,9 +40,7 @@ from fleet.history.past import History, Hold, Stage, Unfinished
 from fleet.history.trials import Trials
 from fleet.names import Address, route_address
 from fleet.recall import on_server, resource, target
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
-
-FULL = 100
+from fleet.resources import FULL, Key, LoadedAdapter, Resource, Route, Server, State
 
 
 @dataclass(frozen=True, slots=True)

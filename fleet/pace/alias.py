@@ -13,8 +13,7 @@ from fleet.pace.gating import Judged
 from fleet.pace.situation import Situation
 from fleet.pace.wanted import Phase, Wanted, version_of
 from fleet.plan import GateDue
-from fleet.resources import Route
-from fleet.standing import FULL
+from fleet.resources import FULL, Route
 
 _GATED = (
     Phase.EVALUATING,

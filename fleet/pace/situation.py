@@ -11,8 +11,7 @@ from fleet.demand import hourly_rpm
 from fleet.history import Evidence, History, Hold, Mark, Stage, accepted, rejection
 from fleet.names import AdapterName
 from fleet.pace.gating import Judged, current, gates_of
-from fleet.resources import Route
-from fleet.standing import FULL
+from fleet.resources import FULL, Route
 
 RECOMMENDED = 500
 """Requests of the new version that a stage needs to tell a few points' rise."""

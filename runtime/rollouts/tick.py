@@ -10,8 +10,8 @@ from typing import Any
 from fleet.declared import Fleet
 from fleet.errors import FleetError, problem
 from fleet.history import Entry, Evidence, History
-from fleet.resources import State
-from fleet.trial import FULL, Trial, trials
+from fleet.resources import FULL, State
+from fleet.trial import Trial, trials
 from fleet.verification import check
 from runtime.evals import Office
 from runtime.evals.protocol import Tell

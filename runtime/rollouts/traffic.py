@@ -10,8 +10,8 @@ from fleet.gates import Finding, Verdict, Window, judge_live, judge_soaking, soa
 from fleet.gates.soak import blameless, spared
 from fleet.gates.windows import HOUR, Baseline, Row, Whose, arms, baseline, neighbours, windows
 from fleet.history import Entry
-from fleet.resources import State
-from fleet.trial import FULL, Trial
+from fleet.resources import FULL, State
+from fleet.trial import Trial
 from runtime.rollouts.record import Judged
 from runtime.rollouts.rows import UsageRows
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,3 +95,12 @@ class Project:
     def clean_up(self) -> None:
         self.run("gateway", "stop")
         self.run("server", "stop", "--all", "--timeout", "5")
+
+
+def applied(folder: Path) -> Iterator[Project]:
+    """Yield the quickstart fleet as it is applied on the fake engine, and stop it afterwards."""
+    made = Project.copy(folder / "project", None)
+    done = made.run("apply", "--auto", "--yes")
+    assert done.returncode == 0, done.stderr
+    yield made
+    made.clean_up()

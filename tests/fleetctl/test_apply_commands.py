@@ -7,17 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleetctl.project_on_disk import Project
+from tests.fleetctl.project_on_disk import Project, applied
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The quickstart fleet, applied; tests leave it applied."""
-    made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", None)
-    done = made.run("apply", "--auto", "--yes")
-    assert done.returncode == 0, done.stderr
-    yield made
-    made.clean_up()
+    yield from applied(tmp_path_factory.mktemp("fleet"))
 
 
 def declare(project: Project, old: str, new: str) -> None:

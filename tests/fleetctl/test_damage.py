@@ -8,7 +8,7 @@ import pytest
 
 from fleet.lock import loads
 from runtime.library.digest import folder_digest
-from tests.fleetctl.project_on_disk import Project
+from tests.fleetctl.project_on_disk import Project, applied
 
 NAME = "acme-support-tiny-v2.1.0"
 SERVER = "tiny-laptop-cpu0"
@@ -17,11 +17,7 @@ SERVER = "tiny-laptop-cpu0"
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The quickstart fleet, applied; tests leave it applied and whole."""
-    made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", None)
-    done = made.run("apply", "--auto", "--yes")
-    assert done.returncode == 0, done.stderr
-    yield made
-    made.clean_up()
+    yield from applied(tmp_path_factory.mktemp("fleet"))
 
 
 def digest(project: Project) -> str:

@@ -9,17 +9,13 @@ import pytest
 
 from runtime.gateway.running import find
 from tests.fleetctl.in_process import call
-from tests.fleetctl.project_on_disk import Project, free_port
+from tests.fleetctl.project_on_disk import Project, applied, free_port
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The quickstart fleet, applied; its gateway was never started."""
-    made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", None)
-    done = made.run("apply", "--auto", "--yes")
-    assert done.returncode == 0, done.stderr
-    yield made
-    made.clean_up()
+    yield from applied(tmp_path_factory.mktemp("fleet"))
 
 
 def pid_of(project: Project) -> int:

@@ -83,7 +83,6 @@ def test_a_planted_optimum_is_found(bins: int, dimensions: int, full: int) -> No
     assert (len(packing.bins), packing.bound, packing.status) == (bins, bins, "optimal")
 
 
-@pytest.mark.skipif(not available(), reason="the extra `proof` is not installed")
 @pytest.mark.parametrize(("items", "bins"), [(120, 50), (200, 84)])
 def test_columns_find_and_prove_what_volume_does_not(items: int, bins: int) -> None:
     draw = chance(items)
