@@ -66,7 +66,9 @@ def _create(session: Session, key: str, declared: "ClientKey") -> None:
         )
         return
     keep(secret, session.root / where)
-    click.echo(f"{key} written to {session.root / where}; `fleetctl apply` activates it.", err=True)
+    click.echo(
+        f"{key} written to {session.root / where}; `fleetctl apply --auto` activates it.", err=True
+    )
 
 
 def _declared(session: Session) -> "dict[str, ClientKey]":
