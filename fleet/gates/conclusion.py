@@ -21,7 +21,7 @@ make a split uneven by chance, and the tests count with the share that there was
 """
 LEAST_VARIANCE = 5.0
 """Of the split, below which it is too small to be checked."""
-RISE, RATIO, RATE, ALONE = "share_of_bad", "share_of_slow", "rate_of_bad", "no_neighbours"
+RISE, RATIO, RATE, ALONE = "share_of_bad", "share_of_slow_or_late", "rate_of_bad", "no_neighbours"
 Series = Mapping[str, Any]
 """Counts by window, and a few of the whole stage; `recompute` answers for others."""
 Limits = Mapping[str, float]
@@ -121,7 +121,8 @@ def _power(rule: str, counts: Series, limits: Limits) -> str:
             else rate_test([(hits, requests)], usual)
         )
         enough = hits >= LEAST_BAD and hits / requests - usual >= LEAST_DIFFERENCE
-        return enough and next(test) * limits["alpha"] >= 1
+        value = next(test) / (2 if rule == RATIO else 1)  # were none of them late as well
+        return enough and value * limits["alpha"] >= 1
 
     low, high = LEAST_BAD, int(requests) + 1
     while low < high:

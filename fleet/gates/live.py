@@ -113,18 +113,21 @@ def judge_rise(gate: str, metric: str, counts: Series, limits: Limits) -> Findin
 
 
 def judge_ratio(gate: str, metric: str, counts: Series, limits: Limits) -> Finding:
-    """Judge a 95th percentile: share test on slow requests, Wilson bound on late ones."""
-    sides = [Side.of(counts, prefix="late")]
-    if "late_units" in counts:
-        sides.append(Side.of(counts, "_stable", "late"))
-    late, effect = sides[0], design_effects(sides)[0]
+    """Judge a 95th percentile: share tests for FAIL, Wilson bound on late requests for PASS.
+
+    Slow is above the old p95, which is soon told; late is beyond the margin, which still tells
+    where times are so alike that a little load makes all requests of both versions slow.
+    """
+    late, other = Side.of(counts, prefix="late"), Side.of(counts, "_stable", "late")
+    effect = design_effects((late, other) if "late_units" in counts else (late,))[0]
     independent, margin = late.requests / effect, limits["margin"]
     lower, upper = wilson(late.bad / effect, independent)
     about = f"{late.bad:g} of {late.requests:g} took over {margin:g} times the old p95"
     estimate = late.rate if late.requests else None
     passes, limit = upper <= LATE, f"p95 {margin:g} x"
-    made = Judgement(RATIO, estimate, lower, upper, passes, about, limit, independent)
-    return conclude(gate, metric, made, _shares(counts, limits["tolerate"]), counts, limits)
+    collapsed = _collapsed(late, other, limits["least_requests"])
+    made = Judgement(RATIO, estimate, lower, upper, passes, about, limit, independent, collapsed)
+    return conclude(gate, metric, made, _slow_or_late(counts, limits["tolerate"]), counts, limits)
 
 
 def judge_rate(gate: str, metric: str, counts: Series, limits: Limits) -> Finding:
@@ -150,10 +153,24 @@ def _collapsed(mine: Side, other: Side, least: float) -> bool:
     return enough and mine.first == mine.units and mine.rate >= ALL and other.rate <= 1 - ALL
 
 
-def _shares(counts: Series, tolerate: float) -> Iterator[Moment]:
+def _slow_or_late(counts: Series, tolerate: float) -> Iterator[Moment]:
+    """Yield the moments of two share tests as those of one, which the mean of e-values is."""
+    late = requests = 0.0
+    tests = (_shares(counts, tolerate), _shares(counts, tolerate, "late"))
+    for slow, beyond, more, of in zip(*tests, counts["late"], counts["requests"], strict=True):
+        late, requests = late + more, requests + of
+        if late <= LATE * requests:  # the p95 is within its margin, and late ones no finding
+            yield slow[0] / 2, *slow[1:]
+        else:
+            yield (slow[0] + beyond[0]) / 2, *max(slow, beyond)[1:]
+
+
+def _shares(counts: Series, tolerate: float, kind: str = "bad") -> Iterator[Moment]:
     """Yield the share test's moments; the difference is the Mantel-Haenszel one."""
-    whole = list(zip(*(counts[each] for each in BOTH), strict=True))
-    names = BOTH_BY_USER if by_user(counts) else BOTH
+    names = [each.replace("bad", kind) for each in BOTH]
+    whole = list(zip(*(counts[each] for each in names), strict=True))
+    if by_user(counts):
+        names = [each if kind == "bad" else f"{kind}_{each}" for each in BOTH_BY_USER]
     tested = list(zip(*(counts[each] for each in names), strict=True))
     seen = above = weight = 0.0
     for value, hits, (bad, total, other, total_other) in zip(

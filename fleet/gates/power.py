@@ -225,6 +225,8 @@ def catching(gate: Gate, requests: int, others: int, known: Usual | None = None)
             (value,) = rate_test([(bad, requests)], healthy)
             return value * gate.false_alarm >= 1 and bad / requests - healthy >= LEAST_DIFFERENCE
         (value,) = share_test([(bad, requests, bad_other, others)], gate.tolerate)
+        if gate.metric in RATIOS:  # were none of them beyond the margin as well
+            value /= 2
         above = bad / requests - bad_other / others
         return value * gate.false_alarm >= 1 and above >= LEAST_DIFFERENCE
 

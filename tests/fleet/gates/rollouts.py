@@ -1,7 +1,8 @@
 """Whole rollouts in simulation: errors, format and latency judged together, hour by hour.
 
 The client of the guide: peak requests per minute from 09 to 18, a twentieth of that otherwise;
-stages of 10 % and 50 %, each at least 24 and at most 48 hours.
+stages of 10 % and 50 %, each at least 24 and at most 48 hours. Latencies swing from hour to hour,
+a little for both versions and a little for the new one alone: without that nothing fails by chance.
 """
 
 from dataclasses import dataclass
@@ -9,17 +10,28 @@ from math import log
 from typing import Literal
 
 import numpy as np
+from scipy import stats
 
-from fleet.gates.intervals import normal_cdf
 from fleet.gates.live import LATE
-from tests.fleet.gates.simulation import Array, Paths, flagged, newcombe_upper, wilson_bounds
+from tests.fleet.gates.simulation import (
+    Array,
+    Paths,
+    flagged,
+    newcombe_upper,
+    slow_or_late,
+    wilson_bounds,
+)
 
 Latency = float
 SIGMA = 0.6
 """Of the logarithm of a request's latency."""
+SWING, OWN_SWING = 0.06, 0.1
+"""Of the logarithm of an hour's latencies: of both versions alike, and of the new one alone."""
 Z95 = 1.6448536269514722
 MIN_HOURS, MAX_HOURS = 24, 48
 LEAST = 50
+MARGIN = 1.5
+"""Of the latency gate, in old 95th percentiles."""
 END = Literal["promoted", "rolled_back", "held"]
 
 
@@ -87,25 +99,32 @@ def _stage(
     size = (replications, MAX_HOURS)
     canary = rng.poisson(np.broadcast_to(rate * share, size))
     stable = rng.poisson(np.broadcast_to(rate * (1 - share), size))
-    shift = log(world.slower) / SIGMA
-    slow = 1 - normal_cdf(Z95 - shift)
-    beyond = 1 - normal_cdf(Z95 + log(1.5) / SIGMA - shift)
-    kinds = [
-        (world.errors, 0.01),
-        (world.format, 0.03),
-        (slow, LATE),
-    ]
-    drawn = [
-        Paths(
+    swing = rng.normal(0, SWING, size)
+    shift = swing + rng.normal(0, OWN_SWING, size) + log(world.slower)
+
+    def counts(mine: Array | float, other: Array | float) -> Paths:
+        return Paths(
             rng.binomial(canary, mine).astype(float), canary.astype(float),
             rng.binomial(stable, other).astype(float), stable.astype(float),
-        )
-        for mine, other in kinds
-    ]  # fmt: skip
-    fails = np.min([flagged(each, 1.25, alpha) for each in drawn], axis=0)
-    late = rng.binomial(drawn[2].bad.astype(int), beyond / slow).astype(float)
+        )  # fmt: skip
+
+    slow, late = (
+        [stats.norm.sf(Z95 + (log(times) - each) / SIGMA) for each in (shift, swing)]
+        for times in (1.0, MARGIN)
+    )
+    rises = [counts(world.errors, 0.01), counts(world.format, 0.03)]
+    times = counts(*slow)
+    beyond = Paths(
+        rng.binomial(times.bad.astype(int), late[0] / slow[0]).astype(float), times.requests,
+        rng.binomial(times.bad_stable.astype(int), late[1] / slow[1]).astype(float),
+        times.requests_stable,
+    )  # fmt: skip
+    fails = np.min(
+        [*(flagged(each, 1.25, alpha) for each in rises), slow_or_late(times, beyond, alpha)],
+        axis=0,
+    )
     good = np.cumsum(canary, axis=1) >= LEAST
-    for each, margin in zip(drawn[:2], (0.02, 0.03), strict=True):
+    for each, margin in zip(rises, (0.02, 0.03), strict=True):
         total = np.maximum(each.requests.cumsum(axis=1), 1)
         other = np.maximum(each.requests_stable.cumsum(axis=1), 1)
         upper = newcombe_upper(
@@ -113,7 +132,7 @@ def _stage(
         )
         good &= upper <= margin
     total = np.maximum(np.cumsum(canary, axis=1), 1).astype(float)
-    good &= wilson_bounds(late.cumsum(axis=1), total)[1] <= LATE
+    good &= wilson_bounds(beyond.bad.cumsum(axis=1), total)[1] <= LATE
     good[:, : MIN_HOURS - 1] = False
     passes = np.where(good.any(axis=1), good.argmax(axis=1) + 1.0, np.inf)
     return fails, passes

@@ -13,6 +13,7 @@ from scipy import stats
 
 from fleet.gates.conclusion import LEAST_BAD, LEAST_DIFFERENCE
 from fleet.gates.intervals import Z
+from fleet.gates.live import LATE
 from fleet.gates.sequential import GRID, ratios
 
 Array = npt.NDArray[np.float64]
@@ -77,11 +78,32 @@ def e_values(counts: Paths, tolerated: float) -> Array:
 
 def flagged(counts: Paths, tolerated: float, alpha: float, *, guarded: bool = True) -> Array:
     """Return by replication the window after which the live gate fails, or infinity."""
-    hit = e_values(counts, tolerated) * alpha >= 1
-    if guarded:
-        hit &= np.cumsum(counts.bad, axis=1) >= LEAST_BAD
-        hit &= _difference(counts) >= LEAST_DIFFERENCE
+    return first(
+        _found(e_values(counts, tolerated), counts, alpha)
+        if guarded
+        else e_values(counts, tolerated) * alpha >= 1
+    )
+
+
+def slow_or_late(slow: Paths, late: Paths, alpha: float, tolerated: float = 1.25) -> Array:
+    """Return by replication the window after which a latency gate fails, or infinity."""
+    of_slow, of_late = e_values(slow, tolerated), e_values(late, tolerated)
+    beyond = np.cumsum(late.bad, axis=1) > LATE * np.cumsum(late.requests, axis=1)
+    both = (of_slow + of_late) / 2
+    hit = np.where(
+        beyond,
+        np.where(of_slow > of_late, _found(both, slow, alpha), _found(both, late, alpha)),
+        _found(of_slow / 2, slow, alpha),
+    )
     return first(hit)
+
+
+def _found(values: Array, counts: Paths, alpha: float) -> npt.NDArray[np.bool_]:
+    enough = np.cumsum(counts.bad, axis=1) >= LEAST_BAD
+    made: npt.NDArray[np.bool_] = (
+        (values * alpha >= 1) & enough & (_difference(counts) >= LEAST_DIFFERENCE)
+    )
+    return made
 
 
 def first(hit: npt.NDArray[np.bool_]) -> Array:

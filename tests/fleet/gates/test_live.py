@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fleet.conditions import Gate
 from fleet.gates import Finding, Tally, Verdict, Window, judge_live, recompute
+from fleet.gates.clusters import Clustered
 
 NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -123,15 +124,49 @@ def test_the_other_side_must_have_been_seen_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("slow", "late", "verdict"), [(5, 1, PASS), (5, 6, UNSURE), (31, 12, FAIL), (15, 3, FAIL)]
+    ("slow", "late", "verdict"),
+    [
+        (5, 1, PASS),
+        (5, 5, UNSURE),
+        (31, 12, FAIL),
+        (15, 3, FAIL),
+        (9, 5, UNSURE),  # within the margin late requests are no finding
+        (9, 6, FAIL),
+    ],
 )
 def test_a_latency_against_the_old_version(slow: int, late: int, verdict: Verdict) -> None:
     windows = hours(
         5, (100, {"slow_total": slow, "late:latency": late}), (900, {"slow_total": 45}), 10
     )
     found = judge_live(LATENCY, windows)
-    assert (found.rule, found.verdict) == ("share_of_slow", verdict)
+    assert (found.rule, found.verdict) == ("share_of_slow_or_late", verdict)
     assert found.estimate == late / 100
+
+
+@pytest.mark.parametrize(("late", "verdict"), [(0, PASS), (2, PASS), (5, UNSURE), (10, FAIL)])
+def test_where_a_little_load_makes_all_requests_slow_the_margin_tells(
+    late: int, verdict: Verdict
+) -> None:
+    busy = {"slow_total": 900, "late:latency": 9}
+    windows = hours(5, (100, {"slow_total": 100, "late:latency": late}), (900, busy), 10)
+    assert judge_live(LATENCY, windows).verdict is verdict
+
+
+def test_a_version_that_is_late_for_each_of_few_users_fails() -> None:
+    def side(late: int) -> Tally:
+        users = {
+            kind: Clustered(
+                first=2 * bool(bad), at_risk=2 if bad else 60, units=2, squares=1800,
+                bad_squares=bad * bad // 2, products=30 * bad,
+            )
+            for kind, bad in (("slow_total", 60), ("late:latency", late))
+        }  # fmt: skip
+        bad = {"slow_total": 60, "late:latency": late}
+        return Tally(60, bad, dict.fromkeys(bad, 60), users, 2)
+
+    for late, verdict in ((60, FAIL), (30, UNSURE)):
+        window = Window(NINE, NINE + HOUR, side(late), side(0))
+        assert judge_live(LATENCY, [window]).verdict is verdict
 
 
 def test_kinds_that_did_not_occur_are_none() -> None:

@@ -147,6 +147,8 @@ def test_shocks_of_one_side_need_the_tolerance() -> None:
         (World(errors=0.03), 5, 1, 43, None),
         (World(errors=0.05), 1, 0, 25, None),
         (World(format=0.10), 1, 0, 27, None),
+        (World(slower=1.2), 1, 5, 2, None),
+        (World(slower=1.2), 50, 1, 99, None),
         (World(slower=1.5), 5, 0, 100, None),
         (World(), 50, 97, 3, None),
     ],
@@ -165,6 +167,12 @@ def test_what_is_slower_within_its_margin_is_rolled_back_no_more_often_than_publ
     found = simulate(np.random.default_rng(32), World(slower=1.2), 5, 1000)
     assert found.promoted > 62 - POINTS
     assert found.rolled_back < 31 + POINTS
+
+
+def test_a_version_of_few_requests_at_its_margin_is_found_no_less_often_than_published() -> None:
+    found = simulate(np.random.default_rng(32), World(slower=1.5), 1, 1000)
+    assert found.promoted < POINTS
+    assert found.rolled_back > 43 - POINTS
 
 
 @pytest.mark.parametrize(

@@ -118,10 +118,10 @@ def check(world: World, before: dict[str, int], history: History, made: Wanted) 
     said = {each.mark for each in history.marks.get(ALIAS, ()) if each.adapter == target}
     if not said & {"advance", "approve"}:
         assert dict(back.shares).get(target, 0) <= max(last, risen), "a clock that goes back"
-    if after.get(target) != 100 or last != 100:
-        kept = OLD if target != OLD else target
-        idle = history.cutovers.get(kept)
-        assert kept in after or (idle and world.now - idle >= GATED.retain), "a way back is kept"
+    for gone in {*before} - {*after}:  # that had its time as a way back when it left
+        idle = history.cutovers.get(gone)
+        assert idle is not None, "a way back is kept"
+        assert world.now - idle >= GATED.retain, "a way back is kept"
     answered = world.overridden and target == NEW
     if digest_of(target) in history.rejected.get(ALIAS, {}) and not answered:
         assert risen <= last
