@@ -20,8 +20,8 @@ What an entry's `data` holds, by kind; `address` is the resource's, `step` the s
     note            text; step, of one that was begun and had no effect
     gate_judged     alias, adapter, stable, percent, gate, finding (plain), digests (adapter,
                     stable, base, golden), fingerprint, since (the stage's)
-    rollout_marked  alias, adapter, mark (hold, resume, approve, advance, extend, abort,
-                    pause, override), reason
+    rollout_marked  alias, adapter, mark (hold, pause, resume, approve, advance, extend,
+                    abort), reason, until (of a pause)
     eval_finished   run, alias, adapter, purpose (gate, anchor, rolling, smoke, aa), summary,
                     samples_sha256, path
     judge_compared  client, url, model, labels, labels_sha256, n, agreed, unparsable, kappa,

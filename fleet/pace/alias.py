@@ -183,8 +183,8 @@ def _obstacle(
         at: Beginning of the sentence.
         ready: When it has baked; None: it has no traffic yet and nothing to bake.
     """
-    if mark := it.mark("hold", "pause"):
-        return Phase.PAUSED, words.paused(at, mark)
+    if it.halt:
+        return Phase.PAUSED, words.halted(at, it.halt)
     if it.allowed("advance"):
         return None, ""
     if ready is not None and it.now < ready:

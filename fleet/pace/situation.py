@@ -89,15 +89,18 @@ class Situation:
 
     def accepts(self, gate: str) -> str:
         """Return who answers for the target whatever a gate says; empty: nobody."""
-        return accepted(
-            self.history, self.fleet.overrides, self.alias, self.target, self.digest, gate, self.now
-        )
+        return accepted(self.fleet.overrides, self.alias, self.digest, gate, self.now)
 
-    def mark(self, *words: str) -> Mark | None:
-        """Return what a person said of the target, if one of these; of two, the first."""
-        found = {each.mark: each for each in self.history.marks.get(self.alias, ())}
-        of_target = (found[word] for word in words if word in found)
-        return next((each for each in of_target if each.adapter == self.target), None)
+    def mark(self, word: str) -> Mark | None:
+        """Return what a person said of the target, if it was this."""
+        marks = self.history.marks.get(self.alias, ())
+        return next((e for e in marks if (e.mark, e.adapter) == (word, self.target)), None)
+
+    @property
+    def halt(self) -> Mark | None:
+        """The hold or the pause that keeps the target from more traffic now; a hold is longer."""
+        said = (self.mark("hold"), self.mark("pause"))
+        return next((each for each in said if each is not None and each.lasts(self.now)), None)
 
     def allowed(self, word: str) -> bool:
         """Say whether a person said this of the stage that the target is in now."""

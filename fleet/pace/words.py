@@ -50,9 +50,11 @@ def given_up(alias: str, target: str) -> str:
     )
 
 
-def paused(at: str, mark: Mark) -> str:
-    """Say who holds a rollout; `at` begins the sentence."""
+def halted(at: str, mark: Mark) -> str:
+    """Say who keeps a rollout where it is, and until when; `at` begins the sentence."""
     reason = f" ({mark.reason})" if mark.reason else ""
+    if mark.until is not None:
+        return f"{at}: paused by {mark.by} until {time(mark.until)}{reason}, then it goes on"
     return f"{at}: held by {mark.by} since {time(mark.at)}{reason}"
 
 

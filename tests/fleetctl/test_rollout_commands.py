@@ -178,6 +178,17 @@ def test_a_person_holds_sends_on_and_aborts_a_released_version(project: Project)
     assert project.run("apply", "--auto", "--yes").returncode == 0
     assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
     assert project.run("rollout", "resume", "acme-support").returncode == 0
+    later = project.run("rollout", "pause", "acme-support", "--for", "4h", "--format", "json")
+    assert later.returncode == 0, later.stderr
+    until = json.loads(later.stdout)["until"]
+    assert rollout(project)["paused_until"] == until[:19] + "+00:00"
+    assert "paused by" in project.run("rollout", "list").stdout
+    assert project.run("reconcile", "--once").returncode == 0
+    assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
+    blocked = project.run("rollout", "approve", "acme-support")
+    assert "Not while it stands still: acme-support: 2.2.0 waits at 0 %: paused" in blocked.stderr
+    assert project.run("rollout", "resume", "acme-support").returncode == 0
+    assert rollout(project)["paused_until"] is None
     assert project.run("reconcile", "--once").returncode == 0
     assert shares(project) == {"2.2.0": 50, "2.1.0": 50}
     done = project.run("rollout", "abort", "acme-support", "--reason", "client asked")
@@ -186,8 +197,8 @@ def test_a_person_holds_sends_on_and_aborts_a_released_version(project: Project)
     assert project.run("reconcile", "--once").returncode == 0
     assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
     assert "client asked" in project.run("rollout", "list").stdout
-    for word in ("hold", "resume", "approve", "advance"):
-        refused = project.run("rollout", word, "acme-support", "--reason", "on with it")
+    for word in (("hold",), ("pause", "--for", "1h"), ("resume",), ("approve",), ("advance",)):
+        refused = project.run("rollout", *word, "acme-support", "--reason", "on with it")
         assert refused.returncode == 1
         assert "client asked" in refused.stderr
         assert "fleetctl release acme-support" in refused.stderr
@@ -218,6 +229,8 @@ def test_a_version_that_fails_in_its_soak_is_rolled_back_by_itself(project: Proj
     [
         (("rollout", "status", "acme-suport"), "Did you mean `acme-support`"),
         (("rollout", "approve", "birch-units"), "The rollout is complete"),
+        (("rollout", "pause", "acme-support", "--until", "2020-01-01T08:00"), "over already"),
+        (("rollout", "pause", "acme-support", "--for", "0s"), "over already"),
         (("rollout", "report", "birch-units"), "Nothing to report"),
     ],
 )
