@@ -25,5 +25,5 @@ def moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime
         found = datetime.fromisoformat(value)
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        text = f"{value!r} is no time. Write it like 2026-12-01T08:00Z."
+        text = f"{value!r} is no time; write it as 2026-11-25T08:00Z."
         raise click.BadParameter(text) from None
