@@ -54,7 +54,7 @@ def preview(fleet: Fleet, wanted: Wanted, history: History) -> Preview:
         gate = fleet.gates[due.gate]
         counts = known.get(gate.name, {})
         usual = None if gate.offline else power.seen(gate, counts) or _recorded(gate, adapter)
-        share = dict(wanted.shares)[wanted.target]
+        share = dict(wanted.shares).get(wanted.target, 0)
         its = _Gate(fleet, adapter, rollout, gate, share, usual)
         differ = _discordance(counts)
         chance, mistaken = its.offline(differ) if gate.offline else (its.live(), 0.0)

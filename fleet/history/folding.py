@@ -116,7 +116,12 @@ class _Past:
             dict(history.unfinished),
             dict(history.established),
             trials=Trials.of(
-                history.evidence, history.rejected, history.marks, history.claims, history.evals
+                history.evidence,
+                history.rejected,
+                history.marks,
+                history.claims,
+                history.evals,
+                history.released,
             ),
         )
         for address in {*past.owned, *past.established}:
@@ -236,6 +241,7 @@ class _Past:
         for adapter, percent in shares.items():
             if percent:
                 self.cutovers.pop(adapter, None)
+                self.trials.serves(route.alias, adapter)
             elif adapter != route.shadow:  # it gets copies, and has not lost a share by that
                 self.cutovers.setdefault(adapter, when)
         newest = route.shares[0]
@@ -267,7 +273,7 @@ class _Past:
         """Forget holds; the route that is live now is where the rollout goes on from."""
         data = entry.data
         alias = str(data["alias"])
-        self.trials.released(alias, str(data.get("adapter") or ""))
+        self.trials.released(alias, str(data.get("adapter") or ""), self.holds.get(alias, ()))
         if data.get("adapter"):
             self.holds.get(alias, {}).pop(data["adapter"], None)
         else:

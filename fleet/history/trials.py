@@ -3,7 +3,7 @@
 Folded from the ledger beside routes and steps; all of it stays when a route does not change.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, get_args
@@ -111,6 +111,7 @@ class Trials:
     claims: dict[str, Claim] = field(default_factory=dict)
     evals: dict[str, dict[tuple[str, str], EvalRun]] = field(default_factory=dict)
     """By alias, then by adapter and purpose."""
+    freed: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -120,6 +121,7 @@ class Trials:
         marks: Mapping[str, tuple[Mark, ...]],
         claims: Mapping[str, Claim],
         evals: Mapping[str, tuple[EvalRun, ...]],
+        freed: Mapping[str, frozenset[str]],
     ) -> "Trials":
         """Go on from what `fields` returned."""
         return cls(
@@ -131,6 +133,7 @@ class Trials:
                 alias: {(each.adapter, each.purpose): each for each in found}
                 for alias, found in evals.items()
             },
+            dict(freed),
         )
 
     def fields(
@@ -141,8 +144,9 @@ class Trials:
         dict[str, tuple[Mark, ...]],
         dict[str, Claim],
         dict[str, tuple[EvalRun, ...]],
+        dict[str, frozenset[str]],
     ]:
-        """Return evidence, rejections, marks, claims and evaluations as a history holds them."""
+        """Return what a history holds of them, in its order, from evidence on."""
         return (
             {
                 alias: tuple(each for _, each in sorted(found.items()))
@@ -153,6 +157,7 @@ class Trials:
             {alias: tuple(found.values()) for alias, found in self.marks.items() if found},
             self.claims,
             {alias: tuple(found.values()) for alias, found in self.evals.items()},
+            {alias: found for alias, found in self.freed.items() if found},
         )
 
     def judged(self, entry: Line) -> bool:
@@ -215,8 +220,16 @@ class Trials:
             if mark is not None and mark.adapter == adapter:
                 del self.marks[alias][word]
 
-    def released(self, alias: str, adapter: str) -> None:
-        """Forget what kept a version out (empty: every version): it is judged anew."""
+    def released(self, alias: str, adapter: str, held: Iterable[str]) -> None:
+        """Forget what kept a version out (empty: every version): it is judged anew.
+
+        That it was is remembered until it serves. `held`: versions that were rolled back.
+        """
+        failed = {each.adapter for each in self.rejected.get(alias, {}).values()}
+        aborted = {each.adapter for each in self.marks.get(alias, {}).values()
+                   if each.mark == "abort"}  # fmt: skip
+        freed = {each for each in {*held, *failed, *aborted} if adapter in ("", each)}
+        self.freed[alias] = self.freed.get(alias, frozenset()) | freed
         self.rejected[alias] = {
             digest: each
             for digest, each in self.rejected.get(alias, {}).items()
@@ -232,6 +245,10 @@ class Trials:
             for word, each in self.marks.get(alias, {}).items()
             if adapter and each.adapter != adapter
         }
+
+    def serves(self, alias: str, adapter: str) -> None:
+        """Note that a version has traffic: whatever it was released from is over."""
+        self.freed[alias] = self.freed.get(alias, frozenset()) - {adapter}
 
     def claimed(self, entry: Line) -> None:
         """Take a claim; while somebody else's runs, a later one is none."""

@@ -97,6 +97,11 @@ class Situation:
         return next((e for e in marks if (e.mark, e.adapter) == (word, self.target)), None)
 
     @property
+    def released(self) -> bool:
+        """Whether the target was kept out, was let in again, and has had no traffic since."""
+        return self.target in self.history.released.get(self.alias, ())
+
+    @property
     def halt(self) -> Mark | None:
         """The hold or the pause that keeps the target from more traffic now; a hold is longer."""
         said = (self.mark("hold"), self.mark("pause"))
@@ -125,7 +130,10 @@ class Situation:
 
     @cached_property
     def judged(self) -> tuple[Judged, ...]:
-        """The gates of the rollout, with what is known now."""
+        """The gates of the rollout, with what is known now.
+
+        Where there is no other version, a golden set says what it said beside the last one.
+        """
         evidence = {
             each.gate: each
             for each in self.history.evidence.get(self.alias, ())
@@ -133,7 +141,9 @@ class Situation:
         }
         found = []
         for gate in gates_of(self.fleet, self.rollout):
-            its = current(self.fleet, self.adapter, self.stable, self.stage, evidence, gate)
+            last = evidence[gate.name].stable if gate.name in evidence else ""
+            beside = self.stable or last
+            its = current(self.fleet, self.adapter, beside, self.stage, evidence, gate)
             found.append(Judged(gate, its, self.accepts(gate.name)))
         return tuple(found)
 

@@ -224,6 +224,27 @@ def test_a_version_that_fails_in_its_soak_is_rolled_back_by_itself(project: Proj
     assert project.run("evidence", "verify").returncode == 0
 
 
+def test_rejected_bytes_that_are_declared_again_wait_for_a_person(project: Project) -> None:
+    acme = project.root / "clients/acme.yaml"
+    text = acme.read_text(encoding="utf-8")
+    begin, end = text.index("      support:"), text.index("      triage:")
+    acme.write_text(text[:begin] + text[end:], encoding="utf-8")
+    assert project.run("apply", "--auto", "--yes").returncode == 0
+    acme.write_text(text, encoding="utf-8")
+    for command in (("plan",), ("apply", "--auto", "--yes"), ("reconcile", "--once")):
+        done = project.run(*command)
+        assert done.returncode == 0, done.stderr
+    said = " ".join(project.run("plan").stdout.split())
+    assert "acme-support: NOT SERVED, for no other version is there: 2.2.0 was rolled b" in said
+    assert "rejected by evidence #" in said
+    assert "declare 2.1.0 (it is in the lock), or let 2.2.0 begin: fleetctl release acme" in said
+    assert rollout(project)["shares"] == {}
+    assert project.run("release", "acme-support").returncode == 0
+    done = project.run("apply", "--auto", "--yes")  # its golden set had passed
+    assert done.returncode == 0, done.stderr
+    assert shares(project) == {"2.2.0": 100}
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
