@@ -278,8 +278,7 @@ class _Past:
             self.holds.get(alias, {}).pop(data["adapter"], None)
         else:
             self.holds.pop(alias, None)
-        stage = self.stages.get(alias)
-        if stage is not None and stage.fell:
+        if (stage := self.stages.get(alias)) and stage.fell:
             self.stages[alias] = replace(stage, fell=False)
         route = resource(data["route"]) if data.get("route") else None
         if isinstance(route, Route):
