@@ -68,8 +68,8 @@ async def judge_round(
     scene = await asyncio.to_thread(_scene, session, live, known.entries)
     if known.away is not None:
         done.away = known.away
-        _tell_away(known)
         await _judge_traffic(session, scene, done)
+        await _tell_away(session, known, _why(done))
         return done
     if await _undo_drills(session, scene):
         done.moved = True
@@ -96,8 +96,11 @@ async def _judge_traffic(session: Session, scene: "Scene", done: Round) -> None:
     await _act_on(session, scene, judged, done)
 
 
-def _tell_away(known: "LastKnown") -> None:
-    """Say loudly by what gates judge, and what does not go on."""
+async def _tell_away(session: Session, known: "LastKnown", why: str) -> None:
+    """Say loudly by what gates judge, and what does not go on; tell operators once."""
+    from fleet.occasions import ledger_away  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.telling import tell_occasions  # noqa: PLC0415
+
     count, last = len(known.entries), known.entries[-1].time
     click.echo(
         f"THE LEDGER CANNOT BE READ. Gates judge by the {count:,} entries that are known, until "
@@ -105,6 +108,9 @@ def _tell_away(known: "LastKnown") -> None:
         "healed.",
         err=True,
     )
+    occasion = ledger_away(known.entries, f"{why}.", session.now())
+    for line in await tell_occasions(session, [occasion], known.entries, why):
+        click.echo(f"Warning: {line}", err=True)
 
 
 def office_of(session: Session, through: str = "") -> "Office":

@@ -136,7 +136,8 @@ def _checked(data: Mapping[str, Any]) -> str:
 
 def _notified(data: Mapping[str, Any]) -> str:
     how = "told" if data.get("delivered") else f"NOT told ({data.get('detail')})"
-    return f"{data.get('to')} {how} of the rollback of {data.get('alias')}"
+    event = str(data.get("event", "")).replace("_", " ")
+    return f"{data.get('to')} {how}: {data.get('alias') or 'the fleet'}, {event}"
 
 
 def _drilled(data: Mapping[str, Any]) -> str:
