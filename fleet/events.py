@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-Event = Literal[
+ClientEvent = Literal[
     "rolled_back", "gate_failed", "undecided", "drifted", "drill_failed", "retraining_overdue"
 ]
+"""What is about one alias, so that its client may be told."""
+Event = Literal[ClientEvent, "ledger_away"]
 EVENTS: tuple[Event, ...] = get_args(Event)
-USUAL_FOR_CLIENTS: tuple[Event, ...] = ("rolled_back",)
+USUAL_FOR_CLIENTS: tuple[ClientEvent, ...] = ("rolled_back",)
 """What a client is told where nothing else is declared: what changed who answers."""
 OF_A_CLIENT: Mapping[Event, tuple[str, ...]] = {
     "rolled_back": ("alias", "decided", "seconds", "from", "to", "complete"),

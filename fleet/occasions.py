@@ -85,6 +85,14 @@ def failed_drill(alias: str, target: str, reasons: Sequence[str], now: datetime)
     return Occasion("drill_failed", alias, f"{target} {now.isoformat()}", facts)
 
 
+def ledger_away(entries: Sequence[Entry], why: str, now: datetime) -> Occasion:
+    """Return that the ledger cannot be read; `entries` are what is known of it."""
+    read = [each for each in entries if each.hash]  # what is queued has none yet
+    as_of = read[-1].time.isoformat(timespec="seconds") if read else ""
+    facts = _facts("", "", now) | {"reason": why, "as_of": as_of}
+    return Occasion("ledger_away", "", f"after {len(read)}", facts)
+
+
 def _facts(alias: str, adapter: str, now: datetime) -> dict[str, Any]:
     at = now.isoformat(timespec="seconds")
     return {"alias": alias, "version": version_of(adapter), "adapter": adapter, "at": at}

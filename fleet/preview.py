@@ -28,7 +28,7 @@ ENOUGH = 0.8
 SAMPLES = (3, 5, 10)
 SHARES = (25, 50)
 DAY_S = 86_400
-_WAITS_FOR_PEOPLE = (Phase.UNDECIDED, Phase.PAUSED)
+_STANDS_STILL = (Phase.UNDECIDED, Phase.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def preview(fleet: Fleet, wanted: Wanted, history: History) -> Preview:
         gate = fleet.gates[due.gate]
         counts = known.get(gate.name, {})
         usual = None if gate.offline else power.seen(gate, counts) or _recorded(gate, adapter)
-        share = dict(wanted.shares)[wanted.target]
+        share = dict(wanted.shares).get(wanted.target, 0)
         its = _Gate(fleet, adapter, rollout, gate, share, usual)
         differ = _discordance(counts)
         chance, mistaken = its.offline(differ) if gate.offline else (its.live(), 0.0)
@@ -64,7 +64,7 @@ def preview(fleet: Fleet, wanted: Wanted, history: History) -> Preview:
             text = its.golden_text(differ) if gate.offline else its.live_text()
             due = replace(due, power=text)  # noqa: PLW2901 (the same gate, told more of)
         made.append(due)
-    if wanted.phase in _WAITS_FOR_PEOPLE:
+    if wanted.phase in _STANDS_STILL:
         return Preview(tuple(made), "")
     outlook = (
         f"{wanted.alias}: if {version_of(wanted.target)} is no worse, it is promoted by itself "

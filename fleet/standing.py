@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from fleet.declared import Fleet
-from fleet.history import History
+from fleet.history import History, kept_out
 from fleet.names import AdapterName, adapter_address
-from fleet.resources import FULL, Route, State
+from fleet.resources import FULL, Route, Share, State
 
 
 def loaded_on(live: State) -> dict[str, tuple[str, ...]]:
@@ -90,6 +90,22 @@ def route_of(fleet: Fleet, alias: str, routes: Mapping[str, Route]) -> Route | N
     known = tuple(each for each in shares if each.adapter in fleet.versions and each.percent)
     complete = sum(each.percent for each in known) == FULL
     return Route(alias, known, old.salt) if complete else None
+
+
+def left_over(fleet: Fleet, alias: str, live: State, history: History) -> Route | None:
+    """Return a route, without any share, of the good versions that an alias has left loaded.
+
+    Only those before the declared one, newest first; None: there is none.
+    """
+    declared, out = fleet.adapters[alias].name, kept_out(history, alias)
+    loaded, resident = loaded_on(live), resident_versions(live, history)
+    shares = tuple(
+        Share(name, 0, loaded[name])
+        for name in resident.get(alias, ())
+        if name in loaded and name in fleet.versions and name not in out
+        if AdapterName.parse(name).version < declared.version
+    )
+    return Route(alias, shares, shares[0].adapter) if shares else None
 
 
 def resident_versions(live: State, history: History) -> dict[str, tuple[str, ...]]:

@@ -113,7 +113,7 @@ def _trial(
         frozenset(
             each.name
             for each in gates
-            if accepted(history, fleet.overrides, alias, name, facts.digest, each.name, now)
+            if accepted(fleet.overrides, alias, facts.digest, each.name, now)
         ),
         adapter.sticky in (Sticky.SESSION, Sticky.USER),
     )
@@ -129,7 +129,7 @@ def _is_out(
     hold = history.holds.get(alias, {}).get(name)
     if hold is None:
         return False
-    lifted = accepted(history, fleet.overrides, alias, name, digest, hold.gate, now)
+    lifted = accepted(fleet.overrides, alias, digest, hold.gate, now)
     return not (hold.gate and lifted)
 
 

@@ -42,7 +42,7 @@ COMMANDS = {
     "retrain": "See what is due for retraining, claim it, train it.",
     "rollback": "Put an alias back on its previous version, now.",
     "scaffold": "Write a new fleet, client or adapter declaration.",
-    "rollout": "Show, hold, approve, advance, extend or abort rollouts; report.",
+    "rollout": "Show, hold, pause, approve, advance, extend or abort rollouts; report.",
     "schema": "Print the JSON Schema of the declarations.",
     "server": "Stop servers that fleetctl started.",
     "show": "Render a saved plan.",

@@ -10,10 +10,13 @@ import click
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
+    from fleet.errors import FleetError
+    from fleet.history import Entry
     from fleet.resources import State
     from fleet.trial import Trial
     from runtime.evals import Office
     from runtime.evals.protocol import Tell
+    from runtime.ledger.mirror import LastKnown
     from runtime.rollouts.record import Judged
     from runtime.rollouts.tick import Evaluations, Scene
 
@@ -23,6 +26,7 @@ FAILED = 3
 
 VERDICT_S = 5.0
 """How long a verdict waits for the ledger before it is acted on all the same."""
+_AWAY = ", by what was last read of the ledger, which cannot be read now"
 
 
 @dataclass(slots=True)
@@ -36,6 +40,8 @@ class Round:
     """Aliases whose new version failed."""
     stuck: bool = False
     """Whether one of them could not be rolled back."""
+    away: "FleetError | None" = None
+    """Why the ledger could not be read, so that nothing but a rollback was done."""
 
 
 async def judge_round(
@@ -50,19 +56,24 @@ async def judge_round(
     are waited for, or given up once it is set. After a crash at any point the next round does
     what is left.
 
-    Raises:
-        FleetError: the evidence was tampered with, or ledger or usage logs cannot be read.
-    """
-    from runtime.rollouts.tick import gather_usage, judge_live  # noqa: PLC0415 (`--help` is fast)
+    Where the ledger cannot be read, live gates are judged by what was last read of it: whoever
+    fails is rolled back, which is queued for the ledger, and nothing else is done.
 
+    Raises:
+        FleetError: the evidence was tampered with, usage logs cannot be read, or the ledger
+            cannot and never was.
+    """
     done = Round()
-    scene = await asyncio.to_thread(_scene, session, live)
+    known = await asyncio.to_thread(session.last_known)
+    scene = await asyncio.to_thread(_scene, session, live, known.entries)
+    if known.away is not None:
+        done.away = known.away
+        await _judge_traffic(session, scene, done)
+        await _tell_away(session, known, _why(done))
+        return done
     if await _undo_drills(session, scene):
         done.moved = True
-    await _roll_back_rejected(session, scene, done)
-    missing = await gather_usage(scene, session.now)
-    judged = await asyncio.to_thread(judge_live, scene, missing)
-    await _act_on(session, scene, judged, done)
+    await _judge_traffic(session, scene, done)
     await _take_evaluations(session, live, evaluations, done)
     scene = await asyncio.to_thread(_scene, session, live)  # what was found is in the ledger now
     begun = evaluations.start(scene, office_of(session), _progress)
@@ -71,6 +82,35 @@ async def judge_round(
     if until is not None:
         await _take_evaluations(session, live, evaluations, done, until)
     return done
+
+
+async def _judge_traffic(session: Session, scene: "Scene", done: Round) -> None:
+    """Judge live gates, and roll back who has failed, now or before a run was killed."""
+    from runtime.rollouts.tick import gather_usage, judge_live  # noqa: PLC0415 (`--help` is fast)
+
+    await _roll_back_rejected(session, scene, done)
+    missing = await gather_usage(scene, session.now)
+    judged = await asyncio.to_thread(judge_live, scene, missing)
+    if done.away is not None:  # what passes is for a ledger to say
+        judged = [each for each in judged if each.failed]
+    await _act_on(session, scene, judged, done)
+
+
+async def _tell_away(session: Session, known: "LastKnown", why: str) -> None:
+    """Say loudly by what gates judge, and what does not go on; tell operators once."""
+    from fleet.occasions import ledger_away  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.telling import tell_occasions  # noqa: PLC0415
+
+    count, last = len(known.entries), known.entries[-1].time
+    click.echo(
+        f"THE LEDGER CANNOT BE READ. Gates judge by the {count:,} entries that are known, until "
+        f"{last:%Y-%m-%d %H:%M:%S} UTC, and take traffic back. No rollout moves on, and nothing is "
+        "healed.",
+        err=True,
+    )
+    occasion = ledger_away(known.entries, f"{why}.", session.now())
+    for line in await tell_occasions(session, [occasion], known.entries, why):
+        click.echo(f"Warning: {line}", err=True)
 
 
 def office_of(session: Session, through: str = "") -> "Office":
@@ -103,11 +143,12 @@ def office_of(session: Session, through: str = "") -> "Office":
     )
 
 
-def _scene(session: Session, live: "State") -> "Scene":
+def _scene(session: Session, live: "State", known: "Sequence[Entry] | None" = None) -> "Scene":
+    """Return what a tick looks at, by the entries that are known; None: the ledger is read."""
     from fleet.history import fold, settled  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.rollouts.tick import Scene, require_clock, require_sound  # noqa: PLC0415
 
-    entries = session.ledger().read()
+    entries = session.ledger().read() if known is None else known
     history = settled(fold(entries), live)
     now = session.now()
     require_clock(entries, now)
@@ -142,7 +183,7 @@ async def _act_on(
     from runtime.ledger.unanswered import unanswered  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.rollouts.tick import write_down  # noqa: PLC0415
 
-    scribe, queued = session.scribe(VERDICT_S), ""
+    scribe, queued = session.scribe(VERDICT_S, _why(done)), ""
 
     def append(kind: str, records: list[dict[str, Any]]) -> None:
         nonlocal queued
@@ -151,7 +192,7 @@ async def _act_on(
     told = await asyncio.to_thread(write_down, scene, judged, append)
     _tell(each.judged for each in told if each.recorded)
     await _roll_back_failed(session, judged, done)
-    if queued:
+    if queued and done.away is None:
         raise unanswered(f"verdicts could not be written down: {queued}")
 
 
@@ -177,6 +218,11 @@ async def _roll_back_failed(session: Session, judged: "Iterable[Judged]", done: 
             click.echo(f"{trial.alias}: {trial.adapter} gets no traffic.", err=True)
 
 
+def _why(done: Round) -> str:
+    """Return why nothing can be written down; empty where the ledger was read."""
+    return done.away.diagnostics[0].detail.rstrip(".") if done.away is not None else ""
+
+
 async def _back(session: Session, trial: "Trial", gate: str, reason: str, done: Round) -> None:
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.rolling_back import roll_back  # noqa: PLC0415
@@ -190,9 +236,10 @@ async def _back(session: Session, trial: "Trial", gate: str, reason: str, done: 
             trial.alias,
             trial.stable,
             reason=reason,
-            cause=f"gate {gate}",
+            cause=f"gate {gate}{_AWAY if done.away else ''}",
             only=trial.adapter,
             facts={"gate": gate, "digest": trial.digests["adapter"]},
+            down=_why(done),
         )
     except FleetError as error:  # nobody else's rollback waits for this one; the next tick retries
         done.stuck = True

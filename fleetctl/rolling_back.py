@@ -28,6 +28,7 @@ async def roll_back(
     forward: bool = False,
     facts: Mapping[str, Any] | None = None,
     smoke: Sequence[str] = (),
+    down: str = "",
 ) -> "tuple[RollbackResult, list[str]]":
     """Roll an alias back, then tell its client and the operators.
 
@@ -41,6 +42,7 @@ async def roll_back(
         forward: Whether `to` may be newer than what answers now.
         facts: More for the ledger's entry.
         smoke: Inputs of the smoke test; empty: those recorded or declared.
+        down: Why the ledger's home is known to be away; empty: it is not.
 
     Returns:
         What was done, and what became of the notices that were not delivered.
@@ -52,7 +54,7 @@ async def roll_back(
     from runtime.rollback import rollback  # noqa: PLC0415
 
     gateways = LocalGateways(session.state_dir, envoys=session.envoys())
-    by, scribe = cause or session.by, session.scribe()
+    by, scribe = cause or session.by, session.scribe(down=down)
     try:
         result = await rollback(
             alias,

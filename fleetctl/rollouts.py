@@ -1,7 +1,8 @@
 """What `fleetctl rollout` shows and writes: one rollout, a person's mark on it, what was tried."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -9,6 +10,10 @@ from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime, timedelta
+
+_ONWARD: Final = ("approve", "advance", "extend")
+"""What people say that a hold or a pause goes before."""
 
 
 def rollouts(session: Session) -> "list[dict[str, Any]]":
@@ -46,8 +51,46 @@ def one(session: Session, alias: str) -> "Mapping[str, Any]":
     return found[alias]
 
 
+def pause(
+    session: Session, alias: str, length: "timedelta | None", end: "datetime | None", reason: str,
+    form: str,
+) -> None:  # fmt: skip
+    """Write down that no stage goes up for a while; one of `length` and `end` is given.
+
+    Raises:
+        FleetError: FC5136, it would be over already.
+    """
+    from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
+
+    now = session.now()
+    until = now + length if length is not None else end
+    if until is None or until <= now:
+        raise FleetError(
+            problem(
+                "FC5136",
+                "The pause would be over already",
+                f"It is {now:%Y-%m-%d %H:%M} UTC, and the pause of `{alias}` would end before.",
+                hint="Give a time ahead; one without a zone is UTC.",
+                command=f"fleetctl rollout pause {alias} --for 4h",
+            )
+        )
+    then = (
+        f"stays where it is until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC and then goes on by "
+        f"itself; before that: fleetctl rollout resume {alias}"
+    )
+    found = mark(session, alias, "pause", reason, form, then, until)
+    if any(each["mark"] == "hold" for each in found["marks"]):
+        click.echo(f"{alias}: it is held as well, which lasts until it is resumed.", err=True)
+
+
 def mark(
-    session: Session, alias: str, word: str, reason: str, form: str, then: str
+    session: Session,
+    alias: str,
+    word: str,
+    reason: str,
+    form: str,
+    then: str,
+    until: "datetime | None" = None,
 ) -> "Mapping[str, Any]":
     """Write down what a person says of the declared version, and tell what follows."""
     from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
@@ -74,10 +117,14 @@ def mark(
             )
         )
     record = {"alias": alias, "adapter": found["adapter"], "mark": word, "reason": reason}
+    record |= {"until": until.isoformat()} if until else {}
     session.ledger().append("rollout_marked", [record])
     if form == "json":
         click.echo(json.dumps({**record, "by": session.by}, indent=2))
     click.echo(f"{alias}: {found['version']} {then}.", err=True)
+    if found["phase"] == "paused" and word in _ONWARD:
+        resume = f"before that: fleetctl rollout resume {alias}"
+        click.echo(f"Not while it stands still: {found['waits_for']}; {resume}", err=True)
     return found
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # each is imported where it is used, so that small commands s
     from runtime.gateway.envoyadmin import Envoys
     from runtime.gateway.protocol import Gateways
     from runtime.ledger import Ledger
+    from runtime.ledger.mirror import LastKnown, Mirror
     from runtime.ledger.scribe import Scribe
 
 
@@ -40,6 +41,7 @@ class Session:
     """Id of this run, on every ledger entry it writes."""
     given: Fleet | None = None
     """Taken for what is declared; None: the files are read."""
+    _delivered: bool = field(default=False, init=False)
 
     @cached_property
     def by(self) -> str:
@@ -66,15 +68,33 @@ class Session:
     @cached_property
     def _ledger(self) -> "Ledger":
         from runtime.ledger import open_ledger  # noqa: PLC0415
+        from runtime.ledger.mirror import MirroredLedger  # noqa: PLC0415
 
         found = open_ledger(self.state_dir, run=self.run, by=self.by, clock=self.now)
-        self._deliver(found)
-        return found
+        return MirroredLedger(found, self.mirror)
+
+    @property
+    def mirror(self) -> "Mirror":
+        """What was last read of the ledger."""
+        from runtime.ledger.mirror import Mirror  # noqa: PLC0415
+
+        return Mirror(self.state_dir)
+
+    def last_known(self) -> "LastKnown":
+        """Return the ledger, or where its home cannot be read what is known of it here.
+
+        Raises:
+            FleetError: its home cannot be read, and nothing is known of it.
+        """
+        from runtime.ledger.mirror import last_known  # noqa: PLC0415
+
+        return last_known(self.ledger, self.mirror, self.queue)
 
     def _deliver(self, ledger: "Ledger") -> None:
         """Write down what a rollback had to leave queued, before anything is planned without it."""
-        if not self.queue.is_dir():
+        if self._delivered or not self.queue.is_dir():
             return
+        self._delivered = True  # first, for it may hang
         from fleet.errors import FleetError  # noqa: PLC0415
         from runtime.ledger.scribe import deliver  # noqa: PLC0415
 
@@ -88,18 +108,20 @@ class Session:
 
         return self.state_dir / FOLDER
 
-    def scribe(self, limit_s: float | None = None) -> "Scribe":
+    def scribe(self, limit_s: float | None = None, down: str = "") -> "Scribe":
         """Return what writes to the ledger without waiting for a home that hangs.
 
         Args:
             limit_s: How long it may take for an entry; None: as long as a rollback has time for.
+            down: Why its home is known to be away; empty: it is not.
         """
         from runtime.ledger.scribe import LIMIT_S, Scribe  # noqa: PLC0415
 
-        return Scribe(self.ledger, self.queue, self.by, self.run, limit_s or LIMIT_S)
+        return Scribe(self.ledger, self.queue, self.by, self.run, limit_s or LIMIT_S, down)
 
     def ledger(self) -> "Ledger":
         """Return the ledger of this fleet."""
+        self._deliver(self._ledger)
         return self._ledger
 
     def history(self) -> History:

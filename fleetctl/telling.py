@@ -1,7 +1,7 @@
 """Notices of a project: who is told what, posted, and written down so that it is told once."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fleetctl.session import Session
@@ -9,6 +9,7 @@ from fleetctl.session import Session
 if TYPE_CHECKING:
     from fleet.declared import Fleet, Notify
     from fleet.events import Event
+    from fleet.history import Entry
     from fleet.occasions import Occasion
     from fleet.resources import State
     from plans.notices import Audience
@@ -60,15 +61,28 @@ async def tell(
     return warnings
 
 
-async def tell_occasions(session: Session, found: "Iterable[Occasion]") -> list[str]:
-    """Tell each occasion to whom has not been told of it; return warnings."""
+async def tell_occasions(
+    session: Session,
+    found: "Iterable[Occasion]",
+    known: "Sequence[Entry] | None" = None,
+    down: str = "",
+) -> list[str]:
+    """Tell each occasion to whom has not been told of it; return warnings.
+
+    Args:
+        session: The project.
+        found: What there is to tell.
+        known: What is known of the ledger; None: it is read.
+        down: Why its home is known to be away; empty: it is not.
+    """
     from fleet.occasions import due  # noqa: PLC0415 (keeps `--help` fast)
 
-    scribe, fleet, warnings = session.scribe(), session.fleet(), []
+    scribe, fleet, warnings = session.scribe(down=down), session.fleet(), []
     open_ = [(each, readers(fleet, each.alias, each.event)) for each in found]
     open_ = [(each, to) for each, to in open_ if to]
-    entries = await asyncio.to_thread(session.ledger().read) if open_ else []
-    told = [each for each in entries if each.kind == "notified"]  # few of many
+    if known is None:
+        known = await asyncio.to_thread(session.ledger().read) if open_ else []
+    told = [each for each in known if each.kind == "notified"]  # few of many
     for each, to in open_:
         left = [one for one in to if due(told, each, one[0], session.now())]
         about = {"key": each.key}

@@ -53,6 +53,7 @@ def told(history: History, route: Route) -> dict[str, list[dict[str, Any]]]:
                 "adapter": each.adapter,
                 "by": each.by,
                 "at": each.at.isoformat(timespec="seconds"),
+                "until": each.until.isoformat(timespec="seconds") if each.until else None,
                 "reason": each.reason,
             }
             for each in history.marks.get(route.alias, ())
@@ -71,4 +72,5 @@ def lines_of(alias: Mapping[str, Any]) -> Iterator[str]:
     for each in alias["marks"]:
         reason = f": {each['reason']}" if each["reason"] else ""
         version = short_version(each["adapter"])
-        yield f"{each['mark']}: {version}, by {each['by']} at {each['at']}{reason}"
+        until = f" until {each['until']}" if each["until"] else ""
+        yield f"{each['mark']}: {version}{until}, by {each['by']} at {each['at']}{reason}"

@@ -109,6 +109,11 @@ def _why(data: Mapping[str, Any]) -> str:
     return f": {data['reason']}" if data.get("reason") else ""
 
 
+def _marked(data: Mapping[str, Any]) -> str:
+    until = f" until {data['until']}" if data.get("until") else ""
+    return f"{data.get('mark')} {data.get('adapter')}{until}{_why(data)}"
+
+
 def _judged(data: Mapping[str, Any]) -> str:
     finding = data.get("finding", {})
     where = f"{data.get('adapter')} at {data.get('percent')} %"
@@ -131,7 +136,8 @@ def _checked(data: Mapping[str, Any]) -> str:
 
 def _notified(data: Mapping[str, Any]) -> str:
     how = "told" if data.get("delivered") else f"NOT told ({data.get('detail')})"
-    return f"{data.get('to')} {how} of the rollback of {data.get('alias')}"
+    event = str(data.get("event", "")).replace("_", " ")
+    return f"{data.get('to')} {how}: {data.get('alias') or 'the fleet'}, {event}"
 
 
 def _drilled(data: Mapping[str, Any]) -> str:
@@ -166,7 +172,7 @@ _SAYINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "retrain_started": lambda data: f"began to train {data.get('adapter')}",
     "retrain_finished": lambda data: f"trained {data.get('adapter')}",
     "gate_judged": _judged,
-    "rollout_marked": lambda data: f"{data.get('mark')} {data.get('adapter')}{_why(data)}",
+    "rollout_marked": _marked,
     "rollback_checked": _checked,
     "notified": _notified,
     "drill_started": lambda data: f"begins a live drill of {data.get('alias')}",

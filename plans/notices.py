@@ -31,6 +31,7 @@ SAMPLES: Mapping[Event, Mapping[str, Any]] = {
     },
     "drill_failed": {"reasons": ["gateway main: no answer"]},
     "retraining_overdue": {"reason": "5 days over", "due": _WHEN, "claimed_by": ""},
+    "ledger_away": {"reason": "No answer within 10 s.", "as_of": _WHEN},
 }  # fmt: skip
 """Facts of each event as an example; with them a template is tried before it is needed."""
 _COMMON = {
@@ -58,17 +59,19 @@ def document(
 
 
 def fault(
-    template: str, audience: Audience, events: Iterable[Event] = EVENTS
+    template: str, audience: Audience, events: Iterable[Event] | None = None
 ) -> tuple[int, str] | None:
     """Return the line and what is wrong with a template, by trying it; None: nothing.
 
+    Without `events` it is tried with all that this reader may be told.
     Line 0: it is of the right form, and does not render what happens.
     """
     try:
         SandboxedEnvironment(undefined=StrictUndefined).from_string(template)
     except TemplateSyntaxError as error:
         return error.lineno, str(error.message)
-    for event in events:
+    every = EVENTS if audience == "operators" else OF_A_CLIENT
+    for event in every if events is None else events:
         try:
             whole = SAMPLES[event] if event == "rolled_back" else {**_COMMON, **SAMPLES[event]}
             document(event, audience, whole, template)

@@ -32,7 +32,6 @@ METRICS: Mapping[str, str] = {
 MARKS: Mapping[str, str] = {
     "hold": "held back", "resume": "let go on", "approve": "approved", "advance": "sent on",
     "extend": "given more time", "abort": "aborted", "pause": "paused",
-    "override": "accepted in spite of a gate",
 }  # fmt: skip
 
 
@@ -106,7 +105,8 @@ class _Telling:
                 smoke = data["smoke"]
                 self._tell(entry, f"smoke test passed, {smoke['passed']} of {smoke['total']}")
             case "rollout_marked" if data.get("adapter") == self.adapter:
-                self._tell(entry, f"{version} was {MARKS.get(data['mark'], data['mark'])}")
+                until = _until(data)
+                self._tell(entry, f"{version} was {MARKS.get(data['mark'], data['mark'])}{until}")
             case "released" if data.get("adapter") in (None, self.adapter) and self._end:
                 self._end = ""
                 self._tell(entry, f"{version} may be tried again")
@@ -195,6 +195,10 @@ def _template(name: str, *, escaping: bool) -> Template:
 
 def _short(adapter: str) -> str:
     return adapter.rpartition("-v")[2]
+
+
+def _until(data: Mapping[str, Any]) -> str:
+    return f" until {_time(datetime.fromisoformat(data['until']))}" if data.get("until") else ""
 
 
 def _time(moment: datetime) -> str:

@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from fleet.declared import Fleet
-from fleet.history import Evidence, History, kept_out
+from fleet.history import Evidence, History, Mark, kept_out
+from fleet.history.trials import Word
 from fleet.pace import Phase, Wanted, version_of
 from fleet.plan import GateDue
 from fleet.resources import FULL
@@ -35,6 +36,7 @@ def _one(fleet: Fleet, each: Wanted, history: History, routes: Mapping[str, Any]
     stage = history.stages.get(each.alias)
     ours = stage if stage is not None and stage.adapter == each.target else None
     evidence = {found.gate: found for found in history.evidence.get(each.alias, ())}
+    marks = {m.mark: m for m in history.marks.get(each.alias, ()) if m.adapter == each.target}
     return {
         "alias": each.alias,
         "version": version_of(each.target),
@@ -47,6 +49,7 @@ def _one(fleet: Fleet, each: Wanted, history: History, routes: Mapping[str, Any]
         "since": _iso(ours.since) if ours else None,
         "baked_at": _iso(ours.since + rollout.bake) if ours and ours.percent else None,
         "longest_until": _iso(ours.since + rollout.longest_bake) if ours and ours.percent else None,
+        "paused_until": _paused_until(each, marks),
         "next": each.why,
         "waits_for": each.held,
         "gates": [
@@ -54,11 +57,22 @@ def _one(fleet: Fleet, each: Wanted, history: History, routes: Mapping[str, Any]
             *(_soaked(fleet, found) for found in evidence.values() if _of_soak(each, found)),
         ],
         "marks": [
-            {"mark": mark.mark, "by": mark.by, "at": _iso(mark.at), "reason": mark.reason}
-            for mark in history.marks.get(each.alias, ())
-            if mark.adapter == each.target
+            {
+                "mark": mark.mark,
+                "by": mark.by,
+                "at": _iso(mark.at),
+                "until": _iso(mark.until) if mark.until else None,
+                "reason": mark.reason,
+            }
+            for mark in marks.values()
         ],
     }
+
+
+def _paused_until(each: Wanted, marks: Mapping[Word, Mark]) -> str | None:
+    """Return when it goes on by itself; None: it is not paused, or somebody holds it as well."""
+    pause = marks.get("pause") if each.phase is Phase.PAUSED and "hold" not in marks else None
+    return _iso(pause.until) if pause is not None and pause.until is not None else None
 
 
 def _gate(gate: GateDue, evidence: Evidence | None) -> dict[str, Any]:
@@ -147,7 +161,8 @@ def render_one(each: Mapping[str, Any], now: datetime) -> str:
         lines += [f"               {text}" for text in (gate["reason"], gate["power"]) if text]
     for mark in each["marks"]:
         reason = f": {mark['reason']}" if mark["reason"] else ""
-        lines.append(f"  {mark['mark']:12} by {mark['by']} at {mark['at']}{reason}")
+        until = f"until {mark['until']}, " if mark["until"] else ""
+        lines.append(f"  {mark['mark']:12} {until}by {mark['by']} at {mark['at']}{reason}")
     if said := _waits(each):
         lines.append(f"  next         {said}")
     return "\n".join(lines) + "\n"

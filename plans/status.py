@@ -1,6 +1,6 @@
 """Status: what serves whom right now, as one JSON document and as text."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -17,9 +17,10 @@ def status(
     fleet: str,
     live: State,
     history: History,
-    entries: Iterable[Entry],
+    entries: Sequence[Entry],
     client: str | None,
     counts: Counts = NOT_COUNTED,
+    away: str = "",
 ) -> dict[str, Any]:
     """Gather the status.
 
@@ -30,7 +31,9 @@ def status(
         entries: The ledger's entries, oldest first.
         client: Only this client's aliases, and no servers; None: everything.
         counts: Requests since the split last changed, of aliases with several versions.
+        away: Why the ledger cannot be read, so that `entries` are what is known of it.
     """
+    as_of = entries[-1].time.isoformat(timespec="seconds") if away and entries else None
     document: dict[str, Any] = {
         "format": "fleetctl-status",
         "format_version": "1.0",
@@ -41,6 +44,8 @@ def status(
             if client is None or each.client == client
         ],
         "routes_unknown": live.routes_unknown,
+        "ledger_away": away,
+        "ledger_as_of": as_of,
     }
     if client is None:
         document["servers"] = _servers(live, history)
@@ -151,6 +156,12 @@ def render_text(document: Mapping[str, Any]) -> str:
     if document["routes_unknown"]:
         lines.append(f"Routes cannot be read: {document['routes_unknown']}")
         lines.append("What serves whom is not known; gateways go on with what they have.")
+    if document["ledger_away"]:
+        lines.append(f"THE LEDGER CANNOT BE READ: {document['ledger_away']}")
+        lines.append(
+            f"Stages, holds and gates are those of {document['ledger_as_of']}. Gates take traffic "
+            "back meanwhile, and no rollout moves on."
+        )
     nothing = [] if document["routes_unknown"] else ["No alias is routed."]
     lines += ["", *(_alias_lines(document["aliases"]) or nothing)]
     lines += _upkeep_lines(document.get("drift", ()), document.get("retraining", ()))

@@ -1,7 +1,7 @@
 """Who is told of what happens by itself: by a gate, a schedule, or an operator at night."""
 
 from fleet.declarations.section import Section
-from fleet.events import EVENTS, USUAL_FOR_CLIENTS, Event
+from fleet.events import EVENTS, USUAL_FOR_CLIENTS, ClientEvent, Event
 from fleet.units import Webhook, Word
 
 
@@ -10,7 +10,8 @@ class Notify(Section):
 
     `rolled_back`, by an operator or a gate. `gate_failed`: a version was stopped before it got
     traffic. `undecided`: a rollout waits for people. `drifted`: a scheduled evaluation is worse
-    than after training. `drill_failed`. `retraining_overdue`.
+    than after training. `drill_failed`. `retraining_overdue`. `ledger_away`: the ledger cannot be
+    read, so that gates only take traffic back; a client is not told.
 
     A notice is posted as JSON with the sentence under `text`, which chat systems show, and the
     facts beside it. What lasts is told once. A notice that cannot be delivered stops nothing.
@@ -30,5 +31,5 @@ class Notify(Section):
 class ClientNotify(Notify):
     """Where a client is told, and of what; it sees nothing of servers, people and other clients."""
 
-    events: tuple[Event, ...] = USUAL_FOR_CLIENTS
+    events: tuple[ClientEvent, ...] = USUAL_FOR_CLIENTS
     """What is told. Default: `rolled_back`."""

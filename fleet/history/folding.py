@@ -20,8 +20,8 @@ What an entry's `data` holds, by kind; `address` is the resource's, `step` the s
     note            text; step, of one that was begun and had no effect
     gate_judged     alias, adapter, stable, percent, gate, finding (plain), digests (adapter,
                     stable, base, golden), fingerprint, since (the stage's)
-    rollout_marked  alias, adapter, mark (hold, resume, approve, advance, extend, abort,
-                    pause, override), reason
+    rollout_marked  alias, adapter, mark (hold, pause, resume, approve, advance, extend,
+                    abort), reason, until (of a pause)
     eval_finished   run, alias, adapter, purpose (gate, anchor, rolling, smoke, aa), summary,
                     samples_sha256, path
     judge_compared  client, url, model, labels, labels_sha256, n, agreed, unparsable, kappa,
@@ -116,7 +116,12 @@ class _Past:
             dict(history.unfinished),
             dict(history.established),
             trials=Trials.of(
-                history.evidence, history.rejected, history.marks, history.claims, history.evals
+                history.evidence,
+                history.rejected,
+                history.marks,
+                history.claims,
+                history.evals,
+                history.released,
             ),
         )
         for address in {*past.owned, *past.established}:
@@ -236,6 +241,7 @@ class _Past:
         for adapter, percent in shares.items():
             if percent:
                 self.cutovers.pop(adapter, None)
+                self.trials.serves(route.alias, adapter)
             elif adapter != route.shadow:  # it gets copies, and has not lost a share by that
                 self.cutovers.setdefault(adapter, when)
         newest = route.shares[0]
@@ -267,13 +273,12 @@ class _Past:
         """Forget holds; the route that is live now is where the rollout goes on from."""
         data = entry.data
         alias = str(data["alias"])
-        self.trials.released(alias, str(data.get("adapter") or ""))
+        self.trials.released(alias, str(data.get("adapter") or ""), self.holds.get(alias, ()))
         if data.get("adapter"):
             self.holds.get(alias, {}).pop(data["adapter"], None)
         else:
             self.holds.pop(alias, None)
-        stage = self.stages.get(alias)
-        if stage is not None and stage.fell:
+        if (stage := self.stages.get(alias)) and stage.fell:
             self.stages[alias] = replace(stage, fell=False)
         route = resource(data["route"]) if data.get("route") else None
         if isinstance(route, Route):

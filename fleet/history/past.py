@@ -86,3 +86,5 @@ class History:
     """By alias: who is retraining it."""
     evals: Mapping[str, tuple[EvalRun, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """By alias: the latest evaluation of each version and purpose, oldest first."""
+    released: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    """By alias: versions that were kept out, were released, and have had no traffic since."""

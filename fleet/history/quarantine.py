@@ -46,29 +46,19 @@ def rejection(
     open_ones = [
         each
         for each in sorted(found, key=lambda each: each.seq)
-        if not accepted(history, overrides, alias, adapter, digest, each.gate, now)
+        if not accepted(overrides, alias, digest, each.gate, now)
     ]
     return open_ones[0] if open_ones else None
 
 
 def accepted(
-    history: History,
-    overrides: Iterable[Override],
-    alias: str,
-    adapter: str,
-    digest: str,
-    gate: str,
-    now: datetime,
+    overrides: Iterable[Override], alias: str, digest: str, gate: str, now: datetime
 ) -> str:
-    """Return who accepts the version whatever this gate says, and why; empty: nobody."""
+    """Return who accepts these bytes whatever this gate says, and why; empty: nobody."""
     for each in overrides:
         its = each.alias == alias and bool(digest) and digest.startswith(each.accept)
         if its and now.astimezone(UTC).date() <= each.until and gate in (each.gates or (gate,)):
             return f"accepted by {each.by} until {each.until}: {each.reason}"
-    for mark in history.marks.get(alias, ()):
-        if mark.accepts(adapter, gate):
-            reason = f": {mark.reason}" if mark.reason else ""
-            return f"accepted by {mark.by}{reason}"
     return ""
 
 

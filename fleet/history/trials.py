@@ -3,14 +3,15 @@
 Folded from the ledger beside routes and steps; all of it stays when a route does not change.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from fleet.gates import Finding, Verdict
 
-Word = Literal["hold", "resume", "approve", "advance", "extend", "abort", "pause", "override"]
+Word = Literal["hold", "pause", "resume", "approve", "advance", "extend", "abort"]
+WORDS: tuple[Word, ...] = get_args(Word)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Evidence:
 class Mark:
     """What a person said of a rollout: it holds for the stage in which it was said.
 
-    A hold and a pause last until `resume`, an abort and an override until `release`.
+    A hold lasts until `resume`, a pause until its time or `resume`, an abort until `release`.
     """
 
     mark: Word
@@ -53,12 +54,12 @@ class Mark:
     at: datetime
     percent: int | None = None
     """The version's share in that stage."""
-    gates: tuple[str, ...] = ()
-    """Of an override: the gates that had failed by then, whose verdict no longer counts."""
+    until: datetime | None = None
+    """Of a pause: when it ends by itself; None: when somebody ends it."""
 
-    def accepts(self, adapter: str, gate: str) -> bool:
-        """Say whether it is an override of this gate's verdict on a version."""
-        return self.mark == "override" and self.adapter == adapter and gate in self.gates
+    def lasts(self, now: datetime) -> bool:
+        """Say whether it has not ended by itself."""
+        return self.until is None or now < self.until
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class Trials:
     claims: dict[str, Claim] = field(default_factory=dict)
     evals: dict[str, dict[tuple[str, str], EvalRun]] = field(default_factory=dict)
     """By alias, then by adapter and purpose."""
+    freed: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -119,6 +121,7 @@ class Trials:
         marks: Mapping[str, tuple[Mark, ...]],
         claims: Mapping[str, Claim],
         evals: Mapping[str, tuple[EvalRun, ...]],
+        freed: Mapping[str, frozenset[str]],
     ) -> "Trials":
         """Go on from what `fields` returned."""
         return cls(
@@ -130,6 +133,7 @@ class Trials:
                 alias: {(each.adapter, each.purpose): each for each in found}
                 for alias, found in evals.items()
             },
+            dict(freed),
         )
 
     def fields(
@@ -140,8 +144,9 @@ class Trials:
         dict[str, tuple[Mark, ...]],
         dict[str, Claim],
         dict[str, tuple[EvalRun, ...]],
+        dict[str, frozenset[str]],
     ]:
-        """Return evidence, rejections, marks, claims and evaluations as a history holds them."""
+        """Return what a history holds of them, in its order, from evidence on."""
         return (
             {
                 alias: tuple(each for _, each in sorted(found.items()))
@@ -152,6 +157,7 @@ class Trials:
             {alias: tuple(found.values()) for alias, found in self.marks.items() if found},
             self.claims,
             {alias: tuple(found.values()) for alias, found in self.evals.items()},
+            {alias: found for alias, found in self.freed.items() if found},
         )
 
     def judged(self, entry: Line) -> bool:
@@ -178,41 +184,34 @@ class Trials:
         usual = {gate: each for gate, each in before.items() if each.percent and gate not in same}
         self.evidence[alias] = {**usual, **kept, made.gate: made}
         digest = made.digests.get("adapter")
-        forgiven = any(
-            each.accepts(made.adapter, made.gate) for each in self.marks.get(alias, {}).values()
-        )
-        if made.finding.verdict is Verdict.FAIL and digest and not forgiven:
+        if made.finding.verdict is Verdict.FAIL and digest:
             self.rejected.setdefault(alias, {})[digest] = made
         return len(kept) < len(same)
 
     def marked(self, entry: Line, since: datetime | None, percent: int | None) -> None:
-        """Take what a person said, in the stage that was entered at `since` with `percent`."""
+        """Take what a person said, in the stage that was entered at `since` with `percent`.
+
+        Words that are not known are passed over, like kinds of entries.
+        """
         data = entry.data
         alias, word = str(data["alias"]), data["mark"]
+        if word not in WORDS:
+            return
         if word == "resume":
             for each in ("hold", "pause"):
                 self.marks.get(alias, {}).pop(each, None)
             return
-        adapter = str(data.get("adapter") or "")
-        failed = tuple(
-            gate
-            for gate, each in sorted(self.evidence.get(alias, {}).items())
-            if each.adapter == adapter and each.finding.verdict is Verdict.FAIL
-        )
-        mark = Mark(
+        until = data.get("until")
+        self.marks.setdefault(alias, {})[word] = Mark(
             word,
-            adapter,
+            str(data.get("adapter") or ""),
             since,
             str(data.get("reason") or ""),
             entry.by,
             entry.time,
             percent,
-            failed if word == "override" else (),
+            datetime.fromisoformat(until) if until else None,
         )
-        self.marks.setdefault(alias, {})[word] = mark
-        for digest, known in list(self.rejected.get(alias, {}).items()):
-            if mark.accepts(known.adapter, known.gate):
-                del self.rejected[alias][digest]
 
     def superseded(self, alias: str, adapter: str) -> None:
         """Forget what was said of a version's stages: another one is rolled out."""
@@ -221,8 +220,16 @@ class Trials:
             if mark is not None and mark.adapter == adapter:
                 del self.marks[alias][word]
 
-    def released(self, alias: str, adapter: str) -> None:
-        """Forget what kept a version out (empty: every version): it is judged anew."""
+    def released(self, alias: str, adapter: str, held: Iterable[str]) -> None:
+        """Forget what kept a version out (empty: every version): it is judged anew.
+
+        That it was is remembered until it serves. `held`: versions that were rolled back.
+        """
+        failed = {each.adapter for each in self.rejected.get(alias, {}).values()}
+        aborted = {each.adapter for each in self.marks.get(alias, {}).values()
+                   if each.mark == "abort"}  # fmt: skip
+        freed = {each for each in {*held, *failed, *aborted} if adapter in ("", each)}
+        self.freed[alias] = self.freed.get(alias, frozenset()) | freed
         self.rejected[alias] = {
             digest: each
             for digest, each in self.rejected.get(alias, {}).items()
@@ -238,6 +245,10 @@ class Trials:
             for word, each in self.marks.get(alias, {}).items()
             if adapter and each.adapter != adapter
         }
+
+    def serves(self, alias: str, adapter: str) -> None:
+        """Note that a version has traffic: whatever it was released from is over."""
+        self.freed[alias] = self.freed.get(alias, frozenset()) - {adapter}
 
     def claimed(self, entry: Line) -> None:
         """Take a claim; while somebody else's runs, a later one is none."""

@@ -9,6 +9,7 @@ from fleet.gates import Verdict
 from fleet.history import History, Stage
 from fleet.pace import words
 from fleet.pace.calendar import closed_until
+from fleet.pace.first import first
 from fleet.pace.gating import Judged
 from fleet.pace.situation import Situation
 from fleet.pace.wanted import Phase, Wanted, version_of
@@ -48,13 +49,12 @@ def decide(
         other_bytes: A server holds other bytes under the target's name, so that evidence about
             the locked ones says nothing.
     """
-    target = str(adapter.name)
     if route is None:
-        there = Situation(fleet, adapter, Route(adapter.alias, (), ""), history, now, other_bytes)
-        if stopped := _stopped(there):
-            return Wanted(adapter.alias, target, (), "", Phase.HELD, *stopped)
-        why = f"{version_of(target)} is the first version of `{adapter.alias}`"
-        return Wanted(adapter.alias, target, ((target, FULL),), target, Phase.FIRST, why)
+        bare = Situation(fleet, adapter, Route(adapter.alias, (), ""), history, now, other_bytes)
+        why, _ = _stopped(bare) or ("", "")
+        asked = bare.released and not bare.allowed("advance")
+        offline = [each for each in bare.judged if each.gate.offline and asked]
+        return first(bare, why, [e for e in offline if not e.passed and not _approved(bare, e)])
     it = Situation(fleet, adapter, route, history, now, other_bytes)
     stopped = _stopped(it)
     wanted = _taken_back(it, *stopped) if stopped else _going(it)
@@ -183,8 +183,8 @@ def _obstacle(
         at: Beginning of the sentence.
         ready: When it has baked; None: it has no traffic yet and nothing to bake.
     """
-    if mark := it.mark("hold", "pause"):
-        return Phase.PAUSED, words.paused(at, mark)
+    if it.halt:
+        return Phase.PAUSED, words.halted(at, it.halt)
     if it.allowed("advance"):
         return None, ""
     if ready is not None and it.now < ready:

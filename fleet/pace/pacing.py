@@ -9,7 +9,15 @@ from fleet.pace.alias import decide
 from fleet.pace.shadow import shadowed
 from fleet.pace.wanted import Paced, Phase, Wanted
 from fleet.resources import Route, State
-from fleet.standing import freeable, loaded_on, lost_routes, resident_versions, route_of, routed_to
+from fleet.standing import (
+    freeable,
+    left_over,
+    loaded_on,
+    lost_routes,
+    resident_versions,
+    route_of,
+    routed_to,
+)
 
 
 def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
@@ -30,7 +38,7 @@ def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
         else _wanted(
             fleet,
             adapter,
-            route_of(fleet, alias, known),
+            _route(fleet, alias, known, live, history),
             history,
             now,
             other_bytes=str(adapter.name) in strange,
@@ -41,6 +49,20 @@ def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
     loaded, routed = loaded_on(live), routed_to(routes)
     idle = frozenset(freeable(fleet, names, loaded, routes, history))
     return Paced(wanted, loaded, routed, idle, history.owned)
+
+
+def _route(
+    fleet: Fleet, alias: str, known: Mapping[str, Route], live: State, history: History
+) -> Route | None:
+    """Return what an alias's rollout goes on from; None: there is nothing.
+
+    A version that was kept out and has been released goes on beside the one before, also where
+    the alias has been gone meanwhile.
+    """
+    route = route_of(fleet, alias, known)
+    if route is None and str(fleet.adapters[alias].name) in history.released.get(alias, ()):
+        return left_over(fleet, alias, live, history)
+    return route
 
 
 def _wanted(

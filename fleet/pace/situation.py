@@ -89,15 +89,23 @@ class Situation:
 
     def accepts(self, gate: str) -> str:
         """Return who answers for the target whatever a gate says; empty: nobody."""
-        return accepted(
-            self.history, self.fleet.overrides, self.alias, self.target, self.digest, gate, self.now
-        )
+        return accepted(self.fleet.overrides, self.alias, self.digest, gate, self.now)
 
-    def mark(self, *words: str) -> Mark | None:
-        """Return what a person said of the target, if one of these; of two, the first."""
-        found = {each.mark: each for each in self.history.marks.get(self.alias, ())}
-        of_target = (found[word] for word in words if word in found)
-        return next((each for each in of_target if each.adapter == self.target), None)
+    def mark(self, word: str) -> Mark | None:
+        """Return what a person said of the target, if it was this."""
+        marks = self.history.marks.get(self.alias, ())
+        return next((e for e in marks if (e.mark, e.adapter) == (word, self.target)), None)
+
+    @property
+    def released(self) -> bool:
+        """Whether the target was kept out, was let in again, and has had no traffic since."""
+        return self.target in self.history.released.get(self.alias, ())
+
+    @property
+    def halt(self) -> Mark | None:
+        """The hold or the pause that keeps the target from more traffic now; a hold is longer."""
+        said = (self.mark("hold"), self.mark("pause"))
+        return next((each for each in said if each is not None and each.lasts(self.now)), None)
 
     def allowed(self, word: str) -> bool:
         """Say whether a person said this of the stage that the target is in now."""
@@ -122,7 +130,10 @@ class Situation:
 
     @cached_property
     def judged(self) -> tuple[Judged, ...]:
-        """The gates of the rollout, with what is known now."""
+        """The gates of the rollout, with what is known now.
+
+        Where there is no other version, a golden set says what it said beside the last one.
+        """
         evidence = {
             each.gate: each
             for each in self.history.evidence.get(self.alias, ())
@@ -130,7 +141,9 @@ class Situation:
         }
         found = []
         for gate in gates_of(self.fleet, self.rollout):
-            its = current(self.fleet, self.adapter, self.stable, self.stage, evidence, gate)
+            last = evidence[gate.name].stable if gate.name in evidence else ""
+            beside = self.stable or last
+            its = current(self.fleet, self.adapter, beside, self.stage, evidence, gate)
             found.append(Judged(gate, its, self.accepts(gate.name)))
         return tuple(found)
 

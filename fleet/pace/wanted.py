@@ -23,7 +23,9 @@ class Phase(StrEnum):
     UNDECIDED = "undecided"
     """No more time is given: a person decides."""
     PAUSED = "paused"
-    """A person holds it where it is; a gate that fails still takes its traffic back."""
+    """A person keeps it where it is, until `resume` or a time; a gate that fails still takes its
+    traffic back.
+    """
     RETURNED = "returned"
     """Another version's rollout is no longer declared: the one it began from has it all again."""
     SOAKING = "soaking"

@@ -24,13 +24,23 @@ def rolled_back(alias: str, hold: Hold) -> str:
 
 def rejected(alias: str, target: str, evidence: Evidence) -> str:
     """Say that a gate rejects a version's bytes."""
+    return (
+        f"{alias}: {version_of(target)} held: {by_evidence(evidence)}. To accept it all the same, "
+        f"declare an override; to judge it anew: fleetctl release {alias}"
+    )
+
+
+def by_evidence(evidence: Evidence) -> str:
+    """Say by which evidence bytes are rejected, such as `digest 61636d652d73 rejected by ...`."""
     digest = evidence.digests.get("adapter", "")[:12]
     which = f"digest {digest} rejected" if digest else "rejected"
-    return (
-        f"{alias}: {version_of(target)} held: {which} by evidence #{evidence.seq}, "
-        f"gate {evidence.gate} ({evidence.finding.reason}). To accept it all the same, declare an "
-        f"override; to judge it anew: fleetctl release {alias}"
-    )
+    reason = evidence.finding.reason
+    return f"{which} by evidence #{evidence.seq}, gate {evidence.gate} ({reason})"
+
+
+def not_served(alias: str, why: str, declare: str) -> str:
+    """Say that nobody answers for an alias, and how that ends; goes on with other ways."""
+    return f"{alias}: NOT SERVED, for no other version is there: {why}. To serve it, {declare}"
 
 
 def aborted(alias: str, target: str, mark: Mark) -> str:
@@ -50,9 +60,11 @@ def given_up(alias: str, target: str) -> str:
     )
 
 
-def paused(at: str, mark: Mark) -> str:
-    """Say who holds a rollout; `at` begins the sentence."""
+def halted(at: str, mark: Mark) -> str:
+    """Say who keeps a rollout where it is, and until when; `at` begins the sentence."""
     reason = f" ({mark.reason})" if mark.reason else ""
+    if mark.until is not None:
+        return f"{at}: paused by {mark.by} until {time(mark.until)}{reason}, then it goes on"
     return f"{at}: held by {mark.by} since {time(mark.at)}{reason}"
 
 

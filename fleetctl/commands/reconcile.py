@@ -49,7 +49,8 @@ def command(session: Session, *, once: bool, interval: timedelta | None, form: F
 
     While declarations are broken it heals and judges by those that were valid last, or by the
     files that are sound, and moves nothing on; while a version has no place, the other
-    aliases go on. Both are said in each round, and end in exit 1 with --once.
+    aliases go on. Both are said in each round, and end in exit 1 with --once. So does a ledger
+    that cannot be read: gates then judge by what was last read of it and take traffic back.
     """
     if once == (interval is not None):
         raise click.UsageError("Say --once or --interval DURATION.")
@@ -118,6 +119,8 @@ async def _round(
         refused = error
     if judged.stuck:
         click.echo("A version that failed still serves: see above.", err=True)
+    if judged.away is not None:  # healing and going on are journaled, and planned by the past
+        raise judged.away
     if judged.moved:
         live = await session.observe_now()
     healed, left, code = await _heal(session, live, stop, backoff, form)

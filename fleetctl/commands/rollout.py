@@ -3,11 +3,14 @@
 import asyncio
 import json
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
 
+from fleetctl.options import duration, moment
 from fleetctl.rollouts import mark, one, rollouts, tried
+from fleetctl.rollouts import pause as pause_rollout
 from fleetctl.session import Session
 
 _FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
@@ -21,12 +24,13 @@ _REASON = click.option("--reason", default="", metavar="TEXT", help="Why; for th
 Examples:
   fleetctl rollout list
   fleetctl rollout status acme-support
+  fleetctl rollout pause acme-support --for 4h --reason "the client has a launch"
   fleetctl rollout approve acme-support --reason "checked 50 answers by hand"
   fleetctl rollout report acme-support --format html --out report.html
 """,
 )
 def command() -> None:
-    """Show where new versions stand; hold, approve, advance, extend or abort one.
+    """Show where new versions stand; hold, pause, approve, advance, extend or abort one.
 
     What people say is written to the ledger and holds for the declared version; the next
     apply or reconcile acts on it.
@@ -88,13 +92,48 @@ def hold(session: Session, alias: str, reason: str, form: str) -> None:
     mark(session, alias, "hold", reason, form, then)
 
 
+@command.command(
+    "pause",
+    epilog="""\b
+Examples:
+  fleetctl rollout pause acme-support --for 4h --reason "the client has a launch"
+  fleetctl rollout pause acme-support --until 2026-12-01T08:00Z
+  fleetctl rollout pause acme-support --until "2026-12-01 09:00+01:00" --format json
+""",
+)
+@click.argument("alias")
+@click.option("--for", "length", metavar="DURATION", callback=duration, help="Such as 4h or 3d.")
+@click.option(
+    "--until", metavar="TIME", callback=moment, help="ISO 8601; without a zone it is UTC."
+)
+@_REASON
+@_FORMAT
+@click.pass_obj
+def pause(
+    session: Session,
+    alias: str,
+    length: timedelta | None,
+    until: datetime | None,
+    reason: str,
+    form: str,
+) -> None:
+    """Let no stage go up for a while; it goes on by itself, or with `resume`.
+
+    Gates are judged meanwhile, and one that fails still takes the traffic back. A later pause
+    takes the place of an earlier one. What must wait for a person is a `hold`.
+    """
+    if (length is None) == (until is None):
+        raise click.UsageError("Say --for DURATION or --until TIME.")
+    pause_rollout(session, alias, length, until, reason, form)
+
+
 @command.command("resume", epilog="\b\nExamples:\n  fleetctl rollout resume acme-support")
 @click.argument("alias")
 @_REASON
 @_FORMAT
 @click.pass_obj
 def resume(session: Session, alias: str, reason: str, form: str) -> None:
-    """Lift a hold."""
+    """Lift a hold, and end a pause."""
     mark(session, alias, "resume", reason, form, "goes on when its stage allows")
 
 

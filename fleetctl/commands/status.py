@@ -33,7 +33,8 @@ def command(session: Session, *, client: str | None, form: Literal["json", "text
     Beside the share that each version should have stands the one that it had of the requests
     since the split last changed, over all gateways. Few users, or some that ask much more than
     others, move it away from what is wanted: users are kept on a version as a whole.
-    Changes nothing. With --client nothing of other clients is shown.
+    Changes nothing. With --client nothing of other clients is shown. While the ledger cannot be
+    read, stages and holds are those that were last read of it, and nothing is said of what is due.
     """
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415 (`--help` is fast)
     from fleet.history import fold, settled  # noqa: PLC0415
@@ -49,16 +50,18 @@ def command(session: Session, *, client: str | None, form: Literal["json", "text
             problem("FC5122", "No such client", f"`{client}` is not declared.", hint=near)
         )
     live, counts = asyncio.run(_look(session))
-    entries = session.ledger().read()
-    document = status(fleet.name, live, settled(fold(entries), live), entries, client, counts)
+    known = session.last_known()
+    past = settled(fold(known.entries), live)
+    why = known.away.diagnostics[0].detail if known.away is not None else ""
+    document = status(fleet.name, live, past, known.entries, client, counts, why)
     document["retraining"] = [
         each
-        for each in turns(session)
+        for each in ([] if why else turns(session))
         if each["turn"] in URGENT and client in {None, each["alias"].partition("-")[0]}
     ]
     document["drift"] = [
         drift_row(alias, adapter, each)
-        for alias, adapter, each in alarms(session, live)
+        for alias, adapter, each in ([] if why else alarms(session, live))
         if client in {None, alias.partition("-")[0]}
     ]
     shown = json.dumps(document, indent=2) + "\n" if form == "json" else render_text(document)

@@ -2,9 +2,12 @@
 
 import json
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from fleetctl.options import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +43,9 @@ def _filters(function: "Callable[..., None]") -> "Callable[..., None]":
             show_default=True,
             help="What the requests were for.",
         ),
-        click.option("--since", default="", help="Time in ISO 8601, such as 2026-11-25T08:00Z."),
+        click.option(
+            "--since", callback=moment, help="Time in ISO 8601, such as 2026-11-25T08:00Z."
+        ),
         click.option("--alias", default="", help="Only this alias."),
         click.option("--client", default="", help="Only this client."),
     ):
@@ -48,20 +53,10 @@ def _filters(function: "Callable[..., None]") -> "Callable[..., None]":
     return function
 
 
-def _wanted(client: str, alias: str, since: str, purpose: str) -> "Wanted":
-    from datetime import UTC, datetime  # noqa: PLC0415 (keeps `--help` fast)
+def _wanted(client: str, alias: str, since: datetime | None, purpose: str) -> "Wanted":
+    from runtime.gateway.usagestore import Wanted  # noqa: PLC0415 (keeps `--help` fast)
 
-    from runtime.gateway.usagestore import Wanted  # noqa: PLC0415
-
-    if since:
-        try:
-            moment = datetime.fromisoformat(since)
-        except ValueError:
-            raise click.BadParameter(
-                f"'{since}' is no time; write it as 2026-11-25T08:00Z.", param_hint="--since"
-            ) from None
-        since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
-    return Wanted(client, alias, since, purpose)
+    return Wanted(client, alias, since.isoformat() if since else "", purpose)
 
 
 @command.command(
@@ -84,7 +79,7 @@ def summary(
     form: str,
     client: str,
     alias: str,
-    since: str,
+    since: datetime | None,
     purpose: str,
     *,
     billed: bool,
@@ -127,7 +122,13 @@ Examples:
 )
 @click.pass_obj
 def show(
-    session: "Session", form: str, client: str, alias: str, since: str, purpose: str, last: int
+    session: "Session",
+    form: str,
+    client: str,
+    alias: str,
+    since: datetime | None,
+    purpose: str,
+    last: int,
 ) -> None:
     """List the last requests.
 

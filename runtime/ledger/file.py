@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from fleet.history import Entry
-from runtime.durable import PRIVATE, sync_folder
+from runtime.durable import PRIVATE
 from runtime.engines.processes import start_mark
 from runtime.ledger import chain
 from runtime.ledger import lease as leases
 from runtime.ledger.lease import LeaseRecord
+from runtime.ledger.lines import add_lines, last_line
 from runtime.ledger.unanswered import unanswered
 
 LEDGER_FILE = "ledger.jsonl"
 _LOCK_FILE = "ledger.lock"
-_TAIL = 1 << 16
 LOCK_S = 15.0
 """How long a lock is waited for that is usually held for a millisecond."""
 
@@ -93,7 +93,7 @@ class FileLedger:
                 )
                 lines.append(line)
             if lines:
-                self._write(b"".join(lines))
+                add_lines(self._path, b"".join(lines))
             return seq
 
     @contextmanager
@@ -177,7 +177,7 @@ class FileLedger:
             size = self._path.stat().st_size
         except FileNotFoundError:
             return 0, "", 0
-        whole, last = self._last_line(size)
+        whole, last = last_line(self._path, size)
         if whole < size:
             os.truncate(self._path, whole)
         if not last:
@@ -188,32 +188,6 @@ class FileLedger:
             self.read()  # names the line
             raise
         return found.seq, found.hash, size - whole
-
-    def _last_line(self, size: int) -> tuple[int, bytes]:
-        """Return where the last whole line ends, and the line; read from the end."""
-        start, content = size, b""
-        with self._path.open("rb") as stream:
-            while True:
-                end = content.rfind(b"\n")
-                begin = content.rfind(b"\n", 0, end) if end >= 0 else -1
-                if begin >= 0 or start == 0:
-                    whole = start + end + 1 if end >= 0 else 0
-                    return whole, content[begin + 1 : end] if end >= 0 else b""
-                step = min(_TAIL, start)
-                start -= step
-                stream.seek(start)
-                content = stream.read(step) + content
-
-    def _write(self, content: bytes) -> None:
-        new = not self._path.exists()
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        handle = os.open(self._path, flags, PRIVATE)
-        with os.fdopen(handle, "ab") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if new:
-            sync_folder(self._folder)
 
 
 class FileLease:

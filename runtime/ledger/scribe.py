@@ -7,11 +7,8 @@ What is queued is in no chain of hashes yet; `deliver` writes it into the ledger
 time and the author of the run that said it.
 """
 
-import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
@@ -19,7 +16,9 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from fleet.errors import FleetError
-from runtime.durable import PRIVATE, replace_file
+from fleet.history import Entry
+from runtime.durable import replace_file
+from runtime.ledger.alone import alone
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.unanswered import unanswered
 
@@ -70,6 +69,7 @@ class Scribe:
         by: str = "",
         run: str = "",
         limit_s: float = LIMIT_S,
+        down: str = "",
     ) -> None:
         """Prepare; nothing is opened.
 
@@ -79,10 +79,11 @@ class Scribe:
             by: Who runs this.
             run: Id of this run.
             limit_s: How long the home may take for an entry.
+            down: Why the home is known to be away, so that it is asked nothing; empty: it is not.
         """
         self._ledger, self._queue, self._by, self._run = ledger, queue, by, run
         self._limit_s = limit_s
-        self._down = ""
+        self._down = down
 
     def read(
         self, otherwise: Found, ask: Callable[[Ledger], Found], limit_s: float = READ_S
@@ -151,8 +152,8 @@ def deliver(queue: Path, ledger: Ledger) -> int:
     if not _waiting(queue):
         return 0
     count = 0
-    with _alone(queue) as alone:
-        waiting = _waiting(queue) if alone else []
+    with alone(queue / _LOCK) as ours:
+        waiting = _waiting(queue) if ours else []
         known = {str(each.data.get(_MARK, "")) for each in ledger.read()} if waiting else set()
         for path in waiting:
             document = json.loads(path.read_bytes())
@@ -168,17 +169,17 @@ def _waiting(queue: Path) -> list[Path]:
     return sorted(queue.glob("[!.]*.json"))
 
 
-@contextmanager
-def _alone(queue: Path) -> Iterator[bool]:
-    """Say whether no other process delivers now."""
-    handle = os.open(queue / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            alone = False
-        else:
-            alone = True
-        yield alone
-    finally:
-        os.close(handle)
+def queued(queue: Path, after: Sequence[Entry]) -> Iterator[Entry]:
+    """Yield what is queued as entries that would follow `after`, without a hash of their own.
+
+    What stands there already, for a home that hung wrote it after all, is passed over.
+    """
+    known = {str(each.data.get(_MARK, "")) for each in after}
+    seq = len(after)
+    for path in _waiting(queue):
+        document = json.loads(path.read_bytes())
+        for data in document["records"]:
+            if data[_MARK] not in known:
+                seq, late = seq + 1, data["queued"]
+                time = datetime.fromisoformat(late["time"])
+                yield Entry(seq, time, document["kind"], late["run"], late["by"], 0, data, "", "")

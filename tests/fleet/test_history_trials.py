@@ -1,6 +1,7 @@
 """What the ledger says of gates, marks, trainings and evaluations."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -54,8 +55,9 @@ class Tape:
             since=NOON.isoformat(),
         )  # fmt: skip
 
-    def marked(self, word: Word, adapter: str = NEW) -> "Tape":
-        return self.add("rollout_marked", alias=ALIAS, adapter=adapter, mark=word, reason="why")
+    def marked(self, word: Word, adapter: str = NEW, **more: str) -> "Tape":
+        said = {"alias": ALIAS, "adapter": adapter, "mark": word, "reason": "why"} | more
+        return self.add("rollout_marked", **said)
 
     @property
     def past(self) -> History:
@@ -142,15 +144,13 @@ def test_a_fallen_version_begins_anew_when_released() -> None:
     assert not begun().past.stages[ALIAS].fell
 
 
-def test_an_override_covers_what_had_failed_and_nothing_else() -> None:
-    tape = begun().judged("errors", FAIL).marked("override")
-    assert tape.past.rejected == {}
-    assert tape.past.marks[ALIAS][0].gates == ("errors",)
-    assert tape.judged("errors", FAIL).past.rejected == {}
-    assert tape.judged("latency", FAIL).past.rejected[ALIAS]["a" * 64].gate == "latency"
-    found = rejection(tape.past, (), ALIAS, NEW, "a" * 64, NOON)
-    assert found is not None
-    assert found.gate == "latency"
+def test_a_mark_that_is_not_known_changes_nothing() -> None:
+    tape = begun().judged("errors", FAIL)
+    before = tape.past
+    after = tape.add(
+        "rollout_marked", alias=ALIAS, adapter=NEW, mark="override", reason="of an older form"
+    ).past
+    assert after == replace(before, seq=before.seq + 1)
 
 
 def test_rejected_bytes_are_so_under_every_name_and_for_one_alias_alone() -> None:
@@ -164,6 +164,15 @@ def test_a_hold_lasts_until_resume() -> None:
     tape = begun().marked("hold").marked("pause").marked("approve")
     assert [each.mark for each in tape.past.marks[ALIAS]] == ["hold", "pause", "approve"]
     assert [each.mark for each in tape.marked("resume").past.marks[ALIAS]] == ["approve"]
+
+
+def test_the_last_pause_is_the_one_that_counts() -> None:
+    first, last = (NOON + each * HOUR for each in (30, 20))
+    tape = begun().marked("pause", until=first.isoformat()).marked("pause", until=last.isoformat())
+    assert [each.until for each in tape.past.marks[ALIAS]] == [last]
+    assert tape.past.marks[ALIAS][0].lasts(last - HOUR)
+    assert not tape.past.marks[ALIAS][0].lasts(last)
+    assert tape.marked("resume").past.marks == {}
 
 
 def test_a_mark_is_of_the_stage_in_which_it_was_made() -> None:

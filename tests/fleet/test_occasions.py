@@ -1,11 +1,11 @@
 """What people are told, and that they are told once."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from fleet.events import EVENTS, OF_A_CLIENT
+from fleet.events import EVENTS, OF_A_CLIENT, ClientEvent
 from fleet.history import Entry
 from fleet.occasions import AGAIN, Occasion, due
 from plans.notices import SAMPLES, document, fault
@@ -41,7 +41,8 @@ def test_an_occasion_is_told_once_to_each_reader(entries: list[Entry], expected:
 def test_every_event_has_texts_of_ours_and_tells_a_client_only_what_it_may_see() -> None:
     assert fault("", "operators") is None
     assert fault("", "client") is None
-    assert {*SAMPLES} == {*EVENTS} == {*OF_A_CLIENT}
+    assert {*SAMPLES} == {*EVENTS} == {*OF_A_CLIENT, "ledger_away"}
+    assert {*OF_A_CLIENT} == {*get_args(ClientEvent)}
     common = {
         "fleet": "f",
         "alias": "acme-support",
@@ -49,7 +50,7 @@ def test_every_event_has_texts_of_ours_and_tells_a_client_only_what_it_may_see()
         "adapter": "acme-support-v2",
         "at": "",
     }
-    for event in EVENTS:
+    for event in OF_A_CLIENT:
         for audience in ("client", "operators"):
             seen = document(event, audience, {**common, **SAMPLES[event]})
             assert "acme-support" in seen["text"], (event, audience)

@@ -1,18 +1,25 @@
-"""A gate that fails takes the traffic back while the ledger hangs; it is written down later."""
+"""A gate that fails takes the traffic back while the ledger cannot be written, or not even read.
+
+It is judged by what was last read of the ledger, and written down later.
+"""
 
 import fcntl
 import json
 import os
+import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from runtime.gateway.tablefile import read_table
+from runtime.ledger.mirror import MIRROR_FILE
 from tests.fleetctl.project_on_disk import Project
 
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
+LOUD = "THE LEDGER CANNOT BE READ"
 GATES = "\ngates: {form: {metric: format_drop, max: 30pp, min_requests: 5}}\n"
 
 
@@ -72,6 +79,61 @@ def hung(project: Project) -> Iterator[None]:
         os.close(handle)
 
 
+def state(project: Project) -> Path:
+    return project.root / ".fleetctl"
+
+
+@contextmanager
+def gone(project: Project, instead: Callable[[Path], None]) -> Iterator[None]:
+    """Put something else in the place of the ledger, and the ledger back at the end."""
+    path = state(project) / "ledger.jsonl"
+    aside = path.rename(path.with_suffix(".aside"))
+    instead(path)
+    try:
+        yield
+    finally:
+        if path.is_dir():
+            path.rmdir()
+        path.unlink(missing_ok=True)
+        aside.rename(path)
+
+
+@contextmanager
+def asking(project: Project) -> Iterator[list[str]]:
+    """Ask all the time; give the answers. An error of any kind is raised at the end."""
+    answers: list[str] = []
+    failed: list[Exception] = []
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            try:
+                answers.append(ask(project, len(answers)))
+            except Exception as error:  # noqa: BLE001 (raised below)
+                failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        thread.join()
+    assert not failed, failed
+
+
+def kinds(project: Project) -> list[str]:
+    lines = (state(project) / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(each)["kind"] for each in lines]
+
+
+def tried_again(project: Project) -> None:
+    """Give half of the requests to the version again that was rolled back."""
+    assert project.run("release", "acme-support").returncode == 0
+    assert project.run("apply", "--auto", "--yes").returncode == 0
+    assert shares(project) == {NEW: 50, OLD: 50}
+
+
 def test_a_gate_that_fails_flips_though_nothing_can_be_written(project: Project) -> None:
     assert shares(project) == {NEW: 50, OLD: 50}
     with hung(project):
@@ -90,4 +152,82 @@ def test_a_gate_that_fails_flips_though_nothing_can_be_written(project: Project)
     assert project.run("evidence", "verify").returncode == 0
     again = project.run("reconcile", "--once")
     assert again.returncode == 0, again.stderr
+    assert shares(project) == {NEW: 0, OLD: 100}
+
+
+def test_the_copy_is_the_ledger_and_nobody_elses_to_read(project: Project) -> None:
+    assert project.run("plan").returncode == 0
+    copy = state(project) / MIRROR_FILE
+    assert copy.read_bytes() == (state(project) / "ledger.jsonl").read_bytes()
+    assert copy.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_version_that_fails_is_taken_back_while_its_ledger_is_no_file(project: Project) -> None:
+    tried_again(project)
+    for number in range(60):
+        ask(project, number)
+    before = kinds(project)
+    with gone(project, Path.mkdir), asking(project) as answers:
+        done = project.run("reconcile", "--once")
+        assert shares(project) == {NEW: 0, OLD: 100}
+        again = project.run("reconcile", "--once")
+        status = project.run("status", "--client", "acme")
+        queued = sorted((state(project) / "queued").glob("*.json"))
+    assert answers
+    assert (done.returncode, again.returncode) == (1, 1), done.stderr
+    assert LOUD in done.stderr
+    assert f"FAIL form of {NEW} at 50 %" in done.stderr
+    assert "Rolled back: acme-support back on 2.1.0" in done.stderr
+    assert "The ledger's home does not answer" in done.stderr
+    assert LOUD in again.stderr
+    assert "Rolled back" not in again.stderr
+    assert "FAIL form" not in again.stderr
+    assert status.returncode == 0, status.stderr
+    assert LOUD in status.stdout
+    assert "held: 2.2.0" in status.stdout
+    said = [json.loads(each.read_bytes()) for each in queued]
+    assert [each["kind"] for each in said] == ["gate_judged", "rolled_back", "rollback_checked"]
+    assert project.run("reconcile", "--once").returncode == 0
+    assert kinds(project) == [*before, "gate_judged", "rolled_back", "rollback_checked"]
+    assert not list((state(project) / "queued").glob("*.json"))
+    assert project.run("evidence", "verify").returncode == 0
+    assert "THE LEDGER" not in project.run("status").stdout
+
+
+def test_nothing_is_taken_for_the_ledger_that_is_empty_or_was_changed(project: Project) -> None:
+    with gone(project, lambda _: None):
+        lost = project.run("reconcile", "--once")
+        assert not (state(project) / "ledger.jsonl").exists()
+    assert (lost.returncode, LOUD in lost.stderr) == (1, True)
+    assert "The ledger is gone" in lost.stderr
+    copy = state(project) / MIRROR_FILE
+    kept = copy.read_bytes()
+    copy.write_bytes(kept.replace(b'"verdict":"FAIL"', b'"verdict":"PASS"', 1))
+    with gone(project, Path.mkdir):
+        forged = project.run("reconcile", "--once")
+    assert (forged.returncode, LOUD in forged.stderr) == (1, False)
+    assert "The ledger's home does not answer" in forged.stderr
+    copy.unlink()
+    assert project.run("plan").returncode == 0
+    assert copy.read_bytes() == (state(project) / "ledger.jsonl").read_bytes()
+
+
+def test_a_ledger_that_hangs_raises_nobody_and_takes_back_who_fails(project: Project) -> None:
+    tried_again(project)
+    reason = ("--reason", "it is urgent")
+    assert project.run("rollout", "advance", "acme-support", *reason).returncode == 0
+    assert project.run("plan").returncode == 0
+    with gone(project, os.mkfifo), hung(project):
+        healthy = project.run("reconcile", "--once")
+        assert shares(project) == {NEW: 50, OLD: 50}, "nothing is raised by what was last read"
+        assert (healthy.returncode, LOUD in healthy.stderr) == (1, True)
+        for number in range(60):
+            ask(project, number)
+        done = project.run("reconcile", "--once")
+        assert shares(project) == {NEW: 0, OLD: 100}
+    assert done.returncode == 1
+    assert "Rolled back: acme-support back on 2.1.0" in done.stderr
+    assert "no answer within 10 s" in " ".join(done.stderr.split()).lower()
+    assert project.run("reconcile", "--once").returncode == 0
+    assert kinds(project).count("rolled_back") == 3
     assert shares(project) == {NEW: 0, OLD: 100}

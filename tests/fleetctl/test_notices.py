@@ -88,6 +88,26 @@ def test_a_version_that_an_offline_gate_stops_is_told_once(project: Project, hoo
     assert {*seen["/acme"]} == {"event", "text", "alias", "version", "stable", "at"}
 
 
+def test_a_ledger_that_cannot_be_read_is_told_to_operators_once(
+    project: Project, hook: Webhook
+) -> None:
+    path = project.root / ".fleetctl/ledger.jsonl"
+    for _ in range(2):  # twice away
+        aside = path.rename(path.with_suffix(".aside"))
+        path.mkdir()
+        for _ in range(2):
+            assert project.run("reconcile", "--once").returncode == 1
+        path.rmdir()
+        aside.rename(path)
+        seen = told(hook)
+        assert {*seen} == {"/ops"}
+        assert seen["/ops"]["text"].startswith("NEEDS YOU: the ledger of quickstart cannot be")
+        assert project.run("reconcile", "--once").returncode == 0
+    assert hook.documents == []
+    said = project.run("history", "--limit", "5").stdout
+    assert said.count("operators told: the fleet, ledger away") == 2
+
+
 def test_a_drill_that_fails_is_told(project: Project, hook: Webhook) -> None:
     server = json.loads(project.run("status", "--format", "json").stdout)["servers"][0]["server"]
     assert project.run("server", "stop", server).returncode == 0
@@ -119,7 +139,7 @@ def test_drift_and_an_overdue_retraining_are_told_and_again_only_if_undelivered(
     hook.status = 503
     done = project.run("reconcile", "--once")
     assert done.stderr.count("was not delivered: refused with status 503") == 2
-    (ops, client) = (each for _, each in hook.documents)
+    (client, ops) = (each for _, each in sorted(hook.documents, key=lambda each: each[0]))
     assert ops["text"].startswith("NEEDS RETRAINING: acme-triage-tiny-v1.0.0, accuracy (rolling)")
     assert "retrain claim acme-triage" in ops["text"]
     assert client["text"].startswith("The scheduled evaluation of acme-triage (1.0.0)")

@@ -178,6 +178,17 @@ def test_a_person_holds_sends_on_and_aborts_a_released_version(project: Project)
     assert project.run("apply", "--auto", "--yes").returncode == 0
     assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
     assert project.run("rollout", "resume", "acme-support").returncode == 0
+    later = project.run("rollout", "pause", "acme-support", "--for", "4h", "--format", "json")
+    assert later.returncode == 0, later.stderr
+    until = json.loads(later.stdout)["until"]
+    assert rollout(project)["paused_until"] == until[:19] + "+00:00"
+    assert "paused by" in project.run("rollout", "list").stdout
+    assert project.run("reconcile", "--once").returncode == 0
+    assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
+    blocked = project.run("rollout", "approve", "acme-support")
+    assert "Not while it stands still: acme-support: 2.2.0 waits at 0 %: paused" in blocked.stderr
+    assert project.run("rollout", "resume", "acme-support").returncode == 0
+    assert rollout(project)["paused_until"] is None
     assert project.run("reconcile", "--once").returncode == 0
     assert shares(project) == {"2.2.0": 50, "2.1.0": 50}
     done = project.run("rollout", "abort", "acme-support", "--reason", "client asked")
@@ -186,8 +197,8 @@ def test_a_person_holds_sends_on_and_aborts_a_released_version(project: Project)
     assert project.run("reconcile", "--once").returncode == 0
     assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
     assert "client asked" in project.run("rollout", "list").stdout
-    for word in ("hold", "resume", "approve", "advance"):
-        refused = project.run("rollout", word, "acme-support", "--reason", "on with it")
+    for word in (("hold",), ("pause", "--for", "1h"), ("resume",), ("approve",), ("advance",)):
+        refused = project.run("rollout", *word, "acme-support", "--reason", "on with it")
         assert refused.returncode == 1
         assert "client asked" in refused.stderr
         assert "fleetctl release acme-support" in refused.stderr
@@ -213,11 +224,34 @@ def test_a_version_that_fails_in_its_soak_is_rolled_back_by_itself(project: Proj
     assert project.run("evidence", "verify").returncode == 0
 
 
+def test_rejected_bytes_that_are_declared_again_wait_for_a_person(project: Project) -> None:
+    acme = project.root / "clients/acme.yaml"
+    text = acme.read_text(encoding="utf-8")
+    begin, end = text.index("      support:"), text.index("      triage:")
+    acme.write_text(text[:begin] + text[end:], encoding="utf-8")
+    assert project.run("apply", "--auto", "--yes").returncode == 0
+    acme.write_text(text, encoding="utf-8")
+    for command in (("plan",), ("apply", "--auto", "--yes"), ("reconcile", "--once")):
+        done = project.run(*command)
+        assert done.returncode == 0, done.stderr
+    said = " ".join(project.run("plan").stdout.split())
+    assert "acme-support: NOT SERVED, for no other version is there: 2.2.0 was rolled b" in said
+    assert "rejected by evidence #" in said
+    assert "declare 2.1.0 (it is in the lock), or let 2.2.0 begin: fleetctl release acme" in said
+    assert rollout(project)["shares"] == {}
+    assert project.run("release", "acme-support").returncode == 0
+    done = project.run("apply", "--auto", "--yes")  # its golden set had passed
+    assert done.returncode == 0, done.stderr
+    assert shares(project) == {"2.2.0": 100}
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
         (("rollout", "status", "acme-suport"), "Did you mean `acme-support`"),
         (("rollout", "approve", "birch-units"), "The rollout is complete"),
+        (("rollout", "pause", "acme-support", "--until", "2020-01-01T08:00"), "over already"),
+        (("rollout", "pause", "acme-support", "--for", "0s"), "over already"),
         (("rollout", "report", "birch-units"), "Nothing to report"),
     ],
 )

@@ -111,6 +111,7 @@ def check(world: World, before: dict[str, int], history: History, made: Wanted) 
         if made.phase in STAGES:
             assert WEIGHTS[WEIGHTS.index(last) + 1] == risen, "no stage is skipped"
             assert permitted(world, history), "nothing rises without a PASS or a person"
+            assert not halted(world, history), "nothing rises while a person keeps it"
     if last and risen < last:
         stopped = any(each.mark == "abort" for each in history.marks.get(ALIAS, ()))
         held = target in history.holds.get(ALIAS, {})
@@ -132,10 +133,17 @@ def others(shares: dict[str, int], target: str) -> bool:
     return any(name != target for name in shares)
 
 
+def halted(world: World, history: History) -> bool:
+    """Say whether a hold stands, or a pause that is not over."""
+    found = history.marks.get(ALIAS, ())
+    its = {each.mark: each.until for each in found if each.adapter == world.target}
+    return "hold" in its or world.now < (its.get("pause") or world.now)
+
+
 def permitted(world: World, history: History) -> bool:
     """Say whether each gate passed for these bytes, or a person answers for it."""
     marks = {each.mark for each in history.marks.get(ALIAS, ()) if each.adapter == world.target}
-    if marks & {"approve", "advance", "override"} or (world.overridden and world.target == NEW):
+    if marks & {"approve", "advance"} or (world.overridden and world.target == NEW):
         return True
     offline_only = world.shares.get(world.target, 0) == 0
     passed = {
@@ -153,7 +161,8 @@ events = st.one_of(
     st.tuples(st.just("judge"), st.tuples(st.sampled_from(["accuracy", "errors"]), verdicts)),
     st.tuples(st.just("pass"), st.none()),
     st.tuples(st.just("mark"), st.sampled_from(
-        ["hold", "resume", "approve", "advance", "extend", "abort", "pause", "override"])),
+        ["hold", "resume", "approve", "advance", "extend", "abort"])),
+    st.tuples(st.just("pause"), st.integers(1, 60)),
     st.tuples(st.just("declare"), st.sampled_from([OLD, NEW, NEXT])),
     st.tuples(st.just("release"), st.none()),
     st.tuples(st.just("override"), st.booleans()),
@@ -171,6 +180,10 @@ def happen(world: World, kind: str, what: Any) -> None:
                 world.judge(gate, Verdict.PASS)
         case "mark":
             world.write("rollout_marked", alias=ALIAS, adapter=world.target, mark=what, reason="")
+        case "pause":
+            until = (world.now + what * HOUR).isoformat()
+            said = {"alias": ALIAS, "adapter": world.target, "mark": "pause", "reason": ""}
+            world.write("rollout_marked", **said, until=until)
         case "declare":
             world.target = what
         case "release":
@@ -205,6 +218,31 @@ def test_a_healthy_version_is_through_in_time_however_irregular_the_ticks(
         happen(world, "wait", hours)
     assert world.shares[NEW] == 100
     assert world.wanted().phase in (Phase.SOAKING, Phase.COMPLETE)
+
+
+@given(st.lists(st.integers(1, 40), min_size=4, max_size=12), st.integers(1, 200))
+@settings(max_examples=30)
+def test_a_paused_version_goes_on_by_itself_when_its_time_is_over(
+    waits: list[int], hours: int
+) -> None:
+    world = World()
+    world.target = NEW
+    for _ in range(2):  # loaded and judged, then at its first weight
+        world.tick()
+        happen(world, "pass", None)
+    happen(world, "pause", hours)
+    before, end = world.shares, world.now + hours * HOUR
+    for wait in waits:
+        happen(world, "pass", None)
+        world.tick()
+        assert world.now >= end or world.shares == before
+        happen(world, "wait", wait)
+    world.now = max(world.now, end)
+    for _ in range(4):
+        happen(world, "pass", None)
+        world.tick()
+        happen(world, "wait", 25)
+    assert world.shares[NEW] == 100
 
 
 @given(st.lists(st.integers(-40, 40), max_size=20))

@@ -39,7 +39,14 @@ NONE, WHOLE = ((NEW, 0), (OLD, 100)), ((NEW, 100), (OLD, 0))
     ("said", "found", "after", "phase"),
     [
         (mark("hold"), BOTH, DAY, Phase.PAUSED),
-        (mark("pause"), BOTH, 9 * DAY, Phase.PAUSED),
+        (mark("pause"), BOTH, 9 * DAY, Phase.PAUSED),  # without an end it waits for `resume`
+        (mark("pause", until=NOON + 2 * DAY), BOTH, 2 * DAY - SECOND, Phase.PAUSED),
+        (mark("pause", until=NOON + 2 * DAY), BOTH, 2 * DAY, Phase.ADVANCED),
+        (mark("pause", until=NOON + 2 * DAY), BOTH, -DAY, Phase.PAUSED),
+        (mark("pause", until=NOON), BOTH, SECOND, Phase.WAITING),
+        (mark("pause", until=NOON + 9 * DAY), UNDECIDED, 8 * DAY, Phase.PAUSED),
+        (mark("pause", until=NOON + 9 * DAY, who=NEXT), BOTH, DAY, Phase.ADVANCED),
+        (mark("pause", until=NOON + 9 * DAY), (evidence("errors", FAIL),), DAY, Phase.ROLLED_BACK),
         (mark("hold", who=NEXT), BOTH, DAY, Phase.ADVANCED),
         (mark("hold"), (evidence("errors", FAIL),), DAY, Phase.ROLLED_BACK),
         (mark("approve"), UNDECIDED, DAY - SECOND, Phase.WAITING),
@@ -83,6 +90,21 @@ def test_who_holds_it_and_why_is_said() -> None:
     assert made.held == (
         "acme-support: 2.2.0 stays at 10 %: held by ana since 2026-03-02 12:00 UTC (we looked)"
     )
+
+
+def test_a_pause_says_until_when_and_a_hold_beside_it_lasts_longer() -> None:
+    pause, hold = mark("pause", until=NOON + 2 * DAY), mark("hold")
+    made = wanted(shared(10, 90), past(10, *BOTH, marks=[pause]))
+    assert made.held == (
+        "acme-support: 2.2.0 stays at 10 %: paused by ana until 2026-03-04 12:00 UTC (we looked), "
+        "then it goes on"
+    )
+    early = wanted(ALONE, past(None, evidence("accuracy", percent=0), marks=[pause]))
+    assert (early.phase, early.shares) == (Phase.PAUSED, NONE)
+    assert "2.2.0 waits at 0 %: paused by ana until" in early.held
+    for marks in ([pause, hold], [hold, pause]):
+        both = wanted(shared(10, 90), past(10, *BOTH, marks=marks), NOON + 3 * DAY)
+        assert (both.phase, "held by ana since" in both.held) == (Phase.PAUSED, True)
 
 
 # --- rejected bytes
@@ -144,19 +166,6 @@ def test_an_override_lifts_a_gates_hold_and_never_a_persons() -> None:
         before = past(0, evidence("errors", FAIL), holds={ALIAS: {NEW: hold}})
         accepted = replace(what, rollouts={"standard": replace(GATED, gates=("errors",))})
         assert wanted(shared(0, 100), before, what=accepted).phase is phase
-
-
-@pytest.mark.parametrize(
-    ("gates", "phase"), [(("errors",), Phase.ADVANCED), (("accuracy",), Phase.ROLLED_BACK)]
-)
-def test_an_override_in_the_ledger_is_of_the_gates_that_had_failed(
-    gates: tuple[str, ...], phase: Phase
-) -> None:
-    before = past(10, BOTH[0], evidence("errors", FAIL), marks=[mark("override", gates=gates)])
-    made = wanted(shared(10, 90), before, NOON + 300 * DAY)
-    assert made.phase is phase
-    if phase is Phase.ADVANCED:
-        assert made.gates[1].status == "accepted by ana: we looked"
 
 
 def test_an_undecided_rollout_may_be_declared_to_end_by_itself() -> None:

@@ -33,6 +33,7 @@ from tests.fleet.planning.test_pace_invariants import (
     WEIGHTS,
     World,
     events,
+    halted,
     happen,
     permitted,
 )
@@ -76,6 +77,12 @@ def no_rise_without_a_pass(tick: Tick) -> None:
     """I2: more traffic takes a PASS of every gate for these bytes, or a person."""
     if tick.staged:
         assert permitted(tick.world, tick.history)
+
+
+def no_rise_while_it_is_kept(tick: Tick) -> None:
+    """A hold keeps a version where it is until it is resumed, a pause until its time."""
+    if tick.staged:
+        assert not halted(tick.world, tick.history)
 
 
 def a_way_back_stays(tick: Tick) -> None:
@@ -122,6 +129,7 @@ def the_same_question_has_the_same_answer(tick: Tick) -> None:
 LAWS = (
     weights_are_whole,
     no_rise_without_a_pass,
+    no_rise_while_it_is_kept,
     a_way_back_stays,
     one_rollout_at_a_time,
     rejected_bytes_stay_out,
@@ -159,8 +167,6 @@ def test_a_failure_takes_the_traffic_back_from_every_state(story: list[tuple[str
     if not world.shares.get(world.target) or not others or world.target == OLD:
         return
     world.judge("errors", Verdict.FAIL)
-    if any(each.mark == "override" for each in world.history.marks.get(ALIAS, ())):
-        return  # a person has answered for this gate
     world.tick()
     assert world.shares[world.target] == 0
     assert world.wanted().phase is Phase.HELD

@@ -75,9 +75,9 @@ def mark(
     at: datetime = NOON,
     who: str = NEW,
     percent: int | None = 10,
-    gates: tuple[str, ...] = (),
+    until: datetime | None = None,
 ) -> Mark:
-    return Mark(word, who, since, "we looked", "ana", at, percent, gates)
+    return Mark(word, who, since, "we looked", "ana", at, percent, until)
 
 
 def override(

@@ -1,0 +1,75 @@
+"""An alias without a route: its version takes all traffic, unless its bytes were rejected before.
+
+Without an earlier version there is no stage to begin with and nobody to fall back on. A version
+that was kept out and has been released begins all the same where its golden sets have passed,
+or where a person answers for it.
+"""
+
+from collections.abc import Iterable
+
+from fleet.history import kept_out
+from fleet.names import AdapterName
+from fleet.pace import words
+from fleet.pace.gating import Judged
+from fleet.pace.situation import Situation
+from fleet.pace.wanted import Phase, Wanted, alias_of, version_of
+from fleet.resources import FULL
+
+
+def first(it: Situation, stopped: str, unsure: Iterable[Judged]) -> Wanted:
+    """Decide for an alias that has no route.
+
+    Args:
+        it: The alias.
+        stopped: Why the declared version may not serve, in short; empty: it may.
+        unsure: Gates on golden sets that would have to pass before it does.
+    """
+    version, open_ones = version_of(it.target), tuple(unsure)
+    due = tuple(each.due(it.alias) for each in open_ones)
+    if stopped:
+        text = words.not_served(it.alias, "; ".join(_reasons(it)) or stopped, _declare(it))
+        text += f", or let {version} begin: fleetctl release {it.alias}"
+        if it.rejection:
+            text += ". What a gate rejected an override accepts until a day"
+        return Wanted(it.alias, it.target, (), "", Phase.HELD, stopped, text)
+    if it.released and it.halt:
+        text = words.halted(f"{it.alias}: {version} is not begun", it.halt)
+        return Wanted(it.alias, it.target, (), "", Phase.PAUSED, "", text, due)
+    if open_ones:
+        why = (
+            f"{version} was kept out and released, no version before it is loaded, and "
+            f"{words.open_gates(open_ones)}"
+        )
+        text = words.not_served(it.alias, why, _declare(it))
+        text += f" and then this one. {words.decide(it.alias, begun=False)}"
+        return Wanted(it.alias, it.target, (), "", Phase.UNDECIDED, "", text, due)
+    why = f"{version} is the first version of `{it.alias}`"
+    if it.released:
+        why = f"{version} was released and begins as the only version of `{it.alias}`"
+    return Wanted(it.alias, it.target, ((it.target, FULL),), it.target, Phase.FIRST, why)
+
+
+def _reasons(it: Situation) -> Iterable[str]:
+    """Yield who keeps the version out, and by which evidence."""
+    version, hold, evidence = version_of(it.target), it.holds.get(it.target), it.rejection
+    if hold is not None:
+        reason = f" ({hold.reason})" if hold.reason and not (hold.gate and evidence) else ""
+        yield f"{version} was rolled back by {hold.by} at {words.time(hold.at)}{reason}"
+    if evidence is not None:
+        yield words.by_evidence(evidence)
+    if mark := it.mark("abort"):
+        reason = f" ({mark.reason})" if mark.reason else ""
+        yield f"{version} was aborted by {mark.by} at {words.time(mark.at)}{reason}"
+
+
+def _declare(it: Situation) -> str:
+    """Say which version would be served: the newest earlier one that nothing keeps out."""
+    out, bytes_of = kept_out(it.history, it.alias), it.fleet.versions
+    rejected = it.history.rejected.get(it.alias, {})
+    good = [
+        parsed.version
+        for name, facts in bytes_of.items()
+        if alias_of(name) == it.alias and name not in out and facts.digest not in rejected
+        if (parsed := AdapterName.parse(name)).version < it.adapter.name.version
+    ]
+    return f"declare {max(good)} (it is in the lock)" if good else "declare another version"

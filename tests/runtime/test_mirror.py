@@ -1,0 +1,125 @@
+"""The copy of the ledger is what was last read of it, whatever becomes of either file."""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import FleetError
+from runtime.ledger.file import LEDGER_FILE, FileLedger
+from runtime.ledger.mirror import MIRROR_FILE, LastKnown, Mirror, MirroredLedger, last_known
+from runtime.ledger.scribe import Scribe, deliver
+
+NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
+
+
+def home(folder: Path) -> FileLedger:
+    return FileLedger(folder / "home", run="r", by="ann", clock=lambda: NOON)
+
+
+def ledger(folder: Path) -> MirroredLedger:
+    return MirroredLedger(home(folder), Mirror(folder), read_s=0.5)
+
+
+def known(folder: Path) -> LastKnown:
+    return last_known(lambda: ledger(folder), Mirror(folder), folder / "queued")
+
+
+def noted(folder: Path, *texts: str) -> None:
+    ledger(folder).append("note", [{"text": each} for each in texts])
+    ledger(folder).read()
+
+
+def is_a_copy(folder: Path) -> bool:
+    return (folder / MIRROR_FILE).read_bytes() == (folder / "home" / LEDGER_FILE).read_bytes()
+
+
+def torn(content: bytes) -> bytes:
+    return content + b'{"seq": 3, "ti'
+
+
+def cut_off(content: bytes) -> bytes:
+    return content[:-20]
+
+
+def of_another(content: bytes) -> bytes:
+    return content.replace(b"one", b"One")
+
+
+def emptied(_: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("damage", [torn, cut_off, of_another, emptied])
+def test_a_copy_that_was_damaged_is_one_again_after_the_next_entry(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    noted(tmp_path, "one", "two ü €")
+    assert is_a_copy(tmp_path)
+    path = tmp_path / MIRROR_FILE
+    path.write_bytes(damage(path.read_bytes()))
+    noted(tmp_path, "three")
+    assert is_a_copy(tmp_path) or damage is of_another  # in the middle: found when it is needed
+
+
+def test_entries_are_added_to_the_copy_and_nothing_else_of_it_is_written(tmp_path: Path) -> None:
+    noted(tmp_path, "one")
+    before = (tmp_path / MIRROR_FILE).stat().st_ino
+    noted(tmp_path, "two", "three")
+    noted(tmp_path)
+    assert is_a_copy(tmp_path)
+    assert (tmp_path / MIRROR_FILE).stat().st_ino == before
+    (tmp_path / "home" / LEDGER_FILE).unlink()
+    assert ledger(tmp_path).read() == []
+    assert len(Mirror(tmp_path).read()) == 3
+    noted(tmp_path, "another beginning")
+    assert is_a_copy(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("instead", "code"), [(Path.mkdir, "FC5107"), (os.mkfifo, "FC5107"), (None, "FC5109")]
+)
+def test_what_is_known_of_a_home_that_is_away(
+    tmp_path: Path, instead: Callable[[Path], None] | None, code: str
+) -> None:
+    noted(tmp_path, "one", "two")
+    assert known(tmp_path).away is None
+    (tmp_path / "home" / LEDGER_FILE).unlink()
+    if instead is not None:
+        instead(tmp_path / "home" / LEDGER_FILE)
+    found = known(tmp_path)
+    assert found.away is not None
+    assert found.away.diagnostics[0].code == code
+    assert [each.data["text"] for each in found.entries] == ["one", "two"]
+    (tmp_path / MIRROR_FILE).write_text("nonsense\n", encoding="utf-8")
+    if instead is None:
+        assert known(tmp_path) == LastKnown(())
+    else:
+        with pytest.raises(FleetError, match="does not answer"):
+            known(tmp_path)
+
+
+def test_a_new_fleet_has_no_ledger_and_misses_none(tmp_path: Path) -> None:
+    assert known(tmp_path) == LastKnown(())
+    assert not (tmp_path / MIRROR_FILE).exists()
+
+
+def test_what_is_queued_follows_what_was_read_and_is_there_once(tmp_path: Path) -> None:
+    noted(tmp_path, "one")
+    scribe = Scribe(lambda: ledger(tmp_path), tmp_path / "queued", "ben", "r7", down="it is away")
+    assert scribe.append("released", [{"alias": "acme-support"}]).startswith("it is away; it is q")
+    path = tmp_path / "home" / LEDGER_FILE
+    aside = path.rename(tmp_path / "aside")
+    last = known(tmp_path).entries[-1]
+    assert (last.seq, last.kind, last.by, last.run) == (2, "released", "ben", "r7")
+    assert last.data["alias"] == "acme-support"
+    aside.rename(path)
+    waiting = next((tmp_path / "queued").glob("*.json"))
+    kept = waiting.read_bytes()
+    assert deliver(tmp_path / "queued", ledger(tmp_path)) == 1
+    ledger(tmp_path).read()
+    waiting.write_bytes(kept)  # as if the run had been killed before it was removed
+    path.unlink()
+    assert [each.kind for each in known(tmp_path).entries] == ["note", "released"]
