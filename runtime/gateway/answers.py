@@ -114,6 +114,8 @@ class Said(msgspec.Struct):
     finish: str | None = None
     """`stop`, `length`, `tool_calls` …: of several answers, the first that is not `stop`."""
     format_ok: bool | None = None
+    counted: str | None = None
+    """As in a usage row: how tokens were counted that the server had not reported."""
 
 
 def of_reply(body: bytes, wanted: Format | None) -> Said:

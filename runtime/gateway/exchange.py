@@ -26,7 +26,7 @@ from runtime.gateway.rewrite import Body
 from runtime.gateway.routing import Asker, Choice, Patience, unit
 from runtime.gateway.shared import Shared
 from runtime.gateway.typed_events import TypedEvents
-from runtime.gateway.usage import BY_PIECES, Record, Tokens
+from runtime.gateway.usage import Record, Tokens
 
 CLIENT_LEFT: Final = 499
 SHADOW: Final = "shadow"
@@ -235,19 +235,18 @@ class Exchange(Errand):
         record, events, place = self._record, self._events, self._place
         sent = events.sent if self.is_stream and isinstance(events, TypedEvents) else None
         if sent is not None and not record.is_closed:
-            known, body, version = record.tokens, self.body, self.choice.adapter
-            url = self._urls[self._server]
+            known, url = record.tokens, self._urls[self._server]
 
             def counted(tokens: Tokens, how: str) -> None:
                 if place is not None:
                     self._shared.admission.charge(place, tokens.total - known.total)
                 record.counted(tokens, how)
 
-            stopped = Stopped(url, self.path, version, body, sent, known.prompt_tokens)
+            read, version = known.prompt_tokens, self.choice.adapter
+            body = self.body if read is None else b""
+            stopped = Stopped(url, self.path, version, body, sent, read)
             if self._shared.recounts.start(stopped, counted):
                 record.defer()
-            else:
-                record.row.counted = BY_PIECES
         self._finish(status)
 
     def _count_stream(self) -> None:
@@ -257,7 +256,7 @@ class Exchange(Errand):
     def _note(self, said: Said) -> None:
         record = self._record
         record.tokens, record.row.finish = said.tokens, said.finish
-        record.row.format_ok = said.format_ok
+        record.row.format_ok, record.row.counted = said.format_ok, said.counted
 
     def _finish(self, status: int) -> None:
         self._leave_server()

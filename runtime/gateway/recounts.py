@@ -8,6 +8,7 @@ import asyncio
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
@@ -16,6 +17,7 @@ import msgspec
 
 from runtime.gateway.answers import of_reply
 from runtime.gateway.endpoints import RESPONSES
+from runtime.gateway.tokenized import Tokenized
 from runtime.gateway.typed_events import Sent
 from runtime.gateway.usage import BY_PIECES, BY_TEXT, Tokens
 
@@ -25,6 +27,8 @@ AT_ONCE: Final = 16
 """Connections that one gateway asks with; the others wait, and give up after `PATIENCE_S` too."""
 HELD: Final = 64 * 2**20
 """Bytes of texts and bodies that are kept for asking; streams beyond it are not asked about."""
+_END: Final = 4
+"""Bytes that it takes to keep where a piece ends."""
 _TOKENIZE: Final = "/tokenize"
 _TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ONE_TOKEN: Final = {"stream": msgspec.Raw(b"false"), "max_output_tokens": msgspec.Raw(b"1")}
@@ -47,7 +51,7 @@ class Stopped(NamedTuple):
     version: str
     """As the server calls it."""
     body: bytes
-    """What the server was sent."""
+    """What the server was sent; only looked at where it has not told the prompt's tokens."""
     sent: Sent
     prompt_tokens: int | None
     """As the server told at the beginning; None: it did not."""
@@ -69,7 +73,7 @@ class Recounts:
 
     def start(self, stopped: Stopped, counted: Counted) -> bool:
         """Ask in a task of its own, if there is room; then `counted` is called once, later."""
-        size = len(stopped.body) + len(stopped.sent.text)
+        size = len(stopped.body) + len(stopped.sent.text) + _END * len(stopped.sent.ends)
         if self._held + size > HELD:
             return False
         self._held += size
@@ -95,8 +99,8 @@ class Recounts:
             text, prompt = await asyncio.gather(self._text(stopped), self._prompt(stopped))
         except Exception:  # noqa: BLE001 (a defect of ours must not cost the row)
             traceback.print_exc(file=sys.stderr)
-        is_known = text is not None and sent.is_whole
-        made = max(sent.pieces, (text or 0) + sent.pieces_beyond)
+        made = sent.pieces if text is None else text + sent.beyond
+        is_known = text is not None and not sent.beyond
         try:
             counted(Tokens(prompt, made), BY_TEXT if is_known else BY_PIECES)
         except OSError:  # the log's disk is full: nobody is left to be told
@@ -104,16 +108,19 @@ class Recounts:
 
     async def _text(self, stopped: Stopped) -> int | None:
         """Return the tokens of what was sent; None: the server does not say."""
-        asked = {
-            "model": stopped.version,
-            "prompt": stopped.sent.text.decode(),
-            "add_special_tokens": False,
-        }
-        answer = await self._ask(stopped.url + _TOKENIZE, msgspec.json.encode(asked))
-        try:
-            return _COUNT.decode(answer).count if answer else None
-        except msgspec.DecodeError:
-            return None
+
+        async def said(text: str) -> int | None:
+            asked = {"model": stopped.version, "prompt": text, "add_special_tokens": False}
+            answer = await self._ask(stopped.url + _TOKENIZE, msgspec.json.encode(asked))
+            try:
+                return _COUNT.decode(answer).count if answer else None
+            except msgspec.DecodeError:
+                return None
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience_s):
+                return await Tokenized(stopped.sent, said).count()
+        return None
 
     async def _prompt(self, stopped: Stopped) -> int | None:
         """Return the prompt's tokens: where no event has them, those of one more token's usage.

@@ -1,5 +1,7 @@
 """A stream of typed events, as `/v1/responses` and `/v1/messages` have it: passed on as it is."""
 
+from array import array
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -7,10 +9,10 @@ import msgspec
 from fleet.formats import Format
 from runtime.gateway.answers import Brief, Counts, Said, finish_of, in_our_words, text_of
 from runtime.gateway.heard import Heard
-from runtime.gateway.usage import Tokens
+from runtime.gateway.usage import BY_PIECES, Tokens
 
 KEPT: Final = 256 * 2**10
-"""Bytes of an answer that are kept until its tokens are told: 60,000 tokens or more."""
+"""Bytes and pieces of an answer that are kept until its tokens are told: 50,000 tokens or so."""
 _DATA: Final = b"data:"
 _SIGNATURE: Final = "signature_delta"
 _LAST: Final = frozenset(
@@ -46,19 +48,24 @@ _BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Sent(NamedTuple):
-    """What came of an answer whose tokens were not told."""
+    """What came of an answer whose tokens were not told: text, reasoning, arguments of tools."""
 
     text: bytes
-    """Text, reasoning and arguments of tools in the order in which they came, UTF-8."""
-    pieces: int
-    """In how many pieces: no piece is less than a token."""
-    pieces_beyond: int
-    """Those of them that are not in `text`, which is `KEPT` bytes long at most."""
+    """In the order in which they came, UTF-8."""
+    ends: Sequence[int]
+    """Where in `text` each piece ends; a token is never in two of them."""
+    beyond: int
+    """Pieces that came after those."""
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the text is all that came."""
-        return self.pieces_beyond == 0
+    def pieces(self) -> int:
+        """How many came: no piece is less than a token."""
+        return len(self.ends) + self.beyond
+
+    def part(self, first: int, end: int) -> str:
+        """Return the text of some pieces, by their numbers."""
+        start, stop = (self.ends[number - 1] if number else 0 for number in (first, end))
+        return self.text[start:stop].decode()
 
 
 class TypedEvents:
@@ -68,7 +75,7 @@ class TypedEvents:
     more can be found out from.
     """
 
-    __slots__ = ("_beyond", "_heard", "_kept", "_pieces", "_rest", "_tokens", "done")
+    __slots__ = ("_beyond", "_ends", "_heard", "_kept", "_pieces", "_rest", "_tokens", "done")
 
     def __init__(self, wanted: Format | None = None) -> None:
         """Begin; `wanted`: the form that the text must have, if there is one."""
@@ -77,6 +84,7 @@ class TypedEvents:
         self._tokens = Tokens()
         self._pieces = self._beyond = 0
         self._kept = bytearray()
+        self._ends = array("I")
         self.done = False
         """Whether the last event has come."""
 
@@ -95,17 +103,18 @@ class TypedEvents:
 
     def said(self) -> Said:
         """Return what the stream has told so far."""
-        tokens = self._tokens
-        if self._pieces and not tokens.completion_tokens:
-            tokens = Tokens(tokens.prompt_tokens, self._pieces)
-        return self._heard.said(tokens, complete=self.done)
+        said = self._heard.said(self._tokens, complete=self.done)
+        if self._pieces and not self._tokens.completion_tokens:
+            said.tokens = Tokens(self._tokens.prompt_tokens, self._pieces)
+            said.counted = BY_PIECES
+        return said
 
     @property
     def sent(self) -> Sent | None:
         """What came of an answer whose tokens were not told; None: they were, or nothing came."""
         if self.done or not self._pieces or self._tokens.completion_tokens:
             return None
-        return Sent(bytes(self._kept), self._pieces, self._beyond)
+        return Sent(bytes(self._kept), self._ends, self._beyond)
 
     def _read(self, line: bytes) -> None:
         try:
@@ -145,7 +154,8 @@ class TypedEvents:
 
     def _keep(self, text: str) -> None:
         piece = text.encode()
-        if self._beyond or len(self._kept) + len(piece) > KEPT:
+        if self._beyond or len(self._kept) + len(piece) + len(self._ends) >= KEPT:
             self._beyond += 1
         else:
             self._kept += piece
+            self._ends.append(len(self._kept))

@@ -12,8 +12,11 @@ import pytest
 
 from fleet.traffic import Limits, Policy
 from runtime.gateway.endpoints import CHAT, MESSAGES, RESPONSES
+from runtime.gateway.recounts import HELD, Recounts, Stopped
 from runtime.gateway.transports import timing, twin
-from tests.runtime.gateway.sockets import connected, post, raw, scripted
+from runtime.gateway.typed_events import KEPT, Sent, TypedEvents
+from runtime.gateway.usage import Tokens
+from tests.runtime.gateway.sockets import Script, connected, post, raw, scripted
 from tests.runtime.gateway.stage import OLD, Stage, alias, stage, table
 
 pytestmark = pytest.mark.usefixtures("transport")
@@ -39,16 +42,19 @@ EVENTS: dict[str, list[Event]] = {
     CHAT: [{"choices": [{"delta": {"content": "x"}}],
             "usage": {"prompt_tokens": 7, "completion_tokens": 1}}],
 }  # fmt: skip
+LENGTH = KEPT // 1000 - 1
+"""Of a piece of which a thousand are kept."""
 SAID = 'Hm é one two{"a'
-PIECES, TOKENS = 3, 9
+PIECES, TOKENS = 3, len(SAID)
+"""Tokens where each character is one."""
 
 
 @dataclass
 class Server:
     """Streams without an end, and answers what it is asked about them."""
 
-    tokens: int | None = TOKENS
-    """None: it breaks off where it is asked to count."""
+    per_token: int | None = 1
+    """Characters of a token; None: it breaks off where it is asked to count."""
     events: dict[str, list[Event]] = field(default_factory=lambda: EVENTS)
     breaks_off: bool = False
     left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -70,9 +76,9 @@ class Server:
             if not self.breaks_off:
                 await reader.read()
             self.left.set()
-        elif self.tokens is not None:
-            told = {"count": self.tokens} if path == "/tokenize" else {"usage": {"input_tokens": 8}}
-            text = json.dumps(told)
+        elif self.per_token is not None:
+            count = {"count": -(-len(body.get("prompt", "")) // self.per_token)}
+            text = json.dumps(count if path == "/tokenize" else {"usage": {"input_tokens": 8}})
             writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(text)}\r\n\r\n{text}".encode())
             await writer.drain()
 
@@ -117,31 +123,31 @@ def counts(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize(
-    ("path", "tokens", "row"),
+    ("path", "per_token", "row"),
     [
-        (MESSAGES, TOKENS, (499, 7, TOKENS, "text")),
-        (MESSAGES, 1, (499, 7, PIECES, "text")),
+        (MESSAGES, 1, (499, 7, TOKENS, "text")),
+        (MESSAGES, 20, (499, 7, PIECES, "text")),
         (MESSAGES, None, (499, 7, PIECES, "pieces")),
-        (RESPONSES, TOKENS, (499, 8, TOKENS, "text")),
+        (RESPONSES, 1, (499, 8, TOKENS, "text")),
         (RESPONSES, None, (499, None, PIECES, "pieces")),
-        (CHAT, TOKENS, (499, 7, 1, None)),
+        (CHAT, 1, (499, 7, 1, None)),
     ],
 )
 def test_a_stream_that_is_left_is_billed_for_the_tokens_of_what_was_sent(
-    tmp_path: Path, path: str, tokens: int | None, row: tuple[Any, ...]
+    tmp_path: Path, path: str, per_token: int | None, row: tuple[Any, ...]
 ) -> None:
     async def scenario() -> None:
-        server = Server(tokens)
+        server = Server(per_token)
         async with before(server, tmp_path) as ours:
             await leave(ours, server, path, *([b'"x"'] if path == CHAT else []))
             assert counts(await the_row(ours)) == row
             first, *asked = server.asked
-            found = dict(asked)
-            text = {"model": OLD, "prompt": SAID, "add_special_tokens": False}
-            assert found.pop("/tokenize", text) == text
+            if path != CHAT:
+                whole = {"model": OLD, "prompt": SAID, "add_special_tokens": False}
+                assert ("/tokenize", whole) in asked
             again = first[1] | {"stream": False, "max_output_tokens": 1}
-            assert found == ({RESPONSES: again} if path == RESPONSES else {})
-            assert len(asked) == {MESSAGES: 1, RESPONSES: 2, CHAT: 0}[path]
+            others = [each for each in asked if each[0] != "/tokenize"]
+            assert others == ([(RESPONSES, again)] if path == RESPONSES else [])
 
     asyncio.run(scenario())
 
@@ -172,16 +178,58 @@ def test_one_that_is_left_before_its_first_piece_is_not_asked_about(tmp_path: Pa
 
 def test_limits_on_tokens_are_charged_for_all_of_them(tmp_path: Path) -> None:
     async def scenario() -> None:
-        server = Server(tokens=600)
-        policy = Policy(limits=Limits(tokens_per_minute=60))
+        server = Server()
+        policy = Policy(limits=Limits(tokens_per_minute=6))
         async with before(server, tmp_path, policy) as ours:
             await leave(ours, server, MESSAGES)
-            assert counts(await the_row(ours)) == (499, 7, 600, "text")
+            assert counts(await the_row(ours)) == (499, 7, TOKENS, "text")
             refused = await ours.send(json.loads(raw()))
             assert refused.status == 429
-            assert 500 < int(refused.headers["Retry-After"]) <= 607 - 60 + 1
+            debt = 7 + TOKENS - 6
+            assert 10 * (debt - 1) < int(refused.headers["Retry-After"]) <= 10 * (debt + 1)
 
     asyncio.run(scenario())
+
+
+async def recounted(
+    script: Script, sent: Sent, body: bytes = b"", patience_s: float = 20
+) -> list[tuple[Tokens, str]]:
+    """Return what is found out, with a server of its own; nothing where it is not even asked."""
+    found: list[tuple[Tokens, str]] = []
+    async with scripted(script) as url:
+        recounts = Recounts(patience_s)
+        stopped = Stopped(url, MESSAGES, OLD, body, sent, 7)
+        recounts.start(stopped, lambda tokens, how: found.append((tokens, how)))
+        await recounts.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("per_token", "beyond", "made", "how"),
+    [(LENGTH, 0, 1000, "text"), (LENGTH, 7, 1007, "pieces"), (None, 7, 1007, "pieces")],
+)
+def test_of_a_very_long_answer_the_end_is_counted_by_pieces(
+    per_token: int | None, beyond: int, made: int, how: str
+) -> None:
+    events = TypedEvents()
+    event = json.dumps({"type": "a.delta", "delta": "x" * LENGTH})
+    for _ in range(1000 + beyond):
+        events.feed(f"data: {event}\n".encode())
+    sent = events.sent
+    assert sent is not None
+    assert (len(sent.ends), sent.beyond, len(sent.text)) == (1000, beyond, 1000 * LENGTH)
+    found = asyncio.run(recounted(Server(per_token).play, sent))
+    assert found == [(Tokens(7, made), how)]
+
+
+def test_a_server_that_does_not_answer_is_waited_for_so_long_and_many_are_not_kept() -> None:
+    async def silent(reader: asyncio.StreamReader, *_: object) -> None:
+        await reader.read()
+
+    sent = Sent(b"one two", [3, 7], 0)
+    found = asyncio.run(recounted(silent, sent, patience_s=0.01))
+    assert found == [(Tokens(7, 2), "pieces")]
+    assert asyncio.run(recounted(silent, sent, bytes(HELD))) == []
 
 
 @pytest.mark.parametrize("still_there", [False, True])
