@@ -90,6 +90,10 @@ _ENVOY: Final = (
         "They go to usage.jsonl beside the configuration, durations in microseconds.",
     ),
     Loss(
+        "rows of streams of responses and messages that are left have no tokens of the answer",
+        "A server tells them at the end. fleetctl's own gateway asks the server's tokenizer then.",
+    ),
+    Loss(
         "rows do not say how an answer ended, so gates on cut-short answers have no evidence",
         "`finish` and `format_ok` are not in them.",
     ),

@@ -89,9 +89,10 @@ def summary(
     An error is an answer of 400 or above; one whose client has left counts apart. Users are
     those whom requests name (or their sessions, by what the adapter declares as sticky), from
     the rows' keyed hashes; a new rollout counts them anew. Tokens are as the servers reported
-    them, of streams that were left too. Whether a client pays for evaluations its tier or its
-    own entry declares (`bill_evals`); they are counted where they go through a gateway
-    (`evals.through`).
+    them, of streams that were left too; those of responses and messages that no server had
+    reported are counted from what was sent, and such requests are `recounted`. Whether a client
+    pays for evaluations its tier or its own entry declares (`bill_evals`); they are counted where
+    they go through a gateway (`evals.through`).
     """
     from fleetctl.patience import waiting  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway import usagestore  # noqa: PLC0415
@@ -133,7 +134,8 @@ def show(
     """List the last requests.
 
     JSON has every field of a row. `unit` stands for the user or session whom the split keeps on
-    one version: a keyed hash, null where the request names nobody.
+    one version: a keyed hash, null where the request names nobody. `counted` says how tokens were
+    counted that no server reported: `text`, by the server's tokenizer, or `pieces`, a lower bound.
     """
     from runtime.gateway import usagestore  # noqa: PLC0415 (keeps `--help` fast)
 

@@ -15,11 +15,15 @@ def error(
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-NO_SUCH_MODEL: Final = error(
-    "The model does not exist or you do not have access to it. GET /v1/models lists yours.",
-    code="model_not_found",
-    param="model",
-)
+NO_SUCH_MODEL: Final[Json] = {
+    "type": "error",
+    **error(
+        "The model does not exist or you do not have access to it. GET /v1/models lists yours.",
+        code="model_not_found",
+        param="model",
+    ),
+}
+"""The `type` is for clients of the Anthropic API, who so read the same document."""
 NO_SUCH_PATH: Final = error("No such path.", code="unknown_url")
 WRONG_METHOD: Final = error("This path does not take this method.")
 ECHO: Final = error("`echo` with `logprobs` is not served.", param="logprobs")
@@ -49,9 +53,14 @@ _UNCLEAR: Final = error("The request is not valid HTTP, or not valid JSON.")
 def answer(status: int, document: Json) -> Json:
     """Return an answer that no server is asked for, as the action of a route."""
     return {
-        "direct_response": {"status": status, "body": {"inline_string": json.dumps(document)}},
+        "direct_response": {"status": status, "body": {"inline_string": _compact(document)}},
         "response_headers_to_add": [_JSON],
     }
+
+
+def _compact(document: Json) -> str:
+    """Return a document in the very bytes of our own gateway."""
+    return json.dumps(document, separators=(",", ":"))
 
 
 _JSON: Final[Json] = {

@@ -1,6 +1,7 @@
 """Made-up answers: the same for the same bytes and prompt, different for different bytes."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 
 _WORDS = (  # noqa: SIM905 (a word a line would bury them)
@@ -10,6 +11,7 @@ _WORDS = (  # noqa: SIM905 (a word a line would bury them)
     "lagoon lantern laurel lemon linden lotus maple marble meadow mirror nectar north oasis olive "
     "onyx orchid otter pebble pepper pine"
 ).split()
+_TOKEN = re.compile(rf" ?\b(?:{'|'.join(_WORDS)})\b(?:-[0-9a-f]{{4}})?")
 _USUAL_LENGTH = 6
 
 
@@ -25,9 +27,13 @@ def answer(digest: str, prompt: str, max_tokens: int, *, ignore_eos: bool) -> tu
     return spaced, "length" if ignore_eos or max_tokens < _USUAL_LENGTH else "stop"
 
 
-def count_tokens(prompt: str) -> int:
-    """Return the length of a prompt in made-up tokens: about four characters each."""
-    return max(1, -(-len(prompt) // 4))
+def count_tokens(text: str) -> int:
+    """Return the length of a text in made-up tokens.
+
+    One for each token of an answer, and one for about four characters of anything else.
+    """
+    own = _TOKEN.findall(text)
+    return len(own) - (sum(map(len, own)) - len(text)) // 4
 
 
 def _words(digest: str, prompt: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fleet.evals.run import FAKE
+from runtime.fake.answers import count_tokens
 from runtime.fake.flags import FakeConfig
 from runtime.fake.generation import generate, missing_field
 from runtime.fake.metrics import metrics_text
@@ -40,6 +41,7 @@ def fake_app(config: FakeConfig, server: FakeModelServer | None = None) -> Starl
         Route("/metrics", _calling("metrics", memory, _metrics)),
         Route("/v1/chat/completions", _calling("generate", memory, _chat), methods=["POST"]),
         Route("/v1/completions", _calling("generate", memory, _text), methods=["POST"]),
+        Route("/tokenize", _calling("tokenize", memory, _tokenize), methods=["POST"]),
     ]
     if config.runtime_updates and config.enable_lora:
         routes += [
@@ -152,6 +154,15 @@ async def _chat(memory: FakeModelServer, request: Request) -> Response:
 
 async def _text(memory: FakeModelServer, request: Request) -> Response:
     return await generate(memory, await _body(request), chat=False)
+
+
+async def _tokenize(memory: FakeModelServer, request: Request) -> Response:
+    body = await _body(request)
+    (prompt,) = _strings(body, "prompt")
+    memory.path_of(body.get("model"))
+    count = count_tokens(prompt)
+    document = {"count": count, "max_model_len": memory.config.max_model_len}
+    return JSONResponse(document | {"tokens": list(range(count)), "token_strs": None})
 
 
 async def _load(memory: FakeModelServer, request: Request) -> Response:

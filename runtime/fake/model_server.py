@@ -15,7 +15,7 @@ from runtime.fake.weights import (
     read_weights,
 )
 
-Call = Literal["load", "unload", "models", "generate", "version", "metrics", "health"]
+Call = Literal["load", "unload", "models", "generate", "version", "metrics", "health", "tokenize"]
 
 
 class RefusedError(Exception):
@@ -135,6 +135,20 @@ class FakeModelServer:
             raise RefusedError(HTTPStatus.NOT_FOUND, message, "NotFoundError")
         del self.listed[name]
 
+    def path_of(self, model: str | None) -> str | None:
+        """Return the folder of an adapter as given; None: it is the base, or none is named.
+
+        Raises:
+            RefusedError: no such model.
+        """
+        if not model or model in self.config.names:
+            return None
+        if model in self.listed:
+            return self.listed[model]
+        aliases = ", ".join(self.config.names)
+        message = f"The model `{model}` does not exist. Valid aliases: {aliases}."
+        raise RefusedError(HTTPStatus.NOT_FOUND, message, "NotFoundError", "model")
+
     def weights_for(self, model: str | None) -> tuple[str, str]:
         """Return the name that answers a request for `model`, and the digest it answers from.
 
@@ -143,14 +157,9 @@ class FakeModelServer:
         Raises:
             RefusedError: no such model; or its folder is gone, which kills the engine.
         """
-        base = self.config.names[0]
-        if not model or model in self.config.names:
-            return base, f"base {self.config.model}"
-        path = self.listed.get(model)
-        if path is None:
-            aliases = ", ".join(self.config.names)
-            message = f"The model `{model}` does not exist. Valid aliases: {aliases}."
-            raise RefusedError(HTTPStatus.NOT_FOUND, message, "NotFoundError", "model")
+        path = self.path_of(model)
+        if path is None or not model:
+            return self.config.names[0], f"base {self.config.model}"
         weights = self.cached.get(model)
         if weights is None or weights.path != path:
             try:

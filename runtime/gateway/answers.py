@@ -33,12 +33,17 @@ class Counts(msgspec.Struct):
     completion_tokens: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    """Of messages, where `input_tokens` are those of the prompt that no cache had."""
 
     def tokens(self) -> Tokens:
         """Return them in the words of completions."""
         if self.input_tokens is None and self.output_tokens is None:
             return Tokens(self.prompt_tokens, self.completion_tokens)
-        return Tokens(self.input_tokens, self.output_tokens)
+        cached = (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0)
+        read = self.input_tokens
+        return Tokens(None if read is None else read + cached, self.output_tokens)
 
 
 class Spoken(msgspec.Struct):
@@ -109,6 +114,8 @@ class Said(msgspec.Struct):
     finish: str | None = None
     """`stop`, `length`, `tool_calls` …: of several answers, the first that is not `stop`."""
     format_ok: bool | None = None
+    counted: str | None = None
+    """As in a usage row: how tokens were counted that the server had not reported."""
 
 
 def of_reply(body: bytes, wanted: Format | None) -> Said:

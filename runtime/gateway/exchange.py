@@ -20,12 +20,13 @@ from runtime.gateway.authentication import PURPOSES, Proof
 from runtime.gateway.decide import decide
 from runtime.gateway.errand import Errand
 from runtime.gateway.events import Events
+from runtime.gateway.recounts import Stopped
 from runtime.gateway.refusals import RefusalError
 from runtime.gateway.rewrite import Body
 from runtime.gateway.routing import Asker, Choice, Patience, unit
 from runtime.gateway.shared import Shared
 from runtime.gateway.typed_events import TypedEvents
-from runtime.gateway.usage import Record
+from runtime.gateway.usage import Record, Tokens
 
 CLIENT_LEFT: Final = 499
 SHADOW: Final = "shadow"
@@ -204,14 +205,12 @@ class Exchange(Errand):
 
     def broke_off(self, status: int = HTTPStatus.BAD_GATEWAY) -> None:
         """The server broke off in the middle of a stream; so must the answer to the client."""
-        self._count_stream()
         self._judge_server(status)
-        self._finish(status)
+        self._stop(status)
 
     def left(self) -> None:
         """The client has left."""
-        self._count_stream()
-        self._finish(CLIENT_LEFT)
+        self._stop(CLIENT_LEFT)
 
     def _take(self, choice: Choice, body: Body) -> None:
         """Write the body for the version that answers."""
@@ -230,6 +229,26 @@ class Exchange(Errand):
                 )
             )
 
+    def _stop(self, status: int) -> None:
+        """End in the middle; the row waits where the server has to be asked for the tokens."""
+        self._count_stream()
+        record, events, place = self._record, self._events, self._place
+        sent = events.sent if self.is_stream and isinstance(events, TypedEvents) else None
+        if sent is not None and not record.is_closed:
+            known, url = record.tokens, self._urls[self._server]
+
+            def counted(tokens: Tokens, how: str) -> None:
+                if place is not None:
+                    self._shared.admission.charge(place, tokens.total - known.total)
+                record.counted(tokens, how)
+
+            read, version = known.prompt_tokens, self.choice.adapter
+            body = self.body if read is None else b""
+            stopped = Stopped(url, self.path, version, body, sent, read)
+            if self._shared.recounts.start(stopped, counted):
+                record.defer()
+        self._finish(status)
+
     def _count_stream(self) -> None:
         if self.is_stream:
             self._note(self._events.said())
@@ -237,7 +256,7 @@ class Exchange(Errand):
     def _note(self, said: Said) -> None:
         record = self._record
         record.tokens, record.row.finish = said.tokens, said.finish
-        record.row.format_ok = said.format_ok
+        record.row.format_ok, record.row.counted = said.format_ok, said.counted
 
     def _finish(self, status: int) -> None:
         self._leave_server()

@@ -44,18 +44,21 @@ class RefusalError(Exception):
         self.retry_after_s = retry_after_s
 
     @property
-    def body(self) -> bytes:
-        """Return the JSON document that clients of the OpenAI API expect."""
-        return msgspec.json.encode(
-            {
-                "error": {
-                    "message": self.message,
-                    "type": self.kind,
-                    "param": self.parameter,
-                    "code": self.code,
-                }
+    def document(self) -> dict[str, object]:
+        """Return the document that clients of the OpenAI API expect."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.kind,
+                "param": self.parameter,
+                "code": self.code,
             }
-        )
+        }
+
+    @property
+    def body(self) -> bytes:
+        """Return it as JSON."""
+        return msgspec.json.encode(self.document)
 
     @property
     def body_of_messages(self) -> bytes:
@@ -76,6 +79,21 @@ class RefusalError(Exception):
         return found
 
 
+class _OnEachPathError(RefusalError):
+    """A refusal that is the same bytes on each path.
+
+    Its shape is OpenAI's, and for the `type` around it clients of the Anthropic API read it too.
+    """
+
+    @property
+    def document(self) -> dict[str, object]:
+        return {"type": "error", **super().document}
+
+    @property
+    def body_of_messages(self) -> bytes:
+        return self.body
+
+
 def invalid(message: str, parameter: str | None = None) -> RefusalError:
     """The request itself is wrong."""
     kind = "invalid_request_error"
@@ -94,8 +112,8 @@ def unauthorized() -> RefusalError:
 
 
 def no_such_model() -> RefusalError:
-    """Unknown, somebody else's, or the name of a version: one and the same answer."""
-    return RefusalError(
+    """Unknown, somebody else's, or the name of a version: one and the same answer, everywhere."""
+    return _OnEachPathError(
         HTTPStatus.NOT_FOUND,
         "The model does not exist or you do not have access to it. GET /v1/models lists yours.",
         "invalid_request_error",

@@ -72,6 +72,7 @@ async def serving(
         finally:
             shared.ready.clear()
             await front.close()
+            await shared.recounts.close()
             for each in tasks:
                 each.cancel()
             await admin.cleanup()

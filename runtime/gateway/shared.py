@@ -7,6 +7,7 @@ from runtime.gateway.admission import Admission
 from runtime.gateway.current import Current
 from runtime.gateway.inflight import InFlight
 from runtime.gateway.metrics import Metrics
+from runtime.gateway.recounts import Recounts
 from runtime.gateway.replicas import Replicas
 from runtime.gateway.retries import Retries
 from runtime.gateway.routing import Lookup
@@ -27,6 +28,7 @@ class Shared:
     in_flight: InFlight = field(default_factory=InFlight)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while clients are answered."""
+    recounts: Recounts = field(default_factory=Recounts)
     rows: Rows = field(init=False)
     shares: Shares = field(init=False)
     admission: Admission = field(init=False)

@@ -1,15 +1,20 @@
 """A stream of typed events, as `/v1/responses` and `/v1/messages` have it: passed on as it is."""
 
-from typing import Final
+from array import array
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
 from fleet.formats import Format
 from runtime.gateway.answers import Brief, Counts, Said, finish_of, in_our_words, text_of
 from runtime.gateway.heard import Heard
-from runtime.gateway.usage import Tokens
+from runtime.gateway.usage import BY_PIECES, Tokens
 
+KEPT: Final = 256 * 2**10
+"""Bytes and pieces of an answer that are kept until its tokens are told: 50,000 tokens or so."""
 _DATA: Final = b"data:"
+_SIGNATURE: Final = "signature_delta"
 _LAST: Final = frozenset(
     {"message_stop", "response.completed", "response.incomplete", "response.failed", "error"}
 )
@@ -23,7 +28,10 @@ class _Piece(msgspec.Struct):
     """What `delta` is in messages; in responses it is the text itself."""
 
     text: msgspec.Raw = msgspec.Raw()
+    thinking: msgspec.Raw = msgspec.Raw()
+    partial_json: msgspec.Raw = msgspec.Raw()
     stop_reason: str | None = None
+    type: str = ""
 
 
 class _Event(msgspec.Struct):
@@ -39,21 +47,44 @@ _PIECE: Final = msgspec.json.Decoder(_Piece)
 _BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
+class Sent(NamedTuple):
+    """What came of an answer whose tokens were not told: text, reasoning, arguments of tools."""
+
+    text: bytes
+    """In the order in which they came, UTF-8."""
+    ends: Sequence[int]
+    """Where in `text` each piece ends; a token is never in two of them."""
+    beyond: int
+    """Pieces that came after those."""
+
+    @property
+    def pieces(self) -> int:
+        """How many came: no piece is less than a token."""
+        return len(self.ends) + self.beyond
+
+    def part(self, first: int, end: int) -> str:
+        """Return the text of some pieces, by their numbers."""
+        start, stop = (self.ends[number - 1] if number else 0 for number in (first, end))
+        return self.text[start:stop].decode()
+
+
 class TypedEvents:
     """One stream; its counts come at the end.
 
-    One that is left before has as many tokens as it had pieces of text: that much was
-    generated at least, and a server says no more.
+    One that is left before has at least as many tokens as it had pieces of text; `sent` is what
+    more can be found out from.
     """
 
-    __slots__ = ("_heard", "_pieces", "_rest", "_tokens", "done")
+    __slots__ = ("_beyond", "_ends", "_heard", "_kept", "_pieces", "_rest", "_tokens", "done")
 
     def __init__(self, wanted: Format | None = None) -> None:
         """Begin; `wanted`: the form that the text must have, if there is one."""
         self._heard = Heard(wanted)
         self._rest = b""
         self._tokens = Tokens()
-        self._pieces = 0
+        self._pieces = self._beyond = 0
+        self._kept = bytearray()
+        self._ends = array("I")
         self.done = False
         """Whether the last event has come."""
 
@@ -72,10 +103,18 @@ class TypedEvents:
 
     def said(self) -> Said:
         """Return what the stream has told so far."""
-        tokens = self._tokens
-        if self._pieces and not tokens.completion_tokens:
-            tokens = Tokens(tokens.prompt_tokens, self._pieces)
-        return self._heard.said(tokens, complete=self.done)
+        said = self._heard.said(self._tokens, complete=self.done)
+        if self._pieces and not self._tokens.completion_tokens:
+            said.tokens = Tokens(self._tokens.prompt_tokens, self._pieces)
+            said.counted = BY_PIECES
+        return said
+
+    @property
+    def sent(self) -> Sent | None:
+        """What came of an answer whose tokens were not told; None: they were, or nothing came."""
+        if self.done or not self._pieces or self._tokens.completion_tokens:
+            return None
+        return Sent(bytes(self._kept), self._ends, self._beyond)
 
     def _read(self, line: bytes) -> None:
         try:
@@ -94,17 +133,29 @@ class TypedEvents:
                     self._tokens = event.response.usage.tokens()
 
     def _take(self, event: _Event) -> None:
-        text = text_of(event.delta)
+        text = said = text_of(event.delta)
         if text is None:
             try:
                 piece = _PIECE.decode(event.delta)
             except _BROKEN:
                 return
-            text = text_of(piece.text)
             self._heard.ended(in_our_words(piece.stop_reason))
             if piece.stop_reason and event.usage is not None:
                 self._tokens = event.usage.tokens()
                 return
+            if piece.type == _SIGNATURE:  # of the server's making: no token stands for it
+                return
+            said = text_of(piece.text)
+            text = said or text_of(piece.thinking) or text_of(piece.partial_json)
         self._pieces += 1
-        if text is not None and self._heard.listens:
-            self._heard.add(text)
+        self._keep(text or "")
+        if said is not None and self._heard.listens:
+            self._heard.add(said)
+
+    def _keep(self, text: str) -> None:
+        piece = text.encode()
+        if self._beyond or len(self._kept) + len(piece) + len(self._ends) >= KEPT:
+            self._beyond += 1
+        else:
+            self._kept += piece
+            self._ends.append(len(self._kept))

@@ -11,6 +11,9 @@ import msgspec
 
 LIVE: Final = "live"
 """Purpose of a request that a client made."""
+BY_TEXT: Final = "text"
+BY_PIECES: Final = "pieces"
+"""What `Row.counted` says of tokens that no server reported."""
 
 
 class Row(msgspec.Struct, omit_defaults=False):
@@ -34,7 +37,8 @@ class Row(msgspec.Struct, omit_defaults=False):
     input_tokens: int | None = None
     """As the server reported it; None: it did not."""
     output_tokens: int | None = None
-    """As the server reported it, of a stream that was left or broke off up to then."""
+    """As the server reported it, of a stream that was left or broke off up to then; see `counted`.
+    """
     stream: bool = False
     finish: str | None = None
     """Why the answer ended, in the words of chat completions; `length`: it was cut short."""
@@ -48,6 +52,10 @@ class Row(msgspec.Struct, omit_defaults=False):
     """Stands for the user or session whom the split keeps on one version, so that users can be
     counted: 16 hex digits, a hash keyed with the operator's secret, another one for each alias and
     rollout. None: the request names nobody, or the split goes by key or by request."""
+    counted: str | None = None
+    """How the tokens of the answer were counted where the server had not reported them, of streams
+    of responses and messages that ended in the middle. `text`: of what was sent of it, by the
+    server's tokenizer. `pieces`: one for each piece of it, which are fewer than there were."""
 
 
 class Tokens(msgspec.Struct):
@@ -106,13 +114,15 @@ def _rounded(seconds: float) -> float:
 class Record:
     """The usage row of one request, written and counted once."""
 
-    __slots__ = ("_add", "_began", "_written", "row", "tokens")
+    __slots__ = ("_add", "_began", "_deferred", "is_closed", "row", "tokens")
 
     def __init__(self, add: Callable[[Row], None], path: str, revision: int) -> None:
         """Begin the row; the clock runs from here, and `add` takes it when it is complete."""
         self._add = add
         self._began = time.monotonic()
-        self._written = False
+        self._deferred = False
+        self.is_closed = False
+        """Whether all but the tokens is final."""
         self.tokens = _NO_TOKENS
         self.row = Row(_now(), _IDS.next(), path=path, revision=revision)
 
@@ -133,12 +143,29 @@ class Record:
         Raises:
             OSError: the log could not take it; the request must not be answered.
         """
-        if self._written:
+        if self.is_closed:
             return
-        self._written = True
+        self.is_closed = True
         row = self.row
         row.status = int(status)
         row.latency_s = _rounded(time.monotonic() - self._began)
-        row.input_tokens = self.tokens.prompt_tokens
-        row.output_tokens = self.tokens.completion_tokens
+        if not self._deferred:
+            self._hand_over()
+
+    def defer(self) -> None:
+        """Let `write` close the row, and hand it over when its tokens are there: `counted`."""
+        self._deferred = True
+
+    def counted(self, tokens: Tokens, how: str) -> None:
+        """Hand over a row that was deferred, with its tokens.
+
+        Raises:
+            OSError: as `write`.
+        """
+        self.tokens, self.row.counted = tokens, how
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        row, tokens = self.row, self.tokens
+        row.input_tokens, row.output_tokens = tokens.prompt_tokens, tokens.completion_tokens
         self._add(row)

@@ -31,6 +31,7 @@ _SUMMARY: Final = """
 SELECT client, alias, version, count(*) AS requests,
     count(*) FILTER (status >= 400 AND status <> 499) AS errors,
     count(*) FILTER (status = 499) AS left_by_client,
+    count(counted) AS recounted,
     count(DISTINCT unit) AS users,
     coalesce(sum(input_tokens), 0)::BIGINT AS input_tokens,
     coalesce(sum(output_tokens), 0)::BIGINT AS output_tokens,
@@ -108,8 +109,9 @@ def compact(state_dir: Path) -> Compacted:
 def summary(state_dir: Path, wanted: Wanted) -> list[dict[str, Any]]:
     """Return requests, errors, users, tokens and times by client, alias and version.
 
-    Users are those whom requests name; each rollout of an alias counts them anew. Times are
-    seconds; percentiles are of the rows, not of buckets.
+    `recounted` are requests whose tokens no server reported, see `Row.counted`. Users are those
+    whom requests name; each rollout of an alias counts them anew. Times are seconds; percentiles
+    are of the rows, not of buckets.
 
     Raises:
         FleetError, OSError: as `compact`.

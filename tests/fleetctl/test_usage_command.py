@@ -43,6 +43,7 @@ def test_usage_is_summed_up_listed_and_compacted(tmp_path: Path) -> None:
             "requests": 1,
             "errors": 0,
             "left_by_client": 0,
+            "recounted": 0,
             "users": 1,
             "input_tokens": 3,
             "output_tokens": 5,

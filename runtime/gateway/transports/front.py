@@ -181,8 +181,10 @@ class Front(asyncio.Protocol):
             self._advance()
 
     def abort(self) -> None:
-        """End the connection in the middle of an answer."""
-        self._talk = self._served = None
+        """End the connection in the middle of an answer, and what runs for it."""
+        talk, self._talk, self._served = self._talk, None, None
+        if talk is not None:
+            talk.leave()
         if self._transport is not None:
             self._transport.abort()
 

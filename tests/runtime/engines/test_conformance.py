@@ -165,6 +165,27 @@ def test_an_unknown_model_is_refused(ready: "Bench") -> None:
     ready.run(use)
 
 
+def test_a_text_is_counted_in_the_tokens_of_a_prompt_for_models_that_are_there(
+    ready: "Bench",
+) -> None:
+    name, folder = ready.adapter("acme")
+
+    async def use(engine: Engine) -> None:
+        await engine.load(ready.server.name, name, folder)
+        async with ready.client() as http:
+            for text in (PROMPT, PROMPT * 9):
+                body = {"model": name, "prompt": text, "max_tokens": 1}
+                used = (await http.post("/v1/completions", body))["usage"]["prompt_tokens"]
+                asked = {"model": name, "prompt": text, "add_special_tokens": False}
+                told = await http.post("/tokenize", asked)
+                assert told["count"] == len(told["tokens"]) == used > 1
+            with pytest.raises(EngineRejectedError, match="does not exist") as caught:
+                await http.post("/tokenize", asked | {"model": f"{name}-gone"})
+            assert caught.value.status == 404
+
+    ready.run(use)
+
+
 def test_more_adapters_than_slots_are_served_and_keep_their_answers(ready: "Bench") -> None:
     adapters = [ready.adapter(client) for client in ("acme", "birch", "corvid", "delta", "elm")]
 

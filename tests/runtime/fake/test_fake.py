@@ -193,6 +193,14 @@ def test_a_stream_says_the_same_as_the_whole_answer(path: str, body: dict[str, A
     assert said == (first["text"] if "text" in first else first["message"]["content"])
 
 
+def test_what_was_generated_is_counted_as_so_many_tokens() -> None:
+    server = FakeModelServer(CONFIG)
+    answer = call(server, asking("tiny"))
+    asked = {"model": "tiny", "prompt": text_of(answer)}
+    told = call(server, lambda http: http.post("/tokenize", asked))
+    assert told["count"] == answer["usage"]["completion_tokens"] == 6
+
+
 def test_metrics_count_tokens_and_know_the_base_only(tmp_path: Path) -> None:
     server = FakeModelServer(CONFIG, started=12.5)
     call(server, loading("a", adapter(tmp_path / "a")))

@@ -10,7 +10,7 @@ import pytest
 from fleet.traffic import Limits, Policy
 from runtime.gateway.desk import MAX_BODY
 from runtime.gateway.endpoints import MESSAGES, PATHS
-from tests.runtime.gateway.sockets import asked, connected, on, post, raw, told
+from tests.runtime.gateway.sockets import asked, on, told
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,
@@ -72,7 +72,9 @@ def test_who_shows_two_keys_shows_none(tmp_path: Path, headers: dict[str, str]) 
     asyncio.run(scenario())
 
 
-def test_refusals_on_messages_have_the_shape_of_that_api(tmp_path: Path) -> None:
+def test_refusals_on_messages_have_its_own_shape_save_for_the_one_404(
+    tmp_path: Path,
+) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
 
@@ -81,7 +83,6 @@ def test_refusals_on_messages_have_the_shape_of_that_api(tmp_path: Path) -> None
                 return reply.status, kind(reply)
 
             assert await ask(chat(), secret="wrong") == (401, "authentication_error")
-            assert await ask(chat("globex-dates")) == (404, "not_found_error")
             assert await ask(b"{") == (400, "invalid_request_error")
             assert await ask(b"x" * (MAX_BODY + 1)) == (413, "request_too_large")
             assert await ask(None, method="GET") == (405, "invalid_request_error")
@@ -96,8 +97,15 @@ def test_refusals_on_messages_have_the_shape_of_that_api(tmp_path: Path) -> None
             limited = await ours.send(chat(), path=MESSAGES)
             assert (limited.status, kind(limited)) == (429, "rate_limit_error")
             assert int(limited.headers["Retry-After"]) > 0
-            plain = await ours.send(chat("globex-dates"), path=CHAT)
-            assert set(plain.json["error"]) == {"message", "type", "param", "code"}
+            foreign = [
+                await ours.send(chat(name), path=path)
+                for path in PATHS
+                for name in ("globex-dates", "nobody", OLD)
+            ]
+            assert {each.status for each in foreign} == {404}
+            (told,) = {each.body for each in foreign}  # OpenAI's shape, readable to both
+            assert set(json.loads(told)) == {"type", "error"}
+            assert set(json.loads(told)["error"]) == {"message", "type", "param", "code"}
 
     asyncio.run(scenario())
 
@@ -112,36 +120,3 @@ def test_a_server_that_breaks_off_is_an_error_of_that_api_too(tmp_path: Path) ->
         assert (reply.status, kind(reply)) == (502, "api_error")
 
     on(tmp_path, breaks, scenario)
-
-
-EVENTS: tuple[dict[str, Any], ...] = (
-    {"type": "message_start", "message": {"usage": {"input_tokens": 7, "output_tokens": 0}}},
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-    {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "one"}},
-    {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "two"}},
-    {"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": "{"}},
-)
-
-
-def test_a_stream_of_messages_that_is_left_is_billed_for_its_prompt_and_each_piece(
-    tmp_path: Path,
-) -> None:
-    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
-        await asked(reader)
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
-        for each in EVENTS:
-            writer.write(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode())
-        await reader.read()
-
-    async def scenario(ours: Stage) -> None:
-        async with connected(ours) as (reader, writer):
-            request = post(raw(stream=True)).replace(CHAT.encode(), MESSAGES.encode(), 1)
-            writer.write(request)
-            await reader.readuntil(b"partial_json")
-        async with asyncio.timeout(10):
-            while not ours.rows():  # noqa: ASYNC110 (written by a gateway in this loop)
-                await asyncio.sleep(0)
-        (row,) = ours.rows()
-        assert (row["status"], row["input_tokens"], row["output_tokens"]) == (499, 7, 3)
-
-    on(tmp_path, endless, scenario)

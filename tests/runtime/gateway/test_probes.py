@@ -11,10 +11,21 @@ import pytest
 from tests.runtime.gateway.fronts import Front
 from tests.runtime.gateway.probes import FORBIDDEN, PROBES, Outcome, Probe
 from tests.runtime.gateway.replay import Answer, replay
-from tests.runtime.gateway.stage import ACME, GLOBEX, NEW, OLD, OTHERS, Stage, chat, table
+from tests.runtime.gateway.stage import ACME, CHAT, GLOBEX, NEW, OLD, OTHERS, Stage, chat, table
+from tests.runtime.gateway.typed_server import MESSAGES, RESPONSES
 
 SWAPS = {True: 20, False: 60}
 """By whether it is an Envoy, which takes longer for each."""
+NO_SUCH_MODEL = {
+    "type": "error",  # so that clients of the Anthropic API read it too
+    "error": {
+        "message": "The model does not exist or you do not have access to it. "
+        "GET /v1/models lists yours.",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_found",
+    },
+}
 AT_ONCE = 32
 """Envoy takes a second to end a connection."""
 
@@ -28,11 +39,6 @@ def leaks(shown: Mapping[str, bytes], answers: Mapping[str, Answer]) -> list[tup
     """Return where something of another client's, or a secret, shows."""
     searched = {**shown, **{name: each.raw for name, each in answers.items()}}
     return [(place, w) for place, found in searched.items() for w in FORBIDDEN if w in found]
-
-
-def is_messages(path: str) -> bool:
-    """Say whether errors there have Anthropic's shape, and not OpenAI's, from our gateway."""
-    return path.partition("?")[0] == "/v1/messages"
 
 
 def surprises(front: Front, answers: Mapping[str, Answer]) -> dict[str, tuple[int, int]]:
@@ -69,11 +75,9 @@ def test_no_probe_reaches_or_shows_what_is_not_its_own(
                     ours.replicas["s1"].bodies.clear()
             assert surprises(front, answers) == {}
             unknown = [each for each in PROBES if each.outcome is Outcome.UNKNOWN]
-            bodies = {
-                shape: {answers[each.name].body for each in unknown if shape(each.path)}
-                for shape in (is_messages, lambda path: not is_messages(path))
-            }
-            assert [len(each) for each in bodies.values()] == [1, 1]
+            (told,) = {answers[each.name].body for each in unknown}
+            assert told == json.dumps(NO_SUCH_MODEL, separators=(",", ":")).encode()
+            assert {each.path.partition("?")[0] for each in unknown} > {CHAT, MESSAGES, RESPONSES}
             assert leaks(await ours.shown(), answers) == []
 
     asyncio.run(scenario())

@@ -48,7 +48,8 @@ def counted(state: Path) -> int:
 def test_a_summary_holds_requests_errors_tokens_and_times(tmp_path: Path) -> None:
     logged(tmp_path, *(row(number) for number in range(100)))
     logged(tmp_path, row(100, version=NEW, status=503, input_tokens=None, output_tokens=None))
-    logged(tmp_path, row(101, version=NEW, status=499, output_tokens=2), gateway="second")
+    left = row(101, version=NEW, status=499, output_tokens=2, counted="text")
+    logged(tmp_path, left, gateway="second")
     logged(tmp_path, row(102, purpose="shadow"), row(103, client="globex", alias="globex-dates"))
     rows = summary(tmp_path, Wanted(client="acme"))
     assert [(each["version"], each["requests"]) for each in rows] == [(OLD, 100), (NEW, 2)]
@@ -60,6 +61,7 @@ def test_a_summary_holds_requests_errors_tokens_and_times(tmp_path: Path) -> Non
         0.9901,
     )
     assert (new["errors"], new["left_by_client"], new["output_tokens"]) == (1, 1, 2)
+    assert (old["recounted"], new["recounted"]) == (0, 1)
     assert new["first_byte_p50_s"] is None
     (shadow,) = summary(tmp_path, Wanted(purpose="shadow"))
     assert shadow["requests"] == 1

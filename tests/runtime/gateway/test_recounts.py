@@ -1,0 +1,254 @@
+"""Streams of responses and messages that end in the middle: tokens are asked for afterwards."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.traffic import Limits, Policy
+from runtime.gateway.endpoints import CHAT, MESSAGES, RESPONSES
+from runtime.gateway.recounts import HELD, Recounts, Stopped
+from runtime.gateway.transports import timing, twin
+from runtime.gateway.typed_events import KEPT, Sent, TypedEvents
+from runtime.gateway.usage import Tokens
+from tests.runtime.gateway.sockets import Script, connected, post, raw, scripted
+from tests.runtime.gateway.stage import OLD, Stage, alias, stage, table
+
+pytestmark = pytest.mark.usefixtures("transport")
+Event = dict[str, Any]
+BEGUN = {"input_tokens": 2, "output_tokens": 0, "cache_read_input_tokens": 5}
+"""Of a prompt of 7 tokens, most of which the server's cache had."""
+EVENTS: dict[str, list[Event]] = {
+    MESSAGES: [
+        {"type": "message_start", "message": {"usage": BEGUN}},
+        {"type": "content_block_start", "content_block": {"type": "thinking", "thinking": ""}},
+        {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "Hm é "}},
+        {"type": "content_block_delta", "delta": {"type": "signature_delta", "signature": "0f"}},
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "one two"}},
+        {"type": "content_block_delta",
+         "delta": {"type": "input_json_delta", "partial_json": '{"a'}},
+    ],
+    RESPONSES: [
+        {"type": "response.created", "response": {"usage": None}},
+        {"type": "response.reasoning_text.delta", "delta": "Hm é "},
+        {"type": "response.output_text.delta", "delta": "one two"},
+        {"type": "response.function_call_arguments.delta", "delta": '{"a'},
+    ],
+    CHAT: [{"choices": [{"delta": {"content": "x"}}],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 1}}],
+}  # fmt: skip
+LENGTH = KEPT // 1000 - 1
+"""Of a piece of which a thousand are kept."""
+SAID = 'Hm é one two{"a'
+PIECES, TOKENS = 3, len(SAID)
+"""Tokens where each character is one."""
+
+
+@dataclass
+class Server:
+    """Streams without an end, and answers what it is asked about them."""
+
+    per_token: int | None = 1
+    """Characters of a token; None: it breaks off where it is asked to count."""
+    events: dict[str, list[Event]] = field(default_factory=lambda: EVENTS)
+    breaks_off: bool = False
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: list[tuple[str, Any]] = field(default_factory=list)
+
+    async def play(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int
+    ) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(head.lower().partition("content-length:")[2].split()[0])
+        path, body = head.split()[1], json.loads(await reader.readexactly(length))
+        self.asked.append((path, body))
+        if body.get("stream"):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n")
+            writer.write(b"transfer-encoding: chunked\r\n\r\n")
+            for each in self.events[path]:
+                event = f"data: {json.dumps(each)}\n\n".encode()
+                writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+            if not self.breaks_off:
+                await reader.read()
+            self.left.set()
+        elif self.per_token is not None:
+            count = {"count": -(-len(body.get("prompt", "")) // self.per_token)}
+            text = json.dumps(count if path == "/tokenize" else {"usage": {"input_tokens": 8}})
+            writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(text)}\r\n\r\n{text}".encode())
+            await writer.drain()
+
+
+@asynccontextmanager
+async def before(
+    server: Server, tmp_path: Path, policy: Policy | None = None
+) -> AsyncIterator[Stage]:
+    async with scripted(server.play) as url, stage(tmp_path / ".fleetctl") as ours:
+        entry = alias("acme", (OLD, 100, ("s1",)), policy=policy)
+        given = table({"s1": url}, revision=2)
+        await ours.publish(given.model_copy(update={"aliases": {"acme-support": entry}}))
+        yield ours
+
+
+async def begin(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, last: bytes = b'{\\"a'
+) -> None:
+    """Ask for a stream, and read until the last of its events."""
+    writer.write(post(raw(stream=True)).replace(CHAT.encode(), path.encode(), 1))
+    await reader.readuntil(last)
+
+
+async def leave(ours: Stage, server: Server, path: str, last: bytes = b'{\\"a') -> None:
+    """Ask for a stream and leave once its last event is there."""
+    async with connected(ours) as (reader, writer):
+        await begin(reader, writer, path, last)
+    await server.left.wait()
+
+
+async def the_row(ours: Stage) -> dict[str, Any]:
+    async with asyncio.timeout(20):
+        while not ours.rows():  # noqa: ASYNC110 (written by a gateway in this loop)
+            await asyncio.sleep(0.001)
+    (row,) = ours.rows()
+    return row
+
+
+def counts(row: dict[str, Any]) -> tuple[Any, ...]:
+    names = ("status", "input_tokens", "output_tokens", "counted")
+    return tuple(row[name] for name in names)
+
+
+@pytest.mark.parametrize(
+    ("path", "per_token", "row"),
+    [
+        (MESSAGES, 1, (499, 7, TOKENS, "text")),
+        (MESSAGES, 20, (499, 7, PIECES, "text")),
+        (MESSAGES, None, (499, 7, PIECES, "pieces")),
+        (RESPONSES, 1, (499, 8, TOKENS, "text")),
+        (RESPONSES, None, (499, None, PIECES, "pieces")),
+        (CHAT, 1, (499, 7, 1, None)),
+    ],
+)
+def test_a_stream_that_is_left_is_billed_for_the_tokens_of_what_was_sent(
+    tmp_path: Path, path: str, per_token: int | None, row: tuple[Any, ...]
+) -> None:
+    async def scenario() -> None:
+        server = Server(per_token)
+        async with before(server, tmp_path) as ours:
+            await leave(ours, server, path, *([b'"x"'] if path == CHAT else []))
+            assert counts(await the_row(ours)) == row
+            first, *asked = server.asked
+            if path != CHAT:
+                whole = {"model": OLD, "prompt": SAID, "add_special_tokens": False}
+                assert ("/tokenize", whole) in asked
+            again = first[1] | {"stream": False, "max_output_tokens": 1}
+            others = [each for each in asked if each[0] != "/tokenize"]
+            assert others == ([(RESPONSES, again)] if path == RESPONSES else [])
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_that_the_server_breaks_off_is_counted_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = Server(breaks_off=True)
+        async with before(server, tmp_path) as ours:
+            async with connected(ours) as (reader, writer):
+                await begin(reader, writer, MESSAGES)
+                await reader.read()
+            assert counts(await the_row(ours)) == (502, 7, TOKENS, "text")
+
+    asyncio.run(scenario())
+
+
+def test_one_that_is_left_before_its_first_piece_is_not_asked_about(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        begun = {path: EVENTS[path][:1] for path in (MESSAGES, RESPONSES)}
+        server = Server(events=begun)
+        async with before(server, tmp_path) as ours:
+            await leave(ours, server, RESPONSES, b"created")
+            assert counts(await the_row(ours)) == (499, None, None, None)
+            assert len(server.asked) == 1
+
+    asyncio.run(scenario())
+
+
+def test_limits_on_tokens_are_charged_for_all_of_them(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = Server()
+        policy = Policy(limits=Limits(tokens_per_minute=6))
+        async with before(server, tmp_path, policy) as ours:
+            await leave(ours, server, MESSAGES)
+            assert counts(await the_row(ours)) == (499, 7, TOKENS, "text")
+            refused = await ours.send(json.loads(raw()))
+            assert refused.status == 429
+            debt = 7 + TOKENS - 6
+            assert 10 * (debt - 1) < int(refused.headers["Retry-After"]) <= 10 * (debt + 1)
+
+    asyncio.run(scenario())
+
+
+async def recounted(
+    script: Script, sent: Sent, body: bytes = b"", patience_s: float = 20
+) -> list[tuple[Tokens, str]]:
+    """Return what is found out, with a server of its own; nothing where it is not even asked."""
+    found: list[tuple[Tokens, str]] = []
+    async with scripted(script) as url:
+        recounts = Recounts(patience_s)
+        stopped = Stopped(url, MESSAGES, OLD, body, sent, 7)
+        recounts.start(stopped, lambda tokens, how: found.append((tokens, how)))
+        await recounts.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("per_token", "beyond", "made", "how"),
+    [(LENGTH, 0, 1000, "text"), (LENGTH, 7, 1007, "pieces"), (None, 7, 1007, "pieces")],
+)
+def test_of_a_very_long_answer_the_end_is_counted_by_pieces(
+    per_token: int | None, beyond: int, made: int, how: str
+) -> None:
+    events = TypedEvents()
+    event = json.dumps({"type": "a.delta", "delta": "x" * LENGTH})
+    for _ in range(1000 + beyond):
+        events.feed(f"data: {event}\n".encode())
+    sent = events.sent
+    assert sent is not None
+    assert (len(sent.ends), sent.beyond, len(sent.text)) == (1000, beyond, 1000 * LENGTH)
+    found = asyncio.run(recounted(Server(per_token).play, sent))
+    assert found == [(Tokens(7, made), how)]
+
+
+def test_a_server_that_does_not_answer_is_waited_for_so_long_and_many_are_not_kept() -> None:
+    async def silent(reader: asyncio.StreamReader, *_: object) -> None:
+        await reader.read()
+
+    sent = Sent(b"one two", [3, 7], 0)
+    found = asyncio.run(recounted(silent, sent, patience_s=0.01))
+    assert found == [(Tokens(7, 2), "pieces")]
+    assert asyncio.run(recounted(silent, sent, bytes(HELD))) == []
+
+
+@pytest.mark.parametrize("still_there", [False, True])
+def test_told_to_stop_it_counts_what_was_left_and_what_it_cuts_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, still_there: bool
+) -> None:
+    for module in (timing, twin):
+        monkeypatch.setattr(module, "GRACE_S", 0.01)
+
+    async def scenario() -> list[dict[str, Any]]:
+        server = Server()
+        async with AsyncExitStack() as clients:
+            async with before(server, tmp_path) as ours:
+                reader, writer = await clients.enter_async_context(connected(ours))
+                await begin(reader, writer, MESSAGES)
+                if not still_there:
+                    writer.transport.abort()
+                    await server.left.wait()
+            return ours.rows()
+
+    (row,) = asyncio.run(scenario())
+    assert counts(row) == (499, 7, TOKENS, "text")
