@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 
 # A deadline is an assertion on the time of a machine that may be busy.
-settings.register_profile("fleetctl")
+settings.register_profile("fleetctl", deadline=None)
 settings.load_profile("fleetctl")
 
 # `find_spec` looks without importing: 20 ms instead of 5 s.
