@@ -25,6 +25,12 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def by_number(name: str) -> tuple[tuple[str | int, ...], str]:
+    """Return what sorts names as people count: `gpu2` before `gpu10`; of equal numbers by text."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple(int(each) if at % 2 else each for at, each in enumerate(parts)), name
+
+
 def suggest_id(text: str) -> str:
     """Return the valid id nearest to `text`, for error messages; may be empty."""
     joined = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from fleet.crosscheck.references import Names, Path, reference
 from fleet.declarations import Base, Declarations, Gateway, Host
 from fleet.declared import BaseShape
+from fleet.names import by_number
 from fleet.problems import Finding, nearest
 from fleet.profiles import SHEETS, sheet_of
 
@@ -80,9 +81,9 @@ def check_hosts(given: Declarations, names: Names) -> Iterator[Finding]:
         path: Path = ("hosts", name)
         yield from _engine(path, host, _written(names, name))
         yield from _reserved((*path, "reserved_for"), host, given, names)
-        for position, (device, its) in enumerate(host.devices.items()):
-            at = (*path, "devices", device, *(("port",) if its.port else ()))
-            port = its.port or host.port + position
+        for device, port in ports_of(host).items():
+            own = host.devices[device].port is not None
+            at = (*path, "devices", device, *(("port",) if own else ()))
             if port > 65535:  # noqa: PLR2004 (the last port)
                 detail = f"`{device}` would get port {port}, and the last port is 65535."
                 yield Finding("FC1111", at, detail, hint="Lower the host's `port`.", at="key")
@@ -104,6 +105,18 @@ def check_hosts(given: Declarations, names: Names) -> Iterator[Finding]:
         listen: Path = ("gateways", name, "listen")
         yield from _port(ports, (address, int(port_text)), listen)
         yield from _envoy(("gateways", name), gateway)
+
+
+def ports_of(host: Host) -> dict[str, int]:
+    """Return the port of each device, by name: its own, or the host's plus its place.
+
+    Places are counted in the order of the names, `gpu2` before `gpu10`: it is the same however
+    the devices are listed, and a device that is added behind the others moves no port.
+    """
+    return {
+        device: host.devices[device].port or host.port + place
+        for place, device in enumerate(sorted(host.devices, key=by_number))
+    }
 
 
 def check_kinds(given: Declarations, measured: Collection[str]) -> Iterator[Finding]:

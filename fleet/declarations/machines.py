@@ -62,7 +62,10 @@ class Device(Section):
     price_per_hour: Amount = 0.0
     """Cost while in use, in any one currency."""
     port: Port | None = None
-    """Port of its server. Default: the host's port plus the device's position."""
+    """Port of its server. Default: the host's port plus the device's place among their names.
+
+    Names are in the order in which people count, `gpu2` before `gpu10`.
+    """
     state: State = "active"
     """Whether it takes servers and adapters; the host's `state` holds where it is stricter."""
 
@@ -94,9 +97,9 @@ class Host(Section):
     address: Word = "127.0.0.1"
     """Where its servers listen."""
     port: Port = 8100
-    """Port of the first device's server; each further device counts up."""
+    """Port of the first device's server; each further device, by name, counts up."""
     devices: dict[Id, Device] = {}
-    """Devices by name, in the order of their ports."""
+    """Devices by name; the order in which they are listed means nothing."""
     servers: dict[Id, AttachedServer] = {}
     """Servers by name (engine `attach`)."""
     paths: dict[Word, Word] = {}

@@ -65,10 +65,12 @@ def relieve(board: Board) -> None:
     """Take off what overloads a server, the fewest versions first; they look for another place.
 
     A running server is relieved only where it carries more than half-way between what a new
-    placement may take and everything: a small change of demand moves nothing.
+    placement may take and everything: a small change of demand moves nothing. One that is gone
+    and starts again may take what a new one may.
     """
-    limit = int(FULL * (1 + board.fleet.policy.utilization) / 2 / board.fleet.policy.utilization)
+    slack = int(FULL * (1 + board.fleet.policy.utilization) / 2 / board.fleet.policy.utilization)
     for bin_ in by_name(board.bins.values()):
+        limit = slack if bin_.live else FULL
         used = board.hardware.used(bin_)
         while int(used.max()) > limit:
             hour = int(used.argmax())
@@ -90,6 +92,8 @@ def put_back(board: Board) -> None:
         bin_ = board.bins.get(board.relieved.get(item.adapter, ""))
         if bin_ is None or item.adapter in bin_.residents or not bin_.has_room(item):
             continue
+        if not bin_.live:
+            continue  # nothing of it runs there
         if item.rank <= bin_.rank and board.admits(bin_, item):
             board.bind(item, bin_, "")
             del board.forced[item.adapter]

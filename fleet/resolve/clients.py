@@ -57,8 +57,9 @@ def client(name: str, each: yaml.Client, given: yaml.Declarations, facts: Facts)
 
 
 def notify(each: yaml.Notify | None) -> declared.Notify | None:
-    """Resolve where notices go."""
-    return declared.Notify(each.webhook, each.template, each.events) if each else None
+    """Resolve where notices go, and of which events; which is listed first means nothing."""
+    events = tuple(sorted({*each.events})) if each else ()
+    return declared.Notify(each.webhook, each.template, events) if each else None
 
 
 def limits(own: yaml.Limits, usual: yaml.Limits | None = None) -> Limits:

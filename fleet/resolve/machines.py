@@ -3,6 +3,8 @@
 from fleet import declarations as yaml
 from fleet import declared
 from fleet.crosscheck import Facts
+from fleet.crosscheck.machines import ports_of
+from fleet.names import by_number
 
 _STRICTNESS = ("active", "cordoned", "draining")
 
@@ -42,18 +44,22 @@ def _flag(name: str, value: str | float | bool) -> tuple[str, str]:  # noqa: FBT
 
 
 def host(name: str, each: yaml.Host) -> declared.Host:
-    """Resolve a host; its state holds for whatever is on it and says nothing stricter."""
+    """Resolve a host; its state holds for whatever is on it and says nothing stricter.
+
+    Devices are in the order of their names: neighbours among them share a server of several.
+    """
+    ports = ports_of(each)
     devices = tuple(
         declared.Device(
             device,
             its.kind,
             its.memory,
             its.price_per_hour,
-            its.port or each.port + position,
+            ports[device],
             _stricter(each.state, its.state),
             each.vllm or "",
         )
-        for position, (device, its) in enumerate(each.devices.items())
+        for device, its in sorted(each.devices.items(), key=lambda pair: by_number(pair[0]))
     )
     attached = tuple(
         declared.AttachedServer(

@@ -11,6 +11,7 @@ from fleet.crosscheck import Facts
 def rollouts(given: yaml.Declarations, facts: Facts) -> Iterator[tuple[str, conditions.Rollout]]:
     """Yield the rollouts by name, with the one that exists undeclared."""
     for name, each in {"standard": yaml.Rollout(), **given.rollouts}.items():
+        closed = sorted({*each.no_promote}, key=lambda its: (its.begins, its.ends, its.text))
         yield (
             name,
             conditions.Rollout(
@@ -18,9 +19,9 @@ def rollouts(given: yaml.Declarations, facts: Facts) -> Iterator[tuple[str, cond
                 each.weights,
                 each.bake,
                 each.retain,
-                each.gates,
+                _once(each.gates),
                 max_bake=each.max_bake,
-                no_promote=each.no_promote,
+                no_promote=tuple(closed),
                 offsets=facts.zones.get(each.timezone) or (0,),
                 when_unsure=each.when_unsure,
                 low_traffic=each.low_traffic,
@@ -43,8 +44,13 @@ def gate(name: str, each: yaml.Gate) -> conditions.Gate:
     )
 
 
+def _once(gates: tuple[str, ...]) -> tuple[str, ...]:
+    """Return gates by name, each once: all of them must pass, whichever is listed first."""
+    return tuple(sorted({*gates}))
+
+
 def override(name: str, each: yaml.Override) -> conditions.Override:
     """Resolve an override."""
     return conditions.Override(
-        name, each.accept, each.alias, each.gates, each.reason, each.by, each.until
+        name, each.accept, each.alias, _once(each.gates), each.reason, each.by, each.until
     )

@@ -42,7 +42,7 @@ def resolve(given: yaml.Declarations, tree: Tree, facts: Facts) -> tuple[Fleet, 
         versions=_sorted((name, entry.facts) for name, entry in facts.lock.adapters.items()),
         origins=tree,
         renames=_sorted(clients.renames(given)),
-        warnings=tuple(each.detail for each in findings if each.severity == "warning"),
+        warnings=tuple(sorted(each.detail for each in findings if each.severity == "warning")),
         policy=declared.PlacementPolicy(
             given.placement.utilization / 100,
             given.placement.canary_slots,
@@ -53,7 +53,7 @@ def resolve(given: yaml.Declarations, tree: Tree, facts: Facts) -> tuple[Fleet, 
         golden=facts.golden,
         overrides=tuple(rollouts.override(n, each) for n, each in sorted(given.overrides.items())),
         evals=_evals(given.evals),
-        compiled_for=given.compiled_for,
+        compiled_for=tuple(sorted({*given.compiled_for})),
     )
     return fleet, findings
 

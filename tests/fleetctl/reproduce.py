@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from random import Random
 
 from fleetctl.cli import main_group
 
@@ -30,6 +31,23 @@ def printed(*arguments: str) -> str:
     return out.getvalue()
 
 
+def half_of(plan: str, folder: Path) -> str:
+    """Write half of what a plan creates as a live state, shuffled by the folder.
+
+    One server is gone, and its adapters with it; routes still name them.
+    """
+    made = [each["after"] for each in json.loads(plan)["decisions"]["changes"]]
+    servers = [each for each in made if each["kind"] == "server"][1:]
+    names = {each["name"] for each in servers}
+    others = [each for each in made if each["kind"] in ("adapter", "route")][::2]
+    there = servers + [each for each in others if each.get("server") in {None, *names}]
+    listed = Random(folder.name).sample(there, len(there))  # noqa: S311
+    live = folder / "half.json"
+    kind = {"format": "fleetctl-live", "format_version": "1.0"}
+    live.write_text(json.dumps({**kind, "resources": listed}), encoding="utf-8")
+    return str(live)
+
+
 def packed(path: Path) -> str:
     """Return the bins of a `.vbp` file, each as the sorted rows in it: rows may be shuffled."""
     rows = path.read_text(encoding="utf-8").splitlines()[3:]
@@ -44,9 +62,11 @@ def main() -> None:
     for folder in map(Path, sys.argv[1:]):
         plan = ["-C", str(folder / "fleet"), "plan", "--format", "json"]
         whole = printed(*plan, "--live", str(folder / "empty.json"))
+        later = printed(*plan, "--live", half_of(whole, folder))
         texts = [
             whole,
             ORIGIN.sub("", whole),
+            ORIGIN.sub("", later),
             *(printed("pack", str(each), "--json") for each in sorted(folder.glob("*.bpps"))),
             *(packed(each) for each in sorted(folder.glob("*.vbp"))),
         ]

@@ -73,6 +73,27 @@ def test_a_host_says_its_memory_and_its_engine(tmp_path: Path) -> None:
     assert (silent.memory_bytes, silent.devices[0].vllm) == (None, "")
 
 
+@pytest.mark.parametrize(
+    ("listed", "ports"),
+    [
+        ("cuda10 cuda9 cuda0", {"cuda0": 8100, "cuda9": 8101, "cuda10": 8102}),
+        (
+            "cuda0 cuda9 cuda10 cuda11",
+            {"cuda0": 8100, "cuda9": 8101, "cuda10": 8102, "cuda11": 8103},
+        ),
+        ("b2 a10 a9_b", {"a9_b": 8100, "a10": 8101, "b2": 8102}),
+        ("g01 g1 g1_0", {"g01": 8100, "g1": 8101, "g1_0": 8102}),
+    ],
+)
+def test_ports_count_up_with_the_names_of_devices_however_they_are_listed(
+    tmp_path: Path, listed: str, ports: dict[str, int]
+) -> None:
+    devices = "".join(f"\n      {each}: {{kind: cpu, memory: 8GiB}}" for each in listed.split())
+    own = "      cpu0: {kind: cpu, memory: 8GiB, price_per_hour: 0}"
+    found = load(tmp_path, FLEET.replace(own, devices.lstrip("\n")))
+    assert [(each.name, each.port) for each in found.hosts["laptop"].devices] == [*ports.items()]
+
+
 @pytest.mark.parametrize("vllm", ["newest", "v0.32", "'0'", "0.30"])
 def test_an_engine_that_is_no_version_is_refused(tmp_path: Path, vllm: str) -> None:
     text = FLEET.replace("    engine: local", f"    vllm: {vllm}\n    engine: local")

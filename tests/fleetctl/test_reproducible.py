@@ -19,6 +19,13 @@ SECOND = REPOSITORY / ".venv-second" / "bin" / "python"
 SHUFFLES = 5
 SEEDS = ("0", "1", "random")
 EMPTY = {"format": "fleetctl-live", "format_version": "1.0", "resources": []}
+ORDERED = {
+    "weights": "stages follow each other",
+    "smoke": "inputs are asked in this order, and shown in it",
+    "retrain": "a command and its arguments",
+}
+"""Lists whose order is meant; that of all others, and of all mappings, means nothing."""
+EVENTS = ["undecided", "rolled_back", "drifted", "drill_failed", "gate_failed"]
 
 
 def packed_fleets(pythons: list[Path]) -> set[str]:
@@ -43,11 +50,50 @@ def second_python() -> Path:
 
 
 def shuffled(value: Any, draw: Random) -> Any:
-    """Shuffle the keys of all mappings but `devices`, whose order is that of their ports."""
+    """Shuffle the keys of all mappings, and all lists but those whose order is meant."""
     if isinstance(value, dict):
         keys = draw.sample(list(value), len(value))
-        return {key: value[key] if key == "devices" else shuffled(value[key], draw) for key in keys}
-    return [shuffled(each, draw) for each in value] if isinstance(value, list) else value
+        return {key: value[key] if key in ORDERED else shuffled(value[key], draw) for key in keys}
+    if isinstance(value, list):
+        return [shuffled(each, draw) for each in draw.sample(value, len(value))]
+    return value
+
+
+def enriched(folder: Path) -> None:
+    """Declare everything beside that is a list, or whose order meant something once."""
+    path = folder / "fleet.yaml"
+    declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+    card = declared["hosts"]["node001"]["devices"]["gpu0"]
+    # More than ten, so that `cuda10` comes after `cuda9`; two of them make a server.
+    declared["hosts"]["node001"]["devices"] = {f"cuda{each}": card for each in range(11)}
+    declared["hosts"]["node002"]["port"] = 11000
+    declared["bases"]["qwen3_8b"]["tensor_parallel"] = 2
+    declared["bases"]["qwen3_8b"]["flags"] = {"enforce-eager": True, "seed": 7, "block-size": 16}
+    for spare, kind in (("node003", "odd_a"), ("node004", "odd_b")):  # one warning each
+        odd = {"gpu0": {"kind": kind, "memory": "80GiB"}, "gpu1": {"kind": kind, "memory": "1GiB"}}
+        declared["hosts"][spare] = {
+            "engine": "fake", "port": 12000 + 10 * int(spare[-1]), "devices": odd,
+            "reserved_for": ["rare", "unheard_of"],
+        }  # fmt: skip
+    declared["tiers"] |= {"rare": {}, "unheard_of": {}}
+    declared["rollouts"]["careful"] |= {
+        "no_promote": ["Fri 16:00-Mon 08:00", "Wed 12:00-Wed 13:00"]
+    }
+    declared["notify"] = {"webhook": "env:HOOK", "events": EVENTS}
+    declared["compiled_for"] = ["litellm", "envoy"]
+    declared["defaults"]["retrain"] = ["python", "train.py", "{alias}", "{folder}"]
+    path.write_text(yaml.safe_dump(declared, sort_keys=False), encoding="utf-8")
+    path = folder / "clients" / "amber_bank.yaml"
+    client = yaml.safe_load(path.read_text(encoding="utf-8"))
+    its = client["clients"]["amber_bank"]
+    its["notify"] = {"webhook": "env:THEIRS", "events": EVENTS}
+    its["keys"] = {"test": "env:TEST_KEY", "prod": "env:PROD_KEY"}
+    its["adapters"]["faq"] |= {
+        "avoid": ["node004", "node003"],
+        "apart": ["birch_labs", "amber_bank-faq2", "cobalt_law"],
+        "format": {"labels": ["yes", "no", "perhaps"]},
+    }
+    path.write_text(yaml.safe_dump(client, sort_keys=False), encoding="utf-8")
 
 
 def written(folder: Path, original: Path, shuffle: int) -> Path:
@@ -84,6 +130,7 @@ def test_plans_and_packings_are_the_same_bytes_on_two_pythons(tmp_path: Path) ->
         [sys.executable, "-m", "fleetctl", "scaffold", "synthetic", *size, str(original)],
         cwd=REPOSITORY, capture_output=True, check=True,
     )  # fmt: skip
+    enriched(original)
     folders = [str(written(tmp_path / f"{number}", original, number)) for number in range(SHUFFLES)]
     versions, answers, plans = set(), set(), set()
     running = [
@@ -109,5 +156,5 @@ def test_plans_and_packings_are_the_same_bytes_on_two_pythons(tmp_path: Path) ->
     assert len(packed_fleets(pythons)) == 1
     assert len(plans) == 1
     assert len(answers) == 1
-    assert len(set(answers.pop().split())) == 3
+    assert len(set(answers.pop().split())) == 4
     assert available()

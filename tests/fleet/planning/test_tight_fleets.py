@@ -5,12 +5,22 @@ from dataclasses import replace
 import pytest
 
 from fleet.declared import Adapter, Base, Demand, Device, Fleet, Host
+from fleet.errors import PlacementError
 from fleet.pace import pace
 from fleet.placement import Placement, place
 from fleet.placement.verify import verify
 from fleet.resources import State
-from tests.fleet.planning.builders import NOON, adapter, device, fleet, history, host
-from tests.fleet.planning.placements import LLAMA, PROFILE, card
+from tests.fleet.planning.builders import (
+    NOON,
+    adapter,
+    device,
+    fleet,
+    history,
+    host,
+    route,
+    state,
+)
+from tests.fleet.planning.placements import ACME, BIRCH, LLAMA, PROFILE, card
 from tests.fleet.planning.simulator import World
 
 SMALL = 24 << 30
@@ -112,3 +122,20 @@ def test_what_overloads_its_server_alone_goes_to_a_larger_device() -> None:
     found = placed(declared(more, hosts=[here, there]), world.live())
     assert found.bindings == {"acme-a-llama-v1.0.0": ("llama-h1-g0",)}
     assert "overloaded" in found.forced["acme-a-llama-v1.0.0"]
+
+
+@pytest.mark.parametrize(("cards", "servers"), [(2, 2), (1, 0)])
+def test_a_server_that_is_gone_takes_no_more_than_a_new_one_may(cards: int, servers: int) -> None:
+    """Both were on it, and have grown to 76 % of what it carries, 70 % being declared."""
+    asked = Demand(peak_rpm=600, prompt_tokens=500, output_tokens=200)
+    both = [adapter(each, demand=asked) for each in (ACME, BIRCH)]
+    devices = [card("gpu0"), card("gpu1", 8001)][:cards]
+    of = declared(*both, hosts=[host("a", *devices)])
+    routes = [route(each.alias, (str(each.name), 100, "llama-a-gpu0")) for each in both]
+    if not servers:
+        with pytest.raises(PlacementError, match="no throughput left"):
+            placed(of, state(*routes))
+        return
+    found = placed(of, state(*routes))
+    assert len(found.servers) == servers
+    assert all(max(each.load) <= 0.7 for each in found.capacity)
