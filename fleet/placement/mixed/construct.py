@@ -90,9 +90,15 @@ def _likeness(free: Ints, weight: Ints) -> NDArray[np.float64]:
 
 def downgraded(group: Group, rack: Rack) -> Rack:
     """Give every server the cheapest GPU type that holds its items, and drop empty servers."""
-    kept = np.unique(rack.home)
-    gpus = np.empty(len(kept), dtype=np.int64)
-    for index, each in enumerate(kept.tolist()):
-        cheapest = group.cheapest((rack.home == each).nonzero()[0])
-        gpus[index] = rack.gpus[each] if cheapest is None else cheapest
-    return Rack(gpus, np.searchsorted(kept, rack.home))
+    bins = len(rack.gpus)
+    load = np.zeros((bins, group.loads.shape[1]), dtype=np.int64)
+    np.add.at(load, rack.home, group.loads)
+    rank = np.zeros(bins, dtype=np.int64)
+    np.maximum.at(rank, rack.home, group.rank)
+    count = np.bincount(rack.home, minlength=bins)
+    limit = group.capacity[:, rank, np.minimum(count, group.most)]
+    fits = (load.max(axis=1) <= limit) & (count <= group.most)
+    cheap = np.argsort(group.price, kind="stable")
+    gpus = np.where(fits.any(axis=0), cheap[fits[cheap].argmax(axis=0)], rack.gpus)
+    kept = count.nonzero()[0]
+    return Rack(gpus[kept], np.searchsorted(kept, rack.home))

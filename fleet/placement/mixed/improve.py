@@ -1,14 +1,11 @@
 """Exchange a few servers for a cheaper mix that holds the same adapters, again and again."""
 
-from functools import cache, lru_cache
-from itertools import combinations_with_replacement
-from math import comb
-
 import numpy as np
 from numpy.typing import NDArray
 
 from fleet.placement.mixed.construct import downgraded
 from fleet.placement.mixed.group import Group, Ints, Rack
+from fleet.placement.mixed.mixes import cheaper_mixes
 from fleet.placement.mixed.repair import MixedRepair
 
 CORE = 4
@@ -17,10 +14,6 @@ ITEMS = 400
 """About how many items are rearranged at once, over the exchanged servers and some others."""
 PICKY = 1.0
 """How far down the list of promising mixes is looked, on average."""
-MIXES = 500
-"""Most mixes of one size that are looked at."""
-HEADROOM = 0.97
-"""A mix whose estimated capacity is below this share of the load is not tried."""
 
 
 def improve(group: Group, rack: Rack, moves: int, patience: int, seed: int, floor: int) -> Rack:
@@ -55,10 +48,10 @@ def improve(group: Group, rack: Rack, moves: int, patience: int, seed: int, floo
         home = seated(part, inner, mix)
         if home is None:
             continue
-        work = MixedRepair(part, mix, home)
+        work = MixedRepair(part, mix, home, chance)
         moves -= work.run(moves, patience * (1 + tried), chance)
         if work.done:
-            rack = replaced(group, rack, chosen, members, mix, work.home[: len(members)])
+            rack = replaced(group, rack, chosen, members, mix, work.seats)
             full = fullness(group, rack)
             tries.clear()
     return rack
@@ -104,77 +97,16 @@ def positions(chosen: Ints, home: Ints) -> Ints:
     return order[np.searchsorted(chosen, home, sorter=order)]
 
 
-@lru_cache(maxsize=64)
-def multisets(types: int, size: int) -> Ints:
-    """Return all multisets of GPU types of a size, one a row."""
-    rows = list(combinations_with_replacement(range(types), size))
-    return np.array(rows, dtype=np.int64).reshape(len(rows), size)
-
-
-def cheaper_mixes(group: Group, gpus: Ints, core: int) -> list[Ints]:
-    """Return cheaper GPU types for these servers, the most promising first.
-
-    Only the last `core` types differ.
-    """
-    stay, gone = gpus[: len(gpus) - core], gpus[len(gpus) - core :]
-    budget = int(group.price[gone].sum())
-    peak = int(group.loads.sum(axis=0).max())
-    replicas = int(np.unique(group.owner, return_counts=True)[1].max())
-    ranks = np.sort(group.rank)
-    worthy = _worthy(group, len(gpus), int(ranks[len(ranks) * 3 // 4]))
-    found: list[tuple[float, Ints]] = []
-    for size in range(core + 2):
-        if len(stay) + size < max(1, replicas):
-            continue
-        rows = np.sort(worthy[multisets(_few(len(worthy), size), size)], axis=1)
-        rows = rows[group.price[rows].sum(axis=1) < budget]
-        if not len(rows):
-            continue
-        rows = np.concatenate([np.broadcast_to(stay, (len(rows), len(stay))), rows], axis=1)
-        hopeful = carried(group, rows, int(ranks[0])) >= HEADROOM * peak
-        rows = rows[hopeful]
-        room = carried(group, rows, int(ranks[len(ranks) * 3 // 4]))
-        found += [(-float(left), row) for left, row in zip(room, rows, strict=True)]
-    found.sort(key=lambda each: (each[0], each[1].tolist()))
-    return [row for _, row in found]
-
-
-def _worthy(group: Group, servers: int, rank: int) -> Ints:
-    """Return the GPU types, those first whose capacity costs least."""
-    count = min(group.most, max(1, len(group.rank) // max(1, servers)))
-    ratio = group.price / np.maximum(group.capacity[:, rank, count], 1)
-    return np.lexsort((group.price, ratio))
-
-
-@cache
-def _few(types: int, size: int) -> int:
-    """Return of how many types all multisets of a size can be looked at."""
-    while types > 1 and comb(types + size - 1, size) > MIXES:
-        types -= 1
-    return types
-
-
-def carried(group: Group, mixes: Ints, rank: int) -> Ints:
-    """Estimate what each mix carries at a highest rank, items shared out by capacity."""
-    number = len(group.rank)
-    count = np.full(mixes.shape, min(number // max(1, mixes.shape[1]), group.most))
-    for _ in range(2):
-        room = group.capacity[mixes, rank, count]
-        share = room / np.maximum(room.sum(axis=1, keepdims=True), 1)
-        count = np.minimum((share * number).astype(np.int64), group.most)
-    return np.asarray(group.capacity[mixes, rank, count].sum(axis=1))
-
-
 def seated(group: Group, rack: Rack, mix: Ints) -> Ints | None:
     """Seat all items on servers of the mix, with little overload; None if replicas clash."""
     free = list(range(len(mix)))
-    home = np.full(len(group.rank), -1, dtype=np.int64)
-    order = np.argsort(-group.price[rack.gpus], kind="stable")
-    for server in order.tolist():
-        same = [each for each in free if mix[each] == rack.gpus[server]]
-        if same:
-            home[rack.home == server] = same[0]
-            free.remove(same[0])
+    seat = np.full(len(rack.gpus), -1, dtype=np.int64)
+    for server in np.argsort(-group.price[rack.gpus], kind="stable").tolist():
+        same = next((each for each in free if mix[each] == rack.gpus[server]), None)
+        if same is not None:
+            seat[server] = same
+            free.remove(same)
+    home = seat[rack.home]
     bins = len(mix)
     load = np.zeros((bins, group.loads.shape[1]), dtype=np.int64)
     placed = home >= 0
@@ -182,25 +114,20 @@ def seated(group: Group, rack: Rack, mix: Ints) -> Ints | None:
     count = np.bincount(home[placed], minlength=bins)
     rank = np.zeros(bins, dtype=np.int64)
     np.maximum.at(rank, home[placed], group.rank[placed])
-    hosts: dict[int, set[int]] = {}
-    for item in placed.nonzero()[0].tolist():
-        hosts.setdefault(int(group.owner[item]), set()).add(int(home[item]))
     rest = (~placed).nonzero()[0]
     for item in rest[np.lexsort((-group.loads[rest].sum(axis=1), -group.rank[rest]))].tolist():
         top = np.maximum(rank, group.rank[item])
         limit = group.capacity[mix, top, np.minimum(count + 1, group.most)]
-        fill = (load + group.loads[item]) / np.maximum(limit, 1)[:, None]
-        score = fill.max(axis=1)
-        mates = hosts.setdefault(int(group.owner[item]), set())
-        score[sorted(mates)] = np.inf
+        score = (load + group.loads[item]).max(axis=1) / np.maximum(limit, 1)
+        mates = home[group.owner == group.owner[item]]
+        score[mates[mates >= 0]] = np.inf
         chosen = int(score.argmin())
-        if chosen in mates:
+        if score[chosen] == np.inf:
             return None
         home[item] = chosen
         load[chosen] += group.loads[item]
         rank[chosen] = top[chosen]
         count[chosen] += 1
-        mates.add(chosen)
     return home
 
 
