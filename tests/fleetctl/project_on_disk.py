@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,17 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from runtime.engines.processes import start_mark
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 QUICKSTART = REPOSITORY / "examples" / "quickstart"
 CLIENTS = ("acme", "birch", "corvid", "delta", "evergreen", "fjord", "globe")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)

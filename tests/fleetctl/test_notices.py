@@ -92,11 +92,12 @@ def test_a_drill_that_fails_is_told(project: Project, hook: Webhook) -> None:
     server = json.loads(project.run("status", "--format", "json").stdout)["servers"][0]["server"]
     assert project.run("server", "stop", server).returncode == 0
     done = project.run("rollback", "acme-support", "--to", "2.2.0", "--drill")
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout + done.stderr
     seen = told(hook)
     assert "would not have succeeded" in seen["/ops"]["text"]
     assert seen["/acme"]["text"].endswith("Your traffic was not touched.")
-    assert project.run("reconcile", "--once").returncode == 0
+    done = project.run("reconcile", "--once")
+    assert done.returncode == 0, done.stderr
     hook.documents.clear()
 
 
@@ -119,11 +120,11 @@ def test_drift_and_an_overdue_retraining_are_told_and_again_only_if_undelivered(
     hook.status = 503
     done = project.run("reconcile", "--once")
     assert done.stderr.count("was not delivered: refused with status 503") == 2
-    (ops, client) = (each for _, each in hook.documents)
+    seen = told(hook)
+    ops, client = seen["/ops"], seen["/acme"]
     assert ops["text"].startswith("NEEDS RETRAINING: acme-triage-tiny-v1.0.0, accuracy (rolling)")
     assert "retrain claim acme-triage" in ops["text"]
     assert client["text"].startswith("The scheduled evaluation of acme-triage (1.0.0)")
-    hook.documents.clear()
     hook.status = 200
     project.run("reconcile", "--once")
     assert hook.documents == [], "tried again an hour later at the earliest"
