@@ -42,9 +42,11 @@ class Project:
             assert old in text
             text = text.replace(old, new)
         file.write_text(text, encoding="utf-8")
+        from tests.fleetctl.in_process import call  # noqa: PLC0415 (it knows of projects)
+
         made = cls(root, () if python else ("--env", "fake"))
         for client in CLIENTS:
-            assert made.run("key", "create", f"{client}/prod").returncode == 0
+            assert call(made, "key", "create", f"{client}/prod").returncode == 0
         return made
 
     def command(self, *arguments: str) -> list[str]:
@@ -86,8 +88,10 @@ class Project:
                 os.sched_yield()
 
     def clean_up(self) -> None:
-        self.run("gateway", "stop")
-        self.run("server", "stop", "--all", "--timeout", "5")
+        from tests.fleetctl.in_process import call  # noqa: PLC0415 (it knows of projects)
+
+        call(self, "gateway", "stop")
+        call(self, "server", "stop", "--all", "--timeout", "5")
 
 
 def applied(folder: Path) -> Iterator[Project]:
