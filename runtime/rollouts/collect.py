@@ -74,9 +74,9 @@ async def _from(
         secret = operator_secret(state_dir, gateway)
         proof = {"Authorization": f"Bearer {secret}"}
         async with JsonClient(gateway.admin, peer="it", headers=proof) as client:
-            shown = await client.get(USAGE)
+            shown, now = await client.get(USAGE), clock()
+            skew = datetime.fromisoformat(shown["time"]) - now  # before copying takes its time
             left = await _copy(client, _folder(state_dir, gateway), shown, since, seconds)
-            skew = datetime.fromisoformat(shown["time"]) - clock()
     except (EngineError, FleetError) as error:
         why = error.diagnostics[0].detail.rstrip(".")
     except BlockingIOError:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, ShareEntry
 from runtime.gateway.tablefile import write_table
+from tests.ports import free_port
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 CLIENTS, ALIASES = 50, 4
@@ -54,13 +55,6 @@ def _children(pid: int) -> list[int]:
     except OSError:
         return []
     return [found for each in listed for found in (int(each), *_children(int(each)))]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @contextmanager

@@ -20,11 +20,11 @@ from tests.bench.gateway_candidates import (
     UNDER_TEST,
     Candidate,
     cpu_seconds,
-    free_port,
     installed,
     process,
 )
 from tests.bench.gateway_trials import Kills, answered_until_killed
+from tests.ports import free_port
 from tests.runtime.gateway.envoy_stage import gateways_of, ready, running
 from tests.runtime.gateway.stage import alias, table
 

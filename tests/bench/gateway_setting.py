@@ -14,7 +14,8 @@ from runtime.gateway import processes
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.running import Running
 from runtime.gateway.table import RoutingTable
-from tests.runtime.gateway.stage import ACME, CHAT, chat, free_port, table
+from tests.ports import free_port
+from tests.runtime.gateway.stage import ACME, CHAT, chat, table
 
 EVERY_S = 0.01
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n%b\r\n\r\n"

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,17 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from runtime.engines.processes import start_mark
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 QUICKSTART = REPOSITORY / "examples" / "quickstart"
 CLIENTS = ("acme", "birch", "corvid", "delta", "evergreen", "fjord", "globe")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)
@@ -49,9 +42,11 @@ class Project:
             assert old in text
             text = text.replace(old, new)
         file.write_text(text, encoding="utf-8")
+        from tests.fleetctl.in_process import call  # noqa: PLC0415 (it knows of projects)
+
         made = cls(root, () if python else ("--env", "fake"))
         for client in CLIENTS:
-            assert made.run("key", "create", f"{client}/prod").returncode == 0
+            assert call(made, "key", "create", f"{client}/prod").returncode == 0
         return made
 
     def command(self, *arguments: str) -> list[str]:
@@ -93,8 +88,10 @@ class Project:
                 os.sched_yield()
 
     def clean_up(self) -> None:
-        self.run("gateway", "stop")
-        self.run("server", "stop", "--all", "--timeout", "5")
+        from tests.fleetctl.in_process import call  # noqa: PLC0415 (it knows of projects)
+
+        call(self, "gateway", "stop")
+        call(self, "server", "stop", "--all", "--timeout", "5")
 
 
 def applied(folder: Path) -> Iterator[Project]:

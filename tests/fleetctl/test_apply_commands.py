@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
 
 
@@ -29,22 +30,22 @@ def declare(project: Project, old: str, new: str) -> None:
 def test_without_a_plan_or_anybody_to_ask_nothing_is_done(
     project: Project, arguments: tuple[str, ...]
 ) -> None:
-    done = project.run("apply", *arguments)
+    done = call(project, "apply", *arguments)
     assert done.returncode == 64
     assert "Traceback" not in done.stderr
 
 
 def test_a_converged_fleet_has_nothing_to_apply_and_no_drift(project: Project) -> None:
-    done = project.run("apply", "--auto", "--yes")
+    done = call(project, "apply", "--auto", "--yes")
     assert (done.returncode, done.stdout) == (0, "")
     assert "Nothing to do. The fleet is as planned." in done.stderr
-    drift = project.run("drift")
+    drift = call(project, "drift")
     assert drift.returncode == 0
     assert drift.stdout.endswith("No drift: the fleet is as the last apply left it.\n")
 
 
 def test_machines_read_events_and_nothing_else_on_stdout(project: Project) -> None:
-    done = project.run("apply", "--auto", "--yes", "--format", "json")
+    done = call(project, "apply", "--auto", "--yes", "--format", "json")
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [each["seq"] for each in events] == list(range(1, len(events) + 1))
     assert events[-1]["type"] == "run_complete"
@@ -56,66 +57,66 @@ def test_machines_read_events_and_nothing_else_on_stdout(project: Project) -> No
 def test_a_canary_its_rollback_its_hold_and_its_release(project: Project, tmp_path: Path) -> None:
     file = str(tmp_path / "plan.json")
     declare(project, "2.1.0", "2.2.0")
-    assert project.run("plan", "--out", file).returncode == 0
-    done = project.run("apply", file, "--yes")
+    assert call(project, "plan", "--out", file).returncode == 0
+    done = call(project, "apply", file, "--yes")
     assert done.returncode == 0, done.stderr
-    status = project.run("status", "--client", "acme").stdout
+    status = call(project, "status", "--client", "acme").stdout
     assert "2.2.0 10 %, 2.1.0 90 %" in status
     assert "birch" not in status
-    again = project.run("apply", file, "--yes")
+    again = call(project, "apply", file, "--yes")
     assert again.returncode == 0
     assert "was there already" in again.stderr
-    assert project.run("rollback", "acme-support", "--reason", "wrong refunds").returncode == 0
-    assert project.run("drift").returncode == 0
-    held = json.loads(project.run("status", "--client", "acme", "--format", "json").stdout)
+    assert call(project, "rollback", "acme-support", "--reason", "wrong refunds").returncode == 0
+    assert call(project, "drift").returncode == 0
+    held = json.loads(call(project, "status", "--client", "acme", "--format", "json").stdout)
     (hold,) = held["aliases"][0]["held"]
     assert (hold["adapter"], hold["reason"]) == ("acme-support-tiny-v2.2.0", "wrong refunds")
-    assert project.run("plan", "--detailed-exitcode").returncode == 0
-    stale = project.run("apply", file, "--yes")
+    assert call(project, "plan", "--detailed-exitcode").returncode == 0
+    stale = call(project, "apply", file, "--yes")
     assert stale.returncode == 5
     assert "route/acme-support" in stale.stderr
-    assert project.run("release", "acme-support", "--version", "9.9.9").returncode == 1
-    released = project.run(
-        "release", "acme-support", "--reason", "labels fixed", "--format", "json"
+    assert call(project, "release", "acme-support", "--version", "9.9.9").returncode == 1
+    released = call(
+        project, "release", "acme-support", "--reason", "labels fixed", "--format", "json"
     )
     assert json.loads(released.stdout)["released"] == ["acme-support-tiny-v2.2.0"]
-    assert project.run("apply", "--auto", "--yes").returncode == 0
-    assert "2.2.0 10 %" in project.run("status").stdout
-    told = project.run("history", "acme-support").stdout
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
+    assert "2.2.0 10 %" in call(project, "status").stdout
+    told = call(project, "history", "acme-support").stdout
     assert "rolled acme-support back to acme-support-tiny-v2.1.0" in told
     assert "released all versions of acme-support: labels fixed" in told
-    nothing = project.run("release", "acme-support", "--format", "json")
+    nothing = call(project, "release", "acme-support", "--format", "json")
     assert "nothing is held" in nothing.stderr
     assert json.loads(nothing.stdout)["released"] == []
 
 
 def test_an_unknown_alias_or_client_is_refused_with_the_nearest_name(project: Project) -> None:
-    done = project.run("release", "acme-suport")
+    done = call(project, "release", "acme-suport")
     assert done.returncode == 1
     assert "acme-support" in done.stderr
-    done = project.run("status", "--client", "acmee")
+    done = call(project, "status", "--client", "acmee")
     assert done.returncode == 1
     assert "acme" in done.stderr
 
 
 def test_a_lost_ledger_is_rebuilt_from_what_is_live(project: Project) -> None:
     ledger = project.root / ".fleetctl" / "ledger.jsonl"
-    before = json.loads(project.run("status", "--format", "json").stdout)
+    before = json.loads(call(project, "status", "--format", "json").stdout)
     ledger.rename(ledger.with_suffix(".lost"))
-    assert project.run("drift").returncode == 2
-    dry = project.run("adopt", "--dry-run")
+    assert call(project, "drift").returncode == 2
+    dry = call(project, "adopt", "--dry-run")
     assert "server/tiny-laptop-cpu0" in dry.stdout.splitlines()
-    shown = project.run("adopt", "--dry-run", "--format", "json")
+    shown = call(project, "adopt", "--dry-run", "--format", "json")
     assert json.loads(shown.stdout)["adopted"] == dry.stdout.splitlines()
     assert not ledger.exists()
-    assert project.run("adopt").stdout == dry.stdout
-    assert project.run("drift").returncode == 0
-    after = json.loads(project.run("status", "--format", "json").stdout)
+    assert call(project, "adopt").stdout == dry.stdout
+    assert call(project, "drift").returncode == 0
+    after = json.loads(call(project, "status", "--format", "json").stdout)
     assert [each["versions"] for each in after["aliases"]] == [
         each["versions"] for each in before["aliases"]
     ]
-    assert project.run("adopt").stderr == "0 resources adopted.\n"
-    assert project.run("apply", "--auto", "--yes").returncode == 0
+    assert call(project, "adopt").stderr == "0 resources adopted.\n"
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
 
 
 def test_a_forged_ledger_stops_every_command_that_reads_it(project: Project) -> None:
@@ -124,7 +125,7 @@ def test_a_forged_ledger_stops_every_command_that_reads_it(project: Project) -> 
     ledger.write_bytes(content.replace(b'"kind":"adopted"', b'"kind":"planned"', 1))
     try:
         for command in (("history",), ("drift",), ("apply", "--auto", "--yes")):
-            done = project.run(*command)
+            done = call(project, *command)
             assert done.returncode == 1
             assert "Line 1 of" in done.stderr
             assert "Traceback" not in done.stderr
@@ -139,19 +140,19 @@ def test_an_interrupted_apply_finishes_its_step_and_says_so(project: Project) ->
         lambda event: event["type"] == "step_begin" and event["step"].startswith("start "),
     )
     assert code == 130
-    assert "interrupted" in project.run("history", "--limit", "1").stdout
-    assert project.run("reconcile", "--once").returncode == 0
-    assert project.run("drift").returncode == 0
+    assert "interrupted" in call(project, "history", "--limit", "1").stdout
+    assert call(project, "reconcile", "--once").returncode == 0
+    assert call(project, "drift").returncode == 0
 
 
 def test_a_plan_of_another_fleet_is_refused(project: Project, tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
-    assert project.run("plan", "--out", str(file)).returncode == 0
+    assert call(project, "plan", "--out", str(file)).returncode == 0
     text = (project.root / "fleet.yaml").read_text(encoding="utf-8")
     renamed = text.replace("fleet: quickstart", "fleet: another", 1)
     (project.root / "fleet.yaml").write_text(renamed, encoding="utf-8")
     try:
-        done = project.run("apply", str(file), "--yes")
+        done = call(project, "apply", str(file), "--yes")
         assert done.returncode == 1
         assert "The plan is for another fleet" in done.stderr
     finally:
@@ -159,6 +160,6 @@ def test_a_plan_of_another_fleet_is_refused(project: Project, tmp_path: Path) ->
 
 
 def test_reconcile_wants_one_of_its_two_ways(project: Project) -> None:
-    assert project.run("reconcile").returncode == 64
-    assert project.run("reconcile", "--once", "--interval", "30s").returncode == 64
-    assert project.run("reconcile", "--interval", "soon").returncode == 64
+    assert call(project, "reconcile").returncode == 64
+    assert call(project, "reconcile", "--once", "--interval", "30s").returncode == 64
+    assert call(project, "reconcile", "--interval", "soon").returncode == 64

@@ -8,6 +8,7 @@ import pytest
 
 from fleet.lock import loads
 from runtime.library.digest import folder_digest
+from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
 
 NAME = "acme-support-tiny-v2.1.0"
@@ -36,25 +37,25 @@ def test_a_changed_byte_in_a_served_copy_is_drift_until_reconcile_repairs_it(
     copy = project.root / ".fleetctl" / "store" / digest(project)
     tamper(copy)
     before = folder_digest(copy)
-    drift = project.run("drift")
+    drift = call(project, "drift")
     assert drift.returncode == 2
     assert f"the served copy of {NAME} has other bytes than its digest" in drift.stdout
     assert f"adapter/{NAME}@{SERVER}" in drift.stdout
     assert folder_digest(copy) == before
-    verified = project.run("adapter", "verify", "--format", "json")
+    verified = call(project, "adapter", "verify", "--format", "json")
     (row,) = [each for each in json.loads(verified.stdout) if each["state"] != "ok"]
     assert verified.returncode == 1
     assert (row["adapter"], row["served_copy"], row["folder"]) == (NAME, True, str(copy))
     assert "fleetctl reconcile --once" in row["detail"]
 
-    done = project.run("reconcile", "--once")
+    done = call(project, "reconcile", "--once")
     assert done.returncode == 0
     assert f"Repaired the served copy of {NAME} from the library" in done.stderr
     assert f"Left to you: {SERVER}: " in done.stderr
     assert folder_digest(copy) == copy.name
-    assert project.run("drift").returncode == 0
-    assert project.run("adapter", "verify").returncode == 0
-    assert "note: repaired the served copy" in project.run("history", "--limit", "1").stdout
+    assert call(project, "drift").returncode == 0
+    assert call(project, "adapter", "verify").returncode == 0
+    assert "note: repaired the served copy" in call(project, "history", "--limit", "1").stdout
 
 
 def test_a_copy_that_the_library_cannot_repair_is_left_and_told(project: Project) -> None:
@@ -63,22 +64,22 @@ def test_a_copy_that_the_library_cannot_repair_is_left_and_told(project: Project
     aside = original.with_name("aside")
     original.rename(aside)
     tamper(copy)
-    done = project.run("reconcile", "--once")
+    done = call(project, "reconcile", "--once")
     assert f"Cannot repair `{copy}`" in done.stderr
     assert "Left alone: store/" in done.stderr
-    assert project.run("drift").returncode == 2
+    assert call(project, "drift").returncode == 2
     aside.rename(original)
-    assert project.run("reconcile", "--once").returncode == 0
-    assert project.run("drift").returncode == 0
+    assert call(project, "reconcile", "--once").returncode == 0
+    assert call(project, "drift").returncode == 0
 
 
 def test_a_server_whose_launch_record_was_deleted_is_no_drift(project: Project) -> None:
-    before = project.run("server", "list").stdout
+    before = call(project, "server", "list").stdout
     (project.root / ".fleetctl" / "servers" / SERVER / "launch.json").unlink()
-    drift = project.run("drift")
+    drift = call(project, "drift")
     assert drift.returncode == 0, drift.stdout
-    assert project.run("plan", "--detailed-exitcode").returncode == 0
-    assert project.run("server", "list").stdout == before
+    assert call(project, "plan", "--detailed-exitcode").returncode == 0
+    assert call(project, "server", "list").stdout == before
     assert "running  pid" in before
 
 
@@ -89,7 +90,7 @@ def test_lost_routes_come_back_as_they_were_with_the_addresses_of_their_servers(
     file = project.root / ".fleetctl" / "routes.json"
     before = json.loads(file.read_text(encoding="utf-8"))
     file.unlink()
-    done = project.run(*heals)
+    done = call(project, *heals)
     assert done.returncode == 0, done.stderr
     after = json.loads(file.read_text(encoding="utf-8"))
     assert {each: after[each] for each in ("servers", "aliases")} == {
@@ -98,6 +99,6 @@ def test_lost_routes_come_back_as_they_were_with_the_addresses_of_their_servers(
     assert after["servers"].keys() == {SERVER}
 
     file.write_text(json.dumps({**after, "servers": {}}), encoding="utf-8")
-    assert f"no address of server {SERVER}" in project.run("drift").stdout
-    assert project.run(*heals).returncode == 0
+    assert f"no address of server {SERVER}" in call(project, "drift").stdout
+    assert call(project, *heals).returncode == 0
     assert json.loads(file.read_text(encoding="utf-8"))["servers"] == after["servers"]

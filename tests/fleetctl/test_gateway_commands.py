@@ -20,7 +20,8 @@ from fleet.errors import FleetError
 from fleetctl.cli import main_group
 from runtime.gateway import places, processes, running
 from runtime.gateway.control import LocalGateways
-from tests.runtime.gateway.stage import ACME, NEW, OLD, free_port, table
+from tests.ports import free_port
+from tests.runtime.gateway.stage import ACME, NEW, OLD, table
 
 SERVERS = {"s1": "http://127.0.0.1:9"}
 

@@ -9,7 +9,8 @@ import pytest
 
 from runtime.gateway.running import find
 from tests.fleetctl.in_process import call
-from tests.fleetctl.project_on_disk import Project, applied, free_port
+from tests.fleetctl.project_on_disk import Project, applied
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")

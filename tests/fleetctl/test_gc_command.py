@@ -13,6 +13,7 @@ from fleet.lock import loads
 from runtime.evals import EvalStore
 from runtime.evals.record import entry_of
 from runtime.ledger import open_ledger
+from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 
 OLDEST, SECOND = "acme-support-tiny-v1.0.0", "acme-support-tiny-v1.1.0"
@@ -36,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 def collected(project: Project, *arguments: str) -> dict[str, Any]:
-    done = project.run("gc", "--format", "json", *arguments)
+    done = call(project, "gc", "--format", "json", *arguments)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     return {
@@ -60,7 +61,7 @@ def test_a_server_that_does_not_answer_stops_it(project: Project) -> None:
     elsewhere = json.loads(text) | {"host": "attic"}
     record.write_text(json.dumps(elsewhere), encoding="utf-8")
     try:
-        done = project.run("gc", "--yes")
+        done = call(project, "gc", "--yes")
     finally:
         record.write_text(text, encoding="utf-8")
     assert done.returncode == 1
@@ -69,7 +70,7 @@ def test_a_server_that_does_not_answer_stops_it(project: Project) -> None:
 
 
 def test_without_anybody_to_ask_nothing_is_deleted(project: Project) -> None:
-    assert project.run("gc").returncode == 64
+    assert call(project, "gc").returncode == 64
 
 
 def test_what_nobody_needs_goes_with_its_line_in_the_lock(project: Project) -> None:
@@ -79,7 +80,7 @@ def test_what_nobody_needs_goes_with_its_line_in_the_lock(project: Project) -> N
     aside = project.root / "models/adapters/acme/.removed-x"
     aside.mkdir()
     listed = {each.name for each in store.iterdir()} - {stray.name}
-    done = project.run("gc", "--yes")
+    done = call(project, "gc", "--yes")
     assert done.returncode == 0, done.stderr
     assert "Deleted 2 versions and 1 served copy" in done.stdout
     assert "fleet.lock has changed" in done.stderr
@@ -89,9 +90,9 @@ def test_what_nobody_needs_goes_with_its_line_in_the_lock(project: Project) -> N
     assert folders.isdisjoint({"support-v1.0.0", "support-v1.1.0", ".removed-x"})
     lock = loads((project.root / "fleet.lock").read_text(encoding="utf-8"))
     assert {OLDEST, SECOND}.isdisjoint(lock.adapters)
-    assert project.run("plan", "--detailed-exitcode").returncode == 0
-    assert project.run("drift").returncode == 0
-    again = project.run("gc", "--yes")
+    assert call(project, "plan", "--detailed-exitcode").returncode == 0
+    assert call(project, "drift").returncode == 0
+    again = call(project, "gc", "--yes")
     assert (again.returncode, again.stdout) == (0, "")
     assert "Nothing to delete." in again.stderr
 
@@ -101,7 +102,7 @@ def test_a_line_whose_folder_a_killed_run_had_taken_goes_too(project: Project) -
     fleet = project.root / "fleet.yaml"
     shown = fleet.read_text(encoding="utf-8")
     fleet.write_text(shown.replace("keep_versions: 3", "keep_versions: 2"), encoding="utf-8")
-    assert project.run("gc", "--yes").returncode == 0
+    assert call(project, "gc", "--yes").returncode == 0
     lock = loads((project.root / "fleet.lock").read_text(encoding="utf-8"))
     assert "acme-support-tiny-v1.2.0" not in lock.adapters
 
@@ -127,10 +128,10 @@ def test_old_answers_go_and_what_is_compared_or_judged_by_them_stays(project: Pr
     assert {name for name, each in found.items() if not each["needed"]} == {"second", "third"}
     assert found["first"]["why"] == "what birch-units-tiny-v1.0.0 answered after its training"
     assert found["stray"]["why"] == "no entry names it yet"
-    done = project.run("gc", "--yes")
+    done = call(project, "gc", "--yes")
     assert "Deleted the answers of 2 evaluations" in done.stdout, done.stderr
     assert {each.stem for each in store.folder.glob("*.jsonl")} == {"first", "stray"}
-    assert project.run("evidence", "verify").returncode == 0
-    assert "the answers of 2 evaluations" in project.run("history").stdout
-    assert project.run("eval", "show", "second").returncode == 1
+    assert call(project, "evidence", "verify").returncode == 0
+    assert "the answers of 2 evaluations" in call(project, "history").stdout
+    assert call(project, "eval", "show", "second").returncode == 1
     assert list((store.folder / "cache").iterdir()) == [], "it named the third"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fleetctl.session import Session
+from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 from tests.fleetctl.webhook import Webhook, webhook
 
@@ -60,9 +61,9 @@ def told(hook: Webhook) -> dict[str, dict[str, Any]]:
 
 
 def test_a_rollout_that_waits_for_people_is_told_once(project: Project, hook: Webhook) -> None:
-    done = project.run("reconcile", "--once")  # two questions prove nothing
+    done = call(project, "reconcile", "--once")  # two questions prove nothing
     assert done.returncode == 0, done.stderr
-    project.run("reconcile", "--once")
+    call(project, "reconcile", "--once")
     seen = told(hook)
     assert {each["event"] for each in seen.values()} == {"undecided"}
     assert seen["/ops"]["text"].startswith(f"NEEDS YOU: {NEW} waits at 0 %")
@@ -72,15 +73,15 @@ def test_a_rollout_that_waits_for_people_is_told_once(project: Project, hook: We
 
 
 def test_a_version_that_an_offline_gate_stops_is_told_once(project: Project, hook: Webhook) -> None:
-    run = json.loads(project.run("eval", "list", "--format", "json").stdout)[0]["run"]
+    run = json.loads(call(project, "eval", "list", "--format", "json").stdout)[0]["run"]
     answers = (project.root / ".fleetctl/evals" / f"{run}.jsonl").read_text(encoding="utf-8")
     (first, *_) = (json.loads(each) for each in answers.splitlines()[1:])
     golden(
         project, 40, first["answer"].split()[0] + ".*"
     )  # which depends on the version's bytes alone
-    done = project.run("reconcile", "--once")
+    done = call(project, "reconcile", "--once")
     assert done.returncode == 3, done.stderr
-    project.run("reconcile", "--once")
+    call(project, "reconcile", "--once")
     seen = told(hook)
     assert {each["event"] for each in seen.values()} == {"gate_failed"}
     assert f"{NEW} failed answers and gets no traffic" in seen["/ops"]["text"]
@@ -96,27 +97,28 @@ def test_a_ledger_that_cannot_be_read_is_told_to_operators_once(
         aside = path.rename(path.with_suffix(".aside"))
         path.mkdir()
         for _ in range(2):
-            assert project.run("reconcile", "--once").returncode == 1
+            assert call(project, "reconcile", "--once").returncode == 1
         path.rmdir()
         aside.rename(path)
         seen = told(hook)
         assert {*seen} == {"/ops"}
         assert seen["/ops"]["text"].startswith("NEEDS YOU: the ledger of quickstart cannot be")
-        assert project.run("reconcile", "--once").returncode == 0
+        assert call(project, "reconcile", "--once").returncode == 0
     assert hook.documents == []
-    said = project.run("history", "--limit", "5").stdout
+    said = call(project, "history", "--limit", "5").stdout
     assert said.count("operators told: the fleet, ledger away") == 2
 
 
 def test_a_drill_that_fails_is_told(project: Project, hook: Webhook) -> None:
-    server = json.loads(project.run("status", "--format", "json").stdout)["servers"][0]["server"]
-    assert project.run("server", "stop", server).returncode == 0
-    done = project.run("rollback", "acme-support", "--to", "2.2.0", "--drill")
-    assert done.returncode == 1
+    server = json.loads(call(project, "status", "--format", "json").stdout)["servers"][0]["server"]
+    assert call(project, "server", "stop", server).returncode == 0
+    done = call(project, "rollback", "acme-support", "--to", "2.2.0", "--drill")
+    assert done.returncode == 1, done.stdout + done.stderr
     seen = told(hook)
     assert "would not have succeeded" in seen["/ops"]["text"]
     assert seen["/acme"]["text"].endswith("Your traffic was not touched.")
-    assert project.run("reconcile", "--once").returncode == 0
+    done = call(project, "reconcile", "--once")
+    assert done.returncode == 0, done.stderr
     hook.documents.clear()
 
 
@@ -137,21 +139,21 @@ def test_drift_and_an_overdue_retraining_are_told_and_again_only_if_undelivered(
     entries += [evaluated("rolling", 700, f"g{week}") for week in range(1, 5)]
     session.ledger().append("eval_finished", entries)
     hook.status = 503
-    done = project.run("reconcile", "--once")
+    done = call(project, "reconcile", "--once")
     assert done.stderr.count("was not delivered: refused with status 503") == 2
-    (client, ops) = (each for _, each in sorted(hook.documents, key=lambda each: each[0]))
+    seen = told(hook)
+    ops, client = seen["/ops"], seen["/acme"]
     assert ops["text"].startswith("NEEDS RETRAINING: acme-triage-tiny-v1.0.0, accuracy (rolling)")
     assert "retrain claim acme-triage" in ops["text"]
     assert client["text"].startswith("The scheduled evaluation of acme-triage (1.0.0)")
-    hook.documents.clear()
     hook.status = 200
-    project.run("reconcile", "--once")
+    call(project, "reconcile", "--once")
     assert hook.documents == [], "tried again an hour later at the earliest"
     fleet = project.root / "fleet.yaml"
     text = fleet.read_text(encoding="utf-8")
     fleet.write_text(text.replace("retrain_every: 30d", "retrain_every: 1s"), encoding="utf-8")
     assert fleet.read_text(encoding="utf-8") != text
-    project.run("reconcile", "--once")
+    call(project, "reconcile", "--once")
     about = {(path, each["event"], each["alias"]) for path, each in hook.documents}
     assert ("/ops", "retraining_overdue", "acme-support") in about
     assert ("/acme", "retraining_overdue", "acme-support") in about

@@ -12,6 +12,7 @@ import pytest
 from fleetctl import judging
 from fleetctl.session import Session
 from runtime.rollouts.tick import judge_live, write_down
+from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
@@ -75,14 +76,14 @@ def declare(project: Project, old: str, new: str) -> None:
 
 
 def shares(project: Project) -> dict[str, int]:
-    document = json.loads(project.run("status", "--client", "acme", "--format", "json").stdout)
+    document = json.loads(call(project, "status", "--client", "acme", "--format", "json").stdout)
     (support,) = (each for each in document["aliases"] if each["alias"] == "acme-support")
     return {each["version"]: each["percent"] for each in support["versions"]}
 
 
 def rollout(project: Project, alias: str = "acme-support") -> dict[str, Any]:
     shown: dict[str, Any] = json.loads(
-        project.run("rollout", "status", alias, "--format", "json").stdout
+        call(project, "rollout", "status", alias, "--format", "json").stdout
     )
     return shown
 
@@ -103,10 +104,10 @@ def test_a_version_passes_its_golden_set_and_is_rolled_back_for_its_format(
     project: Project, tmp_path: Path
 ) -> None:
     declare(project, "2.1.0", "2.2.0")
-    assert project.run("apply", "--auto", "--yes").returncode == 0
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
     assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
     assert rollout(project)["phase"] == "evaluating"
-    began = project.run("reconcile", "--once")
+    began = call(project, "reconcile", "--once")
     assert began.returncode == 0, began.stderr
     assert f"PASS answers of {NEW} at 0 %" in began.stderr
     assert shares(project) == {"2.2.0": 50, "2.1.0": 50}
@@ -115,16 +116,17 @@ def test_a_version_passes_its_golden_set_and_is_rolled_back_for_its_format(
     assert "FAIL" in judged_and_killed(project)
     assert judged_and_killed(project) == []  # nothing new: nothing is written twice
     assert shares(project) == {"2.2.0": 50, "2.1.0": 50}
-    done = project.run("reconcile", "--once")
+    done = call(project, "reconcile", "--once")
     assert done.returncode == 3, done.stderr
     assert "Rolled back: acme-support back on 2.1.0 in" in done.stderr
     assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
-    again = project.run("reconcile", "--once")
+    again = call(project, "reconcile", "--once")
     assert again.returncode == 0, again.stderr
     held = rollout(project)
     assert (held["phase"], held["percent"]) == ("held", 0)
     report = tmp_path / "report.html"
-    assert project.run(
+    assert call(
+        project,
         "rollout", "report", "acme-support", "--format", "html", "--out", str(report)
     ).returncode == 0  # fmt: skip
     text = report.read_text(encoding="utf-8")
@@ -133,19 +135,21 @@ def test_a_version_passes_its_golden_set_and_is_rolled_back_for_its_format(
 
 
 def test_every_verdict_is_listed_shown_and_follows_from_its_counts(project: Project) -> None:
-    lines = project.run("evidence", "list", "acme-support", "--format", "json").stdout.splitlines()
+    lines = call(
+        project, "evidence", "list", "acme-support", "--format", "json"
+    ).stdout.splitlines()
     found = {each["gate"]: each for each in map(json.loads, lines)}
     assert found["answers"]["finding"]["verdict"] == "PASS"
     assert found["form"]["finding"]["verdict"] == "FAIL"
     assert len(found["answers"]["runs"]) == 2
-    one = project.run("evidence", "show", str(found["form"]["seq"])).stdout
+    one = call(project, "evidence", "show", str(found["form"]["seq"])).stdout
     assert "Gate form (format_drop): FAIL" in one
-    assert project.run("evidence", "show", "1").returncode == 1
-    done = project.run("evidence", "verify")
+    assert call(project, "evidence", "show", "1").returncode == 1
+    done = call(project, "evidence", "verify")
     assert done.returncode == 0, done.stdout
     head = found["form"]["hash"]
-    assert project.run("evidence", "verify", "--head", head).returncode == 0
-    assert project.run("evidence", "verify", "--head", "f" * 64).returncode == 1
+    assert call(project, "evidence", "verify", "--head", head).returncode == 0
+    assert call(project, "evidence", "verify", "--head", "f" * 64).returncode == 1
 
 
 def test_evidence_that_was_tampered_with_never_passes(project: Project) -> None:
@@ -154,7 +158,7 @@ def test_evidence_that_was_tampered_with_never_passes(project: Project) -> None:
     ledger.write_text(content.replace('"verdict":"FAIL"', '"verdict":"PASS"', 1), encoding="utf-8")
     try:
         for command in (("evidence", "verify"), ("plan",), ("reconcile", "--once")):
-            done = project.run(*command)
+            done = call(project, *command)
             assert done.returncode == 1
             assert "The ledger was tampered with" in done.stderr
     finally:
@@ -163,7 +167,7 @@ def test_evidence_that_was_tampered_with_never_passes(project: Project) -> None:
     answers = run.read_bytes()
     run.write_bytes(answers.replace(b"question", b"QUESTION", 1) + b"\n")
     try:
-        done = project.run("evidence", "verify")
+        done = call(project, "evidence", "verify")
         assert done.returncode == 1
         assert "was changed after it was written" in done.stdout
     finally:
@@ -171,34 +175,34 @@ def test_evidence_that_was_tampered_with_never_passes(project: Project) -> None:
 
 
 def test_a_person_holds_sends_on_and_aborts_a_released_version(project: Project) -> None:
-    assert project.run("release", "acme-support").returncode == 0
-    assert project.run("rollout", "hold", "acme-support", "--reason", "wait").returncode == 0
+    assert call(project, "release", "acme-support").returncode == 0
+    assert call(project, "rollout", "hold", "acme-support", "--reason", "wait").returncode == 0
     paused = rollout(project)
     assert (paused["phase"], paused["marks"][0]["reason"]) == ("paused", "wait")
-    assert project.run("apply", "--auto", "--yes").returncode == 0
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
     assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
-    assert project.run("rollout", "resume", "acme-support").returncode == 0
-    later = project.run("rollout", "pause", "acme-support", "--for", "4h", "--format", "json")
+    assert call(project, "rollout", "resume", "acme-support").returncode == 0
+    later = call(project, "rollout", "pause", "acme-support", "--for", "4h", "--format", "json")
     assert later.returncode == 0, later.stderr
     until = json.loads(later.stdout)["until"]
     assert rollout(project)["paused_until"] == until[:19] + "+00:00"
-    assert "paused by" in project.run("rollout", "list").stdout
-    assert project.run("reconcile", "--once").returncode == 0
+    assert "paused by" in call(project, "rollout", "list").stdout
+    assert call(project, "reconcile", "--once").returncode == 0
     assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
-    blocked = project.run("rollout", "approve", "acme-support")
+    blocked = call(project, "rollout", "approve", "acme-support")
     assert "Not while it stands still: acme-support: 2.2.0 waits at 0 %: paused" in blocked.stderr
-    assert project.run("rollout", "resume", "acme-support").returncode == 0
+    assert call(project, "rollout", "resume", "acme-support").returncode == 0
     assert rollout(project)["paused_until"] is None
-    assert project.run("reconcile", "--once").returncode == 0
+    assert call(project, "reconcile", "--once").returncode == 0
     assert shares(project) == {"2.2.0": 50, "2.1.0": 50}
-    done = project.run("rollout", "abort", "acme-support", "--reason", "client asked")
+    done = call(project, "rollout", "abort", "acme-support", "--reason", "client asked")
     assert done.returncode == 0, done.stderr
     assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
-    assert project.run("reconcile", "--once").returncode == 0
+    assert call(project, "reconcile", "--once").returncode == 0
     assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
-    assert "client asked" in project.run("rollout", "list").stdout
+    assert "client asked" in call(project, "rollout", "list").stdout
     for word in (("hold",), ("pause", "--for", "1h"), ("resume",), ("approve",), ("advance",)):
-        refused = project.run("rollout", *word, "acme-support", "--reason", "on with it")
+        refused = call(project, "rollout", *word, "acme-support", "--reason", "on with it")
         assert refused.returncode == 1
         assert "client asked" in refused.stderr
         assert "fleetctl release acme-support" in refused.stderr
@@ -209,19 +213,19 @@ def test_a_version_that_fails_in_its_soak_is_rolled_back_by_itself(project: Proj
     text = path.read_text(encoding="utf-8")
     assert "weights: [50%, 100%]" in text
     path.write_text(text.replace("weights: [50%, 100%]", "weights: [100%]"), encoding="utf-8")
-    assert project.run("release", "acme-support").returncode == 0
-    assert project.run("apply", "--auto", "--yes").returncode == 0
+    assert call(project, "release", "acme-support").returncode == 0
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
     assert shares(project) == {"2.2.0": 100, "2.1.0": 0}
     assert rollout(project)["phase"] == "soaking"
     for number in range(20):
         ask(project, f"question {number}", user=f"after-{number}")
-    done = project.run("reconcile", "--once")
+    done = call(project, "reconcile", "--once")
     assert done.returncode == 3, done.stderr
     assert f"FAIL form of {NEW} at 100 %: 20 of 20 over the limit" in done.stderr
     assert "the old version had 0 of 20 before the rollout" in done.stderr
     assert "Rolled back: acme-support back on 2.1.0 in" in done.stderr
     assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
-    assert project.run("evidence", "verify").returncode == 0
+    assert call(project, "evidence", "verify").returncode == 0
 
 
 def test_rejected_bytes_that_are_declared_again_wait_for_a_person(project: Project) -> None:
@@ -229,18 +233,18 @@ def test_rejected_bytes_that_are_declared_again_wait_for_a_person(project: Proje
     text = acme.read_text(encoding="utf-8")
     begin, end = text.index("      support:"), text.index("      triage:")
     acme.write_text(text[:begin] + text[end:], encoding="utf-8")
-    assert project.run("apply", "--auto", "--yes").returncode == 0
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
     acme.write_text(text, encoding="utf-8")
     for command in (("plan",), ("apply", "--auto", "--yes"), ("reconcile", "--once")):
-        done = project.run(*command)
+        done = call(project, *command)
         assert done.returncode == 0, done.stderr
-    said = " ".join(project.run("plan").stdout.split())
+    said = " ".join(call(project, "plan").stdout.split())
     assert "acme-support: NOT SERVED, for no other version is there: 2.2.0 was rolled b" in said
     assert "rejected by evidence #" in said
     assert "declare 2.1.0 (it is in the lock), or let 2.2.0 begin: fleetctl release acme" in said
     assert rollout(project)["shares"] == {}
-    assert project.run("release", "acme-support").returncode == 0
-    done = project.run("apply", "--auto", "--yes")  # its golden set had passed
+    assert call(project, "release", "acme-support").returncode == 0
+    done = call(project, "apply", "--auto", "--yes")  # its golden set had passed
     assert done.returncode == 0, done.stderr
     assert shares(project) == {"2.2.0": 100}
 
@@ -258,6 +262,6 @@ def test_rejected_bytes_that_are_declared_again_wait_for_a_person(project: Proje
 def test_what_makes_no_sense_is_refused(
     project: Project, command: tuple[str, ...], said: str
 ) -> None:
-    done = project.run(*command)
+    done = call(project, *command)
     assert done.returncode == 1
     assert said in done.stderr

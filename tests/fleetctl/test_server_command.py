@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from fleet.errors import EngineError
 from fleet.resources import Server, ServerFlags
 from fleetctl.cli import main_group
 from runtime.engines import make_engine
+from tests.ports import free_port
 
 FLAGS = ServerFlags("/models/tiny", "tiny", 2, 16, 4)
 
@@ -27,9 +27,7 @@ def fleetctl(folder: Path, *arguments: str) -> Result:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A folder without declarations in which one fake server was started."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     host = Host("laptop", "fake", devices=(Device("cpu0", "cpu", 1, 0, port),))
     server = Server("tiny-laptop-cpu0", "tiny", "laptop", ("cpu0",), port, FLAGS.digest, FLAGS)
 

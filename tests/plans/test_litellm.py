@@ -11,7 +11,8 @@ import pytest
 
 from fleet.resources import Route, Share
 from plans import litellm
-from tests.runtime.gateway.stage import CHAT, NEW, OLD, chat, free_port, replica
+from tests.ports import free_port
+from tests.runtime.gateway.stage import CHAT, NEW, OLD, chat, replica
 
 REQUESTS = 60
 

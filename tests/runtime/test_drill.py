@@ -23,7 +23,7 @@ def ledger(state: Path) -> Ledger:
 
 
 def scribe(state: Path) -> Scribe:
-    return Scribe(lambda: ledger(state))
+    return Scribe(lambda: ledger(state), limit_s=60)  # a busy disk takes its time
 
 
 async def drilled(ours: Stage, *, live: bool = False, **more: Any) -> DrillResult:

@@ -29,10 +29,15 @@ def ledger(state: Path) -> Ledger:
     return open_ledger(state, run="r", by="tester", clock=lambda: NOON)
 
 
+def scribe(state: Path) -> Scribe:
+    """Return one that waits as long as a busy disk takes."""
+    return Scribe(lambda: ledger(state), limit_s=60)
+
+
 async def back(ours: Stage, to: str | None = None, **more: Any) -> RollbackResult:
     given: dict[str, Any] = {
         "gateways": ours.gateways,
-        "scribe": Scribe(lambda: ledger(ours.state)),
+        "scribe": scribe(ours.state),
     } | more
     return await rollback("acme-support", to, **given)
 
@@ -148,7 +153,7 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(tmp_path: Path, case
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
             with pytest.raises(FleetError) as caught:
-                await rollback(name, to, ours.gateways, Scribe(lambda: ledger(ours.state)))
+                await rollback(name, to, ours.gateways, scribe(ours.state))
             (shown,) = caught.value.diagnostics
             assert said in f"{shown.detail} {shown.hint}"
             assert (await ours.gateways.read())[0] == table(ours.servers, new=10)
@@ -166,9 +171,7 @@ def test_a_dead_replica_and_a_gateway_that_is_down_do_not_stop_it(tmp_path: Path
             assert (result.smoke.passed, result.smoke.total) == (1, 1)
             assert ["cannot be reached" in each for each in result.warnings] == [True]
         gateways = LocalGateways(ours.state, {"main": MAIN})
-        down = await rollback(
-            "acme-support", "2.2.0", gateways, Scribe(lambda: ledger(ours.state)), forward=True
-        )
+        down = await rollback("acme-support", "2.2.0", gateways, scribe(ours.state), forward=True)
         await gateways.close()
         assert not down.complete  # no server is left to answer the smoke test
         assert down.acknowledged == ()
@@ -231,7 +234,7 @@ def test_a_table_written_meanwhile_is_read_again_and_kept(tmp_path: Path) -> Non
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
             meddled = Meddled(ours.state, {"main": MAIN})
             meddled.meddling = 3
-            mine = Scribe(lambda: ledger(ours.state))
+            mine = scribe(ours.state)
             result = await rollback("acme-support", None, meddled, mine)
             await meddled.close()
             assert (result.complete, result.revision) == (True, 5)

@@ -108,7 +108,7 @@ class MixedRepair:
         self.over[bin_] = int(np.maximum(load - limit, 0).sum())
 
     def _inside(self, bin_: int) -> NDArray[np.intp]:
-        return ((self.home == bin_) & self.real).nonzero()[0]
+        return np.flatnonzero((self.home == bin_) & self.real)
 
     def run(self, moves: int, patience: int, chance: Chance) -> int:
         """Search until so many moves bring no progress; return how many were made.
@@ -134,9 +134,7 @@ class MixedRepair:
                 first = int(turn * len(inside))
                 inside = np.concatenate([inside[len(inside) - first :], inside])[:sample]
             among = slice(start, start + window)
-            total += self._move(
-                source, inside, among, total - best, TENURE + int(tenure * TENURE)
-            )
+            total += self._move(source, inside, among, total - best, TENURE + int(tenure * TENURE))
             if total < best:
                 best, last = total, made + patience
         return made

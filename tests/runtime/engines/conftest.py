@@ -9,7 +9,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import struct
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from runtime.engines.local import LocalEngine
 from runtime.engines.records import LaunchRecord, Records
 from runtime.library.digest import folder_digest
 from runtime.transport import JsonClient
+from tests.ports import free_port
 
 BASE = Path(__file__).parents[3] / "examples" / "quickstart" / "models" / "base" / "tiny"
 SLOTS, RANK = 3, 16
@@ -129,14 +129,6 @@ def write_adapter(folder: Path, *, rank: int, seed: str) -> None:
         "target_modules": ["o_proj", "q_proj"],
     }
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def make_bench(kind: Kind, root: Path, python: str = "") -> Bench:

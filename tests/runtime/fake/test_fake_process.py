@@ -12,6 +12,7 @@ from fleet.errors import EngineRejectedError, EngineUnreachableError
 from runtime.fake import FakeConfig
 from runtime.fake.flags import parse_flags
 from runtime.transport import JsonClient
+from tests.ports import free_port
 
 
 def test_vllms_flags_are_read_as_vllm_reads_them() -> None:
@@ -52,14 +53,15 @@ def test_a_wrong_command_line_is_refused(line: str, capsys: pytest.CaptureFixtur
     assert "error:" in capsys.readouterr().err
 
 
-def test_sigterm_lets_a_request_finish_while_new_ones_get_500(free_port: int) -> None:
-    line = f"--model /m --port {free_port} --shutdown-timeout 20 --max-model-len 2048"
+def test_sigterm_lets_a_request_finish_while_new_ones_get_500() -> None:
+    port = free_port()
+    line = f"--model /m --port {port} --shutdown-timeout 20 --max-model-len 2048"
     command = [sys.executable, "-m", "runtime.fake.server", *line.split()]
     body = {"prompt": "hello", "max_tokens": 1000, "ignore_eos": True}
     with subprocess.Popen(command) as process:
 
         async def use() -> Any:
-            async with JsonClient(f"http://127.0.0.1:{free_port}", timeout_s=30) as http:
+            async with JsonClient(f"http://127.0.0.1:{port}", timeout_s=30) as http:
                 await _until_up(http)
                 running = asyncio.create_task(http.post("/v1/completions", body))
                 while "num_requests_running" not in (text := await http.get_text("/metrics")) or (

@@ -117,7 +117,7 @@ async def running(folder: Path, *flags: str) -> AsyncIterator[asyncio.subprocess
 
 async def ready(admin: aiohttp.ClientSession, process: asyncio.subprocess.Process) -> str:
     """Wait until Envoy listens; return the URL for clients."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             assert process.returncode is None, "Envoy ended; see envoy.log"
             try:

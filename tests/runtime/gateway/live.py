@@ -19,6 +19,7 @@ from runtime.gateway.table import RoutingTable
 from runtime.library.digest import folder_digest
 from runtime.library.layout import version_folder
 from runtime.library.store import publish
+from tests.ports import free_port
 from tests.runtime.gateway.stage import (
     ACME,
     MAIN,
@@ -27,7 +28,6 @@ from tests.runtime.gateway.stage import (
     TRANSPORT,
     Stage,
     alias,
-    free_port,
     key,
 )
 

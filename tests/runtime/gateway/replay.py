@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import httptools
 
-ANSWER_S = 20.0
+ANSWER_S = 60.0
 
 
 @dataclass

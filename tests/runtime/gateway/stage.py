@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,6 @@ TRANSPORT = ContextVar("transport", default=DEFAULT)
 MAIN = Gateway("main", "127.0.0.1:0", "")
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 @dataclass
 class Replica:
     """A fake server that keeps what it was sent."""
@@ -61,6 +53,10 @@ class Replica:
     def models(self) -> list[str]:
         """The models that it was asked for."""
         return [json.loads(each)["model"] for each in self.bodies]
+
+    def pace(self, token_seconds: float) -> None:
+        """Generate each further token in so many seconds, of running answers too."""
+        self.memory.config = replace(self.memory.config, token_seconds=token_seconds)
 
     async def stop(self) -> None:
         """End the server with all its connections; it refuses new ones from now on."""
@@ -251,6 +247,10 @@ async def stage(
         yield made
 
 
+LASTING = 4000
+"""Tokens that take longer than any test, at 10 ms each, until `Replica.pace` hurries them."""
+
+
 def long(tokens: int, **more: Any) -> dict[str, Any]:
     """A request that generates so many tokens."""
     return chat(max_tokens=tokens, ignore_eos=True, **more)
@@ -258,7 +258,7 @@ def long(tokens: int, **more: Any) -> dict[str, Any]:
 
 async def until(ours: Stage, count: int, adapter: str = OLD, server: str = "s1") -> None:
     """Wait until so many requests are in flight."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await ours.gateways.in_flight(server, adapter) != count:  # noqa: ASYNC110 (over HTTP)
             await asyncio.sleep(0)
 

@@ -24,6 +24,7 @@ from runtime.gateway.serving import serving
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.tablefile import read_table, write_table
 from runtime.transport import JsonClient
+from tests.ports import free_port
 from tests.runtime.gateway.stage import (
     ACME,
     MAIN,
@@ -32,7 +33,6 @@ from tests.runtime.gateway.stage import (
     OTHERS,
     alias,
     chat,
-    free_port,
     stage,
     table,
 )

@@ -33,7 +33,8 @@ async def serve(ours: Stage, servers: dict[str, str], timeouts: Timeouts | None 
     await ours.gateways.publish(given.model_copy(update={"aliases": {"acme-support": entry}}))
 
 
-SOON = 0.05
+SOON = 0.3
+"""Longer than a busy machine lets a process wait for its turn."""
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_an_answer_that_does_not_come_in_time_is_504(
             reply = await ours.send(chat())
             assert (reply.status, reply.json["error"]["code"]) == (504, "timeout")
             await until(ours, 0)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while seen[-1] != b"left":  # noqa: ASYNC110 (written by a server in this loop)
                     await asyncio.sleep(0)
             assert len(seen) == 2  # it may have worked on it: no other server is asked
@@ -159,7 +160,7 @@ def test_servers_are_asked_for_their_health(
 
     async def play(ours: Stage, url: str) -> None:
         await serve(ours, {"gone": "http://127.0.0.1:9", "ill": url, "s1": ours.servers["s1"]})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await config(ours))["servers"] != {"gone": "down", "ill": "down", "s1": "up"}:  # noqa: ASYNC110 (over HTTP)
                 await asyncio.sleep(0)
         assert [(await ours.send(chat())).status for _ in range(6)] == [200] * 6

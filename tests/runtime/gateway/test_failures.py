@@ -14,6 +14,7 @@ from tests.runtime.gateway.stage import (
     CHAT,
     EVENT,
     HEAD,
+    LASTING,
     MAIN,
     chat,
     long,
@@ -42,6 +43,9 @@ def test_a_client_that_leaves_ends_its_request_on_the_server(tmp_path: Path, ans
             request = asyncio.create_task(
                 leaving.post(ours.url + CHAT, json=chat(stream=bool(answer)), headers=headers)
             )
+            async with asyncio.timeout(60):
+                while not seen:  # noqa: ASYNC110 (written by a server in this loop)
+                    await asyncio.sleep(0)
             await until(ours, 1)
             if answer:
                 reply = await request
@@ -50,7 +54,7 @@ def test_a_client_that_leaves_ends_its_request_on_the_server(tmp_path: Path, ans
             else:
                 request.cancel()
             await until(ours, 0)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while seen[-1] != b"left":  # noqa: ASYNC110 (written by a server in this loop)
                     await asyncio.sleep(0)
             assert [row["status"] for row in ours.rows()] == [499]
@@ -75,13 +79,14 @@ def test_requests_go_to_a_replica_that_answers(tmp_path: Path) -> None:
 def test_the_least_busy_replica_is_asked(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", servers=2, token_seconds=0.01) as ours:
-            busy_one = asyncio.create_task(ours.send(long(100)))
-            async with asyncio.timeout(10):
+            busy_one = asyncio.create_task(ours.send(long(LASTING)))
+            async with asyncio.timeout(60):
                 while not (busy := [n for n in ours.replicas if running(ours, n)]):  # noqa: ASYNC110
                     await asyncio.sleep(0)
             for _ in range(4):
                 await ours.send(chat(max_tokens=1))
             assert len(ours.replicas[busy[0]].bodies) == 1
+            ours.replicas[busy[0]].pace(0)
             assert (await busy_one).status == 200
 
     asyncio.run(scenario())

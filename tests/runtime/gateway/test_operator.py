@@ -14,6 +14,7 @@ from fleet.errors import EngineRejectedError, FleetError
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.operator import SECRET_FILE, operator_secret
 from runtime.gateway.serving import serving
+from tests.ports import free_port
 from tests.runtime.gateway.stage import (
     ACME,
     MAIN,
@@ -23,7 +24,6 @@ from tests.runtime.gateway.stage import (
     TRANSPORT,
     Stage,
     chat,
-    free_port,
     stage,
     table,
 )

@@ -8,8 +8,8 @@ import pytest
 from fleet.traffic import Limits, Policy
 from runtime.gateway.operator import SECRET_FILE
 from tests.runtime.gateway.stage import (
-    ACME,
     GLOBEX,
+    LASTING,
     OLD,
     OTHERS,
     Stage,
@@ -38,7 +38,7 @@ async def limit(ours: Stage, acme: Policy, globex: Policy | None = None) -> None
 async def waiting(ours: Stage, count: int) -> None:
     """Wait until so many requests wait for their turn."""
     client = ours.gateways._client("main")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await client.get("/-/inflight"))["waiting"] != count:  # noqa: ASYNC110 (over HTTP)
             await asyncio.sleep(0)
 
@@ -46,16 +46,16 @@ async def waiting(ours: Stage, count: int) -> None:
 def test_a_rate_is_kept_and_the_client_told_when_to_come_back(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
-            await limit(ours, Policy(limits=Limits(requests_per_minute=12)))
-            replies = [await ours.send(chat()) for _ in range(3)]
-            assert [each.status for each in replies] == [200, 200, 429]
-            assert replies[2].headers["Retry-After"] == "5"
-            error = replies[2].json["error"]
+            await limit(ours, Policy(limits=Limits(requests_per_minute=1)))
+            replies = [await ours.send(chat()) for _ in range(2)]
+            assert [each.status for each in replies] == [200, 429]
+            assert 30 < int(replies[1].headers["Retry-After"]) <= 60
+            error = replies[1].json["error"]
             assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
             assert (await ours.send(chat("globex-dates"), secret=GLOBEX)).status == 200
             rows = ours.rows()
-            assert [row["status"] for row in rows] == [200, 200, 429, 200]
-            assert (rows[2]["alias"], rows[2]["server"]) == ("acme-support", "")
+            assert [row["status"] for row in rows] == [200, 429, 200]
+            assert (rows[1]["alias"], rows[1]["server"]) == ("acme-support", "")
 
     asyncio.run(scenario())
 
@@ -65,12 +65,15 @@ def test_tokens_are_charged_from_real_usage(tmp_path: Path, *, streams: bool) ->
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
             await limit(ours, Policy(client_limits=Limits(tokens_per_minute=30)))
+            clock = asyncio.get_running_loop().time
+            began = clock()
             first = await ours.send(long(60, stream=streams))
             second = await ours.send(chat(max_tokens=1))
             assert (first.status, second.status) == (200, 429)
             (used, _) = ours.rows()
             owed = used["input_tokens"] + used["output_tokens"] - 30
-            assert abs(int(second.headers["Retry-After"]) - 2 * (owed + 1)) <= 2
+            paid = 2 * (owed + 1) - int(second.headers["Retry-After"])  # by waiting meanwhile
+            assert -2 <= paid <= 2 + clock() - began
 
     asyncio.run(scenario())
 
@@ -79,13 +82,15 @@ def test_a_request_waits_for_its_turn_and_not_for_long(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
             await limit(ours, Policy(limits=Limits(concurrency=1, queue_s=30)))
-            first = asyncio.create_task(ours.send(long(20)))
+            first = asyncio.create_task(ours.send(long(LASTING)))
             await until(ours, 1)
             second = asyncio.create_task(ours.send(chat(max_tokens=1)))
             await waiting(ours, 1)
+            ours.replicas["s1"].pace(0)
             assert [(await each).status for each in (first, second)] == [200, 200]
+            ours.replicas["s1"].pace(0.01)
             await limit_again(ours, Limits(concurrency=1, queue_s=0.01))
-            running = asyncio.create_task(ours.send(long(400)))
+            running = asyncio.create_task(ours.send(long(LASTING)))
             await until(ours, 1)
             refused = await ours.send(chat())
             assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
@@ -106,13 +111,14 @@ def test_a_client_that_leaves_the_queue_takes_no_turn(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
             await limit(ours, Policy(limits=Limits(concurrency=1, queue_s=30)))
-            first = asyncio.create_task(ours.send(long(60)))
+            first = asyncio.create_task(ours.send(long(LASTING)))
             await until(ours, 1)
-            leaving = asyncio.create_task(ours.send(long(400)))
+            leaving = asyncio.create_task(ours.send(long(LASTING)))
             await waiting(ours, 1)
             leaving.cancel()
             await waiting(ours, 0)
             last = asyncio.create_task(ours.send(chat(max_tokens=1)))
+            ours.replicas["s1"].pace(0)
             assert [(await each).status for each in (first, last)] == [200, 200]
             assert len(ours.asked) == 2
             assert sorted(row["status"] for row in ours.rows()) == [200, 200, 499]
@@ -125,10 +131,11 @@ def test_who_waits_for_a_server_gets_the_room_that_the_operator_leaves(tmp_path:
         async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
             await limit(ours, Policy(server_in_flight=1, limits=Limits(queue_s=30)))
             secret = (ours.state / SECRET_FILE).read_text(encoding="utf-8").strip()
-            evaluation = asyncio.create_task(ours.send(long(30), secret=secret))
+            evaluation = asyncio.create_task(ours.send(long(LASTING), secret=secret))
             await until(ours, 1)
             request = asyncio.create_task(ours.send(chat(max_tokens=1)))
             await waiting(ours, 1)
+            ours.replicas["s1"].pace(0)
             assert [(await each).status for each in (evaluation, request)] == [200, 200]
 
     asyncio.run(scenario())
@@ -139,14 +146,18 @@ def test_a_batch_client_does_not_starve_a_real_time_one(tmp_path: Path) -> None:
     live = Policy(server_in_flight=2, turns=4, client_limits=Limits(queue_s=60))
 
     async def scenario() -> None:
-        async with stage(tmp_path / ".fleetctl", token_seconds=0.002) as ours:
+        async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
             await limit(ours, batch, live)
-            heavy = [asyncio.create_task(ours.send(long(10), secret=ACME)) for _ in range(30)]
+            first = [asyncio.create_task(ours.send(long(LASTING))) for _ in range(2)]
+            await until(ours, 2)
+            heavy = [*first, *(asyncio.create_task(ours.send(long(10))) for _ in range(28))]
             await waiting(ours, 28)
             quick = [
                 asyncio.create_task(ours.send(chat("globex-dates", max_tokens=1), secret=GLOBEX))
                 for _ in range(4)
             ]
+            await waiting(ours, 32)
+            ours.replicas["s1"].pace(0)
             replies = await asyncio.gather(*quick, *heavy)
             assert {each.status for each in replies} == {200}
             places = [place for place, model in enumerate(ours.asked) if model == OTHERS]

@@ -14,14 +14,16 @@ from fleet.errors import EngineRejectedError
 from runtime.gateway import processes
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.running import Running, find
+from tests.ports import free_port
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,
+    LASTING,
     NEW,
     OLD,
     TRANSPORT,
     chat,
-    free_port,
+    long,
     replica,
     table,
 )
@@ -47,18 +49,18 @@ def test_told_to_stop_it_finishes_the_requests_that_run(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         async with (
-            replica(OLD, NEW, token_seconds=0.005) as server,
+            replica(OLD, NEW, token_seconds=0.01) as server,
             aiohttp.ClientSession() as http,
         ):
             running, gateways = await started(state, server.url)
             request = asyncio.create_task(
                 http.post(
                     running.url + CHAT,
-                    json=chat(max_tokens=400, ignore_eos=True),
+                    json=long(LASTING),
                     headers=HEADERS,
                 )
             )
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not await gateways.in_flight("s1", OLD):  # noqa: ASYNC110 (over HTTP)
                     await asyncio.sleep(0)
             assert await gateways._client("main").get("/-/readyz") == {"ready": True}
@@ -66,10 +68,11 @@ def test_told_to_stop_it_finishes_the_requests_that_run(tmp_path: Path) -> None:
             with pytest.raises(EngineRejectedError, match="503"):
                 await readiness_to_end(gateways)
             assert not request.done()
+            server.pace(0)
             assert await stopping
             reply = await request
             assert reply.status == 200
-            assert (await reply.json())["usage"]["completion_tokens"] == 400
+            assert (await reply.json())["usage"]["completion_tokens"] == LASTING
             assert find(state, "main") is None
             await gateways.close()
 

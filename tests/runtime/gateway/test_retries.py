@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from runtime.gateway.retries import LEAST, SHARE, Retries
+from tests.ports import free_port
 from tests.runtime.gateway.sockets import asked, scripted, told
-from tests.runtime.gateway.stage import Stage, chat, free_port, stage, table
+from tests.runtime.gateway.stage import Stage, chat, stage, table
 
 CLIENTS = 60
 ALLOWED = int(SHARE * CLIENTS)
@@ -67,7 +68,7 @@ async def all_at_once(ours: Stage, sick: bytes) -> tuple[Counter[str], Counter[i
             for name, *more in (("s1", sick, full), ("s2", told("well"), ended))
         }
         await ours.gateways.publish(table(urls, revision=2))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await asyncio.gather(*(client() for _ in range(CLIENTS)))
     return came, statuses
 

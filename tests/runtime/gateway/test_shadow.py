@@ -9,7 +9,18 @@ import pytest
 from fleet.traffic import Policy, Shadow
 from runtime.gateway.usageread import UsageFiles
 from tests.runtime.gateway.sockets import asked, scripted
-from tests.runtime.gateway.stage import NEW, OLD, Stage, alias, chat, long, stage, table, until
+from tests.runtime.gateway.stage import (
+    LASTING,
+    NEW,
+    OLD,
+    Stage,
+    alias,
+    chat,
+    long,
+    stage,
+    table,
+    until,
+)
 
 pytestmark = pytest.mark.usefixtures("transport")
 
@@ -26,7 +37,7 @@ async def shadow(ours: Stage, *, server: str = "", percent: int = 100, at_once: 
 
 async def rows(ours: Stage, count: int) -> list[dict[str, Any]]:
     """Wait for so many rows; nobody waits for the answers to copies."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(ours.rows()) < count:  # noqa: ASYNC110 (written by a gateway in this loop)
             await asyncio.sleep(0)
     return ours.rows()
@@ -111,8 +122,9 @@ def test_a_version_is_drained_of_copies_too(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
             await shadow(ours)
-            request = asyncio.create_task(ours.send(long(30)))
+            request = asyncio.create_task(ours.send(long(LASTING)))
             await until(ours, 1, NEW)
+            ours.replicas["s1"].pace(0)
             assert (await request).status == 200
             await until(ours, 0, NEW)
 

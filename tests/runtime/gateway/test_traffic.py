@@ -11,6 +11,7 @@ from runtime.gateway.table import RoutingTable
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,
+    LASTING,
     NEW,
     OLD,
     TEXT,
@@ -54,7 +55,7 @@ def test_errors_of_a_server_are_passed_on(tmp_path: Path) -> None:
 
 def test_a_stream_arrives_as_it_is_generated(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
+        async with stage(tmp_path / ".fleetctl", token_seconds=0.2) as ours:
             body = long(20, stream=True, stream_options={"include_usage": True})
             async with ours.http.post(
                 ours.url + CHAT, json=body, headers={"Authorization": f"Bearer {ACME}"}
@@ -63,6 +64,7 @@ def test_a_stream_arrives_as_it_is_generated(tmp_path: Path) -> None:
                 assert reply.headers["x-fleetctl-version"] == OLD
                 first = await reply.content.readuntil(b"\n\n")
                 assert running(ours) == 1  # it has begun to arrive while the server still works
+                ours.replicas["s1"].pace(0)
                 rest = await reply.content.read()
             events = (first + rest).decode().split("\n\n")
             assert events[-2:] == ["data: [DONE]", ""]
@@ -76,13 +78,14 @@ def test_a_stream_arrives_as_it_is_generated(tmp_path: Path) -> None:
 
 def test_a_version_is_drained_once_its_requests_have_ended(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with stage(tmp_path / ".fleetctl", token_seconds=0.002) as ours:
-            requests = [asyncio.create_task(ours.send(long(200))) for _ in range(5)]
+        async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
+            requests = [asyncio.create_task(ours.send(long(LASTING))) for _ in range(5)]
             await until(ours, 5)
             await ours.gateways.publish(table(ours.servers, new=100, revision=2))
             assert (await ours.send(chat())).version == NEW  # new requests go elsewhere
             assert await ours.gateways.in_flight("s1", OLD) == 5  # counted across the swap
             assert await ours.gateways.in_flight("s1", NEW) == 0
+            ours.replicas["s1"].pace(0)
             replies = await asyncio.gather(*requests)
             assert {each.version for each in replies} == {OLD}
             await until(ours, 0)

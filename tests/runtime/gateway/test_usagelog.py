@@ -127,7 +127,7 @@ def test_what_is_appended_is_soon_written_through_and_no_descriptor_stays_open(
     async def scenario() -> None:
         with UsageLog(tmp_path / USAGE_FILE, rotate_bytes=200) as log:
             keeping = asyncio.create_task(usagelog.keep_synced(log))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 for number in range(40):  # some of which put the file aside
                     log.append(b"x" * (number + 1))
                     while not log.is_synced:  # noqa: ASYNC110 (by a task in this loop)

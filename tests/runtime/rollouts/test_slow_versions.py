@@ -32,6 +32,7 @@ from runtime.library.store import publish
 from runtime.rollouts.rows import UsageRows
 from runtime.rollouts.traffic import judge_traffic
 from tests.fleet.planning.builders import loaded, state
+from tests.ports import free_port
 from tests.runtime.gateway.live import CORVID, DATES, MODELS
 from tests.runtime.gateway.stage import (
     ACME,
@@ -41,7 +42,6 @@ from tests.runtime.gateway.stage import (
     OLD,
     alias,
     chat,
-    free_port,
     key,
     replica,
 )
