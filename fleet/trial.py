@@ -134,17 +134,21 @@ def _is_out(
 
 
 def _stable(route: Route, target: str, history: History) -> str:
-    """Return the version that answers beside the target, else the newest that is resident."""
+    """Return the version that answers beside the target, else the newest resident to go back to."""
     held = history.holds.get(route.alias, {})
     others = [each for each in route.shares if each.adapter != target]
     serving = [each.adapter for each in others if each.percent]
-    resident = [each.adapter for each in others if each.servers and each.adapter not in held]
+    resident = [
+        each.adapter
+        for each in others
+        if each.servers and each.adapter in history.answered_all and each.adapter not in held
+    ]
     return serving[-1] if serving else resident[0] if resident else ""
 
 
 def _may_return(route: Route, stable: str, history: History) -> bool:
     """Say whether the version that was replaced is still there to go back to."""
-    return stable != route.shadow and stable in history.cutovers
+    return stable != route.shadow and stable in history.cutovers and stable in history.answered_all
 
 
 def _on(live: State, name: str) -> tuple[str, ...]:

@@ -45,10 +45,7 @@ from fleet.resources import FULL, Key, LoadedAdapter, Resource, Route, Server, S
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the ledger.
-
-    The kinds stand at the top of this module. `data` is plain JSON.
-    """
+    """One line of the ledger; the kinds and their `data` stand at the top of this module."""
 
     seq: int
     time: datetime
@@ -72,10 +69,9 @@ def fold(entries: Iterable[Entry]) -> History:
 
 
 def settled(history: History, live: State) -> History:
-    """Decide by the live state how unfinished steps ended.
+    """Decide by the live state how unfinished steps ended; what cannot be observed stays so.
 
-    One whose effect is there finished when it was started; the others never happened. What
-    cannot be observed stays unfinished.
+    One whose effect is there finished when it was started; the others never happened.
     """
     past = _Past.of(history)
     for step, each in history.unfinished.items():
@@ -96,6 +92,7 @@ class _Past:
     stages: dict[str, Stage] = field(default_factory=dict)
     holds: dict[str, dict[str, Hold]] = field(default_factory=dict)
     cutovers: dict[str, datetime] = field(default_factory=dict)
+    answered_all: set[str] = field(default_factory=set)
     boots: dict[str, str] = field(default_factory=dict)
     owned: dict[str, None] = field(default_factory=dict)
     unfinished: dict[str, Unfinished] = field(default_factory=dict)
@@ -111,6 +108,7 @@ class _Past:
             dict(history.stages),
             {alias: dict(each) for alias, each in history.holds.items()},
             dict(history.cutovers),
+            set(history.answered_all),
             dict(history.boots),
             dict.fromkeys(sorted(history.owned)),
             dict(history.unfinished),
@@ -134,6 +132,7 @@ class _Past:
             self.stages,
             {alias: each for alias, each in self.holds.items() if each},
             self.cutovers,
+            frozenset(self.answered_all),
             self.boots,
             frozenset(self.owned),
             self.unfinished,
@@ -171,13 +170,12 @@ class _Past:
         alias = str(entry.data.get("alias"))
         stage = self.stages.get(alias)
         its = stage if stage and stage.adapter == entry.data.get("adapter") else None
+        at = (its.entered, its.percent) if its else (None, None)
         match entry.kind:
             case "gate_judged" if self.trials.judged(entry) and its:
                 self.stages[alias] = replace(its, restarted=entry.time)
             case "rollout_marked":
-                self.trials.marked(
-                    entry, its.entered if its else None, its.percent if its else None
-                )
+                self.trials.marked(entry, *at)
             case "eval_finished":
                 self.trials.evaluated(entry)
             case "retrain_claimed":
@@ -239,6 +237,8 @@ class _Past:
             if gone.adapter not in shares:
                 self.cutovers.pop(gone.adapter, None)
         for adapter, percent in shares.items():
+            if percent == FULL or not isinstance(before, Route):
+                self.answered_all.add(adapter)
             if percent:
                 self.cutovers.pop(adapter, None)
                 self.trials.serves(route.alias, adapter)
@@ -255,8 +255,7 @@ class _Past:
     def _rolled_back(self, entry: Entry) -> None:
         data = entry.data
         alias = str(data["alias"])
-        held = data.get("adapter")
-        if held:
+        if held := data.get("adapter"):
             reason, gate = str(data.get("reason", "")), str(data.get("gate") or "")
             hold = Hold(held, entry.time, entry.by, reason, gate)
             self.holds.setdefault(alias, {})[held] = hold
@@ -290,8 +289,7 @@ class _Past:
         self._list(address)
 
     def _list(self, address: Address) -> None:
-        server = on_server(address)
-        if server:
+        if server := on_server(address):
             self.on.setdefault(server, {})[address] = None
 
     def _gone(self, address: Address) -> None:

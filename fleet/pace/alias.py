@@ -87,7 +87,8 @@ def _taken_back(it: Situation, why: str, text: str) -> Wanted:
         taken |= {it.target: 0, stable: taken[stable] + had}
     elif had:
         version = version_of(it.target)
-        text = f"{it.alias}: {version} is out, and keeps its traffic, for no other is loaded"
+        why_not = "for none to go back to is loaded"
+        text = f"{it.alias}: {version} is out, and keeps its traffic, {why_not}"
     phase = Phase.ROLLED_BACK if had and stable else Phase.HELD
     return _wanted(it, taken, phase, why, text)
 

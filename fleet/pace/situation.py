@@ -117,7 +117,8 @@ class Situation:
     def stable(self) -> str:
         """The version to fall back on: the oldest one that serves and is in no rollout.
 
-        Where none serves beside the target, the newest resident one; empty when there is none.
+        Where none serves beside the target, the newest resident one that has once answered all
+        requests; empty when there is none.
         """
         rest = [each for each in self.route.shares if each.adapter != self.target]
         others = [each for each in rest if each.adapter not in self.holds] or rest
@@ -126,7 +127,8 @@ class Situation:
         settled = [each for each in serving if each != staged]
         if settled or serving:
             return (settled or serving)[-1]
-        return others[0].adapter if others else ""
+        proven = [each.adapter for each in rest if each.adapter in self.history.answered_all]
+        return next((each for each in proven if each not in self.holds), "")
 
     @cached_property
     def judged(self) -> tuple[Judged, ...]:

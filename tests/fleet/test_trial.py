@@ -114,6 +114,8 @@ def test_a_version_in_its_soak_is_asked_its_live_gates_and_no_golden_set() -> No
     gone = state(route("acme-support", (NEW, 100, "s1")), loaded(NEW, "s1"), SERVER)
     assert one(gone, replaced) is None  # its retention is over: there is nothing to go back to
     assert one(there, history(stages=stages)) is None  # it has never served: it gets copies
+    given_up = replace(replaced, answered_all=frozenset({NEW}))
+    assert one(there, given_up) is None  # a rollout given up half-way is nothing to go back to
 
 
 HOLDS = {

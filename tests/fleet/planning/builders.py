@@ -156,6 +156,7 @@ def history(
         },
         holds=held,
         cutovers=cutovers or {},
+        answered_all=frozenset(cutovers or {}),
         owned=frozenset(owned),
     )
 

@@ -130,10 +130,12 @@ def test_a_failure_after_the_cut_over_takes_it_back_while_the_old_version_is_loa
     assert wanted(shared(100, 0), past(100)).phase is Phase.SOAKING
     assert wanted(shared(100, 0), past(100, failed)).shares == NONE
     alone = route(ALIAS, (NEW, 100, "s"))
-    made = wanted(alone, past(100, failed))
-    assert (made.phase, made.shares) == (Phase.HELD, ((NEW, 100),))
+    given_up = route(ALIAS, (NEW, 100, "s"), (NEXT, 0, "s"))  # never had all of the traffic
+    for live in (alone, given_up):
+        made = wanted(live, past(100, failed))
+        assert (made.phase, dict(made.shares)[NEW]) == (Phase.HELD, 100)
     assert made.held == (
-        "acme-support: 2.2.0 is out, and keeps its traffic, for no other is loaded"
+        "acme-support: 2.2.0 is out, and keeps its traffic, for none to go back to is loaded"
     )
 
 

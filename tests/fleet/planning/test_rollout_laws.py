@@ -36,6 +36,7 @@ from tests.fleet.planning.test_pace_invariants import (
     halted,
     happen,
     permitted,
+    ways_back,
 )
 from tests.fleet.planning.trials import ALIAS, GATED, NEXT, OLD
 
@@ -163,8 +164,8 @@ def test_a_law_holds_in_every_story(
 def test_a_failure_takes_the_traffic_back_from_every_state(story: list[tuple[str, Any]]) -> None:
     world = play(story, weights_are_whole)
     world.overridden = False
-    others = [name for name in world.shares if name != world.target]
-    if not world.shares.get(world.target) or not others or world.target == OLD:
+    back = ways_back(world.shares, world.target, world.history)
+    if not world.shares.get(world.target) or not back or world.target == OLD:
         return
     world.judge("errors", Verdict.FAIL)
     world.tick()

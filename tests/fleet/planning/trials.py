@@ -101,6 +101,7 @@ def past(
         evidence={ALIAS: tuple(sorted(found, key=lambda each: each.gate))} if found else {},
         rejected={ALIAS: rejected} if rejected else {},
         marks={ALIAS: tuple(marks)},
+        answered_all=frozenset({OLD}),
     )
     return replace(made, **fields)  # type: ignore[arg-type]
 
