@@ -181,6 +181,8 @@ class State:
     """Observations for the reader, such as a gateway that lags behind."""
     gateways: Mapping[str, GatewayFault] = field(default_factory=lambda: MappingProxyType({}))
     """By name, gateways of which clients do not get what is declared."""
+    behind: bool = False
+    """Whether a gateway that runs may lack the newest table, or the table an address."""
 
     def knows(self, address: Address) -> bool:
         """Say whether absence from `resources` means that the resource does not exist."""

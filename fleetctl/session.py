@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -41,6 +42,8 @@ class Session:
     """Id of this run, on every ledger entry it writes."""
     given: Fleet | None = None
     """Taken for what is declared; None: the files are read."""
+    hung: list[Thread] = field(default_factory=list)
+    """Readings of the ledger that have not ended; copies of a session share the list."""
     _delivered: bool = field(default=False, init=False)
 
     @cached_property
@@ -71,7 +74,7 @@ class Session:
         from runtime.ledger.mirror import MirroredLedger  # noqa: PLC0415
 
         found = open_ledger(self.state_dir, run=self.run, by=self.by, clock=self.now)
-        return MirroredLedger(found, self.mirror)
+        return MirroredLedger(found, self.mirror, self.hung)
 
     @property
     def mirror(self) -> "Mirror":

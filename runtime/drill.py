@@ -119,7 +119,7 @@ async def drill(
         await asyncio.to_thread(scribe.insist, "drill_started", [{**begun, "shares": before}])
         writes = await _there_and_back(alias, entry.shares, target, gateways, seconds)
     failures = tuple(failure for each, _ in writes for failure in each.failures)
-    notes = [note for each, _ in writes for note in (*each.notes, *each.published.notes)]
+    notes = [note for each, _ in writes for note in (*each.notes, *map(str, each.published.notes))]
     result = DrillResult(
         alias,
         target.adapter,

@@ -65,7 +65,7 @@ async def write(gateways: LocalGateways, change: Change) -> Written:
             if attempt == ATTEMPTS:
                 raise
             continue
-        return Written(table, changed, published, list(notes))
+        return Written(table, changed, published, [str(each) for each in notes])
     raise AssertionError("ATTEMPTS is 1 or more")
 
 

@@ -6,6 +6,7 @@ from fleet.resources import GatewayFault, State
 from runtime.engines.protocol import Engine
 from runtime.engines.registry import read_only
 from runtime.gateway.protocol import TableReader
+from runtime.gateway.published import Note
 from runtime.gateway.table import RoutingTable
 from runtime.observe import observe
 
@@ -18,7 +19,7 @@ class ReadOnlyTable:
         self._read, self._missing = gateways.read, gateways.missing
         self._faults, self._close = gateways.faults, gateways.close
 
-    async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
+    async def read(self) -> tuple[RoutingTable, tuple[Note, ...]]:
         """Return the newest table, and notes."""
         return await self._read()
 

@@ -36,12 +36,17 @@ async def _routes(gateways: TableReader) -> State:
     except EngineError as error:
         return State(routes_unknown="; ".join(each.detail for each in error.diagnostics))
     lost = tuple(adapter_address(*each) for each in missing)
-    told = tuple(f"gateway {name}{sep}" for name in faults for sep in (": ", " is not running"))
-    notes = tuple(each for each in notes if not each.startswith(told))
+    notes = tuple(each for each in notes if each.answers or each.gateway not in faults)
     found: list[Resource] = [entry.route(alias) for alias, entry in table.aliases.items()]
     found += [entry.key() for entry in table.keys.values()]
     resources = {each.address: each for each in found}
-    return State(resources=resources, notes=notes, lost=lost, gateways=faults)
+    return State(
+        resources=resources,
+        notes=tuple(map(str, notes)),
+        behind=any(each.runs for each in notes),
+        lost=lost,
+        gateways=faults,
+    )
 
 
 def merge(*states: State) -> State:
@@ -67,6 +72,7 @@ def merge(*states: State) -> State:
         versions=_joined(state.versions for state in states),
         lost=tuple(sorted({each for state in states for each in state.lost})),
         notes=tuple(note for state in states for note in state.notes),
+        behind=any(state.behind for state in states),
         gateways={name: each for state in states for name, each in state.gateways.items()},
     )
 

@@ -187,7 +187,7 @@ async def rollback(
                     *flip.notes,
                     *again,
                     *(unrecorded or untimed),
-                    *flip.published.notes,
+                    *map(str, flip.published.notes),
                     *smoke.warnings,
                 )
             )

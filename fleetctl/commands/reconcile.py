@@ -142,11 +142,10 @@ async def _round(
 async def _mend_routes(session: Session, live: "State", stop: asyncio.Event, form: Form) -> int:
     """Give gateways that lag behind the newest table, and it the addresses that it lacks."""
     from fleet.heal import heal  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.gateway.published import not_running  # noqa: PLC0415
 
     for note in live.notes:
         click.echo(f"Note: {note}", err=True)
-    if not {*live.notes} - {not_running(name) for name in session.fleet().gateways}:
+    if not live.behind:
         return 0
     nothing = heal(session.fleet().name, (), session.history(), live, {})
     return await _carry_out(session, nothing, stop, form, due=True)

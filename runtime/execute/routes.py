@@ -147,7 +147,7 @@ class RouteWriter:
             "servers": await self._servers(table),
         }
         written = table.model_copy(update=update)
-        self.notes |= dict.fromkeys(await self._world.gateways.publish(written))
+        self.notes |= dict.fromkeys(map(str, await self._world.gateways.publish(written)))
         self._sight.saw_table(written)
 
     async def _servers(self, table: RoutingTable) -> dict[str, str]:

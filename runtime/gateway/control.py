@@ -19,7 +19,7 @@ from fleet.resources import GatewayFault
 from runtime.gateway import places, running
 from runtime.gateway.envoyadmin import EnvoyAdmin, Envoys
 from runtime.gateway.operator import operator_secret
-from runtime.gateway.published import Published, not_running, unreachable
+from runtime.gateway.published import Note, Published, not_running, unreachable
 from runtime.gateway.routing import InvalidTableError, Lookup
 from runtime.gateway.sights import Observed, Sight
 from runtime.gateway.table import RoutingTable
@@ -61,7 +61,7 @@ class LocalGateways:
         """The gateways' names, sorted."""
         return tuple(sorted(self._gateways))
 
-    async def read(self, within_s: float = READ_S) -> tuple[RoutingTable, tuple[str, ...]]:
+    async def read(self, within_s: float = READ_S) -> tuple[RoutingTable, tuple[Note, ...]]:
         """Return the newest table that the file or any gateway holds, and notes.
 
         A gateway that does not show its own within `within_s` seconds is a note.
@@ -69,20 +69,20 @@ class LocalGateways:
         Raises:
             EngineError: the file is damaged and no gateway has a table either.
         """
-        notes: list[str] = []
+        notes: list[Note] = []
         damage: FleetError | None = None
         newest = RoutingTable(revision=0)
         try:
             newest = read_table(self._state_dir) or newest
         except FleetError as error:
             damage = error
-            notes.append(error.diagnostics[0].detail)
+            notes.append(Note(error.diagnostics[0].detail))
         shown = await asyncio.gather(*(self._config(name, within_s) for name in self.names))
         served = dict(zip(self.names, shown, strict=True))
         for name, config in served.items():
             if isinstance(config, dict) and config["revision"] > newest.revision:
                 newest = await self._table(name)
-                notes.append(f"gateway {name} holds a newer table than the file")
+                notes.append(Note("holds a newer table than the file", name))
         if damage is not None and newest.revision == 0:
             raise EngineError(*damage.diagnostics)
         for name, config in served.items():
@@ -90,24 +90,23 @@ class LocalGateways:
                 case None if newest.aliases:
                     notes.append(not_running(name))
                 case EngineError():
-                    notes.append(f"gateway {name}: {config.diagnostics[0].detail}")
+                    why = f"does not answer: {config.diagnostics[0].detail}"
+                    notes.append(Note(why, name, answers=False))
                 case dict() if config["digest"] != newest.digest:
-                    if config["revision"] == newest.revision:
-                        notes.append(
-                            f"gateway {name} serves another table than the file holds, both of "
-                            f"revision {newest.revision}: the file was changed by hand"
+                    has, latest = config["revision"], newest.revision
+                    what = f"lags behind: it serves revision {has}, the newest is {latest}"
+                    if has == latest:
+                        what = (
+                            "serves another table than the file holds, both of revision "
+                            f"{latest}: the file was changed by hand"
                         )
-                        continue
-                    notes.append(
-                        f"gateway {name} lags behind: it serves revision {config['revision']}, "
-                        f"the newest is {newest.revision}"
-                    )
+                    notes.append(Note(what, name))
                 case _:
                     pass
         notes += [unreachable(each) for each in newest.without_address]
         return newest, tuple(notes)
 
-    async def publish(self, table: RoutingTable) -> tuple[str, ...]:
+    async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
         """Write the table durably and give it to every gateway; return notes.
 
         Raises:

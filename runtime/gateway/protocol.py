@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from fleet.resources import GatewayFault
+from runtime.gateway.published import Note
 from runtime.gateway.sights import Sight
 from runtime.gateway.table import RoutingTable
 
@@ -11,7 +12,7 @@ from runtime.gateway.table import RoutingTable
 class TableReader(Protocol):
     """What can only look at the routing table. Whoever is given no more cannot change it."""
 
-    async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
+    async def read(self) -> tuple[RoutingTable, tuple[Note, ...]]:
         """Return the newest table, and notes; see `Gateways.read`."""
         ...
 
@@ -31,14 +32,14 @@ class TableReader(Protocol):
 class Gateways(Protocol):
     """All gateways of a fleet as one."""
 
-    async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
+    async def read(self) -> tuple[RoutingTable, tuple[Note, ...]]:
         """Return the newest table any of them (or the table file) holds, and notes.
 
         A gateway that does not answer or lags behind is a note, not an error.
         """
         ...
 
-    async def publish(self, table: RoutingTable) -> tuple[str, ...]:
+    async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
         """Write the table durably, give it to every gateway and wait for all to acknowledge.
 
         Returns notes, such as that no gateway is running (the file will be read when one

@@ -1,8 +1,25 @@
-"""What came of giving a table to every gateway."""
+"""What came of giving a table to every gateway, and what is to be known of them."""
 
 from dataclasses import dataclass
 
 from fleet.errors import EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that a reader should know of a gateway, or of the table that all have."""
+
+    what: str
+    """Such as `lags behind`; a whole sentence where it is of no gateway."""
+    gateway: str = ""
+    """Whose name stands before it; empty: it is of the table."""
+    runs: bool = True
+    answers: bool = True
+    """Whether the gateway shows its table."""
+
+    def __str__(self) -> str:
+        """Return it for people."""
+        return f"gateway {self.gateway} {self.what}" if self.gateway else self.what
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,19 +36,22 @@ class Published:
     """Seconds spent on failures alone, after the last acknowledgement."""
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[Note, ...]:
         """What a reader should know."""
         return tuple(not_running(name) for name in self.absent)
 
 
-def not_running(name: str) -> str:
+def not_running(name: str) -> Note:
     """Say that a gateway does not run, and what that means."""
-    return (
-        f"gateway {name} is not running and answers no client; "
-        f"it reads the routes when it starts: fleetctl gateway start {name}"
+    return Note(
+        "is not running and answers no client; it reads the routes when it starts: "
+        f"fleetctl gateway start {name}",
+        name,
+        runs=False,
+        answers=False,
     )
 
 
-def unreachable(server: str) -> str:
+def unreachable(server: str) -> Note:
     """Say that the routes name a server of which no gateway knows the address."""
-    return f"the routes say no address of server {server}: what is sent to it fails"
+    return Note(f"the routes say no address of server {server}: what is sent to it fails")

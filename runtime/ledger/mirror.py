@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 
 from fleet.errors import FleetError, problem
@@ -102,9 +103,18 @@ def _line(each: Entry) -> bytes:
 class MirroredLedger:
     """A ledger of which a copy is kept. Keeps the contract of `runtime.ledger.protocol.Ledger`."""
 
-    def __init__(self, home: Ledger, mirror: Mirror, read_s: float = READ_S) -> None:
-        """Prepare; nothing is read or written. `read_s` is how long reading may take."""
-        self._home, self._mirror, self._read_s = home, mirror, read_s
+    def __init__(
+        self, home: Ledger, mirror: Mirror, hung: list[Thread], read_s: float = READ_S
+    ) -> None:
+        """Prepare; nothing is read or written.
+
+        Args:
+            home: The ledger.
+            mirror: Its copy.
+            hung: Earlier readings that have not ended; shared by all objects for one home.
+            read_s: How long reading may take.
+        """
+        self._home, self._mirror, self._hung, self._read_s = home, mirror, hung, read_s
 
     def read(self, after: int = 0) -> list[Entry]:
         """Return the entries with `seq` above `after`.
@@ -114,7 +124,7 @@ class MirroredLedger:
                 home refuses.
         """
         try:
-            found = in_time(lambda: self._home.read(after), self._read_s)
+            found = in_time(lambda: self._home.read(after), self._read_s, self._hung)
         except OSError as error:  # of time, too
             where = f"`{error.filename}`: " if error.filename else ""
             raise unanswered(f"{where}{error.strerror or error}") from None

@@ -32,13 +32,23 @@ _MARK = "entry_id"
 _LOCK = ".lock"
 
 
-def in_time(ask: Callable[[], Found], limit_s: float = LIMIT_S) -> Found:
+def in_time(
+    ask: Callable[[], Found], limit_s: float = LIMIT_S, hung: list[Thread] | None = None
+) -> Found:
     """Return what `ask` does.
+
+    Args:
+        ask: Asks.
+        limit_s: How long it may take.
+        hung: Threads that have not ended; while one has not, nothing is asked. None: whatever
+            hangs is forgotten.
 
     Raises:
         TimeoutError: it has not ended in time; its thread is left behind and ends with us.
         FleetError, OSError: what `ask` raises.
     """
+    if any(each.is_alive() for each in hung or ()):
+        raise TimeoutError("no answer yet to what was asked before")
     found: list[Found] = []
     failed: list[Exception] = []
 
@@ -55,6 +65,8 @@ def in_time(ask: Callable[[], Found], limit_s: float = LIMIT_S) -> Found:
     if failed:
         raise failed[0]
     if not found:
+        if hung is not None:
+            hung[:] = [asking]
         raise TimeoutError(f"no answer within {limit_s:g} s")
     return found[0]
 

@@ -47,6 +47,11 @@ def test_status_shows_rejected_bytes_and_what_people_said() -> None:
     assert "abort: 2.2.0, by ana at 2026-03-02T12:00:00+00:00: we looked" in text
 
 
+def test_status_shows_until_when_a_rollout_is_paused() -> None:
+    text = shown(past(10, marks=[mark("pause", until=NOON + DAY)]), shared(10, 90))
+    assert "pause: 2.2.0 until 2026-03-03T12:00:00+00:00, by ana at" in text
+
+
 def test_status_as_json_holds_all_of_it() -> None:
     found = past(10, evidence("errors", FAIL), marks=[mark("hold")])
     (alias,) = status("demo", state(shared(10, 90)), found, [], None)["aliases"]

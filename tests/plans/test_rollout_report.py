@@ -64,6 +64,15 @@ def test_the_stages_and_the_way_back_are_told_in_order() -> None:
     assert report["proof"] == {"entry": 3, "hash": "h3"}
 
 
+def test_a_pause_is_told_with_its_end_and_without_who_said_it() -> None:
+    said = {"alias": "acme-support", "adapter": NEW, "mark": "pause", "reason": "their launch"}
+    until = (NOON + timedelta(hours=4)).isoformat()
+    report = made(*routed(10), ("rollout_marked", {**said, "until": until}))
+    assert report["events"][-1]["text"] == (
+        f"2.2.0 was paused until {NOON + timedelta(hours=4):%Y-%m-%d %H:%M:%S} UTC"
+    )
+
+
 def test_outcomes() -> None:
     assert made()["outcome"] == "not begun"
     assert made(*routed(10))["outcome"] == "under way at 10 %"

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread, active_count
 
 import pytest
 
@@ -19,8 +20,8 @@ def home(folder: Path) -> FileLedger:
     return FileLedger(folder / "home", run="r", by="ann", clock=lambda: NOON)
 
 
-def ledger(folder: Path) -> MirroredLedger:
-    return MirroredLedger(home(folder), Mirror(folder), read_s=0.5)
+def ledger(folder: Path, hung: list[Thread] | None = None) -> MirroredLedger:
+    return MirroredLedger(home(folder), Mirror(folder), [] if hung is None else hung, read_s=0.5)
 
 
 def known(folder: Path) -> LastKnown:
@@ -99,6 +100,26 @@ def test_what_is_known_of_a_home_that_is_away(
     else:
         with pytest.raises(FleetError, match="does not answer"):
             known(tmp_path)
+
+
+def test_a_home_that_hangs_is_not_asked_again_until_it_has_answered(tmp_path: Path) -> None:
+    noted(tmp_path, "one")
+    path, hung = tmp_path / "home" / LEDGER_FILE, list[Thread]()
+    content = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(FleetError, match="No answer within"):
+        ledger(tmp_path, hung).read()
+    left = active_count()
+    for _ in range(3):
+        with pytest.raises(FleetError, match="No answer yet to what was asked before"):
+            ledger(tmp_path, hung).read()
+    assert active_count() == left
+    path.write_bytes(content)  # whoever hung reads it now
+    hung[0].join()
+    path.unlink()
+    path.write_bytes(content)
+    assert [each.data["text"] for each in ledger(tmp_path, hung).read()] == ["one"]
 
 
 def test_a_new_fleet_has_no_ledger_and_misses_none(tmp_path: Path) -> None:

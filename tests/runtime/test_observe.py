@@ -9,6 +9,7 @@ import pytest
 from fleet.errors import EngineUnreachableError, FleetError, problem
 from fleet.names import Address
 from fleet.resources import GatewayFault, Key, Resource, Route, Server, Share, State
+from runtime.gateway.published import Note, not_running, unreachable
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
 from runtime.observe import merge, observe
 
@@ -26,6 +27,7 @@ class Saying:
     def __init__(self, state: State | None = None, error: Exception | None = None) -> None:
         self.state = state or State()
         self.error = error
+        self.notes: tuple[Note, ...] = (Note("lags behind", "main"),)
 
     async def observe(self) -> State:
         return self.state
@@ -34,14 +36,14 @@ class Saying:
         return (("acme-support-tiny-v1.0.0", "s"),)
 
     async def faults(self) -> dict[str, GatewayFault]:
-        return {}
+        return {"west": GatewayFault("is not running", "fleetctl gateway start west")}
 
-    async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
+    async def read(self) -> tuple[RoutingTable, tuple[Note, ...]]:
         if self.error:
             raise self.error
-        return TABLE, ("gateway main lags behind",)
+        return TABLE, self.notes
 
-    async def publish(self, table: RoutingTable) -> tuple[str, ...]:
+    async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
         raise NotImplementedError(table.revision)
 
     async def in_flight(self, server: str, adapter: str) -> int:
@@ -85,6 +87,25 @@ def test_engines_and_gateways_make_one_sorted_state() -> None:
     assert list(seen.boots) == list(seen.urls) == list(seen.versions) == ["y", "z"]
     assert seen.notes == ("gateway main lags behind", "note of b", "note of a")
     assert seen.routes_unknown == ""
+    assert seen.behind
+
+
+@pytest.mark.parametrize(
+    ("note", "shown", "behind"),
+    [
+        (not_running("west"), False, False),  # which its fault says already
+        (Note("does not answer: why", "west", answers=False), False, False),
+        (Note("lags behind", "west"), True, True),
+        (not_running("western"), True, False),
+        (Note("does not answer: why", "western", answers=False), True, True),
+        (unreachable("s"), True, True),
+    ],
+)
+def test_what_a_fault_says_is_not_said_again(note: Note, shown: bool, behind: bool) -> None:  # noqa: FBT001
+    gateways = Saying()
+    gateways.notes = (note,)
+    seen = asyncio.run(observe({}, gateways))
+    assert (seen.notes, seen.behind) == ((str(note),) if shown else (), behind)
 
 
 def test_gateways_that_cannot_be_read_leave_routes_and_keys_unknown() -> None:

@@ -12,6 +12,7 @@ from fleet.errors import FleetError, LockHeldError, problem
 from fleet.history import Entry, fold
 from plans.journal import render_text
 from runtime.gateway.control import READ_S, LocalGateways
+from runtime.gateway.published import Note
 from runtime.gateway.table import AliasEntry, RoutingTable
 from runtime.gateway.tablefile import read_table
 from runtime.ledger import Ledger, open_ledger
@@ -217,7 +218,7 @@ class Meddled(LocalGateways):
 
     meddling = 0
 
-    async def read(self, within_s: float = READ_S) -> tuple[RoutingTable, tuple[str, ...]]:
+    async def read(self, within_s: float = READ_S) -> tuple[RoutingTable, tuple[Note, ...]]:
         found = await super().read(within_s)
         if self.meddling:
             self.meddling -= 1

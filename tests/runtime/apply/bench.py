@@ -29,7 +29,7 @@ from fleet.resources import GatewayFault, LoadedAdapter, Resource, Server, State
 from runtime.engines.protocol import Answer
 from runtime.execute import Outcome, World, execute
 from runtime.execute.world import Pace
-from runtime.gateway.published import unreachable
+from runtime.gateway.published import Note, unreachable
 from runtime.gateway.table import RoutingTable
 from runtime.ledger.file import FileLedger
 from runtime.observe import observe
@@ -147,10 +147,10 @@ class MemoryGateways:
     async def faults(self) -> dict[str, GatewayFault]:
         return {}
 
-    async def read(self) -> tuple[RoutingTable, tuple[str, ...]]:
+    async def read(self) -> tuple[RoutingTable, tuple[Note, ...]]:
         return self.table, tuple(unreachable(each) for each in self.table.without_address)
 
-    async def publish(self, table: RoutingTable) -> tuple[str, ...]:
+    async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
         self.trap("before publish")
         if table.token < self.table.token:
             raise LockHeldError(problem("T", "A newer run holds the fleet", str(table.token)))

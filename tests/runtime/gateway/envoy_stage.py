@@ -88,7 +88,7 @@ async def in_front(project: Path, routes: RoutingTable) -> AsyncIterator[EnvoySt
         gateways = gateways_of(state)
         stack.push_async_callback(gateways.close)
         (note,) = await gateways.publish(routes)  # before it runs: it reads the files later
-        assert "main is not running" in note
+        assert "main is not running" in str(note)
         folder = state / "gateways/main"
         process = await stack.enter_async_context(running(folder))
         connector = aiohttp.UnixConnector(str(folder / "admin.sock"))

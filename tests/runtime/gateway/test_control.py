@@ -155,7 +155,7 @@ def test_a_gateway_that_does_not_run_is_a_note_and_reads_the_file_later(tmp_path
     async def scenario() -> None:
         gateways = LocalGateways(state, {"main": MAIN})
         (note,) = await gateways.publish(table(SERVERS, revision=3))
-        assert "main is not running" in note
+        assert "main is not running" in str(note)
         assert await gateways.in_flight("s1", OLD) == 0
         async with serving(state, MAIN):
             assert await gateways.read() == (table(SERVERS, revision=3), ())
@@ -174,7 +174,7 @@ def test_a_gateway_that_holds_more_than_the_file_is_believed(tmp_path: Path) -> 
                     (ours.state / "routes.json").write_text(damage, encoding="utf-8")
                 found, notes = await ours.gateways.read()
                 assert found == table(ours.servers, revision=9)
-                assert any("newer table than the file" in note for note in notes)
+                assert any("newer table than the file" in note for note in map(str, notes))
 
     asyncio.run(scenario())
 
@@ -191,7 +191,7 @@ def test_a_gateway_that_lags_behind_is_noted(tmp_path: Path) -> None:
             write_table(ours.state, table(ours.servers, revision=4))
             found, (note,) = await ours.gateways.read()
             assert found.revision == 4
-            assert "main lags behind" in note
+            assert "main lags behind" in str(note)
 
     asyncio.run(scenario())
 

@@ -186,7 +186,7 @@ def test_a_file_changed_by_hand_is_not_called_lag(tmp_path: Path) -> None:
             (ours.state / "routes.json").write_text(edited.canonical(), encoding="utf-8")
             found, (note,) = await ours.gateways.read()
             assert found == edited
-            assert "changed by hand" in note
+            assert "changed by hand" in str(note)
 
     asyncio.run(scenario())
 
@@ -196,7 +196,7 @@ def test_whoever_looks_is_told_of_a_gateway_that_answers_no_client(tmp_path: Pat
         gateways = LocalGateways(tmp_path, {"main": MAIN})
         assert await gateways.read() == (RoutingTable(revision=0), ())
         notes = await gateways.publish(table({"s1": "http://127.0.0.1:9"}, revision=1))
-        assert "fleetctl gateway start main" in notes[0]
+        assert "fleetctl gateway start main" in str(notes[0])
         assert (await gateways.read())[1] == notes
         await gateways.close()
 
