@@ -138,7 +138,8 @@ class Recounts:
     async def _ask(self, url: str, body: bytes) -> bytes | None:
         if self._http is None:
             self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=AT_ONCE),
+                # A connection that was kept may end just as it is used again: that costs a count.
+                connector=aiohttp.TCPConnector(limit=AT_ONCE, force_close=True),
                 timeout=aiohttp.ClientTimeout(total=self._patience_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
