@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import REPOSITORY, Project
 from tests.runtime.gateway.envoy_stage import PROGRAM, needs_envoy
 
@@ -24,10 +25,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     text = file.read_text(encoding="utf-8")
     start = text.index("listen:", text.index("gateways:"))
     file.write_text(f"{text[:start]}kind: envoy, {text[start:]}", encoding="utf-8")
-    plan = made.run("plan")
+    plan = call(made, "plan")
     assert "is an Envoy: it assigns users to versions by another hash" in plan.stdout
     assert "Lost in translation to Envoy, gateway main:\n" in plan.stdout
-    done = made.run("apply", "--auto", "--yes")
+    done = call(made, "apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
     yield made
     made.clean_up()
@@ -36,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 @pytest.fixture(scope="module")
 def envoy(project: Project) -> Iterator[str]:
     """The URL at which `gateway run` has Envoy answer."""
-    (status,) = json.loads(project.run("gateway", "status", "--format", "json").stdout)
+    (status,) = json.loads(call(project, "gateway", "status", "--format", "json").stdout)
     assert (status["kind"], status["revision"]) == ("envoy", None)
     log = (project.root / "envoy.log").open("wb")
     with (
@@ -54,7 +55,7 @@ def envoy(project: Project) -> Iterator[str]:
 
 
 def rows(project: Project) -> list[dict[str, object]]:
-    return list(json.loads(project.run("gateway", "status", "--format", "json").stdout))
+    return list(json.loads(call(project, "gateway", "status", "--format", "json").stdout))
 
 
 def key(project: Project) -> str:
@@ -79,7 +80,7 @@ def test_an_envoy_serves_what_is_applied_rolled_back_and_compiled(
     path = project.root / "clients" / "acme.yaml"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace('version: "2.1.0"', 'version: "2.2.0"'), encoding="utf-8")
-    done = project.run("apply", "--auto", "--yes")  # drains on what Envoy says is at work
+    done = call(project, "apply", "--auto", "--yes")  # drains on what Envoy says is at work
     assert done.returncode == 0, done.stderr
     (row,) = rows(project)
     assert row["revision"] == row["newest"] != 1
@@ -87,19 +88,19 @@ def test_an_envoy_serves_what_is_applied_rolled_back_and_compiled(
         f"{ALIAS}-tiny-v2.1.0",
         f"{ALIAS}-tiny-v2.2.0",
     }
-    shown = project.run("status", "--client", "acme").stdout
+    shown = call(project, "status", "--client", "acme").stdout
     assert "% seen), 2.1.0 90 % (" in shown
     assert "of 200 requests" in shown
-    back = project.run("rollback", ALIAS, "--reason", "wrong refunds")
+    back = call(project, "rollback", ALIAS, "--reason", "wrong refunds")
     assert back.returncode == 0, back.stderr
     assert {answered_by(project, envoy) for _ in range(20)} == {f"{ALIAS}-tiny-v2.1.0"}
     (row,) = rows(project)
     assert row["revision"] == row["newest"]
-    assert "is an Envoy" in project.run("gateway", "start").stderr
-    refused = project.run("gateway", "stop", "main")
+    assert "is an Envoy" in call(project, "gateway", "start").stderr
+    refused = call(project, "gateway", "stop", "main")
     assert (refused.returncode, "fleetctl gateway run main" in refused.stderr) == (1, True)
 
-    printed = project.run("compile", "--target", "envoy")
+    printed = call(project, "compile", "--target", "envoy")
     secret = key(project)
     whole = json.loads(printed.stdout)
     assert (printed.returncode, secret in printed.stdout + printed.stderr) == (0, False)
@@ -114,21 +115,21 @@ def test_an_envoy_serves_what_is_applied_rolled_back_and_compiled(
     for lost in ("hash", "in clear", "2^53", "SIGKILL", "work in progress"):
         assert lost in printed.stderr
     out = tmp_path / "envoy"
-    written = project.run("compile", "--target", "envoy", "--out", str(out))
+    written = call(project, "compile", "--target", "envoy", "--out", str(out))
     assert "no Envoy runs on it here, start one: envoy -c" in written.stderr
     assert written.stdout == ""
     assert secret in (out / "routes.json").read_text(encoding="utf-8")
     assert (out / "routes.json").stat().st_mode & 0o077 == 0
-    elsewhere = project.run("compile", "--target", "envoy", "--out", str(out), "--seen-at", "/e")
+    elsewhere = call(project, "compile", "--target", "envoy", "--out", str(out), "--seen-at", "/e")
     assert "envoy -c /e/envoy.json" in elsewhere.stderr
     assert str(out) not in (out / "envoy.json").read_text(encoding="utf-8")
 
-    unknown = project.run("compile", "--target", "envoy", "--gateway", "mian")
+    unknown = call(project, "compile", "--target", "envoy", "--gateway", "mian")
     assert (unknown.returncode, "main" in unknown.stderr) == (1, True)
-    printed = project.run("compile", "--target", "litellm")
+    printed = call(project, "compile", "--target", "litellm")
     listed = json.loads(printed.stdout)["model_list"]
     assert ALIAS in {each["model_name"] for each in listed}
     assert "Clients are NOT kept apart" in printed.stderr
-    written = project.run("compile", "--target", "litellm", "--out", str(tmp_path / "litellm"))
+    written = call(project, "compile", "--target", "litellm", "--out", str(tmp_path / "litellm"))
     assert "litellm --config" in written.stderr
     assert json.loads((tmp_path / "litellm" / "config.yaml").read_text())["model_list"] == listed

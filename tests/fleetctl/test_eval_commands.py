@@ -19,7 +19,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     for path in (made.root / "golden").glob("*.jsonl"):
         few = path.read_bytes().splitlines(keepends=True)[:5]
         path.write_bytes(b"".join(few))
-    done = made.run("apply", "--auto", "--yes")
+    done = call(made, "apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
     yield made
     made.clean_up()

@@ -28,10 +28,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     fleet.write_text(text, encoding="utf-8")
     for path in (made.root / "golden").glob("*.jsonl"):
         path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]))
-    assert made.run("gateway", "start").returncode == 0
-    assert made.run("apply", "--auto", "--yes").returncode == 0
+    assert call(made, "gateway", "start").returncode == 0
+    assert call(made, "apply", "--auto", "--yes").returncode == 0
     acme.write_text(acme.read_text("utf-8").replace('"2.1.0"', '"2.2.0"'), encoding="utf-8")
-    done = made.run("apply", "--auto", "--yes")
+    done = call(made, "apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
     yield made
     made.clean_up()

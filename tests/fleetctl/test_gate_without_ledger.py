@@ -16,6 +16,7 @@ import pytest
 
 from runtime.gateway.tablefile import read_table
 from runtime.ledger.mirror import MIRROR_FILE
+from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
@@ -33,14 +34,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     assert before in text
     pace = "careful: {weights: [50%, 100%], bake: 1h, gates: [form]}"
     fleet.write_text(text.replace(before, pace) + GATES, encoding="utf-8")
-    assert made.run("gateway", "start").returncode == 0
-    assert made.run("apply", "--auto", "--yes").returncode == 0
+    assert call(made, "gateway", "start").returncode == 0
+    assert call(made, "apply", "--auto", "--yes").returncode == 0
     word = ask(made, 0).split()[0]  # it depends on the version's bytes alone
     shown = acme.read_text(encoding="utf-8")
     line = "        golden: golden/support"
     shown = shown.replace(line, f'        format: {{regex: "{word}.*"}}\n{line}')
     acme.write_text(shown.replace('"2.1.0"', '"2.2.0"'), encoding="utf-8")
-    done = made.run("apply", "--auto", "--yes")
+    done = call(made, "apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
     for number in range(60):
         ask(made, number)

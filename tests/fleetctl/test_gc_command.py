@@ -25,13 +25,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", None)
     source = made.root / "models/adapters/acme"
     for minor in range(5):
-        done = made.run(
+        done = call(
+            made,
             "adapter", "add", str(source / "support-v2.2.0"),
             "--as", f"acme-support-tiny-v1.{minor}.0",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-    assert made.run("gateway", "start").returncode == 0
-    assert made.run("apply", "--auto", "--yes").returncode == 0
+    assert call(made, "gateway", "start").returncode == 0
+    assert call(made, "apply", "--auto", "--yes").returncode == 0
     yield made
     made.clean_up()
 

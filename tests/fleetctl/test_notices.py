@@ -37,10 +37,10 @@ def project(tmp_path_factory: pytest.TempPathFactory, hook: Webhook) -> Iterator
     shown = acme.read_text(encoding="utf-8").replace("    keys:", told)
     acme.write_text(shown, encoding="utf-8")
     golden(made, 2)
-    assert made.run("gateway", "start").returncode == 0
-    assert made.run("apply", "--auto", "--yes").returncode == 0
+    assert call(made, "gateway", "start").returncode == 0
+    assert call(made, "apply", "--auto", "--yes").returncode == 0
     acme.write_text(shown.replace('"2.1.0"', '"2.2.0"'), encoding="utf-8")
-    assert made.run("apply", "--auto", "--yes").returncode == 0
+    assert call(made, "apply", "--auto", "--yes").returncode == 0
     yield made
     made.clean_up()
 

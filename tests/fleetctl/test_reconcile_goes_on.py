@@ -19,7 +19,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     text = fleet.read_text("utf-8")
     assert "bake: 24h, retain: 7d" in text
     fleet.write_text(text.replace("bake: 24h, retain: 7d", "bake: 1s, retain: 7d"), "utf-8")
-    done = made.run("apply", "--auto", "--yes")
+    done = call(made, "apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
     yield made
     made.clean_up()

@@ -17,6 +17,7 @@ from fleetctl.session import Session
 from runtime.flip import flipped
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.tablefile import read_table
+from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 from tests.fleetctl.webhook import Webhook, webhook
 
@@ -43,18 +44,18 @@ def project(tmp_path_factory: pytest.TempPathFactory, hook: Webhook) -> Iterator
         "    keys:", f"    notify: {{webhook: {hook.url}/acme, template: note.j2}}\n    keys:"
     )
     acme.write_text(text, encoding="utf-8")
-    assert made.run("gateway", "start").returncode == 0
-    assert made.run("apply", "--auto", "--yes").returncode == 0
+    assert call(made, "gateway", "start").returncode == 0
+    assert call(made, "apply", "--auto", "--yes").returncode == 0
     acme.write_text(text.replace('"2.1.0"', '"2.2.0"'), encoding="utf-8")
-    assert made.run("apply", "--auto", "--yes").returncode == 0
+    assert call(made, "apply", "--auto", "--yes").returncode == 0
     yield made
     made.clean_up()
 
 
 @pytest.fixture
 def canary(project: Project, hook: Webhook) -> None:
-    project.run("rollback", "acme-support", "--to", "2.2.0", "--forward", "--reason", "again")
-    project.run("release", "acme-support")
+    call(project, "rollback", "acme-support", "--to", "2.2.0", "--forward", "--reason", "again")
+    call(project, "release", "acme-support")
     hook.documents.clear()
     hook.status = 200
 
@@ -68,7 +69,7 @@ def kinds(project: Project) -> list[str]:
 def test_client_and_operators_are_told_and_each_only_what_is_theirs(
     project: Project, hook: Webhook
 ) -> None:
-    done = project.run("rollback", "acme-support", "--reason", "wrong refunds")
+    done = call(project, "rollback", "acme-support", "--reason", "wrong refunds")
     assert (done.returncode, done.stderr) == (0, "")
     assert "acme-support back on 2.1.0 in" in done.stdout
     told = dict(hook.documents)
@@ -88,11 +89,11 @@ def test_client_and_operators_are_told_and_each_only_what_is_theirs(
 @pytest.mark.usefixtures("canary")
 def test_a_notice_that_cannot_be_delivered_stops_nothing(project: Project, hook: Webhook) -> None:
     hook.status = 503
-    done = project.run("rollback", "acme-support")
+    done = call(project, "rollback", "acme-support")
     assert done.returncode == 0
     assert done.stderr.count("was not delivered: refused with status 503") == 2
     assert "T0K3N" not in done.stderr
-    status = project.run("status", "--client", "acme").stdout
+    status = call(project, "status", "--client", "acme").stdout
     assert "2.1.0 100 %" in status
 
 
@@ -109,8 +110,8 @@ def test_a_rollback_needs_no_planner_no_library_no_evaluations_and_no_ledger(
     ledger.unlink()
     ledger.mkdir()
     try:
-        done = project.run("rollback", "acme-support", "--format", "json")
-        unplanned = project.run("plan").returncode
+        done = call(project, "rollback", "acme-support", "--format", "json")
+        unplanned = call(project, "plan").returncode
     finally:
         (project.root / "away").rename(library)
         evals.unlink()
@@ -126,7 +127,7 @@ def test_a_rollback_needs_no_planner_no_library_no_evaluations_and_no_ledger(
     assert "nobody was notified" in done.stderr
     assert hook.documents == []
     # What could not be written is there for the next that plans.
-    assert "held: 2.2.0" in project.run("status", "--client", "acme").stdout
+    assert "held: 2.2.0" in call(project, "status", "--client", "acme").stdout
     assert kinds(project)[-2:] == ["rolled_back", "rollback_checked"]
 
 
@@ -156,36 +157,36 @@ def test_a_ledger_that_hangs_keeps_no_rollback_and_is_written_later(
     assert done.stderr.count("no answer within 1 s; it is queued and will be written") == 2
     assert "no lease" in drilled.stderr
     assert len(hook.documents) == 2
-    shown = project.run("history", "--format", "json").stdout
+    shown = call(project, "history", "--format", "json").stdout
     assert "wrong refunds" in shown
     written = ["rolled_back", "rollback_checked", "notified", "notified", "drilled"]
     assert kinds(project)[-5:] == written
-    assert project.run("plan", "--detailed-exitcode").returncode == 0, "the version stays held"
+    assert call(project, "plan", "--detailed-exitcode").returncode == 0, "the version stays held"
 
 
 @pytest.mark.usefixtures("canary")
 def test_a_drill_of_every_alias_moves_nobody(project: Project, hook: Webhook) -> None:
-    before = project.run("status", "--format", "json").stdout
-    done = project.run("rollback", "--drill", "--all", "--format", "json")
+    before = call(project, "status", "--format", "json").stdout
+    done = call(project, "rollback", "--drill", "--all", "--format", "json")
     assert done.returncode == 0, done.stderr
     (result,) = map(json.loads, done.stdout.splitlines())
     assert (result["target"], result["live"], result["acknowledged"]) == (OLD, False, ["main"])
     assert "Nowhere to go back to, so not drilled: acme-triage, birch-units" in done.stderr
-    after = json.loads(project.run("status", "--format", "json").stdout)
+    after = json.loads(call(project, "status", "--format", "json").stdout)
     assert after["aliases"] == json.loads(before)["aliases"]
     assert hook.documents == []
-    assert project.run("drift").returncode == 0
-    again = project.run("rollback", "--drill", "--due", "30d")
+    assert call(project, "drift").returncode == 0
+    again = call(project, "rollback", "--drill", "--due", "30d")
     assert (again.returncode, again.stdout) == (0, "")
     assert "No drill is due." in again.stderr
 
 
 def test_a_live_drill_is_recorded_and_leaves_the_route_as_it_was(project: Project) -> None:
-    done = project.run("rollback", "acme-support", "--drill", "--live")
+    done = call(project, "rollback", "acme-support", "--drill", "--live")
     assert done.returncode == 0, done.stderr
     assert "and back)" in done.stdout
     assert kinds(project)[-2:] == ["drill_started", "drilled"]
-    assert "2.2.0 100 %" in project.run("status", "--client", "acme").stdout
+    assert "2.2.0 100 %" in call(project, "status", "--client", "acme").stdout
 
 
 def test_a_live_drill_that_was_killed_is_undone_by_the_next_reconcile(project: Project) -> None:
@@ -204,12 +205,12 @@ def test_a_live_drill_that_was_killed_is_undone_by_the_next_reconcile(project: P
         await gateways.close()
 
     asyncio.run(flip_and_die())
-    assert project.run("drift").returncode == 2
-    done = project.run("reconcile", "--once")
+    assert call(project, "drift").returncode == 2
+    done = call(project, "reconcile", "--once")
     assert done.returncode == 0, done.stderr
     assert "Undoes a live drill of acme-support that was killed." in done.stderr
-    assert "2.2.0 100 %" in project.run("status", "--client", "acme").stdout
-    assert project.run("drift").returncode == 0
+    assert "2.2.0 100 %" in call(project, "status", "--client", "acme").stdout
+    assert call(project, "drift").returncode == 0
 
 
 @pytest.mark.parametrize(

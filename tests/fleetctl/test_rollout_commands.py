@@ -38,14 +38,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     lines += [{"id": f"q{n}", "input": f"question {n}", "expected": ".+"} for n in range(40)]
     golden = "".join(json.dumps(each) + "\n" for each in lines)
     (made.root / "golden/support.jsonl").write_text(golden, encoding="utf-8")
-    assert made.run("gateway", "start").returncode == 0
-    assert made.run("apply", "--auto", "--yes").returncode == 0
+    assert call(made, "gateway", "start").returncode == 0
+    assert call(made, "apply", "--auto", "--yes").returncode == 0
     word = ask(made, "hello").split()[0]  # it depends on the version's bytes alone
     line = "        golden: golden/support"
     form = f'        format: {{regex: "{word}.*"}}\n{line}'
     shown = acme.read_text(encoding="utf-8").replace(line, form)
     acme.write_text(shown, encoding="utf-8")
-    done = made.run("apply", "--auto", "--yes")
+    done = call(made, "apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
     for number in range(20):  # what the old version did in the days before
         ask(made, f"question {number}", user=f"before-{number}")
