@@ -93,16 +93,18 @@ def route_of(fleet: Fleet, alias: str, routes: Mapping[str, Route]) -> Route | N
 
 
 def left_over(fleet: Fleet, alias: str, live: State, history: History) -> Route | None:
-    """Return a route, without any share, of the good versions that an alias has left loaded.
+    """Return a route, without any share, of the versions to go back to that are still loaded.
 
-    Only those before the declared one, newest first; None: there is none.
+    They once answered all requests, nothing keeps them out, and they stand before the declared
+    one; newest first. None: there is none.
     """
     declared, out = fleet.adapters[alias].name, kept_out(history, alias)
     loaded, resident = loaded_on(live), resident_versions(live, history)
     shares = tuple(
         Share(name, 0, loaded[name])
         for name in resident.get(alias, ())
-        if name in loaded and name in fleet.versions and name not in out
+        if name in loaded and name in fleet.versions
+        if name in history.answered_all and name not in out
         if AdapterName.parse(name).version < declared.version
     )
     return Route(alias, shares, shares[0].adapter) if shares else None

@@ -63,13 +63,13 @@ def _reasons(it: Situation) -> Iterable[str]:
 
 
 def _declare(it: Situation) -> str:
-    """Say which version would be served: the newest earlier one that nothing keeps out."""
-    out, bytes_of = kept_out(it.history, it.alias), it.fleet.versions
+    """Say what would be served: the newest version before that once answered all requests."""
+    out, known = kept_out(it.history, it.alias), it.fleet.versions
     rejected = it.history.rejected.get(it.alias, {})
     good = [
         parsed.version
-        for name, facts in bytes_of.items()
-        if alias_of(name) == it.alias and name not in out and facts.digest not in rejected
+        for name in it.history.answered_all & known.keys()
+        if alias_of(name) == it.alias and name not in out and known[name].digest not in rejected
         if (parsed := AdapterName.parse(name)).version < it.adapter.name.version
     ]
     return f"declare {max(good)} (it is in the lock)" if good else "declare another version"

@@ -130,8 +130,8 @@ def kinds(project: Project) -> list[str]:
 
 def tried_again(project: Project) -> None:
     """Give half of the requests to the version again that was rolled back."""
-    assert project.run("release", "acme-support").returncode == 0
-    assert project.run("apply", "--auto", "--yes").returncode == 0
+    assert call(project, "release", "acme-support").returncode == 0
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
     assert shares(project) == {NEW: 50, OLD: 50}
 
 
@@ -146,18 +146,18 @@ def test_a_gate_that_fails_flips_though_nothing_can_be_written(project: Project)
     assert "Rolled back: acme-support back on 2.1.0" in done.stderr
     assert "Verdicts could not be written down" in " ".join(done.stderr.split())
     assert (left.returncode, left.stderr) == (0, "No changes. 25 resources are as declared.\n")
-    status = project.run("status", "--client", "acme").stdout
+    status = call(project, "status", "--client", "acme").stdout
     assert "held: 2.2.0" in status
-    evidence = json.loads(project.run("evidence", "list", "--format", "json").stdout)
+    evidence = json.loads(call(project, "evidence", "list", "--format", "json").stdout)
     assert "FAIL" in json.dumps(evidence)
-    assert project.run("evidence", "verify").returncode == 0
-    again = project.run("reconcile", "--once")
+    assert call(project, "evidence", "verify").returncode == 0
+    again = call(project, "reconcile", "--once")
     assert again.returncode == 0, again.stderr
     assert shares(project) == {NEW: 0, OLD: 100}
 
 
 def test_the_copy_is_the_ledger_and_nobody_elses_to_read(project: Project) -> None:
-    assert project.run("plan").returncode == 0
+    assert call(project, "plan").returncode == 0
     copy = state(project) / MIRROR_FILE
     assert copy.read_bytes() == (state(project) / "ledger.jsonl").read_bytes()
     assert copy.stat().st_mode & 0o777 == 0o600
@@ -169,10 +169,10 @@ def test_a_version_that_fails_is_taken_back_while_its_ledger_is_no_file(project:
         ask(project, number)
     before = kinds(project)
     with gone(project, Path.mkdir), asking(project) as answers:
-        done = project.run("reconcile", "--once")
+        done = call(project, "reconcile", "--once")
         assert shares(project) == {NEW: 0, OLD: 100}
-        again = project.run("reconcile", "--once")
-        status = project.run("status", "--client", "acme")
+        again = call(project, "reconcile", "--once")
+        status = call(project, "status", "--client", "acme")
         queued = sorted((state(project) / "queued").glob("*.json"))
     assert answers
     assert (done.returncode, again.returncode) == (1, 1), done.stderr
@@ -188,16 +188,16 @@ def test_a_version_that_fails_is_taken_back_while_its_ledger_is_no_file(project:
     assert "held: 2.2.0" in status.stdout
     said = [json.loads(each.read_bytes()) for each in queued]
     assert [each["kind"] for each in said] == ["gate_judged", "rolled_back", "rollback_checked"]
-    assert project.run("reconcile", "--once").returncode == 0
+    assert call(project, "reconcile", "--once").returncode == 0
     assert kinds(project) == [*before, "gate_judged", "rolled_back", "rollback_checked"]
     assert not list((state(project) / "queued").glob("*.json"))
-    assert project.run("evidence", "verify").returncode == 0
-    assert "THE LEDGER" not in project.run("status").stdout
+    assert call(project, "evidence", "verify").returncode == 0
+    assert "THE LEDGER" not in call(project, "status").stdout
 
 
 def test_nothing_is_taken_for_the_ledger_that_is_empty_or_was_changed(project: Project) -> None:
     with gone(project, lambda _: None):
-        lost = project.run("reconcile", "--once")
+        lost = call(project, "reconcile", "--once")
         assert not (state(project) / "ledger.jsonl").exists()
     assert (lost.returncode, LOUD in lost.stderr) == (1, True)
     assert "The ledger is gone" in lost.stderr
@@ -205,19 +205,19 @@ def test_nothing_is_taken_for_the_ledger_that_is_empty_or_was_changed(project: P
     kept = copy.read_bytes()
     copy.write_bytes(kept.replace(b'"verdict":"FAIL"', b'"verdict":"PASS"', 1))
     with gone(project, Path.mkdir):
-        forged = project.run("reconcile", "--once")
+        forged = call(project, "reconcile", "--once")
     assert (forged.returncode, LOUD in forged.stderr) == (1, False)
     assert "The ledger's home does not answer" in forged.stderr
     copy.unlink()
-    assert project.run("plan").returncode == 0
+    assert call(project, "plan").returncode == 0
     assert copy.read_bytes() == (state(project) / "ledger.jsonl").read_bytes()
 
 
 def test_a_ledger_that_hangs_raises_nobody_and_takes_back_who_fails(project: Project) -> None:
     tried_again(project)
     reason = ("--reason", "it is urgent")
-    assert project.run("rollout", "advance", "acme-support", *reason).returncode == 0
-    assert project.run("plan").returncode == 0
+    assert call(project, "rollout", "advance", "acme-support", *reason).returncode == 0
+    assert call(project, "plan").returncode == 0
     with gone(project, os.mkfifo), hung(project):
         healthy = project.run("reconcile", "--once")
         assert shares(project) == {NEW: 50, OLD: 50}, "nothing is raised by what was last read"
@@ -229,6 +229,6 @@ def test_a_ledger_that_hangs_raises_nobody_and_takes_back_who_fails(project: Pro
     assert done.returncode == 1
     assert "Rolled back: acme-support back on 2.1.0" in done.stderr
     assert "no answer within 10 s" in " ".join(done.stderr.split()).lower()
-    assert project.run("reconcile", "--once").returncode == 0
+    assert call(project, "reconcile", "--once").returncode == 0
     assert kinds(project).count("rolled_back") == 3
     assert shares(project) == {NEW: 0, OLD: 100}
