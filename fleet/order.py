@@ -9,6 +9,7 @@ form a lane, routes and keys another; `needs` links what must wait across lanes.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import networkx as nx
 
@@ -47,6 +48,7 @@ def order(
     *,
     smoke: Mapping[str, tuple[str, ...]],
     tight: frozenset[str] = frozenset(),
+    limited: Mapping[str, str] = MappingProxyType({}),
     renames: Mapping[str, str] | None = None,
 ) -> tuple[Step, ...]:
     """Return the steps that carry out `changes`, each after those it needs.
@@ -58,9 +60,10 @@ def order(
         diversion: What `divert` returned for the same.
         smoke: By full adapter name: inputs to ask after a load; missing or empty: none.
         tight: Servers where a load must wait until versions without traffic are unloaded.
+        limited: Server to host, where a load must wait until unused servers have stopped.
         renames: Alias to the alias it was formerly known by.
     """
-    graph = _Graph(desired, live, diversion, smoke, tight)
+    graph = _Graph(desired, live, diversion, smoke, tight, limited)
     listed = tuple(changes)
     graph.routes(listed, renames or {})
     graph.keys(listed)
@@ -86,9 +89,10 @@ class _Graph:
         diversion: Diversion,
         smoke: Mapping[str, tuple[str, ...]],
         tight: frozenset[str],
+        limited: Mapping[str, str],
     ) -> None:
         self.desired, self.live, self.diversion = desired, live, diversion
-        self.smoke, self.tight = smoke, tight
+        self.smoke, self.tight, self.limited = smoke, tight, limited
         self.live_routes = live.routes()
         self.steps: dict[str, Step] = {}
         self.needs: dict[str, set[str]] = defaultdict(set)
@@ -104,6 +108,8 @@ class _Graph:
         """By server: unloads there that wait for no load."""
         self.spots: dict[tuple[str, str], list[str]] = defaultdict(list)
         """By device: steps that start a server there."""
+        self.loads: dict[str, list[str]] = defaultdict(list)
+        """By host that declares its memory: loads there."""
 
     def _add(
         self, verb: str, operation: Operation, address: Address, before: Resource | None, lane: str
@@ -136,8 +142,7 @@ class _Graph:
                     pass
         for alias in meanwhile:
             if alias in self.moved:
-                address = route_address(alias)
-                self.needs[self.moved[alias]].add(f"divert {address}")
+                self.needs[self.moved[alias]].add(f"divert {route_address(alias)}")
         for alias, former in renames.items():
             if alias in self.moved and former in self.moved:
                 self.needs[self.moved[former]].add(self.moved[alias])
@@ -215,8 +220,8 @@ class _Graph:
             self.needs[load].add(f"unload {adapter.address}")
         if server in self.tight:
             self.needs[load] |= self.early[server]
-        inputs = self.smoke.get(name, ())
-        if inputs:
+        self.loads[self.limited.get(server, "")].append(load)
+        if inputs := self.smoke.get(name, ()):
             operation = SmokeTest(adapter, inputs)
             smoke = self._add("smoke", operation, adapter.address, adapter, server)
             self.needs[smoke].add(load)
@@ -250,6 +255,8 @@ class _Graph:
                     for start in self.spots.get(spot, ()):
                         if not restarts or start == f"start {server.address}":
                             self.needs[start].add(stop)
+                for load in () if restarts else self.loads.get(server.host, ()):
+                    self.needs[load].add(stop)
 
     def _leaving(self) -> dict[str, set[str]]:
         """Return, by restarting server, the route steps after which it may stop."""
@@ -279,8 +286,7 @@ class _Graph:
 
 
 def _by_verb(step: str) -> tuple[int, str]:
-    verb, _, address = step.partition(" ")
-    return (_RANK[verb], address)
+    return (_RANK[step.partition(" ")[0]], step)
 
 
 def _spots(server: Server) -> set[tuple[str, str]]:

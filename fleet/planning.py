@@ -56,9 +56,12 @@ def make_plan(
     smoke = {name: fleet.adapters[each.alias].smoke
              for each in wanted.wanted.values() for name, _ in each.shares}  # fmt: skip
     diversion = divert(changes, desired, live)
+    limited = {name: each.host for name, each in placement.servers.items()
+               if each.host in fleet.hosts and fleet.hosts[each.host].memory_bytes}  # fmt: skip
     steps = order(
-        changes, desired, live, diversion, smoke=smoke, tight=placement.tight, renames=fleet.renames
-    )
+        changes, desired, live, diversion, smoke=smoke, tight=placement.tight, limited=limited,
+        renames=fleet.renames,
+    )  # fmt: skip
     previews = [preview(fleet, each, history) for each in wanted.wanted.values() if each.gates]
     impacts = impacts_of(changes, fleet, diversion.interrupted)
     cost_after = price_per_hour(fleet, desired, live.unknown_servers)

@@ -138,8 +138,31 @@ class _Scale:
             if each.server in about or each.adapter == adapter
         ]
         price = scene.accounts[target.name].price_per_hour if new else 0.0
+        broken += self._listed(bindings, target)
         texts = tuple(dict.fromkeys(each.text for each in broken))
         return Alternative(target.name, new, price, scene.accounts[target.name].peak, texts)
+
+    def _listed(
+        self, bindings: Mapping[str, tuple[str, ...]], target: Server
+    ) -> Iterator[Violation]:
+        """Yield the main memory that a host lacks, servers that stop only in the end counted."""
+        host = self.fleet.hosts.get(target.host)
+        if host is None or host.memory_bytes is None:
+            return
+        ours, now = self.placement.servers, self.live.servers()
+        every = {**now, **ours, target.name: target}
+        near = {name: each for name, each in every.items() if each.host == host.name}
+        held = {
+            name: servers
+            for name, servers in self.wanted.loaded.items()
+            if any(each in near and each not in ours for each in servers)
+        }
+        names = {name for each in near for name in self.on.get(each, ())}
+        bound = {name: self.placement.bindings[name] for name in names}
+        bound.update(bindings)
+        for name, servers in held.items():
+            bound[name] = tuple(sorted({*bound.get(name, ()), *servers}))
+        yield from room.host_memory(Scene(self.fleet, self.wanted, self.live, near, bound, {}))
 
     def unused(self, like: Server) -> Iterator[Server]:
         """Yield servers like one, on devices that nobody uses; the first of each kind and host."""

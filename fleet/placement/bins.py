@@ -117,8 +117,7 @@ class Bin:
         """Say whether one more version fits into the slots there are."""
         if item.adapter in self.names:
             return True
-        listed = len(self.names) + 1
-        enough = self.most_listed is None or listed <= self.most_listed
+        enough = self.most_listed is None or len(self.names) < self.most_listed
         return enough and self.slots_needed(item) + spare <= self.slots
 
     def add(self, item: Item) -> None:
@@ -161,6 +160,8 @@ class Hardware:
         """By host."""
         self.going: dict[Spot, Bin] = {}
         """Servers that stop in the end, and until then hold what is still in use."""
+        self.now: Mapping[str, dict[str, int]] = {}
+        """By host that declares its memory: what each server that runs there may list now."""
         self.habits: Mapping[str, Habits] = habits_of(fleet.adapters.values())
 
     def put(self, bin_: Bin) -> None:
@@ -198,8 +199,7 @@ class Hardware:
         taken = 0
         for spot in bin_.spots:
             others = [each for each in self.on[spot] if each is not bin_]
-            whole = [each for each in (bin_, *others) if _takes_all(each)]
-            if others and whole:
+            if others and any(_takes_all(each) for each in (bin_, *others)):
                 return 0
             taken = max(taken, sum(self.taken(each) for each in others))
         return min(usable // bin_.parts, usable - taken) if bin_.shared else max(usable - taken, 0)
@@ -275,8 +275,7 @@ class Hardware:
 
     def port(self, name: str, host: Host, device: Device) -> int:
         """Return the device's port, or one above it where another server has that one."""
-        spots = [(host.name, each.name) for each in host.devices]
-        there = [each for spot in spots for each in self.on[spot]]
+        there = [each for its in host.devices for each in self.on[host.name, its.name]]
         there += [each for each in self.going.values() if each.host == host.name]
         taken = {each.port for each in there if each.name != name} | {
             each.port for each in host.devices if each is not device

@@ -134,5 +134,6 @@ def _reuse(fresh: Board, board: Board) -> None:
             if int(fresh.hardware.used(bin_, None, cut).max()) <= FULL:
                 bin_.slots, bin_.rank = cut
                 bin_.fixed, bin_.live, bin_.held = True, before.live, before.held
+                bin_.most_listed = before.most_listed
                 bin_.names |= before.held
                 fresh.opened.pop(name, None)

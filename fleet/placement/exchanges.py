@@ -13,6 +13,7 @@ import numpy as np
 from fleet.names import adapter_address
 from fleet.placement.bins import Bin
 from fleet.placement.items import Item
+from fleet.placement.listing import lacking
 from fleet.placement.search import Board, by_name
 from fleet.placement.seats import Seats, is_movable, seats_of
 
@@ -114,7 +115,10 @@ def _exchanged(board: Board, going: list[Going]) -> bool:
     placed: list[tuple[Item, Bin]] = []
     for each, _, target in going:
         kept = 0 if target.fixed else board.fleet.policy.canary_slots
-        if target.has_room(each, kept) and board.admits(target, each):
+        room = target.has_room(each, kept) and not lacking(
+            board.hardware, target, each, target.slots
+        )
+        if room and board.admits(target, each):
             board.bind(each, target, REASON)
             placed.append((each, target))
     if len(placed) == len(going):

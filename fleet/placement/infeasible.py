@@ -128,10 +128,12 @@ def _host_memory(cause: Cause, fleet: Fleet) -> Diagnostic:
         "FC2009",
         "Fleet does not fit: no main memory left on a host",
         f"{_names(cause)} of base `{cause.base}` cannot be listed. {_sentence(cause)} A server "
-        "keeps up to `max_cpu_loras` adapters in its host's memory, once for each device.",
+        "keeps up to `max_cpu_loras` adapters in its host's memory, once for each device, and what "
+        "an apply replaces is there until it has stopped.",
         place=_place(fleet, cause),
         hint="declare more `memory` on the host if it has it, another host, or a smaller "
-        f"`max_loras` on base `{cause.base}`. What helps",
+        f"`max_loras` on base `{cause.base}`; or let what goes go first, with a plan of its own. "
+        "What helps",
         command=COMMAND,
     )
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from fleet.placement.bins import FULL, Bin, percent
 from fleet.placement.items import Ints, Item
+from fleet.placement.listing import lacking
 from fleet.placement.search import Board, by_name
 
 
@@ -25,9 +26,10 @@ def keep(board: Board) -> None:
                 continue
             if _leaves(bin_, board, item) or not board.admits(bin_, item):
                 continue
-            if item.rank <= bin_.rank and bin_.has_room(item):
-                board.bind(item, bin_, "")
-            elif not bin_.fixed and (cut := board.hardware.grown(bin_, item, spare)):
+            cut: tuple[int, int] | None = (bin_.slots, bin_.rank)
+            if item.rank > bin_.rank or not bin_.has_room(item):
+                cut = None if bin_.fixed else board.hardware.grown(bin_, item, spare)
+            if cut is not None and not lacking(board.hardware, bin_, item, cut[0]):
                 bin_.slots, bin_.rank = cut
                 board.bind(item, bin_, "")
 
@@ -92,8 +94,8 @@ def put_back(board: Board) -> None:
         bin_ = board.bins.get(board.relieved.get(item.adapter, ""))
         if bin_ is None or item.adapter in bin_.residents or not bin_.has_room(item):
             continue
-        if not bin_.live:
-            continue  # nothing of it runs there
+        if not bin_.live or lacking(board.hardware, bin_, item, bin_.slots):
+            continue
         if item.rank <= bin_.rank and board.admits(bin_, item):
             board.bind(item, bin_, "")
             del board.forced[item.adapter]
@@ -123,4 +125,5 @@ def close_empty(board: Board) -> None:
         unneeded = bin_.base.name not in needed or bin_.closed
         if bin_.live and bin_.devices and idle and unneeded:
             board.hardware.drop(bin_)
+            board.hardware.now.get(bin_.host, {}).pop(name, None)
             del board.bins[name]

@@ -2,9 +2,14 @@
 
 vLLM keeps every listed adapter there, as many as `max_cpu_loras` says, once for each device of
 the server. A host that declares its memory takes no more of them; others are not limited.
+
+That holds at every step of an apply. A server that stops, or starts with other flags, counts as
+the larger of what it takes before and after, as does one whose largest adapter is unloaded: vLLM
+forgets only its name. Only servers that nothing uses are counted as gone, see `fleet.order`.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.budget import host_bytes
@@ -17,6 +22,10 @@ if TYPE_CHECKING:
 
 LISTED = (16, 32, 64, 128, 256, 512, 1024, 2048)
 """Values that the planner chooses for `--max-cpu-loras` where that is more than twice the slots."""
+
+
+SHOWN = 2
+"""Servers named in a sentence."""
 
 
 def listed_rung(slots: int, listed: int) -> int:
@@ -35,18 +44,40 @@ def cache_bytes(fleet: Fleet, bin_: "Bin", item: "Item | None" = None, slots: in
         item: One more version on it.
         slots: Those that it then has, where it may still choose.
     """
-    names = {*bin_.names, *([] if item is None else [item.adapter])}
+    starts = not bin_.fixed or slots > bin_.slots or (item is not None and item.rank > bin_.rank)
+    names = {*(bin_.residents if starts else bin_.names), *([] if item is None else [item.adapter])}
     most = bin_.most_listed
-    if most is None or not bin_.fixed:
+    if most is None or starts:
         most = listed_rung(max(slots, bin_.slots), len(names))
     sizes = (fleet.versions[each].bytes for each in names if each in fleet.versions)
     return host_bytes(most, max(sizes, default=0), len(bin_.devices))
 
 
-def lacking(hardware: "Hardware", bin_: "Bin", item: "Item", slots: int) -> tuple[int, int] | None:
-    """Return what a host's servers would need with one more version listed, and what it has.
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Bytes of main memory that a host's servers would need at some step of an apply."""
 
-    None where that is enough, or not limited.
+    own: int
+    """Of the server that takes one more version."""
+    others: int
+    """Of the other servers, in the end."""
+    until: int
+    """What is taken besides, until servers have stopped or started again."""
+    ending: tuple[str, ...]
+    """Those servers, by name."""
+    have: int
+    """What the host declares."""
+
+    @property
+    def need(self) -> int:
+        """What they need together."""
+        return self.own + self.others + self.until
+
+
+def lacking(hardware: "Hardware", bin_: "Bin", item: "Item", slots: int) -> Shortage | None:
+    """Return what a host lacks for one more version listed, at any step of the apply.
+
+    None where that is enough, or not limited. What is too much already may stay so.
 
     Args:
         hardware: With the servers of every host.
@@ -59,10 +90,19 @@ def lacking(hardware: "Hardware", bin_: "Bin", item: "Item", slots: int) -> tupl
         return None
     if item.adapter in bin_.names and slots <= bin_.slots:
         return None  # it is listed already
-    need = cache_bytes(hardware.fleet, bin_, item, slots) + sum(
-        cache_bytes(hardware.fleet, each) for each in hardware.at[bin_.host] if each is not bin_
-    )
-    return (need, host.memory_bytes) if need > host.memory_bytes else None
+    now = hardware.now.get(bin_.host, {})
+    beside = [each for each in hardware.at[bin_.host] if each is not bin_]
+    most = {each.name: cache_bytes(hardware.fleet, each) for each in beside}
+    then = {each.name: most[each.name] for each in beside if each.residents}
+    others, own = sum(then.values()), cache_bytes(hardware.fleet, bin_, item, slots)
+    then[bin_.name] = most[bin_.name] = own
+    ending = {
+        name: taken - then.get(name, 0)
+        for name in {*now, *most}
+        if (taken := max(now.get(name, 0), most.get(name, 0))) > then.get(name, 0)
+    }
+    found = Shortage(own, others, sum(ending.values()), tuple(sorted(ending)), host.memory_bytes)
+    return found if found.need > max(host.memory_bytes, sum(now.values())) else None
 
 
 def unlisted(hardware: "Hardware", item: "Item", bin_: "Bin", slots: int) -> Iterator[Obstacle]:
@@ -70,11 +110,16 @@ def unlisted(hardware: "Hardware", item: "Item", bin_: "Bin", slots: int) -> Ite
     found = lacking(hardware, bin_, item, slots)
     if found is None:
         return
-    need, have = found
-    own = cache_bytes(hardware.fleet, bin_, item, slots)
-    others = f" and {size(need - own)} for its other servers" if need > own else ""
+    parts = [f"{size(found.own)} for a server that lists it"]
+    if found.others:
+        parts.append(f"{size(found.others)} for its other servers")
+    if found.ending:
+        named = ", ".join(f"`{each}`" for each in found.ending[:SHOWN])
+        named += f" and {rest} more" if (rest := len(found.ending) - SHOWN) > 0 else ""
+        what = "has" if len(found.ending) == 1 else "have"
+        parts.append(f"{size(found.until)} until {named} {what} stopped or started again")
     text = (
-        f"host `{bin_.host}` declares {size(have)} of memory for listed adapters, and needs "
-        f"{size(own)} for a server that lists it{others}: {size(need - have)} short"
+        f"host `{bin_.host}` declares {size(found.have)} of memory for listed adapters, and needs "
+        f"{' and '.join(parts)}: {size(found.need - found.have)} short"
     )
-    yield Obstacle(Limit.HOST_MEMORY, bin_.host, text, need, have)
+    yield Obstacle(Limit.HOST_MEMORY, bin_.host, text, found.need, found.have)

@@ -1,9 +1,10 @@
 """What packing starts from: the servers that are already there."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from fleet.budget import host_bytes
 from fleet.capacity import least_bytes
 from fleet.declared import AttachedServer, Base, Device, Fleet, Host
 from fleet.pace import Paced
@@ -47,7 +48,32 @@ def open_live(
     for bin_ in bins.values():
         if bin_.changed and bin_.live and bin_.live.flags:
             _resize(bin_, bin_.live.flags, hardware)
+    used = {*bins, *(name for name, its in held.items() if its)}
+    hardware.now = _listed(fleet, wanted, live, used)
     return bins
+
+
+def _listed(
+    fleet: Fleet, wanted: Paced, live: State, used: Collection[str]
+) -> dict[str, dict[str, int]]:
+    """Return what servers may list now, in bytes, by host that declares its memory.
+
+    Those that are of no use any more are left out: they stop before anything is loaded.
+    """
+    limited = {name for name, each in fleet.hosts.items() if each.memory_bytes is not None}
+    found: dict[str, dict[str, int]] = {name: {} for name in sorted(limited)}
+    largest: dict[str, int] = defaultdict(int)
+    for adapter, servers in wanted.loaded.items() if limited else ():
+        facts = fleet.versions.get(adapter)
+        for each in servers if facts else ():
+            largest[each] = max(largest[each], facts.bytes if facts else 0)
+    for name, server in live.servers().items() if limited else ():
+        base = fleet.bases.get(server.base)
+        flags = known_flags(base, server) if base else server.flags
+        if name in used and server.host in limited and server.devices and flags is not None:
+            its = host_bytes(flags.max_cpu_loras, largest[name], flags.tensor_parallel)
+            found[server.host][name] = its
+    return found
 
 
 def _held(wanted: Paced) -> dict[str, set[str]]:

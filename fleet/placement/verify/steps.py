@@ -49,8 +49,15 @@ class _Replay:
         self.servers = dict(live.servers())
         self.routes = dict(live.routes())
         self.listed: dict[str, set[str]] = defaultdict(set)
+        self.largest: dict[str, int] = defaultdict(int)
+        """By server: the bytes of the largest version that it has listed; it keeps the weights."""
         for each in live.adapters().values():
-            self.listed[each.server].add(each.adapter)
+            self._list(each.adapter, each.server)
+        self.at: dict[str, set[str]] = defaultdict(set)
+        for name, server in self.servers.items():
+            self.at[server.host].add(name)
+        limited = (name for name, each in fleet.hosts.items() if each.memory_bytes is not None)
+        self.before = {name: self._host_bytes(name) for name in limited}
         self.interrupted = {each.alias for each in plan.impacts if each.interrupted}
 
     def after(self, step: Step) -> Iterator[Violation]:
@@ -58,16 +65,19 @@ class _Replay:
         match step.operation:
             case StartServer(server):
                 self.servers[server.name] = server
+                self.at[server.host].add(server.name)
                 self.listed[server.name] = set()
+                self.largest[server.name] = 0
                 yield from self._started(server, step)
             case StopServer(server):
                 self.servers.pop(server.name, None)
+                self.at[server.host].discard(server.name)
                 gone = self.listed.pop(server.name, set())
                 for adapter in sorted(gone):
                     yield from self._still_routed(adapter, server.name, step)
             case LoadAdapter(adapter):
                 before = len(self.listed[adapter.server])
-                self.listed[adapter.server].add(adapter.adapter)
+                self._list(adapter.adapter, adapter.server)
                 if len(self.listed[adapter.server]) > before:
                     yield from self._loaded(adapter.server, step)
             case UnloadAdapter(adapter):
@@ -83,7 +93,7 @@ class _Replay:
 
     def _started(self, server: Server, step: Step) -> Iterator[Violation]:
         """Find devices whose servers, the new one among them, do not fit together."""
-        beside = [each for each in self.servers.values() if each.host == server.host]
+        beside = [self.servers[each] for each in sorted(self.at[server.host])]
         for device in server.devices:
             declared = self.books.devices.get((server.host, device))
             here = [each for each in beside if device in each.devices]
@@ -131,6 +141,34 @@ class _Replay:
         if len(listed) > most:
             text = f"after `{step.id}`, `{name}` lists {len(listed)} with max_cpu_loras {most}"
             yield Violation(Constraint.CPU_CACHE, name, "", len(listed), most, text)
+
+        yield from self._host(server.host, step)
+
+    def _list(self, adapter: str, server: str) -> None:
+        self.listed[server].add(adapter)
+        facts = self.fleet.versions.get(adapter)
+        self.largest[server] = max(self.largest[server], facts.bytes if facts else 0)
+
+    def _host(self, name: str, step: Step) -> Iterator[Violation]:
+        """Find a host whose servers may list more than it has memory for, and than they did."""
+        host = self.fleet.hosts.get(name)
+        if host is None or host.memory_bytes is None:
+            return
+        taken = self._host_bytes(name)
+        if taken > max(host.memory_bytes, self.before[name]):
+            text = (
+                f"after `{step.id}`, the servers of host `{name}` may list {taken} bytes of "
+                f"versions, and it declares {host.memory_bytes}"
+            )
+            yield Violation(Constraint.HOST_MEMORY, name, "", taken, host.memory_bytes, text)
+
+    def _host_bytes(self, name: str) -> int:
+        """Return what the servers of a host may list, once for each of their devices."""
+        return sum(
+            each.flags.max_cpu_loras * each.flags.tensor_parallel * self.largest[each.name]
+            for each in map(self.servers.__getitem__, self.at[name])
+            if each.devices and each.flags
+        )
 
     def _cached(self, adapter: str) -> bool:
         declared = self.fleet.adapters.get(alias_of(adapter))

@@ -38,6 +38,12 @@ class World:
         self.entries: list[Entry] = []
         self.waiting: frozenset[str] = frozenset()
         """Aliases without slots of their own: their versions wait in host memory."""
+        self.fleet: Fleet | None = None
+        """What was planned for last."""
+        self.largest: dict[str, int] = {}
+        """By server: the bytes of the largest version that it has listed in an apply."""
+        self.before: dict[str, int] = {}
+        """By host that declares its memory: what its servers might list before an apply."""
 
     def live(self) -> State:
         """Return what can be observed: nothing of servers that are silent."""
@@ -55,6 +61,7 @@ class World:
     def plan(self, fleet: Fleet) -> Plan:
         cached = [each.alias for each in fleet.adapters.values() if each.residency == "cached"]
         self.waiting = frozenset(cached)
+        self.fleet = fleet
         return make_plan(fleet, self.live(), self.history(), self.now)
 
     def apply(self, plan: Plan, *, backwards: bool = False) -> None:
@@ -64,6 +71,10 @@ class World:
         """
         done: set[str] = set()
         drained: set[Address] = set()
+        self.largest.clear()
+        for each in self.live().adapters().values():
+            self._keep(each)
+        self.before = {name: self._listed_on(name) for name in self._memory()}
         assert len({each.id for each in plan.steps}) == len(plan.steps)
         left = list(plan.steps)
         while left:
@@ -125,11 +136,14 @@ class World:
             case StopServer(server):
                 self._check_stop(server, plan)
                 self.lose(server.name, process=True)
+                self.largest.pop(server.name, None)
             case LoadAdapter(adapter):
                 server = self._server(adapter.server)
                 assert adapter.adapter.split("-")[2] == server.base
                 self.resources[adapter.address] = adapter
                 self._check_slots(server)
+                self._keep(adapter)
+                self._check_memory(server.host, step)
             case SmokeTest(adapter, inputs):
                 assert inputs
                 assert adapter.address in self.resources
@@ -166,6 +180,30 @@ class World:
         assert len(pinned) + kept_empty <= server.flags.max_loras
         assert len(held) <= server.flags.max_cpu_loras
 
+    def _keep(self, adapter: LoadedAdapter) -> None:
+        """Note that a server has a version's weights in its host's memory, until it stops."""
+        facts = self.fleet.versions.get(adapter.adapter) if self.fleet else None
+        known = self.largest.get(adapter.server, 0)
+        self.largest[adapter.server] = max(known, facts.bytes if facts else 0)
+
+    def _memory(self) -> dict[str, int]:
+        hosts = self.fleet.hosts.values() if self.fleet else ()
+        return {each.name: each.memory_bytes for each in hosts if each.memory_bytes is not None}
+
+    def _listed_on(self, host: str) -> int:
+        return sum(
+            each.flags.max_cpu_loras * len(each.devices) * self.largest.get(each.name, 0)
+            for each in self.resources.values()
+            if isinstance(each, Server) and each.host == host and each.flags
+            if each.name not in self.silent
+        )
+
+    def _check_memory(self, host: str, step: Step) -> None:
+        """At every step, what servers may list fits in their host, or is no more than it was."""
+        limit = self._memory().get(host)
+        taken = self._listed_on(host)
+        assert limit is None or taken <= max(limit, self.before[host]), (step.id, taken, limit)
+
     def _check_route(self, route: Route, *, suspends: bool) -> None:
         assert sum(each.percent for each in route.shares) == 100
         for share in route.shares:
@@ -186,7 +224,8 @@ class World:
                 assert restarts, f"{server.name} stops with {each.adapter} on it"
             if isinstance(each, Route) and each.alias not in interrupted:
                 for share in each.shares:
-                    assert not (share.percent and server.name in share.servers), each
+                    there = Address(f"adapter/{share.adapter}@{server.name}") in self.resources
+                    assert not (there and share.percent and server.name in share.servers), each
 
     def _serves(self, adapter: str, server: str) -> bool:
         return any(
