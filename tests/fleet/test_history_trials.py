@@ -166,6 +166,14 @@ def test_a_hold_lasts_until_resume() -> None:
     assert [each.mark for each in tape.marked("resume").past.marks[ALIAS]] == ["approve"]
 
 
+def test_what_a_home_that_hung_wrote_a_second_time_counts_once() -> None:
+    said = {"alias": ALIAS, "to": OLD, "adapter": NEW, "reason": "r", "entry_id": "one"}
+    tape = begun().add("rolled_back", **said)
+    tape.add("released", alias=ALIAS, adapter=None, route=None).add("rolled_back", **said)
+    assert (tape.past.holds, tape.past.seq) == ({}, 7)
+    assert tape.add("rolled_back", **said | {"entry_id": "two"}).past.holds[ALIAS].keys() == {NEW}
+
+
 def test_the_last_pause_is_the_one_that_counts() -> None:
     first, last = (NOON + each * HOUR for each in (30, 20))
     tape = begun().marked("pause", until=first.isoformat()).marked("pause", until=last.isoformat())
