@@ -46,7 +46,12 @@ NO_END = {"1": -100}
 """Forbids the token that would end an answer early; messages know no such thing."""
 _LIST = {"type": "array", "items": {"type": "integer"}, "minItems": LONG, "maxItems": LONG}
 LASTING: dict[str, dict[str, Any]] = {
-    "/v1/responses": {"max_output_tokens": LONG, "logit_bias": NO_END},
+    "/v1/responses": {
+        "max_output_tokens": LONG,
+        "logit_bias": NO_END,
+        "instructions": "Be brief.",
+        "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}],
+    },
     "/v1/messages": {
         "max_tokens": LONG,
         "output_config": {"format": {"type": "json_schema", "schema": _LIST}},
