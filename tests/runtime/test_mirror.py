@@ -20,12 +20,12 @@ def home(folder: Path) -> FileLedger:
     return FileLedger(folder / "home", run="r", by="ann", clock=lambda: NOON)
 
 
-def ledger(folder: Path, hung: list[Thread] | None = None) -> MirroredLedger:
-    return MirroredLedger(home(folder), Mirror(folder), [] if hung is None else hung, read_s=0.5)
+def ledger(folder: Path, read_s: float = 60.0, hung: list[Thread] | None = None) -> MirroredLedger:
+    return MirroredLedger(home(folder), Mirror(folder), [] if hung is None else hung, read_s)
 
 
-def known(folder: Path) -> LastKnown:
-    return last_known(lambda: ledger(folder), Mirror(folder), folder / "queued")
+def known(folder: Path, read_s: float = 60.0) -> LastKnown:
+    return last_known(lambda: ledger(folder, read_s), Mirror(folder), folder / "queued")
 
 
 def noted(folder: Path, *texts: str) -> None:
@@ -90,7 +90,8 @@ def test_what_is_known_of_a_home_that_is_away(
     (tmp_path / "home" / LEDGER_FILE).unlink()
     if instead is not None:
         instead(tmp_path / "home" / LEDGER_FILE)
-    found = known(tmp_path)
+    read_s = 0.5 if instead is os.mkfifo else 60.0  # whoever opens a pipe waits for a writer
+    found = known(tmp_path, read_s)
     assert found.away is not None
     assert found.away.diagnostics[0].code == code
     assert [each.data["text"] for each in found.entries] == ["one", "two"]
@@ -99,7 +100,7 @@ def test_what_is_known_of_a_home_that_is_away(
         assert known(tmp_path) == LastKnown(())
     else:
         with pytest.raises(FleetError, match="does not answer"):
-            known(tmp_path)
+            known(tmp_path, read_s)
 
 
 def test_a_home_that_hangs_is_not_asked_again_until_it_has_answered(tmp_path: Path) -> None:
@@ -109,17 +110,17 @@ def test_a_home_that_hangs_is_not_asked_again_until_it_has_answered(tmp_path: Pa
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(FleetError, match="No answer within"):
-        ledger(tmp_path, hung).read()
+        ledger(tmp_path, 0.5, hung).read()
     left = active_count()
     for _ in range(3):
         with pytest.raises(FleetError, match="No answer yet to what was asked before"):
-            ledger(tmp_path, hung).read()
+            ledger(tmp_path, 0.5, hung).read()
     assert active_count() == left
     path.write_bytes(content)  # whoever hung reads it now
     hung[0].join()
     path.unlink()
     path.write_bytes(content)
-    assert [each.data["text"] for each in ledger(tmp_path, hung).read()] == ["one"]
+    assert [each.data["text"] for each in ledger(tmp_path, hung=hung).read()] == ["one"]
 
 
 def test_a_new_fleet_has_no_ledger_and_misses_none(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ async def leave(ours: Stage, server: Server, path: str, last: bytes = b'{\\"a') 
 
 
 async def the_row(ours: Stage) -> dict[str, Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not ours.rows():  # noqa: ASYNC110 (written by a gateway in this loop)
             await asyncio.sleep(0.001)
     (row,) = ours.rows()
