@@ -134,9 +134,7 @@ class MixedRepair:
                 first = int(turn * len(inside))
                 inside = np.concatenate([inside[len(inside) - first :], inside])[:sample]
             among = slice(start, start + window)
-            total += self._move(
-                source, inside, among, total - best, TENURE + int(tenure * TENURE)
-            )
+            total += self._move(source, inside, among, total - best, TENURE + int(tenure * TENURE))
             if total < best:
                 best, last = total, made + patience
         return made
