@@ -108,7 +108,7 @@ class MixedRepair:
         self.over[bin_] = int(np.maximum(load - limit, 0).sum())
 
     def _inside(self, bin_: int) -> NDArray[np.intp]:
-        return ((self.home == bin_) & self.real).nonzero()[0]
+        return np.asarray(((self.home == bin_) & self.real).nonzero()[0])
 
     def run(self, moves: int, patience: int, chance: Chance) -> int:
         """Search until so many moves bring no progress; return how many were made.
