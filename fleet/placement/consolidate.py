@@ -1,13 +1,19 @@
 """Consolidate: moves that nobody needs and that save money, as many as were asked for."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fleet.placement.bins import FULL, Bin
 from fleet.placement.buy import buy
 from fleet.placement.fill import fill, spare
-from fleet.placement.items import Item
+from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Item
 from fleet.placement.keep import close_empty
 from fleet.placement.search import Board, Search, board_of, by_name
+
+ROUNDING = 1e-9
+"""What a server may carry is looked at so much more generously before it is looked at exactly."""
 
 
 def consolidate(board: Board, max_moves: int) -> None:
@@ -17,9 +23,10 @@ def consolidate(board: Board, max_moves: int) -> None:
     is then free, or its price is 0 for all.
     """
     left = max_moves
+    pools = _pools(board)
     while left > 0:
         for bin_ in _worth_most(board):
-            moves = _emptied(board, bin_, left)
+            moves = _emptied(board, bin_, left, pools[bin_.base.name])
             if moves:
                 left -= moves
                 break
@@ -50,47 +57,97 @@ def _worth_most(board: Board) -> list[Bin]:
     return [bin_ for *_, bin_ in sorted(found, key=lambda each: each[:3])]
 
 
-def _emptied(board: Board, bin_: Bin, most: int) -> int:
+@dataclass(slots=True)
+class Pool:
+    """The servers of one base, and what each may carry; none of that changes while they fill up."""
+
+    bins: list[Bin]
+    limit: NDArray[np.float64]
+    """Of each server, tokens a second in `RATE_UNIT`ths."""
+    spread: NDArray[np.float64]
+    stuck: set[tuple[str, str]] = field(default_factory=set)
+    """Versions that no server takes, with where they are. Room only shrinks, so that lasts until
+    a replica moves."""
+
+    def drop(self, bin_: Bin) -> None:
+        """Take a server away."""
+        stays = np.array([each is not bin_ for each in self.bins], dtype=bool)
+        self.limit, self.spread = self.limit[stays], self.spread[stays]
+        self.bins = [each for each in self.bins if each is not bin_]
+
+    def bearing(self, item: Item) -> list[Bin]:
+        """Return the servers whose load allows one more version, the fullest first."""
+        crowd = 1 + self.spread[:, None] * np.maximum(
+            (np.array([each.active for each in self.bins]) + item.asks.active) / ACTIVE_UNIT - 1, 0
+        )
+        tokens = np.array([each.tokens for each in self.bins]) + item.asks.tokens
+        bears = (tokens * crowd).max(axis=1) <= self.limit * (1 + ROUNDING)
+        found = [
+            each
+            for each, light in zip(self.bins, bears.tolist(), strict=True)
+            if light or item.alias in each.aliases
+        ]
+        return sorted(found, key=lambda each: (len(each.residents), each.name), reverse=True)
+
+
+def _pools(board: Board) -> dict[str, Pool]:
+    pools: dict[str, list[Bin]] = {}
+    for bin_ in by_name(board.bins.values()):
+        pools.setdefault(bin_.base.name, []).append(bin_)
+    return {name: _pool(board, bins) for name, bins in pools.items()}
+
+
+def _pool(board: Board, bins: list[Bin]) -> Pool:
+    found = [board.hardware.throughput(each, each.slots, each.rank) for each in bins]
+    limit = np.array([max(each.limit, 0.0) for each in found]) * RATE_UNIT
+    return Pool(bins, limit, np.array([each.spread for each in found]))
+
+
+def _emptied(board: Board, bin_: Bin, most: int, pool: Pool) -> int:
     """Move every version off a server; return the number of moves, 0 where it does not work."""
     items = sorted(bin_.residents.values(), key=lambda each: (-each.rank, -each.peak, each.adapter))
     kept = [each for each in items if each.prior]
-    if len(kept) > most:
+    if len(kept) > most or (items[0].adapter, bin_.name) in pool.stuck:
         return 0
     done: list[tuple[Item, Bin]] = []
     price = sum(each.price_per_hour for each in bin_.devices)
     for item in items:
         board.release(item, bin_)
-        target = _target(board, bin_, item)
+        target = _target(board, bin_, item, pool)
         if target is None:
             board.bind(item, bin_, "")
             for moved, other in reversed(done):
                 board.release(moved, other)
                 board.bind(moved, bin_, "")
+            if not done:
+                pool.stuck.add((item.adapter, bin_.name))
             return 0
         board.bind(item, target, f"frees `{bin_.name}`")
         done.append((item, target))
     for item in kept:
         board.optional[item.adapter] = f"frees `{bin_.name}`, which saves {price:g} an hour"
+    moved_on = {each.adapter for each in items}
+    pool.stuck = {each for each in pool.stuck if each[0] not in moved_on}
+    pool.drop(bin_)
     board.opened.pop(bin_.name, None)
     board.close(bin_)
     return max(len(kept), 1)
 
 
-def _target(board: Board, source: Bin, item: Item) -> Bin | None:
+def _target(board: Board, source: Bin, item: Item, pool: Pool) -> Bin | None:
     """Return an open server that takes a version as it is, the fullest first."""
-    fitting = [
+    fitting = (
         each
-        for each in by_name(board.bins.values())
+        for each in pool.bearing(item)
         if each is not source
-        and each.base.name == item.base
         and not each.closed
         and (each.residents or not each.devices)
         and item.rank <= each.rank
         and each.has_room(item)
         and board.admits(each, item)
         and board.hardware.carries(each, item, (each.slots, each.rank))
-    ]
-    return max(fitting, key=lambda each: (len(each.residents), each.name), default=None)
+    )
+    return next(fitting, None)
 
 
 def repacked(board: Board, search: Search) -> Board:

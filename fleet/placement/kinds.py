@@ -65,13 +65,17 @@ def cuts_of(
             continue
         fits = False
         for parts in _parts(fleet, base, cards):
-            for devices in _sets(usable, cards):
-                shape = Shape(base, devices[0], cards, parts, slots, rank, shared=parts > 1)
-                if least_bytes(shape) > int(devices[0].memory_bytes * shape.memory_share):
+            for group in _alike(usable):
+                if len(group) < cards:
+                    continue
+                shape = Shape(base, group[0], cards, parts, slots, rank, shared=parts > 1)
+                if least_bytes(shape) > int(group[0].memory_bytes * shape.memory_share):
                     continue
                 fits = True
-                price = sum(each.price_per_hour for each in devices) / parts
-                yield Kind(devices[0], cards, parts, price), devices
+                price = sum(each.price_per_hour for each in group[:cards]) / parts
+                for first in range(0, len(group) - cards + 1, cards):
+                    devices = tuple(group[first : first + cards])
+                    yield Kind(devices[0], cards, parts, price), devices
         if fits:
             return
 
@@ -81,15 +85,13 @@ def _parts(fleet: Fleet, base: Base, cards: int) -> tuple[int, ...]:
     return PARTS if shareable else (1,)
 
 
-def _sets(devices: list[Device], cards: int) -> Iterator[tuple[Device, ...]]:
-    """Yield neighbouring devices of one kind, `cards` at a time."""
+def _alike(devices: list[Device]) -> list[list[Device]]:
+    """Return the devices of each kind, neighbours side by side."""
     groups: dict[tuple[str, int, str, float], list[Device]] = {}
     for each in devices:
         its = each.kind, each.memory_bytes, each.vllm, each.price_per_hour
         groups.setdefault(its, []).append(each)
-    for group in groups.values():
-        for first in range(0, len(group) - cards + 1, cards):
-            yield tuple(group[first : first + cards])
+    return list(groups.values())
 
 
 def cut_of(

@@ -80,7 +80,8 @@ def replicas_for(
     )
     weaker = [each for each, _ in places.rungs if each < peak / fewest]
     found = [fewest, *(min(ceil(peak / each), most) for each in weaker)]
-    found.sort(key=lambda count: (places.price(peak / count), count))
+    if weaker:
+        found.sort(key=lambda count: (places.price(peak / count), count))
     keeps = fewest < now <= most and peak > WASTEFUL * limits[-1] * (now - 1)
     bears = least <= now < fewest and peak <= slack * limits[now - 1] * now
     if keeps or bears or now == fewest:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fleet.placement.mixed.bounds import bound as lower_bound
-from fleet.placement.mixed.construct import construct
+from fleet.placement.mixed.construct import WHOLE, construct
 from fleet.placement.mixed.group import PRICE_UNIT, Group, Ints, Rack
 from fleet.placement.mixed.improve import improve
+from fleet.placement.mixed.squeeze import squeeze
 from fleet.placement.vbp import Effort, Status
 
 MOVES: dict[Effort, tuple[int, int]] = {
@@ -25,6 +26,10 @@ FEW = 3_000
 BY_ITEM = 40
 PAIRED = 8
 """Moves for each pair of items: more would only repeat the exchanges of a few."""
+LARGE = 13_000
+"""Moves that groups of more than `WHOLE` items are squeezed with: a part of these that grows with
+their servers, a half of it at `LARGE_HALF`. At effort `fast` nothing follows."""
+LARGE_HALF = 100
 PATIENCE = 40
 """Moves without progress after which a mix of servers is given up."""
 
@@ -130,9 +135,9 @@ def groups(replicas: Sequence[Replica], market: Market) -> Iterator[tuple[int, I
             np.array(market.capacity[base], dtype=np.int64),
             np.array(market.price, dtype=np.int64),
         )
-        for place, index in enumerate(members.tolist()):
-            if group.cheapest(np.array([place])) is None:
-                raise ValueError(f"item {index} fits no GPU type, even alone on a server")
+        alone = group.loads.max(axis=1, initial=0) <= group.capacity[:, group.rank, 1]
+        for index in members[~alone.any(axis=0)].tolist():
+            raise ValueError(f"item {index} fits no GPU type, even alone on a server")
         yield base, members, group
 
 
@@ -141,6 +146,10 @@ def pack_group(group: Group, effort: Effort, seed: int) -> tuple[Rack, int]:
     rack = construct(group)
     each, more = MOVES[effort]
     servers = len(rack.gpus)
+    if len(group.rank) > WHOLE:
+        rack = squeeze(group, rack, servers * LARGE // (servers + LARGE_HALF), seed, floor)
+        if effort == "fast":
+            return rack, floor
     least = max(LEAST_MOVES, min(FEW, BY_ITEM * len(group.rank)))
     moves = max(least, servers * each + servers * more // (servers + HALF))
     moves = min(moves, PAIRED * len(group.rank) ** 2)

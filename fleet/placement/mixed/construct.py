@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from fleet.placement.mixed.group import Group, Ints, Rack
 
 WHOLE = 600
-"""Up to this many items every way of filling is tried on all of them; else on a sample."""
-CHOSEN = 3
-"""Ways of filling that did best on the sample and are tried on all items."""
+"""Up to this many items every way of filling is tried on all of them; else the likely ways on a
+sample, and the best of them on all."""
 GROWTH = (2.0, 1e3)
 """How much the growth of a server's busiest hour counts beside the likeness of its free space."""
 
@@ -20,16 +19,18 @@ def construct(group: Group) -> Rack:
 
     Every item fits some GPU type alone.
     """
+    types = range(len(group.price))
     number = len(group.rank)
-    ways = list(product(range(len(group.price)), range(2), GROWTH))
-    if number > WHOLE:
-        total = group.loads.sum(axis=1)
-        order = np.lexsort((total, group.rank))
-        part = group.part(np.sort(order[:: -(-number // (WHOLE // 2))]))
-        prices = {way: _filled(part, *way).price(part) for way in ways}
-        ways = sorted(ways, key=lambda way: (prices[way], way))[:CHOSEN]
-    racks = [_filled(group, *way) for way in ways]
-    return min(racks, key=lambda rack: rack.price(group))
+    if number <= WHOLE:
+        racks = [_filled(group, *way) for way in product(types, range(2), GROWTH)]
+        return min(racks, key=lambda rack: rack.price(group))
+    total = group.loads.sum(axis=1)
+    order = np.lexsort((total, group.rank))
+    part = group.part(np.sort(order[:: -(-number // (WHOLE // 2))]))
+    alone = group.loads.max(axis=1) <= group.capacity[:, group.rank, 1]
+    useful = [gpu for gpu in types if alone[gpu].any()]
+    ways = [(gpu, 0, growth) for gpu in useful for growth in GROWTH]
+    return _filled(group, *min(ways, key=lambda way: (_filled(part, *way).price(part), way)))
 
 
 def _filled(group: Group, gpu: int, by_total: int, growth: float) -> Rack:

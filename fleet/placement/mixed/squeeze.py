@@ -12,7 +12,7 @@ from fleet.placement.mixed.improve import CORE, OVERHEAD, fullness, positions, r
 from fleet.placement.mixed.mixes import bargain
 from fleet.placement.mixed.repair import MixedRepair
 
-ITEMS = 1_600
+ITEMS = 1_000
 """About how many items are rearranged at once."""
 MOVES = 200
 """Most moves for one mix."""

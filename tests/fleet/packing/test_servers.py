@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.placement.servers import Market, Replica, pack_servers
+from fleet.placement.mixed.construct import WHOLE, construct
+from fleet.placement.servers import Market, Replica, groups, pack_servers
 from fleet.placement.solver import available
 from fleet.placement.vbp import Effort
 from tests.fleet.packing.oracle import chance, cheapest, check_servers
@@ -77,6 +78,25 @@ def test_a_packing_is_valid_and_does_not_depend_on_order(seed: int, effort: Effo
         check_servers(packing, shuffled, market())
         prices.add(packing.price)
     assert len(prices) == 1
+
+
+def test_a_large_group_costs_less_than_first_fit_whatever_the_order() -> None:
+    replicas = [replace(each, base=0) for each in fleet(seed=1, adapters=520)]
+    sold = market(most=40)
+    (_, _, group), *_ = groups(replicas, sold)
+    assert len(group.rank) > WHOLE
+    found = set()
+    for shuffle in range(2):
+        shuffled = chance(shuffle).sample(replicas, len(replicas))
+        packing = pack_servers(shuffled, sold, effort="fast")
+        check_servers(packing, shuffled, sold)
+        held = (
+            (each.gpu, tuple(sorted(shuffled[item].loads for item in each.items)))
+            for each in packing.servers
+        )
+        found.add(tuple(sorted(held)))
+    assert len(found) == 1
+    assert packing.bound <= packing.price <= 0.97 * construct(group).price(group)
 
 
 def test_replicas_of_one_adapter_stand_apart() -> None:
