@@ -25,6 +25,7 @@ from fleet.throughput import (
     batch_of_step,
     capacity,
     speed_of,
+    step_within,
 )
 
 USUAL_PROMPT_WEIGHT = 0.3
@@ -77,14 +78,24 @@ class Memory:
     """How good the figures are: `calibrated`, `uncalibrated`, `uncalibrated (…)`, or `unknown`."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Due:
+    """When a tier promises the answers of a latency class, and how long they are on average."""
+
+    slo_s: float
+    """Promised p95 of a whole answer, in seconds."""
+    prompt_tokens: float
+    output_tokens: float
+
+
 @dataclass(frozen=True, slots=True)
 class Habits:
     """How the adapters of one base are asked, on average."""
 
     context: int
     """Tokens that a request keeps in the KV cache on average over its life."""
-    deadlines: tuple[float, ...]
-    """Seconds per decode-equivalent token within which each latency class is on time."""
+    dues: tuple[Due, ...]
+    """What tiers promise, the shortest time first; what is only usual of a class binds nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +115,34 @@ class Throughput:
 
 def habits_of(adapters: Iterable[Adapter]) -> Mapping[str, Habits]:
     """Return the habits of every base's adapters, by base, from declared or observed demand."""
-    groups: dict[str, dict[float, list[tuple[int, int]]]] = {}
+    groups: dict[str, list[Adapter]] = {}
+    for each in adapters:
+        if each.demand is not None:
+            groups.setdefault(each.name.base, []).append(each)
+    return {base: _habits(its) for base, its in sorted(groups.items())}
+
+
+def _habits(adapters: Iterable[Adapter]) -> Habits:
+    every: list[tuple[int, int]] = []
+    promised: dict[float, list[tuple[int, int]]] = {}
     for each in adapters:
         if each.demand is not None:
             asked = (each.demand.prompt_tokens, each.demand.output_tokens)
-            groups.setdefault(each.name.base, {}).setdefault(each.slo_s, []).append(asked)
-    return {base: _habits(classes) for base, classes in sorted(groups.items())}
-
-
-def _habits(classes: Mapping[float, list[tuple[int, int]]]) -> Habits:
-    every = [each for asked in classes.values() for each in asked]
+            every.append(asked)
+            if each.promised:
+                promised.setdefault(each.slo_s, []).append(asked)
     # A request holds its prompt all the time, and half of its answer on average.
     mean = sum(prompt + output / 2 for prompt, output in every) / len(every)
     context = -int(-mean // LIST_CONTEXT) * LIST_CONTEXT
-    deadlines = sorted(
-        slo * len(asked) / sum(output + USUAL_PROMPT_WEIGHT * prompt for prompt, output in asked)
-        for slo, asked in classes.items()
+    dues = (
+        Due(
+            slo,
+            sum(prompt for prompt, _ in asked) / len(asked),
+            sum(output for _, output in asked) / len(asked),
+        )
+        for slo, asked in promised.items()
     )
-    return Habits(max(context, LIST_CONTEXT), tuple(deadlines))
+    return Habits(max(context, LIST_CONTEXT), tuple(sorted(dues)))
 
 
 NO_HABITS = Habits(512, ())
@@ -202,7 +223,13 @@ def throughput_of(
     tokens = memory_of(shape).kv_tokens
     if speed is None or tokens is None:
         return Throughput(inf, 0.0, "unknown")
-    batches = [batch_of_step(speed, 1, each / shape.parts) for each in habits.deadlines]
+    batches = [
+        batch_of_step(
+            speed, 1, step_within(speed, each.prompt_tokens, each.output_tokens, each.slo_s / parts)
+        )
+        for each in habits.dues
+        for parts in [shape.parts]
+    ]
     kept = min([each for each in batches if each >= LEAST_BATCH], default=MAX_NUM_SEQS)
     batch = int(min(kept, MAX_NUM_SEQS))
     best = capacity(speed, tokens, habits.context, batch, 1) / shape.parts

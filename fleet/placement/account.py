@@ -84,6 +84,8 @@ class ServerAccount:
     """Version of its engine; empty: not known."""
     step_s: tuple[float, ...] = ()
     """Expected seconds of a decoding step, by hour; empty: not known."""
+    prompt_s: float = 0.0
+    """Seconds in which a token of a prompt is read; 0: not known."""
     allowed: float = 1.0
     """Part of its throughput that `limit` is, by the fleet's policy."""
 

@@ -24,8 +24,9 @@ from fleet.demand import IDLE, Load, load_of
 from fleet.pace import alias_of
 from fleet.placement.account import AdapterAccount, RankInflation, ServerAccount
 from fleet.placement.outcome import Placement
+from fleet.profiles import Speed
 from fleet.resources import Server
-from fleet.throughput import speed_of, step_under_load
+from fleet.throughput import prompt_seconds, speed_of, step_under_load
 
 
 def accounts(fleet: Fleet, placement: Placement) -> Mapping[str, ServerAccount]:
@@ -146,6 +147,7 @@ class Books:
             memory_basis=memory.basis if memory else "unknown",
             vllm=shape.device.vllm if shape else (theirs.vllm if theirs else ""),
             step_s=self._steps(shape, load) if shape else (),
+            prompt_s=self._prompts(shape) if shape else 0.0,
             allowed=self.fleet.policy.utilization,
         )
 
@@ -170,14 +172,7 @@ class Books:
 
     def _steps(self, shape: Shape, load: Load) -> tuple[float, ...]:
         """Return the expected seconds of a step by hour; of servers on one device, in turns."""
-        speed, _ = speed_of(
-            self.fleet.profiles,
-            shape.base,
-            shape.device,
-            shape.tensor_parallel,
-            shape.rank,
-            vllm=shape.device.vllm,
-        )
+        speed = self._speed(shape)
         if speed is None:
             return ()
         hours = zip(load.tokens, load.concurrency, strict=True)
@@ -185,6 +180,16 @@ class Books:
             shape.parts * step_under_load(speed, tokens * shape.parts, active)
             for tokens, active in hours
         )
+
+    def _prompts(self, shape: Shape) -> float:
+        """Return the seconds in which a token of a prompt is read; 0: not known."""
+        speed = self._speed(shape)
+        return shape.parts * prompt_seconds(speed) if speed is not None else 0.0
+
+    def _speed(self, shape: Shape) -> Speed | None:
+        device = shape.device
+        cards, rank = shape.tensor_parallel, shape.rank
+        return speed_of(self.fleet.profiles, shape.base, device, cards, rank, vllm=device.vllm)[0]
 
     def _device(self, server: Server) -> Device | None:
         return self.devices.get((server.host, server.devices[0])) if server.devices else None

@@ -17,7 +17,7 @@ from fleet.pace import alias_of
 from fleet.placement.account import AdapterAccount, ServerAccount
 from fleet.placement.causes import Limit, Obstacle
 from fleet.profiles import Profile
-from fleet.throughput import speed_of, step_seconds
+from fleet.throughput import prompt_seconds, speed_of, step_seconds
 
 SHOWN = 3
 """Answers that a warning tells one by one."""
@@ -48,18 +48,21 @@ class Answer:
 def answer_of(
     own: AdapterAccount, declared: Adapter | None, account: ServerAccount
 ) -> Answer | None:
-    """Return how long an adapter's answers take on its server; None: not known, or not asked."""
+    """Return how long an adapter's answers take on its server; None: not known, or not asked.
+
+    As in `fleet.throughput.step_within`: the step under way, the prompt, a step for each token.
+    """
     asked = [hour for hour, tokens in enumerate(own.load.tokens) if tokens]
     if declared is None or declared.demand is None or not asked or not account.step_s:
         return None
     hour = max(asked, key=lambda each: (account.step_s[each], -each))
-    tokens = declared.demand.output_tokens
+    tokens, prompt = declared.demand.output_tokens, declared.demand.prompt_tokens
     return Answer(
         adapter=own.adapter,
         server=account.server,
         hour=hour,
         tokens=tokens,
-        seconds=tokens * account.step_s[hour],
+        seconds=(tokens + 1) * account.step_s[hour] + prompt * account.prompt_s,
         promised_s=declared.slo_s,
         declared=declared.promised,
         basis=account.basis,
@@ -140,8 +143,8 @@ def too_slow(
     """
     if adapter is None or adapter.demand is None or not adapter.promised:
         return None
-    step = idle_step(fleet.profiles, base, device.kind, device.vllm, cards, rank)
-    seconds = adapter.demand.output_tokens * step
+    step, prompt = idle_speed(fleet.profiles, base, device.kind, device.vllm, cards, rank)
+    seconds = adapter.demand.output_tokens * step + adapter.demand.prompt_tokens * prompt
     if seconds <= adapter.slo_s:
         return None
     text = (
@@ -153,13 +156,18 @@ def too_slow(
 
 
 @lru_cache(maxsize=4096)
-def idle_step(
+def idle_speed(
     profiles: tuple[Profile, ...], base: Base, kind: str, vllm: str, cards: int, rank: int
-) -> float:
-    """Return the seconds of a step for one request alone; 0 where they were not measured."""
+) -> tuple[float, float]:
+    """Return the seconds of a step, and of a prompt's token, for one request alone.
+
+    0 where they were not measured.
+    """
     device = Device("", kind, 0, 0.0, 0, vllm=vllm)
     speed, basis = speed_of(profiles, base, device, cards, rank, vllm=vllm)
-    return step_seconds(speed, 1, 1) if speed is not None and measured(basis) else 0.0
+    if speed is None or not measured(basis):
+        return 0.0, 0.0
+    return step_seconds(speed, 1, 1), prompt_seconds(speed)
 
 
 def slowest(fleet: Fleet, accounts: Mapping[str, ServerAccount]) -> Answer | None:

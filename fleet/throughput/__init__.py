@@ -10,15 +10,15 @@ from fleet.throughput.fit import Point, error_of, fit
 from fleet.throughput.law import (
     MAX_NUM_SEQS,
     batch_of_step,
-    batch_within,
     capacity,
     crowding,
     expected_active,
     expected_busy,
     largest_batch,
-    request_tokens,
+    prompt_seconds,
     step_seconds,
     step_under_load,
+    step_within,
     tokens_per_second,
 )
 
@@ -27,7 +27,6 @@ __all__ = [
     "WORST_RESIDUAL",
     "Point",
     "batch_of_step",
-    "batch_within",
     "capacity",
     "crowding",
     "error_of",
@@ -37,9 +36,10 @@ __all__ = [
     "fit",
     "largest_batch",
     "measured",
-    "request_tokens",
+    "prompt_seconds",
     "speed_of",
     "step_seconds",
     "step_under_load",
+    "step_within",
     "tokens_per_second",
 ]

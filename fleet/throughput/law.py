@@ -24,9 +24,6 @@ MAX_NUM_SEQS = 256
 On larger cards its default is 1024; the law is seldom calibrated that far, so we stay below.
 """
 
-_ROUNDING = 1e-6
-"""Of a request: a batch that misses by a rounding error of floats is within."""
-
 
 def step_seconds(speed: Speed, batch: float, active: float) -> float:
     """Return the seconds of one decoding step.
@@ -75,9 +72,12 @@ def largest_batch(kv_tokens: float, mean_context: float, max_num_seqs: int = MAX
     return max(min(int(kv_tokens // max(mean_context, 1.0)), max_num_seqs), 0)
 
 
-def request_tokens(speed: Speed, prompt_tokens: float, output_tokens: float) -> float:
-    """Return what one request costs, in decode-equivalent tokens."""
-    return output_tokens + speed.prompt_weight * prompt_tokens
+def prompt_seconds(speed: Speed) -> float:
+    """Return the seconds that a token of a prompt adds to a step, with one adapter active.
+
+    `Speed.prompt_weight` compares it with the cheapest decoded token, one of the largest batch.
+    """
+    return speed.prompt_weight * step_seconds(speed, MAX_NUM_SEQS, 1) / MAX_NUM_SEQS
 
 
 def step_under_load(speed: Speed, tokens_per_s: float, active: float) -> float:
@@ -91,20 +91,21 @@ def step_under_load(speed: Speed, tokens_per_s: float, active: float) -> float:
     return step / spare if spare > 0 else inf
 
 
-def batch_within(
-    speed: Speed, active: float, prompt_tokens: float, output_tokens: float, slo_s: float
-) -> int:
-    """Return the largest batch at which an answer is done within `slo_s` seconds; 0 if none.
+def step_within(speed: Speed, prompt_tokens: float, output_tokens: float, slo_s: float) -> float:
+    """Return the seconds that a step may take for an answer to be done within `slo_s` seconds.
 
-    In a steady state an answer stays for `request_tokens * step` seconds (Little's law, with the
-    prompts' work spread over the steps, as chunked prefill does). Waiting for a place in the
-    batch comes on top: keep utilisation below 1.
+    A prompt is computed many tokens at a time, so it takes the seconds of its arithmetic and not
+    a step for each of its tokens: a request waits for the step under way, its prompt is read in
+    the next one, which yields the first token, and each further token takes a step.
+
+        slo_s = (output_tokens + 1) * step + prompt_tokens * prompt_seconds
+
+    What other requests' prompts add is part of `step`: they are counted as load.
+
+    Returns:
+        0 or less where the prompt alone takes longer.
     """
-    work = request_tokens(speed, prompt_tokens, output_tokens)
-    if work <= 0:
-        return MAX_NUM_SEQS
-    largest = batch_of_step(speed, active, slo_s / work)
-    return int(max(min(largest + _ROUNDING, MAX_NUM_SEQS), 0)) if largest > 0 else 0
+    return (slo_s - prompt_tokens * prompt_seconds(speed)) / (output_tokens + 1)
 
 
 def capacity(
@@ -113,7 +114,7 @@ def capacity(
     """Return the decode-equivalent tokens per second at the best admissible batch.
 
     The law grows with the batch, so the best is the largest that the KV cache, the engine and
-    the promised latency (`slo_batch`, from `batch_within`) all admit. 0 where none does.
+    the promised latency (`slo_batch`, from `step_within`) all admit. 0 where none does.
     """
     batch = min(largest_batch(kv_tokens, mean_context), slo_batch)
     return tokens_per_second(speed, batch, active)

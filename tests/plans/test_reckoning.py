@@ -99,7 +99,7 @@ def test_an_adapter_tells_what_it_asks_what_binds_and_why_it_moves() -> None:
             "86 % of the time"
         ),
         "Answers": (
-            "200 tokens take 2.5 s at 00:00 UTC; promised are 2 s, so they are late "
+            "200 tokens take 2.6 s at 00:00 UTC; promised are 2 s, so they are late "
             "(calibrated, residual 2.0 %)"
         ),
         "Binding": "slots of llama-a-gpu0: 2 of 8 taken, 1 without it",

@@ -8,7 +8,7 @@ from fleet.pace import alias_of
 from fleet.placement.verify.scene import Scene
 from fleet.placement.verify.violation import Constraint, Violation
 from fleet.resources import Server
-from fleet.throughput import speed_of, step_seconds
+from fleet.throughput import prompt_seconds, speed_of, step_seconds
 
 SLACK = 1e-6
 """Relative error that products of real numbers may have."""
@@ -102,6 +102,7 @@ def promises(scene: Scene) -> Iterator[Violation]:
             if speed is None or not basis.startswith("calibrated"):
                 continue
             seconds = declared.demand.output_tokens * step_seconds(speed, 1, 1)
+            seconds += declared.demand.prompt_tokens * prompt_seconds(speed)
             if seconds > declared.slo_s * (1 + SLACK) and not scene.was_there(each.adapter, name):
                 text = (
                     f"`{each.adapter}` comes to `{name}`, which answers in {seconds:.2g} s while "

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from fleet.budget import GIB
-from fleet.capacity import Habits, Shape, least_bytes, memory_of, throughput_of
-from fleet.declared import Base, Device
+from fleet.capacity import Due, Habits, Shape, habits_of, least_bytes, memory_of, throughput_of
+from fleet.declared import Base, Demand, Device
 from fleet.profiles import Profile, Speed
+from fleet.throughput import speed_of, step_seconds, tokens_per_second
 from tests.fleet.physics.published import LLAMA_31_8B
-from tests.fleet.planning.builders import base
+from tests.fleet.planning.builders import adapter, base
 
 CARD = Device("gpu0", "h100_80g", 80 * GIB, 3.0, 8000)
 LLAMA = replace(base("llama", shape=LLAMA_31_8B, kv_cache_bytes=None), max_model_len=8192)
@@ -104,6 +105,47 @@ def test_what_lora_costs_by_the_request_limits_what_a_server_carries() -> None:
     assert first.limit == pytest.approx(256 / (2 * (0.01 + 256 * 0.0001)))
     assert second.limit == pytest.approx(256 / (2 * 0.01 + 256 * 0.0004))
     assert second.basis.startswith("calibrated")
+
+
+CLASSIFICATION, SHORT, LONG = (0.5, 206, 7), (2.0, 617, 65), (10.0, 1382, 1185)
+"""Seconds, prompt and output tokens, as a synthetic fleet has them on average."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "due", "batch"),
+    [
+        ("h100_80g", CLASSIFICATION, 256),  # 346: the engine's own limit comes first
+        ("h100_80g", SHORT, 112),
+        ("a100_80g", CLASSIFICATION, 93),
+        ("a100_80g", SHORT, 11),
+        ("l40s_48g", CLASSIFICATION, 14),
+        ("a100_80g", LONG, 256),  # out of reach even of an idle server; the plan says so
+        ("l40s_48g", SHORT, 256),
+    ],
+)
+def test_a_promise_limits_the_batch_of_a_server_nobody_has_measured(
+    kind: str, due: tuple[float, int, int], batch: int
+) -> None:
+    slo_s, prompt, output = due
+    shape = replace(cut(), device=replace(CARD, kind=kind))
+    found = throughput_of(shape, Habits(64, (Due(slo_s, prompt, output),)), (), 1.0)
+    speed, basis = speed_of((), LLAMA, shape.device, 1, 16)
+    assert speed is not None
+    assert found.basis == basis == "uncalibrated"
+    assert found.limit == pytest.approx(tokens_per_second(speed, batch, 1))
+    # Were each prompt token part of a step of its own, not even an idle server kept any of them.
+    assert slo_s / (output + 0.3 * prompt) < step_seconds(speed, 1, 1)
+
+
+def test_what_a_tier_promises_limits_a_measured_server_and_what_is_usual_does_not() -> None:
+    plain = Profile("llama", "h100_80g", 1, 16, "0.32.0", LLAMA.dtype, _speed(None), 0.0)
+    asked = Demand(peak_rpm=1, prompt_tokens=617, output_tokens=65)
+    usual = adapter("acme-a-llama-v1.0.0", demand=asked, slo_s=2.0)
+    for each, batch in ((usual, 256), (replace(usual, promised=True), 50)):
+        habits = habits_of([each])["llama"]
+        found = throughput_of(cut(), habits, (plain,), 1.0)
+        # (2 s - 617 * 0.0278 ms) / 66 steps = 30.0 ms, of which an empty one takes 20.
+        assert found.limit == pytest.approx(tokens_per_second(_speed(None), batch, 1))
 
 
 def _speed(lora_request_s: float | None) -> Speed:

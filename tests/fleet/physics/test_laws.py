@@ -12,16 +12,16 @@ from fleet.throughput import (
     MAX_NUM_SEQS,
     Point,
     batch_of_step,
-    batch_within,
     capacity,
     estimate,
     expected_active,
     expected_busy,
     fit,
     largest_batch,
-    request_tokens,
+    prompt_seconds,
     step_seconds,
     step_under_load,
+    step_within,
     tokens_per_second,
 )
 from fleet.throughput.estimate import _from_sheet, lora_factor, parameters
@@ -61,24 +61,22 @@ def test_the_kv_cache_limits_the_batch(tokens: float, context: float, requests: 
 
 
 @pytest.mark.parametrize(
-    ("active", "slo_s", "batch"),
+    ("prompt", "output", "slo_s", "step_s"),
     [
-        (0, 2.2, 100),  # 110 decode-equivalent tokens of 20 ms
-        (0, 2.19, 99),
-        (1, 4.4, 100),
-        (51, 6.6, 100),
-        (0, 1.1, 0),  # an empty step alone takes the whole time
-        (0, 1.111, 1),
-        (0, 1000, MAX_NUM_SEQS),
+        (0, 1, 0.5, 0.25),  # the step under way, and the one that yields the only token
+        (0, 9, 0.5, 0.05),
+        (1000, 9, 0.5, 0.04721875),  # 1,000 times 0.1 of 0.278 ms are read in 28 ms
+        (0, 0, 1.0, 1.0),
     ],
 )
-def test_the_promised_latency_limits_the_batch(active: float, slo_s: float, batch: int) -> None:
-    assert request_tokens(SPEED, 100, 100) == pytest.approx(110)
-    assert batch_within(SPEED, active, 100, 100, slo_s) == batch
+def test_a_prompt_is_read_at_once_and_each_token_of_an_answer_takes_a_step(
+    prompt: int, output: int, slo_s: float, step_s: float
+) -> None:
+    assert step_within(SPEED, prompt, output, slo_s) == pytest.approx(step_s)
 
 
-def test_nothing_to_do_is_done_in_time() -> None:
-    assert batch_within(SPEED, 1, 0, 0, 1.0) == MAX_NUM_SEQS
+def test_a_prompt_that_takes_longer_than_is_promised_leaves_no_time_for_a_step() -> None:
+    assert step_within(SPEED, 1.01 * 0.5 / prompt_seconds(SPEED), 5, 0.5) < 0
 
 
 def test_capacity_is_that_of_the_largest_batch_that_all_limits_admit() -> None:
@@ -87,16 +85,16 @@ def test_capacity_is_that_of_the_largest_batch_that_all_limits_admit() -> None:
     assert capacity(SPEED, 51_200, 512, 0, 1) == 0
 
 
-@given(speed=speeds, active=st.floats(0, 64), slo_s=st.floats(0.05, 60))
-def test_the_batch_within_the_promise_keeps_it_and_one_more_breaks_it(
-    speed: Speed, active: float, slo_s: float
+@given(speed=speeds, slo_s=st.floats(0.05, 60))
+def test_the_batch_within_the_promise_keeps_it_and_a_larger_one_breaks_it(
+    speed: Speed, slo_s: float
 ) -> None:
-    batch = batch_within(speed, active, 256, 128, slo_s)
-    work = request_tokens(speed, 256, 128)
-    if batch:
-        assert work * step_seconds(speed, batch, active) <= slo_s * 1.000001
-    if batch < MAX_NUM_SEQS:
-        assert work * step_seconds(speed, batch + 1, active) > slo_s * 0.999999
+    batch = batch_of_step(speed, 1, step_within(speed, 256, 128, slo_s))
+    if not 1 <= batch < math.inf:
+        return
+    for size, late in ((0.999 * batch, False), (1.001 * batch + 1, True)):
+        answer = 256 * prompt_seconds(speed) + 129 * step_seconds(speed, size, 1)
+        assert (answer > slo_s * (1 + 1e-9)) == late
 
 
 @given(speed=speeds, batch=st.floats(1, 255), active=st.sampled_from([0, 1, 2.5, 64]))

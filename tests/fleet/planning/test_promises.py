@@ -82,10 +82,24 @@ def test_a_declared_promise_that_a_measured_device_misses_even_idle_is_refused()
     assert "promises 1 s" in found.detail
 
 
+@pytest.mark.parametrize(("prompt", "refused"), [(8000, True), (5000, False)])
+def test_a_prompt_that_takes_longer_to_read_than_is_promised_is_told(
+    prompt: int, *, refused: bool
+) -> None:
+    """A token of it takes 0.16 ms, and one step is all that the answer needs."""
+    speed = replace(QUICK, request_s=0.0001, prompt_weight=1.0)
+    who = replace(asked(), demand=replace(ASKED, prompt_tokens=prompt, output_tokens=1))
+    of = on(measured("h100_80g", speed), who=who)
+    if refused:
+        with pytest.raises(PlacementError, match="No device keeps a promised latency"):
+            planned(of)
+    assert bool(told(planned(of, state(A0, loaded(ACME, A0.name))))) == refused
+
+
 def test_the_ways_out_are_planned_with() -> None:
     found = diagnose(on(measured("h100_80g", SLOW), who=asked()), state(), history(), NOON)
     assert [each.text for each in found.remedies if each.added_per_hour is not None] == [
-        "at most 30 tokens an answer of acme-support", "slo 3.2 s for acme-support",
+        "at most 29 tokens an answer of acme-support", "slo 3.2 s for acme-support",
     ]  # fmt: skip
     assert any(each.text.startswith("a faster device, such as 1 ") for each in found.remedies)
 
