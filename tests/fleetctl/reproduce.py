@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -42,7 +43,7 @@ def half_of(plan: str, folder: Path) -> str:
     others = [each for each in made if each["kind"] in ("adapter", "route")][::2]
     there = servers + [each for each in others if each.get("server") in {None, *names}]
     listed = Random(folder.name).sample(there, len(there))  # noqa: S311
-    live = folder / "half.json"
+    live = folder / f"half-{os.getpid()}.json"  # others do the same beside this process
     kind = {"format": "fleetctl-live", "format_version": "1.0"}
     live.write_text(json.dumps({**kind, "resources": listed}), encoding="utf-8")
     return str(live)
