@@ -13,7 +13,7 @@ from datetime import datetime
 from fleet.conditions import Gate
 from fleet.declared import Adapter, Fleet
 from fleet.gates import Verdict
-from fleet.history import Evidence, History, accepted, rejection
+from fleet.history import Evidence, History, Stage, accepted, kept_out, rejection
 from fleet.resources import FULL, Route, State
 from fleet.traffic import Sticky
 
@@ -68,8 +68,10 @@ def trials(fleet: Fleet, live: State, history: History, now: datetime) -> tuple[
 def _trial(
     fleet: Fleet, adapter: Adapter, route: Route, live: State, history: History, now: datetime
 ) -> Trial | None:
-    name, alias = str(adapter.name), adapter.alias
-    shares = {each.adapter: each.percent for each in route.shares}
+    alias, shares = adapter.alias, {each.adapter: each.percent for each in route.shares}
+    stage = history.stages.get(alias)
+    name = _candidate(str(adapter.name), shares, stage)
+    declared = name == str(adapter.name)
     stable = _stable(route, name, history)
     facts, other = fleet.versions.get(name), fleet.versions.get(stable)
     if not stable or facts is None or _is_out(fleet, alias, name, facts.digest, history, now):
@@ -89,7 +91,6 @@ def _trial(
     }
     digests = {key: each for key, each in digests.items() if each}
     gates = [fleet.gates[each] for each in fleet.rollouts[adapter.rollout].gates]
-    stage = history.stages.get(alias)
     ours = stage is not None and (stage.adapter, stage.percent) == (name, percent)
     rejected = rejection(history, fleet.overrides, alias, name, facts.digest, now)
     known = {each.gate: each for each in history.evidence.get(alias, ())}
@@ -104,7 +105,7 @@ def _trial(
         tuple(
             each
             for each in gates
-            if each.offline and servers and not rejected and percent < FULL
+            if declared and each.offline and servers and not rejected and percent < FULL
             if not _holds(known.get(each.name), name, stable, digests | _golden(fleet, alias, each))
         ),
         tuple(each for each in gates if not each.offline and percent and not rejected),
@@ -133,16 +134,24 @@ def _is_out(
     return not (hold.gate and lifted)
 
 
+def _candidate(declared: str, shares: Mapping[str, int], stage: Stage | None) -> str:
+    """Return the version that is half-way up, though the file asks for another; else the declared.
+
+    Until the file is applied it has its traffic, and somebody must watch it. What the file asks
+    for instead is no candidate meanwhile: beside a canary the old version would be judged.
+    """
+    half_way = stage is not None and 0 < stage.percent < FULL
+    if stage is not None and half_way and shares.get(stage.adapter) == stage.percent:
+        return stage.adapter
+    return declared
+
+
 def _stable(route: Route, target: str, history: History) -> str:
     """Return the version that answers beside the target, else the newest resident to go back to."""
-    held = history.holds.get(route.alias, {})
+    proven = history.answered_all - kept_out(history, route.alias)
     others = [each for each in route.shares if each.adapter != target]
     serving = [each.adapter for each in others if each.percent]
-    resident = [
-        each.adapter
-        for each in others
-        if each.servers and each.adapter in history.answered_all and each.adapter not in held
-    ]
+    resident = [each.adapter for each in others if each.servers and each.adapter in proven]
     return serving[-1] if serving else resident[0] if resident else ""
 
 

@@ -234,19 +234,18 @@ class _Past:
         """Note a route's stage, and which versions lost their share with it."""
         before = self.established.get(route.address)
         self.established[route.address] = route
-        shares = {each.adapter: each.percent for each in route.shares}
+        shares, newest = {each.adapter: each.percent for each in route.shares}, route.shares[0]
         for gone in before.shares if isinstance(before, Route) else ():
             if gone.adapter not in shares:
                 self.cutovers.pop(gone.adapter, None)
         for adapter, percent in shares.items():
-            if percent == FULL or not isinstance(before, Route):
+            if percent == FULL or not (isinstance(before, Route) or adapter == newest.adapter):
                 self.answered_all.add(adapter)
             if percent:
                 self.cutovers.pop(adapter, None)
                 self.trials.serves(route.alias, adapter)
             elif adapter != route.shadow:  # it gets copies, and has not lost a share by that
                 self.cutovers.setdefault(adapter, when)
-        newest = route.shares[0]
         stage = self.stages.get(route.alias)
         if stage is None or (stage.adapter, stage.percent) != (newest.adapter, newest.percent):
             if stage is not None and stage.adapter != newest.adapter:

@@ -65,8 +65,8 @@ class History:
     cutovers: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
     """By full adapter name: since when it has had no share after being replaced."""
     answered_all: frozenset[str] = frozenset()
-    """Full adapter names that once had all of an alias's traffic, or stood in its route when the
-    ledger first saw it: a rollout that was given up half-way is nothing to fall back on.
+    """Full adapter names that once had all of an alias's traffic, or stood behind the newest one
+    when the ledger first saw its route: a rollout given up half-way is nothing to fall back on.
     """
     boots: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """By server: the boot id seen by the last apply."""

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from fleet.declared import Adapter, Fleet
 from fleet.gates import Verdict
-from fleet.history import History, Stage
+from fleet.history import History
 from fleet.pace import words
 from fleet.pace.calendar import closed_until
 from fleet.pace.first import first
@@ -83,6 +83,8 @@ def _taken_back(it: Situation, why: str, text: str) -> Wanted:
     """Keep the live route, with whatever the target still has given to the stable one."""
     taken = dict(it.shares)
     had, stable = taken.get(it.target, 0), it.stable
+    if it.on_its_way(stable):  # a rollout is no way back for what it is judged by
+        stable = ""
     if had and stable:
         taken |= {it.target: 0, stable: taken[stable] + had}
     elif had:
@@ -107,7 +109,7 @@ def _going(it: Situation) -> Wanted:
             f"fleetctl release {it.alias}"
         )
         return _wanted(it, it.shares, Phase.EDITED, why, text)
-    if latest is not None and percent > 0 and _abandoned(latest, it.target, it.shares):
+    if latest is not None and _declared_again(it):
         shares = {**dict.fromkeys(it.shares, 0), it.target: FULL}
         gone = version_of(latest.adapter)
         why = f"{version_of(it.target)} is declared again and takes over from {gone}"
@@ -115,9 +117,9 @@ def _going(it: Situation) -> Wanted:
     return _staged(it) if percent else _beginning(it)
 
 
-def _abandoned(stage: Stage, target: str, shares: Mapping[str, int]) -> bool:
-    """Say whether a rollout of another version stands as the ledger left it, half-way."""
-    return stage.adapter != target and 0 < stage.percent == shares.get(stage.adapter)
+def _declared_again(it: Situation) -> bool:
+    """Say whether the target serves beside a rollout that the ledger left half-way."""
+    return it.percent > 0 and any(it.on_its_way(each) for each in it.shares if each != it.target)
 
 
 def _beginning(it: Situation) -> Wanted:

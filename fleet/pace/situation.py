@@ -8,7 +8,7 @@ from functools import cached_property
 from fleet.conditions import Rollout
 from fleet.declared import Adapter, Fleet
 from fleet.demand import hourly_rpm
-from fleet.history import Evidence, History, Hold, Mark, Stage, accepted, rejection
+from fleet.history import Evidence, History, Hold, Mark, Stage, accepted, kept_out, rejection
 from fleet.names import AdapterName
 from fleet.pace.gating import Judged, current, gates_of
 from fleet.resources import FULL, Route
@@ -64,6 +64,12 @@ class Situation:
         """The target's stage; None: the ledger does not know one."""
         latest = self.latest
         return latest if latest is not None and latest.adapter == self.target else None
+
+    def on_its_way(self, adapter: str) -> bool:
+        """Say whether a version has the share of a stage that it has not left."""
+        latest = self.latest
+        its = latest is not None and latest.adapter == adapter
+        return its and latest is not None and 0 < latest.percent == self.shares.get(adapter, 0)
 
     @property
     def digest(self) -> str:
@@ -127,8 +133,8 @@ class Situation:
         settled = [each for each in serving if each != staged]
         if settled or serving:
             return (settled or serving)[-1]
-        proven = [each.adapter for each in rest if each.adapter in self.history.answered_all]
-        return next((each for each in proven if each not in self.holds), "")
+        proven = self.history.answered_all - kept_out(self.history, self.alias)
+        return next((each.adapter for each in rest if each.adapter in proven), "")
 
     @cached_property
     def judged(self) -> tuple[Judged, ...]:

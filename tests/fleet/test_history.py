@@ -116,6 +116,14 @@ def test_a_replaced_version_is_cut_over_when_its_share_ends_and_serves_again_whe
     assert tape.history().cutovers == {}
 
 
+def test_only_what_had_all_traffic_or_was_there_before_has_proved_itself() -> None:
+    found = plain(route("acme-support", (NEW, 10, "a"), (OLD, 90, "a")))
+    adopted = Tape().add("adopted", address="route/acme-support", resource=found)
+    assert adopted.history().answered_all == {OLD}
+    assert adopted.routed(v2_0_0=10, v1_0_0=90).history().answered_all == {OLD}
+    assert adopted.routed(v1_1_0=100).history().answered_all == {OLD, NEW}
+
+
 def test_a_rollback_holds_the_version_and_establishes_the_flip() -> None:
     tape = Tape().routed(v1_1_0=10, v1_0_0=90)
     tape.add("rolled_back", alias="acme-support", adapter=NEW, to=OLD, reason="wrong")

@@ -118,6 +118,20 @@ def test_a_version_in_its_soak_is_asked_its_live_gates_and_no_golden_set() -> No
     assert one(there, given_up) is None  # a rollout given up half-way is nothing to go back to
 
 
+@pytest.mark.parametrize("declared_now", [OLD, "acme-support-tiny-v1.2.0"])
+def test_a_version_half_way_up_is_watched_though_the_file_asks_for_another(
+    declared_now: str,
+) -> None:
+    asked = fleet(
+        adapter(declared_now, golden="g.jsonl"), known=[OLD, NEW],
+        rollouts=[PACE], gates=[ANSWERS, ERRORS],
+    )  # fmt: skip
+    trial = one(live(10), history(stages=[(NEW, 10, NOON)]), asked)
+    assert trial is not None
+    assert (trial.adapter, trial.stable, trial.percent) == (NEW, OLD, 10)
+    assert ([each.name for each in trial.live], trial.offline) == (["errors"], ())
+
+
 HOLDS = {
     "digest": {"adapter": "0" * 64},
     "golden": {"golden": "0" * 64},

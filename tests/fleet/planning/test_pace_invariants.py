@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fleet.canonical import plain
 from fleet.declared import Fleet
 from fleet.gates import Verdict
-from fleet.history import Entry, History, fold
+from fleet.history import Entry, History, fold, kept_out
 from fleet.pace import Phase, Wanted, pace
 from fleet.plan import SetRoute
 from fleet.resources import Route, Share, State
@@ -112,6 +112,9 @@ def check(world: World, before: dict[str, int], history: History, made: Wanted) 
             assert WEIGHTS[WEIGHTS.index(last) + 1] == risen, "no stage is skipped"
             assert permitted(world, history), "nothing rises without a PASS or a person"
             assert not halted(world, history), "nothing rises while a person keeps it"
+    for name, share in after.items():
+        if name != target and share > before.get(name, 0):
+            assert name in history.answered_all, "nothing that is not declared goes up unproven"
     if last and risen < last:
         stopped = any(each.mark == "abort" for each in history.marks.get(ALIAS, ()))
         held = target in history.holds.get(ALIAS, {})
@@ -130,9 +133,9 @@ def check(world: World, before: dict[str, int], history: History, made: Wanted) 
 
 
 def ways_back(shares: dict[str, int], target: str, history: History) -> list[str]:
-    """Return what serves beside the target, or could again: not what was given up half-way."""
-    proven = history.answered_all - {*history.holds.get(ALIAS, ())}
-    return [each for each in shares if each != target and (shares[each] or each in proven)]
+    """Return what could serve instead of the target: no canary, and nothing that is kept out."""
+    proven = history.answered_all - kept_out(history, ALIAS)
+    return [each for each in shares if each != target and each in proven]
 
 
 def halted(world: World, history: History) -> bool:

@@ -9,7 +9,7 @@ from fleet.conditions import ChangeWindow
 from fleet.history import Evidence, Hold, Mark, Stage
 from fleet.pace import Phase
 from fleet.pace.calendar import closed_until
-from tests.fleet.planning.builders import DAY, NOON, route
+from tests.fleet.planning.builders import DAY, NOON, digest_of, route
 from tests.fleet.planning.trials import (
     ALIAS,
     ALONE,
@@ -123,6 +123,25 @@ def test_rejected_bytes_stay_out_whoever_asks_for_them() -> None:
     again = wanted(ALONE, renamed, what=replace(declared(NEXT), versions=versions))
     assert (again.phase, again.shares) == (Phase.HELD, ((OLD, 100),))
     assert wanted(ALONE, renamed, what=declared(NEXT)).phase is Phase.EVALUATING
+
+
+def test_a_canary_gets_no_more_because_the_version_beside_it_has_failed() -> None:
+    failed = replace(evidence("accuracy", FAIL), adapter=OLD, digests={"adapter": digest_of(OLD)})
+    rejected = {ALIAS: {digest_of(OLD): failed}}
+    made = wanted(shared(10, 90), past(10, rejected=rejected), what=declared(OLD))
+    assert (made.phase, made.shares) == (Phase.HELD, TEN)
+
+
+def test_what_was_kept_out_is_no_way_back() -> None:
+    failed = evidence("errors", FAIL, percent=100)
+    bad = replace(failed, adapter=NEXT, digests={"adapter": digest_of(NEXT)})
+    both = {digest_of(NEW): failed, digest_of(NEXT): bad}
+    live = route(ALIAS, (NEW, 100, "s"), (NEXT, 0, "s"), (OLD, 0, "s"))
+    before = past(
+        100, failed, rejected={ALIAS: both}, answered_all=frozenset({OLD, NEXT}),
+        cutovers={OLD: NOON, NEXT: NOON},
+    )  # fmt: skip
+    assert dict(wanted(live, before).shares) == {NEW: 0, NEXT: 0, OLD: 100}
 
 
 def test_a_failure_after_the_cut_over_takes_it_back_while_the_old_version_is_loaded() -> None:
