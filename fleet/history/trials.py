@@ -56,6 +56,8 @@ class Mark:
     """The version's share in that stage."""
     until: datetime | None = None
     """Of a pause: when it ends by itself; None: when somebody ends it."""
+    digest: str = ""
+    """Of the version's bytes, as the lock had them then; empty: it still says which they are."""
 
     def lasts(self, now: datetime) -> bool:
         """Say whether it has not ended by itself."""
@@ -211,6 +213,7 @@ class Trials:
             entry.time,
             percent,
             datetime.fromisoformat(until) if until else None,
+            str(data.get("digest") or ""),
         )
 
     def superseded(self, alias: str, adapter: str) -> None:
