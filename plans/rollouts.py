@@ -43,7 +43,7 @@ def _one(fleet: Fleet, each: Wanted, history: History, routes: Mapping[str, Any]
         "adapter": each.target,
         "phase": each.phase.value,
         "percent": shares.get(each.target, 0),
-        "released": not _is_kept_out(fleet, each, history, shares),
+        "released": not _is_kept_out(fleet, each, history),
         "shares": {version_of(name): percent for name, percent in shares.items() if percent},
         "weights": list(rollout.weights),
         "since": _iso(ours.since) if ours else None,
@@ -69,12 +69,12 @@ def _one(fleet: Fleet, each: Wanted, history: History, routes: Mapping[str, Any]
     }
 
 
-def _is_kept_out(fleet: Fleet, each: Wanted, history: History, shares: Mapping[str, int]) -> bool:
+def _is_kept_out(fleet: Fleet, each: Wanted, history: History) -> bool:
     """Say whether the version, or its bytes under another name, wait for `release`."""
     if each.target in kept_out(history, each.alias):
         return True
     facts = fleet.versions.get(each.target)
-    digest = facts.digest if facts and shares.get(each.target) != FULL else ""
+    digest = facts.digest if facts and each.phase in (Phase.HELD, Phase.ROLLED_BACK) else ""
     return bool(twins(history, fleet.versions, each.alias, each.target, digest))
 
 

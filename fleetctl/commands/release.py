@@ -56,7 +56,7 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
             )
         )
     versions = _locked(session, alias) if version else {}
-    known = {each.rpartition("-v")[2]: each for each in {*versions, *holds}}
+    known = {each.rpartition("-v")[2]: each for each in (*versions, *holds)}
     named = same_bytes(history, versions, alias, known[version]) if version in known else ()
     held = sorted(each.rpartition("-v")[2] for each in (named if version else holds))
     if version is not None and not held:
