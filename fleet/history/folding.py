@@ -251,7 +251,7 @@ class _Past:
         stage = self.stages.get(route.alias)
         if stage is None or (stage.adapter, stage.percent) != (newest.adapter, newest.percent):
             if stage is not None and stage.adapter != newest.adapter:
-                self.trials.superseded(route.alias, stage.adapter)
+                self.trials.superseded(route.alias, newest.adapter)
             fell = stage is not None and stage.adapter == newest.adapter and not newest.percent
             self.stages[route.alias] = Stage(newest.adapter, newest.percent, when, fell=fell)
 
