@@ -13,7 +13,7 @@ from datetime import datetime
 from fleet.conditions import Gate
 from fleet.declared import Adapter, Fleet
 from fleet.gates import Verdict
-from fleet.history import Evidence, History, Stage, accepted, kept_out, rejection
+from fleet.history import Evidence, History, Hold, Stage, accepted, kept_out, rejection, twins
 from fleet.resources import FULL, Route, State
 from fleet.traffic import Sticky
 
@@ -74,7 +74,11 @@ def _trial(
     declared = name == str(adapter.name)
     stable = _stable(route, name, history)
     facts, other = fleet.versions.get(name), fleet.versions.get(stable)
-    if not stable or facts is None or _is_out(fleet, alias, name, facts.digest, history, now):
+    if (
+        not stable
+        or facts is None
+        or _is_out(fleet, alias, name, facts.digest, history, now, shares.get(name, 0))
+    ):
         return None
     if any(
         each.adapter == name and each.digest != facts.digest for each in live.adapters().values()
@@ -121,17 +125,25 @@ def _trial(
 
 
 def _is_out(
-    fleet: Fleet, alias: str, name: str, digest: str, history: History, now: datetime
+    fleet: Fleet,
+    alias: str,
+    name: str,
+    digest: str,
+    history: History,
+    now: datetime,
+    percent: int,
 ) -> bool:
-    """Say whether a version was taken out and no override lets it in again."""
+    """Say whether bytes were taken out, under this name or another, and no override lets them in.
+
+    What answers all requests was put there, whatever was said of the same bytes before.
+    """
     marks = history.marks.get(alias, ())
     if any(each.mark == "abort" and each.adapter == name for each in marks):
         return True
     hold = history.holds.get(alias, {}).get(name)
-    if hold is None:
-        return False
-    lifted = accepted(fleet.overrides, alias, digest, hold.gate, now)
-    return not (hold.gate and lifted)
+    same = twins(history, fleet.versions, alias, name, digest) if percent < FULL else ()
+    gates = [each.gate if isinstance(each, Hold) else "" for each in (hold, *same) if each]
+    return any(not (gate and accepted(fleet.overrides, alias, digest, gate, now)) for gate in gates)
 
 
 def _candidate(declared: str, shares: Mapping[str, int], stage: Stage | None) -> str:

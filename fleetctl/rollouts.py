@@ -118,6 +118,8 @@ def mark(
         )
     record = {"alias": alias, "adapter": found["adapter"], "mark": word, "reason": reason}
     record |= {"until": until.isoformat()} if until else {}
+    facts = session.fleet().versions.get(found["adapter"])
+    record |= {"digest": facts.digest} if facts else {}
     session.ledger().append("rollout_marked", [record])
     if form == "json":
         click.echo(json.dumps({**record, "by": session.by}, indent=2))

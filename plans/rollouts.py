@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from fleet.declared import Fleet
-from fleet.history import Evidence, History, Mark, kept_out
+from fleet.history import Evidence, History, Mark, kept_out, twins
 from fleet.history.trials import Word
 from fleet.pace import Phase, Wanted, version_of
 from fleet.plan import GateDue
@@ -43,7 +43,7 @@ def _one(fleet: Fleet, each: Wanted, history: History, routes: Mapping[str, Any]
         "adapter": each.target,
         "phase": each.phase.value,
         "percent": shares.get(each.target, 0),
-        "released": each.target not in kept_out(history, each.alias),
+        "released": not _is_kept_out(fleet, each, history),
         "shares": {version_of(name): percent for name, percent in shares.items() if percent},
         "weights": list(rollout.weights),
         "since": _iso(ours.since) if ours else None,
@@ -67,6 +67,15 @@ def _one(fleet: Fleet, each: Wanted, history: History, routes: Mapping[str, Any]
             for mark in marks.values()
         ],
     }
+
+
+def _is_kept_out(fleet: Fleet, each: Wanted, history: History) -> bool:
+    """Say whether the version, or its bytes under another name, wait for `release`."""
+    if each.target in kept_out(history, each.alias):
+        return True
+    facts = fleet.versions.get(each.target)
+    digest = facts.digest if facts and each.phase in (Phase.HELD, Phase.ROLLED_BACK) else ""
+    return bool(twins(history, fleet.versions, each.alias, each.target, digest))
 
 
 def _paused_until(each: Wanted, marks: Mapping[Word, Mark]) -> str | None:

@@ -2,7 +2,7 @@
 
 from fleet.history.folding import Entry, fold, settled
 from fleet.history.past import History, Hold, Stage, Unfinished
-from fleet.history.quarantine import accepted, kept_out, rejection
+from fleet.history.quarantine import accepted, kept_out, rejection, same_bytes, twins
 from fleet.history.trials import Claim, EvalRun, Evidence, Mark
 
 __all__ = [
@@ -19,5 +19,7 @@ __all__ = [
     "fold",
     "kept_out",
     "rejection",
+    "same_bytes",
     "settled",
+    "twins",
 ]

@@ -21,7 +21,7 @@ What an entry's `data` holds, by kind; `address` is the resource's, `step` the s
     gate_judged     alias, adapter, stable, percent, gate, finding (plain), digests (adapter,
                     stable, base, golden), fingerprint, since (the stage's)
     rollout_marked  alias, adapter, mark (hold, pause, resume, approve, advance, extend,
-                    abort), reason, until (of a pause)
+                    abort), reason, until (of a pause), digest (of the adapter's bytes)
     eval_finished   run, alias, adapter, purpose (gate, anchor, rolling, smoke, aa), summary,
                     samples_sha256, path
     judge_compared  client, url, model, labels, labels_sha256, n, agreed, unparsable, kappa,
@@ -37,6 +37,7 @@ from datetime import datetime
 from typing import Any
 
 from fleet.history.past import History, Hold, Stage, Unfinished
+from fleet.history.quarantine import loaded_bytes
 from fleet.history.trials import Trials
 from fleet.names import Address, route_address
 from fleet.recall import on_server, resource, target
@@ -249,19 +250,18 @@ class _Past:
         stage = self.stages.get(route.alias)
         if stage is None or (stage.adapter, stage.percent) != (newest.adapter, newest.percent):
             if stage is not None and stage.adapter != newest.adapter:
-                self.trials.superseded(route.alias, stage.adapter)
+                self.trials.superseded(route.alias, newest.adapter)
             fell = stage is not None and stage.adapter == newest.adapter and not newest.percent
             self.stages[route.alias] = Stage(newest.adapter, newest.percent, when, fell=fell)
 
     def _rolled_back(self, entry: Entry) -> None:
-        data = entry.data
-        alias = str(data["alias"])
-        if held := data.get("adapter"):
-            reason, gate = str(data.get("reason", "")), str(data.get("gate") or "")
-            hold = Hold(held, entry.time, entry.by, reason, gate)
-            self.holds.setdefault(alias, {})[held] = hold
-        self.holds.get(alias, {}).pop(str(data["to"]), None)
+        data, alias = entry.data, str(entry.data["alias"])
         route = self.established.get(route_address(alias))
+        if held := data.get("adapter"):
+            said = str(data.get("reason", "")), str(data.get("gate") or "")
+            digest = loaded_bytes(self.established, route, held)
+            self.holds.setdefault(alias, {})[held] = Hold(held, entry.time, entry.by, *said, digest)
+        self.holds.get(alias, {}).pop(str(data["to"]), None)
         if isinstance(route, Route):
             shares = tuple(
                 replace(each, percent=FULL if each.adapter == data["to"] else 0)

@@ -39,6 +39,8 @@ class Hold:
     reason: str
     gate: str = ""
     """The gate whose verdict did it; empty: a person."""
+    digest: str = ""
+    """Of its bytes, as they were loaded then; empty: the lock says which they are."""
 
 
 @dataclass(frozen=True, slots=True)

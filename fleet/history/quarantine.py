@@ -1,12 +1,15 @@
-"""Quarantine: bytes that a gate has failed stay out until a person says otherwise."""
+"""Quarantine: bytes that a gate or a person took out stay out until a person says otherwise."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from fleet.conditions import Override
+from fleet.declared import AdapterFacts
 from fleet.gates import Verdict
-from fleet.history.past import History
-from fleet.history.trials import Evidence
+from fleet.history.past import History, Hold
+from fleet.history.trials import Evidence, Mark
+from fleet.names import Address, adapter_address
+from fleet.resources import LoadedAdapter, Resource, Route
 
 
 def kept_out(history: History, alias: str) -> frozenset[str]:
@@ -14,6 +17,60 @@ def kept_out(history: History, alias: str) -> frozenset[str]:
     failed = {each.adapter for each in history.rejected.get(alias, {}).values()}
     aborted = {each.adapter for each in history.marks.get(alias, ()) if each.mark == "abort"}
     return frozenset({*history.holds.get(alias, {}), *failed, *aborted})
+
+
+def twins(
+    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str, digest: str
+) -> tuple[Hold | Mark, ...]:
+    """Return the holds and aborts of an alias's other versions with the same bytes, oldest first.
+
+    Args:
+        history: The ledger, folded.
+        versions: Those in the lock, for what the ledger does not say the digest of.
+        alias: Whom the version would serve.
+        adapter: Its full name.
+        digest: Of its bytes; empty, nothing is known to be the same.
+    """
+
+    def same(each: Hold | Mark) -> bool:
+        known = versions.get(each.adapter)
+        return digest == (each.digest or (known.digest if known else ""))
+
+    out = _taken_out(history, alias) if digest else []
+    found = [each for each in out if each.adapter != adapter and same(each)]
+    return tuple(sorted(found, key=lambda each: each.at))
+
+
+def _taken_out(history: History, alias: str) -> list[Hold | Mark]:
+    aborts = [each for each in history.marks.get(alias, ()) if each.mark == "abort"]
+    return [*history.holds.get(alias, {}).values(), *aborts]
+
+
+def same_bytes(
+    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str
+) -> frozenset[str]:
+    """Return a version and all that stay out and have its bytes: one goes with the others.
+
+    Empty where neither it nor its bytes are kept out. `versions`: those in the lock.
+    """
+    out = kept_out(history, alias)
+    known = {name: each.digest for name, each in versions.items() if name in {*out, adapter}}
+    known |= {each.adapter: digest for digest, each in history.rejected.get(alias, {}).items()}
+    known |= {each.adapter: each.digest for each in _taken_out(history, alias) if each.digest}
+    its = known.get(adapter)
+    same = {each for each in out if each == adapter or (its and known.get(each) == its)}
+    return frozenset({*same, adapter}) if same else frozenset()
+
+
+def loaded_bytes(
+    established: Mapping[Address, Resource], route: Resource | None, adapter: str
+) -> str:
+    """Return the digest of a version as the servers of its route hold it; empty: not known."""
+    shares = route.shares if isinstance(route, Route) else ()
+    servers = [name for each in shares if each.adapter == adapter for name in each.servers]
+    found = [established.get(adapter_address(adapter, each)) for each in servers]
+    digests = (each.digest for each in found if isinstance(each, LoadedAdapter) and each.digest)
+    return next(digests, "")
 
 
 def rejection(

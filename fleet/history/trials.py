@@ -56,6 +56,8 @@ class Mark:
     """The version's share in that stage."""
     until: datetime | None = None
     """Of a pause: when it ends by itself; None: when somebody ends it."""
+    digest: str = ""
+    """Of the version's bytes, as the lock had them then; empty: it still says which they are."""
 
     def lasts(self, now: datetime) -> bool:
         """Say whether it has not ended by itself."""
@@ -106,8 +108,8 @@ class Trials:
     evidence: dict[str, dict[str, Evidence]] = field(default_factory=dict)
     """By alias, then by gate."""
     rejected: dict[str, dict[str, Evidence]] = field(default_factory=dict)
-    marks: dict[str, dict[str, Mark]] = field(default_factory=dict)
-    """By alias, then by word."""
+    marks: dict[str, dict[tuple[str, str], Mark]] = field(default_factory=dict)
+    """By alias, then by word and adapter: what is said of one version unsays nothing of another."""
     claims: dict[str, Claim] = field(default_factory=dict)
     evals: dict[str, dict[tuple[str, str], EvalRun]] = field(default_factory=dict)
     """By alias, then by adapter and purpose."""
@@ -127,7 +129,10 @@ class Trials:
         return cls(
             {alias: {each.gate: each for each in found} for alias, found in evidence.items()},
             {alias: dict(found) for alias, found in rejected.items()},
-            {alias: {each.mark: each for each in found} for alias, found in marks.items()},
+            {
+                alias: {(each.mark, each.adapter): each for each in found}
+                for alias, found in marks.items()
+            },
             dict(claims),
             {
                 alias: {(each.adapter, each.purpose): each for each in found}
@@ -194,31 +199,33 @@ class Trials:
         Words that are not known are passed over, like kinds of entries.
         """
         data = entry.data
-        alias, word = str(data["alias"]), data["mark"]
+        alias, word, adapter = str(data["alias"]), data["mark"], str(data.get("adapter") or "")
         if word not in WORDS:
             return
+        marks = self.marks.setdefault(alias, {})
         if word == "resume":
             for each in ("hold", "pause"):
-                self.marks.get(alias, {}).pop(each, None)
+                marks.pop((each, adapter), None)
             return
         until = data.get("until")
-        self.marks.setdefault(alias, {})[word] = Mark(
+        marks.pop((word, adapter), None)  # the latest stands last
+        marks[word, adapter] = Mark(
             word,
-            str(data.get("adapter") or ""),
+            adapter,
             since,
             str(data.get("reason") or ""),
             entry.by,
             entry.time,
             percent,
             datetime.fromisoformat(until) if until else None,
+            str(data.get("digest") or ""),
         )
 
     def superseded(self, alias: str, adapter: str) -> None:
-        """Forget what was said of a version's stages: another one is rolled out."""
-        for word in ("approve", "advance", "extend"):
-            mark = self.marks.get(alias, {}).get(word)
-            if mark is not None and mark.adapter == adapter:
-                del self.marks[alias][word]
+        """Forget what was said of the stages of all versions but the one now rolled out."""
+        for word, each in tuple(self.marks.get(alias, ())):
+            if word in ("approve", "advance", "extend") and each != adapter:
+                del self.marks[alias][word, each]
 
     def released(self, alias: str, adapter: str, held: Iterable[str]) -> None:
         """Forget what kept a version out (empty: every version): it is judged anew.
@@ -241,8 +248,8 @@ class Trials:
             if each.finding.verdict is not Verdict.FAIL or (adapter and each.adapter != adapter)
         }
         self.marks[alias] = {
-            word: each
-            for word, each in self.marks.get(alias, {}).items()
+            key: each
+            for key, each in self.marks.get(alias, {}).items()
             if adapter and each.adapter != adapter
         }
 

@@ -72,6 +72,9 @@ def _stopped(it: Situation) -> tuple[str, str] | None:
         return why, words.rejected(it.alias, it.target, evidence)
     if mark := it.mark("abort"):
         return f"{version} was aborted by {mark.by}", words.aborted(it.alias, it.target, mark)
+    if it.twin:
+        why = f"{version} has the bytes of {version_of(it.twin.adapter)}, which was taken out"
+        return why, words.same_bytes(it.alias, it.target, it.twin)
     lifted = it.target in it.history.holds.get(it.alias, {})
     gave_up = stage is not None and stage.fell and it.rollout.when_unsure == "roll_back"
     if gave_up and not lifted and not (it.allowed("approve") or it.allowed("advance")):

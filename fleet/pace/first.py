@@ -7,7 +7,7 @@ or where a person answers for it.
 
 from collections.abc import Iterable
 
-from fleet.history import kept_out
+from fleet.history import kept_out, twins
 from fleet.names import AdapterName
 from fleet.pace import words
 from fleet.pace.gating import Judged
@@ -60,6 +60,8 @@ def _reasons(it: Situation) -> Iterable[str]:
     if mark := it.mark("abort"):
         reason = f" ({mark.reason})" if mark.reason else ""
         yield f"{version} was aborted by {mark.by} at {words.time(mark.at)}{reason}"
+    if it.twin:
+        yield f"{version} {words.taken_out(it.twin)}"
 
 
 def _declare(it: Situation) -> str:
@@ -70,6 +72,7 @@ def _declare(it: Situation) -> str:
         parsed.version
         for name in it.history.answered_all & known.keys()
         if alias_of(name) == it.alias and name not in out and known[name].digest not in rejected
+        if not twins(it.history, known, it.alias, name, known[name].digest)
         if (parsed := AdapterName.parse(name)).version < it.adapter.name.version
     ]
     return f"declare {max(good)} (it is in the lock)" if good else "declare another version"

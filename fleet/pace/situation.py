@@ -8,7 +8,7 @@ from functools import cached_property
 from fleet.conditions import Rollout
 from fleet.declared import Adapter, Fleet
 from fleet.demand import hourly_rpm
-from fleet.history import Evidence, History, Hold, Mark, Stage, accepted, kept_out, rejection
+from fleet.history import Evidence, History, Hold, Mark, Stage, accepted, kept_out, rejection, twins
 from fleet.names import AdapterName
 from fleet.pace.gating import Judged, current, gates_of
 from fleet.resources import FULL, Route
@@ -82,7 +82,7 @@ class Situation:
         """Versions that stay out; without the target where an override lifts its gate's hold."""
         found = self.history.holds.get(self.alias, {})
         own = found.get(self.target)
-        if own is None or not own.gate or not self.accepts(own.gate):
+        if own is None or not self._lifted(own):
             return found
         return {name: each for name, each in found.items() if name != self.target}
 
@@ -92,6 +92,21 @@ class Situation:
         return rejection(
             self.history, self.fleet.overrides, self.alias, self.target, self.digest, self.now
         )
+
+    @cached_property
+    def twin(self) -> Hold | Mark | None:
+        """What keeps the target's bytes out under another name, of the version taken out first.
+
+        A version that answers all requests was put there, and is nobody's way past a hold.
+        """
+        if self.percent == FULL:
+            return None
+        found = twins(self.history, self.fleet.versions, self.alias, self.target, self.digest)
+        return next((each for each in found if not self._lifted(each)), None)
+
+    def _lifted(self, out: Hold | Mark) -> bool:
+        """Say whether an override accepts what a gate took out; a person's word it never lifts."""
+        return isinstance(out, Hold) and bool(out.gate) and bool(self.accepts(out.gate))
 
     def accepts(self, gate: str) -> str:
         """Return who answers for the target whatever a gate says; empty: nobody."""
@@ -104,8 +119,10 @@ class Situation:
 
     @property
     def released(self) -> bool:
-        """Whether the target was kept out, was let in again, and has had no traffic since."""
-        return self.target in self.history.released.get(self.alias, ())
+        """Whether the target's bytes were kept out, let in again, and have had no traffic since."""
+        let_in, versions = self.history.released.get(self.alias, ()), self.fleet.versions
+        same = (versions[each].digest == self.digest for each in let_in if each in versions)
+        return self.target in let_in or (bool(self.digest) and any(same))
 
     @property
     def halt(self) -> Mark | None:

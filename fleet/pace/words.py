@@ -52,6 +52,22 @@ def aborted(alias: str, target: str, mark: Mark) -> str:
     )
 
 
+def same_bytes(alias: str, target: str, out: Hold | Mark) -> str:
+    """Say that a version is one that was taken out, under another name."""
+    return (
+        f"{alias}: {version_of(target)} {taken_out(out)}, and gets no traffic. To roll it out "
+        f"again: fleetctl release {alias}"
+    )
+
+
+def taken_out(out: Hold | Mark) -> str:
+    """Say whose bytes a version has, who took those out, when and why."""
+    reason = f" ({out.reason})" if out.reason else ""
+    how = "rolled back" if isinstance(out, Hold) else "aborted"
+    who = f"{how} by {out.by} at {time(out.at)}{reason}"
+    return f"has the bytes of {version_of(out.adapter)}, which was {who}"
+
+
 def given_up(alias: str, target: str) -> str:
     """Say that a rollout ended without a verdict."""
     return (

@@ -9,6 +9,9 @@ import click
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fleet.declared import AdapterFacts
     from runtime.gateway.table import RoutingTable
 
 
@@ -28,13 +31,14 @@ Examples:
 def command(session: Session, *, alias: str, version: str | None, reason: str, form: str) -> None:
     """Let versions of ALIAS be tried again, or accept a route that was changed by hand.
 
-    Lifts the hold of a rollback, the verdict of a gate that failed, and an abort. Moves no
-    traffic: the next plan judges the version anew and rolls it out from its first stage, and
-    one whose route was changed by hand goes on from there.
+    Lifts the hold of a rollback, the verdict of a gate that failed, and an abort; the same bytes
+    under another version are let in with it. Moves no traffic: the next plan judges the version
+    anew and rolls it out from its first stage, and one whose route was changed by hand goes on
+    from there.
     """
     from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
-    from fleet.history import kept_out  # noqa: PLC0415
+    from fleet.history import kept_out, same_bytes  # noqa: PLC0415
     from fleet.names import route_address  # noqa: PLC0415
 
     table = asyncio.run(_table(session))
@@ -51,13 +55,17 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
                 command="fleetctl status",
             )
         )
-    held = {each.rpartition("-v")[2]: each for each in holds}
-    if version is not None and version not in held:
+    versions = _locked(session, alias) if version else {}
+    known = {each.rpartition("-v")[2]: each for each in (*versions, *holds)}
+    named = same_bytes(history, versions, alias, known[version]) if version in known else ()
+    held = sorted(each.rpartition("-v")[2] for each in (named if version else holds))
+    if version is not None and not held:
+        out = ", ".join(sorted(each.rpartition("-v")[2] for each in holds))
         raise FleetError(
             problem(
                 "FC5124",
                 "The version is not held",
-                f"{version} of `{alias}` is not held; held are {', '.join(held) or 'none'}.",
+                f"{version} of `{alias}` is not held; held are {out or 'none'}.",
                 command="fleetctl status",
             )
         )
@@ -68,23 +76,30 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
         click.echo(f"{alias}: nothing is held, and its route is as applied.", err=True)
         _as_json(form, alias, (), route=False)
         return
-    record = {
-        "alias": alias,
-        "adapter": held[version] if version else None,
-        "reason": reason,
-        "route": plain(route),
-    }
-    session.ledger().append("released", [record])
-    freed = version or ", ".join(sorted(held)) or "the route as it is now"
+    record = {"alias": alias, "reason": reason, "route": plain(route)}
+    records = [record | {"adapter": each} for each in (sorted(named) if named else [None])]
+    session.ledger().append("released", records)
+    freed = ", ".join(held) or "the route as it is now"
     click.echo(f"{alias}: {freed} released; to go on: fleetctl plan", err=True)
-    versions = (held[version],) if version else tuple(holds)
-    _as_json(form, alias, versions, route=not versions)
+    _as_json(form, alias, tuple(sorted(named or holds)), route=not held)
 
 
 def _as_json(form: str, alias: str, versions: tuple[str, ...], *, route: bool) -> None:
     if form == "json":
         document = {"alias": alias, "released": list(versions), "route_accepted": route}
         click.echo(json.dumps(document, indent=2))
+
+
+def _locked(session: Session, alias: str) -> "Mapping[str, AdapterFacts]":
+    """Return the alias's versions in the lock; none where the declarations do not say."""
+    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.pace import alias_of  # noqa: PLC0415
+
+    try:
+        found = session.fleet().versions
+    except (FleetError, OSError):
+        return {}
+    return {name: each for name, each in found.items() if alias_of(name) == alias}
 
 
 async def _table(session: Session) -> "RoutingTable":

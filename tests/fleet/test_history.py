@@ -136,6 +136,17 @@ def test_a_rollback_holds_the_version_and_establishes_the_flip() -> None:
     assert past.cutovers == {NEW: NOON + 2 * HOUR}
 
 
+def test_a_hold_remembers_which_bytes_were_loaded() -> None:
+    tape = Tape().routed(v1_1_0=10, v1_0_0=90)
+    there = LoadedAdapter(NEW, "a", "d" * 64)
+    tape.add("adopted", address=there.address, resource=plain(there))
+    tape.add("rolled_back", alias="acme-support", adapter=NEW, to=OLD)
+    assert tape.history().holds["acme-support"][NEW].digest == "d" * 64
+    unknown = Tape().routed(v1_1_0=10, v1_0_0=90)
+    unknown.add("rolled_back", alias="acme-support", adapter=NEW, to=OLD)
+    assert unknown.history().holds["acme-support"][NEW].digest == ""
+
+
 def test_a_version_that_only_got_copies_was_not_cut_over() -> None:
     tape = Tape()
     usual = route("acme-support", (OLD, 100, "a"), (NEW, 0, "a"))

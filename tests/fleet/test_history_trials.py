@@ -190,6 +190,29 @@ def test_a_mark_is_of_the_stage_in_which_it_was_made() -> None:
     assert (early.since, early.percent) == (None, None)
 
 
+@pytest.mark.parametrize("word", ["abort", "hold", "pause"])
+def test_what_is_said_of_one_version_unsays_nothing_of_another(word: Word) -> None:
+    other = "acme-support-tiny-v1.2.0"
+    tape = begun().marked(word).marked(word, other)
+    assert [each.adapter for each in tape.past.marks[ALIAS]] == [NEW, other]
+    assert [each.at for each in tape.marked(word).past.marks[ALIAS]] == [
+        NOON + (len(tape.entries) - each) * HOUR for each in (2, 1)
+    ]
+    assert settled(tape.past, state()) == tape.past
+    tape.marked("resume", other)
+    left = [other, NEW] if word == "abort" else [NEW]
+    assert [each.adapter for each in tape.past.marks[ALIAS]] == left
+    tape.add("released", alias=ALIAS, adapter=NEW, route=None)
+    assert [each.adapter for each in tape.past.marks.get(ALIAS, ())] == left[:-1]
+
+
+def test_what_was_said_before_a_version_began_ends_with_it() -> None:
+    other = "acme-support-tiny-v1.2.0"
+    tape = begun().marked("approve", other).marked("approve").marked("advance", other)
+    rolled = tape.routed(v1_3_0=10, v1_0_0=90).past
+    assert rolled.marks == {}
+
+
 def test_what_was_said_of_a_version_ends_when_another_is_rolled_out() -> None:
     tape = begun().marked("approve").marked("hold").routed(v1_2_0=10, v1_1_0=0, v1_0_0=90)
     assert [each.mark for each in tape.past.marks[ALIAS]] == ["hold"]

@@ -208,6 +208,28 @@ def test_a_person_holds_sends_on_and_aborts_a_released_version(project: Project)
         assert "fleetctl release acme-support" in refused.stderr
 
 
+def test_the_same_bytes_under_another_version_are_kept_out_and_released_with_it(
+    project: Project,
+) -> None:
+    bytes_of = str(project.root / "models/adapters/acme/support-v2.2.0")
+    again = NEW.replace("2.2.0", "2.2.9")
+    assert call(project, "adapter", "add", bytes_of, "--as", again).returncode == 0
+    declare(project, "2.2.0", "2.2.9")
+    why = "2.2.9 has the bytes of 2.2.0, which was aborted by me at"
+    assert why in " ".join(call(project, "plan").stdout.split())
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
+    assert shares(project) == {"2.2.0": 0, "2.1.0": 100}
+    refused = call(project, "rollout", "hold", "acme-support")
+    assert (refused.returncode, why in refused.stderr) == (1, True)
+    wrong = call(project, "release", "acme-support", "--version", "2.1.0")
+    assert "2.1.0 of `acme-support` is not held; held are 2.2.0." in wrong.stderr
+    done = call(project, "release", "acme-support", "--version", "2.2.9", "--format", "json")
+    assert json.loads(done.stdout)["released"] == [NEW, again]
+    assert "acme-support: 2.2.0, 2.2.9 released" in done.stderr
+    assert "2.2.9 has the bytes" not in call(project, "plan").stdout
+    declare(project, "2.2.9", "2.2.0")
+
+
 def test_a_version_that_fails_in_its_soak_is_rolled_back_by_itself(project: Project) -> None:
     path = project.root / "fleet.yaml"
     text = path.read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ from fleet.history import Evidence, Hold, Mark, Stage
 from fleet.pace import Phase
 from fleet.pace.calendar import closed_until
 from tests.fleet.planning.builders import DAY, NOON, digest_of, route
+from tests.fleet.planning.test_pace_invariants import World, happen
 from tests.fleet.planning.trials import (
     ALIAS,
     ALONE,
@@ -83,6 +84,22 @@ def test_a_golden_set_that_cannot_tell_is_approved_once_for_all_stages() -> None
     assert wanted(shared(10, 90), later).phase is Phase.ADVANCED
     newer = past(10, replace(unsure, at=NOON), BOTH[1], marks=[said])
     assert wanted(shared(10, 90), newer).phase is Phase.EXTENDED
+
+
+def test_an_abort_outlives_that_of_the_next_version() -> None:
+    world = World(target=NEW)
+    for version in (NEW, NEXT):
+        world.target = version
+        happen(world, "mark", "abort")
+        world.tick()
+    world.target = NEW
+    happen(world, "pass", None)
+    assert (world.wanted().phase, world.shares) == (Phase.HELD, {OLD: 100})
+    world.write("released", alias=ALIAS, adapter=NEW, route=None)
+    happen(world, "pass", None)
+    assert world.wanted().phase is Phase.STARTED
+    world.target = NEXT
+    assert world.wanted().phase is Phase.HELD
 
 
 def test_who_holds_it_and_why_is_said() -> None:

@@ -112,6 +112,17 @@ def rejected_bytes_stay_out(tick: Tick) -> None:
         assert not tick.staged
 
 
+def an_abort_lasts_until_it_is_released(tick: Tick) -> None:
+    """Whatever is declared, said of other versions and found in between."""
+    out: set[str] = set()
+    for each in tick.world.entries:
+        if each.kind == "released":
+            out.clear()
+        elif each.kind == "rollout_marked" and each.data["mark"] == "abort":
+            out.add(each.data["adapter"])
+    assert tick.target not in out or tick.after <= tick.before
+
+
 def no_stage_is_skipped(tick: Tick) -> None:
     """I7: shares rise by one declared stage at a time; they may fall at any time."""
     if tick.staged:
@@ -134,6 +145,7 @@ LAWS = (
     a_way_back_stays,
     one_rollout_at_a_time,
     rejected_bytes_stay_out,
+    an_abort_lasts_until_it_is_released,
     no_stage_is_skipped,
     the_same_question_has_the_same_answer,
 )
