@@ -9,6 +9,7 @@ from fleet.gates.intervals import normal_cdf
 from fleet.gates.sequential import rate_test, share_test
 from fleet.gates.verdict import Finding, Verdict, percent
 
+MISSING = "nothing passes while a gateway is missing"
 LEAST_BAD = 5
 """Bad events of the new version below which nothing fails."""
 LEAST_DIFFERENCE = 0.005
@@ -79,7 +80,7 @@ def conclude(
     elif failed:
         verdict, why = Verdict.FAIL, worse
     elif counts.get("missing"):
-        verdict, why = Verdict.INCONCLUSIVE, "nothing passes while a gateway is missing"
+        verdict, why = Verdict.INCONCLUSIVE, MISSING
     elif requests < limits["least_requests"]:
         verdict, why = Verdict.INCONCLUSIVE, f"nothing passes on fewer than {least} requests"
     elif made.independent < limits["least_requests"]:
