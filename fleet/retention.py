@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from fleet.declared import Adapter, Fleet
-from fleet.history import History
+from fleet.history import History, kept_out
 from fleet.names import AdapterName
 from fleet.recall import target
 from fleet.resources import LoadedAdapter, State
@@ -127,20 +127,39 @@ def _of_alias(
     ordered = sorted(names, key=lambda each: (each.version, each.base), reverse=True)
     if declared is None:
         return {str(each): "its alias is not declared" for each in ordered}
-    held = history.holds.get(declared.alias, {})
-    bad = history.rejected.get(declared.alias, {})
+    proven = _proven(fleet, declared, ordered, history)
+    keep = max(fleet.keep_versions, 1) if proven & history.answered_all else fleet.keep_versions
     retain = fleet.rollouts[declared.rollout].retain
     found: dict[str, str] = {}
     earlier = 0
     for each in ordered:
         name = str(each)
         found[name] = _own_reason(declared, each) or _resting(name, history, retain, now)
-        if each.version >= declared.version or earlier >= fleet.keep_versions:
+        if each.version >= declared.version or earlier >= keep:
             continue
-        found[name] = found[name] or f"one of {fleet.keep_versions} earlier versions"
-        # One that was rolled back is nothing to go back to, and does not count.
-        earlier += name not in held and fleet.versions[name].digest not in bad
+        counts = f"one of {keep} earlier versions" if name in proven else ""
+        found[name] = found[name] or counts or f"not {keep} newer ones have proven themselves"
+        earlier += name in proven
     return found
+
+
+def _proven(
+    fleet: Fleet, declared: Adapter, ordered: list[AdapterName], history: History
+) -> frozenset[str]:
+    """Return the earlier versions that count as something to go back to.
+
+    Those that once had all traffic and were not taken out. Where the ledger knows none such,
+    for it was begun later, all that were not taken out.
+    """
+    out = kept_out(history, declared.alias)
+    bad = history.rejected.get(declared.alias, {})
+    good = frozenset(
+        name
+        for each in ordered
+        if each.version < declared.version and (name := str(each)) not in out
+        if fleet.versions[name].digest not in bad
+    )
+    return good & history.answered_all or good
 
 
 def _own_reason(declared: Adapter, each: AdapterName) -> str:

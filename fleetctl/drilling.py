@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleetctl.rolling_back import held_versions, known_inputs
+from fleetctl.rolling_back import known_inputs, what_speaks_against
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ async def drill_one(
                 gateways,
                 scribe,
                 live=live,
-                held=lambda: held_versions(scribe, alias),
+                doubts=lambda names: what_speaks_against(session, scribe, alias, names),
                 inputs=smoke or await asyncio.to_thread(known_inputs, session, scribe, alias),
             )
         finally:
@@ -108,6 +109,8 @@ async def due(
         declared: As often as each alias's rollout declares; one that declares nothing never is.
     """
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.history import fold  # noqa: PLC0415
+    from fleet.proven import doubts, loaded_digests  # noqa: PLC0415
     from runtime.drill import last_drills  # noqa: PLC0415
     from runtime.flip import choose_target  # noqa: PLC0415
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
@@ -118,7 +121,9 @@ async def due(
     finally:
         await gateways.close()
     often = _declared(session) if declared else dict.fromkeys(table.aliases, every)
-    last = last_drills(session.ledger().read())
+    entries = session.ledger().read()
+    last, past = last_drills(entries), fold(entries)
+    digests = loaded_digests(past)
     wanted: list[str] = []
     stuck: list[str] = []
     for alias, entry in sorted(table.aliases.items()):
@@ -128,7 +133,7 @@ async def due(
         if longest and alias in last and session.now() - last[alias] < longest:
             continue
         try:
-            choose_target(alias, entry, None)
+            choose_target(alias, entry, None, partial(doubts, past, alias, digests))
         except FleetError:
             stuck.append(alias)
         else:

@@ -1,20 +1,23 @@
 """A rollback as a project does it: flip, smoke test, ledger, and then notices to people."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from runtime.ledger import Ledger
+    from fleet.history import Entry
+    from fleet.proven import Doubts
     from runtime.ledger.scribe import Scribe
     from runtime.rollback import RollbackResult
 
 
 CHOICE_S = 0.5
 """How long a flip waits for the ledger where it holds a choice; a rollback takes no second."""
+MIRROR_S = 0.3
+"""The same for what was last read of it, where it does not answer."""
 
 
 async def roll_back(
@@ -65,7 +68,7 @@ async def roll_back(
             only=only,
             forward=forward,
             facts={**(facts or {}), "cause": by},
-            held=lambda: held_versions(scribe, alias),
+            doubts=lambda names: what_speaks_against(session, scribe, alias, names),
             inputs=lambda: smoke or known_inputs(session, scribe, alias),
         )
     finally:
@@ -73,14 +76,31 @@ async def roll_back(
     return result, await _tell(session, scribe, result, by)
 
 
-def held_versions(scribe: "Scribe", alias: str) -> Collection[str]:
-    """Return the versions that were rolled back before; none if the ledger does not say."""
-    from fleet.history import fold  # noqa: PLC0415 (keeps `--help` fast)
+def what_speaks_against(
+    session: Session, scribe: "Scribe", alias: str, names: tuple[str, ...]
+) -> "Doubts":
+    """Return what the ledger says against versions, or where it hangs what was last read of it.
 
-    def ask(ledger: "Ledger") -> tuple[str, ...]:
-        return tuple(fold(ledger.read()).holds.get(alias, {}))
+    Nothing where neither answers: an emergency waits for no ledger.
+    """
+    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.history import fold  # noqa: PLC0415
+    from fleet.proven import Doubts, doubts, loaded_digests  # noqa: PLC0415
+    from runtime.ledger.scribe import in_time, queued  # noqa: PLC0415
 
-    return scribe.read((), ask, CHOICE_S)
+    def last_read() -> "list[Entry]":
+        kept = session.mirror.read()
+        return [*kept, *queued(session.queue, kept)]
+
+    def said(entries: "Iterable[Entry]") -> "Doubts | None":
+        past = fold(entries)
+        return doubts(past, alias, loaded_digests(past), names) if past.seq else None
+
+    found = scribe.read(None, lambda ledger: said(ledger.read()), CHOICE_S)
+    try:
+        return found or in_time(lambda: said(last_read()), MIRROR_S) or Doubts()
+    except (FleetError, OSError):
+        return Doubts()
 
 
 def known_inputs(session: Session, scribe: "Scribe", alias: str) -> Sequence[str]:

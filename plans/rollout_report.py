@@ -10,6 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from fleet.gates import recompute
+from fleet.gates.conclusion import MISSING
 from fleet.history import Entry
 from plans.public import prose, scrubbed
 
@@ -72,6 +74,8 @@ class _Telling:
         self.events: list[dict[str, str]] = []
         self.gates: dict[str, dict[str, Any]] = {}
         self.proof: dict[str, Any] = {}
+        self._failed: dict[str, str] = {}
+        """By gate: why it last failed."""
         self._runs: dict[str, dict[str, Any]] = {}
         """Evaluations by id."""
         self._behind: dict[str, list[str]] = {}
@@ -98,7 +102,7 @@ class _Telling:
                 }  # fmt: skip
             case "rolled_back" if data.get("adapter") == self.adapter and self.share:
                 self.share, self._end = 0, "rolled back"
-                why = f": {data['reason']}" if data.get("gate") else ""
+                why = f": {self._why(data['gate'])}" if data.get("gate") else ""
                 seconds = f"{data['seconds']:.2f} s"
                 self._tell(entry, f"{_short(data['to'])} has all requests again, {seconds}{why}")
             case "rollback_checked" if self._end == "rolled back" and data["smoke_ok_s"]:
@@ -135,16 +139,24 @@ class _Telling:
         data, finding = entry.data, entry.data["finding"]
         self.before = self.before or _short(data["stable"])
         name = data["gate"]
-        before = self.gates.get(name)
+        before, reason = self.gates.get(name), _of_the_client(finding)
+        if finding["verdict"] == "FAIL":
+            self._failed[name] = reason
         self.gates[name] = {
             "gate": name, "about": METRICS.get(finding["metric"], finding["metric"]),
-            "verdict": finding["verdict"], "reason": scrubbed(finding["reason"]),
+            "verdict": finding["verdict"], "reason": scrubbed(reason),
             "entry": entry.seq, "share": data["percent"], "at": _time(entry.time),
         }  # fmt: skip
         self._behind[name] = [str(each) for each in data.get("runs", ())]
         self.proof = {"entry": entry.seq, "hash": entry.hash}
         if before is None or before["verdict"] != finding["verdict"]:
-            self._tell(entry, f"gate {name}: {finding['verdict']}, {finding['reason']}")
+            because = f", {reason}" if reason else ""
+            self._tell(entry, f"gate {name}: {finding['verdict']}{because}")
+
+    def _why(self, gate: str) -> str:
+        """Return why a gate took the traffic back, in the words of its own verdict."""
+        reason = self._failed.get(gate)
+        return f"{gate}: {reason}" if reason else f"gate {gate} failed"
 
     def asked(self) -> list[dict[str, Any]]:
         """Return what each gate's latest verdict rests on; each may score in its own way."""
@@ -191,6 +203,20 @@ def _template(name: str, *, escaping: bool) -> Template:
         keep_trailing_newline=True,
     )
     return environment.get_template(name)
+
+
+def _of_the_client(finding: Mapping[str, Any]) -> str:
+    """Return a verdict's reason without what is of others: neighbours' requests, and gateways."""
+    if finding["metric"] == "neighbour_ratio":
+        return ""
+    if not finding["counts"].get("missing"):
+        return str(finding["reason"])
+    try:  # its own counts give the sentence without those on gateways
+        again = recompute(finding)
+    except ValueError:
+        return ""
+    said = again.verdict.value == finding["verdict"]
+    return again.reason.replace(MISSING, "not all requests are known yet") if said else ""
 
 
 def _short(adapter: str) -> str:

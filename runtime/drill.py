@@ -8,13 +8,15 @@ is under way. A live drill that was killed in between is put right by the next r
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from fleet.errors import FleetError, problem
 from fleet.history import Entry
+from fleet.proven import Against, nothing_known
 from runtime.flip import (
     Written,
     addresses,
@@ -30,7 +32,7 @@ from runtime.gateway.table import RoutingTable, ShareEntry
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.scribe import Scribe
 from runtime.listed import lost
-from runtime.rollback import PING, passed_over, plain_smoke, record_or_warn
+from runtime.rollback import PING, against, passed_over, plain_smoke, record_or_warn
 from runtime.smoke import SmokeResult, smoke_test
 
 
@@ -83,7 +85,7 @@ async def drill(
     scribe: Scribe,
     *,
     live: bool = False,
-    held: Callable[[], Collection[str]] = tuple,
+    doubts: Against = nothing_known,
     inputs: Sequence[str] = (),
     seconds: Callable[[], float] = time.monotonic,
 ) -> DrillResult:
@@ -95,17 +97,18 @@ async def drill(
         gateways: Where the table is read and published.
         scribe: Writes it down; a live drill without a ledger is refused.
         live: Flip for a moment, and back.
-        held: Gives the full names of versions that were rolled back before.
+        doubts: Gives what speaks against versions; asked once, and only where it matters.
         inputs: Of the smoke test. None: `PING`.
         seconds: Clock for the durations.
 
     Raises:
         FleetError: no such alias or version, or a live drill in the middle of a rollout.
     """
+    doubts = cache(doubts)
     table, _ = await gateways.read()
     entry = entry_of(table, alias)
     gone = await lost(table, entry.shares)
-    target = choose_target(alias, entry, to, held, forward=not live, lost=gone)
+    target = choose_target(alias, entry, to, doubts, forward=not live, lost=gone)
     if live and sum(each.percent > 0 for each in entry.shares) > 1:
         raise _under_way(alias)
     smoke = await smoke_test(target.adapter, addresses(table, target), inputs or (PING,), seconds)
@@ -118,6 +121,7 @@ async def drill(
         before = [each.model_dump(mode="json") for each in entry.shares]
         await asyncio.to_thread(scribe.insist, "drill_started", [{**begun, "shares": before}])
         writes = await _there_and_back(alias, entry.shares, target, gateways, seconds)
+    remarks = (*against(entry, target, to, doubts), *passed_over(entry, target, gone))
     failures = tuple(failure for each, _ in writes for failure in each.failures)
     notes = [note for each, _ in writes for note in (*each.notes, *map(str, each.published.notes))]
     result = DrillResult(
@@ -128,7 +132,7 @@ async def drill(
         back_s=writes[1][1] if len(writes) > 1 else None,
         acknowledged=writes[0][0].published.acknowledged if writes else (),
         smoke=smoke,
-        warnings=tuple(dict.fromkeys((*passed_over(entry, target, gone), *notes, *smoke.warnings))),
+        warnings=tuple(dict.fromkeys((*remarks, *notes, *smoke.warnings))),
         failures=failures,
     )
     record = {

@@ -3,7 +3,7 @@
 It needs the routing table and nothing else. Rollback and drill are made of it.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fleet.errors import (
@@ -13,6 +13,7 @@ from fleet.errors import (
     problem,
 )
 from fleet.names import AdapterName
+from fleet.proven import Against, nothing_known
 from fleet.resources import FULL
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.published import Published
@@ -85,27 +86,32 @@ def entry_of(table: RoutingTable, alias: str) -> AliasEntry:
     return table.aliases[alias]
 
 
+def names_of(entry: AliasEntry) -> tuple[str, ...]:
+    """Return the full names of the versions in a route, newest first."""
+    return tuple(each.adapter for each in entry.shares)
+
+
 def choose_target(
     alias: str,
     entry: AliasEntry,
     to: str | None,
-    held: Callable[[], Collection[str]] = tuple,
+    doubts: Against = nothing_known,
     *,
     forward: bool = False,
     lost: Collection[str] = (),
 ) -> ShareEntry:
     """Return the version to go back to.
 
-    During a canary that is the one which answers the rest; else the newest older one that
-    was not itself rolled back (`held` is asked only where it matters). Where the version after
+    During a canary that is the one which answers the rest; else the newest older one that has
+    proven itself (`doubts` is asked only where it matters). Where the version after
     the one that answers was rolled back already, that one stays. One that its servers have
-    `lost` comes after those that are there. A shadow, which
-    gets copies and answers nobody, must be named. One that is as new as what answers now, or
-    newer, would get all traffic without stage or gate: only with `forward`.
+    `lost` comes after those that are there. A shadow, which gets copies and answers nobody,
+    must be named, and so must one that never proved itself. One that is as new as what answers
+    now, or newer, would get all traffic without stage or gate: only with `forward`.
 
     Raises:
         FleetError: it is not resident, is no way back, or there is none before the one that
-            answers now.
+            answers now, or none that has proven itself.
     """
     resident = [each for each in entry.shares if each.servers]
     newest = next(place for place, each in enumerate(entry.shares) if each.percent)
@@ -117,21 +123,25 @@ def choose_target(
                     raise _forward(alias, share, entry.shares[newest])
                 return share
         raise _not_resident(alias, to, resident)
+    names = names_of(entry)
     # Two people, or one twice: whoever wants to go further back names the version.
     whole = newest > 0 and entry.shares[newest].percent == FULL
-    if whole and entry.shares[newest - 1].adapter in held():
+    if whole and entry.shares[newest - 1].adapter in doubts(names).held:
         return entry.shares[newest]
     older = [each for each in entry.shares[newest + 1 :] if each.servers]
     older = [each for each in older if each.percent or each.adapter != entry.shadow]
     stable = [each for each in older if each.percent and each.adapter not in lost]
-    if not stable and len(older) > 1:
-        bad = held()
-        good = [each for each in older if each.adapter not in bad]
-        stable = [each for each in good if each.adapter not in lost]
-        stable = stable or [each for each in good if each.percent] or good
-    if not (stable or older):
+    if not older:
         raise _nothing_before(alias, entry.shares[newest], resident)
-    return (stable or older)[0]
+    if len(stable) == 1:
+        return stable[0]
+    unfit = doubts(names).unfit
+    good = [each for each in stable or older if each.adapter not in unfit]
+    there = [each for each in good if each.adapter not in lost]
+    found = there or [each for each in good if each.percent] or good or stable
+    if not found:
+        raise _none_proven(alias, older, unfit)
+    return found[0]
 
 
 def flipped(table: RoutingTable, alias: str, target: ShareEntry) -> RoutingTable:
@@ -221,6 +231,20 @@ def _nothing_before(alias: str, now: ShareEntry, resident: Sequence[ShareEntry])
             f"`{alias}` is answered by {short(now.adapter)}, the oldest that is loaded.{newer}",
             hint="Declare an earlier version and apply: it is loaded and tested first.",
             command="fleetctl status",
+        )
+    )
+
+
+def _none_proven(alias: str, older: Sequence[ShareEntry], unfit: Mapping[str, str]) -> FleetError:
+    against = "; ".join(f"{short(each.adapter)}: {unfit[each.adapter]}" for each in older)
+    return FleetError(
+        problem(
+            "FC6025",
+            "No earlier version has proven itself",
+            f"What is resident of `{alias}` is nothing to fall back on: {against}. Nothing was "
+            "changed.",
+            hint="One that is named gets all traffic in spite of that.",
+            command=f"fleetctl rollback {alias} --to {short(older[0].adapter)}",
         )
     )
 

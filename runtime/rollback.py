@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+from fleet.proven import Against, nothing_known
 from runtime.flip import (
     SHOW_S,
     addresses,
@@ -19,6 +21,7 @@ from runtime.flip import (
     entry_of,
     flipped,
     lost_by_its_servers,
+    names_of,
     newer_than,
     short,
     write,
@@ -97,7 +100,7 @@ async def rollback(
     only: str = "",
     forward: bool = False,
     facts: Mapping[str, Any] = NOTHING,
-    held: Callable[[], Collection[str]] = tuple,
+    doubts: Against = nothing_known,
     inputs: Callable[[], Sequence[str]] = tuple,
     seconds: Callable[[], float] = time.monotonic,
 ) -> RollbackResult:
@@ -105,20 +108,22 @@ async def rollback(
 
     Args:
         alias: What clients call, such as `acme-support`.
-        to: The version, such as `2.1.0`; None: the newest before the one that answers now.
+        to: The version, such as `2.1.0`; None: the newest proven one before the one
+            that answers now.
         gateways: Where the table is read and published.
         scribe: Writes it down, after the flip; what fails there is a warning.
         reason: For the ledger.
         only: Full name of the version that is to stay out; empty: all that are newer.
         forward: Whether `to` may be newer than what answers now.
         facts: More for the ledger's entry, such as the gate that failed; plain values.
-        held: Gives the full names of versions that were rolled back before.
+        doubts: Gives what speaks against versions; asked once, and only where it matters.
         inputs: Gives the inputs of the smoke test; asked after the flip. None known: `PING`.
         seconds: Clock for the durations.
 
     Raises:
         FleetError: no such alias, or no such version is resident; nothing was changed.
     """
+    doubts = cache(doubts)
     decided, began = datetime.now(UTC).isoformat(timespec="milliseconds"), seconds()
 
     target = ShareEntry(adapter="", percent=0, servers=())
@@ -129,7 +134,7 @@ async def rollback(
     def change(table: RoutingTable) -> RoutingTable:
         nonlocal target
         entry = entry_of(table, alias)
-        target = choose_target(alias, entry, to, held, forward=forward, lost=gone)
+        target = choose_target(alias, entry, to, doubts, forward=forward, lost=gone)
         if target.adapter in gone:
             raise lost_by_its_servers(alias, target)
         return flipped(table, alias, target)
@@ -137,6 +142,8 @@ async def rollback(
     flip = await write(gateways, change)
     took = seconds() - began - (flip.published.waited_s if flip.failures else 0.0)
     before = flip.before.aliases[alias]
+    # Asked before it is written down, for from then on the target has had all traffic.
+    remarks = () if forward else tuple(against(before, target, to, doubts))
     newer = tuple(each for each in newer_than(before, target) if only in ("", each))
     record = {
         **facts,
@@ -183,6 +190,7 @@ async def rollback(
         warnings=tuple(
             dict.fromkeys(
                 (
+                    *remarks,
                     *passed_over(before, target, gone),
                     *flip.notes,
                     *again,
@@ -204,6 +212,23 @@ def _further(alias: str, entry: AliasEntry, target: ShareEntry, to: str | None) 
         return []
     further = f"fleetctl rollback {alias} --to {short(older[0].adapter)}"
     return [f"it was back on {short(target.adapter)} already; to go further back: {further}"]
+
+
+def against(
+    entry: AliasEntry, target: ShareEntry, to: str | None, doubts: Against
+) -> Iterator[str]:
+    """Yield why newer ones of the earlier versions were not chosen, or one was better not named."""
+    now = next(place for place, each in enumerate(entry.shares) if each.percent)
+    chosen = next(at for at, each in enumerate(entry.shares) if each.adapter == target.adapter)
+    if entry.shares[chosen].percent or chosen <= now:  # it answers already, or nothing was chosen
+        return
+    between = [each for each in entry.shares[now + 1 : chosen] if each.servers]
+    asked = [target] if to is not None else between
+    unfit = doubts(names_of(entry)).unfit if asked else {}
+    for each in asked:
+        if each.adapter in unfit:
+            why, name = unfit[each.adapter], short(each.adapter)
+            yield f"{name} was named, though {why}" if to else f"{name} was passed over: {why}"
 
 
 def passed_over(entry: AliasEntry, target: ShareEntry, gone: Collection[str]) -> Iterator[str]:

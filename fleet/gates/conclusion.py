@@ -9,6 +9,7 @@ from fleet.gates.intervals import normal_cdf
 from fleet.gates.sequential import rate_test, share_test
 from fleet.gates.verdict import Finding, Verdict, percent
 
+MISSING = "nothing passes while a gateway is missing"
 LEAST_BAD = 5
 """Bad events of the new version below which nothing fails."""
 LEAST_DIFFERENCE = 0.005
@@ -46,6 +47,8 @@ class Judgement:
     """Requests of the new version, as many as they are worth where users ask again and again."""
     collapsed: bool = False
     """Whether nearly every request of each user is bad, and the old version's are not."""
+    worse: str = ""
+    """Said first where it is worse, of counts that decide then and not otherwise."""
 
 
 def by_user(counts: Series) -> bool:
@@ -62,14 +65,11 @@ def conclude(
     limits: Limits,
 ) -> Finding:
     """Return the finding: FAIL at the first moment that shows it, else what the counts say."""
-    value, failed = 1.0, False
-    for value, bad, difference in moments:
-        failed = (
-            value * limits["alpha"] >= 1 and bad >= LEAST_BAD and difference >= LEAST_DIFFERENCE
-        )
-        if failed:
-            break
+    value, failed = _first_failure(moments, limits["alpha"])
+    about = made.about
     worse = f"worse, with an e-value of {value:.3g}"
+    if failed and made.worse:
+        about = f"{made.worse}; {about}"
     if made.collapsed and not failed:
         failed, worse = True, "bad for each of its users, nearly always"
     requests, least = sum(counts["requests"]), f"{limits['least_requests']:g}"
@@ -79,7 +79,7 @@ def conclude(
     elif failed:
         verdict, why = Verdict.FAIL, worse
     elif counts.get("missing"):
-        verdict, why = Verdict.INCONCLUSIVE, "nothing passes while a gateway is missing"
+        verdict, why = Verdict.INCONCLUSIVE, MISSING
     elif requests < limits["least_requests"]:
         verdict, why = Verdict.INCONCLUSIVE, f"nothing passes on fewer than {least} requests"
     elif made.independent < limits["least_requests"]:
@@ -100,9 +100,18 @@ def conclude(
         value,
         counts,
         limits,
-        f"{made.about}{_users(counts)}: {why}",
+        f"{about}{_users(counts)}: {why}",
         _power(made.rule, counts, limits),
     )
+
+
+def _first_failure(moments: Iterator[Moment], alpha: float) -> tuple[float, bool]:
+    """Return the e-value at the first moment that shows it and True; else the last and False."""
+    value = 1.0
+    for value, bad, difference in moments:
+        if value * alpha >= 1 and bad >= LEAST_BAD and difference >= LEAST_DIFFERENCE:
+            return value, True
+    return value, False
 
 
 def _power(rule: str, counts: Series, limits: Limits) -> str:

@@ -126,7 +126,15 @@ def judge_ratio(gate: str, metric: str, counts: Series, limits: Limits) -> Findi
     estimate = late.rate if late.requests else None
     passes, limit = upper <= LATE, f"p95 {margin:g} x"
     collapsed = _collapsed(late, other, limits["least_requests"])
-    made = Judgement(RATIO, estimate, lower, upper, passes, about, limit, independent, collapsed)
+    slow, beside = Side.of(counts), Side.of(counts, "_stable")
+    who = "elsewhere" if metric == "neighbour_ratio" else "the old version"
+    worse = (
+        f"{slow.bad:g} of {slow.requests:g} took longer than the old p95, {who} {beside.bad:g} of "
+        f"{beside.requests:g}"
+    )
+    made = Judgement(
+        RATIO, estimate, lower, upper, passes, about, limit, independent, collapsed, worse
+    )
     return conclude(gate, metric, made, _slow_or_late(counts, limits["tolerate"]), counts, limits)
 
 

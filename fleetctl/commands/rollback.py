@@ -85,10 +85,12 @@ def command(
 ) -> None:
     """Give all traffic of ALIAS to its previous version, now.
 
-    Needs neither plan nor declarations nor lease; the state folder is enough. The newer
-    version stays loaded and is kept out of traffic until `fleetctl release ALIAS`. Its smoke
-    test asks up to 10 inputs and compares with the base. Then client and operators are told,
-    where `notify` is declared.
+    Needs neither plan nor declarations nor lease; the state folder is enough. What was rolled
+    back, failed, aborted or given up half-way is passed over unless named with --to, as far as
+    the ledger or its last copy says. The newer version
+    stays loaded and is kept out of traffic until `fleetctl release ALIAS`. The smoke test of the
+    earlier one asks up to 10 inputs and compares with the base. Then client and operators are
+    told, where `notify` is declared.
 
     With --drill nothing changes for anybody: the routes are published as they are, every
     gateway acknowledges, and the version to go back to is asked on every server. With --live

@@ -94,13 +94,27 @@ def test_a_version_that_a_server_read_from_the_library_itself_stays() -> None:
 def test_a_replaced_version_stays_for_as_long_as_its_rollout_retains_it(
     ago: timedelta, goes: set[str]
 ) -> None:
-    past = history(cutovers={VERSIONS[0]: NOON - ago})
+    past = replace(history(cutovers={VERSIONS[0]: NOON - ago}), answered_all=frozenset())
     assert unneeded(past=past, copies=()) == goes
 
 
 def test_a_version_that_was_rolled_back_does_not_count_as_one_to_go_back_to() -> None:
     past = history(holds=[Hold(VERSIONS[4], NOON, "eve", "bad")])
     assert unneeded(past=past, copies=()) == {"0"}
+
+
+def test_versions_that_never_had_all_traffic_do_not_push_out_the_one_that_had() -> None:
+    past = replace(history(), answered_all=frozenset({VERSIONS[0], DECLARED}))
+    assert unneeded(past=past, copies=()) == set()
+    found = retained(FLEET, state(), past, NOON, copies=(), busy={})
+    why = {each.name: each.why for each in found.versions}
+    assert why[VERSIONS[0]] == "one of 3 earlier versions"
+    assert why[VERSIONS[4]] == "not 3 newer ones have proven themselves"
+    more = replace(past, answered_all=frozenset({VERSIONS[each] for each in (0, 2, 3, 4)}))
+    assert unneeded(past=more, copies=()) == {"0", "1"}
+    one = replace(FLEET, keep_versions=0)
+    kept = retained(one, state(), more, NOON, copies=(), busy={}).versions
+    assert {each.name[-3] for each in kept if each.why == "one of 1 earlier versions"} == {"4"}
 
 
 @pytest.mark.parametrize("unknown", [{"unknown_servers": {"s1": "?"}}, {"routes_unknown": "?"}])

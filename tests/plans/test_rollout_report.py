@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
-from fleet.conditions import Gate
-from fleet.gates import judge_paired
+from fleet.conditions import UNITS, Gate
+from fleet.gates import Tally, Verdict, Window, judge_live, judge_paired
+from fleet.gates.tally import BAD, SLOW, late
 from fleet.history import Entry
 from plans.rollout_report import document, render_html, render_markdown
 
@@ -58,7 +59,7 @@ def test_the_stages_and_the_way_back_are_told_in_order() -> None:
     assert [each["text"] for each in report["events"]] == [
         f"gate answers: PASS, {report['gates'][0]['reason']}",
         "2.2.0 answers 10 % of the requests",
-        "2.1.0 has all requests again, 0.04 s: form: 5 of 5 bad",
+        "2.1.0 has all requests again, 0.04 s: gate form failed",
     ]
     assert (report["outcome"], report["before"], report["share"]) == ("rolled back", "2.1.0", 0)
     assert report["proof"] == {"entry": 3, "hash": "h3"}
@@ -105,6 +106,40 @@ def test_the_golden_table_is_of_each_gate_and_its_latest_verdict() -> None:
     ]
     assert "| strict | 2.2.0 | 200 | 80.0 % |" in render_markdown(report)
     assert "<td>strict</td><td>2.2.0</td>" in render_html(report)
+
+
+def live(metric: str, verdict: Verdict, *missing: str) -> tuple[str, dict[str, Any]]:
+    bad = 90 if verdict is Verdict.FAIL else 0
+    kinds = (BAD.get(metric) or SLOW[metric], late("form"))
+    mine = Tally(771, dict.fromkeys(kinds, bad), dict.fromkeys(kinds, 771))
+    other = Tally(8999, of=dict.fromkeys(kinds, 8999))
+    seen = [Window(NOON, NOON + timedelta(hours=1), mine, other)]
+    found = judge_live(Gate("form", metric, 2, UNITS[metric][0]), seen, missing=missing)
+    assert found.verdict is verdict
+    about = {"alias": "acme-support", "adapter": NEW, "stable": OLD, "percent": 10}
+    return "gate_judged", {**about, "gate": "form", "finding": found.plain()}
+
+
+def test_nothing_is_told_of_gateways_or_of_what_others_asked() -> None:
+    lacking = "requests of gateway edge-paris-2 are lacking: it is down; nobody knows why"
+    open_one = made(live("error_rate_rise", Verdict.INCONCLUSIVE, lacking))
+    assert open_one["gates"][0]["reason"].startswith("0 of 771 bad, the old version 0 of 8999")
+    assert open_one["gates"][0]["reason"].endswith(": not all requests are known yet")
+    failed = made(
+        *routed(10), live("error_rate_rise", Verdict.FAIL, lacking), rolled_back(f"bad; {lacking}")
+    )
+    assert "90 of 771 bad" in failed["gates"][0]["reason"]
+    assert failed["events"][-1]["text"].endswith(f"0.04 s: form: {failed['gates'][0]['reason']}")
+    around = made(
+        *routed(10), live("neighbour_ratio", Verdict.FAIL, lacking), rolled_back("form: 90 of 771")
+    )
+    assert around["gates"][0]["reason"] == ""
+    assert [each["text"] for each in around["events"][1:]] == [
+        "gate form: FAIL",
+        "2.1.0 has all requests again, 0.04 s: gate form failed",
+    ]
+    assert not any(word in f"{open_one}{failed}" for word in ("paris", "gateway"))
+    assert not any(word in f"{around}" for word in ("771", "8999", "paris", "gateway"))
 
 
 class _Tags(HTMLParser):

@@ -1,10 +1,11 @@
 """Which version an alias goes back to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from fleet.errors import FleetError
+from fleet.proven import FAILED, ROLLED_BACK, UNPROVEN, Doubts
 from fleet.traffic import Policy, Shadow
 from runtime.flip import choose_target, newer_than
 from runtime.gateway.table import AliasEntry
@@ -14,22 +15,41 @@ OLDER = "acme-support-tiny-v2.0.0"
 
 
 @pytest.mark.parametrize(
-    ("shares", "held", "target"),
+    ("shares", "unfit", "target"),
     [
-        (((NEW, 10), (OLD, 0), (OLDER, 90)), (), OLDER),  # during a canary: the stable one
-        (((NEW, 100), (OLD, 0), (OLDER, 0)), (), OLD),
-        (((NEW, 100), (OLD, 0), (OLDER, 0)), (OLD,), OLDER),  # not one that was bad itself
-        (((NEW, 100), (OLD, 0), (OLDER, 0)), (OLD, OLDER), OLD),
-        (((NEW, 0), (OLD, 100), (OLDER, 0)), (), OLDER),
-        (((NEW, 0), (OLD, 100), (OLDER, 0)), (NEW,), OLD),  # it is back already
-        (((NEW, 0), (OLD, 100)), (NEW,), OLD),
+        (((NEW, 10), (OLD, 0), (OLDER, 90)), {}, OLDER),  # during a canary: the stable one
+        (((NEW, 100), (OLD, 0), (OLDER, 0)), {}, OLD),
+        # Not one that was bad itself, or was given up half-way.
+        (((NEW, 100), (OLD, 0), (OLDER, 0)), {OLD: ROLLED_BACK}, OLDER),
+        (((NEW, 100), (OLD, 0), (OLDER, 0)), {OLD: UNPROVEN}, OLDER),
+        (((NEW, 100), (OLD, 0), (OLDER, 0)), {NEW: FAILED, OLDER: FAILED}, OLD),
+        (((NEW, 10), (OLD, 10), (OLDER, 80)), {OLD: UNPROVEN}, OLDER),
+        (((NEW, 10), (OLD, 10), (OLDER, 80)), {OLD: UNPROVEN, OLDER: ROLLED_BACK}, OLD),
+        (((NEW, 10), (OLD, 90)), {OLD: UNPROVEN}, OLD),  # it answers all that the new one does not
+        (((NEW, 0), (OLD, 100), (OLDER, 0)), {}, OLDER),
+        (((NEW, 0), (OLD, 100), (OLDER, 0)), {NEW: UNPROVEN}, OLDER),
+        (((NEW, 0), (OLD, 100), (OLDER, 0)), {NEW: ROLLED_BACK}, OLD),  # it is back already
+        (((NEW, 0), (OLD, 100)), {NEW: ROLLED_BACK}, OLD),
     ],
 )
 def test_the_version_to_go_back_to(
-    shares: Sequence[tuple[str, int]], held: Sequence[str], target: str
+    shares: Sequence[tuple[str, int]], unfit: Mapping[str, str], target: str
 ) -> None:
     entry = alias("acme", *((name, percent, ("s1",)) for name, percent in shares))
-    assert choose_target("acme-support", entry, None, lambda: held).adapter == target
+    held = frozenset(name for name, why in unfit.items() if why == ROLLED_BACK)
+    known = Doubts(held, unfit)
+    assert choose_target("acme-support", entry, None, lambda _: known).adapter == target
+
+
+def test_where_nothing_has_proven_itself_somebody_must_name_it() -> None:
+    entry = alias("acme", *((name, int(name == NEW) * 100, ("s1",)) for name in (NEW, OLD, OLDER)))
+    known = Doubts(frozenset({OLDER}), {OLD: UNPROVEN, OLDER: ROLLED_BACK})
+    with pytest.raises(
+        FleetError, match=r"2\.1\.0: it never had all traffic; 2\.0\.0: it was"
+    ) as none:
+        choose_target("acme-support", entry, None, lambda _: known)
+    assert none.value.diagnostics[0].command == "fleetctl rollback acme-support --to 2.1.0"
+    assert choose_target("acme-support", entry, "2.1.0", lambda _: known).adapter == OLD
 
 
 def test_a_version_that_no_server_holds_is_passed_over() -> None:

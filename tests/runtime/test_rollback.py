@@ -10,6 +10,7 @@ import pytest
 from fleet.declared import Gateway
 from fleet.errors import FleetError, LockHeldError, problem
 from fleet.history import Entry, fold
+from fleet.proven import doubts
 from plans.journal import render_text
 from runtime.gateway.control import READ_S, LocalGateways
 from runtime.gateway.published import Note
@@ -93,13 +94,13 @@ def test_a_second_rollback_moves_nothing_and_says_how_to_go_further_back(tmp_pat
                 )
             )
             assert (await back(ours)).target == OLD
-            knows = lambda: fold(ledger(ours.state).read()).holds["acme-support"]  # noqa: E731
-            twice = await back(ours, held=knows)
+            knows = lambda each: doubts(fold(ledger(ours.state).read()), "acme-support", {}, each)  # noqa: E731
+            twice = await back(ours, doubts=knows)
             assert (twice.target, twice.revision, twice.complete) == (OLD, 3, True)
             assert "--to 2.0.0" in twice.warnings[0]
-            second = await back(ours, "2.0.0", held=knows)
+            second = await back(ours, "2.0.0", doubts=knows)
             assert (second.target, second.held) == (OLDER, (NEW, OLD))
-            assert (await back(ours, held=knows)).target == OLDER
+            assert (await back(ours, doubts=knows)).target == OLDER
             with pytest.raises(FleetError, match="the oldest that is loaded"):
                 await back(ours)
             assert (await ours.gateways.read())[0].revision == 4

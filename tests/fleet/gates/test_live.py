@@ -71,6 +71,20 @@ def test_an_error_rate_against_the_old_version(windows: list[Window], verdict: V
     assert judge_live(ERRORS, windows).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("gate", "other"), [(LATENCY, "the old version"), (NEIGHBOURS, "elsewhere")]
+)
+def test_a_failure_by_slow_requests_names_them(gate: Gate, other: str) -> None:
+    slow = {"slow_total": 13, f"late:{gate.name}": 1}
+    found = judge_live(gate, hours(10, (144, slow), (400, {"slow_total": 4})))
+    assert found.verdict is FAIL
+    assert found.reason.startswith(
+        f"130 of 1440 took longer than the old p95, {other} 40 of 4000; "
+        f"10 of 1440 took over {gate.threshold:g} times the old p95: worse, with an e-value of "
+    )
+    assert recompute(found.plain()) == found
+
+
 def test_a_finding_says_what_it_rests_on() -> None:
     found = judge_live(ERRORS, errors(12, 2, 2))
     assert found.rule == "share_of_bad"

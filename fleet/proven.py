@@ -1,0 +1,72 @@
+"""Proven: which versions are something to fall back on, and what speaks against the others."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from fleet.history import History, kept_out
+from fleet.resources import LoadedAdapter
+
+UNPROVEN = "it never had all traffic"
+ROLLED_BACK, ABORTED = "it was rolled back", "its rollout was aborted"
+FAILED = "a gate failed it"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """What the ledger says against versions; empty where it does not answer."""
+
+    held: frozenset[str] = frozenset()
+    """Full names of those that were rolled back and not released."""
+    unfit: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Why nobody is to be sent back there unasked, by full name."""
+
+
+Against = Callable[[tuple[str, ...]], Doubts]
+"""Asks what speaks against versions, by full names."""
+
+
+def nothing_known(names: tuple[str, ...]) -> Doubts:  # noqa: ARG001 (an `Against`)
+    """Return no doubts, where nobody is asked."""
+    return Doubts()
+
+
+def doubts(
+    history: History, alias: str, digests: Mapping[str, str], names: tuple[str, ...]
+) -> Doubts:
+    """Return what speaks against versions of an alias.
+
+    Where none of them ever had all traffic the ledger was begun after them and knows nothing
+    of their past, so that it says nothing against one by that alone.
+
+    Args:
+        history: The ledger, folded.
+        alias: Whom they serve.
+        digests: Of their bytes, as far as known; bytes that a gate has failed are no better
+            under another name.
+        names: Their full names.
+    """
+    held, out = history.holds.get(alias, {}), kept_out(history, alias)
+    aborted = {each.adapter for each in history.marks.get(alias, ()) if each.mark == "abort"}
+    rejected = history.rejected.get(alias, {})
+    begun = not history.answered_all.isdisjoint(names)
+    unfit = {}
+    for name in names:
+        if name in held:
+            unfit[name] = ROLLED_BACK
+        elif name in aborted:
+            unfit[name] = ABORTED
+        elif name in out or digests.get(name) in rejected:
+            unfit[name] = FAILED
+        elif begun and name not in history.answered_all:
+            unfit[name] = UNPROVEN
+    return Doubts(frozenset(held), unfit)
+
+
+def loaded_digests(history: History) -> dict[str, str]:
+    """Return the digest of each version that an apply has loaded, by full name."""
+    return {
+        each.adapter: each.digest
+        for each in history.established.values()
+        if isinstance(each, LoadedAdapter) and each.digest
+    }

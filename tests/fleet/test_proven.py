@@ -1,0 +1,34 @@
+"""What the ledger says against versions that one might go back to."""
+
+from dataclasses import replace
+
+from fleet.gates import Verdict
+from fleet.history import Hold
+from fleet.proven import ABORTED, FAILED, ROLLED_BACK, UNPROVEN, doubts
+from tests.fleet.planning.builders import NOON, digest_of, history
+from tests.fleet.planning.trials import ALIAS, NEW, OLD, evidence, mark
+
+HALFWAY, COPY = f"{ALIAS}-tiny-v2.0.5", f"{ALIAS}-tiny-v2.0.6"
+
+
+def test_held_aborted_failed_and_given_up_versions_are_nothing_to_fall_back_on() -> None:
+    names = (NEW, OLD, HALFWAY, COPY)
+    failed = evidence("errors", Verdict.FAIL)
+    proven = replace(history(), answered_all=frozenset({OLD, NEW, COPY}))
+    assert doubts(proven, ALIAS, {}, names).unfit == {HALFWAY: UNPROVEN}
+    held = replace(proven, holds={ALIAS: {NEW: Hold(NEW, NOON, "ana", "")}})
+    found = doubts(held, ALIAS, {}, names)
+    assert (found.held, found.unfit) == (frozenset({NEW}), {NEW: ROLLED_BACK, HALFWAY: UNPROVEN})
+    aborted = replace(proven, marks={ALIAS: (mark("abort"), mark("hold", who=OLD))})
+    assert doubts(aborted, ALIAS, {}, names).unfit == {NEW: ABORTED, HALFWAY: UNPROVEN}
+    rejected = replace(proven, rejected={ALIAS: {digest_of(NEW): failed}})
+    same = doubts(rejected, ALIAS, {COPY: digest_of(NEW)}, names)
+    assert same.unfit == {NEW: FAILED, COPY: FAILED, HALFWAY: UNPROVEN}
+    assert same.held == frozenset()
+
+
+def test_a_ledger_that_began_after_all_versions_says_nothing_against_them() -> None:
+    other = replace(history(), answered_all=frozenset({"globex-dates-tiny-v1.0.0"}))
+    assert doubts(other, ALIAS, {}, (NEW, OLD)).unfit == {}
+    held = replace(other, holds={ALIAS: {NEW: Hold(NEW, NOON, "ana", "")}})
+    assert doubts(held, ALIAS, {}, (NEW, OLD)).unfit == {NEW: ROLLED_BACK}

@@ -1,0 +1,98 @@
+"""Rollback and drill pass over what never proved itself, as far as the ledger or its copy says."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from fleet.canonical import plain
+from fleet.resources import Route, Share
+from fleetctl.drilling import drill_one, due
+from fleetctl.rolling_back import roll_back
+from fleetctl.session import Session
+from runtime.fake.weights import Weights
+from runtime.ledger import open_ledger
+from tests.runtime.gateway.stage import NEW, OLD, Stage, alias, stage, table
+
+ALIAS, OLDER = "acme-support", "acme-support-tiny-v2.0.0"
+WHY = "2.1.0 was passed over: it never had all traffic"
+
+
+@asynccontextmanager
+async def halfway(root: Path) -> AsyncIterator[tuple[Stage, Session]]:
+    """2.0.0 answered all, 2.1.0 was given up at 10 %, 2.2.0 answers all now; all are loaded."""
+    session = Session(root, None, {}, root / ".fleetctl")
+    async with stage(session.state_dir, new=100) as ours:
+        listed = ours.replicas["s1"].memory
+        listed.listed[OLDER] = "/store/older"
+        listed.cached[OLDER] = Weights("/store/older", OLDER)
+        shares = ((NEW, 100, ("s1",)), (OLD, 0, ("s1",)), (OLDER, 0, ("s1",)))
+        aliases = {ALIAS: alias("acme", *shares)}
+        await ours.gateways.publish(
+            table(ours.servers, revision=2).model_copy(update={"aliases": aliases})
+        )
+        routes = (
+            Route(ALIAS, (Share(OLDER, 100, ("s1",)),), "salt"),
+            Route(ALIAS, (Share(OLD, 10, ("s1",)), Share(OLDER, 90, ("s1",))), "salt"),
+            Route(ALIAS, tuple(Share(*each) for each in shares), "salt"),
+        )
+        ledger = open_ledger(session.state_dir, run="r", by="ana", clock=session.now)
+        ledger.append(
+            "adopted", [{"address": each.address, "resource": plain(each)} for each in routes]
+        )
+        session.history()  # leaves a copy
+        yield ours, session
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_version_given_up_half_way_is_passed_over(tmp_path: Path, *, away: bool) -> None:
+    async def scenario() -> None:
+        async with halfway(tmp_path) as (_, session):
+            home = session.state_dir / "ledger.jsonl"
+            if away:
+                home.unlink()
+                home.mkdir()
+            drilled = await drill_one(session, ALIAS, None, ("Hi",), live=False)
+            assert (drilled.target, drilled.complete) == (OLDER, True)
+            assert WHY in drilled.warnings
+            result, _ = await roll_back(session, ALIAS, smoke=("Hi",))
+            assert (result.target, result.complete) == (OLDER, True)
+            assert result.warnings[0] == WHY
+            assert (len(result.warnings) > 1) == away  # and that it could not be recorded
+
+    asyncio.run(scenario())
+
+
+def test_one_that_is_named_is_taken_with_a_warning(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with halfway(tmp_path) as (_, session):
+            result, _ = await roll_back(session, ALIAS, "2.1.0", smoke=("Hi",))
+            assert (result.target, result.complete) == (OLD, True)
+            assert result.warnings == ("2.1.0 was named, though it never had all traffic",)
+
+    asyncio.run(scenario())
+
+
+def test_where_neither_ledger_nor_copy_answers_the_version_before_is_taken(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with halfway(tmp_path) as (_, session):
+            for name in ("ledger.jsonl", "ledger-as-last-read.jsonl"):
+                (session.state_dir / name).unlink()
+                (session.state_dir / name).mkdir()
+            result, _ = await roll_back(session, ALIAS, smoke=("Hi",))
+            assert (result.target, result.complete) == (OLD, True)
+
+    asyncio.run(scenario())
+
+
+def test_no_drill_is_due_where_nothing_before_has_proven_itself(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with halfway(tmp_path) as (_, session):
+            assert await due(session, None, declared=False) == ([ALIAS], [])
+            held = [{"alias": ALIAS, "adapter": OLDER, "to": NEW, "reason": ""}]
+            session.ledger().append("rolled_back", held)
+            assert await due(session, None, declared=False) == ([], [ALIAS])
+
+    asyncio.run(scenario())
