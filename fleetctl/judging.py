@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fleet.trial import Trial
     from runtime.evals import Office
     from runtime.evals.protocol import Tell
-    from runtime.ledger.mirror import LastKnown
+    from runtime.ledger.mirrored import LastKnown
     from runtime.rollouts.record import Judged
     from runtime.rollouts.tick import Evaluations, Scene
 

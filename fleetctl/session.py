@@ -26,7 +26,8 @@ if TYPE_CHECKING:  # each is imported where it is used, so that small commands s
     from runtime.gateway.envoyadmin import Envoys
     from runtime.gateway.protocol import Gateways
     from runtime.ledger import Ledger
-    from runtime.ledger.mirror import LastKnown, Mirror
+    from runtime.ledger.mirror import Mirror
+    from runtime.ledger.mirrored import LastKnown, MirroredLedger
     from runtime.ledger.scribe import Scribe
 
 
@@ -69,9 +70,9 @@ class Session:
         return self._fleet
 
     @cached_property
-    def _ledger(self) -> "Ledger":
+    def _ledger(self) -> "MirroredLedger":
         from runtime.ledger import open_ledger  # noqa: PLC0415
-        from runtime.ledger.mirror import MirroredLedger  # noqa: PLC0415
+        from runtime.ledger.mirrored import MirroredLedger  # noqa: PLC0415
 
         found = open_ledger(self.state_dir, run=self.run, by=self.by, clock=self.now)
         return MirroredLedger(found, self.mirror, self.hung)
@@ -79,9 +80,11 @@ class Session:
     @property
     def mirror(self) -> "Mirror":
         """What was last read of the ledger."""
+        import click  # noqa: PLC0415
+
         from runtime.ledger.mirror import Mirror  # noqa: PLC0415
 
-        return Mirror(self.state_dir)
+        return Mirror(self.state_dir, lambda line: click.echo(f"Warning: {line}", err=True))
 
     def last_known(self) -> "LastKnown":
         """Return the ledger, or where its home cannot be read what is known of it here.
@@ -89,7 +92,7 @@ class Session:
         Raises:
             FleetError: its home cannot be read, and nothing is known of it.
         """
-        from runtime.ledger.mirror import last_known  # noqa: PLC0415
+        from runtime.ledger.mirrored import last_known  # noqa: PLC0415
 
         return last_known(self.ledger, self.mirror, self.queue)
 
@@ -121,6 +124,10 @@ class Session:
         from runtime.ledger.scribe import LIMIT_S, Scribe  # noqa: PLC0415
 
         return Scribe(self.ledger, self.queue, self.by, self.run, limit_s or LIMIT_S, down)
+
+    def is_ledger_lost(self) -> bool:
+        """Say whether the ledger's home is empty and was not."""
+        return self._ledger.is_lost()
 
     def ledger(self) -> "Ledger":
         """Return the ledger of this fleet."""

@@ -31,14 +31,16 @@ def command(session: Session, *, globs: tuple[str, ...], dry_run: bool, form: st
 
     Without arguments: servers that fleetctl starts, and everything declared by name. With
     them: whatever matches, also what is not declared; the next plan may then remove it.
-    Rollouts begin their stage anew, for when it began is lost. Touches nothing live.
+    Rollouts begin their stage anew, for when it began is lost. Touches nothing live. Where the
+    ledger was lost, the copy of what was read of it is kept under another name.
     """
     from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.history import settled  # noqa: PLC0415
+    from fleet.history import History, settled  # noqa: PLC0415
     from plans.wording import counted  # noqa: PLC0415
 
     live = session.observe()
-    known = settled(session.history(), live).established
+    lost = session.is_ledger_lost()
+    known = settled(History() if lost else session.history(), live).established
     found = {
         address: each
         for address, each in live.resources.items()
@@ -49,6 +51,8 @@ def command(session: Session, *, globs: tuple[str, ...], dry_run: bool, form: st
         click.echo(json.dumps(document, indent=2))
     else:
         click.echo("".join(f"{address}\n" for address in found), nl=False)
+    if lost and not dry_run:
+        session.mirror.set_aside("what is live")
     if found and not dry_run:
         records = [
             {"address": address, "resource": plain(each), "boot": _boot(live, address)}

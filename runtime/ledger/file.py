@@ -7,6 +7,8 @@ lease.json       who may change the fleet, and the newest fencing token
 
 import fcntl
 import os
+import shlex
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -95,6 +97,22 @@ class FileLedger:
             if lines:
                 add_lines(self._path, b"".join(lines))
             return seq
+
+    def is_empty(self) -> bool:
+        """Say whether there is no whole line; what is no file at all is not empty.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return True
+        return stat.S_ISREG(found.st_mode) and not last_line(self._path, found.st_size)[0]
+
+    def restoring(self, copy: Path) -> str:
+        """Return the command that makes a copy of all lines the ledger, where there is none."""
+        return shlex.join(("cp", str(copy), str(self._path)))
 
     @contextmanager
     def lease(self, holder: str, ttl_s: int = 60) -> Iterator["FileLease"]:

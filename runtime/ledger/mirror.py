@@ -1,43 +1,42 @@
 """A copy of the ledger as it was last read, for gates while its home cannot be read.
 
-    read --> home --in time--> entries --> mirror: what is new of them
-               |
-               `-- down, hangs, or empty where it was not --> mirror, then what is queued
-
 Nothing is planned from it: it is older than the ledger. It tells a gate since when a stage
 lasts and what has failed already, which is enough to take traffic away, and to no more.
+
+Whoever lost the ledger has it in the copy: while the home is empty nothing is written to it, and
+a copy in whose place another history comes is moved aside.
 """
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from threading import Thread
-from typing import Any, Final
+from typing import Final
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from fleet.history import Entry
 from runtime.durable import replace_file
 from runtime.ledger import chain
 from runtime.ledger.alone import alone
 from runtime.ledger.lines import add_lines, last_line
-from runtime.ledger.protocol import Lease, Ledger
-from runtime.ledger.scribe import in_time, queued
-from runtime.ledger.unanswered import unanswered
 
 MIRROR_FILE: Final = "ledger-as-last-read.jsonl"
 _LOCK_FILE: Final = "ledger-as-last-read.lock"
-READ_S: Final = 10.0
-"""How long a home may take to be read; a busy laptop reads 200 MB in that time."""
+_KEPT: Final = "What was read before is kept in"
 
 
 class Mirror:
     """The copy: lines as a file home has them, chained by the same hashes."""
 
-    def __init__(self, folder: Path) -> None:
-        """Prepare; nothing is read or written."""
-        self._folder, self._path = folder, folder / MIRROR_FILE
+    def __init__(self, folder: Path, tell: Callable[[str], object] = str) -> None:
+        """Prepare; nothing is read or written. `tell` is told what people should know."""
+        self._folder, self.path = folder, folder / MIRROR_FILE
+        self._tell = tell
+
+    def is_empty(self) -> bool:
+        """Say whether nothing was ever read."""
+        return not self.path.exists() or not self.path.stat().st_size
 
     def read(self) -> list[Entry]:
         """Return the entries, oldest first; none where nothing was ever read.
@@ -47,43 +46,84 @@ class Mirror:
             OSError: it cannot be read.
         """
         try:
-            content = self._path.read_bytes()
+            content = self.path.read_bytes()
         except FileNotFoundError:
             return []
-        return list(chain.entries(content, str(self._path)))
+        return list(chain.entries(content, str(self.path)))
 
-    def keep(self, entries: Sequence[Entry]) -> None:
+    def keep(self, entries: Sequence[Entry], before: "Tail") -> None:
         """Take over what was read, unless another process does so now.
 
-        A ledger that begins anew takes the place of the one before; an empty one does not.
+        What lacks entries of the copy, or has others, is a ledger that was begun anew or put
+        back from a backup: it takes the copy's place, which is moved aside.
+
+        Args:
+            entries: The whole ledger.
+            before: `tail` from before it was read: what another process has added since is
+                no sign of another history.
 
         Raises:
             OSError: it cannot be written.
         """
-        if not entries or self._last()[1:] == (len(entries), entries[-1].hash):
+        if not entries or self.tail().is_last_of(entries):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         with alone(self._folder / _LOCK_FILE) as ours:
             if not ours:
                 return
-            whole, seq, known = self._last()
-            if 0 < seq <= len(entries) and entries[seq - 1].hash == known:
-                os.truncate(self._path, whole)  # a torn last line goes
-                add_lines(self._path, b"".join(map(_line, entries[seq:])))
-            else:
-                replace_file(self._path, b"".join(map(_line, entries)))
+            tail = self.tail()
+            if tail.is_in(entries):
+                os.truncate(self.path, tail.whole)  # a torn last line goes
+                add_lines(self.path, b"".join(map(_line, entries[tail.seq :])))
+            elif tail == before:
+                if not self.is_empty():
+                    self.set_aside(f"{len(entries):,} entries that do not begin with them")
+                replace_file(self.path, b"".join(map(_line, entries)))
 
-    def _last(self) -> tuple[int, int, str]:
-        """Return where the last whole line ends, its number and its hash.
+    def set_aside(self, instead: str) -> None:
+        """Give the copy another name, so that nothing of it is lost, and tell it.
 
-        Zeros where there is none or it is damaged, so that the copy is made anew.
+        Args:
+            instead: What the ledger has now.
+
+        Raises:
+            OSError: it cannot be renamed.
         """
+        names = (self.path.with_suffix(f".{number}.jsonl") for number in count(1))
+        aside = next(each for each in names if not each.exists())
+        known = self.tail().seq
+        self.path.rename(aside)
+        said = f"{known:,} entries were read of it" if known else "its copy here was damaged"
+        self._tell(
+            f"The ledger is another than before: {said}, and it has {instead}. {_KEPT} {aside}"
+        )
+
+    def tail(self) -> "Tail":
+        """Return what the copy ends with."""
         try:
-            whole, text = last_line(self._path, self._path.stat().st_size)
-            found = chain.entry(text, 0, str(self._path))
+            whole, text = last_line(self.path, self.path.stat().st_size)
+            found = chain.entry(text, 0, str(self.path))
         except (OSError, FleetError):
-            return 0, 0, ""
-        return whole, found.seq, found.hash
+            return Tail()
+        return Tail(whole, found.seq, found.hash)
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The last whole line of a copy; zeros where there is none or it is damaged."""
+
+    whole: int = 0
+    """Where it ends, in bytes."""
+    seq: int = 0
+    hash: str = ""
+
+    def is_in(self, entries: Sequence[Entry]) -> bool:
+        """Say whether what was read begins with the copy."""
+        return 0 < self.seq <= len(entries) and entries[self.seq - 1].hash == self.hash
+
+    def is_last_of(self, entries: Sequence[Entry]) -> bool:
+        """Say whether what was read is the copy."""
+        return self.seq == len(entries) and self.is_in(entries)
 
 
 def _line(each: Entry) -> bytes:
@@ -98,108 +138,3 @@ def _line(each: Entry) -> bytes:
         previous=each.previous,
     )
     return made
-
-
-class MirroredLedger:
-    """A ledger of which a copy is kept. Keeps the contract of `runtime.ledger.protocol.Ledger`."""
-
-    def __init__(
-        self, home: Ledger, mirror: Mirror, hung: list[Thread], read_s: float = READ_S
-    ) -> None:
-        """Prepare; nothing is read or written.
-
-        Args:
-            home: The ledger.
-            mirror: Its copy.
-            hung: Earlier readings that have not ended; shared by all objects for one home.
-            read_s: How long reading may take.
-        """
-        self._home, self._mirror, self._hung, self._read_s = home, mirror, hung, read_s
-
-    def read(self, after: int = 0) -> list[Entry]:
-        """Return the entries with `seq` above `after`.
-
-        Raises:
-            FleetError: FC5107, the home does not answer in time or cannot be read; or what the
-                home refuses.
-        """
-        try:
-            found = in_time(lambda: self._home.read(after), self._read_s, self._hung)
-        except OSError as error:  # of time, too
-            where = f"`{error.filename}`: " if error.filename else ""
-            raise unanswered(f"{where}{error.strerror or error}") from None
-        if not after:
-            with suppress(OSError):  # without a copy everything works while the home does
-                self._mirror.keep(found)
-        return found
-
-    def append(self, kind: str, records: Sequence[dict[str, Any]], token: int = 0) -> int:
-        """Append one entry per record."""
-        return self._home.append(kind, records, token)
-
-    def append_all(self, records: Sequence[tuple[str, dict[str, Any]]], token: int = 0) -> int:
-        """Append entries of several kinds at once."""
-        return self._home.append_all(records, token)
-
-    def lease(self, holder: str, ttl_s: int = 60) -> AbstractContextManager[Lease]:
-        """Take the lease."""
-        return self._home.lease(holder, ttl_s)
-
-
-@dataclass(frozen=True, slots=True)
-class LastKnown:
-    """The ledger, or what is known of it."""
-
-    entries: Sequence[Entry]
-    away: FleetError | None = None
-    """Why its home could not be read, so that these are of the mirror and the queue; None: they
-    are the ledger's.
-    """
-
-
-def last_known(ledger: Callable[[], Ledger], mirror: Mirror, queue: Path) -> LastKnown:
-    """Read the ledger, or where that cannot be what was last read of it and is queued for it.
-
-    Raises:
-        FleetError: the home cannot be read, and nothing of it is known here.
-    """
-    away: FleetError | None = None
-    try:
-        # Opening it may mean to write down what was queued.
-        found = in_time(lambda: ledger().read(), READ_S)
-    except TimeoutError as error:
-        away = unanswered(str(error))
-    except FleetError as error:
-        away = error
-    else:
-        if found:
-            return LastKnown(found)
-    kept = _or_none(mirror)
-    if kept:
-        return LastKnown([*kept, *queued(queue, kept)], away or _empty(kept))
-    if away is not None:
-        raise away
-    return LastKnown(())
-
-
-def _or_none(mirror: Mirror) -> list[Entry]:
-    """Return what the mirror holds; nothing where it was damaged."""
-    try:
-        return mirror.read()
-    except (FleetError, OSError):
-        return []
-
-
-def _empty(kept: Sequence[Entry]) -> FleetError:
-    last = kept[-1]
-    return FleetError(
-        problem(
-            "FC5109",
-            "The ledger is gone",
-            f"Its home is empty, and {len(kept):,} entries were read from it before, the last by "
-            f"{last.by} at {last.time:%Y-%m-%d %H:%M} UTC.",
-            hint="Bring back the disk or the file. Without either, rebuild the ledger from what "
-            "is live.",
-            command="fleetctl adopt",
-        )
-    )

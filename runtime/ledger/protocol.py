@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 from fleet.history import Entry
@@ -37,6 +38,14 @@ class Ledger(Protocol):
 
     def append_all(self, records: Sequence[tuple[str, dict[str, Any]]], token: int = 0) -> int:
         """Append entries of several kinds at once; otherwise as `append`."""
+        ...
+
+    def is_empty(self) -> bool:
+        """Say whether there is no entry, without reading them."""
+        ...
+
+    def restoring(self, copy: Path) -> str:
+        """Return the command that makes a copy of all lines the ledger, where there is none."""
         ...
 
     def lease(self, holder: str, ttl_s: int = 60) -> AbstractContextManager[Lease]:

@@ -102,14 +102,21 @@ def test_an_unknown_alias_or_client_is_refused_with_the_nearest_name(project: Pr
 def test_a_lost_ledger_is_rebuilt_from_what_is_live(project: Project) -> None:
     ledger = project.root / ".fleetctl" / "ledger.jsonl"
     before = json.loads(call(project, "status", "--format", "json").stdout)
-    ledger.rename(ledger.with_suffix(".lost"))
-    assert call(project, "drift").returncode == 2
+    assert call(project, "history").returncode == 0
+    lost = ledger.rename(ledger.with_suffix(".lost")).read_bytes()
+    for command in ("drift", "plan", "history"):
+        gone = call(project, command)
+        assert gone.returncode == 1
+        assert "The ledger is gone" in gone.stderr
     dry = call(project, "adopt", "--dry-run")
     assert "server/tiny-laptop-cpu0" in dry.stdout.splitlines()
     shown = call(project, "adopt", "--dry-run", "--format", "json")
     assert json.loads(shown.stdout)["adopted"] == dry.stdout.splitlines()
     assert not ledger.exists()
-    assert call(project, "adopt").stdout == dry.stdout
+    done = call(project, "adopt")
+    assert done.stdout == dry.stdout
+    assert "ledger-as-last-read.1.jsonl" in done.stderr
+    assert (project.root / ".fleetctl/ledger-as-last-read.1.jsonl").read_bytes() == lost
     assert call(project, "drift").returncode == 0
     after = json.loads(call(project, "status", "--format", "json").stdout)
     assert [each["versions"] for each in after["aliases"]] == [

@@ -6,6 +6,8 @@ It is judged by what was last read of the ledger, and written down later.
 import fcntl
 import json
 import os
+import shlex
+import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -232,3 +234,25 @@ def test_a_ledger_that_hangs_raises_nobody_and_takes_back_who_fails(project: Pro
     assert call(project, "reconcile", "--once").returncode == 0
     assert kinds(project).count("rolled_back") == 3
     assert shares(project) == {NEW: 0, OLD: 100}
+
+
+def test_a_lost_ledger_comes_back_from_the_copy_with_what_was_queued(project: Project) -> None:
+    tried_again(project)
+    assert call(project, "plan").returncode == 0
+    before, path = kinds(project), state(project) / "ledger.jsonl"
+    path.unlink()
+    back = call(project, "rollback", "acme-support")
+    assert (back.returncode, shares(project)) == (0, {NEW: 0, OLD: 100})
+    assert "The ledger is gone" in back.stderr
+    assert "it is queued and will be written" in back.stderr
+    for _ in range(2):
+        lost = call(project, "reconcile", "--once")
+        assert (lost.returncode, LOUD in lost.stderr) == (1, True)
+        assert not path.exists()
+    (command,) = (each for each in lost.stderr.splitlines() if each.strip().startswith("cp "))
+    assert subprocess.run(shlex.split(command), check=False).returncode == 0
+    assert call(project, "reconcile", "--once").returncode == 0
+    assert kinds(project) == [*before, "rolled_back", "rollback_checked"]
+    assert "held: 2.2.0" in call(project, "status", "--client", "acme").stdout
+    assert call(project, "evidence", "verify").returncode == 0
+    assert [each.name for each in state(project).glob("ledger-as-last-read*l")] == [MIRROR_FILE]

@@ -1,6 +1,8 @@
 """The copy of the ledger is what was last read of it, whatever becomes of either file."""
 
 import os
+import shlex
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +12,8 @@ import pytest
 
 from fleet.errors import FleetError
 from runtime.ledger.file import LEDGER_FILE, FileLedger
-from runtime.ledger.mirror import MIRROR_FILE, LastKnown, Mirror, MirroredLedger, last_known
+from runtime.ledger.mirror import MIRROR_FILE, Mirror
+from runtime.ledger.mirrored import LastKnown, MirroredLedger, last_known
 from runtime.ledger.scribe import Scribe, deliver
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
@@ -72,11 +75,71 @@ def test_entries_are_added_to_the_copy_and_nothing_else_of_it_is_written(tmp_pat
     noted(tmp_path)
     assert is_a_copy(tmp_path)
     assert (tmp_path / MIRROR_FILE).stat().st_ino == before
-    (tmp_path / "home" / LEDGER_FILE).unlink()
-    assert ledger(tmp_path).read() == []
-    assert len(Mirror(tmp_path).read()) == 3
-    noted(tmp_path, "another beginning")
+
+
+def test_a_ledger_that_was_lost_is_not_begun_anew_but_put_back_from_the_copy(
+    tmp_path: Path,
+) -> None:
+    noted(tmp_path, "one", "two")
+    path = tmp_path / "home" / LEDGER_FILE
+    content = path.read_bytes()
+    scribe = Scribe(lambda: ledger(tmp_path), tmp_path / "queued", "ben", "r7")
+    for emptied in (path.unlink, lambda: path.write_bytes(b"torn")):
+        path.write_bytes(content)
+        emptied()
+        for call in (
+            ledger(tmp_path).read,
+            lambda: ledger(tmp_path).append("note", [{}]),
+            lambda: ledger(tmp_path).append_all([("note", {})]),
+            lambda: deliver(tmp_path / "queued", ledger(tmp_path)),
+        ):
+            if not (tmp_path / "queued").exists():
+                assert "The ledger is gone" in scribe.append("released", [{"alias": "a"}])
+            with pytest.raises(FleetError) as caught:
+                call()
+            (shown,) = caught.value.diagnostics
+            assert shown.code == "FC5109"
+            assert "2 entries were read from it before, the last by ann" in shown.detail
+            assert str(tmp_path / MIRROR_FILE) in shown.hint
+        assert not path.exists() or path.read_bytes() == b"torn"
+    assert subprocess.run(shlex.split(shown.command), check=False).returncode == 0
+    assert [deliver(tmp_path / "queued", ledger(tmp_path)) for _ in range(2)] == [1, 0]
+    assert [each.kind for each in ledger(tmp_path).read()] == ["note", "note", "released"]
     assert is_a_copy(tmp_path)
+
+
+def test_a_copy_is_moved_aside_for_another_history_and_that_is_said_once(tmp_path: Path) -> None:
+    noted(tmp_path, "one", "two")
+    path, told = tmp_path / "home" / LEDGER_FILE, list[str]()
+    mine = MirroredLedger(home(tmp_path), Mirror(tmp_path, told.append), [])
+    copies, backup = [path.read_bytes()], path.read_bytes().splitlines(keepends=True)[0]
+    for number in (1, 2):
+        path.write_bytes(backup)
+        mine.read()
+        mine.read()
+        (said,) = told
+        assert "2 entries were read of it" in said
+        aside = tmp_path / f"ledger-as-last-read.{number}.jsonl"
+        assert said.endswith(str(aside))
+        assert aside.read_bytes() == copies[-1]
+        assert is_a_copy(tmp_path)
+        told.clear()
+        mine.append("note", [{"text": "another"}])
+        mine.read()
+        assert told == []
+        copies.append(path.read_bytes())
+    assert len({*copies}) == len(copies) - 1  # the clock stands still: the second is the first
+
+
+def test_an_older_reading_takes_nothing_from_what_another_process_has_kept(tmp_path: Path) -> None:
+    noted(tmp_path, "one")
+    told = list[str]()
+    mine = Mirror(tmp_path, told.append)
+    before, older = mine.tail(), home(tmp_path).read()
+    noted(tmp_path, "two")
+    mine.keep(older, before)
+    assert is_a_copy(tmp_path)
+    assert told == []
 
 
 @pytest.mark.parametrize(
@@ -96,11 +159,8 @@ def test_what_is_known_of_a_home_that_is_away(
     assert found.away.diagnostics[0].code == code
     assert [each.data["text"] for each in found.entries] == ["one", "two"]
     (tmp_path / MIRROR_FILE).write_text("nonsense\n", encoding="utf-8")
-    if instead is None:
-        assert known(tmp_path) == LastKnown(())
-    else:
-        with pytest.raises(FleetError, match="does not answer"):
-            known(tmp_path, read_s)
+    with pytest.raises(FleetError, match="is damaged" if instead is None else "does not answer"):
+        known(tmp_path, read_s)
 
 
 def test_a_home_that_hangs_is_not_asked_again_until_it_has_answered(tmp_path: Path) -> None:
@@ -124,7 +184,7 @@ def test_a_home_that_hangs_is_not_asked_again_until_it_has_answered(tmp_path: Pa
 
 
 def test_a_new_fleet_has_no_ledger_and_misses_none(tmp_path: Path) -> None:
-    assert known(tmp_path) == LastKnown(())
+    assert known(tmp_path) == LastKnown([])
     assert not (tmp_path / MIRROR_FILE).exists()
 
 
