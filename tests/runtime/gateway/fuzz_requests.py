@@ -54,6 +54,18 @@ _values = st.recursive(
     ),
     max_leaves=6,
 )
+_TRUTHS = ["true", "1", "1.0", '"yes"', '"TRUE"', r'"\u0074rue"', r'"\u0031"', "false", "null", "7"]
+_OPTIONS = ["null", "{}", '{"include_usage":false}', r'{"include_us\u0061ge":0}', "0", "[]"]
+
+
+@st.composite
+def _counting(draw: st.DrawFn) -> str:
+    """Members that say how the answer is told, and its counts, in all ways that a server reads."""
+    truth, options = draw(st.sampled_from(_TRUTHS)), draw(st.sampled_from(["", *_OPTIONS]))
+    more = f',"stream_options":{options}' if options else ""
+    return f',"stream":{draw(_spaces)}{truth}{more}'
+
+
 _MESSAGES = '"messages":[{"role":"user","content":"hi"}],"prompt":"hi","input":"hi","max_tokens":2'
 
 
@@ -64,7 +76,7 @@ def bodies(draw: st.DrawFn) -> bytes:
     text = good = f'"model":"{model}",{_MESSAGES}'
     match draw(st.sampled_from(["good"] * 6 + ["after", "before"] * 2 + ["else", "anything"])):
         case "good":
-            text = f"{{{good}}}"
+            text = f"{{{good}{draw(st.one_of(st.just(''), _counting()))}}}"
         case "after":
             text = f'{{{good},"x":{draw(_objects(_values))}}}'
         case "before":

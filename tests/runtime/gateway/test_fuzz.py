@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from runtime.gateway.endpoints import PATHS
+from runtime.gateway.endpoints import COUNTED, PATHS
 from runtime.gateway.rewrite import DROPPED
 from tests.runtime.gateway.fuzz_requests import FOREIGN, Sent, sent
 from tests.runtime.gateway.sockets import answered, connected, post, raw, scripted, told
@@ -59,11 +59,22 @@ class Call:
             and fields["model"] in {OLD, NEW}
             and fields["cache_salt"] == "acme"
             and not (DROPPED - {"cache_salt"}) & set(names)
+            and self._tells_its_counts(dict(json.loads(self.body)))
+        )
+
+    def _tells_its_counts(self, fields: dict[str, Any]) -> bool:
+        """See that a server would stream only what it was asked the counts of."""
+        stream, options = fields.get("stream"), fields.get("stream_options")
+        if stream is not True or self.path not in COUNTED:
+            return stream is None or stream is False or stream is True
+        # what is no object the server refuses
+        return options is not None and (
+            type(options) is not dict or options["include_usage"] is True
         )
 
 
-COUNTED = {"choices": [{"index": 0, "text": "well"}], "usage": {"completion_tokens": 1}}
-EVENTS = b"".join(b"data: %b\n\n" % each for each in (json.dumps(COUNTED).encode(), b"[DONE]"))
+ANSWER = {"choices": [{"index": 0, "text": "well"}], "usage": {"completion_tokens": 1}}
+EVENTS = b"".join(b"data: %b\n\n" % each for each in (json.dumps(ANSWER).encode(), b"[DONE]"))
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n%b"
 
 
