@@ -73,8 +73,9 @@ class Call:
         except ValidationError:
             return 0
         prompt = fields.get("prompt")
-        is_one = self.path != TEXT or not isinstance(prompt, list) or isinstance(prompt[0], int)
-        return (each or 1) * (1 if is_one else len(prompt))
+        if self.path == TEXT and isinstance(prompt, list) and not isinstance(prompt[0], int):
+            return (each or 1) * len(prompt)
+        return each or 1
 
     def _tells_its_counts(self, fields: dict[str, Any]) -> bool:
         """See that a server would stream only what it was asked the counts of."""
