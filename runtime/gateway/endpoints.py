@@ -1,5 +1,6 @@
 """The paths on which vLLM answers with an adapter, and what no client may ask for on them."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -25,6 +26,9 @@ NOT_SERVED: Final = b'{"detail":"Not Found"}'
 _JSON: Final = frozenset({"application/json", "application/octet-stream"})
 _NUMBERS: Final = (msgspec.Raw(b"1"), msgspec.Raw(b"null"))
 _MANY: Final = 1e9
+_NUMBER: Final = msgspec.json.Decoder(int | float | str)
+_PROMPTS: Final = re.compile(rb'\[[ \t\r\n]*["\[]')
+"""How a list begins that holds prompts; one of numbers is a prompt itself."""
 _OFF: Final = frozenset({b"null", b"false", b'""'})
 _STORED: Final = ("previous_response_id", "conversation", "background")
 """What reads or leaves behind a conversation on the server, where others could find it."""
@@ -88,24 +92,23 @@ def check_headers(content_type: str, encoding: str) -> None:
 
 
 def _number(raw: msgspec.Raw) -> int:
-    """Return the number that vLLM may read; 1 where it reads none and refuses."""
+    """Return `n` as vLLM reads it, which takes texts too; it never reads a larger number.
+
+    Raises:
+        RefusalError: it is no number.
+    """
     try:
-        return max(1, int(min(float(bytes(raw).strip(b'"')), _MANY)))
-    except ValueError:
-        return 1
+        return max(1, int(min(float(_NUMBER.decode(raw)), _MANY)))
+    except (msgspec.DecodeError, ValueError, OverflowError):
+        raise invalid("`n` is not a number.", "n") from None
 
 
 def _prompts(fields: Mapping[str, msgspec.Raw]) -> int:
     """Return how many prompts there are: a list of numbers is one."""
     raw = fields.get("prompt")
-    if raw is None or bytes(memoryview(raw)[:1]) != b"[":
+    if raw is None or _PROMPTS.match(memoryview(raw)) is None:
         return 1
-    if bytes(memoryview(raw)[1:64]).lstrip()[:1] not in {b'"', b"["}:
-        return 1
-    try:
-        return len(_LIST.decode(raw))
-    except msgspec.DecodeError:
-        return 1
+    return len(_LIST.decode(raw))
 
 
 def _refuse_tools(raw: msgspec.Raw | None) -> None:

@@ -32,7 +32,6 @@ CLIENT_LEFT: Final = 499
 SHADOW: Final = "shadow"
 _EVENT_STREAM: Final = "text/event-stream"
 _NOBODY: Final = Asker("", b"")
-_UNREAD: Final = Events(last_count=True, all_counts=True)
 _SERVERS_FAULT: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 _ALL: Final = 100
 _OK: Final = int(HTTPStatus.OK)
@@ -56,7 +55,7 @@ class Exchange(Errand):
         self._place: Place | None = None
         self._shadow: Choice | None = None
         self._read: Body | None = None
-        self._events: Events | TypedEvents = _UNREAD
+        self._events: Events | TypedEvents | None = None
         self.path = path
         self.body = b""
         self.is_stream = False
@@ -170,6 +169,8 @@ class Exchange(Errand):
         row = self._record.row
         row.server, row.retries = self._server, len(self._tried)
         self.is_stream = content_type.partition(";")[0].strip().lower() == _EVENT_STREAM
+        if self.is_stream and self._events is None:  # which nobody asked for
+            self._events = Events(last_count=True, all_counts=True)
 
     def whole(self, status: int, body: bytes) -> None:
         """The server's whole answer is there; it may go to the client once this returns."""
@@ -181,15 +182,18 @@ class Exchange(Errand):
 
     def pass_on(self, status: int, chunk: bytes) -> bytes:
         """Return what of a part of a stream goes to the client now."""
+        events = self._events
+        assert events is not None, "it has been answered with a stream"
         self._record.first_byte()
-        passed = self._events.feed(chunk)
-        if self._events.done:  # for most clients the last that they read
+        passed = events.feed(chunk)
+        if events.done:  # for most clients the last that they read
             self._count_stream()
             self._record.write(status)
         return passed
 
     def end(self, status: int) -> bytes:
         """The stream has ended as it should; return what is left for the client."""
+        assert self._events is not None, "it has been answered with a stream"
         rest = self._events.end()
         self._count_stream()
         self._judge_server(status)
@@ -250,7 +254,7 @@ class Exchange(Errand):
         self._finish(status)
 
     def _count_stream(self) -> None:
-        if self.is_stream:
+        if self.is_stream and self._events is not None:
             self._note(self._events.said())
 
     def _note(self, said: Said) -> None:

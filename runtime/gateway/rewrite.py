@@ -46,7 +46,13 @@ _TEXT: Final = msgspec.json.Decoder(str)
 _YES: Final = msgspec.Raw(b"true")
 _NO: Final = msgspec.Raw(b"false")
 _COUNTS: Final = {"include_usage": _YES, "continuous_usage_stats": _YES}
-_TRUE: Final = frozenset({b"true", b"1", b'"true"', b'"1"', b'"yes"', b'"on"', b'"t"', b'"y"'})
+_CLEAR: Final = frozenset({b"true", b"false", b"null"})
+_LAX: Final = msgspec.json.Decoder(int | float | str)
+_SWITCHES: Final = {
+    **dict.fromkeys((1, "1", "true", "t", "yes", "y", "on"), _YES),
+    **dict.fromkeys((0, "0", "false", "f", "no", "n", "off"), _NO),
+}
+"""What vLLM also reads as true and false, texts in any case."""
 _START: Final = re.compile(r"[ \t\r\n]*\{[ \t\r\n]*")
 _MEMBER: Final = re.compile(r'("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _END: Final = re.compile(r"[ \t\r\n]*(?:,[ \t\r\n]*|\}[ \t\r\n]*)")
@@ -61,7 +67,7 @@ class Body(msgspec.Struct, frozen=True):
     @property
     def stream(self) -> bool:
         """Whether the client asks for a stream of events."""
-        return _truthy(self.fields.get("stream"))
+        return self.fields.get("stream") == _YES
 
     @property
     def last_count(self) -> bool:
@@ -76,12 +82,6 @@ class Body(msgspec.Struct, frozen=True):
     def _option(self, name: str) -> bool:
         options = _object(self.fields.get("stream_options"))
         return options is not None and _truthy(options.get(name))
-
-    @property
-    def _certainly_streams(self) -> bool:
-        """Whether vLLM reads `stream` as true; where it may not, it refuses `stream_options`."""
-        raw = self.fields.get("stream")
-        return raw is not None and bytes(raw).lower() in _TRUE
 
     @property
     def user(self) -> str | None:
@@ -117,7 +117,7 @@ class Body(msgspec.Struct, frozen=True):
             kept["priority"] = msgspec.Raw(b"%d" % priority)
         if path == RESPONSES:
             kept["store"] = _NO
-        if path in COUNTED and self._certainly_streams:
+        if path in COUNTED and self.stream:
             options = _object(kept.get("stream_options"))
             if options is not None:  # anything else is for vLLM to refuse
                 options |= _COUNTS
@@ -150,7 +150,26 @@ def read(raw: bytes) -> Body:
         raise no_such_model()
     if "echo" in fields and _truthy(fields["echo"]) and _given(fields.get("logprobs")):
         raise invalid("`echo` cannot be combined with `logprobs`.", "echo")
+    stream = fields.get("stream")
+    if stream is not None and bytes(stream) not in _CLEAR:
+        fields["stream"] = _switch(stream)
     return Body(fields, model)
+
+
+def _switch(raw: msgspec.Raw) -> msgspec.Raw:
+    """Return `stream` as the one word that leaves nobody a choice how to read it.
+
+    Raises:
+        RefusalError: vLLM reads neither true nor false in it.
+    """
+    try:
+        value = _LAX.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        value = ""
+    read = _SWITCHES.get(value.lower() if isinstance(value, str) else value)
+    if read is None:
+        raise invalid("`stream` is neither true nor false.", "stream")
+    return read
 
 
 @lru_cache(maxsize=16_384)

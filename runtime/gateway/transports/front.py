@@ -57,9 +57,9 @@ class Front(asyncio.Protocol):
                 self._transport.pause_reading()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """End what ran for this client."""
+        """End what ran for this client, and keep no body of its: garbage is seldom looked for."""
         self._fronts.discard(self)
-        talk, self._talk = self._talk, None
+        talk, self._talk, self._served = self._talk, None, None
         if talk is not None:
             talk.leave()
         self._drop()

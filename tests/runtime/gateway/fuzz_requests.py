@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from runtime.gateway.endpoints import PATHS
 from runtime.gateway.rewrite import DROPPED
-from tests.runtime.gateway.stage import ACME, CHAT, NEW, OLD, OTHERS
+from tests.runtime.gateway.stage import ACME, CHAT, NEW, OLD, OTHERS, TEXT
 
 WRONG = "acme-secret-that-is-none"
 OWN, FOREIGN = "acme-support", "globex-dates"
@@ -54,17 +54,44 @@ _values = st.recursive(
     ),
     max_leaves=6,
 )
-_MESSAGES = '"messages":[{"role":"user","content":"hi"}],"prompt":"hi","input":"hi","max_tokens":2'
+_TRUTHS = ["true", "1", "1.0", '"yes"', '"TRUE"', r'"\u0074rue"', r'"\u0031"', "false", "null", "7"]
+_OPTIONS = ["null", "{}", '{"include_usage":false}', r'{"include_us\u0061ge":0}', "0", "[]"]
+
+
+_NUMBERS = [
+    "1", "1", "17", '"100"', r'"\u0031\u0030\u0030"', r'"1\u0030"',
+    r'"\u0039\u0039"', '" 1_00.0"', "true", '"x"',
+]  # fmt: skip
+
+
+@st.composite
+def _many(draw: st.DrawFn) -> str:
+    """What completions are asked for, which may be many answers."""
+    blanks, count = draw(st.sampled_from(["", " " * 99])), draw(st.integers(1, 20))
+    prompts = ",".join([draw(st.sampled_from(['"hi"', "[1,2]", "7"]))] * count)
+    return f',"n":{draw(st.sampled_from(_NUMBERS))},"prompt":[{blanks}{prompts}]'
+
+
+@st.composite
+def _counting(draw: st.DrawFn) -> str:
+    """Members that say how the answer is told, and its counts, in all ways that a server reads."""
+    truth, options = draw(st.sampled_from(_TRUTHS)), draw(st.sampled_from(["", *_OPTIONS]))
+    more = f',"stream_options":{options}' if options else ""
+    return f',"stream":{draw(_spaces)}{truth}{more}'
+
+
+_MESSAGES = '"messages":[{"role":"user","content":"hi"}],"input":"hi","max_tokens":2'
 
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
     """Objects that are often good enough to be answered, with members twice, nested, escaped."""
     model = draw(st.sampled_from([OWN] * 12 + _MODELS))
-    text = good = f'"model":"{model}",{_MESSAGES}'
+    asked = draw(st.one_of(st.just(',"prompt":"hi"'), _many()))
+    text = good = f'"model":"{model}",{_MESSAGES}{asked}'
     match draw(st.sampled_from(["good"] * 6 + ["after", "before"] * 2 + ["else", "anything"])):
         case "good":
-            text = f"{{{good}}}"
+            text = f"{{{good}{draw(st.one_of(st.just(''), _counting()))}}}"
         case "after":
             text = f'{{{good},"x":{draw(_objects(_values))}}}'
         case "before":
@@ -105,7 +132,7 @@ _unusual = st.sampled_from(
      "Transfer-Encoding : chunked", ": empty", "A\x00: b", "A: \xff"]
 )  # fmt: skip
 _targets = st.sampled_from(
-    [CHAT] * 30
+    [CHAT] * 25 + [TEXT] * 5
     + [*sorted(PATHS), "/v1/models", "/v1/models/globex-dates", "/v1/load_lora_adapter", "/metrics",
        f"{CHAT}?model=globex-dates", f"http://x{CHAT}", "//v1/chat/completions", f"{CHAT}/",
        "/v1/chat/../chat/completions", "/v1/chat%2fcompletions", "*", "x:443", f"{CHAT}#a"]

@@ -23,7 +23,13 @@ from tests.runtime.gateway.stage import ACME, OLD, Stage, alias, chat, stage, ta
         (CHAT, {"n": 1e9}, "At most 2"),
         (CHAT, {"n": 2}, ""),
         (CHAT, {"n": None}, ""),
-        (CHAT, {"n": "many"}, ""),  # for vLLM to refuse
+        (CHAT, {"n": " 1_0.0 "}, "At most 2"),
+        (CHAT, {"n": 1e300}, "At most 2"),
+        (CHAT, {"n": "inf"}, "At most 2"),
+        (CHAT, {"n": 10**400}, "not a number"),
+        (CHAT, {"n": "many"}, "not a number"),
+        (CHAT, {"n": [3]}, "not a number"),
+        (CHAT, {"n": "nan"}, "not a number"),
         (CHAT, {"prompt": ["a", "b", "c"]}, ""),
         (TEXT, {"prompt": ["a", "b", "c"]}, "At most 2"),
         (TEXT, {"prompt": [[1, 2], [3], [4]]}, "At most 2"),
@@ -50,6 +56,24 @@ def test_what_one_request_may_not_ask_for(path: str, fields: dict[str, Any], say
         return
     with pytest.raises(RefusalError, match=says):
         endpoints.check(path, body.fields, most=2)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        rb'"n":"\u0031\u0030\u0030"',
+        rb'"n":"1\u00300"',
+        rb'"n":"\n100"',
+        b'"n":1e2',
+        b'"prompt":[' + b" " * 70 + b'"a","b","c"]',
+        b'"prompt":[' + b"\n\t\r " * 5000 + b"[1],[2],[3]]",
+        b'"n":"\\u0032","prompt":[' + b" " * 63 + b'"a","b"]',
+    ],
+)
+def test_no_way_of_writing_makes_many_answers_look_like_few(asked: bytes) -> None:
+    body = rewrite.read(b'{"model":"acme-support",%b}' % asked)
+    with pytest.raises(RefusalError, match="At most 2"):
+        endpoints.check(TEXT, body.fields, most=2)
 
 
 @pytest.mark.parametrize(

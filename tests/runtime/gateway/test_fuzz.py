@@ -16,16 +16,19 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from pydantic import TypeAdapter, ValidationError
 
-from runtime.gateway.endpoints import PATHS
+from fleet.traffic import Policy
+from runtime.gateway.endpoints import COUNTED, PATHS
 from runtime.gateway.rewrite import DROPPED
 from tests.runtime.gateway.fuzz_requests import FOREIGN, Sent, sent
 from tests.runtime.gateway.sockets import answered, connected, post, raw, scripted, told
-from tests.runtime.gateway.stage import ACME, NEW, OLD, OTHERS, Stage, chat, stage, table
+from tests.runtime.gateway.stage import ACME, NEW, OLD, OTHERS, TEXT, Stage, chat, stage, table
 
 pytestmark = [pytest.mark.usefixtures("transport"), pytest.mark.timeout(0)]
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "120"))
 IS_LONG = "FUZZ_EXAMPLES" in os.environ
+NUMBER: TypeAdapter[int | None] = TypeAdapter(int | None)
 HEADERS = {"host", "accept", "content-type", "content-length", "x-request-id"}
 
 
@@ -59,11 +62,34 @@ class Call:
             and fields["model"] in {OLD, NEW}
             and fields["cache_salt"] == "acme"
             and not (DROPPED - {"cache_salt"}) & set(names)
+            and self._tells_its_counts(dict(json.loads(self.body)))
+            and self._answers(dict(json.loads(self.body))) <= Policy().choices
+        )
+
+    def _answers(self, fields: dict[str, Any]) -> int:
+        """Return how many answers a server would give that reads as vLLM does; 0: none."""
+        try:
+            each = NUMBER.validate_python(fields.get("n"))
+        except ValidationError:
+            return 0
+        prompt = fields.get("prompt")
+        if self.path == TEXT and isinstance(prompt, list) and not isinstance(prompt[0], int):
+            return (each or 1) * len(prompt)
+        return each or 1
+
+    def _tells_its_counts(self, fields: dict[str, Any]) -> bool:
+        """See that a server would stream only what it was asked the counts of."""
+        stream, options = fields.get("stream"), fields.get("stream_options")
+        if stream is not True or self.path not in COUNTED:
+            return stream is None or stream is False or stream is True
+        # what is no object the server refuses
+        return options is not None and (
+            type(options) is not dict or options["include_usage"] is True
         )
 
 
-COUNTED = {"choices": [{"index": 0, "text": "well"}], "usage": {"completion_tokens": 1}}
-EVENTS = b"".join(b"data: %b\n\n" % each for each in (json.dumps(COUNTED).encode(), b"[DONE]"))
+ANSWER = {"choices": [{"index": 0, "text": "well"}], "usage": {"completion_tokens": 1}}
+EVENTS = b"".join(b"data: %b\n\n" % each for each in (json.dumps(ANSWER).encode(), b"[DONE]"))
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n%b"
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.gateway import rewrite
+from runtime.gateway.endpoints import CHAT, MESSAGES, RESPONSES, TEXT
 from runtime.gateway.refusals import RefusalError
 from runtime.gateway.rewrite import DROPPED
 
@@ -69,6 +70,46 @@ def test_the_first_field_that_names_a_user_counts(
     fields: dict[str, object], sticky: str | None
 ) -> None:
     assert rewrite.read(json.dumps({"model": "m", **fields}).encode()).user == sticky
+
+
+TRUE = ["true", "1", "1.0", "1e0", "10e-1", '"1"', '"true"', '"TRUE"', '"Yes"', '"y"', '"on"',
+        '"T"', r'"\u0074rue"', r'"\u0031"', r'"t\u0052ue"', " true"]  # fmt: skip
+FALSE = ["false", "0", "0.0", "-0.0", '"0"', '"False"', '"no"', '"N"', '"off"', '"f"',
+         r'"\u0066alse"']  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [CHAT, TEXT, RESPONSES, MESSAGES])
+@pytest.mark.parametrize(
+    ("value", "streams"), [*((each, True) for each in TRUE), *((each, False) for each in FALSE)]
+)
+def test_a_server_reads_stream_as_we_do(path: str, value: str, *, streams: bool) -> None:
+    read = rewrite.read(b'{"model":"m","stream":%b}' % value.encode())
+    sent = json.loads(read.for_server("v", "acme", path))
+    assert (read.stream, sent["stream"]) == (streams, streams)
+    counted = streams and path in {CHAT, TEXT}
+    assert ("stream_options" in sent) == counted
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2", "-1", "0.5", '""', '" true"', '"truth"', "[]", "{}", "[true]", "1e30", "1e999",
+     "9007199254740993", '"\u0131"'],
+)  # fmt: skip
+def test_what_is_neither_true_nor_false_is_refused_as_stream(value: str) -> None:
+    with pytest.raises(RefusalError, match="neither true nor false"):
+        rewrite.read(b'{"model":"m","stream":%b}' % value.encode())
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["null", "{}", '{"include_usage":false}', r'{"include_us\u0061ge":false}',
+     '{"include_usage":true,"include_usage":0,"continuous_usage_stats":"\\u0066alse"}'],
+)  # fmt: skip
+def test_a_stream_tells_its_counts_whatever_its_options_say(options: str) -> None:
+    raw = b'{"model":"m","stream":1.0,"stream_options":%b}' % options.encode()
+    pairs = json.loads(rewrite.read(raw).for_server("v", "acme"), object_pairs_hook=list)
+    named = sorted(dict(pairs)["stream_options"])
+    assert named == [("continuous_usage_stats", True), ("include_usage", True)]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from runtime.gateway.transports import DEFAULT
 from tests.runtime.gateway.sockets import asked, connected, on, post, raw, told
-from tests.runtime.gateway.stage import EVENT, HEAD, OLD, Stage, chat
+from tests.runtime.gateway.stage import EVENT, GLOBEX, HEAD, OLD, Stage, chat, until
 
 pytestmark = pytest.mark.usefixtures("transport")
 
@@ -118,5 +118,32 @@ def test_what_a_client_does_not_read_is_not_read_from_the_server(tmp_path: Path)
                     total += data.count(b"data: ")
             assert total >= most - 64  # but for those split between two reads
         assert [row["status"] for row in ours.rows()] == [200]
+
+    on(tmp_path, script, scenario)
+
+
+def test_half_a_line_of_a_stream_that_nobody_asked_for_is_not_given_to_the_next(
+    tmp_path: Path,
+) -> None:
+    half = b'data: {"choices":[{"delta":{"content":"for acme"}}]}'
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, n: int) -> None:
+        await asked(reader)
+        writer.write(HEAD % b"text/event-stream")
+        if n == 1:
+            writer.write(EVENT + b"%x\r\n%b\r\n" % (len(half), half))
+            await reader.read()
+            return
+        writer.write(EVENT + b"0\r\n\r\n")
+        await writer.drain()
+        await reader.read()
+
+    async def scenario(ours: Stage) -> None:
+        async with connected(ours) as (reader, writer):
+            writer.write(post(raw()))
+            await reader.readuntil(b"data: x\n\n")
+        await until(ours, 0)
+        reply = await ours.send(chat("globex-dates"), secret=GLOBEX)
+        assert reply.body == b"data: x\n\n"
 
     on(tmp_path, script, scenario)
