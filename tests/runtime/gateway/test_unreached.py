@@ -1,0 +1,62 @@
+"""A gateway that runs and cannot be reached is never taken for one that does not run."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import EngineUnreachableError
+from runtime.flip import Written
+from runtime.gateway import places
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.serving import serving
+from tests.runtime.gateway.stage import (
+    LASTING,
+    MAIN,
+    NEW,
+    OLD,
+    chat,
+    long,
+    stage,
+    table,
+    until,
+)
+
+
+def test_a_gateway_whose_socket_is_gone_has_not_acknowledged(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
+            request = asyncio.create_task(ours.send(long(LASTING)))
+            await until(ours, 1)
+            places.socket_path(ours.state, MAIN).unlink()
+            later = LocalGateways(ours.state, {"main": MAIN})
+            before, after = table(ours.servers), table(ours.servers, new=100, revision=2)
+            done = await later.publish_and_report(after)
+            assert (done.acknowledged, done.absent) == ((), ())
+            (told,) = Written(after, before, done).failures
+            assert f"Process {os.getpid()}" in told
+            assert "is gone" in told
+            assert "gateway stop main && fleetctl gateway start main" in told
+            with pytest.raises(EngineUnreachableError, match="with the routes that it had"):
+                await later.in_flight("s1", OLD)
+            assert "does not answer" in (await later.faults())["main"].what
+            ours.replicas["s1"].pace(0)
+            assert (await request).version == OLD
+            assert (await ours.send(chat())).version == OLD
+            await later.close()
+
+    asyncio.run(scenario())
+
+
+def test_one_that_has_ended_is_absent(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        gateways = LocalGateways(tmp_path, {"main": MAIN})
+        async with serving(tmp_path, MAIN):
+            pass
+        done = await gateways.publish_and_report(table({"s1": "http://127.0.0.1:9"}))
+        assert (done.absent, done.failures) == (("main",), ())
+        assert await gateways.in_flight("s1", NEW) == 0
+        await gateways.close()
+
+    asyncio.run(scenario())
