@@ -150,7 +150,7 @@ class LocalGateways:
         )
 
     async def in_flight(self, server: str, adapter: str) -> int:
-        """Return the requests in flight for a version on a server, over all gateways.
+        """Return the requests for a version on a server that run or wait, over all gateways.
 
         Raises:
             EngineError: a running gateway does not say.
@@ -208,7 +208,7 @@ class LocalGateways:
         )
 
     async def everything_in_flight(self) -> Counter[tuple[str, str]]:
-        """Return the requests in flight by (server, adapter), over all gateways.
+        """Return the requests by (server, adapter), over all gateways; who waits, on each server.
 
         Raises:
             EngineError: a running gateway does not say.
@@ -227,7 +227,7 @@ class LocalGateways:
             if fault is None:
                 return []
             raise fault from None
-        return list(shown["in_flight"])
+        return [*shown["in_flight"], *shown.get("queued", ())]
 
     async def _config(
         self, name: str, within_s: float = READ_S
