@@ -45,9 +45,11 @@ class Written:
     @property
     def failures(self) -> tuple[str, ...]:
         """Gateways that run and did not take the table, with the reason."""
+        found = ((name, error.diagnostics[0]) for name, error in self.published.failures)
         return tuple(
-            f"gateway {name}: {error.diagnostics[0].detail}"
-            for name, error in self.published.failures
+            f"gateway {name}: {each.detail}"
+            + (f" {each.hint} {each.command}" if each.command else "")
+            for name, each in found
         )
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from runtime.gateway.authentication import digest
 from runtime.gateway.current import StaleTableError
+from runtime.gateway.inflight import counted
 from runtime.gateway.metrics import CONTENT_TYPE
 from runtime.gateway.routing import InvalidTableError
 from runtime.gateway.shared import Shared
@@ -73,12 +74,10 @@ class Admin:
         return web.Response(body=self._current.lookup.text, content_type="application/json")
 
     async def _count(self, _: web.Request) -> web.Response:
-        return web.json_response(
-            {
-                "in_flight": self._shared.in_flight.document(),
-                "waiting": self._shared.admission.waiting,
-            }
-        )
+        shared = self._shared
+        queued, waiting = counted(shared.admission.queued), shared.admission.waiting
+        shown = {"in_flight": shared.in_flight.document(), "waiting": waiting, "queued": queued}
+        return web.json_response(shown)
 
     async def _expose(self, _: web.Request) -> web.Response:
         shared = self._shared

@@ -73,14 +73,22 @@ class Meter:
 class Place:
     """One request's claim to be at work, from `Admission.ask` until it is given back."""
 
-    __slots__ = ("alias", "client", "granted", "policy", "proceed", "servers", "start")
+    __slots__ = ("adapter", "alias", "client", "granted", "policy", "proceed", "servers", "start")
 
-    def __init__(self, client: str, alias: str, policy: Policy, servers: Sequence[str]) -> None:
-        """Prepare; `servers` hold the version that answers."""
+    def __init__(
+        self,
+        client: str,
+        alias: str,
+        policy: Policy,
+        servers: Sequence[str],
+        adapter: str = "",
+    ) -> None:
+        """Prepare; `servers` hold the version that answers, `adapter` is its full name."""
         self.client = client
         self.alias = alias
         self.policy = policy
         self.servers = servers
+        self.adapter = adapter
         self.granted = False
         self.proceed: Callable[[], None] | None = None
         """Called when its turn has come; None: nobody waits any longer."""
@@ -116,6 +124,15 @@ class Admission:
     def waiting(self) -> int:
         """Requests that wait for their turn."""
         return self._queued.total()
+
+    @property
+    def queued(self) -> Counter[tuple[str, str]]:
+        """Requests that wait, by each (server, full adapter name) that may answer them.
+
+        Which version answers is decided before a request waits, so that its user stays there.
+        """
+        places = (place for queue in self._waiting.values() for place in queue)
+        return Counter((server, each.adapter) for each in places for server in each.servers)
 
     def ask(self, place: Place, now: float) -> bool:
         """Ask for a place; return whether it is granted now, else it waits for `proceed`.

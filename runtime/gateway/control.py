@@ -150,7 +150,7 @@ class LocalGateways:
         )
 
     async def in_flight(self, server: str, adapter: str) -> int:
-        """Return the requests in flight for a version on a server, over all gateways.
+        """Return the requests for a version on a server that run or wait, over all gateways.
 
         Raises:
             EngineError: a running gateway does not say.
@@ -208,7 +208,7 @@ class LocalGateways:
         )
 
     async def everything_in_flight(self) -> Counter[tuple[str, str]]:
-        """Return the requests in flight by (server, adapter), over all gateways.
+        """Return the requests by (server, adapter), over all gateways; who waits, on each server.
 
         Raises:
             EngineError: a running gateway does not say.
@@ -223,10 +223,11 @@ class LocalGateways:
         try:
             shown = await self._client(name).get("/-/inflight", timeout_s=READ_S, attempts=1)
         except EngineUnreachableError as error:
-            if self._absent(name, error):
+            fault = await self._fault(name, error)
+            if fault is None:
                 return []
-            raise
-        return list(shown["in_flight"])
+            raise fault from None
+        return [*shown["in_flight"], *shown.get("queued", ())]
 
     async def _config(
         self, name: str, within_s: float = READ_S
@@ -234,7 +235,7 @@ class LocalGateways:
         try:
             shown = await self._client(name).get("/-/config", timeout_s=within_s, attempts=1)
         except EngineError as error:
-            return None if self._absent(name, error) else error
+            return await self._fault(name, error)
         return dict(shown)
 
     async def _table(self, name: str) -> RoutingTable:
@@ -246,7 +247,7 @@ class LocalGateways:
         try:
             shown = await client.put("/-/config", body, timeout_s=ACKNOWLEDGE_S)
         except EngineError as error:
-            return False if self._absent(name, error) else error
+            return await self._fault(name, error) or False
         if (shown["revision"], shown["digest"]) == (table.revision, table.digest):
             return True
         return EngineRejectedError(
@@ -259,14 +260,14 @@ class LocalGateways:
             ),
         )
 
-    def _absent(self, name: str, error: EngineError) -> bool:
-        """Say whether the gateway does not run, as opposed to not answering.
-
-        On a socket file a refused connection proves it; over TCP nothing does.
-        """
+    async def _fault(self, name: str, error: EngineError) -> EngineError | None:
+        """Return what is wrong with a gateway that gave no answer; None: it does not run."""
         if isinstance(error, EngineTimedOutError) or not isinstance(error, EngineUnreachableError):
-            return False
-        return not places.is_url(self._gateways[name].admin)
+            return error
+        gateway = self._gateways[name]
+        if places.is_url(gateway.admin):  # over TCP nothing proves that it does not run
+            return error
+        return await running.unreached(self._state_dir, gateway, error)
 
     def _client(self, name: str) -> JsonClient | EnvoyAdmin:
         if name not in self._clients:

@@ -119,7 +119,9 @@ class Exchange(Errand):
         if alias.shadow is not None:
             self._shadow, self._read = alias.shadow, body
         if choice.limited:
-            self._place = Place(choice.client, choice.alias, choice.policy, choice.servers)
+            self._place = Place(
+                choice.client, choice.alias, choice.policy, choice.servers, choice.adapter
+            )
             self.must_wait = not self._shared.admission.ask(self._place, now)
 
     def wait(self, proceed: Callable[[], None]) -> float:

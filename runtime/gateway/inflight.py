@@ -1,10 +1,12 @@
 """Requests in flight per server and version, counted outside any routing table.
 
-A version is drained when its count is 0: so a request is counted from the moment that it
-is routed, and a swapped table changes nothing about those that run.
+A request is counted from the moment that a server is chosen for it, and a swapped table changes
+nothing about those that run. One that waits for its turn has a version and no server yet:
+`Admission.queued` counts it. A version is drained when both counts are 0.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -30,7 +32,12 @@ class InFlight:
 
     def document(self) -> list[dict[str, object]]:
         """Return the counts as `GET /-/inflight` shows them; what is idle is left out."""
-        return [
-            {"server": server, "adapter": adapter, "count": count}
-            for (server, adapter), count in sorted(self.versions.items())
-        ]
+        return counted(self.versions)
+
+
+def counted(versions: Mapping[tuple[str, str], int]) -> list[dict[str, object]]:
+    """Return counts by (server, full adapter name) as `GET /-/inflight` shows them."""
+    return [
+        {"server": server, "adapter": adapter, "count": count}
+        for (server, adapter), count in sorted(versions.items())
+    ]

@@ -30,6 +30,7 @@ from runtime.gateway.running import LOCK
 from runtime.gateway.shared import Shared
 from runtime.gateway.tablefile import read_table
 from runtime.gateway.transports import DEFAULT, TRANSPORTS, Transport
+from runtime.gateway.transports.capacity import raise_limit
 from runtime.gateway.usagelog import USAGE_FILE, UsageLog, keep_synced
 
 _LOCK_ATTEMPTS = 20
@@ -200,6 +201,7 @@ def run(state_dir: Path, gateway: Gateway, transport: str = DEFAULT) -> None:
     """
     import uvloop  # noqa: PLC0415 (not on Windows, and not when only imported)
 
+    raise_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve_until_told(state_dir, gateway, transport))
 

@@ -30,6 +30,7 @@ class UsageLog:
         self._rotate_bytes = rotate_bytes
         self._file = _opened(path)
         self._size = _repaired(self._file)
+        self._is_told = False
         self.is_synced = True
         """Whether the disk has been told of all that is in the file."""
 
@@ -66,11 +67,19 @@ class UsageLog:
         _settle(self._file)
 
     def _rotate(self) -> None:
+        """Put the file aside and begin another; where that fails, go on with the one there is."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-        self._path.rename(self._path.with_name(f"{self._path.stem}-{stamp}{self._path.suffix}"))
+        aside = self._path.with_name(f"{self._path.stem}-{stamp}{self._path.suffix}")
+        try:
+            fresh = _replaced(self._path, aside)
+        except OSError as error:
+            if not self._is_told:
+                sys.stderr.write(f"The usage log cannot be put aside and grows on: {error}\n")
+            self._is_told = True
+            return
         # The disk may take seconds, and requests must not wait for it.
         threading.Thread(target=_settle, args=(self._file,)).start()
-        self._file, self._size = _opened(self._path), 0
+        self._file, self._size, self._is_told = fresh, 0, False
 
     def __enter__(self) -> Self:
         return self
@@ -108,6 +117,27 @@ def _sync_data(file: int) -> None:
 
 def _opened(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+
+
+def _replaced(path: Path, aside: Path) -> int:
+    """Give a file another name and return a new one of the old name, opened.
+
+    Raises:
+        OSError: no file can be made or renamed; the old one has its name still.
+    """
+    scratch = path.with_name(f".{path.name}.next")
+    fresh = _opened(scratch)
+    try:
+        path.rename(aside)
+        try:
+            scratch.rename(path)
+        except OSError:
+            aside.rename(path)
+            raise
+    except OSError:
+        os.close(fresh)
+        raise
+    return fresh
 
 
 def _settle(file: int) -> None:

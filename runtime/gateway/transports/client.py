@@ -1,6 +1,7 @@
 """Who gets an answer."""
 
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from runtime.gateway.desk import Answer
 
@@ -31,24 +32,31 @@ class Client(Protocol):
 class Nobody:
     """Who reads the answer to a shadow request. Keeps `Client`."""
 
+    __slots__ = ("_over",)
+
+    def __init__(self, over: Callable[[], None]) -> None:
+        """Prepare; `over` is called once the conversation is over."""
+        self._over = over
+
     def send(self, data: bytes) -> None:
         """Drop it."""
 
-    def reply(self, answer: Answer) -> None:
+    def reply(self, answer: Answer) -> None:  # noqa: ARG002 (a Client)
         """Drop it."""
+        self._over()
 
-    def pass_back(self, start: bytes, request_id: str, body: bytes) -> None:
+    def pass_back(self, start: bytes, request_id: str, body: bytes) -> None:  # noqa: ARG002
         """Drop it."""
+        self._over()
 
-    def send_head(self, status: int, headers: dict[str, str]) -> bool:  # noqa: ARG002 (a Client)
+    def send_head(self, status: int, headers: dict[str, str]) -> bool:  # noqa: ARG002
         """Drop it."""
         return False
 
     def finish(self) -> None:
         """Nothing is left to do."""
+        self._over()
 
     def abort(self) -> None:
         """Nothing is left to do."""
-
-
-NOBODY: Final = Nobody()
+        self._over()

@@ -11,7 +11,7 @@ from runtime.gateway.desk import Answer
 from runtime.gateway.exchange import Exchange, told
 from runtime.gateway.transports import heads
 from runtime.gateway.transports.back import Connection
-from runtime.gateway.transports.client import NOBODY, Client
+from runtime.gateway.transports.client import Client, Nobody
 from runtime.gateway.transports.pool import Pool
 
 
@@ -185,7 +185,7 @@ class Conversation:
         )
         copy = exchange.copies()
         if copy is not None:
-            Conversation(NOBODY, self._pool, copy, self._path).ask()
+            Shadow(self._pool, copy, self._path).ask()
 
     def _pass_back(self, body: bytes) -> None:
         exchange = self._exchange
@@ -230,6 +230,25 @@ class Conversation:
         if self._connection is not None:
             self._connection.abandon()
             self._connection = None
+
+
+class Shadow(Conversation):
+    """A conversation whose answer nobody gets; the pool keeps it until it is over."""
+
+    __slots__ = ()
+
+    def __init__(self, pool: Pool, exchange: Exchange, path: str) -> None:
+        """Begin; `ask` is next."""
+        super().__init__(Nobody(self._over), pool, exchange, path)
+        pool.shadows.add(self)
+
+    def leave(self) -> None:
+        """End it in the middle; its row is written."""
+        self._over()
+        super().leave()
+
+    def _over(self) -> None:
+        self._pool.shadows.discard(self)
 
 
 _NOWHERE: Final = heads.Target("http://nowhere")

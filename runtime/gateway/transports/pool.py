@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from typing import TYPE_CHECKING
 
 from runtime.gateway.rows import Rows
 from runtime.gateway.transports.back import Connection, Meaning
@@ -9,6 +10,9 @@ from runtime.gateway.transports.heads import Target
 from runtime.gateway.transports.outbox import Outbox
 from runtime.gateway.transports.recognized import Recognized
 from runtime.gateway.transports.timing import CONNECT_S, KEEP_ALIVE_S
+
+if TYPE_CHECKING:
+    from runtime.gateway.transports.conversation import Shadow
 
 _SWEEP_S = 0.25
 
@@ -54,6 +58,8 @@ class Pool:
         """Begin empty; `rows` are written before what they are about is sent."""
         self.loop = loop
         self.outbox = Outbox(loop, rows.flush)
+        self.shadows: set[Shadow] = set()
+        """Requests under way whose answers nobody gets."""
         self._homes: dict[Target, Home] = {}
         self._tls: ssl.SSLContext | None = None
         self._timer = loop.call_later(_SWEEP_S, self._sweep)
@@ -86,8 +92,10 @@ class Pool:
         return made
 
     def close(self) -> None:
-        """End all connections."""
+        """End all connections, and what no client's connection ends."""
         self._timer.cancel()
+        for shadow in [*self.shadows]:
+            shadow.leave()
         for home in self._homes.values():
             for each in [*home.connections]:
                 each.abandon()

@@ -16,6 +16,7 @@ from runtime.gateway.authentication import Proof, as_bearer
 from runtime.gateway.desk import COMPLETIONS, MAX_BODY, Answer, Desk
 from runtime.gateway.exchange import Exchange, told
 from runtime.gateway.refusals import RefusalError
+from runtime.gateway.transports import capacity
 from runtime.gateway.transports.copying import (
     BrokenOffError,
     Deadline,
@@ -81,14 +82,16 @@ class Twin:
         await self._runner.setup()
         server, loop = self._runner.server, asyncio.get_running_loop()
         assert server is not None, "the runner is set up"
-        self._listener = await loop.create_server(
-            lambda: _Connection(
+        most = capacity.most_clients()
+
+        def accepted() -> asyncio.Protocol:
+            if len(server.connections) >= most:
+                return capacity.Full()
+            return _Connection(
                 server, loop=loop, access_log=_SILENT, logger=_SILENT, auto_decompress=False
-            ),
-            host,
-            port,
-            backlog=_BACKLOG,
-        )
+            )
+
+        self._listener = await loop.create_server(accepted, host, port, backlog=_BACKLOG)
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def close(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 
 from runtime.gateway.desk import Desk
-from runtime.gateway.transports import timing
+from runtime.gateway.transports import capacity, timing
 from runtime.gateway.transports.front import Front
 from runtime.gateway.transports.pool import Pool
 
@@ -26,10 +26,13 @@ class Wire:
         """Listen, as `Transport` says."""
         loop = asyncio.get_running_loop()
         pool = self._pool = Pool(loop, self._desk.rows)
+        fronts, most = self._fronts, capacity.most_clients()
+
+        def accepted() -> asyncio.Protocol:
+            return Front(self._desk, pool, fronts) if len(fronts) < most else capacity.Full()
+
         try:
-            self._server = await loop.create_server(
-                lambda: Front(self._desk, pool, self._fronts), host, port, backlog=_BACKLOG
-            )
+            self._server = await loop.create_server(accepted, host, port, backlog=_BACKLOG)
         except OSError:
             pool.close()
             raise

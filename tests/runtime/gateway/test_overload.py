@@ -10,6 +10,7 @@ from runtime.gateway.operator import SECRET_FILE
 from tests.runtime.gateway.stage import (
     GLOBEX,
     LASTING,
+    NEW,
     OLD,
     OTHERS,
     Stage,
@@ -163,5 +164,35 @@ def test_a_batch_client_does_not_starve_a_real_time_one(tmp_path: Path) -> None:
             places = [place for place, model in enumerate(ours.asked) if model == OTHERS]
             assert len(places) == 4
             assert max(places) < 20  # it came last, and did not wait for the thirty
+
+    asyncio.run(scenario())
+
+
+def test_a_version_that_somebody_waits_for_is_not_drained(tmp_path: Path) -> None:
+    policy = Policy(client_limits=Limits(concurrency=1, queue_s=60.0))
+
+    async def route(ours: Stage, revision: int, *shares: tuple[str, int]) -> None:
+        entry = alias("acme", *((name, share, ("s1",)) for name, share in shares), policy=policy)
+        given = table(ours.servers, revision=revision)
+        await ours.gateways.publish(given.model_copy(update={"aliases": {"acme-support": entry}}))
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
+            await route(ours, 2, (NEW, 50), (OLD, 50))
+            users: dict[str, str] = {}
+            while len(users) < 2:
+                user = f"user-{len(ours.asked)}"
+                reply = await ours.send(chat(user=user, max_tokens=1))
+                users.setdefault(reply.version, user)
+            first = asyncio.create_task(ours.send(long(LASTING, user=users[NEW])))
+            await until(ours, 1, NEW)
+            second = asyncio.create_task(ours.send(chat(user=users[OLD])))
+            await waiting(ours, 1)
+            await route(ours, 3, (NEW, 100))
+            assert await ours.gateways.in_flight("s1", OLD) == 1
+            ours.replicas["s1"].pace(0)
+            assert (await first).version == NEW
+            assert ((await second).status, (await second).version) == (200, OLD)
+            await until(ours, 0, OLD)
 
     asyncio.run(scenario())

@@ -129,3 +129,19 @@ def test_a_version_is_drained_of_copies_too(tmp_path: Path) -> None:
             await until(ours, 0, NEW)
 
     asyncio.run(scenario())
+
+
+def test_a_copy_that_runs_when_the_gateway_stops_has_a_row(tmp_path: Path) -> None:
+    async def script(reader: asyncio.StreamReader, _: asyncio.StreamWriter, __: int) -> None:
+        await asked(reader)
+        await reader.read()
+
+    async def scenario() -> Stage:
+        async with stage(tmp_path / ".fleetctl") as ours, scripted(script) as url:
+            await shadow(ours, server=url)
+            assert (await ours.send(chat())).status == 200
+            await until(ours, 1, NEW, "x")
+        return ours
+
+    found = {row["purpose"]: row["status"] for row in asyncio.run(scenario()).rows()}
+    assert found == {"live": 200, "shadow": 499}

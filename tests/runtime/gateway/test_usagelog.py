@@ -46,6 +46,24 @@ def test_a_full_file_is_put_aside_and_no_row_is_lost(tmp_path: Path) -> None:
     assert b"".join(each.read_bytes() for each in (*files, path)).splitlines() == rows
 
 
+def test_a_file_that_cannot_be_put_aside_grows_on_and_is_put_aside_later(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "usage.jsonl"
+    in_the_way = tmp_path / ".usage.jsonl.next"
+    in_the_way.mkdir()
+    with UsageLog(path, rotate_bytes=10) as log:
+        for number in range(3):
+            log.append(b"row %d ..." % number)
+        assert path.read_bytes() == b"row 0 ...\nrow 1 ...\nrow 2 ...\n"
+        in_the_way.rmdir()
+        log.append(b"row 3 ...")
+        assert path.read_bytes() == b"row 3 ...\n"
+    (aside,) = tmp_path.glob("usage-*.jsonl")
+    assert aside.read_bytes() == b"row 0 ...\nrow 1 ...\nrow 2 ...\n"
+    assert capfd.readouterr().err.count("cannot be put aside") == 1
+
+
 def test_a_log_that_another_process_reads_is_appended_to(tmp_path: Path) -> None:
     path = tmp_path / "usage.jsonl"
     with UsageLog(path) as log:
