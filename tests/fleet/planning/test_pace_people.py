@@ -20,6 +20,7 @@ from tests.fleet.planning.trials import (
     NEW,
     NEXT,
     OLD,
+    PASS,
     UNSURE,
     declared,
     evidence,
@@ -206,6 +207,27 @@ def test_an_undecided_rollout_may_be_declared_to_end_by_itself() -> None:
     said = [mark("approve", since=None, percent=None)]
     begun = replace(later, marks={ALIAS: tuple(said)})
     assert wanted(shared(0, 100), begun, late + DAY, what).phase is Phase.STARTED
+
+
+def test_what_was_given_up_does_not_begin_again_after_another_version() -> None:
+    world = World(target=NEW, rollout=replace(GATED, when_unsure="roll_back"))
+    for _ in range(2):  # loaded and judged, then at its first weight
+        world.tick()
+        happen(world, "judge", ("accuracy", PASS))
+    assert world.shares[NEW] == 10
+    happen(world, "wait", 49)
+    world.tick()
+    assert world.shares[NEW] == 0
+    world.target = NEXT
+    for _ in range(2):
+        world.tick()
+        happen(world, "judge", ("accuracy", PASS))
+    assert world.shares[NEXT] == 10
+    world.target = NEW
+    happen(world, "judge", ("accuracy", PASS))
+    assert (world.wanted().phase, dict(world.wanted().shares)[NEW]) == (Phase.HELD, 0)
+    happen(world, "release", None)
+    assert world.wanted().phase is Phase.STARTED
 
 
 # --- the calendar
