@@ -123,6 +123,7 @@ class _Past:
                 history.claims,
                 history.evals,
                 history.released,
+                history.fell,
             ),
         )
         for address in {*past.owned, *past.established}:
@@ -249,10 +250,10 @@ class _Past:
                 self.cutovers.setdefault(adapter, when)
         stage = self.stages.get(route.alias)
         if stage is None or (stage.adapter, stage.percent) != (newest.adapter, newest.percent):
-            if stage is not None and stage.adapter != newest.adapter:
-                self.trials.superseded(route.alias, newest.adapter)
-            fell = stage is not None and stage.adapter == newest.adapter and not newest.percent
-            self.stages[route.alias] = Stage(newest.adapter, newest.percent, when, fell=fell)
+            self.trials.superseded(route.alias, newest.adapter)
+            if stage is not None and stage.adapter == newest.adapter and not newest.percent:
+                self.trials.fell(route.alias, newest.adapter)
+            self.stages[route.alias] = Stage(newest.adapter, newest.percent, when)
 
     def _rolled_back(self, entry: Entry) -> None:
         data, alias = entry.data, str(entry.data["alias"])
@@ -271,15 +272,12 @@ class _Past:
 
     def _released(self, entry: Entry) -> None:
         """Forget holds; the route that is live now is where the rollout goes on from."""
-        data = entry.data
-        alias = str(data["alias"])
+        data, alias = entry.data, str(entry.data["alias"])
         self.trials.released(alias, str(data.get("adapter") or ""), self.holds.get(alias, ()))
         if data.get("adapter"):
             self.holds.get(alias, {}).pop(data["adapter"], None)
         else:
             self.holds.pop(alias, None)
-        if (stage := self.stages.get(alias)) and stage.fell:
-            self.stages[alias] = replace(stage, fell=False)
         route = resource(data["route"]) if data.get("route") else None
         if isinstance(route, Route):
             self.stages.pop(alias, None)

@@ -20,8 +20,6 @@ class Stage:
     entered: datetime
     restarted: datetime | None = None
     """When its evidence became void, for the engine, the base or a golden set had changed."""
-    fell: bool = False
-    """Whether the version had a share before and lost all of it."""
 
     @property
     def since(self) -> datetime:
@@ -94,3 +92,7 @@ class History:
     """By alias: the latest evaluation of each version and purpose, oldest first."""
     released: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     """By alias: versions that were kept out, were released, and have had no traffic since."""
+    fell: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    """By alias: versions that lost all of their traffic while they were the newest, until they are
+    released or serve again, whatever is declared in between.
+    """

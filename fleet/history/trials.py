@@ -114,6 +114,7 @@ class Trials:
     evals: dict[str, dict[tuple[str, str], EvalRun]] = field(default_factory=dict)
     """By alias, then by adapter and purpose."""
     freed: dict[str, frozenset[str]] = field(default_factory=dict)
+    fallen: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -124,6 +125,7 @@ class Trials:
         claims: Mapping[str, Claim],
         evals: Mapping[str, tuple[EvalRun, ...]],
         freed: Mapping[str, frozenset[str]],
+        fallen: Mapping[str, frozenset[str]],
     ) -> "Trials":
         """Go on from what `fields` returned."""
         return cls(
@@ -139,6 +141,7 @@ class Trials:
                 for alias, found in evals.items()
             },
             dict(freed),
+            dict(fallen),
         )
 
     def fields(
@@ -149,6 +152,7 @@ class Trials:
         dict[str, tuple[Mark, ...]],
         dict[str, Claim],
         dict[str, tuple[EvalRun, ...]],
+        dict[str, frozenset[str]],
         dict[str, frozenset[str]],
     ]:
         """Return what a history holds of them, in its order, from evidence on."""
@@ -163,6 +167,7 @@ class Trials:
             self.claims,
             {alias: tuple(found.values()) for alias, found in self.evals.items()},
             {alias: found for alias, found in self.freed.items() if found},
+            {alias: found for alias, found in self.fallen.items() if found},
         )
 
     def judged(self, entry: Line) -> bool:
@@ -235,27 +240,28 @@ class Trials:
         failed = {each.adapter for each in self.rejected.get(alias, {}).values()}
         aborted = {each.adapter for each in self.marks.get(alias, {}).values()
                    if each.mark == "abort"}  # fmt: skip
-        freed = {each for each in {*held, *failed, *aborted} if adapter in ("", each)}
+        fallen = self.fallen.get(alias, frozenset())
+        freed = {each for each in {*held, *failed, *aborted, *fallen} if adapter in ("", each)}
         self.freed[alias] = self.freed.get(alias, frozenset()) | freed
-        self.rejected[alias] = {
-            digest: each
-            for digest, each in self.rejected.get(alias, {}).items()
-            if adapter and each.adapter != adapter
-        }
+        self.fallen[alias] = fallen - freed
+        bad = self.rejected.get(alias, {}).items()
+        self.rejected[alias] = {key: e for key, e in bad if adapter not in ("", e.adapter)}
         self.evidence[alias] = {
             gate: each
             for gate, each in self.evidence.get(alias, {}).items()
-            if each.finding.verdict is not Verdict.FAIL or (adapter and each.adapter != adapter)
+            if each.finding.verdict is not Verdict.FAIL or adapter not in ("", each.adapter)
         }
-        self.marks[alias] = {
-            key: each
-            for key, each in self.marks.get(alias, {}).items()
-            if adapter and each.adapter != adapter
-        }
+        marks = self.marks.get(alias, {}).items()
+        self.marks[alias] = {key: e for key, e in marks if adapter not in ("", e.adapter)}
 
     def serves(self, alias: str, adapter: str) -> None:
         """Note that a version has traffic: whatever it was released from is over."""
-        self.freed[alias] = self.freed.get(alias, frozenset()) - {adapter}
+        for each in (self.freed, self.fallen):
+            each[alias] = each.get(alias, frozenset()) - {adapter}
+
+    def fell(self, alias: str, adapter: str) -> None:
+        """Note that a version on its way has lost all of its traffic."""
+        self.fallen[alias] = self.fallen.get(alias, frozenset()) | {adapter}
 
     def claimed(self, entry: Line) -> None:
         """Take a claim; while somebody else's runs, a later one is none."""

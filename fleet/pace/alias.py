@@ -64,7 +64,7 @@ def decide(
 
 def _stopped(it: Situation) -> tuple[str, str] | None:
     """Return why the target may not have any traffic, in short and for the reader."""
-    version, stage = version_of(it.target), it.stage
+    version = version_of(it.target)
     if hold := it.holds.get(it.target):
         return f"{version} was rolled back", words.rolled_back(it.alias, hold)
     if evidence := it.rejection:
@@ -75,9 +75,7 @@ def _stopped(it: Situation) -> tuple[str, str] | None:
     if it.twin:
         why = f"{version} has the bytes of {version_of(it.twin.adapter)}, which was taken out"
         return why, words.same_bytes(it.alias, it.target, it.twin)
-    lifted = it.target in it.history.holds.get(it.alias, {})
-    gave_up = stage is not None and stage.fell and it.rollout.when_unsure == "roll_back"
-    if gave_up and not lifted and not (it.allowed("approve") or it.allowed("advance")):
+    if it.given_up and not (it.allowed("approve") or it.allowed("advance")):
         return f"{version} could not be judged", words.given_up(it.alias, it.target)
     return None
 

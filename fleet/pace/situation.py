@@ -125,6 +125,20 @@ class Situation:
         return self.target in let_in or (bool(self.digest) and any(same))
 
     @property
+    def given_up(self) -> bool:
+        """Whether its gates could not tell in time, it lost its traffic, and nobody answers for it.
+
+        Such a version waits for `release`, whatever was declared since. An override answers for
+        it where it accepts each gate that has not passed.
+        """
+        fell = self.target in self.history.fell.get(self.alias, ())
+        lifted = self.target in self.history.holds.get(self.alias, {})  # by its gate's override
+        if self.rollout.when_unsure != "roll_back" or lifted or not fell:
+            return False
+        answered = any(each.accepted for each in self.judged)
+        return not (answered and all(each.passed for each in self.judged))
+
+    @property
     def halt(self) -> Mark | None:
         """The hold or the pause that keeps the target from more traffic now; a hold is longer."""
         said = (self.mark("hold"), self.mark("pause"))

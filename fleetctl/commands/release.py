@@ -31,7 +31,8 @@ Examples:
 def command(session: Session, *, alias: str, version: str | None, reason: str, form: str) -> None:
     """Let versions of ALIAS be tried again, or accept a route that was changed by hand.
 
-    Lifts the hold of a rollback, the verdict of a gate that failed, and an abort; the same bytes
+    Lifts the hold of a rollback, the verdict of a gate that failed, an abort, and that gates could
+    not tell where the rollout then ends (`when_unsure: roll_back`); the same bytes
     under another version are let in with it. Moves no traffic: the next plan judges the version
     anew and rolls it out from its first stage, and one whose route was changed by hand goes on
     from there.
@@ -43,7 +44,7 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
 
     table = asyncio.run(_table(session))
     history = session.history()
-    holds = kept_out(history, alias)
+    holds = kept_out(history, alias) | history.fell.get(alias, frozenset())
     entry = table.aliases.get(alias)
     if entry is None and not holds:
         raise FleetError(
@@ -57,7 +58,8 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
         )
     versions = _locked(session, alias) if version else {}
     known = {each.rpartition("-v")[2]: each for each in (*versions, *holds)}
-    named = same_bytes(history, versions, alias, known[version]) if version in known else ()
+    named = same_bytes(history, versions, alias, known[version]) if version in known else set()
+    named |= {known[version]} & holds if version in known else set()  # one that was given up
     held = sorted(each.rpartition("-v")[2] for each in (named if version else holds))
     if version is not None and not held:
         out = ", ".join(sorted(each.rpartition("-v")[2] for each in holds))
@@ -70,9 +72,7 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
             )
         )
     route = entry.route(alias) if entry else None
-    stage = history.stages.get(alias)
-    fell = stage is not None and stage.fell
-    if not holds and not fell and history.established.get(route_address(alias)) == route:
+    if not holds and history.established.get(route_address(alias)) == route:
         click.echo(f"{alias}: nothing is held, and its route is as applied.", err=True)
         _as_json(form, alias, (), route=False)
         return

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from fleet.canonical import plain
 from fleet.errors import ConfigError
+from fleet.plan import SetRoute
 from fleetctl.cli import main_group
 from fleetctl.project import load_fleet
 from fleetctl.session import Session
 from runtime.flip import flipped
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.tablefile import read_table
+from tests.fleet.planning.builders import route
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 from tests.fleetctl.webhook import Webhook, webhook
@@ -236,3 +239,21 @@ def test_a_webhook_is_a_url_or_says_where_it_is_kept(tmp_path: Path, value: str)
     (tmp_path / "fleet.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="not the URL of a webhook"):
         load_fleet(tmp_path, None, {})
+
+
+@pytest.mark.usefixtures("canary")
+def test_one_that_gates_could_not_judge_in_time_is_released_by_its_version(
+    project: Project,
+) -> None:
+    ledger = Session(project.root, "fake", {}, project.root / ".fleetctl").ledger()
+    for percent in (10, 0):  # what an apply writes down that gives a version up
+        made = route("acme-support", (NEW, percent, "a"), (OLD, 100 - percent, "a"))
+        step = {"step": f"set {made.address}", "address": made.address, "how": "adopted"}
+        ledger.append("step_finished", [{**step, "operation": plain(SetRoute(made))}])
+    release = ("release", "acme-support", "--format", "json", "--version")
+    assert "2.1.0 of `acme-support` is not held; held are 2.2.0." in (
+        call(project, *release, "2.1.0").stderr
+    )
+    done = call(project, *release, "2.2.0")
+    assert (done.returncode, json.loads(done.stdout)["released"]) == (0, [NEW])
+    assert "held are none." in call(project, *release, "2.2.0").stderr

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.canonical import plain
+from fleet.conditions import Rollout
 from fleet.declared import Fleet
 from fleet.gates import Verdict
 from fleet.history import Entry, History, fold, kept_out
@@ -39,6 +40,9 @@ class World:
     now: datetime = NOON
     target: str = OLD
     overridden: bool = False
+    rollout: Rollout = GATED
+    taken: set[str] = field(default_factory=set)
+    """Versions that lost their traffic, until they are released or begin again."""
     live: Route = field(default_factory=lambda: route(ALIAS, (OLD, 100, "s")))
     entries: list[Entry] = field(default_factory=list)
 
@@ -48,7 +52,7 @@ class World:
     @property
     def fleet(self) -> Fleet:
         given = (override(date(2030, 1, 1), accept=digest_of(NEW)),) if self.overridden else ()
-        return declared(self.target, overrides=given)
+        return declared(self.target, rollout=self.rollout, overrides=given)
 
     @property
     def history(self) -> History:
@@ -92,6 +96,10 @@ class World:
         before, history, made = self.shares, self.history, self.wanted()
         after = dict(made.shares)
         check(self, before, history, made)
+        if made.phase is Phase.ROLLED_BACK:
+            self.taken.add(self.target)
+        elif after.get(self.target, 0) > before.get(self.target, 0):
+            self.taken.discard(self.target)
         if made.shares != tuple(before.items()) or made.salt != self.live.salt:
             shares = tuple(Share(name, percent, ("s",)) for name, percent in made.shares)
             self.routed(Route(ALIAS, shares, made.salt))
@@ -118,7 +126,9 @@ def check(world: World, before: dict[str, int], history: History, made: Wanted) 
     if last and risen < last:
         stopped = any(each.mark == "abort" for each in history.marks.get(ALIAS, ()))
         held = target in history.holds.get(ALIAS, {})
-        assert stopped or held or history.rejected.get(ALIAS), "only a FAIL or a person takes away"
+        ends = world.rollout.when_unsure == "roll_back"
+        stopped = stopped or held or ends
+        assert stopped or history.rejected.get(ALIAS), "only a FAIL or a person takes away"
     said = {each.mark for each in history.marks.get(ALIAS, ()) if each.adapter == target}
     if not said & {"advance", "approve"}:
         assert dict(back.shares).get(target, 0) <= max(last, risen), "a clock that goes back"
@@ -192,6 +202,7 @@ def happen(world: World, kind: str, what: Any) -> None:
         case "declare":
             world.target = what
         case "release":
+            world.taken.clear()
             world.write("released", alias=ALIAS, adapter=None, route=plain(world.live))
         case "override":
             world.overridden = what

@@ -14,11 +14,13 @@ from tests.fleet.planning.test_pace_invariants import World, happen
 from tests.fleet.planning.trials import (
     ALIAS,
     ALONE,
+    DECEMBER,
     FAIL,
     GATED,
     NEW,
     NEXT,
     OLD,
+    PASS,
     UNSURE,
     declared,
     evidence,
@@ -211,10 +213,40 @@ def test_an_undecided_rollout_may_be_declared_to_end_by_itself() -> None:
     late = NOON + 2 * DAY
     made = wanted(shared(10, 90), past(10, *UNDECIDED), late, what)
     assert (made.phase, made.shares) == (Phase.ROLLED_BACK, NONE)
-    fell = past(0, *UNDECIDED, stages={ALIAS: Stage(NEW, 0, late, fell=True)})
+    fell = past(0, *UNDECIDED, entered=late, fell={ALIAS: frozenset({NEW})})
     again = wanted(shared(0, 100), fell, late + DAY, what)
     assert (again.phase, again.shares) == (Phase.HELD, NONE)
     assert "could not tell in the time they had" in again.held
+    later = replace(fell, stages={ALIAS: Stage(NEXT, 0, late)})  # another one was declared since
+    assert wanted(shared(0, 100), later, late + DAY, what).phase is Phase.HELD
+    assert wanted(shared(0, 100), later, late + DAY).phase is Phase.STARTED  # no longer declared so
+    for gates, phase in (((), Phase.STARTED), (("accuracy",), Phase.HELD)):
+        answered = replace(what, overrides=(override(DECEMBER, *gates),))
+        assert wanted(shared(0, 100), later, late + DAY, answered).phase is phase
+    said = [mark("approve", since=None, percent=None)]
+    begun = replace(later, marks={ALIAS: tuple(said)})
+    assert wanted(shared(0, 100), begun, late + DAY, what).phase is Phase.STARTED
+
+
+def test_what_was_given_up_does_not_begin_again_after_another_version() -> None:
+    world = World(target=NEW, rollout=replace(GATED, when_unsure="roll_back"))
+    for _ in range(2):  # loaded and judged, then at its first weight
+        world.tick()
+        happen(world, "judge", ("accuracy", PASS))
+    assert world.shares[NEW] == 10
+    happen(world, "wait", 49)
+    world.tick()
+    assert world.shares[NEW] == 0
+    world.target = NEXT
+    for _ in range(2):
+        world.tick()
+        happen(world, "judge", ("accuracy", PASS))
+    assert world.shares[NEXT] == 10
+    world.target = NEW
+    happen(world, "judge", ("accuracy", PASS))
+    assert (world.wanted().phase, dict(world.wanted().shares)[NEW]) == (Phase.HELD, 0)
+    happen(world, "release", None)
+    assert world.wanted().phase is Phase.STARTED
 
 
 # --- the calendar
