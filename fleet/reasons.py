@@ -6,10 +6,10 @@ from dataclasses import replace
 from fleet.declared import Fleet
 from fleet.history import History
 from fleet.names import server_address
-from fleet.pace import Paced, Phase, alias_of, version_of
+from fleet.pace import Paced, Phase, Wanted, alias_of, version_of
 from fleet.placement import Placement
 from fleet.plan import Action, Change, Reason
-from fleet.resources import Key, LoadedAdapter, Route, Server, State
+from fleet.resources import FULL, Key, LoadedAdapter, Route, Server, State
 
 
 def explain(
@@ -146,7 +146,17 @@ class _Teller:
             case Action.DELETE:
                 return Reason.REMOVED, f"`{alias}` is no longer declared"
             case Action.UPDATE | Action.REPLACE | Action.MOVE:
-                return _moved(change, wanted.phase, wanted.why) if wanted else (change.reason, "")
+                if wanted is None:
+                    return change.reason, ""
+                return _moved(change, wanted.phase, wanted.why + self._ungated(wanted))
+
+    def _ungated(self, wanted: Wanted) -> str:
+        """Say that nothing will judge a version that begins and goes up by itself."""
+        rollout = self.fleet.rollouts[self.fleet.adapters[wanted.alias].rollout]
+        staged = wanted.phase is Phase.STARTED and dict(wanted.shares)[wanted.target] < FULL
+        if not staged or rollout.gates:
+            return ""
+        return "; no gates: it goes up by time alone"
 
     def _new_route(self, route: Route, why: str) -> tuple[Reason, str]:
         former = self.fleet.renames.get(route.alias)
