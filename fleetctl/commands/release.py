@@ -34,11 +34,13 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
     """
     from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
-    from fleet.history import kept_out  # noqa: PLC0415
+    from fleet.history import fold, kept_out  # noqa: PLC0415
     from fleet.names import route_address  # noqa: PLC0415
+    from runtime.rollouts.tick import unsound  # noqa: PLC0415
 
     table = asyncio.run(_table(session))
-    history = session.history()
+    entries = session.ledger().read()
+    history = fold(entries)
     holds = kept_out(history, alias)
     entry = table.aliases.get(alias)
     if entry is None and not holds:
@@ -64,7 +66,8 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
     route = entry.route(alias) if entry else None
     stage = history.stages.get(alias)
     fell = stage is not None and stage.fell
-    if not holds and not fell and history.established.get(route_address(alias)) == route:
+    tampered = alias in unsound(entries, history)
+    if not (holds or fell or tampered) and history.established.get(route_address(alias)) == route:
         click.echo(f"{alias}: nothing is held, and its route is as applied.", err=True)
         _as_json(form, alias, (), route=False)
         return
