@@ -45,6 +45,8 @@ class Round:
     """Why nothing may pass: the clock here is behind the ledger."""
     tampered: "dict[str, Diagnostic]" = field(default_factory=dict)
     """By alias that may not move on: the evidence that was tampered with."""
+    anew: frozenset[str] = frozenset()
+    """Aliases that were released from such evidence, and wait to be judged."""
 
 
 async def judge_round(
@@ -96,7 +98,7 @@ def _doubt(scene: "Scene", done: Round) -> None:
     """Keep what is not to be believed, for whoever moves rollouts on."""
     from runtime.rollouts.tick import tampering  # noqa: PLC0415 (keeps `--help` fast)
 
-    done.behind = done.behind or scene.behind
+    done.behind, done.anew = done.behind or scene.behind, scene.anew
     for alias, each in scene.tampered.items():
         done.tampered[alias] = tampering(alias, each)
 

@@ -9,8 +9,10 @@ from fleetctl.session import Session
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fleet.declared import Fleet
     from fleet.history import Entry
     from fleet.resources import State
+    from fleet.verification import Checked
     from runtime.ledger.mirrored import LastKnown
     from runtime.rollouts.tick import Scene
 
@@ -22,10 +24,31 @@ def scene_of(session: Session, live: "State", known: "Sequence[Entry] | None" = 
 
     entries = session.ledger().read() if known is None else known
     history = settled(fold(entries), live)
-    now, tampered = session.now(), unsound(entries, history)
-    past = trusted(history, tampered)
-    late = behind(entries, now)
-    return Scene(session.fleet(), live, past, entries, session.state_dir, now, late, tampered)
+    now, found, fleet = session.now(), unsound(entries, history), session.fleet()
+    freed = {str(each.data["alias"]): each.seq for each in entries if each.kind == "released"}
+    return Scene(
+        fleet,
+        live,
+        trusted(history, found),
+        entries,
+        session.state_dir,
+        now,
+        behind(entries, now),
+        {alias: each for alias, each in found.items() if each.seq > freed.get(alias, 0)},
+        frozenset(
+            alias
+            for alias, each in found.items()
+            if each.seq < freed.get(alias, 0) and _asks(fleet, alias, each)
+        ),
+    )
+
+
+def _asks(fleet: "Fleet", alias: str, found: "Checked") -> bool:
+    """Say whether what is declared now is to be judged by the gate that a verdict is of."""
+    declared = fleet.adapters.get(alias)
+    if declared is None or str(declared.name) != found.adapter:
+        return False
+    return found.gate in fleet.rollouts[declared.rollout].gates
 
 
 def tell_doubts(scene: "Scene") -> None:
@@ -42,6 +65,8 @@ def tell_doubts(scene: "Scene") -> None:
             "judged without it and take traffic back. It does not move on.",
             err=True,
         )
+    for alias in sorted(scene.anew):
+        click.echo(f"{alias}: was released, and is judged anew before it moves on.", err=True)
 
 
 async def tell_away(session: Session, known: "LastKnown", why: str) -> None:

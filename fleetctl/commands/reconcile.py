@@ -136,7 +136,8 @@ async def _round(
         return code or judged.code
     if not valid:
         return judged.code or 1
-    onward, code = await _advance(session, live, stop, form, judged.tampered, again=healed)
+    without = {*judged.tampered, *judged.anew}
+    onward, code = await _advance(session, live, stop, form, without, again=healed)
     if not healed and not onward:
         nothing = "Nothing else" if left else "Nothing"
         click.echo(f"{nothing} to heal, no rollout is due.", err=True)

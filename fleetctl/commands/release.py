@@ -28,9 +28,9 @@ Examples:
 def command(session: Session, *, alias: str, version: str | None, reason: str, form: str) -> None:
     """Let versions of ALIAS be tried again, or accept a route that was changed by hand.
 
-    Lifts the hold of a rollback, the verdict of a gate that failed, and an abort. Moves no
-    traffic: the next plan judges the version anew and rolls it out from its first stage, and
-    one whose route was changed by hand goes on from there.
+    Lifts the hold of a rollback, the verdict of a gate that failed or that was forged, and an
+    abort. Moves no traffic: the next plan judges the version anew and rolls it out from its first
+    stage, and one whose route was changed by hand goes on from there.
     """
     from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
@@ -43,7 +43,8 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
     history = fold(entries)
     holds = kept_out(history, alias)
     entry = table.aliases.get(alias)
-    if entry is None and not holds:
+    tampered = alias in unsound(entries, history)
+    if entry is None and not (holds or tampered):
         raise FleetError(
             problem(
                 "FC5123",
@@ -66,7 +67,6 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
     route = entry.route(alias) if entry else None
     stage = history.stages.get(alias)
     fell = stage is not None and stage.fell
-    tampered = alias in unsound(entries, history)
     if not (holds or fell or tampered) and history.established.get(route_address(alias)) == route:
         click.echo(f"{alias}: nothing is held, and its route is as applied.", err=True)
         _as_json(form, alias, (), route=False)

@@ -40,6 +40,8 @@ class Scene:
     """Why nothing may pass: this clock is behind the ledger."""
     tampered: Mapping[str, Checked] = field(default_factory=dict)
     """By alias: the verdict that was tampered with; `history` is without it."""
+    anew: frozenset[str] = frozenset()
+    """Aliases that were released from such a verdict and are not judged anew yet."""
 
     def may_pass(self, alias: str) -> bool:
         """Say whether anything but a failure of this alias is to be believed and written down."""

@@ -285,14 +285,16 @@ def test_a_forged_verdict_holds_up_its_own_alias_and_saves_nobody(project: Proje
     lines = (state(project) / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
     true = [each for each in map(json.loads, lines) if each["kind"] == "gate_judged"][-1]["data"]
     forged = {**true, "finding": {**true["finding"], "verdict": "PASS"}, "entry_id": ""}
-    written(project, "gate_judged", forged, {**forged, "alias": "globex-dates"})
+    written(project, "gate_judged", forged, {**forged, "alias": "globe-language"})
     for number in range(60):
         ask(project, number)
     done = call(project, "reconcile", "--once")
     assert (done.returncode, shares(project)) == (1, {NEW: 0, OLD: 100}), done.stderr
-    for alias in ("acme-support", "globex-dates"):
+    for alias in ("acme-support", "globe-language"):
         assert f"EVIDENCE OF {alias} WAS TAMPERED WITH" in done.stderr
     assert "Rolled back: acme-support back on 2.1.0" in done.stderr
     again = call(project, "reconcile", "--once")
     assert "EVIDENCE OF acme-support" not in again.stderr  # it was judged anew
     assert (again.returncode, "Evidence was tampered with" in again.stderr) == (1, True)
+    assert call(project, "release", "globe-language").returncode == 0
+    assert call(project, "reconcile", "--once").returncode == 0
