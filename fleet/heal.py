@@ -4,7 +4,7 @@ What was established and is missing is put back as it was, and rollouts that are
 their next stage. Nothing is removed, restarted or newly deployed here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from fleet.canonical import plan_id
@@ -47,13 +47,19 @@ def heal(
     return replace(made, id=plan_id(made))
 
 
-def advances(plan: Plan) -> Plan:
-    """Return the part of a plan that moves rollouts on, or takes their traffic back."""
+def advances(plan: Plan, without: Collection[str] = ()) -> Plan:
+    """Return the part of a plan that moves rollouts on, or takes their traffic back.
+
+    Args:
+        plan: What is due.
+        without: Aliases that stay as they are.
+    """
     moves = (Reason.ROLLOUT_ADVANCED, Reason.ROLLED_BACK)
     routes = {
         each.address: each
         for each in plan.changes
         if each.reason in moves and isinstance(each.after, Route)
+        if each.after.alias not in without
     }
     steps = tuple(each for each in plan.steps if each.address in routes and not each.needs)
     done = {each.address for each in steps}

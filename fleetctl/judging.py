@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetctl.scenes import scene_of, tell_away, tell_doubts
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from fleet.errors import FleetError
-    from fleet.history import Entry
+    from fleet.errors import Diagnostic, FleetError
     from fleet.resources import State
     from fleet.trial import Trial
     from runtime.evals import Office
     from runtime.evals.protocol import Tell
-    from runtime.ledger.mirrored import LastKnown
     from runtime.rollouts.record import Judged
     from runtime.rollouts.tick import Evaluations, Scene
 
@@ -42,6 +41,12 @@ class Round:
     """Whether one of them could not be rolled back."""
     away: "FleetError | None" = None
     """Why the ledger could not be read, so that nothing but a rollback was done."""
+    behind: "FleetError | None" = None
+    """Why nothing may pass: the clock here is behind the ledger."""
+    tampered: "dict[str, Diagnostic]" = field(default_factory=dict)
+    """By alias that may not move on: the evidence that was tampered with."""
+    anew: frozenset[str] = frozenset()
+    """Aliases that were released from such evidence, and wait to be judged."""
 
 
 async def judge_round(
@@ -57,31 +62,45 @@ async def judge_round(
     what is left.
 
     Where the ledger cannot be read, live gates are judged by what was last read of it: whoever
-    fails is rolled back, which is queued for the ledger, and nothing else is done.
+    fails is rolled back, which is queued for the ledger, and nothing else is done. By a clock
+    that is behind, and of an alias whose evidence was tampered with, they are judged as well, and
+    nothing but a failure counts.
 
     Raises:
-        FleetError: the evidence was tampered with, usage logs cannot be read, or the ledger
-            cannot and never was.
+        FleetError: the ledger cannot be read, and never was.
     """
     done = Round()
     known = await asyncio.to_thread(session.last_known)
-    scene = await asyncio.to_thread(_scene, session, live, known.entries)
-    if known.away is not None:
-        done.away = known.away
+    done.away = known.away
+    scene = await asyncio.to_thread(scene_of, session, live, known.entries)
+    _doubt(scene, done)
+    tell_doubts(scene)
+    if done.away is not None or done.behind is not None:
         await _judge_traffic(session, scene, done)
-        await _tell_away(session, known, _why(done))
+        if known.away is not None:
+            await tell_away(session, known, _why(done))
         return done
     if await _undo_drills(session, scene):
         done.moved = True
     await _judge_traffic(session, scene, done)
     await _take_evaluations(session, live, evaluations, done)
-    scene = await asyncio.to_thread(_scene, session, live)  # what was found is in the ledger now
+    scene = await asyncio.to_thread(scene_of, session, live)  # what was found is in the ledger now
+    _doubt(scene, done)
     begun = evaluations.start(scene, office_of(session), _progress)
     for trial in begun:
         click.echo(f"Evaluates {trial.adapter} beside {trial.stable}.", err=True)
     if until is not None:
         await _take_evaluations(session, live, evaluations, done, until)
     return done
+
+
+def _doubt(scene: "Scene", done: Round) -> None:
+    """Keep what is not to be believed, for whoever moves rollouts on."""
+    from runtime.rollouts.tick import tampering  # noqa: PLC0415 (keeps `--help` fast)
+
+    done.behind, done.anew = done.behind or scene.behind, scene.anew
+    for alias, each in scene.tampered.items():
+        done.tampered[alias] = tampering(alias, each)
 
 
 async def _judge_traffic(session: Session, scene: "Scene", done: Round) -> None:
@@ -91,26 +110,7 @@ async def _judge_traffic(session: Session, scene: "Scene", done: Round) -> None:
     await _roll_back_rejected(session, scene, done)
     missing = await gather_usage(scene, session.now)
     judged = await asyncio.to_thread(judge_live, scene, missing)
-    if done.away is not None:  # what passes is for a ledger to say
-        judged = [each for each in judged if each.failed]
     await _act_on(session, scene, judged, done)
-
-
-async def _tell_away(session: Session, known: "LastKnown", why: str) -> None:
-    """Say loudly by what gates judge, and what does not go on; tell operators once."""
-    from fleet.occasions import ledger_away  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.telling import tell_occasions  # noqa: PLC0415
-
-    count, last = len(known.entries), known.entries[-1].time
-    click.echo(
-        f"THE LEDGER CANNOT BE READ. Gates judge by the {count:,} entries that are known, until "
-        f"{last:%Y-%m-%d %H:%M:%S} UTC, and take traffic back. No rollout moves on, and nothing is "
-        "healed.",
-        err=True,
-    )
-    occasion = ledger_away(known.entries, f"{why}.", session.now())
-    for line in await tell_occasions(session, [occasion], known.entries, why):
-        click.echo(f"Warning: {line}", err=True)
 
 
 def office_of(session: Session, through: str = "") -> "Office":
@@ -143,19 +143,6 @@ def office_of(session: Session, through: str = "") -> "Office":
     )
 
 
-def _scene(session: Session, live: "State", known: "Sequence[Entry] | None" = None) -> "Scene":
-    """Return what a tick looks at, by the entries that are known; None: the ledger is read."""
-    from fleet.history import fold, settled  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.rollouts.tick import Scene, require_clock, require_sound  # noqa: PLC0415
-
-    entries = session.ledger().read() if known is None else known
-    history = settled(fold(entries), live)
-    now = session.now()
-    require_clock(entries, now)
-    require_sound(entries, history)
-    return Scene(session.fleet(), live, history, entries, session.state_dir, now)
-
-
 async def _take_evaluations(
     session: Session,
     live: "State",
@@ -165,7 +152,8 @@ async def _take_evaluations(
 ) -> None:
     """Write down what evaluations found, and act on it."""
     for each in await evaluations.finished(until):
-        scene = await asyncio.to_thread(_scene, session, live)
+        scene = await asyncio.to_thread(scene_of, session, live)
+        _doubt(scene, done)
         if each.entries:
             await asyncio.to_thread(session.ledger().append, "eval_finished", list(each.entries))
         await _act_on(session, scene, each.judged, done)
@@ -184,6 +172,8 @@ async def _act_on(
     from runtime.rollouts.tick import write_down  # noqa: PLC0415
 
     scribe, queued = session.scribe(VERDICT_S, _why(done)), ""
+    sure = done.away is None  # what passes is for a ledger to say
+    judged = [each for each in judged if each.failed or (sure and scene.may_pass(each.trial.alias))]
 
     def append(kind: str, records: list[dict[str, Any]]) -> None:
         nonlocal queued

@@ -12,7 +12,7 @@ from fleetctl.progress import Form, teller
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from fleet.drift import Cause
     from fleet.plan import Plan
@@ -50,7 +50,8 @@ def command(session: Session, *, once: bool, interval: timedelta | None, form: F
     While declarations are broken it heals and judges by those that were valid last, or by the
     files that are sound, and moves nothing on; while a version has no place, the other
     aliases go on. Both are said in each round, and end in exit 1 with --once. So does a ledger
-    that cannot be read: gates then judge by what was last read of it and take traffic back.
+    that cannot be read: gates then judge by what was last read of it and take traffic back. They
+    do so, too, where this clock is behind the ledger or an alias's evidence was tampered with.
     """
     if once == (interval is not None):
         raise click.UsageError("Say --once or --interval DURATION.")
@@ -80,6 +81,10 @@ async def _rounds(session: Session, interval: timedelta | None, form: Form) -> i
                     raise
                 code = error.exit_code
                 click.echo(render_text(error.diagnostics), err=True, nl=False)
+            except OSError as error:  # such as a disk that is full: the next round may find room
+                if interval is None:
+                    raise
+                click.echo(f"Error: this round ended: {error}", err=True)
             if interval is None:
                 return code
             try:
@@ -119,6 +124,7 @@ async def _round(
         refused = error
     if judged.stuck:
         click.echo("A version that failed still serves: see above.", err=True)
+    refused = refused or judged.behind
     if judged.away is not None:  # healing and going on are journaled, and planned by the past
         raise judged.away
     if judged.moved:
@@ -130,12 +136,15 @@ async def _round(
         return code or judged.code
     if not valid:
         return judged.code or 1
-    onward, code = await _advance(session, live, stop, form, again=healed)
+    without = {*judged.tampered, *judged.anew}
+    onward, code = await _advance(session, live, stop, form, without, again=healed)
     if not healed and not onward:
         nothing = "Nothing else" if left else "Nothing"
         click.echo(f"{nothing} to heal, no rollout is due.", err=True)
         code = code or await _mend_routes(session, live, stop, form)
     await _tell_people(session, live)
+    if judged.tampered:
+        raise FleetError(*judged.tampered.values())
     return code or judged.code
 
 
@@ -188,9 +197,15 @@ async def _heal(
 
 
 async def _advance(
-    session: Session, live: "State", stop: asyncio.Event, form: Form, *, again: bool
+    session: Session,
+    live: "State",
+    stop: asyncio.Event,
+    form: Form,
+    without: "Collection[str]",
+    *,
+    again: bool,
 ) -> tuple[bool, int]:
-    """Move on the rollouts that may; `again`: look first.
+    """Move on the rollouts that may, `without` some aliases; `again`: look first.
 
     Returns whether anything was done, and the exit code.
     """
@@ -200,13 +215,13 @@ async def _advance(
     now = await session.observe_now() if again else live
     left = 0
     try:
-        onward = advances(session.plan(live=now))
+        onward = advances(session.plan(live=now), without)
     except PlacementError as error:
         found = session.plan_rest(now)
         if found is None:
             raise
         _tell_left_out(found[1].left_out)
-        onward, left = advances(found[0]), error.exit_code
+        onward, left = advances(found[0], without), error.exit_code
     for impact in onward.impacts:
         click.echo(f"Moves on: {impact.alias}: {impact.summary}", err=True)
     return bool(onward.steps), await _carry_out(session, onward, stop, form) or left

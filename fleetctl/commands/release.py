@@ -31,22 +31,25 @@ Examples:
 def command(session: Session, *, alias: str, version: str | None, reason: str, form: str) -> None:
     """Let versions of ALIAS be tried again, or accept a route that was changed by hand.
 
-    Lifts the hold of a rollback, the verdict of a gate that failed, an abort, and that gates could
-    not tell where the rollout then ends (`when_unsure: roll_back`); the same bytes
-    under another version are let in with it. Moves no traffic: the next plan judges the version
-    anew and rolls it out from its first stage, and one whose route was changed by hand goes on
-    from there.
+    Lifts the hold of a rollback, the verdict of a gate that failed or that was forged, an abort,
+    and that gates could not tell where the rollout then ends (`when_unsure: roll_back`); the same
+    bytes under another version are let in with it. Moves no traffic: the next plan judges the
+    version anew and rolls it out from its first stage, and one whose route was changed by hand
+    goes on from there.
     """
     from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
-    from fleet.history import kept_out, same_bytes  # noqa: PLC0415
+    from fleet.history import fold, kept_out, same_bytes  # noqa: PLC0415
     from fleet.names import route_address  # noqa: PLC0415
+    from runtime.rollouts.tick import unsound  # noqa: PLC0415
 
     table = asyncio.run(_table(session))
-    history = session.history()
+    entries = session.ledger().read()
+    history = fold(entries)
     holds = kept_out(history, alias) | history.fell.get(alias, frozenset())
     entry = table.aliases.get(alias)
-    if entry is None and not holds:
+    tampered = alias in unsound(entries, history)
+    if entry is None and not (holds or tampered):
         raise FleetError(
             problem(
                 "FC5123",
@@ -72,7 +75,7 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
             )
         )
     route = entry.route(alias) if entry else None
-    if not holds and history.established.get(route_address(alias)) == route:
+    if not (holds or tampered) and history.established.get(route_address(alias)) == route:
         click.echo(f"{alias}: nothing is held, and its route is as applied.", err=True)
         _as_json(form, alias, (), route=False)
         return

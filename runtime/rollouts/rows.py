@@ -34,20 +34,23 @@ class UsageRows:
     def of(self, since: datetime, alias: str = "") -> Iterator[dict[str, Any]]:
         """Yield rows of an alias, or of every alias, from a moment on; in no order.
 
-        Raises:
-            OSError: a file cannot be read.
+        A file that cannot be read is named in `missing` from then on.
         """
         # Most lines are another client's: to look for the name is ten times faster than to parse.
         needle = f'"alias":"{alias}"'.encode() if alias else b""
         moment = since.isoformat(timespec="seconds")[:19]
         self.damaged = 0
         for path in self._paths:
-            if path.stat().st_mtime < since.timestamp():
-                continue
-            with path.open("rb") as lines:
-                for line in lines:
-                    if needle in line:
-                        yield from self._row(line, moment)
+            try:
+                if path.stat().st_mtime < since.timestamp():
+                    continue
+                with path.open("rb") as lines:
+                    for line in lines:
+                        if needle in line:
+                            yield from self._row(line, moment)
+            except OSError as error:
+                why = f"requests in {path} are lacking: {error.strerror or error}"
+                self.missing = tuple(dict.fromkeys((*self.missing, why)))
 
     def _row(self, line: bytes, since: str) -> Iterator[dict[str, Any]]:
         try:

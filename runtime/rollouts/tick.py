@@ -1,30 +1,29 @@
 """One tick: live gates at once, evaluations beside it; what is found goes to the ledger."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fleet.declared import Fleet
-from fleet.errors import FleetError, problem
+from fleet.errors import Diagnostic, FleetError, problem
 from fleet.history import Entry, Evidence, History
 from fleet.resources import FULL, State
 from fleet.trial import Trial, trials
-from fleet.verification import check
+from fleet.verification import Checked, check
 from runtime.evals import Office
 from runtime.evals.protocol import Tell
 from runtime.rollouts.collect import collect
 from runtime.rollouts.golden import Evaluated, judge_golden
 from runtime.rollouts.record import Judged, Told, worth_recording
 from runtime.rollouts.rows import UsageRows
+from runtime.rollouts.skew import SKEW
 from runtime.rollouts.traffic import BEFORE, WINDOWS_A_BAKE, began, judge_traffic
 
 AT_ONCE = 2
 """Trials that are evaluated at the same time; more would be load that clients feel."""
-SKEW = timedelta(minutes=1)
-"""How far the clocks of two machines may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,16 @@ class Scene:
     entries: Sequence[Entry]
     state_dir: Path
     now: datetime
+    behind: FleetError | None = None
+    """Why nothing may pass: this clock is behind the ledger."""
+    tampered: Mapping[str, Checked] = field(default_factory=dict)
+    """By alias: the verdict that was tampered with; `history` is without it."""
+    anew: frozenset[str] = frozenset()
+    """Aliases that were released from such a verdict and are not judged anew yet."""
+
+    def may_pass(self, alias: str) -> bool:
+        """Say whether anything but a failure of this alias is to be believed and written down."""
+        return self.behind is None and alias not in self.tampered
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -44,53 +53,60 @@ class Scene:
         return trials(self.fleet, self.live, self.history, self.now)
 
 
-def require_sound(entries: Iterable[Entry], history: History) -> None:
-    """Refuse to go on while a verdict that counts now does not follow from its own counts.
+def unsound(entries: Iterable[Entry], history: History) -> dict[str, Checked]:
+    """Return, by alias, a verdict that counts now and does not follow from its own counts.
 
     Those that are over are for `fleetctl evidence verify`: a long past must not slow a tick.
-
-    Raises:
-        FleetError: FC5130, it names the ledger's entry.
     """
-    found = [each for known in history.evidence.values() for each in known]
-    found += [each for known in history.rejected.values() for each in known.values()]
-    current = {each.seq for each in found}
-    for each in check(each for each in entries if each.seq in current):
-        if each.differs:
-            raise FleetError(
-                problem(
-                    "FC5130",
-                    "Evidence was tampered with",
-                    f"Ledger entry {each.seq}, gate {each.gate} of {each.adapter}: {each.differs}. "
-                    "No rollout moves on while this stands.",
-                    hint="Find out who wrote it. To judge the version anew, release it.",
-                    command="fleetctl evidence verify",
-                )
-            )
+    whose = {each.seq: alias for alias, found in history.evidence.items() for each in found}
+    for alias, rejected in history.rejected.items():
+        whose |= {each.seq: alias for each in rejected.values()}
+    found = check(each for each in entries if each.seq in whose)
+    return {whose[each.seq]: each for each in found if each.differs}
 
 
-def require_clock(entries: Sequence[Entry], now: datetime) -> None:
-    """Refuse to judge by a clock that is behind what has happened already.
+def trusted(history: History, tampered: Mapping[str, Checked]) -> History:
+    """Return the history without what gates said of these aliases, so that they are asked anew."""
+    if not tampered:
+        return history
+    evidence = {key: each for key, each in history.evidence.items() if key not in tampered}
+    rejected = {key: each for key, each in history.rejected.items() if key not in tampered}
+    return replace(history, evidence=evidence, rejected=rejected)
+
+
+def tampering(alias: str, found: Checked) -> Diagnostic:
+    """Return FC5130, which names the ledger's entry."""
+    return problem(
+        "FC5130",
+        "Evidence was tampered with",
+        f"Ledger entry {found.seq}, gate {found.gate} of {found.adapter}: {found.differs}. "
+        f"`{alias}` does not move on while this stands. Its live gates are asked all the same "
+        "and take traffic back.",
+        hint="Find out who wrote it. To judge the version anew, release it.",
+        command="fleetctl evidence verify",
+    )
+
+
+def behind(entries: Sequence[Entry], now: datetime) -> FleetError | None:
+    """Return FC5108 where this clock is behind what has happened already; None: it is not.
 
     Requests and stages would lie in the future, and bakes end when they should not.
-
-    Raises:
-        FleetError: FC5108, it says by how much.
     """
     last = entries[-1] if entries else None
-    if last is not None and last.time - now > SKEW:
-        behind = (last.time - now).total_seconds()
-        raise FleetError(
-            problem(
-                "FC5108",
-                "The clock is behind the ledger",
-                f"It is {now:%Y-%m-%d %H:%M:%S} UTC here, and the ledger's entry {last.seq} by "
-                f"{last.by} is of {last.time:%Y-%m-%d %H:%M:%S}, {behind:,.0f} s later. Nothing "
-                "is judged by it, and no rollout moves on.",
-                hint="Set the clock of this machine, or of the one that wrote the entry.",
-                command="fleetctl history --limit 5",
-            )
+    if last is None or last.time - now <= SKEW:
+        return None
+    late = (last.time - now).total_seconds()
+    return FleetError(
+        problem(
+            "FC5108",
+            "The clock is behind the ledger",
+            f"It is {now:%Y-%m-%d %H:%M:%S} UTC here, and the ledger's entry {last.seq} by "
+            f"{last.by} is of {last.time:%Y-%m-%d %H:%M:%S}, {late:,.0f} s later. Live gates "
+            "take traffic back; nothing passes by this clock, and no rollout moves on.",
+            hint="Set the clock of this machine, or of the one that wrote the entry.",
+            command="fleetctl history --limit 5",
         )
+    )
 
 
 async def gather_usage(scene: Scene, clock: Callable[[], datetime]) -> tuple[str, ...]:
@@ -111,9 +127,6 @@ def judge_live(scene: Scene, missing: tuple[str, ...] = ()) -> list[Judged]:
     Args:
         scene: What is looked at.
         missing: What `gather_usage` returned.
-
-    Raises:
-        OSError: a usage log cannot be read.
     """
     found: list[Judged] = []
     usage = UsageRows(scene.state_dir, missing)
@@ -162,7 +175,7 @@ class Evaluations:
         begun = []
         for trial in scene.trials:
             key = (trial.alias, trial.adapter)
-            if trial.offline and key not in self.running:
+            if trial.offline and key not in self.running and scene.may_pass(trial.alias):
                 work = self._one(trial, scene, office, tell(trial))
                 self.running[key] = asyncio.create_task(work)
                 begun.append(trial)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import takewhile
 
 from fleet.conditions import Gate, Rollout
 from fleet.gates import Finding, Verdict, Window, judge_live, judge_soaking, soaking
@@ -14,6 +15,7 @@ from fleet.resources import FULL, State
 from fleet.trial import Trial
 from runtime.rollouts.record import Judged
 from runtime.rollouts.rows import UsageRows
+from runtime.rollouts.skew import SKEW
 
 BEFORE = timedelta(days=7)
 """How far back the old version's usual times are taken from."""
@@ -38,10 +40,10 @@ def judge_traffic(
         live: What was observed; tells who shares a server with the new version.
         entries: The ledger; tells when the rollout began.
         usage: What the gateways wrote.
-        now: The end of the last window.
+        now: The end of the last window; what lies behind it is of no clock to rely on.
 
-    Raises:
-        OSError: a usage log cannot be read.
+    A stage that a fast clock began in the future is judged by all requests since the last entry
+    before that: they may fail the version, and pass nothing.
     """
     if not trial.live:
         return []
@@ -54,8 +56,26 @@ def judge_traffic(
         for each in live.adapters().values()
     )
     length = min(HOUR, max(LEAST_WINDOW, rollout.bake / WINDOWS_A_BAKE))
-    stage = _Stage(trial, trial.since, began(trial, entries), now, length, alone=alone, usage=usage)
-    return [Judged(trial, stage.judge(gate), {}) for gate in stage.gates]
+    early = _before_the_future(trial.since, entries, now)
+    first = min(began(trial, entries), early or now, now)
+    since, split = early or trial.since, early is None
+    stage = _Stage(trial, since, first, now, length, alone=alone, split=split, usage=usage)
+    found = [Judged(trial, stage.judge(gate), {}) for gate in stage.gates]
+    if early is None:
+        return found
+    why = f"by the clock here its stage begins in the future, at {trial.since:%Y-%m-%d %H:%M} UTC"
+    return [
+        each if each.failed else _nothing(trial, gate, why)
+        for gate, each in zip(stage.gates, found, strict=True)
+    ]
+
+
+def _before_the_future(since: datetime, entries: Iterable[Entry], now: datetime) -> datetime | None:
+    """Return the time of the last entry before the first of the future; None: not needed."""
+    if since - now <= SKEW:
+        return None
+    past = [each.time for each in takewhile(lambda each: each.time <= now, entries)]
+    return past[-1] if past else None
 
 
 def began(trial: Trial, entries: Iterable[Entry]) -> datetime:
@@ -81,6 +101,8 @@ class _Stage:
     length: timedelta
     alone: bool = field(kw_only=True)
     """Whether no other alias shares a server with the new version."""
+    split: bool = field(kw_only=True)
+    """Whether the share is the same in all of it, so that it can be checked."""
     usage: UsageRows = field(kw_only=True)
 
     @cached_property
@@ -90,24 +112,24 @@ class _Stage:
         return tuple(soaking(each) if soaks else each for each in self.trial.live)
 
     def judge(self, gate: Gate) -> Finding:
-        missing = self.usage.missing
+        # `missing` is asked for last: what cannot be read is found out by reading.
         if gate.metric == AROUND:
             around = () if self.alone else self.around
-            return judge_live(gate, around, alone=self.alone, missing=missing)
+            return judge_live(gate, around, alone=self.alone, missing=self.usage.missing)
         if self.trial.percent < FULL:
-            return judge_live(gate, self.own, missing=missing)
-        found = judge_soaking(gate, self.own, self.before, missing=missing)
+            return judge_live(gate, self.own, missing=self.usage.missing)
+        found = judge_soaking(gate, self.own, self.before, missing=self.usage.missing)
         if found.verdict is not Verdict.FAIL or self.alone:
             return found
         kept = blameless(gate, found, self.own, self.around)
-        again = judge_soaking(gate, kept, self.before, missing=missing)
+        again = judge_soaking(gate, kept, self.before, missing=self.usage.missing)
         return spared(found, again, len(self.own) - len(kept))
 
     @cached_property
     def own(self) -> tuple[Window, ...]:
         """Windows of the alias's own requests."""
         trial = self.trial
-        percent = trial.percent if trial.percent < FULL else None
+        percent = trial.percent if trial.percent < FULL and self.split else None
         return self._windows(self._own_rows, self._side, by_user=trial.by_user, percent=percent)
 
     @cached_property

@@ -1,7 +1,4 @@
-"""A gate that fails takes the traffic back while the ledger cannot be written, or not even read.
-
-It is judged by what was last read of the ledger, and written down later.
-"""
+"""A gate that fails takes the traffic back while the ledger cannot be written, read or believed."""
 
 import fcntl
 import json
@@ -12,11 +9,14 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runtime.gateway.tablefile import read_table
+from runtime.ledger.file import FileLedger
 from runtime.ledger.mirror import MIRROR_FILE
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
@@ -256,3 +256,45 @@ def test_a_lost_ledger_comes_back_from_the_copy_with_what_was_queued(project: Pr
     assert "held: 2.2.0" in call(project, "status", "--client", "acme").stdout
     assert call(project, "evidence", "verify").returncode == 0
     assert [each.name for each in state(project).glob("ledger-as-last-read*l")] == [MIRROR_FILE]
+
+
+def written(project: Project, kind: str, *records: dict[str, Any], ahead: float = 0) -> None:
+    """Append what somebody wrote whose clock is `ahead`, in hours."""
+    time = datetime.now(UTC) + timedelta(hours=ahead)
+    FileLedger(state(project), run="r", by="mallory", clock=lambda: time).append(kind, records)
+
+
+def test_one_fast_clock_switches_off_no_gate(project: Project) -> None:
+    tried_again(project)
+    for number in range(60):
+        ask(project, number)
+    written(project, "note", {"text": "of tomorrow"}, ahead=5)
+    done = call(project, "reconcile", "--once")
+    assert (done.returncode, shares(project)) == (1, {NEW: 0, OLD: 100}), done.stderr
+    assert "THE CLOCK IS BEHIND THE LEDGER" in done.stderr
+    assert "Rolled back: acme-support back on 2.1.0" in done.stderr
+    assert "by mallory is of" in " ".join(done.stderr.split())
+    assert kinds(project)[-3:] == ["gate_judged", "rolled_back", "rollback_checked"]
+    tried_again(project)
+    written(project, "note", {"text": "of tomorrow"}, ahead=5)
+    unsure = call(project, "reconcile", "--once")
+    assert (unsure.returncode, kinds(project)[-1]) == (1, "note"), "only a failure is written down"
+
+
+def test_a_forged_verdict_holds_up_its_own_alias_and_saves_nobody(project: Project) -> None:
+    lines = (state(project) / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
+    true = [each for each in map(json.loads, lines) if each["kind"] == "gate_judged"][-1]["data"]
+    forged = {**true, "finding": {**true["finding"], "verdict": "PASS"}, "entry_id": ""}
+    written(project, "gate_judged", forged, {**forged, "alias": "globe-language"})
+    for number in range(60):
+        ask(project, number)
+    done = call(project, "reconcile", "--once")
+    assert (done.returncode, shares(project)) == (1, {NEW: 0, OLD: 100}), done.stderr
+    for alias in ("acme-support", "globe-language"):
+        assert f"EVIDENCE OF {alias} WAS TAMPERED WITH" in done.stderr
+    assert "Rolled back: acme-support back on 2.1.0" in done.stderr
+    again = call(project, "reconcile", "--once")
+    assert "EVIDENCE OF acme-support" not in again.stderr  # it was judged anew
+    assert (again.returncode, "Evidence was tampered with" in again.stderr) == (1, True)
+    assert call(project, "release", "globe-language").returncode == 0
+    assert call(project, "reconcile", "--once").returncode == 0

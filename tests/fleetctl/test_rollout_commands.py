@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fleetctl import judging
+from fleetctl.scenes import scene_of
 from fleetctl.session import Session
 from runtime.rollouts.tick import judge_live, write_down
 from tests.fleetctl.in_process import call
@@ -93,7 +93,7 @@ def judged_and_killed(project: Project) -> list[str]:
 
     async def scenario() -> list[str]:
         session = Session(project.root, "fake", {}, project.root / ".fleetctl")
-        scene = judging._scene(session, await session.observe_now())
+        scene = scene_of(session, await session.observe_now())
         told = write_down(scene, judge_live(scene), session.ledger().append)
         return [each.judged.finding.verdict for each in told if each.recorded]
 

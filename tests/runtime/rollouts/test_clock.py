@@ -1,12 +1,21 @@
-"""Nothing is judged by a clock that is behind what has happened already."""
+"""Nothing passes by a clock that is behind, or by requests that cannot be read."""
 
+import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from fleet.errors import FleetError
+from fleet.gates import Verdict
 from fleet.history import Entry
-from runtime.rollouts.tick import require_clock
+from runtime.rollouts.record import Judged
+from runtime.rollouts.rows import UsageRows
+from runtime.rollouts.tick import behind
+from runtime.rollouts.traffic import judge_traffic
+from tests.fleet.planning.builders import loaded, state
+from tests.runtime.gateway.stage import NEW, OLD
+from tests.runtime.rollouts.test_evidence import PACE, logged, row, trial
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
 LAST = Entry(7, NOON, "apply_finished", "r", "ci", 1, {}, "", "")
@@ -14,14 +23,58 @@ LAST = Entry(7, NOON, "apply_finished", "r", "ci", 1, {}, "", "")
 
 @pytest.mark.parametrize("ahead", [-30, 0, 3600])
 def test_clocks_of_two_machines_may_differ_a_little(ahead: int) -> None:
-    require_clock([LAST], NOON + timedelta(seconds=ahead))
-    require_clock([], NOON)
+    assert behind([LAST], NOON + timedelta(seconds=ahead)) is None
+    assert behind([], NOON) is None
 
 
 def test_a_clock_that_is_far_behind_is_refused_with_both_times() -> None:
-    with pytest.raises(FleetError) as caught:
-        require_clock([LAST], NOON - timedelta(hours=1))
-    (shown,) = caught.value.diagnostics
+    error = behind([LAST], NOON - timedelta(hours=1))
+    assert error is not None
+    (shown,) = error.diagnostics
     assert shown.summary == "The clock is behind the ledger"
     assert "It is 2031-05-01 11:00:00 UTC here" in shown.detail
     assert "entry 7 by ci is of 2031-05-01 12:00:00, 3,600 s later" in shown.detail
+
+
+def judged(folder: Path, entries: list[Entry], now: datetime, began: datetime) -> Judged:
+    live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
+    tried = replace(trial(50, "s1"), since=began)
+    (one,) = judge_traffic(tried, PACE, live, entries, UsageRows(folder), now)
+    return one
+
+
+def test_a_stage_that_begins_in_the_future_may_fail_and_may_not_pass(tmp_path: Path) -> None:
+    began, now = NOON + timedelta(hours=5), NOON + timedelta(minutes=5)
+    ahead = replace(LAST, seq=8, time=began)
+    logged(
+        tmp_path / "bad",
+        *(row(1, NEW, 500) for _ in range(12)),
+        *(row(1, OLD) for _ in range(12)),
+        *(row(9, NEW, 500) for _ in range(50)),  # of the future: no clock to rely on
+    )
+    logged(
+        tmp_path / "good", *(row(1, NEW) for _ in range(500)), *(row(1, OLD) for _ in range(500))
+    )
+    bad = judged(tmp_path / "bad", [LAST, ahead], now, began)
+    assert bad.finding.verdict is Verdict.FAIL
+    assert sum(bad.finding.counts["bad"]) == 12  # type: ignore[arg-type]
+    assert judged(tmp_path / "good", [LAST], now, NOON).finding.verdict is Verdict.PASS
+    good = judged(tmp_path / "good", [LAST, ahead], now, began)
+    assert good.finding.verdict is Verdict.INCONCLUSIVE
+    assert "its stage begins in the future, at 2031-05-01 17:00 UTC" in good.problem
+    early = judged(tmp_path / "bad", [ahead], now, began)  # since when, nobody knows
+    assert early.finding.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_usage_log_that_cannot_be_read_passes_nothing_and_saves_nobody(tmp_path: Path) -> None:
+    end = NOON + timedelta(minutes=5)
+    for name, status in (("bad", 500), ("good", 200)):
+        rows = [row(1, OLD), row(1, NEW, status)] * 500
+        logged(tmp_path / name, *rows)
+        away = tmp_path / name / "gateways/main/usage-1.jsonl"
+        away.mkdir()
+        os.utime(away, (end.timestamp(), end.timestamp()))
+    good = judged(tmp_path / "good", [LAST], end, NOON)
+    assert good.finding.verdict is Verdict.INCONCLUSIVE
+    assert "usage-1.jsonl are lacking: Is a directory" in good.finding.reason
+    assert judged(tmp_path / "bad", [LAST], end, NOON).finding.verdict is Verdict.FAIL
