@@ -126,7 +126,7 @@ class Front(asyncio.Protocol):
             elif exchange is None:
                 self.reply(self._desk.answer(head.method, head.path, head.proof))
             else:
-                exchange.route(*head.asks(request.body, self._loop.time()))
+                exchange.route(*head.asks(request.take_body(), self._loop.time()))
                 self._talk = Conversation(self, self._pool, exchange, head.path)
                 self._talk.begin()
         except Exception as error:  # noqa: BLE001 (the last net: a client gets our words)

@@ -5,7 +5,6 @@ import logging
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from http import HTTPStatus
 
 import aiohttp
@@ -124,7 +123,7 @@ class Twin:
 
     async def _complete(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
         exchange.admit()
-        body = await _body(request)
+        body = await _body(request, exchange)
         header = request.headers.get
         loop = asyncio.get_running_loop()
         kind, encoding = header("Content-Type", ""), header("Content-Encoding", "")
@@ -183,10 +182,18 @@ class Twin:
                 return reply
 
 
-async def _body(request: web.Request) -> bytes:
-    with suppress(web.HTTPRequestEntityTooLarge):
-        return await request.read()
-    raise refusals.too_large(MAX_BODY)
+async def _body(request: web.Request, exchange: Exchange) -> bytes:
+    length, parts, size = request.content_length, [], 0
+    if length is not None and length <= MAX_BODY:
+        exchange.hold(length)
+    async for part in request.content.iter_any():
+        size += len(part)
+        if size > MAX_BODY:
+            raise refusals.too_large(MAX_BODY)
+        if length is None:
+            exchange.hold(len(part))
+        parts.append(part)
+    return b"".join(parts)
 
 
 async def _stream(
