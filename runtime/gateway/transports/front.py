@@ -136,12 +136,14 @@ class Front(asyncio.Protocol):
         refusal = told(error)
         if refusal is not error:
             traceback.print_exception(error, file=sys.stderr)
+        number = ""
         if self._served is not None and self._served.exchange is not None:
+            number = self._served.exchange.request_id
             try:
                 self._served.exchange.refuse(refusal.status)
             except OSError:  # the row cannot be written: what was refused needs none
                 traceback.print_exc(file=sys.stderr)
-        self.reply(Answer.of(refusal, self._served.head.path if self._served else ""))
+        self.reply(Answer.of(refusal, self._served.head.path if self._served else "", number))
 
     # ------------------------------------------------------- answers
     def send(self, data: bytes) -> None:

@@ -26,6 +26,8 @@ from runtime.gateway.transports.copying import (
 from runtime.gateway.transports.timing import CONNECT_S, GRACE_S, KEEP_ALIVE_S
 
 _BACKLOG = 1024
+_NUMBER = "x-request-id"
+"""Where a request keeps the number of its usage row."""
 _SILENT = logging.getLogger(__name__)
 """aiohttp would log what it cannot parse, keys included."""
 _SILENT.setLevel(logging.CRITICAL + 1)
@@ -109,6 +111,7 @@ class Twin:
         if path not in COMPLETIONS or request.method != "POST":
             return _response(self._desk.answer(request.method, path, proof))
         exchange = self._desk.begin(path, proof)
+        request[_NUMBER] = exchange.request_id
         try:
             return await self._complete(request, exchange)
         except RefusalError as error:
@@ -242,4 +245,5 @@ async def _in_our_words(
         refusal = told(error)
         if refusal is not error:
             traceback.print_exc(file=sys.stderr)
-        return _response(Answer.of(refusal, request.raw_path.partition("?")[0]))
+        path, number = request.raw_path.partition("?")[0], request.get(_NUMBER, "")
+        return _response(Answer.of(refusal, path, number))
