@@ -26,7 +26,7 @@ from runtime.gateway.transports.copying import (
 from runtime.gateway.transports.timing import CONNECT_S, GRACE_S, KEEP_ALIVE_S
 
 _BACKLOG = 1024
-_NUMBER = "x-request-id"
+_NUMBER = web.RequestKey("request_id", str)
 """Where a request keeps the number of its usage row."""
 _SILENT = logging.getLogger(__name__)
 """aiohttp would log what it cannot parse, keys included."""
