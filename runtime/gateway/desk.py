@@ -37,10 +37,17 @@ class Answer(NamedTuple):
     body: bytes
 
     @classmethod
-    def of(cls, refusal: RefusalError, path: str) -> "Answer":
-        """Return the answer that tells a client of a refusal, as the API of `path` has it."""
+    def of(cls, refusal: RefusalError, path: str, request_id: str = "") -> "Answer":
+        """Return the answer that tells a client of a refusal, as the API of `path` has it.
+
+        Args:
+            refusal: What it is told.
+            path: That it asked.
+            request_id: Of the usage row; empty: there is none.
+        """
         body = refusal.body_of_messages if path == MESSAGES else refusal.body
-        return cls(refusal.status, refusal.headers, body)
+        numbered = {"x-request-id": request_id} if request_id else {}
+        return cls(refusal.status, refusal.headers | numbered, body)
 
 
 class Desk:

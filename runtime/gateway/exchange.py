@@ -1,6 +1,7 @@
 """One request for an adapter's answer, from its head to the last byte of the answer.
 
-A transport calls, in this order: `admit` when the head is there, `route` when the body is,
+A transport calls, in this order: `admit` when the head is there, `hold` before a body is read or
+for each part of it, `route` when it is there,
 `wait` where it `must_wait` for its turn, `seek` for a server to ask (again where that one was
 `passed_over`), `answered` when its head is there; then `whole`, or `pass_on` for each part of a
 stream and `end`. `refuse`, `broke_off` and `left` end it early. Exactly one usage row is
@@ -17,6 +18,7 @@ from runtime.gateway import endpoints, refusals, rewrite
 from runtime.gateway.admission import Place
 from runtime.gateway.answers import Said, of_reply
 from runtime.gateway.authentication import PURPOSES, Proof
+from runtime.gateway.bodies import SMALL
 from runtime.gateway.decide import decide
 from runtime.gateway.errand import Errand
 from runtime.gateway.events import Events
@@ -41,8 +43,8 @@ class Exchange(Errand):
     """The state of one request; `body` is what a server gets, `choice` who answers."""
 
     __slots__ = (
-        "_asker", "_events", "_is_copy", "_place", "_proof", "_read", "_record", "_shadow",
-        "body", "is_stream", "must_wait", "path", "request_id",
+        "_asker", "_events", "_held", "_is_copy", "_place", "_proof", "_read", "_record",
+        "_shadow", "_size", "body", "is_stream", "must_wait", "path", "request_id",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, path: str, record: Record, proof: Proof) -> None:
@@ -52,6 +54,7 @@ class Exchange(Errand):
         self._proof = proof
         self._asker = _NOBODY
         self._is_copy = False
+        self._size = self._held = 0
         self._place: Place | None = None
         self._shadow: Choice | None = None
         self._read: Body | None = None
@@ -76,6 +79,17 @@ class Exchange(Errand):
         """
         self._asker = self._proof.asker(self._shared.current.lookup, self._shared.operator)
         self._record.row.client = self._asker.client
+
+    def hold(self, size: int) -> None:
+        """Count so many bytes more of the body as held in memory, until the request has ended.
+
+        Raises:
+            RefusalError: 503: there is no room for them.
+        """
+        self._size += size
+        if self._size > SMALL:
+            self._shared.bodies.take(self._asker.client, self._size - self._held)
+            self._held = self._size
 
     def route(
         self,
@@ -267,6 +281,9 @@ class Exchange(Errand):
     def _finish(self, status: int) -> None:
         self._leave_server()
         self._end_retry()
+        if self._held:
+            self._shared.bodies.give_back(self._asker.client, self._held)
+            self._held = 0
         place, self._place = self._place, None
         if place is not None:
             self._shared.admission.give_back(place, self._record.tokens.total)

@@ -170,6 +170,17 @@ def unavailable(retry_after_s: int) -> RefusalError:
     )
 
 
+def no_room() -> RefusalError:
+    """Bodies of requests fill the memory that there is for them."""
+    return RefusalError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "Too many large requests at the moment. Please retry.",
+        "server_error",
+        code="overloaded",
+        retry_after_s=1,
+    )
+
+
 def not_ready() -> RefusalError:
     """The gateway has no routing table yet, or is about to stop."""
     message = "The gateway is not ready."

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from runtime.gateway.admission import Admission
+from runtime.gateway.bodies import Bodies
 from runtime.gateway.current import Current
 from runtime.gateway.inflight import InFlight
 from runtime.gateway.metrics import Metrics
@@ -26,6 +27,7 @@ class Shared:
     current: Current = field(default_factory=Current)
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: InFlight = field(default_factory=InFlight)
+    bodies: Bodies = field(default_factory=Bodies)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while clients are answered."""
     recounts: Recounts = field(default_factory=Recounts)

@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
         self._stage = _AWAITED
         self._until_close = True
         self._content_type = _JSON
-        self._keeps = self._paused = False
+        self._keeps = self._paused = self._has_part = False
         self._patience = USUAL_PATIENCE
         self.heard_at = self._asked_at = loop.time()
 
@@ -99,6 +99,7 @@ class Connection(asyncio.Protocol):
         self._listener = listener
         self._patience = patience
         self._stage = _AWAITED
+        self._has_part = False
         self.heard_at = self._asked_at = self._loop.time()
         self._outbox.add(self._transport, request)
 
@@ -202,6 +203,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Pass a part on."""
+        self._has_part = True
         if self._listener is not None and self._stage is not _COMPLETE:
             self._listener.on_part(data)
 
@@ -233,13 +235,16 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def sweep(self, now: float) -> None:
-        """End the connection if its server takes longer than it may."""
+        """End the connection if its server takes longer than it may.
+
+        The head of a stream says nothing: vLLM sends it before it has begun to generate.
+        """
         if self._listener is None:
             return
         first, idle, total = self._patience
         since = now - self._asked_at
         is_late = since > total
-        if self._stage is _AWAITED:
+        if not self._has_part:
             is_late = is_late or since > first
         else:
             is_late = is_late or (now - self.heard_at > idle and not self._paused)

@@ -215,7 +215,7 @@ class Conversation:
         if self._started:
             self._client.abort()
         else:
-            self._client.reply(Answer.of(refusal, self._path))
+            self._client.reply(Answer.of(refusal, self._path, self._exchange.request_id))
 
     def _stop_clock(self) -> None:
         if self._deadline is not None:

@@ -29,19 +29,22 @@ class Deadline:
     def __init__(self, exchange: Exchange) -> None:
         """Begin."""
         self._patience = exchange.patience
-        self._end = asyncio.get_running_loop().time() + self._patience.total_s
+        self._asked_at = asyncio.get_running_loop().time()
+        self._end = self._asked_at + self._patience.total_s
 
     def first_byte(self) -> asyncio.Timeout:
-        """Limit the wait for an answer to begin."""
-        return self._within(self._patience.first_byte_s)
+        """Limit the wait for an answer to begin, from now on."""
+        self._asked_at = asyncio.get_running_loop().time()
+        return self.first_part()
+
+    def first_part(self) -> asyncio.Timeout:
+        """Limit the wait for the first part of its body: vLLM sends a stream's head before that."""
+        return asyncio.timeout_at(min(self._asked_at + self._patience.first_byte_s, self._end))
 
     def idle(self) -> asyncio.Timeout:
         """Limit the wait for more of it."""
-        return self._within(self._patience.idle_s)
-
-    def _within(self, seconds: float) -> asyncio.Timeout:
         now = asyncio.get_running_loop().time()
-        return asyncio.timeout_at(min(now + seconds, self._end))
+        return asyncio.timeout_at(min(now + self._patience.idle_s, self._end))
 
 
 async def turn(exchange: Exchange) -> None:
@@ -86,9 +89,10 @@ async def chunks(reply: aiohttp.ClientResponse, deadline: Deadline) -> AsyncIter
     Raises:
         BrokenOffError: it ended in the middle, or too much time has passed.
     """
+    limit = deadline.first_part
     while True:
         try:
-            async with deadline.idle():
+            async with limit():
                 chunk = await reply.content.readany()
         except TimeoutError:
             raise BrokenOffError(HTTPStatus.GATEWAY_TIMEOUT) from None
@@ -96,6 +100,7 @@ async def chunks(reply: aiohttp.ClientResponse, deadline: Deadline) -> AsyncIter
             raise BrokenOffError(HTTPStatus.BAD_GATEWAY) from error
         if not chunk:
             return
+        limit = deadline.idle
         yield chunk
 
 

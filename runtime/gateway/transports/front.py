@@ -126,7 +126,7 @@ class Front(asyncio.Protocol):
             elif exchange is None:
                 self.reply(self._desk.answer(head.method, head.path, head.proof))
             else:
-                exchange.route(*head.asks(request.body, self._loop.time()))
+                exchange.route(*head.asks(request.take_body(), self._loop.time()))
                 self._talk = Conversation(self, self._pool, exchange, head.path)
                 self._talk.begin()
         except Exception as error:  # noqa: BLE001 (the last net: a client gets our words)
@@ -136,12 +136,14 @@ class Front(asyncio.Protocol):
         refusal = told(error)
         if refusal is not error:
             traceback.print_exception(error, file=sys.stderr)
+        number = ""
         if self._served is not None and self._served.exchange is not None:
+            number = self._served.exchange.request_id
             try:
                 self._served.exchange.refuse(refusal.status)
             except OSError:  # the row cannot be written: what was refused needs none
                 traceback.print_exc(file=sys.stderr)
-        self.reply(Answer.of(refusal, self._served.head.path if self._served else ""))
+        self.reply(Answer.of(refusal, self._served.head.path if self._served else "", number))
 
     # ------------------------------------------------------- answers
     def send(self, data: bytes) -> None:

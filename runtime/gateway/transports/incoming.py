@@ -3,6 +3,7 @@
 from typing import Final
 
 from runtime.gateway import refusals
+from runtime.gateway.bodies import SMALL
 from runtime.gateway.desk import MAX_BODY, Desk
 from runtime.gateway.exchange import Exchange
 from runtime.gateway.refusals import RefusalError
@@ -36,10 +37,13 @@ class Incoming:
         self._whole: bytes | None = None
         self._length = self._size = self._fed = 0
 
-    @property
-    def body(self) -> bytes:
-        """The body, as far as it was read and kept."""
-        return b"".join(self._parts) if self._whole is None else self._whole
+    def take_body(self) -> bytes:
+        """Return the body, as far as it was read; it is kept no longer."""
+        whole, self._whole = self._whole, None
+        if whole is None:
+            whole = b"".join(self._parts)
+            self._parts.clear()
+        return whole
 
     def begin(self, length: int, desk: Desk) -> None:
         """The head is complete: find out who asks, before the body is read.
@@ -56,6 +60,7 @@ class Incoming:
             self.admit(desk)
             if self.refusal is None and length > MAX_BODY:
                 self.refuse(refusals.too_large(MAX_BODY))
+            self._hold(length)
         if self.is_ignored and (self.expects or length > MAX_IGNORED):
             self.keeps = False
             self.is_complete = True
@@ -76,6 +81,8 @@ class Incoming:
         self.keeps = self.is_complete = True
         self._whole = body
         self.admit(desk)
+        if len(body) > SMALL:
+            self._hold(len(body))
 
     @property
     def awaited(self) -> int:
@@ -102,6 +109,16 @@ class Incoming:
             self.refuse(self.refusal or refusals.too_large(MAX_BODY), closing=True)
         elif not self.is_ignored:
             self._parts.append(data)
+            if self._size > self._length:  # which was not given
+                self._hold(len(data))
+
+    def _hold(self, size: int) -> None:
+        """See that there is room for so many bytes of the body."""
+        if self.refusal is None and self.exchange is not None:
+            try:
+                self.exchange.hold(size)
+            except RefusalError as error:
+                self.refuse(error)
 
     def fed(self, count: int) -> None:
         """So many bytes came in without completing it: see that they are worth keeping."""

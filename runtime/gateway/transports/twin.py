@@ -5,7 +5,6 @@ import logging
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from http import HTTPStatus
 
 import aiohttp
@@ -28,6 +27,8 @@ from runtime.gateway.transports.copying import (
 from runtime.gateway.transports.timing import CONNECT_S, GRACE_S, KEEP_ALIVE_S
 
 _BACKLOG = 1024
+_NUMBER = web.RequestKey("request_id", str)
+"""Where a request keeps the number of its usage row."""
 _SILENT = logging.getLogger(__name__)
 """aiohttp would log what it cannot parse, keys included."""
 _SILENT.setLevel(logging.CRITICAL + 1)
@@ -113,6 +114,7 @@ class Twin:
         if path not in COMPLETIONS or request.method != "POST":
             return _response(self._desk.answer(request.method, path, proof))
         exchange = self._desk.begin(path, proof)
+        request[_NUMBER] = exchange.request_id
         try:
             return await self._complete(request, exchange)
         except RefusalError as error:
@@ -127,7 +129,7 @@ class Twin:
 
     async def _complete(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
         exchange.admit()
-        body = await _body(request)
+        body = await _body(request, exchange)
         header = request.headers.get
         loop = asyncio.get_running_loop()
         kind, encoding = header("Content-Type", ""), header("Content-Encoding", "")
@@ -186,10 +188,18 @@ class Twin:
                 return reply
 
 
-async def _body(request: web.Request) -> bytes:
-    with suppress(web.HTTPRequestEntityTooLarge):
-        return await request.read()
-    raise refusals.too_large(MAX_BODY)
+async def _body(request: web.Request, exchange: Exchange) -> bytes:
+    length, parts, size = request.content_length, [], 0
+    if length is not None and length <= MAX_BODY:
+        exchange.hold(length)
+    async for part in request.content.iter_any():
+        size += len(part)
+        if size > MAX_BODY:
+            raise refusals.too_large(MAX_BODY)
+        if length is None:
+            exchange.hold(len(part))
+        parts.append(part)
+    return b"".join(parts)
 
 
 async def _stream(
@@ -238,4 +248,5 @@ async def _in_our_words(
         refusal = told(error)
         if refusal is not error:
             traceback.print_exc(file=sys.stderr)
-        return _response(Answer.of(refusal, request.raw_path.partition("?")[0]))
+        path, number = request.raw_path.partition("?")[0], request.get(_NUMBER, "")
+        return _response(Answer.of(refusal, path, number))

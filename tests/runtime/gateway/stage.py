@@ -220,8 +220,8 @@ class Stage:
         method: str = "POST",
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Send one request; a body that is not bytes is written as JSON."""
-        raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        """Send one request; a body that is neither bytes nor made of parts is written as JSON."""
+        raw = body if isinstance(body, bytes | AsyncIterator | None) else json.dumps(body).encode()
         given = {"Content-Type": "application/json"} | dict(headers or {})
         if secret is not None:
             given.setdefault("Authorization", f"Bearer {secret}")

@@ -26,10 +26,12 @@ from tests.runtime.gateway.stage import (
 pytestmark = pytest.mark.usefixtures("transport")
 
 
-async def serve(ours: Stage, servers: dict[str, str], timeouts: Timeouts | None = None) -> None:
+async def serve(
+    ours: Stage, servers: dict[str, str], timeouts: Timeouts | None = None, revision: int = 2
+) -> None:
     policy = Policy(timeouts=timeouts) if timeouts else None
     entry = alias("acme", (OLD, 100, tuple(servers)), policy=policy)
-    given = table(servers, revision=2)
+    given = table(servers, revision=revision)
     await ours.gateways.publish(given.model_copy(update={"aliases": {"acme-support": entry}}))
 
 
@@ -82,6 +84,28 @@ def test_a_stream_that_stands_still_is_cut(tmp_path: Path, timeouts: Timeouts) -
                 await ours.send(chat(stream=True))
             assert [row["status"] for row in ours.rows()] == [504]
             await until(ours, 0)
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_may_take_as_long_for_its_first_token_as_an_answer_for_its_first_byte(
+    tmp_path: Path,
+) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        while True:
+            await asked(reader)
+            writer.write(HEAD % b"text/event-stream")
+            await asyncio.sleep(4 * SOON)  # it is busy with what came before
+            writer.write(EVENT + b"0\r\n\r\n")
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours, scripted(script) as url:
+            await serve(ours, {"s1": url}, Timeouts(idle_s=SOON))
+            assert (await ours.send(chat(stream=True))).body == b"data: x\n\n"
+            await serve(ours, {"s1": url}, Timeouts(first_byte_s=SOON), revision=3)
+            with pytest.raises(aiohttp.ClientError):
+                await ours.send(chat(stream=True))
+            assert [row["status"] for row in ours.rows()] == [200, 504]
 
     asyncio.run(scenario())
 

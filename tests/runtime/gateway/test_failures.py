@@ -201,3 +201,18 @@ def test_whoever_looks_is_told_of_a_gateway_that_answers_no_client(tmp_path: Pat
         await gateways.close()
 
     asyncio.run(scenario())
+
+
+def test_a_refusal_has_the_number_of_its_usage_row(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            dead = table({"s1": "http://127.0.0.1:9"}, revision=2)
+            replies = [await ours.send(chat(), secret="wrong"), await ours.send(chat("unknown"))]
+            replies.append(await ours.send(b"no JSON"))
+            await ours.gateways.publish(dead)
+            replies.append(await ours.send(chat()))
+            assert [each.status for each in replies] == [401, 404, 400, 503]
+            numbers = [each.headers["x-request-id"] for each in replies]
+            assert [row["request_id"] for row in ours.rows()] == numbers
+
+    asyncio.run(scenario())

@@ -3,13 +3,14 @@
 import asyncio
 import gc
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.runtime.gateway.sockets import Script, connected, on, post, raw
-from tests.runtime.gateway.stage import Stage, until
+from runtime.gateway import bodies
+from tests.runtime.gateway.sockets import Script, answered, asked, connected, on, post, raw, told
+from tests.runtime.gateway.stage import GLOBEX, Stage, chat, until
 
 pytestmark = pytest.mark.usefixtures("transport")
 LARGE = 4_000_000
@@ -54,3 +55,43 @@ def test_requests_that_clients_leave_stay_nowhere_in_memory(tmp_path: Path) -> N
         assert after - before < LARGE / 2
 
     on(tmp_path, silent(), scenario)
+
+
+def test_bodies_have_so_much_room_and_one_client_half_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "MAX_HELD", 1_000_000)
+    large = "x" * 300_000
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, n: int) -> None:
+        while True:
+            await asked(reader)
+            if n > 1:
+                writer.write(told("well"))
+
+    async def scenario(ours: Stage) -> None:
+        async with connected(ours) as (_, working), connected(ours) as (reader, writer):
+            working.write(post(raw(large)))
+            await until(ours, 1)
+            writer.write(post(b"", length="300000"))
+            assert await answered(reader) == (503, (await ours.send(chat(text=large))).body)
+            reply = await ours.send(_in_parts(raw(large)))
+            assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
+            assert reply.json["error"]["code"] == "overloaded"
+            assert (await ours.send(chat())).status == 200
+            assert (await ours.send(chat("globex-dates", text=large), secret=GLOBEX)).status == 200
+            tight = await ours.send(chat("globex-dates", text=2 * large), secret=GLOBEX)
+            assert tight.status == 503
+        await until(ours, 0)
+        for _ in range(4):
+            assert (await ours.send(chat(text=large))).status == 200
+            assert (await ours.send(_in_parts(raw(large)))).status == 200
+        assert [row["status"] for row in ours.rows()].count(503) == 4
+
+    on(tmp_path, script, scenario)
+
+
+async def _in_parts(body: bytes) -> AsyncIterator[bytes]:
+    """Give a body whose length is not told before."""
+    for start in range(0, len(body), 50_000):
+        yield body[start : start + 50_000]
