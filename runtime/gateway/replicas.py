@@ -99,10 +99,20 @@ class Replicas:
             self._down.add(server)
 
     def forget(self, servers: Container[str], pairs: Container[tuple[str, str]]) -> None:
-        """Keep only what is about these servers and (server, adapter)s: others left the table."""
-        self._troubled = {name: each for name, each in self._troubled.items() if name in servers}
-        self._down = {name for name in self._down if name in servers}
-        self._lost = {pair: each for pair, each in self._lost.items() if pair in pairs}
+        """Keep only what is about these servers and (server, adapter)s: others left the table.
+
+        It may run in a thread beside the event loop, which goes on noting troubles: so it goes
+        through copies of the names and replaces nothing.
+        """
+        for name in [*self._troubled]:
+            if name not in servers:
+                self._troubled.pop(name, None)
+        for name in [*self._down]:
+            if name not in servers:
+                self._down.discard(name)
+        for pair in [*self._lost]:
+            if pair not in pairs:
+                self._lost.pop(pair, None)
 
     def health(self, server: str, now: float) -> str:
         """Return `up`, `resting` after failures, or `down` by its last check."""
