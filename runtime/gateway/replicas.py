@@ -10,6 +10,9 @@ FIRST_REST_S: Final = 1.0
 LONGEST_REST_S: Final = 30.0
 LOST_S: Final = 10.0
 """How long a version that a server did not have is not looked for there."""
+SHOWN_S: Final = 30.0
+"""How long after its last 404 a version is shown as missing: it may have been loaded again with no
+request since. Longer than `LOST_S`, so that who looks now and then sees it under little traffic."""
 STREAK: Final = 3
 """Answers of 500 or above in a row after which a server counts as failed."""
 ATTEMPTS: Final = 3
@@ -125,7 +128,8 @@ class Replicas:
         """Return the versions that servers should hold and do not, as `GET /-/config` shows it."""
         return [
             {"server": server, "adapter": adapter, "seconds": round(now - since, 1)}
-            for (server, adapter), (since, _) in sorted(self._lost.items())
+            for (server, adapter), (since, until) in sorted(self._lost.items())
+            if now < until - LOST_S + SHOWN_S
         ]
 
     def _is_bad(self, server: str, adapter: str, now: float) -> bool:
