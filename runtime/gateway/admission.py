@@ -199,7 +199,8 @@ class Admission:
         shadow = policy.shadow
         if shadow is None or self._waiting or self._copies[alias] >= shadow.concurrency:
             return False
-        if not self._has_server(shadow.servers, policy.server_in_flight):
+        busy, most = self._in_flight, policy.server_in_flight
+        if most is not None and all(busy.on(each) >= most for each in shadow.servers):
             return False
         self._copies[alias] += 1
         return True

@@ -243,9 +243,9 @@ class LocalGateways:
 
     async def _give(self, name: str, table: RoutingTable) -> bool | EngineError:
         """Return True once the gateway serves the table, False if it does not run."""
-        client, body = self._client(name), table.model_dump(mode="json")
+        body = table.model_dump(mode="json")
         try:
-            shown = await client.put("/-/config", body, timeout_s=ACKNOWLEDGE_S)
+            shown = await self._client(name).put("/-/config", body, timeout_s=ACKNOWLEDGE_S)
         except EngineError as error:
             return await self._fault(name, error) or False
         if (shown["revision"], shown["digest"]) == (table.revision, table.digest):
@@ -270,20 +270,21 @@ class LocalGateways:
         return await running.unreached(self._state_dir, gateway, error)
 
     def _client(self, name: str) -> JsonClient | EnvoyAdmin:
+        gateway = self._gateways[name]
+        path = places.socket_path(self._state_dir, gateway)
+        if not places.is_url(gateway.admin):
+            places.check_socket_folder(path)
         if name not in self._clients:
-            gateway = self._gateways[name]
             made: JsonClient | EnvoyAdmin
             if gateway.kind == "envoy":
                 assert self._envoys is not None, "whoever knows of Envoys says how they are written"
                 place = places.folder(self._state_dir.resolve(), name)
-                socket = places.socket_path(self._state_dir, gateway)
-                made = EnvoyAdmin(gateway, place, socket, self._envoys)
+                made = EnvoyAdmin(gateway, place, path, self._envoys)
             elif places.is_url(gateway.admin):
                 secret = operator_secret(self._state_dir, gateway)
                 proof = {"Authorization": f"Bearer {secret}"}
                 made = JsonClient(gateway.admin, peer=f"gateway `{name}`", headers=proof)
             else:
-                path = places.socket_path(self._state_dir, gateway)
                 made = JsonClient("http://gateway", peer=f"gateway `{name}`", socket=path)
             self._clients[name] = made
         return self._clients[name]

@@ -21,7 +21,9 @@ _LATER: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAV
 class Errand:
     """The servers that were asked for one request, and the one that is asked now."""
 
-    __slots__ = ("_is_retry", "_now", "_server", "_shared", "_tried", "_urls", "choice")
+    __slots__ = (
+        "_is_copy", "_is_retry", "_now", "_server", "_shared", "_tried", "_urls", "choice",
+    )  # fmt: skip
 
     def __init__(self, shared: Shared) -> None:
         """Begin with none."""
@@ -30,6 +32,8 @@ class Errand:
         """Of the table that the request began with; to keep all of it would keep it in memory."""
         self._now = 0.0
         self._server = ""
+        self._is_copy = False
+        """Whether it is the shadow of a request."""
         self._is_retry = False
         """Whether it counts towards the budget of those that are asked anew."""
         self._tried: tuple[str, ...] = ()
@@ -95,7 +99,7 @@ class Errand:
         server = shared.replicas.pick(choice.servers, choice.adapter, self._tried, self._now)
         if server:
             self._server = server
-            shared.in_flight.enter(server, choice.adapter)
+            shared.in_flight.enter(server, choice.adapter, is_copy=self._is_copy)
 
     def _pass_over(self, now: float) -> None:
         self._now = now
@@ -118,4 +122,5 @@ class Errand:
     def _leave_server(self) -> None:
         if self._server:
             server, self._server = self._server, ""
-            self._shared.in_flight.leave(server, self.choice.adapter)
+            adapter = self.choice.adapter
+            self._shared.in_flight.leave(server, adapter, is_copy=self._is_copy)

@@ -36,6 +36,8 @@ _EVENT_STREAM: Final = "text/event-stream"
 _NOBODY: Final = Asker("", b"")
 _SERVERS_FAULT: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 _ALL: Final = 100
+_LAST: Final = 1
+"""Priority of a shadow request: clients' are 0 or below, the lower the sooner."""
 _OK: Final = int(HTTPStatus.OK)
 
 
@@ -43,8 +45,8 @@ class Exchange(Errand):
     """The state of one request; `body` is what a server gets, `choice` who answers."""
 
     __slots__ = (
-        "_asker", "_events", "_held", "_is_copy", "_place", "_proof", "_read", "_record",
-        "_shadow", "_size", "body", "is_stream", "must_wait", "path", "request_id",
+        "_asker", "_events", "_held", "_place", "_proof", "_read", "_record", "_shadow", "_size",
+        "body", "is_stream", "must_wait", "path", "request_id",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, path: str, record: Record, proof: Proof) -> None:
@@ -53,7 +55,6 @@ class Exchange(Errand):
         self._record = record
         self._proof = proof
         self._asker = _NOBODY
-        self._is_copy = False
         self._size = self._held = 0
         self._place: Place | None = None
         self._shadow: Choice | None = None
@@ -235,7 +236,10 @@ class Exchange(Errand):
     def _take(self, choice: Choice, body: Body) -> None:
         """Write the body for the version that answers."""
         self.choice = choice
-        self.body = body.for_server(choice.adapter, choice.client, self.path, choice.priority)
+        priority = choice.priority
+        if self._is_copy and priority is not None:
+            priority = _LAST
+        self.body = body.for_server(choice.adapter, choice.client, self.path, priority)
         if self._record.row.stream:
             wanted = choice.policy.format
             self._events = (

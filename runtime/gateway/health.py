@@ -16,7 +16,11 @@ PATIENCE_S: Final = 2.0
 async def watch(shared: Shared) -> None:
     """Check every server of the table being served, until cancelled."""
     timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
-    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as http:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),  # to wait for a connection takes from the patience
+        timeout=timeout,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    ) as http:
         while True:
             await asyncio.sleep(EVERY_S)
             urls = shared.current.lookup.urls

@@ -17,18 +17,25 @@ class InFlight:
     versions: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By server and full adapter name."""
     servers: Counter[str] = field(default_factory=Counter)
+    """Requests of clients: what limits and the choice of a server go by."""
+    copies: Counter[str] = field(default_factory=Counter)
+    """Shadow requests by server: they take no client's place."""
 
-    def enter(self, server: str, adapter: str) -> None:
+    def enter(self, server: str, adapter: str, *, is_copy: bool = False) -> None:
         """Count one request until `leave` is called with the same."""
         self.versions[server, adapter] += 1
-        self.servers[server] += 1
+        (self.copies if is_copy else self.servers)[server] += 1
 
-    def leave(self, server: str, adapter: str) -> None:
+    def leave(self, server: str, adapter: str, *, is_copy: bool = False) -> None:
         """Count one request less."""
-        self.servers[server] -= 1
+        (self.copies if is_copy else self.servers)[server] -= 1
         self.versions[server, adapter] -= 1
         if not self.versions[server, adapter]:  # versions come and go for years
             del self.versions[server, adapter]
+
+    def on(self, server: str) -> int:
+        """Return the requests on a server, shadows included."""
+        return self.servers[server] + self.copies[server]
 
     def document(self) -> list[dict[str, object]]:
         """Return the counts as `GET /-/inflight` shows them; what is idle is left out."""

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fleet.declared import Gateway
-from fleet.errors import FleetError, problem
+from fleet.errors import EngineError, problem
 from fleet.names import is_id
 
 DEFAULT = Gateway(name="main", listen="127.0.0.1:8080", admin="")
@@ -58,14 +58,23 @@ def prepare_socket_folder(path: Path) -> None:
     """Make the folder of an admin socket and see that nobody else can use it.
 
     Raises:
-        FleetError: in a shared folder, somebody else's folder has that name.
+        EngineError: as `check_socket_folder`.
     """
     path.parent.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-    if path.parent.parent != _SHORT:
+    check_socket_folder(path)
+
+
+def check_socket_folder(path: Path) -> None:
+    """See that nobody else answers on an admin socket; one that is not there is no trouble.
+
+    Raises:
+        EngineError: in a shared folder, somebody else's folder has that name.
+    """
+    if path.parent.parent != _SHORT or not os.path.lexists(path.parent):
         return
     found = path.parent.lstat()
     if path.parent.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise FleetError(
+        raise EngineError(
             problem(
                 "FC6001",
                 "The folder of the admin socket is not private",

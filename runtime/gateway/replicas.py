@@ -10,6 +10,9 @@ FIRST_REST_S: Final = 1.0
 LONGEST_REST_S: Final = 30.0
 LOST_S: Final = 10.0
 """How long a version that a server did not have is not looked for there."""
+SHOWN_S: Final = 30.0
+"""How long after its last 404 a version is shown as missing: it may have been loaded again with no
+request since. Longer than `LOST_S`, so that who looks now and then sees it under little traffic."""
 STREAK: Final = 3
 """Answers of 500 or above in a row after which a server counts as failed."""
 ATTEMPTS: Final = 3
@@ -99,10 +102,20 @@ class Replicas:
             self._down.add(server)
 
     def forget(self, servers: Container[str], pairs: Container[tuple[str, str]]) -> None:
-        """Keep only what is about these servers and (server, adapter)s: others left the table."""
-        self._troubled = {name: each for name, each in self._troubled.items() if name in servers}
-        self._down = {name for name in self._down if name in servers}
-        self._lost = {pair: each for pair, each in self._lost.items() if pair in pairs}
+        """Keep only what is about these servers and (server, adapter)s: others left the table.
+
+        It may run in a thread beside the event loop, which goes on noting troubles: so it goes
+        through copies of the names and replaces nothing.
+        """
+        for name in [*self._troubled]:
+            if name not in servers:
+                self._troubled.pop(name, None)
+        for name in [*self._down]:
+            if name not in servers:
+                self._down.discard(name)
+        for pair in [*self._lost]:
+            if pair not in pairs:
+                self._lost.pop(pair, None)
 
     def health(self, server: str, now: float) -> str:
         """Return `up`, `resting` after failures, or `down` by its last check."""
@@ -115,7 +128,8 @@ class Replicas:
         """Return the versions that servers should hold and do not, as `GET /-/config` shows it."""
         return [
             {"server": server, "adapter": adapter, "seconds": round(now - since, 1)}
-            for (server, adapter), (since, _) in sorted(self._lost.items())
+            for (server, adapter), (since, until) in sorted(self._lost.items())
+            if now < until - LOST_S + SHOWN_S
         ]
 
     def _is_bad(self, server: str, adapter: str, now: float) -> bool:

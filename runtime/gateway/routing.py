@@ -110,8 +110,8 @@ class Alias:
         """Return a version by its number or full name, with traffic or without; None: not here."""
         known = [each.choice for each in self.branches]
         known += [self.shadow] if self.shadow else []
-        names = (wanted, f"-v{wanted}")
-        return next((each for each in known if each.adapter.endswith(names)), None)
+        end = f"-v{wanted}"
+        return next((c for c in known if c.adapter == wanted or c.adapter.endswith(end)), None)
 
 
 @dataclass(frozen=True, slots=True)

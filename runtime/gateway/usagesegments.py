@@ -1,7 +1,7 @@
 """The files of a usage log, by what they hold: a file that is put aside keeps its identity."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ class Segment:
     """Bytes up to the end of the last whole row."""
 
     def part(self, start: int, most: int | None = None) -> bytes:
-        """Return the whole rows from an offset in bytes on; none if the file is another one now.
+        """Return the whole rows from an offset in bytes on, whatever name the file has by now.
 
         Args:
             start: Where a row begins.
@@ -37,16 +37,18 @@ class Segment:
         """
         if start >= self.end:
             return b""
-        try:
-            with self.path.open("rb") as stream:
-                if _key(stream.readline(_TAIL)) != self.key:
-                    return b""
-                stream.seek(start)
-                size = self.end - start
-                found = stream.read(size if most is None else min(size, most))
-                return found[: found.rfind(b"\n") + 1]
-        except FileNotFoundError:  # it has been put aside meanwhile
-            return b""
+        for path in (self.path, *sorted(self.path.parent.glob(_PATTERN), reverse=True)):
+            try:
+                with path.open("rb") as stream:
+                    if _key(stream.readline(_TAIL)) != self.key:  # it has been put aside meanwhile
+                        continue
+                    stream.seek(start)
+                    size = self.end - start
+                    found = stream.read(size if most is None else min(size, most))
+                    return found[: found.rfind(b"\n") + 1]
+            except FileNotFoundError:
+                continue
+        return b""
 
 
 def segments(state_dir: Path) -> Iterator[Segment]:
@@ -63,10 +65,20 @@ def segments(state_dir: Path) -> Iterator[Segment]:
 def segments_of(folder: Path) -> Iterator[Segment]:
     """Yield the usage logs of one gateway that hold a row; `folder` is the gateway's.
 
+    They are all looked at before the first is given, anew where one was put aside meanwhile.
+
     Raises:
         OSError: one cannot be read.
     """
-    for path in sorted(folder.glob(_PATTERN)):
+    names: list[Path] = []
+    found: list[Segment] = []
+    while (now := sorted(folder.glob(_PATTERN))) != names:
+        names, found = now, [*_looked_at(now)]
+    yield from found
+
+
+def _looked_at(paths: Iterable[Path]) -> Iterator[Segment]:
+    for path in paths:
         try:
             with path.open("rb") as stream:
                 first = stream.readline(_TAIL)

@@ -5,6 +5,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
 
 import aiohttp
@@ -24,7 +25,7 @@ from runtime.gateway.transports.copying import (
     turn,
     whole,
 )
-from runtime.gateway.transports.timing import CONNECT_S, GRACE_S, KEEP_ALIVE_S
+from runtime.gateway.transports.timing import CONNECT_S, GRACE_S, KEEP_ALIVE_S, LINGER_S
 
 _BACKLOG = 1024
 _NUMBER = web.RequestKey("request_id", str)
@@ -62,13 +63,16 @@ class Twin:
         self._session: aiohttp.ClientSession | None = None
         self._listener: asyncio.Server | None = None
         self._shadows: set[asyncio.Task[None]] = set()
+        self._running = 0
+        """Requests whose heads are there and whose answers are not."""
+        self._is_closing = False
         app = web.Application(client_max_size=MAX_BODY, middlewares=[_in_our_words])
         app.router.add_route("*", "/{path:.*}", self._take)
-        app.on_response_prepare.append(_name_no_software)
+        app.on_response_prepare.append(self._prepare)
         self._runner = web.AppRunner(
             app,
             handler_cancellation=True,  # a client that leaves ends its request on the server
-            shutdown_timeout=GRACE_S,
+            shutdown_timeout=LINGER_S,  # what runs has had its time before
         )
 
     async def open(self, host: str, port: int) -> int:
@@ -96,9 +100,17 @@ class Twin:
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Stop, as `Transport` says."""
+        """Stop, as `Transport` says.
+
+        aiohttp's own way would read no further, so that a body under way never came.
+        """
         if self._listener is not None:
             self._listener.close()
+        self._is_closing = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_S):
+                while self._running:  # noqa: ASYNC110 (counted by many tasks)
+                    await asyncio.sleep(0.005)
         await self._runner.cleanup()
         for each in [*self._shadows]:
             each.cancel()
@@ -107,6 +119,20 @@ class Twin:
             await self._session.close()
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
+        self._running += 1
+        try:
+            return await self._answer(request)
+        finally:
+            self._running -= 1
+
+    async def _prepare(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Name no software; let no client ask again on a connection that is about to end."""
+        response.headers["Server"] = "fleetctl"
+        if self._is_closing:
+            response.force_close()
+            response.headers["Connection"] = "close"
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
         proof = Proof()
         proof.shown += request.headers.getall("Authorization", [])
@@ -230,10 +256,6 @@ async def _stream(
 
 def _response(answer: Answer) -> web.Response:
     return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
-
-
-async def _name_no_software(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = "fleetctl"
 
 
 @web.middleware

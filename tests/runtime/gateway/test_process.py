@@ -15,6 +15,7 @@ from runtime.gateway import processes
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.running import Running, find
 from tests.ports import free_port
+from tests.runtime.gateway.sockets import post, raw
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,
@@ -42,6 +43,15 @@ async def started(state: Path, url: str) -> tuple[Running, LocalGateways]:
 async def readiness_to_end(gateways: LocalGateways) -> None:
     while True:
         await gateways._client("main").get("/-/readyz")
+
+
+async def listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def test_told_to_stop_it_finishes_the_requests_that_run(tmp_path: Path) -> None:
@@ -109,6 +119,36 @@ def test_killed_under_load_it_has_logged_all_that_it_answered(tmp_path: Path) ->
             rows = [json.loads(line) for line in text.splitlines()]
             assert len(rows) >= answered >= 200
             assert {row["status"] for row in rows} == {200}
+            await gateways.close()
+
+    asyncio.run(scenario())
+
+
+def test_told_to_stop_it_takes_the_body_that_is_on_its_way(tmp_path: Path) -> None:
+    state = tmp_path / ".fleetctl"
+
+    async def scenario() -> None:
+        async with replica(OLD, NEW) as server:
+            running, gateways = await started(state, server.url)
+            port = int(running.url.rpartition(":")[2])
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            request = post(raw(), "Expect: 100-continue")
+            writer.write(request[:-10])
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            stopping = asyncio.create_task(asyncio.to_thread(processes.stop, state, "main"))
+            with pytest.raises(EngineRejectedError, match="503"):
+                await readiness_to_end(gateways)
+            async with asyncio.timeout(60):
+                while await listens(port):
+                    pass
+            writer.write(request[-10:])
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" in answer.lower()
+            assert await stopping
+            text = (state / "gateways/main/usage.jsonl").read_text(encoding="utf-8")
+            assert [json.loads(line)["status"] for line in text.splitlines()] == [200]
+            writer.close()
             await gateways.close()
 
     asyncio.run(scenario())

@@ -3,7 +3,7 @@
 import pytest
 
 from runtime.gateway.inflight import InFlight
-from runtime.gateway.replicas import ATTEMPTS, LONGEST_REST_S, LOST_S, STREAK, Replicas
+from runtime.gateway.replicas import ATTEMPTS, LONGEST_REST_S, LOST_S, SHOWN_S, STREAK, Replicas
 
 THREE = ("a", "b", "c")
 
@@ -100,3 +100,34 @@ def test_what_left_the_table_is_forgotten() -> None:
     replicas.forget({"a": "", "b": ""}, {("a", "v1")})
     assert [each["adapter"] for each in replicas.missing(0)] == ["v1"]
     assert [replicas.health(each, 0) for each in THREE] == ["up", "resting", "up"]
+
+
+def test_a_version_that_nobody_asks_for_any_more_is_not_missing_for_good() -> None:
+    replicas = made()
+    replicas.lost("a", "v1", 3)
+    replicas.lost("a", "v1", 20)
+    assert [each["seconds"] for each in replicas.missing(20 + SHOWN_S - 1)] == [46.0]
+    assert replicas.missing(20 + SHOWN_S) == []
+
+
+def test_what_is_noted_while_another_table_comes_is_kept() -> None:
+    replicas = Replicas(InFlight())
+
+    class Table:
+        """Notes more trouble each time that it is asked, as the event loop does meanwhile."""
+
+        def __contains__(self, each: object) -> bool:
+            name = f"more-{each}"
+            replicas.failed(name, 1.0)
+            replicas.checked(f"{name}-down", healthy=False)
+            replicas.lost(name, "v", 1.0)
+            return each not in {"s1", ("s1", "v")}
+
+    for server in ("s1", "s2"):
+        replicas.failed(server, 1.0)
+        replicas.checked(f"{server}-down", healthy=False)
+        replicas.lost(server, "v", 1.0)
+    replicas.forget(Table(), Table())
+    found = {name: replicas.health(name, 1.0) for name in ("s1", "s2", "more-s1", "more-s1-down")}
+    assert found == {"s1": "up", "s2": "resting", "more-s1": "resting", "more-s1-down": "down"}
+    assert "more-s1" in {each["server"] for each in replicas.missing(1.0)}

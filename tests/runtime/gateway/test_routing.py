@@ -130,3 +130,19 @@ def test_a_table_that_could_send_traffic_astray_is_refused(case: str) -> None:
 def test_a_malformed_key_or_url_is_refused(document: dict[str, object]) -> None:
     with pytest.raises(InvalidTableError):
         Lookup.of(RoutingTable.model_validate({"revision": 1, **document}))
+
+
+def test_a_version_is_found_by_its_number_or_full_name_and_by_no_part_of_them() -> None:
+    twelfth = "acme-support-tiny-v12.1.0"
+    found = lookup((twelfth, 10), (OLD, 90)).find_any("acme-support")
+    assert found is not None
+    for wanted, adapter in (
+        ("2.1.0", OLD),
+        ("12.1.0", twelfth),
+        (OLD, OLD),
+        ("1.0", None),
+        ("0", None),
+        ("tiny-v2.1.0", None),
+    ):
+        choice = found.version(wanted)
+        assert (choice.adapter if choice is not None else None) == adapter

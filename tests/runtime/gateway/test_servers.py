@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from runtime.gateway import health
 from runtime.gateway.transports import DEFAULT
-from tests.runtime.gateway.sockets import asked, connected, on, post, raw, told
-from tests.runtime.gateway.stage import EVENT, GLOBEX, HEAD, OLD, Stage, chat, until
+from tests.runtime.gateway.sockets import asked, connected, on, post, raw, scripted, told
+from tests.runtime.gateway.stage import EVENT, GLOBEX, HEAD, OLD, Stage, chat, stage, table, until
 
 pytestmark = pytest.mark.usefixtures("transport")
 
@@ -147,3 +148,30 @@ def test_half_a_line_of_a_stream_that_nobody_asked_for_is_not_given_to_the_next(
         assert reply.body == b"data: x\n\n"
 
     on(tmp_path, script, scenario)
+
+
+def test_the_health_of_all_servers_is_asked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "EVERY_S", 0.01)
+    count, asking, all_ask = 110, 0, asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, _: asyncio.StreamWriter, __: int) -> None:
+        nonlocal asking
+        await reader.readuntil(b"\r\n\r\n")
+        asking += 1
+        if asking == count:
+            all_ask.set()
+        try:
+            await reader.read()
+        finally:
+            asking -= 1
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours, scripted(script) as url:
+            servers = ours.servers | {f"x{number}": url for number in range(count)}
+            await ours.publish(table(servers, revision=2))
+            async with asyncio.timeout(30):
+                await all_ask.wait()
+
+    asyncio.run(scenario())

@@ -1,12 +1,13 @@
 """Copies of requests for a version that answers nobody."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleet.traffic import Policy, Shadow
+from fleet.traffic import Limits, Policy, Shadow
 from runtime.gateway.usageread import UsageFiles
 from tests.runtime.gateway.sockets import asked, scripted
 from tests.runtime.gateway.stage import (
@@ -145,3 +146,43 @@ def test_a_copy_that_runs_when_the_gateway_stops_has_a_row(tmp_path: Path) -> No
 
     found = {row["purpose"]: row["status"] for row in asyncio.run(scenario()).rows()}
     assert found == {"live": 200, "shadow": 499}
+
+
+def test_a_copy_takes_no_place_of_a_client(tmp_path: Path) -> None:
+    policy = Policy(
+        server_in_flight=2, shadow=Shadow(NEW, ("s1",), 100, 8), limits=Limits(queue_s=60.0)
+    )
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
+            entry = alias("acme", (OLD, 100, ("s1",)), policy=policy)
+            given = table(ours.servers, revision=2)
+            own = given.model_copy(update={"aliases": {"acme-support": entry}})
+            await ours.gateways.publish(own)
+            first = asyncio.create_task(ours.send(long(LASTING)))
+            await until(ours, 1, NEW)  # the copy of the first: two are on the server
+            second = asyncio.create_task(ours.send(long(LASTING)))
+            await until(ours, 2, OLD)
+            assert (await ours.gateways.look())[0].waiting == 0
+            assert await ours.gateways.in_flight("s1", NEW) == 1  # under load none begins
+            ours.replicas["s1"].pace(0)
+            assert [each.status for each in await asyncio.gather(first, second)] == [200, 200]
+
+    asyncio.run(scenario())
+
+
+def test_servers_are_told_to_do_copies_last(tmp_path: Path) -> None:
+    policy = Policy(shadow=Shadow(NEW, ("s1",), 100, 8), prioritized=True, turns=8)
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            entry = alias("acme", (OLD, 100, ("s1",)), policy=policy)
+            given = table(ours.servers, revision=2)
+            own = given.model_copy(update={"aliases": {"acme-support": entry}})
+            await ours.gateways.publish(own)
+            await ours.send(chat())
+            await rows(ours, 2)
+            told = map(json.loads, ours.replicas["s1"].bodies)
+            assert {each["model"]: each["priority"] for each in told} == {OLD: -8, NEW: 1}
+
+    asyncio.run(scenario())

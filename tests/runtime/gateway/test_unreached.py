@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleet.declared import Gateway
-from fleet.errors import EngineUnreachableError
+from fleet.errors import EngineError, EngineUnreachableError
 from runtime.flip import Written
 from runtime.gateway import places, processes
 from runtime.gateway.control import LocalGateways
@@ -115,3 +115,32 @@ def test_a_process_raises_its_limit_on_open_files(tmp_path: Path) -> None:
         assert resource.prlimit(found.pid, resource.RLIMIT_NOFILE) == (most, most)
     finally:
         processes.stop(tmp_path, "main")
+
+
+def test_a_table_is_not_handed_over_on_a_socket_in_a_folder_of_anybodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "_SHORT", tmp_path)
+    state = tmp_path / ("long" * 30) / ".fleetctl"
+    path = places.socket_path(state, MAIN)
+    given: list[bytes] = []
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        given.append(await reader.read(1))
+        writer.close()
+
+    async def scenario() -> None:
+        path.parent.mkdir()
+        path.parent.chmod(0o755)
+        server = await asyncio.start_unix_server(keep, path)
+        gateways = LocalGateways(state, {"main": MAIN})
+        done = await gateways.publish_and_report(table({"s1": "http://127.0.0.1:9"}))
+        ((name, error),) = done.failures
+        assert (name, error.diagnostics[0].code) == ("main", "FC6001")
+        with pytest.raises(EngineError, match="must be a folder of yours"):
+            await gateways.in_flight("s1", OLD)
+        await gateways.close()
+        server.close()
+
+    asyncio.run(scenario())
+    assert given == []

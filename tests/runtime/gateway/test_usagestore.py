@@ -13,6 +13,7 @@ from fleet.errors import FleetError
 from runtime.gateway import usagestore
 from runtime.gateway.usage import Row
 from runtime.gateway.usagelog import USAGE_FILE, UsageLog
+from runtime.gateway.usagesegments import segments
 from runtime.gateway.usagestore import FOLDER, MARKS, Wanted, compact, newest, summary
 
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
@@ -138,3 +139,18 @@ def test_without_the_extra_it_says_what_to_install(
     with pytest.raises(FleetError) as caught:
         usagestore.summary(tmp_path, Wanted())
     assert caught.value.diagnostics[0].command == "pip install 'fleetctl[dashboard]'"
+
+
+def test_a_file_that_is_put_aside_while_others_are_read_is_read_whole(tmp_path: Path) -> None:
+    logged(tmp_path, *(row(number) for number in range(8)), rotate=600)
+    folder = tmp_path / "gateways/main"
+    before = len([*folder.glob("usage*.jsonl")])
+    assert before > 2
+    read = b""
+    for each in segments(tmp_path):
+        if not read:
+            logged(tmp_path, row(8), rotate=1)
+            assert len([*folder.glob("usage*.jsonl")]) == before + 1
+        read += each.part(0)
+    ids = [json.loads(line)["request_id"] for line in read.splitlines()]
+    assert ids == [f"{number:032x}" for number in range(8)]
