@@ -76,6 +76,8 @@ _TAGS = {
     **{made: ("verb", tag) for tag, made in VERBS.items()},
 }
 
+_AS_IS = frozenset({type(None), bool, int, float, str})
+
 
 def plain(value: Any) -> Any:
     """Return `value` as what JSON can hold; resources and operations carry their tag.
@@ -83,12 +85,12 @@ def plain(value: Any) -> Any:
     Raises:
         TypeError: a part of it is of no known type.
     """
+    if type(value) in _AS_IS:
+        return value
     match value:
-        case None | bool() | int() | float():
-            return value
         case Enum():
             return value.value
-        case str():
+        case int() | float() | str():
             return value
         case tuple() | list():
             return [plain(each) for each in value]
