@@ -84,6 +84,11 @@ _ENVOY: Final = (
         "event without choices.",
     ),
     Loss(
+        "a stream asked for with `1` or `yes` has no token counts",
+        "vLLM reads them as true and streams, Envoy asks for counts only where `stream` is `true`: "
+        "such rows may have no tokens. fleetctl's own gateway writes `true`.",
+    ),
+    Loss(
         "rows of usage may be lost when it is killed, and are not on the disk before the answer",
         "20 SIGKILLs under load lost 1,440 rows of 20,091 answers as Envoy buffers them by itself "
         "(64 KiB or 10 s), none of 20,125 as `fleetctl gateway run` starts it; SIGTERM loses none. "
