@@ -38,7 +38,7 @@ def _filters(function: "Callable[..., None]") -> "Callable[..., None]":
         click.option("--format", "form", type=click.Choice(["json", "text"]), default="text"),
         click.option(
             "--purpose",
-            type=click.Choice(["live", "eval", "smoke", "replay", "shadow"]),
+            type=click.Choice(["live", "eval", "smoke", "shadow"]),
             default="live",
             show_default=True,
             help="What the requests were for.",
