@@ -1,12 +1,11 @@
 """One request for an adapter's answer, from its head to the last byte of the answer.
 
 A transport calls, in this order: `admit` when the head is there, `hold` before a body is read or
-for each part of it, `route` when it is there,
-`wait` where it `must_wait` for its turn, `seek` for a server to ask (again where that one was
-`passed_over`), `answered` when its head is there; then `whole`, or `pass_on` for each part of a
-stream and `end`. `refuse`, `broke_off` and `left` end it early. Exactly one usage row is
-written, before the client has its last byte. Once a server has been asked, `copies` gives the
-shadow of the request, if it has one, which goes the same way and whose answer nobody gets.
+for each part of it, `route` when it is there, `wait` where it `must_wait` for its turn, `seek` for
+a server to ask (again where that one was `passed_over`), `answered` when its head is there; then
+`whole`, or `pass_on` for each part of a stream and `end`. `refuse`, `broke_off` and `left` end it
+early. Exactly one usage row is written, before the client has its last byte. Once a server has been
+asked, `copies` gives the shadow of the request, if it has one, whose answer nobody gets.
 """
 
 import secrets
@@ -52,8 +51,7 @@ class Exchange(Errand):
     def __init__(self, shared: Shared, path: str, record: Record, proof: Proof) -> None:
         """Begin; the desk makes exchanges."""
         super().__init__(shared)
-        self._record = record
-        self._proof = proof
+        self._record, self._proof = record, proof
         self._asker = _NOBODY
         self._size = self._held = 0
         self._place: Place | None = None
@@ -236,9 +234,7 @@ class Exchange(Errand):
     def _take(self, choice: Choice, body: Body) -> None:
         """Write the body for the version that answers."""
         self.choice = choice
-        priority = choice.priority
-        if self._is_copy and priority is not None:
-            priority = _LAST
+        priority = _LAST if self._is_copy and choice.priority is not None else choice.priority
         self.body = body.for_server(choice.adapter, choice.client, self.path, priority)
         if self._record.row.stream:
             wanted = choice.policy.format
