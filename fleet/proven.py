@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from fleet.history import History, kept_out
+from fleet.history import History, aborted, kept_out
 from fleet.resources import LoadedAdapter
 
 UNPROVEN = "it never had all traffic"
@@ -47,14 +47,14 @@ def doubts(
         names: Their full names.
     """
     held, out = history.holds.get(alias, {}), kept_out(history, alias)
-    aborted = {each.adapter for each in history.marks.get(alias, ()) if each.mark == "abort"}
+    ended = aborted(history, alias)
     rejected = history.rejected.get(alias, {})
     begun = not history.answered_all.isdisjoint(names)
     unfit = {}
     for name in names:
         if name in held:
             unfit[name] = ROLLED_BACK
-        elif name in aborted:
+        elif name in ended:
             unfit[name] = ABORTED
         elif name in out or digests.get(name) in rejected:
             unfit[name] = FAILED

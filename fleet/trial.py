@@ -13,7 +13,17 @@ from datetime import datetime
 from fleet.conditions import Gate
 from fleet.declared import Adapter, Fleet
 from fleet.gates import Verdict
-from fleet.history import Evidence, History, Hold, Stage, accepted, kept_out, rejection, twins
+from fleet.history import (
+    Evidence,
+    History,
+    Hold,
+    Stage,
+    aborted,
+    accepted,
+    rejection,
+    twins,
+    ways_back,
+)
 from fleet.resources import FULL, Route, State
 from fleet.traffic import Sticky
 
@@ -72,19 +82,16 @@ def _trial(
     stage = history.stages.get(alias)
     name = _candidate(str(adapter.name), shares, stage)
     declared = name == str(adapter.name)
-    stable = _stable(route, name, history)
+    percent, stable = shares.get(name, 0), _stable(route, name, history)
     facts, other = fleet.versions.get(name), fleet.versions.get(stable)
-    if (
-        not stable
-        or facts is None
-        or _is_out(fleet, alias, name, facts.digest, history, now, shares.get(name, 0))
-    ):
+    if not stable or facts is None:
+        return None
+    if _is_out(fleet, alias, name, facts.digest, history, now, percent):
         return None
     if any(
         each.adapter == name and each.digest != facts.digest for each in live.adapters().values()
     ):
         return None
-    percent = shares.get(name, 0)
     if percent == FULL and not _may_return(route, stable, history):
         return None
     servers, others = _on(live, name), _on(live, stable)
@@ -137,8 +144,7 @@ def _is_out(
 
     What answers all requests was put there, whatever was said of the same bytes before.
     """
-    marks = history.marks.get(alias, ())
-    if any(each.mark == "abort" and each.adapter == name for each in marks):
+    if name in aborted(history, alias):
         return True
     hold = history.holds.get(alias, {}).get(name)
     same = twins(history, fleet.versions, alias, name, digest) if percent < FULL else ()
@@ -152,24 +158,21 @@ def _candidate(declared: str, shares: Mapping[str, int], stage: Stage | None) ->
     Until the file is applied it has its traffic, and somebody must watch it. What the file asks
     for instead is no candidate meanwhile: beside a canary the old version would be judged.
     """
-    half_way = stage is not None and 0 < stage.percent < FULL
-    if stage is not None and half_way and shares.get(stage.adapter) == stage.percent:
-        return stage.adapter
-    return declared
+    return stage.adapter if stage is not None and stage.is_half_way(shares) else declared
 
 
 def _stable(route: Route, target: str, history: History) -> str:
     """Return the version that answers beside the target, else the newest resident to go back to."""
-    proven = history.answered_all - kept_out(history, route.alias)
+    back = ways_back(history, route.alias)
     others = [each for each in route.shares if each.adapter != target]
     serving = [each.adapter for each in others if each.percent]
-    resident = [each.adapter for each in others if each.servers and each.adapter in proven]
+    resident = [each.adapter for each in others if each.servers and each.adapter in back]
     return serving[-1] if serving else resident[0] if resident else ""
 
 
 def _may_return(route: Route, stable: str, history: History) -> bool:
     """Say whether the version that was replaced is still there to go back to."""
-    return stable != route.shadow and stable in history.cutovers and stable in history.answered_all
+    return stable != route.shadow and stable in history.cutovers
 
 
 def _on(live: State, name: str) -> tuple[str, ...]:

@@ -2,7 +2,15 @@
 
 from fleet.history.folding import Entry, fold, settled
 from fleet.history.past import History, Hold, Stage, Unfinished
-from fleet.history.quarantine import accepted, kept_out, rejection, same_bytes, twins
+from fleet.history.quarantine import (
+    aborted,
+    accepted,
+    kept_out,
+    rejection,
+    same_bytes,
+    twins,
+    ways_back,
+)
 from fleet.history.trials import Claim, EvalRun, Evidence, Mark
 
 __all__ = [
@@ -15,6 +23,7 @@ __all__ = [
     "Mark",
     "Stage",
     "Unfinished",
+    "aborted",
     "accepted",
     "fold",
     "kept_out",
@@ -22,4 +31,5 @@ __all__ = [
     "same_bytes",
     "settled",
     "twins",
+    "ways_back",
 ]

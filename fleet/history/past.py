@@ -8,7 +8,7 @@ from typing import Any
 
 from fleet.history.trials import Claim, EvalRun, Evidence, Mark
 from fleet.names import Address
-from fleet.resources import Resource
+from fleet.resources import FULL, Resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,10 @@ class Stage:
     def since(self) -> datetime:
         """From when on evidence counts, and from when on it bakes."""
         return self.restarted or self.entered
+
+    def is_half_way(self, shares: Mapping[str, int]) -> bool:
+        """Say whether the version still has this stage's share, and it is neither none nor all."""
+        return 0 < self.percent < FULL and shares.get(self.adapter) == self.percent
 
 
 @dataclass(frozen=True, slots=True)

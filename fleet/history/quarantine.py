@@ -15,8 +15,17 @@ from fleet.resources import LoadedAdapter, Resource, Route
 def kept_out(history: History, alias: str) -> frozenset[str]:
     """Return the versions that stay out until released: rolled back, failed by a gate, aborted."""
     failed = {each.adapter for each in history.rejected.get(alias, {}).values()}
-    aborted = {each.adapter for each in history.marks.get(alias, ()) if each.mark == "abort"}
-    return frozenset({*history.holds.get(alias, {}), *failed, *aborted})
+    return frozenset({*history.holds.get(alias, {}), *failed, *aborted(history, alias)})
+
+
+def aborted(history: History, alias: str) -> dict[str, Mark]:
+    """Return who ended which version's rollout, by its full name, until it is released."""
+    return {each.adapter: each for each in history.marks.get(alias, ()) if each.mark == "abort"}
+
+
+def ways_back(history: History, alias: str) -> frozenset[str]:
+    """Return what an alias's traffic may fall back on: what had all of it, and is not kept out."""
+    return history.answered_all - kept_out(history, alias)
 
 
 def twins(
@@ -42,8 +51,7 @@ def twins(
 
 
 def _taken_out(history: History, alias: str) -> list[Hold | Mark]:
-    aborts = [each for each in history.marks.get(alias, ()) if each.mark == "abort"]
-    return [*history.holds.get(alias, {}).values(), *aborts]
+    return [*history.holds.get(alias, {}).values(), *aborted(history, alias).values()]
 
 
 def same_bytes(

@@ -8,7 +8,17 @@ from functools import cached_property
 from fleet.conditions import Rollout
 from fleet.declared import Adapter, Fleet
 from fleet.demand import hourly_rpm
-from fleet.history import Evidence, History, Hold, Mark, Stage, accepted, kept_out, rejection, twins
+from fleet.history import (
+    Evidence,
+    History,
+    Hold,
+    Mark,
+    Stage,
+    accepted,
+    rejection,
+    twins,
+    ways_back,
+)
 from fleet.names import AdapterName
 from fleet.pace.gating import Judged, current, gates_of
 from fleet.resources import FULL, Route
@@ -68,8 +78,7 @@ class Situation:
     def on_its_way(self, adapter: str) -> bool:
         """Say whether a version has the share of a stage that it has not left."""
         latest = self.latest
-        its = latest is not None and latest.adapter == adapter
-        return its and latest is not None and 0 < latest.percent == self.shares.get(adapter, 0)
+        return latest is not None and latest.adapter == adapter and latest.is_half_way(self.shares)
 
     @property
     def digest(self) -> str:
@@ -164,8 +173,8 @@ class Situation:
         settled = [each for each in serving if each != staged]
         if settled or serving:
             return (settled or serving)[-1]
-        proven = self.history.answered_all - kept_out(self.history, self.alias)
-        return next((each.adapter for each in rest if each.adapter in proven), "")
+        back = ways_back(self.history, self.alias)
+        return next((each.adapter for each in rest if each.adapter in back), "")
 
     @cached_property
     def judged(self) -> tuple[Judged, ...]:

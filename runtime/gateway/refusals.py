@@ -161,24 +161,23 @@ def unclear_length() -> RefusalError:
 
 def unavailable(retry_after_s: int) -> RefusalError:
     """No server that holds the version took the request; none has worked on it."""
-    return RefusalError(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "No server can answer for this model right now. Please retry.",
-        "server_error",
-        code="unavailable",
-        retry_after_s=retry_after_s,
-    )
+    message = "No server can answer for this model right now. Please retry."
+    return _retry(message, "unavailable", retry_after_s)
 
 
 def no_room() -> RefusalError:
     """Bodies of requests fill the memory that there is for them."""
-    return RefusalError(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "Too many large requests at the moment. Please retry.",
-        "server_error",
-        code="overloaded",
-        retry_after_s=1,
-    )
+    return _retry("Too many large requests at the moment. Please retry.", "overloaded", 1)
+
+
+def no_connection() -> RefusalError:
+    """The limit on open files leaves no room for another connection."""
+    return _retry("Too many connections are open. Please retry.", "unavailable", 2)
+
+
+def _retry(message: str, code: str, retry_after_s: int) -> RefusalError:
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    return RefusalError(status, message, "server_error", code=code, retry_after_s=retry_after_s)
 
 
 def not_ready() -> RefusalError:

@@ -7,22 +7,14 @@ reached any more.
 import asyncio
 import resource
 import sys
-from http import HTTPStatus
 from typing import Final, cast
 
+from runtime.gateway import refusals
 from runtime.gateway.desk import Answer
-from runtime.gateway.refusals import RefusalError
 from runtime.gateway.transports import heads
 
 RESERVE: Final = 64
 """Descriptors for the admin side, the log, the table and checks of health."""
-_FULL: Final = RefusalError(
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    "Too many connections are open. Please retry.",
-    "server_error",
-    code="unavailable",
-    retry_after_s=2,
-)
 
 
 def raise_limit() -> None:
@@ -48,6 +40,6 @@ class Full(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Answer without waiting for a request."""
         to = cast("asyncio.Transport", transport)  # uvloop's is none by name
-        status, headers, body = Answer.of(_FULL, "")
+        status, headers, body = Answer.of(refusals.no_connection(), "")
         to.write(heads.answer(status, headers, len(body), closing=True) + body)
         to.close()
