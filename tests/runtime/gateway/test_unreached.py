@@ -3,8 +3,6 @@
 import asyncio
 import os
 import resource
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from runtime.gateway import places, processes
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
 from tests.ports import free_port
-from tests.runtime.gateway.sockets import answered, connected, post, raw
+from tests.runtime.gateway.sockets import at_most
 from tests.runtime.gateway.stage import (
     LASTING,
     MAIN,
@@ -64,44 +62,6 @@ def test_one_that_has_ended_is_absent(tmp_path: Path) -> None:
         assert (done.absent, done.failures) == (("main",), ())
         assert await gateways.in_flight("s1", NEW) == 0
         await gateways.close()
-
-    asyncio.run(scenario())
-
-
-@contextmanager
-def at_most(files: int) -> Iterator[None]:
-    """Lower this process's limit on open files."""
-    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
-
-
-@pytest.mark.usefixtures("transport")
-def test_connections_of_nobody_leave_room_for_the_admin_side_and_for_servers(
-    tmp_path: Path,
-) -> None:
-    room = 20
-
-    async def scenario() -> None:
-        async with AsyncExitStack() as stack:
-            with at_most(64 + 2 * room):
-                ours = await stack.enter_async_context(stage(tmp_path / ".fleetctl"))
-            reader, writer = await stack.enter_async_context(connected(ours))
-            writer.write(post(raw()))
-            assert (await answered(reader))[0] == 200  # it stays connected
-            for _ in range(room - 1):
-                await stack.enter_async_context(connected(ours))
-            for _ in range(2):
-                beyond, _ = await stack.enter_async_context(connected(ours))
-                status, body = await answered(beyond)
-                assert (status, await beyond.read()) == (503, b"")
-                assert b"Too many connections" in body
-            await ours.publish(table(ours.servers, new=100, revision=2))
-            writer.write(post(raw()))
-            assert (await answered(reader))[0] == 200
 
     asyncio.run(scenario())
 
