@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from fleet.resources import GatewayFault
 from runtime.gateway import places, running
 from runtime.gateway.envoyadmin import EnvoyAdmin, Envoys
 from runtime.gateway.operator import operator_secret
-from runtime.gateway.published import Note, Published, not_running, unreachable
+from runtime.gateway.published import Note, Published, lagging, unreachable
 from runtime.gateway.routing import InvalidTableError, Lookup
-from runtime.gateway.sights import Observed, Sight
+from runtime.gateway.sights import Sight
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.tablefile import read_table, write_table
+from runtime.gateway.unreached import comes_back, unreached
 from runtime.transport import JsonClient
 
 READ_S = 2.0
@@ -86,23 +87,7 @@ class LocalGateways:
         if damage is not None and newest.revision == 0:
             raise EngineError(*damage.diagnostics)
         for name, config in served.items():
-            match config:
-                case None if newest.aliases:
-                    notes.append(not_running(name))
-                case EngineError():
-                    why = f"does not answer: {config.diagnostics[0].detail}"
-                    notes.append(Note(why, name, answers=False))
-                case dict() if config["digest"] != newest.digest:
-                    has, latest = config["revision"], newest.revision
-                    what = f"lags behind: it serves revision {has}, the newest is {latest}"
-                    if has == latest:
-                        what = (
-                            "serves another table than the file holds, both of revision "
-                            f"{latest}: the file was changed by hand"
-                        )
-                    notes.append(Note(what, name))
-                case _:
-                    pass
+            notes += lagging(name, config, newest)
         notes += [unreachable(each) for each in newest.without_address]
         return newest, tuple(notes)
 
@@ -195,17 +180,7 @@ class LocalGateways:
             shown = await self._client(name).get("/-/shares", timeout_s=READ_S, attempts=1)
         except EngineError as error:
             return Sight(name, problem=error.diagnostics[0].detail)
-        total = sum(each["count"] for each in counts["in_flight"])
-        return Sight(
-            name,
-            config["revision"],
-            config["digest"],
-            total,
-            waiting=counts["waiting"],
-            shares=tuple(Observed(**each) for each in shown["shares"]),
-            servers=tuple(sorted(config["servers"].items())),
-            missing=tuple((each["adapter"], each["server"]) for each in config["missing"]),
-        )
+        return Sight.of(name, config, counts, shown)
 
     async def everything_in_flight(self) -> Counter[tuple[str, str]]:
         """Return the requests by (server, adapter), over all gateways; who waits, on each server.
@@ -221,7 +196,7 @@ class LocalGateways:
 
     async def _running(self, name: str) -> list[dict[str, Any]]:
         try:
-            shown = await self._client(name).get("/-/inflight", timeout_s=READ_S, attempts=1)
+            shown = await self._asked(name, "/-/inflight")
         except EngineUnreachableError as error:
             fault = await self._fault(name, error)
             if fault is None:
@@ -233,7 +208,7 @@ class LocalGateways:
         self, name: str, within_s: float = READ_S
     ) -> dict[str, Any] | EngineError | None:
         try:
-            shown = await self._client(name).get("/-/config", timeout_s=within_s, attempts=1)
+            shown = await self._asked(name, "/-/config", within_s)
         except EngineError as error:
             return await self._fault(name, error)
         return dict(shown)
@@ -244,8 +219,12 @@ class LocalGateways:
     async def _give(self, name: str, table: RoutingTable) -> bool | EngineError:
         """Return True once the gateway serves the table, False if it does not run."""
         body = table.model_dump(mode="json")
+
+        async def give() -> Any:
+            return await self._client(name).put("/-/config", body, timeout_s=ACKNOWLEDGE_S)
+
         try:
-            shown = await self._client(name).put("/-/config", body, timeout_s=ACKNOWLEDGE_S)
+            shown = await self._again(name, give)
         except EngineError as error:
             return await self._fault(name, error) or False
         if (shown["revision"], shown["digest"]) == (table.revision, table.digest):
@@ -267,7 +246,25 @@ class LocalGateways:
         gateway = self._gateways[name]
         if places.is_url(gateway.admin):  # over TCP nothing proves that it does not run
             return error
-        return await running.unreached(self._state_dir, gateway, error)
+        return await unreached(self._state_dir, gateway, error)
+
+    async def _asked(self, name: str, path: str, within_s: float = READ_S) -> Any:
+        async def ask() -> Any:
+            return await self._client(name).get(path, timeout_s=within_s, attempts=1)
+
+        return await self._again(name, ask)
+
+    async def _again(self, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """Ask a gateway, and once more where it had lost its socket and has opened it anew."""
+        try:
+            return await ask()
+        except EngineTimedOutError:
+            raise
+        except EngineUnreachableError:
+            gateway = self._gateways[name]
+            if places.is_url(gateway.admin) or not await comes_back(self._state_dir, gateway):
+                raise
+            return await ask()
 
     def _client(self, name: str) -> JsonClient | EnvoyAdmin:
         gateway = self._gateways[name]

@@ -1,8 +1,11 @@
 """What came of giving a table to every gateway, and what is to be known of them."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fleet.errors import EngineError
+from runtime.gateway.table import RoutingTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,36 @@ def not_running(name: str) -> Note:
         runs=False,
         answers=False,
     )
+
+
+def lagging(
+    name: str, config: Mapping[str, Any] | EngineError | None, newest: RoutingTable
+) -> Iterator[Note]:
+    """Say how what a gateway shows differs from the newest table, if it does.
+
+    Args:
+        name: The gateway's.
+        config: What it shows, why it shows nothing, or None: it does not run.
+        newest: The newest table that is known.
+    """
+    match config:
+        case None:
+            if newest.aliases:
+                yield not_running(name)
+        case EngineError():
+            why = f"does not answer: {config.diagnostics[0].detail}"
+            yield Note(why, name, answers=False)
+        case _ if config["digest"] != newest.digest:
+            has, latest = config["revision"], newest.revision
+            what = f"lags behind: it serves revision {has}, the newest is {latest}"
+            if has == latest:
+                what = (
+                    "serves another table than the file holds, both of revision "
+                    f"{latest}: the file was changed by hand"
+                )
+            yield Note(what, name)
+        case _:
+            pass
 
 
 def unreachable(server: str) -> Note:
