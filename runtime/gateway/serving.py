@@ -59,6 +59,7 @@ async def serving(
     with _sole(place, gateway, transport) as record, UsageLog(place / USAGE_FILE) as log:
         secret = operator_secret(state_dir, gateway)
         shared = Shared(log, digest(secret))
+        shared.recounts.unsettled.recover(log)
         shown = secret if places.is_url(gateway.admin) else ""
         admin = web.AppRunner(Admin(shared, shown).application(), access_log=None)
         socket = AdminSocket(places.socket_path(state_dir, gateway), place, admin)
