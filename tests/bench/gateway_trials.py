@@ -94,7 +94,7 @@ async def answered_until_killed(url: str, answers: int, kill: Callable[[], None]
     """
     traffic = Traffic()
     with traffic.flowing(url) as tasks:
-        while len(traffic.request_ids) < answers:  # noqa: ASYNC110 (counted by tasks)
+        while len(traffic.request_ids) < answers:
             if traffic.broken == len(tasks):
                 raise OSError(f"the gateway has ended all connections after {traffic.answers}")
             await asyncio.sleep(0)
