@@ -22,7 +22,7 @@ SERVER_FAULT = 500
 CLIENT_LEFT = 499
 REFUSED = 400
 HOUR = timedelta(hours=1)
-OURS = frozenset({"eval", "smoke", "replay", "shadow"})
+OURS = frozenset({"eval", "smoke", "shadow"})
 """Purposes of requests that no client made."""
 LEAST_ROWS = 20
 """Requests below which a 95th percentile is not pinned."""
