@@ -59,9 +59,9 @@ async def unreached(
             "follows the files in its folder, and nobody can tell which routes it has."
         )
         hint = (
-            "Restart it by its own means; it opens its socket and reads the newest routes. Where "
-            f"it is not to run any more, end what listens on `{gateway.listen}`, or take "
-            f"`{name}` out of the declarations: one that does not run holds nothing up."
+            f"Where it is not to run any more, end what listens on `{gateway.listen}`, or take "
+            f"`{name}` out of the declarations: one that does not run holds nothing up. Else "
+            "restart it by its own means; it then reads the newest routes:"
         )
         command = f"fleetctl gateway run {name}"
     elif found is None or not found.url:

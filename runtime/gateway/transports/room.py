@@ -7,6 +7,7 @@ thousands displaces its own.
 
 import asyncio
 import ipaddress
+from collections import OrderedDict
 from typing import Protocol, cast
 
 from runtime.gateway.transports.capacity import Full
@@ -66,8 +67,8 @@ class _Source:
     def __init__(self, address: str) -> None:
         self.address = address
         self.seats: set[Seat] = set()
-        self.idle: dict[Seat, None] = {}
-        """The longest idle one first."""
+        self.idle: OrderedDict[Seat, None] = OrderedDict()
+        """The longest idle one first, found at once whatever was taken from before it."""
         self.rank = 0
         """As many as were idle at some time since this was last looked at, or more."""
 
@@ -84,7 +85,7 @@ class Room:
         self._most = most
         self._count = 0
         self._sources: dict[str, _Source] = {}
-        self._ranks: dict[int, dict[_Source, None]] = {}
+        self._ranks: dict[int, OrderedDict[_Source, None]] = {}
 
     def enter(self, guest: Guest, transport: asyncio.Transport) -> Seat | None:
         """Let a connection in, in the place of another one where there is no more room.
@@ -125,7 +126,7 @@ class Room:
             if not self._ranks[before]:
                 del self._ranks[before]
         if now:
-            self._ranks.setdefault(now, {})[source] = None
+            self._ranks.setdefault(now, OrderedDict())[source] = None
 
     def _make_way(self) -> bool:
         """End one connection that is idle; say whether there was one."""
