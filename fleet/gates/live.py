@@ -21,6 +21,7 @@ from fleet.gates.conclusion import (
 )
 from fleet.gates.intervals import newcombe, wilson
 from fleet.gates.sequential import rate_test, share_test
+from fleet.gates.split import MATERIAL, MISMATCH
 from fleet.gates.tally import Window, counts_of
 from fleet.gates.verdict import Counts, Finding, Verdict, percent, points
 
@@ -57,6 +58,8 @@ def judge_live(
         "tolerate": gate.tolerate,
         "alpha": gate.false_alarm,
         "least_requests": float(gate.min_requests),
+        "mismatch": MISMATCH,
+        "material": MATERIAL,
     }
     if alone and gate.metric == "neighbour_ratio":
         return judge_alone(gate.name, gate.metric, {}, {})
