@@ -83,6 +83,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1246": "Versions that nothing judges",
         "FC1247": "Gate that can pass no version",
         "FC1248": "Gate that is asked by nobody",
+        "FC1249": "No judge for a golden set",
         "FC1250": "Template of notices cannot be read",
         "FC1251": "Template of notices is wrong",
         "FC1252": "Evaluations cannot go through a gateway",
