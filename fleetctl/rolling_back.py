@@ -1,13 +1,15 @@
 """A rollback as a project does it: flip, smoke test, ledger, and then notices to people."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from fleet.history import Entry
     from fleet.proven import Doubts
     from runtime.ledger.scribe import Scribe
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 CHOICE_S = 0.5
 """How long a flip waits for the ledger where it holds a choice; a rollback takes no second."""
 MIRROR_S = 0.3
-"""The same for what was last read of it, where it does not answer."""
+"""The same for its copy here, where it does not answer."""
 
 
 async def roll_back(
@@ -58,6 +60,7 @@ async def roll_back(
 
     gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     by, scribe = cause or session.by, session.scribe(down=down)
+    notes: list[str] = []
     try:
         result = await rollback(
             alias,
@@ -68,48 +71,79 @@ async def roll_back(
             only=only,
             forward=forward,
             facts={**(facts or {}), "cause": by},
-            doubts=lambda names: what_speaks_against(session, scribe, alias, names),
-            inputs=lambda: smoke or known_inputs(session, scribe, alias),
+            doubts=lambda names: what_speaks_against(session, scribe, alias, names, notes.append),
+            inputs=lambda: known_inputs(session, scribe, alias, smoke, notes.append),
         )
     finally:
         await gateways.close()
+    result = replace(result, warnings=(*notes, *result.warnings))
     return result, await _tell(session, scribe, result, by)
 
 
 def what_speaks_against(
-    session: Session, scribe: "Scribe", alias: str, names: tuple[str, ...]
+    session: Session,
+    scribe: "Scribe",
+    alias: str,
+    names: tuple[str, ...],
+    note: Callable[[str], object] = str,
 ) -> "Doubts":
-    """Return what the ledger says against versions, or where it hangs what was last read of it.
+    """Return what the ledger says against versions, or where it hangs its copy here.
 
-    Nothing where neither answers: an emergency waits for no ledger.
+    Nothing where neither answers: an emergency waits for no ledger. `note` is told by what it
+    was chosen where that is not the ledger.
     """
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.history import fold  # noqa: PLC0415
     from fleet.proven import Doubts, doubts, loaded_digests  # noqa: PLC0415
     from runtime.ledger.scribe import in_time, queued  # noqa: PLC0415
 
-    def last_read() -> "list[Entry]":
-        kept = session.mirror.read()
-        return [*kept, *queued(session.queue, kept)]
-
-    def said(entries: "Iterable[Entry]") -> "Doubts | None":
+    def said(entries: "Iterable[Entry]") -> "Doubts":
         past = fold(entries)
-        return doubts(past, alias, loaded_digests(past), names) if past.seq else None
+        return doubts(past, alias, loaded_digests(past), names)
+
+    def copied() -> "tuple[Doubts, datetime | None]":
+        kept, last = session.mirror.about(alias)
+        return said([*kept, *queued(session.queue, kept)]), last
 
     found = scribe.read(None, lambda ledger: said(ledger.read()), CHOICE_S)
+    if found is not None:
+        return found
     try:
-        return found or in_time(lambda: said(last_read()), MIRROR_S) or Doubts()
+        known, last = in_time(copied, MIRROR_S)
     except (FleetError, OSError):
-        return Doubts()
+        known, last = Doubts(), None
+    note(
+        "the ledger does not answer: what speaks against earlier versions is known by its copy "
+        f"here, as of {last:%Y-%m-%d %H:%M:%S} UTC"
+        if last
+        else "neither the ledger nor its copy here can be read: what was rolled back or failed "
+        "before is not known"
+    )
+    return known
 
 
-def known_inputs(session: Session, scribe: "Scribe", alias: str) -> Sequence[str]:
-    """Return inputs for the smoke test from the ledger, else from the declarations if any."""
+def known_inputs(
+    session: Session,
+    scribe: "Scribe",
+    alias: str,
+    given: Sequence[str] = (),
+    note: Callable[[str], object] = str,
+) -> Sequence[str]:
+    """Return inputs for the smoke test: those given, else from the ledger, else as declared.
+
+    `note` is told where the clock here is behind the ledger, which stops no rollback.
+    """
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.ledger.clock import behind  # noqa: PLC0415
     from runtime.smoke import recorded_inputs  # noqa: PLC0415
 
-    none: tuple[str, ...] = ()
-    found = scribe.read(none, lambda ledger: recorded_inputs(ledger.read(), alias))
+    none: list[Entry] = []
+    entries = scribe.read(none, lambda ledger: ledger.read())
+    before = [each for each in entries if each.run != session.run]  # what is written already
+    late = behind(before, session.now())
+    if late is not None:
+        note(f"{late.diagnostics[0].summary}: {late.diagnostics[0].detail}")
+    found = tuple(given) or recorded_inputs(entries, alias)
     if found:
         return found
     try:
