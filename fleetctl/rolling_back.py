@@ -33,9 +33,10 @@ async def roll_back(
     forward: bool = False,
     facts: Mapping[str, Any] | None = None,
     smoke: Sequence[str] = (),
-    down: str = "",
-) -> "tuple[RollbackResult, list[str]]":
-    """Roll an alias back, then tell its client and the operators.
+    scribe: "Scribe | None" = None,
+    turn: asyncio.Lock | None = None,
+) -> "RollbackResult":
+    """Roll an alias back; nobody is told, see `tell_of`.
 
     Args:
         session: Needs nothing but its state folder; declarations and ledger are used if there.
@@ -47,10 +48,8 @@ async def roll_back(
         forward: Whether `to` may be newer than what answers now.
         facts: More for the ledger's entry.
         smoke: Inputs of the smoke test; empty: those recorded or declared.
-        down: Why the ledger's home is known to be away; empty: it is not.
-
-    Returns:
-        What was done, and what became of the notices that were not delivered.
+        scribe: Writes it down; None: one of its own.
+        turn: Held while the table is written, where several aliases go back at once.
 
     Raises:
         FleetError: no such alias, or no such version is resident; nothing was changed.
@@ -59,7 +58,7 @@ async def roll_back(
     from runtime.rollback import rollback  # noqa: PLC0415
 
     gateways = LocalGateways(session.state_dir, envoys=session.envoys())
-    by, scribe = cause or session.by, session.scribe(down=down)
+    scribe = scribe or session.scribe()
     notes: list[str] = []
     try:
         result = await rollback(
@@ -70,14 +69,14 @@ async def roll_back(
             reason=reason,
             only=only,
             forward=forward,
-            facts={**(facts or {}), "cause": by},
+            facts={**(facts or {}), "cause": cause or session.by},
             doubts=lambda names: what_speaks_against(session, scribe, alias, names, notes.append),
             inputs=lambda: known_inputs(session, scribe, alias, smoke, notes.append),
+            turn=turn,
         )
     finally:
         await gateways.close()
-    result = replace(result, warnings=(*notes, *result.warnings))
-    return result, await _tell(session, scribe, result, by)
+    return replace(result, warnings=(*notes, *result.warnings))
 
 
 def what_speaks_against(
@@ -152,19 +151,35 @@ def known_inputs(
         return ()
 
 
-async def _tell(
-    session: Session, scribe: "Scribe", result: "RollbackResult", cause: str
+async def tell_of(
+    session: Session, result: "RollbackResult", cause: str = "", scribe: "Scribe | None" = None
 ) -> list[str]:
-    """Post the notices that are declared; return a warning for each that was not delivered."""
+    """Tell client and operators, where that is declared; whom it does not reach is told later.
+
+    Args:
+        session: The project.
+        result: What was done.
+        cause: Who or what decided it; empty: whoever runs this.
+        scribe: Writes down what became of it; None: one of its own.
+
+    Returns:
+        A warning for each notice that was not delivered.
+    """
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.telling import readers, tell  # noqa: PLC0415
+    from fleetctl.telling import UNSENT, readers, tell  # noqa: PLC0415
 
     try:
         to = readers(await asyncio.to_thread(session.fleet), result.alias, "rolled_back")
     except (FleetError, OSError):
-        return ["nobody was notified: the declarations, which say whom, cannot be read"]
-    facts, about = _facts(result, cause), {"decided": result.decided}
-    return await tell(session, scribe, "rolled_back", result.alias, to, facts, about)
+        why = "nobody was notified: the declarations, which say whom, cannot be read"
+        return [f"{why}; the next reconcile that can does"]
+    facts, about = _facts(result, cause or session.by), {"decided": result.decided}
+    told = await tell(
+        session, scribe or session.scribe(), "rolled_back", result.alias, to, facts, about
+    )
+    return [
+        f"{each}; reconcile tries again in an hour" if UNSENT in each else each for each in told
+    ]
 
 
 def _facts(result: "RollbackResult", cause: str) -> dict[str, Any]:

@@ -113,7 +113,8 @@ async def _round(
     does anything where the declarations are not `valid`.
     """
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.judging import Round, judge_round  # noqa: PLC0415
+    from fleetctl.judging import judge_round  # noqa: PLC0415
+    from fleetctl.taking_back import Round  # noqa: PLC0415
 
     live = await session.observe_now()
     refused: FleetError | None = None

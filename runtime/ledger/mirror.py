@@ -8,7 +8,7 @@ a copy in whose place another history comes is moved aside.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -62,18 +62,21 @@ class Mirror:
             OSError: it cannot be read.
         """
         try:
-            lines = self.path.read_bytes().split(b"\n")[:-1]
+            content = self.path.read_bytes()
         except FileNotFoundError:
             return [], None
-        if not lines:
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole:
             return [], None
-        where, sought = str(self.path), name.encode()
-        found = [
-            chain.entry(text, number, where)
-            for number, text in enumerate(lines, start=1)
-            if sought in text
-        ]
-        return found, chain.entry(lines[-1], len(lines), where).time
+        found = [self._entry(whole, start, end) for start, end in _lines_with(whole, name.encode())]
+        return found, self._entry(whole, whole.rfind(b"\n", 0, -1) + 1, len(whole) - 1).time
+
+    def _entry(self, content: bytes, start: int, end: int) -> Entry:
+        try:
+            return chain.entry(content[start:end], 0, str(self.path))
+        except FleetError:
+            number = content.count(b"\n", 0, start) + 1
+            return chain.entry(content[start:end], number, str(self.path))  # names the line
 
     def follow(self, newest: Callable[[int], Sequence[Entry]]) -> None:
         """Add what was just written to the ledger, unless another process does so now.
@@ -171,6 +174,15 @@ class Tail:
     def is_last_of(self, entries: Sequence[Entry]) -> bool:
         """Say whether what was read is the copy."""
         return self.seq == len(entries) and self.is_in(entries)
+
+
+def _lines_with(content: bytes, sought: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each line with these bytes begins and ends; splitting takes ten times as long."""
+    place = content.find(sought)
+    while place >= 0:
+        end = content.find(b"\n", place)
+        yield content.rfind(b"\n", 0, place) + 1, end
+        place = content.find(sought, end)
 
 
 def _line(each: Entry) -> bytes:

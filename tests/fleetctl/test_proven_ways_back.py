@@ -58,7 +58,7 @@ def test_a_version_given_up_half_way_is_passed_over(tmp_path: Path, *, away: boo
             drilled = await drill_one(session, ALIAS, None, ("Hi",), live=False)
             assert (drilled.target, drilled.complete) == (OLDER, True)
             assert WHY in drilled.warnings
-            result, _ = await roll_back(session, ALIAS, smoke=("Hi",))
+            result = await roll_back(session, ALIAS, smoke=("Hi",))
             assert (result.target, result.complete) == (OLDER, True)
             told = "\n".join(result.warnings)
             assert WHY in result.warnings
@@ -71,7 +71,7 @@ def test_a_version_given_up_half_way_is_passed_over(tmp_path: Path, *, away: boo
 def test_one_that_is_named_is_taken_with_a_warning(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with halfway(tmp_path) as (_, session):
-            result, _ = await roll_back(session, ALIAS, "2.1.0", smoke=("Hi",))
+            result = await roll_back(session, ALIAS, "2.1.0", smoke=("Hi",))
             assert (result.target, result.complete) == (OLD, True)
             assert result.warnings == ("2.1.0 was named, though it never had all traffic",)
 
@@ -84,7 +84,7 @@ def test_where_neither_ledger_nor_copy_answers_the_version_before_is_taken(tmp_p
             for name in ("ledger.jsonl", "ledger-as-last-read.jsonl"):
                 (session.state_dir / name).unlink()
                 (session.state_dir / name).mkdir()
-            result, _ = await roll_back(session, ALIAS, smoke=("Hi",))
+            result = await roll_back(session, ALIAS, smoke=("Hi",))
             assert (result.target, result.complete) == (OLD, True)
             assert result.warnings[0].startswith("neither the ledger nor its copy here can be read")
 
