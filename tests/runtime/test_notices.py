@@ -29,7 +29,6 @@ def test_one_that_does_not_answer_is_given_up(silent: str) -> None:
         (lambda: f"http://127.0.0.1:{free_port()}/T0K3N", "no connection"),
         (lambda: "http://no-such-host.invalid/T0K3N", "no connection"),
         (lambda: "http://[broken/T0K3N", "its URL is none"),
-        (lambda: "no url, T0K3N", "its URL is none"),
     ],
 )
 def test_why_it_was_not_taken_never_says_where_it_was_sent(
