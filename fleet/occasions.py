@@ -127,10 +127,12 @@ def _of_rollback(data: Mapping[str, Any], by: str) -> dict[str, Any]:
     }
 
 
-def failed_drill(alias: str, target: str, reasons: Sequence[str], now: datetime) -> Occasion:
-    """Return that a rollback would not have succeeded."""
+def failed_drill(
+    alias: str, target: str, reasons: Sequence[str], now: datetime, key: str = ""
+) -> Occasion:
+    """Return that a rollback would not have succeeded; without a `key` it is told each time."""
     facts = _facts(alias, target, now) | {"reasons": list(reasons)}
-    return Occasion("drill_failed", alias, f"{target} {now.isoformat()}", facts)
+    return Occasion("drill_failed", alias, key or f"{target} {now.isoformat()}", facts)
 
 
 def ledger_away(entries: Sequence[Entry], why: str, now: datetime) -> Occasion:

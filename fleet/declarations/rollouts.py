@@ -48,7 +48,7 @@ class Rollout(Section):
     low_traffic: Share | None = None
     """First weight where the declared demand is too small to judge the usual one."""
     drill: Duration | None = None
-    """How often a rollback is practised, such as `30d`."""
+    """How often `reconcile` practises a rollback, such as `30d`; no traffic moves. Default: never."""
 
 
 class Gate(Section):
