@@ -35,7 +35,8 @@ async def judge_round(
     what is left.
 
     Where the ledger cannot be read, live gates are judged by what was last read of it: whoever
-    fails is rolled back, which is queued for the ledger, and nothing else is done. By a clock
+    fails is rolled back, which is queued for the ledger; golden sets that are being asked are
+    queued as well, no other is asked, and nothing else is done. By a clock
     that is behind, and of an alias whose evidence was tampered with, they are judged as well, and
     nothing but a failure counts.
 
@@ -50,8 +51,9 @@ async def judge_round(
     tell_doubts(scene)
     if done.away is not None or done.behind is not None:
         await _judge_traffic(session, scene, done)
+        await _take_evaluations(session, live, evaluations, done)
         if known.away is not None:
-            await tell_away(session, known, why(done))
+            await tell_away(session, known, why(done), scene)
         return done
     if await _undo_drills(session, scene):
         done.moved = True
@@ -123,19 +125,32 @@ async def _take_evaluations(
     done: Round,
     until: asyncio.Event | None = None,
 ) -> None:
-    """Write down what evaluations found, and act on it."""
-    for each in await evaluations.finished(until):
-        scene = await asyncio.to_thread(scene_of, session, live)
+    """Write down what evaluations found, and act on it; without the ledger it is queued for it."""
+    for key, each in await evaluations.finished(until):
+        known = await asyncio.to_thread(session.last_known)
+        done.away = done.away or known.away
+        scene = await asyncio.to_thread(scene_of, session, live, known.entries)
         _doubt(scene, done)
+        if done.behind is not None:  # it waits for the clock
+            continue
+        scribe = session.scribe(VERDICT_S, why(done))
         if each.entries:
-            await asyncio.to_thread(session.ledger().append, "eval_finished", list(each.entries))
-        await _act_on(session, scene, each.judged, done)
+            await asyncio.to_thread(scribe.append, "eval_finished", list(each.entries))
+        evaluations.taken(key)
+        await _act_on(session, scene, each.judged, done, evaluated=True)
 
 
 async def _act_on(
-    session: Session, scene: "Scene", judged: "Sequence[Judged]", done: Round
+    session: Session,
+    scene: "Scene",
+    judged: "Sequence[Judged]",
+    done: Round,
+    *,
+    evaluated: bool = False,
 ) -> None:
     """Write verdicts down and roll back who has failed, which no ledger that hangs may prevent.
+
+    What was `evaluated` is about versions and bytes, whatever the ledger says now.
 
     Raises:
         FleetError: FC5107, the verdicts are queued and not in the ledger yet; whoever failed is
@@ -145,7 +160,7 @@ async def _act_on(
     from runtime.rollouts.tick import write_down  # noqa: PLC0415
 
     scribe, queued = session.scribe(VERDICT_S, why(done)), ""
-    sure = done.away is None  # what passes is for a ledger to say
+    sure = evaluated or done.away is None  # what passes on traffic is for a ledger to say
     judged = [each for each in judged if each.failed or (sure and scene.may_pass(each.trial.alias))]
 
     def append(kind: str, records: list[dict[str, Any]]) -> None:

@@ -111,7 +111,7 @@ def tell_doubts(scene: "Scene") -> None:
         click.echo(f"{alias}: was released, and is judged anew before it moves on.", err=True)
 
 
-async def tell_away(session: Session, known: "LastKnown", why: str) -> None:
+async def tell_away(session: Session, known: "LastKnown", why: str, scene: "Scene") -> None:
     """Say loudly by what gates judge, and what does not go on; tell operators once."""
     from fleet.occasions import ledger_away  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.telling import tell_occasions  # noqa: PLC0415
@@ -119,10 +119,17 @@ async def tell_away(session: Session, known: "LastKnown", why: str) -> None:
     count, last = len(known.entries), known.entries[-1].time
     click.echo(
         f"THE LEDGER CANNOT BE READ. Gates judge by the {count:,} entries that are known, until "
-        f"{last:%Y-%m-%d %H:%M:%S} UTC, and take traffic back. No rollout moves on, and nothing is "
-        "healed.",
+        f"{last:%Y-%m-%d %H:%M:%S} UTC, and take traffic back. No rollout moves on, nothing is "
+        "healed, and no golden set is asked.",
         err=True,
     )
+    for trial in (each for each in scene.trials if each.offline):
+        gates = ", ".join(each.name for each in trial.offline)
+        click.echo(
+            f"{trial.alias}: {trial.adapter} stays at {trial.percent} %; its golden sets ({gates}) "
+            "are asked once the ledger is back.",
+            err=True,
+        )
     occasion = ledger_away(known.entries, f"{why}.", session.now())
     for line in await tell_occasions(session, [occasion], known.entries, why):
         click.echo(f"Warning: {line}", err=True)

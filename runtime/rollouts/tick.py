@@ -166,8 +166,14 @@ class Evaluations:
         async with self.room:
             return await judge_golden(trial, scene.fleet, scene.live, office, tell)
 
-    async def finished(self, until: asyncio.Event | None = None) -> list[Evaluated]:
-        """Return what has ended since the last call; once all have, or `until` is set."""
+    async def finished(
+        self, until: asyncio.Event | None = None
+    ) -> list[tuple[tuple[str, str], Evaluated]]:
+        """Return what has ended and is not `taken` yet; once all has ended, or `until` is set.
+
+        It is given again until it is taken, so that nobody is asked in vain where it cannot be
+        written down.
+        """
         if until is not None and self.running:
             stopped = asyncio.create_task(until.wait())
             ended = asyncio.gather(*self.running.values(), return_exceptions=True)
@@ -177,9 +183,14 @@ class Evaluations:
             if until.is_set():
                 await self.stop()
         done = {key: task for key, task in self.running.items() if task.done()}
-        for key in done:
-            del self.running[key]
-        return [task.result() for task in done.values()]
+        for key, task in done.items():
+            if task.cancelled() or task.exception() is not None:
+                del self.running[key]  # the next round begins it anew
+        return [(key, task.result()) for key, task in done.items()]
+
+    def taken(self, key: tuple[str, str]) -> None:
+        """Forget an evaluation that has ended, for it is written down."""
+        del self.running[key]
 
     async def stop(self) -> None:
         """Give up what is under way; the next run begins it anew."""

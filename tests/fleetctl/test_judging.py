@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from fleet.gates import Tally, Verdict, Window, judge_live
-from fleetctl import taking_back
+from fleet.gates import Tally, Verdict, Window, judge_live, judge_paired
+from fleet.resources import State
+from fleetctl import judging, taking_back
 from fleetctl.session import Session
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.tablefile import read_table
+from runtime.rollouts.golden import Evaluated
 from runtime.rollouts.record import Judged
+from runtime.rollouts.tick import Evaluations
+from tests.fleet.planning.trials import ACCURACY, declared
 from tests.fleetctl.webhook import webhook
 from tests.runtime.gateway.stage import NEW, OLD, alias
 from tests.runtime.rollouts.test_evidence import ERRORS, NOON, trial
@@ -108,3 +112,36 @@ def test_nobody_s_traffic_waits_for_a_webhook_or_for_another_s_smoke_test(tmp_pa
     assert seen == [{"acme-support", "birch-faq"}] * 2
     told = [each.data["alias"] for each in session.ledger().read() if each.kind == "notified"]
     assert sorted(told) == ["acme-support", "birch-faq"]
+
+
+def test_what_was_evaluated_while_the_ledger_went_away_is_not_asked_again(tmp_path: Path) -> None:
+    """It is queued, with its PASS, and raises nobody before it is in the ledger."""
+    session = Session(tmp_path, None, {}, tmp_path / ".fleetctl", given=declared())
+    session.ledger().append("note", [{"text": "the first entry"}])
+    tried = trial(0, "s1", alias="acme-support", adapter=NEW, stable=OLD)
+    found = judge_paired(ACCURACY, [1.0] * 300, [1.0] * 300, must_pass_failed=())
+    assert found.verdict is Verdict.PASS
+    run = {"run": "r1", "alias": "acme-support", "adapter": NEW, "purpose": "gate",
+           "summary": {}, "samples_sha256": "", "path": ""}  # fmt: skip
+    ended = Evaluated((Judged(tried, found, {}),), (run,))
+    home = session.state_dir / "ledger.jsonl"
+
+    async def scenario() -> tuple[Evaluations, taking_back.Round]:
+        evaluations, done = Evaluations(), taking_back.Round()
+        work = asyncio.get_running_loop().create_future()
+        work.set_result(ended)
+        evaluations.running["acme-support", NEW] = asyncio.ensure_future(work)
+        aside = home.rename(tmp_path / "aside")
+        home.mkdir()
+        await judging._take_evaluations(session, State({}), evaluations, done)
+        home.rmdir()
+        aside.rename(home)
+        return evaluations, done
+
+    evaluations, done = asyncio.run(scenario())
+    assert evaluations.running == {}
+    assert done.away is not None
+    kinds = [each.kind for each in session.ledger().read()]  # which writes down what is queued
+    assert kinds == ["note", "eval_finished", "gate_judged"]
+    (evidence,) = session.history().evidence["acme-support"]
+    assert (evidence.gate, evidence.finding.verdict) == ("accuracy", Verdict.PASS)
