@@ -63,7 +63,7 @@ async def write(gateways: LocalGateways, change: Change) -> Written:
         table, notes = await gateways.read(SHOW_S)
         changed = change(table)
         try:
-            published = await gateways.publish_and_report(changed)
+            published = await gateways.publish_and_report(changed, urgent=True)
         except StalePlanError:  # another run wrote in between: read again
             if attempt == ATTEMPTS:
                 raise
