@@ -28,7 +28,7 @@ ENOUGH = 0.8
 SAMPLES = (3, 5, 10)
 SHARES = (25, 50)
 DAY_S = 86_400
-_STANDS_STILL = (Phase.UNDECIDED, Phase.PAUSED)
+_STANDS_STILL = (Phase.UNDECIDED, Phase.PAUSED, Phase.DOUBTED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ class _Past:
     """A history while entries are being added."""
 
     seq: int = 0
+    as_of: datetime | None = None
     stages: dict[str, Stage] = field(default_factory=dict)
     holds: dict[str, dict[str, Hold]] = field(default_factory=dict)
     cutovers: dict[str, datetime] = field(default_factory=dict)
@@ -108,6 +109,7 @@ class _Past:
     def of(cls, history: History) -> "_Past":
         past = cls(
             history.seq,
+            history.as_of,
             dict(history.stages),
             {alias: dict(each) for alias, each in history.holds.items()},
             dict(history.cutovers),
@@ -142,11 +144,12 @@ class _Past:
             self.unfinished,
             self.established,
             *self.trials.fields(),
+            as_of=self.as_of,
         )
 
     def take(self, entry: Entry) -> None:
         """Add one entry."""
-        self.seq = entry.seq
+        self.seq, self.as_of = entry.seq, entry.time
         data = entry.data
         match entry.kind:
             case "step_started":

@@ -100,3 +100,5 @@ class History:
     """By alias: versions that lost all of their traffic while they were the newest, until they are
     released or serve again, whatever is declared in between.
     """
+    as_of: datetime | None = None
+    """When the newest entry was written, by the clock of whoever wrote it; None: there is none."""

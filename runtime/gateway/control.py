@@ -18,12 +18,12 @@ from fleet.errors import (
 from fleet.resources import GatewayFault
 from runtime.gateway import places, running
 from runtime.gateway.envoyadmin import EnvoyAdmin, Envoys
+from runtime.gateway.kept import keep, require_servable
 from runtime.gateway.operator import operator_secret
 from runtime.gateway.published import Note, Published, lagging, unreachable
-from runtime.gateway.routing import InvalidTableError, Lookup
 from runtime.gateway.sights import Sight
 from runtime.gateway.table import RoutingTable
-from runtime.gateway.tablefile import read_table, write_table
+from runtime.gateway.tablefile import read_table
 from runtime.gateway.unreached import comes_back, unreached
 from runtime.transport import JsonClient
 
@@ -105,16 +105,22 @@ class LocalGateways:
             raise error
         return done.notes
 
-    async def publish_and_report(self, table: RoutingTable) -> Published:
+    async def publish_and_report(self, table: RoutingTable, *, urgent: bool = False) -> Published:
         """Publish as `publish` does, and say what each gateway answered instead of raising.
+
+        Args:
+            table: The next revision.
+            urgent: Whether gateways are to serve it although its file cannot be written.
 
         Raises:
             EngineRejectedError: no gateway would serve it; nothing is written.
             StalePlanError, LockHeldError: as `publish`.
+            OSError: the file cannot be written; where it is urgent, and no gateway took it either.
         """
-        await asyncio.to_thread(_check, table)
-        await asyncio.to_thread(write_table, self._state_dir, table)
-        await asyncio.to_thread(places.remember, self._state_dir, self._gateways)
+        await asyncio.to_thread(require_servable, table)
+        unwritten = await asyncio.to_thread(keep, self._state_dir, table, self._gateways)
+        if unwritten is not None and not urgent:
+            raise unwritten
         clock = asyncio.get_running_loop().time
         acknowledged_at = clock()
 
@@ -127,11 +133,14 @@ class LocalGateways:
 
         answers = await asyncio.gather(*(give(name) for name in self.names))
         by_name = dict(zip(self.names, answers, strict=True))
+        if unwritten is not None and True not in answers:
+            raise unwritten
         return Published(
             tuple(name for name, answer in by_name.items() if answer is True),
             tuple(name for name, answer in by_name.items() if answer is False),
             tuple((n, a) for n, a in by_name.items() if isinstance(a, EngineError)),
             clock() - acknowledged_at,
+            (unwritten.strerror or str(unwritten)) if unwritten is not None else "",
         )
 
     async def in_flight(self, server: str, adapter: str) -> int:
@@ -285,13 +294,3 @@ class LocalGateways:
                 made = JsonClient("http://gateway", peer=f"gateway `{name}`", socket=path)
             self._clients[name] = made
         return self._clients[name]
-
-
-def _check(table: RoutingTable) -> None:
-    """See that gateways will serve it before it is in the file from which they start."""
-    try:
-        Lookup.of(table)
-    except InvalidTableError as error:
-        raise EngineRejectedError(
-            400, problem("FC6006", "The routing table is not to be served", f"{error}.")
-        ) from None

@@ -37,11 +37,14 @@ class Published:
     """Gateways that run and refused or did not answer, with the error."""
     waited_s: float = 0.0
     """Seconds spent on failures alone, after the last acknowledgement."""
+    unwritten: str = ""
+    """Why the file could not be written, so that only gateways have the table; empty: it was."""
 
     @property
     def notes(self) -> tuple[Note, ...]:
         """What a reader should know."""
-        return tuple(not_running(name) for name in self.absent)
+        absent = tuple(not_running(name) for name in self.absent)
+        return (*absent, only_served(self.unwritten)) if self.unwritten else absent
 
 
 def not_running(name: str) -> Note:
@@ -83,6 +86,14 @@ def lagging(
             yield Note(what, name)
         case _:
             pass
+
+
+def only_served(why: str) -> Note:
+    """Say that a table is in no file, and what helps."""
+    return Note(
+        f"the routes are served and could not be written to their file ({why}): a gateway that "
+        "starts anew goes back to the ones before. Once that is mended: fleetctl reconcile --once"
+    )
 
 
 def unreachable(server: str) -> Note:

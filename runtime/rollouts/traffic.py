@@ -12,11 +12,11 @@ from fleet.gates.soak import blameless, spared
 from fleet.gates.windows import HOUR, Baseline, Row, Whose, arms, baseline, neighbours, windows
 from fleet.history import Entry
 from fleet.resources import FULL, State
+from fleet.timing import SKEW
 from fleet.traffic import Sticky
 from fleet.trial import Trial
 from runtime.rollouts.record import Judged
 from runtime.rollouts.rows import UsageRows
-from runtime.rollouts.skew import SKEW
 
 BEFORE = timedelta(days=7)
 """How far back the old version's usual times are taken from."""
