@@ -3,15 +3,16 @@
 from fleet.history.folding import Entry, fold, settled
 from fleet.history.past import History, Hold, Stage, Unfinished
 from fleet.history.quarantine import (
-    aborted,
     accepted,
+    fallen,
+    is_out,
+    is_way_back,
     kept_out,
     rejection,
     same_bytes,
-    twins,
-    ways_back,
+    taken_out,
 )
-from fleet.history.trials import Claim, EvalRun, Evidence, Mark
+from fleet.history.records import Claim, EvalRun, Evidence, Mark, Word
 
 __all__ = [
     "Claim",
@@ -23,13 +24,15 @@ __all__ = [
     "Mark",
     "Stage",
     "Unfinished",
-    "aborted",
+    "Word",
     "accepted",
+    "fallen",
     "fold",
+    "is_out",
+    "is_way_back",
     "kept_out",
     "rejection",
     "same_bytes",
     "settled",
-    "twins",
-    "ways_back",
+    "taken_out",
 ]

@@ -210,7 +210,7 @@ def test_an_undecided_rollout_may_be_declared_to_end_by_itself() -> None:
     late = NOON + 2 * DAY
     made = wanted(shared(10, 90), past(10, *UNDECIDED), late, what)
     assert (made.phase, made.shares) == (Phase.ROLLED_BACK, NONE)
-    fell = past(0, *UNDECIDED, entered=late, fell={ALIAS: frozenset({NEW})})
+    fell = past(0, *UNDECIDED, entered=late, fell={ALIAS: {NEW: ""}})
     again = wanted(shared(0, 100), fell, late + DAY, what)
     assert (again.phase, again.shares) == (Phase.HELD, NONE)
     assert "could not tell in the time they had" in again.held

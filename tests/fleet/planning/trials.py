@@ -7,8 +7,7 @@ from datetime import date, datetime
 from fleet.conditions import Gate, GoldenFacts, Override, Rollout
 from fleet.declared import Fleet
 from fleet.gates import Finding, Verdict
-from fleet.history import Evidence, History, Mark
-from fleet.history.trials import Word
+from fleet.history import Evidence, History, Mark, Word
 from fleet.pace import Wanted, pace
 from fleet.resources import Route
 from tests.fleet.planning.builders import (
@@ -49,7 +48,8 @@ def declared(
 
 
 def finding(gate: str, verdict: Verdict) -> Finding:
-    return Finding(gate, "m", verdict, "rule", 0.0, 0.0, 0.0, 1.0, {}, reason=f"{verdict} said")
+    metric = {each.name: each.metric for each in (ACCURACY, ERRORS)}.get(gate, "m")
+    return Finding(gate, metric, verdict, "rule", 0.0, 0.0, 0.0, 1.0, {}, reason=f"{verdict} said")
 
 
 def evidence(
