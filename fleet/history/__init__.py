@@ -12,9 +12,10 @@ from fleet.history.quarantine import (
     same_bytes,
     taken_out,
 )
-from fleet.history.records import Claim, EvalRun, Evidence, Mark, Word
+from fleet.history.records import LIMITS, Claim, EvalRun, Evidence, Mark, Word
 
 __all__ = [
+    "LIMITS",
     "Claim",
     "Entry",
     "EvalRun",

@@ -10,6 +10,8 @@ from fleet.gates import Finding
 
 Word = Literal["hold", "pause", "resume", "approve", "advance", "extend", "abort"]
 WORDS: tuple[Word, ...] = get_args(Word)
+LIMITS = ("margin", "tolerate", "alpha", "least_requests", "floor")
+"""Parameters of a finding that are declared with its gate; others are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +39,10 @@ class Evidence:
 
     def answers(self, gate: Gate) -> bool:
         """Say whether the gate is declared as it was when this was found: its metric and limits."""
-        now = {
-            "margin": gate.margin,
-            "tolerate": gate.tolerate,
-            "alpha": gate.false_alarm,
-            "least_requests": float(gate.min_requests),
-            "floor": gate.floor or 0.0,
-        }
+        least, floor = float(gate.min_requests), gate.floor or 0.0
+        now = (gate.margin, gate.tolerate, gate.false_alarm, least, floor)
         then = self.finding.parameters
-        same = all(then.get(name, each) == each for name, each in now.items())
+        same = all(then.get(name, each) == each for name, each in zip(LIMITS, now, strict=True))
         return same and self.finding.metric == gate.metric
 
 
