@@ -8,7 +8,7 @@ import pytest
 from fleet.history import Evidence, Hold, Mark, Stage
 from fleet.pace import Phase
 from tests.fleet.planning.builders import DAY, NOON, digest_of, route
-from tests.fleet.planning.test_pace_invariants import World, happen
+from tests.fleet.planning.rollout_world import World, happen
 from tests.fleet.planning.trials import (
     ALIAS,
     ALONE,
