@@ -50,7 +50,7 @@ def play(
 
 @pytest.mark.parametrize("law", LAWS)
 @given(story=stories, when_unsure=st.sampled_from(["hold", "roll_back"]))
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_a_law_holds_in_every_story(
     law: Callable[[Tick], None], story: list[tuple[str, Any]], when_unsure: WhenUnsure
 ) -> None:

@@ -14,7 +14,7 @@ The invariants of a rollout and where each is tested; `I3` finds them all:
     I10  a rollback needs no planner, evaluation, database: `tests/fleetctl/test_rollback_laws`
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from fleet.history import Hold
 from fleet.pace import Phase
 from fleet.retention import retained
 from tests.fleet.planning.builders import DAY, NOON, adapter, fleet, history, state
-from tests.fleet.planning.rollout_laws import LAWS, Tick, ways_back, weights_are_whole
+from tests.fleet.planning.rollout_laws import LAWS, Tick, ways_back
 from tests.fleet.planning.rollout_world import HOUR, World, happen, stories
 from tests.fleet.planning.trials import ALIAS, GATED, NEXT, OLD
 
@@ -37,30 +37,33 @@ WhenUnsure = Literal["hold", "roll_back"]
 
 
 def play(
-    story: list[tuple[str, Any]], law: Callable[[Tick], None], when_unsure: WhenUnsure = "hold"
+    story: list[tuple[str, Any]],
+    laws: Iterable[Callable[[Tick], None]] = (),
+    when_unsure: WhenUnsure = "hold",
 ) -> World:
     world = World(rollout=replace(GATED, when_unsure=when_unsure))
     world.target = NEXT
     for kind, what in story:
         happen(world, kind, what)
-        law(Tick(world, world.shares, world.history, world.wanted()))
+        tick = Tick(world, world.shares, world.history, world.wanted())
+        for law in laws:
+            law(tick)
         world.tick()
     return world
 
 
-@pytest.mark.parametrize("law", LAWS)
 @given(story=stories, when_unsure=st.sampled_from(["hold", "roll_back"]))
-@settings(max_examples=25)
-def test_a_law_holds_in_every_story(
-    law: Callable[[Tick], None], story: list[tuple[str, Any]], when_unsure: WhenUnsure
+@settings(max_examples=200)
+def test_every_law_holds_in_every_story(
+    story: list[tuple[str, Any]], when_unsure: WhenUnsure
 ) -> None:
-    play(story, law, when_unsure)
+    play(story, LAWS, when_unsure)
 
 
 @given(story=stories)
 @settings(max_examples=40)
 def test_a_failure_takes_the_traffic_back_from_every_state(story: list[tuple[str, Any]]) -> None:
-    world = play(story, weights_are_whole)
+    world = play(story)
     world.overridden = False
     back = ways_back(Tick(world, world.shares, world.history, world.wanted()))
     if not world.shares.get(world.target) or not back or world.target == OLD:
@@ -77,7 +80,7 @@ def test_the_absence_of_evidence_raises_nothing_from_any_state(
     story: list[tuple[str, Any]], silence: int
 ) -> None:
     """I5, of the pace: what was said and overridden ends, and time alone moves no stage up."""
-    world = play(story, weights_are_whole)
+    world = play(story)
     world.overridden = False
     world.write("released", alias=ALIAS, adapter=None, route=None)
     world.tick()
