@@ -70,6 +70,8 @@ class Mark:
     """Since when it counts no more, for its stage began anew on another engine, base or golden
     set; None: it counts.
     """
+    seq: int = 0
+    """Number of the ledger entry."""
 
     def lasts(self, now: datetime) -> bool:
         """Say whether it has not ended by itself."""

@@ -138,6 +138,7 @@ class Trials:
             percent,
             datetime.fromisoformat(until) if until else None,
             str(data.get("digest") or ""),
+            seq=entry.seq,
         )
 
     def superseded(self, alias: str, adapter: str) -> None:

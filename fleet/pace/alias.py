@@ -242,7 +242,8 @@ def _approved(it: Situation, judged: Judged) -> bool:
         return True
     marks = [each for each in (it.mark("approve"), it.mark("advance")) if each]
     known = judged.evidence
-    return judged.gate.offline and known is not None and any(known.at <= each.at for each in marks)
+    asked = known is not None and any(known.seq < each.seq for each in marks)
+    return judged.gate.offline and asked
 
 
 def _without_retired(it: Situation, wanted: Wanted, *, stopped: bool) -> Wanted:

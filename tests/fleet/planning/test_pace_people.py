@@ -81,7 +81,7 @@ def test_a_golden_set_that_cannot_tell_is_approved_once_for_all_stages() -> None
     assert wanted(shared(0, 100), begun, NOON).phase is Phase.ADVANCED
     later = past(10, unsure, BOTH[1], marks=[said])
     assert wanted(shared(10, 90), later).phase is Phase.ADVANCED
-    newer = past(10, replace(unsure, at=NOON), BOTH[1], marks=[said])
+    newer = past(10, replace(unsure, seq=19), BOTH[1], marks=[said])
     assert wanted(shared(10, 90), newer).phase is Phase.EXTENDED
 
 

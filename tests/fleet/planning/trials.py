@@ -76,8 +76,9 @@ def mark(
     who: str = NEW,
     percent: int | None = 10,
     until: datetime | None = None,
+    seq: int = 18,
 ) -> Mark:
-    return Mark(word, who, since, "we looked", "ana", at, percent, until)
+    return Mark(word, who, since, "we looked", "ana", at, percent, until, seq=seq)
 
 
 def override(
