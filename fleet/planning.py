@@ -15,6 +15,7 @@ from fleet.diversion import divert
 from fleet.engines import disagreements, with_engines
 from fleet.history import History
 from fleet.impact import impacts_of, price_per_hour, smoke_warnings, untouched
+from fleet.names import adapter_address
 from fleet.order import order
 from fleet.pace import Paced, pace, version_of
 from fleet.placement import Placement, Search, place
@@ -73,7 +74,7 @@ def make_plan(
         capacity=placement.capacity,
         impacts=impacts,
         gates=tuple(gate for each in previews for gate in each.gates),
-        held=tuple(_held(wanted, placement, live)),
+        held=tuple(_held(wanted, placement, live)) + tuple(_altered(fleet, live, changes)),
         unknown=tuple(_unknown(fleet, live)),
         warnings=tuple(_warnings(fleet, wanted, placement, live))
         + tuple(_late(fleet, placement))
@@ -136,6 +137,24 @@ def _held(wanted: Paced, placement: Placement, live: State) -> Iterator[str]:
             if reason:
                 route = "; its route stays as it is" if adapter in waiting else ""
                 yield f"{alias}: {adapter} is not loaded: {reason}{route}"
+
+
+def _altered(fleet: Fleet, live: State, changes: Iterable[Change]) -> Iterator[str]:
+    """Say which versions go on answering with other bytes than the lock pins."""
+    known, due = live.adapters(), {each.address for each in changes}
+    for alias, route in live.routes().items():
+        for share in route.shares:
+            pinned = fleet.versions.get(share.adapter)
+            for server in share.servers:
+                there = known.get(adapter_address(share.adapter, server))
+                if there is None or pinned is None or there.address in due:
+                    continue
+                if there.digest != pinned.digest:
+                    yield (
+                        f"{alias}: {share.adapter} on {server} has other bytes than the lock pins, "
+                        f"and {share.percent} % of the requests go there until it can be loaded "
+                        "again"
+                    )
 
 
 def _unknown(fleet: Fleet, live: State) -> Iterator[str]:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from fleet.history import History, aborted, kept_out
+from fleet.history import History, is_out, taken_out
 from fleet.names import route_address
 from fleet.resources import LoadedAdapter, Route
 
 UNPROVEN = "it never had all traffic"
 ROLLED_BACK, ABORTED = "it was rolled back", "its rollout was aborted"
 FAILED = "a gate failed it"
+TWIN = "it has the bytes of {}, which was taken out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,12 @@ def doubts(
     Args:
         history: The ledger, folded.
         alias: Whom they serve.
-        digests: Of their bytes, as far as known; bytes that a gate has failed are no better
-            under another name.
+        digests: Of their bytes, as far as known; bytes that were taken out are no better under
+            another name.
         names: Their full names.
     """
-    held, out = history.holds.get(alias, {}), kept_out(history, alias)
-    ended = aborted(history, alias)
-    rejected = history.rejected.get(alias, {})
+    held = history.holds.get(alias, {})
+    ended = {each.adapter for each in history.marks.get(alias, ()) if each.mark == "abort"}
     begun = not history.answered_all.isdisjoint(names)
     unfit = {}
     for name in names:
@@ -59,7 +59,9 @@ def doubts(
             unfit[name] = ROLLED_BACK
         elif name in ended:
             unfit[name] = ABORTED
-        elif name in out or digests.get(name) in rejected:
+        elif same := taken_out(history, {}, alias, name, digests.get(name, "")):
+            unfit[name] = TWIN.format(same[0].adapter.rpartition("-v")[2])
+        elif is_out(history, {}, alias, name, digests.get(name, "")):
             unfit[name] = FAILED
         elif begun and name not in history.answered_all:
             unfit[name] = UNPROVEN

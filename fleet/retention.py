@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from fleet.declared import Adapter, Fleet
-from fleet.history import History, kept_out
+from fleet.history import History, is_out
 from fleet.names import AdapterName
 from fleet.recall import target
 from fleet.resources import LoadedAdapter, State
@@ -151,13 +151,13 @@ def _proven(
     Those that once had all traffic and were not taken out. Where the ledger knows none such,
     for it was begun later, all that were not taken out.
     """
-    out = kept_out(history, declared.alias)
-    bad = history.rejected.get(declared.alias, {})
+    known = fleet.versions
     good = frozenset(
         name
         for each in ordered
-        if each.version < declared.version and (name := str(each)) not in out
-        if fleet.versions[name].digest not in bad
+        if each.version < declared.version
+        for name in [str(each)]
+        if not is_out(history, known, declared.alias, name, known[name].digest)
     )
     return good & history.answered_all or good
 

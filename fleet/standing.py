@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from fleet.declared import Fleet
-from fleet.history import History, ways_back
+from fleet.history import History, is_way_back
 from fleet.names import AdapterName, adapter_address
 from fleet.resources import FULL, Route, Share, State
 
@@ -98,12 +98,14 @@ def left_over(fleet: Fleet, alias: str, live: State, history: History) -> Route 
     They once answered all requests, nothing keeps them out, and they stand before the declared
     one; newest first. None: there is none.
     """
-    declared, back = fleet.adapters[alias].name, ways_back(history, alias)
+    declared = fleet.adapters[alias].name
     loaded, resident = loaded_on(live), resident_versions(live, history)
     shares = tuple(
         Share(name, 0, loaded[name])
         for name in resident.get(alias, ())
-        if name in loaded and name in fleet.versions and name in back
+        if name in loaded
+        and name in fleet.versions
+        and is_way_back(history, fleet.versions, alias, name)
         if AdapterName.parse(name).version < declared.version
     )
     return Route(alias, shares, shares[0].adapter) if shares else None

@@ -18,11 +18,10 @@ from fleet.history import (
     History,
     Hold,
     Stage,
-    aborted,
     accepted,
+    is_way_back,
     rejection,
-    twins,
-    ways_back,
+    taken_out,
 )
 from fleet.resources import FULL, Route, State
 from fleet.traffic import Sticky
@@ -82,7 +81,7 @@ def _trial(
     stage = history.stages.get(alias)
     name = _candidate(str(adapter.name), shares, stage)
     declared = name == str(adapter.name)
-    percent, stable = shares.get(name, 0), _stable(route, name, history)
+    percent, stable = shares.get(name, 0), _stable(fleet, route, name, history)
     facts, other = fleet.versions.get(name), fleet.versions.get(stable)
     if not stable or facts is None:
         return None
@@ -98,7 +97,7 @@ def _trial(
     digests = {
         "adapter": facts.digest,
         "stable": other.digest if other else "",
-        "base": engine_digest(live, servers),
+        "base": engine_of(live, name),
     }
     digests = {key: each for key, each in digests.items() if each}
     gates = [fleet.gates[each] for each in fleet.rollouts[adapter.rollout].gates]
@@ -144,11 +143,9 @@ def _is_out(
 
     What answers all requests was put there, whatever was said of the same bytes before.
     """
-    if name in aborted(history, alias):
-        return True
-    hold = history.holds.get(alias, {}).get(name)
-    same = twins(history, fleet.versions, alias, name, digest) if percent < FULL else ()
-    gates = [each.gate if isinstance(each, Hold) else "" for each in (hold, *same) if each]
+    found = taken_out(history, fleet.versions, alias, name, digest)
+    own = [each for each in found if each.adapter == name or percent < FULL]
+    gates = [each.gate if isinstance(each, Hold) else "" for each in own]
     return any(not (gate and accepted(fleet.overrides, alias, digest, gate, now)) for gate in gates)
 
 
@@ -161,13 +158,13 @@ def _candidate(declared: str, shares: Mapping[str, int], stage: Stage | None) ->
     return stage.adapter if stage is not None and stage.is_half_way(shares) else declared
 
 
-def _stable(route: Route, target: str, history: History) -> str:
+def _stable(fleet: Fleet, route: Route, target: str, history: History) -> str:
     """Return the version that answers beside the target, else the newest resident to go back to."""
-    back = ways_back(history, route.alias)
     others = [each for each in route.shares if each.adapter != target]
     serving = [each.adapter for each in others if each.percent]
-    resident = [each.adapter for each in others if each.servers and each.adapter in back]
-    return serving[-1] if serving else resident[0] if resident else ""
+    resident = (each.adapter for each in others if each.servers)
+    back = (each for each in resident if is_way_back(history, fleet.versions, route.alias, each))
+    return serving[-1] if serving else next(back, "")
 
 
 def _may_return(route: Route, stable: str, history: History) -> bool:
@@ -177,6 +174,22 @@ def _may_return(route: Route, stable: str, history: History) -> bool:
 
 def _on(live: State, name: str) -> tuple[str, ...]:
     return tuple(sorted(each.server for each in live.adapters().values() if each.adapter == name))
+
+
+def engine_of(live: State, adapter: str) -> str:
+    """Return what stands for the engine that serves a version: `engine_digest` of its servers.
+
+    Empty where none lists it, or where nobody knows about one that a route names for it.
+    """
+    routed = {
+        server
+        for route in live.routes().values()
+        for share in route.shares
+        if share.adapter == adapter
+        for server in share.servers
+    }
+    known = routed.isdisjoint(live.unknown_servers)
+    return engine_digest(live, _on(live, adapter)) if known else ""
 
 
 def engine_digest(live: State, servers: tuple[str, ...]) -> str:

@@ -5,8 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from fleet.declared import Fleet
-from fleet.history import Evidence, History, Mark, kept_out, twins
-from fleet.history.trials import Word
+from fleet.history import Evidence, History, Mark, Word, is_out, kept_out
 from fleet.pace import Phase, Wanted, version_of
 from fleet.plan import GateDue
 from fleet.resources import FULL
@@ -62,6 +61,7 @@ def _one(fleet: Fleet, each: Wanted, history: History, routes: Mapping[str, Any]
                 "by": mark.by,
                 "at": _iso(mark.at),
                 "until": _iso(mark.until) if mark.until else None,
+                "void": _iso(mark.void) if mark.void else None,
                 "reason": mark.reason,
             }
             for mark in marks.values()
@@ -71,11 +71,11 @@ def _one(fleet: Fleet, each: Wanted, history: History, routes: Mapping[str, Any]
 
 def _is_kept_out(fleet: Fleet, each: Wanted, history: History) -> bool:
     """Say whether the version, or its bytes under another name, wait for `release`."""
-    if each.target in kept_out(history, each.alias):
-        return True
     facts = fleet.versions.get(each.target)
-    digest = facts.digest if facts and each.phase in (Phase.HELD, Phase.ROLLED_BACK) else ""
-    return bool(twins(history, fleet.versions, each.alias, each.target, digest))
+    digest = facts.digest if facts else ""
+    stopped = each.phase in (Phase.HELD, Phase.ROLLED_BACK)  # with all traffic it was put there
+    named = stopped or each.target in kept_out(history, each.alias)
+    return named and is_out(history, fleet.versions, each.alias, each.target, digest)
 
 
 def _paused_until(each: Wanted, marks: Mapping[Word, Mark]) -> str | None:
@@ -171,6 +171,7 @@ def render_one(each: Mapping[str, Any], now: datetime) -> str:
     for mark in each["marks"]:
         reason = f": {mark['reason']}" if mark["reason"] else ""
         until = f"until {mark['until']}, " if mark["until"] else ""
+        until += f"void since {mark['void']}, " if mark["void"] else ""
         lines.append(f"  {mark['mark']:12} {until}by {mark['by']} at {mark['at']}{reason}")
     if said := _waits(each):
         lines.append(f"  next         {said}")

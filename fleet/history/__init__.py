@@ -3,17 +3,19 @@
 from fleet.history.folding import Entry, fold, settled
 from fleet.history.past import History, Hold, Stage, Unfinished
 from fleet.history.quarantine import (
-    aborted,
     accepted,
+    fallen,
+    is_out,
+    is_way_back,
     kept_out,
     rejection,
     same_bytes,
-    twins,
-    ways_back,
+    taken_out,
 )
-from fleet.history.trials import Claim, EvalRun, Evidence, Mark
+from fleet.history.records import LIMITS, Claim, EvalRun, Evidence, Mark, Word
 
 __all__ = [
+    "LIMITS",
     "Claim",
     "Entry",
     "EvalRun",
@@ -23,13 +25,15 @@ __all__ = [
     "Mark",
     "Stage",
     "Unfinished",
-    "aborted",
+    "Word",
     "accepted",
+    "fallen",
     "fold",
+    "is_out",
+    "is_way_back",
     "kept_out",
     "rejection",
     "same_bytes",
     "settled",
-    "twins",
-    "ways_back",
+    "taken_out",
 ]

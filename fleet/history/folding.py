@@ -181,6 +181,7 @@ class _Past:
         match entry.kind:
             case "gate_judged" if self.trials.judged(entry) and its:
                 self.stages[alias] = replace(its, restarted=entry.time)
+                self.trials.began_anew(alias, its.adapter, entry.time)
             case "rollout_marked":
                 self.trials.marked(entry, *at)
             case "eval_finished":
@@ -248,14 +249,16 @@ class _Past:
                 self.answered_all.add(adapter)
             if percent:
                 self.cutovers.pop(adapter, None)
-                self.trials.serves(route.alias, adapter)
+                digest = loaded_bytes(self.established, route, adapter)
+                self.trials.serves(route.alias, adapter, digest)
             elif adapter != route.shadow:  # it gets copies, and has not lost a share by that
                 self.cutovers.setdefault(adapter, when)
         stage = self.stages.get(route.alias)
         if stage is None or (stage.adapter, stage.percent) != (newest.adapter, newest.percent):
             self.trials.superseded(route.alias, newest.adapter)
             if stage is not None and stage.adapter == newest.adapter and not newest.percent:
-                self.trials.fell(route.alias, newest.adapter)
+                digest = loaded_bytes(self.established, route, newest.adapter)
+                self.trials.fell(route.alias, newest.adapter, digest)
             self.stages[route.alias] = Stage(newest.adapter, newest.percent, when)
 
     def _rolled_back(self, entry: Entry) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from fleet.history.trials import Claim, EvalRun, Evidence, Mark
+from fleet.history.records import Claim, EvalRun, Evidence, Mark
 from fleet.names import Address
 from fleet.resources import FULL, Resource
 
@@ -96,9 +96,10 @@ class History:
     """By alias: the latest evaluation of each version and purpose, oldest first."""
     released: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     """By alias: versions that were kept out, were released, and have had no traffic since."""
-    fell: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    fell: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
     """By alias: versions that lost all of their traffic while they were the newest, until they are
-    released or serve again, whatever is declared in between.
+    released or their bytes serve again, whatever is declared in between; with the digest of those
+    bytes, empty where the lock says which they are.
     """
     as_of: datetime | None = None
     """When the newest entry was written, by the clock of whoever wrote it; None: there is none."""

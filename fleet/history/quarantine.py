@@ -7,51 +7,77 @@ from fleet.conditions import Override
 from fleet.declared import AdapterFacts
 from fleet.gates import Verdict
 from fleet.history.past import History, Hold
-from fleet.history.trials import Evidence, Mark
+from fleet.history.records import Evidence, Mark
 from fleet.names import Address, adapter_address
 from fleet.resources import LoadedAdapter, Resource, Route
 
 
 def kept_out(history: History, alias: str) -> frozenset[str]:
-    """Return the versions that stay out until released: rolled back, failed by a gate, aborted."""
-    failed = {each.adapter for each in history.rejected.get(alias, {}).values()}
-    return frozenset({*history.holds.get(alias, {}), *failed, *aborted(history, alias)})
+    """Return the names under which bytes were taken out: rolled back, failed by a gate, aborted.
+
+    What stays out until it is released are the bytes, see `is_out`.
+    """
+    return frozenset(name for name, _ in _out(history, alias))
 
 
-def aborted(history: History, alias: str) -> dict[str, Mark]:
-    """Return who ended which version's rollout, by its full name, until it is released."""
-    return {each.adapter: each for each in history.marks.get(alias, ()) if each.mark == "abort"}
-
-
-def ways_back(history: History, alias: str) -> frozenset[str]:
-    """Return what an alias's traffic may fall back on: what had all of it, and is not kept out."""
-    return history.answered_all - kept_out(history, alias)
-
-
-def twins(
+def is_out(
     history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str, digest: str
-) -> tuple[Hold | Mark, ...]:
-    """Return the holds and aborts of an alias's other versions with the same bytes, oldest first.
+) -> bool:
+    """Say whether a version's bytes were taken out, under its name or another, and not released.
 
     Args:
         history: The ledger, folded.
         versions: Those in the lock, for what the ledger does not say the digest of.
         alias: Whom the version would serve.
         adapter: Its full name.
-        digest: Of its bytes; empty, nothing is known to be the same.
+        digest: Of its bytes; empty: not known, and its name decides.
     """
+    return any(
+        _same(name == adapter, its or _locked(versions, name), digest)
+        for name, its in _out(history, alias)
+    )
 
-    def same(each: Hold | Mark) -> bool:
-        known = versions.get(each.adapter)
-        return digest == (each.digest or (known.digest if known else ""))
 
-    out = _taken_out(history, alias) if digest else []
-    found = [each for each in out if each.adapter != adapter and same(each)]
+def is_way_back(
+    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str
+) -> bool:
+    """Say whether an alias's traffic may fall back on a version.
+
+    It had all of it once, and its bytes, as the lock has them, are not kept out.
+    """
+    known = adapter in history.answered_all
+    return known and not is_out(history, versions, alias, adapter, _locked(versions, adapter))
+
+
+def taken_out(
+    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str, digest: str
+) -> tuple[Hold | Mark, ...]:
+    """Return the holds and aborts of an alias's versions with these bytes, oldest first.
+
+    The arguments are those of `is_out`.
+    """
+    ended = [each for each in history.marks.get(alias, ()) if each.mark == "abort"]
+    out: list[Hold | Mark] = [*history.holds.get(alias, {}).values(), *ended]
+    found = [
+        each
+        for each in out
+        if _same(each.adapter == adapter, each.digest or _locked(versions, each.adapter), digest)
+    ]
     return tuple(sorted(found, key=lambda each: each.at))
 
 
-def _taken_out(history: History, alias: str) -> list[Hold | Mark]:
-    return [*history.holds.get(alias, {}).values(), *aborted(history, alias).values()]
+def fallen(
+    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str, digest: str
+) -> frozenset[str]:
+    """Return the names under which these bytes lost their traffic before they were through.
+
+    The arguments are those of `is_out`.
+    """
+    return frozenset(
+        name
+        for name, its in history.fell.get(alias, {}).items()
+        if _same(name == adapter, its or _locked(versions, name), digest)
+    )
 
 
 def same_bytes(
@@ -59,15 +85,34 @@ def same_bytes(
 ) -> frozenset[str]:
     """Return a version and all that stay out and have its bytes: one goes with the others.
 
-    Empty where neither it nor its bytes are kept out. `versions`: those in the lock.
+    Empty where neither it nor its bytes are kept out or given up. `versions`: those in the lock.
     """
-    out = kept_out(history, alias)
-    known = {name: each.digest for name, each in versions.items() if name in {*out, adapter}}
-    known |= {each.adapter: digest for digest, each in history.rejected.get(alias, {}).items()}
-    known |= {each.adapter: each.digest for each in _taken_out(history, alias) if each.digest}
-    its = known.get(adapter)
-    same = {each for each in out if each == adapter or (its and known.get(each) == its)}
+    gone = [*_out(history, alias), *history.fell.get(alias, {}).items()]
+    known = {name: digest or _locked(versions, name) for name, digest in gone}
+    its = known.get(adapter) or _locked(versions, adapter)
+    same = {name for name, digest in known.items() if name == adapter or (its and digest == its)}
     return frozenset({*same, adapter}) if same else frozenset()
+
+
+def _out(history: History, alias: str) -> list[tuple[str, str]]:
+    """Return all that was taken out: full name, and digest of its bytes where the ledger says."""
+    holds, marks = history.holds.get(alias, {}).values(), history.marks.get(alias, ())
+    failed = history.rejected.get(alias, {}).items()
+    return [
+        *((each.adapter, each.digest) for each in holds),
+        *((each.adapter, each.digest) for each in marks if each.mark == "abort"),
+        *((each.adapter, digest) for digest, each in failed),
+    ]
+
+
+def _same(named: bool, out: str, digest: str) -> bool:  # noqa: FBT001 (a comparison's result)
+    """Say whether bytes are those that were taken out; where they are unknown the name decides."""
+    return out == digest if out and digest else named
+
+
+def _locked(versions: Mapping[str, AdapterFacts], adapter: str) -> str:
+    facts = versions.get(adapter)
+    return facts.digest if facts else ""
 
 
 def loaded_bytes(
@@ -104,7 +149,8 @@ def rejection(
     found = [
         each
         for each in history.evidence.get(alias, ())
-        if each.finding.verdict is Verdict.FAIL and _same(each, adapter, digest)
+        if each.finding.verdict is Verdict.FAIL
+        if _same(each.adapter == adapter, each.digests.get("adapter", ""), digest)
     ]
     kept = history.rejected.get(alias, {}).get(digest)
     found += [kept] if kept else []
@@ -125,8 +171,3 @@ def accepted(
         if its and now.astimezone(UTC).date() <= each.until and gate in (each.gates or (gate,)):
             return f"accepted by {each.by} until {each.until}: {each.reason}"
     return ""
-
-
-def _same(evidence: Evidence, adapter: str, digest: str) -> bool:
-    judged = evidence.digests.get("adapter")
-    return judged == digest if judged and digest else evidence.adapter == adapter

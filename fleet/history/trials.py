@@ -4,101 +4,14 @@ Folded from the ledger beside routes and steps; all of it stays when a route doe
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal, Protocol, get_args
 
 from fleet.gates import Finding, Verdict
+from fleet.history.records import WORDS, Claim, EvalRun, Evidence, Line, Mark
 
-Word = Literal["hold", "pause", "resume", "approve", "advance", "extend", "abort"]
-WORDS: tuple[Word, ...] = get_args(Word)
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """One judged gate, and what exactly was judged."""
-
-    alias: str
-    adapter: str
-    """Full name of the new version."""
-    stable: str
-    """Full name of the version it was compared with."""
-    percent: int
-    """The new version's share at the time; 0: before it got traffic."""
-    gate: str
-    finding: Finding
-    digests: Mapping[str, str]
-    """Of `adapter`, `stable`, `base`, `golden`, as far as they played a part."""
-    fingerprint: str
-    """Of the engine that answered; empty where none did."""
-    since: datetime
-    """From when on requests were counted; the stage's entry."""
-    at: datetime
-    seq: int
-    """Number of the ledger entry."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What a person said of a rollout: it holds for the stage in which it was said.
-
-    A hold lasts until `resume`, a pause until its time or `resume`, an abort until `release`.
-    """
-
-    mark: Word
-    adapter: str
-    since: datetime | None
-    """Entry of the stage; None: the version had no stage yet."""
-    reason: str
-    by: str
-    at: datetime
-    percent: int | None = None
-    """The version's share in that stage."""
-    until: datetime | None = None
-    """Of a pause: when it ends by itself; None: when somebody ends it."""
-    digest: str = ""
-    """Of the version's bytes, as the lock had them then; empty: it still says which they are."""
-
-    def lasts(self, now: datetime) -> bool:
-        """Say whether it has not ended by itself."""
-        return self.until is None or now < self.until
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Somebody retrains an alias, and nobody else should."""
-
-    by: str
-    until: datetime
-    reason: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class EvalRun:
-    """A finished evaluation; its answers lie in a file."""
-
-    run: str
-    adapter: str
-    purpose: str
-    """`gate`, `anchor`, `rolling`, `smoke` or `aa`."""
-    summary: Mapping[str, Any]
-    samples_sha256: str
-    path: str
-    at: datetime
-
-
-class Line(Protocol):
-    """What is read of a ledger entry."""
-
-    @property
-    def seq(self) -> int: ...  # noqa: D102
-    @property
-    def time(self) -> datetime: ...  # noqa: D102
-    @property
-    def by(self) -> str: ...  # noqa: D102
-    @property
-    def data(self) -> Mapping[str, Any]: ...  # noqa: D102
+_OF_A_STAGE = ("approve", "advance", "extend")
+"""What is said of one stage and what was found in it."""
 
 
 @dataclass(slots=True)
@@ -114,7 +27,8 @@ class Trials:
     evals: dict[str, dict[tuple[str, str], EvalRun]] = field(default_factory=dict)
     """By alias, then by adapter and purpose."""
     freed: dict[str, frozenset[str]] = field(default_factory=dict)
-    fallen: dict[str, frozenset[str]] = field(default_factory=dict)
+    fallen: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By alias, then by adapter: the digest of its bytes; empty: the lock says which they are."""
 
     @classmethod
     def of(
@@ -125,7 +39,7 @@ class Trials:
         claims: Mapping[str, Claim],
         evals: Mapping[str, tuple[EvalRun, ...]],
         freed: Mapping[str, frozenset[str]],
-        fallen: Mapping[str, frozenset[str]],
+        fallen: Mapping[str, Mapping[str, str]],
     ) -> "Trials":
         """Go on from what `fields` returned."""
         return cls(
@@ -141,7 +55,7 @@ class Trials:
                 for alias, found in evals.items()
             },
             dict(freed),
-            dict(fallen),
+            {alias: dict(found) for alias, found in fallen.items()},
         )
 
     def fields(
@@ -153,7 +67,7 @@ class Trials:
         dict[str, Claim],
         dict[str, tuple[EvalRun, ...]],
         dict[str, frozenset[str]],
-        dict[str, frozenset[str]],
+        dict[str, dict[str, str]],
     ]:
         """Return what a history holds of them, in its order, from evidence on."""
         return (
@@ -224,12 +138,13 @@ class Trials:
             percent,
             datetime.fromisoformat(until) if until else None,
             str(data.get("digest") or ""),
+            seq=entry.seq,
         )
 
     def superseded(self, alias: str, adapter: str) -> None:
         """Forget what was said of the stages of all versions but the one now rolled out."""
         for word, each in tuple(self.marks.get(alias, ())):
-            if word in ("approve", "advance", "extend") and each != adapter:
+            if word in _OF_A_STAGE and each != adapter:
                 del self.marks[alias][word, each]
 
     def released(self, alias: str, adapter: str, held: Iterable[str]) -> None:
@@ -240,10 +155,10 @@ class Trials:
         failed = {each.adapter for each in self.rejected.get(alias, {}).values()}
         aborted = {each.adapter for each in self.marks.get(alias, {}).values()
                    if each.mark == "abort"}  # fmt: skip
-        fallen = self.fallen.get(alias, frozenset())
+        fallen = self.fallen.get(alias, {})
         freed = {each for each in {*held, *failed, *aborted, *fallen} if adapter in ("", each)}
         self.freed[alias] = self.freed.get(alias, frozenset()) | freed
-        self.fallen[alias] = fallen - freed
+        self.fallen[alias] = {key: each for key, each in fallen.items() if key not in freed}
         bad = self.rejected.get(alias, {}).items()
         self.rejected[alias] = {key: e for key, e in bad if adapter not in ("", e.adapter)}
         self.evidence[alias] = {
@@ -254,14 +169,30 @@ class Trials:
         marks = self.marks.get(alias, {}).items()
         self.marks[alias] = {key: e for key, e in marks if adapter not in ("", e.adapter)}
 
-    def serves(self, alias: str, adapter: str) -> None:
-        """Note that a version has traffic: whatever it was released from is over."""
-        for each in (self.freed, self.fallen):
-            each[alias] = each.get(alias, frozenset()) - {adapter}
+    def serves(self, alias: str, adapter: str, digest: str) -> None:
+        """Note that a version has traffic: whatever it, or its bytes, were released from is over.
 
-    def fell(self, alias: str, adapter: str) -> None:
-        """Note that a version on its way has lost all of its traffic."""
-        self.fallen[alias] = self.fallen.get(alias, frozenset()) | {adapter}
+        `digest`: of its bytes as they are loaded; empty: not known.
+        """
+        self.freed[alias] = self.freed.get(alias, frozenset()) - {adapter}
+        self.fallen[alias] = {
+            key: each
+            for key, each in self.fallen.get(alias, {}).items()
+            if key != adapter and not (each and each == digest)
+        }
+
+    def fell(self, alias: str, adapter: str, digest: str) -> None:
+        """Note that a version on its way has lost all of its traffic; `digest` as of `serves`."""
+        self.fallen[alias] = {**self.fallen.get(alias, {}), adapter: digest}
+
+    def began_anew(self, alias: str, adapter: str, when: datetime) -> None:
+        """Note that what was said of a version's stage was said of another engine or golden set."""
+        self.marks[alias] = {
+            key: replace(each, void=each.void or when)
+            if each.adapter == adapter and each.mark in _OF_A_STAGE
+            else each
+            for key, each in self.marks.get(alias, {}).items()
+        }
 
     def claimed(self, entry: Line) -> None:
         """Take a claim; while somebody else's runs, a later one is none."""

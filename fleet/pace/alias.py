@@ -39,6 +39,7 @@ def decide(
     now: datetime,
     *,
     other_bytes: bool = False,
+    base: str = "",
 ) -> Wanted:
     """Return what one alias should have at `now`.
 
@@ -50,15 +51,17 @@ def decide(
         now: The time.
         other_bytes: A server holds other bytes under the target's name, so that evidence about
             the locked ones says nothing.
+        base: Stands for the engine that serves the target; empty: not known.
     """
     if route is None:
-        bare = Situation(fleet, adapter, Route(adapter.alias, (), ""), history, now, other_bytes)
+        nothing = Route(adapter.alias, (), "")
+        bare = Situation(fleet, adapter, nothing, history, now, other_bytes, base)
         why, _ = _stopped(bare) or ("", "")
         asked = bare.released and not bare.allowed("advance")
         offline = [each for each in bare.judged if each.gate.offline and asked]
         unsure = [e for e in offline if not e.passed and not _approved(bare, e)]
         return first(bare, why, unsure, _doubt(bare, offline) if bare.released else "")
-    it = Situation(fleet, adapter, route, history, now, other_bytes)
+    it = Situation(fleet, adapter, route, history, now, other_bytes, base)
     stopped = _stopped(it)
     wanted = _taken_back(it, *stopped) if stopped else _going(it)
     kept = _without_retired(it, wanted, stopped=bool(stopped))
@@ -132,7 +135,7 @@ def _beginning(it: Situation) -> Wanted:
     weight = it.first_weight if stable else FULL
     others = dict.fromkeys(it.shares, 0)
     offline = [each for each in it.judged if each.gate.offline] if stable else []
-    phase, text = _obstacle(it, offline, f"{it.alias}: {version} waits at 0 %")
+    phase, text = _obstacle(it, offline, f"{it.alias}: {version} waits at 0 %{_void(it)}")
     if stable and phase is None and stable not in it.fleet.versions:
         text = (
             f"{it.alias}: {version} is not begun: {version_of(stable)} is not in the lock, so it "
@@ -157,7 +160,7 @@ def _beginning(it: Situation) -> Wanted:
 def _staged(it: Situation) -> Wanted:
     """Move the target to the next weight when it may, and say what it waits for if not."""
     stage, percent, version = it.stage, it.percent, version_of(it.target)
-    at = f"{it.alias}: {version} stays at {percent} %"
+    at = f"{it.alias}: {version} stays at {percent} %{_void(it)}"
     if stage is None:
         text = f"{at}: the ledger does not say since when. To start its bake: fleetctl adopt"
         return _wanted(it, it.shares, Phase.WAITING, "", text)
@@ -243,6 +246,11 @@ def _unsure(
     return Phase.UNDECIDED, f"{text}. {words.decide(it.alias)}"
 
 
+def _void(it: Situation) -> str:
+    """Say what a person let this stage do and no longer counts; empty: nothing."""
+    return words.void(it.void) if it.void else ""
+
+
 def _asked(judged: Judged) -> bool:
     """Say whether a gate was judged and could not tell."""
     evidence = judged.evidence
@@ -251,11 +259,12 @@ def _asked(judged: Judged) -> bool:
 
 def _approved(it: Situation, judged: Judged) -> bool:
     """Say whether a person let this stage go on, or all stages whatever a golden set said."""
-    if it.allowed("approve"):
+    if it.allowed("approve") and not judged.void:  # nobody has looked at what serves now
         return True
-    marks = [mark for word in ("approve", "advance") if (mark := it.mark(word))]
+    marks = [each for each in (it.mark("approve"), it.mark("advance")) if each]
     known = judged.evidence
-    return judged.gate.offline and known is not None and any(known.at <= each.at for each in marks)
+    asked = known is not None and any(known.seq < each.seq for each in marks)
+    return judged.gate.offline and asked
 
 
 def _without_retired(it: Situation, wanted: Wanted, *, stopped: bool) -> Wanted:

@@ -7,7 +7,7 @@ or where a person answers for it.
 
 from collections.abc import Iterable
 
-from fleet.history import twins, ways_back
+from fleet.history import is_way_back
 from fleet.names import AdapterName
 from fleet.pace import words
 from fleet.pace.gating import Judged
@@ -71,12 +71,10 @@ def _reasons(it: Situation) -> Iterable[str]:
 def _declare(it: Situation) -> str:
     """Say what would be served: the newest version before that once answered all requests."""
     known = it.fleet.versions
-    rejected = it.history.rejected.get(it.alias, {})
     good = [
         parsed.version
-        for name in ways_back(it.history, it.alias) & known.keys()
-        if alias_of(name) == it.alias and known[name].digest not in rejected
-        if not twins(it.history, known, it.alias, name, known[name].digest)
+        for name in it.history.answered_all & known.keys()
+        if alias_of(name) == it.alias and is_way_back(it.history, known, it.alias, name)
         if (parsed := AdapterName.parse(name)).version < it.adapter.name.version
     ]
     return f"declare {max(good)} (it is in the lock)" if good else "declare another version"

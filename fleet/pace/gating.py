@@ -21,6 +21,8 @@ class Judged:
     """None: there is none that is about this version, in this stage, as it is loaded now."""
     accepted: str = ""
     """Who answers for the version whatever the gate says; empty: nobody."""
+    void: str = ""
+    """With what other bytes, engine, golden set or limit it was judged; empty: with none."""
 
     @property
     def passed(self) -> bool:
@@ -38,7 +40,8 @@ class Judged:
     @property
     def detail(self) -> str:
         """The finding's own sentence."""
-        return self.evidence.finding.reason if self.evidence else ""
+        why = f"judged with {self.void}" if self.void else ""
+        return self.evidence.finding.reason if self.evidence else why
 
     def due(self, alias: str) -> GateDue:
         """Return it as a plan shows it."""
@@ -51,41 +54,64 @@ def golden_of(adapter: Adapter, gate: Gate) -> str:
     return gate.golden or adapter.golden or ""
 
 
-def current(
+def judged(
     fleet: Fleet,
     adapter: Adapter,
     stable: str,
     stage: Stage | None,
     evidence: Mapping[str, Evidence],
     gate: Gate,
-) -> Evidence | None:
-    """Return a gate's evidence if it is about what serves now.
+    base: str,
+) -> Judged:
+    """Return a gate with its evidence, if that is about what serves now.
 
-    Offline evidence holds for these bytes, the version compared with, the golden set and the
-    gate as it is declared: who asks for more samples after a gate could not tell gets them. Live
-    evidence holds for the stage in which it was gathered.
+    Offline evidence holds for these bytes, the version compared with, the engine, the golden set
+    and the gate as it is declared: who asks for more samples after a gate could not tell gets
+    them. Live evidence holds for the stage in which it was gathered, on the same terms.
+
+    Args:
+        fleet: The declarations.
+        adapter: The alias's.
+        stable: Full name of the version to compare with.
+        stage: The version's; None: it has none.
+        evidence: By gate.
+        gate: What is asked.
+        base: As `Situation.base`.
     """
-    found = evidence.get(gate.name)
-    target = str(adapter.name)
+    found, target = evidence.get(gate.name), str(adapter.name)
+    bare = Judged(gate, None)
     if found is None or (found.adapter, found.stable) != (target, stable):
-        return None
-    golden = fleet.golden.get(golden_of(adapter, gate)) if gate.offline else None
-    now = {
-        "adapter": fleet.versions[target].digest if target in fleet.versions else "",
-        "stable": fleet.versions[stable].digest if stable in fleet.versions else "",
-        "golden": golden.digest if golden else "",
-        "terms": gate.terms if gate.offline else "",
-    }
-    if not found.digests.get("adapter"):
-        return None
-    if any(each and found.digests.get(key, each) != each for key, each in now.items()):
-        return None
-    if gate.offline:
-        return found
+        return bare
     of_stage = stage is not None and stage.adapter == target and (
         (found.percent, found.since) == (stage.percent, stage.since)
     )  # fmt: skip
-    return found if of_stage else None
+    if not found.digests.get("adapter") or not (gate.offline or of_stage):
+        return bare
+    if void := _changed(fleet, adapter, stable, found, gate, base):
+        return Judged(gate, None, void=void)
+    return Judged(gate, found)
+
+
+def _changed(
+    fleet: Fleet, adapter: Adapter, stable: str, found: Evidence, gate: Gate, base: str
+) -> str:
+    """Say with what a gate was judged that is another now; empty: with nothing."""
+
+    def digest(name: str) -> str:
+        return fleet.versions[name].digest if name in fleet.versions else ""
+
+    golden = fleet.golden.get(golden_of(adapter, gate)) if gate.offline else None
+    now = (
+        ("adapter", digest(str(adapter.name)), "other bytes"),
+        ("stable", digest(stable), "other bytes of the old version"),
+        ("base", base, "another engine, base or flags"),
+        ("golden", golden.digest if golden else "", "another golden set"),
+        ("terms", gate.terms if gate.offline else "", "other terms"),
+    )
+    for key, each, what in now:
+        if each and found.digests.get(key, each) != each:
+            return what
+    return "" if found.answers(gate) else "another limit"
 
 
 def gates_of(fleet: Fleet, rollout: Rollout) -> tuple[Gate, ...]:

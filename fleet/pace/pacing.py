@@ -18,6 +18,7 @@ from fleet.standing import (
     route_of,
     routed_to,
 )
+from fleet.trial import engine_of
 
 
 def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
@@ -42,6 +43,7 @@ def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
             history,
             now,
             other_bytes=str(adapter.name) in strange,
+            base=engine_of(live, str(adapter.name)) if alias in history.evidence else "",
         )
         for alias, adapter in sorted(fleet.adapters.items())
     }
@@ -73,8 +75,9 @@ def _wanted(
     now: datetime,
     *,
     other_bytes: bool,
+    base: str,
 ) -> Wanted:
-    decided = decide(fleet, adapter, route, history, now, other_bytes=other_bytes)
+    decided = decide(fleet, adapter, route, history, now, other_bytes=other_bytes, base=base)
     return shadowed(fleet, adapter, decided, route, history)
 
 

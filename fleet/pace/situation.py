@@ -1,7 +1,7 @@
 """Situation: one alias as it stands, with all that its pace is decided by."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 
@@ -14,13 +14,15 @@ from fleet.history import (
     Hold,
     Mark,
     Stage,
+    Word,
     accepted,
+    fallen,
+    is_way_back,
     rejection,
-    twins,
-    ways_back,
+    taken_out,
 )
 from fleet.names import AdapterName
-from fleet.pace.gating import Judged, current, gates_of
+from fleet.pace.gating import Judged, gates_of, judged
 from fleet.resources import FULL, Route
 
 RECOMMENDED = 500
@@ -38,6 +40,8 @@ class Situation:
     now: datetime
     other_bytes: bool
     """Whether a server holds other bytes under the target's name."""
+    base: str = ""
+    """Stands for the engine that serves the target, its version and flags; empty: not known."""
 
     @property
     def alias(self) -> str:
@@ -88,10 +92,13 @@ class Situation:
 
     @cached_property
     def holds(self) -> Mapping[str, Hold]:
-        """Versions that stay out; without the target where an override lifts its gate's hold."""
+        """Versions that stay out; without the target where its bytes are others or let in again.
+
+        It is an override that lets in what a gate has taken out.
+        """
         found = self.history.holds.get(self.alias, {})
         own = found.get(self.target)
-        if own is None or not self._lifted(own):
+        if own is None or (own in self._out and not self._lifted(own)):
             return found
         return {name: each for name, each in found.items() if name != self.target}
 
@@ -110,8 +117,12 @@ class Situation:
         """
         if self.percent == FULL:
             return None
-        found = twins(self.history, self.fleet.versions, self.alias, self.target, self.digest)
+        found = (each for each in self._out if each.adapter != self.target)
         return next((each for each in found if not self._lifted(each)), None)
+
+    @cached_property
+    def _out(self) -> tuple[Hold | Mark, ...]:
+        return taken_out(self.history, self.fleet.versions, self.alias, self.target, self.digest)
 
     def _lifted(self, out: Hold | Mark) -> bool:
         """Say whether an override accepts what a gate took out; a person's word it never lifts."""
@@ -121,10 +132,17 @@ class Situation:
         """Return who answers for the target whatever a gate says; empty: nobody."""
         return accepted(self.fleet.overrides, self.alias, self.digest, gate, self.now)
 
-    def mark(self, word: str) -> Mark | None:
-        """Return what a person said of the target, if it was this."""
+    def mark(self, word: Word) -> Mark | None:
+        """Return what a person said of the target's bytes, if it was this.
+
+        A hold and a pause are of whatever has its name: nobody goes on by a change of bytes.
+        """
         marks = self.history.marks.get(self.alias, ())
-        return next((e for e in marks if (e.mark, e.adapter) == (word, self.target)), None)
+        found = next((e for e in marks if (e.mark, e.adapter) == (word, self.target)), None)
+        if found is None or word in ("hold", "pause"):
+            return found
+        other = found.digest and self.digest and found.digest != self.digest
+        return None if other else found
 
     @property
     def released(self) -> bool:
@@ -137,10 +155,13 @@ class Situation:
     def given_up(self) -> bool:
         """Whether its gates could not tell in time, it lost its traffic, and nobody answers for it.
 
-        Such a version waits for `release`, whatever was declared since. An override answers for
-        it where it accepts each gate that has not passed.
+        Such bytes wait for `release`, whatever was declared since and under whichever name. An
+        override answers for them where it accepts each gate that has not passed.
         """
-        fell = self.target in self.history.fell.get(self.alias, ())
+        known = self.fleet.versions
+        fell = fallen(self.history, known, self.alias, self.target, self.digest)
+        if self.stage is not None and self.stage.percent:  # let in under this name
+            fell &= {self.target}
         lifted = self.target in self.history.holds.get(self.alias, {})  # by its gate's override
         if self.rollout.when_unsure != "roll_back" or lifted or not fell:
             return False
@@ -153,11 +174,21 @@ class Situation:
         said = (self.mark("hold"), self.mark("pause"))
         return next((each for each in said if each is not None and each.lasts(self.now)), None)
 
-    def allowed(self, word: str) -> bool:
+    def allowed(self, word: Word) -> bool:
         """Say whether a person said this of the stage that the target is in now."""
+        mark = self._of_stage(word)
+        return mark is not None and mark.void is None
+
+    @property
+    def void(self) -> Mark | None:
+        """What a person let this stage do, before it began anew; said again since, it counts."""
+        said = (self._of_stage("approve"), self._of_stage("advance"))
+        return next((each for each in said if each is not None and each.void), None)
+
+    def _of_stage(self, word: Word) -> Mark | None:
         mark, stage = self.mark(word), self.stage
         now = (stage.entered, stage.percent) if stage else (None, None)
-        return mark is not None and (mark.since, mark.percent) == now
+        return mark if mark is not None and (mark.since, mark.percent) == now else None
 
     @cached_property
     def stable(self) -> str:
@@ -173,8 +204,9 @@ class Situation:
         settled = [each for each in serving if each != staged]
         if settled or serving:
             return (settled or serving)[-1]
-        back = ways_back(self.history, self.alias)
-        return next((each.adapter for each in rest if each.adapter in back), "")
+        known = self.fleet.versions
+        names = (each.adapter for each in rest)
+        return next((e for e in names if is_way_back(self.history, known, self.alias, e)), "")
 
     @cached_property
     def judged(self) -> tuple[Judged, ...]:
@@ -191,8 +223,8 @@ class Situation:
         for gate in gates_of(self.fleet, self.rollout):
             last = evidence[gate.name].stable if gate.name in evidence else ""
             beside = self.stable or last
-            its = current(self.fleet, self.adapter, beside, self.stage, evidence, gate)
-            found.append(Judged(gate, its, self.accepts(gate.name)))
+            made = judged(self.fleet, self.adapter, beside, self.stage, evidence, gate, self.base)
+            found.append(replace(made, accepted=self.accepts(gate.name)))
         return tuple(found)
 
     @property

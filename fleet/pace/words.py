@@ -76,6 +76,16 @@ def given_up(alias: str, target: str) -> str:
     )
 
 
+def void(mark: Mark) -> str:
+    """Say that what a person let a stage do counts no more."""
+    said = "approval" if mark.mark == "approve" else mark.mark
+    since = time(mark.void) if mark.void else ""
+    return (
+        f" (the {said} by {mark.by} of {time(mark.at)} counts no more: since {since} the stage is "
+        "judged anew, on another engine, base or golden set)"
+    )
+
+
 def halted(at: str, mark: Mark) -> str:
     """Say who keeps a rollout where it is, and until when; `at` begins the sentence."""
     reason = f" ({mark.reason})" if mark.reason else ""
@@ -87,8 +97,9 @@ def halted(at: str, mark: Mark) -> str:
 def open_gates(judged: Iterable[Judged]) -> str:
     """Say which gates do not let a version go on, and why."""
     found = [each for each in judged if not each.passed]
-    bare = [each.gate.name for each in found if each.status == NONE]
+    bare = [each.gate.name for each in found if each.status == NONE and not each.void]
     said = [f"{NONE} for gate {', '.join(bare)}"] if bare else []
+    said += [f"{NONE} for gate {e.gate.name}, which was {e.detail}" for e in found if e.void]
     said += [
         f"gate {each.gate.name} is {each.status} ({each.detail})"
         for each in found

@@ -46,7 +46,7 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
     table = asyncio.run(_table(session))
     entries = session.ledger().read()
     history = fold(entries)
-    holds = kept_out(history, alias) | history.fell.get(alias, frozenset())
+    holds = kept_out(history, alias) | history.fell.get(alias, {}).keys()
     entry = table.aliases.get(alias)
     tampered = alias in unsound(entries, history)
     if entry is None and not (holds or tampered):

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fleet.gates import Finding, Verdict
-from fleet.history import Evidence
+from fleet.history import LIMITS, Evidence
 from fleet.trial import Trial
 
 
@@ -69,8 +69,13 @@ def worth_recording(new: Judged, known: Evidence | None, now: datetime, every: t
         return True
     if new.problem:
         return known.finding.reason != finding.reason
-    if any(known.digests.get(key) != each for key, each in new.digests.items()):
+    about_now = {**trial.digests, **new.digests}
+    if any(known.digests.get(key) != each for key, each in about_now.items()):
         return True  # what is not written down would be asked again at each tick
-    if known.since != (trial.since or known.since):
-        return True
+    if (known.since, *_terms(known.finding)) != (trial.since or known.since, *_terms(finding)):
+        return True  # until it is, nothing is known under the limit that is declared now
     return known.finding.counts != finding.counts and now - known.at >= every
+
+
+def _terms(finding: Finding) -> tuple[str | float | None, ...]:
+    return finding.metric, *(finding.parameters.get(each) for each in LIMITS)

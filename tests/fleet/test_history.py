@@ -133,7 +133,7 @@ def test_a_rollback_holds_the_version_and_establishes_the_flip() -> None:
     shown = past.established[route("acme-support").address]
     assert shown == route("acme-support", (NEW, 0, "a"), (OLD, 100, "a"))
     assert past.stages["acme-support"] == Stage(NEW, 0, NOON + 2 * HOUR)
-    assert past.fell == {"acme-support": {NEW}}
+    assert past.fell == {"acme-support": {NEW: ""}}
     assert past.cutovers == {NEW: NOON + 2 * HOUR}
 
 

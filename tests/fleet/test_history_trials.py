@@ -9,8 +9,7 @@ import pytest
 
 from fleet.canonical import plain
 from fleet.gates import Finding, Verdict
-from fleet.history import Claim, Entry, History, Stage, fold, rejection, settled
-from fleet.history.trials import Word
+from fleet.history import Claim, Entry, History, Stage, Word, fold, rejection, settled
 from fleet.plan import SetRoute
 from tests.fleet.planning.builders import route, state
 
@@ -138,7 +137,7 @@ def test_a_release_asks_failed_gates_again_and_keeps_what_passed() -> None:
 
 def test_a_fallen_version_begins_anew_when_released() -> None:
     tape = begun().routed(v1_1_0=0, v1_0_0=100)
-    assert tape.past.fell == {ALIAS: {NEW}}
+    assert tape.past.fell == {ALIAS: {NEW: ""}}
     tape.add("released", alias=ALIAS, adapter=None, route=None)
     assert tape.past.fell == {}
     assert tape.past.released == {ALIAS: {NEW}}
@@ -148,11 +147,11 @@ def test_a_fallen_version_begins_anew_when_released() -> None:
 def test_that_a_version_fell_is_remembered_whatever_is_rolled_out_in_between() -> None:
     other = "acme-support-tiny-v1.2.0"
     tape = begun().routed(v1_1_0=0, v1_0_0=100).routed(v1_2_0=10, v1_1_0=0, v1_0_0=90)
-    assert tape.past.fell == {ALIAS: {NEW}}
+    assert tape.past.fell == {ALIAS: {NEW: ""}}
     tape.routed(v1_2_0=0, v1_0_0=100)
-    assert tape.past.fell == {ALIAS: {NEW, other}}
+    assert tape.past.fell == {ALIAS: {NEW: "", other: ""}}
     assert settled(tape.past, state()) == tape.past
-    assert tape.routed(v1_1_0=10, v1_0_0=90).past.fell == {ALIAS: {other}}
+    assert tape.routed(v1_1_0=10, v1_0_0=90).past.fell == {ALIAS: {other: ""}}
     tape.add("released", alias=ALIAS, adapter=other, route=None)
     assert tape.past.fell == {}
 

@@ -1,6 +1,7 @@
 """Whatever happens to a fleet, plans carry it where it should be, safely at every step."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import assert_never
@@ -8,14 +9,12 @@ from typing import assert_never
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from fleet.budget import USABLE
 from fleet.conditions import Rollout
 from fleet.declared import Fleet
 from fleet.diff import diff
 from fleet.errors import PlacementError
-from fleet.plan import Plan
 from fleet.planning import desired_state
-from fleet.resources import LoadedAdapter, Route, Server
+from fleet.resources import Server
 from tests.fleet.planning.builders import (
     DAY,
     GIB,
@@ -24,11 +23,17 @@ from tests.fleet.planning.builders import (
     adapter,
     base,
     device,
-    digest_of,
     fleet,
     host,
     route,
     state,
+)
+from tests.fleet.planning.plan_checks import (
+    check_budget,
+    check_bytes,
+    check_rollouts,
+    check_ways_back,
+    others,
 )
 from tests.fleet.planning.simulator import World
 
@@ -181,34 +186,6 @@ def with_adapters(declared: Fleet, adapters: Mapping[str, object]) -> Fleet:
     return replace(declared, adapters=dict(sorted(adapters.items())))  # type: ignore[arg-type]
 
 
-def check_rollouts(plan: Plan, declared: Fleet) -> None:
-    """No rollout skips a stage, and none gives traffic to a version that is held."""
-    for change in plan.changes:
-        before, after = change.before, change.after
-        if not isinstance(before, Route) or not isinstance(after, Route):
-            continue
-        target = str(declared.adapters[after.alias].name)
-        weights = declared.rollouts[declared.adapters[after.alias].rollout].weights
-        old = {each.adapter: each.percent for each in before.shares}
-        new = {each.adapter: each.percent for each in after.shares}
-        for name, percent in new.items():
-            if percent > old.get(name, 0) and name == target:
-                later = [each for each in weights if each > old.get(name, 0)]
-                assert percent == later[0], change
-
-
-def check_budget(plan: Plan) -> None:
-    total: dict[tuple[str, tuple[str, ...]], int] = {}
-    for use in plan.capacity:
-        assert use.slots_during <= use.slots
-        parts = (use.weights_bytes, use.slot_bytes, use.kv_bytes, use.reserve_bytes)
-        assert all(each is not None for each in parts)
-        key = (use.host, use.devices)
-        total[key] = total.get(key, 0) + sum(each or 0 for each in parts)
-        assert use.total_bytes is not None
-        assert total[key] <= use.total_bytes * USABLE
-
-
 @settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(events, max_size=14), st.booleans(), st.sampled_from((None, 1, 2, 3, 4)))
 def test_every_plan_is_safe_step_by_step_and_ends_where_nothing_is_left_to_do(
@@ -216,7 +193,10 @@ def test_every_plan_is_safe_step_by_step_and_ends_where_nothing_is_left_to_do(
     backwards: bool,  # noqa: FBT001 (drawn by hypothesis)
     memory: int | None,
 ) -> None:
-    """`memory`: halves of what a server that lists 8 of the largest versions takes of its host."""
+    """I1, I3, I7: at each step shares are whole and name what is loaded, see `simulator`.
+
+    `memory`: halves of what a server that lists 8 of the largest versions takes of its host.
+    """
     world, declared, codes = World(NOON), start(memory), list[str]()
     for each in (Pass(0), *happenings):
         asked = happen(each, declared, world)
@@ -231,7 +211,9 @@ def test_every_plan_is_safe_step_by_step_and_ends_where_nothing_is_left_to_do(
             event(verb)
         check_rollouts(plan, declared)
         check_budget(plan)
+        before, past = dict(world.resources), world.history()
         world.apply(plan, backwards=backwards)
+        check_ways_back(before, past, world)
         assert (
             diff(desired_state(declared, world.live(), world.history(), world.now), world.live())
             == ()
@@ -239,10 +221,51 @@ def test_every_plan_is_safe_step_by_step_and_ends_where_nothing_is_left_to_do(
         again = world.plan(declared)
         assert again.changes == ()
         assert again.steps == ()
-        for there in world.resources.values():
-            if isinstance(there, LoadedAdapter) and there.server not in world.silent:
-                assert there.digest == digest_of(there.adapter)
+        check_bytes(world, again)
     assert "FC2090" not in codes
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(events, max_size=10), st.lists(declares, max_size=3), aliases, small)
+def test_a_rollback_of_one_alias_leaves_what_is_due_for_all_others_as_it_is(
+    happenings: list[Event], due: list[Declare], alias: str, days: int
+) -> None:
+    world, declared = World(NOON), start()
+    for each in (Pass(0), *happenings):
+        asked = happen(each, declared, world)
+        with suppress(PlacementError):
+            world.apply(world.plan(asked))
+            declared = asked
+    for each in due:
+        declared = happen(each, declared, world) if each.alias != alias else declared
+    world.pass_time(timedelta(days=days))
+    try:
+        before, routes = world.plan(declared), world.live().routes()
+    except PlacementError:
+        return
+    if not world.roll_back(alias):
+        return
+    event(f"{len(others(before, alias)['steps'])} steps for others")  # type: ignore[arg-type]
+    assert others(world.plan(declared), alias) == others(before, alias)
+    now = world.live().routes()
+    assert {key for key in now if now[key] != routes[key]} <= {alias}
+
+
+def test_altered_bytes_that_have_to_stay_where_they_are_are_told() -> None:
+    name, world = "acme-support-tiny-v1.0.0", World(NOON)
+    declared = replace(start(), adapters={"acme-support": adapter(name, pin="left")})
+    world.apply(world.plan(declared))
+    (there,) = world.live().adapters().values()
+    world.resources[there.address] = replace(there, digest=None)
+    elsewhere = replace(start(), adapters={"acme-support": adapter(name, pin="right")})
+    world.silent["tiny-right-gpu0"] = "no answer"
+    plan = world.plan(elsewhere)
+    assert plan.changes == ()
+    assert plan.held[-1] == (
+        f"acme-support: {name} on tiny-left-cpu0 has other bytes than the lock pins, and 100 % of "
+        "the requests go there until it can be loaded again"
+    )
+    assert [each.action for each in world.plan(declared).changes] == ["update"]  # said by the step
 
 
 def test_the_events_above_reach_the_cases_they_are_made_for() -> None:

@@ -8,7 +8,7 @@ import pytest
 from fleet.history import Evidence, Hold, Mark, Stage
 from fleet.pace import Phase
 from tests.fleet.planning.builders import DAY, NOON, digest_of, route
-from tests.fleet.planning.test_pace_invariants import World, happen
+from tests.fleet.planning.rollout_world import World, happen
 from tests.fleet.planning.trials import (
     ALIAS,
     ALONE,
@@ -81,7 +81,7 @@ def test_a_golden_set_that_cannot_tell_is_approved_once_for_all_stages() -> None
     assert wanted(shared(0, 100), begun, NOON).phase is Phase.ADVANCED
     later = past(10, unsure, BOTH[1], marks=[said])
     assert wanted(shared(10, 90), later).phase is Phase.ADVANCED
-    newer = past(10, replace(unsure, at=NOON), BOTH[1], marks=[said])
+    newer = past(10, replace(unsure, seq=19), BOTH[1], marks=[said])
     assert wanted(shared(10, 90), newer).phase is Phase.EXTENDED
 
 
@@ -210,7 +210,7 @@ def test_an_undecided_rollout_may_be_declared_to_end_by_itself() -> None:
     late = NOON + 2 * DAY
     made = wanted(shared(10, 90), past(10, *UNDECIDED), late, what)
     assert (made.phase, made.shares) == (Phase.ROLLED_BACK, NONE)
-    fell = past(0, *UNDECIDED, entered=late, fell={ALIAS: frozenset({NEW})})
+    fell = past(0, *UNDECIDED, entered=late, fell={ALIAS: {NEW: ""}})
     again = wanted(shared(0, 100), fell, late + DAY, what)
     assert (again.phase, again.shares) == (Phase.HELD, NONE)
     assert "could not tell in the time they had" in again.held

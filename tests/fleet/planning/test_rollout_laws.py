@@ -1,195 +1,70 @@
-"""The laws of a rollout, each by itself, over stories of whatever may be found, said and declared.
+"""The laws of a rollout, over stories of whatever may be found, said, changed and declared.
 
-Where a law is about something else than shares its test stands elsewhere: the hash chain and the
-lease in `tests/runtime/apply/test_ledger.py`, what a rollback may import in `pyproject.toml`,
-that steps name what is loaded in `test_properties.py`.
+The invariants of a rollout and where each is tested; `I3` finds them all:
+
+    I1   shares are whole, of versions of the lock: here; loaded and ready: `test_convergence`
+    I2   nothing rises without a PASS about what serves now: here
+    I3   a way back stays, in service: here, `test_convergence`; in the library: here
+    I4   one rollout at a time: here; one writer: `tests/runtime/apply/test_ledger_laws`
+    I5   the absence of data decides nothing: here, of the pace and of the gates
+    I6   what is out stays out, by its bytes: here
+    I7   shares rise by declared stages, and fall at any time: here
+    I8   evidence cannot be altered: `tests/runtime/apply/test_ledger_laws`
+    I9   a tick is a function, and may be asked at any time: here, `test_pace_invariants`
+    I10  a rollback needs no planner, evaluation, database: `tests/fleetctl/test_rollback_laws`
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.conditions import UNITS, Gate
 from fleet.gates import Tally, Verdict, Window, judge_live, judge_soaking, soaking
-from fleet.history import History, Hold
-from fleet.pace import Phase, Wanted, pace
+from fleet.history import Hold
+from fleet.pace import Phase
 from fleet.retention import retained
-from tests.fleet.planning.builders import (
-    DAY,
-    NOON,
-    adapter,
-    digest_of,
-    fleet,
-    history,
-    state,
-)
-from tests.fleet.planning.test_pace_invariants import (
-    HOUR,
-    WEIGHTS,
-    World,
-    events,
-    halted,
-    happen,
-    permitted,
-    ways_back,
-)
-from tests.fleet.planning.trials import ALIAS, GATED, NEW, NEXT, OLD
+from tests.fleet.planning.builders import DAY, NOON, adapter, fleet, history, state
+from tests.fleet.planning.rollout_laws import LAWS, Tick, ways_back
+from tests.fleet.planning.rollout_world import HOUR, World, happen, stories
+from tests.fleet.planning.trials import ALIAS, GATED, NEXT, OLD
 
 WhenUnsure = Literal["hold", "roll_back"]
 
 
-@dataclass(frozen=True)
-class Tick:
-    """What stood, what was asked, and what the pace said."""
-
-    world: World
-    shares: dict[str, int]
-    history: History
-    said: Wanted
-
-    @property
-    def target(self) -> str:
-        return self.world.target
-
-    @property
-    def before(self) -> int:
-        return self.shares.get(self.target, 0)
-
-    @property
-    def after(self) -> int:
-        return dict(self.said.shares).get(self.target, 0)
-
-    @property
-    def staged(self) -> bool:
-        """Whether the version goes up by its stages, and is not simply the one that stays."""
-        return self.after > self.before and self.said.phase in (Phase.STARTED, Phase.ADVANCED)
-
-
-def weights_are_whole(tick: Tick) -> None:
-    """I1: shares sum to 100 and name only versions that the lock knows."""
-    assert sum(percent for _, percent in tick.said.shares) == 100
-    assert {name for name, _ in tick.said.shares} <= {*tick.world.fleet.versions}
-
-
-def no_rise_without_a_pass(tick: Tick) -> None:
-    """I2: more traffic takes a PASS of every gate for these bytes, or a person."""
-    if tick.staged:
-        assert permitted(tick.world, tick.history)
-
-
-def no_rise_while_it_is_kept(tick: Tick) -> None:
-    """A hold keeps a version where it is until it is resumed, a pause until its time."""
-    if tick.staged:
-        assert not halted(tick.world, tick.history)
-
-
-def a_way_back_stays(tick: Tick) -> None:
-    """I3: the version before stays loaded through the rollout and its retention."""
-    served = {name for name, percent in tick.shares.items() if percent}
-    kept = {name for name, _ in tick.said.shares}
-    for name in {*tick.shares} - kept:
-        since = tick.history.cutovers.get(name)
-        hold = tick.history.holds.get(ALIAS, {}).get(name)
-        idle = since or (hold.at if hold else None)
-        assert name not in served
-        assert idle is not None
-        assert tick.world.now - idle >= GATED.retain
-
-
-def one_rollout_at_a_time(tick: Tick) -> None:
-    """I4: at most one version is on its way beside the one that answers the rest."""
-    assert sum(percent > 0 for _, percent in tick.said.shares) <= 2
-
-
-def rejected_bytes_stay_out(tick: Tick) -> None:
-    """I6: bytes that a gate has failed get nothing more without an override."""
-    rejected = digest_of(tick.target) in tick.history.rejected.get(ALIAS, {})
-    if rejected and not tick.world.overridden:
-        assert tick.after <= tick.before
-        assert not tick.staged
-
-
-def an_abort_lasts_until_it_is_released(tick: Tick) -> None:
-    """Whatever is declared, said of other versions and found in between."""
-    out: set[str] = set()
-    for each in tick.world.entries:
-        if each.kind == "released":
-            out.clear()
-        elif each.kind == "rollout_marked" and each.data["mark"] == "abort":
-            out.add(each.data["adapter"])
-    assert tick.target not in out or tick.after <= tick.before
-
-
-def what_was_taken_back_waits_for_a_person(tick: Tick) -> None:
-    """By whatever it was taken back, and whatever was declared in between."""
-    world, marks = tick.world, tick.history.marks.get(ALIAS, ())
-    said = {each.mark for each in marks if each.adapter == tick.target}
-    answered = (world.overridden and tick.target == NEW) or said & {"approve", "advance"}
-    assert answered or not (tick.staged and tick.target in world.taken)
-
-
-def no_stage_is_skipped(tick: Tick) -> None:
-    """I7: shares rise by one declared stage at a time; they may fall at any time."""
-    if tick.staged:
-        assert tick.after == WEIGHTS[WEIGHTS.index(tick.before) + 1]
-
-
-def the_same_question_has_the_same_answer(tick: Tick) -> None:
-    """I9: the pace is a function of its arguments, and asking again at once changes nothing."""
-    assert tick.world.wanted() == tick.said
-    earlier = pace(tick.world.fleet, tick.world.state, tick.history, NOON - 99 * DAY).wanted[ALIAS]
-    said = {each.mark for each in tick.history.marks.get(ALIAS, ()) if each.adapter == tick.target}
-    if not said & {"advance", "approve"} and earlier.phase is not Phase.RETURNED:
-        assert dict(earlier.shares).get(tick.target, 0) <= max(tick.before, tick.after)
-
-
-LAWS = (
-    weights_are_whole,
-    no_rise_without_a_pass,
-    no_rise_while_it_is_kept,
-    a_way_back_stays,
-    one_rollout_at_a_time,
-    rejected_bytes_stay_out,
-    an_abort_lasts_until_it_is_released,
-    what_was_taken_back_waits_for_a_person,
-    no_stage_is_skipped,
-    the_same_question_has_the_same_answer,
-)
-stories = st.lists(events, min_size=4, max_size=20)
-
-
 def play(
-    story: list[tuple[str, Any]], law: Callable[[Tick], None], when_unsure: WhenUnsure = "hold"
+    story: list[tuple[str, Any]],
+    laws: Iterable[Callable[[Tick], None]] = (),
+    when_unsure: WhenUnsure = "hold",
 ) -> World:
     world = World(rollout=replace(GATED, when_unsure=when_unsure))
     world.target = NEXT
     for kind, what in story:
         happen(world, kind, what)
-        law(Tick(world, world.shares, world.history, world.wanted()))
+        tick = Tick(world, world.shares, world.history, world.wanted())
+        for law in laws:
+            law(tick)
         world.tick()
     return world
 
 
-@pytest.mark.parametrize("law", LAWS)
 @given(story=stories, when_unsure=st.sampled_from(["hold", "roll_back"]))
-@settings(max_examples=25)
-def test_a_law_holds_in_every_story(
-    law: Callable[[Tick], None], story: list[tuple[str, Any]], when_unsure: WhenUnsure
+@settings(max_examples=200)
+def test_every_law_holds_in_every_story(
+    story: list[tuple[str, Any]], when_unsure: WhenUnsure
 ) -> None:
-    play(story, law, when_unsure)
+    play(story, LAWS, when_unsure)
 
 
 @given(story=stories)
 @settings(max_examples=40)
 def test_a_failure_takes_the_traffic_back_from_every_state(story: list[tuple[str, Any]]) -> None:
-    world = play(story, weights_are_whole)
+    world = play(story)
     world.overridden = False
-    back = ways_back(world.shares, world.target, world.history)
+    back = ways_back(Tick(world, world.shares, world.history, world.wanted()))
     if not world.shares.get(world.target) or not back or world.target == OLD:
         return
     world.judge("errors", Verdict.FAIL)
@@ -204,7 +79,7 @@ def test_the_absence_of_evidence_raises_nothing_from_any_state(
     story: list[tuple[str, Any]], silence: int
 ) -> None:
     """I5, of the pace: what was said and overridden ends, and time alone moves no stage up."""
-    world = play(story, weights_are_whole)
+    world = play(story)
     world.overridden = False
     world.write("released", alias=ALIAS, adapter=None, route=None)
     world.tick()

@@ -8,8 +8,7 @@ from functools import cache
 from fleet.conditions import Gate, GoldenFacts, Override, Rollout
 from fleet.declared import Fleet
 from fleet.gates import Finding, Tally, Verdict, Window, judge_live
-from fleet.history import Evidence, History, Mark
-from fleet.history.trials import Word
+from fleet.history import Evidence, History, Mark, Word
 from fleet.pace import Wanted, pace
 from fleet.resources import Route
 from tests.fleet.planning.builders import (
@@ -55,9 +54,10 @@ def finding(gate: str, verdict: Verdict) -> Finding:
     requests = {PASS: 500, FAIL: 50, UNSURE: 5}[verdict]
     bad = {"errors": 50} if verdict is FAIL else {}
     windows = [Window(NOON, NOON, Tally(requests, bad), Tally(requests))]
-    found = judge_live(replace(ERRORS, name=gate), windows)
+    like = ACCURACY if gate == ACCURACY.name else replace(ERRORS, name=gate)
+    found = judge_live(replace(ERRORS, name=gate, threshold=like.threshold), windows)
     assert found.verdict is verdict
-    return replace(found, reason=f"{verdict} said")
+    return replace(found, metric=like.metric, reason=f"{verdict} said")
 
 
 def evidence(
@@ -84,8 +84,9 @@ def mark(
     who: str = NEW,
     percent: int | None = 10,
     until: datetime | None = None,
+    seq: int = 18,
 ) -> Mark:
-    return Mark(word, who, since, "we looked", "ana", at, percent, until)
+    return Mark(word, who, since, "we looked", "ana", at, percent, until, seq=seq)
 
 
 def override(

@@ -243,14 +243,19 @@ def test_rows_are_found_by_alias_and_time_and_damaged_lines_are_counted(tmp_path
         ({"counts": {"items": 99.0}}, 1, False),
         ({"counts": {"items": 99.0}}, 60, True),
         ({"verdict": Verdict.FAIL}, 0, True),
+        ({"parameters": {"margin": 0.01, "floor": 0.0}}, 0, True),  # another limit is declared
+        ({"metric": "hallucination_rise"}, 0, True),
     ],
 )
 def test_what_is_worth_a_line_in_the_ledger(
     change: dict[str, Any], minutes: int, *, worth: bool
 ) -> None:
     finding = judge_paired(ANSWERS, [1.0] * 40, [1.0] * 40)
-    known = Evidence("acme-support", NEW, OLD, 0, "answers", finding, {}, "", NOON, NOON, 1)
-    new = Judged(trial(0, "s1"), replace(finding, **change), {})
+    digests = {**trial().digests, "base": "b"}
+    known = Evidence("acme-support", NEW, OLD, 0, "answers", finding, digests, "", NOON, NOON, 1)
+    new = Judged(trial(0, "s1", digests=digests), replace(finding, **change), {})
     now = NOON + timedelta(minutes=minutes)
     assert worth_recording(new, known, now, timedelta(hours=1)) is worth
     assert worth_recording(new, None, now, timedelta(hours=1))
+    other = replace(new, trial=replace(new.trial, digests={**digests, "base": "another engine"}))
+    assert worth_recording(other, known, now, timedelta(hours=1))
