@@ -1,6 +1,6 @@
 """History: what the ledger says happened, folded into what decisions need."""
 
-from fleet.history.folding import Entry, fold, settled
+from fleet.history.folding import Entry, fold, latest, settled
 from fleet.history.past import History, Hold, Stage, Unfinished
 from fleet.history.quarantine import (
     aborted,
@@ -27,6 +27,7 @@ __all__ = [
     "accepted",
     "fold",
     "kept_out",
+    "latest",
     "rejection",
     "same_bytes",
     "settled",

@@ -61,6 +61,16 @@ class Entry:
     hash: str
 
 
+def latest(before: datetime | None, entry: Entry) -> datetime:
+    """Return the latest time so far, see `History.as_of`.
+
+    What is written by a clock that is behind does not set it right, so a later entry alone is no
+    proof that an earlier one was ahead of its time.
+    """
+    vouched = entry.kind in ("released", "adopted")
+    return entry.time if before is None or vouched else max(before, entry.time)
+
+
 def fold(entries: Iterable[Entry]) -> History:
     """Return what the entries, oldest first, amount to; unknown kinds are passed over."""
     past, said = _Past(), set[str]()
@@ -149,7 +159,7 @@ class _Past:
 
     def take(self, entry: Entry) -> None:
         """Add one entry."""
-        self.seq, self.as_of = entry.seq, entry.time
+        self.seq, self.as_of = entry.seq, latest(self.as_of, entry)
         data = entry.data
         match entry.kind:
             case "step_started":

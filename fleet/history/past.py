@@ -101,4 +101,6 @@ class History:
     released or serve again, whatever is declared in between.
     """
     as_of: datetime | None = None
-    """When the newest entry was written, by the clock of whoever wrote it; None: there is none."""
+    """The latest time that an entry bears, by the clock of whoever wrote it, since a person last
+    released or adopted something, who answers for the clock; None: there is no entry.
+    """
