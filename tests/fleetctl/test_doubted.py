@@ -93,6 +93,8 @@ def test_a_plan_that_was_made_before_a_verdict_was_forged_raises_nobody(project:
         call(project, "rollout", "status", "acme-support", "--format", "json").stdout
     )
     assert (listed["phase"], listed["percent"]) == ("doubted", 10)
+    said = call(project, "rollout", "approve", "acme-support").stderr
+    assert "Not while it is doubted: acme-support: 2.2.0 stays at 10 %: evidence #" in said
     judged(project, judge_live(ERRORS, [WINDOWS[Verdict.PASS]]))
     assert "10 % -> 50 %" in call(project, "plan").stdout
 
