@@ -36,7 +36,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from fleet.history.past import History, Hold, Stage, Unfinished
+from fleet.history.past import History, Hold, Stage, Unfinished, latest
 from fleet.history.quarantine import loaded_bytes
 from fleet.history.trials import Trials
 from fleet.names import Address, route_address
@@ -59,16 +59,6 @@ class Entry:
     previous: str
     """Hash of the entry before, empty for the first."""
     hash: str
-
-
-def latest(before: datetime | None, entry: Entry) -> datetime:
-    """Return the latest time so far, see `History.as_of`.
-
-    What is written by a clock that is behind does not set it right, so a later entry alone is no
-    proof that an earlier one was ahead of its time.
-    """
-    vouched = entry.kind in ("released", "adopted")
-    return entry.time if before is None or vouched else max(before, entry.time)
 
 
 def fold(entries: Iterable[Entry]) -> History:
@@ -159,7 +149,7 @@ class _Past:
 
     def take(self, entry: Entry) -> None:
         """Add one entry."""
-        self.seq, self.as_of = entry.seq, latest(self.as_of, entry)
+        self.seq, self.as_of = entry.seq, latest(self.as_of, entry.time, entry.kind)
         data = entry.data
         match entry.kind:
             case "step_started":

@@ -16,7 +16,7 @@ def behind(entries: Sequence[Entry], now: datetime) -> FleetError | None:
     so_far: datetime | None = None
     ahead: Entry | None = None
     for each in entries:
-        before, so_far = so_far, latest(so_far, each)
+        before, so_far = so_far, latest(so_far, each.time, each.kind)
         ahead = each if so_far == each.time != before else ahead
     if ahead is None or ahead.time - now <= SKEW:
         return None
