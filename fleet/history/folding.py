@@ -36,7 +36,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from fleet.history.past import History, Hold, Stage, Unfinished
+from fleet.history.past import History, Hold, Stage, Unfinished, latest
 from fleet.history.quarantine import loaded_bytes
 from fleet.history.trials import Trials
 from fleet.names import Address, route_address
@@ -149,7 +149,7 @@ class _Past:
 
     def take(self, entry: Entry) -> None:
         """Add one entry."""
-        self.seq, self.as_of = entry.seq, entry.time
+        self.seq, self.as_of = entry.seq, latest(self.as_of, entry.time, entry.kind)
         data = entry.data
         match entry.kind:
             case "step_started":
