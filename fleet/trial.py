@@ -6,7 +6,7 @@ set are others now.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,7 +23,8 @@ from fleet.history import (
     rejection,
     taken_out,
 )
-from fleet.resources import FULL, Route, State
+from fleet.names import server_address
+from fleet.resources import FULL, Route, Server, State
 from fleet.traffic import Sticky
 
 
@@ -97,7 +98,7 @@ def _trial(
     digests = {
         "adapter": facts.digest,
         "stable": other.digest if other else "",
-        "base": engine_of(live, name),
+        "base": engine_of(live, servers, _routed(route, name)),
     }
     digests = {key: each for key, each in digests.items() if each}
     gates = [fleet.gates[each] for each in fleet.rollouts[adapter.rollout].gates]
@@ -172,24 +173,20 @@ def _may_return(route: Route, stable: str, history: History) -> bool:
     return stable != route.shadow and stable in history.cutovers
 
 
+def _routed(route: Route, name: str) -> tuple[str, ...]:
+    return next((each.servers for each in route.shares if each.adapter == name), ())
+
+
 def _on(live: State, name: str) -> tuple[str, ...]:
     return tuple(sorted(each.server for each in live.adapters().values() if each.adapter == name))
 
 
-def engine_of(live: State, adapter: str) -> str:
-    """Return what stands for the engine that serves a version: `engine_digest` of its servers.
+def engine_of(live: State, servers: tuple[str, ...], routed: Iterable[str]) -> str:
+    """Return what stands for the engine that serves a version, see `engine_digest`.
 
-    Empty where none lists it, or where nobody knows about one that a route names for it.
+    Empty where nobody knows about a server that is `routed` to, besides those that list it.
     """
-    routed = {
-        server
-        for route in live.routes().values()
-        for share in route.shares
-        if share.adapter == adapter
-        for server in share.servers
-    }
-    known = routed.isdisjoint(live.unknown_servers)
-    return engine_digest(live, _on(live, adapter)) if known else ""
+    return "" if live.unknown_servers.keys() & set(routed) else engine_digest(live, servers)
 
 
 def engine_digest(live: State, servers: tuple[str, ...]) -> str:
@@ -197,7 +194,8 @@ def engine_digest(live: State, servers: tuple[str, ...]) -> str:
 
     Sixteen hex digits. Of an attached server the version alone is known.
     """
-    up = [each for name, each in live.servers().items() if name in servers]
+    found = (live.resources.get(server_address(each)) for each in servers)
+    up = [each for each in found if isinstance(each, Server)]
     seen = sorted({(live.versions.get(each.name, ""), each.digest or "") for each in up})
     return hashlib.sha256(repr(seen).encode()).hexdigest()[:16] if seen else ""
 

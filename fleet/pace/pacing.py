@@ -33,6 +33,7 @@ def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
     resident = resident_versions(live, history) if live.routes_unknown else {}
     strange = _other_bytes(fleet, live) if history.evidence else frozenset()
     known = {**lost, **routes}
+    loaded, routed = loaded_on(live), routed_to(routes)
     wanted = {
         alias: _frozen(adapter, resident.get(alias, ()), live.routes_unknown)
         if live.routes_unknown
@@ -43,12 +44,15 @@ def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
             history,
             now,
             other_bytes=str(adapter.name) in strange,
-            base=engine_of(live, str(adapter.name)) if alias in history.evidence else "",
+            base=engine_of(
+                live, loaded.get(str(adapter.name), ()), routed.get(str(adapter.name), ())
+            )
+            if alias in history.evidence
+            else "",
         )
         for alias, adapter in sorted(fleet.adapters.items())
     }
     names = frozenset(adapter for each in wanted.values() for adapter, _ in each.shares)
-    loaded, routed = loaded_on(live), routed_to(routes)
     idle = frozenset(freeable(fleet, names, loaded, routes, history))
     return Paced(wanted, loaded, routed, idle, history.owned)
 

@@ -204,7 +204,8 @@ Examples:
 def abort(session: Session, alias: str, reason: str, form: str) -> None:
     """End the rollout: the version before answers all requests, now.
 
-    The file still asks for the new one; it stays out until `fleetctl release ALIAS`.
+    Also after the cut-over, while that one is still loaded (`soaking`). The file still asks for
+    the new one; it stays out until `fleetctl release ALIAS`.
     """
     from fleetctl.rolling_back import roll_back  # noqa: PLC0415 (keeps `--help` fast)
 

@@ -101,7 +101,7 @@ class World:
     @property
     def facts(self) -> dict[str, str]:
         """What a verdict of now is about, as far as it may change."""
-        base = engine_of(self.state, self.target)
+        base = engine_of(self.state, ("s",) if self.target in self.shares else (), ())
         return {"golden": str(self.golden) * 64, **({"base": base} if base else {})}
 
     def write(self, kind: str, **data: Any) -> None:
