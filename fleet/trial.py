@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fleet.conditions import Gate
-from fleet.declared import Adapter, Fleet
+from fleet.declared import Adapter, AdapterFacts, Fleet
 from fleet.gates import Verdict
 from fleet.history import (
     Evidence,
@@ -26,6 +26,9 @@ from fleet.history import (
 from fleet.names import server_address
 from fleet.resources import FULL, Route, Server, State
 from fleet.traffic import Sticky
+
+ALTERED = "altered"
+"""In the place of a digest: bytes that are not those that the lock pins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ def trials(fleet: Fleet, live: State, history: History, now: datetime) -> tuple[
     """Return what is being tried, by alias; nothing while the routes are not known.
 
     A version of which a server holds other bytes than the lock pins is not tried: whatever was
-    found would be about something else.
+    found would be about something else. Beside a version that is altered so, a failure counts and
+    nothing passes.
     """
     if live.routes_unknown:
         return ()
@@ -88,16 +92,15 @@ def _trial(
         return None
     if _is_out(fleet, alias, name, facts.digest, history, now, percent):
         return None
-    if any(
-        each.adapter == name and each.digest != facts.digest for each in live.adapters().values()
-    ):
+    if _is_altered(live, name, facts):
         return None
+    altered = other is not None and _is_altered(live, stable, other)
     if percent == FULL and not _may_return(route, stable, history):
         return None
     servers, others = _on(live, name), _on(live, stable)
     digests = {
         "adapter": facts.digest,
-        "stable": other.digest if other else "",
+        "stable": ALTERED if altered else other.digest if other else "",
         "base": engine_of(live, servers, _routed(route, name)),
     }
     digests = {key: each for key, each in digests.items() if each}
@@ -116,7 +119,8 @@ def _trial(
         tuple(
             each
             for each in gates
-            if declared and each.offline and servers and not rejected and percent < FULL
+            if each.offline and declared and not (rejected or altered)
+            if servers and percent < FULL
             if not _holds(known.get(each.name), name, stable, digests | _golden(fleet, alias, each))
         ),
         tuple(each for each in gates if not each.offline and percent and not rejected),
@@ -148,6 +152,12 @@ def _is_out(
     own = [each for each in found if each.adapter == name or percent < FULL]
     gates = [each.gate if isinstance(each, Hold) else "" for each in own]
     return any(not (gate and accepted(fleet.overrides, alias, digest, gate, now)) for gate in gates)
+
+
+def _is_altered(live: State, name: str, facts: AdapterFacts) -> bool:
+    """Say whether a server holds other bytes under a version's name than the lock pins."""
+    held = (each.digest for each in live.adapters().values() if each.adapter == name)
+    return any(each != facts.digest for each in held)
 
 
 def _candidate(declared: str, shares: Mapping[str, int], stage: Stage | None) -> str:

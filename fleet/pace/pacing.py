@@ -43,7 +43,7 @@ def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
             _route(fleet, alias, known, live, history),
             history,
             now,
-            other_bytes=str(adapter.name) in strange,
+            altered=strange,
             base=engine_of(
                 live, loaded.get(str(adapter.name), ()), routed.get(str(adapter.name), ())
             )
@@ -78,10 +78,10 @@ def _wanted(
     history: History,
     now: datetime,
     *,
-    other_bytes: bool,
+    altered: frozenset[str],
     base: str,
 ) -> Wanted:
-    decided = decide(fleet, adapter, route, history, now, other_bytes=other_bytes, base=base)
+    decided = decide(fleet, adapter, route, history, now, altered=altered, base=base)
     return shadowed(fleet, adapter, decided, route, history)
 
 
