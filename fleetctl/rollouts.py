@@ -96,7 +96,8 @@ def mark(
     from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
 
     found = one(session, alias)
-    if found["percent"] == 100:  # noqa: PLR2004 (percent)
+    soaks = word == "abort" and found["phase"] == "soaking"
+    if found["percent"] == 100 and not soaks:  # noqa: PLR2004 (percent)
         raise FleetError(
             problem(
                 "FC5133",

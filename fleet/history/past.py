@@ -19,7 +19,7 @@ class Stage:
     percent: int
     entered: datetime
     restarted: datetime | None = None
-    """When its evidence became void, for the engine, the base or a golden set had changed."""
+    """When its evidence became void: engine, base, a golden set or bytes had changed."""
 
     @property
     def since(self) -> datetime:

@@ -220,10 +220,12 @@ class Trials:
 
 
 def _outdates(new: Evidence, old: Evidence) -> bool:
-    """Say whether `new` was found on another engine, base or golden set than `old`."""
+    """Say whether `new` was found on another engine, base, golden set or other bytes than `old`."""
     if old.fingerprint and new.fingerprint and old.fingerprint != new.fingerprint:
         return True
-    names = ("base", "golden") if old.gate == new.gate else ("base",)
+    names = ["base", "adapter"]
+    names += ["golden"] if old.gate == new.gate else []
+    names += ["stable"] if old.stable == new.stable else []
     return any(
         each in old.digests and each in new.digests and old.digests[each] != new.digests[each]
         for each in names

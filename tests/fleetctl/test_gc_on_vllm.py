@@ -16,23 +16,30 @@ from tests.fleetctl.project_on_disk import Project
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
 OLDEST = "acme-support-tiny-v1.0.0"
+BEFORE = ("acme-support-tiny-v1.7.0", "acme-support-tiny-v1.8.0")
+CLIENT = "clients/acme.yaml"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, vllm_python: Path) -> Iterator[Project]:
-    """The quickstart fleet on vLLM; a replaced version is kept for a second, one in the library."""
+    """The quickstart fleet on vLLM; a replaced version is kept for a second, and two have been."""
     made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", vllm_python)
     fleet = made.root / "fleet.yaml"
     text = fleet.read_text("utf-8")
     pace = "{weights: [10%, 50%, 100%], bake: 24h, retain: 7d, gates: []}"
     assert pace in text
     text = text.replace(pace, "{weights: [100%], bake: 1s, retain: 1s, gates: []}")
-    fleet.write_text(text.replace("keep_versions: 3", "keep_versions: 1"), encoding="utf-8")
-    source = made.root / "models/adapters/acme/support-v2.1.0"
-    assert made.run("adapter", "add", str(source), "--as", OLDEST).returncode == 0
+    fleet.write_text(text, encoding="utf-8")
+    source, acme = made.root / "models/adapters/acme/support-v2.1.0", made.root / CLIENT
+    for name in (OLDEST, *BEFORE):
+        assert made.run("adapter", "add", str(source), "--as", name).returncode == 0
     assert made.run("gateway", "start").returncode == 0
-    done = made.run("apply", "--auto", "--yes")
-    assert done.returncode == 0, done.stderr
+    declared = acme.read_text(encoding="utf-8")
+    for name in (*BEFORE, OLD):
+        version = name.rpartition("-v")[2]
+        acme.write_text(declared.replace('"2.1.0"', f'"{version}"'), encoding="utf-8")
+        done = made.run("apply", "--auto", "--yes")
+        assert done.returncode == 0, done.stderr
     yield made
     made.clean_up()
 
@@ -113,7 +120,7 @@ def test_a_version_is_unloaded_before_its_files_go_and_nobody_notices(project: P
     server = (project.root / "fleet.yaml").read_text("utf-8").partition("port: ")[2].split()[0]
     url = f"http://127.0.0.1:{server}"
     copy = Path(listed(url)[OLD])
-    acme = project.root / "clients/acme.yaml"
+    acme = project.root / CLIENT
     with watched(project) as seen:
         text = acme.read_text(encoding="utf-8")
         acme.write_text(text.replace('"2.1.0"', '"2.2.0"'), encoding="utf-8")
