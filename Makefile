@@ -81,7 +81,7 @@ bench: setup ## Measure planning, refresh and start-up
 bench-gates: setup ## Print what the gates catch, miss and raise in vain
 	$(PY) -m tests.bench.gates
 
-bench-gateway: setup ## Measure the gateway beside its peers
+bench-gateway: setup ## Measure the gateway beside its peers (with nginx behind them where it is installed)
 	$(PY) -m tests.bench.gateway
 
 bench-placement: setup ## Print the acceptance figures of the packers; PACKING=FOLDER of samples

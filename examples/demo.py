@@ -10,8 +10,10 @@ import argparse
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -47,7 +49,6 @@ class Story:
     client_file: str
     old: str
     new: str
-    gateway: str = "http://127.0.0.1:8080"
 
 
 STORIES = {
@@ -82,6 +83,7 @@ class Demo:
     project: Path
     story: Story
     fake: bool
+    gateway: str
     times: list[tuple[str, float]] = field(default_factory=list)
 
     @contextlib.contextmanager
@@ -113,7 +115,7 @@ class Demo:
         for question in self.story.questions:
             print(f"{GREEN}${RESET} {BOLD}ask {question.alias} {question.text!r}{RESET}")
             answer, version = ask(
-                self.story.gateway, self.key(question.key), question.alias, question.text
+                self.gateway, self.key(question.key), question.alias, question.text
             )
             print(f"  {answer}\n  {DIM}answered by {version}{RESET}", flush=True)
 
@@ -138,7 +140,7 @@ class Demo:
         for turn in range(40):
             user = f"reader-{turn % 20}"
             _, version = ask(
-                self.story.gateway, self.key(question.key), question.alias, question.text, user
+                self.gateway, self.key(question.key), question.alias, question.text, user
             )
             answered.setdefault(user, []).append(version)
         counts = Counter(version for versions in answered.values() for version in versions)
@@ -229,6 +231,37 @@ def copy_example(name: str) -> Path:
     return target
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on right now, below those that kernels give out."""
+    while taken(port := random.randrange(10_000, 30_000)):
+        pass
+    return port
+
+
+def taken(port: int) -> bool:
+    """Say whether somebody listens on a port of this machine."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def on_free_ports(project: Path) -> str:
+    """Put free ports in place of those of the example that are taken; return the gateway's URL."""
+    path, url = project / "fleet.yaml", ""
+    for port, written in ((8100, "port: {}"), (8080, "127.0.0.1:{}")):
+        found = free_port() if taken(port) else port
+        if found != port:
+            print(f"Port {port} is taken on this machine: here it is {found}.")
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace(written.format(port), written.format(found)), encoding="utf-8")
+        url = f"http://{written.format(found)}"
+    return url
+
+
 def main() -> None:
     """Play the story and clean up."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -236,7 +269,8 @@ def main() -> None:
     parser.add_argument("--engine", choices=["vllm", "fake"], default="vllm")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("demo stopped"))
-    demo = Demo(copy_example(arguments.model), STORIES[arguments.model], arguments.engine == "fake")
+    project, is_fake = copy_example(arguments.model), arguments.engine == "fake"
+    demo = Demo(project, STORIES[arguments.model], is_fake, on_free_ports(project))
     began = time.monotonic()
     finished = False
     try:

@@ -15,9 +15,6 @@ SWITCH_S = 1.0
 RELOAD_S = 10.0
 """Seconds to load a version and switch to it."""
 
-FEW_SMOKE_INPUTS = 5
-"""Below this a smoke test says little; 5 to 10 known inputs are usual."""
-
 
 def impacts_of(
     changes: Iterable[Change], fleet: Fleet, interrupted: frozenset[str]
@@ -83,30 +80,19 @@ def price_per_hour(fleet: Fleet, state: State, unknown: Iterable[str] = ()) -> f
 
 
 def smoke_warnings(fleet: Fleet, changes: Iterable[Change]) -> Iterator[str]:
-    """Yield a line on aliases whose new versions are asked nothing first, and one on too few."""
+    """Yield a line on aliases whose new versions are asked nothing first."""
     new = {
-        (alias, change.reason)
+        alias
         for change in changes
         if isinstance(change.after, LoadedAdapter)
         and change.reason in {Reason.ROLLOUT_STARTED, Reason.DECLARED}
         and (alias := alias_of(change.after.adapter)) in fleet.adapters
     }
-    none = sorted({alias for alias, _ in new if not fleet.adapters[alias].smoke})
+    none = sorted(each for each in new if not fleet.adapters[each].smoke)
     if none:
         yield (
             f"versions of {_some(none)} get traffic without a smoke test: declare 5 to 10 known "
             "inputs as `smoke`"
-        )
-    few = sorted(
-        alias
-        for alias, reason in new
-        if reason is Reason.ROLLOUT_STARTED
-        and 0 < len(fleet.adapters[alias].smoke) < FEW_SMOKE_INPUTS
-    )
-    if few:
-        yield (
-            f"new versions of {_some(few)} are smoke-tested on fewer than {FEW_SMOKE_INPUTS} "
-            "inputs; 5 to 10 are usual"
         )
 
 

@@ -18,6 +18,8 @@ from fleet.retraining import Retraining, Turn
 
 AGAIN = timedelta(hours=1)
 """Least time between two attempts to deliver the same notice."""
+AGAIN_FOR = timedelta(days=1)
+"""How long whom the notice of a rollback did not reach is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,58 @@ def stopped(fleet: Fleet, history: History, now: datetime) -> Iterator[Occasion]
             yield Occasion("gate_failed", alias, f"{each.adapter} {each.gate} {each.seq}", facts)
 
 
-def failed_drill(alias: str, target: str, reasons: Sequence[str], now: datetime) -> Occasion:
-    """Return that a rollback would not have succeeded."""
+def gone_back(entries: Iterable[Entry], now: datetime) -> Iterator[Occasion]:
+    """Yield the rollbacks of the last day, for whom their notice has not reached.
+
+    What the ledger does not keep of one (what exactly the smoke test said) is not told.
+    """
+    made: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        data = entry.data
+        if entry.kind not in ("rolled_back", "rollback_checked") or now - entry.time > AGAIN_FOR:
+            continue
+        key = f"{data.get('alias')} {data.get('decided')}"
+        if entry.kind == "rolled_back":
+            facts = made.setdefault(key, _of_rollback(data, entry.by))
+            facts["held"] += [data["adapter"]] if data.get("adapter") else []
+        elif key in made:
+            smoke = {"failures": [], "warnings": [], "seconds": 0.0, **data.get("smoke", {})}
+            good = data.get("smoke_ok_s") is not None and not made[key]["failures"]
+            made[key] |= {"smoke": smoke, "smoke_ok_s": data.get("smoke_ok_s"), "complete": good}
+    for facts in made.values():
+        was = ", ".join(f"{version_of(name)} at {part} %" for name, part in facts["before"] if part)
+        facts["from"] = ", ".join(map(version_of, facts["held"])) or was
+        yield Occasion("rolled_back", facts["alias"], facts["decided"], facts)
+
+
+def _of_rollback(data: Mapping[str, Any], by: str) -> dict[str, Any]:
+    target, nothing = str(data["to"]), {"passed": 0, "total": 0, "telling": None, "seconds": 0.0}
+    return {
+        "alias": str(data["alias"]),
+        "target": target,
+        "to": version_of(target),
+        "before": [[name, part] for name, part in data.get("before", {}).items()],
+        "held": [],
+        "revision": data.get("revision"),
+        "decided": str(data.get("decided", "")),
+        "seconds": data.get("seconds", 0.0),
+        "acknowledged": list(data.get("acknowledged", ())),
+        "failures": list(data.get("failures", ())),
+        "reason": str(data.get("reason", "")),
+        "cause": str(data.get("cause") or by),
+        "smoke": {**nothing, "failures": [], "warnings": []},
+        "smoke_ok_s": None,
+        "warnings": [],
+        "complete": False,
+    }
+
+
+def failed_drill(
+    alias: str, target: str, reasons: Sequence[str], now: datetime, key: str = ""
+) -> Occasion:
+    """Return that a rollback would not have succeeded; without a `key` it is told each time."""
     facts = _facts(alias, target, now) | {"reasons": list(reasons)}
-    return Occasion("drill_failed", alias, f"{target} {now.isoformat()}", facts)
+    return Occasion("drill_failed", alias, key or f"{target} {now.isoformat()}", facts)
 
 
 def ledger_away(entries: Sequence[Entry], why: str, now: datetime) -> Occasion:
@@ -112,6 +162,11 @@ def due(entries: Iterable[Entry], each: Occasion, to: str, now: datetime) -> boo
         entry
         for entry in entries
         if entry.kind == "notified"
-        and about == tuple(entry.data.get(name) for name in ("event", "alias", "key", "to"))
+        and about == (*map(entry.data.get, ("event", "alias")), _key(entry), entry.data.get("to"))
     ]
     return not told or (not told[-1].data.get("delivered") and now - told[-1].time >= AGAIN)
+
+
+def _key(entry: Entry) -> Any:
+    """Return what the notice was of; the first one of a rollback says when it was decided."""
+    return entry.data.get("key") or entry.data.get("decided")

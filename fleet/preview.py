@@ -28,7 +28,7 @@ ENOUGH = 0.8
 SAMPLES = (3, 5, 10)
 SHARES = (25, 50)
 DAY_S = 86_400
-_STANDS_STILL = (Phase.UNDECIDED, Phase.PAUSED)
+_STANDS_STILL = (Phase.UNDECIDED, Phase.PAUSED, Phase.DOUBTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,9 @@ class _Gate:
         """Say what the golden set can tell, and what would help."""
         gate, items = self.gate, self.items
         if not items:
-            return "there is no golden set, so this gate can never pass"
+            path = golden_of(self.adapter, gate)
+            lack = f"{path} holds no item" if path else "there is no golden set"
+            return f"{lack}, so this gate can never pass"
         known = USUAL_DISCORDANCE if differ is None else differ
         passes, fails = self.offline(differ)
         _, caught = power.paired(

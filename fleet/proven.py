@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from fleet.history import History, is_out, taken_out
-from fleet.resources import LoadedAdapter
+from fleet.names import route_address
+from fleet.resources import LoadedAdapter, Route
 
 UNPROVEN = "it never had all traffic"
 ROLLED_BACK, ABORTED = "it was rolled back", "its rollout was aborted"
@@ -21,6 +22,8 @@ class Doubts:
     """Full names of those that were rolled back and not released."""
     unfit: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Why nobody is to be sent back there unasked, by full name."""
+    served: frozenset[str] = frozenset()
+    """Full names of those that had traffic when the ledger last heard of the route."""
 
 
 Against = Callable[[tuple[str, ...]], Doubts]
@@ -62,7 +65,9 @@ def doubts(
             unfit[name] = FAILED
         elif begun and name not in history.answered_all:
             unfit[name] = UNPROVEN
-    return Doubts(frozenset(held), unfit)
+    route = history.established.get(route_address(alias))
+    shares = route.shares if isinstance(route, Route) else ()
+    return Doubts(frozenset(held), unfit, frozenset(e.adapter for e in shares if e.percent))
 
 
 def loaded_digests(history: History) -> dict[str, str]:

@@ -111,7 +111,9 @@ class _Teller:
         if alias in self.fleet.renames:
             return Reason.RENAMED, f"`{self.fleet.renames[alias]}` is now called `{alias}`"
         wanted = self.wanted.wanted[alias]
-        begun = (Phase.STARTED, Phase.EVALUATING, Phase.UNDECIDED, Phase.PAUSED)
+        begun = (
+            Phase.STARTED, Phase.EVALUATING, Phase.UNDECIDED, Phase.PAUSED, Phase.DOUBTED,
+        )  # fmt: skip
         if wanted.phase in begun and name == wanted.target:
             return Reason.ROLLOUT_STARTED, f"{version} is declared; {where}"
         return Reason.DECLARED, where

@@ -1,7 +1,12 @@
-"""Timing: how long each kind of step usually takes, and when it has failed."""
+"""Timing: how long each kind of step usually takes, when it has failed, and what clocks may do."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from types import MappingProxyType
+from typing import Final
+
+SKEW: Final = timedelta(minutes=1)
+"""How far the clocks of two machines may differ."""
 
 DRAIN_S = 30
 """How long requests in flight may take before their version is unloaded, in seconds."""

@@ -57,8 +57,8 @@ class Trial:
     """Evidence by which these bytes have failed and may not serve."""
     accepted: frozenset[str] = frozenset()
     """Gates whose verdict people have overridden; they are asked and stop nothing."""
-    by_user: bool = False
-    """Whether the split keeps users or sessions on one version."""
+    sticky: Sticky = Sticky.REQUEST
+    """What the split keeps on one version."""
 
 
 def trials(fleet: Fleet, live: State, history: History, now: datetime) -> tuple[Trial, ...]:
@@ -131,7 +131,7 @@ def _trial(
             for each in gates
             if accepted(fleet.overrides, alias, facts.digest, each.name, now)
         ),
-        adapter.sticky in (Sticky.SESSION, Sticky.USER),
+        adapter.sticky,
     )
 
 

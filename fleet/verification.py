@@ -45,16 +45,27 @@ def check_one(seq: int, data: Mapping[str, Any]) -> Checked:
     try:
         claimed, again = Finding.of(document), recompute(document)
     except ValueError as error:
-        why = f"it cannot be judged again: {error}"
-        return Checked(seq, alias, adapter, gate, recorded, "", why)
-    differs = _difference(claimed, again, data)
+        return Checked(seq, alias, adapter, gate, recorded, "", _impossible(error))
+    differs = _difference(claimed, again, gate)
     return Checked(seq, alias, adapter, gate, recorded, again.verdict, differs)
 
 
-def _difference(claimed: Finding, again: Finding, data: Mapping[str, Any]) -> str:
+def judge_again(claimed: Finding, gate: str) -> str:
+    """Return what of a gate's finding does not follow from its counts; empty: all does."""
+    try:
+        return _difference(claimed, recompute(claimed.plain()), gate)
+    except ValueError as error:
+        return _impossible(error)
+
+
+def _impossible(error: ValueError) -> str:
+    return f"it cannot be judged again: {error}"
+
+
+def _difference(claimed: Finding, again: Finding, gate: str) -> str:
     if claimed.verdict is not again.verdict:
         return f"its counts give {again.verdict}, not {claimed.verdict}"
-    if claimed.gate != data.get("gate"):
+    if claimed.gate != gate:
         return f"it is a finding of gate {claimed.gate}"
     # Where nothing was counted there is nothing but the reason, in words.
     for name in FIGURES:

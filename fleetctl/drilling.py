@@ -108,10 +108,10 @@ async def due(
         every: Drilled with success longer ago than this, or never; None: all.
         declared: As often as each alias's rollout declares; one that declares nothing never is.
     """
-    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.drills import last_drills  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.errors import FleetError  # noqa: PLC0415
     from fleet.history import fold  # noqa: PLC0415
     from fleet.proven import doubts, loaded_digests  # noqa: PLC0415
-    from runtime.drill import last_drills  # noqa: PLC0415
     from runtime.flip import choose_target  # noqa: PLC0415
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
 

@@ -2,16 +2,15 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fleetctl.scenes import scene_of, tell_away, tell_doubts
 from fleetctl.session import Session
+from fleetctl.taking_back import Round, roll_back_failed, roll_back_rejected, why
 
 if TYPE_CHECKING:
-    from fleet.errors import Diagnostic, FleetError
     from fleet.resources import State
     from fleet.trial import Trial
     from runtime.evals import Office
@@ -19,34 +18,8 @@ if TYPE_CHECKING:
     from runtime.rollouts.record import Judged
     from runtime.rollouts.tick import Evaluations, Scene
 
-FAILED = 3
-"""Exit code: a gate failed, and what it guarded was rolled back or never began."""
-
-
 VERDICT_S = 5.0
 """How long a verdict waits for the ledger before it is acted on all the same."""
-_AWAY = ", by what was last read of the ledger, which cannot be read now"
-
-
-@dataclass(slots=True)
-class Round:
-    """What a tick came to."""
-
-    code: int = 0
-    moved: bool = False
-    """Whether traffic was moved, so that what was observed before is out of date."""
-    failed: list[str] = field(default_factory=list)
-    """Aliases whose new version failed."""
-    stuck: bool = False
-    """Whether one of them could not be rolled back."""
-    away: "FleetError | None" = None
-    """Why the ledger could not be read, so that nothing but a rollback was done."""
-    behind: "FleetError | None" = None
-    """Why nothing may pass: the clock here is behind the ledger."""
-    tampered: "dict[str, Diagnostic]" = field(default_factory=dict)
-    """By alias that may not move on: the evidence that was tampered with."""
-    anew: frozenset[str] = frozenset()
-    """Aliases that were released from such evidence, and wait to be judged."""
 
 
 async def judge_round(
@@ -62,7 +35,8 @@ async def judge_round(
     what is left.
 
     Where the ledger cannot be read, live gates are judged by what was last read of it: whoever
-    fails is rolled back, which is queued for the ledger, and nothing else is done. By a clock
+    fails is rolled back, which is queued for the ledger; golden sets that are being asked are
+    queued as well, no other is asked, and nothing else is done. By a clock
     that is behind, and of an alias whose evidence was tampered with, they are judged as well, and
     nothing but a failure counts.
 
@@ -77,8 +51,9 @@ async def judge_round(
     tell_doubts(scene)
     if done.away is not None or done.behind is not None:
         await _judge_traffic(session, scene, done)
+        await _take_evaluations(session, live, evaluations, done)
         if known.away is not None:
-            await tell_away(session, known, _why(done))
+            await tell_away(session, known, why(done), scene)
         return done
     if await _undo_drills(session, scene):
         done.moved = True
@@ -107,7 +82,7 @@ async def _judge_traffic(session: Session, scene: "Scene", done: Round) -> None:
     """Judge live gates, and roll back who has failed, now or before a run was killed."""
     from runtime.rollouts.tick import gather_usage, judge_live  # noqa: PLC0415 (`--help` is fast)
 
-    await _roll_back_rejected(session, scene, done)
+    await roll_back_rejected(session, scene, done)
     missing = await gather_usage(scene, session.now)
     judged = await asyncio.to_thread(judge_live, scene, missing)
     await _act_on(session, scene, judged, done)
@@ -150,19 +125,32 @@ async def _take_evaluations(
     done: Round,
     until: asyncio.Event | None = None,
 ) -> None:
-    """Write down what evaluations found, and act on it."""
-    for each in await evaluations.finished(until):
-        scene = await asyncio.to_thread(scene_of, session, live)
+    """Write down what evaluations found, and act on it; without the ledger it is queued for it."""
+    for key, each in await evaluations.finished(until):
+        known = await asyncio.to_thread(session.last_known)
+        done.away = done.away or known.away
+        scene = await asyncio.to_thread(scene_of, session, live, known.entries)
         _doubt(scene, done)
+        if done.behind is not None:  # it waits for the clock
+            continue
+        scribe = session.scribe(VERDICT_S, why(done))
         if each.entries:
-            await asyncio.to_thread(session.ledger().append, "eval_finished", list(each.entries))
-        await _act_on(session, scene, each.judged, done)
+            await asyncio.to_thread(scribe.append, "eval_finished", list(each.entries))
+        evaluations.taken(key)
+        await _act_on(session, scene, each.judged, done, evaluated=True)
 
 
 async def _act_on(
-    session: Session, scene: "Scene", judged: "Sequence[Judged]", done: Round
+    session: Session,
+    scene: "Scene",
+    judged: "Sequence[Judged]",
+    done: Round,
+    *,
+    evaluated: bool = False,
 ) -> None:
     """Write verdicts down and roll back who has failed, which no ledger that hangs may prevent.
+
+    What was `evaluated` is about versions and bytes, whatever the ledger says now.
 
     Raises:
         FleetError: FC5107, the verdicts are queued and not in the ledger yet; whoever failed is
@@ -171,8 +159,8 @@ async def _act_on(
     from runtime.ledger.unanswered import unanswered  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.rollouts.tick import write_down  # noqa: PLC0415
 
-    scribe, queued = session.scribe(VERDICT_S, _why(done)), ""
-    sure = done.away is None  # what passes is for a ledger to say
+    scribe, queued = session.scribe(VERDICT_S, why(done)), ""
+    sure = evaluated or done.away is None  # what passes on traffic is for a ledger to say
     judged = [each for each in judged if each.failed or (sure and scene.may_pass(each.trial.alias))]
 
     def append(kind: str, records: list[dict[str, Any]]) -> None:
@@ -181,66 +169,9 @@ async def _act_on(
 
     told = await asyncio.to_thread(write_down, scene, judged, append)
     _tell(each.judged for each in told if each.recorded)
-    await _roll_back_failed(session, judged, done)
+    await roll_back_failed(session, judged, done)
     if queued and done.away is None:
         raise unanswered(f"verdicts could not be written down: {queued}")
-
-
-async def _roll_back_rejected(session: Session, scene: "Scene", done: Round) -> None:
-    """Finish what a run that was killed after it had judged has left."""
-    for trial in scene.trials:
-        if trial.rejected and trial.percent:
-            reason = f"{trial.rejected.gate}: {trial.rejected.finding.reason}"
-            await _back(session, trial, trial.rejected.gate, reason, done)
-
-
-async def _roll_back_failed(session: Session, judged: "Iterable[Judged]", done: Round) -> None:
-    for each in judged:
-        trial, finding = each.trial, each.finding
-        if not each.failed or trial.alias in done.failed:
-            continue
-        if trial.percent:
-            reason = f"{finding.gate}: {finding.reason}"
-            await _back(session, trial, finding.gate, reason, done)
-        else:
-            done.failed.append(trial.alias)
-            done.code = FAILED
-            click.echo(f"{trial.alias}: {trial.adapter} gets no traffic.", err=True)
-
-
-def _why(done: Round) -> str:
-    """Return why nothing can be written down; empty where the ledger was read."""
-    return done.away.diagnostics[0].detail.rstrip(".") if done.away is not None else ""
-
-
-async def _back(session: Session, trial: "Trial", gate: str, reason: str, done: Round) -> None:
-    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.rolling_back import roll_back  # noqa: PLC0415
-    from plans.diagnostics import render_text  # noqa: PLC0415
-
-    done.code = FAILED
-    done.failed.append(trial.alias)
-    try:
-        result, unsent = await roll_back(
-            session,
-            trial.alias,
-            trial.stable,
-            reason=reason,
-            cause=f"gate {gate}{_AWAY if done.away else ''}",
-            only=trial.adapter,
-            facts={"gate": gate, "digest": trial.digests["adapter"]},
-            down=_why(done),
-        )
-    except FleetError as error:  # nobody else's rollback waits for this one; the next tick retries
-        done.stuck = True
-        click.echo(render_text(error.diagnostics), err=True, nl=False)
-        return
-    done.moved = True
-    for line in (*result.warnings, *unsent):
-        click.echo(f"Warning: {line}", err=True)
-    for line in result.failures:
-        click.echo(f"Error: {line}", err=True)
-    click.echo(f"Rolled back: {result.sentence}", err=True)
 
 
 async def _undo_drills(session: Session, scene: "Scene") -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fleet.errors import ConfigError, Diagnostic, Place
 from fleet.evals.golden import read_golden
+from fleet.evals.scoring import in_pairs, to_judge
 from fleet.problems import Finding, diagnostic
 from fleet.resolve import diagnostics
 from fleetctl.project import Project
@@ -29,9 +30,18 @@ def read_along(root: Path, project: Project) -> None:
 def _golden(root: Path, project: Project) -> Iterator[Diagnostic]:
     for path in sorted(project.fleet.golden):
         try:
-            read_golden((root / path).read_bytes(), path)
+            golden = read_golden((root / path).read_bytes(), path)
         except ConfigError as error:
             yield from error.diagnostics
+            continue
+        judged = [each.id for each in golden.items if to_judge(each) or in_pairs(each)]
+        if judged and project.fleet.evals.judge is None:
+            more = f" and {len(judged) - 1} more" if judged[1:] else ""
+            detail = f"`{judged[0]}`{more} of {len(golden.items)} items ask for a judge."
+            hint = (
+                "Declare one, or score them by a metric: `evals: {judge: {url: ..., model: ...}}`."
+            )
+            yield diagnostic("FC1249", detail, Place(path, 1, 1), hint=hint)
 
 
 def _templates(root: Path, project: Project) -> Iterator[Diagnostic]:

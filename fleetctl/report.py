@@ -9,19 +9,21 @@ if TYPE_CHECKING:
     from runtime.execute import Outcome
 
 SHOWN = 5
-"""Failures told in full; every one has had its line already."""
+"""Failures and warnings told in full; every failure has had its line already."""
 
 
 def tell_outcome(outcome: "Outcome") -> None:
     """Print failures with their remedies, and what is not as it should be, to stderr."""
     from plans.diagnostics import render_text  # noqa: PLC0415 (keeps `--help` fast)
 
-    failed = [each.diagnostics for each in outcome.results.values() if each.diagnostics]
-    for diagnostics in failed[:SHOWN]:
+    told = [each.diagnostics for each in outcome.results.values() if each.diagnostics]
+    told.sort(key=lambda diagnostics: diagnostics[0].severity)  # errors first
+    failed = [each for each in told if each[0].severity == "error"]
+    for diagnostics in told[:SHOWN]:
         text = render_text(diagnostics, colour=sys.stderr.isatty())
         click.echo(f"\n{text}", err=True, nl=False)
-    if len(failed) > SHOWN:
-        click.echo(f"\n… and {len(failed) - SHOWN} more.", err=True)
+    if len(told) > SHOWN:
+        click.echo(f"\n… and {len(told) - SHOWN} more.", err=True)
     if not failed:
         for address in outcome.unconverged:
             click.echo(f"Not as planned: {address}", err=True)

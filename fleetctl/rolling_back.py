@@ -1,13 +1,15 @@
 """A rollback as a project does it: flip, smoke test, ledger, and then notices to people."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from fleet.history import Entry
     from fleet.proven import Doubts
     from runtime.ledger.scribe import Scribe
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 CHOICE_S = 0.5
 """How long a flip waits for the ledger where it holds a choice; a rollback takes no second."""
 MIRROR_S = 0.3
-"""The same for what was last read of it, where it does not answer."""
+"""The same for its copy here, where it does not answer."""
 
 
 async def roll_back(
@@ -31,9 +33,10 @@ async def roll_back(
     forward: bool = False,
     facts: Mapping[str, Any] | None = None,
     smoke: Sequence[str] = (),
-    down: str = "",
-) -> "tuple[RollbackResult, list[str]]":
-    """Roll an alias back, then tell its client and the operators.
+    scribe: "Scribe | None" = None,
+    turn: asyncio.Lock | None = None,
+) -> "RollbackResult":
+    """Roll an alias back; nobody is told, see `tell_of`.
 
     Args:
         session: Needs nothing but its state folder; declarations and ledger are used if there.
@@ -45,10 +48,8 @@ async def roll_back(
         forward: Whether `to` may be newer than what answers now.
         facts: More for the ledger's entry.
         smoke: Inputs of the smoke test; empty: those recorded or declared.
-        down: Why the ledger's home is known to be away; empty: it is not.
-
-    Returns:
-        What was done, and what became of the notices that were not delivered.
+        scribe: Writes it down; None: one of its own.
+        turn: Held while the table is written, where several aliases go back at once.
 
     Raises:
         FleetError: no such alias, or no such version is resident; nothing was changed.
@@ -57,7 +58,8 @@ async def roll_back(
     from runtime.rollback import rollback  # noqa: PLC0415
 
     gateways = LocalGateways(session.state_dir, envoys=session.envoys())
-    by, scribe = cause or session.by, session.scribe(down=down)
+    scribe = scribe or session.scribe()
+    notes: list[str] = []
     try:
         result = await rollback(
             alias,
@@ -67,49 +69,80 @@ async def roll_back(
             reason=reason,
             only=only,
             forward=forward,
-            facts={**(facts or {}), "cause": by},
-            doubts=lambda names: what_speaks_against(session, scribe, alias, names),
-            inputs=lambda: smoke or known_inputs(session, scribe, alias),
+            facts={**(facts or {}), "cause": cause or session.by},
+            doubts=lambda names: what_speaks_against(session, scribe, alias, names, notes.append),
+            inputs=lambda: known_inputs(session, scribe, alias, smoke, notes.append),
+            turn=turn,
         )
     finally:
         await gateways.close()
-    return result, await _tell(session, scribe, result, by)
+    return replace(result, warnings=(*notes, *result.warnings))
 
 
 def what_speaks_against(
-    session: Session, scribe: "Scribe", alias: str, names: tuple[str, ...]
+    session: Session,
+    scribe: "Scribe",
+    alias: str,
+    names: tuple[str, ...],
+    note: Callable[[str], object] = str,
 ) -> "Doubts":
-    """Return what the ledger says against versions, or where it hangs what was last read of it.
+    """Return what the ledger says against versions, or where it hangs its copy here.
 
-    Nothing where neither answers: an emergency waits for no ledger.
+    Nothing where neither answers: an emergency waits for no ledger. `note` is told by what it
+    was chosen where that is not the ledger.
     """
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.history import fold  # noqa: PLC0415
     from fleet.proven import Doubts, doubts, loaded_digests  # noqa: PLC0415
     from runtime.ledger.scribe import in_time, queued  # noqa: PLC0415
 
-    def last_read() -> "list[Entry]":
-        kept = session.mirror.read()
-        return [*kept, *queued(session.queue, kept)]
-
-    def said(entries: "Iterable[Entry]") -> "Doubts | None":
+    def said(entries: "Iterable[Entry]") -> "Doubts":
         past = fold(entries)
-        return doubts(past, alias, loaded_digests(past), names) if past.seq else None
+        return doubts(past, alias, loaded_digests(past), names)
+
+    def copied() -> "tuple[Doubts, datetime | None]":
+        kept, last = session.mirror.about(alias)
+        return said([*kept, *queued(session.queue, kept)]), last
 
     found = scribe.read(None, lambda ledger: said(ledger.read()), CHOICE_S)
+    if found is not None:
+        return found
     try:
-        return found or in_time(lambda: said(last_read()), MIRROR_S) or Doubts()
+        known, last = in_time(copied, MIRROR_S)
     except (FleetError, OSError):
-        return Doubts()
+        known, last = Doubts(), None
+    note(
+        "the ledger does not answer: what speaks against earlier versions is known by its copy "
+        f"here, as of {last:%Y-%m-%d %H:%M:%S} UTC"
+        if last
+        else "neither the ledger nor its copy here can be read: what was rolled back or failed "
+        "before is not known"
+    )
+    return known
 
 
-def known_inputs(session: Session, scribe: "Scribe", alias: str) -> Sequence[str]:
-    """Return inputs for the smoke test from the ledger, else from the declarations if any."""
+def known_inputs(
+    session: Session,
+    scribe: "Scribe",
+    alias: str,
+    given: Sequence[str] = (),
+    note: Callable[[str], object] = str,
+) -> Sequence[str]:
+    """Return inputs for the smoke test: those given, else from the ledger, else as declared.
+
+    `note` is told where the clock here is behind the ledger, which stops no rollback.
+    """
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.ledger.clock import behind  # noqa: PLC0415
     from runtime.smoke import recorded_inputs  # noqa: PLC0415
 
-    none: tuple[str, ...] = ()
-    found = scribe.read(none, lambda ledger: recorded_inputs(ledger.read(), alias))
+    none: list[Entry] = []
+    entries = scribe.read(none, lambda ledger: ledger.read())
+    before = [each for each in entries if each.run != session.run]  # what is written already
+    late = behind(before, session.now())
+    if late is not None:
+        note(f"{late.diagnostics[0].summary}: {late.diagnostics[0].detail}")
+    found = tuple(given) or recorded_inputs(entries, alias)
     if found:
         return found
     try:
@@ -118,19 +151,35 @@ def known_inputs(session: Session, scribe: "Scribe", alias: str) -> Sequence[str
         return ()
 
 
-async def _tell(
-    session: Session, scribe: "Scribe", result: "RollbackResult", cause: str
+async def tell_of(
+    session: Session, result: "RollbackResult", cause: str = "", scribe: "Scribe | None" = None
 ) -> list[str]:
-    """Post the notices that are declared; return a warning for each that was not delivered."""
+    """Tell client and operators, where that is declared; whom it does not reach is told later.
+
+    Args:
+        session: The project.
+        result: What was done.
+        cause: Who or what decided it; empty: whoever runs this.
+        scribe: Writes down what became of it; None: one of its own.
+
+    Returns:
+        A warning for each notice that was not delivered.
+    """
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.telling import readers, tell  # noqa: PLC0415
+    from fleetctl.telling import UNSENT, readers, tell  # noqa: PLC0415
 
     try:
         to = readers(await asyncio.to_thread(session.fleet), result.alias, "rolled_back")
     except (FleetError, OSError):
-        return ["nobody was notified: the declarations, which say whom, cannot be read"]
-    facts, about = _facts(result, cause), {"decided": result.decided}
-    return await tell(session, scribe, "rolled_back", result.alias, to, facts, about)
+        why = "nobody was notified: the declarations, which say whom, cannot be read"
+        return [f"{why}; the next reconcile that can does"]
+    facts, about = _facts(result, cause or session.by), {"decided": result.decided}
+    told = await tell(
+        session, scribe or session.scribe(), "rolled_back", result.alias, to, facts, about
+    )
+    return [
+        f"{each}; reconcile tries again in an hour" if UNSENT in each else each for each in told
+    ]
 
 
 def _facts(result: "RollbackResult", cause: str) -> dict[str, Any]:

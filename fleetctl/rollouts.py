@@ -117,6 +117,8 @@ def mark(
                 command=f"fleetctl release {alias}",
             )
         )
+    if word in _ONWARD:
+        _require_loaded(session, alias, found)
     record = {"alias": alias, "adapter": found["adapter"], "mark": word, "reason": reason}
     record |= {"until": until.isoformat()} if until else {}
     facts = session.fleet().versions.get(found["adapter"])
@@ -129,6 +131,30 @@ def mark(
         resume = f"before that: fleetctl rollout resume {alias}"
         click.echo(f"Not while it stands still: {found['waits_for']}; {resume}", err=True)
     return found
+
+
+def _require_loaded(session: Session, alias: str, found: "Mapping[str, Any]") -> None:
+    """Refuse to send a version on that no server holds: nobody can have looked at it.
+
+    Raises:
+        FleetError: FC5152. A server that does not answer may hold it.
+    """
+    from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
+
+    live = session.observe()
+    loaded = {each.adapter for each in live.adapters().values()}
+    if found["adapter"] in loaded or live.unknown_servers:
+        return
+    raise FleetError(
+        problem(
+            "FC5152",
+            "The version of the rollout is not loaded",
+            f"No server holds {found['version']} of `{alias}`, so nobody has seen an answer of it.",
+            hint="Load it first, which gives it no traffic that its gates do not allow; then say "
+            "it again.",
+            command="fleetctl apply",
+        )
+    )
 
 
 def tried(entries: "list[Any]", alias: str, version: str | None) -> str:

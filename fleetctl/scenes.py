@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from fleet.declared import Fleet
     from fleet.history import Entry
+    from fleet.plan import Plan
     from fleet.resources import State
     from fleet.verification import Checked
     from runtime.ledger.mirrored import LastKnown
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 def scene_of(session: Session, live: "State", known: "Sequence[Entry] | None" = None) -> "Scene":
     """Return what a tick looks at, by the entries that are known; None: the ledger is read."""
     from fleet.history import fold, settled  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.rollouts.tick import Scene, behind, trusted, unsound  # noqa: PLC0415
+    from runtime.ledger.clock import behind  # noqa: PLC0415
+    from runtime.rollouts.tick import Scene, trusted, unsound  # noqa: PLC0415
 
     entries = session.ledger().read() if known is None else known
     history = settled(fold(entries), live)
@@ -51,6 +53,46 @@ def _asks(fleet: "Fleet", alias: str, found: "Checked") -> bool:
     return found.gate in fleet.rollouts[declared.rollout].gates
 
 
+def require_believed(session: Session, plan: "Plan") -> None:
+    """Refuse a plan that raises a version's share by what is not to be believed now.
+
+    A plan that is made now holds such versions by itself; one from a file was made before.
+
+    Raises:
+        FleetError: FC5108, the clock is behind the ledger; FC5130, evidence of an alias does not
+            follow from its counts.
+    """
+    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.history import fold  # noqa: PLC0415
+    from runtime.ledger.clock import behind  # noqa: PLC0415
+    from runtime.rollouts.tick import tampering, unsound  # noqa: PLC0415
+
+    up = rising(plan)
+    if not up:
+        return
+    entries = session.ledger().read()
+    late = behind(entries, session.now())
+    if late is not None:
+        raise late
+    found = unsound(entries, fold(entries), up)
+    if found:
+        raise FleetError(*(tampering(alias, each) for alias, each in sorted(found.items())))
+
+
+def rising(plan: "Plan") -> frozenset[str]:
+    """Return the aliases of which a plan gives the newest version a larger share."""
+    from fleet.resources import Route  # noqa: PLC0415 (keeps `--help` fast)
+
+    return frozenset(
+        after.alias
+        for each in plan.changes
+        if isinstance(before := each.before, Route) and isinstance(after := each.after, Route)
+        for newest in after.shares[:1]
+        if newest.percent
+        > next((old.percent for old in before.shares if old.adapter == newest.adapter), 0)
+    )
+
+
 def tell_doubts(scene: "Scene") -> None:
     """Say loudly what is not believed, and what does not go on."""
     if scene.behind is not None:
@@ -69,7 +111,7 @@ def tell_doubts(scene: "Scene") -> None:
         click.echo(f"{alias}: was released, and is judged anew before it moves on.", err=True)
 
 
-async def tell_away(session: Session, known: "LastKnown", why: str) -> None:
+async def tell_away(session: Session, known: "LastKnown", why: str, scene: "Scene") -> None:
     """Say loudly by what gates judge, and what does not go on; tell operators once."""
     from fleet.occasions import ledger_away  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.telling import tell_occasions  # noqa: PLC0415
@@ -77,10 +119,17 @@ async def tell_away(session: Session, known: "LastKnown", why: str) -> None:
     count, last = len(known.entries), known.entries[-1].time
     click.echo(
         f"THE LEDGER CANNOT BE READ. Gates judge by the {count:,} entries that are known, until "
-        f"{last:%Y-%m-%d %H:%M:%S} UTC, and take traffic back. No rollout moves on, and nothing is "
-        "healed.",
+        f"{last:%Y-%m-%d %H:%M:%S} UTC, and take traffic back. No rollout moves on, nothing is "
+        "healed, and no golden set is asked.",
         err=True,
     )
+    for trial in (each for each in scene.trials if each.offline):
+        gates = ", ".join(each.name for each in trial.offline)
+        click.echo(
+            f"{trial.alias}: {trial.adapter} stays at {trial.percent} %; its golden sets ({gates}) "
+            "are asked once the ledger is back.",
+            err=True,
+        )
     occasion = ledger_away(known.entries, f"{why}.", session.now())
     for line in await tell_occasions(session, [occasion], known.entries, why):
         click.echo(f"Warning: {line}", err=True)

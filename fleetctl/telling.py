@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from plans.notices import Audience
     from runtime.ledger.scribe import Scribe
 
+UNSENT = "was not delivered"
 Reader = tuple[str, "Audience", "Notify"]
 """Name in the ledger, kind, and where."""
 
@@ -95,7 +96,7 @@ def standing(session: Session, live: "State") -> "list[Occasion]":
     from fleet.evals.drift import Standing  # noqa: PLC0415
     from fleet.evals.due import records  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.history import fold, settled  # noqa: PLC0415
-    from fleet.occasions import drifted, overdue, stopped, waiting  # noqa: PLC0415
+    from fleet.occasions import drifted, gone_back, overdue, stopped, waiting  # noqa: PLC0415
     from fleet.pace import pace  # noqa: PLC0415
     from fleet.retraining import retrainings  # noqa: PLC0415
     from fleetctl.evaluation import standings  # noqa: PLC0415
@@ -107,6 +108,7 @@ def standing(session: Session, live: "State") -> "list[Occasion]":
     history, past = settled(fold(entries), live), records(entries)
     alarms = standings(past, live, {Standing.SERVING, Standing.RETRAIN, Standing.WATCH})
     return [
+        *gone_back(entries, now),
         *stopped(fleet, history, now),
         *waiting(pace(fleet, live, history, now).wanted, history, now),
         *drifted(alarms, now),
@@ -137,5 +139,5 @@ async def _post(
     url = to.webhook if "://" in to.webhook else read_secret(session.root, to.webhook)
     detail = await deliver(url, body) if url else f"`{to.webhook}` is not readable here"
     if detail:
-        warnings.append(f"the notice to {name} was not delivered: {detail}")
+        warnings.append(f"the notice to {name} {UNSENT}: {detail}")
     return {"to": name, "delivered": not detail, "detail": detail}, warnings

@@ -5,11 +5,12 @@ no secret: keys stand there as references and fingerprints, URLs without user an
 """
 
 import re
+from collections.abc import Container, Sequence
 from typing import Any
 
 from fleet.canonical import plain
 from fleet.errors import FleetError, problem
-from fleet.resources import Resource, State
+from fleet.resources import LoadedAdapter, Resource, Server, State
 from plans.decode import MalformedError, decode
 from plans.document import read, write
 
@@ -53,6 +54,7 @@ def load(text: str) -> State:
         if len(resources) != len(listed):
             raise MalformedError("resources: the same address twice")  # noqa: TRY301 (one exit)
         state = decode(State, {"resources": {}, **beside}, "live", lenient=later)
+        _require_servers(listed, state.unknown_servers)
     except MalformedError as error:
         raise FleetError(
             problem(
@@ -67,3 +69,18 @@ def load(text: str) -> State:
         resources=dict(sorted(resources.items())),
         **{name: getattr(state, name) for name in _BESIDE},
     )
+
+
+def _require_servers(listed: Sequence[Resource], unknown: Container[str]) -> None:
+    """Refuse adapters on servers that the file does not have.
+
+    Raises:
+        MalformedError: with the first of them.
+    """
+    servers = {each.name for each in listed if isinstance(each, Server)}
+    for number, each in enumerate(listed):
+        if not isinstance(each, LoadedAdapter) or each.server in unknown:
+            continue
+        if each.server not in servers:
+            where, what = f"resources[{number}].server", f"no server `{each.server}` is listed"
+            raise MalformedError(f"{where}: {what}, nor among `unknown_servers`")

@@ -159,12 +159,15 @@ def render_text(document: Mapping[str, Any]) -> str:
     if document["ledger_away"]:
         lines.append(f"THE LEDGER CANNOT BE READ: {document['ledger_away']}")
         lines.append(
-            f"Stages, holds and gates are those of {document['ledger_as_of']}. Gates take traffic "
-            "back meanwhile, and no rollout moves on."
+            f"Stages, holds and gates are those of {document['ledger_as_of']}. Live gates take "
+            "traffic back meanwhile; no rollout moves on, nothing is healed, and no golden set is "
+            "asked."
         )
     nothing = [] if document["routes_unknown"] else ["No alias is routed."]
     lines += ["", *(_alias_lines(document["aliases"]) or nothing)]
-    lines += _upkeep_lines(document.get("drift", ()), document.get("retraining", ()))
+    lines += _upkeep_lines(
+        document.get("drift", ()), document.get("retraining", ()), document.get("drills", ())
+    )
     if "servers" in document:
         lines += ["", *(_server_lines(document["servers"]) or ["No server."])]
         lines += ["", _last_line(document["last_apply"])]
@@ -173,7 +176,9 @@ def render_text(document: Mapping[str, Any]) -> str:
 
 
 def _upkeep_lines(
-    drifts: Iterable[Mapping[str, Any]], turns: Iterable[Mapping[str, Any]]
+    drifts: Iterable[Mapping[str, Any]],
+    turns: Iterable[Mapping[str, Any]],
+    drills: Iterable[Mapping[str, Any]],
 ) -> list[str]:
     lines = [
         f"DRIFT {each['adapter']}: {each['standing']}, {each['measure']}: {each['reason']}"
@@ -183,7 +188,20 @@ def _upkeep_lines(
         claim = each["claim"]
         held = f", claimed by {claim['by']} until {claim['until'][:10]}" if claim else ""
         lines.append(f"Retrain {each['alias']}: {each['turn']}, {each['reason']}{held}")
+    lines += [_drill_line(each) for each in drills if each["turn"] != "fresh"]
     return ["", *lines] if lines else []
+
+
+def _drill_line(each: Mapping[str, Any]) -> str:
+    """Say whose rollback should be practised, or would not succeed."""
+    if each["turn"] == "failed":
+        what = f"FAILED at {each['tried']}: a rollback would not succeed"
+    else:
+        since = f" since {each['due']}" if each["due"] else ""
+        what = f"{each['turn']}{since}, every {each['every']}"
+    last = f"last succeeded at {each['last']}" if each["last"] else "never succeeded yet"
+    waits = f"; waits: {each['waits']}" if each["waits"] else ""
+    return f"Drill {each['alias']}: {what}, {last}{waits}"
 
 
 def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -210,15 +209,6 @@ async def undo(
     target = next(each for each in shares if each.adapter == begun["target"])
     await write(gateways, lambda table: _restored(table, begun["alias"], target, shares))
     ledger().append("drill_undone", [{"alias": begun["alias"], "target": begun["target"]}])
-
-
-def last_drills(entries: Iterable[Entry]) -> dict[str, datetime]:
-    """Return when each alias was last drilled with success."""
-    return {
-        str(each.data["alias"]): each.time
-        for each in entries
-        if each.kind == "drilled" and each.data.get("complete")
-    }
 
 
 def _under_way(alias: str) -> FleetError:

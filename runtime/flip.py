@@ -63,7 +63,7 @@ async def write(gateways: LocalGateways, change: Change) -> Written:
         table, notes = await gateways.read(SHOW_S)
         changed = change(table)
         try:
-            published = await gateways.publish_and_report(changed)
+            published = await gateways.publish_and_report(changed, urgent=True)
         except StalePlanError:  # another run wrote in between: read again
             if attempt == ATTEMPTS:
                 raise
@@ -106,7 +106,8 @@ def choose_target(
 
     During a canary that is the one which answers the rest; else the newest older one that has
     proven itself (`doubts` is asked only where it matters). Where the version after
-    the one that answers was rolled back already, that one stays. One that its servers have
+    the one that answers was rolled back already, or a rollback was killed half-way, that one
+    stays. One that its servers have
     `lost` comes after those that are there. A shadow, which gets copies and answers nobody,
     must be named, and so must one that never proved itself. One that is as new as what answers
     now, or newer, would get all traffic without stage or gate: only with `forward`.
@@ -127,9 +128,11 @@ def choose_target(
         raise _not_resident(alias, to, resident)
     names = names_of(entry)
     # Two people, or one twice: whoever wants to go further back names the version.
-    whole = newest > 0 and entry.shares[newest].percent == FULL
-    if whole and entry.shares[newest - 1].adapter in doubts(names).held:
-        return entry.shares[newest]
+    # A rollback that was killed has flipped the route, and nobody has written it down.
+    if newest > 0 and entry.shares[newest].percent == FULL:
+        known, before = doubts(names), entry.shares[newest - 1].adapter
+        if before in known.held or before in known.served:
+            return entry.shares[newest]
     older = [each for each in entry.shares[newest + 1 :] if each.servers]
     older = [each for each in older if each.percent or each.adapter != entry.shadow]
     stable = [each for each in older if each.percent and each.adapter not in lost]

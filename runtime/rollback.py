@@ -7,6 +7,7 @@ gateways, write it down, and only then test and report. What is down does not st
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -102,6 +103,7 @@ async def rollback(
     facts: Mapping[str, Any] = NOTHING,
     doubts: Against = nothing_known,
     inputs: Callable[[], Sequence[str]] = tuple,
+    turn: AbstractAsyncContextManager[Any] | None = None,
     seconds: Callable[[], float] = time.monotonic,
 ) -> RollbackResult:
     """Give all of an alias's traffic to an earlier resident version.
@@ -118,6 +120,7 @@ async def rollback(
         facts: More for the ledger's entry, such as the gate that failed; plain values.
         doubts: Gives what speaks against versions; asked once, and only where it matters.
         inputs: Gives the inputs of the smoke test; asked after the flip. None known: `PING`.
+        turn: Held while the table is written, where several aliases go back at once.
         seconds: Clock for the durations.
 
     Raises:
@@ -139,7 +142,8 @@ async def rollback(
             raise lost_by_its_servers(alias, target)
         return flipped(table, alias, target)
 
-    flip = await write(gateways, change)
+    async with turn or nullcontext():
+        flip = await write(gateways, change)
     took = seconds() - began - (flip.published.waited_s if flip.failures else 0.0)
     before = flip.before.aliases[alias]
     # Asked before it is written down, for from then on the target has had all traffic.

@@ -12,19 +12,17 @@ not one request has failed. --short plays the first and the third with fewer que
 import argparse
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from demo import BOLD, DIM, GREEN, REPOSITORY, RESET, STORIES, Demo, copy_example
+from demo import BOLD, DIM, GREEN, REPOSITORY, RESET, STORIES, Demo, copy_example, free_port
 
 QUICKSTART = REPOSITORY / "examples" / "quickstart"
 WAIT_S = 150.0
@@ -36,7 +34,6 @@ FAILED = 3
 class Play(Demo):
     """The demo's way of running commands, in a copy of the canary fleet."""
 
-    port: int = 0
     short: bool = False
     drills: bool = False
 
@@ -103,7 +100,7 @@ class Play(Demo):
         out = self.project / "load.json"
         command = [
             sys.executable, str(Path(__file__).with_name("load.py")),
-            "--url", f"http://127.0.0.1:{self.port}", "--out", str(out), "--rate", "25",
+            "--url", self.gateway, "--out", str(out), "--rate", "25",
             "--keys", str(self.project / ".fleetctl/keys"), "--golden", str(QUICKSTART / "golden"),
         ]  # fmt: skip
         with subprocess.Popen(command) as running:
@@ -198,15 +195,6 @@ class Play(Demo):
             raise SystemExit(f"play failed: {alias} is {found}, expected {wanted}")
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on right now, below those that kernels give out."""
-    while True:
-        port = random.randrange(10_000, 30_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
 def prepared(*, short: bool) -> tuple[Path, int]:
     """Return a fresh copy of the fleet on free ports, and the gateway's."""
     project, port = copy_example("canary"), free_port()
@@ -246,7 +234,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("play stopped"))
     project, port = prepared(short=arguments.short)
     play = Play(
-        project, STORIES["quickstart"], fake=False, port=port,
+        project, STORIES["quickstart"], fake=False, gateway=f"http://127.0.0.1:{port}",
         short=arguments.short, drills=arguments.drills,
     )  # fmt: skip
     began = time.monotonic()

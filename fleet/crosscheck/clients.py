@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from fleet.crosscheck.facts import Facts
 from fleet.crosscheck.places import check_places
 from fleet.crosscheck.references import Names, Path, reference
+from fleet.crosscheck.smoke import check_smoke
 from fleet.crosscheck.traffic import check_traffic
 from fleet.declarations import Adapter, Declarations, Demand
 from fleet.lock import Lock
@@ -25,6 +26,7 @@ def check_clients(given: Declarations, names: Names, facts: Facts) -> Iterator[F
             at = (*path, "adapters", task)
             yield from _adapter(at, adapter, names, facts)
             yield from check_traffic(at, adapter, facts)
+            yield from check_smoke(at, adapter)
             name = AdapterName(client_name, task, adapter.base, Version.parse(adapter.version))
             if str(name) in lock.adapters:
                 yield from _rank(given, lock, name)

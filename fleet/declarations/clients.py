@@ -55,7 +55,10 @@ class Adapter(Section):
     `{golden}` and `{folder}` are filled in, and it leaves the adapter in `{folder}`.
     """
     smoke: tuple[Word, ...] = ()
-    """Inputs asked before a version gets traffic; 5 to 10 are usual."""
+    """Inputs asked before a version gets traffic and after a rollback: 5 to 10, each once.
+
+    At least one must be answered otherwise than the base does, or a new version gets no traffic.
+    """
     latency: Latency | None = None
     """How fast answers are due (p95): classification 0.5 s, short 2 s, long 10 s.
 

@@ -48,7 +48,10 @@ class Rollout(Section):
     low_traffic: Share | None = None
     """First weight where the declared demand is too small to judge the usual one."""
     drill: Duration | None = None
-    """How often a rollback is practised, such as `30d`."""
+    """How often `reconcile` practises a rollback, such as `30d`; default: never.
+
+    No traffic moves: routes are published as they are, and the version before is asked.
+    """
 
 
 class Gate(Section):

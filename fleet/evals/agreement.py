@@ -78,7 +78,7 @@ def objection(entries: Iterable[Entry], judge: Judge | None, client: str) -> str
         client: Whose answers are judged.
     """
     if judge is None:
-        return "no judge is declared"
+        return "no judge is declared (evals: {judge: {url: ..., model: ...}})"
     found: Mapping[str, Any] | None = None
     for each in entries:
         data = each.data

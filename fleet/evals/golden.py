@@ -79,6 +79,7 @@ class _Reading:
         self.file = file
         self.problems: list[Diagnostic] = []
         self._seen: dict[str, int] = {}
+        self._asked: dict[str, int] = {}
         self._defaults: Mapping[str, Any] = {}
 
     def items(self, content: bytes) -> Iterator[Item]:
@@ -139,17 +140,30 @@ class _Reading:
             self.refuse(number, "FC1303", summary, detail, 1, line, error.hint)
             return None
         if made.id in self._seen:
-            first = Place(self.file, self._seen[made.id], 1)
             detail = f"`{made.id}` is the id of another item; ids pair the answers of two versions."
-            self.problems.append(
-                Diagnostic(
-                    "FC1304", "Golden item given twice", detail, Place(self.file, number, 1),
-                    line, also=(("first given at", first),),
-                )
-            )  # fmt: skip
+            self._twice(number, self._seen[made.id], detail, line)
             return None
         self._seen[made.id] = number
+        asked = json.dumps({**document, "id": "", "tags": []}, sort_keys=True)
+        first = self._asked.setdefault(asked, number)
+        if first != number:
+            detail = (
+                f"`{made.id}` asks and expects what another item does. It is no further evidence: "
+                "its answers are the other's."
+            )
+            self._twice(number, first, detail, line)
+            return None
         return made
+
+    def _twice(self, number: int, first: int, detail: str, line: str) -> None:
+        """Note an item that stands there already."""
+        self.problems.append(
+            Diagnostic(
+                "FC1304", "Golden item given twice", detail, Place(self.file, number, 1),
+                line, also=(("first given at", Place(self.file, first, 1)),),
+                hint="Delete one of them.",
+            )
+        )  # fmt: skip
 
     def refuse(
         self,

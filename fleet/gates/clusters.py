@@ -57,6 +57,10 @@ class Units:
         """Begin with nobody."""
         self._seen: dict[tuple[str, ...], tuple[int, int]] = {}
 
+    def new(self, unit: tuple[str, ...] | None, kind: str) -> bool:
+        """Say whether a user has made no request of a kind yet, as a request of nobody's has."""
+        return unit is None or (*unit, kind) not in self._seen
+
     def add(self, unit: tuple[str, ...] | None, kind: str, *, bad: bool) -> tuple[int, ...]:
         """Take one request, return what it adds to `Clustered`'s fields; None: it names nobody."""
         key = (*unit, kind) if unit else ()

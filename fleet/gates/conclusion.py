@@ -1,12 +1,11 @@
 """What live counts come to: FAIL at the first moment that shows it, else what they say now."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fleet.gates.intervals import normal_cdf
 from fleet.gates.sequential import rate_test, share_test
+from fleet.gates.split import mismatch, unchecked
 from fleet.gates.verdict import Finding, Verdict, percent
 
 MISSING = "nothing passes while a gateway is missing"
@@ -14,14 +13,6 @@ LEAST_BAD = 5
 """Bad events of the new version below which nothing fails."""
 LEAST_DIFFERENCE = 0.005
 """Difference of rates below which nothing fails."""
-MISMATCH = 0.001
-"""Below this p-value the split of the traffic is not the one that was wanted."""
-MATERIAL = 1.25
-"""How many times more or less than the wanted share is a fault: users who stay on one version
-make a split uneven by chance, and the tests count with the share that there was.
-"""
-LEAST_VARIANCE = 5.0
-"""Of the split, below which it is too small to be checked."""
 RISE, RATIO, RATE, ALONE = "share_of_bad", "share_of_slow_or_late", "rate_of_bad", "no_neighbours"
 Series = Mapping[str, Any]
 """Counts by window, and a few of the whole stage; `recompute` answers for others."""
@@ -73,7 +64,7 @@ def conclude(
     if made.collapsed and not failed:
         failed, worse = True, "bad for each of its users, nearly always"
     requests, least = sum(counts["requests"]), f"{limits['least_requests']:g}"
-    split = _mismatch(counts)
+    split = mismatch(counts, limits)
     if split:
         verdict, why = Verdict.INCONCLUSIVE, split
     elif failed:
@@ -100,7 +91,7 @@ def conclude(
         value,
         counts,
         limits,
-        f"{about}{_users(counts)}: {why}",
+        f"{about}{_users(counts)}{unchecked(counts)}: {why}",
         _power(made.rule, counts, limits),
     )
 
@@ -151,24 +142,3 @@ def _users(counts: Series) -> str:
     other = f" and {counts['units_stable']:g}" if "units_stable" in counts else ""
     users = f", of {counts['units']:g}{other} users"
     return f"{users} ({nobody})" if nobody else users
-
-
-def _mismatch(counts: Series) -> str:
-    """Say that the split is not the wanted one; then the two sides cannot be compared."""
-    got = expected = total = variance = 0.0
-    for wanted, mine, other in zip(
-        counts["percent"], counts["split"], counts["split_stable"], strict=True
-    ):
-        if wanted >= 0:
-            both, share = mine + other, wanted / 100
-            got, total, expected = got + mine, total + both, expected + both * share
-            variance += both * share * (1 - share)
-    if variance < LEAST_VARIANCE:
-        return ""
-    p_value = 2 * normal_cdf(-abs(got - expected) / math.sqrt(variance))
-    if p_value >= MISMATCH or expected / MATERIAL <= got <= expected * MATERIAL:
-        return ""
-    return (
-        f"void, for the new version got {percent(got / total)} of the traffic and not "
-        f"{percent(expected / total)}"
-    )

@@ -21,6 +21,7 @@ from fleet.gates.conclusion import (
 )
 from fleet.gates.intervals import newcombe, wilson
 from fleet.gates.sequential import rate_test, share_test
+from fleet.gates.split import MATERIAL, MISMATCH
 from fleet.gates.tally import Window, counts_of
 from fleet.gates.verdict import Counts, Finding, Verdict, percent, points
 
@@ -52,12 +53,7 @@ def judge_live(
     counts = dict(counts_of(gate, windows))
     if missing:
         counts["missing"] = float(len(missing))
-    limits = {
-        "margin": gate.margin,
-        "tolerate": gate.tolerate,
-        "alpha": gate.false_alarm,
-        "least_requests": float(gate.min_requests),
-    }
+    limits = limits_of(gate) | {"mismatch": MISMATCH, "material": MATERIAL}
     if alone and gate.metric == "neighbour_ratio":
         return judge_alone(gate.name, gate.metric, {}, {})
     if gate.metric in RISES:
@@ -140,6 +136,13 @@ def judge_ratio(gate: str, metric: str, counts: Series, limits: Limits) -> Findi
 
 def judge_rate(gate: str, metric: str, counts: Series, limits: Limits) -> Finding:
     """Judge a rate against a fixed one: sequential test for FAIL, Wilson bound for PASS."""
+    return judge_fixed(RATE, gate, metric, _rates(counts, limits["limit"]), counts, limits)
+
+
+def judge_fixed(
+    rule: str, gate: str, metric: str, moments: Iterator[Moment], counts: Series, limits: Limits
+) -> Finding:
+    """Judge a rate against a fixed one: FAIL by the moments of a test, PASS by a Wilson bound."""
     side, limit = Side.of(counts), limits["limit"]
     (effect,) = design_effects((side,))
     independent = side.requests / effect
@@ -148,8 +151,18 @@ def judge_rate(gate: str, metric: str, counts: Series, limits: Limits) -> Findin
         f"{side.bad:g} of {side.requests:g} over the limit (95 % sure: at most {percent(upper)})"
     )
     estimate, text = side.rate if side.requests else None, f"{percent(limit)} of them"
-    made = Judgement(RATE, estimate, lower, upper, upper <= limit, about, text, independent)
-    return conclude(gate, metric, made, _rates(counts, limit), counts, limits)
+    made = Judgement(rule, estimate, lower, upper, upper <= limit, about, text, independent)
+    return conclude(gate, metric, made, moments, counts, limits)
+
+
+def limits_of(gate: Gate) -> dict[str, float]:
+    """Return the limits that every live rule has."""
+    return {
+        "margin": gate.margin,
+        "tolerate": gate.tolerate,
+        "alpha": gate.false_alarm,
+        "least_requests": float(gate.min_requests),
+    }
 
 
 def _collapsed(mine: Side, other: Side, least: float) -> bool:

@@ -14,15 +14,13 @@ from fleet.gates.clusters import Side, design_effects
 from fleet.gates.conclusion import (
     LEAST_BAD,
     LEAST_DIFFERENCE,
-    Judgement,
     Limits,
     Moment,
     Series,
     by_user,
-    conclude,
 )
 from fleet.gates.intervals import wilson
-from fleet.gates.live import LATE, judge_live
+from fleet.gates.live import LATE, judge_fixed, judge_live, limits_of
 from fleet.gates.sequential import Evidence
 from fleet.gates.tally import BAD, Window, counts_of, late
 from fleet.gates.verdict import Finding, Verdict, percent
@@ -63,13 +61,7 @@ def judge_soaking(
     alone = Gate(gate.name, "error_rate", 0, "%")
     kind = BAD.get(gate.metric) or late(gate.name)
     counts = counts_of(alone, windows, kind)
-    limits = {
-        "margin": gate.margin,
-        "tolerate": gate.tolerate,
-        "alpha": gate.false_alarm,
-        "least_requests": float(gate.min_requests),
-        "limit": LATE,
-    }
+    limits = limits_of(gate) | {"limit": LATE}
     past = ""
     if gate.metric in RISES:
         side = Side.of(counts_of(alone, before, kind), "_stable")
@@ -93,25 +85,8 @@ def judge_since(gate: str, metric: str, counts: Series, limits: Limits) -> Findi
     The watch that begins with block `j`, from 1, has the part `1 / (j (j + 1))` of the allowed
     false alarms; the parts add up to 1, however long the soak.
     """
-    side, limit = Side.of(counts), limits["limit"]
-    (effect,) = design_effects((side,))
-    independent = side.requests / effect
-    lower, upper = wilson(side.bad / effect, independent)
-    about = (
-        f"{side.bad:g} of {side.requests:g} over the limit (95 % sure: at most {percent(upper)})"
-    )
-    estimate = side.rate if side.requests else None
-    made = Judgement(
-        SINCE,
-        estimate,
-        lower,
-        upper,
-        upper <= limit,
-        about,
-        f"{percent(limit)} of them",
-        independent,
-    )
-    return conclude(gate, metric, made, watches(counts, limit), counts, limits)
+    moments = watches(counts, limits["limit"])
+    return judge_fixed(SINCE, gate, metric, moments, counts, limits)
 
 
 def watches(counts: Series, limit: float) -> Iterator[Moment]:

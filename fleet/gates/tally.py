@@ -45,7 +45,7 @@ class Tally:
     users: Mapping[str, Clustered] | None = None
     """By kind: the same by user; None: no request of the stage names one."""
     arrived: int | None = None
-    """Users, and requests that name nobody, that were not seen before; None: as `requests`."""
+    """Draws of the split: new users, and requests that name nobody; None: as `requests`."""
     unnamed: int = 0
     """Requests that name nobody although the split goes by user; each counts by itself."""
 

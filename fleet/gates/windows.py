@@ -13,6 +13,7 @@ from typing import Any, Literal
 from fleet.conditions import Gate
 from fleet.gates.clusters import Clustered, Units
 from fleet.gates.tally import ERRORS, Tally, Window, late
+from fleet.traffic import Sticky
 
 Row = Mapping[str, Any]
 Side = Literal["canary", "stable"]
@@ -22,7 +23,7 @@ SERVER_FAULT = 500
 CLIENT_LEFT = 499
 REFUSED = 400
 HOUR = timedelta(hours=1)
-OURS = frozenset({"eval", "smoke", "replay", "shadow"})
+OURS = frozenset({"eval", "smoke", "shadow"})
 """Purposes of requests that no client made."""
 LEAST_ROWS = 20
 """Requests below which a 95th percentile is not pinned."""
@@ -84,7 +85,7 @@ def windows(
     *,
     length: timedelta = HOUR,
     percent: int | None = None,
-    by_user: bool = False,
+    sticky: Sticky = Sticky.REQUEST,
 ) -> tuple[Window, ...]:
     """Count rows of a stage.
 
@@ -97,14 +98,15 @@ def windows(
         end: Now.
         length: Of a window.
         percent: The share that the new version should have; None: not to be checked.
-        by_user: Whether the split keeps users on one version, so that rows that name nobody
-            (`unit`) are to be told of.
+        sticky: What the split keeps on one version. By user and session, rows that name nobody
+            (`unit` is null) are told of; those that cannot say (no `unit`: an Envoy's), and all
+            of them where it goes by key, are no independent draws of the split.
     """
     units = Units()
     counting: dict[int, dict[Side, _Counting]] = defaultdict(
         lambda: {"canary": _Counting(units), "stable": _Counting(units)}
     )
-    named = False
+    named, by_user = False, sticky in (Sticky.SESSION, Sticky.USER)
     for moment, row in sorted(_within(rows, start, end), key=lambda each: each[0]):
         where = side(row)
         if where is None or not _counts(row):
@@ -112,7 +114,8 @@ def windows(
         limits = _limits(gates, baselines.get(str(row["alias"]), Baseline()))
         unit = (where, str(row["alias"]), str(row["unit"])) if row.get("unit") else None
         named = named or unit is not None
-        counting[int((moment - start) / length)][where].add(row, limits, unit)
+        drawn = sticky is not Sticky.KEY and (not by_user or "unit" in row)
+        counting[int((moment - start) / length)][where].add(row, limits, unit, drawn=drawn)
     return tuple(
         Window(
             start + number * length,
@@ -176,12 +179,14 @@ class _Counting:
     units: Units
     requests: int = 0
     unnamed: int = 0
+    arrived: int = 0
     bad: Counter[str] = field(default_factory=Counter)
     of: Counter[str] = field(default_factory=Counter)
     users: dict[str, list[int]] = field(default_factory=dict)
 
-    def add(self, row: Row, limits: Limits, unit: tuple[str, ...] | None) -> None:
+    def add(self, row: Row, limits: Limits, unit: tuple[str, ...] | None, *, drawn: bool) -> None:
         self.requests += 1
+        self.arrived += drawn and self.units.new(unit, ERRORS)
         self.unnamed += unit is None
         for kind, bad in _kinds(row, limits):
             self.of[kind] += 1
@@ -197,10 +202,9 @@ class _Counting:
         bad = {kind: each for kind, each in self.bad.items() if each}
         unnamed = self.unnamed if by_user or named else 0
         if not named:
-            return Tally(self.requests, bad, told, unnamed=unnamed)
+            return Tally(self.requests, bad, told, arrived=self.arrived, unnamed=unnamed)
         users = {kind: Clustered(*sums) for kind, sums in self.users.items()}
-        arrived = users[ERRORS].units if users else 0
-        return Tally(self.requests, bad, told, users, arrived, unnamed)
+        return Tally(self.requests, bad, told, users, self.arrived, unnamed)
 
 
 def _kinds(row: Row, limits: Limits) -> Iterator[tuple[str, bool]]:

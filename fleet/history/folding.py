@@ -92,6 +92,7 @@ class _Past:
     """A history while entries are being added."""
 
     seq: int = 0
+    as_of: datetime | None = None
     stages: dict[str, Stage] = field(default_factory=dict)
     holds: dict[str, dict[str, Hold]] = field(default_factory=dict)
     cutovers: dict[str, datetime] = field(default_factory=dict)
@@ -108,6 +109,7 @@ class _Past:
     def of(cls, history: History) -> "_Past":
         past = cls(
             history.seq,
+            history.as_of,
             dict(history.stages),
             {alias: dict(each) for alias, each in history.holds.items()},
             dict(history.cutovers),
@@ -142,12 +144,12 @@ class _Past:
             self.unfinished,
             self.established,
             *self.trials.fields(),
+            as_of=self.as_of,
         )
 
     def take(self, entry: Entry) -> None:
         """Add one entry."""
-        self.seq = entry.seq
-        data = entry.data
+        data, self.seq, self.as_of = entry.data, entry.seq, entry.time
         match entry.kind:
             case "step_started":
                 self._started(entry)
@@ -178,7 +180,6 @@ class _Past:
         match entry.kind:
             case "gate_judged" if self.trials.judged(entry) and its:
                 self.stages[alias] = replace(its, restarted=entry.time)
-                self.trials.began_anew(alias, its.adapter, entry.time)
             case "rollout_marked":
                 self.trials.marked(entry, *at)
             case "eval_finished":
@@ -235,8 +236,8 @@ class _Past:
 
     def _routed(self, route: Route, when: datetime) -> None:
         """Note a route's stage, and which versions lost their share with it."""
-        before = self.established.get(route.address)
-        self.established[route.address] = route
+        known = self.established
+        before, known[route.address] = known.get(route.address), route
         shares, newest = {each.adapter: each.percent for each in route.shares}, route.shares[0]
         for gone in before.shares if isinstance(before, Route) else ():
             if gone.adapter not in shares:
@@ -246,15 +247,14 @@ class _Past:
                 self.answered_all.add(adapter)
             if percent:
                 self.cutovers.pop(adapter, None)
-                digest = loaded_bytes(self.established, route, adapter)
-                self.trials.serves(route.alias, adapter, digest)
+                self.trials.serves(route.alias, adapter, loaded_bytes(known, route, adapter))
             elif adapter != route.shadow:  # it gets copies, and has not lost a share by that
                 self.cutovers.setdefault(adapter, when)
         stage = self.stages.get(route.alias)
         if stage is None or (stage.adapter, stage.percent) != (newest.adapter, newest.percent):
             self.trials.superseded(route.alias, newest.adapter)
             if stage is not None and stage.adapter == newest.adapter and not newest.percent:
-                digest = loaded_bytes(self.established, route, newest.adapter)
+                digest = loaded_bytes(known, route, newest.adapter)
                 self.trials.fell(route.alias, newest.adapter, digest)
             self.stages[route.alias] = Stage(newest.adapter, newest.percent, when)
 

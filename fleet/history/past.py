@@ -101,3 +101,5 @@ class History:
     released or their bytes serve again, whatever is declared in between; with the digest of those
     bytes, empty where the lock says which they are.
     """
+    as_of: datetime | None = None
+    """When the newest entry was written, by the clock of whoever wrote it; None: there is none."""

@@ -1,6 +1,6 @@
 """One alias: its next shares, from what stands, what was found and what people said."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -9,6 +9,7 @@ from fleet.gates import Verdict
 from fleet.history import History
 from fleet.pace import words
 from fleet.pace.calendar import closed_until
+from fleet.pace.doubt import doubt
 from fleet.pace.first import first
 from fleet.pace.gating import Judged
 from fleet.pace.situation import Situation
@@ -24,6 +25,7 @@ _GATED = (
     Phase.EXTENDED,
     Phase.UNDECIDED,
     Phase.PAUSED,
+    Phase.DOUBTED,
     Phase.ROLLED_BACK,
 )
 """Phases in which a plan shows the gates."""
@@ -57,7 +59,8 @@ def decide(
         why, _ = _stopped(bare) or ("", "")
         asked = bare.released and not bare.allowed("advance")
         offline = [each for each in bare.judged if each.gate.offline and asked]
-        return first(bare, why, [e for e in offline if not e.passed and not _approved(bare, e)])
+        unsure = [e for e in offline if not e.passed and not _approved(bare, e)]
+        return first(bare, why, unsure, _doubt(bare, offline) if bare.released else "")
     it = Situation(fleet, adapter, route, history, now, altered, base)
     stopped = _stopped(it)
     wanted = _taken_back(it, *stopped) if stopped else _going(it)
@@ -180,9 +183,27 @@ def _staged(it: Situation) -> Wanted:
 
 
 def _obstacle(
-    it: Situation, judged: list[Judged] | tuple[Judged, ...], at: str, ready: datetime | None = None
+    it: Situation, judged: Sequence[Judged], at: str, ready: datetime | None = None
 ) -> tuple[Phase | None, str]:
     """Return the phase that keeps a version from more traffic, and why; None: nothing does.
+
+    What would let it rise is believed last, when it is known to matter. Arguments as there.
+    """
+    phase, text = _in_the_way(it, judged, at, ready)
+    if phase is None and (why := _doubt(it, judged)):
+        return Phase.DOUBTED, f"{at}: {why}"
+    return phase, text
+
+
+def _doubt(it: Situation, judged: Iterable[Judged]) -> str:
+    evidence = [each.evidence for each in judged if each.evidence is not None]
+    return doubt(it.history, evidence, it.now)
+
+
+def _in_the_way(
+    it: Situation, judged: Sequence[Judged], at: str, ready: datetime | None
+) -> tuple[Phase | None, str]:
+    """Return what a person, a bake, a gate or the hour has against more traffic.
 
     Args:
         it: The alias.

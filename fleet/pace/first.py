@@ -16,13 +16,14 @@ from fleet.pace.wanted import Phase, Wanted, alias_of, version_of
 from fleet.resources import FULL
 
 
-def first(it: Situation, stopped: str, unsure: Iterable[Judged]) -> Wanted:
+def first(it: Situation, stopped: str, unsure: Iterable[Judged], doubt: str = "") -> Wanted:
     """Decide for an alias that has no route.
 
     Args:
         it: The alias.
         stopped: Why the declared version may not serve, in short; empty: it may.
         unsure: Gates on golden sets that would have to pass before it does.
+        doubt: Why what a released version would begin by is not believed; empty: it is.
     """
     version, open_ones = version_of(it.target), tuple(unsure)
     due = tuple(each.due(it.alias) for each in open_ones)
@@ -43,6 +44,9 @@ def first(it: Situation, stopped: str, unsure: Iterable[Judged]) -> Wanted:
         text = words.not_served(it.alias, why, _declare(it))
         text += f" and then this one. {words.decide(it.alias, begun=False)}"
         return Wanted(it.alias, it.target, (), "", Phase.UNDECIDED, "", text, due)
+    if doubt:
+        text = f"{it.alias}: {version} is not begun: {doubt}"
+        return Wanted(it.alias, it.target, (), "", Phase.DOUBTED, "", text)
     why = f"{version} is the first version of `{it.alias}`"
     if it.released:
         why = f"{version} was released and begins as the only version of `{it.alias}`"

@@ -26,6 +26,8 @@ class Phase(StrEnum):
     """A person keeps it where it is, until `resume` or a time; a gate that fails still takes its
     traffic back.
     """
+    DOUBTED = "doubted"
+    """The clock or a verdict is not to be believed, so it stays where it is; it may still fail."""
     RETURNED = "returned"
     """Another version's rollout is no longer declared: the one it began from has it all again."""
     SOAKING = "soaking"

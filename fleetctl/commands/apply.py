@@ -43,6 +43,8 @@ def command(session: Session, *, file: Path | None, auto: bool, yes: bool, form:
     go on. Running it again is safe: it goes on from where things are. Ctrl-C finishes the
     running steps first; a second one stops at once.
     """
+    from fleetctl.scenes import require_believed  # noqa: PLC0415 (keeps `--help` fast)
+
     if (file is None) != auto:
         raise click.UsageError("Name a plan file, or say --auto.")
     read = None if file is None else _read(session, file)
@@ -50,6 +52,7 @@ def command(session: Session, *, file: Path | None, auto: bool, yes: bool, form:
         raise click.UsageError("Nobody is there to confirm: say --yes.")
     live = session.observe()
     plan = read or session.plan(live=live)
+    require_believed(session, plan)
     _warn_of_changes(plan, live)
     if not plan.steps and not live.notes:
         _nothing(session, plan, form)

@@ -45,7 +45,9 @@ def command(session: Session, *, once: bool, interval: timedelta | None, form: F
     are asked beside the rounds; --once waits for them. Removes, restarts and deploys nothing:
     that needs a plan. What it does is journaled like an apply. Whatever comes back again and
     again is left to people after five times. A damaged copy that servers load from is made
-    good again from the library.
+    good again from the library. Where a rollout declares `drill`, a rollback that is due is
+    practised when nothing else is going on, one a round, outside `no_promote`; no traffic moves,
+    and one that fails is an alert and no error.
 
     While declarations are broken it heals and judges by those that were valid last, or by the
     files that are sound, and moves nothing on; while a version has no place, the other
@@ -113,7 +115,9 @@ async def _round(
     does anything where the declarations are not `valid`.
     """
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.judging import Round, judge_round  # noqa: PLC0415
+    from fleetctl.judging import judge_round  # noqa: PLC0415
+    from fleetctl.practice import practise  # noqa: PLC0415
+    from fleetctl.taking_back import Round  # noqa: PLC0415
 
     live = await session.observe_now()
     refused: FleetError | None = None
@@ -142,6 +146,7 @@ async def _round(
         nothing = "Nothing else" if left else "Nothing"
         click.echo(f"{nothing} to heal, no rollout is due.", err=True)
         code = code or await _mend_routes(session, live, stop, form)
+        await practise(session, live)
     await _tell_people(session, live)
     if judged.tampered:
         raise FleetError(*judged.tampered.values())

@@ -110,13 +110,27 @@ def command(
         )
     if drill:
         sys.exit(asyncio.run(_drill(session, alias, to, smoke, form, times, live=live)))
-    from fleetctl.rolling_back import roll_back  # noqa: PLC0415 (keeps `--help` fast)
+    sys.exit(asyncio.run(_back(session, alias, to, smoke, form, reason=reason, forward=forward)))
 
-    result, unsent = asyncio.run(
-        roll_back(session, alias, to, reason=reason, forward=forward, smoke=smoke)
-    )
-    _tell(result, form, unsent)
-    sys.exit(0 if result.complete else 1)
+
+async def _back(
+    session: Session,
+    alias: str,
+    to: str | None,
+    smoke: Sequence[str],
+    form: str,
+    *,
+    reason: str,
+    forward: bool,
+) -> int:
+    """Roll back, say so, and only then tell others, which may take its time."""
+    from fleetctl.rolling_back import roll_back, tell_of  # noqa: PLC0415 (keeps `--help` fast)
+
+    result = await roll_back(session, alias, to, reason=reason, forward=forward, smoke=smoke)
+    _tell(result, form)
+    for line in await tell_of(session, result):
+        click.echo(f"Warning: {line}", err=True)
+    return 0 if result.complete else 1
 
 
 async def _drill(
@@ -194,13 +208,8 @@ async def _tell_failed(session: Session, result: "DrillResult") -> None:
         click.echo(f"Warning: {line}", err=True)
 
 
-def _tell(
-    result: "RollbackResult | DrillResult",
-    form: str,
-    more: Sequence[str] = (),
-    indent: int | None = 2,
-) -> None:
-    for line in (*result.warnings, *more):
+def _tell(result: "RollbackResult | DrillResult", form: str, indent: int | None = 2) -> None:
+    for line in result.warnings:
         click.echo(f"Warning: {line}", err=True)
     for line in result.failures:
         click.echo(f"Error: {line}", err=True)

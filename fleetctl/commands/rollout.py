@@ -207,18 +207,22 @@ def abort(session: Session, alias: str, reason: str, form: str) -> None:
     Also after the cut-over, while that one is still loaded (`soaking`). The file still asks for
     the new one; it stays out until `fleetctl release ALIAS`.
     """
-    from fleetctl.rolling_back import roll_back  # noqa: PLC0415 (keeps `--help` fast)
-
     found = mark(session, alias, "abort", reason, form, "gets no more traffic")
     if not found["percent"]:
         return
-    result, unsent = asyncio.run(
-        roll_back(session, alias, reason=reason or "aborted", only=found["adapter"])
-    )
-    for line in (*result.warnings, *unsent):
+    sys.exit(asyncio.run(_taken_back(session, alias, reason, found["adapter"], form)))
+
+
+async def _taken_back(session: Session, alias: str, reason: str, adapter: str, form: str) -> int:
+    from fleetctl.rolling_back import roll_back, tell_of  # noqa: PLC0415 (keeps `--help` fast)
+
+    result = await roll_back(session, alias, reason=reason or "aborted", only=adapter)
+    for line in (*result.warnings, *result.failures):
         click.echo(f"Warning: {line}", err=True)
     click.echo(result.sentence, err=form == "json")
-    sys.exit(0 if result.complete else 1)
+    for line in await tell_of(session, result):
+        click.echo(f"Warning: {line}", err=True)
+    return 0 if result.complete else 1
 
 
 @command.command(

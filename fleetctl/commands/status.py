@@ -39,6 +39,8 @@ def command(session: Session, *, client: str | None, form: Literal["json", "text
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415 (`--help` is fast)
     from fleet.history import fold, settled  # noqa: PLC0415
     from fleetctl.evaluation import alarms  # noqa: PLC0415
+    from fleetctl.practice import row  # noqa: PLC0415
+    from fleetctl.practice import turns as turns_of_drills  # noqa: PLC0415
     from fleetctl.retraining import URGENT, turns  # noqa: PLC0415
     from plans.evals import drift_row  # noqa: PLC0415
     from plans.status import render_text, status  # noqa: PLC0415
@@ -63,6 +65,10 @@ def command(session: Session, *, client: str | None, form: Literal["json", "text
         drift_row(alias, adapter, each)
         for alias, adapter, each in ([] if why else alarms(session, live))
         if client in {None, alias.partition("-")[0]}
+    ]
+    drills = () if why else asyncio.run(turns_of_drills(session, live, known.entries))
+    document["drills"] = [
+        row(each) for each in drills if client in {None, each.alias.partition("-")[0]}
     ]
     shown = json.dumps(document, indent=2) + "\n" if form == "json" else render_text(document)
     click.echo(shown, nl=False)

@@ -4,7 +4,9 @@ import sys
 
 import click
 
+from fleet.crosscheck import hints
 from fleet.errors import ConfigError
+from fleet.resolve import diagnostics
 from fleetctl.project import load_project
 from fleetctl.reading_along import read_along
 from fleetctl.session import Session
@@ -31,24 +33,28 @@ Examples:
 def command(session: Session, form: str) -> None:
     """Check the declarations; report every problem with its place.
 
-    Golden sets and templates of notices are read along, line by line. Reads files only: no
-    server is asked. Exit 1 when something is wrong.
+    Golden sets and templates of notices are read along, line by line, and what is well-formed
+    and yet judges nothing is a warning: adapters without a smoke test, rollouts without gates,
+    gates that no version can pass. Reads files only: no server is asked. Exit 1 when something
+    is wrong; a warning is not.
     """
     try:
         project = load_project(
             session.root, session.environment, session.variables, session.state_dir
         )
         read_along(session.root, project)
+        found = diagnostics(hints(project.declarations), project.tree)
+        warnings = tuple(sorted((*project.warnings, *found), key=lambda each: str(each.place)))
     except ConfigError as error:
         if form == "text":
             raise
         click.echo(RENDERERS[form](error.diagnostics), nl=False)
         sys.exit(error.exit_code)
     if form != "text":
-        click.echo(RENDERERS[form](project.warnings), nl=False)
+        click.echo(RENDERERS[form](warnings), nl=False)
         return
-    if project.warnings:
-        click.echo(render_text(project.warnings, colour=sys.stderr.isatty()), err=True)
+    if warnings:
+        click.echo(render_text(warnings, colour=sys.stderr.isatty()), err=True)
     fleet = project.fleet
     counts = ", ".join(
         f"{number} {word}{'' if number == 1 else 's'}"

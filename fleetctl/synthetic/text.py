@@ -15,7 +15,10 @@ KINDS = (("h100_80g", 80, 3.0), ("h100_80g", 80, 3.0), ("a100_80g", 80, 1.8), ("
 """Kinds of the hosts in turn, with GiB and price per hour."""
 FEES = {"standard": 500, "premium": 2000, "enterprise": 9000}
 """Monthly, before the fee for each adapter."""
-SMOKE = '"I was charged twice for May.", "Where is my parcel?"'
+SMOKE = (
+    '"I was charged twice for May.", "Where is my parcel?", "Cancel my plan.", "My login fails.", '
+    '"Thank you!"'
+)
 
 
 def files(wish: Wish, clients: Iterable[Client]) -> dict[str, str]:

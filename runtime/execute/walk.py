@@ -142,7 +142,7 @@ class Walk:
             settled = await self._checked(step)
             if settled is not None:
                 return settled
-            boot = await perform(step, self.world, self._sight, self.routes, self._now)
+            return await perform(step, self.world, self._sight, self.routes, self._now)
         except LockHeldError as error:
             return self.lose(error)
         except EngineUnreachableError as error:
@@ -151,7 +151,6 @@ class Walk:
             stale_now = isinstance(error, StalePlanError)
             verdict = Verdict.STALE if stale_now else Verdict.FAILED
             return Result(verdict, diagnostics=error.diagnostics)
-        return Result(Verdict.DONE, boot=boot)
 
     async def _checked(self, step: Step) -> Result | None:
         """Return a result if nothing is to be done; otherwise write down that it begins."""

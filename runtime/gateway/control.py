@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from fleet.errors import (
 from fleet.resources import GatewayFault
 from runtime.gateway import places, running
 from runtime.gateway.envoyadmin import EnvoyAdmin, Envoys
+from runtime.gateway.kept import keep, require_servable
 from runtime.gateway.operator import operator_secret
-from runtime.gateway.published import Note, Published, not_running, unreachable
-from runtime.gateway.routing import InvalidTableError, Lookup
-from runtime.gateway.sights import Observed, Sight
+from runtime.gateway.published import Note, Published, lagging, unreachable
+from runtime.gateway.sights import Sight
 from runtime.gateway.table import RoutingTable
-from runtime.gateway.tablefile import read_table, write_table
+from runtime.gateway.tablefile import read_table
+from runtime.gateway.unreached import comes_back, unreached
 from runtime.transport import JsonClient
 
 READ_S = 2.0
@@ -86,23 +87,7 @@ class LocalGateways:
         if damage is not None and newest.revision == 0:
             raise EngineError(*damage.diagnostics)
         for name, config in served.items():
-            match config:
-                case None if newest.aliases:
-                    notes.append(not_running(name))
-                case EngineError():
-                    why = f"does not answer: {config.diagnostics[0].detail}"
-                    notes.append(Note(why, name, answers=False))
-                case dict() if config["digest"] != newest.digest:
-                    has, latest = config["revision"], newest.revision
-                    what = f"lags behind: it serves revision {has}, the newest is {latest}"
-                    if has == latest:
-                        what = (
-                            "serves another table than the file holds, both of revision "
-                            f"{latest}: the file was changed by hand"
-                        )
-                    notes.append(Note(what, name))
-                case _:
-                    pass
+            notes += lagging(name, config, newest)
         notes += [unreachable(each) for each in newest.without_address]
         return newest, tuple(notes)
 
@@ -120,16 +105,22 @@ class LocalGateways:
             raise error
         return done.notes
 
-    async def publish_and_report(self, table: RoutingTable) -> Published:
+    async def publish_and_report(self, table: RoutingTable, *, urgent: bool = False) -> Published:
         """Publish as `publish` does, and say what each gateway answered instead of raising.
+
+        Args:
+            table: The next revision.
+            urgent: Whether gateways are to serve it although its file cannot be written.
 
         Raises:
             EngineRejectedError: no gateway would serve it; nothing is written.
             StalePlanError, LockHeldError: as `publish`.
+            OSError: the file cannot be written; where it is urgent, and no gateway took it either.
         """
-        await asyncio.to_thread(_check, table)
-        await asyncio.to_thread(write_table, self._state_dir, table)
-        await asyncio.to_thread(places.remember, self._state_dir, self._gateways)
+        await asyncio.to_thread(require_servable, table)
+        unwritten = await asyncio.to_thread(keep, self._state_dir, table, self._gateways)
+        if unwritten is not None and not urgent:
+            raise unwritten
         clock = asyncio.get_running_loop().time
         acknowledged_at = clock()
 
@@ -142,11 +133,14 @@ class LocalGateways:
 
         answers = await asyncio.gather(*(give(name) for name in self.names))
         by_name = dict(zip(self.names, answers, strict=True))
+        if unwritten is not None and True not in answers:
+            raise unwritten
         return Published(
             tuple(name for name, answer in by_name.items() if answer is True),
             tuple(name for name, answer in by_name.items() if answer is False),
             tuple((n, a) for n, a in by_name.items() if isinstance(a, EngineError)),
             clock() - acknowledged_at,
+            (unwritten.strerror or str(unwritten)) if unwritten is not None else "",
         )
 
     async def in_flight(self, server: str, adapter: str) -> int:
@@ -195,17 +189,7 @@ class LocalGateways:
             shown = await self._client(name).get("/-/shares", timeout_s=READ_S, attempts=1)
         except EngineError as error:
             return Sight(name, problem=error.diagnostics[0].detail)
-        total = sum(each["count"] for each in counts["in_flight"])
-        return Sight(
-            name,
-            config["revision"],
-            config["digest"],
-            total,
-            waiting=counts["waiting"],
-            shares=tuple(Observed(**each) for each in shown["shares"]),
-            servers=tuple(sorted(config["servers"].items())),
-            missing=tuple((each["adapter"], each["server"]) for each in config["missing"]),
-        )
+        return Sight.of(name, config, counts, shown)
 
     async def everything_in_flight(self) -> Counter[tuple[str, str]]:
         """Return the requests by (server, adapter), over all gateways; who waits, on each server.
@@ -221,7 +205,7 @@ class LocalGateways:
 
     async def _running(self, name: str) -> list[dict[str, Any]]:
         try:
-            shown = await self._client(name).get("/-/inflight", timeout_s=READ_S, attempts=1)
+            shown = await self._asked(name, "/-/inflight")
         except EngineUnreachableError as error:
             fault = await self._fault(name, error)
             if fault is None:
@@ -233,7 +217,7 @@ class LocalGateways:
         self, name: str, within_s: float = READ_S
     ) -> dict[str, Any] | EngineError | None:
         try:
-            shown = await self._client(name).get("/-/config", timeout_s=within_s, attempts=1)
+            shown = await self._asked(name, "/-/config", within_s)
         except EngineError as error:
             return await self._fault(name, error)
         return dict(shown)
@@ -244,8 +228,12 @@ class LocalGateways:
     async def _give(self, name: str, table: RoutingTable) -> bool | EngineError:
         """Return True once the gateway serves the table, False if it does not run."""
         body = table.model_dump(mode="json")
+
+        async def give() -> Any:
+            return await self._client(name).put("/-/config", body, timeout_s=ACKNOWLEDGE_S)
+
         try:
-            shown = await self._client(name).put("/-/config", body, timeout_s=ACKNOWLEDGE_S)
+            shown = await self._again(name, give)
         except EngineError as error:
             return await self._fault(name, error) or False
         if (shown["revision"], shown["digest"]) == (table.revision, table.digest):
@@ -267,7 +255,25 @@ class LocalGateways:
         gateway = self._gateways[name]
         if places.is_url(gateway.admin):  # over TCP nothing proves that it does not run
             return error
-        return await running.unreached(self._state_dir, gateway, error)
+        return await unreached(self._state_dir, gateway, error)
+
+    async def _asked(self, name: str, path: str, within_s: float = READ_S) -> Any:
+        async def ask() -> Any:
+            return await self._client(name).get(path, timeout_s=within_s, attempts=1)
+
+        return await self._again(name, ask)
+
+    async def _again(self, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """Ask a gateway, and once more where it had lost its socket and has opened it anew."""
+        try:
+            return await ask()
+        except EngineTimedOutError:
+            raise
+        except EngineUnreachableError:
+            gateway = self._gateways[name]
+            if places.is_url(gateway.admin) or not await comes_back(self._state_dir, gateway):
+                raise
+            return await ask()
 
     def _client(self, name: str) -> JsonClient | EnvoyAdmin:
         gateway = self._gateways[name]
@@ -288,13 +294,3 @@ class LocalGateways:
                 made = JsonClient("http://gateway", peer=f"gateway `{name}`", socket=path)
             self._clients[name] = made
         return self._clients[name]
-
-
-def _check(table: RoutingTable) -> None:
-    """See that gateways will serve it before it is in the file from which they start."""
-    try:
-        Lookup.of(table)
-    except InvalidTableError as error:
-        raise EngineRejectedError(
-            400, problem("FC6006", "The routing table is not to be served", f"{error}.")
-        ) from None

@@ -255,7 +255,7 @@ class Exchange(Errand):
         record, events, place = self._record, self._events, self._place
         sent = events.sent if self.is_stream and isinstance(events, TypedEvents) else None
         if sent is not None and not record.is_closed:
-            known, url = record.tokens, self._urls[self._server]
+            known, recounts = record.tokens, self._shared.recounts
 
             def counted(tokens: Tokens, how: str) -> None:
                 if place is not None:
@@ -264,9 +264,9 @@ class Exchange(Errand):
 
             read, version = known.prompt_tokens, self.choice.adapter
             body = self.body if read is None else b""
-            stopped = Stopped(url, self.path, version, body, sent, read)
-            if self._shared.recounts.start(stopped, counted):
-                record.defer()
+            asked = self.request_id, self.addresses, self.path, version, body, sent, read
+            if recounts.start(Stopped(*asked), counted):
+                record.defer(recounts.unsettled.keep)
         self._finish(status)
 
     def _count_stream(self) -> None:

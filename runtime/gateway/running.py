@@ -1,6 +1,5 @@
 """Which gateways run on this machine, and which of them run otherwise than they are declared."""
 
-import asyncio
 import fcntl
 import json
 import os
@@ -9,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.declared import Gateway
-from fleet.errors import EngineError, EngineUnreachableError, problem
+from fleet.errors import EngineError
 from fleet.resources import GatewayFault
 from runtime.engines.processes import start_mark
 from runtime.gateway import places
 
 LOCK = "run.lock"
-_LOOKS = 10
-_LOOK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,45 +105,6 @@ def unanswered(state_dir: Path, gateway: Gateway, shown: EngineError | None) -> 
     verb = "start" if gateway.kind == "fleetctl" else "run"
     text = "is not running and answers no client"
     return GatewayFault(text, f"fleetctl gateway {verb} {gateway.name}")
-
-
-async def unreached(
-    state_dir: Path, gateway: Gateway, error: EngineError
-) -> EngineUnreachableError | None:
-    """Return the error that a gateway runs and its admin socket takes no connection.
-
-    None: no process holds its lock, or one that answers no client yet and reads the table's
-    file after it has opened the socket. One that is just ending is given a moment.
-
-    Args:
-        state_dir: The fleet's state folder.
-        gateway: As declared.
-        error: Why there was no connection.
-    """
-    looks = 0
-    while (found := find(state_dir, gateway.name)) is not None and found.url:
-        looks += 1
-        if looks > _LOOKS:
-            return _out_of_reach(state_dir, gateway, found, error)
-        await asyncio.sleep(_LOOK_S)
-    return None
-
-
-def _out_of_reach(
-    state_dir: Path, gateway: Gateway, found: Running, error: EngineError
-) -> EngineUnreachableError:
-    path, name = places.socket_path(state_dir, gateway), gateway.name
-    gone = "" if path.exists() else f" The file `{path}` is gone."
-    return EngineUnreachableError(
-        problem(
-            "FC6016",
-            "A gateway runs and cannot be reached",
-            f"{error.diagnostics[0].detail}{gone} Process {found.pid} of gateway `{name}` answers "
-            "clients with the routes that it had.",
-            hint="Restart it; it then reads the newest routes:",
-            command=f"fleetctl gateway stop {name} && fleetctl gateway start {name}",
-        )
-    )
 
 
 def _recorded(text: str) -> Running | None:

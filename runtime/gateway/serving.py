@@ -20,6 +20,7 @@ from fleet.errors import FleetError, problem
 from runtime.engines.processes import start_mark
 from runtime.gateway import places
 from runtime.gateway.admin import Admin
+from runtime.gateway.adminsocket import AdminSocket
 from runtime.gateway.authentication import digest
 from runtime.gateway.current import Current
 from runtime.gateway.desk import Desk
@@ -58,12 +59,19 @@ async def serving(
     with _sole(place, gateway, transport) as record, UsageLog(place / USAGE_FILE) as log:
         secret = operator_secret(state_dir, gateway)
         shared = Shared(log, digest(secret))
+        shared.recounts.unsettled.recover(log)
         shown = secret if places.is_url(gateway.admin) else ""
         admin = web.AppRunner(Admin(shared, shown).application(), access_log=None)
+        socket = AdminSocket(places.socket_path(state_dir, gateway), place, admin)
         front = TRANSPORTS[transport](Desk(shared))
         tasks = [asyncio.create_task(keep_synced(log))]
         try:
-            await _open_admin(admin, state_dir, gateway)
+            await admin.setup()
+            if places.is_url(gateway.admin):
+                await _open_over_tcp(admin, gateway)
+            else:
+                await socket.open()
+                tasks.append(asyncio.create_task(socket.keep()))
             await _load(shared.current, state_dir)
             url = await _open_front(front, gateway)
             record(url)
@@ -76,25 +84,13 @@ async def serving(
             await shared.recounts.close()
             for each in tasks:
                 each.cancel()
+            socket.close()
             await admin.cleanup()
-            if not places.is_url(gateway.admin):
-                places.socket_path(state_dir, gateway).unlink(missing_ok=True)
 
 
-async def _open_admin(runner: web.AppRunner, state_dir: Path, gateway: Gateway) -> None:
-    await runner.setup()
-    if places.is_url(gateway.admin):
-        host, _, port = gateway.admin.partition("://")[2].partition("/")[0].rpartition(":")
-        await web.TCPSite(runner, host.strip("[]"), int(port)).start()
-        return
-    path = places.socket_path(state_dir, gateway)
-    places.prepare_socket_folder(path)
-    path.unlink(missing_ok=True)  # nobody listens on it: we hold the lock
-    before = os.umask(0o177)
-    try:
-        await web.UnixSite(runner, str(path)).start()
-    finally:
-        os.umask(before)
+async def _open_over_tcp(runner: web.AppRunner, gateway: Gateway) -> None:
+    host, _, port = gateway.admin.partition("://")[2].partition("/")[0].rpartition(":")
+    await web.TCPSite(runner, host.strip("[]"), int(port)).start()
 
 
 async def _load(current: Current, state_dir: Path) -> None:

@@ -14,6 +14,7 @@ from runtime.gateway.retries import Retries
 from runtime.gateway.routing import Lookup
 from runtime.gateway.rows import Rows
 from runtime.gateway.shares import Shares
+from runtime.gateway.unsettled import Unsettled
 from runtime.gateway.usagelog import UsageLog
 
 
@@ -30,7 +31,7 @@ class Shared:
     bodies: Bodies = field(default_factory=Bodies)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while clients are answered."""
-    recounts: Recounts = field(default_factory=Recounts)
+    recounts: Recounts = field(init=False)
     rows: Rows = field(init=False)
     shares: Shares = field(init=False)
     admission: Admission = field(init=False)
@@ -39,6 +40,7 @@ class Shared:
 
     def __post_init__(self) -> None:
         """Make what counts on the counters."""
+        object.__setattr__(self, "recounts", Recounts(Unsettled(self.log.folder)))
         object.__setattr__(self, "rows", Rows(self.log, self.metrics))
         object.__setattr__(self, "shares", Shares(self.metrics))
         self.current.on_change = self._changed

@@ -1,6 +1,8 @@
 """What a gateway shows of itself, as values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +32,19 @@ class Sight:
     """Each server, and `up`, `resting` or `down`."""
     missing: tuple[tuple[str, str], ...] = ()
     """(full adapter name, server): what a server should hold and does not."""
+
+    @classmethod
+    def of(
+        cls, name: str, config: Mapping[str, Any], counts: Mapping[str, Any], shown: Any
+    ) -> Self:
+        """Return what a gateway's admin side shows: `/-/config`, `/-/inflight`, `/-/shares`."""
+        return cls(
+            name,
+            config["revision"],
+            config["digest"],
+            sum(each["count"] for each in counts["in_flight"]),
+            waiting=counts["waiting"],
+            shares=tuple(Observed(**each) for each in shown["shares"]),
+            servers=tuple(sorted(config["servers"].items())),
+            missing=tuple((each["adapter"], each["server"]) for each in config["missing"]),
+        )

@@ -8,8 +8,8 @@ from runtime.gateway.typed_events import Sent
 
 CALLS: Final = 63
 """To the tokenizer for one answer at most; nearly always one is enough."""
-Said = Callable[[str], Awaitable[int | None]]
-"""Returns how many tokens a tokenizer makes of a text; None: it does not answer."""
+Said = Callable[[str], Awaitable[int]]
+"""Returns how many tokens a tokenizer makes of a text."""
 
 
 class Tokenized:
@@ -27,17 +27,21 @@ class Tokenized:
         self._said = said
         self._calls = CALLS - 1
 
-    async def count(self) -> int | None:
-        """Return the tokens of the pieces that were kept; None: the tokenizer does not answer."""
+    async def count(self) -> int:
+        """Return the tokens of the pieces that were kept.
+
+        Raises:
+            Exception: whatever the tokenizer raises where it does not answer.
+        """
         return await self._count(0, len(self._sent.ends))
 
-    async def _count(self, first: int, end: int) -> int | None:
+    async def _count(self, first: int, end: int) -> int:
         pieces, said = end - first, await self._said(self._sent.part(first, end))
-        if said is None or said <= pieces:
-            return None if said is None else pieces
+        if said <= pieces:
+            return pieces
         if pieces == 1 or self._calls <= 1:
             return said
         self._calls -= 2
         middle = first + pieces // 2
         halves = await asyncio.gather(self._count(first, middle), self._count(middle, end))
-        return min(said, sum(said if each is None else each for each in halves))
+        return min(said, sum(halves))

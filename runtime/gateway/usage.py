@@ -114,13 +114,13 @@ def _rounded(seconds: float) -> float:
 class Record:
     """The usage row of one request, written and counted once."""
 
-    __slots__ = ("_add", "_began", "_deferred", "is_closed", "row", "tokens")
+    __slots__ = ("_add", "_began", "_keep", "is_closed", "row", "tokens")
 
     def __init__(self, add: Callable[[Row], None], path: str, revision: int) -> None:
         """Begin the row; the clock runs from here, and `add` takes it when it is complete."""
         self._add = add
         self._began = time.monotonic()
-        self._deferred = False
+        self._keep: Callable[[Row], None] | None = None
         self.is_closed = False
         """Whether all but the tokens is final."""
         self.tokens = _NO_TOKENS
@@ -149,12 +149,11 @@ class Record:
         row = self.row
         row.status = int(status)
         row.latency_s = _rounded(time.monotonic() - self._began)
-        if not self._deferred:
-            self._hand_over()
+        self._hand_over(self._keep or self._add)
 
-    def defer(self) -> None:
-        """Let `write` close the row, and hand it over when its tokens are there: `counted`."""
-        self._deferred = True
+    def defer(self, keep: Callable[[Row], None]) -> None:
+        """Let `write` close the row and `keep` it, and hand it over when it is `counted`."""
+        self._keep = keep
 
     def counted(self, tokens: Tokens, how: str) -> None:
         """Hand over a row that was deferred, with its tokens.
@@ -163,9 +162,9 @@ class Record:
             OSError: as `write`.
         """
         self.tokens, self.row.counted = tokens, how
-        self._hand_over()
+        self._hand_over(self._add)
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, to: Callable[[Row], None]) -> None:
         row, tokens = self.row, self.tokens
         row.input_tokens, row.output_tokens = tokens.prompt_tokens, tokens.completion_tokens
-        self._add(row)
+        to(row)

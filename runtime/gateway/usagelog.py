@@ -18,6 +18,8 @@ SYNC_EVERY_S = 0.2
 """What a power failure takes at most."""
 _TAIL_BYTES = 65_536
 """Longer than any row."""
+_MOMENTS_BYTES = 2**20
+"""Rows of some thousand requests."""
 _MODE = 0o600
 
 
@@ -61,6 +63,10 @@ class UsageLog:
             return None
         self.is_synced = True
         return os.dup(self._file)
+
+    def end(self) -> bytes:
+        """Return the last part of the file: what a process wrote in its last moments is in it."""
+        return os.pread(self._file, _MOMENTS_BYTES, max(0, self._size - _MOMENTS_BYTES))
 
     def close(self) -> None:
         """Write through to the disk and close."""

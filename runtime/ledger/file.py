@@ -23,7 +23,7 @@ from runtime.engines.processes import start_mark
 from runtime.ledger import chain
 from runtime.ledger import lease as leases
 from runtime.ledger.lease import LeaseRecord
-from runtime.ledger.lines import add_lines, last_line
+from runtime.ledger.lines import add_lines, backwards, last_line
 from runtime.ledger.unanswered import unanswered
 
 LEDGER_FILE = "ledger.jsonl"
@@ -59,6 +59,21 @@ class FileLedger:
         except FileNotFoundError:
             return []
         return [each for each in chain.entries(content, str(self._path)) if each.seq > after]
+
+    def newest(self, after: int) -> list[Entry]:
+        """Return the entries with `seq` above `after`, read from the end.
+
+        Raises:
+            FleetError: FC5102, one of them was changed.
+            OSError: they cannot be read.
+        """
+        found: list[Entry] = []
+        for text in backwards(self._path):
+            each = chain.entry(text, 0, str(self._path))
+            if each.seq <= after:
+                break
+            found.append(each)
+        return found[::-1]
 
     def append(self, kind: str, records: Sequence[dict[str, Any]], token: int = 0) -> int:
         """Append one entry per record with one flush; durable when this returns."""

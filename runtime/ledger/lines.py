@@ -1,6 +1,7 @@
 """A file of lines that is only ever appended to: its last whole line, and what is put after it."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from runtime.durable import PRIVATE, sync_folder
@@ -30,8 +31,30 @@ def last_line(path: Path, size: int) -> tuple[int, bytes]:
             content = stream.read(step) + content
 
 
-def add_lines(path: Path, content: bytes) -> None:
-    """Append whole lines; they are durable when this returns.
+def backwards(path: Path) -> Iterator[bytes]:
+    """Yield whole lines from the last to the first, reading no more than is asked for.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        start, rest = stream.seek(0, os.SEEK_END), b""
+        whole = False  # whether `rest` ends with a line that has its end
+        while start:
+            step = min(_TAIL, start)
+            start -= step
+            stream.seek(start)
+            first, *lines = (stream.read(step) + rest).split(b"\n")
+            if lines:
+                yield from reversed(lines if whole else lines[:-1])
+                whole = True
+            rest = first
+        if whole:
+            yield rest
+
+
+def add_lines(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Append whole lines; they are `durable` when this returns.
 
     Raises:
         OSError: they cannot be written; what was written of them is a torn last line.
@@ -41,6 +64,7 @@ def add_lines(path: Path, content: bytes) -> None:
     with os.fdopen(handle, "ab") as stream:
         stream.write(content)
         stream.flush()
-        os.fsync(stream.fileno())
-    if new:
+        if durable:
+            os.fsync(stream.fileno())
+    if new and durable:
         sync_folder(path.parent)

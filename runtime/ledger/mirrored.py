@@ -65,13 +65,19 @@ class MirroredLedger:
         Raises:
             FleetError: FC5109, the home is empty and was not.
         """
-        self._require_home()
-        return self._home.append(kind, records, token)
+        return self.append_all([(kind, each) for each in records], token)
 
     def append_all(self, records: Sequence[tuple[str, dict[str, Any]]], token: int = 0) -> int:
         """Append entries of several kinds at once; otherwise as `append`."""
         self._require_home()
-        return self._home.append_all(records, token)
+        seq = self._home.append_all(records, token)
+        with suppress(FleetError, OSError):  # without a copy everything works while the home does
+            self._mirror.follow(self._home.newest)
+        return seq
+
+    def newest(self, after: int) -> list[Entry]:
+        """Return the entries with `seq` above `after` without reading what is before them."""
+        return self._home.newest(after)
 
     def is_empty(self) -> bool:
         """Say whether there is no entry."""

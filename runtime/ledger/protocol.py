@@ -28,6 +28,13 @@ class Ledger(Protocol):
         """Return the entries with `seq` above `after`, verified as a hash chain."""
         ...
 
+    def newest(self, after: int) -> list[Entry]:
+        """Return the entries with `seq` above `after` without reading what is before them.
+
+        Each is as it was written, and that they belong to one chain is for the caller to see.
+        """
+        ...
+
     def append(self, kind: str, records: Sequence[dict[str, Any]], token: int = 0) -> int:
         """Append one entry per record, durable when this returns; return the last seq.
 

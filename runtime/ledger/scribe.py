@@ -149,7 +149,8 @@ class Scribe:
             name = f"{now.replace(':', '')}-{uuid4().hex[:8]}.json"
             replace_file(self._queue / name, json.dumps(document).encode())
         except OSError as error:
-            return f"{why}, and it could not be queued: {error.strerror}"
+            again = "once that is mended run this again, which writes it down"
+            return f"{why}, and it could not be queued: {error.strerror}; {again}"
         return f"{why}; it is queued and will be written by the next command that reaches it"
 
 

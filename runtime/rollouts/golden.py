@@ -9,7 +9,7 @@ from typing import Any
 
 from fleet.conditions import Gate
 from fleet.declared import Fleet
-from fleet.errors import ConfigError, EngineError, EvalError, did_you_mean, problem
+from fleet.errors import ConfigError, Diagnostic, EngineError, EvalError, did_you_mean, problem
 from fleet.evals.golden import GoldenSet, read_golden
 from fleet.evals.items import ACCURACY, GROUNDED, Check
 from fleet.evals.metrics import METRICS
@@ -24,6 +24,8 @@ from runtime.evals.protocol import Tell, silent
 from runtime.evals.record import entry_of
 from runtime.rollouts.record import Judged
 
+SHOWN = 3
+"""Problems that a verdict tells in full."""
 WARM = 0.7
 """Temperature where several answers to an item are asked for: at 0 they would be the same."""
 
@@ -80,7 +82,9 @@ async def _group(
         old, new = targets(trial, live)
         stable, canary = await evaluate_pair(old, new, golden, spec, office, tell=tell)
     except (EvalError, ConfigError, EngineError) as error:
-        why = "; ".join(f"{each.summary}: {each.detail}" for each in error.diagnostics)
+        why = "; ".join(map(_told, error.diagnostics[:SHOWN]))
+        if more := len(error.diagnostics[SHOWN:]):
+            why += f"; and {more} more: fleetctl validate"
         return Evaluated(tuple(unjudged(trial, gate, why) for gate in gates), ())
     made = tuple(
         Judged(
@@ -95,6 +99,14 @@ async def _group(
     serving = trial.digests.get("base", "")
     entries = tuple(entry_of(each, office.store, serving) for each in (stable, canary))
     return Evaluated((*made, *advisory), entries)
+
+
+def _told(each: Diagnostic) -> str:
+    """Say what prevents an evaluation, where, and what to do."""
+    where = f"{each.place}: " if each.place else ""
+    command = each.command or ("fleetctl validate" if each.place else "")
+    next_step = f": {command}" if command else f". {each.hint}" if each.hint else ""
+    return f"{where}{each.summary}: {each.detail.rstrip('.')}{next_step}"
 
 
 def _by_judge(

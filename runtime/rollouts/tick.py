@@ -1,7 +1,7 @@
 """One tick: live gates at once, evaluations beside it; what is found goes to the ledger."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,6 @@ from runtime.rollouts.collect import collect
 from runtime.rollouts.golden import Evaluated, judge_golden
 from runtime.rollouts.record import Judged, Told, worth_recording
 from runtime.rollouts.rows import UsageRows
-from runtime.rollouts.skew import SKEW
 from runtime.rollouts.traffic import BEFORE, WINDOWS_A_BAKE, began, judge_traffic
 
 AT_ONCE = 2
@@ -53,14 +52,18 @@ class Scene:
         return trials(self.fleet, self.live, self.history, self.now)
 
 
-def unsound(entries: Iterable[Entry], history: History) -> dict[str, Checked]:
+def unsound(
+    entries: Iterable[Entry], history: History, of: Collection[str] | None = None
+) -> dict[str, Checked]:
     """Return, by alias, a verdict that counts now and does not follow from its own counts.
 
     Those that are over are for `fleetctl evidence verify`: a long past must not slow a tick.
+    `of`: these aliases; None: all.
     """
     whose = {each.seq: alias for alias, found in history.evidence.items() for each in found}
     for alias, rejected in history.rejected.items():
         whose |= {each.seq: alias for each in rejected.values()}
+    whose = {seq: alias for seq, alias in whose.items() if of is None or alias in of}
     found = check(each for each in entries if each.seq in whose)
     return {whose[each.seq]: each for each in found if each.differs}
 
@@ -84,28 +87,6 @@ def tampering(alias: str, found: Checked) -> Diagnostic:
         "and take traffic back.",
         hint="Find out who wrote it. To judge the version anew, release it.",
         command="fleetctl evidence verify",
-    )
-
-
-def behind(entries: Sequence[Entry], now: datetime) -> FleetError | None:
-    """Return FC5108 where this clock is behind what has happened already; None: it is not.
-
-    Requests and stages would lie in the future, and bakes end when they should not.
-    """
-    last = entries[-1] if entries else None
-    if last is None or last.time - now <= SKEW:
-        return None
-    late = (last.time - now).total_seconds()
-    return FleetError(
-        problem(
-            "FC5108",
-            "The clock is behind the ledger",
-            f"It is {now:%Y-%m-%d %H:%M:%S} UTC here, and the ledger's entry {last.seq} by "
-            f"{last.by} is of {last.time:%Y-%m-%d %H:%M:%S}, {late:,.0f} s later. Live gates "
-            "take traffic back; nothing passes by this clock, and no rollout moves on.",
-            hint="Set the clock of this machine, or of the one that wrote the entry.",
-            command="fleetctl history --limit 5",
-        )
     )
 
 
@@ -185,8 +166,14 @@ class Evaluations:
         async with self.room:
             return await judge_golden(trial, scene.fleet, scene.live, office, tell)
 
-    async def finished(self, until: asyncio.Event | None = None) -> list[Evaluated]:
-        """Return what has ended since the last call; once all have, or `until` is set."""
+    async def finished(
+        self, until: asyncio.Event | None = None
+    ) -> list[tuple[tuple[str, str], Evaluated]]:
+        """Return what has ended and is not `taken` yet; once all has ended, or `until` is set.
+
+        It is given again until it is taken, so that nobody is asked in vain where it cannot be
+        written down.
+        """
         if until is not None and self.running:
             stopped = asyncio.create_task(until.wait())
             ended = asyncio.gather(*self.running.values(), return_exceptions=True)
@@ -196,9 +183,14 @@ class Evaluations:
             if until.is_set():
                 await self.stop()
         done = {key: task for key, task in self.running.items() if task.done()}
-        for key in done:
-            del self.running[key]
-        return [task.result() for task in done.values()]
+        for key, task in done.items():
+            if task.cancelled() or task.exception() is not None:
+                del self.running[key]  # the next round begins it anew
+        return [(key, task.result()) for key, task in done.items()]
+
+    def taken(self, key: tuple[str, str]) -> None:
+        """Forget an evaluation that has ended, for it is written down."""
+        del self.running[key]
 
     async def stop(self) -> None:
         """Give up what is under way; the next run begins it anew."""

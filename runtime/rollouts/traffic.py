@@ -12,10 +12,11 @@ from fleet.gates.soak import blameless, spared
 from fleet.gates.windows import HOUR, Baseline, Row, Whose, arms, baseline, neighbours, windows
 from fleet.history import Entry
 from fleet.resources import FULL, State
+from fleet.timing import SKEW
+from fleet.traffic import Sticky
 from fleet.trial import Trial
 from runtime.rollouts.record import Judged
 from runtime.rollouts.rows import UsageRows
-from runtime.rollouts.skew import SKEW
 
 BEFORE = timedelta(days=7)
 """How far back the old version's usual times are taken from."""
@@ -130,7 +131,7 @@ class _Stage:
         """Windows of the alias's own requests."""
         trial = self.trial
         percent = trial.percent if trial.percent < FULL and self.split else None
-        return self._windows(self._own_rows, self._side, by_user=trial.by_user, percent=percent)
+        return self._windows(self._own_rows, self._side, sticky=trial.sticky, percent=percent)
 
     @cached_property
     def before(self) -> tuple[Window, ...]:
@@ -152,7 +153,12 @@ class _Stage:
         return self._windows(self._all_rows, side)
 
     def _windows(
-        self, rows: Sequence[Row], side: Whose, *, by_user: bool = False, percent: int | None = None
+        self,
+        rows: Sequence[Row],
+        side: Whose,
+        *,
+        sticky: Sticky = Sticky.REQUEST,
+        percent: int | None = None,
     ) -> tuple[Window, ...]:
         return windows(
             rows,
@@ -163,7 +169,7 @@ class _Stage:
             self.now,
             length=self.length,
             percent=percent,
-            by_user=by_user,
+            sticky=sticky,
         )
 
     @cached_property

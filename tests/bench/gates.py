@@ -14,7 +14,7 @@ from fleet.gates.conclusion import LEAST_BAD, LEAST_DIFFERENCE
 from fleet.gates.intervals import wilson
 from fleet.gates.offline import judge_binary
 from fleet.gates.soak import watches
-from tests.fleet.gates import users
+from tests.fleet.gates import splitting, users
 from tests.fleet.gates.rollouts import World, simulate
 from tests.fleet.gates.simulation import (
     Array,
@@ -134,7 +134,7 @@ def crowds(rng: np.random.Generator, replications: int) -> None:
     print("(by request, as if all were independent): PASS/FAIL/INCONCLUSIVE in %")
     print(
         f"{'users':>6} {'each':>5} {'alike':>6}   "
-        + "".join(f"{each:<28}" for each in ("1 %", "3 %", "5 %"))
+        + "".join(f"{each:<30}" for each in ("1 %", "3 %", "5 %"))
     )
     for crowd in CROWDS:
         cells = []
@@ -142,10 +142,11 @@ def crowds(rng: np.random.Generator, replications: int) -> None:
             told = users.verdicts(rng, replace(crowd, rates=(rate, 0.01)), replications)
             ours, naive = ("/".join(f"{each[one]:.0f}" for one in Verdict) for each in told)
             cells.append(f"{ours} ({naive})")
-        row = "".join(f"{each:<28}" for each in cells)
+        row = "".join(f"{each:<30}" for each in cells)
         print(f"{crowd.users:>6} {crowd.requests:>5} {crowd.alike:>6.0%}   {row}")
 
 
+GOT = (0.1, 0.085, 0.12, 0.2)
 LIMITS = {"margin": 0.02, "tolerate": 1.25, "alpha": 0.01, "least_requests": 50.0}
 
 
@@ -184,6 +185,29 @@ def failing_hour(counts: dict[str, tuple[float, ...]], limits: dict[str, float])
     return float("inf")
 
 
+def splits(rng: np.random.Generator, replications: int) -> None:
+    """Print how often a split of 10 % voids its evidence, correct or not, beside a usual test."""
+    print(
+        "\nSplit of 10 %, looked at hourly for 48 h: voided in %, at median hour, and (by a usual"
+    )
+    print("test at p < 0.001 after each hour)")
+    print(
+        f"{'requests':<30}" + "".join(f"{each:<24}" for each in ("10 %", "8.5 %", "12 %", "20 %"))
+    )
+    for name, rpm in (("5 rpm", 5), ("60 rpm", 60)):
+        drawn = [splitting.requests(rng, replications, 60 * rpm, each) for each in GOT]
+        cells = [f"{cell(splitting.voided(each, 10))} ({cell(splitting.naive(each, 10))})"
+                 for each in drawn]  # fmt: skip
+        print(f"{f'{name}, one by one':<30}" + "".join(f"{each:<24}" for each in cells))
+        crowd = splitting.Crowd(400 * rpm, 48 * 60 * rpm)
+        both = [splitting.users(rng, replications, crowd, each) for each in GOT]
+        for what, place in (("heavy users, by user", 0), ("heavy users, by request", 1)):
+            found = [each[place] for each in both]
+            cells = [f"{cell(splitting.voided(each, 10))} ({cell(splitting.naive(each, 10))})"
+                     for each in found]  # fmt: skip
+            print(f"{f'{rpm} rpm, {what}':<30}" + "".join(f"{each:<24}" for each in cells))
+
+
 def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -197,6 +221,7 @@ def main() -> None:
     rollouts(rng, given.replications)
     crowds(rng, min(given.replications, 1000))
     soaks(rng, min(given.replications, 100))
+    splits(rng, min(given.replications, 1000))
 
 
 if __name__ == "__main__":

@@ -97,9 +97,9 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
 
 
 @contextmanager
-def stub() -> Iterator[Candidate]:
-    """Run the server behind all candidates."""
-    port = free_port()
+def stub(port: int | None = None) -> Iterator[Candidate]:
+    """Run a server in Python, on a free port unless one is given."""
+    port = free_port() if port is None else port
     command = [sys.executable, "-m", "tests.bench.gateway_stub", str(port)]
     with process(command, port, Path(os.devnull), AROUND) as pid:
         yield Candidate("stub", port, pid, lambda each: each)

@@ -16,7 +16,7 @@ EVENTS: Final = 64
 EVERY_S: Final = 0.01
 _ENVELOPE: Final[dict[str, Any]] = {"id": "chatcmpl-1", "created": 1, "model": "stub"}
 _USAGE: Final = {"prompt_tokens": 210, "total_tokens": 320, "completion_tokens": 110}
-_WHOLE: Final = json.dumps(
+WHOLE: Final = json.dumps(
     _ENVELOPE
     | {
         "object": "chat.completion",
@@ -30,6 +30,7 @@ _WHOLE: Final = json.dumps(
         "usage": _USAGE,
     }
 ).encode()
+"""A whole answer."""
 _JSON: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 _STREAM: Final = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
@@ -67,7 +68,7 @@ class Stub(asyncio.Protocol):
             counted = b"continuous_usage_stats" in start
             asyncio.get_running_loop().call_later(EVERY_S, self.event, 0, counted)
         else:
-            self.send(_JSON % (len(_WHOLE), _WHOLE))
+            self.send(_JSON % (len(WHOLE), WHOLE))
 
     def event(self, number: int, counted: bool) -> None:  # noqa: FBT001 (for `call_later`)
         if number == EVENTS:

@@ -87,10 +87,16 @@ class Kills:
 
 
 async def answered_until_killed(url: str, answers: int, kill: Callable[[], None]) -> list[str]:
-    """Have clients ask until they have so many answers, kill the gateway; return all their ids."""
+    """Have clients ask until they have so many answers, kill the gateway; return all their ids.
+
+    Raises:
+        OSError: it has ended all connections before.
+    """
     traffic = Traffic()
     with traffic.flowing(url) as tasks:
-        while len(traffic.request_ids) < answers:  # noqa: ASYNC110 (counted by tasks)
+        while len(traffic.request_ids) < answers:
+            if traffic.broken == len(tasks):
+                raise OSError(f"the gateway has ended all connections after {traffic.answers}")
             await asyncio.sleep(0)
         kill()
         await asyncio.gather(*tasks)

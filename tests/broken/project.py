@@ -44,7 +44,7 @@ clients:
       support:
         base: tiny
         version: "2.1.0"
-        smoke: ["I was charged twice for May."]
+        smoke: ["I was charged twice for May.", Help!, Cancel my plan., Where is it, Thanks]
         latency: short_generation
         demand: {peak_rpm: 30, hours: "09-18", timezone: Europe/Paris}
       triage:

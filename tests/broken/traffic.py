@@ -3,11 +3,16 @@
 from tests.broken.case import A, Case
 
 _AFTER = "        latency:"
+_SMOKE = 'smoke: ["I was charged twice for May.", Help!, Cancel my plan., Where is it, Thanks]'
 
 
 def _case(name: str, line: str, code: str, column: int, says: str) -> Case:
     new = f"        {line}\n{_AFTER}"
     return Case(name, A, _AFTER, new, code, f"{A}:11:{column}", says)
+
+
+def _smoke(name: str, inputs: str, column: int, says: str) -> Case:
+    return Case(name, A, _SMOKE, f"smoke: [{inputs}]", "FC1231", f"{A}:10:{column}", says)
 
 
 CASES = [
@@ -21,4 +26,6 @@ CASES = [
     _case("limit of nothing", "limits: {concurrency: 0}", "FC1111", 31, "at least 1"),
     _case("queue without a unit", "limits: {queue: 2}", "FC1105", 25, "no unit"),
     _case("stickiness in other words", "sticky: cookie", "FC1112", 17, "session"),
+    _smoke("smoke test of four inputs", "a, b, c, d", 9, "Give 5 to 10 known ones"),
+    _smoke("smoke test with an input asked twice", "a, b, c, d, e, b", 32, "input 2 of 6"),
 ]

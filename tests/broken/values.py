@@ -49,7 +49,7 @@ CASES = [
     Case(
         "text for a list",
         A,
-        '["I was charged twice for May."]',
+        '["I was charged twice for May.", Help!, Cancel my plan., Where is it, Thanks]',
         "hello",
         "FC1101",
         f"{A}:10:16",

@@ -1,8 +1,10 @@
 """The demo's story, which checks itself: each command's exit code, the split, the answers."""
 
+import re
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -17,27 +19,37 @@ TOLD = (
     "Drift: 1 cause, 10 resources.",
     "No drift",
 )
-PORTS = (8080, 8100)
-"""The gateway's and the server's; both are free again afterwards."""
+USUAL = (8080, 8100)
+"""Ports of the example's gateway and server."""
 ANSWERS = ("queue=billing priority=P1", "2031-03-14", "battery=pos")
 
 
 def play(engine: str) -> str:
+    """Play it, and see that it leaves no port taken."""
     command = [sys.executable, "examples/demo.py", "--engine", engine]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert [port for port in PORTS if taken(port)] == []
+    declared = (REPOSITORY / ".demo/quickstart/fleet.yaml").read_text(encoding="utf-8")
+    ports = [int(each) for each in re.findall(r"(?:port: |127\.0\.0\.1:)(\d+)", declared)]
+    told = [int(each) for each in re.findall(r"here it is (\d+)\.", done.stdout)]
+    assert len(ports) == len(USUAL)
+    assert [port for port in ports if listens(port) and port not in USUAL] == []
+    assert set(told) == set(ports) - set(USUAL)
     return done.stdout
 
 
-def taken(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_the_story_on_the_fake_server() -> None:
-    told = play("fake")
-    assert [line for line in TOLD if line not in told] == []
+def test_the_story_on_the_fake_server_while_its_usual_ports_are_taken() -> None:
+    with ExitStack() as stack:
+        for port in USUAL:
+            with suppress(OSError):  # then it is taken already
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        told = play("fake")
+    assert [line for line in (*TOLD, "Port 8080 is taken") if line not in told] == []
 
 
 @pytest.mark.live

@@ -163,7 +163,7 @@ def test_a_mark_that_is_not_known_changes_nothing() -> None:
     after = tape.add(
         "rollout_marked", alias=ALIAS, adapter=NEW, mark="override", reason="of an older form"
     ).past
-    assert after == replace(before, seq=before.seq + 1)
+    assert after == replace(before, seq=before.seq + 1, as_of=after.as_of)
 
 
 def test_rejected_bytes_are_so_under_every_name_and_for_one_alias_alone() -> None:

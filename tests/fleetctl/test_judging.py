@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from fleet.gates import Tally, Verdict, Window, judge_live
-from fleetctl import judging
+from fleet.gates import Tally, Verdict, Window, judge_live, judge_paired
+from fleet.resources import State
+from fleetctl import judging, taking_back
 from fleetctl.session import Session
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable
+from runtime.gateway.tablefile import read_table
+from runtime.rollouts.golden import Evaluated
 from runtime.rollouts.record import Judged
+from runtime.rollouts.tick import Evaluations
+from tests.fleet.planning.trials import ACCURACY, declared
+from tests.fleetctl.webhook import webhook
 from tests.runtime.gateway.stage import NEW, OLD, alias
 from tests.runtime.rollouts.test_evidence import ERRORS, NOON, trial
 
@@ -40,17 +46,17 @@ def test_nobody_waits_for_a_version_that_cannot_be_rolled_back(
     )
     both = [failed("acme-support", NEW, OLD), failed("birch-faq", LATER, EARLIER)]
 
-    async def scenario() -> tuple[judging.Round, RoutingTable]:
+    async def scenario() -> tuple[taking_back.Round, RoutingTable]:
         gateways = LocalGateways(session.state_dir)
         await gateways.publish(table)
-        done = judging.Round()
-        await judging._roll_back_failed(session, both, done)
+        done = taking_back.Round()
+        await taking_back.roll_back_failed(session, both, done)
         now, _ = await gateways.read()
         await gateways.close()
         return done, now
 
     done, now = asyncio.run(scenario())
-    assert (done.stuck, done.moved, done.code) == (True, True, judging.FAILED)
+    assert (done.stuck, done.moved, done.code) == (True, True, taking_back.FAILED)
     assert done.failed == ["acme-support", "birch-faq"]
     shares = {
         name: {each.adapter: each.percent for each in entry.shares}
@@ -64,3 +70,78 @@ def test_nobody_waits_for_a_version_that_cannot_be_rolled_back(
     assert "2.1.0" in said
     assert "not resident" in said
     assert "Rolled back: birch-faq back on 1.0.0" in said
+
+
+def test_nobody_s_traffic_waits_for_a_webhook_or_for_another_s_smoke_test(tmp_path: Path) -> None:
+    """Both flips are there before the first notice is taken, and it is taken last of all."""
+    session = Session(tmp_path, None, {}, tmp_path / ".fleetctl")
+    names = ("acme-support", NEW, OLD), ("birch-faq", LATER, EARLIER)
+    seen: list[set[str]] = []
+
+    def arrived() -> None:
+        table = read_table(session.state_dir)
+        assert table is not None
+        seen.append({
+            name for name, each in table.aliases.items()
+            if [share.percent for share in each.shares] == [0, 100]
+        })  # fmt: skip
+
+    async def scenario(url: str) -> taking_back.Round:
+        (tmp_path / "fleet.yaml").write_text(
+            f"fleet: f\nnotify: {{webhook: {url}}}\n", encoding="utf-8"
+        )
+        gateways = LocalGateways(session.state_dir)
+        await gateways.publish(
+            RoutingTable(
+                revision=1,
+                servers={"s1": "http://127.0.0.1:9"},
+                aliases={
+                    name: alias(name.partition("-")[0], (new, 100, ("s1",)), (old, 0, ("s1",)))
+                    for name, new, old in names
+                },
+            )
+        )
+        await gateways.close()
+        done = taking_back.Round()
+        await taking_back.roll_back_failed(session, [failed(*each) for each in names], done)
+        return done
+
+    with webhook(arrived) as hook:
+        done = asyncio.run(scenario(hook.url))
+    assert (done.stuck, done.failed) == (False, ["acme-support", "birch-faq"])
+    assert seen == [{"acme-support", "birch-faq"}] * 2
+    told = [each.data["alias"] for each in session.ledger().read() if each.kind == "notified"]
+    assert sorted(told) == ["acme-support", "birch-faq"]
+
+
+def test_what_was_evaluated_while_the_ledger_went_away_is_not_asked_again(tmp_path: Path) -> None:
+    """It is queued, with its PASS, and raises nobody before it is in the ledger."""
+    session = Session(tmp_path, None, {}, tmp_path / ".fleetctl", given=declared())
+    session.ledger().append("note", [{"text": "the first entry"}])
+    tried = trial(0, "s1", alias="acme-support", adapter=NEW, stable=OLD)
+    found = judge_paired(ACCURACY, [1.0] * 300, [1.0] * 300, must_pass_failed=())
+    assert found.verdict is Verdict.PASS
+    run = {"run": "r1", "alias": "acme-support", "adapter": NEW, "purpose": "gate",
+           "summary": {}, "samples_sha256": "", "path": ""}  # fmt: skip
+    ended = Evaluated((Judged(tried, found, {}),), (run,))
+    home = session.state_dir / "ledger.jsonl"
+
+    async def scenario() -> tuple[Evaluations, taking_back.Round]:
+        evaluations, done = Evaluations(), taking_back.Round()
+        work = asyncio.get_running_loop().create_future()
+        work.set_result(ended)
+        evaluations.running["acme-support", NEW] = asyncio.ensure_future(work)
+        aside = home.rename(tmp_path / "aside")
+        home.mkdir()
+        await judging._take_evaluations(session, State({}), evaluations, done)
+        home.rmdir()
+        aside.rename(home)
+        return evaluations, done
+
+    evaluations, done = asyncio.run(scenario())
+    assert evaluations.running == {}
+    assert done.away is not None
+    kinds = [each.kind for each in session.ledger().read()]  # which writes down what is queued
+    assert kinds == ["note", "eval_finished", "gate_judged"]
+    (evidence,) = session.history().evidence["acme-support"]
+    assert (evidence.gate, evidence.finding.verdict) == ("accuracy", Verdict.PASS)

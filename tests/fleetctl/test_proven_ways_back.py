@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fleet.canonical import plain
+from fleet.errors import FleetError
 from fleet.resources import Route, Share
 from fleetctl.drilling import drill_one, due
 from fleetctl.rolling_back import roll_back
@@ -57,10 +58,12 @@ def test_a_version_given_up_half_way_is_passed_over(tmp_path: Path, *, away: boo
             drilled = await drill_one(session, ALIAS, None, ("Hi",), live=False)
             assert (drilled.target, drilled.complete) == (OLDER, True)
             assert WHY in drilled.warnings
-            result, _ = await roll_back(session, ALIAS, smoke=("Hi",))
+            result = await roll_back(session, ALIAS, smoke=("Hi",))
             assert (result.target, result.complete) == (OLDER, True)
-            assert result.warnings[0] == WHY
-            assert (len(result.warnings) > 1) == away  # and that it could not be recorded
+            told = "\n".join(result.warnings)
+            assert WHY in result.warnings
+            assert (f"known by its copy here, as of {session.now():%Y-%m-%d}" in told) == away
+            assert ("could not be recorded" in told) == away
 
     asyncio.run(scenario())
 
@@ -68,7 +71,7 @@ def test_a_version_given_up_half_way_is_passed_over(tmp_path: Path, *, away: boo
 def test_one_that_is_named_is_taken_with_a_warning(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with halfway(tmp_path) as (_, session):
-            result, _ = await roll_back(session, ALIAS, "2.1.0", smoke=("Hi",))
+            result = await roll_back(session, ALIAS, "2.1.0", smoke=("Hi",))
             assert (result.target, result.complete) == (OLD, True)
             assert result.warnings == ("2.1.0 was named, though it never had all traffic",)
 
@@ -81,8 +84,23 @@ def test_where_neither_ledger_nor_copy_answers_the_version_before_is_taken(tmp_p
             for name in ("ledger.jsonl", "ledger-as-last-read.jsonl"):
                 (session.state_dir / name).unlink()
                 (session.state_dir / name).mkdir()
-            result, _ = await roll_back(session, ALIAS, smoke=("Hi",))
+            result = await roll_back(session, ALIAS, smoke=("Hi",))
             assert (result.target, result.complete) == (OLD, True)
+            assert result.warnings[0].startswith("neither the ledger nor its copy here can be read")
+
+    asyncio.run(scenario())
+
+
+def test_what_was_written_a_moment_ago_speaks_against_a_version_without_the_ledger(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with halfway(tmp_path) as (_, session):
+            held = [{"alias": ALIAS, "adapter": OLDER, "to": NEW, "reason": ""}]
+            session.ledger().append("rolled_back", held)  # nobody reads the ledger after it
+            (session.state_dir / "ledger.jsonl").unlink()
+            with pytest.raises(FleetError, match=r"2\.0\.0: it was rolled back"):
+                await roll_back(session, ALIAS, smoke=("Hi",))
 
     asyncio.run(scenario())
 

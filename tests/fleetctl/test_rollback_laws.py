@@ -141,7 +141,7 @@ async def flips_or_says_why(session: Session, world: World, *, known: bool) -> N
         if each.percent or (each.adapter in proven and bytes_of(each.adapter) not in out)
     ]
     try:
-        done, _ = await roll_back(session, ALIAS, smoke=("Hi",))
+        done = await roll_back(session, ALIAS, smoke=("Hi",))
     except FleetError as error:
         code = error.diagnostics[0].code
         assert (code, fit) == ("FC6025" if shares[newest + 1 :] else "FC6022", [])

@@ -1,7 +1,7 @@
 """A webhook on a free port that keeps what it was sent."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,9 +18,12 @@ class Webhook:
 
 
 @contextmanager
-def webhook() -> Iterator[Webhook]:
+def webhook(arrived: Callable[[], object] = lambda: None) -> Iterator[Webhook]:
+    """Listen; `arrived` is called before a document is taken."""
+
     class Listening(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            arrived()
             body = self.rfile.read(int(self.headers["Content-Length"]))
             made.documents.append((self.path, json.loads(body)))
             self.send_response(made.status)

@@ -44,7 +44,8 @@ def test_a_user_and_password_in_a_url_are_left_out() -> None:
 
 
 def test_fields_with_defaults_may_be_left_out_by_hand() -> None:
-    text = """{"format": "fleetctl-live", "format_version": "1.0", "resources": [
+    text = """{"format": "fleetctl-live", "format_version": "1.0",
+        "unknown_servers": {"s": "no answer"}, "resources": [
         {"kind": "adapter", "adapter": "a-b-c-v1.0.0", "server": "s", "digest": null}]}"""
     (found,) = load(text).resources.values()
     assert found == LoadedAdapter("a-b-c-v1.0.0", "s", None)
@@ -59,6 +60,10 @@ def test_fields_with_defaults_may_be_left_out_by_hand() -> None:
         (lambda d: d["resources"][0].pop("server"), "resources[0]: `server` is missing"),
         (lambda d: d["resources"][0].update(rank=8), "resources[0]: unknown field `rank`"),
         (lambda d: d["resources"][0].update(server=3), "resources[0].server: expected text"),
+        (
+            lambda d: d["resources"][0].update(server="no-such"),
+            "resources[0].server: no server `no-such` is listed",
+        ),
         (lambda d: d.update(resources={}), "resources: expected a list"),
         (lambda d: d.update(boots=["b1"]), "live.boots: expected an object"),
         (lambda d: d.update(weather="fine"), "live: unknown field `weather`"),

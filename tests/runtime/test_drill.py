@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from fleet.drills import last_drills
 from fleet.errors import FleetError, problem
-from runtime.drill import DrillResult, drill, last_drills, undo, unfinished
+from runtime.drill import DrillResult, drill, undo, unfinished
 from runtime.flip import flipped
 from runtime.ledger import Ledger, open_ledger
 from runtime.ledger.scribe import Scribe

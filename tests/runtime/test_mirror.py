@@ -11,6 +11,7 @@ from threading import Thread, active_count
 import pytest
 
 from fleet.errors import FleetError
+from runtime.ledger.alone import alone
 from runtime.ledger.file import LEDGER_FILE, FileLedger
 from runtime.ledger.mirror import MIRROR_FILE, Mirror
 from runtime.ledger.mirrored import LastKnown, MirroredLedger, last_known
@@ -205,3 +206,51 @@ def test_what_is_queued_follows_what_was_read_and_is_there_once(tmp_path: Path) 
     waiting.write_bytes(kept)  # as if the run had been killed before it was removed
     path.unlink()
     assert [each.kind for each in known(tmp_path).entries] == ["note", "released"]
+
+
+def test_what_is_written_here_is_in_the_copy_at_once(tmp_path: Path) -> None:
+    mine, other = ledger(tmp_path), ledger(tmp_path)
+    mine.append("note", [{"text": "one"}])
+    other.append_all([("note", {"text": "two ü"}), ("note", {"text": "three"})])
+    assert is_a_copy(tmp_path)
+    home(tmp_path).append("note", [{"text": "from another machine"}])
+    path = tmp_path / MIRROR_FILE
+    path.write_bytes(path.read_bytes() + b'{"torn')
+    mine.append("note", [{"text": "four"}])
+    assert is_a_copy(tmp_path)
+    path.write_bytes(b"nonsense\n")
+    mine.append("note", [{"text": "five"}])
+    assert path.read_bytes() == b"nonsense\n", "what is damaged waits until all is read"
+    mine.read()
+    assert is_a_copy(tmp_path)
+    with alone(tmp_path / "ledger-as-last-read.lock"):
+        mine.append("note", [{"text": "while another process writes it"}])
+    assert not is_a_copy(tmp_path)
+    mine.append("note", [{"text": "six"}])
+    assert is_a_copy(tmp_path)
+
+
+@pytest.mark.parametrize("lengths", [[3], [70_000, 5, 140_000, 1], [65_536 - 10] * 4])
+def test_a_ledger_is_read_from_its_end_as_far_as_is_asked(
+    tmp_path: Path, lengths: list[int]
+) -> None:
+    mine = home(tmp_path)
+    for length in lengths:
+        mine.append("note", [{"text": "ü" * length}])
+    everything = mine.read()
+    path = tmp_path / "home" / LEDGER_FILE
+    path.write_bytes(path.read_bytes() + b'{"seq": 99, "torn')
+    for after in range(len(lengths) + 1):
+        assert mine.newest(after) == everything[after:]
+
+
+def test_entries_about_a_name_are_found_without_reading_the_others(tmp_path: Path) -> None:
+    assert Mirror(tmp_path).about("acme-support") == ([], None)
+    noted(tmp_path, "of acme-support", "of birch-faq", "of acme-support, too", "of nobody")
+    found, last = Mirror(tmp_path).about("acme-support")
+    assert ([each.seq for each in found], last) == ([1, 3], NOON)
+    path = tmp_path / MIRROR_FILE
+    path.write_bytes(path.read_bytes().replace(b"too", b"two"))
+    with pytest.raises(FleetError, match="was changed after it was written"):
+        Mirror(tmp_path).about("acme-support")
+    assert len(Mirror(tmp_path).about("birch-faq")[0]) == 1

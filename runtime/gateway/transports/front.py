@@ -4,6 +4,7 @@ import asyncio
 import sys
 import traceback
 from collections import deque
+from http import HTTPStatus
 from typing import cast
 
 from runtime.gateway.desk import Answer, Desk
@@ -13,19 +14,24 @@ from runtime.gateway.transports.conversation import Conversation
 from runtime.gateway.transports.incoming import MAX_AHEAD, MAX_BUFFERED, Incoming
 from runtime.gateway.transports.intake import Intake
 from runtime.gateway.transports.pool import Pool
+from runtime.gateway.transports.room import Room, Seat
 from runtime.gateway.transports.timing import CLIENT_IDLE_S, HEAD_S, IDLE_S, LINGER_S, READ_S
 
 
 class Front(asyncio.Protocol):
-    """One connection of one client. Keeps `client.Client` and `intake.Receiver`."""
+    """One connection of one client. Keeps `client.Client`, `intake.Receiver`, `room.Guest`."""
 
-    def __init__(self, desk: Desk, pool: Pool, fronts: "set[Front]") -> None:
+    def __init__(self, desk: Desk, pool: Pool, fronts: "set[Front]", room: Room) -> None:
         """Prepare; the event loop accepts."""
         self._desk = desk
         self._pool = pool
         self._loop = pool.loop
         self._outbox = pool.outbox
         self._fronts = fronts
+        self._room = room
+        self._seat: Seat | None = None
+        self._has_proved = False
+        """Whether anything was answered to a key that is somebody's."""
         self._transport: asyncio.Transport | None = None
         self._intake = Intake(desk, self, pool.loop)
         self._waiting: deque[Incoming] = deque()
@@ -39,8 +45,12 @@ class Front(asyncio.Protocol):
 
     # ------------------------------------------------------- called by the event loop
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        """Keep the transport, if there is room."""
+        to = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        self._seat = self._room.enter(self, to)
+        if self._seat is None:
+            return
+        self._transport = to
         self._transport.set_write_buffer_limits(high=MAX_BUFFERED)
         self._fronts.add(self)
 
@@ -59,6 +69,9 @@ class Front(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """End what ran for this client, and keep no body of its: garbage is seldom looked for."""
         self._fronts.discard(self)
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            seat.leave()
         talk, self._talk, self._served = self._talk, None, None
         if talk is not None:
             talk.leave()
@@ -124,10 +137,15 @@ class Front(asyncio.Protocol):
             if request.refusal is not None:
                 self._refuse(request.refusal)
             elif exchange is None:
-                self.reply(self._desk.answer(head.method, head.path, head.proof))
+                answer = self._desk.answer(head.method, head.path, head.proof)
+                self._has_proved |= answer.status == HTTPStatus.OK and head.path.startswith("/v1/")
+                self.reply(answer)
             else:
+                self._has_proved = True
                 exchange.route(*head.asks(request.take_body(), self._loop.time()))
                 self._talk = Conversation(self, self._pool, exchange, head.path)
+                if self._seat is not None:
+                    self._seat.work()
                 self._talk.begin()
         except Exception as error:  # noqa: BLE001 (the last net: a client gets our words)
             self._refuse(error)
@@ -177,6 +195,8 @@ class Front(asyncio.Protocol):
 
     def _finish(self, *, is_last: bool) -> None:
         self._talk = self._served = None
+        if self._seat is not None:
+            self._seat.rest()
         if is_last:
             self._end()
         elif self._waiting or self._intake.reading is not None:
@@ -234,3 +254,23 @@ class Front(asyncio.Protocol):
         limit = HEAD_S if reading is not None and not reading.head.is_complete else READ_S
         if idle or (reading is not None and now - self._intake.began_at > limit):
             self.abort()
+        elif self._seat is not None and self._talk is None and not unsent:
+            self._seat.rest_again()
+
+    # ------------------------------------------------------- called by the room
+    def give_way(self) -> bool:
+        """End for another client's connection, unless a request is at work; say whether it has.
+
+        A body that is on its way is work once its key is known, and so is an answer until it is
+        sent. A head is not, nor an answer to nobody in particular.
+        """
+        reading = self._intake.reading
+        is_read = reading is not None and reading.exchange is not None and not reading.is_ignored
+        if self._talk is not None or is_read or self._transport is None:
+            return False
+        self._outbox.flush()  # what was answered in this turn
+        if self._has_proved and self._transport.get_write_buffer_size():
+            return False
+        self.abort()
+        self._seat = None
+        return True

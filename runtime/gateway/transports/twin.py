@@ -1,7 +1,6 @@
 """The transport made of aiohttp on both sides: the fallback, and the measure of the other one."""
 
 import asyncio
-import logging
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
@@ -25,33 +24,13 @@ from runtime.gateway.transports.copying import (
     turn,
     whole,
 )
+from runtime.gateway.transports.room import Room
 from runtime.gateway.transports.timing import CONNECT_S, GRACE_S, KEEP_ALIVE_S, LINGER_S
+from runtime.gateway.transports.twinfront import TwinFront, response
 
 _BACKLOG = 1024
 _NUMBER = web.RequestKey("request_id", str)
 """Where a request keeps the number of its usage row."""
-_SILENT = logging.getLogger(__name__)
-"""aiohttp would log what it cannot parse, keys included."""
-_SILENT.setLevel(logging.CRITICAL + 1)
-
-
-class _Connection(web.RequestHandler):
-    """A client's connection that repeats nothing of what it could not parse."""
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer in our words; aiohttp's would quote the header at which it stopped."""
-        super().handle_error(request, status, exc, message)
-        refusal = refusals.invalid("The request is not HTTP.")
-        answer = _response(Answer.of(refusal, ""))
-        answer.headers["Server"] = "fleetctl"
-        answer.force_close()
-        return answer
 
 
 class Twin:
@@ -87,14 +66,10 @@ class Twin:
         await self._runner.setup()
         server, loop = self._runner.server, asyncio.get_running_loop()
         assert server is not None, "the runner is set up"
-        most = capacity.most_clients()
+        room = Room(capacity.most_clients())
 
         def accepted() -> asyncio.Protocol:
-            if len(server.connections) >= most:
-                return capacity.Full()
-            return _Connection(
-                server, loop=loop, access_log=_SILENT, logger=_SILENT, auto_decompress=False
-            )
+            return TwinFront(room, server, loop)
 
         self._listener = await loop.create_server(accepted, host, port, backlog=_BACKLOG)
         return int(self._listener.sockets[0].getsockname()[1])
@@ -120,10 +95,13 @@ class Twin:
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
         self._running += 1
+        connection = request.protocol
+        assert isinstance(connection, TwinFront), "every client's connection is one"
         try:
-            return await self._answer(request)
+            return await self._answer(request, connection)
         finally:
             self._running -= 1
+            connection.rest()
 
     async def _prepare(self, _: web.Request, response: web.StreamResponse) -> None:
         """Name no software; let no client ask again on a connection that is about to end."""
@@ -132,16 +110,20 @@ class Twin:
             response.force_close()
             response.headers["Connection"] = "close"
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, connection: TwinFront) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
         proof = Proof()
         proof.shown += request.headers.getall("Authorization", [])
         proof.shown += map(as_bearer, request.headers.getall("X-Api-Key", []))
         if path not in COMPLETIONS or request.method != "POST":
-            return _response(self._desk.answer(request.method, path, proof))
+            answer = self._desk.answer(request.method, path, proof)
+            connection.has_proved |= answer.status == HTTPStatus.OK and path.startswith("/v1/")
+            return response(answer)
         exchange = self._desk.begin(path, proof)
         request[_NUMBER] = exchange.request_id
         try:
+            exchange.admit()
+            connection.work()
             return await self._complete(request, exchange)
         except RefusalError as error:
             exchange.refuse(error.status)
@@ -154,7 +136,6 @@ class Twin:
             raise
 
     async def _complete(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
-        exchange.admit()
         body = await _body(request, exchange)
         header = request.headers.get
         loop = asyncio.get_running_loop()
@@ -254,10 +235,6 @@ async def _stream(
     return answer
 
 
-def _response(answer: Answer) -> web.Response:
-    return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
-
-
 @web.middleware
 async def _in_our_words(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -271,4 +248,4 @@ async def _in_our_words(
         if refusal is not error:
             traceback.print_exc(file=sys.stderr)
         path, number = request.raw_path.partition("?")[0], request.get(_NUMBER, "")
-        return _response(Answer.of(refusal, path, number))
+        return response(Answer.of(refusal, path, number))

@@ -7,6 +7,7 @@ from runtime.gateway.desk import Desk
 from runtime.gateway.transports import capacity, timing
 from runtime.gateway.transports.front import Front
 from runtime.gateway.transports.pool import Pool
+from runtime.gateway.transports.room import Room
 
 _BACKLOG = 1024
 
@@ -26,10 +27,10 @@ class Wire:
         """Listen, as `Transport` says."""
         loop = asyncio.get_running_loop()
         pool = self._pool = Pool(loop, self._desk.rows)
-        fronts, most = self._fronts, capacity.most_clients()
+        fronts, room = self._fronts, Room(capacity.most_clients())
 
         def accepted() -> asyncio.Protocol:
-            return Front(self._desk, pool, fronts) if len(fronts) < most else capacity.Full()
+            return Front(self._desk, pool, fronts, room)
 
         try:
             self._server = await loop.create_server(accepted, host, port, backlog=_BACKLOG)

@@ -30,6 +30,8 @@ SWING, OWN_SWING = 0.06, 0.1
 Z95 = 1.6448536269514722
 MIN_HOURS, MAX_HOURS = 24, 48
 LEAST = 50
+RISE_MARGINS = (0.02, 0.03)
+"""Of the gates of errors and of format."""
 MARGIN = 1.5
 """Of the latency gate, in old 95th percentiles."""
 END = Literal["promoted", "rolled_back", "held"]
@@ -85,6 +87,17 @@ def simulate(
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Stage:
+    """The counts of one stage in many rollouts."""
+
+    errors: Paths
+    format: Paths
+    slow: Paths
+    late: Paths
+    """Of the same requests as `slow`."""
+
+
 def _stage(
     rng: np.random.Generator,
     world: World,
@@ -94,6 +107,13 @@ def _stage(
     alpha: float,
 ) -> tuple[Array, Array]:
     """Return the hour at which a gate fails, and that at which all pass; infinity: never."""
+    return ends(stage(rng, world, peak_rpm, replications, share), alpha)
+
+
+def stage(
+    rng: np.random.Generator, world: World, peak_rpm: float, replications: int, share: float
+) -> Stage:
+    """Draw a stage of every rollout."""
     hour = (9 + np.arange(MAX_HOURS)) % 24
     rate = 60 * peak_rpm * np.where((hour >= 9) & (hour < 18), 1.0, 0.05)
     size = (replications, MAX_HOURS)
@@ -119,20 +139,30 @@ def _stage(
         rng.binomial(times.bad_stable.astype(int), late[1] / slow[1]).astype(float),
         times.requests_stable,
     )  # fmt: skip
+    return Stage(rises[0], rises[1], times, beyond)
+
+
+def ends(drawn: Stage, alpha: float) -> tuple[Array, Array]:
+    """Return the hour at which a gate fails, and that at which all pass; infinity: never.
+
+    In numpy what the gates' own rules say one by one; a test holds the two equal.
+    """
+    rises = (drawn.errors, drawn.format)
     fails = np.min(
-        [*(flagged(each, 1.25, alpha) for each in rises), slow_or_late(times, beyond, alpha)],
+        [*(flagged(each, 1.25, alpha) for each in rises),
+         slow_or_late(drawn.slow, drawn.late, alpha)],
         axis=0,
-    )
-    good = np.cumsum(canary, axis=1) >= LEAST
-    for each, margin in zip(rises, (0.02, 0.03), strict=True):
+    )  # fmt: skip
+    canary = drawn.late.requests.cumsum(axis=1)
+    good = canary >= LEAST
+    for each, margin in zip(rises, RISE_MARGINS, strict=True):
         total = np.maximum(each.requests.cumsum(axis=1), 1)
         other = np.maximum(each.requests_stable.cumsum(axis=1), 1)
         upper = newcombe_upper(
             each.bad.cumsum(axis=1), total, each.bad_stable.cumsum(axis=1), other
         )
         good &= upper <= margin
-    total = np.maximum(np.cumsum(canary, axis=1), 1).astype(float)
-    good &= wilson_bounds(beyond.bad.cumsum(axis=1), total)[1] <= LATE
+    good &= wilson_bounds(drawn.late.bad.cumsum(axis=1), np.maximum(canary, 1))[1] <= LATE
     good[:, : MIN_HOURS - 1] = False
     passes = np.where(good.any(axis=1), good.argmax(axis=1) + 1.0, np.inf)
     return fails, passes

@@ -87,15 +87,19 @@ def flagged(counts: Paths, tolerated: float, alpha: float, *, guarded: bool = Tr
 
 def slow_or_late(slow: Paths, late: Paths, alpha: float, tolerated: float = 1.25) -> Array:
     """Return by replication the window after which a latency gate fails, or infinity."""
+    return first(slow_or_late_fails(slow, late, alpha, tolerated)[1])
+
+
+def slow_or_late_fails(
+    slow: Paths, late: Paths, alpha: float, tolerated: float = 1.25
+) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Return the e-value of a latency gate after each window, and whether it fails then."""
     of_slow, of_late = e_values(slow, tolerated), e_values(late, tolerated)
     beyond = np.cumsum(late.bad, axis=1) > LATE * np.cumsum(late.requests, axis=1)
-    both = (of_slow + of_late) / 2
-    hit = np.where(
-        beyond,
-        np.where(of_slow > of_late, _found(both, slow, alpha), _found(both, late, alpha)),
-        _found(of_slow / 2, slow, alpha),
-    )
-    return first(hit)
+    both = np.where(beyond, of_slow + of_late, of_slow) / 2
+    mainly_late = beyond & (of_late > of_slow)
+    hit = np.where(mainly_late, _found(both, late, alpha), _found(both, slow, alpha))
+    return both, hit
 
 
 def _found(values: Array, counts: Paths, alpha: float) -> npt.NDArray[np.bool_]:

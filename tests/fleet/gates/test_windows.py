@@ -7,6 +7,7 @@ import pytest
 
 from fleet.conditions import Gate
 from fleet.gates.windows import Baseline, arms, baseline, neighbours, windows
+from fleet.traffic import Sticky
 
 NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -129,7 +130,7 @@ def test_a_user_who_stays_on_one_version_contributes_one_bad_request() -> None:
 
 
 def test_rows_that_name_nobody_count_one_by_one_and_are_told_of() -> None:
-    (found,) = windows([row(), row(1)], SIDE, (), {}, NINE, NINE + HOUR, by_user=True)
+    (found,) = windows([row(), row(1)], SIDE, (), {}, NINE, NINE + HOUR, sticky=Sticky.SESSION)
     assert (found.canary.users, found.canary.unnamed) == (None, 2)
     (found,) = windows([row(), row(1)], SIDE, (), {}, NINE, NINE + HOUR)
     assert found.canary.unnamed == 0

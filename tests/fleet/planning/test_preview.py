@@ -75,7 +75,7 @@ def test_what_differed_last_time_is_used() -> None:
 
 def test_without_a_golden_set_the_gate_can_never_pass() -> None:
     gates, outlook = said(fleet(0))
-    assert gates["accuracy"] == "there is no golden set, so this gate can never pass"
+    assert gates["accuracy"] == "golden/support.jsonl holds no item, so this gate can never pass"
     assert "held for people with 100 %" in outlook
 
 

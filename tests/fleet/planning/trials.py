@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, datetime
+from functools import cache
 
 from fleet.conditions import Gate, GoldenFacts, Override, Rollout
 from fleet.declared import Fleet
-from fleet.gates import Finding, Verdict
+from fleet.gates import Finding, Tally, Verdict, Window, judge_live
 from fleet.history import Evidence, History, Mark, Word
 from fleet.pace import Wanted, pace
 from fleet.resources import Route
@@ -47,9 +48,16 @@ def declared(
     return replace(made, golden={GOLDEN: GoldenFacts("9" * 64, 300)}, overrides=overrides)
 
 
+@cache
 def finding(gate: str, verdict: Verdict) -> Finding:
-    metric = {each.name: each.metric for each in (ACCURACY, ERRORS)}.get(gate, "m")
-    return Finding(gate, metric, verdict, "rule", 0.0, 0.0, 0.0, 1.0, {}, reason=f"{verdict} said")
+    """Return one that follows from its counts, whose reason says what it is."""
+    requests = {PASS: 500, FAIL: 50, UNSURE: 5}[verdict]
+    bad = {"errors": 50} if verdict is FAIL else {}
+    windows = [Window(NOON, NOON, Tally(requests, bad), Tally(requests))]
+    like = ACCURACY if gate == ACCURACY.name else replace(ERRORS, name=gate)
+    found = judge_live(replace(ERRORS, name=gate, threshold=like.threshold), windows)
+    assert found.verdict is verdict
+    return replace(found, metric=like.metric, reason=f"{verdict} said")
 
 
 def evidence(

@@ -36,6 +36,8 @@ from runtime.observe import observe
 
 Trap = Callable[[str], None]
 SECRET = "a-secret-of-a-test"
+LIKE_ITS_BASE = "What does a base say?"
+"""A question that every adapter answers as its base does."""
 FINGERPRINT = hashlib.sha256(hashlib.sha256(SECRET.encode()).hexdigest().encode()).hexdigest()[:12]
 
 
@@ -114,6 +116,9 @@ class MemoryEngine:
 
     async def ask(self, server: str, model: str, prompt: str, max_tokens: int = 64) -> Answer:
         self.trap(f"ask {model}@{server}")
+        base = self.servers[server].base if server in self.servers else ""
+        if model == base:
+            return Answer(LIKE_ITS_BASE.upper(), model, "", 1)
         if (server, model) not in self.paths:
             raise EngineRejectedError(404, problem("T", "No such model", model))
         return Answer(prompt.upper()[:max_tokens], model, "", 1)

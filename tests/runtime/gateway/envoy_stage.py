@@ -60,10 +60,10 @@ class EnvoyStage(Stage):
         return self.rows()
 
 
-def gateways_of(state: Path) -> LocalGateways:
+def gateways_of(state: Path, gateway: Gateway = ENVOY) -> LocalGateways:
     """Return the one gateway, with secrets that no environment holds."""
     return LocalGateways(
-        state, {"main": ENVOY}, replace(envoys_of(state.parent), secret=SECRETS.get)
+        state, {"main": gateway}, replace(envoys_of(state.parent), secret=SECRETS.get)
     )
 
 
@@ -81,11 +81,13 @@ async def envoy_stage(
 
 
 @asynccontextmanager
-async def in_front(project: Path, routes: RoutingTable) -> AsyncIterator[EnvoyStage]:
+async def in_front(
+    project: Path, routes: RoutingTable, gateway: Gateway = ENVOY
+) -> AsyncIterator[EnvoyStage]:
     """Run an Envoy that serves these routes."""
     state = project / ".fleetctl"
     async with AsyncExitStack() as stack:
-        gateways = gateways_of(state)
+        gateways = gateways_of(state, gateway)
         stack.push_async_callback(gateways.close)
         (note,) = await gateways.publish(routes)  # before it runs: it reads the files later
         assert "main is not running" in str(note)

@@ -11,12 +11,10 @@ from typing import Any
 import pytest
 
 from fleet.traffic import Limits, Policy
+from runtime.gateway import recounts
 from runtime.gateway.endpoints import CHAT, MESSAGES, RESPONSES
-from runtime.gateway.recounts import HELD, Recounts, Stopped
 from runtime.gateway.transports import timing, twin
-from runtime.gateway.typed_events import KEPT, Sent, TypedEvents
-from runtime.gateway.usage import Tokens
-from tests.runtime.gateway.sockets import Script, connected, post, raw, scripted
+from tests.runtime.gateway.sockets import connected, post, raw, scripted
 from tests.runtime.gateway.stage import OLD, Stage, alias, stage, table
 
 pytestmark = pytest.mark.usefixtures("transport")
@@ -42,8 +40,6 @@ EVENTS: dict[str, list[Event]] = {
     CHAT: [{"choices": [{"delta": {"content": "x"}}],
             "usage": {"prompt_tokens": 7, "completion_tokens": 1}}],
 }  # fmt: skip
-LENGTH = KEPT // 1000 - 1
-"""Of a piece of which a thousand are kept."""
 SAID = 'Hm é one two{"a'
 PIECES, TOKENS = 3, len(SAID)
 """Tokens where each character is one."""
@@ -54,7 +50,9 @@ class Server:
     """Streams without an end, and answers what it is asked about them."""
 
     per_token: int | None = 1
-    """Characters of a token; None: it breaks off where it is asked to count."""
+    """Characters of a token; None: it does not count."""
+    fails: int = 0
+    """How often it breaks off where it is asked to."""
     events: dict[str, list[Event]] = field(default_factory=lambda: EVENTS)
     breaks_off: bool = False
     left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -76,7 +74,12 @@ class Server:
             if not self.breaks_off:
                 await reader.read()
             self.left.set()
-        elif self.per_token is not None:
+        elif self.fails:
+            self.fails -= 1
+        elif self.per_token is None:
+            writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+            await writer.drain()
+        else:
             count = {"count": -(-len(body.get("prompt", "")) // self.per_token)}
             text = json.dumps(count if path == "/tokenize" else {"usage": {"input_tokens": 8}})
             writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(text)}\r\n\r\n{text}".encode())
@@ -191,45 +194,20 @@ def test_limits_on_tokens_are_charged_for_all_of_them(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-async def recounted(
-    script: Script, sent: Sent, body: bytes = b"", patience_s: float = 20
-) -> list[tuple[Tokens, str]]:
-    """Return what is found out, with a server of its own; nothing where it is not even asked."""
-    found: list[tuple[Tokens, str]] = []
-    async with scripted(script) as url:
-        recounts = Recounts(patience_s)
-        stopped = Stopped(url, MESSAGES, OLD, body, sent, 7)
-        recounts.start(stopped, lambda tokens, how: found.append((tokens, how)))
-        await recounts.close()
-    return found
-
-
-@pytest.mark.parametrize(
-    ("per_token", "beyond", "made", "how"),
-    [(LENGTH, 0, 1000, "text"), (LENGTH, 7, 1007, "pieces"), (None, 7, 1007, "pieces")],
-)
-def test_of_a_very_long_answer_the_end_is_counted_by_pieces(
-    per_token: int | None, beyond: int, made: int, how: str
+def test_told_to_stop_it_waits_no_longer_for_servers_that_do_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    events = TypedEvents()
-    event = json.dumps({"type": "a.delta", "delta": "x" * LENGTH})
-    for _ in range(1000 + beyond):
-        events.feed(f"data: {event}\n".encode())
-    sent = events.sent
-    assert sent is not None
-    assert (len(sent.ends), sent.beyond, len(sent.text)) == (1000, beyond, 1000 * LENGTH)
-    found = asyncio.run(recounted(Server(per_token).play, sent))
-    assert found == [(Tokens(7, made), how)]
+    monkeypatch.setattr(recounts, "LAST_S", 0.01)
 
+    async def scenario() -> list[dict[str, Any]]:
+        server = Server(fails=1000)
+        async with before(server, tmp_path) as ours:
+            await leave(ours, server, MESSAGES)
+        return ours.rows()
 
-def test_a_server_that_does_not_answer_is_waited_for_so_long_and_many_are_not_kept() -> None:
-    async def silent(reader: asyncio.StreamReader, *_: object) -> None:
-        await reader.read()
-
-    sent = Sent(b"one two", [3, 7], 0)
-    found = asyncio.run(recounted(silent, sent, patience_s=0.01))
-    assert found == [(Tokens(7, 2), "pieces")]
-    assert asyncio.run(recounted(silent, sent, bytes(HELD))) == []
+    (row,) = asyncio.run(scenario())
+    assert counts(row) == (499, 7, PIECES, "pieces")
+    assert list((tmp_path / ".fleetctl/gateways/main/unsettled").iterdir()) == []
 
 
 @pytest.mark.parametrize("still_there", [False, True])

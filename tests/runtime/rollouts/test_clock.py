@@ -9,9 +9,9 @@ import pytest
 
 from fleet.gates import Verdict
 from fleet.history import Entry
+from runtime.ledger.clock import behind
 from runtime.rollouts.record import Judged
 from runtime.rollouts.rows import UsageRows
-from runtime.rollouts.tick import behind
 from runtime.rollouts.traffic import judge_traffic
 from tests.fleet.planning.builders import loaded, state
 from tests.runtime.gateway.stage import NEW, OLD

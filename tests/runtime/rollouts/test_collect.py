@@ -15,7 +15,7 @@ import pytest
 from fleet.conditions import Gate
 from fleet.declared import Gateway
 from fleet.gates import Finding, Verdict
-from fleet.traffic import Policy
+from fleet.traffic import Policy, Sticky
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
 from runtime.gateway.usagesegments import segments
@@ -73,7 +73,7 @@ class Two:
         live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
         now = datetime.now(UTC)
         tried = replace(
-            trial(50, "s1"), since=now - timedelta(minutes=4), live=(GATE,), by_user=True
+            trial(50, "s1"), since=now - timedelta(minutes=4), live=(GATE,), sticky=Sticky.SESSION
         )
         usage = UsageRows(self.state, missing)
         (one,) = judge_traffic(tried, PACE, live, (), usage, now + timedelta(seconds=1))

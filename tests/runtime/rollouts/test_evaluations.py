@@ -51,13 +51,16 @@ def test_an_evaluation_is_begun_once_and_given_up_when_told_to_stop(tmp_path: Pa
     asyncio.run(scenario())
 
 
-def test_what_has_ended_is_given_once(tmp_path: Path) -> None:
+def test_what_has_ended_is_given_until_it_is_taken(tmp_path: Path) -> None:
     async def scenario() -> None:
         evaluations = Evaluations()
         what = scene(tmp_path, live(urls={"s1": "http://127.0.0.1:9"}))
         assert begun(evaluations, what, office(tmp_path)) == 1
-        (found,) = await evaluations.finished(asyncio.Event())
+        ((key, found),) = await evaluations.finished(asyncio.Event())
         assert "cannot be read" in found.judged[0].problem  # there is no golden set
+        assert await evaluations.finished(asyncio.Event()) == [(key, found)]
+        assert begun(evaluations, what, office(tmp_path)) == 0  # nobody is asked again meanwhile
+        evaluations.taken(key)
         assert await evaluations.finished(asyncio.Event()) == []
 
     asyncio.run(scenario())

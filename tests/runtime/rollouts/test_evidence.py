@@ -17,6 +17,7 @@ from fleet.declared import Fleet
 from fleet.gates import Verdict, judge_paired
 from fleet.history import Evidence
 from fleet.resources import State
+from fleet.traffic import Sticky
 from fleet.trial import Trial
 from runtime.evals import EvalStore, Office
 from runtime.rollouts.golden import Evaluated, judge_golden
@@ -183,7 +184,7 @@ def test_a_user_whose_requests_all_fail_is_one_finding_and_not_twelve(tmp_path: 
     others = [by(f"u{n}", row(1, OLD)) for n in range(12)]
     logged(tmp_path, *ana, *others, row(1, OLD))
     live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
-    asked = trial(50, "s1", by_user=True)
+    asked = trial(50, "s1", sticky=Sticky.SESSION)
     (one,) = judge_traffic(asked, PACE, live, (), UsageRows(tmp_path), NOON + timedelta(minutes=5))
     assert one.finding.verdict is Verdict.INCONCLUSIVE
     assert "12 of 12 bad" in one.finding.reason

@@ -21,6 +21,7 @@ from fleet.declared import Device, Host
 from fleet.gates import Finding, Verdict
 from fleet.names import AdapterName
 from fleet.resources import Server, ServerFlags
+from fleet.traffic import Sticky
 from runtime.engines import make_engine
 from runtime.engines.processes import in_session, listening, send
 from runtime.gateway.control import LocalGateways
@@ -117,7 +118,7 @@ class Fleet:
             await self.both(range(BEFORE, BEFORE + self.rounds), self.at_once)
         now = datetime.now(UTC) + timedelta(seconds=1)
         live = state(loaded(NEW, NEAR), loaded(OLD, FAR), loaded(DATES, NEAR), loaded(DATES, FAR))
-        tried = replace(trial(50, NEAR), since=since, live=GATES, by_user=True)
+        tried = replace(trial(50, NEAR), since=since, live=GATES, sticky=Sticky.SESSION)
         found = judge_traffic(tried, PACE, live, (), UsageRows(self.root), now)
         return {each.finding.gate: each.finding for each in found}
 

@@ -1,0 +1,111 @@
+"""Hints: what is well-formed and will not do what whoever wrote it expects.
+
+For `fleetctl validate` alone. A plan says the same of the versions that it is about.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from fleet.conditions import OFFLINE
+from fleet.crosscheck.references import Path
+from fleet.crosscheck.smoke import FEWEST, MOST
+from fleet.declarations import Adapter, Declarations, Gate
+from fleet.problems import Finding
+
+STANDARD = "standard"
+_READ_ALONG = {"format_drop": "the form", "truncation_rise": "the end"}
+"""What of the answers only fleetctl's own gateway writes down."""
+_Adapters = Sequence[tuple[Path, str, Adapter]]
+"""Place, alias and declaration."""
+
+
+def hints(given: Declarations) -> Iterator[Finding]:
+    """Yield warnings; many of one kind are one, at the first of their places."""
+    adapters = [
+        (("clients", client, "adapters", task), f"{client}-{task}", each)
+        for client, declared in given.clients.items()
+        for task, each in declared.adapters.items()
+    ]
+    yield from _smoke(adapters)
+    asked: dict[str, list[tuple[Path, str, Adapter]]] = defaultdict(list)
+    for one in adapters:
+        asked[one[2].rollout or given.defaults.rollout or STANDARD].append(one)
+    judged: dict[str, list[tuple[Path, str, Adapter]]] = defaultdict(list)
+    for name, users in asked.items():
+        gates = given.rollouts[name].gates if name in given.rollouts else ()
+        if not gates:
+            yield _unjudged(given, name, users)
+        for each in gates:
+            judged[each] += users
+    for name, gate in given.gates.items():
+        at: Path = ("gates", name)
+        if not any(name in each.gates for each in given.rollouts.values()):
+            detail = f"No rollout asks `{name}`, so it stops no version."
+            hint = f"Add it to the `gates` of a rollout: `gates: [{name}]`."
+            yield Finding("FC1248", at, detail, hint=hint, at="key", severity="warning")
+        elif judged[name]:
+            yield from _blind(given, name, gate, judged[name])
+
+
+def _smoke(adapters: _Adapters) -> Iterator[Finding]:
+    none = [each for each in adapters if not each[2].smoke]
+    if none:
+        detail = (
+            f"Versions of {_named(none)} get traffic, also after a rollback, without known inputs "
+            "asked of them."
+        )
+        hint = (
+            f"Add `smoke: [..., ...]` with {FEWEST} to {MOST} known inputs, at least one of which "
+            "the base answers differently."
+        )
+        yield Finding("FC1232", none[0][0], detail, hint=hint, at="key", severity="warning")
+    for at, alias, each in adapters:
+        if len(each.smoke) > MOST:
+            detail = f"`{alias}` has {len(each.smoke)} inputs, of which the first {MOST} are asked."
+            hint = "Put the ones that tell most first, and delete the others."
+            yield Finding("FC1233", (*at, "smoke", MOST), detail, hint=hint, severity="warning")
+
+
+def _unjudged(given: Declarations, name: str, users: _Adapters) -> Finding:
+    asks = f"`gates: [{', '.join([*given.gates][:4]) or 'errors'}]`"
+    if name in given.rollouts:
+        at: Path = ("rollouts", name)
+        hint = f"Add {asks} to it"
+    else:
+        at = users[0][0]
+        hint = f"Declare `rollouts: {{{name}: {{{asks[1:-1]}}}}}`"
+    if not given.gates:
+        hint += ", and `gates: {errors: {metric: error_rate_rise, max: 2pp}}`"
+    detail = f"New versions of {_named(users)} take over by time alone: `{name}` asks no gate."
+    return Finding("FC1246", at, detail, hint=f"{hint}.", at="key", severity="warning")
+
+
+def _blind(given: Declarations, name: str, gate: Gate, users: _Adapters) -> Iterator[Finding]:
+    """Yield why a gate can pass no version, of any adapter or of some."""
+    at: Path = ("gates", name)
+    said = _READ_ALONG.get(gate.metric)
+    if gate.metric in OFFLINE:
+        why, lack = "is judged on a golden set, of which there is none", "golden"
+        hint = "Add `golden: golden/FILE.jsonl` to the adapter, or to the gate."
+    elif not given.gateways:
+        why, lack = "is judged on the requests that gateways write down, and none is declared", ""
+        hint = 'Add `gateways: {main: {listen: "127.0.0.1:8080"}}`.'
+    elif said and all(each.kind == "envoy" for each in given.gateways.values()):
+        why, lack = f"needs to know {said} of answers, which no Envoy writes down", ""
+        hint = "Declare a gateway of fleetctl's own, or leave the gate out."
+    elif gate.metric == "format_drop":
+        why, lack = "counts answers without the declared form, of which there is none", "format"
+        hint = "Add such as `format: json` to the adapter."
+    else:
+        return
+    blind = [each for each in users if not lack or getattr(each[2], lack) is None]
+    if not blind or (lack == "golden" and gate.golden is not None):
+        return
+    detail = f"`{name}` {why}; no version of {_named(blind)} can pass it."
+    where, also = (blind[0][0], (("asked by", at),)) if lack else (at, ())
+    yield Finding("FC1247", where, detail, hint=hint, at="key", also=also, severity="warning")
+
+
+def _named(users: _Adapters) -> str:
+    first, more = f"`{users[0][1]}`", len(users) - 1
+    return f"{first} and {more} more" if more else first

@@ -1,0 +1,102 @@
+"""The split as it was, beside the one that was wanted: a sample-ratio mismatch voids evidence.
+
+Each user, or each request where nobody is named, falls on a version by one draw of a keyed hash.
+Shares that the draws do not bear out mean that requests are missing or come from elsewhere.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from fleet.gates.intervals import normal_cdf
+
+MISMATCH = 0.001
+"""Chance that a correct split is ever called wrong in a stage, however often it is looked at."""
+MATERIAL = 0.05
+"""Of the smaller side, how much may be missing or too much: so little moves no bound further than
+its own uncertainty of 5 %, and a million requests would find a twentieth of that.
+"""
+BELIEF = 100.0
+"""Draws that the alternative is worth: shares some 3 points beside a wanted 10 %."""
+EARLIER_MATERIAL, EARLIER_VARIANCE = 1.25, 5.0
+
+Draws = dict[float, tuple[float, float]]
+"""By the share that was wanted, 0 to 1: how many fell on the new version, and on both."""
+
+
+def mismatch(counts: Mapping[str, Any], limits: Mapping[str, float]) -> str:
+    """Say that the split is not the wanted one, so that the sides cannot be compared; else nothing.
+
+    Args:
+        counts: A finding's; `split` and `split_stable` are draws, `percent` what was wanted.
+        limits: Its `mismatch` and `material`. Findings from before there were any are judged by
+            the rule of their time, so that they can be judged again.
+    """
+    draws = _draws(counts)
+    got, total = (sum(each[place] for each in draws.values()) for place in (0, 1))
+    expected = sum(share * both for share, (_, both) in draws.items())
+    if "mismatch" not in limits:
+        wrong = _earlier(got, expected, draws)
+    else:
+        material = limits["material"] * min(expected, total - expected)
+        value = math.prod(e_value(mine, both, share) for share, (mine, both) in draws.items())
+        wrong = abs(got - expected) > material and value * limits["mismatch"] >= 1
+    if not wrong:
+        return ""
+    what = "users" if "first" in counts else "requests"
+    return (
+        f"void, for the new version got {got / total * 100:.3g} % of {total:.0f} {what} and not "
+        f"{expected / total * 100:.3g} %"
+    )
+
+
+def unchecked(counts: Mapping[str, Any]) -> str:
+    """Say that a split cannot be checked where nobody tells which requests are of one user."""
+    wanted = any(each >= 0 for each in counts.get("percent", ()))
+    asked = any(counts["requests"]) or any(counts.get("requests_stable", ()))
+    if not wanted or not asked or any(counts["split"]) or any(counts["split_stable"]):
+        return ""
+    return ", whose split is not checked, for nothing tells which are of one user"
+
+
+def e_value(got: float, total: float, share: float) -> float:
+    """Return the evidence that draws do not fall on the watched side with the chance `share`.
+
+    It exceeds `1 / alpha` with a chance of at most `alpha` if they do, however often it is asked;
+    at most 1e300.
+
+    Source:
+        Lindon and Malek 2022, Anytime-Valid Inference for Multinomial Count Data, NeurIPS: the
+        ratio of a Dirichlet-multinomial mixture to the wanted multinomial; here of two outcomes.
+    """
+    mine, other = BELIEF * share, BELIEF * (1 - share)
+    if not total or not 0 < share < 1:
+        return 1.0
+    log = _log_beta(mine + got, other + total - got) - _log_beta(mine, other)
+    log -= got * math.log(share) + (total - got) * math.log1p(-share)
+    return math.exp(min(690.0, log))
+
+
+def _log_beta(one: float, other: float) -> float:
+    return math.lgamma(one) + math.lgamma(other) - math.lgamma(one + other)
+
+
+def _draws(counts: Mapping[str, Any]) -> Draws:
+    found: Draws = defaultdict(lambda: (0.0, 0.0))
+    for wanted, mine, other in zip(
+        counts["percent"], counts["split"], counts["split_stable"], strict=True
+    ):
+        if wanted >= 0:
+            got, total = found[wanted / 100]
+            found[wanted / 100] = (got + mine, total + mine + other)
+    return found
+
+
+def _earlier(got: float, expected: float, draws: Draws) -> bool:
+    variance = sum(total * share * (1 - share) for share, (_, total) in draws.items())
+    if variance < EARLIER_VARIANCE:
+        return False
+    p_value = 2 * normal_cdf(-abs(got - expected) / math.sqrt(variance))
+    alike = expected / EARLIER_MATERIAL <= got <= expected * EARLIER_MATERIAL
+    return p_value < MISMATCH and not alike

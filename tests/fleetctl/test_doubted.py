@@ -1,0 +1,110 @@
+"""Plan and apply raise nobody by a clock that is behind or by evidence that was tampered with."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.gates import Finding, Tally, Verdict, Window, judge_live
+from fleetctl.session import Session
+from runtime.ledger.file import FileLedger
+from tests.fleetctl.in_process import Done, call
+from tests.fleetctl.project_on_disk import Project
+from tests.runtime.rollouts.test_evidence import ERRORS, NOON
+
+OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
+WINDOWS = {
+    Verdict.PASS: Window(NOON, NOON, Tally(500), Tally(500)),
+    Verdict.FAIL: Window(NOON, NOON, Tally(50, {"errors": 50}), Tally(50)),
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The quickstart fleet with a canary at 10 % that has baked and passed its only gate."""
+    made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", None)
+    fleet, acme = made.root / "fleet.yaml", made.root / "clients/acme.yaml"
+    text = fleet.read_text("utf-8")
+    before = "careful: {weights: [10%, 50%, 100%], bake: 24h, retain: 7d, gates: []}"
+    assert before in text
+    pace = "careful: {weights: [10%, 50%, 100%], bake: 1s, max_bake: 1h, gates: [errors]}"
+    gate = "\ngates:\n  errors: {metric: error_rate_rise, max: 2pp}\n"
+    fleet.write_text(text.replace(before, pace) + gate, "utf-8")
+    assert call(made, "gateway", "start").returncode == 0
+    assert call(made, "apply", "--auto", "--yes").returncode == 0
+    acme.write_text(acme.read_text("utf-8").replace('"2.1.0"', '"2.2.0"'), "utf-8")
+    assert call(made, "apply", "--auto", "--yes").returncode == 0
+    assert shares(made) == {NEW: 10, OLD: 90}
+    judged(made, judge_live(ERRORS, [WINDOWS[Verdict.PASS]]))
+    while "10 % -> 50 %" not in call(made, "plan", "--out", str(made.root / "up.json")).stdout:
+        pass  # it bakes for a second
+    yield made
+    made.clean_up()
+
+
+def session_of(project: Project) -> Session:
+    return Session(project.root, "fake", {}, project.root / ".fleetctl")
+
+
+def shares(project: Project) -> dict[str, int]:
+    document = json.loads(call(project, "status", "--client", "acme", "--format", "json").stdout)
+    (support,) = (each for each in document["aliases"] if each["alias"] == "acme-support")
+    return {each["adapter"]: each["percent"] for each in support["versions"]}
+
+
+def judged(project: Project, found: Finding) -> None:
+    session = session_of(project)
+    stage = session.history().stages["acme-support"]
+    pinned = session.fleet().versions
+    written(project, "gate_judged", {
+        "alias": "acme-support", "adapter": NEW, "stable": OLD, "percent": 10, "gate": "errors",
+        "finding": found.plain(), "since": stage.since.isoformat(), "runs": [],
+        "digests": {"adapter": pinned[NEW].digest, "stable": pinned[OLD].digest},
+    })  # fmt: skip
+
+
+def written(project: Project, kind: str, record: dict[str, Any], ahead: float = 0) -> None:
+    """Append what somebody wrote whose clock is `ahead`, in hours."""
+    time = datetime.now(UTC) + timedelta(hours=ahead)
+    ledger = FileLedger(project.root / ".fleetctl", run="r", by="mallory", clock=lambda: time)
+    ledger.append(kind, [record])
+
+
+def refused(project: Project) -> tuple[Done, str]:
+    """Apply the plan that was made before, and plan anew; return both outcomes."""
+    done = call(project, "apply", str(project.root / "up.json"), "--yes")
+    assert done.returncode == 1
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
+    assert shares(project) == {NEW: 10, OLD: 90}
+    return done, " ".join(call(project, "plan").stdout.split())
+
+
+def test_a_plan_that_was_made_before_a_verdict_was_forged_raises_nobody(project: Project) -> None:
+    judged(project, replace(judge_live(ERRORS, [WINDOWS[Verdict.FAIL]]), verdict=Verdict.PASS))
+    done, planned = refused(project)
+    assert "Evidence was tampered with" in done.stderr
+    assert "2.2.0 stays at 10 %: evidence #" in planned
+    assert "its counts give FAIL, not PASS" in planned
+    listed = json.loads(
+        call(project, "rollout", "status", "acme-support", "--format", "json").stdout
+    )
+    assert (listed["phase"], listed["percent"]) == ("doubted", 10)
+    judged(project, judge_live(ERRORS, [WINDOWS[Verdict.PASS]]))
+    assert "10 % -> 50 %" in call(project, "plan").stdout
+
+
+def test_by_a_clock_that_is_behind_nothing_rises_and_a_rollback_works(project: Project) -> None:
+    written(project, "note", {"text": "of tomorrow"}, ahead=5)
+    done, planned = refused(project)
+    assert "The clock is behind the ledger" in done.stderr
+    assert "2.2.0 stays at 10 %: the clock is behind the ledger (FC5108)" in planned
+    back = call(project, "rollback", "acme-support")
+    assert (back.returncode, shares(project)) == (0, {NEW: 0, OLD: 100}), back.stderr
+    assert "Warning: The clock is behind the ledger" in back.stderr
+    assert (
+        Path(project.root / ".fleetctl/ledger.jsonl").read_text("utf-8").count("of tomorrow") == 1
+    )
