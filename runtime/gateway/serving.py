@@ -24,6 +24,7 @@ from runtime.gateway.authentication import digest
 from runtime.gateway.current import Current
 from runtime.gateway.desk import Desk
 from runtime.gateway.health import watch
+from runtime.gateway.looks import Looks
 from runtime.gateway.operator import operator_secret
 from runtime.gateway.routing import InvalidTableError, Lookup
 from runtime.gateway.running import LOCK
@@ -61,6 +62,8 @@ async def serving(
         shown = secret if places.is_url(gateway.admin) else ""
         admin = web.AppRunner(Admin(shared, shown).application(), access_log=None)
         front = TRANSPORTS[transport](Desk(shared))
+        looks = Looks(shared.rooms, lambda: shared.current.lookup.urls, shared.admission.freed)
+        shared.rooms.look = looks.start
         tasks = [asyncio.create_task(keep_synced(log))]
         try:
             await _open_admin(admin, state_dir, gateway)
@@ -73,6 +76,7 @@ async def serving(
         finally:
             shared.ready.clear()
             await front.close()
+            await looks.close()
             await shared.recounts.close()
             for each in tasks:
                 each.cancel()

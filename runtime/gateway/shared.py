@@ -11,6 +11,7 @@ from runtime.gateway.metrics import Metrics
 from runtime.gateway.recounts import Recounts
 from runtime.gateway.replicas import Replicas
 from runtime.gateway.retries import Retries
+from runtime.gateway.rooms import Rooms
 from runtime.gateway.routing import Lookup
 from runtime.gateway.rows import Rows
 from runtime.gateway.shares import Shares
@@ -33,6 +34,7 @@ class Shared:
     recounts: Recounts = field(default_factory=Recounts)
     rows: Rows = field(init=False)
     shares: Shares = field(init=False)
+    rooms: Rooms = field(init=False)
     admission: Admission = field(init=False)
     replicas: Replicas = field(init=False)
     retries: Retries = field(init=False)
@@ -42,8 +44,9 @@ class Shared:
         object.__setattr__(self, "rows", Rows(self.log, self.metrics))
         object.__setattr__(self, "shares", Shares(self.metrics))
         self.current.on_change = self._changed
-        object.__setattr__(self, "admission", Admission(self.in_flight))
-        object.__setattr__(self, "replicas", Replicas(self.in_flight))
+        object.__setattr__(self, "rooms", Rooms(self.in_flight))
+        object.__setattr__(self, "replicas", Replicas(self.in_flight, self.rooms))
+        object.__setattr__(self, "admission", Admission(self.in_flight, self.replicas))
         object.__setattr__(self, "retries", Retries(self.in_flight.servers))
 
     def _changed(self, before: Lookup, after: Lookup) -> None:
@@ -55,3 +58,5 @@ class Shared:
             for server in branch.choice.servers
         }
         self.replicas.forget(after.urls.keys(), pairs)
+        for server in before.urls.keys() - after.urls.keys():
+            self.rooms.forget(server)
