@@ -31,7 +31,7 @@ class Drawn(NamedTuple):
     def drop(self, shared: Shared) -> None:
         """Count what is kept for it no longer."""
         if self.held:
-            shared.bodies.give_back(self.choice.client, self.held)
+            shared.copied.give_back(self.choice.client, self.held)
 
 
 def draw(shared: Shared, shadow: Choice, body: Body, size: int) -> Drawn | None:
@@ -41,7 +41,7 @@ def draw(shared: Shared, shadow: Choice, body: Body, size: int) -> Drawn | None:
         shared: Of the gateway.
         shadow: The version that would get the copy.
         body: The request, whose bytes are kept for the copy beside what the first server gets.
-        size: Of the body in bytes. Where there is no room for it, the copy is left out.
+        size: Of the body in bytes. Copies have room of their own; without it this one is left out.
     """
     wanted = shadow.policy.shadow
     if wanted is None or secrets.randbelow(_ALL) >= wanted.percent:
@@ -49,7 +49,7 @@ def draw(shared: Shared, shadow: Choice, body: Body, size: int) -> Drawn | None:
     if size <= SMALL:
         return Drawn(shadow, body, 0)
     try:
-        shared.bodies.take(shadow.client, size)
+        shared.copied.take(shadow.client, size)
     except RefusalError:
         return None
     return Drawn(shadow, body, size)

@@ -275,7 +275,8 @@ class Exchange(Errand):
         self._leave_server()
         self._end_retry()
         if self._held:
-            self._shared.bodies.give_back(self._asker.client, self._held)
+            pool = self._shared.copied if self._is_copy else self._shared.bodies
+            pool.give_back(self._asker.client, self._held)
             self._held = 0
         if self._drawn is not None:
             self._drawn.drop(self._shared)

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from runtime.gateway import bodies
 from runtime.gateway.admission import Admission
 from runtime.gateway.bodies import Bodies
 from runtime.gateway.current import Current
@@ -28,7 +29,8 @@ class Shared:
     current: Current = field(default_factory=Current)
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: InFlight = field(default_factory=InFlight)
-    bodies: Bodies = field(default_factory=Bodies)
+    bodies: Bodies = field(default_factory=lambda: Bodies(bodies.MAX_HELD))
+    copied: Bodies = field(default_factory=lambda: Bodies(bodies.MAX_COPIED))
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while clients are answered."""
     recounts: Recounts = field(default_factory=Recounts)
