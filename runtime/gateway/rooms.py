@@ -126,6 +126,11 @@ class Rooms:
         else:
             room.until = now + _STALE_S
 
+    def document(self) -> dict[str, int]:
+        """Return how many requests busy servers are given, as `GET /-/inflight` shows it."""
+        now = self._clock()
+        return {name: room.most for name, room in sorted(self._rooms.items()) if now < room.until}
+
     def forget(self, server: str) -> None:
         """Drop what is known of a server that has left the table."""
         self._rooms.pop(server, None)

@@ -1,6 +1,7 @@
 """How long a real-time client waits while a batch client floods the same real vLLM.
 
-    .venv/bin/python -m tests.bench.fairness [--flood 600] [--tokens 120] [--kv MiB] [--rounds 2]
+    .venv/bin/python -m tests.bench.fairness [--flood 600] [--tokens 120] [--kv MiB]
+        [--slots 4] [--rounds 2]
 
 The batch client keeps so many requests open, on a connection each, and asks again once one is
 answered or refused. After some seconds the real-time client asks for 8 tokens, one request after
@@ -142,13 +143,12 @@ def main() -> None:
     parser.add_argument("--flood", type=int, default=600, help="requests of the batch client")
     parser.add_argument("--tokens", type=int, default=120, help="of its answers, on average")
     parser.add_argument("--kv", type=int, default=64, help="KV cache of the server, MiB")
+    parser.add_argument("--slots", type=int, default=4, help="LoRA slots; the flood takes one")
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
     python = Path(os.environ.get("FLEETCTL_VLLM_PYTHON") or _HERE)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        running(python, Path(folder), kv_cache_bytes=given.kv << 20) as vllm,
-    ):
+    how = {"kv_cache_bytes": given.kv << 20, "slots": given.slots}
+    with tempfile.TemporaryDirectory() as folder, running(python, Path(folder), **how) as vllm:
         asyncio.run(measure(vllm, Path(folder) / "gateway" / ".fleetctl", given))
 
 

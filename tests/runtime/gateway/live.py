@@ -57,7 +57,12 @@ def vllm(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @contextmanager
 def running(
-    vllm_python: Path, root: Path, *, kv_cache_bytes: int, extra: tuple[tuple[str, str], ...] = ()
+    vllm_python: Path,
+    root: Path,
+    *,
+    kv_cache_bytes: int,
+    slots: int = 4,
+    extra: tuple[tuple[str, str], ...] = (),
 ) -> Iterator[Served]:
     """Run a vLLM with three adapters of two clients; 512 bytes of KV cache are one token."""
     port = free_port()
@@ -68,7 +73,7 @@ def running(
     flags = ServerFlags(
         model=str(MODELS / "base" / "tiny"),
         served_name="tiny",
-        max_loras=4,
+        max_loras=slots,
         max_lora_rank=16,
         max_cpu_loras=8,
         dtype="bfloat16",

@@ -54,6 +54,7 @@ def test_a_server_in_which_somebody_waits_gets_what_it_runs_and_a_few() -> None:
     assert server.told(8, 8) == FIRST  # four too many are in it already
     server.end(3)
     assert server.told(8, 5) == 13
+    assert server.rooms.document() == {"s": 12}
     server.end(1)
     assert server.told(8, 4) == 12  # four that wait are the few
     assert server.told(12, 0) == 16  # and if it could do more, four more
