@@ -41,9 +41,12 @@ class Limits:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     """Prompt and answer together, charged when they are known: after the answer."""
-    queue_s: float = QUEUE_S
-    """How long a request waits before it is refused, seconds. `QUEUE_S`: nothing is declared; for
-    a server that is busy it then waits as long as an answer may take to begin."""
+    queue_s: float | None = None
+    """How long a request waits for its turn before it is refused, seconds.
+
+    None: `QUEUE_S` where limits of its own are used up, and for a server that is busy as long as an
+    answer may take to begin.
+    """
 
 
 UNLIMITED = Limits()

@@ -106,13 +106,10 @@ class Place:
 
     def wait(self, *, for_server: bool) -> None:
         """Find out how long it waits: as declared, else for a server as long as for its answer."""
-        own, of_client = self.policy.limits.queue_s, self.policy.client_limits.queue_s
-        declared = own if own != QUEUE_S else of_client
-        if for_server and declared == QUEUE_S:
-            first_byte = self.policy.timeouts.first_byte_s
-            self.patience_s = first_byte or USUAL_PATIENCE.first_byte_s
-        else:
-            self.patience_s = declared
+        policy, usual = self.policy, QUEUE_S
+        if for_server:
+            usual = policy.timeouts.first_byte_s or USUAL_PATIENCE.first_byte_s
+        self.patience_s = policy.limits.queue_s or policy.client_limits.queue_s or usual
 
 
 class Admission:

@@ -225,6 +225,7 @@ def test_who_waited_and_left_has_taken_no_turn() -> None:
         (Policy(limits=Limits(concurrency=1)), 1.0),
         (Policy(limits=Limits(concurrency=1, queue_s=3.0)), 3.0),
         (Policy(server_in_flight=1), 600.0),
+        (Policy(server_in_flight=1, limits=Limits(queue_s=1.0)), 1.0),
         (Policy(server_in_flight=1, timeouts=Timeouts(first_byte_s=20.0)), 20.0),
         (Policy(server_in_flight=1, client_limits=Limits(queue_s=2.0)), 2.0),
         (Policy(server_in_flight=1, limits=Limits(concurrency=1)), 1.0),
