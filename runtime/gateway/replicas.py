@@ -98,7 +98,10 @@ class Replicas:
             now = self._clock()
             servers = [s for s in servers if not self._is_bad(s, adapter, now)] or servers
         has_room = self._rooms.has
-        return not servers or any(has_room(each, most) for each in servers)
+        for each in servers:  # for each request, so no generator
+            if has_room(each, most):
+                return True
+        return not servers
 
     def failed(self, server: str, now: float) -> None:
         """The server could not be reached, or has failed too often in a row."""

@@ -69,7 +69,7 @@ class Rooms:
             server: Its name.
             most: Requests that the operator allows there; None: as many as it runs at a time.
         """
-        busy = self._busy[server]
+        busy = self._busy.get(server, 0)
         if most is not None:
             return busy < most
         room = self._rooms.get(server)
