@@ -19,8 +19,8 @@ UNTOLD: Final = 256
 _SPARE: Final = 4
 _SPARE_PART: Final = 8
 """Requests beside those that run which keep a server busy: one for so many, and at least four."""
-_LOOK_AGAIN_S: Final = 0.5
-_STALE_S: Final = 1.0
+_LOOK_AGAIN_S: Final = 1.0
+_STALE_S: Final = 2.0
 PATIENCE_S: Final = 2.0
 """For a server to answer a look; until then what it said before holds."""
 _TIGHT_S: Final = 10.0
@@ -98,8 +98,8 @@ class Rooms:
         several gateways each takes back the part that is its own, `ours / (running + waiting)`,
         and they come to that number together.
 
-        What counts is the change and not the sum: requests on their way are in `ours` and in
-        nothing that the server says.
+        Requests on their way are in `ours` and in nothing that the server says: so many fewer
+        come at once.
         """
         now, ours = self._clock(), self._busy[server]
         room = self._rooms.setdefault(server, _Room())
@@ -108,7 +108,8 @@ class Rooms:
         if waiting:
             room.tight = now + _TIGHT_S
         if now >= room.tight:
-            room.most = max(FIRST, ours + running)
+            on_their_way = max(0, ours - running)
+            room.most = max(FIRST, ours + max(spare, min(ours, running - on_their_way)))
         elif waiting <= spare:
             room.most = ours + spare - waiting
         else:

@@ -45,7 +45,8 @@ def test_while_nobody_waits_in_a_server_as_many_again_come() -> None:
     server = Server()
     server.flood()
     assert [server.told(each, 0) for each in (16, 32, 64, 128)] == [32, 64, 128, 256]
-    assert server.told(200, 0) == 456  # no more than it says it runs: others are on their way
+    assert server.told(200, 0) == 400  # 56 are on their way
+    assert server.told(200, 0) == 425  # and now so many that it is given a few only
 
 
 def test_a_server_in_which_somebody_waits_gets_what_it_runs_and_a_few() -> None:
@@ -70,18 +71,19 @@ def test_after_a_while_without_anybody_waiting_it_is_tried_out_anew() -> None:
     assert server.told(4, 0) == 8
     server.now += 10
     assert server.told(8, 0) == 16
+    assert server.told(16, 0) == 32
 
 
-def test_what_a_server_said_holds_for_a_second_and_it_is_asked_again_before() -> None:
+def test_what_a_server_said_holds_for_two_seconds_and_it_is_asked_again_before() -> None:
     server = Server()
     server.flood()
     server.told(16, 0)
     server.end(22)
     server.looks.clear()
     assert (server.rooms.has("s"), server.looks) == (True, [])
-    server.now += 0.6
+    server.now += 1.1
     assert (server.rooms.has("s"), server.looks) == (True, ["s"])
-    server.now += 1.9  # it takes its time, which is no reason to give it less
+    server.now += 2.9  # it takes its time, which is no reason to give it less
     assert server.flood() == 32
     server.now += 2
     server.end(12)
