@@ -111,7 +111,7 @@ class Rooms:
             on_their_way = max(0, ours - running)
             room.most = max(FIRST, ours + max(spare, min(ours, running - on_their_way)))
         elif waiting <= spare:
-            room.most = ours + spare - waiting
+            room.most = max(_SPARE, ours + spare - waiting)
         else:
             part = min(1.0, ours / (running + waiting))
             room.most = max(_SPARE, ours - round((waiting - spare) * part))

@@ -1,6 +1,8 @@
 """How many requests a server has room for, on a clock of the test's own."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runtime.gateway.inflight import InFlight
 from runtime.gateway.looks import load_of
@@ -109,6 +111,18 @@ def test_several_gateways_come_to_what_the_server_runs_together() -> None:
     counts = [each.servers["s"] for each, _ in gateways]
     assert 30 <= sum(counts) <= 30 + 3 * 4
     assert min(counts) >= 4
+
+
+@given(ours=st.integers(0, 300), running=st.integers(0, 300), waiting=st.integers(0, 2000))
+def test_whatever_others_do_a_gateway_may_always_have_a_few_at_work(
+    ours: int, running: int, waiting: int
+) -> None:
+    server = Server()
+    for _ in range(ours):
+        server.in_flight.enter("s", "v1")
+    room = server.told(running, waiting)
+    assert room >= 4
+    assert room <= max(16, 2 * ours, ours + running // 8 + 4)
 
 
 def test_a_server_that_tells_nothing_gets_what_most_of_them_run() -> None:
