@@ -123,7 +123,11 @@ def in_front(vllm: Served, state: Path, scenario: Any, new: int = 0) -> None:
     """Run a scenario with a gateway before the server."""
 
     async def play() -> None:
-        async with serving(state, MAIN, TRANSPORT.get()) as url, aiohttp.ClientSession() as http:
+        many = aiohttp.TCPConnector(limit=0)
+        async with (
+            serving(state, MAIN, TRANSPORT.get()) as url,
+            aiohttp.ClientSession(connector=many) as http,
+        ):
             gateways = LocalGateways(state, {"main": MAIN})
             await gateways.publish(routes(vllm.url, new=new))
             await scenario(Stage(state, url, {}, gateways, http))
