@@ -133,6 +133,11 @@ class Rooms:
         else:
             room.until = now + _STALE_S
 
+    def is_tight(self, server: str) -> bool:
+        """Say whether somebody waited in a server a moment ago."""
+        room = self._rooms.get(server)
+        return room is not None and self._clock() < room.tight
+
     def document(self) -> dict[str, int]:
         """Return how many requests busy servers are given, as `GET /-/inflight` shows it."""
         now = self._clock()
