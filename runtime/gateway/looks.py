@@ -13,8 +13,7 @@ from runtime.gateway.rooms import PATIENCE_S, Load, Rooms
 GAP_S: Final = 0.05
 """Least time between two looks at a server: a step of the engine should have passed."""
 TIGHT_GAP_S: Final = 0.2
-"""The same for a server in which somebody waits: what it is given changes by little, and a look
-takes a few ms of its CPU."""
+"""The same for a server in which somebody waits: what it is given then changes by little."""
 PAGE: Final = "/metrics/?name[]=vllm:num_requests_running&name[]=vllm:num_requests_waiting"
 """With the slash at the end vLLM leaves out what was not asked for."""
 _SAMPLE: Final = re.compile(
