@@ -12,6 +12,8 @@ from runtime.gateway.rooms import PATIENCE_S, Load, Rooms
 
 GAP_S: Final = 0.05
 """Least time between two looks at a server: a step of the engine should have passed."""
+TIGHT_GAP_S: Final = 0.2
+"""The same for a server in which somebody waits: what it is given then changes by little."""
 PAGE: Final = "/metrics/?name[]=vllm:num_requests_running&name[]=vllm:num_requests_waiting"
 """With the slash at the end vLLM leaves out what was not asked for."""
 _SAMPLE: Final = re.compile(
@@ -69,7 +71,7 @@ class Looks:
         try:
             await self._ask(server, url)
             self._freed()
-            await asyncio.sleep(GAP_S)
+            await asyncio.sleep(TIGHT_GAP_S if self._rooms.is_tight(server) else GAP_S)
         finally:
             del self._running[server]
         self._freed()  # whoever still waits has it looked at again

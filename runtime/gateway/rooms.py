@@ -38,11 +38,13 @@ class Load(NamedTuple):
 class _Room:
     """What is known of one server."""
 
-    __slots__ = ("known", "most", "tight", "until")
+    __slots__ = ("known", "most", "peak", "tight", "until")
 
     def __init__(self) -> None:
         self.most = FIRST
         """Requests of ours that it is given."""
+        self.peak = 0
+        """Most requests of ours that it had since it last told."""
         self.known = False
         """Whether it has ever told."""
         self.tight = 0.0
@@ -77,6 +79,8 @@ class Rooms:
             if busy < FIRST // 2:
                 return True
             room = self._rooms[server] = _Room()
+        if busy > room.peak:  # noqa: PLR1730 (a call less for each request)
+            room.peak = busy
         now = self._clock()
         if now >= room.until:
             if busy >= FIRST // 2:
@@ -99,17 +103,19 @@ class Rooms:
         and they come to that number together.
 
         Requests on their way are in `ours` and in nothing that the server says: so many fewer
-        come at once.
+        come at once. While nobody waits, what counts is the most that were there since the last
+        look: many that end together are no reason to give it less.
         """
         now, ours = self._clock(), self._busy[server]
         room = self._rooms.setdefault(server, _Room())
+        peak, room.peak = max(ours, room.peak), ours
         running, waiting = load
         spare = max(_SPARE, running // _SPARE_PART)
         if waiting:
             room.tight = now + _TIGHT_S
         if now >= room.tight:
-            on_their_way = max(0, ours - running)
-            room.most = max(FIRST, ours + max(spare, min(ours, running - on_their_way)))
+            on_their_way = max(0, peak - running)
+            room.most = max(FIRST, peak + max(spare, min(peak, running - on_their_way)))
         elif waiting <= spare:
             room.most = max(_SPARE, ours + spare - waiting)
         else:
@@ -126,6 +132,11 @@ class Rooms:
             room.known, room.most, room.until = False, UNTOLD, now + _UNTOLD_S
         else:
             room.until = now + _STALE_S
+
+    def is_tight(self, server: str) -> bool:
+        """Say whether somebody waited in a server a moment ago."""
+        room = self._rooms.get(server)
+        return room is not None and self._clock() < room.tight
 
     def document(self) -> dict[str, int]:
         """Return how many requests busy servers are given, as `GET /-/inflight` shows it."""

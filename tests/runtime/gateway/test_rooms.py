@@ -51,6 +51,16 @@ def test_while_nobody_waits_in_a_server_as_many_again_come() -> None:
     assert server.told(200, 0) == 425  # and now so many that it is given a few only
 
 
+def test_many_requests_that_end_together_are_no_reason_to_give_a_server_less() -> None:
+    server = Server()
+    server.flood()
+    server.told(16, 0)
+    server.end(30)
+    assert server.told(32, 0) == 64
+    server.end(60)
+    assert server.told(1, 0) == 68  # but one that runs next to nothing gets a few more only
+
+
 def test_a_server_in_which_somebody_waits_gets_what_it_runs_and_a_few() -> None:
     server = Server()
     server.flood()
