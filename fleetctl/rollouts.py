@@ -127,6 +127,8 @@ def mark(
     if form == "json":
         click.echo(json.dumps({**record, "by": session.by}, indent=2))
     click.echo(f"{alias}: {found['version']} {then}.", err=True)
+    if found["phase"] == "doubted" and word in _ONWARD:
+        click.echo(f"Not while it is doubted: {found['waits_for']}.", err=True)
     if found["phase"] == "paused" and word in _ONWARD:
         resume = f"before that: fleetctl rollout resume {alias}"
         click.echo(f"Not while it stands still: {found['waits_for']}; {resume}", err=True)
