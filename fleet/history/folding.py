@@ -267,11 +267,8 @@ class _Past:
             self.holds.setdefault(alias, {})[held] = Hold(held, entry.time, entry.by, *said, digest)
         self.holds.get(alias, {}).pop(str(data["to"]), None)
         if isinstance(route, Route):
-            shares = tuple(
-                replace(each, percent=FULL if each.adapter == data["to"] else 0)
-                for each in route.shares
-            )
-            self._routed(replace(route, shares=shares), entry.time)
+            shares = (replace(e, percent=FULL * (e.adapter == data["to"])) for e in route.shares)
+            self._routed(replace(route, shares=tuple(shares)), entry.time)
 
     def _released(self, entry: Entry) -> None:
         """Forget holds; the route that is live now is where the rollout goes on from."""

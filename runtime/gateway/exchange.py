@@ -8,7 +8,6 @@ early. Exactly one usage row is written, before the client has its last byte. On
 asked, `copies` gives the shadow of the request, if it has one, whose answer nobody gets.
 """
 
-import secrets
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
@@ -19,6 +18,7 @@ from runtime.gateway.answers import Said, of_reply
 from runtime.gateway.authentication import PURPOSES, Proof
 from runtime.gateway.bodies import SMALL
 from runtime.gateway.decide import decide
+from runtime.gateway.drawn import Drawn, draw
 from runtime.gateway.errand import Errand
 from runtime.gateway.events import Events
 from runtime.gateway.recounts import Stopped
@@ -34,7 +34,6 @@ SHADOW: Final = "shadow"
 _EVENT_STREAM: Final = "text/event-stream"
 _NOBODY: Final = Asker("", b"")
 _SERVERS_FAULT: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
-_ALL: Final = 100
 _LAST: Final = 1
 """Priority of a shadow request: clients' are 0 or below, the lower the sooner."""
 _OK: Final = int(HTTPStatus.OK)
@@ -44,8 +43,8 @@ class Exchange(Errand):
     """The state of one request; `body` is what a server gets, `choice` who answers."""
 
     __slots__ = (
-        "_asker", "_events", "_held", "_place", "_proof", "_read", "_record", "_shadow", "_size",
-        "body", "is_stream", "must_wait", "path", "request_id",
+        "_asker", "_drawn", "_events", "_held", "_place", "_proof", "_record", "_size", "body",
+        "is_stream", "must_wait", "path", "request_id",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, path: str, record: Record, proof: Proof) -> None:
@@ -55,8 +54,7 @@ class Exchange(Errand):
         self._asker = _NOBODY
         self._size = self._held = 0
         self._place: Place | None = None
-        self._shadow: Choice | None = None
-        self._read: Body | None = None
+        self._drawn: Drawn | None = None
         self._events: Events | TypedEvents | None = None
         self.path = path
         self.body = b""
@@ -130,8 +128,8 @@ class Exchange(Errand):
         if asker.is_operator:
             return
         if alias.shadow is not None:
-            self._shadow, self._read = alias.shadow, body
-        if choice.limited:
+            self._drawn = draw(self._shared, alias.shadow, body, len(raw))
+        if choice.limited or not self._shared.admission.passes(choice.servers, choice.adapter):
             self._place = Place(
                 choice.client, choice.alias, choice.policy, choice.servers, choice.adapter
             )
@@ -160,22 +158,17 @@ class Exchange(Errand):
 
     def copies(self) -> "Exchange | None":
         """Return the shadow of this request, once, if it has one and there is room for it."""
-        shadow, body = self._shadow, self._read
-        if shadow is None or body is None:
+        drawn, self._drawn = self._drawn, None
+        if drawn is None or not drawn.begins(self._shared):
             return None
-        self._shadow = self._read = None
-        wanted = shadow.policy.shadow
-        if wanted is None or secrets.randbelow(_ALL) >= wanted.percent:
-            return None
-        if not self._shared.admission.copy(shadow.alias, shadow.policy):
-            return None
+        shadow, body, held = drawn
         record = self._record.aside(SHADOW)
         row = record.row
         row.client, row.alias, row.version = shadow.client, shadow.alias, shadow.adapter
         row.stream = self._record.row.stream
         copy = Exchange(self._shared, self.path, record, self._proof)
         copy._urls, copy._now = self._urls, self._now
-        copy._is_copy = True
+        copy._is_copy, copy._asker, copy._held = True, self._asker, held
         copy._take(shadow, body)
         return copy
 
@@ -282,8 +275,12 @@ class Exchange(Errand):
         self._leave_server()
         self._end_retry()
         if self._held:
-            self._shared.bodies.give_back(self._asker.client, self._held)
+            pool = self._shared.copied if self._is_copy else self._shared.bodies
+            pool.give_back(self._asker.client, self._held)
             self._held = 0
+        if self._drawn is not None:
+            self._drawn.drop(self._shared)
+            self._drawn = None
         place, self._place = self._place, None
         if place is not None:
             self._shared.admission.give_back(place, self._record.tokens.total)

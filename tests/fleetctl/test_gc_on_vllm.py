@@ -1,6 +1,7 @@
-"""gc on a real vLLM under load: what a server lists is there, and nobody's request fails."""
+"""gc and smoke tests on a real vLLM under load: what is listed is there, and no request fails."""
 
 import json
+import shutil
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -141,3 +142,37 @@ def test_a_version_is_unloaded_before_its_files_go_and_nobody_notices(project: P
     assert not (project.root / "models/adapters/acme/support-v1.0.0").exists()
     assert project.run("plan", "--detailed-exitcode").returncode == 0
     assert project.run("drift").returncode == 0
+
+
+def test_an_adapter_without_effect_answers_like_its_base_and_gets_no_traffic(
+    project: Project, tmp_path: Path
+) -> None:
+    folder = tmp_path / "silent"
+    shutil.copytree(project.root / "models/adapters/acme/support-v2.3.0", folder)
+    silence(folder / "adapter_model.safetensors")
+    name = "acme-support-tiny-v2.9.0"
+    assert project.run("adapter", "add", str(folder), "--as", name).returncode == 0
+    acme = project.root / "clients/acme.yaml"
+    text = acme.read_text(encoding="utf-8")
+    acme.write_text(text.replace('"2.2.0"', '"2.9.0"'), encoding="utf-8")
+    with watched(project) as seen:
+        done = project.run("apply", "--auto", "--yes")
+    assert done.returncode == 4
+    assert "FC5151" in done.stderr
+    assert "answers each of the 5 inputs as its base does" in " ".join(done.stderr.split())
+    route = project.run("status", "--client", "acme", "--format", "json").stdout
+    assert f'"{name}": 100' not in route
+    assert seen.failed == []
+    acme.write_text(text, encoding="utf-8")
+    assert project.run("apply", "--auto", "--yes").returncode == 0
+
+
+def silence(weights: Path) -> None:
+    """Make every B matrix zero, so that the adapter adds nothing to its base."""
+    content = bytearray(weights.read_bytes())
+    begins = 8 + int.from_bytes(content[:8], "little")
+    for tensor, facts in json.loads(content[8:begins]).items():
+        if "lora_B" in tensor:
+            start, end = facts["data_offsets"]
+            content[begins + start : begins + end] = bytes(end - start)
+    weights.write_bytes(content)

@@ -178,11 +178,9 @@ class Conversation:
     def _send(self, connection: Connection) -> None:
         exchange = self._exchange
         self._connection = connection
-        connection.ask(
-            self,
-            heads.request(self._to, self._path, exchange.request_id, exchange.body),
-            exchange.patience,
-        )
+        body = exchange.body
+        head = heads.request(self._to, self._path, exchange.request_id, len(body))
+        connection.ask(self, head, body, exchange.patience)
         copy = exchange.copies()
         if copy is not None:
             Shadow(self._pool, copy, self._path).ask()

@@ -41,11 +41,11 @@ def _request_start(to: Target, path: str) -> bytes:
     ).encode("ascii")
 
 
-def request(to: Target, path: str, request_id: str, body: bytes) -> bytes:
-    """Return the request to a server: nothing in its head is a client's."""
+def request(to: Target, path: str, request_id: str, length: int) -> bytes:
+    """Return the head of a request to a server: nothing in it is a client's."""
     start = _request_start(to, path)
     number = request_id.encode("ascii")
-    return b"%b%d\r\nX-Request-Id: %b\r\n\r\n%b" % (start, len(body), number, body)
+    return b"%b%d\r\nX-Request-Id: %b\r\n\r\n" % (start, length, number)
 
 
 @lru_cache(maxsize=1024)

@@ -4,6 +4,11 @@ import asyncio
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Final
+
+JOINED: Final = 64 * 1024
+"""Most bytes that one turn makes for a connection before they are sent: a connection whose other
+side reads slowly has to be known before there are more."""
 
 
 class Outbox:
@@ -31,14 +36,17 @@ class Outbox:
             self._loop.call_soon(self.flush)
 
     def add(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Send bytes at the end of this turn, unless the connection is closing by then."""
+        """Send bytes at the end of this turn, many at once, unless the connection is closing."""
         due = self._due
         if not due:
             self.wake()
-        elif due[-1][0] is transport:
-            due[-1] = (transport, due[-1][1] + data)
-            return
-        due.append((transport, data))
+        if due and due[-1][0] is transport and len(data) <= JOINED:
+            data = due[-1][1] + data
+            due[-1] = (transport, data)
+        else:
+            due.append((transport, data))
+        if len(data) > JOINED:
+            self.flush()
 
     def flush(self) -> None:
         """Send now what waits: a connection is about to be closed.

@@ -136,12 +136,10 @@ class Twin:
             raise
 
     async def _complete(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
-        body = await _body(request, exchange)
-        header = request.headers.get
-        loop = asyncio.get_running_loop()
+        header, now = request.headers.get, asyncio.get_running_loop().time
         kind, encoding = header("Content-Type", ""), header("Content-Encoding", "")
-        exchange.route(
-            body, kind, encoding, header("X-Session-Id", ""), loop.time(),
+        exchange.route(  # no name for the body, which would keep it until the answer is there
+            await _body(request, exchange), kind, encoding, header("X-Session-Id", ""), now(),
             header("X-Fleetctl-Purpose", ""), header("X-Fleetctl-Version", ""),
         )  # fmt: skip
         if exchange.must_wait:

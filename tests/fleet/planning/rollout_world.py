@@ -121,9 +121,8 @@ class World:
         stage = self.history.stages.get(ALIAS)
         since = stage.since if stage and stage.adapter == self.target else self.now
         stable = OLD if self.target != OLD else NEW
-        margins = {each.name: each.margin for each in self.gates}
-        found = finding(gate, verdict)
-        found = replace(found, parameters={**found.parameters, "margin": margins[gate]})
+        limits = {each.name: each.threshold for each in self.gates}
+        found = finding(gate, verdict, limits[gate])
         self.write(
             "gate_judged", alias=ALIAS, adapter=self.target, stable=stable,
             percent=self.shares.get(self.target, 0), gate=gate, finding=found.plain(),
