@@ -149,8 +149,8 @@ class _Past:
 
     def take(self, entry: Entry) -> None:
         """Add one entry."""
-        data, self.seq = entry.data, entry.seq
-        self.as_of = latest(self.as_of, entry.time, entry.kind)
+        self.seq, self.as_of = entry.seq, latest(self.as_of, entry.time, entry.kind)
+        data = entry.data
         match entry.kind:
             case "step_started":
                 self._started(entry)
@@ -239,12 +239,12 @@ class _Past:
         """Note a route's stage, and which versions lost their share with it."""
         known = self.established
         before, known[route.address] = known.get(route.address), route
-        shares, newest = {each.adapter: each.percent for each in route.shares}, route.shares[0]
+        shares, top = {each.adapter: each.percent for each in route.shares}, route.shares[0]
         for gone in before.shares if isinstance(before, Route) else ():
             if gone.adapter not in shares:
                 self.cutovers.pop(gone.adapter, None)
         for adapter, percent in shares.items():
-            if percent == FULL or not (isinstance(before, Route) or adapter == newest.adapter):
+            if percent == FULL or not (isinstance(before, Route) or adapter == top.adapter):
                 self.answered_all.add(adapter)
             if percent:
                 self.cutovers.pop(adapter, None)
@@ -252,12 +252,11 @@ class _Past:
             elif adapter != route.shadow:  # it gets copies, and has not lost a share by that
                 self.cutovers.setdefault(adapter, when)
         stage = self.stages.get(route.alias)
-        if stage is None or (stage.adapter, stage.percent) != (newest.adapter, newest.percent):
-            self.trials.superseded(route.alias, newest.adapter)
-            if stage is not None and stage.adapter == newest.adapter and not newest.percent:
-                digest = loaded_bytes(known, route, newest.adapter)
-                self.trials.fell(route.alias, newest.adapter, digest)
-            self.stages[route.alias] = Stage(newest.adapter, newest.percent, when)
+        if stage is None or (stage.adapter, stage.percent) != (top.adapter, top.percent):
+            self.trials.superseded(route.alias, top.adapter)
+            if stage is not None and stage.adapter == top.adapter and not top.percent:
+                self.trials.fell(route.alias, top.adapter, loaded_bytes(known, route, top.adapter))
+            self.stages[route.alias] = Stage(top.adapter, top.percent, when)
 
     def _rolled_back(self, entry: Entry) -> None:
         data, alias = entry.data, str(entry.data["alias"])
