@@ -47,7 +47,7 @@ class Base(Section):
 
     More than that wait in the gateway, where clients take turns: by the `weight` of their tier,
     and short answers before long ones. Default: as many as the server says it runs (`/metrics`
-    of vLLM) and an eighth more, at least four; 256 where it does not say. A number so large that it
+    of vLLM) and a quarter more, at least four; 256 where it does not say. A number so large that it
     is never reached leaves it to the servers' own queue, first come, first served.
     """
     flags: dict[Flag, FlagValue] = {}

@@ -17,8 +17,9 @@ FIRST: Final = 16
 UNTOLD: Final = 256
 """Requests that a server is given which does not tell: the least that vLLM runs on a GPU."""
 _SPARE: Final = 4
-_SPARE_PART: Final = 8
-"""Requests beside those that run which keep a server busy: one for so many, and at least four."""
+_SPARE_PART: Final = 4
+"""Requests beside those that run: one for so many, and at least four. They keep a server busy where
+the gateway, or what is between the two, is slow to send the next."""
 _LOOK_AGAIN_S: Final = 1.0
 _STALE_S: Final = 2.0
 PATIENCE_S: Final = 2.0
