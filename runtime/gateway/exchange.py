@@ -196,14 +196,16 @@ class Exchange(Errand):
         passed = events.feed(chunk)
         if events.done:  # for most clients the last that they read
             self._count_stream()
-            self._record.write(status)
+            self._record.write(events.failed or status)
         return passed
 
     def end(self, status: int) -> bytes:
         """The stream has ended as it should; return what is left for the client."""
-        assert self._events is not None, "it has been answered with a stream"
-        rest = self._events.end()
+        events = self._events
+        assert events is not None, "it has been answered with a stream"
+        rest = events.end()
         self._count_stream()
+        status = events.failed or status
         self._judge_server(status)
         self._finish(status)
         return rest
@@ -221,8 +223,12 @@ class Exchange(Errand):
         self._stop(status)
 
     def left(self) -> None:
-        """The client has left."""
-        self._stop(CLIENT_LEFT)
+        """The client has left; many do at an error in the stream, which is the server's."""
+        events = self._events
+        if events is not None and events.failed:
+            self.broke_off(events.failed)
+        else:
+            self._stop(CLIENT_LEFT)
 
     def _take(self, choice: Choice, body: Body) -> None:
         """Write the body for the version that answers."""
@@ -290,8 +296,3 @@ class Exchange(Errand):
                 self._shared.admission.copied(self.choice.alias)
             self._shared.admission.freed()
         self._record.write(status)
-
-
-def told(error: Exception) -> RefusalError:
-    """Return what a client is told of an error: a refusal is one, anything else is our defect."""
-    return error if isinstance(error, RefusalError) else refusals.failed()
