@@ -40,11 +40,11 @@ _OK: Final = int(HTTPStatus.OK)
 
 
 class Exchange(Errand):
-    """The state of one request; `body` is what a server gets, `choice` who answers."""
+    """The state of one request; a server gets `body` and `priority`, `choice` answers."""
 
     __slots__ = (
         "_asker", "_drawn", "_events", "_held", "_place", "_proof", "_record", "_size", "body",
-        "is_stream", "must_wait", "path", "request_id",
+        "is_stream", "must_wait", "path", "priority", "request_id",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, path: str, record: Record, proof: Proof) -> None:
@@ -61,6 +61,7 @@ class Exchange(Errand):
         self.is_stream = False
         self.must_wait = False
         """Whether it has to wait for its turn before a server may be asked."""
+        self.priority: int | None = None
         self.request_id: str = record.row.request_id
 
     @property
@@ -233,8 +234,9 @@ class Exchange(Errand):
     def _take(self, choice: Choice, body: Body) -> None:
         """Write the body for the version that answers."""
         self.choice = choice
-        priority = _LAST if self._is_copy and choice.priority is not None else choice.priority
-        self.body = body.for_server(choice.adapter, choice.client, self.path, priority)
+        is_last = self._is_copy and choice.priority is not None
+        self.priority = _LAST if is_last else choice.priority
+        self.body = body.for_server(choice.adapter, choice.client, self.path, self.priority)
         if self._record.row.stream:
             wanted = choice.policy.format
             self._events = (

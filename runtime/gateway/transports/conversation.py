@@ -178,7 +178,8 @@ class Conversation:
         exchange = self._exchange
         self._connection = connection
         body = exchange.body
-        head = heads.request(self._to, self._path, exchange.request_id, len(body))
+        number, priority = exchange.request_id, exchange.priority
+        head = heads.request(self._to, self._path, number, len(body), priority)
         connection.ask(self, head, body, exchange.patience)
         copy = exchange.copies()
         if copy is not None:

@@ -12,6 +12,7 @@ from runtime.gateway import refusals
 from runtime.gateway.authentication import Proof, as_bearer
 from runtime.gateway.defects import told
 from runtime.gateway.desk import COMPLETIONS, MAX_BODY, Answer, Desk
+from runtime.gateway.endpoints import PRIORITY
 from runtime.gateway.exchange import Exchange
 from runtime.gateway.refusals import RefusalError
 from runtime.gateway.transports import capacity
@@ -164,6 +165,8 @@ class Twin:
         """Return the head of the answer of the first server that takes the request."""
         assert self._session is not None, "`open` has been called"
         headers = {"Content-Type": "application/json", "X-Request-Id": exchange.request_id}
+        if exchange.priority is not None:
+            headers[PRIORITY] = str(exchange.priority)
         now, deadline = asyncio.get_running_loop().time, deadline or Deadline(exchange)
         while True:
             url = exchange.seek() + exchange.path
