@@ -40,11 +40,11 @@ _OK: Final = int(HTTPStatus.OK)
 
 
 class Exchange(Errand):
-    """The state of one request; `body` is what a server gets, `choice` who answers."""
+    """The state of one request; a server gets `body` and `priority`, `choice` answers."""
 
     __slots__ = (
         "_asker", "_drawn", "_events", "_held", "_place", "_proof", "_record", "_size", "body",
-        "is_stream", "must_wait", "path", "request_id",
+        "is_stream", "must_wait", "path", "priority", "request_id",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, path: str, record: Record, proof: Proof) -> None:
@@ -61,6 +61,7 @@ class Exchange(Errand):
         self.is_stream = False
         self.must_wait = False
         """Whether it has to wait for its turn before a server may be asked."""
+        self.priority: int | None = None
         self.request_id: str = record.row.request_id
 
     @property
@@ -196,14 +197,16 @@ class Exchange(Errand):
         passed = events.feed(chunk)
         if events.done:  # for most clients the last that they read
             self._count_stream()
-            self._record.write(status)
+            self._record.write(events.failed or status)
         return passed
 
     def end(self, status: int) -> bytes:
         """The stream has ended as it should; return what is left for the client."""
-        assert self._events is not None, "it has been answered with a stream"
-        rest = self._events.end()
+        events = self._events
+        assert events is not None, "it has been answered with a stream"
+        rest = events.end()
         self._count_stream()
+        status = events.failed or status
         self._judge_server(status)
         self._finish(status)
         return rest
@@ -221,14 +224,19 @@ class Exchange(Errand):
         self._stop(status)
 
     def left(self) -> None:
-        """The client has left."""
-        self._stop(CLIENT_LEFT)
+        """The client has left; many do at an error in the stream, which is the server's."""
+        events = self._events
+        if events is not None and events.failed:
+            self.broke_off(events.failed)
+        else:
+            self._stop(CLIENT_LEFT)
 
     def _take(self, choice: Choice, body: Body) -> None:
         """Write the body for the version that answers."""
         self.choice = choice
-        priority = _LAST if self._is_copy and choice.priority is not None else choice.priority
-        self.body = body.for_server(choice.adapter, choice.client, self.path, priority)
+        is_last = self._is_copy and choice.priority is not None
+        self.priority = _LAST if is_last else choice.priority
+        self.body = body.for_server(choice.adapter, choice.client, self.path, self.priority)
         if self._record.row.stream:
             wanted = choice.policy.format
             self._events = (
@@ -290,8 +298,3 @@ class Exchange(Errand):
                 self._shared.admission.copied(self.choice.alias)
             self._shared.admission.freed()
         self._record.write(status)
-
-
-def told(error: Exception) -> RefusalError:
-    """Return what a client is told of an error: a refusal is one, anything else is our defect."""
-    return error if isinstance(error, RefusalError) else refusals.failed()

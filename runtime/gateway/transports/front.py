@@ -1,15 +1,13 @@
 """Connections of clients: requests in, answers out, one after the other."""
 
 import asyncio
-import sys
-import traceback
 from collections import deque
 from http import HTTPStatus
 from typing import cast
 
 from runtime.gateway.bodies import UNREAD
+from runtime.gateway.defects import tell_of, told
 from runtime.gateway.desk import Answer, Desk
-from runtime.gateway.exchange import told
 from runtime.gateway.refusals import RefusalError
 from runtime.gateway.transports import heads
 from runtime.gateway.transports.conversation import Conversation
@@ -170,15 +168,13 @@ class Front(asyncio.Protocol):
 
     def _refuse(self, error: Exception) -> None:
         refusal = told(error)
-        if refusal is not error:
-            traceback.print_exception(error, file=sys.stderr)
         number = ""
         if self._served is not None and self._served.exchange is not None:
             number = self._served.exchange.request_id
             try:
                 self._served.exchange.refuse(refusal.status)
-            except OSError:  # the row cannot be written: what was refused needs none
-                traceback.print_exc(file=sys.stderr)
+            except OSError as refused:  # no row can be written: what was refused needs none
+                tell_of(refused)
         self.reply(Answer.of(refusal, self._served.head.path if self._served else "", number))
 
     # ------------------------------------------------------- answers
@@ -213,6 +209,7 @@ class Front(asyncio.Protocol):
 
     def _finish(self, *, is_last: bool) -> None:
         self._talk = self._served = None
+        self.heard_at = self._loop.time()
         if self._seat is not None:
             self._seat.rest()
         if is_last:

@@ -18,7 +18,7 @@ class Outbox:
     than the sending itself. Usage rows of the turn are written before anything is sent.
     """
 
-    __slots__ = ("_before", "_due", "_is_awake", "_loop")
+    __slots__ = ("_before", "_due", "_is_awake", "_loop", "_size")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, before: Callable[[], None] = lambda: None
@@ -26,7 +26,9 @@ class Outbox:
         """Begin empty; `before` is called before anything is sent and may raise OSError."""
         self._loop = loop
         self._before = before
-        self._due: list[tuple[asyncio.Transport, bytes]] = []
+        self._due: list[tuple[asyncio.Transport, list[bytes]]] = []
+        self._size = 0
+        """Bytes of the newest in `_due`."""
         self._is_awake = False
 
     def wake(self) -> None:
@@ -40,12 +42,14 @@ class Outbox:
         due = self._due
         if not due:
             self.wake()
-        if due and due[-1][0] is transport and len(data) <= JOINED:
-            data = due[-1][1] + data
-            due[-1] = (transport, data)
+        size = len(data)
+        if due and due[-1][0] is transport and size <= JOINED:
+            due[-1][1].append(data)  # joined when it is sent: each time would be in squares
+            size += self._size
         else:
-            due.append((transport, data))
-        if len(data) > JOINED:
+            due.append((transport, [data]))
+        self._size = size
+        if size > JOINED:
             self.flush()
 
     def flush(self) -> None:
@@ -66,7 +70,7 @@ class Outbox:
             if transport.is_closing():
                 continue
             try:
-                transport.write(data)
+                transport.write(b"".join(data))
             except RuntimeError:  # nothing may come after its end: others must not miss theirs
                 traceback.print_exc(file=sys.stderr)
                 transport.abort()
