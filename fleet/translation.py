@@ -108,6 +108,12 @@ _ENVOY: Final = (
         "rows do not say how an answer ended, so gates on cut-short answers have no evidence",
         "`finish` and `format_ok` are not in them.",
     ),
+    Loss(
+        "it refuses and fails in other words and statuses",
+        "`bearer` in small letters or with two spaces is 401, in the shape of OpenAI's errors on "
+        "/v1/messages too; /readyz asks for a key; HTTP/1.0 is 426, a body that is text/plain 404 "
+        "instead of 400, and a server that breaks off before its answer 503 instead of 502.",
+    ),
     Loss("the operator's secret calls no version by its name"),
     Loss("a version that no server holds any more is the server's own 404 instead of 503"),
     Loss(
@@ -124,6 +130,13 @@ _LITELLM: Final = (
         "PostgreSQL.",
     ),
     _TURNS,
+    Loss(
+        "what clients set in a body reaches the servers: one request may stop a server for all",
+        "LiteLLM passes on what fleetctl's own gateway refuses, drops or sets: `echo` with "
+        "`logprobs`, which ends vLLM, any `n`, `cache_salt`, `kv_transfer_params`, "
+        "`prompt_logprobs`, `request_id`, `vllm_xargs`, `priority`. Let only those have its key "
+        "whom you trust.",
+    ),
     Loss(
         "shares are drawn anew for each request: no user is kept on one version",
         "A session may see both versions during a rollout.",

@@ -16,6 +16,7 @@ from fleet.errors import (
 from fleet.launch import launch_of
 from fleet.translation import Target, lost
 from fleetctl.envoys import envoys_of, routing_of
+from fleetctl.project import is_compiled
 from fleetctl.session import Session
 from plans import envoy, litellm
 from plans.launch import LAUNCH_FORMATS
@@ -102,7 +103,7 @@ def for_litellm(session: Session, out: Path | None) -> Compiled:
     """Compile the routing table that gateways serve now for LiteLLM; it holds no secret.
 
     Raises:
-        FleetError: there is no table yet.
+        FleetError: there is no table yet, or FC5021, another file has the name of the one to write.
     """
     routing = routing_of(asyncio.run(_table(session)))
     text = litellm.config(routing.routes, routing.servers)
@@ -111,7 +112,16 @@ def for_litellm(session: Session, out: Path | None) -> Compiled:
         return Compiled(text, notes)
     out.mkdir(parents=True, exist_ok=True)
     path = out / litellm.CONFIG_FILE
-    replace_file(path, text.encode())
+    if path.exists() and not is_compiled(path):
+        raise FleetError(
+            problem(
+                "FC5021",
+                "File cannot be written",
+                f"`{path}` exists, and `fleetctl compile` did not write it.",
+                hint="Name another folder with --out, or move the file away.",
+            )
+        )
+    replace_file(path, (litellm.COMPILED + text).encode())
     start = f"revision {routing.revision} is written; start it: litellm --config {path}"
     return Compiled("", (start, *notes))
 

@@ -1,7 +1,7 @@
 """Reading a project: files, environment and secrets in, the declared fleet out.
 
 `fleet.yaml` and every other YAML file of the folder are merged, save for overlays (`env/`),
-golden sets, the model library and hidden folders.
+golden sets, the model library, hidden folders and what `compile` wrote.
 """
 
 import os
@@ -20,6 +20,7 @@ from fleet.resolve import diagnostics, resolve
 from fleet.shape import check_shape
 from fleetctl.facts import decode, read_facts
 from fleetctl.parse_cache import ParseCache
+from plans import litellm
 
 MAIN = "fleet.yaml"
 _SUFFIXES = (".yaml", ".yml")
@@ -202,5 +203,16 @@ def _declarations(folder: Path, prefix: str) -> Iterator[str]:
             if entry.is_dir():
                 if entry.name not in _LEFT_OUT or prefix:
                     yield from _declarations(Path(entry.path), f"{prefix}{entry.name}/")
-            elif entry.name.endswith(_SUFFIXES):
+            elif entry.name.endswith(_SUFFIXES) and not is_compiled(Path(entry.path)):
                 yield f"{prefix}{entry.name}"
+
+
+def is_compiled(path: Path) -> bool:
+    """Say whether a file was written by `compile`; one that cannot be read was not."""
+    if path.name != litellm.CONFIG_FILE:
+        return False
+    try:
+        with path.open("rb") as stream:
+            return stream.readline(len(litellm.COMPILED)) == litellm.COMPILED.encode()
+    except OSError:
+        return False

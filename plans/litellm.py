@@ -7,6 +7,8 @@ from typing import Any, Final
 from fleet.resources import Route
 
 CONFIG_FILE: Final = "config.yaml"
+COMPILED: Final = "# Compiled by fleetctl, which declares nothing by a file that begins so.\n"
+"""First line of that file, which may lie among the declarations."""
 
 
 def config(routes: Mapping[str, Route], servers: Mapping[str, str]) -> str:

@@ -66,6 +66,7 @@ def command(
     own gateways serve now. With --out again after each apply and rollback, an Envoy takes the
     new routes without a restart; one on this machine is waited for. An Envoy that is declared
     (`gateways: NAME: {kind: envoy, ...}`) needs none of this: apply and rollback write its files.
+    The folder may lie in the project: what is written there declares nothing.
     What is lost in translation is said on standard error; plans list it too where an Envoy is
     declared, or `compiled_for: [envoy, litellm]` in fleet.yaml names who is compiled for.
     """

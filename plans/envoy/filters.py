@@ -79,7 +79,7 @@ def filters() -> list[Json]:
         extension(
             AUTHENTICATION,
             f"{_HTTP}.api_key_auth.v3.ApiKeyAuth",
-            key_sources=[{"header": "Authorization"}],
+            key_sources=[{"header": "Authorization"}, {"header": "x-api-key"}],
             forwarding=FORWARDING,
         ),
         _off(

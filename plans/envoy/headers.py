@@ -13,6 +13,7 @@ KEPT: Final = (
     "expect",
     "host",
     "transfer-encoding",
+    "x-api-key",
     "x-session-id",
 )
 

@@ -37,7 +37,7 @@ def stored(field: str) -> Json:
 
 
 _UNAUTHORIZED: Final = error(
-    "Incorrect or missing API key. Send it as `Authorization: Bearer KEY`.",
+    "Incorrect or missing API key. Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.",
     code="invalid_api_key",
 )
 _TOO_LARGE: Final = error("The request body is larger than 16777216 bytes.")

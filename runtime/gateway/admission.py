@@ -45,6 +45,8 @@ class Meter:
         if limits.requests_per_minute is not None:
             interval = _MINUTE * parts / limits.requests_per_minute
             slack = max(0.0, BURST_S - interval)
+            # Under a lower limit it may have gone further ahead than this one ever lets it.
+            self._theoretical = min(self._theoretical, now + slack + interval)
             wait = self._theoretical - slack - now
         if limits.tokens_per_minute is not None:
             most = limits.tokens_per_minute / parts

@@ -1,6 +1,7 @@
 """Where a gateway keeps its things, and which gateways a state folder knows.
 
 routes.json              the routing table, for all gateways of this machine
+routes.previous.json     the one before it
 gateways/<name>/         gateway.json, admin.sock, run.lock, usage.jsonl, unsettled/, log
 """
 

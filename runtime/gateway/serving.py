@@ -30,7 +30,7 @@ from runtime.gateway.operator import operator_secret
 from runtime.gateway.routing import InvalidTableError, Lookup
 from runtime.gateway.running import LOCK
 from runtime.gateway.shared import Shared
-from runtime.gateway.tablefile import read_table
+from runtime.gateway.tablefile import read_previous, read_table
 from runtime.gateway.transports import DEFAULT, TRANSPORTS, Transport
 from runtime.gateway.transports.capacity import raise_limit
 from runtime.gateway.usagelog import USAGE_FILE, UsageLog, keep_synced
@@ -98,7 +98,17 @@ async def _open_over_tcp(runner: web.AppRunner, gateway: Gateway) -> None:
 
 
 async def _load(current: Current, state_dir: Path) -> None:
-    table = read_table(state_dir)
+    try:
+        table = read_table(state_dir)
+    except FleetError as error:
+        table = read_previous(state_dir)
+        if table is None:
+            raise
+        sys.stderr.write(
+            f"{error.diagnostics[0].detail} Served is the table before it, revision "
+            f"{table.revision}: keys that were revoked since then open it, and rollouts are where "
+            "they were. To mend it: fleetctl reconcile --once\n"
+        )
     if table is None or table.revision <= current.lookup.revision:
         return
     try:

@@ -1,10 +1,16 @@
-"""The routing table's file: compare-and-swap by revision, durable and atomic."""
+"""The routing table's file: compare-and-swap by revision, durable and atomic.
+
+It holds the table's digest and then its canonical document. The file before it is kept: from that
+one a gateway starts where the newest is torn or was changed by hand.
+"""
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -13,31 +19,60 @@ from runtime.durable import PRIVATE, replace_file
 from runtime.gateway.table import RoutingTable
 
 TABLE_FILE = "routes.json"
+PREVIOUS_FILE: Final = "routes.previous.json"
 _LOCK_FILE = "routes.lock"
+_DIGEST: Final = b'{"digest":"'
+_DIGITS: Final = 64
 
 
 def read_table(state_dir: Path) -> RoutingTable | None:
     """Return the table in the file, or None if there is no file.
 
     Raises:
-        FleetError: the file is not a routing table.
+        FleetError: FC6002, the file is not a routing table, or not the one that was written.
     """
-    path = state_dir / TABLE_FILE
+    return _read(state_dir / TABLE_FILE)
+
+
+def read_previous(state_dir: Path) -> RoutingTable | None:
+    """Return the table that was replaced by the newest, or None if there was none.
+
+    Raises:
+        FleetError: as `read_table`.
+    """
+    return _read(state_dir / PREVIOUS_FILE)
+
+
+def _read(path: Path) -> RoutingTable | None:
     try:
-        return RoutingTable.model_validate_json(path.read_bytes())
+        raw = path.read_bytes()
     except FileNotFoundError:
         return None
+    if raw.startswith(_DIGEST):  # one that was written before digests were has none
+        start = len(_DIGEST)
+        digest, raw = raw[start:][:_DIGITS], b"{" + raw[start + _DIGITS + 2 :].removesuffix(b"\n")
+        if hashlib.sha256(raw).hexdigest().encode() != digest:
+            raise _damaged(f"`{path}` is torn or was changed by hand: its digest does not fit.")
+    try:
+        return RoutingTable.model_validate_json(raw)
     except ValidationError as error:
-        raise FleetError(
-            problem(
-                "FC6002",
-                "The routing table's file is damaged",
-                f"`{path}` is not a routing table: {error.error_count()} problems, the first: "
-                f"{error.errors(include_input=False)[0]['msg']}.",
-                hint="With a gateway running, the next apply or reconcile writes it anew from "
-                "there. Without one, move it away first: routes are then made anew.",
-            )
+        raise _damaged(
+            f"`{path}` is not a routing table: {error.error_count()} problems, the first: "
+            f"{error.errors(include_input=False)[0]['msg']}."
         ) from None
+
+
+def _damaged(detail: str) -> FleetError:
+    return FleetError(
+        problem(
+            "FC6002",
+            "The routing table's file is damaged",
+            detail,
+            hint="With a gateway running, the next apply or reconcile writes it anew from "
+            "there; one that starts begins with the table before it, if there was one. Without "
+            "any, move it away: routes are then made anew.",
+        )
+    )
 
 
 def write_table(state_dir: Path, table: RoutingTable) -> None:
@@ -56,7 +91,22 @@ def write_table(state_dir: Path, table: RoutingTable) -> None:
             if found.digest == table.digest:
                 return
             _check(found, table)
-        replace_file(state_dir / TABLE_FILE, table.canonical().encode() + b"\n")
+            _keep_previous(state_dir)
+        body = table.canonical().encode()
+        digest = hashlib.sha256(body).hexdigest().encode()
+        replace_file(state_dir / TABLE_FILE, b'%b%b",%b\n' % (_DIGEST, digest, body[1:]))
+
+
+def _keep_previous(state_dir: Path) -> None:
+    """Give the file a second name; that takes no room, which a full disk may not have.
+
+    Where a file system knows no such names, routes are written all the same.
+    """
+    scratch = state_dir / f".{PREVIOUS_FILE}"
+    with suppress(OSError):
+        scratch.unlink(missing_ok=True)
+        scratch.hardlink_to(state_dir / TABLE_FILE)
+        scratch.replace(state_dir / PREVIOUS_FILE)
 
 
 def _found(state_dir: Path) -> RoutingTable | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from fleet.observed import Request
+from runtime.gateway.envoyrows import in_our_words
 from runtime.gateway.usage import LIVE
 from runtime.gateway.usagelog import USAGE_FILE
 
@@ -47,7 +48,7 @@ class UsageFiles:
         self.damaged = 0
         for path in self.paths:
             with path.open("rb") as lines:
-                for line in lines:
+                for line in in_our_words(lines):
                     try:
                         row = decoder.decode(line)
                         time = datetime.fromisoformat(row.time).timestamp()

@@ -3,6 +3,7 @@
 DuckDB reads and writes; it is an optional extra. What was logged is never changed: a part is
 written beside the logs, then the mark up to which a log has been compacted. A run that dies in
 between writes the same part again; a row that is found twice counts once, by its request's id.
+Rows of an Envoy are kept and summed up in the words of ours.
 """
 
 import json
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 from fleet.errors import FleetError, problem
 from runtime.durable import replace_file, sync_folder
+from runtime.gateway.envoyrows import in_our_words
 from runtime.gateway.usage import LIVE, Row
 from runtime.gateway.usagesegments import segments
 
@@ -95,7 +97,7 @@ def compact(state_dir: Path) -> Compacted:
         marks = _marks(folder)
         for each in segments(state_dir):
             start = marks.get(each.key, 0)
-            rows = each.part(start)
+            rows = _ours(each.part(start))
             if not rows:
                 continue
             name = f"{each.gateway}-{each.key}-{start}.parquet"
@@ -137,7 +139,7 @@ def _asked(state_dir: Path, wanted: Wanted, query: str) -> list[dict[str, Any]]:
         tail = Path(scratch, "tail.jsonl")
         with tail.open("wb") as stream:
             for each in segments(state_dir):
-                stream.write(each.part(marks.get(each.key, 0)))
+                stream.write(_ours(each.part(marks.get(each.key, 0))))
         parts = sorted(map(str, folder.glob("[!.]*.parquet")))
         sources = [_lines(tail)]
         if parts:
@@ -168,6 +170,10 @@ def _write(database: "DuckDBPyConnection", rows: bytes, part: Path) -> int:
     scratch.replace(part)
     sync_folder(part.parent)
     return int(count)
+
+
+def _ours(rows: bytes) -> bytes:
+    return b"".join(in_our_words(rows.splitlines(keepends=True)))
 
 
 def _lines(path: Path) -> str:

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from fleet.errors import FleetError
 from fleetctl.cli import main_group
+from runtime.gateway.tablefile import write_table
+from tests.runtime.gateway.stage import OLD, table
 
 FLEET = """\
 fleet: demo
@@ -100,6 +103,31 @@ def test_there_is_nothing_to_compile_for_another_gateway_before_the_first_apply(
         with pytest.raises(FleetError, match="no apply has written any") as refused:
             fleetctl(project, "compile", "--target", target)
         assert refused.value.diagnostics[0].command == "fleetctl apply --auto"
+
+
+@pytest.mark.parametrize("folder", ["litellm", "."])
+def test_what_is_compiled_into_the_project_declares_nothing(project: Path, folder: str) -> None:
+    write_table(project / ".fleetctl", table({"s1": "http://127.0.0.1:1"}))
+    file = project / folder / "config.yaml"
+    arguments = ("compile", "--target", "litellm", "--out", str(file.parent))
+    for _ in range(2):
+        assert fleetctl(project, *arguments).exit_code == 0
+        assert fleetctl(project, "validate").exit_code == 0
+    route, *_ = yaml.safe_load(file.read_bytes())["model_list"]
+    assert route["litellm_params"]["model"] == f"hosted_vllm/{OLD}"
+    written = file.read_bytes()
+    assert fleetctl(project, "fmt").exit_code == 0
+    assert file.read_bytes() == written
+    file.write_text("tiers: {gold: {}}\n", encoding="utf-8")  # somebody's own
+    with pytest.raises(FleetError, match="did not write it"):
+        fleetctl(project, *arguments)
+    assert file.read_text("utf-8") == "tiers: {gold: {}}\n"
+    file.write_text("clients: [\n", encoding="utf-8")
+    with pytest.raises(FleetError) as broken:
+        fleetctl(project, "validate")
+    place = broken.value.diagnostics[0].place
+    assert place is not None
+    assert place.file == str(file.relative_to(project))
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,7 @@ def test_lost_routes_come_back_as_they_were_with_the_addresses_of_their_servers(
     }
     assert after["servers"].keys() == {SERVER}
 
+    del after["digest"]  # an older one has none
     file.write_text(json.dumps({**after, "servers": {}}), encoding="utf-8")
     assert f"no address of server {SERVER}" in call(project, "drift").stdout
     assert call(project, *heals).returncode == 0

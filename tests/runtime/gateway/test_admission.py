@@ -79,6 +79,12 @@ def test_a_rate_allows_ten_seconds_worth_at_once_and_then_evenly(
     assert refused(house, policy, 5.0 + interval) is not None
 
 
+def test_a_limit_that_is_raised_helps_within_an_interval_of_its_own() -> None:
+    house, raised = House(), Policy(limits=Limits(requests_per_minute=60))
+    assert refused(house, Policy(limits=Limits(requests_per_minute=1)), 0.0) is None
+    assert [refused(house, raised, now) for now in (5.0, 6.0, 6.5, 7.0)] == [1, None, 1, None]
+
+
 def test_tokens_are_charged_when_they_are_known_and_debts_are_paid_by_waiting() -> None:
     policy, house = Policy(client_limits=Limits(tokens_per_minute=600)), House()
     assert [refused(house, policy, 0.0) for _ in range(2)] == [None, None]

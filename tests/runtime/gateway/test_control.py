@@ -125,7 +125,8 @@ def test_a_writer_that_comes_late_changes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "routes.json").read_bytes() == before
     write_table(tmp_path, table(SERVERS, revision=6, token=3))
     assert read_table(tmp_path) == table(SERVERS, revision=6, token=3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["routes.json", "routes.lock"]
+    names = ["routes.json", "routes.lock", "routes.previous.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 def test_a_table_that_no_gateway_would_serve_is_not_written(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Traffic policies through an Envoy: who is kept, how much may be asked, how long it may take."""
+"""Traffic through an Envoy: whose key it is, who is kept, how much may be asked, how long."""
 
 import asyncio
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from fleet.traffic import Limits, Policy, Sticky, Timeouts
 from runtime.gateway.table import RoutingTable
 from tests.runtime.gateway.envoy_stage import envoy_stage, healthy_server, needs_envoy
-from tests.runtime.gateway.stage import GLOBEX, NEW, OLD, chat, table
+from tests.runtime.gateway.stage import ACME, CHAT, GLOBEX, NEW, OLD, chat, table
 
 pytestmark = needs_envoy
 Users = list[tuple[dict[str, str], dict[str, str]]]
@@ -83,5 +83,28 @@ def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
                 late = await ours.send(chat())
                 assert (late.status, late.json["error"]["code"]) == (504, "bad_gateway")
             assert len([each for each in seen if each != b"left"]) == 2  # asked once each time
+
+    asyncio.run(scenario())
+
+
+def test_a_key_may_be_shown_as_clients_of_messages_show_it_and_reaches_no_server(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with envoy_stage(tmp_path) as ours:
+            shown = {"x-api-key": ACME}
+            for path, status in ((CHAT, 200), ("/v1/messages", 200), ("/v1/models", 200)):
+                body = None if path == "/v1/models" else chat(max_tokens=1)
+                how = {"path": path, "method": "POST" if body else "GET"}
+                reply = await ours.send(body, secret=None, headers=shown, **how)
+                assert reply.status == status, path
+            for refused in ({"x-api-key": "wrong"}, {"x-api-key": ""}, {}):
+                assert (await ours.send(chat(), secret=None, headers=refused)).status == 401
+            for both in ({"x-api-key": GLOBEX}, {"x-api-key": "wrong"}):
+                assert (await ours.send(chat(), headers=both)).version == OLD  # by the other one
+            assert (await ours.send(chat(), secret="wrong", headers=shown)).status == 401
+            seen = ours.replicas["s1"].headers
+            assert len(seen) == 4
+            assert not [each for each in seen if {"x-api-key", "authorization"} & each.keys()]
 
     asyncio.run(scenario())

@@ -1,0 +1,115 @@
+"""Usage of clients behind an Envoy: the same requests sum up to the same as behind our gateway."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from runtime.gateway.transports import DEFAULT
+from runtime.gateway.usagelog import USAGE_FILE
+from runtime.gateway.usageread import UsageFiles
+from runtime.gateway.usagestore import Wanted, compact, newest, summary
+from tests.runtime.gateway.envoy_stage import EnvoyStage, healthy_server, needs_envoy
+from tests.runtime.gateway.fronts import ENVOY, Front
+from tests.runtime.gateway.stage import (
+    ACME,
+    CHAT,
+    EVENT,
+    GLOBEX,
+    HEAD,
+    NEW,
+    Stage,
+    alias,
+    chat,
+    table,
+)
+from tests.runtime.gateway.test_usagestore import logged, row
+
+WRITTEN = {
+    "alias": "acme-support", "client": "acme", "duration_ms": 1, "first_byte_us": 1206,
+    "flags": "-", "input_tokens": 3, "latency_us": 1458, "output_tokens": 2, "path": CHAT,
+    "request_id": "03dea4c7-9e2d-4962-a90d-694a738f0ed4", "revision": 1795644744,
+    "server": "tiny-laptop-cpu0", "status": 200, "stream": "-",
+    "time": "2026-11-25T22:12:28.459+00:00", "version": NEW,
+}  # fmt: skip
+"""A row as Envoy 1.40 wrote it."""
+STREAM = HEAD % b"text/event-stream" + EVENT
+
+
+def test_rows_of_an_envoy_count_beside_ours_before_and_after_compaction(tmp_path: Path) -> None:
+    logged(tmp_path, row(1, version=NEW))  # the gateway was ours before it was an Envoy
+    left = {"request_id": "2", "flags": "DC", "status": 0, "latency_us": None, "duration_ms": 7}
+    more = (left, {"request_id": "3", "flags": "UC"}, {"request_id": "4", "latency_us": "?"})
+    with (tmp_path / "gateways/main" / USAGE_FILE).open("a", encoding="utf-8") as stream:
+        for each in ({}, *more):
+            stream.write(json.dumps(WRITTEN | each, separators=(",", ":")) + "\n")
+    before = summary(tmp_path, Wanted())
+    (acme,) = before
+    found = (acme["requests"], acme["errors"], acme["left_by_client"], acme["output_tokens"])
+    assert found == (4, 1, 1, 11)
+    assert (acme["latency_p50_s"], acme["first_byte_p95_s"]) == (0.004229, 0.001206)
+    assert compact(tmp_path).rows >= 4
+    assert summary(tmp_path, Wanted()) == summary(tmp_path, Wanted(billed=frozenset())) == before
+    (shown,) = newest(tmp_path, Wanted(), 1)
+    assert (shown["time"], shown["stream"]) == (WRITTEN["time"], False)
+    assert [each.failed for each in UsageFiles(tmp_path)].count(True) == 1
+
+
+@needs_envoy
+@pytest.mark.parametrize("transport", [DEFAULT], indirect=True)
+def test_the_same_requests_sum_up_to_the_same_as_behind_our_gateway(
+    tmp_path: Path, transport: str
+) -> None:
+    made = {}
+    for name in (transport, ENVOY):
+        project = tmp_path / name
+        project.mkdir()
+        asyncio.run(_requests(Front(name), project))
+        state = project / ".fleetctl"
+        rows = summary(state, Wanted())
+        assert compact(state).rows == sum(each["requests"] for each in rows)
+        assert summary(state, Wanted()) == rows
+        made[name] = [{n: v for n, v in each.items() if "_p" not in n} for each in rows]
+        timed = [each for each in rows if each["version"]]
+        assert all(0 < each["latency_p50_s"] < 60 for each in timed)
+    assert made[transport] == made[ENVOY]
+    assert sum(each["requests"] for each in made[ENVOY]) == 8
+    assert sum(each["left_by_client"] for each in made[ENVOY]) == 1
+
+
+async def _requests(front: Front, project: Path) -> None:
+    """Ask for whole answers and streams, be refused, leave, and be left."""
+    async with (
+        front.stage(project) as ours,
+        healthy_server(STREAM, waits=True) as (slow, seen),
+        healthy_server(STREAM, waits=False) as (dying, _),
+    ):
+        for each in ({}, {"stream": True}, {"max_tokens": 3}):
+            assert (await ours.send(chat(**each))).status == 200
+        assert (await ours.send(chat("globex-dates"), secret=GLOBEX)).status == 200
+        assert (await ours.send(chat("globex-dates"))).status == 404
+        assert (await ours.send(chat(), secret="wrong")).status == 401
+        given = table(ours.servers | {"slow": slow, "dying": dying}, revision=2)
+        for name, server in (("acme-slow", "slow"), ("acme-dying", "dying")):
+            given.aliases[name] = alias("acme", (NEW, 100, (server,)))
+        await ours.publish(given)
+        await _leave(ours, seen)
+        with pytest.raises(aiohttp.ClientError):
+            await ours.send(chat("acme-dying", stream=True))
+        if isinstance(ours, EnvoyStage):
+            await ours.ended()
+
+
+async def _leave(ours: Stage, seen: list[Any]) -> None:
+    """Leave in the middle of a stream, and wait until the server has noticed."""
+    async with aiohttp.ClientSession() as leaving:
+        body, headers = chat("acme-slow", stream=True), {"Authorization": f"Bearer {ACME}"}
+        reply = await leaving.post(ours.url + CHAT, json=body, headers=headers)
+        await reply.content.readuntil(b"\n\n")
+        reply.close()
+    async with asyncio.timeout(60):
+        while seen[-1:] != [b"left"]:  # noqa: ASYNC110 (written by a server in this loop)
+            await asyncio.sleep(0)
