@@ -50,7 +50,7 @@ def judge_traffic(
         return []
     if trial.since is None:
         why = "the ledger does not say since when this stage lasts: fleetctl adopt"
-        return [_nothing(trial, gate, why) for gate in trial.live]
+        return [nothing(trial, gate, why) for gate in trial.live]
     near = frozenset(trial.servers)
     alone = not any(
         each.server in near and each.adapter not in (trial.adapter, trial.stable)
@@ -66,7 +66,7 @@ def judge_traffic(
         return found
     why = f"by the clock here its stage begins in the future, at {trial.since:%Y-%m-%d %H:%M} UTC"
     return [
-        each if each.failed else _nothing(trial, gate, why)
+        each if each.failed else nothing(trial, gate, why)
         for gate, each in zip(stage.gates, found, strict=True)
     ]
 
@@ -200,6 +200,7 @@ def _baselines(
         yield alias, baseline(found)
 
 
-def _nothing(trial: Trial, gate: Gate, why: str) -> Judged:
+def nothing(trial: Trial, gate: Gate, why: str) -> Judged:
+    """Return a finding without a single count: inconclusive, for the reason given."""
     finding = replace(judge_live(gate, ()), reason=why)
     return Judged(trial, finding, {}, problem=why)

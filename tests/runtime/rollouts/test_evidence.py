@@ -125,14 +125,24 @@ def test_a_version_that_is_not_loaded_or_unreachable_is_inconclusive(tmp_path: P
     asyncio.run(scenario())
 
 
-def test_an_answer_under_another_name_is_inconclusive(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": OTHERS}, f"answers came from `{OTHERS}` instead of `{OLD}`"),
+        ({"usage": 7}, "an error that fleetctl has no words for: AttributeError"),
+        ({"model": "\ud83d"}, r"answers came from `\ud83d` instead of"),
+    ],
+)
+def test_a_strange_answer_is_inconclusive_and_stops_nobody_else(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
     golden_set(tmp_path, {"regex": {}})
     reply = {
-        "model": OTHERS,
+        "model": OLD,
         "system_fingerprint": "f",
-        "choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}],
+        "choices": [{"message": {"content": "smile \ud83d"}, "finish_reason": "stop"}],
     }
-    body = json.dumps(reply).encode()
+    body = json.dumps(reply | change).encode()
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n"
     answer = head + f"content-length: {len(body)}\r\n\r\n".encode() + body
 
@@ -140,7 +150,22 @@ def test_an_answer_under_another_name_is_inconclusive(tmp_path: Path) -> None:
         async with raw_server(answer) as (url, _):
             (one,) = (await judged(tmp_path, url)).judged
             assert one.finding.verdict is Verdict.INCONCLUSIVE
-            assert f"answers came from `{OTHERS}` instead of `{OLD}`" in one.problem
+            assert said in one.problem
+            assert one.problem.encode()  # the ledger can hold it
+
+    asyncio.run(scenario())
+
+
+def test_a_gate_that_scores_what_cannot_be_scored_so_is_inconclusive(tmp_path: Path) -> None:
+    golden_set(tmp_path, {"regex": {}})
+    given = trial(0, "s1", offline=(replace(ANSWERS, score="numeric"), ANSWERS))
+
+    async def scenario() -> None:
+        async with replica(OLD, NEW) as ours:
+            wrong, right = (await judged(tmp_path, ours.url, given)).judged
+            assert "`numeric` cannot score `q0` of g.jsonl" in wrong.problem
+            found = [each.finding.verdict for each in (wrong, right)]
+            assert found == [Verdict.INCONCLUSIVE, Verdict.PASS]
 
     asyncio.run(scenario())
 
