@@ -11,7 +11,9 @@ from fleet.gates import Finding, Verdict, Window, judge_live, judge_soaking, soa
 from fleet.gates.soak import blameless, spared
 from fleet.gates.windows import HOUR, Baseline, Row, Whose, arms, baseline, neighbours, windows
 from fleet.history import Entry
-from fleet.resources import FULL, State
+from fleet.names import route_address
+from fleet.recall import target
+from fleet.resources import FULL, Route, State
 from fleet.timing import SKEW
 from fleet.traffic import Sticky
 from fleet.trial import Trial
@@ -80,14 +82,36 @@ def _before_the_future(since: datetime, entries: Iterable[Entry], now: datetime)
 
 
 def began(trial: Trial, entries: Iterable[Entry]) -> datetime:
-    """Return when traffic first reached the new version, by the first evidence of it."""
-    stages = [
-        datetime.fromisoformat(each.data["since"])
-        for each in entries
-        if each.kind == "gate_judged" and each.data["adapter"] == trial.adapter
-        if each.data["alias"] == trial.alias and each.data["percent"]
-    ]
+    """Return when traffic first reached the new version, by the first evidence of this attempt.
+
+    What was found before the version lost all of its traffic, or was released, or beside another
+    old version, is of an attempt that has ended: since then the old version has been usual.
+    """
+    stages: list[datetime] = []
+    for each in entries:
+        if _ends(each, trial):
+            stages.clear()
+        elif each.kind == "gate_judged" and each.data["percent"]:
+            about = each.data["alias"], each.data["adapter"], each.data["stable"]
+            if about == (trial.alias, trial.adapter, trial.stable):
+                stages.append(datetime.fromisoformat(each.data["since"]))
     return min([*stages, *([trial.since] if trial.since else [])])
+
+
+def _ends(entry: Entry, trial: Trial) -> bool:
+    """Say whether an entry ends an attempt with the new version."""
+    data, alias = entry.data, trial.alias
+    match entry.kind:
+        case "rolled_back":
+            return bool(data["alias"] == alias and data["to"] != trial.adapter)
+        case "released":
+            return data["alias"] == alias and data["adapter"] in (None, trial.adapter)
+        case "step_started" if data["address"] == route_address(alias):
+            _, route = target(data["operation"])
+            shares = route.shares if isinstance(route, Route) else ()
+            return not any(each.adapter == trial.adapter and each.percent for each in shares)
+        case _:
+            return False
 
 
 @dataclass(frozen=True)
