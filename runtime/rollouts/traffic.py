@@ -1,6 +1,6 @@
 """Live gates: what gateways wrote about the requests of a stage, counted and judged."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -62,7 +62,9 @@ def judge_traffic(
     early = _before_the_future(trial.since, entries, now)
     first = min(began(trial, entries), early or now, now)
     since, split = early or trial.since, early is None
-    stage = _Stage(trial, since, first, now, length, alone=alone, split=split, usage=usage)
+    stage = _Stage(
+        trial, since, first, now, length, _serving(live), alone=alone, split=split, usage=usage
+    )
     found = [Judged(trial, stage.judge(gate), {}) for gate in stage.gates]
     if early is None:
         return found
@@ -124,6 +126,8 @@ class _Stage:
     """When the rollout began: what is usual lies before it."""
     now: datetime
     length: timedelta
+    serving: Mapping[str, str]
+    """By alias: the version that answers, or answers beside what the alias tries itself."""
     alone: bool = field(kw_only=True)
     """Whether no other alias shares a server with the new version."""
     split: bool = field(kw_only=True)
@@ -173,7 +177,7 @@ class _Stage:
     @cached_property
     def around(self) -> tuple[Window, ...]:
         """Windows of other aliases' requests, on the version's servers and elsewhere."""
-        side = neighbours(self.trial.alias, frozenset(self.trial.servers))
+        side = neighbours(self.trial.alias, frozenset(self.trial.servers), self.serving)
         return self._windows(self._all_rows, side)
 
     def _windows(
@@ -184,11 +188,12 @@ class _Stage:
         sticky: Sticky = Sticky.REQUEST,
         percent: int | None = None,
     ) -> tuple[Window, ...]:
+        trial = self.trial
         return windows(
             rows,
             side,
             self.gates,
-            dict(_baselines(rows, self.trial, self.began)),
+            dict(_baselines(rows, {**self.serving, trial.alias: trial.stable}, self.began)),
             self.since,
             self.now,
             length=self.length,
@@ -209,17 +214,25 @@ class _Stage:
         return list(self.usage.of(self.began - BEFORE))
 
 
+def _serving(live: State) -> dict[str, str]:
+    answering = {
+        alias: [each.adapter for each in route.shares if each.percent]
+        for alias, route in live.routes().items()
+    }
+    return {alias: found[-1] for alias, found in answering.items() if found}
+
+
 def _baselines(
-    rows: Iterable[Row], trial: Trial, start: datetime
+    rows: Iterable[Row], serving: Mapping[str, str], start: datetime
 ) -> Iterator[tuple[str, Baseline]]:
-    """Yield what is usual for each alias, from before the rollout; for the trial's the old one."""
+    """Yield what is usual for each alias, from before the rollout, of the version that counts."""
     before: dict[str, list[Row]] = {}
     for row in rows:
-        ours = row.get("alias") == trial.alias
-        if ours and row.get("version") != trial.stable:
+        alias = str(row.get("alias"))
+        if serving.get(alias, row.get("version")) != row.get("version"):
             continue
         if start - BEFORE <= datetime.fromisoformat(row["time"]) < start:
-            before.setdefault(str(row.get("alias")), []).append(row)
+            before.setdefault(alias, []).append(row)
     for alias, found in before.items():
         yield alias, baseline(found)
 

@@ -227,22 +227,6 @@ def test_a_stage_whose_start_nobody_knows_or_without_requests_is_inconclusive(
     assert {one.finding.verdict, silent.finding.verdict} == {Verdict.INCONCLUSIVE}
 
 
-def test_neighbours_on_the_same_server_are_compared_with_others_elsewhere(tmp_path: Path) -> None:
-    gate = Gate("near", "neighbour_ratio", 1.25, "x", min_requests=5)
-    near = [row(1, OTHERS, alias="globex-dates") for _ in range(12)]
-    far = [row(1, OTHERS, alias="fjord-reviews").replace('"s1"', '"s2"') for _ in range(15)]
-    logged(tmp_path, *near, *far, *(row(1, NEW) for _ in range(9)))
-    tried = replace(trial(50, "s1"), live=(gate,))
-    end = NOON + timedelta(minutes=5)
-    beside = state(loaded(NEW, "s1"), loaded(OLD, "s1"), loaded(OTHERS, "s1"))
-    (one,) = judge_traffic(tried, PACE, beside, (), UsageRows(tmp_path), end)
-    counts = one.finding.counts
-    assert (sum(counts["split"]), sum(counts["split_stable"])) == (12, 15)  # type: ignore[arg-type]
-    alone = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
-    (nobody,) = judge_traffic(tried, PACE, alone, (), UsageRows(tmp_path), end)
-    assert (nobody.finding.verdict, nobody.finding.rule) == (Verdict.PASS, "no_neighbours")
-
-
 def test_a_clock_that_went_backwards_counts_nothing_and_passes_nothing(tmp_path: Path) -> None:
     logged(tmp_path, *(row(-5, NEW) for _ in range(50)), *(row(-5, OLD) for _ in range(50)))
     live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
