@@ -96,6 +96,7 @@ async def evaluate(
         samples=samples,
         started=started,
         finished=office.now(),
+        serving=target.serving,
     )
     office.store.keep(run)
     return run

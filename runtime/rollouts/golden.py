@@ -17,7 +17,7 @@ from fleet.evals.scoring import in_pairs, to_judge
 from fleet.evals.summary import must_pass_failed, paired
 from fleet.gates import Finding, judge_paired
 from fleet.resources import State
-from fleet.trial import Trial, golden_of
+from fleet.trial import Trial, engine_digest, golden_of
 from runtime.evals import Office, evaluate_pair
 from runtime.evals.protocol import Tell, silent
 from runtime.evals.record import entry_of
@@ -99,8 +99,7 @@ async def _group(
         )
         for gate in gates
     )
-    serving = trial.digests.get("base", "")
-    entries = tuple(entry_of(each, office.store, serving) for each in (stable, canary))
+    entries = tuple(entry_of(each, office.store, each.serving) for each in (stable, canary))
     return Evaluated((*made, *advisory), entries)
 
 
@@ -157,7 +156,10 @@ def targets(trial: Trial, live: State) -> tuple[Target, Target]:
     def target(adapter: str, servers: Iterable[str], digest: str) -> Target:
         for name in (*both, *servers):
             if name in live.urls:
-                return Target(live.urls[name], adapter, adapter, digest, trial.alias)
+                engine = engine_digest(live, (name,))
+                return Target(
+                    live.urls[name], adapter, adapter, digest, trial.alias, serving=engine
+                )
         raise EvalError(
             problem(
                 "FC4530",

@@ -167,3 +167,13 @@ def test_an_engine_that_does_not_exist_is_named(tmp_path: Path) -> None:
         "FC4506",
         "`nativ` is none of command, inspect, lm_eval, native. did you mean `native`?",
     )
+
+
+def test_answers_of_a_program_are_never_used_again(tmp_path: Path) -> None:
+    place = office(tmp_path)
+    with peer(right) as server:
+        for said in ("a0", "b0"):
+            lines = (f'{{"item": "i{n}", "answer": "{said}"}}' for n in range(2))
+            spec = command(tmp_path, *lines)
+            found = asyncio.run(evaluate(target(server), golden(*SET), spec, place, reuse=True))
+            assert (found.cached, found.samples[0].answer) == (False, said)
