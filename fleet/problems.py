@@ -88,6 +88,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1251": "Template of notices is wrong",
         "FC1252": "Evaluations cannot go through a gateway",
         "FC1253": "Billed evaluations that nobody counts",
+        "FC1254": "Gate cannot score its golden set",
         "FC1260": "A gateway is an Envoy",
         "FC1261": "An Envoy has its admin side on this machine",
         "FC1262": "Kind of device is not known",

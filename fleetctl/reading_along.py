@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fleet.errors import ConfigError, Diagnostic, Place
-from fleet.evals.golden import read_golden
+from fleet.evals.golden import GoldenSet, read_golden, scored_by
+from fleet.evals.items import ItemError
 from fleet.evals.scoring import in_pairs, to_judge
 from fleet.problems import Finding, diagnostic
 from fleet.resolve import diagnostics
+from fleet.trial import golden_of
 from fleetctl.project import Project
 from plans.notices import Audience, fault
 
@@ -34,6 +36,7 @@ def _golden(root: Path, project: Project) -> Iterator[Diagnostic]:
         except ConfigError as error:
             yield from error.diagnostics
             continue
+        yield from _scores(path, golden, project)
         judged = [each.id for each in golden.items if to_judge(each) or in_pairs(each)]
         if judged and project.fleet.evals.judge is None:
             more = f" and {len(judged) - 1} more" if judged[1:] else ""
@@ -42,6 +45,24 @@ def _golden(root: Path, project: Project) -> Iterator[Diagnostic]:
                 "Declare one, or score them by a metric: `evals: {judge: {url: ..., model: ...}}`."
             )
             yield diagnostic("FC1249", detail, Place(path, 1, 1), hint=hint)
+
+
+def _scores(path: str, golden: GoldenSet, project: Project) -> Iterator[Diagnostic]:
+    """Yield the gates whose `score` is no metric, or none for what this set expects."""
+    fleet = project.fleet
+    asked = {
+        (name, score)
+        for adapter in fleet.adapters.values()
+        for name in fleet.rollouts[adapter.rollout].gates
+        if (score := fleet.gates[name].score)
+        and golden_of(fleet, adapter.alias, fleet.gates[name]) == path
+    }
+    for name, score in sorted(asked):
+        try:
+            scored_by(golden, score)
+        except ItemError as error:
+            found = Finding("FC1254", ("gates", name, "score"), f"{error}.", hint=error.hint)
+            yield from diagnostics([found], project.tree)
 
 
 def _templates(root: Path, project: Project) -> Iterator[Diagnostic]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fleet.evals.drift import Drift
 from fleet.evals.due import Record
+from fleet.evals.plain import whole
 from fleet.evals.run import EvalRun, Sample
 from fleet.evals.summary import summary
 
@@ -109,7 +110,7 @@ def _wrong(each: Sample) -> dict[str, Any]:
     return {
         "item": each.item,
         "sample": each.sample,
-        "answer": each.answer,
+        "answer": whole(each.answer),
         "scores": dict(each.scores),
         "why": each.error or each.note,
     }

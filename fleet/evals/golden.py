@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fleet.errors import ConfigError, Diagnostic, Place
-from fleet.evals.items import FORMAT, MUST_PASS, Check, Item, ItemError, item
+from fleet.errors import ConfigError, Diagnostic, Place, did_you_mean
+from fleet.evals.items import ACCURACY, FORMAT, MUST_PASS, Check, Item, ItemError, item
+from fleet.evals.metrics import METRICS
 from fleet.formats import Format
 
 DEFAULTS = frozenset({"metric", "format", "grounding", "max_tokens", "system"})
@@ -72,6 +73,31 @@ def with_format(golden: GoldenSet, wanted: Format | None) -> GoldenSet:
     return replace(golden, items=items, by_id={each.id: each for each in items})
 
 
+def scored_by(golden: GoldenSet, score: str) -> GoldenSet:
+    """Return the set with every answer scored by one metric; it counts as another set.
+
+    Raises:
+        ItemError: there is no such metric, or it cannot score an item.
+    """
+    if score not in METRICS:
+        hint = did_you_mean(score, sorted(METRICS)) or f"There are {', '.join(METRICS)}."
+        raise ItemError(f"there is no metric `{score}`", hint)
+    metric = METRICS[score]
+    for each in golden.items:
+        lacks = metric.needs_expected and each.expected is None
+        wrong = "`expected` is missing" if lacks else metric.fault(each.expected, {})
+        if wrong:
+            raise ItemError(
+                f"`{score}` cannot score `{each.id}` of {golden.file}: {wrong}",
+                "Without `score` each item is scored by the metric it names.",
+            )
+    items = tuple(
+        replace(each, checks={**each.checks, ACCURACY: Check(score, {})}) for each in golden.items
+    )
+    digest = hashlib.sha256(f"{golden.digest} {score}".encode()).hexdigest()
+    return replace(golden, digest=digest, items=items, by_id={each.id: each for each in items})
+
+
 class _Reading:
     """Goes through the lines and keeps what is wrong with them."""
 
@@ -115,6 +141,12 @@ class _Reading:
             return None
         if not isinstance(document, dict):
             detail = "An item is a JSON object with `id`, `input` and `expected`."
+            self.refuse(number, "FC1302", "Golden line is not JSON", detail, 1, text)
+            return None
+        try:
+            json.dumps(document, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            detail = "A text in it holds half a character, which nobody can be asked."
             self.refuse(number, "FC1302", "Golden line is not JSON", detail, 1, text)
             return None
         return document

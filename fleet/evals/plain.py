@@ -21,6 +21,8 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "output_tokens": (int, type(None)), "seconds": (int, float, type(None)), "model": (str,),
     "fingerprint": (str,), "retry": (bool,), "error": (str,),
 }  # fmt: skip
+_LINE_ENDS = "\x85\u2028\u2029"
+"""Characters that JSON leaves as they are, and at which a text parts into lines."""
 
 
 def lines_of(run: EvalRun) -> Iterable[str]:
@@ -35,7 +37,7 @@ def lines_of(run: EvalRun) -> Iterable[str]:
         "started": run.started.isoformat(),
         "finished": run.finished.isoformat(),
     }
-    yield json.dumps({"eval_run": VERSION, **head}, ensure_ascii=False)
+    yield _line({"eval_run": VERSION, **head})
     for sample in run.samples:
         yield sample_line(sample)
 
@@ -49,7 +51,20 @@ def sample_line(sample: Sample) -> str:
         if each.name != "item"
     }
     told = {key: value for key, value in plain.items() if key == "item" or value != usual[key]}
-    return json.dumps(told, ensure_ascii=False)
+    return _line(told)
+
+
+def _line(document: Mapping[str, Any]) -> str:
+    """Return a document as one line; JSON reads back what `whole` spells."""
+    text = json.dumps(document, ensure_ascii=False)
+    for each in _LINE_ENDS:
+        text = text.replace(each, f"\\u{ord(each):04x}")
+    return whole(text)
+
+
+def whole(text: str) -> str:
+    """Return a text that UTF-8 can hold: half a character of it, as models say it, is spelled."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def run_of(lines: Iterable[str]) -> EvalRun:

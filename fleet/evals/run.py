@@ -12,6 +12,8 @@ from fleet.upkeep import EvalPolicy
 Purpose = Literal["gate", "anchor", "rolling", "smoke", "aa"]
 """Why a run is made. `aa`: stable against itself, for the noise floor."""
 
+NATIVE = "native"
+"""The engine of our own."""
 FAKE = "+fake"
 """How version and fingerprint of the fake engine end, whatever it is told to say."""
 
@@ -30,7 +32,7 @@ class Judge:
 class Spec:
     """How a golden set is asked. Two runs compare only where `decoding` is the same."""
 
-    engine: str = "native"
+    engine: str = NATIVE
     """A key of `runtime.evals.ENGINES`."""
     samples: int = 1
     """Answers to each item; more than one makes sense only above temperature 0."""
@@ -47,6 +49,11 @@ class Spec:
     """What the `command` engine starts; never through a shell."""
     pause_above: int = 4
     """Requests waiting on a server above which it is asked nothing more for now."""
+
+    @property
+    def reusable(self) -> bool:
+        """Whether answers may be used again: what another program does today nobody knows."""
+        return self.engine == NATIVE
 
     def decoding(self) -> dict[str, Any]:
         """Return, in plain form, all that the answers depend on besides model and items."""
@@ -90,6 +97,8 @@ class Target:
     """Sent with each request, such as a key; never written down."""
     server: str = ""
     """URL of a server that answers in the end, whose queue is watched; empty: `url` is one."""
+    serving: str = ""
+    """Stands for the engine behind it: `fleet.trial.engine_digest`; empty: not known."""
     fixed: bool = False
     """Whether a person named the URL, so that no other way is taken."""
 
@@ -143,6 +152,8 @@ class EvalRun:
     finished: datetime
     cached: bool = False
     """Whether the answers are those of an earlier run of the same bytes."""
+    serving: str = ""
+    """Of the engine that answered, as of `Target`: a fingerprint may tell of its flags alone."""
 
     @property
     def made_up(self) -> bool:
@@ -161,9 +172,9 @@ class EvalRun:
 
 
 def cache_key(
-    digest: str, golden_digest: str, decoding: Mapping[str, Any], fingerprint: str
+    target: Target | EvalRun, golden_digest: str, decoding: Mapping[str, Any], fingerprint: str
 ) -> str:
     """Return under what the answers of a version may be used again, 64 hex digits."""
-    whole: dict[str, Any] = {"adapter": digest, "golden": golden_digest, "fingerprint": fingerprint}
-    whole["decoding"] = dict(decoding)
+    whole: dict[str, Any] = {"adapter": target.digest, "serving": target.serving}
+    whole |= {"golden": golden_digest, "fingerprint": fingerprint, "decoding": dict(decoding)}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

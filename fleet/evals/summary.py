@@ -80,6 +80,8 @@ def pair_faults(stable: EvalRun, canary: EvalRun) -> tuple[str, ...]:
     prints = {*stable.fingerprints, *canary.fingerprints}
     if not found and len(prints) > 1:
         found.append(f"the two runs were answered by different engines: {', '.join(prints)}")
+    elif not found and stable.serving and canary.serving and stable.serving != canary.serving:
+        found.append("the engine, its version or its flags differ between the two runs")
     return tuple(found)
 
 

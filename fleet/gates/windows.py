@@ -64,11 +64,18 @@ def arms(alias: str, canary: str, stable: str) -> Whose:
     return side
 
 
-def neighbours(alias: str, servers: frozenset[str]) -> Whose:
-    """Return the side of other aliases' rows: on a server with the new version, or not."""
+def neighbours(alias: str, servers: frozenset[str], serving: Mapping[str, str]) -> Whose:
+    """Return the side of other aliases' rows: on a server with the new version, or not.
+
+    `serving`: by alias, the version that counts. What an alias tries itself is on neither side:
+    that it is slow is not the neighbour's doing.
+    """
 
     def side(row: Row) -> Side | None:
-        if not row.get("server") or row.get("alias") in (alias, "", None):
+        other = row.get("alias")
+        if not row.get("server") or other in (alias, "", None):
+            return None
+        if serving.get(str(other), row.get("version")) != row.get("version"):
             return None
         return "canary" if row["server"] in servers else "stable"
 

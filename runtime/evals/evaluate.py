@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 
 from fleet.errors import EvalError, problem
 from fleet.evals.golden import GoldenSet
+from fleet.evals.plain import whole
 from fleet.evals.run import EvalRun, Purpose, Spec, Target
 from fleet.evals.scoring import in_pairs
 from fleet.evals.summary import faults, pair_faults
@@ -70,12 +71,13 @@ async def evaluate(
             )
         )
     samples = tuple(
-        each
+        replace(each, error=whole(each.error))
         if each.error
         else replace(
             each,
-            model=each.model or before.model,
-            fingerprint=each.fingerprint or before.fingerprint,
+            model=whole(each.model or before.model),
+            fingerprint=whole(each.fingerprint or before.fingerprint),
+            note=whole(each.note),  # may be told in the ledger, as the answer is not
         )
         for each in got.samples
     )
@@ -94,6 +96,7 @@ async def evaluate(
         samples=samples,
         started=started,
         finished=office.now(),
+        serving=target.serving,
     )
     office.store.keep(run)
     return run

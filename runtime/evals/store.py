@@ -35,9 +35,9 @@ class EvalStore:
         content = "".join(f"{line}\n" for line in lines_of(run)).encode()
         (self.folder / _CACHE).mkdir(parents=True, exist_ok=True)
         replace_file(self.path(run.id), content)
-        if not faults(run) and not run.cached:
+        if run.spec.reusable and not faults(run) and not run.cached:
             decoding = run.spec.decoding()
-            key = cache_key(run.digest, run.golden_digest, decoding, run.fingerprints[0])
+            key = cache_key(run, run.golden_digest, decoding, run.fingerprints[0])
             replace_file(self.folder / _CACHE / key, run.id.encode())
 
     def digest(self, run: str) -> str:
@@ -86,12 +86,14 @@ class EvalStore:
         self, target: Target, golden: GoldenSet, spec: Spec, fingerprint: str
     ) -> EvalRun | None:
         """Return an earlier run of the same bytes, set, decoding and engine; None: none counts."""
-        key = cache_key(target.digest, golden.digest, spec.decoding(), fingerprint)
+        if not spec.reusable:
+            return None
+        key = cache_key(target, golden.digest, spec.decoding(), fingerprint)
         try:
             found = self.read((self.folder / _CACHE / key).read_text(encoding="utf-8"))
         except (OSError, EvalError):
             return None
-        same = found.adapter == target.adapter and found.digest == target.digest
+        same = (found.adapter, found.digest) == (target.adapter, target.digest)
         return found if same and not faults(found) else None
 
     def stored(self) -> dict[str, datetime]:

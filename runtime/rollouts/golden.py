@@ -1,7 +1,6 @@
 """Offline gates: both versions are asked the same golden set, and judged pair by pair."""
 
 import asyncio
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,16 +8,16 @@ from typing import Any
 
 from fleet.conditions import Gate
 from fleet.declared import Fleet
-from fleet.errors import ConfigError, Diagnostic, EngineError, EvalError, did_you_mean, problem
-from fleet.evals.golden import GoldenSet, read_golden
-from fleet.evals.items import ACCURACY, GROUNDED, Check
-from fleet.evals.metrics import METRICS
+from fleet.errors import ConfigError, Diagnostic, EngineError, EvalError, problem
+from fleet.evals.golden import GoldenSet, read_golden, scored_by
+from fleet.evals.items import ACCURACY, GROUNDED, ItemError
+from fleet.evals.plain import whole
 from fleet.evals.run import EvalRun, Spec, Target, spec_of
 from fleet.evals.scoring import in_pairs, to_judge
 from fleet.evals.summary import must_pass_failed, paired
 from fleet.gates import Finding, judge_paired
 from fleet.resources import State
-from fleet.trial import Trial, golden_of
+from fleet.trial import Trial, engine_digest, golden_of
 from runtime.evals import Office, evaluate_pair
 from runtime.evals.protocol import Tell, silent
 from runtime.evals.record import entry_of
@@ -52,9 +51,13 @@ async def judge_golden(
         path = golden_of(fleet, trial.alias, gate)
         groups[path, gate.samples, gate.score or ""].append(gate)
     how = spec_of(fleet.evals)
-    parts = [
-        await _group(trial, live, office, how, key, gates, tell) for key, gates in groups.items()
-    ]
+    parts = []
+    for key, gates in groups.items():
+        try:
+            parts.append(await _group(trial, live, office, how, key, gates, tell))
+        except Exception as error:  # noqa: BLE001 (nobody else's rollout must wait for this one)
+            why = unexpected(error)
+            parts.append(Evaluated(tuple(unjudged(trial, gate, why) for gate in gates), ()))
     return Evaluated(
         tuple(each for part in parts for each in part.judged),
         tuple(each for part in parts for each in part.entries),
@@ -73,7 +76,7 @@ async def _group(
     path, samples, score = key
     try:
         read = await asyncio.to_thread(_read, office, path)
-        golden = scored_by(read, score) if score else read
+        golden = _scored(read, score) if score else read
         gates, advisory = _by_judge(golden, gates, office, trial)
         if not gates:
             return Evaluated(advisory, ())
@@ -96,9 +99,15 @@ async def _group(
         )
         for gate in gates
     )
-    serving = trial.digests.get("base", "")
-    entries = tuple(entry_of(each, office.store, serving) for each in (stable, canary))
+    entries = tuple(entry_of(each, office.store, each.serving) for each in (stable, canary))
     return Evaluated((*made, *advisory), entries)
+
+
+def unexpected(error: BaseException) -> str:
+    """Say what went wrong where nobody knows a sentence for it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return whole(f"an error that fleetctl has no words for: {type(error).__name__}: {error}")
 
 
 def _told(each: Diagnostic) -> str:
@@ -147,7 +156,10 @@ def targets(trial: Trial, live: State) -> tuple[Target, Target]:
     def target(adapter: str, servers: Iterable[str], digest: str) -> Target:
         for name in (*both, *servers):
             if name in live.urls:
-                return Target(live.urls[name], adapter, adapter, digest, trial.alias)
+                engine = engine_digest(live, (name,))
+                return Target(
+                    live.urls[name], adapter, adapter, digest, trial.alias, serving=engine
+                )
         raise EvalError(
             problem(
                 "FC4530",
@@ -189,23 +201,10 @@ def _read(office: Office, path: str) -> GoldenSet:
     return read_golden(content, path)
 
 
-def scored_by(golden: GoldenSet, score: str) -> GoldenSet:
-    """Return the set with every answer scored by one metric; it counts as another set.
-
-    Raises:
-        EvalError: FC4533, there is no such metric.
-    """
-    if score not in METRICS:
+def _scored(golden: GoldenSet, score: str) -> GoldenSet:
+    try:
+        return scored_by(golden, score)
+    except ItemError as error:
         raise EvalError(
-            problem(
-                "FC4533",
-                "No such metric",
-                f"A gate asks for `{score}`.",
-                hint=did_you_mean(score, sorted(METRICS)) or f"There are {', '.join(METRICS)}.",
-            )
-        )
-    items = tuple(
-        replace(each, checks={**each.checks, ACCURACY: Check(score, {})}) for each in golden.items
-    )
-    digest = hashlib.sha256(f"{golden.digest} {score}".encode()).hexdigest()
-    return replace(golden, digest=digest, items=items, by_id={each.id: each for each in items})
+            problem("FC4536", "A gate cannot score its golden set", f"{error}.", hint=error.hint)
+        ) from None

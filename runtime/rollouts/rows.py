@@ -1,6 +1,8 @@
 """Usage rows of all gateways, as gates count them: plain mappings, of one alias or of all."""
 
 import json
+import math
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +15,10 @@ COPY = "copy-of-usage-"
 """Begins the names of copies from elsewhere. They reach back no further than rollouts need, so
 that whoever sums up usage must not take them for the whole.
 """
+_LOOKS = 10
+"""For files that got another name meanwhile; a gateway puts one aside every 200,000 requests."""
+_NUMBERS = ("first_token_s", "first_byte_s", "output_tokens")
+_NO_FILE = (0, 0)
 _PATTERNS = (USAGE_FILE.replace(".", "*."), f"{COPY}*.jsonl")
 
 
@@ -20,13 +26,11 @@ class UsageRows:
     """The rows that gateways of a state folder wrote, copies from elsewhere included."""
 
     def __init__(self, state_dir: Path, missing: tuple[str, ...] = ()) -> None:
-        """Look for files; nothing is read before it is asked for.
+        """Prepare; nothing is read before it is asked for.
 
         `missing` says which rows may be lacking and why, see `runtime.rollouts.collect`.
         """
-        folder = state_dir / "gateways"
-        found = [path for each in _PATTERNS for path in folder.rglob(each)]
-        self._paths = sorted(found) if folder.is_dir() else []
+        self._folder = state_dir / "gateways"
         self.missing = missing
         self.damaged = 0
         """Lines that could not be read; the last line of a running gateway may be one."""
@@ -34,32 +38,76 @@ class UsageRows:
     def of(self, since: datetime, alias: str = "") -> Iterator[dict[str, Any]]:
         """Yield rows of an alias, or of every alias, from a moment on; in no order.
 
-        A file that cannot be read is named in `missing` from then on.
+        A gateway may put its file aside meanwhile, under another name: files are looked for
+        until each that is there was read, once. One that cannot be read is named in `missing`
+        from then on.
         """
         # Most lines are another client's: to look for the name is ten times faster than to parse.
         needle = f'"alias":"{alias}"'.encode() if alias else b""
         moment = since.isoformat(timespec="seconds")[:19]
         self.damaged = 0
-        for path in self._paths:
-            try:
-                if path.stat().st_mtime < since.timestamp():
+        read: set[tuple[int, int]] = set()
+        for _ in range(_LOOKS):
+            unread = [(path, which) for path, which in self._files(since) if which not in read]
+            if not unread:
+                return
+            for path, which in unread:
+                try:
+                    with path.open("rb") as lines:
+                        opened = _identity(os.fstat(lines.fileno()))
+                        if opened in read:
+                            continue
+                        read.add(opened)
+                        for line in lines:
+                            if needle in line:
+                                yield from self._row(line, moment)
+                except FileNotFoundError:  # it has another name by now
                     continue
-                with path.open("rb") as lines:
-                    for line in lines:
-                        if needle in line:
-                            yield from self._row(line, moment)
+                except OSError as error:
+                    read.add(which)
+                    self._lacks(f"in {path}", error.strerror or str(error))
+        self._lacks(f"below {self._folder}", "its files get other names all the time")
+
+    def _files(self, since: datetime) -> Iterator[tuple[Path, tuple[int, int]]]:
+        """Yield files that were written since, each with what stays its own under any name."""
+        names = [path for each in _PATTERNS for path in self._folder.rglob(each)]
+        for path in sorted(names):
+            try:
+                found = path.stat()
+            except FileNotFoundError:  # it has another name by now
+                yield path, _NO_FILE
+                continue
             except OSError as error:
-                why = f"requests in {path} are lacking: {error.strerror or error}"
-                self.missing = tuple(dict.fromkeys((*self.missing, why)))
+                self._lacks(f"in {path}", error.strerror or str(error))
+                continue
+            if found.st_mtime >= since.timestamp():
+                yield path, _identity(found)
+
+    def _lacks(self, where: str, why: str) -> None:
+        told = f"requests {where} are lacking: {why}"
+        self.missing = tuple(dict.fromkeys((*self.missing, told)))
 
     def _row(self, line: bytes, since: str) -> Iterator[dict[str, Any]]:
         try:
             row = as_ours(json.loads(line))
             late = str(row["time"])[:19] >= since
-            datetime.fromisoformat(row["time"])
-            int(row["status"])
-        except (ValueError, KeyError, TypeError):
+            numbers = [row[each] for each in _NUMBERS if row.get(each) is not None]
+            whole = (
+                datetime.fromisoformat(row["time"]).tzinfo is not None
+                and type(row["status"]) is int
+                and all(map(_is_finite, (row["latency_s"], *numbers)))
+            )
+        except (ValueError, KeyError, TypeError, OverflowError):
+            whole = late = False
+        if not whole:
             self.damaged += 1
-            return
-        if late:
+        elif late:
             yield row
+
+
+def _is_finite(given: Any) -> bool:
+    return type(given) in {int, float} and math.isfinite(given)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

@@ -16,10 +16,10 @@ from fleet.verification import Checked, check
 from runtime.evals import Office
 from runtime.evals.protocol import Tell
 from runtime.rollouts.collect import collect
-from runtime.rollouts.golden import Evaluated, judge_golden
+from runtime.rollouts.golden import Evaluated, judge_golden, unexpected
 from runtime.rollouts.record import Judged, Told, worth_recording
 from runtime.rollouts.rows import UsageRows
-from runtime.rollouts.traffic import BEFORE, WINDOWS_A_BAKE, began, judge_traffic
+from runtime.rollouts.traffic import BEFORE, WINDOWS_A_BAKE, began, judge_traffic, nothing
 
 AT_ONCE = 2
 """Trials that are evaluated at the same time; more would be load that clients feel."""
@@ -113,7 +113,10 @@ def judge_live(scene: Scene, missing: tuple[str, ...] = ()) -> list[Judged]:
     usage = UsageRows(scene.state_dir, missing)
     for trial in scene.trials:
         rollout = scene.fleet.rollouts[scene.fleet.adapters[trial.alias].rollout]
-        found += judge_traffic(trial, rollout, scene.live, scene.entries, usage, scene.now)
+        try:
+            found += judge_traffic(trial, rollout, scene.live, scene.entries, usage, scene.now)
+        except Exception as error:  # noqa: BLE001 (nobody else's rollout must go unwatched)
+            found += [nothing(trial, gate, unexpected(error)) for gate in trial.live]
     return found
 
 
@@ -186,7 +189,7 @@ class Evaluations:
         for key, task in done.items():
             if task.cancelled() or task.exception() is not None:
                 del self.running[key]  # the next round begins it anew
-        return [(key, task.result()) for key, task in done.items()]
+        return [(key, task.result()) for key, task in done.items() if key in self.running]
 
     def taken(self, key: tuple[str, str]) -> None:
         """Forget an evaluation that has ended, for it is written down."""

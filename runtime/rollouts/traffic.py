@@ -1,6 +1,6 @@
 """Live gates: what gateways wrote about the requests of a stage, counted and judged."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -11,7 +11,9 @@ from fleet.gates import Finding, Verdict, Window, judge_live, judge_soaking, soa
 from fleet.gates.soak import blameless, spared
 from fleet.gates.windows import HOUR, Baseline, Row, Whose, arms, baseline, neighbours, windows
 from fleet.history import Entry
-from fleet.resources import FULL, State
+from fleet.names import route_address
+from fleet.recall import target
+from fleet.resources import FULL, Route, State
 from fleet.timing import SKEW
 from fleet.traffic import Sticky
 from fleet.trial import Trial
@@ -50,7 +52,7 @@ def judge_traffic(
         return []
     if trial.since is None:
         why = "the ledger does not say since when this stage lasts: fleetctl adopt"
-        return [_nothing(trial, gate, why) for gate in trial.live]
+        return [nothing(trial, gate, why) for gate in trial.live]
     near = frozenset(trial.servers)
     alone = not any(
         each.server in near and each.adapter not in (trial.adapter, trial.stable)
@@ -60,13 +62,15 @@ def judge_traffic(
     early = _before_the_future(trial.since, entries, now)
     first = min(began(trial, entries), early or now, now)
     since, split = early or trial.since, early is None
-    stage = _Stage(trial, since, first, now, length, alone=alone, split=split, usage=usage)
+    stage = _Stage(
+        trial, since, first, now, length, _serving(live), alone=alone, split=split, usage=usage
+    )
     found = [Judged(trial, stage.judge(gate), {}) for gate in stage.gates]
     if early is None:
         return found
     why = f"by the clock here its stage begins in the future, at {trial.since:%Y-%m-%d %H:%M} UTC"
     return [
-        each if each.failed else _nothing(trial, gate, why)
+        each if each.failed else nothing(trial, gate, why)
         for gate, each in zip(stage.gates, found, strict=True)
     ]
 
@@ -80,14 +84,36 @@ def _before_the_future(since: datetime, entries: Iterable[Entry], now: datetime)
 
 
 def began(trial: Trial, entries: Iterable[Entry]) -> datetime:
-    """Return when traffic first reached the new version, by the first evidence of it."""
-    stages = [
-        datetime.fromisoformat(each.data["since"])
-        for each in entries
-        if each.kind == "gate_judged" and each.data["adapter"] == trial.adapter
-        if each.data["alias"] == trial.alias and each.data["percent"]
-    ]
+    """Return when traffic first reached the new version, by the first evidence of this attempt.
+
+    What was found before the version lost all of its traffic, or was released, or beside another
+    old version, is of an attempt that has ended: since then the old version has been usual.
+    """
+    stages: list[datetime] = []
+    for each in entries:
+        if _ends(each, trial):
+            stages.clear()
+        elif each.kind == "gate_judged" and each.data["percent"]:
+            about = each.data["alias"], each.data["adapter"], each.data["stable"]
+            if about == (trial.alias, trial.adapter, trial.stable):
+                stages.append(datetime.fromisoformat(each.data["since"]))
     return min([*stages, *([trial.since] if trial.since else [])])
+
+
+def _ends(entry: Entry, trial: Trial) -> bool:
+    """Say whether an entry ends an attempt with the new version."""
+    data, alias = entry.data, trial.alias
+    match entry.kind:
+        case "rolled_back":
+            return bool(data["alias"] == alias and data["to"] != trial.adapter)
+        case "released":
+            return data["alias"] == alias and data["adapter"] in (None, trial.adapter)
+        case "step_started" if data["address"] == route_address(alias):
+            _, route = target(data["operation"])
+            shares = route.shares if isinstance(route, Route) else ()
+            return not any(each.adapter == trial.adapter and each.percent for each in shares)
+        case _:
+            return False
 
 
 @dataclass(frozen=True)
@@ -100,6 +126,8 @@ class _Stage:
     """When the rollout began: what is usual lies before it."""
     now: datetime
     length: timedelta
+    serving: Mapping[str, str]
+    """By alias: the version that answers, or answers beside what the alias tries itself."""
     alone: bool = field(kw_only=True)
     """Whether no other alias shares a server with the new version."""
     split: bool = field(kw_only=True)
@@ -149,7 +177,7 @@ class _Stage:
     @cached_property
     def around(self) -> tuple[Window, ...]:
         """Windows of other aliases' requests, on the version's servers and elsewhere."""
-        side = neighbours(self.trial.alias, frozenset(self.trial.servers))
+        side = neighbours(self.trial.alias, frozenset(self.trial.servers), self.serving)
         return self._windows(self._all_rows, side)
 
     def _windows(
@@ -160,11 +188,12 @@ class _Stage:
         sticky: Sticky = Sticky.REQUEST,
         percent: int | None = None,
     ) -> tuple[Window, ...]:
+        trial = self.trial
         return windows(
             rows,
             side,
             self.gates,
-            dict(_baselines(rows, self.trial, self.began)),
+            dict(_baselines(rows, {**self.serving, trial.alias: trial.stable}, self.began)),
             self.since,
             self.now,
             length=self.length,
@@ -185,21 +214,30 @@ class _Stage:
         return list(self.usage.of(self.began - BEFORE))
 
 
+def _serving(live: State) -> dict[str, str]:
+    answering = {
+        alias: [each.adapter for each in route.shares if each.percent]
+        for alias, route in live.routes().items()
+    }
+    return {alias: found[-1] for alias, found in answering.items() if found}
+
+
 def _baselines(
-    rows: Iterable[Row], trial: Trial, start: datetime
+    rows: Iterable[Row], serving: Mapping[str, str], start: datetime
 ) -> Iterator[tuple[str, Baseline]]:
-    """Yield what is usual for each alias, from before the rollout; for the trial's the old one."""
+    """Yield what is usual for each alias, from before the rollout, of the version that counts."""
     before: dict[str, list[Row]] = {}
     for row in rows:
-        ours = row.get("alias") == trial.alias
-        if ours and row.get("version") != trial.stable:
+        alias = str(row.get("alias"))
+        if serving.get(alias, row.get("version")) != row.get("version"):
             continue
         if start - BEFORE <= datetime.fromisoformat(row["time"]) < start:
-            before.setdefault(str(row.get("alias")), []).append(row)
+            before.setdefault(alias, []).append(row)
     for alias, found in before.items():
         yield alias, baseline(found)
 
 
-def _nothing(trial: Trial, gate: Gate, why: str) -> Judged:
+def nothing(trial: Trial, gate: Gate, why: str) -> Judged:
+    """Return a finding without a single count: inconclusive, for the reason given."""
     finding = replace(judge_live(gate, ()), reason=why)
     return Judged(trial, finding, {}, problem=why)

@@ -9,6 +9,7 @@ from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
 
 ITEM = '{"id": "a", "input": "hello", "expected": "hi"}\n'
+GATE = "accuracy: {metric: accuracy_drop, max: 3pp}"
 OURS = "notify: {webhook: env:HOOK, template: note.j2%s}\n"
 
 
@@ -74,6 +75,19 @@ def test_a_golden_set_is_read_line_by_line(tmp_path: Path, content: str, says: s
     done = validated(tmp_path, {"clients/acme.yaml": text, "golden/x.jsonl": content}, "")
     assert done.returncode == (1 if says else 0), done.stderr
     assert says in done.stderr
+
+
+def test_a_gate_that_cannot_score_its_golden_set_is_told_at_its_key(tmp_path: Path) -> None:
+    acme = valid()["clients/acme.yaml"]
+    text = acme.replace("        latency:", "        golden: golden/x.jsonl\n        latency:", 1)
+    files = {"clients/acme.yaml": text, "golden/x.jsonl": ITEM}
+    fleet = valid()["fleet.yaml"]
+    files["fleet.yaml"] = fleet.replace(GATE, GATE.replace("}", ", score: numeric}"), 1)
+    assert files["fleet.yaml"] != fleet
+    done = validated(tmp_path, files, "")
+    assert done.returncode == 1
+    assert "FC1254" in done.stderr
+    assert "`numeric` cannot score `a` of golden/x.jsonl: `expected` is a number" in done.stderr
 
 
 def validated(root: Path, files: dict[str, str], more: str) -> Done:

@@ -30,7 +30,7 @@ def fault(options: Mapping[str, Any]) -> str:
     names = options.get("normalise", USUAL)
     if not isinstance(names, list | tuple):
         return f"`normalise` is a list of {', '.join(NORMALISERS)}"
-    unknown = [str(each) for each in names if each not in NORMALISERS]
+    unknown = [str(each) for each in names if each not in list(NORMALISERS)]  # a list has no hash
     if unknown:
         return f"`normalise` knows {', '.join(NORMALISERS)}, not {', '.join(unknown)}"
     return ""

@@ -30,17 +30,22 @@ def _numeric(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
 
 
 def _numeric_fault(expected: Any, options: Options) -> str:
-    try:
-        if isinstance(expected, bool) or not math.isfinite(float(expected)):
-            return "`expected` is a number"
-    except (TypeError, ValueError):
+    if not _is_number(expected):
         return "`expected` is a number"
-    if options.get("take", "last") not in {"first", "last"}:
+    if options.get("take", "last") not in ("first", "last"):
         return "`take` is `first` or `last`"
     tolerances = (options.get("relative", 0.0), options.get("absolute", 0.0))
-    if not all(isinstance(each, int | float) and each >= 0 for each in tolerances):
+    if not all(_is_number(each) and not isinstance(each, str) and each >= 0 for each in tolerances):
         return "`relative` and `absolute` are tolerances of 0 or more"
     return ""
+
+
+def _is_number(given: Any) -> bool:
+    """Say whether something is a number that can be counted with, or the text of one."""
+    try:
+        return not isinstance(given, bool) and math.isfinite(float(given))
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def claims(text: str) -> list[str]:
@@ -73,7 +78,7 @@ def _known(claim: str, known: set[float], plain: str) -> bool:
 def _grounded_fault(_: Any, options: Options) -> str:
     allowed = options.get("allow", [])
     fine = isinstance(allowed, list) and all(
-        isinstance(each, int | float) and not isinstance(each, bool) for each in allowed
+        _is_number(each) and not isinstance(each, str) for each in allowed
     )
     return "" if fine else "`allow` is a list of numbers"
 

@@ -118,7 +118,8 @@ def _fields_fault(expected: Any, options: Options) -> str:
     if not isinstance(expected, dict) or not expected:
         return "`expected` is a JSON object with at least one field"
     fields = options.get("fields", list(expected))
-    if not isinstance(fields, list) or not fields or not all(each in expected for each in fields):
+    named = isinstance(fields, list) and all(each in list(expected) for each in fields)
+    if not named or not fields:
         return f"`fields` names some of {', '.join(expected)}"
     return normalise.fault(options)
 

@@ -86,7 +86,7 @@ def _regex_fault(expected: Any, options: Options) -> str:
     pattern = options.get("pattern", expected)
     if not isinstance(pattern, str):
         return "it needs a pattern, as `expected` or as option `pattern`"
-    wrong = flaw(Format(FormatKind.REGEX, pattern))
+    wrong = flaw(Format(FormatKind.REGEX, pattern)) or flaw(_pattern(expected, options))
     if wrong:
         return f"{pattern!r} is not a regular expression: {wrong.removesuffix('.')}"
     return normalise.fault(options)
@@ -98,7 +98,7 @@ def _pattern_fault(patterns: Any) -> str:
     for each in patterns:
         try:
             re.compile(each)
-        except (re.error, TypeError) as error:
+        except (re.error, TypeError, OverflowError, RecursionError) as error:
             return f"{each!r} is not a regular expression: {error}"
     return ""
 

@@ -2,14 +2,15 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fleet.errors import ConfigError
-from fleet.evals.golden import read_golden
-from fleet.evals.items import MEASURES
+from fleet.evals.golden import read_golden, scored_by
+from fleet.evals.items import MEASURES, ItemError
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 GOOD: dict[str, Any] = {"id": "a", "input": "Where?", "expected": "here"}
@@ -109,6 +110,13 @@ def test_what_an_item_may_say() -> None:
          "FC1303", "another file or host"),
         ('{"id": "a", "input": "x", "expected": "b", "tags": "t"}', "FC1303", "`tags`"),
         ('{"id": "a", "input": "x", "expected": "b", "max_tokens": 0}', "FC1303", "1 or more"),
+        ('{"id": "a", "input": "x", "expected": "b", "metric": {"exact": {"normalise": [["x"]]}}}',
+         "FC1303", "casefold"),
+        ('{"id":"a", "input":"x", "expected":{"a":1}, "metric": {"json_fields": {"fields":[[]]}}}',
+         "FC1303", "some of a"),
+        (f'{{"id": "a", "input": "x", "expected": {10**400}, "metric": "numeric"}}', "FC1303",
+         "a number"),
+        ('{"id": "\\ud83d", "input": "x", "expected": "y"}', "FC1302", "half a character"),
         ('{"defaults": {"expected": 1}}', "FC1303", "`defaults` may hold"),
     ],
 )  # fmt: skip
@@ -125,3 +133,24 @@ def test_all_mistakes_are_told_at_once_each_with_its_line() -> None:
     assert [(line, code) for line, code, _ in refused(content)] == [
         (2, "FC1304"), (3, "FC1303"), (4, "FC1302"), (6, "FC1302"), (7, "FC1303"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("score", "says"),
+    [
+        ("numerik", "there is no metric `numerik`"),
+        ("numeric", "`numeric` cannot score `b` of x: `expected` is a number"),
+        ("json_schema", "needs a JSON Schema"),
+        ("declared_format", "an item cannot"),
+        ("exact", ""),
+    ],
+)
+def test_a_metric_for_all_items_can_score_each_of_them(score: str, says: str) -> None:
+    found = read_golden(lines(GOOD | {"expected": "1"}, GOOD | {"id": "b"}), "x")
+    if not says:
+        made = scored_by(found, score)
+        assert {each.checks["accuracy"].metric for each in made.items} == {score}
+        assert made.digest != found.digest
+        return
+    with pytest.raises(ItemError, match=re.escape(says)):
+        scored_by(found, score)

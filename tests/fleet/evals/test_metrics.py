@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fleet.evals.answer import Answer
 from fleet.evals.golden import read_golden, with_format
@@ -110,3 +112,24 @@ def test_items_without_a_format_are_asked_for_the_one_that_the_adapter_declares(
 def test_every_metric_is_tried_here() -> None:
     tried = {case[0] for case in CASES} | {"finish", "grounded_numbers", "declared_format"}
     assert set(METRICS) == tried
+
+
+ODD: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.just(10**400)
+    | st.text(max_size=4) | st.sampled_from(["strip", "stop", "last", "yes", "{}", '{"a": 1}']),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner),
+    max_leaves=5,
+)  # fmt: skip
+
+
+@given(st.data(), st.sampled_from(sorted(METRICS)), ODD, st.text(max_size=9) | st.just('{"a": 1}'))
+@settings(max_examples=300)
+def test_whatever_an_item_asks_is_refused_in_words_or_scores_every_answer(
+    data: st.DataObject, name: str, expected: Any, said: str
+) -> None:
+    metric = METRICS[name]
+    usual = {"normalise": ["casefold"], "fields": ["a"], "allowed": ["stop"], "allow": [1]}
+    choices = {each: ODD | st.just(usual.get(each, 1)) for each in sorted(metric.options)}
+    options = data.draw(st.fixed_dictionaries({}, optional=choices))
+    if not metric.fault(expected, options) and not (metric.needs_expected and expected is None):
+        assert 0 <= metric.score(Answer(said), expected, options, "source 1").score <= 1

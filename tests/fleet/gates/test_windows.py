@@ -137,11 +137,14 @@ def test_rows_that_name_nobody_count_one_by_one_and_are_told_of() -> None:
 
 
 def test_neighbours_are_told_apart_by_server() -> None:
-    side = neighbours("acme-support", frozenset({"one"}))
+    serving = {"birch-faq": row()["version"]}
+    side = neighbours("acme-support", frozenset({"one"}), serving)
     assert side(row(alias="birch-faq")) == "canary"
     assert side(row(alias="birch-faq", server="two")) == "stable"
     assert side(row()) is None
     assert side(row(alias="birch-faq", server="")) is None
+    assert side(row(alias="birch-faq", version="what it tries itself")) is None
+    assert side(row(alias="fjord-faq", version="whatever answers there")) == "canary"
 
 
 def test_a_baseline_is_the_smallest_value_that_95_percent_do_not_exceed() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,18 +144,19 @@ def test_an_engine_that_changes_meanwhile_proves_nothing(tmp_path: Path) -> None
 def test_stable_is_asked_once_and_its_answers_are_used_again(tmp_path: Path) -> None:
     place = office(tmp_path)
 
-    def pair(server: Peer) -> tuple[EvalRun, EvalRun]:
-        return asyncio.run(
-            evaluate_pair(target(server), target(server, CANARY), simple(3), Spec(), place)
-        )
+    def pair(server: Peer, serving: str = "0.32") -> tuple[EvalRun, EvalRun]:
+        old, new = (replace(target(server, each), serving=serving) for each in (STABLE, CANARY))
+        return asyncio.run(evaluate_pair(old, new, simple(3), Spec(), place))
 
     with peer(right) as server:
         first, _ = pair(server)
+        assert not pair(server, "0.99")[0].cached  # the fingerprint tells of its flags alone
         before = len(server.asked)
         again, canary = pair(server)
         asked = [each["model"] for each in server.asked[before:]]
         assert (asked.count(STABLE), asked.count(CANARY)) == (1, 3 + PROBES)
         assert (again.cached, canary.cached, again.samples) == (True, False, first.samples)
+        assert place.store.read(again.id).serving == "0.32"
         server.fingerprint = "engine-2"
         before = len(server.asked)
         assert not pair(server)[0].cached

@@ -14,6 +14,7 @@ import pytest
 from fleet.errors import FleetError
 from fleet.evals.run import EvalRun, Spec
 from fleet.evals.summary import faults, summary
+from plans.evals import page
 from runtime.evals import evaluate
 from tests.runtime.evals.scripted import golden, office, peer, simple, target
 
@@ -46,6 +47,15 @@ def program(folder: Path, *lines: str, code: int = 0) -> tuple[str, ...]:
 
 def command(folder: Path, *lines: str, code: int = 0, missing: int = 0) -> Spec:
     return Spec("command", command=program(folder, *lines, code=code), max_missing=missing)
+
+
+def test_half_a_character_in_an_answer_is_kept_as_it_was_said(tmp_path: Path) -> None:
+    said = ['{"item": "i0", "answer": "smile \\ud83d\\u2028!"}', '{"item": "i1", "answer": "b"}']
+    found = run(tmp_path, command(tmp_path, *said))
+    assert faults(found) == ()
+    assert [each.answer for each in found.samples] == ["smile \ud83d\u2028!", "b"]
+    assert office(tmp_path).store.read(found.id) == found
+    assert page(found, None)["wrong"][0]["answer"].encode()
 
 
 def test_what_a_program_prints_is_scored_where_it_did_not_score(tmp_path: Path) -> None:
@@ -157,3 +167,13 @@ def test_an_engine_that_does_not_exist_is_named(tmp_path: Path) -> None:
         "FC4506",
         "`nativ` is none of command, inspect, lm_eval, native. did you mean `native`?",
     )
+
+
+def test_answers_of_a_program_are_never_used_again(tmp_path: Path) -> None:
+    place = office(tmp_path)
+    with peer(right) as server:
+        for said in ("a0", "b0"):
+            lines = (f'{{"item": "i{n}", "answer": "{said}"}}' for n in range(2))
+            spec = command(tmp_path, *lines)
+            found = asyncio.run(evaluate(target(server), golden(*SET), spec, place, reuse=True))
+            assert (found.cached, found.samples[0].answer) == (False, said)

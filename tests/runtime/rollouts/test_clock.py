@@ -1,14 +1,17 @@
 """Nothing passes by a clock that is behind, or by requests that cannot be read."""
 
+import json
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fleet.gates import Verdict
 from fleet.history import Entry
+from runtime.gateway.usagelog import UsageLog
 from runtime.ledger.clock import behind
 from runtime.rollouts.record import Judged
 from runtime.rollouts.rows import UsageRows
@@ -90,3 +93,41 @@ def test_a_usage_log_that_cannot_be_read_passes_nothing_and_saves_nobody(tmp_pat
     assert good.finding.verdict is Verdict.INCONCLUSIVE
     assert "usage-1.jsonl are lacking: Is a directory" in good.finding.reason
     assert judged(tmp_path / "bad", [LAST], end, NOON).finding.verdict is Verdict.FAIL
+
+
+def test_a_file_that_is_put_aside_while_rows_are_read_is_read_whole_and_once(
+    tmp_path: Path,
+) -> None:
+    logged(tmp_path, row(1, NEW))
+    with UsageLog(tmp_path / "gateways/main/usage.jsonl", rotate_bytes=1) as log:
+        log.append(row(2, NEW).encode())  # the first file is put aside
+        usage = UsageRows(tmp_path)
+        found = usage.of(datetime(2020, 1, 1, tzinfo=UTC))
+        seen = [next(found)["time"]]
+        log.append(row(3, NEW).encode())  # so is the second, which was seen and not opened yet
+        seen += [each["time"] for each in found]
+    assert sorted(seen) == [json.loads(row(n, NEW))["time"] for n in (1, 2, 3)]
+    assert usage.missing == ()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"time": "2031-05-01T12:02:00"},
+        {"latency_s": None},
+        {"latency_s": "1"},
+        {"latency_s": 10**400},
+        {"status": "200"},
+        {"status": None},
+        {"output_tokens": "7", "first_token_s": 0.1},
+    ],
+)
+def test_a_row_that_is_none_counts_as_damaged_and_stops_no_gate(
+    tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    whole = [row(1, OLD), row(1, NEW)] * 500
+    logged(tmp_path, *whole, json.dumps({**json.loads(row(2, NEW)), **odd}, separators=(",", ":")))
+    assert judged(tmp_path, [], NOON + timedelta(minutes=5), NOON).finding.verdict is Verdict.PASS
+    usage = UsageRows(tmp_path)
+    assert len(list(usage.of(NOON))) == 1000
+    assert usage.damaged == 2  # one is the torn line at the end
