@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import NormalDist
 
-from fleet.gates.intervals import newcombe, upper_tail
+from fleet.gates.intervals import mcnemar, newcombe, upper_tail
 
 MARGIN = 0.03
 """The drop under the baseline that matters, as a share."""
 FLOOR_TIMES = 3.0
 """How many times the noise floor a share of changed answers is no finding yet."""
 SIGNIFICANT = 0.01
-"""Of the binomial test on changed answers."""
+"""Of the binomial test on changed answers, and of McNemar's on those that are worse."""
 WEEKS = 4
 """Fresh sets that are pooled."""
 RETRAIN_CONFIDENCE = 0.9975
@@ -71,6 +71,9 @@ def judge_anchor(
 ) -> Drift:
     """Judge how many answers to the frozen set are scored otherwise than after training.
 
+    `serving`: more changed than noise explains, or more than `MARGIN` of them are worse, on
+    balance, and surely so: what changes both ways is noise, what changes one way is not.
+
     Args:
         changed: Items whose score differs.
         worse: Those of them that are worse now.
@@ -86,6 +89,10 @@ def judge_anchor(
     usual = f"{FLOOR_TIMES:g} x the noise floor of {base:.1%}"
     if upper_tail(changed, n, min(1.0, FLOOR_TIMES * base)) < SIGNIFICANT:
         return Drift("anchor", measure, Standing.SERVING, f"{told}: more than {usual}", counts)
+    sure = mcnemar(worse, changed - worse) < SIGNIFICANT
+    if sure and 2 * worse - changed > MARGIN * n:
+        reason = f"{told}: surely worse, and by more than {100 * MARGIN:g} points"
+        return Drift("anchor", measure, Standing.SERVING, reason, counts)
     return Drift("anchor", measure, Standing.STEADY, f"{told}: within {usual}", counts)
 
 
@@ -105,7 +112,7 @@ def judge_rolling(
     recent = weeks[-WEEKS:]
     pooled = Level(sum(each.good for each in recent), sum(each.n for each in recent))
     if baseline is None or not baseline.n or not pooled.n:
-        lacks = "fresh set" if baseline else "result after training"
+        lacks = "fresh set" if baseline else "result after training on its own golden set"
         return Drift("rolling", measure, Standing.UNKNOWN, f"no {lacks} was evaluated", {})
     drop, z = baseline.share - pooled.share, NormalDist().inv_cdf(confidence)
     lower = newcombe(baseline.good, baseline.n, pooled.good, pooled.n, z)[0]

@@ -47,6 +47,11 @@ class Record:
         return found
 
     @property
+    def golden(self) -> str:
+        """Path of the set that was asked; where an old entry lacks it, the digest."""
+        return str(self.summary.get("golden") or self.golden_digest)
+
+    @property
     def golden_digest(self) -> str:
         """Of the set that was asked."""
         return str(self.summary.get("golden_digest", ""))
@@ -87,16 +92,40 @@ AFTER_TRAINING = frozenset({"anchor", "gate"})
 """Purposes of runs that may be a version's result after training: the first one is."""
 
 
-def baseline(past: Sequence[Record], adapter: str, golden_digest: str = "") -> Record | None:
+def baseline(
+    past: Sequence[Record], adapter: str, golden_digest: str, decoding: Mapping[str, Any]
+) -> Record | None:
     """Return a version's result after training: its first valid run on the set.
 
-    That is the one which let it into traffic, or the first scheduled one.
+    That is the one which let it into traffic, or the first scheduled one. One that was asked in
+    the same way goes before the others, with which nothing compares.
     """
+    found = [
+        each for each in _results(past, adapter) if each.golden_digest == golden_digest
+    ]  # fmt: skip
+    alike = [each for each in found if each.summary.get("decoding") == decoding]
+    return next(iter(alike or found), None)
+
+
+def first_result(past: Sequence[Record], adapter: str, golden: str) -> Record | None:
+    """Return a version's first result on the set at a path, whatever was in it then."""
+    return next((each for each in _results(past, adapter) if each.golden == golden), None)
+
+
+def _results(past: Sequence[Record], adapter: str) -> Iterator[Record]:
     for each in past:
-        same = golden_digest in ("", each.golden_digest)
-        if each.valid and each.purpose in AFTER_TRAINING and each.adapter == adapter and same:
-            return each
-    return None
+        if each.valid and each.purpose in AFTER_TRAINING and each.adapter == adapter:
+            yield each
+
+
+def _own_set(past: Sequence[Record], adapter: str) -> str | None:
+    """Return the path of the alias' own set, which anchor runs ask: a gate may ask another.
+
+    Before the first of them it is the only one that the version was asked; None: not known.
+    """
+    anchors = [each.golden for each in past if each.valid and each.purpose == "anchor"]
+    asked = {each.golden for each in _results(past, adapter)}
+    return anchors[-1] if anchors else asked.pop() if len(asked) == 1 else None
 
 
 def latest_anchor(past: Sequence[Record], adapter: str, golden_digest: str) -> Record | None:
@@ -168,7 +197,8 @@ def drifts(past: Sequence[Record], adapter: str) -> tuple[Drift, ...]:
 def _drifts(past: Sequence[Record], adapter: str, measure: str) -> Iterator[Drift]:
     mine = [each for each in past if each.valid and each.adapter == adapter]
     anchors = [each for each in mine if each.purpose == "anchor"]
-    first = baseline(mine, adapter)
+    own = _own_set(past, adapter)
+    first = first_result(mine, adapter, own) if own is not None else None
     compared = anchors[-1].compared(measure) if anchors else None
     if compared:
         noise = floor(past, adapter, measure)
@@ -183,14 +213,25 @@ def _drifts(past: Sequence[Record], adapter: str, measure: str) -> Iterator[Drif
         yield judge_rolling(first.level(measure) if first else None, weeks, measure=measure)
     now = first.level(measure) if first else None
     if first is not None and now is not None:
-        others = [
+        earlier = [
+            each for each in past
+            if each.valid and each.purpose in AFTER_TRAINING and each.golden == own
+            and each.adapter != adapter and each.at < first.at
+        ]  # fmt: skip
+        marks = [
             level
-            for each in _baselines(past, first.golden_digest)
-            if each.adapter != adapter and each.at < first.at and (level := each.level(measure))
+            for each in _firsts(earlier, first.golden_digest)
+            if (level := each.level(measure))
         ]
-        best = max(others, key=lambda each: each.share, default=None)
+        best = max(marks, key=lambda each: each.share, default=None)
         if best is not None:
             yield ratchet(best, now, measure=measure)
+        elif earlier and measure == ACCURACY:
+            reason = (
+                f"{own} was changed since {earlier[-1].adapter} was evaluated on it: "
+                "the two do not compare"
+            )
+            yield Drift("ratchet", measure, Standing.UNKNOWN, reason, {})
 
 
 def _fresh(mine: Sequence[Record], measure: str) -> list[Level]:
@@ -204,10 +245,9 @@ def _fresh(mine: Sequence[Record], measure: str) -> list[Level]:
     return list(latest.values())
 
 
-def _baselines(past: Sequence[Record], golden_digest: str) -> Iterator[Record]:
+def _firsts(earlier: Sequence[Record], golden_digest: str) -> Iterator[Record]:
     seen = set()
-    for each in past:
-        fits = each.purpose in AFTER_TRAINING and each.golden_digest == golden_digest
-        if fits and each.valid and each.adapter not in seen:
+    for each in earlier:
+        if each.golden_digest == golden_digest and each.adapter not in seen:
             seen.add(each.adapter)
             yield each

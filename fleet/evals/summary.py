@@ -123,12 +123,20 @@ def changed(before: EvalRun, after: EvalRun) -> dict[str, dict[str, int]]:
 
 
 def must_pass_failed(run: EvalRun) -> tuple[str, ...]:
-    """Return the `must_pass` items that were answered, repetitions included, and never rightly."""
-    best: dict[str, float] = {}
+    """Return the `must_pass` items that were answered, and not rightly enough.
+
+    Asked once: none of the answers is right, repetitions included, so that a flicker fails
+    nobody. Asked several times: not more than half of those answers are.
+    """
+    right: dict[str, list[bool]] = defaultdict(list)
     for each in run.samples:
-        if ACCURACY in each.scores:
-            best[each.item] = max(best.get(each.item, 0.0), each.scores[ACCURACY])
-    return tuple(each for each in run.must_pass if best.get(each, 1.0) < 1.0)
+        if ACCURACY in each.scores and not (each.retry and run.spec.samples > 1):
+            right[each.item].append(each.scores[ACCURACY] >= 1.0)
+    return tuple(
+        each for each in run.must_pass
+        if (said := right.get(each))
+        and (2 * sum(said) <= len(said) if run.spec.samples > 1 else not any(said))
+    )  # fmt: skip
 
 
 def summary(run: EvalRun) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fleet.evals.due import Record, baseline, latest_anchor, records
+from fleet.evals.due import Record, baseline, first_result, latest_anchor, records
 from fleet.evals.plain import run_of
 from fleet.evals.run import EvalRun
 from fleet.evals.summary import changed, summary
@@ -18,6 +19,7 @@ from runtime.library.digest import folder_digest
 from runtime.library.layout import EVALS, version_folder
 
 READABLE = 0o644
+THE_FIRST = "; later runs are held against this one"
 
 
 def record(
@@ -37,14 +39,17 @@ def record(
     """
     entry = entry_of(run, store, serving)
     told: dict[str, Any] = entry["summary"]
-    first = _compared_with(run, ledger)
+    past = _past(run, ledger)
+    first = _compared_with(run, past)
     before = _intact(first, run, store, library) if first else None
     if before is not None and before.spec.decoding() != run.spec.decoding():
-        told["not_compared"] = f"it was asked in another way than {before.id}"
+        told["not_compared"] = f"it was asked in another way than {before.id}{THE_FIRST}"
     elif before is not None:
         told |= {"compared": changed(before, run), "compared_with": before.id}
     elif first is not None:
         told["not_compared"] = f"the answers of {first.run} are gone or were changed"
+    elif run.purpose == "anchor" and (old := first_result(past, run.adapter, run.golden)):
+        told["not_compared"] = f"{run.golden} was changed since {old.run}{THE_FIRST}"
     ledger.append("eval_finished", [entry])
     if told["valid"] and not run.made_up:
         beside_the_version(run, store, library)
@@ -81,17 +86,20 @@ def _told(run: EvalRun, serving: str) -> dict[str, Any]:
     }
 
 
-def _compared_with(run: EvalRun, ledger: Ledger) -> Record | None:
+def _past(run: EvalRun, ledger: Ledger) -> list[Record]:
+    past = records(ledger.read()).get(run.alias, [])
+    return [each for each in past if each.made_up == run.made_up]
+
+
+def _compared_with(run: EvalRun, past: Sequence[Record]) -> Record | None:
     """Return what a run is held against: an anchor run its version's result after training.
 
     Stable against itself is held against the anchor run just before, so that what has drifted
     since the training is not taken for noise.
     """
-    past = records(ledger.read()).get(run.alias, [])
-    past = [each for each in past if each.made_up == run.made_up]
     match run.purpose:
         case "anchor":
-            return baseline(past, run.adapter, run.golden_digest)
+            return baseline(past, run.adapter, run.golden_digest, run.spec.decoding())
         case "aa":
             return latest_anchor(past, run.adapter, run.golden_digest)
         case "gate" | "rolling" | "smoke":

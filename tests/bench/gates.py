@@ -20,6 +20,7 @@ from tests.fleet.gates.simulation import (
     Array,
     flagged,
     golden_runs,
+    graded_runs,
     latencies,
     naive_test,
     naive_window,
@@ -60,6 +61,26 @@ def golden(rng: np.random.Generator, replications: int) -> None:
                 naive = 100 * np.mean((worse - better) / items > 0.03)
                 cells.append("/".join(f"{each:.0f}" for each in found.values()) + f" ({naive:.0f})")
             print(f"{items:>6} {discordance:>7.0%}   " + "".join(f"{each:<20}" for each in cells))
+
+
+def graded(rng: np.random.Generator, replications: int) -> None:
+    """Print what the golden gate says where each item is asked several times."""
+    print(
+        "\nSeveral answers an item, margin 3 pp, some items wholly broken: PASS/FAIL/INCONCLUSIVE"
+    )
+    print(f"{'items':>6} {'samples':>8} {'wobble':>7} {'group':>6}   "
+          f"{'no change':<16}{'true -3 pp':<16}{'true -5 pp':<16}")  # fmt: skip
+    for items in (20, 50, 100, 300):
+        for samples, borderline, size in ((3, 0.05, 1), (5, 0.05, 1), (5, 0.3, 1), (5, 0.05, 5)):
+            cells = []
+            for drop in (0.0, 0.03, 0.05):
+                found = [each.verdict for each in graded_runs(
+                    rng, replications, items, samples, drop, borderline=borderline, size=size
+                )]  # fmt: skip
+                cells.append("/".join(f"{100 * found.count(each) / len(found):.1f}"
+                                      for each in Verdict))  # fmt: skip
+            row = "".join(f"{each:<16}" for each in cells)
+            print(f"{items:>6} {samples:>8} {borderline:>7.0%} {size:>6}   {row}")
 
 
 def peeking(rng: np.random.Generator, replications: int) -> None:
@@ -216,6 +237,7 @@ def main() -> None:
     given = parser.parse_args()
     rng = np.random.default_rng(given.seed)
     golden(rng, given.replications)
+    graded(rng, min(given.replications, 1000))
     peeking(rng, given.replications)
     slowness(rng, given.replications)
     rollouts(rng, given.replications)

@@ -6,15 +6,31 @@ from typing import Any
 
 from fleet.evals.answer import Answer, Metric, Options, Scored
 
-_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?")
+_POINT = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_COMMA = re.compile(r"[-+]?(?:\d{1,3}(?:\.\d{3})+|\d+),\d+(?:[eE][-+]?\d+)?")
+_MINUS = "\u2212"
 _DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b|\b\d{1,2}[/.]\d{1,2}[/.]\d{2,4}\b")
 _QUOTE = re.compile(r"[\"“„«]([^\"“”„«»]{3,})[\"”»]")
 SHOWN = 3
 
 
 def numbers(text: str) -> list[float]:
-    """Return the numbers of a text in their order; thousands may be parted by commas."""
-    return [float(each.group().replace(",", "")) for each in _NUMBER.finditer(text)]
+    """Return the numbers of a text in their order.
+
+    Thousands may be parted by commas, `1,234.5`; a comma that cannot part thousands is the
+    decimal one, as in `3,5` and `1.234,50`; of `1,2,3` each is a number.
+    """
+    runs = (each.group() for each in _NUMBER.finditer(text.replace(_MINUS, "-")))
+    return [value for run in runs for value in _values(run)]
+
+
+def _values(run: str) -> list[float]:
+    if _POINT.fullmatch(run):
+        return [float(run.replace(",", ""))]
+    if _COMMA.fullmatch(run):
+        return [float(run.replace(".", "").replace(",", "."))]
+    return [float(found.group()) for part in run.split(",") if (found := _POINT.match(part))]
 
 
 def _numeric(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
@@ -52,7 +68,7 @@ def claims(text: str) -> list[str]:
     """Return what can be looked up in a source: quotations, dates, and the other numbers."""
     found = [each.group(1).strip() for each in _QUOTE.finditer(text)]
     dates = [each.group() for each in _DATE.finditer(text)]
-    rest = _DATE.sub(" ", text)
+    rest = _DATE.sub(" ", text).replace(_MINUS, "-")
     return found + dates + [each.group() for each in _NUMBER.finditer(rest)]
 
 
@@ -70,9 +86,10 @@ def _grounded(answer: Answer, _: Any, options: Options, source: str) -> Scored:
 
 
 def _known(claim: str, known: set[float], plain: str) -> bool:
-    if " ".join(claim.casefold().split()) in plain and not _NUMBER.fullmatch(claim):
-        return True
-    return _NUMBER.fullmatch(claim) is not None and numbers(claim)[0] in known
+    if _NUMBER.fullmatch(claim) and not _DATE.fullmatch(claim):
+        return known.issuperset(numbers(claim))
+    words = re.escape(" ".join(claim.casefold().split()))
+    return re.search(rf"(?<!\w){words}(?!\w)", plain) is not None
 
 
 def _grounded_fault(_: Any, options: Options) -> str:

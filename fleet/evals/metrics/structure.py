@@ -26,11 +26,11 @@ def recognised(text: str, labels: list[str], options: Options) -> str:
     plain = {normalised(each, options): each for each in labels}
     if said in plain:
         return plain[said]
-    named = {
-        each
-        for short, each in plain.items()
-        if re.search(rf"(?<!\w){re.escape(short)}(?!\w)", said)
-    }
+    # The longest first: who says "bug report" does not say "bug".
+    names = "|".join(re.escape(each) for each in sorted(plain, key=len, reverse=True) if each)
+    named = (
+        {plain[each] for each in re.findall(rf"(?<!\w)(?:{names})(?!\w)", said)} if names else set()
+    )
     return named.pop() if len(named) == 1 else ""
 
 
@@ -104,6 +104,14 @@ def _json_fields(answer: Answer, expected: Any, options: Options, _: str) -> Sco
 def _same(said: Any, wanted: Any, options: Options) -> bool:
     if isinstance(said, str) and isinstance(wanted, str):
         return normalised(said, options) == normalised(wanted, options)
+    if isinstance(said, dict) and isinstance(wanted, dict):
+        return said.keys() == wanted.keys() and all(
+            _same(said[name], wanted[name], options) for name in wanted
+        )
+    if isinstance(said, list) and isinstance(wanted, list):
+        return len(said) == len(wanted) and all(
+            _same(one, other, options) for one, other in zip(said, wanted, strict=True)
+        )
     if isinstance(said, bool) or isinstance(wanted, bool):
         return said is wanted
     return bool(said == wanted)

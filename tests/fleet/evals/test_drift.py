@@ -29,10 +29,15 @@ WEEK = timedelta(days=7)
 @pytest.mark.parametrize(
     ("changed", "n", "floor", "standing"),
     [
+        (6, 40, Level(0, 40), Standing.STEADY),
+        (7, 40, Level(0, 40), Standing.SERVING),
+        (7, 100, Level(2, 100), Standing.SERVING),
+        (9, 300, Level(6, 300), Standing.STEADY),
         (0, 200, None, Standing.STEADY),
         (3, 200, None, Standing.STEADY),
         (9, 200, None, Standing.SERVING),
-        (9, 200, Level(6, 200), Standing.STEADY),
+        (9, 200, Level(6, 200), Standing.SERVING),
+        (6, 200, Level(6, 200), Standing.STEADY),
         (30, 200, Level(6, 200), Standing.SERVING),
         (3, 20, Level(0, 20), Standing.STEADY),
         (0, 0, None, Standing.UNKNOWN),
@@ -42,6 +47,12 @@ def test_the_frozen_set_alarms_on_more_than_three_times_the_noise_floor(
     changed: int, n: int, floor: Level | None, standing: Standing
 ) -> None:
     assert judge_anchor(changed, changed, n, floor).standing is standing
+
+
+def test_answers_that_change_both_ways_are_noise() -> None:
+    assert judge_anchor(9, 5, 100, Level(6, 200)).standing is Standing.STEADY
+    assert judge_anchor(9, 8, 100, Level(6, 200)).standing is Standing.STEADY
+    assert judge_anchor(9, 9, 100, Level(6, 200)).standing is Standing.SERVING
 
 
 BASE = Level(950, 1000)
@@ -117,7 +128,10 @@ def test_a_bound_of_95_percent_at_each_look_would_cry_wolf_in_every_other_health
 def entry(number: int, purpose: str, at: datetime, name: str = NAME, **summary: Any) -> Entry:
     data = {
         "run": f"r{number}", "alias": "acme-support", "adapter": name, "purpose": purpose,
-        "summary": {"valid": True, "golden_digest": f"g{summary.pop('golden', 0)}", **summary},
+        "summary": {
+            "valid": True, "golden": summary.pop("path", ""),
+            "golden_digest": f"g{summary.pop('golden', 0)}", **summary,
+        },
     }  # fmt: skip
     return Entry(number, at, "eval_finished", "run", "me", 0, data, "", "")
 
@@ -138,6 +152,35 @@ def test_a_set_that_nobody_replaced_is_not_fresh_twice() -> None:
     assert standings(anchor, *fresh) == [Standing.RETRAIN]
     broken = [entry(9, "rolling", NOON, golden=9, **scored(170)) for _ in range(9)]
     assert standings(anchor, *broken) == [Standing.STEADY]
+
+
+def told(*past: Entry, name: str = NAME) -> dict[str, tuple[Standing, str]]:
+    found = drifts(records(past)["acme-support"], name)
+    return {each.rule: (each.standing, each.reason) for each in found}
+
+
+def test_a_gate_on_another_set_gives_no_baseline() -> None:
+    hard = entry(1, "gate", NOON, path="golden/hard.jsonl", golden=90, **scored(120))
+    own = entry(2, "gate", NOON, path="golden/own.jsonl", golden=91, **scored(190))
+    fresh = [entry(n, "rolling", NOON + n * WEEK, golden=n, **scored(140)) for n in range(3, 7)]
+    assert told(hard, own, *fresh)["rolling"] == (
+        Standing.UNKNOWN, "no result after training on its own golden set was evaluated"
+    )  # fmt: skip
+    anchor = entry(7, "anchor", NOON, path="golden/own.jsonl", golden=91, **scored(190))
+    assert told(hard, own, *fresh, anchor)["rolling"][0] is Standing.RETRAIN
+    assert told(own, *fresh)["rolling"][0] is Standing.RETRAIN
+
+
+def test_an_edit_of_the_golden_set_is_said_where_versions_are_compared() -> None:
+    newer = NAME.replace("v1.0.0", "v1.1.0")
+    old = entry(1, "gate", NOON, path="golden/own.jsonl", golden=1, **scored(190))
+    same = entry(2, "gate", NOON + WEEK, newer, path="golden/own.jsonl", golden=1, **scored(160))
+    edited = entry(2, "gate", NOON + WEEK, newer, path="golden/own.jsonl", golden=2, **scored(160))
+    assert told(old, same, name=newer)["ratchet"][0] is Standing.WATCH
+    assert told(old, edited, name=newer)["ratchet"] == (
+        Standing.UNKNOWN,
+        f"golden/own.jsonl was changed since {NAME} was evaluated on it: the two do not compare",
+    )
 
 
 def test_an_evaluation_that_does_not_count_is_not_counted() -> None:

@@ -4,13 +4,15 @@ The e-process here is the one of `fleet.gates.sequential`, over all replications
 holds the two equal. Rules of thumb that others use are here too, to show what they would do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from fleet.conditions import Gate
+from fleet.gates import Finding, judge_paired
 from fleet.gates.conclusion import LEAST_BAD, LEAST_DIFFERENCE
 from fleet.gates.intervals import Z
 from fleet.gates.live import LATE
@@ -166,6 +168,32 @@ def golden_runs(
     worse, better = (discordance + drop) / 2, (discordance - drop) / 2
     drawn = rng.multinomial(items, [worse, better, 1 - discordance], replications)
     return drawn[:, 0].astype(float), drawn[:, 1].astype(float)
+
+
+def graded_runs(
+    rng: np.random.Generator,
+    replications: int,
+    items: int,
+    samples: int,
+    drop: float,
+    *,
+    borderline: float = 0.05,
+    size: int = 1,
+) -> Iterator[Finding]:
+    """Judge sets, at 3 pp, of which a part of the items is broken wholly, and others wobble.
+
+    Of the borderline items an answer is right with a chance of its own, the same for both
+    versions; of the others always. Items of one group of `size` break together.
+    """
+    gate = Gate("g", "accuracy_drop", 3, "pp", samples=samples)
+    names = [str(each // size) for each in range(items)]
+    broken_share = drop / (1 - borderline / 2)
+    for _ in range(replications):
+        chance = np.where(rng.random(items) < borderline, rng.beta(0.5, 0.5, items), 1.0)
+        broken = np.repeat(rng.random(items // size) < broken_share, size)
+        stable = rng.binomial(samples, chance) / samples
+        canary = rng.binomial(samples, np.where(broken, 0.0, chance)) / samples
+        yield judge_paired(gate, stable.tolist(), canary.tolist(), clusters=names)
 
 
 def shares_of(judge: Callable[[int, int], str], worse: Array, better: Array) -> dict[str, float]:

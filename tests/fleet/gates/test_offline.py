@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fleet.conditions import Gate
 from fleet.gates import Finding, Verdict, judge_paired, recompute
+from fleet.gates.offline import PSEUDO_ITEMS
 
 GATE = Gate("accuracy", "accuracy_drop", 3, "pp")
 
@@ -82,7 +83,8 @@ def test_a_wider_margin_passes_more(margin: float) -> None:
 @pytest.mark.parametrize(
     ("drops", "verdict"),
     [
-        ([0.0] * 95 + [0.2] * 5, Verdict.PASS),
+        ([0.0] * 95 + [0.2] * 5, Verdict.INCONCLUSIVE),
+        ([0.0] * 195 + [0.2] * 5, Verdict.PASS),
         ([0.2] * 50 + [0.0] * 50, Verdict.FAIL),
         ([0.6, -0.6] * 50, Verdict.INCONCLUSIVE),
         ([0.1] * 15, Verdict.INCONCLUSIVE),
@@ -115,7 +117,29 @@ def test_clusters_below_the_least_number_never_pass() -> None:
 
 def test_scores_without_any_spread_are_no_certainty() -> None:
     assert judge_paired(GATE, [0.7] * 30, [0.7] * 30).verdict is Verdict.INCONCLUSIVE
-    assert judge_paired(GATE, [0.7] * 30, [0.7] * 30).rule == "paired_binary"
+    assert judge_paired(GATE, [0.7] * 30, [0.7] * 30).rule == "paired_graded"
+
+
+@pytest.mark.parametrize("items", [20, 25, 40, 60])
+def test_one_worse_answer_does_not_make_a_set_pass_that_is_too_small(items: int) -> None:
+    whole = [1.0] * items
+    for canary in (whole, [0.8, *whole[1:]], [0.96, *whole[1:]]):
+        assert judge_paired(GATE, whole, canary).verdict is Verdict.INCONCLUSIVE
+    groups = [str(each % items) for each in range(10 * items)]
+    alike = judge_paired(GATE, whole * 10, whole * 10, clusters=groups)
+    assert (alike.rule, alike.verdict) == ("paired_graded", Verdict.INCONCLUSIVE)
+    assert alike.value == 0.5
+
+
+def test_a_finding_of_graded_scores_from_before_is_judged_by_the_rule_of_its_time() -> None:
+    found = judge_paired(GATE, [1.0] * 25, [0.8] + [1.0] * 24)
+    assert found.parameters["pseudo_items"] == PSEUDO_ITEMS
+    plain = found.plain()
+    plain["parameters"].pop("pseudo_items")
+    plain["counts"].pop("cluster_size")
+    earlier = recompute(plain)
+    assert earlier.verdict is Verdict.PASS
+    assert earlier.upper == pytest.approx(0.0217, abs=1e-4)
 
 
 def test_one_item_that_must_pass_and_failed_is_enough() -> None:

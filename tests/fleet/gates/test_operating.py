@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from fleet.gates import Verdict
 from fleet.gates.offline import judge_binary
 from fleet.gates.sequential import share_test
 from tests.fleet.gates.rollouts import World, simulate
@@ -16,6 +17,7 @@ from tests.fleet.gates.simulation import (
     Paths,
     flagged,
     golden_runs,
+    graded_runs,
     latencies,
     naive_test,
     naive_window,
@@ -69,6 +71,18 @@ def test_a_version_at_the_margin_seldom_passes_and_a_point_estimate_often_lies(
     assert shares_of(partial(verdict, items), *unchanged)["FAIL"] < 5
     naive = 100 * np.mean((at_margin[0] - at_margin[1]) / items > 0.03)
     assert 38 < naive < 53  # a coin, whatever the number of items
+
+
+@pytest.mark.parametrize(("items", "samples", "size"), [(20, 5, 1), (100, 3, 1), (300, 5, 3)])
+def test_several_answers_an_item_pass_no_more_versions_at_the_margin(
+    items: int, samples: int, size: int
+) -> None:
+    rng = np.random.default_rng(13)
+    found = [each.verdict for each in graded_runs(rng, 1000, items, samples, 0.03, size=size)]
+    assert found.count(Verdict.PASS) < 65
+    if items == 300:
+        alike = [each.verdict for each in graded_runs(rng, 200, items, samples, 0.0, size=1)]
+        assert alike.count(Verdict.PASS) > 190
 
 
 @pytest.mark.parametrize("per_hour", [3, 30, 300])

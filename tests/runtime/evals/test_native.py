@@ -91,6 +91,18 @@ def test_a_must_pass_item_fails_only_when_two_repetitions_fail_too(
     assert summary(run)["accuracy"] == (0.0 if wrong_times else 1.0)
 
 
+@pytest.mark.parametrize(("right_times", "failed"), [(1, ("m",)), (2, ("m",)), (3, ())])
+def test_a_must_pass_item_with_several_samples_is_right_in_more_than_half(
+    right_times: int, failed: tuple[str, ...], tmp_path: Path
+) -> None:
+    items = golden({"id": "m", "input": "q", "expected": "a", "tags": ["must_pass"]})
+    spec = Spec(samples=4, temperature=0.7, concurrency=1)
+    with peer(lambda _, __, times: "a" if times < right_times else "b") as server:
+        run = ask(server, tmp_path, items, spec)
+    assert must_pass_failed(run) == failed
+    assert len([each for each in server.asked if "seed" in each]) == 4
+
+
 def test_a_busy_server_is_asked_again_and_a_refusal_is_not(tmp_path: Path) -> None:
     def say(_: str, question: str, times: int) -> Any:
         busy = {"q0": 503 if times == 0 else "a0", "q1": 400}

@@ -35,12 +35,17 @@ class Desk:
         )
 
     def evaluate(
-        self, server: Peer, purpose: Purpose = "anchor", spec: Spec | None = None
+        self,
+        server: Peer,
+        purpose: Purpose = "anchor",
+        spec: Spec | None = None,
+        *,
+        items: int = 40,
     ) -> dict[str, Any]:
         digest = folder_digest(self.version)
         target = Target(server.url, STABLE, STABLE, digest, "acme-support")
         run = asyncio.run(
-            evaluate(target, simple(40), spec or Spec(), self.office, purpose=purpose)
+            evaluate(target, simple(items), spec or Spec(), self.office, purpose=purpose)
         )
         entry = record(run, self.office.store, self.ledger, self.library, "0.32.0 abc")
         summary: dict[str, Any] = entry["summary"]
@@ -152,9 +157,25 @@ def test_a_version_with_other_bytes_gets_no_result_of_this_one(desk: Desk) -> No
     assert not list((desk.version / "evals").glob("x.*"))
 
 
-def test_answers_to_another_way_of_asking_are_not_compared(desk: Desk) -> None:
+def test_answers_to_another_way_of_asking_are_compared_with_their_like(desk: Desk) -> None:
+    with peer(answers(0)) as server:
+        desk.evaluate(server, "gate", Spec(samples=3, temperature=0.5))
+        told = desk.evaluate(server)
+        assert told["not_compared"] == (
+            "it was asked in another way than run1; later runs are held against this one"
+        )
+        assert desk.standings() == [("anchor", "unknown")]
+        server.say = answers(20)
+        assert desk.evaluate(server)["compared_with"] == "run2"
+        assert desk.standings() == [("anchor", "serving")]
+
+
+def test_answers_to_an_edited_set_are_not_compared_and_that_is_said(desk: Desk) -> None:
     with peer(answers(0)) as server:
         desk.evaluate(server)
-        told = desk.evaluate(server, spec=Spec(temperature=0.5))
-    assert told["not_compared"] == "it was asked in another way than run1"
-    assert desk.standings() == [("anchor", "unknown")]
+        told = desk.evaluate(server, items=39)
+        assert told["not_compared"] == (
+            f"{simple(1).file} was changed since run1; later runs are held against this one"
+        )
+        assert desk.standings() == [("anchor", "unknown")]
+        assert desk.evaluate(server, items=39)["compared_with"] == "run2"
