@@ -10,10 +10,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from fleet.gates import Verdict, recompute
-from fleet.gates.conclusion import MISSING
 from fleet.history import Entry
 from fleet.resources import FULL
+from plans.gates import of_the_client
 from plans.public import prose, scrubbed
 
 EVENTS = ("gate_judged", "eval_finished", "rolled_back", "rollback_checked", "rollout_marked",
@@ -177,7 +176,7 @@ class _Telling:
         data, finding = entry.data, entry.data["finding"]
         self.before = self.before or _short(data["stable"])
         name = data["gate"]
-        before, reason = self.gates.get(name), _of_the_client(finding)
+        before, reason = self.gates.get(name), of_the_client(finding)
         if finding["verdict"] == "FAIL":
             self._failed[name] = reason
         self.gates[name] = {
@@ -244,25 +243,6 @@ def _template(name: str, *, escaping: bool) -> Template:
         keep_trailing_newline=True,
     )
     return environment.get_template(name)
-
-
-def _of_the_client(finding: Mapping[str, Any]) -> str:
-    """Return a verdict's reason in the words of its own counts, and nobody else's.
-
-    What was written beside them comes from engines and gateways: it may name machines, people
-    and other clients.
-    """
-    if finding["metric"] == "neighbour_ratio":
-        return ""
-    try:
-        again = recompute(finding)
-    except ValueError:
-        again = None
-    if again is None or again.estimate is None:
-        open_ = finding["verdict"] == Verdict.INCONCLUSIVE
-        return "could not be judged" if open_ else ""
-    said = again.verdict.value == finding["verdict"]
-    return again.reason.replace(MISSING, "not all requests are known yet") if said else ""
 
 
 def _short(adapter: str) -> str:

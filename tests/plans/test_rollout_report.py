@@ -7,7 +7,9 @@ from typing import Any
 from fleet.conditions import UNITS, Gate
 from fleet.gates import Tally, Verdict, Window, judge_live, judge_paired
 from fleet.gates.tally import BAD, SLOW, late
-from fleet.history import Entry
+from fleet.history import Entry, fold
+from fleet.resources import Route
+from plans.gates import told
 from plans.rollout_report import document, render_html, render_markdown
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
@@ -127,6 +129,11 @@ def test_where_nothing_was_counted_nothing_is_said_but_that() -> None:
     assert [each["text"] for each in report["events"]][:1] == [
         "gate answers: INCONCLUSIVE, could not be judged"
     ]
+    data |= {"digests": {}, "since": NOON.isoformat()}
+    past = fold(entries(*routed(10), (kind, {**data, "finding": open_ | {"reason": stderr}})))
+    (route,) = (each for each in past.established.values() if isinstance(each, Route))
+    assert told(past, route)["gates"][0]["reason"] == stderr
+    assert told(past, route, client=True)["gates"][0]["reason"] == "could not be judged"
     assert not any(word in f"{report}" for word in ("corvid", "anna", "Traceback"))
 
 
