@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fleet.gates import Verdict, recompute
+from fleet.gates.conclusion import MISSING
 from fleet.history import History
 from fleet.pace import Paced, Phase
 from fleet.plan import Plan
@@ -27,8 +29,13 @@ def facts_of(plan: Plan, wanted: Paced | None, route: Route) -> Iterator[tuple[s
             yield "Outlook", text
 
 
-def told(history: History, route: Route) -> dict[str, list[dict[str, Any]]]:
-    """Return what the ledger knows of a route's rollout: `gates`, `rejected` and `marks`."""
+def told(
+    history: History, route: Route, *, client: bool = False
+) -> dict[str, list[dict[str, Any]]]:
+    """Return what the ledger knows of a route's rollout: `gates`, `rejected` and `marks`.
+
+    For a `client` no reason tells of others.
+    """
     return {
         "gates": [
             {
@@ -36,7 +43,7 @@ def told(history: History, route: Route) -> dict[str, list[dict[str, Any]]]:
                 "adapter": each.adapter,
                 "percent": each.percent,
                 "verdict": each.finding.verdict.value,
-                "reason": each.finding.reason,
+                "reason": of_the_client(each.finding.plain()) if client else each.finding.reason,
                 "at": each.at.isoformat(timespec="seconds"),
                 "evidence": each.seq,
             }
@@ -60,6 +67,25 @@ def told(history: History, route: Route) -> dict[str, list[dict[str, Any]]]:
             for each in history.marks.get(route.alias, ())
         ],
     }
+
+
+def of_the_client(finding: Mapping[str, Any]) -> str:
+    """Return a verdict's reason in the words of its own counts, and nobody else's.
+
+    What was written beside them comes from engines and gateways: it may name machines, people
+    and other clients.
+    """
+    if finding["metric"] == "neighbour_ratio":
+        return ""
+    try:
+        again = recompute(finding)
+    except ValueError:
+        again = None
+    if again is None or again.estimate is None:
+        open_ = finding["verdict"] == Verdict.INCONCLUSIVE
+        return "could not be judged" if open_ else ""
+    said = again.verdict.value == finding["verdict"]
+    return again.reason.replace(MISSING, "not all requests are known yet") if said else ""
 
 
 def lines_of(alias: Mapping[str, Any]) -> Iterator[str]:

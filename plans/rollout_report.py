@@ -10,9 +10,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from fleet.gates import recompute
-from fleet.gates.conclusion import MISSING
 from fleet.history import Entry
+from fleet.resources import FULL
+from plans.gates import of_the_client
 from plans.public import prose, scrubbed
 
 EVENTS = ("gate_judged", "eval_finished", "rolled_back", "rollback_checked", "rollout_marked",
@@ -82,6 +82,10 @@ class _Telling:
         """By gate: ids of the evaluations behind its latest verdict, the new version's last."""
         self._begun: dict[str, Mapping[str, Any]] = {}
         self._end = ""
+        self._full = False
+        """Whether it had all requests, and has had some ever since."""
+        self._beside = ""
+        """The newest other version with a share, unless it was there before this one."""
 
     def take(self, entry: Entry) -> None:
         """Add one entry."""
@@ -100,50 +104,83 @@ class _Telling:
                     "version": _short(data["adapter"]), "questions": summary["n"],
                     "accuracy": summary["accuracy"], "at": _time(entry.time),
                 }  # fmt: skip
-            case "rolled_back" if data.get("adapter") == self.adapter and self.share:
-                self.share, self._end = 0, "rolled back"
-                why = f": {self._why(data['gate'])}" if data.get("gate") else ""
-                seconds = f"{data['seconds']:.2f} s"
-                self._tell(entry, f"{_short(data['to'])} has all requests again, {seconds}{why}")
+            case "rolled_back":
+                self._flipped(entry)
             case "rollback_checked" if self._end == "rolled back" and data["smoke_ok_s"]:
                 smoke = data["smoke"]
                 self._tell(entry, f"smoke test passed, {smoke['passed']} of {smoke['total']}")
             case "rollout_marked" if data.get("adapter") == self.adapter:
                 until = _until(data)
                 self._tell(entry, f"{version} was {MARKS.get(data['mark'], data['mark'])}{until}")
-            case "released" if data.get("adapter") in (None, self.adapter) and self._end:
-                self._end = ""
-                self._tell(entry, f"{version} may be tried again")
+            case "released":
+                self._released(entry)
             case _:
                 pass
+
+    def _released(self, entry: Entry) -> None:
+        if entry.data.get("adapter") in (None, self.adapter) and self._end == "rolled back":
+            self._end = ""
+            self._tell(entry, f"{_short(self.adapter)} may be tried again")
+        if entry.data.get("route"):
+            self._shares(entry, entry.data["route"])
 
     def _route(self, entry: Entry) -> None:
         """Follow the version's share: a step is begun with its route and finished without."""
         data = entry.data
         if entry.kind == "step_started":
             self._begun[data["step"]] = data["operation"]
+        if entry.kind == "adopted":
+            self._shares(entry, data["resource"])
         if entry.kind != "step_finished":
             return
         operation = self._begun.pop(data["step"], data.get("operation") or {})
-        shares = (operation.get("route") or {}).get("shares", ())
-        found = {each["adapter"]: each["percent"] for each in shares}
-        share = found.get(self.adapter, 0)
-        if share and not self.share:
-            others = [_short(name) for name, part in found.items() if part and name != self.adapter]
+        self._shares(entry, operation.get("route") or {})
+
+    def _shares(self, entry: Entry, route: Mapping[str, Any]) -> None:
+        """Take a route's shares, newest version first."""
+        found = {each["adapter"]: each["percent"] for each in route.get("shares", ())}
+        others = [_short(name) for name, part in found.items() if part and name != self.adapter]
+        share, had = found.get(self.adapter, 0), self.share
+        if share and not had:
             self.before = self.before or ", ".join(others)
-        if share != self.share:
-            self.share, self._end = share, ""
-            self._tell(entry, f"{_short(self.adapter)} answers {share} % of the requests")
+        new = [each for each in others if each not in self.before.split(", ")]
+        self._beside = new[0] if new else ""
+        if share == had:
+            return
+        self.share, self._end = share, ""
+        self._full = share == FULL or (self._full and share > 0)
+        if not share and others:
+            self._end = f"replaced by {new[0]}" if new else "rolled back"
+        self._tell(entry, f"{_short(self.adapter)} answers {share} % of the requests")
+
+    def _flipped(self, entry: Entry) -> None:
+        """Follow a rollback, or the undoing of one: all requests go to one version."""
+        data, had = entry.data, self.share
+        to = _short(data["to"])
+        back, seconds = data["to"] == self.adapter, f"{data['seconds']:.2f} s"
+        if had == (FULL if back else 0):  # nothing changes for this version
+            return
+        self.share, self._full, self._beside = (FULL, True, "") if back else (0, False, "")
+        if back:
+            self._end = "serves again" if self._end else ""
+            self._tell(entry, f"{to} has all requests{' again' if self._end else ''}, {seconds}")
+        elif data.get("forward"):
+            self._end = f"replaced by {to}"
+            self._tell(entry, f"{to} has all requests, {seconds}")
+        else:
+            self._end = "rolled back"
+            why = f": {self._why(data['gate'])}" if data.get("gate") else ""
+            self._tell(entry, f"{to} has all requests again, {seconds}{why}")
 
     def _judged(self, entry: Entry) -> None:
         data, finding = entry.data, entry.data["finding"]
         self.before = self.before or _short(data["stable"])
         name = data["gate"]
-        before, reason = self.gates.get(name), _of_the_client(finding)
+        before, reason = self.gates.get(name), of_the_client(finding)
         if finding["verdict"] == "FAIL":
             self._failed[name] = reason
         self.gates[name] = {
-            "gate": name, "about": METRICS.get(finding["metric"], finding["metric"]),
+            "gate": scrubbed(name), "about": METRICS.get(finding["metric"], finding["metric"]),
             "verdict": finding["verdict"], "reason": scrubbed(reason),
             "entry": entry.seq, "share": data["percent"], "at": _time(entry.time),
         }  # fmt: skip
@@ -175,8 +212,11 @@ class _Telling:
         if self._end:
             return self._end
         failed = any(each["verdict"] == "FAIL" for each in self.gates.values())
-        if self.share == 100:  # noqa: PLR2004 (percent)
+        if self.share == FULL:
             return "complete"
+        if self._full and self.share:
+            by = f", {self._beside} takes over" if self._beside else ""
+            return f"complete; still answers {self.share} %{by}"
         if failed:
             return "stopped before it got any traffic"
         return f"under way at {self.share} %" if self.share else "not begun"
@@ -203,20 +243,6 @@ def _template(name: str, *, escaping: bool) -> Template:
         keep_trailing_newline=True,
     )
     return environment.get_template(name)
-
-
-def _of_the_client(finding: Mapping[str, Any]) -> str:
-    """Return a verdict's reason without what is of others: neighbours' requests, and gateways."""
-    if finding["metric"] == "neighbour_ratio":
-        return ""
-    if not finding["counts"].get("missing"):
-        return str(finding["reason"])
-    try:  # its own counts give the sentence without those on gateways
-        again = recompute(finding)
-    except ValueError:
-        return ""
-    said = again.verdict.value == finding["verdict"]
-    return again.reason.replace(MISSING, "not all requests are known yet") if said else ""
 
 
 def _short(adapter: str) -> str:

@@ -39,7 +39,7 @@ def status(
         "format_version": "1.0",
         "fleet": fleet,
         "aliases": [
-            _alias(each, history, counts)
+            _alias(each, history, counts, client=client is not None)
             for each in live.routes().values()
             if client is None or each.client == client
         ],
@@ -59,7 +59,7 @@ def gateway_notes(live: State) -> list[str]:
     return [f"gateway {name} {each.what}: {each.command}" for name, each in live.gateways.items()]
 
 
-def _alias(route: Route, history: History, counts: Counts) -> dict[str, Any]:
+def _alias(route: Route, history: History, counts: Counts, *, client: bool) -> dict[str, Any]:
     stage = history.stages.get(route.alias)
     holds = history.holds.get(route.alias, {})
     return {
@@ -84,7 +84,7 @@ def _alias(route: Route, history: History, counts: Counts) -> dict[str, Any]:
             }
             for _, each in sorted(holds.items())
         ],
-        **told(history, route),
+        **told(history, route, client=client),
     }
 
 

@@ -7,7 +7,9 @@ from typing import Any
 from fleet.conditions import UNITS, Gate
 from fleet.gates import Tally, Verdict, Window, judge_live, judge_paired
 from fleet.gates.tally import BAD, SLOW, late
-from fleet.history import Entry
+from fleet.history import Entry, fold
+from fleet.resources import Route
+from plans.gates import told
 from plans.rollout_report import document, render_html, render_markdown
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
@@ -82,6 +84,59 @@ def test_outcomes() -> None:
     assert made(*routed(10), rolled_back("x"), again)["outcome"] == "not begun"
 
 
+def shared(**percents: int) -> tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]]]:
+    """Route by version, newest first: `shared(v230=10, v220=90)`."""
+    begun, done = routed(0)
+    shares = [
+        {"adapter": f"acme-support-tiny-v{'.'.join(each[1:])}", "percent": part, "servers": ["s1"]}
+        for each, part in percents.items()
+    ]
+    begun[1]["operation"]["route"] = {**begun[1]["operation"]["route"], "shares": shares}
+    return begun, done
+
+
+def forward(to: str, before: str) -> tuple[str, dict[str, Any]]:
+    about = {"alias": "acme-support", "to": to, "before": {before: 100}, "reason": "wrong alias"}
+    return "rolled_back", {**about, "forward": True, "seconds": 0.05}
+
+
+def test_who_answers_now_is_followed_past_the_end() -> None:
+    third = NEW.replace("2.2.0", "2.3.0")
+    full = (*routed(10), *routed(100))
+    again = made(*full, rolled_back("oops"), forward(NEW, OLD))
+    assert (again["outcome"], again["share"]) == ("serves again", 100)
+    assert again["events"][-1]["text"] == "2.2.0 has all requests again, 0.05 s"
+    rising = made(*full, *shared(v230=10, v220=90, v210=0))
+    assert rising["outcome"] == "complete; still answers 90 %, 2.3.0 takes over"
+    gone = made(*full, *shared(v230=10, v220=90), *shared(v230=100, v220=0, v210=0))
+    assert (gone["outcome"], gone["share"]) == ("replaced by 2.3.0", 0)
+    assert made(*full, forward(third, NEW))["outcome"] == "replaced by 2.3.0"
+    back = {"alias": "acme-support", "adapter": third, "to": NEW, "before": {}, "seconds": 0.05}
+    assert made(*full, *shared(v230=100, v220=0), ("rolled_back", back))["outcome"] == (
+        "serves again"
+    )
+    assert made(*full, *shared(v230=10, v220=90), ("rolled_back", back))["outcome"] == "complete"
+    assert made(*full, *shared(v220=0, v210=100))["outcome"] == "rolled back"
+    undone = made(*full, rolled_back("oops"), *shared(v220=10, v210=90))
+    assert undone["outcome"] == "under way at 10 %"
+
+
+def test_where_nothing_was_counted_nothing_is_said_but_that() -> None:
+    kind, data = judged()
+    stderr = "corvid-dates-tiny-v1.0.0 exit 3: Traceback, anna@corvid.example asked for a refund"
+    open_ = judge_paired(Gate("answers", "accuracy_drop", 5, "pp"), (), ()).plain()
+    report = made((kind, {**data, "finding": open_ | {"reason": stderr}}), judged(stderr))
+    assert [each["text"] for each in report["events"]][:1] == [
+        "gate answers: INCONCLUSIVE, could not be judged"
+    ]
+    data |= {"digests": {}, "since": NOON.isoformat()}
+    past = fold(entries(*routed(10), (kind, {**data, "finding": open_ | {"reason": stderr}})))
+    (route,) = (each for each in past.established.values() if isinstance(each, Route))
+    assert told(past, route)["gates"][0]["reason"] == stderr
+    assert told(past, route, client=True)["gates"][0]["reason"] == "could not be judged"
+    assert not any(word in f"{report}" for word in ("corvid", "anna", "Traceback"))
+
+
 def test_the_golden_table_is_of_each_gate_and_its_latest_verdict() -> None:
     def asked(run: str, adapter: str, accuracy: float) -> tuple[str, dict[str, Any]]:
         summary = {"n": 200, "accuracy": accuracy}
@@ -152,7 +207,8 @@ class _Tags(HTMLParser):
 
 
 def test_nothing_of_machines_people_or_strangers_markup_gets_into_it() -> None:
-    report = made(*routed(10), judged(NASTY), rolled_back(NASTY))
+    kind, data = judged(NASTY)
+    report = made(*routed(10), (kind, {**data, "gate": NASTY}), rolled_back(NASTY))
     markdown, page = render_markdown(report), render_html(report)
     assert "eve@host7" not in markdown + page
     assert "s1" not in markdown + page
