@@ -11,9 +11,10 @@ import pytest
 from fleet.gates import Finding, Tally, Verdict, Window, judge_live
 from fleetctl.session import Session
 from runtime.ledger.file import FileLedger
+from tests.fleet.planning.builders import NOON
+from tests.fleet.planning.trials import ERRORS
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
-from tests.runtime.rollouts.test_evidence import ERRORS, NOON
 
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
 WINDOWS = {
