@@ -39,13 +39,15 @@ class Load(NamedTuple):
 class _Room:
     """What is known of one server."""
 
-    __slots__ = ("known", "most", "peak", "tight", "until")
+    __slots__ = ("known", "most", "peak", "running", "tight", "until")
 
     def __init__(self) -> None:
         self.most = FIRST
         """Requests of ours that it is given."""
         self.peak = 0
         """Most requests of ours that it had since it last told."""
+        self.running = 0
+        """Requests that it ran when it last told."""
         self.known = False
         """Whether it has ever told."""
         self.tight = 0.0
@@ -103,6 +105,8 @@ class Rooms:
         several gateways each takes back the part that is its own, `ours / (running + waiting)`,
         and they come to that number together.
 
+        One that runs more than when it was last looked at is still taking in what waits.
+
         Requests on their way are in `ours` and in nothing that the server says: so many fewer
         come at once. While nobody waits, what counts is the most that were there since the last
         look: many that end together are no reason to give it less.
@@ -112,9 +116,12 @@ class Rooms:
         peak, room.peak = max(ours, room.peak), ours
         running, waiting = load
         spare = max(_SPARE, running // _SPARE_PART)
-        if waiting:
+        if waiting and running <= room.running:
             room.tight = now + _TIGHT_S
-        if now >= room.tight:
+        room.running = running
+        if now >= room.tight and waiting:
+            room.most = max(FIRST, ours + spare - waiting)
+        elif now >= room.tight:
             on_their_way = max(0, peak - running)
             room.most = max(FIRST, peak + max(spare, min(peak, running - on_their_way)))
         elif waiting <= spare:

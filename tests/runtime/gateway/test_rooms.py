@@ -51,6 +51,13 @@ def test_while_nobody_waits_in_a_server_as_many_again_come() -> None:
     assert server.told(200, 0) == 450  # and now so many that it is given a few only
 
 
+def test_a_server_that_is_still_taking_in_what_waits_is_not_full() -> None:
+    server = Server()
+    server.flood()
+    assert [server.told(4, 12), server.told(9, 7)] == [FIRST, FIRST]
+    assert [server.told(16, 0), server.told(32, 0)] == [32, 64]
+
+
 def test_many_requests_that_end_together_are_no_reason_to_give_a_server_less() -> None:
     server = Server()
     server.flood()
@@ -78,6 +85,7 @@ def test_a_server_in_which_somebody_waits_gets_what_it_runs_and_a_few() -> None:
 def test_after_a_while_without_anybody_waiting_it_is_tried_out_anew() -> None:
     server = Server()
     server.flood()
+    server.told(8, 8)
     server.told(8, 8)
     server.end(12)
     assert server.told(4, 0) == 8
@@ -146,6 +154,7 @@ def test_a_server_that_was_not_reached_in_time_keeps_what_it_had() -> None:
     server = Server()
     server.flood()
     server.told(10, 6)
+    server.told(10, 6)
     server.end(8)
     server.rooms.untold("s", answered=False)
     assert server.flood() == 14
@@ -167,6 +176,7 @@ def test_the_server_with_room_is_asked_though_another_has_fewer_requests() -> No
     for server, count in (("full", 12), ("fast", 30)):
         for _ in range(count):
             in_flight.enter(server, "v1")
+    rooms.told("full", Load(8, 8))
     rooms.told("full", Load(8, 8))
     rooms.told("fast", Load(30, 0))
     assert {replicas.pick(("fast", "full"), "v1", (), 5.0) for _ in range(4)} == {"fast"}
