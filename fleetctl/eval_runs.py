@@ -94,9 +94,11 @@ def run_all(
 
 
 def imported(
-    session: Session, path: Path, source: str, name: str, purpose: Purpose
+    session: Session, path: Path, source: str, name: str, purpose: Purpose, chosen: str = ""
 ) -> dict[str, Any]:
     """Take over another tool's results of a locked version; return the ledger's entry.
+
+    `chosen` is one of lm-eval's filters, where the file has several.
 
     Raises:
         FleetError: no such version, or not the results of a finished evaluation.
@@ -114,8 +116,9 @@ def imported(
     office = office_of(session)
     alias, digest = AdapterName.parse(name).alias, known[name].digest
     run = import_run(
-        path, source, alias=alias, adapter=name, digest=digest, purpose=purpose, office=office
-    )
+        path, source, alias=alias, adapter=name, digest=digest, purpose=purpose, office=office,
+        chosen=chosen,
+    )  # fmt: skip
     return record(run, office.store, session.ledger(), session.library)
 
 

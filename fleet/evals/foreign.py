@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,8 @@ def inspect_samples(log: Mapping[str, Any]) -> tuple[Sample, ...]:
     """Return the samples of an inspect-ai log; one that failed or has no score has an error.
 
     Raises:
-        ValueError: it is no such log, or the run did not end well; the text says why.
+        ValueError: it is no such log, the run did not end well, or some of the samples that it
+            declares are not there; the text says why.
     """
     status = log.get("status")
     if "eval" not in log or status is None:
@@ -26,7 +28,24 @@ def inspect_samples(log: Mapping[str, Any]) -> tuple[Sample, ...]:
     if status != "success":
         error = log.get("error") or {}
         raise ValueError(f"inspect-ai ended with `{status}`: {error.get('message', 'no reason')}")
-    return tuple(_inspected(each) for each in log.get("samples") or ())
+    samples = tuple(_inspected(each) for each in log.get("samples") or ())
+    _whole(log, samples)
+    return samples
+
+
+def _whole(log: Mapping[str, Any], samples: Sequence[Sample]) -> None:
+    """Refuse a log that was cut: of what it says was asked, every answer must be there once."""
+    there = Counter((each.item, each.sample) for each in samples)
+    twice = [item for (item, _), times in there.items() if times > 1]
+    if twice:
+        raise ValueError(f"sample `{twice[0]}` stands twice")
+    declared = (log.get("results") or {}).get("total_samples")
+    if isinstance(declared, int) and len(samples) < declared:
+        raise ValueError(f"it has {len(samples)} samples, and {declared} were asked")
+    epochs = (log["eval"].get("config") or {}).get("epochs")
+    for item, times in Counter(item for item, _ in there).items():
+        if isinstance(epochs, int) and times < epochs:
+            raise ValueError(f"sample `{item}` has {times} epochs, and {epochs} were asked")
 
 
 def inspect_version(log: Mapping[str, Any]) -> str:
@@ -70,7 +89,9 @@ def _graded(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
-def lm_eval_samples(lines: Iterable[str], metrics: Sequence[str] = ()) -> tuple[Sample, ...]:
+def lm_eval_samples(
+    lines: Iterable[str], metrics: Sequence[str] = (), chosen: str = ""
+) -> tuple[Sample, ...]:
     """Return the samples of lm-eval's file of samples.
 
     Only generated answers count: what was scored by log likelihood is refused, for asking for
@@ -80,11 +101,13 @@ def lm_eval_samples(lines: Iterable[str], metrics: Sequence[str] = ()) -> tuple[
         lines: Of the file that `--log_samples` wrote.
         metrics: Which metric is the accuracy, the first that is there. Default: the first that
             each line names.
+        chosen: Which of lm-eval's filters, where the file has the answers as read by several.
 
     Raises:
-        ValueError: a line is no sample; the text names it.
+        ValueError: a line is no sample; the text names it. There are several filters and none
+            is chosen, or not the chosen one; the text names them.
     """
-    found = []
+    found: dict[str, list[Sample]] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -97,8 +120,14 @@ def lm_eval_samples(lines: Iterable[str], metrics: Sequence[str] = ()) -> tuple[
         lacks = [key for key in ("doc", "metrics", "arguments") if key not in document]
         if lacks:
             raise ValueError(f"line {number} is not a sample of lm-eval: it has no `{lacks[0]}`")
-        found.append(_harnessed(document, metrics, number))
-    return tuple(found)
+        made = _harnessed(document, metrics, number)
+        found.setdefault(str(document.get("filter", "none")), []).append(made)
+    names = ", ".join(sorted(found))
+    if chosen and chosen not in found:
+        raise ValueError(f"it has no filter `{chosen}`, but {names}")
+    if len(found) > 1 and not chosen:
+        raise ValueError(f"each answer stands there once for each filter, {names}: choose one")
+    return tuple(found[chosen] if chosen else next(iter(found.values()), ()))
 
 
 def _harnessed(document: Mapping[str, Any], metrics: Sequence[str], number: int) -> Sample:

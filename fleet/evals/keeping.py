@@ -5,6 +5,7 @@ people read and `fleetctl evidence verify` compares with their digest, stay as l
 is in the library.
 """
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -73,12 +74,13 @@ def _behind_verdicts(entries: Iterable[Entry], locked: Collection[str]) -> dict[
 def _marks(runs: Sequence[Record], locked: Collection[str]) -> Iterable[tuple[str, str]]:
     """Yield what later evaluations of one alias are compared with, and why it stays."""
     latest: dict[str, str] = {}
-    first: dict[tuple[str, str], Record] = {}
+    first: dict[tuple[str, str, str], Record] = {}
     for each in runs:
         if not each.valid or each.adapter not in locked:
             continue
         if each.purpose in AFTER_TRAINING:
-            first.setdefault((each.adapter, each.golden_digest), each)
+            asked = json.dumps(each.summary.get("decoding"), sort_keys=True)
+            first.setdefault((each.adapter, each.golden_digest, asked), each)
         if each.purpose == "anchor":
             latest[each.adapter] = each.run
     for adapter, run in latest.items():

@@ -1,7 +1,7 @@
 """Power: how likely a gate is to tell, before anything was asked. Estimates, never a verdict."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,11 +15,12 @@ from fleet.gates.intervals import (
     mcnemar,
     newcombe,
     normal_cdf,
+    t_quantile,
     upper_tail,
     wilson,
 )
 from fleet.gates.live import LATE
-from fleet.gates.offline import LEAST_ITEMS, SIGNIFICANT, Z_FOUND
+from fleet.gates.offline import LEAST_ITEMS, PSEUDO_ITEMS, SIGNIFICANT, Z_FOUND
 from fleet.gates.sequential import rate_test, share_test
 
 USUAL_RATE = {"error_rate_rise": 0.01, "error_rate": 0.005, "format_drop": 0.03}
@@ -46,29 +47,56 @@ def paired(
         margin: The gate's limit.
         drop: How much worse the new version really is; at most `discordance`.
 
-    One sample: exact, over all splits of the discordant items. Several: a normal approximation.
+    One sample: exact, over all splits of the discordant items. Several: exact over the number of
+    items that broke, wholly, which is how a drop is hardest to tell; the noise of sampling is
+    taken to be normal.
     """
     if items < LEAST_ITEMS:
         return 0.0, 0.0
-    discordance = max(discordance, drop, 1e-6)
     if samples > 1:
-        error = math.sqrt(discordance / (items * samples))
-        passes = normal_cdf((margin - drop) / error - Z)
-        return passes, min(1 - passes, normal_cdf(drop / error - Z))
-    middle, deviation = items * discordance, math.sqrt(items * discordance * (1 - discordance))
-    first = max(0, math.floor(middle - WIDTH * deviation))
-    last = min(items, math.ceil(middle + WIDTH * deviation) + 1)
+        return _graded(items, max(discordance, 1e-6) / samples, margin, drop)
+    discordance = max(discordance, drop, 1e-6)
     chance = (discordance + drop) / (2 * discordance)
     passes = fails = 0.0
-    before = upper_tail(first, items, discordance)
-    for differing in range(first, last + 1):
-        after = upper_tail(differing + 1, items, discordance)
-        weight, before = before - after, after
+    for differing, weight in _binomial(items, discordance):
         largest = _largest(differing, items, margin)
         least = max(largest + 1, _significant(differing))
         passes += weight * (1 - upper_tail(largest + 1, differing, chance))
         fails += weight * upper_tail(least, differing, chance)
     return passes, fails
+
+
+def _binomial(trials: int, chance: float) -> Iterator[tuple[int, float]]:
+    """Yield the likely counts of a binomial distribution, each with its probability."""
+    middle, deviation = trials * chance, math.sqrt(trials * chance * (1 - chance))
+    first = max(0, math.floor(middle - WIDTH * deviation))
+    last = min(trials, math.ceil(middle + WIDTH * deviation) + 1)
+    before = upper_tail(first, trials, chance)
+    for count in range(first, last + 1):
+        after = upper_tail(count + 1, trials, chance)
+        yield count, before - after
+        before = after
+
+
+def _graded(items: int, noise: float, margin: float, drop: float) -> tuple[float, float]:
+    """Return the chances of PASS and FAIL on means of several answers.
+
+    `noise`: the variance of an item's difference between two versions that are alike.
+    """
+    passes = fails = 0.0
+    added, spread = round(2 * PSEUDO_ITEMS), math.sqrt(items * noise)
+    for broken, weight in _binomial(items, drop):
+        squares = broken * (1 - broken / items) + items * noise
+        seen, more = _half(squares, items), _half(squares + added, items + added)
+        within = min(margin * (items + added) - more, margin * items - seen)
+        passes += weight * normal_cdf((within - broken) / spread)
+        fails += weight * normal_cdf((broken - max(seen, margin * items - seen, within)) / spread)
+    return passes, fails
+
+
+def _half(squares: float, items: int) -> float:
+    """Return by how much the bound of a sum lies above it, as `offline.judge_graded` does."""
+    return t_quantile(items - 1) * math.sqrt(squares * items / (items - 1))
 
 
 def _largest(differing: int, items: int, margin: float) -> int:
@@ -93,12 +121,22 @@ def _significant(differing: int) -> int:
 
 def certifiable(items: int, discordance: float, samples: int) -> float:
     """Return the smallest margin that an unchanged version keeps 4 times in 5."""
-    return (Z + Z_FOUND) * math.sqrt(discordance / (max(1, items) * samples))
+    items, noise = max(1, items), discordance / samples
+    added = 2 * PSEUDO_ITEMS if samples > 1 else 0.0
+    error = math.sqrt(items * noise + added) / (items + added)
+    return Z * error + Z_FOUND * math.sqrt(noise / items)
 
 
 def items_needed(discordance: float, samples: int, margin: float) -> int:
     """Return the items with which an unchanged version passes 4 times in 5."""
-    return math.ceil(discordance / samples * ((Z + Z_FOUND) / margin) ** 2)
+    low, high = 0, 1
+    while certifiable(high, discordance, samples) > margin:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = certifiable(middle, discordance, samples) <= margin
+        low, high = (low, middle) if enough else (middle, high)
+    return high
 
 
 @dataclass(frozen=True, slots=True)

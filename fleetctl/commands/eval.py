@@ -232,6 +232,8 @@ def _drifts(past: Any, adapters: dict[str, str]) -> list[dict[str, Any]]:
     epilog="""\b
 Examples:
   fleetctl eval import samples_acme.jsonl --from lm-eval --as acme-support-tiny-v2.1.0
+  fleetctl eval import samples_acme.jsonl --from lm-eval --as acme-support-tiny-v2.1.0 \\
+      --filter strict-match
   fleetctl eval import logs/acme.eval --from inspect --as acme-support-tiny-v2.1.0
 """,
 )
@@ -239,20 +241,29 @@ Examples:
 @click.option("--from", "source", type=click.Choice(["inspect", "lm-eval"]), required=True)
 @click.option("--as", "name", required=True, metavar="VERSION", help="The version that answered.")
 @click.option("--purpose", type=click.Choice(PURPOSES), default="rolling", show_default=True)
+@click.option("--filter", "chosen", default="", help="Of lm-eval's filters, if there are several.")
 @_FORMAT
 @click.pass_obj
 def import_results(
-    session: Session, path: Path, source: str, name: str, purpose: "Purpose", form: str
+    session: Session,
+    path: Path,
+    source: str,
+    name: str,
+    purpose: "Purpose",
+    chosen: str,
+    form: str,
 ) -> None:
     """Take over results that lm-eval or inspect-ai has already written.
 
     lm-eval: the file of samples (`--log_samples`). inspect-ai: a log, `.eval` or `.json`. A log
-    that did not end well, or with unscored samples, is refused.
+    that did not end well, that was cut, or with unscored samples, is refused.
     """
     from fleetctl.eval_runs import imported  # noqa: PLC0415 (keeps `--help` fast)
     from plans.evals import table  # noqa: PLC0415
 
-    entry = imported(session, path, source, name, purpose)
+    if chosen and source != "lm-eval":
+        raise click.UsageError("--filter goes with --from lm-eval.")
+    entry = imported(session, path, source, name, purpose, chosen)
     row = {**entry, "finished": session.now().isoformat(timespec="seconds")}
     click.echo(json.dumps(row, indent=2) + "\n" if form == "json" else table([row]), nl=False)
 

@@ -22,9 +22,9 @@ from runtime.evals.office import Office
 
 def import_run(
     path: Path, source: str, *, alias: str, adapter: str, digest: str, purpose: Purpose,
-    office: Office,
+    office: Office, chosen: str = "",
 ) -> EvalRun:  # fmt: skip
-    """Read another tool's results and keep them as a run.
+    """Read another tool's results and keep them as a run; `chosen` is one of lm-eval's filters.
 
     Raises:
         EvalError: FC4540 it is no such file, or it did not end well; FC4503 an item is not
@@ -38,7 +38,7 @@ def import_run(
             name = str(log["eval"].get("task", path.stem))
         else:
             lines = path.read_text(encoding="utf-8").splitlines()
-            samples, version = numbered(lm_eval_samples(lines)), "lm-eval"
+            samples, version = numbered(lm_eval_samples(lines, chosen=chosen)), "lm-eval"
             golden, digest_of = questions(json.loads(each) for each in lines if each.strip())
             name = path.stem
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:

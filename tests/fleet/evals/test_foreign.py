@@ -58,6 +58,24 @@ def test_a_log_that_did_not_end_well_is_refused(document: dict[str, Any]) -> Non
         inspect_samples(document)
 
 
+@pytest.mark.parametrize(
+    ("results", "config", "samples", "says"),
+    [
+        ({"total_samples": 200}, {}, [SAMPLE], "has 1 samples, and 200 were asked"),
+        ({}, {"epochs": 5}, [SAMPLE], "`a` has 1 epochs, and 5 were asked"),
+        ({}, {}, [SAMPLE, SAMPLE], "`a` stands twice"),
+    ],
+)
+def test_a_log_of_inspect_that_was_cut_is_refused(
+    results: dict[str, Any], config: dict[str, Any], samples: list[dict[str, Any]], says: str
+) -> None:
+    whole = log(*samples) | {"results": results, "eval": {"task": "t", "config": config}}
+    with pytest.raises(ValueError, match=says):
+        inspect_samples(whole)
+    fine = {"results": {"total_samples": 2}, "eval": {"task": "t", "config": {"epochs": 2}}}
+    assert len(inspect_samples(log(SAMPLE, SAMPLE | {"epoch": 1}) | fine)) == 2
+
+
 LINE: dict[str, Any] = {
     "doc_id": 0, "doc": {"q": "?"}, "doc_hash": "h", "target": "x", "filtered_resps": ["x"],
     "arguments": {"gen_args_0": {"arg_0": "?", "arg_1": {"temperature": 0.0}}},
@@ -115,3 +133,16 @@ def test_a_fresh_set_is_told_from_one_that_was_asked_before() -> None:
 def test_answers_to_one_item_are_numbered() -> None:
     samples = lm_eval_samples([json.dumps(LINE)] * 2)
     assert [each.sample for each in numbered(samples)] == [0, 1]
+
+
+def test_of_several_filters_one_is_chosen() -> None:
+    lines = [
+        json.dumps(LINE | {"filter": name, "exact_match": score})
+        for name, score in (("strict-match", 0.0), ("flexible-extract", 1.0))
+    ]
+    with pytest.raises(ValueError, match="filter, flexible-extract, strict-match: choose one"):
+        lm_eval_samples(lines)
+    with pytest.raises(ValueError, match="no filter `loose`, but flexible-extract, strict-match"):
+        lm_eval_samples(lines, chosen="loose")
+    [found] = lm_eval_samples(lines, chosen="flexible-extract")
+    assert found.scores == {"accuracy": 1.0}

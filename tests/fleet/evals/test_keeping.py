@@ -41,6 +41,8 @@ def needed(entries: list[Entry], *stored: str, age: timedelta = KEEP * 2) -> set
         ([run("a", "gate", valid=False), run("b", "gate")], {"b"}),
         ([run("a", "gate"), run("b", "gate", golden_digest="h")], {"a", "b"}),
         ([run("a", "anchor"), run("b", "anchor"), run("c", "anchor")], {"a", "c"}),
+        ([run("a", "gate", decoding={"samples": 3}), *(run(each, "anchor", decoding={"samples": 1})
+          for each in "bcd")], {"a", "b", "d"}),
         ([run("a", "anchor"), run("b", "aa"), run("c", "rolling")], {"a"}),
         ([run("a", "anchor", adapter="acme-support-tiny-v1.0.0")], set()),
         ([run("a", "gate"), run("b", "gate"), entry("gate_judged", KEEP, adapter=NAME,
