@@ -143,7 +143,7 @@ class Record:
         """Hand the row over, to be written and counted, unless that has been done.
 
         Raises:
-            OSError: the log could not take it; the request must not be answered.
+            RefusalError: 503: the log could not take it; the request must not be answered.
         """
         if self.is_closed:
             return
@@ -161,7 +161,7 @@ class Record:
         """Hand over a row that was deferred, with its tokens.
 
         Raises:
-            OSError: as `write`.
+            RefusalError: as `write`.
         """
         self.tokens, self.row.counted = tokens, how
         self._hand_over(self._add)

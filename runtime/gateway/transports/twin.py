@@ -224,12 +224,16 @@ async def _stream(
         async for chunk in chunks(reply, deadline):
             if passed := exchange.pass_on(reply.status, chunk):
                 await answer.write(passed)
-    except BrokenOffError as error:
-        exchange.broke_off(error.status)
+        rest = exchange.end(reply.status)
+    except (BrokenOffError, RefusalError) as error:
+        if isinstance(error, BrokenOffError):
+            exchange.broke_off(error.status)
+        else:  # no row can be written, for which the server can do nothing
+            exchange.left()
         if request.transport is not None:
             request.transport.abort()
         return answer
-    if rest := exchange.end(reply.status):
+    if rest:
         await answer.write(rest)
     await answer.write_eof()
     return answer
