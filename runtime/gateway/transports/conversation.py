@@ -143,9 +143,9 @@ class Conversation:
             self._refuse(error)
 
     def on_broken(self, *, stale: bool) -> None:
-        """Tell the client, unless the request cannot have reached the server."""
+        """Tell the client, unless the request most likely has not reached the server."""
         self._connection = None
-        if stale and not self._retried:
+        if stale and self._exchange.resends():
             self._retried = True
             self._connecting = self._loop.create_task(self._connect())
         else:
