@@ -96,7 +96,7 @@ class Admin:
         return web.json_response({"shares": shares})
 
     async def _readiness(self, _: web.Request) -> web.Response:
-        is_ready = self._shared.ready.is_set() and self._current.lookup.revision > 0
+        is_ready = self._shared.is_ready
         status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
         return web.json_response({"ready": is_ready}, status=status)
 

@@ -7,7 +7,6 @@ import asyncio
 import os
 import socket
 import stat
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from typing import Final
 from aiohttp import web
 
 from fleet.errors import FleetError, problem
+from runtime.gateway.defects import tell
 from runtime.gateway.places import prepare_socket_folder
 
 LOOK_S: Final = 0.5
@@ -86,7 +86,7 @@ class AdminSocket:
 
     def _tell(self, what: str) -> None:
         if not self._is_told:
-            sys.stderr.write(f"The admin socket `{self._path}` {what}\n")
+            tell(f"The admin socket `{self._path}` {what}")
 
     def _bound(self) -> socket.socket:
         """Return a socket bound to the path, which fails where a file has come meanwhile."""

@@ -63,8 +63,13 @@ class Desk:
         """Begin a request for completions; its usage row is due from here on.
 
         A key that opens nothing is for `Exchange.admit` to refuse.
+
+        Raises:
+            RefusalError: 503: rows cannot be written at the moment.
         """
         shared = self._shared
+        if shared.log.is_refusing:
+            raise refusals.unrecorded()
         record = Record(shared.rows.add, path, self._current.lookup.revision)
         return Exchange(shared, path, record, proof)
 
@@ -99,7 +104,7 @@ class Desk:
         if path == _HEALTH:
             return _json({"status": "ok"})
         if path == _READY:
-            if not self._shared.ready.is_set() or not self._current.lookup.revision:
+            if not self._shared.is_ready:
                 raise refusals.not_ready()
             return _json({"ready": True})
         lookup = self._current.lookup

@@ -22,7 +22,8 @@ class Errand:
     """The servers that were asked for one request, and the one that is asked now."""
 
     __slots__ = (
-        "_is_copy", "_is_retry", "_now", "_server", "_shared", "_tried", "_urls", "choice",
+        "_is_copy", "_is_retry", "_now", "_resent", "_server", "_shared", "_tried", "_urls",
+        "choice",
     )  # fmt: skip
 
     def __init__(self, shared: Shared) -> None:
@@ -37,6 +38,7 @@ class Errand:
         self._is_retry = False
         """Whether it counts towards the budget of those that are asked anew."""
         self._tried: tuple[str, ...] = ()
+        self._resent = 0
         self.choice = _NOWHERE
         """The version that answers."""
 
@@ -73,6 +75,22 @@ class Errand:
             return False
         asked = (*self._tried, self._server)
         return any(each not in asked for each in self.choice.servers) and self._retries()
+
+    def resends(self) -> bool:
+        """Say whether the same server is to be asked anew, once, on another connection.
+
+        The one before had been kept open and ended before a byte of the answer: most likely the
+        server closed it just when the request was on its way, and it may have read the request.
+        """
+        if self._resent or not self._retries():
+            return False
+        self._resent = 1
+        return True
+
+    @property
+    def _retried(self) -> int:
+        """How often a server was asked before."""
+        return len(self._tried) + self._resent
 
     def turned_away(self, status: int, now: float) -> None:
         """The server has not begun: it has too much to do, or (503) is not able to."""

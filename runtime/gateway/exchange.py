@@ -176,7 +176,7 @@ class Exchange(Errand):
     def answered(self, content_type: str) -> None:
         """The server's head is there."""
         row = self._record.row
-        row.server, row.retries = self._server, len(self._tried)
+        row.server, row.retries = self._server, self._retried
         self.is_stream = content_type.partition(";")[0].strip().lower() == _EVENT_STREAM
         if self.is_stream and self._events is None:  # which nobody asked for
             self._events = Events(last_count=True, all_counts=True)
@@ -215,7 +215,7 @@ class Exchange(Errand):
         """The client gets an error of the gateway's own."""
         if status in _SERVERS_FAULT:
             self._judge_server(status)
-        self._record.row.retries = len(self._tried)
+        self._record.row.retries = self._retried
         self._finish(status)
 
     def broke_off(self, status: int = HTTPStatus.BAD_GATEWAY) -> None:

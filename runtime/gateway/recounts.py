@@ -5,8 +5,6 @@ Nobody waits for it. The row of such a request is written once the answers are t
 """
 
 import asyncio
-import sys
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final, NamedTuple, TypeVar
@@ -15,7 +13,9 @@ import aiohttp
 import msgspec
 
 from runtime.gateway.answers import of_reply
+from runtime.gateway.defects import tell_of
 from runtime.gateway.endpoints import RESPONSES
+from runtime.gateway.refusals import RefusalError
 from runtime.gateway.tokenized import Tokenized
 from runtime.gateway.typed_events import Sent
 from runtime.gateway.unsettled import Unsettled
@@ -141,8 +141,8 @@ class Recounts:
             counted(Tokens(prompt, made), BY_TEXT if is_known else BY_PIECES)
             await asyncio.sleep(0)  # rows of one turn of the loop are written at its end
             self.unsettled.settle(stopped.request_id)
-        except OSError:  # the log's disk is full: nobody is left to be told
-            traceback.print_exc(file=sys.stderr)
+        except (OSError, RefusalError) as error:  # nobody is left to be told
+            tell_of(error)
 
     async def _in_time(self, asked: Awaitable[_Answer]) -> _Answer | None:
         """Return an answer; None: it does not come in time."""
@@ -155,8 +155,8 @@ class Recounts:
                 return await asked
         except TimeoutError:
             return None
-        except Exception:  # noqa: BLE001 (a defect of ours must not cost the row)
-            traceback.print_exc(file=sys.stderr)
+        except Exception as error:  # noqa: BLE001 (a defect of ours must not cost the row)
+            tell_of(error)
             return None
         finally:
             self._clocks.discard(clock)

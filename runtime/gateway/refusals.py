@@ -180,6 +180,12 @@ def _retry(message: str, code: str, retry_after_s: int) -> RefusalError:
     return RefusalError(status, message, "server_error", code=code, retry_after_s=retry_after_s)
 
 
+def unrecorded() -> RefusalError:
+    """The usage log cannot be written: what cannot be put on record is not answered."""
+    message = "The gateway cannot keep its records right now. Please retry."
+    return _retry(message, "unavailable", 2)
+
+
 def not_ready() -> RefusalError:
     """The gateway has no routing table yet, or is about to stop."""
     message = "The gateway is not ready."

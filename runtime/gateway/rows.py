@@ -1,9 +1,11 @@
 """Where usage rows go: to the log, and into the metrics, which so cannot differ from it."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 
 import msgspec
 
+from runtime.gateway import refusals
 from runtime.gateway.metrics import Metrics
 from runtime.gateway.usage import LIVE, Row
 from runtime.gateway.usagelog import UsageLog
@@ -33,7 +35,7 @@ class Rows:
         """Take a complete row.
 
         Raises:
-            OSError: the log could not take it; the request must not be answered.
+            RefusalError: 503: the log could not take it; the request must not be answered.
         """
         if self._wake is None:
             self._write([row])
@@ -46,7 +48,7 @@ class Rows:
         """Write what was kept.
 
         Raises:
-            OSError: the log could not take it; none of its requests must be answered.
+            RefusalError: 503: the log could not take it; none of its requests must be answered.
         """
         if self._due:
             due, self._due = self._due, []
@@ -56,14 +58,19 @@ class Rows:
         """Write what was kept, and whatever comes from now on at once.
 
         Raises:
-            OSError: as `flush`.
+            RefusalError: as `flush`.
         """
         self._wake = None
         self.flush()
 
     def _write(self, rows: list[Row]) -> None:
         encode = _ROW.encode
-        self._log.append(b"\n".join([encode(each) for each in rows]))
+        try:
+            self._log.append(b"\n".join([encode(each) for each in rows]))
+        except OSError:
+            if all(each.status >= HTTPStatus.BAD_REQUEST for each in rows):
+                return  # who was refused may know without a row
+            raise refusals.unrecorded() from None
         for row in rows:
             if row.purpose != LIVE:
                 self._metrics.count_other(row.purpose, row.status)

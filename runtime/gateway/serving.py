@@ -43,11 +43,14 @@ _TURN_S = 0.001
 
 @asynccontextmanager
 async def serving(
-    state_dir: Path, gateway: Gateway, transport: str = DEFAULT
+    state_dir: Path,
+    gateway: Gateway,
+    transport: str = DEFAULT,
+    hurry: asyncio.Event | None = None,
 ) -> AsyncIterator[str]:
     """Serve while the block runs; give the URL for clients (port 0 is a free one).
 
-    `transport` is one of `TRANSPORTS`.
+    `transport` is one of `TRANSPORTS`; once `hurry` is set, the end waits for no request.
 
     The admin side opens first and the table's file is read after that: a table that is
     published meanwhile arrives by the one way or the other.
@@ -83,7 +86,7 @@ async def serving(
             yield url
         finally:
             shared.ready.clear()
-            await front.close()
+            await front.close(hurry or asyncio.Event())
             await looks.close()
             await shared.recounts.close()
             for each in tasks:
@@ -179,12 +182,16 @@ def _locked(handle: int) -> bool:
 
 
 async def serve_until_told(state_dir: Path, gateway: Gateway, transport: str = DEFAULT) -> None:
-    """Serve until SIGTERM or SIGINT, then let running requests finish."""
-    told = asyncio.Event()
+    """Serve until SIGTERM or SIGINT, then let running requests finish, unless another one comes."""
+    told, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def tell() -> None:
+        (hurry if told.is_set() else told).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    async with serving(state_dir, gateway, transport) as url:
+        loop.add_signal_handler(number, tell)
+    async with serving(state_dir, gateway, transport, hurry) as url:
         sys.stderr.write(f"gateway {gateway.name} listens on {url}\n")
         tune()
         await told.wait()

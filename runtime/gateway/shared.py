@@ -53,6 +53,12 @@ class Shared:
         object.__setattr__(self, "admission", Admission(self.in_flight, self.replicas))
         object.__setattr__(self, "retries", Retries(self.in_flight.servers))
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a client's request has a chance."""
+        served = self.ready.is_set() and self.current.lookup.revision > 0
+        return served and not self.log.is_refusing
+
     def _changed(self, before: Lookup, after: Lookup) -> None:
         self.shares.changed(before, after)
         pairs = {

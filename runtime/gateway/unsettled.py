@@ -4,13 +4,13 @@ unsettled/<request id>.json    the row as it would be without an answer, a lower
 """
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from runtime.gateway.defects import tell
 from runtime.gateway.usage import Row
 from runtime.gateway.usagelog import UsageLog
 
@@ -38,7 +38,7 @@ class Unsettled:
             finally:
                 os.close(file)
         except OSError as error:
-            sys.stderr.write(f"A usage row that waits for its tokens is not kept: {error}\n")
+            tell(f"A usage row that waits for its tokens is not kept: {error}")
 
     def settle(self, request_id: str) -> None:
         """Forget a row: it is in the log."""

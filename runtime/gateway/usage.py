@@ -49,7 +49,8 @@ class Row(msgspec.Struct, omit_defaults=False):
     purpose: str = LIVE
     """`live`; `smoke` and `shadow` are never billed, `eval` where a client's policy says so."""
     retries: int = 0
-    """Servers that were asked before the one that answered, or in vain."""
+    """Servers that were asked before the one that answered, or in vain; and one more where a server
+    was asked twice, for it had closed the connection that was kept open."""
     unit: str | None = None
     """Stands for the user or session whom the split keeps on one version, so that users can be
     counted: 16 hex digits, a hash keyed with the operator's secret, another one for each alias and
@@ -143,7 +144,7 @@ class Record:
         """Hand the row over, to be written and counted, unless that has been done.
 
         Raises:
-            OSError: the log could not take it; the request must not be answered.
+            RefusalError: 503: the log could not take it; the request must not be answered.
         """
         if self.is_closed:
             return
@@ -161,7 +162,7 @@ class Record:
         """Hand over a row that was deferred, with its tokens.
 
         Raises:
-            OSError: as `write`.
+            RefusalError: as `write`.
         """
         self.tokens, self.row.counted = tokens, how
         self._hand_over(self._add)

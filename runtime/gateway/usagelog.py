@@ -4,12 +4,15 @@ A row is the kernel's when `append` returns, and on the disk soon after (`keep_s
 """
 
 import asyncio
+import errno
 import os
-import sys
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
+
+from runtime.gateway.defects import tell
 
 USAGE_FILE = "usage.jsonl"
 ROTATE_BYTES = 64 * 2**20
@@ -20,6 +23,7 @@ _TAIL_BYTES = 65_536
 """Longer than any row."""
 _MOMENTS_BYTES = 2**20
 """Rows of some thousand requests."""
+_TRIAL_BYTES = 4096
 _MODE = 0o600
 
 
@@ -33,6 +37,8 @@ class UsageLog:
         self._file = _opened(path)
         self._size = _repaired(self._file)
         self._is_told = False
+        self.is_refusing = False
+        """Whether the last row could not be written; then nobody is answered."""
         self.is_synced = True
         """Whether the disk has been told of all that is in the file."""
 
@@ -50,12 +56,32 @@ class UsageLog:
         line = row + b"\n"
         if self._size and self._size + len(line) > self._rotate_bytes:
             self._rotate()
-        written = os.write(self._file, line)
-        if written != len(line):
-            os.ftruncate(self._file, self._size)
-            raise OSError("The usage log's disk is full.")
-        self._size += written
+        self._write(line)
+        self._size += len(line)
         self.is_synced = False
+
+    def probe(self) -> None:
+        """See whether a row could be written again; nothing of the trial stays."""
+        with suppress(OSError):
+            self._write(b" " * _TRIAL_BYTES)
+            os.ftruncate(self._file, self._size)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._write_whole(data)
+        except OSError as error:
+            if not self.is_refusing:
+                self.is_refusing = True
+                tell(f"The usage log cannot be written, so clients are refused: {error}")
+            raise
+        if self.is_refusing:
+            self.is_refusing = False
+            tell("The usage log can be written again.")
+
+    def _write_whole(self, data: bytes) -> None:
+        if os.write(self._file, data) != len(data):
+            os.ftruncate(self._file, self._size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def unsynced(self) -> int | None:
         """Return a descriptor of the file, to be synced and closed; None: nothing new is in it."""
@@ -80,7 +106,7 @@ class UsageLog:
             fresh = _replaced(self._path, aside)
         except OSError as error:
             if not self._is_told:
-                sys.stderr.write(f"The usage log cannot be put aside and grows on: {error}\n")
+                tell(f"The usage log cannot be put aside and grows on: {error}")
             self._is_told = True
             return
         # The disk may take seconds, and requests must not wait for it.
@@ -97,11 +123,15 @@ class UsageLog:
 async def keep_synced(log: UsageLog) -> None:
     """Write what is appended through to the disk, again and again, until cancelled.
 
+    Where the log refuses rows it is tried until it takes them.
+
     In another thread: the disk may take seconds, and requests must not wait for it.
     """
     is_told, loop = False, asyncio.get_running_loop()
     while True:
         await asyncio.sleep(SYNC_EVERY_S)
+        if log.is_refusing:
+            log.probe()
         file = log.unsynced()
         if file is None:
             continue
@@ -110,7 +140,7 @@ async def keep_synced(log: UsageLog) -> None:
             await asyncio.shield(loop.run_in_executor(None, _sync_data, file))
         except OSError as error:
             if not is_told:
-                sys.stderr.write(f"The usage log cannot be written through to the disk: {error}\n")
+                tell(f"The usage log cannot be written through to the disk: {error}")
             is_told = True
 
 

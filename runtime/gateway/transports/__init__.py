@@ -4,6 +4,7 @@
 runs on each.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
@@ -21,8 +22,12 @@ class Transport(Protocol):
         """
         ...
 
-    async def close(self) -> None:
-        """Take no more requests, let running ones finish for `GRACE_S`, end the rest."""
+    async def close(self, hurry: asyncio.Event) -> None:
+        """Take no more requests, let running ones finish for `GRACE_S`, end the rest.
+
+        Args:
+            hurry: Once it is set, the rest is ended at once.
+        """
         ...
 
 

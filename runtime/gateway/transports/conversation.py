@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Final
 
 from runtime.gateway import refusals
-from runtime.gateway.defects import tell_of, told
+from runtime.gateway.defects import told
 from runtime.gateway.desk import Answer
 from runtime.gateway.exchange import Exchange
 from runtime.gateway.transports import heads
@@ -143,9 +143,9 @@ class Conversation:
             self._refuse(error)
 
     def on_broken(self, *, stale: bool) -> None:
-        """Tell the client, unless the request cannot have reached the server."""
+        """Tell the client, unless the request most likely has not reached the server."""
         self._connection = None
-        if stale and not self._retried:
+        if stale and self._exchange.resends():
             self._retried = True
             self._connecting = self._loop.create_task(self._connect())
         else:
@@ -201,16 +201,11 @@ class Conversation:
     def _refuse(self, error: Exception) -> None:
         self._let_go()
         refusal = told(error)
-        try:
-            if self._started:
-                self._exchange.broke_off(refusal.status)
-            else:
-                self._exchange.refuse(refusal.status)
-        except OSError as refused:  # no row can be written: what was refused needs none
-            tell_of(refused)
         if self._started:
+            self._exchange.broke_off(refusal.status)
             self._client.abort()
         else:
+            self._exchange.refuse(refusal.status)
             self._client.reply(Answer.of(refusal, self._path, self._exchange.request_id))
 
     def _stop_clock(self) -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import deque
+from functools import lru_cache
 from http import HTTPStatus
 from typing import cast
 
+from runtime.gateway import refusals
 from runtime.gateway.bodies import UNREAD
-from runtime.gateway.defects import tell_of, told
+from runtime.gateway.defects import told
 from runtime.gateway.desk import Answer, Desk
 from runtime.gateway.refusals import RefusalError
 from runtime.gateway.transports import heads
@@ -171,30 +173,30 @@ class Front(asyncio.Protocol):
         number = ""
         if self._served is not None and self._served.exchange is not None:
             number = self._served.exchange.request_id
-            try:
-                self._served.exchange.refuse(refusal.status)
-            except OSError as refused:  # no row can be written: what was refused needs none
-                tell_of(refused)
+            self._served.exchange.refuse(refusal.status)
         self.reply(Answer.of(refusal, self._served.head.path if self._served else "", number))
 
     # ------------------------------------------------------- answers
     def send(self, data: bytes) -> None:
-        """Send bytes."""
+        """Send bytes, if the rows of this turn can be written."""
         if self._transport is not None:
-            self._outbox.add(self._transport, data)
+            self._outbox.add(self._transport, data, b"")
 
     def reply(self, answer: Answer) -> None:
         """Send a whole answer."""
         status, headers, body = answer
         head = heads.answer(status, headers, len(body), closing=self._is_last)
         is_head = self._served is not None and self._served.head.method == "HEAD"
-        self.send(head if is_head else head + body)
+        if self._transport is not None:
+            self._outbox.add(self._transport, head if is_head else head + body)
         self.finish()
 
     def pass_back(self, start: bytes, request_id: str, body: bytes) -> None:
         """Send a server's whole answer; `start` as `heads.answer_start` makes it."""
         is_last = self._is_last
-        self.send(heads.passed_back(start, request_id, body, closing=is_last))
+        if self._transport is not None and self._served is not None:
+            data = heads.passed_back(start, request_id, body, closing=is_last)
+            self._outbox.add(self._transport, data, _unrecorded(self._served.head.path))
         self._finish(is_last=is_last)
 
     def send_head(self, status: int, headers: dict[str, str]) -> bool:
@@ -289,3 +291,9 @@ class Front(asyncio.Protocol):
         self.abort()
         self._seat = None
         return True
+
+
+@lru_cache
+def _unrecorded(path: str) -> bytes:
+    status, headers, body = Answer.of(refusals.unrecorded(), path)
+    return heads.answer(status, headers, len(body), closing=True) + body

@@ -67,8 +67,8 @@ class Incoming:
 
     def admit(self, desk: Desk) -> None:
         """Find out who asks for an answer of a server."""
-        self.exchange = desk.begin(self.head.path, self.head.proof)
         try:
+            self.exchange = desk.begin(self.head.path, self.head.proof)
             self.exchange.admit()
         except RefusalError as error:
             self.refuse(error)

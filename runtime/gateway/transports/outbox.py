@@ -1,10 +1,11 @@
 """Sending at the end of a turn of the event loop."""
 
 import asyncio
-import sys
-import traceback
 from collections.abc import Callable
 from typing import Final
+
+from runtime.gateway.defects import tell_of
+from runtime.gateway.refusals import RefusalError
 
 JOINED: Final = 64 * 1024
 """Most bytes that one turn makes for a connection before they are sent: a connection whose other
@@ -23,10 +24,10 @@ class Outbox:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, before: Callable[[], None] = lambda: None
     ) -> None:
-        """Begin empty; `before` is called before anything is sent and may raise OSError."""
+        """Begin empty; `before` is called before anything is sent and may raise RefusalError."""
         self._loop = loop
         self._before = before
-        self._due: list[tuple[asyncio.Transport, list[bytes]]] = []
+        self._due: list[tuple[asyncio.Transport, list[bytes], bytes | None]] = []
         self._size = 0
         """Bytes of the newest in `_due`."""
         self._is_awake = False
@@ -37,40 +38,60 @@ class Outbox:
             self._is_awake = True
             self._loop.call_soon(self.flush)
 
-    def add(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Send bytes at the end of this turn, many at once, unless the connection is closing."""
+    def add(
+        self, transport: asyncio.Transport, data: bytes, otherwise: bytes | None = None
+    ) -> None:
+        """Send bytes at the end of this turn, many at once, unless the connection is closing.
+
+        Args:
+            transport: The connection.
+            data: What is sent.
+            otherwise: What is sent instead and ends the connection, where the rows of this turn
+                cannot be written; empty: it ends without. None: `data` needs no row.
+        """
         due = self._due
         if not due:
             self.wake()
         size = len(data)
-        if due and due[-1][0] is transport and size <= JOINED:
+        if due and due[-1][0] is transport and due[-1][2] == otherwise and size <= JOINED:
             due[-1][1].append(data)  # joined when it is sent: each time would be in squares
             size += self._size
         else:
-            due.append((transport, [data]))
+            due.append((transport, [data], otherwise))
         self._size = size
         if size > JOINED:
             self.flush()
 
     def flush(self) -> None:
-        """Send now what waits: a connection is about to be closed.
-
-        What cannot be put on record is not answered: then the connections end.
-        """
+        """Send now what waits: a connection is about to be closed."""
         self._is_awake = False
         due, self._due = self._due, []
         try:
             self._before()
-        except OSError:
-            traceback.print_exc(file=sys.stderr)
-            for transport, _ in due:
-                transport.abort()
+        except RefusalError:
+            _send_unrecorded(due)
             return
-        for transport, data in due:
-            if transport.is_closing():
-                continue
-            try:
-                transport.write(b"".join(data))
-            except RuntimeError:  # nothing may come after its end: others must not miss theirs
-                traceback.print_exc(file=sys.stderr)
-                transport.abort()
+        for transport, data, _ in due:
+            _send(transport, b"".join(data))
+
+
+def _send(transport: asyncio.Transport, data: bytes) -> None:
+    if transport.is_closing():
+        return
+    try:
+        transport.write(data)
+    except RuntimeError as error:  # nothing may come after its end: others must not miss theirs
+        transport.abort()
+        tell_of(error)
+
+
+def _send_unrecorded(due: list[tuple[asyncio.Transport, list[bytes], bytes | None]]) -> None:
+    """What cannot be put on record is not answered."""
+    for transport, data, otherwise in due:
+        if otherwise is None:
+            _send(transport, b"".join(data))
+        elif otherwise:
+            _send(transport, otherwise)
+            transport.close()
+        else:
+            transport.abort()

@@ -2,8 +2,9 @@
 
 from typing import Final
 
-STALE_S: Final = 1.0
-"""A connection that was closed while a request was on its way shows it within this time."""
+STALE_S: Final = 0.25
+"""A connection that was closed while a request was on its way shows it within this time. Later
+the server may have worked on the request, which then is not sent again."""
 CONNECT_S: Final = 2.0
 """For a server to take a connection."""
 IDLE_S: Final = 600.0

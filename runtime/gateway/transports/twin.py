@@ -74,7 +74,7 @@ class Twin:
         self._listener = await loop.create_server(accepted, host, port, backlog=_BACKLOG)
         return int(self._listener.sockets[0].getsockname()[1])
 
-    async def close(self) -> None:
+    async def close(self, hurry: asyncio.Event) -> None:
         """Stop, as `Transport` says.
 
         aiohttp's own way would read no further, so that a body under way never came.
@@ -84,8 +84,11 @@ class Twin:
         self._is_closing = True
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE_S):
-                while self._running:  # noqa: ASYNC110 (counted by many tasks)
+                while self._running and not hurry.is_set():  # noqa: ASYNC110 (counted by many tasks)
                     await asyncio.sleep(0.005)
+        if hurry.is_set() and self._runner.server is not None:
+            for connection in self._runner.server.connections:
+                connection.force_close()
         await self._runner.cleanup()
         for each in [*self._shadows]:
             each.cancel()
@@ -224,12 +227,16 @@ async def _stream(
         async for chunk in chunks(reply, deadline):
             if passed := exchange.pass_on(reply.status, chunk):
                 await answer.write(passed)
-    except BrokenOffError as error:
-        exchange.broke_off(error.status)
+        rest = exchange.end(reply.status)
+    except (BrokenOffError, RefusalError) as error:
+        if isinstance(error, BrokenOffError):
+            exchange.broke_off(error.status)
+        else:  # no row can be written, for which the server can do nothing
+            exchange.left()
         if request.transport is not None:
             request.transport.abort()
         return answer
-    if rest := exchange.end(reply.status):
+    if rest:
         await answer.write(rest)
     await answer.write_eof()
     return answer

@@ -41,7 +41,7 @@ class Wire:
         self._sweep()
         return int(self._server.sockets[0].getsockname()[1])
 
-    async def close(self) -> None:
+    async def close(self, hurry: asyncio.Event) -> None:
         """Stop, as `Transport` says."""
         if self._server is None or self._pool is None:
             return
@@ -50,7 +50,7 @@ class Wire:
             each.drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(timing.GRACE_S):
-                while self._fronts:  # noqa: ASYNC110 (set in callbacks of many connections)
+                while self._fronts and not hurry.is_set():  # noqa: ASYNC110 (set in callbacks of many connections)
                     await asyncio.sleep(0.005)
         for each in [*self._fronts]:
             each.abort()

@@ -152,3 +152,33 @@ def test_told_to_stop_it_takes_the_body_that_is_on_its_way(tmp_path: Path) -> No
             await gateways.close()
 
     asyncio.run(scenario())
+
+
+def test_told_twice_to_stop_it_waits_for_no_answer(tmp_path: Path) -> None:
+    state = tmp_path / ".fleetctl"
+
+    async def scenario() -> None:
+        async with (
+            replica(OLD, NEW, token_seconds=0.01) as server,
+            aiohttp.ClientSession() as http,
+        ):
+            running, gateways = await started(state, server.url)
+            body = long(LASTING)
+            request = asyncio.create_task(http.post(running.url + CHAT, json=body, headers=HEADERS))
+            async with asyncio.timeout(60):
+                while not await gateways.in_flight("s1", OLD):  # noqa: ASYNC110 (over HTTP)
+                    await asyncio.sleep(0)
+            os.kill(running.pid, signal.SIGTERM)
+            with pytest.raises(EngineRejectedError, match="503"):
+                await readiness_to_end(gateways)
+            os.kill(running.pid, signal.SIGINT)
+            with pytest.raises(aiohttp.ClientError):  # the server has not answered
+                await request
+            async with asyncio.timeout(60):
+                while find(state, "main"):  # noqa: ASYNC110 (a process)
+                    await asyncio.sleep(0)
+            text = (state / "gateways/main/usage.jsonl").read_text(encoding="utf-8")
+            assert [json.loads(line)["status"] for line in text.splitlines()] == [499]
+            await gateways.close()
+
+    asyncio.run(scenario())

@@ -45,6 +45,8 @@ def test_a_connection_that_ended_under_a_request_is_replaced_once(
             assert texts == ["connection 1", "connection 2", "connection 3"]
         else:
             assert [each.status for each in replies] == [200, 502, 200]
+        again = int(transport == DEFAULT)
+        assert [row["retries"] for row in ours.rows()] == [0, again, again]
 
     on(tmp_path, script, scenario)
 
