@@ -20,7 +20,7 @@ unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .PHONY: help setup vllm engines litellm second-python demo canary smollm2 test test-fast lint lock clean fuzz
-.PHONY: bench bench-gates bench-gateway bench-peers bench-physics bench-placement bench-rollback
+.PHONY: bench bench-fairness bench-gates bench-gateway bench-peers bench-physics bench-placement bench-rollback
 .SUFFIXES:
 
 help: ## List the targets
@@ -77,6 +77,9 @@ fuzz: setup ## Send the gateway damaged requests for long (EXAMPLES=10000 on eac
 
 bench: setup ## Measure planning, refresh and start-up
 	$(PY) -m tests.bench.bench
+
+bench-fairness: setup vllm ## Measure a real-time client beside a flood, on a real vLLM
+	$(PY) -m tests.bench.fairness
 
 bench-gates: setup ## Print what the gates catch, miss and raise in vain
 	$(PY) -m tests.bench.gates

@@ -14,7 +14,7 @@ from fleet.formats import Format
 from fleet.names import AdapterName, Version
 from fleet.profiles import Profile
 from fleet.traffic import CHOICES, UNLIMITED, USUAL_TIMEOUTS, Limits, Shadow, Sticky, Timeouts
-from fleet.upkeep import EvalPolicy
+from fleet.upkeep import LEAST_KEPT, EvalPolicy
 
 LatencyClass = Literal["classification", "short_generation", "long_generation"]
 Spread = Literal["device", "host"]
@@ -259,7 +259,7 @@ class Fleet:
     rollouts: Mapping[str, Rollout]
     gates: Mapping[str, Gate]
     gateways: Mapping[str, Gateway]
-    keep_versions: int = 3
+    keep_versions: int = LEAST_KEPT
     versions: Mapping[str, AdapterFacts] = field(default_factory=lambda: MappingProxyType({}))
     """Facts of every version in the lock, by full name."""
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fleet.declared import Adapter, Base, Fleet, LatencyClass
-from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, Policy, Shadow
+from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, Policy, Shadow
 
 TURNS: Mapping[LatencyClass, int] = {
     "classification": 4,
@@ -28,7 +28,8 @@ def policy_of(fleet: Fleet, alias: str, bindings: Mapping[str, tuple[str, ...]])
     base = fleet.bases.get(adapter.name.base)
     limits = client.limits if client else UNLIMITED
     limited = (limits, adapter.limits) != (UNLIMITED, UNLIMITED)
-    ordered = base is not None and (base.max_in_flight is not None or _prioritizes(base))
+    prioritized = base is not None and _prioritizes(base)
+    turns = TURNS[adapter.latency] * (tier.weight if tier else 1)
     made = Policy(
         sticky=adapter.sticky,
         format=adapter.format,
@@ -38,8 +39,8 @@ def policy_of(fleet: Fleet, alias: str, bindings: Mapping[str, tuple[str, ...]])
         choices=adapter.choices,
         timeouts=tier.timeouts if tier else USUAL_TIMEOUTS,
         server_in_flight=base.max_in_flight if base else None,
-        turns=TURNS[adapter.latency] * (tier.weight if tier else 1) if ordered else None,
-        prioritized=base is not None and _prioritizes(base),
+        turns=turns if prioritized or turns != USUAL_TURNS else None,
+        prioritized=prioritized,
         shadow=_shadow(adapter, bindings),
     )
     return None if made == Policy() else made

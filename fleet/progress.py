@@ -8,7 +8,7 @@ Types and their fields, besides those of `Event`:
     recovered       step, how (done, undone): how a step ended that an earlier run began
     step_begin      step, n, of
     step_progress   step, seconds: still running
-    step_done       step, how (done, adopted), seconds, n, of
+    step_done       step, how (done, adopted), seconds, warnings, n, of
     step_failed     step, seconds, summary, detail, n, of
     step_stale      step, detail, n, of
     step_blocked    step, by (the step it waits for), n, of

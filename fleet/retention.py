@@ -14,6 +14,7 @@ from fleet.history import History, is_out
 from fleet.names import AdapterName
 from fleet.recall import target
 from fleet.resources import LoadedAdapter, State
+from fleet.upkeep import LEAST_KEPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,11 @@ def retained(
     """
     unknown = _unknown(live)
     uses = _uses(live, history, busy)
+    serving = {s.adapter for each in live.routes().values() for s in each.shares if s.percent}
     versions = tuple(
         Judged(name, bool(why), why or "older than the earlier versions that are kept")
         for names in _by_alias(fleet)
-        for name, own in _of_alias(fleet, names, history, now).items()
+        for name, own in _of_alias(fleet, names, history, now, serving).items()
         for why in [unknown or _use(uses, name, fleet.versions[name].digest) or own]
     )
     wanted = {
@@ -120,15 +122,23 @@ def _by_alias(fleet: Fleet) -> Iterator[list[AdapterName]]:
 
 
 def _of_alias(
-    fleet: Fleet, names: list[AdapterName], history: History, now: datetime
+    fleet: Fleet,
+    names: list[AdapterName],
+    history: History,
+    now: datetime,
+    serving: Collection[str],
 ) -> dict[str, str]:
-    """Return why each version of one alias is kept, newest first; empty: it need not be."""
+    """Return why each version of one alias is kept, newest first; empty: it need not be.
+
+    Earlier versions are those before the declared one that do not answer: while a rollout is
+    under way, what it may be taken back to has as many before it as it had.
+    """
     declared = fleet.adapters.get(names[0].alias)
     ordered = sorted(names, key=lambda each: (each.version, each.base), reverse=True)
     if declared is None:
         return {str(each): "its alias is not declared" for each in ordered}
     proven = _proven(fleet, declared, ordered, history)
-    keep = max(fleet.keep_versions, 1) if proven & history.answered_all else fleet.keep_versions
+    keep = max(fleet.keep_versions, LEAST_KEPT)
     retain = fleet.rollouts[declared.rollout].retain
     found: dict[str, str] = {}
     earlier = 0
@@ -139,7 +149,7 @@ def _of_alias(
             continue
         counts = f"one of {keep} earlier versions" if name in proven else ""
         found[name] = found[name] or counts or f"not {keep} newer ones have proven themselves"
-        earlier += name in proven
+        earlier += name in proven and name not in serving
     return found
 
 

@@ -14,7 +14,9 @@ from fleet.formats import Format, FormatKind
 CHOICES = 16
 """Most answers to one request (`n`) where nothing else is declared."""
 QUEUE_S = 1.0
-"""How long a request waits for its turn where nothing else is declared, seconds."""
+"""How long a request waits where its own limits are used up and nothing is declared, seconds."""
+USUAL_TURNS = 2
+"""Turns in a row of a client about whom nothing is declared."""
 
 
 class Sticky(StrEnum):
@@ -39,8 +41,12 @@ class Limits:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     """Prompt and answer together, charged when they are known: after the answer."""
-    queue_s: float = QUEUE_S
-    """How long a request waits for its turn before it is refused, seconds."""
+    queue_s: float | None = None
+    """How long a request waits for its turn before it is refused, seconds.
+
+    None: `QUEUE_S` where limits of its own are used up, and for a server that is busy as long as an
+    answer may take to begin.
+    """
 
 
 UNLIMITED = Limits()
@@ -92,9 +98,12 @@ class Policy:
     """Most answers to one request (`n`)."""
     timeouts: Timeouts = USUAL_TIMEOUTS
     server_in_flight: int | None = None
-    """Requests that a gateway keeps at work on one server at a time; the rest wait in turn."""
+    """Requests that a gateway keeps at work on one server at a time; the rest wait in turn.
+
+    None: as many as the server runs at a time, which it is asked.
+    """
     turns: int | None = None
-    """Turns in a row that waiting requests get, beside those with 1. None: turns are not told."""
+    """Turns in a row that waiting requests get, beside those with 1. None: `USUAL_TURNS`."""
     prioritized: bool = False
     """Whether its servers look at priorities: they are told these turns."""
     shadow: Shadow | None = None

@@ -50,12 +50,18 @@ class Translation:
         return replace(self, lost=tuple(lost))
 
 
+_TURNS: Final = Loss(
+    "clients take no turns at a busy server: one with many requests keeps all others waiting",
+    "Each server's own queue decides, first come, first served, and is told no priorities. "
+    "fleetctl's own gateway gives a server as many requests as it runs; the rest take turns.",
+)
 _ENVOY: Final = (
     Loss(
         "API keys stand in clear in its routes file",
         "Envoy knows no hashed form. The file is for its owner only; Envoy's own admin side shows "
         "keys redacted.",
     ),
+    _TURNS,
     Loss(
         "users may be given other versions than by fleetctl's own gateway",
         "Envoy hashes alias, rollout and user with xxHash into 100 buckets. A share that grows "
@@ -123,6 +129,7 @@ _LITELLM: Final = (
         "of clients have to be made in LiteLLM (`/key/generate`, with `models`), which needs "
         "PostgreSQL.",
     ),
+    _TURNS,
     Loss(
         "what clients set in a body reaches the servers: one request may stop a server for all",
         "LiteLLM passes on what fleetctl's own gateway refuses, drops or sets: `echo` with "
@@ -210,10 +217,10 @@ _POLICIES: Final = (
         "formats (answers are not judged)", "", _EVERY, lambda policy: policy.format is not None
     ),
     _Declared(
-        "turns at a busy server",
-        "Servers queue for themselves, and are told no priorities.",
+        "the most requests at a time at a server",
+        "",
         _EVERY,
-        lambda policy: policy.server_in_flight is not None or policy.prioritized,
+        lambda policy: policy.server_in_flight is not None,
     ),
     _Declared(
         "the most answers to one request",

@@ -6,12 +6,12 @@ set are others now.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from fleet.conditions import Gate
-from fleet.declared import Adapter, Fleet
+from fleet.declared import Adapter, AdapterFacts, Fleet
 from fleet.gates import Verdict
 from fleet.history import (
     Evidence,
@@ -23,8 +23,12 @@ from fleet.history import (
     rejection,
     taken_out,
 )
-from fleet.resources import FULL, Route, State
+from fleet.names import server_address
+from fleet.resources import FULL, Route, Server, State
 from fleet.traffic import Sticky
+
+ALTERED = "altered"
+"""In the place of a digest: bytes that are not those that the lock pins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,8 @@ def trials(fleet: Fleet, live: State, history: History, now: datetime) -> tuple[
     """Return what is being tried, by alias; nothing while the routes are not known.
 
     A version of which a server holds other bytes than the lock pins is not tried: whatever was
-    found would be about something else.
+    found would be about something else. Beside a version that is altered so, a failure counts and
+    nothing passes.
     """
     if live.routes_unknown:
         return ()
@@ -87,17 +92,16 @@ def _trial(
         return None
     if _is_out(fleet, alias, name, facts.digest, history, now, percent):
         return None
-    if any(
-        each.adapter == name and each.digest != facts.digest for each in live.adapters().values()
-    ):
+    if _is_altered(live, name, facts):
         return None
+    altered = other is not None and _is_altered(live, stable, other)
     if percent == FULL and not _may_return(route, stable, history):
         return None
     servers, others = _on(live, name), _on(live, stable)
     digests = {
         "adapter": facts.digest,
-        "stable": other.digest if other else "",
-        "base": engine_of(live, name),
+        "stable": ALTERED if altered else other.digest if other else "",
+        "base": engine_of(live, servers, _routed(route, name)),
     }
     digests = {key: each for key, each in digests.items() if each}
     gates = [fleet.gates[each] for each in fleet.rollouts[adapter.rollout].gates]
@@ -115,7 +119,8 @@ def _trial(
         tuple(
             each
             for each in gates
-            if declared and each.offline and servers and not rejected and percent < FULL
+            if each.offline and declared and not (rejected or altered)
+            if servers and percent < FULL
             if not _holds(known.get(each.name), name, stable, digests | _golden(fleet, alias, each))
         ),
         tuple(each for each in gates if not each.offline and percent and not rejected),
@@ -149,6 +154,12 @@ def _is_out(
     return any(not (gate and accepted(fleet.overrides, alias, digest, gate, now)) for gate in gates)
 
 
+def _is_altered(live: State, name: str, facts: AdapterFacts) -> bool:
+    """Say whether a server holds other bytes under a version's name than the lock pins."""
+    held = (each.digest for each in live.adapters().values() if each.adapter == name)
+    return any(each != facts.digest for each in held)
+
+
 def _candidate(declared: str, shares: Mapping[str, int], stage: Stage | None) -> str:
     """Return the version that is half-way up, though the file asks for another; else the declared.
 
@@ -172,24 +183,20 @@ def _may_return(route: Route, stable: str, history: History) -> bool:
     return stable != route.shadow and stable in history.cutovers
 
 
+def _routed(route: Route, name: str) -> tuple[str, ...]:
+    return next((each.servers for each in route.shares if each.adapter == name), ())
+
+
 def _on(live: State, name: str) -> tuple[str, ...]:
     return tuple(sorted(each.server for each in live.adapters().values() if each.adapter == name))
 
 
-def engine_of(live: State, adapter: str) -> str:
-    """Return what stands for the engine that serves a version: `engine_digest` of its servers.
+def engine_of(live: State, servers: tuple[str, ...], routed: Iterable[str]) -> str:
+    """Return what stands for the engine that serves a version, see `engine_digest`.
 
-    Empty where none lists it, or where nobody knows about one that a route names for it.
+    Empty where nobody knows about a server that is `routed` to, besides those that list it.
     """
-    routed = {
-        server
-        for route in live.routes().values()
-        for share in route.shares
-        if share.adapter == adapter
-        for server in share.servers
-    }
-    known = routed.isdisjoint(live.unknown_servers)
-    return engine_digest(live, _on(live, adapter)) if known else ""
+    return "" if live.unknown_servers.keys() & set(routed) else engine_digest(live, servers)
 
 
 def engine_digest(live: State, servers: tuple[str, ...]) -> str:
@@ -197,7 +204,8 @@ def engine_digest(live: State, servers: tuple[str, ...]) -> str:
 
     Sixteen hex digits. Of an attached server the version alone is known.
     """
-    up = [each for name, each in live.servers().items() if name in servers]
+    found = (live.resources.get(server_address(each)) for each in servers)
+    up = [each for each in found if isinstance(each, Server)]
     seen = sorted({(live.versions.get(each.name, ""), each.digest or "") for each in up})
     return hashlib.sha256(repr(seen).encode()).hexdigest()[:16] if seen else ""
 

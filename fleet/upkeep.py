@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+LEAST_KEPT = 3
+"""Earlier versions of an adapter that stay in the library at the least."""
+
 
 @dataclass(frozen=True, slots=True)
 class JudgeModel:

@@ -203,6 +203,8 @@ async def carry_out(
     declared = session.fleet().adapters.get(job.target.alias)
     golden = with_format(read_set(session.root, job.golden), declared.format if declared else None)
     office = office_of(session, through)
+    # Read before anybody is asked: without the ledger it would be in vain.
+    known = floor(past_of(session).get(job.target.alias, []), job.target.adapter)
 
     async def once(purpose: Purpose) -> dict[str, Any]:
         run = await evaluate(
@@ -211,7 +213,6 @@ async def carry_out(
         return record(run, office.store, session.ledger(), session.library, job.serving)
 
     first = await once(job.purpose)
-    known = floor(past_of(session).get(job.target.alias, []), job.target.adapter)
     if job.purpose != "anchor" or not first["summary"]["valid"] or known is not None:
         return [first]
     return [first, await once("aa")]

@@ -138,8 +138,7 @@ def known_inputs(
 
     none: list[Entry] = []
     entries = scribe.read(none, lambda ledger: ledger.read())
-    before = [each for each in entries if each.run != session.run]  # what is written already
-    late = behind(before, session.now())
+    late = behind(entries, session.now())
     if late is not None:
         note(f"{late.diagnostics[0].summary}: {late.diagnostics[0].detail}")
     found = tuple(given) or recorded_inputs(entries, alias)

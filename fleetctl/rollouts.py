@@ -96,7 +96,8 @@ def mark(
     from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
 
     found = one(session, alias)
-    if found["percent"] == 100:  # noqa: PLR2004 (percent)
+    soaks = word == "abort" and found["phase"] == "soaking"
+    if found["percent"] == 100 and not soaks:  # noqa: PLR2004 (percent)
         raise FleetError(
             problem(
                 "FC5133",
@@ -126,6 +127,8 @@ def mark(
     if form == "json":
         click.echo(json.dumps({**record, "by": session.by}, indent=2))
     click.echo(f"{alias}: {found['version']} {then}.", err=True)
+    if found["phase"] == "doubted" and word in _ONWARD:
+        click.echo(f"Not while it is doubted: {found['waits_for']}.", err=True)
     if found["phase"] == "paused" and word in _ONWARD:
         resume = f"before that: fleetctl rollout resume {alias}"
         click.echo(f"Not while it stands still: {found['waits_for']}; {resume}", err=True)

@@ -54,6 +54,7 @@ def told(history: History, route: Route) -> dict[str, list[dict[str, Any]]]:
                 "by": each.by,
                 "at": each.at.isoformat(timespec="seconds"),
                 "until": each.until.isoformat(timespec="seconds") if each.until else None,
+                "void": each.void.isoformat(timespec="seconds") if each.void else None,
                 "reason": each.reason,
             }
             for each in history.marks.get(route.alias, ())
@@ -73,4 +74,5 @@ def lines_of(alias: Mapping[str, Any]) -> Iterator[str]:
         reason = f": {each['reason']}" if each["reason"] else ""
         version = short_version(each["adapter"])
         until = f" until {each['until']}" if each["until"] else ""
+        until += f" counts no more since {each['void']}" if each["void"] else ""
         yield f"{each['mark']}: {version}{until}, by {each['by']} at {each['at']}{reason}"

@@ -194,7 +194,9 @@ def _no_such_alias(alias: str, table: RoutingTable) -> FleetError:
             "FC6020",
             "No such alias",
             f"`{alias}` is not in the routing table, which has {len(known)} aliases.",
-            hint=did_you_mean(alias, known),
+            hint=did_you_mean(alias, known)
+            if known
+            else "Is this the fleet's folder? `-C DIR` before the command names another.",
             command="fleetctl status",
         )
     )

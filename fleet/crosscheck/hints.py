@@ -6,7 +6,7 @@ For `fleetctl validate` alone. A plan says the same of the versions that it is a
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from fleet.conditions import OFFLINE
+from fleet.conditions import OFFLINE, RISES
 from fleet.crosscheck.references import Path
 from fleet.crosscheck.smoke import FEWEST, MOST
 from fleet.declarations import Adapter, Declarations, Gate
@@ -96,14 +96,25 @@ def _blind(given: Declarations, name: str, gate: Gate, users: _Adapters) -> Iter
     elif gate.metric == "format_drop":
         why, lack = "counts answers without the declared form, of which there is none", "format"
         hint = "Add such as `format: json` to the adapter."
+    elif gate.metric in RISES:
+        why, lack = "compares two versions, and all requests of one key go to one of them", "keys"
+        hint = "Write such as `sticky: session`, or give the client a second key."
     else:
         return
-    blind = [each for each in users if not lack or getattr(each[2], lack) is None]
+    blind = [each for each in users if not lack or _lacks(given, each, lack)]
     if not blind or (lack == "golden" and gate.golden is not None):
         return
     detail = f"`{name}` {why}; no version of {_named(blind)} can pass it."
     where, also = (blind[0][0], (("asked by", at),)) if lack else (at, ())
     yield Finding("FC1247", where, detail, hint=hint, at="key", also=also, severity="warning")
+
+
+def _lacks(given: Declarations, user: tuple[Path, str, Adapter], what: str) -> bool:
+    """Say whether an adapter has no golden set, no format, or a split with nothing to split."""
+    at, _, adapter = user
+    if what == "keys":
+        return adapter.sticky == "key" and len(given.clients[str(at[1])].keys) < 2  # noqa: PLR2004 (one for each version)
+    return getattr(adapter, what) is None
 
 
 def _named(users: _Adapters) -> str:

@@ -159,4 +159,7 @@ class Tier(Section):
     bill_evals: Switch = False
     """Whether its clients pay for evaluations; they must go through a gateway, which counts."""
     weight: Count = 1
-    """Turns in a row that a client gets where requests wait, see `max_in_flight` of a base."""
+    """Turns in a row that a client gets while servers are busy, beside clients with 1.
+
+    See `max_in_flight` of a base for when they are.
+    """

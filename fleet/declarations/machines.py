@@ -46,7 +46,9 @@ class Base(Section):
     """Requests that a gateway keeps at work on each server at a time.
 
     More than that wait in the gateway, where clients take turns: by the `weight` of their tier,
-    and short answers before long ones. Default: no limit, the servers' own queue decides.
+    and short answers before long ones. Default: as many as the server says it runs (`/metrics`
+    of vLLM) and a quarter more, at least four; 256 where it does not say. A number so large that it
+    is never reached leaves it to the servers' own queue, first come, first served.
     """
     flags: dict[Flag, FlagValue] = {}
     """Further vLLM flags without dashes, such as `enable-prefix-caching: true`."""

@@ -24,7 +24,10 @@ class Limits(Section):
     tokens_per_minute: Count | None = None
     """Tokens per minute, of prompts and answers, charged after each answer. Default: no limit."""
     queue: Delay | None = None
-    """How long a request waits for its turn before it is refused. Default: `1s`."""
+    """How long a request waits for its turn before it is refused.
+
+    Default: `1s` where `concurrency` is used up, the tier's `first_byte` where servers are busy.
+    """
 
 
 class Timeouts(Section):

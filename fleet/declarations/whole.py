@@ -6,7 +6,8 @@ from fleet.declarations.machines import Base, Gateway, Host
 from fleet.declarations.notices import Notify
 from fleet.declarations.rollouts import Gate, Override, Rollout
 from fleet.declarations.section import CompiledFor, Latency, Section
-from fleet.units import Count, Id, Share, Spare, Switch, Word
+from fleet.units import Id, Kept, Share, Spare, Switch, Word
+from fleet.upkeep import LEAST_KEPT
 
 
 class Defaults(Section):
@@ -18,8 +19,8 @@ class Defaults(Section):
     """Rollout of adapters. `standard` exists even when none is declared."""
     latency: Latency = "short_generation"
     """Latency class of adapters."""
-    keep_versions: Count = 3
-    """Earlier versions of each adapter that stay in the library."""
+    keep_versions: Kept = LEAST_KEPT
+    """Earlier versions of each adapter that stay in the library. Least: 3."""
     retrain: tuple[Word, ...] = ()
     """The command that trains a new version, see `retrain` of an adapter."""
 

@@ -1,7 +1,7 @@
 """History: what the ledger says happened, folded into what decisions need."""
 
 from fleet.history.folding import Entry, fold, settled
-from fleet.history.past import History, Hold, Stage, Unfinished
+from fleet.history.past import History, Hold, Stage, Unfinished, latest
 from fleet.history.quarantine import (
     accepted,
     fallen,
@@ -32,6 +32,7 @@ __all__ = [
     "is_out",
     "is_way_back",
     "kept_out",
+    "latest",
     "rejection",
     "same_bytes",
     "settled",

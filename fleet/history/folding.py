@@ -36,7 +36,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from fleet.history.past import History, Hold, Stage, Unfinished
+from fleet.history.past import History, Hold, Stage, Unfinished, latest
 from fleet.history.quarantine import loaded_bytes
 from fleet.history.trials import Trials
 from fleet.names import Address, route_address
@@ -149,7 +149,7 @@ class _Past:
 
     def take(self, entry: Entry) -> None:
         """Add one entry."""
-        self.seq, self.as_of = entry.seq, entry.time
+        self.seq, self.as_of = entry.seq, latest(self.as_of, entry.time, entry.kind)
         data = entry.data
         match entry.kind:
             case "step_started":
@@ -181,7 +181,6 @@ class _Past:
         match entry.kind:
             case "gate_judged" if self.trials.judged(entry) and its:
                 self.stages[alias] = replace(its, restarted=entry.time)
-                self.trials.began_anew(alias, its.adapter, entry.time)
             case "rollout_marked":
                 self.trials.marked(entry, *at)
             case "eval_finished":
@@ -238,28 +237,26 @@ class _Past:
 
     def _routed(self, route: Route, when: datetime) -> None:
         """Note a route's stage, and which versions lost their share with it."""
-        before = self.established.get(route.address)
-        self.established[route.address] = route
-        shares, newest = {each.adapter: each.percent for each in route.shares}, route.shares[0]
+        known = self.established
+        before, known[route.address] = known.get(route.address), route
+        shares, top = {each.adapter: each.percent for each in route.shares}, route.shares[0]
         for gone in before.shares if isinstance(before, Route) else ():
             if gone.adapter not in shares:
                 self.cutovers.pop(gone.adapter, None)
         for adapter, percent in shares.items():
-            if percent == FULL or not (isinstance(before, Route) or adapter == newest.adapter):
+            if percent == FULL or not (isinstance(before, Route) or adapter == top.adapter):
                 self.answered_all.add(adapter)
             if percent:
                 self.cutovers.pop(adapter, None)
-                digest = loaded_bytes(self.established, route, adapter)
-                self.trials.serves(route.alias, adapter, digest)
+                self.trials.serves(route.alias, adapter, loaded_bytes(known, route, adapter))
             elif adapter != route.shadow:  # it gets copies, and has not lost a share by that
                 self.cutovers.setdefault(adapter, when)
         stage = self.stages.get(route.alias)
-        if stage is None or (stage.adapter, stage.percent) != (newest.adapter, newest.percent):
-            self.trials.superseded(route.alias, newest.adapter)
-            if stage is not None and stage.adapter == newest.adapter and not newest.percent:
-                digest = loaded_bytes(self.established, route, newest.adapter)
-                self.trials.fell(route.alias, newest.adapter, digest)
-            self.stages[route.alias] = Stage(newest.adapter, newest.percent, when)
+        if stage is None or (stage.adapter, stage.percent) != (top.adapter, top.percent):
+            self.trials.superseded(route.alias, top.adapter)
+            if stage is not None and stage.adapter == top.adapter and not top.percent:
+                self.trials.fell(route.alias, top.adapter, loaded_bytes(known, route, top.adapter))
+            self.stages[route.alias] = Stage(top.adapter, top.percent, when)
 
     def _rolled_back(self, entry: Entry) -> None:
         data, alias = entry.data, str(entry.data["alias"])
@@ -270,11 +267,8 @@ class _Past:
             self.holds.setdefault(alias, {})[held] = Hold(held, entry.time, entry.by, *said, digest)
         self.holds.get(alias, {}).pop(str(data["to"]), None)
         if isinstance(route, Route):
-            shares = tuple(
-                replace(each, percent=FULL if each.adapter == data["to"] else 0)
-                for each in route.shares
-            )
-            self._routed(replace(route, shares=shares), entry.time)
+            shares = (replace(e, percent=FULL * (e.adapter == data["to"])) for e in route.shares)
+            self._routed(replace(route, shares=tuple(shares)), entry.time)
 
     def _released(self, entry: Entry) -> None:
         """Forget holds; the route that is live now is where the rollout goes on from."""

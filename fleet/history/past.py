@@ -19,7 +19,7 @@ class Stage:
     percent: int
     entered: datetime
     restarted: datetime | None = None
-    """When its evidence became void, for the engine, the base or a golden set had changed."""
+    """When its evidence became void: engine, base, a golden set or bytes had changed."""
 
     @property
     def since(self) -> datetime:
@@ -102,4 +102,16 @@ class History:
     bytes, empty where the lock says which they are.
     """
     as_of: datetime | None = None
-    """When the newest entry was written, by the clock of whoever wrote it; None: there is none."""
+    """The latest time that an entry bears, by the clock of whoever wrote it, since a person last
+    released or adopted something, who answers for the clock; None: there is no entry.
+    """
+
+
+def latest(before: datetime | None, time: datetime, kind: str) -> datetime:
+    """Return the latest time so far, see `History.as_of`, with an entry of that time and kind.
+
+    What is written by a clock that is behind does not set it right, so a later entry alone is no
+    proof that an earlier one was ahead of its time.
+    """
+    vouched = kind in ("released", "adopted")
+    return time if before is None or vouched else max(before, time)

@@ -67,8 +67,8 @@ class Mark:
     digest: str = ""
     """Of the version's bytes, as the lock had them then; empty: it still says which they are."""
     void: datetime | None = None
-    """Since when it counts no more, for its stage began anew on another engine, base or golden
-    set; None: it counts.
+    """Since when it counts no more, for its stage began anew: engine, base, golden set or bytes
+    had changed; None: it counts.
     """
     seq: int = 0
     """Number of the ledger entry."""

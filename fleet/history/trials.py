@@ -110,7 +110,10 @@ class Trials:
         digest = made.digests.get("adapter")
         if made.finding.verdict is Verdict.FAIL and digest:
             self.rejected.setdefault(alias, {})[digest] = made
-        return len(kept) < len(same)
+        if len(kept) == len(same):
+            return False
+        self._began_anew(alias, made.adapter, entry.time)
+        return True
 
     def marked(self, entry: Line, since: datetime | None, percent: int | None) -> None:
         """Take what a person said, in the stage that was entered at `since` with `percent`.
@@ -185,7 +188,7 @@ class Trials:
         """Note that a version on its way has lost all of its traffic; `digest` as of `serves`."""
         self.fallen[alias] = {**self.fallen.get(alias, {}), adapter: digest}
 
-    def began_anew(self, alias: str, adapter: str, when: datetime) -> None:
+    def _began_anew(self, alias: str, adapter: str, when: datetime) -> None:
         """Note that what was said of a version's stage was said of another engine or golden set."""
         self.marks[alias] = {
             key: replace(each, void=each.void or when)
@@ -220,10 +223,12 @@ class Trials:
 
 
 def _outdates(new: Evidence, old: Evidence) -> bool:
-    """Say whether `new` was found on another engine, base or golden set than `old`."""
+    """Say whether `new` was found on another engine, base, golden set or other bytes than `old`."""
     if old.fingerprint and new.fingerprint and old.fingerprint != new.fingerprint:
         return True
-    names = ("base", "golden") if old.gate == new.gate else ("base",)
+    names = ["base", "adapter"]
+    names += ["golden"] if old.gate == new.gate else []
+    names += ["stable"] if old.stable == new.stable else []
     return any(
         each in old.digests and each in new.digests and old.digests[each] != new.digests[each]
         for each in names

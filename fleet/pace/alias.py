@@ -38,7 +38,7 @@ def decide(
     history: History,
     now: datetime,
     *,
-    other_bytes: bool = False,
+    altered: frozenset[str] = frozenset(),
     base: str = "",
 ) -> Wanted:
     """Return what one alias should have at `now`.
@@ -49,19 +49,19 @@ def decide(
         route: Its live route; None: there is none.
         history: The ledger, folded.
         now: The time.
-        other_bytes: A server holds other bytes under the target's name, so that evidence about
-            the locked ones says nothing.
+        altered: Versions of which a server holds other bytes than the locked ones, about which
+            evidence says nothing.
         base: Stands for the engine that serves the target; empty: not known.
     """
     if route is None:
         nothing = Route(adapter.alias, (), "")
-        bare = Situation(fleet, adapter, nothing, history, now, other_bytes, base)
+        bare = Situation(fleet, adapter, nothing, history, now, altered, base)
         why, _ = _stopped(bare) or ("", "")
         asked = bare.released and not bare.allowed("advance")
         offline = [each for each in bare.judged if each.gate.offline and asked]
         unsure = [e for e in offline if not e.passed and not _approved(bare, e)]
         return first(bare, why, unsure, _doubt(bare, offline) if bare.released else "")
-    it = Situation(fleet, adapter, route, history, now, other_bytes, base)
+    it = Situation(fleet, adapter, route, history, now, altered, base)
     stopped = _stopped(it)
     wanted = _taken_back(it, *stopped) if stopped else _going(it)
     kept = _without_retired(it, wanted, stopped=bool(stopped))

@@ -27,7 +27,7 @@ def doubt(history: History, evidence: Iterable[Evidence], now: datetime) -> str:
     if last is not None and last - now > SKEW:
         return (
             f"the clock is behind the ledger (FC5108): it is {words.time(now)} here, and the "
-            f"newest entry is of {words.time(last)}"
+            f"ledger has an entry of {words.time(last)}"
         )
     for each in evidence:
         differs = judge_again(each.finding, each.gate)

@@ -33,6 +33,7 @@ def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
     resident = resident_versions(live, history) if live.routes_unknown else {}
     strange = _other_bytes(fleet, live) if history.evidence else frozenset()
     known = {**lost, **routes}
+    loaded, routed = loaded_on(live), routed_to(routes)
     wanted = {
         alias: _frozen(adapter, resident.get(alias, ()), live.routes_unknown)
         if live.routes_unknown
@@ -42,13 +43,16 @@ def pace(fleet: Fleet, live: State, history: History, now: datetime) -> Paced:
             _route(fleet, alias, known, live, history),
             history,
             now,
-            other_bytes=str(adapter.name) in strange,
-            base=engine_of(live, str(adapter.name)) if alias in history.evidence else "",
+            altered=strange,
+            base=engine_of(
+                live, loaded.get(str(adapter.name), ()), routed.get(str(adapter.name), ())
+            )
+            if alias in history.evidence
+            else "",
         )
         for alias, adapter in sorted(fleet.adapters.items())
     }
     names = frozenset(adapter for each in wanted.values() for adapter, _ in each.shares)
-    loaded, routed = loaded_on(live), routed_to(routes)
     idle = frozenset(freeable(fleet, names, loaded, routes, history))
     return Paced(wanted, loaded, routed, idle, history.owned)
 
@@ -74,10 +78,10 @@ def _wanted(
     history: History,
     now: datetime,
     *,
-    other_bytes: bool,
+    altered: frozenset[str],
     base: str,
 ) -> Wanted:
-    decided = decide(fleet, adapter, route, history, now, other_bytes=other_bytes, base=base)
+    decided = decide(fleet, adapter, route, history, now, altered=altered, base=base)
     return shadowed(fleet, adapter, decided, route, history)
 
 

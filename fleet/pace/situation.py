@@ -38,8 +38,8 @@ class Situation:
     route: Route
     history: History
     now: datetime
-    other_bytes: bool
-    """Whether a server holds other bytes under the target's name."""
+    altered: frozenset[str]
+    """Versions of which a server holds other bytes than the lock pins."""
     base: str = ""
     """Stands for the engine that serves the target, its version and flags; empty: not known."""
 
@@ -217,7 +217,7 @@ class Situation:
         evidence = {
             each.gate: each
             for each in self.history.evidence.get(self.alias, ())
-            if not self.other_bytes
+            if self.altered.isdisjoint((self.target, self.stable))
         }
         found = []
         for gate in gates_of(self.fleet, self.rollout):

@@ -82,7 +82,7 @@ def void(mark: Mark) -> str:
     since = time(mark.void) if mark.void else ""
     return (
         f" (the {said} by {mark.by} of {time(mark.at)} counts no more: since {since} the stage is "
-        "judged anew, on another engine, base or golden set)"
+        "judged anew, for its engine, base, golden set or bytes have changed)"
     )
 
 

@@ -7,7 +7,7 @@ from fleet import declared
 from fleet.crosscheck import Facts
 from fleet.formats import Format, FormatKind
 from fleet.names import AdapterName, Version
-from fleet.traffic import QUEUE_S, Limits, Shadow, Sticky, Timeouts
+from fleet.traffic import Limits, Shadow, Sticky, Timeouts
 
 USUAL_SLO_S: Mapping[declared.LatencyClass, float] = {
     "classification": 0.5,
@@ -69,7 +69,7 @@ def limits(own: yaml.Limits, usual: yaml.Limits | None = None) -> Limits:
         first.concurrency or then.concurrency,
         first.requests_per_minute or then.requests_per_minute,
         first.tokens_per_minute or then.tokens_per_minute,
-        first.queue or then.queue or QUEUE_S,
+        first.queue or then.queue,
     )
 
 

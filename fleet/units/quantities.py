@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from fleet.units.refusal import shown, text_schema, wrong
+from fleet.upkeep import LEAST_KEPT
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40} | {
@@ -205,6 +206,7 @@ Hours = Annotated[
     text_schema(_HOURS.pattern, examples=["09-18"]),
 ]
 Count = Annotated[int, Field(ge=1, le=2**31), BeforeValidator(_no_boolean)]
+Kept = Annotated[int, Field(ge=LEAST_KEPT, le=2**31), BeforeValidator(_no_boolean)]
 Spare = Annotated[int, Field(ge=0, le=2**31), BeforeValidator(_no_boolean)]
 Width = Annotated[int, Field(ge=1, le=64), BeforeValidator(_no_boolean)]
 Port = Annotated[int, Field(ge=1, le=MAX_PORT), BeforeValidator(_no_boolean)]

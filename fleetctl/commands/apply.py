@@ -110,11 +110,13 @@ def _read(session: Session, file: Path) -> "Plan":
 
 
 def _nothing(session: Session, plan: "Plan", form: Form) -> None:
-    """Say that there is nothing to do; no lease is taken and nothing is written down."""
+    """Say that there is nothing to do, and what waits; no lease is taken, nothing written down."""
     from plans.text import nothing_to_do  # noqa: PLC0415 (keeps `--help` fast)
 
     if form == "text":
         click.echo(nothing_to_do(plan), err=True)
+        for line in plan.held:
+            click.echo(f"Held back: {line}", err=True)
         return
     from fleet.progress import Event  # noqa: PLC0415
 

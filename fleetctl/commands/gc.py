@@ -31,11 +31,11 @@ Examples:
 def command(session: Session, *, dry_run: bool, yes: bool, form: str) -> None:
     """Delete what no server lists, no route names and nobody will load again, and old answers.
 
-    Kept are the declared version of each adapter and all newer ones, `keep_versions` earlier
-    ones that once had all traffic and were not taken out, with all in between, those replaced
-    less than `retain` ago, and all that is loaded: a deleted folder can end a server for every
-    client. Nothing is unloaded here; that is an apply. Nothing is deleted while a server does
-    not answer.
+    Kept are the declared version of each adapter and all newer ones, what answers, at least 3
+    earlier ones (`keep_versions`) that once had all traffic and were not taken out, with all in
+    between, those replaced less than `retain` ago, and all that is loaded: a deleted folder can
+    end a server for every client. Nothing is unloaded here; that is an apply. Nothing is deleted
+    while a server does not answer.
 
     Answers of evaluations stay for `evals.keep` (90 days), and for as long as the version is in
     the library where a verdict was computed from them or later ones are compared with them.

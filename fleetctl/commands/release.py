@@ -35,12 +35,14 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
     and that gates could not tell where the rollout then ends (`when_unsure: roll_back`); the same
     bytes under another version are let in with it. Moves no traffic: the next plan judges the
     version anew and rolls it out from its first stage, and one whose route was changed by hand
-    goes on from there.
+    goes on from there. Whoever releases answers for the clock here: an entry of the ledger from
+    the future (FC5108) counts no more.
     """
     from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
     from fleet.history import fold, kept_out, same_bytes  # noqa: PLC0415
     from fleet.names import route_address  # noqa: PLC0415
+    from runtime.ledger.clock import behind  # noqa: PLC0415
     from runtime.rollouts.tick import unsound  # noqa: PLC0415
 
     table = asyncio.run(_table(session))
@@ -48,7 +50,8 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
     history = fold(entries)
     holds = kept_out(history, alias) | history.fell.get(alias, {}).keys()
     entry = table.aliases.get(alias)
-    tampered = alias in unsound(entries, history)
+    tampered = alias in unsound(entries, history, {alias})
+    late = behind(entries, session.now())  # whoever releases answers for the clock here
     if entry is None and not (holds or tampered):
         raise FleetError(
             problem(
@@ -75,7 +78,7 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
             )
         )
     route = entry.route(alias) if entry else None
-    if not (holds or tampered) and history.established.get(route_address(alias)) == route:
+    if not (holds or tampered or late) and history.established.get(route_address(alias)) == route:
         click.echo(f"{alias}: nothing is held, and its route is as applied.", err=True)
         _as_json(form, alias, (), route=False)
         return

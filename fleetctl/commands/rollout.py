@@ -204,7 +204,8 @@ Examples:
 def abort(session: Session, alias: str, reason: str, form: str) -> None:
     """End the rollout: the version before answers all requests, now.
 
-    The file still asks for the new one; it stays out until `fleetctl release ALIAS`.
+    Also after the cut-over, while that one is still loaded (`soaking`). The file still asks for
+    the new one; it stays out until `fleetctl release ALIAS`.
     """
     found = mark(session, alias, "abort", reason, form, "gets no more traffic")
     if not found["percent"]:

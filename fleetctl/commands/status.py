@@ -34,7 +34,7 @@ def command(session: Session, *, client: str | None, form: Literal["json", "text
     since the split last changed, over all gateways. Few users, or some that ask much more than
     others, move it away from what is wanted: users are kept on a version as a whole.
     Changes nothing. With --client nothing of other clients is shown. While the ledger cannot be
-    read, stages and holds are those that were last read of it, and nothing is said of what is due.
+    read, stages and holds are those of its copy here, and nothing is said of what is due.
     """
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415 (`--help` is fast)
     from fleet.history import fold, settled  # noqa: PLC0415

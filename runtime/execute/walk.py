@@ -199,7 +199,9 @@ class Walk:
             self._journal.add(*self._ended(step, result))
         match result.verdict:
             case Verdict.DONE | Verdict.ADOPTED:
-                self._emit("step_done", step, how=result.verdict.value, seconds=seconds)
+                told = {"warnings": [each.detail for each in result.diagnostics]}
+                how = result.verdict.value
+                self._emit("step_done", step, how=how, seconds=seconds, **told)
                 for each in self._after[step.id]:
                     self._waits[each.id] -= 1
                     if not self._waits[each.id] and each.id not in self.results:

@@ -39,6 +39,7 @@ def fake_app(config: FakeConfig, server: FakeModelServer | None = None) -> Starl
         Route("/health", _calling("health", memory, _health)),
         Route("/ping", _calling("health", memory, _health)),
         Route("/metrics", _calling("metrics", memory, _metrics)),
+        Route("/metrics/", _calling("metrics", memory, _metrics)),
         Route("/v1/chat/completions", _calling("generate", memory, _chat), methods=["POST"]),
         Route("/v1/completions", _calling("generate", memory, _text), methods=["POST"]),
         Route("/tokenize", _calling("tokenize", memory, _tokenize), methods=["POST"]),

@@ -12,7 +12,7 @@ _IGNORED_WITH_VALUE = (  # noqa: SIM905 (a word a line would bury them)
     "disable-access-log-for-endpoints distributed-executor-backend dtype generation-config "
     "gpu-memory-utilization kv-cache-dtype kv-cache-memory-bytes load-format "
     "long-prefill-token-threshold lora-dtype max-num-active-seqs max-num-batched-tokens "
-    "max-num-queued-reqs max-num-queued-tokens max-num-seqs middleware num-gpu-blocks-override "
+    "max-num-queued-reqs max-num-queued-tokens middleware num-gpu-blocks-override "
     "optimization-level performance-mode pipeline-parallel-size prefix-caching-hash-algo "
     "quantization revision root-path scheduling-policy seed tensor-parallel-size tokenizer "
     "watermark"
@@ -40,6 +40,8 @@ class FakeConfig:
     max_lora_rank: int = 16
     max_cpu_loras: int | None = None
     max_model_len: int = 4096
+    max_num_seqs: int = 256
+    """Requests that run at the same time; the others wait in the order in which they came."""
     fingerprint: str | None = None
     """What `--fingerprint-mode custom --fingerprint-value` sets; None: vLLM's own form."""
     shutdown_timeout: int = 0
@@ -72,6 +74,7 @@ def parse_flags(arguments: Sequence[str], *, runtime_updates: bool) -> FakeConfi
     parser.add_argument("--max-lora-rank", type=int, default=16, choices=MAX_LORA_RANKS)
     parser.add_argument("--max-cpu-loras", type=int)
     parser.add_argument("--max-model-len", type=int, default=4096)
+    parser.add_argument("--max-num-seqs", type=int, default=256)
     parser.add_argument("--fingerprint-mode", choices=["full", "hash", "custom", "none"])
     parser.add_argument("--fingerprint-value")
     parser.add_argument("--shutdown-timeout", type=int, default=0)
@@ -99,6 +102,7 @@ def parse_flags(arguments: Sequence[str], *, runtime_updates: bool) -> FakeConfi
         max_lora_rank=given.max_lora_rank,
         max_cpu_loras=given.max_cpu_loras,
         max_model_len=given.max_model_len,
+        max_num_seqs=given.max_num_seqs,
         fingerprint=given.fingerprint_value,
         shutdown_timeout=given.shutdown_timeout,
         runtime_updates=runtime_updates,

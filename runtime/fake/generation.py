@@ -154,7 +154,7 @@ def missing_field(name: str, given: int) -> RefusedError:
 
 async def _paced(server: FakeModelServer, made: Generation) -> AsyncIterator[str]:
     """Give the tokens at the configured pace, and count the request while it runs."""
-    server.running[made.model] += 1
+    await server.run(made.model)
     finished = "abort"
     try:
         for token in made.tokens:
@@ -163,7 +163,7 @@ async def _paced(server: FakeModelServer, made: Generation) -> AsyncIterator[str
             yield token
         finished = made.finish_reason
     finally:
-        server.running[made.model] -= 1
+        server.ended(made.model)
         server.counts[f"finished {finished}"] += 1
         server.counts["prompt tokens"] += made.prompt_tokens
         server.counts["generated tokens"] += len(made.tokens)

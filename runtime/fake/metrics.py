@@ -19,9 +19,10 @@ def _lines(server: FakeModelServer) -> Iterator[str]:
     yield "# TYPE process_start_time_seconds gauge"
     yield f"process_start_time_seconds {server.started!r}"
     yield f"vllm:num_requests_running{{{base}}} {running}.0"
-    yield f"vllm:num_requests_waiting{{{base}}} 0.0"
-    for reason in ("capacity", "deferred"):
-        yield f'vllm:num_requests_waiting_by_reason{{{base},reason="{reason}"}} 0.0'
+    waiting = {"capacity": sum(not each.cancelled() for each in server.waiting), "deferred": 0}
+    yield f"vllm:num_requests_waiting{{{base}}} {sum(waiting.values())}.0"
+    for reason, count in waiting.items():
+        yield f'vllm:num_requests_waiting_by_reason{{{base},reason="{reason}"}} {count}.0'
     yield f"vllm:kv_cache_usage_perc{{{base}}} 0.0"
     yield f"vllm:num_preemptions_total{{{base}}} 0.0"
     yield f"vllm:prompt_tokens_total{{{base}}} {server.counts['prompt tokens']}.0"

@@ -1,5 +1,6 @@
 """The state of a fake server: which adapters it lists, which are in memory, what it counts."""
 
+import asyncio
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
@@ -80,7 +81,9 @@ class FakeModelServer:
     """Adapters in a slot, least recently used first."""
     counts: Counter[str] = field(default_factory=Counter)
     running: Counter[str] = field(default_factory=Counter)
-    """Requests in flight by the served name that answers them."""
+    """Requests that run, by the served name that answers them."""
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    """Requests that wait until fewer run, in the order in which they came."""
     draining: bool = False
     dead: bool = False
     """True once the engine has died; the process is about to exit."""
@@ -93,6 +96,29 @@ class FakeModelServer:
             status = HTTPStatus.SERVICE_UNAVAILABLE
             raise RefusedError(status, "EngineCore died.", "InternalServerError")
         self.faults.check(call)
+
+    async def run(self, name: str) -> None:
+        """Count a request as one that runs, once fewer do than may."""
+        if self.waiting or self.running.total() >= self.config.max_num_seqs:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not turn.cancelled():  # it had come just before
+                    self.ended("")
+                raise
+            self.running[""] -= 1
+        self.running[name] += 1
+
+    def ended(self, name: str) -> None:
+        """Count it no longer; whoever waits longest runs."""
+        self.running[name] -= 1
+        while self.waiting and self.running.total() < self.config.max_num_seqs:
+            turn = self.waiting.popleft()
+            if not turn.cancelled():
+                self.running[""] += 1  # in the name of whoever wakes up
+                turn.set_result(None)
 
     def load(self, name: str, path: str) -> None:
         """List an adapter and put it into a slot.

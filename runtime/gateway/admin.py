@@ -77,7 +77,7 @@ class Admin:
         shared = self._shared
         queued, waiting = counted(shared.admission.queued), shared.admission.waiting
         shown = {"in_flight": shared.in_flight.document(), "waiting": waiting, "queued": queued}
-        return web.json_response(shown)
+        return web.json_response(shown | {"room": shared.rooms.document()})
 
     async def _expose(self, _: web.Request) -> web.Response:
         shared = self._shared

@@ -1,25 +1,27 @@
 """Whether a request may begin now, must wait for its turn, or is refused: limits and fair turns.
 
 Counts live here and not in a routing table, so that a new table forgets nobody's requests.
-What is not limited never comes here.
+What nothing limits comes here only while servers are busy or somebody waits.
 """
 
+import itertools
 import math
-from collections import Counter, deque
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from fleet.traffic import QUEUE_S, Limits, Policy
+from fleet.traffic import QUEUE_S, USUAL_TURNS, Limits, Policy
 from runtime.gateway import refusals
 from runtime.gateway.inflight import InFlight
+from runtime.gateway.replicas import Replicas
+from runtime.gateway.routing import USUAL_PATIENCE
+from runtime.gateway.turns import Turns
 
-WAITING: Final = 100
+WAITING: Final = 1000
 """Most requests of one client that wait at a time; more are refused at once."""
 BURST_S: Final = 10.0
 """A rate allows at once what it allows in this time, and at least one."""
 _MINUTE: Final = 60.0
-_TURNS: Final = 2
-"""Of whom no turns are told, which is what a usual client has."""
 
 
 class Meter:
@@ -75,7 +77,10 @@ class Meter:
 class Place:
     """One request's claim to be at work, from `Admission.ask` until it is given back."""
 
-    __slots__ = ("adapter", "alias", "client", "granted", "policy", "proceed", "servers", "start")
+    __slots__ = (
+        "adapter", "alias", "client", "granted", "number", "patience_s", "policy", "proceed",
+        "servers", "since",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -94,31 +99,39 @@ class Place:
         self.granted = False
         self.proceed: Callable[[], None] | None = None
         """Called when its turn has come; None: nobody waits any longer."""
-        self.start = 0.0
-        """Its turn, on a clock that moves as turns are taken."""
-
-    @property
-    def patience_s(self) -> float:
+        self.since = (0.0, 0.0)
+        """When it came, on the clocks of turns between clients and between those of its client."""
+        self.number = 0
+        """Its place among all that came."""
+        self.patience_s = QUEUE_S
         """How long it waits for its turn at most."""
-        own = self.policy.limits.queue_s
-        return own if own != QUEUE_S else self.policy.client_limits.queue_s
+
+    def wait(self, *, for_server: bool) -> None:
+        """Find out how long it waits: as declared, else for a server as long as for its answer."""
+        policy, usual = self.policy, QUEUE_S
+        if for_server:
+            usual = policy.timeouts.first_byte_s or USUAL_PATIENCE.first_byte_s
+        self.patience_s = policy.limits.queue_s or policy.client_limits.queue_s or usual
 
 
 class Admission:
     """The limits of one gateway process, and who waits for what."""
 
-    def __init__(self, in_flight: InFlight) -> None:
+    def __init__(self, in_flight: InFlight, replicas: Replicas) -> None:
         """Begin with nobody at work."""
         self._in_flight = in_flight
+        self._replicas = replicas
         self._clients: dict[str, Meter] = {}
         self._aliases: dict[str, Meter] = {}
-        self._waiting: dict[str, deque[Place]] = {}
-        """By alias, in the order in which they came."""
+        self._waiting: dict[tuple[str, str], OrderedDict[Place, None]] = {}
+        """By alias and version, in the order in which they came."""
         self._queued: Counter[str] = Counter()
         """By client."""
-        self._clock = 0.0
-        self._finish: dict[str, float] = {}
-        """By client: when the last turn it was given is over, on the clock of turns."""
+        self._numbers = itertools.count()
+        self._turns = Turns()
+        """Between clients."""
+        self._own_turns: defaultdict[str, Turns] = defaultdict(Turns)
+        """By client, between its aliases."""
         self._copies: Counter[str] = Counter()
         """Shadow requests at work, by alias."""
 
@@ -136,6 +149,10 @@ class Admission:
         places = (place for queue in self._waiting.values() for place in queue)
         return Counter((server, each.adapter) for each in places for server in each.servers)
 
+    def passes(self, servers: Sequence[str], adapter: str) -> bool:
+        """Say whether who has no limits may begin without asking, which most may."""
+        return not self._waiting and self._replicas.have_room(servers, adapter, None)
+
     def ask(self, place: Place, now: float) -> bool:
         """Ask for a place; return whether it is granted now, else it waits for `proceed`.
 
@@ -148,17 +165,22 @@ class Admission:
         wait = max(meter.wait(limits, policy.gateways, now) for meter, limits in meters)
         if wait > 0:
             raise refusals.too_many(math.ceil(wait))
-        ready = place.alias not in self._waiting and self._fits(place, client, alias)
+        allowed = self._allowed(place)
+        queue = self._waiting.get((place.alias, place.adapter))
+        ready = queue is None and allowed and self._has_server(place)
         if not ready and self._queued[place.client] >= WAITING:
             raise refusals.too_many(1)
         for meter, limits in meters:
             meter.take(limits, policy.gateways, now)
-        place.start = max(self._clock, self._finish.get(place.client, 0.0))
-        self._finish[place.client] = place.start + 1 / (policy.turns or _TURNS)
+        place.since = (self._turns.now, self._own_turns[place.client].now)
+        place.number = next(self._numbers)
         if ready:
-            self._grant(place, client, alias)
+            self._grant(place)
             return True
-        self._waiting.setdefault(place.alias, deque()).append(place)
+        place.wait(for_server=allowed)
+        if queue is None:
+            queue = self._waiting[place.alias, place.adapter] = OrderedDict()
+        queue[place] = None
         self._queued[place.client] += 1
         return False
 
@@ -187,12 +209,13 @@ class Admission:
     def let_in(self) -> None:
         """Let in who waits and fits, turn by turn."""
         while self._waiting:
-            heads = sorted((queue[0] for queue in self._waiting.values()), key=_by_turn)
-            found = next((each for each in heads if self._fits(each)), None)
+            heads = (next(iter(queue)) for queue in self._waiting.values())
+            fitting = (each for each in heads if self._allowed(each) and self._has_server(each))
+            found = min(fitting, key=self._turn, default=None)
             if found is None:
                 return
             self._leave_queue(found)
-            self._grant(found, self._clients[found.client], self._aliases[found.alias])
+            self._grant(found)
             if found.proceed is not None:
                 found.proceed()
 
@@ -201,8 +224,12 @@ class Admission:
         shadow = policy.shadow
         if shadow is None or self._waiting or self._copies[alias] >= shadow.concurrency:
             return False
-        busy, most = self._in_flight, policy.server_in_flight
-        if most is not None and all(busy.on(each) >= most for each in shadow.servers):
+        most = policy.server_in_flight
+        if most is None:
+            has_room = self._replicas.have_room(shadow.servers, shadow.adapter, None)
+        else:
+            has_room = any(self._in_flight.on(each) < most for each in shadow.servers)
+        if not has_room:
             return False
         self._copies[alias] += 1
         return True
@@ -220,37 +247,41 @@ class Admission:
             alias = self._aliases[place.alias] = Meter(now)
         return client, alias
 
-    def _fits(self, place: Place, client: Meter | None = None, alias: Meter | None = None) -> bool:
+    def _allowed(self, place: Place) -> bool:
+        """Say whether its own limits, and those of its client, let it work."""
         policy, parts = place.policy, place.policy.gateways
-        client = client or self._clients[place.client]
-        alias = alias or self._aliases[place.alias]
+        return self._clients[place.client].has_room(policy.client_limits, parts) and self._aliases[
+            place.alias
+        ].has_room(policy.limits, parts)
+
+    def _has_server(self, place: Place) -> bool:
+        most = place.policy.server_in_flight
+        return self._replicas.have_room(place.servers, place.adapter, most)
+
+    def _turn(self, place: Place) -> tuple[float, float, int]:
+        """Return what whoever is next has the least of: client's turn, alias's turn, number."""
+        between, within = place.since
         return (
-            client.has_room(policy.client_limits, parts)
-            and alias.has_room(policy.limits, parts)
-            and self._has_server(place.servers, policy.server_in_flight)
+            self._turns.start(place.client, between),
+            self._own_turns[place.client].start(place.alias, within),
+            place.number,
         )
 
-    def _has_server(self, servers: Sequence[str], most: int | None) -> bool:
-        """Say whether a server has room; where there is no server, waiting helps nobody."""
-        if most is None or not servers:
-            return True
-        return any(self._in_flight.servers[each] < most for each in servers)
-
-    def _grant(self, place: Place, client: Meter, alias: Meter) -> None:
-        self._clock = max(self._clock, place.start)
+    def _grant(self, place: Place) -> None:
+        between, within = place.since
+        in_a_row = place.policy.turns or USUAL_TURNS
+        self._turns.take(place.client, between, in_a_row)
+        self._own_turns[place.client].take(place.alias, within, in_a_row)
         place.granted = True
-        client.working += 1
-        alias.working += 1
+        self._clients[place.client].working += 1
+        self._aliases[place.alias].working += 1
 
     def _leave_queue(self, place: Place) -> None:
-        queue = self._waiting.get(place.alias)
+        name = (place.alias, place.adapter)
+        queue = self._waiting.get(name)
         if queue is None or place not in queue:
             return
-        queue.remove(place)
+        del queue[place]
         self._queued[place.client] -= 1
         if not queue:
-            del self._waiting[place.alias]
-
-
-def _by_turn(place: Place) -> float:
-    return place.start
+            del self._waiting[name]

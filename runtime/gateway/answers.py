@@ -16,6 +16,8 @@ CUT_SHORT: Final = "length"
 """Why an answer ended that was cut at the most tokens it may have, whatever the shape."""
 _WHOLE: Final = "stop"
 _NULL: Final = b"null"
+_FAILED: Final = 502
+_ERRORS: Final = range(400, 600)
 _REASONS: Final = {
     "end_turn": _WHOLE,
     "stop_sequence": _WHOLE,
@@ -82,6 +84,11 @@ class Brief(msgspec.Struct):
     incomplete_details: _Why | None = None
 
 
+class _Error(msgspec.Struct):
+    code: int | str | None = None
+    type: str | None = None
+
+
 class _Reply(msgspec.Struct):
     choices: list[Choice] = []
     content: msgspec.Raw = msgspec.Raw()
@@ -99,6 +106,7 @@ class _Part(msgspec.Struct):
 
 _BRIEF: Final = msgspec.json.Decoder(Brief)
 _REPLY: Final = msgspec.json.Decoder(_Reply)
+_ERROR: Final = msgspec.json.Decoder(_Error)
 _COUNTED: Final = msgspec.json.Decoder(_Counted)
 _COUNTS: Final = msgspec.json.Decoder(Counts | None)
 _CHOICES: Final = msgspec.json.Decoder(list[Choice])
@@ -147,6 +155,27 @@ def of_usage(raw: bytes) -> Tokens:
     except _BROKEN:
         found = None
     return found.tokens() if found else Tokens()
+
+
+def failure(raw: bytes | msgspec.Raw) -> int:
+    """Return the status that an error amounts to which comes as an event of a stream.
+
+    Args:
+        raw: The value of `error`.
+
+    Returns:
+        The code that it says, where that is one of an HTTP error; 400 where it calls the request
+        invalid, 502 for all else; 0 for null and nothing.
+    """
+    if not memoryview(raw) or bytes(raw) == _NULL:
+        return 0
+    try:
+        error = _ERROR.decode(raw)
+    except _BROKEN:
+        return _FAILED
+    if isinstance(error.code, int) and error.code in _ERRORS:
+        return error.code
+    return 400 if error.type == "invalid_request_error" else _FAILED
 
 
 def choices(raw: bytes | msgspec.Raw) -> list[Choice]:

@@ -12,6 +12,7 @@ import msgspec
 
 from runtime.gateway import refusals
 from runtime.gateway.authentication import Proof
+from runtime.gateway.bodies import Bodies
 from runtime.gateway.endpoints import MESSAGES, PATHS
 from runtime.gateway.exchange import Exchange
 from runtime.gateway.refusals import RefusalError
@@ -66,6 +67,11 @@ class Desk:
         shared = self._shared
         record = Record(shared.rows.add, path, self._current.lookup.revision)
         return Exchange(shared, path, record, proof)
+
+    @property
+    def bodies(self) -> Bodies:
+        """What is held in memory of requests and answers."""
+        return self._shared.bodies
 
     @property
     def rows(self) -> Rows:

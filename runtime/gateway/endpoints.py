@@ -20,6 +20,9 @@ COUNTED: Final = frozenset({CHAT, TEXT})
 TYPED: Final = frozenset({RESPONSES, MESSAGES})
 """Streams there consist of typed events, with the counts at the end."""
 
+PRIORITY: Final = "X-Vllm-Priority"
+"""Header that says of a request, before its body, how soon it is to be worked on, the lower the
+sooner. A body of messages has no field for it."""
 NOT_SERVED: Final = b'{"detail":"Not Found"}'
 """What a server says of a path that it does not have, as opposed to a model."""
 

@@ -103,7 +103,8 @@ class Errand:
     def _enter(self) -> None:
         """Choose a server and count as in flight on it."""
         choice, shared = self.choice, self._shared
-        server = shared.replicas.pick(choice.servers, choice.adapter, self._tried, self._now)
+        most = choice.policy.server_in_flight
+        server = shared.replicas.pick(choice.servers, choice.adapter, self._tried, self._now, most)
         if server:
             self._server = server
             shared.in_flight.enter(server, choice.adapter, is_copy=self._is_copy)

@@ -4,12 +4,13 @@ Every event is asked to carry the counts so far, so that a stream that is left i
 what was generated and no more.
 """
 
+from http import HTTPStatus
 from typing import Final
 
 import msgspec
 
 from fleet.formats import Format
-from runtime.gateway.answers import Said, choices, of_usage
+from runtime.gateway.answers import Said, choices, failure, of_usage
 from runtime.gateway.heard import Heard
 from runtime.gateway.usage import Tokens
 
@@ -28,8 +29,8 @@ class Events:
     """
 
     __slots__ = (
-        "_all_counts", "_blank", "_by_answer", "_each", "_heard", "_is_one", "_last_count", "_rest",
-        "done", "usage",
+        "_all_counts", "_blank", "_by_answer", "_each", "_has_answer", "_heard", "_is_one",
+        "_last_count", "_rest", "done", "failed", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +56,9 @@ class Events:
         self._heard = Heard(wanted)
         self.done = False
         """Whether the event has come that most clients take for the end."""
+        self._has_answer = False
+        self.failed = 0
+        """The status that its error event amounts to; 502 where it ended and held no answer."""
         self.usage = b""
         """The newest counts, a JSON value."""
         self._is_one = answers == (1, 1)
@@ -71,7 +75,9 @@ class Events:
     def end(self) -> bytes:
         """Return what is left over of a line that never ended."""
         rest, self._rest = self._rest, b""
-        return self._line(rest)
+        passed = self._line(rest)
+        self._see_answer()
+        return passed
 
     def said(self) -> Said:
         """Return what the stream has told so far."""
@@ -96,14 +102,32 @@ class Events:
             return self._counted(line)
         if line[len(_DATA) :].strip() == _DONE:
             self.done = True
+            self._see_answer()
         elif self._heard.listens or _GOES_ON not in line:
-            self._heard.hear(_decoded(line).get("choices"))
+            self._hear(_decoded(line))
+        else:
+            self._has_answer = True
         return line
+
+    def _see_answer(self) -> None:
+        """It has ended: the server must have said something."""
+        if not self._has_answer and not self.failed:
+            self.failed = HTTPStatus.BAD_GATEWAY
+
+    def _hear(self, event: dict[str, msgspec.Raw]) -> None:
+        """Read all of an event but its counts."""
+        self._heard.hear(event.get("choices"))
+        if "error" in event and (failed := failure(event["error"])):
+            self.failed = failed
+        elif event.get("choices") != msgspec.Raw(_NO_CHOICES):  # those are the counts
+            self._has_answer = True
 
     def _counted(self, line: bytes) -> bytes:
         event = _decoded(line)
         if self._heard.listens or _GOES_ON not in line:
-            self._heard.hear(event.get("choices"))
+            self._hear(event)
+        else:
+            self._has_answer = True
         usage = event.pop("usage", None)
         if usage is None:
             return line

@@ -8,7 +8,6 @@ early. Exactly one usage row is written, before the client has its last byte. On
 asked, `copies` gives the shadow of the request, if it has one, whose answer nobody gets.
 """
 
-import secrets
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
@@ -19,6 +18,7 @@ from runtime.gateway.answers import Said, of_reply
 from runtime.gateway.authentication import PURPOSES, Proof
 from runtime.gateway.bodies import SMALL
 from runtime.gateway.decide import decide
+from runtime.gateway.drawn import Drawn, draw
 from runtime.gateway.errand import Errand
 from runtime.gateway.events import Events
 from runtime.gateway.recounts import Stopped
@@ -34,18 +34,17 @@ SHADOW: Final = "shadow"
 _EVENT_STREAM: Final = "text/event-stream"
 _NOBODY: Final = Asker("", b"")
 _SERVERS_FAULT: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
-_ALL: Final = 100
 _LAST: Final = 1
 """Priority of a shadow request: clients' are 0 or below, the lower the sooner."""
 _OK: Final = int(HTTPStatus.OK)
 
 
 class Exchange(Errand):
-    """The state of one request; `body` is what a server gets, `choice` who answers."""
+    """The state of one request; a server gets `body` and `priority`, `choice` answers."""
 
     __slots__ = (
-        "_asker", "_events", "_held", "_place", "_proof", "_read", "_record", "_shadow", "_size",
-        "body", "is_stream", "must_wait", "path", "request_id",
+        "_asker", "_drawn", "_events", "_held", "_place", "_proof", "_record", "_size", "body",
+        "is_stream", "must_wait", "path", "priority", "request_id",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, path: str, record: Record, proof: Proof) -> None:
@@ -55,14 +54,14 @@ class Exchange(Errand):
         self._asker = _NOBODY
         self._size = self._held = 0
         self._place: Place | None = None
-        self._shadow: Choice | None = None
-        self._read: Body | None = None
+        self._drawn: Drawn | None = None
         self._events: Events | TypedEvents | None = None
         self.path = path
         self.body = b""
         self.is_stream = False
         self.must_wait = False
         """Whether it has to wait for its turn before a server may be asked."""
+        self.priority: int | None = None
         self.request_id: str = record.row.request_id
 
     @property
@@ -130,8 +129,8 @@ class Exchange(Errand):
         if asker.is_operator:
             return
         if alias.shadow is not None:
-            self._shadow, self._read = alias.shadow, body
-        if choice.limited:
+            self._drawn = draw(self._shared, alias.shadow, body, len(raw))
+        if choice.limited or not self._shared.admission.passes(choice.servers, choice.adapter):
             self._place = Place(
                 choice.client, choice.alias, choice.policy, choice.servers, choice.adapter
             )
@@ -160,22 +159,17 @@ class Exchange(Errand):
 
     def copies(self) -> "Exchange | None":
         """Return the shadow of this request, once, if it has one and there is room for it."""
-        shadow, body = self._shadow, self._read
-        if shadow is None or body is None:
+        drawn, self._drawn = self._drawn, None
+        if drawn is None or not drawn.begins(self._shared):
             return None
-        self._shadow = self._read = None
-        wanted = shadow.policy.shadow
-        if wanted is None or secrets.randbelow(_ALL) >= wanted.percent:
-            return None
-        if not self._shared.admission.copy(shadow.alias, shadow.policy):
-            return None
+        shadow, body, held = drawn
         record = self._record.aside(SHADOW)
         row = record.row
         row.client, row.alias, row.version = shadow.client, shadow.alias, shadow.adapter
         row.stream = self._record.row.stream
         copy = Exchange(self._shared, self.path, record, self._proof)
         copy._urls, copy._now = self._urls, self._now
-        copy._is_copy = True
+        copy._is_copy, copy._asker, copy._held = True, self._asker, held
         copy._take(shadow, body)
         return copy
 
@@ -203,14 +197,16 @@ class Exchange(Errand):
         passed = events.feed(chunk)
         if events.done:  # for most clients the last that they read
             self._count_stream()
-            self._record.write(status)
+            self._record.write(events.failed or status)
         return passed
 
     def end(self, status: int) -> bytes:
         """The stream has ended as it should; return what is left for the client."""
-        assert self._events is not None, "it has been answered with a stream"
-        rest = self._events.end()
+        events = self._events
+        assert events is not None, "it has been answered with a stream"
+        rest = events.end()
         self._count_stream()
+        status = events.failed or status
         self._judge_server(status)
         self._finish(status)
         return rest
@@ -228,14 +224,19 @@ class Exchange(Errand):
         self._stop(status)
 
     def left(self) -> None:
-        """The client has left."""
-        self._stop(CLIENT_LEFT)
+        """The client has left; many do at an error in the stream, which is the server's."""
+        events = self._events
+        if events is not None and events.failed:
+            self.broke_off(events.failed)
+        else:
+            self._stop(CLIENT_LEFT)
 
     def _take(self, choice: Choice, body: Body) -> None:
         """Write the body for the version that answers."""
         self.choice = choice
-        priority = _LAST if self._is_copy and choice.priority is not None else choice.priority
-        self.body = body.for_server(choice.adapter, choice.client, self.path, priority)
+        is_last = self._is_copy and choice.priority is not None
+        self.priority = _LAST if is_last else choice.priority
+        self.body = body.for_server(choice.adapter, choice.client, self.path, self.priority)
         if self._record.row.stream:
             wanted = choice.policy.format
             self._events = (
@@ -282,8 +283,12 @@ class Exchange(Errand):
         self._leave_server()
         self._end_retry()
         if self._held:
-            self._shared.bodies.give_back(self._asker.client, self._held)
+            pool = self._shared.copied if self._is_copy else self._shared.bodies
+            pool.give_back(self._asker.client, self._held)
             self._held = 0
+        if self._drawn is not None:
+            self._drawn.drop(self._shared)
+            self._drawn = None
         place, self._place = self._place, None
         if place is not None:
             self._shared.admission.give_back(place, self._record.tokens.total)
@@ -293,8 +298,3 @@ class Exchange(Errand):
                 self._shared.admission.copied(self.choice.alias)
             self._shared.admission.freed()
         self._record.write(status)
-
-
-def told(error: Exception) -> RefusalError:
-    """Return what a client is told of an error: a refusal is one, anything else is our defect."""
-    return error if isinstance(error, RefusalError) else refusals.failed()

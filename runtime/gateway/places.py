@@ -2,7 +2,7 @@
 
 routes.json              the routing table, for all gateways of this machine
 routes.previous.json     the one before it
-gateways/<name>/         gateway.json, admin.sock, run.lock, usage.jsonl, log
+gateways/<name>/         gateway.json, admin.sock, run.lock, usage.jsonl, unsettled/, log
 """
 
 import hashlib

@@ -1,9 +1,11 @@
 """Which server is asked: the least busy of those that work and hold the version."""
 
-from collections.abc import Container, Sequence
+import time
+from collections.abc import Callable, Container, Sequence
 from typing import Final
 
 from runtime.gateway.inflight import InFlight
+from runtime.gateway.rooms import Rooms
 
 FIRST_REST_S: Final = 1.0
 """How long a server that failed is asked last; twice as long each time that it fails again."""
@@ -37,9 +39,13 @@ class _Trouble:
 class Replicas:
     """What one gateway process knows of the servers; it forgets what works."""
 
-    def __init__(self, in_flight: InFlight) -> None:
-        """Begin with every server in good health."""
+    def __init__(
+        self, in_flight: InFlight, rooms: Rooms, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin with every server in good health; `clock` is the event loop's."""
         self._in_flight = in_flight
+        self._rooms = rooms
+        self._clock = clock
         self._troubled: dict[str, _Trouble] = {}
         self._down: set[str] = set()
         """Servers that did not pass their last check."""
@@ -47,11 +53,19 @@ class Replicas:
         """(server, full adapter name): since when it is missing, and until when not looked for."""
         self._turn = 0
 
-    def pick(self, servers: Sequence[str], adapter: str, tried: Sequence[str], now: float) -> str:
+    def pick(
+        self,
+        servers: Sequence[str],
+        adapter: str,
+        tried: Sequence[str],
+        now: float,
+        most: int | None = None,
+    ) -> str:
         """Return the server to ask next, empty when there is none that was not tried.
 
-        Healthy ones that hold the version come first, then the least busy, then by turns. One
-        that seems down is still asked where no other is left: what seems may be wrong.
+        Healthy ones that hold the version come first, then those with room (`most` as of
+        `Rooms.has`), then the least busy, then by turns. One that seems down is still asked where
+        no other is left: what seems may be wrong.
         """
         if tried:
             if len(tried) >= ATTEMPTS:
@@ -63,9 +77,31 @@ class Replicas:
         shift = self._turn % len(servers)
         turned = (*servers[shift:], *servers[:shift])
         busy = self._in_flight.servers
+        has_room = self._rooms.has
         if not (self._troubled or self._down or self._lost):
-            return min(turned, key=busy.__getitem__)
-        return min(turned, key=lambda each: (self._is_bad(each, adapter, now), busy[each]))
+            found = min(turned, key=busy.__getitem__)
+            if has_room(found, most):
+                return found
+
+        def key(each: str) -> tuple[bool, bool, int]:
+            return self._is_bad(each, adapter, now), not has_room(each, most), busy[each]
+
+        return min(turned, key=key)
+
+    def have_room(self, servers: Sequence[str], adapter: str, most: int | None) -> bool:
+        """Say whether one of the servers that would be asked has room.
+
+        Where there is no server, waiting helps nobody. One that seems down has always room: what
+        counts are the others, if there are any.
+        """
+        if self._troubled or self._down or self._lost:
+            now = self._clock()
+            servers = [s for s in servers if not self._is_bad(s, adapter, now)] or servers
+        has_room = self._rooms.has
+        for each in servers:  # for each request, so no generator
+            if has_room(each, most):
+                return True
+        return not servers
 
     def failed(self, server: str, now: float) -> None:
         """The server could not be reached, or has failed too often in a row."""

@@ -25,6 +25,7 @@ from runtime.gateway.authentication import digest
 from runtime.gateway.current import Current
 from runtime.gateway.desk import Desk
 from runtime.gateway.health import watch
+from runtime.gateway.looks import Looks
 from runtime.gateway.operator import operator_secret
 from runtime.gateway.routing import InvalidTableError, Lookup
 from runtime.gateway.running import LOCK
@@ -64,6 +65,8 @@ async def serving(
         admin = web.AppRunner(Admin(shared, shown).application(), access_log=None)
         socket = AdminSocket(places.socket_path(state_dir, gateway), place, admin)
         front = TRANSPORTS[transport](Desk(shared))
+        looks = Looks(shared.rooms, lambda: shared.current.lookup.urls, shared.admission.freed)
+        shared.rooms.look = looks.start
         tasks = [asyncio.create_task(keep_synced(log))]
         try:
             await admin.setup()
@@ -81,6 +84,7 @@ async def serving(
         finally:
             shared.ready.clear()
             await front.close()
+            await looks.close()
             await shared.recounts.close()
             for each in tasks:
                 each.cancel()

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from runtime.gateway import bodies
 from runtime.gateway.admission import Admission
 from runtime.gateway.bodies import Bodies
 from runtime.gateway.current import Current
@@ -11,6 +12,7 @@ from runtime.gateway.metrics import Metrics
 from runtime.gateway.recounts import Recounts
 from runtime.gateway.replicas import Replicas
 from runtime.gateway.retries import Retries
+from runtime.gateway.rooms import Rooms
 from runtime.gateway.routing import Lookup
 from runtime.gateway.rows import Rows
 from runtime.gateway.shares import Shares
@@ -28,12 +30,14 @@ class Shared:
     current: Current = field(default_factory=Current)
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: InFlight = field(default_factory=InFlight)
-    bodies: Bodies = field(default_factory=Bodies)
+    bodies: Bodies = field(default_factory=lambda: Bodies(bodies.MAX_HELD))
+    copied: Bodies = field(default_factory=lambda: Bodies(bodies.MAX_COPIED))
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while clients are answered."""
     recounts: Recounts = field(init=False)
     rows: Rows = field(init=False)
     shares: Shares = field(init=False)
+    rooms: Rooms = field(init=False)
     admission: Admission = field(init=False)
     replicas: Replicas = field(init=False)
     retries: Retries = field(init=False)
@@ -44,8 +48,9 @@ class Shared:
         object.__setattr__(self, "rows", Rows(self.log, self.metrics))
         object.__setattr__(self, "shares", Shares(self.metrics))
         self.current.on_change = self._changed
-        object.__setattr__(self, "admission", Admission(self.in_flight))
-        object.__setattr__(self, "replicas", Replicas(self.in_flight))
+        object.__setattr__(self, "rooms", Rooms(self.in_flight))
+        object.__setattr__(self, "replicas", Replicas(self.in_flight, self.rooms))
+        object.__setattr__(self, "admission", Admission(self.in_flight, self.replicas))
         object.__setattr__(self, "retries", Retries(self.in_flight.servers))
 
     def _changed(self, before: Lookup, after: Lookup) -> None:
@@ -57,3 +62,5 @@ class Shared:
             for server in branch.choice.servers
         }
         self.replicas.forget(after.urls.keys(), pairs)
+        for server in before.urls.keys() - after.urls.keys():
+            self.rooms.forget(server)

@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Self
+from typing import Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, field_serializer
 
 from fleet.resources import Key, Route, Share
 from fleet.traffic import Policy
+
+_POLICY: Final = TypeAdapter(Policy)
 
 
 class _Document(BaseModel):
@@ -31,6 +33,14 @@ class AliasEntry(_Document):
     shares: tuple[ShareEntry, ...]
     policy: Policy | None = None
     """How its requests are treated; None: as by default."""
+
+    @field_serializer("policy")
+    def _differing(self, policy: Policy | None) -> dict[str, Any] | None:
+        """Write what is not by default: all of it, for thousands of aliases, is megabytes."""
+        if policy is None:
+            return None
+        document: dict[str, Any] = _POLICY.dump_python(policy, mode="json", exclude_defaults=True)
+        return document
 
     @property
     def shadow(self) -> str:

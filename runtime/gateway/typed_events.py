@@ -2,12 +2,13 @@
 
 from array import array
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Final, NamedTuple
 
 import msgspec
 
 from fleet.formats import Format
-from runtime.gateway.answers import Brief, Counts, Said, finish_of, in_our_words, text_of
+from runtime.gateway.answers import Brief, Counts, Said, failure, finish_of, in_our_words, text_of
 from runtime.gateway.heard import Heard
 from runtime.gateway.usage import BY_PIECES, Tokens
 
@@ -15,9 +16,8 @@ KEPT: Final = 256 * 2**10
 """Bytes and pieces of an answer that are kept until its tokens are told: 50,000 tokens or so."""
 _DATA: Final = b"data:"
 _SIGNATURE: Final = "signature_delta"
-_LAST: Final = frozenset(
-    {"message_stop", "response.completed", "response.incomplete", "response.failed", "error"}
-)
+_FAILED: Final = frozenset({"response.failed", "error"})
+_LAST: Final = _FAILED | {"message_stop", "response.completed", "response.incomplete"}
 
 
 class _Begun(msgspec.Struct):
@@ -40,6 +40,7 @@ class _Event(msgspec.Struct):
     message: _Begun | None = None
     response: Brief | None = None
     delta: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
 
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
@@ -75,7 +76,10 @@ class TypedEvents:
     more can be found out from.
     """
 
-    __slots__ = ("_beyond", "_ends", "_heard", "_kept", "_pieces", "_rest", "_tokens", "done")
+    __slots__ = (
+        "_beyond", "_ends", "_has_answer", "_heard", "_kept", "_pieces", "_rest", "_tokens", "done",
+        "failed",
+    )  # fmt: skip
 
     def __init__(self, wanted: Format | None = None) -> None:
         """Begin; `wanted`: the form that the text must have, if there is one."""
@@ -85,8 +89,11 @@ class TypedEvents:
         self._pieces = self._beyond = 0
         self._kept = bytearray()
         self._ends = array("I")
+        self._has_answer = False
         self.done = False
         """Whether the last event has come."""
+        self.failed = 0
+        """The status that its error event amounts to; 502 where it ended and held no answer."""
 
     def feed(self, chunk: bytes) -> bytes:
         """Return all of it; the lines that are complete have been read."""
@@ -98,7 +105,9 @@ class TypedEvents:
         return chunk
 
     def end(self) -> bytes:
-        """Nothing is held back."""
+        """Nothing is held back; the server must have said something."""
+        if not self._has_answer and not self.failed:
+            self.failed = HTTPStatus.BAD_GATEWAY
         return b""
 
     def said(self) -> Said:
@@ -125,6 +134,12 @@ class TypedEvents:
             self._take(event)
         elif event.message is not None and event.message.usage is not None:
             self._tokens = event.message.usage.tokens()
+        if failed := failure(event.error):
+            self.failed = failed
+        elif event.type in _FAILED:
+            self.failed = HTTPStatus.BAD_GATEWAY
+        else:
+            self._has_answer = True
         if event.type in _LAST:
             self.done = True
             if event.response is not None:

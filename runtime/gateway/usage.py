@@ -31,7 +31,9 @@ class Row(msgspec.Struct, omit_defaults=False):
     path: str = ""
     revision: int = 0
     status: int = 0
-    """As sent to the client; 499: the client left, 502 in a stream: the server broke off."""
+    """As sent to the client; 499: the client left. Of a stream that ended in an error event what
+    that says, from 400 on; 502: it says nothing more, the server broke off, or it held no answer.
+    """
     latency_s: float = 0.0
     first_byte_s: float | None = None
     input_tokens: int | None = None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from fleet.errors import FleetError, problem
-from fleet.history import Entry
+from fleet.history import Entry, latest
 from fleet.timing import SKEW
 
 
@@ -13,18 +13,23 @@ def behind(entries: Sequence[Entry], now: datetime) -> FleetError | None:
 
     Requests and stages would lie in the future, and bakes end when they should not.
     """
-    last = entries[-1] if entries else None
-    if last is None or last.time - now <= SKEW:
+    so_far: datetime | None = None
+    ahead: Entry | None = None
+    for each in entries:
+        before, so_far = so_far, latest(so_far, each.time, each.kind)
+        ahead = each if so_far == each.time != before else ahead
+    if ahead is None or ahead.time - now <= SKEW:
         return None
-    late = (last.time - now).total_seconds()
+    late = (ahead.time - now).total_seconds()
     return FleetError(
         problem(
             "FC5108",
             "The clock is behind the ledger",
-            f"It is {now:%Y-%m-%d %H:%M:%S} UTC here, and the ledger's entry {last.seq} by "
-            f"{last.by} is of {last.time:%Y-%m-%d %H:%M:%S}, {late:,.0f} s later. Live gates "
+            f"It is {now:%Y-%m-%d %H:%M:%S} UTC here, and the ledger's entry {ahead.seq} by "
+            f"{ahead.by} is of {ahead.time:%Y-%m-%d %H:%M:%S}, {late:,.0f} s later. Live gates "
             "take traffic back; nothing passes by this clock, and no rollout moves on.",
-            hint="Set the clock of this machine, or of the one that wrote the entry.",
-            command="fleetctl history --limit 5",
+            hint="Set the clock of this machine. If it was the one that wrote the entry which was "
+            "wrong, and this one is right, say so by releasing what is to go on.",
+            command="fleetctl release ALIAS --reason TEXT",
         )
     )

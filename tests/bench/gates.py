@@ -134,7 +134,7 @@ def crowds(rng: np.random.Generator, replications: int) -> None:
     print("(by request, as if all were independent): PASS/FAIL/INCONCLUSIVE in %")
     print(
         f"{'users':>6} {'each':>5} {'alike':>6}   "
-        + "".join(f"{each:<30}" for each in ("1 %", "3 %", "5 %"))
+        + "".join(f"{each:<28}" for each in ("1 %", "3 %", "5 %"))
     )
     for crowd in CROWDS:
         cells = []
@@ -142,7 +142,7 @@ def crowds(rng: np.random.Generator, replications: int) -> None:
             told = users.verdicts(rng, replace(crowd, rates=(rate, 0.01)), replications)
             ours, naive = ("/".join(f"{each[one]:.0f}" for one in Verdict) for each in told)
             cells.append(f"{ours} ({naive})")
-        row = "".join(f"{each:<30}" for each in cells)
+        row = "".join(f"{each:<28}" for each in cells)
         print(f"{crowd.users:>6} {crowd.requests:>5} {crowd.alike:>6.0%}   {row}")
 
 
@@ -192,20 +192,20 @@ def splits(rng: np.random.Generator, replications: int) -> None:
     )
     print("test at p < 0.001 after each hour)")
     print(
-        f"{'requests':<30}" + "".join(f"{each:<24}" for each in ("10 %", "8.5 %", "12 %", "20 %"))
+        f"{'requests':<32}" + "".join(f"{each:<24}" for each in ("10 %", "8.5 %", "12 %", "20 %"))
     )
     for name, rpm in (("5 rpm", 5), ("60 rpm", 60)):
         drawn = [splitting.requests(rng, replications, 60 * rpm, each) for each in GOT]
         cells = [f"{cell(splitting.voided(each, 10))} ({cell(splitting.naive(each, 10))})"
                  for each in drawn]  # fmt: skip
-        print(f"{f'{name}, one by one':<30}" + "".join(f"{each:<24}" for each in cells))
+        print(f"{f'{name}, one by one':<32}" + "".join(f"{each:<24}" for each in cells))
         crowd = splitting.Crowd(400 * rpm, 48 * 60 * rpm)
         both = [splitting.users(rng, replications, crowd, each) for each in GOT]
         for what, place in (("heavy users, by user", 0), ("heavy users, by request", 1)):
             found = [each[place] for each in both]
             cells = [f"{cell(splitting.voided(each, 10))} ({cell(splitting.naive(each, 10))})"
                      for each in found]  # fmt: skip
-            print(f"{f'{rpm} rpm, {what}':<30}" + "".join(f"{each:<24}" for each in cells))
+            print(f"{f'{rpm} rpm, {what}':<32}" + "".join(f"{each:<24}" for each in cells))
 
 
 def main() -> None:

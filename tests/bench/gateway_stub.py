@@ -1,7 +1,7 @@
 """A server for `tests.bench.gateway` that answers at once; listens on the port that it is given.
 
 JSON of 0.6 KB, or where the request asks for a stream 64 events, one every 10 ms, with the token
-counts that the request asks for.
+counts that the request asks for. A look at its metrics says that nobody waits in it.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ WHOLE: Final = json.dumps(
 ).encode()
 """A whole answer."""
 _JSON: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+_LOAD: Final = b"vllm:num_requests_running 64.0\nvllm:num_requests_waiting 0.0\n"
 _STREAM: Final = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
@@ -63,7 +64,9 @@ class Stub(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         start = self.body[-1024:] if len(self.body) > 4096 else self.body
-        if b'"stream":true' in start.replace(b" ", b""):
+        if not self.body:
+            self.send(_JSON % (len(_LOAD), _LOAD))
+        elif b'"stream":true' in start.replace(b" ", b""):
             self.send(_STREAM)
             counted = b"continuous_usage_stats" in start
             asyncio.get_running_loop().call_later(EVERY_S, self.event, 0, counted)

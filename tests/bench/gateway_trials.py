@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from runtime.gateway.running import find
 from tests.bench.gateway_setting import Client, setting
 from tests.runtime.gateway.stage import NEW, OLD
 
@@ -115,6 +116,7 @@ async def kills(folder: Path, transport: str, count: int, answers: int) -> Kills
             running = await ours.start()
             kill = partial(os.kill, running.pid, signal.SIGKILL)
             request_ids += await answered_until_killed(running.url, answers, kill)
+            await _until(lambda: find(folder, "main") is None)  # the kernel takes a moment
         await ours.start()  # which repairs the log
         rows = {row["request_id"] for row in ours.rows()}
     found.answered = len(request_ids)
@@ -176,7 +178,7 @@ async def aborts(folder: Path, transport: str, count: int, *, streams: bool) -> 
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    """Wait for what the server in this loop sees."""
+    """Wait for what nothing in this loop tells of."""
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 (it has no event to wait for)
             await asyncio.sleep(0)

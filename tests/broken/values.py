@@ -65,6 +65,15 @@ CASES = [
         'Quote it: `"7"`',
     ),
     Case(
+        "fewer earlier versions than must stay",
+        F,
+        "keep_versions: 3",
+        "keep_versions: 1",
+        "FC1111",
+        f"{F}:2:60",
+        "at least 3",
+    ),
+    Case(
         "fraction for a count",
         F,
         "keep_versions: 3",

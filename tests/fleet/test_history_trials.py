@@ -94,6 +94,7 @@ def test_evidence_of_another_version_leaves_what_traffic_showed_of_the_last() ->
         ({"fingerprint": ""}, False),
         ({"fingerprint": "vllm-2"}, True),
         ({"base": "e" * 8}, True),
+        ({"stable": "e" * 64}, True),
         ({"golden": "e" * 64}, False),  # of another gate
         ({"base": ""}, False),
     ],

@@ -112,9 +112,32 @@ def test_versions_that_never_had_all_traffic_do_not_push_out_the_one_that_had() 
     assert why[VERSIONS[4]] == "not 3 newer ones have proven themselves"
     more = replace(past, answered_all=frozenset({VERSIONS[each] for each in (0, 2, 3, 4)}))
     assert unneeded(past=more, copies=()) == {"0", "1"}
-    one = replace(FLEET, keep_versions=0)
-    kept = retained(one, state(), more, NOON, copies=(), busy={}).versions
-    assert {each.name[-3] for each in kept if each.why == "one of 1 earlier versions"} == {"4"}
+
+
+@pytest.mark.parametrize("asked", [0, 1, 3])
+def test_three_earlier_versions_stay_whatever_is_asked_for(asked: int) -> None:
+    found = retained(replace(FLEET, keep_versions=asked), state(), history(), NOON, copies=(),
+                     busy={}).versions  # fmt: skip
+    kept = {each.name[-3] for each in found if each.why == "one of 3 earlier versions"}
+    assert kept == {"2", "3", "4"}
+
+
+def test_what_answers_while_another_is_rolled_out_has_three_before_it() -> None:
+    live = state(route("acme-support", (DECLARED, 10, "s1"), (VERSIONS[4], 90, "s1")))
+    proven = replace(history(), answered_all=frozenset(VERSIONS[:5]))
+    assert unneeded(live, proven, copies=()) == {"0"}
+    done = state(route("acme-support", (DECLARED, 100, "s1"), (VERSIONS[4], 0, "s1")))
+    assert unneeded(done, proven, copies=()) == {"0", "1"}
+
+
+def test_the_bytes_of_what_was_taken_out_are_no_better_under_another_name() -> None:
+    bad = Hold(VERSIONS[4], NOON, "eve", "bad", digest=digest_of(VERSIONS[2]))
+    past = history(holds=[bad])  # the bytes of 1.4.0 are others since, and 1.2.0 has the old ones
+    assert unneeded(past=past, copies=()) == {"0"}
+    why = {each.name: each.why for each in retained(FLEET, state(), past, NOON, copies=(),
+                                                    busy={}).versions}  # fmt: skip
+    assert why[VERSIONS[4]] == "one of 3 earlier versions"
+    assert why[VERSIONS[2]] == "not 3 newer ones have proven themselves"
 
 
 @pytest.mark.parametrize("unknown", [{"unknown_servers": {"s1": "?"}}, {"routes_unknown": "?"}])

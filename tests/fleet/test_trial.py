@@ -192,6 +192,18 @@ def test_other_bytes_under_the_name_are_not_tried() -> None:
     assert one(live(routes_unknown="no gateway")) is None
 
 
+def test_beside_altered_bytes_what_traffic_shows_is_not_about_the_locked_ones() -> None:
+    strange = replace(loaded(OLD, "s1"), digest=None)
+    there = live(10)
+    trial = one(replace(there, resources={**there.resources, strange.address: strange}))
+    assert trial is not None
+    assert (trial.offline, [each.name for each in trial.live]) == ((), ["errors"])
+    assert trial.digests["stable"] == "altered"
+    whole = one(there)
+    assert whole is not None
+    assert whole.digests["stable"] == digest_of(OLD)
+
+
 def test_a_version_that_no_server_lists_is_not_evaluated() -> None:
     there = live()
     gone = {key: each for key, each in there.resources.items() if key != loaded(NEW, "s1").address}

@@ -259,8 +259,7 @@ def test_a_lost_ledger_comes_back_from_the_copy_with_what_was_queued(project: Pr
 
 
 def written(project: Project, kind: str, *records: dict[str, Any], ahead: float = 0) -> None:
-    """Append what somebody wrote whose clock is `ahead`, in hours."""
-    time = datetime.now(UTC) + timedelta(hours=ahead)
+    time = datetime.now(UTC) + timedelta(hours=ahead)  # by the clock of whoever wrote it
     FileLedger(state(project), run="r", by="mallory", clock=lambda: time).append(kind, records)
 
 
@@ -279,6 +278,7 @@ def test_one_fast_clock_switches_off_no_gate(project: Project) -> None:
     written(project, "note", {"text": "of tomorrow"}, ahead=5)
     unsure = call(project, "reconcile", "--once")
     assert (unsure.returncode, kinds(project)[-1]) == (1, "note"), "only a failure is written down"
+    assert call(project, "release", "acme-support").returncode == 0  # who answers for the clock
 
 
 def test_a_forged_verdict_holds_up_its_own_alias_and_saves_nobody(project: Project) -> None:

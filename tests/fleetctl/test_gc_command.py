@@ -99,10 +99,10 @@ def test_what_nobody_needs_goes_with_its_line_in_the_lock(project: Project) -> N
 
 
 def test_a_line_whose_folder_a_killed_run_had_taken_goes_too(project: Project) -> None:
-    shutil.rmtree(project.root / "models/adapters/acme/support-v1.2.0")
-    fleet = project.root / "fleet.yaml"
-    shown = fleet.read_text(encoding="utf-8")
-    fleet.write_text(shown.replace("keep_versions: 3", "keep_versions: 2"), encoding="utf-8")
+    adapters = project.root / "models/adapters/acme"
+    more = (str(adapters / "support-v2.2.0"), "--as", "acme-support-tiny-v1.5.0")
+    assert call(project, "adapter", "add", *more).returncode == 0
+    shutil.rmtree(adapters / "support-v1.2.0")
     assert call(project, "gc", "--yes").returncode == 0
     lock = loads((project.root / "fleet.lock").read_text(encoding="utf-8"))
     assert "acme-support-tiny-v1.2.0" not in lock.adapters

@@ -1,6 +1,7 @@
-"""gc on a real vLLM under load: what a server lists is there, and nobody's request fails."""
+"""gc and smoke tests on a real vLLM under load: what is listed is there, and no request fails."""
 
 import json
+import shutil
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -16,23 +17,30 @@ from tests.fleetctl.project_on_disk import Project
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
 OLDEST = "acme-support-tiny-v1.0.0"
+BEFORE = ("acme-support-tiny-v1.7.0", "acme-support-tiny-v1.8.0")
+CLIENT = "clients/acme.yaml"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, vllm_python: Path) -> Iterator[Project]:
-    """The quickstart fleet on vLLM; a replaced version is kept for a second, one in the library."""
+    """The quickstart fleet on vLLM; a replaced version is kept for a second, and two have been."""
     made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", vllm_python)
     fleet = made.root / "fleet.yaml"
     text = fleet.read_text("utf-8")
     pace = "{weights: [10%, 50%, 100%], bake: 24h, retain: 7d, gates: []}"
     assert pace in text
     text = text.replace(pace, "{weights: [100%], bake: 1s, retain: 1s, gates: []}")
-    fleet.write_text(text.replace("keep_versions: 3", "keep_versions: 1"), encoding="utf-8")
-    source = made.root / "models/adapters/acme/support-v2.1.0"
-    assert made.run("adapter", "add", str(source), "--as", OLDEST).returncode == 0
+    fleet.write_text(text, encoding="utf-8")
+    source, acme = made.root / "models/adapters/acme/support-v2.1.0", made.root / CLIENT
+    for name in (OLDEST, *BEFORE):
+        assert made.run("adapter", "add", str(source), "--as", name).returncode == 0
     assert made.run("gateway", "start").returncode == 0
-    done = made.run("apply", "--auto", "--yes")
-    assert done.returncode == 0, done.stderr
+    declared = acme.read_text(encoding="utf-8")
+    for name in (*BEFORE, OLD):
+        version = name.rpartition("-v")[2]
+        acme.write_text(declared.replace('"2.1.0"', f'"{version}"'), encoding="utf-8")
+        done = made.run("apply", "--auto", "--yes")
+        assert done.returncode == 0, done.stderr
     yield made
     made.clean_up()
 
@@ -113,7 +121,7 @@ def test_a_version_is_unloaded_before_its_files_go_and_nobody_notices(project: P
     server = (project.root / "fleet.yaml").read_text("utf-8").partition("port: ")[2].split()[0]
     url = f"http://127.0.0.1:{server}"
     copy = Path(listed(url)[OLD])
-    acme = project.root / "clients/acme.yaml"
+    acme = project.root / CLIENT
     with watched(project) as seen:
         text = acme.read_text(encoding="utf-8")
         acme.write_text(text.replace('"2.1.0"', '"2.2.0"'), encoding="utf-8")
@@ -134,3 +142,37 @@ def test_a_version_is_unloaded_before_its_files_go_and_nobody_notices(project: P
     assert not (project.root / "models/adapters/acme/support-v1.0.0").exists()
     assert project.run("plan", "--detailed-exitcode").returncode == 0
     assert project.run("drift").returncode == 0
+
+
+def test_an_adapter_without_effect_answers_like_its_base_and_gets_no_traffic(
+    project: Project, tmp_path: Path
+) -> None:
+    folder = tmp_path / "silent"
+    shutil.copytree(project.root / "models/adapters/acme/support-v2.3.0", folder)
+    silence(folder / "adapter_model.safetensors")
+    name = "acme-support-tiny-v2.9.0"
+    assert project.run("adapter", "add", str(folder), "--as", name).returncode == 0
+    acme = project.root / "clients/acme.yaml"
+    text = acme.read_text(encoding="utf-8")
+    acme.write_text(text.replace('"2.2.0"', '"2.9.0"'), encoding="utf-8")
+    with watched(project) as seen:
+        done = project.run("apply", "--auto", "--yes")
+    assert done.returncode == 4
+    assert "FC5151" in done.stderr
+    assert "answers each of the 5 inputs as its base does" in " ".join(done.stderr.split())
+    route = project.run("status", "--client", "acme", "--format", "json").stdout
+    assert f'"{name}": 100' not in route
+    assert seen.failed == []
+    acme.write_text(text, encoding="utf-8")
+    assert project.run("apply", "--auto", "--yes").returncode == 0
+
+
+def silence(weights: Path) -> None:
+    """Make every B matrix zero, so that the adapter adds nothing to its base."""
+    content = bytearray(weights.read_bytes())
+    begins = 8 + int.from_bytes(content[:8], "little")
+    for tensor, facts in json.loads(content[8:begins]).items():
+        if "lora_B" in tensor:
+            start, end = facts["data_offsets"]
+            content[begins + start : begins + end] = bytes(end - start)
+    weights.write_bytes(content)

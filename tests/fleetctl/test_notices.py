@@ -92,12 +92,17 @@ def test_a_version_that_an_offline_gate_stops_is_told_once(project: Project, hoo
 def test_a_ledger_that_cannot_be_read_is_told_to_operators_once(
     project: Project, hook: Webhook
 ) -> None:
-    path = project.root / ".fleetctl/ledger.jsonl"
+    path, evals = project.root / ".fleetctl/ledger.jsonl", project.root / ".fleetctl/evals"
+    runs = {*evals.iterdir()}
     for _ in range(2):  # twice away
         aside = path.rename(path.with_suffix(".aside"))
         path.mkdir()
         for _ in range(2):
-            assert call(project, "reconcile", "--once").returncode == 1
+            done = call(project, "reconcile", "--once")
+            assert (done.returncode, "no golden set is asked" in done.stderr) == (1, True)
+        asked = call(project, "eval", "run", "acme-support")
+        assert (asked.returncode, "does not answer" in asked.stderr) == (1, True), asked.stderr
+        assert {*evals.iterdir()} == runs, "nobody is asked in vain"
         path.rmdir()
         aside.rename(path)
         seen = told(hook)

@@ -239,6 +239,16 @@ def test_a_version_that_fails_in_its_soak_is_rolled_back_by_itself(project: Proj
     assert call(project, "apply", "--auto", "--yes").returncode == 0
     assert shares(project) == {"2.2.0": 100, "2.1.0": 0}
     assert rollout(project)["phase"] == "soaking"
+    refused = call(project, "rollout", "hold", "acme-support")
+    assert "there is no stage to hold" in refused.stderr
+    assert "fleetctl rollback acme-support" in refused.stderr
+    ended = call(project, "rollout", "abort", "acme-support", "--reason", "the client said no")
+    assert ended.returncode == 0, ended.stderr
+    assert (shares(project), "back on 2.1.0" in ended.stdout) == ({"2.2.0": 0, "2.1.0": 100}, True)
+    assert call(project, "reconcile", "--once").returncode == 0
+    assert (shares(project), rollout(project)["phase"]) == ({"2.2.0": 0, "2.1.0": 100}, "held")
+    assert call(project, "release", "acme-support").returncode == 0
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
     for number in range(20):
         ask(project, f"question {number}", user=f"after-{number}")
     done = call(project, "reconcile", "--once")

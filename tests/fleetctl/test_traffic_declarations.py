@@ -105,6 +105,9 @@ def test_a_shadow_is_loaded_gets_no_traffic_and_goes_when_it_is_no_longer_declar
             },
             Policy(server_in_flight=8, turns=4),
         ),
+        ({A: ("latency: short_generation", "latency: long_generation")}, Policy(turns=1)),
+        ({F: ("retrain_every: 30d", "weight: 5")}, Policy(turns=10)),
+        ({F: ("    dtype: bfloat16", "    dtype: bfloat16\n    min_kv_tokens: 4096")}, None),
         (
             {F: ("enable-prefix-caching: true", "scheduling-policy: priority")},
             Policy(turns=2, prioritized=True),

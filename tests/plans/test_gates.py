@@ -50,6 +50,9 @@ def test_status_shows_rejected_bytes_and_what_people_said() -> None:
 def test_status_shows_until_when_a_rollout_is_paused() -> None:
     text = shown(past(10, marks=[mark("pause", until=NOON + DAY)]), shared(10, 90))
     assert "pause: 2.2.0 until 2026-03-03T12:00:00+00:00, by ana at" in text
+    said = replace(mark("approve"), void=NOON + DAY)
+    text = shown(past(10, marks=[said]), shared(10, 90))
+    assert "approve: 2.2.0 counts no more since 2026-03-03T12:00:00+00:00, by ana at" in text
 
 
 def test_status_as_json_holds_all_of_it() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 import httptools
 
 from runtime.gateway.routing import USUAL_PATIENCE, Patience
-from runtime.gateway.transports.outbox import Outbox
+from runtime.gateway.transports.outbox import JOINED, Outbox
 from runtime.gateway.transports.recognized import recognized
 from runtime.gateway.transports.timing import STALE_S
 
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
         """Whether a request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def ask(self, listener: Listener, request: bytes, patience: Patience) -> None:
+    def ask(self, listener: Listener, head: bytes, body: bytes, patience: Patience) -> None:
         """Send a request; its answer goes to `listener`, and may take so long."""
         assert self._transport is not None, "the connection has been made"
         self._listener = listener
@@ -101,7 +101,11 @@ class Connection(asyncio.Protocol):
         self._stage = _AWAITED
         self._has_part = False
         self.heard_at = self._asked_at = self._loop.time()
-        self._outbox.add(self._transport, request)
+        if len(body) <= JOINED:
+            self._outbox.add(self._transport, head + body)
+        else:  # joined, it would be in memory twice
+            self._outbox.add(self._transport, head)
+            self._outbox.add(self._transport, body)
 
     def abandon(self) -> None:
         """End the connection, which makes the server end the request; nobody hears of it."""

@@ -1,14 +1,13 @@
 """One request for completions between a client's connection and a server's."""
 
 import asyncio
-import sys
-import traceback
 from http import HTTPStatus
 from typing import Final
 
 from runtime.gateway import refusals
+from runtime.gateway.defects import tell_of, told
 from runtime.gateway.desk import Answer
-from runtime.gateway.exchange import Exchange, told
+from runtime.gateway.exchange import Exchange
 from runtime.gateway.transports import heads
 from runtime.gateway.transports.back import Connection
 from runtime.gateway.transports.client import Client, Nobody
@@ -178,11 +177,10 @@ class Conversation:
     def _send(self, connection: Connection) -> None:
         exchange = self._exchange
         self._connection = connection
-        connection.ask(
-            self,
-            heads.request(self._to, self._path, exchange.request_id, exchange.body),
-            exchange.patience,
-        )
+        body = exchange.body
+        number, priority = exchange.request_id, exchange.priority
+        head = heads.request(self._to, self._path, number, len(body), priority)
+        connection.ask(self, head, body, exchange.patience)
         copy = exchange.copies()
         if copy is not None:
             Shadow(self._pool, copy, self._path).ask()
@@ -203,15 +201,13 @@ class Conversation:
     def _refuse(self, error: Exception) -> None:
         self._let_go()
         refusal = told(error)
-        if refusal is not error:
-            traceback.print_exception(error, file=sys.stderr)
         try:
             if self._started:
                 self._exchange.broke_off(refusal.status)
             else:
                 self._exchange.refuse(refusal.status)
-        except OSError:  # the row cannot be written: what was refused needs none
-            traceback.print_exc(file=sys.stderr)
+        except OSError as refused:  # no row can be written: what was refused needs none
+            tell_of(refused)
         if self._started:
             self._client.abort()
         else:

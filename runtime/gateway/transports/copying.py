@@ -1,14 +1,13 @@
 """Reading answers in the aiohttp transport: by the clock, and those that nobody gets."""
 
 import asyncio
-import sys
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 
 import aiohttp
 
 from runtime.gateway import refusals
+from runtime.gateway.defects import told
 from runtime.gateway.exchange import Exchange
 from runtime.gateway.refusals import RefusalError
 
@@ -123,6 +122,5 @@ async def discard(exchange: Exchange, ask: Ask) -> None:
     except asyncio.CancelledError:
         exchange.left()
         raise
-    except Exception:  # noqa: BLE001 (nobody waits for it)
-        traceback.print_exc(file=sys.stderr)
-        exchange.refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
+    except Exception as error:  # noqa: BLE001 (nobody waits for it)
+        exchange.refuse(told(error).status)

@@ -1,14 +1,14 @@
 """Connections of clients: requests in, answers out, one after the other."""
 
 import asyncio
-import sys
-import traceback
 from collections import deque
 from http import HTTPStatus
 from typing import cast
 
+from runtime.gateway.bodies import UNREAD
+from runtime.gateway.defects import tell_of, told
 from runtime.gateway.desk import Answer, Desk
-from runtime.gateway.exchange import told
+from runtime.gateway.refusals import RefusalError
 from runtime.gateway.transports import heads
 from runtime.gateway.transports.conversation import Conversation
 from runtime.gateway.transports.incoming import MAX_AHEAD, MAX_BUFFERED, Incoming
@@ -41,6 +41,7 @@ class Front(asyncio.Protocol):
         self._advancing = False
         self._draining = False
         self._paused = self._clogged = False
+        self._unread = 0
         self.heard_at = pool.loop.time()
 
     # ------------------------------------------------------- called by the event loop
@@ -69,6 +70,7 @@ class Front(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """End what ran for this client, and keep no body of its: garbage is seldom looked for."""
         self._fronts.discard(self)
+        self._count_unread(0)
         seat, self._seat = self._seat, None
         if seat is not None:
             seat.leave()
@@ -78,17 +80,31 @@ class Front(asyncio.Protocol):
         self._drop()
 
     def pause_writing(self) -> None:
-        """The client reads slower than the server writes."""
+        """The client reads slower than the server writes; where many do, this one is given up."""
         self._clogged = True
+        if self._transport is not None:
+            try:
+                self._count_unread(self._transport.get_write_buffer_size())
+            except RefusalError:
+                self._transport.abort()
         if self._talk is not None:
             self._talk.pause(paused=True)
 
     def resume_writing(self) -> None:
         """It has caught up."""
         self._clogged = False
+        self._count_unread(0)
         if self._talk is not None:
             self._talk.pause(paused=False)
         self._advance()
+
+    def _count_unread(self, size: int) -> None:
+        before, self._unread = self._unread, 0
+        if before:
+            self._desk.bodies.give_back(UNREAD, before)
+        if size:
+            self._desk.bodies.take(UNREAD, size)
+            self._unread = size
 
     # ------------------------------------------------------- one request after the other
     @property
@@ -152,15 +168,13 @@ class Front(asyncio.Protocol):
 
     def _refuse(self, error: Exception) -> None:
         refusal = told(error)
-        if refusal is not error:
-            traceback.print_exception(error, file=sys.stderr)
         number = ""
         if self._served is not None and self._served.exchange is not None:
             number = self._served.exchange.request_id
             try:
                 self._served.exchange.refuse(refusal.status)
-            except OSError:  # the row cannot be written: what was refused needs none
-                traceback.print_exc(file=sys.stderr)
+            except OSError as refused:  # no row can be written: what was refused needs none
+                tell_of(refused)
         self.reply(Answer.of(refusal, self._served.head.path if self._served else "", number))
 
     # ------------------------------------------------------- answers
@@ -195,6 +209,7 @@ class Front(asyncio.Protocol):
 
     def _finish(self, *, is_last: bool) -> None:
         self._talk = self._served = None
+        self.heard_at = self._loop.time()
         if self._seat is not None:
             self._seat.rest()
         if is_last:

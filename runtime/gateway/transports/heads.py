@@ -6,6 +6,8 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
+from runtime.gateway.endpoints import PRIORITY
+
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 _CLOSE: Final = b"Connection: close\r\n"
@@ -34,18 +36,21 @@ def target(url: str) -> Target:
 
 
 @lru_cache(maxsize=4096)
-def _request_start(to: Target, path: str) -> bytes:
+def _request_start(to: Target, path: str, priority: int | None) -> bytes:
+    urgent = "" if priority is None else f"{PRIORITY}: {priority}\r\n"
     return (
         f"POST {to.prefix}{path} HTTP/1.1\r\nHost: {to.shown}\r\nAccept: */*\r\n"
-        "Content-Type: application/json\r\nContent-Length: "
+        f"{urgent}Content-Type: application/json\r\nContent-Length: "
     ).encode("ascii")
 
 
-def request(to: Target, path: str, request_id: str, body: bytes) -> bytes:
-    """Return the request to a server: nothing in its head is a client's."""
-    start = _request_start(to, path)
+def request(
+    to: Target, path: str, request_id: str, length: int, priority: int | None = None
+) -> bytes:
+    """Return the head of a request to a server: nothing in it is a client's."""
+    start = _request_start(to, path, priority)
     number = request_id.encode("ascii")
-    return b"%b%d\r\nX-Request-Id: %b\r\n\r\n%b" % (start, len(body), number, body)
+    return b"%b%d\r\nX-Request-Id: %b\r\n\r\n" % (start, length, number)
 
 
 @lru_cache(maxsize=1024)

@@ -4,6 +4,11 @@ import asyncio
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Final
+
+JOINED: Final = 64 * 1024
+"""Most bytes that one turn makes for a connection before they are sent: a connection whose other
+side reads slowly has to be known before there are more."""
 
 
 class Outbox:
@@ -13,7 +18,7 @@ class Outbox:
     than the sending itself. Usage rows of the turn are written before anything is sent.
     """
 
-    __slots__ = ("_before", "_due", "_is_awake", "_loop")
+    __slots__ = ("_before", "_due", "_is_awake", "_loop", "_size")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, before: Callable[[], None] = lambda: None
@@ -21,7 +26,9 @@ class Outbox:
         """Begin empty; `before` is called before anything is sent and may raise OSError."""
         self._loop = loop
         self._before = before
-        self._due: list[tuple[asyncio.Transport, bytes]] = []
+        self._due: list[tuple[asyncio.Transport, list[bytes]]] = []
+        self._size = 0
+        """Bytes of the newest in `_due`."""
         self._is_awake = False
 
     def wake(self) -> None:
@@ -31,14 +38,19 @@ class Outbox:
             self._loop.call_soon(self.flush)
 
     def add(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Send bytes at the end of this turn, unless the connection is closing by then."""
+        """Send bytes at the end of this turn, many at once, unless the connection is closing."""
         due = self._due
         if not due:
             self.wake()
-        elif due[-1][0] is transport:
-            due[-1] = (transport, due[-1][1] + data)
-            return
-        due.append((transport, data))
+        size = len(data)
+        if due and due[-1][0] is transport and size <= JOINED:
+            due[-1][1].append(data)  # joined when it is sent: each time would be in squares
+            size += self._size
+        else:
+            due.append((transport, [data]))
+        self._size = size
+        if size > JOINED:
+            self.flush()
 
     def flush(self) -> None:
         """Send now what waits: a connection is about to be closed.
@@ -58,7 +70,7 @@ class Outbox:
             if transport.is_closing():
                 continue
             try:
-                transport.write(data)
+                transport.write(b"".join(data))
             except RuntimeError:  # nothing may come after its end: others must not miss theirs
                 traceback.print_exc(file=sys.stderr)
                 transport.abort()

@@ -1,8 +1,6 @@
 """The transport made of aiohttp on both sides: the fallback, and the measure of the other one."""
 
 import asyncio
-import sys
-import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -12,8 +10,10 @@ from aiohttp import web
 
 from runtime.gateway import refusals
 from runtime.gateway.authentication import Proof, as_bearer
+from runtime.gateway.defects import told
 from runtime.gateway.desk import COMPLETIONS, MAX_BODY, Answer, Desk
-from runtime.gateway.exchange import Exchange, told
+from runtime.gateway.endpoints import PRIORITY
+from runtime.gateway.exchange import Exchange
 from runtime.gateway.refusals import RefusalError
 from runtime.gateway.transports import capacity
 from runtime.gateway.transports.copying import (
@@ -136,12 +136,10 @@ class Twin:
             raise
 
     async def _complete(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
-        body = await _body(request, exchange)
-        header = request.headers.get
-        loop = asyncio.get_running_loop()
+        header, now = request.headers.get, asyncio.get_running_loop().time
         kind, encoding = header("Content-Type", ""), header("Content-Encoding", "")
-        exchange.route(
-            body, kind, encoding, header("X-Session-Id", ""), loop.time(),
+        exchange.route(  # no name for the body, which would keep it until the answer is there
+            await _body(request, exchange), kind, encoding, header("X-Session-Id", ""), now(),
             header("X-Fleetctl-Purpose", ""), header("X-Fleetctl-Version", ""),
         )  # fmt: skip
         if exchange.must_wait:
@@ -167,6 +165,8 @@ class Twin:
         """Return the head of the answer of the first server that takes the request."""
         assert self._session is not None, "`open` has been called"
         headers = {"Content-Type": "application/json", "X-Request-Id": exchange.request_id}
+        if exchange.priority is not None:
+            headers[PRIORITY] = str(exchange.priority)
         now, deadline = asyncio.get_running_loop().time, deadline or Deadline(exchange)
         while True:
             url = exchange.seek() + exchange.path
@@ -244,8 +244,5 @@ async def _in_our_words(
     except (ConnectionError, web.HTTPException):
         raise
     except Exception as error:  # noqa: BLE001 (the last net: a client gets our words)
-        refusal = told(error)
-        if refusal is not error:
-            traceback.print_exc(file=sys.stderr)
         path, number = request.raw_path.partition("?")[0], request.get(_NUMBER, "")
-        return response(Answer.of(refusal, path, number))
+        return response(Answer.of(told(error), path, number))

@@ -101,7 +101,7 @@ class World:
     @property
     def facts(self) -> dict[str, str]:
         """What a verdict of now is about, as far as it may change."""
-        base = engine_of(self.state, self.target)
+        base = engine_of(self.state, ("s",) if self.target in self.shares else (), ())
         return {"golden": str(self.golden) * 64, **({"base": base} if base else {})}
 
     def write(self, kind: str, **data: Any) -> None:
@@ -121,8 +121,8 @@ class World:
         stage = self.history.stages.get(ALIAS)
         since = stage.since if stage and stage.adapter == self.target else self.now
         stable = OLD if self.target != OLD else NEW
-        margins = {each.name: each.margin for each in self.gates}
-        found = replace(finding(gate, verdict), parameters={"margin": margins[gate]})
+        limits = {each.name: each.threshold for each in self.gates}
+        found = finding(gate, verdict, limits[gate])
         self.write(
             "gate_judged", alias=ALIAS, adapter=self.target, stable=stable,
             percent=self.shares.get(self.target, 0), gate=gate, finding=found.plain(),

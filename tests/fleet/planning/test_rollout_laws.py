@@ -27,7 +27,7 @@ from fleet.gates import Tally, Verdict, Window, judge_live, judge_soaking, soaki
 from fleet.history import Hold
 from fleet.pace import Phase
 from fleet.retention import retained
-from tests.fleet.planning.builders import DAY, NOON, adapter, fleet, history, state
+from tests.fleet.planning.builders import DAY, NOON, adapter, fleet, history, route, state
 from tests.fleet.planning.rollout_laws import LAWS, Tick, ways_back
 from tests.fleet.planning.rollout_world import HOUR, World, happen, stories
 from tests.fleet.planning.trials import ALIAS, GATED, NEXT, OLD
@@ -99,26 +99,37 @@ def test_the_absence_of_evidence_raises_nothing_from_any_state(
     rolled_back=st.sets(st.integers(0, 8), max_size=3),
     replaced=st.dictionaries(st.integers(0, 8), st.integers(0, 400)),
     answered=st.sets(st.integers(0, 8)),
+    serving=st.one_of(st.none(), st.integers(0, 8)),
+    asked=st.sampled_from([0, 1, 3, 4]),
 )
 @settings(max_examples=80)
 def test_three_earlier_versions_are_never_deleted(
-    declared_minor: int, rolled_back: set[int], replaced: dict[int, int], answered: set[int]
+    declared_minor: int,
+    rolled_back: set[int],
+    replaced: dict[int, int],
+    answered: set[int],
+    serving: int | None,
+    asked: int,
 ) -> None:
-    """I3, of the library: three to go back to stay, and none counts that was rolled back or, as
-    far as the ledger knows of any, never had all traffic."""
+    """I3, of the library: three earlier ones stay besides what answers, first those that may be
+    gone back to; none counts that was rolled back or, as far as the ledger knows of any, never
+    had all traffic."""
     names = [f"acme-support-tiny-v1.{minor}.0" for minor in range(9)]
-    what = fleet(adapter(names[declared_minor]), known=names)
+    what = replace(fleet(adapter(names[declared_minor]), known=names), keep_versions=asked)
+    answers = () if serving is None else (route(ALIAS, (names[serving], 100, "s")),)
     past = history(
         holds=[Hold(names[each], NOON, "ana", "") for each in sorted(rolled_back)],
         cutovers={names[each]: NOON - hours * HOUR for each, hours in replaced.items()},
     )
     past = replace(past, answered_all=frozenset(names[each] for each in answered))
-    found = retained(what, state(), past, NOON, copies=(), busy={})
+    found = retained(what, state(*answers), past, NOON, copies=(), busy={})
     kept = {each.name for each in found.versions if each.needed}
-    good = {names[each] for each in range(declared_minor) if each not in rolled_back}
-    assert len(kept & good) >= min(3, len(good))
+    earlier = {names[each] for each in range(declared_minor) if each != serving}
+    good = earlier - {names[each] for each in rolled_back}
+    for group in (earlier, good):
+        assert len(kept & group) >= min(max(asked, 3), len(group))
     proven = good & past.answered_all
-    assert kept & proven >= {*sorted(proven)[-3:]}
+    assert kept & proven >= {*sorted(proven)[-max(asked, 3) :]}
     everything_counts = retained(what, state(), history(), NOON, copies=(), busy={}).versions
     assert {each.name for each in everything_counts if each.needed} <= kept
     assert {names[each] for each, hours in replaced.items() if hours < 7 * 24} <= kept

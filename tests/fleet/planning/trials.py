@@ -49,13 +49,14 @@ def declared(
 
 
 @cache
-def finding(gate: str, verdict: Verdict) -> Finding:
+def finding(gate: str, verdict: Verdict, threshold: float | None = None) -> Finding:
     """Return one that follows from its counts, whose reason says what it is."""
-    requests = {PASS: 500, FAIL: 50, UNSURE: 5}[verdict]
+    requests = {PASS: 5000, FAIL: 50, UNSURE: 5}[verdict]
     bad = {"errors": 50} if verdict is FAIL else {}
     windows = [Window(NOON, NOON, Tally(requests, bad), Tally(requests))]
     like = ACCURACY if gate == ACCURACY.name else replace(ERRORS, name=gate)
-    found = judge_live(replace(ERRORS, name=gate, threshold=like.threshold), windows)
+    limit = like.threshold if threshold is None else threshold
+    found = judge_live(replace(ERRORS, name=gate, threshold=limit), windows)
     assert found.verdict is verdict
     return replace(found, metric=like.metric, reason=f"{verdict} said")
 

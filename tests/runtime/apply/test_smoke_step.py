@@ -45,6 +45,8 @@ def test_a_version_with_traffic_is_put_back_and_the_doubt_is_told(bench: Bench) 
     ((code, severity, detail),) = told(again)
     assert (code, severity) == ("FC5151", "warning")
     assert detail.endswith("It has traffic already and keeps it.")
+    ended = [each.data for each in bench.events if each.type == "step_done"]
+    assert [each["warnings"] for each in ended if each["step"] == SMOKE] == [[], [detail]]
 
 
 def test_of_more_than_ten_inputs_the_first_ten_are_asked(bench: Bench) -> None:

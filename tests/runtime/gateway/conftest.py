@@ -1,6 +1,8 @@
 """Every test of a gateway on sockets runs on each transport, many through an Envoy too."""
 
 import asyncio
+import gc
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +16,7 @@ from tests.runtime.gateway.fronts import ENVOY, Front
 from tests.runtime.gateway.live import vllm
 from tests.runtime.gateway.stage import TRANSPORT
 
-__all__ = ["front", "transport", "vllm"]
+__all__ = ["front", "traced", "transport", "vllm"]
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -29,6 +31,17 @@ def front(request: pytest.FixtureRequest) -> Iterator[Front]:
     """Put our gateway on each transport in front of the servers, then an Envoy."""
     with _carried_by(DEFAULT if request.param == ENVOY else request.param):
         yield Front(request.param)
+
+
+@pytest.fixture
+def traced() -> Iterator[None]:
+    """Count what is kept; a process that serves hardly looks for garbage in cycles."""
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+    gc.enable()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ MODELS = Path(__file__).parents[3] / "examples" / "quickstart" / "models"
 DATES = "corvid-dates-tiny-v1.0.0"
 CORVID = "corvid-secret"
 NAME = "tiny-laptop-cpu0"
+AT_ONCE = 16
+"""Requests that the vLLM of all tests runs at a time."""
 TEXTS = ("I was charged twice for May.", "my parcel to Lyon has not arrived.")
 
 
@@ -47,7 +50,21 @@ class Served:
 @pytest.fixture(scope="session")
 def vllm(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One vLLM with three adapters of two clients, for all tests here."""
-    root = tmp_path_factory.mktemp("vllm")
+    root, few = tmp_path_factory.mktemp("vllm"), (("max-num-seqs", str(AT_ONCE)),)
+    with running(vllm_python, root, kv_cache_bytes=64 << 20, extra=few) as served:
+        yield served
+
+
+@contextmanager
+def running(
+    vllm_python: Path,
+    root: Path,
+    *,
+    kv_cache_bytes: int,
+    slots: int = 4,
+    extra: tuple[tuple[str, str], ...] = (),
+) -> Iterator[Served]:
+    """Run a vLLM with three adapters of two clients; 512 bytes of KV cache are one token."""
     port = free_port()
     host = Host(
         "laptop", "local", devices=(Device("cpu0", "cpu", 8 << 30, 0.0, port),),
@@ -56,12 +73,13 @@ def vllm(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     flags = ServerFlags(
         model=str(MODELS / "base" / "tiny"),
         served_name="tiny",
-        max_loras=4,
+        max_loras=slots,
         max_lora_rank=16,
         max_cpu_loras=8,
         dtype="bfloat16",
         max_model_len=512,
-        kv_cache_bytes=64 << 20,
+        kv_cache_bytes=kv_cache_bytes,
+        extra=extra,
     )
     server = Server(NAME, "tiny", "laptop", ("cpu0",), port, flags.digest, flags)
 
@@ -105,7 +123,11 @@ def in_front(vllm: Served, state: Path, scenario: Any, new: int = 0) -> None:
     """Run a scenario with a gateway before the server."""
 
     async def play() -> None:
-        async with serving(state, MAIN, TRANSPORT.get()) as url, aiohttp.ClientSession() as http:
+        many = aiohttp.TCPConnector(limit=0)
+        async with (
+            serving(state, MAIN, TRANSPORT.get()) as url,
+            aiohttp.ClientSession(connector=many) as http,
+        ):
             gateways = LocalGateways(state, {"main": MAIN})
             await gateways.publish(routes(vllm.url, new=new))
             await scenario(Stage(state, url, {}, gateways, http))

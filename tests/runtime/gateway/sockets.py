@@ -83,8 +83,10 @@ async def scripted(script: Script) -> AsyncIterator[str]:
 
 
 async def asked(reader: asyncio.StreamReader) -> bytes:
-    """Read one request, as a server."""
+    """Read one request, as a server; one that wants to know how much it has to do is sent away."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    if head.startswith(b"get "):
+        raise ConnectionResetError
     return await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
 
 

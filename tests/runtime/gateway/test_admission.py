@@ -4,10 +4,12 @@ from http import HTTPStatus
 
 import pytest
 
-from fleet.traffic import Limits, Policy, Shadow
+from fleet.traffic import Limits, Policy, Shadow, Timeouts
 from runtime.gateway.admission import WAITING, Admission, Place
 from runtime.gateway.inflight import InFlight
 from runtime.gateway.refusals import RefusalError
+from runtime.gateway.replicas import Replicas
+from runtime.gateway.rooms import Rooms
 
 SERVERS = ("s1",)
 
@@ -17,9 +19,12 @@ class House:
 
     def __init__(self) -> None:
         self.in_flight = InFlight()
-        self.admission = Admission(self.in_flight)
+        replicas = Replicas(self.in_flight, Rooms(self.in_flight))
+        self.admission = Admission(self.in_flight, replicas)
         self.order: list[str] = []
         """Clients in the order in which their requests began."""
+        self.aliases: list[str] = []
+        """Their aliases."""
         self.places: list[Place] = []
 
     def ask(self, client: str, policy: Policy, now: float = 0.0, alias: str = "") -> bool:
@@ -33,6 +38,7 @@ class House:
     def _begin(self, place: Place) -> None:
         self.in_flight.enter("s1", place.alias)
         self.order.append(place.client)
+        self.aliases.append(place.alias)
         self.places.append(place)
 
     def end(self, tokens: int = 0) -> None:
@@ -176,3 +182,66 @@ def test_copies_keep_to_their_own_budget_and_give_way_under_load() -> None:
     house.end()
     house.end()
     assert house.admission.copy("acme-x", policy)
+
+
+def flood(house: House, policy: Policy, aliases: int, each: int) -> None:
+    """Fill the server and the queue for as many aliases of one client."""
+    for number in range(aliases * each):
+        house.ask("batch", policy, alias=f"batch-{number % aliases}")
+
+
+def test_a_flood_over_many_aliases_gets_no_more_turns() -> None:
+    house = House()
+    flood(house, BATCH, aliases=30, each=10)
+    for _ in range(4):
+        house.ask("live", BATCH)
+    while house.places:
+        house.end()
+    assert [place for place, each in enumerate(house.order[4:]) if each == "live"] == [0, 2, 4, 6]
+
+
+def test_aliases_of_one_client_take_turns_by_their_weight_too() -> None:
+    house = House()
+    flood(house, BATCH, aliases=1, each=84)
+    for _ in range(16):
+        house.ask("batch", REAL_TIME, alias="batch-live")
+    while house.places:
+        house.end()
+    began = house.aliases[4:]
+    assert began[:20].count("batch-live") == pytest.approx(16, abs=2)  # four turns to one
+    assert began[:20].count("batch-0") >= 2
+
+
+def test_who_waited_and_left_has_taken_no_turn() -> None:
+    house = House()
+    flood(house, BATCH, aliases=1, each=40)
+    left = [Place("live", "live-x", BATCH, SERVERS) for _ in range(50)]
+    assert not any(house.admission.ask(each, 0.0) for each in left)
+    for each in left:
+        house.admission.give_back(each)
+    house.ask("live", BATCH)
+    while house.places:
+        house.end()
+    assert house.order[4:].index("live") <= 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "patience_s"),
+    [
+        (Policy(limits=Limits(concurrency=1)), 1.0),
+        (Policy(limits=Limits(concurrency=1, queue_s=3.0)), 3.0),
+        (Policy(server_in_flight=1), 600.0),
+        (Policy(server_in_flight=1, limits=Limits(queue_s=1.0)), 1.0),
+        (Policy(server_in_flight=1, timeouts=Timeouts(first_byte_s=20.0)), 20.0),
+        (Policy(server_in_flight=1, client_limits=Limits(queue_s=2.0)), 2.0),
+        (Policy(server_in_flight=1, limits=Limits(concurrency=1)), 1.0),
+    ],
+)
+def test_who_waits_for_a_server_is_patient_unless_it_is_declared(
+    policy: Policy, patience_s: float
+) -> None:
+    house = House()
+    house.ask("acme", policy)
+    place = Place("acme", "acme-x", policy, SERVERS)
+    assert not house.admission.ask(place, 0.0)
+    assert place.patience_s == patience_s

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from fleet.traffic import Limits, Policy
 from runtime.gateway.admission import Admission, Place
 from runtime.gateway.inflight import InFlight
+from runtime.gateway.replicas import Replicas
+from runtime.gateway.rooms import Rooms
 
 CLIENT, ALIAS, SERVER = 3, 2, 4
 POLICIES = {
@@ -32,7 +34,8 @@ class House:
 
     def __init__(self) -> None:
         self.in_flight = InFlight()
-        self.admission = Admission(self.in_flight)
+        replicas = Replicas(self.in_flight, Rooms(self.in_flight))
+        self.admission = Admission(self.in_flight, replicas)
         self.working: list[Place] = []
         self.waiting: list[Place] = []
 

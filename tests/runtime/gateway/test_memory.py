@@ -1,9 +1,8 @@
 """What a gateway keeps in memory of its clients' requests."""
 
 import asyncio
-import gc
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,6 @@ from tests.runtime.gateway.stage import GLOBEX, Stage, chat, until
 
 pytestmark = pytest.mark.usefixtures("transport")
 LARGE = 4_000_000
-
-
-@pytest.fixture
-def traced() -> Iterator[None]:
-    """Count what is kept; a process that serves hardly looks for garbage in cycles."""
-    gc.collect()
-    gc.disable()
-    tracemalloc.start()
-    yield
-    tracemalloc.stop()
-    gc.enable()
 
 
 def silent() -> Script:

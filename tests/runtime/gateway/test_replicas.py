@@ -4,6 +4,7 @@ import pytest
 
 from runtime.gateway.inflight import InFlight
 from runtime.gateway.replicas import ATTEMPTS, LONGEST_REST_S, LOST_S, SHOWN_S, STREAK, Replicas
+from runtime.gateway.rooms import Rooms
 
 THREE = ("a", "b", "c")
 
@@ -13,7 +14,7 @@ def made(**busy: int) -> Replicas:
     for server, number in busy.items():
         for _ in range(number):
             in_flight.enter(server, "v1")
-    return Replicas(in_flight)
+    return Replicas(in_flight, Rooms(in_flight))
 
 
 def picks(replicas: Replicas, now: float = 0.0, adapter: str = "v1") -> set[str]:
@@ -111,7 +112,8 @@ def test_a_version_that_nobody_asks_for_any_more_is_not_missing_for_good() -> No
 
 
 def test_what_is_noted_while_another_table_comes_is_kept() -> None:
-    replicas = Replicas(InFlight())
+    in_flight = InFlight()
+    replicas = Replicas(in_flight, Rooms(in_flight))
 
     class Table:
         """Notes more trouble each time that it is asked, as the event loop does meanwhile."""

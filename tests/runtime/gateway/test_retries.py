@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.gateway import rooms
 from runtime.gateway.retries import LEAST, SHARE, Retries
 from tests.ports import free_port
 from tests.runtime.gateway.sockets import asked, scripted, told
@@ -78,8 +79,10 @@ async def all_at_once(ours: Stage, sick: bytes) -> tuple[Counter[str], Counter[i
     ("sick", "status"), [(BUSY % 503, 503), (BUSY % 429, 429), (LOST, 503)], ids=str
 )
 def test_a_sick_replica_under_load_does_not_double_the_load_on_the_others(
-    tmp_path: Path, sick: bytes, status: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sick: bytes, status: int
 ) -> None:
+    monkeypatch.setattr(rooms, "FIRST", 10 * CLIENTS)  # the servers tell nothing of their room
+
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
             came, statuses = await all_at_once(ours, sick)

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from fleet.traffic import Policy
 from runtime.gateway.envoyrows import as_ours
 from runtime.gateway.rewrite import DROPPED
 from tests.runtime.gateway.envoy_stage import EnvoyStage
 from tests.runtime.gateway.fronts import Front
-from tests.runtime.gateway.stage import CHAT, NEW, OLD, Stage, chat
+from tests.runtime.gateway.stage import CHAT, NEW, OLD, Stage, alias, chat, stage, table
 from tests.runtime.gateway.typed_server import EMBEDDINGS, MADE, MESSAGES, READ, RESPONSES
 
 PATHS = (RESPONSES, MESSAGES, EMBEDDINGS)
@@ -89,6 +90,28 @@ def test_no_field_that_crosses_tenants_reaches_a_server(
             assert (read["model"], read["cache_salt"]) == (OLD, "acme")
             assert (read["temperature"], "stream_options" in read) == (0.5, False)
             assert read.get("store") == (False if path == RESPONSES else None)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("transport")
+@pytest.mark.parametrize("path", [CHAT, *PATHS])
+def test_a_server_that_looks_at_priorities_is_told_one_on_every_path(
+    tmp_path: Path, path: str
+) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            for revision, prioritized in ((2, True), (3, False)):
+                entry = alias(
+                    "acme", (OLD, 100, ("s1",)), policy=Policy(prioritized=prioritized, turns=8)
+                )
+                given = table(ours.servers, revision=revision)
+                await ours.publish(given.model_copy(update={"aliases": {"acme-support": entry}}))
+                own = {"X-Vllm-Priority": "-99"}
+                assert (await ours.send(asks(), path=path, headers=own)).status == 200
+            urgent, plain = ours.replicas["s1"].headers
+            assert urgent["x-vllm-priority"] == "-8"
+            assert "x-vllm-priority" not in plain
 
     asyncio.run(scenario())
 

@@ -36,6 +36,18 @@ def test_a_clock_that_is_far_behind_is_refused_with_both_times() -> None:
     assert "entry 7 by ci is of 2031-05-01 12:00:00, 3,600 s later" in shown.detail
 
 
+@pytest.mark.parametrize(
+    ("kind", "hours"), [("step_finished", 1), ("gate_judged", 1), ("released", 0), ("adopted", 0)]
+)
+def test_what_is_written_by_a_clock_that_is_behind_does_not_set_it(kind: str, hours: int) -> None:
+    early = NOON - timedelta(hours=1)
+    data = {"alias": "a", "address": "key/a/b", "resource": {"kind": "key"}}
+    later = [Entry(8, early, kind, "r", "me", 1, data, "", ""), replace(LAST, seq=9, time=early)]
+    error = behind([LAST, *later], early)
+    assert (error is not None) == bool(hours)
+    assert error is None or "entry 7 by ci" in error.diagnostics[0].detail
+
+
 def judged(folder: Path, entries: list[Entry], now: datetime, began: datetime) -> Judged:
     live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
     tried = replace(trial(50, "s1"), since=began)
