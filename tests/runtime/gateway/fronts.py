@@ -17,7 +17,7 @@ TOLERATED = {"a charset", "an encoding", "single quotes"} | {
     if {("Authorization", ACME), ("X-Api-Key", f"Bearer {ACME}")} & {*each.headers}
 }
 """Probes that our gateway refuses and Envoy serves by a version of the client's own: what the body
-is said to be, JSON in single quotes, and its key without `Bearer`, or with it where none belongs."""
+is said to be, JSON in single quotes, and its key without `Bearer`, or with it where none is due."""
 _UNREADABLE = {Outcome.REFUSED, Outcome.UNCLEAR, Outcome.TOO_LARGE}
 
 
