@@ -110,7 +110,7 @@ async def _load(current: Current, state_dir: Path) -> None:
         sys.stderr.write(
             f"{error.diagnostics[0].detail} Served is the table before it, revision "
             f"{table.revision}: keys that were revoked since then open it, and rollouts are where "
-            "they were. To mend it: fleetctl reconcile --once\n"
+            "they were. The next change of routes writes it anew; what is due: fleetctl plan\n"
         )
     if table is None or table.revision <= current.lookup.revision:
         return

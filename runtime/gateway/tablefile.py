@@ -68,7 +68,7 @@ def _damaged(detail: str) -> FleetError:
             "FC6002",
             "The routing table's file is damaged",
             detail,
-            hint="With a gateway running, the next apply or reconcile writes it anew from "
+            hint="With a gateway running, the next change of routes writes it anew from "
             "there; one that starts begins with the table before it, if there was one. Without "
             "any, move it away: routes are then made anew.",
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import REPOSITORY, Project
@@ -132,4 +133,5 @@ def test_an_envoy_serves_what_is_applied_rolled_back_and_compiled(
     assert "Clients are NOT kept apart" in printed.stderr
     written = call(project, "compile", "--target", "litellm", "--out", str(tmp_path / "litellm"))
     assert "litellm --config" in written.stderr
-    assert json.loads((tmp_path / "litellm" / "config.yaml").read_text())["model_list"] == listed
+    written_file = (tmp_path / "litellm" / "config.yaml").read_bytes()
+    assert yaml.safe_load(written_file)["model_list"] == listed

@@ -74,7 +74,7 @@ def test_the_same_requests_sum_up_to_the_same_as_behind_our_gateway(
         assert summary(state, Wanted()) == rows
         made[name] = [{n: v for n, v in each.items() if "_p" not in n} for each in rows]
         timed = [each for each in rows if each["version"]]
-        assert all(0 < each["latency_p50_s"] < 60 for each in timed)
+        assert all(0 <= each["latency_p50_s"] < 60 for each in timed)  # whole ms of one that left
     assert made[transport] == made[ENVOY]
     assert sum(each["requests"] for each in made[ENVOY]) == 8
     assert sum(each["left_by_client"] for each in made[ENVOY]) == 1

@@ -59,7 +59,7 @@ def test_a_gateway_starts_from_the_table_before_one_that_is_torn_or_altered(
     file.write_text(text, encoding="utf-8")
     assert asyncio.run(served()) == first
     said = capsys.readouterr().err
-    assert (str(file) in said, "revision 1" in said, "fleetctl reconcile" in said) == (True,) * 3
+    assert (str(file) in said, "revision 1" in said, "fleetctl plan" in said) == (True,) * 3
     assert read_table(tmp_path) == second  # which was published anew
     assert (tmp_path / "routes.damaged.json").read_text("utf-8") == text
 
