@@ -20,6 +20,7 @@ from fleet.history import (
     Stage,
     accepted,
     is_way_back,
+    other_engine,
     rejection,
     taken_out,
 )
@@ -177,7 +178,7 @@ def _on(live: State, name: str) -> tuple[str, ...]:
 
 
 def engine_of(live: State, adapter: str) -> str:
-    """Return what stands for the engine that serves a version: `engine_digest` of its servers.
+    """Return what stands for the engines that serve a version: `server=digest`, by server.
 
     Empty where none lists it, or where nobody knows about one that a route names for it.
     """
@@ -188,18 +189,22 @@ def engine_of(live: State, adapter: str) -> str:
         if share.adapter == adapter
         for server in share.servers
     }
-    known = routed.isdisjoint(live.unknown_servers)
-    return engine_digest(live, _on(live, adapter)) if known else ""
+    if not routed.isdisjoint(live.unknown_servers):
+        return ""
+    up = [each for each in _on(live, adapter) if each in live.servers()]
+    return " ".join(f"{each}={engine_digest(live, each)}" for each in up)
 
 
-def engine_digest(live: State, servers: tuple[str, ...]) -> str:
-    """Return what stands for engine, version and flags of servers; empty where there is none.
+def engine_digest(live: State, server: str) -> str:
+    """Return what stands for engine, version and flags of a server; empty where it is not there.
 
     Sixteen hex digits. Of an attached server the version alone is known.
     """
-    up = [each for name, each in live.servers().items() if name in servers]
-    seen = sorted({(live.versions.get(each.name, ""), each.digest or "") for each in up})
-    return hashlib.sha256(repr(seen).encode()).hexdigest()[:16] if seen else ""
+    found = live.servers().get(server)
+    if found is None:
+        return ""
+    seen = live.versions.get(server, ""), found.digest or ""
+    return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
 
 def golden_of(fleet: Fleet, alias: str, gate: Gate) -> str:
@@ -217,4 +222,8 @@ def _holds(known: Evidence | None, adapter: str, stable: str, digests: Mapping[s
     if known is None or (known.adapter, known.stable) != (adapter, stable):
         return False
     ran = known.finding.verdict is not Verdict.INCONCLUSIVE or known.finding.counts.get("items")
-    return bool(ran) and all(known.digests.get(key, each) == each for key, each in digests.items())
+    same = all(
+        known.digests.get(key, each) == each for key, each in digests.items() if key != "base"
+    )
+    engines = known.digests.get("base", ""), digests.get("base", "")
+    return bool(ran) and same and not other_engine(*engines)
