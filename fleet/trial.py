@@ -196,14 +196,14 @@ def engine_of(live: State, adapter: str) -> str:
 
 
 def engine_digest(live: State, server: str) -> str:
-    """Return what stands for engine, version and flags of a server; empty where it is not there.
+    """Return what stands for a server: engine version, flags, files of the base.
 
-    Sixteen hex digits. Of an attached server the version alone is known.
+    Sixteen hex digits; empty where it is not there. Of an attached one the version is known.
     """
     found = live.servers().get(server)
     if found is None:
         return ""
-    seen = live.versions.get(server, ""), found.digest or ""
+    seen = live.versions.get(server, ""), found.digest or "", live.bases.get(server, "")
     return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
 

@@ -156,6 +156,15 @@ def test_evidence_holds_whichever_of_its_servers_is_away() -> None:
     assert trial.offline == ()
 
 
+@pytest.mark.parametrize("change", [{"versions": {"s1": "0.99.0"}}, {"bases": {"s1": "another"}}])
+def test_evidence_of_another_engine_or_other_files_of_the_base_is_void(
+    change: dict[str, Any],
+) -> None:
+    trial = one(replace(live(), **change), past(evidence(judged(Verdict.PASS))))
+    assert trial is not None
+    assert [each.name for each in trial.offline] == ["answers"]
+
+
 @pytest.mark.parametrize("case", HOLDS)
 def test_evidence_about_something_else_is_void(case: str) -> None:
     known = evidence(judged(Verdict.PASS))
