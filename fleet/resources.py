@@ -175,6 +175,8 @@ class State:
     """Server to the base URL at which it was observed."""
     versions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Server to the version of its engine, such as `0.32.0`."""
+    bases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Server to a digest of the base's files that it was started on; lacks attached ones."""
     lost: tuple[Address, ...] = ()
     """Adapters that a gateway was told by their server not to be there, sorted."""
     notes: tuple[str, ...] = ()

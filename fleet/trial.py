@@ -20,6 +20,7 @@ from fleet.history import (
     Stage,
     accepted,
     is_way_back,
+    other_engine,
     rejection,
     taken_out,
 )
@@ -192,22 +193,26 @@ def _on(live: State, name: str) -> tuple[str, ...]:
 
 
 def engine_of(live: State, servers: tuple[str, ...], routed: Iterable[str]) -> str:
-    """Return what stands for the engine that serves a version, see `engine_digest`.
+    """Return what stands for the engines that serve a version: `server=digest`, by server.
 
     Empty where nobody knows about a server that is `routed` to, besides those that list it.
     """
-    return "" if live.unknown_servers.keys() & set(routed) else engine_digest(live, servers)
+    if live.unknown_servers.keys() & set(routed):
+        return ""
+    seen = ((each, engine_digest(live, each)) for each in servers)
+    return " ".join(f"{each}={digest}" for each, digest in seen if digest)
 
 
-def engine_digest(live: State, servers: tuple[str, ...]) -> str:
-    """Return what stands for engine, version and flags of servers; empty where there is none.
+def engine_digest(live: State, server: str) -> str:
+    """Return what stands for a server: engine version, flags, files of the base.
 
-    Sixteen hex digits. Of an attached server the version alone is known.
+    Sixteen hex digits; empty where it is not there. Of an attached one the version is known.
     """
-    found = (live.resources.get(server_address(each)) for each in servers)
-    up = [each for each in found if isinstance(each, Server)]
-    seen = sorted({(live.versions.get(each.name, ""), each.digest or "") for each in up})
-    return hashlib.sha256(repr(seen).encode()).hexdigest()[:16] if seen else ""
+    found = live.resources.get(server_address(server))
+    if not isinstance(found, Server):
+        return ""
+    seen = live.versions.get(server, ""), found.digest or "", live.bases.get(server, "")
+    return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
 
 def golden_of(fleet: Fleet, alias: str, gate: Gate) -> str:
@@ -225,4 +230,8 @@ def _holds(known: Evidence | None, adapter: str, stable: str, digests: Mapping[s
     if known is None or (known.adapter, known.stable) != (adapter, stable):
         return False
     ran = known.finding.verdict is not Verdict.INCONCLUSIVE or known.finding.counts.get("items")
-    return bool(ran) and all(known.digests.get(key, each) == each for key, each in digests.items())
+    same = all(
+        known.digests.get(key, each) == each for key, each in digests.items() if key != "base"
+    )
+    engines = known.digests.get("base", ""), digests.get("base", "")
+    return bool(ran) and same and not other_engine(*engines)

@@ -70,6 +70,7 @@ def merge(*states: State) -> State:
         boots=_joined(state.boots for state in states),
         urls=_joined(state.urls for state in states),
         versions=_joined(state.versions for state in states),
+        bases=_joined(state.bases for state in states),
         lost=tuple(sorted({each for state in states for each in state.lost})),
         notes=tuple(note for state in states for note in state.notes),
         behind=any(state.behind for state in states),

@@ -12,7 +12,7 @@ from fleet.history.quarantine import (
     same_bytes,
     taken_out,
 )
-from fleet.history.records import LIMITS, Claim, EvalRun, Evidence, Mark, Word
+from fleet.history.records import LIMITS, Claim, EvalRun, Evidence, Mark, Word, other_engine
 
 __all__ = [
     "LIMITS",
@@ -33,6 +33,7 @@ __all__ = [
     "is_way_back",
     "kept_out",
     "latest",
+    "other_engine",
     "rejection",
     "same_bytes",
     "settled",

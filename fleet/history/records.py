@@ -14,6 +14,25 @@ LIMITS = ("margin", "tolerate", "alpha", "least_requests", "floor")
 """Parameters of a finding that are declared with its gate; others are measured."""
 
 
+def other_engine(known: str, now: str) -> bool:
+    """Say whether a server is another now than when evidence was found.
+
+    Both are `fleet.trial.engine_of`: each server and its digest. One that has gone, or is back as
+    it was, makes no difference; where none of them is left, it is told by what they are.
+    """
+    before, after = by_server(known), by_server(now)
+    both = before.keys() & after.keys()
+    if both or not before or not after:
+        return any(before[each] != after[each] for each in both)
+    return not {*after.values()} <= {*before.values()}
+
+
+def by_server(engine: str) -> dict[str, str]:
+    """Return the digest of each server of `fleet.trial.engine_of`."""
+    parted = (each.rpartition("=") for each in engine.split())
+    return {server: digest for server, _, digest in parted}
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """One judged gate, and what exactly was judged."""

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from fleet.gates import Finding, Verdict
-from fleet.history.records import WORDS, Claim, EvalRun, Evidence, Line, Mark
+from fleet.history.records import (
+    WORDS,
+    Claim,
+    EvalRun,
+    Evidence,
+    Line,
+    Mark,
+    by_server,
+    other_engine,
+)
 
 _OF_A_STAGE = ("approve", "advance", "extend")
 """What is said of one stage and what was found in it."""
@@ -106,6 +115,7 @@ class Trials:
         kept = {gate: each for gate, each in same.items() if not _outdates(made, each)}
         # What traffic showed of the version before says what is usual, until it is asked again.
         usual = {gate: each for gate, each in before.items() if each.percent and gate not in same}
+        made = _with_servers(made, kept.values())
         self.evidence[alias] = {**usual, **kept, made.gate: made}
         digest = made.digests.get("adapter")
         if made.finding.verdict is Verdict.FAIL and digest:
@@ -226,10 +236,21 @@ def _outdates(new: Evidence, old: Evidence) -> bool:
     """Say whether `new` was found on another engine, base, golden set or other bytes than `old`."""
     if old.fingerprint and new.fingerprint and old.fingerprint != new.fingerprint:
         return True
-    names = ["base", "adapter"]
+    if other_engine(old.digests.get("base", ""), new.digests.get("base", "")):
+        return True
+    names = ["adapter"]
     names += ["golden"] if old.gate == new.gate else []
     names += ["stable"] if old.stable == new.stable else []
     return any(
         each in old.digests and each in new.digests and old.digests[each] != new.digests[each]
         for each in names
     )
+
+
+def _with_servers(new: Evidence, kept: Iterable[Evidence]) -> Evidence:
+    """Return evidence with the servers that are away, so that they are known when they return."""
+    known: dict[str, str] = {}
+    for each in (*kept, new):
+        known |= by_server(each.digests.get("base", ""))
+    base = " ".join(f"{server}={digest}" for server, digest in sorted(known.items()) if server)
+    return replace(new, digests={**new.digests, "base": base}) if base else new

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fleet.conditions import Gate, Rollout
 from fleet.declared import Adapter, Fleet
 from fleet.gates import Verdict
-from fleet.history import Evidence, Stage
+from fleet.history import Evidence, Stage, other_engine
 from fleet.plan import GateDue
 
 NONE = "no evidence"
@@ -104,10 +104,11 @@ def _changed(
     now = (
         ("adapter", digest(str(adapter.name)), "other bytes"),
         ("stable", digest(stable), "other bytes of the old version"),
-        ("base", base, "another engine, base or flags"),
         ("golden", golden.digest if golden else "", "another golden set"),
         ("terms", gate.terms if gate.offline else "", "other terms"),
     )
+    if other_engine(found.digests.get("base", ""), base):
+        return "another engine, base or flags"
     for key, each, what in now:
         if each and found.digests.get(key, each) != each:
             return what

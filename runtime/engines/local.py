@@ -14,6 +14,7 @@ from fleet.errors import (
     problem,
 )
 from fleet.resources import Server, ServerFlags, State
+from runtime.engines.basefiles import base_digest
 from runtime.engines.dialect import (
     absolute,
     ask_model,
@@ -91,6 +92,7 @@ class LocalEngine:
             record = records[name]
             if not isinstance(answer, EngineError):
                 seen.saw(record.server(answer.listing.digest), record.url, answer)
+                seen.bases[name] = record.base_files
             elif record.leader() is None:
                 continue
             elif record.ready:
@@ -132,7 +134,8 @@ class LocalEngine:
                 await end(record, self._records)  # workers that outlived their server
             grace = _PORT_GRACE_S if record is not None else 0.0
             await refuse_taken_port(server, self._host.address, grace)
-            record = self._launch(server, server.flags)
+            files = await asyncio.to_thread(base_digest, self._folder / server.flags.model)
+            record = self._launch(server, server.flags, files)
         await self._until_ready(record)
 
     async def stop(self, server: str) -> None:
@@ -188,12 +191,12 @@ class LocalEngine:
             )
         return self._client(record)
 
-    def _launch(self, server: Server, flags: ServerFlags) -> LaunchRecord:
+    def _launch(self, server: Server, flags: ServerFlags, files: str) -> LaunchRecord:
         address = self._host.address
         url = f"http://{f'[{address}]' if ':' in address else address}:{server.port}"
         record = LaunchRecord.of(server, flags, url, uuid4().hex)
         arguments, environment = self._command(server)
-        record = record.model_copy(update={"arguments": arguments})
+        record = record.model_copy(update={"arguments": arguments, "base_files": files})
         self._records.write(record)
         log = self._records.log(server.name)
         try:

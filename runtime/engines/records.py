@@ -47,6 +47,8 @@ class LaunchRecord(BaseModel):
     """Leader of its process group; 0: not known yet."""
     process_start: str = ""
     """Start mark of the process; another process with the same number has another."""
+    base_files: str = ""
+    """`base_digest` of what it was started on; empty: not known."""
     ready: bool = False
     """It has answered once."""
 

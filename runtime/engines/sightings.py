@@ -38,6 +38,7 @@ class Notebook:
     boots: dict[str, str] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    bases: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def saw(self, server: Server, url: str, sighting: Sighting) -> None:
@@ -64,5 +65,6 @@ class Notebook:
             boots=dict(sorted(self.boots.items())),
             urls=dict(sorted(self.urls.items())),
             versions=dict(sorted(self.versions.items())),
+            bases={name: each for name, each in sorted(self.bases.items()) if each},
             notes=tuple(self.notes),
         )

@@ -156,7 +156,7 @@ def targets(trial: Trial, live: State) -> tuple[Target, Target]:
     def target(adapter: str, servers: Iterable[str], digest: str) -> Target:
         for name in (*both, *servers):
             if name in live.urls:
-                engine = engine_digest(live, (name,))
+                engine = engine_digest(live, name)
                 return Target(
                     live.urls[name], adapter, adapter, digest, trial.alias, serving=engine
                 )

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fleet.gates import Finding, Verdict
-from fleet.history import LIMITS, Evidence
+from fleet.history import LIMITS, Evidence, other_engine
 from fleet.trial import Trial
 
 
@@ -70,7 +70,9 @@ def worth_recording(new: Judged, known: Evidence | None, now: datetime, every: t
     if new.problem:
         return known.finding.reason != finding.reason
     about_now = {**trial.digests, **new.digests}
-    if any(known.digests.get(key) != each for key, each in about_now.items()):
+    engine, found_by = about_now.pop("base", ""), known.digests.get("base", "")
+    another = other_engine(found_by, engine) or bool(engine and not found_by)
+    if another or any(known.digests.get(key) != each for key, each in about_now.items()):
         return True  # what is not written down would be asked again at each tick
     if (known.since, *_terms(known.finding)) != (trial.since or known.since, *_terms(finding)):
         return True  # until it is, nothing is known under the limit that is declared now

@@ -110,6 +110,32 @@ def test_another_engine_or_base_begins_the_stage_anew(
     assert stage.since == NOON + (5 * HOUR if restarted else 3 * HOUR)
 
 
+BOTH = "s1=aa s2=bb"
+
+
+@pytest.mark.parametrize(
+    ("found", "restarted"),
+    [
+        ((BOTH, "s1=aa", BOTH), False),  # a replica died, and is back as it was
+        (("s1=aa", BOTH), False),  # one more
+        ((BOTH, "s1=aa", "s1=aa s2=cc"), True),  # it is back as another
+        ((BOTH, "s1=cc s2=bb"), True),
+        ((BOTH, "s3=aa"), False),  # moved to a server of the same kind
+        ((BOTH, "s3=cc"), True),
+        ((BOTH, ""), False),  # nobody knows
+    ],
+)
+def test_a_server_outdates_evidence_by_what_it_was_itself(
+    found: tuple[str, ...],
+    restarted: bool,  # noqa: FBT001
+) -> None:
+    tape = begun()
+    for each in found:
+        tape.judged("errors", base=each)
+    stage = tape.past.stages[ALIAS]
+    assert (stage.since != stage.entered) is restarted
+
+
 def test_another_golden_set_begins_the_stage_anew() -> None:
     past = begun().judged("accuracy").judged("accuracy", golden="e" * 64).past
     assert past.stages[ALIAS] == Stage(NEW, 10, NOON + 3 * HOUR, restarted=NOON + 5 * HOUR)

@@ -12,7 +12,7 @@ from fleet.declared import Fleet
 from fleet.gates import Finding, Verdict, judge_paired
 from fleet.history import Evidence, History, Hold, Mark
 from fleet.resources import Server, State
-from fleet.trial import Trial, engine_digest, trials
+from fleet.trial import Trial, engine_of, trials
 from tests.fleet.planning.builders import (
     DAY,
     NOON,
@@ -56,7 +56,7 @@ def evidence(finding: Finding, **changes: Any) -> Evidence:
         "adapter": digest_of(NEW),
         "stable": digest_of(OLD),
         "golden": "d" * 64,
-        "base": engine_digest(live(), ("s1",)),
+        "base": engine_of(live(), ("s1",), ()),
         "terms": ANSWERS.terms,
     }
     made = Evidence("acme-support", NEW, OLD, 0, finding.gate, finding, known, "f", NOON, NOON, 1)
@@ -146,6 +146,23 @@ def test_evidence_that_holds_is_not_asked_for_again(verdict: Verdict) -> None:
     trial = one(live(), past(evidence(judged(verdict))))
     assert trial is not None
     assert trial.offline == ()
+
+
+def test_evidence_holds_whichever_of_its_servers_is_away() -> None:
+    known = evidence(judged(Verdict.PASS))
+    both = f"{known.digests['base']} s2=0123456789abcdef"
+    trial = one(live(), past(replace(known, digests={**known.digests, "base": both})))
+    assert trial is not None
+    assert trial.offline == ()
+
+
+@pytest.mark.parametrize("change", [{"versions": {"s1": "0.99.0"}}, {"bases": {"s1": "another"}}])
+def test_evidence_of_another_engine_or_other_files_of_the_base_is_void(
+    change: dict[str, Any],
+) -> None:
+    trial = one(replace(live(), **change), past(evidence(judged(Verdict.PASS))))
+    assert trial is not None
+    assert [each.name for each in trial.offline] == ["answers"]
 
 
 @pytest.mark.parametrize("case", HOLDS)

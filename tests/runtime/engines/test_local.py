@@ -16,6 +16,7 @@ import pytest
 from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableError
 from fleet.resources import State
 from runtime.engines import Engine, make_engine
+from runtime.engines.basefiles import base_digest
 from runtime.engines.local import LocalEngine
 from runtime.engines.processes import start_mark
 from runtime.engines.records import MARK, LaunchRecord
@@ -103,7 +104,11 @@ def test_a_server_with_other_flags_is_not_taken_for_the_wanted_one(bench: "Bench
         with pytest.raises(EngineError, match="runs with flags") as caught:
             await engine.start(replace(bench.server, flags=flags, digest=flags.digest))
         assert caught.value.diagnostics[0].code == "FC4016"
-        assert bench.server.name in (await engine.observe()).servers()
+        seen = await engine.observe()
+        assert bench.server.name in seen.servers()
+        files = base_digest(bench.root / bench.server.flags.model)  # type: ignore[union-attr]
+        assert seen.bases == {bench.server.name: files}
+        assert files
 
     bench.run(use)
 

@@ -260,11 +260,12 @@ def test_what_is_worth_a_line_in_the_ledger(
     change: dict[str, Any], minutes: int, *, worth: bool
 ) -> None:
     finding = judge_paired(ANSWERS, [1.0] * 40, [1.0] * 40)
-    digests = {**trial().digests, "base": "b"}
+    digests = {**trial().digests, "base": "s1=b s2=b"}
     known = Evidence("acme-support", NEW, OLD, 0, "answers", finding, digests, "", NOON, NOON, 1)
     new = Judged(trial(0, "s1", digests=digests), replace(finding, **change), {})
     now = NOON + timedelta(minutes=minutes)
     assert worth_recording(new, known, now, timedelta(hours=1)) is worth
     assert worth_recording(new, None, now, timedelta(hours=1))
-    other = replace(new, trial=replace(new.trial, digests={**digests, "base": "another engine"}))
-    assert worth_recording(other, known, now, timedelta(hours=1))
+    for base, is_new in (("s1=another", True), ("s1=b", worth)):
+        other = replace(new, trial=replace(new.trial, digests={**digests, "base": base}))
+        assert worth_recording(other, known, now, timedelta(hours=1)) is is_new
