@@ -189,6 +189,9 @@ class Twin:
                 raise refusals.late() from None
             except (aiohttp.ClientError, OSError):
                 raise refusals.broken() from None
+            if reply.status < HTTPStatus.OK:  # it would go on in another protocol
+                reply.close()
+                raise refusals.broken()
             if exchange.goes_on(reply.status):
                 reply.close()
                 exchange.turned_away(reply.status, now())
