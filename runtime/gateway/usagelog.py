@@ -25,6 +25,7 @@ _MOMENTS_BYTES = 2**20
 """Rows of some thousand requests."""
 _TRIAL_BYTES = 4096
 _MODE = 0o600
+_PRIVATE = 0o700
 
 
 class UsageLog:
@@ -35,7 +36,8 @@ class UsageLog:
         self._path = path
         self._rotate_bytes = rotate_bytes
         self._file = _opened(path)
-        self._size = _repaired(self._file)
+        self._size = self._safe = _repaired(self._file)
+        """`_safe`: bytes that were in the file when it last had its name."""
         self._is_told = False
         self.is_refusing = False
         """Whether the last row could not be written; then nobody is answered."""
@@ -90,6 +92,37 @@ class UsageLog:
         self.is_synced = True
         return os.dup(self._file)
 
+    def find(self) -> None:
+        """See that the file has its name still; where it was removed, begin another and say so.
+
+        Rows that came since it was last seen are in both.
+        """
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._file), self._path.stat()):
+                self._safe = self._size
+                return
+        lost = os.pread(self._file, self._size - self._safe, self._safe)
+        try:
+            self._path.parent.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+            fresh = _opened(self._path)
+        except OSError as error:
+            self._tell_once(f"The usage log's file was removed and none can be made: {error}")
+            return
+        tell("The usage log's file was removed; another one has been begun.")
+        os.close(self._file)
+        self._file, self._size = fresh, _repaired(fresh)
+        self._safe, self._is_told = self._size, False
+        if lost:
+            with suppress(OSError):
+                self._write(lost)
+                self._size += len(lost)
+                self.is_synced = False
+
+    def _tell_once(self, text: str) -> None:
+        if not self._is_told:
+            self._is_told = True
+            tell(text)
+
     def end(self) -> bytes:
         """Return the last part of the file: what a process wrote in its last moments is in it."""
         return os.pread(self._file, _MOMENTS_BYTES, max(0, self._size - _MOMENTS_BYTES))
@@ -105,13 +138,12 @@ class UsageLog:
         try:
             fresh = _replaced(self._path, aside)
         except OSError as error:
-            if not self._is_told:
-                tell(f"The usage log cannot be put aside and grows on: {error}")
-            self._is_told = True
+            self._tell_once(f"The usage log cannot be put aside and grows on: {error}")
             return
         # The disk may take seconds, and requests must not wait for it.
         threading.Thread(target=_settle, args=(self._file,)).start()
         self._file, self._size, self._is_told = fresh, 0, False
+        self._safe = 0
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +164,7 @@ async def keep_synced(log: UsageLog) -> None:
         await asyncio.sleep(SYNC_EVERY_S)
         if log.is_refusing:
             log.probe()
+        log.find()
         file = log.unsynced()
         if file is None:
             continue

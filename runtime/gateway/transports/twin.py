@@ -115,13 +115,18 @@ class Twin:
 
     async def _answer(self, request: web.Request, connection: TwinFront) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
+        transfer = request.headers.get("Transfer-Encoding", "chunked")
+        if transfer.lower() != "chunked":
+            answer = response(Answer.of(refusals.unclear_length(), path))
+            answer.force_close()
+            return answer
         proof = Proof()
         proof.shown += request.headers.getall("Authorization", [])
         proof.shown += map(as_bearer, request.headers.getall("X-Api-Key", []))
         if path not in COMPLETIONS or request.method != "POST":
-            answer = self._desk.answer(request.method, path, proof)
-            connection.has_proved |= answer.status == HTTPStatus.OK and path.startswith("/v1/")
-            return response(answer)
+            page = self._desk.answer(request.method, path, proof)
+            connection.has_proved |= page.status == HTTPStatus.OK and path.startswith("/v1/")
+            return response(page)
         exchange = self._desk.begin(path, proof)
         request[_NUMBER] = exchange.request_id
         try:
@@ -189,6 +194,9 @@ class Twin:
                 raise refusals.late() from None
             except (aiohttp.ClientError, OSError):
                 raise refusals.broken() from None
+            if reply.status < HTTPStatus.OK:  # it would go on in another protocol
+                reply.close()
+                raise refusals.broken()
             if exchange.goes_on(reply.status):
                 reply.close()
                 exchange.turned_away(reply.status, now())

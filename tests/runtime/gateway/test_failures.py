@@ -120,6 +120,7 @@ BROKEN = {
     "before the answer": b"",
     "in the answer": HEAD % b"application/json" + b'5\r\n{"id"\r\n',
     "in its head": b"HTTP/1.1 200 OK\r\nconte",
+    "for another protocol": b"HTTP/1.1 101 X\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
 }
 
 

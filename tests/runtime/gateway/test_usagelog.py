@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -160,3 +161,22 @@ def test_what_is_appended_is_soon_written_through_and_no_descriptor_stays_open(
     held = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
     assert [each for each in held if each.startswith(str(tmp_path))] == []
     assert capfd.readouterr().err == ""
+
+
+def test_a_file_that_was_removed_is_begun_anew_with_what_came_since(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "gateways" / USAGE_FILE
+    path.parent.mkdir()
+    with UsageLog(path) as log:
+        log.append(b"before")
+        log.find()
+        assert path.read_bytes() == b"before\n"
+        log.append(b"unseen")
+        shutil.rmtree(path.parent)
+        log.append(b"meanwhile")
+        log.find()
+        log.append(b"after")
+        log.find()
+        assert path.read_bytes() == b"unseen\nmeanwhile\nafter\n"
+    assert capsys.readouterr().err.count("was removed") == 1

@@ -79,6 +79,11 @@ UNCLEAR = {
     ),
     "two lengths": post(raw() + LOAD, "Content-Length: 5"),
     "chunks not last": post(b"0\r\n\r\n", "Transfer-Encoding: chunked, gzip", length=None),
+    "an encoding before the chunks": post(
+        b"%x\r\n%b\r\n0\r\n\r\n" % (len(raw()), raw()),
+        "Transfer-Encoding: gzip, chunked",
+        length=None,
+    ),
     "an unknown encoding": post(b"0\r\n\r\n" + LOAD, "Transfer-Encoding: xchunked", length=None),
     "a signed length": post(raw(), length=f"+{len(raw())}"),
     "a length in hex": post(raw(), length="0x10"),
