@@ -1,7 +1,8 @@
 """Occasions: what people are told of without having asked, and whether they have been told.
 
 An occasion that lasts (a rollout that waits for people, a drift, an overdue retraining) is told
-once. Whom a notice did not reach is tried again, an hour later at the earliest.
+once; one that ends and comes again is another one. Whom a notice did not reach is tried again, an
+hour later at the earliest.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,8 @@ from typing import Any
 
 from fleet.declared import Fleet
 from fleet.evals.drift import Drift, Standing
+from fleet.evals.due import Record
+from fleet.evals.due import since as lasting_since
 from fleet.events import Event
 from fleet.history import Entry, History
 from fleet.pace import Phase, Wanted, version_of
@@ -41,6 +44,9 @@ def waiting(wanted: Mapping[str, Wanted], history: History, now: datetime) -> It
             percent = dict(each.shares).get(each.target, 0)
             stage = history.stages.get(alias)
             since = stage.since.isoformat() if stage else ""
+            marks = history.marks.get(alias, ())
+            longer = [m.at for m in marks if (m.mark, m.adapter) == ("extend", each.target)]
+            since = max(since, *(at.isoformat() for at in longer)) if longer else since
             facts = _facts(alias, each.target, now) | {
                 "percent": percent,
                 "reason": each.held or each.why,
@@ -48,13 +54,24 @@ def waiting(wanted: Mapping[str, Wanted], history: History, now: datetime) -> It
             yield Occasion("undecided", alias, f"{each.target} {percent} {since}", facts)
 
 
-def drifted(alarms: Iterable[tuple[str, str, Drift]], now: datetime) -> Iterator[Occasion]:
-    """Yield what has drifted: alias, version, and what the rule says of it."""
+def drifted(
+    alarms: Iterable[tuple[str, str, Drift]],
+    past: Mapping[str, Sequence[Record]],
+    now: datetime,
+) -> Iterator[Occasion]:
+    """Yield what has drifted.
+
+    Args:
+        alarms: Alias, version, and what the rule says of it.
+        past: By alias: all evaluations, oldest first.
+        now: The time.
+    """
     for alias, adapter, each in alarms:
         facts = _facts(alias, adapter, now)
         facts |= {"measure": each.measure, "rule": each.rule, "standing": each.standing.value}
         facts |= {"reason": each.reason, "retrain": each.standing is Standing.RETRAIN}
-        key = f"{adapter} {each.rule} {each.measure} {each.standing.value}"
+        begun = lasting_since(past.get(alias, ()), adapter, each)
+        key = f"{adapter} {each.rule} {each.measure} {each.standing.value} {begun}"
         yield Occasion("drifted", alias, key, facts)
 
 

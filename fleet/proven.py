@@ -1,10 +1,12 @@
 """Proven: which versions are something to fall back on, and what speaks against the others."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 
-from fleet.history import History, is_out, taken_out
+from fleet.conditions import Override
+from fleet.history import History, is_out, rejection, taken_out
 from fleet.names import route_address
 from fleet.resources import LoadedAdapter, Route
 
@@ -24,6 +26,8 @@ class Doubts:
     """Why nobody is to be sent back there unasked, by full name."""
     served: frozenset[str] = frozenset()
     """Full names of those that had traffic when the ledger last heard of the route."""
+    rejected: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Which gate keeps them out, by full name; see `rejected`."""
 
 
 Against = Callable[[tuple[str, ...]], Doubts]
@@ -68,6 +72,36 @@ def doubts(
     route = history.established.get(route_address(alias))
     shares = route.shares if isinstance(route, Route) else ()
     return Doubts(frozenset(held), unfit, frozenset(e.adapter for e in shares if e.percent))
+
+
+def rejected(
+    history: History,
+    overrides: Iterable[Override],
+    alias: str,
+    digests: Mapping[str, str],
+    names: Iterable[str],
+    now: datetime,
+) -> dict[str, str]:
+    """Return which gate failed versions whose bytes nobody has accepted or released, by full name.
+
+    Args:
+        history: The ledger, folded.
+        overrides: Those declared.
+        alias: Whom the versions serve.
+        digests: Of their bytes, as far as known.
+        names: Their full names.
+        now: The time.
+    """
+    accepted = tuple(overrides)
+    by = {
+        name: rejection(history, accepted, alias, name, digests.get(name, ""), now)
+        for name in names
+    }
+    return {
+        name: f"gate {each.gate} failed it (#{each.seq}): {each.finding.reason}"
+        for name, each in by.items()
+        if each is not None
+    }
 
 
 def loaded_digests(history: History) -> dict[str, str]:

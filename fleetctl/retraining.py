@@ -1,8 +1,9 @@
 """Retraining in a project, wired up."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,9 @@ from fleet.retraining import next_version, retrainings
 from fleet.splice import set_value
 from fleet.units import parse_duration
 from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleet.history import Claim
 
 URGENT = frozenset({"overdue", "due", "ad hoc"})
 """Turns that somebody should see to."""
@@ -72,9 +76,7 @@ async def trained(
     Raises:
         FleetError: somebody else has claimed it, no command is declared, or it failed.
     """
-    from fleetctl.facts import read_lock  # noqa: PLC0415 (keeps small commands fast)
-    from fleetctl.known_base import known_base  # noqa: PLC0415
-    from runtime.retrain import Training, claim, release, train, unfinished, went_on  # noqa: PLC0415
+    from runtime.trainer import one_training  # noqa: PLC0415 (keeps small commands fast)
 
     adapter = session.fleet().adapters[alias]
     if not adapter.retrain:
@@ -87,6 +89,38 @@ async def trained(
                 '--out, "{folder}"].',
             )
         )
+    with one_training(session.state_dir / "retrain", alias) as held:
+        return await _trained(
+            session, alias, version, held, reason=reason, lasts=duration(lasts), declare=declare,
+            tell=tell,
+        )  # fmt: skip
+
+
+async def _trained(
+    session: Session,
+    alias: str,
+    version: str | None,
+    held: int,
+    *,
+    reason: str,
+    lasts: timedelta,
+    declare: bool,
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    """Do it, while this machine's training of the alias is ours."""
+    from fleetctl.facts import read_lock  # noqa: PLC0415 (keeps small commands fast)
+    from fleetctl.known_base import known_base  # noqa: PLC0415
+    from runtime.retrain import (  # noqa: PLC0415
+        Training,
+        claim,
+        prolonged,
+        release,
+        train,
+        unfinished,
+        went_on,
+    )
+
+    adapter = session.fleet().adapters[alias]
     ledger, by = session.ledger(), session.by
     lock = read_lock(session.root)
     begun = unfinished(ledger.read(), alias)
@@ -103,20 +137,32 @@ async def trained(
         )
     folder = session.state_dir / "retrain" / str(name)
     training = Training(
-        name, adapter.name, adapter.retrain, adapter.golden or "", session.root, folder
+        name, adapter.name, adapter.retrain, adapter.golden or "", session.root, folder, held
     )
     shown = " ".join(training.filled())
-    claim(ledger, alias, by=by, reason=reason, lasts=duration(lasts), now=session.now())
+
+    def take() -> "Claim":
+        return claim(session.ledger(), alias, by=by, reason=reason, lasts=lasts, now=session.now())
+
+    take()
     if locked is not None:
         digest = locked.digest
         went_on(ledger, name, digest)
     else:
         tell(f"training {name}: {shown}")
         base = known_base(session, name.base)
-        added = await train(training, ledger, base, session.library, tell)
+        longer = asyncio.create_task(prolonged(take, lasts.total_seconds() / 3))
+        try:
+            added = await train(training, ledger, base, session.library, tell)
+        finally:
+            longer.cancel()
+            await asyncio.wait([longer])
         digest = added.facts.digest
     where = declare_version(session, name) if declare else ""
-    release(ledger, alias, by=by, reason=f"trained {name}", now=session.now())
+    try:
+        release(ledger, alias, by=by, reason=f"trained {name}", now=session.now())
+    except FleetError as error:  # what was trained is there all the same
+        tell(f"Warning: {name} was added; {error.diagnostics[0].detail}")
     return {"alias": alias, "adapter": str(name), "digest": digest, "declared_in": where}
 
 

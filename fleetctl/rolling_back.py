@@ -10,6 +10,7 @@ from fleetctl.session import Session
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from fleet.conditions import Override
     from fleet.history import Entry
     from fleet.proven import Doubts
     from runtime.ledger.scribe import Scribe
@@ -93,12 +94,18 @@ def what_speaks_against(
     """
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.history import fold  # noqa: PLC0415
-    from fleet.proven import Doubts, doubts, loaded_digests  # noqa: PLC0415
+    from fleet.proven import Doubts, doubts, loaded_digests, rejected  # noqa: PLC0415
     from runtime.ledger.scribe import in_time, queued  # noqa: PLC0415
 
     def said(entries: "Iterable[Entry]") -> "Doubts":
         past = fold(entries)
-        return doubts(past, alias, loaded_digests(past), names)
+        digests = loaded_digests(past)
+        found = doubts(past, alias, digests, names)
+        by_gates = rejected(past, (), alias, digests, names, session.now())
+        if by_gates:  # only then do the declarations matter, which may be broken
+            overrides = declared_overrides(session)
+            by_gates = rejected(past, overrides, alias, digests, names, session.now())
+        return replace(found, rejected=by_gates)
 
     def copied() -> "tuple[Doubts, datetime | None]":
         kept, last = session.mirror.about(alias)
@@ -119,6 +126,16 @@ def what_speaks_against(
         "before is not known"
     )
     return known
+
+
+def declared_overrides(session: Session) -> "tuple[Override, ...]":
+    """Return the overrides; none where the declarations cannot be read."""
+    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
+
+    try:
+        return session.fleet().overrides
+    except (FleetError, OSError):
+        return ()
 
 
 def known_inputs(

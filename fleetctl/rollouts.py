@@ -92,10 +92,17 @@ def mark(
     then: str,
     until: "datetime | None" = None,
 ) -> "Mapping[str, Any]":
-    """Write down what a person says of the declared version, and tell what follows."""
+    """Write down what a person says of the declared version, and tell what follows.
+
+    An abort is of the version that is half-way, also where the file asks for another by now.
+    """
     from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
 
     found = one(session, alias)
+    if word == "abort" and found["half_way"]:
+        version = found["half_way"].rpartition("-v")[2]
+        found = {**found, "adapter": found["half_way"], "version": version, "released": True}
+        found |= {"percent": found["shares"][version], "phase": "waiting"}
     soaks = word == "abort" and found["phase"] == "soaking"
     if found["percent"] == 100 and not soaks:  # noqa: PLR2004 (percent)
         raise FleetError(

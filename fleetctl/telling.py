@@ -111,7 +111,7 @@ def standing(session: Session, live: "State") -> "list[Occasion]":
         *gone_back(entries, now),
         *stopped(fleet, history, now),
         *waiting(pace(fleet, live, history, now).wanted, history, now),
-        *drifted(alarms, now),
+        *drifted(alarms, past, now),
         *overdue(retrainings(fleet, entries, past, history.claims, now), now),
     ]
 

@@ -34,6 +34,7 @@ def _one(fleet: Fleet, each: Wanted, history: History, routes: Mapping[str, Any]
     shares = {share.adapter: share.percent for share in route.shares} if route else {}
     stage = history.stages.get(each.alias)
     ours = stage if stage is not None and stage.adapter == each.target else None
+    other = stage if stage is not ours and stage and stage.is_half_way(shares) else None
     evidence = {found.gate: found for found in history.evidence.get(each.alias, ())}
     marks = {m.mark: m for m in history.marks.get(each.alias, ()) if m.adapter == each.target}
     return {
@@ -42,6 +43,7 @@ def _one(fleet: Fleet, each: Wanted, history: History, routes: Mapping[str, Any]
         "adapter": each.target,
         "phase": each.phase.value,
         "percent": shares.get(each.target, 0),
+        "half_way": other.adapter if other else None,
         "released": not _is_kept_out(fleet, each, history),
         "shares": {version_of(name): percent for name, percent in shares.items() if percent},
         "weights": list(rollout.weights),

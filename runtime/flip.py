@@ -110,22 +110,17 @@ def choose_target(
     stays. One that its servers have
     `lost` comes after those that are there. A shadow, which gets copies and answers nobody,
     must be named, and so must one that never proved itself. One that is as new as what answers
-    now, or newer, would get all traffic without stage or gate: only with `forward`.
+    now, or newer, would get all traffic without stage or gate: only with `forward`, and not
+    where a gate failed its bytes and nobody has accepted or released them.
 
     Raises:
-        FleetError: it is not resident, is no way back, or there is none before the one that
-            answers now, or none that has proven itself.
+        FleetError: it is not resident, is no way back, a gate rejects it, or there is none
+            before the one that answers now, or none that has proven itself.
     """
     resident = [each for each in entry.shares if each.servers]
     newest = next(place for place, each in enumerate(entry.shares) if each.percent)
     if to is not None:
-        for share in resident:
-            if to in (short(share.adapter), share.adapter):
-                ahead = share in entry.shares[: newest + 1] or share.adapter == entry.shadow
-                if ahead and share.percent < FULL and not forward:
-                    raise _forward(alias, share, entry.shares[newest])
-                return share
-        raise _not_resident(alias, to, resident)
+        return _named(alias, entry, to, doubts, forward=forward)
     names = names_of(entry)
     # Two people, or one twice: whoever wants to go further back names the version.
     # A rollback that was killed has flipped the route, and nobody has written it down.
@@ -147,6 +142,23 @@ def choose_target(
     if not found:
         raise _none_proven(alias, older, unfit)
     return found[0]
+
+
+def _named(alias: str, entry: AliasEntry, to: str, doubts: Against, *, forward: bool) -> ShareEntry:
+    """Return the version that somebody asks for; as `choose_target`."""
+    resident = [each for each in entry.shares if each.servers]
+    newest = next(place for place, each in enumerate(entry.shares) if each.percent)
+    for share in resident:
+        if to not in (short(share.adapter), share.adapter):
+            continue
+        ahead = share in entry.shares[: newest + 1] or share.adapter == entry.shadow
+        if ahead and share.percent < FULL:
+            if not forward:
+                raise _forward(alias, share, entry.shares[newest])
+            if why := doubts(names_of(entry)).rejected.get(share.adapter):
+                raise _rejected(alias, share, why)
+        return share
+    raise _not_resident(alias, to, resident)
 
 
 def flipped(table: RoutingTable, alias: str, target: ShareEntry) -> RoutingTable:
@@ -252,6 +264,19 @@ def _none_proven(alias: str, older: Sequence[ShareEntry], unfit: Mapping[str, st
             "changed.",
             hint="One that is named gets all traffic in spite of that.",
             command=f"fleetctl rollback {alias} --to {short(older[0].adapter)}",
+        )
+    )
+
+
+def _rejected(alias: str, to: ShareEntry, why: str) -> FleetError:
+    return FleetError(
+        problem(
+            "FC6026",
+            "A gate rejects that version",
+            f"{short(to.adapter)} of `{alias}` gets no traffic: {why}. Nothing was changed.",
+            hint="Declare an override in fleet.yaml that accepts its bytes, or lift the "
+            "quarantine; then say it again.",
+            command=f"fleetctl release {alias}",
         )
     )
 

@@ -5,12 +5,11 @@ version that is in the library already is not trained twice.
 """
 
 import asyncio
-import os
 import shutil
-import signal
 import string
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,6 +21,7 @@ from fleet.retraining import standing_claim
 from runtime.ledger.protocol import Ledger
 from runtime.library.add import Added, KnownBase, add
 from runtime.library.layout import SERVED_FILES
+from runtime.trainer import run_trainer
 
 PLACES = ("alias", "client", "task", "base", "version", "current", "golden", "folder")
 
@@ -42,6 +42,17 @@ def claim(
     found = fold(ledger.read()).claims[alias]
     _refuse_others(found, alias, by)
     return found
+
+
+async def prolonged(take: Callable[[], Claim], every: float) -> None:
+    """Claim again every so many seconds, until cancelled.
+
+    What stands against it (a ledger that is away, somebody else's claim) ends no training.
+    """
+    while True:
+        await asyncio.sleep(every)
+        with suppress(FleetError, OSError):
+            await asyncio.to_thread(take)
 
 
 def release(
@@ -108,6 +119,8 @@ class Training:
     root: Path
     folder: Path
     """Where the command leaves the adapter; emptied before it starts."""
+    lock: int
+    """Of `one_training`, which the trainer holds as well."""
 
     def filled(self) -> list[str]:
         """Return the command with its placeholders filled in.
@@ -160,7 +173,7 @@ async def train(
     )
     shutil.rmtree(training.folder, ignore_errors=True)
     training.folder.mkdir(parents=True)
-    await _run(training, tell)
+    await _run(training, tell, seconds)
     missing = [each for each in SERVED_FILES if not (training.folder / each).is_file()]
     if missing:
         raise _failed(training, f"left no `{missing[0]}` in {training.folder}")
@@ -178,31 +191,13 @@ async def train(
     return added
 
 
-async def _run(training: Training, tell: Callable[[str], None]) -> None:
-    """Run the command in the project; what it prints is told line by line as it comes."""
-    command = training.filled()
-    variables: Mapping[str, str] = {**os.environ, "PYTHONUNBUFFERED": "1"}
+async def _run(
+    training: Training, tell: Callable[[str], None], seconds: Callable[[], float]
+) -> None:
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            cwd=training.root,
-            env=variables,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
+        code = await run_trainer(training.filled(), training.root, training.lock, tell, seconds)
     except OSError as error:
         raise _failed(training, f"cannot be started: {error.strerror}") from None
-    try:
-        assert process.stdout is not None
-        async for line in process.stdout:
-            tell(line.decode(errors="replace").rstrip())
-        code = await process.wait()
-    finally:
-        if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
     if code:
         raise _failed(training, f"ended with exit code {code}")
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fleet.proven import Against, nothing_known
+from fleet.resources import FULL
 from runtime.flip import (
     SHOW_S,
     addresses,
@@ -147,7 +148,9 @@ async def rollback(
     took = seconds() - began - (flip.published.waited_s if flip.failures else 0.0)
     before = flip.before.aliases[alias]
     # Asked before it is written down, for from then on the target has had all traffic.
-    remarks = () if forward else tuple(against(before, target, to, doubts))
+    remarks = tuple(
+        without_gates(before, target, doubts) if forward else against(before, target, to, doubts)
+    )
     newer = tuple(each for each in newer_than(before, target) if only in ("", each))
     record = {
         **facts,
@@ -233,6 +236,14 @@ def against(
         if each.adapter in unfit:
             why, name = unfit[each.adapter], short(each.adapter)
             yield f"{name} was named, though {why}" if to else f"{name} was passed over: {why}"
+
+
+def without_gates(entry: AliasEntry, target: ShareEntry, doubts: Against) -> Iterator[str]:
+    """Yield that a version gets all traffic although no rollback of it is undone by that."""
+    had = next(each for each in entry.shares if each.adapter == target.adapter).percent
+    if had < FULL and target.adapter not in doubts(names_of(entry)).held:
+        name = short(target.adapter)
+        yield f"{name} went past stages and gates: no rollback of it is known that this undoes"
 
 
 def passed_over(entry: AliasEntry, target: ShareEntry, gone: Collection[str]) -> Iterator[str]:

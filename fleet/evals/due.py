@@ -194,6 +194,20 @@ def drifts(past: Sequence[Record], adapter: str) -> tuple[Drift, ...]:
     return tuple(found for each in MEASURES for found in _drifts(past, adapter, each))
 
 
+def since(past: Sequence[Record], adapter: str, drift: Drift) -> str:
+    """Return the evaluation from which on a rule has said this without a break, by its id."""
+    alike, first = (drift.rule, drift.measure, drift.standing), ""
+    for end in range(len(past), 0, -1):
+        last = past[end - 1]
+        if not last.valid or last.adapter != adapter:
+            continue
+        said = drifts(past[:end], adapter)
+        if not any(alike == (each.rule, each.measure, each.standing) for each in said):
+            break
+        first = last.run
+    return first
+
+
 def _drifts(past: Sequence[Record], adapter: str, measure: str) -> Iterator[Drift]:
     mine = [each for each in past if each.valid and each.adapter == adapter]
     anchors = [each for each in mine if each.purpose == "anchor"]

@@ -151,7 +151,8 @@ def _beginning(it: Situation) -> Wanted:
     waited = it.stage is not None and it.target in it.shares
     why = f"{version} is declared and begins at {weight} %"
     if waited and offline:
-        why = f"{version} has passed its golden sets and begins at {weight} %"
+        said = it.mark("advance") or it.mark("approve")
+        why = words.begins(version, weight, offline, said)
     begun = waited and (offline or it.rollout.no_promote)  # an earlier plan asked for it
     phase = Phase.ADVANCED if begun else Phase.STARTED
     return replace(_wanted(it, shares, phase, why), salt=it.target)

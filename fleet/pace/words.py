@@ -1,6 +1,6 @@
 """Words: what a plan says of a version that does not move on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from fleet.history import Evidence, Hold, Mark
@@ -20,6 +20,19 @@ def rolled_back(alias: str, hold: Hold) -> str:
         f"{alias}: {version_of(hold.adapter)} was rolled back by {hold.by} at {time(hold.at)}"
         f"{reason} and gets no traffic. To roll it out again: fleetctl release {alias}"
     )
+
+
+def begins(version: str, weight: int, offline: Sequence[Judged], said: Mark | None) -> str:
+    """Say what lets a version begin: its golden sets, an override, or a person."""
+    if accepted := [each for each in offline if each.accepted]:
+        over = "; ".join(f"{each.gate.name} {each.accepted}" for each in accepted)
+        return f"{version} begins at {weight} %: {over}"
+    unsure = [f"{each.gate.name} {each.status}" for each in offline if not each.passed]
+    if unsure:
+        word = {"approve": "approved", "advance": "sent on"}[said.mark] if said else "let on"
+        by = f"{word} by {said.by}" if said else word
+        return f"{version} begins at {weight} %: {by}, {', '.join(unsure)}"
+    return f"{version} has passed its golden sets and begins at {weight} %"
 
 
 def rejected(alias: str, target: str, evidence: Evidence) -> str:

@@ -28,6 +28,12 @@ def _parse_window(value: str) -> ChangeWindow:
     if spots[0] == spots[1]:
         hint = 'Write days and times, from and to: `"Fri 16:00-Mon 08:00"`.'
         raise wrong("FC1142", f"{shown(value)} is not a part of the week.", hint)
+    day, next_day = (each // DAY_MINUTES for each in (spots[0], spots[0] + DAY_MINUTES))
+    if spots[1] < spots[0] and spots[1] // DAY_MINUTES == day:  # who wants that writes two parts
+        meant = f"{value.rpartition('-')[0]}-{DAYS[next_day % len(DAYS)].capitalize()} "
+        meant += value.rpartition(" ")[2]
+        hint = f'It would last almost the whole week. Over midnight: `"{meant}"`.'
+        raise wrong("FC1142", f"{shown(value)} ends before it begins.", hint)
     return ChangeWindow(spots[0], spots[1], value)
 
 

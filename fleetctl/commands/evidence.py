@@ -110,6 +110,8 @@ def verify(session: Session, head: str | None, form: str) -> None:
 
     Needs the ledger alone: no server, no declarations. Whoever can write to the ledger can
     write all of it anew, so keep the last hash elsewhere now and then, and give it as --head.
+    A ledger that lacks what was once read of it here is found out as well, until somebody deletes
+    the copy that it is compared with.
     """
     from fleet.verification import check  # noqa: PLC0415 (keeps `--help` fast)
     from plans.evidence import render_checks  # noqa: PLC0415
@@ -120,15 +122,30 @@ def verify(session: Session, head: str | None, form: str) -> None:
     wrong = [each for each in checks if each.differs]
     runs = dict(changed_runs(entries, session.state_dir))
     lost = head is not None and not any(each.hash.startswith(head) for each in entries if head)
-    good = not (wrong or runs or lost)
+    lacking = session.mirror.lacking(entries)
+    good = not (wrong or runs or lost or lacking)
     if form == "json":
-        click.echo(json.dumps(_document(entries, wrong, runs, len(checks), lost=lost), indent=2))
+        click.echo(
+            json.dumps(
+                {
+                    **_document(entries, wrong, runs, len(checks), lost=lost),
+                    "lacking": {str(path): known for path, known in lacking.items()},
+                },
+                indent=2,
+            )
+        )
         sys.exit(0 if good else 1)
     click.echo(render_checks(checks), nl=False)
     for run, text in runs.items():
         click.echo(f"Evaluation {run}: {text}.")
     if lost:
         click.echo(f"No entry has the hash {head}: the ledger is another one, or was cut short.")
+    for path, known in lacking.items():
+        click.echo(
+            f"The ledger has {len(entries)} entries and lacks some of the {known} that were once "
+            f"read of it and are kept in {path}: put them back, or delete that file if you know "
+            "why they are gone."
+        )
     if good:
         last = f", the last one {entries[-1].hash}" if entries else ""
         click.echo(

@@ -37,7 +37,8 @@ Examples:
 @click.option(
     "--forward",
     is_flag=True,
-    help="With --to and --reason: undo a rollback; all traffic goes to a newer version at once.",
+    help="With --to and --reason: undo a rollback; all traffic goes to a newer version at once. "
+    "Not one that a gate failed, until it is released or an override accepts it.",
 )
 @click.option(
     "--smoke",

@@ -204,8 +204,9 @@ Examples:
 def abort(session: Session, alias: str, reason: str, form: str) -> None:
     """End the rollout: the version before answers all requests, now.
 
-    Also after the cut-over, while that one is still loaded (`soaking`). The file still asks for
-    the new one; it stays out until `fleetctl release ALIAS`.
+    Ends the version that is half-way, also where the file asks for another one by now. Also after
+    the cut-over, while the version before is still loaded (`soaking`). Where the file still asks
+    for the new one it stays out until `fleetctl release ALIAS`.
     """
     found = mark(session, alias, "abort", reason, form, "gets no more traffic")
     if not found["percent"]:

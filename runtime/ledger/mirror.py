@@ -148,14 +148,18 @@ class Mirror:
             f"The ledger is another than before: {said}, and it has {instead}. {_KEPT} {aside}"
         )
 
+    def lacking(self, entries: Sequence[Entry]) -> dict[Path, int]:
+        """Return the copies moved aside of which the ledger lacks entries, with how many they hold.
+
+        Whoever knows why, and wants no more of one, deletes it.
+        """
+        aside = sorted(self._folder.glob(self.path.with_suffix(".*.jsonl").name))
+        tails = {each: _tail(each) for each in aside}
+        return {each: at.seq for each, at in tails.items() if at.seq and not at.is_in(entries)}
+
     def tail(self) -> "Tail":
         """Return what the copy ends with."""
-        try:
-            whole, text = last_line(self.path, self.path.stat().st_size)
-            found = chain.entry(text, 0, str(self.path))
-        except (OSError, FleetError):
-            return Tail()
-        return Tail(whole, found.seq, found.hash)
+        return _tail(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,15 @@ class Tail:
     def is_last_of(self, entries: Sequence[Entry]) -> bool:
         """Say whether what was read is the copy."""
         return self.seq == len(entries) and self.is_in(entries)
+
+
+def _tail(path: Path) -> Tail:
+    try:
+        whole, text = last_line(path, path.stat().st_size)
+        found = chain.entry(text, 0, str(path))
+    except (OSError, FleetError):
+        return Tail()
+    return Tail(whole, found.seq, found.hash)
 
 
 def _lines_with(content: bytes, sought: bytes) -> Iterator[tuple[int, int]]:

@@ -40,6 +40,15 @@ CASES = [
         f"{F}:27:64",
         "Fri 16:00-Mon 08:00",
     ),
+    Case(
+        "part of the week that ends before it begins",
+        F,
+        _RETAIN,
+        'no_promote: ["Sun 22:00-Sun 02:00"]',
+        "FC1142",
+        f"{F}:27:64",
+        "Sun 22:00-Mon 02:00",
+    ),
     Case("zone of a pause", F, _RETAIN, "timezone: Mars/Base", "FC1206", f"{F}:27:61", "Europe"),
     Case("what to do when unsure", F, _RETAIN, "when_unsure: go", "FC1112", f"{F}:27:64", "hold"),
     Case(

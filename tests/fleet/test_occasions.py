@@ -1,14 +1,20 @@
 """What people are told, and that they are told once."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 import pytest
 
+from fleet.evals.drift import Standing
+from fleet.evals.due import Record, drifts
 from fleet.events import EVENTS, OF_A_CLIENT, ClientEvent
 from fleet.history import Entry
-from fleet.occasions import AGAIN, AGAIN_FOR, Occasion, due, gone_back
+from fleet.occasions import AGAIN, AGAIN_FOR, Occasion, drifted, due, gone_back, waiting
+from fleet.pace import Phase, Wanted
 from plans.notices import SAMPLES, document, fault
+from tests.fleet.planning.builders import history
+from tests.fleet.planning.trials import ALIAS, NEW, mark
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
 HELD = Occasion("undecided", "acme-support", "v2 10", {})
@@ -56,6 +62,31 @@ def test_every_event_has_texts_of_ours_and_tells_a_client_only_what_it_may_see()
             assert "acme-support" in seen["text"], (event, audience)
         facts = {*document(event, "client", {**common, **SAMPLES[event]})} - {"event", "text"}
         assert facts == {*OF_A_CLIENT[event]}
+
+
+def test_a_drift_that_was_mended_and_comes_again_is_told_again() -> None:
+    name, past, told_in = "acme-support-tiny-v2.2.0", [], []
+    notices: list[Entry] = []
+    for week, changed in enumerate((0, 30, 30, 0, 40, 40)):
+        compared = {"accuracy": {"changed": changed, "worse": changed, "n": 200}}
+        summary: dict[str, Any] = {"valid": True, "levels": {"accuracy": {"good": 190, "n": 200}}}
+        summary |= {"compared": compared} if week else {}
+        at = NOON + timedelta(weeks=week)
+        past.append(Record(f"r{week}", "acme-support", name, "anchor", summary, at))
+        found = [each for each in drifts(past, name) if each.standing is Standing.SERVING]
+        alarms = [("acme-support", name, each) for each in found]
+        for each in drifted(alarms, {"acme-support": past}, at):
+            if due(notices, each, "operators", at):
+                told_in.append(week)
+                notices.append(told(-timedelta(weeks=week), event="drifted", key=each.key))
+    assert told_in == [1, 4]
+
+
+def test_a_rollout_that_is_undecided_again_after_more_time_is_told_again() -> None:
+    wanted = {ALIAS: Wanted(ALIAS, NEW, ((NEW, 10),), "s", Phase.UNDECIDED, "", "cannot tell")}
+    first, second = (replace(history(), marks={ALIAS: marks}) for marks in ((), (mark("extend"),)))
+    keys = [each.key for past in (first, second) for each in waiting(wanted, past, NOON)]
+    assert len({*keys}) == 2
 
 
 def rolled_back(decided: str, ago: timedelta) -> list[Entry]:

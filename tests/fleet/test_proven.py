@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+from fleet.conditions import Override
 from fleet.gates import Verdict
 from fleet.history import Hold
 from fleet.proven import ABORTED, FAILED, ROLLED_BACK, UNPROVEN, doubts
+from fleet.proven import rejected as by_gates
 from tests.fleet.planning.builders import NOON, digest_of, history
 from tests.fleet.planning.trials import ALIAS, NEW, OLD, evidence, mark
 
@@ -25,6 +27,13 @@ def test_held_aborted_failed_and_given_up_versions_are_nothing_to_fall_back_on()
     same = doubts(rejected, ALIAS, {COPY: digest_of(NEW)}, names)
     assert same.unfit == {NEW: FAILED, COPY: FAILED, HALFWAY: UNPROVEN}
     assert same.held == frozenset()
+    digests = {COPY: digest_of(NEW), OLD: digest_of(OLD)}
+    assert by_gates(rejected, (), ALIAS, digests, names, NOON) == {
+        COPY: f"gate errors failed it (#{failed.seq}): {failed.finding.reason}"
+    }
+    day = NOON.date()
+    accepts = Override("o", digest_of(NEW), ALIAS, (), "it is wanted", "ana", day)
+    assert by_gates(rejected, (accepts,), ALIAS, digests, names, NOON) == {}
 
 
 def test_a_ledger_that_began_after_all_versions_says_nothing_against_them() -> None:

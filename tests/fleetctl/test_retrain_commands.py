@@ -1,20 +1,38 @@
 """retrain list, claim, release and run on the fake server; the training is a small script."""
 
+import asyncio
+import fcntl
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from fleet.errors import FleetError, problem
+from fleet.history import Claim
+from runtime.retrain import prolonged
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
 
 SCRIPT = """\
-import pathlib, shutil, sys
+import pathlib, sys, time
 current, version, folder, mode = sys.argv[1:]
 source = pathlib.Path(f"models/adapters/acme/triage-v{current}")
 print("training", version)
+if mode == "bar":
+    for at in range(3000):
+        sys.stderr.write(f"\\r{at}/3000 [{'#' * 40}]")
+if mode == "slow":
+    print("waits", flush=True)
+    pathlib.Path("begun").touch()
+    while pathlib.Path("begun").exists():
+        time.sleep(0.01)
 if mode == "fail":
     sys.exit(3)
 if mode == "nothing":
@@ -133,6 +151,59 @@ def test_a_training_that_was_interrupted_after_the_library_is_not_done_twice(
     assert "training 1.0.2" not in done.stderr
     told = call(project, "retrain", "run", "acme-triage", "--format", "json", "--no-declare").stdout
     assert json.loads(told)["adapter"] == "acme-triage-tiny-v1.0.3"
+
+
+def test_a_progress_bar_of_any_length_is_told_as_it_ended(project: Project) -> None:
+    command(project, "bar")
+    done = call(project, "retrain", "run", "acme-triage", "--no-declare")
+    assert done.returncode == 0, done.stderr
+    assert "2999/3000" in done.stderr
+    assert "1500/3000" not in done.stderr
+    command(project, "work")
+
+
+def test_a_trainer_that_outlives_us_keeps_the_next_run_out_of_its_folder(project: Project) -> None:
+    command(project, "slow")
+    begun = project.root / "begun"
+    run = project.command("retrain", "run", "acme-triage")
+    ours = subprocess.Popen(run, stderr=subprocess.PIPE, env={**os.environ, "GITHUB_ACTOR": "me"})
+    assert ours.stderr is not None
+    while b"waits" not in ours.stderr.readline():
+        assert ours.poll() is None
+    ours.kill()
+    ours.communicate()
+    refused = call(project, "retrain", "run", "acme-triage", "--no-declare")
+    assert (refused.returncode, "FC6715" in refused.stderr) == (1, True), refused.stderr
+    (pid,) = re.findall(r"kill -- -(\d+)", refused.stderr)
+    os.killpg(int(pid), signal.SIGKILL)
+    begun.unlink(missing_ok=True)
+    command(project, "work")
+    with eventually_free(project.root / ".fleetctl/retrain/acme-triage.lock"):
+        pass
+    done = call(project, "retrain", "run", "acme-triage", "--no-declare")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_claim_is_prolonged_while_it_trains_whatever_stands_against_it() -> None:
+    taken: list[int] = []
+
+    def take() -> Claim:
+        taken.append(1)
+        if len(taken) < 3:
+            raise FleetError(problem("FC6710", "Somebody else is retraining it", "It is claimed."))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(prolonged(take, 0))
+    assert len(taken) == 3
+
+
+@contextmanager
+def eventually_free(lock: Path) -> Iterator[None]:
+    """Wait until nobody holds a lock; the kernel frees it when the last holder has ended."""
+    with lock.open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def test_without_a_command_or_with_a_wrong_one_nothing_is_claimed(project: Project) -> None:

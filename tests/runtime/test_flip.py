@@ -52,6 +52,17 @@ def test_where_nothing_has_proven_itself_somebody_must_name_it() -> None:
     assert choose_target("acme-support", entry, "2.1.0", lambda _: known).adapter == OLD
 
 
+def test_forward_is_no_way_past_a_gate() -> None:
+    entry = alias("acme", (NEW, 0, ("s1",)), (OLD, 100, ("s1",)))
+    known = Doubts(frozenset({NEW}), {NEW: FAILED}, rejected={NEW: "gate answers failed it (#7)"})
+    with pytest.raises(FleetError, match=r"answers failed it \(#7\)") as none:
+        choose_target("acme-support", entry, "2.2.0", lambda _: known, forward=True)
+    assert none.value.diagnostics[0].command == "fleetctl release acme-support"
+    undone = Doubts(frozenset({NEW}), {NEW: ROLLED_BACK})
+    target = choose_target("acme-support", entry, "2.2.0", lambda _: undone, forward=True)
+    assert target.adapter == NEW
+
+
 def test_a_version_that_no_server_holds_is_passed_over() -> None:
     entry = alias("acme", (NEW, 100, ("s1",)), (OLD, 0, ()), (OLDER, 0, ("s1",)))
     assert choose_target("acme-support", entry, None).adapter == OLDER

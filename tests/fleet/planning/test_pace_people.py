@@ -78,7 +78,16 @@ def test_a_golden_set_that_cannot_tell_is_approved_once_for_all_stages() -> None
     unsure = evidence("accuracy", UNSURE, percent=0, at=NOON - DAY)
     said = mark("approve", since=NOON - DAY, at=NOON - SECOND, percent=0)
     begun = past(0, unsure, marks=[said], entered=NOON - DAY)
-    assert wanted(shared(0, 100), begun, NOON).phase is Phase.ADVANCED
+    made = wanted(shared(0, 100), begun, NOON)
+    assert (made.phase, made.why) == (
+        Phase.ADVANCED, "2.2.0 begins at 10 %: approved by ana, accuracy INCONCLUSIVE"
+    )  # fmt: skip
+    accepts = declared(overrides=(override(),))
+    failed = past(0, replace(unsure, finding=evidence("accuracy", FAIL).finding), entered=NOON)
+    over = wanted(shared(0, 100), failed, NOON, accepts).why
+    assert over.startswith("2.2.0 begins at 10 %: accuracy accepted by ben until 2026-")
+    passed = past(0, replace(unsure, finding=evidence("accuracy", PASS).finding), entered=NOON)
+    assert "has passed its golden sets" in wanted(shared(0, 100), passed, NOON).why
     later = past(10, unsure, BOTH[1], marks=[said])
     assert wanted(shared(10, 90), later).phase is Phase.ADVANCED
     newer = past(10, replace(unsure, seq=19), BOTH[1], marks=[said])
