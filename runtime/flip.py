@@ -110,17 +110,16 @@ def choose_target(
     stays. One that its servers have
     `lost` comes after those that are there. A shadow, which gets copies and answers nobody,
     must be named, and so must one that never proved itself. One that is as new as what answers
-    now, or newer, would get all traffic without stage or gate: only with `forward`, and not
-    where a gate failed its bytes and nobody has accepted or released them.
+    now, or newer, would get all traffic without stage or gate: only with `forward`.
 
     Raises:
-        FleetError: it is not resident, is no way back, a gate rejects it, or there is none
+        FleetError: it is not resident, is no way back, or there is none
             before the one that answers now, or none that has proven itself.
     """
     resident = [each for each in entry.shares if each.servers]
     newest = next(place for place, each in enumerate(entry.shares) if each.percent)
     if to is not None:
-        return _named(alias, entry, to, doubts, forward=forward)
+        return _named(alias, entry, to, forward=forward)
     names = names_of(entry)
     # Two people, or one twice: whoever wants to go further back names the version.
     # A rollback that was killed has flipped the route, and nobody has written it down.
@@ -144,21 +143,26 @@ def choose_target(
     return found[0]
 
 
-def _named(alias: str, entry: AliasEntry, to: str, doubts: Against, *, forward: bool) -> ShareEntry:
+def _named(alias: str, entry: AliasEntry, to: str, *, forward: bool) -> ShareEntry:
     """Return the version that somebody asks for; as `choose_target`."""
     resident = [each for each in entry.shares if each.servers]
     newest = next(place for place, each in enumerate(entry.shares) if each.percent)
     for share in resident:
-        if to not in (short(share.adapter), share.adapter):
-            continue
-        ahead = share in entry.shares[: newest + 1] or share.adapter == entry.shadow
-        if ahead and share.percent < FULL:
-            if not forward:
+        if to in (short(share.adapter), share.adapter):
+            ahead = share in entry.shares[: newest + 1] or share.adapter == entry.shadow
+            if ahead and share.percent < FULL and not forward:
                 raise _forward(alias, share, entry.shares[newest])
-            if why := doubts(names_of(entry)).rejected.get(share.adapter):
-                raise _rejected(alias, share, why)
-        return share
+            return share
     raise _not_resident(alias, to, resident)
+
+
+def refuse_rejected(alias: str, entry: AliasEntry, target: ShareEntry, doubts: Against) -> None:
+    """Refuse the way forward to bytes that a gate failed and nobody accepted: FC6026."""
+    newest = next(place for place, each in enumerate(entry.shares) if each.percent)
+    if entry.shares.index(target) > newest or target.percent == FULL:
+        return
+    if why := doubts(names_of(entry)).rejected.get(target.adapter):
+        raise _rejected(alias, target, why)
 
 
 def flipped(table: RoutingTable, alias: str, target: ShareEntry) -> RoutingTable:

@@ -25,6 +25,7 @@ from runtime.flip import (
     lost_by_its_servers,
     names_of,
     newer_than,
+    refuse_rejected,
     short,
     write,
 )
@@ -139,6 +140,8 @@ async def rollback(
         nonlocal target
         entry = entry_of(table, alias)
         target = choose_target(alias, entry, to, doubts, forward=forward, lost=gone)
+        if forward:
+            refuse_rejected(alias, entry, target, doubts)
         if target.adapter in gone:
             raise lost_by_its_servers(alias, target)
         return flipped(table, alias, target)

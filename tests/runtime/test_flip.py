@@ -7,7 +7,7 @@ import pytest
 from fleet.errors import FleetError
 from fleet.proven import FAILED, ROLLED_BACK, UNPROVEN, Doubts
 from fleet.traffic import Policy, Shadow
-from runtime.flip import choose_target, newer_than
+from runtime.flip import choose_target, newer_than, refuse_rejected
 from runtime.gateway.table import AliasEntry
 from tests.runtime.gateway.stage import NEW, OLD, alias
 
@@ -56,11 +56,11 @@ def test_forward_is_no_way_past_a_gate() -> None:
     entry = alias("acme", (NEW, 0, ("s1",)), (OLD, 100, ("s1",)))
     known = Doubts(frozenset({NEW}), {NEW: FAILED}, rejected={NEW: "gate answers failed it (#7)"})
     with pytest.raises(FleetError, match=r"answers failed it \(#7\)") as none:
-        choose_target("acme-support", entry, "2.2.0", lambda _: known, forward=True)
+        refuse_rejected("acme-support", entry, entry.shares[0], lambda _: known)
     assert none.value.diagnostics[0].command == "fleetctl release acme-support"
     undone = Doubts(frozenset({NEW}), {NEW: ROLLED_BACK})
-    target = choose_target("acme-support", entry, "2.2.0", lambda _: undone, forward=True)
-    assert target.adapter == NEW
+    refuse_rejected("acme-support", entry, entry.shares[0], lambda _: undone)
+    refuse_rejected("acme-support", entry, entry.shares[1], lambda _: known)
 
 
 def test_a_version_that_no_server_holds_is_passed_over() -> None:
