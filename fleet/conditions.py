@@ -1,8 +1,11 @@
 """Conditions of a rollout, as declared: its gates and their metrics, its pace, its overrides."""
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Literal
+
+from fleet.formats import Format
 
 Metric = Literal[
     "accuracy_drop",
@@ -34,6 +37,8 @@ UNITS: dict[str, tuple[str, ...]] = {
 }
 """Units in which each metric's limit may be given."""
 
+BY_FORM = "declared_format"
+"""Score of a gate by which an answer has the form that its adapter declares, or not."""
 OFFLINE = frozenset({"accuracy_drop", "hallucination_rise"})
 """Metrics that are judged on a golden set, before a version takes traffic."""
 RISES = frozenset({"error_rate_rise", "format_drop", "truncation_rise"})
@@ -83,6 +88,12 @@ class Gate:
         """All that a verdict on a golden set depends on besides the answers, as one text."""
         floor = "" if self.floor is None else f", at least {self.floor:g}"
         return f"{self.metric} {self.limit}, {self.samples} x {self.score or 'as set'}{floor}"
+
+    def terms_for(self, form: Format | None) -> str:
+        """Return the terms for an adapter that declares this form of its answers."""
+        if self.score != BY_FORM or form is None:
+            return self.terms
+        return f"{self.terms} {hashlib.sha256(repr(form).encode()).hexdigest()[:16]}"
 
     @property
     def limit(self) -> str:

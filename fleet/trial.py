@@ -222,7 +222,8 @@ def golden_of(fleet: Fleet, alias: str, gate: Gate) -> str:
 
 def _golden(fleet: Fleet, alias: str, gate: Gate) -> dict[str, str]:
     facts = fleet.golden.get(golden_of(fleet, alias, gate))
-    return {"terms": gate.terms} | ({"golden": facts.digest} if facts else {})
+    terms = gate.terms_for(fleet.adapters[alias].format)
+    return {"terms": terms} | ({"golden": facts.digest} if facts else {})
 
 
 def _holds(known: Evidence | None, adapter: str, stable: str, digests: Mapping[str, str]) -> bool:

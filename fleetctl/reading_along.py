@@ -7,6 +7,7 @@ to hear that a line of it is wrong. `fleetctl validate` reads them along.
 from collections.abc import Iterator
 from pathlib import Path
 
+from fleet.conditions import BY_FORM
 from fleet.errors import ConfigError, Diagnostic, Place
 from fleet.evals.golden import GoldenSet, read_golden, scored_by
 from fleet.evals.items import ItemError
@@ -51,15 +52,15 @@ def _scores(path: str, golden: GoldenSet, project: Project) -> Iterator[Diagnost
     """Yield the gates whose `score` is no metric, or none for what this set expects."""
     fleet = project.fleet
     asked = {
-        (name, score)
+        (name, score, adapter.format if score == BY_FORM else None)
         for adapter in fleet.adapters.values()
         for name in fleet.rollouts[adapter.rollout].gates
         if (score := fleet.gates[name].score)
         and golden_of(fleet, adapter.alias, fleet.gates[name]) == path
     }
-    for name, score in sorted(asked):
+    for name, score, form in sorted(asked, key=repr):
         try:
-            scored_by(golden, score)
+            scored_by(golden, score, form)
         except ItemError as error:
             found = Finding("FC1254", ("gates", name, "score"), f"{error}.", hint=error.hint)
             yield from diagnostics([found], project.tree)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fleet.conditions import ABSOLUTE, OFFLINE, RATIOS, UNITS
+from fleet.conditions import ABSOLUTE, BY_FORM, OFFLINE, RATIOS, UNITS
 from fleet.crosscheck.facts import Facts
 from fleet.crosscheck.references import Names, Path, aliases_of, reference
 from fleet.declarations import Declarations, Gate, Override, Rollout
@@ -74,7 +74,10 @@ def _gate(path: Path, gate: Gate, facts: Facts) -> Iterator[Finding]:
         if getattr(gate, key) is not None:
             judged = "a golden set" if offline else "a fixed limit" if key in fixed else "requests"
             detail = f"`{gate.metric}` is judged on {judged}, where `{key}` means nothing."
-            yield Finding("FC1241", (*path, key), detail, hint=f"Delete `{key}`.", at="key")
+            hint = f"Delete `{key}`."
+            if gate.metric == "format_drop" and key in _GOLDEN:
+                hint += f" On a golden set: `metric: accuracy_drop, score: {BY_FORM}`."
+            yield Finding("FC1241", (*path, key), detail, hint=hint, at="key")
     if gate.tolerate and (gate.tolerate.unit != "x" or gate.tolerate.number < 1):
         detail = "What is tolerated is a multiple of the old version's rate, 1x or more."
         yield Finding("FC1214", (*path, "tolerate"), detail, hint="Write such as `1.25x`.")

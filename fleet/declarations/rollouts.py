@@ -75,7 +75,10 @@ class Gate(Section):
     golden: Word | None = None
     """Golden set of this gate, relative to the project. Default: the adapter's."""
     score: Word | None = None
-    """Metric that scores every answer, such as `exact`. Default: what each item says."""
+    """Metric that scores every answer, such as `exact`. Default: what each item says.
+
+    `declared_format`: whether it has the form that the adapter's `format` asks for.
+    """
     samples: Count | None = None
     """Answers asked for each golden item; more of them make a small set say more. Default: 1."""
     floor: Percent | None = None

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fleet.conditions import BY_FORM
 from fleet.errors import ConfigError, Diagnostic, Place, did_you_mean
 from fleet.evals.items import ACCURACY, FORMAT, MUST_PASS, Check, Item, ItemError, item
 from fleet.evals.metrics import METRICS
@@ -65,7 +66,7 @@ def with_format(golden: GoldenSet, wanted: Format | None) -> GoldenSet:
     """Return the set with the format that an adapter declares asked of items that ask for none."""
     if wanted is None:
         return golden
-    check = Check("declared_format", {"format": wanted})
+    check = Check(BY_FORM, {"format": wanted})
     items = tuple(
         each if FORMAT in each.checks else replace(each, checks={**each.checks, FORMAT: check})
         for each in golden.items
@@ -73,28 +74,38 @@ def with_format(golden: GoldenSet, wanted: Format | None) -> GoldenSet:
     return replace(golden, items=items, by_id={each.id: each for each in items})
 
 
-def scored_by(golden: GoldenSet, score: str) -> GoldenSet:
+def scored_by(golden: GoldenSet, score: str, form: Format | None = None) -> GoldenSet:
     """Return the set with every answer scored by one metric; it counts as another set.
+
+    Args:
+        golden: The set.
+        score: The metric's name.
+        form: What the adapter declares, which `declared_format` asks of every answer.
 
     Raises:
         ItemError: there is no such metric, or it cannot score an item.
     """
+    if score == BY_FORM and form is None:
+        raise ItemError("the adapter declares no `format`", "Add one, such as `format: json`.")
     if score not in METRICS:
         hint = did_you_mean(score, sorted(METRICS)) or f"There are {', '.join(METRICS)}."
         raise ItemError(f"there is no metric `{score}`", hint)
     metric = METRICS[score]
+    options = {"format": form} if score == BY_FORM else {}
     for each in golden.items:
         lacks = metric.needs_expected and each.expected is None
-        wrong = "`expected` is missing" if lacks else metric.fault(each.expected, {})
+        wrong = "`expected` is missing" if lacks else metric.fault(each.expected, options)
         if wrong:
             raise ItemError(
                 f"`{score}` cannot score `{each.id}` of {golden.file}: {wrong}",
                 "Without `score` each item is scored by the metric it names.",
             )
     items = tuple(
-        replace(each, checks={**each.checks, ACCURACY: Check(score, {})}) for each in golden.items
+        replace(each, checks={**each.checks, ACCURACY: Check(score, options)})
+        for each in golden.items
     )
-    digest = hashlib.sha256(f"{golden.digest} {score}".encode()).hexdigest()
+    asked = f"{golden.digest} {score}{f' {form}' if options else ''}"
+    digest = hashlib.sha256(asked.encode()).hexdigest()
     return replace(golden, digest=digest, items=items, by_id={each.id: each for each in items})
 
 

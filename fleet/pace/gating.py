@@ -105,7 +105,7 @@ def _changed(
         ("adapter", digest(str(adapter.name)), "other bytes"),
         ("stable", digest(stable), "other bytes of the old version"),
         ("golden", golden.digest if golden else "", "another golden set"),
-        ("terms", gate.terms if gate.offline else "", "other terms"),
+        ("terms", gate.terms_for(adapter.format) if gate.offline else "", "other terms"),
     )
     if other_engine(found.digests.get("base", ""), base):
         return "another engine, base or flags"

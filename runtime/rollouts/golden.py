@@ -15,6 +15,7 @@ from fleet.evals.plain import whole
 from fleet.evals.run import EvalRun, Spec, Target, spec_of
 from fleet.evals.scoring import in_pairs, to_judge
 from fleet.evals.summary import must_pass_failed, paired
+from fleet.formats import Format
 from fleet.gates import Finding, judge_paired
 from fleet.resources import State
 from fleet.trial import Trial, engine_digest, golden_of
@@ -47,6 +48,7 @@ async def judge_golden(
     golden set is wrong) leaves its gates INCONCLUSIVE, with the reason.
     """
     groups: dict[tuple[str, int, str], list[Gate]] = defaultdict(list)
+    form = fleet.adapters[trial.alias].format
     for gate in trial.offline:
         path = golden_of(fleet, trial.alias, gate)
         groups[path, gate.samples, gate.score or ""].append(gate)
@@ -54,7 +56,7 @@ async def judge_golden(
     parts = []
     for key, gates in groups.items():
         try:
-            parts.append(await _group(trial, live, office, how, key, gates, tell))
+            parts.append(await _group(trial, live, office, how, key, form, gates, tell))
         except Exception as error:  # noqa: BLE001 (nobody else's rollout must wait for this one)
             why = unexpected(error)
             parts.append(Evaluated(tuple(unjudged(trial, gate, why) for gate in gates), ()))
@@ -70,13 +72,14 @@ async def _group(
     office: Office,
     how: Spec,
     key: tuple[str, int, str],
+    form: Format | None,
     gates: Sequence[Gate],
     tell: Tell,
 ) -> Evaluated:
     path, samples, score = key
     try:
         read = await asyncio.to_thread(_read, office, path)
-        golden = _scored(read, score) if score else read
+        golden = _scored(read, score, form) if score else read
         gates, advisory = _by_judge(golden, gates, office, trial)
         if not gates:
             return Evaluated(advisory, ())
@@ -93,7 +96,7 @@ async def _group(
         Judged(
             trial,
             judge_runs(gate, stable, canary),
-            {"golden": read.digest, "terms": gate.terms},
+            {"golden": read.digest, "terms": gate.terms_for(form)},
             fingerprint=next(iter(canary.fingerprints), ""),
             runs=(stable.id, canary.id),
         )
@@ -201,9 +204,9 @@ def _read(office: Office, path: str) -> GoldenSet:
     return read_golden(content, path)
 
 
-def _scored(golden: GoldenSet, score: str) -> GoldenSet:
+def _scored(golden: GoldenSet, score: str, form: Format | None) -> GoldenSet:
     try:
-        return scored_by(golden, score)
+        return scored_by(golden, score, form)
     except ItemError as error:
         raise EvalError(
             problem("FC4536", "A gate cannot score its golden set", f"{error}.", hint=error.hint)

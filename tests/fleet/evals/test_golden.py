@@ -141,7 +141,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_line() -> None:
         ("numerik", "there is no metric `numerik`"),
         ("numeric", "`numeric` cannot score `b` of x: `expected` is a number"),
         ("json_schema", "needs a JSON Schema"),
-        ("declared_format", "an item cannot"),
+        ("declared_format", "the adapter declares no `format`"),
         ("exact", ""),
     ],
 )

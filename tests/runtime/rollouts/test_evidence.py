@@ -12,8 +12,9 @@ from uuid import uuid4
 
 import pytest
 
-from fleet.conditions import Gate, Rollout
-from fleet.declared import Fleet
+from fleet.conditions import BY_FORM, Gate, Rollout
+from fleet.declared import Adapter, Fleet
+from fleet.formats import Format, FormatKind
 from fleet.gates import Verdict, judge_paired
 from fleet.history import Evidence
 from fleet.resources import State
@@ -166,6 +167,30 @@ def test_a_gate_that_scores_what_cannot_be_scored_so_is_inconclusive(tmp_path: P
             assert "`numeric` cannot score `q0` of g.jsonl" in wrong.problem
             found = [each.finding.verdict for each in (wrong, right)]
             assert found == [Verdict.INCONCLUSIVE, Verdict.PASS]
+
+    asyncio.run(scenario())
+
+
+def test_the_form_that_an_adapter_declares_is_asked_of_a_golden_set(tmp_path: Path) -> None:
+    golden_set(tmp_path, {"regex": {}})
+    by_form = replace(ANSWERS, score=BY_FORM)
+    given, bare = trial(0, "s1", offline=(by_form,)), declared()
+    only_old = Format(FormatKind.REGEX, "hazel-.*")  # how the old version begins
+    own = replace(bare.adapters["acme-support"], format=only_old)
+    keeps = replace(own, format=Format(FormatKind.REGEX, "(?s).+"))
+
+    async def verdict(url: str, made: Adapter) -> Judged:
+        what = replace(bare, adapters={"acme-support": made})
+        return (await judged(tmp_path, url, given, fleet=what)).judged[0]
+
+    async def scenario() -> None:
+        async with replica(OLD, NEW) as ours:
+            found = [await verdict(ours.url, each) for each in (own, keeps)]
+            assert [each.finding.verdict for each in found] == [Verdict.FAIL, Verdict.PASS]
+            assert len({each.digests["terms"] for each in found} | {by_form.terms}) == 3
+            none = await verdict(ours.url, bare.adapters["acme-support"])
+            assert none.finding.verdict is Verdict.INCONCLUSIVE
+            assert "the adapter declares no `format`" in none.problem
 
     asyncio.run(scenario())
 
