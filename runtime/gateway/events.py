@@ -119,8 +119,8 @@ class Events:
         self._heard.hear(event.get("choices"))
         if "error" in event and (failed := failure(event["error"])):
             self.failed = failed
-        elif event.get("choices") != msgspec.Raw(_NO_CHOICES):  # those are the counts
-            self._has_answer = True
+        elif not self._has_answer:  # an event without choices has the counts
+            self._has_answer = event.get("choices") != msgspec.Raw(_NO_CHOICES)
 
     def _counted(self, line: bytes) -> bytes:
         event = _decoded(line)
