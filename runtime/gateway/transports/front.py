@@ -16,21 +16,21 @@ from runtime.gateway.transports.conversation import Conversation
 from runtime.gateway.transports.incoming import MAX_AHEAD, MAX_BUFFERED, Incoming
 from runtime.gateway.transports.intake import Intake
 from runtime.gateway.transports.pool import Pool
-from runtime.gateway.transports.room import Room, Seat
+from runtime.gateway.transports.seats import Seat, Seats
 from runtime.gateway.transports.timing import CLIENT_IDLE_S, HEAD_S, IDLE_S, LINGER_S, READ_S
 
 
 class Front(asyncio.Protocol):
-    """One connection of one client. Keeps `client.Client`, `intake.Receiver`, `room.Guest`."""
+    """One connection of one client. Keeps `client.Client`, `intake.Receiver`, `seats.Guest`."""
 
-    def __init__(self, desk: Desk, pool: Pool, fronts: "set[Front]", room: Room) -> None:
+    def __init__(self, desk: Desk, pool: Pool, fronts: "set[Front]", seats: Seats) -> None:
         """Prepare; the event loop accepts."""
         self._desk = desk
         self._pool = pool
         self._loop = pool.loop
         self._outbox = pool.outbox
         self._fronts = fronts
-        self._room = room
+        self._seats = seats
         self._seat: Seat | None = None
         self._has_proved = False
         """Whether anything was answered to a key that is somebody's."""
@@ -50,7 +50,7 @@ class Front(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport, if there is room."""
         to = cast("asyncio.Transport", transport)  # uvloop's is none by name
-        self._seat = self._room.enter(self, to)
+        self._seat = self._seats.enter(self, to)
         if self._seat is None:
             return
         self._transport = to
@@ -274,7 +274,7 @@ class Front(asyncio.Protocol):
         elif self._seat is not None and self._talk is None and not unsent:
             self._seat.rest_again()
 
-    # ------------------------------------------------------- called by the room
+    # ------------------------------------------------------- called by the seats
     def give_way(self) -> bool:
         """End for another client's connection, unless a request is at work; say whether it has.
 

@@ -24,7 +24,7 @@ from runtime.gateway.transports.copying import (
     turn,
     whole,
 )
-from runtime.gateway.transports.room import Room
+from runtime.gateway.transports.seats import Seats
 from runtime.gateway.transports.timing import CONNECT_S, GRACE_S, KEEP_ALIVE_S, LINGER_S
 from runtime.gateway.transports.twinfront import TwinFront, response
 
@@ -66,10 +66,10 @@ class Twin:
         await self._runner.setup()
         server, loop = self._runner.server, asyncio.get_running_loop()
         assert server is not None, "the runner is set up"
-        room = Room(capacity.most_clients())
+        seats = Seats(capacity.most_clients())
 
         def accepted() -> asyncio.Protocol:
-            return TwinFront(room, server, loop)
+            return TwinFront(seats, server, loop)
 
         self._listener = await loop.create_server(accepted, host, port, backlog=_BACKLOG)
         return int(self._listener.sockets[0].getsockname()[1])

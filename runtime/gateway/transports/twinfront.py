@@ -9,7 +9,7 @@ from aiohttp import web
 
 from runtime.gateway import refusals
 from runtime.gateway.desk import Answer
-from runtime.gateway.transports.room import Room, Seat
+from runtime.gateway.transports.seats import Seat, Seats
 from runtime.gateway.transports.timing import CLIENT_IDLE_S
 
 SILENT = logging.getLogger(__name__)
@@ -18,17 +18,17 @@ SILENT.setLevel(logging.CRITICAL + 1)
 
 
 class TwinFront(web.RequestHandler):
-    """A client's connection that repeats nothing of what it could not parse. Keeps `room.Guest`."""
+    """A client's connection that repeats nothing of what it cannot parse. Keeps `seats.Guest`."""
 
-    __slots__ = ("_room", "_seat", "_transport", "has_proved")
+    __slots__ = ("_seat", "_seats", "_transport", "has_proved")
 
-    def __init__(self, room: Room, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, seats: Seats, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         """Prepare; the event loop accepts."""
         super().__init__(
             server, loop=loop, keepalive_timeout=CLIENT_IDLE_S, auto_decompress=False,
             access_log=SILENT, logger=SILENT,
         )  # fmt: skip
-        self._room = room
+        self._seats = seats
         self._transport: asyncio.Transport | None = None
         self._seat: Seat | None = None
         self.has_proved = False
@@ -37,13 +37,13 @@ class TwinFront(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, if there is room."""
         to = cast("asyncio.Transport", transport)  # uvloop's is none by name
-        self._seat = self._room.enter(self, to)
+        self._seat = self._seats.enter(self, to)
         if self._seat is not None:
             self._transport = to
             super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Leave the room."""
+        """Leave its seat."""
         seat, self._seat = self._seat, None
         if seat is not None:
             seat.leave()

@@ -7,7 +7,7 @@ from runtime.gateway.desk import Desk
 from runtime.gateway.transports import capacity, timing
 from runtime.gateway.transports.front import Front
 from runtime.gateway.transports.pool import Pool
-from runtime.gateway.transports.room import Room
+from runtime.gateway.transports.seats import Seats
 
 _BACKLOG = 1024
 
@@ -27,10 +27,10 @@ class Wire:
         """Listen, as `Transport` says."""
         loop = asyncio.get_running_loop()
         pool = self._pool = Pool(loop, self._desk.rows)
-        fronts, room = self._fronts, Room(capacity.most_clients())
+        fronts, seats = self._fronts, Seats(capacity.most_clients())
 
         def accepted() -> asyncio.Protocol:
-            return Front(self._desk, pool, fronts, room)
+            return Front(self._desk, pool, fronts, seats)
 
         try:
             self._server = await loop.create_server(accepted, host, port, backlog=_BACKLOG)

@@ -107,3 +107,14 @@ def on(tmp_path: Path, script: Script, scenario: Callable[[Stage], Awaitable[Non
             await scenario(ours)
 
     asyncio.run(play())
+
+
+async def settled(ours: Stage, seen: Callable[[], int]) -> int:
+    """Return a number once it has stood still while the gateway did other things."""
+    before = -1
+    async with asyncio.timeout(60):
+        while before != seen():
+            before = seen()
+            for _ in range(10):
+                assert (await ours.send(path="/healthz", method="GET")).status == 200
+    return before

@@ -1,24 +1,20 @@
-"""What a gateway keeps of answers that clients read slowly, and of copies for a shadow."""
+"""What a gateway keeps of answers that clients read slowly."""
 
 import asyncio
 import tracemalloc
-from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
 
-from fleet.traffic import Policy, Shadow
 from runtime.gateway import bodies
-from tests.runtime.gateway.sockets import answered, asked, connected, on, post, raw, scripted, told
+from tests.runtime.gateway.sockets import answered, asked, connected, on, post, raw, settled, told
 from tests.runtime.gateway.stage import (
     ACME,
     HEAD,
-    NEW,
     OLD,
     Stage,
     alias,
-    chat,
     stage,
     table,
     until,
@@ -30,17 +26,6 @@ MOST = 4 * 2**20
 """Bytes that a connection may take in this process, which plays client and server too."""
 SOCKETS = 24 * 2**20
 """Most bytes that the kernel keeps of connections that nobody reads, before and behind us."""
-
-
-async def settled(ours: Stage, seen: Callable[[], int]) -> int:
-    """Return a number once it has stood still while the gateway did other things."""
-    before = -1
-    async with asyncio.timeout(60):
-        while before != seen():
-            before = seen()
-            for _ in range(10):
-                assert (await ours.send(path="/healthz", method="GET")).status == 200
-    return before
 
 
 @pytest.mark.usefixtures("transport", "traced")
@@ -149,35 +134,3 @@ def test_answers_that_nobody_reads_have_half_of_the_room(
             assert 2 <= whole < len(ends)
 
     on(tmp_path, script, scenario)
-
-
-@pytest.mark.usefixtures("transport")
-def test_copies_for_a_shadow_have_room_for_their_bodies_or_are_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bodies, "MAX_HELD", 500_000)
-    monkeypatch.setattr(bodies, "MAX_COPIED", 900_000)
-    policy = Policy(shadow=Shadow(NEW, ("x",), 100, 8))
-    copies = 0
-
-    async def script(reader: asyncio.StreamReader, _: asyncio.StreamWriter, __: int) -> None:
-        nonlocal copies
-        await asked(reader)
-        copies += 1
-        await reader.read()
-
-    async def scenario() -> None:
-        async with stage(tmp_path / ".fleetctl") as ours, scripted(script) as url:
-            given = table(ours.servers | {"x": url}, revision=2)
-            entry = alias("acme", (OLD, 100, ("s1",)), policy=policy)
-            aliases = {**given.aliases, "acme-support": entry}
-            await ours.gateways.publish(given.model_copy(update={"aliases": aliases}))
-            for _ in range(4):  # two copies keep all that a client has
-                assert (await ours.send(chat(user="x" * 200_000))).status == 200
-            await until(ours, 2, NEW, "x")
-            await settled(ours, lambda: copies)
-            assert copies == 2
-            assert (await ours.send(chat(text="x"))).status == 200
-            await until(ours, 3, NEW, "x")  # a small one is not counted
-
-    asyncio.run(scenario())

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from fleet.traffic import Limits, Policy, Shadow
+from runtime.gateway import bodies
 from runtime.gateway.usageread import UsageFiles
-from tests.runtime.gateway.sockets import asked, scripted
+from tests.runtime.gateway.sockets import Script, asked, scripted, settled
 from tests.runtime.gateway.stage import (
     LASTING,
     NEW,
@@ -34,6 +35,16 @@ async def shadow(ours: Stage, *, server: str = "", percent: int = 100, at_once: 
     entry = alias("acme", (OLD, 100, ("s1",)), policy=policy)
     given = table(servers, revision=2)
     await ours.gateways.publish(given.model_copy(update={"aliases": {"acme-support": entry}}))
+
+
+def silent(seen: list[bytes]) -> Script:
+    """Return a server that keeps what it is asked in `seen`, and never answers."""
+
+    async def script(reader: asyncio.StreamReader, _: asyncio.StreamWriter, __: int) -> None:
+        seen.append(await asked(reader))
+        await reader.read()
+
+    return script
 
 
 async def rows(ours: Stage, count: int) -> list[dict[str, Any]]:
@@ -82,22 +93,16 @@ def test_only_the_share_that_is_declared_is_copied(tmp_path: Path) -> None:
 
 
 def test_a_shadow_that_never_answers_delays_nobody_and_keeps_to_its_budget(tmp_path: Path) -> None:
-    copies = 0
-
-    async def script(reader: asyncio.StreamReader, _: asyncio.StreamWriter, __: int) -> None:
-        nonlocal copies
-        await asked(reader)
-        copies += 1
-        await reader.read()
+    copies: list[bytes] = []
 
     async def scenario() -> None:
-        async with stage(tmp_path / ".fleetctl") as ours, scripted(script) as url:
+        async with stage(tmp_path / ".fleetctl") as ours, scripted(silent(copies)) as url:
             await shadow(ours, server=url, at_once=2)
             for _ in range(6):
                 assert (await ours.send(chat())).status == 200
             await until(ours, 2, NEW, "x")
             assert {row["purpose"] for row in ours.rows()} == {"live"}
-        assert copies == 2
+        assert len(copies) == 2
 
     asyncio.run(scenario())
 
@@ -184,5 +189,26 @@ def test_servers_are_told_to_do_copies_last(tmp_path: Path) -> None:
             await rows(ours, 2)
             told = map(json.loads, ours.replicas["s1"].bodies)
             assert {each["model"]: each["priority"] for each in told} == {OLD: -8, NEW: 1}
+
+    asyncio.run(scenario())
+
+
+def test_copies_have_room_for_their_bodies_or_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "MAX_HELD", 500_000)
+    monkeypatch.setattr(bodies, "MAX_COPIED", 900_000)
+    copies: list[bytes] = []
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours, scripted(silent(copies)) as url:
+            await shadow(ours, server=url)
+            for _ in range(4):  # two copies keep all that a client has
+                assert (await ours.send(chat(user="x" * 200_000))).status == 200
+            await until(ours, 2, NEW, "x")
+            await settled(ours, lambda: len(copies))
+            assert len(copies) == 2
+            assert (await ours.send(chat(text="x"))).status == 200
+            await until(ours, 3, NEW, "x")  # a small one is not counted
 
     asyncio.run(scenario())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.gateway.transports.room import Guest, Room, Seat, address_of
+from runtime.gateway.transports.seats import Guest, Seat, Seats, address_of
 from tests.runtime.gateway.sockets import (
     Connection,
     answered,
@@ -162,7 +162,7 @@ class Sock(asyncio.Transport):
 
 
 class Visitor(Guest):
-    """A connection that may have begun to work without a word to the room."""
+    """A connection that may have begun to work without a word to the seats."""
 
     def __init__(self, ended: list["Visitor"], address: str) -> None:
         self.ended, self.address = ended, address
@@ -185,7 +185,7 @@ MOVES = st.lists(
 def test_of_the_address_with_most_idle_connections_the_longest_idle_ends(
     moves: list[tuple[str, int]],
 ) -> None:
-    room, ended = Room(4), list[Visitor]()
+    house, ended = Seats(4), list[Visitor]()
     seats: dict[Visitor, Seat] = {}
     idle: list[Visitor] = []
     for move, number in moves:
@@ -194,7 +194,7 @@ def test_of_the_address_with_most_idle_connections_the_longest_idle_ends(
             visitor = Visitor(ended, f"10.0.0.{number % 3}")
             counts = [each.address for each in idle]
             willing = [each for each in idle if not each.is_secretly_busy]
-            seat = room.enter(visitor, Sock(visitor.address))
+            seat = house.enter(visitor, Sock(visitor.address))
             if len(seats) == 4 and not willing:
                 assert seat is None
                 idle.clear()  # each was asked in vain

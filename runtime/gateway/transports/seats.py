@@ -27,11 +27,11 @@ class Guest(Protocol):
 class Seat:
     """The place of one connection."""
 
-    __slots__ = ("_guest", "_room", "_source")
+    __slots__ = ("_guest", "_seats", "_source")
 
-    def __init__(self, room: "Room", source: "_Source", guest: Guest) -> None:
-        """Begin as one that is idle; the room makes seats."""
-        self._room, self._source, self._guest = room, source, guest
+    def __init__(self, seats: "Seats", source: "_Source", guest: Guest) -> None:
+        """Begin as one that is idle; its `Seats` make it."""
+        self._seats, self._source, self._guest = seats, source, guest
 
     def work(self) -> None:
         """A request is at work."""
@@ -43,7 +43,7 @@ class Seat:
         idle.pop(self, None)
         idle[self] = None
         if len(idle) > source.rank:
-            self._room.rank(source)
+            self._seats.rank(source)
 
     def rest_again(self) -> None:
         """Nothing is at work, perhaps for long; one that did not give way is idle again."""
@@ -52,7 +52,7 @@ class Seat:
 
     def leave(self) -> None:
         """The connection has ended."""
-        self._room.leave(self, self._source)
+        self._seats.leave(self, self._source)
 
     def give_way(self) -> bool:
         """End the connection unless a request is at work."""
@@ -73,7 +73,7 @@ class _Source:
         """As many as were idle at some time since this was last looked at, or more."""
 
 
-class Room:
+class Seats:
     """The connections of clients of one gateway process.
 
     Requests only move their own seat. Addresses are brought into order where a connection has
