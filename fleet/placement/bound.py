@@ -3,11 +3,11 @@
 import numpy as np
 
 from fleet.capacity import NO_HABITS, throughput_of
+from fleet.packing.bounds import bound
+from fleet.packing.problem import PRICE_UNIT, Group
 from fleet.placement.buy import MOST_SLOTS, UNLIMITED, prices, rung_of
 from fleet.placement.items import RATE_UNIT, Item
 from fleet.placement.kinds import Kind, cut_of, every_kind
-from fleet.placement.mixed.bounds import bound
-from fleet.placement.mixed.group import PRICE_UNIT, Group
 from fleet.placement.search import Board
 
 

@@ -15,13 +15,13 @@ import numpy as np
 from fleet.budget import RANKS, rank_rung
 from fleet.capacity import NO_HABITS, throughput_of
 from fleet.declared import Base, Host
+from fleet.packing.problem import PRICE_UNIT, Group
+from fleet.packing.servers import pack_group
 from fleet.placement.bins import Bin
 from fleet.placement.fill import fill
 from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Ints, Item, pinned_to
 from fleet.placement.kinds import Kind, cut_of, every_kind
-from fleet.placement.mixed.group import PRICE_UNIT, Group
 from fleet.placement.search import Board, Search
-from fleet.placement.servers import pack_group
 from fleet.placement.stock import kinds_for
 
 MOST_SLOTS = 128

@@ -9,6 +9,7 @@ from fleet.budget import rank_rung
 from fleet.declared import Adapter, Device, Fleet, Host, Spread
 from fleet.names import Address, adapter_address
 from fleet.pace import Paced
+from fleet.packing.vectors import Effort
 from fleet.placement.bins import Bin, Hardware, Spot
 from fleet.placement.causes import Obstacle
 from fleet.placement.items import (
@@ -23,7 +24,6 @@ from fleet.placement.kinds import limits_of
 from fleet.placement.promises import too_slow
 from fleet.placement.replicas import NOWHERE, Ladder
 from fleet.placement.survey import open_live
-from fleet.placement.vbp import Effort
 from fleet.resources import State
 
 

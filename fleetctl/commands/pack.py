@@ -11,7 +11,7 @@ from fleet.errors import ConfigError, Diagnostic, Place
 from fleetctl.files import read_text
 
 if TYPE_CHECKING:
-    from fleet.placement.vbp import Effort
+    from fleet.packing.vectors import Effort
 
 
 @click.command(
@@ -65,8 +65,8 @@ def command(instance: Path, capacity: Path | None, effort: "Effort", *, as_json:
 
 
 def _bins(path: Path, effort: "Effort") -> tuple[object, list[tuple[str, str]]]:
-    from fleet.placement.packfile import read_vectors  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.placement.vbp import pack_vectors  # noqa: PLC0415
+    from fleet.packing.instances import read_vectors  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.packing.vectors import pack_vectors  # noqa: PLC0415
 
     vectors = read_vectors(read_text(path), str(path))
     packing = pack_vectors(vectors.sizes, vectors.capacity, demand=vectors.demand, effort=effort)
@@ -78,8 +78,8 @@ def _bins(path: Path, effort: "Effort") -> tuple[object, list[tuple[str, str]]]:
 
 
 def _classed(path: Path, effort: "Effort") -> tuple[object, list[tuple[str, str]]]:
-    from fleet.placement.packfile import read_setups  # noqa: PLC0415
-    from fleet.placement.setups import pack_setups  # noqa: PLC0415
+    from fleet.packing.instances import read_setups  # noqa: PLC0415
+    from fleet.packing.pack_setups import pack_setups  # noqa: PLC0415
 
     case = read_setups(read_text(path), str(path))
     packing = pack_setups(
@@ -103,8 +103,8 @@ def _homes(bins: tuple[tuple[int, ...], ...]) -> list[int]:
 def _servers(
     path: Path, capacity: Path | None, effort: "Effort"
 ) -> tuple[object, list[tuple[str, str]]]:
-    from fleet.placement.packfile import read_fleet  # noqa: PLC0415
-    from fleet.placement.servers import PRICE_UNIT, pack_servers  # noqa: PLC0415
+    from fleet.packing.instances import read_fleet  # noqa: PLC0415
+    from fleet.packing.servers import PRICE_UNIT, pack_servers  # noqa: PLC0415
 
     table = capacity or path.parent / "capacity.json"
     replicas, market = read_fleet(read_text(path), str(path), read_text(table), str(table))

@@ -154,7 +154,7 @@ def setups_total() -> tuple[int, float]:
     """Return the sum of costs and the CPU seconds."""
     import time  # noqa: PLC0415 (in a process of its own)
 
-    from fleet.placement.setups import pack_setups  # noqa: PLC0415
+    from fleet.packing.pack_setups import pack_setups  # noqa: PLC0415
 
     began, total = time.process_time(), 0
     for case in published.with_setups():

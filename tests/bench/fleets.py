@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fleet.placement.mixed import bounds, exact
-from fleet.placement.packfile import read_fleet
-from fleet.placement.servers import PRICE_UNIT, groups
+from fleet.packing import bounds
+from fleet.packing import proofs as exact
+from fleet.packing.instances import read_fleet
+from fleet.packing.servers import PRICE_UNIT, groups
 from tests.bench import instances
 from tests.bench.placement import REPOSITORY, cpu_of, measure
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from random import Random
 
-from fleet.placement.servers import Market, Replica, ServerPacking
+from fleet.packing.servers import Market, Replica, ServerPacking
 
 
 def chance(seed: int) -> Random:

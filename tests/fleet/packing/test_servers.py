@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.placement.mixed.construct import WHOLE, construct
-from fleet.placement.servers import Market, Replica, groups, pack_servers
-from fleet.placement.solver import available
-from fleet.placement.vbp import Effort
+from fleet.packing.construct import WHOLE, construct
+from fleet.packing.servers import Market, Replica, groups, pack_servers
+from fleet.packing.solver import available
+from fleet.packing.vectors import Effort
 from tests.fleet.packing.oracle import chance, cheapest, check_servers
 
 HOURS = 4

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.placement.setups import SetupPacking, pack_setups
+from fleet.packing.pack_setups import SetupPacking, pack_setups
 from tests.fleet.packing.oracle import chance, partitions
 
 Case = tuple[list[int], list[int], list[int], list[int], int]

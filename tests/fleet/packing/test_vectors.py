@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.placement.solver import available
-from fleet.placement.vbp import Effort, Packing, pack_vectors
-from fleet.placement.vectors.patterns import patterns
+from fleet.packing.patterns import patterns
+from fleet.packing.solver import available
+from fleet.packing.vectors import Effort, Packing, pack_vectors
 from tests.fleet.packing.oracle import chance, fewest_bins
 
 REPOSITORY = Path(__file__).parents[3]
@@ -131,7 +131,7 @@ def test_the_number_of_bins_does_not_depend_on_the_order_of_items(effort: Effort
 
 def test_the_packing_does_not_depend_on_the_hash_seed() -> None:
     code = (
-        "from fleet.placement.vbp import pack_vectors;"
+        "from fleet.packing.vectors import pack_vectors;"
         "sizes = [[i * 37 % 41 + 10, i * 53 % 47 + 10] for i in range(60)];"
         "print(pack_vectors(sizes, [100, 100], effort='fast'))"
     )

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fleet.placement.mixed.bounds import bound as lower_bound
-from fleet.placement.mixed.construct import WHOLE, construct
-from fleet.placement.mixed.group import PRICE_UNIT, Group, Ints, Rack
-from fleet.placement.mixed.improve import improve
-from fleet.placement.mixed.squeeze import squeeze
-from fleet.placement.vbp import Effort, Status
+from fleet.packing.bounds import bound as lower_bound
+from fleet.packing.construct import WHOLE, construct
+from fleet.packing.exchange import improve
+from fleet.packing.problem import PRICE_UNIT, Group, Ints, Rack
+from fleet.packing.squeeze import squeeze
+from fleet.packing.vectors import Effort, Status
 
 MOVES: dict[Effort, tuple[int, int]] = {
     "fast": (15, 4_000),
@@ -160,11 +160,11 @@ def pack_group(group: Group, effort: Effort, seed: int) -> tuple[Rack, int]:
 
 
 def _proved(group: Group, rack: Rack, floor: int) -> tuple[Rack, int]:
-    from fleet.placement.solver import available  # noqa: PLC0415 (only for proofs)
+    from fleet.packing.solver import available  # noqa: PLC0415 (only for proofs)
 
     if rack.price(group) == floor or not available():
         return rack, floor
-    from fleet.placement.mixed.exact import aggregate, cheaper, within_reach  # noqa: PLC0415
+    from fleet.packing.proofs import aggregate, cheaper, within_reach  # noqa: PLC0415
 
     floor = max(floor, aggregate(group))
     while rack.price(group) > floor and within_reach(group, rack):

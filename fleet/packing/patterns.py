@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.placement.vectors.repair import Ints
+from fleet.packing.vectors_tabu import Ints
 
 Reals = NDArray[np.float64]
 Numbers = NDArray[np.float64] | NDArray[np.int64]

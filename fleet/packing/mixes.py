@@ -7,7 +7,7 @@ from math import comb
 
 import numpy as np
 
-from fleet.placement.mixed.group import Group, Ints
+from fleet.packing.problem import Group, Ints
 
 MIXES = 500
 """Most mixes of one size that are looked at."""

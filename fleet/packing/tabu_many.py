@@ -10,7 +10,7 @@ without which tight packings are not found.
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.placement.vectors.repair import TENURES, Ints
+from fleet.packing.vectors_tabu import TENURES, Ints
 
 SEARCHES = 8
 """Most searches side by side."""

@@ -6,7 +6,7 @@ et al. 2024.
 
 import numpy as np
 
-from fleet.placement.vectors.repair import Ints
+from fleet.packing.vectors_tabu import Ints
 
 
 def construct(sizes: Ints, capacity: Ints, *, orders: int = 3) -> Ints:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.placement.vectors.master import Column, Master
-from fleet.placement.vectors.patterns import Patterns, Reals, patterns
-from fleet.placement.vectors.repair import Ints
+from fleet.packing.master import Column, Master
+from fleet.packing.patterns import Patterns, Reals, patterns
+from fleet.packing.vectors_tabu import Ints
 
 ITEMS = 600
 """Most items for which columns are priced."""

@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from fleet.placement.vectors.bounds import bound as lower_bound
-from fleet.placement.vectors.construct import construct
-from fleet.placement.vectors.improve import improve
-from fleet.placement.vectors.repair import Ints
+from fleet.packing.vectors_bounds import bound as lower_bound
+from fleet.packing.vectors_construct import construct
+from fleet.packing.vectors_improve import improve
+from fleet.packing.vectors_tabu import Ints
 
 Effort = Literal["fast", "balanced", "proof"]
 Status = Literal["optimal", "feasible"]
@@ -88,8 +88,8 @@ def _searched(
     sizes: Ints, capacity: Ints, home: Ints, moves: int, floor: int, effort: Effort, seed: int
 ) -> tuple[Ints, int]:
     """Search by moves, with columns in between where they are few and HiGHS is there."""
-    from fleet.placement.solver import available  # noqa: PLC0415 (only for more than `fast`)
-    from fleet.placement.vectors.cover import cover, within_reach  # noqa: PLC0415
+    from fleet.packing.columns import cover, within_reach  # noqa: PLC0415
+    from fleet.packing.solver import available  # noqa: PLC0415 (only for more than `fast`)
 
     bins = int(home.max()) + 1
     if effort == "fast" or not available() or not within_reach(len(sizes), bins):
@@ -104,8 +104,8 @@ def _searched(
 
 
 def _proved(sizes: Ints, capacity: Ints, home: Ints, floor: int) -> tuple[Ints, int]:
-    from fleet.placement.solver import available  # noqa: PLC0415 (only for proofs)
-    from fleet.placement.vectors.exact import fewer, within_reach  # noqa: PLC0415
+    from fleet.packing.solver import available  # noqa: PLC0415 (only for proofs)
+    from fleet.packing.vectors_proofs import fewer, within_reach  # noqa: PLC0415
 
     while (bins := int(home.max()) + 1) > floor and available():
         if not within_reach(len(sizes), bins - 1):

@@ -7,10 +7,10 @@ a slightly cheaper one.
 
 import numpy as np
 
-from fleet.placement.mixed.group import Group, Rack
-from fleet.placement.mixed.improve import CORE, OVERHEAD, fullness, positions, replaced, seated
-from fleet.placement.mixed.mixes import bargain
-from fleet.placement.mixed.repair import MixedRepair
+from fleet.packing.exchange import CORE, OVERHEAD, fullness, positions, replaced, seated
+from fleet.packing.mixes import bargain
+from fleet.packing.problem import Group, Rack
+from fleet.packing.tabu import MixedRepair
 
 ITEMS = 1_000
 """About how many items are rearranged at once."""

@@ -6,7 +6,7 @@ As in `vectors.repair`, with capacities that follow the highest rank and the num
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.placement.mixed.group import Group, Ints
+from fleet.packing.problem import Group, Ints
 
 Chance = np.random.Generator
 

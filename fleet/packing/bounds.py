@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from fleet.placement.mixed.group import Group
+from fleet.packing.problem import Group
 
 PRICES = 200
 """Prices of one adapter that are tried."""

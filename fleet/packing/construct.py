@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.placement.mixed.group import Group, Ints, Rack
+from fleet.packing.problem import Group, Ints, Rack
 
 WHOLE = 600
 """Up to this many items every way of filling is tried on all of them; else the likely ways on a

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from fleet.placement.solver import Program
-from fleet.placement.vectors.bounds import clique_members
-from fleet.placement.vectors.repair import Ints
+from fleet.packing.solver import Program
+from fleet.packing.vectors_bounds import clique_members
+from fleet.packing.vectors_tabu import Ints
 
 CELLS = 1_300
 """Largest number of items times bins that is tried."""

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.placement.mixed.construct import downgraded
-from fleet.placement.mixed.group import Group, Ints, Rack
-from fleet.placement.mixed.mixes import cheaper_mixes
-from fleet.placement.mixed.repair import MixedRepair
+from fleet.packing.construct import downgraded
+from fleet.packing.mixes import cheaper_mixes
+from fleet.packing.problem import Group, Ints, Rack
+from fleet.packing.tabu import MixedRepair
 
 CORE = 4
 """Most servers exchanged at once."""

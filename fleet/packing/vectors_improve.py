@@ -6,8 +6,8 @@ Large packings are searched in random chunks of bins, which are drawn anew in ea
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.placement.vectors.crew import Crew, searches
-from fleet.placement.vectors.repair import Ints, Repair, scaled
+from fleet.packing.tabu_many import Crew, searches
+from fleet.packing.vectors_tabu import Ints, Repair, scaled
 
 CHUNK = 60
 """Bins searched together where there are many more; see `chunk_size`."""

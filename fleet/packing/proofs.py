@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from fleet.placement.mixed.bounds import rounded, step
-from fleet.placement.mixed.group import Group, Rack
-from fleet.placement.solver import Program
+from fleet.packing.bounds import rounded, step
+from fleet.packing.problem import Group, Rack
+from fleet.packing.solver import Program
 
 CELLS = 700
 """Largest number of items times servers that is tried."""

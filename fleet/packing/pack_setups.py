@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fleet.placement.vbp import Effort, Status
-from fleet.placement.vectors.setups import Classed, bound, cost, pack
+from fleet.packing.setups import Classed, bound, cost, pack
+from fleet.packing.vectors import Effort, Status
 
 MOVES: dict[Effort, int] = {"fast": 10_000, "balanced": 100_000, "proof": 400_000}
 """Items placed in all; about a quarter of a million a CPU second, fewer with many bins."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fleet.placement.vectors.repair import Ints
+from fleet.packing.vectors_tabu import Ints
 
 TRIALS = 32
 """Greedy cliques tried, each with more chance in it than the one before."""

@@ -7,7 +7,7 @@ from json import JSONDecodeError
 from typing import Any
 
 from fleet.errors import ConfigError, Diagnostic, Place
-from fleet.placement.servers import PRICE_UNIT, Market, Replica
+from fleet.packing.servers import PRICE_UNIT, Market, Replica
 
 
 @dataclass(frozen=True, slots=True)
