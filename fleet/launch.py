@@ -4,12 +4,12 @@ Everything a server is started with is decided by its flags, so that their diges
 on the server as a served name and as its fingerprint, tells later whether they still hold.
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fleet.declared import Host
 from fleet.errors import ConfigError, problem
+from fleet.reserved_flags import long_name, why_reserved, words_of
 from fleet.resources import Server, ServerFlags
 
 VLLM_MODULE = "vllm.entrypoints.openai.api_server"
@@ -22,14 +22,6 @@ CPU = "cpu"
 ALIAS_PREFIX = "fleetctl-"
 SHUTDOWN_TIMEOUT_S = 20
 """Seconds that running requests get when a server is told to stop."""
-
-RESERVED = frozenset(
-    (  # noqa: SIM905 (a word a line would bury them)
-        "api-key enable-lora fingerprint-mode fingerprint-value host lora-modules max-cpu-loras "
-        "max-lora-rank max-loras middleware model port served-model-name shutdown-timeout uds"
-    ).split()
-)
-"""Flags that a declaration may not set as `extra`, because fleetctl owns them."""
 
 FORBIDDEN_ENVIRONMENT = (
     "VLLM_SERVER_DEV_MODE",
@@ -111,18 +103,16 @@ def command_line(
 def _extra(flags: ServerFlags) -> dict[str, tuple[str, ...]]:
     found = {}
     for declared, value in flags.extra:
-        name = declared.lstrip("-").replace("_", "-")
-        if name in RESERVED:
+        if reason := why_reserved(declared, value):
             raise ConfigError(
                 problem(
                     "FC4008",
                     "A flag belongs to fleetctl",
-                    f"`{declared}` of base `{flags.served_name}` may not be declared: fleetctl "
-                    "sets it from the placement, and would not notice another value.",
-                    hint="Remove it from the base's `extra` flags.",
+                    f"`{declared}` of base `{flags.served_name}` may not be declared: {reason}.",
+                    hint="Remove it from the base's `flags`.",
                 )
             )
-        found[name] = tuple(shlex.split(value))
+        found[long_name(declared)] = words_of(value)
     return found
 
 

@@ -8,33 +8,14 @@ from fleet.declared import BaseShape
 from fleet.names import by_number
 from fleet.problems import Finding, nearest
 from fleet.profiles import SHEETS, sheet_of
-
-RESERVED_FLAGS = {
-    "api-key": "clients' keys are checked by the gateway",
-    "dtype": "set `dtype`",
-    "enable-lora": "it is always on",
-    "fingerprint-mode": "it stamps the digest of the flags",
-    "fingerprint-value": "it stamps the digest of the flags",
-    "gpu-memory-utilization": "the planner sets it; see `kv_cache` and the device's `memory`",
-    "host": "set `address` on the host",
-    "kv-cache-memory-bytes": "set `kv_cache`",
-    "lora-modules": "adapters are loaded by `apply`",
-    "max-cpu-loras": "the planner sets it",
-    "max-lora-rank": "set `max_lora_rank`",
-    "max-loras": "set `max_loras`",
-    "max-model-len": "set `max_model_len`",
-    "model": "set `model`",
-    "port": "set `port` on the host or device",
-    "served-model-name": "it is the base's name",
-    "tensor-parallel-size": "set `tensor_parallel`",
-}
+from fleet.reserved_flags import why_reserved
 
 
 def check_bases(given: Declarations, shapes: Mapping[str, BaseShape]) -> Iterator[Finding]:
     """Yield what is wrong with bases; `shapes` are their dimensions where known."""
     for name, base in given.bases.items():
-        for flag in base.flags:
-            reserved = RESERVED_FLAGS.get(flag.removeprefix("no-"))
+        for flag, value in base.flags.items():
+            reserved = why_reserved(flag, str(value))
             if reserved:
                 path: Path = ("bases", name, "flags", flag)
                 detail = f"`{flag}` is not free to choose: {reserved}."

@@ -1,6 +1,7 @@
 """Words: names, versions, references to secrets, addresses, values of flags."""
 
 import re
+import shlex
 from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, WithJsonSchema
@@ -83,9 +84,15 @@ def _webhook(value: Any) -> str:
 
 
 def _flag_value(value: Any) -> str | int | float | bool:
-    if isinstance(value, str | int | float):
-        return value
-    raise wrong("FC1101", f"{shown(value)} is not the value of a flag.", "`true`: a bare switch.")
+    if not isinstance(value, str | int | float):
+        detail = f"{shown(value)} is not the value of a flag."
+        raise wrong("FC1101", detail, "`true`: a bare switch.")
+    try:
+        shlex.split(str(value))
+    except ValueError:
+        detail = f"{shown(value)} leaves a quote or a backslash open."
+        raise wrong("FC1101", detail, "Close it, or write a backslash before it.") from None
+    return value
 
 
 Id = Annotated[str, PlainValidator(_id), text_schema(ID_PATTERN)]

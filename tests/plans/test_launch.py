@@ -9,6 +9,7 @@ import pytest
 from fleet.declared import Device, Host
 from fleet.errors import ConfigError
 from fleet.launch import Launch, command_line, environment, inherited, launch_of
+from fleet.reserved_flags import ALIASES, RESERVED
 from fleet.resources import Server, ServerFlags
 from plans.launch import LAUNCH_FORMATS, as_json, as_shell, as_systemd
 from runtime.fake.flags import FakeConfig, parse_flags
@@ -81,7 +82,12 @@ def test_what_is_always_said(part: str) -> None:
         (replace(FLAGS, max_model_len=None), "", "--model", "max-model-len"),
         (replace(FLAGS, extra=(("seed", "7"),)), "", "--seed 7", "--seed=7"),
         (replace(FLAGS, extra=(("--enable_chunked_prefill", ""),)), "", "-chunked-prefill", "_"),
-        (replace(FLAGS, extra=(("dtype", "float16"),)), "", "--dtype float16", "bfloat16"),
+        (
+            replace(FLAGS, extra=(("distributed-executor-backend", "mp"),)),
+            "cpu",
+            "--distributed-executor-backend mp",
+            "uni",
+        ),
         (replace(FLAGS, extra=(("data-parallel-size", "2"),)), "", "--api-server-count 1", "uds"),
     ],
 )
@@ -93,7 +99,7 @@ def test_what_is_said_when_it_applies(
     assert says_not not in text
 
 
-@pytest.mark.parametrize("name", ["enable-lora", "--max_loras", "port", "lora-modules", "api-key"])
+@pytest.mark.parametrize("name", [*RESERVED, *ALIASES, "--max_loras"])
 def test_a_declaration_cannot_set_what_fleetctl_owns(name: str) -> None:
     with pytest.raises(ConfigError, match="may not be declared"):
         line(replace(FLAGS, extra=((name, "1"),)))
