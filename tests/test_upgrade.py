@@ -1,0 +1,125 @@
+"""What fleetctl wrote before an upgrade is read, continued and left running after it.
+
+The artefacts of an upgrade lie in a folder of `tests/data`, which says how they came to be.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.witness import OUTPUTS, PLANS, Witness, ask, lay_out
+
+BEFORE = Path(__file__).parent / "data" / "before_the_move"
+GUESTS = 24
+"""Users of acme-support since 2.4.0 has half of them."""
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Witness]:
+    """The fleet on the servers that ran before; tests change nothing but the usage log."""
+    with lay_out(BEFORE, tmp_path_factory.mktemp("upgrade") / "project").running() as made:
+        yield made
+
+
+def stored(name: str) -> str:
+    return (BEFORE / "outputs" / name).read_text("utf-8")
+
+
+def rows(witness: Witness) -> list[dict[str, Any]]:
+    log = (witness.state / "gateways/main/usage.jsonl").read_text("utf-8")
+    return [json.loads(line) for line in log.splitlines()]
+
+
+def versions_of_guests(logged: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the version that each of the last users of acme-support was answered by."""
+    asked = [
+        row for row in logged if (row["alias"], row["purpose"]) == ("acme-support", "live")
+    ]  # fmt: skip
+    return {row["unit"]: row["version"] for row in asked[-GUESTS:]}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_commands_print_the_same_bytes_of_old_artefacts(fleet: Witness, name: str) -> None:
+    done = fleet.call(*OUTPUTS[name])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert fleet.as_stored(done.stdout) == stored(name)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_of_the_old_live_state_is_the_same_bytes(fleet: Witness, name: str) -> None:
+    live = str(BEFORE / "live.json")
+    done = fleet.call("--env", "next", "plan", "--live", live, *PLANS[name])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == stored(name)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_saved_plan_is_shown_as_it_was_made(fleet: Witness, name: str) -> None:
+    done = fleet.call("show", str(BEFORE / "saved-plan.json"), *PLANS[name])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == stored(name)
+
+
+def test_no_server_that_ran_before_is_replaced_or_restarted(fleet: Witness) -> None:
+    plan = json.loads(fleet.call("plan", "--format", "json").stdout)
+    assert plan["decisions"]["changes"] == []
+    listed = json.loads(fleet.call("compile", "--format", "json").stdout)
+    found = {server["server"]: server["digest"] for server in listed}
+    assert found == {"tiny-laptop-cpu0": "b80e83175f49", "tiny-shelf-cpu0": "b80e83175f49"}
+
+
+def test_the_chain_of_the_ledger_ends_in_the_hash_that_was_last(fleet: Witness) -> None:
+    *_, last = (BEFORE / "state/ledger.jsonl").read_text("utf-8").splitlines()
+    head = json.loads(last)["hash"]
+    assert stored("evidence_verify.txt").endswith(f", the last one {head}.\n")
+    assert fleet.call("evidence", "verify", "--head", head).returncode == 0
+    assert fleet.call("evidence", "verify", "--head", head[::-1]).returncode == 1
+
+
+def test_answers_of_an_evaluation_are_read(fleet: Witness) -> None:
+    (run, *_) = json.loads(stored("eval_list.json"))
+    done = fleet.call("eval", "show", run["run"], "--format", "json")
+    assert done.returncode == 0, done.stderr
+    page = json.loads(done.stdout)
+    assert (page["golden"], page["golden_digest"], page["wrong_total"]) == (
+        "golden/support.jsonl", run["summary"]["golden_digest"], 0,
+    )  # fmt: skip
+
+
+def test_the_gateway_serves_the_old_routing_table(fleet: Witness) -> None:
+    (shown,) = json.loads(fleet.call("gateway", "status", "--format", "json").stdout)
+    table = json.loads((fleet.state / "routes.json").read_text("utf-8"))
+    assert (shown["revision"], shown["newest"]) == (table["revision"], table["revision"])
+    assert shown["digest"] == table["digest"]
+
+
+def test_users_stay_on_the_version_that_they_had(fleet: Witness) -> None:
+    before = rows(fleet)
+    wanted = versions_of_guests(before)
+    assert set(wanted.values()) == {"acme-support-tiny-v2.4.0", "acme-support-tiny-v2.3.0"}
+    for number in range(GUESTS):
+        assert ask(fleet, "acme-support", f"question {number}", f"guest-{number}")
+    added = rows(fleet)[len(before) :]
+    assert versions_of_guests(added) == wanted
+
+
+def test_a_saved_plan_is_carried_out_and_the_old_ledger_goes_on(tmp_path: Path) -> None:
+    plan = str(BEFORE / "saved-plan.json")
+    with lay_out(BEFORE, tmp_path / "project").running() as witness:
+        done = witness.call("--env", "next", "apply", plan, "--yes")
+        assert done.returncode == 0, done.stderr
+        assert "26 done in " in done.stderr
+        assert "The fleet is as planned." in done.stderr
+        after = witness.call("--env", "next", "plan", "--detailed-exitcode")
+        assert (after.returncode, after.stdout.splitlines()[0]) == (
+            0, "No changes. 21 resources are as declared.",
+        )  # fmt: skip
+        assert ask(witness, "globe-language", "Bitte rufen Sie morgen an.", "u")
+        again = witness.call("--env", "next", "apply", plan, "--yes")
+        assert (again.returncode, "carried out before" in again.stderr) == (5, True)
+        ledger = (witness.state / "ledger.jsonl").read_bytes()
+        assert ledger.startswith((BEFORE / "state/ledger.jsonl").read_bytes())
+        assert witness.call("evidence", "verify").returncode == 0
