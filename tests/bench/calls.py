@@ -85,7 +85,7 @@ def walk(files: Sequence[str]) -> Walk:
     """Count the moves of calls that were made in these files, one after the other."""
     changes = [pair for pair in pairwise(files) if pair[0] != pair[1]]
     entered: set[str] = set()
-    climbs = {}
+    climbs: dict[tuple[str, str], None] = {}
     for left, file in pairwise(("", *files)):
         if file in entered and level(file) > level(left):
             climbs[left, file] = None

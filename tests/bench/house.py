@@ -10,7 +10,6 @@ import ast
 import json
 import subprocess
 import sys
-import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -224,21 +223,13 @@ def _markers(*expressions: ast.expr) -> set[str]:
 
 
 def collected_tests(root: Path) -> Figure:
-    """Return what pytest collects in a checkout, and how much of that carries each own marker."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    declared = project["tool"]["pytest"]["ini_options"]["markers"]
-    rows = {
-        name: _collect(root, "-m", name) for name in (text.partition(":")[0] for text in declared)
-    }
-    return Figure("Tests that pytest collects", _collect(root), rows)
-
-
-def _collect(root: Path, *options: str) -> int:
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *options]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 5):  # 5: none carries the marker
-        raise SystemExit(f"pytest does not collect: {done.stdout[-600:]}")
-    return sum("::" in line for line in done.stdout.splitlines())
+    """Return what pytest collects in a checkout, and how many of these tests carry each marker."""
+    command = [sys.executable, "-P", str(Path(__file__).with_name("house_collect.py"))]
+    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    counted = json.loads(done.stdout)
+    return Figure("Tests that pytest collects", counted["tests"], counted["markers"])
 
 
 def as_text(figures: list[Figure]) -> str:

@@ -43,12 +43,12 @@ def test_a_checkout_with_one_of_each_defect(tmp_path: Path) -> None:
     write(tmp_path)
     figures = {figure.name: figure for figure in measure(tmp_path)}
     assert figures["Lines of fleet"].rows == {
-        "fleet": "7 modules, 317 lines",
+        "fleet": "7 modules, 316 lines",
         "fleet, flat": "2 modules, 3 lines",
         "fleet.packing": "2 modules, 304 lines",
-        "fleet.planning": "3 modules, 10 lines",
+        "fleet.planning": "3 modules, 9 lines",
     }
-    assert (figures["Modules"].value, figures["Lines"].value) == (13, 323)
+    assert (figures["Modules"].value, figures["Lines"].value) == (13, 322)
     assert figures["Modules under 60 lines"].value == 12
     assert figures["Modules over 300 lines"].rows == {"fleet.packing.search": 301}
     assert figures["Class names with two homes or more"].rows == {
