@@ -20,7 +20,8 @@ unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .PHONY: help setup vllm engines litellm second-python demo canary smollm2 test test-fast lint lock clean fuzz
-.PHONY: bench bench-fairness bench-gates bench-gateway bench-peers bench-physics bench-placement bench-rollback
+.PHONY: bench bench-fairness bench-gates bench-gateway bench-help bench-house bench-paths bench-peers
+.PHONY: bench-physics bench-placement bench-rollback
 .SUFFIXES:
 
 help: ## List the targets
@@ -86,6 +87,15 @@ bench-gates: setup ## Print what the gates catch, miss and raise in vain
 
 bench-gateway: setup ## Measure the gateway beside its peers (with nginx behind them where it is installed)
 	$(PY) -m tests.bench.gateway
+
+bench-help: setup ## Measure the CPU time of `fleetctl COMMAND --help`
+	$(PY) -m tests.bench.help_times
+
+bench-house: setup ## Print sizes, names and imports of the packages, and numbers of tests
+	$(PY) -m tests.bench.house --collect
+
+bench-paths: setup ## Print the files that a request and a round of reconcile go through
+	$(PY) -m tests.bench.paths
 
 bench-placement: setup ## Print the acceptance figures of the packers; PACKING=FOLDER of samples
 	$(PY) -m tests.bench.acceptance $(PACKING)
