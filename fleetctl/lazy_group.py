@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 GROUPS: Mapping[str, Mapping[str, str]] = {
     "Declare": {
@@ -71,6 +72,15 @@ class LazyGroup(click.Group):
         command: click.Command = import_module(f"fleetctl.commands.{cmd_name}").command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete commands, without importing any, and global options."""
+        found = [
+            CompletionItem(name, help=text)
+            for name, text in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the commands by group, without importing any."""
         width = max(map(len, COMMANDS))
@@ -82,7 +92,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Name the nearest command when there is none of the given name."""
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+        known = not args or args[0].startswith("-") or args[0] in COMMANDS
+        if not known and not ctx.resilient_parsing:
             from fleet.errors import did_you_mean  # noqa: PLC0415 (only when something is wrong)
 
             near = did_you_mean(args[0], sorted(COMMANDS))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -97,7 +98,12 @@ Examples:
   fleetctl adapter list acme --format json
 """,
 )
-@click.argument("selection", required=False, metavar="[CLIENT|ALIAS]")
+@click.argument(
+    "selection",
+    required=False,
+    metavar="[CLIENT|ALIAS]",
+    shell_complete=completion.clients_and_aliases,
+)
 @_FORMAT
 @click.pass_obj
 def list_versions(session: Session, selection: str | None, form: str) -> None:
@@ -125,7 +131,7 @@ Example:
   fleetctl adapter show acme-support-tiny-v2.1.0
 """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completion.versions)
 @_FORMAT
 @click.pass_obj
 def show(session: Session, name: str, form: str) -> None:
@@ -159,7 +165,7 @@ Examples:
   fleetctl adapter verify acme-support-tiny-v2.1.0
 """,
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.versions)
 @_FORMAT
 @click.pass_obj
 def verify(session: Session, names: tuple[str, ...], form: str) -> None:

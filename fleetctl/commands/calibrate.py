@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl import completion
 from fleetctl.patience import waiting
 from fleetctl.session import Session
 
@@ -22,7 +23,7 @@ Examples:
   fleetctl calibrate llama3-elsewhere --kind h100_80g --out measured.json
 """,
 )
-@click.argument("server")
+@click.argument("server", shell_complete=completion.servers)
 @click.option("--url", help="Where the server listens. Default: where it was observed.")
 @click.option("--kind", help="Kind of its devices, where the declarations do not say.")
 @click.option(

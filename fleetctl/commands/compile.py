@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 FORMATS = ("json", "sh", "systemd")
@@ -41,7 +42,12 @@ Examples:
     help="Folder to write the gateway's configuration to, API keys included, for its owner only. "
     "Without it, the configuration is printed without keys: nobody could use it to get in.",
 )
-@click.option("--gateway", "name", help="The declared gateway in whose place it listens.")
+@click.option(
+    "--gateway",
+    "name",
+    shell_complete=completion.gateways,
+    help="The declared gateway in whose place it listens.",
+)
 @click.option(
     "--seen-at",
     help="The folder as the other gateway sees it, such as /etc/envoy in a container.",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl import completion
 from fleetctl.search_options import search_options
 
 if TYPE_CHECKING:
@@ -31,7 +32,11 @@ Examples:
     show_default=True,
     help="html and svg are self-contained, without a script.",
 )
-@click.option("--server", help="Only this server, and those on the same device.")
+@click.option(
+    "--server",
+    shell_complete=completion.servers,
+    help="Only this server, and those on the same device.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -42,7 +43,13 @@ Examples:
   fleetctl evidence list --format json
 """,
 )
-@click.argument("alias", required=False, default="", metavar="[ALIAS|VERSION]")
+@click.argument(
+    "alias",
+    required=False,
+    default="",
+    metavar="[ALIAS|VERSION]",
+    shell_complete=completion.targets,
+)
 @click.option("--verdict", type=_VERDICTS, help="Only these.")
 @click.option("--limit", type=click.IntRange(0), default=50, help="The last so many. Default: 50.")
 @_FORMAT

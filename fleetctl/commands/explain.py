@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl import completion
 from fleetctl.search_options import search_options
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Examples:
   fleetctl explain acme-support --format json
 """
 )
-@click.argument("address")
+@click.argument("address", shell_complete=completion.addresses)
 @click.option(
     "--live",
     "live_file",

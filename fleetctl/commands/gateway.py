@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ Example:
   fleetctl gateway run main
 """,
 )
-@click.argument("name", default=_NAME)
+@click.argument("name", default=_NAME, shell_complete=completion.gateways)
 @_transport
 @click.pass_obj
 def run(session: Session, name: str, transport: str | None) -> None:
@@ -79,7 +80,7 @@ Examples:
   fleetctl gateway start main
 """,
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.gateways)
 @_transport
 @click.pass_obj
 def start(session: Session, name: str | None, transport: str | None) -> None:
@@ -114,7 +115,7 @@ Examples:
   fleetctl gateway stop main
 """,
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.gateways)
 @click.pass_obj
 def stop(session: Session, name: str | None) -> None:
     """Stop a gateway, or all of them, letting running requests finish."""

@@ -4,6 +4,7 @@ from typing import Literal
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 
@@ -15,7 +16,13 @@ Examples:
   fleetctl history --limit 0 --format json
 """
 )
-@click.argument("about", required=False, default="", metavar="[RUN|ALIAS|ADDRESS]")
+@click.argument(
+    "about",
+    required=False,
+    default="",
+    metavar="[RUN|ALIAS|ADDRESS]",
+    shell_complete=completion.addresses,
+)
 @click.option(
     "--limit",
     type=click.IntRange(min=0),

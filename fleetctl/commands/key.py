@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ Examples:
   fleetctl key create --all
 """,
 )
-@click.argument("key", metavar="[CLIENT/KEY]", required=False)
+@click.argument("key", metavar="[CLIENT/KEY]", required=False, shell_complete=completion.keys)
 @click.option(
     "--all", "every", is_flag=True, help="Every declared `file:` key that has no file yet."
 )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -23,8 +24,13 @@ Examples:
   fleetctl release acme-support --version 2.2.0 --reason "labels fixed"
 """
 )
-@click.argument("alias")
-@click.option("--version", metavar="VERSION", help="Only this version. Default: all held ones.")
+@click.argument("alias", shell_complete=completion.aliases)
+@click.option(
+    "--version",
+    metavar="VERSION",
+    shell_complete=completion.numbers,
+    help="Only this version. Default: all held ones.",
+)
 @click.option("--reason", default="", metavar="TEXT", help="Why; for the ledger.")
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ Example:
   fleetctl retrain claim acme-support --reason "new refund policy" --for 3d
 """,
 )
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @click.option("--reason", required=True, metavar="TEXT", help="Why; for the others.")
 @click.option("--for", "lasts", default="3d", show_default=True, help="How long, such as 3d.")
 @_FORMAT
@@ -98,7 +99,7 @@ Examples:
   fleetctl retrain release acme-support --force --reason "she is on leave"
 """,
 )
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @click.option("--reason", required=True, metavar="TEXT", help="Why; for the ledger.")
 @click.option("--force", is_flag=True, help="Though it is somebody else's.")
 @_FORMAT
@@ -131,7 +132,7 @@ Examples:
   fleetctl retrain run acme-support --version 2.2.0 --no-declare
 """,
 )
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @click.option("--version", metavar="X.Y.Z", help="Of the new adapter. Default: the next patch.")
 @click.option("--reason", default="retraining", show_default=True, help="Of the claim.")
 @click.option("--for", "lasts", default="1d", show_default=True, help="How long it is claimed.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 DECLARED = "declared"
@@ -31,8 +32,13 @@ Examples:
   fleetctl rollback acme-support --drill --live --times 50
 """
 )
-@click.argument("alias", required=False)
-@click.option("--to", metavar="VERSION", help="The version to go back to, such as 2.1.0.")
+@click.argument("alias", required=False, shell_complete=completion.aliases)
+@click.option(
+    "--to",
+    metavar="VERSION",
+    shell_complete=completion.numbers,
+    help="The version to go back to, such as 2.1.0.",
+)
 @click.option("--reason", default="", metavar="TEXT", help="Why; for ledger and notices.")
 @click.option(
     "--forward",

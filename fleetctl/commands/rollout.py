@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from fleetctl import completion
 from fleetctl.options import duration, moment
 from fleetctl.rollouts import mark, one, rollouts, tried
 from fleetctl.rollouts import pause as pause_rollout
@@ -67,7 +68,7 @@ Examples:
   fleetctl rollout status acme-support --format json
 """,
 )
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @_FORMAT
 @click.pass_obj
 def status(session: Session, alias: str, form: str) -> None:
@@ -82,7 +83,7 @@ def status(session: Session, alias: str, form: str) -> None:
 
 
 @command.command("hold", epilog="\b\nExamples:\n  fleetctl rollout hold acme-support")
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @_REASON
 @_FORMAT
 @click.pass_obj
@@ -101,7 +102,7 @@ Examples:
   fleetctl rollout pause acme-support --until "2026-12-01 09:00+01:00" --format json
 """,
 )
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @click.option("--for", "length", metavar="DURATION", callback=duration, help="Such as 4h or 3d.")
 @click.option(
     "--until", metavar="TIME", callback=moment, help="ISO 8601; without a zone it is UTC."
@@ -128,7 +129,7 @@ def pause(
 
 
 @command.command("resume", epilog="\b\nExamples:\n  fleetctl rollout resume acme-support")
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @_REASON
 @_FORMAT
 @click.pass_obj
@@ -138,7 +139,7 @@ def resume(session: Session, alias: str, reason: str, form: str) -> None:
 
 
 @command.command("approve", epilog="\b\nExamples:\n  fleetctl rollout approve acme-support")
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @_REASON
 @_FORMAT
 @click.pass_obj
@@ -151,7 +152,7 @@ def approve(session: Session, alias: str, reason: str, form: str) -> None:
 
 
 @command.command("extend", epilog="\b\nExamples:\n  fleetctl rollout extend acme-support")
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @_REASON
 @_FORMAT
 @click.pass_obj
@@ -181,7 +182,7 @@ Examples:
   fleetctl rollout advance acme-support --reason "the old version gives wrong prices"
 """,
 )
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @click.option("--reason", required=True, metavar="TEXT", help="Why; for the ledger.")
 @_FORMAT
 @click.pass_obj
@@ -197,7 +198,7 @@ Examples:
   fleetctl rollout abort acme-support --reason "client asked to wait"
 """,
 )
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @_REASON
 @_FORMAT
 @click.pass_obj
@@ -234,8 +235,13 @@ Examples:
   fleetctl rollout report acme-support --version 2.2.0 --format html --out report.html
 """,
 )
-@click.argument("alias")
-@click.option("--version", metavar="X.Y.Z", help="Default: the version tried last.")
+@click.argument("alias", shell_complete=completion.aliases)
+@click.option(
+    "--version",
+    metavar="X.Y.Z",
+    shell_complete=completion.numbers,
+    help="Default: the version tried last.",
+)
 @click.option("--format", "form", type=click.Choice(["html", "json", "md"]), default="md")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Instead of stdout.")
 @click.pass_obj

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ Examples:
   fleetctl server stop --all
 """,
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.started_servers)
 @click.option("--all", "everything", is_flag=True, help="Stop all that were started here.")
 @click.option(
     "--timeout",
@@ -130,7 +131,7 @@ Examples:
   fleetctl server logs tiny-laptop-cpu0 --previous
 """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completion.started_servers)
 @click.option("--lines", type=click.IntRange(min=1), help="Only the last so many lines.")
 @click.option("--previous", is_flag=True, help="The log of the launch before.")
 @click.pass_obj

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -24,7 +25,12 @@ Examples:
   fleetctl status --format json
 """
 )
-@click.option("--client", metavar="CLIENT", help="Only this client's aliases.")
+@click.option(
+    "--client",
+    metavar="CLIENT",
+    shell_complete=completion.clients,
+    help="Only this client's aliases.",
+)
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def command(session: Session, *, client: str | None, form: Literal["json", "text"]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetctl import completion
 from fleetctl.options import moment
 
 if TYPE_CHECKING:
@@ -46,8 +47,12 @@ def _filters(function: "Callable[..., None]") -> "Callable[..., None]":
         click.option(
             "--since", callback=moment, help="Time in ISO 8601, such as 2026-11-25T08:00Z."
         ),
-        click.option("--alias", default="", help="Only this alias."),
-        click.option("--client", default="", help="Only this client."),
+        click.option(
+            "--alias", default="", shell_complete=completion.aliases, help="Only this alias."
+        ),
+        click.option(
+            "--client", default="", shell_complete=completion.clients, help="Only this client."
+        ),
     ):
         function = option(function)
     return function
