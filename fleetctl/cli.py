@@ -38,7 +38,7 @@ Start with:
     "root",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
-    help="The project: the folder that holds fleet.yaml.",
+    help="Project folder, which holds fleet.yaml (default: this folder).",
 )
 @click.option("--env", "environment", help="Overlay to apply: env/NAME.yaml.")
 @click.option(
@@ -47,7 +47,7 @@ Start with:
 @click.option(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the ledger, routes and server records live. Default: .fleetctl in the project.",
+    help="Folder of ledger, routes and server records (default: .fleetctl in the project).",
 )
 @click.pass_context
 def main_group(

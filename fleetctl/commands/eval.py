@@ -95,13 +95,13 @@ def run(
     from plans.evals import drift_table, table  # noqa: PLC0415
 
     if bool(names) + every + due_only != 1:
-        raise click.UsageError("Name aliases or versions, or give --all or --due.")
+        raise click.UsageError("Name aliases or versions, or pass --all or --due.")
     if version and len(names) != 1:
-        raise click.UsageError("--version goes with one alias.")
+        raise click.UsageError("--version needs exactly one alias.")
     if url is not None and through is not None:
-        raise click.UsageError("--url says already whom to ask; leave --through out.")
+        raise click.UsageError("--url names the receiver: omit --through.")
     if url is not None and not (names and golden):
-        raise click.UsageError("--url goes with names and with --golden.")
+        raise click.UsageError("--url needs names and --golden.")
     asked = {"version": version, "golden": golden, "purpose": purpose}
     place = (url, key) if url is not None else None
     todo, notes = todo_of(session, names, asked, place, due_only=due_only)
@@ -267,7 +267,7 @@ def import_results(
     from plans.evals import table  # noqa: PLC0415
 
     if chosen and source != "lm-eval":
-        raise click.UsageError("--filter goes with --from lm-eval.")
+        raise click.UsageError("--filter needs --from lm-eval.")
     entry = imported(session, path, source, name, purpose, chosen)
     row = {**entry, "finished": session.now().isoformat(timespec="seconds")}
     click.echo(json.dumps(row, indent=2) + "\n" if form == "json" else table([row]), nl=False)

@@ -34,7 +34,7 @@ Examples:
     "--live",
     "live_file",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="Explain with this live-state file instead of asking the servers.",
+    help="Use this live-state file instead of observing the servers.",
 )
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @search_options

@@ -26,7 +26,7 @@ Examples:
 def command() -> None:
     """List, stop and read the logs of servers that fleetctl started on this machine.
 
-    Works from the state folder alone: the declarations may be broken or gone.
+    Needs the state folder alone: declarations may be broken or missing.
     """
 
 
@@ -80,7 +80,7 @@ Examples:
 """,
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.started_servers)
-@click.option("--all", "everything", is_flag=True, help="Stop all that were started here.")
+@click.option("--all", "everything", is_flag=True, help="Stop every server that was started here.")
 @click.option(
     "--timeout",
     "timeout_s",
@@ -91,15 +91,15 @@ Examples:
 )
 @click.pass_obj
 def stop(session: Session, names: tuple[str, ...], everything: bool, timeout_s: float) -> None:
-    """Stop servers and all their processes, letting running requests finish.
+    """Stop servers and all their processes, after their running requests.
 
-    Clients of these servers get errors until the next apply: this does not touch routes.
+    Routes stay: clients of these servers get errors until the next apply.
     """
     from fleet.errors import EngineError, did_you_mean, problem  # noqa: PLC0415
     from runtime.engines.supervision import end  # noqa: PLC0415
 
     if bool(names) == everything:
-        raise click.UsageError("Name the servers to stop, or say --all.")
+        raise click.UsageError("Name the servers to stop, or pass --all.")
     records = _records(session)
     known = {record.name: record for record in records.all()}
     for name in names:
@@ -132,11 +132,11 @@ Examples:
 """,
 )
 @click.argument("name", shell_complete=completion.started_servers)
-@click.option("--lines", type=click.IntRange(min=1), help="Only the last so many lines.")
-@click.option("--previous", is_flag=True, help="The log of the launch before.")
+@click.option("--lines", type=click.IntRange(min=1), help="Number of last lines to print.")
+@click.option("--previous", is_flag=True, help="Print the log of the launch before.")
 @click.pass_obj
 def logs(session: Session, name: str, lines: int | None, previous: bool) -> None:
-    """Print a server's log; it is kept after the server has ended."""
+    """Print a server's log, which is kept after the server has ended."""
     from fleet.errors import EngineError, problem  # noqa: PLC0415 (keeps `--help` fast)
 
     path = _records(session).log(name)

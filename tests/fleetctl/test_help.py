@@ -1,11 +1,17 @@
 """`--help` of every command: grouped, short, with examples, quick to print."""
 
+import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
+import pytest
+
 import fleetctl.commands
+from fleetctl.cli import main_group
 from fleetctl.lazy_group import COMMANDS, GROUPS
 from tests.fleetctl.project_on_disk import REPOSITORY
 
@@ -32,3 +38,56 @@ def test_the_list_of_commands_is_in_groups_and_imports_none_of_them() -> None:
     assert titles == list(GROUPS)
     for name, text in COMMANDS.items():
         assert any(line.split() == [name, *text.split()] for line in lines), name
+
+
+def commands(
+    command: click.Command = main_group, path: tuple[str, ...] = ("fleetctl",)
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every command and subcommand with the words that call it."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from commands(inner, (*path, name))
+
+
+EVERY = dict(commands())
+
+
+def test_the_commands_are_found() -> None:
+    assert len(EVERY) > 70
+    assert ("fleetctl", "rollout", "hold") in EVERY
+
+
+@pytest.mark.parametrize("path", EVERY, ids=" ".join)
+def test_help_is_five_lines_of_text_options_and_an_example(path: tuple[str, ...]) -> None:
+    command = EVERY[path]
+    context = click.Context(command, info_name=" ".join(path))
+    body = click.HelpFormatter(width=78)
+    command.format_help_text(context, body)
+    lines = [line for line in body.getvalue().splitlines() if line.strip()]
+    assert 1 <= len(lines) <= 5
+    assert len(lines[0]) > 10
+    own = " ".join(path) if path[1:] else "fleetctl -C DIR plan"
+    examples = (command.epilog or "").splitlines()
+    assert any(line.strip().startswith(own) for line in examples)
+    bare = [
+        option.name
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help
+        if not isinstance(option.type, click.Choice)
+    ]
+    assert bare == []
+
+
+VAGUE = re.compile(r"(it|who|what|whom|nobody|somebody|whoever|so many)\b", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("path", EVERY, ids=" ".join)
+def test_help_names_its_subjects(path: tuple[str, ...]) -> None:
+    command = EVERY[path]
+    options = [option.help or "" for option in command.params if isinstance(option, click.Option)]
+    for text in (command.help or "", *options):
+        assert [part for part in re.split(r"[.;:]\s+", text) if VAGUE.match(part)] == []
