@@ -1,8 +1,7 @@
-"""The entry point: a lazy command group, error texts and exit codes."""
+"""The entry point: global options, error texts and exit codes."""
 
 import gc
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from fleet.errors import FleetError, problem
 from fleetctl import __version__
+from fleetctl.lazy_group import LazyGroup
 
 USAGE_ERROR = 64
 """Exit code for wrong usage; click's own 2 means `changes are due` here."""
@@ -20,73 +20,6 @@ GARBAGE_THRESHOLDS = (100_000, 50, 100)
 """When to look for garbage in cycles, for `gc.set_threshold`. What a command reads and decides
 stays until its end, so looking finds next to nothing; at Python's usual thresholds it took a fifth
 of the time of planning 10,000 adapters."""
-
-COMMANDS = {
-    "adapter": "Add, list, show and verify adapter versions in the library.",
-    "adopt": "Rebuild the ledger from what is live.",
-    "apply": "Carry out a plan, step by step.",
-    "calibrate": "Measure how fast a running server is, for planning.",
-    "compile": "Print how servers start, or the routes for another gateway.",
-    "config": "Show resolved values and where each comes from.",
-    "demand": "Show what adapters are asked by the hour; record it from usage.",
-    "draw": "Draw the packing: devices, adapters in their slots, load by hour.",
-    "diagnose": "Say why the fleet does not fit, and what would help.",
-    "drift": "Compare live with the last apply; change nothing. Exit 2 on drift.",
-    "eval": "Ask golden sets of served versions, and see what came of it.",
-    "evidence": "Show what gates have found, and judge it again.",
-    "explain": "Say why a resource is where it is and as it is.",
-    "fmt": "Put the declarations into canonical form.",
-    "gateway": "Run, start and stop the gateway that clients talk to.",
-    "gc": "Delete adapter versions and copies that nobody needs any more.",
-    "graph": "Print the steps of a plan as a graph.",
-    "history": "Show what was done, when and by whom.",
-    "key": "Create client API keys.",
-    "pack": "Pack vectors into bins, or adapters onto servers; instances from files.",
-    "plan": "Show what would change. Changes nothing.",
-    "reconcile": "Heal drift and move rollouts on, once or at an interval.",
-    "release": "Let a version that was rolled back be rolled out again.",
-    "retrain": "See what is due for retraining, claim it, train it.",
-    "rollback": "Put an alias back on its previous version, now.",
-    "scaffold": "Write a new fleet, client or adapter declaration.",
-    "rollout": "Show, hold, pause, approve, advance, extend or abort rollouts; report.",
-    "schema": "Print the JSON Schema of the declarations.",
-    "server": "Stop servers that fleetctl started.",
-    "show": "Render a saved plan.",
-    "status": "Show what serves whom right now.",
-    "usage": "Sum up, list and compact what clients asked.",
-    "validate": "Check the declarations; report every problem with its place.",
-}
-
-
-class LazyGroup(click.Group):
-    """Imports a command when it is called, so that `--help` stays fast."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
-        """Return the names of all commands."""
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import and return one command."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f"fleetctl.commands.{cmd_name}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write the command list without importing any command."""
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted(COMMANDS.items()))
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Name the nearest command when there is none of the given name."""
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            from fleet.errors import did_you_mean  # noqa: PLC0415 (only when something is wrong)
-
-            near = did_you_mean(args[0], sorted(COMMANDS))
-            ctx.fail(f"No such command '{args[0]}'" + (f"; {near}" if near else "."))
-        return super().resolve_command(ctx, args)
 
 
 @click.group(
@@ -105,7 +38,7 @@ Start with:
     "root",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
-    help="The project: the folder that holds fleet.yaml.",
+    help="Project folder, which holds fleet.yaml (default: this folder).",
 )
 @click.option("--env", "environment", help="Overlay to apply: env/NAME.yaml.")
 @click.option(
@@ -114,7 +47,7 @@ Start with:
 @click.option(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the ledger, routes and server records live. Default: .fleetctl in the project.",
+    help="Folder of ledger, routes and server records (default: .fleetctl in the project).",
 )
 @click.pass_context
 def main_group(

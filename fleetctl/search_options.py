@@ -11,20 +11,20 @@ _OPTIONS = (
         "--effort",
         type=click.Choice(["fast", "balanced", "proof"]),
         default="fast",
-        help="How hard to look for the cheapest servers. proof also tries to prove that there are "
-        "none cheaper (needs the extra `proof`). Default: fast.",
+        help="Search effort for the cheapest servers (default: fast). proof also tries to prove "
+        "that none are cheaper (needs the extra `proof`).",
     ),
     click.option(
         "--max-moves",
         type=click.IntRange(min=0),
         default=0,
         metavar="N",
-        help="Move up to N adapters that could stay, where that empties servers. Default: 0.",
+        help="Upper bound of adapters to move in order to empty servers (default: 0).",
     ),
     click.option(
         "--repack",
         is_flag=True,
-        help="Place everything afresh, if that is cheaper, whatever has to move for it.",
+        help="Place everything anew if that is cheaper, regardless of moves.",
     ),
 )
 

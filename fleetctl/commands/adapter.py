@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ Examples:
 def command() -> None:
     """Add, list, show and verify adapter versions.
 
-    A version is a folder in the library, `adapters/CLIENT/TASK-vX.Y.Z`, whose bytes the file
-    `fleet.lock` pins. It never changes: what was trained anew is a new version.
+    A version is a folder in the library, `adapters/CLIENT/TASK-vX.Y.Z`. The file `fleet.lock`
+    pins its bytes, which never change.
     """
 
 
@@ -45,16 +46,20 @@ Examples:
 """,
 )
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--as", "name", required=True, metavar="NAME", help="CLIENT-TASK-BASE-vX.Y.Z")
+@click.option(
+    "--as",
+    "name",
+    required=True,
+    metavar="NAME",
+    help="Name of the version: CLIENT-TASK-BASE-vX.Y.Z",
+)
 @_FORMAT
 @click.pass_obj
 def add(session: Session, path: Path, name: str, form: str) -> None:
     """Check an adapter, copy it into the library and pin its bytes in fleet.lock.
 
-    PATH is the folder that PEFT saved: adapter_config.json and adapter_model.safetensors;
-    training.json, evals/ and README.md are taken along. Everything that a server would
-    refuse, ignore or serve wrongly is refused here, with the reason. PATH may also be the
-    version's place in the library, which pins it.
+    PATH is a folder that PEFT saved, or the version's own place in the library. An adapter that
+    a server would refuse, ignore or serve wrongly is refused, with the reason.
     """
     from fleetctl.known_base import known_base  # noqa: PLC0415 (keeps `--help` fast)
     from plans.diagnostics import render_text  # noqa: PLC0415
@@ -97,7 +102,12 @@ Examples:
   fleetctl adapter list acme --format json
 """,
 )
-@click.argument("selection", required=False, metavar="[CLIENT|ALIAS]")
+@click.argument(
+    "selection",
+    required=False,
+    metavar="[CLIENT|ALIAS]",
+    shell_complete=completion.clients_and_aliases,
+)
 @_FORMAT
 @click.pass_obj
 def list_versions(session: Session, selection: str | None, form: str) -> None:
@@ -125,11 +135,11 @@ Example:
   fleetctl adapter show acme-support-tiny-v2.1.0
 """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completion.versions)
 @_FORMAT
 @click.pass_obj
 def show(session: Session, name: str, form: str) -> None:
-    """Show a version: its bytes, how it was trained, how good it is, who deployed it when."""
+    """Show a version: bytes, training, scores and deployments."""
     from fleet.deployments import deployments  # noqa: PLC0415 (keeps `--help` fast)
     from plans.versions import page  # noqa: PLC0415
 
@@ -159,13 +169,13 @@ Examples:
   fleetctl adapter verify acme-support-tiny-v2.1.0
 """,
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.versions)
 @_FORMAT
 @click.pass_obj
 def verify(session: Session, names: tuple[str, ...], form: str) -> None:
-    """Hash every version again and compare with fleet.lock. Exit 1 when one differs.
+    """Hash every version and compare with fleet.lock. Exit 1 on a difference.
 
-    The copies that servers load from are checked too, each in a row of its own.
+    The copies that servers load from are checked too, a row for each copy.
     """
     from fleetctl.facts import read_lock  # noqa: PLC0415 (keeps `--help` fast)
     from plans.versions import verdicts  # noqa: PLC0415

@@ -23,16 +23,14 @@ Examples:
 """
 )
 @click.argument("globs", nargs=-1, metavar="[ADDRESS-GLOB]...")
-@click.option("--dry-run", is_flag=True, help="Only show what would be adopted.")
+@click.option("--dry-run", is_flag=True, help="Show what would be adopted; write nothing.")
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def command(session: Session, *, globs: tuple[str, ...], dry_run: bool, form: str) -> None:
-    """Write into the ledger what is live and not in it, as if fleetctl had made it.
+    """Write live resources into the ledger as if fleetctl had made them. Changes nothing live.
 
-    Without arguments: servers that fleetctl starts, and everything declared by name. With
-    them: whatever matches, also what is not declared; the next plan may then remove it.
-    Rollouts begin their stage anew, for when it began is lost. Touches nothing live. Where the
-    ledger was lost, the copy of what was read of it is kept under another name.
+    Without arguments: servers that fleetctl starts, and declared adapters, routes and keys.
+    With ADDRESS-GLOB: every match; the next plan may then remove undeclared resources.
     """
     from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.history import History, settled  # noqa: PLC0415

@@ -26,30 +26,30 @@ Examples:
 @click.argument(
     "file", required=False, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 )
-@click.option("--auto", is_flag=True, help="Plan now and carry that out, instead of a FILE.")
-@click.option("--yes", is_flag=True, help="Do not ask before doing it.")
+@click.option("--auto", is_flag=True, help="Plan now and apply that plan, instead of FILE.")
+@click.option("--yes", is_flag=True, help="Apply without confirmation.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["json", "text"]),
     default="text",
-    help="text: progress to stderr. json: events to stdout, one a line.",
+    help="text: progress on stderr. json: events on stdout, one per line.",
 )
 @click.pass_obj
 def command(session: Session, *, file: Path | None, auto: bool, yes: bool, form: Form) -> None:
     """Carry out the plan in FILE, step by step, and verify the result.
 
-    What has changed since the plan was made stops the steps that depend on it; the others
-    go on. Running it again is safe: it goes on from where things are. Ctrl-C finishes the
-    running steps first; a second one stops at once.
+    Steps whose precondition changed since the plan was made are skipped, and steps that depend
+    on them; the others run. Running the command again is safe. Ctrl-C lets running steps
+    finish, a second Ctrl-C stops at once.
     """
     from fleetctl.scenes import require_believed  # noqa: PLC0415 (keeps `--help` fast)
 
     if (file is None) != auto:
-        raise click.UsageError("Name a plan file, or say --auto.")
+        raise click.UsageError("Name a plan file, or pass --auto.")
     read = None if file is None else _read(session, file)
     if not yes and (form == "json" or not sys.stdin.isatty()):
-        raise click.UsageError("Nobody is there to confirm: say --yes.")
+        raise click.UsageError("Not a terminal: pass --yes to apply without confirmation.")
     live = session.observe()
     plan = read or session.plan(live=live)
     require_believed(session, plan)
@@ -102,7 +102,7 @@ def _read(session: Session, file: Path) -> "Plan":
                 "FC5125",
                 "The plan has been carried out before",
                 f"Plan {plan.id} was done at {done:%Y-%m-%d %H:%M} UTC, and other plans since.",
-                hint="It was reviewed for another moment. Plan again.",
+                hint="Its review was of an earlier state. Plan again.",
                 command="fleetctl plan --out plan.json",
             )
         )
@@ -144,7 +144,7 @@ def _warn_of_changes(plan: "Plan", live: "State") -> None:
             )
         )
     click.echo(
-        f"Changed since plan {plan.id} was made; steps that depend on it will be left out:{listed}",
+        f"Changed since plan {plan.id} was made; dependent steps will be skipped:{listed}",
         err=True,
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl import completion
 from fleetctl.patience import waiting
 from fleetctl.session import Session
 
@@ -22,44 +23,43 @@ Examples:
   fleetctl calibrate llama3-elsewhere --kind h100_80g --out measured.json
 """,
 )
-@click.argument("server")
-@click.option("--url", help="Where the server listens. Default: where it was observed.")
-@click.option("--kind", help="Kind of its devices, where the declarations do not say.")
+@click.argument("server", shell_complete=completion.servers)
+@click.option("--url", help="URL of the server (default: as observed).")
+@click.option("--kind", help="Kind of the server's devices, if not declared.")
 @click.option(
     "--rounds",
     type=click.IntRange(min=1, max=100),
     default=5,
     show_default=True,
-    help="Times that each batch is measured; the least time counts. On a busy machine, where the "
-    "law does not fit yet, up to three times as often.",
+    help="Measurements of each batch; the shortest counts.",
 )
 @click.option(
     "--tokens",
     type=click.IntRange(min=16, max=4096),
     default=136,
     show_default=True,
-    help="Output of each request.",
+    help="Output tokens of each request.",
 )
 @click.option(
     "--largest-batch",
     type=click.IntRange(min=1, max=1024),
     default=64,
     show_default=True,
-    help="Most requests at a time.",
+    help="Upper bound of concurrent requests.",
 )
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0),
     default=20.0,
     show_default=True,
-    help="Begin no further round after this.",
+    help="Start no further round after this time.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write. Default: calibration/BASE-KIND-rRANK.json in the project.",
+    help="File to write (default: calibration/BASE-KIND-rRANK.json in the project).",
 )
-@click.option("--force", is_flag=True, help="Also while clients use the server.")
+@click.option("--force", is_flag=True, help="Measure although clients use the server.")
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def command(
@@ -76,12 +76,11 @@ def command(
     force: bool,
     form: str,
 ) -> None:
-    """Measure a running server's speed, so that planning need not estimate it.
+    """Measure a running server's speed, so that plans use measured values.
 
-    Sends batches of requests of known size to the base alone, to one of its adapters and to
-    several, fits the throughput law to the times, and writes the constants into a profile that
-    `fleetctl plan` reads from the project. Loads, starts and changes nothing. On a GPU give it
-    a quiet quarter of an hour; a server that clients use is left alone.
+    Sends batches of requests, fits the throughput law to the times, and writes a profile that
+    `fleetctl plan` reads. Loads, starts and changes nothing. Refused while clients use the
+    server.
     """
     from fleet.throughput import WORST_RESIDUAL  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.calibrate import Effort, calibrate  # noqa: PLC0415
@@ -138,7 +137,7 @@ def _subject(
                 "FC4065",
                 "A fake server has no speed of its own",
                 f"`{name}` runs on the fake engine, and planning would take its speed for real.",
-                hint="Measure a real server, or say --out FILE to see what would be written.",
+                hint="Measure a real server, or pass --out FILE to see what would be written.",
             )
         )
     device = next((each for each in host.devices if each.name in found.devices), None)
@@ -153,7 +152,7 @@ def _subject(
                 "FC4064",
                 "Too little is known of a server",
                 f"The {what} not known of `{name}`, and a profile is of no use without.",
-                hint="Say --kind, such as `--kind h100_80g`."
+                hint="Pass --kind, such as `--kind h100_80g`."
                 if kind is None
                 else "Bring it back to its declared flags first.",
                 command="fleetctl plan" if kind else "",

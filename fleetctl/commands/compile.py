@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 FORMATS = ("json", "sh", "systemd")
@@ -26,25 +27,30 @@ Examples:
     type=click.Choice(TARGETS),
     default="servers",
     show_default=True,
-    help="What to compile for: those who start servers, or another gateway that serves the routes.",
+    help="Start commands of servers, or the configuration of another gateway.",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(FORMATS),
-    help="Of the command lines of servers.  [default: sh]",
+    help="Format of the start commands (default: sh).",
 )
-@click.option("--host", "hosts", multiple=True, help="Only servers of this host; may be repeated.")
+@click.option("--host", "hosts", multiple=True, help="Only servers of this host; repeatable.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder to write the gateway's configuration to, API keys included, for its owner only. "
-    "Without it, the configuration is printed without keys: nobody could use it to get in.",
+    help="Folder for the configuration, API keys included, readable by its owner only "
+    "(default: print without keys).",
 )
-@click.option("--gateway", "name", help="The declared gateway in whose place it listens.")
+@click.option(
+    "--gateway",
+    "name",
+    shell_complete=completion.gateways,
+    help="Declared gateway whose address is used.",
+)
 @click.option(
     "--seen-at",
-    help="The folder as the other gateway sees it, such as /etc/envoy in a container.",
+    help="Path of the folder inside the other gateway's container, such as /etc/envoy.",
 )
 @click.pass_obj
 def command(
@@ -56,19 +62,11 @@ def command(
     name: str | None,
     seen_at: str | None,
 ) -> None:
-    """Print how servers are started, or how another gateway serves the same routes.
+    """Print start commands of servers, or the routes for another gateway.
 
-    `servers`: the command lines of the servers of the plan, for hosts where something else
-    than fleetctl starts processes. The digest of the flags is part of each, so that drift is
-    seen on those servers too.
-
-    `envoy`, `litellm`: the configuration of that gateway for the routing table that fleetctl's
-    own gateways serve now. With --out again after each apply and rollback, an Envoy takes the
-    new routes without a restart; one on this machine is waited for. An Envoy that is declared
-    (`gateways: NAME: {kind: envoy, ...}`) needs none of this: apply and rollback write its files.
-    The folder may lie in the project: what is written there declares nothing.
-    What is lost in translation is said on standard error; plans list it too where an Envoy is
-    declared, or `compiled_for: [envoy, litellm]` in fleet.yaml names who is compiled for.
+    servers: command lines of the planned servers, for hosts where another program starts them.
+    envoy, litellm: the configuration that serves the current routing table. Features that are
+    lost in translation are printed on standard error.
     """
     from fleetctl import compilation  # noqa: PLC0415 (keeps `--help` fast)
 
@@ -81,7 +79,7 @@ def command(
         _refuse(target, {"--gateway": name, "--seen-at": seen_at})
         made = compilation.for_litellm(session, out)
     elif seen_at and out is None:
-        raise click.UsageError("--seen-at says where the folder of --out is; there is none.")
+        raise click.UsageError("--seen-at needs --out.")
     else:
         made = compilation.for_envoy(session, name, out, seen_at)
     if out is None:

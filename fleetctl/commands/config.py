@@ -9,9 +9,9 @@ from fleetctl.project import load_project
 from fleetctl.session import Session
 
 
-@click.group(epilog="Example: fleetctl config show --origin clients.acme")
+@click.group(epilog="\b\nExamples:\n  fleetctl config show --origin clients.acme")
 def command() -> None:
-    """Show resolved values and where each comes from."""
+    """Show resolved values and the file that each comes from."""
 
 
 @command.command(
@@ -23,11 +23,11 @@ Examples:
 """
 )
 @click.argument("path", required=False, default="")
-@click.option("--origin", is_flag=True, help="Say which file and line gives each value.")
+@click.option("--origin", is_flag=True, help="Print file and line of each value.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 @click.pass_obj
 def show(session: Session, path: str, form: str, *, origin: bool) -> None:
-    """Print every value that is in force, defaults and overlays included.
+    """Print every value in force, defaults and overlays included.
 
     PATH selects a part, such as `clients.acme`. A secret is shown as its reference.
     """

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from fleetctl.session import Session
 
 
-@click.group()
+@click.group(epilog="\b\nExamples:\n  fleetctl demand show\n  fleetctl demand record --days 14")
 def command() -> None:
-    """Show what adapters are asked by the hour, and record it from the gateways' usage."""
+    """Show requests of adapters by hour; record them from the gateways' usage."""
 
 
 @command.command(
@@ -23,14 +23,13 @@ Examples:
   fleetctl demand show --format json
 """
 )
-@click.option("--all", "every", is_flag=True, help="List each adapter, however many there are.")
+@click.option("--all", "every", is_flag=True, help="List every adapter.")
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def show(session: "Session", form: str, *, every: bool) -> None:
-    """Draw the 24 hours of each adapter and base, in UTC.
+    """Draw the requests of each adapter and base over 24 hours, in UTC.
 
-    Where clocks change in the course of the year, an hour counts if it is busy in summer or
-    in winter.
+    With daylight saving, an hour counts as busy if busy in summer or in winter.
     """
     from plans.hours import render, render_json  # noqa: PLC0415 (keeps `--help` fast)
 
@@ -47,21 +46,20 @@ Examples:
 """
 )
 @click.option(
-    "--days", type=click.IntRange(1, 366), default=7, help="Newest days to count. Default: 7."
+    "--days", type=click.IntRange(1, 366), default=7, help="Newest days to count (default: 7)."
 )
 @click.option(
     "--from",
     "folder",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder with usage logs. Default: those of this state folder's gateways.",
+    help="Folder with usage logs (default: those of this state folder's gateways).",
 )
 @click.pass_obj
 def record(session: "Session", days: int, folder: Path | None) -> None:
     """Write demand.json from the gateways' usage logs.
 
-    It holds, by alias, the requests per minute of each hour of the day (the 95th percentile
-    over the days) and the mean tokens. Adapters that say `demand: {observed: true}` are placed
-    by it. Keep it in version control: a plan then is the same for everybody.
+    For each alias: requests per minute by hour (95th percentile over the days), and mean tokens.
+    Adapters with `demand: {observed: true}` are placed by this file. Keep it in version control.
     """
     from fleet.errors import ConfigError, FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.observed import FILE, carried_on, dumps  # noqa: PLC0415
@@ -86,7 +84,7 @@ def record(session: "Session", days: int, folder: Path | None) -> None:
         detail = f"No request was logged under `{where}`."
         if files.damaged:
             detail += f" {counted(files.damaged, 'line')} there cannot be read."
-        hint = "Start a gateway (fleetctl gateway start) and ask it, or name a folder with --from."
+        hint = "Send requests to a gateway (fleetctl gateway start), or name a folder with --from."
         raise FleetError(problem("FC6043", "No usage to record", detail, hint=hint))
     kept = carried_on(found, before, known)
     write_text(session.root / FILE, dumps(kept))

@@ -29,19 +29,19 @@ Examples:
     "form",
     type=click.Choice(["json", "text"]),
     default="text",
-    help="How to show it. Default: text.",
+    help="Output format (default: text).",
 )
 @click.option(
     "--live",
     "live_file",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="Diagnose with this live-state file instead of asking the servers.",
+    help="Use this live-state file instead of observing the servers.",
 )
 @click.pass_obj
 def command(session: "Session", form: str, live_file: Path | None) -> None:
-    """Say what keeps the fleet from fitting, and plan with each change that might help.
+    """Show what keeps the fleet from fitting, and plan with each change that might help.
 
-    Changes nothing. Exits 0 when the fleet fits, else 1.
+    Changes nothing. Exits 0 if the fleet fits, else 1.
     """
     from fleet.placement import Search  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.commands.plan import state  # noqa: PLC0415

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl import completion
 from fleetctl.search_options import search_options
 
 if TYPE_CHECKING:
@@ -29,19 +30,23 @@ Examples:
     type=click.Choice(FORMATS),
     default="text",
     show_default=True,
-    help="html and svg are self-contained, without a script.",
+    help="html and svg are self-contained, without scripts.",
 )
-@click.option("--server", help="Only this server, and those on the same device.")
+@click.option(
+    "--server",
+    shell_complete=completion.servers,
+    help="Only this server and those on its device.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a file instead of standard output.",
+    help="Write to this file instead of standard output.",
 )
 @click.option(
     "--live",
     "live_file",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="Draw with this live-state file instead of asking the servers.",
+    help="Use this live-state file instead of observing the servers.",
 )
 @search_options
 @click.pass_obj
@@ -53,11 +58,10 @@ def command(
     live_file: Path | None,
     search: "Search",
 ) -> None:
-    """Draw where everything goes: memory of each device, adapters in their slots, load by hour.
+    """Draw the packing: memory of each device, adapters in their slots, load by hour.
 
-    Drawn is what an apply leads to. Memory and load are estimated from first principles
-    until `fleetctl calibrate` has measured a server. Where some versions have no place, the
-    others are drawn.
+    The drawing shows the state after an apply. Memory and load are estimates until
+    `fleetctl calibrate` has measured a server. Versions without a place are left out.
     """
     from fleetctl.commands.plan import state  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.placed import placed  # noqa: PLC0415

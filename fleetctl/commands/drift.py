@@ -26,15 +26,14 @@ Examples:
     "globs",
     multiple=True,
     metavar="ADDRESS-GLOB",
-    help="Leave out addresses like `adapter/*@llama_a`; may be repeated.",
+    help="Leave out addresses such as `adapter/*@llama_a`; repeatable.",
 )
 @click.pass_obj
 def command(session: Session, *, form: Literal["json", "text"], globs: tuple[str, ...]) -> None:
-    """Compare what is live with what the last apply left behind, grouped by cause.
+    """Compare the live state with the last apply, grouped by cause. Changes nothing.
 
-    Changes nothing and cannot: it is given nothing that could. What is declared and not
-    applied yet is no drift. The copies that servers load from are hashed each time. Exit
-    code 0: none; 2: drift. Where a file is broken it goes by the others; then 1 for none.
+    Declared changes that are not applied yet are no drift. Exit 2 on drift, 0 without; 1 without
+    drift if a declaration is broken and only the valid files were compared.
     """
     from fleet.drift import classify, without  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import ConfigError  # noqa: PLC0415 (keeps `--help` fast)

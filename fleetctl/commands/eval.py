@@ -1,4 +1,4 @@
-"""`fleetctl eval`: ask golden sets of served versions, and see what came of it."""
+"""`fleetctl eval`: evaluate served versions on golden sets; list and compare the results."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 PURPOSES = ("gate", "anchor", "rolling", "smoke", "aa")
 DRIFTED = 2
+_ALIAS = click.argument("alias", required=False, shell_complete=completion.aliases)
 _FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 
 
@@ -29,7 +31,7 @@ Examples:
 """,
 )
 def command() -> None:
-    """Ask golden sets of served versions, and see what came of it.
+    """Evaluate served versions on golden sets; list and compare the results.
 
     A golden set is a file of JSON lines, such as
     {"id": "t-1", "input": "No rush. ...", "expected": "queue=shipping", "metric": "exact"}.
@@ -48,19 +50,21 @@ Examples:
   fleetctl eval run tiny --url http://127.0.0.1:8100 --golden golden/support.jsonl
 """,
 )
-@click.argument("names", nargs=-1, metavar="[ALIAS|VERSION]...")
-@click.option("--all", "every", is_flag=True, help="Every declared alias with a golden set.")
-@click.option("--due", "due_only", is_flag=True, help="What is due by schedule; exit 2 on drift.")
-@click.option("--version", metavar="X.Y.Z", help="Not the version that answers now.")
-@click.option("--golden", metavar="FILE", help="Another set than the declared one.")
-@click.option("--url", metavar="URL", help="Ask any name that this server or gateway serves.")
-@click.option("--key", metavar="REF", help="With --url: its API key, env:NAME or file:path.")
-@click.option("--purpose", type=click.Choice(PURPOSES), help="Default: by the set.")
+@click.argument("names", nargs=-1, metavar="[ALIAS|VERSION]...", shell_complete=completion.targets)
+@click.option("--all", "every", is_flag=True, help="Evaluate each alias that has a golden set.")
+@click.option("--due", "due_only", is_flag=True, help="Evaluate aliases that are due.")
+@click.option(
+    "--version", shell_complete=completion.numbers, help="(default: the version with traffic)"
+)
+@click.option("--golden", metavar="FILE", help="Golden set (default: the declared one).")
+@click.option("--url", metavar="URL", help="Evaluate any model name that this URL serves.")
+@click.option("--key", metavar="REF", help="With --url: API key, as env:NAME or file:PATH.")
+@click.option("--purpose", type=click.Choice(PURPOSES), help="(default: from the golden set)")
 @click.option("--engine", metavar="NAME", help="native, inspect, lm_eval or command.")
-@click.option("--samples", type=click.IntRange(1, 100), help="Answers to each item.")
-@click.option("--temperature", type=click.FloatRange(0, 5), help="Of the sampling; 0 is greedy.")
-@click.option("--concurrency", type=click.IntRange(1, 256), help="Requests at the same time.")
-@click.option("--through", type=click.Choice(["gateway", "server"]), help="Default: as declared.")
+@click.option("--samples", type=click.IntRange(1, 100), help="Answers per item.")
+@click.option("--temperature", type=click.FloatRange(0, 5), help="Temperature; 0 = greedy.")
+@click.option("--concurrency", type=click.IntRange(1, 256), help="Concurrent requests.")
+@click.option("--through", type=click.Choice(["gateway", "server"]), help="Receiver of requests.")
 @click.option("--max-missing", type=click.IntRange(0), help="Items that may stay unanswered.")
 @_FORMAT
 @click.pass_obj
@@ -80,27 +84,24 @@ def run(
     through: str | None,
     **how: Any,
 ) -> None:
-    """Ask versions their golden sets, on a server that holds them or through a gateway.
+    """Evaluate versions on their golden sets, on a server or through a gateway.
 
-    Through a gateway (`evals.through`) every question has a row in the usage log, of the purpose
-    `eval`: no live gate and no limit counts it, and it is billed where the client's tier says so.
-    While more than `evals.pause_above` requests wait on the server, nothing more is asked.
-
-    Results go into the ledger, the answers into the state folder, the figures into the
-    version's folder in the library. A run that does not count is an error (exit 1).
+    Settings default to those of `evals` in the declarations. Results go into the ledger,
+    answers into the state folder, figures into the library. Exit 1 when an evaluation is
+    not valid; with --due, exit 2 on drift.
     """
     from fleetctl.eval_runs import run_all, tell_people, todo_of  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.evaluation import past_of, spec_for  # noqa: PLC0415
     from plans.evals import drift_table, table  # noqa: PLC0415
 
     if bool(names) + every + due_only != 1:
-        raise click.UsageError("Name aliases or versions, or give --all or --due.")
+        raise click.UsageError("Name aliases or versions, or pass --all or --due.")
     if version and len(names) != 1:
-        raise click.UsageError("--version goes with one alias.")
+        raise click.UsageError("--version needs exactly one alias.")
     if url is not None and through is not None:
-        raise click.UsageError("--url says already whom to ask; leave --through out.")
+        raise click.UsageError("--url names the receiver: omit --through.")
     if url is not None and not (names and golden):
-        raise click.UsageError("--url goes with names and with --golden.")
+        raise click.UsageError("--url needs names and --golden.")
     asked = {"version": version, "golden": golden, "purpose": purpose}
     place = (url, key) if url is not None else None
     todo, notes = todo_of(session, names, asked, place, due_only=due_only)
@@ -134,12 +135,12 @@ Examples:
   fleetctl eval list acme-support --limit 0 --format json
 """,
 )
-@click.argument("alias", required=False)
-@click.option("--limit", type=click.IntRange(min=0), default=20, help="The last so many; 0: all.")
+@_ALIAS
+@click.option("--limit", type=click.IntRange(min=0), default=20, help="Number of entries; 0 = all.")
 @_FORMAT
 @click.pass_obj
 def list_runs(session: Session, alias: str | None, limit: int, form: str) -> None:
-    """List evaluations from the ledger, oldest first. Works without declarations."""
+    """List the evaluations in the ledger, oldest first. Needs no declarations."""
     from fleetctl.eval_runs import of_alias  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.evaluation import past_of  # noqa: PLC0415
     from plans.evals import row, table  # noqa: PLC0415
@@ -165,11 +166,13 @@ Examples:
 """,
 )
 @click.argument("run_id", metavar="RUN")
-@click.option("--wrong", type=click.IntRange(min=0), default=10, help="Wrong answers; 0: all.")
+@click.option(
+    "--wrong", type=click.IntRange(min=0), default=10, help="Number of wrong answers; 0 = all."
+)
 @_FORMAT
 @click.pass_obj
 def show(session: Session, run_id: str, wrong: int, form: str) -> None:
-    """Show one evaluation with the answers that were not right. Of its id the beginning will do."""
+    """Show one evaluation with its wrong answers. RUN may be the beginning of an id."""
     from plans.evals import page, page_text  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.evals import EvalStore  # noqa: PLC0415
 
@@ -187,14 +190,14 @@ Examples:
   fleetctl eval drift acme-support --format json
 """,
 )
-@click.argument("alias", required=False)
+@_ALIAS
 @_FORMAT
 @click.pass_obj
 def drift(session: Session, alias: str | None, form: str) -> None:
-    """Judge the evaluations in the ledger by the drift rules; ask nothing. Exit 2 on drift.
+    """Apply the drift rules to the evaluations in the ledger. Exit 2 on drift.
 
-    serving: answers to the frozen set changed. retrain: fresh sets are surely worse. watch: two
-    low fresh sets in a row, or a version that began below the best before it.
+    serving: answers to the frozen set changed. retrain: fresh sets score lower.
+    watch: two low fresh sets in a row, or a version that began below the best one before.
     """
     from fleetctl.eval_runs import of_alias  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.evaluation import past_of  # noqa: PLC0415
@@ -232,16 +235,18 @@ def _drifts(past: Any, adapters: dict[str, str]) -> list[dict[str, Any]]:
     epilog="""\b
 Examples:
   fleetctl eval import samples_acme.jsonl --from lm-eval --as acme-support-tiny-v2.1.0
-  fleetctl eval import samples_acme.jsonl --from lm-eval --as acme-support-tiny-v2.1.0 \\
-      --filter strict-match
   fleetctl eval import logs/acme.eval --from inspect --as acme-support-tiny-v2.1.0
 """,
 )
 @click.argument("path", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--from", "source", type=click.Choice(["inspect", "lm-eval"]), required=True)
-@click.option("--as", "name", required=True, metavar="VERSION", help="The version that answered.")
+@click.option(
+    "--as", "name", required=True, shell_complete=completion.versions, help="Version that answered."
+)
 @click.option("--purpose", type=click.Choice(PURPOSES), default="rolling", show_default=True)
-@click.option("--filter", "chosen", default="", help="Of lm-eval's filters, if there are several.")
+@click.option(
+    "--filter", "chosen", default="", help="Filter of lm-eval to import, if the file has several."
+)
 @_FORMAT
 @click.pass_obj
 def import_results(
@@ -253,16 +258,16 @@ def import_results(
     chosen: str,
     form: str,
 ) -> None:
-    """Take over results that lm-eval or inspect-ai has already written.
+    """Import results that lm-eval or inspect-ai has written.
 
-    lm-eval: the file of samples (`--log_samples`). inspect-ai: a log, `.eval` or `.json`. A log
-    that did not end well, that was cut, or with unscored samples, is refused.
+    lm-eval: the file of samples (`--log_samples`). inspect-ai: a log, `.eval` or `.json`.
+    An unfinished, truncated or partly unscored log is refused.
     """
     from fleetctl.eval_runs import imported  # noqa: PLC0415 (keeps `--help` fast)
     from plans.evals import table  # noqa: PLC0415
 
     if chosen and source != "lm-eval":
-        raise click.UsageError("--filter goes with --from lm-eval.")
+        raise click.UsageError("--filter needs --from lm-eval.")
     entry = imported(session, path, source, name, purpose, chosen)
     row = {**entry, "finished": session.now().isoformat(timespec="seconds")}
     click.echo(json.dumps(row, indent=2) + "\n" if form == "json" else table([row]), nl=False)
@@ -270,23 +275,19 @@ def import_results(
 
 @command.command(
     "judge",
-    epilog="""\b
-Examples:
-  fleetctl eval judge golden/acme.labels.jsonl --client acme
-  fleetctl eval judge golden/acme.labels.jsonl --client acme --format json
-""",
+    epilog="\b\nExamples:\n  fleetctl eval judge golden/acme.labels.jsonl --client acme",
 )
 @click.argument("path", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--client", required=True, metavar="CLIENT", help="Whose answers were labelled.")
+@click.option(
+    "--client", required=True, shell_complete=completion.clients, help="Client of the answers."
+)
 @_FORMAT
 @click.pass_obj
 def judge(session: Session, path: Path, client: str, form: str) -> None:
-    """Compare the declared judge with people's labels. Exit 2 where it agrees too little.
+    """Compare the declared judge with people's labels. Exit 2 on low agreement.
 
-    A line is a golden item with the `answer` that was given and a person's `label`, yes or no:
+    Each line of PATH is a golden item with `answer` and `label` (yes or no):
     {"id": "l-1", "input": "...", "expected": "...", "answer": "...", "label": "yes"}.
-    Until it reaches a kappa of 0.6 on 50 labels of a client, no gate of that client is decided
-    by the judge: it is INCONCLUSIVE and says so.
     """
     from fleetctl.judge_comparing import compared  # noqa: PLC0415 (keeps `--help` fast)
     from plans.evals import judge_text  # noqa: PLC0415

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ Examples:
 """,
 )
 def command() -> None:
-    """Show what gates have found, and judge it again.
+    """Show the verdicts of gates and check them.
 
-    Each verdict stands in the ledger with all the counts that it follows from, chained by
-    hashes to everything before it.
+    The ledger holds each verdict with the counts that the verdict follows from, chained by
+    hashes to every entry before.
     """
 
 
@@ -42,13 +43,21 @@ Examples:
   fleetctl evidence list --format json
 """,
 )
-@click.argument("alias", required=False, default="", metavar="[ALIAS|VERSION]")
-@click.option("--verdict", type=_VERDICTS, help="Only these.")
-@click.option("--limit", type=click.IntRange(0), default=50, help="The last so many. Default: 50.")
+@click.argument(
+    "alias",
+    required=False,
+    default="",
+    metavar="[ALIAS|VERSION]",
+    shell_complete=completion.targets,
+)
+@click.option("--verdict", type=_VERDICTS, help="Only this verdict.")
+@click.option(
+    "--limit", type=click.IntRange(0), default=50, help="Number of entries (default: 50)."
+)
 @_FORMAT
 @click.pass_obj
 def list_(session: Session, alias: str, verdict: str | None, limit: int, form: str) -> None:
-    """List judged gates, oldest first. json: one a line."""
+    """List verdicts of gates, oldest first. json: one per line."""
     from plans.evidence import chosen, document, render_list  # noqa: PLC0415 (`--help` is fast)
 
     found = chosen(
@@ -73,7 +82,7 @@ Examples:
 @_FORMAT
 @click.pass_obj
 def show(session: Session, number: int, form: str) -> None:
-    """Show one judged gate in full: figures, limits, counts, bytes."""
+    """Show one verdict in full: figures, limits, counts, bytes."""
     from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
     from plans.evidence import document, render_one  # noqa: PLC0415
 
@@ -102,16 +111,14 @@ Examples:
   fleetctl evidence verify --format json
 """,
 )
-@click.option("--head", metavar="HASH", help="Hash of an entry that must still be in the chain.")
+@click.option("--head", metavar="HASH", help="Hash of an entry that must be in the chain.")
 @_FORMAT
 @click.pass_obj
 def verify(session: Session, head: str | None, form: str) -> None:
-    """Check the chain of hashes and judge every gate again from its counts. Exit 1 if not so.
+    """Check the ledger's hash chain and compute every verdict again. Exit 1 on a difference.
 
-    Needs the ledger alone: no server, no declarations. Whoever can write to the ledger can
-    write all of it anew, so keep the last hash elsewhere now and then, and give it as --head.
-    A ledger that lacks what was once read of it here is found out as well, until somebody deletes
-    the copy that it is compared with.
+    Needs the ledger alone. A writer of the ledger can rewrite all of it: keep the last hash
+    elsewhere, and pass that hash as --head.
     """
     from fleet.verification import check  # noqa: PLC0415 (keeps `--help` fast)
     from plans.evidence import render_checks  # noqa: PLC0415

@@ -1,10 +1,11 @@
-"""`fleetctl explain`: why a resource is where it is and as it is."""
+"""`fleetctl explain`: a resource's place and values, or the meaning of an error code."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl import completion
 from fleetctl.search_options import search_options
 
 if TYPE_CHECKING:
@@ -25,14 +26,15 @@ Examples:
   fleetctl explain key/acme/prod
   fleetctl explain acme-support --repack
   fleetctl explain acme-support --format json
+  fleetctl explain FC1210
 """
 )
-@click.argument("address")
+@click.argument("address", metavar="ADDRESS|CODE", shell_complete=completion.addresses)
 @click.option(
     "--live",
     "live_file",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="Explain with this live-state file instead of asking the servers.",
+    help="Use this live-state file instead of observing the servers.",
 )
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @search_options
@@ -40,21 +42,25 @@ Examples:
 def command(
     session: "Session", address: str, live_file: Path | None, search: "Search", form: str
 ) -> None:
-    """Say of a server, adapter, route or key: what, declared where, why here, who needs it.
+    """Explain a server, adapter, route or key: values, declaration, place, dependants.
 
-    An address may be shortened: an adapter's without its server is on all of them, ALIAS@VERSION
-    stands for its full name, HOST/DEVICE, host/HOST and base/BASE for servers.
-
-    Of a server also its worst hour, its slots and what the largest rank costs the others; of an
-    adapter what it asks of its server, the runner-up, and what that would cost. Where some
-    versions have no place, the others are explained.
+    Addresses may be shortened: adapter/NAME without its server, ALIAS@VERSION, HOST/DEVICE,
+    host/HOST, base/BASE, client/CLIENT. An error code, such as FC1210, prints its entry of the
+    catalogue.
     """
-    from fleet.desired import settle  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.error_codes import explain_code, is_code  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.explanation import render_json, render_text  # noqa: PLC0415
+
+    render = render_json if form == "json" else render_text
+    if is_code(address):
+        click.echo(render(explain_code(address)), nl=False)
+        return
+
+    from fleet.desired import settle  # noqa: PLC0415
     from fleet.errors import FleetError  # noqa: PLC0415
     from fleetctl.commands.plan import state  # noqa: PLC0415
     from fleetctl.placed import placed, plan_of  # noqa: PLC0415
     from plans.explain import Scene, explain  # noqa: PLC0415
-    from plans.explanation import render_json, render_text  # noqa: PLC0415
 
     live = state(session, live_file)
     there = placed(session, live, search)
@@ -72,4 +78,4 @@ def command(
         if there.error is not None:  # it may well be what has no place
             raise there.error from None
         raise
-    click.echo(render_json(found) if form == "json" else render_text(found), nl=False)
+    click.echo(render(found), nl=False)

@@ -22,14 +22,14 @@ Examples:
 """
 )
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--check", is_flag=True, help="Change nothing; exit 1 when a file is not canonical.")
-@click.option("--diff", is_flag=True, help="Change nothing; print what would change.")
+@click.option("--check", is_flag=True, help="Change nothing; exit 1 if a file is not canonical.")
+@click.option("--diff", is_flag=True, help="Change nothing; print the differences.")
 @click.pass_obj
 def command(session: Session, paths: tuple[Path, ...], *, check: bool, diff: bool) -> None:
     """Put the declarations into canonical form.
 
-    Keys are ordered as in the reference, values quoted and spaced alike; comments move with
-    their keys. Values never change. PATHS: default, every YAML file of the project.
+    Orders keys as in the reference, writes quotes and spaces alike, and moves comments with
+    their keys. Values never change. PATHS default to every YAML file of the project.
     """
     files = paths or tuple(session.root / name for name in every_file(session.root))
     changed = 0

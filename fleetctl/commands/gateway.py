@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -31,18 +32,18 @@ Examples:
 """,
 )
 def command() -> None:
-    """Run, start, stop and look at the gateways that clients talk to.
+    """Run, start, stop and show gateways.
 
-    Where there are no declarations, or broken ones, the gateways that were last declared are
-    meant; where none ever was, one called `main` on 127.0.0.1:8080.
+    If the declarations are missing or broken, the gateways that were declared last are used;
+    without any, a gateway `main` on 127.0.0.1:8080.
     """
 
 
 _transport = click.option(
     "--transport",
     type=click.Choice(["protocol", "aiohttp"]),
-    help="What carries the requests. Default: protocol; `aiohttp` is the fallback, at several "
-    "times the cost.",
+    help="Transport of requests (default: protocol). `aiohttp` is a fallback at several times "
+    "the cost.",
 )
 
 
@@ -53,13 +54,13 @@ Example:
   fleetctl gateway run main
 """,
 )
-@click.argument("name", default=_NAME)
+@click.argument("name", default=_NAME, shell_complete=completion.gateways)
 @_transport
 @click.pass_obj
 def run(session: Session, name: str, transport: str | None) -> None:
-    """Run a gateway in this terminal until Ctrl-C; for a process supervisor.
+    """Run a gateway in this terminal until Ctrl-C, or under a process supervisor.
 
-    One that is declared as an Envoy runs as that, on the files that `apply` writes for it.
+    A gateway that is declared as an Envoy becomes that Envoy, on the files written by `apply`.
     """
     from runtime.gateway import envoyprocess, places, serving  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway.transports import DEFAULT  # noqa: PLC0415
@@ -79,13 +80,13 @@ Examples:
   fleetctl gateway start main
 """,
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.gateways)
 @_transport
 @click.pass_obj
 def start(session: Session, name: str | None, transport: str | None) -> None:
     """Start a gateway, or all of them, in the background; wait until clients are answered.
 
-    One that runs already is fine, unless it runs otherwise than is declared or asked: exit 1.
+    Exits 1 if a gateway already runs with different settings.
     """
     from runtime.gateway import processes, running  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway.transports import DEFAULT  # noqa: PLC0415
@@ -114,10 +115,10 @@ Examples:
   fleetctl gateway stop main
 """,
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.gateways)
 @click.pass_obj
 def stop(session: Session, name: str | None) -> None:
-    """Stop a gateway, or all of them, letting running requests finish."""
+    """Stop a gateway, or all of them, after their running requests."""
     from runtime.gateway import places, processes  # noqa: PLC0415 (keeps `--help` fast)
 
     for each in _own(session, name, places.known(session.state_dir)):
@@ -136,7 +137,7 @@ Examples:
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def status(session: Session, form: str) -> None:
-    """Show each gateway's process, what it serves, and the split as it is beside its target."""
+    """Show each gateway: process, revision, servers, declared and observed split."""
     rows = asyncio.run(_rows(session))
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
@@ -227,8 +228,8 @@ def _gateways(session: Session) -> "dict[str, Gateway]":
         declared = dict(session.fleet().gateways)
     except ConfigError:
         click.echo(
-            "Warning: the declarations are broken (`fleetctl validate`); going by the gateways "
-            "that were last declared.",
+            "Warning: the declarations are broken (`fleetctl validate`); using the gateways that "
+            "were declared last.",
             err=True,
         )
         declared = {}

@@ -24,24 +24,23 @@ Examples:
   fleetctl gc --dry-run --format json
 """
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be deleted, and why the rest stays.")
-@click.option("--yes", is_flag=True, help="Do not ask before deleting.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be deleted, and why the rest is kept."
+)
+@click.option("--yes", is_flag=True, help="Delete without confirmation.")
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def command(session: Session, *, dry_run: bool, yes: bool, form: str) -> None:
-    """Delete what no server lists, no route names and nobody will load again, and old answers.
+    """Delete unused adapter versions, served copies and old evaluation answers.
 
-    Kept are the declared version of each adapter and all newer ones, what answers, at least 3
-    earlier ones (`keep_versions`) that once had all traffic and were not taken out, with all in
-    between, those replaced less than `retain` ago, and all that is loaded: a deleted folder can
-    end a server for every client. Nothing is unloaded here; that is an apply. Nothing is deleted
-    while a server does not answer.
-
-    Answers of evaluations stay for `evals.keep` (90 days), and for as long as the version is in
-    the library where a verdict was computed from them or later ones are compared with them.
+    Kept are declared and newer versions, versions with traffic or loaded on a server, and at
+    least 3 earlier versions for a rollback. Nothing is unloaded, and nothing is deleted while
+    a server does not answer.
     """
     if not (dry_run or yes) and (form == "json" or not sys.stdin.isatty()):
-        raise click.UsageError("Nobody is there to confirm: say --yes, or --dry-run.")
+        raise click.UsageError(
+            "Not a terminal: pass --yes to delete without confirmation, or --dry-run."
+        )
     found, answers = asyncio.run(_judge(session)), _answers(session)
     sizes = _sizes(session, found, answers)
     due = [each for each in _all(found, answers) if not each.needed]

@@ -21,18 +21,18 @@ Examples:
     "--plan",
     "plan_file",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="Draw this saved plan instead of a new one.",
+    help="Saved plan to draw (default: a new plan).",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(["dot", "json", "mermaid"]),
     default="dot",
-    help="Default: dot, for Graphviz.",
+    help="(default: dot, for Graphviz)",
 )
 @click.pass_obj
 def command(session: "Session", plan_file: Path | None, form: str) -> None:
-    """Print the steps of a plan as a graph; each lane runs its steps one by one."""
+    """Print the steps of a plan as a graph; each lane runs its steps in order."""
     from plans.graph import FORMATS  # noqa: PLC0415 (keeps `--help` fast)
 
     if plan_file:

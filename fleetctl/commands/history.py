@@ -4,6 +4,7 @@ from typing import Literal
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 
@@ -15,21 +16,27 @@ Examples:
   fleetctl history --limit 0 --format json
 """
 )
-@click.argument("about", required=False, default="", metavar="[RUN|ALIAS|ADDRESS]")
+@click.argument(
+    "about",
+    required=False,
+    default="",
+    metavar="[RUN|ALIAS|ADDRESS]",
+    shell_complete=completion.addresses,
+)
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
     default=20,
     show_default=True,
-    help="Only the last so many entries; 0: all.",
+    help="Number of entries; 0 = all.",
 )
-@click.option("--steps", is_flag=True, help="Show single steps too.")
+@click.option("--steps", is_flag=True, help="Include single steps.")
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def command(
     session: Session, *, about: str, limit: int, steps: bool, form: Literal["json", "text"]
 ) -> None:
-    """Show the ledger: applies, rollbacks, releases, adoptions. Its chain is verified.
+    """Show the ledger: applies, rollbacks, releases, adoptions. Checks its hash chain.
 
     Works without declarations and while an apply runs.
     """

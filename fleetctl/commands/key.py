@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ Examples:
 """,
 )
 def command() -> None:
-    """Create clients' API keys. Only hashes ever leave the place where a key is kept."""
+    """Create API keys of clients. Only hashes leave the place where a key is kept."""
 
 
 @command.command(
@@ -31,19 +32,19 @@ Examples:
   fleetctl key create --all
 """,
 )
-@click.argument("key", metavar="[CLIENT/KEY]", required=False)
+@click.argument("key", metavar="[CLIENT/KEY]", required=False, shell_complete=completion.keys)
 @click.option(
-    "--all", "every", is_flag=True, help="Every declared `file:` key that has no file yet."
+    "--all", "every", is_flag=True, help="Create every declared `file:` key that has no file."
 )
 @click.pass_obj
 def create(session: Session, key: str | None, *, every: bool) -> None:
-    """Make a new random key for a declared key.
+    """Create a random key for a declared key.
 
-    Written to the file that the declaration names (readable by you alone), or printed once
-    where the declaration names an environment variable.
+    The key is written to the declared file, readable by you alone, or printed once if the
+    declaration names an environment variable.
     """
     if (key is None) != every:
-        raise click.UsageError("Name one CLIENT/KEY, or give --all.")
+        raise click.UsageError("Name one CLIENT/KEY, or pass --all.")
     declared = _declared(session)
     if key is not None:
         _create(session, key, declared.get(key) or _unknown(key, declared))

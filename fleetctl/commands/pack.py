@@ -27,25 +27,24 @@ Examples:
 @click.option(
     "--capacity",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="GPU prices and capacity table of a fleet. Default: capacity.json beside it.",
+    help="GPU prices and capacity table of a fleet (default: capacity.json beside INSTANCE).",
 )
 @click.option(
     "--effort",
     type=click.Choice(["fast", "balanced", "proof"]),
     default="balanced",
     show_default=True,
-    help="How long to search, in moves; proof also proves small instances with HiGHS.",
+    help="Search effort, in moves; proof also proves small instances with HiGHS.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the packing; the summary on stderr.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the packing on stdout, the summary on stderr."
+)
 def command(instance: Path, capacity: Path | None, effort: "Effort", *, as_json: bool) -> None:
     """Pack vectors or classes of items into bins, or adapters onto servers.
 
-    INSTANCE: a .vbp file (dimensions, capacities, number of rows, rows of sizes and demand) goes
-    into as few bins as possible; items with set-ups (.bpps or .txt: a line of items, classes,
-    capacity and bin cost, a line of cost, weight and items for each class, a weight for each
-    item) into the bins that cost least with the set-ups of their classes; a fleet (.json) onto
-    the cheapest servers that carry every hour. The result repeats: budgets are counted in moves,
-    not in seconds.
+    INSTANCE: .vbp (vectors), into as few bins as possible; .bpps or .txt (items with set-ups),
+    into the cheapest bins; .json (a fleet), onto the cheapest servers that carry every hour.
+    Results repeat: budgets count moves, not seconds.
     """
     began = time.process_time()
     if instance.suffix == ".json":

@@ -40,45 +40,44 @@ What --what-if takes (a name may be shortened as long as it is the only one):
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the plan file that `fleetctl apply` takes.",
+    help="Write the plan file for `fleetctl apply`.",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(sorted(RENDERERS)),
     default="text",
-    help="How to show the plan. Default: text.",
+    help="Output format (default: text).",
 )
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when changes are due.")
 @click.option(
     "--live",
     "live_file",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="Plan from this live-state file instead of asking the servers.",
+    help="Use this live-state file instead of observing the servers.",
 )
 @click.option(
     "--save-live",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write what was observed, as a file for --live.",
+    help="Write the observed state to a file for --live.",
 )
 @click.option(
     "--select",
     "selections",
     multiple=True,
     metavar="FIELD=VALUE",
-    help="Only what is about client=NAME, adapter=ALIAS or server=NAME, and what that needs; "
-    "may be repeated.",
+    help="Only changes of client=NAME, adapter=ALIAS or server=NAME, and those they need; "
+    "repeatable.",
 )
 @click.option(
     "--what-if",
     "changes",
     multiple=True,
     metavar="CHANGE",
-    help="Plan a fleet that differs, such as 'gpu h100_80g +1'; nothing of it can be applied. "
-    "May be repeated.",
+    help="Plan a changed fleet, such as 'gpu h100_80g +1'; never applied; repeatable.",
 )
 @search_options
-@click.option("--all", "every", is_flag=True, help="List each change, however many there are.")
+@click.option("--all", "every", is_flag=True, help="List every change.")
 @click.pass_obj
 def command(
     session: "Session",
@@ -101,7 +100,7 @@ def command(
     wanted = criteria(selections)
     if changes and (out or save_live):
         option = "--out" if out else "--save-live"
-        raise click.UsageError(f"--what-if writes nothing, so it goes without {option}.")
+        raise click.UsageError(f"--what-if writes no file: omit {option}.")
     fleet = session.fleet()
     if changes:
         from fleet.whatif import what_if  # noqa: PLC0415

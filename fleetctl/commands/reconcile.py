@@ -29,34 +29,24 @@ Examples:
   fleetctl reconcile --interval 30s
 """,
 )
-@click.option("--once", is_flag=True, help="One round, for a scheduled job.")
+@click.option("--once", is_flag=True, help="Run one round, for a scheduled job.")
 @click.option(
     "--interval",
     metavar="DURATION",
     callback=duration,
-    help="Rounds for ever, this long apart, such as 30s. Ends after the running one on Ctrl-C.",
+    help="Repeat at this interval, such as 30s. Ctrl-C ends after the running round.",
 )
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def command(session: Session, *, once: bool, interval: timedelta | None, form: Form) -> None:
-    """Judge new versions, put back what is missing, move rollouts on that have passed.
+    """Run one reconcile round (--once) or repeat (--interval).
 
-    A version that fails a gate is rolled back at once, its alias alone; exit 3. Golden sets
-    are asked beside the rounds; --once waits for them. Removes, restarts and deploys nothing:
-    that needs a plan. What it does is journaled like an apply. Whatever comes back again and
-    again is left to people after five times. A damaged copy that servers load from is made
-    good again from the library. Where a rollout declares `drill`, a rollback that is due is
-    practised when nothing else is going on, one a round, outside `no_promote`; no traffic moves,
-    and one that fails is an alert and no error.
-
-    While declarations are broken it heals and judges by those that were valid last, or by the
-    files that are sound, and moves nothing on; while a version has no place, the other
-    aliases go on. Both are said in each round, and end in exit 1 with --once. So does a ledger
-    that cannot be read: gates then judge by what was last read of it and take traffic back. They
-    do so, too, where this clock is behind the ledger or an alias's evidence was tampered with.
+    A round rolls back versions that fail a gate, restores missing resources and damaged copies,
+    and promotes rollouts whose gates pass. A round removes, restarts and deploys nothing.
+    Exit 3 after a rollback; 1 if declarations, ledger or placement kept a part from running.
     """
     if once == (interval is not None):
-        raise click.UsageError("Say --once or --interval DURATION.")
+        raise click.UsageError("Pass --once or --interval DURATION.")
     try:
         sys.exit(asyncio.run(_rounds(session, interval, form)))
     except asyncio.CancelledError:

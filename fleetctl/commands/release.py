@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -23,20 +24,21 @@ Examples:
   fleetctl release acme-support --version 2.2.0 --reason "labels fixed"
 """
 )
-@click.argument("alias")
-@click.option("--version", metavar="VERSION", help="Only this version. Default: all held ones.")
-@click.option("--reason", default="", metavar="TEXT", help="Why; for the ledger.")
+@click.argument("alias", shell_complete=completion.aliases)
+@click.option(
+    "--version",
+    metavar="VERSION",
+    shell_complete=completion.numbers,
+    help="Only this version (default: every held version).",
+)
+@click.option("--reason", default="", metavar="TEXT", help="Reason, for the ledger.")
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def command(session: Session, *, alias: str, version: str | None, reason: str, form: str) -> None:
-    """Let versions of ALIAS be tried again, or accept a route that was changed by hand.
+    """Clear the quarantine of ALIAS: the next plan may roll the version out, from its first stage.
 
-    Lifts the hold of a rollback, the verdict of a gate that failed or that was forged, an abort,
-    and that gates could not tell where the rollout then ends (`when_unsure: roll_back`); the same
-    bytes under another version are let in with it. Moves no traffic: the next plan judges the
-    version anew and rolls it out from its first stage, and one whose route was changed by hand
-    goes on from there. Whoever releases answers for the clock here: an entry of the ledger from
-    the future (FC5108) counts no more.
+    Lifts rollbacks, failed or forged verdicts, aborts and inconclusive ends, also of the same
+    bytes under another version. Accepts a route changed by hand. Moves no traffic.
     """
     from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ Examples:
 """,
 )
 def command() -> None:
-    """See which adapters are due for retraining, claim one, train it.
+    """List adapters due for retraining, claim one, train it.
 
-    Each tier says how often (`retrain_every`). A claim keeps two people from training the same
-    adapter; it ends by itself.
+    Each tier declares the interval (`retrain_every`). A claim keeps two people from training
+    the same adapter, and expires.
     """
 
 
@@ -41,14 +42,14 @@ Examples:
   fleetctl retrain list --due --format json
 """,
 )
-@click.option("--due", "due_only", is_flag=True, help="Only what is overdue, due or ad hoc.")
+@click.option("--due", "due_only", is_flag=True, help="Only overdue, due or ad hoc adapters.")
 @_FORMAT
 @click.pass_obj
 def list_turns(session: Session, form: str, *, due_only: bool) -> None:
-    """List every adapter's turn, the most urgent first.
+    """List the retraining state of every adapter, the most urgent first.
 
-    Counted from when its version was trained (`retrain run`) or first loaded. Ad hoc: outside
-    the cadence, because its accuracy has drifted or somebody claimed it.
+    The interval counts from training (`retrain run`) or from the first load. Ad hoc: outside the
+    interval, because accuracy has drifted or a person claimed the adapter.
     """
     from fleetctl.retraining import URGENT, turns  # noqa: PLC0415 (keeps `--help` fast)
     from plans.retraining import table  # noqa: PLC0415
@@ -72,13 +73,15 @@ Example:
   fleetctl retrain claim acme-support --reason "new refund policy" --for 3d
 """,
 )
-@click.argument("alias")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; for the others.")
-@click.option("--for", "lasts", default="3d", show_default=True, help="How long, such as 3d.")
+@click.argument("alias", shell_complete=completion.aliases)
+@click.option("--reason", required=True, metavar="TEXT", help="Reason, for other people.")
+@click.option(
+    "--for", "lasts", default="3d", show_default=True, help="Duration of the claim, such as 3d."
+)
 @_FORMAT
 @click.pass_obj
 def claim(session: Session, alias: str, reason: str, lasts: str, form: str) -> None:
-    """Take an adapter on for retraining. Refused while somebody else has it."""
+    """Claim an adapter for retraining. Refused while another claim lasts."""
     from fleetctl.retraining import duration  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.retrain import claim as take  # noqa: PLC0415
 
@@ -98,13 +101,13 @@ Examples:
   fleetctl retrain release acme-support --force --reason "she is on leave"
 """,
 )
-@click.argument("alias")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; for the ledger.")
-@click.option("--force", is_flag=True, help="Though it is somebody else's.")
+@click.argument("alias", shell_complete=completion.aliases)
+@click.option("--reason", required=True, metavar="TEXT", help="Reason, for the ledger.")
+@click.option("--force", is_flag=True, help="Release another person's claim.")
 @_FORMAT
 @click.pass_obj
 def release(session: Session, alias: str, reason: str, form: str, *, force: bool) -> None:
-    """Give a claim back. With --force also somebody else's, who is named."""
+    """Release a claim; with --force also another person's, who is named."""
     from runtime.retrain import release as give_back  # noqa: PLC0415 (keeps `--help` fast)
 
     found = give_back(
@@ -116,7 +119,7 @@ def release(session: Session, alias: str, reason: str, form: str, *, force: bool
         released = {"by": found.by, "until": found.until.isoformat()} if found else None
         click.echo(json.dumps({"alias": alias, "released": released}, indent=2))
         return
-    told = f"Nobody had claimed {alias}."
+    told = f"{alias} was not claimed."
     if found is not None:
         whose = "" if found.by == session.by else f"; it was {found.by}'s"
         told = f"{alias} is free again{whose}."
@@ -131,11 +134,13 @@ Examples:
   fleetctl retrain run acme-support --version 2.2.0 --no-declare
 """,
 )
-@click.argument("alias")
-@click.option("--version", metavar="X.Y.Z", help="Of the new adapter. Default: the next patch.")
-@click.option("--reason", default="retraining", show_default=True, help="Of the claim.")
-@click.option("--for", "lasts", default="1d", show_default=True, help="How long it is claimed.")
-@click.option("--declare/--no-declare", default=True, help="Ask for the new version in the YAML.")
+@click.argument("alias", shell_complete=completion.aliases)
+@click.option(
+    "--version", metavar="X.Y.Z", help="Version of the new adapter (default: the next patch)."
+)
+@click.option("--reason", default="retraining", show_default=True, help="Reason of the claim.")
+@click.option("--for", "lasts", default="1d", show_default=True, help="Duration of the claim.")
+@click.option("--declare/--no-declare", default=True, help="Set the new version in the YAML.")
 @_FORMAT
 @click.pass_obj
 def run(
@@ -149,11 +154,10 @@ def run(
     *,
     declare: bool,
 ) -> None:
-    """Run the declared training command, add the new version, and ask for it in the YAML.
+    """Run the declared training command, add the new version, and declare it in the YAML.
 
-    Nothing is deployed by that: `apply` loads it beside the old one and begins its rollout;
-    `reconcile` then judges its gates and moves it on. Run again after an interruption, it goes
-    on with the same version.
+    Deploys nothing: `apply` loads the version and starts its rollout. After an interruption, run
+    again to go on with the same version.
     """
     from fleetctl.retraining import trained  # noqa: PLC0415 (keeps `--help` fast)
 

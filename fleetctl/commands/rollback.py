@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 DECLARED = "declared"
@@ -31,42 +32,45 @@ Examples:
   fleetctl rollback acme-support --drill --live --times 50
 """
 )
-@click.argument("alias", required=False)
-@click.option("--to", metavar="VERSION", help="The version to go back to, such as 2.1.0.")
-@click.option("--reason", default="", metavar="TEXT", help="Why; for ledger and notices.")
+@click.argument("alias", required=False, shell_complete=completion.aliases)
+@click.option(
+    "--to",
+    metavar="VERSION",
+    shell_complete=completion.numbers,
+    help="Version to go back to, such as 2.1.0.",
+)
+@click.option("--reason", default="", metavar="TEXT", help="Reason, for ledger and notices.")
 @click.option(
     "--forward",
     is_flag=True,
-    help="With --to and --reason: undo a rollback; all traffic goes to a newer version at once. "
-    "Not one that a gate failed, until it is released or an override accepts it.",
+    help="With --to and --reason: undo a rollback; a newer version gets all traffic at once. "
+    "Refused after a failed gate, until released or accepted by an override.",
 )
 @click.option(
     "--smoke",
     "smoke",
     multiple=True,
     metavar="TEXT",
-    help="Input of the smoke test, repeatable. Default: those recorded or declared.",
+    help="Input of the smoke test; repeatable (default: recorded or declared inputs).",
 )
-@click.option("--drill", is_flag=True, help="Prove that it would work; no traffic moves.")
-@click.option("--live", is_flag=True, help="With --drill: flip for a moment, and back.")
-@click.option(
-    "--times", type=click.IntRange(1, 1000), default=1, help="With --drill: so many times."
-)
+@click.option("--drill", is_flag=True, help="Prove that a rollback would work; no traffic moves.")
+@click.option("--live", is_flag=True, help="With --drill: switch for a moment, and back.")
+@click.option("--times", type=click.IntRange(1, 1000), default=1, help="With --drill: repetitions.")
 @click.option("--all", "every", is_flag=True, help="With --drill: every alias.")
 @click.option(
     "--due",
     metavar="[DURATION]",
     is_flag=False,
     flag_value=DECLARED,
-    help="With --drill: every alias that was not drilled for so long, such as 30d. Without a "
-    "value: for as long as its rollout declares (`drill`).",
+    help="With --drill: every alias without a drill for this long, such as 30d (default: `drill` "
+    "of its rollout).",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(["json", "text"]),
     default="text",
-    help="json: one document; of several drills, one a line.",
+    help="json: one document; of several drills, one per line.",
 )
 @click.pass_obj
 def command(
@@ -86,24 +90,16 @@ def command(
 ) -> None:
     """Give all traffic of ALIAS to its previous version, now.
 
-    Needs neither plan nor declarations nor lease; the state folder is enough. What was rolled
-    back, failed, aborted or given up half-way is passed over unless named with --to, as far as
-    the ledger or its last copy says. The newer version
-    stays loaded and is kept out of traffic until `fleetctl release ALIAS`. The smoke test of the
-    earlier one asks up to 10 inputs and compares with the base. Then client and operators are
-    told, where `notify` is declared.
-
-    With --drill nothing changes for anybody: the routes are published as they are, every
-    gateway acknowledges, and the version to go back to is asked on every server. With --live
-    it really answers for a moment. With --times it is repeated, and the times are summed up.
-    People are told of a drill that fails, where `notify` is declared.
+    Needs the state folder alone: no plan, no declarations, no lease. The newer version stays
+    loaded, and gets no traffic until `fleetctl release ALIAS`. Versions that were rolled back,
+    rejected or aborted need --to. --drill proves that a rollback would work.
     """
     if not drill and (live or every or due is not None or times > 1):
-        raise click.UsageError("--live, --times, --all and --due go with --drill.")
+        raise click.UsageError("--live, --times, --all and --due need --drill.")
     if forward and (drill or not to or not reason):
-        raise click.UsageError("--forward goes with --to and --reason.")
+        raise click.UsageError("--forward needs --to and --reason.")
     if (alias is None) == (not every and due is None):
-        raise click.UsageError("Name an alias; with --drill, --all or --due instead.")
+        raise click.UsageError("Name an alias, or pass --drill with --all or --due.")
     if alias is None:
         longest = _longest(due)
         sys.exit(

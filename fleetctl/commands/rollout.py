@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
+from fleetctl import completion
 from fleetctl.options import duration, moment
 from fleetctl.rollouts import mark, one, rollouts, tried
 from fleetctl.rollouts import pause as pause_rollout
 from fleetctl.session import Session
 
 _FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
-_REASON = click.option("--reason", default="", metavar="TEXT", help="Why; for the ledger.")
+_REASON = click.option("--reason", default="", metavar="TEXT", help="Reason, for the ledger.")
 
 
 @click.group(
@@ -30,10 +31,10 @@ Examples:
 """,
 )
 def command() -> None:
-    """Show where new versions stand; hold, pause, approve, advance, extend or abort one.
+    """Show rollouts; hold, pause, approve, advance, extend or abort one.
 
-    What people say is written to the ledger and holds for the declared version; the next
-    apply or reconcile acts on it.
+    Marks are written to the ledger and hold for the declared version; the next apply or
+    reconcile acts on them.
     """
 
 
@@ -45,11 +46,11 @@ Examples:
   fleetctl rollout list --all --format json
 """,
 )
-@click.option("--all", "every", is_flag=True, help="Also aliases in which nothing is going on.")
+@click.option("--all", "every", is_flag=True, help="Include aliases without a rollout.")
 @_FORMAT
 @click.pass_obj
 def list_(session: Session, *, every: bool, form: str) -> None:
-    """List the rollouts that are under way or wait, with their gates."""
+    """List rollouts in progress or waiting, with their gates."""
     from plans.rollouts import active, render_list  # noqa: PLC0415 (keeps `--help` fast)
 
     found = rollouts(session)
@@ -67,11 +68,11 @@ Examples:
   fleetctl rollout status acme-support --format json
 """,
 )
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @_FORMAT
 @click.pass_obj
 def status(session: Session, alias: str, form: str) -> None:
-    """Show one rollout in full: stage, gates with their reasons, what it waits for."""
+    """Show one rollout in full: stage, gates with reasons, conditions not met."""
     from plans.rollouts import render_one  # noqa: PLC0415 (keeps `--help` fast)
 
     found = one(session, alias)
@@ -82,12 +83,12 @@ def status(session: Session, alias: str, form: str) -> None:
 
 
 @command.command("hold", epilog="\b\nExamples:\n  fleetctl rollout hold acme-support")
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @_REASON
 @_FORMAT
 @click.pass_obj
 def hold(session: Session, alias: str, reason: str, form: str) -> None:
-    """Keep the version at the share that it has, until `resume`. A gate that fails still acts."""
+    """Keep the version at its share until `resume`. A gate that fails still rolls back."""
     then = f"stays where it is; to let it go on: fleetctl rollout resume {alias}"
     mark(session, alias, "hold", reason, form, then)
 
@@ -101,10 +102,12 @@ Examples:
   fleetctl rollout pause acme-support --until "2026-12-01 09:00+01:00" --format json
 """,
 )
-@click.argument("alias")
-@click.option("--for", "length", metavar="DURATION", callback=duration, help="Such as 4h or 3d.")
+@click.argument("alias", shell_complete=completion.aliases)
 @click.option(
-    "--until", metavar="TIME", callback=moment, help="ISO 8601; without a zone it is UTC."
+    "--for", "length", metavar="DURATION", callback=duration, help="Duration, such as 4h or 3d."
+)
+@click.option(
+    "--until", metavar="TIME", callback=moment, help="Time in ISO 8601; UTC without a zone."
 )
 @_REASON
 @_FORMAT
@@ -117,18 +120,18 @@ def pause(
     reason: str,
     form: str,
 ) -> None:
-    """Let no stage go up for a while; it goes on by itself, or with `resume`.
+    """Let no stage advance for a while; the pause ends by time, or with `resume`.
 
-    Gates are judged meanwhile, and one that fails still takes the traffic back. A later pause
-    takes the place of an earlier one. What must wait for a person is a `hold`.
+    Gates are judged meanwhile, and a gate that fails still rolls back. A later pause replaces an
+    earlier one. To wait for a person, use `hold`.
     """
     if (length is None) == (until is None):
-        raise click.UsageError("Say --for DURATION or --until TIME.")
+        raise click.UsageError("Pass --for DURATION or --until TIME.")
     pause_rollout(session, alias, length, until, reason, form)
 
 
 @command.command("resume", epilog="\b\nExamples:\n  fleetctl rollout resume acme-support")
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @_REASON
 @_FORMAT
 @click.pass_obj
@@ -138,25 +141,25 @@ def resume(session: Session, alias: str, reason: str, form: str) -> None:
 
 
 @command.command("approve", epilog="\b\nExamples:\n  fleetctl rollout approve acme-support")
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @_REASON
 @_FORMAT
 @click.pass_obj
 def approve(session: Session, alias: str, reason: str, form: str) -> None:
-    """Let the version leave this stage although gates cannot tell; it still bakes to the end.
+    """Let the version leave this stage, after its bake, with inconclusive gates.
 
-    A gate that failed is not undecided: that takes an override in the declarations.
+    A gate that failed is not inconclusive: declare an override for that.
     """
     mark(session, alias, "approve", reason, form, "leaves this stage when it has baked")
 
 
 @command.command("extend", epilog="\b\nExamples:\n  fleetctl rollout extend acme-support")
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @_REASON
 @_FORMAT
 @click.pass_obj
 def extend(session: Session, alias: str, reason: str, form: str) -> None:
-    """Give undecided gates of this stage as much time again, from now: its longest bake."""
+    """Give inconclusive gates of this stage its longest bake again, from now."""
     from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
 
     found = one(session, alias)
@@ -181,12 +184,12 @@ Examples:
   fleetctl rollout advance acme-support --reason "the old version gives wrong prices"
 """,
 )
-@click.argument("alias")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; for the ledger.")
+@click.argument("alias", shell_complete=completion.aliases)
+@click.option("--reason", required=True, metavar="TEXT", help="Reason, for the ledger.")
 @_FORMAT
 @click.pass_obj
 def advance(session: Session, alias: str, reason: str, form: str) -> None:
-    """Send the version to its next stage now, whatever bake and undecided gates say."""
+    """Send the version to its next stage now, before bake and inconclusive gates end."""
     mark(session, alias, "advance", reason, form, "goes on with the next apply or reconcile")
 
 
@@ -197,16 +200,16 @@ Examples:
   fleetctl rollout abort acme-support --reason "client asked to wait"
 """,
 )
-@click.argument("alias")
+@click.argument("alias", shell_complete=completion.aliases)
 @_REASON
 @_FORMAT
 @click.pass_obj
 def abort(session: Session, alias: str, reason: str, form: str) -> None:
-    """End the rollout: the version before answers all requests, now.
+    """End the rollout: the previous version gets all traffic, now.
 
-    Ends the version that is half-way, also where the file asks for another one by now. Also after
-    the cut-over, while the version before is still loaded (`soaking`). Where the file still asks
-    for the new one it stays out until `fleetctl release ALIAS`.
+    Ends the version in progress, also if the declarations name another version by now, and
+    after the cut-over while the previous version is loaded (`soaking`). A version that is still
+    declared gets no traffic until `fleetctl release ALIAS`.
     """
     found = mark(session, alias, "abort", reason, form, "gets no more traffic")
     if not found["percent"]:
@@ -234,15 +237,20 @@ Examples:
   fleetctl rollout report acme-support --version 2.2.0 --format html --out report.html
 """,
 )
-@click.argument("alias")
-@click.option("--version", metavar="X.Y.Z", help="Default: the version tried last.")
+@click.argument("alias", shell_complete=completion.aliases)
+@click.option(
+    "--version",
+    metavar="X.Y.Z",
+    shell_complete=completion.numbers,
+    help="(default: the version tried last)",
+)
 @click.option("--format", "form", type=click.Choice(["html", "json", "md"]), default="md")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Instead of stdout.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 @click.pass_obj
 def report(session: Session, alias: str, version: str | None, form: str, out: Path | None) -> None:
-    """Write what was tried, measured and decided, fit to be sent to the client.
+    """Write a report for the client: versions, measurements and decisions of a rollout.
 
-    From the ledger alone. Names no server, no person and no other client.
+    Made from the ledger alone. Names no server, no person and no other client.
     """
     from fleetctl.files import write_text  # noqa: PLC0415 (keeps `--help` fast)
     from plans.rollout_report import document, render_html, render_markdown  # noqa: PLC0415

@@ -18,7 +18,7 @@ Examples:
 """,
 )
 def command() -> None:
-    """Write a new fleet, client or adapter declaration. Never overwrites anything."""
+    """Write a new fleet, client or adapter declaration. Never overwrites a file."""
 
 
 @command.command(
@@ -30,14 +30,14 @@ Examples:
 """,
 )
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--name", help="The fleet's name. Default: from the folder's.")
-@click.option("--base", default="llama3_8b", show_default=True, help="The first base's name.")
+@click.option("--name", help="Name of the fleet (default: from DIR).")
+@click.option("--base", default="llama3_8b", show_default=True, help="Name of the first base.")
 @click.option(
     "--engine",
     type=click.Choice(["attach", "fake", "local"]),
     default="local",
     show_default=True,
-    help="local: fleetctl starts vLLM; attach: someone else does; fake: answers are made up.",
+    help="local: fleetctl starts vLLM; attach: vLLM runs already; fake: made-up answers.",
 )
 def fleet(folder: Path, name: str | None, base: str, engine: str) -> None:
     """Write a fleet with one base and one host into DIR."""
@@ -62,7 +62,7 @@ Example:
 """,
 )
 @click.argument("name")
-@click.option("--tier", help="Class of service. Default: that of `defaults`.")
+@click.option("--tier", help="Tier of the client (default: as in `defaults`).")
 @click.pass_obj
 def client(session: Session, name: str, tier: str | None) -> None:
     """Write clients/NAME.yaml."""
@@ -85,8 +85,8 @@ Example:
 """,
 )
 @click.argument("task", metavar="CLIENT/TASK")
-@click.option("--base", required=True, help="The base it was trained on.")
-@click.option("--version", required=True, help="The version to serve, such as 1.0.0.")
+@click.option("--base", required=True, help="Base that the adapter was trained on.")
+@click.option("--version", required=True, help="Version to serve, such as 1.0.0.")
 @click.pass_obj
 def adapter(session: Session, task: str, base: str, version: str) -> None:
     """Add an adapter to its client's declaration."""
@@ -124,19 +124,24 @@ Examples:
 """,
 )
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--clients", type=click.IntRange(1, 20_000), required=True)
-@click.option("--adapters", type=click.IntRange(0, 200_000), required=True)
-@click.option("--gpus", type=click.IntRange(1, 20_000), required=True, help="In hosts of eight.")
+@click.option("--clients", type=click.IntRange(1, 20_000), required=True, help="Number of clients.")
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="The same seed, the same bytes."
+    "--adapters", type=click.IntRange(0, 200_000), required=True, help="Number of adapters."
+)
+@click.option(
+    "--gpus",
+    type=click.IntRange(1, 20_000),
+    required=True,
+    help="Number of GPUs, in hosts of eight.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="The same seed gives the same bytes."
 )
 def synthetic(folder: Path, clients: int, adapters: int, gpus: int, seed: int) -> None:
     """Write a large fleet of made-up clients with lifelike demand, for sizing and benchmarks.
 
-    Popularity falls as a power law; clients sit in several time zones and keep business
-    hours, some run daily batches; 70 % are on the standard tier, 25 % premium, 5 %
-    enterprise with two replicas. The lock pins made-up digests: it can be planned, not
-    served. Hosts are of engine `fake`.
+    Such a fleet can be planned, not served: the lock pins made-up digests, and hosts use the
+    engine `fake`.
     """
     from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.schema import json_schema  # noqa: PLC0415

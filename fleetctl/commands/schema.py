@@ -16,12 +16,14 @@ Then, as the first line of a file, for editors:
 """
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead."
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to this file instead of standard output.",
 )
 def command(out: Path | None) -> None:
     """Print the JSON Schema of the declarations.
 
-    Editors complete and check with it while one types.
+    Editors complete and check the files with this schema.
     """
     text = json_schema()
     if out:

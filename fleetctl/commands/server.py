@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ Examples:
 def command() -> None:
     """List, stop and read the logs of servers that fleetctl started on this machine.
 
-    Works from the state folder alone: the declarations may be broken or gone.
+    Needs the state folder alone: declarations may be broken or missing.
     """
 
 
@@ -78,8 +79,8 @@ Examples:
   fleetctl server stop --all
 """,
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--all", "everything", is_flag=True, help="Stop all that were started here.")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.started_servers)
+@click.option("--all", "everything", is_flag=True, help="Stop every server that was started here.")
 @click.option(
     "--timeout",
     "timeout_s",
@@ -90,15 +91,15 @@ Examples:
 )
 @click.pass_obj
 def stop(session: Session, names: tuple[str, ...], everything: bool, timeout_s: float) -> None:
-    """Stop servers and all their processes, letting running requests finish.
+    """Stop servers and all their processes, after their running requests.
 
-    Clients of these servers get errors until the next apply: this does not touch routes.
+    Routes stay: clients of these servers get errors until the next apply.
     """
     from fleet.errors import EngineError, did_you_mean, problem  # noqa: PLC0415
     from runtime.engines.supervision import end  # noqa: PLC0415
 
     if bool(names) == everything:
-        raise click.UsageError("Name the servers to stop, or say --all.")
+        raise click.UsageError("Name the servers to stop, or pass --all.")
     records = _records(session)
     known = {record.name: record for record in records.all()}
     for name in names:
@@ -130,12 +131,12 @@ Examples:
   fleetctl server logs tiny-laptop-cpu0 --previous
 """,
 )
-@click.argument("name")
-@click.option("--lines", type=click.IntRange(min=1), help="Only the last so many lines.")
-@click.option("--previous", is_flag=True, help="The log of the launch before.")
+@click.argument("name", shell_complete=completion.started_servers)
+@click.option("--lines", type=click.IntRange(min=1), help="Number of last lines to print.")
+@click.option("--previous", is_flag=True, help="Print the log of the launch before.")
 @click.pass_obj
 def logs(session: Session, name: str, lines: int | None, previous: bool) -> None:
-    """Print a server's log; it is kept after the server has ended."""
+    """Print a server's log, which is kept after the server has ended."""
     from fleet.errors import EngineError, problem  # noqa: PLC0415 (keeps `--help` fast)
 
     path = _records(session).log(name)

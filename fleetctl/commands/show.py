@@ -21,11 +21,11 @@ Examples:
     "form",
     type=click.Choice(sorted(RENDERERS)),
     default="text",
-    help="How to show the plan. Default: text.",
+    help="Output format (default: text).",
 )
-@click.option("--all", "every", is_flag=True, help="List each change, however many there are.")
+@click.option("--all", "every", is_flag=True, help="List every change.")
 def command(file: Path, form: str, every: bool) -> None:
-    """Render a saved plan. Refuses a file that was changed after it was made."""
+    """Render a saved plan. A file that was changed after the plan was made is refused."""
     from fleetctl.commands.plan import shown  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.files import read_text  # noqa: PLC0415
     from plans.planfile import load_with_envelope  # noqa: PLC0415

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -24,17 +25,19 @@ Examples:
   fleetctl status --format json
 """
 )
-@click.option("--client", metavar="CLIENT", help="Only this client's aliases.")
+@click.option(
+    "--client",
+    metavar="CLIENT",
+    shell_complete=completion.clients,
+    help="Only this client's aliases.",
+)
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def command(session: Session, *, client: str | None, form: Literal["json", "text"]) -> None:
-    """Show aliases with versions and shares, holds, servers, drift, and what is due.
+    """Show aliases with versions and shares, holds, servers, drift, and work that is due.
 
-    Beside the share that each version should have stands the one that it had of the requests
-    since the split last changed, over all gateways. Few users, or some that ask much more than
-    others, move it away from what is wanted: users are kept on a version as a whole.
-    Changes nothing. With --client nothing of other clients is shown. While the ledger cannot be
-    read, stages and holds are those of its copy here, and nothing is said of what is due.
+    Beside each declared share stands the share of requests since the split last changed.
+    Changes nothing. Without a readable ledger, stages and holds come from its local copy.
     """
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415 (`--help` is fast)
     from fleet.history import fold, settled  # noqa: PLC0415

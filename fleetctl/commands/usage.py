@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetctl import completion
 from fleetctl.options import moment
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Examples:
 """,
 )
 def command() -> None:
-    """Sum up, list and compact what the gateways have logged, a row for each request.
+    """Summarise, list and compact the usage logs of gateways, a row for each request.
 
     Needs DuckDB: pip install 'fleetctl[dashboard]'.
     """
@@ -41,13 +42,19 @@ def _filters(function: "Callable[..., None]") -> "Callable[..., None]":
             type=click.Choice(["live", "eval", "smoke", "shadow"]),
             default="live",
             show_default=True,
-            help="What the requests were for.",
+            help="Purpose of the requests.",
         ),
         click.option(
-            "--since", callback=moment, help="Time in ISO 8601, such as 2026-11-25T08:00Z."
+            "--since",
+            callback=moment,
+            help="Only requests since this time, such as 2026-11-25T08:00Z.",
         ),
-        click.option("--alias", default="", help="Only this alias."),
-        click.option("--client", default="", help="Only this client."),
+        click.option(
+            "--alias", default="", shell_complete=completion.aliases, help="Only this alias."
+        ),
+        click.option(
+            "--client", default="", shell_complete=completion.clients, help="Only this client."
+        ),
     ):
         function = option(function)
     return function
@@ -71,7 +78,7 @@ Examples:
 @click.option(
     "--billed",
     is_flag=True,
-    help="What clients pay for: their requests, and evaluations where `bill_evals` says so.",
+    help="Requests that clients pay for: their own, and evaluations with `bill_evals`.",
 )
 @click.pass_obj
 def summary(
@@ -84,15 +91,11 @@ def summary(
     *,
     billed: bool,
 ) -> None:
-    """Sum up requests, errors, users, tokens and times by client, alias and version.
+    """Summarise requests, errors, users, tokens and times by client, alias and version.
 
-    An error is an answer of 400 or above; one whose client has left counts apart. Users are
-    those whom requests name (or their sessions, by what the adapter declares as sticky), from
-    the rows' keyed hashes; a new rollout counts them anew. Tokens are as the servers reported
-    them, of streams that were left too; those of responses and messages that no server had
-    reported are counted from what was sent, and such requests are `recounted`. Whether a client
-    pays for evaluations its tier or its own entry declares (`bill_evals`); they are counted where
-    they go through a gateway (`evals.through`).
+    An error is an answer of 400 or above; requests whose client disconnected count apart. Users
+    are counted by keyed hashes, and anew in each rollout. `recounted`: requests whose tokens no
+    server reported.
     """
     from fleetctl.patience import waiting  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway import usagestore  # noqa: PLC0415
@@ -101,7 +104,7 @@ def summary(
     wanted = _wanted(client, alias, since, purpose)
     if billed:
         if purpose != LIVE:
-            raise click.UsageError("--billed is about several purposes; leave --purpose out.")
+            raise click.UsageError("--billed covers several purposes: omit --purpose.")
         paying = (name for name, each in session.fleet().clients.items() if each.bill_evals)
         wanted = replace(wanted, billed=frozenset(paying))
     with waiting("Reading usage…"):
@@ -119,7 +122,7 @@ Examples:
 )
 @_filters
 @click.option(
-    "--last", type=click.IntRange(1), default=20, show_default=True, help="So many requests."
+    "--last", type=click.IntRange(1), default=20, show_default=True, help="Number of requests."
 )
 @click.pass_obj
 def show(
@@ -131,11 +134,10 @@ def show(
     purpose: str,
     last: int,
 ) -> None:
-    """List the last requests.
+    """List the last requests. JSON has every field of a row.
 
-    JSON has every field of a row. `unit` stands for the user or session whom the split keeps on
-    one version: a keyed hash, null where the request names nobody. `counted` says how tokens were
-    counted that no server reported: `text`, by the server's tokenizer, or `pieces`, a lower bound.
+    unit: keyed hash of the user or session, null without one. counted: source of token counts
+    that no server reported: `text`, by the server's tokenizer, or `pieces`, a lower bound.
     """
     from runtime.gateway import usagestore  # noqa: PLC0415 (keeps `--help` fast)
 
@@ -158,9 +160,9 @@ Example:
 )
 @click.pass_obj
 def compact(session: "Session") -> None:
-    """Write what has been logged since the last time as Parquet, into usage/ of the state folder.
+    """Write new rows of the usage logs as Parquet, into usage/ of the state folder.
 
-    The logs stay as they are. Interrupted at any point, the next run goes on from there.
+    The logs stay as they are. After an interruption, the next run goes on from there.
     """
     from fleetctl.patience import waiting  # noqa: PLC0415 (keeps `--help` fast)
     from plans.wording import counted  # noqa: PLC0415

@@ -33,10 +33,8 @@ Examples:
 def command(session: Session, form: str) -> None:
     """Check the declarations; report every problem with its place.
 
-    Golden sets and templates of notices are read along, line by line, and what is well-formed
-    and yet judges nothing is a warning: adapters without a smoke test, rollouts without gates,
-    gates that no version can pass. Reads files only: no server is asked. Exit 1 when something
-    is wrong; a warning is not.
+    Reads files only, golden sets and notice templates included. Declarations that are well
+    formed and judge nothing are warnings. Exit 1 on an error; warnings exit 0.
     """
     try:
         project = load_project(

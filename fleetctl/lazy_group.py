@@ -1,0 +1,101 @@
+"""Command groups, and the click group that imports a command when it is called."""
+
+from collections.abc import Mapping
+from importlib import import_module
+
+import click
+from click.shell_completion import CompletionItem
+
+GROUPS: Mapping[str, Mapping[str, str]] = {
+    "Declare": {
+        "scaffold": "Write a new fleet, client or adapter declaration.",
+        "validate": "Check the declarations; report every problem with its place.",
+        "fmt": "Put the declarations into canonical form.",
+        "config": "Show resolved values and the file that each comes from.",
+        "schema": "Print the JSON Schema of the declarations.",
+    },
+    "Library": {
+        "adapter": "Add, list, show and verify adapter versions.",
+        "retrain": "List adapters due for retraining, claim one, train it.",
+        "gc": "Delete unused adapter versions, served copies and old answers.",
+    },
+    "Plan and apply": {
+        "plan": "Show what would change. Changes nothing.",
+        "explain": "Explain a resource's place and values, or an error code.",
+        "show": "Render a saved plan.",
+        "graph": "Print the steps of a plan as a graph.",
+        "apply": "Carry out a plan, step by step.",
+        "status": "Show which versions serve which aliases right now.",
+        "history": "Show the ledger: actions with their time and author.",
+        "drift": "Compare live with the last apply. Exit 2 on drift.",
+        "reconcile": "Repair drift and promote rollouts, once or at an interval.",
+        "adopt": "Write live resources into the ledger.",
+        "server": "List, stop and read the logs of servers that fleetctl started.",
+    },
+    "Rollouts and evals": {
+        "rollout": "Show, hold, pause, approve, advance, extend or abort rollouts.",
+        "rollback": "Give an alias's traffic to its previous version, now.",
+        "release": "Allow a version that was rolled back to be rolled out again.",
+        "eval": "Evaluate served versions on golden sets; list the results.",
+        "evidence": "Show and re-check the verdicts of gates.",
+    },
+    "Data plane": {
+        "gateway": "Run, start, stop and show gateways.",
+        "key": "Create API keys of clients.",
+        "usage": "Summarise, list and compact the requests of clients.",
+        "compile": "Print start commands of servers, or routes for another gateway.",
+    },
+    "Sizing": {
+        "draw": "Draw the packing: devices, adapters in their slots, load by hour.",
+        "diagnose": "Show why the fleet does not fit, and which changes would help.",
+        "demand": "Show requests of adapters by hour; record them from usage.",
+        "calibrate": "Measure the speed of a running server, for planning.",
+        "pack": "Pack vectors into bins, or adapters onto servers, from files.",
+    },
+}
+"""Commands with their one-line help, by the part of the work that they belong to."""
+
+COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is called, so that `--help` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """Return the names of all commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"fleetctl.commands.{cmd_name}").command
+        return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete commands, without importing any, and global options."""
+        found = [
+            CompletionItem(name, help=text)
+            for name, text in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the commands by group, without importing any."""
+        width = max(map(len, COMMANDS))
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:{width}}", text) for name, text in commands.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest command when there is none of the given name."""
+        known = not args or args[0].startswith("-") or args[0] in COMMANDS
+        if not known and not ctx.resilient_parsing:
+            from fleet.errors import did_you_mean  # noqa: PLC0415 (only when something is wrong)
+
+            near = did_you_mean(args[0], sorted(COMMANDS))
+            ctx.fail(f"No such command '{args[0]}'" + (f"; {near}" if near else "."))
+        return super().resolve_command(ctx, args)
