@@ -152,7 +152,7 @@ def test_a_judge_that_talks_nonsense_is_refused_and_passes_nothing(project: Proj
     fleet = project.root / "fleet.yaml"
     text = fleet.read_text(encoding="utf-8")
     judge = f"evals: {{judge: {{url: 'http://127.0.0.1:{port}', model: BASE}}, "
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=30) as reply:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=60) as reply:
         cards = json.load(reply)["data"]
     base = next(each["id"] for each in cards if not each.get("parent"))
     assert "evals: {command:" in text

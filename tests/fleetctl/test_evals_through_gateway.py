@@ -53,7 +53,7 @@ def asked(project: Project, headers: dict[str, str]) -> tuple[str, dict[str, Any
         data=json.dumps(body).encode(),
         headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json", **headers},
     )
-    with urllib.request.urlopen(request, timeout=30) as reply:
+    with urllib.request.urlopen(request, timeout=60) as reply:
         return str(reply.headers["x-fleetctl-version"]), rows(project)[-1]
 
 
