@@ -7,6 +7,7 @@ the same way, save that a machine may be unable to install it: `make litellm` tr
 
 `make test` runs two workers. A file of tests goes to one worker, as its tests share fixtures; all
 live tests go to the same worker, first, so that they share one vLLM and no two start at a time.
+Tests marked `long` are left to `make test-long`.
 """
 
 import os
@@ -80,7 +81,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     live = [item for item in items if item.get_closest_marker("live")]
     for item in live:
-        item.add_marker(pytest.mark.xdist_group("vllm"))
+        if not item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.xdist_group("vllm"))
     if "PYTEST_XDIST_WORKER" in os.environ:  # what takes longest is begun first
         items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
     config.stash[_MISSING] = _what_is_missing(_vllm_python(config)) if live else None

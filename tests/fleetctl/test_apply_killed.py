@@ -27,7 +27,7 @@ def begins(verb: str, nth: int = 1) -> Callable[[Event], bool]:
 
 
 @pytest.fixture(
-    params=["fake", pytest.param("vllm", marks=pytest.mark.live)],
+    params=["fake", pytest.param("vllm", marks=[pytest.mark.live, pytest.mark.long])],
 )
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Project]:
     live = request.param == "vllm"

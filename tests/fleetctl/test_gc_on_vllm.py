@@ -14,7 +14,7 @@ import pytest
 
 from tests.fleetctl.project_on_disk import Project
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.live, pytest.mark.long]
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
 OLDEST = "acme-support-tiny-v1.0.0"
 BEFORE = ("acme-support-tiny-v1.7.0", "acme-support-tiny-v1.8.0")

@@ -5,28 +5,14 @@ import re
 import subprocess
 import threading
 import urllib.request
-from collections.abc import Iterator
 from typing import Self
 
 import pytest
 
 from tests.fleetctl.project_on_disk import Project
 
+pytestmark = pytest.mark.xdist_group("calibrate")  # all share a server
 SERVER = "tiny-laptop-cpu0"
-
-
-@pytest.fixture(scope="module", params=["fake", pytest.param("vllm", marks=pytest.mark.live)])
-def project(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Project]:
-    """The quickstart fleet, on the fake server and on a real vLLM."""
-    live = request.param == "vllm"
-    python = request.getfixturevalue("vllm_python") if live else None
-    made = Project.copy(tmp_path_factory.mktemp("busy") / "project", python)
-    applied = made.run("apply", "--auto", "--yes")
-    assert applied.returncode == 0, applied.stderr
-    yield made
-    made.clean_up()
 
 
 def quick(project: Project) -> tuple[str, ...]:
@@ -79,7 +65,8 @@ class Clients:
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("project", ["vllm"], indirect=True)  # the fake answers at once
+@pytest.mark.long
+@pytest.mark.parametrize("applied", ["vllm"], indirect=True)  # the fake answers at once
 def test_a_server_that_clients_use_is_left_alone(project: Project) -> None:
     with Clients(project, tokens=400):
         done = project.run("calibrate", SERVER, "--rounds", "2", *quick(project))
