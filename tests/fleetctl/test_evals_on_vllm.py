@@ -59,7 +59,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, vllm_python: Path) -> Iter
     text = text.replace("bake: 24h, retain: 7d, gates: []", "bake: 1s, gates: [answers]")
     text += "gates: {answers: {metric: accuracy_drop, max: 5pp}}\n"
     fleet.write_text(f"{text}evals: {{command: {json.dumps(ask)}}}\n", encoding="utf-8")
-    done = made.run("apply", "--auto", "--yes")
+    done = call(made, "apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
     yield made
     made.clean_up()
@@ -121,7 +121,7 @@ def test_a_version_goes_from_training_to_traffic_by_commands_alone(project: Proj
     assert json.loads(done.stdout)["adapter"] == "acme-triage-tiny-v1.0.1"
     folder = project.root / "models" / "adapters" / "acme" / "triage-v1.0.1"
     assert json.loads((folder / "training.json").read_text("utf-8"))["steps"] == 150
-    applied = project.run("apply", "--auto", "--yes")
+    applied = call(project, "apply", "--auto", "--yes")
     assert applied.returncode == 0, applied.stderr
     seen = []
     for _ in range(40):
@@ -181,7 +181,7 @@ def test_a_judge_that_talks_nonsense_is_refused_and_passes_nothing(project: Proj
 
 
 def test_through_a_gateway_the_same_answers_come_and_are_counted(project: Project) -> None:
-    assert project.run("gateway", "start").returncode == 0
+    assert call(project, "gateway", "start").returncode == 0
     found = []
     for way in ("server", "gateway"):
         done = call(
