@@ -9,7 +9,6 @@ import pytest
 
 from fleetctl.session import Session
 from tests.fleetctl.in_process import Done, call
-from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 from tests.runtime.evals.scripted import Peer, peer
 
