@@ -5,8 +5,10 @@ MODEL ?= quickstart
 UPGRADE ?=
 PACKING ?= tests/fleet/packing/instances
 EXAMPLES ?= 10000
+WORKERS ?= 2
 
 PY := .venv/bin/python
+PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 UV := runtime/uv.sh
 LOCK := requirements.lock
 
@@ -19,9 +21,9 @@ export PIP_REQUIRE_HASHES := 0
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm engines litellm second-python demo canary smollm2 test test-fast lint lock clean fuzz
-.PHONY: bench bench-fairness bench-gates bench-gateway bench-help bench-house bench-paths bench-peers
-.PHONY: bench-physics bench-placement bench-rollback
+.PHONY: help setup vllm engines litellm second-python demo canary smollm2 lint lock clean fuzz
+.PHONY: test test-fast test-long real bench bench-fairness bench-gates bench-gateway bench-help bench-house
+.PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
 .SUFFIXES:
 
 help: ## List the targets
@@ -57,15 +59,21 @@ smollm2: setup vllm ## Convert SmolLM2 and train its adapters (once, about 10 mi
 			--as "$$(echo $$version | sed 's|\(.*\)/\(.*\)-v|\1-\2-smollm2-v|')" || exit 1; \
 	done
 
-test: lint ## Run everything: lint, types, import rules, all tests with the real vLLM
+test: lint real ## Check lint, types, import rules; run the tests, on the real vLLM too (WORKERS=2 at once)
+	$(PYTEST) -m 'not long'
+
+test-long: setup real ## Run the tests that take longest: stories on a real vLLM, all the draws of chance
+	FLEETCTL_LONG=1 $(PYTEST) -m long
+
+test-fast: setup ## Run the tests that need neither vLLM nor LiteLLM
+	$(PYTEST) -m 'not live and not slow and not long'
+
+# What cannot be installed is left out, loudly; FLEETCTL_REQUIRE_LIVE=1 fails the tests of it.
+real: setup
 	@$(MAKE) --no-print-directory vllm || echo 'Going on without a real vLLM.'
 	@$(MAKE) --no-print-directory engines || echo 'Going on without inspect-ai or lm-eval.'
 	@$(MAKE) --no-print-directory litellm || echo 'Going on without LiteLLM.'
 	@$(MAKE) --no-print-directory second-python || echo 'Going on without a second Python.'
-	$(PY) -m pytest
-
-test-fast: setup ## Run the tests that need neither vLLM nor LiteLLM
-	$(PY) -m pytest -m 'not live and not slow'
 
 lint: setup ## Check style, types and the direction of imports
 	$(PY) -m ruff check .

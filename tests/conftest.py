@@ -4,14 +4,21 @@ They are skipped with a warning that closes the run, or fail where `FLEETCTL_REQ
 says that a run without them proves too little. `FLEETCTL_VLLM_PYTHON` names another
 interpreter than the one `make vllm` sets up. LiteLLM, which a test runs once, is asked for in
 the same way, save that a machine may be unable to install it: `make litellm` tried, and failed.
+
+`make test` runs two workers. A file of tests goes to one worker, as its tests share fixtures; all
+live tests go to the same worker, first, so that they share one vLLM and no two start at a time.
+Tests marked `long` are left to `make test-long`.
 """
 
 import os
 import subprocess
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadGroupScheduling
 
 # A deadline is an assertion on the time of a machine that may be busy.
 settings.register_profile("fleetctl", deadline=None)
@@ -20,8 +27,8 @@ settings.load_profile("fleetctl")
 # `find_spec` looks without importing: 20 ms instead of 5 s.
 _PROBE = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
 _MISSING = pytest.StashKey[str | None]()
-_SKIPPED = pytest.StashKey[list[str]]()
-_LEFT_OUT = pytest.StashKey[list[str]]()
+_LEFT_OUT = "left out"
+"""Property of a skipped test: the program that it needs. Reports of workers carry it."""
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +48,7 @@ def litellm_program(request: pytest.FixtureRequest) -> Path:
     missing = f"LiteLLM {'cannot be' if tried else 'is not'} installed here: `make litellm`, 730 MB"
     if not tried and os.environ.get("FLEETCTL_REQUIRE_LIVE") == "1":
         pytest.fail(f"{missing}; nobody has tried", pytrace=False)
-    request.config.stash[_LEFT_OUT].append(f"{request.node.nodeid}: {missing}")
+    request.node.user_properties.append((_LEFT_OUT, "LiteLLM"))
     pytest.skip(missing)
 
 
@@ -58,11 +65,27 @@ def _what_is_missing(python: Path) -> str | None:
     return f"no real vLLM: {python} has no package `vllm`" if probe.returncode else None
 
 
+class _ByFile(LoadGroupScheduling):  # type: ignore[misc] (xdist has no types)
+    """Gives a worker the whole file of a test that is in no group."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return str(super()._split_scope(nodeid)).partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
+    return _ByFile(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    live = any(item.get_closest_marker("live") for item in items)
+    live = [item for item in items if item.get_closest_marker("live")]
+    for item in live:
+        if not item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.xdist_group("vllm"))
+    if "PYTEST_XDIST_WORKER" in os.environ:  # what takes longest is begun first
+        items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
     config.stash[_MISSING] = _what_is_missing(_vllm_python(config)) if live else None
-    config.stash[_SKIPPED] = []
-    config.stash[_LEFT_OUT] = []
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -72,19 +95,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     if os.environ.get("FLEETCTL_REQUIRE_LIVE") == "1":
         pytest.fail(f"{missing}; run `make vllm`", pytrace=False)
-    item.config.stash[_SKIPPED].append(item.nodeid)
+    item.user_properties.append((_LEFT_OUT, "A REAL vLLM"))
     pytest.skip(missing)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    config = terminalreporter.config
-    for each in config.stash.get(_LEFT_OUT, []):
-        terminalreporter.section("NOT TESTED ON LiteLLM", "!", red=True, bold=True)
-        terminalreporter.line(each)
-    skipped = config.stash.get(_SKIPPED, [])
-    if not skipped:
-        return
-    terminalreporter.section("NOT TESTED ON A REAL vLLM", "!", red=True, bold=True)
-    terminalreporter.line(f"Tests marked `live` that were skipped: {len(skipped)}")
-    terminalreporter.line(f"Reason: {config.stash[_MISSING]}")
-    terminalreporter.line("Remedy: make vllm")
+    """Close the run with the programs that no test ran, from the reports of all workers."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for report in terminalreporter.stats.get("skipped", []):
+        if program := dict(report.user_properties).get(_LEFT_OUT):
+            found[str(program)].append(report.longrepr[2])
+    for program, reasons in found.items():
+        terminalreporter.section(f"NOT TESTED ON {program}", "!", red=True, bold=True)
+        terminalreporter.line(f"Tests that were skipped: {len(reasons)}")
+        terminalreporter.line(f"Reason: {reasons[0].removeprefix('Skipped: ')}")
+        remedy = "make litellm" if program == "LiteLLM" else "make vllm"
+        terminalreporter.line(f"Remedy: {remedy}")

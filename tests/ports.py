@@ -1,18 +1,29 @@
 """Ports for servers that a test starts by their number."""
 
+import os
 import secrets
 import socket
 from contextlib import suppress
 
+WORKERS = 8
+"""Upper bound of workers with ports of their own; more share."""
+FIRST, SIZE = 10_000, 20_000 // WORKERS
+_given: set[int] = set()
+
 
 def free_port() -> int:
-    """Return a port that nobody listens on right now.
+    """Return a port that nobody listens on right now, and that was not returned before.
 
     It is below those that kernels give out by themselves: one of these could go to another
-    test's server or to a connection before it is bound, and after its server has ended.
+    test's server or to a connection before it is bound, and after its server has ended. Workers
+    of one run draw from ranges of their own.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
     while True:
-        port = 10_000 + secrets.randbelow(20_000)  # `random` is seeded, so others draw the same
+        # `random` is seeded, so others draw the same.
+        port = FIRST + worker * SIZE + secrets.randbelow(SIZE)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _given:
+                _given.add(port)
+                return port

@@ -21,6 +21,7 @@ TOLD = (
 
 
 @pytest.mark.live
+@pytest.mark.long
 def test_new_versions_live_and_die_on_a_real_vllm(vllm_python: Path) -> None:
     done = subprocess.run(
         [sys.executable, "examples/canary/play.py", "--short"],

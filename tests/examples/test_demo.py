@@ -53,6 +53,7 @@ def test_the_story_on_the_fake_server_while_its_usual_ports_are_taken() -> None:
 
 
 @pytest.mark.live
+@pytest.mark.long
 def test_the_story_on_a_real_vllm(vllm_python: Path) -> None:
     assert vllm_python.exists()
     told = play("vllm")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 
 Event = dict[str, Any]
@@ -27,7 +28,7 @@ def begins(verb: str, nth: int = 1) -> Callable[[Event], bool]:
 
 
 @pytest.fixture(
-    params=["fake", pytest.param("vllm", marks=pytest.mark.live)],
+    params=["fake", pytest.param("vllm", marks=[pytest.mark.live, pytest.mark.long])],
 )
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Project]:
     live = request.param == "vllm"
@@ -41,28 +42,28 @@ def test_killed_while_starting_loading_and_routing_it_converges(project: Project
     for moment in (begins("start"), begins("load", 3), begins("set", 1)):
         assert project.stop_during_apply(signal.SIGKILL, moment) == -signal.SIGKILL
     servers = project.server_processes()
-    done = project.run("apply", "--auto", "--yes")
+    done = call(project, "apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
     assert project.server_processes() == servers
-    assert project.run("plan", "--detailed-exitcode").returncode == 0
-    assert project.run("drift").returncode == 0
-    shown = json.loads(project.run("status", "--format", "json").stdout)
+    assert call(project, "plan", "--detailed-exitcode").returncode == 0
+    assert call(project, "drift").returncode == 0
+    shown = json.loads(call(project, "status", "--format", "json").stdout)
     assert len(shown["aliases"]) == 8
     assert {each["versions"][0]["percent"] for each in shown["aliases"]} == {100}
     assert [each["adapters"] for each in shown["servers"]] == [8]
-    assert "converged" in project.run("history").stdout.splitlines()[-1]
+    assert "converged" in call(project, "history").stdout.splitlines()[-1]
 
 
 def test_a_killed_server_is_one_cause_and_reconcile_heals_it(project: Project) -> None:
-    assert project.run("apply", "--auto", "--yes").returncode == 0
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
     project.kill_servers()
-    drift = project.run("drift", "--format", "json")
+    drift = call(project, "drift", "--format", "json")
     assert drift.returncode == 2
     (cause,) = json.loads(drift.stdout)["causes"]
     assert (cause["subject"], cause["remedy"]) == ("server/tiny-laptop-cpu0", "heal")
     assert len(cause["addresses"]) == 9
-    assert project.run("reconcile", "--once").returncode == 0
-    assert project.run("drift").returncode == 0
-    again = project.run("reconcile", "--once").stderr.splitlines()
+    assert call(project, "reconcile", "--once").returncode == 0
+    assert call(project, "drift").returncode == 0
+    again = call(project, "reconcile", "--once").stderr.splitlines()
     assert again[0] == "Nothing to heal, no rollout is due."
     assert again[1:] == [each for each in again if each.startswith("Note: gateway main is not")]

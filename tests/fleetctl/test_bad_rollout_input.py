@@ -137,7 +137,7 @@ def unload(project: Project) -> None:
         data=json.dumps({"lora_name": NEW}).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as reply:
+    with urllib.request.urlopen(request, timeout=60) as reply:
         assert reply.status == 200
 
 

@@ -70,7 +70,7 @@ def answered_by(project: Project, url: str) -> str:
         json.dumps(body).encode(),
         {"Authorization": f"Bearer {key(project)}", "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=20) as reply:
+    with urllib.request.urlopen(request, timeout=60) as reply:
         return str(reply.headers["x-fleetctl-version"])
 
 

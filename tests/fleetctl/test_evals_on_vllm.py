@@ -14,7 +14,7 @@ import pytest
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import QUICKSTART, REPOSITORY, Project
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.live
 NAME = "corvid-dates-tiny-v0.9.0"
 ITEMS, TRIAGE = 40, 60
 SCRIPT = """\
@@ -59,7 +59,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, vllm_python: Path) -> Iter
     text = text.replace("bake: 24h, retain: 7d, gates: []", "bake: 1s, gates: [answers]")
     text += "gates: {answers: {metric: accuracy_drop, max: 5pp}}\n"
     fleet.write_text(f"{text}evals: {{command: {json.dumps(ask)}}}\n", encoding="utf-8")
-    done = made.run("apply", "--auto", "--yes")
+    done = call(made, "apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
     yield made
     made.clean_up()
@@ -114,13 +114,14 @@ def test_every_engine_finds_the_same_answers_wrong(
     assert found == {item: said for item, said in native.items() if item != "version"}
 
 
+@pytest.mark.long
 def test_a_version_goes_from_training_to_traffic_by_commands_alone(project: Project) -> None:
     done = call(project, "retrain", "run", "acme-triage", "--format", "json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["adapter"] == "acme-triage-tiny-v1.0.1"
     folder = project.root / "models" / "adapters" / "acme" / "triage-v1.0.1"
     assert json.loads((folder / "training.json").read_text("utf-8"))["steps"] == 150
-    applied = project.run("apply", "--auto", "--yes")
+    applied = call(project, "apply", "--auto", "--yes")
     assert applied.returncode == 0, applied.stderr
     seen = []
     for _ in range(40):
@@ -152,7 +153,7 @@ def test_a_judge_that_talks_nonsense_is_refused_and_passes_nothing(project: Proj
     fleet = project.root / "fleet.yaml"
     text = fleet.read_text(encoding="utf-8")
     judge = f"evals: {{judge: {{url: 'http://127.0.0.1:{port}', model: BASE}}, "
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=30) as reply:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=60) as reply:
         cards = json.load(reply)["data"]
     base = next(each["id"] for each in cards if not each.get("parent"))
     assert "evals: {command:" in text
@@ -180,7 +181,7 @@ def test_a_judge_that_talks_nonsense_is_refused_and_passes_nothing(project: Proj
 
 
 def test_through_a_gateway_the_same_answers_come_and_are_counted(project: Project) -> None:
-    assert project.run("gateway", "start").returncode == 0
+    assert call(project, "gateway", "start").returncode == 0
     found = []
     for way in ("server", "gateway"):
         done = call(

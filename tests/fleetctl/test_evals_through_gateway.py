@@ -53,14 +53,14 @@ def asked(project: Project, headers: dict[str, str]) -> tuple[str, dict[str, Any
         data=json.dumps(body).encode(),
         headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json", **headers},
     )
-    with urllib.request.urlopen(request, timeout=30) as reply:
+    with urllib.request.urlopen(request, timeout=60) as reply:
         return str(reply.headers["x-fleetctl-version"]), rows(project)[-1]
 
 
 def test_both_versions_of_a_rollout_are_asked_and_counted_for_their_client(
     project: Project,
 ) -> None:
-    done = project.run("reconcile", "--once")
+    done = call(project, "reconcile", "--once")
     assert done.returncode == 0, done.stderr
     found = rows(project)
     assert {(each["client"], each["version"]) for each in found} == {("acme", OLD), ("acme", NEW)}

@@ -62,7 +62,7 @@ def ask(project: Project, number: int) -> str:
         data=json.dumps(body).encode(),
         headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as reply:
+    with urllib.request.urlopen(request, timeout=60) as reply:
         return str(json.load(reply)["choices"][0]["message"]["content"])
 
 

@@ -52,7 +52,7 @@ def status(project: Path) -> dict[str, object]:
 def get(url: object, path: str, key: str = "") -> int:
     request = urllib.request.Request(f"{url}{path}", headers={"Authorization": f"Bearer {key}"})
     try:
-        with urllib.request.urlopen(request, timeout=10) as reply:
+        with urllib.request.urlopen(request, timeout=60) as reply:
             return int(reply.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -64,7 +64,7 @@ def post(url: object, alias: str) -> None:
     headers = {"Authorization": f"Bearer {ACME}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{url}/v1/chat/completions", body, headers)
     with pytest.raises(urllib.error.HTTPError, match="503"):
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=60)
 
 
 def test_a_gateway_starts_serves_its_table_and_stops(project: Path) -> None:

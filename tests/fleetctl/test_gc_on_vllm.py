@@ -14,7 +14,7 @@ import pytest
 
 from tests.fleetctl.project_on_disk import Project
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.live, pytest.mark.long]
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
 OLDEST = "acme-support-tiny-v1.0.0"
 BEFORE = ("acme-support-tiny-v1.7.0", "acme-support-tiny-v1.8.0")
@@ -75,7 +75,7 @@ def watched(project: Project) -> Iterator[Seen]:
                     headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
                 )
                 try:
-                    urllib.request.urlopen(request, timeout=30).read()
+                    urllib.request.urlopen(request, timeout=60).read()
                     seen.answered += 1
                 except OSError as error:
                     seen.failed.append(f"{alias}: {error}")
@@ -99,7 +99,7 @@ def watched(project: Project) -> Iterator[Seen]:
 
 def listed(server: str) -> dict[str, str]:
     """Return the adapters that a server lists, with the folder that it would read again."""
-    with urllib.request.urlopen(f"{server}/v1/models", timeout=30) as reply:
+    with urllib.request.urlopen(f"{server}/v1/models", timeout=60) as reply:
         cards: list[dict[str, Any]] = json.load(reply)["data"]
     return {each["id"]: each["root"] for each in cards if each.get("parent")}
 

@@ -46,10 +46,10 @@ def project(tmp_path_factory: pytest.TempPathFactory, court: Peer) -> Iterator[P
     ]
     lines = "".join(json.dumps(each) + "\n" for each in items)
     (made.root / "golden/support.jsonl").write_text(lines, encoding="utf-8")
-    assert made.run("gateway", "start").returncode == 0
-    assert made.run("apply", "--auto", "--yes").returncode == 0
+    assert call(made, "gateway", "start").returncode == 0
+    assert call(made, "apply", "--auto", "--yes").returncode == 0
     acme.write_text(acme.read_text("utf-8").replace('"2.1.0"', '"2.2.0"'), encoding="utf-8")
-    assert made.run("apply", "--auto", "--yes").returncode == 0
+    assert call(made, "apply", "--auto", "--yes").returncode == 0
     yield made
     made.clean_up()
 

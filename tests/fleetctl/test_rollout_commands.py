@@ -63,7 +63,7 @@ def ask(project: Project, text: str, user: str = "u") -> str:
         data=json.dumps(body).encode(),
         headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as reply:
+    with urllib.request.urlopen(request, timeout=60) as reply:
         answer: dict[str, Any] = json.load(reply)
     return str(answer["choices"][0]["message"]["content"])
 

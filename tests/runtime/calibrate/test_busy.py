@@ -5,28 +5,14 @@ import re
 import subprocess
 import threading
 import urllib.request
-from collections.abc import Iterator
 from typing import Self
 
 import pytest
 
 from tests.fleetctl.project_on_disk import Project
 
+pytestmark = pytest.mark.xdist_group("calibrate")  # all share a server
 SERVER = "tiny-laptop-cpu0"
-
-
-@pytest.fixture(scope="module", params=["fake", pytest.param("vllm", marks=pytest.mark.live)])
-def project(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Project]:
-    """The quickstart fleet, on the fake server and on a real vLLM."""
-    live = request.param == "vllm"
-    python = request.getfixturevalue("vllm_python") if live else None
-    made = Project.copy(tmp_path_factory.mktemp("busy") / "project", python)
-    applied = made.run("apply", "--auto", "--yes")
-    assert applied.returncode == 0, applied.stderr
-    yield made
-    made.clean_up()
 
 
 def quick(project: Project) -> tuple[str, ...]:
@@ -34,7 +20,7 @@ def quick(project: Project) -> tuple[str, ...]:
     how = (
         ("100", "4") if project.options else ("32", "8")
     )  # the fake server makes 500 tokens a second
-    return ("--rounds", "2", "--tokens", how[0], "--largest-batch", how[1])
+    return ("--tokens", how[0], "--largest-batch", how[1])
 
 
 def out(project: Project) -> tuple[str, ...]:
@@ -43,7 +29,7 @@ def out(project: Project) -> tuple[str, ...]:
 
 
 class Clients:
-    """Somebody's requests, one after another, straight to the server."""
+    """Requests straight to the server, two at a time: one is there while the other ends."""
 
     def __init__(self, project: Project, tokens: int) -> None:
         text = (project.root / "fleet.yaml").read_text(encoding="utf-8")
@@ -53,7 +39,7 @@ class Clients:
             {"model": "tiny", "prompt": [11, 12, 13], "max_tokens": tokens, "ignore_eos": True}
         ).encode()
         self.stop, self.answered = threading.Event(), threading.Event()
-        self.thread = threading.Thread(target=self.ask, daemon=True)
+        self.threads = [threading.Thread(target=self.ask, daemon=True) for _ in range(2)]
 
     def ask(self) -> None:
         while not self.stop.is_set():
@@ -67,20 +53,23 @@ class Clients:
             answer.read()
 
     def __enter__(self) -> Self:
-        self.thread.start()
+        for thread in self.threads:
+            thread.start()
         assert self.answered.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop.set()
-        self.thread.join(60)
+        for thread in self.threads:
+            thread.join(60)
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("project", ["vllm"], indirect=True)  # the fake answers at once
+@pytest.mark.long
+@pytest.mark.parametrize("applied", ["vllm"], indirect=True)  # the fake answers at once
 def test_a_server_that_clients_use_is_left_alone(project: Project) -> None:
     with Clients(project, tokens=400):
-        done = project.run("calibrate", SERVER, *quick(project))
+        done = project.run("calibrate", SERVER, "--rounds", "2", *quick(project))
     assert done.returncode == 1
     assert "FC4061" in done.stderr
     assert re.search(r"has \d+ requests? of its clients right now", done.stderr)
@@ -91,7 +80,7 @@ def test_a_client_that_comes_meanwhile_ends_the_measurement_and_nothing_is_kept(
     project: Project,
 ) -> None:
     measuring = subprocess.Popen(
-        project.command("calibrate", SERVER, *quick(project), *out(project)),
+        project.command("calibrate", SERVER, "--rounds", "9", *quick(project), *out(project)),
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -107,7 +96,7 @@ def test_a_client_that_comes_meanwhile_ends_the_measurement_and_nothing_is_kept(
     said = " ".join("".join(told).split())
     assert "FC4061" in said
     assert "1 request of clients ran during the measurement" in said
-    assert "round 2 of" not in said  # given up after the round in which it came
+    assert "round 9 of" not in said  # given up after the round in which it came
     assert not [*project.root.glob("calibration/*")]
 
 
@@ -116,7 +105,9 @@ def test_with_force_it_is_measured_and_the_profile_says_that_clients_were_there(
 ) -> None:
     path = project.root / "calibration" / "tiny-cpu-r16.json"
     with Clients(project, tokens=16):
-        done = project.run("calibrate", SERVER, *quick(project), "--force", *out(project))
+        done = project.run(
+            "calibrate", SERVER, "--rounds", "2", *quick(project), "--force", *out(project)
+        )
     assert done.returncode == 0, done.stderr
     document = json.loads(path.read_text(encoding="utf-8"))
     [note] = document["notes"]

@@ -1,7 +1,6 @@
 """A calibration from end to end: on the fake server, and on a real vLLM for CPU."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -21,21 +20,8 @@ from tests.fleet.physics.published import LLAMA_31_8B
 from tests.fleet.planning.builders import base
 from tests.fleetctl.project_on_disk import Project
 
+pytestmark = pytest.mark.xdist_group("calibrate")  # all share a server
 SERVER = "tiny-laptop-cpu0"
-
-
-@pytest.fixture(scope="module", params=["fake", pytest.param("vllm", marks=pytest.mark.live)])
-def project(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Project]:
-    """The quickstart fleet, applied: one server with eight adapters."""
-    live = request.param == "vllm"
-    python = request.getfixturevalue("vllm_python") if live else None
-    made = Project.copy(tmp_path_factory.mktemp("calibrate") / "project", python)
-    applied = made.run("apply", "--auto", "--yes")
-    assert applied.returncode == 0, applied.stderr
-    yield made
-    made.clean_up()
 
 
 def test_a_running_server_is_measured_and_the_profile_reads_back(project: Project) -> None:
@@ -68,7 +54,7 @@ def test_a_running_server_is_measured_and_the_profile_reads_back(project: Projec
     assert ("(uncalibrated (the profile's residual is " in shown) is not good
 
 
-@pytest.mark.parametrize("project", ["fake"], indirect=True)
+@pytest.mark.parametrize("applied", ["fake"], indirect=True)
 def test_a_script_reads_the_profile_from_standard_output(project: Project) -> None:
     quick = ("--rounds", "1", "--tokens", "200", "--largest-batch", "4")
     out = project.root / "elsewhere.json"
@@ -78,6 +64,7 @@ def test_a_script_reads_the_profile_from_standard_output(project: Project) -> No
     assert out.read_text(encoding="utf-8") == done.stdout
 
 
+@pytest.mark.parametrize("applied", ["fake"], indirect=True)
 def test_a_server_that_does_not_run_cannot_be_measured(project: Project) -> None:
     done = project.run("calibrate", "tiny-laptop-cpu1")
     assert done.returncode == 1
@@ -85,7 +72,7 @@ def test_a_server_that_does_not_run_cannot_be_measured(project: Project) -> None
     assert "Did you mean\n`tiny-laptop-cpu0`?" in done.stderr
 
 
-@pytest.mark.parametrize("project", ["fake"], indirect=True)
+@pytest.mark.parametrize("applied", ["fake"], indirect=True)
 def test_a_fake_servers_speed_is_not_kept_for_planning(project: Project) -> None:
     done = project.run("calibrate", SERVER)
     assert done.returncode == 1

@@ -24,6 +24,8 @@ SLOTS = 3
 """`max_loras` of the shared server."""
 
 PROMPT = "I was charged twice for May."
+KILLED = ("fake", pytest.param("local", marks=[pytest.mark.live, pytest.mark.long], id="vllm"))
+"""Servers that a test kills: a real one is started once more after that."""
 
 
 @pytest.fixture
@@ -239,6 +241,7 @@ def test_starting_a_running_server_changes_nothing(ready: "Bench") -> None:
     assert ready.record() == before
 
 
+@pytest.mark.parametrize("shared_bench", KILLED, indirect=True)
 def test_a_killed_server_is_absent_and_comes_back_empty_as_another_process(
     ready: "Bench",
 ) -> None:

@@ -61,7 +61,7 @@ def test_sigterm_lets_a_request_finish_while_new_ones_get_500() -> None:
     with subprocess.Popen(command) as process:
 
         async def use() -> Any:
-            async with JsonClient(f"http://127.0.0.1:{port}", timeout_s=30) as http:
+            async with JsonClient(f"http://127.0.0.1:{port}", timeout_s=60) as http:
                 await _until_up(http)
                 running = asyncio.create_task(http.post("/v1/completions", body))
                 while "num_requests_running" not in (text := await http.get_text("/metrics")) or (
@@ -81,7 +81,7 @@ def test_sigterm_lets_a_request_finish_while_new_ones_get_500() -> None:
 
         answer = asyncio.run(use())
         assert answer["usage"]["completion_tokens"] == 1000
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
 
 
 async def _until_up(http: JsonClient) -> None:

@@ -13,10 +13,9 @@ from runtime.gateway import health
 from runtime.gateway.transports import DEFAULT, TRANSPORTS
 from tests.runtime.gateway.envoy_stage import needs_envoy
 from tests.runtime.gateway.fronts import ENVOY, Front
-from tests.runtime.gateway.live import vllm
 from tests.runtime.gateway.stage import TRANSPORT
 
-__all__ = ["front", "traced", "transport", "vllm"]
+__all__ = ["front", "traced", "transport"]
 
 
 @pytest.fixture(params=TRANSPORTS)

@@ -146,7 +146,7 @@ def test_a_client_that_leaves_ends_its_request_on_the_server(tmp_path: Path, ans
                         await asyncio.sleep(0)
             (left,) = map(as_ours, await ours.ended())
             assert (left["status"], left["version"], left["server"]) == (499, OLD, "s1")
-            assert 0 <= left["latency_s"] < 20  # in whole milliseconds
+            assert 0 <= left["latency_s"] < 60  # in whole milliseconds
 
     asyncio.run(scenario())
 

@@ -14,8 +14,8 @@ from tests.runtime.gateway.stage import stage
 def test_a_head_that_does_not_arrive_ends_its_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front, "HEAD_S", 0.05)
-    monkeypatch.setattr(timing, "SWEEP_S", 0.01)
+    monkeypatch.setattr(front, "HEAD_S", 0.5)
+    monkeypatch.setattr(timing, "SWEEP_S", 0.05)
 
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours, connected(ours) as (reader, writer):
