@@ -62,8 +62,8 @@ smollm2: setup vllm ## Convert SmolLM2 and train its adapters (once, about 10 mi
 test: lint real ## Check lint, types, import rules; run the tests, on the real vLLM too (WORKERS=2 at once)
 	$(PYTEST) -m 'not long'
 
-test-long: setup real ## Run the tests that take longest: stories on a real vLLM, all the draws of chance
-	FLEETCTL_LONG=1 $(PYTEST) -m long
+test-long: setup real ## Run the tests that take longest: stories on a real vLLM, all drawn inputs
+	FLEETCTL_LONG=1 $(PYTEST) -m 'long or drawn'
 
 test-fast: setup ## Run the tests that need neither vLLM nor LiteLLM
 	$(PYTEST) -m 'not live and not slow and not long'

@@ -44,7 +44,7 @@ def versions_of_guests(logged: list[dict[str, Any]]) -> dict[str, str]:
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_commands_print_the_same_bytes_of_old_artefacts(fleet: Witness, name: str) -> None:
     done = fleet.call(*OUTPUTS[name])
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     assert fleet.as_stored(done.stdout) == stored(name)
 
 
@@ -52,7 +52,7 @@ def test_commands_print_the_same_bytes_of_old_artefacts(fleet: Witness, name: st
 def test_a_plan_of_the_old_live_state_is_the_same_bytes(fleet: Witness, name: str) -> None:
     live = str(BEFORE / "live.json")
     done = fleet.call("--env", "next", "plan", "--live", live, *PLANS[name])
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     assert done.stdout == stored(name)
 
 
@@ -119,7 +119,7 @@ def test_a_saved_plan_is_carried_out_and_the_old_ledger_goes_on(tmp_path: Path) 
         )  # fmt: skip
         assert ask(witness, "globe-language", "Bitte rufen Sie morgen an.", "u")
         again = witness.call("--env", "next", "apply", plan, "--yes")
-        assert (again.returncode, "carried out before" in again.stderr) == (5, True)
+        assert (again.returncode, "The plan is stale" in again.stderr) == (5, True)
         ledger = (witness.state / "ledger.jsonl").read_bytes()
         assert ledger.startswith((BEFORE / "state/ledger.jsonl").read_bytes())
         assert witness.call("evidence", "verify").returncode == 0

@@ -65,7 +65,7 @@ ROOT = "/tmp/before-the-move"  # noqa: S108 (a name in texts, and where they wer
 PYTHON = "/usr/bin/python3"
 SEAL = '{"digest":"'
 """How the file of a routing table begins; the SHA-256 of the rest, 64 hex digits, follows."""
-START_S = 20.0
+START_S = 60.0
 """Upper bound of the time until a fake server answers, in seconds."""
 
 
@@ -109,10 +109,12 @@ class Witness:
         """Run servers with the flags of the stored launch records, and the declared gateway."""
         shown = json.loads(self.call("compile", "--format", "json").stdout)
         modules = {server["server"]: server["arguments"][1:3] for server in shown}
-        started = []
+        started: list[tuple[subprocess.Popen[bytes], str]] = []
         try:
-            for path in sorted((self.state / "servers").glob("*/launch.json")):
-                started.append(_start(path, [sys.executable, *modules[path.parent.name]]))
+            records = sorted((self.state / "servers").glob("*/launch.json"))
+            started.extend(
+                _start(path, [sys.executable, *modules[path.parent.name]]) for path in records
+            )
             for process, url in started:
                 _wait_for(process, f"{url}/health")
             self._load()

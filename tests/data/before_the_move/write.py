@@ -62,7 +62,9 @@ def _change(witness: Witness, old: str, new: str) -> None:
 
 
 def _asked(witness: Witness, alias: str, count: int, who: str) -> str:
-    return [ask(witness, alias, f"question {n}", f"{who}-{n}") for n in range(count)][0]
+    """Ask as users of their own; return the first answer."""
+    first, *_ = [ask(witness, alias, f"question {n}", f"{who}-{n}") for n in range(count)]
+    return first
 
 
 def _play(witness: Witness) -> None:

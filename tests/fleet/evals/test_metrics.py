@@ -11,6 +11,7 @@ from fleet.evals.golden import read_golden, with_format
 from fleet.evals.items import item
 from fleet.evals.metrics import METRICS
 from fleet.formats import Format, FormatKind
+from tests.drawn import drawn, examples
 
 SCHEMA = {"type": "object", "required": ["qty"], "properties": {"qty": {"type": "integer"}}}
 CASES: list[tuple[str, Any, dict[str, Any], str, float]] = [
@@ -146,8 +147,9 @@ ODD: st.SearchStrategy[Any] = st.recursive(
 )  # fmt: skip
 
 
+@drawn
 @given(st.data(), st.sampled_from(sorted(METRICS)), ODD, st.text(max_size=9) | st.just('{"a": 1}'))
-@settings(max_examples=300)
+@settings(max_examples=examples(100, 300))
 def test_whatever_an_item_asks_is_refused_in_words_or_scores_every_answer(
     data: st.DataObject, name: str, expected: Any, said: str
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from fleet.gates import Verdict
 from fleet.gates.offline import judge_binary
 from fleet.gates.sequential import share_test
+from tests.drawn import long
 from tests.fleet.gates.rollouts import World, simulate
 from tests.fleet.gates.simulation import (
     Paths,
@@ -44,12 +45,14 @@ def verdict(items: int, worse: int, better: int) -> str:
     ("items", "discordance", "drop", "shares"),
     [
         (100, 0.10, 0.00, (21, 2, 76)),
-        (100, 0.10, 0.05, (1, 35, 64)),
-        (300, 0.05, 0.00, (73, 3, 24)),
         (300, 0.10, 0.03, (5, 44, 51)),
-        (300, 0.20, 0.05, (1, 57, 43)),
         (1000, 0.10, 0.00, (91, 4, 5)),
-        (1000, 0.10, 0.03, (5, 90, 5)),
+        *long(
+            (100, 0.10, 0.05, (1, 35, 64)),
+            (300, 0.05, 0.00, (73, 3, 24)),
+            (300, 0.20, 0.05, (1, 57, 43)),
+            (1000, 0.10, 0.03, (5, 90, 5)),
+        ),
     ],
 )
 def test_the_golden_gate_has_its_published_power(
@@ -73,7 +76,9 @@ def test_a_version_at_the_margin_seldom_passes_and_a_point_estimate_often_lies(
     assert 38 < naive < 53  # a coin, whatever the number of items
 
 
-@pytest.mark.parametrize(("items", "samples", "size"), [(20, 5, 1), (100, 3, 1), (300, 5, 3)])
+@pytest.mark.parametrize(
+    ("items", "samples", "size"), [(20, 5, 1), *long((100, 3, 1)), (300, 5, 3)]
+)
 def test_several_answers_an_item_pass_no_more_versions_at_the_margin(
     items: int, samples: int, size: int
 ) -> None:
@@ -85,7 +90,7 @@ def test_several_answers_an_item_pass_no_more_versions_at_the_margin(
         assert alike.count(Verdict.PASS) > 190
 
 
-@pytest.mark.parametrize("per_hour", [3, 30, 300])
+@pytest.mark.parametrize("per_hour", [30, *long(3, 300)])
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
 def test_48_looks_raise_no_more_false_alarms_than_promised(per_hour: int, alpha: float) -> None:
     rng = np.random.default_rng(per_hour)
@@ -106,15 +111,17 @@ def test_a_fixed_limit_on_single_hours_fails_most_healthy_versions() -> None:
     ("per_hour", "rate", "alpha", "detected", "hour"),
     [
         (3, 0.05, 0.05, 65, 22),
-        (3, 0.05, 0.01, 45, 28),
-        (3, 0.10, 0.01, 97, 17),
-        (30, 0.02, 0.05, 58, 24),
         (30, 0.02, 0.01, 39, 28),
-        (30, 0.03, 0.01, 97, 17),
         (300, 0.02, 0.01, 100, 7),
-        (3, 0.10, 0.05, 99, 11),
-        (30, 0.03, 0.05, 99, 12),
-        (300, 0.02, 0.05, 100, 5),
+        *long(
+            (3, 0.05, 0.01, 45, 28),
+            (3, 0.10, 0.01, 97, 17),
+            (30, 0.02, 0.05, 58, 24),
+            (30, 0.03, 0.01, 97, 17),
+            (3, 0.10, 0.05, 99, 11),
+            (30, 0.03, 0.05, 99, 12),
+            (300, 0.02, 0.05, 100, 5),
+        ),
     ],
 )
 def test_the_share_test_has_its_published_power(
@@ -159,14 +166,16 @@ def test_shocks_of_one_side_need_the_tolerance() -> None:
         (World(format=0.10), 5, 0, 98, 7),
         (World(slower=2), 5, 0, 100, 2),
         (World(), 1, 13, 0, None),
-        (World(errors=0.20), 1, 0, 100, 5),
-        (World(errors=0.03), 5, 1, 43, None),
-        (World(errors=0.05), 1, 0, 25, None),
-        (World(format=0.10), 1, 0, 27, None),
-        (World(slower=1.2), 1, 5, 2, None),
-        (World(slower=1.2), 50, 1, 99, None),
-        (World(slower=1.5), 5, 0, 100, None),
-        (World(), 50, 97, 3, None),
+        *long(
+            (World(errors=0.20), 1, 0, 100, 5),
+            (World(errors=0.03), 5, 1, 43, None),
+            (World(errors=0.05), 1, 0, 25, None),
+            (World(format=0.10), 1, 0, 27, None),
+            (World(slower=1.2), 1, 5, 2, None),
+            (World(slower=1.2), 50, 1, 99, None),
+            (World(slower=1.5), 5, 0, 100, None),
+            (World(), 50, 97, 3, None),
+        ),
     ],
 )
 def test_whole_rollouts_end_as_published(
@@ -179,7 +188,7 @@ def test_whole_rollouts_end_as_published(
         assert found.hours == pytest.approx(hours, abs=1.5)
 
 
-@pytest.mark.parametrize(("first", "promoted"), [(0.25, 55), (0.5, 81)])
+@pytest.mark.parametrize(("first", "promoted"), [(0.5, 81), *long((0.25, 55))])
 def test_a_larger_first_stage_helps_those_with_little_traffic_as_published(
     first: float, promoted: float
 ) -> None:
@@ -188,12 +197,14 @@ def test_a_larger_first_stage_helps_those_with_little_traffic_as_published(
     assert found.rolled_back < 1
 
 
+@pytest.mark.long
 def test_what_is_slower_within_its_margin_is_rolled_back_no_more_often_than_published() -> None:
     found = simulate(np.random.default_rng(32), World(slower=1.2), 5, 1000)
     assert found.promoted > 62 - POINTS
     assert found.rolled_back < 31 + POINTS
 
 
+@pytest.mark.long
 def test_a_version_of_few_requests_at_its_margin_is_found_no_less_often_than_published() -> None:
     found = simulate(np.random.default_rng(32), World(slower=1.5), 1, 1000)
     assert found.promoted < POINTS
@@ -203,14 +214,10 @@ def test_a_version_of_few_requests_at_its_margin_is_found_no_less_often_than_pub
 @pytest.mark.parametrize(
     ("per_hour", "slower", "detected"),
     [
-        (3, 1.0, 0.2),
         (3, 1.2, 6),
-        (3, 2.0, 100),
         (30, 1.0, 0),
         (30, 1.2, 94),
-        (30, 2.0, 100),
-        (100, 1.0, 0),
-        (300, 1.2, 100),
+        *long((3, 1.0, 0.2), (3, 2.0, 100), (30, 2.0, 100), (100, 1.0, 0), (300, 1.2, 100)),
     ],
 )
 def test_slowness_is_found_as_published_under_a_load_that_swings(

@@ -12,6 +12,7 @@ from fleet.placement import Search
 from fleet.plan import Plan
 from fleet.planning import make_plan
 from fleet.resources import LoadedAdapter, State
+from tests.drawn import drawn
 from tests.fleet.planning.builders import NOON
 from tests.fleet.planning.simulator import World
 from tests.fleet.planning.test_properties import fleets, usual
@@ -37,6 +38,7 @@ def left(live: State, plan: Plan) -> set[str]:
     return gone & came & there
 
 
+@drawn
 @usual
 @given(fleets(), halves, st.sampled_from((0, 1, 3)))
 def test_optional_moves_are_within_their_budget_and_every_move_is_told(
@@ -57,6 +59,7 @@ def test_optional_moves_are_within_their_budget_and_every_move_is_told(
     assert world.plan(after).moves == ()
 
 
+@drawn
 @usual
 @given(fleets(), halves)
 def test_packing_afresh_is_never_dearer(declared: Fleet, part: float) -> None:

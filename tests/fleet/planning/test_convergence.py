@@ -15,6 +15,7 @@ from fleet.diff import diff
 from fleet.errors import PlacementError
 from fleet.planning import desired_state
 from fleet.resources import Server
+from tests.drawn import drawn, examples
 from tests.fleet.planning.builders import (
     DAY,
     GIB,
@@ -186,7 +187,8 @@ def with_adapters(declared: Fleet, adapters: Mapping[str, object]) -> Fleet:
     return replace(declared, adapters=dict(sorted(adapters.items())))  # type: ignore[arg-type]
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
+@drawn
+@settings(max_examples=examples(80, 250), suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(events, max_size=14), st.booleans(), st.sampled_from((None, 1, 2, 3, 4)))
 def test_every_plan_is_safe_step_by_step_and_ends_where_nothing_is_left_to_do(
     happenings: list[Event],
@@ -225,7 +227,8 @@ def test_every_plan_is_safe_step_by_step_and_ends_where_nothing_is_left_to_do(
     assert "FC2090" not in codes
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@drawn
+@settings(max_examples=examples(20, 60), suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(events, max_size=10), st.lists(declares, max_size=3), aliases, small)
 def test_a_rollback_of_one_alias_leaves_what_is_due_for_all_others_as_it_is(
     happenings: list[Event], due: list[Declare], alias: str, days: int

@@ -23,6 +23,7 @@ from fleet.placement.verify import verify, verify_steps
 from fleet.plan import Plan
 from fleet.planning import make_plan
 from fleet.resources import State
+from tests.drawn import drawn, examples
 from tests.fleet.planning.builders import GIB, NOON, adapter, base, device, fleet, history, state
 from tests.fleet.planning.placements import LLAMA, PROFILE
 from tests.fleet.planning.simulator import World
@@ -102,7 +103,7 @@ def fleets(draw: st.DrawFn) -> Fleet:
 
 EXAMPLES = int(os.environ.get("FLEETCTL_EXAMPLES", "0"))
 usual = settings(
-    max_examples=EXAMPLES or 40,
+    max_examples=EXAMPLES or examples(15, 40),
     derandomize=not EXAMPLES,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
@@ -117,7 +118,8 @@ def planned(of: Fleet, live: State | None = None) -> Plan:
     return make_plan(of, live or state(), history(), NOON)
 
 
-@settings(parent=usual, max_examples=EXAMPLES or 80)
+@drawn
+@settings(parent=usual, max_examples=EXAMPLES or examples(30, 80))
 @given(st.lists(fleets(), min_size=1, max_size=3))
 def test_every_placement_and_the_way_to_it_pass_their_checks(declared: list[Fleet]) -> None:
     world = World(NOON)
@@ -136,6 +138,7 @@ def test_every_placement_and_the_way_to_it_pass_their_checks(declared: list[Flee
         event(f"{len(placement.servers)} servers")
 
 
+@drawn
 @usual
 @given(fleets(), st.randoms(use_true_random=False))
 def test_the_order_of_declarations_leaves_the_plan_as_it_is(
@@ -162,6 +165,7 @@ def test_the_order_of_declarations_leaves_the_plan_as_it_is(
     assert planned(other) == plan
 
 
+@drawn
 @usual
 @given(fleets())
 def test_planning_again_when_nothing_changed_changes_nothing(declared: Fleet) -> None:
@@ -175,6 +179,7 @@ def test_planning_again_when_nothing_changed_changes_nothing(declared: Fleet) ->
     assert again.steps == ()
 
 
+@drawn
 @usual
 @given(fleets(), st.sampled_from(sorted(KINDS)))
 def test_a_further_device_never_makes_a_fleet_infeasible(declared: Fleet, kind: str) -> None:
@@ -188,6 +193,7 @@ def test_a_further_device_never_makes_a_fleet_infeasible(declared: Fleet, kind: 
     assert set(after.bindings) == set(before.bindings)
 
 
+@drawn
 @usual
 @given(fleets())
 def test_without_any_one_adapter_a_feasible_fleet_stays_feasible(declared: Fleet) -> None:
@@ -200,6 +206,7 @@ def test_without_any_one_adapter_a_feasible_fleet_stays_feasible(declared: Fleet
         placed(replace(declared, adapters=rest))
 
 
+@drawn
 @usual
 @given(fleets())
 def test_the_price_is_never_below_the_bound(declared: Fleet) -> None:

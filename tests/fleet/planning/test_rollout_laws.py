@@ -27,6 +27,7 @@ from fleet.gates import Tally, Verdict, Window, judge_live, judge_soaking, soaki
 from fleet.history import Hold
 from fleet.pace import Phase
 from fleet.retention import retained
+from tests.drawn import drawn, examples
 from tests.fleet.planning.builders import DAY, NOON, adapter, fleet, history, route, state
 from tests.fleet.planning.rollout_laws import LAWS, Tick, ways_back
 from tests.fleet.planning.rollout_world import HOUR, World, happen, stories
@@ -51,8 +52,9 @@ def play(
     return world
 
 
+@drawn
 @given(story=stories, when_unsure=st.sampled_from(["hold", "roll_back"]))
-@settings(max_examples=200)
+@settings(max_examples=examples(60, 200))
 def test_every_law_holds_in_every_story(
     story: list[tuple[str, Any]], when_unsure: WhenUnsure
 ) -> None:

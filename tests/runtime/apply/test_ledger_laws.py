@@ -29,6 +29,7 @@ from fleet.gates import (
 from fleet.verification import check
 from runtime.ledger import Lease, chain
 from runtime.ledger.file import FileLedger
+from tests.drawn import drawn, examples
 from tests.fleet.planning.rollout_world import World, happen, stories
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
@@ -53,8 +54,9 @@ def of_a_story(story: list[tuple[str, Any]]) -> list[bytes]:
     return chained([(each.kind, each.data) for each in world.entries])
 
 
+@drawn
 @given(story=stories, kind=st.sampled_from(KINDS), chance=st.randoms(use_true_random=False))
-@settings(max_examples=120)
+@settings(max_examples=examples(40, 120))
 def test_whatever_is_done_to_an_entry_within_a_ledger_is_found(
     story: list[tuple[str, Any]], kind: str, chance: Any
 ) -> None:
@@ -87,8 +89,9 @@ def test_whatever_is_done_to_an_entry_within_a_ledger_is_found(
     assert found.value.diagnostics[0].code == "FC5102"
 
 
+@drawn
 @given(story=stories, place=st.integers(0, 10**6), byte=st.integers(0, 255))
-@settings(max_examples=80)
+@settings(max_examples=examples(30, 80))
 def test_any_changed_byte_of_any_ledger_is_found(
     story: list[tuple[str, Any]], place: int, byte: int
 ) -> None:
@@ -142,8 +145,9 @@ def differs(finding: Mapping[str, Any]) -> str:
     return found.differs
 
 
+@drawn
 @given(finding=findings(), verdict=st.sampled_from(list(Verdict)))
-@settings(max_examples=150)
+@settings(max_examples=examples(50, 150))
 def test_a_verdict_follows_from_its_counts_and_no_other_does(
     finding: Finding, verdict: Verdict
 ) -> None:
@@ -153,8 +157,9 @@ def test_a_verdict_follows_from_its_counts_and_no_other_does(
     assert differs({**finding.plain(), "gate": "another"})
 
 
+@drawn
 @given(finding=findings(), chance=st.randoms(use_true_random=False))
-@settings(max_examples=150)
+@settings(max_examples=examples(50, 150))
 def test_a_changed_figure_or_count_is_found(finding: Finding, chance: Any) -> None:
     plain = finding.plain()
     figures = [name for name in ("estimate", "lower", "upper", "value") if plain[name] is not None]
@@ -225,8 +230,9 @@ class Writers:
                 self.ends = self.now + timedelta(seconds=60) if self.held else self.ends
 
 
+@drawn
 @given(st.lists(steps, min_size=4, max_size=20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20, 60), deadline=None)
 def test_only_the_holder_of_the_newest_lease_ever_writes(done: list[tuple[str, Any]]) -> None:
     with TemporaryDirectory() as folder:
         mine = Writers(FileLedger(Path(folder), run="r", by="b", clock=lambda: mine.now))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fleet.errors import LibraryError
 from runtime.library.inspect import inspect
+from tests.drawn import drawn, examples
 from tests.runtime.library.synthetic import (
     BASE,
     config,
@@ -25,7 +26,9 @@ WHOLE = safetensors(tensors())
 HEADER = int.from_bytes(WHOLE[:8], "little")
 
 
-SLOW = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SLOW = settings(
+    max_examples=examples(50, 150), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def only_library_errors(folder: Path) -> None:
@@ -33,12 +36,14 @@ def only_library_errors(folder: Path) -> None:
         inspect(folder, BASE, "tiny")
 
 
+@drawn
 @SLOW
 @given(weights=st.binary(max_size=300))
 def test_any_bytes_as_weights_end_in_an_error_for_people(tmp_path: Path, weights: bytes) -> None:
     only_library_errors(write(tmp_path / "a", config(), weights))
 
 
+@drawn
 @SLOW
 @given(at=st.integers(0, 8 + HEADER), byte=st.integers(0, 255))
 def test_any_byte_of_the_header_may_be_damaged(tmp_path: Path, at: int, byte: int) -> None:
@@ -53,6 +58,7 @@ values = st.recursive(
 )
 
 
+@drawn
 @SLOW
 @given(
     changes=st.dictionaries(
@@ -77,6 +83,7 @@ def test_any_values_in_the_configuration_end_in_an_error_for_people(
     only_library_errors(write(tmp_path / "a", json.dumps({**config(), **changes}), WHOLE))
 
 
+@drawn
 @SLOW
 @given(header=st.dictionaries(st.sampled_from([A, B, "x"]), values, max_size=3))
 def test_any_values_in_the_header_end_in_an_error_for_people(
