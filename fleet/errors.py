@@ -6,7 +6,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Position:
     """A position in a file; lines and columns count from 1."""
 
     file: str
@@ -29,14 +29,14 @@ class Diagnostic:
     """Stable id such as `FC1003`, listed in `fleet/README.md`."""
     summary: str
     detail: str = ""
-    place: Place | None = None
+    place: Position | None = None
     source: str = ""
     """The offending line, without its newline; empty when unknown."""
     width: int = 1
     """Characters to underline from the place's column."""
     hint: str = ""
     command: str = ""
-    also: tuple[tuple[str, Place], ...] = ()
+    also: tuple[tuple[str, Position], ...] = ()
     """Further places, each with its label, such as ("first defined at", …)."""
     severity: Literal["error", "warning"] = "error"
 

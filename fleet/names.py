@@ -3,6 +3,8 @@
 An id (client, task, base, tier, host, key) is lower case, begins with a letter and may
 hold digits and single underscores inside. It holds no hyphen, so that a joined name such
 as `acme-support-llama3_8b-v2.1.0` reads back in exactly one way.
+
+on_server.
 """
 
 import re
@@ -131,3 +133,9 @@ def route_address(alias: str) -> Address:
 def key_address(client: str, key: str) -> Address:
     """Return `key/<client>/<key>`."""
     return Address(f"key/{client}/{key}")
+
+
+def server_of_address(address: Address) -> str:
+    """Return the server that an adapter's address names; empty for other addresses."""
+    kind, _, rest = address.partition("/")
+    return rest.rpartition("@")[2] if kind == "adapter" else ""

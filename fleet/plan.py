@@ -1,11 +1,54 @@
-"""The plan: what will change, in which steps, and what it means for whom. Data only."""
+"""The plan: what will change, in which steps, and what it means for whom. Data only.
 
-from dataclasses import dataclass
+Target.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from fleet.names import Address
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
-from fleet.translation import Translation
+from fleet.resources import Resource
+from fleet.steps import (
+    Step,
+)
+
+
+class GatewayTarget(StrEnum):
+    """A kind of gateway that is not fleetctl's own."""
+
+    ENVOY = "envoy"
+    LITELLM = "litellm"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLimit:
+    """Something that is lost in translation."""
+
+    what: str
+    """A few words, without a full stop."""
+    detail: str = ""
+    """A sentence or more for whoever puts such a gateway in place."""
+    aliases: tuple[str, ...] = ()
+    """Those that declare it, sorted; empty: it holds for every alias."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLimits:
+    """What is lost where one kind of gateway serves the routes."""
+
+    target: GatewayTarget
+    gateways: tuple[str, ...]
+    """Declared gateways of this kind, sorted; empty: the routes are compiled for one elsewhere."""
+    lost: tuple[GatewayLimit, ...]
+
+    def only(self, aliases: Collection[str]) -> "GatewayLimits":
+        """Return what of it is about these aliases, or about all."""
+        kept = (
+            (each, tuple(alias for alias in each.aliases if alias in aliases)) for each in self.lost
+        )
+        lost = (replace(each, aliases=some) for each, some in kept if some or not each.aliases)
+        return replace(self, lost=tuple(lost))
 
 
 class Action(StrEnum):
@@ -57,108 +100,6 @@ class Change:
     """`file:line:col` that asks for it; empty when nothing in the files does."""
     details: tuple[tuple[str, str, str], ...] = ()
     """Fields that differ: name, before, after."""
-
-
-@dataclass(frozen=True, slots=True)
-class StartServer:
-    """Start a server and wait until it answers."""
-
-    server: Server
-
-
-@dataclass(frozen=True, slots=True)
-class StopServer:
-    """Stop a server after its requests have finished."""
-
-    server: Server
-
-
-@dataclass(frozen=True, slots=True)
-class LoadAdapter:
-    """Check the bytes against the digest, publish them and load them."""
-
-    adapter: LoadedAdapter
-
-
-@dataclass(frozen=True, slots=True)
-class SmokeTest:
-    """Ask a freshly loaded version a few known inputs before any client does."""
-
-    adapter: LoadedAdapter
-    inputs: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SetRoute:
-    """Write a route and wait for every gateway's acknowledgement."""
-
-    route: Route
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteRoute:
-    """Remove a route and wait for every gateway's acknowledgement."""
-
-    route: Route
-
-
-@dataclass(frozen=True, slots=True)
-class SetKey:
-    """Resolve a key's secret, check its fingerprint and give its hash to the gateways."""
-
-    key: Key
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteKey:
-    """Revoke a key."""
-
-    key: Key
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Wait until no gateway has a request in flight for a version on a server."""
-
-    adapter: LoadedAdapter
-    deadline_s: int
-
-
-@dataclass(frozen=True, slots=True)
-class UnloadAdapter:
-    """Unload a version and verify that the server no longer lists it."""
-
-    adapter: LoadedAdapter
-
-
-Operation = (
-    StartServer
-    | StopServer
-    | LoadAdapter
-    | SmokeTest
-    | SetRoute
-    | DeleteRoute
-    | SetKey
-    | DeleteKey
-    | Drain
-    | UnloadAdapter
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One operation, after those it needs, valid while the live resource is `before`."""
-
-    id: str
-    """`load adapter/x@y`: the operation's verb and the address; unique in a plan."""
-    operation: Operation
-    address: Address
-    before: Resource | None
-    needs: tuple[str, ...]
-    lane: str
-    """Steps of one lane run one after another: a server's name, or `gateway`."""
-    estimate_s: float
-    timeout_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,5 +209,5 @@ class Plan:
     """Aliases whose demand nobody declared: they are placed as if idle."""
     outlook: tuple[str, ...] = ()
     """How each rollout with gates is likely to end, if the new version is no worse."""
-    translations: tuple[Translation, ...] = ()
+    translations: tuple[GatewayLimits, ...] = ()
     """What gateways that are not fleetctl's own do not keep."""

@@ -6,14 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 
-from fleet.names import (
-    Address,
-    adapter_address,
-    key_address,
-    route_address,
-    server_address,
-)
-from fleet.traffic import Policy
+from fleet.names import Address, adapter_address, key_address, route_address, server_address
+from fleet.traffic import TrafficPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +102,7 @@ class Route:
     shares: tuple[Share, ...]
     salt: str
     """Mixed into the hash that assigns users to versions; one per rollout."""
-    policy: Policy | None = None
+    policy: TrafficPolicy | None = None
     """How its requests are treated; None: as by default."""
 
     @property

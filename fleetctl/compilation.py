@@ -5,7 +5,6 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet.declared import Gateway
 from fleet.errors import (
     EngineTimedOutError,
     EngineUnreachableError,
@@ -13,19 +12,24 @@ from fleet.errors import (
     did_you_mean,
     problem,
 )
-from fleet.launch import launch_of
-from fleet.translation import Target, lost
+from fleet.plan import GatewayTarget
+from fleet.planning import lost
+from fleet.spec import GatewaySpec
+from fleet.vllm import launch_of
 from fleetctl.envoys import envoys_of, routing_of
-from fleetctl.project import is_compiled
 from fleetctl.session import Session
-from plans import envoy, litellm
-from plans.launch import LAUNCH_FORMATS
-from plans.translation import sentences
-from runtime.durable import replace_file
+from plans.compile import litellm
+from plans.compile.envoy import whole
+from plans.compile.envoy.bootstrap import ADMIN_SOCKET, BOOTSTRAP_FILE
+from plans.compile.envoy.routing import RoutePlace, Routing
+from plans.compile.launch import LAUNCH_FORMATS
+from plans.render.sections import sentences
+from runtime.files import replace_file
 from runtime.gateway import places
 from runtime.gateway.envoyadmin import EnvoyAdmin
 from runtime.gateway.envoyprocess import command_line
 from runtime.gateway.table import RoutingTable
+from runtime.project.load import is_compiled
 
 _ELSEWHERE = "/etc/envoy"
 """Folder that a printed configuration names, for want of a real one."""
@@ -90,13 +94,11 @@ def for_envoy(
     table = asyncio.run(_table(session))
     routing = routing_of(table)
     if out is None:
-        place = envoy.Place(
-            chosen.name, chosen.listen, _ELSEWHERE, f"{_ELSEWHERE}/{envoy.ADMIN_SOCKET}"
-        )
+        place = RoutePlace(chosen.name, chosen.listen, _ELSEWHERE, f"{_ELSEWHERE}/{ADMIN_SOCKET}")
         without = "API keys are left out, so that it lets nobody in: write them with --out FOLDER."
-        return Compiled(envoy.whole(routing, place), (without, *_lost(Target.ENVOY, routing)))
+        return Compiled(whole(routing, place), (without, *_lost(GatewayTarget.ENVOY, routing)))
     said = asyncio.run(_written(session, table, chosen, out.absolute(), seen_at))
-    return Compiled("", (said, *_lost(Target.ENVOY, routing)))
+    return Compiled("", (said, *_lost(GatewayTarget.ENVOY, routing)))
 
 
 def for_litellm(session: Session, out: Path | None) -> Compiled:
@@ -107,7 +109,7 @@ def for_litellm(session: Session, out: Path | None) -> Compiled:
     """
     routing = routing_of(asyncio.run(_table(session)))
     text = litellm.config(routing.routes, routing.servers)
-    notes = _lost(Target.LITELLM, routing)
+    notes = _lost(GatewayTarget.LITELLM, routing)
     if out is None:
         return Compiled(text, notes)
     out.mkdir(parents=True, exist_ok=True)
@@ -126,15 +128,15 @@ def for_litellm(session: Session, out: Path | None) -> Compiled:
     return Compiled("", (start, *notes))
 
 
-def _lost(target: Target, routing: envoy.Routing) -> tuple[str, ...]:
+def _lost(target: GatewayTarget, routing: Routing) -> tuple[str, ...]:
     policies = {alias: each.policy for alias, each in routing.routes.items()}
     return tuple(sentences(lost(target, policies)))
 
 
 async def _written(
-    session: Session, table: RoutingTable, gateway: Gateway, folder: Path, seen_at: str | None
+    session: Session, table: RoutingTable, gateway: GatewaySpec, folder: Path, seen_at: str | None
 ) -> str:
-    socket = places.fitting(folder / envoy.ADMIN_SOCKET)
+    socket = places.fitting(folder / ADMIN_SOCKET)
     admin = EnvoyAdmin(gateway, folder, socket, envoys_of(session.root, seen_at))
     written = f"revision {table.revision} is written to {folder}"
     try:
@@ -142,7 +144,7 @@ async def _written(
     except EngineTimedOutError:
         raise
     except EngineUnreachableError:
-        start = shlex.join(command_line(f"{seen_at or folder}/{envoy.BOOTSTRAP_FILE}"))
+        start = shlex.join(command_line(f"{seen_at or folder}/{BOOTSTRAP_FILE}"))
         return f"{written}; no Envoy runs on it here, start one: {start}"
     finally:
         await admin.close()
@@ -168,7 +170,7 @@ async def _table(session: Session) -> RoutingTable:
     return table
 
 
-def _gateway(session: Session, name: str | None) -> Gateway:
+def _gateway(session: Session, name: str | None) -> GatewaySpec:
     known = dict(session.fleet().gateways) or places.known(session.state_dir)
     if name is None:
         envoys = [each for each in known.values() if each.kind == "envoy"]

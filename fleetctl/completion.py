@@ -1,6 +1,6 @@
 """Names that a shell completes: aliases, versions, clients, keys, servers, gateways, addresses.
 
-Read from files alone: `fleet.lock`, the routing table's file, the launch records, and for keys
+Read from files alone: `fleet.config.lockfile`, the routing table's file, the launch records, and for keys
 the declarations. A file that is missing or broken completes to nothing. Nothing is written.
 """
 
@@ -76,8 +76,10 @@ def clients_and_aliases(ctx: click.Context) -> Iterable[str]:
 @_completes
 def keys(ctx: click.Context) -> Iterable[str]:
     """Return the declared API keys as CLIENT/KEY."""
-    from fleetctl.parse_cache import ParseCache  # noqa: PLC0415 (only keys need the declarations)
-    from fleetctl.project import read_files, read_tree  # noqa: PLC0415
+    from runtime.project.load import read_files, read_tree  # noqa: PLC0415
+    from runtime.project.parse_cache import (  # noqa: PLC0415 (only keys need the declarations)
+        ParseCache,
+    )
 
     options = ctx.find_root().params
     variables = dict(text.partition("=")[::2] for text in options["variables"])
@@ -136,7 +138,9 @@ def _aliases(ctx: click.Context) -> list[str]:
 
 def _adapters(ctx: click.Context) -> list[AdapterName]:
     found = []
-    for name in _map(_document(ctx.find_root().params["root"] / "fleet.lock").get("adapters")):
+    for name in _map(
+        _document(ctx.find_root().params["root"] / "fleet.config.lockfile").get("adapters")
+    ):
         with suppress(ValueError):
             found.append(AdapterName.parse(name))
     return found

@@ -13,7 +13,7 @@ from fleetctl.rolling_back import known_inputs, what_speaks_against
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from runtime.drill import DrillResult
+    from runtime.rollback.drill import DrillResult
 
 _PARTS = (("p50", 50), ("p99", 99), ("slowest", 100))
 
@@ -31,9 +31,9 @@ async def drill_one(
             the fleet.
     """
     from fleet.errors import FleetError, LockHeldError  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.drill import drill  # noqa: PLC0415
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
-    from runtime.ledger.scribe import in_time  # noqa: PLC0415
+    from runtime.ledger.outbox import in_time  # noqa: PLC0415
+    from runtime.rollback.drill import drill  # noqa: PLC0415
 
     gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     scribe, holder = session.scribe(), f"{session.by} (run {session.run}, drill)"
@@ -61,7 +61,7 @@ async def drill_one(
 async def tell_failed(session: Session, result: "DrillResult") -> list[str]:
     """Tell people that a rollback would not succeed now; return warnings."""
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.occasions import failed_drill  # noqa: PLC0415
+    from fleet.maintenance import failed_drill  # noqa: PLC0415
     from fleetctl.telling import tell_occasions  # noqa: PLC0415
 
     reasons = (*result.failures, *result.smoke.failures)
@@ -108,12 +108,15 @@ async def due(
         every: Drilled with success longer ago than this, or never; None: all.
         declared: As often as each alias's rollout declares; one that declares nothing never is.
     """
-    from fleet.drills import last_drills  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import FleetError  # noqa: PLC0415
-    from fleet.history import fold  # noqa: PLC0415
-    from fleet.proven import doubts, loaded_digests  # noqa: PLC0415
-    from runtime.flip import choose_target  # noqa: PLC0415
+    from fleet.history import (  # noqa: PLC0415
+        fallback_check,
+        fold,
+        loaded_digests,
+    )
+    from fleet.maintenance import last_drills  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
+    from runtime.rollback.publish import choose_target  # noqa: PLC0415
 
     gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     try:
@@ -133,7 +136,7 @@ async def due(
         if longest and alias in last and session.now() - last[alias] < longest:
             continue
         try:
-            choose_target(alias, entry, None, partial(doubts, past, alias, digests))
+            choose_target(alias, entry, None, partial(fallback_check, past, alias, digests))
         except FleetError:
             stuck.append(alias)
         else:

@@ -10,23 +10,26 @@ from typing import TYPE_CHECKING
 
 from fleet.names import AdapterName
 from fleet.plan import Plan
-from fleet.progress import Emit
+from fleet.steps import Emit
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from runtime.engines import Engine
-    from runtime.execute import Outcome, World
+    from runtime.engines.protocol import Engine
+    from runtime.execute.context import ExecutionContext
+    from runtime.execute.outcome import ApplyOutcome
     from runtime.gateway.protocol import Gateways
 
 
-def world_of(session: Session, engines: "Mapping[str, Engine]", gateways: "Gateways") -> "World":
+def world_of(
+    session: Session, engines: "Mapping[str, Engine]", gateways: "Gateways"
+) -> "ExecutionContext":
     """Return everything that an execution acts on."""
-    from fleetctl.commit import commit_of  # noqa: PLC0415 (keeps small commands fast)
-    from runtime.execute import World  # noqa: PLC0415
+    from runtime.execute.context import ExecutionContext  # noqa: PLC0415
+    from runtime.project.git import commit_of  # noqa: PLC0415 (keeps small commands fast)
     from runtime.secrets import read_secret  # noqa: PLC0415
 
     fleet = session.fleet()
-    return World(
+    return ExecutionContext(
         engines=engines,
         gateways=gateways,
         ledger=session.ledger(),
@@ -40,7 +43,7 @@ def world_of(session: Session, engines: "Mapping[str, Engine]", gateways: "Gatew
 
 def _publish(session: Session, adapter: str, digest: str) -> Path:
     from runtime.library.layout import version_folder  # noqa: PLC0415
-    from runtime.library.store import publish  # noqa: PLC0415
+    from runtime.library.served_copies import publish  # noqa: PLC0415
 
     folder = version_folder(session.library, AdapterName.parse(adapter))
     return publish(folder, digest, session.state_dir / "store")
@@ -48,14 +51,14 @@ def _publish(session: Session, adapter: str, digest: str) -> Path:
 
 async def carry_out(
     session: Session, plan: Plan, emit: Emit, *, stop: asyncio.Event, trigger: str
-) -> "Outcome":
+) -> "ApplyOutcome":
     """Execute a plan on the project's engines and gateways.
 
     Raises:
         asyncio.CancelledError: it was ended at once.
         LockHeldError: another run holds the lease.
     """
-    from runtime.execute import execute  # noqa: PLC0415
+    from runtime.execute.run import execute  # noqa: PLC0415
 
     async with session.connected() as (engines, gateways):
         return await execute(

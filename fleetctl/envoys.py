@@ -5,8 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fleet.declared import Gateway
-from plans import envoy
+from fleet.spec import GatewaySpec
+from plans.compile.envoy import files
+from plans.compile.envoy.bootstrap import ADMIN_SOCKET
+from plans.compile.envoy.routing import Credential, RoutePlace, Routing
 from runtime.gateway.envoyadmin import Envoys
 from runtime.gateway.table import RoutingTable
 from runtime.secrets import read_secret
@@ -24,24 +26,24 @@ def envoys_of(root: Path, seen_at: str | None = None) -> Envoys:
 
 def _rendered(
     seen_at: str | None,
-    gateway: Gateway,
+    gateway: GatewaySpec,
     folder: Path,
     socket: Path,
     table: RoutingTable,
     keys: Sequence[tuple[str, str]],
     served: Sequence[Any],
 ) -> Mapping[str, str]:
-    admin = f"{seen_at}/{envoy.ADMIN_SOCKET}" if seen_at else str(socket)
-    place = envoy.Place(gateway.name, gateway.listen, seen_at or str(folder), admin)
-    return envoy.files(routing_of(table, keys), place, served=served)
+    admin = f"{seen_at}/{ADMIN_SOCKET}" if seen_at else str(socket)
+    place = RoutePlace(gateway.name, gateway.listen, seen_at or str(folder), admin)
+    return files(routing_of(table, keys), place, served=served)
 
 
-def routing_of(table: RoutingTable, keys: Iterable[tuple[str, str]] = ()) -> envoy.Routing:
+def routing_of(table: RoutingTable, keys: Iterable[tuple[str, str]] = ()) -> Routing:
     """Return a routing table in the form that it is rendered from."""
-    return envoy.Routing(
+    return Routing(
         table.revision,
         table.digest,
         table.servers,
         {alias: entry.route(alias) for alias, entry in table.aliases.items()},
-        tuple(envoy.Credential(client, secret) for client, secret in keys),
+        tuple(Credential(client, secret) for client, secret in keys),
     )

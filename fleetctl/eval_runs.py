@@ -11,8 +11,7 @@ from typing import Any
 import click
 
 from fleet.errors import FleetError, did_you_mean, problem
-from fleet.evals.due import Record
-from fleet.evals.run import Purpose, Spec
+from fleet.evals import EvalRecord, EvalSpec, Purpose
 from fleet.names import AdapterName
 from fleetctl.evaluation import Job, all_jobs, carry_out, elsewhere, jobs, jobs_due
 from fleetctl.judging import office_of
@@ -45,8 +44,8 @@ def todo_of(
 
 
 def of_alias(
-    session: Session, past: dict[str, list[Record]], alias: str | None
-) -> dict[str, list[Record]]:
+    session: Session, past: dict[str, list[EvalRecord]], alias: str | None
+) -> dict[str, list[EvalRecord]]:
     """Return the evaluations of one alias, or of all where none is named.
 
     Raises:
@@ -71,7 +70,7 @@ def of_alias(
 
 
 def run_all(
-    session: Session, todo: list[Job], spec: Spec, through: str = "", *, quiet: bool
+    session: Session, todo: list[Job], spec: EvalSpec, through: str = "", *, quiet: bool
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Make every evaluation; one that fails does not keep the others from being made."""
     done: list[dict[str, Any]] = []
@@ -103,12 +102,12 @@ def imported(
     Raises:
         FleetError: no such version, or not the results of a finished evaluation.
     """
-    from runtime.evals import record  # noqa: PLC0415 (keeps small commands fast)
-    from runtime.evals.imported import import_run  # noqa: PLC0415
+    from runtime.evals.import_results import import_run  # noqa: PLC0415
+    from runtime.evals.record import record  # noqa: PLC0415 (keeps small commands fast)
 
     known = session.fleet().versions
     if name not in known:
-        detail = f"`{name}` is not in fleet.lock."
+        detail = f"`{name}` is not in fleet.config.lockfile."
         hint = did_you_mean(name, sorted(known))
         raise FleetError(
             problem("FC3016", "No such version", detail, hint=hint, command="fleetctl adapter list")

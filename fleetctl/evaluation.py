@@ -6,25 +6,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import EvalError, FleetError, did_you_mean, problem
-from fleet.evals.drift import Drift, Standing
-from fleet.evals.due import Record, drifts, due, floor, records
-from fleet.evals.run import Purpose, Spec, Target, spec_of
-from fleet.evals.served import Served, answering, served
+from fleet.evals import (
+    DriftStatus,
+    EvalRecord,
+    EvalSpec,
+    EvalTarget,
+    Purpose,
+    QualityDrift,
+    ServedVersion,
+    answering,
+    drifts,
+    due_evaluations,
+    eval_records,
+    eval_spec_of,
+    floor,
+    served_versions,
+)
 from fleet.names import AdapterName
 from fleet.resources import State
 from fleetctl.judging import office_of
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from fleet.evals.golden import GoldenSet
-    from runtime.evals.protocol import Tell
+    from fleet.evals import GoldenSet
+    from runtime.evals.engines import Tell
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One evaluation to make."""
 
-    target: Target
+    target: EvalTarget
     golden: str
     """Path of the set, relative to the project."""
     purpose: Purpose
@@ -39,7 +51,7 @@ def read_set(root: Path, path: str) -> "GoldenSet":
         ConfigError: with every bad line.
         FleetError: FC6702, there is no such file.
     """
-    from fleet.evals.golden import read_golden  # noqa: PLC0415 (needs a schema library)
+    from fleet.evals import read_golden_set  # noqa: PLC0415 (needs a schema library)
 
     try:
         content = (root / path).read_bytes()
@@ -47,7 +59,7 @@ def read_set(root: Path, path: str) -> "GoldenSet":
         detail = f"`{path}` cannot be read: {error.strerror}."
         hint = "Paths are relative to the project."
         raise FleetError(problem("FC6702", "No such golden set", detail, hint=hint)) from None
-    return read_golden(content, path)
+    return read_golden_set(content, path)
 
 
 def jobs(
@@ -65,7 +77,7 @@ def jobs(
         FleetError: an unknown name, no golden set, or a version that no server holds.
     """
     fleet = session.fleet()
-    at, heads = served(live), answering(live)
+    at, heads = served_versions(live), answering(live)
     for name in names:
         alias, adapter = _chosen(session, name, version, heads)
         declared = fleet.adapters.get(alias)
@@ -135,18 +147,18 @@ def elsewhere(
     except ValueError:
         alias = name
     digest = locked.digest if locked else ""
-    target = Target(url, name, name, digest, alias, headers, fixed=True)
+    target = EvalTarget(url, name, name, digest, alias, headers, fixed=True)
     return Job(target, golden, purpose or "smoke", url)
 
 
-def alarms(session: Session, live: State) -> list[tuple[str, str, Drift]]:
+def alarms(session: Session, live: State) -> list[tuple[str, str, QualityDrift]]:
     """Return what has drifted of what serves: alias, version, and what the rule says."""
-    return standings(past_of(session), live, {Standing.SERVING, Standing.RETRAIN})
+    return standings(past_of(session), live, {DriftStatus.SERVING, DriftStatus.RETRAIN})
 
 
 def standings(
-    past: Mapping[str, Sequence[Record]], live: State, wanted: Collection[Standing]
-) -> list[tuple[str, str, Drift]]:
+    past: Mapping[str, Sequence[EvalRecord]], live: State, wanted: Collection[DriftStatus]
+) -> list[tuple[str, str, QualityDrift]]:
     """Return what the drift rules say of what serves, as far as it stands like that."""
     return [
         (alias, adapter, each)
@@ -156,18 +168,18 @@ def standings(
     ]
 
 
-def target_of(session: Session, found: Served) -> Target:
+def target_of(session: Session, found: ServedVersion) -> EvalTarget:
     """Return who is asked; the digest is that of the loaded bytes, else the lock's."""
     locked = session.fleet().versions.get(found.adapter)
     digest = found.digest or (locked.digest if locked else "")
     alias = AdapterName.parse(found.adapter).alias
-    return Target(found.url, found.adapter, found.adapter, digest, alias)
+    return EvalTarget(found.url, found.adapter, found.adapter, digest, alias)
 
 
 def jobs_due(session: Session, live: State) -> tuple[list[Job], list[str]]:
     """Return what is due now, and a note for each version that cannot be asked."""
     fleet = session.fleet()
-    at, heads = served(live), answering(live)
+    at, heads = served_versions(live), answering(live)
     serving = {
         alias: (fleet.adapters[alias], adapter, at[adapter].engine if adapter in at else "")
         for alias, adapter in heads.items()
@@ -175,8 +187,8 @@ def jobs_due(session: Session, live: State) -> tuple[list[Job], list[str]]:
     }
     found: list[Job] = []
     notes: list[str] = []
-    past = records(session.ledger().read())
-    for each in due(serving, past, fleet.evals.every, session.now()):
+    past = eval_records(session.ledger().read())
+    for each in due_evaluations(serving, past, fleet.evals.every, session.now()):
         where = at.get(each.adapter)
         if where is None:
             notes.append(f"{each.adapter} is due ({each.reason}), and no reachable server holds it")
@@ -188,7 +200,7 @@ def jobs_due(session: Session, live: State) -> tuple[list[Job], list[str]]:
 async def carry_out(
     session: Session,
     job: Job,
-    spec: Spec,
+    spec: EvalSpec,
     teller: "Callable[[Purpose], Tell]",
     through: str = "",
 ) -> list[dict[str, Any]]:
@@ -197,8 +209,9 @@ async def carry_out(
     The first anchor run of a version is asked twice: how many answers differ then is the noise
     floor that later ones are held against.
     """
-    from fleet.evals.golden import with_format  # noqa: PLC0415 (needs a schema library)
-    from runtime.evals import evaluate, record  # noqa: PLC0415 (keeps small commands fast)
+    from fleet.evals import with_format  # noqa: PLC0415 (needs a schema library)
+    from runtime.evals.evaluate import evaluate  # noqa: PLC0415 (keeps small commands fast)
+    from runtime.evals.record import record  # noqa: PLC0415 (keeps small commands fast)
 
     declared = session.fleet().adapters.get(job.target.alias)
     golden = with_format(read_set(session.root, job.golden), declared.format if declared else None)
@@ -218,15 +231,15 @@ async def carry_out(
     return [first, await once("aa")]
 
 
-def spec_for(session: Session, changes: Mapping[str, Any]) -> Spec:
+def spec_for(session: Session, changes: Mapping[str, Any]) -> EvalSpec:
     """Return how the fleet declares that sets are asked, with what the command line changes."""
     given = {key: value for key, value in changes.items() if value is not None}
-    return replace(spec_of(session.fleet().evals), **given)
+    return replace(eval_spec_of(session.fleet().evals), **given)
 
 
-def past_of(session: Session) -> dict[str, list[Record]]:
+def past_of(session: Session) -> dict[str, list[EvalRecord]]:
     """Return every evaluation in the ledger, by alias."""
-    return records(session.ledger().read())
+    return eval_records(session.ledger().read())
 
 
 def _chosen(
@@ -262,7 +275,7 @@ def _purpose(path: str, golden: str | None, declared: Any) -> Purpose:
     return "rolling" if declared is not None and path == declared.rolling else "smoke"
 
 
-def _not_served(adapter: str, at: Mapping[str, Served]) -> EvalError:
+def _not_served(adapter: str, at: Mapping[str, ServedVersion]) -> EvalError:
     near = did_you_mean(adapter, sorted(at))
     held = [each for each in sorted(at) if each.rpartition("-v")[0] == adapter.rpartition("-v")[0]]
     also = f" Loaded of this adapter: {', '.join(held)}." if held else ""

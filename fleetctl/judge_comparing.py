@@ -20,11 +20,13 @@ def compared(session: Session, path: Path, client: str, *, quiet: bool) -> dict[
     Raises:
         FleetError: no such client, a label is wrong, or the judge does not answer.
     """
-    from fleet.evals.agreement import agreement  # noqa: PLC0415 (keeps small commands fast)
-    from fleet.evals.labels import read_labels  # noqa: PLC0415
-    from fleet.evals.run import spec_of  # noqa: PLC0415
+    from fleet.evals import (  # noqa: PLC0415 (keeps small commands fast)
+        agreement,
+        eval_spec_of,
+        read_labels,
+    )
     from fleetctl.judging import office_of  # noqa: PLC0415
-    from runtime.evals.compared import asked  # noqa: PLC0415
+    from runtime.evals.judge import asked  # noqa: PLC0415
 
     fleet = session.fleet()
     if client not in fleet.clients:
@@ -33,7 +35,7 @@ def compared(session: Session, path: Path, client: str, *, quiet: bool) -> dict[
             problem("FC5122", "No such client", f"`{client}` is not declared.", hint=near)
         )
     content = path.read_bytes()
-    labels, spec = read_labels(content, str(path)), spec_of(fleet.evals)
+    labels, spec = read_labels(content, str(path)), eval_spec_of(fleet.evals)
     office = office_of(session, "server")
     said = asyncio.run(asked(labels, spec, office, _teller(quiet=quiet)))
     found = agreement([(each.right, word) for each, word in zip(labels, said, strict=True)])
@@ -55,10 +57,12 @@ def objections(session: Session) -> "Callable[[str], str]":
     """Return what says why the judge decides nothing for a client; empty: it does."""
 
     def why(client: str) -> str:
-        from fleet.evals.agreement import objection  # noqa: PLC0415 (keeps small commands fast)
-        from fleet.evals.run import spec_of  # noqa: PLC0415
+        from fleet.evals import (  # noqa: PLC0415
+            eval_spec_of,
+            objection,
+        )
 
-        judge = spec_of(session.fleet().evals).judge
+        judge = eval_spec_of(session.fleet().evals).judge
         return objection(session.ledger().read(), judge, client)
 
     return why

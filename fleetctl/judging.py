@@ -8,15 +8,15 @@ import click
 
 from fleetctl.scenes import scene_of, tell_away, tell_doubts
 from fleetctl.session import Session
-from fleetctl.taking_back import Round, roll_back_failed, roll_back_rejected, why
+from fleetctl.taking_back import JudgingRound, roll_back_failed, roll_back_rejected, why
 
 if TYPE_CHECKING:
     from fleet.resources import State
-    from fleet.trial import Trial
-    from runtime.evals import Office
-    from runtime.evals.protocol import Tell
-    from runtime.rollouts.record import Judged
-    from runtime.rollouts.tick import Evaluations, Scene
+    from fleet.rollouts import GateTrial
+    from runtime.evals.context import EvalContext
+    from runtime.evals.engines import Tell
+    from runtime.gates.evidence import JudgedGate
+    from runtime.gates.tick import Evaluations, TickContext
 
 VERDICT_S = 5.0
 """How long a verdict waits for the ledger before it is acted on all the same."""
@@ -27,7 +27,7 @@ async def judge_round(
     live: "State",
     evaluations: "Evaluations",
     until: asyncio.Event | None = None,
-) -> Round:
+) -> JudgingRound:
     """Judge what is being tried; roll back each alias whose new version has failed.
 
     Live gates come first and fast; golden sets are asked beside the rounds. With `until` they
@@ -43,7 +43,7 @@ async def judge_round(
     Raises:
         FleetError: the ledger cannot be read, and never was.
     """
-    done = Round()
+    done = JudgingRound()
     known = await asyncio.to_thread(session.last_known)
     done.away = known.away
     scene = await asyncio.to_thread(scene_of, session, live, known.entries)
@@ -69,18 +69,18 @@ async def judge_round(
     return done
 
 
-def _doubt(scene: "Scene", done: Round) -> None:
+def _doubt(scene: "TickContext", done: JudgingRound) -> None:
     """Keep what is not to be believed, for whoever moves rollouts on."""
-    from runtime.rollouts.tick import tampering  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gates.tick import tampering  # noqa: PLC0415 (keeps `--help` fast)
 
     done.behind, done.anew = done.behind or scene.behind, scene.anew
     for alias, each in scene.tampered.items():
         done.tampered[alias] = tampering(alias, each)
 
 
-async def _judge_traffic(session: Session, scene: "Scene", done: Round) -> None:
+async def _judge_traffic(session: Session, scene: "TickContext", done: JudgingRound) -> None:
     """Judge live gates, and roll back who has failed, now or before a run was killed."""
-    from runtime.rollouts.tick import gather_usage, judge_live  # noqa: PLC0415 (`--help` is fast)
+    from runtime.gates.tick import gather_usage, judge_live  # noqa: PLC0415 (`--help` is fast)
 
     await roll_back_rejected(session, scene, done)
     missing = await gather_usage(scene, session.now)
@@ -88,7 +88,7 @@ async def _judge_traffic(session: Session, scene: "Scene", done: Round) -> None:
     await _act_on(session, scene, judged, done)
 
 
-def office_of(session: Session, through: str = "") -> "Office":
+def office_of(session: Session, through: str = "") -> "EvalContext":
     """Return where this project keeps evaluations, and how versions are asked.
 
     Args:
@@ -102,12 +102,15 @@ def office_of(session: Session, through: str = "") -> "Office":
 
     from fleetctl.judge_comparing import objections  # noqa: PLC0415
     from fleetctl.ways import through_gateway  # noqa: PLC0415
-    from runtime.evals import EvalStore, Office  # noqa: PLC0415
-    from runtime.evals.office import directly  # noqa: PLC0415
+    from runtime.evals.context import (  # noqa: PLC0415
+        EvalContext,
+        directly,
+    )
+    from runtime.evals.store import EvalStore  # noqa: PLC0415
     from runtime.secrets import read_secret  # noqa: PLC0415
 
     counted = (through or session.fleet().evals.through) == "gateway"
-    return Office(
+    return EvalContext(
         EvalStore(session.state_dir / "evals"),
         session.now,
         lambda: uuid4().hex[:12],
@@ -122,7 +125,7 @@ async def _take_evaluations(
     session: Session,
     live: "State",
     evaluations: "Evaluations",
-    done: Round,
+    done: JudgingRound,
     until: asyncio.Event | None = None,
 ) -> None:
     """Write down what evaluations found, and act on it; without the ledger it is queued for it."""
@@ -142,9 +145,9 @@ async def _take_evaluations(
 
 async def _act_on(
     session: Session,
-    scene: "Scene",
-    judged: "Sequence[Judged]",
-    done: Round,
+    scene: "TickContext",
+    judged: "Sequence[JudgedGate]",
+    done: JudgingRound,
     *,
     evaluated: bool = False,
 ) -> None:
@@ -156,8 +159,8 @@ async def _act_on(
         FleetError: FC5107, the verdicts are queued and not in the ledger yet; whoever failed is
             rolled back, and nothing goes on.
     """
-    from runtime.ledger.unanswered import unanswered  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.rollouts.tick import write_down  # noqa: PLC0415
+    from runtime.gates.tick import write_down  # noqa: PLC0415
+    from runtime.ledger.protocol import unanswered  # noqa: PLC0415 (keeps `--help` fast)
 
     scribe, queued = session.scribe(VERDICT_S, why(done)), ""
     sure = evaluated or done.away is None  # what passes on traffic is for a ledger to say
@@ -174,10 +177,10 @@ async def _act_on(
         raise unanswered(f"verdicts could not be written down: {queued}")
 
 
-async def _undo_drills(session: Session, scene: "Scene") -> bool:
+async def _undo_drills(session: Session, scene: "TickContext") -> bool:
     """Put routes right that a live drill which was killed has left turned."""
-    from runtime.drill import undo, unfinished  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
+    from runtime.rollback.drill import undo, unfinished  # noqa: PLC0415 (keeps `--help` fast)
 
     if not list(unfinished(scene.entries)):
         return False
@@ -193,14 +196,14 @@ async def _undo_drills(session: Session, scene: "Scene") -> bool:
     return True
 
 
-def _tell(judged: "Iterable[Judged]") -> None:
+def _tell(judged: "Iterable[JudgedGate]") -> None:
     for each in judged:
         finding = each.finding
         text = f"{finding.verdict} {finding.gate} of {each.trial.adapter}"
         click.echo(f"{text} at {each.trial.percent} %: {finding.reason}", err=True)
 
 
-def _progress(trial: "Trial") -> "Tell":
+def _progress(trial: "GateTrial") -> "Tell":
     last = 0
 
     def tell(done: int, total: int) -> None:

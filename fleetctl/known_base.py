@@ -7,11 +7,11 @@ is how it gets there. So only what is said about the base is looked at.
 from typing import Any
 
 from fleet.errors import LibraryError, did_you_mean, problem
-from fleetctl.facts import read_lock, read_shape
-from fleetctl.project import read_files, read_tree
 from fleetctl.session import Session
 from runtime.library.add import KnownBase
 from runtime.library.layout import base_folder
+from runtime.project.facts import read_lock, read_shape
+from runtime.project.load import read_files, read_tree
 
 
 def known_base(session: Session, name: str) -> KnownBase:

@@ -7,7 +7,7 @@ import click
 
 def duration(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
     """Read a duration such as `30s` (a click callback)."""
-    from fleet.units import parse_duration  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.config import parse_duration  # noqa: PLC0415 (keeps `--help` fast)
 
     if value is None:
         return None

@@ -12,18 +12,20 @@ from fleetctl.session import Session
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from fleet.drills import Drill
     from fleet.history import Entry, History
+    from fleet.maintenance import DrillRecord
     from fleet.resources import State
-    from runtime.drill import DrillResult
     from runtime.gateway.table import RoutingTable
+    from runtime.rollback.drill import DrillResult
 
 
-async def turns(session: Session, live: "State", entries: "Sequence[Entry]") -> "tuple[Drill, ...]":
+async def turns(
+    session: Session, live: "State", entries: "Sequence[Entry]"
+) -> "tuple[DrillRecord, ...]":
     """Return the turn of every alias whose rollout declares `drill`, the most urgent first."""
-    from fleet.drills import drills  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import FleetError  # noqa: PLC0415
     from fleet.history import fold, settled  # noqa: PLC0415
+    from fleet.maintenance import due_drills  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
 
     fleet, now = session.fleet(), session.now()
@@ -42,7 +44,7 @@ async def turns(session: Session, live: "State", entries: "Sequence[Entry]") -> 
         for alias, entry in table.aliases.items()
         if (lost := [at for e in entry.shares if (at := history.cutovers.get(e.adapter))])
     }
-    return drills(fleet, entries, since, _waits(session, live, history, table, now), now)
+    return due_drills(fleet, entries, since, _waits(session, live, history, table, now), now)
 
 
 def _waits(
@@ -50,13 +52,16 @@ def _waits(
 ) -> dict[str, str]:
     """Return by alias what prevents a drill now."""
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.pace import Phase, pace  # noqa: PLC0415
-    from fleet.pace.calendar import closed_until  # noqa: PLC0415
-    from fleet.proven import doubts, loaded_digests  # noqa: PLC0415
-    from runtime.flip import choose_target  # noqa: PLC0415
+    from fleet.history import fallback_check, loaded_digests  # noqa: PLC0415
+    from fleet.rollouts import (  # noqa: PLC0415
+        Phase,
+        closed_until,
+        decide_rollouts,
+    )
+    from runtime.rollback.publish import choose_target  # noqa: PLC0415
 
     fleet, digests, found = session.fleet(), loaded_digests(history), dict[str, str]()
-    for alias, wanted in pace(fleet, live, history, now).wanted.items():
+    for alias, wanted in decide_rollouts(fleet, live, history, now).wanted.items():
         until = closed_until(fleet.rollouts[fleet.adapters[alias].rollout], now)
         if alias not in table.aliases:
             found[alias] = "it has no route"
@@ -65,7 +70,7 @@ def _waits(
         elif until:
             found[alias] = f"nothing is changed until {until:%Y-%m-%d %H:%M} UTC"
         else:
-            against = partial(doubts, history, alias, digests)
+            against = partial(fallback_check, history, alias, digests)
             try:
                 choose_target(alias, table.aliases[alias], None, against)
             except FleetError as error:
@@ -111,8 +116,8 @@ def _reasons(result: "DrillResult") -> list[str]:
     return [*result.failures, *result.smoke.failures]
 
 
-async def _failed(session: Session, drill: "Drill", target: str, reasons: list[str]) -> None:
-    from fleet.occasions import failed_drill  # noqa: PLC0415 (keeps `--help` fast)
+async def _failed(session: Session, drill: "DrillRecord", target: str, reasons: list[str]) -> None:
+    from fleet.maintenance import failed_drill  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.telling import tell_occasions  # noqa: PLC0415
 
     told = f"a rollback of {drill.alias} would not succeed now: {'; '.join(reasons)}"
@@ -124,9 +129,9 @@ async def _failed(session: Session, drill: "Drill", target: str, reasons: list[s
         click.echo(f"Warning: {line}", err=True)
 
 
-def row(drill: "Drill") -> dict[str, Any]:
+def row(drill: "DrillRecord") -> dict[str, Any]:
     """Return a turn as status shows it."""
-    from fleet.units import format_duration  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.config import format_duration  # noqa: PLC0415 (keeps `--help` fast)
 
     return {
         "alias": drill.alias,

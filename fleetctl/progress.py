@@ -4,7 +4,7 @@ from typing import Literal
 
 import click
 
-from fleet.progress import Emit, Event
+from fleet.steps import ApplyEvent, Emit
 from fleetctl.session import Session
 
 Form = Literal["text", "json"]
@@ -12,11 +12,11 @@ Form = Literal["text", "json"]
 
 def teller(session: Session, plan_id: str, form: Form) -> Emit:
     """Return what an execution reports to. The machine's stream has no gaps in `seq`."""
-    from plans.progress import line, record  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.reports.apply_progress import line, record  # noqa: PLC0415 (keeps `--help` fast)
 
     seq = 0
 
-    def tell(event: Event) -> None:
+    def tell(event: ApplyEvent) -> None:
         nonlocal seq
         seq += 1
         if form == "json":

@@ -7,16 +7,14 @@ to hear that a line of it is wrong. `fleetctl validate` reads them along.
 from collections.abc import Iterator
 from pathlib import Path
 
-from fleet.conditions import BY_FORM
-from fleet.errors import ConfigError, Diagnostic, Place
-from fleet.evals.golden import GoldenSet, read_golden, scored_by
-from fleet.evals.items import ItemError
-from fleet.evals.scoring import in_pairs, to_judge
-from fleet.problems import Finding, diagnostic
-from fleet.resolve import diagnostics
-from fleet.trial import golden_of
-from fleetctl.project import Project
-from plans.notices import Audience, fault
+from fleet.codes import diagnostic
+from fleet.config import Problem, diagnostics
+from fleet.errors import ConfigError, Diagnostic, Position
+from fleet.evals import GoldenItemError, GoldenSet, in_pairs, read_golden_set, scored_by, to_judge
+from fleet.rollout_policy import BY_FORM
+from fleet.rollouts import golden_of
+from plans.reports.notifications import Audience, fault
+from runtime.project.load import Project
 
 
 def read_along(root: Path, project: Project) -> None:
@@ -33,7 +31,7 @@ def read_along(root: Path, project: Project) -> None:
 def _golden(root: Path, project: Project) -> Iterator[Diagnostic]:
     for path in sorted(project.fleet.golden):
         try:
-            golden = read_golden((root / path).read_bytes(), path)
+            golden = read_golden_set((root / path).read_bytes(), path)
         except ConfigError as error:
             yield from error.diagnostics
             continue
@@ -45,7 +43,7 @@ def _golden(root: Path, project: Project) -> Iterator[Diagnostic]:
             hint = (
                 "Declare one, or score them by a metric: `evals: {judge: {url: ..., model: ...}}`."
             )
-            yield diagnostic("FC1249", detail, Place(path, 1, 1), hint=hint)
+            yield diagnostic("FC1249", detail, Position(path, 1, 1), hint=hint)
 
 
 def _scores(path: str, golden: GoldenSet, project: Project) -> Iterator[Diagnostic]:
@@ -61,8 +59,8 @@ def _scores(path: str, golden: GoldenSet, project: Project) -> Iterator[Diagnost
     for name, score, form in sorted(asked, key=repr):
         try:
             scored_by(golden, score, form)
-        except ItemError as error:
-            found = Finding("FC1254", ("gates", name, "score"), f"{error}.", hint=error.hint)
+        except GoldenItemError as error:
+            found = Problem("FC1254", ("gates", name, "score"), f"{error}.", hint=error.hint)
             yield from diagnostics([found], project.tree)
 
 
@@ -81,7 +79,7 @@ def _templates(root: Path, project: Project) -> Iterator[Diagnostic]:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             detail = f"`{name}` cannot be read: {why}."
             hint = "Paths are relative to the project. Until it is there, notices have our text."
-            yield from diagnostics([Finding("FC1250", at, detail, hint=hint)], project.tree)
+            yield from diagnostics([Problem("FC1250", at, detail, hint=hint)], project.tree)
             continue
         wrong = fault(text, audience, notify.events)
         if wrong is None:
@@ -89,8 +87,8 @@ def _templates(root: Path, project: Project) -> Iterator[Diagnostic]:
         line, why = wrong
         if line:
             detail, hint = f"{why.removesuffix('.')}.", "It is a Jinja template."
-            yield diagnostic("FC1251", detail, Place(name, line, 1), hint=hint)
+            yield diagnostic("FC1251", detail, Position(name, line, 1), hint=hint)
             continue
         detail = f"`{name}` cannot tell {why.removesuffix('.')}."
         hint = "Branch on `it.event`, or say with `events` what is told; a client sees fewer facts."
-        yield from diagnostics([Finding("FC1251", at, detail, hint=hint)], project.tree)
+        yield from diagnostics([Problem("FC1251", at, detail, hint=hint)], project.tree)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from runtime.execute import Outcome
+    from runtime.execute.outcome import ApplyOutcome
 
 SHOWN = 5
 """Failures and warnings told in full; every failure has had its line already."""
 
 
-def tell_outcome(outcome: "Outcome") -> None:
+def tell_outcome(outcome: "ApplyOutcome") -> None:
     """Print failures with their remedies, and what is not as it should be, to stderr."""
     from plans.diagnostics import render_text  # noqa: PLC0415 (keeps `--help` fast)
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleet.config import parse_duration, set_value
 from fleet.errors import FleetError, problem
-from fleet.evals.due import records
+from fleet.evals import eval_records
 from fleet.history import fold
+from fleet.maintenance import due_retrainings, next_version
 from fleet.names import AdapterName, Version
-from fleet.retraining import next_version, retrainings
-from fleet.splice import set_value
-from fleet.units import parse_duration
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -38,8 +37,8 @@ def duration(text: str) -> timedelta:
 def turns(session: Session) -> list[dict[str, Any]]:
     """Return every adapter's turn as documents, the most urgent first."""
     entries = session.ledger().read()
-    found = retrainings(
-        session.fleet(), entries, records(entries), fold(entries).claims, session.now()
+    found = due_retrainings(
+        session.fleet(), entries, eval_records(entries), fold(entries).claims, session.now()
     )
     return [
         {
@@ -76,7 +75,7 @@ async def trained(
     Raises:
         FleetError: somebody else has claimed it, no command is declared, or it failed.
     """
-    from runtime.trainer import one_training  # noqa: PLC0415 (keeps small commands fast)
+    from runtime.training_process import one_training  # noqa: PLC0415 (keeps small commands fast)
 
     adapter = session.fleet().adapters[alias]
     if not adapter.retrain:
@@ -108,9 +107,9 @@ async def _trained(
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Do it, while this machine's training of the alias is ours."""
-    from fleetctl.facts import read_lock  # noqa: PLC0415 (keeps small commands fast)
     from fleetctl.known_base import known_base  # noqa: PLC0415
-    from runtime.retrain import (  # noqa: PLC0415
+    from runtime.project.facts import read_lock  # noqa: PLC0415 (keeps small commands fast)
+    from runtime.training import (  # noqa: PLC0415
         Training,
         claim,
         prolonged,
@@ -131,7 +130,7 @@ async def _trained(
             problem(
                 "FC6714",
                 "The version exists already",
-                f"`{name}` is in fleet.lock; a version is trained once.",
+                f"`{name}` is in fleet.config.lockfile; a version is trained once.",
                 hint="Leave --version out for the next one.",
             )
         )
@@ -186,7 +185,7 @@ def declare_version(session: Session, name: AdapterName) -> str:
     Returns:
         The file that was changed; empty where there is no plain scalar to change.
     """
-    from fleetctl.files import read_text, write_text  # noqa: PLC0415
+    from runtime.files import read_text, write_text  # noqa: PLC0415
 
     path = ("clients", name.client, "adapters", name.task, "version")
     file = session.fleet().origin(*path).rpartition(":")[0].rpartition(":")[0]

@@ -10,11 +10,10 @@ from fleetctl.session import Session
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from fleet.conditions import Override
-    from fleet.history import Entry
-    from fleet.proven import Doubts
-    from runtime.ledger.scribe import Scribe
-    from runtime.rollback import RollbackResult
+    from fleet.history import Entry, FallbackCheck
+    from fleet.rollout_policy import OverrideSpec
+    from runtime.ledger.outbox import LedgerOutbox
+    from runtime.rollback.rollback import RollbackResult
 
 
 CHOICE_S = 0.5
@@ -34,7 +33,7 @@ async def roll_back(
     forward: bool = False,
     facts: Mapping[str, Any] | None = None,
     smoke: Sequence[str] = (),
-    scribe: "Scribe | None" = None,
+    scribe: "LedgerOutbox | None" = None,
     turn: asyncio.Lock | None = None,
 ) -> "RollbackResult":
     """Roll an alias back; nobody is told, see `tell_of`.
@@ -56,7 +55,7 @@ async def roll_back(
         FleetError: no such alias, or no such version is resident; nothing was changed.
     """
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.rollback import rollback  # noqa: PLC0415
+    from runtime.rollback.rollback import rollback  # noqa: PLC0415
 
     gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     scribe = scribe or session.scribe()
@@ -82,32 +81,37 @@ async def roll_back(
 
 def what_speaks_against(
     session: Session,
-    scribe: "Scribe",
+    scribe: "LedgerOutbox",
     alias: str,
     names: tuple[str, ...],
     note: Callable[[str], object] = str,
-) -> "Doubts":
+) -> "FallbackCheck":
     """Return what the ledger says against versions, or where it hangs its copy here.
 
     Nothing where neither answers: an emergency waits for no ledger. `note` is told by what it
     was chosen where that is not the ledger.
     """
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.history import fold  # noqa: PLC0415
-    from fleet.proven import Doubts, doubts, loaded_digests, rejected  # noqa: PLC0415
-    from runtime.ledger.scribe import in_time, queued  # noqa: PLC0415
+    from fleet.history import (  # noqa: PLC0415
+        FallbackCheck,
+        fallback_check,
+        fold,
+        loaded_digests,
+        rejected_by_gates,
+    )
+    from runtime.ledger.outbox import in_time, queued  # noqa: PLC0415
 
-    def said(entries: "Iterable[Entry]") -> "Doubts":
+    def said(entries: "Iterable[Entry]") -> "FallbackCheck":
         past = fold(entries)
         digests = loaded_digests(past)
-        found = doubts(past, alias, digests, names)
-        by_gates = rejected(past, (), alias, digests, names, session.now())
+        found = fallback_check(past, alias, digests, names)
+        by_gates = rejected_by_gates(past, (), alias, digests, names, session.now())
         if by_gates:  # only then do the declarations matter, which may be broken
             overrides = declared_overrides(session)
-            by_gates = rejected(past, overrides, alias, digests, names, session.now())
+            by_gates = rejected_by_gates(past, overrides, alias, digests, names, session.now())
         return replace(found, rejected=by_gates)
 
-    def copied() -> "tuple[Doubts, datetime | None]":
+    def copied() -> "tuple[FallbackCheck, datetime | None]":
         kept, last = session.mirror.about(alias)
         return said([*kept, *queued(session.queue, kept)]), last
 
@@ -117,7 +121,7 @@ def what_speaks_against(
     try:
         known, last = in_time(copied, MIRROR_S)
     except (FleetError, OSError):
-        known, last = Doubts(), None
+        known, last = FallbackCheck(), None
     note(
         "the ledger does not answer: what speaks against earlier versions is known by its copy "
         f"here, as of {last:%Y-%m-%d %H:%M:%S} UTC"
@@ -128,7 +132,7 @@ def what_speaks_against(
     return known
 
 
-def declared_overrides(session: Session) -> "tuple[Override, ...]":
+def declared_overrides(session: Session) -> "tuple[OverrideSpec, ...]":
     """Return the overrides; none where the declarations cannot be read."""
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
 
@@ -140,7 +144,7 @@ def declared_overrides(session: Session) -> "tuple[Override, ...]":
 
 def known_inputs(
     session: Session,
-    scribe: "Scribe",
+    scribe: "LedgerOutbox",
     alias: str,
     given: Sequence[str] = (),
     note: Callable[[str], object] = str,
@@ -168,7 +172,10 @@ def known_inputs(
 
 
 async def tell_of(
-    session: Session, result: "RollbackResult", cause: str = "", scribe: "Scribe | None" = None
+    session: Session,
+    result: "RollbackResult",
+    cause: str = "",
+    scribe: "LedgerOutbox | None" = None,
 ) -> list[str]:
     """Tell client and operators, where that is declared; whom it does not reach is told later.
 
@@ -199,7 +206,7 @@ async def tell_of(
 
 
 def _facts(result: "RollbackResult", cause: str) -> dict[str, Any]:
-    from runtime.flip import short  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.rollback.publish import short  # noqa: PLC0415 (keeps `--help` fast)
 
     before = ", ".join(f"{short(name)} at {share} %" for name, share in result.before if share)
     return {

@@ -19,12 +19,12 @@ _ONWARD: Final = ("approve", "advance", "extend")
 def rollouts(session: Session) -> "list[dict[str, Any]]":
     """Return where every alias stands, in plain form; the servers are asked."""
     from fleet.history import settled  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.pace import pace  # noqa: PLC0415
-    from plans.rollouts import document  # noqa: PLC0415
+    from fleet.rollouts import decide_rollouts  # noqa: PLC0415
+    from plans.reports.rollouts import document  # noqa: PLC0415
 
     fleet, live = session.fleet(), session.observe()
     history = settled(session.history(), live)
-    paced = pace(fleet, live, history, session.now())
+    paced = decide_rollouts(fleet, live, history, session.now())
     return document(fleet, paced.wanted, history, live.routes())
 
 

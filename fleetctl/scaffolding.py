@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from fleet.errors import ConfigError, Diagnostic, FleetError, Place, problem
+from fleet.config import add_entry, json_schema
+from fleet.errors import ConfigError, Diagnostic, FleetError, Position, problem
 from fleet.names import AdapterName
-from fleet.schema import json_schema
-from fleet.splice import add_entry
-from fleetctl.files import write_text
-from fleetctl.project import load_project, read_files, read_tree
 from fleetctl.session import Session
-from plans.scaffold import SCHEMA_FILE, adapter_text, client_text, fleet_text
+from plans.compile.scaffold import SCHEMA_FILE, adapter_text, client_text, fleet_text
+from runtime.files import write_text
+from runtime.project.load import load_project, read_files, read_tree
 
 NOT_IN_LOCK = "FC1210"
 """What a scaffolded adapter lacks until `fleetctl adapter add`."""
@@ -74,7 +73,7 @@ def new_adapter(session: Session, name: AdapterName) -> tuple[Path, bool]:
     return path, locked
 
 
-def _spliced(texts: Mapping[str, str], spot: Place, client: str, entry: str) -> str:
+def _spliced(texts: Mapping[str, str], spot: Position, client: str, entry: str) -> str:
     made = add_entry(texts[spot.file], spot.file, ("clients", client, "adapters"), entry)
     if made is None:
         detail = (

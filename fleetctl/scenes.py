@@ -9,26 +9,27 @@ from fleetctl.session import Session
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fleet.declared import Fleet
-    from fleet.history import Entry
+    from fleet.history import Entry, EvidenceCheck
     from fleet.plan import Plan
     from fleet.resources import State
-    from fleet.verification import Checked
-    from runtime.ledger.mirrored import LastKnown
-    from runtime.rollouts.tick import Scene
+    from fleet.spec import FleetSpec
+    from runtime.gates.tick import TickContext
+    from runtime.ledger.fallback import LedgerSnapshot
 
 
-def scene_of(session: Session, live: "State", known: "Sequence[Entry] | None" = None) -> "Scene":
+def scene_of(
+    session: Session, live: "State", known: "Sequence[Entry] | None" = None
+) -> "TickContext":
     """Return what a tick looks at, by the entries that are known; None: the ledger is read."""
     from fleet.history import fold, settled  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gates.tick import TickContext, trusted, unsound  # noqa: PLC0415
     from runtime.ledger.clock import behind  # noqa: PLC0415
-    from runtime.rollouts.tick import Scene, trusted, unsound  # noqa: PLC0415
 
     entries = session.ledger().read() if known is None else known
     history = settled(fold(entries), live)
     now, found, fleet = session.now(), unsound(entries, history), session.fleet()
     freed = {str(each.data["alias"]): each.seq for each in entries if each.kind == "released"}
-    return Scene(
+    return TickContext(
         fleet,
         live,
         trusted(history, found),
@@ -45,7 +46,7 @@ def scene_of(session: Session, live: "State", known: "Sequence[Entry] | None" = 
     )
 
 
-def _asks(fleet: "Fleet", alias: str, found: "Checked") -> bool:
+def _asks(fleet: "FleetSpec", alias: str, found: "EvidenceCheck") -> bool:
     """Say whether what is declared now is to be judged by the gate that a verdict is of."""
     declared = fleet.adapters.get(alias)
     if declared is None or str(declared.name) != found.adapter:
@@ -64,8 +65,8 @@ def require_believed(session: Session, plan: "Plan") -> None:
     """
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.history import fold  # noqa: PLC0415
+    from runtime.gates.tick import tampering, unsound  # noqa: PLC0415
     from runtime.ledger.clock import behind  # noqa: PLC0415
-    from runtime.rollouts.tick import tampering, unsound  # noqa: PLC0415
 
     up = rising(plan)
     if not up:
@@ -93,7 +94,7 @@ def rising(plan: "Plan") -> frozenset[str]:
     )
 
 
-def tell_doubts(scene: "Scene") -> None:
+def tell_doubts(scene: "TickContext") -> None:
     """Say loudly what is not believed, and what does not go on."""
     if scene.behind is not None:
         click.echo(
@@ -111,9 +112,11 @@ def tell_doubts(scene: "Scene") -> None:
         click.echo(f"{alias}: was released, and is judged anew before it moves on.", err=True)
 
 
-async def tell_away(session: Session, known: "LastKnown", why: str, scene: "Scene") -> None:
+async def tell_away(
+    session: Session, known: "LedgerSnapshot", why: str, scene: "TickContext"
+) -> None:
     """Say loudly by what gates judge, and what does not go on; tell operators once."""
-    from fleet.occasions import ledger_away  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.maintenance import ledger_away  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.telling import tell_occasions  # noqa: PLC0415
 
     count, last = len(known.entries), known.entries[-1].time

@@ -33,9 +33,9 @@ def search_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command `--effort`, `--max-moves` and `--repack`, which it gets as `search`."""
 
     def searched(*arguments: Any, **options: Any) -> None:
-        from fleet.placement.search import Search  # noqa: PLC0415 (keeps `--help` fast)
+        from fleet.placement import SearchLimits  # noqa: PLC0415 (keeps `--help` fast)
 
-        search = Search(*(options.pop(each) for each in ("effort", "max_moves", "repack")))
+        search = SearchLimits(*(options.pop(each) for each in ("effort", "max_moves", "repack")))
         command(*arguments, search=search, **options)
 
     wrapped = cast("Callable[..., None]", wraps(command)(searched))

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import click
 
-from fleet.declared import Fleet
 from fleet.errors import FleetError, did_you_mean, problem
 from fleet.names import AdapterName
 from fleet.plan import Plan
+from fleet.planning import TargetPattern, parse_criteria
 from fleet.resources import LoadedAdapter, Route, Server
-from fleet.select import Criterion, parse_criteria
+from fleet.spec import FleetSpec
 from plans.wording import capitalized
 
 
-def criteria(texts: Sequence[str]) -> tuple[Criterion, ...]:
+def criteria(texts: Sequence[str]) -> tuple[TargetPattern, ...]:
     """Read `--select` options.
 
     Raises:
@@ -26,7 +26,7 @@ def criteria(texts: Sequence[str]) -> tuple[Criterion, ...]:
         raise click.UsageError(f"--select: {' '.join(told)}") from None
 
 
-def require_known(wanted: Sequence[Criterion], fleet: Fleet, plan: Plan) -> None:
+def require_known(wanted: Sequence[TargetPattern], fleet: FleetSpec, plan: Plan) -> None:
     """Refuse criteria that name nothing in the fleet or the plan.
 
     Raises:
@@ -46,7 +46,7 @@ def require_known(wanted: Sequence[Criterion], fleet: Fleet, plan: Plan) -> None
             )
 
 
-def _known(criterion: Criterion, fleet: Fleet, plan: Plan) -> set[str]:
+def _known(criterion: TargetPattern, fleet: FleetSpec, plan: Plan) -> set[str]:
     resources = [part for each in plan.changes for part in (each.before, each.after) if part]
     match criterion.field:
         case "client":

@@ -14,21 +14,21 @@ from threading import Thread
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from fleet.declared import Fleet
 from fleet.history import History
 from fleet.resources import Server, State
+from fleet.spec import FleetSpec
 
 if TYPE_CHECKING:  # each is imported where it is used, so that small commands start fast
-    from fleet.partial import Rest
-    from fleet.placement import Search
+    from fleet.placement import SearchLimits
     from fleet.plan import Plan
-    from runtime.engines import Engine
+    from fleet.planning import BestEffort
+    from runtime.engines.protocol import Engine
     from runtime.gateway.envoyadmin import Envoys
     from runtime.gateway.protocol import Gateways
-    from runtime.ledger import Ledger
-    from runtime.ledger.mirror import Mirror
-    from runtime.ledger.mirrored import LastKnown, MirroredLedger
-    from runtime.ledger.scribe import Scribe
+    from runtime.ledger.fallback import FallbackLedger, LedgerSnapshot
+    from runtime.ledger.outbox import LedgerOutbox
+    from runtime.ledger.protocol import Ledger
+    from runtime.ledger.replica import LedgerReplica
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Session:
     state_dir: Path
     run: str = field(default_factory=lambda: uuid4().hex[:12])
     """Id of this run, on every ledger entry it writes."""
-    given: Fleet | None = None
+    given: FleetSpec | None = None
     """Taken for what is declared; None: the files are read."""
     hung: list[Thread] = field(default_factory=list)
     """Readings of the ledger that have not ended; copies of a session share the list."""
@@ -58,41 +58,41 @@ class Session:
         return datetime.now(UTC)
 
     @cached_property
-    def _fleet(self) -> Fleet:
-        from fleetctl.project import load_fleet  # noqa: PLC0415
+    def _fleet(self) -> FleetSpec:
+        from runtime.project.load import load_fleet  # noqa: PLC0415
 
         if self.given is not None:
             return self.given
         return load_fleet(self.root, self.environment, self.variables, self.state_dir)
 
-    def fleet(self) -> Fleet:
+    def fleet(self) -> FleetSpec:
         """Return the declared fleet; raises `ConfigError` with every problem."""
         return self._fleet
 
     @cached_property
-    def _ledger(self) -> "MirroredLedger":
+    def _ledger(self) -> "FallbackLedger":
         from runtime.ledger import open_ledger  # noqa: PLC0415
-        from runtime.ledger.mirrored import MirroredLedger  # noqa: PLC0415
+        from runtime.ledger.fallback import FallbackLedger  # noqa: PLC0415
 
         found = open_ledger(self.state_dir, run=self.run, by=self.by, clock=self.now)
-        return MirroredLedger(found, self.mirror, self.hung)
+        return FallbackLedger(found, self.mirror, self.hung)
 
     @property
-    def mirror(self) -> "Mirror":
+    def mirror(self) -> "LedgerReplica":
         """What was last read of the ledger."""
         import click  # noqa: PLC0415
 
-        from runtime.ledger.mirror import Mirror  # noqa: PLC0415
+        from runtime.ledger.replica import LedgerReplica  # noqa: PLC0415
 
-        return Mirror(self.state_dir, lambda line: click.echo(f"Warning: {line}", err=True))
+        return LedgerReplica(self.state_dir, lambda line: click.echo(f"Warning: {line}", err=True))
 
-    def last_known(self) -> "LastKnown":
+    def last_known(self) -> "LedgerSnapshot":
         """Return the ledger, or where its home cannot be read what is known of it here.
 
         Raises:
             FleetError: its home cannot be read, and nothing is known of it.
         """
-        from runtime.ledger.mirrored import last_known  # noqa: PLC0415
+        from runtime.ledger.fallback import last_known  # noqa: PLC0415
 
         return last_known(self.ledger, self.mirror, self.queue)
 
@@ -102,7 +102,7 @@ class Session:
             return
         self._delivered = True  # first, for it may hang
         from fleet.errors import FleetError  # noqa: PLC0415
-        from runtime.ledger.scribe import deliver  # noqa: PLC0415
+        from runtime.ledger.outbox import deliver  # noqa: PLC0415
 
         with suppress(FleetError, OSError):  # whoever needs the ledger is told by itself
             deliver(self.queue, ledger)
@@ -110,20 +110,20 @@ class Session:
     @property
     def queue(self) -> Path:
         """Where entries wait for a ledger that does not answer."""
-        from runtime.ledger.scribe import FOLDER  # noqa: PLC0415
+        from runtime.ledger.outbox import FOLDER  # noqa: PLC0415
 
         return self.state_dir / FOLDER
 
-    def scribe(self, limit_s: float | None = None, down: str = "") -> "Scribe":
+    def scribe(self, limit_s: float | None = None, down: str = "") -> "LedgerOutbox":
         """Return what writes to the ledger without waiting for a home that hangs.
 
         Args:
             limit_s: How long it may take for an entry; None: as long as a rollback has time for.
             down: Why its home is known to be away; empty: it is not.
         """
-        from runtime.ledger.scribe import LIMIT_S, Scribe  # noqa: PLC0415
+        from runtime.ledger.outbox import LIMIT_S, LedgerOutbox  # noqa: PLC0415
 
-        return Scribe(self.ledger, self.queue, self.by, self.run, limit_s or LIMIT_S, down)
+        return LedgerOutbox(self.ledger, self.queue, self.by, self.run, limit_s or LIMIT_S, down)
 
     def is_ledger_lost(self) -> bool:
         """Say whether the ledger's home is empty and was not."""
@@ -143,13 +143,13 @@ class Session:
     @property
     def library(self) -> Path:
         """The adapter library's folder."""
-        from fleetctl.project import library_folder  # noqa: PLC0415
+        from runtime.project.load import library_folder  # noqa: PLC0415
 
         return library_folder(self.root)
 
     def engines(self) -> "dict[str, Engine]":
         """Return an engine for each declared host, by host name."""
-        from runtime.engines import make_engine  # noqa: PLC0415
+        from runtime.engines.registry import make_engine  # noqa: PLC0415
 
         return {
             name: make_engine(host, self.root, self.state_dir, self.fleet().name)
@@ -191,8 +191,8 @@ class Session:
     def plan(
         self,
         live: State | None = None,
-        fleet: Fleet | None = None,
-        search: "Search | None" = None,
+        fleet: FleetSpec | None = None,
+        search: "SearchLimits | None" = None,
     ) -> "Plan":
         """Make the plan from what is declared, live (observed unless given) and past.
 
@@ -205,14 +205,19 @@ class Session:
         state = self.observe() if live is None else live
         return make_plan(wanted, state, settled(self.history(), state), self.now(), search or USUAL)
 
-    def plan_rest(self, live: State, search: "Search | None" = None) -> "tuple[Plan, Rest] | None":
+    def plan_rest(
+        self, live: State, search: "SearchLimits | None" = None
+    ) -> "tuple[Plan, BestEffort] | None":
         """Plan without the aliases that find no place; None where not even that fits."""
         from fleet.history import settled  # noqa: PLC0415
-        from fleet.partial import rest_of  # noqa: PLC0415
-        from fleet.planning import USUAL, make_plan  # noqa: PLC0415
+        from fleet.planning import (  # noqa: PLC0415
+            USUAL,
+            best_effort,
+            make_plan,
+        )
 
         hard, now = search or USUAL, self.now()
-        rest = rest_of(self.fleet(), live, settled(self.history(), live), now, hard)
+        rest = best_effort(self.fleet(), live, settled(self.history(), live), now, hard)
         if rest is None:
             return None
         return make_plan(rest.fleet, live, rest.history, now, hard), rest

@@ -9,18 +9,18 @@ from datetime import datetime
 
 import click
 
-from fleet.declared import Fleet
 from fleet.errors import ConfigError
-from fleetctl.project import MAIN, load_project
+from fleet.spec import FleetSpec
 from fleetctl.session import Session
 from plans.diagnostics import render_text
+from runtime.project.load import MAIN, load_project
 
 
 @dataclass(slots=True)
-class Declared:
+class LastValid:
     """The declarations as each round of a process finds them."""
 
-    _last: tuple[Fleet, datetime] | None = None
+    _last: tuple[FleetSpec, datetime] | None = None
 
     def now(self, session: Session) -> tuple[Session, bool]:
         """Return a session that reads the files anew, and whether they are valid.

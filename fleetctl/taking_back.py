@@ -11,11 +11,11 @@ from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from fleet.errors import Diagnostic, FleetError
-    from fleet.trial import Trial
-    from runtime.ledger.scribe import Scribe
-    from runtime.rollback import RollbackResult
-    from runtime.rollouts.record import Judged
-    from runtime.rollouts.tick import Scene
+    from fleet.rollouts import GateTrial
+    from runtime.gates.evidence import JudgedGate
+    from runtime.gates.tick import TickContext
+    from runtime.ledger.outbox import LedgerOutbox
+    from runtime.rollback.rollback import RollbackResult
 
 FAILED = 3
 """Exit code: a gate failed, and what it guarded was rolled back or never began."""
@@ -23,7 +23,7 @@ _AWAY = ", by what was last read of the ledger, which cannot be read now"
 
 
 @dataclass(slots=True)
-class Round:
+class JudgingRound:
     """What a tick came to."""
 
     code: int = 0
@@ -43,7 +43,7 @@ class Round:
     """Aliases that were released from such evidence, and wait to be judged."""
 
 
-async def roll_back_rejected(session: Session, scene: "Scene", done: Round) -> None:
+async def roll_back_rejected(session: Session, scene: "TickContext", done: JudgingRound) -> None:
     """Finish what a run that was killed after it had judged has left."""
     await _all_back(
         session,
@@ -56,9 +56,11 @@ async def roll_back_rejected(session: Session, scene: "Scene", done: Round) -> N
     )
 
 
-async def roll_back_failed(session: Session, judged: "Iterable[Judged]", done: Round) -> None:
+async def roll_back_failed(
+    session: Session, judged: "Iterable[JudgedGate]", done: JudgingRound
+) -> None:
     """Roll back who has failed now, each alias once; one without traffic is only named."""
-    out: dict[str, tuple[Trial, str, str]] = {}
+    out: dict[str, tuple[GateTrial, str, str]] = {}
     for each in judged:
         trial, finding = each.trial, each.finding
         if not each.failed or trial.alias in (*done.failed, *out):
@@ -72,7 +74,9 @@ async def roll_back_failed(session: Session, judged: "Iterable[Judged]", done: R
     await _all_back(session, list(out.values()), done)
 
 
-async def _all_back(session: Session, out: "Sequence[tuple[Trial, str, str]]", done: Round) -> None:
+async def _all_back(
+    session: Session, out: "Sequence[tuple[GateTrial, str, str]]", done: JudgingRound
+) -> None:
     """Roll versions back, each with the gate that failed and why; then tell people.
 
     One table is written at a time, and nobody's flip waits for another's smoke test, let alone
@@ -97,23 +101,23 @@ async def _all_back(session: Session, out: "Sequence[tuple[Trial, str, str]]", d
         click.echo(f"Warning: {line}", err=True)
 
 
-def _cause(gate: str, done: Round) -> str:
+def _cause(gate: str, done: JudgingRound) -> str:
     return f"gate {gate}{_AWAY if done.away else ''}"
 
 
-def why(done: Round) -> str:
+def why(done: JudgingRound) -> str:
     """Return why nothing can be written down; empty where the ledger was read."""
     return done.away.diagnostics[0].detail.rstrip(".") if done.away is not None else ""
 
 
 async def _back(
     session: Session,
-    trial: "Trial",
+    trial: "GateTrial",
     gate: str,
     reason: str,
-    scribe: "Scribe",
+    scribe: "LedgerOutbox",
     turn: asyncio.Lock,
-    done: Round,
+    done: JudgingRound,
 ) -> "RollbackResult | None":
     """Roll one version back and say so; None where that is not possible."""
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Any
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from fleet.declared import Fleet, Notify
-    from fleet.events import Event
     from fleet.history import Entry
-    from fleet.occasions import Occasion
+    from fleet.maintenance import Notification
     from fleet.resources import State
-    from plans.notices import Audience
-    from runtime.ledger.scribe import Scribe
+    from fleet.spec import FleetSpec, NotifyEvent, NotifySpec
+    from plans.reports.notifications import Audience
+    from runtime.ledger.outbox import LedgerOutbox
 
 UNSENT = "was not delivered"
 Reader = tuple[str, "Audience", "Notify"]
 """Name in the ledger, kind, and where."""
 
 
-def readers(fleet: "Fleet", alias: str, event: "Event") -> list[Reader]:
+def readers(fleet: "FleetSpec", alias: str, event: "NotifyEvent") -> list[Reader]:
     """Return who is told of an event: operators first, then the alias's own client."""
     client = fleet.clients.get(alias.partition("-")[0])
     found: list[Reader] = []
@@ -33,8 +32,8 @@ def readers(fleet: "Fleet", alias: str, event: "Event") -> list[Reader]:
 
 async def tell(
     session: Session,
-    scribe: "Scribe",
-    event: "Event",
+    scribe: "LedgerOutbox",
+    event: "NotifyEvent",
     alias: str,
     to: Iterable[Reader],
     facts: Mapping[str, Any],
@@ -51,7 +50,7 @@ async def tell(
         facts: For the notices.
         about: More for the ledger's entries.
     """
-    from runtime.rollback import record_or_warn  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.rollback.rollback import record_or_warn  # noqa: PLC0415 (keeps `--help` fast)
 
     whole = {"fleet": session.fleet().name, **facts}
     told = await asyncio.gather(*(_post(session, event, *each, whole) for each in to))
@@ -64,7 +63,7 @@ async def tell(
 
 async def tell_occasions(
     session: Session,
-    found: "Iterable[Occasion]",
+    found: "Iterable[Notification]",
     known: "Sequence[Entry] | None" = None,
     down: str = "",
 ) -> list[str]:
@@ -76,7 +75,7 @@ async def tell_occasions(
         known: What is known of the ledger; None: it is read.
         down: Why its home is known to be away; empty: it is not.
     """
-    from fleet.occasions import due  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.maintenance import is_due  # noqa: PLC0415 (keeps `--help` fast)
 
     scribe, fleet, warnings = session.scribe(down=down), session.fleet(), []
     open_ = [(each, readers(fleet, each.alias, each.event)) for each in found]
@@ -85,48 +84,56 @@ async def tell_occasions(
         known = await asyncio.to_thread(session.ledger().read) if open_ else []
     told = [each for each in known if each.kind == "notified"]  # few of many
     for each, to in open_:
-        left = [one for one in to if due(told, each, one[0], session.now())]
+        left = [one for one in to if is_due(told, each, one[0], session.now())]
         about = {"key": each.key}
         warnings += await tell(session, scribe, each.event, each.alias, left, each.facts, about)
     return warnings
 
 
-def standing(session: Session, live: "State") -> "list[Occasion]":
+def standing(session: Session, live: "State") -> "list[Notification]":
     """Return what lasts: versions that were stopped, rollouts that wait for people, drift, ..."""
-    from fleet.evals.drift import Standing  # noqa: PLC0415
-    from fleet.evals.due import records  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.evals import (  # noqa: PLC0415
+        DriftStatus,
+        eval_records,
+    )
     from fleet.history import fold, settled  # noqa: PLC0415
-    from fleet.occasions import drifted, gone_back, overdue, stopped, waiting  # noqa: PLC0415
-    from fleet.pace import pace  # noqa: PLC0415
-    from fleet.retraining import retrainings  # noqa: PLC0415
+    from fleet.maintenance import (  # noqa: PLC0415
+        drifted,
+        due_retrainings,
+        failed_gates,
+        overdue_retrainings,
+        rollbacks,
+        undecided_rollouts,
+    )
+    from fleet.rollouts import decide_rollouts  # noqa: PLC0415
     from fleetctl.evaluation import standings  # noqa: PLC0415
 
     fleet, now = session.fleet(), session.now()
     if not fleet.notify and not any(each.notify for each in fleet.clients.values()):
         return []
     entries = session.ledger().read()
-    history, past = settled(fold(entries), live), records(entries)
-    alarms = standings(past, live, {Standing.SERVING, Standing.RETRAIN, Standing.WATCH})
+    history, past = settled(fold(entries), live), eval_records(entries)
+    alarms = standings(past, live, {DriftStatus.SERVING, DriftStatus.RETRAIN, DriftStatus.WATCH})
     return [
-        *gone_back(entries, now),
-        *stopped(fleet, history, now),
-        *waiting(pace(fleet, live, history, now).wanted, history, now),
+        *rollbacks(entries, now),
+        *failed_gates(fleet, history, now),
+        *undecided_rollouts(decide_rollouts(fleet, live, history, now).wanted, history, now),
         *drifted(alarms, past, now),
-        *overdue(retrainings(fleet, entries, past, history.claims, now), now),
+        *overdue_retrainings(due_retrainings(fleet, entries, past, history.claims, now), now),
     ]
 
 
 async def _post(
     session: Session,
-    event: "Event",
+    event: "NotifyEvent",
     name: str,
     who: "Audience",
-    to: "Notify",
+    to: "NotifySpec",
     facts: Mapping[str, Any],
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the ledger's record of one notice, and warnings."""
-    from plans.notices import document  # noqa: PLC0415
-    from runtime.notices import deliver  # noqa: PLC0415
+    from plans.reports.notifications import document  # noqa: PLC0415
+    from runtime.notify import deliver  # noqa: PLC0415
     from runtime.secrets import read_secret  # noqa: PLC0415 (keeps `--help` fast)
 
     warnings = []

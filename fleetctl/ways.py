@@ -8,12 +8,12 @@ from fleet.errors import EvalError, problem
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from fleet.evals.run import Target
+    from fleet.evals import EvalTarget
 
 VERSION_HEADER = "X-Fleetctl-Version"
 
 
-def through_gateway(session: Session) -> "Callable[[Target], Target]":
+def through_gateway(session: Session) -> "Callable[[EvalTarget], EvalTarget]":
     """Return what turns a server's target into the same version behind a gateway.
 
     The operator's secret is read once and goes into no file. Clients' keys open nothing of it:
@@ -40,7 +40,7 @@ def through_gateway(session: Session) -> "Callable[[Target], Target]":
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "[::1]", "": "127.0.0.1"}  # noqa: S104 (to be asked)
     url = f"http://{reachable.get(host, host)}:{port}"
 
-    def way(target: "Target") -> "Target":
+    def way(target: "EvalTarget") -> "EvalTarget":
         headers = {"Authorization": f"Bearer {secret}", VERSION_HEADER: target.adapter}
         return replace(target, url=url, model=target.alias, headers=headers, server=target.url)
 

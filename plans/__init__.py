@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from plans.registry import RENDERERS
+    from plans.render import RENDERERS
 
 __all__ = ["RENDERERS"]
 
@@ -12,6 +12,6 @@ def __getattr__(name: str) -> Any:
     """Import the registry when it is first asked for; `import plans` alone stays cheap."""
     if name != "RENDERERS":
         raise AttributeError(f"module 'plans' has no attribute {name!r}")
-    from plans.registry import RENDERERS  # noqa: PLC0415
+    from plans.render import RENDERERS  # noqa: PLC0415
 
     return RENDERERS

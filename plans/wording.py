@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from fleet.names import AdapterName
-from fleet.plan import Action, Change, LoadAdapter, Plan
+from fleet.plan import Action, Change, Plan
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
+from fleet.steps import LoadAdapter
 
 SYMBOLS = {
     Action.CREATE: "+",

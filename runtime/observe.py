@@ -1,13 +1,107 @@
-"""Observe: what the servers and the gateways hold, as one state."""
+"""Observe: what the servers and the gateways hold, as one state.
+
+Who uses what, and what cannot be told: asked before anything is deleted.
+
+Which resident versions have been lost by the servers that should hold them.
+"""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 
 from fleet.errors import EngineError, FleetError, problem
 from fleet.names import Address, adapter_address
 from fleet.resources import Resource, State
+from runtime.engines.launch_records import LaunchRecords
 from runtime.engines.protocol import Observer
+from runtime.gateway.control import LocalGateways
 from runtime.gateway.protocol import TableReader
+from runtime.gateway.table import RoutingTable, ShareEntry
+from runtime.json_client import JsonClient
+
+
+async def doubts(
+    live: State, gateways: LocalGateways, state_dir: Path, hosts: Collection[str]
+) -> tuple[str, ...]:
+    """Return why it is not known what every server holds and every gateway serves.
+
+    Each is a sentence without its full stop; none: all is known.
+
+    Args:
+        live: What was observed.
+        gateways: Those of the fleet; one that does not run serves nobody.
+        state_dir: Where servers that fleetctl started are recorded.
+        hosts: The declared hosts, whose servers `live` covers.
+    """
+    found = [f"Server {name}: {why}" for name, why in live.unknown_servers.items()]
+    if live.routes_unknown:
+        found.append(f"The routes: {live.routes_unknown}")
+    found += [
+        f"Server {record.name} runs on host {record.host}, which is no longer declared"
+        for record in LaunchRecords(state_dir / "servers").all()
+        if record.host not in hosts and record.leader() is not None
+    ]
+    try:
+        table, _ = await gateways.read()
+    except EngineError:
+        return tuple(found)  # then the routes are unknown, too
+    for sight in await gateways.look():
+        if sight.problem:
+            found.append(f"Gateway {sight.name}: {sight.problem}")
+        elif sight.digest is not None and sight.digest != table.digest:
+            found.append(f"Gateway {sight.name} serves other routes than the newest")
+    return tuple(each.rstrip(".") for each in found)
+
+
+async def in_flight(gateways: LocalGateways) -> dict[str, int]:
+    """Return the requests in flight by full adapter name, over all gateways.
+
+    Raises:
+        EngineError: a running gateway does not say.
+    """
+    counts: Counter[str] = Counter()
+    for (_, adapter), count in (await gateways.everything_in_flight()).items():
+        counts[adapter] += count
+    return dict(counts)
+
+
+SHOW_S = 0.5
+"""How long a server may take to list what it holds; a rollback waits for this."""
+
+
+async def lost(table: RoutingTable, shares: Iterable[ShareEntry]) -> frozenset[str]:
+    """Return the versions of which every server answers that it does not hold them.
+
+    A server that does not answer in `SHOW_S` seconds says nothing: its versions are not lost.
+
+    Args:
+        table: Says where servers are.
+        shares: The versions of an alias.
+    """
+    held = [each for each in shares if each.servers]
+    names = sorted({name for each in held for name in each.servers})
+    shown = await asyncio.gather(*(_listed(table.servers.get(name, "")) for name in names))
+    listed = dict(zip(names, shown, strict=True))
+    return frozenset(
+        each.adapter
+        for each in held
+        if all(
+            (there := listed[name]) is not None and each.adapter not in there
+            for name in each.servers
+        )
+    )
+
+
+async def _listed(url: str) -> frozenset[str] | None:
+    if not url:
+        return None
+    try:
+        async with JsonClient(url, timeout_s=SHOW_S) as client:
+            shown = await client.get("/v1/models", attempts=1)
+        return frozenset(str(each["id"]) for each in shown["data"])
+    except (EngineError, KeyError, TypeError):
+        return None
 
 
 async def observe(engines: Mapping[str, Observer], gateways: TableReader) -> State:

@@ -9,7 +9,7 @@ from typing import Any
 from fleet.errors import EngineError, EngineUnreachableError
 from fleet.history import Entry
 from fleet.names import AdapterName
-from runtime.transport import JsonClient
+from runtime.json_client import JsonClient
 
 ANSWER_S = 10.0
 """How long one question may take; all are asked at the same time."""
@@ -74,7 +74,7 @@ async def smoke_test(
 
 
 @dataclass(frozen=True, slots=True)
-class _Answered:
+class _SmokeAnswers:
     url: str
     faults: tuple[str, ...]
     """By question: what is wrong with the answer; empty: nothing."""
@@ -102,7 +102,7 @@ def _doubt(adapter: str, telling: int | None, total: int) -> str:
     )
 
 
-async def _on_server(adapter: str, url: str, inputs: Sequence[str]) -> _Answered | str:
+async def _on_server(adapter: str, url: str, inputs: Sequence[str]) -> _SmokeAnswers | str:
     """Return how each question was answered, or why no answer came."""
     async with JsonClient(url, timeout_s=ANSWER_S) as client:
         own, others = await asyncio.gather(_all(client, adapter, inputs), _base(client, inputs))
@@ -115,7 +115,7 @@ async def _on_server(adapter: str, url: str, inputs: Sequence[str]) -> _Answered
         for ours, base in zip(own, others, strict=False)
         if _content(base)
     ]
-    return _Answered(url, faults, sum(ours != base for ours, base in pairs) if pairs else None)
+    return _SmokeAnswers(url, faults, sum(ours != base for ours, base in pairs) if pairs else None)
 
 
 async def _base(client: JsonClient, inputs: Sequence[str]) -> list[Any]:

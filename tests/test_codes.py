@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from fleet.codes import SUMMARIES
 from fleet.errors import FleetError
-from fleet.problems import SUMMARIES
 from fleetctl.error_codes import CATALOGUE, explain_code
 
 REPOSITORY = Path(__file__).parent.parent
@@ -34,7 +34,7 @@ SECTIONS = {
     "FC3": (
         "Library and preflight",
         (
-            "`fleetctl adapter verify` compares the library and the served copies with fleet.lock; "
+            "`fleetctl adapter verify` compares the library and the served copies with fleet.config.lockfile; "
             "`fleetctl adapter add` names each part of an adapter that a server would not serve."
         ),
     ),

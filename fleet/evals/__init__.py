@@ -3,3 +3,117 @@
 Pure. Asking the models is in `runtime/evals`; judging one version against another from the
 scores made here is the gates' business.
 """
+
+from fleet.evals.answer import Scored
+from fleet.evals.golden_item import ACCURACY, GROUNDED, MUST_PASS, GoldenItem, GoldenItemError
+from fleet.evals.golden_set import GoldenSet, read_golden_set, scored_by, with_format
+from fleet.evals.imported import (
+    inspect_samples,
+    inspect_version,
+    lm_eval_samples,
+    numbered,
+    questions,
+)
+from fleet.evals.judging import (
+    LabelledAnswer,
+    agreement,
+    in_pairs,
+    objection,
+    read_labels,
+    scored,
+    to_judge,
+)
+from fleet.evals.metrics import JUDGE
+from fleet.evals.quality_drift import DriftStatus, QualityDrift
+from fleet.evals.records import (
+    AFTER_TRAINING,
+    EvalRecord,
+    baseline,
+    drift_since,
+    drifts,
+    eval_records,
+    first_result,
+    floor,
+    latest_anchor,
+)
+from fleet.evals.run import (
+    FAKE,
+    EvalRun,
+    EvalSpec,
+    EvalTarget,
+    JudgeSettings,
+    Purpose,
+    Sample,
+    cache_key,
+    eval_spec_of,
+)
+from fleet.evals.run_file import is_whole_run, lines_of, run_of, sample_of
+from fleet.evals.schedule import ServedVersion, answering, due_evaluations, served_versions
+from fleet.evals.summary import (
+    changed_answers,
+    must_pass_failed,
+    pair_faults,
+    paired_scores,
+    run_faults,
+    summary,
+)
+
+__all__ = [
+    "ACCURACY",
+    "AFTER_TRAINING",
+    "FAKE",
+    "GROUNDED",
+    "JUDGE",
+    "MUST_PASS",
+    "DriftStatus",
+    "EvalRecord",
+    "EvalRun",
+    "EvalSpec",
+    "EvalTarget",
+    "GoldenItem",
+    "GoldenItemError",
+    "GoldenSet",
+    "JudgeSettings",
+    "LabelledAnswer",
+    "Purpose",
+    "QualityDrift",
+    "Sample",
+    "Scored",
+    "ServedVersion",
+    "agreement",
+    "answering",
+    "baseline",
+    "cache_key",
+    "changed_answers",
+    "drift_since",
+    "drifts",
+    "due_evaluations",
+    "eval_records",
+    "eval_spec_of",
+    "first_result",
+    "floor",
+    "in_pairs",
+    "inspect_samples",
+    "inspect_version",
+    "is_whole_run",
+    "latest_anchor",
+    "lines_of",
+    "lm_eval_samples",
+    "must_pass_failed",
+    "numbered",
+    "objection",
+    "pair_faults",
+    "paired_scores",
+    "questions",
+    "read_golden_set",
+    "read_labels",
+    "run_faults",
+    "run_of",
+    "sample_of",
+    "scored",
+    "scored_by",
+    "served_versions",
+    "summary",
+    "to_judge",
+    "with_format",
+]

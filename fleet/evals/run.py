@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from fleet.upkeep import EvalPolicy
+from fleet.spec import EvalPolicy
 
 Purpose = Literal["gate", "anchor", "rolling", "smoke", "aa"]
 """Why a run is made. `aa`: stable against itself, for the noise floor."""
@@ -19,7 +19,7 @@ FAKE = "+fake"
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class JudgeSettings:
     """An OpenAI-compatible endpoint whose model scores what code cannot."""
 
     url: str
@@ -29,7 +29,7 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class EvalSpec:
     """How a golden set is asked. Two runs compare only where `decoding` is the same."""
 
     engine: str = NATIVE
@@ -44,7 +44,7 @@ class Spec:
     """Items without an answer that a run may have; they count as wrong in both arms."""
     timeout_s: float = 60.0
     """For one answer."""
-    judge: Judge | None = None
+    judge: JudgeSettings | None = None
     command: tuple[str, ...] = ()
     """What the `command` engine starts; never through a shell."""
     pause_above: int = 4
@@ -64,24 +64,24 @@ class Spec:
         }  # fmt: skip
 
 
-def spec_of(policy: EvalPolicy) -> Spec:
+def eval_spec_of(policy: EvalPolicy) -> EvalSpec:
     """Return how a fleet declares that golden sets are asked."""
     judge = policy.judge
-    return Spec(
+    return EvalSpec(
         engine=policy.engine,
         samples=policy.samples,
         temperature=policy.temperature,
         concurrency=policy.concurrency,
         max_missing=policy.max_missing,
         timeout_s=policy.timeout_s,
-        judge=Judge(judge.url, judge.model, judge.key or "") if judge else None,
+        judge=JudgeSettings(judge.url, judge.model, judge.key or "") if judge else None,
         command=policy.command,
         pause_above=policy.pause_above,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class EvalTarget:
     """What is asked: a served name behind a URL, and the bytes it should be."""
 
     url: str
@@ -145,7 +145,7 @@ class EvalRun:
     items: tuple[str, ...]
     """Ids of the golden set's items, in its order."""
     must_pass: tuple[str, ...]
-    spec: Spec
+    spec: EvalSpec
     engine_version: str
     samples: tuple[Sample, ...]
     started: datetime
@@ -153,7 +153,7 @@ class EvalRun:
     cached: bool = False
     """Whether the answers are those of an earlier run of the same bytes."""
     serving: str = ""
-    """Of the engine that answered, as of `Target`: a fingerprint may tell of its flags alone."""
+    """Of the engine that answered, as of `EvalTarget`: a fingerprint may tell of its flags alone."""
 
     @property
     def made_up(self) -> bool:
@@ -172,7 +172,7 @@ class EvalRun:
 
 
 def cache_key(
-    target: Target | EvalRun, golden_digest: str, decoding: Mapping[str, Any], fingerprint: str
+    target: EvalTarget | EvalRun, golden_digest: str, decoding: Mapping[str, Any], fingerprint: str
 ) -> str:
     """Return under what the answers of a version may be used again, 64 hex digits."""
     whole: dict[str, Any] = {"adapter": target.digest, "serving": target.serving}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from fleet.evals.items import ACCURACY, FORMAT, GROUNDED, MEASURES
+from fleet.evals.golden_item import ACCURACY, FORMAT, GROUNDED, MEASURES
 from fleet.evals.run import EvalRun, Sample
 
 HALLUCINATION = "hallucination_rate"
@@ -41,7 +41,7 @@ def counted(run: EvalRun) -> list[Sample]:
     return [each for each in run.samples if not each.retry and not each.error]
 
 
-def faults(run: EvalRun) -> tuple[str, ...]:
+def run_faults(run: EvalRun) -> tuple[str, ...]:
     """Return why a run proves nothing; empty where it counts."""
     found: list[str] = []
     lacking = missing(run)
@@ -71,8 +71,8 @@ def faults(run: EvalRun) -> tuple[str, ...]:
 
 def pair_faults(stable: EvalRun, canary: EvalRun) -> tuple[str, ...]:
     """Return why two runs cannot be compared, with the faults of each."""
-    found = [f"stable: {each}" for each in faults(stable)]
-    found += [f"canary: {each}" for each in faults(canary)]
+    found = [f"stable: {each}" for each in run_faults(stable)]
+    found += [f"canary: {each}" for each in run_faults(canary)]
     if stable.golden_digest != canary.golden_digest:
         found.append("the two runs are of different golden sets")
     if stable.spec.decoding() != canary.spec.decoding():
@@ -94,7 +94,7 @@ def vector(run: EvalRun, measure: str = ACCURACY) -> dict[str, float]:
     return {item: fmean(scores[item]) for item in run.items if item in scores}
 
 
-def paired(stable: EvalRun, canary: EvalRun, measure: str = ACCURACY) -> Pair:
+def paired_scores(stable: EvalRun, canary: EvalRun, measure: str = ACCURACY) -> Pair:
     """Pair two runs item by item; items that neither is scored on are left out."""
     left, right = vector(stable, measure), vector(canary, measure)
     items = tuple(each for each in stable.items if each in left or each in right)
@@ -107,11 +107,11 @@ def paired(stable: EvalRun, canary: EvalRun, measure: str = ACCURACY) -> Pair:
     )
 
 
-def changed(before: EvalRun, after: EvalRun) -> dict[str, dict[str, int]]:
+def changed_answers(before: EvalRun, after: EvalRun) -> dict[str, dict[str, int]]:
     """Count, by measure, the items whose score differs between two runs of one set."""
     found = {}
     for measure in MEASURES:
-        pair = paired(before, after, measure)
+        pair = paired_scores(before, after, measure)
         both = list(zip(pair.stable, pair.canary, strict=True))
         if both:
             found[measure] = {
@@ -161,8 +161,8 @@ def summary(run: EvalRun) -> dict[str, Any]:
             if scores
         },
         "must_pass_failed": list(must_pass_failed(run)),
-        "valid": not faults(run),
-        "faults": list(faults(run)),
+        "valid": not run_faults(run),
+        "faults": list(run_faults(run)),
     }
     if vectors[GROUNDED]:
         figures[HALLUCINATION] = _rounded(1.0 - fmean(vectors[GROUNDED].values()))

@@ -3,21 +3,62 @@
 Statistics in plain Python on counts alone, so that anyone can compute a verdict again.
 """
 
+from fleet.gates.counts import BAD, Window
+from fleet.gates.decide import MISSING
+from fleet.gates.intervals import mcnemar, newcombe, upper_tail, wilson
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
-from fleet.gates.recompute import recompute
-from fleet.gates.soak import judge_soaking, soaking
-from fleet.gates.tally import Tally, Window
-from fleet.gates.verdict import Finding, Verdict
+from fleet.gates.power import (
+    Usual,
+    catching,
+    certifiable,
+    harm,
+    healthy_rate,
+    items_needed,
+    paired_power,
+    passing,
+    seen,
+)
+from fleet.gates.recheck import recheck_verdict
+from fleet.gates.soak import blameless, judge_soaking, soaking, spared
+from fleet.gates.verdict import Counts, Finding, Verdict, percent_text, points_text
+from fleet.gates.windows import HOUR, Baseline, UsageRow, Whose, arms, baseline, neighbours, windows
 
 __all__ = [
+    "BAD",
+    "HOUR",
+    "MISSING",
+    "Baseline",
+    "Counts",
     "Finding",
-    "Tally",
+    "UsageRow",
+    "Usual",
     "Verdict",
+    "Whose",
     "Window",
+    "arms",
+    "baseline",
+    "blameless",
+    "catching",
+    "certifiable",
+    "harm",
+    "healthy_rate",
+    "items_needed",
     "judge_live",
     "judge_paired",
     "judge_soaking",
-    "recompute",
+    "mcnemar",
+    "neighbours",
+    "newcombe",
+    "paired_power",
+    "passing",
+    "percent_text",
+    "points_text",
+    "recheck_verdict",
+    "seen",
     "soaking",
+    "spared",
+    "upper_tail",
+    "wilson",
+    "windows",
 ]

@@ -3,27 +3,27 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from fleet.conditions import RATIOS, RISES, Gate
-from fleet.gates.clusters import Side, design_effects
-from fleet.gates.conclusion import (
+from fleet.gates.counts import Window, counts_of
+from fleet.gates.decide import (
     ALONE,
     BOTH,
     BOTH_BY_USER,
     RATE,
     RATIO,
     RISE,
-    Judgement,
+    Estimate,
     Limits,
     Moment,
     Series,
     by_user,
     conclude,
 )
+from fleet.gates.design_effect import SideCounts, design_effects
 from fleet.gates.intervals import newcombe, wilson
+from fleet.gates.sample_ratio import MATERIAL, MISMATCH
 from fleet.gates.sequential import rate_test, share_test
-from fleet.gates.split import MATERIAL, MISMATCH
-from fleet.gates.tally import Window, counts_of
-from fleet.gates.verdict import Counts, Finding, Verdict, percent, points
+from fleet.gates.verdict import Counts, Finding, Verdict, percent_text, points_text
+from fleet.rollout_policy import RATIOS, RISES, GateSpec
 
 BROKEN = 0.5
 """Share of bad requests above which an old version is nothing to compare with."""
@@ -34,7 +34,7 @@ LATE = 0.05
 
 
 def judge_live(
-    gate: Gate, windows: Sequence[Window], *, alone: bool = False, missing: Sequence[str] = ()
+    gate: GateSpec, windows: Sequence[Window], *, alone: bool = False, missing: Sequence[str] = ()
 ) -> Finding:
     """Judge a stage by all its windows, oldest first. May be asked at any time.
 
@@ -76,7 +76,7 @@ def judge_alone(gate: str, metric: str, counts: Counts, limits: Limits) -> Findi
 
 def judge_rise(gate: str, metric: str, counts: Series, limits: Limits) -> Finding:
     """Judge rates against the old version's: share test for FAIL, Newcombe bound for PASS."""
-    mine, other = Side.of(counts), Side.of(counts, "_stable")
+    mine, other = SideCounts.of(counts), SideCounts.of(counts, "_stable")
     effect, effect_other = design_effects((mine, other))
     lower, upper = newcombe(
         mine.bad / effect,
@@ -89,12 +89,12 @@ def judge_rise(gate: str, metric: str, counts: Series, limits: Limits) -> Findin
     passes = upper <= limits["margin"] and sound
     about = (
         f"{mine.bad:g} of {mine.requests:g} bad, the old version {other.bad:g} of "
-        f"{other.requests:g} (95 % sure: at most {points(upper)} more)"
+        f"{other.requests:g} (95 % sure: at most {points_text(upper)} more)"
         + ("" if sound or not other.requests else ", which is broken itself and shows nothing")
     )
     estimate = mine.rate - other.rate if mine.requests and other.requests else None
-    limit, independent = points(limits["margin"]), mine.requests / effect
-    made = Judgement(
+    limit, independent = points_text(limits["margin"]), mine.requests / effect
+    made = Estimate(
         RISE,
         estimate,
         lower,
@@ -114,7 +114,7 @@ def judge_ratio(gate: str, metric: str, counts: Series, limits: Limits) -> Findi
     Slow is above the old p95, which is soon told; late is beyond the margin, which still tells
     where times are so alike that a little load makes all requests of both versions slow.
     """
-    late, other = Side.of(counts, prefix="late"), Side.of(counts, "_stable", "late")
+    late, other = SideCounts.of(counts, prefix="late"), SideCounts.of(counts, "_stable", "late")
     effect = design_effects((late, other) if "late_units" in counts else (late,))[0]
     independent, margin = late.requests / effect, limits["margin"]
     lower, upper = wilson(late.bad / effect, independent)
@@ -122,13 +122,13 @@ def judge_ratio(gate: str, metric: str, counts: Series, limits: Limits) -> Findi
     estimate = late.rate if late.requests else None
     passes, limit = upper <= LATE, f"p95 {margin:g} x"
     collapsed = _collapsed(late, other, limits["least_requests"])
-    slow, beside = Side.of(counts), Side.of(counts, "_stable")
+    slow, beside = SideCounts.of(counts), SideCounts.of(counts, "_stable")
     who = "elsewhere" if metric == "neighbour_ratio" else "the old version"
     worse = (
         f"{slow.bad:g} of {slow.requests:g} took longer than the old p95, {who} {beside.bad:g} of "
         f"{beside.requests:g}"
     )
-    made = Judgement(
+    made = Estimate(
         RATIO, estimate, lower, upper, passes, about, limit, independent, collapsed, worse
     )
     return conclude(gate, metric, made, _slow_or_late(counts, limits["tolerate"]), counts, limits)
@@ -143,19 +143,17 @@ def judge_fixed(
     rule: str, gate: str, metric: str, moments: Iterator[Moment], counts: Series, limits: Limits
 ) -> Finding:
     """Judge a rate against a fixed one: FAIL by the moments of a test, PASS by a Wilson bound."""
-    side, limit = Side.of(counts), limits["limit"]
+    side, limit = SideCounts.of(counts), limits["limit"]
     (effect,) = design_effects((side,))
     independent = side.requests / effect
     lower, upper = wilson(side.bad / effect, independent)
-    about = (
-        f"{side.bad:g} of {side.requests:g} over the limit (95 % sure: at most {percent(upper)})"
-    )
-    estimate, text = side.rate if side.requests else None, f"{percent(limit)} of them"
-    made = Judgement(rule, estimate, lower, upper, upper <= limit, about, text, independent)
+    about = f"{side.bad:g} of {side.requests:g} over the limit (95 % sure: at most {percent_text(upper)})"
+    estimate, text = side.rate if side.requests else None, f"{percent_text(limit)} of them"
+    made = Estimate(rule, estimate, lower, upper, upper <= limit, about, text, independent)
     return conclude(gate, metric, made, moments, counts, limits)
 
 
-def limits_of(gate: Gate) -> dict[str, float]:
+def limits_of(gate: GateSpec) -> dict[str, float]:
     """Return the limits that every live rule has."""
     return {
         "margin": gate.margin,
@@ -165,7 +163,7 @@ def limits_of(gate: Gate) -> dict[str, float]:
     }
 
 
-def _collapsed(mine: Side, other: Side, least: float) -> bool:
+def _collapsed(mine: SideCounts, other: SideCounts, least: float) -> bool:
     """Say whether a version is broken for everybody, be they too few for any test.
 
     With 3 users no test of users ever fails a version, and they would be left with it for good.

@@ -5,9 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fleet.conditions import Gate
 from fleet.gates.intervals import Z, bonett_price, mcnemar, t_cdf, t_quantile, wilson
-from fleet.gates.verdict import Finding, Verdict, percent, points
+from fleet.gates.verdict import Finding, Verdict, percent_text, points_text
+from fleet.rollout_policy import GateSpec
 
 SIGNIFICANT = 0.05
 """Below this p-value a drop is one."""
@@ -26,7 +26,7 @@ GRADED = "paired_graded"
 
 
 def judge_paired(
-    gate: Gate,
+    gate: GateSpec,
     stable: Sequence[float],
     canary: Sequence[float],
     *,
@@ -174,7 +174,7 @@ def _judge(
     limits: Mapping[str, float],
 ) -> Finding:
     verdict, reason = _verdict(made, counts, limits["margin"], limits["floor"])
-    detectable = points((Z + Z_FOUND) * made.error)
+    detectable = points_text((Z + Z_FOUND) * made.error)
     return Finding(
         gate,
         metric,
@@ -199,20 +199,26 @@ def _verdict(
     if counts["must_pass_failed"]:
         return Verdict.FAIL, f"items that must pass and failed: {counts['must_pass_failed']:g}"
     if made.best < floor:
-        return Verdict.FAIL, f"at most {percent(made.best)} are good, and {percent(floor)} must be"
+        return (
+            Verdict.FAIL,
+            f"at most {percent_text(made.best)} are good, and {percent_text(floor)} must be",
+        )
     if not (counts["good"] or made.drop):
         return Verdict.INCONCLUSIVE, "neither version is right once: the golden set tells nothing"
     about = (
-        f"drop of {points(made.drop)} on {counts['items']:g} items "
-        f"(95 % sure: at most {points(made.upper)})"
+        f"drop of {points_text(made.drop)} on {counts['items']:g} items "
+        f"(95 % sure: at most {points_text(made.upper)})"
     )
     if made.independent < LEAST_ITEMS:
         few = f"nothing passes on fewer than {LEAST_ITEMS} independent items"
         verdict, why = Verdict.INCONCLUSIVE, few
     elif made.upper <= margin:
-        verdict, why = Verdict.PASS, f"within {points(margin)}"
+        verdict, why = Verdict.PASS, f"within {points_text(margin)}"
     elif made.p_value < SIGNIFICANT and made.seen > margin:
-        verdict, why = Verdict.FAIL, f"worse, and not within {points(margin)}"
+        verdict, why = Verdict.FAIL, f"worse, and not within {points_text(margin)}"
     else:
-        verdict, why = Verdict.INCONCLUSIVE, f"neither worse nor surely within {points(margin)}"
+        verdict, why = (
+            Verdict.INCONCLUSIVE,
+            f"neither worse nor surely within {points_text(margin)}",
+        )
     return verdict, f"{about}: {why}"

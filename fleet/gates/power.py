@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from fleet.conditions import RATIOS, RISES, Gate
-from fleet.gates.clusters import Side, design_effects
-from fleet.gates.conclusion import LEAST_BAD, LEAST_DIFFERENCE
+from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE
+from fleet.gates.design_effect import SideCounts, design_effects
 from fleet.gates.intervals import (
     Z,
     bonett_price,
@@ -22,6 +21,7 @@ from fleet.gates.intervals import (
 from fleet.gates.live import LATE
 from fleet.gates.offline import LEAST_ITEMS, PSEUDO_ITEMS, SIGNIFICANT, Z_FOUND
 from fleet.gates.sequential import rate_test, share_test
+from fleet.rollout_policy import RATIOS, RISES, GateSpec
 
 USUAL_RATE = {"error_rate_rise": 0.01, "error_rate": 0.005, "format_drop": 0.03}
 """Rates of a healthy version where none was measured; other kinds: 3 %."""
@@ -34,7 +34,7 @@ WIDTH = 6
 
 
 @lru_cache(maxsize=4096)
-def paired(
+def paired_power(
     items: int, discordance: float, samples: int, margin: float, drop: float
 ) -> tuple[float, float]:
     """Return the chances that an offline gate says PASS, and FAIL.
@@ -155,18 +155,18 @@ LEAST_SEEN = 200
 """Requests below which a rate is assumed rather than taken from what was seen."""
 
 
-def seen(gate: Gate, counts: Mapping[str, Any]) -> Usual | None:
+def seen(gate: GateSpec, counts: Mapping[str, Any]) -> Usual | None:
     """Return what the counts of earlier evidence say of the old version; None: too little.
 
     A version that has passed is as good as the old one, but only the old one was so before.
     """
     if gate.metric in RATIOS:
-        sides = [Side.of(counts, prefix="late")] if "late" in counts else []
+        sides = [SideCounts.of(counts, prefix="late")] if "late" in counts else []
         if sides and "late_units_stable" in counts:
-            sides.append(Side.of(counts, "_stable", "late"))
+            sides.append(SideCounts.of(counts, "_stable", "late"))
     else:
         suffix = "_stable" if "requests_stable" in counts and gate.metric in RISES else ""
-        sides = [Side.of(counts, suffix)] if f"bad{suffix}" in counts else []
+        sides = [SideCounts.of(counts, suffix)] if f"bad{suffix}" in counts else []
     side = max(sides, key=lambda each: each.requests, default=None)
     if side is None or side.requests < LEAST_SEEN:
         return None
@@ -175,12 +175,12 @@ def seen(gate: Gate, counts: Mapping[str, Any]) -> Usual | None:
     return Usual(max(rate, 0.0001), round(effect, 2), int(side.requests))
 
 
-def usual(gate: Gate) -> Usual:
+def usual(gate: GateSpec) -> Usual:
     """Return what is assumed where nothing was seen."""
     return Usual(healthy_rate(gate))
 
 
-def healthy_rate(gate: Gate) -> float:
+def healthy_rate(gate: GateSpec) -> float:
     """Return the bad part that is assumed of a healthy version, by the gate's own count."""
     if gate.metric in RATIOS:
         return 1 - normal_cdf(Z + math.log(max(gate.margin, 1.0)) / SPREAD)
@@ -190,7 +190,7 @@ def healthy_rate(gate: Gate) -> float:
 
 
 @lru_cache(maxsize=4096)
-def passing(gate: Gate, requests: int, others: int, known: Usual | None = None) -> float:
+def passing(gate: GateSpec, requests: int, others: int, known: Usual | None = None) -> float:
     """Return the chance that a healthy version passes a live gate on so many requests.
 
     Args:
@@ -228,7 +228,7 @@ def _others(rate: float, requests: int) -> tuple[float, ...]:
     return tuple(float(min(requests, max(0, each))) for each in counts)
 
 
-def harm(gate: Gate, known: Usual | None = None) -> tuple[float, float]:
+def harm(gate: GateSpec, known: Usual | None = None) -> tuple[float, float]:
     """Return the rates of a healthy and of a harmful version, as the gate's test counts them.
 
     Harmful: twice the margin above the usual rate; a p95 of twice the old one; a rate of
@@ -244,7 +244,7 @@ def harm(gate: Gate, known: Usual | None = None) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=4096)
-def catching(gate: Gate, requests: int, others: int, known: Usual | None = None) -> float:
+def catching(gate: GateSpec, requests: int, others: int, known: Usual | None = None) -> float:
     """Return the least chance that a harmful version has failed a live gate by then.
 
     Taken after all the requests at once; a test that is looked at on the way catches some more.

@@ -23,7 +23,7 @@ def ratios(tolerated: float) -> tuple[float, ...]:
     return tuple(tolerated * math.exp(step * each) for each in range(1, GRID + 1))
 
 
-class Evidence:
+class EProcess:
     """An e-process under way; `add` takes one window and returns the e-value so far."""
 
     def __init__(self, tolerated: float) -> None:
@@ -69,7 +69,7 @@ def share_test(
     Each bad event is the watched side's with chance `w r / (w r + 1 - w)` at most, where `w`
     is the window's share of requests: load that swings and shares that grow do not matter.
     """
-    evidence = Evidence(tolerated)
+    evidence = EProcess(tolerated)
     for bad, requests, bad_other, requests_other in windows:
         odds = requests / requests_other if requests_other > 0 else 0.0
         yield evidence.add(bad, bad + bad_other, odds)
@@ -82,6 +82,6 @@ def rate_test(windows: Iterable[tuple[float, float]], limit: float) -> Iterator[
         windows: Bad requests and all requests.
         limit: The rate that is no finding yet; above 0, below 1.
     """
-    evidence = Evidence(1.0)
+    evidence = EProcess(1.0)
     for bad, requests in windows:
         yield evidence.add(bad, requests, limit / (1 - limit))

@@ -9,21 +9,14 @@ hour says nothing about the version.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from fleet.conditions import RATIOS, RISES, Gate
-from fleet.gates.clusters import Side, design_effects
-from fleet.gates.conclusion import (
-    LEAST_BAD,
-    LEAST_DIFFERENCE,
-    Limits,
-    Moment,
-    Series,
-    by_user,
-)
+from fleet.gates.counts import BAD, Window, counts_of, late
+from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE, Limits, Moment, Series, by_user
+from fleet.gates.design_effect import SideCounts, design_effects
 from fleet.gates.intervals import wilson
 from fleet.gates.live import LATE, judge_fixed, judge_live, limits_of
-from fleet.gates.sequential import Evidence
-from fleet.gates.tally import BAD, Window, counts_of, late
-from fleet.gates.verdict import Finding, Verdict, percent
+from fleet.gates.sequential import EProcess
+from fleet.gates.verdict import Finding, Verdict, percent_text
+from fleet.rollout_policy import RATIOS, RISES, GateSpec
 
 TIMES = 2.0
 """Least factor of the old 95th percentile that is a fault; a gate may ask for less beside it."""
@@ -34,7 +27,7 @@ LARGEST = 0.95
 """Limit of a rate beyond which nothing can be told from it."""
 
 
-def soaking(gate: Gate) -> Gate:
+def soaking(gate: GateSpec) -> GateSpec:
     """Return the gate as it is asked once the version has all traffic."""
     if gate.metric not in RATIOS or gate.metric == "neighbour_ratio":
         return gate
@@ -42,7 +35,7 @@ def soaking(gate: Gate) -> Gate:
 
 
 def judge_soaking(
-    gate: Gate,
+    gate: GateSpec,
     windows: Sequence[Window],
     before: Sequence[Window],
     *,
@@ -58,13 +51,13 @@ def judge_soaking(
     """
     if gate.metric not in RISES and gate.metric not in RATIOS:
         return judge_live(gate, windows, missing=missing)
-    alone = Gate(gate.name, "error_rate", 0, "%")
+    alone = GateSpec(gate.name, "error_rate", 0, "%")
     kind = BAD.get(gate.metric) or late(gate.name)
     counts = counts_of(alone, windows, kind)
     limits = limits_of(gate) | {"limit": LATE}
     past = ""
     if gate.metric in RISES:
-        side = Side.of(counts_of(alone, before, kind), "_stable")
+        side = SideCounts.of(counts_of(alone, before, kind), "_stable")
         (effect,) = design_effects((side,))
         usual = wilson(side.bad / effect, side.requests / effect)[1]
         limits |= {"usual": usual}
@@ -92,13 +85,13 @@ def judge_since(gate: str, metric: str, counts: Series, limits: Limits) -> Findi
 def watches(counts: Series, limit: float) -> Iterator[Moment]:
     """Yield after each window what the watch says that has found most."""
     names = ("first", "at_risk") if by_user(counts) else ("bad", "requests")
-    begun: list[tuple[float, Evidence, list[float]]] = []
+    begun: list[tuple[float, EProcess, list[float]]] = []
     for number, window in enumerate(
         zip(*(counts[each] for each in (*names, "bad", "requests")), strict=True)
     ):
         if number % BLOCK == 0:
             part = len(begun) + 1
-            begun.append((1 / (part * (part + 1)), Evidence(1.0), [0.0, 0.0, 0.0]))
+            begun.append((1 / (part * (part + 1)), EProcess(1.0), [0.0, 0.0, 0.0]))
         found = []
         for part_of, evidence, sums in begun:
             value = part_of * evidence.add(window[0], window[1], limit / (1 - limit))
@@ -112,7 +105,7 @@ def watches(counts: Series, limit: float) -> Iterator[Moment]:
 
 
 def blameless(
-    gate: Gate, finding: Finding, windows: Sequence[Window], around: Sequence[Window]
+    gate: GateSpec, finding: Finding, windows: Sequence[Window], around: Sequence[Window]
 ) -> tuple[Window, ...]:
     """Return the windows in which others on the version's servers did not fare as badly.
 
@@ -138,7 +131,7 @@ def spared(finding: Finding, again: Finding, hours: int) -> Finding:
     """Return a finding without the windows in which everybody fared badly, and say so."""
     if finding.verdict is not Verdict.FAIL or not hours:
         return finding
-    share = percent(finding.estimate or 0.0)
+    share = percent_text(finding.estimate or 0.0)
     return replace(
         again,
         reason=f"{again.reason}; without {hours} windows in which others on its servers fared as "

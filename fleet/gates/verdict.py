@@ -78,12 +78,12 @@ class Finding:
         return cls(**{**known, "verdict": verdict, "counts": counts, "parameters": parameters})
 
 
-def points(fraction: float) -> str:
+def points_text(fraction: float) -> str:
     """Return a difference of rates for people: `3.2 pp`."""
     return f"{fraction * 100:.1f} pp"
 
 
-def percent(fraction: float) -> str:
+def percent_text(fraction: float) -> str:
     """Return a rate or a chance for people: `3 %`, `0.25 %`, `under 0.01 %`."""
     if 0 < fraction < 1e-4:  # noqa: PLR2004 (below it, digits say nothing)
         return "under 0.01 %"

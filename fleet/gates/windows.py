@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from fleet.conditions import Gate
-from fleet.gates.clusters import Clustered, Units
-from fleet.gates.tally import ERRORS, Tally, Window, late
+from fleet.gates.counts import ERRORS, Tally, Window, late
+from fleet.gates.design_effect import Clustered, Units
+from fleet.rollout_policy import GateSpec
 from fleet.traffic import Sticky
 
-Row = Mapping[str, Any]
+UsageRow = Mapping[str, Any]
 Side = Literal["canary", "stable"]
-Whose = Callable[[Row], Side | None]
+Whose = Callable[[UsageRow], Side | None]
 """Says which side a row is on; None: neither."""
 SERVER_FAULT = 500
 CLIENT_LEFT = 499
@@ -39,7 +39,7 @@ class Baseline:
     requests: int = 0
 
 
-def baseline(rows: Iterable[Row]) -> Baseline:
+def baseline(rows: Iterable[UsageRow]) -> Baseline:
     """Return the 95th percentiles of answered requests, pinned when a rollout begins."""
     found: dict[str, list[float]] = defaultdict(list)
     requests = 0
@@ -55,7 +55,7 @@ def baseline(rows: Iterable[Row]) -> Baseline:
 def arms(alias: str, canary: str, stable: str) -> Whose:
     """Return which side a row is on: the new version's, the old one's, or neither."""
 
-    def side(row: Row) -> Side | None:
+    def side(row: UsageRow) -> Side | None:
         if row.get("alias") != alias:
             return None
         version = row.get("version")
@@ -71,7 +71,7 @@ def neighbours(alias: str, servers: frozenset[str], serving: Mapping[str, str]) 
     that it is slow is not the neighbour's doing.
     """
 
-    def side(row: Row) -> Side | None:
+    def side(row: UsageRow) -> Side | None:
         other = row.get("alias")
         if not row.get("server") or other in (alias, "", None):
             return None
@@ -83,9 +83,9 @@ def neighbours(alias: str, servers: frozenset[str], serving: Mapping[str, str]) 
 
 
 def windows(
-    rows: Iterable[Row],
+    rows: Iterable[UsageRow],
     side: Whose,
-    gates: Sequence[Gate],
+    gates: Sequence[GateSpec],
     baselines: Mapping[str, Baseline],
     start: datetime,
     end: datetime,
@@ -135,21 +135,23 @@ def windows(
     )
 
 
-def _within(rows: Iterable[Row], start: datetime, end: datetime) -> Iterator[tuple[datetime, Row]]:
+def _within(
+    rows: Iterable[UsageRow], start: datetime, end: datetime
+) -> Iterator[tuple[datetime, UsageRow]]:
     for row in rows:
         moment = datetime.fromisoformat(row["time"])
         if start <= moment < end:
             yield moment, row
 
 
-def _counts(row: Row) -> bool:
+def _counts(row: UsageRow) -> bool:
     """Say whether a client's request reached a version; what was refused says nothing of it."""
     status = int(row["status"])
     asked = row.get("purpose") not in OURS
     return asked and (status < REFUSED or status >= CLIENT_LEFT)
 
 
-def _measures(row: Row) -> dict[str, float]:
+def _measures(row: UsageRow) -> dict[str, float]:
     """Return the times of a row that are known, in seconds."""
     made = {"total": float(row["latency_s"])}
     first = row.get("first_token_s")
@@ -167,7 +169,7 @@ Limits = Mapping[str, tuple[str, float]]
 """By kind: the measure that it is about, and the seconds beyond which it is bad."""
 
 
-def _limits(gates: Sequence[Gate], known: Baseline) -> dict[str, tuple[str, float]]:
+def _limits(gates: Sequence[GateSpec], known: Baseline) -> dict[str, tuple[str, float]]:
     usual = {"total": known.total, "first_token": known.first_token, "token": known.token}
     found = {f"slow_{name}": (name, each) for name, each in usual.items() if each is not None}
     about = {"first_token_ratio": "first_token", "token_time_ratio": "token"}
@@ -191,7 +193,9 @@ class _Counting:
     of: Counter[str] = field(default_factory=Counter)
     users: dict[str, list[int]] = field(default_factory=dict)
 
-    def add(self, row: Row, limits: Limits, unit: tuple[str, ...] | None, *, drawn: bool) -> None:
+    def add(
+        self, row: UsageRow, limits: Limits, unit: tuple[str, ...] | None, *, drawn: bool
+    ) -> None:
         self.requests += 1
         self.arrived += drawn and self.units.new(unit, ERRORS)
         self.unnamed += unit is None
@@ -214,7 +218,7 @@ class _Counting:
         return Tally(self.requests, bad, told, users, self.arrived, unnamed)
 
 
-def _kinds(row: Row, limits: Limits) -> Iterator[tuple[str, bool]]:
+def _kinds(row: UsageRow, limits: Limits) -> Iterator[tuple[str, bool]]:
     """Yield whether a request was bad, by each kind that can be told of it."""
     failed = row["status"] >= SERVER_FAULT
     yield ERRORS, failed

@@ -1,39 +1,69 @@
 """History: what the ledger says happened, folded into what decisions need."""
 
-from fleet.history.folding import Entry, fold, settled
-from fleet.history.past import History, Hold, Stage, Unfinished, latest
-from fleet.history.quarantine import (
+from fleet.history.blocks import (
+    FallbackCheck,
+    FallbackObjection,
     accepted,
+    fallback_check,
     fallen,
     is_out,
     is_way_back,
     kept_out,
+    loaded_digests,
+    nothing_known,
+    rejected_by_gates,
     rejection,
     same_bytes,
     taken_out,
 )
-from fleet.history.records import LIMITS, Claim, EvalRun, Evidence, Mark, Word, other_engine
+from fleet.history.deployments import carried_out, deployments
+from fleet.history.entry import Entry
+from fleet.history.evidence_check import EvidenceCheck, check_evidence, judge_again
+from fleet.history.fold import fold, settled
+from fleet.history.values import (
+    LIMITS,
+    SKEW,
+    Claim,
+    GateEvidence,
+    History,
+    MarkKind,
+    RollbackHold,
+    RolloutMark,
+    RolloutStage,
+    latest_time,
+    other_engine,
+)
 
 __all__ = [
     "LIMITS",
+    "SKEW",
     "Claim",
     "Entry",
-    "EvalRun",
-    "Evidence",
+    "EvidenceCheck",
+    "FallbackCheck",
+    "FallbackObjection",
+    "GateEvidence",
     "History",
-    "Hold",
-    "Mark",
-    "Stage",
-    "Unfinished",
-    "Word",
+    "MarkKind",
+    "RollbackHold",
+    "RolloutMark",
+    "RolloutStage",
     "accepted",
+    "carried_out",
+    "check_evidence",
+    "deployments",
+    "fallback_check",
     "fallen",
     "fold",
     "is_out",
     "is_way_back",
+    "judge_again",
     "kept_out",
-    "latest",
+    "latest_time",
+    "loaded_digests",
+    "nothing_known",
     "other_engine",
+    "rejected_by_gates",
     "rejection",
     "same_bytes",
     "settled",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from json import JSONDecodeError
 from typing import Any
 
-from fleet.errors import ConfigError, Diagnostic, Place
+from fleet.errors import ConfigError, Diagnostic, Position
 from fleet.packing.servers import PRICE_UNIT, Market, Replica
 
 
@@ -188,7 +188,7 @@ def _json(text: str, file: str) -> Any:
     try:
         return json.loads(text)
     except JSONDecodeError as error:
-        place = Place(file, error.lineno, error.colno)
+        place = Position(file, error.lineno, error.colno)
         raise ConfigError(
             Diagnostic("FC2051", "Fleet or capacity file is malformed", error.msg + ".", place)
         ) from None
@@ -202,12 +202,12 @@ def _entry(value: Any, key: str, kind: type, file: str) -> Any:
 
 def _vbp(file: str, line: int, detail: str) -> ConfigError:
     return ConfigError(
-        Diagnostic("FC2050", "Vector packing file is malformed", detail, Place(file, line, 1))
+        Diagnostic("FC2050", "Vector packing file is malformed", detail, Position(file, line, 1))
     )
 
 
 def _bpps(file: str, line: int, detail: str) -> ConfigError:
-    place = Place(file, line, 1)
+    place = Position(file, line, 1)
     return ConfigError(
         Diagnostic("FC2053", "Packing file with set-ups is malformed", detail, place)
     )
@@ -215,5 +215,5 @@ def _bpps(file: str, line: int, detail: str) -> ConfigError:
 
 def _fleet(file: str, detail: str) -> ConfigError:
     return ConfigError(
-        Diagnostic("FC2051", "Fleet or capacity file is malformed", detail, Place(file, 1, 1))
+        Diagnostic("FC2051", "Fleet or capacity file is malformed", detail, Position(file, 1, 1))
     )

@@ -4,8 +4,53 @@ What is loaded stays where it is as long as that is valid; the rest is packed. `
 entry; how it searches is its own business.
 """
 
-from fleet.placement.outcome import Placement
-from fleet.placement.place import place
-from fleet.placement.search import Search
+from fleet.placement.accounting import placement_accounts
+from fleet.placement.accounts import AdapterAccount, ServerAccount
+from fleet.placement.alternatives import Alternative, Weighed, weigh
+from fleet.placement.causes import Attempt, Limit, Obstacle, PlacementCause, TotalNeed, size
+from fleet.placement.consolidate import cost
+from fleet.placement.devices import Devices
+from fleet.placement.items import Item
+from fleet.placement.latency_slo import LatencyAnswer, answer_of, late, slowest
+from fleet.placement.result import PlacementResult, server_of
+from fleet.placement.search import attempt, place
+from fleet.placement.servers import DeviceId, ServerDraft
+from fleet.placement.state import PlacementState, SearchLimits
+from fleet.placement.unplaced import causes_of, totals_of, trials_of
+from fleet.placement.verify import verify_placement
+from fleet.placement.verify.steps import verify_steps
 
-__all__ = ["Placement", "Search", "place"]
+__all__ = [
+    "AdapterAccount",
+    "Alternative",
+    "Attempt",
+    "DeviceId",
+    "Devices",
+    "Item",
+    "LatencyAnswer",
+    "Limit",
+    "Obstacle",
+    "PlacementCause",
+    "PlacementResult",
+    "PlacementState",
+    "SearchLimits",
+    "ServerAccount",
+    "ServerDraft",
+    "TotalNeed",
+    "Weighed",
+    "answer_of",
+    "attempt",
+    "causes_of",
+    "cost",
+    "late",
+    "place",
+    "placement_accounts",
+    "server_of",
+    "size",
+    "slowest",
+    "totals_of",
+    "trials_of",
+    "verify_placement",
+    "verify_steps",
+    "weigh",
+]

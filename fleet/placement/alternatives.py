@@ -4,24 +4,23 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from fleet.declared import Fleet
-from fleet.pace import Paced
-from fleet.placement.account import ServerAccount
-from fleet.placement.outcome import Placement
-from fleet.placement.verify import places, room
-from fleet.placement.verify.scene import Scene
-from fleet.placement.verify.violation import Violation
+from fleet.placement.accounts import ServerAccount
+from fleet.placement.result import PlacementResult
+from fleet.placement.verify import amounts, rules
+from fleet.placement.verify.view import PlacementView, Violation
 from fleet.resources import Server, State
+from fleet.rollouts import RolloutTargets
+from fleet.spec import FleetSpec
 
-_CHECKS: tuple[Callable[[Scene], Iterator[Violation]], ...] = (
-    places.spread,
-    places.choices,
-    places.company,
-    room.flags,
-    room.ranks,
-    room.slots,
-    room.memory,
-    room.loads,
+_CHECKS: tuple[Callable[[PlacementView], Iterator[Violation]], ...] = (
+    rules.spread,
+    rules.choices,
+    rules.company,
+    amounts.flags,
+    amounts.ranks,
+    amounts.slots,
+    amounts.memory,
+    amounts.loads,
 )
 
 
@@ -57,7 +56,12 @@ class Weighed:
 
 
 def weigh(
-    fleet: Fleet, wanted: Paced, live: State, placement: Placement, adapter: str, server: str
+    fleet: FleetSpec,
+    wanted: RolloutTargets,
+    live: State,
+    placement: PlacementResult,
+    adapter: str,
+    server: str,
 ) -> Weighed:
     """Compare a version's server with every other of its base, and with a new one.
 
@@ -85,7 +89,9 @@ def _best_first(each: Alternative) -> tuple[bool, float, float, str]:
 class _Scale:
     """Draws up one server at a time, with a version moved there."""
 
-    def __init__(self, fleet: Fleet, wanted: Paced, live: State, placement: Placement) -> None:
+    def __init__(
+        self, fleet: FleetSpec, wanted: RolloutTargets, live: State, placement: PlacementResult
+    ) -> None:
         self.fleet, self.wanted, self.live, self.placement = fleet, wanted, live, placement
         self.on: dict[str, set[str]] = defaultdict(set)
         for name, servers in placement.bindings.items():
@@ -97,11 +103,11 @@ class _Scale:
 
     def scene(
         self, servers: Mapping[str, Server], bindings: Mapping[str, tuple[str, ...]], at: Server
-    ) -> Scene:
+    ) -> PlacementView:
         """Return the scene of one server, with the versions that concern it alone."""
         names = {name for name, bound in bindings.items() if at.name in bound}
         some = {name: bindings[name] for name in sorted(names)}
-        return Scene(self.fleet, self.wanted, self.live, servers, some, {})
+        return PlacementView(self.fleet, self.wanted, self.live, servers, some, {})
 
     def account(
         self, servers: Mapping[str, Server], bindings: Mapping[str, tuple[str, ...]], at: Server
@@ -162,7 +168,9 @@ class _Scale:
         bound.update(bindings)
         for name, servers in held.items():
             bound[name] = tuple(sorted({*bound.get(name, ()), *servers}))
-        yield from room.host_memory(Scene(self.fleet, self.wanted, self.live, near, bound, {}))
+        yield from amounts.host_memory(
+            PlacementView(self.fleet, self.wanted, self.live, near, bound, {})
+        )
 
     def unused(self, like: Server) -> Iterator[Server]:
         """Yield servers like one, on devices that nobody uses; the first of each kind and host."""

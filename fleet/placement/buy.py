@@ -7,22 +7,21 @@ ran out. Prices come first; the group with the fewest kinds to choose from buys 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from fleet.budget import RANKS, rank_rung
-from fleet.capacity import NO_HABITS, throughput_of
-from fleet.declared import Base, Host
+from fleet.capacity import NO_REQUEST_MIX, throughput_of
+from fleet.hardware import BaseSpec, HostSpec
 from fleet.packing.problem import PRICE_UNIT, Group
 from fleet.packing.servers import pack_group
-from fleet.placement.bins import Bin
 from fleet.placement.fill import fill
-from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Ints, Item, pinned_to
-from fleet.placement.kinds import Kind, cut_of, every_kind
-from fleet.placement.search import Board, Search
-from fleet.placement.stock import kinds_for
+from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Ints, Item
+from fleet.placement.server_types import ServerType, cut_of, every_kind
+from fleet.placement.servers import ServerDraft
+from fleet.placement.state import PlacementState, SearchLimits, hosts_for, kinds_for
+from fleet.vllm import RANKS, rank_bucket
 
 MOST_SLOTS = 128
 UNLIMITED = 1 << 40
@@ -30,16 +29,16 @@ UNLIMITED = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
-class Lot:
+class ServerOrder:
     """Versions that may be packed together."""
 
-    base: Base
+    base: BaseSpec
     hosts: frozenset[str]
     party: str
     items: tuple[Item, ...]
 
 
-def buy(board: Board, search: Search, turn: int = 0) -> None:
+def buy(board: PlacementState, search: SearchLimits, turn: int = 0) -> None:
     """Open servers until every version has its replicas, or no device is left that helps.
 
     Args:
@@ -54,7 +53,7 @@ def buy(board: Board, search: Search, turn: int = 0) -> None:
         choices.sort(key=lambda each: (len(each[1]), -len(each[0].items), each[0].base.name))
         board.groups = max(board.groups, len(choices))
         first = turn % len(choices) if choices else 0
-        opened: list[Bin] = []
+        opened: list[ServerDraft] = []
         bases = Counter(lot.base.name for lot, _ in choices)
         for lot, kinds in choices[first:] + choices[:first]:
             several = bases[lot.base.name] > 1
@@ -69,7 +68,7 @@ def buy(board: Board, search: Search, turn: int = 0) -> None:
             return
 
 
-def _lots(board: Board) -> list[Lot]:
+def _lots(board: PlacementState) -> list[ServerOrder]:
     """Group what is missing by base, allowed hosts and party."""
     grouped: dict[tuple[str, tuple[str, ...], str], list[Item]] = {}
     open_to: dict[tuple[frozenset[str], frozenset[str], str | None], tuple[str, ...]] = {}
@@ -85,38 +84,33 @@ def _lots(board: Board) -> list[Lot]:
             hosts = open_to[alike]
         grouped.setdefault((item.base, hosts, item.party), []).append(item)
     return [
-        Lot(board.fleet.bases[base], frozenset(hosts), party, tuple(items))
+        ServerOrder(board.fleet.bases[base], frozenset(hosts), party, tuple(items))
         for (base, hosts, party), items in sorted(grouped.items())
     ]
 
 
-def hosts_for(board: Board, item: Item) -> Iterator[str]:
-    """Yield the hosts with devices on which rules let one more replica of a version."""
-    taken = {spot[0] for spot in board.spots(item)} if item.spread == "host" else set()
-    for name, host in sorted(board.fleet.hosts.items()):
-        admitted = item.admitted_by(host) and pinned_to(item.pin, name)
-        if host.devices and admitted and name not in taken and _quick(board, item, host):
-            yield name
-
-
-def _quick(board: Board, item: Item, host: Host) -> bool:
+def _quick(board: PlacementState, item: Item, host: HostSpec) -> bool:
     """Say whether a new server on some device of a host would answer within what is promised."""
     base = board.fleet.bases[item.base]
     return any(
-        board.too_slow(item, Bin("", base, host.name, (each,) * (base.tensor_parallel or 1), 0))
+        board.too_slow(
+            item, ServerDraft("", base, host.name, (each,) * (base.tensor_parallel or 1), 0)
+        )
         is None
         for each in host.devices
     )
 
 
-def _least_rank(lot: Lot) -> int:
-    return lot.base.max_lora_rank or min(rank_rung(each.rank) or RANKS[-1] for each in lot.items)
+def _least_rank(lot: ServerOrder) -> int:
+    return lot.base.max_lora_rank or min(rank_bucket(each.rank) or RANKS[-1] for each in lot.items)
 
 
-def _open_lot(board: Board, lot: Lot, kinds: list[Kind], search: Search) -> list[Bin]:
+def _open_lot(
+    board: PlacementState, lot: ServerOrder, kinds: list[ServerType], search: SearchLimits
+) -> list[ServerDraft]:
     """Pack a lot and stand its servers on devices; return what was opened."""
     kinds = [each for each in _fresh(board, lot, kinds) if each.seats]
-    ranks = sorted({rung_of(lot.base, each) for each in lot.items})
+    ranks = sorted({rank_bucket_of(lot.base, each) for each in lot.items})
     if not kinds or ranks[0] == 0 or not any(board_lacks(board, each) for each in lot.items):
         return []
     copies = [each for each in lot.items for _ in range(board_lacks(board, each))]
@@ -132,7 +126,7 @@ def _open_lot(board: Board, lot: Lot, kinds: list[Kind], search: Search) -> list
     group = Group(
         # A version without load counts a little, so that it too stays out of full servers.
         np.maximum(np.array([each.asks.tokens for each in copies], dtype=np.int64), 1),
-        np.array([ranks.index(rung_of(lot.base, each)) for each in copies], dtype=np.int64),
+        np.array([ranks.index(rank_bucket_of(lot.base, each)) for each in copies], dtype=np.int64),
         np.array([names[each.adapter] for each in copies], dtype=np.int64),
         table,
         prices([each.price for each in kinds]),
@@ -150,7 +144,7 @@ def _open_lot(board: Board, lot: Lot, kinds: list[Kind], search: Search) -> list
     return opened
 
 
-def _is_free(board: Board, lot: Lot, kinds: list[Kind], copies: int) -> bool:
+def _is_free(board: PlacementState, lot: ServerOrder, kinds: list[ServerType], copies: int) -> bool:
     """Say whether a base is bought for as if nothing else were there, and in one number only."""
     mine = [each for each in board.items.values() if each.base == lot.base.name]
     every = {each.label for each in every_kind(board.fleet, lot.base)}
@@ -158,20 +152,20 @@ def _is_free(board: Board, lot: Lot, kinds: list[Kind], copies: int) -> bool:
     return whole and not any(each.others for each in mine) and every <= {k.label for k in kinds}
 
 
-def board_lacks(board: Board, item: Item) -> int:
+def board_lacks(board: PlacementState, item: Item) -> int:
     """Return how many replicas of a version are still without a place."""
     return item.replicas - len(board.bound[item.adapter])
 
 
-def _fresh(board: Board, lot: Lot, kinds: list[Kind]) -> list[Kind]:
+def _fresh(board: PlacementState, lot: ServerOrder, kinds: list[ServerType]) -> list[ServerType]:
     """Look at the stock again: another lot may have bought since."""
     del kinds
     return kinds_for(board, lot.base, _least_rank(lot), lot.hosts)
 
 
-def rung_of(base: Base, item: Item) -> int:
+def rank_bucket_of(base: BaseSpec, item: Item) -> int:
     """Return `--max-lora-rank` of a server that is opened for a version; 0 where none will do."""
-    rung = base.max_lora_rank or rank_rung(item.rank) or 0
+    rung = base.max_lora_rank or rank_bucket(item.rank) or 0
     return rung if rung >= item.rank else 0
 
 
@@ -181,12 +175,14 @@ def prices(given: Iterable[float]) -> Ints:
     return found if found.any() else np.ones(len(found), dtype=np.int64)
 
 
-def _alone(table: Ints, ranks: list[int], base: Base, item: Item) -> bool:
-    limit = int(table[:, ranks.index(rung_of(base, item)), 1].max())
+def _alone(table: Ints, ranks: list[int], base: BaseSpec, item: Item) -> bool:
+    limit = int(table[:, ranks.index(rank_bucket_of(base, item)), 1].max())
     return max(item.peak, 1) <= limit
 
 
-def _carried(board: Board, lot: Lot, kind: Kind, rank: int, copies: list[Item]) -> list[int]:
+def _carried(
+    board: PlacementState, lot: ServerOrder, kind: ServerType, rank: int, copies: list[Item]
+) -> list[int]:
     """Return what a server of a kind carries in any hour, by number of versions; 0: too many.
 
     Concurrency is bounded by that of the busiest versions, as many as there are, so that the
@@ -196,7 +192,7 @@ def _carried(board: Board, lot: Lot, kind: Kind, rank: int, copies: list[Item]) 
     most = min(MOST_SLOTS, len(copies))
     row = [0] * (most + 1)
     crowd = np.sort(np.array([each.asks.active for each in copies]), axis=0)[::-1].cumsum(axis=0)
-    habits = board.hardware.habits.get(lot.base.name, NO_HABITS)
+    habits = board.hardware.habits.get(lot.base.name, NO_REQUEST_MIX)
     policy = board.fleet.policy
     for count in range(1, most + 1):
         cut = cut_of(board.fleet, lot.base, kind, rank, count)
@@ -210,7 +206,9 @@ def _carried(board: Board, lot: Lot, kind: Kind, rank: int, copies: list[Item]) 
     return row
 
 
-def _stand(board: Board, lot: Lot, kind: Kind, members: list[Item]) -> Bin | None:
+def _stand(
+    board: PlacementState, lot: ServerOrder, kind: ServerType, members: list[Item]
+) -> ServerDraft | None:
     """Open one server on the seat that suits its versions best; None where none is left."""
     found = _seat(board, lot, kind, members)
     if found is None:
@@ -226,7 +224,9 @@ def _stand(board: Board, lot: Lot, kind: Kind, members: list[Item]) -> Bin | Non
     return bin_
 
 
-def _seat(board: Board, lot: Lot, kind: Kind, members: list[Item]) -> int | None:
+def _seat(
+    board: PlacementState, lot: ServerOrder, kind: ServerType, members: list[Item]
+) -> int | None:
     """Return the index of the seat that admits most versions, of those that most were on."""
     prior = {name for each in members for name in each.prior}
     best, chosen = (0, 0), None
@@ -249,7 +249,7 @@ def _seat(board: Board, lot: Lot, kind: Kind, members: list[Item]) -> int | None
     return chosen
 
 
-def _takes(board: Board, bin_: Bin, item: Item) -> bool:
+def _takes(board: PlacementState, bin_: ServerDraft, item: Item) -> bool:
     """Bind a version to a new server where rules, slots and load allow."""
     if not board.admits(bin_, item) or board_lacks(board, item) < 1:
         return False
@@ -265,7 +265,7 @@ def _takes(board: Board, bin_: Bin, item: Item) -> bool:
     return False
 
 
-def _undivide(board: Board, opened: list[Bin]) -> None:
+def _undivide(board: PlacementState, opened: list[ServerDraft]) -> None:
     """Give a new server all of a device that was to be divided and is not."""
     for bin_ in opened:
         if bin_.parts > 1:

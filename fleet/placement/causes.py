@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fleet.budget import GIB
+from fleet.vllm import GIB
 
 MIB = 1 << 20
 
@@ -58,7 +58,7 @@ class Obstacle:
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class PlacementCause:
     """One limit that keeps versions out, over all places where nothing else does."""
 
     limit: Limit
@@ -74,7 +74,7 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Attempt:
     """One version alone on the best empty server of one kind of device."""
 
     adapter: str
@@ -85,7 +85,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Total:
+class TotalNeed:
     """What the versions of one base ask for together, and what its servers offer."""
 
     base: str

@@ -1,22 +1,28 @@
-"""Consolidate: moves that nobody needs and that save money, as many as were asked for."""
+"""Consolidate: moves that nobody needs and that save money, as many as were asked for.
 
+Level: even out the peaks of servers, with versions that are new where they stand.
+"""
+
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.placement.bins import FULL, Bin
+from fleet.names import adapter_address
 from fleet.placement.buy import buy
 from fleet.placement.fill import fill, spare
+from fleet.placement.host_memory import lacking
 from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Item
 from fleet.placement.keep import close_empty
-from fleet.placement.search import Board, Search, board_of, by_name
+from fleet.placement.servers import FULL, ServerDraft
+from fleet.placement.state import PlacementState, SearchLimits, by_name, placement_state_of
 
 ROUNDING = 1e-9
 """What a server may carry is looked at so much more generously before it is looked at exactly."""
 
 
-def consolidate(board: Board, max_moves: int) -> None:
+def consolidate(board: PlacementState, max_moves: int) -> None:
     """Empty servers whose versions all fit on others, those first that save most for a move.
 
     A server is emptied whole or not at all, and only where the money saved is real: its device
@@ -34,7 +40,7 @@ def consolidate(board: Board, max_moves: int) -> None:
             return
 
 
-def cost(board: Board) -> float:
+def cost(board: PlacementState) -> float:
     """Return what the devices in use cost an hour, those that hold nothing left out."""
     used = {
         (bin_.host, each.name): each.price_per_hour
@@ -45,7 +51,7 @@ def cost(board: Board) -> float:
     return sum(used.values())
 
 
-def _worth_most(board: Board) -> list[Bin]:
+def _worth_most(board: PlacementState) -> list[ServerDraft]:
     """Return the servers that may be emptied, best price for each moved version first."""
     found = []
     for bin_ in by_name(board.bins.values()):
@@ -58,10 +64,10 @@ def _worth_most(board: Board) -> list[Bin]:
 
 
 @dataclass(slots=True)
-class Pool:
+class ServerPool:
     """The servers of one base, and what each may carry; none of that changes while they fill up."""
 
-    bins: list[Bin]
+    bins: list[ServerDraft]
     limit: NDArray[np.float64]
     """Of each server, tokens a second in `RATE_UNIT`ths."""
     spread: NDArray[np.float64]
@@ -69,13 +75,13 @@ class Pool:
     """Versions that no server takes, with where they are. Room only shrinks, so that lasts until
     a replica moves."""
 
-    def drop(self, bin_: Bin) -> None:
+    def drop(self, bin_: ServerDraft) -> None:
         """Take a server away."""
         stays = np.array([each is not bin_ for each in self.bins], dtype=bool)
         self.limit, self.spread = self.limit[stays], self.spread[stays]
         self.bins = [each for each in self.bins if each is not bin_]
 
-    def bearing(self, item: Item) -> list[Bin]:
+    def bearing(self, item: Item) -> list[ServerDraft]:
         """Return the servers whose load allows one more version, the fullest first."""
         crowd = 1 + self.spread[:, None] * np.maximum(
             (np.array([each.active for each in self.bins]) + item.asks.active) / ACTIVE_UNIT - 1, 0
@@ -90,26 +96,26 @@ class Pool:
         return sorted(found, key=lambda each: (len(each.residents), each.name), reverse=True)
 
 
-def _pools(board: Board) -> dict[str, Pool]:
-    pools: dict[str, list[Bin]] = {}
+def _pools(board: PlacementState) -> dict[str, ServerPool]:
+    pools: dict[str, list[ServerDraft]] = {}
     for bin_ in by_name(board.bins.values()):
         pools.setdefault(bin_.base.name, []).append(bin_)
     return {name: _pool(board, bins) for name, bins in pools.items()}
 
 
-def _pool(board: Board, bins: list[Bin]) -> Pool:
+def _pool(board: PlacementState, bins: list[ServerDraft]) -> ServerPool:
     found = [board.hardware.throughput(each, each.slots, each.rank) for each in bins]
     limit = np.array([max(each.limit, 0.0) for each in found]) * RATE_UNIT
-    return Pool(bins, limit, np.array([each.spread for each in found]))
+    return ServerPool(bins, limit, np.array([each.spread for each in found]))
 
 
-def _emptied(board: Board, bin_: Bin, most: int, pool: Pool) -> int:
+def _emptied(board: PlacementState, bin_: ServerDraft, most: int, pool: ServerPool) -> int:
     """Move every version off a server; return the number of moves, 0 where it does not work."""
     items = sorted(bin_.residents.values(), key=lambda each: (-each.rank, -each.peak, each.adapter))
     kept = [each for each in items if each.prior]
     if len(kept) > most or (items[0].adapter, bin_.name) in pool.stuck:
         return 0
-    done: list[tuple[Item, Bin]] = []
+    done: list[tuple[Item, ServerDraft]] = []
     price = sum(each.price_per_hour for each in bin_.devices)
     for item in items:
         board.release(item, bin_)
@@ -134,7 +140,9 @@ def _emptied(board: Board, bin_: Bin, most: int, pool: Pool) -> int:
     return max(len(kept), 1)
 
 
-def _target(board: Board, source: Bin, item: Item, pool: Pool) -> Bin | None:
+def _target(
+    board: PlacementState, source: ServerDraft, item: Item, pool: ServerPool
+) -> ServerDraft | None:
     """Return an open server that takes a version as it is, the fullest first."""
     fitting = (
         each
@@ -150,12 +158,12 @@ def _target(board: Board, source: Bin, item: Item, pool: Pool) -> Bin | None:
     return next(fitting, None)
 
 
-def repacked(board: Board, search: Search) -> Board:
+def repacked(board: PlacementState, search: SearchLimits) -> PlacementState:
     """Place everything afresh; return that board where it is cheaper, else the given one.
 
     What is on servers that do not answer stays, and so do servers that others run.
     """
-    fresh = board_of(board.fleet, board.wanted, board.live)
+    fresh = placement_state_of(board.fleet, board.wanted, board.live)
     for bin_ in by_name(fresh.bins.values()):
         if bin_.devices:
             fresh.close(bin_)
@@ -178,7 +186,7 @@ def repacked(board: Board, search: Search) -> Board:
     return fresh
 
 
-def _reuse(fresh: Board, board: Board) -> None:
+def _reuse(fresh: PlacementState, board: PlacementState) -> None:
     """Keep running servers as they are where they hold what is placed on them now."""
     for name, bin_ in fresh.bins.items():
         before = board.bins.get(name)
@@ -194,3 +202,84 @@ def _reuse(fresh: Board, board: Board) -> None:
                 bin_.most_listed = before.most_listed
                 bin_.names |= before.held
                 fresh.opened.pop(name, None)
+
+
+TRIES = 4
+"""Moves that are looked for on each server, on average, before the search gives up."""
+GAIN = 20_000
+"""Least improvement of the higher of two peaks, in millionths of a server."""
+
+
+def level(board: PlacementState) -> None:
+    """Move newly placed versions from the busiest servers to quieter ones of the same base.
+
+    Kept versions stay, flags stay, and no server is opened; so neither cost nor moves grow.
+    """
+    groups: dict[str, list[ServerDraft]] = defaultdict(list)
+    for bin_ in by_name(board.bins.values()):
+        if bin_.devices and not bin_.closed and bin_.residents:
+            groups[bin_.base.name].append(bin_)
+    for group in groups.values():
+        peaks = {each.name: _peak(board, each) for each in group}
+        settled: set[str] = set()
+        for _ in range(TRIES * len(group)):
+            busiest = max(
+                (each for each in group if each.name not in settled),
+                key=lambda each: (peaks[each.name], each.name),
+                default=None,
+            )
+            if busiest is None or not peaks[busiest.name]:
+                break
+            if not _relieved(board, busiest, group, peaks):
+                settled.add(busiest.name)
+
+
+def _relieved(
+    board: PlacementState, busiest: ServerDraft, group: list[ServerDraft], peaks: dict[str, int]
+) -> bool:
+    """Move the one version whose move lowers the higher of two peaks most; say whether any."""
+    quiet = sorted(group, key=lambda each: (peaks[each.name], each.name))[:8]
+    best: tuple[int, str, str] | None = None
+    hour = int(board.hardware.used(busiest).argmax())
+    movable = [
+        each
+        for name, each in sorted(busiest.residents.items())
+        if not each.prior and busiest.aliases[each.alias] == 1 and int(each.asks.tokens[hour]) > 0
+        and each.pin is None and name not in busiest.held
+    ]  # fmt: skip
+    movable.sort(key=lambda each: (-int(each.asks.tokens[hour]), each.adapter))
+    for item in movable[:8]:
+        before = peaks[busiest.name]
+        for other in quiet:
+            if other is busiest or peaks[other.name] >= before - GAIN:
+                continue
+            after = int(board.hardware.used(other, item).max())
+            fits = item.rank <= other.rank and other.has_room(item, _kept(board, other))
+            fits = fits and not lacking(board.hardware, other, item, other.slots)
+            if after < before - GAIN and fits and _admitted(board, busiest, other, item):
+                found = (after, item.adapter, other.name)
+                best = found if best is None or found < best else best
+    if best is None:
+        return False
+    item, other = board.items[best[1]], board.bins[best[2]]
+    why = board.why.get(adapter_address(item.adapter, busiest.name), "")
+    board.release(item, busiest)
+    board.bind(item, other, why and "evens out the servers' busiest hours")
+    peaks[busiest.name], peaks[other.name] = _peak(board, busiest), _peak(board, other)
+    return True
+
+
+def _kept(board: PlacementState, bin_: ServerDraft) -> int:
+    return 0 if bin_.fixed else board.fleet.policy.canary_slots
+
+
+def _peak(board: PlacementState, bin_: ServerDraft) -> int:
+    return int(board.hardware.used(bin_).max())
+
+
+def _admitted(board: PlacementState, source: ServerDraft, other: ServerDraft, item: Item) -> bool:
+    """Say whether rules let a version change over, its replica on `source` left out."""
+    board.bound[item.adapter].remove(source.name)
+    allowed = board.admits(other, item)
+    board.bound[item.adapter].append(source.name)
+    return allowed

@@ -2,26 +2,26 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from fleet.declared import Fleet
-from fleet.errors import Diagnostic, Place
-from fleet.pace import alias_of
-from fleet.placement.causes import Cause, Limit
-from fleet.placement.diagnose import causes_of
+from fleet.errors import Diagnostic, Position
+from fleet.placement.causes import Limit, PlacementCause
 from fleet.placement.items import Item
-from fleet.placement.search import Board
+from fleet.placement.state import PlacementState
+from fleet.placement.unplaced import causes_of
+from fleet.rollouts import alias_of
+from fleet.spec import FleetSpec
 
 COMMAND = "fleetctl diagnose"
 """Tries what would help, and prints what does."""
 
 
-def diagnose(failed: Sequence[Item], board: Board) -> Iterator[Diagnostic]:
+def diagnose(failed: Sequence[Item], board: PlacementState) -> Iterator[Diagnostic]:
     """Yield one diagnostic for each cause that is to be looked at first, by base."""
     for cause in causes_of(board, failed):
         if cause.primary:
             yield _MAKERS[cause.limit](cause, board.fleet)
 
 
-def _slots(cause: Cause, fleet: Fleet) -> Diagnostic:
+def _slots(cause: PlacementCause, fleet: FleetSpec) -> Diagnostic:
     count, slots = len(cause.adapters), fleet.bases[cause.base].slots
     raised = f"raise `max_loras` of base `{cause.base}` (now {slots}), " if slots else ""
     return Diagnostic(
@@ -36,7 +36,7 @@ def _slots(cause: Cause, fleet: Fleet) -> Diagnostic:
     )
 
 
-def _devices(cause: Cause, fleet: Fleet) -> Diagnostic:
+def _devices(cause: PlacementCause, fleet: FleetSpec) -> Diagnostic:
     return Diagnostic(
         "FC2007",
         "Fleet does not fit: no free device",
@@ -48,7 +48,7 @@ def _devices(cause: Cause, fleet: Fleet) -> Diagnostic:
     )
 
 
-def _memory(cause: Cause, fleet: Fleet) -> Diagnostic:
+def _memory(cause: PlacementCause, fleet: FleetSpec) -> Diagnostic:
     return Diagnostic(
         "FC2002",
         "Base fits on no device",
@@ -61,7 +61,7 @@ def _memory(cause: Cause, fleet: Fleet) -> Diagnostic:
     )
 
 
-def _replicas(cause: Cause, fleet: Fleet) -> Diagnostic:
+def _replicas(cause: PlacementCause, fleet: FleetSpec) -> Diagnostic:
     lack = int(cause.need - cause.have)
     return Diagnostic(
         "FC2003",
@@ -73,7 +73,7 @@ def _replicas(cause: Cause, fleet: Fleet) -> Diagnostic:
     )
 
 
-def _pin(cause: Cause, fleet: Fleet) -> Diagnostic:
+def _pin(cause: PlacementCause, fleet: FleetSpec) -> Diagnostic:
     return Diagnostic(
         "FC2004",
         "Adapter does not fit where it is pinned",
@@ -84,7 +84,7 @@ def _pin(cause: Cause, fleet: Fleet) -> Diagnostic:
     )
 
 
-def _rank(cause: Cause, fleet: Fleet) -> Diagnostic:
+def _rank(cause: PlacementCause, fleet: FleetSpec) -> Diagnostic:
     return Diagnostic(
         "FC2005",
         "Adapter rank above the limit",
@@ -97,7 +97,7 @@ def _rank(cause: Cause, fleet: Fleet) -> Diagnostic:
     )
 
 
-def _throughput(cause: Cause, fleet: Fleet) -> Diagnostic:
+def _throughput(cause: PlacementCause, fleet: FleetSpec) -> Diagnostic:
     return Diagnostic(
         "FC2006",
         "Fleet does not fit: no throughput left",
@@ -111,7 +111,7 @@ def _throughput(cause: Cause, fleet: Fleet) -> Diagnostic:
     )
 
 
-def _latency(cause: Cause, fleet: Fleet) -> Diagnostic:
+def _latency(cause: PlacementCause, fleet: FleetSpec) -> Diagnostic:
     return Diagnostic(
         "FC2010",
         "No device keeps a promised latency",
@@ -123,7 +123,7 @@ def _latency(cause: Cause, fleet: Fleet) -> Diagnostic:
     )
 
 
-def _host_memory(cause: Cause, fleet: Fleet) -> Diagnostic:
+def _host_memory(cause: PlacementCause, fleet: FleetSpec) -> Diagnostic:
     return Diagnostic(
         "FC2009",
         "Fleet does not fit: no main memory left on a host",
@@ -138,7 +138,7 @@ def _host_memory(cause: Cause, fleet: Fleet) -> Diagnostic:
     )
 
 
-def _rules(cause: Cause, fleet: Fleet) -> Diagnostic:
+def _rules(cause: PlacementCause, fleet: FleetSpec) -> Diagnostic:
     return Diagnostic(
         "FC2008",
         "A rule leaves an adapter no place",
@@ -149,7 +149,7 @@ def _rules(cause: Cause, fleet: Fleet) -> Diagnostic:
     )
 
 
-_MAKERS: Mapping[Limit, Callable[[Cause, Fleet], Diagnostic]] = {
+_MAKERS: Mapping[Limit, Callable[[PlacementCause, FleetSpec], Diagnostic]] = {
     Limit.PIN: _pin,
     Limit.RESERVED: _rules,
     Limit.CORDONED: _rules,
@@ -171,18 +171,18 @@ _MAKERS: Mapping[Limit, Callable[[Cause, Fleet], Diagnostic]] = {
 }
 
 
-def _names(cause: Cause, shown: int = 3) -> str:
+def _names(cause: PlacementCause, shown: int = 3) -> str:
     text = ", ".join(f"`{each}`" for each in cause.adapters[:shown])
     rest = len(cause.adapters) - shown
     return f"{text} and {rest} more" if rest > 0 else text
 
 
-def _sentence(cause: Cause) -> str:
+def _sentence(cause: PlacementCause) -> str:
     return f"{cause.text[:1].upper()}{cause.text[1:]}."
 
 
-def _place(fleet: Fleet, cause: Cause) -> Place | None:
+def _place(fleet: FleetSpec, cause: PlacementCause) -> Position | None:
     client, _, task = alias_of(cause.adapters[0]).partition("-")
     file, _, numbers = fleet.origin("clients", client, "adapters", task).partition(":")
     line, _, column = numbers.partition(":")
-    return Place(file, int(line), int(column)) if column.isdigit() else None
+    return Position(file, int(line), int(column)) if column.isdigit() else None

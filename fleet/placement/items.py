@@ -1,28 +1,112 @@
-"""What is placed: versions, what each asks of a server, and where it may go."""
+"""What is placed: versions, what each asks of a server, and where it may go.
 
-from collections.abc import Callable, Iterator, Mapping
+Replicas: on how many servers an adapter is.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.capacity import USUAL_PROMPT_WEIGHT
-from fleet.declared import Adapter, Fleet, Host, Spread
-from fleet.demand import HOURS, Load, load_of
-from fleet.pace import Paced, Wanted, alias_of
-from fleet.placement.replicas import Ladder, replicas_for
+from fleet.capacity import HOURS, USUAL_PROMPT_WEIGHT, Load, load_of
+from fleet.hardware import HostSpec
+from fleet.rollouts import AliasTarget, RolloutTargets, alias_of
+from fleet.spec import AdapterSpec, FleetSpec, Spread
+
+WASTEFUL = 0.5
+"""Part of the weakest server below which a replica is not worth keeping."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ReplicaSlot:
+    """Where a replica could be, alone."""
+
+    limit: float
+    """Tokens per second that the best server there may carry."""
+    price: float
+    """Of that server, an hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSteps:
+    """Places, the strongest first, with what is the same whoever asks; a fleet has thousands."""
+
+    limits: tuple[float, ...]
+    """Of each place."""
+    rungs: tuple[tuple[float, float], ...]
+    """Each limit once, above 0 and falling, with the least price of a token per second there or at
+    a stronger place."""
+
+    @classmethod
+    def of(cls, places: Iterable[ReplicaSlot]) -> Self:
+        """Sort places; none is nowhere."""
+        found = sorted(places, key=lambda each: (-each.limit, each.price))
+        rungs: dict[float, float] = {}
+        least = inf
+        for each in found:
+            if each.limit > 0:
+                least = min(least, each.price / each.limit)
+                rungs[each.limit] = least
+        return cls(tuple(each.limit for each in found), tuple(rungs.items()))
+
+    def price(self, part: float) -> float:
+        """Return the least that a token per second costs where such a part of a load fits."""
+        return min((price for limit, price in self.rungs if limit >= part > 0), default=inf)
+
+
+NOWHERE = ReplicaSteps((), ())
+
+
+def replicas_for(
+    declared: AdapterSpec, load: Load, places: ReplicaSteps, now: int = 0, slack: float = 1.0
+) -> list[int]:
+    """Return how many servers may hold an adapter, the best number first.
+
+    As many as declared, or more where they cannot carry it. Parts of a load take a slot each,
+    and what they add up to stays the same: so the fewest, unless weaker servers carry more for
+    their price. Those there are stay while they carry the load and are no waste, so that a small
+    change of demand moves nothing. The others are for a search that finds no place, or a
+    cheaper one.
+
+    Args:
+        declared: The adapter.
+        load: What all its replicas are asked together.
+        places: One for each place that a replica may have.
+        now: Replicas that have its traffic.
+        slack: What running servers may be asked for, as a multiple of what new ones may.
+    """
+    limits = places.limits
+    least, peak, most = max(declared.replicas, 1), max(load.tokens), len(limits)
+    if not most or not peak:
+        return [least]
+    fewest = next(
+        (each for each in range(least, most + 1) if peak <= limits[each - 1] * each),
+        max(least, most),  # too few all the same
+    )
+    weaker = [each for each, _ in places.rungs if each < peak / fewest]
+    found = [fewest, *(min(ceil(peak / each), most) for each in weaker)]
+    if weaker:
+        found.sort(key=lambda count: (places.price(peak / count), count))
+    keeps = fewest < now <= most and peak > WASTEFUL * limits[-1] * (now - 1)
+    bears = least <= now < fewest and peak <= slack * limits[now - 1] * now
+    if keeps or bears or now == fewest:
+        found.insert(0, now)
+    return list(dict.fromkeys(found))
+
 
 Ints = NDArray[np.int64]
 RATE_UNIT = 10
 """Loads are decode-equivalent tokens per second times this, as integers: sums are exact."""
-Places = Callable[[Adapter, str, int], Ladder]
+Places = Callable[[AdapterSpec, str, int], ReplicaSteps]
 ACTIVE_UNIT = 1_000_000
 """Concurrencies are times this, as integers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asks:
+class ItemLoad:
     """What the traffic of one alias asks of each server that serves it, by hour, UTC."""
 
     tokens: Ints
@@ -31,7 +115,7 @@ class Asks:
     """Expected share of the time with a request in the batch, in `ACTIVE_UNIT`ths."""
 
 
-NOTHING = Asks(np.zeros(HOURS, dtype=np.int64), np.zeros(HOURS, dtype=np.int64))
+NOTHING = ItemLoad(np.zeros(HOURS, dtype=np.int64), np.zeros(HOURS, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +131,7 @@ class Item:
     replicas: int
     prior: tuple[str, ...]
     """Servers that its route names or that hold it, in order of preference."""
-    asks: Asks
+    asks: ItemLoad
     """Of each of its servers; versions of one alias on one server share it."""
     pin: str | None = None
     avoid: frozenset[str] = frozenset()
@@ -72,12 +156,12 @@ class Item:
         """Load of the busiest hour."""
         return int(self.asks.tokens.max())
 
-    def admitted_by(self, host: Host) -> bool:
+    def admitted_by(self, host: HostSpec) -> bool:
         """Say whether a host may hold it at all, by reservation and by what it avoids."""
         return admits(host, self.groups, self.avoid)
 
 
-def admits(host: Host, groups: frozenset[str], avoid: frozenset[str]) -> bool:
+def admits(host: HostSpec, groups: frozenset[str], avoid: frozenset[str]) -> bool:
     """Say whether a host is open to a client and tier, and not avoided."""
     reserved = host.reserved_for and groups.isdisjoint(host.reserved_for)
     return not reserved and host.name not in avoid
@@ -89,8 +173,8 @@ def pinned_to(pin: str | None, host: str) -> bool:
 
 
 def items_of(
-    fleet: Fleet,
-    wanted: Paced,
+    fleet: FleetSpec,
+    wanted: RolloutTargets,
     places: Places,
     unplaced: dict[str, str],
     failed: Mapping[str, int],
@@ -125,7 +209,7 @@ def items_of(
             if facts is None or base not in fleet.bases:
                 if not prior:
                     unplaced[adapter] = (
-                        "it is not in fleet.lock: fleetctl adapter add"
+                        "it is not in fleet.config.lockfile: fleetctl adapter add"
                         if base in fleet.bases
                         else f"its base `{base}` is not declared"
                     )
@@ -141,7 +225,7 @@ def items_of(
             )  # fmt: skip
 
 
-def _serving(alias: Wanted, wanted: Paced) -> int:
+def _serving(alias: AliasTarget, wanted: RolloutTargets) -> int:
     """Return how many servers the live route names for an alias; without one, how many hold it."""
     names = [name for name, _ in alias.shares]
     routed = max((len(wanted.routed.get(each, ())) for each in names), default=0)
@@ -168,7 +252,7 @@ def alias_conflict(conflicts: Mapping[str, frozenset[str]], item: Item, names: s
     return bool(others) and any(alias_of(each) in others for each in names)
 
 
-def _party(declared: Adapter) -> str:
+def _party(declared: AdapterSpec) -> str:
     match declared.isolation:
         case "shared":
             return ""
@@ -178,12 +262,12 @@ def _party(declared: Adapter) -> str:
             return f"client {declared.name.client}"
 
 
-def _asks(load: Load, replicas: int) -> Asks:
+def _asks(load: Load, replicas: int) -> ItemLoad:
     """Return the load of one replica: the gateway spreads requests evenly."""
     if not max(load.tokens):
         return NOTHING
     tokens = np.array(load.tokens) * RATE_UNIT / replicas
-    return Asks(
+    return ItemLoad(
         np.ceil(tokens - 1e-9).astype(np.int64),
         np.ceil(np.array(load.concurrency) * ACTIVE_UNIT - 1e-6).astype(np.int64),
     )

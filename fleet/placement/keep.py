@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from fleet.placement.bins import FULL, Bin, percent
+from fleet.placement.host_memory import lacking
 from fleet.placement.items import Ints, Item
-from fleet.placement.listing import lacking
-from fleet.placement.search import Board, by_name
+from fleet.placement.servers import FULL, ServerDraft, percent
+from fleet.placement.state import PlacementState, by_name
 
 
-def keep(board: Board) -> None:
+def keep(board: PlacementState) -> None:
     """Bind every version where it is, as far as rules, slots and rank still allow.
 
     Load is not asked here: a server that carries too much is relieved afterwards.
@@ -34,7 +34,7 @@ def keep(board: Board) -> None:
                 board.bind(item, bin_, "")
 
 
-def _leaves(bin_: Bin, board: Board, item: Item) -> bool:
+def _leaves(bin_: ServerDraft, board: PlacementState, item: Item) -> bool:
     """Say whether a version must leave because of its server's device, and note why."""
     if not bin_.leaving:
         return False
@@ -43,7 +43,7 @@ def _leaves(bin_: Bin, board: Board, item: Item) -> bool:
     return True
 
 
-def _reopen(board: Board, name: str, item: Item) -> Bin | None:
+def _reopen(board: PlacementState, name: str, item: Item) -> ServerDraft | None:
     """Put back a server that is gone, where its device still takes it."""
     base, host, device = board.places.get(name, ("", None, None))
     if host is None or device is None or base != item.base or device.state != "active":
@@ -63,7 +63,7 @@ def _reopen(board: Board, name: str, item: Item) -> Bin | None:
     return bin_
 
 
-def relieve(board: Board) -> None:
+def relieve(board: PlacementState) -> None:
     """Take off what overloads a server, the fewest versions first; they look for another place.
 
     A running server is relieved only where it carries more than half-way between what a new
@@ -88,7 +88,7 @@ def relieve(board: Board) -> None:
             used = board.hardware.used(bin_)
 
 
-def put_back(board: Board) -> None:
+def put_back(board: PlacementState) -> None:
     """Leave versions on an overloaded server where no other place is found for them."""
     for item in board.missing():
         bin_ = board.bins.get(board.relieved.get(item.adapter, ""))
@@ -101,11 +101,11 @@ def put_back(board: Board) -> None:
             del board.forced[item.adapter]
 
 
-def _percent(board: Board, used: Ints) -> str:
+def _percent(board: PlacementState, used: Ints) -> str:
     return percent(int(used.max()) * board.fleet.policy.utilization / FULL)
 
 
-def _heaviest(bin_: Bin, hour: int) -> Item | None:
+def _heaviest(bin_: ServerDraft, hour: int) -> Item | None:
     """Return the version whose leaving relieves an hour most; None where none does."""
     movable = [
         each
@@ -117,7 +117,7 @@ def _heaviest(bin_: Bin, hour: int) -> Item | None:
     return movable[int(np.argmax([int(each.asks.tokens[hour]) for each in movable]))]
 
 
-def close_empty(board: Board) -> None:
+def close_empty(board: PlacementState) -> None:
     """Give back the devices of servers that hold nothing and whose base needs no room."""
     needed = {each.base for each in board.missing()}
     for name, bin_ in list(board.bins.items()):

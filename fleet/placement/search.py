@@ -1,223 +1,193 @@
-"""What a search may do, and what it has done so far."""
+"""Attempt: place everything once; where that leaves something out, again with that first.
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+A greedy choice may take the one place that another version could have had. What found no place
+is then put before all others and the rest is placed anew, again and again: what is hard to place
+rises to the front (Joslin and Clements 1999, "squeaky wheel" optimisation).
 
-from fleet.budget import rank_rung
-from fleet.declared import Adapter, Device, Fleet, Host, Spread
-from fleet.names import Address, adapter_address
-from fleet.pace import Paced
-from fleet.packing.vectors import Effort
-from fleet.placement.bins import Bin, Hardware, Spot
-from fleet.placement.causes import Obstacle
-from fleet.placement.items import (
-    Item,
-    admits,
-    alias_conflict,
-    conflicts,
-    items_of,
-    pinned_to,
-)
-from fleet.placement.kinds import limits_of
-from fleet.placement.promises import too_slow
-from fleet.placement.replicas import NOWHERE, Ladder
-from fleet.placement.survey import open_live
+Before that, what found no place with one number of replicas is tried with the next: the servers
+that would carry large parts of its load may be taken, and weaker ones free.
+
+Place: keep what is valid, fill what is open, buy what is missing, and improve if asked to.
+
+    survey -> keep -> relieve -> fill -> buy -> level -> promises -> (consolidate) -> result
+
+Nothing moves without need. Work grows with versions plus servers, not with their product.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from fleet.errors import PlacementError
+from fleet.placement.buy import buy
+from fleet.placement.consolidate import consolidate, cost, level, repacked
+from fleet.placement.fill import fill, place_first, restart, spare
+from fleet.placement.infeasible import diagnose
+from fleet.placement.items import Item
+from fleet.placement.keep import close_empty, keep, put_back, relieve
+from fleet.placement.latency_swaps import keep_promises
+from fleet.placement.result import PlacementResult, result
+from fleet.placement.state import PlacementState, SearchLimits, placement_state_of, silent_servers
 from fleet.resources import State
+from fleet.rollouts import RolloutTargets
+from fleet.spec import FleetSpec
+
+TRIES = 24
+"""Most attempts beside the first."""
+OTHERS = 400
+"""Versions placed in looking for a cheaper way, in each one all of them."""
+ROOMIER = 0.85
+"""Part of the declared utilization that servers are asked for where that is no dearer."""
+MOST_OTHERS = 6
+"""Most ways that are looked for."""
+WORK = 4_000
+"""Versions placed in all of them, after which no further one begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
-    """How hard to look, and how much may move that need not."""
+def attempt(
+    fleet: FleetSpec, wanted: RolloutTargets, live: State, search: SearchLimits
+) -> tuple[PlacementState, list[Item]]:
+    """Place what can be placed; return the board, and what found no place and waits for nobody.
 
-    effort: Effort = "fast"
-    max_moves: int = 0
-    """Optional moves: of versions that could stay where they are."""
-    repack: bool = False
-    """Place everything as if nothing were running; each difference is then an optional move."""
-
-
-@dataclass(slots=True, eq=False)
-class Board:
-    """Everything that a search moves about."""
-
-    fleet: Fleet
-    wanted: Paced
-    live: State
-    items: dict[str, Item]
-    hardware: Hardware
-    bins: dict[str, Bin]
-    places: Mapping[str, tuple[str, Host, Device]]
-    unplaced: dict[str, str]
-    enemies: Mapping[str, frozenset[str]]
-    """By alias: aliases that must not share a server with it."""
-    bound: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """By version: the servers that hold it."""
-    why: dict[Address, str] = field(default_factory=dict)
-    opened: dict[str, str] = field(default_factory=dict)
-    """By server: why it is opened or restarted."""
-    forced: dict[str, str] = field(default_factory=dict)
-    """By version: why it cannot stay where it is."""
-    optional: dict[str, str] = field(default_factory=dict)
-    """By version: what moving it saves, though it could stay."""
-    relieved: dict[str, str] = field(default_factory=dict)
-    """By version: the overloaded server that it was taken off."""
-    floors: dict[str, int] = field(default_factory=dict)
-    """By base that was bought for in one piece: what the packer proved no packing undercuts."""
-    groups: int = 0
-    """Groups of versions that were bought for, each on its own."""
-    notes: list[str] = field(default_factory=list)
-
-    def missing(self) -> list[Item]:
-        """Return the versions that lack a replica, hardest first."""
-        lacking = [
-            each
-            for name, each in self.items.items()
-            if len(self.bound[name]) < each.replicas and name not in self.unplaced
-        ]
-        return sorted(lacking, key=hardest_first)
-
-    def admits(self, bin_: Bin, item: Item) -> bool:
-        """Say whether rules let a version onto a server, whatever the room."""
-        if item.pin not in (None, bin_.name, bin_.host) or bin_.name in item.avoid:
-            return False
-        if not item.admitted_by(self.fleet.hosts[bin_.host]):
-            return False
-        if bin_.party not in (None, item.party):
-            return False
-        if alias_conflict(self.enemies, item, set(bin_.residents)):
-            return False
-        if self.too_slow(item, bin_) is not None and bin_.name not in item.prior:
-            return False
-        return self.apart(item, bin_.host, bin_.spots)
-
-    def too_slow(self, item: Item, bin_: Bin) -> Obstacle | None:
-        """Return what keeps a version off a server that misses its promise even while idle."""
-        declared = self.fleet.adapters.get(item.alias)
-        if declared is None or not declared.promised or bin_.device is None:
-            return None
-        rank = bin_.base.max_lora_rank or rank_rung(item.rank) or 0
-        return too_slow(self.fleet, declared, bin_.base, bin_.device, len(bin_.devices), rank)
-
-    def apart(self, item: Item, host: str, spots: frozenset[Spot]) -> bool:
-        """Say whether no replica of a version is on these devices, or this host if it matters."""
-        taken = self.spots(item)
-        if item.spread == "host" and any(each[0] == host for each in taken):
-            return False
-        return taken.isdisjoint(spots)
-
-    def spots(self, item: Item) -> set[Spot]:
-        """Return the devices that hold a replica already."""
-        found: set[Spot] = set()
-        for name in self.bound[item.adapter]:
-            if name in self.bins:
-                found |= self.bins[name].spots
-            elif name in self.places:
-                _, host, device = self.places[name]
-                found.add((host.name, device.name))
-        return found
-
-    def bind(self, item: Item, bin_: Bin, why: str) -> None:
-        """Put a version on a server."""
-        bin_.add(item)
-        self.bound[item.adapter].append(bin_.name)
-        if why:
-            pinned = f"pinned to `{item.pin}`; " if item.pin else ""
-            self.why[adapter_address(item.adapter, bin_.name)] = pinned + why
-
-    def release(self, item: Item, bin_: Bin) -> None:
-        """Take a version off a server again."""
-        bin_.remove(item)
-        self.bound[item.adapter].remove(bin_.name)
-        self.why.pop(adapter_address(item.adapter, bin_.name), None)
-
-    def open(self, base: str, host: Host, devices: tuple[Device, ...], parts: int = 1) -> Bin:
-        """Stand a new server on free devices, without slots yet."""
-        name = f"{base}-{host.name}-{devices[0].name}"
-        port = self.hardware.port(name, host, devices[0])
-        bin_ = Bin(name, self.fleet.bases[base], host.name, devices, port, parts=parts)
-        self.bins[name] = bin_
-        self.hardware.put(bin_)
-        return bin_
-
-    def close(self, bin_: Bin) -> None:
-        """Take a server away again, with its memory."""
-        if bin_.devices:
-            self.hardware.drop(bin_)
-        del self.bins[bin_.name]
-
-    def waits(self, item: Item) -> bool:
-        """Say whether a server that could hold a version is silent and may be back soon."""
-        return bool(silent_servers(self.fleet, self.live, item))
-
-
-def board_of(
-    fleet: Fleet, wanted: Paced, live: State, failed: Mapping[str, int] | None = None
-) -> Board:
-    """Return the board with everything live on it, and nothing placed.
-
-    Args:
-        fleet: The declarations.
-        wanted: The versions that every alias should have.
-        live: What runs.
-        failed: By alias, how many numbers of replicas were tried and found no place.
+    Where no attempt places everything, the board is that of the first.
     """
-    hardware = Hardware(fleet)
-    places = {
-        f"{base}-{host.name}-{device.name}": (base, host, device)
-        for base in sorted(fleet.bases)
-        for host in fleet.hosts.values()
-        for device in host.devices
-    }
-    unplaced: dict[str, str] = {}
+    board, failed = _once(fleet, wanted, live, search, (), {})
+    numbers: dict[str, int] = {}
+    lacking, size = failed, max(len(board.items), 1)
+    if not failed:
+        return _cheapest(board, search, min(OTHERS // size, MOST_OTHERS)), []
+    while others := {each.alias for each in lacking if numbers.get(each.alias, 0) < each.others}:
+        for alias in sorted(others):
+            numbers[alias] = numbers.get(alias, 0) + 1
+        other, lacking = _once(fleet, wanted, live, search, (), numbers)
+        if not lacking:
+            return other, []
+    first: tuple[str, ...] = ()
+    tried = {first}
+    for _ in range(min(TRIES, WORK // size + 1)):
+        if not lacking or lacking[0].adapter in first[:1]:
+            break  # done, or not even an empty fleet has a place for it
+        front = tuple(each.adapter for each in lacking)
+        first = (*front, *(each for each in first if each not in front))
+        if first in tried:
+            break
+        tried.add(first)
+        other, lacking = _once(fleet, wanted, live, search, first, numbers)
+        if not lacking:
+            return other, []
+    return board, failed
 
-    @cache
-    def carried(base: str, rung: int, hosts: tuple[str, ...], spread: Spread) -> Ladder:
-        there = [fleet.hosts[each] for each in hosts]
-        return limits_of(fleet, fleet.bases[base], rung, hardware, there, apart=spread == "host")
 
-    @cache
-    def open_to(groups: frozenset[str], avoid: frozenset[str], pin: str | None) -> tuple[str, ...]:
-        return tuple(
-            name
-            for name, host in sorted(fleet.hosts.items())
-            if admits(host, groups, avoid) and pinned_to(pin, name)
+def _cheapest(board: PlacementState, search: SearchLimits, tries: int) -> PlacementState:
+    """Return the cheapest of some other ways to place a small fleet, or the given one.
+
+    The groups buy in another order, as one may have taken what another one needs more; or an
+    adapter that is new has another number of replicas.
+    """
+    if not tries or not board.groups:
+        return board
+    several = sorted({
+        each.alias for each in board.items.values() if each.others and not each.prior
+    })  # fmt: skip
+    turns: list[tuple[int, dict[str, int]]] = [(turn, {}) for turn in range(1, board.groups)]
+    for turn, numbers in (turns + [(0, {alias: 1}) for alias in several])[: tries - 1]:
+        other, lacking = _once(
+            board.fleet, board.wanted, board.live, search, (), numbers, turn=turn
         )
-
-    def limits(declared: Adapter, base: str, rank: int) -> Ladder:
-        rung = rank_rung(rank)
-        if base not in fleet.bases or rung is None:
-            return NOWHERE
-        groups = frozenset((declared.name.client, declared.tier))
-        hosts = open_to(groups, frozenset(declared.avoid), declared.pin)
-        return carried(base, rung, hosts, declared.spread)
-
-    items = {each.adapter: each for each in items_of(fleet, wanted, limits, unplaced, failed or {})}
-    items = dict(sorted(items.items()))
-    bins = open_live(fleet, wanted, live, places, hardware)
-    return Board(
-        fleet, wanted, live, items, hardware, bins, places, unplaced, conflicts(items)
-    )  # fmt: skip
+        if not lacking and cost(other) < cost(board):
+            board = other
+    return _roomier(board, search)
 
 
-def silent_servers(fleet: Fleet, live: State, item: Item) -> tuple[str, ...]:
-    """Return the servers that could hold a version and do not answer, quoted and sorted."""
-    if not live.unknown_servers:
-        return ()
-    attached = {each.name: each.base for host in fleet.hosts.values() for each in host.attached}
-    return tuple(
-        f"`{name}`"
-        for name in sorted(live.unknown_servers)
-        if name == item.pin or attached.get(name, name.partition("-")[0]) == item.base
-    )
+def _roomier(board: PlacementState, search: SearchLimits) -> PlacementState:
+    """Return a placement that leaves more room on each server, where that costs nothing.
+
+    Only the first one of a fleet: what runs would have to move.
+    """
+    if any(each.live for each in board.bins.values()):
+        return board
+    fleet = board.fleet
+    policy = replace(fleet.policy, utilization=ROOMIER * fleet.policy.utilization)
+    roomy = replace(fleet, policy=policy)
+    other, lacking = _once(roomy, board.wanted, board.live, search, (), {})
+    if lacking or cost(other) > cost(board):
+        return board
+    other.fleet = other.hardware.fleet = fleet
+    return other
 
 
-def hardest_first(item: Item) -> tuple[bool, int, int, str]:
-    """Order items: pinned ones, then by rank and load, both falling, then by name."""
-    return (item.pin is None, -item.rank, -item.peak, item.adapter)
+def _once(
+    fleet: FleetSpec,
+    wanted: RolloutTargets,
+    live: State,
+    search: SearchLimits,
+    first: tuple[str, ...],
+    numbers: Mapping[str, int],
+    turn: int = 0,
+) -> tuple[PlacementState, list[Item]]:
+    """Place what is named first before everything else, and then everything else."""
+    board = placement_state_of(fleet, wanted, live, numbers)
+    keep(board)
+    relieve(board)
+    close_empty(board)
+    place_first(board, first)
+    for item in board.missing():
+        if item.rank == 0:
+            board.unplaced[item.adapter] = (
+                "it is not in fleet.config.lockfile, so it can only stay where it is"
+            )
+    fill(board)
+    buy(board, search, turn)
+    spare(board)
+    restart(board)
+    put_back(board)
+    failed = [each for each in board.missing() if not silent_servers(fleet, live, each)]
+    return board, failed
 
 
-def by_name(bins: Iterable[Bin]) -> list[Bin]:
-    """Return servers sorted by name."""
-    return sorted(bins, key=lambda each: each.name)
+USUAL = SearchLimits()
+
+
+def place(
+    fleet: FleetSpec, wanted: RolloutTargets, live: State, search: SearchLimits = USUAL
+) -> PlacementResult:
+    """Decide where every wanted version goes.
+
+    Invariants: a version that is loaded in a valid place stays there unless `search` asks for
+    more; no server gets more versions than slots, more load in any hour than it may carry, nor
+    a device more bytes than it has; replicas share no device; on servers that do not answer
+    nothing changes. The order of declarations does not matter.
+
+    Raises:
+        PlacementError: FC2001 to FC2006, each naming the constraint that binds.
+    """
+    board, failed = attempt(fleet, wanted, live, search)
+    if failed:
+        raise PlacementError(*diagnose(failed, board))
+    if fleet.policy.share_devices and any(each.live is None for each in board.bins.values()):
+        board = _cheaper_whole(board, search)
+    for item in board.missing():
+        silent = silent_servers(fleet, live, item)
+        board.unplaced[item.adapter] = (
+            f"{', '.join(silent)} does not answer, and no other server of `{item.base}` has room"
+        )
+    level(board)
+    keep_promises(board)
+    if search.repack:
+        board = repacked(board, search)
+    elif search.max_moves:
+        consolidate(board, search.max_moves)
+    return result(board)
+
+
+def _cheaper_whole(board: PlacementState, search: SearchLimits) -> PlacementState:
+    """Return what dividing no further device leads to, where that is cheaper than a board.
+
+    A part of a device is bought at its part of the price, and the rest may find no taker.
+    """
+    fleet = board.fleet
+    undivided = replace(fleet, policy=replace(fleet.policy, share_devices=False))
+    whole, failed = attempt(undivided, board.wanted, board.live, search)
+    if failed or cost(whole) >= cost(board):
+        return board
+    whole.fleet = whole.hardware.fleet = fleet
+    return whole

@@ -12,7 +12,7 @@ from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from fleet.names import AdapterName
-    from runtime.library.catalogue import Entry
+    from runtime.library.catalog import CatalogVersion
 
 _FORMAT = click.option(
     "--format", "form", type=click.Choice(["json", "text"]), default="text", show_default=True
@@ -32,7 +32,7 @@ Examples:
 def command() -> None:
     """Add, list, show and verify adapter versions.
 
-    A version is a folder in the library, `adapters/CLIENT/TASK-vX.Y.Z`. The file `fleet.lock`
+    A version is a folder in the library, `adapters/CLIENT/TASK-vX.Y.Z`. The file `fleet.config.lockfile`
     pins its bytes, which never change.
     """
 
@@ -56,7 +56,7 @@ Examples:
 @_FORMAT
 @click.pass_obj
 def add(session: Session, path: Path, name: str, form: str) -> None:
-    """Check an adapter, copy it into the library and pin its bytes in fleet.lock.
+    """Check an adapter, copy it into the library and pin its bytes in fleet.config.lockfile.
 
     PATH is a folder that PEFT saved, or the version's own place in the library. An adapter that
     a server would refuse, ignore or serve wrongly is refused, with the reason.
@@ -112,7 +112,7 @@ Examples:
 @click.pass_obj
 def list_versions(session: Session, selection: str | None, form: str) -> None:
     """List the versions of lock and library, by client and task."""
-    from plans.versions import table  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.reports.versions import table  # noqa: PLC0415 (keeps `--help` fast)
 
     rows = [
         _row(each)
@@ -140,8 +140,8 @@ Example:
 @click.pass_obj
 def show(session: Session, name: str, form: str) -> None:
     """Show a version: bytes, training, scores and deployments."""
-    from fleet.deployments import deployments  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.versions import page  # noqa: PLC0415
+    from fleet.history import deployments  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.reports.versions import page  # noqa: PLC0415
 
     entry = _find(session, name)
     document = _row(entry) | {
@@ -173,13 +173,13 @@ Examples:
 @_FORMAT
 @click.pass_obj
 def verify(session: Session, names: tuple[str, ...], form: str) -> None:
-    """Hash every version and compare with fleet.lock. Exit 1 on a difference.
+    """Hash every version and compare with fleet.config.lockfile. Exit 1 on a difference.
 
     The copies that servers load from are checked too, a row for each copy.
     """
-    from fleetctl.facts import read_lock  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.versions import verdicts  # noqa: PLC0415
+    from plans.reports.versions import verdicts  # noqa: PLC0415
     from runtime.library.verify import verify as verify_versions  # noqa: PLC0415
+    from runtime.project.facts import read_lock  # noqa: PLC0415 (keeps `--help` fast)
 
     lock = read_lock(session.root)
     for name in names:
@@ -214,28 +214,28 @@ def _locked(name: str, known: list[str]) -> None:
 
     if name not in known:
         hint = did_you_mean(name, known)
-        detail = f"`{name}` is not in fleet.lock."
+        detail = f"`{name}` is not in fleet.config.lockfile."
         command_line = "fleetctl adapter list"
         raise LibraryError(
             problem("FC3016", "No such version", detail, hint=hint, command=command_line)
         )
 
 
-def _catalogue(session: Session) -> "tuple[Entry, ...]":
-    from fleetctl.facts import read_lock  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.library.catalogue import catalogue  # noqa: PLC0415
+def _catalogue(session: Session) -> "tuple[CatalogVersion, ...]":
+    from runtime.library.catalog import catalogue  # noqa: PLC0415
+    from runtime.project.facts import read_lock  # noqa: PLC0415 (keeps `--help` fast)
 
     return catalogue(session.library, read_lock(session.root))
 
 
-def _find(session: Session, name: str) -> "Entry":
+def _find(session: Session, name: str) -> "CatalogVersion":
     entries = {each.name: each for each in _catalogue(session)}
     if name not in entries:
         _locked(name, sorted(entries))
     return entries[name]
 
 
-def _row(entry: "Entry") -> dict[str, Any]:
+def _row(entry: "CatalogVersion") -> dict[str, Any]:
     locked = entry.locked
     return {
         "adapter": entry.name,

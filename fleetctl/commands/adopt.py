@@ -9,9 +9,9 @@ import click
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from fleet.declared import Fleet
     from fleet.names import Address
     from fleet.resources import Resource, State
+    from fleet.spec import FleetSpec
 
 
 @click.command(
@@ -32,7 +32,7 @@ def command(session: Session, *, globs: tuple[str, ...], dry_run: bool, form: st
     Without arguments: servers that fleetctl starts, and declared adapters, routes and keys.
     With ADDRESS-GLOB: every match; the next plan may then remove undeclared resources.
     """
-    from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.encoding import plain  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.history import History, settled  # noqa: PLC0415
     from plans.wording import counted  # noqa: PLC0415
 
@@ -70,10 +70,10 @@ def _boot(live: "State", address: "Address") -> str:
 
 
 def _is_chosen(
-    fleet: "Fleet", address: "Address", resource: "Resource", globs: tuple[str, ...]
+    fleet: "FleetSpec", address: "Address", resource: "Resource", globs: tuple[str, ...]
 ) -> bool:
-    from fleet.pace import alias_of  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.resources import Key, LoadedAdapter, Route, Server  # noqa: PLC0415
+    from fleet.rollouts import alias_of  # noqa: PLC0415 (keeps `--help` fast)
 
     if globs:
         return any(fnmatchcase(address, each) for each in globs)

@@ -78,10 +78,10 @@ async def _carry_out(session: Session, plan: "Plan", form: Form) -> int:
 
 
 def _read(session: Session, file: Path) -> "Plan":
-    from fleet.deployments import carried_out  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import FleetError, StalePlanError, problem  # noqa: PLC0415
-    from fleetctl.files import read_text  # noqa: PLC0415
-    from plans.planfile import load  # noqa: PLC0415
+    from fleet.history import carried_out  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.documents.plan_file import load  # noqa: PLC0415
+    from runtime.files import read_text  # noqa: PLC0415
 
     plan = load(read_text(file))
     if plan.fleet != session.fleet().name:
@@ -111,23 +111,23 @@ def _read(session: Session, file: Path) -> "Plan":
 
 def _nothing(session: Session, plan: "Plan", form: Form) -> None:
     """Say that there is nothing to do, and what waits; no lease is taken, nothing written down."""
-    from plans.text import nothing_to_do  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.render.text import nothing_to_do  # noqa: PLC0415 (keeps `--help` fast)
 
     if form == "text":
         click.echo(nothing_to_do(plan), err=True)
         for line in plan.held:
             click.echo(f"Held back: {line}", err=True)
         return
-    from fleet.progress import Event  # noqa: PLC0415
+    from fleet.steps import ApplyEvent  # noqa: PLC0415
 
     told = {"result": "converged", "exit_code": 0, "done": 0, "seconds": 0.0}
-    teller(session, plan.id, form)(Event("run_complete", told))
+    teller(session, plan.id, form)(ApplyEvent("run_complete", told))
 
 
 def _warn_of_changes(plan: "Plan", live: "State") -> None:
     """List what is no longer as the plan saw it; refuse if that leaves nothing to do."""
     from fleet.errors import StalePlanError, problem  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.execute.verify import moved_since  # noqa: PLC0415
+    from runtime.execute.run import moved_since  # noqa: PLC0415
 
     moved = moved_since(plan, live)
     if not moved:
@@ -150,7 +150,7 @@ def _warn_of_changes(plan: "Plan", live: "State") -> None:
 
 
 def _confirm(plan: "Plan", *, whole: bool) -> None:
-    from plans.text import render  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.render.text import render  # noqa: PLC0415 (keeps `--help` fast)
 
     if not plan.steps:
         return

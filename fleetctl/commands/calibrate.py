@@ -11,7 +11,8 @@ from fleetctl.patience import waiting
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from runtime.calibrate import Calibration, Subject
+    from runtime.calibrate.profile import CalibrationTarget
+    from runtime.calibrate.run import Calibration
 
 
 @click.command(
@@ -82,13 +83,14 @@ def command(
     `fleetctl plan` reads. Loads, starts and changes nothing. Refused while clients use the
     server.
     """
-    from fleet.throughput import WORST_RESIDUAL  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.calibrate import Effort, calibrate  # noqa: PLC0415
-    from runtime.calibrate.profilefile import FOLDER, dump, file_name  # noqa: PLC0415
-    from runtime.durable import replace_file  # noqa: PLC0415
+    from fleet.capacity import WORST_RESIDUAL  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.calibrate.measure import CalibrationBudget  # noqa: PLC0415
+    from runtime.calibrate.profile import FOLDER, dump, file_name  # noqa: PLC0415
+    from runtime.calibrate.run import calibrate  # noqa: PLC0415
+    from runtime.files import replace_file  # noqa: PLC0415
 
     subject = _subject(session, server, url, kind, kept=out is None)
-    effort = Effort(rounds, tokens, largest_batch, minutes)
+    effort = CalibrationBudget(rounds, tokens, largest_batch, minutes)
     made = asyncio.run(
         calibrate(subject, effort, lambda line: click.echo(line, err=True), force=force)
     )
@@ -109,10 +111,10 @@ def command(
 
 def _subject(
     session: Session, name: str, url: str | None, kind: str | None, *, kept: bool
-) -> "Subject":
+) -> "CalibrationTarget":
     """Gather what must be known of a server; `kept`: the profile is for planning to read."""
     from fleet.errors import EngineError, did_you_mean, problem  # noqa: PLC0415
-    from runtime.calibrate import Subject  # noqa: PLC0415
+    from runtime.calibrate.profile import CalibrationTarget  # noqa: PLC0415
 
     fleet = session.fleet()
     with waiting("Looking at the servers…"):
@@ -158,7 +160,7 @@ def _subject(
                 command="fleetctl plan" if kind else "",
             )
         )
-    return Subject(
+    return CalibrationTarget(
         server=name,
         url=url or state.urls[name],
         base=fleet.bases[found.base],

@@ -4,9 +4,9 @@ import json
 
 import click
 
-from fleet.settings import settings
-from fleetctl.project import load_project
+from fleet.config import effective_settings
 from fleetctl.session import Session
+from runtime.project.load import load_project
 
 
 @click.group(epilog="\b\nExamples:\n  fleetctl config show --origin clients.acme")
@@ -34,7 +34,7 @@ def show(session: Session, path: str, form: str, *, origin: bool) -> None:
     project = load_project(session.root, session.environment, session.variables, session.state_dir)
     found = [
         each
-        for each in settings(project.declarations, project.tree)
+        for each in effective_settings(project.declarations, project.tree)
         if not path or each.path == path or each.path.startswith(f"{path}.")
     ]
     if not found:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from fleet.observed import Recording
+    from fleet.capacity import Recording
     from fleetctl.session import Session
 
 
@@ -31,7 +31,7 @@ def show(session: "Session", form: str, *, every: bool) -> None:
 
     With daylight saving, an hour counts as busy if busy in summer or in winter.
     """
-    from plans.hours import render, render_json  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.reports.demand import render, render_json  # noqa: PLC0415 (keeps `--help` fast)
 
     fleet = session.fleet()
     click.echo(render(fleet, every=every) if form == "text" else render_json(fleet), nl=False)
@@ -61,15 +61,15 @@ def record(session: "Session", days: int, folder: Path | None) -> None:
     For each alias: requests per minute by hour (95th percentile over the days), and mean tokens.
     Adapters with `demand: {observed: true}` are placed by this file. Keep it in version control.
     """
+    from fleet.capacity import DEMAND_FILE, carried_on, recorded_demand_text  # noqa: PLC0415
+    from fleet.capacity import record_demand as summed  # noqa: PLC0415
     from fleet.errors import ConfigError, FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.observed import FILE, carried_on, dumps  # noqa: PLC0415
-    from fleet.observed import record as summed  # noqa: PLC0415
-    from fleetctl.facts import read_recording  # noqa: PLC0415
-    from fleetctl.files import write_text  # noqa: PLC0415
     from fleetctl.patience import waiting  # noqa: PLC0415
-    from fleetctl.project import declared_aliases  # noqa: PLC0415
     from plans.wording import counted  # noqa: PLC0415
+    from runtime.files import write_text  # noqa: PLC0415
     from runtime.gateway.usageread import UsageFiles  # noqa: PLC0415
+    from runtime.project.facts import read_recording  # noqa: PLC0415
+    from runtime.project.load import declared_aliases  # noqa: PLC0415
 
     where = folder or session.state_dir / "gateways"
     known = declared_aliases(session.root, session.environment, session.variables)
@@ -87,17 +87,17 @@ def record(session: "Session", days: int, folder: Path | None) -> None:
         hint = "Send requests to a gateway (fleetctl gateway start), or name a folder with --from."
         raise FleetError(problem("FC6043", "No usage to record", detail, hint=hint))
     kept = carried_on(found, before, known)
-    write_text(session.root / FILE, dumps(kept))
+    write_text(session.root / DEMAND_FILE, recorded_demand_text(kept))
     _tell(kept, files.damaged)
 
 
 def _tell(kept: "Recording", damaged: int) -> None:
-    from fleet.observed import FILE  # noqa: PLC0415
+    from fleet.capacity import DEMAND_FILE  # noqa: PLC0415
     from plans.wording import counted  # noqa: PLC0415
 
     since, until = (each.strftime("%Y-%m-%d %H:%M") for each in (kept.since, kept.until))
     click.echo(
-        f"Wrote {FILE}: demand of {counted(len(kept.adapters), 'adapter')}, "
+        f"Wrote {DEMAND_FILE}: demand of {counted(len(kept.adapters), 'adapter')}, "
         f"from {since} to {until} UTC."
     )
     if kept.hours < 24:  # noqa: PLR2004 (a day)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from fleet.declared import Fleet
-    from fleet.placement import Search
-    from fleet.remedies import Diagnosis
+    from fleet.placement import SearchLimits
     from fleet.resources import State
+    from fleet.spec import FleetSpec
+    from fleet.what_if import Diagnosis
     from fleetctl.session import Session
 
 
@@ -43,20 +43,24 @@ def command(session: "Session", form: str, live_file: Path | None) -> None:
 
     Changes nothing. Exits 0 if the fleet fits, else 1.
     """
-    from fleet.placement import Search  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.placement import SearchLimits  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.commands.plan import state  # noqa: PLC0415
 
-    found = diagnosis(session, session.fleet(), state(session, live_file), Search())
+    found = diagnosis(session, session.fleet(), state(session, live_file), SearchLimits())
     click.echo(shown_as(found, form), nl=False)
     sys.exit(0 if found.fits else 1)
 
 
 def diagnosis(
-    session: "Session", fleet: "Fleet", live: "State", search: "Search", changes: Sequence[str] = ()
+    session: "Session",
+    fleet: "FleetSpec",
+    live: "State",
+    search: "SearchLimits",
+    changes: Sequence[str] = (),
 ) -> "Diagnosis":
     """Diagnose a fleet; the commands that it names suppose these changes too."""
     from fleet.history import settled  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.remedies import diagnose  # noqa: PLC0415
+    from fleet.what_if import diagnose  # noqa: PLC0415
     from fleetctl.patience import waiting  # noqa: PLC0415
 
     history = settled(session.history(), live)
@@ -71,6 +75,9 @@ def diagnosis(
 
 def shown_as(found: "Diagnosis", form: str) -> str:
     """Return a diagnosis as `text` or `json`."""
-    from plans.diagnosis import render_json, render_text  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.explain.diagnosis import (  # noqa: PLC0415 (keeps `--help` fast)
+        render_json,
+        render_text,
+    )
 
     return render_json(found) if form == "json" else render_text(found)

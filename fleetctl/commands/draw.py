@@ -9,7 +9,7 @@ from fleetctl import completion
 from fleetctl.search_options import search_options
 
 if TYPE_CHECKING:
-    from fleet.placement.search import Search
+    from fleet.placement import SearchLimits
     from fleetctl.session import Session
 
 FORMATS = ("html", "svg", "text")
@@ -56,7 +56,7 @@ def command(
     server: str | None,
     out: Path | None,
     live_file: Path | None,
-    search: "Search",
+    search: "SearchLimits",
 ) -> None:
     """Draw the packing: memory of each device, adapters in their slots, load by hour.
 
@@ -65,7 +65,8 @@ def command(
     """
     from fleetctl.commands.plan import state  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.placed import placed  # noqa: PLC0415
-    from plans.drawing import DRAWINGS, only, sketch  # noqa: PLC0415
+    from plans.drawing import DRAWINGS  # noqa: PLC0415
+    from plans.drawing.content import only, sketch  # noqa: PLC0415
 
     live = state(session, live_file)
     there = placed(session, live, search)
@@ -74,7 +75,7 @@ def command(
     if out is None:
         click.echo(text, nl=False)
         return
-    from fleetctl.files import write_text  # noqa: PLC0415
+    from runtime.files import write_text  # noqa: PLC0415
 
     write_text(out, text)
     click.echo(f"Wrote {out}.", err=True)

@@ -35,11 +35,14 @@ def command(session: Session, *, form: Literal["json", "text"], globs: tuple[str
     Declared changes that are not applied yet are no drift. Exit 2 on drift, 0 without; 1 without
     drift if a declaration is broken and only the valid files were compared.
     """
-    from fleet.drift import classify, without  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import ConfigError  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.history import settled  # noqa: PLC0415
-    from plans.drift import render_json, render_text  # noqa: PLC0415
-    from runtime.library.store import damaged  # noqa: PLC0415
+    from fleet.planning import (  # noqa: PLC0415 (keeps `--help` fast)
+        classify_drift,
+        without_ignored,
+    )
+    from plans.reports.drift import render_json, render_text  # noqa: PLC0415
+    from runtime.library.served_copies import damaged  # noqa: PLC0415
 
     clean = 0
     try:
@@ -50,7 +53,7 @@ def command(session: Session, *, form: Literal["json", "text"], globs: tuple[str
         session, clean = sound(session, error), error.exit_code
     live = asyncio.run(_look(session))
     copies = damaged(live.adapters().values(), session.state_dir / "store")
-    causes = without(classify(settled(session.history(), live), live, copies), globs)
+    causes = without_ignored(classify_drift(settled(session.history(), live), live, copies), globs)
     render = {"json": render_json, "text": render_text}[form]
     click.echo(render(causes, live.notes), nl=False)
     sys.exit(2 if causes else clean)

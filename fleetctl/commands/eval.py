@@ -11,7 +11,7 @@ from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from fleet.evals.run import Purpose
+    from fleet.evals import Purpose
 
 PURPOSES = ("gate", "anchor", "rolling", "smoke", "aa")
 DRIFTED = 2
@@ -90,9 +90,13 @@ def run(
     answers into the state folder, figures into the library. Exit 1 when an evaluation is
     not valid; with --due, exit 2 on drift.
     """
-    from fleetctl.eval_runs import run_all, tell_people, todo_of  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.eval_runs import (  # noqa: PLC0415 (keeps `--help` fast)
+        run_all,
+        tell_people,
+        todo_of,
+    )
     from fleetctl.evaluation import past_of, spec_for  # noqa: PLC0415
-    from plans.evals import drift_table, table  # noqa: PLC0415
+    from plans.reports.evals import drift_table, table  # noqa: PLC0415
 
     if bool(names) + every + due_only != 1:
         raise click.UsageError("Name aliases or versions, or pass --all or --due.")
@@ -143,7 +147,7 @@ def list_runs(session: Session, alias: str | None, limit: int, form: str) -> Non
     """List the evaluations in the ledger, oldest first. Needs no declarations."""
     from fleetctl.eval_runs import of_alias  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.evaluation import past_of  # noqa: PLC0415
-    from plans.evals import row, table  # noqa: PLC0415
+    from plans.reports.evals import row, table  # noqa: PLC0415
 
     past = of_alias(session, past_of(session), alias)
     found = [each for runs in past.values() for each in runs]
@@ -173,8 +177,8 @@ Examples:
 @click.pass_obj
 def show(session: Session, run_id: str, wrong: int, form: str) -> None:
     """Show one evaluation with its wrong answers. RUN may be the beginning of an id."""
-    from plans.evals import page, page_text  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.evals import EvalStore  # noqa: PLC0415
+    from plans.reports.evals import page, page_text  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.evals.store import EvalStore  # noqa: PLC0415
 
     store = EvalStore(session.state_dir / "evals")
     document = page(store.read(store.named(run_id)), wrong or None)
@@ -201,7 +205,7 @@ def drift(session: Session, alias: str | None, form: str) -> None:
     """
     from fleetctl.eval_runs import of_alias  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.evaluation import past_of  # noqa: PLC0415
-    from plans.evals import drift_table  # noqa: PLC0415
+    from plans.reports.evals import drift_table  # noqa: PLC0415
 
     past = of_alias(session, past_of(session), alias)
     aliases = {
@@ -220,8 +224,8 @@ def drift(session: Session, alias: str | None, form: str) -> None:
 
 
 def _drifts(past: Any, adapters: dict[str, str]) -> list[dict[str, Any]]:
-    from fleet.evals.due import drifts  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.evals import drift_row  # noqa: PLC0415
+    from fleet.evals import drifts  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.reports.evals import drift_row  # noqa: PLC0415
 
     return [
         drift_row(alias, adapter, each)
@@ -264,7 +268,7 @@ def import_results(
     An unfinished, truncated or partly unscored log is refused.
     """
     from fleetctl.eval_runs import imported  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.evals import table  # noqa: PLC0415
+    from plans.reports.evals import table  # noqa: PLC0415
 
     if chosen and source != "lm-eval":
         raise click.UsageError("--filter needs --from lm-eval.")
@@ -290,7 +294,7 @@ def judge(session: Session, path: Path, client: str, form: str) -> None:
     {"id": "l-1", "input": "...", "expected": "...", "answer": "...", "label": "yes"}.
     """
     from fleetctl.judge_comparing import compared  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.evals import judge_text  # noqa: PLC0415
+    from plans.reports.evals import judge_text  # noqa: PLC0415
 
     found = compared(session, path, client, quiet=form == "json")
     shown = json.dumps(found, indent=2) + "\n" if form == "json" else judge_text(found)

@@ -58,7 +58,11 @@ Examples:
 @click.pass_obj
 def list_(session: Session, alias: str, verdict: str | None, limit: int, form: str) -> None:
     """List verdicts of gates, oldest first. json: one per line."""
-    from plans.evidence import chosen, document, render_list  # noqa: PLC0415 (`--help` is fast)
+    from plans.reports.evidence import (  # noqa: PLC0415 (`--help` is fast)
+        chosen,
+        document,
+        render_list,
+    )
 
     found = chosen(
         session.ledger().read(), alias=alias, verdict=(verdict or "").upper(), limit=limit
@@ -84,7 +88,7 @@ Examples:
 def show(session: Session, number: int, form: str) -> None:
     """Show one verdict in full: figures, limits, counts, bytes."""
     from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.evidence import document, render_one  # noqa: PLC0415
+    from plans.reports.evidence import document, render_one  # noqa: PLC0415
 
     found = [each for each in session.ledger().read() if each.seq == number]
     if not found or found[0].kind != "gate_judged":
@@ -120,12 +124,12 @@ def verify(session: Session, head: str | None, form: str) -> None:
     Needs the ledger alone. A writer of the ledger can rewrite all of it: keep the last hash
     elsewhere, and pass that hash as --head.
     """
-    from fleet.verification import check  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.evidence import render_checks  # noqa: PLC0415
-    from runtime.rollouts.runs import changed_runs  # noqa: PLC0415
+    from fleet.history import check_evidence  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.reports.evidence import render_checks  # noqa: PLC0415
+    from runtime.gates.evidence import changed_runs  # noqa: PLC0415
 
     entries = session.ledger().read()
-    checks = list(check(entries))
+    checks = list(check_evidence(entries))
     wrong = [each for each in checks if each.differs]
     runs = dict(changed_runs(entries, session.state_dir))
     lost = head is not None and not any(each.hash.startswith(head) for each in entries if head)

@@ -9,7 +9,7 @@ from fleetctl import completion
 from fleetctl.search_options import search_options
 
 if TYPE_CHECKING:
-    from fleet.placement.search import Search
+    from fleet.placement import SearchLimits
     from fleetctl.session import Session
 
 
@@ -40,7 +40,7 @@ Examples:
 @search_options
 @click.pass_obj
 def command(
-    session: "Session", address: str, live_file: Path | None, search: "Search", form: str
+    session: "Session", address: str, live_file: Path | None, search: "SearchLimits", form: str
 ) -> None:
     """Explain a server, adapter, route or key: values, declaration, place, dependants.
 
@@ -49,25 +49,25 @@ def command(
     catalogue.
     """
     from fleetctl.error_codes import explain_code, is_code  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.explanation import render_json, render_text  # noqa: PLC0415
+    from plans.explain.explanation import render_json, render_text  # noqa: PLC0415
 
     render = render_json if form == "json" else render_text
     if is_code(address):
         click.echo(render(explain_code(address)), nl=False)
         return
 
-    from fleet.desired import settle  # noqa: PLC0415
     from fleet.errors import FleetError  # noqa: PLC0415
+    from fleet.planning import desired_state_of  # noqa: PLC0415
     from fleetctl.commands.plan import state  # noqa: PLC0415
     from fleetctl.placed import placed, plan_of  # noqa: PLC0415
-    from plans.explain import Scene, explain  # noqa: PLC0415
+    from plans.explain.resource import ExplainInput, explain  # noqa: PLC0415
 
     live = state(session, live_file)
     there = placed(session, live, search)
-    scene = Scene(
+    scene = ExplainInput(
         fleet=session.fleet(),
         plan=plan_of(session, live, search, there),
-        desired=settle(there.fleet, there.wanted, there.placement, live),
+        desired=desired_state_of(there.fleet, there.wanted, there.placement, live),
         live=live,
         wanted=there.wanted,
         placement=there.placement,

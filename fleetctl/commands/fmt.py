@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
+from fleet.config import format_text
 from fleet.errors import ConfigError, Diagnostic
-from fleet.tidy import tidy
-from fleetctl.facts import decode
-from fleetctl.project import every_file
 from fleetctl.session import Session
+from runtime.project.facts import decode
+from runtime.project.load import every_file
 
 
 @click.command(
@@ -38,7 +38,7 @@ def command(session: Session, paths: tuple[Path, ...], *, check: bool, diff: boo
         try:
             content = path.read_bytes()
             before = decode(content, str(path))
-            after = tidy(before, str(path))
+            after = format_text(before, str(path))
         except ConfigError as error:
             problems += error.diagnostics
             continue

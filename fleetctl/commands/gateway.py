@@ -15,7 +15,7 @@ from fleetctl.session import Session
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fleet.declared import Gateway
+    from fleet.spec import GatewaySpec
 
 _NAME = "main"
 _AGAIN = ("stop", "start")
@@ -217,7 +217,7 @@ async def _rows(session: Session) -> list[dict[str, Any]]:
     return rows
 
 
-def _gateways(session: Session) -> "dict[str, Gateway]":
+def _gateways(session: Session) -> "dict[str, GatewaySpec]":
     """Return the gateways as declared; as last known where that cannot be read."""
     from fleet.errors import ConfigError  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway import places  # noqa: PLC0415
@@ -237,8 +237,8 @@ def _gateways(session: Session) -> "dict[str, Gateway]":
 
 
 def _own(
-    session: Session, name: str | None, known: "Mapping[str, Gateway] | None" = None
-) -> "Iterator[Gateway]":
+    session: Session, name: str | None, known: "Mapping[str, GatewaySpec] | None" = None
+) -> "Iterator[GatewaySpec]":
     """Yield the gateway of that name, or all; not those that are Envoys, which it says.
 
     Raises:
@@ -258,7 +258,7 @@ def _own(
             click.echo(f"gateway {gateway.name} is an Envoy; it is kept by others: {run}", err=True)
 
 
-def _one(session: Session, name: str) -> "Gateway":
+def _one(session: Session, name: str) -> "GatewaySpec":
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
 
     known = _gateways(session)

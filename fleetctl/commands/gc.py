@@ -12,8 +12,7 @@ from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from fleet.errors import FleetError
-    from fleet.evals.keeping import Answers
-    from fleet.retention import Judged, Retained
+    from fleet.maintenance import KeptAnswers, RetainedVersions, RetentionDecision
 
 
 @click.command(
@@ -57,20 +56,23 @@ def command(session: Session, *, dry_run: bool, yes: bool, form: str) -> None:
         freed = sum(sizes[each.name] for each in due)
         click.echo(f"Deleted {_counted(found, answers)}, {freed / 2**20:.1f} MiB.")
         if any(not each.needed for each in found.versions):
-            click.echo("fleet.lock has changed: commit it.", err=True)
+            click.echo("fleet.config.lockfile has changed: commit it.", err=True)
 
 
-async def _judge(session: Session) -> "Retained":
+async def _judge(session: Session) -> "RetainedVersions":
     """Observe and decide.
 
     Raises:
         FleetError: FC4022, something is not known.
     """
-    from fleet.retention import retained  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.maintenance import retained  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
-    from runtime.in_use import doubts, in_flight  # noqa: PLC0415
-    from runtime.library.dispose import copies  # noqa: PLC0415
-    from runtime.observe import observe  # noqa: PLC0415
+    from runtime.library.delete import copies  # noqa: PLC0415
+    from runtime.observe import (  # noqa: PLC0415
+        doubts,
+        in_flight,
+        observe,
+    )
 
     gateways = LocalGateways(session.state_dir, session.fleet().gateways, session.envoys())
     try:
@@ -87,10 +89,10 @@ async def _judge(session: Session) -> "Retained":
     return retained(session.fleet(), live, history, session.now(), copies=present, busy=busy)
 
 
-def _answers(session: Session) -> "tuple[Answers, ...]":
+def _answers(session: Session) -> "tuple[KeptAnswers, ...]":
     """Decide which evaluations keep their answers."""
-    from fleet.evals.keeping import kept_answers  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.evals import EvalStore  # noqa: PLC0415
+    from fleet.maintenance import kept_answers  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.evals.store import EvalStore  # noqa: PLC0415
 
     fleet, stored = session.fleet(), EvalStore(session.state_dir / "evals").stored()
     entries = session.ledger().read() if stored else []
@@ -112,11 +114,11 @@ def _unsure(doubts: "tuple[str, ...]") -> "FleetError":
     )
 
 
-def _delete(session: Session, seen: "Retained", old: "tuple[Answers, ...]") -> None:
+def _delete(session: Session, seen: "RetainedVersions", old: "tuple[KeptAnswers, ...]") -> None:
     """Delete under the lease what a second look still finds unneeded."""
     from fleet.names import AdapterName  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.evals import EvalStore  # noqa: PLC0415
-    from runtime.library.dispose import clear, remove_copy, remove_version  # noqa: PLC0415
+    from runtime.evals.store import EvalStore  # noqa: PLC0415
+    from runtime.library.delete import clear, remove_copy, remove_version  # noqa: PLC0415
 
     store, ledger = session.state_dir / "store", session.ledger()
     agreed = {each.name for each in _all(seen, old) if not each.needed}
@@ -138,10 +140,12 @@ def _delete(session: Session, seen: "Retained", old: "tuple[Answers, ...]") -> N
             lease.renew()
 
 
-def _sizes(session: Session, found: "Retained", answers: "tuple[Answers, ...]") -> dict[str, int]:
+def _sizes(
+    session: Session, found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]"
+) -> dict[str, int]:
     from fleet.names import AdapterName  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.evals import EvalStore  # noqa: PLC0415
-    from runtime.library.dispose import size  # noqa: PLC0415
+    from runtime.evals.store import EvalStore  # noqa: PLC0415
+    from runtime.library.delete import size  # noqa: PLC0415
     from runtime.library.layout import version_folder  # noqa: PLC0415
 
     library, store = session.library, session.state_dir / "store"
@@ -157,8 +161,8 @@ def _sizes(session: Session, found: "Retained", answers: "tuple[Answers, ...]") 
 
 
 def _tell(
-    found: "Retained",
-    answers: "tuple[Answers, ...]",
+    found: "RetainedVersions",
+    answers: "tuple[KeptAnswers, ...]",
     sizes: dict[str, int],
     *,
     all_of_it: bool,
@@ -175,7 +179,7 @@ def _tell(
 
 
 def _tell_answers(
-    answers: "tuple[Answers, ...]", sizes: dict[str, int], *, all_of_it: bool
+    answers: "tuple[KeptAnswers, ...]", sizes: dict[str, int], *, all_of_it: bool
 ) -> None:
     """Tell of each reason how many evaluations there are: there may be thousands."""
     from plans.wording import counted  # noqa: PLC0415 (keeps `--help` fast)
@@ -194,11 +198,13 @@ def _kib(size: int) -> str:
     return f"{size / 1024:8.0f} KiB"
 
 
-def _all(found: "Retained", answers: "tuple[Answers, ...]") -> "list[Judged | Answers]":
+def _all(
+    found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]"
+) -> "list[RetentionDecision | KeptAnswers]":
     return [*found.versions, *found.copies, *answers]
 
 
-def _counted(found: "Retained", answers: "tuple[Answers, ...]") -> str:
+def _counted(found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]") -> str:
     from plans.wording import counted  # noqa: PLC0415 (keeps `--help` fast)
 
     versions = sum(not each.needed for each in found.versions)
@@ -212,9 +218,13 @@ def _counted(found: "Retained", answers: "tuple[Answers, ...]") -> str:
 
 
 def _document(
-    found: "Retained", answers: "tuple[Answers, ...]", sizes: dict[str, int], *, deleted: bool
+    found: "RetainedVersions",
+    answers: "tuple[KeptAnswers, ...]",
+    sizes: dict[str, int],
+    *,
+    deleted: bool,
 ) -> dict[str, Any]:
-    def plain(each: "Judged | Answers") -> dict[str, Any]:
+    def plain(each: "RetentionDecision | KeptAnswers") -> dict[str, Any]:
         return {**asdict(each), "bytes": sizes[each.name]}
 
     return {

@@ -33,11 +33,11 @@ Examples:
 @click.pass_obj
 def command(session: "Session", plan_file: Path | None, form: str) -> None:
     """Print the steps of a plan as a graph; each lane runs its steps in order."""
-    from plans.graph import FORMATS  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.render.graph import FORMATS  # noqa: PLC0415 (keeps `--help` fast)
 
     if plan_file:
-        from fleetctl.files import read_text  # noqa: PLC0415
-        from plans.planfile import load  # noqa: PLC0415
+        from plans.documents.plan_file import load  # noqa: PLC0415
+        from runtime.files import read_text  # noqa: PLC0415
 
         plan = load(read_text(plan_file))
     else:

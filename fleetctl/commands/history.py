@@ -40,7 +40,11 @@ def command(
 
     Works without declarations and while an apply runs.
     """
-    from plans.journal import chosen, render_json, render_text  # noqa: PLC0415 (fast `--help`)
+    from plans.reports.history import (  # noqa: PLC0415 (fast `--help`)
+        chosen,
+        render_json,
+        render_text,
+    )
 
     entries = chosen(session.ledger().read(), limit=limit or None, steps=steps, about=about)
     click.echo(render_json(entries) if form == "json" else render_text(entries, about), nl=False)

@@ -8,7 +8,7 @@ from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from fleet.declared import ClientKey
+    from fleet.spec import ClientKey
 
 
 @click.group(

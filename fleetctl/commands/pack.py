@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleet.errors import ConfigError, Diagnostic, Place
-from fleetctl.files import read_text
+from fleet.errors import ConfigError, Diagnostic, Position
+from runtime.files import read_text
 
 if TYPE_CHECKING:
     from fleet.packing.vectors import Effort
@@ -111,7 +111,7 @@ def _servers(
         packing = pack_servers(replicas, market, effort=effort)
     except ValueError as error:
         detail = f"Nothing in {table} holds it: {error}."
-        place = Place(str(path), 1, 1)
+        place = Position(str(path), 1, 1)
         raise ConfigError(Diagnostic("FC2052", "An adapter fits no GPU", detail, place)) from None
     kinds: dict[str, int] = {}
     for server in packing.servers:

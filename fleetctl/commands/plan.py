@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from fleetctl.search_options import search_options
-from plans import RENDERERS
+from plans.render import RENDERERS
 
 if TYPE_CHECKING:
-    from fleet.declared import Fleet
-    from fleet.placement.search import Search
+    from fleet.placement import SearchLimits
     from fleet.plan import Plan
     from fleet.resources import State
+    from fleet.spec import FleetSpec
     from fleetctl.session import Session
 
 
@@ -89,13 +89,13 @@ def command(
     save_live: Path | None,
     selections: tuple[str, ...],
     changes: tuple[str, ...],
-    search: "Search",
+    search: "SearchLimits",
     every: bool,
 ) -> None:
     """Show what would change. Changes nothing."""
-    from fleet.select import select  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.planning import select  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.selection import criteria, require_known  # noqa: PLC0415
-    from plans.status import gateway_notes  # noqa: PLC0415
+    from plans.reports.status import gateway_notes  # noqa: PLC0415
 
     wanted = criteria(selections)
     if changes and (out or save_live):
@@ -103,7 +103,7 @@ def command(
         raise click.UsageError(f"--what-if writes no file: omit {option}.")
     fleet = session.fleet()
     if changes:
-        from fleet.whatif import what_if  # noqa: PLC0415
+        from fleet.what_if import what_if  # noqa: PLC0415
 
         fleet = what_if(fleet, changes)
     live = state(session, live_file)
@@ -116,13 +116,13 @@ def command(
     require_known(wanted, fleet, made)
     whole, made = made, select(made, wanted)
     if save_live:
-        from fleetctl.files import write_text  # noqa: PLC0415
-        from plans import livefile  # noqa: PLC0415
+        from plans.documents import live_file as livefile  # noqa: PLC0415
+        from runtime.files import write_text  # noqa: PLC0415
 
         write_text(save_live, livefile.dump(live))
     text = shown(made, form, every=every)
     if changes:
-        from plans.supposed import compared, marked  # noqa: PLC0415
+        from plans.render.sections import compared, marked  # noqa: PLC0415
 
         text = marked(text, form, changes, compared(whole, as_declared(session, live, search)))
     click.echo(text, nl=False)
@@ -133,15 +133,15 @@ def command(
 
 def supposed(
     session: "Session",
-    fleet: "Fleet",
+    fleet: "FleetSpec",
     live: "State",
     changes: tuple[str, ...],
-    search: "Search",
+    search: "SearchLimits",
     form: str,
 ) -> "Plan":
     """Return the plan of a changed fleet; where there is none, print the diagnosis and exit."""
     from fleet.errors import PlacementError  # noqa: PLC0415
-    from fleet.whatif import what_if_live  # noqa: PLC0415
+    from fleet.what_if import what_if_live  # noqa: PLC0415
 
     then = what_if_live(fleet, live)
     try:
@@ -155,7 +155,7 @@ def supposed(
         sys.exit(error.exit_code)
 
 
-def as_declared(session: "Session", live: "State", search: "Search") -> "Plan | None":
+def as_declared(session: "Session", live: "State", search: "SearchLimits") -> "Plan | None":
     """Return the plan of the fleet without what is supposed; None where it does not fit."""
     from fleet.errors import PlacementError  # noqa: PLC0415
 
@@ -168,8 +168,8 @@ def as_declared(session: "Session", live: "State", search: "Search") -> "Plan | 
 def state(session: "Session", live_file: Path | None) -> "State":
     """Return the live state from a file, or observed now."""
     if live_file:
-        from fleetctl.files import read_text  # noqa: PLC0415
-        from plans import livefile  # noqa: PLC0415
+        from plans.documents import live_file as livefile  # noqa: PLC0415
+        from runtime.files import read_text  # noqa: PLC0415
 
         return livefile.load(read_text(live_file))
     from fleetctl.patience import waiting  # noqa: PLC0415
@@ -181,7 +181,7 @@ def state(session: "Session", live_file: Path | None) -> "State":
 def shown(plan: "Plan", form: str, *, every: bool) -> str:
     """Return the plan in a format; text is coloured on a terminal."""
     if form == "text":
-        from plans.text import render  # noqa: PLC0415
+        from plans.render.text import render  # noqa: PLC0415
 
         return render(plan, colour=sys.stdout.isatty(), every=every)
     return RENDERERS[form](plan)
@@ -190,9 +190,9 @@ def shown(plan: "Plan", form: str, *, every: bool) -> str:
 def save(session: "Session", plan: "Plan", out: Path) -> None:
     """Write the plan file and say how to apply it."""
     from fleetctl import __version__  # noqa: PLC0415
-    from fleetctl.commit import commit_of  # noqa: PLC0415
-    from fleetctl.files import write_text  # noqa: PLC0415
-    from plans.planfile import Envelope, dump  # noqa: PLC0415
+    from plans.documents.plan_file import Envelope, dump  # noqa: PLC0415
+    from runtime.files import write_text  # noqa: PLC0415
+    from runtime.project.git import commit_of  # noqa: PLC0415
 
     created = session.now().isoformat(timespec="seconds")
     envelope = Envelope(created, session.by, commit_of(session.root), __version__)

@@ -14,12 +14,12 @@ from fleetctl.session import Session
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from fleet.drift import Cause
     from fleet.plan import Plan
+    from fleet.planning import DriftCause
     from fleet.resources import State
-    from runtime.execute import Outcome
-    from runtime.reconcile import Backoff
-    from runtime.rollouts.tick import Evaluations
+    from runtime.execute.outcome import ApplyOutcome
+    from runtime.gates.tick import Evaluations
+    from runtime.operations.heal import HealBackoff
 
 
 @click.command(
@@ -56,12 +56,12 @@ def command(session: Session, *, once: bool, interval: timedelta | None, form: F
 async def _rounds(session: Session, interval: timedelta | None, form: Form) -> int:
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.effects import stopping  # noqa: PLC0415
-    from fleetctl.sound import Declared  # noqa: PLC0415
+    from fleetctl.sound import LastValid  # noqa: PLC0415
     from plans.diagnostics import render_text  # noqa: PLC0415
-    from runtime.reconcile import Backoff  # noqa: PLC0415
-    from runtime.rollouts.tick import Evaluations  # noqa: PLC0415
+    from runtime.gates.tick import Evaluations  # noqa: PLC0415
+    from runtime.operations.heal import HealBackoff  # noqa: PLC0415
 
-    backoff, evaluations, declared = Backoff(), Evaluations(), Declared()
+    backoff, evaluations, declared = HealBackoff(), Evaluations(), LastValid()
     with stopping() as stop:
         while True:
             once = interval is None
@@ -91,7 +91,7 @@ async def _rounds(session: Session, interval: timedelta | None, form: Form) -> i
 async def _round(
     session: Session,
     stop: asyncio.Event,
-    backoff: "Backoff",
+    backoff: "HealBackoff",
     evaluations: "Evaluations",
     form: Form,
     *,
@@ -107,11 +107,11 @@ async def _round(
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.judging import judge_round  # noqa: PLC0415
     from fleetctl.practice import practise  # noqa: PLC0415
-    from fleetctl.taking_back import Round  # noqa: PLC0415
+    from fleetctl.taking_back import JudgingRound  # noqa: PLC0415
 
     live = await session.observe_now()
     refused: FleetError | None = None
-    judged = Round()
+    judged = JudgingRound()
     try:
         judged = await judge_round(session, live, evaluations, stop if once else None)
     except FleetError as error:
@@ -145,13 +145,13 @@ async def _round(
 
 async def _mend_routes(session: Session, live: "State", stop: asyncio.Event, form: Form) -> int:
     """Give gateways that lag behind the newest table, and it the addresses that it lacks."""
-    from fleet.heal import heal  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.planning import repair  # noqa: PLC0415 (keeps `--help` fast)
 
     for note in live.notes:
         click.echo(f"Note: {note}", err=True)
     if not live.behind:
         return 0
-    nothing = heal(session.fleet().name, (), session.history(), live, {})
+    nothing = repair(session.fleet().name, (), session.history(), live, {})
     return await _carry_out(session, nothing, stop, form, due=True)
 
 
@@ -164,27 +164,30 @@ async def _tell_people(session: Session, live: "State") -> None:
 
 
 async def _heal(
-    session: Session, live: "State", stop: asyncio.Event, backoff: "Backoff", form: Form
+    session: Session, live: "State", stop: asyncio.Event, backoff: "HealBackoff", form: Form
 ) -> tuple[bool, bool, int]:
     """Put back what is missing; return whether anything was done or left, and the exit code."""
-    from fleet.drift import Remedy, classify  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.heal import heal  # noqa: PLC0415
     from fleet.history import settled  # noqa: PLC0415
-    from fleet.pace import alias_of  # noqa: PLC0415
+    from fleet.planning import (  # noqa: PLC0415
+        DriftAction,
+        classify_drift,
+        repair,
+    )
     from fleet.resources import LoadedAdapter  # noqa: PLC0415
+    from fleet.rollouts import alias_of  # noqa: PLC0415
 
     fleet = session.fleet()
     clock = asyncio.get_running_loop().time
     history = settled(session.history(), live)
-    causes = classify(history, live, await asyncio.to_thread(_mend, session, live))
-    ours = [each for each in causes if each.remedy is Remedy.HEAL]
+    causes = classify_drift(history, live, await asyncio.to_thread(_mend, session, live))
+    ours = [each for each in causes if each.remedy is DriftAction.HEAL]
     due = backoff.due(ours, clock())
     smoke = {
         each.adapter: fleet.adapters[alias].smoke
         for each in history.established.values()
         if isinstance(each, LoadedAdapter) and (alias := alias_of(each.adapter)) in fleet.adapters
     }
-    plan = heal(fleet.name, due, history, live, smoke)
+    plan = repair(fleet.name, due, history, live, smoke)
     _tell_causes(causes, due, backoff.given_up(ours))
     code = await _carry_out(session, plan, stop, form)
     backoff.tried(due, clock())
@@ -205,7 +208,7 @@ async def _advance(
     Returns whether anything was done, and the exit code.
     """
     from fleet.errors import PlacementError  # noqa: PLC0415
-    from fleet.heal import advances  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.planning import advances  # noqa: PLC0415 (keeps `--help` fast)
 
     now = await session.observe_now() if again else live
     left = 0
@@ -230,9 +233,11 @@ def _tell_left_out(left_out: "Mapping[str, str]") -> None:
 
 def _mend(session: Session, live: "State") -> dict[str, str]:
     """Make damaged copies good again, and say whom that concerns; return what stays damaged."""
-    from fleetctl.facts import read_lock  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.library.mend import mend  # noqa: PLC0415
-    from runtime.library.store import damaged  # noqa: PLC0415
+    from runtime.library.served_copies import (  # noqa: PLC0415
+        damaged,
+        mend,
+    )
+    from runtime.project.facts import read_lock  # noqa: PLC0415 (keeps `--help` fast)
 
     store = session.state_dir / "store"
     wrong = damaged(live.adapters().values(), store)
@@ -255,7 +260,9 @@ def _mend(session: Session, live: "State") -> dict[str, str]:
 
 
 def _tell_causes(
-    causes: "tuple[Cause, ...]", due: "tuple[Cause, ...]", given_up: "tuple[Cause, ...]"
+    causes: "tuple[DriftCause, ...]",
+    due: "tuple[DriftCause, ...]",
+    given_up: "tuple[DriftCause, ...]",
 ) -> None:
     for cause in causes:
         what = cause.summary.rstrip(".")
@@ -276,7 +283,7 @@ async def _carry_out(
     from fleetctl.effects import carry_out  # noqa: PLC0415 (keeps `--help` fast)
     from fleetctl.report import tell_outcome  # noqa: PLC0415
 
-    outcome: Outcome = await carry_out(
+    outcome: ApplyOutcome = await carry_out(
         session, plan, teller(session, plan.id, form), stop=stop, trigger="reconcile"
     )
     if form == "text":

@@ -12,7 +12,7 @@ from fleetctl.session import Session
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fleet.declared import AdapterFacts
+    from fleet.spec import AdapterFacts
     from runtime.gateway.table import RoutingTable
 
 
@@ -40,12 +40,12 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
     Lifts rollbacks, failed or forged verdicts, aborts and inconclusive ends, also of the same
     bytes under another version. Accepts a route changed by hand. Moves no traffic.
     """
-    from fleet.canonical import plain  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.encoding import plain  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
     from fleet.history import fold, kept_out, same_bytes  # noqa: PLC0415
     from fleet.names import route_address  # noqa: PLC0415
+    from runtime.gates.tick import unsound  # noqa: PLC0415
     from runtime.ledger.clock import behind  # noqa: PLC0415
-    from runtime.rollouts.tick import unsound  # noqa: PLC0415
 
     table = asyncio.run(_table(session))
     entries = session.ledger().read()
@@ -101,7 +101,7 @@ def _as_json(form: str, alias: str, versions: tuple[str, ...], *, route: bool) -
 def _locked(session: Session, alias: str) -> "Mapping[str, AdapterFacts]":
     """Return the alias's versions in the lock; none where the declarations do not say."""
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.pace import alias_of  # noqa: PLC0415
+    from fleet.rollouts import alias_of  # noqa: PLC0415
 
     try:
         found = session.fleet().versions

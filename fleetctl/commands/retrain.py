@@ -11,7 +11,7 @@ from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from fleet.declared import Adapter
+    from fleet.spec import AdapterSpec
 
 _FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 
@@ -52,7 +52,7 @@ def list_turns(session: Session, form: str, *, due_only: bool) -> None:
     interval, because accuracy has drifted or a person claimed the adapter.
     """
     from fleetctl.retraining import URGENT, turns  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.retraining import table  # noqa: PLC0415
+    from plans.reports.versions import retraining_table  # noqa: PLC0415
 
     rows = [
         each for each in turns(session)
@@ -61,7 +61,7 @@ def list_turns(session: Session, form: str, *, due_only: bool) -> None:
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
     elif rows:
-        click.echo(table(rows), nl=False)
+        click.echo(retraining_table(rows), nl=False)
     else:
         click.echo("Nothing is due.", err=True)
 
@@ -83,7 +83,7 @@ Example:
 def claim(session: Session, alias: str, reason: str, lasts: str, form: str) -> None:
     """Claim an adapter for retraining. Refused while another claim lasts."""
     from fleetctl.retraining import duration  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.retrain import claim as take  # noqa: PLC0415
+    from runtime.training import claim as take  # noqa: PLC0415
 
     _adapter(session, alias)
     now, whole = session.now(), duration(lasts)
@@ -108,7 +108,7 @@ Examples:
 @click.pass_obj
 def release(session: Session, alias: str, reason: str, form: str, *, force: bool) -> None:
     """Release a claim; with --force also another person's, who is named."""
-    from runtime.retrain import release as give_back  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.training import release as give_back  # noqa: PLC0415 (keeps `--help` fast)
 
     found = give_back(
         session.ledger(), alias, by=session.by, reason=reason, now=session.now(), force=force
@@ -181,7 +181,7 @@ def run(
         sys.exit(1)
 
 
-def _adapter(session: Session, alias: str) -> "Adapter":
+def _adapter(session: Session, alias: str) -> "AdapterSpec":
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
 
     adapters = session.fleet().adapters

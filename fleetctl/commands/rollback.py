@@ -17,8 +17,8 @@ DECLARED = "declared"
 """Value of `--due` where none is given."""
 
 if TYPE_CHECKING:
-    from runtime.drill import DrillResult
-    from runtime.rollback import RollbackResult
+    from runtime.rollback.drill import DrillResult
+    from runtime.rollback.rollback import RollbackResult
 
 
 @click.command(
@@ -160,7 +160,7 @@ async def _drill(
 
 
 def _longest(due: str | None) -> timedelta | None:
-    from fleet.units import parse_duration  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.config import parse_duration  # noqa: PLC0415 (keeps `--help` fast)
 
     if due in (None, DECLARED):
         return None

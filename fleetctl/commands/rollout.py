@@ -51,7 +51,7 @@ Examples:
 @click.pass_obj
 def list_(session: Session, *, every: bool, form: str) -> None:
     """List rollouts in progress or waiting, with their gates."""
-    from plans.rollouts import active, render_list  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.reports.rollouts import active, render_list  # noqa: PLC0415 (keeps `--help` fast)
 
     found = rollouts(session)
     shown = found if every else active(found)
@@ -73,7 +73,7 @@ Examples:
 @click.pass_obj
 def status(session: Session, alias: str, form: str) -> None:
     """Show one rollout in full: stage, gates with reasons, conditions not met."""
-    from plans.rollouts import render_one  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.reports.rollouts import render_one  # noqa: PLC0415 (keeps `--help` fast)
 
     found = one(session, alias)
     if form == "json":
@@ -252,8 +252,8 @@ def report(session: Session, alias: str, version: str | None, form: str, out: Pa
 
     Made from the ledger alone. Names no server, no person and no other client.
     """
-    from fleetctl.files import write_text  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.rollout_report import document, render_html, render_markdown  # noqa: PLC0415
+    from plans.reports.client_report import document, render_html, render_markdown  # noqa: PLC0415
+    from runtime.files import write_text  # noqa: PLC0415 (keeps `--help` fast)
 
     entries = session.ledger().read()
     adapter = tried(entries, alias, version)

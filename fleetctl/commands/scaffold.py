@@ -109,7 +109,7 @@ def adapter(session: Session, task: str, base: str, version: str) -> None:
         _next(f"{line} plan")
         return
     click.echo(
-        f"{name} is not in fleet.lock yet: until its files are added, `validate` says FC1210.",
+        f"{name} is not in fleet.config.lockfile yet: until its files are added, `validate` says FC1210.",
         err=True,
     )
     _next(f"{line} adapter add PATH --as {name}", f"{line} plan")
@@ -143,16 +143,17 @@ def synthetic(folder: Path, clients: int, adapters: int, gpus: int, seed: int) -
     Such a fleet can be planned, not served: the lock pins made-up digests, and hosts use the
     engine `fake`.
     """
+    from fleet.config import json_schema  # noqa: PLC0415
     from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.schema import json_schema  # noqa: PLC0415
     from fleetctl.scaffolding import write_files  # noqa: PLC0415
-    from fleetctl.synthetic import Wish, synthesise  # noqa: PLC0415
-    from plans.scaffold import SCHEMA_FILE  # noqa: PLC0415
+    from fleetctl.synthetic import synthesise  # noqa: PLC0415
+    from fleetctl.synthetic.population import SyntheticSize  # noqa: PLC0415
+    from plans.compile.scaffold import SCHEMA_FILE  # noqa: PLC0415
 
     if folder.is_dir() and any(folder.iterdir()):
         detail = f"`{folder}` holds files already, and a scaffold never overwrites."
         raise FleetError(problem("FC6030", "File exists", detail))
-    texts, warning = synthesise(Wish(clients, adapters, gpus, seed))
+    texts, warning = synthesise(SyntheticSize(clients, adapters, gpus, seed))
     written = write_files(folder, {**texts, SCHEMA_FILE: json_schema()})
     click.echo(f"Wrote {len(written)} files into {folder}", err=True)
     if warning:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from fleet.schema import json_schema
+from fleet.config import json_schema
 
 
 @click.command(

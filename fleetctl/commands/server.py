@@ -10,7 +10,7 @@ from fleetctl import completion
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
-    from runtime.engines.records import Records
+    from runtime.engines.launch_records import LaunchRecords
 
 
 @click.group(
@@ -30,10 +30,10 @@ def command() -> None:
     """
 
 
-def _records(session: Session) -> "Records":
-    from runtime.engines.records import Records  # noqa: PLC0415 (keeps `--help` fast)
+def _records(session: Session) -> "LaunchRecords":
+    from runtime.engines.launch_records import LaunchRecords  # noqa: PLC0415 (keeps `--help` fast)
 
-    return Records(session.state_dir / "servers")
+    return LaunchRecords(session.state_dir / "servers")
 
 
 @command.command(
@@ -96,7 +96,7 @@ def stop(session: Session, names: tuple[str, ...], everything: bool, timeout_s: 
     Routes stay: clients of these servers get errors until the next apply.
     """
     from fleet.errors import EngineError, did_you_mean, problem  # noqa: PLC0415
-    from runtime.engines.supervision import end  # noqa: PLC0415
+    from runtime.engines.supervisor import end  # noqa: PLC0415
 
     if bool(names) == everything:
         raise click.UsageError("Name the servers to stop, or pass --all.")

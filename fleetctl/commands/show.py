@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from plans import RENDERERS
+from plans.render import RENDERERS
 
 
 @click.command(
@@ -27,8 +27,8 @@ Examples:
 def command(file: Path, form: str, every: bool) -> None:
     """Render a saved plan. A file that was changed after the plan was made is refused."""
     from fleetctl.commands.plan import shown  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.files import read_text  # noqa: PLC0415
-    from plans.planfile import load_with_envelope  # noqa: PLC0415
+    from plans.documents.plan_file import load_with_envelope  # noqa: PLC0415
+    from runtime.files import read_text  # noqa: PLC0415
 
     plan, envelope = load_with_envelope(read_text(file))
     click.echo(shown(plan, form, every=every), nl=False)

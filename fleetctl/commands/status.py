@@ -45,8 +45,8 @@ def command(session: Session, *, client: str | None, form: Literal["json", "text
     from fleetctl.practice import row  # noqa: PLC0415
     from fleetctl.practice import turns as turns_of_drills  # noqa: PLC0415
     from fleetctl.retraining import URGENT, turns  # noqa: PLC0415
-    from plans.evals import drift_row  # noqa: PLC0415
-    from plans.status import render_text, status  # noqa: PLC0415
+    from plans.reports.evals import drift_row  # noqa: PLC0415
+    from plans.reports.status import render_text, status  # noqa: PLC0415
 
     fleet = session.fleet()
     if client is not None and client not in fleet.clients:

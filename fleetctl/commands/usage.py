@@ -178,7 +178,7 @@ def compact(session: "Session") -> None:
 
 
 def _print(rows: "list[dict[str, Any]]", form: str) -> None:
-    from plans.text import aligned  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.render.text import aligned  # noqa: PLC0415 (keeps `--help` fast)
 
     if form == "json":
         click.echo(json.dumps(rows, indent=2))

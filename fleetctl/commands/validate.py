@@ -4,13 +4,12 @@ import sys
 
 import click
 
-from fleet.crosscheck import hints
+from fleet.config import diagnostics, lint
 from fleet.errors import ConfigError
-from fleet.resolve import diagnostics
-from fleetctl.project import load_project
 from fleetctl.reading_along import read_along
 from fleetctl.session import Session
 from plans.diagnostics import RENDERERS, render_text
+from runtime.project.load import load_project
 
 
 @click.command(
@@ -41,7 +40,7 @@ def command(session: Session, form: str) -> None:
             session.root, session.environment, session.variables, session.state_dir
         )
         read_along(session.root, project)
-        found = diagnostics(hints(project.declarations), project.tree)
+        found = diagnostics(lint(project.declarations), project.tree)
         warnings = tuple(sorted((*project.warnings, *found), key=lambda each: str(each.place)))
     except ConfigError as error:
         if form == "text":

@@ -6,7 +6,7 @@ except the 70B, which is the 4-bit AWQ version that fits one 80 GB GPU.
 
 from dataclasses import dataclass
 
-from fleet.declared import BaseShape
+from fleet.hardware import BaseShape
 
 
 @dataclass(frozen=True, slots=True)

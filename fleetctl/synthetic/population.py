@@ -60,7 +60,7 @@ SECOND = (
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SyntheticSize:
     """How large the fleet is to be."""
 
     clients: int
@@ -75,7 +75,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Adapter:
+class SyntheticAdapter:
     """One task of a client."""
 
     task: str
@@ -93,24 +93,24 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class SyntheticClient:
     """A tenant; its people work in one time zone."""
 
     name: str
     tier: str
     hours: str
     zone: str
-    adapters: tuple[Adapter, ...]
+    adapters: tuple[SyntheticAdapter, ...]
     """By task."""
 
 
-def people(wish: Wish) -> tuple[Client, ...]:
+def people(wish: SyntheticSize) -> tuple[SyntheticClient, ...]:
     """Return the clients of a synthetic fleet; the same wish gives the same ones."""
     chance = Random(wish.seed)  # noqa: S311 (made-up data, not secrets)
     names = list(_names(wish.clients))
     owned = _adapters(chance, wish, names, bases_for(wish))
     return tuple(
-        Client(
+        SyntheticClient(
             name,
             _pick(chance, TIERS),
             _pick(chance, HOURS),
@@ -121,7 +121,7 @@ def people(wish: Wish) -> tuple[Client, ...]:
     )
 
 
-def bases_for(wish: Wish) -> tuple[PublicBase, ...]:
+def bases_for(wish: SyntheticSize) -> tuple[PublicBase, ...]:
     """Return the bases of a fleet: a small one shares few, or its GPUs would not do."""
     return PUBLIC_BASES[: max(1, min(len(PUBLIC_BASES), wish.gpus // 3))]
 
@@ -137,8 +137,8 @@ def _names(count: int) -> Iterator[str]:
 
 
 def _adapters(
-    chance: Random, wish: Wish, clients: Sequence[str], bases: Sequence[PublicBase]
-) -> Mapping[str, list[Adapter]]:
+    chance: Random, wish: SyntheticSize, clients: Sequence[str], bases: Sequence[PublicBase]
+) -> Mapping[str, list[SyntheticAdapter]]:
     """Return adapters by client: one each, the rest to the large ones; most popular first."""
     sizes = list(accumulate(1 / (index + 3) for index in range(len(clients))))
     owners = list(clients[: wish.adapters])
@@ -148,7 +148,7 @@ def _adapters(
     scale = wish.gpus * RPM_PER_GPU / sum(weights or [1])
     shares = [(each, each.share) for each in bases]
     used: Counter[tuple[str, str]] = Counter()
-    owned: dict[str, list[Adapter]] = {name: [] for name in clients}
+    owned: dict[str, list[SyntheticAdapter]] = {name: [] for name in clients}
     for index, client in enumerate(owners):
         latency, tasks = chance.choice(TASKS)
         task = chance.choice(tasks)
@@ -157,7 +157,7 @@ def _adapters(
         minor = chance.randint(0, 9)
         prompt, answer = LATENCIES[latency]
         owned[client].append(
-            Adapter(
+            SyntheticAdapter(
                 task=f"{task}{number}" if number > 1 else task,
                 base=_pick(chance, shares),
                 version=(chance.randint(1, 4), minor, 0),

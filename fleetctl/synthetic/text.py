@@ -5,9 +5,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from fleet.lock import FILE
-from fleet.preflight.tensors import module_shapes
-from fleetctl.synthetic.population import Client, Wish, bases_for
+from fleet.config import LOCK_FILE
+from fleet.vllm import module_shapes
+from fleetctl.synthetic.population import SyntheticClient, SyntheticSize, bases_for
 
 GPUS_PER_HOST = 8
 FIRST_PORT = 10000
@@ -21,17 +21,17 @@ SMOKE = (
 )
 
 
-def files(wish: Wish, clients: Iterable[Client]) -> dict[str, str]:
+def files(wish: SyntheticSize, clients: Iterable[SyntheticClient]) -> dict[str, str]:
     """Return the text of every file by its path."""
     every = list(clients)
     return {
         "fleet.yaml": _fleet(wish),
-        FILE: _lock(wish, every),
+        LOCK_FILE: _lock(wish, every),
         **{f"clients/{each.name}.yaml": _client(each) for each in every},
     }
 
 
-def _fleet(wish: Wish) -> str:
+def _fleet(wish: SyntheticSize) -> str:
     made_by = (
         f"# Made up by `fleetctl scaffold synthetic --clients {wish.clients} --adapters "
         f"{wish.adapters} --gpus {wish.gpus} --seed {wish.seed} DIR`."
@@ -83,7 +83,7 @@ def _fleet(wish: Wish) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _client(client: Client) -> str:
+def _client(client: SyntheticClient) -> str:
     lines = [
         "# yaml-language-server: $schema=../fleet.schema.json",
         "clients:",
@@ -110,7 +110,7 @@ def _client(client: Client) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _lock(wish: Wish, clients: Iterable[Client]) -> str:
+def _lock(wish: SyntheticSize, clients: Iterable[SyntheticClient]) -> str:
     """Return the lock in the form that `fleet.lock.dumps` writes."""
     shapes = {each.name: module_shapes(each.shape) for each in bases_for(wish)}
     entries = {}

@@ -9,25 +9,25 @@ from which `picture` makes SVG and HTML, self-contained and without a script.
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from plans.drawing.sketch import Drawing, only, sketch
+from plans.drawing.content import Drawing, only, sketch
 
 Renderer = Callable[[Drawing], str]
 
 
 def _text(drawing: Drawing) -> str:
-    from plans.drawing.text import render  # noqa: PLC0415 (each form loads what it needs)
+    from plans.drawing.labels import render  # noqa: PLC0415 (each form loads what it needs)
 
     return render(drawing)
 
 
 def _svg(drawing: Drawing) -> str:
-    from plans.drawing.picture import svg  # noqa: PLC0415 (Jinja is slow to import)
+    from plans.drawing.svg import svg  # noqa: PLC0415 (Jinja is slow to import)
 
     return svg(drawing)
 
 
 def _html(drawing: Drawing) -> str:
-    from plans.drawing.picture import html  # noqa: PLC0415
+    from plans.drawing.svg import html  # noqa: PLC0415
 
     return html(drawing)
 

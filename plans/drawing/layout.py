@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from plans.drawing import words
-from plans.drawing.marks import Area, Mark, Rect, Words, fits, lines
-from plans.drawing.region import Palette, Region, region
-from plans.drawing.sketch import Box, Drawing, Part, Row
+from plans.drawing.content import DeviceBox, Drawing, HostRow, Part
+from plans.drawing.labels import PART_NAMES, beside, device, headline
+from plans.drawing.server_panel import Palette, Region, region
+from plans.drawing.shapes import Area, Rect, Shape, TextLabel, fits, lines
 from plans.wording import size
 
 WIDTH = 1000
@@ -29,7 +29,7 @@ class Picture:
     """Marks on a plane of a size."""
 
     height: float
-    marks: tuple[Mark, ...]
+    marks: tuple[Shape, ...]
 
 
 def arrange(drawing: Drawing) -> Picture:
@@ -37,12 +37,12 @@ def arrange(drawing: Drawing) -> Picture:
     palette = {
         name: round(index * GOLDEN_ANGLE % 360, 1) for index, name in enumerate(drawing.clients)
     }
-    marks: list[Mark] = []
+    marks: list[Shape] = []
     y = MARGIN + 18.0
-    marks.append(Words(MARGIN, y, f"Fleet {drawing.fleet}", "heading"))
-    for line in lines(words.headline(drawing), WIDTH - 2 * MARGIN, 13):
+    marks.append(TextLabel(MARGIN, y, f"Fleet {drawing.fleet}", "heading"))
+    for line in lines(headline(drawing), WIDTH - 2 * MARGIN, 13):
         y += 20
-        marks.append(Words(MARGIN, y, line, "lead"))
+        marks.append(TextLabel(MARGIN, y, line, "lead"))
     y = _legend(drawing, palette, marks, y + 14)
     canvas = _Canvas(drawing, palette)
     for row in drawing.rows:
@@ -50,11 +50,11 @@ def arrange(drawing: Drawing) -> Picture:
     return Picture(round(y + MARGIN, 1), (*marks, *canvas.marks))
 
 
-def _legend(drawing: Drawing, palette: Palette, marks: list[Mark], y: float) -> float:
+def _legend(drawing: Drawing, palette: Palette, marks: list[Shape], y: float) -> float:
     """Add the legend of memory, then that of clients; return where it ends."""
     names = {part.name for box in drawing.boxes for part in box.parts}
     shown: list[tuple[str, str, float | None]] = [
-        (word, f"part {name}", None) for name, word in words.PART_NAMES.items() if name in names
+        (word, f"part {name}", None) for name, word in PART_NAMES.items() if name in names
     ]
     if drawing.boxes:
         shown.append(("free", "part free", None))
@@ -69,7 +69,7 @@ def _legend(drawing: Drawing, palette: Palette, marks: list[Mark], y: float) -> 
             x, y = float(MARGIN), y + 20
         if look:
             marks.append(Rect(x, y, 12, 12, look, hue=hue))
-        marks.append(Words(x + 18, y + 10, text, "small"))
+        marks.append(TextLabel(x + 18, y + 10, text, "small"))
         x += width
     return y + 12
 
@@ -85,11 +85,11 @@ class _Canvas:
         self.width = (WIDTH - 2 * MARGIN - GAP * (self.columns - 1)) / self.columns
         self.largest = max((each.memory_bytes for each in drawing.boxes), default=1)
         self.palette = palette
-        self.marks: list[Mark] = []
+        self.marks: list[Shape] = []
 
-    def row(self, row: Row, y: float) -> float:
+    def row(self, row: HostRow, y: float) -> float:
         """Draw one host; return where it ends."""
-        self.marks.append(Words(MARGIN, y, f"Host {row.host}", "title"))
+        self.marks.append(TextLabel(MARGIN, y, f"Host {row.host}", "title"))
         y += 12
         for first in range(0, len(row.panels), self.columns):
             ends = [y]
@@ -101,16 +101,16 @@ class _Canvas:
                 regions = [region(each, panel, self.palette) for each in panel.tenants]
                 ends.append(self.servers(regions, panel.boxes, x, top))
             y = max(ends) + 12
-        for text in words.beside(row):
+        for text in beside(row):
             for line in lines(text, WIDTH - 2 * MARGIN, 12):
                 y += 16
-                self.marks.append(Words(MARGIN, y, line, "small"))
+                self.marks.append(TextLabel(MARGIN, y, line, "small"))
         return y
 
-    def box(self, box: Box, x: float, y: float) -> float:
+    def box(self, box: DeviceBox, x: float, y: float) -> float:
         """Draw one device with its parts; return where it ends."""
-        text = f"{box.device}  {words.device(box)}, {size(box.free_bytes)} free"
-        self.marks.append(Words(x, y + 14, text, "small"))
+        text = f"{box.device}  {device(box)}, {size(box.free_bytes)} free"
+        self.marks.append(TextLabel(x, y + 14, text, "small"))
         y += 20
         self.marks.append(
             Rect(
@@ -120,7 +120,7 @@ class _Canvas:
             )
         )  # fmt: skip
         for part, left, width in self._parts(box, x):
-            name = words.PART_NAMES[part.name]
+            name = PART_NAMES[part.name]
             self.marks.append(
                 Rect(
                     round(left, 2), y, round(width, 2), BAR, f"part {part.name}",
@@ -132,10 +132,12 @@ class _Canvas:
             text = f"{name} {size(part.bytes)}"
             shown = text if fits(text, width - 8) else name if fits(name, width - 8) else ""
             if shown:
-                self.marks.append(Words(left + 5, y + 18, shown, "in"))
+                self.marks.append(TextLabel(left + 5, y + 18, shown, "in"))
         return y + BAR
 
-    def servers(self, regions: list[Region], boxes: tuple[Box, ...], x: float, y: float) -> float:
+    def servers(
+        self, regions: list[Region], boxes: tuple[DeviceBox, ...], x: float, y: float
+    ) -> float:
         """Draw the servers of a panel beside each other, below its devices."""
         across = min(len(regions), BESIDE)
         width = (self.width - GAP * (across - 1)) / across
@@ -157,13 +159,13 @@ class _Canvas:
     def _wide(self, amount: int) -> float:
         return self.width * amount / self.largest
 
-    def _parts(self, box: Box, x: float) -> Iterator[tuple[Part, float, float]]:
+    def _parts(self, box: DeviceBox, x: float) -> Iterator[tuple[Part, float, float]]:
         for part in box.parts:
             width = self._wide(part.bytes)
             yield part, x, width
             x += width
 
-    def _slots(self, box: Box, x: float) -> Mapping[str, tuple[float, float]]:
+    def _slots(self, box: DeviceBox, x: float) -> Mapping[str, tuple[float, float]]:
         """Return from where to where a device's slots are drawn, by server."""
         return {
             part.server: (left, left + width)

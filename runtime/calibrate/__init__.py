@@ -5,8 +5,8 @@ puts them together, `profilefile` keeps the result. Nothing is started, loaded o
 server answers clients meanwhile, more slowly.
 """
 
-from runtime.calibrate.run import Calibration, Row, calibrate
-from runtime.calibrate.schedule import Effort
-from runtime.calibrate.subject import Subject
+from runtime.calibrate.measure import CalibrationBudget
+from runtime.calibrate.profile import CalibrationTarget
+from runtime.calibrate.run import Calibration, MeasuredRow, calibrate
 
-__all__ = ["Calibration", "Effort", "Row", "Subject", "calibrate"]
+__all__ = ["Calibration", "CalibrationBudget", "CalibrationTarget", "MeasuredRow", "calibrate"]

@@ -4,25 +4,27 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fleet.budget import fully_sharded, kv_bytes_per_token, lora_dtype, weight_bytes
-from fleet.profiles import Profile, Speed, is_cpu
-from fleet.slots import pool_bytes
-from fleet.throughput import WORST_RESIDUAL, Point, estimate, fit, step_seconds
-from runtime.calibrate.conditions import foreign, require_adapters, require_idle, require_times
-from runtime.calibrate.crowd import Crowd
-from runtime.calibrate.gauges import Gauges, read_gauges
-from runtime.calibrate.meter import PROMPT_BATCH, Meter, Names, Say
-from runtime.calibrate.schedule import (
+from fleet.capacity import WORST_RESIDUAL, Point, estimate, fit, step_seconds
+from fleet.hardware import Profile, Speed, is_cpu
+from fleet.vllm import fully_sharded, kv_bytes_per_token, lora_dtype, pool_bytes, weight_bytes
+from runtime.calibrate.load_generator import LoadGenerator
+from runtime.calibrate.measure import (
+    PROMPT_BATCH,
     PROMPT_TOKENS,
     SHORT_TOKENS,
-    Cell,
-    Effort,
+    BatchMeter,
+    BatchPlan,
+    CalibrationBudget,
+    Say,
+    ServedNames,
     cells,
     largest_batch,
 )
-from runtime.calibrate.subject import Subject
-from runtime.engines.dialect import look
-from runtime.transport import JsonClient
+from runtime.calibrate.preconditions import foreign, require_adapters, require_idle, require_times
+from runtime.calibrate.profile import CalibrationTarget
+from runtime.engines.vllm_api import look
+from runtime.engines.vllm_metrics import Gauges, read_gauges
+from runtime.json_client import JsonClient
 
 MOST_ROUNDS = 3
 """Up to so many times the rounds asked for, while the law does not fit: on a busy machine the least
@@ -33,7 +35,7 @@ _USUAL_SHARE = 0.92
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MeasuredRow:
     """One batch as measured and as the fitted law has it."""
 
     batch: int
@@ -52,7 +54,7 @@ class Calibration:
     """What came out."""
 
     profile: Profile
-    rows: tuple[Row, ...]
+    rows: tuple[MeasuredRow, ...]
     requests: int
     seconds: float
     notes: tuple[str, ...]
@@ -60,8 +62,8 @@ class Calibration:
 
 
 async def calibrate(
-    subject: Subject,
-    effort: Effort,
+    subject: CalibrationTarget,
+    effort: CalibrationBudget,
     say: Say,
     *,
     force: bool = False,
@@ -90,9 +92,9 @@ async def calibrate(
         tokens = _output_tokens(subject, effort)
         most = largest_batch(effort.largest_batch, before.kv_tokens, PROMPT_TOKENS + tokens)
         plan = cells(most, len(adapters))
-        names = Names(sighting.listing.names[0], tuple(adapters))
-        async with Crowd(subject.url, http.peer, _vocabulary(subject), clock) as crowd:
-            meter = Meter(crowd, names, tokens, say)
+        names = ServedNames(sighting.listing.names[0], tuple(adapters))
+        async with LoadGenerator(subject.url, http.peer, _vocabulary(subject), clock) as crowd:
+            meter = BatchMeter(crowd, names, tokens, say)
             await meter.warm_up(plan)
             notes: tuple[str, ...] = ()
             for number in range(MOST_ROUNDS * effort.rounds):
@@ -113,7 +115,7 @@ async def calibrate(
     require_times(subject, steps.values())
     speed, residual = _fitted(subject, steps, meter.prompt_seconds(min(PROMPT_BATCH, most)))
     rows = tuple(
-        Row(each.batch, each.adapters, step, step_seconds(speed, each.batch, each.adapters))
+        MeasuredRow(each.batch, each.adapters, step, step_seconds(speed, each.batch, each.adapters))
         for each, step in steps.items()
     )
     profile = Profile(
@@ -130,7 +132,7 @@ async def calibrate(
     return Calibration(profile, rows, requests, clock() - began, notes)
 
 
-def _misfit(subject: Subject, steps: Mapping[Cell, float]) -> str:
+def _misfit(subject: CalibrationTarget, steps: Mapping[BatchPlan, float]) -> str:
     """Say what is wrong with the times so far; empty when the law fits them."""
     if min(steps.values()) <= 0:
         return "A batch was too short to tell"
@@ -139,7 +141,7 @@ def _misfit(subject: Subject, steps: Mapping[Cell, float]) -> str:
 
 
 def _fitted(
-    subject: Subject, steps: Mapping[Cell, float], prompt_s: float | None
+    subject: CalibrationTarget, steps: Mapping[BatchPlan, float], prompt_s: float | None
 ) -> tuple[Speed, float]:
     """Fit the law; what was not measured is taken from the estimate."""
     guess = estimate(subject.base, subject.kind, subject.tensor_parallel, subject.max_lora_rank)
@@ -153,23 +155,23 @@ def _fitted(
     )
 
 
-def _vocabulary(subject: Subject) -> int:
+def _vocabulary(subject: CalibrationTarget) -> int:
     return subject.base.shape.vocab_size if subject.base.shape else _USUAL_VOCABULARY
 
 
-def _longest_prompt(subject: Subject) -> int:
+def _longest_prompt(subject: CalibrationTarget) -> int:
     """Return the tokens that a prompt may have beside an answer of one."""
     shape = subject.base.shape
     usual = shape.max_position_embeddings if shape else _USUAL_LENGTH
     return (subject.base.max_model_len or usual) - 2
 
 
-def _output_tokens(subject: Subject, effort: Effort) -> int:
+def _output_tokens(subject: CalibrationTarget, effort: CalibrationBudget) -> int:
     room = _longest_prompt(subject) - PROMPT_TOKENS
     return max(min(effort.tokens, room), SHORT_TOKENS + 1)
 
 
-def reserve(subject: Subject, gauges: Gauges, vllm: str) -> int | None:
+def reserve(subject: CalibrationTarget, gauges: Gauges, vllm: str) -> int | None:
     """Return what is neither weights nor slots nor KV cache, in bytes per device.
 
     None where that does not follow: a KV cache that is given in bytes says nothing of the rest,

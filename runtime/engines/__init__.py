@@ -7,10 +7,10 @@ and none of the engines' libraries.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runtime.engines.protocol import Answer, Engine, Observer
+    from runtime.engines.protocol import Completion, Engine, Observer
     from runtime.engines.registry import ENGINES, make_engine, read_only
 
-__all__ = ["ENGINES", "Answer", "Engine", "Observer", "make_engine", "read_only"]
+__all__ = ["ENGINES", "Completion", "Engine", "Observer", "make_engine", "read_only"]
 
 
 def __getattr__(name: str) -> Any:

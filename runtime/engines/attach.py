@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from fleet.declared import AttachedServer, Host
 from fleet.errors import EngineError, problem
+from fleet.hardware import AttachedServerSpec, HostSpec
 from fleet.resources import Server, State
-from runtime.engines.dialect import absolute, ask_model, load_adapter, unload_adapter
-from runtime.engines.protocol import Answer
-from runtime.engines.sightings import Notebook, look_at_all
-from runtime.transport import JsonClient
+from runtime.engines.observation import StateBuilder, look_at_all
+from runtime.engines.protocol import Completion
+from runtime.engines.vllm_api import absolute, ask_model, load_adapter, unload_adapter
+from runtime.json_client import JsonClient
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -49,7 +49,7 @@ def path_there(paths: tuple[tuple[str, str], ...], here: str) -> str:
 class AttachEngine:
     """Loads and asks; never starts or stops. What does not answer is unknown."""
 
-    def __init__(self, host: Host, apps: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, host: HostSpec, apps: Mapping[str, Any] | None = None) -> None:
         """Prepare; nothing is sent.
 
         Args:
@@ -57,7 +57,7 @@ class AttachEngine:
             apps: ASGI application by server, called instead of its URL (tests).
         """
         self._host = host
-        self._servers: dict[str, AttachedServer] = {each.name: each for each in host.attached}
+        self._servers: dict[str, AttachedServerSpec] = {each.name: each for each in host.attached}
         self._clients = {
             each.name: JsonClient(
                 each.url,
@@ -69,7 +69,7 @@ class AttachEngine:
 
     async def observe(self) -> State:
         """Return what the servers hold; none of them is ever known to be absent."""
-        seen = Notebook()
+        seen = StateBuilder()
         for name, answer in (await look_at_all(self._clients)).items():
             declared = self._servers[name]
             if isinstance(answer, EngineError):
@@ -97,7 +97,7 @@ class AttachEngine:
         """Forget an adapter and verify it."""
         await unload_adapter(self._client(server), adapter)
 
-    async def ask(self, server: str, model: str, prompt: str, max_tokens: int = 64) -> Answer:
+    async def ask(self, server: str, model: str, prompt: str, max_tokens: int = 64) -> Completion:
         """Return a greedy chat completion."""
         return await ask_model(self._client(server), model, prompt, max_tokens)
 

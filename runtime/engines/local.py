@@ -6,29 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-from fleet.declared import Host
-from fleet.errors import (
-    EngineError,
-    EngineTimedOutError,
-    EngineUnreachableError,
-    problem,
-)
+from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableError, problem
+from fleet.hardware import HostSpec
 from fleet.resources import Server, ServerFlags, State
-from runtime.engines.basefiles import base_digest
-from runtime.engines.dialect import (
-    absolute,
-    ask_model,
-    list_models,
-    load_adapter,
-    unload_adapter,
-)
-from runtime.engines.ports import refuse_taken_port
-from runtime.engines.processes import start_mark
-from runtime.engines.protocol import Answer
-from runtime.engines.records import LaunchRecord, Records
-from runtime.engines.sightings import Notebook, look_at_all
-from runtime.engines.supervision import STOP_TIMEOUT_S, end, last_words, spawn
-from runtime.transport import JsonClient
+from runtime.engines.launch_records import LaunchRecord, LaunchRecords
+from runtime.engines.observation import StateBuilder, base_digest, look_at_all
+from runtime.engines.protocol import Completion
+from runtime.engines.supervisor import STOP_TIMEOUT_S, end, last_words, refuse_taken_port, spawn
+from runtime.engines.vllm_api import absolute, ask_model, list_models, load_adapter, unload_adapter
+from runtime.json_client import JsonClient
+from runtime.processes import start_mark
 
 START_TIMEOUT_S = 1800.0
 """A large base is read from a slow disk in this time, or something is wrong."""
@@ -47,8 +34,8 @@ class LocalEngine:
 
     def __init__(
         self,
-        host: Host,
-        records: Records,
+        host: HostSpec,
+        records: LaunchRecords,
         folder: Path,
         command: Command,
         *,
@@ -85,7 +72,7 @@ class LocalEngine:
         A server whose process has ended is absent. One that still starts is absent too,
         with a note: `start` joins it. One that answered before and does not is unknown.
         """
-        seen = Notebook()
+        seen = StateBuilder()
         records = {each.name: each for each in self._records.all(self._host.name) if each.leader()}
         clients = {name: self._client(record) for name, record in records.items()}
         for name, answer in (await look_at_all(clients)).items():
@@ -160,7 +147,7 @@ class LocalEngine:
         if record is not None and record.leader() is not None:
             await unload_adapter(self._client(record), adapter)
 
-    async def ask(self, server: str, model: str, prompt: str, max_tokens: int = 64) -> Answer:
+    async def ask(self, server: str, model: str, prompt: str, max_tokens: int = 64) -> Completion:
         """Return a greedy chat completion."""
         return await ask_model(self._running(server), model, prompt, max_tokens)
 

@@ -7,7 +7,7 @@ from fleet.resources import Server, State
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Completion:
     """A model's reply to one prompt."""
 
     text: str
@@ -64,7 +64,7 @@ class Engine(Protocol):
         """Forget an adapter and verify that it is no longer listed; absent is fine."""
         ...
 
-    async def ask(self, server: str, model: str, prompt: str, max_tokens: int = 64) -> Answer:
+    async def ask(self, server: str, model: str, prompt: str, max_tokens: int = 64) -> Completion:
         """Return a greedy chat completion."""
         ...
 

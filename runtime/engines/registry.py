@@ -7,22 +7,22 @@ from pathlib import Path
 from types import MappingProxyType
 
 import runtime
-from fleet.declared import Host
 from fleet.errors import EngineError, problem
-from fleet.launch import inherited, launch_of
+from fleet.hardware import HostSpec
 from fleet.resources import Server, State
+from fleet.vllm import inherited, launch_of
 from runtime.engines.attach import AttachEngine
+from runtime.engines.launch_records import LaunchRecords
 from runtime.engines.local import LocalEngine
 from runtime.engines.protocol import Engine, Observer
-from runtime.engines.records import Records
 
 Progress = Callable[[str], None]
-Maker = Callable[[Host, Path, Path, Progress], Engine]
+Maker = Callable[[HostSpec, Path, Path, Progress], Engine]
 """Makes an engine from a host, the project's folder, the state folder and a listener."""
 
 
 def make_engine(
-    host: Host,
+    host: HostSpec,
     root: Path,
     state_dir: Path,
     fleet_name: str = "",
@@ -44,20 +44,22 @@ def make_engine(
     return made
 
 
-def _attach(host: Host, _root: Path, _state_dir: Path, _progress: Progress) -> Engine:
+def _attach(host: HostSpec, _root: Path, _state_dir: Path, _progress: Progress) -> Engine:
     return AttachEngine(host)
 
 
-def _local(host: Host, root: Path, state_dir: Path, progress: Progress) -> Engine:
+def _local(host: HostSpec, root: Path, state_dir: Path, progress: Progress) -> Engine:
     folder = root.absolute()
 
     def command(server: Server) -> tuple[tuple[str, ...], dict[str, str]]:
         return _command(server, host, folder, _interpreter(host, folder))
 
-    return LocalEngine(host, Records(state_dir / "servers"), folder, command, progress=progress)
+    return LocalEngine(
+        host, LaunchRecords(state_dir / "servers"), folder, command, progress=progress
+    )
 
 
-def _fake(host: Host, root: Path, state_dir: Path, progress: Progress) -> Engine:
+def _fake(host: HostSpec, root: Path, state_dir: Path, progress: Progress) -> Engine:
     folder = root.absolute()
     package_root = str(Path(runtime.__file__).parent.parent)
 
@@ -65,11 +67,13 @@ def _fake(host: Host, root: Path, state_dir: Path, progress: Progress) -> Engine
         arguments, environment = _command(server, host, folder, sys.executable)
         return arguments, environment | {"PYTHONPATH": package_root}
 
-    return LocalEngine(host, Records(state_dir / "servers"), folder, command, progress=progress)
+    return LocalEngine(
+        host, LaunchRecords(state_dir / "servers"), folder, command, progress=progress
+    )
 
 
 def _command(
-    server: Server, host: Host, root: Path, python: str
+    server: Server, host: HostSpec, root: Path, python: str
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     flags = server.flags
     here = root / flags.model if flags else root
@@ -80,7 +84,7 @@ def _command(
     return launch.arguments, {**inherited(os.environ), **launch.environment, **safe}
 
 
-def _interpreter(host: Host, root: Path) -> str:
+def _interpreter(host: HostSpec, root: Path) -> str:
     """Return the interpreter that has vLLM; its links stay, they say which environment it is."""
     if not host.python:
         raise EngineError(

@@ -1,27 +1,83 @@
-"""Evaluate a version: ask, score, keep, and say whether it counts."""
+"""Evaluate a version: ask, score, keep, and say whether it counts.
 
-from dataclasses import replace
+One short question that tells which engine answers under a name, before and after a run.
+"""
+
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fleet.errors import EvalError, problem
-from fleet.evals.golden import GoldenSet
-from fleet.evals.plain import whole
-from fleet.evals.run import EvalRun, Purpose, Spec, Target
-from fleet.evals.scoring import in_pairs
-from fleet.evals.summary import faults, pair_faults
-from runtime.evals.contest import contested
-from runtime.evals.office import Office
-from runtime.evals.probe import probe
-from runtime.evals.protocol import Tell, silent
-from runtime.evals.registry import engine_named
+from fleet.errors import EngineError, EvalError, problem
+from fleet.evals import (
+    EvalRun,
+    EvalSpec,
+    EvalTarget,
+    GoldenSet,
+    Purpose,
+    in_pairs,
+    is_whole_run,
+    pair_faults,
+    run_faults,
+)
+from runtime.evals.context import EvalContext
+from runtime.evals.engines import Tell, engine_named, silent
+from runtime.evals.judge import contested
+from runtime.json_client import JsonClient
+
+PROBE_S = 30.0
+PURPOSE_HEADER = "X-Fleetctl-Purpose"
+"""Marks requests through a gateway, so that no live gate counts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineProbe:
+    """Who answered."""
+
+    model: str
+    fingerprint: str
+
+
+def client_for(target: EvalTarget, timeout_s: float) -> JsonClient:
+    """Return a client whose requests are marked as an evaluation's."""
+    marked = {PURPOSE_HEADER: "eval", **target.headers}
+    return JsonClient(target.url, timeout_s=timeout_s, headers=marked)
+
+
+async def probe(target: EvalTarget) -> EngineProbe:
+    """Ask for one token.
+
+    Raises:
+        EvalError: FC4501, nobody answers under that name.
+    """
+    body = {
+        "model": target.model,
+        "messages": [{"role": "user", "content": "Hello"}],
+        "max_tokens": 1,
+        "temperature": 0,
+    }
+    try:
+        async with client_for(target, PROBE_S) as client:
+            reply = await client.post("/v1/chat/completions", body)
+    except EngineError as error:
+        raise EvalError(
+            problem(
+                "FC4501",
+                "Nobody answers under this name",
+                f"`{target.model}` cannot be evaluated: {error.diagnostics[0].detail}",
+                hint="An evaluation asks a version that is loaded and ready.",
+                command="fleetctl status",
+            )
+        ) from None
+    if not isinstance(reply, dict):
+        reply = {}
+    return EngineProbe(str(reply.get("model", "")), str(reply.get("system_fingerprint") or ""))
 
 
 async def evaluate(
-    target: Target,
+    target: EvalTarget,
     golden: GoldenSet,
-    spec: Spec,
-    office: Office,
+    spec: EvalSpec,
+    office: EvalContext,
     *,
     purpose: Purpose = "gate",
     reuse: bool = False,
@@ -71,13 +127,13 @@ async def evaluate(
             )
         )
     samples = tuple(
-        replace(each, error=whole(each.error))
+        replace(each, error=is_whole_run(each.error))
         if each.error
         else replace(
             each,
-            model=whole(each.model or before.model),
-            fingerprint=whole(each.fingerprint or before.fingerprint),
-            note=whole(each.note),  # may be told in the ledger, as the answer is not
+            model=is_whole_run(each.model or before.model),
+            fingerprint=is_whole_run(each.fingerprint or before.fingerprint),
+            note=is_whole_run(each.note),  # may be told in the ledger, as the answer is not
         )
         for each in got.samples
     )
@@ -103,11 +159,11 @@ async def evaluate(
 
 
 async def evaluate_pair(
-    stable: Target,
-    canary: Target,
+    stable: EvalTarget,
+    canary: EvalTarget,
     golden: GoldenSet,
-    spec: Spec,
-    office: Office,
+    spec: EvalSpec,
+    office: EvalContext,
     *,
     purpose: Purpose = "gate",
     tell: Tell = silent,
@@ -158,7 +214,7 @@ def required(run: EvalRun) -> EvalRun:
     Raises:
         EvalError: FC4503, it does not.
     """
-    wrong = faults(run)
+    wrong = run_faults(run)
     if wrong:
         raise proves_nothing(f"`{run.adapter}`", wrong)
     return run

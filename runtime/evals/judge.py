@@ -2,19 +2,37 @@
 
 It is asked at temperature 0 and answers with YES or NO. Whatever else it says is no score, so
 that the item counts as missing and never as right.
+
+A judge compared with people: asked about answers that somebody has labelled.
+
+Two versions' answers held against each other by a judge, item by item.
 """
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from fleet.errors import EngineError, EvalError, problem
-from fleet.evals.answer import Scored
-from fleet.evals.items import ACCURACY, GROUNDED, Item
-from fleet.evals.run import Judge, Spec
-from fleet.evals.scoring import to_judge
-from runtime.transport import JsonClient
+from fleet.evals import (
+    ACCURACY,
+    GROUNDED,
+    EvalRun,
+    EvalSpec,
+    GoldenItem,
+    GoldenSet,
+    JudgeSettings,
+    LabelledAnswer,
+    Sample,
+    Scored,
+    in_pairs,
+    to_judge,
+)
+from runtime.evals.context import EvalContext
+from runtime.evals.engines import Tell, silent
+from runtime.json_client import JsonClient
 
 JUDGE_S = 60.0
 JUDGE_TOKENS = 16
@@ -27,14 +45,14 @@ _BETTER = re.compile(r"\W*([ab])(?:\W*$|[^\w\s]|\n)", re.IGNORECASE)
 _VERDICT = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
-class Bench:
+class JudgeClient:
     """Where the judge sits: asks it about one answer after another."""
 
-    def __init__(self, client: JsonClient, judge: Judge) -> None:
+    def __init__(self, client: JsonClient, judge: JudgeSettings) -> None:
         """Prepare; nothing is sent."""
         self._client, self._judge = client, judge
 
-    async def scores(self, item: Item, answer: str) -> dict[str, Scored]:
+    async def scores(self, item: GoldenItem, answer: str) -> dict[str, Scored]:
         """Return what the judge says of an answer, by measure.
 
         Raises:
@@ -49,7 +67,7 @@ class Bench:
                 found[measure] = Scored(float(right), "" if right else "the judge says no")
         return found
 
-    async def better(self, item: Item, answer: str, other: str) -> bool | None:
+    async def better(self, item: GoldenItem, answer: str, other: str) -> bool | None:
         """Say whether an answer is better than another one; None: a tie.
 
         It is asked in both orders: many judges prefer what stands first. Where the order decides,
@@ -87,8 +105,8 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    spec: Spec, secret: Callable[[str], str | None], *, needed: bool
-) -> AsyncIterator[Bench | None]:
+    spec: EvalSpec, secret: Callable[[str], str | None], *, needed: bool
+) -> AsyncIterator[JudgeClient | None]:
     """Give a bench where one is needed.
 
     Raises:
@@ -112,10 +130,10 @@ async def bench(
         raise _failed(judge, f"The key `{judge.key}` cannot be read here.")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with JsonClient(judge.url, timeout_s=JUDGE_S, headers=headers) as client:
-        yield Bench(client, judge)
+        yield JudgeClient(client, judge)
 
 
-def _brief(item: Item, measure: str, answer: str) -> str:
+def _brief(item: GoldenItem, measure: str, answer: str) -> str:
     question = item.checks[measure].options.get("question") or QUESTIONS.get(
         measure, "Is the answer in the form that was asked for?"
     )
@@ -129,7 +147,7 @@ def _brief(item: Item, measure: str, answer: str) -> str:
     return f"{shown}\n\n{question} Reply with one word, YES or NO."
 
 
-def _contest(item: Item, first: str, second: str) -> str:
+def _contest(item: GoldenItem, first: str, second: str) -> str:
     """Ask which of two answers is better."""
     question = item.checks[ACCURACY].options.get("question") or BETTER
     parts = [("Question", item.asked)]
@@ -142,7 +160,7 @@ def _contest(item: Item, first: str, second: str) -> str:
     return f"{shown}\n\n{question} Reply with one letter, A or B, or TIE."
 
 
-def _failed(judge: Judge, detail: str) -> EvalError:
+def _failed(judge: JudgeSettings, detail: str) -> EvalError:
     return EvalError(
         problem(
             "FC4510",
@@ -151,3 +169,106 @@ def _failed(judge: Judge, detail: str) -> EvalError:
             hint="Without it nothing is passed. Start it, or score these items with a metric.",
         )
     )
+
+
+async def _asked(judge: JudgeClient, each: LabelledAnswer) -> bool | None:
+    if each.other is not None:
+        return await judge.better(each.item, each.answer, each.other)
+    (measure,) = to_judge(each.item)
+    found = (await judge.scores(each.item, each.answer)).get(measure)
+    return None if found is None else found.score == 1.0
+
+
+async def asked(
+    labels: Sequence[LabelledAnswer], spec: EvalSpec, office: EvalContext, tell: Tell = silent
+) -> list[bool | None]:
+    """Return what the judge says of each answer, in order; None: neither YES nor NO.
+
+    Raises:
+        EvalError: FC4510 it cannot be reached, or another model answers in its place; FC4511
+            none is declared.
+    """
+    room, done = asyncio.Semaphore(spec.concurrency), 0
+    async with bench(spec, office.secret, needed=True) as judge:
+        assert judge is not None, "one is needed"
+
+        async def one(each: LabelledAnswer) -> bool | None:
+            nonlocal done
+            async with room:
+                said = await _asked(judge, each)
+                done += 1
+                tell(done, len(labels))
+                return said
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(each)) for each in labels]
+        except* EvalError as failed:
+            raise failed.exceptions[0] from None
+    return [each.result() for each in tasks]
+
+
+_SCORES: Mapping[bool | None, tuple[float, float]] = {
+    None: (1.0, 1.0), True: (1.0, 0.0), False: (0.0, 1.0),
+}  # fmt: skip
+"""Of the old and the new version: a tie, the old one better, the new one better."""
+
+
+async def contested(
+    stable: EvalRun, canary: EvalRun, golden: GoldenSet, spec: EvalSpec, office: EvalContext
+) -> tuple[EvalRun, EvalRun]:
+    """Return both runs with the accuracy that a comparison in pairs gives; both are kept.
+
+    The winner has 1 and the loser 0, both have 1 in a tie: what a paired test needs, and no
+    share of right answers. An empty answer has lost before anybody is asked.
+
+    Raises:
+        EvalError: FC4510, the judge does not answer; FC4511, none is declared.
+    """
+    others = {(each.item, each.sample): each for each in canary.samples}
+    pairs = [
+        (each, others[each.item, each.sample])
+        for each in stable.samples
+        if in_pairs(golden.by_id[each.item]) and (each.item, each.sample) in others
+        if not each.error and not others[each.item, each.sample].error
+    ]
+    room = asyncio.Semaphore(spec.concurrency)
+    async with bench(spec, office.secret, needed=True) as judge:
+        assert judge is not None, "one is needed"
+
+        async def one(old: Sample, new: Sample) -> bool | None:
+            given = bool(old.answer.strip()), bool(new.answer.strip())
+            if old.answer == new.answer or not all(given):
+                return None if given[0] is given[1] else given[0]
+            async with room:
+                return await judge.better(golden.by_id[old.item], old.answer, new.answer)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(*each)) for each in pairs]
+        except* EvalError as failed:
+            raise failed.exceptions[0] from None
+    said = {
+        (old.item, old.sample): task.result() for (old, _), task in zip(pairs, tasks, strict=True)
+    }
+    return _scored(stable, said, office, 0), _scored(canary, said, office, 1)
+
+
+def _scored(
+    run: EvalRun, said: Mapping[tuple[str, int], bool | None], office: EvalContext, arm: int
+) -> EvalRun:
+    """Return a run of its own, so that nobody takes these scores for those of one version."""
+    samples = tuple(
+        _of_pair(each, _SCORES[said[each.item, each.sample]][arm])
+        if (each.item, each.sample) in said
+        else each
+        for each in run.samples
+    )
+    made = replace(run, id=office.new_id(), samples=samples, cached=True)
+    office.store.keep(made)
+    return made
+
+
+def _of_pair(sample: Sample, score: float) -> Sample:
+    note = "" if score else "accuracy: the other version's answer is better"
+    return replace(sample, scores={**sample.scores, ACCURACY: score}, note=note)

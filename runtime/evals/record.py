@@ -6,17 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fleet.evals.due import Record, baseline, first_result, latest_anchor, records
-from fleet.evals.plain import run_of
-from fleet.evals.run import EvalRun
-from fleet.evals.summary import changed, summary
-from fleet.gates.intervals import wilson
+from fleet.evals import (
+    EvalRecord,
+    EvalRun,
+    baseline,
+    changed_answers,
+    eval_records,
+    first_result,
+    latest_anchor,
+    run_of,
+    summary,
+)
+from fleet.gates import wilson
 from fleet.names import AdapterName
-from runtime.durable import replace_file
 from runtime.evals.store import EvalStore
+from runtime.files import replace_file
 from runtime.ledger.protocol import Ledger
-from runtime.library.digest import folder_digest
-from runtime.library.layout import EVALS, version_folder
+from runtime.library.layout import EVALS, folder_digest, version_folder
 
 READABLE = 0o644
 THE_FIRST = "; later runs are held against this one"
@@ -45,7 +51,7 @@ def record(
     if before is not None and before.spec.decoding() != run.spec.decoding():
         told["not_compared"] = f"it was asked in another way than {before.id}{THE_FIRST}"
     elif before is not None:
-        told |= {"compared": changed(before, run), "compared_with": before.id}
+        told |= {"compared": changed_answers(before, run), "compared_with": before.id}
     elif first is not None:
         told["not_compared"] = f"the answers of {first.run} are gone or were changed"
     elif run.purpose == "anchor" and (old := first_result(past, run.adapter, run.golden)):
@@ -86,12 +92,12 @@ def _told(run: EvalRun, serving: str) -> dict[str, Any]:
     }
 
 
-def _past(run: EvalRun, ledger: Ledger) -> list[Record]:
-    past = records(ledger.read()).get(run.alias, [])
+def _past(run: EvalRun, ledger: Ledger) -> list[EvalRecord]:
+    past = eval_records(ledger.read()).get(run.alias, [])
     return [each for each in past if each.made_up == run.made_up]
 
 
-def _compared_with(run: EvalRun, past: Sequence[Record]) -> Record | None:
+def _compared_with(run: EvalRun, past: Sequence[EvalRecord]) -> EvalRecord | None:
     """Return what a run is held against: an anchor run its version's result after training.
 
     Stable against itself is held against the anchor run just before, so that what has drifted
@@ -106,7 +112,7 @@ def _compared_with(run: EvalRun, past: Sequence[Record]) -> Record | None:
             return None
 
 
-def _intact(first: Record, run: EvalRun, store: EvalStore, library: Path) -> EvalRun | None:
+def _intact(first: EvalRecord, run: EvalRun, store: EvalStore, library: Path) -> EvalRun | None:
     """Return a run whose bytes are those in the ledger, from the store or from the library."""
     places = [store.path(first.run)]
     try:

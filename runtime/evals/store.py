@@ -6,11 +6,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet.errors import EvalError, did_you_mean, problem
-from fleet.evals.golden import GoldenSet
-from fleet.evals.plain import lines_of, run_of
-from fleet.evals.run import EvalRun, Spec, Target, cache_key
-from fleet.evals.summary import faults
-from runtime.durable import replace_file
+from fleet.evals import (
+    EvalRun,
+    EvalSpec,
+    EvalTarget,
+    GoldenSet,
+    cache_key,
+    lines_of,
+    run_faults,
+    run_of,
+)
+from runtime.files import replace_file
 
 _CACHE = "cache"
 
@@ -35,7 +41,7 @@ class EvalStore:
         content = "".join(f"{line}\n" for line in lines_of(run)).encode()
         (self.folder / _CACHE).mkdir(parents=True, exist_ok=True)
         replace_file(self.path(run.id), content)
-        if run.spec.reusable and not faults(run) and not run.cached:
+        if run.spec.reusable and not run_faults(run) and not run.cached:
             decoding = run.spec.decoding()
             key = cache_key(run, run.golden_digest, decoding, run.fingerprints[0])
             replace_file(self.folder / _CACHE / key, run.id.encode())
@@ -83,7 +89,7 @@ class EvalStore:
             raise _damaged(path, str(error)) from None
 
     def cached(
-        self, target: Target, golden: GoldenSet, spec: Spec, fingerprint: str
+        self, target: EvalTarget, golden: GoldenSet, spec: EvalSpec, fingerprint: str
     ) -> EvalRun | None:
         """Return an earlier run of the same bytes, set, decoding and engine; None: none counts."""
         if not spec.reusable:
@@ -94,7 +100,7 @@ class EvalStore:
         except (OSError, EvalError):
             return None
         same = (found.adapter, found.digest) == (target.adapter, target.digest)
-        return found if same and not faults(found) else None
+        return found if same and not run_faults(found) else None
 
     def stored(self) -> dict[str, datetime]:
         """Return when each run's file was written, by run; files are not read."""

@@ -1,7 +1,7 @@
 """Execute: walks a plan's steps, journals before and after, verifies at the end."""
 
-from runtime.execute.outcome import Outcome, Result, Verdict
+from runtime.execute.context import ExecutionContext
+from runtime.execute.outcome import ApplyOutcome, StepOutcome, StepResult
 from runtime.execute.run import execute
-from runtime.execute.world import World
 
-__all__ = ["Outcome", "Result", "Verdict", "World", "execute"]
+__all__ = ["ApplyOutcome", "ExecutionContext", "StepOutcome", "StepResult", "execute"]

@@ -11,7 +11,7 @@ from fleet.names import Address
 DONE, HALF_WAY, STALE, INTERRUPTED = 0, 4, 5, 130
 
 
-class Verdict(StrEnum):
+class StepOutcome(StrEnum):
     """How a step ended."""
 
     DONE = "done"
@@ -27,10 +27,10 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class StepResult:
     """How one step ended."""
 
-    verdict: Verdict
+    verdict: StepOutcome
     seconds: float = 0.0
     diagnostics: tuple[Diagnostic, ...] = ()
     unsure: bool = False
@@ -40,10 +40,10 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ApplyOutcome:
     """How an execution ended."""
 
-    results: Mapping[str, Result]
+    results: Mapping[str, StepResult]
     """By step id, in the plan's order."""
     interrupted: bool
     lost: Diagnostic | None
@@ -61,7 +61,7 @@ class Outcome:
     def counts(self) -> dict[str, int]:
         """Number of steps by verdict."""
         found = Counter(each.verdict for each in self.results.values())
-        return {verdict.value: found[verdict] for verdict in Verdict}
+        return {verdict.value: found[verdict] for verdict in StepOutcome}
 
     @property
     def exit_code(self) -> int:

@@ -7,22 +7,15 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
-from fleet.errors import (
-    Diagnostic,
-    EngineError,
-    FleetError,
-    LockHeldError,
-    StalePlanError,
-    problem,
-)
+from fleet.errors import Diagnostic, EngineError, FleetError, LockHeldError, StalePlanError, problem
 from fleet.names import Address
-from fleet.plan import DeleteKey, DeleteRoute, SetKey, SetRoute, Step
 from fleet.resources import Key, Resource
-from runtime.execute.check import Standing, describe, standing
+from fleet.steps import DeleteKey, DeleteRoute, SetKey, SetRoute, Step
+from runtime.execute.context import ExecutionContext
 from runtime.execute.journal import Journal, Record
-from runtime.execute.outcome import Result, Verdict
-from runtime.execute.sight import Sight
-from runtime.execute.world import World
+from runtime.execute.live_view import LiveView
+from runtime.execute.outcome import StepOutcome, StepResult
+from runtime.execute.preconditions import StepState, describe, step_state
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
 from runtime.ledger.lease import lost
 
@@ -37,8 +30,8 @@ class RouteWriter:
 
     def __init__(
         self,
-        world: World,
-        sight: Sight,
+        world: ExecutionContext,
+        sight: LiveView,
         journal: Journal,
         token: int,
         started: Callable[[Step], Record],
@@ -58,7 +51,7 @@ class RouteWriter:
         self.notes: dict[str, None] = {}
         """What the gateways had to say, such as that none runs; in order, each once."""
 
-    async def write(self, steps: Sequence[Step]) -> dict[str, Result]:
+    async def write(self, steps: Sequence[Step]) -> dict[str, StepResult]:
         """Carry out steps on routes and keys; each has its own result.
 
         Raises:
@@ -101,22 +94,24 @@ class RouteWriter:
             raise lost(self._token, table.token)
         return table
 
-    async def _attempt(self, steps: Sequence[Step], announced: set[str]) -> dict[str, Result]:
+    async def _attempt(self, steps: Sequence[Step], announced: set[str]) -> dict[str, StepResult]:
         table = await self._read()
         keys = {each.key().address: each for each in table.keys.values()}
         aliases: dict[str, AliasEntry | None] = {}
         changed_keys: dict[str, KeyEntry | None] = {}
-        results: dict[str, Result] = {}
+        results: dict[str, StepResult] = {}
         due: list[Step] = []
         for step in steps:
             live = _live(step, table, keys)
-            match standing(step, live):
-                case Standing.THERE:
-                    verdict = Verdict.DONE if step.id in announced else Verdict.ADOPTED
-                    results[step.id] = Result(verdict)
-                case Standing.STALE:
-                    results[step.id] = Result(Verdict.STALE, diagnostics=(stale(step, live),))
-                case Standing.DUE:
+            match step_state(step, live):
+                case StepState.THERE:
+                    verdict = StepOutcome.DONE if step.id in announced else StepOutcome.ADOPTED
+                    results[step.id] = StepResult(verdict)
+                case StepState.STALE:
+                    results[step.id] = StepResult(
+                        StepOutcome.STALE, diagnostics=(stale(step, live),)
+                    )
+                case StepState.DUE:
                     try:
                         self._put(step, aliases, changed_keys)
                     except FleetError as error:
@@ -134,7 +129,7 @@ class RouteWriter:
                 }
             )
             await self._publish(written)
-            results |= {each.id: Result(Verdict.DONE) for each in due}
+            results |= {each.id: StepResult(StepOutcome.DONE) for each in due}
         else:
             self._sight.saw_table(table)
         return results
@@ -240,5 +235,5 @@ def _merged(before: Mapping[str, Entry], changes: Mapping[str, Entry | None]) ->
     return {name: each for name, each in sorted(merged.items()) if each is not None}
 
 
-def _failed(error: FleetError, *, unsure: bool = False) -> Result:
-    return Result(Verdict.FAILED, diagnostics=error.diagnostics, unsure=unsure)
+def _failed(error: FleetError, *, unsure: bool = False) -> StepResult:
+    return StepResult(StepOutcome.FAILED, diagnostics=error.diagnostics, unsure=unsure)

@@ -1,24 +1,100 @@
-"""One execution from lease to verification."""
+"""One execution from lease to verification.
+
+Recovery: what an earlier run began and nobody knows the end of, decided by what is live.
+
+Verify: whether what a plan promised is live. Pure.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from fleet.encoding import operation_result
 from fleet.errors import FleetError, LockHeldError
-from fleet.history import fold
-from fleet.plan import Plan, StartServer, StopServer
-from fleet.progress import Emit, Event
-from fleet.resources import State
-from runtime.execute.journal import Journal
-from runtime.execute.outcome import Outcome, Result, Verdict
-from runtime.execute.recover import recovered
-from runtime.execute.sight import Sight
-from runtime.execute.verify import forgotten, unconverged
-from runtime.execute.walk import Walk
-from runtime.execute.world import World
+from fleet.history import History, fold, settled
+from fleet.names import Address
+from fleet.plan import Action, Change, Plan
+from fleet.resources import Resource, State
+from fleet.steps import ApplyEvent, Emit, StartServer, StopServer
+from runtime.execute.context import ExecutionContext
+from runtime.execute.journal import Journal, Record
+from runtime.execute.live_view import LiveView
+from runtime.execute.outcome import ApplyOutcome, StepOutcome, StepResult
+from runtime.execute.preconditions import describe
+from runtime.execute.scheduler import Scheduler
 from runtime.ledger.protocol import Lease
 from runtime.observe import observe
+
+
+def recovered(history: History, live: State) -> list[tuple[str, str, Record]]:
+    """Return the unfinished steps that can be decided: id, how each ended, and its record.
+
+    `done`: its effect is there, so it counts as finished. `undone`: it is not, so it never
+    happened, and the plan brings it again if it is still wanted.
+    """
+    open_still = settled(history, live).unfinished
+    found: list[tuple[str, str, Record]] = []
+    for step, each in history.unfinished.items():
+        if step in open_still:
+            continue
+        changes, after = operation_result(each.operation)
+        if changes and live.resources.get(each.address) == after:
+            server = each.address.removeprefix("server/")
+            boot = live.boots.get(server, "") if after is not None else ""
+            data = {"step": step, "address": each.address, "how": "recovered", "boot": boot}
+            found.append((step, "done", ("step_finished", data)))
+        else:
+            text = "begun by an earlier run, without effect"
+            found.append((step, "undone", ("note", {"step": step, "text": text})))
+    return found
+
+
+def unconverged(plan: Plan, live: State) -> tuple[Address, ...]:
+    """Return the addresses that a plan changes and that are not as it would leave them."""
+    return tuple(sorted(set(_unconverged(plan, live))))
+
+
+def _unconverged(plan: Plan, live: State) -> Iterator[Address]:
+    for change in plan.changes:
+        if live.resources.get(change.address) != change.after:
+            yield change.address
+        before = change.before
+        left = before is not None and before.address != change.address
+        if change.action is Action.MOVE and before and left and before.address in live.resources:
+            yield before.address
+
+
+def forgotten(history: History, live: State) -> tuple[Address, ...]:
+    """Return what was once established, is not live, and no plan asks for any more.
+
+    Only to be asked when planning again finds nothing to do.
+    """
+    return tuple(
+        sorted(
+            address
+            for address in history.established
+            if address not in live.resources and live.knows(address)
+        )
+    )
+
+
+def moved_since(plan: Plan, live: State) -> tuple[str, ...]:
+    """Return, as lines, the changes whose resource is neither as before nor as after it."""
+    return tuple(
+        f"{change.address}: {describe(before)} in the plan, {describe(now)} now"
+        for change in plan.changes
+        if live.knows(change.address)
+        for before in [_before(change)]
+        for now in [live.resources.get(change.address)]
+        if now not in (before, change.after)
+    )
+
+
+def _before(change: Change) -> Resource | None:
+    """Return what a plan saw at a change's own address; a move's was empty."""
+    return None if change.action is Action.MOVE else change.before
+
 
 Replan = Callable[[State], Plan]
 """Plans again from a live state."""
@@ -26,13 +102,13 @@ Replan = Callable[[State], Plan]
 
 async def execute(
     plan: Plan,
-    world: World,
+    world: ExecutionContext,
     emit: Emit,
     *,
     stop: asyncio.Event,
     trigger: str = "apply",
     replan: Replan | None = None,
-) -> Outcome:
+) -> ApplyOutcome:
     """Carry out a plan under the lease, journaled, and verify it at the end.
 
     Running it again is safe at any time: what is already as it should be is adopted.
@@ -53,15 +129,17 @@ async def execute(
     now = asyncio.get_running_loop().time
     began = now()
     with world.ledger.lease(world.holder, world.pace.lease) as lease:
-        emit(Event("lock_acquired", {"token": lease.token}))
+        emit(ApplyEvent("lock_acquired", {"token": lease.token}))
         journal = Journal(world.ledger, lease.token)
-        sight = Sight(world, _hosts(plan), now)
-        walk = Walk(plan, world, sight, journal, token=lease.token, stop=stop, emit=emit, now=now)
+        sight = LiveView(world, _hosts(plan), now)
+        walk = Scheduler(
+            plan, world, sight, journal, token=lease.token, stop=stop, emit=emit, now=now
+        )
         await _recover(world, walk, sight, journal, emit)
         told = {"steps": len(plan.steps), "trigger": trigger}
         about = {"plan_id": plan.id, "fleet": plan.fleet, "commit": world.commit}
         await journal.write(("apply_started", {**about, **told}))
-        emit(Event("plan_started", {"changes": len(plan.changes), **told}))
+        emit(ApplyEvent("plan_started", {"changes": len(plan.changes), **told}))
         beside = (_keep(lease, world, walk, emit), _heed(stop, walk, emit))
         async with _beside(*beside, _heartbeat(world, walk, now, emit)):
             try:
@@ -73,11 +151,13 @@ async def execute(
             outcome = await _verified(
                 walk, journal, stop=stop, seconds=now() - began, replan=replan
             )
-    emit(Event("run_complete", _summary(outcome)))
+    emit(ApplyEvent("run_complete", _summary(outcome)))
     return outcome
 
 
-async def _recover(world: World, walk: Walk, sight: Sight, journal: Journal, emit: Emit) -> None:
+async def _recover(
+    world: ExecutionContext, walk: Scheduler, sight: LiveView, journal: Journal, emit: Emit
+) -> None:
     """Settle what an earlier run left open, and give lagging gateways the newest table."""
     history = fold(await asyncio.to_thread(world.ledger.read))
     live = await observe(world.engines, world.gateways)
@@ -85,24 +165,26 @@ async def _recover(world: World, walk: Walk, sight: Sight, journal: Journal, emi
     found = recovered(history, live)
     await journal.write(*(record for _, _, record in found))
     for step, how, _ in found:
-        emit(Event("recovered", {"step": step, "how": how}))
+        emit(ApplyEvent("recovered", {"step": step, "how": how}))
     if live.notes and not live.routes_unknown:
         with suppress(FleetError):  # a step that needs the gateways says so itself
             await walk.routes.repeat()
 
 
 async def _verified(
-    walk: Walk,
+    walk: Scheduler,
     journal: Journal,
     *,
     stop: asyncio.Event,
     seconds: float,
     replan: Replan | None,
-) -> Outcome:
+) -> ApplyOutcome:
     """Look again, compare with what the plan promised, and close the record."""
     plan, world = walk.plan, walk.world
-    ended = {each.id: walk.results.get(each.id, Result(Verdict.NOT_RUN)) for each in plan.steps}
-    cut = any(each.verdict is Verdict.NOT_RUN for each in ended.values())
+    ended = {
+        each.id: walk.results.get(each.id, StepResult(StepOutcome.NOT_RUN)) for each in plan.steps
+    }
+    cut = any(each.verdict is StepOutcome.NOT_RUN for each in ended.values())
     live = await observe(world.engines, world.gateways)
     missing = unconverged(plan, live)
     due: int | None = None
@@ -112,7 +194,7 @@ async def _verified(
     if replan is not None and not missing and walk.lost is None:
         with suppress(FleetError):  # a fleet that no longer fits is the next plan's to say
             due = len((await asyncio.to_thread(replan, live)).changes)
-    outcome = Outcome(
+    outcome = ApplyOutcome(
         results=ended,
         interrupted=stop.is_set() and cut,
         lost=walk.lost.diagnostics[0] if walk.lost else None,
@@ -132,11 +214,11 @@ async def _verified(
         data |= {"boots": dict(live.boots), "gone": list(gone)}
         await journal.write(("apply_finished", data))
     told = {"converged": not missing, "remaining": list(missing), "due": due}
-    walk.tell(Event("verified", {**told, "notes": list(outcome.notes)}))
+    walk.tell(ApplyEvent("verified", {**told, "notes": list(outcome.notes)}))
     return outcome
 
 
-def _summary(outcome: Outcome) -> Mapping[str, Any]:
+def _summary(outcome: ApplyOutcome) -> Mapping[str, Any]:
     return {
         "result": outcome.result,
         "exit_code": outcome.exit_code,
@@ -158,7 +240,7 @@ def _hosts(plan: Plan) -> dict[str, str]:
     return found
 
 
-async def _keep(lease: Lease, world: World, walk: Walk, emit: Emit) -> None:
+async def _keep(lease: Lease, world: ExecutionContext, walk: Scheduler, emit: Emit) -> None:
     """Renew the lease; when it is lost, no further step begins."""
     while True:
         await asyncio.sleep(world.pace.renew)
@@ -166,24 +248,26 @@ async def _keep(lease: Lease, world: World, walk: Walk, emit: Emit) -> None:
             await asyncio.to_thread(lease.renew)
         except LockHeldError as error:
             walk.lose(error)
-            emit(Event("lock_lost", {"detail": error.diagnostics[0].detail}))
+            emit(ApplyEvent("lock_lost", {"detail": error.diagnostics[0].detail}))
             return
         except (FleetError, OSError):
             continue  # until it expires there is time to try again
 
 
-async def _heed(stop: asyncio.Event, walk: Walk, emit: Emit) -> None:
+async def _heed(stop: asyncio.Event, walk: Scheduler, emit: Emit) -> None:
     await stop.wait()
-    emit(Event("interrupted", {"running": sorted(walk.running)}))
+    emit(ApplyEvent("interrupted", {"running": sorted(walk.running)}))
 
 
-async def _heartbeat(world: World, walk: Walk, now: Callable[[], float], emit: Emit) -> None:
+async def _heartbeat(
+    world: ExecutionContext, walk: Scheduler, now: Callable[[], float], emit: Emit
+) -> None:
     while True:
         await asyncio.sleep(world.pace.heartbeat)
         for step, since in sorted(walk.running.items()):
             seconds = now() - since
             if seconds >= world.pace.heartbeat:
-                emit(Event("step_progress", {"step": step, "seconds": round(seconds, 1)}))
+                emit(ApplyEvent("step_progress", {"step": step, "seconds": round(seconds, 1)}))
 
 
 @asynccontextmanager

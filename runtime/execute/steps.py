@@ -1,10 +1,15 @@
-"""One step on one server: its effect, and nothing else."""
+"""One step on one server: its effect, and nothing else.
+
+The smoke test of a freshly loaded version: it answers, by its name, and not like its base.
+"""
 
 import asyncio
 from collections.abc import Callable
 
-from fleet.errors import EngineError, EngineTimedOutError, StalePlanError, problem
-from fleet.plan import (
+from fleet.errors import Diagnostic, EngineError, EngineTimedOutError, StalePlanError, problem
+from fleet.names import server_address
+from fleet.resources import LoadedAdapter, Server
+from fleet.steps import (
     DeleteKey,
     DeleteRoute,
     Drain,
@@ -17,12 +22,89 @@ from fleet.plan import (
     StopServer,
     UnloadAdapter,
 )
-from fleet.resources import LoadedAdapter
-from runtime.execute.outcome import Result, Verdict
+from runtime.engines.protocol import Engine
+from runtime.execute.context import ExecutionContext
+from runtime.execute.live_view import LiveView
+from runtime.execute.outcome import StepOutcome, StepResult
 from runtime.execute.routes import RouteWriter
-from runtime.execute.sight import Sight
-from runtime.execute.smoke import try_version
-from runtime.execute.world import World
+from runtime.smoke import MOST_INPUTS
+
+
+async def try_version(
+    adapter: LoadedAdapter, inputs: tuple[str, ...], sight: LiveView
+) -> tuple[Diagnostic, ...]:
+    """Ask a version its inputs, and its base until one of them is answered differently.
+
+    Returns:
+        Warnings, of what the test cannot show.
+
+    Raises:
+        EngineError: an answer is no good; or a version that no client is answered by yet answers
+            every input as its base does, as a server does that dropped it without a word.
+    """
+    engine, asked = sight.engine_of(adapter.server), inputs[:MOST_INPUTS]
+    base = await _base(adapter, sight)
+    tells, compared = False, True
+    for text in asked:
+        answer = await engine.ask(adapter.server, adapter.adapter, text)
+        if answer.model != adapter.adapter or not answer.text.strip():
+            what = "nothing" if not answer.text.strip() else f"in the name of `{answer.model}`"
+            raise EngineError(_bad(adapter, text, what))
+        if not tells and compared:
+            other = await _other(engine, adapter.server, base, text)
+            compared = other is not None
+            tells = compared and other != answer.text.strip()
+    if tells:
+        return ()
+    where = f"`{adapter.adapter}` on `{adapter.server}`"
+    if not compared:
+        detail = f"The base could not be asked beside {where}, so nothing shows which one answers."
+        return (_alike(detail, "warning"),)
+    number = "the 1 input" if len(asked) == 1 else f"each of the {len(asked)} inputs"
+    detail = f"{where} answers {number} as its base does, so nothing shows that it is served."
+    if any(name == adapter.adapter for name, _ in await sight.served()):
+        return (_alike(f"{detail} It has traffic already and keeps it.", "warning"),)
+    raise EngineError(_alike(f"{detail} No client's request has reached it.", "error"))
+
+
+async def _base(adapter: LoadedAdapter, sight: LiveView) -> str:
+    """Return the name by which the server's base is asked; empty where that is not known."""
+    server = await sight.resource(adapter.server, server_address(adapter.server))
+    if not isinstance(server, Server):
+        return ""
+    return server.flags.served_name if server.flags else server.base
+
+
+async def _other(engine: Engine, server: str, base: str, text: str) -> str | None:
+    """Return what the base answers; None: it cannot be asked."""
+    if not base:
+        return None
+    try:
+        return (await engine.ask(server, base, text)).text.strip() or None
+    except EngineError:
+        return None
+
+
+def _bad(adapter: LoadedAdapter, text: str, what: str) -> Diagnostic:
+    return problem(
+        "FC5113",
+        "A smoke test failed",
+        f"`{adapter.adapter}` on `{adapter.server}` was asked {text!r:.80} and answered {what}. "
+        "No client's request has reached it.",
+        hint="Look at the version's evals; the route stays as it is.",
+        command=f"fleetctl adapter show {adapter.adapter}",
+    )
+
+
+def _alike(detail: str, severity: str) -> Diagnostic:
+    return Diagnostic(
+        "FC5151",
+        "No input tells the adapter from its base",
+        detail,
+        hint="Add an input to `smoke` of the adapter that its training has taught it to answer "
+        "differently from the base; if none is, the adapter has no effect.",
+        severity="warning" if severity == "warning" else "error",
+    )
 
 
 def server_of(step: Step) -> str:
@@ -42,8 +124,12 @@ def server_of(step: Step) -> str:
 
 
 async def perform(
-    step: Step, world: World, sight: Sight, routes: RouteWriter, now: Callable[[], float]
-) -> Result:
+    step: Step,
+    world: ExecutionContext,
+    sight: LiveView,
+    routes: RouteWriter,
+    now: Callable[[], float],
+) -> StepResult:
     """Carry out a step within its time and draw it into the sight.
 
     Returns:
@@ -68,15 +154,19 @@ async def perform(
 
 
 async def _perform(
-    step: Step, world: World, sight: Sight, routes: RouteWriter, now: Callable[[], float]
-) -> Result:
+    step: Step,
+    world: ExecutionContext,
+    sight: LiveView,
+    routes: RouteWriter,
+    now: Callable[[], float],
+) -> StepResult:
     match step.operation:
         case StartServer(server=server):
             await sight.engine_of(server.name).start(server)
             sight.did(server.name, server.address, server)
             seen = await sight.look_again(server.name)
             await routes.readdress()
-            return Result(Verdict.DONE, boot=seen.boots.get(server.name, ""))
+            return StepResult(StepOutcome.DONE, boot=seen.boots.get(server.name, ""))
         case StopServer(server=server):
             await sight.engine_of(server.name).stop(server.name)
             sight.did(server.name, server.address, None)
@@ -89,7 +179,7 @@ async def _perform(
             sight.did(adapter.server, adapter.address, adapter)
         case SmokeTest(adapter=adapter, inputs=inputs):
             warnings = await try_version(adapter, inputs, sight)
-            return Result(Verdict.DONE, diagnostics=warnings)
+            return StepResult(StepOutcome.DONE, diagnostics=warnings)
         case Drain(adapter=adapter, deadline_s=deadline_s):
             await _refuse_if_served(adapter, sight)
             await _drain(adapter, world, deadline_s, now)
@@ -99,11 +189,11 @@ async def _perform(
             sight.did(adapter.server, adapter.address, None)
         case SetRoute() | DeleteRoute() | SetKey() | DeleteKey():
             raise AssertionError("routes and keys are written in batches")
-    return Result(Verdict.DONE)
+    return StepResult(StepOutcome.DONE)
 
 
 async def _drain(
-    adapter: LoadedAdapter, world: World, deadline_s: int, now: Callable[[], float]
+    adapter: LoadedAdapter, world: ExecutionContext, deadline_s: int, now: Callable[[], float]
 ) -> None:
     end = now() + deadline_s
     while count := await world.gateways.in_flight(adapter.server, adapter.adapter):
@@ -120,7 +210,7 @@ async def _drain(
         await asyncio.sleep(world.pace.drain_poll)
 
 
-async def _refuse_if_served(adapter: LoadedAdapter, sight: Sight) -> None:
+async def _refuse_if_served(adapter: LoadedAdapter, sight: LiveView) -> None:
     """Look at the table once more: a rollback may have come in between."""
     alias = (await sight.served()).get((adapter.adapter, adapter.server))
     if alias is not None:

@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from fleet.traffic import QUEUE_S, USUAL_TURNS, Limits, Policy
+from fleet.traffic import QUEUE_S, USUAL_TURNS, LimitPolicy, TrafficPolicy
 from runtime.gateway import refusals
 from runtime.gateway.inflight import InFlight
 from runtime.gateway.replicas import Replicas
@@ -39,7 +39,7 @@ class Meter:
         """Tokens that may still be used; below zero where answers took more. None: all."""
         self._refilled = now
 
-    def wait(self, limits: Limits, parts: int, now: float) -> float:
+    def wait(self, limits: LimitPolicy, parts: int, now: float) -> float:
         """Return the seconds until limits on rates allow another request; 0 where they do."""
         wait = 0.0
         if limits.requests_per_minute is not None:
@@ -58,7 +58,7 @@ class Meter:
                 wait = max(wait, (1 - self._level) / rate)
         return max(wait, 0.0)
 
-    def take(self, limits: Limits, parts: int, now: float) -> None:
+    def take(self, limits: LimitPolicy, parts: int, now: float) -> None:
         """Count one request towards the rate."""
         if limits.requests_per_minute is not None:
             interval = _MINUTE * parts / limits.requests_per_minute
@@ -69,7 +69,7 @@ class Meter:
         if self._level is not None:
             self._level -= tokens
 
-    def has_room(self, limits: Limits, parts: int) -> bool:
+    def has_room(self, limits: LimitPolicy, parts: int) -> bool:
         """Say whether one more request may work."""
         return limits.concurrency is None or self.working < math.ceil(limits.concurrency / parts)
 
@@ -86,7 +86,7 @@ class Place:
         self,
         client: str,
         alias: str,
-        policy: Policy,
+        policy: TrafficPolicy,
         servers: Sequence[str],
         adapter: str = "",
     ) -> None:
@@ -219,7 +219,7 @@ class Admission:
             if found.proceed is not None:
                 found.proceed()
 
-    def copy(self, alias: str, policy: Policy) -> bool:
+    def copy(self, alias: str, policy: TrafficPolicy) -> bool:
         """Say whether a shadow request may begin, and count it; under load none may."""
         shadow = policy.shadow
         if shadow is None or self._waiting or self._copies[alias] >= shadow.concurrency:

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from fleet.formats import MAX_TEXT, Format, check
+from fleet.response_format import MAX_TEXT, ResponseFormat, check_format
 from runtime.gateway.usage import Tokens
 
 CUT_SHORT: Final = "length"
@@ -126,7 +126,7 @@ class Said(msgspec.Struct):
     """As in a usage row: how tokens were counted that the server had not reported."""
 
 
-def of_reply(body: bytes, wanted: Format | None) -> Said:
+def of_reply(body: bytes, wanted: ResponseFormat | None) -> Said:
     """Read a whole JSON answer.
 
     Args:
@@ -207,9 +207,9 @@ def text_of(raw: msgspec.Raw) -> str | None:
         return None
 
 
-def judged(wanted: Format, texts: list[str]) -> bool | None:
+def judged(wanted: ResponseFormat, texts: list[str]) -> bool | None:
     """Say whether all these answers have a form; None where there is none, or one is too long."""
-    found = [check(wanted, each) if len(each) <= MAX_TEXT else None for each in texts]
+    found = [check_format(wanted, each) if len(each) <= MAX_TEXT else None for each in texts]
     return None if not found or None in found else all(found)
 
 

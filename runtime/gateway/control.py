@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fleet.declared import Gateway
 from fleet.errors import (
     EngineError,
     EngineRejectedError,
@@ -16,6 +15,7 @@ from fleet.errors import (
     problem,
 )
 from fleet.resources import GatewayFault
+from fleet.spec import GatewaySpec
 from runtime.gateway import places, running
 from runtime.gateway.envoyadmin import EnvoyAdmin, Envoys
 from runtime.gateway.kept import keep, require_servable
@@ -25,7 +25,7 @@ from runtime.gateway.sights import Sight
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.tablefile import read_table
 from runtime.gateway.unreached import comes_back, unreached
-from runtime.transport import JsonClient
+from runtime.json_client import JsonClient
 
 READ_S = 2.0
 """How long a gateway may take to show what it serves."""
@@ -42,7 +42,7 @@ class LocalGateways:
     def __init__(
         self,
         state_dir: Path,
-        gateways: Mapping[str, Gateway] | None = None,
+        gateways: Mapping[str, GatewaySpec] | None = None,
         envoys: Envoys | None = None,
     ) -> None:
         """Prepare; nothing is sent.

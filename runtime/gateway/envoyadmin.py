@@ -9,20 +9,16 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from fleet.declared import Gateway
-from fleet.errors import (
-    EngineRejectedError,
-    EngineTimedOutError,
-    EngineUnreachableError,
-    problem,
-)
+from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError, problem
+from fleet.spec import GatewaySpec
 from runtime.gateway import envoyfolder as folders
 from runtime.gateway import envoyshares as shares
 from runtime.gateway.table import RoutingTable
-from runtime.transport import READ_ATTEMPTS, JsonClient
+from runtime.json_client import READ_ATTEMPTS, JsonClient
 
 Render = Callable[
-    [Gateway, Path, Path, RoutingTable, Sequence[tuple[str, str]], Sequence[Any]], Mapping[str, str]
+    [GatewaySpec, Path, Path, RoutingTable, Sequence[tuple[str, str]], Sequence[Any]],
+    Mapping[str, str],
 ]
 """Renders the files for a gateway, its folder, its admin socket, a table, its keys, and clusters
 that are to stay for one more revision."""
@@ -53,7 +49,7 @@ class Envoys:
 class EnvoyAdmin:
     """One Envoy of this machine: the files that it follows, and what it shows of itself."""
 
-    def __init__(self, gateway: Gateway, folder: Path, socket: Path, envoys: Envoys) -> None:
+    def __init__(self, gateway: GatewaySpec, folder: Path, socket: Path, envoys: Envoys) -> None:
         """Prepare; nothing is written or sent.
 
         Args:

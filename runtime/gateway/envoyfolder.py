@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from fleet.errors import EngineRejectedError, problem
-from runtime.durable import replace_file
+from runtime.files import replace_file
 from runtime.gateway.table import KeyEntry, RoutingTable
 
 CLUSTERS: Final = "clusters.json"

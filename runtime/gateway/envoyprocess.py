@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Final, NoReturn
 
-from fleet.declared import Gateway
 from fleet.errors import FleetError, problem
+from fleet.spec import GatewaySpec
 from runtime.gateway import places
 
 TESTED: Final = "1.40.0"
@@ -26,7 +26,7 @@ def command_line(bootstrap: Path | str) -> tuple[str, ...]:
     return ("envoy", "-c", str(bootstrap), *_FLAGS)
 
 
-def become(state_dir: Path, gateway: Gateway) -> NoReturn:
+def become(state_dir: Path, gateway: GatewaySpec) -> NoReturn:
     """Replace this process by the Envoy of a gateway.
 
     Raises:
@@ -58,7 +58,7 @@ def become(state_dir: Path, gateway: Gateway) -> NoReturn:
     os.execv(program, command_line(bootstrap))  # noqa: S606 (a list, never a shell)
 
 
-def not_ours(gateway: Gateway) -> FleetError:
+def not_ours(gateway: GatewaySpec) -> FleetError:
     """Return the error that fleetctl neither starts nor stops Envoys in the background."""
     return FleetError(
         problem(

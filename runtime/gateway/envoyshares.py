@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from runtime.durable import replace_file
+from runtime.files import replace_file
 from runtime.gateway.table import AliasEntry, RoutingTable
 
 SHARES: Final = "shares.json"

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from fleet.formats import Format
+from fleet.response_format import ResponseFormat
 from runtime.gateway.answers import Said, choices, failure, of_usage
 from runtime.gateway.heard import Heard
 from runtime.gateway.usage import Tokens
@@ -38,7 +38,7 @@ class Events:
         *,
         last_count: bool,
         all_counts: bool,
-        wanted: Format | None = None,
+        wanted: ResponseFormat | None = None,
         answers: tuple[int, int] = (1, 1),
     ) -> None:
         """Begin.

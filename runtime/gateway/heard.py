@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from fleet.formats import MAX_TEXT, Format
+from fleet.response_format import MAX_TEXT, ResponseFormat
 from runtime.gateway.answers import Said, choices, judged, text_of, worst
 from runtime.gateway.usage import Tokens
 
@@ -16,7 +16,7 @@ class Heard:
 
     __slots__ = ("_finish", "_length", "_texts", "_wanted", "listens")
 
-    def __init__(self, wanted: Format | None) -> None:
+    def __init__(self, wanted: ResponseFormat | None) -> None:
         """Begin."""
         self._wanted = wanted
         self._finish: dict[int, str] = {}

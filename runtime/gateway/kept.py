@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from fleet.declared import Gateway
 from fleet.errors import EngineRejectedError, problem
+from fleet.spec import GatewaySpec
 from runtime.gateway import places
 from runtime.gateway.routing import InvalidTableError, Lookup
 from runtime.gateway.table import RoutingTable
@@ -25,7 +25,9 @@ def require_servable(table: RoutingTable) -> None:
         ) from None
 
 
-def keep(state_dir: Path, table: RoutingTable, gateways: Mapping[str, Gateway]) -> OSError | None:
+def keep(
+    state_dir: Path, table: RoutingTable, gateways: Mapping[str, GatewaySpec]
+) -> OSError | None:
     """Write the table and which gateways there are; return why that failed, such as a full disk.
 
     Raises:

@@ -5,14 +5,14 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from fleet.declared import Gateway
 from fleet.errors import FleetError, problem
+from fleet.spec import GatewaySpec
 from runtime.secrets import keep, make_key, read_secret
 
 SECRET_FILE = "operator.secret"  # noqa: S105 (where it is kept)
 
 
-def operator_secret(state_dir: Path, gateway: Gateway) -> str:
+def operator_secret(state_dir: Path, gateway: GatewaySpec) -> str:
     """Return a gateway's secret: the declared one, else the state folder's, made if need be.
 
     Raises:

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from fleet.declared import Gateway
 from fleet.errors import EngineError, problem
 from fleet.names import is_id
+from fleet.spec import GatewaySpec
 
-DEFAULT = Gateway(name="main", listen="127.0.0.1:8080", admin="")
+DEFAULT = GatewaySpec(name="main", listen="127.0.0.1:8080", admin="")
 """The gateway of a state folder that knows of no other."""
 
 LONGEST_SOCKET = 103
@@ -35,7 +35,7 @@ def is_url(admin: str) -> bool:
     return admin.startswith(("http://", "https://"))
 
 
-def socket_path(state_dir: Path, gateway: Gateway) -> Path:
+def socket_path(state_dir: Path, gateway: GatewaySpec) -> Path:
     """Return the path of a gateway's admin socket.
 
     A declared path that is relative counts from the project, the folder above `state_dir`.
@@ -86,7 +86,7 @@ def check_socket_folder(path: Path) -> None:
         )
 
 
-def remember(state_dir: Path, gateways: Mapping[str, Gateway]) -> None:
+def remember(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> None:
     """Keep what is declared about gateways, so that a rollback needs no declarations."""
     for name, gateway in gateways.items():
         place = folder(state_dir, name)
@@ -100,12 +100,12 @@ def remember(state_dir: Path, gateways: Mapping[str, Gateway]) -> None:
         scratch.replace(path)
 
 
-def known(state_dir: Path) -> dict[str, Gateway]:
+def known(state_dir: Path) -> dict[str, GatewaySpec]:
     """Return the gateways that were remembered, by name; `main` alone if there is none."""
     found = {}
     for path in sorted((state_dir / "gateways").glob("*/gateway.json")):
         try:
-            gateway = Gateway(**json.loads(path.read_text(encoding="utf-8")))
+            gateway = GatewaySpec(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             continue
         if is_id(gateway.name) and gateway.name == path.parent.name:

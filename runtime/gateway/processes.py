@@ -8,20 +8,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fleet.declared import Gateway
 from fleet.errors import FleetError, problem
-from runtime.engines.processes import send
+from fleet.spec import GatewaySpec
 from runtime.gateway import places
 from runtime.gateway.running import Running, find
 from runtime.gateway.transports import DEFAULT
 from runtime.gateway.transports.timing import GRACE_S
+from runtime.processes import send
 
 START_S = 20.0
 _POLL_S = 0.02
 _LOG_LINES = 15
 
 
-def start(state_dir: Path, gateway: Gateway, transport: str = DEFAULT) -> Running:
+def start(state_dir: Path, gateway: GatewaySpec, transport: str = DEFAULT) -> Running:
     """Start a gateway detached from this terminal; return once it takes requests.
 
     One that runs already is fine, also with another of the `TRANSPORTS`.
@@ -79,7 +79,7 @@ def stop(state_dir: Path, name: str) -> bool:
     return True
 
 
-def _is_ready(state_dir: Path, gateway: Gateway) -> bool:
+def _is_ready(state_dir: Path, gateway: GatewaySpec) -> bool:
     found = find(state_dir, gateway.name)
     return found is not None and bool(found.url)
 

@@ -8,13 +8,13 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple, Self
 
-from fleet.formats import flaw
 from fleet.names import AdapterName, is_id
-from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, Policy, Sticky
+from fleet.response_format import flaw
+from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, Sticky, TrafficPolicy
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, pieces
 
 _BUCKETS = 2**64
-USUAL: Final = Policy()
+USUAL: Final = TrafficPolicy()
 _ALL = 100
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
@@ -58,7 +58,7 @@ class Choice:
     adapter: str
     servers: tuple[str, ...]
     """Servers that hold the version and have an address, sorted."""
-    policy: Policy = USUAL
+    policy: TrafficPolicy = USUAL
     patience: Patience = USUAL_PATIENCE
     limited: bool = False
     """Whether anything limits requests: most are never counted."""
@@ -261,7 +261,7 @@ def _prepare(name: str, entry: AliasEntry, urls: Mapping[str, str]) -> Alias:
 def _choice(
     alias: str,
     client: str,
-    policy: Policy,
+    policy: TrafficPolicy,
     urls: Mapping[str, str],
     adapter: str,
     servers: Sequence[str],

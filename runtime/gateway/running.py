@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet.declared import Gateway
 from fleet.errors import EngineError
 from fleet.resources import GatewayFault
-from runtime.engines.processes import start_mark
+from fleet.spec import GatewaySpec
 from runtime.gateway import places
+from runtime.processes import start_mark
 
 LOCK = "run.lock"
 
@@ -48,7 +48,7 @@ def find(state_dir: Path, name: str) -> Running | None:
     return None
 
 
-def has_run(state_dir: Path, gateway: Gateway) -> bool:
+def has_run(state_dir: Path, gateway: GatewaySpec) -> bool:
     """Say whether a gateway was ever started on this machine: it left its lock, or its socket."""
     lock = places.folder(state_dir, gateway.name) / LOCK
     return lock.exists() or (
@@ -56,7 +56,7 @@ def has_run(state_dir: Path, gateway: Gateway) -> bool:
     )
 
 
-def strays(state_dir: Path, gateways: Mapping[str, Gateway]) -> dict[str, GatewayFault]:
+def strays(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> dict[str, GatewayFault]:
     """Return by name what is wrong with processes of this machine that are not as declared.
 
     Args:
@@ -74,7 +74,7 @@ def strays(state_dir: Path, gateways: Mapping[str, Gateway]) -> dict[str, Gatewa
     return found
 
 
-def otherwise(running: Running, declared: Gateway | None) -> Iterator[str]:
+def otherwise(running: Running, declared: GatewaySpec | None) -> Iterator[str]:
     """Yield how a gateway runs otherwise than declared; None: it is not declared."""
     if declared is None:
         yield "and is not declared"
@@ -89,7 +89,9 @@ def otherwise(running: Running, declared: Gateway | None) -> Iterator[str]:
         yield f"with admin {running.admin or 'as usual'}, declared is {declared.admin or 'none'}"
 
 
-def unanswered(state_dir: Path, gateway: Gateway, shown: EngineError | None) -> GatewayFault | None:
+def unanswered(
+    state_dir: Path, gateway: GatewaySpec, shown: EngineError | None
+) -> GatewayFault | None:
     """Return what is wrong with a gateway that does not show its table; None: it never ran.
 
     Args:

@@ -15,9 +15,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from fleet.declared import Gateway
 from fleet.errors import FleetError, problem
-from runtime.engines.processes import start_mark
+from fleet.spec import GatewaySpec
 from runtime.gateway import places
 from runtime.gateway.admin import Admin
 from runtime.gateway.adminsocket import AdminSocket
@@ -34,6 +33,7 @@ from runtime.gateway.tablefile import read_previous, read_table
 from runtime.gateway.transports import DEFAULT, TRANSPORTS, Transport
 from runtime.gateway.transports.capacity import raise_limit
 from runtime.gateway.usagelog import USAGE_FILE, UsageLog, keep_synced
+from runtime.processes import start_mark
 
 _LOCK_ATTEMPTS = 20
 _LOCK_PAUSE_S = 0.01
@@ -44,7 +44,7 @@ _TURN_S = 0.001
 @asynccontextmanager
 async def serving(
     state_dir: Path,
-    gateway: Gateway,
+    gateway: GatewaySpec,
     transport: str = DEFAULT,
     hurry: asyncio.Event | None = None,
 ) -> AsyncIterator[str]:
@@ -95,7 +95,7 @@ async def serving(
             await admin.cleanup()
 
 
-async def _open_over_tcp(runner: web.AppRunner, gateway: Gateway) -> None:
+async def _open_over_tcp(runner: web.AppRunner, gateway: GatewaySpec) -> None:
     host, _, port = gateway.admin.partition("://")[2].partition("/")[0].rpartition(":")
     await web.TCPSite(runner, host.strip("[]"), int(port)).start()
 
@@ -122,7 +122,7 @@ async def _load(current: Current, state_dir: Path) -> None:
         ) from None
 
 
-async def _open_front(front: Transport, gateway: Gateway) -> str:
+async def _open_front(front: Transport, gateway: GatewaySpec) -> str:
     host, _, port = gateway.listen.rpartition(":")
     try:
         bound = await front.open(host.strip("[]"), int(port))
@@ -139,7 +139,7 @@ async def _open_front(front: Transport, gateway: Gateway) -> str:
 
 
 @contextmanager
-def _sole(place: Path, gateway: Gateway, transport: str) -> Iterator[Callable[[str], None]]:
+def _sole(place: Path, gateway: GatewaySpec, transport: str) -> Iterator[Callable[[str], None]]:
     """Hold the gateway's lock: as long as it is held, and no longer, the gateway runs.
 
     Gives the function that records, beside the process, the URL at which it is ready.
@@ -181,7 +181,7 @@ def _locked(handle: int) -> bool:
     return False
 
 
-async def serve_until_told(state_dir: Path, gateway: Gateway, transport: str = DEFAULT) -> None:
+async def serve_until_told(state_dir: Path, gateway: GatewaySpec, transport: str = DEFAULT) -> None:
     """Serve until SIGTERM or SIGINT, then let running requests finish, unless another one comes."""
     told, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -210,7 +210,7 @@ def tune() -> None:
     sys.setswitchinterval(_TURN_S)
 
 
-def run(state_dir: Path, gateway: Gateway, transport: str = DEFAULT) -> None:
+def run(state_dir: Path, gateway: GatewaySpec, transport: str = DEFAULT) -> None:
     """Serve in this process until it is told to stop.
 
     Raises:
@@ -233,7 +233,7 @@ def _main() -> None:
     parser.add_argument("--transport", choices=sorted(TRANSPORTS), default=DEFAULT)
     given = parser.parse_args()
     try:
-        gateway = Gateway(given.name, given.listen, given.admin, given.secret)
+        gateway = GatewaySpec(given.name, given.listen, given.admin, given.secret)
         run(given.state_dir, gateway, given.transport)
     except FleetError as error:
         for each in error.diagnostics:

@@ -8,9 +8,9 @@ from typing import Any, Final, Self
 from pydantic import BaseModel, ConfigDict, TypeAdapter, field_serializer
 
 from fleet.resources import Key, Route, Share
-from fleet.traffic import Policy
+from fleet.traffic import TrafficPolicy
 
-_POLICY: Final = TypeAdapter(Policy)
+_POLICY: Final = TypeAdapter(TrafficPolicy)
 
 
 class _Document(BaseModel):
@@ -31,11 +31,11 @@ class AliasEntry(_Document):
     client: str
     salt: str
     shares: tuple[ShareEntry, ...]
-    policy: Policy | None = None
+    policy: TrafficPolicy | None = None
     """How its requests are treated; None: as by default."""
 
     @field_serializer("policy")
-    def _differing(self, policy: Policy | None) -> dict[str, Any] | None:
+    def _differing(self, policy: TrafficPolicy | None) -> dict[str, Any] | None:
         """Write what is not by default: all of it, for thousands of aliases, is megabytes."""
         if policy is None:
             return None

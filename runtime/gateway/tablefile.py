@@ -15,7 +15,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from fleet.errors import FleetError, LockHeldError, StalePlanError, problem
-from runtime.durable import PRIVATE, replace_file
+from runtime.files import PRIVATE, replace_file
 from runtime.gateway.table import RoutingTable
 
 TABLE_FILE = "routes.json"

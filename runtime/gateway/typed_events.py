@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from fleet.formats import Format
+from fleet.response_format import ResponseFormat
 from runtime.gateway.answers import Brief, Counts, Said, failure, finish_of, in_our_words, text_of
 from runtime.gateway.heard import Heard
 from runtime.gateway.usage import BY_PIECES, Tokens
@@ -81,7 +81,7 @@ class TypedEvents:
         "failed",
     )  # fmt: skip
 
-    def __init__(self, wanted: Format | None = None) -> None:
+    def __init__(self, wanted: ResponseFormat | None = None) -> None:
         """Begin; `wanted`: the form that the text must have, if there is one."""
         self._heard = Heard(wanted)
         self._rest = b""

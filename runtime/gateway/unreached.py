@@ -8,8 +8,8 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
-from fleet.declared import Gateway
 from fleet.errors import EngineError, EngineUnreachableError, problem
+from fleet.spec import GatewaySpec
 from runtime.gateway import places
 from runtime.gateway.running import find
 from runtime.gateway.usagelog import USAGE_FILE
@@ -20,7 +20,7 @@ _LOOK_S: Final = 0.02
 _CONNECT_S: Final = 1.0
 
 
-async def comes_back(state_dir: Path, gateway: Gateway) -> bool:
+async def comes_back(state_dir: Path, gateway: GatewaySpec) -> bool:
     """Say whether a gateway that took no connection is worth another try.
 
     Waits, where a process of ours answers clients, until it has opened its socket anew or ended.
@@ -36,7 +36,7 @@ async def comes_back(state_dir: Path, gateway: Gateway) -> bool:
 
 
 async def unreached(
-    state_dir: Path, gateway: Gateway, error: EngineError
+    state_dir: Path, gateway: GatewaySpec, error: EngineError
 ) -> EngineUnreachableError | None:
     """Return the error that a gateway runs and its admin socket takes no connection.
 
@@ -83,7 +83,7 @@ async def unreached(
     )
 
 
-async def _serves_clients(state_dir: Path, gateway: Gateway) -> bool:
+async def _serves_clients(state_dir: Path, gateway: GatewaySpec) -> bool:
     """Say whether an Envoy that has been at work here takes connections of clients."""
     host, _, port = gateway.listen.rpartition(":")
     has_run = (places.folder(state_dir, gateway.name) / USAGE_FILE).exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from fleet.observed import Request
+from fleet.capacity import RecordedRequest
 from runtime.gateway.envoyrows import in_our_words
 from runtime.gateway.usage import LIVE
 from runtime.gateway.usagelog import USAGE_FILE
@@ -38,7 +38,7 @@ class UsageFiles:
         self.damaged = 0
         """Lines that could not be read; the last line of a running gateway may be one."""
 
-    def __iter__(self) -> Iterator[Request]:
+    def __iter__(self) -> Iterator[RecordedRequest]:
         """Yield every request that was given a version; refused ones are nobody's demand.
 
         Raises:
@@ -56,7 +56,7 @@ class UsageFiles:
                         self.damaged += 1
                         continue
                     if row.alias and row.version and row.purpose == LIVE:
-                        yield Request(
+                        yield RecordedRequest(
                             time,
                             row.alias,
                             row.input_tokens,

@@ -17,7 +17,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 from fleet.errors import FleetError, problem
-from runtime.durable import replace_file, sync_folder
+from runtime.files import replace_file, sync_folder
 from runtime.gateway.envoyrows import in_our_words
 from runtime.gateway.usage import LIVE, Row
 from runtime.gateway.usagesegments import segments

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from fleet.errors import FleetError, problem
-from fleet.history import Entry, latest
-from fleet.timing import SKEW
+from fleet.history import SKEW, Entry, latest_time
 
 
 def behind(entries: Sequence[Entry], now: datetime) -> FleetError | None:
@@ -16,7 +15,7 @@ def behind(entries: Sequence[Entry], now: datetime) -> FleetError | None:
     so_far: datetime | None = None
     ahead: Entry | None = None
     for each in entries:
-        before, so_far = so_far, latest(so_far, each.time, each.kind)
+        before, so_far = so_far, latest_time(so_far, each.time, each.kind)
         ahead = each if so_far == each.time != before else ahead
     if ahead is None or ahead.time - now <= SKEW:
         return None

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from fleet.history import Entry
-from runtime.durable import PRIVATE
-from runtime.engines.processes import start_mark
+from runtime.files import PRIVATE
 from runtime.ledger import chain
 from runtime.ledger import lease as leases
+from runtime.ledger.append_log import add_lines, backwards, last_line
 from runtime.ledger.lease import LeaseRecord
-from runtime.ledger.lines import add_lines, backwards, last_line
-from runtime.ledger.unanswered import unanswered
+from runtime.ledger.protocol import unanswered
+from runtime.processes import start_mark
 
 LEDGER_FILE = "ledger.jsonl"
 _LOCK_FILE = "ledger.lock"

@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 from fleet.errors import FleetError, LockHeldError, problem
-from runtime.durable import replace_file
-from runtime.engines.processes import start_mark
+from runtime.files import replace_file
+from runtime.processes import start_mark
 
 LEASE_FILE = "lease.json"
 

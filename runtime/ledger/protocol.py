@@ -1,10 +1,14 @@
-"""The contract of a ledger's home."""
+"""The contract of a ledger's home.
+
+The error of a ledger whose home does not answer.
+"""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from fleet.errors import FleetError, problem
 from fleet.history import Entry
 
 
@@ -58,3 +62,16 @@ class Ledger(Protocol):
     def lease(self, holder: str, ttl_s: int = 60) -> AbstractContextManager[Lease]:
         """Take the lease or raise `LockHeldError` that names its holder and its expiry."""
         ...
+
+
+def unanswered(why: str) -> FleetError:
+    """Return the error; `why` is a sentence without its full stop."""
+    return FleetError(
+        problem(
+            "FC5107",
+            "The ledger's home does not answer",
+            f"{why[:1].upper()}{why[1:]}.",
+            hint="Another process may hold its lock and have stopped, or its disk is away. A "
+            "rollback works meanwhile.",
+        )
+    )

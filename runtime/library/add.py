@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from fleet.declared import AdapterFacts, BaseShape
+from fleet.config import Lock, LockedAdapter
 from fleet.errors import Diagnostic, LibraryError, problem
-from fleet.lock import Lock, LockedAdapter
+from fleet.hardware import BaseShape
 from fleet.names import AdapterName, Version
-from runtime.library.copying import READ_ONLY_FILE, copy_file, moved_into_place
-from runtime.library.digest import folder_digest
+from fleet.spec import AdapterFacts
+from runtime.files import READ_ONLY_FILE, copy_file, moved_into_place
 from runtime.library.inspect import inspect
-from runtime.library.layout import RECORDS, SERVED_FILES, version_folder
+from runtime.library.layout import RECORDS, SERVED_FILES, folder_digest, version_folder
 from runtime.library.lockfile import update_lock
 
 Outcome = Literal["added", "locked", "present"]
@@ -20,7 +20,7 @@ Outcome = Literal["added", "locked", "present"]
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
+class AddedVersion:
     """What `add` did."""
 
     name: AdapterName
@@ -42,7 +42,9 @@ class KnownBase:
     shape: BaseShape
 
 
-def add(source: Path, name: AdapterName, base: KnownBase, library: Path, root: Path) -> Added:
+def add(
+    source: Path, name: AdapterName, base: KnownBase, library: Path, root: Path
+) -> AddedVersion:
     """Check an adapter, copy it into the library and pin its bytes in the lock.
 
     A version is immutable: adding the same bytes again changes nothing, and other bytes under
@@ -79,7 +81,7 @@ def add(source: Path, name: AdapterName, base: KnownBase, library: Path, root: P
     update_lock(root, change)
     kept = {*SERVED_FILES, *RECORDS}
     left_out = tuple(sorted(each.name for each in source.iterdir() if each.name not in kept))
-    return Added(name, target, facts, outcome, left_out, warnings)
+    return AddedVersion(name, target, facts, outcome, left_out, warnings)
 
 
 def _refuse_other(lock: Lock, name: AdapterName, facts: AdapterFacts) -> None:

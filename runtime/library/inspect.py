@@ -14,18 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from fleet.declared import AdapterFacts, BaseShape
 from fleet.errors import Diagnostic, LibraryError, problem
-from fleet.preflight import (
-    DTYPES,
-    Tensor,
-    adapted_modules,
-    check_config,
-    check_tensors,
-    served_rank,
-)
-from runtime.library.digest import folder_digest
-from runtime.library.layout import CONFIG, WEIGHTS
+from fleet.hardware import BaseShape
+from fleet.spec import AdapterFacts
+from fleet.vllm import DTYPES, Tensor, adapted_modules, check_config, check_tensors, served_rank
+from runtime.library.layout import CONFIG, WEIGHTS, folder_digest
 
 MAX_HEADER = 100_000_000
 """Bytes; the format's own limit on the header."""
@@ -37,7 +30,7 @@ _PREFIX = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class AdapterWeights:
     """A parsed safetensors file."""
 
     tensors: Mapping[str, Tensor]
@@ -124,7 +117,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def read_header(path: Path) -> Weights:
+def read_header(path: Path) -> AdapterWeights:
     """Return the tensors that a safetensors file says it holds.
 
     Raises:
@@ -147,7 +140,7 @@ def read_header(path: Path) -> Weights:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         detail = f"`{path}`: the header is no list of tensors."
         raise LibraryError(problem("FC3115", "Header not readable", detail)) from None
-    return Weights(tensors, _PREFIX + length, size - _PREFIX - length)
+    return AdapterWeights(tensors, _PREFIX + length, size - _PREFIX - length)
 
 
 def _missing(path: Path) -> LibraryError:
@@ -177,7 +170,7 @@ def _entries(header: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
         yield name, Tensor(str(entry["dtype"]), shape, begin, end)
 
 
-def check_values(path: Path, weights: Weights) -> Iterator[Diagnostic]:
+def check_values(path: Path, weights: AdapterWeights) -> Iterator[Diagnostic]:
     """Yield tensors with NaN or infinity, and an adapter that is the base in disguise.
 
     Args:

@@ -1,8 +1,13 @@
-"""Where things lie in the library."""
+"""Where things lie in the library.
 
+The digest that pins an adapter version.
+"""
+
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from fleet.errors import LibraryError, problem
 from fleet.names import AdapterName, Version, is_id
 
 CONFIG = "adapter_config.json"
@@ -38,3 +43,31 @@ def versions(library: Path) -> Iterator[tuple[str, str, Version, Path]]:
         if folder.is_dir() and is_id(task) and is_id(folder.parent.name):
             found.append((folder.parent.name, task, version, folder))
     yield from sorted(found)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the digest of an adapter version: 64 hex digits.
+
+    SHA-256 over one line `<sha256>  <file name>` per served file, in sorted order: the
+    format of `sha256sum`, so that anybody can check it.
+
+    Raises:
+        LibraryError: a served file is missing or cannot be read.
+    """
+    lines = []
+    for name in sorted(SERVED_FILES):
+        try:
+            lines.append(f"{file_digest(folder / name)}  {name}\n")
+        except OSError as error:
+            detail = f"`{folder / name}`: {error.strerror or error}."
+            hint = f"A version's folder holds {' and '.join(SERVED_FILES)}."
+            raise LibraryError(problem("FC3001", "Adapter file missing", detail, hint=hint)) from (
+                error
+            )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from fleet.config import LOCK_FILE, Lock, lock_text, parse_lock
 from fleet.errors import LibraryError, problem
-from fleet.lock import FILE, Lock, dumps, loads
 
 
 def read_lock(root: Path) -> Lock:
@@ -18,9 +18,9 @@ def read_lock(root: Path) -> Lock:
         ConfigError: it is no lock.
         LibraryError: it cannot be read.
     """
-    path = root / FILE
+    path = root / LOCK_FILE
     try:
-        return loads(path.read_text(encoding="utf-8"))
+        return parse_lock(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Lock()
     except (OSError, UnicodeDecodeError) as error:
@@ -49,7 +49,7 @@ def update_lock(root: Path, change: Callable[[Lock], Lock]) -> Lock:
         before = read_lock(root)
         after = change(before)
         if after != before:
-            _write(root / FILE, dumps(after))
+            _write(root / LOCK_FILE, lock_text(after))
             os.fsync(guard)
         return after
     finally:

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fleet.config import Lock
 from fleet.errors import LibraryError
-from fleet.lock import Lock
 from fleet.names import AdapterName
-from runtime.library.digest import folder_digest
-from runtime.library.layout import version_folder, versions
-from runtime.library.store import wrong_with
+from runtime.library.layout import folder_digest, version_folder, versions
+from runtime.library.served_copies import wrong_with
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class VersionCheck:
     """How one version stands: its bytes are as pinned, others, gone, or not pinned at all."""
 
     name: str
@@ -35,7 +34,7 @@ class Verdict:
 
 def verify(
     library: Path, lock: Lock, names: Iterable[str] = (), store: Path | None = None
-) -> tuple[Verdict, ...]:
+) -> tuple[VersionCheck, ...]:
     """Hash the served files of versions and compare them with the lock.
 
     Args:
@@ -59,34 +58,34 @@ def verify(
     return (*found, *extra)
 
 
-def _look(library: Path, name: str, digest: str) -> Verdict:
+def _look(library: Path, name: str, digest: str) -> VersionCheck:
     folder = version_folder(library, AdapterName.parse(name))
     if not folder.is_dir():
-        return Verdict(name, "missing", folder, "it is not in the library")
+        return VersionCheck(name, "missing", folder, "it is not in the library")
     try:
         found = folder_digest(folder)
     except LibraryError as error:
-        return Verdict(name, "missing", folder, error.diagnostics[0].detail)
+        return VersionCheck(name, "missing", folder, error.diagnostics[0].detail)
     if found != digest:
         detail = f"its digest is {found[:12]}, the lock pins {digest[:12]}"
-        return Verdict(name, "changed", folder, detail)
-    return Verdict(name, "ok", folder)
+        return VersionCheck(name, "changed", folder, detail)
+    return VersionCheck(name, "ok", folder)
 
 
-def _look_at_copy(store: Path, name: str, digest: str) -> Verdict:
+def _look_at_copy(store: Path, name: str, digest: str) -> VersionCheck:
     wrong = wrong_with(store / digest, digest)
     if not wrong:
-        return Verdict(name, "ok", store / digest, served=True)
+        return VersionCheck(name, "ok", store / digest, served=True)
     detail = f"the copy that servers load from {wrong}; `fleetctl reconcile --once` repairs it"
-    return Verdict(name, "changed", store / digest, detail, served=True)
+    return VersionCheck(name, "changed", store / digest, detail, served=True)
 
 
-def _unlocked(library: Path, lock: Lock) -> Iterator[Verdict]:
+def _unlocked(library: Path, lock: Lock) -> Iterator[VersionCheck]:
     pinned = {
         (each.client, each.task, each.version) for each in map(AdapterName.parse, lock.adapters)
     }
     for client, task, version, folder in versions(library):
         if (client, task, version) not in pinned:
-            yield Verdict(
+            yield VersionCheck(
                 f"{client}-{task}-v{version}", "unlocked", folder, "it is not in the lock"
             )

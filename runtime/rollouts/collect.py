@@ -14,14 +14,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from fleet.declared import Gateway
 from fleet.errors import EngineError, FleetError
+from fleet.spec import GatewaySpec
 from runtime.gateway import places
 from runtime.gateway.operator import operator_secret
 from runtime.gateway.usagesegments import segments_of
 from runtime.gateway.usageserve import USAGE
+from runtime.json_client import JsonClient
 from runtime.rollouts.rows import COPY
-from runtime.transport import JsonClient
 
 SPENT_S: Final = 20.0
 """How long a tick copies from one gateway; the next tick goes on."""
@@ -32,7 +32,7 @@ _MIB: Final = 2**20
 
 async def collect(
     state_dir: Path,
-    gateways: Mapping[str, Gateway],
+    gateways: Mapping[str, GatewaySpec],
     since: datetime,
     clock: Callable[[], datetime],
     seconds: Callable[[], float] = time.monotonic,
@@ -62,7 +62,7 @@ async def collect(
 
 async def _from(
     state_dir: Path,
-    gateway: Gateway,
+    gateway: GatewaySpec,
     since: datetime,
     clock: Callable[[], datetime],
     seconds: Callable[[], float],
@@ -92,7 +92,7 @@ async def _from(
     return why
 
 
-def _folder(state_dir: Path, gateway: Gateway) -> Path:
+def _folder(state_dir: Path, gateway: GatewaySpec) -> Path:
     places.remember(state_dir, {gateway.name: gateway})
     return places.folder(state_dir, gateway.name)
 

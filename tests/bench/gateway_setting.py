@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fleet.declared import Gateway
+from fleet.spec import GatewaySpec
 from runtime.gateway import processes
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.running import Running
@@ -133,7 +133,7 @@ class Setting:
     state: Path
     server: Server
     transport: str
-    gateway: Gateway
+    gateway: GatewaySpec
     gateways: LocalGateways
 
     def table(self, *, new: int = 0, revision: int = 1) -> RoutingTable:
@@ -158,7 +158,7 @@ class Setting:
 @asynccontextmanager
 async def setting(state: Path, transport: str) -> AsyncIterator[Setting]:
     """Give a gateway that does not run yet; it is stopped at the end."""
-    gateway = Gateway("main", f"127.0.0.1:{free_port()}", "")
+    gateway = GatewaySpec("main", f"127.0.0.1:{free_port()}", "")
     gateways = LocalGateways(state, {"main": gateway})
     async with server() as behind:
         made = Setting(state, behind, transport, gateway, gateways)

@@ -19,7 +19,7 @@ from typing import Final
 
 import uvloop
 
-from fleet.declared import Gateway
+from fleet.spec import GatewaySpec
 from runtime.gateway import places
 from runtime.gateway.serving import serving, tune
 from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
@@ -27,7 +27,7 @@ from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
 ALIASES: Final = 4000
 RELOADS: Final = 7
 EVERY_S: Final = 0.001
-_MAIN: Final = Gateway("main", "127.0.0.1:0", "")
+_MAIN: Final = GatewaySpec("main", "127.0.0.1:0", "")
 _PUT: Final = """
 import socket, sys
 body = open(sys.argv[2], "rb").read()

@@ -9,10 +9,12 @@ Takes a second; no GPU, no vLLM. Slot bytes are counted in a real vLLM by
 from operator import attrgetter
 from statistics import mean
 
-from fleet.budget import GIB
-from fleet.throughput import MAX_NUM_SEQS, estimate, fit, step_seconds, tokens_per_second
-from tests.fleet.physics.published import SHAPES, series, startups, starvation_runs, usable_bytes
-from tests.fleet.physics.reference import SETTINGS
+from fleet.capacity.calibration import fit
+from fleet.capacity.decode_law import MAX_NUM_SEQS, step_seconds, tokens_per_second
+from fleet.capacity.estimate import estimate
+from fleet.vllm.memory import GIB
+from tests.fleet.capacity.published import SHAPES, series, startups, starvation_runs, usable_bytes
+from tests.fleet.capacity.reference import SETTINGS
 
 CONTEXT = 512
 

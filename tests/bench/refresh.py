@@ -13,9 +13,11 @@ from collections.abc import Iterator
 
 import uvicorn
 
-from fleet.declared import AttachedServer, Host
+from fleet.hardware import AttachedServerSpec, HostSpec
 from runtime.engines.attach import AttachEngine
-from runtime.fake import FakeConfig, FakeModelServer, fake_app
+from runtime.fake_vllm.app import fake_app
+from runtime.fake_vllm.flags import FakeConfig
+from runtime.fake_vllm.state import FakeModelServer
 
 ADAPTERS = 50
 CONFIG = FakeConfig(model="/m", served_model_names=("tiny",), enable_lora=True, max_loras=ADAPTERS)
@@ -65,9 +67,10 @@ def refresh_seconds(count: int = 200, repeats: int = 3) -> float:
 async def look(ports: list[str]) -> float:
     """Return the seconds of one look, connections made anew."""
     attached = tuple(
-        AttachedServer(f"s{port}", f"http://127.0.0.1:{port}", "tiny", 1, 1, 0) for port in ports
+        AttachedServerSpec(f"s{port}", f"http://127.0.0.1:{port}", "tiny", 1, 1, 0)
+        for port in ports
     )
-    engine = AttachEngine(Host("rack", "attach", attached=attached))
+    engine = AttachEngine(HostSpec("rack", "attach", attached=attached))
     began = time.perf_counter()
     state = await engine.observe()
     took = time.perf_counter() - began

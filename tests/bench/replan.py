@@ -9,22 +9,23 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from fleet.declared import Fleet
-from fleet.history import History
-from fleet.pace import pace
-from fleet.placement import Search, place
+from fleet.history.values import History
+from fleet.placement.search import place
+from fleet.placement.state import SearchLimits
 from fleet.resources import LoadedAdapter, State
-from fleetctl.project import load_fleet
-from plans import livefile
+from fleet.rollouts.decide import decide_rollouts
+from fleet.spec import FleetSpec
+from plans.documents import live_file
+from runtime.project.load import load_fleet
 from tests.bench.converged import NOW
 
 BUDGET = 50
 """Optional moves allowed in the last case."""
 
 
-def placed(fleet: Fleet, live: State, search: Search) -> tuple[float, int, int, int]:
+def placed(fleet: FleetSpec, live: State, search: SearchLimits) -> tuple[float, int, int, int]:
     """Return CPU seconds, versions on other servers than before, forced and optional moves."""
-    wanted = pace(fleet, live, History(), NOW)
+    wanted = decide_rollouts(fleet, live, History(), NOW)
     began = time.process_time()
     placement = place(fleet, wanted, live, search)
     seconds = time.process_time() - began
@@ -43,10 +44,10 @@ def main() -> None:
     folder = Path(sys.argv[1])
     fleet = load_fleet(folder, None, {})
     same, some = (
-        livefile.load((folder / name).read_text(encoding="utf-8"))
+        live_file.load((folder / name).read_text(encoding="utf-8"))
         for name in ("same.json", "some.json")
     )
-    usual = Search()
+    usual = SearchLimits()
     cases = {
         "same": placed(fleet, same, usual),
         "some": placed(fleet, some, usual),

@@ -18,14 +18,14 @@ FILES = {
     "def __getattr__(name):\n    return HOMES[name]\n",
     "fleet/packing/search.py": "x = 0\n" * 301,
     "plans/__init__.py": "",
-    "plans/text.py": "import fleet.planning.rules\nclass Plan:\n    def __init__(self, of):\n"
+    "plans/render/text.py": "import fleet.planning.rules\nclass Plan:\n    def __init__(self, of):\n"
     "        import fleet.plan\n",
     "plans/README.md": "line\n" * 101,
     "runtime/__init__.py": "",
     "runtime/README.md": "line\n" * 100,
     "fleetctl/__init__.py": "",
     "fleetctl/commands/__init__.py": "",
-    "fleetctl/commands/show.py": "def command():\n    from plans.text import Plan\n",
+    "fleetctl/commands/show.py": "def command():\n    from plans.render.text import Plan\n",
     "tests/test_one.py": "import pytest\npytestmark = [pytest.mark.live]\n"
     "@pytest.mark.slow\ndef test_one():\n    pass\nclass TestTwo:\n    def test_two(self):\n"
     "        pass\ndef helper():\n    pass\n",
@@ -46,13 +46,13 @@ def test_a_checkout_with_one_of_each_defect(tmp_path: Path) -> None:
         "fleet": "7 modules, 316 lines",
         "fleet, flat": "2 modules, 3 lines",
         "fleet.packing": "2 modules, 304 lines",
-        "fleet.planning": "3 modules, 9 lines",
+        "fleet.planning.pipeline": "3 modules, 9 lines",
     }
     assert (figures["Modules"].value, figures["Lines"].value) == (13, 322)
     assert figures["Modules under 60 lines"].value == 12
     assert figures["Modules over 300 lines"].rows == {"fleet.packing.search": 301}
     assert figures["Class names with two homes or more"].rows == {
-        "Plan": ["fleet.plan", "plans.text"]
+        "Plan": ["fleet.plan", "plans.render.text"]
     }
     assert figures["Imports inside functions"].value == 2
     assert figures["Imports inside functions without fleetctl.commands"].rows == {
@@ -62,14 +62,14 @@ def test_a_checkout_with_one_of_each_defect(tmp_path: Path) -> None:
         "fleet.planning.entry": ["fleet.planning.entry", "fleet.planning.rules"]
     }
     inner = figures["Inner modules of `fleet` imported from outside their package"]
-    assert inner.rows == {"fleet.planning.rules": ["plans.text"]}
+    assert inner.rows == {"fleet.planning.rules": ["plans.render.text"]}
     reached = figures["Modules reached by `make_plan` in fleet.planning.entry"]
-    assert (reached.value, reached.rows) == (3, {"fleet": 1, "fleet.planning": 2})
+    assert (reached.value, reached.rows) == (3, {"fleet": 1, "fleet.planning.pipeline": 2})
     assert figures["READMEs of packages over 100 lines, of 2"].rows == {"plans/README.md": 101}
     assert figures["Longest list of parameters"].rows == {
         "fleet.planning.entry:3 make_plan": 5,
         "fleet.packing:2 __getattr__": 1,
-        "plans.text:3 __init__": 1,
+        "plans.render.text:3 __init__": 1,
         "fleetctl.commands.show:1 command": 0,
     }
     assert figures["Test functions"].value == 2

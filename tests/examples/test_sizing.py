@@ -13,17 +13,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fleet.declared import Fleet
-from fleet.history import History
-from fleet.pace import pace
-from fleet.placement import Placement, place
-from fleet.placement.account import ServerAccount
-from fleet.placement.bookkeeping import accounts
+from fleet.history.values import History
+from fleet.placement.accounting import placement_accounts
+from fleet.placement.accounts import ServerAccount
+from fleet.placement.result import PlacementResult
+from fleet.placement.search import place
 from fleet.resources import State
+from fleet.rollouts.decide import decide_rollouts
+from fleet.spec import FleetSpec
 from fleetctl.cli import main_group
-from fleetctl.project import load_fleet
-from plans.drawing import DRAWINGS, Drawing, sketch
-from plans.drawing.words import busiest
+from plans.drawing import DRAWINGS
+from plans.drawing.content import Drawing, sketch
+from plans.drawing.labels import busiest
+from runtime.project.load import load_fleet
 
 SIZING = Path(__file__).parents[2] / "examples" / "sizing"
 FLEETS = ("rtx4090", "two_rtx4090", "a100_70b", "a100_small")
@@ -42,10 +44,12 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @cache
-def made(name: str, state: Path) -> tuple[Fleet, Placement]:
+def made(name: str, state: Path) -> tuple[FleetSpec, PlacementResult]:
     fleet = load_fleet(SIZING / name, None, {}, state)
     live = State({})
-    return fleet, place(fleet, pace(fleet, live, History(), datetime(2026, 1, 5, tzinfo=UTC)), live)
+    return fleet, place(
+        fleet, decide_rollouts(fleet, live, History(), datetime(2026, 1, 5, tzinfo=UTC)), live
+    )
 
 
 def drawn(name: str, state: Path) -> Drawing:
@@ -108,7 +112,7 @@ def test_each_server_gets_slots_for_its_adapters_and_two_canaries(
 
 
 def books(name: str, state: Path) -> list[ServerAccount]:
-    return list(accounts(*made(name, state)).values())
+    return list(placement_accounts(*made(name, state)).values())
 
 
 def test_the_first_fleet_is_recalculated_by_hand(cache_folder: Path) -> None:

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import ConfigError
-from fleet.launch import command_line
-from fleet.reserved_flags import ALIASES, RESERVED, why_reserved
 from fleet.resources import ServerFlags
-from fleetctl.project import load_project
+from fleet.vllm.launch import command_line
+from fleet.vllm.reserved_flags import ALIASES, RESERVED, why_reserved
+from runtime.project.load import load_project
 from tests.broken.project import FLEET, valid, write
 
 PLACE = "fleet.yaml:12:13"

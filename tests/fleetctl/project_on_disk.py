@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.engines.processes import start_mark
+from runtime.processes import start_mark
 from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]

@@ -8,9 +8,10 @@ from click.testing import CliRunner
 
 from fleet.errors import ConfigError
 from fleetctl.cli import main_group
-from fleetctl.project import load_fleet
 from plans.diagnostics import RENDERERS, render_text
-from tests.broken.cases import CASES, Case
+from runtime.project.load import load_fleet
+from tests.broken.case import Case
+from tests.broken.cases import CASES
 from tests.broken.project import valid, write
 
 

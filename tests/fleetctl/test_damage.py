@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.lock import loads
-from runtime.library.digest import folder_digest
+from fleet.config.lockfile import parse_lock
+from runtime.library.layout import folder_digest
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
 
@@ -22,7 +22,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 def digest(project: Project) -> str:
-    return loads((project.root / "fleet.lock").read_text("utf-8")).adapters[NAME].digest
+    return (
+        parse_lock((project.root / "fleet.config.lockfile").read_text("utf-8"))
+        .adapters[NAME]
+        .digest
+    )
 
 
 def tamper(folder: Path) -> None:

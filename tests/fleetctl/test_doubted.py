@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from fleet.gates import Finding, Tally, Verdict, Window, judge_live
+from fleet.gates.counts import Tally, Window
+from fleet.gates.live import judge_live
+from fleet.gates.verdict import Finding, Verdict
 from fleetctl.session import Session
 from runtime.ledger.file import FileLedger
 from tests.fleet.planning.builders import NOON
-from tests.fleet.planning.trials import ERRORS
+from tests.fleet.rollouts.gate_trials import ERRORS
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import ConfigError
-from fleetctl.facts import read_shape
+from runtime.project.facts import read_shape
 from tests.runtime.library import synthetic
 
 INDEX = "model.safetensors.index.json"

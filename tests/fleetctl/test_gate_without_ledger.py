@@ -17,7 +17,7 @@ import pytest
 
 from runtime.gateway.tablefile import read_table
 from runtime.ledger.file import FileLedger
-from runtime.ledger.mirror import MIRROR_FILE
+from runtime.ledger.replica import MIRROR_FILE
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 

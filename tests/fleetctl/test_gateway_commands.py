@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from fleet.declared import Gateway
 from fleet.errors import FleetError
+from fleet.spec import GatewaySpec
 from fleetctl.cli import main_group
 from runtime.gateway import places, processes, running
 from runtime.gateway.control import LocalGateways
@@ -37,7 +37,7 @@ def fleetctl(folder: Path, *arguments: str) -> Result:
 def project(tmp_path: Path) -> Iterator[Path]:
     """A folder without declarations whose state knows of a gateway on a free port."""
     state = tmp_path / ".fleetctl"
-    gateway = Gateway("main", f"127.0.0.1:{free_port()}", "")
+    gateway = GatewaySpec("main", f"127.0.0.1:{free_port()}", "")
     places.remember(state, {"main": gateway})
     asyncio.run(LocalGateways(state).publish(table(SERVERS, new=10)))
     yield tmp_path
@@ -164,7 +164,7 @@ def test_a_key_goes_to_the_file_that_the_declaration_names(declared: Path) -> No
     assert secret not in done.output
     digest = hashlib.sha256(secret.encode()).hexdigest()
     shown = hashlib.sha256(digest.encode()).hexdigest()[:12]
-    from fleetctl.facts import secret_fingerprint  # noqa: PLC0415 (only here)
+    from runtime.project.facts import secret_fingerprint  # noqa: PLC0415 (only here)
 
     assert secret_fingerprint(declared, "file:.fleetctl/keys/acme-prod") == shown
     with pytest.raises(FleetError, match="not overwritten"):

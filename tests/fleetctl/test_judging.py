@@ -6,30 +6,33 @@ from pathlib import Path
 
 import pytest
 
-from fleet.gates import Tally, Verdict, Window, judge_live, judge_paired
+from fleet.gates.counts import Tally, Window
+from fleet.gates.live import judge_live
+from fleet.gates.offline import judge_paired
+from fleet.gates.verdict import Verdict
 from fleet.resources import State
 from fleetctl import judging, taking_back
 from fleetctl.session import Session
+from runtime.gates.evidence import JudgedGate
+from runtime.gates.offline import OfflineResult
+from runtime.gates.tick import Evaluations
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.tablefile import read_table
-from runtime.rollouts.golden import Evaluated
-from runtime.rollouts.record import Judged
-from runtime.rollouts.tick import Evaluations
-from tests.fleet.planning.trials import ACCURACY, declared
+from tests.fleet.rollouts.gate_trials import ACCURACY, declared
 from tests.fleetctl.webhook import webhook
+from tests.runtime.gates.test_evidence import ERRORS, NOON, trial
 from tests.runtime.gateway.stage import NEW, OLD, alias
-from tests.runtime.rollouts.test_evidence import ERRORS, NOON, trial
 
 LATER, EARLIER = "birch-faq-tiny-v1.1.0", "birch-faq-tiny-v1.0.0"
 
 
-def failed(name: str, adapter: str, stable: str) -> Judged:
+def failed(name: str, adapter: str, stable: str) -> JudgedGate:
     counts = Tally(50, {"errors": 50}), Tally(50)
     finding = judge_live(ERRORS, [Window(NOON, NOON, *counts)])
     assert finding.verdict is Verdict.FAIL
     tried = trial(100, "s1", alias=name, adapter=adapter, stable=stable)
-    return Judged(replace(tried, since=NOON), finding, {})
+    return JudgedGate(replace(tried, since=NOON), finding, {})
 
 
 def test_nobody_waits_for_a_version_that_cannot_be_rolled_back(
@@ -46,10 +49,10 @@ def test_nobody_waits_for_a_version_that_cannot_be_rolled_back(
     )
     both = [failed("acme-support", NEW, OLD), failed("birch-faq", LATER, EARLIER)]
 
-    async def scenario() -> tuple[taking_back.Round, RoutingTable]:
+    async def scenario() -> tuple[taking_back.JudgingRound, RoutingTable]:
         gateways = LocalGateways(session.state_dir)
         await gateways.publish(table)
-        done = taking_back.Round()
+        done = taking_back.JudgingRound()
         await taking_back.roll_back_failed(session, both, done)
         now, _ = await gateways.read()
         await gateways.close()
@@ -86,7 +89,7 @@ def test_nobody_s_traffic_waits_for_a_webhook_or_for_another_s_smoke_test(tmp_pa
             if [share.percent for share in each.shares] == [0, 100]
         })  # fmt: skip
 
-    async def scenario(url: str) -> taking_back.Round:
+    async def scenario(url: str) -> taking_back.JudgingRound:
         (tmp_path / "fleet.yaml").write_text(
             f"fleet: f\nnotify: {{webhook: {url}}}\n", encoding="utf-8"
         )
@@ -102,7 +105,7 @@ def test_nobody_s_traffic_waits_for_a_webhook_or_for_another_s_smoke_test(tmp_pa
             )
         )
         await gateways.close()
-        done = taking_back.Round()
+        done = taking_back.JudgingRound()
         await taking_back.roll_back_failed(session, [failed(*each) for each in names], done)
         return done
 
@@ -123,11 +126,11 @@ def test_what_was_evaluated_while_the_ledger_went_away_is_not_asked_again(tmp_pa
     assert found.verdict is Verdict.PASS
     run = {"run": "r1", "alias": "acme-support", "adapter": NEW, "purpose": "gate",
            "summary": {}, "samples_sha256": "", "path": ""}  # fmt: skip
-    ended = Evaluated((Judged(tried, found, {}),), (run,))
+    ended = OfflineResult((JudgedGate(tried, found, {}),), (run,))
     home = session.state_dir / "ledger.jsonl"
 
-    async def scenario() -> tuple[Evaluations, taking_back.Round]:
-        evaluations, done = Evaluations(), taking_back.Round()
+    async def scenario() -> tuple[Evaluations, taking_back.JudgingRound]:
+        evaluations, done = Evaluations(), taking_back.JudgingRound()
         work = asyncio.get_running_loop().create_future()
         work.set_result(ended)
         evaluations.running["acme-support", NEW] = asyncio.ensure_future(work)

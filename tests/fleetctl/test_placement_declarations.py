@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from fleet.declared import Fleet, PlacementPolicy, Tier
 from fleet.errors import ConfigError
-from fleetctl.facts import read_profiles
-from fleetctl.project import load_fleet, load_project
+from fleet.spec import FleetSpec, PlacementPolicy, TierSpec
+from runtime.project.facts import read_profiles
+from runtime.project.load import load_fleet, load_project
 from tests.broken.project import ACME, FLEET, valid, write
 
 _LATENCY = "        latency: short_generation\n"
 _DEMAND = '{peak_rpm: 30, hours: "09-18", timezone: Europe/Paris}'
 
 
-def load(root: Path, fleet: str = FLEET, acme: str = ACME, **more: str) -> Fleet:
+def load(root: Path, fleet: str = FLEET, acme: str = ACME, **more: str) -> FleetSpec:
     write(root, valid() | {"fleet.yaml": fleet, "clients/acme.yaml": acme} | more)
     return load_fleet(root, None, {})
 
@@ -23,7 +23,7 @@ def load(root: Path, fleet: str = FLEET, acme: str = ACME, **more: str) -> Fleet
 def test_what_holds_when_nothing_is_said(tmp_path: Path) -> None:
     fleet = load(tmp_path)
     assert fleet.policy == PlacementPolicy()
-    assert fleet.tiers["standard"] == Tier("standard", 1, fleet.tiers["standard"].retrain_every)
+    assert fleet.tiers["standard"] == TierSpec("standard", 1, fleet.tiers["standard"].retrain_every)
     support = fleet.adapters["acme-support"]
     assert (support.tier, support.slo_s, support.avoid, support.apart) == ("premium", 2.0, (), ())
     assert (support.spread, support.isolation, support.residency) == ("device", "shared", "pinned")
@@ -123,7 +123,7 @@ def test_wishes_for_a_place(tmp_path: Path) -> None:
     wishes = "        avoid: [llama_a, laptop, llama_a]\n        apart: [acme, beta, beta-x]\n"
     wishes = wishes.replace("llama_a, laptop, llama_a", "llama_a, llama_a")
     beta = 'clients:\n  beta:\n    adapters:\n      x: {base: tiny, version: "1.0.0"}\n'
-    lock = json.loads(valid()["fleet.lock"])
+    lock = json.loads(valid()["fleet.config.lockfile"])
     lock["adapters"]["beta-x-tiny-v1.0.0"] = lock["adapters"]["acme-triage-tiny-v1.0.0"]
     write(
         tmp_path,
@@ -131,7 +131,7 @@ def test_wishes_for_a_place(tmp_path: Path) -> None:
         | {
             "clients/acme.yaml": ACME.replace(_LATENCY, _LATENCY + wishes),
             "clients/beta.yaml": beta,
-            "fleet.lock": json.dumps(lock),
+            "fleet.config.lockfile": json.dumps(lock),
         },
     )
     support = load_fleet(tmp_path, None, {}).adapters["acme-support"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fleetctl.cli import main
-from plans import planfile
+from plans.documents import plan_file
 
 STORY = Path(__file__).parent.parent / "stories" / "new_version"
 Run = Callable[..., tuple[int, str, str]]
@@ -44,7 +44,7 @@ def test_a_plan_is_shown_and_saved_and_shown_again(run: Run, project: Path) -> N
     assert code == 0
     assert "route/acme-support" in out
     assert f"fleetctl -C {project} apply {file}" in err
-    assert planfile.load(file.read_text("utf-8")).changes
+    assert plan_file.load(file.read_text("utf-8")).changes
     again, shown, made = run("show", str(file))
     assert (again, shown) == (0, out)
     assert made.startswith("Made 2")

@@ -11,20 +11,20 @@ from typing import Any
 
 import pytest
 
-from fleet.conditions import ChangeWindow, Rollout
-from fleet.drills import RETRY, Turn, drills
-from fleet.history import Entry
+from fleet.history.entry import Entry
+from fleet.maintenance.drills import RETRY, DrillDue, due_drills
 from fleet.resources import Route, State
+from fleet.rollout_policy import ChangeWindow, RolloutPolicy
 from fleetctl.practice import practise, row, turns
 from fleetctl.session import Session
-from plans.status import render_text, status
+from plans.reports.status import render_text, status
 from tests.fleet.planning.builders import DAY, NOON, adapter, fleet, route, state
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 from tests.runtime.gateway.stage import NEW, OLD, Stage, stage
 
 ALIAS = "acme-support"
-MONTHLY = Rollout("standard", (10, 100), DAY, 7 * DAY, (), drill=30 * DAY)
+MONTHLY = RolloutPolicy("standard", (10, 100), DAY, 7 * DAY, (), drill=30 * DAY)
 CLOSED = (ChangeWindow(0, 7 * 1440 - 1, "all week"),)
 
 
@@ -36,33 +36,33 @@ def drilled(ago: timedelta, *, complete: bool = True, alias: str = ALIAS) -> Ent
 @pytest.mark.parametrize(
     ("entries", "since", "turn", "begins"),
     [
-        ([], None, Turn.DUE, True),  # nobody knows since when there is a way back
-        ([], timedelta(days=1), Turn.DUE, True),
-        ([], timedelta(days=4), Turn.OVERDUE, True),
-        ([drilled(30 * DAY - timedelta(seconds=1))], 90 * DAY, Turn.FRESH, False),
-        ([drilled(30 * DAY)], 90 * DAY, Turn.DUE, True),
-        ([drilled(33 * DAY)], 90 * DAY, Turn.DUE, True),
-        ([drilled(34 * DAY)], 90 * DAY, Turn.OVERDUE, True),
-        ([drilled(DAY), drilled(RETRY, complete=False)], None, Turn.FAILED, True),
-        ([drilled(RETRY / 2, complete=False)], None, Turn.FAILED, False),
-        ([drilled(DAY, complete=False), drilled(RETRY)], None, Turn.FRESH, False),
-        ([drilled(timedelta(), alias="birch-faq")], None, Turn.DUE, True),
+        ([], None, DrillDue.DUE, True),  # nobody knows since when there is a way back
+        ([], timedelta(days=1), DrillDue.DUE, True),
+        ([], timedelta(days=4), DrillDue.OVERDUE, True),
+        ([drilled(30 * DAY - timedelta(seconds=1))], 90 * DAY, DrillDue.FRESH, False),
+        ([drilled(30 * DAY)], 90 * DAY, DrillDue.DUE, True),
+        ([drilled(33 * DAY)], 90 * DAY, DrillDue.DUE, True),
+        ([drilled(34 * DAY)], 90 * DAY, DrillDue.OVERDUE, True),
+        ([drilled(DAY), drilled(RETRY, complete=False)], None, DrillDue.FAILED, True),
+        ([drilled(RETRY / 2, complete=False)], None, DrillDue.FAILED, False),
+        ([drilled(DAY, complete=False), drilled(RETRY)], None, DrillDue.FRESH, False),
+        ([drilled(timedelta(), alias="birch-faq")], None, DrillDue.DUE, True),
     ],
 )
 def test_whose_turn_it_is(
     entries: list[Entry],
     since: timedelta | None,
-    turn: Turn,
+    turn: DrillDue,
     begins: bool,  # noqa: FBT001
 ) -> None:
     declared = fleet(adapter(NEW), rollouts=[MONTHLY])
     known = {} if since is None else {ALIAS: NOON - since}
-    (found,) = drills(declared, entries, known, {}, NOON)
+    (found,) = due_drills(declared, entries, known, {}, NOON)
     assert (found.turn, found.may_begin(NOON)) == (turn, begins)
-    (waits,) = drills(declared, entries, known, {ALIAS: "its rollout is under way"}, NOON)
+    (waits,) = due_drills(declared, entries, known, {ALIAS: "its rollout is under way"}, NOON)
     assert (waits.turn, waits.may_begin(NOON)) == (turn, False)
     undeclared = fleet(adapter(NEW), rollouts=[replace(MONTHLY, drill=None)])
-    assert drills(undeclared, entries, known, {}, NOON) == ()
+    assert due_drills(undeclared, entries, known, {}, NOON) == ()
 
 
 def seen(new: int) -> tuple[Route, State]:
@@ -72,7 +72,7 @@ def seen(new: int) -> tuple[Route, State]:
 
 @asynccontextmanager
 async def on_stage(
-    root: Path, new: int = 100, rollout: Rollout = MONTHLY
+    root: Path, new: int = 100, rollout: RolloutPolicy = MONTHLY
 ) -> AsyncIterator[tuple[Stage, Session]]:
     declared = fleet(adapter(NEW), known=(OLD, NEW), rollouts=[rollout])
     session = Session(root, None, {}, root / ".fleetctl", given=declared)
@@ -112,7 +112,7 @@ def test_one_that_is_due_is_carried_out_once_and_moves_nobody(
     ],
 )
 def test_what_prevents_one_is_said_and_nothing_is_done(
-    tmp_path: Path, new: int, rollout: Rollout, waits: str
+    tmp_path: Path, new: int, rollout: RolloutPolicy, waits: str
 ) -> None:
     async def scenario() -> None:
         async with on_stage(tmp_path, new, rollout) as (ours, session):
@@ -163,7 +163,7 @@ def test_one_that_fails_is_an_alert_and_is_tried_again_an_hour_later(
             (one,) = told(session)
             assert one["complete"] is False
             (found,) = await turns(session, seen(100)[1], session.ledger().read())
-            assert found.turn is Turn.FAILED
+            assert found.turn is DrillDue.FAILED
 
     asyncio.run(scenario())
     said = capsys.readouterr().err

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleet.declared import BaseShape, ClientKey, Fleet
+from fleet.codes import SUMMARIES
 from fleet.errors import ConfigError
-from fleet.problems import SUMMARIES
-from fleetctl.project import library_folder, load_fleet, load_project
+from fleet.hardware import BaseShape
+from fleet.spec import ClientKey, FleetSpec
 from plans.diagnostics import RENDERERS
 from runtime.gateway.table import KeyEntry
+from runtime.project.load import library_folder, load_fleet, load_project
 from tests.broken.cases import CASES
 from tests.broken.project import ACME, FLEET, valid, write
 
@@ -212,7 +213,7 @@ def test_a_small_fleet_and_a_failed_run_leave_no_cache(tmp_path: Path) -> None:
     load_fleet(tmp_path, None, {})
     assert sorted(each.name for each in tmp_path.iterdir()) == [
         "clients",
-        "fleet.lock",
+        "fleet.config.lockfile",
         "fleet.yaml",
     ]
 
@@ -282,7 +283,7 @@ def test_whatever_the_files_hold_the_answer_is_a_fleet_or_a_config_error(
         tmp_path, {name: text.encode("utf-8", "replace").decode() for name, text in files.items()}
     )
     try:
-        found: Fleet | ConfigError = load_fleet(tmp_path, None, {})
+        found: FleetSpec | ConfigError = load_fleet(tmp_path, None, {})
     except ConfigError as error:
         found = error
     if isinstance(found, ConfigError):

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from fleet.canonical import plain
+from fleet.encoding import plain
 from fleet.errors import FleetError
 from fleet.resources import Route, Share
 from fleetctl.drilling import drill_one, due
 from fleetctl.rolling_back import roll_back
 from fleetctl.session import Session
-from runtime.fake.weights import Weights
+from runtime.fake_vllm.weights import FakeWeights
 from runtime.ledger import open_ledger
 from tests.runtime.gateway.stage import NEW, OLD, Stage, alias, stage, table
 
@@ -28,7 +28,7 @@ async def halfway(root: Path) -> AsyncIterator[tuple[Stage, Session]]:
     async with stage(session.state_dir, new=100) as ours:
         listed = ours.replicas["s1"].memory
         listed.listed[OLDER] = "/store/older"
-        listed.cached[OLDER] = Weights("/store/older", OLDER)
+        listed.cached[OLDER] = FakeWeights("/store/older", OLDER)
         shares = ((NEW, 100, ("s1",)), (OLD, 0, ("s1",)), (OLDER, 0, ("s1",)))
         aliases = {ALIAS: alias("acme", *shares)}
         await ours.gateways.publish(

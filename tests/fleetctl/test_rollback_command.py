@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fleet.canonical import plain
+from fleet.encoding import plain
 from fleet.errors import ConfigError
-from fleet.plan import SetRoute
+from fleet.steps import SetRoute
 from fleetctl.cli import main_group
-from fleetctl.project import load_fleet
 from fleetctl.session import Session
-from runtime.flip import flipped
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.tablefile import read_table
+from runtime.project.load import load_fleet
+from runtime.rollback.publish import flipped
 from tests.fleet.planning.builders import route
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project

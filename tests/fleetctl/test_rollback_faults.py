@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from runtime.engines.processes import start_mark
 from runtime.gateway.tablefile import read_table
+from runtime.processes import start_mark
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import REPOSITORY, Project
 from tests.ports import free_port

@@ -14,24 +14,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.canonical import plain
+from fleet.encoding import plain
 from fleet.errors import FleetError
 from fleet.resources import LoadedAdapter
 from fleetctl.rolling_back import roll_back
 from fleetctl.session import Session
-from runtime.fake.weights import Weights
+from runtime.fake_vllm.weights import FakeWeights
 from runtime.gateway.table import AliasEntry
 from runtime.gateway.tablefile import read_table
 from runtime.ledger import open_ledger
-from tests.fleet.planning.rollout_laws import Tick, out_of
-from tests.fleet.planning.rollout_world import TWIN, World, bytes_of, happen, stories
-from tests.fleet.planning.trials import ALIAS, NEW, NEXT, OLD
+from tests.fleet.rollouts.gate_trials import ALIAS, NEW, NEXT, OLD
+from tests.fleet.rollouts.rollout_laws import Tick, out_of
+from tests.fleet.rollouts.rollout_world import TWIN, World, bytes_of, happen, stories
 from tests.runtime.gateway.stage import Stage, alias, stage, table
 
 DOWN = (
-    "fleet.planning", "fleet.pace", "fleet.placement", "fleet.order", "fleet.diff", "fleet.trial",
-    "fleet.preview", "fleet.evals",
-    "runtime.evals", "runtime.execute", "runtime.rollouts", "fleetctl.judging",
+    "fleet.planning.pipeline", "fleet.rollouts", "fleet.placement", "fleet.planning.ordering", "fleet.planning.diff", "fleet.rollouts.trials",
+    "fleet.rollouts.forecast", "fleet.evals",
+    "runtime.evals", "runtime.execute", "runtime.gates", "fleetctl.judging",
     "sqlite3", "duckdb", "psycopg", "obstore", "networkx", "highspy", "numpy", "ruamel",
 )  # fmt: skip
 """What plans, asks gates, evaluates or is a database; how a finding is read is no part of it."""
@@ -50,7 +50,9 @@ main()
 """
 
 
-@pytest.mark.parametrize("flips", ["runtime.rollback", "runtime.flip", "runtime.smoke"])
+@pytest.mark.parametrize(
+    "flips", ["runtime.rollback.rollback", "runtime.rollback.publish", "runtime.smoke"]
+)
 def test_nothing_that_plans_judges_or_stores_is_imported_however_far(flips: str) -> None:
     graph = grimp.build_graph(
         "fleetctl", "fleet", "plans", "runtime", include_external_packages=True
@@ -87,7 +89,7 @@ async def arranged(ours: Stage, root: Path, world: World, damage: str) -> Sessio
     listed = ours.replicas["s1"].memory
     for name in NAMES:
         listed.listed[name] = f"/store/{name}"
-        listed.cached[name] = Weights(f"/store/{name}", name)
+        listed.cached[name] = FakeWeights(f"/store/{name}", name)
     shares = ((each.adapter, each.percent, ("s1",)) for each in world.live.shares)
     aliases = {**table(ours.servers).aliases, ALIAS: alias("acme", *shares)}
     await ours.publish(table(ours.servers, revision=2).model_copy(update={"aliases": aliases}))

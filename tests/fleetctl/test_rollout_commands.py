@@ -11,7 +11,7 @@ import pytest
 
 from fleetctl.scenes import scene_of
 from fleetctl.session import Session
-from runtime.rollouts.tick import judge_live, write_down
+from runtime.gates.tick import judge_live, write_down
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 

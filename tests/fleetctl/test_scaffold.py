@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fleet.config.lockfile import lock_text, parse_lock
 from fleet.errors import PlacementError
-from fleet.history import History
-from fleet.lock import dumps, loads
-from fleet.planning import make_plan
+from fleet.history.values import History
+from fleet.planning.pipeline import make_plan
 from fleet.resources import State
 from fleetctl.cli import main
-from fleetctl.project import load_fleet
 from fleetctl.scaffolding import write_files
-from fleetctl.synthetic import Wish, synthesise
+from fleetctl.synthetic import synthesise
+from fleetctl.synthetic.population import SyntheticSize
+from runtime.project.load import load_fleet
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HEADER = "# yaml-language-server: $schema="
@@ -112,7 +113,7 @@ def test_a_scaffolded_adapter_lacks_nothing_but_its_bytes(run: Run, project: str
         arguments = (f"acme/{task}", "--base", "llama3_8b", "--version", "1.0.0")
         code, _, err = run("-C", project, "scaffold", "adapter", *arguments)
         assert code == 0
-        assert "not in fleet.lock yet" in err
+        assert "not in fleet.config.lockfile yet" in err
         assert f"adapter add PATH --as acme-{task}-llama3_8b-v1.0.0" in err
     code, out, _ = run("-C", project, "validate", "--format", "json")
     found = json.loads(out)
@@ -179,7 +180,7 @@ def test_nothing_is_added_to_a_fleet_that_is_wrong_or_not_there(
 
 
 def synthetic(folder: Path, *, clients: int, adapters: int, gpus: int, seed: int = 1) -> str:
-    texts, warning = synthesise(Wish(clients, adapters, gpus, seed))
+    texts, warning = synthesise(SyntheticSize(clients, adapters, gpus, seed))
     write_files(folder, texts)
     return warning
 
@@ -207,14 +208,14 @@ def test_a_synthetic_fleet_that_cannot_fit_says_so(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
-    wish = Wish(20, 100, 8, seed=7)
+    wish = SyntheticSize(20, 100, 8, seed=7)
     assert synthesise(wish) == synthesise(wish)
-    assert synthesise(wish) != synthesise(Wish(20, 100, 8, seed=8))
+    assert synthesise(wish) != synthesise(SyntheticSize(20, 100, 8, seed=8))
 
 
 def test_the_synthetic_lock_is_in_the_form_that_fleetctl_writes() -> None:
-    text = synthesise(Wish(20, 100, 24, 1))[0]["fleet.lock"]
-    assert dumps(loads(text)) == text
+    text = synthesise(SyntheticSize(20, 100, 24, 1))[0]["fleet.config.lockfile"]
+    assert lock_text(parse_lock(text)) == text
 
 
 def test_synthetic_demand_is_lifelike(tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ def test_synthetic_demand_is_lifelike(tmp_path: Path) -> None:
 
 
 def test_client_names_are_distinct_however_many() -> None:
-    files = synthesise(Wish(1000, 0, 1, 1))[0]
+    files = synthesise(SyntheticSize(1000, 0, 1, 1))[0]
     assert sum(name.startswith("clients/") for name in files) == 1000
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from fleet.declared import Device, Host
 from fleet.errors import EngineError
+from fleet.hardware import DeviceSpec, HostSpec
 from fleet.resources import Server, ServerFlags
 from fleetctl.cli import main_group
-from runtime.engines import make_engine
+from runtime.engines.registry import make_engine
 from tests.ports import free_port
 
 FLAGS = ServerFlags("/models/tiny", "tiny", 2, 16, 4)
@@ -28,7 +28,7 @@ def fleetctl(folder: Path, *arguments: str) -> Result:
 def project(tmp_path: Path) -> Path:
     """A folder without declarations in which one fake server was started."""
     port = free_port()
-    host = Host("laptop", "fake", devices=(Device("cpu0", "cpu", 1, 0, port),))
+    host = HostSpec("laptop", "fake", devices=(DeviceSpec("cpu0", "cpu", 1, 0, port),))
     server = Server("tiny-laptop-cpu0", "tiny", "laptop", ("cpu0",), port, FLAGS.digest, FLAGS)
 
     async def start() -> None:

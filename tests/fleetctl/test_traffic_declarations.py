@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from fleet.canonical import plain
-from fleet.formats import Format, FormatKind
-from fleet.history import History
-from fleet.planning import make_plan
-from fleet.recall import resource
+from fleet.encoding import plain, resource_of_plain
+from fleet.history.values import History
+from fleet.planning.pipeline import make_plan
 from fleet.resources import Route, State
-from fleet.traffic import Limits, Policy, Shadow, Sticky, Timeouts
-from fleetctl.project import load_fleet
+from fleet.response_format import FormatKind, ResponseFormat
+from fleet.traffic import LimitPolicy, ShadowPolicy, Sticky, TimeoutPolicy, TrafficPolicy
+from runtime.project.load import load_fleet
 from tests.broken.project import valid, write
 
 A, F = "clients/acme.yaml", "fleet.yaml"
@@ -32,7 +31,7 @@ def route(root: Path, edits: dict[str, tuple[str, str]], **more: str) -> Route:
     plan = make_plan(fleet, State(), History(), NOON)
     made = next(each.after for each in plan.changes if each.address == "route/acme-support")
     assert isinstance(made, Route)
-    assert resource(plain(made)) == made  # as the ledger gives it back
+    assert resource_of_plain(plain(made)) == made  # as the ledger gives it back
     return made
 
 
@@ -52,7 +51,7 @@ def test_a_shadow_is_loaded_gets_no_traffic_and_goes_when_it_is_no_longer_declar
     shares = {each.adapter: (each.percent, bool(each.servers)) for each in made.shares}
     assert shares == {SUPPORT: (100, True), SHADOW: (0, True)}
     servers = {each.adapter: each.servers for each in made.shares}[SHADOW]
-    assert made.policy == Policy(shadow=Shadow(SHADOW, servers, 25, 3))
+    assert made.policy == TrafficPolicy(shadow=ShadowPolicy(SHADOW, servers, 25, 3))
     live = State(resources={made.address: made})
     write(tmp_path, {name: valid()[name].replace(*wide.get(name, ("", ""))) for name in valid()})
     plan = make_plan(load_fleet(tmp_path, None, {}), live, History(), NOON)
@@ -67,22 +66,22 @@ def test_a_shadow_is_loaded_gets_no_traffic_and_goes_when_it_is_no_longer_declar
     [
         (
             {A: ("        latency:", "        format: {labels: [b, a]}\n        latency:")},
-            Policy(format=Format(FormatKind.LABELS, labels=("a", "b"))),
+            TrafficPolicy(format=ResponseFormat(FormatKind.LABELS, labels=("a", "b"))),
         ),
         (
             {A: ("        latency:", "        format: {json_schema: x.json}\n        latency:")},
-            Policy(format=Format(FormatKind.SCHEMA, '{"type": "object"}')),
+            TrafficPolicy(format=ResponseFormat(FormatKind.SCHEMA, '{"type": "object"}')),
         ),
         (
             {A: ("        latency:", "        sticky: key\n        choices: 2\n        latency:")},
-            Policy(sticky=Sticky.KEY, choices=2),
+            TrafficPolicy(sticky=Sticky.KEY, choices=2),
         ),
         (  # what the client does not say, its tier does
             {
                 A: ("    tier: premium", "    tier: premium\n    limits: {concurrency: 3}"),
                 F: ("retrain_every: 30d", "limits: {concurrency: 9, tokens_per_minute: 500}"),
             },
-            Policy(client_limits=Limits(concurrency=3, tokens_per_minute=500)),
+            TrafficPolicy(client_limits=LimitPolicy(concurrency=3, tokens_per_minute=500)),
         ),
         (
             {
@@ -92,25 +91,25 @@ def test_a_shadow_is_loaded_gets_no_traffic_and_goes_when_it_is_no_longer_declar
                 ),
                 F: ("gateways:", 'gateways:\n  more: {listen: "127.0.0.1:8081"}'),
             },
-            Policy(limits=Limits(requests_per_minute=60, queue_s=0.2), gateways=2),
+            TrafficPolicy(limits=LimitPolicy(requests_per_minute=60, queue_s=0.2), gateways=2),
         ),
         (
             {F: ("retrain_every: 30d", "timeouts: {first_byte: 5s, idle: 2s, total: 90s}")},
-            Policy(timeouts=Timeouts(5, 2, 90)),
+            TrafficPolicy(timeouts=TimeoutPolicy(5, 2, 90)),
         ),
         (
             {
                 F: ("    dtype: bfloat16", "    dtype: bfloat16\n    max_in_flight: 8"),
                 A: ("latency: short_generation", "latency: classification"),
             },
-            Policy(server_in_flight=8, turns=4),
+            TrafficPolicy(server_in_flight=8, turns=4),
         ),
-        ({A: ("latency: short_generation", "latency: long_generation")}, Policy(turns=1)),
-        ({F: ("retrain_every: 30d", "weight: 5")}, Policy(turns=10)),
+        ({A: ("latency: short_generation", "latency: long_generation")}, TrafficPolicy(turns=1)),
+        ({F: ("retrain_every: 30d", "weight: 5")}, TrafficPolicy(turns=10)),
         ({F: ("    dtype: bfloat16", "    dtype: bfloat16\n    min_kv_tokens: 4096")}, None),
         (
             {F: ("enable-prefix-caching: true", "scheduling-policy: priority")},
-            Policy(turns=2, prioritized=True),
+            TrafficPolicy(turns=2, prioritized=True),
         ),
     ],
 )

@@ -5,21 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.canonical import plan_id
-from fleet.plan import (
-    Action,
-    Change,
-    DeviceUse,
-    GateDue,
-    Impact,
-    LoadAdapter,
-    Plan,
-    Reason,
-    SetRoute,
-    SmokeTest,
-    Step,
-)
+from fleet.encoding import plan_id
+from fleet.plan import Action, Change, DeviceUse, GateDue, Impact, Plan, Reason
 from fleet.resources import LoadedAdapter, Route, Share
+from fleet.steps import LoadAdapter, SetRoute, SmokeTest, Step
 
 SERVER = "tiny-laptop-cpu0"
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"

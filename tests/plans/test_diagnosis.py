@@ -5,21 +5,22 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.placement.causes import Cause, Limit, Total, Trial
-from fleet.remedies import Diagnosis, Remedy, Tightest, diagnose
-from plans.diagnosis import render_json, render_text
+from fleet.placement.causes import Attempt, Limit, PlacementCause, TotalNeed
+from fleet.what_if.advisor import diagnose
+from fleet.what_if.candidates import Advice, Diagnosis, Tightest
+from plans.explain.diagnosis import render_json, render_text
+from tests.fleet.placement.infeasible_fleets import FLEETS
 from tests.fleet.planning.builders import NOON, history
-from tests.fleet.planning.infeasible_fleets import FLEETS
 
 CLASH = (
     "`llama-a-gpu0` would be asked for 8750 tokens/s at 14:00 UTC and may carry 6295 "
     "(acme-faq 2917, birch-faq (batch window) 2917, cedar-faq 2917)"
 )
-WINDOW = Remedy(
+WINDOW = Advice(
     "batch window of birch-faq at 00-02", (), '`batch: "00-02"` (now 14-16, UTC)',
     "clients/birch.yaml:9:7", 0.0, restarts=1, moves=2,
 )  # fmt: skip
-MORE = Remedy(
+MORE = Advice(
     "1 more h100_80g", ("gpu h100_80g +1",), "declare 1 more device of kind `h100_80g`",
     "", 2.0, restarts=0, moves=0, devices=1,
 )  # fmt: skip
@@ -28,13 +29,13 @@ COLLISION = Diagnosis(
     fits=False,
     lacking=("cedar-faq-llama-v1.0.0",),
     causes=(
-        Cause(Limit.THROUGHPUT, "llama", ("cedar-faq-llama-v1.0.0",), primary=True, text=CLASH,
+        PlacementCause(Limit.THROUGHPUT, "llama", ("cedar-faq-llama-v1.0.0",), primary=True, text=CLASH,
               need=8750, have=6295, hour=14),
-        Cause(Limit.CORDONED, "llama", ("acme-faq-llama-v1.0.0",), primary=False,
+        PlacementCause(Limit.CORDONED, "llama", ("acme-faq-llama-v1.0.0",), primary=False,
               text="`a/gpu1` is cordoned", need=1, have=0, hour=None),
     ),
-    totals=(Total("llama", 3, 2, 4, 8750.0, 6421.0, 14, 1, 1),),
-    trials=(Trial("cedar-faq-llama-v1.0.0", "h100_80g", None),),
+    totals=(TotalNeed("llama", 3, 2, 4, 8750.0, 6421.0, 14, 1, 1),),
+    trials=(Attempt("cedar-faq-llama-v1.0.0", "h100_80g", None),),
     remedies=(WINDOW, MORE),
     tried=7,
 )  # fmt: skip

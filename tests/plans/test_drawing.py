@@ -12,16 +12,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.declared import Fleet
 from fleet.errors import FleetError
-from fleet.history import History
-from fleet.pace import pace
-from fleet.placement import Placement, place
+from fleet.history.values import History
+from fleet.placement.result import PlacementResult
+from fleet.placement.search import place
 from fleet.resources import State
-from fleetctl.project import load_fleet
-from plans.drawing import DRAWINGS, Drawing, only, sketch
-from plans.drawing.sketch import Block, Box, Panel, Part, Row, Tenant
-from plans.drawing.text import columns
+from fleet.rollouts.decide import decide_rollouts
+from fleet.spec import FleetSpec
+from plans.drawing import DRAWINGS
+from plans.drawing.content import (
+    Block,
+    DeviceBox,
+    Drawing,
+    HostRow,
+    Panel,
+    Part,
+    ServerPanel,
+    only,
+    sketch,
+)
+from plans.drawing.labels import columns
+from runtime.project.load import load_fleet
 from tests.plans.drawn_fleets import FLEETS, write
 
 GIB = 1 << 30
@@ -29,10 +40,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
-def made(name: str, folder: Path) -> tuple[Fleet, Placement, Drawing]:
+def made(name: str, folder: Path) -> tuple[FleetSpec, PlacementResult, Drawing]:
     write(name, folder)
     fleet = load_fleet(folder, None, {})
-    placement = place(fleet, pace(fleet, State({}), History(), NOON), State({}))
+    placement = place(fleet, decide_rollouts(fleet, State({}), History(), NOON), State({}))
     return fleet, placement, sketch(fleet, placement)
 
 
@@ -198,13 +209,13 @@ def test_idle_devices_and_silent_servers_are_named(tmp_path: Path) -> None:
 
 
 def by_hand(**changed: Any) -> Drawing:
-    tenant = Tenant(
+    tenant = ServerPanel(
         "m-h-g0", "m", 4, 16, (Block("a-b-m-v1.0.0", "a-b", "a", "1.0.0", 8, cached=False),), (),
         (0.2,) * 23 + (0.9,), 23, 0.7, 1000, 100, "uncalibrated",
     )  # fmt: skip
     tenant = replace(tenant, **changed)
-    box = Box("g0", "<b>&\"'", 10 * GIB, 0.0, (Part("base", "m-h-g0", 4 * GIB),))
-    return Drawing("f", (Row("h", (Panel((box,), (tenant,)),), (), ()),))
+    box = DeviceBox("g0", "<b>&\"'", 10 * GIB, 0.0, (Part("base", "m-h-g0", 4 * GIB),))
+    return Drawing("f", (HostRow("h", (Panel((box,), (tenant,)),), (), ()),))
 
 
 def test_names_from_outside_are_escaped() -> None:
@@ -256,7 +267,7 @@ def test_memory_that_is_not_known_is_drawn_as_such(tmp_path: Path) -> None:
 
 def test_servers_that_others_run_have_slots_and_no_device() -> None:
     box_less = replace(by_hand().rows[0].panels[0], boxes=())
-    drawing = replace(by_hand(), rows=(Row("h", (box_less,), (), ()),))
+    drawing = replace(by_hand(), rows=(HostRow("h", (box_less,), (), ()),))
     assert "[a-b 1.0.0]" in DRAWINGS["text"](drawing)
     assert [m.attrib["data-adapter"] for m in picture(drawing) if "data-adapter" in m.attrib] == [
         "a-b-m-v1.0.0"

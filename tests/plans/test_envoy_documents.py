@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from fleet.errors import ConfigError
 from fleet.resources import Route, Share
-from plans import envoy
-from plans.envoy.headers import KEPT, others
+from plans.compile.envoy import files as files_of_envoy
+from plans.compile.envoy import whole as whole_of_envoy
+from plans.compile.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE
+from plans.compile.envoy.endpoints import KEPT, others
+from plans.compile.envoy.routing import Credential, RoutePlace, Routing
 from tests.runtime.gateway.envoy_stage import PROGRAM, needs_envoy
 
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
@@ -22,15 +25,15 @@ OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
 def rendered(folder: Path, urls: dict[str, str], *shares: Share) -> dict[str, Any]:
     """Return the files of one alias, parsed."""
     routes = {"acme-support": Route("acme-support", shares, r"a\1\\b")}
-    secret = (envoy.Credential("acme", "made-up"),)
-    routing = envoy.Routing(7, "0" * 64, urls, routes, secret)
-    place = envoy.Place("main", "127.0.0.1:0", str(folder), str(folder / "admin.sock"))
-    (folder / "whole.json").write_text(envoy.whole(routing, place), encoding="utf-8")
-    return {name: json.loads(text) for name, text in envoy.files(routing, place).items()}
+    secret = (Credential("acme", "made-up"),)
+    routing = Routing(7, "0" * 64, urls, routes, secret)
+    place = RoutePlace("main", "127.0.0.1:0", str(folder), str(folder / "admin.sock"))
+    (folder / "whole.json").write_text(whole_of_envoy(routing, place), encoding="utf-8")
+    return {name: json.loads(text) for name, text in files_of_envoy(routing, place).items()}
 
 
 def first_cluster(files: dict[str, Any]) -> dict[str, Any]:
-    return dict(files[envoy.CLUSTERS_FILE]["resources"][0])
+    return dict(files[CLUSTERS_FILE]["resources"][0])
 
 
 @needs_envoy
@@ -56,7 +59,7 @@ def test_servers_are_reached_as_their_urls_say(
     (locality,) = cluster["load_assignment"]["endpoints"]
     found = [each["endpoint"]["address"]["socket_address"] for each in locality["lb_endpoints"]]
     assert [each["port_value"] for each in found] == [port] * len(urls)
-    text = json.dumps(files[envoy.ROUTES_FILE])
+    text = json.dumps(files[ROUTES_FILE])
     assert ('"prefix_rewrite": "/vllm/"' in text) == secure
     whole = subprocess.run(
         [str(PROGRAM), "--mode", "validate", "-c", str(tmp_path / "whole.json")],
@@ -78,10 +81,10 @@ def test_a_version_without_requests_is_not_there_and_one_with_all_needs_no_hash(
 ) -> None:
     servers = {"s1": "http://a:1"}
     alone = rendered(tmp_path, servers, Share(NEW, 0, ("s1",)), Share(OLD, 100, ("s1",)))
-    text = json.dumps(alone[envoy.ROUTES_FILE])
+    text = json.dumps(alone[ROUTES_FILE])
     assert (OLD in text, NEW in text, "hash_policy" in text) == (True, False, False)
     split = rendered(tmp_path, servers, Share(NEW, 1, ("s1",)), Share(OLD, 99, ("s1",)))
-    text = json.dumps(split[envoy.ROUTES_FILE])
+    text = json.dumps(split[ROUTES_FILE])
     assert (OLD in text, NEW in text, '"use_hash_policy": true' in text) == (True, True, True)
 
 

@@ -3,20 +3,20 @@ from datetime import timedelta
 
 import pytest
 
-from fleet.conditions import Rollout
-from fleet.declared import Adapter, AdapterFacts, Client, ClientKey, Fleet
 from fleet.errors import FleetError
 from fleet.names import AdapterName
 from fleet.plan import Plan
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
-from plans.explain import Scene, find
-from plans.explain import explain as facts_of
-from plans.explanation import render_text
+from fleet.rollout_policy import RolloutPolicy
+from fleet.spec import AdapterFacts, AdapterSpec, ClientKey, ClientSpec, FleetSpec
+from plans.explain.explanation import render_text
+from plans.explain.resource import ExplainInput, find
+from plans.explain.resource import explain as facts_of
 
 NAME = "acme-support-tiny-v2.2.0"
 
 
-def explain(scene: Scene, name: str) -> str:
+def explain(scene: ExplainInput, name: str) -> str:
     return render_text(facts_of(scene, name))
 
 
@@ -25,18 +25,18 @@ def state_of(*resources: Resource) -> State:
 
 
 @pytest.fixture
-def scene(canary: Plan) -> Scene:
-    adapter = Adapter(
+def scene(canary: Plan) -> ExplainInput:
+    adapter = AdapterSpec(
         AdapterName.parse(NAME), "standard", None, "short_generation", 1, None, None, ()
     )
-    fleet = Fleet(
+    fleet = FleetSpec(
         name="quickstart",
-        clients={"acme": Client("acme", "premium", None, (ClientKey("prod", "env:K", None),))},
+        clients={"acme": ClientSpec("acme", "premium", None, (ClientKey("prod", "env:K", None),))},
         tiers={},
         bases={},
         hosts={},
         adapters={"acme-support": adapter},
-        rollouts={"standard": Rollout("standard", (10, 100), timedelta(), timedelta(), ())},
+        rollouts={"standard": RolloutPolicy("standard", (10, 100), timedelta(), timedelta(), ())},
         gates={},
         gateways={},
         versions={NAME: AdapterFacts("41b7" * 16, 8, 80 << 20, ("q_proj", "v_proj"))},
@@ -50,7 +50,7 @@ def scene(canary: Plan) -> Scene:
     assert isinstance(before, Route)
     key = Key("acme", "prod", "env:K", "123456789abc")
     old = LoadedAdapter(before.shares[0].adapter, server.name, "aa" * 32)
-    return Scene(
+    return ExplainInput(
         fleet=fleet,
         plan=canary,
         desired=state_of(server, load, old, route, key),
@@ -58,7 +58,7 @@ def scene(canary: Plan) -> Scene:
     )
 
 
-def test_an_adapter_is_explained_from_its_declaration_to_its_steps(scene: Scene) -> None:
+def test_an_adapter_is_explained_from_its_declaration_to_its_steps(scene: ExplainInput) -> None:
     assert explain(scene, f"adapter/{NAME}@tiny-laptop-cpu0") == (
         "adapter/acme-support-tiny-v2.2.0@tiny-laptop-cpu0\n"
         "  What      version 2.2.0 of acme-support on tiny-laptop-cpu0\n"
@@ -85,14 +85,14 @@ def test_an_adapter_is_explained_from_its_declaration_to_its_steps(scene: Scene)
     ],
 )
 def test_a_resource_is_found_by_address_or_by_name(
-    scene: Scene, name: str, words: list[str]
+    scene: ExplainInput, name: str, words: list[str]
 ) -> None:
     shown = explain(scene, name)
     for word in words:
         assert word in shown
 
 
-def test_what_is_live_and_not_wanted_is_to_go(scene: Scene) -> None:
+def test_what_is_live_and_not_wanted_is_to_go(scene: ExplainInput) -> None:
     rogue = LoadedAdapter("test2", "tiny-laptop-cpu0", None, "/x")
     live = state_of(*scene.live.resources.values(), rogue)
     shown = explain(replace(scene, live=live), "test2")
@@ -102,13 +102,15 @@ def test_what_is_live_and_not_wanted_is_to_go(scene: Scene) -> None:
     assert "no route" in shown
 
 
-def test_what_could_not_be_observed_is_called_unknown(scene: Scene) -> None:
+def test_what_could_not_be_observed_is_called_unknown(scene: ExplainInput) -> None:
     live = replace(scene.live, unknown_servers={"tiny-laptop-cpu0": "no answer"})
     assert "unknown: it could not be observed" in explain(replace(scene, live=live), NAME)
 
 
 @pytest.mark.parametrize("typed", ["acme-suport", "server/nope"])
-def test_a_wrong_name_is_an_error_with_the_nearest_right_one(scene: Scene, typed: str) -> None:
+def test_a_wrong_name_is_an_error_with_the_nearest_right_one(
+    scene: ExplainInput, typed: str
+) -> None:
     with pytest.raises(FleetError) as caught:
         find(scene, typed)
     (diagnostic,) = caught.value.diagnostics
@@ -116,7 +118,7 @@ def test_a_wrong_name_is_an_error_with_the_nearest_right_one(scene: Scene, typed
     assert "acme-support" in diagnostic.hint or typed == "server/nope"
 
 
-def test_a_route_says_what_is_held_back_and_only_its_own(scene: Scene) -> None:
+def test_a_route_says_what_is_held_back_and_only_its_own(scene: ExplainInput) -> None:
     held = ("acme-support: 2.2.0 stays at 10 %, baking until noon", "acme-other: not this")
     waiting = replace(scene, plan=replace(scene.plan, held=held))
     text = explain(waiting, "route/acme-support")
@@ -153,6 +155,6 @@ NEW = f"{NAME}@tiny-laptop-cpu0"
     ],
 )
 def test_every_way_in_which_people_call_it_finds_a_resource(
-    scene: Scene, typed: str, meant: list[str]
+    scene: ExplainInput, typed: str, meant: list[str]
 ) -> None:
     assert find(scene, typed) == meant

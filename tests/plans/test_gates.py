@@ -4,17 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.canonical import plan_id
-from fleet.history import History
-from fleet.pace import pace
+from fleet.encoding import plan_id
+from fleet.history.values import History
 from fleet.plan import Plan
-from fleet.planning import make_plan
+from fleet.planning.pipeline import make_plan
 from fleet.resources import Route
-from plans import RENDERERS, planfile
-from plans.gates import facts_of
-from plans.status import render_text, status
+from fleet.rollouts.decide import decide_rollouts
+from plans.documents import plan_file
+from plans.explain.rollout import facts_of
+from plans.render import RENDERERS
+from plans.reports.status import render_text, status
 from tests.fleet.planning.builders import DAY, NOON, loaded, state
-from tests.fleet.planning.trials import (
+from tests.fleet.rollouts.gate_trials import (
     ALIAS,
     FAIL,
     NEW,
@@ -70,7 +71,7 @@ def test_explain_says_the_phase_the_gates_and_the_outlook() -> None:
     there = state(live, loaded(NEW, "s"), loaded(OLD, "s"))
     before = past(10, evidence("accuracy"), evidence("errors", UNSURE))
     what, now = declared(), NOON + DAY
-    made = pace(what, there, before, now)
+    made = decide_rollouts(what, there, before, now)
     plan = replace(make_plan(what, there, before, now), outlook=(f"{ALIAS}: well", "other: no"))
     facts = list(facts_of(plan, made, live))
     assert facts[:3] == [
@@ -110,4 +111,4 @@ def test_what_is_estimated_is_no_part_of_a_plans_id() -> None:
     assert plan_id(plan) == plan_id(bare)
     passed = tuple(replace(each, status="PASS") for each in plan.gates)
     assert plan_id(plan) != plan_id(replace(plan, gates=passed))
-    assert planfile.load(planfile.dump(replace(plan, id=plan_id(plan)))).outlook == plan.outlook
+    assert plan_file.load(plan_file.dump(replace(plan, id=plan_id(plan)))).outlook == plan.outlook

@@ -3,7 +3,7 @@ import re
 from dataclasses import replace
 
 from fleet.plan import Plan
-from plans.graph import FORMATS, as_json, dot, mermaid
+from plans.render.graph import FORMATS, as_json, dot, mermaid
 
 
 def test_the_graphs_hold_every_step_and_every_need_in_its_lane(canary: Plan) -> None:

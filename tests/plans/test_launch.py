@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.declared import Device, Host
 from fleet.errors import ConfigError
-from fleet.launch import Launch, command_line, environment, inherited, launch_of
-from fleet.reserved_flags import ALIASES, RESERVED
+from fleet.hardware import DeviceSpec, HostSpec
 from fleet.resources import Server, ServerFlags
-from plans.launch import LAUNCH_FORMATS, as_json, as_shell, as_systemd
-from runtime.fake.flags import FakeConfig, parse_flags
+from fleet.vllm.launch import LaunchCommand, command_line, environment, inherited, launch_of
+from fleet.vllm.reserved_flags import ALIASES, RESERVED
+from plans.compile.launch import LAUNCH_FORMATS, as_json, as_shell, as_systemd
+from runtime.fake_vllm.flags import FakeConfig, parse_flags
 
 FLAGS = ServerFlags(
     model="/models/my llama",
@@ -24,13 +24,13 @@ FLAGS = ServerFlags(
     max_model_len=4096,
     memory_share=0.9,
 )
-HOST = Host(
+HOST = HostSpec(
     "rack",
     "local",
     devices=(
-        Device("cpu0", "cpu", 1, 0, 8000),
-        Device("gpu0", "h100_80g", 1, 0, 8001),
-        Device("gpu1", "h100_80g", 1, 0, 8002),
+        DeviceSpec("cpu0", "cpu", 1, 0, 8000),
+        DeviceSpec("gpu0", "h100_80g", 1, 0, 8001),
+        DeviceSpec("gpu1", "h100_80g", 1, 0, 8002),
     ),
 )
 
@@ -44,7 +44,7 @@ def server(*devices: str, flags: ServerFlags | None = FLAGS) -> Server:
     return Server("llama3-rack-gpu1", "llama3", "rack", devices, 8002, digest, flags)
 
 
-def made(*devices: str) -> Launch:
+def made(*devices: str) -> LaunchCommand:
     launch = launch_of(server(*devices), HOST, python="/venv/bin/python")
     assert launch is not None
     return launch

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from fleet.resources import Route, Share
-from plans import litellm
+from plans.compile import litellm
 from tests.ports import free_port
 from tests.runtime.gateway.stage import CHAT, NEW, OLD, chat, replica
 

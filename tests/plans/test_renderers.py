@@ -11,8 +11,8 @@ import pytest
 from fleet.names import Address
 from fleet.plan import Action, Change, Plan, Reason
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share
-from plans import RENDERERS, markdown, text
-from plans.public import prose, scrubbed
+from plans.redact import prose, scrubbed
+from plans.render import RENDERERS, markdown, text
 
 RESOURCES: dict[str, Resource] = {
     "server": Server("tiny-laptop-cpu0", "tiny", "laptop", ("cpu0",), 8100, "0a1b2c3d4e5f"),

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from fleet.history import History
+from fleet.history.values import History
 from fleet.resources import Route, Share, State
-from plans.status import Counts, render_text, status
+from plans.reports.status import Counts, render_text, status
 
 NEW, OLD = "acme-support-tiny-v2.2.0", "acme-support-tiny-v2.1.0"
 ALIAS = "acme-support"

@@ -9,23 +9,24 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import FleetError
-from runtime.drill import drill
-from runtime.fake.weights import Weights
-from runtime.ledger import Ledger, open_ledger
-from runtime.ledger.scribe import Scribe
-from runtime.listed import lost
-from runtime.rollback import rollback
+from runtime.fake_vllm.weights import FakeWeights
+from runtime.ledger import open_ledger
+from runtime.ledger.outbox import LedgerOutbox
+from runtime.ledger.protocol import Ledger
+from runtime.observe import lost
+from runtime.rollback.drill import drill
+from runtime.rollback.rollback import rollback
 from tests.runtime.gateway.stage import NEW, OLD, Stage, alias, stage, table
 
 OLDER = "acme-support-tiny-v2.0.0"
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
 
 
-def scribe(state: Path) -> Scribe:
+def scribe(state: Path) -> LedgerOutbox:
     def ledger() -> Ledger:
         return open_ledger(state, run="r", by="tester", clock=lambda: NOON)
 
-    return Scribe(ledger, limit_s=60)  # a busy disk takes its time
+    return LedgerOutbox(ledger, limit_s=60)  # a busy disk takes its time
 
 
 @asynccontextmanager
@@ -47,7 +48,7 @@ def test_a_version_that_its_server_has_lost_is_passed_over_for_one_that_is_there
         async with three_versions(tmp_path / ".fleetctl") as ours:
             memory = ours.replicas["s1"].memory
             memory.listed[OLDER] = "/store/older"
-            memory.cached[OLDER] = Weights("/store/older", OLDER)
+            memory.cached[OLDER] = FakeWeights("/store/older", OLDER)
             del memory.listed[OLD]
             result = await rollback("acme-support", None, ours.gateways, scribe(ours.state))
             assert (result.target, result.complete, result.next) == (OLDER, True, "")

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from fleet.crosscheck.smoke import MOST
-from runtime.fake.weights import Weights
+from fleet.config.checks.clients import MOST
+from runtime.fake_vllm.weights import FakeWeights
 from runtime.smoke import MOST_INPUTS, SmokeResult, smoke_test
 from tests.runtime.gateway.stage import NEW, OLD, Replica, replica
 
@@ -17,7 +17,7 @@ async def asked(urls: Sequence[str], *inputs: str) -> SmokeResult:
 
 def like_the_base(ours: Replica) -> None:
     """Make a server answer like its base under the adapter's name."""
-    ours.memory.cached[OLD] = Weights(f"/store/{OLD}", f"base {ours.memory.config.model}")
+    ours.memory.cached[OLD] = FakeWeights(f"/store/{OLD}", f"base {ours.memory.config.model}")
 
 
 def test_inputs_that_tell_the_adapter_from_its_base_are_counted() -> None:

@@ -1,6 +1,6 @@
 """Each folder is a story: what is declared, live and past, and the plan that follows.
 
-`fleet.yaml`, `clients/`, `env/` and `fleet.lock` are the project; `live.json` is a live-state
+`fleet.yaml`, `clients/`, `env/` and `fleet.config.lockfile` are the project; `live.json` is a live-state
 file; `history.json` is the folded ledger (none: a new fleet); `env.txt` names an overlay; `now.txt`
 is the time. `plan.txt`, `plan.md` and `plan.json`, or `error.txt` where no plan can be made, are
 compared byte by byte; UPDATE_STORIES=1 writes them anew, for a person to read and to commit.
@@ -17,12 +17,13 @@ import pytest
 from pydantic import TypeAdapter
 
 from fleet.errors import FleetError
-from fleet.history import History
+from fleet.history.values import History
 from fleet.plan import Plan
-from fleet.planning import make_plan
-from fleetctl.project import load_fleet
-from plans import RENDERERS, livefile, planfile
+from fleet.planning.pipeline import make_plan
 from plans.diagnostics import render_text
+from plans.documents import live_file, plan_file
+from plans.render import RENDERERS
+from runtime.project.load import load_fleet
 
 REPOSITORY = Path(__file__).parent.parent.parent
 STORIES = sorted(path.parent for path in Path(__file__).parent.glob("*/fleet.yaml"))
@@ -40,7 +41,7 @@ def given(story: Path, name: str, default: str = "") -> str:
 def plan_of(story: Path, state_dir: Path) -> Plan:
     return make_plan(
         load_fleet(story, given(story, "env.txt").strip() or None, {}, state_dir),
-        livefile.load(given(story, "live.json")),
+        live_file.load(given(story, "live.json")),
         _HISTORY.validate_json(given(story, "history.json", "{}")),
         datetime.fromisoformat(given(story, "now.txt").strip()),
     )
@@ -75,13 +76,13 @@ def test_the_story_of(story: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("story", PLANNED, ids=lambda story: story.name)
 def test_the_plan_file_is_read_back(story: Path) -> None:
     text = given(story, "plan.json")
-    assert planfile.dump(planfile.load(text)) == text
+    assert plan_file.dump(plan_file.load(text)) == text
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
 def test_the_live_state_is_in_the_form_that_fleetctl_writes(story: Path) -> None:
     text = given(story, "live.json")
-    assert livefile.dump(livefile.load(text)) == text
+    assert live_file.dump(live_file.load(text)) == text
 
 
 def test_there_are_stories() -> None:

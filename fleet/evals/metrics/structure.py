@@ -5,9 +5,8 @@ import re
 from typing import Any
 
 from fleet.evals.answer import Answer, Metric, Options, Scored
-from fleet.evals.metrics import normalise
-from fleet.evals.metrics.normalise import normalised
-from fleet.formats import Format, FormatKind, check, flaw
+from fleet.evals.metrics.texts import fault, normalised
+from fleet.response_format import FormatKind, ResponseFormat, check_format, flaw
 
 SHOWN = 80
 
@@ -41,7 +40,7 @@ def _label_fault(expected: Any, options: Options) -> str:
         return "`expected` is a text and `labels` a list of texts"
     if expected not in labels:
         return f"`expected` {expected!r} is not one of the labels {', '.join(labels)}"
-    return normalise.fault(options)
+    return fault(options)
 
 
 def _json_schema(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
@@ -50,18 +49,18 @@ def _json_schema(answer: Answer, expected: Any, options: Options, _: str) -> Sco
 
 def _declared(answer: Answer, _: Any, options: Options, __: str) -> Scored:
     """Score the form that the adapter declares, as the gateway does on live answers."""
-    wanted: Format = options["format"]
+    wanted: ResponseFormat = options["format"]
     return _formed(answer.text, wanted, wanted.shown)
 
 
-def _formed(text: str, wanted: Format, shown: str) -> Scored:
-    if check(wanted, text):
+def _formed(text: str, wanted: ResponseFormat, shown: str) -> Scored:
+    if check_format(wanted, text):
         return Scored(1.0)
     return Scored(0.0, f"{text[:SHOWN]!r} has not the form of {shown}")
 
 
-def _schema(schema: Any) -> Format:
-    return Format(FormatKind.SCHEMA, json.dumps(schema, sort_keys=True))
+def _schema(schema: Any) -> ResponseFormat:
+    return ResponseFormat(FormatKind.SCHEMA, json.dumps(schema, sort_keys=True))
 
 
 def _schema_fault(expected: Any, options: Options) -> str:
@@ -73,7 +72,7 @@ def _schema_fault(expected: Any, options: Options) -> str:
 
 
 def _declared_fault(_: Any, options: Options) -> str:
-    fine = isinstance(options.get("format"), Format)
+    fine = isinstance(options.get("format"), ResponseFormat)
     return "" if fine else "the adapter declares its format; an item cannot"
 
 
@@ -129,7 +128,7 @@ def _fields_fault(expected: Any, options: Options) -> str:
     named = isinstance(fields, list) and all(each in list(expected) for each in fields)
     if not named or not fields:
         return f"`fields` names some of {', '.join(expected)}"
-    return normalise.fault(options)
+    return fault(options)
 
 
 LABEL = Metric(_label, _label_fault, frozenset({"labels", "normalise"}))

@@ -1,11 +1,46 @@
-"""Metrics over the text of an answer."""
+"""Metrics over the text of an answer.
 
+Normalisers: which differences between two texts do not count.
+"""
+
+import string
+import unicodedata
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from fleet.evals.answer import Answer, Metric, Options, Scored
-from fleet.evals.metrics import normalise
-from fleet.evals.metrics.normalise import normalised
-from fleet.formats import Format, FormatKind, check, flaw
+from fleet.response_format import FormatKind, ResponseFormat, check_format, flaw
+
+NORMALISERS: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {
+        "strip": str.strip,
+        "casefold": str.casefold,
+        "whitespace": lambda text: " ".join(text.split()),
+        "unicode": lambda text: unicodedata.normalize("NFKC", text),
+        "punctuation": lambda text: text.translate(str.maketrans("", "", string.punctuation)),
+    }
+)
+USUAL = ("strip",)
+
+
+def normalised(text: str, options: Mapping[str, Any]) -> str:
+    """Return the text after the normalisers that `options` names, in their order."""
+    for name in options.get("normalise", USUAL):
+        text = NORMALISERS[name](text)
+    return text
+
+
+def fault(options: Mapping[str, Any]) -> str:
+    """Say what is wrong with the normalisers that `options` names."""
+    names = options.get("normalise", USUAL)
+    if not isinstance(names, list | tuple):
+        return f"`normalise` is a list of {', '.join(NORMALISERS)}"
+    unknown = [str(each) for each in names if each not in list(NORMALISERS)]  # a list has no hash
+    if unknown:
+        return f"`normalise` knows {', '.join(NORMALISERS)}, not {', '.join(unknown)}"
+    return ""
+
 
 SHOWN = 60
 REFUSALS = (
@@ -38,18 +73,20 @@ def _contains(answer: Answer, expected: Any, options: Options, _: str) -> Scored
 
 def _regex(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
     said = normalised(answer.text, options)
-    right = bool(check(_pattern(expected, options), said))
+    right = bool(check_format(_pattern(expected, options), said))
     return _judged(right, f"{said[:SHOWN]!r} does not match")
 
 
-def _pattern(expected: Any, options: Options) -> Format:
+def _pattern(expected: Any, options: Options) -> ResponseFormat:
     """Return the pattern as a format: matched in linear time, whatever the answer is."""
     pattern = str(options.get("pattern", expected))
-    return _anywhere(pattern) if options.get("anywhere") else Format(FormatKind.REGEX, pattern)
+    return (
+        _anywhere(pattern) if options.get("anywhere") else ResponseFormat(FormatKind.REGEX, pattern)
+    )
 
 
-def _anywhere(pattern: str) -> Format:
-    return Format(FormatKind.REGEX, rf"[\s\S]*(?:{pattern})[\s\S]*")
+def _anywhere(pattern: str) -> ResponseFormat:
+    return ResponseFormat(FormatKind.REGEX, rf"[\s\S]*(?:{pattern})[\s\S]*")
 
 
 def _finish(answer: Answer, _: Any, options: Options, __: str) -> Scored:
@@ -68,12 +105,12 @@ def _refusal(answer: Answer, _: Any, options: Options, __: str) -> Scored:
     """Score 1 where the model answers, or with `wanted: true` where it refuses."""
     patterns = options.get("patterns", REFUSALS)
     text = answer.text.translate(_APOSTROPHES)
-    refused = any(check(_refusing(each), text) for each in patterns)
+    refused = any(check_format(_refusing(each), text) for each in patterns)
     wanted = bool(options.get("wanted", False))
     return _judged(refused == wanted, "refused" if refused else "did not refuse")
 
 
-def _refusing(pattern: str) -> Format:
+def _refusing(pattern: str) -> ResponseFormat:
     return _anywhere(f"(?i:{pattern.translate(_APOSTROPHES)})")
 
 
@@ -84,24 +121,24 @@ def _judged(right: bool, note: str) -> Scored:  # noqa: FBT001 (the verdict itse
 def _text_fault(expected: Any, options: Options) -> str:
     if not isinstance(expected, str):
         return "`expected` is a text"
-    return normalise.fault(options)
+    return fault(options)
 
 
 def _contains_fault(expected: Any, options: Options) -> str:
     listed = isinstance(expected, list) and all(isinstance(each, str) for each in expected)
     if not (isinstance(expected, str) and expected) and not (listed and expected):
         return "`expected` is a text, or a list of texts"
-    return normalise.fault(options)
+    return fault(options)
 
 
 def _regex_fault(expected: Any, options: Options) -> str:
     pattern = options.get("pattern", expected)
     if not isinstance(pattern, str):
         return "it needs a pattern, as `expected` or as option `pattern`"
-    wrong = flaw(Format(FormatKind.REGEX, pattern)) or flaw(_pattern(expected, options))
+    wrong = flaw(ResponseFormat(FormatKind.REGEX, pattern)) or flaw(_pattern(expected, options))
     if wrong:
         return f"{pattern!r} is not a regular expression: {wrong.removesuffix('.')}"
-    return normalise.fault(options)
+    return fault(options)
 
 
 def _pattern_fault(patterns: Any) -> str:

@@ -8,17 +8,18 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from fleet.capacity import least_bytes
-from fleet.declared import Fleet
-from fleet.pace import alias_of
-from fleet.placement.bookkeeping import Books
-from fleet.placement.verify.room import SLACK
-from fleet.placement.verify.violation import Constraint, Violation
-from fleet.plan import (
+from fleet.placement.accounting import Accounting
+from fleet.placement.verify.amounts import SLACK
+from fleet.placement.verify.view import Constraint, Violation
+from fleet.plan import Plan
+from fleet.resources import Route, Server, State
+from fleet.rollouts import alias_of
+from fleet.spec import FleetSpec
+from fleet.steps import (
     DeleteKey,
     DeleteRoute,
     Drain,
     LoadAdapter,
-    Plan,
     SetKey,
     SetRoute,
     SmokeTest,
@@ -27,10 +28,9 @@ from fleet.plan import (
     StopServer,
     UnloadAdapter,
 )
-from fleet.resources import Route, Server, State
 
 
-def verify_steps(plan: Plan, fleet: Fleet, live: State) -> tuple[Violation, ...]:
+def verify_steps(plan: Plan, fleet: FleetSpec, live: State) -> tuple[Violation, ...]:
     """Return what is broken after any of a plan's steps, in their order; empty: nothing is.
 
     Aliases that the plan itself says are interrupted may name what is gone for a while. What
@@ -43,9 +43,9 @@ def verify_steps(plan: Plan, fleet: Fleet, live: State) -> tuple[Violation, ...]
 class _Replay:
     """What there is at one moment of an apply."""
 
-    def __init__(self, plan: Plan, fleet: Fleet, live: State) -> None:
+    def __init__(self, plan: Plan, fleet: FleetSpec, live: State) -> None:
         self.fleet, self.live = fleet, live
-        self.books = Books(fleet)
+        self.books = Accounting(fleet)
         self.servers = dict(live.servers())
         self.routes = dict(live.routes())
         self.listed: dict[str, set[str]] = defaultdict(set)

@@ -17,16 +17,23 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from fleet.capacity import NO_HABITS, USUAL_PROMPT_WEIGHT, habits_of, memory_of
-from fleet.declared import Adapter, Fleet
-from fleet.demand import hourly_rpm
+from fleet.capacity.calibration import speed_of
+from fleet.capacity.decode_law import largest_batch, step_seconds
+from fleet.capacity.demand import hourly_rpm
+from fleet.capacity.server import (
+    NO_REQUEST_MIX,
+    USUAL_PROMPT_WEIGHT,
+    memory_of,
+    request_mix_of,
+    shape_of,
+)
 from fleet.errors import PlacementError
-from fleet.placement.flags import shape_of
-from fleet.profiles import Speed
+from fleet.hardware import Speed
 from fleet.resources import LoadedAdapter, Server
-from fleet.throughput import largest_batch, speed_of, step_seconds
-from fleetctl.project import load_fleet
-from fleetctl.synthetic import Wish, synthesise
+from fleet.spec import AdapterSpec, FleetSpec
+from fleetctl.synthetic import synthesise
+from fleetctl.synthetic.population import SyntheticSize
+from runtime.project.load import load_fleet
 from tests.bench.peers.breaches import breaches
 from tests.bench.peers.rules import RULES, Pod, Rule, sites
 from tests.bench.peers.traffic import PROMPT_STEPS, Caller, Machine, day
@@ -44,9 +51,9 @@ FLEETS = ((100, 10), (300, 40), (1000, 100))
 """Adapters and GPUs; hosts of eight alternate between H100, A100 and L40S cards."""
 
 
-def synthetic(adapters: int, gpus: int, seed: int) -> Fleet:
+def synthetic(adapters: int, gpus: int, seed: int) -> FleetSpec:
     """Return the fleet that `fleetctl scaffold synthetic` writes."""
-    wish = Wish(max(adapters // 10, 1), adapters, gpus, seed)
+    wish = SyntheticSize(max(adapters // 10, 1), adapters, gpus, seed)
     with tempfile.TemporaryDirectory() as folder:
         for name, text in synthesise(wish)[0].items():
             path = Path(folder, name)
@@ -55,7 +62,7 @@ def synthetic(adapters: int, gpus: int, seed: int) -> Fleet:
         return load_fleet(Path(folder), None, {})
 
 
-def before_and_after(fleet: Fleet) -> tuple[Fleet, Fleet]:
+def before_and_after(fleet: FleetSpec) -> tuple[FleetSpec, FleetSpec]:
     """Return a fleet, and the same after one adapter in `CHANGED` has changed.
 
     Of those a third asks twice as much, a third is gone, and a third is new.
@@ -72,13 +79,13 @@ def before_and_after(fleet: Fleet) -> tuple[Fleet, Fleet]:
     return replace(fleet, adapters=first), replace(fleet, adapters=second)
 
 
-def _doubled(adapter: Adapter) -> Adapter:
+def _doubled(adapter: AdapterSpec) -> AdapterSpec:
     demand = adapter.demand
     assert demand is not None
     return replace(adapter, demand=replace(demand, peak_rpm=2 * demand.peak_rpm))
 
 
-def ours(fleets: Sequence[Fleet]) -> list[list[Pod]]:
+def ours(fleets: Sequence[FleetSpec]) -> list[list[Pod]]:
     """Return what `plan` and `apply` bring about for one fleet after the other."""
     world = World(NOON)
     found = []
@@ -88,7 +95,7 @@ def ours(fleets: Sequence[Fleet]) -> list[list[Pod]]:
     return found
 
 
-def _pods(fleet: Fleet, world: World) -> list[Pod]:
+def _pods(fleet: FleetSpec, world: World) -> list[Pod]:
     held: dict[str, list[str]] = defaultdict(list)
     for each in world.resources.values():
         if isinstance(each, LoadedAdapter):
@@ -107,7 +114,7 @@ def _pods(fleet: Fleet, world: World) -> list[Pod]:
     return pods
 
 
-def theirs(rule: Rule, fleets: Sequence[Fleet]) -> list[list[Pod]]:
+def theirs(rule: Rule, fleets: Sequence[FleetSpec]) -> list[list[Pod]]:
     """Return what a peer's rule brings about for one fleet after the other."""
     found: list[list[Pod]] = [[]]
     for fleet in fleets:
@@ -115,15 +122,15 @@ def theirs(rule: Rule, fleets: Sequence[Fleet]) -> list[list[Pod]]:
     return found[1:]
 
 
-def moves(fleets: Sequence[Fleet], placed: Sequence[Sequence[Pod]]) -> int:
+def moves(fleets: Sequence[FleetSpec], placed: Sequence[Sequence[Pod]]) -> int:
     """Return the loads, on servers that did not hold them, of adapters that there were before."""
     old, new = ({(pod.name, alias) for pod in each for alias in pod.adapters} for each in placed)
     return sum(alias in fleets[0].adapters for _, alias in new - old)
 
 
-def machines(fleet: Fleet, pods: Sequence[Pod]) -> list[Machine]:
+def machines(fleet: FleetSpec, pods: Sequence[Pod]) -> list[Machine]:
     """Return the servers of a placement with the requests they get."""
-    habits = habits_of(fleet.adapters.values())
+    habits = request_mix_of(fleet.adapters.values())
     copies: dict[str, int] = defaultdict(int)
     for pod in pods:
         for alias in pod.adapters:
@@ -132,7 +139,7 @@ def machines(fleet: Fleet, pods: Sequence[Pod]) -> list[Machine]:
     for pod in pods:
         base = pod.shape.base
         speed, kv_tokens = _speed(fleet, pod), memory_of(pod.shape).kv_tokens
-        context = habits.get(base.name, NO_HABITS).context
+        context = habits.get(base.name, NO_REQUEST_MIX).context
         callers = tuple(
             _caller(fleet.adapters[alias], copies[alias], step_seconds(speed, 1, 1))
             for alias in sorted(pod.adapters)
@@ -142,14 +149,14 @@ def machines(fleet: Fleet, pods: Sequence[Pod]) -> list[Machine]:
     return found
 
 
-def _speed(fleet: Fleet, pod: Pod) -> Speed:
+def _speed(fleet: FleetSpec, pod: Pod) -> Speed:
     shape = pod.shape
     found, _ = speed_of(fleet.profiles, shape.base, shape.device, shape.tensor_parallel, shape.rank)
     assert found is not None
     return found
 
 
-def _caller(adapter: Adapter, copies: int, step_s: float) -> Caller:
+def _caller(adapter: AdapterSpec, copies: int, step_s: float) -> Caller:
     """Return an adapter's requests to one of its servers, whose idle steps take `step_s`.
 
     Late is what takes longer than promised, and longer than `PATIENCE` times what an idle server of
@@ -165,7 +172,7 @@ def _caller(adapter: Adapter, copies: int, step_s: float) -> Caller:
     )
 
 
-def row(name: str, fleets: Sequence[Fleet], placed: Sequence[Sequence[Pod]]) -> str:
+def row(name: str, fleets: Sequence[FleetSpec], placed: Sequence[Sequence[Pod]]) -> str:
     """Return a line of the table."""
     late = [day(machines(fleet, pods)) for fleet, pods in zip(fleets, placed, strict=True)]
     first = placed[0]

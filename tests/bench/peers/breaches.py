@@ -9,17 +9,17 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from fleet.capacity import NO_HABITS, Shape, habits_of, throughput_of
-from fleet.declared import Fleet
-from fleet.demand import HOURS
-from fleet.placement.bookkeeping import replica_load
+from fleet.capacity.demand import HOURS
+from fleet.capacity.server import NO_REQUEST_MIX, ServerShape, request_mix_of, throughput_of
+from fleet.placement.accounting import replica_load
+from fleet.spec import FleetSpec
 from tests.bench.peers.rules import Pod
 
 ROUNDING = 1.0001
 """Of sums of real numbers."""
 
 
-def breaches(fleet: Fleet, pods: Sequence[Pod]) -> dict[str, int]:
+def breaches(fleet: FleetSpec, pods: Sequence[Pod]) -> dict[str, int]:
     """Return how often a placement breaks each rule, those that it keeps left out."""
     copies = Counter(alias for pod in pods for alias in pod.adapters)
     used: Counter[str] = Counter()
@@ -36,9 +36,11 @@ def breaches(fleet: Fleet, pods: Sequence[Pod]) -> dict[str, int]:
     return {rule: count for rule, count in found.items() if count}
 
 
-def fullest(fleet: Fleet, shape: Shape, adapters: Sequence[str], copies: Counter[str]) -> float:
+def fullest(
+    fleet: FleetSpec, shape: ServerShape, adapters: Sequence[str], copies: Counter[str]
+) -> float:
     """Return the part of what a server may carry that is asked of it in its busiest hour."""
-    habits = habits_of(fleet.adapters.values()).get(shape.base.name, NO_HABITS)
+    habits = request_mix_of(fleet.adapters.values()).get(shape.base.name, NO_REQUEST_MIX)
     made = throughput_of(shape, habits, fleet.profiles, fleet.policy.utilization)
     loads = [replica_load(fleet.adapters[alias], copies[alias]) for alias in adapters]
     return max(

@@ -11,20 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from fleet.budget import SLOTS, rank_rung
-from fleet.capacity import (
-    NO_HABITS,
-    Habits,
-    Shape,
+from fleet.capacity.demand import HOURS, Load
+from fleet.capacity.server import (
+    NO_REQUEST_MIX,
+    RequestMix,
+    ServerShape,
     Throughput,
-    habits_of,
     least_bytes,
+    request_mix_of,
     throughput_of,
 )
-from fleet.declared import Adapter, Base, Device, Fleet
-from fleet.demand import HOURS, Load
-from fleet.placement.bookkeeping import replica_load
-from fleet.placement.kinds import every_kind
+from fleet.hardware import BaseSpec, DeviceSpec
+from fleet.placement.accounting import replica_load
+from fleet.placement.server_types import every_kind
+from fleet.spec import AdapterSpec, FleetSpec
+from fleet.vllm.memory import SLOTS, rank_bucket
 
 AIBRIX_ADAPTERS = 10
 """Adapters that AIBrix's bin-packing scheduler takes for a pod's capacity, whatever they are.
@@ -42,7 +43,7 @@ class Pod:
     """A server of a peer's placement, or of ours."""
 
     name: str
-    shape: Shape
+    shape: ServerShape
     adapters: list[str] = field(default_factory=list)
     """Aliases."""
     price: float = 0.0
@@ -56,19 +57,19 @@ Rule = Callable[["Site", Sequence[Pod]], list[Pod]]
 class Site:
     """One base with its adapters, and the kind of server that it is given."""
 
-    base: Base
-    adapters: tuple[Adapter, ...]
+    base: BaseSpec
+    adapters: tuple[AdapterSpec, ...]
     """By alias."""
-    device: Device
+    device: DeviceSpec
     cards: int
     price: float
     rank: int
-    habits: Habits
+    habits: RequestMix
     utilization: float
 
-    def shape(self, slots: int) -> Shape:
+    def shape(self, slots: int) -> ServerShape:
         """Return a server with so many slots."""
-        return Shape(self.base, self.device, self.cards, 1, slots, self.rank, shared=False)
+        return ServerShape(self.base, self.device, self.cards, 1, slots, self.rank, shared=False)
 
     def fits(self, slots: int) -> bool:
         """Say whether a server with so many slots starts."""
@@ -79,7 +80,7 @@ class Site:
         """Return what a server with so many slots may carry at the fleet's utilisation."""
         return throughput_of(self.shape(slots), self.habits, (), self.utilization)
 
-    def load(self, adapter: Adapter, replicas: int | None = None) -> Load:
+    def load(self, adapter: AdapterSpec, replicas: int | None = None) -> Load:
         """Return what each replica of an adapter is asked."""
         return replica_load(adapter, replicas or adapter.replicas)
 
@@ -88,20 +89,20 @@ class Site:
         return Pod(f"{self.base.name}-{number:03}", self.shape(slots), price=self.price)
 
 
-def sites(fleet: Fleet) -> list[Site]:
+def sites(fleet: FleetSpec) -> list[Site]:
     """Return every base that has adapters, each with the kind that carries most for its price."""
-    by_base: dict[str, list[Adapter]] = defaultdict(list)
+    by_base: dict[str, list[AdapterSpec]] = defaultdict(list)
     for _, each in sorted(fleet.adapters.items()):
         by_base[each.name.base].append(each)
-    habits = habits_of(fleet.adapters.values())
+    habits = request_mix_of(fleet.adapters.values())
     found = []
     for name, adapters in sorted(by_base.items()):
         base = fleet.bases[name]
         largest = max(fleet.versions[str(each.name)].rank for each in adapters)
-        rank = rank_rung(largest) or largest
+        rank = rank_bucket(largest) or largest
         choices = [
             Site(base, tuple(adapters), kind.device, kind.cards, kind.price, rank,
-                 habits.get(name, NO_HABITS), fleet.policy.utilization)
+                 habits.get(name, NO_REQUEST_MIX), fleet.policy.utilization)
             for kind in every_kind(fleet, base) if kind.parts == 1
         ]  # fmt: skip
         fitting = next(
@@ -181,7 +182,7 @@ def hashed(site: Site, before: Sequence[Pod]) -> list[Pod]:
         count += 1
 
 
-def _hash_onto(pods: Sequence[Pod], adapter: Adapter, slots: int) -> bool:
+def _hash_onto(pods: Sequence[Pod], adapter: AdapterSpec, slots: int) -> bool:
     free = [each for each in pods if len(each.adapters) < slots]
     ranked = sorted(
         free,

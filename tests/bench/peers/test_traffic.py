@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.demand import HOURS
-from fleet.profiles import Speed
-from fleet.throughput import step_seconds
+from fleet.capacity.decode_law import step_seconds
+from fleet.capacity.demand import HOURS
+from fleet.hardware import Speed
 from tests.bench.peers.bench import before_and_after, moves, ours, synthetic, theirs
 from tests.bench.peers.breaches import breaches
 from tests.bench.peers.rules import RULES

@@ -18,9 +18,9 @@ from heapq import heappop, heappush
 from math import inf
 from random import Random
 
-from fleet.demand import HOURS
-from fleet.profiles import Speed
-from fleet.throughput import step_seconds
+from fleet.capacity.decode_law import step_seconds
+from fleet.capacity.demand import HOURS
+from fleet.hardware import Speed
 
 PROMPT_STEPS = 2
 WARM_UP_S, MEASURED_S = 120.0, 600.0

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.evals.answer import Answer
-from fleet.evals.golden import read_golden, with_format
-from fleet.evals.items import item
+from fleet.evals.golden_item import golden_item
+from fleet.evals.golden_set import read_golden_set, with_format
 from fleet.evals.metrics import METRICS
-from fleet.formats import Format, FormatKind
+from fleet.response_format import FormatKind, ResponseFormat
 from tests.drawn import drawn, examples
 
 SCHEMA = {"type": "object", "required": ["qty"], "properties": {"qty": {"type": "integer"}}}
@@ -82,7 +82,7 @@ CASES: list[tuple[str, Any, dict[str, Any], str, float]] = [
 def test_an_answer_is_scored(
     metric: str, expected: Any, options: dict[str, Any], said: str, score: float
 ) -> None:
-    made = item({"id": "a", "input": "?", "expected": expected, "metric": {metric: options}})
+    made = golden_item({"id": "a", "input": "?", "expected": expected, "metric": {metric: options}})
     found = made.score("accuracy", Answer(said))
     assert found.score == pytest.approx(score)
     assert bool(found.note) == (score < 1)
@@ -111,12 +111,14 @@ def test_an_answer_is_scored(
 def test_what_is_not_in_the_context_counts_as_invented(
     context: str, said: str, score: float
 ) -> None:
-    made = item({"id": "a", "input": "?", "metric": "grounded_numbers", "context": context or " "})
+    made = golden_item(
+        {"id": "a", "input": "?", "metric": "grounded_numbers", "context": context or " "}
+    )
     assert made.score("accuracy", Answer(said)).score == score
 
 
 def test_a_cut_answer_is_badly_finished() -> None:
-    made = item({"id": "a", "input": "?", "metric": "finish"})
+    made = golden_item({"id": "a", "input": "?", "metric": "finish"})
     assert made.score("accuracy", Answer("x", finish="length")).score == 0.0
     assert made.score("accuracy", Answer("x", finish="stop")).score == 1.0
 
@@ -124,8 +126,8 @@ def test_a_cut_answer_is_badly_finished() -> None:
 def test_items_without_a_format_are_asked_for_the_one_that_the_adapter_declares() -> None:
     lines = b'{"id": "a", "input": "?", "expected": "x"}\n'
     lines += b'{"id": "b", "input": "?", "expected": "x", "format": "finish"}\n'
-    plain = read_golden(lines, "x")
-    found = with_format(plain, Format(FormatKind.LABELS, labels=("x", "y")))
+    plain = read_golden_set(lines, "x")
+    found = with_format(plain, ResponseFormat(FormatKind.LABELS, labels=("x", "y")))
     a, b = found.items
     assert a.score("format", Answer("y")).score == 1.0
     assert a.score("format", Answer("z")).note == "'z' has not the form of one of x, y"

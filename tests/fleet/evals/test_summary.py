@@ -6,9 +6,16 @@ from typing import Any
 
 import pytest
 
-from fleet.evals.plain import lines_of, run_of
-from fleet.evals.run import EvalRun, Judge, Sample, Spec
-from fleet.evals.summary import changed, length_ratio, macro_f1, pair_faults, paired, summary
+from fleet.evals.run import EvalRun, EvalSpec, JudgeSettings, Sample
+from fleet.evals.run_file import lines_of, run_of
+from fleet.evals.summary import (
+    changed_answers,
+    length_ratio,
+    macro_f1,
+    pair_faults,
+    paired_scores,
+    summary,
+)
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 
@@ -17,7 +24,7 @@ def run(*samples: Sample, **more: Any) -> EvalRun:
     given = {
         "id": "r", "alias": "a-b", "adapter": "m", "digest": "d", "purpose": "gate",
         "golden": "x.jsonl", "golden_digest": "g", "items": tuple(f"i{n}" for n in range(3)),
-        "must_pass": (), "spec": Spec(max_missing=1), "engine_version": "native 1",
+        "must_pass": (), "spec": EvalSpec(max_missing=1), "engine_version": "native 1",
         "samples": samples, "started": NOON, "finished": NOON,
     }  # fmt: skip
     return EvalRun(**{**given, **more})
@@ -33,11 +40,11 @@ WHOLE = tuple(sample(n) for n in range(3))
 
 def test_an_item_that_one_arm_lacks_counts_as_wrong_in_both() -> None:
     stable, canary = run(*WHOLE), run(sample(0), sample(1, 0.0))
-    pair = paired(stable, canary)
+    pair = paired_scores(stable, canary)
     assert (pair.items, pair.stable, pair.canary) == (("i0", "i1", "i2"), (1, 1, 0), (1, 0, 0))
     assert pair.missing == 1
     assert pair_faults(stable, canary) == ()
-    assert changed(stable, canary) == {"accuracy": {"n": 3, "changed": 1, "worse": 1}}
+    assert changed_answers(stable, canary) == {"accuracy": {"n": 3, "changed": 1, "worse": 1}}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +55,7 @@ def test_an_item_that_one_arm_lacks_counts_as_wrong_in_both() -> None:
         (run(*WHOLE[:2], must_pass=("i2",)), "`i2` must pass and has no scored answer"),
         (run(*WHOLE, items=()), "canary: the golden set is empty"),
         (run(*WHOLE, golden_digest="other"), "of different golden sets"),
-        (run(*WHOLE, spec=Spec(samples=2, max_missing=9)), "asked in different ways"),
+        (run(*WHOLE, spec=EvalSpec(samples=2, max_missing=9)), "asked in different ways"),
         (run(*(replace(each, model="base") for each in WHOLE)), "from `base` instead of `m`"),
         (run(*(replace(each, fingerprint="f") for each in WHOLE)), "by different engines"),
         (run(*WHOLE, serving="another"), "its version or its flags differ"),
@@ -99,7 +106,7 @@ def test_a_run_reads_back_from_its_lines() -> None:
         Sample("i1", 3, "ü\n", {"grounded": 0.5}, "n", "l", "k", "length", 4, 0.1, "m", "e", True),
         Sample("i2", error="gone"),
         must_pass=("i1",),
-        spec=Spec(judge=Judge("http://j", "m", "env:K"), command=("a", "{url}")),
+        spec=EvalSpec(judge=JudgeSettings("http://j", "m", "env:K"), command=("a", "{url}")),
     )  # fmt: skip
     assert run_of(list(lines_of(made))) == made
     with pytest.raises(ValueError, match="head of an evaluation"):

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from fleet.conditions import Gate
-from fleet.gates import Finding, judge_paired
-from fleet.gates.conclusion import LEAST_BAD, LEAST_DIFFERENCE
+from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE
 from fleet.gates.intervals import Z
 from fleet.gates.live import LATE
+from fleet.gates.offline import judge_paired
 from fleet.gates.sequential import GRID, ratios
+from fleet.gates.verdict import Finding
+from fleet.rollout_policy import GateSpec
 
 Array = npt.NDArray[np.float64]
 
@@ -185,7 +186,7 @@ def graded_runs(
     Of the borderline items an answer is right with a chance of its own, the same for both
     versions; of the others always. Items of one group of `size` break together.
     """
-    gate = Gate("g", "accuracy_drop", 3, "pp", samples=samples)
+    gate = GateSpec("g", "accuracy_drop", 3, "pp", samples=samples)
     names = [str(each // size) for each in range(items)]
     broken_share = drop / (1 - borderline / 2)
     for _ in range(replications):

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from fleet.gates.split import MATERIAL, MISMATCH, mismatch
+from fleet.gates.sample_ratio import MATERIAL, MISMATCH, mismatch
 from tests.fleet.gates.simulation import Array
 
 LOOKS = 48

@@ -8,18 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.conditions import Gate
-from fleet.gates import Finding, Tally, Verdict, Window, judge_live, recompute
-from fleet.gates.clusters import Clustered
+from fleet.gates.counts import Tally, Window
+from fleet.gates.design_effect import Clustered
+from fleet.gates.live import judge_live
+from fleet.gates.recheck import recheck_verdict
+from fleet.gates.verdict import Finding, Verdict
+from fleet.rollout_policy import GateSpec
 
 NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-ERRORS = Gate("errors", "error_rate_rise", 2, "pp")
-FORMAT = Gate("form", "format_drop", 3, "pp")
-LATENCY = Gate("latency", "p95_ratio", 1.5, "x")
-LIMIT = Gate("limit", "error_rate", 2, "%")
-BASELINE = Gate("baseline", "baseline_ratio", 2, "x")
-NEIGHBOURS = Gate("neighbours", "neighbour_ratio", 1.25, "x")
+ERRORS = GateSpec("errors", "error_rate_rise", 2, "pp")
+FORMAT = GateSpec("form", "format_drop", 3, "pp")
+LATENCY = GateSpec("latency", "p95_ratio", 1.5, "x")
+LIMIT = GateSpec("limit", "error_rate", 2, "%")
+BASELINE = GateSpec("baseline", "baseline_ratio", 2, "x")
+NEIGHBOURS = GateSpec("neighbours", "neighbour_ratio", 1.25, "x")
 PASS, FAIL, UNSURE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 KINDS = ("format", "truncated", "slow_total", "late:latency", "late:baseline", "late:neighbours")
 
@@ -52,7 +55,7 @@ def test_beside_an_old_version_that_is_broken_nothing_passes() -> None:
     found = judge_live(ERRORS, errors(48, 20, 200))
     assert found.verdict is UNSURE
     assert "which is broken itself and shows nothing" in found.reason
-    assert recompute(found.plain()).verdict is UNSURE
+    assert recheck_verdict(found.plain()).verdict is UNSURE
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ def test_an_error_rate_against_the_old_version(windows: list[Window], verdict: V
 @pytest.mark.parametrize(
     ("gate", "other"), [(LATENCY, "the old version"), (NEIGHBOURS, "elsewhere")]
 )
-def test_a_failure_by_slow_requests_names_them(gate: Gate, other: str) -> None:
+def test_a_failure_by_slow_requests_names_them(gate: GateSpec, other: str) -> None:
     slow = {"slow_total": 13, f"late:{gate.name}": 1}
     found = judge_live(gate, hours(10, (144, slow), (400, {"slow_total": 4})))
     assert found.verdict is FAIL
@@ -82,7 +85,7 @@ def test_a_failure_by_slow_requests_names_them(gate: Gate, other: str) -> None:
         f"130 of 1440 took longer than the old p95, {other} 40 of 4000; "
         f"10 of 1440 took over {gate.threshold:g} times the old p95: worse, with an e-value of "
     )
-    assert recompute(found.plain()) == found
+    assert recheck_verdict(found.plain()) == found
 
 
 def test_a_finding_says_what_it_rests_on() -> None:
@@ -227,7 +230,7 @@ counts = st.tuples(st.integers(0, 40), st.integers(0, 40))
        BASELINE, NEIGHBOURS]))  # fmt: skip
 @settings(max_examples=60)
 def test_every_verdict_is_computed_again_from_its_counts(
-    drawn: list[tuple[tuple[int, int], tuple[int, int]]], gate: Gate
+    drawn: list[tuple[tuple[int, int], tuple[int, int]]], gate: GateSpec
 ) -> None:
     windows = [
         window
@@ -240,7 +243,7 @@ def test_every_verdict_is_computed_again_from_its_counts(
         )
     ]
     found = judge_live(gate, windows)
-    assert recompute(found.plain()) == Finding.of(found.plain()) == found
+    assert recheck_verdict(found.plain()) == Finding.of(found.plain()) == found
 
 
 @pytest.mark.parametrize(
@@ -257,16 +260,16 @@ def test_every_verdict_is_computed_again_from_its_counts(
 def test_a_damaged_finding_is_refused(change: Mapping[str, object], text: str) -> None:
     plain = judge_live(ERRORS, errors(3, 1, 2)).plain()
     with pytest.raises(ValueError, match=text):
-        recompute({**plain, **change})
+        recheck_verdict({**plain, **change})
 
 
 def test_a_finding_that_was_tampered_with_shows() -> None:
     plain = judge_live(ERRORS, errors(12, 2, 2)).plain()
-    assert recompute(plain | {"verdict": "PASS"}).verdict is FAIL
+    assert recheck_verdict(plain | {"verdict": "PASS"}).verdict is FAIL
 
 
 @pytest.mark.parametrize("gate", [ERRORS, LIMIT])
-def test_a_finding_says_what_its_counts_could_have_shown(gate: Gate) -> None:
+def test_a_finding_says_what_its_counts_could_have_shown(gate: GateSpec) -> None:
     said = judge_live(gate, errors(1, 0, 24, requests=360)).power
     least, _, rest = said.partition(" of 360 bad at once would have failed it (")
     assert rest == f"{100 * int(least) / 360:.2g} %)"

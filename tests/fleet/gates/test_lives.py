@@ -11,31 +11,29 @@ from itertools import accumulate
 import numpy as np
 import pytest
 
-from fleet.canonical import plain
-from fleet.conditions import Gate, Rollout
-from fleet.gates import (
-    Finding,
-    Verdict,
-    Window,
-    judge_live,
-    judge_paired,
-    judge_soaking,
-    recompute,
-    soaking,
-)
-from fleet.gates.windows import Row, arms, baseline, windows
-from fleet.history import Entry, fold
-from fleet.pace import Phase, Wanted, pace
-from fleet.plan import SetRoute
+from fleet.encoding import plain
+from fleet.gates.counts import Window
+from fleet.gates.live import judge_live
+from fleet.gates.offline import judge_paired
+from fleet.gates.recheck import recheck_verdict
+from fleet.gates.soak import judge_soaking, soaking
+from fleet.gates.verdict import Finding, Verdict
+from fleet.gates.windows import UsageRow, arms, baseline, windows
+from fleet.history.entry import Entry
+from fleet.history.fold import fold
 from fleet.resources import Route, Share
+from fleet.rollout_policy import GateSpec, RolloutPolicy
+from fleet.rollouts.decide import decide_rollouts
+from fleet.rollouts.targets import AliasTarget, Phase
+from fleet.steps import SetRoute
 from tests.fleet.planning.builders import DAY, NOON, digest_of, route, state
-from tests.fleet.planning.trials import ACCURACY, ALIAS, ERRORS, NEW, OLD, declared
+from tests.fleet.rollouts.gate_trials import ACCURACY, ALIAS, ERRORS, NEW, OLD, declared
 
 HOUR = timedelta(hours=1)
-FORM = Gate("form", "format_drop", 3, "pp")
-LATENCY = Gate("latency", "p95_ratio", 1.5, "x", tolerate=1.25)
+FORM = GateSpec("form", "format_drop", 3, "pp")
+LATENCY = GateSpec("latency", "p95_ratio", 1.5, "x", tolerate=1.25)
 LIVE = (ERRORS, FORM, LATENCY)
-ROLLOUT = Rollout(
+ROLLOUT = RolloutPolicy(
     "standard", (10, 50, 100), DAY, 7 * DAY, ("accuracy", "errors", "form", "latency")
 )
 START = NOON.replace(hour=9)
@@ -54,9 +52,9 @@ class Life:
         self.now = START
         before = [self.row(START - HOUR, OLD) for _ in range(3000)]
         self.baselines = {ALIAS: baseline(before)}
-        self.rows: list[Row] = before
+        self.rows: list[UsageRow] = before
 
-    def row(self, moment: datetime, version: str) -> Row:
+    def row(self, moment: datetime, version: str) -> UsageRow:
         new = version == NEW
         return {
             "time": moment.isoformat(),
@@ -83,7 +81,7 @@ class Life:
             self.now = until
 
     @property
-    def live_gates(self) -> list[Gate]:
+    def live_gates(self) -> list[GateSpec]:
         return [each for each in self.fleet.gates.values() if not each.offline]
 
     def write(self, kind: str, **data: object) -> None:
@@ -91,22 +89,22 @@ class Life:
         self.entries.append(Entry(seq, self.now, kind, "run", "ana", 1, data, "", ""))
 
     def windows(
-        self, gate: Gate, start: datetime, end: datetime, percent: int | None = None
+        self, gate: GateSpec, start: datetime, end: datetime, percent: int | None = None
     ) -> tuple[Window, ...]:
         gates = [gate if each.name == gate.name else each for each in LIVE]
         return windows(
             self.rows, arms(ALIAS, NEW, OLD), gates, self.baselines, start, end, percent=percent
         )
 
-    def judge(self, gate: Gate, finding: Finding, since: datetime, percent: int) -> None:
-        assert recompute(finding.plain()).verdict is finding.verdict
+    def judge(self, gate: GateSpec, finding: Finding, since: datetime, percent: int) -> None:
+        assert recheck_verdict(finding.plain()).verdict is finding.verdict
         self.write(
             "gate_judged", alias=ALIAS, adapter=NEW, stable=OLD, percent=percent, gate=gate.name,
             finding=finding.plain(), since=since.isoformat(), fingerprint="vllm",
             digests={"adapter": digest_of(NEW), "stable": digest_of(OLD), "golden": "9" * 64},
         )  # fmt: skip
 
-    def tick(self) -> Wanted:
+    def tick(self) -> AliasTarget:
         """Gather evidence, plan, and do what the plan says."""
         stage = fold(self.entries).stages.get(ALIAS)
         known = fold(self.entries).evidence.get(ALIAS, ())
@@ -121,7 +119,9 @@ class Life:
                 past = self.windows(asked, START - 7 * DAY, START)
                 judged = judge_soaking(asked, found, past) if soaks else judge_live(gate, found)
                 self.judge(gate, judged, stage.since, stage.percent)
-        wanted = pace(self.fleet, state(self.live), fold(self.entries), self.now).wanted[ALIAS]
+        wanted = decide_rollouts(self.fleet, state(self.live), fold(self.entries), self.now).wanted[
+            ALIAS
+        ]
         shares = tuple(Share(name, percent, ("s",)) for name, percent in wanted.shares)
         made = Route(ALIAS, shares, wanted.salt)
         if made != self.live:

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.conditions import Gate
-from fleet.gates import Finding, Verdict, judge_paired, recompute
-from fleet.gates.offline import PSEUDO_ITEMS
+from fleet.gates.offline import PSEUDO_ITEMS, judge_paired
+from fleet.gates.recheck import recheck_verdict
+from fleet.gates.verdict import Finding, Verdict
+from fleet.rollout_policy import GateSpec
 
-GATE = Gate("accuracy", "accuracy_drop", 3, "pp")
+GATE = GateSpec("accuracy", "accuracy_drop", 3, "pp")
 
 
 def binary(items: int, worse: int, better: int, right: int = 0) -> tuple[list[float], list[float]]:
@@ -48,7 +49,7 @@ def test_a_golden_set_on_which_neither_is_ever_right_tells_nothing() -> None:
         Verdict.INCONCLUSIVE,
         "neither version is right once: the golden set tells nothing",
     )
-    assert recompute(found.plain()).verdict is Verdict.INCONCLUSIVE
+    assert recheck_verdict(found.plain()).verdict is Verdict.INCONCLUSIVE
     assert judge_paired(GATE, *binary(300, 40, 0)).verdict is Verdict.FAIL
 
 
@@ -137,7 +138,7 @@ def test_a_finding_of_graded_scores_from_before_is_judged_by_the_rule_of_its_tim
     plain = found.plain()
     plain["parameters"].pop("pseudo_items")
     plain["counts"].pop("cluster_size")
-    earlier = recompute(plain)
+    earlier = recheck_verdict(plain)
     assert earlier.verdict is Verdict.PASS
     assert earlier.upper == pytest.approx(0.0217, abs=1e-4)
 
@@ -190,4 +191,4 @@ def test_every_verdict_is_computed_again_from_its_counts(
     clusters = [str(each % groups) for each in range(len(both))]
     stable, canary = [each for each, _ in both], [each for _, each in both]
     found = judge_paired(GATE, stable, canary, clusters=clusters)
-    assert recompute(found.plain()) == Finding.of(found.plain()) == found
+    assert recheck_verdict(found.plain()) == Finding.of(found.plain()) == found

@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fleet.gates import Verdict
 from fleet.gates.offline import judge_binary
 from fleet.gates.sequential import share_test
+from fleet.gates.verdict import Verdict
 from tests.drawn import long
 from tests.fleet.gates.rollouts import World, simulate
 from tests.fleet.gates.simulation import (

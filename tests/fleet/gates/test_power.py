@@ -5,14 +5,15 @@ from functools import partial
 import numpy as np
 import pytest
 
-from fleet.conditions import Gate
-from fleet.gates import Verdict, power
+from fleet.gates import power
 from fleet.gates.offline import judge_binary
+from fleet.gates.verdict import Verdict
+from fleet.rollout_policy import GateSpec
 from tests.fleet.gates.simulation import flagged, golden_runs, graded_runs, paths, shares_of
 
-ERRORS = Gate("errors", "error_rate_rise", 2, "pp")
-FORMAT = Gate("form", "format_drop", 3, "pp")
-LATENCY = Gate("latency", "p95_ratio", 1.5, "x")
+ERRORS = GateSpec("errors", "error_rate_rise", 2, "pp")
+FORMAT = GateSpec("form", "format_drop", 3, "pp")
+LATENCY = GateSpec("latency", "p95_ratio", 1.5, "x")
 
 
 def verdict(items: int, worse: int, better: int) -> str:
@@ -30,7 +31,7 @@ def test_one_sample_of_each_item_is_worked_out_exactly(
 ) -> None:
     rng = np.random.default_rng(4)
     found = shares_of(partial(verdict, items), *golden_runs(rng, 6000, items, discordance, drop))
-    passes, fails = power.paired(items, discordance, 1, 0.03, drop)
+    passes, fails = power.paired_power(items, discordance, 1, 0.03, drop)
     assert 100 * passes == pytest.approx(found["PASS"], abs=2)
     assert 100 * fails == pytest.approx(found["FAIL"], abs=2)
 
@@ -42,20 +43,20 @@ def test_of_several_samples_no_more_is_promised_than_comes_true(items: int, samp
     for drop, place, verdict in ((0.0, 0, Verdict.PASS), (0.06, 1, Verdict.FAIL)):
         drawn = graded_runs(rng, 600, items, samples, drop, borderline=borderline)
         found = [each.verdict for each in drawn].count(verdict) / 600
-        told = power.paired(items, borderline / 4, samples, 0.03, drop)[place]
+        told = power.paired_power(items, borderline / 4, samples, 0.03, drop)[place]
         assert found - 0.13 <= told <= found + 0.06
 
 
 def test_more_samples_say_more() -> None:
-    found = [power.paired(200, 0.15, samples, 0.03, 0.0)[0] for samples in (1, 3, 5, 10)]
+    found = [power.paired_power(200, 0.15, samples, 0.03, 0.0)[0] for samples in (1, 3, 5, 10)]
     assert found == sorted(found)
     assert found[-1] > 0.85
 
 
 def test_a_small_golden_set_passes_nothing() -> None:
-    assert power.paired(19, 0.1, 1, 0.03, 0.0) == (0.0, 0.0)
-    assert power.paired(19, 0.1, 10, 0.5, 0.0) == (0.0, 0.0)
-    assert power.paired(20, 0.01, 1, 0.5, 0.0)[0] == pytest.approx(1, abs=1e-4)
+    assert power.paired_power(19, 0.1, 1, 0.03, 0.0) == (0.0, 0.0)
+    assert power.paired_power(19, 0.1, 10, 0.5, 0.0) == (0.0, 0.0)
+    assert power.paired_power(20, 0.01, 1, 0.5, 0.0)[0] == pytest.approx(1, abs=1e-4)
 
 
 def test_what_a_set_can_certify_and_how_large_it_must_be() -> None:
@@ -78,7 +79,7 @@ def test_what_a_set_can_certify_and_how_large_it_must_be() -> None:
         (LATENCY, 150, 94),
     ],
 )
-def test_the_requests_that_a_live_gate_needs(gate: Gate, requests: int, passes: float) -> None:
+def test_the_requests_that_a_live_gate_needs(gate: GateSpec, requests: int, passes: float) -> None:
     assert 100 * power.passing(gate, requests, 9 * requests) == pytest.approx(passes, abs=4)
 
 
@@ -107,10 +108,10 @@ def test_no_requests_pass_and_catch_nothing() -> None:
         (ERRORS, (0.01, 0.05)),
         (FORMAT, (0.03, 0.09)),
         (LATENCY, (0.05, 0.312)),
-        (Gate("limit", "error_rate", 2, "%"), (0.02, 0.08)),
-        (Gate("limit", "p95_latency", 500, "ms"), (0.05, 0.2)),
+        (GateSpec("limit", "error_rate", 2, "%"), (0.02, 0.08)),
+        (GateSpec("limit", "p95_latency", 500, "ms"), (0.05, 0.2)),
     ],
 )
-def test_what_harm_means(gate: Gate, rates: tuple[float, float]) -> None:
+def test_what_harm_means(gate: GateSpec, rates: tuple[float, float]) -> None:
     assert power.harm(gate) == pytest.approx(rates, abs=0.001)
     assert power.catching(gate, 1000, 9000) > 0.99

@@ -8,15 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.conditions import Gate
-from fleet.gates import Tally, Verdict, Window, judge_soaking, recompute, soaking
-from fleet.gates.soak import blameless, spared
+from fleet.gates.counts import Tally, Window
+from fleet.gates.recheck import recheck_verdict
+from fleet.gates.soak import blameless, judge_soaking, soaking, spared
+from fleet.gates.verdict import Verdict
+from fleet.rollout_policy import GateSpec
 
 NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-ERRORS = Gate("errors", "error_rate_rise", 2, "pp")
-LATENCY = Gate("latency", "p95_ratio", 1.5, "x")
-LIMIT = Gate("limit", "error_rate", 2, "%")
+ERRORS = GateSpec("errors", "error_rate_rise", 2, "pp")
+LATENCY = GateSpec("latency", "p95_ratio", 1.5, "x")
+LIMIT = GateSpec("limit", "error_rate", 2, "%")
 PASS, FAIL, UNSURE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 BEFORE = (Window(NINE - 168 * HOUR, NINE, Tally(), Tally(4000, {"errors": 40})),)
 """A week in which the old version had 1 % errors."""
@@ -47,11 +49,11 @@ def hours(number: int, requests: int, **bad: int) -> tuple[Window, ...]:
     ],
 )
 def test_a_version_that_has_all_traffic(
-    gate: Gate, windows: tuple[Window, ...], verdict: Verdict
+    gate: GateSpec, windows: tuple[Window, ...], verdict: Verdict
 ) -> None:
     found = judge_soaking(soaking(gate), windows, BEFORE)
     assert found.verdict is verdict
-    assert recompute(found.plain()).verdict is verdict
+    assert recheck_verdict(found.plain()).verdict is verdict
 
 
 def test_a_rise_is_above_what_the_old_version_surely_had_and_it_is_said() -> None:
@@ -63,7 +65,7 @@ def test_a_rise_is_above_what_the_old_version_surely_had_and_it_is_said() -> Non
 
 def test_without_a_past_nothing_is_said() -> None:
     found = judge_soaking(ERRORS, hours(20, 100, errors=50), ())
-    assert (found.verdict, recompute(found.plain()).verdict) == (UNSURE, UNSURE)
+    assert (found.verdict, recheck_verdict(found.plain()).verdict) == (UNSURE, UNSURE)
     assert found.reason == "nothing to compare with; the old version had 0 of 0 before the rollout"
 
 
@@ -71,7 +73,7 @@ def test_a_time_may_be_twice_the_old_one_after_the_cut_over() -> None:
     assert soaking(LATENCY).margin == 2.0
     assert soaking(replace(LATENCY, threshold=3)).margin == 3.0
     assert soaking(ERRORS) is ERRORS
-    near = Gate("near", "neighbour_ratio", 1.25, "x")
+    near = GateSpec("near", "neighbour_ratio", 1.25, "x")
     assert soaking(near) is near
 
 
@@ -89,7 +91,7 @@ def test_an_hour_in_which_everybody_fails_says_nothing_about_the_version() -> No
     again = spared(found, judge_soaking(ERRORS, kept, BEFORE), len(windows) - len(kept))
     assert again.verdict is PASS
     assert "without 2 windows in which others on its servers fared as badly" in again.reason
-    assert recompute(again.plain()).verdict is PASS
+    assert recheck_verdict(again.plain()).verdict is PASS
 
 
 @given(st.lists(st.integers(0, 40), max_size=30), st.integers(0, 4000))

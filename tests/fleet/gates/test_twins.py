@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleet.gates import Finding, Verdict
 from fleet.gates.intervals import newcombe, wilson
 from fleet.gates.live import judge_ratio, judge_rise
 from fleet.gates.sequential import share_test
+from fleet.gates.verdict import Finding, Verdict
 from tests.fleet.gates.rollouts import LEAST, MARGIN, MIN_HOURS, RISE_MARGINS, World, ends, stage
 from tests.fleet.gates.simulation import (
     Paths,

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from fleet.conditions import Gate
 from fleet.gates.windows import Baseline, arms, baseline, neighbours, windows
+from fleet.rollout_policy import GateSpec
 from fleet.traffic import Sticky
 
 NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -31,7 +31,7 @@ def row(minute: float = 0, version: str = NEW, **fields: Any) -> dict[str, Any]:
     return made | fields
 
 
-def counted(*rows: dict[str, Any], gates: tuple[Gate, ...] = ()) -> tuple[Any, ...]:
+def counted(*rows: dict[str, Any], gates: tuple[GateSpec, ...] = ()) -> tuple[Any, ...]:
     return windows(rows, SIDE, gates, KNOWN, NINE, NINE + 3 * HOUR, percent=10)
 
 
@@ -98,17 +98,19 @@ def test_a_request_of_which_something_is_not_known_is_not_counted_as_good() -> N
 @pytest.mark.parametrize(
     ("gate", "fields", "late"),
     [
-        (Gate("g", "p95_ratio", 1.5, "x"), {"latency_s": 1.5}, 0),
-        (Gate("g", "p95_ratio", 1.5, "x"), {"latency_s": 1.51}, 1),
-        (Gate("g", "baseline_ratio", 2, "x"), {"latency_s": 2.01}, 1),
-        (Gate("g", "first_token_ratio", 2, "x"), {"first_byte_s": 0.41}, 1),
-        (Gate("g", "token_time_ratio", 2, "x"), {"output_tokens": 21}, 0),
-        (Gate("g", "token_time_ratio", 2, "x"), {"output_tokens": 19}, 1),
-        (Gate("g", "p95_latency", 800, "ms"), {"latency_s": 0.81}, 1),
-        (Gate("g", "error_rate_rise", 2, "pp"), {"latency_s": 9.0}, 0),
+        (GateSpec("g", "p95_ratio", 1.5, "x"), {"latency_s": 1.5}, 0),
+        (GateSpec("g", "p95_ratio", 1.5, "x"), {"latency_s": 1.51}, 1),
+        (GateSpec("g", "baseline_ratio", 2, "x"), {"latency_s": 2.01}, 1),
+        (GateSpec("g", "first_token_ratio", 2, "x"), {"first_byte_s": 0.41}, 1),
+        (GateSpec("g", "token_time_ratio", 2, "x"), {"output_tokens": 21}, 0),
+        (GateSpec("g", "token_time_ratio", 2, "x"), {"output_tokens": 19}, 1),
+        (GateSpec("g", "p95_latency", 800, "ms"), {"latency_s": 0.81}, 1),
+        (GateSpec("g", "error_rate_rise", 2, "pp"), {"latency_s": 9.0}, 0),
     ],
 )
-def test_a_gate_counts_beyond_its_own_limit(gate: Gate, fields: dict[str, Any], late: int) -> None:
+def test_a_gate_counts_beyond_its_own_limit(
+    gate: GateSpec, fields: dict[str, Any], late: int
+) -> None:
     (found,) = counted(row(**fields), gates=(gate,))
     assert found.canary.bad.get("late:g", 0) == late
 

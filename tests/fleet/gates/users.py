@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fleet.conditions import Gate
-from fleet.gates import Verdict
-from fleet.gates.clusters import BY_WINDOW, SUMS
+from fleet.gates.design_effect import BY_WINDOW, SUMS
 from fleet.gates.live import judge_rise
+from fleet.gates.verdict import Verdict
+from fleet.rollout_policy import GateSpec
 
-ERRORS = Gate("errors", "error_rate_rise", 2, "pp")
+ERRORS = GateSpec("errors", "error_rate_rise", 2, "pp")
 LIMITS = {"margin": 0.02, "tolerate": 1.25, "alpha": 0.01, "least_requests": 50.0}
 WINDOWS = 12
 

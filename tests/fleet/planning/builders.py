@@ -4,26 +4,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from fleet.conditions import Gate, Rollout
-from fleet.declared import (
-    Adapter,
-    AdapterFacts,
-    AttachedServer,
-    Base,
+from fleet.hardware import (
+    AttachedServerSpec,
     BaseShape,
-    Client,
-    ClientKey,
-    Demand,
-    Device,
-    Fleet,
-    Host,
-    PlacementPolicy,
-    Tier,
+    BaseSpec,
+    DeviceSpec,
+    DeviceState,
+    HostSpec,
 )
-from fleet.declared import State as DeviceState
-from fleet.history import History, Hold, Stage
+from fleet.history.values import History, RollbackHold, RolloutStage
 from fleet.names import AdapterName, Address
 from fleet.resources import LoadedAdapter, Resource, Route, Share, State
+from fleet.rollout_policy import GateSpec, RolloutPolicy
+from fleet.spec import (
+    AdapterFacts,
+    AdapterSpec,
+    ClientKey,
+    ClientSpec,
+    DemandSpec,
+    FleetSpec,
+    PlacementPolicy,
+    TierSpec,
+)
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -31,7 +33,7 @@ DAY = timedelta(days=1)
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 TINY = BaseShape("LlamaForCausalLM", 128, 256, 2, 4, 2, 32, 512, 512, 2 * MIB)
 LLAMA_8B = BaseShape("LlamaForCausalLM", 4096, 14336, 32, 32, 8, 128, 128256, 8192, 16_060_522_496)
-STANDARD = Rollout("standard", (10, 50, 100), DAY, 7 * DAY, ())
+STANDARD = RolloutPolicy("standard", (10, 50, 100), DAY, 7 * DAY, ())
 
 
 def base(
@@ -43,8 +45,8 @@ def base(
     shape: BaseShape | None = TINY,
     max_model_len: int | None = 512,
     tensor_parallel: int | None = None,
-) -> Base:
-    return Base(
+) -> BaseSpec:
+    return BaseSpec(
         name, f"models/base/{name}", "bfloat16", max_model_len, kv_cache_bytes, 0, slots,
         max_lora_rank, (), shape, tensor_parallel,
     )  # fmt: skip
@@ -58,16 +60,18 @@ def device(
     price: float = 0.0,
     port: int = 8100,
     state: DeviceState = "active",
-) -> Device:
-    return Device(name, kind, memory, price, port, state)
+) -> DeviceSpec:
+    return DeviceSpec(name, kind, memory, price, port, state)
 
 
-def host(name: str = "laptop", *devices: Device, reserved_for: tuple[str, ...] = ()) -> Host:
-    return Host(name, "fake", devices or (device(),), reserved_for=reserved_for)
+def host(
+    name: str = "laptop", *devices: DeviceSpec, reserved_for: tuple[str, ...] = ()
+) -> HostSpec:
+    return HostSpec(name, "fake", devices or (device(),), reserved_for=reserved_for)
 
 
-def attached(name: str, *servers: AttachedServer) -> Host:
-    return Host(name, "attach", (), servers)
+def attached(name: str, *servers: AttachedServerSpec) -> HostSpec:
+    return HostSpec(name, "attach", (), servers)
 
 
 def adapter(
@@ -77,11 +81,11 @@ def adapter(
     pin: str | None = None,
     rollout: str = "standard",
     smoke: tuple[str, ...] = ("hello",),
-    demand: Demand | None = None,
+    demand: DemandSpec | None = None,
     **fields: object,
-) -> Adapter:
-    """Declare an adapter; `fields` are those of `Adapter` that have a default."""
-    made = Adapter(
+) -> AdapterSpec:
+    """Declare an adapter; `fields` are those of `AdapterSpec` that have a default."""
+    made = AdapterSpec(
         AdapterName.parse(name), rollout, demand, "short_generation", replicas, pin, None, smoke
     )
     return replace(made, **fields)  # type: ignore[arg-type]
@@ -96,25 +100,25 @@ def digest_of(name: str) -> str:
 
 
 def fleet(
-    *adapters: Adapter,
-    bases: Iterable[Base] = (),
-    hosts: Iterable[Host] = (),
-    rollouts: Iterable[Rollout] = (STANDARD,),
-    gates: Iterable[Gate] = (),
+    *adapters: AdapterSpec,
+    bases: Iterable[BaseSpec] = (),
+    hosts: Iterable[HostSpec] = (),
+    rollouts: Iterable[RolloutPolicy] = (STANDARD,),
+    gates: Iterable[GateSpec] = (),
     known: Iterable[str] = (),
     ranks: Mapping[str, int] | None = None,
     keys: Mapping[str, tuple[ClientKey, ...]] | None = None,
     renames: Mapping[str, str] | None = None,
     policy: PlacementPolicy | None = None,
-) -> Fleet:
+) -> FleetSpec:
     """Declare a fleet; `known` are versions in the lock besides the declared ones."""
     ranks, keys = ranks or {}, keys or {}
     names = sorted({*(str(each.name) for each in adapters), *known})
     clients = sorted({*(each.name.client for each in adapters), *keys})
-    return Fleet(
+    return FleetSpec(
         name="test",
-        clients={each: Client(each, "standard", None, keys.get(each, ())) for each in clients},
-        tiers={"standard": Tier("standard", 1, None)},
+        clients={each: ClientSpec(each, "standard", None, keys.get(each, ())) for each in clients},
+        tiers={"standard": TierSpec("standard", 1, None)},
         bases={each.name: each for each in bases or (base(),)},
         hosts={each.name: each for each in hosts or (host(),)},
         adapters={each.alias: each for each in adapters},
@@ -143,15 +147,15 @@ def history(
     *,
     owned: Iterable[str] = (),
     stages: Iterable[tuple[str, int, datetime]] = (),
-    holds: Iterable[Hold] = (),
+    holds: Iterable[RollbackHold] = (),
     cutovers: Mapping[str, datetime] | None = None,
 ) -> History:
-    held: dict[str, dict[str, Hold]] = {}
+    held: dict[str, dict[str, RollbackHold]] = {}
     for hold in holds:
         held.setdefault(AdapterName.parse(hold.adapter).alias, {})[hold.adapter] = hold
     return History(
         stages={
-            AdapterName.parse(name).alias: Stage(name, percent, entered)
+            AdapterName.parse(name).alias: RolloutStage(name, percent, entered)
             for name, percent, entered in stages
         },
         holds=held,

@@ -2,19 +2,19 @@
 
 from collections.abc import Mapping
 
-from fleet.budget import USABLE
-from fleet.canonical import plain
-from fleet.declared import Fleet
-from fleet.history import History
+from fleet.encoding import plain
+from fleet.history.values import History
 from fleet.names import Address, route_address
-from fleet.pace import alias_of
 from fleet.plan import Plan
 from fleet.resources import LoadedAdapter, Resource, Route
+from fleet.rollouts.targets import alias_of
+from fleet.spec import FleetSpec
+from fleet.vllm.memory import USABLE
 from tests.fleet.planning.builders import digest_of
 from tests.fleet.planning.simulator import World
 
 
-def check_rollouts(plan: Plan, declared: Fleet) -> None:
+def check_rollouts(plan: Plan, declared: FleetSpec) -> None:
     """No rollout skips a stage, and none gives traffic to a version that is held."""
     for change in plan.changes:
         before, after = change.before, change.after

@@ -4,18 +4,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from fleet.budget import USABLE
-from fleet.canonical import plain
-from fleet.declared import Fleet
-from fleet.history import Entry, History, fold
+from fleet.encoding import plain
+from fleet.history.entry import Entry
+from fleet.history.fold import fold
+from fleet.history.values import History
 from fleet.names import Address, route_address
-from fleet.pace import alias_of
-from fleet.plan import (
+from fleet.plan import Plan
+from fleet.planning.pipeline import make_plan
+from fleet.resources import LoadedAdapter, Resource, Route, Server, State
+from fleet.rollouts.targets import alias_of
+from fleet.spec import FleetSpec
+from fleet.steps import (
     DeleteKey,
     DeleteRoute,
     Drain,
     LoadAdapter,
-    Plan,
     SetKey,
     SetRoute,
     SmokeTest,
@@ -24,8 +27,7 @@ from fleet.plan import (
     StopServer,
     UnloadAdapter,
 )
-from fleet.planning import make_plan
-from fleet.resources import LoadedAdapter, Resource, Route, Server, State
+from fleet.vllm.memory import USABLE
 
 
 class World:
@@ -38,7 +40,7 @@ class World:
         self.entries: list[Entry] = []
         self.waiting: frozenset[str] = frozenset()
         """Aliases without slots of their own: their versions wait in host memory."""
-        self.fleet: Fleet | None = None
+        self.fleet: FleetSpec | None = None
         """What was planned for last."""
         self.largest: dict[str, int] = {}
         """By server: the bytes of the largest version that it has listed in an apply."""
@@ -58,7 +60,7 @@ class World:
     def history(self) -> History:
         return fold(self.entries)
 
-    def plan(self, fleet: Fleet) -> Plan:
+    def plan(self, fleet: FleetSpec) -> Plan:
         cached = [each.alias for each in fleet.adapters.values() if each.residency == "cached"]
         self.waiting = frozenset(cached)
         self.fleet = fleet

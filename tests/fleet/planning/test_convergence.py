@@ -9,12 +9,12 @@ from typing import assert_never
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from fleet.conditions import Rollout
-from fleet.declared import Fleet
-from fleet.diff import diff
 from fleet.errors import PlacementError
-from fleet.planning import desired_state
+from fleet.planning.diff import diff
+from fleet.planning.pipeline import desired_state
 from fleet.resources import Server
+from fleet.rollout_policy import RolloutPolicy
+from fleet.spec import FleetSpec
 from tests.drawn import drawn, examples
 from tests.fleet.planning.builders import (
     DAY,
@@ -49,7 +49,7 @@ KNOWN = tuple(
 RANKS = {name: 8 if name.endswith("0.0") else 16 for name in KNOWN}
 FILE = 8_192
 """Bytes of a version for each of its ranks."""
-SHARED = Rollout("shared", (20, 100), DAY, 2 * DAY, ())
+SHARED = RolloutPolicy("shared", (20, 100), DAY, 2 * DAY, ())
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ HARDWARE = (
 )
 
 
-def start(memory: int | None = None) -> Fleet:
+def start(memory: int | None = None) -> FleetSpec:
     first = adapter("acme-support-tiny-v1.0.0")
     amount = None if memory is None else memory * 4 * 16 * FILE
     made = fleet(
@@ -145,7 +145,7 @@ def start(memory: int | None = None) -> Fleet:
     return replace(made, versions=sized)
 
 
-def happen(each: Event, declared: Fleet, world: World) -> Fleet:  # noqa: C901, PLR0912 (a case each)
+def happen(each: Event, declared: FleetSpec, world: World) -> FleetSpec:  # noqa: C901, PLR0912 (a case each)
     """Let an event change the declarations (returned) or the world."""
     servers = sorted(world.live().servers())
     match each:
@@ -183,7 +183,7 @@ def happen(each: Event, declared: Fleet, world: World) -> Fleet:  # noqa: C901, 
     return declared
 
 
-def with_adapters(declared: Fleet, adapters: Mapping[str, object]) -> Fleet:
+def with_adapters(declared: FleetSpec, adapters: Mapping[str, object]) -> FleetSpec:
     return replace(declared, adapters=dict(sorted(adapters.items())))  # type: ignore[arg-type]
 
 

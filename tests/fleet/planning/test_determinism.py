@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.history import History
-from fleet.planning import make_plan
+from fleet.history.values import History
+from fleet.planning.pipeline import make_plan
 from tests.fleet.planning.builders import NOON, adapter, device, fleet, host, state
 
 MANY = [adapter(f"c{each % 7}-t{each}-tiny-v1.{each % 3}.0") for each in range(30)]

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.declared import ClientKey, Fleet
-from fleet.diff import diff
 from fleet.errors import PlacementError
-from fleet.history import History
-from fleet.placement.flags import flags_for
+from fleet.history.values import History
 from fleet.plan import Action, Plan, Reason
-from fleet.planning import make_plan
+from fleet.planning.diff import diff
+from fleet.planning.pipeline import make_plan
 from fleet.resources import Key, LoadedAdapter, Server, State
+from fleet.spec import ClientKey, FleetSpec
+from fleet.vllm.flags import flags_for
 from tests.fleet.planning.builders import (
     DAY,
     NOON,
@@ -43,7 +43,7 @@ def but(live: State, *added: object, without: tuple[str, ...] = ()) -> State:
     return state(*rest, *added)  # type: ignore[arg-type]
 
 
-def planned(declared: Fleet, live: State = LIVE, past: History | None = None) -> Plan:
+def planned(declared: FleetSpec, live: State = LIVE, past: History | None = None) -> Plan:
     return make_plan(declared, live, past or history(owned=map(str, LIVE.resources)), NOON)
 
 

@@ -14,18 +14,21 @@ from typing import TypeVar
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
-from fleet.declared import Adapter, Demand, Device, Fleet, Host, PlacementPolicy
 from fleet.errors import PlacementError
-from fleet.history import fold
-from fleet.pace import pace
-from fleet.placement import Placement, place
-from fleet.placement.verify import verify, verify_steps
+from fleet.hardware import DeviceSpec, HostSpec
+from fleet.history.fold import fold
+from fleet.placement.result import PlacementResult
+from fleet.placement.search import place
+from fleet.placement.verify import verify_placement
+from fleet.placement.verify.steps import verify_steps
 from fleet.plan import Plan
-from fleet.planning import make_plan
+from fleet.planning.pipeline import make_plan
 from fleet.resources import State
+from fleet.rollouts.decide import decide_rollouts
+from fleet.spec import AdapterSpec, DemandSpec, FleetSpec, PlacementPolicy
 from tests.drawn import drawn, examples
+from tests.fleet.placement.placements import LLAMA, PROFILE
 from tests.fleet.planning.builders import GIB, NOON, adapter, base, device, fleet, history, state
-from tests.fleet.planning.placements import LLAMA, PROFILE
 from tests.fleet.planning.simulator import World
 
 Named = TypeVar("Named")
@@ -40,7 +43,7 @@ BASES = (LLAMA, base("tiny"), replace(LLAMA, name="mini", tensor_parallel=2))
 demands = st.one_of(
     st.none(),
     st.builds(
-        Demand,
+        DemandSpec,
         peak_rpm=st.sampled_from((1, 60, 300, 900)),
         hours=st.sampled_from(((0, 24), (9, 17), (22, 4))),
         batch=st.sampled_from((None, (1, 3), (12, 14))),
@@ -49,7 +52,7 @@ demands = st.one_of(
 
 
 @st.composite
-def adapters(draw: st.DrawFn, alias: str) -> Adapter:
+def adapters(draw: st.DrawFn, alias: str) -> AdapterSpec:
     base_ = draw(st.sampled_from(("llama", "llama", "tiny", "mini")))
     return adapter(
         f"{alias}-{base_}-v1.0.0",
@@ -66,9 +69,9 @@ def adapters(draw: st.DrawFn, alias: str) -> Adapter:
 
 
 @st.composite
-def machines(draw: st.DrawFn, name: str) -> Host:
+def machines(draw: st.DrawFn, name: str) -> HostSpec:
     kinds = draw(st.lists(st.sampled_from((*KINDS, "h100_80g")), min_size=2, max_size=5))
-    cards: list[Device] = [
+    cards: list[DeviceSpec] = [
         device(
             f"g{index}", kind=kind, memory=KINDS[kind][0] * GIB, price=KINDS[kind][1],
             port=8000 + index,
@@ -77,11 +80,11 @@ def machines(draw: st.DrawFn, name: str) -> Host:
         for index, kind in enumerate(kinds)
     ]  # fmt: skip
     reserved = draw(st.sampled_from(((),) * 9 + (("gold",), ("acme", "standard"))))
-    return Host(name, "fake", tuple(cards), reserved_for=reserved)
+    return HostSpec(name, "fake", tuple(cards), reserved_for=reserved)
 
 
 @st.composite
-def fleets(draw: st.DrawFn) -> Fleet:
+def fleets(draw: st.DrawFn) -> FleetSpec:
     aliases = draw(st.lists(st.sampled_from(TASKS), min_size=1, max_size=7, unique=True))
     wanted = [draw(adapters(each)) for each in aliases]
     hosts = [draw(machines(f"h{index}")) for index in range(draw(st.integers(2, 4)))]
@@ -110,28 +113,28 @@ usual = settings(
 )
 
 
-def placed(of: Fleet) -> Placement:
-    return place(of, pace(of, state(), history(), NOON), state())
+def placed(of: FleetSpec) -> PlacementResult:
+    return place(of, decide_rollouts(of, state(), history(), NOON), state())
 
 
-def planned(of: Fleet, live: State | None = None) -> Plan:
+def planned(of: FleetSpec, live: State | None = None) -> Plan:
     return make_plan(of, live or state(), history(), NOON)
 
 
 @drawn
 @settings(parent=usual, max_examples=EXAMPLES or examples(30, 80))
 @given(st.lists(fleets(), min_size=1, max_size=3))
-def test_every_placement_and_the_way_to_it_pass_their_checks(declared: list[Fleet]) -> None:
+def test_every_placement_and_the_way_to_it_pass_their_checks(declared: list[FleetSpec]) -> None:
     world = World(NOON)
     for each in declared:
         live, past = world.live(), fold(world.entries)
-        wanted = pace(each, live, past, NOON)
+        wanted = decide_rollouts(each, live, past, NOON)
         try:
             placement = place(each, wanted, live)
         except PlacementError as error:
             event(error.diagnostics[0].code)
             continue
-        assert verify(each, wanted, live, placement) == ()
+        assert verify_placement(each, wanted, live, placement) == ()
         plan = world.plan(each)
         assert verify_steps(plan, each, live) == ()
         world.apply(plan)
@@ -142,7 +145,7 @@ def test_every_placement_and_the_way_to_it_pass_their_checks(declared: list[Flee
 @usual
 @given(fleets(), st.randoms(use_true_random=False))
 def test_the_order_of_declarations_leaves_the_plan_as_it_is(
-    declared: Fleet, chance: Random
+    declared: FleetSpec, chance: Random
 ) -> None:
     def shuffled(given_: Mapping[str, Named]) -> dict[str, Named]:
         names = list(given_)
@@ -168,7 +171,7 @@ def test_the_order_of_declarations_leaves_the_plan_as_it_is(
 @drawn
 @usual
 @given(fleets())
-def test_planning_again_when_nothing_changed_changes_nothing(declared: Fleet) -> None:
+def test_planning_again_when_nothing_changed_changes_nothing(declared: FleetSpec) -> None:
     world = World(NOON)
     try:
         world.apply(world.plan(declared))
@@ -182,13 +185,13 @@ def test_planning_again_when_nothing_changed_changes_nothing(declared: Fleet) ->
 @drawn
 @usual
 @given(fleets(), st.sampled_from(sorted(KINDS)))
-def test_a_further_device_never_makes_a_fleet_infeasible(declared: Fleet, kind: str) -> None:
+def test_a_further_device_never_makes_a_fleet_infeasible(declared: FleetSpec, kind: str) -> None:
     try:
         before = placed(declared)
     except PlacementError:
         assume(False)
     memory, price = KINDS[kind]
-    more = Host("h9", "fake", (device("g0", kind=kind, memory=memory * GIB, price=price),))
+    more = HostSpec("h9", "fake", (device("g0", kind=kind, memory=memory * GIB, price=price),))
     after = placed(replace(declared, hosts={**declared.hosts, "h9": more}))
     assert set(after.bindings) == set(before.bindings)
 
@@ -196,7 +199,7 @@ def test_a_further_device_never_makes_a_fleet_infeasible(declared: Fleet, kind: 
 @drawn
 @usual
 @given(fleets())
-def test_without_any_one_adapter_a_feasible_fleet_stays_feasible(declared: Fleet) -> None:
+def test_without_any_one_adapter_a_feasible_fleet_stays_feasible(declared: FleetSpec) -> None:
     try:
         placed(declared)
     except PlacementError:
@@ -209,7 +212,7 @@ def test_without_any_one_adapter_a_feasible_fleet_stays_feasible(declared: Fleet
 @drawn
 @usual
 @given(fleets())
-def test_the_price_is_never_below_the_bound(declared: Fleet) -> None:
+def test_the_price_is_never_below_the_bound(declared: FleetSpec) -> None:
     try:
         found = placed(declared)
     except PlacementError:

@@ -4,13 +4,14 @@ from datetime import timedelta
 
 import pytest
 
-from fleet.declared import AttachedServer, Fleet
 from fleet.errors import PlacementError
-from fleet.history import History
+from fleet.hardware import AttachedServerSpec
+from fleet.history.values import History
 from fleet.names import adapter_address
 from fleet.plan import Plan
-from fleet.planning import make_plan
+from fleet.planning.pipeline import make_plan
 from fleet.resources import Route, Server, State
+from fleet.spec import FleetSpec
 from tests.fleet.planning.builders import (
     DAY,
     NOON,
@@ -28,8 +29,8 @@ from tests.fleet.planning.builders import (
 OLD, NEW, OTHER = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0", "birch-faq-tiny-v1.0.0"
 
 
-def declared(slots: int, *others: str) -> Fleet:
-    server = AttachedServer("s", "http://s", "tiny", slots, 16, 0.0)
+def declared(slots: int, *others: str) -> FleetSpec:
+    server = AttachedServerSpec("s", "http://s", "tiny", slots, 16, 0.0)
     adapters = [adapter(NEW), *(adapter(each) for each in others)]
     return fleet(
         *adapters, bases=[base(max_lora_rank=16)], hosts=[attached("rented", server)], known=[OLD]
@@ -48,7 +49,7 @@ def past(percent: int, *names: str, cutover: timedelta | None = None) -> History
     return history(owned=[*owned, "route/acme-support"], stages=stages, cutovers=gone)
 
 
-def planned(what: Fleet, there: State, before: History) -> Plan:
+def planned(what: FleetSpec, there: State, before: History) -> Plan:
     return make_plan(what, there, before, NOON)
 
 

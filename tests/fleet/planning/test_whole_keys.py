@@ -2,9 +2,9 @@
 
 import pytest
 
-from fleet.declared import ClientKey
-from fleet.pace import pace
-from fleet.planning import _whole_keys
+from fleet.planning.pipeline import _whole_keys
+from fleet.rollouts.decide import decide_rollouts
+from fleet.spec import ClientKey
 from fleet.traffic import Sticky
 from tests.fleet.planning.builders import NOON, adapter, fleet, history, route, state
 
@@ -16,7 +16,7 @@ def warned(sticky: Sticky, keys: int) -> str:
     acme = tuple(ClientKey(f"k{n}", f"env:K{n}", "f" * 12) for n in range(keys))
     what = fleet(adapter(NEW, sticky=sticky), known=[OLD], keys={"acme": acme})
     live = state(route("acme-support", (OLD, 100, "s")))
-    return "".join(_whole_keys(what, pace(what, live, history(), NOON)))
+    return "".join(_whole_keys(what, decide_rollouts(what, live, history(), NOON)))
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.budget import GIB
-from fleet.declared import Device
+from fleet.capacity.calibration import WORST_RESIDUAL
+from fleet.capacity.profiles import parse_profile
 from fleet.errors import EngineError
-from fleet.profiles import Profile, Speed, parse_profile
-from fleet.throughput import WORST_RESIDUAL
-from fleetctl.project import load_fleet
-from runtime.calibrate import Subject
-from runtime.calibrate.conditions import foreign, require_idle, require_times
-from runtime.calibrate.gauges import Gauges
-from runtime.calibrate.profilefile import file_name
+from fleet.hardware import DeviceSpec, Profile, Speed
+from fleet.vllm.memory import GIB
+from runtime.calibrate.preconditions import foreign, require_idle, require_times
+from runtime.calibrate.profile import CalibrationTarget, file_name
 from runtime.calibrate.run import reserve
-from tests.fleet.physics.published import LLAMA_31_8B
+from runtime.engines.vllm_metrics import Gauges
+from runtime.project.load import load_fleet
+from tests.fleet.capacity.published import LLAMA_31_8B
 from tests.fleet.planning.builders import base
 from tests.fleetctl.project_on_disk import Project
 
@@ -79,19 +78,19 @@ def test_a_fake_servers_speed_is_not_kept_for_planning(project: Project) -> None
     assert "FC4065" in done.stderr
 
 
-def subject(**changed: object) -> Subject:
+def subject(**changed: object) -> CalibrationTarget:
     values: dict[str, object] = {
         "server": "llama-gpu0",
         "url": "http://127.0.0.1:1",
         "base": base("llama", shape=LLAMA_31_8B, kv_cache_bytes=None),
-        "device": Device("gpu0", "h100_80g", 80 * GIB, 3.0, 8100),
+        "device": DeviceSpec("gpu0", "h100_80g", 80 * GIB, 3.0, 8100),
         "kind": "h100_80g",
         "tensor_parallel": 1,
         "max_loras": 16,
         "max_lora_rank": 16,
         **changed,
     }
-    return Subject(**values)  # type: ignore[arg-type]
+    return CalibrationTarget(**values)  # type: ignore[arg-type]
 
 
 def gauges(*, finished: int | None = 100, kv_tokens: int | None = 400_000) -> Gauges:

@@ -5,10 +5,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from fleet.profiles import Speed
-from fleet.throughput import Point, fit, step_seconds
-from runtime.calibrate.meter import Meter, Names
-from runtime.calibrate.schedule import SHORT_TOKENS, Cell, cells, largest_batch
+from fleet.capacity.calibration import Point, fit
+from fleet.capacity.decode_law import step_seconds
+from fleet.hardware import Speed
+from runtime.calibrate.measure import (
+    SHORT_TOKENS,
+    BatchMeter,
+    BatchPlan,
+    ServedNames,
+    cells,
+    largest_batch,
+)
 
 LAW = Speed(0.010, 0.0002, 1.5, 0.01, 0.25)
 
@@ -27,7 +34,7 @@ LAW = Speed(0.010, 0.0002, 1.5, 0.01, 0.25)
 def test_the_batches_that_are_measured(
     largest: int, adapters: int, measured: list[tuple[int, int]]
 ) -> None:
-    assert list(cells(largest, adapters)) == [Cell(*each) for each in measured]
+    assert list(cells(largest, adapters)) == [BatchPlan(*each) for each in measured]
 
 
 @pytest.mark.parametrize(
@@ -41,10 +48,10 @@ def test_a_batch_is_never_larger_than_the_kv_cache(
 
 
 def test_adapters_take_turns_in_a_batch() -> None:
-    names = Names("base", ("a", "b", "c"))
-    assert names.of(Cell(3, 0)) == ["base"] * 3
-    assert names.of(Cell(5, 2)) == ["a", "b", "a", "b", "a"]
-    assert set(names.of(Cell(9, 3))) == {"a", "b", "c"}
+    names = ServedNames("base", ("a", "b", "c"))
+    assert names.of(BatchPlan(3, 0)) == ["base"] * 3
+    assert names.of(BatchPlan(5, 2)) == ["a", "b", "a", "b", "a"]
+    assert set(names.of(BatchPlan(9, 3))) == {"a", "b", "c"}
 
 
 class LawfulServer:
@@ -64,9 +71,9 @@ class LawfulServer:
         return 0.3 + prompts + decoded * output_tokens + noise
 
 
-def measured(server: LawfulServer, plan: Sequence[Cell], rounds: int) -> Meter:
+def measured(server: LawfulServer, plan: Sequence[BatchPlan], rounds: int) -> BatchMeter:
     told: list[str] = []
-    meter = Meter(server, Names("base", ("a", "b", "c", "d")), 136, told.append)
+    meter = BatchMeter(server, ServedNames("base", ("a", "b", "c", "d")), 136, told.append)
 
     async def body() -> None:
         await meter.warm_up(plan)
@@ -106,13 +113,13 @@ def test_hiccups_in_one_round_do_not_show_after_another() -> None:
 
 def test_a_short_batch_that_took_longer_than_the_long_one_tells_no_step() -> None:
     told: list[str] = []
-    meter = Meter(LawfulServer(hiccups=[0.0, 9.0]), Names("base", ()), 136, told.append)
-    asyncio.run(meter.round([Cell(8, 0)], "round 1"))
-    assert meter.step_seconds(Cell(8, 0)) < 0
+    meter = BatchMeter(LawfulServer(hiccups=[0.0, 9.0]), ServedNames("base", ()), 136, told.append)
+    asyncio.run(meter.round([BatchPlan(8, 0)], "round 1"))
+    assert meter.step_seconds(BatchPlan(8, 0)) < 0
     assert told == ["round 1: base alone, 8 requests at a time: too short to tell"]
 
 
 def test_a_server_that_takes_no_longer_prompts_tells_nothing_of_them() -> None:
-    meter = Meter(LawfulServer(), Names("base", ()), SHORT_TOKENS + 1, lambda _: None)
+    meter = BatchMeter(LawfulServer(), ServedNames("base", ()), SHORT_TOKENS + 1, lambda _: None)
     asyncio.run(meter.prompts(8, 16))
     assert meter.prompt_seconds(8) is None

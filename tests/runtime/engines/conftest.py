@@ -17,14 +17,15 @@ from typing import Any, Literal
 
 import pytest
 
-from fleet.declared import Device, Host
+from fleet.hardware import DeviceSpec, HostSpec
 from fleet.names import AdapterName
 from fleet.resources import Server, ServerFlags
-from runtime.engines import Engine, make_engine
+from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.local import LocalEngine
-from runtime.engines.records import LaunchRecord, Records
-from runtime.library.digest import folder_digest
-from runtime.transport import JsonClient
+from runtime.engines.protocol import Engine
+from runtime.engines.registry import make_engine
+from runtime.json_client import JsonClient
+from runtime.library.layout import folder_digest
 from tests.ports import free_port
 
 BASE = Path(__file__).parents[3] / "examples" / "quickstart" / "models" / "base" / "tiny"
@@ -38,7 +39,7 @@ Use = Callable[[Engine], Coroutine[Any, Any, Any]]
 class Bench:
     """One host with one server, and adapters to load onto it."""
 
-    host: Host
+    host: HostSpec
     server: Server
     root: Path
     state_dir: Path
@@ -62,8 +63,8 @@ class Bench:
         return asyncio.run(body())
 
     @property
-    def records(self) -> Records:
-        return Records(self.state_dir / "servers")
+    def records(self) -> LaunchRecords:
+        return LaunchRecords(self.state_dir / "servers")
 
     def record(self) -> LaunchRecord:
         found = self.records.read(self.server.name)
@@ -136,8 +137,8 @@ def make_bench(kind: Kind, root: Path, python: str = "") -> Bench:
     (root / "models").mkdir(parents=True)
     (root / "models" / "tiny").symlink_to(BASE)
     port = free_port()
-    device = Device("cpu0", "cpu", 8 << 30, 0.0, port)
-    host = Host("laptop", kind, devices=(device,), python=python)
+    device = DeviceSpec("cpu0", "cpu", 8 << 30, 0.0, port)
+    host = HostSpec("laptop", kind, devices=(device,), python=python)
     flags = ServerFlags(
         model="models/tiny",
         served_name="tiny",

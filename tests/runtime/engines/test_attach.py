@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 
-from fleet.declared import AttachedServer, Host
 from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError
+from fleet.hardware import AttachedServerSpec, HostSpec
 from fleet.resources import LoadedAdapter, Server, State
-from runtime.engines import read_only
 from runtime.engines.attach import AttachEngine, attached_port, path_there
-from runtime.fake import FakeConfig, FakeModelServer, fake_app
+from runtime.engines.registry import read_only
+from runtime.fake_vllm.app import fake_app
+from runtime.fake_vllm.flags import FakeConfig
+from runtime.fake_vllm.state import FakeModelServer
 
 DIGEST = "ab" * 32
 CONFIG = FakeConfig(
@@ -26,12 +28,14 @@ PATHS = (("/store", "/mnt/store"), ("/store/fast", "/nvme"))
 Use = Callable[[AttachEngine], Coroutine[Any, Any, Any]]
 
 
-def group(paths: tuple[tuple[str, str], ...] = ()) -> Host:
-    attached = tuple(AttachedServer(name, url, "llama3", 4, 16, 0.0) for name, url in URLS.items())
-    return Host("rack", "attach", attached=attached, paths=paths)
+def group(paths: tuple[tuple[str, str], ...] = ()) -> HostSpec:
+    attached = tuple(
+        AttachedServerSpec(name, url, "llama3", 4, 16, 0.0) for name, url in URLS.items()
+    )
+    return HostSpec("rack", "attach", attached=attached, paths=paths)
 
 
-def run(apps: Mapping[str, Starlette], use: Use, host: Host | None = None) -> Any:
+def run(apps: Mapping[str, Starlette], use: Use, host: HostSpec | None = None) -> Any:
     async def body() -> Any:
         engine = AttachEngine(host or group(), apps)
         try:
@@ -198,8 +202,8 @@ def test_who_may_only_look_has_no_way_to_change_anything() -> None:
 
 
 def test_an_unreachable_server_is_no_error_of_the_whole_look() -> None:
-    host = Host(
-        "rack", "attach", attached=(AttachedServer("x", "http://127.0.0.1:9", "b", 1, 8, 0),)
+    host = HostSpec(
+        "rack", "attach", attached=(AttachedServerSpec("x", "http://127.0.0.1:9", "b", 1, 8, 0),)
     )
     state: State = run({}, lambda engine: engine.observe(), host)
     assert "cannot be reached" in state.unknown_servers["x"]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.declared import AttachedServer, Host
 from fleet.errors import EngineError, EngineRejectedError
+from fleet.hardware import AttachedServerSpec, HostSpec
 from fleet.names import adapter_address
 from runtime.engines.attach import AttachEngine
 
@@ -25,8 +25,8 @@ def test_an_attached_server_loads_from_its_own_path_and_is_never_stopped(
     if not there.exists():
         there.symlink_to(store)
     port = bench.server.port
-    declared = AttachedServer("theirs", f"http://127.0.0.1:{port}", "tiny", 3, 16, 0.0)
-    host = Host("rack", "attach", attached=(declared,), paths=((str(store), str(there)),))
+    declared = AttachedServerSpec("theirs", f"http://127.0.0.1:{port}", "tiny", 3, 16, 0.0)
+    host = HostSpec("rack", "attach", attached=(declared,), paths=((str(store), str(there)),))
 
     async def use() -> None:
         ours = bench.engine()

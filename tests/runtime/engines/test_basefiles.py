@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engines import basefiles
-from runtime.engines.basefiles import base_digest
+from runtime.engines import observation
+from runtime.engines.observation import base_digest
 
 FILES = {"config.json": b"{}", "chat_template.jinja": b"{{ x }}", "model.safetensors": b"w" * 5000}
 
@@ -27,7 +27,7 @@ def test_another_file_is_another_base_and_a_copy_is_the_same(tmp_path: Path, nam
 def test_of_a_large_file_its_beginning_end_and_parts_between_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(basefiles, "_BLOCK", 10)
+    monkeypatch.setattr(observation, "_BLOCK", 10)
     first = base(tmp_path / "a")
     for at in (0, 4999, 31 * 4990 // 63):
         other = bytearray(FILES["model.safetensors"])

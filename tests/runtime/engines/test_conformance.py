@@ -15,7 +15,7 @@ import pytest
 from fleet.errors import EngineRejectedError, EngineUnreachableError
 from fleet.names import adapter_address
 from fleet.resources import LoadedAdapter
-from runtime.engines import Answer, Engine
+from runtime.engines.protocol import Completion, Engine
 
 if TYPE_CHECKING:
     from tests.runtime.engines.conftest import Bench
@@ -44,7 +44,7 @@ def ready(shared_bench: "Bench") -> "Bench":
 def test_a_loaded_adapter_is_listed_with_its_digest_and_answers(ready: "Bench") -> None:
     name, folder = ready.adapter("acme")
 
-    async def use(engine: Engine) -> Answer:
+    async def use(engine: Engine) -> Completion:
         await engine.load(ready.server.name, name, folder)
         state = await engine.observe()
         digest = folder.rpartition("/")[2]

@@ -11,9 +11,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from fleet.evals.golden import GoldenSet, read_golden
-from fleet.evals.run import Target
-from runtime.evals import EvalStore, Office
+from fleet.evals.golden_set import GoldenSet, read_golden_set
+from fleet.evals.run import EvalTarget
+from runtime.evals.context import EvalContext
+from runtime.evals.store import EvalStore
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 STABLE, CANARY = "acme-support-tiny-v1.0.0", "acme-support-tiny-v1.1.0"
@@ -109,13 +110,13 @@ def peer(say: Say) -> Iterator[Peer]:
         thread.join()
 
 
-def target(server: Peer, adapter: str = STABLE) -> Target:
-    return Target(server.url, adapter, adapter, f"digest of {adapter}", "acme-support")
+def target(server: Peer, adapter: str = STABLE) -> EvalTarget:
+    return EvalTarget(server.url, adapter, adapter, f"digest of {adapter}", "acme-support")
 
 
 def golden(*items: dict[str, Any]) -> GoldenSet:
     content = "".join(json.dumps(each) + "\n" for each in items).encode()
-    return read_golden(content, "golden/x.jsonl")
+    return read_golden_set(content, "golden/x.jsonl")
 
 
 def simple(number: int) -> GoldenSet:
@@ -123,9 +124,9 @@ def simple(number: int) -> GoldenSet:
     return golden(*({"id": f"i{n}", "input": f"q{n}", "expected": f"a{n}"} for n in range(number)))
 
 
-def office(folder: Path) -> Office:
+def office(folder: Path) -> EvalContext:
     ids = count(1)
-    return Office(
+    return EvalContext(
         EvalStore(folder / "evals"), lambda: NOON, lambda: f"run{next(ids)}", folder, SECRETS.get
     )
 

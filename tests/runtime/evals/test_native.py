@@ -9,29 +9,22 @@ from typing import Any
 import pytest
 
 from fleet.errors import EvalError, FleetError
-from fleet.evals.run import EvalRun, Judge, Spec
-from fleet.evals.summary import faults, must_pass_failed, paired, summary
-from runtime.evals import evaluate, evaluate_pair
-from tests.runtime.evals.scripted import (
-    CANARY,
-    STABLE,
-    Peer,
-    golden,
-    office,
-    peer,
-    simple,
-    target,
-)
+from fleet.evals.run import EvalRun, EvalSpec, JudgeSettings
+from fleet.evals.summary import must_pass_failed, paired_scores, run_faults, summary
+from runtime.evals.evaluate import evaluate, evaluate_pair
+from tests.runtime.evals.scripted import CANARY, STABLE, Peer, golden, office, peer, simple, target
 
 PROBES = 2
-USUAL = Spec()
+USUAL = EvalSpec()
 
 
 def right(_: str, question: str, __: int) -> Any:
     return question.replace("q", "a")
 
 
-def ask(server: Peer, folder: Path, items: Any = None, spec: Spec = USUAL, **more: Any) -> EvalRun:
+def ask(
+    server: Peer, folder: Path, items: Any = None, spec: EvalSpec = USUAL, **more: Any
+) -> EvalRun:
     return asyncio.run(evaluate(target(server), items or simple(3), spec, office(folder), **more))
 
 
@@ -48,7 +41,7 @@ def test_a_run_holds_every_answer_and_reads_back_from_its_file(tmp_path: Path) -
     assert {each.item: each.scores for each in run.samples} == {
         "i0": {"accuracy": 0.0}, "i1": {"accuracy": 1.0}, "i2": {"accuracy": 0.0},
     }  # fmt: skip
-    assert (faults(run), run.models, run.fingerprints) == ((), (STABLE,), ("engine-1",))
+    assert (run_faults(run), run.models, run.fingerprints) == ((), (STABLE,), ("engine-1",))
     assert office(tmp_path).store.read(run.id) == run
     found = summary(run)
     assert (found["accuracy"], found["correct"], found["n"]) == (0.3333, 1, 3)
@@ -65,18 +58,18 @@ def test_no_more_requests_are_under_way_than_allowed(tmp_path: Path) -> None:
         return right(model, question, times)
 
     with peer(say) as server:
-        ask(server, tmp_path, simple(12), Spec(concurrency=3))
+        ask(server, tmp_path, simple(12), EvalSpec(concurrency=3))
     assert server.most_at_once == 3
 
 
 def test_samples_above_temperature_0_have_seeds_of_their_own(tmp_path: Path) -> None:
     with peer(lambda _, __, times: f"a{times % 2}") as server:
-        run = ask(server, tmp_path, simple(2), Spec(samples=4, temperature=0.7))
+        run = ask(server, tmp_path, simple(2), EvalSpec(samples=4, temperature=0.7))
     asked = [each for each in server.asked if "seed" in each]
     assert len({each["seed"] for each in asked}) == len(asked) == 8
-    assert paired(run, run).stable == (0.5, 0.5)
+    assert paired_scores(run, run).stable == (0.5, 0.5)
     with peer(right) as again:
-        ask(again, tmp_path, simple(2), Spec(samples=4, temperature=0.7))
+        ask(again, tmp_path, simple(2), EvalSpec(samples=4, temperature=0.7))
     assert {each.get("seed") for each in again.asked} == {each.get("seed") for each in server.asked}
 
 
@@ -96,7 +89,7 @@ def test_a_must_pass_item_with_several_samples_is_right_in_more_than_half(
     right_times: int, failed: tuple[str, ...], tmp_path: Path
 ) -> None:
     items = golden({"id": "m", "input": "q", "expected": "a", "tags": ["must_pass"]})
-    spec = Spec(samples=4, temperature=0.7, concurrency=1)
+    spec = EvalSpec(samples=4, temperature=0.7, concurrency=1)
     with peer(lambda _, __, times: "a" if times < right_times else "b") as server:
         run = ask(server, tmp_path, items, spec)
     assert must_pass_failed(run) == failed
@@ -109,9 +102,9 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_not(tmp_path: Path) -> No
         return busy.get(question, "a2")
 
     with peer(say) as server:
-        run = ask(server, tmp_path, spec=Spec(max_missing=1))
+        run = ask(server, tmp_path, spec=EvalSpec(max_missing=1))
     assert [each.error for each in run.samples if each.error] != []
-    assert faults(run) == ()
+    assert run_faults(run) == ()
     asked = [each["messages"][0]["content"] for each in server.asked]
     assert (asked.count("q0"), asked.count("q1")) == (2, 1)
     found = summary(run)
@@ -135,7 +128,7 @@ def test_a_run_that_proves_nothing_is_an_error_of_the_pair_and_never_a_pass(
         found = code(
             lambda: asyncio.run(
                 evaluate_pair(
-                    target(server), target(server, CANARY), simple(3), Spec(), office(tmp_path)
+                    target(server), target(server, CANARY), simple(3), EvalSpec(), office(tmp_path)
                 )
             )
         )
@@ -158,7 +151,7 @@ def test_stable_is_asked_once_and_its_answers_are_used_again(tmp_path: Path) -> 
 
     def pair(server: Peer, serving: str = "0.32") -> tuple[EvalRun, EvalRun]:
         old, new = (replace(target(server, each), serving=serving) for each in (STABLE, CANARY))
-        return asyncio.run(evaluate_pair(old, new, simple(3), Spec(), place))
+        return asyncio.run(evaluate_pair(old, new, simple(3), EvalSpec(), place))
 
     with peer(right) as server:
         first, _ = pair(server)
@@ -194,13 +187,13 @@ def test_a_judge_says_yes_or_no_and_anything_else_is_no_score(
     verdict: str, accuracy: float | None, missing: int, tmp_path: Path
 ) -> None:
     with peer(lambda *_: "in 4 days") as server, peer(lambda *_: verdict) as court:
-        spec = Spec(judge=Judge(court.url, "critic", "env:JUDGE"))
+        spec = EvalSpec(judge=JudgeSettings(court.url, "critic", "env:JUDGE"))
         run = ask(server, tmp_path, golden(JUDGED), spec)
     found = summary(run)
     assert (found["accuracy"], found["missing"]) == (accuracy, missing)
     assert found["hallucination_rate"] == (1.0 if not missing else found["hallucination_rate"])
-    assert bool(faults(run)) == bool(missing)
-    assert all("the judge said neither YES nor NO" in each for each in faults(run))
+    assert bool(run_faults(run)) == bool(missing)
+    assert all("the judge said neither YES nor NO" in each for each in run_faults(run))
     [asked] = court.asked
     assert asked["temperature"] == 0
     assert "in 4 days" in asked["messages"][0]["content"]
@@ -211,11 +204,11 @@ def test_without_a_judge_that_answers_nothing_is_scored(tmp_path: Path) -> None:
     with peer(right) as server:
         with peer(right) as gone:
             pass
-        spec = Spec(judge=Judge(gone.url, "critic"))
+        spec = EvalSpec(judge=JudgeSettings(gone.url, "critic"))
         assert code(lambda: ask(server, tmp_path, golden(JUDGED), spec))[0] == "FC4510"
         with peer(lambda *_: "YES") as court:
             court.answers_as = "another"
-            spec = Spec(judge=Judge(court.url, "critic"))
+            spec = EvalSpec(judge=JudgeSettings(court.url, "critic"))
             found = code(lambda: ask(server, tmp_path, golden(JUDGED), spec))
         assert found == ("FC4510", f"`critic` at {court.url}: `another` answered in its place.")
         assert code(lambda: ask(server, tmp_path, golden(JUDGED)))[0] == "FC4511"
@@ -257,4 +250,4 @@ def test_an_interrupted_evaluation_leaves_nothing_and_is_made_anew(tmp_path: Pat
         asyncio.run(interrupted(server))
         assert not (tmp_path / "evals").exists()
         go_on.set()
-        assert faults(ask(server, tmp_path)) == ()
+        assert run_faults(ask(server, tmp_path)) == ()

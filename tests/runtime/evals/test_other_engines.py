@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from fleet.errors import FleetError
-from fleet.evals.run import EvalRun, Spec
-from fleet.evals.summary import faults, summary
-from plans.evals import page
-from runtime.evals import evaluate
+from fleet.evals.run import EvalRun, EvalSpec
+from fleet.evals.summary import run_faults, summary
+from plans.reports.evals import page
+from runtime.evals.evaluate import evaluate
 from tests.runtime.evals.scripted import golden, office, peer, simple, target
 
 SET = {"id": "i0", "input": "q0", "expected": "a0"}, {"id": "i1", "input": "q1", "expected": "a1"}
@@ -25,13 +25,13 @@ def right(_: str, question: str, __: int) -> Any:
     return question.replace("q", "a")
 
 
-def run(folder: Path, spec: Spec, items: Any = None) -> EvalRun:
+def run(folder: Path, spec: EvalSpec, items: Any = None) -> EvalRun:
     questions = items or golden(*SET)
     with peer(right) as server:
         return asyncio.run(evaluate(target(server), questions, spec, office(folder)))
 
 
-def refused(folder: Path, spec: Spec, items: Any = None) -> tuple[str, str]:
+def refused(folder: Path, spec: EvalSpec, items: Any = None) -> tuple[str, str]:
     with pytest.raises(FleetError) as caught:
         run(folder, spec, items)
     first = caught.value.diagnostics[0]
@@ -45,14 +45,14 @@ def program(folder: Path, *lines: str, code: int = 0) -> tuple[str, ...]:
     return sys.executable, "program.py", "{url}", "{model}", "{golden}", "{samples}"
 
 
-def command(folder: Path, *lines: str, code: int = 0, missing: int = 0) -> Spec:
-    return Spec("command", command=program(folder, *lines, code=code), max_missing=missing)
+def command(folder: Path, *lines: str, code: int = 0, missing: int = 0) -> EvalSpec:
+    return EvalSpec("command", command=program(folder, *lines, code=code), max_missing=missing)
 
 
 def test_half_a_character_in_an_answer_is_kept_as_it_was_said(tmp_path: Path) -> None:
     said = ['{"item": "i0", "answer": "smile \\ud83d\\u2028!"}', '{"item": "i1", "answer": "b"}']
     found = run(tmp_path, command(tmp_path, *said))
-    assert faults(found) == ()
+    assert run_faults(found) == ()
     assert [each.answer for each in found.samples] == ["smile \ud83d\u2028!", "b"]
     assert office(tmp_path).store.read(found.id) == found
     assert page(found, None)["wrong"][0]["answer"].encode()
@@ -66,7 +66,7 @@ def test_what_a_program_prints_is_scored_where_it_did_not_score(tmp_path: Path) 
         '{"item": "i1", "answer": "b", "scores": {"accuracy": 0.5}, "note": "half"}',
     )
     found = run(tmp_path, spec)
-    assert faults(found) == ()
+    assert run_faults(found) == ()
     assert {each.item: each.scores["accuracy"] for each in found.samples} == {"i0": 1.0, "i1": 0.5}
     assert found.engine_version == f"command {Path(sys.executable).name}"
 
@@ -94,12 +94,12 @@ def test_a_program_that_prints_something_else_or_fails_gives_no_result(
 
 def test_a_program_that_ends_well_and_answers_half_does_not_count(tmp_path: Path) -> None:
     half = run(tmp_path, command(tmp_path, '{"item": "i0", "answer": "a0"}'))
-    assert faults(half)[0].startswith("1 of 2 items have no scored answer")
+    assert run_faults(half)[0].startswith("1 of 2 items have no scored answer")
     allowed = run(tmp_path, command(tmp_path, '{"item": "i0", "answer": "a0"}', missing=1))
-    assert (faults(allowed), summary(allowed)["accuracy"]) == ((), 0.5)
+    assert (run_faults(allowed), summary(allowed)["accuracy"]) == ((), 0.5)
     stranger = '{"item": "i0", "answer": "a0", "model": "tiny"}'
     other = run(tmp_path, command(tmp_path, stranger, missing=1))
-    assert "answers came from `tiny`" in faults(other)[0]
+    assert "answers came from `tiny`" in run_faults(other)[0]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_program_that_ends_well_and_answers_half_does_not_count(tmp_path: Path
 def test_a_command_that_cannot_be_started(
     words: tuple[str, ...], code: str, says: str, tmp_path: Path
 ) -> None:
-    found = refused(tmp_path, Spec("command", command=words))
+    found = refused(tmp_path, EvalSpec("command", command=words))
     assert found[0] == code
     assert says in found[1]
 
@@ -124,14 +124,14 @@ def test_a_tool_that_is_not_there_or_leaves_nothing_gives_no_result(
 ) -> None:
     variable = {"inspect": "FLEETCTL_INSPECT_PYTHON", "lm_eval": "FLEETCTL_LMEVAL_PYTHON"}[engine]
     monkeypatch.setenv(variable, str(tmp_path / "none"))
-    found = refused(tmp_path, Spec(engine))
+    found = refused(tmp_path, EvalSpec(engine))
     assert found[0] == "FC4520"
     assert variable in found[1]
     liar = tmp_path / "python"
     liar.write_text("#!/bin/sh\necho all went well >&2\nexit 0\n", encoding="utf-8")
     liar.chmod(0o755)
     monkeypatch.setenv(variable, str(liar))
-    found = refused(tmp_path, Spec(engine))
+    found = refused(tmp_path, EvalSpec(engine))
     assert found[0] == "FC4521"
     assert "(exit code 0)" in found[1]
     assert "all went well" in found[1]
@@ -151,7 +151,7 @@ def test_items_that_a_tool_would_score_otherwise_are_refused(
 ) -> None:
     for variable in ("FLEETCTL_INSPECT_PYTHON", "FLEETCTL_LMEVAL_PYTHON"):
         monkeypatch.setenv(variable, sys.executable)
-    found = refused(tmp_path, Spec(engine), golden(SET[0] | more))
+    found = refused(tmp_path, EvalSpec(engine), golden(SET[0] | more))
     assert found[0] == "FC4522"
     assert "`i0`" in found[1]
 
@@ -163,7 +163,7 @@ def test_a_judge_scores_what_a_program_answers(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    assert refused(tmp_path, Spec("nativ"), simple(1)) == (
+    assert refused(tmp_path, EvalSpec("nativ"), simple(1)) == (
         "FC4506",
         "`nativ` is none of command, inspect, lm_eval, native. did you mean `native`?",
     )

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from fleet.evals.due import drifts, records
-from fleet.evals.run import Purpose, Spec, Target
-from runtime.evals import Office, evaluate, record
-from runtime.evals.record import entry_of
+from fleet.evals.records import drifts, eval_records
+from fleet.evals.run import EvalSpec, EvalTarget, Purpose
+from runtime.evals.context import EvalContext
+from runtime.evals.evaluate import evaluate
+from runtime.evals.record import entry_of, record
 from runtime.ledger.file import FileLedger
-from runtime.library.digest import folder_digest
+from runtime.library.layout import folder_digest
 from tests.runtime.evals.scripted import NOON, STABLE, Peer, office, peer, simple
 
 LIBRARY = Path(__file__).parents[3] / "examples" / "quickstart" / "models"
@@ -28,7 +29,7 @@ class Desk:
         self.library = folder / "models"
         self.version = self.library / "adapters" / "acme" / "support-v1.0.0"
         shutil.copytree(LIBRARY / "adapters" / "acme" / "support-v2.1.0", self.version)
-        self.office: Office = office(folder)
+        self.office: EvalContext = office(folder)
         weeks = count()
         self.ledger = FileLedger(
             folder, run="r", by="me", clock=lambda: NOON + next(weeks) * timedelta(days=7)
@@ -38,21 +39,21 @@ class Desk:
         self,
         server: Peer,
         purpose: Purpose = "anchor",
-        spec: Spec | None = None,
+        spec: EvalSpec | None = None,
         *,
         items: int = 40,
     ) -> dict[str, Any]:
         digest = folder_digest(self.version)
-        target = Target(server.url, STABLE, STABLE, digest, "acme-support")
+        target = EvalTarget(server.url, STABLE, STABLE, digest, "acme-support")
         run = asyncio.run(
-            evaluate(target, simple(items), spec or Spec(), self.office, purpose=purpose)
+            evaluate(target, simple(items), spec or EvalSpec(), self.office, purpose=purpose)
         )
         entry = record(run, self.office.store, self.ledger, self.library, "0.32.0 abc")
         summary: dict[str, Any] = entry["summary"]
         return summary
 
     def standings(self) -> list[tuple[str, str]]:
-        past = records(self.ledger.read())["acme-support"]
+        past = eval_records(self.ledger.read())["acme-support"]
         return [(each.rule, each.standing.value) for each in drifts(past, STABLE)]
 
 
@@ -104,8 +105,8 @@ def test_what_a_fake_engine_answered_is_no_result_after_training(desk: Desk) -> 
 
 def test_the_run_that_let_a_version_in_is_its_result_after_training(desk: Desk) -> None:
     with peer(answers(0)) as server:
-        target = Target(server.url, STABLE, STABLE, folder_digest(desk.version), "acme-support")
-        run = asyncio.run(evaluate(target, simple(40), Spec(), desk.office))
+        target = EvalTarget(server.url, STABLE, STABLE, folder_digest(desk.version), "acme-support")
+        run = asyncio.run(evaluate(target, simple(40), EvalSpec(), desk.office))
         desk.ledger.append("eval_finished", [entry_of(run, desk.office.store)])
         server.say = answers(20)
         assert desk.evaluate(server)["compared_with"] == run.id
@@ -151,15 +152,15 @@ def test_answers_that_were_tampered_with_are_not_compared_with(
 
 def test_a_version_with_other_bytes_gets_no_result_of_this_one(desk: Desk) -> None:
     with peer(answers(0)) as server:
-        target = Target(server.url, STABLE, STABLE, "0" * 64, "acme-support")
-        run = asyncio.run(evaluate(target, simple(3), Spec(), desk.office, purpose="anchor"))
+        target = EvalTarget(server.url, STABLE, STABLE, "0" * 64, "acme-support")
+        run = asyncio.run(evaluate(target, simple(3), EvalSpec(), desk.office, purpose="anchor"))
     record(run, desk.office.store, desk.ledger, desk.library)
     assert not list((desk.version / "evals").glob("x.*"))
 
 
 def test_answers_to_another_way_of_asking_are_compared_with_their_like(desk: Desk) -> None:
     with peer(answers(0)) as server:
-        desk.evaluate(server, "gate", Spec(samples=3, temperature=0.5))
+        desk.evaluate(server, "gate", EvalSpec(samples=3, temperature=0.5))
         told = desk.evaluate(server)
         assert told["not_compared"] == (
             "it was asked in another way than run1; later runs are held against this one"

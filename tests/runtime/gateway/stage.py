@@ -16,10 +16,12 @@ import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
-from fleet.declared import Gateway
-from fleet.traffic import Policy
-from runtime.fake import FakeConfig, FakeModelServer, fake_app
-from runtime.fake.weights import Weights
+from fleet.spec import GatewaySpec
+from fleet.traffic import TrafficPolicy
+from runtime.fake_vllm.app import fake_app
+from runtime.fake_vllm.flags import FakeConfig
+from runtime.fake_vllm.state import FakeModelServer
+from runtime.fake_vllm.weights import FakeWeights
 from runtime.gateway import places
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
@@ -35,7 +37,7 @@ CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
 TRANSPORT = ContextVar("transport", default=DEFAULT)
 """What gateways are served with in the running test; set by the fixture of that name."""
-MAIN = Gateway("main", "127.0.0.1:0", "")
+MAIN = GatewaySpec("main", "127.0.0.1:0", "")
 
 
 @dataclass
@@ -77,7 +79,7 @@ async def replica(*adapters: str, token_seconds: float = 0.0) -> AsyncIterator[R
     made = Replica(FakeModelServer(config))
     for name in adapters:
         made.memory.listed[name] = f"/store/{name}"
-        made.memory.cached[name] = Weights(f"/store/{name}", name)
+        made.memory.cached[name] = FakeWeights(f"/store/{name}", name)
     app = with_typed(fake_app(config, made.memory), made.memory)
 
     async def recording(scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,7 +131,7 @@ def alias(
     client: str,
     *shares: tuple[str, int, tuple[str, ...]],
     salt: str = "s",
-    policy: Policy | None = None,
+    policy: TrafficPolicy | None = None,
 ) -> AliasEntry:
     entries = tuple(ShareEntry(adapter=a, percent=p, servers=s) for a, p, s in shares)
     return AliasEntry(client=client, salt=salt, shares=entries, policy=policy)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.declared import Gateway
 from fleet.errors import FleetError
+from fleet.spec import GatewaySpec
 from runtime.gateway import adminsocket, places, processes
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
@@ -25,7 +25,7 @@ def test_a_process_whose_socket_was_deleted_acknowledges_within_seconds(
     tmp_path: Path, admin: str
 ) -> None:
     state = tmp_path / ".fleetctl"
-    gateway = Gateway("main", f"127.0.0.1:{free_port()}", admin)
+    gateway = GatewaySpec("main", f"127.0.0.1:{free_port()}", admin)
     path = places.socket_path(state, gateway)
 
     async def scenario() -> None:

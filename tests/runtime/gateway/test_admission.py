@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 import pytest
 
-from fleet.traffic import Limits, Policy, Shadow, Timeouts
+from fleet.traffic import LimitPolicy, ShadowPolicy, TimeoutPolicy, TrafficPolicy
 from runtime.gateway.admission import WAITING, Admission, Place
 from runtime.gateway.inflight import InFlight
 from runtime.gateway.refusals import RefusalError
@@ -27,7 +27,7 @@ class House:
         """Their aliases."""
         self.places: list[Place] = []
 
-    def ask(self, client: str, policy: Policy, now: float = 0.0, alias: str = "") -> bool:
+    def ask(self, client: str, policy: TrafficPolicy, now: float = 0.0, alias: str = "") -> bool:
         place = Place(client, alias or f"{client}-x", policy, SERVERS)
         place.proceed = lambda: self._begin(place)
         granted = self.admission.ask(place, now)
@@ -48,7 +48,7 @@ class House:
         self.admission.give_back(place, tokens)
 
 
-def refused(house: House, policy: Policy, now: float, client: str = "acme") -> int | None:
+def refused(house: House, policy: TrafficPolicy, now: float, client: str = "acme") -> int | None:
     """Return Retry-After, or None where the request is let in."""
     try:
         house.ask(client, policy, now)
@@ -60,17 +60,17 @@ def refused(house: House, policy: Policy, now: float, client: str = "acme") -> i
 @pytest.mark.parametrize(
     ("limits", "gateways", "at_once", "wait"),
     [
-        (Limits(requests_per_minute=60), 1, 10, 1),  # ten seconds' worth at once
-        (Limits(requests_per_minute=60), 2, 5, 2),  # each of two gateways allows half
-        (Limits(requests_per_minute=1), 1, 1, 60),
-        (Limits(requests_per_minute=6), 1, 1, 10),
-        (Limits(requests_per_minute=6000), 1, 1000, 1),
+        (LimitPolicy(requests_per_minute=60), 1, 10, 1),  # ten seconds' worth at once
+        (LimitPolicy(requests_per_minute=60), 2, 5, 2),  # each of two gateways allows half
+        (LimitPolicy(requests_per_minute=1), 1, 1, 60),
+        (LimitPolicy(requests_per_minute=6), 1, 1, 10),
+        (LimitPolicy(requests_per_minute=6000), 1, 1000, 1),
     ],
 )
 def test_a_rate_allows_ten_seconds_worth_at_once_and_then_evenly(
-    limits: Limits, gateways: int, at_once: int, wait: int
+    limits: LimitPolicy, gateways: int, at_once: int, wait: int
 ) -> None:
-    policy, house = Policy(limits=limits, gateways=gateways), House()
+    policy, house = TrafficPolicy(limits=limits, gateways=gateways), House()
     found = [refused(house, policy, 5.0) for _ in range(at_once + 1)]
     assert found == [None] * at_once + [wait]
     interval = 60 * gateways / (limits.requests_per_minute or 1)
@@ -80,13 +80,13 @@ def test_a_rate_allows_ten_seconds_worth_at_once_and_then_evenly(
 
 
 def test_a_limit_that_is_raised_helps_within_an_interval_of_its_own() -> None:
-    house, raised = House(), Policy(limits=Limits(requests_per_minute=60))
-    assert refused(house, Policy(limits=Limits(requests_per_minute=1)), 0.0) is None
+    house, raised = House(), TrafficPolicy(limits=LimitPolicy(requests_per_minute=60))
+    assert refused(house, TrafficPolicy(limits=LimitPolicy(requests_per_minute=1)), 0.0) is None
     assert [refused(house, raised, now) for now in (5.0, 6.0, 6.5, 7.0)] == [1, None, 1, None]
 
 
 def test_tokens_are_charged_when_they_are_known_and_debts_are_paid_by_waiting() -> None:
-    policy, house = Policy(client_limits=Limits(tokens_per_minute=600)), House()
+    policy, house = TrafficPolicy(client_limits=LimitPolicy(tokens_per_minute=600)), House()
     assert [refused(house, policy, 0.0) for _ in range(2)] == [None, None]
     house.end(tokens=500)
     assert refused(house, policy, 0.0) is None  # 100 are left
@@ -101,8 +101,8 @@ def test_tokens_are_charged_when_they_are_known_and_debts_are_paid_by_waiting() 
 
 
 def test_aliases_of_one_client_share_its_limit_and_no_other_client_notices() -> None:
-    limit, house = Limits(concurrency=2), House()
-    policy = Policy(client_limits=limit)
+    limit, house = LimitPolicy(concurrency=2), House()
+    policy = TrafficPolicy(client_limits=limit)
     assert [house.ask("acme", policy, alias=f"acme-{each}") for each in "abc"] == [
         True,
         True,
@@ -114,7 +114,7 @@ def test_aliases_of_one_client_share_its_limit_and_no_other_client_notices() -> 
 
 
 def test_a_place_is_free_again_however_its_request_ends() -> None:
-    policy, house = Policy(limits=Limits(concurrency=1)), House()
+    policy, house = TrafficPolicy(limits=LimitPolicy(concurrency=1)), House()
     assert house.ask("acme", policy)
     left = Place("acme", "acme-x", policy, SERVERS)
     assert not house.admission.ask(left, 0.0)
@@ -128,14 +128,14 @@ def test_a_place_is_free_again_however_its_request_ends() -> None:
 
 
 def test_a_queue_is_short() -> None:
-    policy, house = Policy(limits=Limits(concurrency=1)), House()
+    policy, house = TrafficPolicy(limits=LimitPolicy(concurrency=1)), House()
     found = [refused(house, policy, 0.0) for _ in range(WAITING + 2)]
     assert found == [None] * (WAITING + 1) + [1]
     assert refused(house, policy, 0.0, client="globex") is None
 
 
-REAL_TIME = Policy(server_in_flight=4, turns=4)
-BATCH = Policy(server_in_flight=4, turns=1)
+REAL_TIME = TrafficPolicy(server_in_flight=4, turns=4)
+BATCH = TrafficPolicy(server_in_flight=4, turns=1)
 
 
 def test_a_batch_client_does_not_starve_a_real_time_one() -> None:
@@ -167,7 +167,7 @@ def test_whoever_waits_gets_turns_by_weight() -> None:
 
 
 def test_copies_keep_to_their_own_budget_and_give_way_under_load() -> None:
-    policy = Policy(server_in_flight=2, shadow=Shadow("v2", SERVERS, 100, 1))
+    policy = TrafficPolicy(server_in_flight=2, shadow=ShadowPolicy("v2", SERVERS, 100, 1))
     house = House()
     assert house.admission.copy("acme-x", policy)
     assert not house.admission.copy("acme-x", policy)  # one at a time
@@ -184,7 +184,7 @@ def test_copies_keep_to_their_own_budget_and_give_way_under_load() -> None:
     assert house.admission.copy("acme-x", policy)
 
 
-def flood(house: House, policy: Policy, aliases: int, each: int) -> None:
+def flood(house: House, policy: TrafficPolicy, aliases: int, each: int) -> None:
     """Fill the server and the queue for as many aliases of one client."""
     for number in range(aliases * each):
         house.ask("batch", policy, alias=f"batch-{number % aliases}")
@@ -228,17 +228,17 @@ def test_who_waited_and_left_has_taken_no_turn() -> None:
 @pytest.mark.parametrize(
     ("policy", "patience_s"),
     [
-        (Policy(limits=Limits(concurrency=1)), 1.0),
-        (Policy(limits=Limits(concurrency=1, queue_s=3.0)), 3.0),
-        (Policy(server_in_flight=1), 600.0),
-        (Policy(server_in_flight=1, limits=Limits(queue_s=1.0)), 1.0),
-        (Policy(server_in_flight=1, timeouts=Timeouts(first_byte_s=20.0)), 20.0),
-        (Policy(server_in_flight=1, client_limits=Limits(queue_s=2.0)), 2.0),
-        (Policy(server_in_flight=1, limits=Limits(concurrency=1)), 1.0),
+        (TrafficPolicy(limits=LimitPolicy(concurrency=1)), 1.0),
+        (TrafficPolicy(limits=LimitPolicy(concurrency=1, queue_s=3.0)), 3.0),
+        (TrafficPolicy(server_in_flight=1), 600.0),
+        (TrafficPolicy(server_in_flight=1, limits=LimitPolicy(queue_s=1.0)), 1.0),
+        (TrafficPolicy(server_in_flight=1, timeouts=TimeoutPolicy(first_byte_s=20.0)), 20.0),
+        (TrafficPolicy(server_in_flight=1, client_limits=LimitPolicy(queue_s=2.0)), 2.0),
+        (TrafficPolicy(server_in_flight=1, limits=LimitPolicy(concurrency=1)), 1.0),
     ],
 )
 def test_who_waits_for_a_server_is_patient_unless_it_is_declared(
-    policy: Policy, patience_s: float
+    policy: TrafficPolicy, patience_s: float
 ) -> None:
     house = House()
     house.ask("acme", policy)

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.traffic import Limits, Policy
+from fleet.traffic import LimitPolicy, TrafficPolicy
 from runtime.gateway.admission import Admission, Place
 from runtime.gateway.inflight import InFlight
 from runtime.gateway.replicas import Replicas
@@ -13,9 +13,9 @@ from runtime.gateway.rooms import Rooms
 
 CLIENT, ALIAS, SERVER = 3, 2, 4
 POLICIES = {
-    f"{client}-{task}": Policy(
-        limits=Limits(concurrency=ALIAS),
-        client_limits=Limits(concurrency=CLIENT),
+    f"{client}-{task}": TrafficPolicy(
+        limits=LimitPolicy(concurrency=ALIAS),
+        client_limits=LimitPolicy(concurrency=CLIENT),
         server_in_flight=SERVER,
         turns=turns,
     )

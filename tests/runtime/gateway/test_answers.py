@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fleet.formats import Format, FormatKind
-from fleet.traffic import Policy
+from fleet.response_format import FormatKind, ResponseFormat
+from fleet.traffic import TrafficPolicy
 from runtime.gateway.answers import Said, of_reply
 from runtime.gateway.events import Events
 from runtime.gateway.typed_events import TypedEvents
@@ -16,7 +16,7 @@ from runtime.gateway.usage import Tokens
 from tests.runtime.gateway.sockets import asked, scripted
 from tests.runtime.gateway.stage import OLD, alias, chat, stage, table
 
-LABELS = Format(FormatKind.LABELS, labels=("billing",))
+LABELS = ResponseFormat(FormatKind.LABELS, labels=("billing",))
 
 
 def choice(text: str | None, finish: str | None = "stop", index: int = 0) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def test_the_usage_row_says_whether_an_answer_has_its_form(
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours, scripted(script) as url:
             given = table({"s1": url}, revision=2)
-            entry = alias("acme", (OLD, 100, ("s1",)), policy=Policy(format=LABELS))
+            entry = alias("acme", (OLD, 100, ("s1",)), policy=TrafficPolicy(format=LABELS))
             await ours.gateways.publish(
                 given.model_copy(update={"aliases": {"acme-support": entry}})
             )

@@ -9,16 +9,7 @@ import pytest
 
 from runtime.gateway import bodies
 from tests.runtime.gateway.sockets import answered, asked, connected, on, post, raw, settled, told
-from tests.runtime.gateway.stage import (
-    ACME,
-    HEAD,
-    OLD,
-    Stage,
-    alias,
-    stage,
-    table,
-    until,
-)
+from tests.runtime.gateway.stage import ACME, HEAD, OLD, Stage, alias, stage, table, until
 
 PART = 2**16
 PARTS = 2000

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from fleet.declared import Gateway
 from fleet.errors import (
     EngineError,
     EngineRejectedError,
@@ -18,24 +17,15 @@ from fleet.errors import (
     LockHeldError,
     StalePlanError,
 )
+from fleet.spec import GatewaySpec
 from runtime.gateway import places
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.tablefile import read_table, write_table
-from runtime.transport import JsonClient
+from runtime.json_client import JsonClient
 from tests.ports import free_port
-from tests.runtime.gateway.stage import (
-    ACME,
-    MAIN,
-    NEW,
-    OLD,
-    OTHERS,
-    alias,
-    chat,
-    stage,
-    table,
-)
+from tests.runtime.gateway.stage import ACME, MAIN, NEW, OLD, OTHERS, alias, chat, stage, table
 
 SERVERS = {"s1": "http://127.0.0.1:9"}
 
@@ -201,7 +191,7 @@ def test_a_gateway_that_refuses_fails_the_publication_after_the_others_have_it(
     tmp_path: Path,
 ) -> None:
     state = tmp_path / ".fleetctl"
-    second = Gateway("second", "127.0.0.1:0", "")
+    second = GatewaySpec("second", "127.0.0.1:0", "")
 
     async def scenario() -> None:
         async with stage(state) as ours, serving(state, second):
@@ -224,7 +214,10 @@ def test_a_gateway_that_refuses_fails_the_publication_after_the_others_have_it(
 
 def test_a_state_folder_remembers_its_gateways(tmp_path: Path) -> None:
     assert LocalGateways(tmp_path).names == ("main",)
-    declared = {"east": Gateway("east", "127.0.0.1:1", ""), "west": Gateway("west", "h:2", "")}
+    declared = {
+        "east": GatewaySpec("east", "127.0.0.1:1", ""),
+        "west": GatewaySpec("west", "h:2", ""),
+    }
     asyncio.run(LocalGateways(tmp_path, declared).publish(table(SERVERS)))
     assert places.known(tmp_path) == declared
     (tmp_path / "gateways/east/gateway.json").write_text("{", encoding="utf-8")
@@ -251,7 +244,7 @@ def test_a_socket_path_too_long_for_the_kernel_becomes_a_short_one(tmp_path: Pat
 def test_an_admin_side_over_tcp_acknowledges_and_is_missed_when_it_is_down(
     tmp_path: Path,
 ) -> None:
-    remote = Gateway("main", "127.0.0.1:0", f"http://127.0.0.1:{free_port()}")
+    remote = GatewaySpec("main", "127.0.0.1:0", f"http://127.0.0.1:{free_port()}")
     state = tmp_path / ".fleetctl"
 
     async def scenario() -> None:
@@ -270,7 +263,7 @@ def test_an_admin_side_over_tcp_acknowledges_and_is_missed_when_it_is_down(
 
 
 def test_a_declared_socket_path_counts_from_the_project(tmp_path: Path) -> None:
-    named = Gateway("main", "127.0.0.1:0", "run/admin.sock")
+    named = GatewaySpec("main", "127.0.0.1:0", "run/admin.sock")
     assert places.socket_path(tmp_path / ".fleetctl", named) == tmp_path / "run/admin.sock"
 
 

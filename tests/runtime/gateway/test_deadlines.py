@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fleet.traffic import Policy, Timeouts
+from fleet.traffic import TimeoutPolicy, TrafficPolicy
 from runtime.gateway import health
 from tests.runtime.gateway.sockets import asked, scripted
 from tests.runtime.gateway.stage import (
@@ -27,9 +27,9 @@ pytestmark = pytest.mark.usefixtures("transport")
 
 
 async def serve(
-    ours: Stage, servers: dict[str, str], timeouts: Timeouts | None = None, revision: int = 2
+    ours: Stage, servers: dict[str, str], timeouts: TimeoutPolicy | None = None, revision: int = 2
 ) -> None:
-    policy = Policy(timeouts=timeouts) if timeouts else None
+    policy = TrafficPolicy(timeouts=timeouts) if timeouts else None
     entry = alias("acme", (OLD, 100, tuple(servers)), policy=policy)
     given = table(servers, revision=revision)
     await ours.gateways.publish(given.model_copy(update={"aliases": {"acme-support": entry}}))
@@ -42,17 +42,17 @@ SOON = 0.3
 @pytest.mark.parametrize(
     ("timeouts", "answer"),
     [
-        (Timeouts(first_byte_s=SOON), b""),
-        (Timeouts(total_s=SOON), b""),
-        (Timeouts(idle_s=SOON), HEAD % b"application/json" + b'5\r\n{"id"\r\n'),
+        (TimeoutPolicy(first_byte_s=SOON), b""),
+        (TimeoutPolicy(total_s=SOON), b""),
+        (TimeoutPolicy(idle_s=SOON), HEAD % b"application/json" + b'5\r\n{"id"\r\n'),
     ],
     ids=["nothing", "in all", "half an answer"],
 )
 def test_an_answer_that_does_not_come_in_time_is_504(
-    tmp_path: Path, timeouts: Timeouts, answer: bytes, transport: str
+    tmp_path: Path, timeouts: TimeoutPolicy, answer: bytes, transport: str
 ) -> None:
     if answer and transport == "aiohttp":
-        timeouts = Timeouts(first_byte_s=SOON)  # it reads a whole answer by one clock
+        timeouts = TimeoutPolicy(first_byte_s=SOON)  # it reads a whole answer by one clock
 
     async def scenario() -> None:
         async with (
@@ -72,8 +72,8 @@ def test_an_answer_that_does_not_come_in_time_is_504(
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("timeouts", [Timeouts(idle_s=SOON), Timeouts(total_s=SOON)])
-def test_a_stream_that_stands_still_is_cut(tmp_path: Path, timeouts: Timeouts) -> None:
+@pytest.mark.parametrize("timeouts", [TimeoutPolicy(idle_s=SOON), TimeoutPolicy(total_s=SOON)])
+def test_a_stream_that_stands_still_is_cut(tmp_path: Path, timeouts: TimeoutPolicy) -> None:
     async def scenario() -> None:
         async with (
             stage(tmp_path / ".fleetctl") as ours,
@@ -100,9 +100,9 @@ def test_a_stream_may_take_as_long_for_its_first_token_as_an_answer_for_its_firs
 
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours, scripted(script) as url:
-            await serve(ours, {"s1": url}, Timeouts(idle_s=SOON))
+            await serve(ours, {"s1": url}, TimeoutPolicy(idle_s=SOON))
             assert (await ours.send(chat(stream=True))).body == b"data: x\n\n"
-            await serve(ours, {"s1": url}, Timeouts(first_byte_s=SOON), revision=3)
+            await serve(ours, {"s1": url}, TimeoutPolicy(first_byte_s=SOON), revision=3)
             with pytest.raises(aiohttp.ClientError):
                 await ours.send(chat(stream=True))
             assert [row["status"] for row in ours.rows()] == [200, 504]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fleet.traffic import Policy, Sticky
+from fleet.traffic import Sticky, TrafficPolicy
 from runtime.gateway import rewrite
 from runtime.gateway.authentication import authenticated
 from runtime.gateway.decide import decide
@@ -17,7 +17,9 @@ KEYS = [f"secret-{number}" for number in range(60)]
 
 
 def lookup(sticky: Sticky) -> Lookup:
-    entry = alias("acme", (NEW, 50, ("s1",)), (OLD, 50, ("s1",)), policy=Policy(sticky=sticky))
+    entry = alias(
+        "acme", (NEW, 50, ("s1",)), (OLD, 50, ("s1",)), policy=TrafficPolicy(sticky=sticky)
+    )
     keys = [key("acme", secret, f"k{number}") for number, secret in enumerate(KEYS)]
     merged = {name: each for one in keys for name, each in one.items()}
     servers = {"s1": "http://s1:8000"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleet.traffic import Policy
+from fleet.traffic import TrafficPolicy
 from runtime.gateway import endpoints, rewrite
 from runtime.gateway.endpoints import CHAT, EMBEDDINGS, MESSAGES, PATHS, RESPONSES, TEXT
 from runtime.gateway.refusals import RefusalError
@@ -143,7 +143,7 @@ def test_many_answers_at_once_are_refused_by_the_alias_own_limit(tmp_path: Path)
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
             given = table(ours.servers, revision=2)
-            entry = alias("acme", (OLD, 100, ("s1",)), policy=Policy(choices=2))
+            entry = alias("acme", (OLD, 100, ("s1",)), policy=TrafficPolicy(choices=2))
             await ours.gateways.publish(
                 given.model_copy(update={"aliases": {"acme-support": entry}})
             )

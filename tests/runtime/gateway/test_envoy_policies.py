@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from fleet.traffic import Limits, Policy, Sticky, Timeouts
+from fleet.traffic import LimitPolicy, Sticky, TimeoutPolicy, TrafficPolicy
 from runtime.gateway.table import RoutingTable
 from tests.runtime.gateway.envoy_stage import envoy_stage, healthy_server, needs_envoy
 from tests.runtime.gateway.stage import ACME, CHAT, GLOBEX, NEW, OLD, chat, table
@@ -15,7 +15,7 @@ NAMED: Users = [({"user": f"u{number}"}, {}) for number in range(30)]
 """What users add to the body and the headers."""
 
 
-def governed(table: RoutingTable, policy: Policy, revision: int) -> RoutingTable:
+def governed(table: RoutingTable, policy: TrafficPolicy, revision: int) -> RoutingTable:
     """Return the table with a policy on the alias of acme."""
     entry = table.aliases["acme-support"].model_copy(update={"policy": policy})
     aliases = {**table.aliases, "acme-support": entry}
@@ -28,7 +28,7 @@ def test_what_keeps_a_user_on_one_version_is_declared(tmp_path: Path) -> None:
             made = table(ours.servers, new=50)
             kept = {}
             for revision, sticky in enumerate(Sticky, start=2):
-                await ours.publish(governed(made, Policy(sticky=sticky), revision))
+                await ours.publish(governed(made, TrafficPolicy(sticky=sticky), revision))
                 by_session, by_user = kept[sticky] = [
                     [
                         {(await ours.send(chat(**body), headers=head)).version for _ in "12"}
@@ -57,8 +57,8 @@ def test_requests_a_minute_are_limited_for_alias_and_client(tmp_path: Path) -> N
     async def scenario() -> None:
         async with envoy_stage(tmp_path) as ours:
             made = table(ours.servers)
-            five = Limits(requests_per_minute=10)
-            policy = Policy(limits=five, gateways=2)  # each of two allows its half
+            five = LimitPolicy(requests_per_minute=10)
+            policy = TrafficPolicy(limits=five, gateways=2)  # each of two allows its half
             await ours.publish(governed(made, policy, 2))
             asked = [await ours.send(chat(stream=n % 2 == 0)) for n in range(8)]
             assert [each.status for each in asked] == [200] * 5 + [429] * 3
@@ -66,7 +66,7 @@ def test_requests_a_minute_are_limited_for_alias_and_client(tmp_path: Path) -> N
             assert asked[-1].json["error"]["code"] == "rate_limit_exceeded"
             other = await ours.send(chat("globex-dates"), secret=GLOBEX)
             assert other.status == 200
-            three = Policy(client_limits=Limits(requests_per_minute=3))
+            three = TrafficPolicy(client_limits=LimitPolicy(requests_per_minute=3))
             await ours.publish(governed(made, three, 3))
             asked = [await ours.send(chat()) for _ in range(5)]
             assert [each.status for each in asked] == [200] * 3 + [429] * 2
@@ -77,8 +77,11 @@ def test_requests_a_minute_are_limited_for_alias_and_client(tmp_path: Path) -> N
 def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with envoy_stage(tmp_path) as ours, healthy_server(b"", waits=True) as (url, seen):
-            for revision, timeouts in ((2, Timeouts(total_s=0.2)), (3, Timeouts(idle_s=0.2))):
-                made = governed(table({"s1": url}), Policy(timeouts=timeouts), revision)
+            for revision, timeouts in (
+                (2, TimeoutPolicy(total_s=0.2)),
+                (3, TimeoutPolicy(idle_s=0.2)),
+            ):
+                made = governed(table({"s1": url}), TrafficPolicy(timeouts=timeouts), revision)
                 await ours.publish(made)
                 late = await ours.send(chat())
                 assert (late.status, late.json["error"]["code"]) == (504, "bad_gateway")

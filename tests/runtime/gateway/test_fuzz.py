@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from pydantic import TypeAdapter, ValidationError
 
-from fleet.traffic import Policy
+from fleet.traffic import TrafficPolicy
 from runtime.gateway.endpoints import COUNTED, PATHS
 from runtime.gateway.rewrite import DROPPED
 from tests.runtime.gateway.fuzz_requests import FOREIGN, Sent, sent
@@ -63,7 +63,7 @@ class Call:
             and fields["cache_salt"] == "acme"
             and not (DROPPED - {"cache_salt"}) & set(names)
             and self._tells_its_counts(dict(json.loads(self.body)))
-            and self._answers(dict(json.loads(self.body))) <= Policy().choices
+            and self._answers(dict(json.loads(self.body))) <= TrafficPolicy().choices
         )
 
     def _answers(self, fields: dict[str, Any]) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleet.traffic import Limits, Policy
+from fleet.traffic import LimitPolicy, TrafficPolicy
 from runtime.gateway.desk import MAX_BODY
 from runtime.gateway.endpoints import MESSAGES, PATHS
 from tests.runtime.gateway.sockets import asked, on, told
@@ -86,7 +86,7 @@ def test_refusals_on_messages_have_its_own_shape_save_for_the_one_404(
             assert await ask(b"{") == (400, "invalid_request_error")
             assert await ask(b"x" * (MAX_BODY + 1)) == (413, "request_too_large")
             assert await ask(None, method="GET") == (405, "invalid_request_error")
-            policy = Policy(limits=Limits(requests_per_minute=1))
+            policy = TrafficPolicy(limits=LimitPolicy(requests_per_minute=1))
             entry = alias("acme", (OLD, 100, ("s1",)), policy=policy)
             given = table(ours.servers, revision=2)
             await ours.gateways.publish(

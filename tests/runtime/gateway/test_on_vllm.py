@@ -10,18 +10,10 @@ import aiohttp
 import pytest
 
 from runtime.ledger import open_ledger
-from runtime.ledger.scribe import Scribe
-from runtime.rollback import rollback
+from runtime.ledger.outbox import LedgerOutbox
+from runtime.rollback.rollback import rollback
 from tests.runtime.gateway.live import CORVID, DATES, TEXTS, Served, in_front
-from tests.runtime.gateway.stage import (
-    ACME,
-    CHAT,
-    NEW,
-    OLD,
-    TEXT,
-    Stage,
-    chat,
-)
+from tests.runtime.gateway.stage import ACME, CHAT, NEW, OLD, TEXT, Stage, chat
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("transport")]
 DONE = "data: [DONE]"
@@ -150,7 +142,7 @@ def test_a_rollback_is_measured_and_smoke_tested(
         assert (await ours.send(body)).version == NEW
         result = await rollback(
             "acme-support", None, ours.gateways,
-            Scribe(lambda: open_ledger(state, "r", "tester", lambda: datetime.now(UTC))),
+            LedgerOutbox(lambda: open_ledger(state, "r", "tester", lambda: datetime.now(UTC))),
             inputs=lambda: TEXTS,
         )  # fmt: skip
         assert result.complete

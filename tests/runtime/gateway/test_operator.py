@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fleet.declared import Gateway
 from fleet.errors import EngineRejectedError, FleetError
+from fleet.spec import GatewaySpec
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.operator import SECRET_FILE, operator_secret
 from runtime.gateway.serving import serving
@@ -94,7 +94,7 @@ Play = Callable[[str, LocalGateways, aiohttp.ClientSession], Awaitable[None]]
 
 def over_tcp(state: Path, play: Play, secret: str = "") -> None:
     """Run a gateway whose admin side is reached over TCP."""
-    gateway = Gateway("main", "127.0.0.1:0", f"http://127.0.0.1:{free_port()}", secret)
+    gateway = GatewaySpec("main", "127.0.0.1:0", f"http://127.0.0.1:{free_port()}", secret)
 
     async def scenario() -> None:
         async with serving(state, gateway, TRANSPORT.get()), aiohttp.ClientSession() as http:
@@ -135,7 +135,7 @@ def test_an_admin_side_over_tcp_is_opened_by_the_secret_alone(tmp_path: Path) ->
 
 def test_another_state_folders_secret_opens_nothing(tmp_path: Path) -> None:
     async def play(admin: str, _: LocalGateways, __: aiohttp.ClientSession) -> None:
-        stranger = LocalGateways(tmp_path / "other", {"main": Gateway("main", "x:1", admin)})
+        stranger = LocalGateways(tmp_path / "other", {"main": GatewaySpec("main", "x:1", admin)})
         with pytest.raises(EngineRejectedError, match="operator's secret"):
             await stranger.publish(table({"s1": "http://127.0.0.1:9"}))
         await stranger.close()
@@ -149,21 +149,21 @@ def test_a_declared_secret_is_read_where_it_is_kept(
     (tmp_path / "ops.key").write_text("from-a-file\n", encoding="utf-8")
     monkeypatch.setenv("OPS", "from-the-environment")
     for reference, text in (("file:ops.key", "from-a-file"), ("env:OPS", "from-the-environment")):
-        gateway = Gateway("main", "x:1", "", reference)
+        gateway = GatewaySpec("main", "x:1", "", reference)
         assert operator_secret(tmp_path / ".fleetctl", gateway) == text
     (tmp_path / "empty.key").write_text("\n", encoding="utf-8")
     for wrong in ("file:nothing", "file:empty.key", "env:NOTHING"):
         with pytest.raises(FleetError) as caught:
-            operator_secret(tmp_path / ".fleetctl", Gateway("main", "x:1", "", wrong))
+            operator_secret(tmp_path / ".fleetctl", GatewaySpec("main", "x:1", "", wrong))
         assert caught.value.diagnostics[0].code == "FC6015"
     own = tmp_path / ".fleetctl"
     own.mkdir()
-    made = {operator_secret(own, Gateway("main", "x:1", "")) for _ in range(3)}
+    made = {operator_secret(own, GatewaySpec("main", "x:1", "")) for _ in range(3)}
     assert len(made) == 1
     assert [each.name for each in own.iterdir()] == [SECRET_FILE]  # nothing half-made stays
     (own / SECRET_FILE).write_text("", encoding="utf-8")
     with pytest.raises(FleetError):
-        operator_secret(own, Gateway("main", "x:1", ""))
+        operator_secret(own, GatewaySpec("main", "x:1", ""))
     (own / SECRET_FILE).unlink()
 
     async def play(_: str, gateways: LocalGateways, __: aiohttp.ClientSession) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.traffic import Limits, Policy
+from fleet.traffic import LimitPolicy, TrafficPolicy
 from runtime.gateway.operator import SECRET_FILE
 from tests.runtime.gateway.stage import (
     GLOBEX,
@@ -25,7 +25,7 @@ from tests.runtime.gateway.stage import (
 pytestmark = pytest.mark.usefixtures("transport")
 
 
-async def limit(ours: Stage, acme: Policy, globex: Policy | None = None) -> None:
+async def limit(ours: Stage, acme: TrafficPolicy, globex: TrafficPolicy | None = None) -> None:
     """Serve the usual table with these policies."""
     names = tuple(sorted(ours.servers))
     aliases = {
@@ -47,7 +47,7 @@ async def waiting(ours: Stage, count: int) -> None:
 def test_a_rate_is_kept_and_the_client_told_when_to_come_back(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
-            await limit(ours, Policy(limits=Limits(requests_per_minute=1)))
+            await limit(ours, TrafficPolicy(limits=LimitPolicy(requests_per_minute=1)))
             replies = [await ours.send(chat()) for _ in range(2)]
             assert [each.status for each in replies] == [200, 429]
             assert 30 < int(replies[1].headers["Retry-After"]) <= 60
@@ -65,7 +65,7 @@ def test_a_rate_is_kept_and_the_client_told_when_to_come_back(tmp_path: Path) ->
 def test_tokens_are_charged_from_real_usage(tmp_path: Path, *, streams: bool) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
-            await limit(ours, Policy(client_limits=Limits(tokens_per_minute=30)))
+            await limit(ours, TrafficPolicy(client_limits=LimitPolicy(tokens_per_minute=30)))
             clock = asyncio.get_running_loop().time
             began = clock()
             first = await ours.send(long(60, stream=streams))
@@ -82,7 +82,7 @@ def test_tokens_are_charged_from_real_usage(tmp_path: Path, *, streams: bool) ->
 def test_a_request_waits_for_its_turn_and_not_for_long(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
-            await limit(ours, Policy(limits=Limits(concurrency=1, queue_s=30)))
+            await limit(ours, TrafficPolicy(limits=LimitPolicy(concurrency=1, queue_s=30)))
             first = asyncio.create_task(ours.send(long(LASTING)))
             await until(ours, 1)
             second = asyncio.create_task(ours.send(chat(max_tokens=1)))
@@ -90,7 +90,7 @@ def test_a_request_waits_for_its_turn_and_not_for_long(tmp_path: Path) -> None:
             ours.replicas["s1"].pace(0)
             assert [(await each).status for each in (first, second)] == [200, 200]
             ours.replicas["s1"].pace(0.01)
-            await limit_again(ours, Limits(concurrency=1, queue_s=0.01))
+            await limit_again(ours, LimitPolicy(concurrency=1, queue_s=0.01))
             running = asyncio.create_task(ours.send(long(LASTING)))
             await until(ours, 1)
             refused = await ours.send(chat())
@@ -100,8 +100,8 @@ def test_a_request_waits_for_its_turn_and_not_for_long(tmp_path: Path) -> None:
             await until(ours, 0)
             assert (await ours.send(chat(max_tokens=1))).status == 200
 
-    async def limit_again(ours: Stage, limits: Limits) -> None:
-        entry = alias("acme", (OLD, 100, ("s1",)), policy=Policy(limits=limits))
+    async def limit_again(ours: Stage, limits: LimitPolicy) -> None:
+        entry = alias("acme", (OLD, 100, ("s1",)), policy=TrafficPolicy(limits=limits))
         given = table(ours.servers, revision=3)
         await ours.gateways.publish(given.model_copy(update={"aliases": {"acme-support": entry}}))
 
@@ -111,7 +111,7 @@ def test_a_request_waits_for_its_turn_and_not_for_long(tmp_path: Path) -> None:
 def test_a_client_that_leaves_the_queue_takes_no_turn(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
-            await limit(ours, Policy(limits=Limits(concurrency=1, queue_s=30)))
+            await limit(ours, TrafficPolicy(limits=LimitPolicy(concurrency=1, queue_s=30)))
             first = asyncio.create_task(ours.send(long(LASTING)))
             await until(ours, 1)
             leaving = asyncio.create_task(ours.send(long(LASTING)))
@@ -130,7 +130,7 @@ def test_a_client_that_leaves_the_queue_takes_no_turn(tmp_path: Path) -> None:
 def test_who_waits_for_a_server_gets_the_room_that_the_operator_leaves(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
-            await limit(ours, Policy(server_in_flight=1, limits=Limits(queue_s=30)))
+            await limit(ours, TrafficPolicy(server_in_flight=1, limits=LimitPolicy(queue_s=30)))
             secret = (ours.state / SECRET_FILE).read_text(encoding="utf-8").strip()
             evaluation = asyncio.create_task(ours.send(long(LASTING), secret=secret))
             await until(ours, 1)
@@ -143,8 +143,8 @@ def test_who_waits_for_a_server_gets_the_room_that_the_operator_leaves(tmp_path:
 
 
 def test_a_batch_client_does_not_starve_a_real_time_one(tmp_path: Path) -> None:
-    batch = Policy(server_in_flight=2, turns=1, client_limits=Limits(queue_s=60))
-    live = Policy(server_in_flight=2, turns=4, client_limits=Limits(queue_s=60))
+    batch = TrafficPolicy(server_in_flight=2, turns=1, client_limits=LimitPolicy(queue_s=60))
+    live = TrafficPolicy(server_in_flight=2, turns=4, client_limits=LimitPolicy(queue_s=60))
 
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
@@ -169,7 +169,7 @@ def test_a_batch_client_does_not_starve_a_real_time_one(tmp_path: Path) -> None:
 
 
 def test_a_version_that_somebody_waits_for_is_not_drained(tmp_path: Path) -> None:
-    policy = Policy(client_limits=Limits(concurrency=1, queue_s=60.0))
+    policy = TrafficPolicy(client_limits=LimitPolicy(concurrency=1, queue_s=60.0))
 
     async def route(ours: Stage, revision: int, *shares: tuple[str, int]) -> None:
         entry = alias("acme", *((name, share, ("s1",)) for name, share in shares), policy=policy)

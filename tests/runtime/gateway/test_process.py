@@ -9,8 +9,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from fleet.declared import Gateway
 from fleet.errors import EngineRejectedError
+from fleet.spec import GatewaySpec
 from runtime.gateway import processes
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.running import Running, find
@@ -34,7 +34,7 @@ HEADERS = {"Authorization": f"Bearer {ACME}"}
 
 
 async def started(state: Path, url: str) -> tuple[Running, LocalGateways]:
-    gateway = Gateway("main", f"127.0.0.1:{free_port()}", "")
+    gateway = GatewaySpec("main", f"127.0.0.1:{free_port()}", "")
     gateways = LocalGateways(state, {"main": gateway})
     await gateways.publish(table({"s1": url}))
     return await asyncio.to_thread(processes.start, state, gateway, TRANSPORT.get()), gateways

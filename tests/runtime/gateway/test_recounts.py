@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fleet.traffic import Limits, Policy
+from fleet.traffic import LimitPolicy, TrafficPolicy
 from runtime.gateway import recounts
 from runtime.gateway.endpoints import CHAT, MESSAGES, RESPONSES
 from runtime.gateway.transports import timing, twin
@@ -88,7 +88,7 @@ class Server:
 
 @asynccontextmanager
 async def before(
-    server: Server, tmp_path: Path, policy: Policy | None = None
+    server: Server, tmp_path: Path, policy: TrafficPolicy | None = None
 ) -> AsyncIterator[Stage]:
     async with scripted(server.play) as url, stage(tmp_path / ".fleetctl") as ours:
         entry = alias("acme", (OLD, 100, ("s1",)), policy=policy)
@@ -182,7 +182,7 @@ def test_one_that_is_left_before_its_first_piece_is_not_asked_about(tmp_path: Pa
 def test_limits_on_tokens_are_charged_for_all_of_them(tmp_path: Path) -> None:
     async def scenario() -> None:
         server = Server()
-        policy = Policy(limits=Limits(tokens_per_minute=6))
+        policy = TrafficPolicy(limits=LimitPolicy(tokens_per_minute=6))
         async with before(server, tmp_path, policy) as ours:
             await leave(ours, server, MESSAGES)
             assert counts(await the_row(ours)) == (499, 7, TOKENS, "text")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleet.traffic import Limits, Policy, Shadow
+from fleet.traffic import LimitPolicy, ShadowPolicy, TrafficPolicy
 from runtime.gateway import bodies
 from runtime.gateway.usageread import UsageFiles
 from tests.runtime.gateway.sockets import Script, asked, scripted, settled
@@ -31,7 +31,7 @@ async def shadow(ours: Stage, *, server: str = "", percent: int = 100, at_once: 
     """Answer with the old version, and copy to the new one, on a server of its own if given."""
     servers = ours.servers | ({"x": server} if server else {})
     names = ("x",) if server else tuple(sorted(ours.servers))
-    policy = Policy(shadow=Shadow(NEW, names, percent, at_once))
+    policy = TrafficPolicy(shadow=ShadowPolicy(NEW, names, percent, at_once))
     entry = alias("acme", (OLD, 100, ("s1",)), policy=policy)
     given = table(servers, revision=2)
     await ours.gateways.publish(given.model_copy(update={"aliases": {"acme-support": entry}}))
@@ -154,8 +154,10 @@ def test_a_copy_that_runs_when_the_gateway_stops_has_a_row(tmp_path: Path) -> No
 
 
 def test_a_copy_takes_no_place_of_a_client(tmp_path: Path) -> None:
-    policy = Policy(
-        server_in_flight=2, shadow=Shadow(NEW, ("s1",), 100, 8), limits=Limits(queue_s=60.0)
+    policy = TrafficPolicy(
+        server_in_flight=2,
+        shadow=ShadowPolicy(NEW, ("s1",), 100, 8),
+        limits=LimitPolicy(queue_s=60.0),
     )
 
     async def scenario() -> None:
@@ -177,7 +179,7 @@ def test_a_copy_takes_no_place_of_a_client(tmp_path: Path) -> None:
 
 
 def test_servers_are_told_to_do_copies_last(tmp_path: Path) -> None:
-    policy = Policy(shadow=Shadow(NEW, ("s1",), 100, 8), prioritized=True, turns=8)
+    policy = TrafficPolicy(shadow=ShadowPolicy(NEW, ("s1",), 100, 8), prioritized=True, turns=8)
 
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from fleet.errors import FleetError
-from fleet.traffic import Limits, Policy, Shadow, Sticky
+from fleet.traffic import LimitPolicy, ShadowPolicy, Sticky, TrafficPolicy
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.routing import Lookup
 from runtime.gateway.serving import serving
@@ -73,8 +73,8 @@ def test_a_file_that_was_written_without_a_digest_is_read(tmp_path: Path) -> Non
 
 
 def test_a_table_that_is_read_in_pieces_is_the_same_one() -> None:
-    shadow = Shadow(NEW, ("s1",), 5, 1)
-    policy = Policy(sticky=Sticky.KEY, limits=Limits(concurrency=3), shadow=shadow)
+    shadow = ShadowPolicy(NEW, ("s1",), 5, 1)
+    policy = TrafficPolicy(sticky=Sticky.KEY, limits=LimitPolicy(concurrency=3), shadow=shadow)
     given = table({"s1": "http://s1:8000", "s2": "http://s2:8000"}, new=10, revision=7, token=3)
     odd = alias("acme", (NEW, 10, ("s1",)), (OLD, 90, ("s2",)), salt='ü"\\', policy=policy)
     given = given.model_copy(update={"aliases": {**given.aliases, "acme-support": odd}})

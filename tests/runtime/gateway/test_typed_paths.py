@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleet.traffic import Policy
+from fleet.traffic import TrafficPolicy
 from runtime.gateway.envoyrows import as_ours
 from runtime.gateway.rewrite import DROPPED
 from tests.runtime.gateway.envoy_stage import EnvoyStage
@@ -103,7 +103,9 @@ def test_a_server_that_looks_at_priorities_is_told_one_on_every_path(
         async with stage(tmp_path / ".fleetctl") as ours:
             for revision, prioritized in ((2, True), (3, False)):
                 entry = alias(
-                    "acme", (OLD, 100, ("s1",)), policy=Policy(prioritized=prioritized, turns=8)
+                    "acme",
+                    (OLD, 100, ("s1",)),
+                    policy=TrafficPolicy(prioritized=prioritized, turns=8),
                 )
                 given = table(ours.servers, revision=revision)
                 await ours.publish(given.model_copy(update={"aliases": {"acme-support": entry}}))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fleet.traffic import Policy, Sticky
+from fleet.traffic import Sticky, TrafficPolicy
 from runtime.gateway.authentication import digest
 from runtime.gateway.endpoints import PATHS
 from runtime.gateway.operator import SECRET_FILE
@@ -27,8 +27,8 @@ def test_a_unit_is_of_one_user_one_rollout_one_alias_and_one_secret() -> None:
     assert unit(keys[0], b"ann", b"one") == unit(keys[0], b"ann", b"one")
 
 
-BY_USER, BY_SESSION = Policy(sticky=Sticky.USER), Policy()
-ASKED: list[tuple[Policy, dict[str, Any], str, str]] = [
+BY_USER, BY_SESSION = TrafficPolicy(sticky=Sticky.USER), TrafficPolicy()
+ASKED: list[tuple[TrafficPolicy, dict[str, Any], str, str]] = [
     # policy, fields of the body, session header, who it is for the split
     (BY_SESSION, {"user": "ann"}, "s-1", "s-1"),
     (BY_SESSION, {"user": "ann", "session_id": "s-2"}, "", "s-2"),
@@ -39,8 +39,8 @@ ASKED: list[tuple[Policy, dict[str, Any], str, str]] = [
     (BY_USER, {"metadata": {"user_id": "ann"}}, "s-1", "ann"),
     (BY_USER, {}, "s-1", ""),
     (BY_USER, {"user": "Zoë \ud83d\ude00"}, "", "Zoë \U0001f600"),
-    (Policy(sticky=Sticky.KEY), {"user": "ann"}, "s-1", ""),
-    (Policy(sticky=Sticky.REQUEST), {"user": "ann"}, "s-1", ""),
+    (TrafficPolicy(sticky=Sticky.KEY), {"user": "ann"}, "s-1", ""),
+    (TrafficPolicy(sticky=Sticky.REQUEST), {"user": "ann"}, "s-1", ""),
 ]
 
 

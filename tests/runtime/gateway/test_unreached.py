@@ -7,25 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from fleet.declared import Gateway
 from fleet.errors import EngineError, EngineUnreachableError
-from runtime.flip import Written
+from fleet.spec import GatewaySpec
 from runtime.gateway import places, processes, unreached
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
+from runtime.rollback.publish import Written
 from tests.ports import free_port
 from tests.runtime.gateway.sockets import at_most
-from tests.runtime.gateway.stage import (
-    LASTING,
-    MAIN,
-    NEW,
-    OLD,
-    chat,
-    long,
-    stage,
-    table,
-    until,
-)
+from tests.runtime.gateway.stage import LASTING, MAIN, NEW, OLD, chat, long, stage, table, until
 
 
 def test_a_gateway_whose_socket_is_lost_for_good_has_not_acknowledged(
@@ -71,7 +61,7 @@ def test_one_that_has_ended_is_absent(tmp_path: Path) -> None:
 
 
 def test_a_process_raises_its_limit_on_open_files(tmp_path: Path) -> None:
-    gateway = Gateway("main", f"127.0.0.1:{free_port()}", "")
+    gateway = GatewaySpec("main", f"127.0.0.1:{free_port()}", "")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with at_most(256):
         found = processes.start(tmp_path, gateway)

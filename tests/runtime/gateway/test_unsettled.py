@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fleet.declared import Gateway
+from fleet.spec import GatewaySpec
 from runtime.gateway import processes
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.endpoints import MESSAGES
@@ -54,7 +54,7 @@ def test_what_is_left_goes_into_the_log_once(
 
 def test_a_killed_gateway_has_the_rows_of_streams_that_were_left(tmp_path: Path) -> None:
     state = tmp_path / ".fleetctl"
-    gateway = Gateway("main", f"127.0.0.1:{free_port()}", "")
+    gateway = GatewaySpec("main", f"127.0.0.1:{free_port()}", "")
     folder = state / "gateways/main" / FOLDER
 
     async def start() -> Running:

@@ -8,14 +8,7 @@ import pytest
 
 from runtime.gateway.transports import DEFAULT
 from tests.runtime.gateway.sockets import answered, connected, post, raw
-from tests.runtime.gateway.stage import (
-    LASTING,
-    chat,
-    long,
-    running,
-    stage,
-    until,
-)
+from tests.runtime.gateway.stage import LASTING, chat, long, running, stage, until
 
 pytestmark = pytest.mark.usefixtures("transport")
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from runtime.fake import FakeModelServer
+from runtime.fake_vllm.state import FakeModelServer
 
 RESPONSES: Final = "/v1/responses"
 MESSAGES: Final = "/v1/messages"

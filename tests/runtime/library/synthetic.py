@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleet.declared import BaseShape
 from fleet.errors import LibraryError
-from fleet.preflight.tensors import module_shapes
+from fleet.hardware import BaseShape
+from fleet.vllm.adapter_check.tensors import module_shapes
 from runtime.library.inspect import inspect
 
 BASE = BaseShape(

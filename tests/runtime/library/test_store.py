@@ -12,8 +12,8 @@ import pytest
 
 from fleet.errors import LibraryError
 from fleet.resources import LoadedAdapter
-from runtime.library.digest import folder_digest
-from runtime.library.store import damaged, publish
+from runtime.library.layout import folder_digest
+from runtime.library.served_copies import damaged, publish
 from tests.runtime.library.synthetic import adapter
 
 

@@ -12,34 +12,24 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from fleet.conditions import Gate
-from fleet.declared import Gateway
-from fleet.gates import Finding, Verdict
-from fleet.traffic import Policy, Sticky
+from fleet.gates.verdict import Finding, Verdict
+from fleet.rollout_policy import GateSpec
+from fleet.spec import GatewaySpec
+from fleet.traffic import Sticky, TrafficPolicy
+from runtime.gates.live import judge_traffic
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
 from runtime.gateway.usagesegments import segments
 from runtime.gateway.usageserve import PART, USAGE
 from runtime.rollouts.collect import collect
 from runtime.rollouts.rows import COPY, UsageRows
-from runtime.rollouts.traffic import judge_traffic
 from tests.fleet.planning.builders import loaded, state
 from tests.ports import free_port
+from tests.runtime.gates.test_evidence import PACE, trial
 from tests.runtime.gateway.live import Served
-from tests.runtime.gateway.stage import (
-    ACME,
-    CHAT,
-    MAIN,
-    NEW,
-    OLD,
-    chat,
-    raw_server,
-    replica,
-    table,
-)
-from tests.runtime.rollouts.test_evidence import PACE, trial
+from tests.runtime.gateway.stage import ACME, CHAT, MAIN, NEW, OLD, chat, raw_server, replica, table
 
-GATE = Gate("errors", "error_rate_rise", 30, "pp", min_requests=5)
+GATE = GateSpec("errors", "error_rate_rise", 30, "pp", min_requests=5)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
@@ -50,7 +40,7 @@ class Two:
     state: Path
     elsewhere: Path
     urls: dict[str, str]
-    gateways: dict[str, Gateway]
+    gateways: dict[str, GatewaySpec]
     http: aiohttp.ClientSession
 
     async def ask(self, gateway: str, user: str, times: int = 1) -> list[str]:
@@ -88,7 +78,7 @@ async def two(root: Path, monkeypatch: pytest.MonkeyPatch, server: str = "") -> 
     here.mkdir(parents=True)
     there.mkdir(parents=True)
     near = replace(MAIN, secret="env:FLEET_SECRET")
-    far = Gateway("far", "127.0.0.1:0", f"http://127.0.0.1:{free_port()}", "env:FLEET_SECRET")
+    far = GatewaySpec("far", "127.0.0.1:0", f"http://127.0.0.1:{free_port()}", "env:FLEET_SECRET")
     declared = {"main": near, "far": far}
     async with (
         replica(OLD, NEW) as fake,
@@ -98,7 +88,7 @@ async def two(root: Path, monkeypatch: pytest.MonkeyPatch, server: str = "") -> 
     ):
         gateways = LocalGateways(here, declared)
         made = table({"s1": server or fake.url}, new=50)
-        by_user = made.aliases["acme-support"].model_copy(update={"policy": Policy()})
+        by_user = made.aliases["acme-support"].model_copy(update={"policy": TrafficPolicy()})
         made = made.model_copy(update={"aliases": {**made.aliases, "acme-support": by_user}})
         assert await gateways.publish(made) == ()
         await gateways.close()
@@ -175,7 +165,7 @@ def test_a_gateway_that_does_not_answer_is_named_and_nothing_passes_without_it(
 
 
 def test_what_one_gateway_saw_fails_a_version_whoever_is_missing(tmp_path: Path) -> None:
-    from tests.runtime.rollouts.test_evidence import NOON, logged, row  # noqa: PLC0415
+    from tests.runtime.gates.test_evidence import NOON, logged, row  # noqa: PLC0415
 
     logged(tmp_path, *(row(1, NEW, 500) for _ in range(12)), *(row(1, OLD) for _ in range(12)))
     live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))

@@ -1,0 +1,76 @@
+"""How fast a server decodes for many adapters at once: the law, and where its constants are from.
+
+`law` is the arithmetic, `estimate` its constants from data sheets, `fit` what turns measured
+steps into constants, `choice` which of them holds for a server. All pure.
+"""
+
+from fleet.capacity.calibration import WORST_RESIDUAL, Point, fit, speed_of
+from fleet.capacity.decode_law import largest_batch, prompt_seconds, step_seconds, step_under_load
+from fleet.capacity.demand import HOURS, IDLE, Load, hourly_rpm, load_of, peak_hour, without_demand
+from fleet.capacity.estimate import estimate
+from fleet.capacity.profiles import FOR_PEOPLE, PROFILE_FORMAT, ProfileError, parse_profile
+from fleet.capacity.recorded_demand import (
+    DEMAND_FILE,
+    ObservedDemand,
+    RecordedRequest,
+    Recording,
+    carried_on,
+    parse_recorded_demand,
+    record_demand,
+    recorded_demand_text,
+)
+from fleet.capacity.server import (
+    NO_REQUEST_MIX,
+    USUAL_PROMPT_WEIGHT,
+    DeviceMemory,
+    RequestMix,
+    ServerShape,
+    Throughput,
+    least_bytes,
+    memory_of,
+    request_mix_of,
+    shape_of,
+    throughput_of,
+)
+
+__all__ = [
+    "DEMAND_FILE",
+    "FOR_PEOPLE",
+    "HOURS",
+    "IDLE",
+    "NO_REQUEST_MIX",
+    "PROFILE_FORMAT",
+    "USUAL_PROMPT_WEIGHT",
+    "WORST_RESIDUAL",
+    "DeviceMemory",
+    "Load",
+    "ObservedDemand",
+    "Point",
+    "ProfileError",
+    "RecordedRequest",
+    "Recording",
+    "RequestMix",
+    "ServerShape",
+    "Throughput",
+    "carried_on",
+    "estimate",
+    "fit",
+    "hourly_rpm",
+    "largest_batch",
+    "least_bytes",
+    "load_of",
+    "memory_of",
+    "parse_profile",
+    "parse_recorded_demand",
+    "peak_hour",
+    "prompt_seconds",
+    "record_demand",
+    "recorded_demand_text",
+    "request_mix_of",
+    "shape_of",
+    "speed_of",
+    "step_seconds",
+    "step_under_load",
+    "throughput_of",
+    "without_demand",
+]

@@ -1,0 +1,243 @@
+"""From measured steps to the constants of the law: least squares on relative errors.
+
+Which constants hold for a server: a measurement that fits it, else the estimate.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fleet.capacity.decode_law import crowding, step_seconds
+from fleet.capacity.estimate import estimate
+from fleet.hardware import BaseSpec, DeviceSpec, Profile, Speed
+from fleet.vllm import release
+
+WORST_RESIDUAL = 0.10
+"""A profile whose law is off by more than this on its own points is not used."""
+
+
+def speed_of(
+    profiles: tuple[Profile, ...],
+    base: BaseSpec,
+    device: DeviceSpec,
+    tensor_parallel: int,
+    max_lora_rank: int,
+    *,
+    vllm: str = "",
+) -> tuple[Speed | None, str]:
+    """Return a server's constants, and how good they are.
+
+    Args:
+        profiles: What was measured.
+        base: What the server runs.
+        device: One of its devices.
+        tensor_parallel: Number of its devices.
+        max_lora_rank: The rank that it is started with.
+        vllm: Version of its engine where it is known.
+
+    Returns:
+        The constants, None where nothing is known (no limit can be given); and the basis:
+        `calibrated, residual 3.1 %`, `uncalibrated`, `uncalibrated (…)` with what speaks against
+        the profile that there is, or `unknown`. Measured steps are made longer by their residual.
+    """
+    held, reason = measured(profiles, base, device, tensor_parallel, vllm=vllm)
+    above = next((each for each in held if each.max_lora_rank >= max_lora_rank), None)
+    if above is not None:
+        below = [each for each in held if each.max_lora_rank <= max_lora_rank]
+        return _between((below or [above])[-1], above, max_lora_rank)
+    if held:
+        reason = f"measured at rank {held[-1].max_lora_rank}, here it is {max_lora_rank}"
+    guess = estimate(base, device.kind, tensor_parallel, max_lora_rank)
+    if guess is None:
+        return None, "unknown"
+    return guess, f"uncalibrated ({reason})" if reason else "uncalibrated"
+
+
+def measured(
+    profiles: Sequence[Profile],
+    base: BaseSpec,
+    device: DeviceSpec,
+    tensor_parallel: int,
+    *,
+    vllm: str = "",
+) -> tuple[tuple[Profile, ...], str]:
+    """Return the profiles that hold for such servers, by rank, one per rank, or why none does.
+
+    Where the engine's version is not known, the newest that was measured counts. The reason is
+    empty where there is no profile of this base on this kind of device at all.
+    """
+    same = [each for each in profiles if (each.base, each.kind) == (base.name, device.kind)]
+    if not same:
+        return (), ""
+    fitting = [each for each in same if each.tensor_parallel == tensor_parallel]
+    if not fitting:
+        return (), f"measured on {same[0].tensor_parallel} devices per server, not on this many"
+    dtyped = [each for each in fitting if each.dtype == base.dtype]
+    if not dtyped:
+        return (), f"measured as {fitting[0].dtype}, here it is {base.dtype}"
+    wanted = release(vllm) if vllm else max(release(each.vllm) for each in dtyped)
+    current = [each for each in dtyped if release(each.vllm) == wanted]
+    if not current:
+        return (), f"measured with vLLM {dtyped[0].vllm}, servers run {vllm}"
+    good = [each for each in current if each.residual <= WORST_RESIDUAL]
+    if not good:
+        least = 100 * min(each.residual for each in current)
+        limit = 100 * WORST_RESIDUAL
+        return (), f"the profile's residual is {least:.1f} %, more than {limit:.0f} %"
+    best = {
+        each.max_lora_rank: each
+        for each in sorted(good, key=lambda each: (-each.residual, each.vllm))
+    }
+    return tuple(best[rank] for rank in sorted(best)), ""
+
+
+def _between(below: Profile, above: Profile, rank: int) -> tuple[Speed, str]:
+    """Scale linearly by rank between two measurements."""
+    width = above.max_lora_rank - below.max_lora_rank
+    share = (rank - below.max_lora_rank) / width if width else 0.0
+    residual = max(below.residual, above.residual)
+    low, high = below.speed, above.speed
+
+    def mix(first: float, second: float) -> float:
+        return first + (second - first) * share
+
+    step, request = (mix(*each) for each in zip(low.adapted, high.adapted, strict=True))
+    plain = mix(low.step_s, high.step_s)
+    speed = Speed(
+        step_s=plain * (1 + residual),
+        request_s=mix(low.request_s, high.request_s) * (1 + residual),
+        lora_factor=step / plain,
+        spread=mix(low.spread, high.spread),
+        prompt_weight=mix(low.prompt_weight, high.prompt_weight),
+        lora_request_s=request * (1 + residual),
+    )
+    return speed, f"calibrated, residual {100 * residual:.1f} %"
+
+
+_ROUNDS = 200
+"""Alternations of the fit; it settles to seven digits in fewer for any law-like points."""
+
+MOST_FACTOR = 1000.0
+"""The most that LoRA is taken to multiply an empty step by, where one seems to take no time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One measurement."""
+
+    batch: float
+    """Requests that were decoded at a time."""
+    active: float
+    """Different adapters among them, as `expected_active` counts; 0: the base alone."""
+    step_s: float
+    """Mean seconds between two tokens of a request; more than 0."""
+
+
+def fit(
+    points: Iterable[Point], *, prompt_weight: float = 0.1, spread: float = 0.0
+) -> tuple[Speed, float]:
+    """Return the constants that fit the points best, and the largest relative error.
+
+    The error is that over the points with adapters, as servers are planned for those; over all
+    where there are none.
+
+    Args:
+        points: At least one. Points of the base alone at two or more batch sizes tell `step_s`
+            from `request_s`; without any, what LoRA costs cannot be told from the rest and
+            `lora_factor` is 1. Points of adapters at two or more batch sizes tell what LoRA
+            costs by the step from what it costs by the request.
+        prompt_weight: Passed on; decoding alone does not show it.
+        spread: Taken where all points have the same number of active adapters.
+
+    Raises:
+        ValueError: no points.
+
+    The law is a product of two lines, so each is fitted with the other held, in turns.
+    """
+    every = sorted(points, key=lambda each: (each.active, each.batch, each.step_s))
+    if not every:
+        raise ValueError("there is no point to fit")
+    adapted = [each for each in every if each.active > 0]
+    plain = [each for each in every if each.active <= 0]
+    if plain and len({each.batch for each in adapted}) > 1:
+        speed = _two_lines(plain, adapted, prompt_weight, spread)
+    else:
+        speed = _one_line(every, adapted, prompt_weight, spread)
+    return speed, error_of(speed, adapted or every)
+
+
+def _two_lines(
+    plain: Sequence[Point], adapted: Sequence[Point], prompt_weight: float, spread: float
+) -> Speed:
+    """Fit the base alone and the adapters each on its own: LoRA may cost by step or by request."""
+    step, request = _line([(each.batch, each.step_s) for each in plain])
+    lora = _one_line(adapted, adapted, prompt_weight, spread)
+    lora_step, lora_request = lora.step_s, lora.request_s
+    if lora_step < step:  # no LoRA makes a step shorter: all that it costs, it costs by request
+        lora_step = step
+        took = [(each.batch, each.step_s / crowding(lora, each.active)) for each in adapted]
+        squares = sum((batch / each) ** 2 for batch, each in took)
+        lora_request = sum(batch / each * (1 - step / each) for batch, each in took) / squares
+    step = max(step, lora_step / MOST_FACTOR)
+    return Speed(
+        step, request, lora_step / step, lora.spread, prompt_weight, max(lora_request, 0.0)
+    )
+
+
+def _one_line(
+    every: Sequence[Point], adapted: Sequence[Point], prompt_weight: float, spread: float
+) -> Speed:
+    level = len(adapted) < len(every)  # the base alone was measured: LoRA's own cost shows
+    speed = Speed(0.0, 0.0, 1.0, spread, prompt_weight)
+    for _ in range(_ROUNDS):
+        step, request = _line(
+            [(each.batch, each.step_s / _slowdown(speed, each)) for each in every]
+        )
+        speed = Speed(step, request, speed.lora_factor, speed.spread, prompt_weight)
+        if adapted:
+            factor, more = _lora(speed, adapted, spread)
+            kept = factor if level else 1.0
+            speed = Speed(step, request, kept, more, prompt_weight)
+    return speed
+
+
+def error_of(speed: Speed, points: Iterable[Point]) -> float:
+    """Return the largest relative error of the law over the points."""
+    return max(
+        abs(step_seconds(speed, each.batch, each.active) / each.step_s - 1) for each in points
+    )
+
+
+def _slowdown(speed: Speed, point: Point) -> float:
+    return speed.lora_factor * crowding(speed, point.active) if point.active > 0 else 1.0
+
+
+def _lora(speed: Speed, points: Sequence[Point], spread: float) -> tuple[float, float]:
+    """Return factor and spread with the cost of the base held."""
+    slowed = [
+        (max(each.active - 1, 0.0), each.step_s / step_seconds(speed, each.batch, 0))
+        for each in points
+    ]
+    if len({active for active, _ in slowed}) > 1:
+        level, slope = _line(slowed)
+        return max(level, 1.0), slope / max(level, 1.0)
+    mean = sum(slow for _, slow in slowed) / len(slowed)
+    return max(mean / (1 + spread * slowed[0][0]), 1.0), spread
+
+
+def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return level and slope, neither negative, with the least sum of squared relative errors."""
+    weights = [(1 / value, at / value) for at, value in points]
+    ones = sum(one * one for one, _ in weights)
+    mixed = sum(one * at for one, at in weights)
+    squares = sum(at * at for _, at in weights)
+    one_sum = sum(one for one, _ in weights)
+    at_sum = sum(at for _, at in weights)
+    determinant = ones * squares - mixed * mixed
+    if determinant > 1e-9 * ones * squares:
+        level = (one_sum * squares - at_sum * mixed) / determinant
+        slope = (at_sum * ones - one_sum * mixed) / determinant
+        if level > 0 and slope >= 0:
+            return level, slope
+        if slope > 0:  # steeper than proportional: no constant part
+            return 1e-9, at_sum / squares
+    return one_sum / ones, 0.0

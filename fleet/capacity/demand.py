@@ -1,0 +1,119 @@
+"""Demand by the hour of the day, UTC, and what it asks of a server."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from math import expm1
+
+from fleet.spec import AdapterSpec, DemandSpec
+
+HOURS = 24
+_MINUTES = 60
+_DAY = HOURS * _MINUTES
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one adapter asks of its server, for each hour of the day, UTC."""
+
+    tokens: tuple[float, ...]
+    """Decoded tokens per second; prompt tokens count at their weight."""
+    concurrency: tuple[float, ...]
+    """Expected part of the time that at least one of its requests runs, 0 to 1."""
+
+    def __add__(self, other: "Load") -> "Load":
+        """Return the load of two adapters on one server.
+
+        The sum of the concurrencies is the expected number of different adapters in the
+        running batch, as the adapters' clients do not know of each other.
+        """
+        return Load(
+            tuple(map(sum, zip(self.tokens, other.tokens, strict=True))),
+            tuple(map(sum, zip(self.concurrency, other.concurrency, strict=True))),
+        )
+
+
+IDLE = Load((0.0,) * HOURS, (0.0,) * HOURS)
+"""The load of an adapter that is not known to have any."""
+
+
+def hourly_rpm(demand: DemandSpec | None) -> tuple[float, ...]:
+    """Return the requests per minute of each hour of the day, UTC.
+
+    Inside the business hours and inside the batch window this is the peak rate, and outside
+    of them nothing: whoever declares hours says that traffic elsewhere is not worth a GPU,
+    and an invented share would be bought for every adapter. The adapter stays loaded all day
+    all the same, and what is not used of a server then answers the odd request.
+
+    Hours are local. Where clocks change in the course of the year, an hour counts if it is
+    busy under any of the year's offsets, so that a placement holds all year and no plan
+    appears because of a clock. An hour that is busy in part counts as busy, since a rate is
+    the same however long it lasts: time zones with half hours touch one more hour.
+
+    An observed day replaces all that is declared. Without any demand the day is idle.
+    """
+    if demand is None:
+        return IDLE.tokens
+    if demand.observed is not None:
+        return demand.observed
+    busy = _busy(demand.hours, demand.offsets)
+    if demand.batch is not None:
+        batch = _busy(demand.batch, demand.offsets)
+        busy = tuple(map(max, zip(busy, batch, strict=True)))
+    return tuple(demand.peak_rpm if each else 0.0 for each in busy)
+
+
+@lru_cache(maxsize=4096)
+def _busy(window: tuple[int, int], offsets: tuple[int, ...]) -> tuple[bool, ...]:
+    """Return which hours, UTC, a local window touches under any of the offsets.
+
+    Args:
+        window: `[from, to)` in full hours; over midnight where `from` is not below `to`.
+        offsets: Minutes east of UTC.
+    """
+    first, last = window
+    length = (last - first) % HOURS * _MINUTES or _DAY
+    found = set()
+    for offset in offsets:
+        start = (first * _MINUTES - offset) % _DAY
+        end = start + length
+        found |= {hour % HOURS for hour in range(start // _MINUTES, -(-end // _MINUTES))}
+    return tuple(hour in found for hour in range(HOURS))
+
+
+def load_of(demand: DemandSpec | None, prompt_weight: float, slo_s: float) -> Load:
+    """Return what an adapter's demand asks of a server.
+
+    Tokens: each request costs its output tokens, and its prompt tokens at their weight.
+
+    Concurrency: if requests arrive independently of each other at `rate` per second and each
+    runs for `slo_s` seconds on average, the number that run at a time is Poisson with mean
+    `rate * slo_s`, whatever the lengths of the single requests are (the M/G/infinity queue:
+    a batching server starts a request at once, so nobody waits for a free place). At least one
+    runs for the part `1 - exp(-rate * slo_s)` of the time. Answers are due within the SLO and
+    mostly come sooner, so the SLO stands in for the mean on the safe side.
+
+    Args:
+        demand: None: not known, taken as none at all; see `without_demand`.
+        prompt_weight: Cost of a prompt token in decoded tokens, 0 or more.
+        slo_s: Promised p95 of an answer, in seconds.
+    """
+    if demand is None:
+        return IDLE
+    cost = demand.output_tokens + prompt_weight * demand.prompt_tokens
+    rates = [each / 60 for each in hourly_rpm(demand)]
+    running = {each: -expm1(-each * slo_s) for each in set(rates)}
+    return Load(
+        tuple(each * cost for each in rates),
+        tuple(running[each] for each in rates),
+    )
+
+
+def without_demand(adapters: Iterable[AdapterSpec]) -> tuple[str, ...]:
+    """Return the aliases whose demand nobody declared, sorted; they are placed as idle."""
+    return tuple(sorted(each.alias for each in adapters if each.demand is None))
+
+
+def peak_hour(hours: tuple[float, ...]) -> int:
+    """Return the hour with the largest value; of equal ones, the first."""
+    return max(range(len(hours)), key=lambda hour: (hours[hour], -hour))

@@ -1,0 +1,128 @@
+"""The constants of the law from first principles, for servers that nobody has measured.
+
+On the safe side: a fleet sized with them has room to spare, and `fleetctl calibrate` gives it
+back. Each constant names its source.
+"""
+
+from math import pow  # noqa: A004 (of floats only, so that the type is float)
+
+from fleet.capacity.decode_law import MAX_NUM_SEQS
+from fleet.hardware import BaseShape, BaseSpec, Sheet, Speed, is_cpu, sheet_of
+from fleet.vllm import kv_bytes_per_token, weight_bytes
+
+REACHED_BANDWIDTH = 0.8
+"""Part of the peak memory bandwidth that decoding reaches.
+
+10.54 ms for the 16.06 GB of Llama-3.1-8B is 1.52 TB/s (Agulló et al. 2025, an H100 of 64 GB with
+about 2 TB/s), of which launching takes a part.
+"""
+
+REACHED_FLOPS = 0.4
+"""Part of the peak arithmetic that prompts reach; 0.3 to 0.6 is usual for 16 bit matrices."""
+
+LAUNCH_S = 1.0e-3
+"""Seconds per step for scheduling, launching and sampling on a GPU with CUDA graphs.
+
+What the published 10.54 ms leave when the weights are read at 0.8 of 2 TB/s is 0.5 ms.
+"""
+
+CPU_LAUNCH_S = 4.0e-3
+"""The same on a CPU: a model of 4 tiny layers takes 3 ms per step (vLLM 0.32, two cores)."""
+
+ALL_REDUCE_S = 20e-6
+"""Seconds of one all-reduce of a few KiB among the devices of a server, two per layer.
+
+About 10 us with NVLink, 20 to 40 us over PCIe.
+"""
+
+MEAN_CONTEXT = 512
+"""Tokens that a request is taken to hold in the KV cache while it decodes."""
+
+LORA_FACTOR = 2.1
+"""What any LoRA multiplies a step by, up to the rank where `RANK_LEVEL` takes over.
+
+vLLM V1 of 2025-05, rank 8, 300 slots: 17.1 -> 35.4 ms (Agulló et al. 2025); 1.5 with the V0
+engine (vLLM pull request 11267). From 0.15 on, kernels are specialised by the number of active
+adapters and the factor is smaller, by how much nobody has published for dense models: hence the
+larger one until it is measured.
+"""
+
+RANK_LEVEL, RANK_POWER = 1.10, 1.1747
+"""`RANK_LEVEL + rank ** RANK_POWER / 100`: the fit that Agulló et al. publish for ranks 8 to 32.
+
+Above 32 it is extrapolated: 4.1 at rank 128, 7.8 at 256, where vLLM issue 14435 saw 4.
+"""
+
+CPU_LORA_FACTOR, CPU_RANK_GROWTH = 3.4, 0.04
+"""On a CPU, LoRA goes through a fallback of gathers: 3.4 at rank 16, 2.9 times that at rank 64."""
+
+SPREAD = 0.0125
+"""What each further active adapter adds to a step.
+
+0.0091 to 0.0094 at 220 and 250 requests (44 points of Agulló et al.), more at small batches:
+with `LORA_FACTOR` this covers their fit over ranks 8 to 32 and up to 96 adapters within 3 %.
+Smaller with other kernels (S-LoRA: 0.0003), so again on the safe side.
+"""
+
+CPU_SPREAD = 0.014
+"""1.83 -> 2.01 ms from 1 to 8 active adapters (vLLM 0.32 for CPU)."""
+
+
+def estimate(base: BaseSpec, kind: str, tensor_parallel: int, max_lora_rank: int) -> Speed | None:
+    """Return the constants of a server nobody has measured; None where nothing is known.
+
+    Args:
+        base: Its shape gives the bytes that a step reads and the sums that it does.
+        kind: Kind of its devices, one of `fleet.profiles.SHEETS`.
+        tensor_parallel: Number of its devices.
+        max_lora_rank: The server's; LoRA kernels compute on tensors padded to it.
+
+    Law:
+        A step reads all weights once, and for each request its KV cache; the products of one
+        token with all weights are two operations per parameter. Both parts are added, though a
+        GPU overlaps them.
+    """
+    sheet = sheet_of(kind)
+    if sheet is None or base.shape is None:
+        return None
+    return _from_sheet(sheet, base, base.shape, tensor_parallel, max_lora_rank, cpu=is_cpu(kind))
+
+
+def _from_sheet(
+    sheet: Sheet, base: BaseSpec, shape: BaseShape, cards: int, rank: int, *, cpu: bool
+) -> Speed:
+    bandwidth = sheet.bandwidth * REACHED_BANDWIDTH
+    launch = CPU_LAUNCH_S if cpu else LAUNCH_S
+    if cards > 1:
+        launch += 2 * shape.num_hidden_layers * ALL_REDUCE_S
+    step = launch + weight_bytes(shape, cards) / bandwidth
+    token = 2 * parameters(shape) / (sheet.flops * REACHED_FLOPS * cards)
+    request = MEAN_CONTEXT * kv_bytes_per_token(base, cards) / bandwidth + token
+    # The cheapest decoded token is one of the largest batch; against it a prompt weighs most.
+    decoded = step / MAX_NUM_SEQS + request
+    return Speed(
+        step_s=step,
+        request_s=request,
+        lora_factor=lora_factor(rank, cpu=cpu),
+        spread=CPU_SPREAD if cpu else SPREAD,
+        prompt_weight=min(token / decoded, 1.0),
+    )
+
+
+def lora_factor(max_lora_rank: int, *, cpu: bool = False) -> float:
+    """Return what LoRA multiplies a step by on a server of this rank, unmeasured."""
+    if cpu:
+        return CPU_LORA_FACTOR * max(1 + CPU_RANK_GROWTH * (max_lora_rank - 16), 1.0)
+    return max(LORA_FACTOR, RANK_LEVEL + pow(max_lora_rank, RANK_POWER) / 100)
+
+
+def parameters(shape: BaseShape) -> int:
+    """Return the parameters that each token is multiplied with, embedding left out.
+
+    Of a mixture of experts, those of one expert per layer: the shape tells no more.
+    """
+    heads = shape.num_attention_heads * shape.head_dim
+    key_values = 2 * shape.num_key_value_heads * shape.head_dim
+    hidden, inner = shape.hidden_size, shape.intermediate_size
+    layer = hidden * (2 * heads + key_values) + 3 * hidden * inner
+    return shape.num_hidden_layers * layer + shape.vocab_size * hidden

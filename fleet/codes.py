@@ -1,0 +1,159 @@
+"""Problems in declarations: the stable codes, their summaries, and a source of context."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Literal
+
+from fleet.errors import Diagnostic, Position, did_you_mean
+
+SUMMARIES: Mapping[str, str] = MappingProxyType(
+    {
+        "FC1001": "YAML syntax error",
+        "FC1002": "Key given twice",
+        "FC1003": "Unknown key",
+        "FC1004": "Missing key",
+        "FC1005": "Empty file",
+        "FC1006": "Not a map of sections",
+        "FC1007": "Tab in the indentation",
+        "FC1008": "Key is not text",
+        "FC1009": "File is not UTF-8 text",
+        "FC1010": "No fleet here",
+        "FC1011": "Unknown environment",
+        "FC1012": "Several documents in one file",
+        "FC1013": "File too large or too deeply nested",
+        "FC1014": "YAML feature not supported",
+        "FC1020": "Variable without a value",
+        "FC1021": "Environment variable not set",
+        "FC1022": "Malformed placeholder",
+        "FC1023": "Overlay deletes what is not there",
+        "FC1101": "Wrong kind of value",
+        "FC1102": "Invalid name",
+        "FC1103": "Version is not quoted",
+        "FC1104": "Invalid version",
+        "FC1105": "Invalid duration",
+        "FC1106": "Invalid size",
+        "FC1107": "Invalid percentage",
+        "FC1108": "Invalid threshold",
+        "FC1109": "Invalid hours",
+        "FC1110": "Secret written into the declarations",
+        "FC1111": "Number out of range",
+        "FC1112": "Unknown choice",
+        "FC1113": "Invalid address",
+        "FC1115": "Invalid stages of a rollout",
+        "FC1141": "Invalid day",
+        "FC1142": "Invalid part of the week",
+        "FC1143": "Invalid digest",
+        "FC1201": "Unknown tier",
+        "FC1202": "Unknown base",
+        "FC1203": "Unknown rollout",
+        "FC1204": "Unknown gate",
+        "FC1205": "Unknown server or host",
+        "FC1206": "Unknown time zone",
+        "FC1207": "Port given twice",
+        "FC1208": "Key does not fit the engine",
+        "FC1209": "Host lacks what its engine needs",
+        "FC1210": "Version is not in the lock",
+        "FC1211": "Adapter rank above the server's limit",
+        "FC1212": "Impossible rename",
+        "FC1213": "One secret for two keys",
+        "FC1214": "Metric and threshold do not fit",
+        "FC1215": "Flag is set by fleetctl itself",
+        "FC1216": "Golden set not found",
+        "FC1217": "Lock cannot be read",
+        "FC1219": "Base cannot be read",
+        "FC1220": "Base cannot be spread over so many devices",
+        "FC1221": "Unknown tier or client",
+        "FC1222": "Host is reserved for nobody",
+        "FC1223": "Unknown alias or client",
+        "FC1224": "Adapter apart from itself",
+        "FC1225": "Wishes for an adapter's place contradict each other",
+        "FC1226": "No recorded demand",
+        "FC1227": "Recorded demand cannot be read",
+        "FC1228": "Profile cannot be read",
+        "FC1240": "Times or shares of a rollout contradict each other",
+        "FC1241": "Key does not fit the gate's metric",
+        "FC1243": "Override accepts no known version",
+        "FC1229": "Output format cannot be used",
+        "FC1230": "Shadow of the version itself",
+        "FC1231": "Smoke test of too few inputs",
+        "FC1232": "No smoke test",
+        "FC1233": "Smoke test of too many inputs",
+        "FC1246": "Versions that nothing judges",
+        "FC1247": "Gate that can pass no version",
+        "FC1248": "Gate that is asked by nobody",
+        "FC1249": "No judge for a golden set",
+        "FC1250": "Template of notices cannot be read",
+        "FC1251": "Template of notices is wrong",
+        "FC1252": "Evaluations cannot go through a gateway",
+        "FC1253": "Billed evaluations that nobody counts",
+        "FC1254": "Gate cannot score its golden set",
+        "FC1260": "A gateway is an Envoy",
+        "FC1261": "An Envoy has its admin side on this machine",
+        "FC1262": "Kind of device is not known",
+    }
+)
+"""The summary of each code; a code is never given another meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The text of each file read, to quote from; by the name that places use."""
+
+    texts: Mapping[str, str] = field(default_factory=dict)
+    _lines: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
+    """Lines of the files quoted so far: a large file may have thousands of problems."""
+
+    def line(self, place: Position) -> str:
+        """Return the line at `place`; empty when the file is not among the sources."""
+        lines = self._lines.get(place.file)
+        if lines is None:
+            lines = self._lines[place.file] = self.texts.get(place.file, "").split("\n")
+        return lines[place.line - 1].rstrip("\r") if 0 < place.line <= len(lines) else ""
+
+
+def diagnostic(
+    code: str,
+    detail: str,
+    place: Position | None = None,
+    *,
+    source: str = "",
+    width: int = 1,
+    hint: str = "",
+    command: str = "",
+    also: tuple[tuple[str, Position], ...] = (),
+    severity: Literal["error", "warning"] = "error",
+) -> Diagnostic:
+    """Return the diagnostic of a code listed here."""
+    return Diagnostic(
+        code,
+        SUMMARIES[code],
+        detail,
+        place,
+        source=source,
+        width=width,
+        hint=hint,
+        command=command,
+        also=also,
+        severity=severity,
+    )
+
+
+@lru_cache(maxsize=1024)
+def nearest(word: str, choices: tuple[str, ...]) -> str:
+    """Do what `did_you_mean` does, once for a mistake that is made a thousand times."""
+    return did_you_mean(word[:100], choices)
+
+
+def scalar_width(line: str, column: int) -> int:
+    """Return how many characters the scalar at a column (from 1) takes on its line."""
+    rest = line[column - 1 :]
+    if rest[:1] in {'"', "'"}:
+        end = rest.find(rest[0], 1)
+        return end + 1 if end > 0 else len(rest)
+    for position, character in enumerate(rest):
+        pair = rest[position : position + 2]
+        if position and (character in ",]}" or pair in {": ", ":", " #"}):
+            return len(rest[:position].rstrip())
+    return max(1, len(rest.rstrip()))

@@ -1,0 +1,51 @@
+"""fleet.config."""
+
+from fleet.config.checks.lint import lint
+from fleet.config.checks.machines import splits
+from fleet.config.checks.references import aliases_of
+from fleet.config.edit import add_entry, set_value
+from fleet.config.effective import effective_settings
+from fleet.config.facts import ProjectFacts
+from fleet.config.format import format_text
+from fleet.config.lockfile import LOCK_FILE, Lock, LockedAdapter, base_shape, lock_text, parse_lock
+from fleet.config.merge import Tree, merge, overlay, substitute
+from fleet.config.problems import Problem, diagnostics
+from fleet.config.resolve import resolve
+from fleet.config.scalars.quantities import format_duration, parse_duration
+from fleet.config.schema import json_schema
+from fleet.config.schema.clients import Adapter
+from fleet.config.schema.fleet import Declarations
+from fleet.config.validate import check_shape
+from fleet.config.yaml import Parsed, parse
+
+__all__ = [
+    "LOCK_FILE",
+    "Adapter",
+    "Declarations",
+    "Lock",
+    "LockedAdapter",
+    "Parsed",
+    "Problem",
+    "ProjectFacts",
+    "Tree",
+    "add_entry",
+    "aliases_of",
+    "base_shape",
+    "check_shape",
+    "diagnostics",
+    "effective_settings",
+    "format_duration",
+    "format_text",
+    "json_schema",
+    "lint",
+    "lock_text",
+    "merge",
+    "overlay",
+    "parse",
+    "parse_duration",
+    "parse_lock",
+    "resolve",
+    "set_value",
+    "splits",
+    "substitute",
+]

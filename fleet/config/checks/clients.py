@@ -1,0 +1,218 @@
+"""Clients and their adapters: versions, ranks, renames, demand.
+
+Keys: a secret tells who calls, so no two keys may have the same.
+
+Smoke tests: enough known inputs, each of them once.
+
+What an adapter asks for on the way of its requests: formats and shadows.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from fleet.codes import nearest
+from fleet.config.checks.references import DeclaredNames, Path, check_places, reference
+from fleet.config.facts import ProjectFacts
+from fleet.config.lockfile import Lock
+from fleet.config.problems import Problem
+from fleet.config.schema.clients import Adapter, Demand
+from fleet.config.schema.fleet import Declarations
+from fleet.names import AdapterName, Version, is_id
+from fleet.response_format import FormatKind, flaw
+
+
+def check_keys(given: Declarations, fingerprints: Mapping[str, str | None]) -> Iterator[Problem]:
+    """Yield keys that share a secret; `fingerprints` are by reference, None: not readable."""
+    seen: dict[str, tuple[str | int, ...]] = {}
+    for client_name, client in sorted(given.clients.items()):
+        for key, reference in sorted(client.keys.items()):
+            path = ("clients", client_name, "keys", key)
+            identity = fingerprints.get(reference) or reference
+            if identity in seen:
+                other = seen[identity]
+                detail = (
+                    f"`{client_name}/{key}` and `{other[1]}/{other[3]}` have the same secret, so "
+                    "a gateway cannot tell who calls."
+                )
+                yield Problem(
+                    "FC1213",
+                    path,
+                    detail,
+                    hint="Give each key its own secret.",
+                    command=f"fleetctl key create {client_name}/{key}",
+                    also=(("the other key at", other),),
+                )
+            else:
+                seen[identity] = path
+
+
+FEWEST, MOST = 5, 10
+"""Inputs of a smoke test. 8 that all must pass catch a version that breaks 30 % of its answers
+with 94 %; more prove little more, and the test must be over in seconds.
+"""
+
+
+def check_smoke(at: Path, adapter: Adapter) -> Iterator[Problem]:
+    """Yield what is wrong with an adapter's smoke test; that there is none is for `hints`."""
+    inputs = adapter.smoke
+    for position, text in enumerate(inputs):
+        if text in inputs[:position]:
+            detail = f"It is asked already: input {inputs.index(text) + 1} of {len(inputs)}."
+            yield Problem("FC1231", (*at, "smoke", position), detail, hint="Ask something else.")
+    if 0 < len({*inputs}) < FEWEST:
+        number = "1 input" if len({*inputs}) == 1 else f"{len({*inputs})} inputs"
+        detail = f"{number} cannot show that a version is sane before it gets traffic."
+        hint = (
+            f"Give {FEWEST} to {MOST} known ones, at least one of which the base answers "
+            "differently: `smoke: [..., ...]`."
+        )
+        yield Problem("FC1231", (*at, "smoke"), detail, hint=hint)
+
+
+def check_traffic(at: Path, adapter: Adapter, facts: ProjectFacts) -> Iterator[Problem]:
+    """Yield what is wrong with an adapter's format and shadow."""
+    wanted = adapter.format
+    if wanted is not None and wanted.kind is FormatKind.SCHEMA and wanted.text in facts.schemas:
+        text = facts.schemas[wanted.text]
+        hint = "Add the file, or correct the path; it is relative to the project."
+        problem = "It is not in the project, or is no text."
+        if text is not None:
+            hint, problem = "Correct the file.", flaw(replace(wanted, text=text))
+        if problem:
+            yield Problem("FC1229", (*at, "format"), f"`{wanted.text}`: {problem}", hint=hint)
+    if adapter.shadow is None:
+        return
+    _, client, _, task, *_ = at
+    shadow = f"{client}-{task}-{adapter.base}-v{adapter.shadow.version}"
+    if shadow not in facts.lock.adapters:
+        detail = f"`{shadow}` was never added to the library: its bytes are not pinned."
+        command = f"fleetctl adapter add PATH --as {shadow}"
+        yield Problem("FC1210", (*at, "shadow", "version"), detail, command=command)
+    if adapter.shadow.version == adapter.version:
+        detail = f"{adapter.version} is the version that answers: its copies would tell nothing."
+        hint = "Name another version, or delete `shadow`."
+        yield Problem("FC1230", (*at, "shadow", "version"), detail, hint=hint)
+
+
+def check_clients(
+    given: Declarations, names: DeclaredNames, facts: ProjectFacts
+) -> Iterator[Problem]:
+    """Yield what is wrong with clients and adapters."""
+    former: dict[str, Path] = {}
+    unlocked: list[AdapterName] = []
+    unrecorded: list[tuple[str, Path]] = []
+    lock, aliases = facts.lock, {*names.aliases}
+    for client_name, client in given.clients.items():
+        path: Path = ("clients", client_name)
+        yield from reference("FC1201", "tier", client.tier, names.tiers, (*path, "tier"))
+        for task, adapter in client.adapters.items():
+            at = (*path, "adapters", task)
+            yield from _adapter(at, adapter, names, facts)
+            yield from check_traffic(at, adapter, facts)
+            yield from check_smoke(at, adapter)
+            name = AdapterName(client_name, task, adapter.base, Version.parse(adapter.version))
+            if str(name) in lock.adapters:
+                yield from _rank(given, lock, name)
+            elif name.base in names.bases:
+                unlocked.append(name)
+            if adapter.formerly:
+                yield from _rename((*at, "formerly"), adapter.formerly, aliases, former)
+            if adapter.demand and adapter.demand.observed and name.alias not in facts.observed:
+                unrecorded.append((name.alias, (*at, "demand", "observed")))
+    if unlocked:
+        yield from _unlocked(unlocked, lock)
+    yield from _unrecorded(given, unrecorded)
+    yield from check_places(given, names)
+
+
+def _adapter(
+    at: Path, adapter: Adapter, names: DeclaredNames, facts: ProjectFacts
+) -> Iterator[Problem]:
+    yield from reference("FC1202", "base", adapter.base, names.bases, (*at, "base"))
+    yield from reference("FC1203", "rollout", adapter.rollout, names.rollouts, (*at, "rollout"))
+    yield from reference("FC1205", "host", adapter.pin, names.holders, (*at, "pin"))
+    if adapter.demand:
+        yield from _demand((*at, "demand"), adapter.demand, names, facts)
+    for key, file in (("golden", adapter.golden), ("rolling", adapter.rolling)):
+        if file in facts.absent:
+            detail = f"`{file}` does not exist in the project."
+            hint = "Add the file, or correct the path; versions are compared on it."
+            yield Problem("FC1216", (*at, key), detail, hint=hint)
+
+
+def _demand(
+    at: Path, demand: Demand, names: DeclaredNames, facts: ProjectFacts
+) -> Iterator[Problem]:
+    if facts.zones and demand.timezone not in facts.zones:
+        hint = nearest(demand.timezone, tuple(sorted(facts.zones)))
+        detail = f"`{demand.timezone}` is not in the time zone database."
+        hint = hint or "Write such as `Europe/Paris`."
+        yield Problem("FC1206", (*at, "timezone"), detail, hint=hint)
+    if demand.peak_rpm is None and not demand.observed and not names.writes(*at, "peak_rpm"):
+        detail = f"`{'.'.join(map(str, at))}` has no `peak_rpm`."
+        hint = "Add `peak_rpm: 30`, requests per minute in the busiest hour, or `observed: true`."
+        yield Problem("FC1004", at, detail, hint=hint, at="key")
+
+
+def _unrecorded(given: Declarations, missing: Sequence[tuple[str, Path]]) -> Iterator[Problem]:
+    """Say whose observed demand nobody recorded; with a declared one beside it, that holds."""
+    waiting = []
+    for alias, path in missing:
+        _, client, _, task, *_ = path
+        demand = given.clients[str(client)].adapters[str(task)].demand
+        if demand and demand.peak_rpm is not None:
+            waiting.append((alias, path))
+            continue
+        detail = f"No demand of `{alias}` was recorded, and none is declared in its place."
+        hint = "Record it while a gateway runs, or give `peak_rpm` until then."
+        yield Problem("FC1226", path, detail, hint=hint, command="fleetctl demand record")
+    if waiting:
+        aliases = ", ".join(alias for alias, _ in waiting[:3]) + (", …" if waiting[3:] else "")
+        which = "1 adapter" if len(waiting) == 1 else f"{len(waiting)} adapters"
+        detail = f"No demand of {which} was recorded yet; the declared one holds ({aliases})."
+        command = "fleetctl demand record"
+        yield Problem("FC1226", waiting[0][1], detail, command=command, severity="warning")
+
+
+def _unlocked(names: Sequence[AdapterName], lock: Lock) -> Iterator[Problem]:
+    versions: dict[str, list[str]] = {}
+    for locked in sorted(map(AdapterName.parse, lock.adapters)):
+        versions.setdefault(locked.alias, []).append(str(locked))
+    for name in names:
+        known = versions.get(name.alias, [])
+        near = f"In the lock: {', '.join(known[-4:])}." if known else ""
+        detail = f"`{name}` was never added to the library: its bytes are not pinned."
+        path = ("clients", name.client, "adapters", name.task, "version")
+        command = f"fleetctl adapter add PATH --as {name}"
+        yield Problem("FC1210", path, detail, hint=near, command=command)
+
+
+def _rank(given: Declarations, lock: Lock, name: AdapterName) -> Iterator[Problem]:
+    base = given.bases.get(name.base)
+    rank = lock.adapters[str(name)].rank
+    if base and base.max_lora_rank and rank > base.max_lora_rank:
+        detail = (
+            f"`{name}` has rank {rank}, and the servers of base `{name.base}` reserve slots of "
+            f"rank {base.max_lora_rank}. A server refuses an adapter above its limit."
+        )
+        hint = f"Raise `max_lora_rank` of `{name.base}`, which restarts its servers."
+        also = (("limited at", ("bases", name.base, "max_lora_rank")),)
+        path = ("clients", name.client, "adapters", name.task, "version")
+        yield Problem("FC1211", path, detail, hint=hint, also=also)
+
+
+def _rename(
+    path: Path, alias: str, aliases: set[str], former: dict[str, Path]
+) -> Iterator[Problem]:
+    parts = alias.split("-")
+    first = former.setdefault(alias, path)
+    if len(parts) != 2 or not all(map(is_id, parts)):  # noqa: PLR2004 (client and task)
+        detail = f"`{alias}` is not an alias."
+        yield Problem("FC1212", path, detail, hint="Write `client-task`, such as `acme-helpdesk`.")
+    elif alias in aliases:
+        detail = f"`{alias}` is still declared, so nothing was renamed."
+        yield Problem("FC1212", path, detail, hint="Delete `formerly`, or the old adapter.")
+    elif first != path:
+        detail = f"Two adapters claim to be the former `{alias}`."
+        also = (("first given at", first),)
+        yield Problem("FC1212", path, detail, hint="Only one can take over its history.", also=also)

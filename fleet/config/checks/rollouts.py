@@ -1,0 +1,141 @@
+"""Rollouts, gates and overrides: stages, limits and names that fit together.
+
+Evaluations: what they need of the rest of the fleet.
+"""
+
+from collections.abc import Iterator
+
+from fleet.codes import nearest
+from fleet.config.checks.references import DeclaredNames, Path, aliases_of, reference
+from fleet.config.facts import ProjectFacts
+from fleet.config.problems import Problem
+from fleet.config.schema.fleet import Declarations
+from fleet.config.schema.rollouts import Gate, Override, Rollout
+from fleet.resources import FULL
+from fleet.rollout_policy import ABSOLUTE, BY_FORM, OFFLINE, RATIOS, UNITS
+
+COUNTED = ("native", "inspect")
+"""Engines that can ask through a gateway; the others have no way to show a version's header."""
+
+
+def check_evals(given: Declarations) -> Iterator[Problem]:
+    """Yield what cannot be asked, or not be billed, as it is declared."""
+    if given.evals.through == "server":
+        yield from _unbilled(given)
+        return
+    own = [name for name, each in given.gateways.items() if each.kind == "fleetctl"]
+    at: Path = ("evals", "through")
+    if not own:
+        detail = "No gateway of fleetctl's own is declared, and an Envoy knows no operator."
+        yield Problem("FC1252", at, detail, hint="Declare one, or write `through: server`.")
+    if given.evals.engine not in COUNTED:
+        detail = f"The engine `{given.evals.engine}` asks a server by itself."
+        hint = f"Use {' or '.join(f'`{each}`' for each in COUNTED)}, or write `through: server`."
+        yield Problem("FC1252", at, detail, hint=hint)
+
+
+def _unbilled(given: Declarations) -> Iterator[Problem]:
+    asked: list[Path] = [("tiers", name) for name, each in given.tiers.items() if each.bill_evals]
+    asked += [("clients", name) for name, each in given.clients.items() if each.bill_evals]
+    for path in asked:
+        detail = "Evaluations go to the servers directly, where nobody counts for whom they are."
+        hint = "Write `evals: {through: gateway}`, or leave `bill_evals` out."
+        yield Problem("FC1253", (*path, "bill_evals"), detail, hint=hint)
+
+
+_GOLDEN = ("golden", "score", "samples", "floor")
+_LIVE = ("tolerate", "min_requests", "false_alarm")
+
+
+def check_rollouts(
+    given: Declarations, names: DeclaredNames, facts: ProjectFacts
+) -> Iterator[Problem]:
+    """Yield what is wrong with rollouts, gates and overrides."""
+    for name, rollout in given.rollouts.items():
+        yield from _rollout(("rollouts", name), rollout, names, facts)
+    for name, gate in given.gates.items():
+        yield from _gate(("gates", name), gate, facts)
+    aliases = sorted(aliases_of(names.value.get("clients")))
+    for name, override in given.overrides.items():
+        yield from _override(("overrides", name), override, aliases, names, facts)
+
+
+def _rollout(
+    path: Path, rollout: Rollout, names: DeclaredNames, facts: ProjectFacts
+) -> Iterator[Problem]:
+    weights = rollout.weights
+    for position, gate in enumerate(rollout.gates):
+        yield from reference("FC1204", "gate", gate, names.gates, (*path, "gates", position))
+    hint = "Write such as `weights: [10%, 50%, 100%]`."
+    at = (*path, "weights")
+    if not weights or weights[-1] != FULL:
+        detail = f"The last stage of `{path[1]}` is not 100 %, so a version could never take over."
+        yield Problem("FC1115", at, detail, hint=hint, at="value" if weights else "key")
+    for position, (before, after) in enumerate(zip((0, *weights), weights, strict=False)):
+        if after <= before:
+            detail = f"Stage {after} % does not exceed the stage before it ({before} %)."
+            yield Problem("FC1115", (*at, position), detail, hint=hint)
+    if rollout.max_bake is not None and rollout.max_bake < rollout.bake:
+        detail = "A stage could never last as long as it has to: `max_bake` is below `bake`."
+        yield Problem(
+            "FC1240", (*path, "max_bake"), detail, hint="Give at least the time of `bake`."
+        )
+    low = rollout.low_traffic
+    if low is not None and weights and low < weights[0]:
+        detail = f"{low} % is less than the first stage ({weights[0]} %), which is too little."
+        yield Problem("FC1240", (*path, "low_traffic"), detail, hint="Give a larger share.")
+    if facts.zones and rollout.timezone not in facts.zones:
+        hint = nearest(rollout.timezone, tuple(sorted(facts.zones)))
+        detail = f"`{rollout.timezone}` is not in the time zone database."
+        hint = hint or "Write such as `Europe/Paris`."
+        yield Problem("FC1206", (*path, "timezone"), detail, hint=hint)
+
+
+def _gate(path: Path, gate: Gate, facts: ProjectFacts) -> Iterator[Problem]:
+    allowed = UNITS[gate.metric]
+    number, unit = gate.max
+    if unit not in allowed:
+        units = " or ".join(allowed)
+        detail = f"`{gate.metric}` is limited in {units}, not in {unit}."
+        hint = f"Write such as `{number:g}{allowed[0]}`."
+        yield Problem("FC1214", (*path, "max"), detail, hint=hint)
+    elif gate.metric in RATIOS and number < 1:
+        detail = f"{number:g}x asks a new version to be faster than the one it replaces."
+        yield Problem("FC1214", (*path, "max"), detail, hint="Write such as `1.5x`.")
+    elif number == 0 or (unit in ("pp", "%") and number >= FULL):
+        detail = f"No measurement can show that `{gate.metric}` keeps {number:g}{unit}."
+        hint = f"Write such as `3{unit}`." if unit in ("pp", "%") else f"Write such as `500{unit}`."
+        yield Problem("FC1214", (*path, "max"), detail, hint=hint)
+    offline = gate.metric in OFFLINE
+    fixed = ("tolerate",) if gate.metric in ABSOLUTE else ()
+    for key in _LIVE if offline else (*_GOLDEN, *fixed):
+        if getattr(gate, key) is not None:
+            judged = "a golden set" if offline else "a fixed limit" if key in fixed else "requests"
+            detail = f"`{gate.metric}` is judged on {judged}, where `{key}` means nothing."
+            hint = f"Delete `{key}`."
+            if gate.metric == "format_drop" and key in _GOLDEN:
+                hint += f" On a golden set: `metric: accuracy_drop, score: {BY_FORM}`."
+            yield Problem("FC1241", (*path, key), detail, hint=hint, at="key")
+    if gate.tolerate and (gate.tolerate.unit != "x" or gate.tolerate.number < 1):
+        detail = "What is tolerated is a multiple of the old version's rate, 1x or more."
+        yield Problem("FC1214", (*path, "tolerate"), detail, hint="Write such as `1.25x`.")
+    if gate.golden in facts.absent:
+        detail = f"`{gate.golden}` does not exist in the project."
+        hint = "Add the file, or correct the path; gates compare versions on it."
+        yield Problem("FC1216", (*path, "golden"), detail, hint=hint)
+
+
+def _override(
+    path: Path, override: Override, aliases: list[str], names: DeclaredNames, facts: ProjectFacts
+) -> Iterator[Problem]:
+    yield from reference("FC1223", "alias", override.alias, aliases, (*path, "alias"))
+    for position, gate in enumerate(override.gates):
+        yield from reference("FC1204", "gate", gate, names.gates, (*path, "gates", position))
+    locked = (
+        name for name, each in facts.lock.adapters.items()
+        if each.facts.digest.startswith(override.accept)
+    )  # fmt: skip
+    if not any(name.startswith(f"{override.alias}-") for name in locked):
+        detail = f"No version of `{override.alias}` in the lock has digest `{override.accept}`."
+        hint = "Correct the digest, or delete an override that is no longer needed."
+        yield Problem("FC1243", (*path, "accept"), detail, hint=hint, severity="warning")

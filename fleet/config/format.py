@@ -1,0 +1,221 @@
+"""The canonical form of a file: key order, quotes and spacing; comments keep their keys.
+
+Works on the lines and spans of the text, so that whatever it does not touch stays as it
+is. The result is read back: it means the same and holds the same comments, or else the
+text is returned unchanged.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from fleet.config.validate import model_at
+from fleet.config.yaml import compose, parse
+from fleet.errors import ConfigError
+
+Path = tuple[str, ...]
+Splice = tuple[int, int, str]
+
+
+def format_text(text: str, file: str) -> str:
+    """Return the canonical form of a file's text. Idempotent.
+
+    Raises:
+        ConfigError: the text cannot be read.
+    """
+    value = parse(text, file).value
+    clean = text.removeprefix("\ufeff").replace("\r\n", "\n").rstrip() + "\n"
+    try:
+        done = _reorder(_respace(clean))
+        for _ in range(3):  # a moved line may leave blank lines behind
+            again = _reorder(_respace(done))
+            if again == done:
+                break
+            done = again
+        kept = sorted(comment_lines(done)) == sorted(comment_lines(clean))
+        return done if kept and parse(done, file).value == value else text
+    except ConfigError:
+        return text
+
+
+def comment_lines(text: str) -> list[str]:
+    """Return all comments of a text, in order."""
+    guarded = _guarded(compose(text))
+    return [line[at:].rstrip() for line, at in _comment_columns(text, guarded) if at >= 0]
+
+
+def _scalars(node: Any) -> Iterator[Any]:
+    if node.id == "scalar":
+        yield node
+    for child in node.value if node.id != "scalar" else ():
+        for each in child if isinstance(child, tuple) else (child,):
+            yield from _scalars(each)
+
+
+def _guarded(root: Any) -> list[tuple[int, int]]:
+    """Return the spans of all scalars, in order; what is inside is never layout."""
+    return sorted({(each.start_mark.index, each.end_mark.index) for each in _scalars(root)})
+
+
+def _comment_columns(text: str, guarded: list[tuple[int, int]]) -> Iterator[tuple[str, int]]:
+    """Yield each line with the column of its comment, or -1."""
+    spans = iter([*guarded, (len(text) + 1, len(text) + 1)])
+    start, end = next(spans)
+    offset = 0
+    for line in text.split("\n"):
+        found = -1
+        for match in re.finditer(r"(?:^|(?<=\s))#", line):
+            at = offset + match.start()
+            while end <= at:
+                start, end = next(spans)
+            if at < start:
+                found = match.start()
+                break
+        yield line, found
+        offset += len(line) + 1
+
+
+def _respace(text: str) -> str:
+    """Put quotes, colons, flow collections, comments and line ends into canonical form."""
+    root = compose(text)
+    splices = sorted(_splices(root, text))
+    pieces, last = [], 0
+    for start, end, new in splices:
+        pieces += [text[last:start], new]
+        last = end
+    text = "".join([*pieces, text[last:]])
+    guarded = _guarded(compose(text))
+    lines, offset = [], 0
+    for line, at in _comment_columns(text, guarded):
+        end = offset + len(line)
+        inside = any(start < end < stop for start, stop in guarded)
+        if at > 0 and line[:at].strip():
+            line = f"{line[:at].rstrip()}  {line[at:]}"  # noqa: PLW2901 (the line, respaced)
+        lines.append(line if inside else line.rstrip())
+        offset = end + 1
+    return "\n".join(lines)
+
+
+def _splices(node: Any, text: str) -> Iterator[Splice]:
+    start, end = node.start_mark.index, node.end_mark.index
+    if node.id == "scalar":
+        yield from _changed(start, end, _requoted(node, text), text)
+    elif node.flow_style:
+        if "\n" not in text[start:end] and "#" not in text[start:end]:
+            yield from _changed(start, end, _flow(node, text), text)
+    elif node.id == "mapping":
+        for key, value in node.value:
+            gap = key.end_mark.index, value.start_mark.index
+            if re.fullmatch(r"[ ]*:[ ]+", text[slice(*gap)]):
+                yield from _changed(*gap, ": ", text)
+            yield from _splices(key, text)
+            yield from _splices(value, text)
+    else:
+        for each in node.value:
+            yield from _splices(each, text)
+
+
+def _changed(start: int, end: int, new: str | None, text: str) -> Iterator[Splice]:
+    if new is not None and new != text[start:end]:
+        yield start, end, new
+
+
+def _requoted(node: Any, text: str) -> str:
+    raw = text[node.start_mark.index : node.end_mark.index]
+    if node.style == "'" and not re.search(r"[\\\"\n]", raw) and "'" not in raw[1:-1]:
+        return f'"{raw[1:-1]}"'
+    return raw
+
+
+def _flow(node: Any, text: str) -> str | None:
+    """Return a flow collection on one line; None where it holds more than plain nodes."""
+    if node.id == "scalar":
+        raw = _requoted(node, text)
+        return raw or None
+    parts: list[str] = []
+    for child in node.value:
+        shown = [_flow(each, text) for each in (child if isinstance(child, tuple) else (child,))]
+        if None in shown:
+            return None
+        parts.append(": ".join(each for each in shown if each is not None))
+    opened, closed = "{}" if node.id == "mapping" else "[]"
+    return f"{opened}{', '.join(parts)}{closed}"
+
+
+def _reorder(text: str) -> str:
+    """Put the keys of every block map with a model into the model's order."""
+    root = compose(text)
+    lines = text.rstrip("\n").split("\n")
+    done = _ordered(root, lines, 0, len(lines), ())
+    return "\n".join(done).strip("\n") + "\n"
+
+
+def _ordered(node: Any, lines: list[str], start: int, end: int, path: Path) -> list[str]:
+    """Return the lines from `start` to `end`, which hold exactly the block map `node`."""
+    keys = [key.start_mark for key, _ in node.value]
+    if any(lines[mark.line][: mark.column].strip() for mark in keys) or not keys:
+        return lines[start:end]
+    begins = [_lead(lines, mark.line, start, mark.column) for mark in keys]
+    header = _header(lines, begins[0], keys[0].line) if not path else 0
+    top = lines[start : begins[0] + header]
+    begins[0] += header
+    if not path:
+        last = _lead(lines, end, keys[-1].line + 1, keys[-1].column)
+        footer = [line for line in lines[last:end] if line.strip()]
+        end = last
+    else:
+        footer = []
+    blocks: list[tuple[int, bool, list[str]]] = []
+    model = model_at(path)
+    order = {name: position for position, name in enumerate(model.model_fields)} if model else {}
+    for position, (key, value) in enumerate(node.value):
+        stop = begins[position + 1] if position + 1 < len(begins) else end
+        first = keys[position].line
+        lead = lines[begins[position] : first]
+        body = lines[first:stop]
+        if value.id == "mapping" and not value.flow_style and value.start_mark.line > first:
+            inner = _ordered(value, lines, first + 1, stop, (*path, key.value))
+            body = [lines[first], *inner]
+        body = _squeezed(body)
+        blocks.append((order.get(key.value, len(order)), len(body) > 1, [*lead, *body]))
+    if order:
+        blocks.sort(key=lambda block: block[0])
+    found = list(top)
+    apart = False
+    for position, (_, long, block) in enumerate(blocks):
+        while not block[0].strip() and (position == 0 or not path):
+            del block[0]
+        if not path and position and (apart or long or block[0].startswith("#")):
+            found.append("")
+        found += block
+        apart = long
+    return [*found, *([""] if footer else []), *footer]
+
+
+def _lead(lines: list[str], line: int, floor: int, column: int) -> int:
+    """Return the first of the comment and blank lines that belong to the key at `line`."""
+    first = line
+    while first > floor:
+        above = lines[first - 1]
+        stripped = above.lstrip()
+        if stripped and (not stripped.startswith("#") or len(above) - len(stripped) > column):
+            break
+        first -= 1
+    return first
+
+
+def _header(lines: list[str], first: int, line: int) -> int:
+    """Return how many lines above the first key are the file's own: up to a blank line."""
+    for position in range(line - 1, first - 1, -1):
+        if not lines[position].strip():
+            return position + 1 - first
+    if line > first and lines[first].startswith(("# yaml-language-server", "#!")):
+        return 1
+    return 0
+
+
+def _squeezed(block: list[str]) -> list[str]:
+    """Return the lines without blank ones at the end; the next key brings its own."""
+    while len(block) > 1 and not block[-1].strip():
+        block = block[:-1]
+    return block

@@ -1,0 +1,181 @@
+"""The lock: what is known for certain of every adapter version and base, pinned by digest."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
+
+from fleet.codes import diagnostic
+from fleet.errors import ConfigError, Position, did_you_mean
+from fleet.hardware import BaseShape
+from fleet.names import AdapterName
+from fleet.spec import AdapterFacts
+
+LOCK_FILE = "fleet.config.lockfile"
+
+
+def _full_name(value: object) -> str:
+    return str(AdapterName.parse(str(value)))
+
+
+_FullName = Annotated[str, PlainValidator(_full_name), WithJsonSchema({"type": "string"})]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class LockedAdapter(_Document):
+    """One immutable adapter version."""
+
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """SHA-256 over the served files, 64 hex digits."""
+    rank: Annotated[int, Field(ge=1)]
+    """Largest rank over all modules."""
+    bytes: Annotated[int, Field(ge=0)]
+    modules: tuple[str, ...]
+    """Adapted modules, such as `q_proj`, sorted."""
+    base: str
+    """The base it was trained on."""
+
+    @property
+    def facts(self) -> AdapterFacts:
+        """Return what planning needs of it."""
+        return AdapterFacts(self.digest, self.rank, self.bytes, self.modules)
+
+
+class LockedBase(_Document):
+    """Dimensions of a base, so that a plan can be made where its weights are not."""
+
+    architecture: str
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    vocab_size: int
+    max_position_embeddings: int
+    weight_bytes: int
+
+    @classmethod
+    def of(cls, shape: BaseShape) -> Self:
+        """Return the entry that holds `shape`."""
+        return cls.model_validate(asdict(shape))
+
+    @property
+    def shape(self) -> BaseShape:
+        """Return the dimensions."""
+        return BaseShape(**self.model_dump())
+
+
+class Lock(_Document):
+    """The file `fleet.config.lockfile`: written by `fleetctl adapter add`, kept in version control."""
+
+    format: Literal[1] = 1
+    bases: dict[str, LockedBase] = {}
+    """By base."""
+    adapters: dict[_FullName, LockedAdapter] = {}
+    """By full name, `{client}-{task}-{base}-v{version}`."""
+
+    def with_adapter(self, name: AdapterName, entry: LockedAdapter) -> Self:
+        """Return this lock with one adapter added or replaced."""
+        return self.model_copy(update={"adapters": {**self.adapters, str(name): entry}})
+
+    def without_adapter(self, name: AdapterName) -> Self:
+        """Return this lock without one adapter."""
+        rest = {key: each for key, each in self.adapters.items() if key != str(name)}
+        return self.model_copy(update={"adapters": rest})
+
+    def with_base(self, name: str, shape: BaseShape) -> Self:
+        """Return this lock with one base added or replaced."""
+        return self.model_copy(update={"bases": {**self.bases, name: LockedBase.of(shape)}})
+
+
+def parse_lock(text: str, file: str = LOCK_FILE) -> Lock:
+    """Read a lock.
+
+    Raises:
+        ConfigError: not JSON, or an entry is malformed.
+    """
+    try:
+        return Lock.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = ".".join(str(each) for each in first["loc"])
+        detail = f"`{file}`{f' at `{path}`' if path else ''}: {first['msg']}."
+        raise ConfigError(
+            diagnostic(
+                "FC1217",
+                detail,
+                Position(file, _line_of(text, first["loc"]), 1),
+                hint="Restore it from version control; `fleetctl adapter add` writes it anew.",
+            )
+        ) from None
+
+
+def _line_of(text: str, path: tuple[int | str, ...]) -> int:
+    for step in reversed(path):
+        position = text.find(json.dumps(step)) if isinstance(step, str) else -1
+        if position >= 0:
+            return text.count("\n", 0, position) + 1
+    return 1
+
+
+def lock_text(lock: Lock) -> str:
+    """Return the lock as sorted JSON, one base or adapter a line: it merges like a list."""
+    document = lock.model_dump(mode="json")
+    parts = [f'  "format": {document["format"]}']
+    for section in ("bases", "adapters"):
+        entries = [
+            f"    {json.dumps(name)}: {json.dumps(entry, sort_keys=True)}"
+            for name, entry in sorted(document[section].items())
+        ]
+        body = "{\n" + ",\n".join(entries) + "\n  }" if entries else "{}"
+        parts.append(f'  "{section}": {body}')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+_REQUIRED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+
+
+def base_shape(config: Mapping[str, Any], weight_bytes: int) -> BaseShape:
+    """Return the dimensions that a base's config.json gives.
+
+    Args:
+        config: The parsed config.json; a multi-modal one keeps the text model's
+            dimensions under `text_config`.
+        weight_bytes: Sum of the sizes of all tensors.
+
+    Raises:
+        ConfigError: a dimension is missing or no number.
+
+    Source:
+        Defaults as in Hugging Face's LlamaConfig: as many key-value heads as heads,
+        `head_dim` = hidden size / heads.
+    """
+    inner = config.get("text_config")
+    merged = {**config, **inner} if isinstance(inner, Mapping) else dict(config)
+    for name in (*_REQUIRED, "intermediate_size"):
+        value = merged.get(name)
+        if type(value) is not int or value < 1:
+            near = did_you_mean(name, sorted(map(str, config)))
+            raise ConfigError(
+                diagnostic("FC1219", f"Its config.json gives no whole number `{name}`.", hint=near)
+            )
+    heads, hidden = merged["num_attention_heads"], merged["hidden_size"]
+    architectures = merged.get("architectures")
+    return BaseShape(
+        architecture=str(architectures[0]) if architectures else str(merged.get("model_type", "")),
+        hidden_size=hidden,
+        intermediate_size=merged["intermediate_size"],
+        num_hidden_layers=merged["num_hidden_layers"],
+        num_attention_heads=heads,
+        num_key_value_heads=merged.get("num_key_value_heads") or heads,
+        head_dim=merged.get("head_dim") or hidden // heads,
+        vocab_size=merged["vocab_size"],
+        max_position_embeddings=merged.get("max_position_embeddings") or 0,
+        weight_bytes=weight_bytes,
+    )

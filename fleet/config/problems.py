@@ -1,0 +1,78 @@
+"""Findings become diagnostics: places and source lines are looked up.
+
+Finding.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fleet.config.merge import Tree
+from fleet.config.scalars.texts import version_hint
+from fleet.errors import Diagnostic
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A problem at a path of the declarations, before its place is looked up.
+
+    `at` says what the place points to: the value, or the key itself.
+    """
+
+    code: str
+    path: tuple[str | int, ...]
+    detail: str
+    hint: str = ""
+    command: str = ""
+    at: Literal["key", "value"] = "value"
+    also: tuple[tuple[str, tuple[str | int, ...]], ...] = ()
+    severity: Literal["error", "warning"] = "error"
+
+
+def diagnostics(findings: Iterable[Problem], tree: Tree) -> tuple[Diagnostic, ...]:
+    """Give findings their places and source lines, sorted by place.
+
+    A line that holds a secret is never quoted.
+    """
+    found = list(findings)
+    secret = {
+        (place.file, place.line)
+        for each in found
+        if each.code == "FC1110" and (place := tree.place(each.path))
+    }
+    made = [_diagnostic(each, tree, secret) for each in found]
+    return tuple(sorted(made, key=_by_place))
+
+
+def _by_place(each: Diagnostic) -> tuple[str, int, int, str, str]:
+    place = each.place
+    spot = (place.file, place.line, place.column) if place else ("", 0, 0)
+    return (*spot, each.code, each.detail)
+
+
+def _diagnostic(each: Problem, tree: Tree, secret: set[tuple[str, int]]) -> Diagnostic:
+    detail, hint = each.detail, each.hint
+    place = tree.place(each.path, of_key=each.at == "key")
+    if each.code == "FC1103":  # the number as written can only be read from the source
+        number = float(detail)
+        line = tree.sources.line(place) if place else ""
+        written = line[place.column - 1 :].split(" #")[0].rstrip(" ,}") if place else detail
+        reads = int(number) if "." not in detail else detail
+        detail = f"You wrote {written}, YAML reads it as the number {reads}; quote it."
+        hint = version_hint(written)
+    also = tuple(
+        (label, spot) for label, path in each.also if (spot := tree.place(path, of_key=True))
+    )
+    made = tree.diagnostic(
+        each.code,
+        each.path,
+        detail,
+        of_key=each.at == "key",
+        hint=hint,
+        command=each.command,
+        also=also,
+        severity=each.severity,
+    )
+    if place and (place.file, place.line) in secret:
+        return replace(made, source="")
+    return made

@@ -1,0 +1,91 @@
+"""From declarations to the fleet: defaults and tiers merged, every reference checked.
+
+The fleet as a whole.
+"""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from fleet.config.checks import check
+from fleet.config.checks.references import DeclaredNames
+from fleet.config.facts import ProjectFacts
+from fleet.config.merge import Tree
+from fleet.config.problems import Problem, diagnostics
+from fleet.config.resolve import clients
+from fleet.config.resolve.machines import (
+    base,
+    gate,
+    gateway,
+    host,
+    override,
+)
+from fleet.config.resolve.machines import (
+    rollouts as rollouts_of_rollouts,
+)
+from fleet.config.schema.fleet import Declarations
+from fleet.config.schema.rollouts import Evals
+from fleet.spec import EvalPolicy, FleetSpec, JudgeSpec, PlacementPolicy
+
+__all__ = ["ProjectFacts", "diagnostics", "resolve"]
+
+
+def resolve(
+    given: Declarations, tree: Tree, facts: ProjectFacts
+) -> tuple[FleetSpec, list[Problem]]:
+    """Merge defaults and check what the declarations mean together.
+
+    Args:
+        given: The declarations, of the right shape.
+        tree: The values and places that they come from.
+        facts: What is known from outside.
+
+    Returns:
+        The fleet, and all findings; with an error among them the fleet is not to be used.
+    """
+    names = DeclaredNames.of(tree.value, given)
+    findings = list(check(given, names, facts))
+    fleet = FleetSpec(
+        name=given.fleet,
+        clients=_sorted(
+            (n, clients.client(n, each, given, facts)) for n, each in given.clients.items()
+        ),
+        tiers=_sorted((n, clients.tier(n, each)) for n, each in clients.tiers(given).items()),
+        bases=_sorted((n, base(n, each, facts)) for n, each in given.bases.items()),
+        hosts=_sorted((n, host(n, each)) for n, each in given.hosts.items()),
+        adapters=_sorted(clients.adapters(given, facts)),
+        rollouts=_sorted(rollouts_of_rollouts(given, facts)),
+        gates=_sorted((n, gate(n, each)) for n, each in given.gates.items()),
+        gateways=_sorted((n, gateway(n, each)) for n, each in given.gateways.items()),
+        keep_versions=given.defaults.keep_versions,
+        versions=_sorted((name, entry.facts) for name, entry in facts.lock.adapters.items()),
+        origins=tree,
+        renames=_sorted(clients.renames(given)),
+        warnings=tuple(sorted(each.detail for each in findings if each.severity == "warning")),
+        policy=PlacementPolicy(
+            given.placement.utilization / 100,
+            given.placement.canary_slots,
+            given.placement.share_devices,
+        ),
+        profiles=facts.profiles,
+        notify=clients.notify(given.notify),
+        golden=facts.golden,
+        overrides=tuple(override(n, each) for n, each in sorted(given.overrides.items())),
+        evals=_evals(given.evals),
+        compiled_for=tuple(sorted({*given.compiled_for})),
+    )
+    return fleet, findings
+
+
+def _sorted(items: Iterable[tuple[str, Any]]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(sorted(items, key=lambda item: item[0])))
+
+
+def _evals(each: Evals) -> EvalPolicy:
+    asked = each.judge
+    judge = JudgeSpec(asked.url, asked.model, asked.key) if asked else None
+    return EvalPolicy(
+        each.every, each.engine, each.samples, each.temperature, each.concurrency,
+        each.max_missing, each.timeout, judge, each.command, each.through, each.keep,
+        each.pause_above,
+    )  # fmt: skip

@@ -1,0 +1,73 @@
+"""Scalar types of the declarations: durations, sizes, percents, hours, versions, secrets.
+
+Each reads its YAML form once, at the edge, and raises an error that shows the right form.
+The error's type is one of our codes; see `fleet/codes.py`.
+"""
+
+from fleet.config.scalars.quantities import (
+    Amount,
+    Count,
+    Delay,
+    Duration,
+    Hours,
+    Kept,
+    Limit,
+    Percent,
+    Port,
+    Share,
+    Size,
+    Spare,
+    Switch,
+    Threshold,
+    Width,
+    format_duration,
+    parse_duration,
+    parse_size,
+)
+from fleet.config.scalars.texts import (
+    Day,
+    Digest,
+    FlagValue,
+    Id,
+    Listen,
+    Part,
+    SecretRef,
+    Semver,
+    Url,
+    Webhook,
+    Word,
+    version_hint,
+)
+
+__all__ = [
+    "Amount",
+    "Count",
+    "Day",
+    "Delay",
+    "Digest",
+    "Duration",
+    "FlagValue",
+    "Hours",
+    "Id",
+    "Kept",
+    "Limit",
+    "Listen",
+    "Part",
+    "Percent",
+    "Port",
+    "SecretRef",
+    "Semver",
+    "Share",
+    "Size",
+    "Spare",
+    "Switch",
+    "Threshold",
+    "Url",
+    "Webhook",
+    "Width",
+    "Word",
+    "format_duration",
+    "parse_duration",
+    "parse_size",
+    "version_hint",
+]

@@ -1,0 +1,245 @@
+"""Quantities: durations, delays, sizes, percents, thresholds, windows of hours, counts.
+
+What the scalar types share: their errors, how values are shown, the schema of texts.
+"""
+
+import re
+from datetime import timedelta
+from functools import lru_cache
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from fleet.spec import LEAST_KEPT
+
+
+def wrong(code: str, detail: str, hint: str = "") -> PydanticCustomError:
+    """Return the error of a validator; `code` and texts arrive in the diagnostic."""
+    sentence = detail[:1].upper() + detail[1:]
+    return PydanticCustomError(code, "{detail}", {"detail": sentence, "hint": hint})
+
+
+def shown(value: Any) -> str:
+    """Return a value as YAML shows it, shortened."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case dict():
+            return "a map"
+        case list():
+            return "a list"
+        case _:
+            text = str(value)
+            return f"`{text}`" if len(text) <= 40 else f"`{text[:37]}…`"  # noqa: PLR2004 (a line's worth)
+
+
+def text_schema(pattern: str, **more: Any) -> WithJsonSchema:
+    """Return the JSON Schema of a text that matches `pattern` as a whole."""
+    return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern})$", **more})
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40} | {
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(s|m|h|d|w)")
+_DELAY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s)")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([KMGT]i?B|B)")
+_PERCENT = re.compile(r"([0-9]{1,3}) ?%?")
+_THRESHOLD = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(pp|%|x|ms|s)")
+_HOURS = re.compile(r"([0-9]{1,2})(?::00)?-([0-9]{1,2})(?::00)?")
+MAX_PORT = 65535
+MAX_DURATION = timedelta(days=3660)
+LAST_HOUR = 24
+
+
+@lru_cache(maxsize=4096)
+def parse_duration(value: str) -> timedelta:
+    """Read `90s`, `30m`, `24h`, `7d` or `2w`.
+
+    Raises:
+        PydanticCustomError: another form, or more than ten years.
+    """
+    match = _DURATION.fullmatch(value)
+    if match is None:
+        raise wrong("FC1105", f"{shown(value)} is not a duration.", _DURATION_HINT)
+    duration = timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+    if duration > MAX_DURATION:
+        raise wrong("FC1105", f"{shown(value)} is more than ten years.", _DURATION_HINT)
+    return duration
+
+
+_DURATION_HINT = "Write a number with a unit: `90s`, `30m`, `24h`, `7d` or `2w`."
+
+
+def _duration(value: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise wrong("FC1105", f"{shown(value)} has no unit.", _DURATION_HINT)
+    return parse_duration(value)
+
+
+def format_duration(value: timedelta) -> str:
+    """Return the shortest form that `parse_duration` reads back."""
+    seconds = value.total_seconds()
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{int(seconds // _SECONDS[unit])}{unit}"
+    return f"{seconds:g}s"
+
+
+def _delay(value: Any) -> float:
+    """Read `500ms` or `2s` as seconds."""
+    match = _DELAY.fullmatch(value) if isinstance(value, str) else None
+    hint = "Write a number with a unit: `500ms`, `2s`."
+    if match is None:
+        because = "is not a time for an answer" if isinstance(value, str) else "has no unit"
+        raise wrong("FC1105", f"{shown(value)} {because}.", hint)
+    seconds = float(match[1]) / (1000 if match[2] == "ms" else 1)
+    if seconds <= 0:
+        raise wrong("FC1105", f"{shown(value)} can never be kept.", hint)
+    return seconds
+
+
+def _format_delay(value: float) -> str:
+    return f"{value:g}s" if value >= 1 else f"{value * 1000:g}ms"
+
+
+@lru_cache(maxsize=4096)
+def parse_size(value: str) -> int:
+    """Read `80GiB`, `64MiB` or `24GB` as bytes.
+
+    Raises:
+        PydanticCustomError: another form.
+    """
+    match = _SIZE.fullmatch(value)
+    if match is None:
+        hint = "Write a number with a unit: `80GiB`, `64MiB`, `24GB`."
+        raise wrong("FC1106", f"{shown(value)} is not a size.", hint)
+    return int(float(match[1]) * _BYTES[match[2]]) if "." in match[1] else _whole_size(match)
+
+
+def _whole_size(match: re.Match[str]) -> int:
+    return int(match[1]) * _BYTES[match[2]]
+
+
+def _size(value: Any) -> int:
+    if not isinstance(value, str):
+        hint = "Write a number with a unit: `80GiB`, `64MiB`, `24GB`."
+        raise wrong("FC1106", f"{shown(value)} has no unit.", hint)
+    return parse_size(value)
+
+
+def _percent(value: Any) -> int:
+    match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    number = int(match[1]) if match else value
+    if type(number) is not int or not 0 <= number <= 100:  # noqa: PLR2004 (a percentage)
+        detail = f"{shown(value)} is not a whole percentage from 0 to 100."
+        raise wrong("FC1107", detail, "Write `10%` or `10`.")
+    return number
+
+
+class Threshold(NamedTuple):
+    """A number with its unit: `pp` percentage points, `%`, `x` times, `ms` or `s`."""
+
+    number: float
+    unit: str
+
+
+def _threshold(value: Any) -> Threshold:
+    match = _THRESHOLD.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        hint = "Write a number with a unit: `3pp` (percentage points), `2%`, `1.5x`, `500ms`."
+        raise wrong("FC1108", f"{shown(value)} is not a threshold.", hint)
+    return Threshold(float(match[1]), match[2])
+
+
+def _format_threshold(value: Threshold) -> str:
+    return f"{value.number:g}{value.unit}"
+
+
+@lru_cache(maxsize=1024)
+def _parse_hours(value: str) -> tuple[int, int]:
+    match = _HOURS.fullmatch(value)
+    first, last = (int(match[1]), int(match[2])) if match else (0, 0)
+    if first == last or first >= LAST_HOUR or last > LAST_HOUR:
+        hint = 'Write full hours, from and to: `"09-18"`; `"22-04"` spans midnight.'
+        raise wrong("FC1109", f"{shown(value)} is not a window of hours.", hint)
+    return first, last
+
+
+def _hours(value: Any) -> tuple[int, int]:
+    if not isinstance(value, str):
+        hint = 'Quote it: `"09-18"`.'
+        raise wrong("FC1109", f"{shown(value)} is not a window of hours.", hint)
+    return _parse_hours(value)
+
+
+def _format_hours(value: tuple[int, int]) -> str:
+    return f"{value[0]:02}-{value[1]:02}"
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise wrong("FC1101", f"{shown(value)} is not a number.")
+    return value
+
+
+_as_duration = PlainSerializer(format_duration, return_type=str)
+
+Duration = Annotated[
+    timedelta,
+    PlainValidator(_duration),
+    _as_duration,
+    text_schema(_DURATION.pattern, examples=["24h"]),
+]
+Delay = Annotated[
+    float,
+    PlainValidator(_delay),
+    PlainSerializer(_format_delay, return_type=str),
+    text_schema(_DELAY.pattern, examples=["500ms", "2s"]),
+]
+Size = Annotated[int, PlainValidator(_size), text_schema(_SIZE.pattern, examples=["80GiB"])]
+
+
+def _percentage(least: int) -> WithJsonSchema:
+    number = {"type": "integer", "minimum": least, "maximum": 100}
+    text = {"type": "string", "pattern": f"^(?:{_PERCENT.pattern})$"}
+    return WithJsonSchema({"anyOf": [number, text], "examples": ["10%"]})
+
+
+def _share(value: Any) -> int:
+    number = _percent(value)
+    if number == 0:
+        raise wrong("FC1107", "0 % leaves nothing to use.", "Write such as `70%`.")
+    return number
+
+
+Percent = Annotated[int, PlainValidator(_percent), _percentage(0)]
+Share = Annotated[int, PlainValidator(_share), _percentage(1)]
+Limit = Annotated[
+    Threshold,
+    PlainValidator(_threshold),
+    PlainSerializer(_format_threshold, return_type=str),
+    text_schema(_THRESHOLD.pattern, examples=["3pp"]),
+]
+Hours = Annotated[
+    tuple[int, int],
+    PlainValidator(_hours),
+    PlainSerializer(_format_hours, return_type=str),
+    text_schema(_HOURS.pattern, examples=["09-18"]),
+]
+Count = Annotated[int, Field(ge=1, le=2**31), BeforeValidator(_no_boolean)]
+Kept = Annotated[int, Field(ge=LEAST_KEPT, le=2**31), BeforeValidator(_no_boolean)]
+Spare = Annotated[int, Field(ge=0, le=2**31), BeforeValidator(_no_boolean)]
+Width = Annotated[int, Field(ge=1, le=64), BeforeValidator(_no_boolean)]
+Port = Annotated[int, Field(ge=1, le=MAX_PORT), BeforeValidator(_no_boolean)]
+Amount = Annotated[float, Field(ge=0, le=1e12), BeforeValidator(_no_boolean)]
+Switch = Annotated[bool, Field(strict=True)]

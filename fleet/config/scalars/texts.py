@@ -1,0 +1,182 @@
+"""Words: names, versions, references to secrets, addresses, values of flags.
+
+Calendar: days, parts of the week, and digests that a person writes down.
+"""
+
+import re
+import shlex
+from datetime import date
+from functools import lru_cache
+from typing import Annotated, Any
+
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
+
+from fleet.config.scalars.quantities import MAX_PORT, shown, text_schema, wrong
+from fleet.names import ID_PATTERN, VERSION_PATTERN, is_id, suggest_id
+from fleet.rollout_policy import ChangeWindow
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+DAY_MINUTES = 24 * 60
+_SPOT = r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01][0-9]|2[0-3]):([0-5][0-9])"
+_WINDOW = re.compile(f"{_SPOT} ?- ?{_SPOT}", re.IGNORECASE)
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{12,64})")
+
+
+@lru_cache(maxsize=256)
+def _parse_window(value: str) -> ChangeWindow:
+    match = _WINDOW.fullmatch(value)
+    spots = [
+        DAYS.index(day.lower()) * DAY_MINUTES + int(hour) * 60 + int(minute)
+        for day, hour, minute in (match.groups()[:3], match.groups()[3:])
+    ] if match else [0, 0]  # fmt: skip
+    if spots[0] == spots[1]:
+        hint = 'Write days and times, from and to: `"Fri 16:00-Mon 08:00"`.'
+        raise wrong("FC1142", f"{shown(value)} is not a part of the week.", hint)
+    day, next_day = (each // DAY_MINUTES for each in (spots[0], spots[0] + DAY_MINUTES))
+    if spots[1] < spots[0] and spots[1] // DAY_MINUTES == day:  # who wants that writes two parts
+        meant = f"{value.rpartition('-')[0]}-{DAYS[next_day % len(DAYS)].capitalize()} "
+        meant += value.rpartition(" ")[2]
+        hint = f'It would last almost the whole week. Over midnight: `"{meant}"`.'
+        raise wrong("FC1142", f"{shown(value)} ends before it begins.", hint)
+    return ChangeWindow(spots[0], spots[1], value)
+
+
+def _window(value: Any) -> ChangeWindow:
+    return _parse_window(value if isinstance(value, str) else str(value))
+
+
+def _day(value: Any) -> date:
+    if isinstance(value, str) and _DAY.fullmatch(value):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            pass
+    raise wrong("FC1141", f"{shown(value)} is not a day.", "Write it as `2026-12-01`.")
+
+
+def _digest(value: Any) -> str:
+    match = _DIGEST.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        hint = "Write `sha256:` and at least 12 hex digits, as the plan shows them."
+        raise wrong("FC1143", f"{shown(value)} is not a digest.", hint)
+    return match[1]
+
+
+Part = Annotated[
+    ChangeWindow,
+    PlainValidator(_window),
+    PlainSerializer(lambda value: value.text, return_type=str),
+    text_schema(_WINDOW.pattern, examples=["Fri 16:00-Mon 08:00"]),
+]
+Day = Annotated[
+    date,
+    PlainValidator(_day),
+    PlainSerializer(date.isoformat, return_type=str),
+    text_schema(_DAY.pattern, examples=["2026-12-01"]),
+]
+Digest = Annotated[
+    str, PlainValidator(_digest), text_schema(_DIGEST.pattern, examples=["sha256:41f0cc9d0a09"])
+]
+
+_SECRET = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s\x00]+")
+_VERSION = re.compile(VERSION_PATTERN)
+_LISTEN = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_URL = re.compile(r"https?://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[^\s?#]*)?")
+
+
+def _semver(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise wrong("FC1104", f"{shown(value)} is not a version.", 'Write it as `"1.2.3"`.')
+    if not isinstance(value, str):
+        raise wrong("FC1103", str(value))
+    if _VERSION.fullmatch(value) is None:
+        detail = f"{shown(value)} is not three numbers such as `1.2.3`."
+        raise wrong("FC1104", detail, version_hint(value))
+    return value
+
+
+def version_hint(value: str) -> str:
+    """Return how to write the version that was probably meant."""
+    numbers = re.fullmatch(r"v?([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?", value)
+    if numbers is None:
+        return 'Write it as `"1.2.3"`, without suffixes.'
+    return f'Write `"{".".join(str(int(each or 0)) for each in numbers.groups())}"`.'
+
+
+def _id(value: Any) -> str:
+    if not isinstance(value, str):
+        raise wrong("FC1102", f"{shown(value)} is not a name.", "Quote it, if it is meant as one.")
+    if not is_id(value):
+        near = suggest_id(value)
+        because = (
+            "holds a hyphen, which joins the parts of a full name"
+            if "-" in value
+            else "is not lower-case letters, digits and single underscores, a letter first"
+        )
+        raise wrong("FC1102", f"{shown(value)} {because}.", f"Write `{near}`." if near else "")
+    return value
+
+
+def _secret(value: Any) -> str:
+    if isinstance(value, str) and _SECRET.fullmatch(value):
+        return value
+    detail = "A secret in a file ends up in version control, in plans and in logs."
+    hint = "Write where it is kept, `env:NAME` or `file:path`, and replace the exposed secret."
+    raise wrong("FC1110", detail, hint)
+
+
+def _listen(value: Any) -> str:
+    match = _LISTEN.fullmatch(value) if isinstance(value, str) else None
+    if match is None or not 0 < int(match[2]) <= MAX_PORT:
+        hint = 'Write host and port: `"127.0.0.1:8080"`.'
+        raise wrong("FC1113", f"{shown(value)} is not an address to listen on.", hint)
+    return str(value)
+
+
+def _url(value: Any) -> str:
+    match = _URL.fullmatch(value) if isinstance(value, str) else None
+    if match is None or (match[2] and not 0 < int(match[2][1:]) <= MAX_PORT):
+        hint = 'Write scheme, host and port: `"http://10.0.0.5:8000"`.'
+        raise wrong("FC1113", f"{shown(value)} is not the URL of a server.", hint)
+    return str(value).rstrip("/")
+
+
+def _webhook(value: Any) -> str:
+    if isinstance(value, str) and (_SECRET.fullmatch(value) or _URL.fullmatch(value)):
+        return value
+    hint = (
+        "Write `https://host/path`, or where it is kept, `env:NAME` or `file:path`, as it must be "
+        "when whoever knows the address may use it."
+    )
+    raise wrong("FC1113", f"{shown(value)} is not the URL of a webhook.", hint)
+
+
+def _flag_value(value: Any) -> str | int | float | bool:
+    if not isinstance(value, str | int | float):
+        detail = f"{shown(value)} is not the value of a flag."
+        raise wrong("FC1101", detail, "`true`: a bare switch.")
+    try:
+        shlex.split(str(value))
+    except ValueError:
+        detail = f"{shown(value)} leaves a quote or a backslash open."
+        raise wrong("FC1101", detail, "Close it, or write a backslash before it.") from None
+    return value
+
+
+Id = Annotated[str, PlainValidator(_id), text_schema(ID_PATTERN)]
+Semver = Annotated[str, PlainValidator(_semver), text_schema(VERSION_PATTERN, examples=["2.1.0"])]
+SecretRef = Annotated[
+    str, PlainValidator(_secret), text_schema(_SECRET.pattern, examples=["env:ACME_KEY"])
+]
+Listen = Annotated[str, PlainValidator(_listen), text_schema(_LISTEN.pattern)]
+Url = Annotated[str, PlainValidator(_url), text_schema(_URL.pattern)]
+Webhook = Annotated[
+    str, PlainValidator(_webhook), text_schema(rf"{_URL.pattern}|{_SECRET.pattern}")
+]
+FlagValue = Annotated[
+    str | int | float | bool,
+    PlainValidator(_flag_value),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]
+Word = Annotated[str, Field(min_length=1, max_length=4096)]

@@ -1,0 +1,74 @@
+"""What may stand in the YAML files, as models. Their docstrings are the schema's texts.
+
+The JSON Schema of the declarations, for editors.
+"""
+
+import json
+from typing import Any
+
+from fleet.config.schema.clients import Adapter, Client, Demand, Slo, Tier
+from fleet.config.schema.fleet import Declarations, Defaults, Placement
+from fleet.config.schema.machines import AttachedServer, Base, Device, Gateway, Host
+from fleet.config.schema.rollouts import Evals, Gate, JudgeModel, Override, Rollout
+from fleet.config.schema.section import Section
+from fleet.config.schema.traffic import ClientNotify, Limits, Notify, Shadow, Timeouts
+
+__all__ = [
+    "Adapter",
+    "AttachedServer",
+    "Base",
+    "Client",
+    "ClientNotify",
+    "Declarations",
+    "Defaults",
+    "Demand",
+    "Device",
+    "Evals",
+    "Gate",
+    "Gateway",
+    "Host",
+    "JudgeModel",
+    "Limits",
+    "Notify",
+    "Override",
+    "Placement",
+    "Rollout",
+    "Section",
+    "Shadow",
+    "Slo",
+    "Tier",
+    "Timeouts",
+]
+
+
+def json_schema() -> str:
+    """Return the schema that each single file must obey, as JSON text.
+
+    Nothing is required at the top level, since a fleet is spread over files; `x-` keys
+    are allowed in every map, and so are `${…}` placeholders in every value.
+    """
+    schema = Declarations.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema.pop("required", None)
+    for each in [schema, *schema.get("$defs", {}).values()]:
+        if each.get("additionalProperties") is False:
+            each["patternProperties"] = {"^x-": {}}
+            _allow_placeholders(each["properties"])
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+_PLACEHOLDER = {"type": "string", "pattern": r"\$\{(var\.|env:)[A-Za-z_][A-Za-z0-9_]*\}"}
+_SCALARS = {"string", "integer", "number", "boolean"}
+
+
+def _allow_placeholders(properties: dict[str, Any]) -> None:
+    """Let every scalar property also be text with a placeholder in it."""
+    for name, each in properties.items():
+        scalar = each.get("type") in _SCALARS
+        constrained = set(each) & {"pattern", "enum", "minimum", "maximum", "const"}
+        if scalar and (constrained or each["type"] != "string"):
+            kept = {key: each[key] for key in ("title", "description", "default") if key in each}
+            inner = {key: value for key, value in each.items() if key not in kept}
+            properties[name] = {**kept, "anyOf": [inner, _PLACEHOLDER]}
+        elif "anyOf" in each:
+            each["anyOf"].append(_PLACEHOLDER)

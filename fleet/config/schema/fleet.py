@@ -1,0 +1,71 @@
+"""The declarations as a whole, with what holds for all of them."""
+
+from fleet.config.scalars.quantities import Kept, Share, Spare, Switch
+from fleet.config.scalars.texts import Id, Word
+from fleet.config.schema.clients import Client, Tier
+from fleet.config.schema.machines import Base, Gateway, Host
+from fleet.config.schema.rollouts import Evals, Gate, Override, Rollout
+from fleet.config.schema.section import CompiledFor, Latency, Section
+from fleet.config.schema.traffic import Notify
+from fleet.spec import LEAST_KEPT
+
+
+class Defaults(Section):
+    """What holds where a client or adapter says nothing else."""
+
+    tier: Id = "standard"
+    """Tier of clients. A tier `standard` exists even when none is declared."""
+    rollout: Id = "standard"
+    """Rollout of adapters. `standard` exists even when none is declared."""
+    latency: Latency = "short_generation"
+    """Latency class of adapters."""
+    keep_versions: Kept = LEAST_KEPT
+    """Earlier versions of each adapter that stay in the library. Least: 3."""
+    retrain: tuple[Word, ...] = ()
+    """The command that trains a new version, see `retrain` of an adapter."""
+
+
+class Placement(Section):
+    """What holds for every placement of adapters on servers."""
+
+    utilization: Share = 70
+    """Part of a server's throughput that its busiest hour may take. Unit: percent."""
+    canary_slots: Spare = 2
+    """LoRA slots kept free on each server, so that a new version needs no restart."""
+    share_devices: Switch = False
+    """Whether servers of several bases may share one device."""
+
+
+class Declarations(Section):
+    """A fleet, merged from `fleet.yaml`, `clients/*.yaml` and an overlay."""
+
+    fleet: Id
+    """The fleet's name."""
+    library: Word = "models"
+    """Folder of base models and adapter versions, relative to the project."""
+    defaults: Defaults = Defaults()
+    """What holds where nothing else is said."""
+    placement: Placement = Placement()
+    """How full servers may get, and what they share."""
+    evals: Evals = Evals()
+    """How golden sets are asked, and how often."""
+    tiers: dict[Id, Tier] = {}
+    """Classes of service, by name."""
+    bases: dict[Id, Base] = {}
+    """Base models, by name."""
+    hosts: dict[Id, Host] = {}
+    """Machines and attached servers, by name."""
+    gateways: dict[Id, Gateway] = {}
+    """Gateways, by name."""
+    compiled_for: tuple[CompiledFor, ...] = ()
+    """Gateways elsewhere that `fleetctl compile --target` writes for: plans say what they lose."""
+    rollouts: dict[Id, Rollout] = {}
+    """Paces at which new versions take over, by name."""
+    gates: dict[Id, Gate] = {}
+    """Conditions that rollouts ask for, by name."""
+    notify: Notify | None = None
+    """Where operators are told what happens by itself."""
+    overrides: dict[Id, Override] = {}
+    """Versions that people accept although a gate rejects them, by name."""
+    clients: dict[Id, Client] = {}
+    """Tenants with their adapters, by name."""

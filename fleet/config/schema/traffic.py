@@ -1,0 +1,141 @@
+"""How requests are treated on their way: limits, deadlines, shadows, the form of answers.
+
+Who is told of what happens by itself: by a gate, a schedule, or an operator at night.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
+
+from fleet.config.scalars.quantities import Count, Delay, Percent, shown, wrong
+from fleet.config.scalars.texts import Semver, Webhook, Word
+from fleet.config.schema.section import Section
+from fleet.response_format import FormatKind, flaw
+from fleet.response_format import ResponseFormat as Form
+from fleet.spec import NOTIFY_EVENTS, USUAL_FOR_CLIENTS, ClientEvent, NotifyEvent
+
+
+class Notify(Section):
+    """Where notices go, and of which events.
+
+    `rolled_back`, by an operator or a gate. `gate_failed`: a version was stopped before it got
+    traffic. `undecided`: a rollout waits for people. `drifted`: a scheduled evaluation is worse
+    than after training. `drill_failed`. `retraining_overdue`. `ledger_away`: the ledger cannot be
+    read, so that gates only take traffic back; a client is not told.
+
+    A notice is posted as JSON with the sentence under `text`, which chat systems show, and the
+    facts beside it. What lasts is told once. A notice that cannot be delivered stops nothing.
+    """
+
+    webhook: Webhook
+    """Its URL, or where the URL is kept: `env:NAME`, `file:path`."""
+    template: Word | None = None
+    """A Jinja template of the text, relative to the project. Default: one that comes along.
+
+    The facts are under `it`, such as `it.event` and `it.alias`. `fleetctl validate` tries it.
+    """
+    events: tuple[NotifyEvent, ...] = NOTIFY_EVENTS
+    """What is told. Default: everything."""
+
+
+class ClientNotify(Notify):
+    """Where a client is told, and of what; it sees nothing of servers, people and other clients."""
+
+    events: tuple[ClientEvent, ...] = USUAL_FOR_CLIENTS
+    """What is told. Default: `rolled_back`."""
+
+
+class Limits(Section):
+    """How much may be asked; beyond it clients are told when to come back (429).
+
+    With several gateways, each allows its part.
+    """
+
+    concurrency: Count | None = None
+    """Requests at work at the same time. Default: no limit."""
+    requests_per_minute: Count | None = None
+    """Requests per minute, spread evenly: at most ten seconds' worth at once. Default: no limit."""
+    tokens_per_minute: Count | None = None
+    """Tokens per minute, of prompts and answers, charged after each answer. Default: no limit."""
+    queue: Delay | None = None
+    """How long a request waits for its turn before it is refused.
+
+    Default: `1s` where `concurrency` is used up, the tier's `first_byte` where servers are busy.
+    """
+
+
+class Timeouts(Section):
+    """How long answers may take."""
+
+    first_byte: Delay | None = None
+    """Until an answer begins; of one that is no stream, until it is there. Default: `600s`."""
+    idle: Delay | None = None
+    """Longest pause inside a stream. Default: `60s`."""
+    total: Delay | None = None
+    """Longest that a whole answer may take. Default: `3600s`."""
+
+
+class Shadow(Section):
+    """A version that gets copies of live requests; its answers are thrown away, never billed."""
+
+    version: Semver
+    """The version, quoted. It is loaded if it is not, and gets no traffic of clients."""
+    percent: Percent = 100
+    """Share of the requests that are copied."""
+    concurrency: Count = 2
+    """Copies at work at the same time in each gateway; beyond it none are made."""
+
+
+_HINT = (
+    "Write `json`, or one of `{json_schema: FILE}`, `{regex: 'A|B'}`, `{labels: [billing, other]}`."
+)
+
+
+def _format(value: Any) -> Form:
+    if value == "json":
+        return Form(FormatKind.JSON)
+    kind, given = next(iter(value.items())) if isinstance(value, dict) and value else ("", None)
+    if kind not in set(FormatKind) - {FormatKind.JSON} or len(value) != 1:
+        raise wrong("FC1112", f"{shown(value)} is not a format of answers.", _HINT)
+    texts = given if kind == FormatKind.LABELS and isinstance(given, list) else [given]
+    if not texts or not all(isinstance(each, str) and each.strip() == each != "" for each in texts):
+        detail = f"`{kind}` of a format must be text without spaces around it, not {shown(given)}."
+        raise wrong("FC1101", detail, _HINT)
+    if kind == FormatKind.LABELS:
+        return Form(FormatKind.LABELS, labels=tuple(sorted({*texts})))
+    made = Form(FormatKind(kind), str(given))
+    if kind == FormatKind.REGEX and (problem := flaw(made)):
+        raise wrong("FC1229", problem, "Write it as for RE2: no look-around, no back references.")
+    return made
+
+
+def _plain(value: Form) -> Any:
+    if value.kind is FormatKind.JSON:
+        return "json"
+    return {value.kind.value: list(value.labels) if value.labels else value.text}
+
+
+_TEXT = {"type": "string", "minLength": 1}
+_ONE = {
+    "json_schema": _TEXT,
+    "regex": _TEXT,
+    "labels": {"type": "array", "items": _TEXT, "minItems": 1},
+}
+Format = Annotated[
+    Form,
+    PlainValidator(_format),
+    PlainSerializer(_plain),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "json"},
+                *(
+                    {"type": "object", "required": [name], "properties": {name: of},
+                     "additionalProperties": False}
+                    for name, of in _ONE.items()
+                ),
+            ]
+        }
+    ),
+]  # fmt: skip
+"""The form that answers must have; the text of a `json_schema` is the file's name."""

@@ -1,0 +1,299 @@
+"""From YAML text to values with marks. The only home of ruamel.yaml.
+
+YAML 1.2 as ruamel.yaml reads it decides what a text means. Because it is slow, a text
+goes through PyYAML's C parser first, with the resolution of plain scalars done here;
+whatever is unusual there (anchors, tags, merge keys, tabs, odd numbers, any error) is
+left to ruamel. A property test holds the two equal, values and places.
+"""
+
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from yaml.cyaml import CParser  # type: ignore[attr-defined]  # its stubs list it as private
+from yaml.error import YAMLError as FastYAMLError
+
+from fleet.codes import diagnostic
+from fleet.config.yaml_errors import explain, quoting
+from fleet.errors import ConfigError, Diagnostic, Position
+
+Marks = Any
+"""Places beside values. A scalar has one number; a list has a list of marks; a map has a
+dict of `[mark of the key, marks of the value]`. A third item is the name of the file, where
+it differs from that of the map around it. See `mark`."""
+
+_COLUMNS = 1 << 20
+MAX_BYTES = 32 << 20
+MAX_DEPTH = 60
+MAX_NODES = 3_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """One file: its sections, and where each key and scalar stands."""
+
+    value: dict[str, Any]
+    marks: Marks
+
+
+def mark(line: int, column: int) -> int:
+    """Return line and column (both from 1) as one number."""
+    return line * _COLUMNS + column
+
+
+def unmark(number: int, file: str) -> Position:
+    """Return the place that `mark` encoded."""
+    return Position(file, *divmod(number, _COLUMNS))
+
+
+def parse(text: str, file: str) -> Parsed:
+    """Read one file.
+
+    Args:
+        text: The file's text; a byte order mark at its start is ignored.
+        file: Its name, for places.
+
+    Raises:
+        ConfigError: not YAML, a key given twice, no map, or a feature that is not supported.
+    """
+    text = text.removeprefix("\ufeff")
+    if len(text) > MAX_BYTES:
+        detail = f"`{file}` has {len(text)} characters; the limit is {MAX_BYTES}."
+        raise ConfigError(
+            diagnostic("FC1013", detail, Position(file, 1, 1), hint="One file per client is usual.")
+        )
+    try:
+        return parse_fast(text, file)
+    except (_UnusualError, ConfigError, FastYAMLError, RecursionError):
+        return parse_slow(text, file)
+
+
+class _RefusedError(Exception):
+    """ruamel.yaml reads it and a declaration must not hold it; has a YAML error's fields."""
+
+    def __init__(self, problem: str, mark: Any, note: str = "") -> None:
+        super().__init__(problem)
+        self.problem, self.problem_mark, self.note = problem, mark, note
+
+
+class _UnusualError(Exception):
+    """The text holds something that only ruamel.yaml shall judge."""
+
+
+_UNUSUAL = re.compile(
+    "[^\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+    r"|^%|^(?:---|\.\.\.)|(?:^|[\s\[{,:?-])[&*!][^\s,\]}]|(?:[-?:] +){40}|(?:[\[{] *){40}|^ {200}"
+    r"|^[ ]*\?(?:\s|$)|[|>][-+0-9]*#",
+    re.MULTILINE,
+)
+_WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None} | {
+    word: value
+    for name, value in (("true", True), ("false", False))
+    for word in (name, name.title(), name.upper())
+}
+_INTEGER = re.compile(r"[-+]?[0-9]{1,100}")
+_FLOAT = re.compile(r"[-+]?[0-9]{1,100}(?:\.[0-9]*(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)")
+_ODD_NUMBER = re.compile(
+    r"[-+]?(?:\.|0[box])?[0-9a-fA-F_.eE+-]*|[-+]?\.(?:inf|Inf|INF|nan|NaN|NAN)"
+)
+
+
+class _Composer(CParser):
+    """The C parser without resolution: a node's tag is None unless the text gives one."""
+
+    def resolve(self, _kind: Any, _value: Any, _implicit: Any) -> None: ...
+    def descend_resolver(self, _parent: Any, _index: Any) -> None: ...
+    def ascend_resolver(self) -> None: ...
+
+
+def compose(text: str) -> Any:
+    """Return the root node with the span of each node in `text`, for edits that keep the rest.
+
+    Raises:
+        ConfigError: `text` is not a map that could be edited this way.
+    """
+    parse(text, "")
+    try:
+        return _Composer(text).get_single_node()
+    except (FastYAMLError, RecursionError):
+        detail = "It holds YAML that is read and cannot be edited."
+        raise ConfigError(diagnostic("FC1014", detail)) from None
+
+
+def parse_fast(text: str, file: str) -> Parsed:
+    """Read a file through the C parser; raises `_UnusualError` where it may not judge."""
+    if _UNUSUAL.search(text):
+        raise _UnusualError
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        raise _UnusualError
+    return _build(_Composer(text).get_single_node(), _fast_scalar, file, text)
+
+
+def _depth(text: str) -> int:
+    deepest = depth = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth = depth + 1 if bracket in "[{" else max(0, depth - 1)
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _fast_scalar(node: Any) -> Any:
+    value: str = node.value
+    if node.tag is not None:
+        raise _UnusualError
+    if node.style:
+        return value
+    if value in _WORDS:
+        return _WORDS[value]
+    if value[0] in "+-.0123456789":
+        if _INTEGER.fullmatch(value):
+            return int(value)
+        if _FLOAT.fullmatch(value):
+            return float(value)
+        if _ODD_NUMBER.fullmatch(value):
+            raise _UnusualError
+    elif value in {"<<", "="}:
+        raise _UnusualError
+    return value
+
+
+def parse_slow(text: str, file: str) -> Parsed:
+    """Read a file through ruamel.yaml, whose judgement is final."""
+    if directive := re.match(r"(?:[ ]*(?:#.*)?\r?\n)*%", text):
+        line = directive.group().count("\n") + 1
+        raise ConfigError(
+            quoting(text, Position(file, line, 1), "FC1014", "Directives (`%…`) have no use here.")
+        )
+    from ruamel.yaml import YAML  # noqa: PLC0415 (25 ms, and rarely needed)
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.version = (1, 2)
+    scalar = _slow_scalar(yaml.constructor)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an anchor used again: YAML allows it
+            return _build(yaml.compose(text), scalar, file, text)
+    except RecursionError:
+        detail = f"`{file}` is nested more than {MAX_DEPTH} levels deep."
+        raise ConfigError(diagnostic("FC1013", detail, Position(file, 1, 1))) from None
+    except (YAMLError, _RefusedError) as error:
+        raise ConfigError(explain(error, text, file)) from None
+
+
+_TEXT_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "timestamp", "value", "merge")}
+_SCALAR_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float")}
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+def _slow_scalar(constructor: Any) -> Callable[[Any], Any]:
+    def scalar(node: Any) -> Any:
+        if node.tag in _TEXT_TAGS:  # dates stay text: YAML 1.2's core schema has none
+            return node.value
+        if node.tag not in _SCALAR_TAGS:
+            raise _RefusedError(f"tag {node.tag}", node.start_mark, "unsupported")
+        try:
+            return constructor.construct_object(node)
+        except (ValueError, TypeError, KeyError, IndexError):
+            kind = node.tag.rpartition(":")[2]
+            problem = f"`{node.value[:40]}` is not a {kind}"
+            raise _RefusedError(problem, node.start_mark) from None
+
+    return scalar
+
+
+class _Builder:
+    """Turns nodes of either library into values and marks, and collects bad keys."""
+
+    def __init__(self, scalar: Callable[[Any], Any], file: str, text: str) -> None:
+        self.scalar, self.file, self.text = scalar, file, text
+        self.problems: list[Diagnostic] = []
+        self.nodes = 0
+
+    def build(self, node: Any, depth: int = 0) -> tuple[Any, Marks]:
+        """Return value and marks of a node."""
+        self.nodes += 1
+        if depth > MAX_DEPTH or self.nodes > MAX_NODES:
+            raise RecursionError
+        kind = node.id
+        if kind == "scalar":
+            start = node.start_mark
+            return self.scalar(node), (start.line + 1) * _COLUMNS + start.column + 1
+        if node.tag is not None and node.tag not in _COLLECTION_TAGS:
+            self.scalar(node)  # refuses the tag
+        if kind == "sequence":
+            built = [self.build(each, depth + 1) for each in node.value]
+            return [value for value, _ in built], [marks for _, marks in built]
+        return self._map(node, depth + 1)
+
+    def _map(self, node: Any, depth: int) -> tuple[dict[str, Any], Marks]:
+        value: dict[str, Any] = {}
+        marks: dict[str, Any] = {}
+        merged: list[Any] = []
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE:
+                merged += value_node.value if value_node.id == "sequence" else [value_node]
+                continue
+            start = key_node.start_mark
+            key = self.scalar(key_node) if key_node.id == "scalar" else None
+            if type(key) is not str:
+                self._bad_key(key_node)
+                continue
+            where = (start.line + 1) * _COLUMNS + start.column + 1
+            if key in marks:
+                self._twice(key, where, marks[key][0])
+            child, child_marks = self.build(value_node, depth)
+            if value_node.id == "scalar" and not value_node.value and not value_node.style:
+                child_marks = where  # nothing is written; the libraries disagree where
+            value[key] = child
+            marks[key] = [where, child_marks]
+        for each in merged:
+            if each.id != "mapping":
+                raise _RefusedError("`<<` takes a map or a list of maps", each.start_mark)
+            inherited, inherited_marks = self.build(each, depth)
+            for key in inherited:
+                if key not in value:
+                    value[key], marks[key] = inherited[key], inherited_marks[key]
+        return value, marks
+
+    def _bad_key(self, node: Any) -> None:
+        place = Position(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
+        shown = node.value if isinstance(node.value, str) else "…"
+        detail = f"YAML reads the key `{shown}` as something other than text."
+        hint = f'Quote it: `"{shown}"`.' if shown != "…" else "A key is a single word."
+        self.problems.append(quoting(self.text, place, "FC1008", detail, hint=hint))
+
+    def _twice(self, key: str, second: int, first: int) -> None:
+        place, before = unmark(second, self.file), unmark(first, self.file)
+        detail = f"`{key}` stands twice in the same map; only one of them could take effect."
+        also = (("first given at", before),)
+        hint = "Delete or rename one of them."
+        self.problems.append(quoting(self.text, place, "FC1002", detail, hint=hint, also=also))
+
+
+_COLLECTION_TAGS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
+
+
+def _build(node: Any, scalar: Callable[[Any], Any], file: str, text: str) -> Parsed:
+    if node is None or (node.id == "scalar" and node.value == "" and not node.style):
+        raise ConfigError(
+            diagnostic(
+                "FC1005",
+                f"`{file}` declares nothing.",
+                Position(file, 1, 1),
+                hint="Delete the file, or start it with a section such as `clients:`.",
+            )
+        )
+    if node.id != "mapping":
+        place = Position(file, node.start_mark.line + 1, node.start_mark.column + 1)
+        kind = "a list" if node.id == "sequence" else "a single value"
+        detail = f"`{file}` holds {kind}; a declaration is a map such as `clients: {{…}}`."
+        hint = "Begin with a section: `fleet:`, `clients:`, `bases:`, `hosts:` …"
+        raise ConfigError(quoting(text, place, "FC1006", detail, hint=hint))
+    builder = _Builder(scalar, file, text)
+    value, marks = builder.build(node)
+    if builder.problems:
+        raise ConfigError(*builder.problems)
+    return Parsed(value, marks)

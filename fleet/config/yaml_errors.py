@@ -1,0 +1,58 @@
+"""YAML that cannot be read, explained."""
+
+from typing import Any
+
+from fleet.codes import diagnostic, scalar_width
+from fleet.errors import Diagnostic, Position
+
+
+def quoting(
+    text: str, place: Position, code: str, detail: str, *, wide: bool = True, **more: Any
+) -> Diagnostic:
+    """Return a diagnostic that quotes the line at `place`; `wide` underlines the scalar."""
+    lines = text.splitlines()
+    source = lines[place.line - 1] if place.line <= len(lines) else ""
+    width = scalar_width(source, place.column) if wide else 1
+    return diagnostic(code, detail, place, source=source, width=width, **more)
+
+
+def explain(error: Exception, text: str, file: str) -> Diagnostic:
+    """Return the diagnostic of a YAML library's error, whichever fields it has."""
+    position = getattr(error, "position", None)
+    if position is not None:
+        before = text[:position]
+        place = Position(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        detail = f"The character U+{ord(text[position]):04X} must not stand in YAML."
+        hint = "Delete it; it is invisible in most editors."
+        return quoting(text, place, "FC1001", detail, hint=hint)
+    spot = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    problem = str(getattr(error, "problem", None) or "this is not YAML")
+    context = getattr(error, "context", None)
+    start = getattr(error, "context_mark", None)
+    if spot is None:
+        return diagnostic("FC1001", f"{problem}.", Position(file, 1, 1))
+    place = Position(file, spot.line + 1, spot.column + 1)
+    if getattr(error, "note", None) == "unsupported":
+        detail = f"The {problem} has no meaning in a declaration."
+        return quoting(text, place, "FC1014", detail, hint="Delete the tag.")
+    if "'\\t'" in problem:
+        detail = "YAML forbids tabs before a key or a list item; editors show them as spaces."
+        return quoting(text, place, "FC1007", detail, hint="Use two spaces a level.", wide=False)
+    if context == "expected a single document in the stream":
+        detail = f"A second document begins with `---`; everything of `{file}` must be in one."
+        return quoting(text, place, "FC1012", detail, hint="Delete the `---` line.", wide=False)
+    also = (("began at", Position(file, start.line + 1, start.column + 1)),) if start else ()
+    detail = f"{problem[:1].upper()}{problem[1:]}{f' {context}' if context else ''}."
+    return quoting(text, place, "FC1001", detail, hint=_remedy(problem), also=also, wide=False)
+
+
+def _remedy(problem: str) -> str:
+    if "mapping values are not allowed" in problem:
+        return "Quote a value that holds `: `, or check the indentation of this line."
+    if "cannot start any token" in problem:
+        return "Quote the value."
+    if "undefined alias" in problem:
+        return "Quote a value that begins with `*`."
+    if "end of stream" in problem or "stream end" in problem:
+        return "Close the quote or bracket that is open."
+    return "Check the indentation, and that each quote and bracket is closed."

@@ -1,0 +1,192 @@
+"""One golden item: what is asked, what is expected, and how the answer is scored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fleet.errors import did_you_mean
+from fleet.evals.answer import Answer, Scored
+from fleet.evals.metrics import JUDGE, METRICS
+
+USUAL_MAX_TOKENS = 256
+ACCURACY, FORMAT, GROUNDED = "accuracy", "format", "grounded"
+MEASURES = (ACCURACY, FORMAT, GROUNDED)
+"""What an item may be scored on; each from 0 to 1, more is better."""
+PAIRWISE = "pairwise"
+"""Option of `judge`: it is asked which of two versions' answers is better."""
+MUST_PASS = "must_pass"  # noqa: S105 (a tag)
+"""Tag of an item that a version must answer well whatever the averages say."""
+KEYS = frozenset(
+    {
+        "id", "input", "messages", "prompt", "system", "expected", "metric", "format",
+        "grounding", "context", "tags", "max_tokens",
+    }
+)  # fmt: skip
+
+
+class GoldenItemError(ValueError):
+    """What is wrong with one item, in words; the reader of the file adds the place."""
+
+    def __init__(self, text: str, hint: str = "") -> None:
+        """Keep the sentence, without its full stop, and a hint."""
+        super().__init__(text)
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class ItemCheck:
+    """How one measure of an item is scored."""
+
+    metric: str
+    """A key of `METRICS`, or `judge`."""
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenItem:
+    """One golden question."""
+
+    id: str
+    messages: tuple[Mapping[str, Any], ...]
+    """The conversation for the chat endpoint; empty with `prompt`."""
+    prompt: str
+    """Raw text for the completions endpoint; empty with `messages`."""
+    expected: Any
+    checks: Mapping[str, ItemCheck]
+    """By measure; `accuracy` is always among them."""
+    context: str
+    tags: tuple[str, ...]
+    max_tokens: int
+
+    @property
+    def asked(self) -> str:
+        """What was asked, as one text."""
+        return self.prompt or "\n".join(str(each["content"]) for each in self.messages)
+
+    @property
+    def source(self) -> str:
+        """What the answer must be grounded in: the context, else what was asked."""
+        return self.context or self.asked
+
+    def score(self, measure: str, answer: Answer) -> Scored:
+        """Score an answer on one measure that code can judge."""
+        check = self.checks[measure]
+        return METRICS[check.metric].score(answer, self.expected, check.options, self.source)
+
+
+def golden_item(document: Mapping[str, Any]) -> GoldenItem:
+    """Make an item of a decoded line.
+
+    Raises:
+        ItemError: it lacks something, or cannot be scored as it says.
+    """
+    unknown = sorted(set(document) - KEYS)
+    if unknown:
+        raise GoldenItemError(f"unknown key `{unknown[0]}`", did_you_mean(unknown[0], sorted(KEYS)))
+    named = document.get("id")
+    if not isinstance(named, str) or not named.strip():
+        raise GoldenItemError("`id` is missing or not a text")
+    messages, prompt = _asked(document)
+    tags = document.get("tags", [])
+    if not isinstance(tags, list) or not all(isinstance(each, str) for each in tags):
+        raise GoldenItemError("`tags` is a list of texts")
+    context = document.get("context", "")
+    if not isinstance(context, str):
+        raise GoldenItemError("`context` is a text")
+    checks = _checks(document, context)
+    if MUST_PASS in tags and checks[ACCURACY].metric == JUDGE:
+        raise GoldenItemError(f"an item tagged `{MUST_PASS}` is scored by a metric, not by a judge")
+    longest = document.get("max_tokens", USUAL_MAX_TOKENS)
+    if type(longest) is not int or longest < 1:
+        raise GoldenItemError("`max_tokens` is a whole number of 1 or more")
+    return GoldenItem(
+        named, messages, prompt, document.get("expected"), checks,
+        context, tuple(tags), longest,
+    )  # fmt: skip
+
+
+def _asked(document: Mapping[str, Any]) -> tuple[tuple[Mapping[str, Any], ...], str]:
+    ways = [name for name in ("input", "messages", "prompt") if name in document]
+    if len(ways) != 1:
+        given = " and ".join(f"`{each}`" for each in ways) or "none"
+        raise GoldenItemError(f"it needs one of `input`, `messages` and `prompt`, and has {given}")
+    asked = document[ways[0]]
+    if ways[0] == "messages":
+        return _conversation(asked), ""
+    if not isinstance(asked, str) or not asked.strip():
+        raise GoldenItemError(f"`{ways[0]}` is empty or not a text")
+    if ways[0] == "prompt":
+        return (), asked
+    system = document.get("system")
+    if system is not None and not isinstance(system, str):
+        raise GoldenItemError("`system` is a text")
+    first = ({"role": "system", "content": system},) if system else ()
+    return (*first, {"role": "user", "content": asked}), ""
+
+
+def _conversation(asked: Any) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(asked, list) or not asked:
+        raise GoldenItemError("`messages` is a list with at least one message")
+    for each in asked:
+        if not (
+            isinstance(each, dict)
+            and isinstance(each.get("role"), str)
+            and isinstance(each.get("content"), str)
+        ):
+            raise GoldenItemError("each message has a `role` and a `content`, both texts")
+    return tuple(asked)
+
+
+def _checks(document: Mapping[str, Any], context: str) -> dict[str, ItemCheck]:
+    asked = {
+        ACCURACY: document.get("metric", "exact"),
+        FORMAT: document.get("format"),
+        GROUNDED: document.get("grounding", "grounded_numbers" if context else None),
+    }
+    expected = document.get("expected")
+    return {
+        measure: _check(measure, given, expected)
+        for measure, given in asked.items()
+        if given is not None
+    }
+
+
+def _check(measure: str, given: Any, expected: Any) -> ItemCheck:
+    match given:
+        case str(name):
+            options: Any = {}
+        case {**one} if len(one) == 1:
+            [(key, options)] = one.items()
+            name = str(key)
+        case _:
+            raise GoldenItemError(
+                f"{measure} is scored by a metric's name, or by {{NAME: {{options}}}}"
+            )
+    if name == JUDGE:
+        return _judged(measure, options)
+    if name not in METRICS:
+        raise GoldenItemError(f"unknown metric `{name}`", did_you_mean(name, [*METRICS, JUDGE]))
+    metric = METRICS[name]
+    if not isinstance(options, dict) or set(options) - metric.options:
+        allowed = ", ".join(sorted(metric.options))
+        raise GoldenItemError(f"the options of `{name}` are {allowed}")
+    if metric.needs_expected and expected is None:
+        raise GoldenItemError(f"`expected` is missing; `{name}` compares with it")
+    wrong = metric.fault(expected, options)
+    if wrong:
+        raise GoldenItemError(f"`{name}`: {wrong}")
+    return ItemCheck(name, options)
+
+
+def _judged(measure: str, options: Any) -> ItemCheck:
+    if not isinstance(options, dict) or set(options) - {"question", PAIRWISE}:
+        raise GoldenItemError(f"the options of `judge` are `question` and `{PAIRWISE}`")
+    if not isinstance(options.get("question", ""), str):
+        raise GoldenItemError("`question` is a text")
+    if not isinstance(options.get(PAIRWISE, False), bool):
+        raise GoldenItemError(f"`{PAIRWISE}` is true or false")
+    if options.get(PAIRWISE) and measure != ACCURACY:
+        raise GoldenItemError(
+            f"`{PAIRWISE}` tells which answer is better, which is {ACCURACY} alone"
+        )
+    return ItemCheck(JUDGE, options)

@@ -1,0 +1,122 @@
+"""Runs as lines of JSON: a head that says what was asked how, then one line for each answer.
+
+This is also what the `command` engine reads: a program prints sample lines, no head needed.
+
+    {"item": "t-1", "answer": "queue=shipping", "scores": {"accuracy": 1}, "finish": "stop"}
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, fields
+from datetime import datetime
+from typing import Any
+
+from fleet.evals.golden_item import MEASURES
+from fleet.evals.run import EvalRun, EvalSpec, JudgeSettings, Sample
+
+VERSION = 1
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "item": (str,), "sample": (int,), "answer": (str,), "scores": (dict,), "note": (str,),
+    "label": (str,), "expected_label": (str,), "finish": (str,),
+    "output_tokens": (int, type(None)), "seconds": (int, float, type(None)), "model": (str,),
+    "fingerprint": (str,), "retry": (bool,), "error": (str,),
+}  # fmt: skip
+_LINE_ENDS = "\x85\u2028\u2029"
+"""Characters that JSON leaves as they are, and at which a text parts into lines."""
+
+
+def lines_of(run: EvalRun) -> Iterable[str]:
+    """Yield a run's lines, each without its newline."""
+    head = {
+        each.name: getattr(run, each.name)
+        for each in fields(run)
+        if each.name not in {"samples", "spec", "started", "finished"}
+    }
+    head |= {
+        "spec": asdict(run.spec),
+        "started": run.started.isoformat(),
+        "finished": run.finished.isoformat(),
+    }
+    yield _line({"eval_run": VERSION, **head})
+    for sample in run.samples:
+        yield sample_line(sample)
+
+
+def sample_line(sample: Sample) -> str:
+    """Return one answer as a line of JSON; what has its usual value is left out."""
+    plain = asdict(sample)
+    usual = {
+        each.name: each.default if each.default is not MISSING else {}
+        for each in fields(sample)
+        if each.name != "item"
+    }
+    told = {key: value for key, value in plain.items() if key == "item" or value != usual[key]}
+    return _line(told)
+
+
+def _line(document: Mapping[str, Any]) -> str:
+    """Return a document as one line; JSON reads back what `is_whole_run` spells."""
+    text = json.dumps(document, ensure_ascii=False)
+    for each in _LINE_ENDS:
+        text = text.replace(each, f"\\u{ord(each):04x}")
+    return is_whole_run(text)
+
+
+def is_whole_run(text: str) -> str:
+    """Return a text that UTF-8 can hold: half a character of it, as models say it, is spelled."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def run_of(lines: Iterable[str]) -> EvalRun:
+    """Read back what `lines_of` wrote.
+
+    Raises:
+        ValueError: it is something else; the text says what, with its line.
+    """
+    rest = iter(lines)
+    head = _object(next(rest, ""), 1)
+    if head.pop("eval_run", None) != VERSION:
+        raise ValueError("line 1 is not the head of an evaluation of this version")
+    try:
+        spec = dict(head.pop("spec"))
+        judge = spec.pop("judge", None)
+        spec["command"] = tuple(spec.get("command", ()))
+        whole = EvalSpec(**spec, judge=JudgeSettings(**judge) if judge else None)
+        head |= {name: datetime.fromisoformat(head[name]) for name in ("started", "finished")}
+        head |= {name: tuple(head[name]) for name in ("items", "must_pass")}
+        samples = tuple(sample_of(line, number) for number, line in enumerate(rest, 2))
+        return EvalRun(**head, spec=whole, samples=samples)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the head of an evaluation lacks or has too much: {error}") from None
+
+
+def sample_of(line: str, number: int) -> Sample:
+    """Read one sample line.
+
+    Raises:
+        ValueError: it is none; the text names its line.
+    """
+    document = _object(line, number)
+    if not isinstance(document.get("item"), str):
+        raise ValueError(f"line {number} has no `item`")  # noqa: TRY004 (of the file, not the code)
+    for key, value in document.items():
+        if key not in _TYPES:
+            raise ValueError(f"line {number}: unknown key `{key}`")
+        if not isinstance(value, _TYPES[key]) or (isinstance(value, bool) and key != "retry"):
+            raise ValueError(f"line {number}: `{key}` is {value!r}")
+    for measure, score in document.get("scores", {}).items():
+        if measure not in MEASURES:
+            raise ValueError(f"line {number}: scores are {', '.join(MEASURES)}, not `{measure}`")
+        if type(score) not in {int, float} or not 0 <= score <= 1:
+            raise ValueError(f"line {number}: a score is a number from 0 to 1, not {score!r}")
+    return Sample(**document)
+
+
+def _object(line: str, number: int) -> dict[str, Any]:
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ValueError(f"line {number} is not JSON: {line[:80]!r}") from None
+    if not isinstance(document, dict):
+        raise ValueError(f"line {number} is not a JSON object")  # noqa: TRY004 (of the file)
+    return document

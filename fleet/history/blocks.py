@@ -1,0 +1,280 @@
+"""Quarantine: bytes that a gate or a person took out stay out until a person says otherwise.
+
+Proven: which versions are something to fall back on, and what speaks against the others.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+from fleet.gates import Verdict
+from fleet.history.values import GateEvidence, History, RollbackHold, RolloutMark
+from fleet.names import Address, adapter_address, route_address
+from fleet.resources import LoadedAdapter, Resource, Route
+from fleet.rollout_policy import OverrideSpec
+from fleet.spec import AdapterFacts
+
+
+def kept_out(history: History, alias: str) -> frozenset[str]:
+    """Return the names under which bytes were taken out: rolled back, failed by a gate, aborted.
+
+    What stays out until it is released are the bytes, see `is_out`.
+    """
+    return frozenset(name for name, _ in _out(history, alias))
+
+
+def is_out(
+    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str, digest: str
+) -> bool:
+    """Say whether a version's bytes were taken out, under its name or another, and not released.
+
+    Args:
+        history: The ledger, folded.
+        versions: Those in the lock, for what the ledger does not say the digest of.
+        alias: Whom the version would serve.
+        adapter: Its full name.
+        digest: Of its bytes; empty: not known, and its name decides.
+    """
+    return any(
+        _same(name == adapter, its or _locked(versions, name), digest)
+        for name, its in _out(history, alias)
+    )
+
+
+def is_way_back(
+    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str
+) -> bool:
+    """Say whether an alias's traffic may fall back on a version.
+
+    It had all of it once, and its bytes, as the lock has them, are not kept out.
+    """
+    known = adapter in history.answered_all
+    return known and not is_out(history, versions, alias, adapter, _locked(versions, adapter))
+
+
+def taken_out(
+    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str, digest: str
+) -> tuple[RollbackHold | RolloutMark, ...]:
+    """Return the holds and aborts of an alias's versions with these bytes, oldest first.
+
+    The arguments are those of `is_out`.
+    """
+    ended = [each for each in history.marks.get(alias, ()) if each.mark == "abort"]
+    out: list[RollbackHold | RolloutMark] = [*history.holds.get(alias, {}).values(), *ended]
+    found = [
+        each
+        for each in out
+        if _same(each.adapter == adapter, each.digest or _locked(versions, each.adapter), digest)
+    ]
+    return tuple(sorted(found, key=lambda each: each.at))
+
+
+def fallen(
+    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str, digest: str
+) -> frozenset[str]:
+    """Return the names under which these bytes lost their traffic before they were through.
+
+    The arguments are those of `is_out`.
+    """
+    return frozenset(
+        name
+        for name, its in history.fell.get(alias, {}).items()
+        if _same(name == adapter, its or _locked(versions, name), digest)
+    )
+
+
+def same_bytes(
+    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str
+) -> frozenset[str]:
+    """Return a version and all that stay out and have its bytes: one goes with the others.
+
+    Empty where neither it nor its bytes are kept out or given up. `versions`: those in the lock.
+    """
+    gone = [*_out(history, alias), *history.fell.get(alias, {}).items()]
+    known = {name: digest or _locked(versions, name) for name, digest in gone}
+    its = known.get(adapter) or _locked(versions, adapter)
+    same = {name for name, digest in known.items() if name == adapter or (its and digest == its)}
+    return frozenset({*same, adapter}) if same else frozenset()
+
+
+def _out(history: History, alias: str) -> list[tuple[str, str]]:
+    """Return all that was taken out: full name, and digest of its bytes where the ledger says."""
+    holds, marks = history.holds.get(alias, {}).values(), history.marks.get(alias, ())
+    failed = history.rejected.get(alias, {}).items()
+    return [
+        *((each.adapter, each.digest) for each in holds),
+        *((each.adapter, each.digest) for each in marks if each.mark == "abort"),
+        *((each.adapter, digest) for digest, each in failed),
+    ]
+
+
+def _same(named: bool, out: str, digest: str) -> bool:  # noqa: FBT001 (a comparison's result)
+    """Say whether bytes are those that were taken out; where they are unknown the name decides."""
+    return out == digest if out and digest else named
+
+
+def _locked(versions: Mapping[str, AdapterFacts], adapter: str) -> str:
+    facts = versions.get(adapter)
+    return facts.digest if facts else ""
+
+
+def loaded_bytes(
+    established: Mapping[Address, Resource], route: Resource | None, adapter: str
+) -> str:
+    """Return the digest of a version as the servers of its route hold it; empty: not known."""
+    shares = route.shares if isinstance(route, Route) else ()
+    servers = [name for each in shares if each.adapter == adapter for name in each.servers]
+    found = [established.get(adapter_address(adapter, each)) for each in servers]
+    digests = (each.digest for each in found if isinstance(each, LoadedAdapter) and each.digest)
+    return next(digests, "")
+
+
+def rejection(
+    history: History,
+    overrides: Iterable[OverrideSpec],
+    alias: str,
+    adapter: str,
+    digest: str,
+    now: datetime,
+) -> GateEvidence | None:
+    """Return the evidence that keeps a version out; None: it may serve.
+
+    Args:
+        history: The ledger, folded.
+        overrides: Those declared, expired ones too.
+        alias: Whom the version would serve.
+        adapter: Its full name.
+        digest: Of its bytes; the same bytes under another name are rejected too.
+        now: The time; an override ends with its last day.
+    """
+    if not history.rejected.get(alias) and alias not in history.evidence:
+        return None
+    found = [
+        each
+        for each in history.evidence.get(alias, ())
+        if each.finding.verdict is Verdict.FAIL
+        if _same(each.adapter == adapter, each.digests.get("adapter", ""), digest)
+    ]
+    kept = history.rejected.get(alias, {}).get(digest)
+    found += [kept] if kept else []
+    open_ones = [
+        each
+        for each in sorted(found, key=lambda each: each.seq)
+        if not accepted(overrides, alias, digest, each.gate, now)
+    ]
+    return open_ones[0] if open_ones else None
+
+
+def accepted(
+    overrides: Iterable[OverrideSpec], alias: str, digest: str, gate: str, now: datetime
+) -> str:
+    """Return who accepts these bytes whatever this gate says, and why; empty: nobody."""
+    for each in overrides:
+        its = each.alias == alias and bool(digest) and digest.startswith(each.accept)
+        if its and now.astimezone(UTC).date() <= each.until and gate in (each.gates or (gate,)):
+            return f"accepted by {each.by} until {each.until}: {each.reason}"
+    return ""
+
+
+UNPROVEN = "it never had all traffic"
+ROLLED_BACK, ABORTED = "it was rolled back", "its rollout was aborted"
+FAILED = "a gate failed it"
+TWIN = "it has the bytes of {}, which was taken out"
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackCheck:
+    """What the ledger says against versions; empty where it does not answer."""
+
+    held: frozenset[str] = frozenset()
+    """Full names of those that were rolled back and not released."""
+    unfit: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Why nobody is to be sent back there unasked, by full name."""
+    served: frozenset[str] = frozenset()
+    """Full names of those that had traffic when the ledger last heard of the route."""
+    rejected: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Which gate keeps them out, by full name; see `rejected_by_gates`."""
+
+
+FallbackObjection = Callable[[tuple[str, ...]], FallbackCheck]
+"""Asks what speaks against versions, by full names."""
+
+
+def nothing_known(names: tuple[str, ...]) -> FallbackCheck:  # noqa: ARG001 (an `FallbackObjection`)
+    """Return no doubts, where nobody is asked."""
+    return FallbackCheck()
+
+
+def fallback_check(
+    history: History, alias: str, digests: Mapping[str, str], names: tuple[str, ...]
+) -> FallbackCheck:
+    """Return what speaks against versions of an alias.
+
+    Where none of them ever had all traffic the ledger was begun after them and knows nothing
+    of their past, so that it says nothing against one by that alone.
+
+    Args:
+        history: The ledger, folded.
+        alias: Whom they serve.
+        digests: Of their bytes, as far as known; bytes that were taken out are no better under
+            another name.
+        names: Their full names.
+    """
+    held = history.holds.get(alias, {})
+    ended = {each.adapter for each in history.marks.get(alias, ()) if each.mark == "abort"}
+    begun = not history.answered_all.isdisjoint(names)
+    unfit = {}
+    for name in names:
+        if name in held:
+            unfit[name] = ROLLED_BACK
+        elif name in ended:
+            unfit[name] = ABORTED
+        elif same := taken_out(history, {}, alias, name, digests.get(name, "")):
+            unfit[name] = TWIN.format(same[0].adapter.rpartition("-v")[2])
+        elif is_out(history, {}, alias, name, digests.get(name, "")):
+            unfit[name] = FAILED
+        elif begun and name not in history.answered_all:
+            unfit[name] = UNPROVEN
+    route = history.established.get(route_address(alias))
+    shares = route.shares if isinstance(route, Route) else ()
+    return FallbackCheck(frozenset(held), unfit, frozenset(e.adapter for e in shares if e.percent))
+
+
+def rejected_by_gates(
+    history: History,
+    overrides: Iterable[OverrideSpec],
+    alias: str,
+    digests: Mapping[str, str],
+    names: Iterable[str],
+    now: datetime,
+) -> dict[str, str]:
+    """Return which gate failed versions whose bytes nobody has accepted or released, by full name.
+
+    Args:
+        history: The ledger, folded.
+        overrides: Those declared.
+        alias: Whom the versions serve.
+        digests: Of their bytes, as far as known.
+        names: Their full names.
+        now: The time.
+    """
+    accepted = tuple(overrides)
+    by = {
+        name: rejection(history, accepted, alias, name, digests.get(name, ""), now)
+        for name in names
+    }
+    return {
+        name: f"gate {each.gate} failed it (#{each.seq}): {each.finding.reason}"
+        for name, each in by.items()
+        if each is not None
+    }
+
+
+def loaded_digests(history: History) -> dict[str, str]:
+    """Return the digest of each version that an apply has loaded, by full name."""
+    return {
+        each.adapter: each.digest
+        for each in history.established.values()
+        if isinstance(each, LoadedAdapter) and each.digest
+    }

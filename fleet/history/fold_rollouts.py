@@ -1,0 +1,256 @@
+"""What was found and said about rollouts: evidence, marks, claims, evaluations.
+
+Folded from the ledger beside routes and steps; all of it stays when a route does not change.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from fleet.gates import Finding, Verdict
+from fleet.history.values import (
+    MARK_KINDS,
+    Claim,
+    EvalRunRecord,
+    GateEvidence,
+    Line,
+    RolloutMark,
+    by_server,
+    other_engine,
+)
+
+_OF_A_STAGE = ("approve", "advance", "extend")
+"""What is said of one stage and what was found in it."""
+
+
+@dataclass(slots=True)
+class RolloutsFold:
+    """Evidence and marks while entries are being added."""
+
+    evidence: dict[str, dict[str, GateEvidence]] = field(default_factory=dict)
+    """By alias, then by gate."""
+    rejected: dict[str, dict[str, GateEvidence]] = field(default_factory=dict)
+    marks: dict[str, dict[tuple[str, str], RolloutMark]] = field(default_factory=dict)
+    """By alias, then by word and adapter: what is said of one version unsays nothing of another."""
+    claims: dict[str, Claim] = field(default_factory=dict)
+    evals: dict[str, dict[tuple[str, str], EvalRunRecord]] = field(default_factory=dict)
+    """By alias, then by adapter and purpose."""
+    freed: dict[str, frozenset[str]] = field(default_factory=dict)
+    fallen: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By alias, then by adapter: the digest of its bytes; empty: the lock says which they are."""
+
+    @classmethod
+    def of(
+        cls,
+        evidence: Mapping[str, tuple[GateEvidence, ...]],
+        rejected: Mapping[str, Mapping[str, GateEvidence]],
+        marks: Mapping[str, tuple[RolloutMark, ...]],
+        claims: Mapping[str, Claim],
+        evals: Mapping[str, tuple[EvalRunRecord, ...]],
+        freed: Mapping[str, frozenset[str]],
+        fallen: Mapping[str, Mapping[str, str]],
+    ) -> "RolloutsFold":
+        """Go on from what `fields` returned."""
+        return cls(
+            {alias: {each.gate: each for each in found} for alias, found in evidence.items()},
+            {alias: dict(found) for alias, found in rejected.items()},
+            {
+                alias: {(each.mark, each.adapter): each for each in found}
+                for alias, found in marks.items()
+            },
+            dict(claims),
+            {
+                alias: {(each.adapter, each.purpose): each for each in found}
+                for alias, found in evals.items()
+            },
+            dict(freed),
+            {alias: dict(found) for alias, found in fallen.items()},
+        )
+
+    def fields(
+        self,
+    ) -> tuple[
+        dict[str, tuple[GateEvidence, ...]],
+        dict[str, dict[str, GateEvidence]],
+        dict[str, tuple[RolloutMark, ...]],
+        dict[str, Claim],
+        dict[str, tuple[EvalRunRecord, ...]],
+        dict[str, frozenset[str]],
+        dict[str, dict[str, str]],
+    ]:
+        """Return what a history holds of them, in its order, from evidence on."""
+        return (
+            {
+                alias: tuple(each for _, each in sorted(found.items()))
+                for alias, found in self.evidence.items()
+                if found
+            },
+            {alias: found for alias, found in self.rejected.items() if found},
+            {alias: tuple(found.values()) for alias, found in self.marks.items() if found},
+            self.claims,
+            {alias: tuple(found.values()) for alias, found in self.evals.items()},
+            {alias: found for alias, found in self.freed.items() if found},
+            {alias: found for alias, found in self.fallen.items() if found},
+        )
+
+    def judged(self, entry: Line) -> bool:
+        """Take a judged gate; say whether it shows that what serves has changed meanwhile."""
+        data = entry.data
+        alias = str(data["alias"])
+        made = GateEvidence(
+            alias,
+            str(data["adapter"]),
+            str(data["stable"]),
+            int(data["percent"]),
+            str(data["gate"]),
+            Finding.of(data["finding"]),
+            {str(key): str(each) for key, each in data["digests"].items() if each},
+            str(data.get("fingerprint") or ""),
+            datetime.fromisoformat(data["since"]),
+            entry.time,
+            entry.seq,
+        )
+        before = self.evidence.get(alias, {})
+        same = {gate: each for gate, each in before.items() if each.adapter == made.adapter}
+        kept = {gate: each for gate, each in same.items() if not _outdates(made, each)}
+        # What traffic showed of the version before says what is usual, until it is asked again.
+        usual = {gate: each for gate, each in before.items() if each.percent and gate not in same}
+        made = _with_servers(made, kept.values())
+        self.evidence[alias] = {**usual, **kept, made.gate: made}
+        digest = made.digests.get("adapter")
+        if made.finding.verdict is Verdict.FAIL and digest:
+            self.rejected.setdefault(alias, {})[digest] = made
+        if len(kept) == len(same):
+            return False
+        self._began_anew(alias, made.adapter, entry.time)
+        return True
+
+    def marked(self, entry: Line, since: datetime | None, percent: int | None) -> None:
+        """Take what a person said, in the stage that was entered at `since` with `percent`.
+
+        Words that are not known are passed over, like kinds of entries.
+        """
+        data = entry.data
+        alias, word, adapter = str(data["alias"]), data["mark"], str(data.get("adapter") or "")
+        if word not in MARK_KINDS:
+            return
+        marks = self.marks.setdefault(alias, {})
+        if word == "resume":
+            for each in ("hold", "pause"):
+                marks.pop((each, adapter), None)
+            return
+        until = data.get("until")
+        marks.pop((word, adapter), None)  # the latest stands last
+        marks[word, adapter] = RolloutMark(
+            word,
+            adapter,
+            since,
+            str(data.get("reason") or ""),
+            entry.by,
+            entry.time,
+            percent,
+            datetime.fromisoformat(until) if until else None,
+            str(data.get("digest") or ""),
+            seq=entry.seq,
+        )
+
+    def superseded(self, alias: str, adapter: str) -> None:
+        """Forget what was said of the stages of all versions but the one now rolled out."""
+        for word, each in tuple(self.marks.get(alias, ())):
+            if word in _OF_A_STAGE and each != adapter:
+                del self.marks[alias][word, each]
+
+    def released(self, alias: str, adapter: str, held: Iterable[str]) -> None:
+        """Forget what kept a version out (empty: every version): it is judged anew.
+
+        That it was is remembered until it serves. `held`: versions that were rolled back.
+        """
+        failed = {each.adapter for each in self.rejected.get(alias, {}).values()}
+        aborted = {each.adapter for each in self.marks.get(alias, {}).values()
+                   if each.mark == "abort"}  # fmt: skip
+        fallen = self.fallen.get(alias, {})
+        freed = {each for each in {*held, *failed, *aborted, *fallen} if adapter in ("", each)}
+        self.freed[alias] = self.freed.get(alias, frozenset()) | freed
+        self.fallen[alias] = {key: each for key, each in fallen.items() if key not in freed}
+        bad = self.rejected.get(alias, {}).items()
+        self.rejected[alias] = {key: e for key, e in bad if adapter not in ("", e.adapter)}
+        self.evidence[alias] = {
+            gate: each
+            for gate, each in self.evidence.get(alias, {}).items()
+            if each.finding.verdict is not Verdict.FAIL or adapter not in ("", each.adapter)
+        }
+        marks = self.marks.get(alias, {}).items()
+        self.marks[alias] = {key: e for key, e in marks if adapter not in ("", e.adapter)}
+
+    def serves(self, alias: str, adapter: str, digest: str) -> None:
+        """Note that a version has traffic: whatever it, or its bytes, were released from is over.
+
+        `digest`: of its bytes as they are loaded; empty: not known.
+        """
+        self.freed[alias] = self.freed.get(alias, frozenset()) - {adapter}
+        self.fallen[alias] = {
+            key: each
+            for key, each in self.fallen.get(alias, {}).items()
+            if key != adapter and not (each and each == digest)
+        }
+
+    def fell(self, alias: str, adapter: str, digest: str) -> None:
+        """Note that a version on its way has lost all of its traffic; `digest` as of `serves`."""
+        self.fallen[alias] = {**self.fallen.get(alias, {}), adapter: digest}
+
+    def _began_anew(self, alias: str, adapter: str, when: datetime) -> None:
+        """Note that what was said of a version's stage was said of another engine or golden set."""
+        self.marks[alias] = {
+            key: replace(each, void=each.void or when)
+            if each.adapter == adapter and each.mark in _OF_A_STAGE
+            else each
+            for key, each in self.marks.get(alias, {}).items()
+        }
+
+    def claimed(self, entry: Line) -> None:
+        """Take a claim; while somebody else's runs, a later one is none."""
+        data = entry.data
+        alias, until = str(data["alias"]), datetime.fromisoformat(data["until"])
+        by = str(data.get("by") or entry.by)
+        held = self.claims.get(alias)
+        if held is None or held.by == by or held.until <= entry.time:
+            self.claims[alias] = Claim(by, until, str(data.get("reason", "")), entry.time)
+
+    def unclaimed(self, entry: Line) -> None:
+        """Take back a claim."""
+        self.claims.pop(str(entry.data["alias"]), None)
+
+    def evaluated(self, entry: Line) -> None:
+        """Take a finished evaluation; the latest of a version and purpose stays."""
+        data = entry.data
+        made = EvalRunRecord(
+            str(data["run"]), str(data["adapter"]), str(data["purpose"]), data["summary"],
+            str(data["samples_sha256"]), str(data["path"]), entry.time,
+        )  # fmt: skip
+        runs = self.evals.setdefault(str(data["alias"]), {})
+        runs.pop((made.adapter, made.purpose), None)
+        runs[made.adapter, made.purpose] = made
+
+
+def _outdates(new: GateEvidence, old: GateEvidence) -> bool:
+    """Say whether `new` was found on another engine, base, golden set or other bytes than `old`."""
+    if old.fingerprint and new.fingerprint and old.fingerprint != new.fingerprint:
+        return True
+    if other_engine(old.digests.get("base", ""), new.digests.get("base", "")):
+        return True
+    names = ["adapter"]
+    names += ["golden"] if old.gate == new.gate else []
+    names += ["stable"] if old.stable == new.stable else []
+    return any(
+        each in old.digests and each in new.digests and old.digests[each] != new.digests[each]
+        for each in names
+    )
+
+
+def _with_servers(new: GateEvidence, kept: Iterable[GateEvidence]) -> GateEvidence:
+    """Return evidence with the servers that are away, so that they are known when they return."""
+    known: dict[str, str] = {}
+    for each in (*kept, new):
+        known |= by_server(each.digests.get("base", ""))
+    base = " ".join(f"{server}={digest}" for server, digest in sorted(known.items()) if server)
+    return replace(new, digests={**new.digests, "base": base}) if base else new

@@ -1,0 +1,204 @@
+"""Occasions: what people are told of without having asked, and whether they have been told.
+
+An occasion that lasts (a rollout that waits for people, a drift, an overdue retraining) is told
+once; one that ends and comes again is another one. Whom a notice did not reach is tried again, an
+hour later at the earliest.
+
+OF_A_CLIENT.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from fleet.evals import DriftStatus, EvalRecord, QualityDrift
+from fleet.evals import drift_since as lasting_since
+from fleet.history import Entry, History
+from fleet.maintenance.retraining import Retraining, RetrainingDue
+from fleet.rollouts import AliasTarget, Phase, version_of
+from fleet.spec import FleetSpec, NotifyEvent
+
+AGAIN = timedelta(hours=1)
+"""Least time between two attempts to deliver the same notice."""
+AGAIN_FOR = timedelta(days=1)
+"""How long whom the notice of a rollback did not reach is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """Something that people are told once."""
+
+    event: NotifyEvent
+    alias: str
+    key: str
+    """What makes it this one; an occasion with another key is told anew."""
+    facts: Mapping[str, Any]
+    """For operators, in plain form; a client sees those of `fleet.events.OF_A_CLIENT`."""
+
+
+def undecided_rollouts(
+    wanted: Mapping[str, AliasTarget], history: History, now: datetime
+) -> Iterator[Notification]:
+    """Yield rollouts in which no gate will tell any more, so that a person decides."""
+    for alias, each in sorted(wanted.items()):
+        if each.phase is Phase.UNDECIDED:
+            percent = dict(each.shares).get(each.target, 0)
+            stage = history.stages.get(alias)
+            since = stage.since.isoformat() if stage else ""
+            marks = history.marks.get(alias, ())
+            longer = [m.at for m in marks if (m.mark, m.adapter) == ("extend", each.target)]
+            since = max(since, *(at.isoformat() for at in longer)) if longer else since
+            facts = _facts(alias, each.target, now) | {
+                "percent": percent,
+                "reason": each.held or each.why,
+            }
+            yield Notification("undecided", alias, f"{each.target} {percent} {since}", facts)
+
+
+def drifted(
+    alarms: Iterable[tuple[str, str, QualityDrift]],
+    past: Mapping[str, Sequence[EvalRecord]],
+    now: datetime,
+) -> Iterator[Notification]:
+    """Yield what has drifted.
+
+    Args:
+        alarms: Alias, version, and what the rule says of it.
+        past: By alias: all evaluations, oldest first.
+        now: The time.
+    """
+    for alias, adapter, each in alarms:
+        facts = _facts(alias, adapter, now)
+        facts |= {"measure": each.measure, "rule": each.rule, "standing": each.standing.value}
+        facts |= {"reason": each.reason, "retrain": each.standing is DriftStatus.RETRAIN}
+        begun = lasting_since(past.get(alias, ()), adapter, each)
+        key = f"{adapter} {each.rule} {each.measure} {each.standing.value} {begun}"
+        yield Notification("drifted", alias, key, facts)
+
+
+def overdue_retrainings(turns: Iterable[Retraining], now: datetime) -> Iterator[Notification]:
+    """Yield the retrainings that should have been done."""
+    for each in turns:
+        if each.turn is RetrainingDue.OVERDUE:
+            until = each.next.isoformat() if each.next else ""
+            facts = _facts(each.alias, each.adapter, now)
+            facts |= {"reason": each.reason, "due": until}
+            facts |= {"claimed_by": each.claim.by if each.claim else ""}
+            yield Notification("retraining_overdue", each.alias, f"{each.adapter} {until}", facts)
+
+
+def failed_gates(fleet: FleetSpec, history: History, now: datetime) -> Iterator[Notification]:
+    """Yield declared versions that a gate has stopped before they got any traffic."""
+    for alias, found in sorted(history.rejected.items()):
+        declared = fleet.adapters.get(alias)
+        for each in found.values():
+            if each.percent or declared is None or each.adapter != str(declared.name):
+                continue
+            facts = _facts(alias, each.adapter, now) | {"stable": version_of(each.stable)}
+            facts |= {"gate": each.gate, "reason": each.finding.reason}
+            yield Notification(
+                "gate_failed", alias, f"{each.adapter} {each.gate} {each.seq}", facts
+            )
+
+
+def rollbacks(entries: Iterable[Entry], now: datetime) -> Iterator[Notification]:
+    """Yield the rollbacks of the last day, for whom their notice has not reached.
+
+    What the ledger does not keep of one (what exactly the smoke test said) is not told.
+    """
+    made: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        data = entry.data
+        if entry.kind not in ("rolled_back", "rollback_checked") or now - entry.time > AGAIN_FOR:
+            continue
+        key = f"{data.get('alias')} {data.get('decided')}"
+        if entry.kind == "rolled_back":
+            facts = made.setdefault(key, _of_rollback(data, entry.by))
+            facts["held"] += [data["adapter"]] if data.get("adapter") else []
+        elif key in made:
+            smoke = {"failures": [], "warnings": [], "seconds": 0.0, **data.get("smoke", {})}
+            good = data.get("smoke_ok_s") is not None and not made[key]["failures"]
+            made[key] |= {"smoke": smoke, "smoke_ok_s": data.get("smoke_ok_s"), "complete": good}
+    for facts in made.values():
+        was = ", ".join(f"{version_of(name)} at {part} %" for name, part in facts["before"] if part)
+        facts["from"] = ", ".join(map(version_of, facts["held"])) or was
+        yield Notification("rolled_back", facts["alias"], facts["decided"], facts)
+
+
+def _of_rollback(data: Mapping[str, Any], by: str) -> dict[str, Any]:
+    target, nothing = str(data["to"]), {"passed": 0, "total": 0, "telling": None, "seconds": 0.0}
+    return {
+        "alias": str(data["alias"]),
+        "target": target,
+        "to": version_of(target),
+        "before": [[name, part] for name, part in data.get("before", {}).items()],
+        "held": [],
+        "revision": data.get("revision"),
+        "decided": str(data.get("decided", "")),
+        "seconds": data.get("seconds", 0.0),
+        "acknowledged": list(data.get("acknowledged", ())),
+        "failures": list(data.get("failures", ())),
+        "reason": str(data.get("reason", "")),
+        "cause": str(data.get("cause") or by),
+        "smoke": {**nothing, "failures": [], "warnings": []},
+        "smoke_ok_s": None,
+        "warnings": [],
+        "complete": False,
+    }
+
+
+def failed_drill(
+    alias: str, target: str, reasons: Sequence[str], now: datetime, key: str = ""
+) -> Notification:
+    """Return that a rollback would not have succeeded; without a `key` it is told each time."""
+    facts = _facts(alias, target, now) | {"reasons": list(reasons)}
+    return Notification("drill_failed", alias, key or f"{target} {now.isoformat()}", facts)
+
+
+def ledger_away(entries: Sequence[Entry], why: str, now: datetime) -> Notification:
+    """Return that the ledger cannot be read; `entries` are what is known of it."""
+    read = [each for each in entries if each.hash]  # what is queued has none yet
+    as_of = read[-1].time.isoformat(timespec="seconds") if read else ""
+    facts = _facts("", "", now) | {"reason": why, "as_of": as_of}
+    return Notification("ledger_away", "", f"after {len(read)}", facts)
+
+
+def _facts(alias: str, adapter: str, now: datetime) -> dict[str, Any]:
+    at = now.isoformat(timespec="seconds")
+    return {"alias": alias, "version": version_of(adapter), "adapter": adapter, "at": at}
+
+
+def is_due(entries: Iterable[Entry], each: Notification, to: str, now: datetime) -> bool:
+    """Say whether a reader is still to be told of an occasion.
+
+    Args:
+        entries: The ledger, oldest first.
+        each: The occasion.
+        to: Who, as `notified` entries name them.
+        now: The time.
+    """
+    about = (each.event, each.alias, each.key, to)
+    told = [
+        entry
+        for entry in entries
+        if entry.kind == "notified"
+        and about == (*map(entry.data.get, ("event", "alias")), _key(entry), entry.data.get("to"))
+    ]
+    return not told or (not told[-1].data.get("delivered") and now - told[-1].time >= AGAIN)
+
+
+def _key(entry: Entry) -> Any:
+    """Return what the notice was of; the first one of a rollback says when it was decided."""
+    return entry.data.get("key") or entry.data.get("decided")
+
+
+OF_A_CLIENT: Mapping[NotifyEvent, tuple[str, ...]] = {
+    "rolled_back": ("alias", "decided", "seconds", "from", "to", "complete"),
+    "gate_failed": ("alias", "version", "stable", "at"),
+    "undecided": ("alias", "version", "percent", "at"),
+    "drifted": ("alias", "version", "measure", "at"),
+    "drill_failed": ("alias", "at"),
+    "retraining_overdue": ("alias", "version", "at"),
+}
+"""Facts that a client may see; no server, gateway, person or other client is among them."""

@@ -1,0 +1,138 @@
+"""Retraining: whose turn it is, and who has taken it on."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from fleet.evals import DriftStatus, EvalRecord, drifts
+from fleet.history import Claim, Entry
+from fleet.names import AdapterName, Version
+from fleet.spec import FleetSpec
+
+LEAD = 0.1
+"""Part of the cadence before its end in which a retraining is due and not yet overdue."""
+LONGEST_LEAD = timedelta(days=7)
+
+
+class RetrainingDue(StrEnum):
+    """Whether an adapter should be retrained."""
+
+    FRESH = "fresh"
+    DUE = "due"
+    OVERDUE = "overdue"
+    AD_HOC = "ad hoc"
+    """Outside the cadence: its accuracy has drifted, or somebody claimed it."""
+    NO_CADENCE = "no cadence"
+    UNKNOWN = "unknown"
+    """There is a cadence, and nothing in the ledger tells when the version was made."""
+
+
+_URGENCY = (
+    RetrainingDue.OVERDUE,
+    RetrainingDue.AD_HOC,
+    RetrainingDue.DUE,
+    RetrainingDue.UNKNOWN,
+    RetrainingDue.FRESH,
+    RetrainingDue.NO_CADENCE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Retraining:
+    """One alias's turn."""
+
+    alias: str
+    adapter: str
+    turn: RetrainingDue
+    reason: str
+    trained: datetime | None
+    """When the version was trained, or first loaded where that is all that is known."""
+    next: datetime | None
+    """When the next retraining should be done."""
+    claim: Claim | None
+
+
+def due_retrainings(
+    fleet: FleetSpec,
+    entries: Sequence[Entry],
+    past: Mapping[str, Sequence[EvalRecord]],
+    claims: Mapping[str, Claim],
+    now: datetime,
+) -> tuple[Retraining, ...]:
+    """Return every alias's turn, the most urgent first."""
+    made = trained(entries)
+    found = [
+        _turn(fleet, alias, made, past.get(alias, ()), claims, now) for alias in fleet.adapters
+    ]
+    return tuple(sorted(found, key=lambda each: (_URGENCY.index(each.turn), each.alias)))
+
+
+def trained(entries: Iterable[Entry]) -> dict[str, datetime]:
+    """Return when each version was trained, else when it was first loaded or adopted."""
+    known: dict[str, datetime] = {}
+    loaded: dict[str, datetime] = {}
+    for entry in entries:
+        data = entry.data
+        if entry.kind == "retrain_finished":
+            known[str(data["adapter"])] = entry.time
+        elif entry.kind in {"step_finished", "adopted"}:
+            kind, _, rest = str(data.get("address", "")).partition("/")
+            if kind == "adapter":
+                loaded.setdefault(rest.partition("@")[0], entry.time)
+    return {**loaded, **known}
+
+
+def _turn(
+    fleet: FleetSpec,
+    alias: str,
+    made: Mapping[str, datetime],
+    past: Sequence[EvalRecord],
+    claims: Mapping[str, Claim],
+    now: datetime,
+) -> Retraining:
+    adapter = fleet.adapters[alias]
+    name = str(adapter.name)
+    claim = standing_claim(claims, alias, now)
+    since = made.get(name)
+    tier = fleet.tiers.get(adapter.tier)
+    every = tier.retrain_every if tier else None
+    until = since + every if since and every else None
+    turn, reason = _cadence(every, until, now)
+    for drift in drifts(past, name):
+        if drift.standing is DriftStatus.RETRAIN and turn is not RetrainingDue.OVERDUE:
+            turn, reason = RetrainingDue.AD_HOC, drift.reason
+    if claim and turn in {RetrainingDue.FRESH, RetrainingDue.NO_CADENCE, RetrainingDue.UNKNOWN}:
+        turn, reason = RetrainingDue.AD_HOC, claim.reason or "claimed"
+    return Retraining(alias, name, turn, reason, since, until, claim)
+
+
+def _cadence(
+    every: timedelta | None, until: datetime | None, now: datetime
+) -> tuple[RetrainingDue, str]:
+    if every is None:
+        return RetrainingDue.NO_CADENCE, "its tier has no `retrain_every`"
+    if until is None:
+        return RetrainingDue.UNKNOWN, "the ledger does not say when it was trained or loaded"
+    rest = until - now
+    if rest <= timedelta(0):
+        return RetrainingDue.OVERDUE, f"{(-rest).days} days over"
+    if rest <= min(every * LEAD, LONGEST_LEAD):
+        return RetrainingDue.DUE, f"{max(rest.days, 0)} days left"
+    return RetrainingDue.FRESH, f"{rest.days} days left"
+
+
+def standing_claim(claims: Mapping[str, Claim], alias: str, now: datetime) -> Claim | None:
+    """Return who is retraining an alias; None: nobody, or the claim has run out."""
+    claim = claims.get(alias)
+    return claim if claim and now < claim.until else None
+
+
+def next_version(alias: str, base: str, known: Iterable[str]) -> AdapterName:
+    """Return the name of the next version: the newest known one of the alias, plus a patch."""
+    client, _, task = alias.partition("-")
+    versions = [each.version for each in map(AdapterName.parse, known) if each.alias == alias]
+    if not versions:
+        return AdapterName(client, task, base, Version(1, 0, 0))
+    last = max(versions)
+    return AdapterName(client, task, base, Version(last.major, last.minor, last.patch + 1))

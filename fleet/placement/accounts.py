@@ -1,0 +1,122 @@
+"""Accounts: what each server of a placement holds, carries and costs, adapter by adapter. Data.
+
+Bytes are per device of a server; loads are decode-equivalent tokens per second.
+"""
+
+from dataclasses import dataclass
+from math import inf
+
+from fleet.capacity import HOURS, Load
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterAccount:
+    """One adapter version on one server."""
+
+    adapter: str
+    server: str
+    rank: int
+    """0: not in the lock."""
+    cached: bool
+    """Waits in host memory for a slot, and has none of its own."""
+    load: Load
+    """The alias's load, divided by its replicas; versions of an alias on one server share it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankInflation:
+    """What the largest ranks of a server cost all its slots."""
+
+    adapters: tuple[str, ...]
+    """Those whose rank alone asks for the server's `max_lora_rank`, sorted."""
+    rank: int
+    without: int
+    """The `max_lora_rank` that all others would need."""
+    slots: int
+    """Slots that are larger because of them."""
+    bytes: int
+    kv_tokens: int
+    """Tokens that the KV cache would gain without them; 0 where its size is declared."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAccount:
+    """One server with all it holds. `limit` and `load` are in decode-equivalent tokens/s."""
+
+    server: str
+    base: str
+    host: str
+    devices: tuple[str, ...]
+    kind: str
+    """The devices' kind, such as `h100_80g`; empty on an attached server."""
+    slots: int
+    """`max_loras`."""
+    kept: int
+    """Slots that stay empty: vLLM's CPU build computes base requests with the last one."""
+    rank: int
+    """`max_lora_rank`."""
+    residents: tuple[AdapterAccount, ...]
+    """By name."""
+    load: tuple[float, ...]
+    """By hour of the day, UTC."""
+    active: tuple[float, ...]
+    """Expected different adapters in the running batch, by hour."""
+    limit: tuple[float, ...]
+    """What the server may carry by hour, utilisation included; infinite: not known."""
+    total_bytes: int | None
+    weights_bytes: int | None
+    slot_bytes: int | None
+    """All slots together."""
+    kv_bytes: int | None
+    reserve_bytes: int | None
+    kv_tokens: int | None
+    """Tokens that the KV cache of all devices together holds."""
+    kv_tokens_per_slot: int | None
+    """Tokens of KV cache that one slot takes the place of."""
+    inflation: RankInflation | None
+    """None where ranks are even, or sizes not known."""
+    price_per_hour: float
+    basis: str
+    """How good the throughput figure is, such as `uncalibrated` or `unknown`."""
+    memory_basis: str = "unknown"
+    """How good the bytes are, such as `uncalibrated`."""
+    vllm: str = ""
+    """Version of its engine; empty: not known."""
+    step_s: tuple[float, ...] = ()
+    """Expected seconds of a decoding step, by hour; empty: not known."""
+    prompt_s: float = 0.0
+    """Seconds in which a token of a prompt is read; 0: not known."""
+    allowed: float = 1.0
+    """Part of its throughput that `limit` is, by the fleet's policy."""
+
+    @property
+    def pinned(self) -> int:
+        """Residents with a slot of their own."""
+        return sum(not each.cached for each in self.residents)
+
+    @property
+    def cached(self) -> int:
+        """Residents without a slot of their own."""
+        return len(self.residents) - self.pinned
+
+    @property
+    def worst_hour(self) -> int:
+        """The hour of the highest utilisation; of those equal to a tenth of a percent, the first.
+
+        The plan's figures are rounded so, and a reader of both is to find one hour.
+        """
+        return max(range(HOURS), key=lambda hour: (round(self.part(hour), 3), -hour))
+
+    def utilization(self, hour: int) -> float:
+        """Return load over limit in an hour; above 1: overloaded; 0 where no limit is known."""
+        limit = self.limit[hour]
+        return self.load[hour] / limit if limit > 0 else (inf if self.load[hour] > 0 else 0.0)
+
+    def part(self, hour: int) -> float:
+        """Return load over all that the server could carry, policy or not, in an hour."""
+        return self.utilization(hour) * self.allowed
+
+    @property
+    def peak(self) -> float:
+        """Utilisation in the worst hour."""
+        return self.utilization(self.worst_hour)

@@ -1,0 +1,184 @@
+"""Promises: which answers come later than promised, by the law of throughput.
+
+A p95 that somebody declared for a tier, and that a *measured* kind of server misses even while it
+is idle, keeps an adapter off it. What was declared or measured warns: an estimate is no
+measurement, a latency class's usual p95 nobody promised, and under load the planner already fills
+servers by their deadlines. An estimate of what nobody promised is shown by `explain` alone.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import inf, isfinite
+
+from fleet.capacity import prompt_seconds, speed_of, step_seconds
+from fleet.errors import Diagnostic
+from fleet.hardware import BaseSpec, DeviceSpec, Profile
+from fleet.placement.accounts import AdapterAccount, ServerAccount
+from fleet.placement.causes import Limit, Obstacle
+from fleet.rollouts import alias_of
+from fleet.spec import AdapterSpec, FleetSpec
+
+SHOWN = 3
+"""Answers that a warning tells one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyAnswer:
+    """How long an adapter's answers take in the worst hour of those in which it is asked."""
+
+    adapter: str
+    server: str
+    hour: int
+    tokens: int
+    """Decoded for an answer."""
+    seconds: float
+    """Infinite: its server is asked for more than it can decode."""
+    promised_s: float
+    declared: bool
+    """Whether a tier declares it; else it is the usual p95 of the latency class."""
+    basis: str
+
+    @property
+    def late(self) -> bool:
+        """Whether it takes longer than promised."""
+        return self.seconds > self.promised_s
+
+
+def answer_of(
+    own: AdapterAccount, declared: AdapterSpec | None, account: ServerAccount
+) -> LatencyAnswer | None:
+    """Return how long an adapter's answers take on its server; None: not known, or not asked.
+
+    As in `fleet.throughput.step_within`: the step under way, the prompt, a step for each token.
+    """
+    asked = [hour for hour, tokens in enumerate(own.load.tokens) if tokens]
+    if declared is None or declared.demand is None or not asked or not account.step_s:
+        return None
+    hour = max(asked, key=lambda each: (account.step_s[each], -each))
+    tokens, prompt = declared.demand.output_tokens, declared.demand.prompt_tokens
+    return LatencyAnswer(
+        adapter=own.adapter,
+        server=account.server,
+        hour=hour,
+        tokens=tokens,
+        seconds=(tokens + 1) * account.step_s[hour] + prompt * account.prompt_s,
+        promised_s=declared.slo_s,
+        declared=declared.promised,
+        basis=account.basis,
+    )
+
+
+def answers_of(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Iterator[LatencyAnswer]:
+    """Yield how long the answers of every adapter take, by server and name."""
+    for account in accounts:
+        for own in account.residents:
+            found = answer_of(own, fleet.adapters.get(alias_of(own.adapter)), account)
+            if found is not None:
+                yield found
+
+
+def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | None:
+    """Return a warning that names the answers that come later than promised; None: all in time.
+
+    What nobody declared and nobody measured is left to `explain`: a warning in every plan is none.
+    """
+    answers = answers_of(fleet, accounts)
+    told_of = (each for each in answers if each.late and (each.declared or measured(each.basis)))
+    found = sorted(told_of, key=_worst_first)
+    if not found:
+        return None
+    told = "; ".join(_told(each) for each in found[:SHOWN])
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    ways = "promise more time (`slo` of the tier), ask for fewer tokens, or use a faster device"
+    hint, command = ways, f"fleetctl explain adapter/{found[0].adapter}@{found[0].server}"
+    guessed = next((each.server for each in found if not measured(each.basis)), None)
+    if guessed is not None:
+        hint = f"measure first, this is an estimate; then {ways}"
+        command = f"fleetctl calibrate {guessed}"
+    return Diagnostic(
+        "FC2011",
+        "Answers come later than promised",
+        f"{told}{more}",
+        hint=hint,
+        command=command,
+        severity="warning",
+    )
+
+
+def _worst_first(each: LatencyAnswer) -> tuple[bool, float, str, str]:
+    return (not each.declared, -each.seconds / each.promised_s, each.adapter, each.server)
+
+
+def _told(each: LatencyAnswer) -> str:
+    took = (
+        f"{each.tokens} tokens take {each.seconds:.2g} s at {each.hour:02}:00 UTC"
+        if isfinite(each.seconds)
+        else f"more is asked at {each.hour:02}:00 UTC than can be decoded"
+    )
+    due = "is promised" if each.declared else "is due, by its latency class,"
+    return (
+        f"{alias_of(each.adapter)} {due} within {each.promised_s:g} s, and on {each.server} {took} "
+        f"({each.basis})"
+    )
+
+
+def measured(basis: str) -> bool:
+    """Say whether a figure rests on a measurement."""
+    return basis.startswith("calibrated")
+
+
+def too_slow(
+    fleet: FleetSpec,
+    adapter: AdapterSpec | None,
+    base: BaseSpec,
+    device: DeviceSpec,
+    cards: int,
+    rank: int,
+) -> Obstacle | None:
+    """Return what keeps an adapter off a kind of server: even idle, it misses a declared p95.
+
+    Args:
+        fleet: With the measurements.
+        adapter: None: not declared.
+        base: What the server serves.
+        device: One of its devices.
+        cards: Number of its devices.
+        rank: The least `max_lora_rank` that a server for the adapter may have.
+    """
+    if adapter is None or adapter.demand is None or not adapter.promised:
+        return None
+    step, prompt = idle_speed(fleet.profiles, base, device.kind, device.vllm, cards, rank)
+    seconds = adapter.demand.output_tokens * step + adapter.demand.prompt_tokens * prompt
+    if seconds <= adapter.slo_s:
+        return None
+    text = (
+        f"{adapter.demand.output_tokens} tokens take {seconds:.2g} s on an idle server of "
+        f"{f'{cards} x ' if cards > 1 else ''}`{device.kind}`, as measured, and its tier "
+        f"`{adapter.tier}` promises {adapter.slo_s:g} s"
+    )
+    return Obstacle(Limit.LATENCY, device.name, text, seconds, adapter.slo_s)
+
+
+@lru_cache(maxsize=4096)
+def idle_speed(
+    profiles: tuple[Profile, ...], base: BaseSpec, kind: str, vllm: str, cards: int, rank: int
+) -> tuple[float, float]:
+    """Return the seconds of a step, and of a prompt's token, for one request alone.
+
+    0 where they were not measured.
+    """
+    device = DeviceSpec("", kind, 0, 0.0, 0, vllm=vllm)
+    speed, basis = speed_of(profiles, base, device, cards, rank, vllm=vllm)
+    if speed is None or not measured(basis):
+        return 0.0, 0.0
+    return step_seconds(speed, 1, 1), prompt_seconds(speed)
+
+
+def slowest(fleet: FleetSpec, accounts: Mapping[str, ServerAccount]) -> LatencyAnswer | None:
+    """Return the answer that takes the largest part of what is promised."""
+    return max(
+        answers_of(fleet, accounts.values()),
+        key=lambda each: (each.seconds / each.promised_s if each.promised_s else inf, each.adapter),
+        default=None,
+    )

@@ -1,0 +1,184 @@
+"""What packing starts from: the servers that are already there."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from fleet.capacity import least_bytes, shape_of
+from fleet.hardware import AttachedServerSpec, BaseSpec, DeviceSpec, HostSpec
+from fleet.placement.devices import Devices
+from fleet.placement.servers import ServerDraft
+from fleet.resources import Server, ServerFlags, State
+from fleet.rollouts import RolloutTargets
+from fleet.spec import FleetSpec
+from fleet.vllm import flag_drift, host_bytes, known_flags, parts_of
+
+Places = Mapping[str, tuple[str, HostSpec, DeviceSpec]]
+"""By name that a server would get: its base, host and first device."""
+
+
+def open_live(
+    fleet: FleetSpec, wanted: RolloutTargets, live: State, places: Places, hardware: Devices
+) -> dict[str, ServerDraft]:
+    """Return the servers that exist and may go on, by name, with their devices' memory taken.
+
+    Servers that do not answer take their device and are not returned.
+    """
+    attached = {each.name: (host, each) for host in fleet.hosts.values() for each in host.attached}
+    cached = _cached(fleet, wanted)
+    held = _held(wanted)
+    bins: dict[str, ServerDraft] = {}
+    for name, server in live.servers().items():
+        if name in attached:
+            bin_ = _attached(fleet, server, *attached[name])
+        else:
+            bin_ = _managed(fleet, server, hardware)
+            if bin_ is None and held[name]:
+                _goes(fleet, server, hardware)
+        if bin_ is not None:
+            bins[name] = bin_
+            bin_.held = frozenset(held[name])
+            if bin_.fixed:
+                bin_.names |= held[name]
+                bin_.cached |= held[name] & cached
+    for name in sorted(live.unknown_servers):
+        if name in places:
+            base, host, device = places[name]
+            whole = replace(fleet.bases[base], kv_cache_bytes=None)
+            hardware.put(ServerDraft(name, whole, host.name, (device,), device.port))
+    for bin_ in bins.values():
+        if bin_.changed and bin_.live and bin_.live.flags:
+            _resize(bin_, bin_.live.flags, hardware)
+    used = {*bins, *(name for name, its in held.items() if its)}
+    hardware.now = _listed(fleet, wanted, live, used)
+    return bins
+
+
+def _listed(
+    fleet: FleetSpec, wanted: RolloutTargets, live: State, used: Collection[str]
+) -> dict[str, dict[str, int]]:
+    """Return what servers may list now, in bytes, by host that declares its memory.
+
+    Those that are of no use any more are left out: they stop before anything is loaded.
+    """
+    limited = {name for name, each in fleet.hosts.items() if each.memory_bytes is not None}
+    found: dict[str, dict[str, int]] = {name: {} for name in sorted(limited)}
+    largest: dict[str, int] = defaultdict(int)
+    for adapter, servers in wanted.loaded.items() if limited else ():
+        facts = fleet.versions.get(adapter)
+        for each in servers if facts else ():
+            largest[each] = max(largest[each], facts.bytes if facts else 0)
+    for name, server in live.servers().items() if limited else ():
+        base = fleet.bases.get(server.base)
+        flags = known_flags(base, server) if base else server.flags
+        if name in used and server.host in limited and server.devices and flags is not None:
+            its = host_bytes(flags.max_cpu_loras, largest[name], flags.tensor_parallel)
+            found[server.host][name] = its
+    return found
+
+
+def _held(wanted: RolloutTargets) -> dict[str, set[str]]:
+    """Return what each server lists for the length of the apply."""
+    held: dict[str, set[str]] = defaultdict(set)
+    for adapter, servers in wanted.loaded.items():
+        for server in servers:
+            if (adapter, server) not in wanted.freeable:
+                held[server].add(adapter)
+    return held
+
+
+def _cached(fleet: FleetSpec, wanted: RolloutTargets) -> frozenset[str]:
+    """Return the versions that take no LoRA slot of their own."""
+    return frozenset(
+        adapter
+        for each in wanted.wanted.values()
+        if fleet.adapters[each.alias].residency == "cached"
+        for adapter, _ in each.shares
+    )
+
+
+def _attached(
+    fleet: FleetSpec, server: Server, host: HostSpec, declared: AttachedServerSpec
+) -> ServerDraft | None:
+    base = fleet.bases.get(declared.base)
+    if base is None or server.base != declared.base:
+        return None
+    return ServerDraft(
+        server.name, base, host.name, (), server.port, declared.max_loras,
+        declared.max_lora_rank, fixed=True, live=server,
+        closed=declared.state != "active",
+        leaving="is draining" if declared.state == "draining" else "",
+    )  # fmt: skip
+
+
+def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft | None:
+    """Return a bin for a server of ours, or None where its device is no longer declared."""
+    host = fleet.hosts.get(server.host)
+    devices = {each.name: each for each in host.devices} if host else {}
+    if not server.devices or any(each not in devices for each in server.devices):
+        return None
+    cards = tuple(devices[each] for each in server.devices)
+    base = fleet.bases.get(server.base)
+    if base is None:
+        bin_ = ServerDraft(
+            server.name, _undeclared(server), server.host, cards, server.port, live=server
+        )
+        bin_.fixed = True
+        if server.flags is not None:
+            bin_.parts = parts_of(server.flags)
+        hardware.put(bin_)
+        return bin_
+    if base.tensor_parallel not in (None, len(cards)):
+        return None  # a server on other devices takes its place
+    flags = known_flags(base, server)
+    changed = flag_drift(base, flags)
+    bin_ = ServerDraft(
+        server.name, base, server.host, cards, server.port, live=server, changed=changed
+    )
+    states = {each.state for each in cards}
+    bin_.closed, bin_.leaving = states != {"active"}, "is draining" if "draining" in states else ""
+    if flags is not None:
+        bin_.parts = parts_of(flags)
+        if not _suits(base, cards, flags):
+            bin_.closed, bin_.leaving = True, bin_.leaving or "is not what it was started for"
+    hardware.put(bin_)
+    bin_.fixed = not changed
+    if flags is not None:
+        bin_.live = replace(server, flags=flags)
+        if bin_.fixed:
+            bin_.slots, bin_.rank = flags.max_loras, flags.max_lora_rank
+            bin_.most_listed = flags.max_cpu_loras
+    return bin_
+
+
+def _suits(base: BaseSpec, cards: tuple[DeviceSpec, ...], flags: ServerFlags) -> bool:
+    """Say whether a running server would start again on its devices as they are declared."""
+    if len({(each.kind, each.memory_bytes) for each in cards}) > 1:
+        return False
+    shape = shape_of(base, cards[0], flags)
+    return least_bytes(shape) <= int(cards[0].memory_bytes * shape.memory_share)
+
+
+def _goes(fleet: FleetSpec, server: Server, hardware: Devices) -> None:
+    """Note a server that another one replaces, on those of its devices that are declared."""
+    host = fleet.hosts.get(server.host)
+    cards = tuple(each for each in host.devices if each.name in server.devices) if host else ()
+    for each in cards:
+        bin_ = ServerDraft(
+            server.name, _undeclared(server), server.host, cards, server.port, live=server
+        )
+        hardware.going[server.host, each.name] = bin_
+
+
+def _resize(bin_: ServerDraft, flags: ServerFlags, hardware: Devices) -> None:
+    """Start a server that restarts anyway with the slots it had, if they still fit."""
+    slots = bin_.base.slots or flags.max_loras
+    rank = bin_.base.max_lora_rank or flags.max_lora_rank
+    if least_bytes(hardware.shape(bin_, slots, rank)) <= hardware.free(bin_):
+        bin_.slots, bin_.rank = slots, rank
+
+
+def _undeclared(server: Server) -> BaseSpec:
+    """Stand in for a base that is no longer declared and whose versions are still in use."""
+    model = server.flags.model if server.flags else ""
+    return BaseSpec(server.base, model, "auto", None, None, 0, None, None, (), None)

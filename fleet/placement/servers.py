@@ -1,0 +1,150 @@
+"""Servers while they are being packed: who is on them, their slots, load and memory."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fleet.capacity import (
+    HOURS,
+)
+from fleet.hardware import BaseSpec, DeviceSpec
+from fleet.placement.items import (
+    NOTHING,
+    Ints,
+    Item,
+    ItemLoad,
+    slots_for_cached,
+)
+from fleet.resources import Server
+
+PORT_STRIDE = 100
+"""Ports between servers that share a device."""
+
+DeviceId = tuple[str, str]
+"""Host and device; on a server that someone else runs, its name stands for the device."""
+
+
+@dataclass(slots=True, eq=False)
+class ServerDraft:
+    """A server being packed."""
+
+    name: str
+    base: BaseSpec
+    host: str
+    devices: tuple[DeviceSpec, ...]
+    """Empty on an attached server."""
+    port: int
+    slots: int = 0
+    rank: int = 0
+    parts: int = 1
+    """Servers among which its devices are divided; 1 where it takes them whole."""
+    most_listed: int | None = None
+    """`max_cpu_loras` of a running server; None: chosen from what it holds."""
+    fixed: bool = False
+    """True while slots and rank are those of a running server and stay."""
+    closed: bool = False
+    """Takes nothing new: its device is cordoned or draining."""
+    leaving: str = ""
+    """Why what is here leaves, such as `is draining`; empty when it may stay."""
+    live: Server | None = None
+    held: frozenset[str] = frozenset()
+    """What a live server lists now and cannot let go before other things are loaded."""
+    names: set[str] = field(default_factory=set)
+    """Versions that are listed at some time of the apply."""
+    residents: dict[str, Item] = field(default_factory=dict)
+    """Versions that are placed here."""
+    cached: set[str] = field(default_factory=set)
+    """Of `names`: those that take no slot of their own."""
+    party: str | None = None
+    """Who may be here; None: nobody is yet."""
+    aliases: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Placed versions by alias."""
+    tokens: Ints = field(default_factory=lambda: np.zeros(HOURS, dtype=np.int64))
+    active: Ints = field(default_factory=lambda: np.zeros(HOURS, dtype=np.int64))
+    changed: str = ""
+    """Why a running server must start with other flags; empty when it need not."""
+
+    @property
+    def device(self) -> DeviceSpec | None:
+        """Its first device; all are alike."""
+        return self.devices[0] if self.devices else None
+
+    @property
+    def spots(self) -> frozenset[DeviceId]:
+        """The devices; replicas never share one."""
+        names = tuple(each.name for each in self.devices) or (self.name,)
+        return frozenset((self.host, each) for each in names)
+
+    @property
+    def blocked(self) -> int:
+        """Slots that stay empty: vLLM's CPU build computes base requests with the last one."""
+        return 1 if self.devices and self.devices[0].kind.startswith("cpu") else 0
+
+    @property
+    def shared(self) -> bool:
+        """True when its memory is a part of the devices and its KV cache what that leaves."""
+        return self.base.kv_cache_bytes is None and self.parts > 1
+
+    def asks_more(self, item: Item) -> ItemLoad:
+        """Return what an item adds: nothing where another version of its alias is here."""
+        return NOTHING if item.alias in self.aliases else item.asks
+
+    def slots_needed(self, item: Item | None = None) -> int:
+        """Return the slots that all who are here take, with one more item."""
+        names = len(self.names) - len(self.cached & self.names)
+        waiting = [each for each in self.residents.values() if each.cached] if self.cached else []
+        if item is not None and item.adapter not in self.names:
+            if item.cached:
+                waiting.append(item)
+            else:
+                names += 1
+        return names + self.blocked + slots_for_cached(waiting)
+
+    def has_room(self, item: Item, spare: int = 0) -> bool:
+        """Say whether one more version fits into the slots there are."""
+        if item.adapter in self.names:
+            return True
+        enough = self.most_listed is None or len(self.names) < self.most_listed
+        return enough and self.slots_needed(item) + spare <= self.slots
+
+    def add(self, item: Item) -> None:
+        """Place a version here."""
+        if item.adapter in self.residents:
+            return
+        more = self.asks_more(item)
+        self.tokens = self.tokens + more.tokens
+        self.active = self.active + more.active
+        self.names.add(item.adapter)
+        if item.cached:
+            self.cached.add(item.adapter)
+        self.residents[item.adapter] = item
+        self.party = item.party
+        self.aliases[item.alias] += 1
+
+    def remove(self, item: Item) -> None:
+        """Take a placed version away; what a live server lists stays listed for the apply."""
+        del self.residents[item.adapter]
+        if not self.residents:
+            self.party = None
+        self.aliases[item.alias] -= 1
+        if not self.aliases[item.alias]:
+            del self.aliases[item.alias]
+            self.tokens = self.tokens - item.asks.tokens
+            self.active = self.active - item.asks.active
+        if item.adapter not in self.held:
+            self.names.discard(item.adapter)
+            self.cached.discard(item.adapter)
+
+
+FULL = 1_000_000
+"""All of what a server may carry, in millionths."""
+
+
+def percent(part: float) -> str:
+    """Return a part of 1 as `62 %`."""
+    return f"{100 * part:.0f} %"
+
+
+def _takes_all(bin_: ServerDraft) -> bool:
+    return bin_.base.kv_cache_bytes is None and bin_.parts == 1

@@ -1,0 +1,29 @@
+"""fleet.planning."""
+
+from fleet.planning.desired import desired_state_of
+from fleet.planning.diff import differences
+from fleet.planning.drift import DriftAction, DriftCause, classify_drift, without_ignored
+from fleet.planning.gateway_limits import lost
+from fleet.planning.modes import BestEffort, advances, best_effort, repair
+from fleet.planning.pipeline import USUAL, desired_state, make_plan
+from fleet.planning.target import TargetPattern, parse_criteria, select
+
+__all__ = [
+    "USUAL",
+    "BestEffort",
+    "DriftAction",
+    "DriftCause",
+    "TargetPattern",
+    "advances",
+    "best_effort",
+    "classify_drift",
+    "desired_state",
+    "desired_state_of",
+    "differences",
+    "lost",
+    "make_plan",
+    "parse_criteria",
+    "repair",
+    "select",
+    "without_ignored",
+]

@@ -1,0 +1,282 @@
+"""The desired state: everything that should exist, so that a plain comparison says what to do.
+
+What is not ours (an adapter loaded by hand, an attached server) is part of it as it is live.
+
+Diversion: keeping clients served while servers restart or a version is reloaded.
+
+An alias that can leave a restarting server for good does so first. Else, where another replica
+serves, its route leaves that server out meanwhile. Where nothing else serves, it is interrupted.
+
+What an alias's route says about its traffic: declarations of adapter, client, tier and base.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from fleet.hardware import BaseSpec
+from fleet.names import AdapterName, Address, adapter_address, server_address
+from fleet.placement import PlacementResult
+from fleet.plan import Action, Change
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State
+from fleet.rollouts import AliasTarget, Phase, RolloutTargets
+from fleet.spec import AdapterSpec, FleetSpec, LatencyClass
+from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, ShadowPolicy, TrafficPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Diversion:
+    """What happens to routes before servers restart."""
+
+    meanwhile: Mapping[str, Route]
+    """By alias: the route while servers restart or versions are reloaded."""
+    first: frozenset[str]
+    """Aliases whose new route needs nothing that restarts: they leave before."""
+    interrupted: frozenset[str]
+    """Aliases of which a version that has traffic is on no server for a while."""
+    restarting: frozenset[str]
+    """Servers that stop and start again."""
+
+
+def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion:
+    """Decide for every live route how it gets past the restarts in `changes`."""
+    listed = tuple(changes)
+    restarting = frozenset(
+        each.address.partition("/")[2] for each in listed if each.action is Action.REPLACE
+    )
+    wrong = frozenset(
+        (each.before.adapter, each.before.server)
+        for each in listed
+        if each.action is Action.UPDATE and isinstance(each.before, LoadedAdapter)
+    )
+    if not restarting and not wrong:
+        return Diversion({}, frozenset(), frozenset(), restarting)
+    late = restarting | _on_reused_devices(listed, live)
+    meanwhile: dict[str, Route] = {}
+    first, interrupted = set(), set()
+    goals = desired.routes()
+    for alias, route in live.routes().items():
+        serving = [(share, each) for share in route.shares if share.percent
+                   for each in share.servers]  # fmt: skip
+        reloads = any((share.adapter, each) in wrong for share, each in serving)
+        if not reloads and not any(each in restarting for _, each in serving):
+            continue
+        goal = goals.get(alias)
+        if not reloads and goal != route and not _uses(goal, late):
+            first.add(alias)
+            continue
+        between = _between(route, restarting, wrong)
+        if between != route:
+            meanwhile[alias] = between
+        if any(share.percent and restarting.issuperset(share.servers) for share in between.shares):
+            interrupted.add(alias)
+    return Diversion(meanwhile, frozenset(first), frozenset(interrupted), restarting)
+
+
+def _between(route: Route, restarting: frozenset[str], wrong: frozenset[tuple[str, str]]) -> Route:
+    """Leave out what cannot serve; a restarting server stays where it is the only one."""
+    shares = []
+    for share in route.shares:
+        if share.percent:
+            good = tuple(each for each in share.servers if (share.adapter, each) not in wrong)
+            stay = tuple(each for each in good if each not in restarting)
+            shares.append(replace(share, servers=stay or good))
+        else:
+            shares.append(share)
+    return replace(route, shares=tuple(shares))
+
+
+def _uses(route: Route | None, servers: frozenset[str]) -> bool:
+    return route is not None and any(not servers.isdisjoint(each.servers) for each in route.shares)
+
+
+def _on_reused_devices(changes: Iterable[Change], live: State) -> frozenset[str]:
+    """Return servers that start where another one is or was: they may have to wait."""
+    taken = {(each.host, device) for each in live.servers().values() for device in each.devices}
+    return frozenset(
+        each.after.name
+        for each in changes
+        if isinstance(each.after, Server)
+        and any((each.after.host, device) in taken for device in each.after.devices)
+    )
+
+
+TURNS: Mapping[LatencyClass, int] = {
+    "classification": 4,
+    "short_generation": 2,
+    "long_generation": 1,
+}
+"""Turns in a row by latency class: who waits for one word should not wait behind an essay."""
+_BY_PRIORITY = ("scheduling-policy", "priority")
+
+
+def traffic_policy_of(
+    fleet: FleetSpec, alias: str, bindings: Mapping[str, tuple[str, ...]]
+) -> TrafficPolicy | None:
+    """Return the policy of a declared alias; None where all of it is as by default.
+
+    Args:
+        fleet: The declarations.
+        alias: One of its aliases.
+        bindings: By full adapter name: servers that hold it.
+    """
+    adapter = fleet.adapters[alias]
+    client, tier = fleet.clients.get(adapter.name.client), fleet.tiers.get(adapter.tier)
+    base = fleet.bases.get(adapter.name.base)
+    limits = client.limits if client else UNLIMITED
+    limited = (limits, adapter.limits) != (UNLIMITED, UNLIMITED)
+    prioritized = base is not None and _prioritizes(base)
+    turns = TURNS[adapter.latency] * (tier.weight if tier else 1)
+    made = TrafficPolicy(
+        sticky=adapter.sticky,
+        format=adapter.format,
+        limits=adapter.limits,
+        client_limits=limits,
+        gateways=max(1, len(fleet.gateways)) if limited else 1,
+        choices=adapter.choices,
+        timeouts=tier.timeouts if tier else USUAL_TIMEOUTS,
+        server_in_flight=base.max_in_flight if base else None,
+        turns=turns if prioritized or turns != USUAL_TURNS else None,
+        prioritized=prioritized,
+        shadow=_shadow(adapter, bindings),
+    )
+    return None if made == TrafficPolicy() else made
+
+
+def _prioritizes(base: BaseSpec) -> bool:
+    return _BY_PRIORITY in base.extra
+
+
+def _shadow(adapter: AdapterSpec, bindings: Mapping[str, tuple[str, ...]]) -> ShadowPolicy | None:
+    wanted = adapter.shadow
+    servers = bindings.get(wanted.adapter, ()) if wanted else ()
+    if wanted is None or not servers:
+        return None
+    return replace(wanted, servers=servers)
+
+
+def desired_state_of(
+    fleet: FleetSpec, wanted: RolloutTargets, placement: PlacementResult, live: State
+) -> State:
+    """Put pace and placement together into a complete state, sorted by address."""
+    found: dict[Address, Resource] = {each.address: each for each in placement.servers.values()}
+    for resource in (
+        *_adapters(fleet, placement, live),
+        *_routes(fleet, wanted, placement, live),
+        *_keys(fleet, live),
+        *unmanaged(fleet, wanted, live),
+    ):
+        found.setdefault(resource.address, resource)
+    return State(
+        resources=dict(sorted(found.items())),
+        unknown_servers=live.unknown_servers,
+        routes_unknown=live.routes_unknown,
+    )
+
+
+def unmanaged(fleet: FleetSpec, wanted: RolloutTargets, live: State) -> Iterator[Resource]:
+    """Yield live resources that are neither declared nor ours: they are never touched.
+
+    Nor are servers that someone else runs, and what is on hosts that are no longer declared,
+    which nothing here can reach.
+    """
+    resident = {adapter for each in wanted.wanted.values() for adapter, _ in each.shares}
+    foreign = {
+        each.name
+        for each in live.servers().values()
+        if each.host not in fleet.hosts or fleet.hosts[each.host].engine == "attach"
+    }
+    gone = {each.name for each in live.servers().values() if each.host not in fleet.hosts}
+    for address, resource in live.resources.items():
+        match resource:
+            case Server() if resource.name in foreign:
+                yield resource
+            case LoadedAdapter() if resource.server in gone:
+                yield resource
+            case _ if address in wanted.owned:
+                pass
+            case LoadedAdapter() if resource.adapter not in resident:
+                yield resource
+            case Route() if resource.alias not in fleet.adapters:
+                yield resource
+            case Key() if not _declared(fleet, resource):
+                yield resource
+            case _:
+                pass
+
+
+def is_ours_by_name(fleet: FleetSpec, adapter: str) -> bool:
+    """Say whether a loaded name is one of a declared alias."""
+    try:
+        return AdapterName.parse(adapter).alias in fleet.adapters
+    except ValueError:
+        return False
+
+
+def _declared(fleet: FleetSpec, key: Key) -> bool:
+    client = fleet.clients.get(key.client)
+    return client is not None and any(each.name == key.name for each in client.keys)
+
+
+def _adapters(fleet: FleetSpec, placement: PlacementResult, live: State) -> Iterator[LoadedAdapter]:
+    for adapter, servers in placement.bindings.items():
+        facts = fleet.versions.get(adapter)
+        for server in servers:
+            there = live.resources.get(adapter_address(adapter, server))
+            if facts is not None:
+                yield LoadedAdapter(adapter, server, facts.digest)
+            elif isinstance(there, LoadedAdapter):
+                yield there
+
+
+def _routes(
+    fleet: FleetSpec, wanted: RolloutTargets, placement: PlacementResult, live: State
+) -> Iterator[Resource]:
+    routes = live.routes()
+    for alias, each in wanted.wanted.items():
+        before = routes.get(alias)
+        if each.phase is Phase.FROZEN:
+            continue
+        if waits(each, placement.bindings):
+            if before is not None:
+                where = {each.adapter: each.servers for each in before.shares}
+                policy = traffic_policy_of(fleet, alias, where)
+                yield from _as_it_is(replace(before, policy=policy), live)
+        elif each.shares:
+            yield _route(fleet, each, placement.bindings)
+
+
+def waits(wanted: AliasTarget, bindings: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return versions that should serve and are on no server: the route stays until they are."""
+    return tuple(
+        adapter for adapter, percent in wanted.shares if percent and not bindings.get(adapter)
+    )
+
+
+def _as_it_is(route: Route, live: State) -> Iterator[Resource]:
+    """Yield a route whose versions must wait, and all that it needs to go on."""
+    yield route
+    for share in route.shares:
+        for server in share.servers:
+            for address in (adapter_address(share.adapter, server), server_address(server)):
+                if address in live.resources:
+                    yield live.resources[address]
+
+
+def _route(fleet: FleetSpec, wanted: AliasTarget, bindings: Mapping[str, tuple[str, ...]]) -> Route:
+    shares = tuple(
+        Share(adapter, percent, bindings[adapter])
+        for adapter, percent in wanted.shares
+        if bindings.get(adapter)
+    )
+    policy = traffic_policy_of(fleet, wanted.alias, bindings)
+    return Route(wanted.alias, shares, wanted.salt, policy)
+
+
+def _keys(fleet: FleetSpec, live: State) -> Iterator[Key]:
+    """Yield declared keys; one whose secret cannot be read here stays as it is live."""
+    for client in fleet.clients.values():
+        for declared in client.keys:
+            key = Key(client.name, declared.name, declared.reference, declared.fingerprint)
+            there = live.resources.get(key.address)
+            same = isinstance(there, Key) and there.reference == key.reference
+            yield there if isinstance(there, Key) and same and key.fingerprint is None else key

@@ -1,0 +1,196 @@
+"""Diff: what must change to turn the live state into the desired one. Keyed equality.
+
+differences.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+from fleet.names import Address
+from fleet.plan import Action, Change, Reason
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State
+from fleet.response_format import ResponseFormat
+from fleet.rollouts import version_of
+from fleet.traffic import LimitPolicy, ShadowPolicy, TimeoutPolicy, TrafficPolicy
+
+
+def diff(desired: State, live: State) -> tuple[Change, ...]:
+    """Compare two states and return what must change, sorted by address.
+
+    Pure and total; `diff(state, state)` is empty. What `live` does not know is left alone.
+    An adapter that leaves one server and appears on another is one move. The reasons are those
+    that the two states alone can tell; `fleet.planning.reasons` knows more.
+    """
+    return tuple(sorted(_paired(_changes(desired, live)), key=_by_address))
+
+
+def _changes(desired: State, live: State) -> Iterator[Change]:
+    for address in {*desired.resources, *live.resources}:
+        if not live.knows(address):
+            continue
+        match live.resources.get(address), desired.resources.get(address):
+            case None, after:
+                policy = after.policy if isinstance(after, Route) else None
+                details = tuple(differences(None, policy))
+                yield Change(
+                    address, Action.CREATE, None, after, Reason.DECLARED, "", details=details
+                )
+            case before, None:
+                yield Change(address, Action.DELETE, before, None, Reason.REMOVED, "")
+            case Server() as before, after if before != after:
+                yield _differing(Action.REPLACE, Reason.FLAGS_CHANGED, before, after)
+            case LoadedAdapter() as before, after if before != after:
+                yield _differing(Action.UPDATE, Reason.WRONG_SOURCE, before, after)
+            case Route() as before, after if before != after:
+                yield _differing(Action.UPDATE, Reason.DECLARED, before, after)
+            case Key() as before, after if before != after:
+                yield _differing(Action.UPDATE, Reason.ROTATED, before, after)
+            case _:
+                pass
+
+
+def _differing(action: Action, reason: Reason, before: Resource, after: Resource) -> Change:
+    details = tuple(_details(before, after))
+    return Change(before.address, action, before, after, reason, "", details=details)
+
+
+def _paired(changes: Iterable[Change]) -> Iterator[Change]:
+    """Turn a delete here and a create there of the same adapter into one move."""
+    gone: dict[str, list[Change]] = defaultdict(list)
+    rest: list[Change] = []
+    for change in sorted(changes, key=_by_address):
+        if change.action is Action.DELETE and isinstance(change.before, LoadedAdapter):
+            gone[change.before.adapter].append(change)
+        else:
+            rest.append(change)
+    for change in rest:
+        match change.after:
+            case LoadedAdapter(adapter=adapter) if change.action is Action.CREATE and gone[adapter]:
+                left = gone[adapter].pop(0)
+                yield replace(
+                    change, action=Action.MOVE, before=left.before, reason=Reason.REPLICA_MOVED
+                )
+            case _:
+                yield change
+    for left_over in gone.values():
+        yield from left_over
+
+
+def _by_address(change: Change) -> Address:
+    return change.address
+
+
+def _details(before: Resource, after: Resource) -> Iterator[tuple[str, str, str]]:
+    """Yield the fields that differ between two resources of one kind: name, before, after."""
+    match before, after:
+        case Server(), Server():
+            yield from _server_details(before, after)
+        case LoadedAdapter(), LoadedAdapter():
+            path = before.path or "another path"
+            yield "digest", before.digest or path, after.digest or "another path"
+        case Route(), Route():
+            yield from _route_details(before, after)
+        case Key(), Key():
+            if before.reference != after.reference:
+                yield "reference", before.reference, after.reference
+            if before.fingerprint != after.fingerprint:
+                unread = "not readable here"
+                yield "fingerprint", before.fingerprint or unread, after.fingerprint or unread
+        case _:
+            yield "kind", type(before).__name__, type(after).__name__
+
+
+def _server_details(before: Server, after: Server) -> Iterator[tuple[str, str, str]]:
+    from deepdiff import DeepDiff  # noqa: PLC0415 (0.2 s, and servers seldom change)
+
+    old, new = _plain(before), _plain(after)
+    found = DeepDiff(old, new, view="tree", ignore_type_in_groups=[(tuple, list)])
+    lines = {
+        ".".join(str(key) for key in each.path(output_format="list")): (each.t1, each.t2)
+        for group in found.values()
+        for each in group
+    }
+    for name, (was, is_) in sorted(lines.items()):
+        yield name, _shown(was), _shown(is_)
+
+
+def _plain(server: Server) -> dict[str, object]:
+    """Return the flags where known, else the digest that stands for them."""
+    fields = {"base": server.base, "host": server.host, "port": server.port}
+    fields["devices"] = ", ".join(server.devices)
+    if server.flags is None:
+        return {**fields, "digest": server.digest}
+    flags = asdict(server.flags)
+    return {**fields, **flags, "extra": dict(server.flags.extra)}
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None or type(value).__name__ == "NotPresent" else str(value)
+
+
+def _route_details(before: Route, after: Route) -> Iterator[tuple[str, str, str]]:
+    was = {each.adapter: each for each in before.shares}
+    will = {each.adapter: each for each in after.shares}
+    for adapter in dict.fromkeys((*will, *was)):
+        old, new = was.get(adapter), will.get(adapter)
+        name = version_of(adapter)
+        if old is None or new is None or old.percent != new.percent:
+            yield name, _percent(old), _percent(new)
+        if old is not None and new is not None and old.servers != new.servers:
+            yield f"{name} on", ", ".join(old.servers), ", ".join(new.servers)
+    if before.salt != after.salt:
+        yield "salt", before.salt, after.salt
+    yield from differences(before.policy, after.policy)
+
+
+def _percent(share: Share | None) -> str:
+    return "none" if share is None else f"{share.percent} %"
+
+
+def differences(
+    before: TrafficPolicy | None, after: TrafficPolicy | None
+) -> Iterator[tuple[str, str, str]]:
+    """Yield what differs between two policies: name, before, after; empty is the default."""
+    was, will = _lines(before or TrafficPolicy()), _lines(after or TrafficPolicy())
+    for name in dict.fromkeys((*will, *was)):
+        if was.get(name) != will.get(name):
+            yield name, was.get(name, "none"), will.get(name, "none")
+
+
+def _lines(policy: TrafficPolicy) -> dict[str, str]:
+    """Return what is not the default, in words, by the name that the declarations use."""
+    found: dict[str, str] = {}
+    for each in fields(TrafficPolicy):
+        value = getattr(policy, each.name)
+        if value == each.default:
+            continue
+        match value:
+            case LimitPolicy() | TimeoutPolicy():
+                for limit in fields(value):
+                    if (of := getattr(value, limit.name)) != limit.default:
+                        found[f"{_NAMES.get(each.name, each.name)}.{_name(limit.name)}"] = _text(
+                            limit.name, of
+                        )
+            case ShadowPolicy():
+                found["shadow"] = (
+                    f"{value.percent} % to {value.adapter} on {', '.join(value.servers)}, "
+                    f"{value.concurrency} at a time"
+                )
+            case ResponseFormat():
+                found["format"] = value.shown
+            case _:
+                found[_name(each.name)] = _text(each.name, value)
+    return found
+
+
+_NAMES = {"client_limits": "client's limits"}
+
+
+def _name(field_name: str) -> str:
+    return field_name.removesuffix("_s").replace("server_in_flight", "max_in_flight")
+
+
+def _text(field_name: str, value: Any) -> str:
+    return f"{value:g} s" if field_name.endswith("_s") else str(value)

@@ -1,0 +1,206 @@
+"""Impact: what a plan means for each client, how to get back, and what it costs."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from fleet.plan import Action, Change, Impact, Reason
+from fleet.planning.diff import differences
+from fleet.resources import Key, LoadedAdapter, Route, Share, State
+from fleet.rollouts import alias_of, version_of
+from fleet.spec import FleetSpec
+
+SWITCH_S = 1.0
+"""Seconds until every gateway has taken a route: the back-out where the old version is loaded."""
+
+RELOAD_S = 10.0
+"""Seconds to load a version and switch to it."""
+
+
+def impacts_of(
+    changes: Iterable[Change], fleet: FleetSpec, interrupted: frozenset[str]
+) -> tuple[Impact, ...]:
+    """Return what changes for each alias, sorted by alias; aliases untouched are left out."""
+    routes: dict[str, Change] = {}
+    adapters: dict[str, list[Change]] = defaultdict(list)
+    for change in changes:
+        match change.after or change.before:
+            case Route(alias=alias):
+                routes[alias] = change
+            case LoadedAdapter(adapter=adapter):
+                adapters[alias_of(adapter)].append(change)
+            case _:
+                pass
+    found = (
+        _impact(alias, routes.get(alias), adapters.get(alias, []), fleet, alias in interrupted)
+        for alias in sorted({*routes, *adapters, *interrupted})
+    )
+    return tuple(each for each in found if each is not None)
+
+
+def untouched(
+    fleet: FleetSpec, impacts: Iterable[Impact], changes: Iterable[Change]
+) -> tuple[str, ...]:
+    """Return the clients for whom nothing changes, sorted."""
+    touched = {each.client for each in impacts}
+    touched |= {
+        resource.client
+        for change in changes
+        if isinstance(resource := change.after or change.before, Key)
+    }
+    return tuple(name for name in sorted(fleet.clients) if name not in touched)
+
+
+def price_per_hour(fleet: FleetSpec, state: State, unknown: Iterable[str] = ()) -> float | None:
+    """Return what the devices in use cost an hour; None where one of them has no price."""
+    devices = {
+        (host.name, device.name): device.price_per_hour
+        for host in fleet.hosts.values()
+        for device in host.devices
+    }
+    attached = {
+        each.name: each.price_per_hour for host in fleet.hosts.values() for each in host.attached
+    }
+    silent = {
+        f"{base}-{host}-{device}": (host, device)
+        for host, device in devices
+        for base in fleet.bases
+    }
+    used: set[tuple[str, str]] = set()
+    total = 0.0
+    for server in state.servers().values():
+        if server.name in attached:
+            total += attached[server.name]
+        used |= {(server.host, device) for device in server.devices}
+    for name in unknown:
+        total += attached.get(name, 0.0)
+        used |= {silent[name]} if name in silent else set()
+    if not used <= devices.keys():
+        return None
+    return round(total + sum(devices[each] for each in sorted(used)), 6)
+
+
+def smoke_warnings(fleet: FleetSpec, changes: Iterable[Change]) -> Iterator[str]:
+    """Yield a line on aliases whose new versions are asked nothing first."""
+    new = {
+        alias
+        for change in changes
+        if isinstance(change.after, LoadedAdapter)
+        and change.reason in {Reason.ROLLOUT_STARTED, Reason.DECLARED}
+        and (alias := alias_of(change.after.adapter)) in fleet.adapters
+    }
+    none = sorted(each for each in new if not fleet.adapters[each].smoke)
+    if none:
+        yield (
+            f"versions of {_some(none)} get traffic without a smoke test: declare 5 to 10 known "
+            "inputs as `smoke`"
+        )
+
+
+def _some(names: list[str], shown: int = 5) -> str:
+    text = ", ".join(f"`{each}`" for each in names[:shown])
+    return f"{text} and {len(names) - shown} more" if len(names) > shown else text
+
+
+def _impact(
+    alias: str,
+    route: Change | None,
+    adapters: list[Change],
+    fleet: FleetSpec,
+    interrupted: bool,  # noqa: FBT001 (internal, named where it is called)
+) -> Impact | None:
+    before = route.before if route is not None and isinstance(route.before, Route) else None
+    after = route.after if route is not None and isinstance(route.after, Route) else None
+    parts = [_shares_text(route, before, after), *_adapter_text(adapters)]
+    if before is not None and after is not None:
+        changed = differences(before.policy, after.policy)
+        parts += [f"{name} {was} -> {now}" for name, was, now in changed]
+    if interrupted:
+        parts.append("requests fail while its server restarts or its version is reloaded")
+    summary = "; ".join(each for each in parts if each)
+    if not summary:
+        return None
+    declared = fleet.adapters.get(alias)
+    client = fleet.clients.get(alias.partition("-")[0])
+    command, class_, seconds = _back_out(alias, route, before, after)
+    return Impact(
+        client=alias.partition("-")[0],
+        tier=client.tier if client else "",
+        alias=alias,
+        summary=summary,
+        share_moved=_moved(route, before, after),
+        peak_rpm=declared.demand.peak_rpm if declared and declared.demand else None,
+        back_out=command,
+        back_out_class=class_,
+        back_out_s=seconds,
+        interrupted=interrupted,
+    )
+
+
+def _shares_text(route: Change | None, before: Route | None, after: Route | None) -> str:
+    if route is None:
+        return ""
+    old = {each.adapter: each.percent for each in before.shares} if before else {}
+    new = {each.adapter: each.percent for each in after.shares} if after else {}
+    if after is None:
+        return "is served no longer"
+    if before is None:
+        return ", ".join(f"{version_of(each)} {new[each]} %" for each in new if new[each])
+    moved = [
+        f"{version_of(each)} {old.get(each, 0)} % -> {new.get(each, 0)} %"
+        for each in (*(each for each in old if each not in new), *new)
+        if old.get(each, 0) != new.get(each, 0)
+    ]
+    return ", ".join(moved)
+
+
+def _adapter_text(adapters: list[Change]) -> Iterator[str]:
+    for change in adapters:
+        match change.before, change.after:
+            case LoadedAdapter() as before, LoadedAdapter() as after if (
+                change.action is Action.MOVE
+            ):
+                version = version_of(after.adapter)
+                yield f"{version} moves from {before.server} to {after.server}, same weights"
+            case LoadedAdapter() as before, None if change.reason is Reason.RETENTION_ENDED:
+                yield f"{version_of(before.adapter)} is unloaded: no warm way back to it any more"
+            case None, LoadedAdapter() as after if change.reason is Reason.MISSING:
+                yield f"{version_of(after.adapter)} is loaded again on {after.server}"
+            case _:
+                pass
+
+
+def _moved(route: Change | None, before: Route | None, after: Route | None) -> int:
+    """Return the percent of requests that another version answers than now, or none did."""
+    if route is None:
+        return 0
+    old = {each.adapter: each.percent for each in before.shares} if before else {}
+    new = {each.adapter: each.percent for each in after.shares} if after else {}
+    gained = sum(max(new[each] - old.get(each, 0), 0) for each in new)
+    return gained if after else sum(old.values())
+
+
+def _back_out(
+    alias: str, route: Change | None, before: Route | None, after: Route | None
+) -> tuple[str, str, float | None]:
+    """Return the command that undoes the change, its class, and about how many seconds."""
+    if route is None or (before is None and after is not None):
+        return "nothing to go back to", "none", None
+    if before and after and _percents(before) == _percents(after):
+        return "no answer changes", "none", None
+    former = max(before.shares, key=_percent, default=None) if before else None
+    if after is None or former is None:
+        return "declare it again and apply", "cold", RELOAD_S
+    command = f"fleetctl rollback {alias}"
+    loaded = {each.adapter for each in after.shares}
+    if former.adapter in loaded:
+        return command, "warm", SWITCH_S
+    return command, "cold", RELOAD_S
+
+
+def _percents(route: Route) -> dict[str, int]:
+    """Return the versions that answer, with their share."""
+    return {each.adapter: each.percent for each in route.shares if each.percent}
+
+
+def _percent(share: Share) -> int:
+    return share.percent

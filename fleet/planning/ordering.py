@@ -1,0 +1,301 @@
+"""Order: the steps of a plan, make before break, as a graph.
+
+    start -> load -> smoke -> set route -> drain -> unload -> stop
+
+No step unloads a version while a route sends traffic to it on that server. Steps of one server
+form a lane, routes and keys another; `needs` links what must wait across lanes.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import networkx as nx
+
+from fleet.names import Address, route_address, server_address
+from fleet.plan import Change
+from fleet.planning.desired import Diversion
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
+from fleet.rollouts import alias_of
+from fleet.steps import (
+    DRAIN_S,
+    TIMES,
+    DeleteKey,
+    DeleteRoute,
+    Drain,
+    LoadAdapter,
+    Operation,
+    SetKey,
+    SetRoute,
+    SmokeTest,
+    StartServer,
+    Step,
+    StopServer,
+    UnloadAdapter,
+)
+
+GATEWAY = "gateway"
+"""The lane of routes and keys."""
+
+_RANK = {verb: index for index, verb in enumerate(TIMES)}
+
+
+def order(
+    changes: Iterable[Change],
+    desired: State,
+    live: State,
+    diversion: Diversion,
+    *,
+    smoke: Mapping[str, tuple[str, ...]],
+    tight: frozenset[str] = frozenset(),
+    limited: Mapping[str, str] = MappingProxyType({}),
+    renames: Mapping[str, str] | None = None,
+) -> tuple[Step, ...]:
+    """Return the steps that carry out `changes`, each after those it needs.
+
+    Args:
+        changes: What `diff(desired, live)` returned.
+        desired: The state to reach.
+        live: The state to start from.
+        diversion: What `divert` returned for the same.
+        smoke: By full adapter name: inputs to ask after a load; missing or empty: none.
+        tight: Servers where a load must wait until versions without traffic are unloaded.
+        limited: Server to host, where a load must wait until unused servers have stopped.
+        renames: Alias to the alias it was formerly known by.
+    """
+    graph = _Graph(desired, live, diversion, smoke, tight, limited)
+    listed = tuple(changes)
+    graph.routes(listed, renames or {})
+    graph.keys(listed)
+    graph.servers(listed)
+    for change in listed:
+        if isinstance(change.before, LoadedAdapter):
+            graph.unload(change.before)
+    for change in listed:
+        if isinstance(change.after, LoadedAdapter):
+            graph.load(change.after)
+    graph.reload()
+    graph.link()
+    return graph.sorted()
+
+
+class _Graph:
+    """Steps by id, and which must wait for which."""
+
+    def __init__(
+        self,
+        desired: State,
+        live: State,
+        diversion: Diversion,
+        smoke: Mapping[str, tuple[str, ...]],
+        tight: frozenset[str],
+        limited: Mapping[str, str],
+    ) -> None:
+        self.desired, self.live, self.diversion = desired, live, diversion
+        self.smoke, self.tight, self.limited = smoke, tight, limited
+        self.live_routes = live.routes()
+        self.steps: dict[str, Step] = {}
+        self.needs: dict[str, set[str]] = defaultdict(set)
+        self.moved: dict[str, str] = {}
+        """Alias to the step that brings its final route."""
+        self.lasting: set[str] = set()
+        """Aliases whose final route needs loads, or waits for one that does."""
+        self.ready: dict[tuple[str, str], str] = {}
+        """(adapter, server) to the step after which it can serve."""
+        self.unloads: dict[str, set[str]] = defaultdict(set)
+        """By server: all unloads there."""
+        self.early: dict[str, set[str]] = defaultdict(set)
+        """By server: unloads there that wait for no load."""
+        self.spots: dict[tuple[str, str], list[str]] = defaultdict(list)
+        """By device: steps that start a server there."""
+        self.loads: dict[str, list[str]] = defaultdict(list)
+        """By host that declares its memory: loads there."""
+
+    def _add(
+        self, verb: str, operation: Operation, address: Address, before: Resource | None, lane: str
+    ) -> str:
+        usual, limit = TIMES[verb]
+        if isinstance(operation, SmokeTest):
+            usual, limit = usual * len(operation.inputs), limit * len(operation.inputs)
+        name = f"{verb} {address}"
+        self.steps[name] = Step(name, operation, address, before, (), lane, usual, limit)
+        return name
+
+    def routes(self, changes: Iterable[Change], renames: Mapping[str, str]) -> None:
+        """Make the steps of routes."""
+        meanwhile = self.diversion.meanwhile
+        self._meanwhile()
+        for change in changes:
+            match change.before, change.after:
+                case before, Route() as route:
+                    now = meanwhile.get(route.alias, before)
+                    self.moved[route.alias] = self._add(
+                        "set", SetRoute(route), route.address, now, GATEWAY
+                    )
+                    self.lasting.add(route.alias)
+                case Route() as route, None:
+                    now = meanwhile.get(route.alias, route)
+                    self.moved[route.alias] = self._add(
+                        "delete", DeleteRoute(now), route.address, now, GATEWAY
+                    )
+                case _:
+                    pass
+        for alias in meanwhile:
+            if alias in self.moved:
+                self.needs[self.moved[alias]].add(f"divert {route_address(alias)}")
+        for alias, former in renames.items():
+            if alias in self.moved and former in self.moved:
+                self.needs[self.moved[former]].add(self.moved[alias])
+                self.lasting.add(former)
+
+    def _meanwhile(self) -> None:
+        """Divert routes, and bring each back even where its goal is what it was."""
+        for alias, route in self.diversion.meanwhile.items():
+            before = self.live_routes[alias]
+            self._add("divert", SetRoute(route), route.address, before, GATEWAY)
+            goal = self.desired.resources.get(route.address)
+            if isinstance(goal, Route):
+                self.moved[alias] = self._add("set", SetRoute(goal), goal.address, route, GATEWAY)
+
+    def keys(self, changes: Iterable[Change]) -> None:
+        """Make the steps of keys; they wait for nothing."""
+        for change in changes:
+            match change.before, change.after:
+                case before, Key() as key:
+                    self._add("set", SetKey(key), key.address, before, GATEWAY)
+                case Key() as key, None:
+                    self._add("delete", DeleteKey(key), key.address, key, GATEWAY)
+                case _:
+                    pass
+
+    def servers(self, changes: Iterable[Change]) -> None:
+        """Make the steps that start and stop servers."""
+        for change in changes:
+            if isinstance(change.after, Server):
+                server = change.after
+                start = self._add("start", StartServer(server), server.address, None, server.name)
+                for spot in _spots(server):
+                    self.spots[spot].append(start)
+            if isinstance(change.before, Server):
+                server = change.before
+                self._add("stop", StopServer(server), server.address, server, server.name)
+
+    def unload(self, adapter: LoadedAdapter) -> None:
+        """Drain and unload, once no route sends traffic there.
+
+        A server that restarts forgets its versions by itself.
+        """
+        name, server, alias = adapter.adapter, adapter.server, alias_of(adapter.adapter)
+        if server in self.diversion.restarting:
+            return
+        drain = self._add("drain", Drain(adapter, DRAIN_S), adapter.address, adapter, server)
+        unload = self._add("unload", UnloadAdapter(adapter), adapter.address, adapter, server)
+        self.needs[unload].add(drain)
+        self.unloads[server].add(unload)
+        if adapter.address in self.desired.resources:
+            if alias in self.diversion.meanwhile:
+                self.needs[drain].add(f"divert {route_address(alias)}")
+            self.early[server].add(unload)
+            return
+        waits = _serves(self.live_routes.get(alias), name, server) and alias in self.lasting
+        if not waits:
+            self.early[server].add(unload)
+        if alias in self.moved and (waits or not self._pressed(server, alias)):
+            self.needs[drain].add(self.moved[alias])
+
+    def _pressed(self, server: str, alias: str) -> bool:
+        """Say whether a load or start may be waiting for a version without traffic to go."""
+        gone = server_address(server) not in self.desired.resources
+        return alias in self.lasting and (server in self.tight or gone)
+
+    def load(self, adapter: LoadedAdapter) -> None:
+        """Load a version and try it."""
+        name, server = adapter.adapter, adapter.server
+        load = self._add("load", LoadAdapter(adapter), adapter.address, None, server)
+        self.ready[name, server] = load
+        start = f"start {server_address(server)}"
+        if start in self.steps:
+            self.needs[load].add(start)
+        elif f"unload {adapter.address}" in self.steps:
+            self.needs[load].add(f"unload {adapter.address}")
+        if server in self.tight:
+            self.needs[load] |= self.early[server]
+        self.loads[self.limited.get(server, "")].append(load)
+        if inputs := self.smoke.get(name, ()):
+            operation = SmokeTest(adapter, inputs)
+            smoke = self._add("smoke", operation, adapter.address, adapter, server)
+            self.needs[smoke].add(load)
+            self.ready[name, server] = smoke
+
+    def reload(self) -> None:
+        """Load again what a restarting server held and keeps."""
+        if self.diversion.restarting:
+            for address, adapter in self.desired.adapters().items():
+                again = address in self.live.resources and f"load {address}" not in self.steps
+                if again and adapter.server in self.diversion.restarting:
+                    self.load(adapter)
+
+    def link(self) -> None:
+        """Let routes wait for what they name, and servers for what uses them."""
+        for step in self.moved.values():
+            operation = self.steps[step].operation
+            if isinstance(operation, SetRoute):
+                pairs = ((each.adapter, server) for each in operation.route.shares
+                         for server in each.servers)  # fmt: skip
+                self.needs[step] |= {self.ready[pair] for pair in pairs if pair in self.ready}
+        leaving, live = self._leaving(), self.live.servers()
+        for stop in [name for name in self.steps if name.startswith("stop ")]:
+            server = live[self.steps[stop].lane]
+            self.needs[stop] |= self.unloads[server.name]
+            restarts = server.name in self.diversion.restarting
+            if restarts:
+                self.needs[stop] |= leaving[server.name]
+            if restarts or self.unloads[server.name] <= self.early[server.name]:
+                for spot in _spots(server):
+                    for start in self.spots.get(spot, ()):
+                        if not restarts or start == f"start {server.address}":
+                            self.needs[start].add(stop)
+                for load in () if restarts else self.loads.get(server.host, ()):
+                    self.needs[load].add(stop)
+
+    def _leaving(self) -> dict[str, set[str]]:
+        """Return, by restarting server, the route steps after which it may stop."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for alias, route in self.live_routes.items():
+            if alias in self.diversion.meanwhile:
+                step = f"divert {route.address}"
+            elif alias in self.diversion.first and alias in self.moved:
+                step = self.moved[alias]
+            else:
+                continue
+            for share in route.shares:
+                for server in self.diversion.restarting.intersection(share.servers):
+                    found[server].add(step)
+        return found
+
+    def sorted(self) -> tuple[Step, ...]:
+        """Return the steps in an order that `needs` allows, the same for the same steps."""
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        graph.add_nodes_from(self.steps)
+        graph.add_edges_from((need, step) for step, needs in self.needs.items() for need in needs)
+        ordered = nx.lexicographical_topological_sort(graph, key=_by_verb)
+        return tuple(
+            replace(self.steps[name], needs=tuple(sorted(self.needs.get(name, ()))))
+            for name in ordered
+        )
+
+
+def _by_verb(step: str) -> tuple[int, str]:
+    return (_RANK[step.partition(" ")[0]], step)
+
+
+def _spots(server: Server) -> set[tuple[str, str]]:
+    return {(server.host, device) for device in server.devices}
+
+
+def _serves(route: Route | None, adapter: str, server: str) -> bool:
+    return route is not None and any(
+        each.adapter == adapter and each.percent > 0 and server in each.servers
+        for each in route.shares
+    )

@@ -1,0 +1,216 @@
+"""Reasons: why each change is due, in one sentence, and the line that asks for it."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from fleet.history import History
+from fleet.names import server_address
+from fleet.placement import PlacementResult
+from fleet.plan import Action, Change, Reason
+from fleet.resources import FULL, Key, LoadedAdapter, Route, Server, State
+from fleet.rollouts import AliasTarget, Phase, RolloutTargets, alias_of, version_of
+from fleet.spec import FleetSpec
+
+
+def reasons_of(
+    changes: Iterable[Change],
+    fleet: FleetSpec,
+    live: State,
+    history: History,
+    *,
+    wanted: RolloutTargets,
+    placement: PlacementResult,
+) -> tuple[Change, ...]:
+    """Give every change its reason, one sentence and its origin."""
+    teller = _Teller(fleet, wanted, placement, live, history)
+    return tuple(teller.tell(change) for change in changes)
+
+
+class _Teller:
+    """What is known when a change is explained."""
+
+    def __init__(
+        self,
+        fleet: FleetSpec,
+        wanted: RolloutTargets,
+        placement: PlacementResult,
+        live: State,
+        history: History,
+    ) -> None:
+        self.fleet, self.wanted, self.placement = fleet, wanted, placement
+        self.live, self.history = live, history
+        self.former = frozenset(fleet.renames.values())
+        self.wanted_names = {
+            adapter for each in wanted.wanted.values() for adapter, _ in each.shares
+        }
+
+    def tell(self, change: Change) -> Change:
+        match change.after or change.before:
+            case Server() as server:
+                reason, why = self._server(change, server)
+                origin = self.fleet.origin("bases", server.base)
+            case LoadedAdapter() as adapter:
+                reason, why = self._adapter(change, adapter)
+                origin = self._origin(alias_of(adapter.adapter))
+            case Route() as route:
+                reason, why = self._route(change, route)
+                origin = self._origin(route.alias)
+            case Key() as key:
+                reason, why = self._key(change, key)
+                origin = self.fleet.origin("clients", key.client, "keys", key.name)
+            case None:
+                return change
+        asked = reason is not Reason.REMOVED
+        return replace(change, reason=reason, why=why, origin=origin if asked else "")
+
+    def _origin(self, alias: str) -> str:
+        if alias not in self.fleet.adapters:
+            return ""
+        client, _, task = alias.partition("-")
+        return self.fleet.origin("clients", client, "adapters", task, "version")
+
+    def _server(self, change: Change, server: Server) -> tuple[Reason, str]:
+        why = self.placement.server_why.get(server.name, "")
+        match change.action:
+            case Action.CREATE:
+                known = server.address in self.history.owned or server.name in self.history.boots
+                if known:
+                    return Reason.MISSING, "it was started before and is gone"
+                return Reason.DECLARED, f"base `{server.base}` needs it: {why}"
+            case Action.DELETE:
+                if server.base not in self.fleet.bases:
+                    return Reason.REMOVED, f"base `{server.base}` is no longer declared"
+                declared = self.fleet.hosts.get(server.host)
+                devices = {each.name for each in declared.devices} if declared else set()
+                if not devices.issuperset(server.devices):
+                    return Reason.REMOVED, "its device is no longer declared"
+                return Reason.SERVER_EMPTY, "no version is placed on it any more"
+            case Action.REPLACE | Action.UPDATE | Action.MOVE:
+                fields = ", ".join(name for name, _, _ in change.details)
+                return Reason.FLAGS_CHANGED, why or f"flags differ: {fields}"
+
+    def _adapter(self, change: Change, adapter: LoadedAdapter) -> tuple[Reason, str]:
+        alias, version = alias_of(adapter.adapter), version_of(adapter.adapter)
+        match change.action:
+            case Action.CREATE:
+                return self._created(adapter, alias, version)
+            case Action.DELETE:
+                return self._deleted(adapter, alias, version)
+            case Action.MOVE:
+                why = self.placement.why.get(adapter.address, "its old place is no longer valid")
+                return Reason.REPLICA_MOVED, why
+            case Action.UPDATE | Action.REPLACE:
+                return (
+                    Reason.WRONG_SOURCE,
+                    "it is loaded from other bytes than fleet.config.lockfile pins",
+                )
+
+    def _created(self, adapter: LoadedAdapter, alias: str, version: str) -> tuple[Reason, str]:
+        name, server = adapter.adapter, adapter.server
+        routed = server in self.wanted.routed.get(name, ())
+        if adapter.address in self.history.owned or routed:
+            gone = server_address(server) not in self.live.resources
+            why = "its server is gone" if gone else "the server was restarted and has lost it"
+            return Reason.MISSING, why
+        where = self.placement.why.get(adapter.address, "")
+        moved = self.placement.forced.get(name) or self.placement.optional.get(name)
+        if moved and self.wanted.loaded.get(name):
+            return Reason.REPLICA_MOVED, f"{moved}; {where}" if where else moved
+        if alias in self.fleet.renames:
+            return Reason.RENAMED, f"`{self.fleet.renames[alias]}` is now called `{alias}`"
+        wanted = self.wanted.wanted[alias]
+        begun = (
+            Phase.STARTED, Phase.EVALUATING, Phase.UNDECIDED, Phase.PAUSED, Phase.DOUBTED,
+        )  # fmt: skip
+        if wanted.phase in begun and name == wanted.target:
+            return Reason.ROLLOUT_STARTED, f"{version} is declared; {where}"
+        return Reason.DECLARED, where
+
+    def _deleted(  # noqa: PLR0911 (one line for each cause)
+        self, adapter: LoadedAdapter, alias: str, version: str
+    ) -> tuple[Reason, str]:
+        if alias in self.former and alias not in self.fleet.adapters:
+            return Reason.RENAMED, "its alias has a new name"
+        if alias not in self.fleet.adapters:
+            return Reason.REMOVED, f"`{alias}` is no longer declared"
+        if adapter.adapter in self.wanted_names:
+            placement, name = self.placement, adapter.adapter
+            moved = placement.forced.get(name) or placement.optional.get(name)
+            if not moved:
+                return Reason.DECLARED, "it has more replicas than it needs"
+            return Reason.REPLICA_MOVED, moved
+        if adapter.adapter in self.history.holds.get(alias, {}):
+            return Reason.RETENTION_ENDED, f"{version} was rolled back and its retention is over"
+        if adapter.adapter in self.history.cutovers:
+            return Reason.RETENTION_ENDED, f"{version} was replaced and its retention is over"
+        return Reason.REMOVED, f"no route of `{alias}` names {version}"
+
+    def _route(self, change: Change, route: Route) -> tuple[Reason, str]:
+        alias = route.alias
+        wanted = self.wanted.wanted.get(alias)
+        match change.action:
+            case Action.CREATE:
+                return self._new_route(route, wanted.why if wanted else "")
+            case Action.DELETE if alias in self.former:
+                return Reason.RENAMED, "the alias has a new name"
+            case Action.DELETE:
+                return Reason.REMOVED, f"`{alias}` is no longer declared"
+            case Action.UPDATE | Action.REPLACE | Action.MOVE:
+                if wanted is None:
+                    return change.reason, ""
+                return _moved(change, wanted.phase, wanted.why + self._ungated(wanted))
+
+    def _ungated(self, wanted: AliasTarget) -> str:
+        """Say that nothing will judge a version that begins and goes up by itself."""
+        rollout = self.fleet.rollouts[self.fleet.adapters[wanted.alias].rollout]
+        staged = wanted.phase is Phase.STARTED and dict(wanted.shares)[wanted.target] < FULL
+        if not staged or rollout.gates:
+            return ""
+        return "; no gates: it goes up by time alone"
+
+    def _new_route(self, route: Route, why: str) -> tuple[Reason, str]:
+        former = self.fleet.renames.get(route.alias)
+        if former:
+            return Reason.RENAMED, f"`{former}` is now called `{route.alias}`"
+        if route.address in self.history.owned:
+            return Reason.MISSING, "the gateways' table has lost it"
+        return Reason.DECLARED, why
+
+    def _key(self, change: Change, key: Key) -> tuple[Reason, str]:
+        match change.action:
+            case Action.CREATE if key.address in self.history.owned:
+                return Reason.MISSING, "the gateways' table has lost it"
+            case Action.CREATE:
+                return Reason.DECLARED, f"`{key.client}` gets it"
+            case Action.DELETE:
+                return Reason.REMOVED, "it is no longer declared"
+            case Action.UPDATE | Action.REPLACE | Action.MOVE:
+                return Reason.ROTATED, "its secret or its reference changed"
+
+
+def _moved(change: Change, phase: Phase, why: str) -> tuple[Reason, str]:
+    """Explain a changed route by what its shares do."""
+    before, after = change.before, change.after
+    if not isinstance(before, Route) or not isinstance(after, Route):
+        return change.reason, why
+    old = {each.adapter: each.percent for each in before.shares if each.percent}
+    new = {each.adapter: each.percent for each in after.shares if each.percent}
+    if old != new:
+        return _PHASES.get(phase, Reason.DECLARED), why
+    kept = {each.adapter for each in after.shares}
+    gone = [version_of(each.adapter) for each in before.shares if each.adapter not in kept]
+    if phase is Phase.EVALUATING and not kept <= {each.adapter for each in before.shares}:
+        return Reason.ROLLOUT_STARTED, why
+    if gone:
+        return Reason.RETENTION_ENDED, f"{', '.join(gone)} is no longer kept loaded"
+    if before.shares == after.shares and before.policy != after.policy:
+        return Reason.DECLARED, "what is declared about its traffic changed"
+    return Reason.REPLICA_MOVED, "the servers that hold its versions change"
+
+
+_PHASES = {
+    Phase.STARTED: Reason.ROLLOUT_STARTED,
+    Phase.ADVANCED: Reason.ROLLOUT_ADVANCED,
+    Phase.HELD: Reason.ROLLED_BACK,
+    Phase.ROLLED_BACK: Reason.ROLLED_BACK,
+}

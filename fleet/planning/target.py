@@ -1,0 +1,292 @@
+"""Selection: the part of a plan that is about some clients, adapters or servers, kept whole.
+
+A selected change brings everything that it rests on: the steps that its steps need, the
+changes that these steps belong to, and, where a server restarts, all that the server holds.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast, get_args
+
+from fleet.encoding import plan_id
+from fleet.errors import FleetError, did_you_mean, problem
+from fleet.names import AdapterName, Address
+from fleet.plan import Action, Change, DeviceUse, Plan
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
+from fleet.steps import (
+    DeleteKey,
+    DeleteRoute,
+    Drain,
+    LoadAdapter,
+    Operation,
+    SetKey,
+    SetRoute,
+    SmokeTest,
+    StartServer,
+    Step,
+    StopServer,
+    UnloadAdapter,
+)
+
+Field = Literal["client", "adapter", "server"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TargetPattern:
+    """One `field=value`; a change that meets any of several criteria is selected."""
+
+    field: Field
+    value: str
+    """A client; an alias or full adapter name; a server."""
+
+    def __str__(self) -> str:
+        return f"{self.field}={self.value}"
+
+
+def parse_criteria(texts: Iterable[str]) -> tuple[TargetPattern, ...]:
+    """Read `client=acme`, `adapter=acme-support`, `server=tiny-laptop-cpu0`.
+
+    Raises:
+        FleetError: FC5010, a text is of another form.
+    """
+    found = []
+    for text in texts:
+        field, separator, value = text.partition("=")
+        if field not in get_args(Field) or not separator or not value:
+            near = did_you_mean(field, get_args(Field))
+            raise FleetError(
+                problem(
+                    "FC5010",
+                    "Selection is not of the form field=value",
+                    f"`{text}` selects nothing; the fields are client, adapter and server.",
+                    hint=near or "write client=NAME, adapter=ALIAS or server=NAME",
+                )
+            )
+        found.append(TargetPattern(cast("Field", field), value))
+    return tuple(sorted(set(found)))
+
+
+def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
+    """Return the part of `plan` that meets any criterion, with an id of its own.
+
+    Without criteria the plan itself. What is left out stands in `held`, and slots are
+    counted anew; `cost_after` is None when a server's change was left out.
+    """
+    if not criteria:
+        return plan
+    kept, steps = _closure(plan, _wanted(plan, criteria))
+    changes = tuple(each for each in plan.changes if each.address in kept)
+    dropped = tuple(each for each in plan.changes if each.address not in kept)
+    if not dropped:
+        return plan
+    subjects = [part for each in changes for part in _parts(each)]
+    subjects += [_subject(each.operation) for each in plan.steps if each.id in steps]
+    aliases = {alias for each in subjects for alias in _aliases(each)}
+    impacts = tuple(each for each in plan.impacts if each.alias in aliases)
+    touched = {each.client for each in impacts} | {_client(each) for each in subjects}
+    spared = {each.client for each in plan.impacts} - touched
+    selected = replace(
+        plan,
+        changes=changes,
+        steps=tuple(each for each in plan.steps if each.id in steps),
+        capacity=tuple(_recounted(each, changes, dropped) for each in plan.capacity),
+        impacts=impacts,
+        gates=tuple(each for each in plan.gates if each.alias in aliases),
+        outlook=tuple(each for each in plan.outlook if each.partition(":")[0] in aliases),
+        held=(*plan.held, _left_out(criteria, dropped)),
+        translations=tuple(each.only(aliases) for each in plan.translations),
+        cost_after=None if any(map(_is_server, dropped)) else plan.cost_after,
+        untouched_clients=tuple(sorted({*plan.untouched_clients, *spared})),
+    )
+    return replace(selected, id=plan_id(selected))
+
+
+def _wanted(plan: Plan, criteria: Sequence[TargetPattern]) -> set[Address]:
+    """Return the changes that are about what is asked for, or that stop a server under it."""
+    lanes: dict[str, list[Resource]] = defaultdict(list)
+    for step in plan.steps:
+        lanes[step.lane].append(_subject(step.operation))
+    wanted = set()
+    for change in plan.changes:
+        subjects = list(_parts(change))
+        if _is_server(change) and change.action is not Action.CREATE:
+            subjects += [each for name in _servers(subjects[0]) for each in lanes[name]]
+        if any(_meets(each, criterion) for each in subjects for criterion in criteria):
+            wanted.add(change.address)
+    return wanted
+
+
+def _meets(resource: Resource, criterion: TargetPattern) -> bool:
+    match criterion.field:
+        case "client":
+            return _client(resource) == criterion.value
+        case "adapter":
+            return criterion.value in {*_aliases(resource), *_adapters(resource)}
+        case "server":
+            return criterion.value in _servers(resource)
+
+
+def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
+    """Grow addresses of changes and ids of steps until neither needs anything outside."""
+    steps = {each.id: each for each in plan.steps}
+    changes = {each.address: each for each in plan.changes}
+    owners = _owners(plan)
+    owned: dict[Address | None, list[str]] = defaultdict(list)
+    for step in plan.steps:
+        owned[owners.get(step.address)].append(step.id)
+    kept: set[Address] = set()
+    chosen: set[str] = set()
+    pending = sorted(wanted)
+    while pending:
+        address = pending.pop()
+        if address in kept:
+            continue
+        kept.add(address)
+        needed = _with_needs(owned[address], steps, chosen)
+        chosen.update(needed)
+        pending += [owners[steps[name].address] for name in needed if steps[name].address in owners]
+        pending += _shaken(changes[address], plan)
+    for name in owned[None]:  # such as a test of what is loaded: it goes with what it needs
+        if steps[name].needs and chosen.issuperset(steps[name].needs):
+            chosen.add(name)
+    return kept, chosen
+
+
+def _owners(plan: Plan) -> dict[Address, Address]:
+    """Map each address that a change is about, before or after, to the change's own."""
+    found = {each.address: each.address for each in plan.changes}
+    for change in plan.changes:
+        for resource in _parts(change):
+            found.setdefault(resource.address, change.address)
+    return found
+
+
+def _shaken(change: Change, plan: Plan) -> list[Address]:
+    """Return the changes that cannot be left out when `change` stops a server."""
+    if not _is_server(change) or change.action is Action.CREATE:
+        return []
+    stopped = {name for part in _parts(change) for name in _servers(part)}
+    return [
+        each.address
+        for each in plan.changes
+        if any(stopped.intersection(_servers(part)) for part in _parts(each))
+    ]
+
+
+def _with_needs(names: Iterable[str], steps: dict[str, Step], seen: set[str]) -> list[str]:
+    """Return the steps and all that they need, directly or not, without those `seen`."""
+    found: dict[str, None] = {}
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name not in found and name not in seen and name in steps:
+            found[name] = None
+            pending += steps[name].needs
+    return list(found)
+
+
+def _recounted(use: DeviceUse, kept: Sequence[Change], dropped: Sequence[Change]) -> DeviceUse:
+    gone_in, gone_out = _traffic(use.server, dropped)
+    if not gone_in and not gone_out:
+        return use
+    arriving, _ = _traffic(use.server, kept)
+    after = use.slots_after - gone_in + gone_out
+    during = min(use.slots_during, use.slots_before + arriving)
+    return replace(use, slots_after=after, slots_during=max(during, use.slots_before, after))
+
+
+def _traffic(server: str, changes: Iterable[Change]) -> tuple[int, int]:
+    """Count the adapters that arrive on a server and those that leave it."""
+    arriving = leaving = 0
+    for each in changes:
+        before, after = _held_on(each.before), _held_on(each.after)
+        if before != after:
+            arriving += after == server
+            leaving += before == server
+    return arriving, leaving
+
+
+def _held_on(resource: Resource | None) -> str | None:
+    return resource.server if isinstance(resource, LoadedAdapter) else None
+
+
+def _is_server(change: Change) -> bool:
+    return isinstance(change.after or change.before, Server)
+
+
+def _left_out(criteria: Sequence[TargetPattern], dropped: Sequence[Change]) -> str:
+    counts = Counter(_client(_parts(each)[-1]) or "no client" for each in dropped)
+    whose = ", ".join(f"{client} ({counts[client]})" for client in sorted(counts))
+    noun = "change" if len(dropped) == 1 else "changes"
+    return (
+        f"Only {' or '.join(map(str, criteria))} was selected: "
+        f"{len(dropped)} {noun} left out, of {whose}."
+    )
+
+
+def _parts(change: Change) -> tuple[Resource, ...]:
+    return tuple(each for each in (change.before, change.after) if each is not None)
+
+
+def _subject(operation: Operation) -> Resource:
+    match operation:
+        case StartServer() | StopServer():
+            return operation.server
+        case LoadAdapter() | SmokeTest() | Drain() | UnloadAdapter():
+            return operation.adapter
+        case SetRoute() | DeleteRoute():
+            return operation.route
+        case SetKey() | DeleteKey():
+            return operation.key
+
+
+def _names(adapter: str) -> tuple[str, str]:
+    """Return the client and alias of a full adapter name, or nothing for another name."""
+    try:
+        name = AdapterName.parse(adapter)
+    except ValueError:
+        return "", ""
+    return name.client, name.alias
+
+
+def _client(resource: Resource) -> str:
+    match resource:
+        case Route() | Key():
+            return resource.client
+        case LoadedAdapter():
+            return _names(resource.adapter)[0]
+        case Server():
+            return ""
+
+
+def _aliases(resource: Resource) -> tuple[str, ...]:
+    match resource:
+        case Route():
+            return (resource.alias,)
+        case LoadedAdapter():
+            return (_names(resource.adapter)[1],)
+        case Server() | Key():
+            return ()
+
+
+def _adapters(resource: Resource) -> tuple[str, ...]:
+    match resource:
+        case Route():
+            return tuple(each.adapter for each in resource.shares)
+        case LoadedAdapter():
+            return (resource.adapter,)
+        case Server() | Key():
+            return ()
+
+
+def _servers(resource: Resource) -> tuple[str, ...]:
+    match resource:
+        case Server():
+            return (resource.name,)
+        case LoadedAdapter():
+            return (resource.server,)
+        case Route():
+            return tuple(name for share in resource.shares for name in share.servers)
+        case Key():
+            return ()

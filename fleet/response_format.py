@@ -1,0 +1,133 @@
+"""Output formats: what form an answer must have, and whether a text has it. Pure.
+
+The check is the same wherever answers are judged: in a gateway on live traffic, and in an
+evaluation. Patterns and schemas are matched in linear time, so that no answer, however odd,
+takes long; a schema that refers to another file or host is refused, so nothing is fetched.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, NoReturn
+
+MAX_TEXT = 65_536
+"""Longest text that is checked, in characters; a longer one is judged by nobody."""
+MAX_SCHEMA = 65_536
+"""Longest JSON Schema, in characters: it goes into every routing table."""
+
+
+class FormatKind(StrEnum):
+    """The forms that can be asked for."""
+
+    JSON = "json"
+    """A JSON object or array."""
+    SCHEMA = "json_schema"
+    """A JSON value that a JSON Schema accepts."""
+    REGEX = "regex"
+    """A text that a regular expression matches whole."""
+    LABELS = "labels"
+    """One of a few words, exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """What form an answer must have; spaces and line ends around it never count."""
+
+    kind: FormatKind
+    text: str = ""
+    """The schema as JSON, or the pattern; empty for the other kinds."""
+    labels: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """What plans show of it."""
+        match self.kind:
+            case FormatKind.JSON:
+                return "JSON"
+            case FormatKind.SCHEMA:
+                return f"a JSON Schema of {len(self.text)} characters"
+            case FormatKind.REGEX:
+                return f"/{self.text}/"
+            case FormatKind.LABELS:
+                return f"one of {', '.join(self.labels)}"
+
+
+def check_format(wanted: ResponseFormat, text: str) -> bool | None:
+    """Say whether an answer has the form that is wanted.
+
+    Args:
+        wanted: The form; `flaw` has found nothing wrong with it.
+        text: The answer, whole.
+
+    Returns:
+        None where the text is longer than `MAX_TEXT`: nothing is said of it.
+    """
+    if len(text) > MAX_TEXT:
+        return None
+    return _checker(wanted)(text.strip())
+
+
+def flaw(wanted: ResponseFormat) -> str:
+    """Return what is wrong with a format itself, in one sentence; empty where nothing is."""
+    if wanted.kind is FormatKind.LABELS and not wanted.labels:
+        return "There is no label in it."
+    if len(wanted.text) > MAX_SCHEMA:
+        return f"It has more than {MAX_SCHEMA} characters."
+    try:
+        _checker(wanted)
+    except ValueError as error:
+        return " ".join(str(error).split("\n\n")[0].split()).removesuffix(".") + "."
+    return ""
+
+
+@lru_cache(maxsize=4096)
+def _checker(wanted: ResponseFormat) -> Callable[[str], bool]:
+    match wanted.kind:
+        case FormatKind.JSON:
+            return lambda text: isinstance(_value(text), dict | list)
+        case FormatKind.SCHEMA:
+            schema = _accepts(json.loads(wanted.text))
+            return lambda text: (value := _value(text)) is not _NOTHING and schema(value)
+        case FormatKind.REGEX:
+            _accepts({"type": "string", "pattern": wanted.text})  # before it stands in brackets
+            return _accepts({"type": "string", "pattern": f"^(?:{wanted.text})$"})
+        case FormatKind.LABELS:
+            return frozenset(wanted.labels).__contains__
+
+
+def _accepts(schema: Any) -> Callable[[Any], bool]:
+    import jsonschema_rs  # noqa: PLC0415 (30 ms, and few commands need it)
+
+    if not isinstance(schema, dict | bool):
+        raise ValueError("It is not a JSON Schema: an object is one")  # noqa: TRY004 (one kind)
+    made = jsonschema_rs.validator_for(
+        schema, pattern_options=jsonschema_rs.RegexOptions(), retriever=_fetch_nothing
+    )
+
+    def accepts(value: Any) -> bool:
+        try:
+            return bool(made.is_valid(value))
+        except (ValueError, RecursionError):  # half a character, or nested beyond reason
+            return False
+
+    return accepts
+
+
+def _fetch_nothing(_: str) -> NoReturn:
+    raise ValueError("a schema cannot refer to another file or host")
+
+
+_NOTHING = object()
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return _NOTHING
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,103 @@
+"""The pace of all aliases."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from fleet.history import History
+from fleet.resources import Route, State
+from fleet.rollouts.guards import shadowed
+from fleet.rollouts.live_index import (
+    freeable,
+    left_over,
+    loaded_on,
+    lost_routes,
+    resident_versions,
+    route_of,
+    routed_to,
+)
+from fleet.rollouts.progress import decide_rollout
+from fleet.rollouts.targets import AliasTarget, Phase, RolloutTargets
+from fleet.rollouts.trials import engine_of
+from fleet.spec import AdapterSpec, FleetSpec
+
+
+def decide_rollouts(
+    fleet: FleetSpec, live: State, history: History, now: datetime
+) -> RolloutTargets:
+    """Decide each alias's versions and shares at `now`.
+
+    A stage whose start is not in the history counts as entered now, so that a lost ledger
+    delays a rollout and never speeds one up. A route that only the ledger knows was lost, and
+    goes on from where it was.
+    """
+    routes = live.routes()
+    lost = {} if live.routes_unknown else lost_routes(fleet, live, history)
+    resident = resident_versions(live, history) if live.routes_unknown else {}
+    strange = _other_bytes(fleet, live) if history.evidence else frozenset()
+    known = {**lost, **routes}
+    loaded, routed = loaded_on(live), routed_to(routes)
+    wanted = {
+        alias: _frozen(adapter, resident.get(alias, ()), live.routes_unknown)
+        if live.routes_unknown
+        else _wanted(
+            fleet,
+            adapter,
+            _route(fleet, alias, known, live, history),
+            history,
+            now,
+            altered=strange,
+            base=engine_of(
+                live, loaded.get(str(adapter.name), ()), routed.get(str(adapter.name), ())
+            )
+            if alias in history.evidence
+            else "",
+        )
+        for alias, adapter in sorted(fleet.adapters.items())
+    }
+    names = frozenset(adapter for each in wanted.values() for adapter, _ in each.shares)
+    idle = frozenset(freeable(fleet, names, loaded, routes, history))
+    return RolloutTargets(wanted, loaded, routed, idle, history.owned)
+
+
+def _route(
+    fleet: FleetSpec, alias: str, known: Mapping[str, Route], live: State, history: History
+) -> Route | None:
+    """Return what an alias's rollout goes on from; None: there is nothing.
+
+    A version that was kept out and has been released goes on beside the one before, also where
+    the alias has been gone meanwhile.
+    """
+    route = route_of(fleet, alias, known)
+    if route is None and str(fleet.adapters[alias].name) in history.released.get(alias, ()):
+        return left_over(fleet, alias, live, history)
+    return route
+
+
+def _wanted(
+    fleet: FleetSpec,
+    adapter: AdapterSpec,
+    route: Route | None,
+    history: History,
+    now: datetime,
+    *,
+    altered: frozenset[str],
+    base: str,
+) -> AliasTarget:
+    decided = decide_rollout(fleet, adapter, route, history, now, altered=altered, base=base)
+    return shadowed(fleet, adapter, decided, route, history)
+
+
+def _other_bytes(fleet: FleetSpec, live: State) -> frozenset[str]:
+    """Return the versions of which a server holds other bytes than the lock pins."""
+    pinned: Mapping[str, str] = {name: each.digest for name, each in fleet.versions.items()}
+    return frozenset(
+        each.adapter
+        for each in live.adapters().values()
+        if each.digest != pinned.get(each.adapter, each.digest)
+    )
+
+
+def _frozen(adapter: AdapterSpec, resident: tuple[str, ...], reason: str) -> AliasTarget:
+    """Keep what is loaded, and touch no route."""
+    shares = tuple((each, 0) for each in resident)
+    return AliasTarget(adapter.alias, str(adapter.name), shares, "", Phase.FROZEN, reason)

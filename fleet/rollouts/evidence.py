@@ -1,0 +1,125 @@
+"""Gating: what the evidence says of a version in its stage, gate by gate."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fleet.gates import Verdict
+from fleet.history import GateEvidence, RolloutStage, other_engine
+from fleet.plan import GateDue
+from fleet.rollout_policy import GateSpec, RolloutPolicy
+from fleet.spec import AdapterSpec, FleetSpec
+
+NONE = "no evidence"
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """A gate, and what is known of it now."""
+
+    gate: GateSpec
+    evidence: GateEvidence | None
+    """None: there is none that is about this version, in this stage, as it is loaded now."""
+    accepted: str = ""
+    """Who answers for the version whatever the gate says; empty: nobody."""
+    void: str = ""
+    """With what other bytes, engine, golden set or limit it was judged; empty: with none."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it lets the version go on."""
+        passed = self.evidence is not None and self.evidence.finding.verdict is Verdict.PASS
+        return passed or bool(self.accepted)
+
+    @property
+    def status(self) -> str:
+        """What is known, in a word or two; the numbers stand elsewhere."""
+        if self.accepted:
+            return self.accepted
+        return self.evidence.finding.verdict.value if self.evidence else NONE
+
+    @property
+    def detail(self) -> str:
+        """The finding's own sentence."""
+        why = f"judged with {self.void}" if self.void else ""
+        return self.evidence.finding.reason if self.evidence else why
+
+    def due(self, alias: str) -> GateDue:
+        """Return it as a plan shows it."""
+        gate = self.gate
+        return GateDue(alias, gate.name, gate.metric, gate.limit, self.status, self.detail)
+
+
+def golden_of(adapter: AdapterSpec, gate: GateSpec) -> str:
+    """Return the path of the golden set that judges an adapter; empty: there is none."""
+    return gate.golden or adapter.golden or ""
+
+
+def judged(
+    fleet: FleetSpec,
+    adapter: AdapterSpec,
+    stable: str,
+    stage: RolloutStage | None,
+    evidence: Mapping[str, GateEvidence],
+    gate: GateSpec,
+    base: str,
+) -> GateResult:
+    """Return a gate with its evidence, if that is about what serves now.
+
+    Offline evidence holds for these bytes, the version compared with, the engine, the golden set
+    and the gate as it is declared: who asks for more samples after a gate could not tell gets
+    them. Live evidence holds for the stage in which it was gathered, on the same terms.
+
+    Args:
+        fleet: The declarations.
+        adapter: The alias's.
+        stable: Full name of the version to compare with.
+        stage: The version's; None: it has none.
+        evidence: By gate.
+        gate: What is asked.
+        base: As `Situation.base`.
+    """
+    found, target = evidence.get(gate.name), str(adapter.name)
+    bare = GateResult(gate, None)
+    if found is None or (found.adapter, found.stable) != (target, stable):
+        return bare
+    of_stage = stage is not None and stage.adapter == target and (
+        (found.percent, found.since) == (stage.percent, stage.since)
+    )  # fmt: skip
+    if not found.digests.get("adapter") or not (gate.offline or of_stage):
+        return bare
+    if void := _changed(fleet, adapter, stable, found, gate, base):
+        return GateResult(gate, None, void=void)
+    return GateResult(gate, found)
+
+
+def _changed(
+    fleet: FleetSpec,
+    adapter: AdapterSpec,
+    stable: str,
+    found: GateEvidence,
+    gate: GateSpec,
+    base: str,
+) -> str:
+    """Say with what a gate was judged that is another now; empty: with nothing."""
+
+    def digest(name: str) -> str:
+        return fleet.versions[name].digest if name in fleet.versions else ""
+
+    golden = fleet.golden.get(golden_of(adapter, gate)) if gate.offline else None
+    now = (
+        ("adapter", digest(str(adapter.name)), "other bytes"),
+        ("stable", digest(stable), "other bytes of the old version"),
+        ("golden", golden.digest if golden else "", "another golden set"),
+        ("terms", gate.terms_for(adapter.format) if gate.offline else "", "other terms"),
+    )
+    if other_engine(found.digests.get("base", ""), base):
+        return "another engine, base or flags"
+    for key, each, what in now:
+        if each and found.digests.get(key, each) != each:
+            return what
+    return "" if found.answers(gate) else "another limit"
+
+
+def gates_of(fleet: FleetSpec, rollout: RolloutPolicy) -> tuple[GateSpec, ...]:
+    """Return the gates of a rollout, in its order."""
+    return tuple(fleet.gates[name] for name in rollout.gates if name in fleet.gates)

@@ -1,0 +1,263 @@
+"""Preview: what a rollout's gates are likely to say, worked out before it begins.
+
+Estimates from the size of the golden sets, from what differed between versions before, and from
+the declared demand; for the reader alone, and outside of what a plan's id covers.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from fleet.capacity import hourly_rpm
+from fleet.gates import (
+    BAD,
+    Counts,
+    Usual,
+    catching,
+    certifiable,
+    harm,
+    healthy_rate,
+    items_needed,
+    paired_power,
+    passing,
+    percent_text,
+    points_text,
+    seen,
+)
+from fleet.history import History
+from fleet.plan import GateDue
+from fleet.resources import FULL
+from fleet.rollout_policy import RATIOS, RISES, GateSpec, RolloutPolicy
+from fleet.rollouts.evidence import golden_of
+from fleet.rollouts.targets import AliasTarget, Phase, version_of
+from fleet.spec import AdapterSpec, FleetSpec
+
+USUAL_DISCORDANCE = 0.1
+"""Part of the items on which two versions differ, where no evaluation has told."""
+ENOUGH = 0.8
+"""Chance of a PASS below which something is proposed."""
+SAMPLES = (3, 5, 10)
+SHARES = (25, 50)
+DAY_S = 86_400
+_STANDS_STILL = (Phase.UNDECIDED, Phase.PAUSED, Phase.DOUBTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What is to be expected of one rollout."""
+
+    gates: tuple[GateDue, ...]
+    outlook: str
+    """One sentence on the whole; empty where nothing can be said."""
+
+
+def forecast_rollouts(fleet: FleetSpec, wanted: AliasTarget, history: History) -> Preview:
+    """Return the plan's gates of an alias with how likely each is to tell, and a summary."""
+    if not wanted.gates or wanted.phase is Phase.ROLLED_BACK:
+        return Preview(wanted.gates, "")
+    adapter = fleet.adapters[wanted.alias]
+    rollout = fleet.rollouts[adapter.rollout]
+    known: dict[str, Counts] = {
+        each.gate: each.finding.counts for each in history.evidence.get(wanted.alias, ())
+    }
+    made, promoted, failed = [], 1.0, 0.0
+    for due in wanted.gates:
+        gate = fleet.gates[due.gate]
+        counts = known.get(gate.name, {})
+        usual = None if gate.offline else seen(gate, counts) or _recorded(gate, adapter)
+        share = dict(wanted.shares).get(wanted.target, 0)
+        its = _Gate(fleet, adapter, rollout, gate, share, usual)
+        differ = _discordance(counts)
+        chance, mistaken = its.offline(differ) if gate.offline else (its.live(), 0.0)
+        sure = (due.status == "PASS" and gate.offline) or due.status.startswith("accepted")
+        if not sure:
+            promoted, failed = promoted * chance, 1 - (1 - failed) * (1 - mistaken)
+            text = its.golden_text(differ) if gate.offline else its.live_text()
+            due = replace(due, power=text)  # noqa: PLW2901 (the same gate, told more of)
+        made.append(due)
+    if wanted.phase in _STANDS_STILL:
+        return Preview(tuple(made), "")
+    outlook = (
+        f"{wanted.alias}: if {version_of(wanted.target)} is no worse, it is promoted by itself "
+        f"with {percent_text(promoted)}, held for people with {percent_text(max(0.0, 1 - promoted - failed))}"
+        f", failed by mistake with {percent_text(failed)}"
+    )
+    return Preview(tuple(made), outlook)
+
+
+def _recorded(gate: GateSpec, adapter: AdapterSpec) -> Usual | None:
+    """Return what the recorded usage says of a gate's kind of bad requests; None: too little."""
+    demand, kind = adapter.demand, BAD.get(gate.metric)
+    if kind is None or demand is None or demand.faults is None:
+        return None
+    bad, told = demand.faults.seen(kind)
+    return seen(
+        gate,
+        {"bad_stable": (bad,), "requests_stable": (told,)}
+        if gate.metric in RISES
+        else {"bad": (bad,), "requests": (told,)},
+    )
+
+
+def _discordance(counts: Counts) -> float | None:
+    """Return the part of the items that differed when they were last asked; None: never."""
+    numbers = [counts.get(each) for each in ("items", "worse", "better")]
+    items, worse, better = (each if isinstance(each, float | int) else None for each in numbers)
+    if items is None or worse is None or better is None:
+        return None
+    return (worse + better + 1) / (items + 2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Gate:
+    fleet: FleetSpec
+    adapter: AdapterSpec
+    rollout: RolloutPolicy
+    gate: GateSpec
+    percent: int
+    """The new version's share after this plan."""
+    usual: Usual | None
+    """What was seen of the old version in the last rollout; None: too little."""
+
+    @property
+    def items(self) -> int:
+        found = self.fleet.golden.get(golden_of(self.adapter, self.gate))
+        return found.items if found else 0
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The shares at which it will be judged on traffic."""
+        begun = (self.percent,) if self.percent else ()
+        ahead = (each for each in self.rollout.weights if self.percent < each < FULL)
+        return (*begun, *ahead)
+
+    def requests(self, share: int, bake: timedelta | None = None) -> tuple[int, int]:
+        """Return the requests of both versions in a stage's longest bake."""
+        days = (bake or self.rollout.longest_bake).total_seconds() / DAY_S
+        total = 60 * sum(hourly_rpm(self.adapter.demand)) * days
+        return round(total * share / FULL), round(total * (1 - share / FULL))
+
+    def offline(self, differ: float | None) -> tuple[float, float]:
+        """Return the chances that an unchanged version passes, and that it fails."""
+        known = USUAL_DISCORDANCE if differ is None else differ
+        return paired_power(self.items, known, self.gate.samples, self.gate.margin, 0.0)
+
+    def live(self, only: int | None = None, bake: timedelta | None = None) -> float:
+        """Return the chance that a healthy version passes in every stage that is left."""
+        if self.gate.metric == "neighbour_ratio":
+            return 1.0
+        chance = 1.0
+        for share in (only,) if only else self.stages:
+            chance *= passing(self.gate, *self.requests(share, bake), self.usual)
+        return chance
+
+    def golden_text(self, differ: float | None) -> str:
+        """Say what the golden set can tell, and what would help."""
+        gate, items = self.gate, self.items
+        if not items:
+            path = golden_of(self.adapter, gate)
+            lack = f"{path} holds no item" if path else "there is no golden set"
+            return f"{lack}, so this gate can never pass"
+        known = USUAL_DISCORDANCE if differ is None else differ
+        passes, fails = self.offline(differ)
+        _, caught = paired_power(
+            items, known, gate.samples, gate.margin, min(known, 2 * gate.margin)
+        )
+        basis = "taken as usual" if differ is None else "as last time"
+        unsure, drop = 1 - passes - fails, points_text(min(known, 2 * gate.margin))
+        text = (
+            f"{items} items x {gate.samples}, {percent_text(known)} differ ({basis}): an unchanged "
+            f"version gets PASS {percent_text(passes)}, INCONCLUSIVE {percent_text(unsure)}; "
+            f"a drop of {drop} gets FAIL {percent_text(caught)}"
+        )
+        if passes >= ENOUGH:
+            return text
+        return f"{text}. To be surer: {', or '.join(self._golden_fixes(known))}"
+
+    def _golden_fixes(self, known: float) -> Iterator[str]:
+        gate, items = self.gate, self.items
+        for samples in SAMPLES:
+            if (
+                samples > gate.samples
+                and paired_power(items, known, samples, gate.margin, 0.0)[0] >= ENOUGH
+            ):
+                yield f"samples: {samples}"
+                break
+        more = items_needed(known, gate.samples, gate.margin) - items
+        yield f"{max(1, math.ceil(more / 10)) * 10} more items"
+        margin = certifiable(items, known, gate.samples)
+        yield f"max: {math.ceil(margin * 100)}pp"
+
+    def live_text(self) -> str:
+        """Say what the declared traffic can tell, and what would help."""
+        gate = self.gate
+        if gate.metric == "neighbour_ratio" or not self.stages:
+            return ""
+        if not sum(hourly_rpm(self.adapter.demand)):
+            return "no demand is declared, so nothing can be said of it"
+        share = self.stages[0]
+        requests, others = self.requests(share)
+        longest = _span(self.rollout.longest_bake, " ")
+        text = (
+            f"{requests} requests at {share} % in {longest}, {self._basis()}: a healthy version "
+            f"gets PASS {percent_text(self.live(share))}; {_harm(gate, self.usual)} is caught with at "
+            f"least {percent_text(catching(gate, requests, others, self.usual))}"
+        )
+        if half := self._half(requests, others):
+            text += f", half the time within {half} requests"
+        if self.live(share) >= ENOUGH:
+            return text
+        fixes = list(self._live_fixes(share))
+        return f"{text}. To be surer: {', or '.join(fixes)}" if fixes else text
+
+    def _basis(self) -> str:
+        """Say what is taken as usual, and where it is from."""
+        known, bad = self.usual, "bad" if self.gate.metric in RISES else "beyond the limit"
+        if known is None:
+            return f"{percent_text(healthy_rate(self.gate))} {bad} (taken as usual)"
+        text = f"{percent_text(known.rate)} {bad} (as seen on {known.requests} requests)"
+        if known.effect <= 1.05:  # noqa: PLR2004 (a twentieth is no matter)
+            return text
+        return f"{text}, of users who ask often, so that {known.effect:.1f} of theirs count as one"
+
+    def _half(self, requests: int, others: int) -> int:
+        """Return after how many requests half of the harmful versions are caught; 0: never."""
+        if catching(self.gate, requests, others, self.usual) < 0.5:  # noqa: PLR2004 (half)
+            return 0
+        low, high = 1, requests
+        while low < high:
+            middle = (low + high) // 2
+            part = round(others * middle / requests)
+            caught = catching(self.gate, middle, part, self.usual) >= 0.5  # noqa: PLR2004 (half)
+            low, high = (low, middle) if caught else (middle + 1, high)
+        return low
+
+    def _live_fixes(self, share: int) -> Iterator[str]:
+        for larger in SHARES:
+            if larger > share and self.live(larger) >= ENOUGH:
+                yield f"low_traffic: {larger}%"
+                break
+        bake = self.rollout.longest_bake
+        for times in (2, 3, 4):
+            if self.live(share, bake * times) >= ENOUGH:
+                yield f"max_bake: {_span(bake * times)}"
+                break
+
+
+def _span(length: timedelta, gap: str = "") -> str:
+    """Return a time in the largest unit that counts it whole, hours at most: `48h`, `90m`."""
+    seconds = length.total_seconds()
+    for unit, whole in (("h", 3600), ("min" if gap else "m", 60)):
+        if seconds % whole == 0:
+            return f"{seconds / whole:.0f}{gap}{unit}"
+    return f"{seconds:g}{gap}s"
+
+
+def _harm(gate: GateSpec, known: Usual | None) -> str:
+    """Name the harmful version that the chance of being caught is about."""
+    usual, harmful = harm(gate, known)
+    if gate.metric in RATIOS:
+        return "twice the p95"
+    what = "a rise" if gate.metric in RISES else "a rate"
+    return f"{what} from {percent_text(usual)} to {percent_text(harmful)}"

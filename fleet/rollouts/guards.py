@@ -1,0 +1,106 @@
+"""Change windows: parts of the week in which no version gets more traffic.
+
+Doubt: what must not raise a version's share, for it is not to be believed.
+
+Whatever makes a plan comes by here: by a clock that is behind a bake, a pause or an override
+would end when it should not, and a verdict that does not follow from its counts is no verdict.
+Taking traffic back needs neither.
+
+Shadows: versions that are loaded to get copies of requests, and no traffic of clients.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from fleet.history import SKEW, GateEvidence, History, judge_again
+from fleet.resources import Route
+from fleet.rollout_policy import ChangeWindow, RolloutPolicy
+from fleet.rollouts import messages
+from fleet.rollouts.targets import AliasTarget
+from fleet.spec import AdapterSpec, FleetSpec
+
+WEEK = 7 * 24 * 60
+"""In minutes."""
+
+
+def closed_until(rollout: RolloutPolicy, now: datetime) -> datetime | None:
+    """Return when the rollout may go on again; None: now.
+
+    Where the clocks of the time zone change in the course of the year, a window holds by every
+    offset that the year has: at its edges it is up to an hour longer than written.
+    """
+    until = now.astimezone(UTC)
+    for _ in range(2 * len(rollout.no_promote) * len(rollout.offsets) + 1):
+        ends = [
+            end
+            for window in rollout.no_promote
+            for offset in rollout.offsets
+            if (end := _end(window, offset, until)) is not None
+        ]
+        if not ends or max(ends) - now > timedelta(minutes=WEEK):
+            break
+        until = max(ends)
+    return until if until > now else None
+
+
+def _end(window: ChangeWindow, offset: int, moment: datetime) -> datetime | None:
+    """Return when the window ends that `moment` lies in, UTC; None: it lies in none."""
+    local = moment + timedelta(minutes=offset)
+    place = local.weekday() * 24 * 60 + local.hour * 60 + local.minute
+    length = (window.ends - window.begins) % WEEK
+    since = (place - window.begins) % WEEK
+    if since >= length:
+        return None
+    whole = moment.replace(second=0, microsecond=0)
+    return whole + timedelta(minutes=length - since)
+
+
+def doubt(history: History, evidence: Iterable[GateEvidence], now: datetime) -> str:
+    """Return why nothing may rise now, as a sentence without its full stop; empty: it may.
+
+    Args:
+        history: The ledger, folded.
+        evidence: What the rise would rest on; only that is judged again, so that a long ledger
+            and many gates cost a plan nothing.
+        now: The time here.
+    """
+    last = history.as_of
+    if last is not None and last - now > SKEW:
+        return (
+            f"the clock is behind the ledger (FC5108): it is {messages.time(now)} here, and the "
+            f"ledger has an entry of {messages.time(last)}"
+        )
+    for each in evidence:
+        differs = judge_again(each.finding, each.gate)
+        if differs:
+            return (
+                f"evidence #{each.seq}, gate {each.gate}, does not follow from its counts "
+                f"(FC5130): {differs}. To judge it anew: fleetctl release {each.alias}"
+            )
+    return ""
+
+
+def shadowed(
+    fleet: FleetSpec,
+    adapter: AdapterSpec,
+    wanted: AliasTarget,
+    route: Route | None,
+    history: History,
+) -> AliasTarget:
+    """Return what an alias should have, with the version that gets copies among it.
+
+    One that is no longer declared goes, unless it has ever served: then it stays as long as
+    any version that was replaced.
+    """
+    name = adapter.shadow.adapter if adapter.shadow else ""
+    before = route.shadow if route is not None else ""
+    gone = before if before != name else ""
+    holds = history.holds.get(wanted.alias, {})
+    served = gone in history.cutovers or gone in holds or gone == wanted.target
+    shares = tuple(
+        (each, percent) for each, percent in wanted.shares if each != gone or percent or served
+    )
+    if name and shares and name in fleet.versions and name not in dict(shares):
+        shares = (*shares, (name, 0))
+    return wanted if shares == wanted.shares else replace(wanted, shares=shares)

@@ -1,0 +1,129 @@
+"""Words: what a plan says of a version that does not move on."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from fleet.history import GateEvidence, RollbackHold, RolloutMark
+from fleet.rollouts.evidence import NONE, GateResult
+from fleet.rollouts.targets import version_of
+
+
+def time(moment: datetime) -> str:
+    """Return a moment for people, UTC where the moment is."""
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def rolled_back(alias: str, hold: RollbackHold) -> str:
+    """Say that a version was rolled back, and how it may come again."""
+    reason = f" ({hold.reason})" if hold.reason else ""
+    return (
+        f"{alias}: {version_of(hold.adapter)} was rolled back by {hold.by} at {time(hold.at)}"
+        f"{reason} and gets no traffic. To roll it out again: fleetctl release {alias}"
+    )
+
+
+def begins(
+    version: str, weight: int, offline: Sequence[GateResult], said: RolloutMark | None
+) -> str:
+    """Say what lets a version begin: its golden sets, an override, or a person."""
+    if accepted := [each for each in offline if each.accepted]:
+        over = "; ".join(f"{each.gate.name} {each.accepted}" for each in accepted)
+        return f"{version} begins at {weight} %: {over}"
+    unsure = [f"{each.gate.name} {each.status}" for each in offline if not each.passed]
+    if unsure:
+        word = {"approve": "approved", "advance": "sent on"}[said.mark] if said else "let on"
+        by = f"{word} by {said.by}" if said else word
+        return f"{version} begins at {weight} %: {by}, {', '.join(unsure)}"
+    return f"{version} has passed its golden sets and begins at {weight} %"
+
+
+def rejected(alias: str, target: str, evidence: GateEvidence) -> str:
+    """Say that a gate rejects a version's bytes."""
+    return (
+        f"{alias}: {version_of(target)} held: {by_evidence(evidence)}. To accept it all the same, "
+        f"declare an override; to judge it anew: fleetctl release {alias}"
+    )
+
+
+def by_evidence(evidence: GateEvidence) -> str:
+    """Say by which evidence bytes are rejected, such as `digest 61636d652d73 rejected by ...`."""
+    digest = evidence.digests.get("adapter", "")[:12]
+    which = f"digest {digest} rejected" if digest else "rejected"
+    reason = evidence.finding.reason
+    return f"{which} by evidence #{evidence.seq}, gate {evidence.gate} ({reason})"
+
+
+def not_served(alias: str, why: str, declare: str) -> str:
+    """Say that nobody answers for an alias, and how that ends; goes on with other ways."""
+    return f"{alias}: NOT SERVED, for no other version is there: {why}. To serve it, {declare}"
+
+
+def aborted(alias: str, target: str, mark: RolloutMark) -> str:
+    """Say that a person ended the rollout."""
+    reason = f" ({mark.reason})" if mark.reason else ""
+    return (
+        f"{alias}: {version_of(target)} was aborted by {mark.by} at {time(mark.at)}{reason} and "
+        f"gets no traffic. To roll it out again: fleetctl release {alias}"
+    )
+
+
+def same_bytes(alias: str, target: str, out: RollbackHold | RolloutMark) -> str:
+    """Say that a version is one that was taken out, under another name."""
+    return (
+        f"{alias}: {version_of(target)} {taken_out(out)}, and gets no traffic. To roll it out "
+        f"again: fleetctl release {alias}"
+    )
+
+
+def taken_out(out: RollbackHold | RolloutMark) -> str:
+    """Say whose bytes a version has, who took those out, when and why."""
+    reason = f" ({out.reason})" if out.reason else ""
+    how = "rolled back" if isinstance(out, RollbackHold) else "aborted"
+    who = f"{how} by {out.by} at {time(out.at)}{reason}"
+    return f"has the bytes of {version_of(out.adapter)}, which was {who}"
+
+
+def given_up(alias: str, target: str) -> str:
+    """Say that a rollout ended without a verdict."""
+    return (
+        f"{alias}: {version_of(target)} gets no traffic: its gates could not tell in the time they "
+        f"had. To roll it out again: fleetctl release {alias}"
+    )
+
+
+def void(mark: RolloutMark) -> str:
+    """Say that what a person let a stage do counts no more."""
+    said = "approval" if mark.mark == "approve" else mark.mark
+    since = time(mark.void) if mark.void else ""
+    return (
+        f" (the {said} by {mark.by} of {time(mark.at)} counts no more: since {since} the stage is "
+        "judged anew, for its engine, base, golden set or bytes have changed)"
+    )
+
+
+def halted(at: str, mark: RolloutMark) -> str:
+    """Say who keeps a rollout where it is, and until when; `at` begins the sentence."""
+    reason = f" ({mark.reason})" if mark.reason else ""
+    if mark.until is not None:
+        return f"{at}: paused by {mark.by} until {time(mark.until)}{reason}, then it goes on"
+    return f"{at}: held by {mark.by} since {time(mark.at)}{reason}"
+
+
+def open_gates(judged: Iterable[GateResult]) -> str:
+    """Say which gates do not let a version go on, and why."""
+    found = [each for each in judged if not each.passed]
+    bare = [each.gate.name for each in found if each.status == NONE and not each.void]
+    said = [f"{NONE} for gate {', '.join(bare)}"] if bare else []
+    said += [f"{NONE} for gate {e.gate.name}, which was {e.detail}" for e in found if e.void]
+    said += [
+        f"gate {each.gate.name} is {each.status} ({each.detail})"
+        for each in found
+        if each.status != NONE
+    ]
+    return "; ".join(said)
+
+
+def decide(alias: str, *, begun: bool = True) -> str:
+    """Say how a person decides; time helps only a version that has traffic."""
+    ways = "approve|advance|extend|abort" if begun else "approve|advance|abort"
+    return f"Decide: fleetctl rollout {ways} {alias}"

@@ -1,0 +1,299 @@
+"""One alias: its next shares, from what stands, what was found and what people said."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from fleet.gates import Verdict
+from fleet.history import History
+from fleet.plan import GateDue
+from fleet.resources import FULL, Route
+from fleet.rollouts import messages
+from fleet.rollouts.evidence import GateResult
+from fleet.rollouts.first_version import decide_first_version
+from fleet.rollouts.guards import closed_until, doubt
+from fleet.rollouts.situation import Situation
+from fleet.rollouts.targets import AliasTarget, Phase, version_of
+from fleet.spec import AdapterSpec, FleetSpec
+
+_GATED = (
+    Phase.EVALUATING,
+    Phase.STARTED,
+    Phase.ADVANCED,
+    Phase.WAITING,
+    Phase.EXTENDED,
+    Phase.UNDECIDED,
+    Phase.PAUSED,
+    Phase.DOUBTED,
+    Phase.ROLLED_BACK,
+)
+"""Phases in which a plan shows the gates."""
+
+
+def decide_rollout(
+    fleet: FleetSpec,
+    adapter: AdapterSpec,
+    route: Route | None,
+    history: History,
+    now: datetime,
+    *,
+    altered: frozenset[str] = frozenset(),
+    base: str = "",
+) -> AliasTarget:
+    """Return what one alias should have at `now`.
+
+    Args:
+        fleet: The declarations.
+        adapter: The alias's.
+        route: Its live route; None: there is none.
+        history: The ledger, folded.
+        now: The time.
+        altered: Versions of which a server holds other bytes than the locked ones, about which
+            evidence says nothing.
+        base: Stands for the engine that serves the target; empty: not known.
+    """
+    if route is None:
+        nothing = Route(adapter.alias, (), "")
+        bare = Situation(fleet, adapter, nothing, history, now, altered, base)
+        why, _ = _stopped(bare) or ("", "")
+        asked = bare.released and not bare.allowed("advance")
+        offline = [each for each in bare.judged if each.gate.offline and asked]
+        unsure = [e for e in offline if not e.passed and not _approved(bare, e)]
+        return decide_first_version(
+            bare, why, unsure, _doubt(bare, offline) if bare.released else ""
+        )
+    it = Situation(fleet, adapter, route, history, now, altered, base)
+    stopped = _stopped(it)
+    wanted = _taken_back(it, *stopped) if stopped else _going(it)
+    kept = _without_retired(it, wanted, stopped=bool(stopped))
+    return replace(kept, gates=_gates(it, kept))
+
+
+def _stopped(it: Situation) -> tuple[str, str] | None:
+    """Return why the target may not have any traffic, in short and for the reader."""
+    version = version_of(it.target)
+    if hold := it.holds.get(it.target):
+        return f"{version} was rolled back", messages.rolled_back(it.alias, hold)
+    if evidence := it.rejection:
+        why = f"gate {evidence.gate} failed: {evidence.finding.reason}"
+        return why, messages.rejected(it.alias, it.target, evidence)
+    if mark := it.mark("abort"):
+        return f"{version} was aborted by {mark.by}", messages.aborted(it.alias, it.target, mark)
+    if it.twin:
+        why = f"{version} has the bytes of {version_of(it.twin.adapter)}, which was taken out"
+        return why, messages.same_bytes(it.alias, it.target, it.twin)
+    if it.given_up and not (it.allowed("approve") or it.allowed("advance")):
+        return f"{version} could not be judged", messages.given_up(it.alias, it.target)
+    return None
+
+
+def _taken_back(it: Situation, why: str, text: str) -> AliasTarget:
+    """Keep the live route, with whatever the target still has given to the stable one."""
+    taken = dict(it.shares)
+    had, stable = taken.get(it.target, 0), it.stable
+    if it.on_its_way(stable):  # a rollout is no way back for what it is judged by
+        stable = ""
+    if had and stable:
+        taken |= {it.target: 0, stable: taken[stable] + had}
+    elif had:
+        version = version_of(it.target)
+        why_not = "for none to go back to is loaded"
+        text = f"{it.alias}: {version} is out, and keeps its traffic, {why_not}"
+    phase = Phase.ROLLED_BACK if had and stable else Phase.HELD
+    return _wanted(it, taken, phase, why, text)
+
+
+def _going(it: Situation) -> AliasTarget:
+    """Decide for a target that may have traffic."""
+    percent, stage, latest = it.percent, it.stage, it.latest
+    if percent == FULL:
+        soaking = any(not each for each in it.shares.values())
+        return _wanted(it, it.shares, Phase.SOAKING if soaking else Phase.COMPLETE, "")
+    if stage is not None and stage.percent > 0 and stage.percent != percent:
+        why = f"the live route gives {version_of(it.target)} {percent} %, set by hand"
+        text = (
+            f"{it.alias}: its route was changed by hand, {version_of(it.target)} has {percent} % "
+            f"and not {stage.percent} %. It stays as it is; to go on from there: "
+            f"fleetctl release {it.alias}"
+        )
+        return _wanted(it, it.shares, Phase.EDITED, why, text)
+    if latest is not None and _declared_again(it):
+        shares = {**dict.fromkeys(it.shares, 0), it.target: FULL}
+        gone = version_of(latest.adapter)
+        why = f"{version_of(it.target)} is declared again and takes over from {gone}"
+        return _wanted(it, it.ordered(shares), Phase.RETURNED, why)
+    return _staged(it) if percent else _beginning(it)
+
+
+def _declared_again(it: Situation) -> bool:
+    """Say whether the target serves beside a rollout that the ledger left half-way."""
+    return it.percent > 0 and any(it.on_its_way(each) for each in it.shares if each != it.target)
+
+
+def _beginning(it: Situation) -> AliasTarget:
+    """Give the target its first weight, or load it and say what it waits for."""
+    version, stable = version_of(it.target), it.stable
+    weight = it.first_weight if stable else FULL
+    others = dict.fromkeys(it.shares, 0)
+    offline = [each for each in it.judged if each.gate.offline] if stable else []
+    phase, text = _obstacle(it, offline, f"{it.alias}: {version} waits at 0 %{_void(it)}")
+    if stable and phase is None and stable not in it.fleet.versions:
+        text = (
+            f"{it.alias}: {version} is not begun: {version_of(stable)} is not in the lock, so it "
+            "could not be loaded again to go back to"
+        )
+        return _wanted(it, it.shares, Phase.WAITING, "", text)
+    if phase is not None:
+        shares = it.ordered({**others, stable: FULL, it.target: 0} if stable else it.shares)
+        why = f"{version} is declared and judged before it gets traffic"
+        return _wanted(it, shares, phase, why, text)
+    rest = {stable: FULL - weight} if stable else {}
+    shares = it.ordered({**others, **rest, it.target: weight})
+    waited = it.stage is not None and it.target in it.shares
+    why = f"{version} is declared and begins at {weight} %"
+    if waited and offline:
+        said = it.mark("advance") or it.mark("approve")
+        why = messages.begins(version, weight, offline, said)
+    begun = waited and (offline or it.rollout.no_promote)  # an earlier plan asked for it
+    phase = Phase.ADVANCED if begun else Phase.STARTED
+    return replace(_wanted(it, shares, phase, why), salt=it.target)
+
+
+def _staged(it: Situation) -> AliasTarget:
+    """Move the target to the next weight when it may, and say what it waits for if not."""
+    stage, percent, version = it.stage, it.percent, version_of(it.target)
+    at = f"{it.alias}: {version} stays at {percent} %{_void(it)}"
+    if stage is None:
+        text = f"{at}: the ledger does not say since when. To start its bake: fleetctl adopt"
+        return _wanted(it, it.shares, Phase.WAITING, "", text)
+    ready = stage.since + it.rollout.bake
+    phase, text = _obstacle(it, it.judged, at, ready)
+    if phase is Phase.UNDECIDED and it.rollout.when_unsure == "roll_back" and it.stable:
+        return _taken_back(
+            it, f"{version} could not be judged", messages.given_up(it.alias, it.target)
+        )
+    if phase is not None:
+        return _wanted(it, it.shares, phase, "", text)
+    weight = min((each for each in it.rollout.weights if each > percent), default=FULL)
+    rest = {it.stable: FULL - weight} if it.stable else {}
+    shares = {**dict.fromkeys(it.shares, 0), **rest, it.target: weight}
+    why = f"{version} has baked at {percent} % and goes to {weight} %"
+    if it.allowed("advance"):
+        mark = it.mark("advance")
+        why = f"{version} goes to {weight} %: {mark.by} said so" if mark else why
+    return _wanted(it, it.ordered(shares), Phase.ADVANCED, why)
+
+
+def _obstacle(
+    it: Situation, judged: Sequence[GateResult], at: str, ready: datetime | None = None
+) -> tuple[Phase | None, str]:
+    """Return the phase that keeps a version from more traffic, and why; None: nothing does.
+
+    What would let it rise is believed last, when it is known to matter. Arguments as there.
+    """
+    phase, text = _in_the_way(it, judged, at, ready)
+    if phase is None and (why := _doubt(it, judged)):
+        return Phase.DOUBTED, f"{at}: {why}"
+    return phase, text
+
+
+def _doubt(it: Situation, judged: Iterable[GateResult]) -> str:
+    evidence = [each.evidence for each in judged if each.evidence is not None]
+    return doubt(it.history, evidence, it.now)
+
+
+def _in_the_way(
+    it: Situation, judged: Sequence[GateResult], at: str, ready: datetime | None
+) -> tuple[Phase | None, str]:
+    """Return what a person, a bake, a gate or the hour has against more traffic.
+
+    Args:
+        it: The alias.
+        judged: The gates that count here.
+        at: Beginning of the sentence.
+        ready: When it has baked; None: it has no traffic yet and nothing to bake.
+    """
+    if it.halt:
+        return Phase.PAUSED, messages.halted(at, it.halt)
+    if it.allowed("advance"):
+        return None, ""
+    if ready is not None and it.now < ready:
+        return Phase.WAITING, f"{at}, baking until {messages.time(ready)}"
+    unsure = [each for each in judged if not each.passed and not _approved(it, each)]
+    if unsure:
+        return _unsure(it, unsure, f"{at}: {messages.open_gates(unsure)}", ready)
+    if until := closed_until(it.rollout, it.now):
+        return (
+            Phase.WAITING if ready else Phase.EVALUATING,
+            f"{at}: no version gets more traffic until {messages.time(until)}",
+        )
+    return None, ""
+
+
+def _unsure(
+    it: Situation, unsure: list[GateResult], text: str, ready: datetime | None
+) -> tuple[Phase, str]:
+    """Tell a gate that may still tell from one that will not."""
+    if ready is None:  # a golden set says the same tomorrow
+        asked = all(_asked(each) for each in unsure)
+        if asked:
+            return Phase.UNDECIDED, f"{text}. {messages.decide(it.alias, begun=False)}"
+        return Phase.EVALUATING, text
+    end = ready - it.rollout.bake + it.rollout.longest_bake
+    extended = it.mark("extend") if it.allowed("extend") else None
+    if extended is not None:  # as long again, from when it was said
+        end = max(end, extended.at + it.rollout.longest_bake)
+    if it.now < end:
+        return Phase.EXTENDED, f"{text}; goes on until {messages.time(end)}"
+    return Phase.UNDECIDED, f"{text}. {messages.decide(it.alias)}"
+
+
+def _void(it: Situation) -> str:
+    """Say what a person let this stage do and no longer counts; empty: nothing."""
+    return messages.void(it.void) if it.void else ""
+
+
+def _asked(judged: GateResult) -> bool:
+    """Say whether a gate was judged and could not tell."""
+    evidence = judged.evidence
+    return evidence is not None and evidence.finding.verdict is Verdict.INCONCLUSIVE
+
+
+def _approved(it: Situation, judged: GateResult) -> bool:
+    """Say whether a person let this stage go on, or all stages whatever a golden set said."""
+    if it.allowed("approve") and not judged.void:  # nobody has looked at what serves now
+        return True
+    marks = [each for each in (it.mark("approve"), it.mark("advance")) if each]
+    known = judged.evidence
+    asked = known is not None and any(known.seq < each.seq for each in marks)
+    return judged.gate.offline and asked
+
+
+def _without_retired(it: Situation, wanted: AliasTarget, *, stopped: bool) -> AliasTarget:
+    """Drop versions that have had no share for as long as they are retained."""
+
+    def over(adapter: str, percent: int) -> bool:
+        hold = it.holds.get(adapter)
+        since = it.history.cutovers.get(adapter) or (hold.at if hold else None)
+        idle = percent == 0 and it.shares.get(adapter) == 0
+        kept = adapter == wanted.target and not stopped
+        return idle and not kept and since is not None and it.now - since >= it.rollout.retain
+
+    return replace(wanted, shares=tuple(each for each in wanted.shares if not over(*each)))
+
+
+def _gates(it: Situation, wanted: AliasTarget) -> tuple[GateDue, ...]:
+    if wanted.phase not in _GATED or dict(wanted.shares).get(wanted.target) == FULL:
+        return ()
+    return tuple(each.due(it.alias) for each in it.judged)
+
+
+def _wanted(
+    it: Situation,
+    shares: Mapping[str, int] | tuple[tuple[str, int], ...],
+    phase: Phase,
+    why: str,
+    held: str = "",
+) -> AliasTarget:
+    listed = tuple(shares.items()) if isinstance(shares, Mapping) else shares
+    return AliasTarget(it.alias, it.target, listed, it.route.salt, phase, why, held)

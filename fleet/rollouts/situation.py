@@ -1,0 +1,247 @@
+"""Situation: one alias as it stands, with all that its pace is decided by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+
+from fleet.capacity import hourly_rpm
+from fleet.history import (
+    GateEvidence,
+    History,
+    MarkKind,
+    RollbackHold,
+    RolloutMark,
+    RolloutStage,
+    accepted,
+    fallen,
+    is_way_back,
+    rejection,
+    taken_out,
+)
+from fleet.names import AdapterName
+from fleet.resources import FULL, Route
+from fleet.rollout_policy import RolloutPolicy
+from fleet.rollouts.evidence import GateResult, gates_of, judged
+from fleet.spec import AdapterSpec, FleetSpec
+
+RECOMMENDED = 500
+"""Requests of the new version that a stage needs to tell a few points' rise."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """An alias that has a route."""
+
+    fleet: FleetSpec
+    adapter: AdapterSpec
+    route: Route
+    history: History
+    now: datetime
+    altered: frozenset[str]
+    """Versions of which a server holds other bytes than the lock pins."""
+    base: str = ""
+    """Stands for the engine that serves the target, its version and flags; empty: not known."""
+
+    @property
+    def alias(self) -> str:
+        """What the client calls."""
+        return self.adapter.alias
+
+    @cached_property
+    def target(self) -> str:
+        """Full name of the declared version."""
+        return str(self.adapter.name)
+
+    @property
+    def rollout(self) -> RolloutPolicy:
+        """The pace that is asked for."""
+        return self.fleet.rollouts[self.adapter.rollout]
+
+    @cached_property
+    def shares(self) -> Mapping[str, int]:
+        """Percent by full name, as the live route has them."""
+        return {each.adapter: each.percent for each in self.route.shares}
+
+    @property
+    def percent(self) -> int:
+        """The target's live share."""
+        return self.shares.get(self.target, 0)
+
+    @property
+    def latest(self) -> RolloutStage | None:
+        """The stage that the ledger knows, of whichever version."""
+        return self.history.stages.get(self.alias)
+
+    @property
+    def stage(self) -> RolloutStage | None:
+        """The target's stage; None: the ledger does not know one."""
+        latest = self.latest
+        return latest if latest is not None and latest.adapter == self.target else None
+
+    def on_its_way(self, adapter: str) -> bool:
+        """Say whether a version has the share of a stage that it has not left."""
+        latest = self.latest
+        return latest is not None and latest.adapter == adapter and latest.is_half_way(self.shares)
+
+    @property
+    def digest(self) -> str:
+        """Of the target's bytes, as the lock pins them; empty: not locked."""
+        facts = self.fleet.versions.get(self.target)
+        return facts.digest if facts else ""
+
+    @cached_property
+    def holds(self) -> Mapping[str, RollbackHold]:
+        """Versions that stay out; without the target where its bytes are others or let in again.
+
+        It is an override that lets in what a gate has taken out.
+        """
+        found = self.history.holds.get(self.alias, {})
+        own = found.get(self.target)
+        if own is None or (own in self._out and not self._lifted(own)):
+            return found
+        return {name: each for name, each in found.items() if name != self.target}
+
+    @cached_property
+    def rejection(self) -> GateEvidence | None:
+        """The evidence that keeps the target out."""
+        return rejection(
+            self.history, self.fleet.overrides, self.alias, self.target, self.digest, self.now
+        )
+
+    @cached_property
+    def twin(self) -> RollbackHold | RolloutMark | None:
+        """What keeps the target's bytes out under another name, of the version taken out first.
+
+        A version that answers all requests was put there, and is nobody's way past a hold.
+        """
+        if self.percent == FULL:
+            return None
+        found = (each for each in self._out if each.adapter != self.target)
+        return next((each for each in found if not self._lifted(each)), None)
+
+    @cached_property
+    def _out(self) -> tuple[RollbackHold | RolloutMark, ...]:
+        return taken_out(self.history, self.fleet.versions, self.alias, self.target, self.digest)
+
+    def _lifted(self, out: RollbackHold | RolloutMark) -> bool:
+        """Say whether an override accepts what a gate took out; a person's word it never lifts."""
+        return isinstance(out, RollbackHold) and bool(out.gate) and bool(self.accepts(out.gate))
+
+    def accepts(self, gate: str) -> str:
+        """Return who answers for the target whatever a gate says; empty: nobody."""
+        return accepted(self.fleet.overrides, self.alias, self.digest, gate, self.now)
+
+    def mark(self, word: MarkKind) -> RolloutMark | None:
+        """Return what a person said of the target's bytes, if it was this.
+
+        A hold and a pause are of whatever has its name: nobody goes on by a change of bytes.
+        """
+        marks = self.history.marks.get(self.alias, ())
+        found = next((e for e in marks if (e.mark, e.adapter) == (word, self.target)), None)
+        if found is None or word in ("hold", "pause"):
+            return found
+        other = found.digest and self.digest and found.digest != self.digest
+        return None if other else found
+
+    @property
+    def released(self) -> bool:
+        """Whether the target's bytes were kept out, let in again, and have had no traffic since."""
+        let_in, versions = self.history.released.get(self.alias, ()), self.fleet.versions
+        same = (versions[each].digest == self.digest for each in let_in if each in versions)
+        return self.target in let_in or (bool(self.digest) and any(same))
+
+    @property
+    def given_up(self) -> bool:
+        """Whether its gates could not tell in time, it lost its traffic, and nobody answers for it.
+
+        Such bytes wait for `release`, whatever was declared since and under whichever name. An
+        override answers for them where it accepts each gate that has not passed.
+        """
+        known = self.fleet.versions
+        fell = fallen(self.history, known, self.alias, self.target, self.digest)
+        if self.stage is not None and self.stage.percent:  # let in under this name
+            fell &= {self.target}
+        lifted = self.target in self.history.holds.get(self.alias, {})  # by its gate's override
+        if self.rollout.when_unsure != "roll_back" or lifted or not fell:
+            return False
+        answered = any(each.accepted for each in self.judged)
+        return not (answered and all(each.passed for each in self.judged))
+
+    @property
+    def halt(self) -> RolloutMark | None:
+        """The hold or the pause that keeps the target from more traffic now; a hold is longer."""
+        said = (self.mark("hold"), self.mark("pause"))
+        return next((each for each in said if each is not None and each.lasts(self.now)), None)
+
+    def allowed(self, word: MarkKind) -> bool:
+        """Say whether a person said this of the stage that the target is in now."""
+        mark = self._of_stage(word)
+        return mark is not None and mark.void is None
+
+    @property
+    def void(self) -> RolloutMark | None:
+        """What a person let this stage do, before it began anew; said again since, it counts."""
+        said = (self._of_stage("approve"), self._of_stage("advance"))
+        return next((each for each in said if each is not None and each.void), None)
+
+    def _of_stage(self, word: MarkKind) -> RolloutMark | None:
+        mark, stage = self.mark(word), self.stage
+        now = (stage.entered, stage.percent) if stage else (None, None)
+        return mark if mark is not None and (mark.since, mark.percent) == now else None
+
+    @cached_property
+    def stable(self) -> str:
+        """The version to fall back on: the oldest one that serves and is in no rollout.
+
+        Where none serves beside the target, the newest resident one that has once answered all
+        requests; empty when there is none.
+        """
+        rest = [each for each in self.route.shares if each.adapter != self.target]
+        others = [each for each in rest if each.adapter not in self.holds] or rest
+        serving = [each.adapter for each in others if each.percent > 0]
+        staged = self.latest.adapter if self.latest else ""
+        settled = [each for each in serving if each != staged]
+        if settled or serving:
+            return (settled or serving)[-1]
+        known = self.fleet.versions
+        names = (each.adapter for each in rest)
+        return next((e for e in names if is_way_back(self.history, known, self.alias, e)), "")
+
+    @cached_property
+    def judged(self) -> tuple[GateResult, ...]:
+        """The gates of the rollout, with what is known now.
+
+        Where there is no other version, a golden set says what it said beside the last one.
+        """
+        evidence = {
+            each.gate: each
+            for each in self.history.evidence.get(self.alias, ())
+            if self.altered.isdisjoint((self.target, self.stable))
+        }
+        found = []
+        for gate in gates_of(self.fleet, self.rollout):
+            last = evidence[gate.name].stable if gate.name in evidence else ""
+            beside = self.stable or last
+            made = judged(self.fleet, self.adapter, beside, self.stage, evidence, gate, self.base)
+            found.append(replace(made, accepted=self.accepts(gate.name)))
+        return tuple(found)
+
+    @property
+    def first_weight(self) -> int:
+        """The share to begin with, larger where too few requests are declared to judge it by."""
+        rollout = self.rollout
+        weight, larger = rollout.weights[0], rollout.low_traffic
+        if larger is None or self.adapter.demand is None:
+            return weight
+        days = rollout.longest_bake.total_seconds() / 86_400
+        requests = 60 * sum(hourly_rpm(self.adapter.demand)) * days * weight / FULL
+        return larger if requests < RECOMMENDED else weight
+
+    def ordered(self, shares: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+        """Return the shares with the target first, then the others by version, newest first."""
+
+        def rank(name: str) -> tuple[bool, object, str]:
+            return name == self.target, AdapterName.parse(name).version, name
+
+        return tuple((each, shares[each]) for each in sorted(shares, key=rank, reverse=True))

@@ -1,0 +1,85 @@
+"""What an alias should have now, and where that leaves its rollout."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fleet.plan import GateDue
+
+
+class Phase(StrEnum):
+    """Where an alias stands in its rollout after this plan."""
+
+    FIRST = "first"
+    """There was no route: the wanted version takes all traffic."""
+    EVALUATING = "evaluating"
+    """Loaded, without traffic, until its golden sets have passed and it may begin."""
+    STARTED = "started"
+    ADVANCED = "advanced"
+    WAITING = "waiting"
+    """In a stage that has not baked, or is ready and waits for its hour."""
+    EXTENDED = "extended"
+    """Baked, and a gate cannot tell yet: it goes on until the longest bake is over."""
+    UNDECIDED = "undecided"
+    """No more time is given: a person decides."""
+    PAUSED = "paused"
+    """A person keeps it where it is, until `resume` or a time; a gate that fails still takes its
+    traffic back.
+    """
+    DOUBTED = "doubted"
+    """The clock or a verdict is not to be believed, so it stays where it is; it may still fail."""
+    RETURNED = "returned"
+    """Another version's rollout is no longer declared: the one it began from has it all again."""
+    SOAKING = "soaking"
+    """It has all traffic, and the version it replaced is kept loaded."""
+    COMPLETE = "complete"
+    ROLLED_BACK = "rolled_back"
+    """It loses the traffic that it has, now."""
+    HELD = "held"
+    """The wanted version was rolled back and gets no traffic."""
+    EDITED = "edited"
+    """The live route was changed by hand; left as it is."""
+    FROZEN = "frozen"
+    """The routes could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class AliasTarget:
+    """What one alias should have now."""
+
+    alias: str
+    target: str
+    """Full name of the declared version."""
+    shares: tuple[tuple[str, int], ...]
+    """Full adapter name and percent, the target first; resident at 0 percent too."""
+    salt: str
+    phase: Phase
+    why: str
+    held: str = ""
+    """What is declared and not done, for the reader; empty when nothing is."""
+    gates: tuple[GateDue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutTargets:
+    """What every alias should have now, by alias."""
+
+    wanted: Mapping[str, AliasTarget]
+    loaded: Mapping[str, tuple[str, ...]]
+    """By full adapter name: known servers that list it now, sorted."""
+    routed: Mapping[str, tuple[str, ...]]
+    """By full adapter name: servers that a live route names for it, sorted."""
+    freeable: frozenset[tuple[str, str]]
+    """(adapter, server): ours, wanted nowhere and without traffic; may be unloaded first."""
+    owned: frozenset[str]
+    """Addresses that fleetctl created or adopted."""
+
+
+def alias_of(adapter: str) -> str:
+    """Return the alias in a full adapter name: its first two parts."""
+    return "-".join(adapter.split("-", 2)[:2])
+
+
+def version_of(adapter: str) -> str:
+    """Return the version in a full adapter name, such as `2.1.0`."""
+    return adapter.rpartition("-v")[2]

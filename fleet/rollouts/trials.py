@@ -1,0 +1,247 @@
+"""Trials: which versions are being tried now, against which, and which gates have to be asked.
+
+A trial says nothing about whether a version may go on; that is the pace's business. It says
+what evidence is lacking or has become void because the bytes, the engine, the gate or the golden
+set are others now.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from fleet.gates import Verdict
+from fleet.history import (
+    GateEvidence,
+    History,
+    RollbackHold,
+    RolloutStage,
+    accepted,
+    is_way_back,
+    other_engine,
+    rejection,
+    taken_out,
+)
+from fleet.names import server_address
+from fleet.resources import FULL, Route, Server, State
+from fleet.rollout_policy import GateSpec
+from fleet.spec import AdapterFacts, AdapterSpec, FleetSpec
+from fleet.traffic import Sticky
+
+ALTERED = "altered"
+"""In the place of a digest: bytes that are not those that the lock pins."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateTrial:
+    """One version on its way, and the version it is compared with."""
+
+    alias: str
+    adapter: str
+    """Full name of the new version."""
+    stable: str
+    """Full name of the version that answers the rest, or did until the cut-over."""
+    percent: int
+    """The new version's share now; 0: it gets no traffic yet; 100: the old one is still loaded."""
+    since: datetime | None
+    """From when on requests of this stage count; None: the ledger does not say."""
+    servers: tuple[str, ...]
+    """That list the new version, sorted."""
+    stable_servers: tuple[str, ...]
+    offline: tuple[GateSpec, ...]
+    """Gates on a golden set for which no evidence holds."""
+    live: tuple[GateSpec, ...]
+    """Gates on traffic; asked again each time, while there is any."""
+    digests: Mapping[str, str]
+    """Of `adapter`, `stable` and `base`; the last covers engine, version and flags."""
+    rejected: GateEvidence | None = None
+    """Evidence by which these bytes have failed and may not serve."""
+    accepted: frozenset[str] = frozenset()
+    """Gates whose verdict people have overridden; they are asked and stop nothing."""
+    sticky: Sticky = Sticky.REQUEST
+    """What the split keeps on one version."""
+
+
+def due_gates(
+    fleet: FleetSpec, live: State, history: History, now: datetime
+) -> tuple[GateTrial, ...]:
+    """Return what is being tried, by alias; nothing while the routes are not known.
+
+    A version of which a server holds other bytes than the lock pins is not tried: whatever was
+    found would be about something else. Beside a version that is altered so, a failure counts and
+    nothing passes.
+    """
+    if live.routes_unknown:
+        return ()
+    routes = live.routes()
+    found = (
+        _trial(fleet, adapter, routes[alias], live, history, now)
+        for alias, adapter in sorted(fleet.adapters.items())
+        if alias in routes
+    )
+    return tuple(each for each in found if each is not None)
+
+
+def _trial(
+    fleet: FleetSpec,
+    adapter: AdapterSpec,
+    route: Route,
+    live: State,
+    history: History,
+    now: datetime,
+) -> GateTrial | None:
+    alias, shares = adapter.alias, {each.adapter: each.percent for each in route.shares}
+    stage = history.stages.get(alias)
+    name = _candidate(str(adapter.name), shares, stage)
+    declared = name == str(adapter.name)
+    percent, stable = shares.get(name, 0), _stable(fleet, route, name, history)
+    facts, other = fleet.versions.get(name), fleet.versions.get(stable)
+    if not stable or facts is None:
+        return None
+    if _is_out(fleet, alias, name, facts.digest, history, now, percent):
+        return None
+    if _is_altered(live, name, facts):
+        return None
+    altered = other is not None and _is_altered(live, stable, other)
+    if percent == FULL and not _may_return(route, stable, history):
+        return None
+    servers, others = _on(live, name), _on(live, stable)
+    digests = {
+        "adapter": facts.digest,
+        "stable": ALTERED if altered else other.digest if other else "",
+        "base": engine_of(live, servers, _routed(route, name)),
+    }
+    digests = {key: each for key, each in digests.items() if each}
+    gates = [fleet.gates[each] for each in fleet.rollouts[adapter.rollout].gates]
+    ours = stage is not None and (stage.adapter, stage.percent) == (name, percent)
+    rejected = rejection(history, fleet.overrides, alias, name, facts.digest, now)
+    known = {each.gate: each for each in history.evidence.get(alias, ())}
+    return GateTrial(
+        alias,
+        name,
+        stable,
+        percent,
+        stage.since if stage is not None and ours and percent else None,
+        servers,
+        others,
+        tuple(
+            each
+            for each in gates
+            if each.offline and declared and not (rejected or altered)
+            if servers and percent < FULL
+            if not _holds(known.get(each.name), name, stable, digests | _golden(fleet, alias, each))
+        ),
+        tuple(each for each in gates if not each.offline and percent and not rejected),
+        digests,
+        rejected,
+        frozenset(
+            each.name
+            for each in gates
+            if accepted(fleet.overrides, alias, facts.digest, each.name, now)
+        ),
+        adapter.sticky,
+    )
+
+
+def _is_out(
+    fleet: FleetSpec,
+    alias: str,
+    name: str,
+    digest: str,
+    history: History,
+    now: datetime,
+    percent: int,
+) -> bool:
+    """Say whether bytes were taken out, under this name or another, and no override lets them in.
+
+    What answers all requests was put there, whatever was said of the same bytes before.
+    """
+    found = taken_out(history, fleet.versions, alias, name, digest)
+    own = [each for each in found if each.adapter == name or percent < FULL]
+    gates = [each.gate if isinstance(each, RollbackHold) else "" for each in own]
+    return any(not (gate and accepted(fleet.overrides, alias, digest, gate, now)) for gate in gates)
+
+
+def _is_altered(live: State, name: str, facts: AdapterFacts) -> bool:
+    """Say whether a server holds other bytes under a version's name than the lock pins."""
+    held = (each.digest for each in live.adapters().values() if each.adapter == name)
+    return any(each != facts.digest for each in held)
+
+
+def _candidate(declared: str, shares: Mapping[str, int], stage: RolloutStage | None) -> str:
+    """Return the version that is half-way up, though the file asks for another; else the declared.
+
+    Until the file is applied it has its traffic, and somebody must watch it. What the file asks
+    for instead is no candidate meanwhile: beside a canary the old version would be judged.
+    """
+    return stage.adapter if stage is not None and stage.is_half_way(shares) else declared
+
+
+def _stable(fleet: FleetSpec, route: Route, target: str, history: History) -> str:
+    """Return the version that answers beside the target, else the newest resident to go back to."""
+    others = [each for each in route.shares if each.adapter != target]
+    serving = [each.adapter for each in others if each.percent]
+    resident = (each.adapter for each in others if each.servers)
+    back = (each for each in resident if is_way_back(history, fleet.versions, route.alias, each))
+    return serving[-1] if serving else next(back, "")
+
+
+def _may_return(route: Route, stable: str, history: History) -> bool:
+    """Say whether the version that was replaced is still there to go back to."""
+    return stable != route.shadow and stable in history.cutovers
+
+
+def _routed(route: Route, name: str) -> tuple[str, ...]:
+    return next((each.servers for each in route.shares if each.adapter == name), ())
+
+
+def _on(live: State, name: str) -> tuple[str, ...]:
+    return tuple(sorted(each.server for each in live.adapters().values() if each.adapter == name))
+
+
+def engine_of(live: State, servers: tuple[str, ...], routed: Iterable[str]) -> str:
+    """Return what stands for the engines that serve a version: `server=digest`, by server.
+
+    Empty where nobody knows about a server that is `routed` to, besides those that list it.
+    """
+    if live.unknown_servers.keys() & set(routed):
+        return ""
+    seen = ((each, engine_digest(live, each)) for each in servers)
+    return " ".join(f"{each}={digest}" for each, digest in seen if digest)
+
+
+def engine_digest(live: State, server: str) -> str:
+    """Return what stands for a server: engine version, flags, files of the base.
+
+    Sixteen hex digits; empty where it is not there. Of an attached one the version is known.
+    """
+    found = live.resources.get(server_address(server))
+    if not isinstance(found, Server):
+        return ""
+    seen = live.versions.get(server, ""), found.digest or "", live.bases.get(server, "")
+    return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
+
+
+def golden_of(fleet: FleetSpec, alias: str, gate: GateSpec) -> str:
+    """Return the path of the golden set that a gate is judged on; empty: none is declared."""
+    return gate.golden or fleet.adapters[alias].golden or ""
+
+
+def _golden(fleet: FleetSpec, alias: str, gate: GateSpec) -> dict[str, str]:
+    facts = fleet.golden.get(golden_of(fleet, alias, gate))
+    terms = gate.terms_for(fleet.adapters[alias].format)
+    return {"terms": terms} | ({"golden": facts.digest} if facts else {})
+
+
+def _holds(
+    known: GateEvidence | None, adapter: str, stable: str, digests: Mapping[str, str]
+) -> bool:
+    """Say whether evidence is about what is tried now, and a run stands behind it."""
+    if known is None or (known.adapter, known.stable) != (adapter, stable):
+        return False
+    ran = known.finding.verdict is not Verdict.INCONCLUSIVE or known.finding.counts.get("items")
+    same = all(
+        known.digests.get(key, each) == each for key, each in digests.items() if key != "base"
+    )
+    engines = known.digests.get("base", ""), digests.get("base", "")
+    return bool(ran) and same and not other_engine(*engines)

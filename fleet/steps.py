@@ -1,0 +1,170 @@
+"""StartServer.
+
+Progress: what an apply tells while it runs, as data.
+
+Types and their fields, besides those of `ApplyEvent`:
+
+    plan_started    steps, changes, trigger
+    lock_acquired   token
+    lock_lost       detail
+    recovered       step, how (done, undone): how a step ended that an earlier run began
+    step_begin      step, n, of
+    step_progress   step, seconds: still running
+    step_done       step, how (done, adopted), seconds, warnings, n, of
+    step_failed     step, seconds, summary, detail, n, of
+    step_stale      step, detail, n, of
+    step_blocked    step, by (the step it waits for), n, of
+    interrupted     running: steps that are being finished
+    verified        converged, remaining (addresses), notes
+    run_complete    result, exit_code, done, adopted, failed, stale, blocked, not_run, seconds
+
+Timing: how long each kind of step usually takes, when it has failed, and what clocks may do.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from fleet.names import Address
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
+
+
+@dataclass(frozen=True, slots=True)
+class StartServer:
+    """Start a server and wait until it answers."""
+
+    server: Server
+
+
+@dataclass(frozen=True, slots=True)
+class StopServer:
+    """Stop a server after its requests have finished."""
+
+    server: Server
+
+
+@dataclass(frozen=True, slots=True)
+class LoadAdapter:
+    """Check the bytes against the digest, publish them and load them."""
+
+    adapter: LoadedAdapter
+
+
+@dataclass(frozen=True, slots=True)
+class SmokeTest:
+    """Ask a freshly loaded version a few known inputs before any client does."""
+
+    adapter: LoadedAdapter
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetRoute:
+    """Write a route and wait for every gateway's acknowledgement."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRoute:
+    """Remove a route and wait for every gateway's acknowledgement."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class SetKey:
+    """Resolve a key's secret, check its fingerprint and give its hash to the gateways."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteKey:
+    """Revoke a key."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Wait until no gateway has a request in flight for a version on a server."""
+
+    adapter: LoadedAdapter
+    deadline_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadAdapter:
+    """Unload a version and verify that the server no longer lists it."""
+
+    adapter: LoadedAdapter
+
+
+Operation = (
+    StartServer
+    | StopServer
+    | LoadAdapter
+    | SmokeTest
+    | SetRoute
+    | DeleteRoute
+    | SetKey
+    | DeleteKey
+    | Drain
+    | UnloadAdapter
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation, after those it needs, valid while the live resource is `before`."""
+
+    id: str
+    """`load adapter/x@y`: the operation's verb and the address; unique in a plan."""
+    operation: Operation
+    address: Address
+    before: Resource | None
+    needs: tuple[str, ...]
+    lane: str
+    """Steps of one lane run one after another: a server's name, or `gateway`."""
+    estimate_s: float
+    timeout_s: int
+
+
+VERSION = 1
+"""Of the event stream; additions keep it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyEvent:
+    """One thing that happened; `data` is plain JSON."""
+
+    type: str
+    data: Mapping[str, Any]
+
+
+Emit = Callable[[ApplyEvent], None]
+"""Takes events in the order in which they happened; must not block."""
+
+DRAIN_S = 30
+"""How long requests in flight may take before their version is unloaded, in seconds."""
+
+TIMES: Mapping[str, tuple[float, int]] = MappingProxyType(
+    {
+        "start": (60.0, 900),
+        "stop": (10.0, 120),
+        "load": (2.0, 120),
+        "smoke": (2.0, 120),
+        "set": (0.5, 30),
+        "divert": (0.5, 30),
+        "delete": (0.5, 30),
+        "drain": (5.0, DRAIN_S + 15),
+        "unload": (0.5, 30),
+    }
+)
+"""By verb: usual seconds, and the seconds after which the step has failed.
+
+Guesses, rounded up from a tiny model on a CPU and published loads of rank 32 on one GPU. Smoke
+tests: per input.
+"""

@@ -1,0 +1,19 @@
+"""Preflight: would this adapter really be served as what it says it is, on this base?
+
+vLLM answers 200 to many adapters that it then serves as the base, in part, or with NaN that
+leaks into other clients' answers; and a load that it refuses can still evict a good adapter.
+So everything is decided here, from the two files' headers, before a server is asked.
+"""
+
+from fleet.vllm.adapter_check.config import MAX_RANK, check_config, served_rank
+from fleet.vllm.adapter_check.tensors import DTYPES, Tensor, adapted_modules, check_tensors
+
+__all__ = [
+    "DTYPES",
+    "MAX_RANK",
+    "Tensor",
+    "adapted_modules",
+    "check_config",
+    "check_tensors",
+    "served_rank",
+]

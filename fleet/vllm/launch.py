@@ -1,0 +1,192 @@
+"""Launch: how a server of the plan is started, as an argument vector and an environment.
+
+Everything a server is started with is decided by its flags, so that their digest, stamped
+on the server as a served name and as its fingerprint, tells later whether they still hold.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fleet.errors import ConfigError, problem
+from fleet.hardware import HostSpec
+from fleet.resources import Server, ServerFlags
+from fleet.vllm.reserved_flags import long_name, why_reserved, words_of
+
+VLLM_MODULE = "vllm.entrypoints.openai.api_server"
+"""Started with `python -m`; the `vllm` command of the CPU build does not run."""
+
+FAKE_MODULE = "runtime.fake_vllm.server"
+CPU = "cpu"
+"""Kind of a device that is not a GPU."""
+
+ALIAS_PREFIX = "fleetctl-"
+SHUTDOWN_TIMEOUT_S = 20
+"""Seconds that running requests get when a server is told to stop."""
+
+FORBIDDEN_ENVIRONMENT = (
+    "VLLM_SERVER_DEV_MODE",
+    "VLLM_SKIP_MODEL_NAME_VALIDATION",
+    "VLLM_LORA_RESOLVER_CACHE_DIR",
+    "VLLM_LORA_RESOLVER_HF_REPO_LIST",
+    "VLLM_API_KEY",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "VIRTUAL_ENV",
+)
+"""Variables a server must not inherit: they open it up or change what it imports."""
+
+FORBIDDEN_PREFIXES = ("RAY_",)
+
+
+def command_line(
+    flags: ServerFlags,
+    python: str,
+    host: str,
+    port: int,
+    digest: str,
+    *,
+    kind: str = "",
+    module: str = VLLM_MODULE,
+) -> tuple[str, ...]:
+    """Return the argument vector that starts a server.
+
+    Args:
+        flags: What the planner chose and the declarations ask for.
+        python: Interpreter that has vLLM.
+        host: Address to listen on. vLLM's own key guards only some of its paths, so it
+            must not be reachable by clients.
+        port: Port to listen on.
+        digest: The flags' digest, to be stamped on the server.
+        kind: Profile of its devices; `cpu` needs switches of its own.
+        module: What to run; the fake server takes the same flags.
+
+    Raises:
+        ConfigError: `flags.extra` sets a flag that fleetctl owns.
+    """
+    extra = _extra(flags)
+    stamp = f"{ALIAS_PREFIX}{digest}"
+    made: dict[str, tuple[str, ...]] = {
+        "model": (flags.model,),
+        "served-model-name": (flags.served_name, stamp),
+        "host": (host,),
+        "port": (str(port),),
+        "enable-lora": (),
+        "max-loras": (str(flags.max_loras),),
+        "max-lora-rank": (str(flags.max_lora_rank),),
+        "max-cpu-loras": (str(flags.max_cpu_loras),),
+        "dtype": (flags.dtype,),
+        "fingerprint-mode": ("custom",),
+        "fingerprint-value": (stamp,),
+        "shutdown-timeout": (str(SHUTDOWN_TIMEOUT_S),),
+        "disable-fastapi-docs": (),
+        "disable-uvicorn-access-log": (),  # the gateway writes one line per request already
+    }
+    if flags.max_model_len is not None:
+        made["max-model-len"] = (str(flags.max_model_len),)
+    if flags.tensor_parallel > 1:
+        made["tensor-parallel-size"] = (str(flags.tensor_parallel),)
+    if flags.memory_share is not None:
+        made["gpu-memory-utilization"] = (f"{flags.memory_share:g}",)
+    if flags.kv_cache_bytes is not None:
+        made["kv-cache-memory-bytes"] = (str(flags.kv_cache_bytes),)
+    if kind == CPU:  # a LoRA forces eager mode there anyway; one process less to start
+        made["enforce-eager"] = ()
+        if flags.tensor_parallel == 1:
+            made["distributed-executor-backend"] = ("uni",)
+    if "data-parallel-size" in extra:  # adapters are listed per API process
+        made["api-server-count"] = ("1",)
+    made |= extra
+    arguments = [part for name, values in made.items() for part in (f"--{name}", *values)]
+    return (python, "-m", module, *arguments)
+
+
+def _extra(flags: ServerFlags) -> dict[str, tuple[str, ...]]:
+    found = {}
+    for declared, value in flags.extra:
+        if reason := why_reserved(declared, value):
+            raise ConfigError(
+                problem(
+                    "FC4008",
+                    "A flag belongs to fleetctl",
+                    f"`{declared}` of base `{flags.served_name}` may not be declared: {reason}.",
+                    hint="Remove it from the base's `flags`.",
+                )
+            )
+        found[long_name(declared)] = words_of(value)
+    return found
+
+
+def environment(kind: str = "", devices: Sequence[int] = ()) -> dict[str, str]:
+    """Return the variables that a server needs beside those it inherits.
+
+    Args:
+        kind: Profile of its devices.
+        devices: Indices of its GPUs on the host; empty: all it sees.
+    """
+    made = {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_PLUGINS": "",
+    }
+    if kind == CPU:
+        made |= {
+            "OMP_NUM_THREADS": "1",
+            "VLLM_CPU_CI_ENV": "1",
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_LOGGING_LEVEL": "WARNING",
+        }
+    elif devices:
+        made["CUDA_VISIBLE_DEVICES"] = ",".join(str(each) for each in devices)
+    return made
+
+
+def inherited(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of this process that a server may inherit."""
+    return {
+        name: value
+        for name, value in variables.items()
+        if name not in FORBIDDEN_ENVIRONMENT and not name.startswith(FORBIDDEN_PREFIXES)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchCommand:
+    """One server, ready to be started by hand or by a supervisor."""
+
+    server: Server
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+def launch_of(
+    server: Server, host: HostSpec, *, python: str, model: str = ""
+) -> LaunchCommand | None:
+    """Return how a server of the plan is started on its host.
+
+    Args:
+        server: The server, with its flags.
+        host: Its host; a fake host runs the fake server with the same flags.
+        python: Interpreter to start, as the host sees it.
+        model: Path of the base, where it differs from the declared one.
+
+    Returns:
+        None for an attached server: somebody else starts it.
+    """
+    if server.flags is None or host.engine == "attach":
+        return None
+    kinds = {each.name: each.kind for each in host.devices}
+    gpus = [name for name, kind in kinds.items() if kind != CPU]
+    kind = CPU if server.devices and {kinds.get(each) for each in server.devices} == {CPU} else ""
+    flags = replace(server.flags, model=model or server.flags.model)
+    arguments = command_line(
+        flags,
+        python,
+        host.address,
+        server.port,
+        server.flags.digest,
+        kind=kind,
+        module=FAKE_MODULE if host.engine == "fake" else VLLM_MODULE,
+    )
+    indices = [gpus.index(each) for each in server.devices if each in gpus]
+    return LaunchCommand(server, arguments, environment(kind, indices))

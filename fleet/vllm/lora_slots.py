@@ -1,0 +1,260 @@
+"""LoRA slots: what a server reserves for them on each of its devices when it starts.
+
+Table keyed by architecture and vLLM release; per module, the shapes of its stacked tensors.
+
+Law of a card, checked against 84 published start-ups of two models on one H100 of 64 GB:
+
+    usable = weights + taken(max_loras * slots of max_lora_rank) + KV cache + reserve
+
+The bytes of the tensors alone are up to 1.35 % under what a server tells that it took for weights
+and slots, and the KV cache that they leave up to 9 % (0.4 GiB) off. All of that is the allocator's
+(`taken`): with it the two are within 0.02 % and 0.11 %, whatever the size of the cache. The reserve
+is one figure for a model and its settings, whatever the slots; only a running server can tell it,
+so a measured one holds for any other number of slots and rank, and a guessed one is a guess.
+
+PyTorch's caching allocator: what a list of tensors takes of a card, beyond its own bytes.
+
+Law (within 0.11 % of the KV cache of all 73 published start-ups that print one, see `slots`):
+
+    taken = segments that the tensors are cut from, in the order in which they are made
+
+Source:
+    PyTorch's `c10/cuda/CUDACachingAllocator`, without `expandable_segments` (vLLM's default):
+    512 byte units; up to 1 MiB from segments of 2 MiB; under 10 MiB from segments of 20 MiB; above
+    from one of its own, in steps of 2 MiB. The smallest free block that fits is cut, unless what
+    would be left is of no use; a segment stays for as long as one tensor is in it.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+
+from fleet.hardware import BaseShape
+
+_MIB = 1 << 20
+_UNIT = 512
+_SMALL = _MIB
+"""Largest tensor of the small pool."""
+_SMALL_SEGMENT = 2 * _MIB
+_LARGE = 10 * _MIB
+"""Least tensor that has a segment of its own."""
+_LARGE_SEGMENT = 20 * _MIB
+_STEP = 2 * _MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Bytes of one device."""
+
+    allocated: int
+    """Of the blocks that hold tensors: what `torch.cuda.memory_allocated` tells."""
+    reserved: int
+    """Of the segments they lie in: what nobody else can have."""
+
+
+def taken(sizes: Iterable[int]) -> Taken:
+    """Return what tensors take of an empty card.
+
+    Args:
+        sizes: Bytes of each tensor, in the order in which they are made; all of them stay.
+    """
+    free: tuple[list[int], list[int]] = ([], [])
+    allocated = reserved = 0
+    for size in sizes:
+        wanted = max(-(-size // _UNIT) * _UNIT, _UNIT)
+        small = wanted <= _SMALL
+        blocks = free[small]
+        at = bisect_left(blocks, wanted)
+        if at < len(blocks):
+            block = blocks.pop(at)
+        else:
+            block = _segment(wanted)
+            reserved += block
+        rest = block - wanted
+        if rest >= _UNIT if small else rest > _SMALL:
+            insort(blocks, rest)
+            block = wanted
+        allocated += block
+    return Taken(allocated, reserved)
+
+
+def _segment(wanted: int) -> int:
+    if wanted <= _SMALL:
+        return _SMALL_SEGMENT
+    return _LARGE_SEGMENT if wanted < _LARGE else -(-wanted // _STEP) * _STEP
+
+
+DTYPE_BYTES: Mapping[str, int] = MappingProxyType(
+    {
+        "float32": 4,
+        "float": 4,
+        "float16": 2,
+        "half": 2,
+        "bfloat16": 2,
+        "fp8": 1,
+        "fp8_e4m3": 1,
+        "fp8_e5m2": 1,
+        "fp8_inc": 1,
+    }
+)
+"""Bytes per value; `auto` follows the weights, which are 16 bit in all models we know.
+
+`fp8` is for the KV cache alone (`--kv-cache-dtype`). Quantised weights need no entry: their size
+is read from the files, and a LoRA slot beside them keeps 16 bit.
+"""
+
+OLDEST, NEWEST = (0, 12), (0, 32)
+"""The vLLM releases between which the layers are known; of an unknown one the newest is assumed."""
+
+EXTRA_VOCABULARY = 256
+"""Tokens that adapters could add (`lora_extra_vocab_size`) before `OLDEST`, where a class has
+slots for its vocabulary: three more matrices of them beside each slot, whatever its rank."""
+
+VOCABULARY_SLOTS: Mapping[str, tuple[int, int] | None] = MappingProxyType(
+    {
+        "LlamaForCausalLM": (0, 0),
+        "MixtralForCausalLM": (0, 0),
+        "Qwen3ForCausalLM": (0, 16),
+        "Qwen3MoeForCausalLM": (0, 16),
+        "MistralForCausalLM": None,
+        "Qwen2ForCausalLM": None,
+        "GemmaForCausalLM": None,
+        "Gemma2ForCausalLM": None,
+        "Gemma3ForCausalLM": None,
+        "Phi3ForCausalLM": (0, 0),
+    }
+)
+"""Since which vLLM a class reserves LoRA slots for embedding and output layer; None: it does not.
+
+It follows the class, not the adapter, and not `tie_word_embeddings` (Phi-3 is a Llama there).
+Read in the wheels 0.12 to 0.32, and counted in a running 0.32 for all but the mixtures. A class
+that is not listed here is unknown: no figure is given for its slots.
+"""
+
+_UNSPLIT = ("Phi3ForCausalLM",)
+"""Classes whose files hold query, key and value as one matrix, and gate and up as another.
+
+Their adapters have one `A` for all parts, where others have one for each.
+"""
+
+_EXPERTS = ("MixtralForCausalLM", "Qwen3MoeForCausalLM")
+"""Mixtures of experts: the shape does not say how many, so their slots are unknown too."""
+
+
+def release(vllm: str) -> tuple[int, int]:
+    """Return major and minor of a vLLM version such as `0.32.0`; `NEWEST` where it has none."""
+    return _numbers(vllm) or NEWEST
+
+
+def assumption(vllm: str) -> str:
+    """Say what is assumed of a vLLM version's layers; empty where they are known."""
+    numbers = _numbers(vllm)
+    if numbers is None:
+        return f"the layers of vLLM {_shown(NEWEST)} assumed"
+    if OLDEST <= numbers <= NEWEST:
+        return ""
+    age = f"newer than {_shown(NEWEST)}" if numbers > NEWEST else f"older than {_shown(OLDEST)}"
+    return f"vLLM {vllm} is {age}, whose layers are known"
+
+
+def _numbers(vllm: str) -> tuple[int, int] | None:
+    """Read a version; a build of no release, `0.1.dev6216+g1125ba0`, does not say what it is."""
+    parts = vllm.split(".")
+    if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):  # noqa: PLR2004
+        return None
+    return None if parts[2:] and parts[2].startswith("dev") else (int(parts[0]), int(parts[1]))
+
+
+def _shown(numbers: tuple[int, int]) -> str:
+    return ".".join(map(str, numbers))
+
+
+def slot_tensors(
+    shape: BaseShape, tensor_parallel: int = 1, *, fully_sharded: bool = False, vllm: str = ""
+) -> tuple[int, ...]:
+    """Return the parameters of each tensor of one LoRA slot on one device, per unit of rank.
+
+    In the order in which vLLM makes them, for every module that can carry a LoRA, whatever the
+    adapters target. Empty where the architecture is not in `VOCABULARY_SLOTS`.
+
+    Source:
+        vLLM 0.32 LoRA layers (`qkv`, `o`, `gate_up`, `down`, embedding, output layer); their sum
+        is equal to the byte count of its stacked tensors for ten models and three shardings.
+    """
+    if shape.architecture not in VOCABULARY_SLOTS or shape.architecture in _EXPERTS:
+        return ()
+    since = VOCABULARY_SLOTS[shape.architecture]
+    part = shape.hidden_size // (tensor_parallel if fully_sharded else 1)
+    inner = shape.intermediate_size // tensor_parallel
+    heads = shape.num_attention_heads * shape.head_dim // tensor_parallel
+    width = key_value_width(shape, tensor_parallel)
+    unsplit = shape.architecture in _UNSPLIT
+    qkv = (part, heads + 2 * width) if unsplit else (part, part, part, heads, width, width)
+    gate_up = (part, 2 * inner) if unsplit else (part, part, inner, inner)
+    layers = (*qkv, heads, part, *gate_up, inner, part) * shape.num_hidden_layers
+    if since is None or release(vllm) < since:
+        return layers
+    return (shape.vocab_size, shape.hidden_size, *layers, shape.hidden_size, shape.vocab_size)
+
+
+def slot_bytes(
+    shape: BaseShape,
+    max_lora_rank: int,
+    dtype: str = "auto",
+    tensor_parallel: int = 1,
+    *,
+    fully_sharded: bool = False,
+    vllm: str = "",
+) -> int | None:
+    """Return the bytes of one slot's tensors, per device, of a server of `max_lora_rank`.
+
+    A server reserves `max_loras` of them when it starts. `dtype` is the adapters' (`lora_dtype`),
+    which quantisation of the base does not change. None: unknown architecture.
+    """
+    tensors = slot_tensors(shape, tensor_parallel, fully_sharded=fully_sharded, vllm=vllm)
+    if not tensors:
+        return None
+    return (sum(tensors) * max_lora_rank + sum(_extra(shape, vllm))) * dtype_bytes(dtype)
+
+
+@lru_cache(maxsize=4096)
+def pool_bytes(
+    shape: BaseShape,
+    max_loras: int,
+    max_lora_rank: int,
+    dtype: str = "auto",
+    tensor_parallel: int = 1,
+    *,
+    fully_sharded: bool = False,
+    vllm: str = "",
+) -> int | None:
+    """Return what all slots take of a card: the segments that their tensors lie in.
+
+    Up to 9 % more than the tensors (`slot_bytes`), by the sizes that happen to fit badly. None:
+    unknown architecture.
+    """
+    tensors = slot_tensors(shape, tensor_parallel, fully_sharded=fully_sharded, vllm=vllm)
+    if not tensors:
+        return None
+    unit = max_loras * dtype_bytes(dtype)
+    sizes = [each * max_lora_rank * unit for each in tensors]
+    return taken([*sizes, *(each * unit for each in _extra(shape, vllm))]).reserved
+
+
+def _extra(shape: BaseShape, vllm: str) -> tuple[int, ...]:
+    since = VOCABULARY_SLOTS[shape.architecture]
+    if since is None or not since <= release(vllm) < OLDEST:
+        return ()
+    return (EXTRA_VOCABULARY * shape.hidden_size,) * 3
+
+
+def key_value_width(shape: BaseShape, tensor_parallel: int) -> int:
+    """Return the values of a token's keys on one device, which holds at least one head."""
+    return max(shape.num_key_value_heads // tensor_parallel, 1) * shape.head_dim
+
+
+def dtype_bytes(dtype: str) -> int:
+    """Return bytes per value of a vLLM dtype; 2 for `auto` and unheard-of ones."""
+    return DTYPE_BYTES.get(dtype, 2)

@@ -1,0 +1,95 @@
+"""A fleet with changes made, and the live state that fits it."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from fleet.resources import LoadedAdapter, Server, State
+from fleet.spec import FleetSpec
+from fleet.what_if import machines, tenants
+from fleet.what_if.edits import Named, impossible, not_understood
+
+NamedChange = Callable[[FleetSpec, Named], FleetSpec]
+
+
+def what_if(fleet: FleetSpec, changes: Sequence[str]) -> FleetSpec:
+    """Return the fleet with the changes made, one after the other.
+
+    What a change takes along (a pin to a host that is gone) stands in the fleet's warnings.
+
+    Args:
+        fleet: The declared fleet.
+        changes: Each of a form in `EXAMPLES`; the case of letters does not matter.
+
+    Raises:
+        FleetError: FC6040, a change is of no known form; FC6041, it names nothing in the
+            fleet; FC6042, it cannot be made.
+    """
+    for text in changes:
+        words = " ".join(text.lower().split())
+        for pattern, change in _FORMS:
+            match = pattern.fullmatch(words)
+            if match:
+                fleet = change(fleet, match.groupdict())
+                break
+        else:
+            raise not_understood(text)
+    return fleet
+
+
+def what_if_live(fleet: FleetSpec, live: State) -> State:
+    """Return the live state without what is on hosts or devices that the changed fleet lacks."""
+    devices = {name: {each.name for each in host.devices} for name, host in fleet.hosts.items()}
+    gone = {
+        each.name
+        for each in live.resources.values()
+        if isinstance(each, Server)
+        and (
+            each.host not in devices
+            or (fleet.hosts[each.host].engine != "attach" and {*each.devices} - devices[each.host])
+        )
+    }
+    kept = {
+        address: each
+        for address, each in live.resources.items()
+        if not (isinstance(each, Server) and each.name in gone)
+        and not (isinstance(each, LoadedAdapter) and each.server in gone)
+    }
+    return replace(live, resources=kept)
+
+
+def _utilization(fleet: FleetSpec, named: Named) -> FleetSpec:
+    percent = int(named["number"])
+    if percent > 100:  # noqa: PLR2004 (all of it)
+        raise impossible(f"A server cannot be used to {percent} %.", "Write 100% at most.")
+    return replace(fleet, policy=replace(fleet.policy, utilization=percent / 100))
+
+
+def _canary_slots(fleet: FleetSpec, named: Named) -> FleetSpec:
+    return replace(fleet, policy=replace(fleet.policy, canary_slots=int(named["number"])))
+
+
+_COUNT = r"(?P<count>[1-9][0-9]{0,3})"
+_NUMBER = r"(?P<number>[1-9][0-9]{0,3})"
+_FACTOR = r"x ?(?P<factor>[0-9]{1,4}(?:\.[0-9]{1,4})?)"
+_FIELD = r"(?P<field>max_loras|max_lora_rank|tensor_parallel)"
+_NAME = r"(?P<name>[a-z0-9_-]+)"
+_FORMS: tuple[tuple[re.Pattern[str], NamedChange], ...] = tuple(
+    (re.compile(pattern), change)
+    for pattern, change in (
+        (rf"gpu (?P<kind>\S+) \+ ?{_COUNT}(?: at (?P<price>[0-9]{{1,6}}(?:\.[0-9]{{1,4}})?))?",
+         machines.more_devices),
+        (rf"gpu (?P<kind>\S+) - ?{_COUNT}", machines.fewer_devices),
+        (rf"host {_NAME} gone", machines.host_gone),
+        (rf"client {_NAME} gone", tenants.client_gone),
+        (rf"client {_NAME} {_FACTOR}", tenants.client_demand),
+        (rf"clients \+ ?{_COUNT}", tenants.more_clients),
+        (rf"adapter {_NAME} gone", tenants.adapter_gone),
+        (rf"adapter {_NAME} {_FACTOR}", tenants.adapter_demand),
+        (rf"adapter {_NAME} rank {_NUMBER}", tenants.adapter_rank),
+        (rf"adapter {_NAME} replicas {_NUMBER}", tenants.adapter_replicas),
+        (rf"base {_NAME} {_FIELD} {_NUMBER}", machines.base),
+        (rf"utili[sz]ation {_NUMBER} ?%", _utilization),
+        (r"canary_slots (?P<number>[0-9]{1,4})", _canary_slots),
+    )
+)  # fmt: skip

@@ -1,0 +1,108 @@
+"""Small edits that several changes make.
+
+What a change of a what-if may look like, and why one is refused.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TypeVar
+
+from fleet.errors import FleetError, did_you_mean, problem
+from fleet.spec import FleetSpec
+
+T = TypeVar("T")
+LARGEST_RANK = 512
+"""The largest rank that vLLM serves."""
+
+
+def by_name(items: Mapping[str, T]) -> Mapping[str, T]:
+    """Return the items sorted by name, as a fleet holds them."""
+    return MappingProxyType(dict(sorted(items.items(), key=lambda item: item[0])))
+
+
+def without(items: Mapping[str, T], name: str) -> Mapping[str, T]:
+    """Return the items less one."""
+    return MappingProxyType({key: each for key, each in items.items() if key != name})
+
+
+def told(fleet: FleetSpec, *lines: str) -> FleetSpec:
+    """Return the fleet with what a change took along among its warnings."""
+    return replace(fleet, warnings=(*fleet.warnings, *(f"what if: {each}" for each in lines)))
+
+
+def names(first: str) -> Iterator[str]:
+    """Yield a name and its numbered variants, without end."""
+    yield first
+    number = 2
+    while True:
+        yield f"{first}_{number}"
+        number += 1
+
+
+EXAMPLES = (
+    "gpu h100_80g +1",
+    "gpu h100 +2 at 3.00",
+    "gpu h100 -1",
+    "host rack1 gone",
+    "client acme x3",
+    "client acme gone",
+    "clients +20",
+    "adapter acme-support x2",
+    "adapter acme-support rank 64",
+    "adapter acme-support replicas 2",
+    "adapter acme-support gone",
+    "base llama3_8b max_loras 32",
+    "base llama3_8b max_lora_rank 64",
+    "base llama3_8b tensor_parallel 2",
+    "utilization 80%",
+    "canary_slots 1",
+)
+"""One of each form."""
+
+Named = Mapping[str, str]
+"""The parts of a change's text, by name."""
+
+
+def not_understood(text: str) -> FleetError:
+    """Return the error for a text that is of no known form, with examples of the nearest."""
+    words = text.lower().split()
+    first = words[0] if words else ""
+    forms = [each for each in EXAMPLES if each.split()[0] == first]
+    near = "" if forms else did_you_mean(first, sorted({each.split()[0] for each in EXAMPLES}))
+    shown = ", ".join(f"`{each}`" for each in forms or EXAMPLES)
+    return FleetError(
+        problem(
+            "FC6040",
+            "What-if not understood",
+            f"`{text}` is no change that can be tried{f'; {near}' if near else '.'}",
+            hint=f"Write such as {shown}.",
+        )
+    )
+
+
+def known(kind: str, name: str, names: Sequence[str]) -> str:
+    """Return the one of `names` that is `name`, or else the only one that begins so.
+
+    Raises:
+        FleetError: FC6041, there is none, or several begin so.
+    """
+    begin = [each for each in names if each.lower().startswith(name)]
+    exact = [each for each in begin if each.lower() == name]
+    if len(exact or begin) == 1:
+        return (exact or begin)[0]
+    several = f"`{name}` may be {' or '.join(f'`{each}`' for each in begin[:4])}."
+    declared = f"Declared: {', '.join(sorted(names)[:8])}." if names else ""
+    raise FleetError(
+        problem(
+            "FC6041",
+            "What-if names nothing in the fleet",
+            several if begin else f"No {kind} is called `{name}`.",
+            hint=did_you_mean(name, sorted(names)) or declared,
+        )
+    )
+
+
+def impossible(detail: str, hint: str) -> FleetError:
+    """Return the error for a change that is understood and cannot be made."""
+    return FleetError(problem("FC6042", "What-if cannot be tried", detail, hint=hint))

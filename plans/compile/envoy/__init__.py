@@ -1,0 +1,77 @@
+"""Envoy's configuration for the same routes as our gateway's, with Envoy's own filters only.
+
+No Lua and no external process: `api_key_auth` says who asks, `transform` reads and rewrites
+the body, weighted clusters with a hash policy choose the version, `json_to_metadata` and
+`sse_to_metadata` count tokens. What changes with a revision is in two files that Envoy
+follows; each is named after the revision, which Envoy's admin side then shows as served.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from plans.compile.envoy.bootstrap import (
+    ADMIN_SOCKET,
+    BOOTSTRAP_FILE,
+    CLUSTERS_FILE,
+    ROUTES_FILE,
+    bootstrap,
+)
+from plans.compile.envoy.clusters import clusters
+from plans.compile.envoy.messages import Json
+from plans.compile.envoy.routes import route_configuration
+from plans.compile.envoy.routing import Credential, RoutePlace, Routing
+
+__all__ = [
+    "ADMIN_SOCKET",
+    "BOOTSTRAP_FILE",
+    "CLUSTERS_FILE",
+    "ROUTES_FILE",
+    "Credential",
+    "RoutePlace",
+    "Routing",
+    "files",
+    "whole",
+]
+
+
+def files(routing: Routing, place: RoutePlace, *, served: Sequence[Json] = ()) -> Mapping[str, str]:
+    """Return the files of an Envoy that follows the routing table, in the order of writing.
+
+    Servers come before the routes that name them, so that no request meets a route whose
+    cluster is not there yet.
+
+    Args:
+        routing: What to serve.
+        place: Where Envoy listens and keeps its files.
+        served: Clusters that the routes served until now name. Those that `routing` does
+            not name stay for one more revision, so that no request in flight is cut.
+
+    Raises:
+        ConfigError: the servers of one version cannot be replicas of one another in Envoy.
+    """
+    made = clusters(routing)
+    names = {each["name"] for each in made}
+    made += [each for each in served if each["name"] not in names]
+    return {
+        CLUSTERS_FILE: _text({"version_info": routing.version, "resources": made}),
+        ROUTES_FILE: _text(
+            {"version_info": routing.version, "resources": [route_configuration(routing)]}
+        ),
+        BOOTSTRAP_FILE: _text(bootstrap(place), indent=1),
+    }
+
+
+def whole(routing: Routing, place: RoutePlace) -> str:
+    """Return one document with everything in it, for reading and comparing.
+
+    Raises:
+        ConfigError: as `files`.
+    """
+    document = bootstrap(place, route_configuration(routing), clusters(routing))
+    return _text(document, indent=1)
+
+
+def _text(document: Json, indent: int | None = None) -> str:
+    """Return a document as JSON, which is YAML too; short where it may be large."""
+    separators = (",", ":") if indent is None else None
+    return json.dumps(document, indent=indent, separators=separators) + "\n"

@@ -1,0 +1,217 @@
+"""Envoy's chain of filters: authenticate, read what is asked, rewrite, count."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from plans.compile.envoy.endpoints import ENDPOINTS, Endpoint, others
+from plans.compile.envoy.logs import in_flight_log
+from plans.compile.envoy.messages import (
+    ASKED,
+    CLIENT,
+    CLIENT_STATE,
+    NAMESPACE,
+    STREAM_STATE,
+    Json,
+    extension,
+    header,
+    is_like,
+    no,
+    state,
+    typed,
+)
+
+AUTHENTICATION: Final = "fleetctl.authentication"
+LIMITING: Final = "fleetctl.limits"
+CHOOSING: Final = "fleetctl.version"
+LISTING_FILTER: Final = "fleetctl.listing"
+LISTING: Final = "models:"
+"""Before what is asked for, where a client asks for its models."""
+STICKY: Final = (
+    "x-fleetctl-session",
+    "x-fleetctl-session-id",
+    "x-fleetctl-user",
+    "x-fleetctl-safety-identifier",
+    "x-fleetctl-prompt-cache-key",
+    "x-fleetctl-user-id",
+)
+"""Headers that name a user, the first that is given counts."""
+STREAMED: Final = "x-fleetctl-stream"
+
+FORWARDING: Final[Json] = {"header": CLIENT, "hide_credentials": True}
+"""What of a key goes on: the client that it belongs to, and not the key."""
+
+_HTTP: Final = "envoy.extensions.filters.http"
+_JSON: Final = {"key": "content-type", "value": "application/json"}
+"""What a body is where its client does not say."""
+_TRANSFORM: Final = f"{_HTTP}.transform.v3.TransformConfig"
+_STATE: Final = f"{_HTTP}.set_filter_state.v3.Config"
+_MATCHING: Final = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
+_ROUTES_OWN: Final = "envoy.config.route.v3.FilterConfig"
+_READ: Final = {
+    STICKY[0]: "%REQ(x-session-id)%",
+    STICKY[1]: "%REQUEST_BODY(session_id)%",
+    STICKY[2]: "%REQUEST_BODY(user)%",
+    STICKY[3]: "%REQUEST_BODY(safety_identifier)%",
+    STICKY[4]: "%REQUEST_BODY(prompt_cache_key)%",
+    STICKY[5]: "%REQUEST_BODY(metadata:user_id)%",
+    STREAMED: "%REQUEST_BODY(stream)%",
+}
+"""What is read of each body."""
+_COUNTS: Final = (
+    ("usage:prompt_tokens", "input_tokens"),
+    ("usage:completion_tokens", "output_tokens"),
+    ("usage:input_tokens", "input_tokens"),
+    ("usage:output_tokens", "output_tokens"),
+)
+"""Where token counts stand: in completions and embeddings, and in responses and messages."""
+_STREAM_COUNTS: Final = (
+    *_COUNTS,
+    ("message:usage:input_tokens", "input_tokens"),
+    ("response:usage:input_tokens", "input_tokens"),
+    ("response:usage:output_tokens", "output_tokens"),
+)
+"""In the events of streams; those of messages begin and those of responses end with them."""
+
+
+def filters() -> list[Json]:
+    """Return the HTTP filters, first to last."""
+    return [
+        extension(
+            AUTHENTICATION,
+            f"{_HTTP}.api_key_auth.v3.ApiKeyAuth",
+            key_sources=[{"header": "Authorization"}, {"header": "x-api-key"}],
+            forwarding=FORWARDING,
+        ),
+        _off(
+            extension(
+                LISTING_FILTER,
+                f"{_HTTP}.header_mutation.v3.HeaderMutation",
+                mutations={
+                    "request_mutations": [
+                        {"append": header(ASKED, f"{LISTING}%REQ({CLIENT})%%PATH(NQ:PATH)%")}
+                    ]
+                },
+            )
+        ),
+        # It has the route looked up again, which is how a client's list of models is found.
+        extension(
+            "fleetctl.client",
+            _STATE,
+            on_request_headers=[state(CLIENT_STATE, f"%REQ({CLIENT})%")],
+            clear_route_cache=True,
+        ),
+        *(_off(_reading(each)) for each in ENDPOINTS),
+        extension(
+            "fleetctl.stream",
+            _STATE,
+            on_request_headers=[state(STREAM_STATE, f"%REQ({STREAMED})%")],
+        ),
+        extension(CHOOSING, _STATE),
+        extension(
+            LIMITING,
+            f"{_HTTP}.local_ratelimit.v3.LocalRateLimit",
+            stat_prefix="fleetctl_limits",
+        ),
+        *(_off(each) for endpoint in ENDPOINTS for each in _rewriting(endpoint)),
+        extension(
+            "fleetctl.counts",
+            f"{_HTTP}.json_to_metadata.v3.JsonToMetadata",
+            response_rules={"rules": [_count(*each) for each in _COUNTS]},
+        ),
+        extension(
+            "fleetctl.stream_counts",
+            f"{_HTTP}.sse_to_metadata.v3.SseToMetadata",
+            response_rules={
+                "max_event_size": 2**20,
+                "content_parser": extension(
+                    "json",
+                    "envoy.extensions.content_parsers.json.v3.JsonContentParser",
+                    rules=[{"rule": _count(*each)} for each in _STREAM_COUNTS],
+                ),
+            },
+        ),
+        extension(
+            "envoy.filters.http.router",
+            f"{_HTTP}.router.v3.Router",
+            suppress_envoy_headers=True,
+            upstream_log=[in_flight_log()],
+            upstream_log_options={"flush_upstream_log_on_upstream_stream": True},
+        ),
+    ]
+
+
+def engaged(endpoint: Endpoint) -> Json:
+    """Return what the route of a path says, so that its filters take part."""
+    reading = _reading(endpoint)
+    found = {reading["name"]: reading["typed_config"]}
+    for each in _rewriting(endpoint):
+        config = each["typed_config"]
+        if matcher := config.get("xds_matcher"):
+            config = typed(f"{_MATCHING}PerRoute", xds_matcher=matcher)
+        found[each["name"]] = config
+    return {name: typed(_ROUTES_OWN, config=config) for name, config in found.items()}
+
+
+def early_mutations() -> list[Json]:
+    """Return what is done to the headers of a request before anything looks at them."""
+    return [
+        extension(
+            "fleetctl.headers",
+            "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            mutations=[
+                {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": others()}}}},
+                {"append": {"header": _JSON, "append_action": "ADD_IF_ABSENT"}},
+            ],
+        )
+    ]
+
+
+def _off(filter_: Json) -> Json:
+    """Return a filter that takes part only where the route says so that is found first."""
+    return filter_ | {"disabled": True}
+
+
+def _reading(endpoint: Endpoint) -> Json:
+    """Return the filter that puts what a body asks for into headers, and looks up its route."""
+    fields = {name: f"%REQUEST_BODY({field})%" for name, field in endpoint.read.items()}
+    asked = {ASKED: f"%REQ({CLIENT})%/%REQUEST_BODY(model)%"}
+    mutations: list[dict[str, Any]] = [
+        {"append": header(name, value)} for name, value in (asked | _READ | fields).items()
+    ]
+    return extension(
+        endpoint.reading,
+        _TRANSFORM,
+        request_transformation={"headers_mutations": mutations},
+        clear_route_cache=True,
+    )
+
+
+def _rewriting(endpoint: Endpoint) -> Iterator[Json]:
+    """Yield the filters that write the version's name and more into a body."""
+    for name, (body, streams) in endpoint.variants.items():
+        written = {"body_format": {"json_format": body}, "action": "MERGE"}
+        transform = extension(
+            name, _TRANSFORM, request_transformation={"body_transformation": written}
+        )
+        yield transform if streams is None else _only(transform, streams=streams)
+
+
+def _only(filter_: Json, *, streams: bool) -> Json:
+    """Return a filter for requests for streams alone, or for all but those."""
+    action = "envoy.extensions.filters.common.matcher.action.v3.SkipFilter"
+    skip = {"action": extension("skip", action)}
+    is_stream = is_like(STREAMED, "true")
+    skipped = no(is_stream) if streams else is_stream
+    return extension(
+        filter_["name"],
+        _MATCHING,
+        extension_config=filter_,
+        xds_matcher={"matcher_list": {"matchers": [{"predicate": skipped, "on_match": skip}]}},
+    )
+
+
+def _count(path: str, name: str) -> Json:
+    return {
+        "selectors": [{"key": each} for each in path.split(":")],
+        "on_present": {"metadata_namespace": NAMESPACE, "key": name, "type": "NUMBER"},
+    }

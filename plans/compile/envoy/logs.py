@@ -1,0 +1,125 @@
+"""What Envoy writes and counts of each request: rows like our gateway's, and metrics."""
+
+from typing import Final
+
+from plans.compile.envoy.endpoints import SERVED
+from plans.compile.envoy.messages import (
+    CLIENT_STATE,
+    NAMESPACE,
+    STREAM_STATE,
+    VERSION,
+    VERSION_STATE,
+    Json,
+    extension,
+)
+
+ROWS: Final = "usage.jsonl"
+IN_FLIGHT: Final = "in_flight"
+
+_CLIENT: Final = f"%FILTER_STATE({CLIENT_STATE}:PLAIN)%"
+_ALIAS: Final = f"%METADATA(ROUTE:{NAMESPACE}:alias)%"
+_VERSION: Final = f"%FILTER_STATE({VERSION_STATE}:PLAIN)%"
+_SERVER: Final = f"%UPSTREAM_METADATA({NAMESPACE}:server)%"
+_INPUT: Final = f"%DYNAMIC_METADATA({NAMESPACE}:input_tokens)%"
+_OUTPUT: Final = f"%DYNAMIC_METADATA({NAMESPACE}:output_tokens)%"
+_LATENCY: Final = "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%"
+_FIRST_BYTE: Final = "%COMMON_DURATION(DS_RX_BEG:US_RX_BEG:us)%"
+_ROW: Final[dict[str, str]] = {
+    "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3f+00:00)%",
+    "request_id": "%STREAM_ID%",
+    "client": _CLIENT,
+    "alias": _ALIAS,
+    "version": _VERSION,
+    "server": _SERVER,
+    "path": "%PATH(NQ:PATH)%",
+    "revision": f"%METADATA(VIRTUAL_HOST:{NAMESPACE}:revision)%",
+    "status": "%RESPONSE_CODE%",
+    "latency_us": _LATENCY,
+    "first_byte_us": _FIRST_BYTE,
+    "duration_ms": "%DURATION%",
+    "input_tokens": _INPUT,
+    "output_tokens": _OUTPUT,
+    "stream": f"%FILTER_STATE({STREAM_STATE}:PLAIN)%",
+    "flags": "%RESPONSE_FLAGS%",
+}
+"""Fields of a row; Envoy has no fractions, so durations are microseconds."""
+
+
+def access_logs(folder: str) -> list[Json]:
+    """Return the loggers: a row and a count of every request for an answer, and its tokens."""
+    row = extension(
+        "fleetctl.rows",
+        "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+        path=f"{folder}/{ROWS}",
+        log_format={"json_format": _ROW},
+    )
+    served = extension(
+        "fleetctl.metrics",
+        "envoy.extensions.access_loggers.stats.v3.Config",
+        stats_scope={"prefix": "fleetctl"},
+        counters=[_counter("requests", status="%RESPONSE_CODE%")],
+        histograms=[
+            _histogram("request_microseconds", _LATENCY, "Microseconds"),
+        ],
+    )
+    counted = extension(
+        "fleetctl.token_metrics",
+        "envoy.extensions.access_loggers.stats.v3.Config",
+        stats_scope={"prefix": "fleetctl"},
+        counters=[_counter("input_tokens", _INPUT), _counter("output_tokens", _OUTPUT)],
+        histograms=[_histogram("first_byte_microseconds", _FIRST_BYTE, "Microseconds")],
+    )
+    asked = {"header_filter": {"header": {"name": ":path", "string_match": _SERVED}}}
+    return [
+        row | {"filter": asked},
+        served | {"filter": asked},
+        counted | {"filter": {"and_filter": {"filters": [asked, _COUNTED]}}},
+    ]
+
+
+def in_flight_log() -> Json:
+    """Return the logger that counts the requests at work, by server and version.
+
+    It adds one when a request has a connection to a server and takes it away when that ends,
+    however it ends. What a drain waits for.
+    """
+    # Filter states are not seen there, the header that goes to the server is.
+    tags = {"server": _SERVER, "version": f"%REQ({VERSION})%"}
+    stat = {"name": IN_FLIGHT, "tags": [{"name": n, "value_format": v} for n, v in tags.items()]}
+    paired = {"add_log_type": "UpstreamPoolReady", "sub_log_type": "UpstreamEnd"}
+    return extension(
+        "fleetctl.in_flight",
+        "envoy.extensions.access_loggers.stats.v3.Config",
+        stats_scope={"prefix": "fleetctl"},
+        gauges=[{"stat": stat, "value_fixed": 1, "add_subtract": paired}],
+    )
+
+
+_SERVED: Final[Json] = {"safe_regex": {"regex": f"({SERVED})(\\?.*)?"}}
+_COUNTED: Final[Json] = {
+    "metadata_filter": {
+        "matcher": {
+            "filter": NAMESPACE,
+            "path": [{"key": "output_tokens"}],
+            "value": {"present_match": True},
+        },
+        "match_if_key_not_found": False,
+    }
+}
+
+
+def _counter(name: str, value: str = "", **tags: str) -> Json:
+    made: Json = {"stat": _stat(name, **tags)}
+    return made | ({"value_format": value} if value else {"value_fixed": 1})
+
+
+def _histogram(name: str, value: str, unit: str) -> Json:
+    return {"stat": _stat(name), "unit": unit, "value_format": value}
+
+
+def _stat(name: str, **more: str) -> Json:
+    tags = {"client": _CLIENT, "alias": _ALIAS, "version": _VERSION, **more}
+    return {
+        "name": name,
+        "tags": [{"name": tag, "value_format": value} for tag, value in tags.items()],
+    }

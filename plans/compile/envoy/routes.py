@@ -1,0 +1,212 @@
+"""Envoy's routes: who may call what, which version answers, and what its server is sent."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from plans.compile.envoy import refusals
+from plans.compile.envoy.endpoints import (
+    CHOICES,
+    ECHOED,
+    ENDPOINTS,
+    FOREIGN_TOOLS,
+    LOGPROBS,
+    READ,
+    STORED,
+    TOOLS,
+)
+from plans.compile.envoy.filters import (
+    AUTHENTICATION,
+    FORWARDING,
+    LIMITING,
+    LISTING,
+    LISTING_FILTER,
+    STICKY,
+    STREAMED,
+    engaged,
+)
+from plans.compile.envoy.messages import (
+    ASKED,
+    CLIENT,
+    NAMESPACE,
+    VERSION,
+    VERSION_STATE,
+    Json,
+    every,
+    extension,
+    header,
+    header_input,
+    is_like,
+    is_other,
+    typed,
+)
+from plans.compile.envoy.routing import Routing
+from plans.compile.envoy.splits import answered, few, limits, most_choices
+
+MODELS: Final = "/v1/models"
+_OFF: Final = typed("envoy.config.route.v3.FilterConfig", disabled=True)
+_ON: Final = typed(
+    "envoy.config.route.v3.FilterConfig",
+    config=typed("envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute"),
+)
+_LARGEST_LIST: Final = 2**24
+
+
+def route_configuration(routing: Routing) -> Json:
+    """Return everything that changes with a revision, save for the servers' addresses."""
+    most = max(map(most_choices, routing.routes.values()), default=0)
+    answers = {
+        f"{each.client}/{alias}": answered(routing, each, most)
+        for alias, each in routing.routes.items()
+    }
+    own: dict[str, list[str]] = {each.client: [] for each in routing.credentials}
+    for alias, each in sorted(routing.routes.items()):
+        own.setdefault(each.client, []).append(alias)
+    for client, aliases in own.items():
+        answers |= _listing(client, aliases)
+    version = header(VERSION, f"%FILTER_STATE({VERSION_STATE}:PLAIN)%")
+    return typed(
+        "envoy.config.route.v3.RouteConfiguration",
+        name="fleetctl",
+        max_direct_response_body_size_bytes=_LARGEST_LIST,
+        request_headers_to_remove=[
+            "authorization",
+            "x-session-id",
+            "x-forwarded-proto",
+            "x-envoy-external-address",
+            *_INTERNAL,
+        ],
+        request_headers_to_add=[version],
+        response_headers_to_add=[version],
+        virtual_hosts=[
+            {
+                "name": "fleetctl",
+                "domains": ["*"],
+                "metadata": {"filter_metadata": {NAMESPACE: {"revision": routing.revision}}},
+                "matcher": _matcher(answers, most),
+                "retry_policy": _RETRIES,
+                "typed_per_filter_config": _for_all(routing),
+            }
+        ],
+    )
+
+
+def _for_all(routing: Routing) -> Json:
+    """Return the keys and limits, which change with the routes."""
+    found: Json = {}
+    if routing.credentials:
+        keys = [{"key": each.secret, "client": each.client} for each in routing.credentials]
+        kind = "envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuthPerRoute"
+        found[AUTHENTICATION] = typed(kind, credentials=keys, forwarding=FORWARDING)
+    allowed = limits(routing.routes.values())
+    if allowed is not None:
+        found[LIMITING] = allowed
+    return found
+
+
+_RETRIES: Final[Json] = {
+    "retry_on": "connect-failure,refused-stream,retriable-status-codes",
+    "retriable_status_codes": [404],
+    "num_retries": 2,
+    "retry_host_predicate": [
+        extension(
+            "previous", "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+        )
+    ],
+    "host_selection_retry_max_attempts": 5,
+}
+"""Only where no server has worked on it: not reached, or it does not hold the version."""
+
+
+_INTERNAL: Final = (CLIENT, ASKED, *STICKY, STREAMED, *READ)
+_FALSE: Final = "false"
+
+
+def _matcher(answers: dict[str, list[Json]], most: int) -> Json:
+    """Return the lookup by what a request asks for: one step, however many aliases.
+
+    What nobody is given is refused before, in the same words whether the alias exists or not.
+    """
+    tree: Json = {"on_no_match": _routes(_elsewhere())}
+    if answers:
+        found = {name: _routes(each) for name, each in sorted(answers.items())}
+        named = header_input(ASKED)
+        tree["matcher_tree"] = {"input": named, "exact_match_map": {"map": found}}
+    refused = [
+        (every(is_other(ECHOED, _FALSE), is_like(LOGPROBS)), refusals.ECHO),
+        *([(is_other(CHOICES, few(most)), refusals.CHOICES)] if most else []),
+        *((is_other(name, _FALSE), refusals.stored(field)) for field, name in STORED.items()),
+        (is_like(TOOLS, FOREIGN_TOOLS), refusals.TOOLS),
+    ]
+    return {
+        "matcher_list": {
+            "matchers": [
+                {
+                    "predicate": predicate,
+                    "on_match": _routes([{"match": {"prefix": "/"}, **refusals.answer(400, told)}]),
+                }
+                for predicate, told in refused
+            ]
+        },
+        "on_no_match": {"matcher": tree},
+    }
+
+
+def _routes(routes: list[Json]) -> Json:
+    if len(routes) == 1:
+        return {"action": extension("route", "envoy.config.route.v3.Route", **routes[0])}
+    return {"action": extension("routes", "envoy.config.route.v3.RouteList", routes=routes)}
+
+
+def _elsewhere() -> list[Json]:
+    """Return the routes of requests that ask for nothing a client owns, or not yet.
+
+    A request for a completion is here before its body was read, and for good where the body
+    names no alias of the client.
+    """
+    post = [{"name": ":method", "string_match": {"exact": "POST"}}]
+    get = [{"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}]
+    models: Json = {"safe_regex": {"regex": f"{MODELS}(/[^/]*)?"}}
+    missing, wrong = (
+        refusals.answer(404, refusals.NO_SUCH_MODEL),
+        refusals.answer(405, refusals.WRONG_METHOD),
+    )
+    healthy = refusals.answer(200, {"status": "ok"})
+    asked = [
+        [
+            {
+                "match": {"safe_regex": {"regex": each.path}, "headers": post},
+                **missing,
+                "typed_per_filter_config": engaged(each),
+            },
+            {"match": {"safe_regex": {"regex": each.path}}, **wrong},
+        ]
+        for each in ENDPOINTS
+    ]
+    return [
+        *(route for routes in asked for route in routes),
+        {
+            "match": models | {"headers": get},
+            **missing,
+            "typed_per_filter_config": {LISTING_FILTER: _ON},
+        },
+        {"match": models, **wrong},
+        {
+            "match": {"path": "/healthz", "headers": get},
+            **healthy,
+            "typed_per_filter_config": {AUTHENTICATION: _OFF},
+        },
+        {"match": {"prefix": "/"}, **refusals.answer(404, refusals.NO_SUCH_PATH)},
+    ]
+
+
+def _listing(client: str, own: Sequence[str]) -> dict[str, list[Json]]:
+    """Return the answers to a client that asks which models it has."""
+    cards = {
+        each: {"id": each, "object": "model", "created": 0, "owned_by": client} for each in own
+    }
+    pages: dict[str, Json] = {f"{MODELS}/{alias}": card for alias, card in cards.items()}
+    pages[MODELS] = {"object": "list", "data": list(cards.values())}
+    return {
+        f"{LISTING}{client}{path}": [{"match": {"prefix": "/"}, **refusals.answer(200, page)}]
+        for path, page in pages.items()
+    }

@@ -1,0 +1,112 @@
+"""Launch files: the servers of the plan for people and supervisors that start them."""
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from fleet.vllm import (
+    FORBIDDEN_ENVIRONMENT,
+    SHUTDOWN_TIMEOUT_S,
+    LaunchCommand,
+    command_line,
+    environment,
+    launch_of,
+)
+
+__all__ = [
+    "LAUNCH_FORMATS",
+    "as_json",
+    "as_shell",
+    "as_systemd",
+    "command_line",
+    "environment",
+    "launch_of",
+]
+
+_STOP_MARGIN_S = 10
+
+
+def as_shell(launches: Sequence[LaunchCommand]) -> str:
+    """Return a shell script that starts the servers, each in the background."""
+    lines = ["#!/bin/sh", "# Written by `fleetctl compile`. Each server's digest covers its flags."]
+    for launch in launches:
+        name = launch.server.name
+        lines += ["", f"# {launch.server.address} on {launch.server.host}"]
+        cleared = " ".join(f"-u {each}" for each in FORBIDDEN_ENVIRONMENT)
+        lines.append(f"env {cleared} \\")
+        lines += [
+            f"  {key}={shlex.quote(value)} \\" for key, value in sorted(launch.environment.items())
+        ]
+        lines += [f"  {shlex.join(line)} \\" for line in _flag_lines(launch)]
+        lines.append(f"  >{shlex.quote(f'{name}.log')} 2>&1 &")
+    return "\n".join(lines) + "\n"
+
+
+def _flag_lines(launch: LaunchCommand) -> list[list[str]]:
+    """Return the arguments, one flag with its values per line."""
+    lines: list[list[str]] = [[]]
+    for argument in launch.arguments:
+        if argument.startswith("--"):
+            lines.append([])
+        lines[-1].append(argument)
+    return lines
+
+
+def as_json(launches: Sequence[LaunchCommand]) -> str:
+    """Return the servers as JSON: name, digest, argument vector and environment."""
+    documents: list[dict[str, Any]] = [
+        {
+            "server": launch.server.name,
+            "host": launch.server.host,
+            "devices": list(launch.server.devices),
+            "port": launch.server.port,
+            "digest": launch.server.digest,
+            "arguments": list(launch.arguments),
+            "environment": dict(sorted(launch.environment.items())),
+        }
+        for launch in launches
+    ]
+    return json.dumps(documents, indent=2) + "\n"
+
+
+def as_systemd(launches: Sequence[LaunchCommand]) -> str:
+    """Return one systemd unit per server, each headed by its file name."""
+    return "\n".join(_unit(launch) for launch in launches)
+
+
+def _unit(launch: LaunchCommand) -> str:
+    words = " \\\n  ".join(
+        " ".join(_systemd(part) for part in line) for line in _flag_lines(launch)
+    )
+    variables = "\n".join(
+        f"Environment={_systemd(f'{key}={value}')}"
+        for key, value in sorted(launch.environment.items())
+    )
+    return (
+        f"# fleetctl-{launch.server.name}.service\n"
+        "[Unit]\n"
+        f"Description=vLLM {launch.server.name}, flags {launch.server.digest}\n"
+        "After=network-online.target\n\n"
+        "[Service]\n"
+        f"{variables}\n"
+        f"UnsetEnvironment={' '.join(FORBIDDEN_ENVIRONMENT)}\n"
+        f"ExecStart={words}\n"
+        f"TimeoutStopSec={SHUTDOWN_TIMEOUT_S + _STOP_MARGIN_S}\n"
+        "KillMode=mixed\n"
+        "Restart=on-failure\n\n"
+        "[Install]\n"
+        "WantedBy=multi-user.target\n"
+    )
+
+
+def _systemd(word: str) -> str:
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    plain = escaped and all(each.isalnum() or each in "-_./:,=+@" for each in escaped)
+    return escaped if plain else f'"{escaped}"'
+
+
+LAUNCH_FORMATS: Mapping[str, Callable[[Sequence[LaunchCommand]], str]] = MappingProxyType(
+    {"json": as_json, "sh": as_shell, "systemd": as_systemd}
+)

@@ -1,0 +1,105 @@
+"""JSON files of ours: one line per entry so that they diff well, a version, plain errors."""
+
+import json
+import re
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any, NoReturn
+
+from fleet.encoding import canonical_json
+from fleet.errors import FleetError, problem
+
+EXPANDED = 2
+"""Levels of nesting that get lines of their own; what lies deeper stands on one line."""
+
+_VERSION = re.compile(r"([0-9]+)\.([0-9]+)")
+
+
+def write(document: Mapping[str, Any]) -> str:
+    """Return `document` as JSON with sorted keys, LF, and a line for each entry of a section."""
+    return _write(document, "", EXPANDED) + "\n"
+
+
+def _write(value: Any, indent: str, levels: int) -> str:
+    inner = indent + " "
+    if levels < 0 or not value or not isinstance(value, dict | list):
+        return canonical_json(value)
+    if isinstance(value, dict):
+        body = [
+            f"{inner}{canonical_json(str(key))}: {_write(value[key], inner, levels - 1)}"
+            for key in sorted(value)
+        ]
+        return "{\n" + ",\n".join(body) + f"\n{indent}}}"
+    if not any(isinstance(each, dict | list) for each in value) and levels == 0:
+        return canonical_json(value)
+    return "[\n" + ",\n".join(f"{inner}{canonical_json(each)}" for each in value) + f"\n{indent}]"
+
+
+def read(text: str, name: str, version: tuple[int, int], command: str) -> tuple[Any, bool]:
+    """Return the document in `text`, and whether a later minor version wrote it.
+
+    Args:
+        text: The file's content.
+        name: What its field `format` must say.
+        version: The newest version that this reader knows; a greater major is refused.
+        command: What makes such a file, for errors.
+
+    Raises:
+        FleetError: FC5001 damaged, FC5002 another kind of file, FC5003 of a later major.
+    """
+    try:
+        document = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        if "\\u" in text:
+            canonical_json(document).encode()  # an escape can make half a character
+    except (ValueError, RecursionError) as error:
+        raise FleetError(
+            problem(
+                "FC5001",
+                "File is damaged",
+                f"This is not whole JSON: {_reason(error)}. It may have been cut off or edited.",
+                hint="make it again",
+                command=command,
+            )
+        ) from None
+    if not isinstance(document, dict) or document.get("format") != name:
+        found = document.get("format") if isinstance(document, dict) else None
+        raise FleetError(
+            problem(
+                "FC5002",
+                "File is of another kind",
+                f"Its field `format` should say `{name}` and "
+                + (f"says {found!r:.60}." if found else "is missing."),
+                hint="give the file that this command writes",
+                command=command,
+            )
+        )
+    match = _VERSION.fullmatch(str(document.get("format_version")))
+    if match is None or int(match[1]) != version[0]:
+        raise FleetError(
+            problem(
+                "FC5003",
+                "File has a format version that this fleetctl does not read",
+                f"It says {document.get('format_version')!r:.40}; "
+                f"this fleetctl reads {version[0]}.x. Acting on half of a file is unsafe.",
+                hint="use the fleetctl that wrote it, or make the file again",
+                command=command,
+            )
+        )
+    return document, int(match[2]) > version[1]
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if isfinite(number) else _no_constant(text)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg.lower()} at line {error.lineno}, column {error.colno}"
+    if isinstance(error, UnicodeError):
+        return "it holds half a character"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)

@@ -1,0 +1,86 @@
+"""The live-state file: what was observed, as JSON that `fleetctl plan --live FILE` takes.
+
+It lets a plan be made without the fleet: in a test, in CI, or to ask "what if". It holds
+no secret: keys stand there as references and fingerprints, URLs without user and password.
+"""
+
+import re
+from collections.abc import Container, Sequence
+from typing import Any
+
+from fleet.encoding import plain
+from fleet.errors import FleetError, problem
+from fleet.resources import LoadedAdapter, Resource, Server, State
+from plans.documents.decode import MalformedError, decode
+from plans.documents.document import read, write
+
+FORMAT = "fleetctl-live"
+VERSION = (1, 0)
+MAKE = "fleetctl plan --save-live live.json"
+
+_CREDENTIALS = re.compile(r"(?<=//)[^/@]*@")
+_BESIDE = ("unknown_servers", "routes_unknown", "boots", "urls", "versions", "notes", "gateways")
+
+
+def dump(state: State) -> str:
+    """Return the live-state file; equal states give equal bytes."""
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": f"{VERSION[0]}.{VERSION[1]}",
+        "resources": [plain(each) for _, each in sorted(state.resources.items())],
+    }
+    document |= {name: plain(getattr(state, name)) for name in _BESIDE}
+    document["urls"] = {name: _CREDENTIALS.sub("", url) for name, url in state.urls.items()}
+    return write({name: each for name, each in document.items() if each or name == "resources"})
+
+
+def load(text: str) -> State:
+    """Return the state in a live-state file.
+
+    Raises:
+        FleetError: FC5001 to FC5003 as `plans.document.read`; FC5006 a field is wrong.
+    """
+    document, later = read(text, FORMAT, VERSION, MAKE)
+    beside = {
+        name: each
+        for name, each in document.items()
+        if name not in ("format", "format_version", "resources")
+    }
+    try:
+        listed = decode(
+            tuple[Resource, ...], document.get("resources", []), "resources", lenient=later
+        )
+        resources = {each.address: each for each in listed}
+        if len(resources) != len(listed):
+            raise MalformedError("resources: the same address twice")  # noqa: TRY301 (one exit)
+        state = decode(State, {"resources": {}, **beside}, "live", lenient=later)
+        _require_servers(listed, state.unknown_servers)
+    except MalformedError as error:
+        raise FleetError(
+            problem(
+                "FC5006",
+                "Live-state file has a wrong field",
+                f"At {error}. A plan made from it would be made from a guess.",
+                hint="compare with the fields that fleetctl writes",
+                command=MAKE,
+            )
+        ) from None
+    return State(
+        resources=dict(sorted(resources.items())),
+        **{name: getattr(state, name) for name in _BESIDE},
+    )
+
+
+def _require_servers(listed: Sequence[Resource], unknown: Container[str]) -> None:
+    """Refuse adapters on servers that the file does not have.
+
+    Raises:
+        MalformedError: with the first of them.
+    """
+    servers = {each.name for each in listed if isinstance(each, Server)}
+    for number, each in enumerate(listed):
+        if not isinstance(each, LoadedAdapter) or each.server in unknown:
+            continue
+        if each.server not in servers:
+            where, what = f"resources[{number}].server", f"no server `{each.server}` is listed"
+            raise MalformedError(f"{where}: {what}, nor among `unknown_servers`")

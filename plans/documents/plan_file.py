@@ -1,0 +1,155 @@
+"""The plan file: a plan's decisions as canonical JSON, whose hash is the plan's id.
+
+Three parts. `decisions` is what was reviewed and will be done; `plan_id` is its hash, and a
+file whose decisions hash to something else is refused. `observations` are estimates and counts
+for the reader. `envelope` says who made the file, when and from which commit. No part holds a
+secret: keys stand there as references and fingerprints.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fleet.encoding import DECISIONS, MEASURED, decisions, identify, plain
+from fleet.errors import FleetError, problem
+from fleet.plan import Plan
+from plans.documents.decode import MalformedError, decode
+from plans.documents.document import read, write
+
+FORMAT = "fleetctl-plan"
+VERSION = (1, 0)
+"""Additions raise the minor. A reader refuses another major and ignores what a later minor adds."""
+
+MAKE = "fleetctl plan --out plan.json"
+BESIDE = (
+    "unknown",
+    "cost_before",
+    "cost_after",
+    "unchanged",
+    "untouched_clients",
+    "ledger_seq",
+    "cost_bound",
+    "moves",
+    "without_demand",
+    "outlook",
+    "translations",
+)
+"""Fields of a plan that are observations: shown, and not part of the id."""
+SPARSE = ("translations",)
+"""Those of them that are left out where there is nothing to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Who made a plan file; outside the hash, so that equal plans have equal ids."""
+
+    created_at: str
+    """ISO 8601, UTC."""
+    by: str
+    commit: str = ""
+    """Git commit of the declarations; empty when unknown, `-dirty` appended when edited."""
+    version: str = ""
+    """Version of fleetctl."""
+
+
+def dump(plan: Plan, envelope: Envelope | None = None) -> str:
+    """Return the plan file; without an envelope the same plan gives the same bytes."""
+    measured = {
+        section: [
+            {name: plain(getattr(entry, name)) for name in names}
+            for entry in getattr(plan, section)
+        ]
+        for section, names in MEASURED.items()
+    }
+    document = {
+        "format": FORMAT,
+        "format_version": f"{VERSION[0]}.{VERSION[1]}",
+        "plan_id": plan.id,
+        "decisions": decisions(plan),
+        "observations": {
+            name: plain(value)
+            for name in BESIDE
+            if (value := getattr(plan, name)) or name not in SPARSE
+        }
+        | measured,
+    }
+    if envelope is not None:
+        document["envelope"] = asdict(envelope)
+    return write(document)
+
+
+def load(text: str) -> Plan:
+    """Return the plan in a plan file.
+
+    Raises:
+        FleetError: FC5001 to FC5003 as `plans.document.read`; FC5004 a field is wrong;
+            FC5005 the decisions are not those that the id names.
+    """
+    return load_with_envelope(text)[0]
+
+
+def load_with_envelope(text: str) -> tuple[Plan, Envelope | None]:
+    """Return the plan in a plan file and who made it; errors as `load`."""
+    document, later = read(text, FORMAT, VERSION, MAKE)
+    decided = _section(document, "decisions")
+    stated = document.get("plan_id")
+    actual = identify(decided)
+    if stated != actual:
+        raise FleetError(
+            problem(
+                "FC5005",
+                "Plan was changed after it was made",
+                f"The file calls itself plan `{stated!s:.40}`, and its decisions hash to "
+                f"`{actual}`. What was reviewed is not what it says now, so nothing will be done "
+                "with it.",
+                hint="plan again and have the new plan reviewed",
+                command=MAKE,
+            )
+        )
+    try:
+        merged = _merged(decided, _section(document, "observations"))
+        plan = decode(Plan, {**merged, "id": actual}, "plan", lenient=later)
+        enclosed = document.get("envelope")
+        envelope = (
+            decode(Envelope, enclosed, "envelope", lenient=later) if enclosed is not None else None
+        )
+    except MalformedError as error:
+        raise _malformed(str(error)) from None
+    return plan, envelope
+
+
+def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = document.get(name)
+    if not isinstance(section, dict):
+        raise _malformed(f"`{name}` is missing or no object")
+    return section
+
+
+def _merged(decided: Mapping[str, Any], observed: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the measured fields back into the entries that they belong to."""
+    both = {**{name: observed[name] for name in BESIDE if name in observed}, **decided}
+    for section in MEASURED:
+        entries, values = decided.get(section), observed.get(section)
+        if not isinstance(entries, list) or not isinstance(values, list):
+            raise MalformedError(f"`{section}` is missing or no list")
+        if len(entries) != len(values) or not all(
+            isinstance(each, dict) for each in (*entries, *values)
+        ):
+            raise MalformedError(f"observations.{section}: not one object for each entry")
+        both[section] = [{**value, **entry} for entry, value in zip(entries, values, strict=True)]
+    missing = [name for name in DECISIONS if name not in decided]
+    if missing:
+        raise MalformedError(f"decisions: `{missing[0]}` is missing")
+    return both
+
+
+def _malformed(detail: str) -> FleetError:
+    return FleetError(
+        problem(
+            "FC5004",
+            "Plan file has a wrong field",
+            f"At {detail}. Such a plan cannot be carried out.",
+            hint="make it again",
+            command=MAKE,
+        )
+    )

@@ -1,0 +1,169 @@
+"""What a server holds and carries, and what an adapter asks of it, as labelled sentences."""
+
+from collections.abc import Iterator, Mapping
+from math import isfinite
+
+from fleet.capacity import peak_hour
+from fleet.placement import (
+    AdapterAccount,
+    Alternative,
+    LatencyAnswer,
+    PlacementResult,
+    ServerAccount,
+    Weighed,
+    answer_of,
+)
+from fleet.resources import ServerFlags
+from fleet.spec import AdapterFacts, AdapterSpec
+from fleet.vllm import assumption, host_bytes
+from plans.wording import counted, listed, size
+
+Fact = tuple[str, str]
+"""A label and a sentence."""
+Versions = Mapping[str, AdapterFacts]
+"""Facts of versions by full name."""
+
+
+def percent(part: float) -> str:
+    """Return a part of 1 as `62 %`."""
+    return f"{100 * part:.0f} %"
+
+
+def server_facts(account: ServerAccount) -> Iterator[Fact]:
+    """Yield a server's shape, worst hour, slots, rank inflation and KV cache."""
+    if account.kind:
+        cards = f"{len(account.devices)} x {account.kind}"
+        yield "Shape", f"{cards}, {account.slots} slots of rank {account.rank}"
+        assumed = assumption(account.vllm)
+        yield "Engine", f"vLLM {account.vllm}" if account.vllm and not assumed else assumed
+    yield "Worst hour", _worst_hour(account)
+    yield "Slots", _slots(account)
+    inflation = account.inflation
+    if inflation is not None:
+        who = listed(inflation.adapters, 3)
+        it = "it" if len(inflation.adapters) == 1 else "them"
+        freed = (
+            f"; moving {it} frees {inflation.kv_tokens:,} KV tokens" if inflation.kv_tokens else ""
+        )
+        yield (
+            "Rank",
+            (
+                f"rank {inflation.rank} of {who} raises {counted(inflation.slots, 'other slot')} "
+                f"from rank {inflation.without}: {size(inflation.bytes)} in all{freed}"
+            ),
+        )
+    if account.kv_tokens is not None:
+        given = account.kv_tokens_per_slot
+        slots = f"; its slots take the place of {given * account.slots:,}" if given else ""
+        yield "KV cache", f"{account.kv_tokens:,} tokens{slots} ({account.memory_basis})"
+
+
+def _worst_hour(account: ServerAccount) -> str:
+    hour = account.worst_hour
+    if not account.load[hour]:
+        return "no demand is declared for what it holds"
+    load = f"{account.load[hour]:,.0f} tokens/s"
+    active = f"{account.active[hour]:.1f} adapters active at a time"
+    limit = account.limit[hour]
+    if not isfinite(limit):
+        return f"{hour:02}:00 UTC, {load}, {active}; what it can carry is not known"
+    return (
+        f"{hour:02}:00 UTC, {load}: {percent(account.part(hour))} of its throughput, "
+        f"at most {percent(account.allowed)} allowed; {active} ({account.basis})"
+    )
+
+
+def _slots(account: ServerAccount) -> str:
+    parts = [f"{account.pinned} of {account.slots} taken"]
+    if account.cached:
+        parts.append(f"{counted(account.cached, 'cached adapter')} beside them")
+    if account.kept:
+        parts.append(f"{account.kept} kept empty on a CPU")
+    return ", ".join(parts)
+
+
+def host_memory(
+    account: ServerAccount, flags: ServerFlags, versions: Versions, declared: int | None
+) -> str:
+    """Return the host memory that what a server may list takes at most, of what is declared."""
+    sizes = [versions[each.adapter].bytes for each in account.residents if each.adapter in versions]
+    if not sizes:
+        return "nothing is listed whose size is known"
+    cards = flags.tensor_parallel
+    most = host_bytes(flags.max_cpu_loras, max(sizes), cards)
+    each = f"{flags.max_cpu_loras} listed versions of up to {size(max(sizes))}"
+    of = "" if declared is None else f" of {size(declared)} that {account.host} declares"
+    copies = f" for each of {cards} devices" if cards > 1 else ""
+    return f"{size(most)} at most{of}: {each}{copies}"
+
+
+def adapter_facts(
+    adapter: str, declared: AdapterSpec | None, weighed: Weighed, placement: PlacementResult
+) -> Iterator[Fact]:
+    """Yield what a version asks, how fast it is answered, what binds, why it moved, what else."""
+    own = next((each for each in weighed.account.residents if each.adapter == adapter), None)
+    if own is not None:
+        yield "Asks", _asks(own)
+        if declared is not None and declared.demand is not None and weighed.account.step_s:
+            yield "Answers", _answers(answer_of(own, declared, weighed.account))
+    yield "Binding", _binding(weighed)
+    if adapter in placement.forced:
+        yield "Must move", placement.forced[adapter]
+    elif adapter in placement.optional:
+        yield "May move", placement.optional[adapter]
+    yield "Runner-up", _runner_up(weighed)
+
+
+def _asks(own: AdapterAccount) -> str:
+    slot = "a place in host memory (cached)" if own.cached else f"a slot of rank {own.rank}"
+    hour = peak_hour(own.load.tokens)
+    if not own.load.tokens[hour]:
+        return f"{slot}; no demand is declared"
+    return (
+        f"{slot} and {own.load.tokens[hour]:,.0f} tokens/s in its busiest hour, {hour:02}:00 UTC, "
+        f"when it is active {percent(own.load.concurrency[hour])} of the time"
+    )
+
+
+def _answers(found: LatencyAnswer | None) -> str:
+    """Tell how long an answer takes in the server's worst hour of those in which it is asked."""
+    if found is None:
+        return "nobody asks it"
+    if not isfinite(found.seconds):
+        return f"late: at {found.hour:02}:00 UTC its server is asked for more than it can decode"
+    took = f"{found.tokens} tokens take {found.seconds:.2g} s at {found.hour:02}:00 UTC"
+    so = ", so they are late" if found.late else ""
+    return f"{took}; promised are {found.promised_s:g} s{so} ({found.basis})"
+
+
+def _binding(weighed: Weighed) -> str:
+    """Tell the resource that its server has least of left, with and without it."""
+    account, without = weighed.account, weighed.without
+    taken, before = account.pinned + account.kept, without.pinned + without.kept
+    filled = taken / account.slots if account.slots else 0.0
+    if account.peak > filled:
+        hour = account.worst_hour
+        return (
+            f"throughput of {account.server} at {hour:02}:00 UTC: "
+            f"{percent(account.part(hour))} used, {percent(without.part(hour))} without it, "
+            f"at most {percent(account.allowed)}"
+        )
+    return f"slots of {account.server}: {taken} of {account.slots} taken, {before} without it"
+
+
+def _runner_up(weighed: Weighed) -> str:
+    best = weighed.runner_up
+    if best is not None:
+        where = f"a new server {best.server}" if best.new else best.server
+        return f"{where}: {best.added_per_hour:+.2f} per hour{_peak(weighed, best)}"
+    if not weighed.alternatives:
+        return "none: no other server has its base, and no device is free"
+    nearest = min(
+        weighed.alternatives, key=lambda each: (len(each.obstacles), each.new, each.server)
+    )
+    return f"none; on {nearest.server}, {nearest.obstacles[0]}"
+
+
+def _peak(weighed: Weighed, best: Alternative) -> str:
+    part = best.peak * weighed.account.allowed
+    return f", its worst hour then at {percent(part)} of its throughput" if part else ""

@@ -1,0 +1,216 @@
+"""A plan as one pull request comment: the verdict first, details folded, safe in public.
+
+The comment stays within `LIMIT` bytes. A plan too large for that loses levels of detail, the
+finest first, and says so; nothing is cut in the middle.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from fleet.plan import Change, Plan
+from plans.redact import command, fenced, prose
+from plans.render.detail_levels import (
+    MANY,
+    by_client,
+    by_server,
+    capacity_rows,
+    impact_rows,
+    untouched,
+)
+from plans.render.sections import busiest, memory, moves, unstated
+from plans.render.sections import heading as heading_of_translation
+from plans.render.sections import lines as lines_of_translation
+from plans.render.text import evidence, limit, nothing_to_do
+from plans.render.verdict import judge
+from plans.wording import (
+    SYMBOLS,
+    about,
+    capitalized,
+    cost,
+    counted,
+    critical_path,
+    differences,
+    ordered,
+    tally,
+    verb,
+)
+
+LIMIT = 60_000
+"""Bytes of UTF-8; GitHub takes 65,536 characters, and a bot may want to add a line."""
+
+EACH, GROUPED, COUNTED, IMPACT, HEADLINE = range(5)
+"""Levels of detail: each change, changes by client and server, their count, no capacity, and
+the headline alone."""
+
+
+def render(plan: Plan) -> str:
+    """Return the comment, at the finest level of detail that fits into `LIMIT` bytes."""
+    finest = EACH if len(plan.changes) <= MANY else GROUPED
+    for level in range(finest, HEADLINE):
+        text = _comment(plan, level)
+        if len(text.encode()) <= LIMIT:
+            return text
+    return _comment(plan, HEADLINE)
+
+
+def _comment(plan: Plan, level: int) -> str:
+    head = [f"<!-- fleetctl:plan fleet={plan.fleet} v=1 -->"]
+    if not plan.changes:
+        rest = nothing_to_do(plan).removeprefix("No changes. ")
+        blocks = [[*head, f"### No changes · `{plan.fleet}`", rest]]
+    else:
+        blocks = [[*head, *_headline(plan)]]
+        if level < HEADLINE:
+            blocks += [[*_clients(plan)]]
+        if level < IMPACT:
+            blocks += [[*_facts(plan)]]
+        blocks += [[*_changes(plan, level)]]
+    blocks += [[*_notes(plan, level)]]
+    if plan.changes:
+        blocks += [[*_foot(plan, level)]]
+    return "\n\n".join("\n".join(block).strip("\n") for block in blocks if block) + "\n"
+
+
+def _headline(plan: Plan) -> Iterator[str]:
+    verdict = judge(plan)
+    yield f"### {verdict.light} {verdict.level.value.capitalize()} · `{plan.fleet}` · `{plan.id}`"
+    yield f"{capitalized('; '.join(prose(each) for each in verdict.reasons))}."
+    yield ""
+    yield f"**{tally(plan.changes)}**" + (
+        f" · {plan.unchanged} unchanged" if plan.unchanged else ""
+    )
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(titles)} |"
+    yield f"|{'---|' * len(titles)}"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+
+
+def _clients(plan: Plan) -> Iterator[str]:
+    rows = impact_rows(plan)
+    if rows:
+        yield from _table(
+            ("Client (tier)", "What changes", "Requests moved", "Way back"),
+            (
+                (
+                    f"**{prose(each.who)}**" + (f" ({prose(each.tier)})" if each.tier else ""),
+                    prose(each.what),
+                    prose(each.share),
+                    prose(each.back) + (f"<br>{command(each.command)}" if each.command else ""),
+                )
+                for each in rows
+            ),
+        )
+        yield ""
+    if line := untouched(plan):
+        yield f"> {capitalized(line)}."
+
+
+def _facts(plan: Plan) -> Iterator[str]:
+    names = [
+        name
+        for name, there in (
+            ("Capacity", capacity_rows(plan)),
+            ("gates", plan.gates),
+            ("cost", cost(plan)),
+        )
+        if there
+    ]
+    if not names:
+        return
+    title = " · ".join(names)
+    yield f"<details><summary>{capitalized(title)}</summary>"
+    if capacity_rows(plan):
+        yield ""
+        yield from _table(
+            ("Server", "Slots before", "during", "after", "of", "Busiest hour", "Memory"),
+            (
+                (
+                    f"`{each.server}`",
+                    *(str(n) for n in (each.slots_before, each.slots_during, each.slots_after)),
+                    str(each.slots),
+                    prose(busiest(each)),
+                    prose(memory(each)),
+                )
+                for each in capacity_rows(plan)
+            ),
+        )
+        if line := unstated(plan):
+            yield f"{prose(line)}."
+    for line in moves(plan):
+        yield ""
+        yield prose(line)
+    if plan.gates:
+        yield ""
+        yield from _table(
+            ("Gate", "Alias", "Limit", "Evidence"),
+            (
+                [prose(cell) for cell in (each.gate, each.alias, limit(each), evidence(each))]
+                for each in plan.gates
+            ),
+        )
+        said = [f"{each.alias} {each.gate}: {each.power}" for each in plan.gates if each.power]
+        for line in (*said, *plan.outlook):
+            yield f"- {prose(line)}."
+    if line := cost(plan):
+        yield ""
+        yield f"Cost: {prose(line)}."
+    yield ""
+    yield "</details>"
+
+
+def _changes(plan: Plan, level: int) -> Iterator[str]:
+    if level >= COUNTED:
+        yield "Too large for a comment: `fleetctl show` and the plan file hold every change."
+        return
+    title = "Every change" if level == EACH else "Changes by client and server"
+    yield f"<details><summary>{title} ({len(plan.changes)})</summary>"
+    yield ""
+    if level == EACH:
+        lines = [line for each in ordered(plan.changes) for line in _change(each, plan)]
+        yield from fenced(lines, "diff")
+    else:
+        for heading, rows in (
+            ("Client", by_client(plan.changes)),
+            ("Server", by_server(plan.changes)),
+        ):
+            if rows:
+                yield from _table((heading, "Changes"), ((prose(a), prose(b)) for a, b in rows))
+                yield ""
+    yield ""
+    yield "</details>"
+
+
+def _change(change: Change, plan: Plan) -> Iterator[str]:
+    # GitHub colours a line of a diff by its first character, and knows `!` where we say `~`.
+    symbol = SYMBOLS[change.action].replace("~", "!")
+    yield f"{symbol.ljust(3)} {verb(change)} {change.address}"
+    yield f"      {change.why}" + (f" [{change.origin}]" if change.origin else "")
+    yield from (f"      {line}" for line in differences(change, plan))
+
+
+def _notes(plan: Plan, level: int) -> Iterator[str]:
+    for title, lines in (
+        ("⚠️ Warnings", plan.warnings),
+        ("Held back", plan.held),
+        ("Not known here", plan.unknown),
+    ):
+        if lines and level >= COUNTED:
+            yield f"{title}: {len(lines)}.  "
+        elif lines:
+            yield f"**{title}**"
+            yield from (f"- {prose(line)}" for line in lines)
+            yield ""
+    for each in plan.translations if level < COUNTED else ():
+        title = f"{prose(heading_of_translation(each))}: {counted(len(each.lost), 'thing')}"
+        yield f"<details><summary>{title}</summary>"
+        yield ""
+        yield from (f"- {prose(line)}" for line in lines_of_translation(each))
+        yield ""
+        yield "</details>"
+        yield ""
+
+
+def _foot(plan: Plan, level: int) -> Iterator[str]:
+    steps = f"{counted(len(plan.steps), 'step')}, {about(critical_path(plan))}"
+    yield f"Apply: {steps}." + (" Details left out by size." if level > GROUPED else "")

@@ -1,0 +1,195 @@
+"""A plan for the terminal: who is affected first, then what it takes, then each change."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from fleet.plan import Action, Change, GateDue, Plan
+from plans.render.detail_levels import (
+    MANY,
+    by_client,
+    by_server,
+    capacity_rows,
+    commands,
+    idle_servers,
+    impact_rows,
+    untouched,
+)
+from plans.render.sections import busiest, heading, memory, moves, unstated
+from plans.render.sections import lines as lines_of_translation
+from plans.render.verdict import Review, ReviewLevel, judge
+from plans.wording import (
+    SYMBOLS,
+    about,
+    capitalized,
+    cost,
+    counted,
+    critical_path,
+    differences,
+    ordered,
+    tally,
+    verb,
+)
+
+_COLOURS = {
+    Action.CREATE: "32",
+    Action.DELETE: "31",
+    Action.UPDATE: "33",
+    Action.REPLACE: "35",
+    Action.MOVE: "36",
+}
+_LEVEL_COLOURS = {ReviewLevel.SAFE: "32", ReviewLevel.CARE: "33", ReviewLevel.DANGER: "31"}
+
+
+def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
+    """Return the plan as text.
+
+    Args:
+        plan: What to show.
+        colour: Mark symbols and the verdict with ANSI colours.
+        every: List each change even when there are more than fifty.
+    """
+    paint = _Paint(colour)
+    if not plan.changes:
+        sections = [[nothing_to_do(plan)], *_notes(plan)]
+        return "\n\n".join("\n".join(each) for each in sections) + "\n"
+    sections = [
+        [_headline(plan, judge(plan), paint)],
+        [*_clients(plan)],
+        [*_capacity(plan)],
+        [*moves(plan)],
+        [*_gates(plan)],
+        [f"Cost: {line}." for line in [cost(plan)] if line],
+        [*_changes(plan, paint, every=every or len(plan.changes) <= MANY)],
+        *_notes(plan),
+        [f"Apply: {counted(len(plan.steps), 'step')}, {about(critical_path(plan))}."],
+    ]
+    return "\n\n".join("\n".join(each) for each in sections if each) + "\n"
+
+
+def nothing_to_do(plan: Plan) -> str:
+    """Return the one line for a plan without changes."""
+    same = counted(plan.unchanged, "resource")
+    if plan.unknown or plan.held:
+        return f"No changes. {same} {'is' if plan.unchanged == 1 else 'are'} as declared."
+    return f"No changes. The live fleet matches its declaration ({same})."
+
+
+def aligned(rows: Iterable[Sequence[str]], indent: str = "  ") -> list[str]:
+    """Return the rows as lines whose columns begin one below the other."""
+    table = list(rows)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        (
+            indent + "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+
+
+class _Paint:
+    """Puts ANSI colour around text, or leaves it alone."""
+
+    def __init__(self, wanted: bool) -> None:  # noqa: FBT001 (private)
+        self.wanted = wanted
+
+    def __call__(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self.wanted else text
+
+
+def _headline(plan: Plan, verdict: Review, paint: _Paint) -> str:
+    level = paint(_LEVEL_COLOURS[verdict.level], verdict.level.value)
+    return f"Plan {plan.id} for fleet {plan.fleet}: {level}\n" + "\n".join(
+        f"  {reason}" for reason in verdict.reasons
+    )
+
+
+def _clients(plan: Plan) -> Iterator[str]:
+    rows = impact_rows(plan)
+    if rows:
+        table = [("Client", "", "What changes", "Requests moved", "Way back")]
+        table += [(each.who, each.tier, each.what, each.share, each.back) for each in rows]
+        yield from aligned(table, "")
+        yield from (f"Way back: {each}" for each in commands(plan))
+    if line := untouched(plan):
+        yield f"{capitalized(line)}."
+
+
+def _capacity(plan: Plan) -> Iterator[str]:
+    uses = capacity_rows(plan)
+    if not uses:
+        return
+    table = [("Capacity", "Slots before", "during", "after", "of", "Busiest hour", "Memory")]
+    table += [
+        (
+            each.server,
+            str(each.slots_before),
+            str(each.slots_during),
+            str(each.slots_after),
+            str(each.slots),
+            busiest(each),
+            memory(each),
+        )
+        for each in uses
+    ]
+    yield from aligned(table, "")
+    if line := idle_servers(plan):
+        yield f"{line}."
+    if line := unstated(plan):
+        yield f"{line}."
+
+
+def limit(gate: GateDue) -> str:
+    """Return what a gate measures and how far it may go."""
+    return f"{gate.metric} {gate.threshold}"
+
+
+def evidence(gate: GateDue) -> str:
+    """Return what is known of a gate, with its reason where there is one."""
+    return f"{gate.status}: {gate.detail}" if gate.detail else gate.status
+
+
+def _gates(plan: Plan) -> Iterator[str]:
+    if plan.gates:
+        yield from aligned(
+            [
+                ("Gates", "Alias", "Limit", "Evidence"),
+                *((each.gate, each.alias, limit(each), evidence(each)) for each in plan.gates),
+            ],
+            "",
+        )
+        yield from (f"{each.alias} {each.gate}: {each.power}." for each in plan.gates if each.power)
+        yield from (f"{each}." for each in plan.outlook)
+
+
+def _changes(plan: Plan, paint: _Paint, *, every: bool) -> Iterator[str]:
+    yield f"Changes: {tally(plan.changes)}." + (
+        f" {plan.unchanged} unchanged." if plan.unchanged else ""
+    )
+    if every:
+        for change in ordered(plan.changes):
+            yield from _change(change, plan, paint)
+        return
+    if rows := by_client(plan.changes):
+        yield from aligned([("By client", ""), *rows])
+    if rows := by_server(plan.changes):
+        yield from aligned([("By server", ""), *rows])
+    yield "  `fleetctl show PLAN --all` lists each change."
+
+
+def _change(change: Change, plan: Plan, paint: _Paint) -> Iterator[str]:
+    symbol = paint(_COLOURS[change.action], SYMBOLS[change.action].rjust(3))
+    yield f"  {symbol} {verb(change).ljust(7)} {change.address}"
+    asked = f" [{change.origin}]" if change.origin else ""
+    yield f"              {change.why}{asked}"
+    yield from (f"              {line}" for line in differences(change, plan))
+
+
+def _notes(plan: Plan) -> Iterator[list[str]]:
+    for title, lines in (
+        ("Warnings", plan.warnings),
+        ("Held back", plan.held),
+        ("Not known here", plan.unknown),
+    ):
+        if lines:
+            yield [f"{title}:", *(f"  {line}" for line in lines)]
+    for each in plan.translations:
+        yield [f"{heading(each)}:", *(f"  {one}" for one in lines_of_translation(each))]

@@ -1,0 +1,116 @@
+"""Progress of an apply, for people (one line per thing) and for machines (JSON lines)."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from fleet.encoding import canonical_json
+from fleet.steps import VERSION, ApplyEvent
+
+Data = Mapping[str, Any]
+
+
+def record(event: ApplyEvent, seq: int, time: datetime, run: str, plan_id: str) -> str:
+    """Return an event as one JSON line without its newline.
+
+    Every line has `v`, `seq` (from 1, without gaps), `ts`, `run`, `plan_id` and `type`, and the
+    fields that `fleet.steps` lists.
+    """
+    head = {
+        "v": VERSION,
+        "seq": seq,
+        "ts": time.isoformat(timespec="milliseconds"),
+        "run": run,
+        "plan_id": plan_id,
+        "type": event.type,
+    }
+    return canonical_json({**event.data, **head})
+
+
+def line(event: ApplyEvent) -> str:
+    """Return what a person reads of an event, without its newline; empty: nothing."""
+    data = event.data
+    if "of" in data:
+        what = _STEP_WORDS[event.type](data)
+        return f"[{data['n']}/{data['of']}] {_words(data['step'])}{what}" if what else ""
+    shown = _WORDS.get(event.type)
+    return shown(data) if shown else ""
+
+
+def _begun(data: Data) -> str:
+    """Say so only of steps that take their time."""
+    return " …" if data["step"].partition(" ")[0] in ("start", "stop", "drain") else ""
+
+
+def _done(data: Data) -> str:
+    how = " (was there already)" if data["how"] == "adopted" else ""
+    return f": done in {data['seconds']:.1f} s{how}"
+
+
+def _recovered(data: Data) -> str:
+    how = "had done it" if data["how"] == "done" else "had begun it without effect"
+    return f"{_words(data['step'])}: an earlier run {how}"
+
+
+def _stopping(data: Data) -> str:
+    running = data["running"]
+    wait = f"finishing {', '.join(running)}" if running else "nothing is under way"
+    return f"Stopping: {wait}. Again to stop at once; the next apply finds out."
+
+
+_VERBS = {
+    "set": "set",
+    "divert": "take traffic off",
+    "delete": "delete",
+    "smoke": "smoke-test",
+}
+
+
+def _words(step: str) -> str:
+    verb, _, address = step.partition(" ")
+    kind, _, name = address.partition("/")
+    adapter, at, server = name.rpartition("@")
+    where = f"{adapter} on {server}" if at else name
+    return f"{_VERBS.get(verb, verb)} {kind} {where}"
+
+
+def _summary(data: Data) -> str:
+    parts = [f"{data['done']} done"]
+    parts += [
+        f"{data[name]} {label}"
+        for name, label in (
+            ("adopted", "were there already"),
+            ("failed", "failed"),
+            ("stale", "stale"),
+            ("blocked", "blocked"),
+            ("not_run", "not run"),
+        )
+        if data[name]
+    ]
+    endings = {
+        "converged": "The fleet is as planned.",
+        "half_way": "Stopped half-way. Running apply again is safe and goes on from here.",
+        "stale": "What the plan was made from has changed. Plan again.",
+        "interrupted": "Interrupted; the ledger is consistent. Running apply again goes on.",
+    }
+    unseen = f" Not seen: {', '.join(data['unseen'])}." if data["unseen"] else ""
+    done = f"{', '.join(parts)} in {data['seconds']:.1f} s"
+    if len(parts) == 1 and not data["done"]:
+        done = "Nothing to do"
+    return f"{done}. {endings[data['result']]}{unseen}"
+
+
+_STEP_WORDS: Mapping[str, Callable[[Data], str]] = {
+    "step_begin": _begun,
+    "step_done": _done,
+    "step_failed": lambda data: f": FAILED. {data['summary']}. {data['detail']}",
+    "step_stale": lambda data: f": STALE. {data['detail']}",
+    "step_blocked": lambda data: f": not done, it needs {_words(data['by'])}",
+}
+_WORDS: Mapping[str, Callable[[Data], str]] = {
+    "step_progress": lambda data: f"{_words(data['step'])}: {data['seconds']:.0f} s so far",
+    "recovered": _recovered,
+    "interrupted": _stopping,
+    "lock_lost": lambda data: f"The lease was lost: {data['detail']}",
+    "run_complete": _summary,
+}

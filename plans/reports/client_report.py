@@ -1,0 +1,257 @@
+"""A rollout's report: what was tried, what was found, what became of it. Fit for the client.
+
+It tells of one alias alone, from the ledger alone: no server, no person, no other client.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from fleet.history import Entry
+from fleet.resources import FULL
+from plans.explain.rollout import of_the_client
+from plans.redact import prose, scrubbed
+
+EVENTS = ("gate_judged", "eval_finished", "rolled_back", "rollback_checked", "rollout_marked",
+          "released")  # fmt: skip
+METRICS: Mapping[str, str] = {
+    "accuracy_drop": "right answers on the golden set, against the version before",
+    "hallucination_rise": "answers that invent something, against the version before",
+    "error_rate_rise": "failed requests, against the version before",
+    "format_drop": "answers without the agreed form, against the version before",
+    "truncation_rise": "answers that were cut off, against the version before",
+    "p95_ratio": "time to the whole answer (95th percentile), against the version before",
+    "first_token_ratio": "time to the first word (95th percentile), against the version before",
+    "token_time_ratio": "time per word (95th percentile), against the version before",
+    "neighbour_ratio": "effect on others who share the machine",
+    "error_rate": "failed requests",
+    "p95_latency": "time to the whole answer (95th percentile)",
+    "baseline_ratio": "time to the whole answer, against the time before the rollout",
+}
+MARKS: Mapping[str, str] = {
+    "hold": "held back", "resume": "let go on", "approve": "approved", "advance": "sent on",
+    "extend": "given more time", "abort": "aborted", "pause": "paused",
+}  # fmt: skip
+
+
+def document(entries: Iterable[Entry], alias: str, adapter: str, now: datetime) -> dict[str, Any]:
+    """Gather what the ledger says of one version of one alias.
+
+    Args:
+        entries: Oldest first.
+        alias: The alias.
+        adapter: Full name of the version.
+        now: When the report is made.
+    """
+    telling = _Telling(alias, adapter)
+    for entry in entries:
+        telling.take(entry)
+    return {
+        "format": "fleetctl-rollout-report",
+        "format_version": "1.0",
+        "alias": alias,
+        "version": _short(adapter),
+        "made": _time(now),
+        "before": telling.before,
+        "outcome": telling.outcome(),
+        "share": telling.share,
+        "events": telling.events,
+        "gates": list(telling.gates.values()),
+        "evaluations": telling.asked(),
+        "proof": telling.proof,
+    }
+
+
+class _Telling:
+    """Goes through the ledger once."""
+
+    def __init__(self, alias: str, adapter: str) -> None:
+        self.alias, self.adapter = alias, adapter
+        self.share, self.before = 0, ""
+        self.events: list[dict[str, str]] = []
+        self.gates: dict[str, dict[str, Any]] = {}
+        self.proof: dict[str, Any] = {}
+        self._failed: dict[str, str] = {}
+        """By gate: why it last failed."""
+        self._runs: dict[str, dict[str, Any]] = {}
+        """Evaluations by id."""
+        self._behind: dict[str, list[str]] = {}
+        """By gate: ids of the evaluations behind its latest verdict, the new version's last."""
+        self._begun: dict[str, Mapping[str, Any]] = {}
+        self._end = ""
+        self._full = False
+        """Whether it had all requests, and has had some ever since."""
+        self._beside = ""
+        """The newest other version with a share, unless it was there before this one."""
+
+    def take(self, entry: Entry) -> None:
+        """Add one entry."""
+        data = entry.data
+        if data.get("address") == f"route/{self.alias}":
+            self._route(entry)
+        if data.get("alias") != self.alias or entry.kind not in EVENTS:
+            return
+        version = _short(self.adapter)
+        match entry.kind:
+            case "gate_judged" if data["adapter"] == self.adapter:
+                self._judged(entry)
+            case "eval_finished" if data["purpose"] == "gate":
+                summary = data["summary"]
+                self._runs[data["run"]] = {
+                    "version": _short(data["adapter"]), "questions": summary["n"],
+                    "accuracy": summary["accuracy"], "at": _time(entry.time),
+                }  # fmt: skip
+            case "rolled_back":
+                self._flipped(entry)
+            case "rollback_checked" if self._end == "rolled back" and data["smoke_ok_s"]:
+                smoke = data["smoke"]
+                self._tell(entry, f"smoke test passed, {smoke['passed']} of {smoke['total']}")
+            case "rollout_marked" if data.get("adapter") == self.adapter:
+                until = _until(data)
+                self._tell(entry, f"{version} was {MARKS.get(data['mark'], data['mark'])}{until}")
+            case "released":
+                self._released(entry)
+            case _:
+                pass
+
+    def _released(self, entry: Entry) -> None:
+        if entry.data.get("adapter") in (None, self.adapter) and self._end == "rolled back":
+            self._end = ""
+            self._tell(entry, f"{_short(self.adapter)} may be tried again")
+        if entry.data.get("route"):
+            self._shares(entry, entry.data["route"])
+
+    def _route(self, entry: Entry) -> None:
+        """Follow the version's share: a step is begun with its route and finished without."""
+        data = entry.data
+        if entry.kind == "step_started":
+            self._begun[data["step"]] = data["operation"]
+        if entry.kind == "adopted":
+            self._shares(entry, data["resource"])
+        if entry.kind != "step_finished":
+            return
+        operation = self._begun.pop(data["step"], data.get("operation") or {})
+        self._shares(entry, operation.get("route") or {})
+
+    def _shares(self, entry: Entry, route: Mapping[str, Any]) -> None:
+        """Take a route's shares, newest version first."""
+        found = {each["adapter"]: each["percent"] for each in route.get("shares", ())}
+        others = [_short(name) for name, part in found.items() if part and name != self.adapter]
+        share, had = found.get(self.adapter, 0), self.share
+        if share and not had:
+            self.before = self.before or ", ".join(others)
+        new = [each for each in others if each not in self.before.split(", ")]
+        self._beside = new[0] if new else ""
+        if share == had:
+            return
+        self.share, self._end = share, ""
+        self._full = share == FULL or (self._full and share > 0)
+        if not share and others:
+            self._end = f"replaced by {new[0]}" if new else "rolled back"
+        self._tell(entry, f"{_short(self.adapter)} answers {share} % of the requests")
+
+    def _flipped(self, entry: Entry) -> None:
+        """Follow a rollback, or the undoing of one: all requests go to one version."""
+        data, had = entry.data, self.share
+        to = _short(data["to"])
+        back, seconds = data["to"] == self.adapter, f"{data['seconds']:.2f} s"
+        if had == (FULL if back else 0):  # nothing changes for this version
+            return
+        self.share, self._full, self._beside = (FULL, True, "") if back else (0, False, "")
+        if back:
+            self._end = "serves again" if self._end else ""
+            self._tell(entry, f"{to} has all requests{' again' if self._end else ''}, {seconds}")
+        elif data.get("forward"):
+            self._end = f"replaced by {to}"
+            self._tell(entry, f"{to} has all requests, {seconds}")
+        else:
+            self._end = "rolled back"
+            why = f": {self._why(data['gate'])}" if data.get("gate") else ""
+            self._tell(entry, f"{to} has all requests again, {seconds}{why}")
+
+    def _judged(self, entry: Entry) -> None:
+        data, finding = entry.data, entry.data["finding"]
+        self.before = self.before or _short(data["stable"])
+        name = data["gate"]
+        before, reason = self.gates.get(name), of_the_client(finding)
+        if finding["verdict"] == "FAIL":
+            self._failed[name] = reason
+        self.gates[name] = {
+            "gate": scrubbed(name), "about": METRICS.get(finding["metric"], finding["metric"]),
+            "verdict": finding["verdict"], "reason": scrubbed(reason),
+            "entry": entry.seq, "share": data["percent"], "at": _time(entry.time),
+        }  # fmt: skip
+        self._behind[name] = [str(each) for each in data.get("runs", ())]
+        self.proof = {"entry": entry.seq, "hash": entry.hash}
+        if before is None or before["verdict"] != finding["verdict"]:
+            because = f", {reason}" if reason else ""
+            self._tell(entry, f"gate {name}: {finding['verdict']}{because}")
+
+    def _why(self, gate: str) -> str:
+        """Return why a gate took the traffic back, in the words of its own verdict."""
+        reason = self._failed.get(gate)
+        return f"{gate}: {reason}" if reason else f"gate {gate} failed"
+
+    def asked(self) -> list[dict[str, Any]]:
+        """Return what each gate's latest verdict rests on; each may score in its own way."""
+        return [
+            {"gate": gate, **self._runs[run]}
+            for gate, runs in self._behind.items()
+            for run in runs
+            if run in self._runs
+        ]
+
+    def _tell(self, entry: Entry, text: str) -> None:
+        self.events.append({"at": _time(entry.time), "text": scrubbed(text)})
+
+    def outcome(self) -> str:
+        """Return the state in a few words."""
+        if self._end:
+            return self._end
+        failed = any(each["verdict"] == "FAIL" for each in self.gates.values())
+        if self.share == FULL:
+            return "complete"
+        if self._full and self.share:
+            by = f", {self._beside} takes over" if self._beside else ""
+            return f"complete; still answers {self.share} %{by}"
+        if failed:
+            return "stopped before it got any traffic"
+        return f"under way at {self.share} %" if self.share else "not begun"
+
+
+def render_markdown(report: Mapping[str, Any]) -> str:
+    """Return the report as Markdown that is safe to post."""
+    return _template("rollout.md.j2", escaping=False).render(report=report, prose=prose)
+
+
+def render_html(report: Mapping[str, Any]) -> str:
+    """Return the report as one HTML file without scripts or outside assets."""
+    return _template("rollout.html.j2", escaping=True).render(report=report)
+
+
+@cache
+def _template(name: str, *, escaping: bool) -> Template:
+    environment = Environment(
+        loader=PackageLoader("plans", "templates"),
+        autoescape=escaping,  # noqa: S701 (Markdown escapes by `prose`)
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(name)
+
+
+def _short(adapter: str) -> str:
+    return adapter.rpartition("-v")[2]
+
+
+def _until(data: Mapping[str, Any]) -> str:
+    return f" until {_time(datetime.fromisoformat(data['until']))}" if data.get("until") else ""
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,178 @@
+"""Evaluations for the terminal: what was found, one run with its mistakes, what drifted.
+
+All take the documents that `--format json` prints, so that both forms say the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fleet.evals import EvalRecord, EvalRun, QualityDrift, Sample, is_whole_run, summary
+
+_SHOWN = 70
+_COLUMNS = (
+    "RUN", "FINISHED", "ADAPTER", "PURPOSE", "ITEMS", "ACCURACY", "FORMAT", "HALLUCINATED", "",
+)  # fmt: skip
+_RIGHT = {"ITEMS", "ACCURACY", "FORMAT", "HALLUCINATED"}
+
+
+def row(each: EvalRecord) -> dict[str, Any]:
+    """Return one evaluation as a document."""
+    return {
+        "run": each.run,
+        "alias": each.alias,
+        "adapter": each.adapter,
+        "purpose": each.purpose,
+        "finished": each.at.isoformat(timespec="seconds"),
+        "summary": dict(each.summary),
+    }
+
+
+def drift_row(alias: str, adapter: str, each: QualityDrift) -> dict[str, Any]:
+    """Return what one rule says of a version as a document."""
+    return {
+        "alias": alias,
+        "adapter": adapter,
+        "rule": each.rule,
+        "measure": each.measure,
+        "standing": each.standing.value,
+        "reason": each.reason,
+        "counts": dict(each.counts),
+    }
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return evaluations, one a line, oldest first."""
+    return _aligned(_COLUMNS, [_cells(each) for each in rows], _RIGHT)
+
+
+def _cells(each: Mapping[str, Any]) -> tuple[str, ...]:
+    told = each["summary"]
+    note = "; ".join(told["faults"]) if told.get("faults") else ""
+    if told.get("must_pass_failed"):
+        note = f"must pass and failed: {', '.join(told['must_pass_failed'][:3])}"
+    counts = told.get("valid") or not note
+    made_up = "made up by the fake engine, says nothing of it" if told.get("made_up") else ""
+    return (
+        each["run"],
+        each["finished"][:16].replace("T", " "),
+        each["adapter"],
+        each["purpose"],
+        str(told["n"]),
+        share(told.get("accuracy")),
+        share(told.get("format")),
+        share(told.get("hallucination_rate")),
+        "; ".join(filter(None, (note if counts else f"DOES NOT COUNT: {note}", made_up))),
+    )
+
+
+def drift_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the drift rules say, one rule a line."""
+    cells = [
+        (each["adapter"], each["rule"], each["measure"], each["standing"], each["reason"])
+        for each in rows
+    ]
+    return _aligned(("ADAPTER", "RULE", "MEASURE", "STANDING", ""), cells, set())
+
+
+def page(run: EvalRun, most: int | None) -> dict[str, Any]:
+    """Return one run as a document, with its worst answers.
+
+    Args:
+        run: As kept.
+        most: How many answers that are not right; None: all.
+    """
+    wrong = [each for each in run.samples if each.error or min(each.scores.values(), default=0) < 1]
+    return {
+        "run": run.id,
+        "alias": run.alias,
+        "adapter": run.adapter,
+        "digest": run.digest,
+        "purpose": run.purpose,
+        "golden": run.golden,
+        "golden_digest": run.golden_digest,
+        "engine": run.engine_version,
+        "fingerprints": list(run.fingerprints),
+        "decoding": run.spec.decoding(),
+        "started": run.started.isoformat(timespec="seconds"),
+        "finished": run.finished.isoformat(timespec="seconds"),
+        "cached": run.cached,
+        "summary": summary(run),
+        "wrong": [_wrong(each) for each in wrong[:most]],
+        "wrong_total": len(wrong),
+    }
+
+
+def _wrong(each: Sample) -> dict[str, Any]:
+    return {
+        "item": each.item,
+        "sample": each.sample,
+        "answer": is_whole_run(each.answer),
+        "scores": dict(each.scores),
+        "why": each.error or each.note,
+    }
+
+
+def page_text(document: Mapping[str, Any]) -> str:
+    """Return one run for people."""
+    told = document["summary"]
+    lines = [
+        f"{document['adapter']} on {document['golden']} ({document['purpose']})",
+        "",
+        f"  finished       {document['finished'].replace('T', ' ')}",
+        f"  engine         {document['engine']}, {', '.join(document['fingerprints']) or '?'}",
+        f"  items          {told['n']}, {told['missing']} missing",
+        f"  accuracy       {share(told['accuracy'])}",
+    ]
+    if told["format"] is not None:
+        lines.append(f"  format         {share(told['format'])}")
+    if told["hallucination_rate"] is not None:
+        lines.append(f"  hallucinated   {share(told['hallucination_rate'])}")
+    if told.get("macro_f1") is not None:
+        lines.append(f"  macro F1       {told['macro_f1']:.3f}")
+    lines += [f"  DOES NOT COUNT {each}" for each in told["faults"]]
+    lines += [f"  MUST PASS      {each} failed" for each in told["must_pass_failed"]]
+    if document["wrong"]:
+        shown, total = len(document["wrong"]), document["wrong_total"]
+        lines += ["", f"Not right ({shown} of {total})"]
+        for each in document["wrong"]:
+            lines += [f"  {each['item']}: {each['why']}"]
+    return "\n".join(lines) + "\n"
+
+
+def share(value: float | None) -> str:
+    """Return a share from 0 to 1 as percent; `-` where there is none."""
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]], right: set[str]) -> str:
+    widths = [max(len(each[place]) for each in [columns, *rows]) for place in range(len(columns))]
+    lines = []
+    for cells in [columns, *rows]:
+        parts = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for cell, width, column in zip(cells, widths, columns, strict=True)
+        ]
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def judge_text(found: Mapping[str, Any]) -> str:
+    """Return for people how far a judge agrees with their labels."""
+    kappa = "-" if found["kappa"] is None else f"{found['kappa']:.2f}"
+    lines = [
+        f"{found['model']} at {found['url']}, labels of {found['client']}: {found['labels']}",
+        "",
+        f"  labels         {found['n']}",
+        f"  agreed         {found['agreed']}",
+        f"  neither        {found['unparsable']} (neither YES nor NO; counted as disagreement)",
+        f"  kappa          {kappa}",
+    ]
+    if found["differs"]:
+        lines += ["", f"Not as people say (the first of {len(found['differs'])})"]
+        lines += [
+            f"  {each['id']}: {each['label']}, the judge says {each['judge']}"
+            for each in found["differs"][:10]
+        ]
+    decides = f"It may decide gates of {found['client']}."
+    why = f"It is advisory, and decides no gate of {found['client']}: {found['objection']}."
+    return "\n".join([*lines, "", decides if found["decides"] else why]) + "\n"

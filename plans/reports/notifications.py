@@ -1,0 +1,103 @@
+"""Notices: what operators and a client are told, each only what is theirs."""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2.sandbox import SandboxedEnvironment
+
+from fleet.maintenance import OF_A_CLIENT
+from fleet.spec import NOTIFY_EVENTS, NotifyEvent
+
+Audience = Literal["client", "operators"]
+
+_WHEN = "2031-05-01T12:00:00+00:00"
+_NAME = "acme-support-tiny-v2.2.0"
+SAMPLES: Mapping[NotifyEvent, Mapping[str, Any]] = {
+    "rolled_back": {
+        "fleet": "agency", "alias": "acme-support", "target": "acme-support-tiny-v2.1.0",
+        "before": [[_NAME, 10], ["acme-support-tiny-v2.1.0", 90]], "held": [_NAME],
+        "revision": 7, "decided": _WHEN, "seconds": 0.02, "acknowledged": ["main"],
+        "smoke": {"passed": 5, "total": 5, "seconds": 0.4, "failures": [], "warnings": [],
+                  "telling": 5},
+        "smoke_ok_s": 0.5, "reason": "wrong refunds", "warnings": [], "failures": [],
+        "from": "2.2.0", "to": "2.1.0", "cause": "gate errors", "complete": True,
+    },
+    "gate_failed": {"stable": "2.1.0", "gate": "golden", "reason": "a drop of 9 points"},
+    "undecided": {"percent": 10, "reason": "a gate cannot tell"},
+    "drifted": {
+        "measure": "accuracy", "rule": "rolling", "standing": "retrain", "retrain": True,
+        "reason": "surely worse",
+    },
+    "drill_failed": {"reasons": ["gateway main: no answer"]},
+    "retraining_overdue": {"reason": "5 days over", "due": _WHEN, "claimed_by": ""},
+    "ledger_away": {"reason": "No answer within 10 s.", "as_of": _WHEN},
+}  # fmt: skip
+"""Facts of each event as an example; with them a template is tried before it is needed."""
+_COMMON = {
+    "fleet": "agency", "alias": "acme-support", "version": "2.2.0", "adapter": _NAME, "at": _WHEN
+}  # fmt: skip
+
+
+def document(
+    event: NotifyEvent, audience: Audience, facts: Mapping[str, Any], template: str = ""
+) -> dict[str, Any]:
+    """Return what is posted: the text, and beside it the facts that this reader may see.
+
+    Args:
+        event: What happened.
+        audience: Who reads it.
+        facts: As `SAMPLES` shows them.
+        template: Source of a template of one's own; empty: the one that comes along.
+
+    Raises:
+        ValueError: the template cannot be rendered; the text says why.
+    """
+    seen = facts if audience == "operators" else {name: facts[name] for name in OF_A_CLIENT[event]}
+    seen = {"event": event, **seen}
+    return {"event": event, "text": _text(audience, seen, template), **seen}
+
+
+def fault(
+    template: str, audience: Audience, events: Iterable[NotifyEvent] | None = None
+) -> tuple[int, str] | None:
+    """Return the line and what is wrong with a template, by trying it; None: nothing.
+
+    Without `events` it is tried with all that this reader may be told.
+    Line 0: it is of the right form, and does not render what happens.
+    """
+    try:
+        SandboxedEnvironment(undefined=StrictUndefined).from_string(template)
+    except TemplateSyntaxError as error:
+        return error.lineno, str(error.message)
+    every = NOTIFY_EVENTS if audience == "operators" else OF_A_CLIENT
+    for event in every if events is None else events:
+        try:
+            whole = SAMPLES[event] if event == "rolled_back" else {**_COMMON, **SAMPLES[event]}
+            document(event, audience, whole, template)
+        except ValueError as error:
+            return 0, f"of `{event}`: {error}"
+    return None
+
+
+def _text(audience: Audience, facts: Mapping[str, Any], template: str) -> str:
+    # `from` is a word of Jinja's own, so the facts stand under one name.
+    if not template:
+        made = _ours().get_template(f"notice_{audience}.txt.j2")
+        return made.render(it=facts).strip()
+    try:
+        theirs = SandboxedEnvironment(undefined=StrictUndefined).from_string(template)
+        return theirs.render(it=facts).strip()
+    except (TemplateError, TypeError, ArithmeticError, ValueError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+@cache
+def _ours() -> Environment:
+    return Environment(  # noqa: S701 (plain text)
+        loader=PackageLoader("plans", "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,107 @@
+"""A closed crowd of requests: a batch is sent at once and has the same length for all."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from itertools import count
+from typing import Self
+
+from fleet.errors import EngineRejectedError, problem
+from runtime.json_client import JsonClient
+
+CONNECTIONS = 16
+"""Requests that one client of the transport has open at a time."""
+DEADLINE_S = 600.0
+_FIRST_TOKEN = 10
+"""Below are the tokens that mean something to a tokenizer."""
+
+
+class LoadGenerator:
+    """Sends batches to one server and takes their time."""
+
+    def __init__(
+        self, url: str, peer: str, vocabulary: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Prepare; nothing is sent.
+
+        Args:
+            url: The server's base URL.
+            peer: What error texts call it.
+            vocabulary: Size of its vocabulary; prompts are made of token numbers below.
+            clock: Seconds that never run backwards.
+        """
+        self._url, self._peer = url, peer
+        self._vocabulary = max(vocabulary, _FIRST_TOKEN + 2)
+        self._clock = clock
+        self._clients: list[JsonClient] = []
+        self._number = count(1)
+        self.sent = 0
+        """Requests sent so far."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(each.close() for each in self._clients))
+
+    async def batch_seconds(
+        self, models: Sequence[str], prompt_tokens: int, output_tokens: int
+    ) -> float:
+        """Send one request per model at the same time; return the seconds until all are answered.
+
+        Prompts differ from their first token on, so that no cached prefix helps. An answer of
+        another length than asked would make the time worthless and is an error.
+
+        Raises:
+            EngineError: a request failed or was answered with another number of tokens.
+        """
+        while len(self._clients) * CONNECTIONS < len(models):
+            self._clients.append(JsonClient(self._url, peer=self._peer))
+        began = self._clock()
+        tasks = [
+            asyncio.ensure_future(
+                self._ask(self._clients[at // CONNECTIONS], model, prompt_tokens, output_tokens)
+            )
+            for at, model in enumerate(models)
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for each in tasks:
+                each.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return self._clock() - began
+
+    async def _ask(self, http: JsonClient, model: str, prompt_tokens: int, tokens: int) -> None:
+        self.sent += 1
+        body = {
+            "model": model,
+            "prompt": self._prompt(prompt_tokens),
+            "max_tokens": tokens,
+            "ignore_eos": True,
+            "temperature": 0,
+        }
+        answer = await http.post("/v1/completions", body, timeout_s=DEADLINE_S)
+        try:
+            made = int(answer["usage"]["completion_tokens"])
+        except (KeyError, TypeError, ValueError):
+            made = -1
+        if made != tokens:
+            raise EngineRejectedError(
+                HTTPStatus.OK,
+                problem(
+                    "FC4004",
+                    "Answer not understood",
+                    f"{self._peer} was asked for {tokens} tokens of `{model}` and gave "
+                    f"{'none that it counted' if made < 0 else made}; its speed cannot be told.",
+                    hint="Check that it is a vLLM server and takes `ignore_eos`.",
+                ),
+            )
+
+    def _prompt(self, length: int) -> list[int]:
+        """Return token numbers that no prompt before had, by a walk of another stride each."""
+        number = next(self._number)
+        span = self._vocabulary - _FIRST_TOKEN
+        stride = 1 + number // span % max(span - 1, 1)
+        return [_FIRST_TOKEN + (number + at * stride) % span for at in range(length)]

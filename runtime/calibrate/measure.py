@@ -1,0 +1,171 @@
+"""Takes the time of batches, round by round.
+
+Which batches to measure, so that each constant of the law shows in some of them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+SHORT_TOKENS = 8
+"""Output of the short one of each pair of batches; what both have in common cancels out."""
+PROMPT_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBudget:
+    """How much a calibration may cost."""
+
+    rounds: int = 5
+    """Times that every batch is measured; the least time counts."""
+    tokens: int = 136
+    """Output of the long one of each pair of batches."""
+    largest_batch: int = 64
+    minutes: float = 20.0
+    """No new round is begun after this; one is always finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """One batch to be measured: so many requests at a time, to so many different adapters."""
+
+    batch: int
+    adapters: int
+    """0: all requests go to the base."""
+
+
+def cells(largest: int, adapters: int) -> tuple[BatchPlan, ...]:
+    """Return what to measure, cheapest first.
+
+    Args:
+        largest: Requests at a time that the server can take.
+        adapters: Adapters that it can run at a time.
+
+    The base alone at three sizes shows what a step and a request cost, and whether that is a
+    line; one adapter at the same sizes, what both cost with LoRA; more adapters in the largest,
+    what each of them adds.
+    """
+    sizes = sorted({max(largest // 8, 1), max(largest // 2, 1), largest})
+    most = min(adapters, largest)
+    several = sorted({each for each in (-(-most // 4), -(-most // 2), most) if each > 1})
+    ones = [BatchPlan(size, 1) for size in sizes] if most else []
+    return (
+        *(BatchPlan(size, 0) for size in sizes),
+        *ones,
+        *(BatchPlan(largest, each) for each in several),
+    )
+
+
+def largest_batch(wanted: int, kv_tokens: int | None, tokens_per_request: int) -> int:
+    """Return the largest batch that the KV cache holds whole, up to `wanted`; at least 1."""
+    if kv_tokens is None:
+        return max(wanted, 1)
+    return max(min(wanted, kv_tokens // max(tokens_per_request, 1)), 1)
+
+
+LONG_PROMPT = 256
+PROMPT_BATCH = 8
+
+Say = Callable[[str], None]
+
+
+class Batches(Protocol):
+    """What can be sent, and how long it took; `Crowd` sends it to a server."""
+
+    async def batch_seconds(
+        self, models: Sequence[str], prompt_tokens: int, output_tokens: int
+    ) -> float:
+        """Send one request per model at once; return the seconds until all are answered."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServedNames:
+    """Whom requests go to."""
+
+    base: str
+    adapters: tuple[str, ...]
+
+    def of(self, cell: BatchPlan) -> list[str]:
+        """Return whom each request of a batch goes to, adapters in turn."""
+        if not cell.adapters:
+            return [self.base] * cell.batch
+        return [self.adapters[at % cell.adapters] for at in range(cell.batch)]
+
+
+class BatchMeter:
+    """Measures one server; keeps the least time of each batch over the rounds.
+
+    The least, because whatever else a machine does can only add to a time.
+    """
+
+    def __init__(self, crowd: Batches, names: ServedNames, tokens: int, say: Say) -> None:
+        """Prepare; nothing is sent.
+
+        Args:
+            crowd: Sends the batches.
+            names: To whom.
+            tokens: Output of the long one of each pair of batches; more than `SHORT_TOKENS`.
+            say: Told of each measurement.
+        """
+        self._crowd, self._names, self._tokens, self._say = crowd, names, tokens, say
+        self._least: dict[tuple[BatchPlan, int], float] = {}
+        self._prompts: dict[int, float] = {}
+
+    async def warm_up(self, plan: Sequence[BatchPlan]) -> None:
+        """Run each batch once: adapters come into their slots, kernels are compiled."""
+        for each in plan:
+            self._say(f"warming up: {words(each)}")
+            await self._crowd.batch_seconds(self._names.of(each), PROMPT_TOKENS, SHORT_TOKENS)
+
+    async def round(self, plan: Sequence[BatchPlan], label: str) -> None:
+        """Measure every batch once, so that a slow minute does not fall on one of them alone."""
+        for each in plan:
+            models = self._names.of(each)
+            for tokens in (SHORT_TOKENS, self._tokens):
+                seconds = await self._crowd.batch_seconds(models, PROMPT_TOKENS, tokens)
+                self._least[each, tokens] = min(seconds, self._least.get((each, tokens), seconds))
+            step = self.step_seconds(each)
+            told = f"{1000 * step:.2f} ms per step" if step > 0 else "too short to tell"
+            self._say(f"{label}: {words(each)}: {told}")
+
+    async def prompts(self, batch: int, longest: int) -> None:
+        """Measure what prompts cost; nothing where the server takes none longer than usual."""
+        if (length := min(LONG_PROMPT, longest)) <= PROMPT_TOKENS:
+            return
+        for each in (PROMPT_TOKENS, length):
+            seconds = await self._crowd.batch_seconds([self._names.base] * batch, each, 1)
+            self._prompts[each] = min(seconds, self._prompts.get(each, seconds))
+
+    def step_seconds(self, cell: BatchPlan) -> float:
+        """Return the seconds between two tokens of a request of such a batch.
+
+        From the difference of a long and a short one, which leaves the steps alone: prompts,
+        network and the wait for the first token cancel out. 0 or less where the machine was so
+        busy that the short one took no less.
+        """
+        longer = self._least[cell, self._tokens] - self._least[cell, SHORT_TOKENS]
+        return longer / (self._tokens - SHORT_TOKENS)
+
+    def steps(self, plan: Sequence[BatchPlan]) -> dict[BatchPlan, float]:
+        """Return the seconds of a step of each batch."""
+        return {each: self.step_seconds(each) for each in plan}
+
+    def prompt_seconds(self, batch: int) -> float | None:
+        """Return the seconds that a prompt token costs; None where it was not measured."""
+        if not self._prompts:
+            return None
+        short, long = min(self._prompts), max(self._prompts)
+        return max(self._prompts[long] - self._prompts[short], 0.0) / (batch * (long - short))
+
+
+def words(cell: BatchPlan) -> str:
+    """Return a batch in words."""
+    many = f"{cell.batch} request{'s' if cell.batch > 1 else ''} at a time"
+    match cell.adapters:
+        case 0:
+            return f"base alone, {many}"
+        case 1:
+            return f"1 adapter, {many}"
+        case more:
+            return f"{more} adapters, {many}"

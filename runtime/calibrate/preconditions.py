@@ -1,0 +1,95 @@
+"""What must hold for a measurement to be worth its name, before and after."""
+
+from collections.abc import Collection, Iterable
+
+from fleet.errors import EngineError, problem
+from runtime.calibrate.profile import CalibrationTarget
+from runtime.engines.vllm_metrics import Gauges
+
+
+def require_idle(subject: CalibrationTarget, in_flight: int | None) -> None:
+    """Refuse a server that clients use right now.
+
+    Raises:
+        EngineError: requests run or wait on it.
+    """
+    if in_flight:
+        many = f"{in_flight} request{'s' if in_flight > 1 else ''}"
+        raise _busy(f"Server `{subject.server}` has {many} of its clients right now.")
+
+
+def require_adapters(subject: CalibrationTarget, listed: Collection[str]) -> None:
+    """Refuse a server on which nothing about LoRA can be measured.
+
+    Raises:
+        EngineError: it lists no adapter, or has no slot for one.
+    """
+    if listed and subject.usable_slots > 0:
+        return
+    what = "has no LoRA slot that requests may use" if listed else "lists no adapter"
+    raise EngineError(
+        problem(
+            "FC4062",
+            "Nothing to measure LoRA with",
+            f"Server `{subject.server}` {what}, so what LoRA costs on it cannot be measured.",
+            hint="Load at least one adapter, better as many as it has slots.",
+            command="fleetctl apply --auto",
+        )
+    )
+
+
+def require_times(subject: CalibrationTarget, steps: Iterable[float]) -> None:
+    """Refuse times from which no step can be told.
+
+    Raises:
+        EngineError: a long batch took no longer than a short one, even at best.
+    """
+    if all(each > 0 for each in steps):
+        return
+    raise EngineError(
+        problem(
+            "FC4066",
+            "Too noisy to measure",
+            f"Server `{subject.server}`: a batch of long answers took no longer than one of short "
+            "ones, so other work on the machine took more time than the answers; nothing is kept.",
+            hint="Measure in a quieter hour, with longer answers (--tokens) and more rounds.",
+            command=f"fleetctl calibrate {subject.server} --tokens 400 --rounds 10",
+        )
+    )
+
+
+def foreign(
+    subject: CalibrationTarget, before: Gauges, after: Gauges, sent: int, *, force: bool
+) -> tuple[str, ...]:
+    """Say whether others used the server meanwhile, as far as its counters of requests tell.
+
+    Args:
+        subject: The server.
+        before: Its figures when the measurement began.
+        after: Those of now, while none of our own requests is at work.
+        sent: Our own requests since then, all of them answered.
+        force: Whether that is fine.
+
+    Raises:
+        EngineError: they did, and nobody said that this is fine.
+    """
+    if before.finished is None or after.finished is None:
+        return ("The server's metrics are closed: whether clients used it is not known.",)
+    others = after.finished - before.finished - sent + (after.in_flight or 0)
+    if others <= 0:
+        return ()
+    what = f"{others} request{'s' if others > 1 else ''} of clients ran during the measurement"
+    if not force:
+        raise _busy(f"Server `{subject.server}`: {what}.")
+    return (f"{what}; the figures are too slow by what they took.",)
+
+
+def _busy(what: str) -> EngineError:
+    return EngineError(
+        problem(
+            "FC4061",
+            "The server is in use",
+            f"{what} Measuring would slow them down, and they would spoil the measurement.",
+            hint="Take a quiet hour, or say --force; the profile then says so.",
+        )
+    )

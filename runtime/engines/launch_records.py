@@ -1,0 +1,175 @@
+"""Launch records: what fleetctl started on this machine, and how to find it again."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fleet.resources import Server, ServerFlags
+from runtime.processes import environment, in_session, marked_by, start_mark
+
+RECORD = "launch.json"
+LOG = "log"
+MARK = "FLEETCTL_LAUNCH"
+"""Environment variable that every process of a launch carries."""
+HOME = "FLEETCTL_SERVERS"
+"""Environment variable with the folder of the records."""
+COPY = "FLEETCTL_RECORD"
+"""Environment variable with the record itself, from before the process had a number."""
+
+
+class LaunchRecord(BaseModel):
+    """One started server, as kept in `servers/<name>/launch.json`.
+
+    Written before the process exists (without its number) and again afterwards, so that a
+    run that dies in between leaves no server that nobody knows of.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    base: str
+    host: str
+    devices: tuple[str, ...]
+    port: int
+    digest: str
+    url: str
+    launch: str
+    """Value of the mark in the environment of its processes."""
+    flags: ServerFlags
+    arguments: tuple[str, ...]
+    pid: int = 0
+    """Leader of its process group; 0: not known yet."""
+    process_start: str = ""
+    """Start mark of the process; another process with the same number has another."""
+    base_files: str = ""
+    """`base_digest` of what it was started on; empty: not known."""
+    ready: bool = False
+    """It has answered once."""
+
+    @classmethod
+    def of(cls, server: Server, flags: ServerFlags, url: str, launch: str) -> Self:
+        """Return the record of a server that is about to be started."""
+        return cls(
+            name=server.name,
+            base=server.base,
+            host=server.host,
+            devices=server.devices,
+            port=server.port,
+            digest=flags.digest,
+            url=url,
+            launch=launch,
+            flags=flags,
+            arguments=(),
+        )
+
+    def server(self, digest: str | None) -> Server:
+        """Return the server as seen live, with the digest that it shows itself."""
+        return Server(
+            name=self.name,
+            base=self.base,
+            host=self.host,
+            devices=self.devices,
+            port=self.port,
+            digest=digest,
+            flags=self.flags if digest == self.digest else None,
+        )
+
+    def leader(self) -> int | None:
+        """Return the number of its main process if that still runs."""
+        if self.pid:
+            return self.pid if start_mark(self.pid) == self.process_start else None
+        return next(iter(marked_by(MARK, self.launch)), None)
+
+    def processes(self) -> tuple[int, ...]:
+        """Return all its processes that still run, the main one first."""
+        leader = self.leader()
+        found = {*marked_by(MARK, self.launch)}
+        if leader or (self.pid and start_mark(self.pid) is None):
+            found |= {*in_session(leader or self.pid)}
+        return (*((leader,) if leader else ()), *sorted(found - {leader}))
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRecords:
+    """All launch records of a state folder.
+
+    A record whose file was lost is read back from its server's process, which carries a copy
+    in its environment: a server that runs must not count as ended.
+    """
+
+    folder: Path
+    """`<state dir>/servers`."""
+
+    def read(self, name: str) -> LaunchRecord | None:
+        """Return a server's record; None if there is none or it cannot be read."""
+        return self._kept(name) or self._carried().get(name)
+
+    def all(self, host: str | None = None) -> Iterator[LaunchRecord]:
+        """Yield the records by name, of one host or of all."""
+        found = {each.name: self._kept(each.name) for each in self.folder.glob("*")}
+        # A server's folder outlives its record. Processes are looked through only where one
+        # may be lost, not once per host of a fleet that runs elsewhere.
+        if any(
+            each is None and (host is None or f"-{host}-" in f"{name}-")
+            for name, each in found.items()
+        ):
+            found = {**self._carried(), **{name: each for name, each in found.items() if each}}
+        for _, record in sorted(found.items()):
+            if record is not None and host in (None, record.host):
+                yield record
+
+    def carried_by(self, record: LaunchRecord) -> dict[str, str]:
+        """Return the variables that mark a launch's processes and hold its record."""
+        home, copy = str(self.folder.resolve()), record.model_dump_json()
+        return {MARK: record.launch, HOME: home, COPY: copy}
+
+    def _kept(self, name: str) -> LaunchRecord | None:
+        try:
+            return _parsed((self.folder / name / RECORD).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValidationError):
+            return None
+
+    def _carried(self) -> dict[str, LaunchRecord]:
+        """Return the records that running processes carry, by name."""
+        found = {}
+        for pid in marked_by(HOME, str(self.folder.resolve())):
+            with suppress(ValidationError, ProcessLookupError):
+                if os.getsid(pid) != pid:  # a worker
+                    continue
+                record = _parsed(environment(pid).get(COPY, ""))
+                # Whether it has answered is not known; one that has must not count as starting.
+                update = {"pid": pid, "process_start": start_mark(pid) or "", "ready": True}
+                found[record.name] = record.model_copy(update=update)
+        return found
+
+    def write(self, record: LaunchRecord) -> None:
+        """Keep a record; complete or not at all, also after a power failure."""
+        folder = self.folder / record.name
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = folder / f".{RECORD}.new"
+        with scratch.open("w", encoding="utf-8") as stream:
+            json.dump(record.model_dump(mode="json"), stream, indent=2)
+            stream.flush()
+            os.fsync(stream.fileno())
+        scratch.replace(folder / RECORD)
+
+    def forget(self, name: str) -> None:
+        """Drop a record; the log stays."""
+        (self.folder / name / RECORD).unlink(missing_ok=True)
+
+    def log(self, name: str) -> Path:
+        """Return the path of a server's log."""
+        return self.folder / name / LOG
+
+
+def _parsed(text: str) -> LaunchRecord:
+    record = LaunchRecord.model_validate_json(text)
+    # JSON has no tuples; the digest is computed over the flags as they were.
+    pairs = tuple((str(key), str(value)) for key, value in record.flags.extra)
+    return record.model_copy(update={"flags": replace(record.flags, extra=pairs)})

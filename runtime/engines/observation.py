@@ -1,0 +1,112 @@
+"""Looking at many servers at the same time, and writing down what was seen.
+
+What a base is, told by its files: whoever rewrites them serves something else.
+"""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleet.errors import EngineError
+from fleet.names import Address
+from fleet.resources import Resource, Server, State
+from runtime.engines.vllm_api import ServerSnapshot, loaded, look
+from runtime.json_client import JsonClient
+
+_BLOCK = 2**18
+_BLOCKS = 64
+"""Of a file, evenly spread: the whole of one up to 16 MiB. Training changes every tensor, so that
+a model of 100 GB is told apart in seconds; a few bytes altered by hand between them are not.
+"""
+
+
+def base_digest(folder: Path) -> str:
+    """Return what stands for a base's files: configuration, tokenizer, chat template, weights.
+
+    Sixteen hex digits; empty where there is no such folder, as for a name that the engine looks
+    up itself, or where it cannot be read.
+    """
+    whole = hashlib.sha256()
+    try:
+        files = sorted(each for each in folder.iterdir() if each.is_file())
+        for path in files:
+            whole.update(f"{path.name} {path.stat().st_size}\n".encode())
+            for block in _blocks(path):
+                whole.update(block)
+    except OSError:
+        return ""
+    return whole.hexdigest()[:16] if files else ""
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size <= _BLOCK * _BLOCKS:
+            yield stream.read()
+            return
+        for number in range(_BLOCKS):
+            stream.seek(number * (size - _BLOCK) // (_BLOCKS - 1))
+            yield stream.read(_BLOCK)
+
+
+AT_ONCE = 64
+"""Servers asked at the same time, by one engine."""
+
+
+async def look_at_all(clients: Mapping[str, JsonClient]) -> dict[str, ServerSnapshot | EngineError]:
+    """Ask every server; what failed is in the place of the answer."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(http: JsonClient) -> ServerSnapshot | EngineError:
+        async with room:
+            try:
+                return await look(http)
+            except EngineError as error:
+                return error
+
+    answers = await asyncio.gather(*(one(http) for http in clients.values()))
+    return dict(zip(clients, answers, strict=True))
+
+
+@dataclass(slots=True)
+class StateBuilder:
+    """A state while it is being written down."""
+
+    resources: dict[Address, Resource] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+    boots: dict[str, str] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    bases: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def saw(self, server: Server, url: str, sighting: ServerSnapshot) -> None:
+        """Write down a server that answered, with what it lists."""
+        self.resources[server.address] = server
+        self.urls[server.name] = url
+        if sighting.boot:
+            self.boots[server.name] = sighting.boot
+        if sighting.version:
+            self.versions[server.name] = sighting.version
+        for name, path in sighting.listing.adapters.items():
+            adapter = loaded(server.name, name, path)
+            self.resources[adapter.address] = adapter
+
+    def missed(self, name: str, error: EngineError) -> None:
+        """Write down that a server did not answer."""
+        self.unknown[name] = "; ".join(each.detail for each in error.diagnostics)
+
+    def state(self) -> State:
+        """Return the state, everything sorted."""
+        return State(
+            resources=dict(sorted(self.resources.items())),
+            unknown_servers=dict(sorted(self.unknown.items())),
+            boots=dict(sorted(self.boots.items())),
+            urls=dict(sorted(self.urls.items())),
+            versions=dict(sorted(self.versions.items())),
+            bases={name: each for name, each in sorted(self.bases.items()) if each},
+            notes=tuple(self.notes),
+        )

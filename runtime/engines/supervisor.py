@@ -1,0 +1,153 @@
+"""Starting and ending servers as processes that outlive the command that started them.
+
+Ports of this machine: who listens where a server is to.
+"""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fleet.errors import EngineError, EngineTimedOutError, problem
+from fleet.resources import Server
+from runtime.engines.launch_records import LaunchRecord, LaunchRecords
+from runtime.processes import command_line, listening, send, start_mark
+
+_POLL_S_PORTS = 0.02
+
+
+async def refuse_taken_port(server: Server, address: str, grace_s: float) -> None:
+    """Raise if the port is taken for longer than `grace_s` seconds.
+
+    The main thread of a killed process is a zombie, and so counts as gone, a moment before
+    its other threads have let go of the port.
+    """
+    deadline = asyncio.get_running_loop().time() + grace_s
+    while _listens(address, server.port):
+        if asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_POLL_S_PORTS)
+            continue
+        pids = listening(server.port)
+        raise EngineError(
+            problem(
+                "FC4011",
+                "A port is taken",
+                f"Something else listens on {address}:{server.port}, where `{server.name}` would"
+                f"{_named(pids)}. It may be a server of another project.",
+                hint="End that process, or declare another `port` for the host."
+                if pids
+                else f"Find it with `lsof -i :{server.port}` and end it, or declare another "
+                "`port` for the host.",
+                command=f"kill {' '.join(map(str, pids))}" if pids else "",
+            )
+        )
+
+
+def _named(pids: Sequence[int]) -> str:
+    """Return the processes with their command lines; nothing where none can be seen."""
+    told = [f"process {pid}, `{command_line(pid):.120}`" for pid in pids]
+    return f": {'; '.join(told)}" if told else ""
+
+
+def _listens(address: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((address, port)) == 0
+
+
+STOP_TIMEOUT_S = 40.0
+"""Seconds after SIGTERM until SIGKILL; above the servers' own shutdown timeout."""
+
+_UNREADY_TIMEOUT_S = 5.0
+"""The same for a server that never answered: it has no requests to finish."""
+
+_KILL_TIMEOUT_S = 10.0
+_POLL_S = 0.05
+_TAIL_LINES = 12
+_TAIL_BYTES = 65536
+_TELLING = re.compile(r"(?:\w+(?:Error|Exception)|error): \S")
+
+
+def spawn(
+    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path
+) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, with its output in `log`.
+
+    The log of the launch before is kept beside it as `log.1`.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists():
+        log.replace(log.with_name(f"{log.name}.1"))
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            arguments,
+            env=dict(environment),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+async def end(
+    record: LaunchRecord, records: LaunchRecords, timeout_s: float = STOP_TIMEOUT_S
+) -> None:
+    """End a launched server and all its processes, and drop its record.
+
+    The main process is asked first and lets its requests finish; what is left after
+    `timeout_s` is killed, workers included. Nothing of it running any more is fine.
+
+    Raises:
+        EngineTimedOutError: something survives even SIGKILL, as in uninterruptible sleep.
+    """
+    leader = record.leader()
+    if leader is not None:
+        send(leader, signal.SIGTERM)
+        await _gone([leader], timeout_s if record.ready else min(timeout_s, _UNREADY_TIMEOUT_S))
+    left = record.processes()
+    if left:
+        for pid in left:
+            send(pid, signal.SIGKILL)
+        if not await _gone(left, _KILL_TIMEOUT_S):
+            raise EngineTimedOutError(
+                problem(
+                    "FC4013",
+                    "A server does not end",
+                    f"Processes {', '.join(map(str, left))} of server `{record.name}` survive "
+                    "SIGKILL, so its memory and port are not free.",
+                    hint="Look for a hung driver or disk on this machine (`dmesg`).",
+                )
+            )
+    records.forget(record.name)
+
+
+async def _gone(pids: Sequence[int], timeout_s: float) -> bool:
+    marks = {pid: start_mark(pid) for pid in pids}
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while any(mark and start_mark(pid) == mark for pid, mark in marks.items()):
+        if asyncio.get_running_loop().time() >= deadline:
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True
+
+
+def last_words(log: Path) -> str:
+    """Return the end of a log, headed by the line that most likely says why; may be empty."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - _TAIL_BYTES))
+            text = stream.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if _TELLING.search(line)]
+    tail = lines[-_TAIL_LINES:]
+    if telling and telling[-1] not in tail:
+        tail = [telling[-1], "…", *tail]
+    return "\n".join(tail)

@@ -1,0 +1,237 @@
+"""The calls that fleetctl makes to one vLLM server, and how their answers are read."""
+
+import asyncio
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from fleet.errors import Diagnostic, EngineError, EngineRejectedError, problem
+from fleet.resources import LoadedAdapter
+from runtime.engines.protocol import Completion
+from runtime.json_client import JsonClient
+
+ALIAS_PREFIX = "fleetctl-"
+"""Beginning of the served name that carries the digest of a managed server's flags."""
+
+OBSERVE_DEADLINE_S = 5.0
+LOAD_DEADLINE_S = 120.0
+ASK_DEADLINE_S = 120.0
+
+_START_TIME = re.compile(r"^process_start_time_seconds(?:\{[^}]*\})? ([0-9.eE+]+)$", re.MULTILINE)
+_ALIAS = re.compile(rf"{ALIAS_PREFIX}([0-9a-f]{{12}})")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class ListedModels:
+    """What `/v1/models` says."""
+
+    names: tuple[str, ...]
+    """Served names of the base, the main one first."""
+    digest: str | None
+    """Digest of the flags, on a server that fleetctl started."""
+    adapters: dict[str, str]
+    """Adapter to its path as the server sees it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSnapshot:
+    """What one server answered to one look at it."""
+
+    listing: ListedModels
+    version: str
+    boot: str
+    """Start time of its process; empty where the metrics do not say."""
+
+
+def absolute(source: str) -> str:
+    """Return a folder of this machine as an absolute path; servers have another working folder."""
+    return str(Path(source).absolute())
+
+
+def loaded(server: str, adapter: str, path: str) -> LoadedAdapter:
+    """Return the resource for a listed adapter.
+
+    Only a path whose last component is a digest tells which bytes are served.
+    """
+    last = path.rstrip("/").rpartition("/")[2]
+    return LoadedAdapter(adapter, server, last if _DIGEST.fullmatch(last) else None, path)
+
+
+async def look(http: JsonClient) -> ServerSnapshot:
+    """Ask a server what it is and holds: three calls at the same time, 5 s at most.
+
+    Version and metrics may be closed to us; without `/v1/models` nothing is known.
+
+    Raises:
+        EngineError: the server did not answer or refused.
+    """
+    listing, version, boot = await asyncio.gather(list_models(http), _version(http), _boot(http))
+    return ServerSnapshot(listing, version, boot)
+
+
+async def list_models(http: JsonClient, timeout_s: float = OBSERVE_DEADLINE_S) -> ListedModels:
+    """Return what a server serves.
+
+    Raises:
+        EngineError: it did not answer, or with something else than a list of models.
+    """
+    document = await http.get("/v1/models", timeout_s=timeout_s)
+    try:
+        return _listing(document["data"])
+    except (KeyError, TypeError, AttributeError):
+        raise EngineRejectedError(
+            HTTPStatus.OK,
+            problem(
+                "FC4004",
+                "Answer not understood",
+                f"{http.peer} answered GET /v1/models with an unknown document.",
+                hint="Check that the address is that of a vLLM server.",
+            ),
+        ) from None
+
+
+def _listing(cards: list[dict[str, Any]]) -> ListedModels:
+    names = tuple(str(card["id"]) for card in cards if card.get("parent") is None)
+    aliases = (match.group(1) for name in names if (match := _ALIAS.fullmatch(name)))
+    adapters = {
+        str(card["id"]): str(card.get("root") or "")
+        for card in cards
+        if card.get("parent") is not None
+    }
+    return ListedModels(names, next(aliases, None), adapters)
+
+
+async def _version(http: JsonClient) -> str:
+    try:
+        return str((await http.get("/version", timeout_s=OBSERVE_DEADLINE_S))["version"])
+    except (EngineError, KeyError, TypeError):
+        return ""
+
+
+async def _boot(http: JsonClient) -> str:
+    try:
+        text = await http.get_text("/metrics", timeout_s=OBSERVE_DEADLINE_S)
+    except EngineError:
+        return ""
+    found = _START_TIME.search(text)
+    return found.group(1) if found else ""
+
+
+async def load_adapter(http: JsonClient, adapter: str, path: str) -> None:
+    """Load an adapter from `path` (as the server sees it); from there already is fine.
+
+    Never in place: vLLM replaces bytes under a live name non-atomically.
+
+    Raises:
+        EngineRejectedError: listed from another path (409), or the server cannot load it.
+        EngineUnreachableError: no answer; calling again is safe.
+    """
+    if await _is_listed(http, adapter, path):
+        return
+    body = {"lora_name": adapter, "lora_path": path}
+    try:
+        await http.post("/v1/load_lora_adapter", body, timeout_s=LOAD_DEADLINE_S)
+    except EngineRejectedError as error:
+        # A call whose answer was lost, or another run, may have come first.
+        if error.status == HTTPStatus.BAD_REQUEST and await _is_listed(http, adapter, path):
+            return
+        raise EngineRejectedError(error.status, _load_problem(adapter, path, error)) from None
+    if not await _is_listed(http, adapter, path):
+        raise EngineRejectedError(
+            HTTPStatus.CONFLICT,
+            problem(
+                "FC4006",
+                "A change did not take effect",
+                f"{http.peer} accepted `{adapter}` and does not list it.",
+            ),
+        )
+
+
+async def _is_listed(http: JsonClient, adapter: str, path: str) -> bool:
+    found = (await list_models(http)).adapters.get(adapter)
+    if found is None:
+        return False
+    if found != path:
+        raise EngineRejectedError(
+            HTTPStatus.CONFLICT,
+            problem(
+                "FC4005",
+                "The name is taken by other bytes",
+                f"{http.peer} lists `{adapter}` from `{found}`, not from `{path}`. A name never "
+                "changes its bytes in place, because clients would get mixed answers.",
+                hint="Plan again: the plan de-routes and unloads it first.",
+                command="fleetctl plan",
+            ),
+        )
+    return True
+
+
+def _load_problem(adapter: str, path: str, error: EngineRejectedError) -> Diagnostic:
+    reason = "; ".join(each.detail for each in error.diagnostics)
+    hint = "Check the adapter; a server is a poor judge of it."
+    command = f"fleetctl adapter verify {adapter}"
+    if error.status == HTTPStatus.NOT_FOUND and "No adapter found" not in reason:
+        hint = (
+            "Start the server with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, as "
+            "`fleetctl compile` shows."
+        )
+        command = "fleetctl compile"
+    detail = f"`{adapter}` from `{path}`: {reason}"
+    return problem("FC4007", "A server cannot load an adapter", detail, hint=hint, command=command)
+
+
+async def unload_adapter(http: JsonClient, adapter: str) -> None:
+    """Make a server forget an adapter and verify it; unknown already is fine.
+
+    Raises:
+        EngineError: it did not answer, refused, or lists the adapter still.
+    """
+    if adapter not in (await list_models(http)).adapters:
+        return
+    try:
+        await http.post(
+            "/v1/unload_lora_adapter", {"lora_name": adapter}, timeout_s=LOAD_DEADLINE_S
+        )
+    except EngineRejectedError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+    if adapter in (await list_models(http)).adapters:
+        raise EngineRejectedError(
+            HTTPStatus.CONFLICT,
+            problem(
+                "FC4006",
+                "A change did not take effect",
+                f"{http.peer} was told to unload `{adapter}` and lists it still.",
+                hint="Check that the server allows runtime updates of adapters.",
+            ),
+        )
+
+
+async def ask_model(http: JsonClient, model: str, prompt: str, max_tokens: int) -> Completion:
+    """Return a greedy chat completion.
+
+    Raises:
+        EngineError: no answer, unknown model, or an answer without a text.
+    """
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": prompt}],
+        "temperature": 0,
+        "max_tokens": max_tokens,
+    }
+    document = await http.post("/v1/chat/completions", body, timeout_s=ASK_DEADLINE_S)
+    try:
+        return Completion(
+            text=str(document["choices"][0]["message"]["content"] or ""),
+            model=str(document["model"]),
+            fingerprint=str(document.get("system_fingerprint") or ""),
+            completion_tokens=int((document.get("usage") or {}).get("completion_tokens") or 0),
+        )
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise EngineRejectedError(
+            HTTPStatus.OK,
+            problem("FC4004", "Answer not understood", f"{http.peer} gave no text."),
+        ) from None

@@ -1,0 +1,105 @@
+"""The engine `command`: any program that prints our samples as JSON lines.
+
+    evals:
+      engine: command
+      command: [python, tools/ask.py, "{url}", "{model}", "{golden}"]
+
+A line is `{"item": ID, "answer": TEXT}`, or has `scores` of its own, or an `error`. Without
+scores the items' own metrics score the answer.
+"""
+
+import string
+from collections.abc import Iterable
+from pathlib import Path
+
+from fleet.errors import EvalError, problem
+from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample, sample_of, scored, to_judge
+from runtime.evals.context import EvalContext
+from runtime.evals.engines import EngineAnswers, Tell
+from runtime.evals.engines.tool_process import did_not, finished, refuse_headers
+from runtime.evals.judge import bench
+
+PLACES = ("url", "model", "golden", "samples", "temperature", "seed", "concurrency")
+
+
+class CommandEngine:
+    """Keeps the contract of `runtime.evals.protocol.EvalEngine`."""
+
+    def __init__(self, office: EvalContext) -> None:
+        """Prepare; nothing is started."""
+        self._office = office
+
+    async def run(
+        self, target: EvalTarget, golden: GoldenSet, spec: EvalSpec, folder: Path, tell: Tell
+    ) -> EngineAnswers:
+        """Start the program in the project, read what it prints, score what it left unscored."""
+        del folder
+        refuse_headers("command", target)
+        command = filled(spec, target, (self._office.root / golden.file).absolute())
+        total = len(golden.items) * spec.samples
+        tell(0, total)
+        ended = await finished(command, self._office.root)
+        if ended.code:
+            raise did_not(command[0], f"ended with exit code {ended.code}", ended.errors)
+        samples = []
+        try:
+            given = read_samples(ended.output.splitlines(), golden)
+        except ValueError as error:
+            raise did_not(command[0], f"printed no samples: {error}", ended.errors) from None
+        judged = any(to_judge(golden.by_id[each.item]) for each in given if not each.scores)
+        async with bench(spec, self._office.secret, needed=judged) as judge:
+            for each in given:
+                item = golden.by_id[each.item]
+                if each.scores or each.error:
+                    samples.append(each)
+                    continue
+                said = await judge.scores(item, each.answer) if judge else {}
+                samples.append(scored(item, each, said))
+        tell(len(samples), total)
+        return EngineAnswers(tuple(samples), f"command {Path(command[0]).name}")
+
+
+def filled(spec: EvalSpec, target: EvalTarget, golden: Path) -> list[str]:
+    """Return the command with its placeholders filled in.
+
+    Raises:
+        EvalError: FC4523, none is declared, or it has a placeholder that there is not.
+    """
+    values = {
+        "url": target.url, "model": target.model, "golden": golden, "samples": spec.samples,
+        "temperature": spec.temperature, "seed": spec.seed, "concurrency": spec.concurrency,
+    }  # fmt: skip
+    names = {
+        name for part in spec.command for _, name, _, _ in string.Formatter().parse(part) if name
+    }
+    unknown = sorted(names - set(values))
+    if unknown or not spec.command:
+        what = f"`{{{unknown[0]}}}` is no placeholder" if unknown else "none is declared"
+        raise EvalError(
+            problem(
+                "FC4523",
+                "No eval command to start",
+                f"The engine `command` starts what `evals.command` says, and {what}.",
+                hint=f"It may name {', '.join(f'{{{each}}}' for each in PLACES)}.",
+            )
+        )
+    return [part.format(**values) for part in spec.command]
+
+
+def read_samples(lines: Iterable[str], golden: GoldenSet) -> list[Sample]:
+    """Read what a program printed.
+
+    Raises:
+        ValueError: a line is no sample, is of an unknown item, or stands twice.
+    """
+    found: dict[tuple[str, int], Sample] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        sample = sample_of(line, number)
+        if sample.item not in golden.by_id:
+            raise ValueError(f"line {number}: `{sample.item}` is not in the golden set")
+        if (sample.item, sample.sample) in found:
+            raise ValueError(f"line {number}: `{sample.item}` has this answer already")
+        found[sample.item, sample.sample] = sample
+    return list(found.values())

@@ -1,0 +1,181 @@
+"""The engine of our own: asks over HTTP, scores with the metrics in `fleet.evals.metrics`."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError, EvalError
+from fleet.evals import (
+    ACCURACY,
+    JUDGE,
+    MUST_PASS,
+    EvalSpec,
+    EvalTarget,
+    GoldenItem,
+    GoldenSet,
+    Sample,
+    scored,
+)
+from runtime.evals.context import EvalContext
+from runtime.evals.engines import EngineAnswers, Tell
+from runtime.evals.engines.courtesy import Courtesy
+from runtime.evals.evaluate import client_for
+from runtime.evals.judge import JudgeClient, bench
+from runtime.json_client import JsonClient
+
+VERSION = "native 1"
+ATTEMPTS = 3
+BACKOFF_S = 0.2
+RETRIES = 2
+"""How often a `must_pass` item that failed is asked again; it fails when none is right.
+
+Only where each item is asked once: several samples are repetitions enough.
+"""
+BUSY = frozenset({429, 502, 503, 504})
+_SEEDS = 2**31
+
+
+class NativeEngine:
+    """Keeps the contract of `runtime.evals.protocol.EvalEngine`."""
+
+    def __init__(self, office: EvalContext) -> None:
+        """Prepare; nothing is sent."""
+        self._office = office
+
+    async def run(
+        self, target: EvalTarget, golden: GoldenSet, spec: EvalSpec, folder: Path, tell: Tell
+    ) -> EngineAnswers:
+        """Ask every item `spec.samples` times, `spec.concurrency` at a time."""
+        del folder
+        judged = any(c.metric == JUDGE for each in golden.items for c in each.checks.values())
+        async with (
+            client_for(target, spec.timeout_s) as client,
+            JsonClient(target.server or target.url) as server,
+            bench(spec, self._office.secret, needed=judged) as judge,
+        ):
+            courtesy = Courtesy(server, spec.pause_above)
+            total = len(golden.items) * spec.samples
+            run = _Run(client, target, spec, judge, tell, total, courtesy)
+            turns = [(item, k) for item in golden.items for k in range(spec.samples)]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(run.turn(item, k)) for item, k in turns]
+            except* EvalError as failed:
+                raise failed.exceptions[0] from None
+        samples = [each for task in tasks for each in task.result()]
+        return EngineAnswers(tuple(samples), VERSION)
+
+
+class _Run:
+    """What the turns of one run share."""
+
+    def __init__(
+        self,
+        client: JsonClient,
+        target: EvalTarget,
+        spec: EvalSpec,
+        judge: JudgeClient | None,
+        tell: Tell,
+        total: int,
+        courtesy: Courtesy,
+    ) -> None:
+        self._client, self._target, self._spec = client, target, spec
+        self._judge, self._tell, self._total = judge, tell, total
+        self._courtesy = courtesy
+        self._room = asyncio.Semaphore(spec.concurrency)
+        self._done = 0
+
+    async def turn(self, item: GoldenItem, number: int) -> list[Sample]:
+        """Ask an item once, and a `must_pass` item that failed some times more."""
+        async with self._room:
+            await self._courtesy.turn()
+            samples = [await self._sample(item, number)]
+            if MUST_PASS in item.tags and self._spec.samples == 1:
+                for again in range(RETRIES):
+                    if samples[-1].scores.get(ACCURACY) == 1.0:
+                        break
+                    later = self._spec.samples + number * RETRIES + again
+                    samples.append(await self._sample(item, later, retry=True))
+            self._done += 1
+            self._tell(self._done, self._total)
+            return samples
+
+    async def _sample(self, item: GoldenItem, number: int, *, retry: bool = False) -> Sample:
+        began = time.monotonic()
+        path, body = request(item, number, self._target, self._spec)
+        try:
+            reply = await self._ask(path, body)
+            answer, finish = spoken(reply)
+        except EngineError as error:
+            detail = error.diagnostics[0].detail
+            return Sample(item.id, number, retry=retry, error=detail or "not answered")
+        except ValueError as error:
+            return Sample(item.id, number, retry=retry, error=str(error))
+        usage = reply.get("usage") or {}
+        sample = Sample(
+            item.id,
+            number,
+            answer,
+            finish=finish,
+            output_tokens=usage.get("completion_tokens"),
+            seconds=round(time.monotonic() - began, 4),
+            model=str(reply.get("model", "")),
+            fingerprint=str(reply.get("system_fingerprint") or ""),
+            retry=retry,
+        )
+        judged = await self._judge.scores(item, answer) if self._judge else {}
+        return scored(item, sample, judged)
+
+    async def _ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask; again while the server is busy or the connection breaks."""
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return _document(await self._client.post(path, body))
+            except EngineRejectedError as error:
+                if error.status not in BUSY:
+                    raise
+            except EngineUnreachableError:
+                pass
+            await asyncio.sleep(BACKOFF_S * 2**attempt)
+        return _document(await self._client.post(path, body))
+
+
+def request(
+    item: GoldenItem, number: int, target: EvalTarget, spec: EvalSpec
+) -> tuple[str, dict[str, Any]]:
+    """Return path and body of one question.
+
+    Never asks for log probabilities of the prompt: with LoRA they can kill the server.
+    """
+    body: dict[str, Any] = {
+        "model": target.model,
+        "max_tokens": item.max_tokens,
+        "temperature": spec.temperature,
+    }
+    if spec.temperature:
+        text = f"{spec.seed}/{item.id}/{number}"
+        body["seed"] = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) % _SEEDS
+    if item.prompt:
+        return "/v1/completions", body | {"prompt": item.prompt}
+    return "/v1/chat/completions", body | {"messages": list(item.messages)}
+
+
+def spoken(reply: Mapping[str, Any]) -> tuple[str, str]:
+    """Return text and finish reason of an answer.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    try:
+        choice = reply["choices"][0]
+        text = choice["message"]["content"] if "message" in choice else choice["text"]
+    except (KeyError, IndexError, TypeError):
+        raise ValueError("an answer of another form") from None
+    return str(text or ""), str(choice.get("finish_reason") or "")
+
+
+def _document(reply: Any) -> dict[str, Any]:
+    return reply if isinstance(reply, dict) else {}

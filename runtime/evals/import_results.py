@@ -1,0 +1,103 @@
+"""Results that another tool has already written, taken over as a run of ours."""
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fleet.errors import EvalError, problem
+from fleet.evals import (
+    EvalRun,
+    EvalSpec,
+    Purpose,
+    Sample,
+    inspect_samples,
+    inspect_version,
+    lm_eval_samples,
+    numbered,
+    questions,
+)
+from runtime.evals.context import EvalContext
+from runtime.evals.engines.tool_process import did_not, finished, interpreter
+from runtime.evals.evaluate import required
+
+
+def import_run(
+    path: Path, source: str, *, alias: str, adapter: str, digest: str, purpose: Purpose,
+    office: EvalContext, chosen: str = "",
+) -> EvalRun:  # fmt: skip
+    """Read another tool's results and keep them as a run; `chosen` is one of lm-eval's filters.
+
+    Raises:
+        EvalError: FC4540 it is no such file, or it did not end well; FC4503 an item is not
+            scored, or another model answered.
+    """
+    try:
+        if source == "inspect":
+            log = _log(path, office)
+            samples, version = inspect_samples(log), inspect_version(log)
+            golden, digest_of = questions(log.get("samples") or ())
+            name = str(log["eval"].get("task", path.stem))
+        else:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            samples, version = numbered(lm_eval_samples(lines, chosen=chosen)), "lm-eval"
+            golden, digest_of = questions(json.loads(each) for each in lines if each.strip())
+            name = path.stem
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise _not_results(path, source, str(error)) from None
+    if not samples:
+        raise _not_results(path, source, "it holds no sample")
+    run = EvalRun(
+        id=office.new_id(),
+        alias=alias,
+        adapter=adapter,
+        digest=digest,
+        purpose=purpose,
+        golden=name,
+        golden_digest=digest_of,
+        items=golden,
+        must_pass=(),
+        spec=EvalSpec(engine=source, samples=max(each.sample for each in samples) + 1),
+        engine_version=f"{version} (imported)",
+        samples=tuple(_named(each, adapter) for each in samples),
+        started=office.now(),
+        finished=office.now(),
+    )
+    office.store.keep(required(run))
+    return run
+
+
+def _log(path: Path, office: EvalContext) -> dict[str, Any]:
+    """Return a log; the packed form is unpacked by inspect-ai itself."""
+    if path.suffix != ".eval":
+        document = json.loads(path.read_bytes())
+    else:
+        python = interpreter(
+            "inspect-ai", ".venv-inspect", "FLEETCTL_INSPECT_PYTHON", office.root, "make engines"
+        )
+        command = [str(python), "-m", "inspect_ai", "log", "dump", str(path.absolute())]
+        ended = asyncio.run(finished(command, office.root))
+        if ended.code:
+            raise did_not("inspect-ai", f"cannot read `{path}`", ended.errors)
+        document = json.loads(ended.output)
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 (of the file, not the code)
+    return document
+
+
+def _named(sample: Sample, adapter: str) -> Sample:
+    """Believe the person who names the version, where the tool kept no name."""
+    return sample if sample.model or sample.error else replace(sample, model=adapter)
+
+
+def _not_results(path: Path, source: str, why: str) -> EvalError:
+    return EvalError(
+        problem(
+            "FC4540",
+            "Not the results of a finished evaluation",
+            f"`{path}` as of {source}: {why}.",
+            hint="Of lm-eval it takes the file samples_*.jsonl of `--log_samples`, of inspect-ai a "
+            "log, `.eval` or `.json`. Nothing was taken over.",
+        )
+    )

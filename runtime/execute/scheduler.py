@@ -1,0 +1,251 @@
+"""The walk over the step graph: lanes at the same time, each lane one step after another."""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
+from typing import Any
+
+from fleet.encoding import plain
+from fleet.errors import EngineUnreachableError, FleetError, LockHeldError, StalePlanError
+from fleet.plan import Plan
+from fleet.steps import ApplyEvent, Drain, Emit, SmokeTest, Step
+from runtime.execute.context import ExecutionContext
+from runtime.execute.journal import Journal, Record
+from runtime.execute.live_view import LiveView
+from runtime.execute.outcome import StepOutcome, StepResult
+from runtime.execute.preconditions import StepState, step_state
+from runtime.execute.routes import RouteWriter, stale
+from runtime.execute.steps import perform, server_of
+
+GATEWAY = "gateway"
+"""The lane whose ready steps are done as one."""
+
+_REST = 4
+"""Batches of routes leave this many times their own duration between them, so that a large
+table is not written for each route alone."""
+
+
+class Scheduler:
+    """One walk over a plan. `results` fills while it goes on."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        world: ExecutionContext,
+        sight: LiveView,
+        journal: Journal,
+        *,
+        token: int,
+        stop: asyncio.Event,
+        emit: Emit,
+        now: Callable[[], float],
+    ) -> None:
+        """Prepare; nothing is done. `now` gives the seconds of a clock that never goes back."""
+        self.plan, self.world, self._sight, self._journal = plan, world, sight, journal
+        self._stop, self.tell, self._now = stop, emit, now
+        self.routes = RouteWriter(world, sight, journal, token, self._started)
+        self.results: dict[str, StepResult] = {}
+        self.running: dict[str, float] = {}
+        """Step ids under way, and since when."""
+        self.lost: LockHeldError | None = None
+        """Why the lease was lost."""
+        self._waits = {each.id: len(set(each.needs)) for each in plan.steps}
+        self._after: dict[str, list[Step]] = defaultdict(list)
+        self._ready: dict[str, deque[Step]] = defaultdict(deque)
+        self._lanes: set[str] = set()
+        """Lanes that are worked on."""
+        self._idle: dict[str, None] = {}
+        """Lanes that have work and wait for a place, in order."""
+        self._group: asyncio.TaskGroup | None = None
+        self._rest_until = 0.0
+
+    async def go(self) -> None:
+        """Do every step that can be done; return when none runs any more."""
+        for step in self.plan.steps:
+            for need in set(step.needs):
+                self._after[need].append(step)
+            if not self._waits[step.id]:
+                self._queue(step)
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self._launch()
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from None
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further step begins: somebody said stop, or somebody else may be at work."""
+        return self._stop.is_set() or self.lost is not None
+
+    def _queue(self, step: Step) -> None:
+        """A step may run: put it into its lane, and the lane into the queue for a place."""
+        self._ready[step.lane].append(step)
+        if step.lane not in self._lanes:
+            self._idle[step.lane] = None
+
+    def _launch(self) -> None:
+        """Begin lanes that have work, as many as there is room for; the gateways' always."""
+        if GATEWAY in self._idle and not self.ended:
+            self._open(GATEWAY, self._gateway())
+        room = self.world.pace.lanes - len(self._lanes - {GATEWAY})
+        while self._idle and room > 0 and not self.ended:
+            lane = next(iter(self._idle))
+            self._open(lane, self._lane(lane))
+            room -= 1
+
+    def _open(self, lane: str, work: Coroutine[Any, Any, None]) -> None:
+        assert self._group is not None, "the walk has begun"
+        del self._idle[lane]
+        self._lanes.add(lane)
+        self._group.create_task(work, name=f"lane {lane}")
+
+    async def _lane(self, lane: str) -> None:
+        ready = self._ready[lane]
+        while ready and not self.ended:
+            step = ready.popleft()
+            self._begin([step])
+            self._finish(step, await self._guarded(step))
+        self._lanes.discard(lane)
+        self._launch()
+
+    async def _gateway(self) -> None:
+        ready = self._ready[GATEWAY]
+        while ready and not self.ended:
+            rest = self._rest_until - self._now()
+            if rest > 0 and self._lanes != {GATEWAY}:
+                await asyncio.sleep(rest)
+                continue
+            batch = list(ready)
+            ready.clear()
+            self._begin(batch)
+            began = self._now()
+            try:
+                results = await self.routes.write(batch)
+            except LockHeldError as error:
+                results = {each.id: self.lose(error) for each in batch}
+            self._rest_until = self._now() + _REST * (self._now() - began)
+            for step in batch:
+                self._finish(step, results[step.id])
+        self._lanes.discard(GATEWAY)
+        self._launch()
+
+    async def _guarded(self, step: Step) -> StepResult:
+        """Check and carry out a step on a server; whatever goes wrong is a result."""
+        try:
+            settled = await self._checked(step)
+            if settled is not None:
+                return settled
+            return await perform(step, self.world, self._sight, self.routes, self._now)
+        except LockHeldError as error:
+            return self.lose(error)
+        except EngineUnreachableError as error:
+            return await self._probed(step, error)
+        except FleetError as error:
+            stale_now = isinstance(error, StalePlanError)
+            verdict = StepOutcome.STALE if stale_now else StepOutcome.FAILED
+            return StepResult(verdict, diagnostics=error.diagnostics)
+
+    async def _checked(self, step: Step) -> StepResult | None:
+        """Return a result if nothing is to be done; otherwise write down that it begins."""
+        live = await self._sight.resource(server_of(step), step.address)
+        match step_state(step, live):
+            case StepState.STALE:
+                return StepResult(StepOutcome.STALE, diagnostics=(stale(step, live),))
+            case StepState.THERE:
+                return StepResult(StepOutcome.ADOPTED)
+            case StepState.DUE:
+                await self._journal.write(self._started(step))
+                return None
+
+    async def _probed(self, step: Step, error: EngineUnreachableError) -> StepResult:
+        """Look once whether a call without an answer had its effect."""
+        failed = StepResult(StepOutcome.FAILED, diagnostics=error.diagnostics)
+        if isinstance(step.operation, Drain | SmokeTest):
+            return failed
+        server = server_of(step)
+        try:
+            seen = await self._sight.look_again(server)
+        except FleetError:
+            return replace(failed, unsure=True)
+        if not seen.knows(step.address):
+            return replace(failed, unsure=True)
+        if step_state(step, seen.resources.get(step.address)) is StepState.THERE:
+            return StepResult(StepOutcome.DONE, boot=seen.boots.get(server, ""))
+        return failed
+
+    def lose(self, error: LockHeldError) -> StepResult:
+        """Begin no further step and write nothing more: somebody else may be at work."""
+        self.lost = error
+        return StepResult(StepOutcome.NOT_RUN)
+
+    def _begin(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            self.running[step.id] = self._now()
+            self._emit("step_begin", step)
+
+    def _finish(self, step: Step, result: StepResult) -> None:
+        """Write down how a step ended and let those go on that waited for it."""
+        seconds = self._now() - self.running.pop(step.id)
+        result = replace(result, seconds=seconds)
+        self.results[step.id] = result
+        if self.lost is None:
+            self._journal.add(*self._ended(step, result))
+        match result.verdict:
+            case StepOutcome.DONE | StepOutcome.ADOPTED:
+                told = {"warnings": [each.detail for each in result.diagnostics]}
+                how = result.verdict.value
+                self._emit("step_done", step, how=how, seconds=seconds, **told)
+                for each in self._after[step.id]:
+                    self._waits[each.id] -= 1
+                    if not self._waits[each.id] and each.id not in self.results:
+                        self._queue(each)
+            case StepOutcome.FAILED:
+                first = result.diagnostics[0]
+                self._emit(
+                    "step_failed", step, seconds=seconds, summary=first.summary, detail=first.detail
+                )
+                self._block(step)
+            case StepOutcome.STALE:
+                self._emit("step_stale", step, detail=result.diagnostics[0].detail)
+                self._block(step)
+            case StepOutcome.BLOCKED | StepOutcome.NOT_RUN:
+                del self.results[step.id]
+        self._launch()
+
+    def _block(self, cause: Step) -> None:
+        """Mark everything that needs a step, directly or not."""
+        waiting = deque(self._after[cause.id])
+        while waiting:
+            step = waiting.popleft()
+            if step.id not in self.results:
+                self.results[step.id] = StepResult(StepOutcome.BLOCKED)
+                self._emit("step_blocked", step, by=cause.id)
+                waiting += self._after[step.id]
+
+    def _emit(self, kind: str, step: Step, **data: object) -> None:
+        data["n"], data["of"] = len(self.results), len(self.plan.steps)
+        self.tell(ApplyEvent(kind, {"step": step.id, **data}))
+
+    def _named(self, step: Step) -> dict[str, object]:
+        return {"plan_id": self.plan.id, "step": step.id, "address": step.address}
+
+    def _started(self, step: Step) -> Record:
+        return "step_started", {**self._named(step), "operation": plain(step.operation)}
+
+    def _ended(self, step: Step, result: StepResult) -> list[Record]:
+        named = self._named(step)
+        match result.verdict:
+            case StepOutcome.DONE | StepOutcome.ADOPTED:
+                data = {**named, "how": result.verdict.value, "boot": result.boot}
+                if result.verdict is StepOutcome.ADOPTED:
+                    data["operation"] = plain(step.operation)
+                return [("step_finished", data)]
+            case StepOutcome.FAILED | StepOutcome.STALE:
+                first = result.diagnostics[0]
+                told = {"summary": first.summary, "detail": first.detail, "code": first.code}
+                data = {**named, **told, "stale": result.verdict is StepOutcome.STALE}
+                return [("step_failed", {**data, "unsure": result.unsure})]
+            case StepOutcome.BLOCKED | StepOutcome.NOT_RUN:
+                return []

@@ -1,0 +1,109 @@
+"""The command line of the fake server: vLLM's own flags; what vLLM does not know is refused."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MAX_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM allows as `--max-lora-rank`."""
+
+_IGNORED_WITH_VALUE = (  # noqa: SIM905 (a word a line would bury them)
+    "api-key api-server-count block-size chat-template config cpu-offload-gb data-parallel-size "
+    "disable-access-log-for-endpoints distributed-executor-backend dtype generation-config "
+    "gpu-memory-utilization kv-cache-dtype kv-cache-memory-bytes load-format "
+    "long-prefill-token-threshold lora-dtype max-num-active-seqs max-num-batched-tokens "
+    "max-num-queued-reqs max-num-queued-tokens middleware num-gpu-blocks-override "
+    "optimization-level performance-mode pipeline-parallel-size prefix-caching-hash-algo "
+    "quantization revision root-path scheduling-policy seed tensor-parallel-size tokenizer "
+    "watermark"
+).split()
+_IGNORED_SWITCHES = (  # noqa: SIM905 (a word a line would bury them)
+    "async-scheduling disable-uvicorn-access-log enable-chunked-prefill "
+    "enable-per-request-metrics enable-prefix-caching enable-prompt-tokens-details "
+    "enable-request-id-headers enable-server-load-tracking enforce-eager fully-sharded-loras "
+    "specialize-active-lora trust-remote-code"
+).split()
+_IGNORED_LISTS = ("cudagraph-capture-sizes", "lora-target-modules")
+
+
+@dataclass(frozen=True, slots=True)
+class FakeConfig:
+    """What a fake server is started with, under vLLM's names and with vLLM's defaults."""
+
+    model: str
+    served_model_names: tuple[str, ...] = ()
+    """Empty: the model's path is its name, as in vLLM."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    enable_lora: bool = False
+    max_loras: int = 1
+    max_lora_rank: int = 16
+    max_cpu_loras: int | None = None
+    max_model_len: int = 4096
+    max_num_seqs: int = 256
+    """Requests that run at the same time; the others wait in the order in which they came."""
+    fingerprint: str | None = None
+    """What `--fingerprint-mode custom --fingerprint-value` sets; None: vLLM's own form."""
+    shutdown_timeout: int = 0
+    """Seconds that running requests get after SIGTERM; 0 aborts them."""
+    runtime_updates: bool = True
+    """VLLM_ALLOW_RUNTIME_LORA_UPDATING: without it the two LoRA routes do not exist."""
+    token_seconds: float = 0.002
+    """Time to generate one token."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Served names of the base; the first is the one that answers carry."""
+        return self.served_model_names or (self.model,)
+
+    @property
+    def cpu_loras(self) -> int:
+        """Adapters kept in host memory."""
+        return self.max_loras if self.max_cpu_loras is None else self.max_cpu_loras
+
+
+def parse_flags(arguments: Sequence[str], *, runtime_updates: bool) -> FakeConfig:
+    """Read a vLLM command line; on a wrong one print why and exit with 2, as vLLM does."""
+    parser = argparse.ArgumentParser(prog="runtime.fake_vllm.server", allow_abbrev=False)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--served-model-name", nargs="+", default=[])
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--enable-lora", action=argparse.BooleanOptionalAction, default=False)
+    parser.add_argument("--max-loras", type=int, default=1)
+    parser.add_argument("--max-lora-rank", type=int, default=16, choices=MAX_LORA_RANKS)
+    parser.add_argument("--max-cpu-loras", type=int)
+    parser.add_argument("--max-model-len", type=int, default=4096)
+    parser.add_argument("--max-num-seqs", type=int, default=256)
+    parser.add_argument("--fingerprint-mode", choices=["full", "hash", "custom", "none"])
+    parser.add_argument("--fingerprint-value")
+    parser.add_argument("--shutdown-timeout", type=int, default=0)
+    parser.add_argument("--disable-fastapi-docs", action="store_true")
+    for name in _IGNORED_WITH_VALUE:
+        parser.add_argument(f"--{name}")
+    for name in _IGNORED_LISTS:
+        parser.add_argument(f"--{name}", nargs="+")
+    for name in _IGNORED_SWITCHES:
+        parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction)
+    given = parser.parse_args(arguments)
+    if given.max_cpu_loras is not None and given.max_cpu_loras < given.max_loras:
+        parser.error(
+            f"max_cpu_loras ({given.max_cpu_loras}) must be >= max_loras ({given.max_loras})."
+        )
+    if (given.fingerprint_mode == "custom") != (given.fingerprint_value is not None):
+        parser.error("--fingerprint-value is needed with --fingerprint-mode custom, and only then.")
+    return FakeConfig(
+        model=given.model,
+        served_model_names=tuple(given.served_model_name),
+        host=given.host,
+        port=given.port,
+        enable_lora=given.enable_lora,
+        max_loras=given.max_loras,
+        max_lora_rank=given.max_lora_rank,
+        max_cpu_loras=given.max_cpu_loras,
+        max_model_len=given.max_model_len,
+        max_num_seqs=given.max_num_seqs,
+        fingerprint=given.fingerprint_value,
+        shutdown_timeout=given.shutdown_timeout,
+        runtime_updates=runtime_updates,
+    )

@@ -1,0 +1,246 @@
+"""Chat and text completions of the fake server, whole or as a stream of events.
+
+Made-up answers: the same for the same bytes and prompt, different for different bytes.
+"""
+
+import asyncio
+import hashlib
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from fleet.evals import FAKE
+from runtime.fake_vllm.state import FakeModelServer, RefusedError
+
+_WORDS = (  # noqa: SIM905 (a word a line would bury them)
+    "amber anchor april atlas autumn basil beacon birch bishop breeze canyon cedar cobalt comet "
+    "copper coral cotton crater daisy delta desert dune ember falcon fern fjord flint forest "
+    "garnet ginger glacier granite harbor hazel heron indigo island ivory jasper juniper kettle "
+    "lagoon lantern laurel lemon linden lotus maple marble meadow mirror nectar north oasis olive "
+    "onyx orchid otter pebble pepper pine"
+).split()
+_TOKEN = re.compile(rf" ?\b(?:{'|'.join(_WORDS)})\b(?:-[0-9a-f]{{4}})?")
+_USUAL_LENGTH = 6
+
+
+def answer(digest: str, prompt: str, max_tokens: int, *, ignore_eos: bool) -> tuple[list[str], str]:
+    """Return the tokens of an answer and why it ended (`stop` or `length`).
+
+    The first word depends on the bytes alone, so that a reader can tell two versions apart.
+    """
+    length = max_tokens if ignore_eos else min(_USUAL_LENGTH, max_tokens)
+    words = _words(digest, prompt)
+    tokens = [next(words) for _ in range(length)]
+    spaced = [word if index == 0 else f" {word}" for index, word in enumerate(tokens)]
+    return spaced, "length" if ignore_eos or max_tokens < _USUAL_LENGTH else "stop"
+
+
+def count_tokens(text: str) -> int:
+    """Return the length of a text in made-up tokens.
+
+    One for each token of an answer, and one for about four characters of anything else.
+    """
+    own = _TOKEN.findall(text)
+    return len(own) - (sum(map(len, own)) - len(text)) // 4
+
+
+def _words(digest: str, prompt: str) -> Iterator[str]:
+    stamp = hashlib.sha256(digest.encode()).hexdigest()[:4]
+    yield f"{_pick(digest)}-{stamp}"
+    index = 0
+    while True:
+        yield _pick(f"{digest}\n{prompt}\n{index}")
+        index += 1
+
+
+def _pick(text: str) -> str:
+    return _WORDS[hashlib.sha256(text.encode()).digest()[0] % len(_WORDS)]
+
+
+_DEFAULT_COMPLETION_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One request, resolved: who answers, with which tokens."""
+
+    id: str
+    chat: bool
+    model: str
+    tokens: list[str]
+    finish_reason: str
+    prompt_tokens: int
+    created: int
+    fingerprint: str
+    include_usage: bool
+    continuous_usage: bool
+    """Whether every event of a stream carries the counts so far."""
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Token counts as vLLM reports them."""
+        return self.usage_after(len(self.tokens))
+
+    def usage_after(self, made: int) -> dict[str, int]:
+        """Token counts once so many tokens are generated."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "total_tokens": self.prompt_tokens + made,
+            "completion_tokens": made,
+        }
+
+    def envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return what every document of this answer begins with."""
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+        }
+
+
+async def generate(server: FakeModelServer, body: dict[str, Any], *, chat: bool) -> Response:
+    """Answer a completion request.
+
+    Raises:
+        RefusedError: with vLLM's own status and text.
+    """
+    if server.draining:
+        message = "The server is shutting down."
+        raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, message, "InternalServerError")
+    made = _resolve(server, body, chat=chat)
+    if body.get("stream"):
+        media = "text/event-stream"
+        return StreamingResponse(_events(server, made), media_type=media)
+    async for _ in _paced(server, made):
+        pass
+    text = "".join(made.tokens)
+    choice: dict[str, Any] = {
+        "index": 0,
+        "logprobs": None,
+        "finish_reason": made.finish_reason,
+        "stop_reason": None,
+    }
+    choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+    kind = "chat.completion" if chat else "text_completion"
+    return JSONResponse(
+        made.envelope(kind, [choice])
+        | {"system_fingerprint": made.fingerprint, "usage": made.usage}
+    )
+
+
+def _resolve(server: FakeModelServer, body: dict[str, Any], *, chat: bool) -> Generation:
+    prompt = _chat_prompt(body) if chat else _text_prompt(body)
+    model, digest = server.weights_for(body.get("model"))
+    limit = server.config.max_model_len
+    asked = body.get("max_completion_tokens") or body.get("max_tokens")
+    if asked is not None and asked > limit:
+        message = (
+            f"max_tokens={asked} cannot be greater than max_model_len={limit}. Please request "
+            f"fewer output tokens. (parameter=max_tokens, value={asked})"
+        )
+        raise RefusedError(HTTPStatus.BAD_REQUEST, message, "BadRequestError", "max_tokens")
+    prompt_tokens = count_tokens(prompt)
+    room = limit - prompt_tokens
+    if room < 1:
+        message = f"This model's maximum context length is {limit} tokens."
+        raise RefusedError(HTTPStatus.BAD_REQUEST, message, "BadRequestError", "input_tokens")
+    most = min(room, asked or (room if chat else _DEFAULT_COMPLETION_TOKENS))
+    tokens, reason = answer(digest, prompt, most, ignore_eos=bool(body.get("ignore_eos")))
+    options = body.get("stream_options") or {}
+    return Generation(
+        id=f"{'chatcmpl' if chat else 'cmpl'}-{uuid4().hex[:16]}",
+        chat=chat,
+        model=model,
+        tokens=tokens,
+        finish_reason=reason,
+        prompt_tokens=prompt_tokens,
+        created=int(time.time()),
+        fingerprint=(server.config.fingerprint or "vllm-0.32.0-tp1-fa4e0000") + FAKE,
+        include_usage=bool(options.get("include_usage")),
+        continuous_usage=bool(
+            options.get("include_usage") and options.get("continuous_usage_stats")
+        ),
+    )
+
+
+def _chat_prompt(body: dict[str, Any]) -> str:
+    if "messages" not in body:
+        raise missing_field("messages", len(body))
+    messages = body["messages"]
+    if not isinstance(messages, list) or not messages:
+        message = "`messages` must be a list with at least one message."
+        raise RefusedError(HTTPStatus.BAD_REQUEST, message, "Bad Request", "body.messages")
+    return "\n".join(json.dumps(each.get("content"), ensure_ascii=False) for each in messages)
+
+
+def _text_prompt(body: dict[str, Any]) -> str:
+    prompt = body.get("prompt")
+    if not prompt:
+        message = (
+            "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)"
+        )
+        raise RefusedError(HTTPStatus.BAD_REQUEST, message, "BadRequestError", "prompt")
+    return prompt if isinstance(prompt, str) else json.dumps(prompt)
+
+
+def missing_field(name: str, given: int) -> RefusedError:
+    """Return the refusal of a body that lacks a field."""
+    message = (
+        f"1 validation error:\n  {{'type': 'missing', 'loc': 'body.{name}', "
+        f"'msg': 'Field required', 'input': '<dict of {given} items>'}}"
+    )
+    return RefusedError(HTTPStatus.BAD_REQUEST, message, "Bad Request", f"body.{name}")
+
+
+async def _paced(server: FakeModelServer, made: Generation) -> AsyncIterator[str]:
+    """Give the tokens at the configured pace, and count the request while it runs."""
+    await server.run(made.model)
+    finished = "abort"
+    try:
+        for token in made.tokens:
+            if server.config.token_seconds:
+                await asyncio.sleep(server.config.token_seconds)
+            yield token
+        finished = made.finish_reason
+    finally:
+        server.ended(made.model)
+        server.counts[f"finished {finished}"] += 1
+        server.counts["prompt tokens"] += made.prompt_tokens
+        server.counts["generated tokens"] += len(made.tokens)
+
+
+async def _events(server: FakeModelServer, made: Generation) -> AsyncIterator[str]:
+    kind = "chat.completion.chunk" if made.chat else "text_completion"
+
+    def event(made_so_far: int, content: str, reason: str | None = None, role: str = "") -> str:
+        choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": reason}
+        if made.chat:
+            choice["delta"] = ({"role": role} if role else {}) | {"content": content}
+        else:
+            choice["text"] = content
+        document = made.envelope(kind, [choice])
+        if made.continuous_usage:
+            document["usage"] = made.usage_after(made_so_far)
+        return f"data: {json.dumps(document)}\n\n"
+
+    if made.chat:
+        yield event(0, "", role="assistant")
+    number = 0
+    async for token in _paced(server, made):
+        number += 1
+        yield event(number, token)
+    yield event(number, "", made.finish_reason)
+    if made.include_usage:
+        last = made.envelope(kind, [])
+        last |= {"usage": made.usage, "system_fingerprint": made.fingerprint}
+        yield f"data: {json.dumps(last)}\n\n"
+    yield "data: [DONE]\n\n"

@@ -1,0 +1,80 @@
+"""The fake server as a process: `python -m runtime.fake_vllm.server --model … --port …`."""
+
+import asyncio
+import os
+import signal
+import sys
+from types import FrameType
+
+import uvicorn
+
+from runtime.fake_vllm.app import fake_app
+from runtime.fake_vllm.flags import FakeConfig, parse_flags
+from runtime.fake_vllm.state import FakeModelServer
+
+_ENGINE_DEAD = 1
+_POLL_S = 0.02
+
+
+class _DrainingServer(uvicorn.Server):
+    """Lets running requests finish on SIGTERM while the port stays open, like vLLM.
+
+    New requests get 500 and `/health` stays 200 until the process ends.
+    """
+
+    def __init__(self, config: uvicorn.Config, memory: FakeModelServer) -> None:
+        super().__init__(config)
+        self.memory = memory
+        self.draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain at the first signal; at the second exit at once."""
+        if self.draining is not None or sig == signal.SIGINT:
+            super().handle_exit(sig, frame)
+            return
+        self.memory.draining = True
+        loop = asyncio.get_running_loop()
+        self.draining = loop.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        deadline = asyncio.get_running_loop().time() + self.memory.config.shutdown_timeout
+        while any(self.memory.running.values()):
+            if asyncio.get_running_loop().time() >= deadline:
+                self.force_exit = True
+                break
+            await asyncio.sleep(_POLL_S)
+        self.should_exit = True
+
+
+def serve(config: FakeConfig) -> int:
+    """Serve until a signal arrives or the engine dies; return the exit status."""
+    memory = FakeModelServer(config)
+    server = _DrainingServer(
+        uvicorn.Config(
+            fake_app(config, memory),
+            host=config.host,
+            port=config.port,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=1,
+        ),
+        memory,
+    )
+
+    def die() -> None:
+        server.force_exit = True
+        server.should_exit = True
+
+    memory.on_death = die
+    try:
+        server.run()
+    except KeyboardInterrupt:  # uvicorn raises the signal again once it has shut down
+        return 0
+    return _ENGINE_DEAD if memory.dead or not server.started else 0
+
+
+if __name__ == "__main__":
+    allowed = os.environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING") == "1"
+    sys.exit(serve(parse_flags(sys.argv[1:], runtime_updates=allowed)))

@@ -1,0 +1,210 @@
+"""The state of a fake server: which adapters it lists, which are in memory, what it counts."""
+
+import asyncio
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Literal
+
+from runtime.fake_vllm.flags import FakeConfig
+from runtime.fake_vllm.weights import (
+    FakeWeights,
+    MissingAdapterError,
+    UnloadableAdapterError,
+    read_weights,
+)
+
+Call = Literal["load", "unload", "models", "generate", "version", "metrics", "health", "tokenize"]
+
+
+class RefusedError(Exception):
+    """The server answers with an error document."""
+
+    def __init__(
+        self, status: HTTPStatus, message: str, kind: str, parameter: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.kind = kind
+        self.parameter = parameter
+
+
+@dataclass(slots=True)
+class InjectedFaults:
+    """Faults a test asks for, each used once and in order. Never reachable over HTTP."""
+
+    refusals: dict[Call, deque[HTTPStatus]] = field(default_factory=dict)
+    lost: Counter[Call] = field(default_factory=Counter)
+    down: bool = False
+    """While true, every connection is answered with 503, as by a proxy before a dead server."""
+
+    def refuse(self, call: Call, status: HTTPStatus = HTTPStatus.INTERNAL_SERVER_ERROR) -> None:
+        """Make the next call of this kind fail without an effect."""
+        self.refusals.setdefault(call, deque()).append(status)
+
+    def lose_answer(self, call: Call) -> None:
+        """Make the next call of this kind take effect and its answer get lost (as a 502)."""
+        self.lost[call] += 1
+
+    def check(self, call: Call) -> None:
+        """Raise the refusal that is due for this call, if any."""
+        if self.down:
+            raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "down", "InternalServerError")
+        due = self.refusals.get(call)
+        if due:
+            raise RefusedError(due.popleft(), "A fault on request.", "InternalServerError")
+
+    def take_lost(self, call: Call) -> bool:
+        """Say whether this call's answer is to get lost."""
+        if not self.lost[call]:
+            return False
+        self.lost[call] -= 1
+        return True
+
+
+@dataclass(slots=True)
+class FakeModelServer:
+    """One server's memory. Lost with the process, like the real one's."""
+
+    config: FakeConfig
+    faults: InjectedFaults = field(default_factory=InjectedFaults)
+    started: float = field(default_factory=time.time)
+    """Seconds since the epoch; a new value is how others see that it was restarted."""
+    listed: dict[str, str] = field(default_factory=dict)
+    """Adapter name to its path as given."""
+    cached: OrderedDict[str, FakeWeights] = field(default_factory=OrderedDict)
+    """Adapters in host memory by name, least recently used first."""
+    slots: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    """Adapters in a slot, least recently used first."""
+    counts: Counter[str] = field(default_factory=Counter)
+    running: Counter[str] = field(default_factory=Counter)
+    """Requests that run, by the served name that answers them."""
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    """Requests that wait until fewer run, in the order in which they came."""
+    draining: bool = False
+    dead: bool = False
+    """True once the engine has died; the process is about to exit."""
+    on_death: Callable[[], None] = lambda: None
+    """Called when the engine dies."""
+
+    def check(self, call: Call) -> None:
+        """Raise what is due before the call is even looked at: a dead engine, a fault."""
+        if self.dead:
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+            raise RefusedError(status, "EngineCore died.", "InternalServerError")
+        self.faults.check(call)
+
+    async def run(self, name: str) -> None:
+        """Count a request as one that runs, once fewer do than may."""
+        if self.waiting or self.running.total() >= self.config.max_num_seqs:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not turn.cancelled():  # it had come just before
+                    self.ended("")
+                raise
+            self.running[""] -= 1
+        self.running[name] += 1
+
+    def ended(self, name: str) -> None:
+        """Count it no longer; whoever waits longest runs."""
+        self.running[name] -= 1
+        while self.waiting and self.running.total() < self.config.max_num_seqs:
+            turn = self.waiting.popleft()
+            if not turn.cancelled():
+                self.running[""] += 1  # in the name of whoever wakes up
+                turn.set_result(None)
+
+    def load(self, name: str, path: str) -> None:
+        """List an adapter and put it into a slot.
+
+        Raises:
+            RefusedError: with vLLM's own status and text.
+        """
+        if not name or not path:
+            message = "Both 'lora_name' and 'lora_path' must be provided."
+            raise RefusedError(HTTPStatus.BAD_REQUEST, message, "InvalidUserInput")
+        if name in self.config.names:
+            message = f"The lora adapter '{name}' conflicts with a served base model."
+            raise RefusedError(HTTPStatus.BAD_REQUEST, message, "InvalidUserInput")
+        if name in self.listed:
+            message = (
+                f"The lora adapter '{name}' has already been loaded. If you want to load the "
+                "adapter in place, set 'load_inplace' to True."
+            )
+            raise RefusedError(HTTPStatus.BAD_REQUEST, message, "InvalidUserInput")
+        try:
+            weights = read_weights(path, self.config.max_lora_rank)
+        except MissingAdapterError:
+            message = f"Loading lora {name} failed: No adapter found for {path}"
+            raise RefusedError(HTTPStatus.NOT_FOUND, message, "NotFoundError") from None
+        except UnloadableAdapterError as error:
+            message = f"Call to add_lora method failed: {error}"
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            raise RefusedError(status, message, "InternalServerError") from None
+        self.listed[name] = path
+        self._activate(name, weights)
+
+    def unload(self, name: str) -> None:
+        """Forget a name; requests that run go on.
+
+        Raises:
+            RefusedError: the name is not listed.
+        """
+        if name not in self.listed:
+            message = f"The lora adapter '{name}' cannot be found."
+            raise RefusedError(HTTPStatus.NOT_FOUND, message, "NotFoundError")
+        del self.listed[name]
+
+    def path_of(self, model: str | None) -> str | None:
+        """Return the folder of an adapter as given; None: it is the base, or none is named.
+
+        Raises:
+            RefusedError: no such model.
+        """
+        if not model or model in self.config.names:
+            return None
+        if model in self.listed:
+            return self.listed[model]
+        aliases = ", ".join(self.config.names)
+        message = f"The model `{model}` does not exist. Valid aliases: {aliases}."
+        raise RefusedError(HTTPStatus.NOT_FOUND, message, "NotFoundError", "model")
+
+    def weights_for(self, model: str | None) -> tuple[str, str]:
+        """Return the name that answers a request for `model`, and the digest it answers from.
+
+        A missing or empty model is the base, as in vLLM.
+
+        Raises:
+            RefusedError: no such model; or its folder is gone, which kills the engine.
+        """
+        path = self.path_of(model)
+        if path is None or not model:
+            return self.config.names[0], f"base {self.config.model}"
+        weights = self.cached.get(model)
+        if weights is None or weights.path != path:
+            try:
+                weights = read_weights(path, self.config.max_lora_rank)
+            except (MissingAdapterError, UnloadableAdapterError):
+                self.dead = True
+                self.on_death()
+                status = HTTPStatus.INTERNAL_SERVER_ERROR
+                raise RefusedError(status, "EngineCore died.", "InternalServerError") from None
+        self._activate(model, weights)
+        return model, weights.digest
+
+    def _activate(self, name: str, weights: FakeWeights) -> None:
+        self.cached[name] = weights
+        self.cached.move_to_end(name)
+        self.slots[name] = None
+        self.slots.move_to_end(name)
+        while len(self.slots) > self.config.max_loras:
+            self.slots.popitem(last=False)
+        while len(self.cached) > self.config.cpu_loras:
+            evicted, _ = self.cached.popitem(last=False)
+            self.slots.pop(evicted, None)

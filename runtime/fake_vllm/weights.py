@@ -1,0 +1,86 @@
+"""What the fake server reads of an adapter: enough to refuse what vLLM refuses."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_HEADER_LENGTH_BYTES = 8
+
+
+class MissingAdapterError(Exception):
+    """There is no adapter in the folder."""
+
+
+class UnloadableAdapterError(Exception):
+    """There is one, and the server cannot load it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FakeWeights:
+    """One adapter in memory."""
+
+    path: str
+    digest: str
+    """SHA-256 over configuration and weights: other bytes, other answers."""
+
+
+def read_weights(path: str, max_lora_rank: int) -> FakeWeights:
+    """Read an adapter from disk.
+
+    Raises:
+        MissingAdapterError: no folder, or no `adapter_config.json` in it.
+        UnloadableAdapterError: rank above `max_lora_rank`, or an unsupported or broken adapter.
+    """
+    folder = Path(path)
+    try:
+        raw = (folder / "adapter_config.json").read_bytes()
+    except OSError:
+        raise MissingAdapterError(path) from None
+    _check_config(raw, max_lora_rank)
+    try:
+        tensors = (folder / "adapter_model.safetensors").read_bytes()
+    except OSError:
+        raise UnloadableAdapterError("<path> doesn't contain tensors") from None
+    _check_header(tensors)
+    return FakeWeights(path, hashlib.sha256(raw + tensors).hexdigest())
+
+
+def _check_config(raw: bytes, max_lora_rank: int) -> None:
+    try:
+        config: dict[str, Any] = json.loads(raw)
+        ranks = [config["r"], *(config.get("rank_pattern") or {}).values()]
+        rank = max(int(each) for each in ranks)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnloadableAdapterError(f"{type(error).__name__}: {error}") from None
+    if rank < 1:
+        raise UnloadableAdapterError(
+            f"`r` should be a positive integer value but the value passed is {rank}"
+        )
+    if rank > max_lora_rank:
+        raise UnloadableAdapterError(
+            f"LoRA rank {rank} is greater than max_lora_rank {max_lora_rank}."
+        )
+    if config.get("use_dora"):
+        raise UnloadableAdapterError("vLLM does not yet support DoRA.")
+    if config.get("bias", "none") != "none":
+        raise UnloadableAdapterError("Adapter bias is not supported.")
+    if set(config.get("modules_to_save") or ()) - {"score"}:
+        raise UnloadableAdapterError("vLLM only supports modules_to_save being None.")
+
+
+def _check_header(tensors: bytes) -> None:
+    length = int.from_bytes(tensors[:_HEADER_LENGTH_BYTES], "little")
+    body = len(tensors) - _HEADER_LENGTH_BYTES - length
+    if len(tensors) < _HEADER_LENGTH_BYTES or body < 0:
+        raise UnloadableAdapterError("Error while deserializing header: invalid header length")
+    try:
+        header = json.loads(tensors[_HEADER_LENGTH_BYTES : _HEADER_LENGTH_BYTES + length])
+        ends = [each["data_offsets"][1] for name, each in header.items() if name != "__metadata__"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UnloadableAdapterError("Error while deserializing header: invalid JSON") from None
+    if not ends:
+        raise UnloadableAdapterError("")
+    if max(ends) != body:
+        raise UnloadableAdapterError("Error while deserializing header: incomplete metadata")

@@ -1,0 +1,108 @@
+"""What the ledger keeps of a judged gate, and when it is worth keeping.
+
+Are the answers behind a verdict still those that it was computed from?
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from fleet.gates import Finding, Verdict
+from fleet.history import LIMITS, Entry, GateEvidence, other_engine
+from fleet.rollouts import GateTrial
+from runtime.evals.store import EvalStore
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedGate:
+    """One gate, judged now."""
+
+    trial: GateTrial
+    finding: Finding
+    digests: Mapping[str, str]
+    fingerprint: str = ""
+    """Of the engine that answered an evaluation."""
+    runs: tuple[str, ...] = ()
+    """Ids of the evaluations behind it, stable's first."""
+    problem: str = ""
+    """Why nothing could be judged; empty where counts stand behind the finding."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the version must not go on."""
+        overridden = self.finding.gate in self.trial.accepted
+        return self.finding.verdict is Verdict.FAIL and not overridden
+
+    def data(self, since: datetime) -> dict[str, Any]:
+        """Return the data of a `gate_judged` entry; `since`: from when on requests counted."""
+        trial = self.trial
+        return {
+            "alias": trial.alias,
+            "adapter": trial.adapter,
+            "stable": trial.stable,
+            "percent": trial.percent,
+            "gate": self.finding.gate,
+            "finding": self.finding.plain(),
+            "digests": {**trial.digests, **self.digests},
+            "fingerprint": self.fingerprint,
+            "since": since.isoformat(),
+            "runs": list(self.runs),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedGate:
+    """A gate that was judged, for people, and whether it was written down."""
+
+    judged: JudgedGate
+    recorded: bool
+
+
+def worth_recording(
+    new: JudgedGate, known: GateEvidence | None, now: datetime, every: timedelta
+) -> bool:
+    """Say whether a finding tells more than the latest one in the ledger.
+
+    A new verdict always does; the same verdict on more requests does from time to time, or the
+    ledger would grow with every tick of every rollout.
+    """
+    trial, finding = new.trial, new.finding
+    if known is None:
+        return True
+    about = (known.adapter, known.stable, known.percent, known.finding.verdict)
+    if about != (trial.adapter, trial.stable, trial.percent, finding.verdict):
+        return True
+    if new.problem:
+        return known.finding.reason != finding.reason
+    about_now = {**trial.digests, **new.digests}
+    engine, found_by = about_now.pop("base", ""), known.digests.get("base", "")
+    another = other_engine(found_by, engine) or bool(engine and not found_by)
+    if another or any(known.digests.get(key) != each for key, each in about_now.items()):
+        return True  # what is not written down would be asked again at each tick
+    if (known.since, *_terms(known.finding)) != (trial.since or known.since, *_terms(finding)):
+        return True  # until it is, nothing is known under the limit that is declared now
+    return known.finding.counts != finding.counts and now - known.at >= every
+
+
+def _terms(finding: Finding) -> tuple[str | float | None, ...]:
+    return finding.metric, *(finding.parameters.get(each) for each in LIMITS)
+
+
+def changed_runs(entries: Iterable[Entry], state_dir: Path) -> Iterator[tuple[str, str]]:
+    """Yield each evaluation whose file is not as the ledger says, and what is wrong with it.
+
+    A file that is gone is no proof of anything: the counts stand in the ledger.
+    """
+    for entry in entries:
+        if entry.kind != "eval_finished":
+            continue
+        path = EvalStore(state_dir / "evals").path(str(entry.data["run"]))
+        try:
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError:
+            continue
+        if found != entry.data["samples_sha256"]:
+            yield str(entry.data["run"]), f"`{path}` was changed after it was written"

@@ -1,0 +1,257 @@
+"""Live gates: what gateways wrote about the requests of a stage, counted and judged."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from itertools import takewhile
+
+from fleet.encoding import operation_result
+from fleet.gates import (
+    HOUR,
+    Baseline,
+    Finding,
+    UsageRow,
+    Verdict,
+    Whose,
+    Window,
+    arms,
+    baseline,
+    blameless,
+    judge_live,
+    judge_soaking,
+    neighbours,
+    soaking,
+    spared,
+    windows,
+)
+from fleet.history import SKEW, Entry
+from fleet.names import route_address
+from fleet.resources import FULL, Route, State
+from fleet.rollout_policy import GateSpec, RolloutPolicy
+from fleet.rollouts import GateTrial
+from fleet.traffic import Sticky
+from runtime.gates.evidence import JudgedGate
+from runtime.rollouts.rows import UsageRows
+
+BEFORE = timedelta(days=7)
+"""How far back the old version's usual times are taken from."""
+WINDOWS_A_BAKE = 12
+LEAST_WINDOW = timedelta(seconds=1)
+AROUND = "neighbour_ratio"
+
+
+def judge_traffic(
+    trial: GateTrial,
+    rollout: RolloutPolicy,
+    live: State,
+    entries: Sequence[Entry],
+    usage: UsageRows,
+    now: datetime,
+) -> list[JudgedGate]:
+    """Judge every live gate of a trial by all requests of its stage so far.
+
+    Args:
+        trial: What is being tried.
+        rollout: Its pace; windows are an hour long, or a part of a short bake.
+        live: What was observed; tells who shares a server with the new version.
+        entries: The ledger; tells when the rollout began.
+        usage: What the gateways wrote.
+        now: The end of the last window; what lies behind it is of no clock to rely on.
+
+    A stage that a fast clock began in the future is judged by all requests since the last entry
+    before that: they may fail the version, and pass nothing.
+    """
+    if not trial.live:
+        return []
+    if trial.since is None:
+        why = "the ledger does not say since when this stage lasts: fleetctl adopt"
+        return [nothing(trial, gate, why) for gate in trial.live]
+    near = frozenset(trial.servers)
+    alone = not any(
+        each.server in near and each.adapter not in (trial.adapter, trial.stable)
+        for each in live.adapters().values()
+    )
+    length = min(HOUR, max(LEAST_WINDOW, rollout.bake / WINDOWS_A_BAKE))
+    early = _before_the_future(trial.since, entries, now)
+    first = min(began(trial, entries), early or now, now)
+    since, split = early or trial.since, early is None
+    stage = _Stage(
+        trial, since, first, now, length, _serving(live), alone=alone, split=split, usage=usage
+    )
+    found = [JudgedGate(trial, stage.judge(gate), {}) for gate in stage.gates]
+    if early is None:
+        return found
+    why = f"by the clock here its stage begins in the future, at {trial.since:%Y-%m-%d %H:%M} UTC"
+    return [
+        each if each.failed else nothing(trial, gate, why)
+        for gate, each in zip(stage.gates, found, strict=True)
+    ]
+
+
+def _before_the_future(since: datetime, entries: Iterable[Entry], now: datetime) -> datetime | None:
+    """Return the time of the last entry before the first of the future; None: not needed."""
+    if since - now <= SKEW:
+        return None
+    past = [each.time for each in takewhile(lambda each: each.time <= now, entries)]
+    return past[-1] if past else None
+
+
+def began(trial: GateTrial, entries: Iterable[Entry]) -> datetime:
+    """Return when traffic first reached the new version, by the first evidence of this attempt.
+
+    What was found before the version lost all of its traffic, or was released, or beside another
+    old version, is of an attempt that has ended: since then the old version has been usual.
+    """
+    stages: list[datetime] = []
+    for each in entries:
+        if _ends(each, trial):
+            stages.clear()
+        elif each.kind == "gate_judged" and each.data["percent"]:
+            about = each.data["alias"], each.data["adapter"], each.data["stable"]
+            if about == (trial.alias, trial.adapter, trial.stable):
+                stages.append(datetime.fromisoformat(each.data["since"]))
+    return min([*stages, *([trial.since] if trial.since else [])])
+
+
+def _ends(entry: Entry, trial: GateTrial) -> bool:
+    """Say whether an entry ends an attempt with the new version."""
+    data, alias = entry.data, trial.alias
+    match entry.kind:
+        case "rolled_back":
+            return bool(data["alias"] == alias and data["to"] != trial.adapter)
+        case "released":
+            return data["alias"] == alias and data["adapter"] in (None, trial.adapter)
+        case "step_started" if data["address"] == route_address(alias):
+            _, route = operation_result(data["operation"])
+            shares = route.shares if isinstance(route, Route) else ()
+            return not any(each.adapter == trial.adapter and each.percent for each in shares)
+        case _:
+            return False
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """The requests of one stage; those of other aliases are read only where they are needed."""
+
+    trial: GateTrial
+    since: datetime
+    began: datetime
+    """When the rollout began: what is usual lies before it."""
+    now: datetime
+    length: timedelta
+    serving: Mapping[str, str]
+    """By alias: the version that answers, or answers beside what the alias tries itself."""
+    alone: bool = field(kw_only=True)
+    """Whether no other alias shares a server with the new version."""
+    split: bool = field(kw_only=True)
+    """Whether the share is the same in all of it, so that it can be checked."""
+    usage: UsageRows = field(kw_only=True)
+
+    @cached_property
+    def gates(self) -> tuple[GateSpec, ...]:
+        """What is asked in this stage."""
+        soaks = self.trial.percent == FULL
+        return tuple(soaking(each) if soaks else each for each in self.trial.live)
+
+    def judge(self, gate: GateSpec) -> Finding:
+        # `missing` is asked for last: what cannot be read is found out by reading.
+        if gate.metric == AROUND:
+            around = () if self.alone else self.around
+            return judge_live(gate, around, alone=self.alone, missing=self.usage.missing)
+        if self.trial.percent < FULL:
+            return judge_live(gate, self.own, missing=self.usage.missing)
+        found = judge_soaking(gate, self.own, self.before, missing=self.usage.missing)
+        if found.verdict is not Verdict.FAIL or self.alone:
+            return found
+        kept = blameless(gate, found, self.own, self.around)
+        again = judge_soaking(gate, kept, self.before, missing=self.usage.missing)
+        return spared(found, again, len(self.own) - len(kept))
+
+    @cached_property
+    def own(self) -> tuple[Window, ...]:
+        """Windows of the alias's own requests."""
+        trial = self.trial
+        percent = trial.percent if trial.percent < FULL and self.split else None
+        return self._windows(self._own_rows, self._side, sticky=trial.sticky, percent=percent)
+
+    @cached_property
+    def before(self) -> tuple[Window, ...]:
+        """One window of the old version's requests before the rollout."""
+        return windows(
+            self._own_rows,
+            self._side,
+            self.gates,
+            {},
+            self.began - BEFORE,
+            self.began,
+            length=BEFORE,
+        )
+
+    @cached_property
+    def around(self) -> tuple[Window, ...]:
+        """Windows of other aliases' requests, on the version's servers and elsewhere."""
+        side = neighbours(self.trial.alias, frozenset(self.trial.servers), self.serving)
+        return self._windows(self._all_rows, side)
+
+    def _windows(
+        self,
+        rows: Sequence[UsageRow],
+        side: Whose,
+        *,
+        sticky: Sticky = Sticky.REQUEST,
+        percent: int | None = None,
+    ) -> tuple[Window, ...]:
+        trial = self.trial
+        return windows(
+            rows,
+            side,
+            self.gates,
+            dict(_baselines(rows, {**self.serving, trial.alias: trial.stable}, self.began)),
+            self.since,
+            self.now,
+            length=self.length,
+            percent=percent,
+            sticky=sticky,
+        )
+
+    @cached_property
+    def _side(self) -> Whose:
+        return arms(self.trial.alias, self.trial.adapter, self.trial.stable)
+
+    @cached_property
+    def _own_rows(self) -> list[UsageRow]:
+        return list(self.usage.of(self.began - BEFORE, self.trial.alias))
+
+    @cached_property
+    def _all_rows(self) -> list[UsageRow]:
+        return list(self.usage.of(self.began - BEFORE))
+
+
+def _serving(live: State) -> dict[str, str]:
+    answering = {
+        alias: [each.adapter for each in route.shares if each.percent]
+        for alias, route in live.routes().items()
+    }
+    return {alias: found[-1] for alias, found in answering.items() if found}
+
+
+def _baselines(
+    rows: Iterable[UsageRow], serving: Mapping[str, str], start: datetime
+) -> Iterator[tuple[str, Baseline]]:
+    """Yield what is usual for each alias, from before the rollout, of the version that counts."""
+    before: dict[str, list[UsageRow]] = {}
+    for row in rows:
+        alias = str(row.get("alias"))
+        if serving.get(alias, row.get("version")) != row.get("version"):
+            continue
+        if start - BEFORE <= datetime.fromisoformat(row["time"]) < start:
+            before.setdefault(alias, []).append(row)
+    for alias, found in before.items():
+        yield alias, baseline(found)
+
+
+def nothing(trial: GateTrial, gate: GateSpec, why: str) -> JudgedGate:
+    """Return a finding without a single count: inconclusive, for the reason given."""
+    finding = replace(judge_live(gate, ()), reason=why)
+    return JudgedGate(trial, finding, {}, problem=why)

@@ -1,0 +1,225 @@
+"""Offline gates: both versions are asked the same golden set, and judged pair by pair."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fleet.errors import ConfigError, Diagnostic, EngineError, EvalError, problem
+from fleet.evals import (
+    ACCURACY,
+    GROUNDED,
+    EvalRun,
+    EvalSpec,
+    EvalTarget,
+    GoldenItemError,
+    GoldenSet,
+    eval_spec_of,
+    in_pairs,
+    is_whole_run,
+    must_pass_failed,
+    paired_scores,
+    read_golden_set,
+    scored_by,
+    to_judge,
+)
+from fleet.gates import Finding, judge_paired
+from fleet.resources import State
+from fleet.response_format import ResponseFormat
+from fleet.rollout_policy import GateSpec
+from fleet.rollouts import GateTrial, engine_digest, golden_of
+from fleet.spec import FleetSpec
+from runtime.evals.context import EvalContext
+from runtime.evals.engines import Tell, silent
+from runtime.evals.evaluate import evaluate_pair
+from runtime.evals.record import entry_of
+from runtime.gates.evidence import JudgedGate
+
+SHOWN = 3
+"""Problems that a verdict tells in full."""
+WARM = 0.7
+"""Temperature where several answers to an item are asked for: at 0 they would be the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineResult:
+    """What came of the evaluations of one trial."""
+
+    judged: tuple[JudgedGate, ...]
+    entries: tuple[dict[str, Any], ...]
+    """Data of `eval_finished` entries."""
+
+
+async def judge_golden(
+    trial: GateTrial, fleet: FleetSpec, live: State, office: EvalContext, tell: Tell = silent
+) -> OfflineResult:
+    """Judge the offline gates of a trial; gates with the same questions share an evaluation.
+
+    Whatever prevents an evaluation (nobody answers, somebody else does, the judge is away, the
+    golden set is wrong) leaves its gates INCONCLUSIVE, with the reason.
+    """
+    groups: dict[tuple[str, int, str], list[GateSpec]] = defaultdict(list)
+    form = fleet.adapters[trial.alias].format
+    for gate in trial.offline:
+        path = golden_of(fleet, trial.alias, gate)
+        groups[path, gate.samples, gate.score or ""].append(gate)
+    how = eval_spec_of(fleet.evals)
+    parts = []
+    for key, gates in groups.items():
+        try:
+            parts.append(await _group(trial, live, office, how, key, form, gates, tell))
+        except Exception as error:  # noqa: BLE001 (nobody else's rollout must wait for this one)
+            why = unexpected(error)
+            parts.append(OfflineResult(tuple(unjudged(trial, gate, why) for gate in gates), ()))
+    return OfflineResult(
+        tuple(each for part in parts for each in part.judged),
+        tuple(each for part in parts for each in part.entries),
+    )
+
+
+async def _group(
+    trial: GateTrial,
+    live: State,
+    office: EvalContext,
+    how: EvalSpec,
+    key: tuple[str, int, str],
+    form: ResponseFormat | None,
+    gates: Sequence[GateSpec],
+    tell: Tell,
+) -> OfflineResult:
+    path, samples, score = key
+    try:
+        read = await asyncio.to_thread(_read, office, path)
+        golden = _scored(read, score, form) if score else read
+        gates, advisory = _by_judge(golden, gates, office, trial)
+        if not gates:
+            return OfflineResult(advisory, ())
+        warm = how.temperature or (WARM if samples > 1 else 0.0)
+        spec = replace(how, samples=samples, temperature=warm)
+        old, new = targets(trial, live)
+        stable, canary = await evaluate_pair(old, new, golden, spec, office, tell=tell)
+    except (EvalError, ConfigError, EngineError) as error:
+        why = "; ".join(map(_told, error.diagnostics[:SHOWN]))
+        if more := len(error.diagnostics[SHOWN:]):
+            why += f"; and {more} more: fleetctl validate"
+        return OfflineResult(tuple(unjudged(trial, gate, why) for gate in gates), ())
+    made = tuple(
+        JudgedGate(
+            trial,
+            judge_runs(gate, stable, canary),
+            {"golden": read.digest, "terms": gate.terms_for(form)},
+            fingerprint=next(iter(canary.fingerprints), ""),
+            runs=(stable.id, canary.id),
+        )
+        for gate in gates
+    )
+    entries = tuple(entry_of(each, office.store, each.serving) for each in (stable, canary))
+    return OfflineResult((*made, *advisory), entries)
+
+
+def unexpected(error: BaseException) -> str:
+    """Say what went wrong where nobody knows a sentence for it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return is_whole_run(f"an error that fleetctl has no words for: {type(error).__name__}: {error}")
+
+
+def _told(each: Diagnostic) -> str:
+    """Say what prevents an evaluation, where, and what to do."""
+    where = f"{each.place}: " if each.place else ""
+    command = each.command or ("fleetctl validate" if each.place else "")
+    next_step = f": {command}" if command else f". {each.hint}" if each.hint else ""
+    return f"{where}{each.summary}: {each.detail.rstrip('.')}{next_step}"
+
+
+def _by_judge(
+    golden: GoldenSet, gates: Sequence[GateSpec], office: EvalContext, trial: GateTrial
+) -> tuple[list[GateSpec], tuple[JudgedGate, ...]]:
+    """Part gates that may be decided from those that a judge would decide who may not."""
+    judged = {measure for each in golden.items for measure in to_judge(each)}
+    judged |= {ACCURACY} if any(map(in_pairs, golden.items)) else set()
+    theirs = [each for each in gates if _measure(each) in judged]
+    why = office.advisory(trial.alias.partition("-")[0]) if theirs else ""
+    if not why:
+        return list(gates), ()
+    reason = f"a judge scores its answers, and {why}: fleetctl eval judge LABELS --client NAME"
+    advisory = tuple(unjudged(trial, each, reason) for each in theirs)
+    return [each for each in gates if each not in theirs], advisory
+
+
+def _measure(gate: GateSpec) -> str:
+    return ACCURACY if gate.metric == "accuracy_drop" else GROUNDED
+
+
+def judge_runs(gate: GateSpec, stable: EvalRun, canary: EvalRun) -> Finding:
+    """Judge a gate by two runs that count."""
+    measure = _measure(gate)
+    pair = paired_scores(stable, canary, measure)
+    failed = must_pass_failed(canary) if measure == ACCURACY else ()
+    return judge_paired(gate, pair.stable, pair.canary, must_pass_failed=failed)
+
+
+def targets(trial: GateTrial, live: State) -> tuple[EvalTarget, EvalTarget]:
+    """Return whom to ask, old version first; where it can be, both on one server.
+
+    Raises:
+        EvalError: FC4530, a version is loaded nowhere that can be reached.
+    """
+    both = [each for each in trial.servers if each in trial.stable_servers]
+
+    def target(adapter: str, servers: Iterable[str], digest: str) -> EvalTarget:
+        for name in (*both, *servers):
+            if name in live.urls:
+                engine = engine_digest(live, name)
+                return EvalTarget(
+                    live.urls[name], adapter, adapter, digest, trial.alias, serving=engine
+                )
+        raise EvalError(
+            problem(
+                "FC4530",
+                "The version is not loaded",
+                f"No server that answers lists `{adapter}`, so it cannot be evaluated.",
+                hint="An apply loads what is declared.",
+                command="fleetctl apply --auto",
+            )
+        )
+
+    return (
+        target(trial.stable, trial.stable_servers, trial.digests.get("stable", "")),
+        target(trial.adapter, trial.servers, trial.digests["adapter"]),
+    )
+
+
+def unjudged(trial: GateTrial, gate: GateSpec, why: str) -> JudgedGate:
+    """Return a finding without a single count: inconclusive, for the reason given."""
+    return JudgedGate(trial, replace(judge_paired(gate, (), ()), reason=why), {}, problem=why)
+
+
+def _read(office: EvalContext, path: str) -> GoldenSet:
+    if not path:
+        raise EvalError(
+            problem(
+                "FC4531",
+                "No golden set is declared",
+                "The gate compares answers on a golden set, and neither it nor the adapter names "
+                "one.",
+                hint="Add `golden: FILE` to the adapter.",
+            )
+        )
+    try:
+        content = (office.root / path).read_bytes()
+    except OSError as error:
+        raise EvalError(
+            problem("FC4532", "A golden set cannot be read", f"`{path}`: {error.strerror}.")
+        ) from None
+    return read_golden_set(content, path)
+
+
+def _scored(golden: GoldenSet, score: str, form: ResponseFormat | None) -> GoldenSet:
+    try:
+        return scored_by(golden, score, form)
+    except GoldenItemError as error:
+        raise EvalError(
+            problem("FC4536", "A gate cannot score its golden set", f"{error}.", hint=error.hint)
+        ) from None

@@ -1,0 +1,214 @@
+"""JSON over HTTP for the control plane; the only home of httpx.
+
+Whatever goes wrong comes out as an `EngineError` with a diagnostic, never as the HTTP
+library's own error. Requests of clients never pass here.
+"""
+
+import asyncio
+import json
+import ssl
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError, problem
+
+READ_ATTEMPTS = 3
+_BACKOFF_S = 0.05
+_CONNECTIONS = 16
+_LONGEST_DETAIL = 600
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Loading the certificates takes 20 ms; once is enough."""
+    return ssl.create_default_context()
+
+
+@cache
+def _no_tls() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class JsonClient:
+    """One peer: a server or a gateway.
+
+    Reads (`get`) are repeated on a broken connection, within their deadline. Nothing else
+    is: whether to repeat a call that has effects is the caller's decision.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        peer: str = "",
+        socket: Path | None = None,
+        app: Any = None,
+        timeout_s: float = 5.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Prepare; nothing is sent.
+
+        Args:
+            url: Base URL. With `socket`, only its path matters.
+            peer: What error texts call the other side; default: the URL.
+            socket: Unix socket to connect to instead of the URL's host.
+            app: ASGI application to call in the process instead of connecting (tests).
+            timeout_s: Deadline of a call, all attempts together, unless the call names one.
+            headers: Sent with every request.
+        """
+        self.url = url.rstrip("/")
+        self.peer = peer or (f"`{socket}`" if socket else f"`{self.url}`")
+        self._timeout_s = timeout_s
+        limits = httpx.Limits(max_connections=_CONNECTIONS)
+        transport: httpx.AsyncBaseTransport
+        if app is not None:
+            transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        else:
+            transport = httpx.AsyncHTTPTransport(
+                verify=_tls() if self.url.startswith("https:") else _no_tls(),
+                uds=str(socket) if socket else None,
+                limits=limits,
+                trust_env=False,
+            )
+        self._http = httpx.AsyncClient(
+            base_url=self.url,
+            transport=transport,
+            headers=dict(headers or {}),
+            timeout=None,  # noqa: S113 (one deadline over the whole call, below)
+            trust_env=False,
+        )
+
+    async def get(
+        self, path: str, *, timeout_s: float | None = None, attempts: int = READ_ATTEMPTS
+    ) -> Any:
+        """Return the JSON document at `path`; repeated on a broken connection.
+
+        Raises:
+            EngineUnreachableError: no answer, in time (`EngineTimedOutError`) or at all.
+            EngineRejectedError: an answer that is not a success or not JSON.
+        """
+        response = await self._call("GET", path, None, timeout_s, attempts)
+        return self._document(response)
+
+    async def get_text(
+        self, path: str, *, timeout_s: float | None = None, attempts: int = READ_ATTEMPTS
+    ) -> str:
+        """Return the text at `path`; otherwise as `get`."""
+        response = await self._call("GET", path, None, timeout_s, attempts)
+        return response.text
+
+    async def get_bytes(self, path: str, *, timeout_s: float | None = None) -> bytes:
+        """Return what is at `path`, byte for byte; otherwise as `get`."""
+        response = await self._call("GET", path, None, timeout_s, READ_ATTEMPTS)
+        return response.content
+
+    async def post(self, path: str, body: Any = None, *, timeout_s: float | None = None) -> Any:
+        """Send a document once; return the answer, decoded if it is JSON, else its text.
+
+        Raises:
+            EngineUnreachableError: no answer; the call may have taken effect.
+            EngineRejectedError: an answer that is not a success.
+        """
+        return self._any(await self._call("POST", path, body, timeout_s, 1))
+
+    async def put(self, path: str, body: Any = None, *, timeout_s: float | None = None) -> Any:
+        """Send a document once with PUT; otherwise as `post`."""
+        return self._any(await self._call("PUT", path, body, timeout_s, 1))
+
+    async def delete(self, path: str, *, timeout_s: float | None = None) -> Any:
+        """Send a DELETE once; otherwise as `post`."""
+        return self._any(await self._call("DELETE", path, None, timeout_s, 1))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _call(
+        self, method: str, path: str, body: Any, timeout_s: float | None, attempts: int
+    ) -> httpx.Response:
+        limit = self._timeout_s if timeout_s is None else timeout_s
+        try:
+            async with asyncio.timeout(limit):
+                response = await self._attempts(method, path, body, attempts)
+        except TimeoutError:
+            raise EngineTimedOutError(
+                problem(
+                    "FC4002",
+                    "No answer in time",
+                    f"{self.peer} did not answer {method} {path} within {limit:g} s.",
+                    hint="Look at the server's log and load; running the command again is safe.",
+                )
+            ) from None
+        if not response.is_success:
+            raise EngineRejectedError(
+                response.status_code,
+                problem(
+                    "FC4003",
+                    "A request was refused",
+                    f"{self.peer} answered {method} {path} with {response.status_code}: "
+                    f"{_message(response)}",
+                ),
+            )
+        return response
+
+    async def _attempts(self, method: str, path: str, body: Any, attempts: int) -> httpx.Response:
+        for attempt in range(1, attempts + 1):
+            try:
+                return await self._http.request(method, path, json=body)
+            except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+                if attempt < attempts and isinstance(error, httpx.TransportError):
+                    await asyncio.sleep(_BACKOFF_S * 2 ** (attempt - 1))
+                    continue
+                raise EngineUnreachableError(
+                    problem(
+                        "FC4001",
+                        "No connection",
+                        f"{self.peer} cannot be reached for {method} {path}: "
+                        f"{str(error) or type(error).__name__}.",
+                        hint="Check that it runs and that its address is right.",
+                    )
+                ) from None
+        raise AssertionError("attempts is 1 or more")
+
+    def _document(self, response: httpx.Response) -> Any:
+        try:
+            return response.json()
+        except ValueError:
+            raise EngineRejectedError(
+                response.status_code,
+                problem(
+                    "FC4004",
+                    "Answer not understood",
+                    f"{self.peer} answered with something else: {_message(response)}",
+                    hint="Check that the address is that of a vLLM server.",
+                ),
+            ) from None
+
+    def _any(self, response: httpx.Response) -> Any:
+        if response.headers.get("content-type", "").startswith("application/json"):
+            return self._document(response)
+        return response.text
+
+
+def _message(response: httpx.Response) -> str:
+    """Return the part of an error answer that a person wants to read."""
+    text = response.text.strip()
+    try:
+        document = json.loads(text)
+    except ValueError:
+        document = None
+    if isinstance(document, dict):
+        error = document.get("error", document.get("detail", document))
+        found = error.get("message", error) if isinstance(error, dict) else error
+        text = str(found)
+    return text[:_LONGEST_DETAIL] or response.reason_phrase

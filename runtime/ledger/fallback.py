@@ -1,0 +1,173 @@
+"""The ledger of which a copy is kept, and what is known of it while its home cannot be read.
+
+read --> home --in time--> entries --> mirror: what is new of them
+           |
+           `-- down, hangs, or empty where it was not --> mirror, then what is queued
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any, Final
+
+from fleet.errors import FleetError, problem
+from fleet.history import Entry
+from runtime.ledger.outbox import in_time, queued
+from runtime.ledger.protocol import Lease, Ledger, unanswered
+from runtime.ledger.replica import LedgerReplica
+
+READ_S: Final = 10.0
+"""How long a home may take to be read; a busy laptop reads 200 MB in that time."""
+
+
+class FallbackLedger:
+    """A ledger of which a copy is kept. Keeps the contract of `runtime.ledger.protocol.Ledger`."""
+
+    def __init__(
+        self, home: Ledger, mirror: LedgerReplica, hung: list[Thread], read_s: float = READ_S
+    ) -> None:
+        """Prepare; nothing is read or written.
+
+        Args:
+            home: The ledger.
+            mirror: Its copy.
+            hung: Earlier readings that have not ended; shared by all objects for one home.
+            read_s: How long reading may take.
+        """
+        self._home, self._mirror, self._hung, self._read_s = home, mirror, hung, read_s
+
+    def read(self, after: int = 0) -> list[Entry]:
+        """Return the entries with `seq` above `after`.
+
+        Raises:
+            FleetError: FC5107, the home does not answer in time or cannot be read; FC5109, it is
+                empty and was not; or what the home refuses.
+        """
+        before = self._mirror.tail()
+        try:
+            found = in_time(lambda: self._home.read(after), self._read_s, self._hung)
+        except OSError as error:  # of time, too
+            where = f"`{error.filename}`: " if error.filename else ""
+            raise unanswered(f"{where}{error.strerror or error}") from None
+        if not found:
+            self._require_home()
+        if not after:
+            with suppress(OSError):  # without a copy everything works while the home does
+                self._mirror.keep(found, before)
+        return found
+
+    def append(self, kind: str, records: Sequence[dict[str, Any]], token: int = 0) -> int:
+        """Append one entry per record.
+
+        Raises:
+            FleetError: FC5109, the home is empty and was not.
+        """
+        return self.append_all([(kind, each) for each in records], token)
+
+    def append_all(self, records: Sequence[tuple[str, dict[str, Any]]], token: int = 0) -> int:
+        """Append entries of several kinds at once; otherwise as `append`."""
+        self._require_home()
+        seq = self._home.append_all(records, token)
+        with suppress(FleetError, OSError):  # without a copy everything works while the home does
+            self._mirror.follow(self._home.newest)
+        return seq
+
+    def newest(self, after: int) -> list[Entry]:
+        """Return the entries with `seq` above `after` without reading what is before them."""
+        return self._home.newest(after)
+
+    def is_empty(self) -> bool:
+        """Say whether there is no entry."""
+        return self._home.is_empty()
+
+    def restoring(self, copy: Path) -> str:
+        """Return the command that makes a copy of all lines the ledger."""
+        return self._home.restoring(copy)
+
+    def is_lost(self) -> bool:
+        """Say whether the home is empty and was not."""
+        return not self._mirror.is_empty() and self._home.is_empty()
+
+    def _require_home(self) -> None:
+        """Refuse to take an empty home for a new one, where it has had entries.
+
+        A new history would take the place of quarantine, stages and evidence without a word.
+        """
+        if self.is_lost():
+            raise _gone(self._mirror, self._home)
+
+    def lease(self, holder: str, ttl_s: int = 60) -> AbstractContextManager[Lease]:
+        """Take the lease."""
+        return self._home.lease(holder, ttl_s)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSnapshot:
+    """The ledger, or what is known of it."""
+
+    entries: Sequence[Entry]
+    away: FleetError | None = None
+    """Why its home could not be read, so that these are of the mirror and the queue; None: they
+    are the ledger's.
+    """
+
+
+def last_known(ledger: Callable[[], Ledger], mirror: LedgerReplica, queue: Path) -> LedgerSnapshot:
+    """Read the ledger, or where that cannot be what was last read of it and is queued for it.
+
+    Raises:
+        FleetError: the home cannot be read, and nothing of it is known here.
+    """
+    try:
+        # Opening it may mean to write down what was queued.
+        found = in_time(lambda: ledger().read(), READ_S)
+    except TimeoutError as error:
+        away = unanswered(str(error))
+    except FleetError as error:
+        away = error
+    else:
+        return LedgerSnapshot(found)
+    kept = _or_none(mirror)
+    if not kept:
+        raise away
+    return LedgerSnapshot([*kept, *queued(queue, kept)], away)
+
+
+def _or_none(mirror: LedgerReplica) -> list[Entry]:
+    """Return what the mirror holds; nothing where it was damaged."""
+    try:
+        return mirror.read()
+    except (FleetError, OSError):
+        return []
+
+
+def _gone(mirror: LedgerReplica, home: Ledger) -> FleetError:
+    kept = _or_none(mirror)
+    if kept:
+        last = kept[-1]
+        what = (
+            f"{len(kept):,} entries were read from it before, the last by {last.by} at "
+            f"{last.time:%Y-%m-%d %H:%M} UTC"
+        )
+        hint = (
+            f"Bring back the disk or the file. A copy of what was read, verified line by line, "
+            f"is `{mirror.path}`: put it back, and the next command adds what is queued. What was "
+            "written later elsewhere is not in it. Without either, `fleetctl adopt` rebuilds the "
+            "ledger from what is live, and what was held for a reason is held no more."
+        )
+        command = home.restoring(mirror.path)
+    else:
+        what = f"entries were read from it before; the copy of them, `{mirror.path}`, is damaged"
+        hint = "Bring back the disk or the file. Without either, rebuild it from what is live."
+        command = "fleetctl adopt"
+    return FleetError(
+        problem(
+            "FC5109",
+            "The ledger is gone",
+            f"Its home is empty, and {what}. Nothing is written to it; a rollback is queued.",
+            hint=hint,
+            command=command,
+        )
+    )

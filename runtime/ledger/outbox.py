@@ -1,0 +1,196 @@
+"""Writing to a ledger whose home may be down or hang, without waiting for it.
+
+    rollback --> scribe --in time--> ledger
+                        --else-----> a file in the state folder --next command--> ledger
+
+What is queued is in no chain of hashes yet; `deliver` writes it into the ledger, once, with the
+time and the author of the run that said it.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Thread
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from fleet.errors import FleetError
+from fleet.history import Entry
+from runtime.files import alone, replace_file
+from runtime.ledger.protocol import Ledger, unanswered
+
+Found = TypeVar("Found")
+
+FOLDER = "queued"
+LIMIT_S = 1.0
+"""How long a home may take for one call; a rollback as a whole is over in seconds."""
+READ_S = 2.0
+_MARK = "entry_id"
+_LOCK = ".lock"
+
+
+def in_time(
+    ask: Callable[[], Found], limit_s: float = LIMIT_S, hung: list[Thread] | None = None
+) -> Found:
+    """Return what `ask` does.
+
+    Args:
+        ask: Asks.
+        limit_s: How long it may take.
+        hung: Threads that have not ended; while one has not, nothing is asked. None: whatever
+            hangs is forgotten.
+
+    Raises:
+        TimeoutError: it has not ended in time; its thread is left behind and ends with us.
+        FleetError, OSError: what `ask` raises.
+    """
+    if any(each.is_alive() for each in hung or ()):
+        raise TimeoutError("no answer yet to what was asked before")
+    found: list[Found] = []
+    failed: list[Exception] = []
+
+    def run() -> None:
+        try:
+            found.append(ask())
+        except Exception as error:  # noqa: BLE001 (raised again below)
+            failed.append(error)
+
+    # Not of a pool: whoever ends a pool waits for its threads.
+    asking = Thread(target=run, daemon=True)
+    asking.start()
+    asking.join(limit_s)
+    if failed:
+        raise failed[0]
+    if not found:
+        if hung is not None:
+            hung[:] = [asking]
+        raise TimeoutError(f"no answer within {limit_s:g} s")
+    return found[0]
+
+
+class LedgerOutbox:
+    """Appends entries; a home that is down or hangs is waited for once, and then no more."""
+
+    def __init__(
+        self,
+        ledger: Callable[[], Ledger],
+        queue: Path | None = None,
+        by: str = "",
+        run: str = "",
+        limit_s: float = LIMIT_S,
+        down: str = "",
+    ) -> None:
+        """Prepare; nothing is opened.
+
+        Args:
+            ledger: Opens the ledger.
+            queue: Where entries wait for it, such as `.fleetctl/queued`; None: they are lost.
+            by: Who runs this.
+            run: Id of this run.
+            limit_s: How long the home may take for an entry.
+            down: Why the home is known to be away, so that it is asked nothing; empty: it is not.
+        """
+        self._ledger, self._queue, self._by, self._run = ledger, queue, by, run
+        self._limit_s = limit_s
+        self._down = down
+
+    def read(
+        self, otherwise: Found, ask: Callable[[Ledger], Found], limit_s: float = READ_S
+    ) -> Found:
+        """Return what the ledger says, or `otherwise` where it does not answer in time.
+
+        A long ledger takes time to be read, so that is no sign of a home that hangs.
+        """
+        if self._down:
+            return otherwise
+        try:
+            return in_time(lambda: ask(self._ledger()), limit_s)
+        except (FleetError, OSError):
+            return otherwise
+
+    def insist(self, kind: str, records: Sequence[dict[str, Any]]) -> None:
+        """Append, and do without nothing.
+
+        Raises:
+            FleetError: FC5107, the home does not answer in time; or what it refuses.
+            OSError: it cannot be written.
+        """
+        try:
+            in_time(lambda: self._ledger().append(kind, records), self._limit_s)
+        except TimeoutError as error:
+            raise unanswered(str(error)) from None
+
+    def append(self, kind: str, records: Sequence[dict[str, Any]]) -> str:
+        """Append, or queue; return why they are not in the ledger, empty when they are.
+
+        The same id is in what was queued and in what a hung home may still write later.
+        """
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        marked = [{**each, _MARK: uuid4().hex} for each in records] if self._queue else records
+        why = self._down
+        if not why:
+            try:
+                in_time(lambda: self._ledger().append(kind, marked), self._limit_s)
+            except TimeoutError as error:
+                why = self._down = str(error)
+            except (FleetError, OSError) as error:
+                why = str(error)
+            else:
+                return ""
+        if self._queue is None:
+            return why
+        late = {"time": now, "by": self._by, "run": self._run}
+        document = {"kind": kind, "records": [{**each, "queued": late} for each in marked]}
+        try:
+            self._queue.mkdir(mode=0o700, parents=True, exist_ok=True)
+            name = f"{now.replace(':', '')}-{uuid4().hex[:8]}.json"
+            replace_file(self._queue / name, json.dumps(document).encode())
+        except OSError as error:
+            again = "once that is mended run this again, which writes it down"
+            return f"{why}, and it could not be queued: {error.strerror}; {again}"
+        return f"{why}; it is queued and will be written by the next command that reaches it"
+
+
+def deliver(queue: Path, ledger: Ledger) -> int:
+    """Write what is queued into the ledger, oldest first; return how many entries that were.
+
+    Safe to repeat after a crash at any point, and beside another command that does the same.
+
+    Raises:
+        FleetError, OSError: the ledger does not take it; it stays queued.
+    """
+    if not _waiting(queue):
+        return 0
+    count = 0
+    with alone(queue / _LOCK) as ours:
+        waiting = _waiting(queue) if ours else []
+        known = {str(each.data.get(_MARK, "")) for each in ledger.read()} if waiting else set()
+        for path in waiting:
+            document = json.loads(path.read_bytes())
+            new = [each for each in document["records"] if each[_MARK] not in known]
+            if new:
+                ledger.append(document["kind"], new)
+            path.unlink()
+            count += len(new)
+    return count
+
+
+def _waiting(queue: Path) -> list[Path]:
+    return sorted(queue.glob("[!.]*.json"))
+
+
+def queued(queue: Path, after: Sequence[Entry]) -> Iterator[Entry]:
+    """Yield what is queued as entries that would follow `after`, without a hash of their own.
+
+    What stands there already, for a home that hung wrote it after all, is passed over.
+    """
+    known = {str(each.data.get(_MARK, "")) for each in after}
+    seq = len(after)
+    for path in _waiting(queue):
+        document = json.loads(path.read_bytes())
+        for data in document["records"]:
+            if data[_MARK] not in known:
+                seq, late = seq + 1, data["queued"]
+                time = datetime.fromisoformat(late["time"])
+                yield Entry(seq, time, document["kind"], late["run"], late["by"], 0, data, "", "")

@@ -1,0 +1,211 @@
+"""A copy of the ledger as it was last read or written here, for while its home cannot be read.
+
+Nothing is planned from it: it is older than the ledger. It tells a gate since when a stage
+lasts and what has failed already, which is enough to take traffic away, and to no more.
+
+Whoever lost the ledger has it in the copy: while the home is empty nothing is written to it, and
+a copy in whose place another history comes is moved aside.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from fleet.errors import FleetError
+from fleet.history import Entry
+from runtime.files import alone, replace_file
+from runtime.ledger import chain
+from runtime.ledger.append_log import add_lines, last_line
+
+MIRROR_FILE: Final = "ledger-as-last-read.jsonl"
+_LOCK_FILE: Final = "ledger-as-last-read.lock"
+_KEPT: Final = "What was read before is kept in"
+
+
+class LedgerReplica:
+    """The copy: lines as a file home has them, chained by the same hashes."""
+
+    def __init__(self, folder: Path, tell: Callable[[str], object] = str) -> None:
+        """Prepare; nothing is read or written. `tell` is told what people should know."""
+        self._folder, self.path = folder, folder / MIRROR_FILE
+        self._tell = tell
+
+    def is_empty(self) -> bool:
+        """Say whether nothing was ever read."""
+        return not self.path.exists() or not self.path.stat().st_size
+
+    def read(self) -> list[Entry]:
+        """Return the entries, oldest first; none where nothing was ever read.
+
+        Raises:
+            FleetError: FC5102, it was changed.
+            OSError: it cannot be read.
+        """
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        return list(chain.entries(content, str(self.path)))
+
+    def about(self, name: str) -> tuple[list[Entry], datetime | None]:
+        """Return the entries in which a name stands, and of when the newest of all is.
+
+        For whoever has no time: each of them is as it was written, the chain is not checked.
+
+        Raises:
+            FleetError: FC5102, one of them was changed.
+            OSError: it cannot be read.
+        """
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return [], None
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole:
+            return [], None
+        found = [self._entry(whole, start, end) for start, end in _lines_with(whole, name.encode())]
+        return found, self._entry(whole, whole.rfind(b"\n", 0, -1) + 1, len(whole) - 1).time
+
+    def _entry(self, content: bytes, start: int, end: int) -> Entry:
+        try:
+            return chain.entry(content[start:end], 0, str(self.path))
+        except FleetError:
+            number = content.count(b"\n", 0, start) + 1
+            return chain.entry(content[start:end], number, str(self.path))  # names the line
+
+    def follow(self, newest: Callable[[int], Sequence[Entry]]) -> None:
+        """Add what was just written to the ledger, unless another process does so now.
+
+        A copy that is damaged, or of which these are not the next, waits for `keep`.
+
+        Args:
+            newest: Gives the ledger's entries after a number.
+
+        Raises:
+            FleetError, OSError: they cannot be read or written.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with alone(self._folder / _LOCK_FILE) as ours:
+            tail = self.tail()
+            if not ours or not (tail.seq or self.is_empty()):
+                return
+            new = newest(tail.seq)
+            if new and (new[0].seq, new[0].previous) == (tail.seq + 1, tail.hash):
+                if tail.seq:
+                    os.truncate(self.path, tail.whole)  # a torn last line goes
+                # Not flushed: the ledger is, and whoever loses both has lost a disk.
+                add_lines(self.path, b"".join(map(_line, new)), durable=False)
+
+    def keep(self, entries: Sequence[Entry], before: "Tail") -> None:
+        """Take over what was read, unless another process does so now.
+
+        What lacks entries of the copy, or has others, is a ledger that was begun anew or put
+        back from a backup: it takes the copy's place, which is moved aside.
+
+        Args:
+            entries: The whole ledger.
+            before: `tail` from before it was read: what another process has added since is
+                no sign of another history.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if not entries or self.tail().is_last_of(entries):
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with alone(self._folder / _LOCK_FILE) as ours:
+            if not ours:
+                return
+            tail = self.tail()
+            if tail.is_in(entries):
+                os.truncate(self.path, tail.whole)  # a torn last line goes
+                add_lines(self.path, b"".join(map(_line, entries[tail.seq :])))
+            elif tail == before:
+                if not self.is_empty():
+                    self.set_aside(f"{len(entries):,} entries that do not begin with them")
+                replace_file(self.path, b"".join(map(_line, entries)))
+
+    def set_aside(self, instead: str) -> None:
+        """Give the copy another name, so that nothing of it is lost, and tell it.
+
+        Args:
+            instead: What the ledger has now.
+
+        Raises:
+            OSError: it cannot be renamed.
+        """
+        names = (self.path.with_suffix(f".{number}.jsonl") for number in count(1))
+        aside = next(each for each in names if not each.exists())
+        known = self.tail().seq
+        self.path.rename(aside)
+        said = f"{known:,} entries were read of it" if known else "its copy here was damaged"
+        self._tell(
+            f"The ledger is another than before: {said}, and it has {instead}. {_KEPT} {aside}"
+        )
+
+    def lacking(self, entries: Sequence[Entry]) -> dict[Path, int]:
+        """Return the copies moved aside of which the ledger lacks entries, with how many they hold.
+
+        Whoever knows why, and wants no more of one, deletes it.
+        """
+        aside = sorted(self._folder.glob(self.path.with_suffix(".*.jsonl").name))
+        tails = {each: _tail(each) for each in aside}
+        return {each: at.seq for each, at in tails.items() if at.seq and not at.is_in(entries)}
+
+    def tail(self) -> "Tail":
+        """Return what the copy ends with."""
+        return _tail(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The last whole line of a copy; zeros where there is none or it is damaged."""
+
+    whole: int = 0
+    """Where it ends, in bytes."""
+    seq: int = 0
+    hash: str = ""
+
+    def is_in(self, entries: Sequence[Entry]) -> bool:
+        """Say whether what was read begins with the copy."""
+        return 0 < self.seq <= len(entries) and entries[self.seq - 1].hash == self.hash
+
+    def is_last_of(self, entries: Sequence[Entry]) -> bool:
+        """Say whether what was read is the copy."""
+        return self.seq == len(entries) and self.is_in(entries)
+
+
+def _tail(path: Path) -> Tail:
+    try:
+        whole, text = last_line(path, path.stat().st_size)
+        found = chain.entry(text, 0, str(path))
+    except (OSError, FleetError):
+        return Tail()
+    return Tail(whole, found.seq, found.hash)
+
+
+def _lines_with(content: bytes, sought: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each line with these bytes begins and ends; splitting takes ten times as long."""
+    place = content.find(sought)
+    while place >= 0:
+        end = content.find(b"\n", place)
+        yield content.rfind(b"\n", 0, place) + 1, end
+        place = content.find(sought, end)
+
+
+def _line(each: Entry) -> bytes:
+    made, _ = chain.line(
+        each.seq,
+        time=each.time,
+        kind=each.kind,
+        run=each.run,
+        by=each.by,
+        token=each.token,
+        data=each.data,
+        previous=each.previous,
+    )
+    return made

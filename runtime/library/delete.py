@@ -1,0 +1,98 @@
+"""Disposal: folders are moved aside in one step and then deleted, so that none is ever half there.
+
+Nobody may use what is given here; `fleet.maintenance.retention` decides that. Safe to repeat after a
+crash at any point.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from fleet.config import Lock
+from fleet.errors import LibraryError, problem
+from fleet.names import AdapterName
+from runtime.files import FOLDER
+from runtime.library.layout import version_folder
+from runtime.library.lockfile import update_lock
+
+ASIDE = ".removed-"
+
+
+def copies(store: Path) -> tuple[str, ...]:
+    """Return the digests of the served copies in a store, sorted."""
+    if not store.is_dir():
+        return ()
+    return tuple(sorted(each.name for each in store.iterdir() if each.name[0] != "."))
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files in a folder; 0 where there is none."""
+    return sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())
+
+
+def remove_copy(store: Path, digest: str) -> None:
+    """Delete a served copy.
+
+    Raises:
+        LibraryError: it cannot be deleted.
+    """
+    _delete(_aside(store / digest))
+
+
+def remove_version(library: Path, root: Path, name: AdapterName) -> None:
+    """Delete a version from the library and its line from the lock.
+
+    Raises:
+        LibraryError: it cannot be deleted, or the lock cannot be written.
+    """
+    aside: Path | None = None
+
+    def change(lock: Lock) -> Lock:
+        nonlocal aside
+        # A crash after this leaves a lock line without a folder, which the next run drops.
+        aside = _aside(version_folder(library, name))
+        return lock.without_adapter(name)
+
+    update_lock(root, change)
+    _delete(aside)
+
+
+def clear(folders: Iterable[Path]) -> None:
+    """Delete what a run that was killed had moved aside in these folders."""
+    for folder in folders:
+        for each in folder.glob(f"{ASIDE}*"):
+            _delete(each)
+
+
+def _aside(folder: Path) -> Path | None:
+    if not folder.exists():
+        return None
+    try:
+        made = Path(tempfile.mkdtemp(prefix=ASIDE, dir=folder.parent)) / folder.name
+        # A folder can only be moved by who may write to it: its entry `..` changes.
+        folder.chmod(FOLDER)
+        folder.rename(made)
+    except OSError as error:
+        raise _failed(folder, error) from error
+    return made.parent
+
+
+def _delete(folder: Path | None) -> None:
+    if folder is None:
+        return
+    try:
+        for each in (folder, *folder.rglob("*")):
+            if each.is_dir() and not each.is_symlink():
+                each.chmod(FOLDER)
+        with suppress(FileNotFoundError):  # another run clears up, too
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise _failed(folder, error) from error
+
+
+def _failed(folder: Path, error: OSError) -> LibraryError:
+    detail = f"`{error.filename or folder}`: {error.strerror or error}."
+    hint = "See to its permissions and run the command again; it goes on from there."
+    return LibraryError(problem("FC3020", "A folder cannot be deleted", detail, hint=hint))

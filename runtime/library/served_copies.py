@@ -1,0 +1,215 @@
+"""Content-addressed, read-only copies that servers load from.
+
+A server re-reads an evicted adapter from its folder, and a changed or deleted folder can
+change answers or kill it. So it never sees the library itself: it gets a copy whose path
+is its digest and whose files nobody can write.
+
+Mending: damaged copies that servers load from are made good again from the library.
+"""
+
+import fcntl
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.config import Lock
+from fleet.errors import LibraryError, problem
+from fleet.names import AdapterName
+from fleet.resources import LoadedAdapter
+from runtime.files import FOLDER, READ_ONLY_FOLDER, copy_file, moved_into_place
+from runtime.library.layout import SERVED_FILES, folder_digest, version_folder
+
+
+def publish(version: Path, digest: str, store: Path) -> Path:
+    """Return the read-only copy of an adapter version, made or repaired where need be.
+
+    The copy, which is what a server reads, is hashed again each time: a load is where a
+    changed byte must be caught. Atomic: a copy is complete or absent.
+
+    Args:
+        version: The version's folder in the library; may be gone while a good copy exists.
+        digest: What the lock pins; 64 hex digits.
+        store: Folder of all copies.
+
+    Raises:
+        LibraryError: the bytes are not those that the lock pins, or cannot be copied.
+    """
+    target = store / digest
+    if not wrong_with(target, digest):
+        return target
+    try:
+        if target.is_dir():
+            _repair(target, version, digest)
+        else:
+            _expect(version, digest, "A version is immutable: restore it, or add it as a new one.")
+            with moved_into_place(target) as scratch:
+                _copy(version, scratch, digest)
+                scratch.chmod(READ_ONLY_FOLDER)
+    except OSError as error:
+        detail = f"`{error.filename or target}`: {error.strerror or error}."
+        raise LibraryError(problem("FC3003", "Adapter cannot be copied", detail)) from error
+    _expect(target, digest, "It was changed just now; see who writes to the store.")
+    return target
+
+
+def wrong_with(copy: Path, digest: str) -> str:
+    """Say what is wrong with a copy, as the end of a sentence; nothing if it is as it should be."""
+    if not copy.is_dir():
+        return "is gone"
+    try:
+        found = folder_digest(copy)
+    except LibraryError:
+        return "lacks a file, or it cannot be read"
+    return "" if found == digest else "has other bytes than its digest"
+
+
+def damaged(adapters: Iterable[LoadedAdapter], store: Path) -> dict[str, str]:
+    """Hash the copies that loaded adapters were loaded from; changes nothing.
+
+    Returns what is wrong, by digest. A copy that is not here counts only where the server
+    names this very folder: it may see its own under another path.
+    """
+    here: dict[str, bool] = {}
+    for each in adapters:
+        if each.digest:
+            named = Path(each.path).resolve() == (store / each.digest).resolve()
+            here[each.digest] = here.get(each.digest, False) or named
+    wanted = sorted(digest for digest in here if here[digest] or (store / digest).is_dir())
+    with ThreadPoolExecutor(max_workers=min(32, (os.cpu_count() or 1) + 4)) as pool:
+        found = list(pool.map(lambda digest: wrong_with(store / digest, digest), wanted))
+    return {digest: text for digest, text in zip(wanted, found, strict=True) if text}
+
+
+def _repair(target: Path, version: Path, digest: str) -> None:
+    """Put the library's bytes in the place of a copy's, file by file.
+
+    Also while servers list the copy: one may read it again at any moment, so the right bytes
+    are better than the wrong ones at every moment. Files are replaced, not the folder, because
+    a folder cannot be replaced in one step, and one that is missing for a moment can end a
+    server. What was mapped into memory from the old file stays as it was.
+    """
+    with _alone(target.parent):
+        if not wrong_with(target, digest):  # repaired by another load meanwhile
+            return
+        if wrong_with(version, digest):
+            raise LibraryError(
+                problem(
+                    "FC3002",
+                    "Adapter bytes are not those of the lock",
+                    f"The copy that servers load from, `{target}`, is damaged, and it cannot be "
+                    f"repaired: `{version}` {wrong_with(version, digest)}.",
+                    hint="Restore the version in the library; the copy is then made anew from it.",
+                    command="fleetctl adapter verify",
+                )
+            )
+        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=target.parent) as folder:
+            scratch = Path(folder)
+            _copy(version, scratch, digest)
+            target.chmod(FOLDER)
+            try:
+                for name in SERVED_FILES:
+                    (scratch / name).replace(target / name)
+            finally:
+                target.chmod(READ_ONLY_FOLDER)
+
+
+@contextmanager
+def _alone(store: Path) -> Iterator[None]:
+    """Keep other repairs out, of other processes too."""
+    guard = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(guard)
+
+
+def _copy(version: Path, scratch: Path, digest: str) -> None:
+    for name in SERVED_FILES:
+        copy_file(version / name, scratch / name)
+    _expect(scratch, digest, "It changed while it was being copied; try again.")
+
+
+def _expect(folder: Path, digest: str, remedy: str) -> None:
+    found = folder_digest(folder)
+    if found != digest:
+        raise LibraryError(
+            problem(
+                "FC3002",
+                "Adapter bytes are not those of the lock",
+                f"`{folder}` has digest {found[:12]}, the lock pins {digest[:12]}. {remedy}",
+                command="fleetctl adapter verify",
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RepairResult:
+    """What became of one damaged copy."""
+
+    digest: str
+    mended: bool
+    text: str
+    """What was done, or why nothing could be; without the full stop."""
+    left: str
+    """What a person has to see to; without the full stop, empty if nothing was done."""
+
+
+def mend(
+    wrong: Mapping[str, str],
+    adapters: Iterable[LoadedAdapter],
+    lock: Lock,
+    library: Path,
+    store: Path,
+) -> tuple[RepairResult, ...]:
+    """Put the library's bytes in the place of damaged copies, where they are those of the lock.
+
+    Args:
+        wrong: By digest: what is wrong with the copy, as `damaged` says it.
+        adapters: What servers list.
+        lock: What is pinned; it names the versions that a copy can be made from.
+        library: The library's folder.
+        store: Folder of the copies.
+    """
+    servers: dict[str, set[str]] = defaultdict(set)
+    for each in adapters:
+        servers[each.digest or ""].add(each.server)
+    return tuple(
+        _mend(digest, text, sorted(servers[digest]), _versions(digest, lock, library), store)
+        for digest, text in wrong.items()
+    )
+
+
+def _versions(digest: str, lock: Lock, library: Path) -> dict[str, Path]:
+    return {
+        name: version_folder(library, AdapterName.parse(name))
+        for name, each in sorted(lock.adapters.items())
+        if each.digest == digest
+    }
+
+
+def _mend(
+    digest: str, wrong: str, servers: list[str], versions: Mapping[str, Path], store: Path
+) -> RepairResult:
+    why = "fleet.config.lockfile pins no version with this digest"
+    for name, folder in versions.items():
+        try:
+            publish(folder, digest, store)
+        except LibraryError as error:
+            why = " ".join(f"{each.detail} {each.hint}" for each in error.diagnostics).strip(" .")
+            continue
+        text = f"repaired the served copy of {name} from the library; found: it {wrong}"
+        left = (
+            f"{', '.join(servers)}: what read the copy meanwhile holds those bytes until it is "
+            "restarted, a moment without answers for its clients: `fleetctl server stop NAME`, "
+            "`fleetctl reconcile --once`"
+        )
+        return RepairResult(digest, mended=True, text=text, left=left)
+    return RepairResult(
+        digest, mended=False, text=f"cannot repair `{store / digest}`: {why}", left=""
+    )

@@ -1,0 +1,247 @@
+"""Facts from outside the declarations: lock, secrets' fingerprints, bases, time zones."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from fleet.capacity import DEMAND_FILE, ObservedDemand, parse_profile, parse_recorded_demand
+from fleet.codes import diagnostic
+from fleet.config import (
+    LOCK_FILE,
+    Adapter,
+    Declarations,
+    Lock,
+    ProjectFacts,
+    base_shape,
+    parse_lock,
+)
+from fleet.errors import ConfigError, Diagnostic, Position
+from fleet.hardware import BaseShape, Profile
+from fleet.response_format import FormatKind
+from fleet.rollout_policy import GoldenFacts
+from runtime.secrets import read_secret
+
+PROFILES = "calibration"
+"""Folder of the measured profiles, in the project."""
+_MAX_HEADER = 100 << 20
+_YEAR = 2026
+"""Whose clock changes count: a fixed one, so that a plan never depends on the date."""
+_INDEX = "model.safetensors.index.json"
+
+
+def read_lock(root: Path) -> Lock:
+    """Return the project's lock; an empty one where there is no file.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    path = root / LOCK_FILE
+    return parse_lock(decode(path.read_bytes(), LOCK_FILE)) if path.is_file() else Lock()
+
+
+def decode(content: bytes, name: str) -> str:
+    """Return a file's text without a byte order mark.
+
+    Raises:
+        ConfigError: it is not UTF-8.
+    """
+    try:
+        return content.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        column = len(before) - before.rfind(b"\n")
+        place = Position(name, before.count(b"\n") + 1, column)
+        detail = f"Byte {content[error.start]:#04x} of `{name}` is not UTF-8."
+        hint = "Save the file as UTF-8."
+        raise ConfigError(diagnostic("FC1009", detail, place, hint=hint)) from None
+
+
+def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> ProjectFacts:
+    """Gather the facts that these declarations call for; what is wrong goes to `problems`."""
+    try:
+        lock = read_lock(root)
+    except ConfigError as error:
+        problems += error.diagnostics
+        lock = Lock()
+    observed: Mapping[str, ObservedDemand] = {}
+    try:
+        observed = read_recording(root)
+    except ConfigError as error:
+        problems += error.diagnostics
+    adapters = [each for client in given.clients.values() for each in client.adapters.values()]
+    golden = {file for each in adapters for file in (each.golden, each.rolling) if file}
+    golden |= {each.golden for each in given.gates.values() if each.golden}
+    zones = {each.demand.timezone for each in adapters if each.demand}
+    zones |= {each.timezone for each in given.rollouts.values()}
+    references = {each for client in given.clients.values() for each in client.keys.values()}
+    return ProjectFacts(
+        lock=lock,
+        zones=_zones(zones),
+        fingerprints={each: secret_fingerprint(root, each) for each in sorted(references)},
+        shapes=_shapes(root, given, problems),
+        absent=frozenset(each for each in golden if not (root / each).is_file()),
+        schemas=_schemas(root, adapters),
+        observed=observed,
+        profiles=read_profiles(root, problems),
+        golden=_golden(root, golden),
+    )
+
+
+def _golden(root: Path, paths: set[str]) -> dict[str, GoldenFacts]:
+    """Return size and digest of the golden sets that are there; their lines are not checked."""
+    found = {}
+    for path in sorted(each for each in paths if (root / each).is_file()):
+        content = (root / path).read_bytes()
+        lines = [each for each in content.splitlines() if each.strip()]
+        items = sum(not each.lstrip().startswith(b'{"defaults"') for each in lines)
+        must_pass = sum(b'"must_pass"' in each for each in lines)
+        found[path] = GoldenFacts(hashlib.sha256(content).hexdigest(), items, must_pass)
+    return found
+
+
+def _schemas(root: Path, adapters: Iterable[Adapter]) -> dict[str, str | None]:
+    """Read the JSON Schemas of output formats, as they are written."""
+    formats = (each.format for each in adapters)
+    names = {each.text for each in formats if each and each.kind is FormatKind.SCHEMA}
+    found: dict[str, str | None] = {}
+    for name in sorted(names):
+        try:
+            found[name] = (root / name).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            found[name] = None
+    return found
+
+
+def read_profiles(root: Path, problems: list[Diagnostic]) -> tuple[Profile, ...]:
+    """Return what `fleetctl calibrate` measured, in order of the files' names."""
+    found = []
+    for path in sorted((root / PROFILES).glob("*.json")):
+        name = f"{PROFILES}/{path.name}"
+        try:
+            document = json.loads(decode(path.read_bytes(), name))
+            if not isinstance(document, dict):
+                raise ValueError("not a JSON object")  # noqa: TRY301, TRY004 (one text for all)
+            found.append(parse_profile(document))
+        except ConfigError as error:
+            problems += error.diagnostics
+        except (ValueError, RecursionError) as error:
+            hint = "Delete the file, or measure again."
+            command = "fleetctl calibrate SERVER"
+            problems.append(
+                diagnostic(
+                    "FC1228",
+                    f"`{name}`: {str(error).removesuffix('.')}.",
+                    Position(name, 1, 1),
+                    hint=hint,
+                    command=command,
+                )
+            )
+    return tuple(found)
+
+
+def read_recording(root: Path) -> Mapping[str, ObservedDemand]:
+    """Return the recorded demand by alias; none where nothing was recorded.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    path = root / DEMAND_FILE
+    if not path.is_file():
+        return {}
+    return parse_recorded_demand(decode(path.read_bytes(), DEMAND_FILE)).adapters
+
+
+def _zones(used: set[str]) -> dict[str, tuple[int, ...]]:
+    """Return the offsets of the time zones used; the names of all if one is not known."""
+    from zoneinfo import ZoneInfo, available_timezones  # noqa: PLC0415 (10 ms, often not needed)
+
+    months = [datetime(_YEAR, month, 1, tzinfo=UTC) for month in range(1, 13)]
+    found: dict[str, tuple[int, ...]] = {"UTC": (0,)}
+    try:
+        for name in used - {"UTC"}:
+            zone = ZoneInfo(name)
+            offsets = (each.astimezone(zone).utcoffset() or timedelta() for each in months)
+            found[name] = tuple(sorted({int(each.total_seconds()) // 60 for each in offsets}))
+    except (KeyError, ValueError, OSError):
+        return dict.fromkeys(available_timezones(), ()) | found
+    return found
+
+
+def secret_fingerprint(root: Path, reference: str) -> str | None:
+    """Return what plans may show of a secret, as `runtime.gateway.table` defines it.
+
+    Twelve hex digits of the SHA-256 of the secret's SHA-256 (as 64 hex digits).
+    """
+    secret = read_secret(root, reference)
+    if secret is None:
+        return None
+    inner = hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(inner.encode()).hexdigest()[:12]
+
+
+def _shapes(root: Path, given: Declarations, problems: list[Diagnostic]) -> dict[str, BaseShape]:
+    """Read the bases' dimensions, from where the library or the base's path has them."""
+    shapes = {}
+    for name, base in given.bases.items():
+        for folder in (root / given.library / "base" / name, root / base.model):
+            if (folder / "config.json").is_file():
+                try:
+                    shapes[name] = read_shape(folder)
+                except ConfigError as error:
+                    problems += error.diagnostics
+                break
+    return shapes
+
+
+def read_shape(folder: Path) -> BaseShape:
+    """Return a base's dimensions from its config.json and safetensors headers.
+
+    Raises:
+        ConfigError: a file is malformed or lacks a dimension.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_bytes())
+        weights = weight_bytes(folder)
+        if not isinstance(config, dict):
+            raise ValueError("not a JSON object")  # noqa: TRY301, TRY004 (one text for all)
+        return base_shape(config, weights)
+    except ConfigError as error:
+        first = error.diagnostics[0]
+        raise ConfigError(diagnostic("FC1219", f"`{path}`: {first.detail}")) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        why = (isinstance(error, OSError) and error.strerror) or error
+        raise ConfigError(diagnostic("FC1219", f"`{path}`: {why}.")) from None
+
+
+def weight_bytes(folder: Path) -> int:
+    """Return the bytes of a base's tensors: by its index where it has one, else by its files.
+
+    The index also tells which files count: some publishers ship the same weights twice. With
+    it, the weights themselves need not be here.
+
+    Raises:
+        ValueError: the index is no index, or a file is shorter than its header says.
+    """
+    index = folder / _INDEX
+    if index.is_file():
+        metadata = json.loads(index.read_bytes())["metadata"]
+        if type(metadata.get("total_size")) is int:
+            return int(metadata["total_size"])
+    return sum(tensor_bytes(each) for each in sorted(folder.glob("*.safetensors")))
+
+
+def tensor_bytes(path: Path) -> int:
+    """Return the bytes of all tensors of a safetensors file: its size less its header.
+
+    Raises:
+        ValueError: the file is shorter than its header says.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        header = int.from_bytes(stream.read(8), "little")
+    if header > min(_MAX_HEADER, size - 8):
+        raise ValueError(f"{path.name} is not a whole safetensors file")
+    return size - 8 - header

@@ -1,0 +1,227 @@
+"""Reading a project: files, environment and secrets in, the declared fleet out.
+
+`fleet.yaml` and every other YAML file of the folder are merged, save for overlays (`env/`),
+golden sets, the model library, hidden folders and what `compile` wrote.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.codes import Sources, diagnostic
+from fleet.config import (
+    Declarations,
+    Parsed,
+    Tree,
+    aliases_of,
+    check_shape,
+    diagnostics,
+    merge,
+    overlay,
+    parse,
+    resolve,
+    substitute,
+)
+from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
+from fleet.spec import FleetSpec
+from plans.compile import litellm
+from runtime.project.facts import decode, read_facts
+from runtime.project.parse_cache import ParseCache
+
+MAIN = "fleet.yaml"
+_SUFFIXES = (".yaml", ".yml")
+_LEFT_OUT = {"env", "golden", "models", "node_modules", "training", "__pycache__"}
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project as read: what is declared, where, and the fleet it means."""
+
+    declarations: Declarations
+    tree: Tree
+    fleet: FleetSpec
+    files: tuple[str, ...]
+    warnings: tuple[Diagnostic, ...]
+
+
+def load_fleet(
+    root: Path,
+    environment: str | None,
+    variables: Mapping[str, str],
+    state_dir: Path | None = None,
+) -> FleetSpec:
+    """Return the declared fleet; see `load_project`."""
+    return load_project(root, environment, variables, state_dir).fleet
+
+
+def load_project(
+    root: Path,
+    environment: str | None,
+    variables: Mapping[str, str],
+    state_dir: Path | None = None,
+    without: frozenset[str] = frozenset(),
+) -> Project:
+    """Read and check a project.
+
+    Args:
+        root: The folder that holds `fleet.yaml`.
+        environment: Overlay to lay over the rest, `env/NAME.yaml`; None: none.
+        variables: Values of `${var.NAME}`.
+        state_dir: Where parsed files are cached. Default: `.fleetctl` in the project.
+        without: Files to leave out, as if they were not there.
+
+    Raises:
+        ConfigError: with every problem found, sorted by place.
+    """
+    texts = read_files(root, environment, without)
+    cache = ParseCache((state_dir or root / ".fleetctl") / "cache")
+    tree = read_tree(texts, environment, variables, cache)
+    given, findings = check_shape(tree.value)
+    problems: list[Diagnostic] = []
+    if given is None:
+        raise ConfigError(*diagnostics(findings, tree))
+    facts = read_facts(root, given, problems)
+    fleet, more = resolve(given, tree, facts)
+    shown = diagnostics([*findings, *more], tree)
+    problems += [each for each in shown if each.severity == "error"]
+    if problems:
+        raise ConfigError(*problems)
+    cache.save(texts)
+    warnings = tuple(each for each in shown if each.severity == "warning")
+    return Project(given, tree, fleet, tuple(sorted(texts)), warnings)
+
+
+def declared_aliases(
+    root: Path, environment: str | None, variables: Mapping[str, str]
+) -> frozenset[str]:
+    """Return the aliases that the files declare, whatever else may be wrong with them.
+
+    Raises:
+        ConfigError: the files cannot be read as YAML.
+    """
+    tree = read_tree(read_files(root, environment), environment, variables)
+    return frozenset(aliases_of(tree.value.get("clients")))
+
+
+def read_tree(
+    texts: Mapping[str, str],
+    environment: str | None,
+    variables: Mapping[str, str],
+    cache: "ParseCache | None" = None,
+) -> Tree:
+    """Parse, fill placeholders, merge and lay the overlay over the rest.
+
+    Raises:
+        ConfigError: with every problem of all files.
+    """
+    sources = Sources(texts)
+    above = overlay_file(environment)
+    read = cache.parse if cache else parse
+    parsed: dict[str, Parsed] = {}
+    problems: list[Diagnostic] = []
+    for file, text in texts.items():
+        try:
+            one = read(text, file)
+            if "${" in text:
+                one = substitute(one, file, variables, os.environ, sources)
+            parsed[file] = one
+        except ConfigError as error:
+            problems += error.diagnostics
+    if problems:
+        raise ConfigError(*sorted(problems, key=lambda each: each.place or Position("", 0, 0)))
+    tree = merge({file: one for file, one in parsed.items() if file != above}, sources)
+    return overlay(tree, parsed[above], above) if above in parsed else tree
+
+
+def overlay_file(environment: str | None) -> str:
+    """Return the name of an environment's overlay, relative to the project; empty for none."""
+    return f"env/{environment}.yaml" if environment else ""
+
+
+def library_folder(root: Path) -> Path:
+    """Return the library's folder: `library` of fleet.yaml, `models` where it says nothing."""
+    path = root / MAIN
+    try:
+        named = parse(decode(path.read_bytes(), MAIN), MAIN).value.get("library")
+    except (OSError, ConfigError):
+        named = None
+    return root / (named if isinstance(named, str) else "models")
+
+
+def read_files(
+    root: Path, environment: str | None, without: frozenset[str] = frozenset()
+) -> dict[str, str]:
+    """Return the text of every declaration but those left out, by its path in the project.
+
+    Raises:
+        ConfigError: no fleet.yaml, no such overlay, or a file that is not UTF-8.
+    """
+    _require_project(root)
+    names = sorted(_declarations(root, ""))
+    if environment is not None:
+        above = overlay_file(environment)
+        choices = sorted(path.stem for path in (root / "env").glob("*.yaml"))
+        if environment not in choices:
+            hint = did_you_mean(environment, choices)
+            hint = hint or (f"There are: {', '.join(choices)}." if choices else "")
+            detail = f"There is no `{above}`."
+            raise ConfigError(diagnostic("FC1011", detail, hint=hint))
+        names.append(above)
+    problems: list[Diagnostic] = []
+    texts: dict[str, str] = {}
+    for name in (each for each in names if each not in without):
+        try:
+            texts[name] = decode((root / name).read_bytes(), name)
+        except ConfigError as error:
+            problems += error.diagnostics
+        except OSError as error:
+            problems.append(
+                diagnostic("FC1009", f"`{name}`: {error.strerror}.", Position(name, 1, 1))
+            )
+    if problems:
+        raise ConfigError(*problems)
+    return texts
+
+
+def every_file(root: Path) -> list[str]:
+    """Return every YAML file of the project, overlays included, relative to it.
+
+    Raises:
+        ConfigError: no fleet.yaml; whatever else lies in the folder is none of our business.
+    """
+    _require_project(root)
+    overlays = (f"env/{path.name}" for path in (root / "env").glob("*.yaml"))
+    return sorted([*_declarations(root, ""), *overlays])
+
+
+def _require_project(root: Path) -> None:
+    if (root / MAIN).is_file():
+        return
+    detail = f"`{root}` holds no `{MAIN}`."
+    hint = "Name the project's folder with `-C DIR`, or begin one:"
+    command = "fleetctl scaffold fleet DIR"
+    raise ConfigError(diagnostic("FC1010", detail, hint=hint, command=command))
+
+
+def _declarations(folder: Path, prefix: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                if entry.name not in _LEFT_OUT or prefix:
+                    yield from _declarations(Path(entry.path), f"{prefix}{entry.name}/")
+            elif entry.name.endswith(_SUFFIXES) and not is_compiled(Path(entry.path)):
+                yield f"{prefix}{entry.name}"
+
+
+def is_compiled(path: Path) -> bool:
+    """Say whether a file was written by `compile`; one that cannot be read was not."""
+    if path.name != litellm.CONFIG_FILE:
+        return False
+    try:
+        with path.open("rb") as stream:
+            return stream.readline(len(litellm.COMPILED)) == litellm.COMPILED.encode()
+    except OSError:
+        return False

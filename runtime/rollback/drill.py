@@ -1,0 +1,223 @@
+"""A rollback as an exercise: proves that it would work now, and how long it would take.
+
+A dry drill moves nobody: it publishes the routes as they are under a new revision, which is
+all the work of a flip, and asks the version it would go back to on every server that holds
+it. A live drill flips for a moment and back; it is tested first, and refused while a rollout
+is under way. A live drill that was killed in between is put right by the next reconcile.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from fleet.errors import FleetError, problem
+from fleet.history import Entry, FallbackObjection, nothing_known
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.table import RoutingTable, ShareEntry
+from runtime.ledger.outbox import LedgerOutbox
+from runtime.ledger.protocol import Ledger
+from runtime.observe import lost
+from runtime.rollback.publish import (
+    Written,
+    addresses,
+    choose_target,
+    entry_of,
+    flipped,
+    short,
+    with_shares,
+    write,
+)
+from runtime.rollback.rollback import PING, against, passed_over, plain_smoke, record_or_warn
+from runtime.smoke import SmokeResult, smoke_test
+
+
+@dataclass(frozen=True, slots=True)
+class DrillResult:
+    """What a drill found. Durations are seconds."""
+
+    alias: str
+    target: str
+    """Full name of the version that a rollback would give the traffic to."""
+    live: bool
+    """Whether traffic really moved, there and back."""
+    seconds: float
+    """From reading the table to the last acknowledgement."""
+    back_s: float | None
+    """The same for the way back; None for a dry drill."""
+    acknowledged: tuple[str, ...]
+    smoke: SmokeResult
+    warnings: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether a rollback would have succeeded."""
+        return not self.failures and self.smoke.passed == self.smoke.total
+
+    @property
+    def next(self) -> str:
+        """The command that helps where the version does not answer; empty where it does."""
+        return "" if self.smoke.passed == self.smoke.total else "fleetctl reconcile --once"
+
+    @property
+    def sentence(self) -> str:
+        """The whole outcome in one line."""
+        moved = "and back" if self.live else "no traffic moved"
+        count = len(self.acknowledged)
+        asked = f"{count} acknowledged" if count else "no gateway is running"
+        if self.smoke.passed != self.smoke.total:
+            return f"{self.alias} could NOT go back to {short(self.target)}: {self.smoke.sentence}"
+        return (
+            f"{self.alias} could go back to {short(self.target)} in {self.seconds:.2f} s "
+            f"({asked}, {moved}), {self.smoke.sentence}"
+        )
+
+
+async def drill(
+    alias: str,
+    to: str | None,
+    gateways: LocalGateways,
+    scribe: LedgerOutbox,
+    *,
+    live: bool = False,
+    doubts: FallbackObjection = nothing_known,
+    inputs: Sequence[str] = (),
+    seconds: Callable[[], float] = time.monotonic,
+) -> DrillResult:
+    """Exercise the rollback of an alias; the traffic is afterwards as it was.
+
+    Args:
+        alias: What clients call.
+        to: The version to go back to; None: the one that a rollback would choose.
+        gateways: Where the table is read and published.
+        scribe: Writes it down; a live drill without a ledger is refused.
+        live: Flip for a moment, and back.
+        doubts: Gives what speaks against versions; asked once, and only where it matters.
+        inputs: Of the smoke test. None: `PING`.
+        seconds: Clock for the durations.
+
+    Raises:
+        FleetError: no such alias or version, or a live drill in the middle of a rollout.
+    """
+    doubts = cache(doubts)
+    table, _ = await gateways.read()
+    entry = entry_of(table, alias)
+    gone = await lost(table, entry.shares)
+    target = choose_target(alias, entry, to, doubts, forward=not live, lost=gone)
+    if live and sum(each.percent > 0 for each in entry.shares) > 1:
+        raise _under_way(alias)
+    smoke = await smoke_test(target.adapter, addresses(table, target), inputs or (PING,), seconds)
+    begun = {"alias": alias, "target": target.adapter}
+    writes: list[tuple[Written, float]] = []
+    if not live:
+        began = seconds()
+        writes.append((await write(gateways, _again), seconds() - began))
+    elif smoke.passed == smoke.total:
+        before = [each.model_dump(mode="json") for each in entry.shares]
+        await asyncio.to_thread(scribe.insist, "drill_started", [{**begun, "shares": before}])
+        writes = await _there_and_back(alias, entry.shares, target, gateways, seconds)
+    remarks = (*against(entry, target, to, doubts), *passed_over(entry, target, gone))
+    failures = tuple(failure for each, _ in writes for failure in each.failures)
+    notes = [note for each, _ in writes for note in (*each.notes, *map(str, each.published.notes))]
+    result = DrillResult(
+        alias,
+        target.adapter,
+        live,
+        seconds=writes[0][1] if writes else 0.0,
+        back_s=writes[1][1] if len(writes) > 1 else None,
+        acknowledged=writes[0][0].published.acknowledged if writes else (),
+        smoke=smoke,
+        warnings=tuple(dict.fromkeys((*remarks, *notes, *smoke.warnings))),
+        failures=failures,
+    )
+    record = {
+        **begun,
+        "live": live,
+        "complete": result.complete,
+        "seconds": round(result.seconds, 3),
+        "back_s": None if result.back_s is None else round(result.back_s, 3),
+        "acknowledged": list(result.acknowledged),
+        "smoke": plain_smoke(smoke),
+    }
+    unrecorded = await record_or_warn(scribe, "drilled", [record], "the drill")
+    return replace(result, warnings=(*result.warnings, *unrecorded))
+
+
+async def _there_and_back(
+    alias: str,
+    shares: tuple[ShareEntry, ...],
+    target: ShareEntry,
+    gateways: LocalGateways,
+    seconds: Callable[[], float],
+) -> list[tuple[Written, float]]:
+    """Return both writes and how long each took."""
+    writes: list[tuple[Written, float]] = []
+    began = seconds()
+    try:
+        there = await write(gateways, lambda table: flipped(table, alias, target))
+        writes.append((there, seconds() - began))
+    finally:  # also after Ctrl-C and after a gateway that failed
+        began = seconds()
+        back = await write(gateways, lambda table: _restored(table, alias, target, shares))
+        writes.append((back, seconds() - began))
+    return writes
+
+
+def _restored(
+    table: RoutingTable, alias: str, target: ShareEntry, shares: tuple[ShareEntry, ...]
+) -> RoutingTable:
+    """Undo the flip, unless somebody has changed the route since: then theirs holds."""
+    if alias not in table.aliases or flipped(table, alias, target) is not table:
+        return table
+    return with_shares(table, alias, shares)
+
+
+def _again(table: RoutingTable) -> RoutingTable:
+    return table.model_copy(update={"revision": table.revision + 1})
+
+
+def unfinished(entries: Iterable[Entry]) -> Iterator[Mapping[str, Any]]:
+    """Yield what `drill_started` said of live drills of which nobody wrote how they ended."""
+    begun: dict[str, Mapping[str, Any]] = {}
+    for entry in entries:
+        match entry.kind:
+            case "drill_started":
+                begun[entry.data["alias"]] = entry.data
+            case "drilled" | "drill_undone" | "rolled_back":
+                begun.pop(entry.data["alias"], None)
+            case _:
+                pass
+    yield from begun.values()
+
+
+async def undo(
+    begun: Mapping[str, Any], gateways: LocalGateways, ledger: Callable[[], Ledger]
+) -> None:
+    """Put a route back as it was before a live drill that was killed.
+
+    Only while the route is as that drill left it. The caller holds the lease, so that no
+    drill that still runs is taken for a dead one.
+
+    Raises:
+        FleetError: the table cannot be read or written.
+    """
+    shares = tuple(ShareEntry.model_validate(each) for each in begun["shares"])
+    target = next(each for each in shares if each.adapter == begun["target"])
+    await write(gateways, lambda table: _restored(table, begun["alias"], target, shares))
+    ledger().append("drill_undone", [{"alias": begun["alias"], "target": begun["target"]}])
+
+
+def _under_way(alias: str) -> FleetError:
+    return FleetError(
+        problem(
+            "FC6023",
+            "A live drill would disturb a rollout",
+            f"Two versions share the traffic of `{alias}`; flipping it would change what its "
+            "gates measure.",
+            hint="A dry drill proves the same and moves nobody.",
+            command=f"fleetctl rollback {alias} --drill",
+        )
+    )

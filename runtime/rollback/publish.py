@@ -1,0 +1,296 @@
+"""The flip: all of an alias's traffic to one resident version, acknowledged by every gateway.
+
+It needs the routing table and nothing else. Rollback and drill are made of it.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fleet.errors import FleetError, StalePlanError, did_you_mean, problem
+from fleet.history import FallbackObjection, nothing_known
+from fleet.names import AdapterName
+from fleet.resources import FULL
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.published import Published
+from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
+
+ATTEMPTS = 5
+"""How often the table is written when others write it at the same moment."""
+SHOW_S = 0.5
+"""How long a gateway may take to show its table, before the others are given the new one."""
+
+Change = Callable[[RoutingTable], RoutingTable]
+"""From the table as it is to the next revision; the very same table: nothing is to be done."""
+
+
+@dataclass(slots=True)
+class Written:
+    """A table that was published, and what it replaced."""
+
+    before: RoutingTable
+    table: RoutingTable
+    published: Published
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether everything was there already."""
+        return self.table.revision == self.before.revision
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Gateways that run and did not take the table, with the reason."""
+        found = ((name, error.diagnostics[0]) for name, error in self.published.failures)
+        return tuple(
+            f"gateway {name}: {each.detail}"
+            + (f" {each.hint} {each.command}" if each.command else "")
+            for name, each in found
+        )
+
+
+async def write(gateways: LocalGateways, change: Change) -> Written:
+    """Read the table, change it and publish it; anew when somebody wrote in between.
+
+    Raises:
+        FleetError: what `change` refuses, or that the table cannot be read or written.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        table, notes = await gateways.read(SHOW_S)
+        changed = change(table)
+        try:
+            published = await gateways.publish_and_report(changed, urgent=True)
+        except StalePlanError:  # another run wrote in between: read again
+            if attempt == ATTEMPTS:
+                raise
+            continue
+        return Written(table, changed, published, [str(each) for each in notes])
+    raise AssertionError("ATTEMPTS is 1 or more")
+
+
+def short(adapter: str) -> str:
+    """Return the version alone, `2.1.0`, of a full adapter name."""
+    return str(AdapterName.parse(adapter).version)
+
+
+def entry_of(table: RoutingTable, alias: str) -> AliasEntry:
+    """Return an alias's entry.
+
+    Raises:
+        FleetError: FC6020, there is none.
+    """
+    if alias not in table.aliases:
+        raise _no_such_alias(alias, table)
+    return table.aliases[alias]
+
+
+def names_of(entry: AliasEntry) -> tuple[str, ...]:
+    """Return the full names of the versions in a route, newest first."""
+    return tuple(each.adapter for each in entry.shares)
+
+
+def choose_target(
+    alias: str,
+    entry: AliasEntry,
+    to: str | None,
+    doubts: FallbackObjection = nothing_known,
+    *,
+    forward: bool = False,
+    lost: Collection[str] = (),
+) -> ShareEntry:
+    """Return the version to go back to.
+
+    During a canary that is the one which answers the rest; else the newest older one that has
+    proven itself (`doubts` is asked only where it matters). Where the version after
+    the one that answers was rolled back already, or a rollback was killed half-way, that one
+    stays. One that its servers have
+    `lost` comes after those that are there. A shadow, which gets copies and answers nobody,
+    must be named, and so must one that never proved itself. One that is as new as what answers
+    now, or newer, would get all traffic without stage or gate: only with `forward`.
+
+    Raises:
+        FleetError: it is not resident, is no way back, or there is none
+            before the one that answers now, or none that has proven itself.
+    """
+    resident = [each for each in entry.shares if each.servers]
+    newest = next(place for place, each in enumerate(entry.shares) if each.percent)
+    if to is not None:
+        return _named(alias, entry, to, forward=forward)
+    names = names_of(entry)
+    # Two people, or one twice: whoever wants to go further back names the version.
+    # A rollback that was killed has flipped the route, and nobody has written it down.
+    if newest > 0 and entry.shares[newest].percent == FULL:
+        known, before = doubts(names), entry.shares[newest - 1].adapter
+        if before in known.held or before in known.served:
+            return entry.shares[newest]
+    older = [each for each in entry.shares[newest + 1 :] if each.servers]
+    older = [each for each in older if each.percent or each.adapter != entry.shadow]
+    stable = [each for each in older if each.percent and each.adapter not in lost]
+    if not older:
+        raise _nothing_before(alias, entry.shares[newest], resident)
+    if len(stable) == 1:
+        return stable[0]
+    unfit = doubts(names).unfit
+    good = [each for each in stable or older if each.adapter not in unfit]
+    there = [each for each in good if each.adapter not in lost]
+    found = there or [each for each in good if each.percent] or good or stable
+    if not found:
+        raise _none_proven(alias, older, unfit)
+    return found[0]
+
+
+def _named(alias: str, entry: AliasEntry, to: str, *, forward: bool) -> ShareEntry:
+    """Return the version that somebody asks for; as `choose_target`."""
+    resident = [each for each in entry.shares if each.servers]
+    newest = next(place for place, each in enumerate(entry.shares) if each.percent)
+    for share in resident:
+        if to in (short(share.adapter), share.adapter):
+            ahead = share in entry.shares[: newest + 1] or share.adapter == entry.shadow
+            if ahead and share.percent < FULL and not forward:
+                raise _forward(alias, share, entry.shares[newest])
+            return share
+    raise _not_resident(alias, to, resident)
+
+
+def refuse_rejected(
+    alias: str, entry: AliasEntry, target: ShareEntry, doubts: FallbackObjection
+) -> None:
+    """Refuse the way forward to bytes that a gate failed and nobody accepted: FC6026."""
+    newest = next(place for place, each in enumerate(entry.shares) if each.percent)
+    if entry.shares.index(target) > newest or target.percent == FULL:
+        return
+    if why := doubts(names_of(entry)).rejected.get(target.adapter):
+        raise _rejected(alias, target, why)
+
+
+def flipped(table: RoutingTable, alias: str, target: ShareEntry) -> RoutingTable:
+    """Return the next revision, with all of an alias's traffic on `target`.
+
+    The very same table if nothing differs. The lease's token stays: an emergency must not
+    let a run with an older lease write again.
+    """
+    entry = table.aliases[alias]
+    shares = tuple(
+        each.model_copy(update={"percent": 100 if each.adapter == target.adapter else 0})
+        for each in entry.shares
+    )
+    return with_shares(table, alias, shares)
+
+
+def with_shares(table: RoutingTable, alias: str, shares: tuple[ShareEntry, ...]) -> RoutingTable:
+    """Return the next revision with these shares, or the very same table if they are there."""
+    entry = table.aliases[alias]
+    if shares == entry.shares:
+        return table
+    aliases = {**table.aliases, alias: entry.model_copy(update={"shares": shares})}
+    return table.model_copy(update={"revision": table.revision + 1, "aliases": aliases})
+
+
+def newer_than(entry: AliasEntry, target: ShareEntry) -> tuple[str, ...]:
+    """Return the versions that stand before `target`, which is to say newer ones.
+
+    A shadow, which only gets copies, is not taken back from anybody.
+    """
+    names = [each.adapter for each in entry.shares]
+    newer = entry.shares[: names.index(target.adapter)]
+    return tuple(each.adapter for each in newer if each.percent or each.adapter != entry.shadow)
+
+
+def addresses(table: RoutingTable, share: ShareEntry) -> list[str]:
+    """Return the URLs of the servers that hold a version."""
+    return [table.servers[each] for each in share.servers if each in table.servers]
+
+
+def _no_such_alias(alias: str, table: RoutingTable) -> FleetError:
+    known = sorted(table.aliases)
+    return FleetError(
+        problem(
+            "FC6020",
+            "No such alias",
+            f"`{alias}` is not in the routing table, which has {len(known)} aliases.",
+            hint=did_you_mean(alias, known)
+            if known
+            else "Is this the fleet's folder? `-C DIR` before the command names another.",
+            command="fleetctl status",
+        )
+    )
+
+
+def _not_resident(alias: str, to: str, resident: Sequence[ShareEntry]) -> FleetError:
+    listed = ", ".join(f"{short(each.adapter)} ({each.percent} %)" for each in resident)
+    return FleetError(
+        problem(
+            "FC6021",
+            "The version is not resident",
+            f"No server holds `{to}` for `{alias}`. Resident: {listed or 'none'}.",
+            hint="Choose one of these, or declare the version and apply: it is loaded first.",
+        )
+    )
+
+
+def lost_by_its_servers(alias: str, target: ShareEntry) -> FleetError:
+    """Return the error that a version is resident by the routes alone."""
+    return FleetError(
+        problem(
+            "FC6021",
+            "The version is not resident",
+            f"`{alias}` would be answered by nobody: {', '.join(target.servers)} no longer holds "
+            f"{short(target.adapter)}, and no other version before is there. Nothing was changed.",
+            hint="This loads again what servers have lost; then roll back.",
+            command="fleetctl reconcile --once",
+        )
+    )
+
+
+def _nothing_before(alias: str, now: ShareEntry, resident: Sequence[ShareEntry]) -> FleetError:
+    others = [short(each.adapter) for each in resident if each.adapter != now.adapter]
+    newer = f" Newer ones are resident: {', '.join(others)}." if others else ""
+    return FleetError(
+        problem(
+            "FC6022",
+            "No earlier version is resident",
+            f"`{alias}` is answered by {short(now.adapter)}, the oldest that is loaded.{newer}",
+            hint="Declare an earlier version and apply: it is loaded and tested first.",
+            command="fleetctl status",
+        )
+    )
+
+
+def _none_proven(alias: str, older: Sequence[ShareEntry], unfit: Mapping[str, str]) -> FleetError:
+    against = "; ".join(f"{short(each.adapter)}: {unfit[each.adapter]}" for each in older)
+    return FleetError(
+        problem(
+            "FC6025",
+            "No earlier version has proven itself",
+            f"What is resident of `{alias}` is nothing to fall back on: {against}. Nothing was "
+            "changed.",
+            hint="One that is named gets all traffic in spite of that.",
+            command=f"fleetctl rollback {alias} --to {short(older[0].adapter)}",
+        )
+    )
+
+
+def _rejected(alias: str, to: ShareEntry, why: str) -> FleetError:
+    return FleetError(
+        problem(
+            "FC6026",
+            "A gate rejects that version",
+            f"{short(to.adapter)} of `{alias}` gets no traffic: {why}. Nothing was changed.",
+            hint="Declare an override in fleet.yaml that accepts its bytes, or lift the "
+            "quarantine; then say it again.",
+            command=f"fleetctl release {alias}",
+        )
+    )
+
+
+def _forward(alias: str, to: ShareEntry, now: ShareEntry) -> FleetError:
+    return FleetError(
+        problem(
+            "FC6024",
+            "That is not back",
+            f"`{alias}` is answered by {short(now.adapter)} ({now.percent} %). {short(to.adapter)} "
+            "is no older: it would get all traffic at once, without stage or gate.",
+            hint="Released, it begins at its first stage with the next plan. To undo a mistaken "
+            "rollback now: --forward and --reason.",
+            command=f"fleetctl release {alias}",
+        )
+    )

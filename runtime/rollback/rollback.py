@@ -1,0 +1,279 @@
+"""Back to the previous version, now: no plan, no declarations, no lease, no approval.
+
+All it needs is the routing table. The order is that of an emergency: flip, wait for the
+gateways, write it down, and only then test and report. What is down does not stop it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from fleet.history import FallbackObjection, nothing_known
+from fleet.resources import FULL
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
+from runtime.ledger.outbox import LedgerOutbox
+from runtime.observe import lost
+from runtime.rollback.publish import (
+    SHOW_S,
+    addresses,
+    choose_target,
+    entry_of,
+    flipped,
+    lost_by_its_servers,
+    names_of,
+    newer_than,
+    refuse_rejected,
+    short,
+    write,
+)
+from runtime.smoke import SmokeResult, smoke_test
+
+PING = "Hello"
+"""What is asked where no known input is recorded: any answer at all will do."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackResult:
+    """What a rollback did. Durations are seconds."""
+
+    alias: str
+    target: str
+    """Full name of the version that answers now."""
+    before: tuple[tuple[str, int], ...]
+    """Versions and their percents before, newest first."""
+    held: tuple[str, ...]
+    """Newer versions, kept out of the alias's traffic until released."""
+    revision: int
+    decided: str
+    """When it began, ISO 8601, UTC."""
+    seconds: float
+    """From the decision, before the table is read, to the last acknowledgement. Gateways that
+    did not acknowledge were waited for longer."""
+    acknowledged: tuple[str, ...]
+    smoke: SmokeResult
+    smoke_ok_s: float | None
+    """From the decision to a passed smoke test; None: it did not pass."""
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+    """Gateways that run and did not take the table."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every running gateway serves it and the version answers."""
+        return not self.failures and self.smoke.passed == self.smoke.total
+
+    @property
+    def next(self) -> str:
+        """The command that helps where the version does not answer; empty where it does."""
+        if self.smoke.passed == self.smoke.total:
+            return ""
+        return "fleetctl reconcile --once" if self.smoke.passed == 0 else "fleetctl status"
+
+    @property
+    def sentence(self) -> str:
+        """The whole outcome in one line."""
+        count, not_back = len(self.acknowledged), len(self.failures)
+        plural = "gateway" if count == 1 else "gateways"
+        asked = f"{count} {plural} acknowledged" if count else "no gateway is running"
+        if not_back:
+            asked = f"{count} of {count + not_back} gateways acknowledged"
+        where = "back" if count or not not_back else "NOT yet back"
+        return (
+            f"{self.alias} {where} on {short(self.target)} in {self.seconds:.2f} s ({asked}), "
+            f"{self.smoke.sentence}"
+        )
+
+
+async def rollback(
+    alias: str,
+    to: str | None,
+    gateways: LocalGateways,
+    scribe: LedgerOutbox,
+    *,
+    reason: str = "",
+    only: str = "",
+    forward: bool = False,
+    facts: Mapping[str, Any] = NOTHING,
+    doubts: FallbackObjection = nothing_known,
+    inputs: Callable[[], Sequence[str]] = tuple,
+    turn: AbstractAsyncContextManager[Any] | None = None,
+    seconds: Callable[[], float] = time.monotonic,
+) -> RollbackResult:
+    """Give all of an alias's traffic to an earlier resident version.
+
+    Args:
+        alias: What clients call, such as `acme-support`.
+        to: The version, such as `2.1.0`; None: the newest proven one before the one
+            that answers now.
+        gateways: Where the table is read and published.
+        scribe: Writes it down, after the flip; what fails there is a warning.
+        reason: For the ledger.
+        only: Full name of the version that is to stay out; empty: all that are newer.
+        forward: Whether `to` may be newer than what answers now.
+        facts: More for the ledger's entry, such as the gate that failed; plain values.
+        doubts: Gives what speaks against versions; asked once, and only where it matters.
+        inputs: Gives the inputs of the smoke test; asked after the flip. None known: `PING`.
+        turn: Held while the table is written, where several aliases go back at once.
+        seconds: Clock for the durations.
+
+    Raises:
+        FleetError: no such alias, or no such version is resident; nothing was changed.
+    """
+    doubts = cache(doubts)
+    decided, began = datetime.now(UTC).isoformat(timespec="milliseconds"), seconds()
+
+    target = ShareEntry(adapter="", percent=0, servers=())
+
+    seen, _ = await gateways.read(SHOW_S)
+    gone = await lost(seen, entry_of(seen, alias).shares)
+
+    def change(table: RoutingTable) -> RoutingTable:
+        nonlocal target
+        entry = entry_of(table, alias)
+        target = choose_target(alias, entry, to, doubts, forward=forward, lost=gone)
+        if forward:
+            refuse_rejected(alias, entry, target, doubts)
+        if target.adapter in gone:
+            raise lost_by_its_servers(alias, target)
+        return flipped(table, alias, target)
+
+    async with turn or nullcontext():
+        flip = await write(gateways, change)
+    took = seconds() - began - (flip.published.waited_s if flip.failures else 0.0)
+    before = flip.before.aliases[alias]
+    # Asked before it is written down, for from then on the target has had all traffic.
+    remarks = tuple(
+        without_gates(before, target, doubts) if forward else against(before, target, to, doubts)
+    )
+    newer = tuple(each for each in newer_than(before, target) if only in ("", each))
+    record = {
+        **facts,
+        **({"forward": True} if forward else {}),
+        "alias": alias,
+        "to": target.adapter,
+        "before": {each.adapter: each.percent for each in before.shares},
+        "reason": reason,
+        "revision": flip.table.revision,
+        "decided": decided,
+        "seconds": round(took, 3),
+        "acknowledged": list(flip.published.acknowledged),
+        "failures": list(flip.failures),
+    }
+    entries = [{**record, "adapter": each} for each in newer] or [record]
+    risk = "until it is, plan and status take the route for changed by hand"
+    unrecorded = await record_or_warn(scribe, "rolled_back", entries, "the rollback", risk)
+    asked = tuple(await asyncio.to_thread(inputs)) or (PING,)
+    smoke = await smoke_test(target.adapter, addresses(flip.table, target), asked, seconds)
+    again = _further(alias, flip.table.aliases[alias], target, to) if flip.unchanged else []
+    smoke_ok = round(seconds() - began, 3) if smoke.passed == smoke.total else None
+    times = {
+        "alias": alias,
+        "to": target.adapter,
+        "decided": decided,
+        "all_gateways_s": round(took, 3),
+        "smoke_ok_s": smoke_ok,
+        "smoke": plain_smoke(smoke),
+        "failures": list(flip.failures),
+    }
+    untimed = await record_or_warn(scribe, "rollback_checked", [times], "its smoke test")
+    return RollbackResult(
+        alias=alias,
+        target=target.adapter,
+        before=tuple((each.adapter, each.percent) for each in before.shares),
+        held=newer,
+        revision=flip.table.revision,
+        decided=decided,
+        seconds=took,
+        acknowledged=flip.published.acknowledged,
+        smoke=smoke,
+        smoke_ok_s=smoke_ok,
+        reason=reason,
+        warnings=tuple(
+            dict.fromkeys(
+                (
+                    *remarks,
+                    *passed_over(before, target, gone),
+                    *flip.notes,
+                    *again,
+                    *(unrecorded or untimed),
+                    *map(str, flip.published.notes),
+                    *smoke.warnings,
+                )
+            )
+        ),
+        failures=flip.failures,
+    )
+
+
+def _further(alias: str, entry: AliasEntry, target: ShareEntry, to: str | None) -> list[str]:
+    """Say that nothing moved, and how to go further back."""
+    names = [each.adapter for each in entry.shares]
+    older = [each for each in entry.shares[names.index(target.adapter) + 1 :] if each.servers]
+    if to is not None or not older:
+        return []
+    further = f"fleetctl rollback {alias} --to {short(older[0].adapter)}"
+    return [f"it was back on {short(target.adapter)} already; to go further back: {further}"]
+
+
+def against(
+    entry: AliasEntry, target: ShareEntry, to: str | None, doubts: FallbackObjection
+) -> Iterator[str]:
+    """Yield why newer ones of the earlier versions were not chosen, or one was better not named."""
+    now = next(place for place, each in enumerate(entry.shares) if each.percent)
+    chosen = next(at for at, each in enumerate(entry.shares) if each.adapter == target.adapter)
+    if entry.shares[chosen].percent or chosen <= now:  # it answers already, or nothing was chosen
+        return
+    between = [each for each in entry.shares[now + 1 : chosen] if each.servers]
+    asked = [target] if to is not None else between
+    unfit = doubts(names_of(entry)).unfit if asked else {}
+    for each in asked:
+        if each.adapter in unfit:
+            why, name = unfit[each.adapter], short(each.adapter)
+            yield f"{name} was named, though {why}" if to else f"{name} was passed over: {why}"
+
+
+def without_gates(
+    entry: AliasEntry, target: ShareEntry, doubts: FallbackObjection
+) -> Iterator[str]:
+    """Yield that a version gets all traffic although no rollback of it is undone by that."""
+    had = next(each for each in entry.shares if each.adapter == target.adapter).percent
+    if had < FULL and target.adapter not in doubts(names_of(entry)).held:
+        name = short(target.adapter)
+        yield f"{name} went past stages and gates: no rollback of it is known that this undoes"
+
+
+def passed_over(entry: AliasEntry, target: ShareEntry, gone: Collection[str]) -> Iterator[str]:
+    """Yield the versions that stand before the one chosen, and that their servers have lost."""
+    for each in entry.shares:
+        if each.adapter == target.adapter:
+            return
+        if each.adapter in gone:
+            where = ", ".join(each.servers)
+            yield (
+                f"{where} no longer holds {short(each.adapter)}: fleetctl reconcile --once loads "
+                "it again"
+            )
+
+
+def plain_smoke(smoke: SmokeResult) -> dict[str, Any]:
+    """Return what the ledger keeps of a smoke test; no client's text is in it."""
+    return {"passed": smoke.passed, "total": smoke.total, "telling": smoke.telling}
+
+
+async def record_or_warn(
+    scribe: LedgerOutbox, kind: str, records: Sequence[dict[str, Any]], what: str, risk: str = ""
+) -> list[str]:
+    """Append to the ledger; a dead home is a warning, for the traffic is back already."""
+    why = await asyncio.to_thread(scribe.append, kind, records)
+    if not why:
+        return []
+    return [f"{what} could not be recorded ({why})" + (f"; {risk}" if risk else "")]

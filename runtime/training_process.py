@@ -1,0 +1,109 @@
+"""The training command's process: one for an alias, what it prints, and its end with ours."""
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fleet.errors import FleetError, problem
+from runtime.files import PRIVATE
+
+CHUNK = 65536
+"""Most bytes that are read at once, and most characters of a line that are told."""
+BETWEEN_S = 10.0
+"""Least time between two states of a line that is drawn over and over, as progress bars are."""
+
+
+@contextmanager
+def one_training(folder: Path, alias: str) -> Iterator[int]:
+    """Hold an alias's training on this machine; give the lock, which the trainer holds as well.
+
+    So a trainer that outlives a killed fleetctl keeps everybody else out of its folder.
+
+    Raises:
+        FleetError: FC6715, a training runs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / f"{alias}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _runs(alias, os.pread(handle, 32, 0).decode()) from None
+        os.ftruncate(handle, 0)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _runs(alias: str, pid: str) -> FleetError:
+    return FleetError(
+        problem(
+            "FC6715",
+            "A training of it runs here",
+            f"`{alias}` is being trained on this machine"
+            + (f", by process {pid}." if pid else ", and the trainer is about to start."),
+            hint="Wait for it. If whoever began it is gone, end it, and run this again.",
+            command=f"kill -- -{pid}" if pid else f"fleetctl retrain run {alias}",
+        )
+    )
+
+
+async def run_trainer(
+    command: Sequence[str],
+    root: Path,
+    lock: int,
+    tell: Callable[[str], None],
+    seconds: Callable[[], float],
+) -> int:
+    """Run the command in the project and return its exit code; what it prints is told.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    variables: Mapping[str, str] = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=root,
+        env=variables,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=(lock,),
+    )
+    try:
+        os.pwrite(lock, str(process.pid).encode(), 0)
+        assert process.stdout is not None
+        await _told(process.stdout, tell, seconds)
+        return await process.wait()
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+async def _told(
+    output: asyncio.StreamReader, tell: Callable[[str], None], seconds: Callable[[], float]
+) -> None:
+    """Tell each line as a terminal would show it at its end; one that stays open now and then."""
+    open_, said = b"", seconds()
+    while chunk := await output.read(CHUNK):
+        *lines, open_ = (open_ + chunk).split(b"\n")
+        for line in lines:
+            tell(_shown(line))
+        if lines:
+            said = seconds()
+        open_ = open_[max(0, open_.rstrip(b"\r").rfind(b"\r")) :][-CHUNK:]
+        if open_ and seconds() - said >= BETWEEN_S:
+            tell(_shown(open_))
+            said = seconds()
+    if open_:
+        tell(_shown(open_))
+
+
+def _shown(line: bytes) -> str:
+    return line.rstrip().rpartition(b"\r")[2].decode(errors="replace").rstrip()

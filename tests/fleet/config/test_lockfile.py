@@ -1,0 +1,95 @@
+"""The lock file: stable, mergeable, and strict when read."""
+
+import json
+
+import pytest
+
+from fleet.config.lockfile import Lock, LockedAdapter, base_shape, lock_text, parse_lock
+from fleet.errors import ConfigError
+from fleet.hardware import BaseShape
+from fleet.names import AdapterName
+
+ENTRY = LockedAdapter(digest="ab" * 32, rank=8, bytes=10, modules=("q_proj",), base="tiny")
+SHAPE = BaseShape("LlamaForCausalLM", 8, 16, 2, 4, 2, 2, 99, 512, 1000)
+NAMES = [AdapterName.parse(f"{client}-t-tiny-v1.{n}.0") for client in ("b", "a") for n in (0, 10)]
+
+
+def full() -> Lock:
+    lock = Lock().with_base("tiny", SHAPE)
+    for name in NAMES:
+        lock = lock.with_adapter(name, ENTRY)
+    return lock
+
+
+def test_what_is_written_is_read_back() -> None:
+    assert parse_lock(lock_text(full())) == full()
+    assert parse_lock(lock_text(full())).bases["tiny"].shape == SHAPE
+    assert parse_lock(lock_text(Lock())) == Lock()
+
+
+def test_the_text_does_not_depend_on_the_order_of_additions() -> None:
+    lock = Lock()
+    for name in reversed(NAMES):
+        lock = lock.with_adapter(name, ENTRY)
+    assert lock_text(lock.with_base("tiny", SHAPE)) == lock_text(full())
+
+
+def test_each_adapter_has_a_line_of_its_own() -> None:
+    text = lock_text(full())
+    lines = [line for line in text.splitlines() if '"digest"' in line]
+    assert [json.loads("{" + line.strip().rstrip(",") + "}").popitem()[0] for line in lines] == [
+        "a-t-tiny-v1.0.0",
+        "a-t-tiny-v1.10.0",
+        "b-t-tiny-v1.0.0",
+        "b-t-tiny-v1.10.0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ('"rank": 8', '"rank": 0', 7),
+        ('"rank": 8', '"rank": "x"', 7),
+        ("ab" * 32, "AB" * 32, 7),
+        ('"a-t-tiny-v1.0.0"', '"a-t-tiny-1.0.0"', 7),
+        ('"format": 1', '"format": 2', 2),
+        ('"hidden_size": 8, ', "", 4),
+        ('"format"', '"form"', 2),
+    ],
+)
+def test_a_malformed_entry_is_named_with_its_line(old: str, new: str, line: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_lock(lock_text(full()).replace(old, new, 1))
+    (found,) = caught.value.diagnostics
+    assert found.code == "FC1217"
+    assert found.place is not None
+    assert (found.place.file, found.place.line) == ("fleet.config.lockfile", line)
+
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 99,
+    "max_position_embeddings": 512,
+}
+
+
+def test_a_shape_is_read_from_a_config() -> None:
+    assert base_shape(CONFIG, 1000) == SHAPE
+    assert base_shape({**CONFIG, "head_dim": 7}, 0).head_dim == 7
+    without = {key: value for key, value in CONFIG.items() if key != "num_key_value_heads"}
+    assert base_shape(without, 0).num_key_value_heads == 4
+
+
+def test_a_multi_modal_config_keeps_the_text_models_dimensions_inside() -> None:
+    assert base_shape({"hidden_size": 3, "text_config": CONFIG}, 1000) == SHAPE
+
+
+@pytest.mark.parametrize("value", [None, 0, "8", True, 8.5])
+def test_a_config_without_a_dimension_is_refused(value: object) -> None:
+    with pytest.raises(ConfigError, match="hidden_size"):
+        base_shape({**CONFIG, "hidden_size": value}, 0)

@@ -1,0 +1,133 @@
+"""What people are told, and that they are told once."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+
+import pytest
+
+from fleet.evals.quality_drift import DriftStatus
+from fleet.evals.records import EvalRecord, drifts
+from fleet.history.entry import Entry
+from fleet.maintenance.notifications import (
+    AGAIN,
+    AGAIN_FOR,
+    OF_A_CLIENT,
+    Notification,
+    drifted,
+    is_due,
+    rollbacks,
+    undecided_rollouts,
+)
+from fleet.rollouts.targets import AliasTarget, Phase
+from fleet.spec import NOTIFY_EVENTS, ClientEvent
+from plans.reports.notifications import SAMPLES, document, fault
+from tests.fleet.planning.builders import history
+from tests.fleet.rollouts.gate_trials import ALIAS, NEW, mark
+
+NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
+HELD = Notification("undecided", "acme-support", "v2 10", {})
+
+
+def told(ago: timedelta, **more: Any) -> Entry:
+    data = {"alias": "acme-support", "event": "undecided", "key": "v2 10", "to": "operators"}
+    whole = data | {"delivered": True} | more
+    return Entry(1, NOON - ago, "notified", "r", "me", 0, whole, "", "")
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([], True),
+        ([told(timedelta(days=30))], False),
+        ([told(timedelta(days=30), to="client acme")], True),
+        ([told(timedelta(days=30), key="v2 50")], True),
+        ([told(timedelta(days=30), event="drifted")], True),
+        ([told(timedelta(days=30), alias="birch-support")], True),
+        ([told(AGAIN - timedelta(seconds=1), delivered=False)], False),
+        ([told(AGAIN, delivered=False)], True),
+        ([told(timedelta(days=2), delivered=False), told(timedelta(days=1))], False),
+    ],
+)
+def test_an_occasion_is_told_once_to_each_reader(entries: list[Entry], expected: bool) -> None:  # noqa: FBT001
+    assert is_due(entries, HELD, "operators", NOON) is expected
+
+
+def test_every_event_has_texts_of_ours_and_tells_a_client_only_what_it_may_see() -> None:
+    assert fault("", "operators") is None
+    assert fault("", "client") is None
+    assert {*SAMPLES} == {*NOTIFY_EVENTS} == {*OF_A_CLIENT, "ledger_away"}
+    assert {*OF_A_CLIENT} == {*get_args(ClientEvent)}
+    common = {
+        "fleet": "f",
+        "alias": "acme-support",
+        "version": "2",
+        "adapter": "acme-support-v2",
+        "at": "",
+    }
+    for event in OF_A_CLIENT:
+        for audience in ("client", "operators"):
+            seen = document(event, audience, {**common, **SAMPLES[event]})
+            assert "acme-support" in seen["text"], (event, audience)
+        facts = {*document(event, "client", {**common, **SAMPLES[event]})} - {"event", "text"}
+        assert facts == {*OF_A_CLIENT[event]}
+
+
+def test_a_drift_that_was_mended_and_comes_again_is_told_again() -> None:
+    name, past, told_in = "acme-support-tiny-v2.2.0", [], []
+    notices: list[Entry] = []
+    for week, changed in enumerate((0, 30, 30, 0, 40, 40)):
+        compared = {"accuracy": {"changed": changed, "worse": changed, "n": 200}}
+        summary: dict[str, Any] = {"valid": True, "levels": {"accuracy": {"good": 190, "n": 200}}}
+        summary |= {"compared": compared} if week else {}
+        at = NOON + timedelta(weeks=week)
+        past.append(EvalRecord(f"r{week}", "acme-support", name, "anchor", summary, at))
+        found = [each for each in drifts(past, name) if each.standing is DriftStatus.SERVING]
+        alarms = [("acme-support", name, each) for each in found]
+        for each in drifted(alarms, {"acme-support": past}, at):
+            if is_due(notices, each, "operators", at):
+                told_in.append(week)
+                notices.append(told(-timedelta(weeks=week), event="drifted", key=each.key))
+    assert told_in == [1, 4]
+
+
+def test_a_rollout_that_is_undecided_again_after_more_time_is_told_again() -> None:
+    wanted = {ALIAS: AliasTarget(ALIAS, NEW, ((NEW, 10),), "s", Phase.UNDECIDED, "", "cannot tell")}
+    first, second = (replace(history(), marks={ALIAS: marks}) for marks in ((), (mark("extend"),)))
+    keys = [each.key for past in (first, second) for each in undecided_rollouts(wanted, past, NOON)]
+    assert len({*keys}) == 2
+
+
+def rolled_back(decided: str, ago: timedelta) -> list[Entry]:
+    """Return what a rollback writes down of itself."""
+    new, old = (f"acme-support-tiny-v{each}" for each in ("2.2.0", "2.1.0"))
+    made = {
+        "alias": "acme-support", "to": old, "before": {new: 10, old: 90}, "decided": decided,
+        "seconds": 0.02, "acknowledged": ["main"], "failures": [], "cause": "gate errors",
+        "reason": "errors: worse", "adapter": new, "revision": 7,
+    }  # fmt: skip
+    smoke = {"passed": 5, "total": 5, "telling": 5}
+    checked = {"alias": "acme-support", "to": old, "decided": decided, "smoke_ok_s": 0.5,
+               "smoke": smoke}  # fmt: skip
+    kinds = ("rolled_back", made), ("rollback_checked", checked)
+    return [Entry(1, NOON - ago, kind, "r", "me", 0, data, "", "") for kind, data in kinds]
+
+
+def test_whom_the_notice_of_a_rollback_did_not_reach_is_told_later() -> None:
+    entries = rolled_back("then", timedelta(hours=3))
+    (found,) = rollbacks([*rolled_back("long ago", AGAIN_FOR + AGAIN), *entries], NOON)
+    assert {*found.facts} == {*SAMPLES["rolled_back"]} - {"fleet"}
+    told_of = document("rolled_back", "operators", found.facts)["text"]
+    assert "acme-support is back on 2.1.0 (was 2.2.0), by gate errors: errors: worse" in told_of
+    assert "smoke test passed after 0.50 s" in told_of
+    assert "NEEDS YOU" not in told_of
+    client = document("rolled_back", "client", found.facts)
+    assert {*client} - {"event", "text"} == {*OF_A_CLIENT["rolled_back"]}
+    about = {"event": "rolled_back", "key": "", "decided": "then"}
+    assert is_due([], found, "operators", NOON)
+    assert not is_due([told(AGAIN, **about)], found, "operators", NOON)
+    assert is_due([told(AGAIN, **about, delivered=False)], found, "operators", NOON)
+    assert not is_due([told(AGAIN / 2, **about, delivered=False)], found, "operators", NOON)
+    (killed,) = rollbacks(entries[:1], NOON)  # before its smoke test
+    text = document("rolled_back", "operators", killed.facts)["text"]
+    assert text.startswith("NEEDS YOU: acme-support is back on 2.1.0")

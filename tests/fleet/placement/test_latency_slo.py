@@ -1,0 +1,145 @@
+"""Answers later than promised: warned of, and forbidden where declared and measured."""
+
+from dataclasses import replace
+
+import pytest
+
+from fleet.errors import PlacementError
+from fleet.hardware import Profile, Speed
+from fleet.placement.verify import verify_placement
+from fleet.placement.verify.view import Constraint
+from fleet.plan import Plan
+from fleet.planning.pipeline import make_plan
+from fleet.resources import State
+from fleet.spec import AdapterSpec, DemandSpec, FleetSpec
+from fleet.what_if.advisor import diagnose
+from tests.fleet.placement.placements import A0, ACME, LLAMA, card, placed
+from tests.fleet.placement.test_verify import paced
+from tests.fleet.planning.builders import NOON, adapter, fleet, history, host, loaded, state
+
+ASKED = DemandSpec(peak_rpm=6, hours=(9, 17), prompt_tokens=100, output_tokens=100)
+SLOW = Speed(step_s=0.02, request_s=0.0, lora_factor=1.5, spread=0.01, prompt_weight=0.1)
+QUICK = replace(SLOW, step_s=0.002)
+"""100 tokens of one adapter take 3 s, and 0.3 s."""
+
+
+def measured(kind: str, speed: Speed) -> Profile:
+    return Profile("llama", kind, 1, 16, "0.32.0", LLAMA.dtype, speed, 0.0)
+
+
+def asked(*, slo_s: float = 1.0, promised: bool = True) -> AdapterSpec:
+    return adapter(ACME, demand=ASKED, slo_s=slo_s, promised=promised)
+
+
+def on(*profiles: Profile, who: AdapterSpec, kinds: tuple[str, ...] = ("h100_80g",)) -> FleetSpec:
+    cards = [
+        replace(card(f"gpu{place}", 8000 + place), kind=kind, price_per_hour=1.0 + place)
+        for place, kind in enumerate(kinds)
+    ]
+    hosts = [host(name, each) for name, each in zip("abc", cards, strict=False)]
+    return replace(fleet(who, bases=[LLAMA], hosts=hosts), profiles=profiles)
+
+
+def planned(of: FleetSpec, live: State | None = None) -> Plan:
+    return make_plan(of, live or state(), history(), NOON)
+
+
+def told(plan: Plan) -> list[str]:
+    return [each for each in plan.warnings if each.startswith("FC2011")]
+
+
+def test_an_estimate_warns_and_says_to_measure() -> None:
+    late = asked(slo_s=0.05)
+    [warning] = told(planned(on(who=late)))
+    assert "acme-support is promised within 0.05 s, and on llama-a-gpu0 100 tokens take" in warning
+    assert "(uncalibrated)" in warning
+    assert warning.endswith(": fleetctl calibrate llama-a-gpu0")
+
+
+def test_an_estimate_of_what_nobody_promised_is_no_warning() -> None:
+    assert not told(planned(on(who=asked(slo_s=0.05, promised=False))))
+
+
+@pytest.mark.parametrize("promised", [False, True])
+def test_what_is_in_time_is_not_told_of(*, promised: bool) -> None:
+    assert not told(planned(on(who=asked(slo_s=60, promised=promised))))
+    assert not told(planned(on(measured("h100_80g", QUICK), who=asked(promised=promised))))
+
+
+def test_a_class_that_nobody_promised_warns_though_it_was_measured() -> None:
+    [warning] = told(planned(on(measured("h100_80g", SLOW), who=asked(promised=False))))
+    assert "acme-support is due, by its latency class, within 1 s" in warning
+    assert "100 tokens take 3 s at 09:00 UTC (calibrated, residual 0.0 %)" in warning
+    assert warning.endswith(f"fleetctl explain adapter/{ACME}@llama-a-gpu0")
+
+
+def test_a_declared_promise_that_a_measured_device_misses_even_idle_is_refused() -> None:
+    of = on(measured("h100_80g", SLOW), who=asked())
+    with pytest.raises(PlacementError) as caught:
+        planned(of)
+    [found] = caught.value.diagnostics
+    assert found.code == "FC2010"
+    assert "100 tokens take 3 s on an idle server of `h100_80g`, as measured" in found.detail
+    assert "promises 1 s" in found.detail
+
+
+@pytest.mark.parametrize(("prompt", "refused"), [(8000, True), (5000, False)])
+def test_a_prompt_that_takes_longer_to_read_than_is_promised_is_told(
+    prompt: int, *, refused: bool
+) -> None:
+    """A token of it takes 0.16 ms, and one step is all that the answer needs."""
+    speed = replace(QUICK, request_s=0.0001, prompt_weight=1.0)
+    who = replace(asked(), demand=replace(ASKED, prompt_tokens=prompt, output_tokens=1))
+    of = on(measured("h100_80g", speed), who=who)
+    if refused:
+        with pytest.raises(PlacementError, match="No device keeps a promised latency"):
+            planned(of)
+    assert bool(told(planned(of, state(A0, loaded(ACME, A0.name))))) == refused
+
+
+def test_the_ways_out_are_planned_with() -> None:
+    found = diagnose(on(measured("h100_80g", SLOW), who=asked()), state(), history(), NOON)
+    assert [each.text for each in found.remedies if each.added_per_hour is not None] == [
+        "at most 29 tokens an answer of acme-support", "slo 3.2 s for acme-support",
+    ]  # fmt: skip
+    assert any(each.text.startswith("a faster device, such as 1 ") for each in found.remedies)
+
+
+def test_a_dearer_device_that_keeps_it_is_chosen() -> None:
+    both = on(
+        measured("h100_80g", SLOW), measured("a100_80g", QUICK),
+        who=asked(), kinds=("h100_80g", "a100_80g"),
+    )  # fmt: skip
+    [use] = planned(both).capacity
+    assert use.server == "llama-b-gpu1"
+    cheap = replace(both, adapters={"acme-support": asked(promised=False)})
+    assert planned(cheap).capacity[0].server == "llama-a-gpu0"
+
+
+def test_a_device_that_was_not_measured_may_take_it() -> None:
+    both = on(measured("h100_80g", SLOW), who=asked(), kinds=("h100_80g", "a100_80g"))
+    assert planned(both).capacity[0].server == "llama-b-gpu1"
+
+
+def test_what_runs_there_already_stays_and_is_told_of() -> None:
+    of = on(measured("h100_80g", SLOW), who=asked())
+    plan = planned(of, state(A0, loaded(ACME, A0.name)))
+    assert not plan.moves
+    assert "100 tokens take 3 s" in told(plan)[0]
+
+
+def test_the_check_finds_what_comes_to_a_device_that_is_too_slow() -> None:
+    of = on(measured("h100_80g", SLOW), who=asked())
+    bad = placed({ACME: (A0.name,)}, A0)
+    found = verify_placement(of, paced(of, state()), state(), bad)
+    assert [each.constraint for each in found] == [Constraint.LATENCY]
+    live = state(A0, loaded(ACME, A0.name))
+    assert not verify_placement(of, paced(of, live), live, bad)
+    assert not verify_placement(on(who=asked()), paced(of, state()), state(), bad)
+
+
+def test_a_fleet_that_fits_tells_its_slowest_answer() -> None:
+    found = diagnose(on(measured("h100_80g", QUICK), who=asked()), state(), history(), NOON)
+    [latency] = [each for each in found.tightest if each.resource == "latency"]
+    assert latency.used == pytest.approx(0.3, abs=0.01)
+    assert "100 tokens take 0.3 s at 09:00 UTC, and 1 s are promised" in latency.text

@@ -1,0 +1,32 @@
+"""Reading a server's own figures."""
+
+from runtime.engines.vllm_metrics import Gauges, parse_gauges
+
+METRICS = """\
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="tiny"} 3.0
+vllm:num_requests_running{engine="1",model_name="tiny"} 1.0
+vllm:num_requests_waiting{engine="0",model_name="tiny"} 2.0
+vllm:num_requests_waiting_by_reason{engine="0",reason="deferred"} 2.0
+vllm:request_success_total{engine="0",finished_reason="stop",model_name="tiny"} 40.0
+vllm:request_success_total{engine="0",finished_reason="length",model_name="tiny"} 2.0
+vllm:cache_config_info{block_size="128",gpu_memory_utilization="0.92",kv_cache_size_tokens="65536"} 1.0
+vllm:lora_requests_info{max_lora="4",running_lora_adapters="a\\"b",waiting_lora_adapters=""} 1.7e9
+process_start_time_seconds 1.7e9
+"""  # noqa: E501 (as a server writes it)
+
+
+def test_what_a_server_says_of_itself() -> None:
+    assert parse_gauges(METRICS) == Gauges(
+        in_flight=6, finished=42, kv_tokens=65536, memory_share=0.92, max_loras=4
+    )
+
+
+def test_what_a_server_does_not_say_is_not_known() -> None:
+    nothing = Gauges(None, None, None, None, None)
+    assert parse_gauges("") == nothing
+    assert parse_gauges('vllm:cache_config_info{kv_cache_size_tokens="None"} 1\nvllm:x y\n') == (
+        nothing
+    )
+    assert parse_gauges("vllm:num_requests_running 0").in_flight == 0

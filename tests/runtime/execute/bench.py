@@ -1,0 +1,284 @@
+"""Engines, gateways and a ledger in memory, which keep their contracts and can be made to die.
+
+Every effect passes a trap before and after it happens. A trap may raise: a `Killed`, as when
+the process dies there, or an engine error after the effect, as when an answer is lost.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fleet.errors import EngineRejectedError, LockHeldError, StalePlanError, problem
+from fleet.history.fold import fold, settled
+from fleet.history.values import History
+from fleet.names import Address
+from fleet.plan import Plan
+from fleet.planning.pipeline import make_plan
+from fleet.resources import GatewayFault, LoadedAdapter, Resource, Server, State
+from fleet.spec import FleetSpec
+from fleet.steps import ApplyEvent
+from runtime.engines.protocol import Completion
+from runtime.execute.context import ExecutionContext, Timings
+from runtime.execute.outcome import ApplyOutcome
+from runtime.execute.run import execute
+from runtime.gateway.published import Note, unreachable
+from runtime.gateway.table import RoutingTable
+from runtime.ledger.file import FileLedger
+from runtime.observe import observe
+
+Trap = Callable[[str], None]
+SECRET = "a-secret-of-a-test"
+LIKE_ITS_BASE = "What does a base say?"
+"""A question that every adapter answers as its base does."""
+FINGERPRINT = hashlib.sha256(hashlib.sha256(SECRET.encode()).hexdigest().encode()).hexdigest()[:12]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class UnsafeError(AssertionError):
+    """A rule that never bends was broken."""
+
+
+@dataclass
+class MemoryEngine:
+    """The servers of one host."""
+
+    host: str
+    trap: Trap
+    gateways: "MemoryGateways"
+    servers: dict[str, Server] = field(default_factory=dict)
+    paths: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By server and adapter."""
+    boots: dict[str, int] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)
+    observed: int = 0
+
+    async def observe(self) -> State:
+        self.observed += 1
+        resources: dict[Address, Resource] = {}
+        for name, server in self.servers.items():
+            if name not in self.silent:
+                resources[server.address] = server
+        for (server_name, adapter), path in self.paths.items():
+            if server_name not in self.silent:
+                last = path.rpartition("/")[2]
+                digest = last if len(last) == 64 else None
+                loaded = LoadedAdapter(adapter, server_name, digest, path)
+                resources[loaded.address] = loaded
+        up = [each for each in self.servers if each not in self.silent]
+        return State(
+            resources=dict(sorted(resources.items())),
+            unknown_servers=dict.fromkeys(sorted(self.silent), "it does not answer"),
+            boots={each: f"boot-{self.boots[each]}" for each in up},
+            urls={each: f"http://127.0.0.1:{self.servers[each].port}" for each in up},
+        )
+
+    async def start(self, server: Server) -> None:
+        self.trap(f"before start {server.name}")
+        if self.servers.get(server.name, server) != server:
+            raise EngineRejectedError(409, problem("T", "It runs with other flags", server.name))
+        if server.name not in self.servers:
+            self.servers[server.name] = server
+            self.boots[server.name] = self.boots.get(server.name, 0) + 1
+        self.trap(f"after start {server.name}")
+
+    async def stop(self, server: str) -> None:
+        self.trap(f"before stop {server}")
+        self.lose(server)
+        self.servers.pop(server, None)
+        self.trap(f"after stop {server}")
+
+    async def load(self, server: str, adapter: str, source: str) -> None:
+        self.trap(f"before load {adapter}@{server}")
+        if server not in self.servers:
+            raise EngineRejectedError(503, problem("T", "The server does not run", server))
+        if self.paths.setdefault((server, adapter), source) != source:
+            raise EngineRejectedError(400, problem("T", "Loaded from another path", adapter))
+        await asyncio.sleep(0)
+        self.trap(f"after load {adapter}@{server}")
+
+    async def unload(self, server: str, adapter: str) -> None:
+        self.trap(f"before unload {adapter}@{server}")
+        if (adapter, server) in self.gateways.serving():
+            raise UnsafeError(f"{adapter}@{server} has traffic and was to be unloaded")
+        self.paths.pop((server, adapter), None)
+        self.trap(f"after unload {adapter}@{server}")
+
+    async def ask(self, server: str, model: str, prompt: str, max_tokens: int = 64) -> Completion:
+        self.trap(f"ask {model}@{server}")
+        base = self.servers[server].base if server in self.servers else ""
+        if model == base:
+            return Completion(LIKE_ITS_BASE.upper(), model, "", 1)
+        if (server, model) not in self.paths:
+            raise EngineRejectedError(404, problem("T", "No such model", model))
+        return Completion(prompt.upper()[:max_tokens], model, "", 1)
+
+    async def close(self) -> None:
+        pass
+
+    def lose(self, server: str) -> None:
+        """Forget a server's adapters, as its process does when it ends."""
+        self.paths = {each: path for each, path in self.paths.items() if each[0] != server}
+
+    def crash(self, server: str) -> None:
+        """End a server's process."""
+        self.lose(server)
+        del self.servers[server]
+
+
+@dataclass
+class MemoryGateways:
+    """One gateway and the table's file."""
+
+    trap: Trap
+    table: RoutingTable = field(default_factory=lambda: RoutingTable(revision=0))
+    published: int = 0
+    busy: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Requests in flight by server and adapter; each look lets one end."""
+
+    async def missing(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    async def faults(self) -> dict[str, GatewayFault]:
+        return {}
+
+    async def read(self) -> tuple[RoutingTable, tuple[Note, ...]]:
+        return self.table, tuple(unreachable(each) for each in self.table.without_address)
+
+    async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
+        self.trap("before publish")
+        if table.token < self.table.token:
+            raise LockHeldError(problem("T", "A newer run holds the fleet", str(table.token)))
+        if table.revision <= self.table.revision and table.digest != self.table.digest:
+            raise StalePlanError(problem("T", "Changed meanwhile", str(table.revision)))
+        self.table, self.published = table, self.published + 1
+        self.trap("after publish")
+        return ()
+
+    async def in_flight(self, server: str, adapter: str) -> int:
+        count = self.busy.get((server, adapter), 0)
+        self.busy[server, adapter] = max(0, count - 1)
+        return count
+
+    async def close(self) -> None:
+        pass
+
+    def serving(self) -> set[tuple[str, str]]:
+        """Return every (adapter, server) that gets traffic."""
+        return {
+            (share.adapter, server)
+            for entry in self.table.aliases.values()
+            for share in entry.shares
+            if share.percent
+            for server in share.servers
+        }
+
+
+class TrappedLedger(FileLedger):
+    """The real ledger; dying before or after an append is dying there."""
+
+    trap: Trap
+
+    def append_all(self, records: Sequence[tuple[str, dict[str, Any]]], token: int = 0) -> int:
+        names = ", ".join(f"{kind} {data.get('step', '')}" for kind, data in records)
+        self.trap(f"before append {names}")
+        last = super().append_all(records, token)
+        self.trap(f"after append {names}")
+        return last
+
+
+class Bench:
+    """A fleet in memory, and runs on it."""
+
+    def __init__(self, folder: Path, hosts: Sequence[str] = ("laptop",)) -> None:
+        self.now = datetime(2026, 3, 2, 12, tzinfo=UTC)
+        self.passed: list[str] = []
+        """Every trap that was passed, in order."""
+        self.fault: Callable[[int, str], BaseException | None] = lambda _number, _label: None
+        self.gateways = MemoryGateways(self._trap)
+        self.engines = {name: MemoryEngine(name, self._trap, self.gateways) for name in hosts}
+        self.folder = folder
+        self.events: list[ApplyEvent] = []
+        self.runs = 0
+        self.pace = Timings(drain_poll=0.0, look_again=1e9, heartbeat=60)
+        self.secrets: dict[str, str] = {"env:KEY": SECRET}
+
+    def _trap(self, label: str) -> None:
+        self.passed.append(label)
+        error = self.fault(len(self.passed) - 1, label)
+        if error is not None:
+            raise error
+
+    def ledger(self) -> TrappedLedger:
+        self.runs += 1
+        made = TrappedLedger(
+            self.folder, run=f"run{self.runs}", by="tester", clock=lambda: self.now
+        )
+        made.trap = self._trap
+        return made
+
+    def history(self) -> History:
+        return fold(self.ledger().read())
+
+    async def observe(self) -> State:
+        return await observe(self.engines, self.gateways)
+
+    async def plan(self, fleet: FleetSpec, live: State | None = None) -> Plan:
+        live = live or await self.observe()
+        return make_plan(fleet, live, settled(self.history(), live), self.now)
+
+    def world(self, **changes: Any) -> ExecutionContext:
+        fields: dict[str, Any] = {
+            "engines": self.engines,
+            "gateways": self.gateways,
+            "ledger": self.ledger(),
+            "publish": lambda _adapter, digest: Path("/store") / digest,
+            "secret": self.secrets.get,
+            "holder": "tester",
+            "pace": self.pace,
+        }
+        return ExecutionContext(**{**fields, **changes})
+
+    async def apply(
+        self, fleet: FleetSpec, *, plan: Plan | None = None, stop: asyncio.Event | None = None,
+        **changes: Any,
+    ) -> ApplyOutcome:  # fmt: skip
+        """Plan, unless a plan is given, and carry it out."""
+        made = plan or await self.plan(fleet)
+
+        def replan(live: State) -> Plan:
+            return make_plan(fleet, live, settled(self.history(), live), self.now)
+
+        return await execute(
+            made,
+            self.world(**changes),
+            self.events.append,
+            stop=stop or asyncio.Event(),
+            replan=replan,
+        )
+
+    def server(self, name: str) -> MemoryEngine:
+        """Return the engine that has a server."""
+        return next(each for each in self.engines.values() if name in each.servers)
+
+    def shares(self, alias: str) -> Mapping[str, int]:
+        """Return an alias's versions and percents."""
+        shares = self.gateways.table.aliases[alias].shares
+        return {each.adapter.rpartition("-v")[2]: each.percent for each in shares}
+
+    @contextmanager
+    def faults(self, fault: Callable[[int, str], BaseException | None]) -> Iterator[None]:
+        """Let traps raise; numbers count from 0 at the start of the block."""
+        self.passed.clear()
+        self.fault = fault
+        try:
+            yield
+        finally:
+            self.fault = lambda _number, _label: None

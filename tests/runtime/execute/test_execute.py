@@ -1,0 +1,106 @@
+"""How a plan is carried out: checked, journaled, in lanes, and verified."""
+
+import asyncio
+import json
+from pathlib import Path
+
+from fleet.errors import EngineRejectedError, LibraryError, problem
+from fleet.names import route_address
+from fleet.plan import Plan
+from plans.reports.apply_progress import line, record
+from runtime.execute.context import Timings
+from tests.runtime.execute.bench import Bench
+from tests.runtime.execute.small_fleet import FAQ, NEW, OLD, declared, kinds, on, verdicts
+
+
+def test_a_new_fleet_is_brought_up_and_a_second_apply_does_nothing(bench: Bench) -> None:
+    first = asyncio.run(bench.apply(declared(OLD, FAQ)))
+    assert (first.exit_code, first.due, first.unconverged) == (0, 0, ())
+    assert set(verdicts(first).values()) == {"done"}
+    second = asyncio.run(bench.apply(declared(OLD, FAQ)))
+    assert (second.exit_code, second.results) == (0, {})
+
+
+def test_the_same_plan_file_applied_twice_adopts_what_is_there(bench: Bench) -> None:
+    plan = asyncio.run(bench.plan(declared(OLD)))
+    asyncio.run(bench.apply(declared(OLD), plan=plan))
+    again = asyncio.run(bench.apply(declared(OLD), plan=plan))
+    smoke = f"smoke adapter/{OLD}@tiny-laptop-cpu0"
+    assert again.exit_code == 0
+    found = verdicts(again)
+    assert found.pop(smoke) == "done"
+    assert set(found.values()) == {"adopted"}
+
+
+def test_what_is_begun_is_durable_before_it_is_done(bench: Bench) -> None:
+    with bench.faults(lambda _number, _label: None):
+        asyncio.run(bench.apply(declared(OLD, FAQ)))
+    passed = bench.passed
+    for name in (OLD, FAQ):
+        label = f"{name}@tiny-laptop-cpu0"
+        begins, ends = f"step_started load adapter/{label}", f"step_finished load adapter/{label}"
+        before = next(each for each in passed if "after append" in each and begins in each)
+        after = next(each for each in passed if "before append" in each and ends in each)
+        done = passed.index(f"before load {label}")
+        assert passed.index(before) < done < passed.index(after)
+
+
+def test_a_rejected_step_stops_its_branch_and_the_rest_goes_on(bench: Bench) -> None:
+    rejected = EngineRejectedError(400, problem("T", "Refused", "It is refused."))
+    with bench.faults(on(f"before load {OLD}", rejected)):
+        outcome = asyncio.run(bench.apply(declared(OLD, FAQ)))
+    found = verdicts(outcome)
+    assert outcome.exit_code == 4
+    assert found[f"load adapter/{OLD}@tiny-laptop-cpu0"] == "failed"
+    assert found[f"smoke adapter/{OLD}@tiny-laptop-cpu0"] == "blocked"
+    assert found["set route/acme-support"] == "blocked"
+    assert found["set route/birch-faq"] == "done"
+    assert bench.shares("birch-faq") == {"1.0.0": 100}
+    assert "acme-support" not in bench.gateways.table.aliases
+    assert route_address("acme-support") in outcome.unconverged
+    assert kinds(bench, f"load adapter/{OLD}@tiny-laptop-cpu0") == ["step_started", "step_failed"]
+    assert asyncio.run(bench.apply(declared(OLD, FAQ))).exit_code == 0
+
+
+def test_wrong_bytes_in_the_library_are_never_loaded(bench: Bench) -> None:
+    def publish(name: str, digest: str) -> Path:
+        if name == OLD:
+            raise LibraryError(problem("FC3002", "Adapter bytes are not those of the lock", name))
+        return Path("/store") / digest
+
+    outcome = asyncio.run(bench.apply(declared(OLD, FAQ), publish=publish))
+    assert outcome.exit_code == 4
+    assert list(bench.engines["laptop"].paths) == [("tiny-laptop-cpu0", FAQ)]
+
+
+def test_events_have_no_gaps_and_tell_how_every_step_ended(bench: Bench) -> None:
+    outcome = asyncio.run(bench.apply(declared(OLD, FAQ)))
+    lines = [
+        json.loads(record(each, number, bench.now, "run", "plan"))
+        for number, each in enumerate(bench.events, start=1)
+    ]
+    assert [each["seq"] for each in lines] == list(range(1, len(lines) + 1))
+    assert {each["v"] for each in lines} == {1}
+    done = [each["step"] for each in lines if each["type"] == "step_done"]
+    assert sorted(done) == sorted(outcome.results)
+    assert lines[-1]["type"] == "run_complete"
+    assert lines[-1]["exit_code"] == 0
+    shown = [text for each in bench.events if (text := line(each))]
+    assert shown[-1].endswith("The fleet is as planned.")
+    assert f"[{len(done)}/{len(done)}]" in "".join(shown)
+
+
+def test_a_long_step_says_that_it_still_runs(bench: Bench) -> None:
+    bench.pace = Timings(heartbeat=0.0, drain_poll=0.0, look_again=1e9)
+    asyncio.run(bench.apply(declared(OLD)))
+    assert "step_progress" in {each.type for each in bench.events}
+
+
+def test_a_server_of_no_declared_host_fails_its_own_branch(bench: Bench) -> None:
+    plan: Plan = asyncio.run(bench.plan(declared(OLD)))
+    asyncio.run(bench.apply(declared(OLD), plan=plan))
+    later = asyncio.run(bench.plan(declared(NEW)))
+    bench.engines["laptop"].crash("tiny-laptop-cpu0")
+    outcome = asyncio.run(bench.apply(declared(NEW), plan=later))
+    assert outcome.exit_code == 4
+    assert bench.shares("acme-support") == {"1.0.0": 100}
