@@ -11,7 +11,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Literal, get_args
 
-from fleet.hardware import BaseSpec as Base  # noqa: PLC0414 (a part of a declared fleet)
+from fleet.hardware import BaseSpec as Base
 from fleet.hardware import (
     HostSpec,
     Profile,

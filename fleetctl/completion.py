@@ -1,6 +1,6 @@
 """Names that a shell completes: aliases, versions, clients, keys, servers, gateways, addresses.
 
-Read from files alone: `fleet.config.lockfile`, the routing table's file, the launch records, and for keys
+Read from files alone: `fleet.lock`, the routing table's file, the launch records, and for keys
 the declarations. A file that is missing or broken completes to nothing. Nothing is written.
 """
 
@@ -138,9 +138,7 @@ def _aliases(ctx: click.Context) -> list[str]:
 
 def _adapters(ctx: click.Context) -> list[AdapterName]:
     found = []
-    for name in _map(
-        _document(ctx.find_root().params["root"] / "fleet.config.lockfile").get("adapters")
-    ):
+    for name in _map(_document(ctx.find_root().params["root"] / "fleet.lock").get("adapters")):
         with suppress(ValueError):
             found.append(AdapterName.parse(name))
     return found

@@ -107,7 +107,7 @@ def imported(
 
     known = session.fleet().versions
     if name not in known:
-        detail = f"`{name}` is not in fleet.config.lockfile."
+        detail = f"`{name}` is not in fleet.lock."
         hint = did_you_mean(name, sorted(known))
         raise FleetError(
             problem("FC3016", "No such version", detail, hint=hint, command="fleetctl adapter list")

@@ -130,7 +130,7 @@ async def _trained(
             problem(
                 "FC6714",
                 "The version exists already",
-                f"`{name}` is in fleet.config.lockfile; a version is trained once.",
+                f"`{name}` is in fleet.lock; a version is trained once.",
                 hint="Leave --version out for the next one.",
             )
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runtime.ledger.outbox import LedgerOutbox
 
 UNSENT = "was not delivered"
-Reader = tuple[str, "Audience", "Notify"]
+Reader = tuple[str, "Audience", "NotifySpec"]
 """Name in the ledger, kind, and where."""
 
 

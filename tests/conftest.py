@@ -65,7 +65,7 @@ def _what_is_missing(python: Path) -> str | None:
     return f"no real vLLM: {python} has no package `vllm`" if probe.returncode else None
 
 
-class _ByFile(LoadGroupScheduling):  # type: ignore[misc] (xdist has no types)
+class _ByFile(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no types
     """Gives a worker the whole file of a test that is in no group."""
 
     def _split_scope(self, nodeid: str) -> str:

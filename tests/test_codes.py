@@ -34,7 +34,7 @@ SECTIONS = {
     "FC3": (
         "Library and preflight",
         (
-            "`fleetctl adapter verify` compares the library and the served copies with fleet.config.lockfile; "
+            "`fleetctl adapter verify` compares the library and the served copies with fleet.lock; "
             "`fleetctl adapter add` names each part of an adapter that a server would not serve."
         ),
     ),

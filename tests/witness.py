@@ -155,7 +155,7 @@ def lay_out(folder: Path, root: Path) -> Witness:
 
 def _make_store(root: Path) -> None:
     """Copy what servers load from; it is too large to be stored."""
-    lock = json.loads((root / "fleet.config.lockfile").read_text("utf-8"))
+    lock = json.loads((root / "fleet.lock").read_text("utf-8"))
     for name, pinned in lock["adapters"].items():
         client, task, _, version = name.split("-")
         source = root / "models" / "adapters" / client / f"{task}-{version}"

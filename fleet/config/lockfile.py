@@ -13,7 +13,7 @@ from fleet.hardware import BaseShape
 from fleet.names import AdapterName
 from fleet.spec import AdapterFacts
 
-LOCK_FILE = "fleet.config.lockfile"
+LOCK_FILE = "fleet.lock"
 
 
 def _full_name(value: object) -> str:
@@ -72,7 +72,7 @@ class LockedBase(_Document):
 
 
 class Lock(_Document):
-    """The file `fleet.config.lockfile`: written by `fleetctl adapter add`, kept in version control."""
+    """The file `fleet.lock`: written by `fleetctl adapter add`, kept in version control."""
 
     format: Literal[1] = 1
     bases: dict[str, LockedBase] = {}

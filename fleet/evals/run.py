@@ -153,7 +153,7 @@ class EvalRun:
     cached: bool = False
     """Whether the answers are those of an earlier run of the same bytes."""
     serving: str = ""
-    """Of the engine that answered, as of `EvalTarget`: a fingerprint may tell of its flags alone."""
+    """Of the engine that answered, as in `EvalTarget`: a fingerprint may cover its flags alone."""
 
     @property
     def made_up(self) -> bool:

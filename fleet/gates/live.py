@@ -147,7 +147,8 @@ def judge_fixed(
     (effect,) = design_effects((side,))
     independent = side.requests / effect
     lower, upper = wilson(side.bad / effect, independent)
-    about = f"{side.bad:g} of {side.requests:g} over the limit (95 % sure: at most {percent_text(upper)})"
+    most = percent_text(upper)
+    about = f"{side.bad:g} of {side.requests:g} over the limit (95 % sure: at most {most})"
     estimate, text = side.rate if side.requests else None, f"{percent_text(limit)} of them"
     made = Estimate(rule, estimate, lower, upper, upper <= limit, about, text, independent)
     return conclude(gate, metric, made, moments, counts, limits)

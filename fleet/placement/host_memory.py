@@ -5,7 +5,8 @@ the server. A host that declares its memory takes no more of them; others are no
 
 That holds at every step of an apply. A server that stops, or starts with other flags, counts as
 the larger of what it takes before and after, as does one whose largest adapter is unloaded: vLLM
-forgets only its name. Only servers that nothing uses are counted as gone, see `fleet.planning.ordering`.
+forgets only its name. Only servers that nothing uses are counted as gone, see
+`fleet.planning.ordering`.
 """
 
 from collections.abc import Iterator

@@ -209,7 +209,7 @@ def items_of(
             if facts is None or base not in fleet.bases:
                 if not prior:
                     unplaced[adapter] = (
-                        "it is not in fleet.config.lockfile: fleetctl adapter add"
+                        "it is not in fleet.lock: fleetctl adapter add"
                         if base in fleet.bases
                         else f"its base `{base}` is not declared"
                     )

@@ -133,7 +133,7 @@ def _once(
     for item in board.missing():
         if item.rank == 0:
             board.unplaced[item.adapter] = (
-                "it is not in fleet.config.lockfile, so it can only stay where it is"
+                "it is not in fleet.lock, so it can only stay where it is"
             )
     fill(board)
     buy(board, search, turn)

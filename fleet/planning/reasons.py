@@ -102,7 +102,7 @@ class _Teller:
             case Action.UPDATE | Action.REPLACE:
                 return (
                     Reason.WRONG_SOURCE,
-                    "it is loaded from other bytes than fleet.config.lockfile pins",
+                    "it is loaded from other bytes than fleet.lock pins",
                 )
 
     def _created(self, adapter: LoadedAdapter, alias: str, version: str) -> tuple[Reason, str]:

@@ -78,9 +78,10 @@ def forecast_rollouts(fleet: FleetSpec, wanted: AliasTarget, history: History) -
         made.append(due)
     if wanted.phase in _STANDS_STILL:
         return Preview(tuple(made), "")
+    held = max(0.0, 1 - promoted - failed)
     outlook = (
         f"{wanted.alias}: if {version_of(wanted.target)} is no worse, it is promoted by itself "
-        f"with {percent_text(promoted)}, held for people with {percent_text(max(0.0, 1 - promoted - failed))}"
+        f"with {percent_text(promoted)}, held for people with {percent_text(held)}"
         f", failed by mistake with {percent_text(failed)}"
     )
     return Preview(tuple(made), outlook)
@@ -201,8 +202,8 @@ class _Gate:
         longest = _span(self.rollout.longest_bake, " ")
         text = (
             f"{requests} requests at {share} % in {longest}, {self._basis()}: a healthy version "
-            f"gets PASS {percent_text(self.live(share))}; {_harm(gate, self.usual)} is caught with at "
-            f"least {percent_text(catching(gate, requests, others, self.usual))}"
+            f"gets PASS {percent_text(self.live(share))}; {_harm(gate, self.usual)} is caught "
+            f"with at least {percent_text(catching(gate, requests, others, self.usual))}"
         )
         if half := self._half(requests, others):
             text += f", half the time within {half} requests"

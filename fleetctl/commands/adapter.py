@@ -32,7 +32,7 @@ Examples:
 def command() -> None:
     """Add, list, show and verify adapter versions.
 
-    A version is a folder in the library, `adapters/CLIENT/TASK-vX.Y.Z`. The file `fleet.config.lockfile`
+    A version is a folder in the library, `adapters/CLIENT/TASK-vX.Y.Z`. The file `fleet.lock`
     pins its bytes, which never change.
     """
 
@@ -56,7 +56,7 @@ Examples:
 @_FORMAT
 @click.pass_obj
 def add(session: Session, path: Path, name: str, form: str) -> None:
-    """Check an adapter, copy it into the library and pin its bytes in fleet.config.lockfile.
+    """Check an adapter, copy it into the library and pin its bytes in fleet.lock.
 
     PATH is a folder that PEFT saved, or the version's own place in the library. An adapter that
     a server would refuse, ignore or serve wrongly is refused, with the reason.
@@ -173,7 +173,7 @@ Examples:
 @_FORMAT
 @click.pass_obj
 def verify(session: Session, names: tuple[str, ...], form: str) -> None:
-    """Hash every version and compare with fleet.config.lockfile. Exit 1 on a difference.
+    """Hash every version and compare with fleet.lock. Exit 1 on a difference.
 
     The copies that servers load from are checked too, a row for each copy.
     """
@@ -214,7 +214,7 @@ def _locked(name: str, known: list[str]) -> None:
 
     if name not in known:
         hint = did_you_mean(name, known)
-        detail = f"`{name}` is not in fleet.config.lockfile."
+        detail = f"`{name}` is not in fleet.lock."
         command_line = "fleetctl adapter list"
         raise LibraryError(
             problem("FC3016", "No such version", detail, hint=hint, command=command_line)

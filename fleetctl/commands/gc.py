@@ -56,7 +56,7 @@ def command(session: Session, *, dry_run: bool, yes: bool, form: str) -> None:
         freed = sum(sizes[each.name] for each in due)
         click.echo(f"Deleted {_counted(found, answers)}, {freed / 2**20:.1f} MiB.")
         if any(not each.needed for each in found.versions):
-            click.echo("fleet.config.lockfile has changed: commit it.", err=True)
+            click.echo("fleet.lock has changed: commit it.", err=True)
 
 
 async def _judge(session: Session) -> "RetainedVersions":

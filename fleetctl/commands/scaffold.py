@@ -109,7 +109,7 @@ def adapter(session: Session, task: str, base: str, version: str) -> None:
         _next(f"{line} plan")
         return
     click.echo(
-        f"{name} is not in fleet.config.lockfile yet: until its files are added, `validate` says FC1210.",
+        f"{name} is not in fleet.lock yet: until its files are added, `validate` says FC1210.",
         err=True,
     )
     _next(f"{line} adapter add PATH --as {name}", f"{line} plan")

@@ -1,6 +1,6 @@
 """Disposal: folders are moved aside in one step and then deleted, so that none is ever half there.
 
-Nobody may use what is given here; `fleet.maintenance.retention` decides that. Safe to repeat after a
+`fleet.maintenance.retention` decides that nothing here is in use. Safe to repeat after a
 crash at any point.
 """
 

@@ -196,7 +196,7 @@ def _versions(digest: str, lock: Lock, library: Path) -> dict[str, Path]:
 def _mend(
     digest: str, wrong: str, servers: list[str], versions: Mapping[str, Path], store: Path
 ) -> RepairResult:
-    why = "fleet.config.lockfile pins no version with this digest"
+    why = "fleet.lock pins no version with this digest"
     for name, folder in versions.items():
         try:
             publish(folder, digest, store)

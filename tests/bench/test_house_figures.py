@@ -18,8 +18,8 @@ FILES = {
     "def __getattr__(name):\n    return HOMES[name]\n",
     "fleet/packing/search.py": "x = 0\n" * 301,
     "plans/__init__.py": "",
-    "plans/render/text.py": "import fleet.planning.rules\nclass Plan:\n    def __init__(self, of):\n"
-    "        import fleet.plan\n",
+    "plans/render/text.py": "import fleet.planning.rules\nclass Plan:\n"
+    "    def __init__(self, of):\n        import fleet.plan\n",
     "plans/README.md": "line\n" * 101,
     "runtime/__init__.py": "",
     "runtime/README.md": "line\n" * 100,

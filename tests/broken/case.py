@@ -15,4 +15,4 @@ class Case(NamedTuple):
     """Part of the remedy or the reason."""
 
 
-F, A, E, L = "fleet.yaml", "clients/acme.yaml", "env/prod.yaml", "fleet.config.lockfile"
+F, A, E, L = "fleet.yaml", "clients/acme.yaml", "env/prod.yaml", "fleet.lock"

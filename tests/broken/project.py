@@ -83,4 +83,4 @@ def write(root: Path, files: dict[str, str]) -> None:
 
 
 def valid() -> dict[str, str]:
-    return {"fleet.yaml": FLEET, "clients/acme.yaml": ACME, "fleet.config.lockfile": lock()}
+    return {"fleet.yaml": FLEET, "clients/acme.yaml": ACME, "fleet.lock": lock()}

@@ -42,8 +42,10 @@ SCHEMA = ResponseFormat(
     ],
 )
 def test_an_answer_has_its_form_or_not(
-    wanted: ResponseFormat, text: str, has_it: bool | None
-) -> None:  # noqa: FBT001 (a column of the table)
+    wanted: ResponseFormat,
+    text: str,
+    has_it: bool | None,  # noqa: FBT001 (a column of the table)
+) -> None:
     assert flaw(wanted) == ""
     assert check_format(wanted, text) is has_it
 

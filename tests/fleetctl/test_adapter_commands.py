@@ -79,7 +79,7 @@ def test_what_is_added_is_told_as_json(run: Run, project: Path, tmp_path: Path) 
     (source / "optimizer.pt").write_bytes(b"x")
     code, out, err = run("adapter", "add", str(source), "--as", NAME, "--format", "json")
     told = json.loads(out)
-    locked = parse_lock((project / "fleet.config.lockfile").read_text("utf-8")).adapters[NAME]
+    locked = parse_lock((project / "fleet.lock").read_text("utf-8")).adapters[NAME]
     assert code == 0
     assert (told["outcome"], told["digest"], told["rank"]) == ("added", locked.digest, 4)
     assert "Left out, not part of a version: optimizer.pt" in err
@@ -117,7 +117,7 @@ def test_a_base_without_its_folder_is_known_from_the_lock(
     assert run("adapter", "add", source, "--as", NAME)[0] == 0
     shutil.rmtree(project / "models" / "base")
     assert run("adapter", "add", source, "--as", "acme-faq-tiny-v1.0.0")[0] == 0
-    (project / "fleet.config.lockfile").unlink()
+    (project / "fleet.lock").unlink()
     code, _, err = run("adapter", "add", source, "--as", "acme-faq-tiny-v1.1.0")
     assert code == 1
     assert "Base's dimensions unknown" in err
@@ -133,11 +133,7 @@ def test_versions_are_listed_by_alias_with_rank_size_accuracy_and_digest(
         assert run("adapter", "add", str(source), "--as", name)[0] == 0
     synthetic.adapter(project / "models/adapters/birch/faq-v1.1.0")
     shutil.rmtree(project / "models/adapters/acme/support-v2.10.0")
-    digest = (
-        parse_lock((project / "fleet.config.lockfile").read_text("utf-8"))
-        .adapters[NAME]
-        .digest[:12]
-    )
+    digest = parse_lock((project / "fleet.lock").read_text("utf-8")).adapters[NAME].digest[:12]
     code, out, _ = run("adapter", "list")
     assert code == 0
     assert out == (
@@ -209,7 +205,7 @@ def test_verifying_a_version_that_is_not_pinned_is_an_error(run: Run) -> None:
 
 
 def test_every_adapter_of_the_quickstart_is_pinned_and_passes_preflight() -> None:
-    lock = parse_lock((QUICKSTART / "fleet.config.lockfile").read_text("utf-8"))
+    lock = parse_lock((QUICKSTART / "fleet.lock").read_text("utf-8"))
     shape = lock.bases["tiny"].shape
     found = list(versions(QUICKSTART / "models"))
     assert len(found) >= 14

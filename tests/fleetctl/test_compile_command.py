@@ -61,7 +61,7 @@ LOCK = {
 def project(tmp_path: Path) -> Path:
     """A fleet of one adapter on one CPU; nothing of it runs."""
     (tmp_path / "fleet.yaml").write_text(FLEET, encoding="utf-8")
-    (tmp_path / "fleet.config.lockfile").write_text(json.dumps(LOCK), encoding="utf-8")
+    (tmp_path / "fleet.lock").write_text(json.dumps(LOCK), encoding="utf-8")
     (tmp_path / "models" / "base" / "tiny").mkdir(parents=True)
     return tmp_path
 

@@ -18,7 +18,7 @@ TABLE = """{"digest": "0", "revision": 3, "servers": {"tiny-laptop-cpu0": "http:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """The quickstart's declarations, with a route that the lock does not know and a server."""
-    for name in ("fleet.yaml", "fleet.config.lockfile", "clients/acme.yaml", "clients/birch.yaml"):
+    for name in ("fleet.yaml", "fleet.lock", "clients/acme.yaml", "clients/birch.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((QUICKSTART / name).read_bytes())
     state = tmp_path / ".fleetctl"
@@ -67,7 +67,7 @@ def test_names_are_offered(root: Path, words: str, offered: list[str]) -> None:
     assert found == offered
 
 
-@pytest.mark.parametrize("name", ["fleet.yaml", "fleet.config.lockfile", ".fleetctl/routes.json"])
+@pytest.mark.parametrize("name", ["fleet.yaml", "fleet.lock", ".fleetctl/routes.json"])
 @pytest.mark.parametrize("content", [b"", b"\xff\x00", b"[1, 2", b'{"adapters": 7}', b"[" * 5_000])
 def test_a_broken_file_completes_to_nothing(root: Path, name: str, content: bytes) -> None:
     (root / name).write_bytes(content)
@@ -75,7 +75,7 @@ def test_a_broken_file_completes_to_nothing(root: Path, name: str, content: byte
         completed(root, *words)
     for path in (
         root / "fleet.yaml",
-        root / "fleet.config.lockfile",
+        root / "fleet.lock",
         root / ".fleetctl" / "routes.json",
     ):
         path.unlink()

@@ -22,11 +22,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 def digest(project: Project) -> str:
-    return (
-        parse_lock((project.root / "fleet.config.lockfile").read_text("utf-8"))
-        .adapters[NAME]
-        .digest
-    )
+    return parse_lock((project.root / "fleet.lock").read_text("utf-8")).adapters[NAME].digest
 
 
 def tamper(folder: Path) -> None:

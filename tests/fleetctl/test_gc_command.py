@@ -84,12 +84,12 @@ def test_what_nobody_needs_goes_with_its_line_in_the_lock(project: Project) -> N
     done = call(project, "gc", "--yes")
     assert done.returncode == 0, done.stderr
     assert "Deleted 2 versions and 1 served copy" in done.stdout
-    assert "fleet.config.lockfile has changed" in done.stderr
+    assert "fleet.lock has changed" in done.stderr
     assert {each.name for each in store.iterdir()} == listed
     folders = {each.name for each in (project.root / "models/adapters/acme").iterdir()}
     assert folders >= {"support-v1.2.0", "support-v1.3.0", "support-v1.4.0", "support-v2.1.0"}
     assert folders.isdisjoint({"support-v1.0.0", "support-v1.1.0", ".removed-x"})
-    lock = parse_lock((project.root / "fleet.config.lockfile").read_text(encoding="utf-8"))
+    lock = parse_lock((project.root / "fleet.lock").read_text(encoding="utf-8"))
     assert {OLDEST, SECOND}.isdisjoint(lock.adapters)
     assert call(project, "plan", "--detailed-exitcode").returncode == 0
     assert call(project, "drift").returncode == 0
@@ -104,7 +104,7 @@ def test_a_line_whose_folder_a_killed_run_had_taken_goes_too(project: Project) -
     assert call(project, "adapter", "add", *more).returncode == 0
     shutil.rmtree(adapters / "support-v1.2.0")
     assert call(project, "gc", "--yes").returncode == 0
-    lock = parse_lock((project.root / "fleet.config.lockfile").read_text(encoding="utf-8"))
+    lock = parse_lock((project.root / "fleet.lock").read_text(encoding="utf-8"))
     assert "acme-support-tiny-v1.2.0" not in lock.adapters
 
 

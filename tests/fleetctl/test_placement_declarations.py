@@ -123,7 +123,7 @@ def test_wishes_for_a_place(tmp_path: Path) -> None:
     wishes = "        avoid: [llama_a, laptop, llama_a]\n        apart: [acme, beta, beta-x]\n"
     wishes = wishes.replace("llama_a, laptop, llama_a", "llama_a, llama_a")
     beta = 'clients:\n  beta:\n    adapters:\n      x: {base: tiny, version: "1.0.0"}\n'
-    lock = json.loads(valid()["fleet.config.lockfile"])
+    lock = json.loads(valid()["fleet.lock"])
     lock["adapters"]["beta-x-tiny-v1.0.0"] = lock["adapters"]["acme-triage-tiny-v1.0.0"]
     write(
         tmp_path,
@@ -131,7 +131,7 @@ def test_wishes_for_a_place(tmp_path: Path) -> None:
         | {
             "clients/acme.yaml": ACME.replace(_LATENCY, _LATENCY + wishes),
             "clients/beta.yaml": beta,
-            "fleet.config.lockfile": json.dumps(lock),
+            "fleet.lock": json.dumps(lock),
         },
     )
     support = load_fleet(tmp_path, None, {}).adapters["acme-support"]

@@ -213,7 +213,7 @@ def test_a_small_fleet_and_a_failed_run_leave_no_cache(tmp_path: Path) -> None:
     load_fleet(tmp_path, None, {})
     assert sorted(each.name for each in tmp_path.iterdir()) == [
         "clients",
-        "fleet.config.lockfile",
+        "fleet.lock",
         "fleet.yaml",
     ]
 

@@ -108,13 +108,13 @@ def test_two_people_cannot_retrain_the_same_adapter_unnoticed(project: Project) 
 def test_a_training_that_fails_adds_nothing_and_is_run_again(
     project: Project, mode: str, says: str
 ) -> None:
-    before = (project.root / "fleet.config.lockfile").read_bytes()
+    before = (project.root / "fleet.lock").read_bytes()
     command(project, mode)
     done = call(project, "retrain", "run", "acme-triage")
     assert done.returncode == 1
     assert "FC6712" in done.stderr
     assert says in done.stderr
-    assert (project.root / "fleet.config.lockfile").read_bytes() == before
+    assert (project.root / "fleet.lock").read_bytes() == before
     command(project, "work")
 
 
@@ -128,7 +128,7 @@ def test_a_retrained_version_is_added_declared_and_planned(project: Project) -> 
     assert "training 1.0.1" in done.stderr
     after = (project.root / "clients" / "acme.yaml").read_text("utf-8")
     assert after == before.replace('version: "1.0.0"', 'version: "1.0.1"')
-    assert "acme-triage-tiny-v1.0.1" in (project.root / "fleet.config.lockfile").read_text("utf-8")
+    assert "acme-triage-tiny-v1.0.1" in (project.root / "fleet.lock").read_text("utf-8")
     assert "acme-triage-tiny-v1.0.1" in call(project, "plan").stdout
     rows = json.loads(call(project, "retrain", "list", "--format", "json").stdout)
     [row] = [each for each in rows if each["alias"] == "acme-triage"]

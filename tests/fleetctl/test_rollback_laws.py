@@ -29,8 +29,7 @@ from tests.fleet.rollouts.rollout_world import TWIN, World, bytes_of, happen, st
 from tests.runtime.gateway.stage import Stage, alias, stage, table
 
 DOWN = (
-    "fleet.planning.pipeline", "fleet.rollouts", "fleet.placement", "fleet.planning.ordering", "fleet.planning.diff", "fleet.rollouts.trials",
-    "fleet.rollouts.forecast", "fleet.evals",
+    "fleet.planning", "fleet.rollouts", "fleet.placement", "fleet.packing", "fleet.evals",
     "runtime.evals", "runtime.execute", "runtime.gates", "fleetctl.judging",
     "sqlite3", "duckdb", "psycopg", "obstore", "networkx", "highspy", "numpy", "ruamel",
 )  # fmt: skip

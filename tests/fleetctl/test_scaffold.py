@@ -113,7 +113,7 @@ def test_a_scaffolded_adapter_lacks_nothing_but_its_bytes(run: Run, project: str
         arguments = (f"acme/{task}", "--base", "llama3_8b", "--version", "1.0.0")
         code, _, err = run("-C", project, "scaffold", "adapter", *arguments)
         assert code == 0
-        assert "not in fleet.config.lockfile yet" in err
+        assert "not in fleet.lock yet" in err
         assert f"adapter add PATH --as acme-{task}-llama3_8b-v1.0.0" in err
     code, out, _ = run("-C", project, "validate", "--format", "json")
     found = json.loads(out)
@@ -214,7 +214,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
 
 
 def test_the_synthetic_lock_is_in_the_form_that_fleetctl_writes() -> None:
-    text = synthesise(SyntheticSize(20, 100, 24, 1))[0]["fleet.config.lockfile"]
+    text = synthesise(SyntheticSize(20, 100, 24, 1))[0]["fleet.lock"]
     assert lock_text(parse_lock(text)) == text
 
 

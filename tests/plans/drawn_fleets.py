@@ -148,7 +148,7 @@ def write(name: str, folder: Path) -> None:
             for index, each in enumerate(names)
         },
     }
-    (folder / "fleet.config.lockfile").write_text(json.dumps(lock), encoding="utf-8")
+    (folder / "fleet.lock").write_text(json.dumps(lock), encoding="utf-8")
 
 
 def _fields(base: str) -> dict[str, object]:

@@ -29,8 +29,8 @@ COLLISION = Diagnosis(
     fits=False,
     lacking=("cedar-faq-llama-v1.0.0",),
     causes=(
-        PlacementCause(Limit.THROUGHPUT, "llama", ("cedar-faq-llama-v1.0.0",), primary=True, text=CLASH,
-              need=8750, have=6295, hour=14),
+        PlacementCause(Limit.THROUGHPUT, "llama", ("cedar-faq-llama-v1.0.0",), primary=True,
+              text=CLASH, need=8750, have=6295, hour=14),
         PlacementCause(Limit.CORDONED, "llama", ("acme-faq-llama-v1.0.0",), primary=False,
               text="`a/gpu1` is cordoned", need=1, have=0, hour=None),
     ),

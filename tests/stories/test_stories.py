@@ -1,6 +1,6 @@
 """Each folder is a story: what is declared, live and past, and the plan that follows.
 
-`fleet.yaml`, `clients/`, `env/` and `fleet.config.lockfile` are the project; `live.json` is a live-state
+`fleet.yaml`, `clients/`, `env/` and `fleet.lock` are the project; `live.json` is a live-state
 file; `history.json` is the folded ledger (none: a new fleet); `env.txt` names an overlay; `now.txt`
 is the time. `plan.txt`, `plan.md` and `plan.json`, or `error.txt` where no plan can be made, are
 compared byte by byte; UPDATE_STORIES=1 writes them anew, for a person to read and to commit.

@@ -25,9 +25,9 @@ def check_keys(given: Declarations, fingerprints: Mapping[str, str | None]) -> I
     """Yield keys that share a secret; `fingerprints` are by reference, None: not readable."""
     seen: dict[str, tuple[str | int, ...]] = {}
     for client_name, client in sorted(given.clients.items()):
-        for key, reference in sorted(client.keys.items()):
+        for key, secret in sorted(client.keys.items()):
             path = ("clients", client_name, "keys", key)
-            identity = fingerprints.get(reference) or reference
+            identity = fingerprints.get(secret) or secret
             if identity in seen:
                 other = seen[identity]
                 detail = (

@@ -28,7 +28,7 @@ FORMAT = 'format: {regex: "[a-z]+-[0-9a-f]+ .*"}'
 def write() -> None:
     """Play the story in `ROOT`, then store what is left and what commands print of that."""
     witness = Witness(HERE, Project(Path(ROOT), ()), ADDRESS)
-    shutil.copytree(HERE / "project", ROOT, ignore=shutil.ignore_patterns("fleet.config.lockfile"))
+    shutil.copytree(HERE / "project", ROOT, ignore=shutil.ignore_patterns("fleet.lock"))
     shutil.copytree(QUICKSTART / "models" / "base", f"{ROOT}/models/base")
     (witness.state / "keys").mkdir(parents=True)
     (witness.state / "operator.secret").write_text("operator-of-the-witness\n", "utf-8")
@@ -148,7 +148,7 @@ def _store(witness: Witness) -> None:
     root = witness.project.root
     shutil.rmtree(HERE / "state", ignore_errors=True)
     shutil.copytree(witness.state, HERE / "state", ignore=shutil.ignore_patterns(*KEPT_OUT))
-    shutil.copyfile(root / "fleet.config.lockfile", HERE / "project" / "fleet.config.lockfile")
+    shutil.copyfile(root / "fleet.lock", HERE / "project" / "fleet.lock")
     shutil.copyfile(root / "live.json", HERE / "live.json")
     for path in (HERE / "live.json", *(HERE / "state").rglob("*.json")):
         path.write_text(witness.as_stored(path.read_text("utf-8")), "utf-8")

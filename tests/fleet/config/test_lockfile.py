@@ -63,7 +63,7 @@ def test_a_malformed_entry_is_named_with_its_line(old: str, new: str, line: int)
     (found,) = caught.value.diagnostics
     assert found.code == "FC1217"
     assert found.place is not None
-    assert (found.place.file, found.place.line) == ("fleet.config.lockfile", line)
+    assert (found.place.file, found.place.line) == ("fleet.lock", line)
 
 
 CONFIG = {

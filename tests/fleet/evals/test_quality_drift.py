@@ -1,5 +1,7 @@
-"""Drift rules: at their edges, and over simulated years; `python -m tests.fleet.evals.test_quality_drift`
-prints the table that the README quotes."""
+"""Drift rules: at their edges, and over simulated years.
+
+`python -m tests.fleet.evals.test_quality_drift` prints the table that the README quotes.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

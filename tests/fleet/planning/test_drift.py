@@ -54,8 +54,8 @@ MOVED = replace(server("a"), port=9999)
 CASES = (
     Case("a dead server with its adapters", live("server/a", "@a"), "server/a", DriftAction.HEAL,
          "has ended; 2 adapters are gone with it", 3),
-    Case("a restarted server", replace(live("@a"), boots={"a": "boot-2"}), "server/a", DriftAction.HEAL,
-         "the server was restarted; 2 adapters are missing", 2),
+    Case("a restarted server", replace(live("@a"), boots={"a": "boot-2"}), "server/a",
+         DriftAction.HEAL, "the server was restarted; 2 adapters are missing", 2),
     Case("an adapter that is listed and not there",
          replace(live(), lost=(adapter_address(OLD, "a"),)), f"adapter/{OLD}@a", DriftAction.ALERT,
          "answers a gateway's requests for it with 404"),
@@ -70,8 +70,8 @@ CASES = (
          "server/a", DriftAction.ALERT, "does not answer: timeout"),
     Case("other flags", live("server/a", more=(MOVED,)), "server/a", DriftAction.PLAN,
          "runs with other flags or elsewhere than established"),
-    Case("a rogue adapter", live(more=(loaded("test2", "a"),)), "adapter/test2@a", DriftAction.ALERT,
-         "not loaded by fleetctl"),
+    Case("a rogue adapter", live(more=(loaded("test2", "a"),)), "adapter/test2@a",
+         DriftAction.ALERT, "not loaded by fleetctl"),
     Case("other bytes under a name", live(f"{OLD}@a", more=(
         replace(loaded(OLD, "a"), digest=digest_of("other"), path="/tmp/x"),)),  # noqa: S108
          f"adapter/{OLD}@a", DriftAction.ALERT, "other bytes answer under this name, from /tmp/x"),
@@ -80,7 +80,8 @@ CASES = (
          "route/acme-support", DriftAction.PLAN, "changed by hand"),
     Case("a lost route", live("route"), "route/acme-support", DriftAction.HEAL,
          "1 of 2 routes and keys is gone"),
-    Case("a lost table", live("route", "key"), "routes", DriftAction.HEAL, "2 of 2 routes and keys", 2),
+    Case("a lost table", live("route", "key"), "routes",
+         DriftAction.HEAL, "2 of 2 routes and keys", 2),
     Case("another secret", live("key", more=(replace(KEY, fingerprint="f"),)), "key/acme/prod",
          DriftAction.ALERT, "another secret opens this client's models"),
     Case("an extra key", live(more=(replace(KEY, name="x"),)), "key/acme/x", DriftAction.ALERT,

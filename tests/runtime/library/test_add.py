@@ -68,31 +68,31 @@ def test_served_files_are_read_only_and_results_can_still_be_added(tmp_path: Pat
 def test_the_same_bytes_again_change_nothing(tmp_path: Path) -> None:
     source = adapter(tmp_path / "out")
     put(tmp_path, source)
-    before = (tmp_path / "fleet.config.lockfile").stat()
+    before = (tmp_path / "fleet.lock").stat()
     done = put(tmp_path, source)
     assert done.outcome == "present"
-    after = (tmp_path / "fleet.config.lockfile").stat()
+    after = (tmp_path / "fleet.lock").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_other_bytes_under_the_same_name_are_refused_and_nothing_changes(tmp_path: Path) -> None:
     put(tmp_path, adapter(tmp_path / "out"))
-    before = (tmp_path / "fleet.config.lockfile").read_bytes()
+    before = (tmp_path / "fleet.lock").read_bytes()
     with pytest.raises(LibraryError) as caught:
         put(tmp_path, adapter(tmp_path / "again", seed=1))
     assert codes(caught.value) == ["FC3011"]
     assert caught.value.diagnostics[0].command.endswith("--as acme-support-tiny-v2.1.1")
-    assert (tmp_path / "fleet.config.lockfile").read_bytes() == before
+    assert (tmp_path / "fleet.lock").read_bytes() == before
     assert all(each.fine for each in verify(tmp_path / "models", read_lock(tmp_path)))
 
 
 def test_other_bytes_are_refused_even_where_the_lock_was_lost(tmp_path: Path) -> None:
     put(tmp_path, adapter(tmp_path / "out"))
-    (tmp_path / "fleet.config.lockfile").unlink()
+    (tmp_path / "fleet.lock").unlink()
     with pytest.raises(LibraryError) as caught:
         put(tmp_path, adapter(tmp_path / "again", seed=1))
     assert codes(caught.value) == ["FC3011"]
-    assert not (tmp_path / "fleet.config.lockfile").exists()
+    assert not (tmp_path / "fleet.lock").exists()
 
 
 def test_other_bytes_are_refused_even_where_the_library_was_lost(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_adding_at_the_same_time_loses_no_version(tmp_path: Path) -> None:
     assert {each.outcome for each in done} == {"added"}
     assert set(read_lock(tmp_path).adapters) == set(map(str, names))
     left = {each.name for each in tmp_path.iterdir()}
-    assert left == {"out", "models", "fleet.config.lockfile"}
+    assert left == {"out", "models", "fleet.lock"}
 
 
 def test_the_same_version_added_at_the_same_time_is_added_once(tmp_path: Path) -> None:
@@ -185,10 +185,10 @@ def test_the_same_version_added_at_the_same_time_is_added_once(tmp_path: Path) -
 
 
 def test_a_lock_that_cannot_be_read_is_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "fleet.config.lockfile").write_text("<<<<<<< ours\n")
+    (tmp_path / "fleet.lock").write_text("<<<<<<< ours\n")
     with pytest.raises(ConfigError):
         put(tmp_path, adapter(tmp_path / "out"))
-    assert (tmp_path / "fleet.config.lockfile").read_text() == "<<<<<<< ours\n"
+    assert (tmp_path / "fleet.lock").read_text() == "<<<<<<< ours\n"
 
 
 def test_a_project_that_does_not_exist_is_told_to_people(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_lock_is_one_version_a_line(tmp_path: Path) -> None:
     source = adapter(tmp_path / "out")
     for task in ("b", "a"):
         put(tmp_path, source, AdapterName.parse(f"acme-{task}-tiny-v1.0.0"))
-    lines = (tmp_path / "fleet.config.lockfile").read_text().splitlines()
+    lines = (tmp_path / "fleet.lock").read_text().splitlines()
     pinned = [line for line in lines if '"digest"' in line]
     assert [line.split('"')[1] for line in pinned] == ["acme-a-tiny-v1.0.0", "acme-b-tiny-v1.0.0"]
     assert json.loads("\n".join(lines))["format"] == 1

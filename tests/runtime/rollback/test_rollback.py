@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,8 @@ def test_a_second_rollback_moves_nothing_and_says_how_to_go_further_back(tmp_pat
                 )
             )
             assert (await back(ours)).target == OLD
-            knows = lambda each: fallback_check(
-                fold(ledger(ours.state).read()), "acme-support", {}, each
-            )  # noqa: E731
+            past = fold(ledger(ours.state).read())
+            knows = partial(fallback_check, past, "acme-support", {})
             twice = await back(ours, doubts=knows)
             assert (twice.target, twice.revision, twice.complete) == (OLD, 3, True)
             assert "--to 2.0.0" in twice.warnings[0]
