@@ -9,9 +9,7 @@ from enum import StrEnum
 
 from fleet.names import Address
 from fleet.resources import Resource
-from fleet.steps import (
-    Step,
-)
+from fleet.steps import Step
 
 
 class GatewayTarget(StrEnum):

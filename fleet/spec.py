@@ -12,10 +12,7 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from fleet.hardware import BaseSpec as Base
-from fleet.hardware import (
-    HostSpec,
-    Profile,
-)
+from fleet.hardware import HostSpec, Profile
 from fleet.names import AdapterName, Version
 from fleet.response_format import ResponseFormat
 from fleet.rollout_policy import EndpointFaults, GateSpec, GoldenFacts, OverrideSpec, RolloutPolicy

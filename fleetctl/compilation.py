@@ -5,6 +5,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet.config import COMPILED_FILE, COMPILED_LINE
 from fleet.errors import (
     EngineTimedOutError,
     EngineUnreachableError,
@@ -113,7 +114,7 @@ def for_litellm(session: Session, out: Path | None) -> Compiled:
     if out is None:
         return Compiled(text, notes)
     out.mkdir(parents=True, exist_ok=True)
-    path = out / litellm.CONFIG_FILE
+    path = out / COMPILED_FILE
     if path.exists() and not is_compiled(path):
         raise FleetError(
             problem(
@@ -123,7 +124,7 @@ def for_litellm(session: Session, out: Path | None) -> Compiled:
                 hint="Name another folder with --out, or move the file away.",
             )
         )
-    replace_file(path, (litellm.COMPILED + text).encode())
+    replace_file(path, (COMPILED_LINE + text).encode())
     start = f"revision {routing.revision} is written; start it: litellm --config {path}"
     return Compiled("", (start, *notes))
 

@@ -109,11 +109,7 @@ async def due(
         declared: As often as each alias's rollout declares; one that declares nothing never is.
     """
     from fleet.errors import FleetError  # noqa: PLC0415
-    from fleet.history import (  # noqa: PLC0415
-        fallback_check,
-        fold,
-        loaded_digests,
-    )
+    from fleet.history import fallback_check, fold_entries, loaded_digests  # noqa: PLC0415
     from fleet.maintenance import last_drills  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
     from runtime.rollback.publish import choose_target  # noqa: PLC0415
@@ -125,7 +121,7 @@ async def due(
         await gateways.close()
     often = _declared(session) if declared else dict.fromkeys(table.aliases, every)
     entries = session.ledger().read()
-    last, past = last_drills(entries), fold(entries)
+    last, past = last_drills(entries), fold_entries(entries)
     digests = loaded_digests(past)
     wanted: list[str] = []
     stuck: list[str] = []

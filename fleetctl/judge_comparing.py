@@ -57,10 +57,7 @@ def objections(session: Session) -> "Callable[[str], str]":
     """Return what says why the judge decides nothing for a client; empty: it does."""
 
     def why(client: str) -> str:
-        from fleet.evals import (  # noqa: PLC0415
-            eval_spec_of,
-            objection,
-        )
+        from fleet.evals import eval_spec_of, objection  # noqa: PLC0415
 
         judge = eval_spec_of(session.fleet().evals).judge
         return objection(session.ledger().read(), judge, client)

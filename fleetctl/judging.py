@@ -102,10 +102,7 @@ def office_of(session: Session, through: str = "") -> "EvalContext":
 
     from fleetctl.judge_comparing import objections  # noqa: PLC0415
     from fleetctl.ways import through_gateway  # noqa: PLC0415
-    from runtime.evals.context import (  # noqa: PLC0415
-        EvalContext,
-        directly,
-    )
+    from runtime.evals.context import EvalContext, directly  # noqa: PLC0415
     from runtime.evals.store import EvalStore  # noqa: PLC0415
     from runtime.secrets import read_secret  # noqa: PLC0415
 

@@ -24,7 +24,7 @@ async def turns(
 ) -> "tuple[DrillRecord, ...]":
     """Return the turn of every alias whose rollout declares `drill`, the most urgent first."""
     from fleet.errors import FleetError  # noqa: PLC0415
-    from fleet.history import fold, settled  # noqa: PLC0415
+    from fleet.history import fold_entries, settled  # noqa: PLC0415
     from fleet.maintenance import due_drills  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
 
@@ -38,7 +38,7 @@ async def turns(
         return ()
     finally:
         await gateways.close()
-    history = settled(fold(entries), live)
+    history = settled(fold_entries(entries), live)
     since = {
         alias: min(lost)
         for alias, entry in table.aliases.items()
@@ -53,11 +53,7 @@ def _waits(
     """Return by alias what prevents a drill now."""
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.history import fallback_check, loaded_digests  # noqa: PLC0415
-    from fleet.rollouts import (  # noqa: PLC0415
-        Phase,
-        closed_until,
-        decide_rollouts,
-    )
+    from fleet.rollouts import Phase, closed_until, decide_rollouts  # noqa: PLC0415
     from runtime.rollback.publish import choose_target  # noqa: PLC0415
 
     fleet, digests, found = session.fleet(), loaded_digests(history), dict[str, str]()

@@ -10,7 +10,7 @@ import click
 from fleet.config import parse_duration, set_value
 from fleet.errors import FleetError, problem
 from fleet.evals import eval_records
-from fleet.history import fold
+from fleet.history import fold_entries
 from fleet.maintenance import due_retrainings, next_version
 from fleet.names import AdapterName, Version
 from fleetctl.session import Session
@@ -38,7 +38,7 @@ def turns(session: Session) -> list[dict[str, Any]]:
     """Return every adapter's turn as documents, the most urgent first."""
     entries = session.ledger().read()
     found = due_retrainings(
-        session.fleet(), entries, eval_records(entries), fold(entries).claims, session.now()
+        session.fleet(), entries, eval_records(entries), fold_entries(entries).claims, session.now()
     )
     return [
         {

@@ -95,14 +95,14 @@ def what_speaks_against(
     from fleet.history import (  # noqa: PLC0415
         FallbackCheck,
         fallback_check,
-        fold,
+        fold_entries,
         loaded_digests,
         rejected_by_gates,
     )
     from runtime.ledger.outbox import in_time, queued  # noqa: PLC0415
 
     def said(entries: "Iterable[Entry]") -> "FallbackCheck":
-        past = fold(entries)
+        past = fold_entries(entries)
         digests = loaded_digests(past)
         found = fallback_check(past, alias, digests, names)
         by_gates = rejected_by_gates(past, (), alias, digests, names, session.now())

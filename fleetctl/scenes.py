@@ -21,12 +21,12 @@ def scene_of(
     session: Session, live: "State", known: "Sequence[Entry] | None" = None
 ) -> "TickContext":
     """Return what a tick looks at, by the entries that are known; None: the ledger is read."""
-    from fleet.history import fold, settled  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.history import fold_entries, settled  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gates.tick import TickContext, trusted, unsound  # noqa: PLC0415
     from runtime.ledger.clock import behind  # noqa: PLC0415
 
     entries = session.ledger().read() if known is None else known
-    history = settled(fold(entries), live)
+    history = settled(fold_entries(entries), live)
     now, found, fleet = session.now(), unsound(entries, history), session.fleet()
     freed = {str(each.data["alias"]): each.seq for each in entries if each.kind == "released"}
     return TickContext(
@@ -64,7 +64,7 @@ def require_believed(session: Session, plan: "Plan") -> None:
             follow from its counts.
     """
     from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.history import fold  # noqa: PLC0415
+    from fleet.history import fold_entries  # noqa: PLC0415
     from runtime.gates.tick import tampering, unsound  # noqa: PLC0415
     from runtime.ledger.clock import behind  # noqa: PLC0415
 
@@ -75,7 +75,7 @@ def require_believed(session: Session, plan: "Plan") -> None:
     late = behind(entries, session.now())
     if late is not None:
         raise late
-    found = unsound(entries, fold(entries), up)
+    found = unsound(entries, fold_entries(entries), up)
     if found:
         raise FleetError(*(tampering(alias, each) for alias, each in sorted(found.items())))
 

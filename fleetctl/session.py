@@ -136,9 +136,9 @@ class Session:
 
     def history(self) -> History:
         """Return the ledger folded into what planning needs."""
-        from fleet.history import fold  # noqa: PLC0415
+        from fleet.history import fold_entries  # noqa: PLC0415
 
-        return fold(self.ledger().read())
+        return fold_entries(self.ledger().read())
 
     @property
     def library(self) -> Path:
@@ -210,11 +210,7 @@ class Session:
     ) -> "tuple[Plan, BestEffort] | None":
         """Plan without the aliases that find no place; None where not even that fits."""
         from fleet.history import settled  # noqa: PLC0415
-        from fleet.planning import (  # noqa: PLC0415
-            USUAL,
-            best_effort,
-            make_plan,
-        )
+        from fleet.planning import USUAL, best_effort, make_plan  # noqa: PLC0415
 
         hard, now = search or USUAL, self.now()
         rest = best_effort(self.fleet(), live, settled(self.history(), live), now, hard)

@@ -92,11 +92,8 @@ async def tell_occasions(
 
 def standing(session: Session, live: "State") -> "list[Notification]":
     """Return what lasts: versions that were stopped, rollouts that wait for people, drift, ..."""
-    from fleet.evals import (  # noqa: PLC0415
-        DriftStatus,
-        eval_records,
-    )
-    from fleet.history import fold, settled  # noqa: PLC0415
+    from fleet.evals import DriftStatus, eval_records  # noqa: PLC0415
+    from fleet.history import fold_entries, settled  # noqa: PLC0415
     from fleet.maintenance import (  # noqa: PLC0415
         drifted,
         due_retrainings,
@@ -112,7 +109,7 @@ def standing(session: Session, live: "State") -> "list[Notification]":
     if not fleet.notify and not any(each.notify for each in fleet.clients.values()):
         return []
     entries = session.ledger().read()
-    history, past = settled(fold(entries), live), eval_records(entries)
+    history, past = settled(fold_entries(entries), live), eval_records(entries)
     alarms = standings(past, live, {DriftStatus.SERVING, DriftStatus.RETRAIN, DriftStatus.WATCH})
     return [
         *rollbacks(entries, now),

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from fleet.errors import FleetError, problem
-from fleet.history import Claim, Entry, fold
+from fleet.history import Claim, Entry, fold_entries
 from fleet.maintenance import standing_claim
 from fleet.names import AdapterName
 from runtime.ledger.protocol import Ledger
@@ -36,10 +36,10 @@ def claim(
     Raises:
         FleetError: FC6710, somebody else has; it names them and the end of their claim.
     """
-    _refuse_others(standing_claim(fold(ledger.read()).claims, alias, now), alias, by)
+    _refuse_others(standing_claim(fold_entries(ledger.read()).claims, alias, now), alias, by)
     until = (now + lasts).isoformat(timespec="seconds")
     ledger.append("retrain_claimed", [{"alias": alias, "by": by, "until": until, "reason": reason}])
-    found = fold(ledger.read()).claims[alias]
+    found = fold_entries(ledger.read()).claims[alias]
     _refuse_others(found, alias, by)
     return found
 
@@ -63,7 +63,7 @@ def release(
     Raises:
         FleetError: FC6710, it is somebody else's, and `force` is not given.
     """
-    found = standing_claim(fold(ledger.read()).claims, alias, now)
+    found = standing_claim(fold_entries(ledger.read()).claims, alias, now)
     if found is None:
         return None
     if not force:

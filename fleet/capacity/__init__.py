@@ -1,14 +1,14 @@
 """How fast a server decodes for many adapters at once: the law, and where its constants are from.
 
-`law` is the arithmetic, `estimate` its constants from data sheets, `fit` what turns measured
+`law` is the arithmetic, `estimate_speed` its constants from data sheets, `fit` what turns measured
 steps into constants, `choice` which of them holds for a server. All pure.
 """
 
 from fleet.capacity.calibration import WORST_RESIDUAL, Point, fit, speed_of
 from fleet.capacity.decode_law import largest_batch, prompt_seconds, step_seconds, step_under_load
 from fleet.capacity.demand import HOURS, IDLE, Load, hourly_rpm, load_of, peak_hour, without_demand
-from fleet.capacity.estimate import estimate
-from fleet.capacity.profiles import FOR_PEOPLE, PROFILE_FORMAT, ProfileError, parse_profile
+from fleet.capacity.estimate import estimate_speed
+from fleet.capacity.profiles import PROFILE_FORMAT, parse_profile
 from fleet.capacity.recorded_demand import (
     DEMAND_FILE,
     ObservedDemand,
@@ -35,7 +35,6 @@ from fleet.capacity.server import (
 
 __all__ = [
     "DEMAND_FILE",
-    "FOR_PEOPLE",
     "HOURS",
     "IDLE",
     "NO_REQUEST_MIX",
@@ -46,14 +45,13 @@ __all__ = [
     "Load",
     "ObservedDemand",
     "Point",
-    "ProfileError",
     "RecordedRequest",
     "Recording",
     "RequestMix",
     "ServerShape",
     "Throughput",
     "carried_on",
-    "estimate",
+    "estimate_speed",
     "fit",
     "hourly_rpm",
     "largest_batch",

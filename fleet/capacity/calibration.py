@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fleet.capacity.decode_law import crowding, step_seconds
-from fleet.capacity.estimate import estimate
+from fleet.capacity.estimate import estimate_speed
 from fleet.hardware import BaseSpec, DeviceSpec, Profile, Speed
 from fleet.vllm import release
 
@@ -46,7 +46,7 @@ def speed_of(
         return _between((below or [above])[-1], above, max_lora_rank)
     if held:
         reason = f"measured at rank {held[-1].max_lora_rank}, here it is {max_lora_rank}"
-    guess = estimate(base, device.kind, tensor_parallel, max_lora_rank)
+    guess = estimate_speed(base, device.kind, tensor_parallel, max_lora_rank)
     if guess is None:
         return None, "unknown"
     return guess, f"uncalibrated ({reason})" if reason else "uncalibrated"

@@ -68,7 +68,9 @@ CPU_SPREAD = 0.014
 """1.83 -> 2.01 ms from 1 to 8 active adapters (vLLM 0.32 for CPU)."""
 
 
-def estimate(base: BaseSpec, kind: str, tensor_parallel: int, max_lora_rank: int) -> Speed | None:
+def estimate_speed(
+    base: BaseSpec, kind: str, tensor_parallel: int, max_lora_rank: int
+) -> Speed | None:
     """Return the constants of a server nobody has measured; None where nothing is known.
 
     Args:

@@ -8,9 +8,9 @@ from fleet.config.effective import effective_settings
 from fleet.config.facts import ProjectFacts
 from fleet.config.format import format_text
 from fleet.config.lockfile import LOCK_FILE, Lock, LockedAdapter, base_shape, lock_text, parse_lock
-from fleet.config.merge import Tree, merge, overlay, substitute
+from fleet.config.merge import COMPILED_FILE, COMPILED_LINE, Tree, merge_files, overlay, substitute
 from fleet.config.problems import Problem, diagnostics
-from fleet.config.resolve import resolve
+from fleet.config.resolve import resolve_fleet
 from fleet.config.scalars.quantities import format_duration, parse_duration
 from fleet.config.schema import json_schema
 from fleet.config.schema.clients import Adapter
@@ -19,6 +19,8 @@ from fleet.config.validate import check_shape
 from fleet.config.yaml import Parsed, parse
 
 __all__ = [
+    "COMPILED_FILE",
+    "COMPILED_LINE",
     "LOCK_FILE",
     "Adapter",
     "Declarations",
@@ -39,12 +41,12 @@ __all__ = [
     "json_schema",
     "lint",
     "lock_text",
-    "merge",
+    "merge_files",
     "overlay",
     "parse",
     "parse_duration",
     "parse_lock",
-    "resolve",
+    "resolve_fleet",
     "set_value",
     "splits",
     "substitute",

@@ -6,13 +6,18 @@ Every value keeps the place it comes from, through all three.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from fleet.codes import Sources, diagnostic, nearest, scalar_width
 from fleet.config.yaml import Marks, Parsed, unmark
 from fleet.errors import ConfigError, Diagnostic, Position
 
 Path = tuple[str | int, ...]
+
+COMPILED_FILE: Final = "config.yaml"
+"""Name of the file that `fleetctl compile` may write among the declarations, for LiteLLM."""
+COMPILED_LINE: Final = "# Compiled by fleetctl, which declares nothing by a file that begins so.\n"
+"""First line of a compiled file. A file that begins with this line holds no declarations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ def _paths(node: Marks, prefix: str) -> Iterator[str]:
             yield from _paths(entry[1], f"{prefix}{key}.")
 
 
-def merge(files: Mapping[str, Parsed], sources: Sources) -> Tree:
+def merge_files(files: Mapping[str, Parsed], sources: Sources) -> Tree:
     """Merge the files of a project; each section may be spread over files, a name may not.
 
     Raises:

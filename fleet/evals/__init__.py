@@ -55,7 +55,7 @@ from fleet.evals.summary import (
     pair_faults,
     paired_scores,
     run_faults,
-    summary,
+    summarize,
 )
 
 __all__ = [
@@ -113,7 +113,7 @@ __all__ = [
     "scored",
     "scored_by",
     "served_versions",
-    "summary",
+    "summarize",
     "to_judge",
     "with_format",
 ]

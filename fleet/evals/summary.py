@@ -139,7 +139,7 @@ def must_pass_failed(run: EvalRun) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def summary(run: EvalRun) -> dict[str, Any]:
+def summarize(run: EvalRun) -> dict[str, Any]:
     """Return a run's figures in plain form: what the ledger and the library keep.
 
     Averages are shares from 0 to 1 over items; a missing item counts as 0.

@@ -22,7 +22,16 @@ from fleet.gates.power import (
 from fleet.gates.recheck import recheck_verdict
 from fleet.gates.soak import blameless, judge_soaking, soaking, spared
 from fleet.gates.verdict import Counts, Finding, Verdict, percent_text, points_text
-from fleet.gates.windows import HOUR, Baseline, UsageRow, Whose, arms, baseline, neighbours, windows
+from fleet.gates.windows import (
+    HOUR,
+    Baseline,
+    UsageRow,
+    Whose,
+    arms,
+    baseline,
+    count_windows,
+    neighbours,
+)
 
 __all__ = [
     "BAD",
@@ -41,6 +50,7 @@ __all__ = [
     "blameless",
     "catching",
     "certifiable",
+    "count_windows",
     "harm",
     "healthy_rate",
     "items_needed",
@@ -60,5 +70,4 @@ __all__ = [
     "spared",
     "upper_tail",
     "wilson",
-    "windows",
 ]

@@ -82,7 +82,7 @@ def neighbours(alias: str, servers: frozenset[str], serving: Mapping[str, str]) 
     return side
 
 
-def windows(
+def count_windows(
     rows: Iterable[UsageRow],
     side: Whose,
     gates: Sequence[GateSpec],

@@ -16,10 +16,10 @@ from fleet.history.blocks import (
     same_bytes,
     taken_out,
 )
-from fleet.history.deployments import carried_out, deployments
+from fleet.history.deployments import carried_out, deployments_of
 from fleet.history.entry import Entry
 from fleet.history.evidence_check import EvidenceCheck, check_evidence, judge_again
-from fleet.history.fold import fold, settled
+from fleet.history.fold import fold_entries, settled
 from fleet.history.values import (
     LIMITS,
     SKEW,
@@ -51,10 +51,10 @@ __all__ = [
     "accepted",
     "carried_out",
     "check_evidence",
-    "deployments",
+    "deployments_of",
     "fallback_check",
     "fallen",
-    "fold",
+    "fold_entries",
     "is_out",
     "is_way_back",
     "judge_again",

@@ -19,7 +19,7 @@ class Deployment:
     """Such as `loaded on llama3_8b-rack1-gpu0` or `10 % of the traffic`."""
 
 
-def deployments(entries: Iterable[Entry], name: AdapterName) -> Iterator[Deployment]:
+def deployments_of(entries: Iterable[Entry], name: AdapterName) -> Iterator[Deployment]:
     """Yield what happened to a version, oldest first; a share only when it changed."""
     begun: dict[str, Mapping[str, Any]] = {}
     share: int | None = None

@@ -45,7 +45,7 @@ from fleet.names import Address, route_address, server_of_address
 from fleet.resources import FULL, Key, LoadedAdapter, Resource, Route, Server, State
 
 
-def fold(entries: Iterable[Entry]) -> History:
+def fold_entries(entries: Iterable[Entry]) -> History:
     """Return what the entries, oldest first, amount to; unknown kinds are passed over."""
     past, said = _Past(), set[str]()
     for entry in entries:

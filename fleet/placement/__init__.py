@@ -7,14 +7,12 @@ entry; how it searches is its own business.
 from fleet.placement.accounting import placement_accounts
 from fleet.placement.accounts import AdapterAccount, ServerAccount
 from fleet.placement.alternatives import Alternative, Weighed, weigh
-from fleet.placement.causes import Attempt, Limit, Obstacle, PlacementCause, TotalNeed, size
+from fleet.placement.causes import Attempt, Limit, PlacementCause, TotalNeed
 from fleet.placement.consolidate import cost
-from fleet.placement.devices import Devices
-from fleet.placement.items import Item
 from fleet.placement.latency_slo import LatencyAnswer, answer_of, late, slowest
-from fleet.placement.result import PlacementResult, server_of
+from fleet.placement.result import PlacementResult
 from fleet.placement.search import attempt, place
-from fleet.placement.servers import DeviceId, ServerDraft
+from fleet.placement.servers import DeviceId
 from fleet.placement.state import PlacementState, SearchLimits
 from fleet.placement.unplaced import causes_of, totals_of, trials_of
 from fleet.placement.verify import verify_placement
@@ -25,17 +23,13 @@ __all__ = [
     "Alternative",
     "Attempt",
     "DeviceId",
-    "Devices",
-    "Item",
     "LatencyAnswer",
     "Limit",
-    "Obstacle",
     "PlacementCause",
     "PlacementResult",
     "PlacementState",
     "SearchLimits",
     "ServerAccount",
-    "ServerDraft",
     "TotalNeed",
     "Weighed",
     "answer_of",
@@ -45,8 +39,6 @@ __all__ = [
     "late",
     "place",
     "placement_accounts",
-    "server_of",
-    "size",
     "slowest",
     "totals_of",
     "trials_of",

@@ -17,13 +17,7 @@ from fleet.capacity import (
 )
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.placement.host_memory import lacking
-from fleet.placement.items import (
-    ACTIVE_UNIT,
-    NOTHING,
-    RATE_UNIT,
-    Ints,
-    Item,
-)
+from fleet.placement.items import ACTIVE_UNIT, NOTHING, RATE_UNIT, Ints, Item
 from fleet.placement.servers import FULL, PORT_STRIDE, DeviceId, ServerDraft, _takes_all
 from fleet.spec import FleetSpec
 from fleet.vllm import USABLE, rank_bucket, slots_bucket

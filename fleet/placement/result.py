@@ -22,11 +22,7 @@ from fleet.placement.servers import FULL, ServerDraft, percent
 from fleet.placement.state import PlacementState
 from fleet.plan import DeviceUse
 from fleet.resources import Server
-from fleet.vllm import (
-    flags_for,
-    lora_dtype,
-    slot_bytes,
-)
+from fleet.vllm import flags_for, lora_dtype, slot_bytes
 
 
 def device_use(

@@ -5,17 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fleet.capacity import (
-    HOURS,
-)
+from fleet.capacity import HOURS
 from fleet.hardware import BaseSpec, DeviceSpec
-from fleet.placement.items import (
-    NOTHING,
-    Ints,
-    Item,
-    ItemLoad,
-    slots_for_cached,
-)
+from fleet.placement.items import NOTHING, Ints, Item, ItemLoad, slots_for_cached
 from fleet.resources import Server
 
 PORT_STRIDE = 100

@@ -28,13 +28,7 @@ from fleet.placement.items import (
 )
 from fleet.placement.latency_slo import too_slow
 from fleet.placement.live_servers import open_live
-from fleet.placement.server_types import (
-    HostDevices,
-    ServerType,
-    ServerTypeKey,
-    cuts_of,
-    limits_of,
-)
+from fleet.placement.server_types import HostDevices, ServerType, ServerTypeKey, cuts_of, limits_of
 from fleet.placement.servers import DeviceId, ServerDraft
 from fleet.resources import State
 from fleet.rollouts import RolloutTargets

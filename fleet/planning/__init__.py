@@ -1,7 +1,6 @@
 """fleet.planning."""
 
 from fleet.planning.desired import desired_state_of
-from fleet.planning.diff import differences
 from fleet.planning.drift import DriftAction, DriftCause, classify_drift, without_ignored
 from fleet.planning.gateway_limits import lost
 from fleet.planning.modes import BestEffort, advances, best_effort, repair
@@ -19,7 +18,6 @@ __all__ = [
     "classify_drift",
     "desired_state",
     "desired_state_of",
-    "differences",
     "lost",
     "make_plan",
     "parse_criteria",

@@ -9,15 +9,7 @@ from fleet.vllm.adapter_check.tensors import (
     module_shapes,
 )
 from fleet.vllm.engine_versions import disagreements, with_engines
-from fleet.vllm.flags import (
-    CPU_LORAS,
-    PARTS,
-    cpu_loras_for,
-    flag_drift,
-    flags_for,
-    known_flags,
-    parts_of,
-)
+from fleet.vllm.flags import PARTS, cpu_loras_for, flag_drift, flags_for, known_flags, parts_of
 from fleet.vllm.launch import (
     FORBIDDEN_ENVIRONMENT,
     SHUTDOWN_TIMEOUT_S,
@@ -46,7 +38,6 @@ from fleet.vllm.memory import (
 from fleet.vllm.reserved_flags import why_reserved
 
 __all__ = [
-    "CPU_LORAS",
     "DTYPES",
     "FORBIDDEN_ENVIRONMENT",
     "GIB",

@@ -140,7 +140,7 @@ Example:
 @click.pass_obj
 def show(session: Session, name: str, form: str) -> None:
     """Show a version: bytes, training, scores and deployments."""
-    from fleet.history import deployments  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.history import deployments_of  # noqa: PLC0415 (keeps `--help` fast)
     from plans.reports.versions import page  # noqa: PLC0415
 
     entry = _find(session, name)
@@ -151,7 +151,7 @@ def show(session: Session, name: str, form: str) -> None:
         "evals": entry.evals,
         "deployments": [
             {"time": each.time.isoformat(timespec="seconds"), "by": each.by, "what": each.what}
-            for each in deployments(session.ledger().read(), _parsed(entry.name))
+            for each in deployments_of(session.ledger().read(), _parsed(entry.name))
         ]
         if entry.locked
         else [],

@@ -68,11 +68,7 @@ async def _judge(session: Session) -> "RetainedVersions":
     from fleet.maintenance import retained  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
     from runtime.library.delete import copies  # noqa: PLC0415
-    from runtime.observe import (  # noqa: PLC0415
-        doubts,
-        in_flight,
-        observe,
-    )
+    from runtime.observe import doubts, in_flight, observe  # noqa: PLC0415
 
     gateways = LocalGateways(session.state_dir, session.fleet().gateways, session.envoys())
     try:

@@ -168,11 +168,7 @@ async def _heal(
 ) -> tuple[bool, bool, int]:
     """Put back what is missing; return whether anything was done or left, and the exit code."""
     from fleet.history import settled  # noqa: PLC0415
-    from fleet.planning import (  # noqa: PLC0415
-        DriftAction,
-        classify_drift,
-        repair,
-    )
+    from fleet.planning import DriftAction, classify_drift, repair  # noqa: PLC0415
     from fleet.resources import LoadedAdapter  # noqa: PLC0415
     from fleet.rollouts import alias_of  # noqa: PLC0415
 
@@ -233,10 +229,7 @@ def _tell_left_out(left_out: "Mapping[str, str]") -> None:
 
 def _mend(session: Session, live: "State") -> dict[str, str]:
     """Make damaged copies good again, and say whom that concerns; return what stays damaged."""
-    from runtime.library.served_copies import (  # noqa: PLC0415
-        damaged,
-        mend,
-    )
+    from runtime.library.served_copies import damaged, mend  # noqa: PLC0415
     from runtime.project.facts import read_lock  # noqa: PLC0415 (keeps `--help` fast)
 
     store = session.state_dir / "store"

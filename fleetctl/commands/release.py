@@ -42,14 +42,14 @@ def command(session: Session, *, alias: str, version: str | None, reason: str, f
     """
     from fleet.encoding import plain  # noqa: PLC0415 (keeps `--help` fast)
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
-    from fleet.history import fold, kept_out, same_bytes  # noqa: PLC0415
+    from fleet.history import fold_entries, kept_out, same_bytes  # noqa: PLC0415
     from fleet.names import route_address  # noqa: PLC0415
     from runtime.gates.tick import unsound  # noqa: PLC0415
     from runtime.ledger.clock import behind  # noqa: PLC0415
 
     table = asyncio.run(_table(session))
     entries = session.ledger().read()
-    history = fold(entries)
+    history = fold_entries(entries)
     holds = kept_out(history, alias) | history.fell.get(alias, {}).keys()
     entry = table.aliases.get(alias)
     tampered = alias in unsound(entries, history, {alias})

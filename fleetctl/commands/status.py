@@ -40,7 +40,7 @@ def command(session: Session, *, client: str | None, form: Literal["json", "text
     Changes nothing. Without a readable ledger, stages and holds come from its local copy.
     """
     from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415 (`--help` is fast)
-    from fleet.history import fold, settled  # noqa: PLC0415
+    from fleet.history import fold_entries, settled  # noqa: PLC0415
     from fleetctl.evaluation import alarms  # noqa: PLC0415
     from fleetctl.practice import row  # noqa: PLC0415
     from fleetctl.practice import turns as turns_of_drills  # noqa: PLC0415
@@ -56,7 +56,7 @@ def command(session: Session, *, client: str | None, form: Literal["json", "text
         )
     live, counts = asyncio.run(_look(session))
     known = session.last_known()
-    past = settled(fold(known.entries), live)
+    past = settled(fold_entries(known.entries), live)
     why = known.away.diagnostics[0].detail if known.away is not None else ""
     document = status(fleet.name, live, past, known.entries, client, counts, why)
     document["retraining"] = [

@@ -2,13 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from fleet.resources import Route
-
-CONFIG_FILE: Final = "config.yaml"
-COMPILED: Final = "# Compiled by fleetctl, which declares nothing by a file that begins so.\n"
-"""First line of that file, which may lie among the declarations."""
 
 
 def config(routes: Mapping[str, Route], servers: Mapping[str, str]) -> str:

@@ -5,16 +5,8 @@ from dataclasses import dataclass
 from math import ceil
 
 from plans.drawing.content import Block, Panel, ServerPanel
-from plans.drawing.labels import (
-    busiest,
-    concurrency,
-    flags,
-    label,
-    slots,
-)
-from plans.drawing.labels import (
-    waiting as waiting_of_words,
-)
+from plans.drawing.labels import busiest, concurrency, flags, label, slots
+from plans.drawing.labels import waiting as waiting_of_words
 from plans.drawing.shapes import Rect, Shape, Stroke, TextLabel, first_fitting, lines
 
 Palette = Mapping[str, float]

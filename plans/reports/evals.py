@@ -6,7 +6,7 @@ All take the documents that `--format json` prints, so that both forms say the s
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fleet.evals import EvalRecord, EvalRun, QualityDrift, Sample, is_whole_run, summary
+from fleet.evals import EvalRecord, EvalRun, QualityDrift, Sample, is_whole_run, summarize
 
 _SHOWN = 70
 _COLUMNS = (
@@ -96,7 +96,7 @@ def page(run: EvalRun, most: int | None) -> dict[str, Any]:
         "started": run.started.isoformat(timespec="seconds"),
         "finished": run.finished.isoformat(timespec="seconds"),
         "cached": run.cached,
-        "summary": summary(run),
+        "summary": summarize(run),
         "wrong": [_wrong(each) for each in wrong[:most]],
         "wrong_total": len(wrong),
     }

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fleet.capacity import WORST_RESIDUAL, Point, estimate, fit, step_seconds
+from fleet.capacity import WORST_RESIDUAL, Point, estimate_speed, fit, step_seconds
 from fleet.hardware import Profile, Speed, is_cpu
 from fleet.vllm import fully_sharded, kv_bytes_per_token, lora_dtype, pool_bytes, weight_bytes
 from runtime.calibrate.load_generator import LoadGenerator
@@ -144,7 +144,9 @@ def _fitted(
     subject: CalibrationTarget, steps: Mapping[BatchPlan, float], prompt_s: float | None
 ) -> tuple[Speed, float]:
     """Fit the law; what was not measured is taken from the estimate."""
-    guess = estimate(subject.base, subject.kind, subject.tensor_parallel, subject.max_lora_rank)
+    guess = estimate_speed(
+        subject.base, subject.kind, subject.tensor_parallel, subject.max_lora_rank
+    )
     largest = max((each for each in steps if not each.adapters), key=lambda each: each.batch)
     decoded = steps[largest] / largest.batch
     usual = guess.prompt_weight if guess else 0.1

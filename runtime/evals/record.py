@@ -15,7 +15,7 @@ from fleet.evals import (
     first_result,
     latest_anchor,
     run_of,
-    summary,
+    summarize,
 )
 from fleet.gates import wilson
 from fleet.names import AdapterName
@@ -78,7 +78,7 @@ def entry_of(run: EvalRun, store: EvalStore, serving: str = "") -> dict[str, Any
 
 
 def _told(run: EvalRun, serving: str) -> dict[str, Any]:
-    return summary(run) | {
+    return summarize(run) | {
         "golden": run.golden,
         "golden_digest": run.golden_digest,
         "digest": run.digest,

@@ -12,7 +12,7 @@ from typing import Any
 
 from fleet.encoding import operation_result
 from fleet.errors import FleetError, LockHeldError
-from fleet.history import History, fold, settled
+from fleet.history import History, fold_entries, settled
 from fleet.names import Address
 from fleet.plan import Action, Change, Plan
 from fleet.resources import Resource, State
@@ -159,7 +159,7 @@ async def _recover(
     world: ExecutionContext, walk: Scheduler, sight: LiveView, journal: Journal, emit: Emit
 ) -> None:
     """Settle what an earlier run left open, and give lagging gateways the newest table."""
-    history = fold(await asyncio.to_thread(world.ledger.read))
+    history = fold_entries(await asyncio.to_thread(world.ledger.read))
     live = await observe(world.engines, world.gateways)
     sight.meet(live)
     found = recovered(history, live)
@@ -209,7 +209,7 @@ async def _verified(
     )
     if walk.lost is None:
         if due == 0:
-            gone = forgotten(fold(await asyncio.to_thread(world.ledger.read)), live)
+            gone = forgotten(fold_entries(await asyncio.to_thread(world.ledger.read)), live)
         data = {"plan_id": plan.id, "result": outcome.result, "counts": outcome.counts}
         data |= {"boots": dict(live.boots), "gone": list(gone)}
         await journal.write(("apply_finished", data))

@@ -18,12 +18,12 @@ from fleet.gates import (
     arms,
     baseline,
     blameless,
+    count_windows,
     judge_live,
     judge_soaking,
     neighbours,
     soaking,
     spared,
-    windows,
 )
 from fleet.history import SKEW, Entry
 from fleet.names import route_address
@@ -178,7 +178,7 @@ class _Stage:
     @cached_property
     def before(self) -> tuple[Window, ...]:
         """One window of the old version's requests before the rollout."""
-        return windows(
+        return count_windows(
             self._own_rows,
             self._side,
             self.gates,
@@ -203,7 +203,7 @@ class _Stage:
         percent: int | None = None,
     ) -> tuple[Window, ...]:
         trial = self.trial
-        return windows(
+        return count_windows(
             rows,
             side,
             self.gates,

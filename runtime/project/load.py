@@ -11,21 +11,22 @@ from pathlib import Path
 
 from fleet.codes import Sources, diagnostic
 from fleet.config import (
+    COMPILED_FILE,
+    COMPILED_LINE,
     Declarations,
     Parsed,
     Tree,
     aliases_of,
     check_shape,
     diagnostics,
-    merge,
+    merge_files,
     overlay,
     parse,
-    resolve,
+    resolve_fleet,
     substitute,
 )
 from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
 from fleet.spec import FleetSpec
-from plans.compile import litellm
 from runtime.project.facts import decode, read_facts
 from runtime.project.parse_cache import ParseCache
 
@@ -82,7 +83,7 @@ def load_project(
     if given is None:
         raise ConfigError(*diagnostics(findings, tree))
     facts = read_facts(root, given, problems)
-    fleet, more = resolve(given, tree, facts)
+    fleet, more = resolve_fleet(given, tree, facts)
     shown = diagnostics([*findings, *more], tree)
     problems += [each for each in shown if each.severity == "error"]
     if problems:
@@ -130,7 +131,7 @@ def read_tree(
             problems += error.diagnostics
     if problems:
         raise ConfigError(*sorted(problems, key=lambda each: each.place or Position("", 0, 0)))
-    tree = merge({file: one for file, one in parsed.items() if file != above}, sources)
+    tree = merge_files({file: one for file, one in parsed.items() if file != above}, sources)
     return overlay(tree, parsed[above], above) if above in parsed else tree
 
 
@@ -218,10 +219,10 @@ def _declarations(folder: Path, prefix: str) -> Iterator[str]:
 
 def is_compiled(path: Path) -> bool:
     """Say whether a file was written by `compile`; one that cannot be read was not."""
-    if path.name != litellm.CONFIG_FILE:
+    if path.name != COMPILED_FILE:
         return False
     try:
         with path.open("rb") as stream:
-            return stream.readline(len(litellm.COMPILED)) == litellm.COMPILED.encode()
+            return stream.readline(len(COMPILED_LINE)) == COMPILED_LINE.encode()
     except OSError:
         return False

@@ -11,7 +11,7 @@ from statistics import mean
 
 from fleet.capacity.calibration import fit
 from fleet.capacity.decode_law import MAX_NUM_SEQS, step_seconds, tokens_per_second
-from fleet.capacity.estimate import estimate
+from fleet.capacity.estimate import estimate_speed
 from fleet.vllm.memory import GIB
 from tests.fleet.capacity.published import SHAPES, series, startups, starvation_runs, usable_bytes
 from tests.fleet.capacity.reference import SETTINGS
@@ -105,7 +105,7 @@ def reference() -> None:
     )
     for each in SETTINGS:
         requests = each.requests(CONTEXT)
-        speed = estimate(each.base, each.device.kind, 1, 16)
+        speed = estimate_speed(each.base, each.device.kind, 1, 16)
         assert speed is not None
         batch = min(requests // each.servers, MAX_NUM_SEQS)
         # Servers that share a card divide its time.

@@ -9,7 +9,7 @@ from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
 from fleet.gates.verdict import Verdict
 from fleet.history.entry import Entry
-from fleet.history.fold import fold
+from fleet.history.fold import fold_entries
 from fleet.resources import Route
 from fleet.rollout_policy import UNITS, GateSpec
 from plans.explain.rollout import told
@@ -133,7 +133,9 @@ def test_where_nothing_was_counted_nothing_is_said_but_that() -> None:
         "gate answers: INCONCLUSIVE, could not be judged"
     ]
     data |= {"digests": {}, "since": NOON.isoformat()}
-    past = fold(entries(*routed(10), (kind, {**data, "finding": open_ | {"reason": stderr}})))
+    past = fold_entries(
+        entries(*routed(10), (kind, {**data, "finding": open_ | {"reason": stderr}}))
+    )
     (route,) = (each for each in past.established.values() if isinstance(each, Route))
     assert told(past, route)["gates"][0]["reason"] == stderr
     assert told(past, route, client=True)["gates"][0]["reason"] == "could not be judged"

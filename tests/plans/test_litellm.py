@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from fleet.config import COMPILED_FILE
 from fleet.resources import Route, Share
 from plans.compile import litellm
 from tests.ports import free_port
@@ -43,7 +44,7 @@ def test_the_real_litellm_serves_it(tmp_path: Path, litellm_program: Path) -> No
         async with replica(OLD, NEW) as server, aiohttp.ClientSession() as http:
             shares = (Share(NEW, 20, ("s1",)), Share(OLD, 80, ("s1",)))
             routes = {"acme-support": Route("acme-support", shares, "s")}
-            file = tmp_path / litellm.CONFIG_FILE
+            file = tmp_path / COMPILED_FILE
             file.write_text(litellm.config(routes, {"s1": server.url}), encoding="utf-8")
             port = free_port()
             environment = {"LITELLM_MASTER_KEY": "sk-made-up", "NO_PROXY": "*"}

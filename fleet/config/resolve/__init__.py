@@ -13,24 +13,16 @@ from fleet.config.facts import ProjectFacts
 from fleet.config.merge import Tree
 from fleet.config.problems import Problem, diagnostics
 from fleet.config.resolve import clients
-from fleet.config.resolve.machines import (
-    base,
-    gate,
-    gateway,
-    host,
-    override,
-)
-from fleet.config.resolve.machines import (
-    rollouts as rollouts_of_rollouts,
-)
+from fleet.config.resolve.machines import base, gate, gateway, host, override
+from fleet.config.resolve.machines import rollouts as rollouts_of_rollouts
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Evals
 from fleet.spec import EvalPolicy, FleetSpec, JudgeSpec, PlacementPolicy
 
-__all__ = ["ProjectFacts", "diagnostics", "resolve"]
+__all__ = ["ProjectFacts", "diagnostics", "resolve_fleet"]
 
 
-def resolve(
+def resolve_fleet(
     given: Declarations, tree: Tree, facts: ProjectFacts
 ) -> tuple[FleetSpec, list[Problem]]:
     """Merge defaults and check what the declarations mean together.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fleet.capacity.calibration import speed_of
-from fleet.capacity.estimate import estimate
+from fleet.capacity.estimate import estimate_speed
 from fleet.capacity.profiles import PROFILE_FORMAT, ProfileError, parse_profile
 from fleet.hardware import Profile, Speed
 from tests.fleet.capacity.published import LLAMA_31_8B
@@ -30,7 +30,10 @@ AT_64 = replace(MEASURED, max_lora_rank=64, speed=Speed(0.006, 0.00004, 1.8, 0.0
 
 
 def test_without_a_profile_speeds_are_estimated_and_say_so() -> None:
-    assert speed_of((), BASE, CARD, 1, 16) == (estimate(BASE, "h100_80g", 1, 16), "uncalibrated")
+    assert speed_of((), BASE, CARD, 1, 16) == (
+        estimate_speed(BASE, "h100_80g", 1, 16),
+        "uncalibrated",
+    )
 
 
 def test_a_profile_of_another_base_or_kind_says_nothing() -> None:
@@ -80,7 +83,7 @@ def test_a_profile_that_does_not_fit_is_named_and_not_used(
 ) -> None:
     speed, basis = speed_of((profile,), BASE, CARD, 1, rank, vllm="0.32.1")
     assert basis == f"uncalibrated ({reason})"
-    assert speed == estimate(BASE, "h100_80g", 1, rank)
+    assert speed == estimate_speed(BASE, "h100_80g", 1, rank)
 
 
 def test_a_residual_of_ten_percent_is_just_good_enough() -> None:

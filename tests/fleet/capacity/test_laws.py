@@ -21,7 +21,7 @@ from fleet.capacity.decode_law import (
     step_within,
     tokens_per_second,
 )
-from fleet.capacity.estimate import _from_sheet, estimate, lora_factor, parameters
+from fleet.capacity.estimate import _from_sheet, estimate_speed, lora_factor, parameters
 from fleet.hardware import SHEETS, Sheet, Speed
 from tests.fleet.capacity.published import LLAMA_31_8B, QWEN25_7B, series
 from tests.fleet.planning.builders import TINY, base
@@ -264,9 +264,9 @@ def test_every_known_kind_has_an_estimate_that_falls_with_rank_and_rises_with_de
     kind: str,
 ) -> None:
     one = base(shape=LLAMA_31_8B)
-    found = estimate(one, kind, 1, 16)
+    found = estimate_speed(one, kind, 1, 16)
     assert found is not None
-    higher, wider = estimate(one, kind, 1, 128), estimate(one, kind, 4, 16)
+    higher, wider = estimate_speed(one, kind, 1, 128), estimate_speed(one, kind, 4, 16)
     assert higher is not None
     assert wider is not None
     assert higher.lora_factor > found.lora_factor >= 2
@@ -275,15 +275,15 @@ def test_every_known_kind_has_an_estimate_that_falls_with_rank_and_rises_with_de
 
 
 def test_an_unknown_kind_or_shape_has_none() -> None:
-    assert estimate(base(), "tpu_v6e", 1, 16) is None
-    assert estimate(base(shape=None), "h100_80g", 1, 16) is None
-    assert estimate(base(), "cpu_arm", 1, 16) == estimate(base(), "cpu", 1, 16)
+    assert estimate_speed(base(), "tpu_v6e", 1, 16) is None
+    assert estimate_speed(base(shape=None), "h100_80g", 1, 16) is None
+    assert estimate_speed(base(), "cpu_arm", 1, 16) == estimate_speed(base(), "cpu", 1, 16)
 
 
 def test_an_fp8_cache_makes_requests_cheaper() -> None:
     plain = base(shape=LLAMA_31_8B)
     eight = replace(plain, extra=(("kv-cache-dtype", "fp8"),))
-    first, second = (estimate(each, "h100_80g", 1, 16) for each in (plain, eight))
+    first, second = (estimate_speed(each, "h100_80g", 1, 16) for each in (plain, eight))
     assert first is not None
     assert second is not None
     assert second.request_s < first.request_s
@@ -291,6 +291,6 @@ def test_an_fp8_cache_makes_requests_cheaper() -> None:
 
 
 def test_a_tiny_base_on_a_processor_is_all_launching() -> None:
-    found = estimate(base(shape=TINY), "cpu", 1, 16)
+    found = estimate_speed(base(shape=TINY), "cpu", 1, 16)
     assert found is not None
     assert found.step_s == pytest.approx(0.0041, abs=0.0001)

@@ -14,7 +14,7 @@ from fleet.evals.summary import (
     macro_f1,
     pair_faults,
     paired_scores,
-    summary,
+    summarize,
 )
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -69,21 +69,21 @@ def test_what_keeps_a_pair_from_counting(canary: EvalRun, says: str) -> None:
 
 def test_repetitions_of_a_must_pass_item_change_no_average() -> None:
     tried = (sample(0, 0.0), replace(sample(0), sample=1, retry=True), *WHOLE[1:])
-    found = summary(run(*tried, must_pass=("i0", "i1")))
+    found = summarize(run(*tried, must_pass=("i0", "i1")))
     assert (found["accuracy"], found["must_pass_failed"]) == (0.6667, [])
     failed = (sample(0, 0.0), replace(sample(0, 0.0), sample=1, retry=True), *WHOLE[1:])
-    assert summary(run(*failed, must_pass=("i0",)))["must_pass_failed"] == ["i0"]
-    assert summary(run(*WHOLE[1:], must_pass=("i0",)))["must_pass_failed"] == []
+    assert summarize(run(*failed, must_pass=("i0",)))["must_pass_failed"] == ["i0"]
+    assert summarize(run(*WHOLE[1:], must_pass=("i0",)))["must_pass_failed"] == []
 
 
 def test_hallucination_and_format_are_rates_of_their_own() -> None:
     samples = [
         sample(n, scores={"grounded": float(n > 0), "format": float(n > 1)}) for n in range(3)
     ]
-    found = summary(run(*samples))
+    found = summarize(run(*samples))
     assert (found["hallucination_rate"], found["format"]) == (0.3333, 0.3333)
     assert found["levels"]["grounded"] == {"good": 2.0, "n": 3}
-    assert summary(run(*WHOLE))["hallucination_rate"] is None
+    assert summarize(run(*WHOLE))["hallucination_rate"] is None
 
 
 def test_macro_f1_over_classes() -> None:

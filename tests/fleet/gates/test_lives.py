@@ -18,9 +18,9 @@ from fleet.gates.offline import judge_paired
 from fleet.gates.recheck import recheck_verdict
 from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.verdict import Finding, Verdict
-from fleet.gates.windows import UsageRow, arms, baseline, windows
+from fleet.gates.windows import UsageRow, arms, baseline, count_windows
 from fleet.history.entry import Entry
-from fleet.history.fold import fold
+from fleet.history.fold import fold_entries
 from fleet.resources import Route, Share
 from fleet.rollout_policy import GateSpec, RolloutPolicy
 from fleet.rollouts.decide import decide_rollouts
@@ -92,7 +92,7 @@ class Life:
         self, gate: GateSpec, start: datetime, end: datetime, percent: int | None = None
     ) -> tuple[Window, ...]:
         gates = [gate if each.name == gate.name else each for each in LIVE]
-        return windows(
+        return count_windows(
             self.rows, arms(ALIAS, NEW, OLD), gates, self.baselines, start, end, percent=percent
         )
 
@@ -106,8 +106,8 @@ class Life:
 
     def tick(self) -> AliasTarget:
         """Gather evidence, plan, and do what the plan says."""
-        stage = fold(self.entries).stages.get(ALIAS)
-        known = fold(self.entries).evidence.get(ALIAS, ())
+        stage = fold_entries(self.entries).stages.get(ALIAS)
+        known = fold_entries(self.entries).evidence.get(ALIAS, ())
         if stage is not None and stage.adapter == NEW:
             if not any(each.gate == "accuracy" for each in known):
                 scores = [1.0] * 400, [0.0] * self.drop + [1.0] * (400 - self.drop)
@@ -119,9 +119,9 @@ class Life:
                 past = self.windows(asked, START - 7 * DAY, START)
                 judged = judge_soaking(asked, found, past) if soaks else judge_live(gate, found)
                 self.judge(gate, judged, stage.since, stage.percent)
-        wanted = decide_rollouts(self.fleet, state(self.live), fold(self.entries), self.now).wanted[
-            ALIAS
-        ]
+        wanted = decide_rollouts(
+            self.fleet, state(self.live), fold_entries(self.entries), self.now
+        ).wanted[ALIAS]
         shares = tuple(Share(name, percent, ("s",)) for name, percent in wanted.shares)
         made = Route(ALIAS, shares, wanted.salt)
         if made != self.live:
@@ -165,7 +165,7 @@ def test_a_harmful_version_is_taken_back_within_a_day_and_stays_out(
     assert max(share for _, _, share in story) == 10
     after = [(phase, share) for hour, phase, share in story if hour > back]
     assert {*after} == {(Phase.HELD, 0)}
-    failed = {each.gate for each in fold(life.entries).evidence[ALIAS]
+    failed = {each.gate for each in fold_entries(life.entries).evidence[ALIAS]
               if each.finding.verdict is Verdict.FAIL}  # fmt: skip
     assert failed == {"errors" if errors > 0.01 else "latency"}
 

@@ -11,7 +11,7 @@ from fleet.gates.live import judge_live
 from fleet.gates.recheck import recheck_verdict
 from fleet.gates.sample_ratio import e_value
 from fleet.gates.verdict import Verdict
-from fleet.gates.windows import windows
+from fleet.gates.windows import count_windows
 from fleet.rollout_policy import GateSpec
 from fleet.traffic import Sticky
 from tests.fleet.gates.splitting import Crowd, naive, requests, users, voided
@@ -97,7 +97,7 @@ def test_a_split_is_checked_by_users_where_they_are_known() -> None:
     heavy = asked(*crowd, *((row()["version"], f"v{n}", 60) for n in range(20)))
     skewed = asked(*crowd, *((row()["version"], f"v{n}", 1) for n in range(120)))
     for rows, void in ((heavy, False), (skewed, True)):
-        found = windows(rows, SIDE, (), {}, NINE, NINE + HOUR, percent=10, sticky=Sticky.USER)
+        found = count_windows(rows, SIDE, (), {}, NINE, NINE + HOUR, percent=10, sticky=Sticky.USER)
         assert ("void" in judge_live(ERRORS, found).reason) is void
 
 
@@ -107,11 +107,11 @@ def test_a_split_of_users_whom_nobody_tells_apart_is_not_checked_and_says_so(
 ) -> None:
     rows = [row(n / 10, **fields) for n in range(300)]
     found = judge_live(
-        ERRORS, windows(rows, SIDE, (), {}, NINE, NINE + HOUR, percent=10, sticky=sticky)
+        ERRORS, count_windows(rows, SIDE, (), {}, NINE, NINE + HOUR, percent=10, sticky=sticky)
     )
     assert "void" not in found.reason
     assert "whose split is not checked" in found.reason
-    by_chance = windows(rows, SIDE, (), {}, NINE, NINE + HOUR, percent=10)
+    by_chance = count_windows(rows, SIDE, (), {}, NINE, NINE + HOUR, percent=10)
     assert "void" in judge_live(ERRORS, by_chance).reason
 
 

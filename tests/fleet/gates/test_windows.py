@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fleet.gates.windows import Baseline, arms, baseline, neighbours, windows
+from fleet.gates.windows import Baseline, arms, baseline, count_windows, neighbours
 from fleet.rollout_policy import GateSpec
 from fleet.traffic import Sticky
 
@@ -32,7 +32,7 @@ def row(minute: float = 0, version: str = NEW, **fields: Any) -> dict[str, Any]:
 
 
 def counted(*rows: dict[str, Any], gates: tuple[GateSpec, ...] = ()) -> tuple[Any, ...]:
-    return windows(rows, SIDE, gates, KNOWN, NINE, NINE + 3 * HOUR, percent=10)
+    return count_windows(rows, SIDE, gates, KNOWN, NINE, NINE + 3 * HOUR, percent=10)
 
 
 def test_requests_are_counted_by_hour_and_side() -> None:
@@ -91,7 +91,7 @@ def test_a_request_of_which_something_is_not_known_is_not_counted_as_good() -> N
     assert found.canary.total("format") == 1
     assert found.canary.total("truncated") == 1
     assert found.canary.total("slow_total") == 2
-    blind = windows([row()], SIDE, (), {}, NINE, NINE + HOUR)
+    blind = count_windows([row()], SIDE, (), {}, NINE, NINE + HOUR)
     assert blind[0].canary.total("slow_total") == 0
 
 
@@ -132,9 +132,11 @@ def test_a_user_who_stays_on_one_version_contributes_one_bad_request() -> None:
 
 
 def test_rows_that_name_nobody_count_one_by_one_and_are_told_of() -> None:
-    (found,) = windows([row(), row(1)], SIDE, (), {}, NINE, NINE + HOUR, sticky=Sticky.SESSION)
+    (found,) = count_windows(
+        [row(), row(1)], SIDE, (), {}, NINE, NINE + HOUR, sticky=Sticky.SESSION
+    )
     assert (found.canary.users, found.canary.unnamed) == (None, 2)
-    (found,) = windows([row(), row(1)], SIDE, (), {}, NINE, NINE + HOUR)
+    (found,) = count_windows([row(), row(1)], SIDE, (), {}, NINE, NINE + HOUR)
     assert found.canary.unnamed == 0
 
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from fleet.encoding import plain
-from fleet.history.deployments import carried_out, deployments
+from fleet.history.deployments import carried_out, deployments_of
 from fleet.history.entry import Entry
 from fleet.names import AdapterName
 from fleet.resources import LoadedAdapter, Route, Share
@@ -41,7 +41,7 @@ def load(name: AdapterName) -> LoadAdapter:
 
 
 def told(entries: list[Entry], name: AdapterName) -> list[str]:
-    return [each.what for each in deployments(entries, name)]
+    return [each.what for each in deployments_of(entries, name)]
 
 
 ROLLOUT = ledger(
@@ -76,7 +76,7 @@ def test_the_version_that_stayed() -> None:
 
 
 def test_each_says_who_and_when() -> None:
-    first = next(iter(deployments(ROLLOUT, OLD)))
+    first = next(iter(deployments_of(ROLLOUT, OLD)))
     assert (first.by, first.time) == ("ana", START + timedelta(hours=1))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fleet.encoding import plain, resource_of_plain
 from fleet.history.entry import Entry
-from fleet.history.fold import fold, settled
+from fleet.history.fold import fold_entries, settled
 from fleet.history.values import History, RolloutStage
 from fleet.resources import Key, LoadedAdapter, Resource, Server, ServerFlags
 from fleet.steps import LoadAdapter, Operation, SetRoute, StartServer, StopServer, UnloadAdapter
@@ -54,11 +54,11 @@ class Tape:
         return self.did("set route/acme-support", SetRoute(route("acme-support", *found)))
 
     def history(self) -> History:
-        return fold(self.entries)
+        return fold_entries(self.entries)
 
 
 def test_no_entries_are_an_empty_history() -> None:
-    assert fold([]) == History()
+    assert fold_entries([]) == History()
 
 
 def test_what_steps_made_is_established_and_owned() -> None:
@@ -231,7 +231,7 @@ def test_unfinished_steps_are_settled_by_what_is_live() -> None:
 
 def test_entries_of_later_versions_are_passed_over() -> None:
     (entry,) = Tape().add("something_new", x=1).entries
-    assert fold([entry]) == History(seq=1, as_of=entry.time)
+    assert fold_entries([entry]) == History(seq=1, as_of=entry.time)
 
 
 names = st.sampled_from(["acme-support-tiny-v1.0.0", "birch-faq-mini-v2.1.0"])

@@ -11,7 +11,7 @@ from fleet.encoding import plain
 from fleet.gates.verdict import Finding, Verdict
 from fleet.history.blocks import rejection
 from fleet.history.entry import Entry
-from fleet.history.fold import fold, settled
+from fleet.history.fold import fold_entries, settled
 from fleet.history.values import Claim, History, MarkKind, RolloutStage
 from fleet.steps import SetRoute
 from tests.fleet.planning.builders import route, state
@@ -63,7 +63,7 @@ class Tape:
 
     @property
     def past(self) -> History:
-        return fold(self.entries)
+        return fold_entries(self.entries)
 
 
 def begun() -> Tape:

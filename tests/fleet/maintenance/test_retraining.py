@@ -9,7 +9,7 @@ import pytest
 
 from fleet.evals.records import EvalRecord
 from fleet.history.entry import Entry
-from fleet.history.fold import fold
+from fleet.history.fold import fold_entries
 from fleet.maintenance.retraining import (
     RetrainingDue,
     due_retrainings,
@@ -85,7 +85,7 @@ def test_drift_and_a_claim_make_a_turn_ad_hoc() -> None:
     past = [record(0, "anchor", 195), *(record(n, "rolling", 150) for n in range(1, 5))]
     [found] = due_retrainings(fleet(30 * DAY), [loaded(DAY)], {"acme-support": past}, {}, NOON)
     assert found.turn is RetrainingDue.AD_HOC
-    claims = fold([claim(1, "ann", NOON, NOON + DAY)]).claims
+    claims = fold_entries([claim(1, "ann", NOON, NOON + DAY)]).claims
     [found] = due_retrainings(fleet(30 * DAY), [loaded(DAY)], {}, claims, NOON)
     assert (found.turn, found.reason) == (RetrainingDue.AD_HOC, "new data")
     [found] = due_retrainings(fleet(30 * DAY), [loaded(DAY)], {}, claims, NOON + DAY)
@@ -114,7 +114,7 @@ def test_the_first_claim_counts_while_it_lasts(
         claim(number, by, NOON + at * DAY, NOON + until * DAY)
         for number, (by, at, until) in enumerate(entries, 1)
     ]
-    claims = fold(made).claims
+    claims = fold_entries(made).claims
     found = standing_claim(claims, "acme-support", NOON + 4 * DAY) or claims["acme-support"]
     assert found.by == holder
 

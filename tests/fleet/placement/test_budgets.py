@@ -6,7 +6,7 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from fleet.errors import PlacementError
-from fleet.history.fold import fold
+from fleet.history.fold import fold_entries
 from fleet.placement.state import SearchLimits
 from fleet.plan import Plan
 from fleet.planning.pipeline import make_plan
@@ -50,7 +50,7 @@ def test_optional_moves_are_within_their_budget_and_every_move_is_told(
     except PlacementError:
         assume(False)
     after, live = shrunk(declared, part), world.live()
-    plan = make_plan(after, live, fold(world.entries), NOON, SearchLimits(max_moves=most))
+    plan = make_plan(after, live, fold_entries(world.entries), NOON, SearchLimits(max_moves=most))
     optional = [each for each in plan.moves if not each.forced]
     assert len(optional) <= most
     assert left(live, plan) <= {each.adapter for each in plan.moves}
@@ -68,7 +68,7 @@ def test_packing_afresh_is_never_dearer(declared: FleetSpec, part: float) -> Non
         world.apply(world.plan(declared))
     except PlacementError:
         assume(False)
-    after, live, past = shrunk(declared, part), world.live(), fold(world.entries)
+    after, live, past = shrunk(declared, part), world.live(), fold_entries(world.entries)
     kept = make_plan(after, live, past, NOON)
     afresh = make_plan(after, live, past, NOON, SearchLimits(repack=True))
     assert kept.cost_after is not None

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from fleet.encoding import plain
 from fleet.history.entry import Entry
-from fleet.history.fold import fold
+from fleet.history.fold import fold_entries
 from fleet.history.values import History
 from fleet.names import Address, route_address
 from fleet.plan import Plan
@@ -58,7 +58,7 @@ class World:
         return State(resources=seen, unknown_servers=dict(self.silent))
 
     def history(self) -> History:
-        return fold(self.entries)
+        return fold_entries(self.entries)
 
     def plan(self, fleet: FleetSpec) -> Plan:
         cached = [each.alias for each in fleet.adapters.values() if each.residency == "cached"]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fleet.errors import PlacementError
 from fleet.hardware import DeviceSpec, HostSpec
-from fleet.history.fold import fold
+from fleet.history.fold import fold_entries
 from fleet.placement.result import PlacementResult
 from fleet.placement.search import place
 from fleet.placement.verify import verify_placement
@@ -127,7 +127,7 @@ def planned(of: FleetSpec, live: State | None = None) -> Plan:
 def test_every_placement_and_the_way_to_it_pass_their_checks(declared: list[FleetSpec]) -> None:
     world = World(NOON)
     for each in declared:
-        live, past = world.live(), fold(world.entries)
+        live, past = world.live(), fold_entries(world.entries)
         wanted = decide_rollouts(each, live, past, NOON)
         try:
             placement = place(each, wanted, live)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fleet.encoding import plain
 from fleet.gates.verdict import Verdict
 from fleet.history.entry import Entry
-from fleet.history.fold import fold
+from fleet.history.fold import fold_entries
 from fleet.history.values import History
 from fleet.resources import Route, Server, Share, State
 from fleet.rollout_policy import GateSpec, GoldenFacts, RolloutPolicy
@@ -86,7 +86,7 @@ class World:
 
     @property
     def history(self) -> History:
-        return fold(self.entries)
+        return fold_entries(self.entries)
 
     @property
     def state(self) -> State:

@@ -9,7 +9,7 @@ import pytest
 from fleet.encoding import plain
 from fleet.gates.verdict import Verdict
 from fleet.history.entry import Entry
-from fleet.history.fold import fold
+from fleet.history.fold import fold_entries
 from fleet.history.values import History
 from fleet.resources import LoadedAdapter
 from fleet.rollout_policy import RolloutPolicy
@@ -60,7 +60,7 @@ class Past:
 
     @property
     def history(self) -> History:
-        return fold(self.entries)
+        return fold_entries(self.entries)
 
 
 def removed(accuracy: Verdict | None = PASS, errors: Verdict | None = FAIL, gate: str = "") -> Past:

@@ -4,7 +4,7 @@ then; once they are others it counts no more."""
 import pytest
 
 from fleet.gates.verdict import Verdict
-from fleet.history.fold import fold
+from fleet.history.fold import fold_entries
 from fleet.rollouts.targets import Phase
 from plans.reports.rollouts import document, render_one
 from tests.fleet.rollouts.gate_trials import ALIAS, NEW
@@ -112,4 +112,4 @@ def test_the_order_of_the_ledger_counts_and_not_its_clocks() -> None:
     happen(world, "mark", "approve")
     happen(world, "wait", 60)
     assert world.wanted().phase is Phase.ADVANCED
-    assert fold(world.entries).marks[ALIAS][0].void is None
+    assert fold_entries(world.entries).marks[ALIAS][0].void is None

@@ -10,7 +10,7 @@ import pytest
 
 from fleet.errors import EvalError, FleetError
 from fleet.evals.run import EvalRun, EvalSpec, JudgeSettings
-from fleet.evals.summary import must_pass_failed, paired_scores, run_faults, summary
+from fleet.evals.summary import must_pass_failed, paired_scores, run_faults, summarize
 from runtime.evals.evaluate import evaluate, evaluate_pair
 from tests.runtime.evals.scripted import CANARY, STABLE, Peer, golden, office, peer, simple, target
 
@@ -43,7 +43,7 @@ def test_a_run_holds_every_answer_and_reads_back_from_its_file(tmp_path: Path) -
     }  # fmt: skip
     assert (run_faults(run), run.models, run.fingerprints) == ((), (STABLE,), ("engine-1",))
     assert office(tmp_path).store.read(run.id) == run
-    found = summary(run)
+    found = summarize(run)
     assert (found["accuracy"], found["correct"], found["n"]) == (0.3333, 1, 3)
     assert {each["X-Fleetctl-Purpose"] for each in server.headers} == {"eval"}
     assert not any("logprobs" in each or "echo" in each for each in server.asked)
@@ -81,7 +81,7 @@ def test_a_must_pass_item_fails_only_when_two_repetitions_fail_too(
     with peer(lambda _, __, times: "b" if times < wrong_times else "a") as server:
         run = ask(server, tmp_path, items)
     assert must_pass_failed(run) == failed
-    assert summary(run)["accuracy"] == (0.0 if wrong_times else 1.0)
+    assert summarize(run)["accuracy"] == (0.0 if wrong_times else 1.0)
 
 
 @pytest.mark.parametrize(("right_times", "failed"), [(1, ("m",)), (2, ("m",)), (3, ())])
@@ -107,7 +107,7 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_not(tmp_path: Path) -> No
     assert run_faults(run) == ()
     asked = [each["messages"][0]["content"] for each in server.asked]
     assert (asked.count("q0"), asked.count("q1")) == (2, 1)
-    found = summary(run)
+    found = summarize(run)
     assert (found["missing"], found["accuracy"]) == (1, 0.6667)
 
 
@@ -189,7 +189,7 @@ def test_a_judge_says_yes_or_no_and_anything_else_is_no_score(
     with peer(lambda *_: "in 4 days") as server, peer(lambda *_: verdict) as court:
         spec = EvalSpec(judge=JudgeSettings(court.url, "critic", "env:JUDGE"))
         run = ask(server, tmp_path, golden(JUDGED), spec)
-    found = summary(run)
+    found = summarize(run)
     assert (found["accuracy"], found["missing"]) == (accuracy, missing)
     assert found["hallucination_rate"] == (1.0 if not missing else found["hallucination_rate"])
     assert bool(run_faults(run)) == bool(missing)

@@ -13,7 +13,7 @@ import pytest
 
 from fleet.errors import FleetError
 from fleet.evals.run import EvalRun, EvalSpec
-from fleet.evals.summary import run_faults, summary
+from fleet.evals.summary import run_faults, summarize
 from plans.reports.evals import page
 from runtime.evals.evaluate import evaluate
 from tests.runtime.evals.scripted import golden, office, peer, simple, target
@@ -96,7 +96,7 @@ def test_a_program_that_ends_well_and_answers_half_does_not_count(tmp_path: Path
     half = run(tmp_path, command(tmp_path, '{"item": "i0", "answer": "a0"}'))
     assert run_faults(half)[0].startswith("1 of 2 items have no scored answer")
     allowed = run(tmp_path, command(tmp_path, '{"item": "i0", "answer": "a0"}', missing=1))
-    assert (run_faults(allowed), summary(allowed)["accuracy"]) == ((), 0.5)
+    assert (run_faults(allowed), summarize(allowed)["accuracy"]) == ((), 0.5)
     stranger = '{"item": "i0", "answer": "a0", "model": "tiny"}'
     other = run(tmp_path, command(tmp_path, stranger, missing=1))
     assert "answers came from `tiny`" in run_faults(other)[0]

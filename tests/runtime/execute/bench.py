@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.errors import EngineRejectedError, LockHeldError, StalePlanError, problem
-from fleet.history.fold import fold, settled
+from fleet.history.fold import fold_entries, settled
 from fleet.history.values import History
 from fleet.names import Address
 from fleet.plan import Plan
@@ -225,7 +225,7 @@ class Bench:
         return made
 
     def history(self) -> History:
-        return fold(self.ledger().read())
+        return fold_entries(self.ledger().read())
 
     async def observe(self) -> State:
         return await observe(self.engines, self.gateways)

@@ -11,7 +11,7 @@ import pytest
 from fleet.errors import FleetError, LockHeldError, problem
 from fleet.history.blocks import fallback_check
 from fleet.history.entry import Entry
-from fleet.history.fold import fold
+from fleet.history.fold import fold_entries
 from fleet.spec import GatewaySpec
 from plans.reports.history import render_text
 from runtime.gateway.control import READ_S, LocalGateways
@@ -60,7 +60,7 @@ def test_all_traffic_is_back_on_the_version_before(tmp_path: Path, new: int) -> 
             assert (result.warnings, result.failures) == ((), ())
             assert {(await ours.send(chat(user=f"u{n}"))).version for n in range(20)} == {OLD}
             assert (await ours.gateways.read())[0].revision == result.revision == 2
-            past = fold(ledger(ours.state).read())
+            past = fold_entries(ledger(ours.state).read())
             (hold,) = past.holds["acme-support"].values()
             assert (hold.adapter, hold.reason, hold.by) == (NEW, "wrong refunds", "tester")
             done, checked = ledger(ours.state).read()
@@ -97,7 +97,7 @@ def test_a_second_rollback_moves_nothing_and_says_how_to_go_further_back(tmp_pat
                 )
             )
             assert (await back(ours)).target == OLD
-            past = fold(ledger(ours.state).read())
+            past = fold_entries(ledger(ours.state).read())
             knows = partial(fallback_check, past, "acme-support", {})
             twice = await back(ours, doubts=knows)
             assert (twice.target, twice.revision, twice.complete) == (OLD, 3, True)
@@ -108,7 +108,7 @@ def test_a_second_rollback_moves_nothing_and_says_how_to_go_further_back(tmp_pat
             with pytest.raises(FleetError, match="the oldest that is loaded"):
                 await back(ours)
             assert (await ours.gateways.read())[0].revision == 4
-            assert set(fold(ledger(ours.state).read()).holds["acme-support"]) == {NEW, OLD}
+            assert set(fold_entries(ledger(ours.state).read()).holds["acme-support"]) == {NEW, OLD}
 
     asyncio.run(scenario())
 
@@ -130,7 +130,7 @@ def test_a_newer_version_is_given_all_traffic_only_on_purpose(tmp_path: Path) ->
                 ((NEW, 0), (OLD, 100)),
             )
             assert (await back(ours, OLD)).target == OLD
-            assert set(fold(ledger(ours.state).read()).holds["acme-support"]) == {NEW}
+            assert set(fold_entries(ledger(ours.state).read()).holds["acme-support"]) == {NEW}
 
     asyncio.run(scenario())
 
