@@ -60,7 +60,7 @@ def measure(root: Path) -> Iterator[Figure]:
     yield Figure("Circles of files", len(groups), {group[0]: group for group in groups})
     yield from inner_imports(modules, graph)
     yield from reached(modules, graph)
-    yield long_readmes(root)
+    yield from readmes(root)
     yield parameters(modules)
     yield from written_tests(root)
 
@@ -142,23 +142,22 @@ def reached(modules: Mapping[str, Module], graph: "nx.DiGraph[str]") -> Iterator
             found = {module.name, *nx.descendants(graph, module.name)}
             rows = Counter(modules[name].package for name in found)
             yield Figure(
-                f"Modules reached by `{ENTRY}` in {module.name}",
+                f"Modules reached by `{ENTRY}`",
                 len(found),
-                dict(sorted(rows.items())),
+                {"defined in": module.name, **dict(sorted(rows.items()))},
             )
 
 
-def long_readmes(root: Path) -> Figure:
-    """Return the READMEs of packages that are too long."""
+def readmes(root: Path) -> Iterator[Figure]:
+    """Yield how many READMEs the packages have, and those that are too long."""
     pages = {
         str(path.relative_to(root)): path.read_text(encoding="utf-8").count("\n")
         for package in PACKAGES
         for path in sorted((root / package).rglob("README.md"))
     }
     long = {name: lines for name, lines in pages.items() if lines > README_LINES}
-    return Figure(
-        f"READMEs of packages over {README_LINES} lines, of {len(pages)}", len(long), long
-    )
+    yield Figure("READMEs of packages", len(pages))
+    yield Figure(f"READMEs of packages over {README_LINES} lines", len(long), long)
 
 
 def parameters(modules: Mapping[str, Module]) -> Figure:

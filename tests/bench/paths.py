@@ -2,14 +2,18 @@
 
 `python -m tests.bench.paths [--list]`; what is counted, and what a climb is: `tests.bench.calls`.
 
-The fleet is a copy of the quickstart with the built-in fake server, applied as declared. The round
-is `fleetctl reconcile --once` in this process, the second one, in which nothing is due; a part of
-it is counted apart: from the first call to the last return of the function that judges, which has
-the project and the live state before it begins. The request is a chat completion of 0.3 KB that is
-answered with JSON of 0.6 KB, on a connection that is kept. The gateway runs in this process as
-`fleetctl gateway run`, the server behind it in another, and the client in a thread that is not
-recorded. Some requests come first; of those after them the one with the fewest calls counts, for
-what a gateway does at intervals can fall into any.
+The fleet is a copy of the quickstart with the built-in fake server, applied as declared.
+
+The round is `fleetctl reconcile --once` in this process, the second one, in which nothing is due.
+A part of the round is counted apart: from the first call to the last return of the function that
+judges, which is handed the project and the live state. Servers are observed side by side, so
+figures of the whole round vary by one or two; those of the part do not.
+
+The request is a chat completion of 0.3 KB that is answered with JSON of 0.6 KB, on a connection
+that is kept. The gateway runs in this process as `fleetctl gateway run`, the server behind the
+gateway in another process, and the client in a thread that is not recorded. Some requests come
+first. Of those after them the request with the fewest calls counts, for what a gateway does at
+intervals can fall into any.
 """
 
 import argparse
