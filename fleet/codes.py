@@ -24,6 +24,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1012": "Several documents in one file",
         "FC1013": "File too large or too deeply nested",
         "FC1014": "YAML feature not supported",
+        "FC1016": "Another release of fleetctl is required",
         "FC1020": "Variable without a value",
         "FC1021": "Environment variable not set",
         "FC1022": "Malformed placeholder",

@@ -1,11 +1,10 @@
 """Resources: what exists in a fleet, declared or live, as values that compare by meaning."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 
+from fleet.flag_formats import digest_of, format_of
 from fleet.names import Address, adapter_address, key_address, route_address, server_address
 from fleet.traffic import TrafficPolicy
 
@@ -33,9 +32,15 @@ class ServerFlags:
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits over all flags; stamped on the server so it can be read back."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        """Twelve hex digits over all flags; stamped on the server so it can be read back.
+
+        Of the newest format; see `fleet.flag_formats`.
+        """
+        return digest_of(asdict(self))
+
+    def digest_like(self, known: str | None) -> str:
+        """Return the digest of these flags in the format of a known digest."""
+        return digest_of(asdict(self), format_of(known))
 
 
 @dataclass(frozen=True, slots=True)

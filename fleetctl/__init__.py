@@ -1,3 +1,3 @@
 """Wires. Click commands that parse options, call, print and exit; they decide nothing."""
 
-__version__ = "0.1.0"
+from fleet import __version__ as __version__

@@ -10,6 +10,7 @@ from fleet.config.format import format_text
 from fleet.config.lockfile import LOCK_FILE, Lock, LockedAdapter, base_shape, lock_text, parse_lock
 from fleet.config.merge import COMPILED_FILE, COMPILED_LINE, Tree, merge_files, overlay, substitute
 from fleet.config.problems import Problem, diagnostics
+from fleet.config.required_version import KEY, refusal
 from fleet.config.resolve import resolve_fleet
 from fleet.config.scalars.quantities import format_duration, parse_duration
 from fleet.config.schema import json_schema
@@ -21,6 +22,7 @@ from fleet.config.yaml import Parsed, parse
 __all__ = [
     "COMPILED_FILE",
     "COMPILED_LINE",
+    "KEY",
     "LOCK_FILE",
     "Adapter",
     "Declarations",
@@ -46,6 +48,7 @@ __all__ = [
     "parse",
     "parse_duration",
     "parse_lock",
+    "refusal",
     "resolve_fleet",
     "set_value",
     "splits",

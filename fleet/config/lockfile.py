@@ -1,4 +1,8 @@
-"""The lock: what is known for certain of every adapter version and base, pinned by digest."""
+"""The lock: what is known for certain of every adapter version and base, pinned by digest.
+
+A lock without `format` is of format 1; format 1 is written as `1`. Every reader knows every field,
+so whatever is added needs the next format. A lock of a later format is refused.
+"""
 
 import json
 from collections.abc import Mapping
@@ -14,6 +18,8 @@ from fleet.names import AdapterName
 from fleet.spec import AdapterFacts
 
 LOCK_FILE = "fleet.lock"
+FORMAT = 1
+"""Newest format of a lock that this release reads and writes."""
 
 
 def _full_name(value: object) -> str:
@@ -104,16 +110,30 @@ def parse_lock(text: str, file: str = LOCK_FILE) -> Lock:
         return Lock.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join(str(each) for each in first["loc"])
+        place, path = first["loc"], ".".join(str(each) for each in first["loc"])
         detail = f"`{file}`{f' at `{path}`' if path else ''}: {first['msg']}."
+        hint = "Restore it from version control; `fleetctl adapter add` writes it anew."
+        if newer := _newer(text):
+            place = ("format",)
+            detail = f"`{file}` has format {newer}, and this fleetctl reads format {FORMAT}."
+            hint = "Upgrade fleetctl here to the release that wrote the lock, or a later one."
         raise ConfigError(
             diagnostic(
                 "FC1217",
                 detail,
-                Position(file, _line_of(text, first["loc"]), 1),
-                hint="Restore it from version control; `fleetctl adapter add` writes it anew.",
+                Position(file, _line_of(text, place), 1),
+                hint=hint,
             )
         ) from None
+
+
+def _newer(text: str) -> int:
+    """Return the format of a lock of a later one; 0: of a known one, or no lock."""
+    try:
+        found = json.loads(text)["format"]
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return found if type(found) is int and found > FORMAT else 0
 
 
 def _line_of(text: str, path: tuple[int | str, ...]) -> int:

@@ -21,3 +21,5 @@ class Entry:
     previous: str
     """Hash of the entry before, empty for the first."""
     hash: str
+    format: int | None = None
+    """Format of its line, where it is written down."""

@@ -131,7 +131,7 @@ def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft
     if base.tensor_parallel not in (None, len(cards)):
         return None  # a server on other devices takes its place
     flags = known_flags(base, server)
-    changed = flag_drift(base, flags)
+    changed = flag_drift(base, flags, server.digest)
     bin_ = ServerDraft(
         server.name, base, server.host, cards, server.port, live=server, changed=changed
     )

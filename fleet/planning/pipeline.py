@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from fleet.capacity import without_demand
 from fleet.encoding import plan_id
 from fleet.errors import PlacementError, problem
+from fleet.flag_formats import outdated
 from fleet.history import History
 from fleet.names import adapter_address
 from fleet.placement import (
@@ -259,6 +260,7 @@ def _warnings(
     yield from fleet.warnings
     yield from placement.warnings
     yield from disagreements(fleet, live)
+    yield from outdated(_kept(placement, live))
     yield from _whole_keys(fleet, wanted)
     for each in unmanaged(fleet, wanted, live):
         match each:
@@ -273,6 +275,16 @@ def _warnings(
                 yield f"{each.address} is neither declared nor in the ledger; it stays"
             case Server():
                 pass
+
+
+def _kept(placement: PlacementResult, live: State) -> dict[str, str | None]:
+    """Return the digests of the servers that go on running as they are, by address."""
+    there = live.servers()
+    return {
+        server.address: server.digest
+        for name, server in placement.servers.items()
+        if there.get(name) == server
+    }
 
 
 def _whole_keys(fleet: FleetSpec, wanted: RolloutTargets) -> Iterator[str]:

@@ -3,9 +3,10 @@
 LISTED.
 """
 
-from collections.abc import Iterator
-from dataclasses import fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 
+from fleet.flag_formats import FORMATS, Hashed, differing, format_of
 from fleet.hardware import BaseSpec
 from fleet.resources import Server, ServerFlags
 from fleet.vllm.memory import RANKS, SLOTS, USABLE
@@ -60,10 +61,22 @@ def flags_for(
     )
 
 
-def flag_drift(base: BaseSpec, flags: ServerFlags | None) -> str:
+def flag_drift(
+    base: BaseSpec,
+    flags: ServerFlags | None,
+    digest: str | None = None,
+    formats: Mapping[int, Hashed] = FORMATS,
+) -> str:
     """Say which flags of a live server are not as declared; empty when all may stay.
 
-    What the planner chose earlier may stay whatever it would choose today.
+    What the planner chose earlier may stay whatever it would choose today, and so may what a
+    later format of flags would add.
+
+    Args:
+        base: As declared.
+        flags: Those of the server; None: unknown.
+        digest: The digest that the server shows, whose format decides what is compared.
+        formats: Those that are known.
     """
     if flags is None:
         return "its flags are unknown"
@@ -75,19 +88,16 @@ def flag_drift(base: BaseSpec, flags: ServerFlags | None) -> str:
         wished = replace(wished, max_cpu_loras=flags.max_cpu_loras)
     if None not in (flags.memory_share, wished.memory_share):
         wished = replace(wished, memory_share=flags.memory_share)
-    differing = [
-        each.name
-        for each in fields(ServerFlags)
-        if getattr(wished, each.name) != getattr(flags, each.name)
-    ]
-    return f"declared otherwise: {', '.join(differing)}" if differing else ""
+    names = differing(asdict(wished), asdict(flags), format_of(digest), formats)
+    return f"declared otherwise: {', '.join(names)}" if names else ""
 
 
 def known_flags(base: BaseSpec, server: Server) -> ServerFlags | None:
     """Return a live server's flags: as observed, or found by their digest among our choices."""
     if server.flags is not None or server.digest is None:
         return server.flags
-    return next((each for each in _choices(base, server) if each.digest == server.digest), None)
+    known = server.digest
+    return next((each for each in _choices(base, server) if each.digest_like(known) == known), None)
 
 
 def _choices(base: BaseSpec, server: Server) -> Iterator[ServerFlags]:

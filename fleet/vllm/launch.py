@@ -184,7 +184,7 @@ def launch_of(
         python,
         host.address,
         server.port,
-        server.flags.digest,
+        server.digest or server.flags.digest,
         kind=kind,
         module=FAKE_MODULE if host.engine == "fake" else VLLM_MODULE,
     )

@@ -75,13 +75,16 @@ def read(text: str, name: str, version: tuple[int, int], command: str) -> tuple[
         )
     match = _VERSION.fullmatch(str(document.get("format_version")))
     if match is None or int(match[1]) != version[0]:
+        newer = match is not None and int(match[1]) > version[0]
+        upgrade = "upgrade fleetctl here to the release that wrote it"
         raise FleetError(
             problem(
                 "FC5003",
                 "File has a format version that this fleetctl does not read",
-                f"It says {document.get('format_version')!r:.40}; "
+                f"This `{name}` file says {document.get('format_version')!r:.40}; "
                 f"this fleetctl reads {version[0]}.x. Acting on half of a file is unsafe.",
-                hint="use the fleetctl that wrote it, or make the file again",
+                hint=f"{upgrade if newer else 'use the fleetctl that wrote it'}, or make the file "
+                "again",
                 command=command,
             )
         )

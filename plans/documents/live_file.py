@@ -2,6 +2,8 @@
 
 It lets a plan be made without the fleet: in a test, in CI, or to ask "what if". It holds
 no secret: keys stand there as references and fingerprints, URLs without user and password.
+
+Its version is written in full, `1.0`; additions raise the minor, as in the plan file.
 """
 
 import re
@@ -10,6 +12,8 @@ from typing import Any
 
 from fleet.encoding import plain
 from fleet.errors import FleetError, problem
+from fleet.file_formats import newer_server
+from fleet.flag_formats import FORMATS, format_of
 from fleet.resources import LoadedAdapter, Resource, Server, State
 from plans.documents.decode import MalformedError, decode
 from plans.documents.document import read, write
@@ -38,7 +42,8 @@ def load(text: str) -> State:
     """Return the state in a live-state file.
 
     Raises:
-        FleetError: FC5001 to FC5003 as `plans.document.read`; FC5006 a field is wrong.
+        FleetError: FC5001 to FC5003 as `plans.document.read`; FC5006 a field is wrong; FC4023 a
+            server has flags of a later format.
     """
     document, later = read(text, FORMAT, VERSION, MAKE)
     beside = {
@@ -65,6 +70,9 @@ def load(text: str) -> State:
                 command=MAKE,
             )
         ) from None
+    for resource in listed:
+        if isinstance(resource, Server) and format_of(resource.digest) > max(FORMATS):
+            raise newer_server(resource.name, format_of(resource.digest), max(FORMATS))
     return State(
         resources=dict(sorted(resources.items())),
         **{name: getattr(state, name) for name in _BESIDE},

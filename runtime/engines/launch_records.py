@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fleet.file_formats import newer_server, require_known
+from fleet.flag_formats import FORMATS, format_of
 from fleet.resources import Server, ServerFlags
 from runtime.processes import environment, in_session, marked_by, start_mark
 
 RECORD = "launch.json"
+FORMAT = 1
+"""Format of a record; raise it when an earlier release would act wrongly on what is added."""
 LOG = "log"
 MARK = "FLEETCTL_LAUNCH"
 """Environment variable that every process of a launch carries."""
@@ -32,6 +36,8 @@ class LaunchRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    format: Literal[1] = Field(default=1, exclude=True)
+    """Not written for format 1."""
     name: str
     base: str
     host: str
@@ -61,7 +67,7 @@ class LaunchRecord(BaseModel):
             host=server.host,
             devices=server.devices,
             port=server.port,
-            digest=flags.digest,
+            digest=server.digest or flags.digest,
             url=url,
             launch=launch,
             flags=flags,
@@ -69,7 +75,13 @@ class LaunchRecord(BaseModel):
         )
 
     def server(self, digest: str | None) -> Server:
-        """Return the server as seen live, with the digest that it shows itself."""
+        """Return the server as seen live, with the digest that it shows itself.
+
+        Raises:
+            EngineError: FC4023, the digest is of a later format than is known here.
+        """
+        if format_of(digest) > max(FORMATS):
+            raise newer_server(self.name, format_of(digest), max(FORMATS))
         return Server(
             name=self.name,
             base=self.base,
@@ -130,8 +142,9 @@ class LaunchRecords:
         return {MARK: record.launch, HOME: home, COPY: copy}
 
     def _kept(self, name: str) -> LaunchRecord | None:
+        path = self.folder / name / RECORD
         try:
-            return _parsed((self.folder / name / RECORD).read_text(encoding="utf-8"))
+            return _parsed(path.read_text(encoding="utf-8"), str(path))
         except (FileNotFoundError, NotADirectoryError, ValidationError):
             return None
 
@@ -142,7 +155,7 @@ class LaunchRecords:
             with suppress(ValidationError, ProcessLookupError):
                 if os.getsid(pid) != pid:  # a worker
                     continue
-                record = _parsed(environment(pid).get(COPY, ""))
+                record = _parsed(environment(pid).get(COPY, ""), f"{COPY} of process {pid}")
                 # Whether it has answered is not known; one that has must not count as starting.
                 update = {"pid": pid, "process_start": start_mark(pid) or "", "ready": True}
                 found[record.name] = record.model_copy(update=update)
@@ -168,7 +181,15 @@ class LaunchRecords:
         return self.folder / name / LOG
 
 
-def _parsed(text: str) -> LaunchRecord:
+def _parsed(text: str, file: str) -> LaunchRecord:
+    """Read a record.
+
+    Raises:
+        ValidationError: it is none.
+        NewerFormatError: FC5007, it is of a later format.
+    """
+    with suppress(ValueError, AttributeError):
+        require_known(json.loads(text).get("format"), FORMAT, file)
     record = LaunchRecord.model_validate_json(text)
     # JSON has no tuples; the digest is computed over the flags as they were.
     pairs = tuple((str(key), str(value)) for key, value in record.flags.extra)

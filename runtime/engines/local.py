@@ -78,7 +78,12 @@ class LocalEngine:
         for name, answer in (await look_at_all(clients)).items():
             record = records[name]
             if not isinstance(answer, EngineError):
-                seen.saw(record.server(answer.listing.digest), record.url, answer)
+                try:
+                    server = record.server(answer.listing.digest)
+                except EngineError as error:
+                    seen.missed(name, error)
+                    continue
+                seen.saw(server, record.url, answer)
                 seen.bases[name] = record.base_files
             elif record.leader() is None:
                 continue
@@ -105,13 +110,14 @@ class LocalEngine:
             )
         record = self._records.read(server.name)
         if record is not None and record.leader() is not None:
-            if record.digest != server.flags.digest:
+            wanted = server.digest or server.flags.digest
+            if record.digest != wanted:
                 raise EngineError(
                     problem(
                         "FC4016",
                         "A server runs with other flags",
                         f"`{server.name}` runs with flags {record.digest}, wanted are "
-                        f"{server.flags.digest}. vLLM changes no flag while it runs.",
+                        f"{wanted}. vLLM changes no flag while it runs.",
                         hint="Stop it first; it is started again by the next apply.",
                         command=f"fleetctl server stop {server.name}",
                     )

@@ -20,7 +20,7 @@ LOAD_DEADLINE_S = 120.0
 ASK_DEADLINE_S = 120.0
 
 _START_TIME = re.compile(r"^process_start_time_seconds(?:\{[^}]*\})? ([0-9.eE+]+)$", re.MULTILINE)
-_ALIAS = re.compile(rf"{ALIAS_PREFIX}([0-9a-f]{{12}})")
+_ALIAS = re.compile(rf"{ALIAS_PREFIX}((?:[0-9]+\.)?[0-9a-f]{{12}})")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from aiohttp import web
 from pydantic import ValidationError
 
+from fleet.file_formats import NewerFormatError
 from runtime.gateway.authentication import digest
 from runtime.gateway.current import StaleTableError
 from runtime.gateway.inflight import counted
@@ -64,7 +65,7 @@ class Admin:
         except ValidationError as error:
             kept = json.loads(error.json(include_input=False, include_url=False))
             return _refused(HTTPStatus.BAD_REQUEST, f"not a routing table: {kept}")
-        except InvalidTableError as error:
+        except (InvalidTableError, NewerFormatError) as error:
             return _refused(HTTPStatus.BAD_REQUEST, str(error))
         except StaleTableError as error:
             return _refused(HTTPStatus.CONFLICT, str(error))

@@ -14,6 +14,7 @@ from fleet.errors import (
     FleetError,
     problem,
 )
+from fleet.file_formats import NewerFormatError
 from fleet.resources import GatewayFault
 from fleet.spec import GatewaySpec
 from runtime.gateway import places, running
@@ -69,12 +70,15 @@ class LocalGateways:
 
         Raises:
             EngineError: the file is damaged and no gateway has a table either.
+            NewerFormatError: the file is of a later format.
         """
         notes: list[Note] = []
         damage: FleetError | None = None
         newest = RoutingTable(revision=0)
         try:
             newest = read_table(self._state_dir) or newest
+        except NewerFormatError:
+            raise
         except FleetError as error:
             damage = error
             notes.append(Note(error.diagnostics[0].detail))

@@ -16,6 +16,7 @@ from pathlib import Path
 from aiohttp import web
 
 from fleet.errors import FleetError, problem
+from fleet.file_formats import NewerFormatError
 from fleet.spec import GatewaySpec
 from runtime.gateway import places
 from runtime.gateway.admin import Admin
@@ -107,10 +108,16 @@ async def _load(current: Current, state_dir: Path) -> None:
         table = read_previous(state_dir)
         if table is None:
             raise
+        found = error.diagnostics[0]
+        again = (
+            found.hint
+            if isinstance(error, NewerFormatError)
+            else "The next change of routes writes it anew; what is due: fleetctl plan"
+        )
         sys.stderr.write(
-            f"{error.diagnostics[0].detail} Served is the table before it, revision "
+            f"{found.detail} Served is the table before it, revision "
             f"{table.revision}: keys that were revoked since then open it, and rollouts are where "
-            "they were. The next change of routes writes it anew; what is due: fleetctl plan\n"
+            f"they were. {again}\n"
         )
     if table is None or table.revision <= current.lookup.revision:
         return

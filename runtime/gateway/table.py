@@ -1,15 +1,23 @@
-"""The routing table as a document: written by `apply` and `rollback`, read by gateways."""
+"""The routing table as a document: written by `apply` and `rollback`, read by gateways.
+
+A table without `format` is of format 1, and is written so. Every field is known to every gateway
+that serves the table, so whatever is added to a table needs the next format, but for tables that
+do not use the addition. A gateway refuses a table of a later format, and goes on serving what it
+serves.
+"""
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_serializer
 
 from fleet.resources import Key, Route, Share
 from fleet.traffic import TrafficPolicy
 
+FORMAT: Final = 1
+"""Newest format of a table that this release serves and writes."""
 _POLICY: Final = TypeAdapter(TrafficPolicy)
 
 
@@ -113,6 +121,8 @@ def pieces(
 class RoutingTable(_Document):
     """Everything a gateway needs, as one revision."""
 
+    format: Literal[1] = Field(default=1, exclude=True)
+    """Not written for format 1."""
     revision: int
     """Grows with every write; a gateway refuses an older one."""
     token: int = 0

@@ -15,8 +15,10 @@ from typing import Final
 from pydantic import ValidationError
 
 from fleet.errors import FleetError, LockHeldError, StalePlanError, problem
+from fleet.file_formats import NewerFormatError
 from runtime.files import PRIVATE, replace_file
 from runtime.gateway.table import RoutingTable
+from runtime.gateway.tableparse import require_format
 
 TABLE_FILE = "routes.json"
 PREVIOUS_FILE: Final = "routes.previous.json"
@@ -30,6 +32,7 @@ def read_table(state_dir: Path) -> RoutingTable | None:
 
     Raises:
         FleetError: FC6002, the file is not a routing table, or not the one that was written.
+        NewerFormatError: FC5007, it is of a later format.
     """
     return _read(state_dir / TABLE_FILE)
 
@@ -48,6 +51,7 @@ def _read(path: Path) -> RoutingTable | None:
         raw = path.read_bytes()
     except FileNotFoundError:
         return None
+    require_format(raw, str(path))
     if raw.startswith(_DIGEST):  # one that was written before digests were has none
         start = len(_DIGEST)
         digest, raw = raw[start:][:_DIGITS], b"{" + raw[start + _DIGITS + 2 :].removesuffix(b"\n")
@@ -83,6 +87,7 @@ def write_table(state_dir: Path, table: RoutingTable) -> None:
     Raises:
         StalePlanError: the file holds this revision or a later one, written by another.
         LockHeldError: the file's table was written under a newer lease.
+        NewerFormatError: FC5007, the file's table is of a later format, and stays.
     """
     state_dir.mkdir(parents=True, exist_ok=True)
     with _locked(state_dir):
@@ -112,6 +117,8 @@ def _keep_previous(state_dir: Path) -> None:
 def _found(state_dir: Path) -> RoutingTable | None:
     try:
         return read_table(state_dir)
+    except NewerFormatError:
+        raise
     except FleetError:
         path = state_dir / TABLE_FILE
         path.replace(path.with_suffix(".damaged.json"))

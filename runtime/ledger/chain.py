@@ -1,4 +1,9 @@
-"""The form of a ledger's lines, and the chain of hashes that holds them together."""
+"""The form of a ledger's lines, and the chain of hashes that holds them together.
+
+A line without `format` is of format 1, and is written so. A new kind of entry, or a further field
+in `data`, needs no new format: an earlier release passes over both. What an earlier release must
+not pass over is written with a later `format`, which refuses that release by name.
+"""
 
 import hashlib
 import json
@@ -7,7 +12,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fleet.errors import FleetError, problem
+from fleet.file_formats import require_known
 from fleet.history import Entry
+
+FORMAT = 1
+"""Newest format of a line that this release reads."""
 
 
 def line(
@@ -20,11 +29,12 @@ def line(
     token: int,
     data: Mapping[str, Any],
     previous: str,
+    form: int | None = None,
 ) -> tuple[bytes, str]:
     """Return an entry as one line with its newline, and its hash.
 
     The hash is the SHA-256 of the line as it would stand without it, so that checking costs
-    no second encoding.
+    no second encoding. `form` is the line's format where it is written down.
     """
     body = json.dumps(
         {
@@ -36,7 +46,8 @@ def line(
             "seq": seq,
             "time": time.astimezone(UTC).isoformat(timespec="milliseconds"),
             "token": token,
-        },
+        }
+        | ({} if form is None else {"format": form}),
         sort_keys=True,
         separators=(",", ":"),
         ensure_ascii=False,
@@ -61,10 +72,11 @@ def entry(text: bytes, number: int, home: str) -> Entry:
         home: Where the ledger lives, for the error.
 
     Raises:
-        FleetError: FC5102, the line is not what was written.
+        FleetError: FC5102, the line is not what was written; FC5007, it is of a later format.
     """
     try:
         found = json.loads(text)
+        require_known(found.get("format"), FORMAT, f"{home}:{number}" if number else home)
         made = Entry(
             found["seq"],
             datetime.fromisoformat(found["time"]),
@@ -75,8 +87,9 @@ def entry(text: bytes, number: int, home: str) -> Entry:
             found["data"],
             found["previous"],
             found["hash"],
+            found.get("format"),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise broken(home, number, "is not a ledger entry") from None
     if hashlib.sha256(_body(text, made.hash)).hexdigest() != made.hash:
         raise broken(home, number, "was changed after it was written")
@@ -87,7 +100,8 @@ def entries(content: bytes, home: str) -> Iterator[Entry]:
     """Yield the entries of whole lines, checked as one unbroken chain.
 
     Raises:
-        FleetError: FC5102, names the first line that does not belong.
+        FleetError: FC5102, names the first line that does not belong; FC5007, the first line of
+            a later format.
     """
     previous = ""
     for number, text in enumerate(content.split(b"\n")[:-1], start=1):

@@ -207,5 +207,6 @@ def _line(each: Entry) -> bytes:
         token=each.token,
         data=each.data,
         previous=each.previous,
+        form=each.format,
     )
     return made

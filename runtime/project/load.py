@@ -6,13 +6,16 @@ golden sets, the model library, hidden folders and what `compile` wrote.
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet import __version__
 from fleet.codes import Sources, diagnostic
 from fleet.config import (
     COMPILED_FILE,
     COMPILED_LINE,
+    KEY,
     Declarations,
     Parsed,
     Tree,
@@ -22,6 +25,7 @@ from fleet.config import (
     merge_files,
     overlay,
     parse,
+    refusal,
     resolve_fleet,
     substitute,
 )
@@ -113,14 +117,21 @@ def read_tree(
 ) -> Tree:
     """Parse, fill placeholders, merge and lay the overlay over the rest.
 
+    `fleet.yaml` is asked first which releases of fleetctl may read the others.
+
     Raises:
-        ConfigError: with every problem of all files.
+        ConfigError: with every problem of all files; FC1016 alone, for another release.
     """
     sources = Sources(texts)
     above = overlay_file(environment)
     read = cache.parse if cache else parse
     parsed: dict[str, Parsed] = {}
     problems: list[Diagnostic] = []
+    if KEY in texts.get(MAIN, ""):
+        main: dict[str, Parsed] = {}
+        with suppress(ConfigError):  # said below with the problems of the other files
+            main[MAIN] = parse(texts[MAIN], MAIN)
+        _require_this_release(merge_files(main, sources))
     for file, text in texts.items():
         try:
             one = read(text, file)
@@ -132,7 +143,20 @@ def read_tree(
     if problems:
         raise ConfigError(*sorted(problems, key=lambda each: each.place or Position("", 0, 0)))
     tree = merge_files({file: one for file, one in parsed.items() if file != above}, sources)
-    return overlay(tree, parsed[above], above) if above in parsed else tree
+    tree = overlay(tree, parsed[above], above) if above in parsed else tree
+    _require_this_release(tree)
+    return tree
+
+
+def _require_this_release(tree: Tree) -> None:
+    """Refuse a fleet that asks for another release of fleetctl.
+
+    Raises:
+        ConfigError: FC1016.
+    """
+    if detail := refusal(tree.value.get(KEY), __version__):
+        hint = f"Install a fleetctl of that version here, or change `{KEY}`."
+        raise ConfigError(tree.diagnostic("FC1016", (KEY,), detail, hint=hint))
 
 
 def overlay_file(environment: str | None) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
+from fleet.config.required_version import PATTERN, conditions
 from fleet.config.scalars.quantities import MAX_PORT, shown, text_schema, wrong
 from fleet.names import ID_PATTERN, VERSION_PATTERN, is_id, suggest_id
 from fleet.rollout_policy import ChangeWindow
@@ -126,6 +127,17 @@ def _secret(value: Any) -> str:
     raise wrong("FC1110", detail, hint)
 
 
+def _requirement(value: Any) -> str:
+    hint = 'Write operators and versions: `required_version: ">=0.1,<2"`.'
+    if not isinstance(value, str):
+        raise wrong("FC1104", f"{shown(value)} is not a requirement of a version.", hint)
+    try:
+        conditions(value)
+    except ValueError as error:
+        raise wrong("FC1104", f"{error}.", hint) from None
+    return value
+
+
 def _listen(value: Any) -> str:
     match = _LISTEN.fullmatch(value) if isinstance(value, str) else None
     if match is None or not 0 < int(match[2]) <= MAX_PORT:
@@ -168,6 +180,11 @@ Id = Annotated[str, PlainValidator(_id), text_schema(ID_PATTERN)]
 Semver = Annotated[str, PlainValidator(_semver), text_schema(VERSION_PATTERN, examples=["2.1.0"])]
 SecretRef = Annotated[
     str, PlainValidator(_secret), text_schema(_SECRET.pattern, examples=["env:ACME_KEY"])
+]
+Requirement = Annotated[
+    str,
+    PlainValidator(_requirement),
+    text_schema(rf"\s*{PATTERN}\s*(,\s*{PATTERN}\s*)*", examples=[">=0.1,<2"]),
 ]
 Listen = Annotated[str, PlainValidator(_listen), text_schema(_LISTEN.pattern)]
 Url = Annotated[str, PlainValidator(_url), text_schema(_URL.pattern)]

@@ -1,7 +1,7 @@
 """The declarations as a whole, with what holds for all of them."""
 
 from fleet.config.scalars.quantities import Kept, Share, Spare, Switch
-from fleet.config.scalars.texts import Id, Word
+from fleet.config.scalars.texts import Id, Requirement, Word
 from fleet.config.schema.clients import Client, Tier
 from fleet.config.schema.machines import Base, Gateway, Host
 from fleet.config.schema.rollouts import Evals, Gate, Override, Rollout
@@ -41,6 +41,12 @@ class Declarations(Section):
 
     fleet: Id
     """The fleet's name."""
+    required_version: Requirement | None = None
+    """Releases of fleetctl that may read this fleet, such as `>=0.1,<2`. Default: any.
+
+    Operators are `==`, `!=`, `>=`, `<=`, `>`, `<` and `~=`. Any other release refuses the fleet
+    before it reads anything else.
+    """
     library: Word = "models"
     """Folder of base models and adapter versions, relative to the project."""
     defaults: Defaults = Defaults()

@@ -49,7 +49,7 @@ def flags(scene: PlacementView) -> Iterator[Violation]:
             ),
             (
                 "another digest than that of its flags",
-                server.digest not in (None, found.digest),
+                server.digest not in (None, found.digest_like(server.digest)),
             ),
         ):
             if is_so:
