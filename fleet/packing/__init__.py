@@ -1,6 +1,47 @@
-"""Packing adapters on servers of mixed GPU types: cheapest servers that carry every hour.
+"""Pack items into bins and adapters onto servers: numbers only, no fleet.
 
-A server holds one base, so each base is a group of its own. Its capacity depends on GPU type,
-highest rank and number of adapters; replicas of one adapter stand on different servers. Prices
-are integers (see `group.PRICE_UNIT`), loads too; budgets count moves and solver nodes.
+Prices, loads and sizes are integers. Budgets count moves and solver nodes, never seconds, and
+random draws come from a seed, so that results repeat.
 """
+
+from fleet.packing.bounds import lower_bound
+from fleet.packing.instances import VectorInstance, read_fleet, read_setups, read_vectors
+from fleet.packing.problem import PRICE_UNIT, BinPacking, Effort, Instance, Packing
+from fleet.packing.proofs import aggregate_bound
+from fleet.packing.servers import (
+    Catalog,
+    PackedServer,
+    Replica,
+    ServerPacking,
+    instances_of,
+    pack,
+    pack_servers,
+)
+from fleet.packing.setups import SetupInstance, pack_setups
+from fleet.packing.solver import available
+from fleet.packing.vectors import pack_vectors
+
+__all__ = [
+    "PRICE_UNIT",
+    "BinPacking",
+    "Catalog",
+    "Effort",
+    "Instance",
+    "PackedServer",
+    "Packing",
+    "Replica",
+    "ServerPacking",
+    "SetupInstance",
+    "VectorInstance",
+    "aggregate_bound",
+    "available",
+    "instances_of",
+    "lower_bound",
+    "pack",
+    "pack_servers",
+    "pack_setups",
+    "pack_vectors",
+    "read_fleet",
+    "read_setups",
+    "read_vectors",
+]

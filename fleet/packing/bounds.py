@@ -1,54 +1,107 @@
-"""Lower bounds of a group's price: load and number of adapters, priced together."""
+"""Bound from below the price of servers, by linear duality, and the number of equal bins."""
 
 import math
 
 import numpy as np
 
-from fleet.packing.problem import Group
+from fleet.packing.problem import Instance, Ints
 
-PRICES = 200
-"""Prices of one adapter that are tried."""
+DUALS = 200
+"""Dual prices of an item that are tried."""
+TRIALS = 32
+"""Greedy cliques tried, each with more randomness than the one before."""
+CLIQUE_ITEMS = 1_500
+"""Upper bound of the items for which the table of clashing pairs is made."""
 
 
-def step(group: Group) -> int:
-    """Return what every sum of prices is a multiple of."""
-    return math.gcd(*group.price.tolist())
-
-
-def rounded(group: Group, price: float) -> int:
+def rounded(instance: Instance, price: float) -> int:
     """Round a lower bound up to a sum that prices can make."""
-    unit = step(group)
-    return math.ceil(price / unit - 1e-6) * unit
+    step = instance.price_step
+    return math.ceil(price / step - 1e-6) * step
 
 
-def bound(group: Group) -> int:
-    """Return a valid lower bound by linear duality.
+def lower_bound(instance: Instance) -> int:
+    """Return a lower bound of the price of all servers, by linear duality.
 
-    If adapters cost `each` and a unit of load in the busiest hour costs `unit`, and no server
-    carries more than its own price's worth, then all servers cost at least what all adapters
-    and loads are worth. Adapters of high rank need servers of that rank, so each rank and above
+    If an item costs `dual` and a unit of load in the busiest hour costs `unit`, and no server
+    carries more than its own price's worth, then all servers cost at least what all items
+    and loads are worth. Items of high rank need servers of that rank, so each rank and above
     gives a bound of its own.
     """
     best = 0.0
-    replicas = int(np.unique(group.owner, return_counts=True)[1].max(initial=0))
-    counts = np.arange(group.most + 1)
-    for rank in np.unique(group.rank).tolist():
-        members = group.rank >= rank
+    counts = np.arange(instance.most + 1)
+    for rank in np.unique(instance.rank).tolist():
+        members = instance.rank >= rank
         number = int(members.sum())
-        peak = int(group.loads[members].sum(axis=0).max())
-        table = group.capacity[:, rank, :]
-        usable = (table > 0) & (counts > 0)[None, :] & (counts <= len(group.rank))[None, :]
+        peak = int(instance.loads[members].sum(axis=0).max())
+        table = instance.capacity[:, rank, :]
+        usable = (table > 0) & (counts > 0)[None, :] & (counts <= len(instance.rank))[None, :]
         if not usable.any() or peak == 0:
             continue
-        price = np.broadcast_to(group.price[:, None], table.shape)[usable].astype(float)
+        price = np.broadcast_to(instance.price[:, None], table.shape)[usable].astype(float)
         carried = table[usable].astype(float)
         held = np.broadcast_to(counts[None, :], table.shape)[usable].astype(float)
-        if not (group.loads[members].max(axis=1) > 0).all():
-            number = 0  # an idle adapter may sit where nothing can be carried
-        for each in np.linspace(0.0, float((price / held).min()), PRICES).tolist():
-            unit = float(((price - each * held) / carried).min())
-            best = max(best, each * number + unit * peak)
-    usable_alone = (group.capacity[:, int(group.rank.min()), 1:] > 0).any(axis=1)
+        if not (instance.loads[members].max(axis=1) > 0).all():
+            number = 0  # an idle item may be on a server that carries nothing
+        for dual in np.linspace(0.0, float((price / held).min()), DUALS).tolist():
+            unit = float(((price - dual * held) / carried).min())
+            best = max(best, dual * number + unit * peak)
+    usable_alone = (instance.capacity[:, int(instance.rank.min()), 1:] > 0).any(axis=1)
     if usable_alone.any():
-        best = max(best, replicas * float(group.price[usable_alone].min()))
-    return rounded(group, best)
+        best = max(best, instance.copies() * float(instance.price[usable_alone].min()))
+    return rounded(instance, best)
+
+
+def fewest_bins(sizes: Ints, capacity: Ints, *, seed: int = 0) -> int:
+    """Return a lower bound of the number of bins; 0 for no items.
+
+    Dual feasible functions on single dimensions (Fekete and Schepers 2001, the class u_eps that
+    drops small items and rounds large ones up), and a greedy clique of items of which no two fit
+    together. All in exact integers.
+    """
+    if not len(sizes):
+        return 0
+    columns = zip(sizes.T, capacity.tolist(), strict=True)
+    best = max((_rounded_sizes(column, limit) for column, limit in columns if limit), default=1)
+    return max(1, best, len(clique(sizes, capacity, seed=seed)))
+
+
+def _rounded_sizes(column: Ints, limit: int) -> int:
+    """Return the best bound of one dimension over all thresholds."""
+    best = -(-int(column.sum()) // limit)
+    if int(column.min()) < 0:
+        return best
+    ordered = np.sort(column)
+    sums = np.concatenate([[0], np.cumsum(ordered)])
+    for least in np.unique(ordered[2 * ordered <= limit]).tolist():
+        # Items above limit - least count as whole bins, those below least as nothing.
+        low = int(np.searchsorted(ordered, least, side="left"))
+        high = int(np.searchsorted(ordered, limit - least, side="right"))
+        whole = len(ordered) - high
+        best = max(best, whole - (-int(sums[high] - sums[low]) // limit))
+    return best
+
+
+def clique(sizes: Ints, capacity: Ints, *, seed: int = 0) -> list[int]:
+    """Return items of which no two fit into one bin, as many as a greedy search finds."""
+    if not 0 < len(sizes) <= CLIQUE_ITEMS:
+        return [0][: len(sizes)]
+    clash = np.zeros((len(sizes), len(sizes)), dtype=bool)
+    for column, limit in zip(sizes.T, capacity.tolist(), strict=True):
+        if int(column.min()) < 0:
+            continue  # a third item may make room for two that clash
+        clash |= column[:, None] + column[None, :] > limit
+    np.fill_diagonal(clash, val=False)
+    degree = clash.sum(axis=1)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    best: list[int] = []
+    for trial in range(TRIALS):
+        score = degree + rng.random(len(sizes)) * trial
+        candidates = np.ones(len(sizes), dtype=bool)
+        members: list[int] = []
+        while candidates.any():
+            chosen = int(np.where(candidates, score, -1).argmax())
+            members.append(chosen)
+            candidates &= clash[chosen]
+        best = max(best, members, key=len)
+    return best

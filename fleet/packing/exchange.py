@@ -1,142 +1,215 @@
-"""Exchange a few servers for a cheaper mix that holds the same adapters, again and again."""
+"""Exchange a few servers for a cheaper mix of types that holds the same items, again and again.
+
+Two schedules share the loop. `improve` tries the cheaper mixes of a few servers until one of them
+holds. `squeeze`, for large instances, rearranges many servers at once; how much less capacity a
+cheaper mix may have grows with each success and shrinks with each failure: at first whole servers
+are left out, in the end one type is exchanged for a slightly cheaper one.
+"""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fleet.packing.construct import downgraded
-from fleet.packing.mixes import cheaper_mixes
-from fleet.packing.problem import Group, Ints, Rack
-from fleet.packing.tabu import MixedRepair
+from fleet.packing.mixes import cheaper_mixes, cheapest_mix
+from fleet.packing.problem import Instance, Ints, Packing, Reals, Rng
+from fleet.packing.tabu import ServerTabu
 
 CORE = 4
-"""Most servers exchanged at once."""
+"""Upper bound of the servers exchanged at once."""
+OVERHEAD = 12
+"""Cost of drawing servers and assigning their items, in moves."""
+
 ITEMS = 400
-"""About how many items are rearranged at once, over the exchanged servers and some others."""
-PICKY = 1.0
-"""How far down the list of promising mixes is looked, on average."""
+"""About how many items `improve` rearranges at once, on the exchanged servers and some others."""
+PATIENCE = 40
+"""Moves without progress after which a mix is given up, at its first try."""
+TOP_MIXES = 1.0
+"""Mean of how far down the list of promising mixes a try goes."""
+EMPTY_FIRST = 0.3
+"""Share of draws of servers with room together; the other draws take any servers."""
+
+SQUEEZED_ITEMS = 1_000
+"""About how many items `squeeze` rearranges at once."""
+SQUEEZED_MOVES = 200
+"""Upper bound of the moves for one mix."""
+SQUEEZED_PATIENCE = 25
+"""Moves without progress after which a mix is given up."""
+LOSS, LEAST_LOSS, MOST_LOSS = 0.04, 0.001, 0.2
+"""Share of the servers' capacity that a cheaper mix may lack: at first, at least, at most."""
+SUCCESS, FAILURE = 1.6, 0.7
+"""Factor on that share after a mix that holds, and after one that does not."""
+EMPTIEST = 0.7
+"""Share of draws whose emptiest servers are exchanged; the other draws exchange any."""
 
 
-def improve(group: Group, rack: Rack, moves: int, patience: int, seed: int, floor: int) -> Rack:
-    """Search until the moves are used up or the price is down to `floor`.
+def improve(instance: Instance, packing: Packing, moves: int, seed: int, floor: int) -> Packing:
+    """Search with the thorough schedule until the moves are used up or the price is at `floor`.
 
     Args:
-        group: What is packed.
-        rack: A valid rack to start from.
-        moves: Moves of repair in all.
-        patience: Moves without progress after which a mix is given up.
-        seed: Start of the chance.
+        instance: What is packed.
+        packing: A valid packing to start from.
+        moves: Budget of tabu moves.
+        seed: Seed of the random draws.
         floor: A lower bound of the price.
     """
-    chance = np.random.Generator(np.random.PCG64(seed))
-    tries: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
-    full = fullness(group, rack)
-    while moves > 0 and rack.price(group) > floor:
-        moves -= OVERHEAD
-        chosen, core = _drawn(group, full, chance)
-        members = np.isin(rack.home, chosen).nonzero()[0]
-        part = group.part(members)
-        inner = Rack(rack.gpus[chosen], positions(chosen, rack.home[members]))
-        mixes = cheaper_mixes(part, inner.gpus, core)
+    return _exchanged(instance, packing, moves, floor, _Thorough(instance, seed))
+
+
+def squeeze(instance: Instance, packing: Packing, moves: int, seed: int, floor: int) -> Packing:
+    """Search as `improve` does, with the schedule for large instances."""
+    return _exchanged(instance, packing, moves, floor, _Coarse(instance, seed))
+
+
+class _Thorough:
+    """Tries promising mixes, and longer those that were tried before."""
+
+    def __init__(self, instance: Instance, seed: int) -> None:
+        self.instance = instance
+        self.rng = Rng(np.random.PCG64(seed))
+        self.tries: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+        self.again = 0
+
+    def draw(self, full: Reals) -> tuple[Ints, int]:
+        """Draw servers to rearrange, and how many of them, from the last, to exchange."""
+        rng, servers = self.rng, len(full)
+        core = min(servers, 1 + int(rng.integers(CORE)))
+        most = max(core, round(ITEMS * servers / len(self.instance.rank)))
+        size = core if most <= core else core + int(rng.integers(most - core + 1))
+        size = min(servers, size)
+        if rng.random() >= EMPTY_FIRST:
+            return rng.permutation(servers)[:size], core
+        key = full + float(full.std()) * rng.random(servers)
+        return rng.permutation(np.argsort(key, kind="stable")[:size]), core
+
+    def mix(self, part: Instance, gpus: Ints, core: int, servers: Ints) -> Ints | None:
+        """Return a cheaper mix for the drawn servers; None: none is cheaper."""
+        mixes = cheaper_mixes(part, gpus, core)
         if not len(mixes):
-            if core == len(rack.gpus) <= CORE:
+            return None
+        mix = mixes[min(int(self.rng.exponential(TOP_MIXES)), len(mixes) - 1)]
+        key = (tuple(servers.tolist()), tuple(mix.tolist()))
+        self.again = self.tries.get(key, 0)
+        self.tries[key] = self.again + 1
+        return mix
+
+    def limits(self, moves: int) -> tuple[int, int]:
+        """Return the moves for the mix, and how many of them may bring no progress."""
+        return moves, PATIENCE * (1 + self.again)
+
+    def tried(self, *, holds: bool) -> None:
+        """Note whether the mix holds the items."""
+        if holds:
+            self.tries.clear()
+
+
+class _Coarse(_Thorough):
+    """Asks many servers at once to carry the same at a lower price."""
+
+    loss = LOSS
+
+    def draw(self, full: Reals) -> tuple[Ints, int]:
+        rng, servers = self.rng, len(full)
+        core = min(servers, 1 + int(rng.integers(CORE)))
+        size = max(core, round(SQUEEZED_ITEMS * servers / len(self.instance.rank)))
+        drawn = rng.permutation(servers)[:size]
+        if rng.random() < EMPTIEST:
+            drawn = drawn[np.argsort(-full[drawn], kind="stable")]
+        return drawn, core
+
+    def mix(self, part: Instance, gpus: Ints, core: int, servers: Ints) -> Ints | None:
+        del servers
+        return cheapest_mix(part, gpus, core, self.loss)
+
+    def limits(self, moves: int) -> tuple[int, int]:
+        return min(SQUEEZED_MOVES, moves), SQUEEZED_PATIENCE
+
+    def tried(self, *, holds: bool) -> None:
+        self.loss = (
+            min(MOST_LOSS, self.loss * SUCCESS) if holds else max(LEAST_LOSS, self.loss * FAILURE)
+        )
+
+
+def _exchanged(
+    instance: Instance, packing: Packing, moves: int, floor: int, schedule: _Thorough
+) -> Packing:
+    full = _fullness(instance, packing)
+    while moves > 0 and packing.price(instance) > floor:
+        moves -= OVERHEAD
+        servers, core = schedule.draw(full)
+        members = np.isin(packing.assignment, servers).nonzero()[0]
+        part = instance.part(members)
+        inner = Packing(packing.gpus[servers], _index_in(servers, packing.assignment[members]))
+        mix = schedule.mix(part, inner.gpus, core, servers)
+        if mix is None:
+            if core == len(packing.gpus) <= CORE:
                 break
             continue
-        mix = mixes[min(int(chance.exponential(PICKY)), len(mixes) - 1)]
-        key = (tuple(chosen.tolist()), tuple(mix.tolist()))
-        tried = tries.get(key, 0)
-        tries[key] = tried + 1
-        home = seated(part, inner, mix)
-        if home is None:
+        assignment = _assigned(part, inner, mix)
+        if assignment is None:
             continue
-        work = MixedRepair(part, mix, home, chance)
-        moves -= work.run(moves, patience * (1 + tried), chance)
-        if work.done:
-            rack = replaced(group, rack, chosen, members, mix, work.seats)
-            full = fullness(group, rack)
-            tries.clear()
-    return rack
+        search = ServerTabu(part, mix, assignment, schedule.rng)
+        moves -= search.run(*schedule.limits(moves), schedule.rng)
+        if search.done:
+            packing = _replaced(instance, packing, servers, members, mix, search.assignment)
+            full = _fullness(instance, packing)
+        schedule.tried(holds=search.done)
+    return packing
 
 
-OVERHEAD = 12
-"""What drawing and seating costs, in moves."""
-
-
-SORTED = 0.3
-"""How often servers with room are drawn together; else any."""
-
-
-def fullness(group: Group, rack: Rack) -> NDArray[np.float64]:
-    """Return the part of each server's capacity that its busiest hour takes."""
-    bins = len(rack.gpus)
-    load = np.zeros((bins, group.loads.shape[1]), dtype=np.int64)
-    np.add.at(load, rack.home, group.loads)
-    rank = np.zeros(bins, dtype=np.int64)
-    np.maximum.at(rank, rack.home, group.rank)
-    limit = group.capacity[rack.gpus, rank, np.bincount(rack.home, minlength=bins)]
+def _fullness(instance: Instance, packing: Packing) -> Reals:
+    """Return the share of each server's capacity that its busiest hour takes."""
+    load, rank, count = packing.totals(instance)
+    limit = instance.capacity[packing.gpus, rank, count]
     return np.asarray(load.max(axis=1) / np.maximum(limit, 1))
 
 
-def _drawn(
-    group: Group, full: NDArray[np.float64], chance: np.random.Generator
-) -> tuple[Ints, int]:
-    """Draw servers to be rearranged, and how many of them, from the last, to exchange."""
-    bins = len(full)
-    core = min(bins, 1 + int(chance.integers(CORE)))
-    most = max(core, round(ITEMS * bins / len(group.rank)))
-    size = core if most <= core else core + int(chance.integers(most - core + 1))
-    size = min(bins, size)
-    if chance.random() >= SORTED:
-        return chance.permutation(bins)[:size], core
-    key = full + float(full.std()) * chance.random(bins)
-    return chance.permutation(np.argsort(key, kind="stable")[:size]), core
+def _index_in(servers: Ints, assignment: Ints) -> Ints:
+    """Return the index of each item's server among the drawn servers."""
+    order = np.argsort(servers)
+    return order[np.searchsorted(servers, assignment, sorter=order)]
 
 
-def positions(chosen: Ints, home: Ints) -> Ints:
-    """Return where each server stands among the chosen ones."""
-    order = np.argsort(chosen)
-    return order[np.searchsorted(chosen, home, sorter=order)]
+def _assigned(instance: Instance, packing: Packing, mix: Ints) -> Ints | None:
+    """Assign all items to servers of the mix, with little overload; None if replicas clash.
 
-
-def seated(group: Group, rack: Rack, mix: Ints) -> Ints | None:
-    """Seat all items on servers of the mix, with little overload; None if replicas clash."""
+    The items of a server stay together on a server of the same type, as far as the mix has it.
+    """
     free = list(range(len(mix)))
-    seat = np.full(len(rack.gpus), -1, dtype=np.int64)
-    for server in np.argsort(-group.price[rack.gpus], kind="stable").tolist():
-        same = next((each for each in free if mix[each] == rack.gpus[server]), None)
+    successor = np.full(len(packing.gpus), -1, dtype=np.int64)
+    for server in np.argsort(-instance.price[packing.gpus], kind="stable").tolist():
+        same = next((index for index in free if mix[index] == packing.gpus[server]), None)
         if same is not None:
-            seat[server] = same
+            successor[server] = same
             free.remove(same)
-    home = seat[rack.home]
-    bins = len(mix)
-    load = np.zeros((bins, group.loads.shape[1]), dtype=np.int64)
-    placed = home >= 0
-    np.add.at(load, home[placed], group.loads[placed])
-    count = np.bincount(home[placed], minlength=bins)
-    rank = np.zeros(bins, dtype=np.int64)
-    np.maximum.at(rank, home[placed], group.rank[placed])
+    assignment = successor[packing.assignment]
+    placed = assignment >= 0
+    kept = Packing(mix, assignment[placed])
+    load, rank, count = kept.totals(instance.part(placed.nonzero()[0]))
     rest = (~placed).nonzero()[0]
-    for item in rest[np.lexsort((-group.loads[rest].sum(axis=1), -group.rank[rest]))].tolist():
-        top = np.maximum(rank, group.rank[item])
-        limit = group.capacity[mix, top, np.minimum(count + 1, group.most)]
-        score = (load + group.loads[item]).max(axis=1) / np.maximum(limit, 1)
-        mates = home[group.owner == group.owner[item]]
-        score[mates[mates >= 0]] = np.inf
+    order = np.lexsort((-instance.loads[rest].sum(axis=1), -instance.rank[rest]))
+    for item in rest[order].tolist():
+        top = np.maximum(rank, instance.rank[item])
+        limit = instance.capacity[mix, top, np.minimum(count + 1, instance.most)]
+        score = (load + instance.loads[item]).max(axis=1) / np.maximum(limit, 1)
+        copies = assignment[instance.owner == instance.owner[item]]
+        score[copies[copies >= 0]] = np.inf
         chosen = int(score.argmin())
         if score[chosen] == np.inf:
             return None
-        home[item] = chosen
-        load[chosen] += group.loads[item]
+        assignment[item] = chosen
+        load[chosen] += instance.loads[item]
         rank[chosen] = top[chosen]
         count[chosen] += 1
-    return home
+    return assignment
 
 
-def replaced(group: Group, rack: Rack, chosen: Ints, members: Ints, mix: Ints, inner: Ints) -> Rack:
-    """Return the rack with the chosen servers exchanged for the mix."""
-    stay = np.setdiff1d(np.arange(len(rack.gpus)), chosen)
-    home = np.empty_like(rack.home)
-    others = np.ones(len(home), dtype=bool)
+def _replaced(
+    instance: Instance, packing: Packing, servers: Ints, members: Ints, mix: Ints, inner: Ints
+) -> Packing:
+    """Return the packing with the drawn servers exchanged for the mix."""
+    stay = np.setdiff1d(np.arange(len(packing.gpus)), servers)
+    assignment = np.empty_like(packing.assignment)
+    others = np.ones(len(assignment), dtype=bool)
     others[members] = False
-    home[others] = np.searchsorted(stay, rack.home[others])
-    home[members] = inner + len(stay)
-    return downgraded(group, Rack(np.concatenate([rack.gpus[stay], mix]), home))
+    assignment[others] = np.searchsorted(stay, packing.assignment[others])
+    assignment[members] = inner + len(stay)
+    return downgraded(instance, Packing(np.concatenate([packing.gpus[stay], mix]), assignment))

@@ -1,4 +1,4 @@
-"""Sets of items that fit into one bin together: all of them where they are few, else the best.
+"""Enumerate sets of items that fit into one bin: all of them where they are few, else the best.
 
 Items are counted from the largest to the smallest, and a set grows by items after its last.
 """
@@ -8,24 +8,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.packing.vectors_tabu import Ints
+from fleet.packing.problem import Ints, Mask, Reals
 
-Reals = NDArray[np.float64]
-Numbers = NDArray[np.float64] | NDArray[np.int64]
+Numbers = Reals | Ints
 Members = NDArray[np.int32]
 
 MOST = 5_000_000
-"""Sets that are written down; a size of set that would make more is left to `grown`."""
+"""Upper bound of the sets that are written down; a number of items that makes more is left to
+`Patterns.above_one`, which grows the best sets."""
 CHUNK = 1 << 21
-"""Array elements looked at in one operation."""
+"""Array elements compared in one operation."""
 BEAM = 1_500
-"""Sets that are grown further where not all are written down."""
-LOOKED_AT = 10
-"""Sets looked at for one that is returned."""
+"""Upper bound of the sets that are grown further where not all are written down."""
+COMPARED = 10
+"""Sets compared for a set that is returned."""
 TIMES = 4
-"""Most of the sets returned that an item is in, of one number of items."""
+"""Upper bound of the returned sets that an item is in, of one number of items."""
 EPSILON = 1e-7
-"""Worth above 1 that is more than rounding."""
+"""Lower bound of a dual value above 1 that is more than rounding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,45 +38,45 @@ class Patterns:
     complete: bool
     """True when no other set fits."""
 
-    def among(self, alive: NDArray[np.bool_]) -> "Patterns":
+    def among(self, uncovered: Mask) -> "Patterns":
         """Return the sets that hold only these items."""
-        kept = (level[alive[level].all(axis=1)] for level in self.levels)
+        kept = (level[uncovered[level].all(axis=1)] for level in self.levels)
         return Patterns(self.sizes, self.capacity, tuple(kept), self.complete)
 
-    def worth_at_least(self, least: float, worth: Reals) -> "Patterns":
-        """Return the sets of one item, and those of at least so much worth."""
-        kept = (level[_sums(level, worth) >= least] for level in self.levels[1:])
+    def worth_at_least(self, least: float, duals: Reals) -> "Patterns":
+        """Return the sets of one item, and those whose dual values sum up to `least` or more."""
+        kept = (level[_sums(level, duals) >= least] for level in self.levels[1:])
         return Patterns(self.sizes, self.capacity, (self.levels[0], *kept), complete=self.complete)
 
-    def dearest(self, worth: Ints) -> int:
-        """Return the highest sum of worth of one set, of those written down."""
-        return max(int(_sums(level, worth).max(initial=0)) for level in self.levels)
+    def best(self, duals: Ints) -> int:
+        """Return the highest sum of dual values of one set, of those written down."""
+        return max(int(_sums(level, duals).max(initial=0)) for level in self.levels)
 
-    def above_one(self, worth: Reals, most: int) -> list[tuple[int, ...]]:
-        """Return sets worth more than 1, at most so many of each number of items."""
+    def above_one(self, duals: Reals, most: int) -> list[tuple[int, ...]]:
+        """Return sets whose dual values exceed 1, at most so many of each number of items."""
         found: list[tuple[int, ...]] = []
         sums = np.zeros(0)
         for level in self.levels:
-            sums = _sums(level, worth)
+            sums = _sums(level, duals)
             found += _best(level, sums, most)
         if self.complete:
             return found
         level = self.levels[-1]
         while len(level):
-            first = _first(sums, BEAM)
-            level, sums = self._grown(level[first], sums[first], worth)
+            first = _highest(sums, BEAM)
+            level, sums = self._grown(level[first], sums[first], duals)
             found += _best(level, sums, most)
         return found
 
-    def _grown(self, level: Members, sums: Reals, worth: Reals) -> tuple[Members, Reals]:
-        """Add to each set the item of most worth that still fits, if any has worth."""
+    def _grown(self, level: Members, sums: Reals, duals: Reals) -> tuple[Members, Reals]:
+        """Add to each set the item of the highest dual value that fits, if any is above 0."""
         left = self.capacity - self.sizes[level].sum(axis=1)
-        useful = np.flatnonzero(worth > EPSILON)
+        useful = np.flatnonzero(duals > EPSILON)
         fits = np.ones((len(level), len(useful)), dtype=bool)
         for dimension, sizes in enumerate(self.sizes[useful].T):
             fits &= sizes[None, :] <= left[:, dimension][:, None]
         fits[(level[:, :, None] == useful).any(axis=1)] = False
-        more = np.where(fits, worth[useful], 0.0)
+        more = np.where(fits, duals[useful], 0.0)
         if not more.size:
             return level[:0], sums[:0]
         chosen = more.argmax(axis=1)
@@ -87,14 +87,14 @@ class Patterns:
         return wider, (sums + gain)[grew][index]
 
 
-def _sums(level: Members, worth: Numbers) -> Reals:
-    total = worth[level[:, 0]]
+def _sums(level: Members, duals: Numbers) -> Reals:
+    total = duals[level[:, 0]]
     for column in range(1, level.shape[1]):
-        total = total + worth[level[:, column]]
+        total = total + duals[level[:, column]]
     return np.asarray(total)
 
 
-def _first(sums: Reals, most: int) -> NDArray[np.intp]:
+def _highest(sums: Reals, most: int) -> NDArray[np.intp]:
     """Return where the highest sums are."""
     if len(sums) > most:
         least = np.partition(sums, -most)[-most]
@@ -104,9 +104,9 @@ def _first(sums: Reals, most: int) -> NDArray[np.intp]:
 
 
 def _best(level: Members, sums: Reals, most: int) -> list[tuple[int, ...]]:
-    """Return the dearest sets above 1, with no item in too many of them."""
+    """Return the sets with the highest sums above 1, with no item in too many of them."""
     high = np.flatnonzero(sums > 1 + EPSILON)
-    high = high[_first(sums[high], LOOKED_AT * most)]
+    high = high[_highest(sums[high], COMPARED * most)]
     used: dict[int, int] = {}
     found: list[tuple[int, ...]] = []
     for row in level[high].tolist():
@@ -120,7 +120,7 @@ def _best(level: Members, sums: Reals, most: int) -> list[tuple[int, ...]]:
 
 
 def patterns(sizes: Ints, capacity: Ints, most: int = MOST) -> Patterns:
-    """Return the sets that fit, size by size, until the next size would make more than `most`.
+    """Return the sets that fit, by number of items, until the next would make more than `most`.
 
     Sizes must not be negative for `complete` to be true.
     """
@@ -129,7 +129,7 @@ def patterns(sizes: Ints, capacity: Ints, most: int = MOST) -> Patterns:
     levels = [level]
     count = len(level)
     while True:
-        grown = _next(sizes, level, left, most - count)
+        grown = _grown_by_one(sizes, level, left, most - count)
         if grown is None:
             return Patterns(sizes, capacity, tuple(levels), complete=False)
         level, left = grown
@@ -140,8 +140,10 @@ def patterns(sizes: Ints, capacity: Ints, most: int = MOST) -> Patterns:
         count += len(level)
 
 
-def _next(sizes: Ints, level: Members, left: Ints, most: int) -> tuple[Members, Ints] | None:
-    """Return each set with each later item that fits, and the room left; None for too many."""
+def _grown_by_one(
+    sizes: Ints, level: Members, left: Ints, most: int
+) -> tuple[Members, Ints] | None:
+    """Return the sets with each later item that fits, and the room left; None for too many."""
     wider: list[Members] = [np.zeros((0, level.shape[1] + 1), dtype=np.int32)]
     room: list[Ints] = [left[:0]]
     found = 0

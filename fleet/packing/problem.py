@@ -1,77 +1,120 @@
-"""What is packed: the adapters of one base, and what each type of server can carry."""
+"""State what is packed: items with hourly loads, types of servers, and the answer."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Reals = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Rng = np.random.Generator
+
+Effort = Literal["fast", "balanced", "proof"]
+Status = Literal["optimal", "feasible"]
+"""`optimal`: a packing costs no more than its lower bound."""
 
 PRICE_UNIT = 10_000
-"""Prices are dollars an hour times this, as integers."""
+"""Integer price of 1 $/h."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Group:
-    """Replicas of adapters of one base."""
+class Instance:
+    """Items of one base and the types of servers that may hold them."""
 
     loads: Ints
     """Load of each item in each hour, shape `(items, hours)`."""
     rank: Ints
     """Index of each item's rank in the capacity table."""
     owner: Ints
-    """Adapter of each item; items of one owner are kept apart."""
+    """Adapter of each item; items of one owner are on different servers."""
     capacity: Ints
-    """Load that a server carries in any hour: `[gpu, highest rank index, adapters]`.
+    """Load that a server carries in any hour: `[type, highest rank index, number of items]`.
 
-    More adapters than the last column are refused.
+    More items than the last column are refused.
     """
     price: Ints
-    """Price of each GPU type in `PRICE_UNIT`s."""
+    """Price of each type of server in `PRICE_UNIT`s."""
 
     @property
     def most(self) -> int:
-        """The most adapters that any server may hold."""
+        """Upper bound of the items on one server."""
         return int(self.capacity.shape[2]) - 1
 
-    def part(self, members: Ints) -> "Group":
-        """Return a group of some of the items."""
-        return Group(
-            self.loads[members],
-            self.rank[members],
-            self.owner[members],
-            self.capacity,
-            self.price,
+    @property
+    def price_step(self) -> int:
+        """Greatest common divisor of the prices: every sum of prices is a multiple."""
+        return math.gcd(*self.price.tolist())
+
+    def part(self, members: Ints) -> "Instance":
+        """Return the instance of some of the items."""
+        return Instance(
+            self.loads[members], self.rank[members], self.owner[members], self.capacity, self.price
         )
 
-    def limit(self, gpu: int, items: Ints) -> int:
-        """Return what one server with these items carries in each hour; -1 if too many."""
-        if len(items) > self.most:
-            return -1
-        return int(self.capacity[gpu, int(self.rank[items].max(initial=0)), len(items)])
+    def copies(self) -> int:
+        """Return the largest number of items of one owner."""
+        return int(np.unique(self.owner, return_counts=True)[1].max(initial=0))
 
     def fits(self, gpu: int, items: Ints) -> bool:
-        """Say whether one server can hold these items."""
-        if len(np.unique(self.owner[items])) < len(items):
+        """Say whether one server of a type holds these items."""
+        number = len(items)
+        if number > self.most or len(np.unique(self.owner[items])) < number:
             return False
-        busiest = int(self.loads[items].sum(axis=0).max(initial=0))
-        return busiest <= self.limit(gpu, items)
+        limit = self.capacity[gpu, int(self.rank[items].max(initial=0)), number]
+        return bool(self.loads[items].sum(axis=0).max(initial=0) <= limit)
 
     def cheapest(self, items: Ints) -> int | None:
-        """Return the cheapest GPU type that can hold these items alone; None if none can."""
-        for gpu in np.argsort(self.price, kind="stable").tolist():
-            if self.fits(gpu, items):
-                return int(gpu)
-        return None
+        """Return the cheapest type of server that holds these items; None if no type does."""
+        types = np.argsort(self.price, kind="stable").tolist()
+        return next((gpu for gpu in types if self.fits(gpu, items)), None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rack:
-    """Servers of one group: their GPU types, and the server of each item."""
+class Packing:
+    """Servers of one instance."""
 
     gpus: Ints
-    home: Ints
+    """Type of each server."""
+    assignment: Ints
+    """Server of each item."""
 
-    def price(self, group: Group) -> int:
+    def price(self, instance: Instance) -> int:
         """Return the sum of the servers' prices."""
-        return int(group.price[self.gpus].sum())
+        return int(instance.price[self.gpus].sum())
+
+    def totals(self, instance: Instance) -> tuple[Ints, Ints, Ints]:
+        """Return load by hour, highest rank and number of items of each server."""
+        servers = len(self.gpus)
+        load = np.zeros((servers, instance.loads.shape[1]), dtype=np.int64)
+        np.add.at(load, self.assignment, instance.loads)
+        rank = np.zeros(servers, dtype=np.int64)
+        np.maximum.at(rank, self.assignment, instance.rank)
+        return load, rank, np.bincount(self.assignment, minlength=servers)
+
+
+@dataclass(frozen=True, slots=True)
+class BinPacking:
+    """Items in bins, and the cost of bins and set-ups; equal bins cost 1."""
+
+    bins: tuple[tuple[int, ...], ...]
+    """Items of each bin."""
+    cost: int
+    bound: int
+    """Lower bound of the cost."""
+
+    @property
+    def status(self) -> Status:
+        """Say whether the packing is proved to be the cheapest."""
+        return "optimal" if self.cost == self.bound else "feasible"
+
+
+def bins_of(assignment: Iterable[int], items: Iterable[int]) -> tuple[tuple[int, ...], ...]:
+    """Return the items of each bin, sorted, for the bin of each of the items."""
+    bins: dict[int, list[int]] = {}
+    for bin_, item in zip(assignment, items, strict=True):
+        bins.setdefault(bin_, []).append(item)
+    return tuple(sorted(tuple(sorted(members)) for members in bins.values()))

@@ -1,8 +1,8 @@
-"""Proof that no cheaper servers hold a group, or cheaper ones: HiGHS, see `Program`.
+"""Prove with HiGHS that no cheaper or smaller packing exists, or find it: assignment programs.
 
-Capacity over the number of adapters is replaced by straight lines a little above the table, so
-the program allows a little more than the table does: what it rules out is ruled out, and what
-it finds is checked against the table.
+Capacity over the number of items is replaced by straight lines a little above the table, so the
+program of servers allows a little more than the table does: what it rules out is ruled out, and
+what it finds has to be checked against the table.
 """
 
 from dataclasses import dataclass
@@ -10,20 +10,26 @@ from itertools import pairwise
 
 import numpy as np
 
-from fleet.packing.bounds import rounded, step
-from fleet.packing.problem import Group, Rack
-from fleet.packing.solver import Program
+from fleet.packing.bounds import clique, rounded
+from fleet.packing.problem import Instance, Ints, Packing
+from fleet.packing.solver import Program, SolverResult
 
-CELLS = 700
-"""Largest number of items times servers that is tried."""
-NODES = 400
+CELLS, NODES = 700, 400
+"""Upper bounds for servers: items times servers, and branch-and-bound nodes."""
+BIN_CELLS, BIN_NODES = 1_300, 3_000
+"""Same for equal bins, nodes for one number of bins."""
+AGGREGATE_NODES = 200
+"""Upper bound of the nodes for `aggregate_bound`."""
 TOLERANCE = 0.004
-"""How far a line may lie above the table, as a share."""
+"""Upper bound of how far a line lies above the table, as a share."""
+
+Cells = dict[tuple[int, int], int]
+"""Variable of each item and bin: 1 where the item is in the bin."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Capacity of a GPU type at a highest rank, for so many adapters: `base + slope * count`."""
+class CapacityLine:
+    """Capacity of a type at a highest rank, for a range of counts: `base + slope * count`."""
 
     gpu: int
     rank: int
@@ -33,25 +39,23 @@ class Line:
     slope: float
 
 
-def lines(group: Group) -> list[Line]:
+def _lines(instance: Instance) -> list[CapacityLine]:
     """Return lines that together lie on or above the capacity table."""
-    found: list[Line] = []
-    for gpu in range(len(group.price)):
-        for rank in np.unique(group.rank).tolist():
-            found += _lines(group, gpu, rank)
-    return found
+    ranks = np.unique(instance.rank).tolist()
+    types = range(len(instance.price))
+    return [line for gpu in types for rank in ranks for line in _lines_of(instance, gpu, rank)]
 
 
-def _lines(group: Group, gpu: int, rank: int) -> list[Line]:
-    table = group.capacity[gpu, rank].astype(float)
-    last = min(group.most, len(group.rank))
-    found: list[Line] = []
+def _lines_of(instance: Instance, gpu: int, rank: int) -> list[CapacityLine]:
+    table = instance.capacity[gpu, rank].astype(float)
+    last = min(instance.most, len(instance.rank))
+    found: list[CapacityLine] = []
     least = 1
     while least <= last:
         if table[least] <= 0:
             least += 1
             continue
-        best = Line(gpu, rank, least, least, float(table[least]), 0.0)
+        best = CapacityLine(gpu, rank, least, least, float(table[least]), 0.0)
         for most in range(least + 1, last + 1):
             slope = float(table[most] - table[least]) / (most - least)
             line = table[least] + slope * np.arange(most - least + 1)
@@ -60,125 +64,168 @@ def _lines(group: Group, gpu: int, rank: int) -> list[Line]:
             if bool((gap > TOLERANCE * table[least : most + 1] + 1).any()):
                 break
             base = float(table[least]) + above - slope * least
-            best = Line(gpu, rank, least, most, base, slope)
+            best = CapacityLine(gpu, rank, least, most, base, slope)
         found.append(best)
         least = best.most + 1
     return found
 
 
-def aggregate(group: Group, nodes: int = 200) -> int:
-    """Return a lower bound from numbers of servers by line, not told which adapter is where."""
+def _count_in_range(program: Program, line: CapacityLine, servers: int, held: int) -> None:
+    """Add rows: the number of items is in the line's range for each server of the line."""
+    program.row([(held, 1.0), (servers, -float(line.most))], high=0.0)
+    program.row([(held, 1.0), (servers, -float(line.least))], low=0.0)
+
+
+def aggregate_bound(instance: Instance) -> int:
+    """Return a lower bound of the price from numbers of servers, without an assignment."""
     program = Program()
-    unit = step(group)
-    terms: list[tuple[Line, int, int]] = []
-    for line in lines(group):
-        servers = program.variable(cost=float(group.price[line.gpu]) / unit, upper=1e4)
+    step = instance.price_step
+    terms: list[tuple[CapacityLine, int, int]] = []
+    for line in _lines(instance):
+        servers = program.variable(cost=float(instance.price[line.gpu]) / step, upper=1e4)
         held = program.variable(upper=1e6)
-        program.row([(held, 1.0), (servers, -float(line.most))], high=0.0)
-        program.row([(held, 1.0), (servers, -float(line.least))], low=0.0)
+        _count_in_range(program, line, servers, held)
         terms.append((line, servers, held))
-    for rank in np.unique(group.rank).tolist():
-        members = group.rank >= rank
-        above = [each for each in terms if each[0].rank >= rank]
+    for rank in np.unique(instance.rank).tolist():
+        members = instance.rank >= rank
+        above = [term for term in terms if term[0].rank >= rank]
         low = float(members.sum())
         high = low if members.all() else float("inf")
-        if (group.loads[members].max(axis=1) > 0).all():
+        if (instance.loads[members].max(axis=1) > 0).all():
             program.row([(held, 1.0) for _, _, held in above], low, high)
-        peak = float(group.loads[members].sum(axis=0).max())
+        peak = float(instance.loads[members].sum(axis=0).max())
         carried = [
             pair
             for line, servers, held in above
             for pair in ((servers, line.base), (held, line.slope))
         ]
         program.row([pair for pair in carried if pair[1]], low=peak)
-        replicas = int(np.unique(group.owner[members], return_counts=True)[1].max())
-        program.row([(servers, 1.0) for _, servers, _ in above], low=float(replicas))
-    answer = program.solve(nodes)
-    return rounded(group, max(answer.bound, 0.0) * unit) if np.isfinite(answer.bound) else 0
+        copies = instance.part(members.nonzero()[0]).copies()
+        program.row([(servers, 1.0) for _, servers, _ in above], low=float(copies))
+    bound = program.solve(AGGREGATE_NODES).bound
+    return rounded(instance, max(bound, 0.0) * step) if np.isfinite(bound) else 0
 
 
-def most_servers(group: Group, budget: int) -> int:
+def _most_servers(instance: Instance, budget: int) -> int:
     """Return how many servers a budget buys at most, of types that hold anything."""
-    usable = (group.capacity[:, int(group.rank.min()), 1:] > 0).any(axis=1)
-    return int(budget // int(group.price[usable].min())) if usable.any() else 0
+    usable = (instance.capacity[:, int(instance.rank.min()), 1:] > 0).any(axis=1)
+    return int(budget // int(instance.price[usable].min())) if usable.any() else 0
 
 
-def within_reach(group: Group, rack: Rack) -> bool:
-    """Say whether a proof is worth trying."""
-    bins = most_servers(group, rack.price(group) - step(group))
-    return len(group.rank) * bins <= CELLS
+def is_small(instance: Instance, packing: Packing) -> bool:
+    """Say whether an instance is small enough for `cheaper`."""
+    servers = _most_servers(instance, packing.price(instance) - instance.price_step)
+    return len(instance.rank) * servers <= CELLS
 
 
-def cheaper(group: Group, rack: Rack, floor: int) -> tuple[int, Rack | None]:
-    """Look for a rack below this one's price; return a lower bound and the rack, if any."""
-    unit = step(group)
-    target = rack.price(group) - unit
-    bins = most_servers(group, target)
-    if bins == 0:
-        return rack.price(group), None
-    program, cell, kind = _program(group, bins, target, floor, unit)
-    answer = program.solve(NODES)
-    if answer.finished and answer.values is None:
-        return rack.price(group), None
+def cheaper(instance: Instance, packing: Packing, floor: int) -> tuple[int, Packing | None]:
+    """Look for a packing below this one's price; return a lower bound and the packing, if any."""
+    step, price = instance.price_step, packing.price(instance)
+    servers = _most_servers(instance, price - step)
+    if servers == 0:
+        return price, None
+    program, cells, lines = _program(instance, servers, price - step, floor)
+    result = program.solve(NODES)
+    if result.finished and result.values is None:
+        return price, None
     low = floor
-    if np.isfinite(answer.bound):
-        low = min(rack.price(group), max(floor, rounded(group, answer.bound * unit)))
-    if answer.values is None:
+    if np.isfinite(result.bound):
+        low = min(price, max(floor, rounded(instance, result.bound * step)))
+    if result.values is None:
         return low, None
-    home = np.zeros(len(group.rank), dtype=np.int64)
-    for (item, bin_), column in cell.items():
-        if answer.values[column] > 0.5:  # noqa: PLR2004 (a binary)
-            home[item] = bin_
-    kept, inner = np.unique(home, return_inverse=True)
-    gpus = np.zeros(len(kept), dtype=np.int64)
-    for place, each in enumerate(kept.tolist()):
-        for line, column in kind[each]:
-            if answer.values[column] > 0.5:  # noqa: PLR2004
-                gpus[place] = line.gpu
-    return low, Rack(gpus, inner.astype(np.int64))
+    kept, inner = np.unique(_assignment(result, cells, len(instance.rank)), return_inverse=True)
+    gpus = [
+        next((line.gpu for line, used in lines[server] if result.chosen(used)), 0)
+        for server in kept.tolist()
+    ]
+    return low, Packing(np.array(gpus, dtype=np.int64), inner.astype(np.int64))
+
+
+def _assignment(result: SolverResult, cells: Cells, items: int) -> Ints:
+    assignment = np.zeros(items, dtype=np.int64)
+    for (item, bin_), variable in cells.items():
+        if result.chosen(variable):
+            assignment[item] = bin_
+    return assignment
 
 
 def _program(
-    group: Group, bins: int, target: int, floor: int, unit: int
-) -> tuple[Program, dict[tuple[int, int], int], list[list[tuple[Line, int]]]]:
+    instance: Instance, servers: int, budget: int, floor: int
+) -> tuple[Program, Cells, list[list[tuple[CapacityLine, int]]]]:
     program = Program()
-    cell: dict[tuple[int, int], int] = {}
-    kind: list[list[tuple[Line, int]]] = []
-    shapes = lines(group)
-    items = range(len(group.rank))
-    price = (group.price / unit).tolist()
-    for bin_ in range(bins):
-        chosen: list[tuple[Line, int]] = []
-        room: list[tuple[int, float]] = []
+    cells: Cells = {}
+    lines: list[list[tuple[CapacityLine, int]]] = []
+    shapes = _lines(instance)
+    items = range(len(instance.rank))
+    step = instance.price_step
+    price = (instance.price / step).tolist()
+    for server in range(servers):
+        chosen: list[tuple[CapacityLine, int]] = []
+        limit: list[tuple[int, float]] = []
         number: list[tuple[int, float]] = []
         for line in shapes:
             used = program.variable(cost=float(price[line.gpu]))
             held = program.variable(upper=float(line.most))
-            program.row([(held, 1.0), (used, -float(line.most))], high=0.0)
-            program.row([(held, 1.0), (used, -float(line.least))], low=0.0)
+            _count_in_range(program, line, used, held)
             chosen.append((line, used))
-            room += [(used, -line.base)] + ([(held, -line.slope)] if line.slope else [])
+            limit += [(used, -line.base)] + ([(held, -line.slope)] if line.slope else [])
             number.append((held, -1.0))
-        kind.append(chosen)
+        lines.append(chosen)
         program.row([(used, 1.0) for _, used in chosen], high=1.0)
         for item in items:
-            cell[item, bin_] = program.variable()
-            fitting = [(u, -1.0) for line, u in chosen if line.rank >= group.rank[item]]
-            program.row([(cell[item, bin_], 1.0), *fitting], high=0.0)
-        program.row([*((cell[item, bin_], 1.0) for item in items), *number], 0.0, 0.0)
-        for hour in range(group.loads.shape[1]):
-            load = [(cell[i, bin_], float(group.loads[i, hour])) for i in items]
-            program.row([*(pair for pair in load if pair[1]), *room], high=0.0)
-        for owner, times in zip(*np.unique(group.owner, return_counts=True), strict=True):
+            cells[item, server] = program.variable()
+            fitting = [(used, -1.0) for line, used in chosen if line.rank >= instance.rank[item]]
+            program.row([(cells[item, server], 1.0), *fitting], high=0.0)
+        program.row([*((cells[item, server], 1.0) for item in items), *number], 0.0, 0.0)
+        for loads in instance.loads.T.tolist():
+            load = [(cells[item, server], float(loads[item])) for item in items if loads[item]]
+            program.row([*load, *limit], high=0.0)
+        for owner, times in zip(*np.unique(instance.owner, return_counts=True), strict=True):
             if times > 1:
-                mates = (group.owner == owner).nonzero()[0].tolist()
-                program.row([(cell[item, bin_], 1.0) for item in mates], high=1.0)
+                copies = (instance.owner == owner).nonzero()[0].tolist()
+                program.row([(cells[item, server], 1.0) for item in copies], high=1.0)
     for item in items:
-        program.row([(cell[item, bin_], 1.0) for bin_ in range(bins)], 1.0, 1.0)
-    spent = [(used, float(price[line.gpu])) for each in kind for line, used in each]
-    program.row(spent, float(floor // unit), float(target // unit))
-    for left, right in pairwise(kind):
-        order = [(used, float(price[line.gpu])) for line, used in left]
-        order += [(used, -float(price[line.gpu])) for line, used in right]
-        program.row(order, low=0.0)
-    return program, cell, kind
+        program.one_of([cells[item, server] for server in range(servers)])
+    costs = [[(used, float(price[line.gpu])) for line, used in chosen] for chosen in lines]
+    program.row([term for cost in costs for term in cost], float(floor // step), budget // step)
+    for left, right in pairwise(costs):  # cheaper servers come last
+        program.row(left + [(used, -cost) for used, cost in right], low=0.0)
+    return program, cells, lines
+
+
+def are_few(items: int, bins: int) -> bool:
+    """Say whether items and bins are few enough for `fewer`."""
+    return items * bins <= BIN_CELLS
+
+
+def fewer(sizes: Ints, capacity: Ints, bins: int) -> tuple[bool, Ints | None]:
+    """Pack all items into `bins` bins; return whether that was decided, and the packing if any.
+
+    Items of which no two fit together are put into bins of their own first, which removes most
+    of the symmetry; another item goes only into bins up to its place in the order.
+    """
+    apart = clique(sizes, capacity)
+    if len(apart) > bins:
+        return True, None
+    rest = np.setdiff1d(np.arange(len(sizes)), apart)
+    rest = rest[np.argsort(-(sizes[rest] / np.maximum(capacity, 1)).sum(axis=1), kind="stable")]
+    program = Program()
+    cells: Cells = {}
+    for place, item in enumerate([*apart, *rest.tolist()]):
+        own = place < len(apart)
+        reach = range(place, place + 1) if own else range(min(bins, place + 1))
+        for bin_ in reach:
+            cells[item, bin_] = program.variable()
+        program.one_of([cells[item, bin_] for bin_ in reach])
+    for bin_ in range(bins):
+        inside = [(item, variable) for (item, other), variable in cells.items() if other == bin_]
+        for dimension, limit in enumerate(capacity.tolist()):
+            terms = [(variable, float(sizes[item, dimension])) for item, variable in inside]
+            program.row(terms, high=float(limit))
+    result = program.solve(BIN_NODES)
+    if result.values is None:
+        return result.finished, None
+    assignment = _assignment(result, cells, len(sizes))
+    load = np.zeros((bins, len(capacity)), dtype=np.int64)
+    np.add.at(load, assignment, sizes)
+    return True, assignment if bool((load <= capacity).all()) else None

@@ -1,16 +1,16 @@
-"""The plain packer of fleets: adapters with hourly loads on the cheapest servers."""
+"""Pack adapters with hourly loads on the cheapest servers, each base on servers of its own."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fleet.packing.bounds import bound as lower_bound
+from fleet.packing.bounds import lower_bound
 from fleet.packing.construct import WHOLE, construct
-from fleet.packing.exchange import improve
-from fleet.packing.problem import PRICE_UNIT, Group, Ints, Rack
-from fleet.packing.squeeze import squeeze
-from fleet.packing.vectors import Effort, Status
+from fleet.packing.exchange import improve, squeeze
+from fleet.packing.problem import Effort, Instance, Ints, Packing, Status
+from fleet.packing.proofs import aggregate_bound, cheaper, is_small
+from fleet.packing.solver import available
 
 MOVES: dict[Effort, tuple[int, int]] = {
     "fast": (15, 4_000),
@@ -21,17 +21,16 @@ MOVES: dict[Effort, tuple[int, int]] = {
 number, to a half at `HALF` servers."""
 HALF = 20
 LEAST_MOVES = 400
+"""Lower bound of the moves of the search."""
 FEW = 3_000
 """Moves that are worth it however few the servers, at most `BY_ITEM` for each item."""
 BY_ITEM = 40
 PAIRED = 8
-"""Moves for each pair of items: more would only repeat the exchanges of a few."""
+"""Upper bound of the moves for each pair of items: more would only repeat exchanges."""
 LARGE = 13_000
-"""Moves that groups of more than `WHOLE` items are squeezed with: a part of these that grows with
-their servers, a half of it at `LARGE_HALF`. At effort `fast` nothing follows."""
+"""Moves that instances of more than `WHOLE` items are squeezed with: a part of these that grows
+with their servers, a half of it at `LARGE_HALF`. At effort `fast` nothing follows."""
 LARGE_HALF = 100
-PATIENCE = 40
-"""Moves without progress after which a mix of servers is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,8 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
-class Market:
-    """What can be bought, and what it carries."""
+class Catalog:
+    """Types of servers: price, and capacity for each base."""
 
     bases: tuple[str, ...]
     gpus: tuple[str, ...]
@@ -60,7 +59,7 @@ class Market:
 
 @dataclass(frozen=True, slots=True)
 class PackedServer:
-    """A server and what it holds."""
+    """A server and the replicas on it."""
 
     base: str
     gpu: str
@@ -75,13 +74,17 @@ class ServerPacking:
     price: int
     """Sum of prices, dollars an hour times `PRICE_UNIT`."""
     bound: int
-    """No packing costs less."""
-    status: Status
+    """Lower bound of the price."""
+
+    @property
+    def status(self) -> Status:
+        """Say whether the packing is proved to be the cheapest."""
+        return "optimal" if self.price == self.bound else "feasible"
 
 
 def pack_servers(
     replicas: Sequence[Replica],
-    market: Market,
+    catalog: Catalog,
     *,
     effort: Effort = "balanced",
     seed: int = 0,
@@ -92,8 +95,8 @@ def pack_servers(
 
     Args:
         replicas: Replicas of one adapter go to different servers.
-        market: As many servers of each type as wanted.
-        effort: `fast`, `balanced`, or `proof`, which proves small groups with HiGHS where the
+        catalog: As many servers of each type as wanted.
+        effort: `fast`, `balanced`, or `proof`, which proves small instances with HiGHS where the
             extra `proof` is installed.
         seed: Another seed may find another packing.
 
@@ -102,20 +105,24 @@ def pack_servers(
     """
     servers: list[PackedServer] = []
     price = floor = 0
-    for base, members, group in groups(replicas, market):
-        rack, low = pack_group(group, effort, seed)
-        price += rack.price(group)
+    for base, members, instance in instances_of(replicas, catalog):
+        packing, low = pack(instance, effort, seed)
+        price += packing.price(instance)
         floor += low
-        for server, gpu in enumerate(rack.gpus.tolist()):
-            held = members[rack.home == server]
-            servers.append(
-                PackedServer(market.bases[base], market.gpus[gpu], tuple(sorted(held.tolist())))
-            )
-    status: Status = "optimal" if price == floor else "feasible"
-    return ServerPacking(tuple(servers), price, floor, status)
+        for server, gpu in enumerate(packing.gpus.tolist()):
+            held = tuple(sorted(members[packing.assignment == server].tolist()))
+            servers.append(PackedServer(catalog.bases[base], catalog.gpus[gpu], held))
+    return ServerPacking(tuple(servers), price, floor)
 
 
-def groups(replicas: Sequence[Replica], market: Market) -> Iterator[tuple[int, Ints, Group]]:
+def instances_of(
+    replicas: Sequence[Replica], catalog: Catalog
+) -> Iterator[tuple[int, Ints, Instance]]:
+    """Yield the instance of each base that has replicas, with the base and the replicas' indices.
+
+    Raises:
+        ValueError: A replica fits no GPU type even alone.
+    """
     owners: dict[int, int] = {}
     order = sorted(
         range(len(replicas)),
@@ -123,63 +130,54 @@ def groups(replicas: Sequence[Replica], market: Market) -> Iterator[tuple[int, I
     )
     for index in order:
         owners.setdefault(replicas[index].adapter, len(owners))
-    for base in range(len(market.bases)):
+    for base in range(len(catalog.bases)):
         members = np.array([i for i in order if replicas[i].base == base], dtype=np.int64)
         if not len(members):
             continue
         chosen = [replicas[index] for index in members.tolist()]
-        group = Group(
-            np.array([each.loads for each in chosen], dtype=np.int64),
-            np.array([each.rank for each in chosen], dtype=np.int64),
-            np.array([owners[each.adapter] for each in chosen], dtype=np.int64),
-            np.array(market.capacity[base], dtype=np.int64),
-            np.array(market.price, dtype=np.int64),
+        instance = Instance(
+            np.array([replica.loads for replica in chosen], dtype=np.int64),
+            np.array([replica.rank for replica in chosen], dtype=np.int64),
+            np.array([owners[replica.adapter] for replica in chosen], dtype=np.int64),
+            np.array(catalog.capacity[base], dtype=np.int64),
+            np.array(catalog.price, dtype=np.int64),
         )
-        alone = group.loads.max(axis=1, initial=0) <= group.capacity[:, group.rank, 1]
+        alone = instance.loads.max(axis=1, initial=0) <= instance.capacity[:, instance.rank, 1]
         for index in members[~alone.any(axis=0)].tolist():
             raise ValueError(f"item {index} fits no GPU type, even alone on a server")
-        yield base, members, group
+        yield base, members, instance
 
 
-def pack_group(group: Group, effort: Effort, seed: int) -> tuple[Rack, int]:
-    floor = lower_bound(group)
-    rack = construct(group)
-    each, more = MOVES[effort]
-    servers = len(rack.gpus)
-    if len(group.rank) > WHOLE:
-        rack = squeeze(group, rack, servers * LARGE // (servers + LARGE_HALF), seed, floor)
+def pack(instance: Instance, effort: Effort, seed: int) -> tuple[Packing, int]:
+    """Pack the items of one base; return the packing and a lower bound of the price."""
+    floor = lower_bound(instance)
+    packing = construct(instance)
+    by_server, more = MOVES[effort]
+    servers, items = len(packing.gpus), len(instance.rank)
+    if items > WHOLE:
+        moves = servers * LARGE // (servers + LARGE_HALF)
+        packing = squeeze(instance, packing, moves, seed, floor)
         if effort == "fast":
-            return rack, floor
-    least = max(LEAST_MOVES, min(FEW, BY_ITEM * len(group.rank)))
-    moves = max(least, servers * each + servers * more // (servers + HALF))
-    moves = min(moves, PAIRED * len(group.rank) ** 2)
-    rack = improve(group, rack, moves, PATIENCE, seed, floor)
-    if effort == "proof":
-        return _proved(group, rack, floor)
-    return rack, floor
+            return packing, floor
+    least = max(LEAST_MOVES, min(FEW, BY_ITEM * items))
+    moves = max(least, servers * by_server + servers * more // (servers + HALF))
+    packing = improve(instance, packing, min(moves, PAIRED * items**2), seed, floor)
+    if effort == "proof" and packing.price(instance) > floor and available():
+        return _proved(instance, packing, max(floor, aggregate_bound(instance)))
+    return packing, floor
 
 
-def _proved(group: Group, rack: Rack, floor: int) -> tuple[Rack, int]:
-    from fleet.packing.solver import available  # noqa: PLC0415 (only for proofs)
-
-    if rack.price(group) == floor or not available():
-        return rack, floor
-    from fleet.packing.proofs import aggregate, cheaper, within_reach  # noqa: PLC0415
-
-    floor = max(floor, aggregate(group))
-    while rack.price(group) > floor and within_reach(group, rack):
-        floor, better = cheaper(group, rack, floor)
-        if better is None or not _valid(group, better):
+def _proved(instance: Instance, packing: Packing, floor: int) -> tuple[Packing, int]:
+    while packing.price(instance) > floor and is_small(instance, packing):
+        floor, better = cheaper(instance, packing, floor)
+        if better is None or not _is_valid(instance, better):
             break
-        rack = better
-    return rack, floor
+        packing = better
+    return packing, floor
 
 
-def _valid(group: Group, rack: Rack) -> bool:
+def _is_valid(instance: Instance, packing: Packing) -> bool:
     return all(
-        group.fits(gpu, (rack.home == server).nonzero()[0])
-        for server, gpu in enumerate(rack.gpus.tolist())
+        instance.fits(gpu, (packing.assignment == server).nonzero()[0])
+        for server, gpu in enumerate(packing.gpus.tolist())
     )
-
-
-__all__ = ["PRICE_UNIT", "Market", "PackedServer", "Replica", "ServerPacking", "pack_servers"]

@@ -1,41 +1,120 @@
-"""Bins in which each class of items pays a set-up: weight and cost, once a bin.
+"""Pack items with set-ups: each class of items takes room and costs once in each bin that holds it.
 
-Base weights on a GPU are such a set-up: the adapters of a base share one copy. The search ruins
-a few bins and recreates them, item by item where it costs least and leaves least room (Schrimpf
-et al. 2000; Baldacci et al. 2025, arXiv:2509.10075, for the problem and its bounds).
+Bin packing with set-up costs, for example base weights on a GPU, shared by the adapters of a base.
+The search ruins a few bins and recreates them, item by item where it costs least and leaves least
+room (Schrimpf et al. 2000; Baldacci et al. 2025, arXiv:2509.10075, for the problem and its bounds).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import exp
 
 import numpy as np
 
+from fleet.packing.problem import BinPacking, Effort, Rng, bins_of
+
+MOVES: dict[Effort, int] = {"fast": 10_000, "balanced": 100_000, "proof": 400_000}
+"""Items placed in all; about a quarter of a million a CPU second, fewer with many bins."""
 RUINED = 4
-"""Most bins emptied at once, and one more."""
+"""Upper bound of the bins emptied at once, less one."""
 HEAT = 0.35
 """Price of the worse packing that is accepted one time in e at the start, in bins."""
 BLINK = 0.01
-"""How often a fitting bin is overlooked."""
+"""Share of fitting bins that are overlooked."""
 DRAWS = 4096
 """Random numbers drawn at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Classed:
+class SetupInstance:
     """Items with classes; every item fits an empty bin with its class's set-up."""
 
-    sizes: Sequence[int]
-    """From 0."""
-    classes: Sequence[int]
-    """Class of each item."""
     capacity: int
-    setup: Sequence[int]
-    """What a bin loses to each class that it holds."""
-    price: Sequence[int]
-    """Cost of each class in each bin that holds it, from 0."""
+    """Of every bin."""
     bin_price: int
     """Cost of a bin itself, from 0."""
+    setup: Sequence[int]
+    """Room that each class takes in a bin beside its items, once."""
+    price: Sequence[int]
+    """Cost of each class in each bin that holds it, from 0."""
+    sizes: Sequence[int]
+    """Size of each item, from 0."""
+    classes: Sequence[int]
+    """Class of each item, an index into `setup`."""
+
+    def part(self, items: Sequence[int]) -> "SetupInstance":
+        """Return the instance of some items, in their order."""
+        sizes, classes = ([row[item] for item in items] for row in (self.sizes, self.classes))
+        return SetupInstance(self.capacity, self.bin_price, self.setup, self.price, sizes, classes)
+
+    def cost(self, assignment: Sequence[int]) -> int:
+        """Return what bins and set-ups cost."""
+        pairs = set(zip(assignment, self.classes, strict=True))
+        return self.bin_price * len(set(assignment)) + sum(
+            self.price[class_] for _, class_ in pairs
+        )
+
+    def bound(self) -> int:
+        """Return a lower bound of the cost of one item or more: volume, and set-ups.
+
+        A class needs as many bins as its items fill without the room of its set-up, and as many as
+        it has items of class_ no two fit together; that many set-ups are paid, and take room.
+        """
+        times = [0] * len(self.price)
+        for class_ in sorted(set(self.classes)):
+            sizes = [s for s, c in zip(self.sizes, self.classes, strict=True) if c == class_]
+            room = self.capacity - self.setup[class_]
+            alone = sum(2 * size > room for size in sizes)
+            times[class_] = max(1, alone, -(-sum(sizes) // room) if room else 1)
+        volume = sum(self.sizes) + sum(t * s for t, s in zip(times, self.setup, strict=True))
+        large = sum(2 * size > self.capacity for size in self.sizes)
+        bins = -(-volume // self.capacity) if self.capacity else 0
+        least = max(bins, large, *times)
+        return self.bin_price * least + sum(t * p for t, p in zip(times, self.price, strict=True))
+
+    def check(self) -> None:
+        """Raise `ValueError` where lengths differ, a number is negative, or an item fits no bin."""
+        if len(self.sizes) != len(self.classes) or len(self.setup) != len(self.price):
+            raise ValueError(
+                "sizes and classes, and setup and price, must be as long as each other"
+            )
+        numbers = (*self.sizes, *self.setup, *self.price, self.capacity, self.bin_price)
+        if min(numbers) < 0:
+            raise ValueError("sizes, set-ups, prices and the capacity must not be negative")
+        for item, (size, class_) in enumerate(zip(self.sizes, self.classes, strict=True)):
+            if not 0 <= class_ < len(self.setup):
+                raise ValueError(f"item {item} is of class {class_}: there are {len(self.setup)}")
+            taken = size + self.setup[class_]
+            if taken > self.capacity:
+                raise ValueError(f"item {item} takes {taken}: capacity is {self.capacity}")
+
+
+def pack_setups(
+    instance: SetupInstance, *, effort: Effort = "balanced", seed: int = 0
+) -> BinPacking:
+    """Pack every item, at the least cost of bins and set-ups that the search finds.
+
+    Deterministic: the same items cost the same in whatever order they come, because they are
+    sorted first.
+
+    Args:
+        instance: What is packed.
+        effort: How many moves to search for: about 0.05, 0.5 and 2 CPU seconds for 100 items.
+        seed: Another seed may find another packing.
+
+    Raises:
+        ValueError: Lengths differ, a number is negative, or an item with its set-up fits no bin.
+    """
+    instance.check()
+    sizes, classes = instance.sizes, instance.classes
+    if not sizes:
+        return BinPacking((), 0, 0)
+    order = sorted(range(len(sizes)), key=lambda item: (classes[item], sizes[item], item))
+    ordered = instance.part(order)
+    floor = ordered.bound()
+    search = _RuinAndRecreate(ordered, seed)
+    search.run(MOVES[effort], floor)
+    return BinPacking(bins_of(search.best, order), ordered.cost(search.best), floor)
 
 
 @dataclass(slots=True, eq=False)
@@ -46,201 +125,150 @@ class _Bin:
     held: dict[int, list[int]] = field(default_factory=dict)
 
     def copy(self) -> "_Bin":
-        return _Bin(self.free, {key: each.copy() for key, each in self.held.items()})
+        return _Bin(self.free, {class_: items.copy() for class_, items in self.held.items()})
 
 
-def bound(case: Classed) -> int:
-    """Return a valid lower bound of the cost of one item or more: volume, and set-ups.
-
-    A class needs as many bins as its items fill without what its set-up takes, and as many as
-    it has items of which no two fit together; that many set-ups are paid, and take room.
-    """
-    times = [0] * len(case.price)
-    for each in sorted(set(case.classes)):
-        sizes = [s for s, c in zip(case.sizes, case.classes, strict=True) if c == each]
-        room = case.capacity - case.setup[each]
-        alone = sum(2 * size > room for size in sizes)
-        times[each] = max(1, alone, -(-sum(sizes) // room) if room else 1)
-    volume = sum(case.sizes) + sum(t * s for t, s in zip(times, case.setup, strict=True))
-    large = sum(2 * size > case.capacity for size in case.sizes)
-    bins = -(-volume // case.capacity) if case.capacity else 0
-    least = max(bins, large, *times)
-    return case.bin_price * least + sum(t * p for t, p in zip(times, case.price, strict=True))
-
-
-def cost(case: Classed, home: Sequence[int]) -> int:
-    """Return what bins and set-ups cost."""
-    pairs = set(zip(home, case.classes, strict=True))
-    return case.bin_price * len(set(home)) + sum(case.price[which] for _, which in pairs)
-
-
-def pack(case: Classed, *, moves: int, floor: int, seed: int) -> list[int]:
-    """Return the bin of each item, counted from 0 without gaps.
-
-    Args:
-        case: What is packed.
-        moves: Items placed in all.
-        floor: A lower bound of the cost, where the search ends.
-        seed: Start of the chance.
-    """
-    search = _Search(case, seed)
-    search.run(moves, floor)
-    names = {each: place for place, each in enumerate(dict.fromkeys(search.best))}
-    return [names[each] for each in search.best]
-
-
-class _Search:
+class _RuinAndRecreate:
     """Bins under ruin and repair."""
 
-    def __init__(self, case: Classed, seed: int) -> None:
-        self.case = case
-        self.chance = np.random.Generator(np.random.PCG64(seed))
+    def __init__(self, instance: SetupInstance, seed: int) -> None:
+        self.instance = instance
+        self.rng = Rng(np.random.PCG64(seed))
         self.drawn: list[float] = []
         self.bins: list[_Bin] = []
         self.saved: dict[int, _Bin | None] = {}
-        first = sorted(range(len(case.sizes)), key=lambda i: (case.classes[i], -case.sizes[i], i))
+        sizes, classes = instance.sizes, instance.classes
+        first = sorted(range(len(sizes)), key=lambda i: (classes[i], -sizes[i], i))
         self._recreate(first, blink=0.0)
-        self.now = self._cost()
-        self.best = self._homes()
+        self.best = self._assignment()
 
     def _draw(self) -> float:
         if not self.drawn:
-            self.drawn = self.chance.random(DRAWS).tolist()
+            self.drawn = self.rng.random(DRAWS).tolist()
         return self.drawn.pop()
 
     def run(self, moves: int, floor: int) -> None:
         """Ruin and recreate until so many items were placed."""
-        least, spent = self.now, 0
-        energy = self._energy(range(len(self.bins)))
-        heat = HEAT * max(1, self.case.bin_price, *self.case.price)
+        least, spent = sum(map(self._paid, self.bins)), 0
+        heat = HEAT * max(1, self.instance.bin_price, *self.instance.price)
         while spent < moves and least > floor:
             self.saved = {}
             gone = self._ordered(self._ruined())
             self._recreate(gone, blink=BLINK)
             spent += len(gone) + 2
-            before = sum(self._worth(each) for each in self.saved.values() if each is not None)
-            change = self._energy(self.saved) - before
+            before = sum(self._worth(old) for old in self.saved.values() if old is not None)
+            change = sum(self._worth(self.bins[index]) for index in self.saved) - before
             cooled = heat * (1 - spent / moves) ** 2 + 1e-9
             if change <= 0 or self._draw() < exp(-min(change / cooled, 700.0)):
-                energy += change
-                self.now = self._cost()
-                if self.now < least:
-                    least, self.best = self.now, self._homes()
+                if (cost := sum(map(self._paid, self.bins))) < least:
+                    least, self.best = cost, self._assignment()
             else:
                 self._undo()
 
     def _undo(self) -> None:
-        for place, old in self.saved.items():
+        for index, old in self.saved.items():
             if old is not None:
-                self.bins[place] = old
-        fresh = [place for place, old in self.saved.items() if old is None]
+                self.bins[index] = old
+        fresh = [index for index, old in self.saved.items() if old is None]
         if fresh:
             del self.bins[min(fresh) :]
 
-    def _cost(self) -> int:
-        case = self.case
-        return sum(
-            case.bin_price + sum(case.price[which] for which in each.held)
-            for each in self.bins
-            if each.held
-        )
-
-    def _energy(self, places: Iterable[int]) -> float:
-        return sum(self._worth(self.bins[each]) for each in places)
+    def _paid(self, bin_: _Bin) -> int:
+        price = self.instance.price
+        used = self.instance.bin_price if bin_.held else 0
+        return used + sum(price[class_] for class_ in bin_.held)
 
     def _worth(self, bin_: _Bin) -> float:
-        """Return what a bin costs, less a little where its free space lies together."""
+        """Return the cost of a bin, less a little for the square of its free space."""
         if not bin_.held:
             return 0.0
-        case = self.case
-        paid = case.bin_price + sum(case.price[which] for which in bin_.held)
-        free = bin_.free / max(case.capacity, 1)
-        return paid - max(case.bin_price, 1) * free * free
+        free = bin_.free / max(self.instance.capacity, 1)
+        return self._paid(bin_) - max(self.instance.bin_price, 1) * free * free
 
-    def _homes(self) -> list[int]:
-        home = [0] * len(self.case.sizes)
-        for place, bin_ in enumerate(self.bins):
+    def _assignment(self) -> list[int]:
+        assignment = [0] * len(self.instance.sizes)
+        for index, bin_ in enumerate(self.bins):
             for items in bin_.held.values():
                 for item in items:
-                    home[item] = place
-        return home
+                    assignment[item] = index
+        return assignment
 
-    def _save(self, place: int) -> _Bin:
-        if place not in self.saved:
-            self.saved[place] = self.bins[place].copy()
-        return self.bins[place]
+    def _save(self, index: int) -> _Bin:
+        if index not in self.saved:
+            self.saved[index] = self.bins[index].copy()
+        return self.bins[index]
 
     def _ruined(self) -> list[int]:
         """Empty a few bins, or take a class out of those that hold least of it."""
-        filled = [place for place, each in enumerate(self.bins) if each.held]
+        filled = [index for index, bin_ in enumerate(self.bins) if bin_.held]
         number = 1 + int(self._draw() * RUINED)
         turn = self._draw()
         if turn < 0.4:  # noqa: PLR2004 (any bins)
-            keys = [(self._draw(), place) for place in filled]
-            chosen = [place for _, place in sorted(keys)[: number + 1]]
-            return [item for place in chosen for item in self._emptied(place)]
-        which = self.case.classes[int(self._draw() * len(self.case.classes))]
+            keys = [(self._draw(), index) for index in filled]
+            chosen = [index for _, index in sorted(keys)[: number + 1]]
+            return [item for index in chosen for item in self._emptied(index)]
+        class_ = self.instance.classes[int(self._draw() * len(self.instance.classes))]
         holding = sorted(
-            (len(self.bins[place].held[which]) + self._draw() * 3, place)
-            for place in filled
-            if which in self.bins[place].held
+            (len(self.bins[index].held[class_]) + self._draw() * 3, index)
+            for index in filled
+            if class_ in self.bins[index].held
         )
-        chosen = [place for _, place in holding[: number + 1]]
+        chosen = [index for _, index in holding[: number + 1]]
         if turn < 0.7:  # noqa: PLR2004 (bins of a class)
-            return [item for place in chosen for item in self._emptied(place)]
-        gone = [item for place in chosen for item in self._without(place, which)]
+            return [item for index in chosen for item in self._emptied(index)]
+        gone = [item for index in chosen for item in self._without(index, class_)]
         other = filled[int(self._draw() * len(filled))]
         return gone + self._emptied(other)
 
-    def _emptied(self, place: int) -> list[int]:
-        bin_ = self._save(place)
+    def _emptied(self, index: int) -> list[int]:
+        bin_ = self._save(index)
         gone = [item for items in bin_.held.values() for item in items]
-        self.bins[place] = _Bin(self.case.capacity)
+        self.bins[index] = _Bin(self.instance.capacity)
         return gone
 
-    def _without(self, place: int, which: int) -> list[int]:
-        bin_ = self._save(place)
-        gone = bin_.held.pop(which)
-        bin_.free += self.case.setup[which] + sum(self.case.sizes[item] for item in gone)
+    def _without(self, index: int, class_: int) -> list[int]:
+        bin_ = self._save(index)
+        gone = bin_.held.pop(class_)
+        bin_.free += self.instance.setup[class_] + sum(self.instance.sizes[item] for item in gone)
         return gone
 
     def _ordered(self, gone: list[int]) -> list[int]:
-        sizes, classes = self.case.sizes, self.case.classes
+        sizes, classes = self.instance.sizes, self.instance.classes
         turn = self._draw()
         if turn < 0.4:  # noqa: PLR2004 (classes together, in any order)
-            luck = {each: self._draw() for each in sorted({classes[item] for item in gone})}
-            return sorted(gone, key=lambda i: (luck[classes[i]], -sizes[i], i))
+            keys = {class_: self._draw() for class_ in sorted({classes[item] for item in gone})}
+            return sorted(gone, key=lambda i: (keys[classes[i]], -sizes[i], i))
         if turn < 0.8:  # noqa: PLR2004 (the largest first)
             return sorted(gone, key=lambda i: (-sizes[i], i))
         return [item for _, item in sorted((self._draw(), item) for item in gone)]
 
     def _recreate(self, order: Sequence[int], blink: float) -> None:
         """Place each item in the bin that costs least, then leaves least room."""
-        case, bins = self.case, self.bins
+        instance, bins = self.instance, self.bins
         for item in order:
-            size, which = case.sizes[item], case.classes[item]
-            both, paid = size + case.setup[which], case.price[which]
-            best, chosen = (paid + case.bin_price, case.capacity - both), -1
-            for place, bin_ in enumerate(bins):
+            size, class_ = instance.sizes[item], instance.classes[item]
+            both, paid = size + instance.setup[class_], instance.price[class_]
+            best, chosen = (paid + instance.bin_price, instance.capacity - both), -1
+            for index, bin_ in enumerate(bins):
                 left = bin_.free - size
                 if left < 0:
                     continue
-                if which in bin_.held:
+                if class_ in bin_.held:
                     found = (0, left)
                 elif bin_.free >= both:
-                    found = (paid if bin_.held else paid + case.bin_price, bin_.free - both)
+                    found = (paid if bin_.held else paid + instance.bin_price, bin_.free - both)
                 else:
                     continue
                 if (found < best or (chosen < 0 and found <= best)) and (
                     not blink or self._draw() >= blink
                 ):
-                    best, chosen = found, place
+                    best, chosen = found, index
             if chosen < 0:
                 chosen = len(bins)
-                bins.append(_Bin(case.capacity))
+                bins.append(_Bin(instance.capacity))
                 self.saved.setdefault(chosen, None)
             elif chosen not in self.saved:
                 self.saved[chosen] = bins[chosen].copy()
             bin_ = bins[chosen]
-            bin_.free -= size if which in bin_.held else both
-            bin_.held.setdefault(which, []).append(item)
+            bin_.free -= size if class_ in bin_.held else both
+            bin_.held.setdefault(class_, []).append(item)

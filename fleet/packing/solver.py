@@ -1,32 +1,60 @@
-"""HiGHS, the optional exact solver: one thread, limits in nodes, so that results repeat."""
+"""Solve linear and mixed-integer programs with HiGHS, which is optional.
+
+One thread, and limits in nodes and pivots instead of seconds, so that results repeat.
+"""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Reals = NDArray[np.float64]
+from fleet.packing.problem import Mask, Reals
 
-FREE = float("inf")
+INFINITE = float("inf")
+HALF = 0.5
+"""Value between both of a binary variable."""
+FEASIBLE = 2
+"""HiGHS's number of a solution that is feasible."""
+PRIMAL = 4
+"""HiGHS's number of the primal simplex method: a basis stays feasible when columns are added."""
+PIVOTS = 20_000
+"""Upper bound of the simplex steps of one solution of `MasterProblem`: later columns are worse."""
+
+Column = tuple[int, ...]
+"""Items of one bin."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """What the solver found."""
+class SolverResult:
+    """Bound and solution of a program."""
 
     finished: bool
-    """True when `bound` is the optimum or the program was shown to have no solution."""
+    """True when `bound` is the optimum or the program has no solution."""
     bound: float
     """No solution has less; infinite when there is none."""
     values: Reals | None
     """A solution, if one was found."""
 
+    def chosen(self, variable: int) -> bool:
+        """Say whether a binary variable is 1 in the solution."""
+        return self.values is not None and bool(self.values[variable] > HALF)
+
 
 def available() -> bool:
     """Say whether HiGHS is installed: the extra `proof`."""
     return find_spec("highspy") is not None
+
+
+def _solver(**options: object) -> Any:
+    import highspy  # noqa: PLC0415 (optional, and slow to import)
+
+    # `Highs()` prints a banner on stdout, which belongs to data; what it wraps does not.
+    solver: Any = highspy._Highs()  # type: ignore[attr-defined]  # noqa: SLF001
+    always = {"output_flag": False, "threads": 1, "parallel": "off", "random_seed": 0}
+    for name, value in (always | options).items():
+        solver.setOptionValue(name, value)
+    return solver
 
 
 class Program:
@@ -48,7 +76,9 @@ class Program:
         self.upper.append(upper)
         return len(self.cost) - 1
 
-    def row(self, terms: list[tuple[int, float]], low: float = -FREE, high: float = FREE) -> None:
+    def row(
+        self, terms: list[tuple[int, float]], low: float = -INFINITE, high: float = INFINITE
+    ) -> None:
         """Add `low <= sum(value * variable) <= high`."""
         self.columns += [column for column, _ in terms]
         self.values += [value for _, value in terms]
@@ -56,7 +86,11 @@ class Program:
         self.low.append(low)
         self.high.append(high)
 
-    def solve(self, nodes: int, *, start: Reals | None = None, relaxed: bool = False) -> Answer:
+    def one_of(self, variables: list[int]) -> None:
+        """Add a row: one of the binary variables is 1."""
+        self.row([(variable, 1.0) for variable in variables], 1.0, 1.0)
+
+    def solve(self, nodes: int) -> SolverResult:
         """Minimise within so many branch-and-bound nodes."""
         import highspy  # noqa: PLC0415 (optional, and slow to import)
 
@@ -70,40 +104,60 @@ class Program:
         model.a_matrix_.start_ = np.array(self.starts, dtype=np.int32)
         model.a_matrix_.index_ = np.array(self.columns, dtype=np.int32)
         model.a_matrix_.value_ = np.array(self.values)
-        if not relaxed:
-            model.integrality_ = [highspy.HighsVarType.kInteger] * len(self.cost)
-        # `Highs()` prints a banner on stdout, which belongs to data; what it wraps does not.
-        solver: Any = highspy._Highs()  # type: ignore[attr-defined]  # noqa: SLF001
-        options: dict[str, Any] = {
-            "output_flag": False,
-            "threads": 1,
-            "parallel": "off",
-            "random_seed": 0,
-            "mip_max_nodes": nodes,
-            "mip_rel_gap": 0.0,
-            "mip_abs_gap": 0.0,
-        }
-        for name, value in options.items():
-            solver.setOptionValue(name, value)
+        model.integrality_ = [highspy.HighsVarType.kInteger] * len(self.cost)
+        solver = _solver(mip_max_nodes=nodes, mip_rel_gap=0.0, mip_abs_gap=0.0)
         solver.passModel(model)
-        if start is not None:
-            solution = highspy.HighsSolution()
-            solution.col_value = start.tolist()
-            solver.setSolution(solution)
         solver.run()
-        return _answer(solver, highspy.HighsModelStatus, relaxed=relaxed)
+        status = solver.getModelStatus()
+        if status == highspy.HighsModelStatus.kInfeasible:
+            return SolverResult(finished=True, bound=INFINITE, values=None)
+        info = solver.getInfo()
+        found = info.primal_solution_status == FEASIBLE
+        values = np.array(solver.getSolution().col_value) if found else None
+        optimal = status == highspy.HighsModelStatus.kOptimal
+        return SolverResult(finished=optimal, bound=float(info.mip_dual_bound), values=values)
 
 
-def _answer(solver: Any, statuses: Any, *, relaxed: bool) -> Answer:
-    status = solver.getModelStatus()
-    if status == statuses.kInfeasible:
-        return Answer(finished=True, bound=FREE, values=None)
-    info = solver.getInfo()
-    found = info.primal_solution_status == 2  # noqa: PLR2004 (HiGHS: feasible point)
-    values = np.array(solver.getSolution().col_value) if found else None
-    optimal = status == statuses.kOptimal
-    if relaxed:
-        bound = float(info.objective_function_value) if optimal else -FREE
-    else:
-        bound = float(info.mip_dual_bound)
-    return Answer(finished=optimal, bound=bound, values=values)
+class MasterProblem:
+    """The restricted master problem of column generation: cover items by few columns."""
+
+    def __init__(self, uncovered: Mask) -> None:
+        """Start without columns; only the uncovered items have to be in one."""
+        import highspy  # noqa: PLC0415 (optional, and slow to import)
+
+        model = highspy.HighsLp()
+        model.num_col_, model.num_row_ = 0, len(uncovered)
+        model.row_lower_ = uncovered.astype(np.float64)
+        model.row_upper_ = np.full(len(uncovered), INFINITE)
+        model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+        model.a_matrix_.start_ = np.zeros(1, dtype=np.int32)
+        self._solver = _solver(
+            solver="simplex", simplex_strategy=PRIMAL, presolve="off",
+            simplex_iteration_limit=PIVOTS,
+        )  # fmt: skip
+        self._solver.passModel(model)
+        self._known: set[Column] = set()
+        self.columns: list[Column] = []
+
+    def add(self, columns: list[Column]) -> int:
+        """Add the columns that are new; return how many were."""
+        new = [column for column in dict.fromkeys(columns) if column not in self._known]
+        if not new:
+            return 0
+        starts = np.cumsum([0, *map(len, new)]).astype(np.int32)
+        rows = np.fromiter((item for column in new for item in column), np.int32, int(starts[-1]))
+        count = len(new)
+        self._solver.addCols(
+            count, np.ones(count), np.zeros(count), np.full(count, INFINITE),
+            len(rows), starts[:-1], rows, np.ones(len(rows)),
+        )  # fmt: skip
+        self._known.update(new)
+        self.columns += new
+        return count
+
+    def solve(self) -> tuple[Reals, Reals, float]:
+        """Return the value of each column, the dual value of each item, and the optimum."""
+        self._solver.run()
+        solution = self._solver.getSolution()
+        optimum = float(self._solver.getInfo().objective_function_value)
+        return np.array(solution.col_value), np.array(solution.row_dual), optimum

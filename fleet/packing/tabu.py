@@ -1,181 +1,118 @@
-"""Make overfull servers of given types feasible: tabu search over shifts and swaps.
+"""Make an overfull packing feasible: tabu search over shifts and swaps that lowers overload.
 
-As in `vectors.repair`, with capacities that follow the highest rank and the number of adapters.
+All items stay assigned; the number of bins is given. A move takes an item out of an overfull bin,
+to another bin or in exchange for an item there. All such exchanges are evaluated at once by arrays,
+whose columns are the items and an empty item for each bin: a shift is an exchange with the latter.
+
+`BinTabu` has a flat limit, the capacity; `ServerTabu` takes the limit from a table, by type,
+highest rank and number of items of a server, and keeps replicas apart.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.packing.problem import Group, Ints
+from fleet.packing.problem import Instance, Ints, Rng
 
-Chance = np.random.Generator
+Columns = NDArray[np.intp]
+Draw = tuple[float, float, float, slice]
+"""Chance of the bin, of its items and of the tenure, each below 1; the columns to compare."""
+TENURES = (8, 20, 60, 120)
+"""Lower bounds of the moves for which an item may not return to a bin; the upper is double.
 
-TENURE = 12
-SAMPLE = 24_000
-"""Array elements looked at in one move."""
+`BinTabu` draws one for each call of `run`: which is best differs from instance to instance.
+"""
+SERVER_TENURE = 12
+"""Same for `ServerTabu`."""
+SAMPLE, SERVER_SAMPLE = 40_000, 24_000
+"""Array elements compared in one move. Items of the bin are left out where there would be more."""
 WINDOW = 500
-"""Items and free places of servers that one move looks at to exchange with, of those there are."""
+"""Upper bound of the columns that one move of `ServerTabu` compares with."""
 FAR = 1 << 60
+"""Change of overload of an exchange that is forbidden."""
 TOO_MANY = -100_000
 """Capacity beyond the table's last column."""
+NARROW = 1 << 29
+"""Upper bound of sums that are kept in 32 bits: twice as much has to fit."""
 
 
-class MixedRepair:
-    """Servers under repair.
+class _Tabu:
+    """Part of the search that both limits share."""
 
-    Items, and one free place of each server, are columns of the arrays. Where they are many, a
-    move looks at some that stand side by side, so they are shuffled first.
-    """
-
-    def __init__(self, group: Group, gpus: Ints, home: Ints, chance: Chance) -> None:
-        """Take an assignment that may overfill servers but keeps replicas apart."""
-        items, hours = group.loads.shape
-        bins = len(gpus)
-        width = items + bins
-        column = chance.permutation(width) if width > WINDOW else np.arange(width)
-        self.column, self.ghost = column[:items], column[items:]
-        """Where each item stands, and each server's free place."""
-        types, ranks, _ = group.capacity.shape
-        large = max(int(group.loads.sum()), hours * int(group.capacity.max(initial=0)))
-        self.kind = np.int32 if large < 1 << 29 else np.int64
-        # A last rank row for empty servers, and two columns beyond the table.
-        self.table = np.full((types, ranks + 1, group.most + 3), TOO_MANY, dtype=self.kind)
-        self.table[:, 1:, : group.most + 1] = group.capacity
-        self.table[:, 0, : group.most + 1] = group.capacity[:, 0]
-        self.gpus = gpus
-        self.real = np.zeros(width, dtype=bool)
+    def __init__(self, sizes: Ints, assignment: Ints, bins: int, large: int, order: Ints) -> None:
+        items, dimensions = sizes.shape
+        self.kind = np.int32 if large < NARROW else np.int64
+        self.column = order[:items]
+        """Column of each item; the others are the bins' empty items."""
+        self.real = np.zeros(len(order), dtype=bool)
         self.real[self.column] = True
-        self.one = (~self.real).astype(np.int64)
-        self.rank = np.zeros(width, dtype=np.int64)
-        self.rank[self.column] = group.rank + 1
-        self.width = np.zeros((hours, width), dtype=self.kind)
-        self.width[:, self.column] = group.loads.T
-        self.home = np.empty(width, dtype=np.int64)
-        self.home[self.column], self.home[self.ghost] = home, np.arange(bins)
-        self.tabu = np.zeros((width, bins), dtype=np.int32)
+        self.width = np.zeros((dimensions, len(order)), dtype=self.kind)
+        self.width[:, self.column] = sizes.T
+        self.home = np.empty(len(order), dtype=np.int64)
+        self.home[order] = np.concatenate([assignment, np.arange(bins)])
+        self.load = np.zeros((dimensions, bins), dtype=self.kind)
+        np.add.at(self.load.T, assignment, sizes.astype(self.kind))
+        self.tabu = np.zeros((len(order), bins), dtype=np.int32)
         self.clock = 0
-        self._meet(group.owner)
-        self._weigh(group, home)
 
-    def _meet(self, owner: Ints) -> None:
-        """Note which items are replicas of one adapter, and which servers hold another one."""
-        self.kin: dict[int, list[int]] = {}
-        self.met = np.zeros(self.tabu.shape, dtype=bool)
-        _, inverse, times = np.unique(owner, return_inverse=True, return_counts=True)
-        owners: dict[int, list[int]] = {}
-        for item in (times[inverse] > 1).nonzero()[0].tolist():
-            owners.setdefault(int(owner[item]), []).append(int(self.column[item]))
-        for members in owners.values():
-            for each in members:
-                self.kin[each] = [other for other in members if other != each]
-                self.met[each, self.home[self.kin[each]]] = True
-
-    def _weigh(self, group: Group, home: Ints) -> None:
-        """Sum up what each server holds, as `_refresh` does one by one."""
-        bins = len(self.gpus)
-        self.load = np.zeros((len(self.width), bins), dtype=self.kind)
-        np.add.at(self.load.T, home, group.loads.astype(self.kind))
-        self.count = np.bincount(home, minlength=bins)
+    def _weigh(self, limit: Ints | int) -> None:
         self.without = self.load[:, self.home] - self.width
-        top, below = np.zeros(bins, dtype=np.int64), np.zeros(bins, dtype=np.int64)
-        np.maximum.at(top, self.home, self.rank)
-        at_top = (self.rank == top[self.home]) & self.real
-        only = np.bincount(self.home[at_top], minlength=bins) == 1
-        np.maximum.at(below, self.home[~at_top], self.rank[~at_top])
-        self.others = np.where(at_top & only[self.home], below[self.home], top[self.home])
-        """Highest rank on the item's server apart from the item."""
-        limit = self.table[self.gpus, top, np.minimum(self.count, self.table.shape[2] - 1)]
-        self.over = np.maximum(self.load - limit, 0).sum(axis=0).astype(np.int64)
+        """Load of a column's bin without the column."""
+        self.over = np.maximum(self.load - limit, 0).sum(axis=0, dtype=np.int64)
+        self.best = int(self.over.sum())
 
-    def _refresh(self, bin_: int) -> None:
-        inside = self._inside(bin_)
-        self.count[bin_] = len(inside)
-        ranks = self.rank[inside]
-        ghost = self.ghost[bin_]
-        top = int(ranks.max(initial=0))
-        load = self.load[:, bin_]
-        self.others[ghost] = top
-        self.without[:, ghost] = load
-        if len(inside):
-            self.without[:, inside] = load[:, None] - self.width[:, inside]
-            at_top = ranks == top
-            if np.count_nonzero(at_top) == 1:
-                below = int(ranks[~at_top].max(initial=0))
-                self.others[inside] = np.where(at_top, below, top)
-            else:
-                self.others[inside] = top
-        limit = int(self.table[self.gpus[bin_], top, min(len(inside), self.table.shape[2] - 1)])
-        self.over[bin_] = int(np.maximum(load - limit, 0).sum())
+    @property
+    def done(self) -> bool:
+        """True when no bin is overfull."""
+        return not self.over.any()
 
-    def _inside(self, bin_: int) -> NDArray[np.intp]:
+    @property
+    def assignment(self) -> Ints:
+        """Bin of each item."""
+        return self.home[self.column]
+
+    def _inside(self, bin_: int) -> Columns:
         return np.flatnonzero((self.home == bin_) & self.real)
 
-    def run(self, moves: int, patience: int, chance: Chance) -> int:
-        """Search until so many moves bring no progress; return how many were made.
-
-        Nothing is overfull when `done` says so.
-        """
+    def _search(
+        self, draws: Iterator[Draw], moves: int, patience: int, sample: int, tenure: int
+    ) -> int:
+        """Move until so many moves bring no progress; return how many were made."""
         total = int(self.over.sum())
-        best = total
-        last = patience
-        hours, width = self.width.shape
-        window = min(width, WINDOW)
-        sample = max(1, SAMPLE // max(1, hours * window))
-        made = 0
+        made, last = 0, patience
         while total > 0 and made < min(last, moves):
-            pick, turn, tenure = chance.random(3).tolist()
-            start = int(chance.integers(width - window + 1)) if width > window else 0
+            pick, turn, longer, among = next(draws)
             made += 1
             self.clock += 1
             full = self.over.nonzero()[0]
             source = int(full[int(pick * len(full))])
             inside = self._inside(source)
             if len(inside) > sample:
-                first = int(turn * len(inside))
-                inside = np.concatenate([inside[len(inside) - first :], inside])[:sample]
-            among = slice(start, start + window)
-            total += self._move(source, inside, among, total - best, TENURE + int(tenure * TENURE))
-            if total < best:
-                best, last = total, made + patience
+                last_ones = inside[len(inside) - int(turn * len(inside)) :]
+                inside = np.concatenate([last_ones, inside])[:sample]
+            slack = total - self.best
+            total += self._move(source, inside, among, slack, tenure + int(longer * tenure))
+            if total < self.best:
+                self.best, last = total, made + patience
         return made
 
-    @property
-    def done(self) -> bool:
-        """True when no server is overfull."""
-        return not self.over.any()
-
-    @property
-    def seats(self) -> Ints:
-        """The server of each item."""
-        return self.home[self.column]
-
-    def _move(
-        self, source: int, inside: NDArray[np.intp], among: slice, slack: int, tenure: int
-    ) -> int:
-        """Make the best exchange of one of the items with one of the columns; return the gain."""
-        home, one = self.home[among], self.one[among]
+    def _move(self, source: int, inside: Columns, among: slice, slack: int, tenure: int) -> int:
+        """Make the best exchange of one of the items with one of the columns; return the change."""
+        home = self.home[among]
         weight = self.width[:, inside]
-        last = self.table.shape[2] - 1
-        top = np.maximum(self.others[inside][:, None], self.rank[among])
-        limit = self.table[self.gpus[source]][top, np.minimum(self.count[source] - one, last)]
+        here, there = self._limits(source, inside, among)
         excess = self.width[:, None, among] + (self.load[:, source][:, None] - weight)[:, :, None]
-        excess -= limit
-        np.maximum(excess, 0, out=excess)
-        change = excess.sum(axis=0, dtype=self.kind).astype(np.int64)
-        top = np.maximum(self.rank[inside][:, None], self.others[among])
-        limit = self.table[self.gpus[home], top, np.minimum(self.count[home] + one, last)]
+        change = self._overload(excess, here)
         np.add(self.without[:, None, among], weight[:, :, None], out=excess)
-        excess -= limit
-        np.maximum(excess, 0, out=excess)
-        change += excess.sum(axis=0, dtype=self.kind)
+        change += self._overload(excess, there)
         change -= self.over[home] + self.over[source]
         cells = inside[:, None], home
         banned = self.tabu[cells] > self.clock
         banned |= self.tabu[among, source] > self.clock
         banned &= change > -1 - slack
-        banned |= self.met[cells]
-        banned |= self.met[among, source]
         banned |= home == source
+        self._forbid(banned, cells, source, among)
         change[banned] = FAR
         row, other = divmod(int(change.argmin()), change.shape[1])
         gain = int(change[row, other])
@@ -183,6 +120,24 @@ class MixedRepair:
             return 0
         self._exchange(source, int(inside[row]), other + among.start, tenure)
         return gain
+
+    def _overload(self, load: Ints, limit: Ints | None) -> Ints:
+        if limit is not None:
+            load -= limit
+        np.maximum(load, 0, out=load)
+        return np.asarray(load.sum(axis=0, dtype=self.kind), dtype=np.int64)
+
+    def _limits(
+        self, source: int, inside: Columns, among: slice
+    ) -> tuple[Ints | None, Ints | None]:
+        """Return the limits of both bins after each exchange; None for 0."""
+        del source, inside, among
+        return None, None
+
+    def _forbid(
+        self, banned: NDArray[np.bool_], cells: tuple[Columns, Ints], source: int, among: slice
+    ) -> None:
+        """Mark further exchanges that are forbidden."""
 
     def _exchange(self, source: int, item: int, other: int, tenure: int) -> None:
         target = int(self.home[other])
@@ -198,6 +153,126 @@ class MixedRepair:
     def _rehome(self, item: int, source: int, target: int, tenure: int) -> None:
         self.home[item] = target
         self.tabu[item, source] = self.clock + tenure
-        for each in self.kin.get(item, ()):
-            self.met[each, source] = False
-            self.met[each, target] = True
+
+    def _refresh(self, bin_: int) -> None:
+        """Sum up a bin again."""
+        inside = np.flatnonzero(self.home == bin_)
+        load = self.load[:, bin_]
+        self.without[:, inside] = load[:, None] - self.width[:, inside]
+        limit = self._limit(bin_, inside)
+        self.over[bin_] = int(np.maximum(load - limit, 0).sum(dtype=np.int64))
+
+    def _limit(self, bin_: int, inside: Columns) -> int:
+        """Return the limit of a bin with these columns."""
+        del bin_, inside
+        return 0
+
+
+class BinTabu(_Tabu):
+    """Equal bins, whose loads are kept less the capacity: the limit is 0."""
+
+    def __init__(self, sizes: Ints, capacity: Ints, assignment: Ints, bins: int) -> None:
+        """Take scaled sizes and an assignment to `bins` bins that may overfill them."""
+        large = max(int(np.abs(sizes).sum()), int(capacity.sum()))
+        super().__init__(sizes, assignment, bins, large, np.arange(len(sizes) + bins))
+        self.load -= capacity[:, None].astype(self.kind)
+        self._weigh(0)
+
+    def run(self, moves: int, rng: Rng) -> int:
+        """Search for at most so many moves; return how many were made. See `done`."""
+        drawn = iter(rng.random(3 * moves).tolist())
+        tenure = TENURES[int(rng.integers(len(TENURES)))]
+        whole = slice(0, len(self.home))
+        draws = ((pick, next(drawn), next(drawn), whole) for pick in drawn)
+        return self._search(draws, moves, moves, max(1, SAMPLE // max(1, self.width.size)), tenure)
+
+
+class ServerTabu(_Tabu):
+    """Servers of given types.
+
+    Where columns are many, a move compares with some that are side by side, so columns are
+    shuffled first.
+    """
+
+    def __init__(self, instance: Instance, gpus: Ints, assignment: Ints, rng: Rng) -> None:
+        """Take an assignment that may overfill servers but keeps replicas apart."""
+        items, hours = instance.loads.shape
+        columns = items + len(gpus)
+        order = rng.permutation(columns) if columns > WINDOW else np.arange(columns)
+        large = max(int(instance.loads.sum()), hours * int(instance.capacity.max(initial=0)))
+        super().__init__(instance.loads, assignment, len(gpus), large, order)
+        types, ranks, _ = instance.capacity.shape
+        # A first rank row for empty servers, and two columns beyond the table.
+        self.table = np.full((types, ranks + 1, instance.most + 3), TOO_MANY, dtype=self.kind)
+        self.table[:, 1:, : instance.most + 1] = instance.capacity
+        self.table[:, 0, : instance.most + 1] = instance.capacity[:, 0]
+        self.gpus = gpus
+        self.one = (~self.real).astype(np.int64)
+        self.rank = np.zeros(columns, dtype=np.int64)
+        self.rank[self.column] = instance.rank + 1
+        self._separate(instance.owner)
+        self.count = np.zeros(len(gpus), dtype=np.int64)
+        self.others = np.zeros(columns, dtype=np.int64)
+        """Highest rank on the column's server apart from the column."""
+        inside = (np.flatnonzero(self.home == server) for server in range(len(gpus)))
+        self._weigh(np.array([self._limit(*pair) for pair in enumerate(inside)]))
+
+    def _separate(self, owner: Ints) -> None:
+        """Note the replicas of each item, and the servers that hold one of them."""
+        self.replicas: dict[int, list[int]] = {}
+        self.met = np.zeros(self.tabu.shape, dtype=bool)
+        _, inverse, times = np.unique(owner, return_inverse=True, return_counts=True)
+        owners: dict[int, list[int]] = {}
+        for item in (times[inverse] > 1).nonzero()[0].tolist():
+            owners.setdefault(int(owner[item]), []).append(int(self.column[item]))
+        for members in owners.values():
+            for member in members:
+                self.replicas[member] = [other for other in members if other != member]
+                self.met[member, self.home[self.replicas[member]]] = True
+
+    def run(self, moves: int, patience: int, rng: Rng) -> int:
+        """Search until so many moves bring no progress; return how many were made. See `done`."""
+        hours, columns = self.width.shape
+        window = min(columns, WINDOW)
+
+        def draws() -> Iterator[Draw]:
+            while True:
+                pick, turn, longer = rng.random(3).tolist()
+                start = int(rng.integers(columns - window + 1)) if columns > window else 0
+                yield pick, turn, longer, slice(start, start + window)
+
+        sample = max(1, SERVER_SAMPLE // max(1, hours * window))
+        return self._search(draws(), moves, patience, sample, SERVER_TENURE)
+
+    def _limits(
+        self, source: int, inside: Columns, among: slice
+    ) -> tuple[Ints | None, Ints | None]:
+        home, one, last = self.home[among], self.one[among], self.table.shape[2] - 1
+        top = np.maximum(self.others[inside][:, None], self.rank[among])
+        here = self.table[self.gpus[source]][top, np.minimum(self.count[source] - one, last)]
+        top = np.maximum(self.rank[inside][:, None], self.others[among])
+        there = self.table[self.gpus[home], top, np.minimum(self.count[home] + one, last)]
+        return here, there
+
+    def _forbid(
+        self, banned: NDArray[np.bool_], cells: tuple[Columns, Ints], source: int, among: slice
+    ) -> None:
+        banned |= self.met[cells]
+        banned |= self.met[among, source]
+
+    def _rehome(self, item: int, source: int, target: int, tenure: int) -> None:
+        super()._rehome(item, source, target, tenure)
+        for replica in self.replicas.get(item, ()):
+            self.met[replica, source] = False
+            self.met[replica, target] = True
+
+    def _limit(self, bin_: int, inside: Columns) -> int:
+        """Count a server's items and ranks again; return what the server may carry."""
+        ranks = self.rank[inside]
+        top = int(ranks.max())
+        self.count[bin_] = len(inside) - 1
+        at_top = ranks == top
+        only = np.count_nonzero(at_top) == 1
+        below = int(ranks[~at_top].max(initial=0)) if only else top
+        self.others[inside] = np.where(at_top, below, top)
+        return int(self.table[self.gpus[bin_], top, min(len(inside), self.table.shape[2]) - 1])

@@ -1,6 +1,6 @@
-"""Several repairs of one overfull packing side by side, each with chances of its own.
+"""Run several tabu searches for equal bins side by side, each with random draws of its own.
 
-As `repair`, for small packings, where one move costs less than the calls that make it: several
+As `tabu.BinTabu`, for small packings, where one move costs less than the calls that make it: all
 searches take a step together, in the same array operations. Each step picks an overfull bin in
 each search, and makes the best exchange of one of its items. Besides the overload itself its
 square roots are summed for a while: that empties small overloads and tolerates few large ones,
@@ -10,29 +10,30 @@ without which tight packings are not found.
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.packing.vectors_tabu import TENURES, Ints
+from fleet.packing.problem import Ints, Rng
+from fleet.packing.tabu import SAMPLE, TENURES
 
 SEARCHES = 8
-"""Most searches side by side."""
+"""Upper bound of the searches side by side."""
 EXACT = 1 << 53
-"""Sizes are added as floats, exactly up to this sum."""
-SAMPLE = 40_000
-"""Array elements looked at in one step of one search."""
+"""Upper bound of the sum of sizes, which are added as floats, exactly up to here."""
 CELLS = 1 << 23
-"""Most entries of the tables of forbidden moves."""
+"""Upper bound of the entries of the tables of forbidden moves."""
 NOISE = 0.01
-"""Breaks ties between exchanges."""
+"""Randomness that breaks ties between exchanges."""
 SLACK = 1e-3
-"""Less progress than this is rounding."""
+"""Lower bound of progress that is more than rounding."""
 KEYS = 64
+"""Random orders of the bins that are drawn at a time."""
 FAR = 1e30
+"""Change of overload of an exchange that is forbidden."""
 
-Reals = NDArray[np.floating]
+Floats = NDArray[np.floating]
 Where = NDArray[np.intp]
 
 
 def searches(sizes: Ints, bins: int) -> int:
-    """Return how many searches are worth running side by side; 1: use `Repair`."""
+    """Return how many searches are worth running side by side; 1: use `BinTabu`."""
     items, dimensions = sizes.shape
     step: int = dimensions * (items + bins) * max(1, items // max(1, bins))
     if int(np.abs(sizes).sum()) >= EXACT or step > SAMPLE:
@@ -40,24 +41,26 @@ def searches(sizes: Ints, bins: int) -> int:
     return int(max(1, min(SEARCHES, CELLS // max(1, bins * (items + bins)))))
 
 
-class Crew:
-    """Copies of a packing under repair."""
+class ParallelTabu:
+    """Copies of a packing, each searched on its own way."""
 
-    def __init__(self, sizes: Ints, capacity: Ints, assignment: Ints, bins: int, crew: int) -> None:
-        """Take scaled sizes and an assignment to `bins` bins, the start of `crew` searches."""
+    def __init__(
+        self, sizes: Ints, capacity: Ints, assignment: Ints, bins: int, number: int
+    ) -> None:
+        """Take scaled sizes and an assignment to `bins` bins, the start of so many searches."""
         self.items, self.dimensions = sizes.shape
-        self.bins, self.crew = bins, crew
+        self.bins, self.number = bins, number
         kind = np.float32 if int(np.abs(sizes).sum()) < 1 << 24 else np.float64
         self.width = np.zeros((self.dimensions, self.items + bins), dtype=kind)
         self.width[:, : self.items] = sizes.T
-        self.home = np.tile(np.concatenate([assignment, np.arange(bins)]), (crew, 1))
+        self.home = np.tile(np.concatenate([assignment, np.arange(bins)]), (number, 1))
         load = np.zeros((bins, self.dimensions), dtype=np.int64)
         np.add.at(load, assignment, sizes)
         excess = (load - capacity).T.astype(kind)
-        self.excess = np.repeat(excess[:, None, :], crew, axis=1)
+        self.excess = np.repeat(excess[:, None, :], number, axis=1)
         without = excess[:, self.home[0]] - self.width
-        self.without = np.repeat(without[:, None, :], crew, axis=1)
-        self.tabu = np.zeros((crew, bins, self.items + bins), dtype=np.int32)
+        self.without = np.repeat(without[:, None, :], number, axis=1)
+        self.tabu = np.zeros((number, bins, self.items + bins), dtype=np.int32)
         self.clock = 0
         self.root = False
         self._weigh()
@@ -66,11 +69,11 @@ class Crew:
         self.over = self._penalty(self.excess)
         self.held = np.take_along_axis(self.over, self.home, axis=1)
 
-    def _penalty(self, excess: Reals) -> Reals:
+    def _penalty(self, excess: Floats) -> Floats:
         over = np.maximum(excess, 0)
         if self.root:
             np.sqrt(over, out=over)
-        total: Reals = np.add.reduce(over)
+        total: Floats = np.add.reduce(over)
         return total
 
     def solved(self) -> Ints | None:
@@ -78,30 +81,30 @@ class Crew:
         free = np.flatnonzero(~(self.excess > 0).any(axis=(0, 2)))
         return self.home[int(free[0]), : self.items].copy() if len(free) else None
 
-    def run(self, moves: int, chance: np.random.Generator) -> int:
+    def run(self, moves: int, rng: Rng) -> int:
         """Search for about so many moves in all; return how many were made. See `solved`."""
-        rounds = -(-moves // self.crew)
-        least = np.array(TENURES)[chance.integers(len(TENURES), size=self.crew)]
-        self.root = bool(chance.integers(2))
+        rounds = -(-moves // self.number)
+        least = np.array(TENURES)[rng.integers(len(TENURES), size=self.number)]
+        self.root = bool(rng.integers(2))
         self._weigh()
         best = self.over.sum(axis=1)
         width = self.width.shape[1]
-        keys = chance.random((min(rounds, KEYS), self.crew, self.bins), dtype=np.float32)
-        noise = chance.random(2 * width, dtype=np.float32) * np.float32(NOISE)
-        starts = chance.integers(width, size=rounds).tolist()
-        tenures = least + (chance.random((rounds, self.crew)) * least).astype(np.int64)
-        for number, start in enumerate(starts):
+        keys = rng.random((min(rounds, KEYS), self.number, self.bins), dtype=np.float32)
+        noise = rng.random(2 * width, dtype=np.float32) * np.float32(NOISE)
+        starts = rng.integers(width, size=rounds).tolist()
+        tenures = least + (rng.random((rounds, self.number)) * least).astype(np.int64)
+        for step, start in enumerate(starts):
             self.clock += 1
             total = self.over.sum(axis=1)
             np.minimum(best, total, out=best)
-            source = ((keys[number % KEYS] + NOISE) * (self.over > 0)).argmax(axis=1)
+            source = ((keys[step % KEYS] + NOISE) * (self.over > 0)).argmax(axis=1)
             jitter = noise[start : start + width]
-            self._step(source, total - best + np.float32(SLACK), jitter, tenures[number])
+            self._step(source, total - best + np.float32(SLACK), jitter, tenures[step])
             if not self.over.any(axis=1).all():
-                return (number + 1) * self.crew
-        return rounds * self.crew
+                return (step + 1) * self.number
+        return rounds * self.number
 
-    def _step(self, source: Where, slack: Reals, noise: Reals, tenure: Ints) -> None:
+    def _step(self, source: Where, slack: Floats, noise: Floats, tenure: Ints) -> None:
         """Make the best exchange in each search."""
         search, item = (self.home[:, : self.items] == source[:, None]).nonzero()
         left = source[search]
@@ -123,13 +126,13 @@ class Crew:
         other = change.argmin(axis=1)
         values = np.take_along_axis(change, other[:, None], axis=1)[:, 0].tolist()
         best: dict[int, int] = {}
-        for row, (which, value) in enumerate(zip(search.tolist(), values, strict=True)):
-            if value < FAR and (which not in best or value < values[best[which]]):
-                best[which] = row
+        for row, (index, value) in enumerate(zip(search.tolist(), values, strict=True)):
+            if value < FAR and (index not in best or value < values[best[index]]):
+                best[index] = row
         if best:
             rows = np.array(list(best.values()))
-            which = search[rows]
-            self._exchange(which, source[which], item[rows], other[rows], tenure[which])
+            moving = search[rows]
+            self._exchange(moving, source[moving], item[rows], other[rows], tenure[moving])
 
     def _exchange(
         self, search: Where, source: Where, item: Where, other: Where, tenure: Ints

@@ -14,8 +14,7 @@ import numpy as np
 
 from fleet.capacity import NO_REQUEST_MIX, throughput_of
 from fleet.hardware import BaseSpec, HostSpec
-from fleet.packing.problem import PRICE_UNIT, Group
-from fleet.packing.servers import pack_group
+from fleet.packing import PRICE_UNIT, Instance, pack
 from fleet.placement.fill import fill
 from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Ints, Item
 from fleet.placement.server_types import ServerType, cut_of, every_kind
@@ -123,7 +122,7 @@ def _open_lot(
     if not copies:
         return []
     names = {name: index for index, name in enumerate(sorted({each.adapter for each in copies}))}
-    group = Group(
+    instance = Instance(
         # A version without load counts a little, so that it too stays out of full servers.
         np.maximum(np.array([each.asks.tokens for each in copies], dtype=np.int64), 1),
         np.array([ranks.index(rank_bucket_of(lot.base, each)) for each in copies], dtype=np.int64),
@@ -131,14 +130,14 @@ def _open_lot(
         table,
         prices([each.price for each in kinds]),
     )
-    rack, floor = pack_group(group, search.effort, 0)
+    packing, floor = pack(instance, search.effort, 0)
     if _is_free(board, lot, kinds, len(copies)):
         board.floors[lot.base.name] = floor
-    full = np.argsort(-np.bincount(rack.home, minlength=len(rack.gpus)), kind="stable")
+    full = np.argsort(-np.bincount(packing.assignment, minlength=len(packing.gpus)), kind="stable")
     opened = []
     for server in full.tolist():
-        members = [copies[index] for index in (rack.home == server).nonzero()[0].tolist()]
-        bin_ = _stand(board, lot, kinds[int(rack.gpus[server])], members)
+        members = [copies[index] for index in (packing.assignment == server).nonzero()[0].tolist()]
+        bin_ = _stand(board, lot, kinds[int(packing.gpus[server])], members)
         if bin_ is not None:
             opened.append(bin_)
     return opened

@@ -3,8 +3,8 @@
 import numpy as np
 
 from fleet.capacity import NO_REQUEST_MIX, throughput_of
-from fleet.packing.bounds import bound
-from fleet.packing.problem import PRICE_UNIT, Group
+from fleet.packing import PRICE_UNIT, Instance
+from fleet.packing import lower_bound as price_bound
 from fleet.placement.buy import MOST_SLOTS, UNLIMITED, prices, rank_bucket_of
 from fleet.placement.items import RATE_UNIT, Item
 from fleet.placement.server_types import ServerType, cut_of, every_kind
@@ -65,7 +65,7 @@ def _bound(board: PlacementState, items: list[Item], kinds: list[ServerType]) ->
                 limit = int(carried) if np.isfinite(carried) else UNLIMITED
                 table[place, width, count] = max(limit, 0)
     names = {name: index for index, name in enumerate(sorted({each.alias for each in copies}))}
-    group = Group(
+    instance = Instance(
         # As few copies as are declared: what is divided further still adds up to the same.
         np.array(
             [each.asks.tokens * each.replicas // max(least[each.alias], 1) for each in copies],
@@ -76,4 +76,4 @@ def _bound(board: PlacementState, items: list[Item], kinds: list[ServerType]) ->
         table,
         price,
     )
-    return bound(group) / PRICE_UNIT
+    return price_bound(instance) / PRICE_UNIT

@@ -12,7 +12,7 @@ from functools import cache
 
 from fleet.hardware import BaseSpec, DeviceSpec, HostSpec
 from fleet.names import Address, adapter_address
-from fleet.packing.vectors import Effort
+from fleet.packing import Effort
 from fleet.placement.buy import _quick
 from fleet.placement.causes import Obstacle
 from fleet.placement.devices import Devices

@@ -3,15 +3,21 @@
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from fleet.errors import ConfigError, Diagnostic, Position
+from fleet.packing import (
+    PRICE_UNIT,
+    Effort,
+    pack_servers,
+    pack_setups,
+    pack_vectors,
+    read_fleet,
+    read_setups,
+    read_vectors,
+)
 from runtime.files import read_text
-
-if TYPE_CHECKING:
-    from fleet.packing.vectors import Effort
 
 
 @click.command(
@@ -63,10 +69,7 @@ def command(instance: Path, capacity: Path | None, effort: "Effort", *, as_json:
         click.echo(json.dumps(packed))
 
 
-def _bins(path: Path, effort: "Effort") -> tuple[object, list[tuple[str, str]]]:
-    from fleet.packing.instances import read_vectors  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.packing.vectors import pack_vectors  # noqa: PLC0415
-
+def _bins(path: Path, effort: Effort) -> tuple[object, list[tuple[str, str]]]:
     vectors = read_vectors(read_text(path), str(path))
     packing = pack_vectors(vectors.sizes, vectors.capacity, demand=vectors.demand, effort=effort)
     return _homes(packing.bins), [
@@ -76,15 +79,8 @@ def _bins(path: Path, effort: "Effort") -> tuple[object, list[tuple[str, str]]]:
     ]
 
 
-def _classed(path: Path, effort: "Effort") -> tuple[object, list[tuple[str, str]]]:
-    from fleet.packing.instances import read_setups  # noqa: PLC0415
-    from fleet.packing.pack_setups import pack_setups  # noqa: PLC0415
-
-    case = read_setups(read_text(path), str(path))
-    packing = pack_setups(
-        case.sizes, case.classes, case.capacity, setup=case.setup, price=case.price,
-        bin_price=case.bin_price, effort=effort,
-    )  # fmt: skip
+def _classed(path: Path, effort: Effort) -> tuple[object, list[tuple[str, str]]]:
+    packing = pack_setups(read_setups(read_text(path), str(path)), effort=effort)
     return _homes(packing.bins), [
         ("bins", str(len(packing.bins))),
         ("cost", str(packing.cost)),
@@ -100,15 +96,12 @@ def _homes(bins: tuple[tuple[int, ...], ...]) -> list[int]:
 
 
 def _servers(
-    path: Path, capacity: Path | None, effort: "Effort"
+    path: Path, capacity: Path | None, effort: Effort
 ) -> tuple[object, list[tuple[str, str]]]:
-    from fleet.packing.instances import read_fleet  # noqa: PLC0415
-    from fleet.packing.servers import PRICE_UNIT, pack_servers  # noqa: PLC0415
-
     table = capacity or path.parent / "capacity.json"
-    replicas, market = read_fleet(read_text(path), str(path), read_text(table), str(table))
+    replicas, catalog = read_fleet(read_text(path), str(path), read_text(table), str(table))
     try:
-        packing = pack_servers(replicas, market, effort=effort)
+        packing = pack_servers(replicas, catalog, effort=effort)
     except ValueError as error:
         detail = f"Nothing in {table} holds it: {error}."
         place = Position(str(path), 1, 1)
@@ -116,7 +109,7 @@ def _servers(
     kinds: dict[str, int] = {}
     for server in packing.servers:
         kinds[server.gpu] = kinds.get(server.gpu, 0) + 1
-    mix = ", ".join(f"{kinds[name]} {name}" for name in market.gpus if name in kinds)
+    mix = ", ".join(f"{kinds[name]} {name}" for name in catalog.gpus if name in kinds)
     cost, bound = packing.price / PRICE_UNIT, packing.bound / PRICE_UNIT
     document = {
         "servers": [

@@ -14,10 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fleet.packing import bounds
-from fleet.packing import proofs as exact
-from fleet.packing.instances import read_fleet
-from fleet.packing.servers import PRICE_UNIT, groups
+from fleet.packing import PRICE_UNIT, aggregate_bound, instances_of, lower_bound, read_fleet
 from tests.bench import instances
 from tests.bench.placement import REPOSITORY, cpu_of, measure
 
@@ -36,11 +33,11 @@ MEMORY = 400
 
 def aggregate(path: Path, capacity: Path) -> float:
     """Return the bound from numbers of servers alone, dollars an hour."""
-    replicas, market = read_fleet(
+    replicas, catalog = read_fleet(
         path.read_text(encoding="utf-8"), path.name, capacity.read_text(encoding="utf-8"), "table"
     )
-    parts = (group for _, _, group in groups(replicas, market))
-    return sum(max(bounds.bound(each), exact.aggregate(each)) for each in parts) / PRICE_UNIT
+    parts = [instance for _, _, instance in instances_of(replicas, catalog)]
+    return sum(max(lower_bound(part), aggregate_bound(part)) for part in parts) / PRICE_UNIT
 
 
 def fleet_rows(folder: Path, capacity: Path, work: Path) -> Iterator[Row]:

@@ -14,6 +14,8 @@ from itertools import product
 from math import ceil, floor
 from random import Random
 
+from fleet.packing import SetupInstance
+
 Rows = list[list[int]]
 UNIFORM = {
     1: (100, 400, 1000), 2: (1, 1000, 1000), 3: (200, 800, 1000), 4: (50, 200, 1000),
@@ -34,18 +36,6 @@ class Case:
     sizes: Rows
     capacity: list[int]
     optimum: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClassedCase:
-    """Items with set-ups of one instance."""
-
-    sizes: list[int]
-    classes: list[int]
-    capacity: int
-    setup: list[int]
-    price: list[int]
-    bin_price: int
 
 
 def two_dimensional(seeds: int) -> Iterator[Case]:
@@ -96,7 +86,7 @@ def _peaked(draw: Random, items: int, high: int, low: int, deviation: int) -> li
     return found
 
 
-def with_setups() -> Iterator[ClassedCase]:
+def with_setups() -> Iterator[SetupInstance]:
     """Yield the 480 published instances."""
     weights, setups = ((0.05, 0.15), (0.15, 0.30)), ((0.01, 0.10), (0.10, 0.20))
     for classes, items, capacity, weight, setup, priced, seed in product(
@@ -114,7 +104,7 @@ def with_setups() -> Iterator[ClassedCase]:
 def _with_setups(
     draw: Random, classes: int, items: int, capacity: int, sizes: tuple[int, int],
     setups: tuple[int, int], priced: int,
-) -> ClassedCase | None:  # fmt: skip
+) -> SetupInstance | None:  # fmt: skip
     price = [draw.randint(1, 5) if priced else 0 for _ in range(classes)]
     drawn = [(draw.randint(0, classes - 1), draw.randint(*sizes)) for _ in range(items)]
     setup = [draw.randint(*setups) for _ in range(classes)]
@@ -122,7 +112,5 @@ def _with_setups(
     if min(counts) < 2:
         return None
     drawn.sort(key=lambda pair: pair[0])
-    return ClassedCase(
-        [size for _, size in drawn], [which for which, _ in drawn], capacity, setup, price,
-        10 if priced else 1,
-    )  # fmt: skip
+    weights, which = [size for _, size in drawn], [which for which, _ in drawn]
+    return SetupInstance(capacity, 10 if priced else 1, setup, price, weights, which)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet.packing.solver import available
+from fleet.packing import available
 
 REPOSITORY = Path(__file__).parents[2]
 SECOND = REPOSITORY / ".venv-second" / "bin" / "python"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from random import Random
 
-from fleet.packing.servers import Market, Replica, ServerPacking
+from fleet.packing import Catalog, Replica, ServerPacking
 
 
 def chance(seed: int) -> Random:
@@ -38,10 +38,10 @@ def fewest_bins(sizes: Sequence[Sequence[int]], capacity: Sequence[int]) -> int:
     )
 
 
-def holds(replicas: Sequence[Replica], market: Market, gpu: int, items: Sequence[int]) -> bool:
+def holds(replicas: Sequence[Replica], catalog: Catalog, gpu: int, items: Sequence[int]) -> bool:
     """Say whether one server of this type can hold these replicas of one base."""
     chosen = [replicas[item] for item in items]
-    table = market.capacity[chosen[0].base][gpu][max(each.rank for each in chosen)]
+    table = catalog.capacity[chosen[0].base][gpu][max(each.rank for each in chosen)]
     return (
         len({each.base for each in chosen}) == 1
         and len({each.adapter for each in chosen}) == len(chosen)
@@ -53,16 +53,16 @@ def holds(replicas: Sequence[Replica], market: Market, gpu: int, items: Sequence
     )
 
 
-def cheapest(replicas: Sequence[Replica], market: Market) -> int | None:
+def cheapest(replicas: Sequence[Replica], catalog: Catalog) -> int | None:
     """Return the least price of servers for all replicas, by trying every partition."""
     best: int | None = None
     for groups in partitions(range(len(replicas))):
         price = 0
         for group in groups:
             fitting = [
-                market.price[gpu]
-                for gpu in range(len(market.gpus))
-                if holds(replicas, market, gpu, group)
+                catalog.price[gpu]
+                for gpu in range(len(catalog.gpus))
+                if holds(replicas, catalog, gpu, group)
             ]
             if not fitting:
                 break
@@ -72,16 +72,16 @@ def cheapest(replicas: Sequence[Replica], market: Market) -> int | None:
     return best
 
 
-def check_servers(packing: ServerPacking, replicas: Sequence[Replica], market: Market) -> None:
+def check_servers(packing: ServerPacking, replicas: Sequence[Replica], catalog: Catalog) -> None:
     """Fail unless the packing is valid and its price is the sum of its servers' prices."""
     placed = sorted(item for server in packing.servers for item in server.items)
     assert placed == list(range(len(replicas)))
     price = 0
     for server in packing.servers:
-        gpu = market.gpus.index(server.gpu)
-        assert market.bases[replicas[server.items[0]].base] == server.base
-        assert holds(replicas, market, gpu, server.items)
-        price += market.price[gpu]
+        gpu = catalog.gpus.index(server.gpu)
+        assert catalog.bases[replicas[server.items[0]].base] == server.base
+        assert holds(replicas, catalog, gpu, server.items)
+        price += catalog.price[gpu]
     assert price == packing.price
     assert packing.bound <= packing.price
     assert (packing.status == "optimal") == (packing.bound == packing.price)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.packing.pack_setups import SetupPacking, pack_setups
+from fleet.packing import BinPacking, Effort, SetupInstance, pack_setups
 from tests.fleet.packing.oracle import chance, partitions
 
 Case = tuple[list[int], list[int], list[int], list[int], int]
@@ -33,7 +33,7 @@ def paid(case: Case, groups: list[list[int]]) -> int | None:
     return total
 
 
-def check(packing: SetupPacking, case: Case) -> None:
+def check(packing: BinPacking, case: Case) -> None:
     groups = [list(each) for each in packing.bins]
     assert sorted(item for group in groups for item in group) == list(range(len(case[0])))
     assert all(groups)
@@ -42,11 +42,10 @@ def check(packing: SetupPacking, case: Case) -> None:
     assert (packing.status == "optimal") == (packing.bound == packing.cost)
 
 
-def packed(case: Case, **options: object) -> SetupPacking:
+def packed(case: Case, effort: Effort = "balanced") -> BinPacking:
     sizes, classes, setup, price, bin_price = case
-    return pack_setups(
-        sizes, classes, CAPACITY, setup=setup, price=price, bin_price=bin_price, **options,  # type: ignore[arg-type]
-    )  # fmt: skip
+    instance = SetupInstance(CAPACITY, bin_price, setup, price, sizes, classes)
+    return pack_setups(instance, effort=effort)
 
 
 @settings(deadline=None, max_examples=60)
@@ -68,7 +67,7 @@ def test_a_class_stays_together_where_its_set_up_is_dear() -> None:
 
 
 @pytest.mark.parametrize("effort", ["fast", "balanced"])
-def test_the_cost_does_not_depend_on_the_order_of_items(effort: str) -> None:
+def test_the_cost_does_not_depend_on_the_order_of_items(effort: Effort) -> None:
     draw = chance(1)
     items = [(draw.randint(1, 9), draw.randrange(4)) for _ in range(60)]
     found = set()

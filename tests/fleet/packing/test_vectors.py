@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleet.packing import BinPacking, Effort, available, pack_vectors
 from fleet.packing.patterns import patterns
-from fleet.packing.solver import available
-from fleet.packing.vectors import Effort, Packing, pack_vectors
 from tests.fleet.packing.oracle import chance, fewest_bins
 
 REPOSITORY = Path(__file__).parents[3]
@@ -34,7 +33,7 @@ def planted(seed: int, bins: int, dimensions: int, full: int) -> list[list[int]]
     return items
 
 
-def check(packing: Packing, sizes: list[list[int]], capacity: list[int]) -> None:
+def check(packing: BinPacking, sizes: list[list[int]], capacity: list[int]) -> None:
     placed = sorted(item for items in packing.bins for item in items)
     assert placed == list(range(len(sizes)))
     assert all(packing.bins)
@@ -121,7 +120,7 @@ def test_many_bins_are_searched_in_chunks() -> None:
 def test_the_number_of_bins_does_not_depend_on_the_order_of_items(effort: Effort) -> None:
     sizes = [[i * 37 % 41 + 20, i * 53 % 43 + 20] for i in range(24)]
     found = set()
-    for seed in range(3):
+    for seed in range(2):
         shuffled = chance(seed).sample(sizes, len(sizes))
         packing = pack_vectors(shuffled, [100, 100], effort=effort)
         check(packing, shuffled, [100, 100])
@@ -131,7 +130,7 @@ def test_the_number_of_bins_does_not_depend_on_the_order_of_items(effort: Effort
 
 def test_the_packing_does_not_depend_on_the_hash_seed() -> None:
     code = (
-        "from fleet.packing.vectors import pack_vectors;"
+        "from fleet.packing import pack_vectors;"
         "sizes = [[i * 37 % 41 + 10, i * 53 % 47 + 10] for i in range(60)];"
         "print(pack_vectors(sizes, [100, 100], effort='fast'))"
     )
