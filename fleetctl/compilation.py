@@ -26,9 +26,10 @@ from plans.compile.envoy.routing import RoutePlace, Routing
 from plans.compile.launch import LAUNCH_FORMATS
 from plans.render.sections import sentences
 from runtime.files import replace_file
-from runtime.gateway import places
-from runtime.gateway.envoyadmin import EnvoyAdmin
-from runtime.gateway.envoyprocess import command_line
+from runtime.gateway.admin_socket import shortened
+from runtime.gateway.envoy.admin import EnvoyClient
+from runtime.gateway.envoy.files import command_line
+from runtime.gateway.state_dir import known_gateways
 from runtime.gateway.table import RoutingTable
 from runtime.project.load import is_compiled
 
@@ -137,25 +138,25 @@ def _lost(target: GatewayTarget, routing: Routing) -> tuple[str, ...]:
 async def _written(
     session: Session, table: RoutingTable, gateway: GatewaySpec, folder: Path, seen_at: str | None
 ) -> str:
-    socket = places.fitting(folder / ADMIN_SOCKET)
-    admin = EnvoyAdmin(gateway, folder, socket, envoys_of(session.root, seen_at))
+    socket = shortened(folder / ADMIN_SOCKET)
+    client = EnvoyClient(gateway, folder, socket, envoys_of(session.root, seen_at))
     written = f"revision {table.revision} is written to {folder}"
     try:
-        await admin.put("/-/config", table.model_dump(mode="json"))
+        await client.serve(table)
     except EngineTimedOutError:
         raise
     except EngineUnreachableError:
         start = shlex.join(command_line(f"{seen_at or folder}/{BOOTSTRAP_FILE}"))
         return f"{written}; no Envoy runs on it here, start one: {start}"
     finally:
-        await admin.close()
+        await client.close()
     return f"{written} and served by the Envoy that runs on it"
 
 
 async def _table(session: Session) -> RoutingTable:
     gateways = session.gateways()
     try:
-        table, _ = await gateways.read()
+        table, _ = await gateways.read_table()
     finally:
         await gateways.close()
     if table.revision == 0:
@@ -172,7 +173,7 @@ async def _table(session: Session) -> RoutingTable:
 
 
 def _gateway(session: Session, name: str | None) -> GatewaySpec:
-    known = dict(session.fleet().gateways) or places.known(session.state_dir)
+    known = dict(session.fleet().gateways) or known_gateways(session.state_dir)
     if name is None:
         envoys = [each for each in known.values() if each.kind == "envoy"]
         return envoys[0] if envoys else known[min(known)]

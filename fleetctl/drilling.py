@@ -116,7 +116,7 @@ async def due(
 
     gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     try:
-        table, _ = await gateways.read()
+        table, _ = await gateways.read_table()
     finally:
         await gateways.close()
     often = _declared(session) if declared else dict.fromkeys(table.aliases, every)

@@ -9,7 +9,7 @@ from fleet.spec import GatewaySpec
 from plans.compile.envoy import files
 from plans.compile.envoy.bootstrap import ADMIN_SOCKET
 from plans.compile.envoy.routing import Credential, RoutePlace, Routing
-from runtime.gateway.envoyadmin import Envoys
+from runtime.gateway.envoy.admin import Envoys
 from runtime.gateway.table import RoutingTable
 from runtime.secrets import read_secret
 

@@ -33,7 +33,7 @@ async def turns(
         return ()
     gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     try:
-        table, _ = await gateways.read()
+        table, _ = await gateways.read_table()
     except FleetError:  # `observe` says so, and nothing is drilled by routes that nobody knows
         return ()
     finally:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # each is imported where it is used, so that small commands s
     from fleet.plan import Plan
     from fleet.planning import BestEffort
     from runtime.engines.protocol import Engine
-    from runtime.gateway.envoyadmin import Envoys
+    from runtime.gateway.envoy.admin import Envoys
     from runtime.gateway.protocol import Gateways
     from runtime.ledger.fallback import FallbackLedger, LedgerSnapshot
     from runtime.ledger.outbox import LedgerOutbox

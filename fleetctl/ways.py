@@ -23,7 +23,9 @@ def through_gateway(session: Session) -> "Callable[[EvalTarget], EvalTarget]":
         EvalError: FC4534, no gateway of our own is declared.
         FleetError: FC6015, the operator's secret cannot be read.
     """
-    from runtime.gateway.operator import operator_secret  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway.operator_secret import (  # noqa: PLC0415 (keeps `--help` fast)
+        operator_secret,
+    )
 
     ours = [each for each in session.fleet().gateways.values() if each.kind == "fleetctl"]
     if not ours:

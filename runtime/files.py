@@ -1,6 +1,6 @@
 """Files that a command is given or writes: UTF-8, LF, whole or not at all.
 
-Files that survive a power failure: complete or as they were.
+Files that survive a power failure, whole or as they were before; locks on files.
 
 One process at a time, and the others go on without.
 
@@ -79,16 +79,27 @@ def _unreadable(path: Path, reason: str) -> FleetError:
 
 
 PRIVATE = 0o600
+"""File mode: the owner alone reads and writes."""
+PRIVATE_FOLDER = 0o700
+"""Folder mode: the owner alone reads, writes and looks in."""
 
 
 def replace_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
-    """Write beside, flush, rename, flush the folder."""
+    """Replace the content of a file in one step: readers find the old or the new, whole."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(handle, "wb") as stream:
         stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+    put_in_place(scratch, path)
+
+
+def put_in_place(scratch: Path, path: Path) -> None:
+    """Give a finished file its name, once the disk has its content; the disk has the name then."""
+    handle = os.open(scratch, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
     scratch.replace(path)
     sync_folder(path.parent)
 
@@ -98,6 +109,26 @@ def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def locked_file(path: Path, *, wait: bool = True, flags: int = 0) -> Iterator[int]:
+    """Give the descriptor of a file, made if need be, that is locked while the block runs.
+
+    Args:
+        path: The file.
+        wait: Whether to wait for another process that holds the lock.
+        flags: More flags for `os.open`, such as `os.O_APPEND`.
+
+    Raises:
+        BlockingIOError: another process holds the lock, and `wait` is False.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, PRIVATE)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield handle
     finally:
         os.close(handle)
 

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from fleet.resources import GatewayFault, State
 from runtime.engines.protocol import Engine
 from runtime.engines.registry import read_only
-from runtime.gateway.protocol import TableReader
-from runtime.gateway.published import Note
+from runtime.gateway.protocol import Note, TableReader
 from runtime.gateway.table import RoutingTable
 from runtime.observe import observe
 
@@ -16,12 +15,12 @@ class ReadOnlyTable:
 
     def __init__(self, gateways: TableReader) -> None:
         """Keep the methods that change nothing."""
-        self._read, self._missing = gateways.read, gateways.missing
+        self._read_table, self._missing = gateways.read_table, gateways.missing
         self._faults, self._close = gateways.faults, gateways.close
 
-    async def read(self) -> tuple[RoutingTable, tuple[Note, ...]]:
+    async def read_table(self) -> tuple[RoutingTable, tuple[Note, ...]]:
         """Return the newest table, and notes."""
-        return await self._read()
+        return await self._read_table()
 
     async def missing(self) -> tuple[tuple[str, str], ...]:
         """Return the versions that servers told a gateway they do not hold."""

@@ -43,14 +43,14 @@ async def doubts(
         if record.host not in hosts and record.leader() is not None
     ]
     try:
-        table, _ = await gateways.read()
+        table, _ = await gateways.read_table()
     except EngineError:
         return tuple(found)  # then the routes are unknown, too
-    for sight in await gateways.look():
-        if sight.problem:
-            found.append(f"Gateway {sight.name}: {sight.problem}")
-        elif sight.digest is not None and sight.digest != table.digest:
-            found.append(f"Gateway {sight.name} serves other routes than the newest")
+    for status in await gateways.statuses():
+        if status.problem:
+            found.append(f"Gateway {status.name}: {status.problem}")
+        elif status.digest is not None and status.digest != table.digest:
+            found.append(f"Gateway {status.name} serves other routes than the newest")
     return tuple(each.rstrip(".") for each in found)
 
 
@@ -61,7 +61,7 @@ async def in_flight(gateways: LocalGateways) -> dict[str, int]:
         EngineError: a running gateway does not say.
     """
     counts: Counter[str] = Counter()
-    for (_, adapter), count in (await gateways.everything_in_flight()).items():
+    for (_, adapter), count in (await gateways.all_in_flight()).items():
         counts[adapter] += count
     return dict(counts)
 
@@ -125,7 +125,7 @@ async def observe(engines: Mapping[str, Observer], gateways: TableReader) -> Sta
 
 async def _routes(gateways: TableReader) -> State:
     try:
-        table, notes = await gateways.read()
+        table, notes = await gateways.read_table()
         missing, faults = await asyncio.gather(gateways.missing(), gateways.faults())
     except EngineError as error:
         return State(routes_unknown="; ".join(each.detail for each in error.diagnostics))

@@ -67,9 +67,9 @@ def record(session: "Session", days: int, folder: Path | None) -> None:
     from fleetctl.patience import waiting  # noqa: PLC0415
     from plans.wording import counted  # noqa: PLC0415
     from runtime.files import write_text  # noqa: PLC0415
-    from runtime.gateway.usageread import UsageFiles  # noqa: PLC0415
     from runtime.project.facts import read_recording  # noqa: PLC0415
     from runtime.project.load import declared_aliases  # noqa: PLC0415
+    from runtime.usage.read import UsageReader  # noqa: PLC0415
 
     where = folder or session.state_dir / "gateways"
     known = declared_aliases(session.root, session.environment, session.variables)
@@ -77,9 +77,9 @@ def record(session: "Session", days: int, folder: Path | None) -> None:
         before = read_recording(session.root)
     except ConfigError:  # it is written anew
         before = {}
-    files = UsageFiles(where)
+    files = UsageReader(where)
     with waiting(f"Reading {len(files.paths)} usage logs…"):
-        found = summed(files, days)
+        found = summed(files.requests(), days)
     if found is None:
         detail = f"No request was logged under `{where}`."
         if files.damaged:

@@ -62,13 +62,14 @@ def run(session: Session, name: str, transport: str | None) -> None:
 
     A gateway that is declared as an Envoy becomes that Envoy, on the files written by `apply`.
     """
-    from runtime.gateway import envoyprocess, places, serving  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway import serving, state_dir  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway.envoy.files import become_envoy  # noqa: PLC0415
     from runtime.gateway.transports import DEFAULT  # noqa: PLC0415
 
     gateway = _one(session, name)
     if gateway.kind == "envoy":
-        envoyprocess.become(session.state_dir, gateway)
-    places.remember(session.state_dir, {name: gateway})
+        become_envoy(session.state_dir, gateway)
+    state_dir.remember(session.state_dir, {name: gateway})
     serving.run(session.state_dir, gateway, transport or DEFAULT)
 
 
@@ -88,14 +89,14 @@ def start(session: Session, name: str | None, transport: str | None) -> None:
 
     Exits 1 if a gateway already runs with different settings.
     """
-    from runtime.gateway import processes, running  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway import supervisor  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.gateway.transports import DEFAULT  # noqa: PLC0415
 
     other = False
     for gateway in _own(session, name):
-        found = processes.start(session.state_dir.resolve(), gateway, transport or DEFAULT)
+        found = supervisor.start(session.state_dir.resolve(), gateway, transport or DEFAULT)
         click.echo(f"gateway {gateway.name} on {found.url} (pid {found.pid})", err=True)
-        wrong = list(running.otherwise(found, gateway))
+        wrong = list(supervisor.deviations(found, gateway))
         if transport and found.transport and transport != found.transport:
             wrong.append(f"with the transport {found.transport}, not {transport}")
         if wrong:
@@ -119,10 +120,10 @@ Examples:
 @click.pass_obj
 def stop(session: Session, name: str | None) -> None:
     """Stop a gateway, or all of them, after their running requests."""
-    from runtime.gateway import places, processes  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway import state_dir, supervisor  # noqa: PLC0415 (keeps `--help` fast)
 
-    for each in _own(session, name, places.known(session.state_dir)):
-        stopped = processes.stop(session.state_dir, each.name)
+    for each in _own(session, name, state_dir.known_gateways(session.state_dir)):
+        stopped = supervisor.stop(session.state_dir, each.name)
         click.echo(f"gateway {each.name} {'stopped' if stopped else 'was not running'}", err=True)
 
 
@@ -183,19 +184,19 @@ def _split(rows: "list[dict[str, Any]]") -> "Iterator[str]":
 
 async def _rows(session: Session) -> list[dict[str, Any]]:
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
-    from runtime.gateway.running import find  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.gateway.tablefile import read_table  # noqa: PLC0415
+    from runtime.gateway.state_dir import read_table  # noqa: PLC0415
+    from runtime.gateway.supervisor import find_process  # noqa: PLC0415 (keeps `--help` fast)
 
     known = _gateways(session)
     gateways = LocalGateways(session.state_dir, known, session.envoys())
     table = read_table(session.state_dir)
     try:
-        sights = {each.name: each for each in await gateways.look()}
+        statuses = {each.name: each for each in await gateways.statuses()}
     finally:
         await gateways.close()
     rows = []
     for name, gateway in sorted(known.items()):
-        running, sight = find(session.state_dir, name), sights[name]
+        running, found = find_process(session.state_dir, name), statuses[name]
         rows.append(
             {
                 "gateway": name,
@@ -203,15 +204,15 @@ async def _rows(session: Session) -> list[dict[str, Any]]:
                 "listen": gateway.listen,
                 "pid": running.pid if running else None,
                 "url": running.url if running else None,
-                "revision": sight.revision,
-                "digest": sight.digest,
+                "revision": found.revision,
+                "digest": found.digest,
                 "newest": table.revision if table else 0,
-                "in_flight": sight.in_flight,
-                "waiting": sight.waiting,
-                "servers": dict(sight.servers),
-                "missing": [{"adapter": a, "server": s} for a, s in sight.missing],
-                "shares": [asdict(each) for each in sight.shares],
-                "problem": sight.problem,
+                "in_flight": found.in_flight,
+                "waiting": found.waiting,
+                "servers": dict(found.servers),
+                "missing": [{"adapter": a, "server": s} for a, s in found.missing],
+                "shares": [asdict(each) for each in found.shares],
+                "problem": found.problem,
             }
         )
     return rows
@@ -220,10 +221,10 @@ async def _rows(session: Session) -> list[dict[str, Any]]:
 def _gateways(session: Session) -> "dict[str, GatewaySpec]":
     """Return the gateways as declared; as last known where that cannot be read."""
     from fleet.errors import ConfigError  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.gateway import places  # noqa: PLC0415
+    from runtime.gateway import state_dir  # noqa: PLC0415
 
     if not (session.root / "fleet.yaml").is_file():
-        return places.known(session.state_dir)
+        return state_dir.known_gateways(session.state_dir)
     try:
         declared = dict(session.fleet().gateways)
     except ConfigError:
@@ -233,7 +234,7 @@ def _gateways(session: Session) -> "dict[str, GatewaySpec]":
             err=True,
         )
         declared = {}
-    return declared or places.known(session.state_dir)
+    return declared or state_dir.known_gateways(session.state_dir)
 
 
 def _own(
@@ -244,7 +245,7 @@ def _own(
     Raises:
         FleetError: the one that is named is an Envoy.
     """
-    from runtime.gateway.envoyprocess import not_ours  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway.envoy.files import not_started_here  # noqa: PLC0415 (keeps `--help` fast)
 
     found = _gateways(session) if known is None else known
     named = found.get(name) or _one(session, name) if name else None
@@ -252,7 +253,7 @@ def _own(
         if gateway.kind != "envoy":
             yield gateway
         elif name:
-            raise not_ours(gateway)
+            raise not_started_here(gateway)
         else:
             run = f"fleetctl gateway run {gateway.name}"
             click.echo(f"gateway {gateway.name} is an Envoy; it is kept by others: {run}", err=True)

@@ -115,7 +115,7 @@ async def _table(session: Session) -> "RoutingTable":
 
     gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     try:
-        table, _ = await gateways.read()
+        table, _ = await gateways.read_table()
     finally:
         await gateways.close()
     return table

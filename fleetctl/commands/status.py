@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fleet.resources import State
-    from runtime.gateway.sights import Sight
+    from runtime.gateway.protocol import GatewayStatus
 
 
 @click.command(
@@ -82,12 +82,12 @@ async def _look(session: Session) -> "tuple[State, Counter[tuple[str, str]]]":
     from runtime.looking import look  # noqa: PLC0415 (keeps `--help` fast)
 
     async with session.connected() as (engines, gateways):
-        return await look(engines, gateways), counted(await gateways.look())
+        return await look(engines, gateways), counted(await gateways.statuses())
 
 
-def counted(sights: "Iterable[Sight]") -> Counter[tuple[str, str]]:
+def counted(statuses: "Iterable[GatewayStatus]") -> Counter[tuple[str, str]]:
     """Return the requests by alias and version that all gateways saw since the split changed."""
     found: Counter[tuple[str, str]] = Counter()
-    for share in (each for sight in sights for each in sight.shares):
+    for share in (each for status in statuses for each in status.shares):
         found[share.alias, share.adapter] += share.requests
     return found

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fleetctl.session import Session
-    from runtime.gateway.usagestore import Wanted
+    from runtime.usage.parquet import UsageFilter
 
 
 @click.group(
@@ -60,10 +60,10 @@ def _filters(function: "Callable[..., None]") -> "Callable[..., None]":
     return function
 
 
-def _wanted(client: str, alias: str, since: datetime | None, purpose: str) -> "Wanted":
-    from runtime.gateway.usagestore import Wanted  # noqa: PLC0415 (keeps `--help` fast)
+def _wanted(client: str, alias: str, since: datetime | None, purpose: str) -> "UsageFilter":
+    from runtime.usage.parquet import UsageFilter  # noqa: PLC0415 (keeps `--help` fast)
 
-    return Wanted(client, alias, since.isoformat() if since else "", purpose)
+    return UsageFilter(client, alias, since.isoformat() if since else "", purpose)
 
 
 @command.command(
@@ -95,11 +95,11 @@ def summary(
 
     An error is an answer of 400 or above; requests whose client disconnected count apart. Users
     are counted by keyed hashes, and anew in each rollout. `recounted`: requests whose tokens no
-    server reported.
+    server reported, at least one token for each piece that was sent.
     """
     from fleetctl.patience import waiting  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.gateway import usagestore  # noqa: PLC0415
-    from runtime.gateway.usage import LIVE  # noqa: PLC0415
+    from runtime.usage import parquet  # noqa: PLC0415
+    from runtime.usage.row import LIVE  # noqa: PLC0415
 
     wanted = _wanted(client, alias, since, purpose)
     if billed:
@@ -108,7 +108,7 @@ def summary(
         paying = (name for name, each in session.fleet().clients.items() if each.bill_evals)
         wanted = replace(wanted, billed=frozenset(paying))
     with waiting("Reading usage…"):
-        rows = usagestore.summary(session.state_dir, wanted)
+        rows = parquet.summarize(session.state_dir, wanted)
     _print(rows, form)
 
 
@@ -137,12 +137,12 @@ def show(
     """List the last requests. JSON has every field of a row.
 
     unit: keyed hash of the user or session, null without one. counted: source of token counts
-    that no server reported: `text`, by the server's tokenizer, or `pieces`, a lower bound.
+    that no server reported: `pieces`, a lower bound, or `text`, by an earlier release.
     """
-    from runtime.gateway import usagestore  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.usage import parquet  # noqa: PLC0415 (keeps `--help` fast)
 
     wanted = _wanted(client, alias, since, purpose)
-    rows = usagestore.newest(session.state_dir, wanted, last)
+    rows = parquet.last_rows(session.state_dir, wanted, last)
     if form == "text":
         names = (
             "time", "client", "alias", "version", "status", "latency_s", "input_tokens",
@@ -166,11 +166,11 @@ def compact(session: "Session") -> None:
     """
     from fleetctl.patience import waiting  # noqa: PLC0415 (keeps `--help` fast)
     from plans.wording import counted  # noqa: PLC0415
-    from runtime.gateway import usagestore  # noqa: PLC0415
+    from runtime.usage import parquet  # noqa: PLC0415
 
     with waiting("Compacting usage…"):
-        done = usagestore.compact(session.state_dir)
-    folder = session.state_dir / usagestore.FOLDER
+        done = parquet.compact(session.state_dir)
+    folder = session.state_dir / parquet.FOLDER
     if done.parts:
         click.echo(f"Wrote {counted(done.rows, 'row')} to `{folder}`.")
     else:

@@ -114,7 +114,7 @@ class LiveView:
         taken, took, served = self._served
         if self._now() - taken >= max(self._world.pace.drain_poll, 5 * took):
             began = self._now()
-            table, _ = await self._world.gateways.read()
+            table, _ = await self._world.gateways.read_table()
             self.saw_table(table, self._now() - began)
             served = self._served[2]
         return served

@@ -89,7 +89,7 @@ class RouteWriter:
                 await self._world.gateways.publish(table)
 
     async def _read(self) -> RoutingTable:
-        table, _ = await self._world.gateways.read()
+        table, _ = await self._world.gateways.read_table()
         if table.token > self._token:
             raise lost(self._token, table.token)
         return table

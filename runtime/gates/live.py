@@ -32,7 +32,7 @@ from fleet.rollout_policy import GateSpec, RolloutPolicy
 from fleet.rollouts import GateTrial
 from fleet.traffic import Sticky
 from runtime.gates.evidence import JudgedGate
-from runtime.rollouts.rows import UsageRows
+from runtime.usage.read import UsageReader
 
 BEFORE = timedelta(days=7)
 """How far back the old version's usual times are taken from."""
@@ -46,7 +46,7 @@ def judge_traffic(
     rollout: RolloutPolicy,
     live: State,
     entries: Sequence[Entry],
-    usage: UsageRows,
+    usage: UsageReader,
     now: datetime,
 ) -> list[JudgedGate]:
     """Judge every live gate of a trial by all requests of its stage so far.
@@ -146,7 +146,7 @@ class _Stage:
     """Whether no other alias shares a server with the new version."""
     split: bool = field(kw_only=True)
     """Whether the share is the same in all of it, so that it can be checked."""
-    usage: UsageRows = field(kw_only=True)
+    usage: UsageReader = field(kw_only=True)
 
     @cached_property
     def gates(self) -> tuple[GateSpec, ...]:
@@ -221,11 +221,11 @@ class _Stage:
 
     @cached_property
     def _own_rows(self) -> list[UsageRow]:
-        return list(self.usage.of(self.began - BEFORE, self.trial.alias))
+        return list(self.usage.rows(self.began - BEFORE, self.trial.alias))
 
     @cached_property
     def _all_rows(self) -> list[UsageRow]:
-        return list(self.usage.of(self.began - BEFORE))
+        return list(self.usage.rows(self.began - BEFORE))
 
 
 def _serving(live: State) -> dict[str, str]:

@@ -17,8 +17,10 @@ from runtime.evals.engines import Tell
 from runtime.gates.evidence import JudgedGate, RecordedGate, worth_recording
 from runtime.gates.live import BEFORE, WINDOWS_A_BAKE, began, judge_traffic, nothing
 from runtime.gates.offline import OfflineResult, judge_golden, unexpected
-from runtime.rollouts.collect import collect
-from runtime.rollouts.rows import UsageRows
+from runtime.gateway.client import usage_sources
+from runtime.usage.read import UsageReader
+from runtime.usage.segments import GATEWAYS
+from runtime.usage.sync import sync_usage
 
 AT_ONCE = 2
 """Trials that are evaluated at the same time; more would be load that clients feel."""
@@ -93,12 +95,13 @@ async def gather_usage(scene: TickContext, clock: Callable[[], datetime]) -> tup
     """Copy what gateways on other machines have written since the earliest rollout under way.
 
     Returns:
-        Why requests may be lacking, a sentence for each gateway; see `collect`.
+        Why requests may be lacking, a sentence for each gateway; see `sync_usage`.
     """
     starts = [began(each, scene.entries) for each in scene.trials if each.live and each.since]
     if not starts:
         return ()
-    return await collect(scene.state_dir, scene.fleet.gateways, min(starts) - BEFORE, clock)
+    sources = usage_sources(scene.state_dir, scene.fleet.gateways)
+    return await sync_usage(sources, min(starts) - BEFORE, clock)
 
 
 def judge_live(scene: TickContext, missing: tuple[str, ...] = ()) -> list[JudgedGate]:
@@ -109,7 +112,7 @@ def judge_live(scene: TickContext, missing: tuple[str, ...] = ()) -> list[Judged
         missing: What `gather_usage` returned.
     """
     found: list[JudgedGate] = []
-    usage = UsageRows(scene.state_dir, missing)
+    usage = UsageReader(scene.state_dir / GATEWAYS, missing)
     for trial in scene.trials:
         rollout = scene.fleet.rollouts[scene.fleet.adapters[trial.alias].rollout]
         try:

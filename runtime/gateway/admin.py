@@ -1,13 +1,26 @@
-"""The admin side of the gateway, on a socket that only its owner can open."""
+"""The admin API of a gateway: the table, what is in flight, and the usage log.
+
+A reader on another machine keeps a copy of each segment of the usage log and asks for what lies
+beyond the copy's end.
+"""
 
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
 
-from aiohttp import web
 from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet.file_formats import NewerFormatError
 from runtime.gateway.authentication import digest
@@ -17,70 +30,89 @@ from runtime.gateway.metrics import CONTENT_TYPE
 from runtime.gateway.routing import InvalidTableError
 from runtime.gateway.shared import Shared
 from runtime.gateway.tableparse import read_lookup
-from runtime.gateway.usageserve import usage_routes
+from runtime.usage.segments import USAGE_PATH, Segment, gateway_segments
 
-_HEALTH = "/-/healthz"
-_READY = "/-/readyz"
-MAX_TABLE = 256 * 2**20
-"""Largest table in bytes: tens of thousands of aliases."""
+MAX_TABLE: Final = 256 * 2**20
+"""Upper bound of a table, in bytes: tens of thousands of aliases."""
+MAX_USAGE_PART: Final = 2**20
+"""Upper bound of usage rows in one answer, in bytes; a larger answer would hold up requests."""
+_HEALTH: Final = "/-/healthz"
+_READY: Final = "/-/readyz"
+_OFFSET: Final = re.compile(r"[0-9]{1,18}")
+_OPEN: Final = frozenset({_HEALTH, _READY})
+"""Paths that need no secret."""
 
 
 class Admin:
-    """Shows and takes tables, and shows what is in flight."""
+    """Shows and accepts routing tables, shows requests in flight, metrics and the usage log."""
 
     def __init__(self, shared: Shared, secret: str = "") -> None:
-        """Wire up; `application` makes what is served.
+        """Prepare; `application` makes what is served.
 
         Args:
-            shared: What the requests of this process share.
-            secret: What callers must show; empty where only the owner can call anyway.
+            shared: State that all requests of this process share.
+            secret: The operator's secret; empty where the socket is the owner's alone.
         """
         self._shared = shared
         self._current = shared.current
+        self._folder = shared.log.folder
         self._secret = digest(secret) if secret else b""
 
-    def application(self) -> web.Application:
-        """Return the application for the admin socket."""
-        app = web.Application(client_max_size=MAX_TABLE, middlewares=[self._guarded])
-        app.router.add_get("/-/config", self._config)
-        app.router.add_put("/-/config", self._take)
-        app.router.add_get("/-/table", self._table)
-        app.router.add_get("/-/inflight", self._count)
-        app.router.add_get("/-/shares", self._show_shares)
-        app.router.add_get(_HEALTH, self._health)
-        app.router.add_get(_READY, self._readiness)
-        app.router.add_get("/metrics", self._expose)
-        app.router.add_routes(usage_routes(self._shared.log.folder))
-        return app
+    def application(self) -> ASGIApp:
+        """Return the ASGI application."""
+        routes = [
+            Route("/-/config", self._get_config),
+            Route("/-/config", self._put_config, methods=["PUT"]),
+            Route("/-/table", self._get_table),
+            Route("/-/inflight", self._get_in_flight),
+            Route("/-/shares", self._get_shares),
+            Route(_HEALTH, self._get_health),
+            Route(_READY, self._get_readiness),
+            Route("/metrics", self._get_metrics),
+            Route(USAGE_PATH, self._list_usage),
+            Route(USAGE_PATH + "/{key}", self._get_usage),
+        ]
+        guard = Middleware(_SecretGuard, secret=self._secret)
+        return Starlette(routes=routes, middleware=[guard] if self._secret else [])
 
-    async def _config(self, _: web.Request) -> web.Response:
+    async def _get_config(self, _: Request) -> Response:
         shared, now = self._shared, asyncio.get_running_loop().time()
         health = {name: shared.replicas.health(name, now) for name in self._current.lookup.urls}
-        beside = {"servers": health, "missing": shared.replicas.missing(now)}
-        return web.json_response(self._current.document() | beside)
+        servers = {"servers": health, "missing": shared.replicas.missing(now)}
+        return JSONResponse(self._current.document() | servers)
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def _put_config(self, request: Request) -> Response:
+        body = await _read_body(request)
+        if body is None:
+            return _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"above {MAX_TABLE} bytes")
         try:
-            await self._current.take(await asyncio.to_thread(read_lookup, await request.read()))
+            await self._current.take(await asyncio.to_thread(read_lookup, body))
         except ValidationError as error:
-            kept = json.loads(error.json(include_input=False, include_url=False))
-            return _refused(HTTPStatus.BAD_REQUEST, f"not a routing table: {kept}")
+            details = json.loads(error.json(include_input=False, include_url=False))
+            return _error(HTTPStatus.BAD_REQUEST, f"not a routing table: {details}")
         except (InvalidTableError, NewerFormatError) as error:
-            return _refused(HTTPStatus.BAD_REQUEST, str(error))
+            return _error(HTTPStatus.BAD_REQUEST, str(error))
         except StaleTableError as error:
-            return _refused(HTTPStatus.CONFLICT, str(error))
-        return web.json_response(self._current.document())
+            return _error(HTTPStatus.CONFLICT, str(error))
+        return JSONResponse(self._current.document())
 
-    async def _table(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._current.lookup.text, content_type="application/json")
+    async def _get_table(self, _: Request) -> Response:
+        return Response(self._current.lookup.text, media_type="application/json")
 
-    async def _count(self, _: web.Request) -> web.Response:
+    async def _get_in_flight(self, _: Request) -> Response:
         shared = self._shared
-        queued, waiting = counted(shared.admission.queued), shared.admission.waiting
-        shown = {"in_flight": shared.in_flight.document(), "waiting": waiting, "queued": queued}
-        return web.json_response(shown | {"room": shared.rooms.document()})
+        document: Mapping[str, Any] = {
+            "in_flight": shared.in_flight.document(),
+            "waiting": shared.admission.waiting,
+            "queued": counted(shared.admission.queued),
+            "room": shared.rooms.document(),
+        }
+        return JSONResponse(document)
 
-    async def _expose(self, _: web.Request) -> web.Response:
+    async def _get_shares(self, _: Request) -> Response:
+        return JSONResponse({"shares": self._shared.shares.document(self._current.lookup)})
+
+    async def _get_metrics(self, _: Request) -> Response:
         shared = self._shared
         now = asyncio.get_running_loop().time()
         urls = self._current.lookup.urls
@@ -90,33 +122,79 @@ class Admin:
             {name: shared.replicas.health(name, now) == "up" for name in urls},
             shared.admission.waiting,
         )
-        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+        return Response(text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
-    async def _show_shares(self, _: web.Request) -> web.Response:
-        shares = self._shared.shares.document(self._current.lookup)
-        return web.json_response({"shares": shares})
+    async def _get_health(self, _: Request) -> Response:
+        return JSONResponse({"status": "ok", "pid": os.getpid()})
 
-    async def _readiness(self, _: web.Request) -> web.Response:
+    async def _get_readiness(self, _: Request) -> Response:
         is_ready = self._shared.is_ready
         status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return web.json_response({"ready": is_ready}, status=status)
+        return JSONResponse({"ready": is_ready}, status)
 
-    @web.middleware
-    async def _guarded(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
-        if self._secret and request.path not in {_HEALTH, _READY}:
-            proved = scheme.lower() == "bearer" and digest(shown.strip()) == self._secret
-            if not proved:
-                answer = _refused(HTTPStatus.UNAUTHORIZED, "Show the operator's secret.")
-                answer.headers["WWW-Authenticate"] = "Bearer"
-                return answer
-        return await handler(request)
+    async def _list_usage(self, _: Request) -> Response:
+        files = await asyncio.to_thread(_list_segments, self._folder)
+        clock = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return JSONResponse({"time": clock, "files": files})
 
-    async def _health(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "ok", "pid": os.getpid()})
+    async def _get_usage(self, request: Request) -> Response:
+        start = request.query_params.get("from", "0")
+        if not _OFFSET.fullmatch(start):
+            return _error(HTTPStatus.BAD_REQUEST, "`from` is a number of bytes, 0 or more.")
+        key = request.path_params["key"]
+        rows = await asyncio.to_thread(_read_segment, self._folder, key, int(start))
+        if rows is None:
+            return _error(HTTPStatus.NOT_FOUND, "There is no such usage log.")
+        return Response(rows, media_type="application/x-ndjson")
 
 
-def _refused(status: HTTPStatus, reason: str) -> web.Response:
-    return web.json_response({"error": {"message": reason}}, status=status)
+class _SecretGuard:
+    """Answers 401 to a request without the operator's secret."""
+
+    def __init__(self, app: ASGIApp, secret: bytes) -> None:
+        """Guard an application; `secret` is the SHA-256 of the operator's secret."""
+        self._app, self._secret = app, secret
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        given = next((v for name, v in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, shown = given.decode("utf-8", "surrogateescape").partition(" ")
+        is_operator = scheme.lower() == "bearer" and digest(shown.strip()) == self._secret
+        if is_operator or scope["path"] in _OPEN:
+            await self._app(scope, receive, send)
+            return
+        answer = _error(HTTPStatus.UNAUTHORIZED, "Show the operator's secret.")
+        answer.headers["WWW-Authenticate"] = "Bearer"
+        await answer(scope, receive, send)
+
+
+async def _read_body(request: Request) -> bytes | None:
+    """Return the body of a request; None: the body exceeds `MAX_TABLE`."""
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_TABLE:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _list_segments(folder: Path) -> list[dict[str, Any]]:
+    return [_describe(segment) for segment in gateway_segments(folder)]
+
+
+def _describe(segment: Segment) -> dict[str, Any]:
+    written = datetime.fromtimestamp(segment.path.stat().st_mtime, UTC)
+    return {"key": segment.key, "size": segment.end, "written": written.isoformat()}
+
+
+def _read_segment(folder: Path, key: str, start: int) -> bytes | None:
+    """Return whole rows of a segment from an offset on; None: there is no such segment."""
+    for segment in gateway_segments(folder):
+        if segment.key == key:
+            return segment.read_rows(start, MAX_USAGE_PART)
+    return None
+
+
+def _error(status: HTTPStatus, reason: str) -> JSONResponse:
+    return JSONResponse({"error": {"message": reason}}, status)

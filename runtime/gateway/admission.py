@@ -196,11 +196,6 @@ class Admission:
             meter.charge(tokens)
         self.let_in()
 
-    def charge(self, place: Place, tokens: int) -> None:
-        """Count what an answer took beyond what was known when its place was given back."""
-        for meter in (self._clients[place.client], self._aliases[place.alias]):
-            meter.charge(tokens)
-
     def freed(self) -> None:
         """A server has room that no place of ours was for: somebody may have waited for it."""
         if self._waiting:

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from fleet.response_format import MAX_TEXT, ResponseFormat, check_format
-from runtime.gateway.usage import Tokens
+from runtime.usage.row import Tokens
 
 CUT_SHORT: Final = "length"
 """Why an answer ended that was cut at the most tokens it may have, whatever the shape."""

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from fleet.errors import (
     EngineError,
@@ -17,21 +17,28 @@ from fleet.errors import (
 from fleet.file_formats import NewerFormatError
 from fleet.resources import GatewayFault
 from fleet.spec import GatewaySpec
-from runtime.gateway import places, running
-from runtime.gateway.envoyadmin import EnvoyAdmin, Envoys
-from runtime.gateway.kept import keep, require_servable
-from runtime.gateway.operator import operator_secret
-from runtime.gateway.published import Note, Published, lagging, unreachable
-from runtime.gateway.sights import Sight
+from runtime.gateway import supervisor
+from runtime.gateway.admin_socket import is_url
+from runtime.gateway.client import connect
+from runtime.gateway.envoy.admin import Envoys
+from runtime.gateway.protocol import (
+    READ_S,
+    GatewayClient,
+    GatewayConfig,
+    GatewayLoad,
+    GatewayStatus,
+    Note,
+    OnServer,
+    Published,
+    address_unknown,
+    lagging,
+)
+from runtime.gateway.routing import InvalidTableError, Lookup
+from runtime.gateway.state_dir import known_gateways, read_table, save_table
 from runtime.gateway.table import RoutingTable
-from runtime.gateway.tablefile import read_table
-from runtime.gateway.unreached import comes_back, unreached
-from runtime.json_client import JsonClient
+from runtime.gateway.unreachable import still_runs, unreachable_error
 
-READ_S = 2.0
-"""How long a gateway may take to show what it serves."""
-ACKNOWLEDGE_S = 15.0
-"""How long a gateway may take to serve a new table."""
+_Answer = TypeVar("_Answer")
 
 
 class LocalGateways:
@@ -51,22 +58,22 @@ class LocalGateways:
         Args:
             state_dir: The fleet's state folder, which holds the table's file.
             gateways: As declared; None or empty: those that `state_dir` remembers.
-            envoys: How the files of those that are Envoys are made.
+            envoys: How the files of Envoys are made.
         """
         self._state_dir = state_dir
-        self._gateways = dict(gateways) if gateways else places.known(state_dir)
+        self._gateways = dict(gateways) if gateways else known_gateways(state_dir)
         self._envoys = envoys
-        self._clients: dict[str, JsonClient | EnvoyAdmin] = {}
+        self._clients: dict[str, GatewayClient] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         """The gateways' names, sorted."""
         return tuple(sorted(self._gateways))
 
-    async def read(self, within_s: float = READ_S) -> tuple[RoutingTable, tuple[Note, ...]]:
+    async def read_table(self, within_s: float = READ_S) -> tuple[RoutingTable, tuple[Note, ...]]:
         """Return the newest table that the file or any gateway holds, and notes.
 
-        A gateway that does not show its own within `within_s` seconds is a note.
+        A gateway that does not show its table within `within_s` seconds is a note.
 
         Raises:
             EngineError: the file is damaged and no gateway has a table either.
@@ -82,21 +89,20 @@ class LocalGateways:
         except FleetError as error:
             damage = error
             notes.append(Note(error.diagnostics[0].detail))
-        shown = await asyncio.gather(*(self._config(name, within_s) for name in self.names))
-        served = dict(zip(self.names, shown, strict=True))
-        for name, config in served.items():
-            if isinstance(config, dict) and config["revision"] > newest.revision:
-                newest = await self._table(name)
+        configs = await self._configs(within_s)
+        for name, config in configs.items():
+            if isinstance(config, GatewayConfig) and config.revision > newest.revision:
+                newest = await self._client(name).table()
                 notes.append(Note("holds a newer table than the file", name))
         if damage is not None and newest.revision == 0:
             raise EngineError(*damage.diagnostics)
-        for name, config in served.items():
+        for name, config in configs.items():
             notes += lagging(name, config, newest)
-        notes += [unreachable(each) for each in newest.without_address]
+        notes += [address_unknown(server) for server in newest.without_address]
         return newest, tuple(notes)
 
     async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
-        """Write the table durably and give it to every gateway; return notes.
+        """Write the table durably and hand it to every gateway; return notes.
 
         Raises:
             StalePlanError: another run has written this revision or a later one.
@@ -110,32 +116,30 @@ class LocalGateways:
         return done.notes
 
     async def publish_and_report(self, table: RoutingTable, *, urgent: bool = False) -> Published:
-        """Publish as `publish` does, and say what each gateway answered instead of raising.
+        """Publish as `publish` does, and return each gateway's answer instead of raising.
 
-        Args:
-            table: The next revision.
-            urgent: Whether gateways are to serve it although its file cannot be written.
+        `urgent`: gateways are to serve the table although its file cannot be written.
 
         Raises:
-            EngineRejectedError: no gateway would serve it; nothing is written.
+            EngineRejectedError: FC6006, no gateway would serve the table; nothing is written.
             StalePlanError, LockHeldError: as `publish`.
-            OSError: the file cannot be written; where it is urgent, and no gateway took it either.
+            OSError: the file cannot be written; if urgent, and no gateway serves the table either.
         """
-        await asyncio.to_thread(require_servable, table)
-        unwritten = await asyncio.to_thread(keep, self._state_dir, table, self._gateways)
+        await asyncio.to_thread(_require_servable, table)
+        unwritten = await asyncio.to_thread(save_table, self._state_dir, table, self._gateways)
         if unwritten is not None and not urgent:
             raise unwritten
         clock = asyncio.get_running_loop().time
         acknowledged_at = clock()
 
-        async def give(name: str) -> bool | EngineError:
+        async def serve(name: str) -> bool | EngineError:
             nonlocal acknowledged_at
-            answer = await self._give(name, table)
+            answer = await self._serve(name, table)
             if not isinstance(answer, EngineError):
                 acknowledged_at = clock()
             return answer
 
-        answers = await asyncio.gather(*(give(name) for name in self.names))
+        answers = await asyncio.gather(*(serve(name) for name in self.names))
         by_name = dict(zip(self.names, answers, strict=True))
         if unwritten is not None and True not in answers:
             raise unwritten
@@ -151,96 +155,99 @@ class LocalGateways:
         """Return the requests for a version on a server that run or wait, over all gateways.
 
         Raises:
-            EngineError: a running gateway does not say.
+            EngineError: a running gateway does not answer.
         """
-        return (await self.everything_in_flight())[server, adapter]
+        return (await self.all_in_flight())[server, adapter]
+
+    async def all_in_flight(self) -> Counter[OnServer]:
+        """Return the requests that run or wait by server and version, over all gateways.
+
+        A request that waits counts on each server that may get it.
+
+        Raises:
+            EngineError: a running gateway does not answer.
+        """
+        total: Counter[OnServer] = Counter()
+        for load in await asyncio.gather(*(self._load(name) for name in self.names)):
+            total += load.in_flight + load.queued
+        return total
 
     async def missing(self) -> tuple[tuple[str, str], ...]:
-        """Return (full adapter name, server) that gateways were sent to in vain, sorted."""
-        shown = await asyncio.gather(*(self._config(name) for name in self.names))
-        configs = (each for each in shown if isinstance(each, dict))
-        return tuple(
-            sorted({(m["adapter"], m["server"]) for c in configs for m in c.get("missing", ())})
-        )
+        """Return (full adapter name, server) of versions that a server said not to hold."""
+        configs = (await self._configs()).values()
+        shown = (config for config in configs if isinstance(config, GatewayConfig))
+        return tuple(sorted({pair for config in shown for pair in config.missing}))
 
     async def faults(self) -> dict[str, GatewayFault]:
         """Return by name the gateways that are down, frozen, or run otherwise than declared."""
-        found = await asyncio.to_thread(running.strays, self._state_dir, self._gateways)
-        shown = await asyncio.gather(*(self._config(name) for name in self.names))
-        for name, config in zip(self.names, shown, strict=True):
-            if name not in found and not isinstance(config, dict):
-                fault = running.unanswered(self._state_dir, self._gateways[name], config)
-                found |= {name: fault} if fault else {}
-        return dict(sorted(found.items()))
+        faults = await asyncio.to_thread(supervisor.deviating, self._state_dir, self._gateways)
+        for name, config in (await self._configs()).items():
+            if name not in faults and not isinstance(config, GatewayConfig):
+                fault = supervisor.fault_of(self._state_dir, self._gateways[name], config)
+                faults |= {name: fault} if fault else {}
+        return dict(sorted(faults.items()))
 
-    async def look(self) -> tuple[Sight, ...]:
-        """Return what each gateway shows, by name."""
-        return tuple(await asyncio.gather(*(self._look(name) for name in self.names)))
+    async def statuses(self) -> tuple[GatewayStatus, ...]:
+        """Return the status of every gateway, by name."""
+        return tuple(await asyncio.gather(*(self._status(name) for name in self.names)))
 
     async def close(self) -> None:
         """Release connections."""
         await asyncio.gather(*(client.close() for client in self._clients.values()))
         self._clients.clear()
 
-    async def _look(self, name: str) -> Sight:
+    async def _status(self, name: str) -> GatewayStatus:
         config = await self._config(name)
         if config is None:
-            return Sight(name)
+            return GatewayStatus(name)
         try:
             if isinstance(config, EngineError):
                 raise config
-            counts = await self._client(name).get("/-/inflight", timeout_s=READ_S, attempts=1)
-            shown = await self._client(name).get("/-/shares", timeout_s=READ_S, attempts=1)
+            load, shares = await self._client(name).load(), await self._client(name).shares()
         except EngineError as error:
-            return Sight(name, problem=error.diagnostics[0].detail)
-        return Sight.of(name, config, counts, shown)
+            return GatewayStatus(name, problem=error.diagnostics[0].detail)
+        return GatewayStatus(
+            name,
+            config.revision,
+            config.digest,
+            load.in_flight.total(),
+            waiting=load.waiting,
+            shares=shares,
+            servers=tuple(sorted(config.servers.items())),
+            missing=config.missing,
+        )
 
-    async def everything_in_flight(self) -> Counter[tuple[str, str]]:
-        """Return the requests by (server, adapter), over all gateways; who waits, on each server.
-
-        Raises:
-            EngineError: a running gateway does not say.
-        """
-        total: Counter[tuple[str, str]] = Counter()
-        for shown in await asyncio.gather(*(self._running(name) for name in self.names)):
-            for each in shown:
-                total[each["server"], each["adapter"]] += each["count"]
-        return total
-
-    async def _running(self, name: str) -> list[dict[str, Any]]:
-        try:
-            shown = await self._asked(name, "/-/inflight")
-        except EngineUnreachableError as error:
-            fault = await self._fault(name, error)
-            if fault is None:
-                return []
-            raise fault from None
-        return [*shown["in_flight"], *shown.get("queued", ())]
+    async def _configs(
+        self, within_s: float = READ_S
+    ) -> dict[str, GatewayConfig | EngineError | None]:
+        configs = await asyncio.gather(*(self._config(name, within_s) for name in self.names))
+        return dict(zip(self.names, configs, strict=True))
 
     async def _config(
         self, name: str, within_s: float = READ_S
-    ) -> dict[str, Any] | EngineError | None:
+    ) -> GatewayConfig | EngineError | None:
+        """Return what a gateway serves, why it does not answer, or None: it does not run."""
         try:
-            shown = await self._asked(name, "/-/config", within_s)
+            return await self._call(name, lambda client: client.config(within_s))
         except EngineError as error:
-            return await self._fault(name, error)
-        return dict(shown)
+            return await self._error_if_running(name, error)
 
-    async def _table(self, name: str) -> RoutingTable:
-        return RoutingTable.model_validate(await self._client(name).get("/-/table"))
-
-    async def _give(self, name: str, table: RoutingTable) -> bool | EngineError:
-        """Return True once the gateway serves the table, False if it does not run."""
-        body = table.model_dump(mode="json")
-
-        async def give() -> Any:
-            return await self._client(name).put("/-/config", body, timeout_s=ACKNOWLEDGE_S)
-
+    async def _load(self, name: str) -> GatewayLoad:
         try:
-            shown = await self._again(name, give)
+            return await self._call(name, lambda client: client.load())
+        except EngineUnreachableError as error:
+            fault = await self._error_if_running(name, error)
+            if fault is None:
+                return GatewayLoad(Counter())
+            raise fault from None
+
+    async def _serve(self, name: str, table: RoutingTable) -> bool | EngineError:
+        """Return True once the gateway serves the table, False if the gateway does not run."""
+        try:
+            revision, digest = await self._call(name, lambda client: client.serve(table))
         except EngineError as error:
-            return await self._fault(name, error) or False
-        if (shown["revision"], shown["digest"]) == (table.revision, table.digest):
+            return await self._error_if_running(name, error) or False
+        if (revision, digest) == (table.revision, table.digest):
             return True
         return EngineRejectedError(
             200,
@@ -248,53 +255,49 @@ class LocalGateways:
                 "FC6005",
                 "A gateway serves another table",
                 f"Gateway `{name}` was given revision {table.revision} and says that it serves "
-                f"{shown['revision']} ({str(shown['digest'])[:12]}).",
+                f"{revision} ({digest[:12]}).",
             ),
         )
 
-    async def _fault(self, name: str, error: EngineError) -> EngineError | None:
-        """Return what is wrong with a gateway that gave no answer; None: it does not run."""
+    async def _error_if_running(self, name: str, error: EngineError) -> EngineError | None:
+        """Return the error of a gateway that gave no answer; None: the gateway does not run."""
         if isinstance(error, EngineTimedOutError) or not isinstance(error, EngineUnreachableError):
             return error
         gateway = self._gateways[name]
-        if places.is_url(gateway.admin):  # over TCP nothing proves that it does not run
+        if is_url(gateway.admin):  # over TCP nothing proves that the gateway does not run
             return error
-        return await unreached(self._state_dir, gateway, error)
+        return await unreachable_error(self._state_dir, gateway, error)
 
-    async def _asked(self, name: str, path: str, within_s: float = READ_S) -> Any:
-        async def ask() -> Any:
-            return await self._client(name).get(path, timeout_s=within_s, attempts=1)
-
-        return await self._again(name, ask)
-
-    async def _again(self, name: str, ask: Callable[[], Awaitable[Any]]) -> Any:
-        """Ask a gateway, and once more where it had lost its socket and has opened it anew."""
+    async def _call(
+        self, name: str, call: Callable[[GatewayClient], Awaitable[_Answer]]
+    ) -> _Answer:
+        """Call a gateway, and once more where the gateway goes on: it was started anew."""
         try:
-            return await ask()
+            return await call(self._client(name))
         except EngineTimedOutError:
             raise
         except EngineUnreachableError:
-            gateway = self._gateways[name]
-            if places.is_url(gateway.admin) or not await comes_back(self._state_dir, gateway):
+            is_remote = is_url(self._gateways[name].admin)
+            if is_remote or not await still_runs(self._state_dir, name):
                 raise
-            return await ask()
+            return await call(self._client(name))
 
-    def _client(self, name: str) -> JsonClient | EnvoyAdmin:
-        gateway = self._gateways[name]
-        path = places.socket_path(self._state_dir, gateway)
-        if not places.is_url(gateway.admin):
-            places.check_socket_folder(path)
+    def _client(self, name: str) -> GatewayClient:
         if name not in self._clients:
-            made: JsonClient | EnvoyAdmin
-            if gateway.kind == "envoy":
-                assert self._envoys is not None, "whoever knows of Envoys says how they are written"
-                place = places.folder(self._state_dir.resolve(), name)
-                made = EnvoyAdmin(gateway, place, path, self._envoys)
-            elif places.is_url(gateway.admin):
-                secret = operator_secret(self._state_dir, gateway)
-                proof = {"Authorization": f"Bearer {secret}"}
-                made = JsonClient(gateway.admin, peer=f"gateway `{name}`", headers=proof)
-            else:
-                made = JsonClient("http://gateway", peer=f"gateway `{name}`", socket=path)
-            self._clients[name] = made
+            gateway = self._gateways[name]
+            self._clients[name] = connect(self._state_dir, gateway, self._envoys)
         return self._clients[name]
+
+
+def _require_servable(table: RoutingTable) -> None:
+    """Refuse a table that no gateway would serve.
+
+    Raises:
+        EngineRejectedError: FC6006, what is wrong with the table.
+    """
+    try:
+        Lookup.of(table)
+    except InvalidTableError as error:
+        raise EngineRejectedError(
+            400, problem("FC6006", "The routing table is not to be served", f"{error}.")
+        ) from None

@@ -18,7 +18,7 @@ from runtime.gateway.exchange import Exchange
 from runtime.gateway.refusals import RefusalError
 from runtime.gateway.rows import Rows
 from runtime.gateway.shared import Shared
-from runtime.gateway.usage import Record
+from runtime.usage.row import UsageRecorder
 
 MAX_BODY: Final = 16 * 2**20
 """Largest request body in bytes."""
@@ -70,7 +70,7 @@ class Desk:
         shared = self._shared
         if shared.log.is_refusing:
             raise refusals.unrecorded()
-        record = Record(shared.rows.add, path, self._current.lookup.revision)
+        record = UsageRecorder(shared.rows.add, path, self._current.lookup.revision)
         return Exchange(shared, path, record, proof)
 
     @property

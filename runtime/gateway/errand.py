@@ -54,13 +54,6 @@ class Errand:
             raise refusals.unavailable(RETRY_AFTER_S)
         return self._urls[self._server]
 
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """The base URLs of the server that was asked, and of the others that hold the version."""
-        known, asked = self._urls, self._server
-        others = (each for each in self.choice.servers if each != asked and each in known)
-        return (known[asked], *(known[each] for each in others))
-
     def unreached(self, now: float) -> None:
         """The server could not be reached: it has not seen the request.
 

@@ -12,7 +12,7 @@ import msgspec
 from fleet.response_format import ResponseFormat
 from runtime.gateway.answers import Said, choices, failure, of_usage
 from runtime.gateway.heard import Heard
-from runtime.gateway.usage import Tokens
+from runtime.usage.row import Tokens
 
 _EVENT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODE: Final = msgspec.json.Encoder().encode

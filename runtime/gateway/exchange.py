@@ -21,13 +21,12 @@ from runtime.gateway.decide import decide
 from runtime.gateway.drawn import Drawn, draw
 from runtime.gateway.errand import Errand
 from runtime.gateway.events import Events
-from runtime.gateway.recounts import Stopped
 from runtime.gateway.refusals import RefusalError
 from runtime.gateway.rewrite import Body
 from runtime.gateway.routing import Asker, Choice, Patience, unit
 from runtime.gateway.shared import Shared
 from runtime.gateway.typed_events import TypedEvents
-from runtime.gateway.usage import Record, Tokens
+from runtime.usage.row import UsageRecorder
 
 CLIENT_LEFT: Final = 499
 SHADOW: Final = "shadow"
@@ -47,7 +46,7 @@ class Exchange(Errand):
         "is_stream", "must_wait", "path", "priority", "request_id",
     )  # fmt: skip
 
-    def __init__(self, shared: Shared, path: str, record: Record, proof: Proof) -> None:
+    def __init__(self, shared: Shared, path: str, record: UsageRecorder, proof: Proof) -> None:
         """Begin; the desk makes exchanges."""
         super().__init__(shared)
         self._record, self._proof = record, proof
@@ -251,23 +250,8 @@ class Exchange(Errand):
             )
 
     def _stop(self, status: int) -> None:
-        """End in the middle; the row waits where the server has to be asked for the tokens."""
+        """End in the middle."""
         self._count_stream()
-        record, events, place = self._record, self._events, self._place
-        sent = events.sent if self.is_stream and isinstance(events, TypedEvents) else None
-        if sent is not None and not record.is_closed:
-            known, recounts = record.tokens, self._shared.recounts
-
-            def counted(tokens: Tokens, how: str) -> None:
-                if place is not None:
-                    self._shared.admission.charge(place, tokens.total - known.total)
-                record.counted(tokens, how)
-
-            read, version = known.prompt_tokens, self.choice.adapter
-            body = self.body if read is None else b""
-            asked = self.request_id, self.addresses, self.path, version, body, sent, read
-            if recounts.start(Stopped(*asked), counted):
-                record.defer(recounts.unsettled.keep)
         self._finish(status)
 
     def _count_stream(self) -> None:

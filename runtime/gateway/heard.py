@@ -6,7 +6,7 @@ import msgspec
 
 from fleet.response_format import MAX_TEXT, ResponseFormat
 from runtime.gateway.answers import Said, choices, judged, text_of, worst
-from runtime.gateway.usage import Tokens
+from runtime.usage.row import Tokens
 
 _NONE: Final = msgspec.Raw(b"[]")
 

@@ -7,8 +7,8 @@ import msgspec
 
 from runtime.gateway import refusals
 from runtime.gateway.metrics import Metrics
-from runtime.gateway.usage import LIVE, Row
-from runtime.gateway.usagelog import UsageLog
+from runtime.usage.log import UsageLog
+from runtime.usage.row import LIVE, UsageRow
 
 _ROW = msgspec.json.Encoder()
 
@@ -24,14 +24,14 @@ class Rows:
         """Begin; each row is written at once until somebody asks to `gather`."""
         self._log = log
         self._metrics = metrics
-        self._due: list[Row] = []
+        self._due: list[UsageRow] = []
         self._wake: Callable[[], None] | None = None
 
     def gather(self, wake: Callable[[], None]) -> None:
         """Keep rows from now on until `flush`, for which `wake` is to see in the same turn."""
         self._wake = wake
 
-    def add(self, row: Row) -> None:
+    def add(self, row: UsageRow) -> None:
         """Take a complete row.
 
         Raises:
@@ -63,7 +63,7 @@ class Rows:
         self._wake = None
         self.flush()
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: list[UsageRow]) -> None:
         encode = _ROW.encode
         try:
             self._log.append(b"\n".join([encode(each) for each in rows]))

@@ -13,28 +13,25 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from aiohttp import web
-
 from fleet.errors import FleetError, problem
 from fleet.file_formats import NewerFormatError
 from fleet.spec import GatewaySpec
-from runtime.gateway import places
 from runtime.gateway.admin import Admin
-from runtime.gateway.adminsocket import AdminSocket
+from runtime.gateway.admin_socket import AdminServer, is_url, socket_path
 from runtime.gateway.authentication import digest
 from runtime.gateway.current import Current
 from runtime.gateway.desk import Desk
 from runtime.gateway.health import watch
 from runtime.gateway.looks import Looks
-from runtime.gateway.operator import operator_secret
+from runtime.gateway.operator_secret import operator_secret
 from runtime.gateway.routing import InvalidTableError, Lookup
-from runtime.gateway.running import LOCK
 from runtime.gateway.shared import Shared
-from runtime.gateway.tablefile import read_previous, read_table
+from runtime.gateway.state_dir import gateway_dir, read_previous_table, read_table
+from runtime.gateway.supervisor import LOCK
 from runtime.gateway.transports import DEFAULT, TRANSPORTS, Transport
 from runtime.gateway.transports.capacity import raise_limit
-from runtime.gateway.usagelog import USAGE_FILE, UsageLog, keep_synced
 from runtime.processes import start_mark
+from runtime.usage.log import USAGE_FILE, UsageLog, keep_synced
 
 _LOCK_ATTEMPTS = 20
 _LOCK_PAUSE_S = 0.01
@@ -59,26 +56,22 @@ async def serving(
     Raises:
         FleetError: it runs already, cannot listen, or the table is not to be served.
     """
-    place = places.folder(state_dir, gateway.name)
+    place = gateway_dir(state_dir, gateway.name)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _sole(place, gateway, transport) as record, UsageLog(place / USAGE_FILE) as log:
         secret = operator_secret(state_dir, gateway)
         shared = Shared(log, digest(secret))
-        shared.recounts.unsettled.recover(log)
-        shown = secret if places.is_url(gateway.admin) else ""
-        admin = web.AppRunner(Admin(shared, shown).application(), access_log=None)
-        socket = AdminSocket(places.socket_path(state_dir, gateway), place, admin)
+        shown = secret if is_url(gateway.admin) else ""
+        admin = AdminServer(Admin(shared, shown).application())
         front = TRANSPORTS[transport](Desk(shared))
         looks = Looks(shared.rooms, lambda: shared.current.lookup.urls, shared.admission.freed)
         shared.rooms.look = looks.start
         tasks = [asyncio.create_task(keep_synced(log))]
         try:
-            await admin.setup()
-            if places.is_url(gateway.admin):
-                await _open_over_tcp(admin, gateway)
+            if is_url(gateway.admin):
+                await admin.open_tcp(gateway.admin)
             else:
-                await socket.open()
-                tasks.append(asyncio.create_task(socket.keep()))
+                await admin.open_unix(socket_path(state_dir, gateway))
             await _load(shared.current, state_dir)
             url = await _open_front(front, gateway)
             record(url)
@@ -89,23 +82,16 @@ async def serving(
             shared.ready.clear()
             await front.close(hurry or asyncio.Event())
             await looks.close()
-            await shared.recounts.close()
             for each in tasks:
                 each.cancel()
-            socket.close()
-            await admin.cleanup()
-
-
-async def _open_over_tcp(runner: web.AppRunner, gateway: GatewaySpec) -> None:
-    host, _, port = gateway.admin.partition("://")[2].partition("/")[0].rpartition(":")
-    await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+            await admin.close()
 
 
 async def _load(current: Current, state_dir: Path) -> None:
     try:
         table = read_table(state_dir)
     except FleetError as error:
-        table = read_previous(state_dir)
+        table = read_previous_table(state_dir)
         if table is None:
             raise
         found = error.diagnostics[0]

@@ -9,15 +9,13 @@ from runtime.gateway.bodies import Bodies
 from runtime.gateway.current import Current
 from runtime.gateway.inflight import InFlight
 from runtime.gateway.metrics import Metrics
-from runtime.gateway.recounts import Recounts
 from runtime.gateway.replicas import Replicas
 from runtime.gateway.retries import Retries
 from runtime.gateway.rooms import Rooms
 from runtime.gateway.routing import Lookup
 from runtime.gateway.rows import Rows
 from runtime.gateway.shares import Shares
-from runtime.gateway.unsettled import Unsettled
-from runtime.gateway.usagelog import UsageLog
+from runtime.usage.log import UsageLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,6 @@ class Shared:
     copied: Bodies = field(default_factory=lambda: Bodies(bodies.MAX_COPIED))
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while clients are answered."""
-    recounts: Recounts = field(init=False)
     rows: Rows = field(init=False)
     shares: Shares = field(init=False)
     rooms: Rooms = field(init=False)
@@ -44,7 +41,6 @@ class Shared:
 
     def __post_init__(self) -> None:
         """Make what counts on the counters."""
-        object.__setattr__(self, "recounts", Recounts(Unsettled(self.log.folder)))
         object.__setattr__(self, "rows", Rows(self.log, self.metrics))
         object.__setattr__(self, "shares", Shares(self.metrics))
         self.current.on_change = self._changed

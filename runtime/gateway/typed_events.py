@@ -1,19 +1,15 @@
 """A stream of typed events, as `/v1/responses` and `/v1/messages` have it: passed on as it is."""
 
-from array import array
-from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
 from fleet.response_format import ResponseFormat
 from runtime.gateway.answers import Brief, Counts, Said, failure, finish_of, in_our_words, text_of
 from runtime.gateway.heard import Heard
-from runtime.gateway.usage import BY_PIECES, Tokens
+from runtime.usage.row import BY_PIECES, Tokens
 
-KEPT: Final = 256 * 2**10
-"""Bytes and pieces of an answer that are kept until its tokens are told: 50,000 tokens or so."""
 _DATA: Final = b"data:"
 _SIGNATURE: Final = "signature_delta"
 _FAILED: Final = frozenset({"response.failed", "error"})
@@ -28,8 +24,6 @@ class _Piece(msgspec.Struct):
     """What `delta` is in messages; in responses it is the text itself."""
 
     text: msgspec.Raw = msgspec.Raw()
-    thinking: msgspec.Raw = msgspec.Raw()
-    partial_json: msgspec.Raw = msgspec.Raw()
     stop_reason: str | None = None
     type: str = ""
 
@@ -48,37 +42,14 @@ _PIECE: Final = msgspec.json.Decoder(_Piece)
 _BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class Sent(NamedTuple):
-    """What came of an answer whose tokens were not told: text, reasoning, arguments of tools."""
-
-    text: bytes
-    """In the order in which they came, UTF-8."""
-    ends: Sequence[int]
-    """Where in `text` each piece ends; a token is never in two of them."""
-    beyond: int
-    """Pieces that came after those."""
-
-    @property
-    def pieces(self) -> int:
-        """How many came: no piece is less than a token."""
-        return len(self.ends) + self.beyond
-
-    def part(self, first: int, end: int) -> str:
-        """Return the text of some pieces, by their numbers."""
-        start, stop = (self.ends[number - 1] if number else 0 for number in (first, end))
-        return self.text[start:stop].decode()
-
-
 class TypedEvents:
     """One stream; its counts come at the end.
 
-    One that is left before has at least as many tokens as it had pieces of text; `sent` is what
-    more can be found out from.
+    An aborted stream has at least as many tokens as it had pieces of text.
     """
 
     __slots__ = (
-        "_beyond", "_ends", "_has_answer", "_heard", "_kept", "_pieces", "_rest", "_tokens", "done",
-        "failed",
+        "_has_answer", "_heard", "_pieces", "_rest", "_tokens", "done", "failed",
     )  # fmt: skip
 
     def __init__(self, wanted: ResponseFormat | None = None) -> None:
@@ -86,9 +57,7 @@ class TypedEvents:
         self._heard = Heard(wanted)
         self._rest = b""
         self._tokens = Tokens()
-        self._pieces = self._beyond = 0
-        self._kept = bytearray()
-        self._ends = array("I")
+        self._pieces = 0
         self._has_answer = False
         self.done = False
         """Whether the last event has come."""
@@ -118,13 +87,6 @@ class TypedEvents:
             said.counted = BY_PIECES
         return said
 
-    @property
-    def sent(self) -> Sent | None:
-        """What came of an answer whose tokens were not told; None: they were, or nothing came."""
-        if self.done or not self._pieces or self._tokens.completion_tokens:
-            return None
-        return Sent(bytes(self._kept), self._ends, self._beyond)
-
     def _read(self, line: bytes) -> None:
         try:
             event = _EVENT.decode(line)
@@ -148,8 +110,8 @@ class TypedEvents:
                     self._tokens = event.response.usage.tokens()
 
     def _take(self, event: _Event) -> None:
-        text = said = text_of(event.delta)
-        if text is None:
+        said = text_of(event.delta)
+        if said is None:
             try:
                 piece = _PIECE.decode(event.delta)
             except _BROKEN:
@@ -161,16 +123,6 @@ class TypedEvents:
             if piece.type == _SIGNATURE:  # of the server's making: no token stands for it
                 return
             said = text_of(piece.text)
-            text = said or text_of(piece.thinking) or text_of(piece.partial_json)
         self._pieces += 1
-        self._keep(text or "")
         if said is not None and self._heard.listens:
             self._heard.add(said)
-
-    def _keep(self, text: str) -> None:
-        piece = text.encode()
-        if self._beyond or len(self._kept) + len(piece) + len(self._ends) >= KEPT:
-            self._beyond += 1
-        else:
-            self._kept += piece
-            self._ends.append(len(self._kept))

@@ -103,7 +103,7 @@ async def drill(
         FleetError: no such alias or version, or a live drill in the middle of a rollout.
     """
     doubts = cache(doubts)
-    table, _ = await gateways.read()
+    table, _ = await gateways.read_table()
     entry = entry_of(table, alias)
     gone = await lost(table, entry.shares)
     target = choose_target(alias, entry, to, doubts, forward=not live, lost=gone)

@@ -11,7 +11,7 @@ from fleet.history import FallbackObjection, nothing_known
 from fleet.names import AdapterName
 from fleet.resources import FULL
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.published import Published
+from runtime.gateway.protocol import Published
 from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
 
 ATTEMPTS = 5
@@ -55,7 +55,7 @@ async def write(gateways: LocalGateways, change: Change) -> Written:
         FleetError: what `change` refuses, or that the table cannot be read or written.
     """
     for attempt in range(1, ATTEMPTS + 1):
-        table, notes = await gateways.read(SHOW_S)
+        table, notes = await gateways.read_table(SHOW_S)
         changed = change(table)
         try:
             published = await gateways.publish_and_report(changed, urgent=True)

@@ -133,7 +133,7 @@ async def rollback(
 
     target = ShareEntry(adapter="", percent=0, servers=())
 
-    seen, _ = await gateways.read(SHOW_S)
+    seen, _ = await gateways.read_table(SHOW_S)
     gone = await lost(seen, entry_of(seen, alias).shares)
 
     def change(table: RoutingTable) -> RoutingTable:

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from runtime.gateway.state_dir import write_table
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, ShareEntry
-from runtime.gateway.tablefile import write_table
 from tests.ports import free_port
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]

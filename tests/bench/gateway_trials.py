@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from runtime.gateway.running import find
+from runtime.gateway.supervisor import find_process
 from tests.bench.gateway_setting import Client, setting
 from tests.runtime.gateway.stage import NEW, OLD
 
@@ -116,7 +116,7 @@ async def kills(folder: Path, transport: str, count: int, answers: int) -> Kills
             running = await ours.start()
             kill = partial(os.kill, running.pid, signal.SIGKILL)
             request_ids += await answered_until_killed(running.url, answers, kill)
-            await _until(lambda: find(folder, "main") is None)  # the kernel takes a moment
+            await _until(lambda: find_process(folder, "main") is None)  # the kernel takes a moment
         await ours.start()  # which repairs the log
         rows = {row["request_id"] for row in ours.rows()}
     found.answered = len(request_ids)

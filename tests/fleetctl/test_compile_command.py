@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from fleet.errors import FleetError
 from fleetctl.cli import main_group
-from runtime.gateway.tablefile import write_table
+from runtime.gateway.state_dir import write_table
 from tests.runtime.gateway.stage import OLD, table
 
 FLEET = """\

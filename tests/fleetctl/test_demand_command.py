@@ -10,8 +10,8 @@ import pytest
 from fleetctl.cli import main
 from runtime.gateway.metrics import Metrics
 from runtime.gateway.rows import Rows
-from runtime.gateway.usage import Record, Tokens
-from runtime.gateway.usagelog import UsageLog
+from runtime.usage.log import UsageLog
+from runtime.usage.row import Tokens, UsageRecorder
 from tests.broken.project import ACME, valid, write
 
 _DEMAND = '{peak_rpm: 30, hours: "09-18", timezone: Europe/Paris}'
@@ -147,7 +147,7 @@ def test_what_a_gateway_writes_is_what_is_read(run: Run, tmp_path: Path) -> None
     folder.mkdir(parents=True)
     with UsageLog(folder / "usage.jsonl") as log:
         for _ in range(3):
-            record = Record(Rows(log, Metrics()).add, "/v1/completions", 1)
+            record = UsageRecorder(Rows(log, Metrics()).add, "/v1/completions", 1)
             record.row.alias, record.row.version = "acme-triage", NAMES["acme-triage"]
             record.tokens = Tokens(7, 3)
             record.write(200)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from runtime.gateway.tablefile import read_table
+from runtime.gateway.state_dir import read_table
 from runtime.ledger.file import FileLedger
 from runtime.ledger.replica import MIRROR_FILE
 from tests.fleetctl.in_process import call

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from fleet.errors import FleetError
 from fleet.spec import GatewaySpec
 from fleetctl.cli import main_group
-from runtime.gateway import places, processes, running
+from runtime.gateway import state_dir, supervisor
 from runtime.gateway.control import LocalGateways
 from tests.ports import free_port
 from tests.runtime.gateway.stage import ACME, NEW, OLD, table
@@ -38,10 +38,10 @@ def project(tmp_path: Path) -> Iterator[Path]:
     """A folder without declarations whose state knows of a gateway on a free port."""
     state = tmp_path / ".fleetctl"
     gateway = GatewaySpec("main", f"127.0.0.1:{free_port()}", "")
-    places.remember(state, {"main": gateway})
+    state_dir.remember(state, {"main": gateway})
     asyncio.run(LocalGateways(state).publish(table(SERVERS, new=10)))
     yield tmp_path
-    processes.stop(state, "main")
+    supervisor.stop(state, "main")
 
 
 def status(project: Path) -> dict[str, object]:
@@ -95,7 +95,7 @@ def test_a_killed_gateway_starts_again_with_the_last_table(project: Path) -> Non
     fleetctl(project, "gateway", "start")
     killed = status(project)
     os.kill(int(str(killed["pid"])), signal.SIGKILL)
-    while running.find(project / ".fleetctl", "main"):  # the kernel takes a moment
+    while supervisor.find_process(project / ".fleetctl", "main"):  # the kernel takes a moment
         os.sched_yield()
     asyncio.run(LocalGateways(project / ".fleetctl").publish(table(SERVERS, revision=5)))
     fleetctl(project, "gateway", "start", "main")
@@ -106,7 +106,7 @@ def test_a_killed_gateway_starts_again_with_the_last_table(project: Path) -> Non
 
 
 def test_a_taken_port_is_named(project: Path) -> None:
-    listen = places.known(project / ".fleetctl")["main"].listen
+    listen = state_dir.known_gateways(project / ".fleetctl")["main"].listen
     with socket.create_server(("127.0.0.1", int(listen.rpartition(":")[2]))):
         with pytest.raises(FleetError, match=f"(?s)did not start.*{listen}"):
             fleetctl(project, "gateway", "start")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.gateway.running import find
+from runtime.gateway.supervisor import find_process
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
 from tests.ports import free_port
@@ -20,7 +20,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 def pid_of(project: Project) -> int:
-    running = find(project.root / ".fleetctl", "main")
+    running = find_process(project.root / ".fleetctl", "main")
     assert running is not None
     return running.pid
 
@@ -44,7 +44,7 @@ def test_one_that_died_is_told_by_everything_with_the_command_that_helps(project
     assert call(project, "gateway", "start").returncode == 0
     assert causes(project, 0) == []
     os.kill(pid_of(project), signal.SIGKILL)
-    while find(project.root / ".fleetctl", "main"):  # the kernel takes a moment
+    while find_process(project.root / ".fleetctl", "main"):  # the kernel takes a moment
         os.sched_yield()
     assert causes(project, 2) == [("gateway/main", "fleetctl gateway start main")]
     assert call(project, "drift", "--ignore", "gateway/*").returncode == 0

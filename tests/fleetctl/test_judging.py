@@ -17,8 +17,8 @@ from runtime.gates.evidence import JudgedGate
 from runtime.gates.offline import OfflineResult
 from runtime.gates.tick import Evaluations
 from runtime.gateway.control import LocalGateways
+from runtime.gateway.state_dir import read_table
 from runtime.gateway.table import RoutingTable
-from runtime.gateway.tablefile import read_table
 from tests.fleet.rollouts.gate_trials import ACCURACY, declared
 from tests.fleetctl.webhook import webhook
 from tests.runtime.gates.test_evidence import ERRORS, NOON, trial
@@ -54,7 +54,7 @@ def test_nobody_waits_for_a_version_that_cannot_be_rolled_back(
         await gateways.publish(table)
         done = taking_back.JudgingRound()
         await taking_back.roll_back_failed(session, both, done)
-        now, _ = await gateways.read()
+        now, _ = await gateways.read_table()
         await gateways.close()
         return done, now
 

@@ -89,10 +89,10 @@ def test_one_that_is_due_is_carried_out_once_and_moves_nobody(
 ) -> None:
     async def scenario() -> None:
         async with on_stage(tmp_path) as (ours, session):
-            before, _ = await ours.gateways.read()
+            before, _ = await ours.gateways.read_table()
             for _ in range(3):
                 await practise(session, seen(100)[1])
-            after, _ = await ours.gateways.read()
+            after, _ = await ours.gateways.read_table()
             assert after == before.model_copy(update={"revision": 2})
             (one,) = told(session)
             assert (one["target"], one["complete"]) == (OLD, True)
@@ -119,7 +119,7 @@ def test_what_prevents_one_is_said_and_nothing_is_done(
             live = seen(new)[1]
             await practise(session, live)
             assert told(session) == []
-            assert (await ours.gateways.read())[0].revision == 1
+            assert (await ours.gateways.read_table())[0].revision == 1
             (found,) = await turns(session, live, ())
             assert found.waits.startswith(waits)
             document = status("f", live, session.history(), (), None)
@@ -132,7 +132,7 @@ def test_what_prevents_one_is_said_and_nothing_is_done(
 def test_without_a_version_to_go_back_to_nothing_is_drilled(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with on_stage(tmp_path) as (ours, session):
-            table, _ = await ours.gateways.read()
+            table, _ = await ours.gateways.read_table()
             entry = table.aliases[ALIAS]
             alone = {ALIAS: entry.model_copy(update={"shares": entry.shares[:1]})}
             await ours.gateways.publish(

@@ -16,7 +16,7 @@ from fleet.steps import SetRoute
 from fleetctl.cli import main_group
 from fleetctl.session import Session
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.tablefile import read_table
+from runtime.gateway.state_dir import read_table
 from runtime.project.load import load_fleet
 from runtime.rollback.publish import flipped
 from tests.fleet.planning.builders import route

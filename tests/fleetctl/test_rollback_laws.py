@@ -20,8 +20,8 @@ from fleet.resources import LoadedAdapter
 from fleetctl.rolling_back import roll_back
 from fleetctl.session import Session
 from runtime.fake_vllm.weights import FakeWeights
+from runtime.gateway.state_dir import read_table
 from runtime.gateway.table import AliasEntry
-from runtime.gateway.tablefile import read_table
 from runtime.ledger import open_ledger
 from tests.fleet.rollouts.gate_trials import ALIAS, NEW, NEXT, OLD
 from tests.fleet.rollouts.rollout_laws import Tick, out_of
@@ -57,7 +57,7 @@ def test_nothing_that_plans_judges_or_stores_is_imported_however_far(flips: str)
         "fleetctl", "fleet", "plans", "runtime", include_external_packages=True
     )
     reached = graph.find_upstream_modules(flips)
-    assert "runtime.gateway.published" in reached or flips == "runtime.smoke"
+    assert "runtime.gateway.protocol" in reached or flips == "runtime.smoke"
     laws = {each for each in DOWN if not each.startswith("fleet.gates")}  # findings have a type
     assert {
         name
@@ -78,7 +78,7 @@ def test_the_command_works_while_all_of_that_cannot_be_imported(tmp_path: Path) 
             out, told = await asked.communicate()
             assert asked.returncode == 0, told.decode()
             assert b"acme-support back on 2.1.0 in" in out
-            assert (await ours.gateways.read())[0].aliases[ALIAS].shares[1].percent == 100
+            assert (await ours.gateways.read_table())[0].aliases[ALIAS].shares[1].percent == 100
 
     asyncio.run(scenario())
 

@@ -16,11 +16,11 @@ from fleet.file_formats import NewerFormatError, newer_server, require_known
 from fleet.resources import Server, ServerFlags, State
 from plans.documents import live_file
 from runtime.engines.launch_records import RECORD, LaunchRecord, LaunchRecords
-from runtime.gateway import places
+from runtime.gateway import admin_socket
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
+from runtime.gateway.state_dir import read_table, write_table
 from runtime.gateway.table import RoutingTable
-from runtime.gateway.tablefile import read_table, write_table
 from runtime.gateway.tableparse import read_lookup
 from runtime.json_client import JsonClient
 from runtime.ledger.fallback import FallbackLedger
@@ -100,7 +100,7 @@ def test_a_later_table_in_the_file_is_refused_and_stays(tmp_path: Path, more: An
     refused(lambda: read_table(tmp_path), str(path))
     refused(lambda: write_table(tmp_path, table(SERVERS, revision=10)), str(path))
     gateways = LocalGateways(tmp_path)
-    refused(lambda: asyncio.run(gateways.read()), str(path))
+    refused(lambda: asyncio.run(gateways.read_table()), str(path))
     refused(lambda: asyncio.run(gateways.publish(table(SERVERS, revision=10))), str(path))
     refused(lambda: read_lookup(later_table(**more)), "routing table")
     assert path.read_bytes() == later_table(**more)
@@ -122,7 +122,7 @@ def test_a_running_gateway_refuses_a_later_table_and_keeps_its_own(tmp_path: Pat
         async with stage(tmp_path / ".fleetctl") as ours:
             kept = table(ours.servers, revision=5)
             await ours.gateways.publish(kept)
-            socket = places.socket_path(ours.state, MAIN)
+            socket = admin_socket.socket_path(ours.state, MAIN)
             async with JsonClient("http://gateway", socket=socket) as client:
                 with pytest.raises(EngineRejectedError, match="has format 2") as caught:
                     await client.put("/-/config", json.loads(later_table(zones={})))
@@ -139,7 +139,7 @@ def test_a_gateway_starts_from_the_table_before_a_later_one(
 
     async def served() -> int:
         async with serving(tmp_path, MAIN):
-            socket = places.socket_path(tmp_path, MAIN)
+            socket = admin_socket.socket_path(tmp_path, MAIN)
             async with JsonClient("http://gateway", socket=socket) as client:
                 return int((await client.get("/-/config"))["revision"])
 

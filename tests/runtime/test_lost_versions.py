@@ -65,7 +65,7 @@ def test_nobody_is_sent_to_a_version_that_no_server_holds(tmp_path: Path, to: st
             with pytest.raises(FleetError, match="answered by nobody") as refused:
                 await rollback("acme-support", to, ours.gateways, scribe(ours.state))
             assert refused.value.diagnostics[0].command == "fleetctl reconcile --once"
-            assert (await ours.gateways.read())[0].revision == 2
+            assert (await ours.gateways.read_table())[0].revision == 2
             found = await drill("acme-support", to, ours.gateways, scribe(ours.state))
             assert found.sentence.startswith(
                 "acme-support could NOT go back to 2.1.0: smoke test FAILED 1/1"
@@ -79,7 +79,7 @@ def test_a_server_that_does_not_answer_has_lost_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with three_versions(tmp_path / ".fleetctl") as ours:
             await ours.replicas["s1"].stop()
-            seen, _ = await ours.gateways.read()
+            seen, _ = await ours.gateways.read_table()
             assert await lost(seen, seen.aliases["acme-support"].shares) == frozenset()
             result = await rollback("acme-support", None, ours.gateways, scribe(ours.state))
             assert (result.target, result.complete) == (OLD, False)

@@ -9,7 +9,7 @@ import pytest
 from fleet.errors import EngineUnreachableError, FleetError, problem
 from fleet.names import Address
 from fleet.resources import GatewayFault, Key, Resource, Route, Server, Share, State
-from runtime.gateway.published import Note, not_running, unreachable
+from runtime.gateway.protocol import Note, address_unknown, not_running
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
 from runtime.observe import merge, observe
 
@@ -38,7 +38,7 @@ class Saying:
     async def faults(self) -> dict[str, GatewayFault]:
         return {"west": GatewayFault("is not running", "fleetctl gateway start west")}
 
-    async def read(self) -> tuple[RoutingTable, tuple[Note, ...]]:
+    async def read_table(self) -> tuple[RoutingTable, tuple[Note, ...]]:
         if self.error:
             raise self.error
         return TABLE, self.notes
@@ -98,7 +98,7 @@ def test_engines_and_gateways_make_one_sorted_state() -> None:
         (Note("lags behind", "west"), True, True),
         (not_running("western"), True, False),
         (Note("does not answer: why", "western", answers=False), True, True),
-        (unreachable("s"), True, True),
+        (address_unknown("s"), True, True),
     ],
 )
 def test_what_a_fault_says_is_not_said_again(note: Note, shown: bool, behind: bool) -> None:  # noqa: FBT001

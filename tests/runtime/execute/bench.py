@@ -26,7 +26,7 @@ from runtime.engines.protocol import Completion
 from runtime.execute.context import ExecutionContext, Timings
 from runtime.execute.outcome import ApplyOutcome
 from runtime.execute.run import execute
-from runtime.gateway.published import Note, unreachable
+from runtime.gateway.protocol import Note, address_unknown
 from runtime.gateway.table import RoutingTable
 from runtime.ledger.file import FileLedger
 from runtime.observe import observe
@@ -149,8 +149,8 @@ class MemoryGateways:
     async def faults(self) -> dict[str, GatewayFault]:
         return {}
 
-    async def read(self) -> tuple[RoutingTable, tuple[Note, ...]]:
-        return self.table, tuple(unreachable(each) for each in self.table.without_address)
+    async def read_table(self) -> tuple[RoutingTable, tuple[Note, ...]]:
+        return self.table, tuple(address_unknown(each) for each in self.table.without_address)
 
     async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
         self.trap("before publish")

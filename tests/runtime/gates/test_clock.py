@@ -13,9 +13,9 @@ from fleet.gates.verdict import Verdict
 from fleet.history.entry import Entry
 from runtime.gates.evidence import JudgedGate
 from runtime.gates.live import judge_traffic
-from runtime.gateway.usagelog import UsageLog
 from runtime.ledger.clock import behind
-from runtime.rollouts.rows import UsageRows
+from runtime.usage.log import UsageLog
+from runtime.usage.read import UsageReader
 from tests.fleet.planning.builders import loaded, state
 from tests.runtime.gates.test_evidence import PACE, logged, row, trial
 from tests.runtime.gateway.stage import NEW, OLD
@@ -54,7 +54,7 @@ def test_what_is_written_by_a_clock_that_is_behind_does_not_set_it(kind: str, ho
 def judged(folder: Path, entries: list[Entry], now: datetime, began: datetime) -> JudgedGate:
     live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
     tried = replace(trial(50, "s1"), since=began)
-    (one,) = judge_traffic(tried, PACE, live, entries, UsageRows(folder), now)
+    (one,) = judge_traffic(tried, PACE, live, entries, UsageReader(folder), now)
     return one
 
 
@@ -101,8 +101,8 @@ def test_a_file_that_is_put_aside_while_rows_are_read_is_read_whole_and_once(
     logged(tmp_path, row(1, NEW))
     with UsageLog(tmp_path / "gateways/main/usage.jsonl", rotate_bytes=1) as log:
         log.append(row(2, NEW).encode())  # the first file is put aside
-        usage = UsageRows(tmp_path)
-        found = usage.of(datetime(2020, 1, 1, tzinfo=UTC))
+        usage = UsageReader(tmp_path)
+        found = usage.rows(datetime(2020, 1, 1, tzinfo=UTC))
         seen = [next(found)["time"]]
         log.append(row(3, NEW).encode())  # so is the second, which was seen and not opened yet
         seen += [each["time"] for each in found]
@@ -128,6 +128,6 @@ def test_a_row_that_is_none_counts_as_damaged_and_stops_no_gate(
     whole = [row(1, OLD), row(1, NEW)] * 500
     logged(tmp_path, *whole, json.dumps({**json.loads(row(2, NEW)), **odd}, separators=(",", ":")))
     assert judged(tmp_path, [], NOON + timedelta(minutes=5), NOON).finding.verdict is Verdict.PASS
-    usage = UsageRows(tmp_path)
-    assert len(list(usage.of(NOON))) == 1000
+    usage = UsageReader(tmp_path)
+    assert len(list(usage.rows(NOON))) == 1000
     assert usage.damaged == 2  # one is the torn line at the end

@@ -26,7 +26,7 @@ from runtime.evals.store import EvalStore
 from runtime.gates.evidence import JudgedGate, worth_recording
 from runtime.gates.live import judge_traffic
 from runtime.gates.offline import OfflineResult, judge_golden
-from runtime.rollouts.rows import UsageRows
+from runtime.usage.read import UsageReader
 from tests.fleet.planning.builders import adapter, digest_of, fleet, loaded, state
 from tests.runtime.gateway.stage import NEW, OLD, OTHERS, raw_server, replica
 
@@ -224,7 +224,7 @@ def test_live_gates_count_the_requests_of_the_stage_and_of_no_one_else(tmp_path:
     )
     live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
     end = NOON + timedelta(minutes=5)
-    (one,) = judge_traffic(trial(50, "s1"), PACE, live, (), UsageRows(tmp_path), end)
+    (one,) = judge_traffic(trial(50, "s1"), PACE, live, (), UsageReader(tmp_path), end)
     assert one.finding.verdict is Verdict.FAIL
     assert sum(one.finding.counts["bad"]) == 12  # type: ignore[arg-type]
     assert one.data(NOON)["since"] == NOON.isoformat()
@@ -239,7 +239,9 @@ def test_a_user_whose_requests_all_fail_is_one_finding_and_not_twelve(tmp_path: 
     logged(tmp_path, *ana, *others, row(1, OLD))
     live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
     asked = trial(50, "s1", sticky=Sticky.SESSION)
-    (one,) = judge_traffic(asked, PACE, live, (), UsageRows(tmp_path), NOON + timedelta(minutes=5))
+    (one,) = judge_traffic(
+        asked, PACE, live, (), UsageReader(tmp_path), NOON + timedelta(minutes=5)
+    )
     assert one.finding.verdict is Verdict.INCONCLUSIVE
     assert "12 of 12 bad" in one.finding.reason
     assert "of 1 and 13 users (1 requests name no user and count one by one)" in one.finding.reason
@@ -250,9 +252,9 @@ def test_a_stage_whose_start_nobody_knows_or_without_requests_is_inconclusive(
 ) -> None:
     live = state(loaded(NEW, "s1"))
     unknown = replace(trial(50, "s1"), since=None)
-    (one,) = judge_traffic(unknown, PACE, live, (), UsageRows(tmp_path), NOON)
+    (one,) = judge_traffic(unknown, PACE, live, (), UsageReader(tmp_path), NOON)
     assert "since when" in one.problem
-    (silent,) = judge_traffic(trial(50, "s1"), PACE, live, (), UsageRows(tmp_path), NOON)
+    (silent,) = judge_traffic(trial(50, "s1"), PACE, live, (), UsageReader(tmp_path), NOON)
     assert {one.finding.verdict, silent.finding.verdict} == {Verdict.INCONCLUSIVE}
 
 
@@ -260,17 +262,17 @@ def test_a_clock_that_went_backwards_counts_nothing_and_passes_nothing(tmp_path:
     logged(tmp_path, *(row(-5, NEW) for _ in range(50)), *(row(-5, OLD) for _ in range(50)))
     live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
     earlier = NOON - timedelta(minutes=1)
-    (one,) = judge_traffic(trial(50, "s1"), PACE, live, (), UsageRows(tmp_path), earlier)
+    (one,) = judge_traffic(trial(50, "s1"), PACE, live, (), UsageReader(tmp_path), earlier)
     assert one.finding.verdict is Verdict.INCONCLUSIVE
 
 
 def test_rows_are_found_by_alias_and_time_and_damaged_lines_are_counted(tmp_path: Path) -> None:
     logged(tmp_path, row(0, NEW), row(-90, NEW), row(0, OTHERS, alias="globex-dates"))
-    rows, since = UsageRows(tmp_path), NOON - timedelta(hours=1)
-    assert [each["version"] for each in rows.of(since, "acme-support")] == [NEW]
-    assert len(list(rows.of(since))) == 2
+    rows, since = UsageReader(tmp_path), NOON - timedelta(hours=1)
+    assert [each["version"] for each in rows.rows(since, "acme-support")] == [NEW]
+    assert len(list(rows.rows(since))) == 2
     assert rows.damaged == 1
-    assert list(UsageRows(tmp_path / "elsewhere").of(since)) == []
+    assert list(UsageReader(tmp_path / "elsewhere").rows(since)) == []
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from fleet.gates.verdict import Verdict
 from fleet.rollout_policy import GateSpec
 from runtime.gates.live import judge_traffic
-from runtime.rollouts.rows import UsageRows
+from runtime.usage.read import UsageReader
 from tests.fleet.planning.builders import loaded, route, state
 from tests.runtime.gates.test_evidence import NOON, PACE, logged, row, trial
 from tests.runtime.gateway.stage import NEW, OLD, OTHERS
@@ -21,11 +21,11 @@ def test_neighbours_on_the_same_server_are_compared_with_others_elsewhere(tmp_pa
     tried = replace(trial(50, "s1"), live=(gate,))
     end = NOON + timedelta(minutes=5)
     beside = state(loaded(NEW, "s1"), loaded(OLD, "s1"), loaded(OTHERS, "s1"))
-    (one,) = judge_traffic(tried, PACE, beside, (), UsageRows(tmp_path), end)
+    (one,) = judge_traffic(tried, PACE, beside, (), UsageReader(tmp_path), end)
     counts = one.finding.counts
     assert (sum(counts["split"]), sum(counts["split_stable"])) == (12, 15)  # type: ignore[arg-type]
     alone = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
-    (nobody,) = judge_traffic(tried, PACE, alone, (), UsageRows(tmp_path), end)
+    (nobody,) = judge_traffic(tried, PACE, alone, (), UsageReader(tmp_path), end)
     assert (nobody.finding.verdict, nobody.finding.rule) == (Verdict.PASS, "no_neighbours")
 
 
@@ -43,11 +43,11 @@ def test_what_a_neighbour_tries_itself_is_not_held_against_a_version(tmp_path: P
     split = route("globex-dates", (trying, 50, "s1"), (OTHERS, 50, "s1"))
     tried, end = replace(trial(50, "s1"), live=(gate,)), NOON + timedelta(minutes=5)
     beside = state(loaded(NEW, "s1"), loaded(OLD, "s1"), loaded(OTHERS, "s1"), split)
-    (one,) = judge_traffic(tried, PACE, beside, (), UsageRows(tmp_path), end)
+    (one,) = judge_traffic(tried, PACE, beside, (), UsageReader(tmp_path), end)
     assert one.finding.verdict is Verdict.PASS, one.finding.reason
     assert sum(one.finding.counts["requests"]) == 99  # type: ignore[arg-type]
     turned = state(
         loaded(NEW, "s1"), loaded(OTHERS, "s1"), route("globex-dates", (trying, 100, "s1"))
     )
-    (none,) = judge_traffic(tried, PACE, turned, (), UsageRows(tmp_path), end)
+    (none,) = judge_traffic(tried, PACE, turned, (), UsageReader(tmp_path), end)
     assert none.finding.verdict is Verdict.INCONCLUSIVE, none.finding.reason

@@ -30,7 +30,7 @@ from runtime.gateway.table import RoutingTable
 from runtime.library.layout import folder_digest, version_folder
 from runtime.library.served_copies import publish
 from runtime.processes import in_session, listening, send
-from runtime.rollouts.rows import UsageRows
+from runtime.usage.read import UsageReader
 from tests.fleet.planning.builders import loaded, state
 from tests.ports import free_port
 from tests.runtime.gates.test_evidence import trial
@@ -108,7 +108,7 @@ class Fleet:
         now = datetime.now(UTC) + timedelta(seconds=1)
         live = state(loaded(NEW, NEAR), loaded(OLD, FAR), loaded(DATES, NEAR), loaded(DATES, FAR))
         tried = replace(trial(50, NEAR), since=since, live=GATES, sticky=Sticky.SESSION)
-        found = judge_traffic(tried, PACE, live, (), UsageRows(self.root), now)
+        found = judge_traffic(tried, PACE, live, (), UsageReader(self.root), now)
         return {each.finding.gate: each.finding for each in found}
 
 

@@ -9,7 +9,7 @@ import pytest
 from fleet.gates.verdict import Verdict
 from fleet.rollout_policy import GateSpec
 from runtime.gates.live import judge_traffic
-from runtime.rollouts.rows import UsageRows
+from runtime.usage.read import UsageReader
 from tests.fleet.planning.builders import loaded, state
 from tests.runtime.gates.test_evidence import ERRORS, NOON, PACE, logged, row, trial
 from tests.runtime.gateway.stage import NEW, OLD, OTHERS
@@ -23,7 +23,7 @@ def judged(root: Path, *rows: str, gate: GateSpec = ERRORS) -> tuple[Verdict, st
     live = state(loaded(NEW, "s1"), loaded(OLD, "s1"), loaded(OTHERS, "s1"))
     soaking = replace(trial(100, "s1"), live=(gate,))
     now = NOON + timedelta(hours=1)
-    (one,) = judge_traffic(soaking, PACE, live, (), UsageRows(root), now)
+    (one,) = judge_traffic(soaking, PACE, live, (), UsageReader(root), now)
     return one.finding.verdict, one.finding.reason
 
 

@@ -22,11 +22,11 @@ from runtime.fake_vllm.app import fake_app
 from runtime.fake_vllm.flags import FakeConfig
 from runtime.fake_vllm.state import FakeModelServer
 from runtime.fake_vllm.weights import FakeWeights
-from runtime.gateway import places
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, ShareEntry
 from runtime.gateway.transports import DEFAULT
+from tests.runtime.gateway.admin_side import metrics_of
 from tests.runtime.gateway.typed_server import with_typed
 
 OLD = "acme-support-tiny-v2.1.0"
@@ -207,9 +207,7 @@ class Stage:
 
     async def shown(self) -> dict[str, bytes]:
         """Return what operators are shown of all that happened, by name."""
-        connector = aiohttp.UnixConnector(str(places.socket_path(self.state, MAIN)))
-        async with aiohttp.ClientSession(connector=connector) as admin:
-            metrics = await (await admin.get("http://gateway/metrics")).read()
+        metrics = (await metrics_of(self.state)).encode()
         rows = (self.state / "gateways/main/usage.jsonl").read_bytes()
         return {"the rows": rows, "the metrics": metrics}
 

@@ -12,7 +12,7 @@ from fleet.traffic import TrafficPolicy
 from runtime.gateway.answers import Said, of_reply
 from runtime.gateway.events import Events
 from runtime.gateway.typed_events import TypedEvents
-from runtime.gateway.usage import Tokens
+from runtime.usage.row import Tokens
 from tests.runtime.gateway.sockets import asked, scripted
 from tests.runtime.gateway.stage import OLD, alias, chat, stage, table
 

@@ -18,20 +18,16 @@ from fleet.errors import (
     StalePlanError,
 )
 from fleet.spec import GatewaySpec
-from runtime.gateway import places
+from runtime.gateway import admin_socket, state_dir
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.serving import serving
+from runtime.gateway.state_dir import read_table, write_table
 from runtime.gateway.table import RoutingTable
-from runtime.gateway.tablefile import read_table, write_table
-from runtime.json_client import JsonClient
 from tests.ports import free_port
+from tests.runtime.gateway.admin_side import admin_of
 from tests.runtime.gateway.stage import ACME, MAIN, NEW, OLD, OTHERS, alias, chat, stage, table
 
 SERVERS = {"s1": "http://127.0.0.1:9"}
-
-
-def admin(state: Path) -> JsonClient:
-    return JsonClient("http://gateway", socket=places.socket_path(state, MAIN))
 
 
 def test_a_published_table_is_in_the_file_and_in_the_gateway(tmp_path: Path) -> None:
@@ -40,8 +36,8 @@ def test_a_published_table_is_in_the_file_and_in_the_gateway(tmp_path: Path) -> 
             wanted = table(ours.servers, new=10, revision=7)
             assert await ours.gateways.publish(wanted) == ()
             assert read_table(ours.state) == wanted
-            assert await ours.gateways.read() == (wanted, ())
-            async with admin(ours.state) as client:
+            assert await ours.gateways.read_table() == (wanted, ())
+            async with admin_of(ours.state) as client:
                 shown = await client.get("/-/config")
                 assert (shown["revision"], shown["digest"]) == (7, wanted.digest)
                 assert RoutingTable.model_validate(await client.get("/-/table")) == wanted
@@ -54,7 +50,7 @@ def test_only_the_owner_can_read_the_table_and_reach_the_admin_side(tmp_path: Pa
         async with stage(tmp_path / ".fleetctl") as ours:
             for path in (
                 ours.state / "routes.json",
-                places.socket_path(ours.state, MAIN),
+                admin_socket.socket_path(ours.state, MAIN),
                 ours.state / "gateways/main/usage.jsonl",
                 ours.state / "gateways/main/run.lock",
             ):
@@ -82,7 +78,7 @@ def test_a_gateway_refuses_a_table_and_keeps_the_old_one(tmp_path: Path, case: s
         async with stage(tmp_path / ".fleetctl") as ours:
             kept = table(ours.servers, revision=5)
             await ours.gateways.publish(kept)
-            async with admin(ours.state) as client:
+            async with admin_of(ours.state) as client:
                 with pytest.raises(EngineRejectedError) as caught:
                     await client.put("/-/config", refused.model_dump(mode="json"))
                 assert caught.value.status == status
@@ -149,7 +145,7 @@ def test_a_gateway_that_does_not_run_is_a_note_and_reads_the_file_later(tmp_path
         assert "main is not running" in str(note)
         assert await gateways.in_flight("s1", OLD) == 0
         async with serving(state, MAIN):
-            assert await gateways.read() == (table(SERVERS, revision=3), ())
+            assert await gateways.read_table() == (table(SERVERS, revision=3), ())
         await gateways.close()
 
     asyncio.run(scenario())
@@ -163,7 +159,7 @@ def test_a_gateway_that_holds_more_than_the_file_is_believed(tmp_path: Path) -> 
                 (ours.state / "routes.json").unlink(missing_ok=True)
                 if damage is not None:
                     (ours.state / "routes.json").write_text(damage, encoding="utf-8")
-                found, notes = await ours.gateways.read()
+                found, notes = await ours.gateways.read_table()
                 assert found == table(ours.servers, revision=9)
                 assert any("newer table than the file" in note for note in map(str, notes))
 
@@ -173,14 +169,14 @@ def test_a_gateway_that_holds_more_than_the_file_is_believed(tmp_path: Path) -> 
 def test_a_damaged_file_and_no_gateway_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "routes.json").write_text("{", encoding="utf-8")
     with pytest.raises(EngineError, match="damaged"):
-        asyncio.run(LocalGateways(tmp_path).read())
+        asyncio.run(LocalGateways(tmp_path).read_table())
 
 
 def test_a_gateway_that_lags_behind_is_noted(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
             write_table(ours.state, table(ours.servers, revision=4))
-            found, (note,) = await ours.gateways.read()
+            found, (note,) = await ours.gateways.read_table()
             assert found.revision == 4
             assert "main lags behind" in str(note)
 
@@ -197,13 +193,13 @@ def test_a_gateway_that_refuses_fails_the_publication_after_the_others_have_it(
         async with stage(state) as ours, serving(state, second):
             both = LocalGateways(state, {"main": MAIN, "second": second})
             assert await both.publish(table(ours.servers, revision=2)) == ()
-            alone = JsonClient("http://gateway", socket=places.socket_path(state, MAIN))
+            alone = admin_of(state)
             ahead = table(ours.servers, revision=8, new=10)
             await alone.put("/-/config", ahead.model_dump(mode="json"))
             with pytest.raises(EngineRejectedError, match="older than 8"):
                 await both.publish(table(ours.servers, revision=3, new=100))
-            sights = {each.name: each.revision for each in await both.look()}
-            assert sights == {"main": 8, "second": 3}
+            revisions = {each.name: each.revision for each in await both.statuses()}
+            assert revisions == {"main": 8, "second": 3}
             done = await both.publish_and_report(table(ours.servers, revision=9))
             assert (done.acknowledged, done.absent, done.failures) == (("main", "second"), (), ())
             await alone.close()
@@ -219,18 +215,22 @@ def test_a_state_folder_remembers_its_gateways(tmp_path: Path) -> None:
         "west": GatewaySpec("west", "h:2", ""),
     }
     asyncio.run(LocalGateways(tmp_path, declared).publish(table(SERVERS)))
-    assert places.known(tmp_path) == declared
+    assert state_dir.known_gateways(tmp_path) == declared
     (tmp_path / "gateways/east/gateway.json").write_text("{", encoding="utf-8")
     assert LocalGateways(tmp_path).names == ("west",)
 
 
-def test_a_socket_path_too_long_for_the_kernel_becomes_a_short_one(tmp_path: Path) -> None:
+def test_a_socket_path_too_long_for_the_kernel_becomes_a_short_one(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path_factory.mktemp("home") / "run"
+    monkeypatch.setattr(admin_socket, "_run_folder", lambda: home)
     deep = tmp_path / ("a" * 60) / ("b" * 60) / ".fleetctl"
 
     async def scenario() -> None:
-        path = places.socket_path(deep, MAIN)
+        path = admin_socket.socket_path(deep, MAIN)
         assert len(os.fsencode(path)) <= 103
-        assert path.parent.name == f"fleetctl-{os.getuid()}"
+        assert path.parent == home
         async with serving(deep, MAIN):
             gateways = LocalGateways(deep, {"main": MAIN})
             assert await gateways.publish(table(SERVERS)) == ()
@@ -264,7 +264,7 @@ def test_an_admin_side_over_tcp_acknowledges_and_is_missed_when_it_is_down(
 
 def test_a_declared_socket_path_counts_from_the_project(tmp_path: Path) -> None:
     named = GatewaySpec("main", "127.0.0.1:0", "run/admin.sock")
-    assert places.socket_path(tmp_path / ".fleetctl", named) == tmp_path / "run/admin.sock"
+    assert admin_socket.socket_path(tmp_path / ".fleetctl", named) == tmp_path / "run/admin.sock"
 
 
 def test_a_second_gateway_of_one_name_is_refused(tmp_path: Path) -> None:

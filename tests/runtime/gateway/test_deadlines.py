@@ -9,6 +9,7 @@ import pytest
 
 from fleet.traffic import TimeoutPolicy, TrafficPolicy
 from runtime.gateway import health
+from tests.runtime.gateway.admin_side import ask_admin
 from tests.runtime.gateway.sockets import asked, scripted
 from tests.runtime.gateway.stage import (
     EVENT,
@@ -111,7 +112,7 @@ def test_a_stream_may_take_as_long_for_its_first_token_as_an_answer_for_its_firs
 
 
 async def config(ours: Stage) -> dict[str, Any]:
-    found: dict[str, Any] = await ours.gateways._client("main").get("/-/config")
+    found: dict[str, Any] = await ask_admin(ours.state, "/-/config")
     return found
 
 

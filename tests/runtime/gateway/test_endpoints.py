@@ -11,6 +11,7 @@ from fleet.traffic import TrafficPolicy
 from runtime.gateway import endpoints, rewrite
 from runtime.gateway.endpoints import CHAT, EMBEDDINGS, MESSAGES, PATHS, RESPONSES, TEXT
 from runtime.gateway.refusals import RefusalError
+from tests.runtime.gateway.admin_side import ask_admin
 from tests.runtime.gateway.sockets import scripted
 from tests.runtime.gateway.stage import ACME, OLD, Stage, alias, chat, stage, table
 
@@ -133,7 +134,7 @@ def test_a_path_that_a_base_does_not_serve_costs_no_replica_its_version(
 
 
 async def missing(ours: Stage) -> list[dict[str, Any]]:
-    config = await ours.gateways._client("main").get("/-/config")
+    config = await ask_admin(ours.state, "/-/config")
     found: list[dict[str, Any]] = config["missing"]
     return found
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from runtime.gateway.envoyrows import as_ours
 from runtime.gateway.rewrite import DROPPED
+from runtime.usage.envoy import to_usage_row
 from tests.runtime.gateway.envoy_stage import in_front, needs_envoy
 from tests.runtime.gateway.live import CORVID, DATES, TEXTS, Served, routes
 from tests.runtime.gateway.stage import CHAT, NEW, OLD, TEXT, chat
@@ -86,7 +86,7 @@ def test_responses_and_messages_equal_direct_ones_and_are_counted(
                     assert text_of(through.body) == text_of(direct)
                 else:
                     assert timeless(through.json) == timeless(json.loads(direct))
-            rows = [as_ours(row) for row in await ours.ended()]
+            rows = [to_usage_row(row) for row in await ours.ended()]
             told = [(row["stream"], row["input_tokens"] > 0, row["output_tokens"]) for row in rows]
             assert told == [(False, True, 6), (True, True, 6)]
 

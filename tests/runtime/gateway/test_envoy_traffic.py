@@ -13,11 +13,10 @@ import pytest
 from fleet.errors import EngineRejectedError
 from fleetctl.envoys import envoys_of
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.envoyadmin import Envoys
-from runtime.gateway.envoyfolder import ROUTES
-from runtime.gateway.envoyrows import as_ours
-from runtime.gateway.usageread import UsageFiles
-from runtime.rollouts.rows import UsageRows
+from runtime.gateway.envoy.admin import Envoys
+from runtime.gateway.envoy.files import ROUTES
+from runtime.usage.envoy import to_usage_row
+from runtime.usage.read import UsageReader
 from tests.runtime.gateway.envoy_stage import (
     ENVOY,
     SECRETS,
@@ -108,7 +107,7 @@ def test_a_stream_arrives_as_it_is_generated_and_is_counted(tmp_path: Path) -> N
             tokens = 20 + whole["completion_tokens"]
             assert f"envoy_fleetctl_output_tokens{{{served}}} {tokens}" in stats
             assert f'envoy_fleetctl_requests{{{served},status="200"}} 2' in stats
-            streamed, counted = map(as_ours, await ours.ended())
+            streamed, counted = map(to_usage_row, await ours.ended())
             assert (streamed["stream"], streamed["output_tokens"]) == (True, 20)
             assert (counted["stream"], counted["output_tokens"]) == (False, tokens - 20)
             assert counted["input_tokens"] == whole["prompt_tokens"]
@@ -144,7 +143,7 @@ def test_a_client_that_leaves_ends_its_request_on_the_server(tmp_path: Path, ans
                         request.cancel()
                     while seen[-1] != b"left":  # noqa: ASYNC110 (as above)
                         await asyncio.sleep(0)
-            (left,) = map(as_ours, await ours.ended())
+            (left,) = map(to_usage_row, await ours.ended())
             assert (left["status"], left["version"], left["server"]) == (499, OLD, "s1")
             assert 0 <= left["latency_s"] < 60  # in whole milliseconds
 
@@ -182,7 +181,7 @@ def test_a_file_that_envoy_refuses_leaves_the_old_routes(tmp_path: Path) -> None
                 await broken.publish(table(ours.servers, revision=2))
             await broken.close()
             assert (await ours.send(chat())).version == OLD
-            (sight,) = await ours.gateways.look()
+            (sight,) = await ours.gateways.statuses()
             assert sight.revision == 1
             await ours.publish(table(ours.servers, new=100, revision=3))
             assert (await ours.send(chat())).version == NEW
@@ -263,16 +262,14 @@ def test_a_revoked_key_opens_nothing_and_a_lost_secret_is_found_where_it_is_serv
             with pytest.raises(EngineRejectedError, match="not the secret in the routing table"):
                 await ours.gateways.publish(lost)
             rows = await ours.ended()
-            (row,) = [as_ours(row) for row in rows if row["status"] == 401]
+            (row,) = [to_usage_row(row) for row in rows if row["status"] == 401]
             assert (row["client"], row["alias"], row["first_byte_s"]) == ("", "", None)
-            read = UsageFiles(ours.state)
-            assert [each.alias for each in read] == [
-                "acme-support"
-            ]  # who was refused asked nothing
+            read = UsageReader(ours.state)
+            assert [request.alias for request in read.requests()] == ["acme-support"]
             assert read.damaged == 0
-            counted, since = UsageRows(ours.state), datetime.now(UTC) - timedelta(minutes=9)
-            assert [each["status"] for each in counted.of(since)] == [200, 401]
-            (ours_row,) = counted.of(since, "acme-support")
+            counted, since = UsageReader(ours.state), datetime.now(UTC) - timedelta(minutes=9)
+            assert [each["status"] for each in counted.rows(since)] == [200, 401]
+            (ours_row,) = counted.rows(since, "acme-support")
             assert (counted.damaged, type(ours_row["latency_s"])) == (0, float)
             assert (ours.folder / ROUTES).stat().st_mode & 0o077 == 0
 

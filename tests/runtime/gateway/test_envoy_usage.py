@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 
 from runtime.gateway.transports import DEFAULT
-from runtime.gateway.usagelog import USAGE_FILE
-from runtime.gateway.usageread import UsageFiles
-from runtime.gateway.usagestore import Wanted, compact, newest, summary
+from runtime.usage.log import USAGE_FILE
+from runtime.usage.parquet import UsageFilter, compact, last_rows, summarize
+from runtime.usage.read import UsageReader
 from tests.runtime.gateway.envoy_stage import EnvoyStage, healthy_server, needs_envoy
 from tests.runtime.gateway.fronts import ENVOY, Front
 from tests.runtime.gateway.stage import (
@@ -26,7 +26,7 @@ from tests.runtime.gateway.stage import (
     chat,
     table,
 )
-from tests.runtime.gateway.test_usagestore import logged, row
+from tests.runtime.usage.test_parquet import logged, row
 
 WRITTEN = {
     "alias": "acme-support", "client": "acme", "duration_ms": 1, "first_byte_us": 1206,
@@ -46,16 +46,17 @@ def test_rows_of_an_envoy_count_beside_ours_before_and_after_compaction(tmp_path
     with (tmp_path / "gateways/main" / USAGE_FILE).open("a", encoding="utf-8") as stream:
         for each in ({}, *more):
             stream.write(json.dumps(WRITTEN | each, separators=(",", ":")) + "\n")
-    before = summary(tmp_path, Wanted())
+    before = summarize(tmp_path, UsageFilter())
     (acme,) = before
     found = (acme["requests"], acme["errors"], acme["left_by_client"], acme["output_tokens"])
     assert found == (4, 1, 1, 11)
     assert (acme["latency_p50_s"], acme["first_byte_p95_s"]) == (0.004229, 0.001206)
     assert compact(tmp_path).rows >= 4
-    assert summary(tmp_path, Wanted()) == summary(tmp_path, Wanted(billed=frozenset())) == before
-    (shown,) = newest(tmp_path, Wanted(), 1)
+    nobody_pays = UsageFilter(billed=frozenset())
+    assert summarize(tmp_path, UsageFilter()) == summarize(tmp_path, nobody_pays) == before
+    (shown,) = last_rows(tmp_path, UsageFilter(), 1)
     assert (shown["time"], shown["stream"]) == (WRITTEN["time"], False)
-    assert [each.failed for each in UsageFiles(tmp_path)].count(True) == 1
+    assert [each.failed for each in UsageReader(tmp_path).requests()].count(True) == 1
 
 
 @needs_envoy
@@ -69,9 +70,9 @@ def test_the_same_requests_sum_up_to_the_same_as_behind_our_gateway(
         project.mkdir()
         asyncio.run(_requests(Front(name), project))
         state = project / ".fleetctl"
-        rows = summary(state, Wanted())
+        rows = summarize(state, UsageFilter())
         assert compact(state).rows == sum(each["requests"] for each in rows)
-        assert summary(state, Wanted()) == rows
+        assert summarize(state, UsageFilter()) == rows
         made[name] = [{n: v for n, v in each.items() if "_p" not in n} for each in rows]
         timed = [each for each in rows if each["version"]]
         assert all(0 <= each["latency_p50_s"] < 60 for each in timed)  # whole ms of one that left

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.gateway.events import Events
-from runtime.gateway.usage import Tokens
+from runtime.usage.row import Tokens
 
 DONE = b"data: [DONE]\n\n"
 

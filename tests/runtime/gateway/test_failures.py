@@ -185,7 +185,7 @@ def test_a_file_changed_by_hand_is_not_called_lag(tmp_path: Path) -> None:
             await ours.gateways.publish(given)
             edited = given.model_copy(update={"aliases": {}})
             (ours.state / "routes.json").write_text(edited.canonical(), encoding="utf-8")
-            found, (note,) = await ours.gateways.read()
+            found, (note,) = await ours.gateways.read_table()
             assert found == edited
             assert "changed by hand" in str(note)
 
@@ -195,10 +195,10 @@ def test_a_file_changed_by_hand_is_not_called_lag(tmp_path: Path) -> None:
 def test_whoever_looks_is_told_of_a_gateway_that_answers_no_client(tmp_path: Path) -> None:
     async def scenario() -> None:
         gateways = LocalGateways(tmp_path, {"main": MAIN})
-        assert await gateways.read() == (RoutingTable(revision=0), ())
+        assert await gateways.read_table() == (RoutingTable(revision=0), ())
         notes = await gateways.publish(table({"s1": "http://127.0.0.1:9"}, revision=1))
         assert "fleetctl gateway start main" in str(notes[0])
-        assert (await gateways.read())[1] == notes
+        assert (await gateways.read_table())[1] == notes
         await gateways.close()
 
     asyncio.run(scenario())

@@ -44,7 +44,7 @@ async def flood(ours: Stage, size: int) -> list["asyncio.Task[Reply]"]:
         for number in range(size)
     ]
     async with asyncio.timeout(60):
-        while (await ours.gateways.look())[0].waiting < size // 4:  # noqa: ASYNC110 (over HTTP)
+        while (await ours.gateways.statuses())[0].waiting < size // 4:  # noqa: ASYNC110 (over HTTP)
             await asyncio.sleep(0)
     return tasks
 

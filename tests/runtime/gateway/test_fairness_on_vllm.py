@@ -28,7 +28,7 @@ def test_a_batch_client_cannot_starve_a_real_time_one(vllm: Served, tmp_path: Pa
     async def scenario(ours: Stage) -> None:
         batch = [asyncio.create_task(ours.send(long(40 + n % 40))) for n in range(SIZE)]
         async with asyncio.timeout(60):
-            while (await ours.gateways.look())[0].waiting < SIZE // 2:  # noqa: ASYNC110 (over HTTP)
+            while (await ours.gateways.statuses())[0].waiting < SIZE // 2:  # noqa: ASYNC110 (over HTTP)
                 await asyncio.sleep(0)
         before = sum(each.done() for each in batch)
         for _ in range(2):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway import usagelog
+from runtime.usage.log import UsageLog
 from tests.runtime.gateway.sockets import asked, connected, on, post, raw, told
 from tests.runtime.gateway.stage import HEAD, Stage, chat, until
 
@@ -21,9 +21,9 @@ class Full:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.is_full = False
         write = os.write
-        usage = usagelog.UsageLog
+        usage = UsageLog
 
-        def limited(self_: usagelog.UsageLog, data: bytes) -> None:
+        def limited(self_: UsageLog, data: bytes) -> None:
             before = os.write
             try:
                 if self.is_full:

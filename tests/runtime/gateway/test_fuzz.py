@@ -158,7 +158,7 @@ class Fuzzed:
     async def _settled(self) -> None:
         """Wait until what was sent has been read, and no request is at work."""
         assert (await self.ours.send(path="/healthz", method="GET")).status == 200
-        while (await self.ours.gateways.everything_in_flight()).total():
+        while (await self.ours.gateways.all_in_flight()).total():
             pass
 
 

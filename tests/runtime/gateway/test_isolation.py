@@ -134,7 +134,7 @@ def test_a_revoked_key_opens_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
             assert (await ours.send(chat())).status == 200
-            table, _ = await ours.gateways.read()
+            table, _ = await ours.gateways.read_table()
             kept = {name: each for name, each in table.keys.items() if name != "acme/prod"}
             await ours.gateways.publish(table.model_copy(update={"revision": 2, "keys": kept}))
             assert (await ours.send(chat())).status == 401

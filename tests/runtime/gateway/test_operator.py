@@ -4,7 +4,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -12,9 +11,10 @@ import pytest
 from fleet.errors import EngineRejectedError, FleetError
 from fleet.spec import GatewaySpec
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.operator import SECRET_FILE, operator_secret
+from runtime.gateway.operator_secret import SECRET_FILE, operator_secret
 from runtime.gateway.serving import serving
 from tests.ports import free_port
+from tests.runtime.gateway.admin_side import admin_of, ask_admin, metrics_of
 from tests.runtime.gateway.stage import (
     ACME,
     MAIN,
@@ -57,7 +57,7 @@ def test_the_operator_calls_any_alias_and_any_version(
             assert (other.status, other.version) == (200, OTHERS)
             rows = [(row["client"], row["version"], row["purpose"]) for row in ours.rows()]
             assert rows == [("acme", version, purpose), ("globex", OTHERS, "eval")]
-            metrics = await ours.gateways._client("main").get_text("/metrics")
+            metrics = await metrics_of(ours.state)
             assert "fleetctl_requests_total{" not in metrics  # no client has asked anything
 
     asyncio.run(scenario())
@@ -113,7 +113,7 @@ def test_an_admin_side_over_tcp_is_opened_by_the_secret_alone(tmp_path: Path) ->
     async def play(admin: str, gateways: LocalGateways, http: aiohttp.ClientSession) -> None:
         given = table({"s1": "http://127.0.0.1:9"})
         assert await gateways.publish(given) == ()
-        assert (await gateways.look())[0].revision == 1
+        assert (await gateways.statuses())[0].revision == 1
         newer = given.model_copy(update={"revision": 2}).model_dump(mode="json")
         for headers in ({}, {"Authorization": f"Bearer {ACME}"}, {"Authorization": "Bearer "}):
             for path in ("config", "table", "inflight", "shares"):
@@ -127,7 +127,7 @@ def test_an_admin_side_over_tcp_is_opened_by_the_secret_alone(tmp_path: Path) ->
         for path in ("healthz", "readyz"):  # for whoever looks after processes
             async with http.get(f"{admin}/-/{path}") as reply:
                 assert reply.status == 200
-        assert (await gateways.look())[0].revision == 1
+        assert (await gateways.statuses())[0].revision == 1
         assert (state / SECRET_FILE).stat().st_mode & 0o777 == 0o600
 
     over_tcp(state, play)
@@ -173,21 +173,21 @@ def test_a_declared_secret_is_read_where_it_is_kept(
     assert not (tmp_path / ".fleetctl" / SECRET_FILE).exists()
 
 
-async def get(ours: Stage, path: str) -> Any:
-    return await ours.gateways._client("main").get(path)
-
-
 def test_a_gateway_is_ready_once_it_has_a_table(tmp_path: Path) -> None:
     async def scenario() -> None:
         state = tmp_path / ".fleetctl"
-        async with serving(state, MAIN, TRANSPORT.get()) as url, aiohttp.ClientSession() as http:
+        async with (
+            serving(state, MAIN, TRANSPORT.get()) as url,
+            aiohttp.ClientSession() as http,
+            admin_of(state) as admin,
+        ):
             gateways = LocalGateways(state, {"main": MAIN})
             with pytest.raises(EngineRejectedError):
-                await gateways._client("main").get("/-/readyz")
+                await admin.get("/-/readyz")
             async with http.get(f"{url}/readyz") as reply:
                 assert (reply.status, (await reply.json())["error"]["code"]) == (503, "unready")
             await gateways.publish(table({"s1": "http://127.0.0.1:9"}))
-            assert await gateways._client("main").get("/-/readyz") == {"ready": True}
+            assert await admin.get("/-/readyz") == {"ready": True}
             async with http.get(f"{url}/readyz") as reply:
                 assert reply.status == 200
             await gateways.close()
@@ -199,21 +199,21 @@ def test_the_split_is_shown_beside_its_target_since_it_last_changed(tmp_path: Pa
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=50) as ours:
             counts = Counter([(await ours.send(chat(user=f"u{n}"))).version for n in range(30)])
-            shares = (await get(ours, "/-/shares"))["shares"]
+            shares = (await ask_admin(ours.state, "/-/shares"))["shares"]
             assert [(each["adapter"], each["percent"], each["requests"]) for each in shares] == [
                 (NEW, 50, counts[NEW]),
                 (OLD, 50, counts[OLD]),
             ]
             await ours.gateways.publish(table(ours.servers, new=50, revision=2))
-            again = (await get(ours, "/-/shares"))["shares"]
+            again = (await ask_admin(ours.state, "/-/shares"))["shares"]
             assert again == shares  # the same split goes on
             await ours.gateways.publish(table(ours.servers, new=100, revision=3))
             await ours.send(chat())
-            shares = (await get(ours, "/-/shares"))["shares"]
+            shares = (await ask_admin(ours.state, "/-/shares"))["shares"]
             assert [(each["percent"], each["requests"]) for each in shares] == [(100, 1), (0, 0)]
-            (sight,) = await ours.gateways.look()
+            (sight,) = await ours.gateways.statuses()
             assert [(each.adapter, each.requests) for each in sight.shares] == [(NEW, 1), (OLD, 0)]
-            metrics = await ours.gateways._client("main").get_text("/metrics")
+            metrics = await metrics_of(ours.state)
             labels = f'alias="acme-support",adapter="{NEW}"'
             assert f"fleetctl_target_percent{{{labels}}} 100" in metrics
             assert f"fleetctl_split_requests{{{labels}}} 1" in metrics

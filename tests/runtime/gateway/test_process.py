@@ -11,10 +11,11 @@ import pytest
 
 from fleet.errors import EngineRejectedError
 from fleet.spec import GatewaySpec
-from runtime.gateway import processes
+from runtime.gateway import supervisor
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.running import Running, find
+from runtime.gateway.supervisor import GatewayProcess, find_process
 from tests.ports import free_port
+from tests.runtime.gateway.admin_side import admin_of
 from tests.runtime.gateway.sockets import post, raw
 from tests.runtime.gateway.stage import (
     ACME,
@@ -33,16 +34,17 @@ pytestmark = pytest.mark.usefixtures("transport")
 HEADERS = {"Authorization": f"Bearer {ACME}"}
 
 
-async def started(state: Path, url: str) -> tuple[Running, LocalGateways]:
+async def started(state: Path, url: str) -> tuple[GatewayProcess, LocalGateways]:
     gateway = GatewaySpec("main", f"127.0.0.1:{free_port()}", "")
     gateways = LocalGateways(state, {"main": gateway})
     await gateways.publish(table({"s1": url}))
-    return await asyncio.to_thread(processes.start, state, gateway, TRANSPORT.get()), gateways
+    return await asyncio.to_thread(supervisor.start, state, gateway, TRANSPORT.get()), gateways
 
 
-async def readiness_to_end(gateways: LocalGateways) -> None:
-    while True:
-        await gateways._client("main").get("/-/readyz")
+async def readiness_to_end(state: Path) -> None:
+    async with admin_of(state) as admin:
+        while True:
+            await admin.get("/-/readyz")
 
 
 async def listens(port: int) -> bool:
@@ -73,17 +75,18 @@ def test_told_to_stop_it_finishes_the_requests_that_run(tmp_path: Path) -> None:
             async with asyncio.timeout(60):
                 while not await gateways.in_flight("s1", OLD):  # noqa: ASYNC110 (over HTTP)
                     await asyncio.sleep(0)
-            assert await gateways._client("main").get("/-/readyz") == {"ready": True}
-            stopping = asyncio.create_task(asyncio.to_thread(processes.stop, state, "main"))
+            async with admin_of(state) as admin:
+                assert await admin.get("/-/readyz") == {"ready": True}
+            stopping = asyncio.create_task(asyncio.to_thread(supervisor.stop, state, "main"))
             with pytest.raises(EngineRejectedError, match="503"):
-                await readiness_to_end(gateways)
+                await readiness_to_end(state)
             assert not request.done()
             server.pace(0)
             assert await stopping
             reply = await request
             assert reply.status == 200
             assert (await reply.json())["usage"]["completion_tokens"] == LASTING
-            assert find(state, "main") is None
+            assert find_process(state, "main") is None
             await gateways.close()
 
     asyncio.run(scenario())
@@ -135,9 +138,9 @@ def test_told_to_stop_it_takes_the_body_that_is_on_its_way(tmp_path: Path) -> No
             request = post(raw(), "Expect: 100-continue")
             writer.write(request[:-10])
             assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-            stopping = asyncio.create_task(asyncio.to_thread(processes.stop, state, "main"))
+            stopping = asyncio.create_task(asyncio.to_thread(supervisor.stop, state, "main"))
             with pytest.raises(EngineRejectedError, match="503"):
-                await readiness_to_end(gateways)
+                await readiness_to_end(state)
             async with asyncio.timeout(60):
                 while await listens(port):
                     pass
@@ -170,12 +173,12 @@ def test_told_twice_to_stop_it_waits_for_no_answer(tmp_path: Path) -> None:
                     await asyncio.sleep(0)
             os.kill(running.pid, signal.SIGTERM)
             with pytest.raises(EngineRejectedError, match="503"):
-                await readiness_to_end(gateways)
+                await readiness_to_end(state)
             os.kill(running.pid, signal.SIGINT)
             with pytest.raises(aiohttp.ClientError):  # the server has not answered
                 await request
             async with asyncio.timeout(60):
-                while find(state, "main"):  # noqa: ASYNC110 (a process)
+                while find_process(state, "main"):  # noqa: ASYNC110 (a process)
                     await asyncio.sleep(0)
             text = (state / "gateways/main/usage.jsonl").read_text(encoding="utf-8")
             assert [json.loads(line)["status"] for line in text.splitlines()] == [499]

@@ -9,7 +9,8 @@ import pytest
 
 from fleet.traffic import LimitPolicy, ShadowPolicy, TrafficPolicy
 from runtime.gateway import bodies
-from runtime.gateway.usageread import UsageFiles
+from runtime.usage.read import UsageReader
+from tests.runtime.gateway.admin_side import metrics_of
 from tests.runtime.gateway.sockets import Script, asked, scripted, settled
 from tests.runtime.gateway.stage import (
     LASTING,
@@ -71,8 +72,8 @@ def test_a_copy_is_counted_apart_and_never_billed(tmp_path: Path, *, streams: bo
             assert copy["unit"] is None  # no client's, and nobody's first request
             assert copy["request_id"] != found["live"]["request_id"]
             assert sorted(ours.asked) == [OLD, NEW]
-            assert len([*UsageFiles(ours.state)]) == 1  # no demand of the client's
-            metrics = await ours.gateways._client("main").get_text("/metrics")
+            assert len([*UsageReader(ours.state).requests()]) == 1  # no demand of the client's
+            metrics = await metrics_of(ours.state)
             assert NEW not in metrics.partition("fleetctl_in_flight")[0]
             assert 'fleetctl_other_requests_total{purpose="shadow",status="200"} 1' in metrics
             await until(ours, 0, NEW)
@@ -170,7 +171,7 @@ def test_a_copy_takes_no_place_of_a_client(tmp_path: Path) -> None:
             await until(ours, 1, NEW)  # the copy of the first: two are on the server
             second = asyncio.create_task(ours.send(long(LASTING)))
             await until(ours, 2, OLD)
-            assert (await ours.gateways.look())[0].waiting == 0
+            assert (await ours.gateways.statuses())[0].waiting == 0
             assert await ours.gateways.in_flight("s1", NEW) == 1  # under load none begins
             ours.replicas["s1"].pace(0)
             assert [each.status for each in await asyncio.gather(first, second)] == [200, 200]

@@ -44,7 +44,7 @@ def test_requests_that_name_nobody_are_split_by_chance(tmp_path: Path, front: Fr
 
 async def seen(ours: Stage) -> dict[str, tuple[int, int]]:
     """Return percent wanted and requests by version."""
-    (sight,) = await ours.gateways.look()
+    (sight,) = await ours.gateways.statuses()
     assert {each.alias for each in sight.shares} == {"acme-support"}
     return {each.adapter: (each.percent, each.requests) for each in sight.shares}
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fleet.traffic import TrafficPolicy
-from runtime.gateway.envoyrows import as_ours
 from runtime.gateway.rewrite import DROPPED
+from runtime.usage.envoy import to_usage_row
 from tests.runtime.gateway.envoy_stage import EnvoyStage
 from tests.runtime.gateway.fronts import Front
 from tests.runtime.gateway.stage import CHAT, NEW, OLD, Stage, alias, chat, stage, table
@@ -26,7 +26,7 @@ def asks(**more: Any) -> dict[str, Any]:
 async def all_rows(ours: Stage) -> list[dict[str, Any]]:
     """Return what was logged, in one form; an Envoy is stopped for that."""
     return (
-        [as_ours(row) for row in await ours.ended()]
+        [to_usage_row(row) for row in await ours.ended()]
         if isinstance(ours, EnvoyStage)
         else ours.rows()
     )

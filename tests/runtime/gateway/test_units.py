@@ -11,9 +11,9 @@ import pytest
 from fleet.traffic import Sticky, TrafficPolicy
 from runtime.gateway.authentication import digest
 from runtime.gateway.endpoints import PATHS
-from runtime.gateway.operator import SECRET_FILE
+from runtime.gateway.operator_secret import SECRET_FILE
 from runtime.gateway.routing import alias_key, unit
-from runtime.gateway.usagestore import Wanted, compact, newest, summary
+from runtime.usage.parquet import UsageFilter, compact, last_rows, summarize
 from tests.runtime.gateway.sockets import asked, on, told
 from tests.runtime.gateway.stage import NEW, OLD, Stage, alias, chat
 
@@ -55,7 +55,7 @@ def test_a_row_says_whom_the_split_keeps_on_one_version_and_not_who_that_is(
             writer.write(told("hello"))
 
     async def scenario(ours: Stage) -> None:
-        given, _ = await ours.gateways.read()
+        given, _ = await ours.gateways.read_table()
         for revision, (policy, fields, session, _) in enumerate(ASKED, start=3):
             entry = alias("acme", (NEW, 50, ("s1",)), (OLD, 50, ("s1",)), policy=policy)
             update = {"aliases": {"acme-support": entry}, "revision": revision}
@@ -69,10 +69,10 @@ def test_a_row_says_whom_the_split_keeps_on_one_version_and_not_who_that_is(
         assert [row["unit"] for row in ours.rows()] == units
         log = (ours.state / "gateways/main/usage.jsonl").read_text("utf-8")
         assert not any(name in log for name in ("ann", "s-1", "s-2", "Zo"))
-        before = summary(ours.state, Wanted())
+        before = summarize(ours.state, UsageFilter())
         assert sum(each["users"] for each in before) == len({each for each in units if each})
         compact(ours.state)
-        assert summary(ours.state, Wanted()) == before
-        assert [each["unit"] for each in newest(ours.state, Wanted(), 99)] == units
+        assert summarize(ours.state, UsageFilter()) == before
+        assert [each["unit"] for each in last_rows(ours.state, UsageFilter(), 99)] == units
 
     on(tmp_path, script, scenario)

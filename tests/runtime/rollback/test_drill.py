@@ -41,12 +41,12 @@ def kinds(state: Path) -> list[str]:
 def test_a_dry_drill_moves_nobody_and_proves_the_way_back(tmp_path: Path, new: int) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=new) as ours:
-            before, _ = await ours.gateways.read()
+            before, _ = await ours.gateways.read_table()
             result = await drilled(ours)
             assert (result.complete, result.target, result.live) == (True, OLD, False)
             assert (result.acknowledged, result.back_s) == (("main",), None)
             assert result.smoke.telling == 1
-            after, _ = await ours.gateways.read()
+            after, _ = await ours.gateways.read_table()
             assert after == before.model_copy(update={"revision": 2})
             (entry,) = ledger(ours.state).read()
             assert entry.data["complete"] is True
@@ -58,11 +58,11 @@ def test_a_dry_drill_moves_nobody_and_proves_the_way_back(tmp_path: Path, new: i
 def test_a_live_drill_goes_there_and_back(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=100) as ours:
-            before, _ = await ours.gateways.read()
+            before, _ = await ours.gateways.read_table()
             result = await drilled(ours, live=True)
             assert (result.complete, result.target) == (True, OLD)
             assert result.back_s is not None
-            after, _ = await ours.gateways.read()
+            after, _ = await ours.gateways.read_table()
             assert after == before.model_copy(update={"revision": 3})
             assert (await ours.send(chat())).version == NEW
             assert kinds(ours.state) == ["drill_started", "drilled"]
@@ -76,7 +76,7 @@ def test_a_live_drill_in_the_middle_of_a_rollout_is_refused(tmp_path: Path) -> N
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
             with pytest.raises(FleetError, match="disturb a rollout"):
                 await drilled(ours, live=True)
-            assert (await ours.gateways.read())[0].revision == 1
+            assert (await ours.gateways.read_table())[0].revision == 1
             assert kinds(ours.state) == []
 
     asyncio.run(scenario())
@@ -92,7 +92,7 @@ def test_a_version_that_is_not_resident_after_all_fails_the_drill(
             result = await drilled(ours, live=live)
             assert (result.complete, result.smoke.passed) == (False, 0)
             assert "smoke test FAILED 1/1" in result.sentence
-            now, _ = await ours.gateways.read()
+            now, _ = await ours.gateways.read_table()
             assert [each.percent for each in now.aliases["acme-support"].shares] == [100, 0]
             assert last_drills(ledger(ours.state).read()) == {}
 
@@ -102,7 +102,7 @@ def test_a_version_that_is_not_resident_after_all_fails_the_drill(
 def test_a_killed_live_drill_is_put_right_and_never_undoes_what_came_after(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=100) as ours:
-            before, _ = await ours.gateways.read()
+            before, _ = await ours.gateways.read_table()
             entry = before.aliases["acme-support"]
             begun = {
                 "alias": "acme-support",
@@ -113,7 +113,7 @@ def test_a_killed_live_drill_is_put_right_and_never_undoes_what_came_after(tmp_p
             await ours.gateways.publish(flipped(before, "acme-support", entry.shares[1]))
             (left,) = unfinished(ledger(ours.state).read())
             await undo(left, ours.gateways, lambda: ledger(ours.state))
-            now, _ = await ours.gateways.read()
+            now, _ = await ours.gateways.read_table()
             assert now.aliases == before.aliases
             assert list(unfinished(ledger(ours.state).read())) == []
             ledger(ours.state).append("drill_started", [begun])
@@ -131,7 +131,7 @@ def test_a_live_drill_needs_the_ledger_and_a_dry_one_does_not(tmp_path: Path) ->
         async with stage(tmp_path / ".fleetctl", new=100) as ours:
             with pytest.raises(FleetError, match="home is down"):
                 await drilled(ours, live=True, scribe=LedgerOutbox(dead))
-            assert (await ours.gateways.read())[0].revision == 1
+            assert (await ours.gateways.read_table())[0].revision == 1
             result = await drilled(ours, scribe=LedgerOutbox(dead))
             assert result.complete
             assert ["could not be recorded" in each for each in result.warnings] == [True]

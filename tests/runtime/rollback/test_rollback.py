@@ -14,10 +14,10 @@ from fleet.history.entry import Entry
 from fleet.history.fold import fold_entries
 from fleet.spec import GatewaySpec
 from plans.reports.history import render_text
-from runtime.gateway.control import READ_S, LocalGateways
-from runtime.gateway.published import Note
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.protocol import READ_S, Note
+from runtime.gateway.state_dir import read_table
 from runtime.gateway.table import AliasEntry, RoutingTable
-from runtime.gateway.tablefile import read_table
 from runtime.ledger import open_ledger
 from runtime.ledger.outbox import LedgerOutbox
 from runtime.ledger.protocol import Ledger
@@ -59,7 +59,7 @@ def test_all_traffic_is_back_on_the_version_before(tmp_path: Path, new: int) -> 
             assert (result.smoke.passed, result.smoke.total) == (1, 1)
             assert (result.warnings, result.failures) == ((), ())
             assert {(await ours.send(chat(user=f"u{n}"))).version for n in range(20)} == {OLD}
-            assert (await ours.gateways.read())[0].revision == result.revision == 2
+            assert (await ours.gateways.read_table())[0].revision == result.revision == 2
             past = fold_entries(ledger(ours.state).read())
             (hold,) = past.holds["acme-support"].values()
             assert (hold.adapter, hold.reason, hold.by) == (NEW, "wrong refunds", "tester")
@@ -107,7 +107,7 @@ def test_a_second_rollback_moves_nothing_and_says_how_to_go_further_back(tmp_pat
             assert (await back(ours, doubts=knows)).target == OLDER
             with pytest.raises(FleetError, match="the oldest that is loaded"):
                 await back(ours)
-            assert (await ours.gateways.read())[0].revision == 4
+            assert (await ours.gateways.read_table())[0].revision == 4
             assert set(fold_entries(ledger(ours.state).read()).holds["acme-support"]) == {NEW, OLD}
 
     asyncio.run(scenario())
@@ -140,7 +140,7 @@ def test_going_back_to_where_it_is_writes_no_new_table(tmp_path: Path) -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
             result = await back(ours, "2.1.0")
             assert (result.revision, result.complete) == (1, True)
-            assert (await ours.gateways.read())[0].revision == 1
+            assert (await ours.gateways.read_table())[0].revision == 1
 
     asyncio.run(scenario())
 
@@ -162,7 +162,7 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(tmp_path: Path, case
                 await rollback(name, to, ours.gateways, scribe(ours.state))
             (shown,) = caught.value.diagnostics
             assert said in f"{shown.detail} {shown.hint}"
-            assert (await ours.gateways.read())[0] == table(ours.servers, new=10)
+            assert (await ours.gateways.read_table())[0] == table(ours.servers, new=10)
             assert ledger(ours.state).read() == []
 
     asyncio.run(scenario())
@@ -212,7 +212,7 @@ def test_a_model_that_does_not_answer_well_is_reported_after_the_flip(tmp_path: 
             result = await back(ours)
             assert (result.complete, result.next) == (False, "fleetctl reconcile --once")
             assert "smoke test FAILED 1/1" in result.sentence
-            now, _ = await ours.gateways.read()
+            now, _ = await ours.gateways.read_table()
             assert [each.percent for each in now.aliases["acme-support"].shares] == [0, 100]
 
     asyncio.run(scenario())
@@ -223,8 +223,8 @@ class Meddled(LocalGateways):
 
     meddling = 0
 
-    async def read(self, within_s: float = READ_S) -> tuple[RoutingTable, tuple[Note, ...]]:
-        found = await super().read(within_s)
+    async def read_table(self, within_s: float = READ_S) -> tuple[RoutingTable, tuple[Note, ...]]:
+        found = await super().read_table(within_s)
         if self.meddling:
             self.meddling -= 1
             dates: AliasEntry = found[0].aliases["globex-dates"]
@@ -244,7 +244,7 @@ def test_a_table_written_meanwhile_is_read_again_and_kept(tmp_path: Path) -> Non
             result = await rollback("acme-support", None, meddled, mine)
             await meddled.close()
             assert (result.complete, result.revision) == (True, 5)
-            now, _ = await ours.gateways.read()
+            now, _ = await ours.gateways.read_table()
             assert now.aliases["globex-dates"].salt == "meddled 0"
             assert (await ours.send(chat())).version == OLD
 

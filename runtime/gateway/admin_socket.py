@@ -1,0 +1,243 @@
+"""The socket of a gateway's admin side: path, owner, and the HTTP server on it.
+
+A Unix socket lies in the gateway's folder, where nothing deletes files that are old. A path too
+long for the kernel becomes a short one in `.fleetctl/run` of the user's home folder.
+"""
+
+import asyncio
+import hashlib
+import os
+import pwd
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from fleet.errors import FleetError, problem
+from fleet.spec import GatewaySpec
+from runtime.files import PRIVATE, PRIVATE_FOLDER
+from runtime.gateway.state_dir import gateway_dir
+
+MAX_SOCKET_PATH: Final = 103
+"""Upper bound of a Unix socket's path, in bytes: 107 on Linux, 103 on macOS."""
+KEEP_ALIVE_S: Final = 75
+"""Seconds that an idle connection stays open."""
+CLOSE_S: Final = 2.0
+"""Upper bound in seconds of waiting for running calls when the server closes."""
+_BACKLOG: Final = 128
+_ANOTHER_LISTENS: Final = "another process listens there"
+_EARLIER_FOLDER = Path("/tmp") / f"fleetctl-{os.getuid()}"  # noqa: S108 (its owner is checked)
+"""Where gateways of earlier versions bound sockets whose path is too long."""
+
+
+def is_url(admin: str) -> bool:
+    """Return whether an admin side is reached over TCP rather than over a Unix socket."""
+    return admin.startswith(("http://", "https://"))
+
+
+def socket_path(state_dir: Path, gateway: GatewaySpec) -> Path:
+    """Return the path at which a gateway binds its admin socket.
+
+    A declared relative path counts from the project, the folder above `state_dir`.
+    """
+    state = state_dir.resolve()
+    default = gateway_dir(state, gateway.name) / "admin.sock"
+    return shortened(state.parent / gateway.admin if gateway.admin else default)
+
+
+def shortened(path: Path) -> Path:
+    """Return the path of a socket; a path too long for the kernel becomes a short one."""
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        return path
+    return _run_folder() / _short_name(path)
+
+
+def find_socket(state_dir: Path, gateway: GatewaySpec) -> Path:
+    """Return the path at which a gateway that runs may be reached.
+
+    That is `socket_path`, or the path in `/tmp` at which a gateway of an earlier version listens.
+    """
+    path = socket_path(state_dir, gateway)
+    earlier = _EARLIER_FOLDER / path.name
+    is_short = path.parent == _run_folder()
+    if is_short and not path.exists() and _is_private(_EARLIER_FOLDER) and earlier.exists():
+        return earlier
+    return path
+
+
+def _run_folder() -> Path:
+    """Return the folder of short socket paths, the same for every process of a user."""
+    try:
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # a container's user without a name
+        home = Path.home()
+    return home / ".fleetctl" / "run"
+
+
+def _short_name(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:16] + ".sock"
+
+
+def _is_private(folder: Path) -> bool:
+    """Return whether a folder is this user's and closed to all others."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    is_closed = not stat.S_IMODE(found.st_mode) & 0o077
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and is_closed
+
+
+class AdminServer:
+    """Serves an application on one socket, in the running event loop.
+
+    uvicorn parses and writes HTTP; its process, its signal handlers and its log are left out.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Prepare; no socket is opened."""
+        self._config = uvicorn.Config(
+            app,
+            http=HttpToolsProtocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        self._state = ServerState()
+        self._listening: asyncio.Server | None = None
+        self._path: Path | None = None
+        self._file: tuple[int, int] | None = None
+        """Device and inode of the bound socket."""
+
+    async def open_unix(self, path: Path) -> None:
+        """Listen on a Unix socket that its owner alone can open.
+
+        Raises:
+            FleetError: FC6007, another process listens there, or the path cannot be used.
+        """
+        try:
+            prepare_socket_folder(path)
+            obstacle = _remove_dead(path)
+            if obstacle is None:
+                bound = _bind(path)
+                self._path, self._file = path, _file_id(path)
+        except OSError as error:
+            obstacle = error.strerror or str(error)
+        if obstacle is not None:
+            raise _cannot_listen(str(path), obstacle)
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_unix_server(self._protocol, sock=bound)
+
+    async def open_tcp(self, url: str) -> None:
+        """Listen at the host and port of a URL.
+
+        Raises:
+            FleetError: FC6007, the port cannot be used.
+        """
+        host, _, port = url.partition("://")[2].partition("/")[0].rpartition(":")
+        loop = asyncio.get_running_loop()
+        try:
+            self._listening = await loop.create_server(
+                self._protocol, host.strip("[]"), int(port), backlog=_BACKLOG
+            )
+        except OSError as error:
+            raise _cannot_listen(url, error.strerror or str(error)) from None
+
+    async def close(self) -> None:
+        """Stop listening, remove the socket's file unless another process has replaced the file.
+
+        Running calls are given `CLOSE_S` to end.
+        """
+        if self._path is not None and _file_id(self._path) == self._file:
+            self._path.unlink(missing_ok=True)
+        if self._listening is not None:
+            self._listening.close()
+        for connection in [*self._state.connections]:
+            connection.shutdown()
+        if self._state.tasks:
+            await asyncio.wait([*self._state.tasks], timeout=CLOSE_S)
+        for task in self._state.tasks:
+            task.cancel()
+
+    def _protocol(self) -> HttpToolsProtocol:
+        return HttpToolsProtocol(self._config, self._state, app_state={})
+
+
+def prepare_socket_folder(path: Path) -> None:
+    """Make the folder of a Unix socket, for its owner alone.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+    path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+
+
+def _bind(path: Path) -> socket.socket:
+    """Return a listening socket at a path; fails where another process has made a file there."""
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        bound.bind(os.fspath(path))
+        path.chmod(PRIVATE)  # no connection comes before `listen`
+        bound.listen(_BACKLOG)
+    except OSError:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """Return the device and inode of a file; None: there is no file."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _remove_dead(path: Path) -> str | None:
+    """Remove a socket on which no process listens; return what else is in the way, if anything."""
+    dead = _file_id(path)
+    if dead is None:
+        return None
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        return "a file that is no socket is in its place"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            pass
+        except OSError as error:
+            full = isinstance(error, BlockingIOError)
+            return _ANOTHER_LISTENS if full else str(error.strerror)
+        else:
+            return _ANOTHER_LISTENS
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    path.rename(aside)
+    if _file_id(aside) != dead:  # another gateway has bound the path since: it gets the name back
+        with suppress(FileExistsError):
+            path.hardlink_to(aside)
+    aside.unlink()
+    return None
+
+
+def _cannot_listen(address: str, why: str) -> FleetError:
+    return FleetError(
+        problem(
+            "FC6007",
+            "The gateway cannot listen",
+            f"Its admin socket `{address}`: {why}.",
+            hint="End what is there, or declare another `admin` on the gateway.",
+        )
+    )

@@ -1,0 +1,131 @@
+"""Connections to gateways: the client of our own admin API, and which client a gateway gets."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fleet.spec import GatewaySpec
+from runtime.gateway.admin_socket import find_socket, is_url, socket_path
+from runtime.gateway.envoy.admin import EnvoyClient, Envoys
+from runtime.gateway.operator_secret import operator_secret
+from runtime.gateway.protocol import (
+    ACKNOWLEDGE_S,
+    READ_S,
+    GatewayClient,
+    GatewayConfig,
+    GatewayLoad,
+    ObservedShare,
+    OnServer,
+)
+from runtime.gateway.state_dir import gateway_dir, known_gateways, remember
+from runtime.gateway.table import RoutingTable
+from runtime.json_client import JsonClient
+from runtime.usage.sync import UsageSource
+
+
+class AdminClient:
+    """One gateway of ours; keeps the contract of `runtime.gateway.protocol.GatewayClient`."""
+
+    def __init__(self, http: JsonClient) -> None:
+        """Prepare; nothing is sent."""
+        self._http = http
+
+    async def config(self, timeout_s: float = READ_S) -> GatewayConfig:
+        """Return which table the gateway serves, and how servers answer."""
+        shown = await self._http.get("/-/config", timeout_s=timeout_s, attempts=1)
+        missing = tuple((pair["adapter"], pair["server"]) for pair in shown.get("missing", ()))
+        servers = shown.get("servers", {})
+        return GatewayConfig(shown["revision"], shown["digest"], servers, missing)
+
+    async def load(self) -> GatewayLoad:
+        """Return the requests that have not ended."""
+        shown = await self._http.get("/-/inflight", timeout_s=READ_S, attempts=1)
+        queued = _by_server(shown.get("queued", ()))
+        return GatewayLoad(_by_server(shown["in_flight"]), queued, shown["waiting"])
+
+    async def shares(self) -> tuple[ObservedShare, ...]:
+        """Return the split of aliases that have more than one version."""
+        shown = await self._http.get("/-/shares", timeout_s=READ_S, attempts=1)
+        return tuple(ObservedShare(**share) for share in shown["shares"])
+
+    async def table(self) -> RoutingTable:
+        """Return the table that the gateway serves."""
+        return RoutingTable.model_validate(await self._http.get("/-/table"))
+
+    async def serve(self, table: RoutingTable, timeout_s: float = ACKNOWLEDGE_S) -> tuple[int, str]:
+        """Hand over a table; return revision and digest of the table that is served then."""
+        body = table.model_dump(mode="json")
+        shown = await self._http.put("/-/config", body, timeout_s=timeout_s)
+        return shown["revision"], shown["digest"]
+
+    async def close(self) -> None:
+        """Release connections."""
+        await self._http.close()
+
+
+def connect(state_dir: Path, gateway: GatewaySpec, envoys: Envoys | None = None) -> GatewayClient:
+    """Return the client of a gateway; nothing is sent.
+
+    Args:
+        state_dir: The fleet's state folder.
+        gateway: As declared.
+        envoys: How the files of Envoys are made; None: no gateway is one.
+
+    Raises:
+        FleetError: the operator's secret cannot be read here.
+    """
+    if gateway.kind == "envoy":
+        assert envoys is not None, "a caller with Envoys says how their files are made"
+        folder = gateway_dir(state_dir.resolve(), gateway.name)
+        bound, reached = socket_path(state_dir, gateway), find_socket(state_dir, gateway)
+        return EnvoyClient(gateway, folder, bound, envoys, reached_at=reached)
+    peer = f"gateway `{gateway.name}`"
+    if is_url(gateway.admin):
+        return AdminClient(_over_tcp(state_dir, gateway, peer))
+    socket = find_socket(state_dir, gateway)
+    return AdminClient(JsonClient("http://gateway", peer=peer, socket=socket))
+
+
+def usage_sources(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> list[UsageSource]:
+    """Return the gateways whose usage log lies on another machine.
+
+    A gateway that is reached over a socket is on this machine.
+
+    Args:
+        state_dir: The fleet's state folder.
+        gateways: As declared; empty: those that `state_dir` remembers.
+    """
+    known = dict(gateways) or known_gateways(state_dir)
+    return [
+        UsageSource(
+            name,
+            connect=partial(_over_tcp, state_dir, gateway, "it"),
+            prepare_folder=partial(_prepare_folder, state_dir, gateway),
+            unavailable=(
+                "it is an Envoy on another machine, which shows no usage"
+                if gateway.kind == "envoy"
+                else ""
+            ),
+        )
+        for name, gateway in sorted(known.items())
+        if is_url(gateway.admin)
+    ]
+
+
+def _over_tcp(state_dir: Path, gateway: GatewaySpec, peer: str) -> JsonClient:
+    secret = operator_secret(state_dir, gateway)
+    return JsonClient(gateway.admin, peer=peer, headers={"Authorization": f"Bearer {secret}"})
+
+
+def _prepare_folder(state_dir: Path, gateway: GatewaySpec) -> Path:
+    remember(state_dir, {gateway.name: gateway})
+    return gateway_dir(state_dir, gateway.name)
+
+
+def _by_server(counts: Iterable[Mapping[str, Any]]) -> Counter[OnServer]:
+    found: Counter[OnServer] = Counter()
+    for count in counts:
+        found[count["server"], count["adapter"]] += count["count"]
+    return found

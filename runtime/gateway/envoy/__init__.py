@@ -1,0 +1,1 @@
+"""An Envoy as a gateway: the files that fleetctl writes for it, and its admin side."""

@@ -1,0 +1,207 @@
+"""Files of gateways in a fleet's state folder.
+
+routes.json              the routing table, for all gateways of this machine
+routes.previous.json     the table before it
+gateways/<name>/         gateway.json, admin.sock, run.lock, usage.jsonl, log
+
+The table's file holds the table's digest and then its canonical document. The file before it is
+kept: a gateway starts from that one where the newest is torn or was changed by hand.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from fleet.errors import FleetError, LockHeldError, StalePlanError, problem
+from fleet.file_formats import NewerFormatError
+from fleet.names import is_id
+from fleet.spec import GatewaySpec
+from runtime.files import PRIVATE_FOLDER, locked_file, replace_file
+from runtime.gateway.table import RoutingTable
+from runtime.gateway.tableparse import require_format
+from runtime.usage.segments import GATEWAYS
+
+DEFAULT_GATEWAY: Final = GatewaySpec(name="main", listen="127.0.0.1:8080", admin="")
+"""The gateway of a state folder that knows no other."""
+TABLE_FILE: Final = "routes.json"
+PREVIOUS_FILE: Final = "routes.previous.json"
+_LOCK_FILE: Final = "routes.lock"
+_GATEWAY_FILE: Final = "gateway.json"
+_DIGEST_KEY: Final = b'{"digest":"'
+_DIGEST_LENGTH: Final = 64
+
+
+def gateway_dir(state_dir: Path, name: str) -> Path:
+    """Return the folder of one gateway."""
+    return state_dir / GATEWAYS / name
+
+
+def remember(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> None:
+    """Save the declarations of gateways, so that a rollback needs no declarations.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    for name, gateway in gateways.items():
+        path = gateway_dir(state_dir, name) / _GATEWAY_FILE
+        text = json.dumps(asdict(gateway), indent=2, sort_keys=True) + "\n"
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        replace_file(path, text.encode())
+
+
+def known_gateways(state_dir: Path) -> dict[str, GatewaySpec]:
+    """Return the gateways that were remembered, by name; `main` alone if there is none."""
+    gateways = {}
+    for path in sorted((state_dir / GATEWAYS).glob(f"*/{_GATEWAY_FILE}")):
+        try:
+            gateway = GatewaySpec(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            continue
+        if is_id(gateway.name) and gateway.name == path.parent.name:
+            gateways[gateway.name] = gateway
+    return gateways or {DEFAULT_GATEWAY.name: DEFAULT_GATEWAY}
+
+
+def save_table(
+    state_dir: Path, table: RoutingTable, gateways: Mapping[str, GatewaySpec]
+) -> OSError | None:
+    """Write the table and remember the gateways; return why that failed, such as a full disk.
+
+    Raises:
+        StalePlanError, LockHeldError: as `write_table`.
+    """
+    try:
+        write_table(state_dir, table)
+        remember(state_dir, gateways)
+    except OSError as error:
+        return error
+    return None
+
+
+def read_table(state_dir: Path) -> RoutingTable | None:
+    """Return the table in the file, or None if there is no file.
+
+    Raises:
+        FleetError: FC6002, the file is not a routing table, or not the one that was written.
+        NewerFormatError: FC5007, the file has the format of a later release.
+    """
+    return _read_table_file(state_dir / TABLE_FILE)
+
+
+def read_previous_table(state_dir: Path) -> RoutingTable | None:
+    """Return the table before the newest, or None if there was none.
+
+    Raises:
+        FleetError: as `read_table`.
+    """
+    return _read_table_file(state_dir / PREVIOUS_FILE)
+
+
+def write_table(state_dir: Path, table: RoutingTable) -> None:
+    """Replace the table in the file by a newer one; to write the same table again is fine.
+
+    A damaged file is renamed: what is written came from a running gateway then.
+
+    Raises:
+        StalePlanError: another run has written this revision or a later one.
+        LockHeldError: the table in the file was written under a newer lease.
+        NewerFormatError: FC5007, the table in the file has a later format, and stays.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with locked_file(state_dir / _LOCK_FILE):
+        before = _read_or_rename_damaged(state_dir)
+        if before is not None:
+            if before.digest == table.digest:
+                return
+            _require_successor(before, table)
+            _keep_previous(state_dir)
+        body = table.canonical().encode()
+        digest = hashlib.sha256(body).hexdigest().encode()
+        replace_file(state_dir / TABLE_FILE, b'%b%b",%b\n' % (_DIGEST_KEY, digest, body[1:]))
+
+
+def _read_table_file(path: Path) -> RoutingTable | None:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    require_format(raw, str(path))
+    if raw.startswith(_DIGEST_KEY):  # files of the first versions have no digest
+        digest, _, rest = raw.removeprefix(_DIGEST_KEY).partition(b'",')
+        raw = b"{" + rest.removesuffix(b"\n")
+        if len(digest) != _DIGEST_LENGTH or hashlib.sha256(raw).hexdigest().encode() != digest:
+            raise _damaged(f"`{path}` is torn or was changed by hand: its digest does not fit.")
+    try:
+        return RoutingTable.model_validate_json(raw)
+    except ValidationError as error:
+        raise _damaged(
+            f"`{path}` is not a routing table: {error.error_count()} problems, the first: "
+            f"{error.errors(include_input=False)[0]['msg']}."
+        ) from None
+
+
+def _damaged(detail: str) -> FleetError:
+    return FleetError(
+        problem(
+            "FC6002",
+            "The routing table's file is damaged",
+            detail,
+            hint="With a gateway running, the next change of routes writes it anew from "
+            "there; one that starts begins with the table before it, if there was one. Without "
+            "any, move it away: routes are then made anew.",
+        )
+    )
+
+
+def _read_or_rename_damaged(state_dir: Path) -> RoutingTable | None:
+    try:
+        return read_table(state_dir)
+    except NewerFormatError:
+        raise
+    except FleetError:
+        path = state_dir / TABLE_FILE
+        path.replace(path.with_suffix(".damaged.json"))
+        return None
+
+
+def _require_successor(before: RoutingTable, table: RoutingTable) -> None:
+    if table.token < before.token:
+        raise LockHeldError(
+            problem(
+                "FC6003",
+                "A newer run holds the fleet",
+                f"Routes were last written under lease {before.token}; this run holds lease "
+                f"{table.token}, which has expired.",
+                hint="Wait for the other run, then plan again.",
+            )
+        )
+    if table.revision <= before.revision:
+        raise StalePlanError(
+            problem(
+                "FC6004",
+                "The routing table has changed meanwhile",
+                f"Revision {before.revision} was written by another run; this one wanted to write "
+                f"revision {table.revision}.",
+                hint="Nothing was changed. Run the command again.",
+            )
+        )
+
+
+def _keep_previous(state_dir: Path) -> None:
+    """Give the file a second name, which takes no room on a full disk.
+
+    A file system without hard links keeps no previous table; routes are written all the same.
+    """
+    scratch = state_dir / f".{PREVIOUS_FILE}"
+    with suppress(OSError):
+        scratch.unlink(missing_ok=True)
+        scratch.hardlink_to(state_dir / TABLE_FILE)
+        scratch.replace(state_dir / PREVIOUS_FILE)

@@ -1,0 +1,225 @@
+"""Gateway processes of this machine: start, find, stop, and compare with their declarations."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fleet.errors import EngineError, FleetError, problem
+from fleet.resources import GatewayFault
+from fleet.spec import GatewaySpec
+from runtime.gateway.admin_socket import find_socket, is_url
+from runtime.gateway.state_dir import gateway_dir, known_gateways, remember
+from runtime.gateway.transports import DEFAULT
+from runtime.gateway.transports.timing import GRACE_S
+from runtime.processes import send, start_mark
+
+LOCK: Final = "run.lock"
+"""File in the gateway's folder that the gateway's process keeps locked, with its record."""
+START_S: Final = 20.0
+"""Upper bound in seconds from spawning a process until the process is ready."""
+_KILL_S: Final = 5.0
+"""Seconds that a process has beyond its grace period, and again after SIGKILL."""
+_POLL_S: Final = 0.02
+_LOG_LINES: Final = 15
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayProcess:
+    """The record of a gateway's process."""
+
+    pid: int
+    url: str
+    """URL for clients; empty until the process is ready."""
+    transport: str = ""
+    """Name of the transport; empty where the record does not say."""
+    admin: str | None = None
+    """Admin side as declared at the start; None where the record does not say."""
+
+
+def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
+    """Return the process of a gateway, or None if the gateway does not run.
+
+    The lock decides: the kernel releases it with the process, however the process ends. The start
+    mark guards against a record that the process has not replaced yet.
+
+    Args:
+        state_dir: The fleet's state folder.
+        name: Name of the gateway.
+    """
+    try:
+        handle = os.open(_lock_path(state_dir, name), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with os.fdopen(handle, encoding="utf-8") as stream:
+            return _parse_record(stream.read())
+    os.close(handle)
+    return None
+
+
+def start(state_dir: Path, gateway: GatewaySpec, transport: str = DEFAULT) -> GatewayProcess:
+    """Start a gateway detached from this terminal; return once the gateway is ready.
+
+    A gateway that runs already is left as it is, also with another transport.
+
+    Args:
+        state_dir: The fleet's state folder.
+        gateway: As declared.
+        transport: One of `TRANSPORTS`.
+
+    Raises:
+        FleetError: FC6009, the process exited or was not ready in time, with the end of its log.
+    """
+    running = find_process(state_dir, gateway.name)
+    if running is not None and running.url:
+        return running
+    remember(state_dir, {gateway.name: gateway})
+    command = [sys.executable, "-m", "runtime.gateway.serving", "--state-dir", str(state_dir)]
+    command += ["--name", gateway.name, "--listen", gateway.listen, "--admin", gateway.admin]
+    command += ["--transport", transport, "--secret", gateway.secret]
+    log = gateway_dir(state_dir, gateway.name) / "log"
+    with log.open("ab") as stream:
+        log_start = stream.seek(0, os.SEEK_END)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": _import_path()},
+        )
+    _wait(lambda: process.poll() is not None or _is_ready(state_dir, gateway.name), START_S)
+    started = find_process(state_dir, gateway.name)
+    if started is not None and started.url:
+        return started
+    send(process.pid, signal.SIGTERM)
+    output = log.read_bytes()[log_start:].decode(errors="replace")
+    raise FleetError(
+        problem(
+            "FC6009",
+            "The gateway did not start",
+            "\n".join([f"The end of `{log}`:", *output.splitlines()[-_LOG_LINES:]]),
+            hint="Is its port taken? `fleetctl gateway run` shows the error directly.",
+        )
+    )
+
+
+def stop(state_dir: Path, name: str) -> bool:
+    """Stop a gateway after its requests have ended; return whether the gateway ran.
+
+    After the grace period the process is killed, and requests that still run are cut.
+    """
+    running = find_process(state_dir, name)
+    if running is None:
+        return False
+    send(running.pid, signal.SIGTERM)
+    if not _wait(lambda: find_process(state_dir, name) is None, GRACE_S + _KILL_S):
+        send(running.pid, signal.SIGKILL)
+        _wait(lambda: find_process(state_dir, name) is None, _KILL_S)
+    return True
+
+
+def has_run(state_dir: Path, gateway: GatewaySpec) -> bool:
+    """Return whether a gateway was ever started here: its lock or its socket is there."""
+    return _lock_path(state_dir, gateway.name).exists() or (
+        not is_url(gateway.admin) and find_socket(state_dir, gateway).exists()
+    )
+
+
+def deviations(running: GatewayProcess, declared: GatewaySpec | None) -> Iterator[str]:
+    """Yield how a process differs from its declaration; None: the gateway is not declared."""
+    if declared is None:
+        yield "and is not declared"
+        return
+    if declared.kind != "fleetctl":
+        yield f"as fleetctl's own and is declared as an {declared.kind.capitalize()}"
+        return
+    port = declared.listen.rpartition(":")[2]
+    if running.url and port != "0" and running.url != f"http://{declared.listen}":
+        yield f"on {running.url.removeprefix('http://')} and is declared on {declared.listen}"
+    if running.admin not in (None, declared.admin):
+        yield f"with admin {running.admin or 'as usual'}, declared is {declared.admin or 'none'}"
+
+
+def deviating(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> dict[str, GatewayFault]:
+    """Return by name the faults of processes of this machine that are not as declared.
+
+    Args:
+        state_dir: The fleet's state folder.
+        gateways: As declared.
+    """
+    faults = {}
+    for name in sorted({*known_gateways(state_dir), *gateways}):
+        running = find_process(state_dir, name)
+        wrong = tuple(deviations(running, gateways.get(name))) if running else ()
+        if wrong:
+            start_again = f" && fleetctl gateway start {name}" if name in gateways else ""
+            command = f"fleetctl gateway stop {name}{start_again}"
+            faults[name] = GatewayFault(f"runs {' and '.join(wrong)}", command)
+    return faults
+
+
+def fault_of(
+    state_dir: Path, gateway: GatewaySpec, error: EngineError | None
+) -> GatewayFault | None:
+    """Return the fault of a gateway that does not show its table; None: the gateway never ran.
+
+    Args:
+        state_dir: The fleet's state folder.
+        gateway: As declared.
+        error: Why the gateway does not answer; None: no process listens on its socket.
+    """
+    if error is not None:
+        why = error.diagnostics[0].detail.rstrip(".")
+        return GatewayFault(f"does not answer: {why}", "fleetctl gateway status")
+    if not has_run(state_dir, gateway):
+        return None
+    verb = "start" if gateway.kind == "fleetctl" else "run"
+    text = "is not running and answers no client"
+    return GatewayFault(text, f"fleetctl gateway {verb} {gateway.name}")
+
+
+def _lock_path(state_dir: Path, name: str) -> Path:
+    return gateway_dir(state_dir, name) / LOCK
+
+
+def _parse_record(text: str) -> GatewayProcess | None:
+    try:
+        record = json.loads(text)
+        if start_mark(record["pid"]) == record["process_start"]:
+            return GatewayProcess(
+                record["pid"], record["url"], record.get("transport", ""), record.get("admin")
+            )
+    except (ValueError, KeyError):
+        pass
+    return None
+
+
+def _is_ready(state_dir: Path, name: str) -> bool:
+    running = find_process(state_dir, name)
+    return running is not None and bool(running.url)
+
+
+def _import_path() -> str:
+    """Return the path with our packages, for an interpreter that starts in another folder."""
+    here = str(Path(__file__).parents[2])
+    return os.pathsep.join(path for path in (here, os.environ.get("PYTHONPATH", "")) if path)
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True

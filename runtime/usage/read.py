@@ -1,0 +1,192 @@
+"""The reader of usage rows: mappings for gates, requests for recorded demand.
+
+Rows as Parquet and sums over them are in `parquet`, which reads the same files by segments.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from fleet.capacity import RecordedRequest
+from runtime.usage.envoy import to_usage_row, translate_lines
+from runtime.usage.log import LOG_PATTERN
+from runtime.usage.row import LIVE
+
+COPY_PREFIX: Final = "copy-of-usage-"
+"""Begins the names of copies from gateways on other machines. A copy reaches back no further than
+rollouts need, so sums of usage and demand leave copies out."""
+COPY_PATTERN: Final = f"{COPY_PREFIX}*.jsonl"
+_MAX_LISTINGS: Final = 10
+"""Upper bound of folder listings in one reading; a rotation makes another one necessary, and a
+gateway rotates every 200,000 requests."""
+_NUMBERS: Final = ("first_token_s", "first_byte_s", "output_tokens")
+_Identity = tuple[int, int]
+"""Device and inode of a file, the same under any name."""
+_VANISHED: Final[_Identity] = (0, 0)
+
+
+class _DemandRow(msgspec.Struct):
+    """The fields of a `UsageRow` that recorded demand needs; an Envoy writes null for empty."""
+
+    time: str
+    alias: str | None = None
+    version: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    purpose: str = LIVE
+    status: int = 0
+    finish: str | None = None
+    format_ok: bool | None = None
+
+
+_DEMAND_ROW: Final = msgspec.json.Decoder(_DemandRow)
+
+
+class UsageReader:
+    """Reads the usage logs below a folder, rotated files included, in no order."""
+
+    def __init__(self, folder: Path, missing: tuple[str, ...] = ()) -> None:
+        """Prepare; no file is opened.
+
+        Args:
+            folder: Holds the folders of gateways, at any depth.
+            missing: Which rows may be lacking and why, see `runtime.usage.sync`.
+        """
+        self._folder = folder
+        self.missing = missing
+        self.damaged = 0
+        """Lines of the last reading that are no row; the last line of a running gateway may be."""
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files, without copies from other machines."""
+        return sorted(self._folder.rglob(LOG_PATTERN))
+
+    def rows(self, since: datetime, alias: str = "") -> Iterator[dict[str, Any]]:
+        """Yield the rows of an alias, or of every alias, from a moment on; copies included.
+
+        A file that cannot be read is named in `missing` from then on.
+        """
+        # Most lines are another client's: to search for the name is ten times faster than to parse.
+        needle = f'"alias":"{alias}"'.encode() if alias else b""
+        moment = since.isoformat(timespec="seconds")[:19]
+        self.damaged = 0
+        for line in self._lines((LOG_PATTERN, COPY_PATTERN), since.timestamp()):
+            if needle not in line:
+                continue
+            row = _parse(line)
+            if row is None:
+                self.damaged += 1
+            elif row["time"][:19] >= moment:
+                yield row
+
+    def requests(self) -> Iterator[RecordedRequest]:
+        """Yield each request of a client that was given a version; copies are left out.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        self.damaged = 0
+        for line in translate_lines(self._lines((LOG_PATTERN,), strict=True)):
+            try:
+                row = _DEMAND_ROW.decode(line)
+                time = datetime.fromisoformat(row.time).timestamp()
+            except (ValueError, OverflowError):
+                self.damaged += 1
+                continue
+            if row.alias and row.version and row.purpose == LIVE:
+                yield RecordedRequest(
+                    time,
+                    row.alias,
+                    row.input_tokens,
+                    row.output_tokens,
+                    row.status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+                    row.format_ok,
+                    row.finish == "length" if row.finish else None,
+                )
+
+    def _lines(
+        self, patterns: Sequence[str], since: float = 0.0, *, strict: bool = False
+    ) -> Iterator[bytes]:
+        """Yield the lines of each file that was written since, each file once.
+
+        The folder is listed until every file was read, for a gateway may rotate its log meanwhile.
+
+        Args:
+            patterns: Of file names.
+            since: Seconds since 1970.
+            strict: Whether to raise where a file cannot be read.
+        """
+        read: set[_Identity] = set()
+        for _ in range(_MAX_LISTINGS):
+            files = self._files(patterns, since, strict=strict)
+            unread = [(path, identity) for path, identity in files if identity not in read]
+            if not unread:
+                return
+            for path, identity in unread:
+                try:
+                    with path.open("rb") as lines:
+                        opened = _identity(os.fstat(lines.fileno()))
+                        if opened not in read:
+                            read.add(opened)
+                            yield from lines
+                except FileNotFoundError:  # renamed meanwhile
+                    continue
+                except OSError as error:
+                    if strict:
+                        raise
+                    read.add(identity)
+                    self._add_missing(f"in {path}", error.strerror or str(error))
+        self._add_missing(f"below {self._folder}", "its files get other names all the time")
+
+    def _files(
+        self, patterns: Sequence[str], since: float, *, strict: bool
+    ) -> Iterator[tuple[Path, _Identity]]:
+        for path in sorted(path for pattern in patterns for path in self._folder.rglob(pattern)):
+            try:
+                found = path.stat()
+            except FileNotFoundError:  # renamed meanwhile
+                yield path, _VANISHED
+                continue
+            except OSError as error:
+                if strict:
+                    raise
+                self._add_missing(f"in {path}", error.strerror or str(error))
+                continue
+            if found.st_mtime >= since:
+                yield path, _identity(found)
+
+    def _add_missing(self, where: str, why: str) -> None:
+        text = f"requests {where} are lacking: {why}"
+        self.missing = tuple(dict.fromkeys((*self.missing, text)))
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Return a row whose time, status and numbers are sound; None: the line is no such row."""
+    try:
+        row = to_usage_row(json.loads(line))
+        time = datetime.fromisoformat(row["time"])
+        numbers = [row[name] for name in _NUMBERS if row.get(name) is not None]
+        is_sound = (
+            time.tzinfo is not None
+            and type(row["status"]) is int
+            and all(map(_is_finite, (row["latency_s"], *numbers)))
+        )
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
+    return row if is_sound else None
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in {int, float} and math.isfinite(value)
+
+
+def _identity(found: os.stat_result) -> _Identity:
+    return found.st_dev, found.st_ino

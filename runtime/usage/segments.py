@@ -1,0 +1,101 @@
+"""The files of a usage log, known by their first row: rotation changes the name and not the key."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runtime.usage.log import LOG_PATTERN
+
+GATEWAYS: Final = "gateways"
+"""Folder of a state folder that holds the folders of its gateways."""
+USAGE_PATH: Final = "/-/usage"
+"""Path on a gateway's admin side.
+
+`GET /-/usage` lists the segments with their sizes in bytes, and the gateway's clock.
+`GET /-/usage/KEY?from=BYTES` gives whole rows of one segment from there on.
+"""
+_TAIL_BYTES: Final = 65_536
+"""Upper bound of a row, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One file of one gateway's usage log."""
+
+    path: Path
+    gateway: str
+    key: str
+    """Hash of the first row."""
+    end: int
+    """Bytes up to the end of the last whole row."""
+
+    def read_rows(self, start: int, max_bytes: int | None = None) -> bytes:
+        """Return whole rows from an offset on, whatever name the file has by now.
+
+        Args:
+            start: Offset in bytes where a row begins.
+            max_bytes: Upper bound of the result, above the size of any row; None: no bound.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if start >= self.end:
+            return b""
+        for path in (self.path, *sorted(self.path.parent.glob(LOG_PATTERN), reverse=True)):
+            try:
+                with path.open("rb") as stream:
+                    if _key(stream.readline(_TAIL_BYTES)) != self.key:  # rotated meanwhile
+                        continue
+                    stream.seek(start)
+                    size = self.end - start
+                    rows = stream.read(size if max_bytes is None else min(size, max_bytes))
+                    return rows[: rows.rfind(b"\n") + 1]
+            except FileNotFoundError:
+                continue
+        return b""
+
+
+def segments(state_dir: Path) -> Iterator[Segment]:
+    """Yield the segments of all gateways of a state folder.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    folder = state_dir / GATEWAYS
+    for gateway_dir in sorted(folder.iterdir()) if folder.is_dir() else ():
+        yield from gateway_segments(gateway_dir)
+
+
+def gateway_segments(gateway_dir: Path) -> Iterator[Segment]:
+    """Yield the segments of one gateway that hold a row.
+
+    All files are inspected before the first segment is given, again after a rotation.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    names: list[Path] = []
+    found: list[Segment] = []
+    while (now := sorted(gateway_dir.glob(LOG_PATTERN))) != names:
+        names, found = now, [*_inspect(now)]
+    yield from found
+
+
+def _inspect(paths: Iterable[Path]) -> Iterator[Segment]:
+    for path in paths:
+        try:
+            with path.open("rb") as stream:
+                first = stream.readline(_TAIL_BYTES)
+                size = stream.seek(0, 2)
+                start = stream.seek(max(0, size - _TAIL_BYTES))
+                end = start + stream.read(size - start).rfind(b"\n") + 1
+        except FileNotFoundError:
+            continue
+        if first.endswith(b"\n"):
+            yield Segment(path, path.parent.name, _key(first), end)
+
+
+def _key(first: bytes) -> str:
+    return hashlib.sha256(first).hexdigest()[:16]

@@ -1,0 +1,147 @@
+"""Copies the usage logs of gateways on other machines here, so that live gates count all requests.
+
+Each segment of a gateway's usage log has a copy in the gateway's folder, and the copy's size says
+where to go on: a run that is killed at any point loses nothing and copies nothing twice.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from fleet.errors import EngineError, FleetError
+from runtime.files import locked_file
+from runtime.json_client import JsonClient
+from runtime.usage.read import COPY_PREFIX
+from runtime.usage.segments import USAGE_PATH, gateway_segments
+
+MAX_SECONDS: Final = 20.0
+"""Upper bound of the seconds that one run copies from one gateway; the next run goes on."""
+MAX_SKEW: Final = timedelta(seconds=30)
+"""Upper bound of the difference of clocks; beyond it rows would count in the wrong windows."""
+_MIB: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSource:
+    """A gateway on another machine."""
+
+    name: str
+    connect: Callable[[], JsonClient]
+    """Opens its admin side; raises `FleetError` where the operator's secret cannot be read."""
+    prepare_folder: Callable[[], Path]
+    """Makes the gateway's folder in the state folder here."""
+    unavailable: str = ""
+    """Why the gateway shows no usage; empty: the gateway does."""
+
+
+async def sync_usage(
+    sources: Iterable[UsageSource],
+    since: datetime,
+    clock: Callable[[], datetime],
+    seconds: Callable[[], float] = time.monotonic,
+) -> tuple[str, ...]:
+    """Copy what gateways on other machines have logged; return why requests may be lacking.
+
+    Args:
+        sources: The gateways.
+        since: Segments that were last written before are left out.
+        clock: The time here.
+        seconds: Clock for the time that copying takes.
+
+    Returns:
+        A sentence for each gateway that could not be copied whole.
+    """
+    gateways = [*sources]
+    reasons = await asyncio.gather(
+        *(_sync_gateway(source, since, clock, seconds) for source in gateways)
+    )
+    return tuple(
+        f"requests of gateway {source.name} are lacking: {why}"
+        for source, why in zip(gateways, reasons, strict=True)
+        if why
+    )
+
+
+async def _sync_gateway(
+    source: UsageSource,
+    since: datetime,
+    clock: Callable[[], datetime],
+    seconds: Callable[[], float],
+) -> str:
+    """Copy from one gateway; return why requests are lacking, empty: none are."""
+    if source.unavailable:
+        return source.unavailable
+    try:
+        async with source.connect() as client:
+            listing, now = await client.get(USAGE_PATH), clock()
+            skew = datetime.fromisoformat(listing["time"]) - now  # before copying takes its time
+            folder = source.prepare_folder()
+            left = await _copy_segments(client, folder, listing, since, seconds)
+    except (EngineError, FleetError) as error:
+        why = error.diagnostics[0].detail.rstrip(".")
+    except BlockingIOError:
+        why = "another run is copying its usage"
+    except OSError as error:
+        why = error.strerror or str(error)
+    except (ValueError, KeyError, TypeError):
+        why = "it shows something else than its usage"
+    else:
+        why = f"{left / _MIB:.1f} MiB of its usage are still to be copied" if left else ""
+        if abs(skew) > MAX_SKEW:
+            why = f"its clock is {skew.total_seconds():+.0f} s off, so its times do not count"
+    return why
+
+
+async def _copy_segments(
+    client: JsonClient,
+    folder: Path,
+    listing: Mapping[str, Any],
+    since: datetime,
+    seconds: Callable[[], float],
+) -> int:
+    """Copy what is new; return how many bytes are left to copy."""
+    deadline, left = seconds() + MAX_SECONDS, 0
+    keys_here = {segment.key for segment in gateway_segments(folder)}
+    for file in listing["files"]:
+        key, size = str(file["key"]), int(file["size"])
+        if key in keys_here or datetime.fromisoformat(file["written"]) < since:
+            continue  # a gateway with a URL may run on this machine, too
+        if not key.isalnum():
+            raise ValueError(key)
+        with _open_copy(folder / f"{COPY_PREFIX}{key}.jsonl") as (copy, start):
+            copied = start
+            while copied < size and seconds() < deadline:
+                rows = await client.get_bytes(f"{USAGE_PATH}/{key}?from={copied}")
+                if not rows:
+                    break
+                await asyncio.to_thread(_write_all, copy, rows)
+                copied += len(rows)
+            left += max(0, size - copied)
+    return left
+
+
+def _write_all(file: int, rows: bytes) -> None:
+    while rows:
+        rows = rows[os.write(file, rows) :]
+
+
+@contextmanager
+def _open_copy(path: Path) -> Iterator[tuple[int, int]]:
+    """Give a copy and its size, locked, without a broken row at its end.
+
+    Raises:
+        BlockingIOError: another run writes the copy.
+    """
+    with locked_file(path, wait=False, flags=os.O_APPEND) as copy:
+        size = os.fstat(copy).st_size
+        tail = os.pread(copy, _MIB, max(0, size - _MIB))
+        if tail and not tail.endswith(b"\n"):
+            size += tail.rfind(b"\n") + 1 - len(tail)
+            os.ftruncate(copy, size)
+        yield copy, size

@@ -1,0 +1,74 @@
+"""Rows and numbers that a gateway keeps of its requests."""
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from runtime.gateway.metrics import BOUNDS, Metrics
+from runtime.usage.log import USAGE_FILE
+from tests.runtime.gateway.admin_side import metrics_of
+from tests.runtime.gateway.stage import chat, stage, until
+
+
+def test_buckets_are_cumulative_and_end_at_the_count() -> None:
+    metrics = Metrics()
+    values = [0.0, 0.005, 0.0051, 1.0, 500.0]
+    for value in values:
+        metrics.count(("a", "a-b", 'v"1\\'), 200, value, None, 3, None)
+    lines = metrics.text([{"server": "s1", "adapter": "v", "count": 2}], [], {}, 0).splitlines()
+    labels = 'client="a",alias="a-b",version="v\\"1\\\\"'
+    name = "fleetctl_request_seconds"
+    buckets = [
+        int(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}_bucket{{")
+    ]
+    assert buckets == [sum(v <= bound for v in values) for bound in (*BOUNDS, float("inf"))]
+    assert f"{name}_count{{{labels}}} 5" in lines
+    assert f"fleetctl_first_byte_seconds_count{{{labels}}} 0" in lines
+    assert f"fleetctl_input_tokens_total{{{labels}}} 15" in lines
+    assert 'fleetctl_in_flight{server="s1",adapter="v"} 2' in lines
+
+
+@pytest.mark.usefixtures("transport")
+@pytest.mark.parametrize("streams", [False, True])
+def test_what_cannot_be_put_on_record_is_not_answered(tmp_path: Path, *, streams: bool) -> None:
+    log = tmp_path / ".fleetctl/gateways/main" / USAGE_FILE
+    log.parent.mkdir(parents=True)
+    log.symlink_to("/dev/full")
+    ended = []
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            for _ in range(3):
+                try:
+                    reply = await ours.send(chat(stream=streams))
+                except aiohttp.ClientError:
+                    continue
+                assert reply.status == 503
+            await until(ours, 0)
+            assert (await ours.send(path="/healthz", method="GET")).status == 200
+            metrics = await metrics_of(ours.state)
+            assert 'fleetctl_requests_total{client="acme"' not in metrics  # as little as a row
+            ended.append(True)
+
+    with pytest.raises(OSError, match="Invalid argument"):  # it cannot be synced at the end either
+        asyncio.run(scenario())
+    assert ended
+
+
+@pytest.mark.usefixtures("transport")
+def test_the_row_is_in_the_log_when_the_answer_is_there(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+
+            async def client(number: int) -> None:
+                for _ in range(5):
+                    reply = await ours.send(chat(stream=bool(number % 2)))
+                    found = [row["request_id"] for row in ours.rows()]
+                    assert found.count(reply.headers["x-request-id"]) == 1
+
+            await asyncio.gather(*(client(number) for number in range(8)))
+            assert len(ours.rows()) == 40
+
+    asyncio.run(scenario())
