@@ -85,7 +85,7 @@ def _of_a_file(error: OSError) -> FleetError:
     """Say what the system refused: a folder that is read-only, full, or not one at all."""
     where = f"`{error.filename}`: " if error.filename else ""
     detail = f"{where}{error.strerror or error}."
-    hint = "See to its permissions and its place, then run the command again."
+    hint = "Check permissions and free space, then run the command again."
     return FleetError(problem("FC1015", "A file cannot be read or written", detail, hint=hint))
 
 

@@ -91,11 +91,30 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Name the nearest command when there is none of the given name."""
+        """Name the nearest command when there is none of the given name.
+
+        `COMMAND --help` is answered here: click calls `main_group` next, which imports the session.
+        """
         known = not args or args[0].startswith("-") or args[0] in COMMANDS
         if not known and not ctx.resilient_parsing:
             from fleet.errors import did_you_mean  # noqa: PLC0415 (only when something is wrong)
 
             near = did_you_mean(args[0], sorted(COMMANDS))
             ctx.fail(f"No such command '{args[0]}'" + (f"; {near}" if near else "."))
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not ctx.resilient_parsing:
+            _answer_help(ctx, name, command, rest)
+        return name, command, rest
+
+
+def _answer_help(
+    parent: click.Context, name: str | None, command: click.Command | None, args: list[str]
+) -> None:
+    """Print the help of a command and exit, if the arguments ask for help."""
+    if command is None or not {*args} & {*parent.help_option_names}:
+        return
+    if isinstance(command, click.Group) and args[0] not in parent.help_option_names:
+        with click.Context(command, parent, name) as context:
+            _answer_help(context, *command.resolve_command(context, args))
+    else:
+        command.make_context(name, [*args], parent).close()

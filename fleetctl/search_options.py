@@ -1,4 +1,4 @@
-"""How hard a placement is looked for: options that `plan` and what shows a placement share."""
+"""Search options that `plan` shares with the commands that show a placement."""
 
 from collections.abc import Callable
 from functools import wraps

@@ -1,4 +1,4 @@
-"""`fleetctl adapter`: the library of adapter versions."""
+"""`fleetctl adapter`: add, list, show and verify adapter versions."""
 
 import json
 import sys
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleetctl import completion
-from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from fleet.names import AdapterName
+    from fleetctl.session import Session
     from runtime.library.catalog import CatalogVersion
 
 _FORMAT = click.option(
@@ -55,16 +55,16 @@ Examples:
 )
 @_FORMAT
 @click.pass_obj
-def add(session: Session, path: Path, name: str, form: str) -> None:
+def add(session: "Session", path: Path, name: str, form: str) -> None:
     """Check an adapter, copy it into the library and pin its bytes in fleet.lock.
 
     PATH is a folder that PEFT saved, or the version's own place in the library. An adapter that
     a server would refuse, ignore or serve wrongly is refused, with the reason.
     """
-    from fleetctl.known_base import known_base  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.diagnostics import render_text  # noqa: PLC0415
-    from runtime.library.add import add as add_version  # noqa: PLC0415
-    from runtime.library.inspect import require_folder  # noqa: PLC0415
+    from fleetctl.known_base import known_base
+    from plans.diagnostics import render_text
+    from runtime.library.add import add as add_version
+    from runtime.library.inspect import require_folder
 
     parsed = _parsed(name)
     require_folder(path)
@@ -110,9 +110,9 @@ Examples:
 )
 @_FORMAT
 @click.pass_obj
-def list_versions(session: Session, selection: str | None, form: str) -> None:
+def list_versions(session: "Session", selection: str | None, form: str) -> None:
     """List the versions of lock and library, by client and task."""
-    from plans.reports.versions import table  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.reports.versions import table
 
     rows = [
         _row(each)
@@ -138,10 +138,10 @@ Example:
 @click.argument("name", shell_complete=completion.versions)
 @_FORMAT
 @click.pass_obj
-def show(session: Session, name: str, form: str) -> None:
+def show(session: "Session", name: str, form: str) -> None:
     """Show a version: bytes, training, scores and deployments."""
-    from fleet.history import deployments_of  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.reports.versions import page  # noqa: PLC0415
+    from fleet.history import deployments_of
+    from plans.reports.versions import page
 
     entry = _find(session, name)
     document = _row(entry) | {
@@ -172,14 +172,14 @@ Examples:
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.versions)
 @_FORMAT
 @click.pass_obj
-def verify(session: Session, names: tuple[str, ...], form: str) -> None:
+def verify(session: "Session", names: tuple[str, ...], form: str) -> None:
     """Hash every version and compare with fleet.lock. Exit 1 on a difference.
 
     The copies that servers load from are checked too, a row for each copy.
     """
-    from plans.reports.versions import verdicts  # noqa: PLC0415
-    from runtime.library.verify import verify as verify_versions  # noqa: PLC0415
-    from runtime.project.facts import read_lock  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.reports.versions import verdicts
+    from runtime.library.verify import verify as verify_versions
+    from runtime.project.facts import read_lock
 
     lock = read_lock(session.root)
     for name in names:
@@ -200,7 +200,7 @@ def verify(session: Session, names: tuple[str, ...], form: str) -> None:
 
 
 def _parsed(name: str) -> "AdapterName":
-    from fleet.names import AdapterName  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.names import AdapterName
 
     try:
         return AdapterName.parse(name)
@@ -210,7 +210,7 @@ def _parsed(name: str) -> "AdapterName":
 
 
 def _locked(name: str, known: list[str]) -> None:
-    from fleet.errors import LibraryError, did_you_mean, problem  # noqa: PLC0415
+    from fleet.errors import LibraryError, did_you_mean, problem
 
     if name not in known:
         hint = did_you_mean(name, known)
@@ -221,14 +221,14 @@ def _locked(name: str, known: list[str]) -> None:
         )
 
 
-def _catalogue(session: Session) -> "tuple[CatalogVersion, ...]":
-    from runtime.library.catalog import catalogue  # noqa: PLC0415
-    from runtime.project.facts import read_lock  # noqa: PLC0415 (keeps `--help` fast)
+def _catalogue(session: "Session") -> "tuple[CatalogVersion, ...]":
+    from runtime.library.catalog import catalogue
+    from runtime.project.facts import read_lock
 
     return catalogue(session.library, read_lock(session.root))
 
 
-def _find(session: Session, name: str) -> "CatalogVersion":
+def _find(session: "Session", name: str) -> "CatalogVersion":
     entries = {each.name: each for each in _catalogue(session)}
     if name not in entries:
         _locked(name, sorted(entries))

@@ -1,4 +1,4 @@
-"""`fleetctl adopt`: rebuild the ledger from what is live."""
+"""`fleetctl adopt`: write live resources into the ledger."""
 
 import json
 from fnmatch import fnmatchcase
@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleetctl.session import Session
-
 if TYPE_CHECKING:
     from fleet.names import Address
     from fleet.resources import Resource, State
     from fleet.spec import FleetSpec
+    from fleetctl.session import Session
 
 
 @click.command(
@@ -26,15 +25,15 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Show what would be adopted; write nothing.")
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def command(session: Session, *, globs: tuple[str, ...], dry_run: bool, form: str) -> None:
+def command(session: "Session", *, globs: tuple[str, ...], dry_run: bool, form: str) -> None:
     """Write live resources into the ledger as if fleetctl had made them. Changes nothing live.
 
     Without arguments: servers that fleetctl starts, and declared adapters, routes and keys.
     With ADDRESS-GLOB: every match; the next plan may then remove undeclared resources.
     """
-    from fleet.encoding import plain  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.history import History, settled  # noqa: PLC0415
-    from plans.wording import counted  # noqa: PLC0415
+    from fleet.encoding import plain
+    from fleet.history import History, settled
+    from plans.wording import counted
 
     live = session.observe()
     lost = session.is_ledger_lost()
@@ -72,8 +71,8 @@ def _boot(live: "State", address: "Address") -> str:
 def _is_chosen(
     fleet: "FleetSpec", address: "Address", resource: "Resource", globs: tuple[str, ...]
 ) -> bool:
-    from fleet.resources import Key, LoadedAdapter, Route, Server  # noqa: PLC0415
-    from fleet.rollouts import alias_of  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.resources import Key, LoadedAdapter, Route, Server
+    from fleet.rollouts import alias_of
 
     if globs:
         return any(fnmatchcase(address, each) for each in globs)

@@ -1,18 +1,16 @@
 """`fleetctl apply`: carry out a plan, step by step."""
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fleetctl.progress import Form, teller
-from fleetctl.session import Session
-
 if TYPE_CHECKING:
     from fleet.plan import Plan
     from fleet.resources import State
+    from fleetctl.progress import Form
+    from fleetctl.session import Session
 
 
 @click.command(
@@ -36,14 +34,16 @@ Examples:
     help="text: progress on stderr. json: events on stdout, one per line.",
 )
 @click.pass_obj
-def command(session: Session, *, file: Path | None, auto: bool, yes: bool, form: Form) -> None:
+def command(session: "Session", *, file: Path | None, auto: bool, yes: bool, form: "Form") -> None:
     """Carry out the plan in FILE, step by step, and verify the result.
 
     Steps whose precondition changed since the plan was made are skipped, and steps that depend
     on them; the others run. Running the command again is safe. Ctrl-C lets running steps
     finish, a second Ctrl-C stops at once.
     """
-    from fleetctl.scenes import require_believed  # noqa: PLC0415 (keeps `--help` fast)
+    import asyncio
+
+    from fleetctl.scenes import require_believed
 
     if (file is None) != auto:
         raise click.UsageError("Name a plan file, or pass --auto.")
@@ -65,9 +65,10 @@ def command(session: Session, *, file: Path | None, auto: bool, yes: bool, form:
         raise click.Abort from None
 
 
-async def _carry_out(session: Session, plan: "Plan", form: Form) -> int:
-    from fleetctl.effects import carry_out, stopping  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.report import tell_outcome  # noqa: PLC0415
+async def _carry_out(session: "Session", plan: "Plan", form: "Form") -> int:
+    from fleetctl.effects import carry_out, stopping
+    from fleetctl.progress import teller
+    from fleetctl.report import tell_outcome
 
     emit = teller(session, plan.id, form)
     with stopping() as stop:
@@ -77,11 +78,11 @@ async def _carry_out(session: Session, plan: "Plan", form: Form) -> int:
     return outcome.exit_code
 
 
-def _read(session: Session, file: Path) -> "Plan":
-    from fleet.errors import FleetError, StalePlanError, problem  # noqa: PLC0415
-    from fleet.history import carried_out  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.documents.plan_file import load  # noqa: PLC0415
-    from runtime.files import read_text  # noqa: PLC0415
+def _read(session: "Session", file: Path) -> "Plan":
+    from fleet.errors import FleetError, StalePlanError, problem
+    from fleet.history import carried_out
+    from plans.documents.plan_file import load
+    from runtime.files import read_text
 
     plan = load(read_text(file))
     if plan.fleet != session.fleet().name:
@@ -109,25 +110,26 @@ def _read(session: Session, file: Path) -> "Plan":
     return plan
 
 
-def _nothing(session: Session, plan: "Plan", form: Form) -> None:
-    """Say that there is nothing to do, and what waits; no lease is taken, nothing written down."""
-    from plans.render.text import nothing_to_do  # noqa: PLC0415 (keeps `--help` fast)
+def _nothing(session: "Session", plan: "Plan", form: "Form") -> None:
+    """Report that no step is due, and what waits. Takes no lease and records nothing."""
+    from plans.render.text import nothing_to_do
 
     if form == "text":
         click.echo(nothing_to_do(plan), err=True)
         for line in plan.held:
             click.echo(f"Held back: {line}", err=True)
         return
-    from fleet.steps import ApplyEvent  # noqa: PLC0415
+    from fleet.steps import ApplyEvent
+    from fleetctl.progress import teller
 
     told = {"result": "converged", "exit_code": 0, "done": 0, "seconds": 0.0}
     teller(session, plan.id, form)(ApplyEvent("run_complete", told))
 
 
 def _warn_of_changes(plan: "Plan", live: "State") -> None:
-    """List what is no longer as the plan saw it; refuse if that leaves nothing to do."""
-    from fleet.errors import StalePlanError, problem  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.execute.run import moved_since  # noqa: PLC0415
+    """List resources that changed since the plan; refuse a plan without any step left."""
+    from fleet.errors import StalePlanError, problem
+    from runtime.execute.run import moved_since
 
     moved = moved_since(plan, live)
     if not moved:
@@ -150,7 +152,7 @@ def _warn_of_changes(plan: "Plan", live: "State") -> None:
 
 
 def _confirm(plan: "Plan", *, whole: bool) -> None:
-    from plans.render.text import render  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.render.text import render
 
     if not plan.steps:
         return

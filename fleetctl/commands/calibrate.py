@@ -1,6 +1,5 @@
-"""`fleetctl calibrate`: measure how fast a running server is."""
+"""`fleetctl calibrate`: measure the speed of a running server, for planning."""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,9 +7,9 @@ import click
 
 from fleetctl import completion
 from fleetctl.patience import waiting
-from fleetctl.session import Session
 
 if TYPE_CHECKING:
+    from fleetctl.session import Session
     from runtime.calibrate.profile import CalibrationTarget
     from runtime.calibrate.run import Calibration
 
@@ -64,7 +63,7 @@ Examples:
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def command(
-    session: Session,
+    session: "Session",
     server: str,
     url: str | None,
     kind: str | None,
@@ -83,11 +82,13 @@ def command(
     `fleetctl plan` reads. Loads, starts and changes nothing. Refused while clients use the
     server.
     """
-    from fleet.capacity import WORST_RESIDUAL  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.calibrate.measure import CalibrationBudget  # noqa: PLC0415
-    from runtime.calibrate.profile import FOLDER, dump, file_name  # noqa: PLC0415
-    from runtime.calibrate.run import calibrate  # noqa: PLC0415
-    from runtime.files import replace_file  # noqa: PLC0415
+    import asyncio
+
+    from fleet.capacity import WORST_RESIDUAL
+    from runtime.calibrate.measure import CalibrationBudget
+    from runtime.calibrate.profile import FOLDER, dump, file_name
+    from runtime.calibrate.run import calibrate
+    from runtime.files import replace_file
 
     subject = _subject(session, server, url, kind, kept=out is None)
     effort = CalibrationBudget(rounds, tokens, largest_batch, minutes)
@@ -110,14 +111,14 @@ def command(
 
 
 def _subject(
-    session: Session, name: str, url: str | None, kind: str | None, *, kept: bool
+    session: "Session", name: str, url: str | None, kind: str | None, *, kept: bool
 ) -> "CalibrationTarget":
     """Gather what must be known of a server; `kept`: the profile is for planning to read."""
-    from fleet.errors import EngineError, did_you_mean, problem  # noqa: PLC0415
-    from runtime.calibrate.profile import CalibrationTarget  # noqa: PLC0415
+    from fleet.errors import EngineError, did_you_mean, problem
+    from runtime.calibrate.profile import CalibrationTarget
 
     fleet = session.fleet()
-    with waiting("Looking at the servers…"):
+    with waiting("Observing the servers…"):
         state = session.observe()
     found = state.servers().get(name)
     if found is None:
@@ -138,7 +139,7 @@ def _subject(
             problem(
                 "FC4065",
                 "A fake server has no speed of its own",
-                f"`{name}` runs on the fake engine, and planning would take its speed for real.",
+                f"`{name}` runs on the fake engine, and plans would rely on its speed.",
                 hint="Measure a real server, or pass --out FILE to see what would be written.",
             )
         )
@@ -153,7 +154,7 @@ def _subject(
             problem(
                 "FC4064",
                 "Too little is known of a server",
-                f"The {what} not known of `{name}`, and a profile is of no use without.",
+                f"The {what} not known of `{name}`, and a profile needs both.",
                 hint="Pass --kind, such as `--kind h100_80g`."
                 if kind is None
                 else "Bring it back to its declared flags first.",

@@ -1,11 +1,14 @@
-"""`fleetctl compile`."""
+"""`fleetctl compile`: print start commands of servers, or routes for another gateway."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fleetctl import completion
-from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleetctl.session import Session
 
 FORMATS = ("json", "sh", "systemd")
 TARGETS = ("servers", "envoy", "litellm")
@@ -54,7 +57,7 @@ Examples:
 )
 @click.pass_obj
 def command(
-    session: Session,
+    session: "Session",
     target: str,
     form: str | None,
     hosts: tuple[str, ...],
@@ -68,7 +71,7 @@ def command(
     envoy, litellm: the configuration that serves the current routing table. Features that are
     lost in translation are printed on standard error.
     """
-    from fleetctl import compilation  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl import compilation
 
     if target == "servers":
         _refuse(target, {"--out": out, "--gateway": name, "--seen-at": seen_at})

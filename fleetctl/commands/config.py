@@ -1,12 +1,12 @@
-"""`fleetctl config`."""
+"""`fleetctl config`: show resolved values and the file that each comes from."""
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
-from fleet.config import effective_settings
-from fleetctl.session import Session
-from runtime.project.load import load_project
+if TYPE_CHECKING:
+    from fleetctl.session import Session
 
 
 @click.group(epilog="\b\nExamples:\n  fleetctl config show --origin clients.acme")
@@ -26,11 +26,14 @@ Examples:
 @click.option("--origin", is_flag=True, help="Print file and line of each value.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 @click.pass_obj
-def show(session: Session, path: str, form: str, *, origin: bool) -> None:
+def show(session: "Session", path: str, form: str, *, origin: bool) -> None:
     """Print every value in force, defaults and overlays included.
 
     PATH selects a part, such as `clients.acme`. A secret is shown as its reference.
     """
+    from fleet.config import effective_settings
+    from runtime.project.load import load_project
+
     project = load_project(session.root, session.environment, session.variables, session.state_dir)
     found = [
         each

@@ -1,4 +1,4 @@
-"""`fleetctl demand`: what adapters are asked, by the hour: shown, and recorded from usage."""
+"""`fleetctl demand`: show requests of adapters by hour; record them from usage."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ def show(session: "Session", form: str, *, every: bool) -> None:
 
     With daylight saving, an hour counts as busy if busy in summer or in winter.
     """
-    from plans.reports.demand import render, render_json  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.reports.demand import render, render_json
 
     fleet = session.fleet()
     click.echo(render(fleet, every=every) if form == "text" else render_json(fleet), nl=False)
@@ -61,15 +61,15 @@ def record(session: "Session", days: int, folder: Path | None) -> None:
     For each alias: requests per minute by hour (95th percentile over the days), and mean tokens.
     Adapters with `demand: {observed: true}` are placed by this file. Keep it in version control.
     """
-    from fleet.capacity import DEMAND_FILE, carried_on, recorded_demand_text  # noqa: PLC0415
-    from fleet.capacity import record_demand as summed  # noqa: PLC0415
-    from fleet.errors import ConfigError, FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.patience import waiting  # noqa: PLC0415
-    from plans.wording import counted  # noqa: PLC0415
-    from runtime.files import write_text  # noqa: PLC0415
-    from runtime.project.facts import read_recording  # noqa: PLC0415
-    from runtime.project.load import declared_aliases  # noqa: PLC0415
-    from runtime.usage.read import UsageReader  # noqa: PLC0415
+    from fleet.capacity import DEMAND_FILE, carried_on, recorded_demand_text
+    from fleet.capacity import record_demand as summed
+    from fleet.errors import ConfigError, FleetError, problem
+    from fleetctl.patience import waiting
+    from plans.wording import counted
+    from runtime.files import write_text
+    from runtime.project.facts import read_recording
+    from runtime.project.load import declared_aliases
+    from runtime.usage.read import UsageReader
 
     where = folder or session.state_dir / "gateways"
     known = declared_aliases(session.root, session.environment, session.variables)
@@ -92,8 +92,8 @@ def record(session: "Session", days: int, folder: Path | None) -> None:
 
 
 def _tell(kept: "Recording", damaged: int) -> None:
-    from fleet.capacity import DEMAND_FILE  # noqa: PLC0415
-    from plans.wording import counted  # noqa: PLC0415
+    from fleet.capacity import DEMAND_FILE
+    from plans.wording import counted
 
     since, until = (each.strftime("%Y-%m-%d %H:%M") for each in (kept.since, kept.until))
     click.echo(

@@ -1,4 +1,4 @@
-"""`fleetctl diagnose`: why the fleet does not fit, and what would make it fit."""
+"""`fleetctl diagnose`: show why the fleet does not fit, and which changes would help."""
 
 import sys
 from collections.abc import Sequence
@@ -43,8 +43,8 @@ def command(session: "Session", form: str, live_file: Path | None) -> None:
 
     Changes nothing. Exits 0 if the fleet fits, else 1.
     """
-    from fleet.placement import SearchLimits  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.commands.plan import state  # noqa: PLC0415
+    from fleet.placement import SearchLimits
+    from fleetctl.commands.plan import state
 
     found = diagnosis(session, session.fleet(), state(session, live_file), SearchLimits())
     click.echo(shown_as(found, form), nl=False)
@@ -58,10 +58,10 @@ def diagnosis(
     search: "SearchLimits",
     changes: Sequence[str] = (),
 ) -> "Diagnosis":
-    """Diagnose a fleet; the commands that it names suppose these changes too."""
-    from fleet.history import settled  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.what_if import diagnose  # noqa: PLC0415
-    from fleetctl.patience import waiting  # noqa: PLC0415
+    """Diagnose a fleet; suggested commands suppose `changes` as well."""
+    from fleet.history import settled
+    from fleet.what_if import diagnose
+    from fleetctl.patience import waiting
 
     history = settled(session.history(), live)
     with waiting("Planning with changes that might help…"):
@@ -75,9 +75,6 @@ def diagnosis(
 
 def shown_as(found: "Diagnosis", form: str) -> str:
     """Return a diagnosis as `text` or `json`."""
-    from plans.explain.diagnosis import (  # noqa: PLC0415 (keeps `--help` fast)
-        render_json,
-        render_text,
-    )
+    from plans.explain.diagnosis import render_json, render_text
 
     return render_json(found) if form == "json" else render_text(found)

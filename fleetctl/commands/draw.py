@@ -1,4 +1,4 @@
-"""`fleetctl draw`: the packing as a drawing: devices, servers, slots, the load of the day."""
+"""`fleetctl draw`: draw the packing: devices, adapters in their slots, load by hour."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,10 +63,10 @@ def command(
     The drawing shows the state after an apply. Memory and load are estimates until
     `fleetctl calibrate` has measured a server. Versions without a place are left out.
     """
-    from fleetctl.commands.plan import state  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.placed import placed  # noqa: PLC0415
-    from plans.drawing import DRAWINGS  # noqa: PLC0415
-    from plans.drawing.content import only, sketch  # noqa: PLC0415
+    from fleetctl.commands.plan import state
+    from fleetctl.placed import placed
+    from plans.drawing import DRAWINGS
+    from plans.drawing.content import only, sketch
 
     live = state(session, live_file)
     there = placed(session, live, search)
@@ -75,7 +75,7 @@ def command(
     if out is None:
         click.echo(text, nl=False)
         return
-    from runtime.files import write_text  # noqa: PLC0415
+    from runtime.files import write_text
 
     write_text(out, text)
     click.echo(f"Wrote {out}.", err=True)

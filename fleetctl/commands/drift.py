@@ -1,15 +1,13 @@
-"""`fleetctl drift`: what left the state that the last apply established."""
+"""`fleetctl drift`: compare live with the last apply. Exit 2 on drift."""
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from fleetctl.session import Session
-
 if TYPE_CHECKING:
     from fleet.resources import State
+    from fleetctl.session import Session
 
 
 @click.command(
@@ -29,26 +27,25 @@ Examples:
     help="Leave out addresses such as `adapter/*@llama_a`; repeatable.",
 )
 @click.pass_obj
-def command(session: Session, *, form: Literal["json", "text"], globs: tuple[str, ...]) -> None:
+def command(session: "Session", *, form: Literal["json", "text"], globs: tuple[str, ...]) -> None:
     """Compare the live state with the last apply, grouped by cause. Changes nothing.
 
     Declared changes that are not applied yet are no drift. Exit 2 on drift, 0 without; 1 without
     drift if a declaration is broken and only the valid files were compared.
     """
-    from fleet.errors import ConfigError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.history import settled  # noqa: PLC0415
-    from fleet.planning import (  # noqa: PLC0415 (keeps `--help` fast)
-        classify_drift,
-        without_ignored,
-    )
-    from plans.reports.drift import render_json, render_text  # noqa: PLC0415
-    from runtime.library.served_copies import damaged  # noqa: PLC0415
+    import asyncio
+
+    from fleet.errors import ConfigError
+    from fleet.history import settled
+    from fleet.planning import classify_drift, without_ignored
+    from plans.reports.drift import render_json, render_text
+    from runtime.library.served_copies import damaged
 
     clean = 0
     try:
         session.fleet()
     except ConfigError as error:
-        from fleetctl.sound import sound  # noqa: PLC0415 (only when something is wrong)
+        from fleetctl.sound import sound
 
         session, clean = sound(session, error), error.exit_code
     live = asyncio.run(_look(session))
@@ -59,8 +56,8 @@ def command(session: Session, *, form: Literal["json", "text"], globs: tuple[str
     sys.exit(2 if causes else clean)
 
 
-async def _look(session: Session) -> "State":
-    from runtime.looking import look  # noqa: PLC0415 (keeps `--help` fast)
+async def _look(session: "Session") -> "State":
+    from runtime.looking import look
 
     async with session.connected() as (engines, gateways):
         return await look(engines, gateways)

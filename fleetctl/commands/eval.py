@@ -1,4 +1,4 @@
-"""`fleetctl eval`: evaluate served versions on golden sets; list and compare the results."""
+"""`fleetctl eval`: evaluate served versions on golden sets; list the results."""
 
 import json
 import sys
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleetctl import completion
-from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from fleet.evals import Purpose
+    from fleetctl.session import Session
 
 PURPOSES = ("gate", "anchor", "rolling", "smoke", "aa")
 DRIFTED = 2
@@ -69,7 +69,7 @@ Examples:
 @_FORMAT
 @click.pass_obj
 def run(
-    session: Session,
+    session: "Session",
     /,
     names: tuple[str, ...],
     form: str,
@@ -90,13 +90,9 @@ def run(
     answers into the state folder, figures into the library. Exit 1 when an evaluation is
     not valid; with --due, exit 2 on drift.
     """
-    from fleetctl.eval_runs import (  # noqa: PLC0415 (keeps `--help` fast)
-        run_all,
-        tell_people,
-        todo_of,
-    )
-    from fleetctl.evaluation import past_of, spec_for  # noqa: PLC0415
-    from plans.reports.evals import drift_table, table  # noqa: PLC0415
+    from fleetctl.eval_runs import run_all, tell_people, todo_of
+    from fleetctl.evaluation import past_of, spec_for
+    from plans.reports.evals import drift_table, table
 
     if bool(names) + every + due_only != 1:
         raise click.UsageError("Name aliases or versions, or pass --all or --due.")
@@ -143,11 +139,11 @@ Examples:
 @click.option("--limit", type=click.IntRange(min=0), default=20, help="Number of entries; 0 = all.")
 @_FORMAT
 @click.pass_obj
-def list_runs(session: Session, alias: str | None, limit: int, form: str) -> None:
+def list_runs(session: "Session", alias: str | None, limit: int, form: str) -> None:
     """List the evaluations in the ledger, oldest first. Needs no declarations."""
-    from fleetctl.eval_runs import of_alias  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.evaluation import past_of  # noqa: PLC0415
-    from plans.reports.evals import row, table  # noqa: PLC0415
+    from fleetctl.eval_runs import of_alias
+    from fleetctl.evaluation import past_of
+    from plans.reports.evals import row, table
 
     past = of_alias(session, past_of(session), alias)
     found = [each for runs in past.values() for each in runs]
@@ -175,10 +171,10 @@ Examples:
 )
 @_FORMAT
 @click.pass_obj
-def show(session: Session, run_id: str, wrong: int, form: str) -> None:
+def show(session: "Session", run_id: str, wrong: int, form: str) -> None:
     """Show one evaluation with its wrong answers. RUN may be the beginning of an id."""
-    from plans.reports.evals import page, page_text  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.evals.store import EvalStore  # noqa: PLC0415
+    from plans.reports.evals import page, page_text
+    from runtime.evals.store import EvalStore
 
     store = EvalStore(session.state_dir / "evals")
     document = page(store.read(store.named(run_id)), wrong or None)
@@ -197,15 +193,15 @@ Examples:
 @_ALIAS
 @_FORMAT
 @click.pass_obj
-def drift(session: Session, alias: str | None, form: str) -> None:
+def drift(session: "Session", alias: str | None, form: str) -> None:
     """Apply the drift rules to the evaluations in the ledger. Exit 2 on drift.
 
     serving: answers to the frozen set changed. retrain: fresh sets score lower.
     watch: two low fresh sets in a row, or a version that began below the best one before.
     """
-    from fleetctl.eval_runs import of_alias  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.evaluation import past_of  # noqa: PLC0415
-    from plans.reports.evals import drift_table  # noqa: PLC0415
+    from fleetctl.eval_runs import of_alias
+    from fleetctl.evaluation import past_of
+    from plans.reports.evals import drift_table
 
     past = of_alias(session, past_of(session), alias)
     aliases = {
@@ -219,13 +215,13 @@ def drift(session: Session, alias: str | None, form: str) -> None:
     elif rows:
         click.echo(drift_table(rows), nl=False)
     else:
-        click.echo("Nothing to judge yet: it takes two evaluations of a version.", err=True)
+        click.echo("No drift to judge yet: a version needs two evaluations.", err=True)
     sys.exit(DRIFTED if any(each["standing"] in {"serving", "retrain"} for each in rows) else 0)
 
 
 def _drifts(past: Any, adapters: dict[str, str]) -> list[dict[str, Any]]:
-    from fleet.evals import drifts  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.reports.evals import drift_row  # noqa: PLC0415
+    from fleet.evals import drifts
+    from plans.reports.evals import drift_row
 
     return [
         drift_row(alias, adapter, each)
@@ -254,7 +250,7 @@ Examples:
 @_FORMAT
 @click.pass_obj
 def import_results(
-    session: Session,
+    session: "Session",
     path: Path,
     source: str,
     name: str,
@@ -267,8 +263,8 @@ def import_results(
     lm-eval: the file of samples (`--log_samples`). inspect-ai: a log, `.eval` or `.json`.
     An unfinished, truncated or partly unscored log is refused.
     """
-    from fleetctl.eval_runs import imported  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.reports.evals import table  # noqa: PLC0415
+    from fleetctl.eval_runs import imported
+    from plans.reports.evals import table
 
     if chosen and source != "lm-eval":
         raise click.UsageError("--filter needs --from lm-eval.")
@@ -287,14 +283,14 @@ def import_results(
 )
 @_FORMAT
 @click.pass_obj
-def judge(session: Session, path: Path, client: str, form: str) -> None:
+def judge(session: "Session", path: Path, client: str, form: str) -> None:
     """Compare the declared judge with people's labels. Exit 2 on low agreement.
 
     Each line of PATH is a golden item with `answer` and `label` (yes or no):
     {"id": "l-1", "input": "...", "expected": "...", "answer": "...", "label": "yes"}.
     """
-    from fleetctl.judge_comparing import compared  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.reports.evals import judge_text  # noqa: PLC0415
+    from fleetctl.judge_comparing import compared
+    from plans.reports.evals import judge_text
 
     found = compared(session, path, client, quiet=form == "json")
     shown = json.dumps(found, indent=2) + "\n" if form == "json" else judge_text(found)

@@ -1,4 +1,4 @@
-"""`fleetctl evidence`: what gates have found, and whether it holds."""
+"""`fleetctl evidence`: show and re-check the verdicts of gates."""
 
 import json
 import sys
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleetctl import completion
-from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from fleet.history import Entry
+    from fleetctl.session import Session
 
 _FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 _VERDICTS = click.Choice(["PASS", "FAIL", "INCONCLUSIVE"], case_sensitive=False)
@@ -56,13 +56,9 @@ Examples:
 )
 @_FORMAT
 @click.pass_obj
-def list_(session: Session, alias: str, verdict: str | None, limit: int, form: str) -> None:
+def list_(session: "Session", alias: str, verdict: str | None, limit: int, form: str) -> None:
     """List verdicts of gates, oldest first. json: one per line."""
-    from plans.reports.evidence import (  # noqa: PLC0415 (`--help` is fast)
-        chosen,
-        document,
-        render_list,
-    )
+    from plans.reports.evidence import chosen, document, render_list
 
     found = chosen(
         session.ledger().read(), alias=alias, verdict=(verdict or "").upper(), limit=limit
@@ -85,10 +81,10 @@ Examples:
 @click.argument("number", type=click.IntRange(1), metavar="ENTRY")
 @_FORMAT
 @click.pass_obj
-def show(session: Session, number: int, form: str) -> None:
+def show(session: "Session", number: int, form: str) -> None:
     """Show one verdict in full: figures, limits, counts, bytes."""
-    from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.reports.evidence import document, render_one  # noqa: PLC0415
+    from fleet.errors import FleetError, problem
+    from plans.reports.evidence import document, render_one
 
     found = [each for each in session.ledger().read() if each.seq == number]
     if not found or found[0].kind != "gate_judged":
@@ -96,7 +92,7 @@ def show(session: Session, number: int, form: str) -> None:
             problem(
                 "FC5131",
                 "No such evidence",
-                f"Entry {number} of the ledger is no judged gate.",
+                f"Entry {number} of the ledger is no verdict of a gate.",
                 command="fleetctl evidence list",
             )
         )
@@ -118,15 +114,15 @@ Examples:
 @click.option("--head", metavar="HASH", help="Hash of an entry that must be in the chain.")
 @_FORMAT
 @click.pass_obj
-def verify(session: Session, head: str | None, form: str) -> None:
+def verify(session: "Session", head: str | None, form: str) -> None:
     """Check the ledger's hash chain and compute every verdict again. Exit 1 on a difference.
 
     Needs the ledger alone. A writer of the ledger can rewrite all of it: keep the last hash
     elsewhere, and pass that hash as --head.
     """
-    from fleet.history import check_evidence  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.reports.evidence import render_checks  # noqa: PLC0415
-    from runtime.gates.evidence import changed_runs  # noqa: PLC0415
+    from fleet.history import check_evidence
+    from plans.reports.evidence import render_checks
+    from runtime.gates.evidence import changed_runs
 
     entries = session.ledger().read()
     checks = list(check_evidence(entries))
@@ -150,7 +146,7 @@ def verify(session: Session, head: str | None, form: str) -> None:
     for run, text in runs.items():
         click.echo(f"Evaluation {run}: {text}.")
     if lost:
-        click.echo(f"No entry has the hash {head}: the ledger is another one, or was cut short.")
+        click.echo(f"No entry has the hash {head}: the ledger was replaced or truncated.")
     for path, known in lacking.items():
         click.echo(
             f"The ledger has {len(entries)} entries and lacks some of the {known} that were once "
@@ -175,7 +171,7 @@ def _follow(verdicts: int) -> str:
 def _document(
     entries: "list[Entry]", wrong: list[Any], runs: dict[str, str], verdicts: int, *, lost: bool
 ) -> dict[str, Any]:
-    from dataclasses import asdict  # noqa: PLC0415 (keeps `--help` fast)
+    from dataclasses import asdict
 
     return {
         "format": "fleetctl-evidence-check",

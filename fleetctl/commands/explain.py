@@ -1,4 +1,4 @@
-"""`fleetctl explain`: a resource's place and values, or the meaning of an error code."""
+"""`fleetctl explain`: explain a resource's place and values, or an error code."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,19 +48,19 @@ def command(
     host/HOST, base/BASE, client/CLIENT. An error code, such as FC1210, prints its entry of the
     catalogue.
     """
-    from fleetctl.error_codes import explain_code, is_code  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.explain.explanation import render_json, render_text  # noqa: PLC0415
+    from fleetctl.error_codes import explain_code, is_code
+    from plans.explain.explanation import render_json, render_text
 
     render = render_json if form == "json" else render_text
     if is_code(address):
         click.echo(render(explain_code(address)), nl=False)
         return
 
-    from fleet.errors import FleetError  # noqa: PLC0415
-    from fleet.planning import desired_state_of  # noqa: PLC0415
-    from fleetctl.commands.plan import state  # noqa: PLC0415
-    from fleetctl.placed import placed, plan_of  # noqa: PLC0415
-    from plans.explain.resource import ExplainInput, explain  # noqa: PLC0415
+    from fleet.errors import FleetError
+    from fleet.planning import desired_state_of
+    from fleetctl.commands.plan import state
+    from fleetctl.placed import placed, plan_of
+    from plans.explain.resource import ExplainInput, explain
 
     live = state(session, live_file)
     there = placed(session, live, search)

@@ -1,16 +1,16 @@
-"""`fleetctl fmt`."""
+"""`fleetctl fmt`: put the declarations into canonical form."""
 
 import difflib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from fleet.config import format_text
 from fleet.errors import ConfigError, Diagnostic
-from fleetctl.session import Session
-from runtime.project.facts import decode
-from runtime.project.load import every_file
+
+if TYPE_CHECKING:
+    from fleetctl.session import Session
 
 
 @click.command(
@@ -25,12 +25,16 @@ Examples:
 @click.option("--check", is_flag=True, help="Change nothing; exit 1 if a file is not canonical.")
 @click.option("--diff", is_flag=True, help="Change nothing; print the differences.")
 @click.pass_obj
-def command(session: Session, paths: tuple[Path, ...], *, check: bool, diff: bool) -> None:
+def command(session: "Session", paths: tuple[Path, ...], *, check: bool, diff: bool) -> None:
     """Put the declarations into canonical form.
 
     Orders keys as in the reference, writes quotes and spaces alike, and moves comments with
     their keys. Values never change. PATHS default to every YAML file of the project.
     """
+    from fleet.config import format_text
+    from runtime.project.facts import decode
+    from runtime.project.load import every_file
+
     files = paths or tuple(session.root / name for name in every_file(session.root))
     changed = 0
     problems: list[Diagnostic] = []

@@ -1,6 +1,5 @@
-"""`fleetctl gateway`: the processes that clients talk to."""
+"""`fleetctl gateway`: run, start, stop and show gateways."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleetctl import completion
-from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fleet.spec import GatewaySpec
+    from fleetctl.session import Session
 
 _NAME = "main"
 _AGAIN = ("stop", "start")
@@ -57,14 +56,14 @@ Example:
 @click.argument("name", default=_NAME, shell_complete=completion.gateways)
 @_transport
 @click.pass_obj
-def run(session: Session, name: str, transport: str | None) -> None:
+def run(session: "Session", name: str, transport: str | None) -> None:
     """Run a gateway in this terminal until Ctrl-C, or under a process supervisor.
 
     A gateway that is declared as an Envoy becomes that Envoy, on the files written by `apply`.
     """
-    from runtime.gateway import serving, state_dir  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.gateway.envoy.files import become_envoy  # noqa: PLC0415
-    from runtime.gateway.transports import DEFAULT  # noqa: PLC0415
+    from runtime.gateway import serving, state_dir
+    from runtime.gateway.envoy.files import become_envoy
+    from runtime.gateway.transports import DEFAULT
 
     gateway = _one(session, name)
     if gateway.kind == "envoy":
@@ -84,13 +83,13 @@ Examples:
 @click.argument("name", required=False, shell_complete=completion.gateways)
 @_transport
 @click.pass_obj
-def start(session: Session, name: str | None, transport: str | None) -> None:
+def start(session: "Session", name: str | None, transport: str | None) -> None:
     """Start a gateway, or all of them, in the background; wait until clients are answered.
 
     Exits 1 if a gateway already runs with different settings.
     """
-    from runtime.gateway import supervisor  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.gateway.transports import DEFAULT  # noqa: PLC0415
+    from runtime.gateway import supervisor
+    from runtime.gateway.transports import DEFAULT
 
     other = False
     for gateway in _own(session, name):
@@ -103,7 +102,7 @@ def start(session: Session, name: str | None, transport: str | None) -> None:
             other = True
             again = " && ".join(f"fleetctl gateway {verb} {gateway.name}" for verb in _AGAIN)
             again += f" --transport {transport}" if transport else ""
-            text = f"it has been running {' and '.join(wrong)}. To start it anew: {again}"
+            text = f"runs {' and '.join(wrong)}. To restart: {again}"
             click.echo(f"Warning: gateway {gateway.name}: {text}", err=True)
     sys.exit(1 if other else 0)
 
@@ -118,9 +117,9 @@ Examples:
 )
 @click.argument("name", required=False, shell_complete=completion.gateways)
 @click.pass_obj
-def stop(session: Session, name: str | None) -> None:
+def stop(session: "Session", name: str | None) -> None:
     """Stop a gateway, or all of them, after their running requests."""
-    from runtime.gateway import state_dir, supervisor  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway import state_dir, supervisor
 
     for each in _own(session, name, state_dir.known_gateways(session.state_dir)):
         stopped = supervisor.stop(session.state_dir, each.name)
@@ -137,8 +136,10 @@ Examples:
 )
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def status(session: Session, form: str) -> None:
+def status(session: "Session", form: str) -> None:
     """Show each gateway: process, revision, servers, declared and observed split."""
+    import asyncio
+
     rows = asyncio.run(_rows(session))
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
@@ -155,9 +156,9 @@ def status(session: Session, form: str) -> None:
         click.echo(f"{row['gateway']}  {state}{served}")
         for name, health in row["servers"].items():
             if health != "up":
-                click.echo(f"  server {name} is {health}: it is asked last")
+                click.echo(f"  server {name} is {health}: requests try other servers first")
         for each in row["missing"]:
-            click.echo(f"  server {each['server']} does not hold {each['adapter']}, and should")
+            click.echo(f"  server {each['server']} lacks {each['adapter']}, which its routes name")
     for line in _split(rows):
         click.echo(line)
 
@@ -182,10 +183,10 @@ def _split(rows: "list[dict[str, Any]]") -> "Iterator[str]":
         yield f"{alias}  {'; '.join(parts)}  of {total} requests"
 
 
-async def _rows(session: Session) -> list[dict[str, Any]]:
-    from runtime.gateway.control import LocalGateways  # noqa: PLC0415
-    from runtime.gateway.state_dir import read_table  # noqa: PLC0415
-    from runtime.gateway.supervisor import find_process  # noqa: PLC0415 (keeps `--help` fast)
+async def _rows(session: "Session") -> list[dict[str, Any]]:
+    from runtime.gateway.control import LocalGateways
+    from runtime.gateway.state_dir import read_table
+    from runtime.gateway.supervisor import find_process
 
     known = _gateways(session)
     gateways = LocalGateways(session.state_dir, known, session.envoys())
@@ -218,10 +219,10 @@ async def _rows(session: Session) -> list[dict[str, Any]]:
     return rows
 
 
-def _gateways(session: Session) -> "dict[str, GatewaySpec]":
+def _gateways(session: "Session") -> "dict[str, GatewaySpec]":
     """Return the gateways as declared; as last known where that cannot be read."""
-    from fleet.errors import ConfigError  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.gateway import state_dir  # noqa: PLC0415
+    from fleet.errors import ConfigError
+    from runtime.gateway import state_dir
 
     if not (session.root / "fleet.yaml").is_file():
         return state_dir.known_gateways(session.state_dir)
@@ -238,14 +239,14 @@ def _gateways(session: Session) -> "dict[str, GatewaySpec]":
 
 
 def _own(
-    session: Session, name: str | None, known: "Mapping[str, GatewaySpec] | None" = None
+    session: "Session", name: str | None, known: "Mapping[str, GatewaySpec] | None" = None
 ) -> "Iterator[GatewaySpec]":
     """Yield the gateway of that name, or all; not those that are Envoys, which it says.
 
     Raises:
         FleetError: the one that is named is an Envoy.
     """
-    from runtime.gateway.envoy.files import not_started_here  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.gateway.envoy.files import not_started_here
 
     found = _gateways(session) if known is None else known
     named = found.get(name) or _one(session, name) if name else None
@@ -256,11 +257,11 @@ def _own(
             raise not_started_here(gateway)
         else:
             run = f"fleetctl gateway run {gateway.name}"
-            click.echo(f"gateway {gateway.name} is an Envoy; it is kept by others: {run}", err=True)
+            click.echo(f"gateway {gateway.name} is an Envoy, started apart: {run}", err=True)
 
 
-def _one(session: Session, name: str) -> "GatewaySpec":
-    from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
+def _one(session: "Session", name: str) -> "GatewaySpec":
+    from fleet.errors import FleetError, did_you_mean, problem
 
     known = _gateways(session)
     if name in known:

@@ -1,6 +1,5 @@
-"""`fleetctl gc`: delete versions, served copies and answers that nobody can need any more."""
+"""`fleetctl gc`: delete unused adapter versions, served copies and old answers."""
 
-import asyncio
 import json
 import sys
 from dataclasses import asdict
@@ -8,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleetctl.session import Session
-
 if TYPE_CHECKING:
     from fleet.errors import FleetError
     from fleet.maintenance import KeptAnswers, RetainedVersions, RetentionDecision
+    from fleetctl.session import Session
 
 
 @click.command(
@@ -29,13 +27,15 @@ Examples:
 @click.option("--yes", is_flag=True, help="Delete without confirmation.")
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def command(session: Session, *, dry_run: bool, yes: bool, form: str) -> None:
+def command(session: "Session", *, dry_run: bool, yes: bool, form: str) -> None:
     """Delete unused adapter versions, served copies and old evaluation answers.
 
     Kept are declared and newer versions, versions with traffic or loaded on a server, and at
     least 3 earlier versions for a rollback. Nothing is unloaded, and nothing is deleted while
     a server does not answer.
     """
+    import asyncio
+
     if not (dry_run or yes) and (form == "json" or not sys.stdin.isatty()):
         raise click.UsageError(
             "Not a terminal: pass --yes to delete without confirmation, or --dry-run."
@@ -59,16 +59,16 @@ def command(session: Session, *, dry_run: bool, yes: bool, form: str) -> None:
             click.echo("fleet.lock has changed: commit it.", err=True)
 
 
-async def _judge(session: Session) -> "RetainedVersions":
+async def _judge(session: "Session") -> "RetainedVersions":
     """Observe and decide.
 
     Raises:
         FleetError: FC4022, something is not known.
     """
-    from fleet.maintenance import retained  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.gateway.control import LocalGateways  # noqa: PLC0415
-    from runtime.library.delete import copies  # noqa: PLC0415
-    from runtime.observe import doubts, in_flight, observe  # noqa: PLC0415
+    from fleet.maintenance import retained
+    from runtime.gateway.control import LocalGateways
+    from runtime.library.delete import copies
+    from runtime.observe import doubts, in_flight, observe
 
     gateways = LocalGateways(session.state_dir, session.fleet().gateways, session.envoys())
     try:
@@ -85,10 +85,10 @@ async def _judge(session: Session) -> "RetainedVersions":
     return retained(session.fleet(), live, history, session.now(), copies=present, busy=busy)
 
 
-def _answers(session: Session) -> "tuple[KeptAnswers, ...]":
+def _answers(session: "Session") -> "tuple[KeptAnswers, ...]":
     """Decide which evaluations keep their answers."""
-    from fleet.maintenance import kept_answers  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.evals.store import EvalStore  # noqa: PLC0415
+    from fleet.maintenance import kept_answers
+    from runtime.evals.store import EvalStore
 
     fleet, stored = session.fleet(), EvalStore(session.state_dir / "evals").stored()
     entries = session.ledger().read() if stored else []
@@ -96,25 +96,27 @@ def _answers(session: Session) -> "tuple[KeptAnswers, ...]":
 
 
 def _unsure(doubts: "tuple[str, ...]") -> "FleetError":
-    from fleet.errors import EngineError, problem  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.errors import EngineError, problem
 
     return EngineError(
         problem(
             "FC4022",
             "Not everything is known, so nothing is deleted",
             " ".join(f"{each}." for each in doubts),
-            hint="A deleted folder can end a server for every client. Bring back what does not "
-            "answer, or stop it, then run the command again.",
+            hint="A deleted folder can end a server for every client. Restart or stop the "
+            "servers that do not answer, then run the command again.",
             command="fleetctl status",
         )
     )
 
 
-def _delete(session: Session, seen: "RetainedVersions", old: "tuple[KeptAnswers, ...]") -> None:
+def _delete(session: "Session", seen: "RetainedVersions", old: "tuple[KeptAnswers, ...]") -> None:
     """Delete under the lease what a second look still finds unneeded."""
-    from fleet.names import AdapterName  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.evals.store import EvalStore  # noqa: PLC0415
-    from runtime.library.delete import clear, remove_copy, remove_version  # noqa: PLC0415
+    import asyncio
+
+    from fleet.names import AdapterName
+    from runtime.evals.store import EvalStore
+    from runtime.library.delete import clear, remove_copy, remove_version
 
     store, ledger = session.state_dir / "store", session.ledger()
     agreed = {each.name for each in _all(seen, old) if not each.needed}
@@ -137,12 +139,12 @@ def _delete(session: Session, seen: "RetainedVersions", old: "tuple[KeptAnswers,
 
 
 def _sizes(
-    session: Session, found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]"
+    session: "Session", found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]"
 ) -> dict[str, int]:
-    from fleet.names import AdapterName  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.evals.store import EvalStore  # noqa: PLC0415
-    from runtime.library.delete import size  # noqa: PLC0415
-    from runtime.library.layout import version_folder  # noqa: PLC0415
+    from fleet.names import AdapterName
+    from runtime.evals.store import EvalStore
+    from runtime.library.delete import size
+    from runtime.library.layout import version_folder
 
     library, store = session.library, session.state_dir / "store"
     kept = EvalStore(session.state_dir / "evals")
@@ -178,7 +180,7 @@ def _tell_answers(
     answers: "tuple[KeptAnswers, ...]", sizes: dict[str, int], *, all_of_it: bool
 ) -> None:
     """Tell of each reason how many evaluations there are: there may be thousands."""
-    from plans.wording import counted  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.wording import counted
 
     groups: dict[tuple[bool, str], list[str]] = {}
     for each in answers:
@@ -201,7 +203,7 @@ def _all(
 
 
 def _counted(found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]") -> str:
-    from plans.wording import counted  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.wording import counted
 
     versions = sum(not each.needed for each in found.versions)
     copies = sum(not each.needed for each in found.copies)

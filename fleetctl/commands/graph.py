@@ -1,4 +1,4 @@
-"""`fleetctl graph`: which step waits for which."""
+"""`fleetctl graph`: print the steps of a plan as a graph."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,15 +33,15 @@ Examples:
 @click.pass_obj
 def command(session: "Session", plan_file: Path | None, form: str) -> None:
     """Print the steps of a plan as a graph; each lane runs its steps in order."""
-    from plans.render.graph import FORMATS  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.render.graph import FORMATS
 
     if plan_file:
-        from plans.documents.plan_file import load  # noqa: PLC0415
-        from runtime.files import read_text  # noqa: PLC0415
+        from plans.documents.plan_file import load
+        from runtime.files import read_text
 
         plan = load(read_text(plan_file))
     else:
-        from fleetctl.commands.plan import state  # noqa: PLC0415
+        from fleetctl.commands.plan import state
 
         plan = session.plan(live=state(session, None))
     click.echo(FORMATS[form](plan), nl=False)

@@ -1,11 +1,13 @@
-"""`fleetctl history`: what was done, when and by whom."""
+"""`fleetctl history`: show the ledger: actions with their time and author."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from fleetctl import completion
-from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleetctl.session import Session
 
 
 @click.command(
@@ -34,17 +36,13 @@ Examples:
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def command(
-    session: Session, *, about: str, limit: int, steps: bool, form: Literal["json", "text"]
+    session: "Session", *, about: str, limit: int, steps: bool, form: Literal["json", "text"]
 ) -> None:
     """Show the ledger: applies, rollbacks, releases, adoptions. Checks its hash chain.
 
     Works without declarations and while an apply runs.
     """
-    from plans.reports.history import (  # noqa: PLC0415 (fast `--help`)
-        chosen,
-        render_json,
-        render_text,
-    )
+    from plans.reports.history import chosen, render_json, render_text
 
     entries = chosen(session.ledger().read(), limit=limit or None, steps=steps, about=about)
     click.echo(render_json(entries) if form == "json" else render_text(entries, about), nl=False)

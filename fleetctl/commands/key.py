@@ -1,14 +1,14 @@
-"""`fleetctl key`: API keys for clients."""
+"""`fleetctl key`: create API keys of clients."""
 
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from fleetctl import completion
-from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from fleet.spec import ClientKey
+    from fleetctl.session import Session
 
 
 @click.group(
@@ -37,7 +37,7 @@ Examples:
     "--all", "every", is_flag=True, help="Create every declared `file:` key that has no file."
 )
 @click.pass_obj
-def create(session: Session, key: str | None, *, every: bool) -> None:
+def create(session: "Session", key: str | None, *, every: bool) -> None:
     """Create a random key for a declared key.
 
     The key is written to the declared file, readable by you alone, or printed once if the
@@ -55,15 +55,16 @@ def create(session: Session, key: str | None, *, every: bool) -> None:
             _create(session, name, each)
 
 
-def _create(session: Session, key: str, declared: "ClientKey") -> None:
-    from runtime.secrets import keep, make_key  # noqa: PLC0415 (keeps `--help` fast)
+def _create(session: "Session", key: str, declared: "ClientKey") -> None:
+    from runtime.secrets import keep, make_key
 
     kind, _, where = declared.reference.partition(":")
     secret = make_key()
     if kind == "env":
         click.echo(secret)
         click.echo(
-            f"Shown this once. Set {where} to it where `fleetctl apply` runs, then apply.", err=True
+            f"Shown only once. Set {where} to this key where `fleetctl apply` runs, then apply.",
+            err=True,
         )
         return
     keep(secret, session.root / where)
@@ -72,7 +73,7 @@ def _create(session: Session, key: str, declared: "ClientKey") -> None:
     )
 
 
-def _declared(session: Session) -> "dict[str, ClientKey]":
+def _declared(session: "Session") -> "dict[str, ClientKey]":
     return {
         f"{client.name}/{each.name}": each
         for client in session.fleet().clients.values()
@@ -81,13 +82,13 @@ def _declared(session: Session) -> "dict[str, ClientKey]":
 
 
 def _unknown(key: str, declared: "dict[str, ClientKey]") -> NoReturn:
-    from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
+    from fleet.errors import FleetError, did_you_mean, problem
 
     raise FleetError(
         problem(
             "FC6012",
             "No such key is declared",
-            f"`{key}` is not declared. A key stands with its client: "
+            f"`{key}` is not declared. A key is declared with its client: "
             '`keys: {prod: "file:.fleetctl/keys/acme-prod"}`.',
             hint=did_you_mean(key, sorted(declared)),
             command="fleetctl validate",

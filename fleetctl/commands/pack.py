@@ -1,23 +1,17 @@
-"""`fleetctl pack`: the plain packer, for instances from outside."""
+"""`fleetctl pack`: pack vectors into bins, or adapters onto servers, from files."""
 
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fleet.errors import ConfigError, Diagnostic, Position
-from fleet.packing import (
-    PRICE_UNIT,
-    Effort,
-    pack_servers,
-    pack_setups,
-    pack_vectors,
-    read_fleet,
-    read_setups,
-    read_vectors,
-)
 from runtime.files import read_text
+
+if TYPE_CHECKING:
+    from fleet.packing import Effort
 
 
 @click.command(
@@ -56,7 +50,7 @@ def command(instance: Path, capacity: Path | None, effort: "Effort", *, as_json:
     if instance.suffix == ".json":
         packed, summary = _servers(instance, capacity, effort)
     elif capacity:
-        raise click.UsageError("--capacity goes with a fleet (.json); other files hold their own.")
+        raise click.UsageError("--capacity needs a fleet (.json); other files have their own.")
     elif instance.suffix in {".bpps", ".txt"}:
         packed, summary = _classed(instance, effort)
     else:
@@ -69,7 +63,9 @@ def command(instance: Path, capacity: Path | None, effort: "Effort", *, as_json:
         click.echo(json.dumps(packed))
 
 
-def _bins(path: Path, effort: Effort) -> tuple[object, list[tuple[str, str]]]:
+def _bins(path: Path, effort: "Effort") -> tuple[object, list[tuple[str, str]]]:
+    from fleet.packing import pack_vectors, read_vectors
+
     vectors = read_vectors(read_text(path), str(path))
     packing = pack_vectors(vectors.sizes, vectors.capacity, demand=vectors.demand, effort=effort)
     return _homes(packing.bins), [
@@ -79,7 +75,9 @@ def _bins(path: Path, effort: Effort) -> tuple[object, list[tuple[str, str]]]:
     ]
 
 
-def _classed(path: Path, effort: Effort) -> tuple[object, list[tuple[str, str]]]:
+def _classed(path: Path, effort: "Effort") -> tuple[object, list[tuple[str, str]]]:
+    from fleet.packing import pack_setups, read_setups
+
     packing = pack_setups(read_setups(read_text(path), str(path)), effort=effort)
     return _homes(packing.bins), [
         ("bins", str(len(packing.bins))),
@@ -96,8 +94,10 @@ def _homes(bins: tuple[tuple[int, ...], ...]) -> list[int]:
 
 
 def _servers(
-    path: Path, capacity: Path | None, effort: Effort
+    path: Path, capacity: Path | None, effort: "Effort"
 ) -> tuple[object, list[tuple[str, str]]]:
+    from fleet.packing import PRICE_UNIT, pack_servers, read_fleet
+
     table = capacity or path.parent / "capacity.json"
     replicas, catalog = read_fleet(read_text(path), str(path), read_text(table), str(table))
     try:

@@ -1,4 +1,4 @@
-"""`fleetctl plan`: what would change, for whom, and how to get back."""
+"""`fleetctl plan`: show what would change. Changes nothing."""
 
 import sys
 from pathlib import Path
@@ -93,9 +93,9 @@ def command(
     every: bool,
 ) -> None:
     """Show what would change. Changes nothing."""
-    from fleet.planning import select  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.selection import criteria, require_known  # noqa: PLC0415
-    from plans.reports.status import gateway_notes  # noqa: PLC0415
+    from fleet.planning import select
+    from fleetctl.selection import criteria, require_known
+    from plans.reports.status import gateway_notes
 
     wanted = criteria(selections)
     if changes and (out or save_live):
@@ -103,7 +103,7 @@ def command(
         raise click.UsageError(f"--what-if writes no file: omit {option}.")
     fleet = session.fleet()
     if changes:
-        from fleet.what_if import what_if  # noqa: PLC0415
+        from fleet.what_if import what_if
 
         fleet = what_if(fleet, changes)
     live = state(session, live_file)
@@ -116,13 +116,13 @@ def command(
     require_known(wanted, fleet, made)
     whole, made = made, select(made, wanted)
     if save_live:
-        from plans.documents import live_file as livefile  # noqa: PLC0415
-        from runtime.files import write_text  # noqa: PLC0415
+        from plans.documents import live_file as livefile
+        from runtime.files import write_text
 
         write_text(save_live, livefile.dump(live))
     text = shown(made, form, every=every)
     if changes:
-        from plans.render.sections import compared, marked  # noqa: PLC0415
+        from plans.render.sections import compared, marked
 
         text = marked(text, form, changes, compared(whole, as_declared(session, live, search)))
     click.echo(text, nl=False)
@@ -140,14 +140,14 @@ def supposed(
     form: str,
 ) -> "Plan":
     """Return the plan of a changed fleet; where there is none, print the diagnosis and exit."""
-    from fleet.errors import PlacementError  # noqa: PLC0415
-    from fleet.what_if import what_if_live  # noqa: PLC0415
+    from fleet.errors import PlacementError
+    from fleet.what_if import what_if_live
 
     then = what_if_live(fleet, live)
     try:
         return session.plan(live=then, fleet=fleet, search=search)
     except PlacementError as error:
-        from fleetctl.commands.diagnose import diagnosis, shown_as  # noqa: PLC0415
+        from fleetctl.commands.diagnose import diagnosis, shown_as
 
         click.echo(f"What if: {'; '.join(changes)}. Then the fleet does not fit.", err=True)
         found = diagnosis(session, fleet, then, search, changes)
@@ -156,8 +156,8 @@ def supposed(
 
 
 def as_declared(session: "Session", live: "State", search: "SearchLimits") -> "Plan | None":
-    """Return the plan of the fleet without what is supposed; None where it does not fit."""
-    from fleet.errors import PlacementError  # noqa: PLC0415
+    """Return the plan of the declared fleet; None if the fleet does not fit."""
+    from fleet.errors import PlacementError
 
     try:
         return session.plan(live=live, search=search)
@@ -168,20 +168,20 @@ def as_declared(session: "Session", live: "State", search: "SearchLimits") -> "P
 def state(session: "Session", live_file: Path | None) -> "State":
     """Return the live state from a file, or observed now."""
     if live_file:
-        from plans.documents import live_file as livefile  # noqa: PLC0415
-        from runtime.files import read_text  # noqa: PLC0415
+        from plans.documents import live_file as livefile
+        from runtime.files import read_text
 
         return livefile.load(read_text(live_file))
-    from fleetctl.patience import waiting  # noqa: PLC0415
+    from fleetctl.patience import waiting
 
-    with waiting("Asking the servers what they hold…"):
+    with waiting("Observing the servers…"):
         return session.observe()
 
 
 def shown(plan: "Plan", form: str, *, every: bool) -> str:
     """Return the plan in a format; text is coloured on a terminal."""
     if form == "text":
-        from plans.render.text import render  # noqa: PLC0415
+        from plans.render.text import render
 
         return render(plan, colour=sys.stdout.isatty(), every=every)
     return RENDERERS[form](plan)
@@ -189,10 +189,10 @@ def shown(plan: "Plan", form: str, *, every: bool) -> str:
 
 def save(session: "Session", plan: "Plan", out: Path) -> None:
     """Write the plan file and say how to apply it."""
-    from fleetctl import __version__  # noqa: PLC0415
-    from plans.documents.plan_file import Envelope, dump  # noqa: PLC0415
-    from runtime.files import write_text  # noqa: PLC0415
-    from runtime.project.git import commit_of  # noqa: PLC0415
+    from fleetctl import __version__
+    from plans.documents.plan_file import Envelope, dump
+    from runtime.files import write_text
+    from runtime.project.git import commit_of
 
     created = session.now().isoformat(timespec="seconds")
     envelope = Envelope(created, session.by, commit_of(session.root), __version__)

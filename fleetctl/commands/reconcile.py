@@ -1,6 +1,5 @@
-"""`fleetctl reconcile`: judge what is tried, heal what may be healed, move rollouts on."""
+"""`fleetctl reconcile`: repair drift and promote rollouts, once or at an interval."""
 
-import asyncio
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -8,15 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from fleetctl.options import duration
-from fleetctl.progress import Form, teller
-from fleetctl.session import Session
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Collection, Mapping
 
     from fleet.plan import Plan
     from fleet.planning import DriftCause
     from fleet.resources import State
+    from fleetctl.progress import Form
+    from fleetctl.session import Session
     from runtime.execute.outcome import ApplyOutcome
     from runtime.gates.tick import Evaluations
     from runtime.operations.heal import HealBackoff
@@ -38,13 +38,15 @@ Examples:
 )
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def command(session: Session, *, once: bool, interval: timedelta | None, form: Form) -> None:
+def command(session: "Session", *, once: bool, interval: timedelta | None, form: "Form") -> None:
     """Run one reconcile round (--once) or repeat (--interval).
 
     A round rolls back versions that fail a gate, restores missing resources and damaged copies,
     and promotes rollouts whose gates pass. A round removes, restarts and deploys nothing.
     Exit 3 after a rollback; 1 if declarations, ledger or placement kept a part from running.
     """
+    import asyncio
+
     if once == (interval is not None):
         raise click.UsageError("Pass --once or --interval DURATION.")
     try:
@@ -53,13 +55,15 @@ def command(session: Session, *, once: bool, interval: timedelta | None, form: F
         raise click.Abort from None
 
 
-async def _rounds(session: Session, interval: timedelta | None, form: Form) -> int:
-    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.effects import stopping  # noqa: PLC0415
-    from fleetctl.sound import LastValid  # noqa: PLC0415
-    from plans.diagnostics import render_text  # noqa: PLC0415
-    from runtime.gates.tick import Evaluations  # noqa: PLC0415
-    from runtime.operations.heal import HealBackoff  # noqa: PLC0415
+async def _rounds(session: "Session", interval: timedelta | None, form: "Form") -> int:
+    import asyncio
+
+    from fleet.errors import FleetError
+    from fleetctl.effects import stopping
+    from fleetctl.sound import LastValid
+    from plans.diagnostics import render_text
+    from runtime.gates.tick import Evaluations
+    from runtime.operations.heal import HealBackoff
 
     backoff, evaluations, declared = HealBackoff(), Evaluations(), LastValid()
     with stopping() as stop:
@@ -89,11 +93,11 @@ async def _rounds(session: Session, interval: timedelta | None, form: Form) -> i
 
 
 async def _round(
-    session: Session,
-    stop: asyncio.Event,
+    session: "Session",
+    stop: "asyncio.Event",
     backoff: "HealBackoff",
     evaluations: "Evaluations",
-    form: Form,
+    form: "Form",
     *,
     once: bool,
     valid: bool,
@@ -104,10 +108,10 @@ async def _round(
     longer to come back. Where it is not possible nothing advances, and healing goes on. Nor
     does anything where the declarations are not `valid`.
     """
-    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.judging import judge_round  # noqa: PLC0415
-    from fleetctl.practice import practise  # noqa: PLC0415
-    from fleetctl.taking_back import JudgingRound  # noqa: PLC0415
+    from fleet.errors import FleetError
+    from fleetctl.judging import judge_round
+    from fleetctl.practice import practise
+    from fleetctl.taking_back import JudgingRound
 
     live = await session.observe_now()
     refused: FleetError | None = None
@@ -143,9 +147,11 @@ async def _round(
     return code or judged.code
 
 
-async def _mend_routes(session: Session, live: "State", stop: asyncio.Event, form: Form) -> int:
-    """Give gateways that lag behind the newest table, and it the addresses that it lacks."""
-    from fleet.planning import repair  # noqa: PLC0415 (keeps `--help` fast)
+async def _mend_routes(
+    session: "Session", live: "State", stop: "asyncio.Event", form: "Form"
+) -> int:
+    """Publish the newest table to gateways that lag behind, with missing addresses added."""
+    from fleet.planning import repair
 
     for note in live.notes:
         click.echo(f"Note: {note}", err=True)
@@ -155,22 +161,26 @@ async def _mend_routes(session: Session, live: "State", stop: asyncio.Event, for
     return await _carry_out(session, nothing, stop, form, due=True)
 
 
-async def _tell_people(session: Session, live: "State") -> None:
-    """Tell client and operators, once, what waits for people or should have been done."""
-    from fleetctl.telling import standing, tell_occasions  # noqa: PLC0415 (keeps `--help` fast)
+async def _tell_people(session: "Session", live: "State") -> None:
+    """Notify client and operators, once, of work that waits for people or is overdue."""
+    import asyncio
+
+    from fleetctl.telling import standing, tell_occasions
 
     for line in await tell_occasions(session, await asyncio.to_thread(standing, session, live)):
         click.echo(f"Warning: {line}", err=True)
 
 
 async def _heal(
-    session: Session, live: "State", stop: asyncio.Event, backoff: "HealBackoff", form: Form
+    session: "Session", live: "State", stop: "asyncio.Event", backoff: "HealBackoff", form: "Form"
 ) -> tuple[bool, bool, int]:
-    """Put back what is missing; return whether anything was done or left, and the exit code."""
-    from fleet.history import settled  # noqa: PLC0415
-    from fleet.planning import DriftAction, classify_drift, repair  # noqa: PLC0415
-    from fleet.resources import LoadedAdapter  # noqa: PLC0415
-    from fleet.rollouts import alias_of  # noqa: PLC0415
+    """Restore missing resources; return whether any was due or left, and the exit code."""
+    import asyncio
+
+    from fleet.history import settled
+    from fleet.planning import DriftAction, classify_drift, repair
+    from fleet.resources import LoadedAdapter
+    from fleet.rollouts import alias_of
 
     fleet = session.fleet()
     clock = asyncio.get_running_loop().time
@@ -191,10 +201,10 @@ async def _heal(
 
 
 async def _advance(
-    session: Session,
+    session: "Session",
     live: "State",
-    stop: asyncio.Event,
-    form: Form,
+    stop: "asyncio.Event",
+    form: "Form",
     without: "Collection[str]",
     *,
     again: bool,
@@ -203,8 +213,8 @@ async def _advance(
 
     Returns whether anything was done, and the exit code.
     """
-    from fleet.errors import PlacementError  # noqa: PLC0415
-    from fleet.planning import advances  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.errors import PlacementError
+    from fleet.planning import advances
 
     now = await session.observe_now() if again else live
     left = 0
@@ -227,10 +237,10 @@ def _tell_left_out(left_out: "Mapping[str, str]") -> None:
     click.echo("The others go on. What helps: fleetctl diagnose", err=True)
 
 
-def _mend(session: Session, live: "State") -> dict[str, str]:
-    """Make damaged copies good again, and say whom that concerns; return what stays damaged."""
-    from runtime.library.served_copies import damaged, mend  # noqa: PLC0415
-    from runtime.project.facts import read_lock  # noqa: PLC0415 (keeps `--help` fast)
+def _mend(session: "Session", live: "State") -> dict[str, str]:
+    """Repair damaged copies and report the affected adapters; return what stays damaged."""
+    from runtime.library.served_copies import damaged, mend
+    from runtime.project.facts import read_lock
 
     store = session.state_dir / "store"
     wrong = damaged(live.adapters().values(), store)
@@ -269,12 +279,13 @@ def _tell_causes(
 
 
 async def _carry_out(
-    session: Session, plan: "Plan", stop: asyncio.Event, form: Form, *, due: bool = False
+    session: "Session", plan: "Plan", stop: "asyncio.Event", form: "Form", *, due: bool = False
 ) -> int:
     if not (plan.steps or due):
         return 0
-    from fleetctl.effects import carry_out  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.report import tell_outcome  # noqa: PLC0415
+    from fleetctl.effects import carry_out
+    from fleetctl.progress import teller
+    from fleetctl.report import tell_outcome
 
     outcome: ApplyOutcome = await carry_out(
         session, plan, teller(session, plan.id, form), stop=stop, trigger="reconcile"

@@ -1,18 +1,17 @@
-"""`fleetctl release`: let a version that was rolled back be rolled out again."""
+"""`fleetctl release`: allow a version that was rolled back to be rolled out again."""
 
-import asyncio
 import json
 from typing import TYPE_CHECKING
 
 import click
 
 from fleetctl import completion
-from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fleet.spec import AdapterFacts
+    from fleetctl.session import Session
     from runtime.gateway.table import RoutingTable
 
 
@@ -34,18 +33,20 @@ Examples:
 @click.option("--reason", default="", metavar="TEXT", help="Reason, for the ledger.")
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def command(session: Session, *, alias: str, version: str | None, reason: str, form: str) -> None:
+def command(session: "Session", *, alias: str, version: str | None, reason: str, form: str) -> None:
     """Clear the quarantine of ALIAS: the next plan may roll the version out, from its first stage.
 
     Lifts rollbacks, failed or forged verdicts, aborts and inconclusive ends, also of the same
     bytes under another version. Accepts a route changed by hand. Moves no traffic.
     """
-    from fleet.encoding import plain  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
-    from fleet.history import fold_entries, kept_out, same_bytes  # noqa: PLC0415
-    from fleet.names import route_address  # noqa: PLC0415
-    from runtime.gates.tick import unsound  # noqa: PLC0415
-    from runtime.ledger.clock import behind  # noqa: PLC0415
+    import asyncio
+
+    from fleet.encoding import plain
+    from fleet.errors import FleetError, did_you_mean, problem
+    from fleet.history import fold_entries, kept_out, same_bytes
+    from fleet.names import route_address
+    from runtime.gates.tick import unsound
+    from runtime.ledger.clock import behind
 
     table = asyncio.run(_table(session))
     entries = session.ledger().read()
@@ -98,10 +99,10 @@ def _as_json(form: str, alias: str, versions: tuple[str, ...], *, route: bool) -
         click.echo(json.dumps(document, indent=2))
 
 
-def _locked(session: Session, alias: str) -> "Mapping[str, AdapterFacts]":
+def _locked(session: "Session", alias: str) -> "Mapping[str, AdapterFacts]":
     """Return the alias's versions in the lock; none where the declarations do not say."""
-    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleet.rollouts import alias_of  # noqa: PLC0415
+    from fleet.errors import FleetError
+    from fleet.rollouts import alias_of
 
     try:
         found = session.fleet().versions
@@ -110,8 +111,8 @@ def _locked(session: Session, alias: str) -> "Mapping[str, AdapterFacts]":
     return {name: each for name, each in found.items() if alias_of(name) == alias}
 
 
-async def _table(session: Session) -> "RoutingTable":
-    from runtime.gateway.control import LocalGateways  # noqa: PLC0415 (keeps `--help` fast)
+async def _table(session: "Session") -> "RoutingTable":
+    from runtime.gateway.control import LocalGateways
 
     gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     try:

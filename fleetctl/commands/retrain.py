@@ -1,6 +1,5 @@
-"""`fleetctl retrain`: whose turn it is, who has taken it on, and the training itself."""
+"""`fleetctl retrain`: list adapters due for retraining, claim one, train it."""
 
-import asyncio
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -8,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from fleetctl import completion
-from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from fleet.spec import AdapterSpec
+    from fleetctl.session import Session
 
 _FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 
@@ -45,14 +44,14 @@ Examples:
 @click.option("--due", "due_only", is_flag=True, help="Only overdue, due or ad hoc adapters.")
 @_FORMAT
 @click.pass_obj
-def list_turns(session: Session, form: str, *, due_only: bool) -> None:
+def list_turns(session: "Session", form: str, *, due_only: bool) -> None:
     """List the retraining state of every adapter, the most urgent first.
 
     The interval counts from training (`retrain run`) or from the first load. Ad hoc: outside the
     interval, because accuracy has drifted or a person claimed the adapter.
     """
-    from fleetctl.retraining import URGENT, turns  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.reports.versions import retraining_table  # noqa: PLC0415
+    from fleetctl.retraining import URGENT, turns
+    from plans.reports.versions import retraining_table
 
     rows = [
         each for each in turns(session)
@@ -80,10 +79,10 @@ Example:
 )
 @_FORMAT
 @click.pass_obj
-def claim(session: Session, alias: str, reason: str, lasts: str, form: str) -> None:
+def claim(session: "Session", alias: str, reason: str, lasts: str, form: str) -> None:
     """Claim an adapter for retraining. Refused while another claim lasts."""
-    from fleetctl.retraining import duration  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.training import claim as take  # noqa: PLC0415
+    from fleetctl.retraining import duration
+    from runtime.training import claim as take
 
     _adapter(session, alias)
     now, whole = session.now(), duration(lasts)
@@ -106,9 +105,9 @@ Examples:
 @click.option("--force", is_flag=True, help="Release another person's claim.")
 @_FORMAT
 @click.pass_obj
-def release(session: Session, alias: str, reason: str, form: str, *, force: bool) -> None:
+def release(session: "Session", alias: str, reason: str, form: str, *, force: bool) -> None:
     """Release a claim; with --force also another person's, who is named."""
-    from runtime.training import release as give_back  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.training import release as give_back
 
     found = give_back(
         session.ledger(), alias, by=session.by, reason=reason, now=session.now(), force=force
@@ -144,7 +143,7 @@ Examples:
 @_FORMAT
 @click.pass_obj
 def run(
-    session: Session,
+    session: "Session",
     /,
     alias: str,
     version: str | None,
@@ -159,7 +158,9 @@ def run(
     Deploys nothing: `apply` loads the version and starts its rollout. After an interruption, run
     again to go on with the same version.
     """
-    from fleetctl.retraining import trained  # noqa: PLC0415 (keeps `--help` fast)
+    import asyncio
+
+    from fleetctl.retraining import trained
 
     _adapter(session, alias)
 
@@ -174,15 +175,15 @@ def run(
         return
     click.echo(f"Added {done['adapter']}, digest {done['digest'][:12]}.", err=True)
     if done["declared_in"]:
-        click.echo(f"{done['declared_in']} asks for it. Next: fleetctl plan", err=True)
+        click.echo(f"{done['declared_in']} declares the new version. Next: fleetctl plan", err=True)
     elif declare:
         hint = f"Set its version in the declarations by hand: {done['adapter']}"
         click.echo(f"Warning: no plain `version` was found to change. {hint}", err=True)
         sys.exit(1)
 
 
-def _adapter(session: Session, alias: str) -> "AdapterSpec":
-    from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415
+def _adapter(session: "Session", alias: str) -> "AdapterSpec":
+    from fleet.errors import FleetError, did_you_mean, problem
 
     adapters = session.fleet().adapters
     if alias not in adapters:

@@ -1,6 +1,5 @@
-"""`fleetctl rollback`: back to the previous version, in seconds; or only the exercise of it."""
+"""`fleetctl rollback`: give an alias's traffic to its previous version, now."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Sequence
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleetctl import completion
-from fleetctl.session import Session
 
 DECLARED = "declared"
 """Value of `--due` where none is given."""
 
 if TYPE_CHECKING:
+    from fleetctl.session import Session
     from runtime.rollback.drill import DrillResult
     from runtime.rollback.rollback import RollbackResult
 
@@ -74,7 +73,7 @@ Examples:
 )
 @click.pass_obj
 def command(
-    session: Session,
+    session: "Session",
     *,
     alias: str | None,
     to: str | None,
@@ -94,6 +93,8 @@ def command(
     loaded, and gets no traffic until `fleetctl release ALIAS`. Versions that were rolled back,
     rejected or aborted need --to. --drill proves that a rollback would work.
     """
+    import asyncio
+
     if not drill and (live or every or due is not None or times > 1):
         raise click.UsageError("--live, --times, --all and --due need --drill.")
     if forward and (drill or not to or not reason):
@@ -111,7 +112,7 @@ def command(
 
 
 async def _back(
-    session: Session,
+    session: "Session",
     alias: str,
     to: str | None,
     smoke: Sequence[str],
@@ -121,7 +122,7 @@ async def _back(
     forward: bool,
 ) -> int:
     """Roll back, say so, and only then tell others, which may take its time."""
-    from fleetctl.rolling_back import roll_back, tell_of  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.rolling_back import roll_back, tell_of
 
     result = await roll_back(session, alias, to, reason=reason, forward=forward, smoke=smoke)
     _tell(result, form)
@@ -131,7 +132,7 @@ async def _back(
 
 
 async def _drill(
-    session: Session,
+    session: "Session",
     alias: str,
     to: str | None,
     smoke: Sequence[str],
@@ -140,7 +141,7 @@ async def _drill(
     *,
     live: bool,
 ) -> int:
-    from fleetctl.drilling import drill_one, times_of  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.drilling import drill_one, times_of
 
     results = []
     for number in range(times):
@@ -160,7 +161,7 @@ async def _drill(
 
 
 def _longest(due: str | None) -> timedelta | None:
-    from fleet.config import parse_duration  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.config import parse_duration
 
     if due in (None, DECLARED):
         return None
@@ -171,15 +172,15 @@ def _longest(due: str | None) -> timedelta | None:
 
 
 async def _drill_all(
-    session: Session, every: timedelta | None, form: str, *, live: bool, declared: bool
+    session: "Session", every: timedelta | None, form: str, *, live: bool, declared: bool
 ) -> int:
-    from fleet.errors import FleetError  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.drilling import drill_one, due  # noqa: PLC0415
-    from plans.diagnostics import render_text  # noqa: PLC0415
+    from fleet.errors import FleetError
+    from fleetctl.drilling import drill_one, due
+    from plans.diagnostics import render_text
 
     wanted, stuck = await due(session, every, declared=declared)
     if stuck:
-        click.echo(f"Nowhere to go back to, so not drilled: {', '.join(stuck)}.", err=True)
+        click.echo(f"No version to go back to, so not drilled: {', '.join(stuck)}.", err=True)
     if not wanted:
         click.echo("No drill is due.", err=True)
     code = 0
@@ -197,9 +198,9 @@ async def _drill_all(
     return code
 
 
-async def _tell_failed(session: Session, result: "DrillResult") -> None:
+async def _tell_failed(session: "Session", result: "DrillResult") -> None:
     """Tell people that a rollback would not succeed now."""
-    from fleetctl.drilling import tell_failed  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.drilling import tell_failed
 
     for line in await tell_failed(session, result):
         click.echo(f"Warning: {line}", err=True)

@@ -1,18 +1,18 @@
-"""`fleetctl rollout`: where new versions stand, and what people say of them."""
+"""`fleetctl rollout`: show, hold, pause, approve, advance, extend or abort rollouts."""
 
-import asyncio
 import json
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fleetctl import completion
 from fleetctl.options import duration, moment
-from fleetctl.rollouts import mark, one, rollouts, tried
-from fleetctl.rollouts import pause as pause_rollout
-from fleetctl.session import Session
+
+if TYPE_CHECKING:
+    from fleetctl.session import Session
 
 _FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 _REASON = click.option("--reason", default="", metavar="TEXT", help="Reason, for the ledger.")
@@ -49,9 +49,10 @@ Examples:
 @click.option("--all", "every", is_flag=True, help="Include aliases without a rollout.")
 @_FORMAT
 @click.pass_obj
-def list_(session: Session, *, every: bool, form: str) -> None:
+def list_(session: "Session", *, every: bool, form: str) -> None:
     """List rollouts in progress or waiting, with their gates."""
-    from plans.reports.rollouts import active, render_list  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.rollouts import rollouts
+    from plans.reports.rollouts import active, render_list
 
     found = rollouts(session)
     shown = found if every else active(found)
@@ -71,9 +72,10 @@ Examples:
 @click.argument("alias", shell_complete=completion.aliases)
 @_FORMAT
 @click.pass_obj
-def status(session: Session, alias: str, form: str) -> None:
+def status(session: "Session", alias: str, form: str) -> None:
     """Show one rollout in full: stage, gates with reasons, conditions not met."""
-    from plans.reports.rollouts import render_one  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.rollouts import one
+    from plans.reports.rollouts import render_one
 
     found = one(session, alias)
     if form == "json":
@@ -87,8 +89,10 @@ def status(session: Session, alias: str, form: str) -> None:
 @_REASON
 @_FORMAT
 @click.pass_obj
-def hold(session: Session, alias: str, reason: str, form: str) -> None:
+def hold(session: "Session", alias: str, reason: str, form: str) -> None:
     """Keep the version at its share until `resume`. A gate that fails still rolls back."""
+    from fleetctl.rollouts import mark
+
     then = f"stays where it is; to let it go on: fleetctl rollout resume {alias}"
     mark(session, alias, "hold", reason, form, then)
 
@@ -113,7 +117,7 @@ Examples:
 @_FORMAT
 @click.pass_obj
 def pause(
-    session: Session,
+    session: "Session",
     alias: str,
     length: timedelta | None,
     until: datetime | None,
@@ -125,6 +129,8 @@ def pause(
     Gates are judged meanwhile, and a gate that fails still rolls back. A later pause replaces an
     earlier one. To wait for a person, use `hold`.
     """
+    from fleetctl.rollouts import pause as pause_rollout
+
     if (length is None) == (until is None):
         raise click.UsageError("Pass --for DURATION or --until TIME.")
     pause_rollout(session, alias, length, until, reason, form)
@@ -135,8 +141,10 @@ def pause(
 @_REASON
 @_FORMAT
 @click.pass_obj
-def resume(session: Session, alias: str, reason: str, form: str) -> None:
+def resume(session: "Session", alias: str, reason: str, form: str) -> None:
     """Lift a hold, and end a pause."""
+    from fleetctl.rollouts import mark
+
     mark(session, alias, "resume", reason, form, "goes on when its stage allows")
 
 
@@ -145,11 +153,13 @@ def resume(session: Session, alias: str, reason: str, form: str) -> None:
 @_REASON
 @_FORMAT
 @click.pass_obj
-def approve(session: Session, alias: str, reason: str, form: str) -> None:
+def approve(session: "Session", alias: str, reason: str, form: str) -> None:
     """Let the version leave this stage, after its bake, with inconclusive gates.
 
     A gate that failed is not inconclusive: declare an override for that.
     """
+    from fleetctl.rollouts import mark
+
     mark(session, alias, "approve", reason, form, "leaves this stage when it has baked")
 
 
@@ -158,9 +168,10 @@ def approve(session: Session, alias: str, reason: str, form: str) -> None:
 @_REASON
 @_FORMAT
 @click.pass_obj
-def extend(session: Session, alias: str, reason: str, form: str) -> None:
+def extend(session: "Session", alias: str, reason: str, form: str) -> None:
     """Give inconclusive gates of this stage its longest bake again, from now."""
-    from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.errors import FleetError, problem
+    from fleetctl.rollouts import mark, one
 
     found = one(session, alias)
     if not found["percent"]:
@@ -170,7 +181,7 @@ def extend(session: Session, alias: str, reason: str, form: str) -> None:
                 "There is no stage to extend",
                 f"{found['version']} of `{alias}` has no traffic yet, and a golden set says the "
                 "same tomorrow.",
-                hint="Let it begin all the same, or end it:",
+                hint="Start the rollout regardless, or abort it:",
                 command=f"fleetctl rollout approve {alias}",
             )
         )
@@ -188,8 +199,10 @@ Examples:
 @click.option("--reason", required=True, metavar="TEXT", help="Reason, for the ledger.")
 @_FORMAT
 @click.pass_obj
-def advance(session: Session, alias: str, reason: str, form: str) -> None:
+def advance(session: "Session", alias: str, reason: str, form: str) -> None:
     """Send the version to its next stage now, before bake and inconclusive gates end."""
+    from fleetctl.rollouts import mark
+
     mark(session, alias, "advance", reason, form, "goes on with the next apply or reconcile")
 
 
@@ -204,21 +217,25 @@ Examples:
 @_REASON
 @_FORMAT
 @click.pass_obj
-def abort(session: Session, alias: str, reason: str, form: str) -> None:
+def abort(session: "Session", alias: str, reason: str, form: str) -> None:
     """End the rollout: the previous version gets all traffic, now.
 
     Ends the version in progress, also if the declarations name another version by now, and
     after the cut-over while the previous version is loaded (`soaking`). A version that is still
     declared gets no traffic until `fleetctl release ALIAS`.
     """
+    import asyncio
+
+    from fleetctl.rollouts import mark
+
     found = mark(session, alias, "abort", reason, form, "gets no more traffic")
     if not found["percent"]:
         return
     sys.exit(asyncio.run(_taken_back(session, alias, reason, found["adapter"], form)))
 
 
-async def _taken_back(session: Session, alias: str, reason: str, adapter: str, form: str) -> int:
-    from fleetctl.rolling_back import roll_back, tell_of  # noqa: PLC0415 (keeps `--help` fast)
+async def _taken_back(session: "Session", alias: str, reason: str, adapter: str, form: str) -> int:
+    from fleetctl.rolling_back import roll_back, tell_of
 
     result = await roll_back(session, alias, reason=reason or "aborted", only=adapter)
     for line in (*result.warnings, *result.failures):
@@ -247,13 +264,16 @@ Examples:
 @click.option("--format", "form", type=click.Choice(["html", "json", "md"]), default="md")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 @click.pass_obj
-def report(session: Session, alias: str, version: str | None, form: str, out: Path | None) -> None:
+def report(
+    session: "Session", alias: str, version: str | None, form: str, out: Path | None
+) -> None:
     """Write a report for the client: versions, measurements and decisions of a rollout.
 
     Made from the ledger alone. Names no server, no person and no other client.
     """
-    from plans.reports.client_report import document, render_html, render_markdown  # noqa: PLC0415
-    from runtime.files import write_text  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.rollouts import tried
+    from plans.reports.client_report import document, render_html, render_markdown
+    from runtime.files import write_text
 
     entries = session.ledger().read()
     adapter = tried(entries, alias, version)

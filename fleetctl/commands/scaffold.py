@@ -1,10 +1,12 @@
-"""`fleetctl scaffold`: new declarations to start from."""
+"""`fleetctl scaffold`: write a new fleet, client or adapter declaration."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from fleetctl.session import Session
+if TYPE_CHECKING:
+    from fleetctl.session import Session
 
 
 @click.group(
@@ -41,8 +43,8 @@ Examples:
 )
 def fleet(folder: Path, name: str | None, base: str, engine: str) -> None:
     """Write a fleet with one base and one host into DIR."""
-    from fleet.names import suggest_id  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.scaffolding import new_fleet  # noqa: PLC0415
+    from fleet.names import suggest_id
+    from fleetctl.scaffolding import new_fleet
 
     chosen = _id(name, "--name") if name else suggest_id(folder.resolve().name) or "fleet"
     for path in new_fleet(folder, chosen, _id(base, "--base"), engine):
@@ -64,9 +66,9 @@ Example:
 @click.argument("name")
 @click.option("--tier", help="Tier of the client (default: as in `defaults`).")
 @click.pass_obj
-def client(session: Session, name: str, tier: str | None) -> None:
+def client(session: "Session", name: str, tier: str | None) -> None:
     """Write clients/NAME.yaml."""
-    from fleetctl.scaffolding import new_client  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.scaffolding import new_client
 
     path = new_client(session, _id(name, "NAME"), _id(tier, "--tier") if tier else None)
     click.echo(f"Wrote {path}", err=True)
@@ -88,10 +90,10 @@ Example:
 @click.option("--base", required=True, help="Base that the adapter was trained on.")
 @click.option("--version", required=True, help="Version to serve, such as 1.0.0.")
 @click.pass_obj
-def adapter(session: Session, task: str, base: str, version: str) -> None:
+def adapter(session: "Session", task: str, base: str, version: str) -> None:
     """Add an adapter to its client's declaration."""
-    from fleet.names import AdapterName, Version  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.scaffolding import new_adapter  # noqa: PLC0415
+    from fleet.names import AdapterName, Version
+    from fleetctl.scaffolding import new_adapter
 
     owner, separator, own = task.partition("/")
     if not separator:
@@ -143,12 +145,12 @@ def synthetic(folder: Path, clients: int, adapters: int, gpus: int, seed: int) -
     Such a fleet can be planned, not served: the lock pins made-up digests, and hosts use the
     engine `fake`.
     """
-    from fleet.config import json_schema  # noqa: PLC0415
-    from fleet.errors import FleetError, problem  # noqa: PLC0415 (keeps `--help` fast)
-    from fleetctl.scaffolding import write_files  # noqa: PLC0415
-    from fleetctl.synthetic import synthesise  # noqa: PLC0415
-    from fleetctl.synthetic.population import SyntheticSize  # noqa: PLC0415
-    from plans.compile.scaffold import SCHEMA_FILE  # noqa: PLC0415
+    from fleet.config import json_schema
+    from fleet.errors import FleetError, problem
+    from fleetctl.scaffolding import write_files
+    from fleetctl.synthetic import synthesise
+    from fleetctl.synthetic.population import SyntheticSize
+    from plans.compile.scaffold import SCHEMA_FILE
 
     if folder.is_dir() and any(folder.iterdir()):
         detail = f"`{folder}` holds files already, and a scaffold never overwrites."
@@ -162,7 +164,7 @@ def synthetic(folder: Path, clients: int, adapters: int, gpus: int, seed: int) -
 
 
 def _id(text: str, what: str) -> str:
-    from fleet.names import is_id, suggest_id  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.names import is_id, suggest_id
 
     if is_id(text):
         return text
@@ -174,7 +176,7 @@ def _id(text: str, what: str) -> str:
     )
 
 
-def _prefix(session: Session) -> str:
+def _prefix(session: "Session") -> str:
     return "fleetctl" if session.root == Path() else f"fleetctl -C {session.root}"
 
 

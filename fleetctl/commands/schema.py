@@ -1,10 +1,8 @@
-"""`fleetctl schema`."""
+"""`fleetctl schema`: print the JSON Schema of the declarations."""
 
 from pathlib import Path
 
 import click
-
-from fleet.config import json_schema
 
 
 @click.command(
@@ -25,6 +23,8 @@ def command(out: Path | None) -> None:
 
     Editors complete and check the files with this schema.
     """
+    from fleet.config import json_schema
+
     text = json_schema()
     if out:
         out.write_text(text, encoding="utf-8")

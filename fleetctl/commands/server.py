@@ -1,15 +1,14 @@
-"""`fleetctl server`: the processes that fleetctl started on this machine."""
+"""`fleetctl server`: list, stop and read the logs of servers that fleetctl started."""
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from fleetctl import completion
-from fleetctl.session import Session
 
 if TYPE_CHECKING:
+    from fleetctl.session import Session
     from runtime.engines.launch_records import LaunchRecords
 
 
@@ -30,8 +29,8 @@ def command() -> None:
     """
 
 
-def _records(session: Session) -> "LaunchRecords":
-    from runtime.engines.launch_records import LaunchRecords  # noqa: PLC0415 (keeps `--help` fast)
+def _records(session: "Session") -> "LaunchRecords":
+    from runtime.engines.launch_records import LaunchRecords
 
     return LaunchRecords(session.state_dir / "servers")
 
@@ -46,9 +45,9 @@ Examples:
 )
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def list_servers(session: Session, form: str) -> None:
+def list_servers(session: "Session", form: str) -> None:
     """List the servers that were started here."""
-    import json  # noqa: PLC0415 (keeps `--help` fast)
+    import json
 
     rows = [
         {
@@ -90,13 +89,15 @@ Examples:
     help="Seconds to let running requests finish before the processes are killed.",
 )
 @click.pass_obj
-def stop(session: Session, names: tuple[str, ...], everything: bool, timeout_s: float) -> None:
+def stop(session: "Session", names: tuple[str, ...], everything: bool, timeout_s: float) -> None:
     """Stop servers and all their processes, after their running requests.
 
     Routes stay: clients of these servers get errors until the next apply.
     """
-    from fleet.errors import EngineError, did_you_mean, problem  # noqa: PLC0415
-    from runtime.engines.supervisor import end  # noqa: PLC0415
+    import asyncio
+
+    from fleet.errors import EngineError, did_you_mean, problem
+    from runtime.engines.supervisor import end
 
     if bool(names) == everything:
         raise click.UsageError("Name the servers to stop, or pass --all.")
@@ -135,9 +136,9 @@ Examples:
 @click.option("--lines", type=click.IntRange(min=1), help="Number of last lines to print.")
 @click.option("--previous", is_flag=True, help="Print the log of the launch before.")
 @click.pass_obj
-def logs(session: Session, name: str, lines: int | None, previous: bool) -> None:
+def logs(session: "Session", name: str, lines: int | None, previous: bool) -> None:
     """Print a server's log, which is kept after the server has ended."""
-    from fleet.errors import EngineError, problem  # noqa: PLC0415 (keeps `--help` fast)
+    from fleet.errors import EngineError, problem
 
     path = _records(session).log(name)
     if previous:

@@ -1,4 +1,4 @@
-"""`fleetctl show`: a saved plan, rendered again; asks no server and reads no declaration."""
+"""`fleetctl show`: render a saved plan."""
 
 from pathlib import Path
 
@@ -26,9 +26,9 @@ Examples:
 @click.option("--all", "every", is_flag=True, help="List every change.")
 def command(file: Path, form: str, every: bool) -> None:
     """Render a saved plan. A file that was changed after the plan was made is refused."""
-    from fleetctl.commands.plan import shown  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.documents.plan_file import load_with_envelope  # noqa: PLC0415
-    from runtime.files import read_text  # noqa: PLC0415
+    from fleetctl.commands.plan import shown
+    from plans.documents.plan_file import load_with_envelope
+    from runtime.files import read_text
 
     plan, envelope = load_with_envelope(read_text(file))
     click.echo(shown(plan, form, every=every), nl=False)

@@ -1,6 +1,5 @@
-"""`fleetctl status`: what serves whom right now."""
+"""`fleetctl status`: show which versions serve which aliases right now."""
 
-import asyncio
 import json
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
@@ -8,12 +7,12 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from fleetctl import completion
-from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fleet.resources import State
+    from fleetctl.session import Session
     from runtime.gateway.protocol import GatewayStatus
 
 
@@ -33,20 +32,22 @@ Examples:
 )
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def command(session: Session, *, client: str | None, form: Literal["json", "text"]) -> None:
+def command(session: "Session", *, client: str | None, form: Literal["json", "text"]) -> None:
     """Show aliases with versions and shares, holds, servers, drift, and work that is due.
 
     Beside each declared share stands the share of requests since the split last changed.
     Changes nothing. Without a readable ledger, stages and holds come from its local copy.
     """
-    from fleet.errors import FleetError, did_you_mean, problem  # noqa: PLC0415 (`--help` is fast)
-    from fleet.history import fold_entries, settled  # noqa: PLC0415
-    from fleetctl.evaluation import alarms  # noqa: PLC0415
-    from fleetctl.practice import row  # noqa: PLC0415
-    from fleetctl.practice import turns as turns_of_drills  # noqa: PLC0415
-    from fleetctl.retraining import URGENT, turns  # noqa: PLC0415
-    from plans.reports.evals import drift_row  # noqa: PLC0415
-    from plans.reports.status import render_text, status  # noqa: PLC0415
+    import asyncio
+
+    from fleet.errors import FleetError, did_you_mean, problem
+    from fleet.history import fold_entries, settled
+    from fleetctl.evaluation import alarms
+    from fleetctl.practice import row
+    from fleetctl.practice import turns as turns_of_drills
+    from fleetctl.retraining import URGENT, turns
+    from plans.reports.evals import drift_row
+    from plans.reports.status import render_text, status
 
     fleet = session.fleet()
     if client is not None and client not in fleet.clients:
@@ -77,9 +78,9 @@ def command(session: Session, *, client: str | None, form: Literal["json", "text
     click.echo(shown, nl=False)
 
 
-async def _look(session: Session) -> "tuple[State, Counter[tuple[str, str]]]":
+async def _look(session: "Session") -> "tuple[State, Counter[tuple[str, str]]]":
     """Return what is there, and the requests for each version of aliases that have several."""
-    from runtime.looking import look  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.looking import look
 
     async with session.connected() as (engines, gateways):
         return await look(engines, gateways), counted(await gateways.statuses())

@@ -1,4 +1,4 @@
-"""`fleetctl usage`: what clients asked, summed up, listed, and kept as Parquet."""
+"""`fleetctl usage`: summarise, list and compact the requests of clients."""
 
 import json
 from dataclasses import replace
@@ -61,7 +61,7 @@ def _filters(function: "Callable[..., None]") -> "Callable[..., None]":
 
 
 def _wanted(client: str, alias: str, since: datetime | None, purpose: str) -> "UsageFilter":
-    from runtime.usage.parquet import UsageFilter  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.usage.parquet import UsageFilter
 
     return UsageFilter(client, alias, since.isoformat() if since else "", purpose)
 
@@ -97,9 +97,9 @@ def summary(
     are counted by keyed hashes, and anew in each rollout. `recounted`: requests whose tokens no
     server reported, at least one token for each piece that was sent.
     """
-    from fleetctl.patience import waiting  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.usage import parquet  # noqa: PLC0415
-    from runtime.usage.row import LIVE  # noqa: PLC0415
+    from fleetctl.patience import waiting
+    from runtime.usage import parquet
+    from runtime.usage.row import LIVE
 
     wanted = _wanted(client, alias, since, purpose)
     if billed:
@@ -139,7 +139,7 @@ def show(
     unit: keyed hash of the user or session, null without one. counted: source of token counts
     that no server reported: `pieces`, a lower bound, or `text`, by an earlier release.
     """
-    from runtime.usage import parquet  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.usage import parquet
 
     wanted = _wanted(client, alias, since, purpose)
     rows = parquet.last_rows(session.state_dir, wanted, last)
@@ -164,9 +164,9 @@ def compact(session: "Session") -> None:
 
     The logs stay as they are. After an interruption, the next run goes on from there.
     """
-    from fleetctl.patience import waiting  # noqa: PLC0415 (keeps `--help` fast)
-    from plans.wording import counted  # noqa: PLC0415
-    from runtime.usage import parquet  # noqa: PLC0415
+    from fleetctl.patience import waiting
+    from plans.wording import counted
+    from runtime.usage import parquet
 
     with waiting("Compacting usage…"):
         done = parquet.compact(session.state_dir)
@@ -178,7 +178,7 @@ def compact(session: "Session") -> None:
 
 
 def _print(rows: "list[dict[str, Any]]", form: str) -> None:
-    from plans.render.text import aligned  # noqa: PLC0415 (keeps `--help` fast)
+    from plans.render.text import aligned
 
     if form == "json":
         click.echo(json.dumps(rows, indent=2))

@@ -1,15 +1,15 @@
-"""`fleetctl validate`."""
+"""`fleetctl validate`: check the declarations; report every problem with its place."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from fleet.config import diagnostics, lint
 from fleet.errors import ConfigError
-from fleetctl.reading_along import read_along
-from fleetctl.session import Session
 from plans.diagnostics import RENDERERS, render_text
-from runtime.project.load import load_project
+
+if TYPE_CHECKING:
+    from fleetctl.session import Session
 
 
 @click.command(
@@ -29,12 +29,16 @@ Examples:
     help="text for people; github annotates pull requests; json and sarif for programs.",
 )
 @click.pass_obj
-def command(session: Session, form: str) -> None:
+def command(session: "Session", form: str) -> None:
     """Check the declarations; report every problem with its place.
 
     Reads files only, golden sets and notice templates included. Declarations that are well
     formed and judge nothing are warnings. Exit 1 on an error; warnings exit 0.
     """
+    from fleet.config import diagnostics, lint
+    from fleetctl.reading_along import read_along
+    from runtime.project.load import load_project
+
     try:
         project = load_project(
             session.root, session.environment, session.variables, session.state_dir

@@ -6,15 +6,17 @@ A new way is a module with `render(plan) -> str` and a line here.
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from fleet.plan import Plan
+if TYPE_CHECKING:
+    from fleet.plan import Plan
 
-Renderer = Callable[[Plan], str]
+Renderer = Callable[["Plan"], str]
 
 
 def _lazily(module: str, function: str) -> Renderer:
     # Jinja alone takes longer to import than most commands run.
-    def render(plan: Plan) -> str:
+    def render(plan: "Plan") -> str:
         text: str = getattr(import_module(module), function)(plan)
         return text
 

@@ -107,7 +107,7 @@ def test_a_person_may_ask_the_server_instead(project: Project) -> None:
     [
         (("acme-support", "--version", "2.0.0"), "FC4507"),
         (("acme-support", "--engine", "command"), "FC4535"),
-        (("x", "--url", "http://127.0.0.1:9", "--through", "server"), "--url says already"),
+        (("x", "--url", "http://127.0.0.1:9", "--through", "server"), "--url names the receiver"),
     ],
 )
 def test_what_cannot_be_asked_through_a_gateway_says_why(

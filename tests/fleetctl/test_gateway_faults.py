@@ -93,7 +93,7 @@ def test_a_transport_that_is_asked_for_and_does_not_run_is_told(project: Project
     assert call(project, "gateway", "start", "--transport", "protocol").returncode == 0
     other = call(project, "gateway", "start", "--transport", "aiohttp")
     assert other.returncode == 1
-    assert "running with the transport protocol, not aiohttp" in other.stderr
+    assert "runs with the transport protocol, not aiohttp" in other.stderr
     assert "fleetctl gateway start main --transport aiohttp" in other.stderr
     assert call(project, "gateway", "stop").returncode == 0
     assert call(project, "gateway", "start", "--transport", "aiohttp").returncode == 0

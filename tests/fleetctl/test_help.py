@@ -9,8 +9,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 import fleetctl.commands
+from fleet.errors import FleetError
 from fleetctl.cli import main_group
 from fleetctl.lazy_group import COMMANDS, GROUPS
 from tests.fleetctl.project_on_disk import REPOSITORY
@@ -38,6 +40,11 @@ def test_the_list_of_commands_is_in_groups_and_imports_none_of_them() -> None:
     assert titles == list(GROUPS)
     for name, text in COMMANDS.items():
         assert any(line.split() == [name, *text.split()] for line in lines), name
+
+
+def test_the_page_for_operators_names_each_command() -> None:
+    page = (REPOSITORY / "docs" / "operators.md").read_text(encoding="utf-8")
+    assert [name for name in COMMANDS if not re.search(rf"`{name}\b", page)] == []
 
 
 def commands(
@@ -91,3 +98,40 @@ def test_help_names_its_subjects(path: tuple[str, ...]) -> None:
     options = [option.help or "" for option in command.params if isinstance(option, click.Option)]
     for text in (command.help or "", *options):
         assert [part for part in re.split(r"[.;:]\s+", text) if VAGUE.match(part)] == []
+
+
+def test_the_help_of_no_command_imports_what_only_its_work_needs() -> None:
+    paths = [[*path[1:], "--help"] for path in EVERY]
+    code = (
+        "import sys; from click.testing import CliRunner; from fleetctl.cli import main_group\n"
+        f"for words in {paths}:\n"
+        "    result = CliRunner().invoke(main_group, words)\n"
+        "    assert result.exit_code == 0, (words, result.output)\n"
+        "heavy = {'asyncio', 'numpy', 'pydantic', 'httpx', 'aiohttp', 'jinja2', 'networkx'}\n"
+        "ours = {'fleet.spec', 'fleet.resources', 'fleet.history', 'fleetctl.session'}\n"
+        "print(sorted((heavy | ours) & {*sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_is_printed_wherever_it_is_asked_for() -> None:
+    run = CliRunner()
+    for words in (["rollout", "hold", "-h"], ["rollout", "-h"], ["eval", "run", "x", "--help"]):
+        result = run.invoke(main_group, words)
+        assert result.exit_code == 0
+        assert result.output.startswith("Usage: ")
+        assert "Examples:" in result.output
+    unknown = run.invoke(main_group, ["rollout", "nosuch", "--help"])
+    assert (unknown.exit_code, "No such command 'nosuch'" in unknown.output) == (2, True)
+
+
+def test_a_value_that_reads_like_a_call_for_help_is_a_value(tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text("fleet: one\n", encoding="utf-8")
+    words = ["-C", str(tmp_path), "release", "acme-support", "--reason", "--help"]
+    result = CliRunner().invoke(main_group, words)
+    assert not result.output.startswith("Usage: ")
+    assert isinstance(result.exception, FleetError)
+    assert [told.code for told in result.exception.diagnostics] == ["FC5123"]

@@ -180,7 +180,7 @@ def test_a_drill_of_every_alias_moves_nobody(project: Project, hook: Webhook) ->
     assert done.returncode == 0, done.stderr
     (result,) = map(json.loads, done.stdout.splitlines())
     assert (result["target"], result["live"], result["acknowledged"]) == (OLD, False, ["main"])
-    assert "Nowhere to go back to, so not drilled: acme-triage, birch-units" in done.stderr
+    assert "No version to go back to, so not drilled: acme-triage, birch-units" in done.stderr
     after = json.loads(call(project, "status", "--format", "json").stdout)
     assert after["aliases"] == json.loads(before)["aliases"]
     assert hook.documents == []

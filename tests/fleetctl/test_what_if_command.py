@@ -81,7 +81,7 @@ def test_nothing_is_written(run: Run, tmp_path: Path) -> None:
     for option in ("--out", "--save-live"):
         code, out, err = run("--what-if", "clients +1", option, str(tmp_path / "x.json"))
         assert (code, out) == (64, "")
-        assert f"goes without {option}" in err
+        assert f"omit {option}" in err
     assert sorted(tmp_path.rglob("*")) == before
 
 
