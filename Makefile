@@ -8,7 +8,7 @@ EXAMPLES ?= 10000
 WORKERS ?= 2
 
 PY := .venv/bin/python
-PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 UV := runtime/uv.sh
 LOCK := requirements.lock
 
@@ -19,6 +19,8 @@ export PIP_USER := 0
 export PIP_REQUIRE_HASHES := 0
 # Modules from outside would shadow ours.
 unexport PYTHONPATH PYTHONHOME
+# What was compiled once need not be compiled by each process of a test again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup vllm engines litellm second-python demo canary smollm2 lint lock clean fuzz

@@ -5,12 +5,12 @@ says that a run without them proves too little. `FLEETCTL_VLLM_PYTHON` names ano
 interpreter than the one `make vllm` sets up. LiteLLM, which a test runs once, is asked for in
 the same way, save that a machine may be unable to install it: `make litellm` tried, and failed.
 
-`make test` runs two workers. A file of tests goes to one worker, as its tests share fixtures; all
-live tests go to the same worker, first, so that they share one vLLM and no two start at a time.
-Tests marked `long` are left to `make test-long`.
+`make test` runs two workers. A file of tests goes to one worker, as its tests share fixtures; files
+that share a server go to the same worker, first. Tests marked `long` are left to `make test-long`.
 """
 
 import os
+import re
 import subprocess
 from collections import defaultdict
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadFileScheduling
 
 # A deadline is an assertion on the time of a machine that may be busy.
 settings.register_profile("fleetctl", deadline=None)
@@ -27,6 +27,11 @@ settings.load_profile("fleetctl")
 # `find_spec` looks without importing: 20 ms instead of 5 s.
 _PROBE = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
 _MISSING = pytest.StashKey[str | None]()
+_TOGETHER = {
+    "vllm": re.compile(r"on_vllm\.py$|conformance\.py$|/usage/test_sync\.py$"),
+    "calibrate": re.compile(r"/calibrate/"),
+}
+"""Files of tests that share a server, by a name for them all."""
 _LEFT_OUT = "left out"
 """Property of a skipped test: the program that it needs. Reports of workers carry it."""
 
@@ -65,26 +70,28 @@ def _what_is_missing(python: Path) -> str | None:
     return f"no real vLLM: {python} has no package `vllm`" if probe.returncode else None
 
 
-class _ByFile(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no types
-    """Gives a worker the whole file of a test that is in no group."""
+def _scope(nodeid: str) -> str:
+    """Return the group of a test's file, or else the file."""
+    file = nodeid.partition("::")[0]
+    return next((name for name, files in _TOGETHER.items() if files.search(file)), file)
+
+
+class _ByServer(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives all files that share a server to one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return str(super()._split_scope(nodeid)).partition("::")[0]
+        return _scope(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
-    return _ByFile(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByServer | None:
+    return _ByServer(config, log) if config.getoption("dist") == "loadfile" else None
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    live = [item for item in items if item.get_closest_marker("live")]
-    for item in live:
-        if not item.get_closest_marker("long"):
-            item.add_marker(pytest.mark.xdist_group("vllm"))
+    live = any(item.get_closest_marker("live") for item in items)
     if "PYTEST_XDIST_WORKER" in os.environ:  # what takes longest is begun first
-        items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+        items.sort(key=lambda item: _scope(item.nodeid) not in _TOGETHER)
     config.stash[_MISSING] = _what_is_missing(_vllm_python(config)) if live else None
 
 

@@ -54,6 +54,7 @@ def test_killed_while_starting_loading_and_routing_it_converges(project: Project
     assert "converged" in call(project, "history").stdout.splitlines()[-1]
 
 
+@pytest.mark.parametrize("project", ["fake"], indirect=True)  # the demo plays it on vLLM
 def test_a_killed_server_is_one_cause_and_reconcile_heals_it(project: Project) -> None:
     assert call(project, "apply", "--auto", "--yes").returncode == 0
     project.kill_servers()

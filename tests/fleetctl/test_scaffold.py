@@ -18,6 +18,7 @@ from fleetctl.scaffolding import write_files
 from fleetctl.synthetic import synthesise
 from fleetctl.synthetic.population import SyntheticSize
 from runtime.project.load import load_fleet
+from tests.drawn import long
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HEADER = "# yaml-language-server: $schema="
@@ -187,7 +188,7 @@ def synthetic(folder: Path, *, clients: int, adapters: int, gpus: int, seed: int
 
 @pytest.mark.parametrize(
     ("clients", "adapters", "gpus"),
-    [(1, 0, 1), (1, 1, 1), (5, 3, 1), (40, 200, 12), (120, 1000, 60), (3, 30, 50)],
+    [(1, 0, 1), (1, 1, 1), (5, 3, 1), (40, 200, 12), (3, 30, 50), *long((120, 1000, 60))],
 )
 def test_a_synthetic_fleet_is_valid_and_fits(
     tmp_path: Path, clients: int, adapters: int, gpus: int

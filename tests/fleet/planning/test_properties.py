@@ -11,6 +11,7 @@ from dataclasses import replace
 from random import Random
 from typing import TypeVar
 
+import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
@@ -196,7 +197,7 @@ def test_a_further_device_never_makes_a_fleet_infeasible(declared: FleetSpec, ki
     assert set(after.bindings) == set(before.bindings)
 
 
-@drawn
+@pytest.mark.long
 @usual
 @given(fleets())
 def test_without_any_one_adapter_a_feasible_fleet_stays_feasible(declared: FleetSpec) -> None:

@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 from fleet.gates.verdict import Verdict
 from fleet.rollouts.decide import decide_rollouts
 from fleet.rollouts.targets import Phase
+from tests.drawn import drawn, examples
 from tests.fleet.planning.builders import NOON
 from tests.fleet.rollouts.gate_trials import ALIAS, NEW, OLD, declared
 from tests.fleet.rollouts.rollout_world import HOUR, World, happen
 
 
+@drawn
 @given(st.lists(st.integers(1, 40), min_size=12, max_size=40))
-@settings(max_examples=30)
+@settings(max_examples=examples(10, 30))
 def test_a_healthy_version_is_through_in_time_however_irregular_the_ticks(
     waits: list[int],
 ) -> None:

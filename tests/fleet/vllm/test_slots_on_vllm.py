@@ -56,6 +56,7 @@ def configuration(architecture: str, model_type: str) -> dict[str, Any]:
 
 
 @pytest.mark.live
+@pytest.mark.long
 def test_eight_classes_hold_exactly_what_the_formula_says(vllm_python: Path) -> None:
     cases = [
         {"config": configuration(*each), "slots": SLOTS, "rank": RANK} for each in CLASSES.items()

@@ -11,7 +11,6 @@ import pytest
 
 from tests.fleetctl.project_on_disk import Project
 
-pytestmark = pytest.mark.xdist_group("calibrate")  # all share a server
 SERVER = "tiny-laptop-cpu0"
 
 

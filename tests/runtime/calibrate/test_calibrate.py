@@ -19,7 +19,6 @@ from tests.fleet.capacity.published import LLAMA_31_8B
 from tests.fleet.planning.builders import base
 from tests.fleetctl.project_on_disk import Project
 
-pytestmark = pytest.mark.xdist_group("calibrate")  # all share a server
 SERVER = "tiny-laptop-cpu0"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import EngineUnreachableError
+from runtime.gateway import admin_socket
 from tests.ports import free_port
 from tests.runtime.gateway.envoy_stage import ENVOY, gateways_of, in_front, needs_envoy
 from tests.runtime.gateway.stage import OLD, table
@@ -21,7 +22,8 @@ def test_one_whose_socket_is_gone_holds_an_apply_up_until_it_is_stopped(tmp_path
     async def scenario() -> None:
         async with in_front(tmp_path, table(URL), envoy) as ours:
             assert await ours.gateways.publish(table(URL, revision=2)) == ()
-            (ours.folder / "admin.sock").unlink()
+            socket = admin_socket.socket_path(ours.state, envoy)
+            socket.unlink()
             later = gateways_of(ours.state, envoy)
             done = await later.publish_and_report(table(URL, revision=3))
             assert (done.acknowledged, done.absent) == ((), ())
@@ -29,7 +31,7 @@ def test_one_whose_socket_is_gone_holds_an_apply_up_until_it_is_stopped(tmp_path
             (told,) = error.diagnostics
             assert (name, told.code) == ("main", "FC6016")
             assert f"takes clients' connections on `{envoy.listen}`" in told.detail
-            assert "admin.sock` is gone" in told.detail
+            assert f"{socket.name}` is gone" in told.detail
             assert "end what listens" in told.hint
             with pytest.raises(EngineUnreachableError, match="nobody can tell"):
                 await later.in_flight("s1", OLD)
