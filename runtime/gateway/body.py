@@ -89,13 +89,18 @@ class RequestBody(msgspec.Struct, frozen=True):
         options = _object(self.fields.get("stream_options"))
         return options is not None and _truthy(options.get(name))
 
+    def check(self, path: str, max_answers: int) -> None:
+        """Check the fields that no client may use on a path, as `check_fields` does.
+
+        Raises:
+            ApiError: 400.
+        """
+        number = self.fields.get("n")
+        if path in _CHECKED or (number is not None and number not in ONE):
+            check_fields(path, self.fields, max_answers)
+
     def for_server(
-        self,
-        path: str,
-        adapter: msgspec.Raw,
-        client: msgspec.Raw,
-        max_answers: int,
-        priority: int | None = None,
+        self, path: str, adapter: msgspec.Raw, client: msgspec.Raw, priority: int | None = None
     ) -> bytes:
         """Return the body that the server gets.
 
@@ -103,16 +108,9 @@ class RequestBody(msgspec.Struct, frozen=True):
             path: One of the paths of `endpoints`.
             adapter: Full name of the version that answers, as JSON.
             client: Owner of the request, as JSON; prompts cached for one client serve no other.
-            max_answers: Upper bound of the answers to one request.
             priority: For servers that look at priorities, the lower the sooner.
-
-        Raises:
-            ApiError: 400, a field that no client may use on the path.
         """
         sent = self.fields.copy()
-        number = sent.get("n")
-        if path in _CHECKED or (number is not None and number not in ONE):
-            check_fields(path, sent, max_answers)
         for name in DROPPED.intersection(sent):
             del sent[name]
         sent["model"] = adapter

@@ -144,10 +144,11 @@ class ProxyRequest:
         row.client, row.alias, row.version = target.client, target.alias, target.adapter
         if user:
             row.unit = unit(route.key, user, state.operator)
-        policy, self.target, self.priority = target.policy, target, target.priority
-        self.body = body.for_server(self.path, *target.json_names, policy.choices, target.priority)
+        self.target, self.priority = target, target.priority
+        body.check(self.path, target.policy.choices)
+        self.body = body.for_server(self.path, *target.json_names, target.priority)
         if body.stream:
-            self._stream = event_stream(self.path, body, policy.format)
+            self._stream = event_stream(self.path, body, target.policy.format)
         attempts = self._attempts = UpstreamAttempts(state, target, routes.urls, now)
         if principal.is_operator:
             return attempts
@@ -165,8 +166,7 @@ class ProxyRequest:
             Longest wait, seconds; after it the client gets `errors.too_many`.
         """
         ticket, attempts = self._ticket, self._attempts
-        assert ticket is not None
-        assert attempts is not None, "the request has been routed"
+        assert ticket is not None and attempts is not None, "the request has been routed"  # noqa: PT018
 
         def begin() -> None:
             self.must_wait = False
@@ -194,12 +194,12 @@ class ProxyRequest:
     ) -> UpstreamAttempts:
         """Take over client, version and body from the original; return what finds servers."""
         self._principal, self._held, self._is_shadow = principal, shadow.held, True
-        target = self.target = shadow.target
+        target, body = shadow.target, shadow.body
+        self.target = target
         self.priority = None if target.priority is None else _LAST_PRIORITY
-        path, policy, body = self.path, target.policy, shadow.body
-        self.body = body.for_server(path, *target.json_names, policy.choices, self.priority)
+        self.body = body.for_server(self.path, *target.json_names, self.priority)
         if body.stream:
-            self._stream = event_stream(path, body, policy.format)
+            self._stream = event_stream(self.path, body, target.policy.format)
         attempts = self._attempts = original.for_shadow(shadow.target)
         return attempts
 

@@ -11,9 +11,8 @@ import uvloop
 from runtime.gateway import probes
 from tests.runtime.gateway.envoy_stage import needs_envoy
 from tests.runtime.gateway.fronts import ENVOY, OURS, Front
-from tests.runtime.gateway.live import vllm
 
-__all__ = ["front", "serving_loop", "traced", "vllm"]
+__all__ = ["front", "serving_loop", "traced"]
 
 
 @pytest.fixture

@@ -23,11 +23,11 @@ NAMES = st.text(max_size=6)
 def for_server(
     body: RequestBody, adapter: str, client: str, path: str = CHAT, priority: int | None = None
 ) -> bytes:
-    """Return the body that a server gets of one that asks for 16 answers at most."""
+    """Return the body that a server gets."""
     adapter_json, client_json = (
         msgspec.Raw(msgspec.json.encode(name)) for name in (adapter, client)
     )
-    return body.for_server(path, adapter_json, client_json, 16, priority)
+    return body.for_server(path, adapter_json, client_json, priority)
 
 
 @given(
