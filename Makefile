@@ -83,7 +83,7 @@ lint: setup ## Check style, types and the direction of imports
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 
-fuzz: setup ## Send the gateway damaged requests for long (EXAMPLES=10000 on each transport)
+fuzz: setup ## Send the gateway damaged requests for long (EXAMPLES=10000)
 	FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -q -s tests/runtime/gateway/test_fuzz.py
 
 bench: setup ## Measure planning, refresh and start-up

@@ -11,8 +11,6 @@ import click
 from fleetctl import completion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fleet.spec import GatewaySpec
     from fleetctl.session import Session
 
@@ -38,14 +36,6 @@ def command() -> None:
     """
 
 
-_transport = click.option(
-    "--transport",
-    type=click.Choice(["protocol", "aiohttp"]),
-    help="Transport of requests (default: protocol). `aiohttp` is a fallback at several times "
-    "the cost.",
-)
-
-
 @command.command(
     "run",
     epilog="""\b
@@ -54,22 +44,20 @@ Example:
 """,
 )
 @click.argument("name", default=_NAME, shell_complete=completion.gateways)
-@_transport
 @click.pass_obj
-def run(session: "Session", name: str, transport: str | None) -> None:
+def run(session: "Session", name: str) -> None:
     """Run a gateway in this terminal until Ctrl-C, or under a process supervisor.
 
     A gateway that is declared as an Envoy becomes that Envoy, on the files written by `apply`.
     """
-    from runtime.gateway import serving, state_dir
+    from runtime.gateway import process, state_dir
     from runtime.gateway.envoy.files import become_envoy
-    from runtime.gateway.transports import DEFAULT
 
     gateway = _one(session, name)
     if gateway.kind == "envoy":
         become_envoy(session.state_dir, gateway)
     state_dir.remember(session.state_dir, {name: gateway})
-    serving.run(session.state_dir, gateway, transport or DEFAULT)
+    process.run(session.state_dir, gateway)
 
 
 @command.command(
@@ -81,27 +69,22 @@ Examples:
 """,
 )
 @click.argument("name", required=False, shell_complete=completion.gateways)
-@_transport
 @click.pass_obj
-def start(session: "Session", name: str | None, transport: str | None) -> None:
+def start(session: "Session", name: str | None) -> None:
     """Start a gateway, or all of them, in the background; wait until clients are answered.
 
     Exits 1 if a gateway already runs with different settings.
     """
     from runtime.gateway import supervisor
-    from runtime.gateway.transports import DEFAULT
 
     other = False
     for gateway in _own(session, name):
-        found = supervisor.start(session.state_dir.resolve(), gateway, transport or DEFAULT)
+        found = supervisor.start(session.state_dir.resolve(), gateway)
         click.echo(f"gateway {gateway.name} on {found.url} (pid {found.pid})", err=True)
         wrong = list(supervisor.deviations(found, gateway))
-        if transport and found.transport and transport != found.transport:
-            wrong.append(f"with the transport {found.transport}, not {transport}")
         if wrong:
             other = True
             again = " && ".join(f"fleetctl gateway {verb} {gateway.name}" for verb in _AGAIN)
-            again += f" --transport {transport}" if transport else ""
             text = f"runs {' and '.join(wrong)}. To restart: {again}"
             click.echo(f"Warning: gateway {gateway.name}: {text}", err=True)
     sys.exit(1 if other else 0)

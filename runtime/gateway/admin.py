@@ -23,13 +23,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet.file_formats import NewerFormatError
-from runtime.gateway.authentication import digest
-from runtime.gateway.current import StaleTableError
-from runtime.gateway.inflight import counted
-from runtime.gateway.metrics import CONTENT_TYPE
-from runtime.gateway.routing import InvalidTableError
-from runtime.gateway.shared import Shared
-from runtime.gateway.tableparse import read_lookup
+from runtime.gateway.auth import digest
+from runtime.gateway.balancer import counts_document
+from runtime.gateway.metrics import CONTENT_TYPE, exposition
+from runtime.gateway.state import GatewayState, StaleTableError
+from runtime.gateway.table_loader import InvalidTableError, parse_routes
 from runtime.usage.segments import USAGE_PATH, Segment, gateway_segments
 
 MAX_TABLE: Final = 256 * 2**20
@@ -46,16 +44,16 @@ _OPEN: Final = frozenset({_HEALTH, _READY})
 class Admin:
     """Shows and accepts routing tables, shows requests in flight, metrics and the usage log."""
 
-    def __init__(self, shared: Shared, secret: str = "") -> None:
+    def __init__(self, state: GatewayState, secret: str = "") -> None:
         """Prepare; `application` makes what is served.
 
         Args:
-            shared: State that all requests of this process share.
+            state: State that all requests of this process share.
             secret: The operator's secret; empty where the socket is the owner's alone.
         """
-        self._shared = shared
-        self._current = shared.current
-        self._folder = shared.log.folder
+        self._state = state
+        self._active = state.active
+        self._folder = state.log.folder
         self._secret = digest(secret) if secret else b""
 
     def application(self) -> ASGIApp:
@@ -76,17 +74,17 @@ class Admin:
         return Starlette(routes=routes, middleware=[guard] if self._secret else [])
 
     async def _get_config(self, _: Request) -> Response:
-        shared, now = self._shared, asyncio.get_running_loop().time()
-        health = {name: shared.replicas.health(name, now) for name in self._current.lookup.urls}
-        servers = {"servers": health, "missing": shared.replicas.missing(now)}
-        return JSONResponse(self._current.document() | servers)
+        state, now = self._state, asyncio.get_running_loop().time()
+        health = {name: state.balancer.health(name, now) for name in self._active.routes.urls}
+        servers = {"servers": health, "missing": state.balancer.missing(now)}
+        return JSONResponse(self._active.document() | servers)
 
     async def _put_config(self, request: Request) -> Response:
         body = await _read_body(request)
         if body is None:
             return _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"above {MAX_TABLE} bytes")
         try:
-            await self._current.take(await asyncio.to_thread(read_lookup, body))
+            await self._active.apply(await asyncio.to_thread(parse_routes, body))
         except ValidationError as error:
             details = json.loads(error.json(include_input=False, include_url=False))
             return _error(HTTPStatus.BAD_REQUEST, f"not a routing table: {details}")
@@ -94,33 +92,34 @@ class Admin:
             return _error(HTTPStatus.BAD_REQUEST, str(error))
         except StaleTableError as error:
             return _error(HTTPStatus.CONFLICT, str(error))
-        return JSONResponse(self._current.document())
+        return JSONResponse(self._active.document())
 
     async def _get_table(self, _: Request) -> Response:
-        return Response(self._current.lookup.text, media_type="application/json")
+        return Response(self._active.routes.text, media_type="application/json")
 
     async def _get_in_flight(self, _: Request) -> Response:
-        shared = self._shared
+        state = self._state
         document: Mapping[str, Any] = {
-            "in_flight": shared.in_flight.document(),
-            "waiting": shared.admission.waiting,
-            "queued": counted(shared.admission.queued),
-            "room": shared.rooms.document(),
+            "in_flight": state.in_flight.document(),
+            "waiting": state.admission.waiting,
+            "queued": counts_document(state.admission.queued),
+            "room": state.limiter.document(),
         }
         return JSONResponse(document)
 
     async def _get_shares(self, _: Request) -> Response:
-        return JSONResponse({"shares": self._shared.shares.document(self._current.lookup)})
+        return JSONResponse({"shares": self._state.split.document(self._active.routes)})
 
     async def _get_metrics(self, _: Request) -> Response:
-        shared = self._shared
+        state = self._state
         now = asyncio.get_running_loop().time()
-        urls = self._current.lookup.urls
-        text = shared.metrics.text(
-            shared.in_flight.document(),
-            shared.shares.document(self._current.lookup),
-            {name: shared.replicas.health(name, now) == "up" for name in urls},
-            shared.admission.waiting,
+        urls = self._active.routes.urls
+        text = exposition(
+            state.counters,
+            state.in_flight.document(),
+            state.split.document(self._active.routes),
+            {name: state.balancer.health(name, now) == "up" for name in urls},
+            state.admission.waiting,
         )
         return Response(text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
@@ -128,7 +127,7 @@ class Admin:
         return JSONResponse({"status": "ok", "pid": os.getpid()})
 
     async def _get_readiness(self, _: Request) -> Response:
-        is_ready = self._shared.is_ready
+        is_ready = self._state.is_ready
         status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
         return JSONResponse({"ready": is_ready}, status)
 

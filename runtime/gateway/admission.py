@@ -1,282 +1,251 @@
-"""Whether a request may begin now, must wait for its turn, or is refused: limits and fair turns.
+"""Whether a request may begin now, waits for its turn, or is refused.
 
-Counts live here and not in a routing table, so that a new table forgets nobody's requests.
-What nothing limits comes here only while servers are busy or somebody waits.
+A request without limits comes here only while servers are busy or another request waits.
 """
 
 import itertools
 import math
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
-from fleet.traffic import QUEUE_S, USUAL_TURNS, LimitPolicy, TrafficPolicy
-from runtime.gateway import refusals
-from runtime.gateway.inflight import InFlight
-from runtime.gateway.replicas import Replicas
-from runtime.gateway.routing import USUAL_PATIENCE
-from runtime.gateway.turns import Turns
+from fleet.traffic import QUEUE_S, USUAL_TURNS, TrafficPolicy
+from runtime.gateway import errors
+from runtime.gateway.balancer import InFlight, LoadBalancer
+from runtime.gateway.limits import RateLimiter
+from runtime.gateway.routing import DEFAULT_DEADLINES, RouteTarget
 
-WAITING: Final = 1000
-"""Most requests of one client that wait at a time; more are refused at once."""
-BURST_S: Final = 10.0
-"""A rate allows at once what it allows in this time, and at least one."""
-_MINUTE: Final = 60.0
+MAX_WAITING: Final = 1000
+"""Upper bound of the waiting requests of one client; one more gets 429 at once."""
 
 
-class Meter:
-    """What one client, or one alias, uses of its limits."""
+class FairQueue:
+    """Turns between names that send again and again, on a clock that moves as turns are taken.
 
-    __slots__ = ("_level", "_refilled", "_theoretical", "working")
+    A turn begins where the last turn of the same name ended, or where the clock stood when the
+    request came, and is the shorter the more turns a name has in a row. The earliest turn is next:
+    a name with a thousand waiting requests delays a name with a single one by one turn.
 
-    def __init__(self, now: float) -> None:
-        """Begin with nothing used."""
-        self.working = 0
-        """Requests at work."""
-        self._theoretical = now
-        """When the next request would come if they came evenly (GCRA), seconds."""
-        self._level: float | None = None
-        """Tokens that may still be used; below zero where answers took more. None: all."""
-        self._refilled = now
+    Source:
+        Goyal, Vin and Cheng 1996, Start-time Fair Queueing, section 2.
+    """
 
-    def wait(self, limits: LimitPolicy, parts: int, now: float) -> float:
-        """Return the seconds until limits on rates allow another request; 0 where they do."""
-        wait = 0.0
-        if limits.requests_per_minute is not None:
-            interval = _MINUTE * parts / limits.requests_per_minute
-            slack = max(0.0, BURST_S - interval)
-            # Under a lower limit it may have gone further ahead than this one ever lets it.
-            self._theoretical = min(self._theoretical, now + slack + interval)
-            wait = self._theoretical - slack - now
-        if limits.tokens_per_minute is not None:
-            most = limits.tokens_per_minute / parts
-            rate = most / _MINUTE
-            level = most if self._level is None else self._level
-            self._level = min(most, level + rate * (now - self._refilled))
-            self._refilled = now
-            if self._level <= 0:
-                wait = max(wait, (1 - self._level) / rate)
-        return max(wait, 0.0)
+    __slots__ = ("_ends", "now")
 
-    def take(self, limits: LimitPolicy, parts: int, now: float) -> None:
-        """Count one request towards the rate."""
-        if limits.requests_per_minute is not None:
-            interval = _MINUTE * parts / limits.requests_per_minute
-            self._theoretical = max(self._theoretical, now) + interval
+    def __init__(self) -> None:
+        """Begin before the first turn."""
+        self.now = 0.0
+        self._ends: dict[str, float] = {}
 
-    def charge(self, tokens: int) -> None:
-        """Count what an answer took."""
-        if self._level is not None:
-            self._level -= tokens
+    def start(self, name: str, since: float) -> float:
+        """Return when the next turn of a name begins; the clock said `since` as its request came.
 
-    def has_room(self, limits: LimitPolicy, parts: int) -> bool:
-        """Say whether one more request may work."""
-        return limits.concurrency is None or self.working < math.ceil(limits.concurrency / parts)
+        Computed when needed: a request that left the queue has taken no turn.
+        """
+        return max(since, self._ends.get(name, 0.0))
+
+    def count_turn(self, name: str, since: float, in_a_row: int) -> None:
+        """Count a turn of a name that has so many turns where others have one."""
+        start = self.start(name, since)
+        self.now = max(self.now, start)
+        self._ends[name] = start + 1 / in_a_row
 
 
-class Place:
-    """One request's claim to be at work, from `Admission.ask` until it is given back."""
+class Ticket:
+    """One request's claim to be at work, from `Admission.request` until it is released."""
 
-    __slots__ = (
-        "adapter", "alias", "client", "granted", "number", "patience_s", "policy", "proceed",
-        "servers", "since",
-    )  # fmt: skip
+    __slots__ = ("arrived", "is_granted", "max_wait_s", "number", "proceed", "target")
 
-    def __init__(
-        self,
-        client: str,
-        alias: str,
-        policy: TrafficPolicy,
-        servers: Sequence[str],
-        adapter: str = "",
-    ) -> None:
-        """Prepare; `servers` hold the version that answers, `adapter` is its full name."""
-        self.client = client
-        self.alias = alias
-        self.policy = policy
-        self.servers = servers
-        self.adapter = adapter
-        self.granted = False
+    def __init__(self, target: RouteTarget) -> None:
+        """Prepare a claim for the version that answers."""
+        self.target = target
+        self.is_granted = False
         self.proceed: Callable[[], None] | None = None
-        """Called when its turn has come; None: nobody waits any longer."""
-        self.since = (0.0, 0.0)
-        """When it came, on the clocks of turns between clients and between those of its client."""
+        """Called when the turn has come; None: the request waits no longer."""
+        self.arrived = (0.0, 0.0)
+        """When it came, on the clock between clients and on the clock within its client."""
         self.number = 0
-        """Its place among all that came."""
-        self.patience_s = QUEUE_S
-        """How long it waits for its turn at most."""
-
-    def wait(self, *, for_server: bool) -> None:
-        """Find out how long it waits: as declared, else for a server as long as for its answer."""
-        policy, usual = self.policy, QUEUE_S
-        if for_server:
-            usual = policy.timeouts.first_byte_s or USUAL_PATIENCE.first_byte_s
-        self.patience_s = policy.limits.queue_s or policy.client_limits.queue_s or usual
+        """Its rank in the order of arrival."""
+        self.max_wait_s = QUEUE_S
+        """Longest wait for the turn."""
 
 
 class Admission:
-    """The limits of one gateway process, and who waits for what."""
+    """The limits of one gateway process, and the requests that wait."""
 
-    def __init__(self, in_flight: InFlight, replicas: Replicas) -> None:
-        """Begin with nobody at work."""
+    def __init__(self, in_flight: InFlight, balancer: LoadBalancer) -> None:
+        """Begin with no request at work."""
         self._in_flight = in_flight
-        self._replicas = replicas
-        self._clients: dict[str, Meter] = {}
-        self._aliases: dict[str, Meter] = {}
-        self._waiting: dict[tuple[str, str], OrderedDict[Place, None]] = {}
-        """By alias and version, in the order in which they came."""
-        self._queued: Counter[str] = Counter()
+        self._balancer = balancer
+        self._clients: dict[str, RateLimiter] = {}
+        self._aliases: dict[str, RateLimiter] = {}
+        self.queues: dict[tuple[str, str], OrderedDict[Ticket, None]] = {}
+        """Waiting requests by alias and version, in the order of their arrival."""
+        self._waiting: Counter[str] = Counter()
         """By client."""
         self._numbers = itertools.count()
-        self._turns = Turns()
+        self._turns = FairQueue()
         """Between clients."""
-        self._own_turns: defaultdict[str, Turns] = defaultdict(Turns)
+        self._own_turns: defaultdict[str, FairQueue] = defaultdict(FairQueue)
         """By client, between its aliases."""
-        self._copies: Counter[str] = Counter()
+        self._shadows: Counter[str] = Counter()
         """Shadow requests at work, by alias."""
 
     @property
     def waiting(self) -> int:
         """Requests that wait for their turn."""
-        return self._queued.total()
+        return self._waiting.total()
 
     @property
     def queued(self) -> Counter[tuple[str, str]]:
-        """Requests that wait, by each (server, full adapter name) that may answer them.
+        """Waiting requests by (server, full adapter name), for each server that may answer.
 
-        Which version answers is decided before a request waits, so that its user stays there.
+        The version is chosen before a request waits, so that its user stays on it.
         """
-        places = (place for queue in self._waiting.values() for place in queue)
-        return Counter((server, each.adapter) for each in places for server in each.servers)
+        targets = (ticket.target for queue in self.queues.values() for ticket in queue)
+        return Counter((server, target.adapter) for target in targets for server in target.servers)
 
-    def passes(self, servers: Sequence[str], adapter: str) -> bool:
-        """Say whether who has no limits may begin without asking, which most may."""
-        return not self._waiting and self._replicas.have_room(servers, adapter, None)
-
-    def ask(self, place: Place, now: float) -> bool:
-        """Ask for a place; return whether it is granted now, else it waits for `proceed`.
+    def request(self, ticket: Ticket, now: float) -> bool:
+        """Claim a turn; return whether it is granted now, else the request waits for `proceed`.
 
         Raises:
-            RefusalError: 429: a rate is used up, or too many wait already.
+            ApiError: 429, a rate is used up, or too many requests of the client wait.
         """
-        client, alias = self._meters(place, now)
-        policy = place.policy
-        meters = ((client, policy.client_limits), (alias, policy.limits))
-        wait = max(meter.wait(limits, policy.gateways, now) for meter, limits in meters)
-        if wait > 0:
-            raise refusals.too_many(math.ceil(wait))
-        allowed = self._allowed(place)
-        queue = self._waiting.get((place.alias, place.adapter))
-        ready = queue is None and allowed and self._has_server(place)
-        if not ready and self._queued[place.client] >= WAITING:
-            raise refusals.too_many(1)
-        for meter, limits in meters:
-            meter.take(limits, policy.gateways, now)
-        place.since = (self._turns.now, self._own_turns[place.client].now)
-        place.number = next(self._numbers)
-        if ready:
-            self._grant(place)
+        target = ticket.target
+        policy = target.policy
+        client, alias = self._limiters(target, now)
+        limiters = ((client, policy.client_limits), (alias, policy.limits))
+        wait_s = max(limiter.wait_s(limits, policy.gateways, now) for limiter, limits in limiters)
+        if wait_s > 0:
+            raise errors.too_many(math.ceil(wait_s))
+        is_allowed = self._is_allowed(target)
+        queue = self.queues.get((target.alias, target.adapter))
+        is_ready = queue is None and is_allowed and self._has_server(target)
+        if not is_ready and self._waiting[target.client] >= MAX_WAITING:
+            raise errors.too_many(1)
+        for limiter, limits in limiters:
+            limiter.count_request(limits, policy.gateways, now)
+        ticket.arrived = (self._turns.now, self._own_turns[target.client].now)
+        ticket.number = next(self._numbers)
+        if is_ready:
+            self._grant(ticket)
             return True
-        place.wait(for_server=allowed)
+        ticket.max_wait_s = _max_wait_s(policy, for_server=is_allowed)
         if queue is None:
-            queue = self._waiting[place.alias, place.adapter] = OrderedDict()
-        queue[place] = None
-        self._queued[place.client] += 1
+            queue = self.queues[target.alias, target.adapter] = OrderedDict()
+        queue[ticket] = None
+        self._waiting[target.client] += 1
         return False
 
-    def give_back(self, place: Place, tokens: int = 0) -> None:
-        """Give a place back, or no longer wait for it; whoever is next proceeds."""
-        if not place.granted:
-            self._leave_queue(place)
+    def release(self, ticket: Ticket, tokens: int = 0) -> None:
+        """Give a turn back, or leave the queue; the next request proceeds.
+
+        Args:
+            ticket: The claim.
+            tokens: Of prompt and answer.
+        """
+        if not ticket.is_granted:
+            self._leave_queue(ticket)
             return
-        place.granted = False
-        client, alias = self._clients[place.client], self._aliases[place.alias]
-        for meter in (client, alias):
-            meter.working -= 1
-            meter.charge(tokens)
-        self.let_in()
+        ticket.is_granted = False
+        target = ticket.target
+        for limiter in (self._clients[target.client], self._aliases[target.alias]):
+            limiter.running -= 1
+            limiter.charge(tokens)
+        self.serve_waiting()
 
-    def freed(self) -> None:
-        """A server has room that no place of ours was for: somebody may have waited for it."""
-        if self._waiting:
-            self.let_in()
-
-    def let_in(self) -> None:
-        """Let in who waits and fits, turn by turn."""
-        while self._waiting:
-            heads = (next(iter(queue)) for queue in self._waiting.values())
-            fitting = (each for each in heads if self._allowed(each) and self._has_server(each))
-            found = min(fitting, key=self._turn, default=None)
-            if found is None:
+    def serve_waiting(self) -> None:
+        """Let waiting requests proceed, turn by turn, for as long as servers are free."""
+        while self.queues:
+            first = (next(iter(queue)) for queue in self.queues.values())
+            ready = (
+                ticket
+                for ticket in first
+                if self._is_allowed(ticket.target) and self._has_server(ticket.target)
+            )
+            ticket = min(ready, key=self._turn, default=None)
+            if ticket is None:
                 return
-            self._leave_queue(found)
-            self._grant(found)
-            if found.proceed is not None:
-                found.proceed()
+            self._leave_queue(ticket)
+            self._grant(ticket)
+            if ticket.proceed is not None:
+                ticket.proceed()
 
-    def copy(self, alias: str, policy: TrafficPolicy) -> bool:
+    def begin_shadow(self, target: RouteTarget) -> bool:
         """Say whether a shadow request may begin, and count it; under load none may."""
-        shadow = policy.shadow
-        if shadow is None or self._waiting or self._copies[alias] >= shadow.concurrency:
+        shadow, alias = target.policy.shadow, target.alias
+        if shadow is None or self.queues or self._shadows[alias] >= shadow.concurrency:
             return False
-        most = policy.server_in_flight
-        if most is None:
-            has_room = self._replicas.have_room(shadow.servers, shadow.adapter, None)
+        limit = target.policy.server_in_flight
+        if limit is None:
+            is_free = self._balancer.has_capacity(shadow.servers, shadow.adapter, None)
         else:
-            has_room = any(self._in_flight.on(each) < most for each in shadow.servers)
-        if not has_room:
+            is_free = any(self._in_flight.on(server) < limit for server in shadow.servers)
+        if not is_free:
             return False
-        self._copies[alias] += 1
+        self._shadows[alias] += 1
         return True
 
-    def copied(self, alias: str) -> None:
+    def end_shadow(self, alias: str) -> None:
         """Count one shadow request less."""
-        self._copies[alias] -= 1
+        self._shadows[alias] -= 1
 
-    def _meters(self, place: Place, now: float) -> tuple[Meter, Meter]:
-        client = self._clients.get(place.client)
+    def _limiters(self, target: RouteTarget, now: float) -> tuple[RateLimiter, RateLimiter]:
+        client = self._clients.get(target.client)
         if client is None:
-            client = self._clients[place.client] = Meter(now)
-        alias = self._aliases.get(place.alias)
+            client = self._clients[target.client] = RateLimiter(now)
+        alias = self._aliases.get(target.alias)
         if alias is None:
-            alias = self._aliases[place.alias] = Meter(now)
+            alias = self._aliases[target.alias] = RateLimiter(now)
         return client, alias
 
-    def _allowed(self, place: Place) -> bool:
-        """Say whether its own limits, and those of its client, let it work."""
-        policy, parts = place.policy, place.policy.gateways
-        return self._clients[place.client].has_room(policy.client_limits, parts) and self._aliases[
-            place.alias
-        ].has_room(policy.limits, parts)
+    def _is_allowed(self, target: RouteTarget) -> bool:
+        """Say whether the limits of alias and client allow one more request at work."""
+        policy = target.policy
+        client, alias = self._clients[target.client], self._aliases[target.alias]
+        return client.allows_another(
+            policy.client_limits, policy.gateways
+        ) and alias.allows_another(policy.limits, policy.gateways)
 
-    def _has_server(self, place: Place) -> bool:
-        most = place.policy.server_in_flight
-        return self._replicas.have_room(place.servers, place.adapter, most)
+    def _has_server(self, target: RouteTarget) -> bool:
+        limit = target.policy.server_in_flight
+        return self._balancer.has_capacity(target.servers, target.adapter, limit)
 
-    def _turn(self, place: Place) -> tuple[float, float, int]:
-        """Return what whoever is next has the least of: client's turn, alias's turn, number."""
-        between, within = place.since
+    def _turn(self, ticket: Ticket) -> tuple[float, float, int]:
+        """Return the sort key of the queue: turn of the client, turn of the alias, arrival."""
+        target = ticket.target
+        between, within = ticket.arrived
         return (
-            self._turns.start(place.client, between),
-            self._own_turns[place.client].start(place.alias, within),
-            place.number,
+            self._turns.start(target.client, between),
+            self._own_turns[target.client].start(target.alias, within),
+            ticket.number,
         )
 
-    def _grant(self, place: Place) -> None:
-        between, within = place.since
-        in_a_row = place.policy.turns or USUAL_TURNS
-        self._turns.take(place.client, between, in_a_row)
-        self._own_turns[place.client].take(place.alias, within, in_a_row)
-        place.granted = True
-        self._clients[place.client].working += 1
-        self._aliases[place.alias].working += 1
+    def _grant(self, ticket: Ticket) -> None:
+        target = ticket.target
+        between, within = ticket.arrived
+        in_a_row = target.policy.turns or USUAL_TURNS
+        self._turns.count_turn(target.client, between, in_a_row)
+        self._own_turns[target.client].count_turn(target.alias, within, in_a_row)
+        ticket.is_granted = True
+        self._clients[target.client].running += 1
+        self._aliases[target.alias].running += 1
 
-    def _leave_queue(self, place: Place) -> None:
-        name = (place.alias, place.adapter)
-        queue = self._waiting.get(name)
-        if queue is None or place not in queue:
+    def _leave_queue(self, ticket: Ticket) -> None:
+        target = ticket.target
+        name = (target.alias, target.adapter)
+        queue = self.queues.get(name)
+        if queue is None or ticket not in queue:
             return
-        del queue[place]
-        self._queued[place.client] -= 1
+        del queue[ticket]
+        self._waiting[target.client] -= 1
         if not queue:
-            del self._waiting[name]
+            del self.queues[name]
+
+
+def _max_wait_s(policy: TrafficPolicy, *, for_server: bool) -> float:
+    """Return the longest wait: as declared, else for a server as long as for its first byte."""
+    usual = QUEUE_S
+    if for_server:
+        usual = policy.timeouts.first_byte_s or DEFAULT_DEADLINES.first_byte_s
+    return policy.limits.queue_s or policy.client_limits.queue_s or usual

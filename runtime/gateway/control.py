@@ -33,9 +33,9 @@ from runtime.gateway.protocol import (
     address_unknown,
     lagging,
 )
-from runtime.gateway.routing import InvalidTableError, Lookup
 from runtime.gateway.state_dir import known_gateways, read_table, save_table
 from runtime.gateway.table import RoutingTable
+from runtime.gateway.table_loader import InvalidTableError, build_routes
 from runtime.gateway.unreachable import still_runs, unreachable_error
 
 _Answer = TypeVar("_Answer")
@@ -296,7 +296,7 @@ def _require_servable(table: RoutingTable) -> None:
         EngineRejectedError: FC6006, what is wrong with the table.
     """
     try:
-        Lookup.of(table)
+        build_routes(table)
     except InvalidTableError as error:
         raise EngineRejectedError(
             400, problem("FC6006", "The routing table is not to be served", f"{error}.")

@@ -1,299 +1,209 @@
-"""Who may call what, and which version answers: pure lookups over one routing table."""
+"""Which client a key belongs to, and which version answers: pure look-ups in one routing table."""
 
 import hashlib
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from types import MappingProxyType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
-from fleet.names import AdapterName, is_id
-from fleet.response_format import flaw
-from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, Sticky, TrafficPolicy
-from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, pieces
+import msgspec
 
-_BUCKETS = 2**64
-USUAL: Final = TrafficPolicy()
-_ALL = 100
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+from fleet.traffic import Sticky, TrafficPolicy
+from runtime.gateway import errors
+from runtime.gateway.body import RequestBody
 
-
-class InvalidTableError(ValueError):
-    """A table that must not be served; the text says why."""
+BUCKETS: Final = 2**64
+DEFAULT_POLICY: Final = TrafficPolicy()
+# Python 3.11 takes ten times as long for a member of an enumeration as for a name.
+_SESSION, _USER, _KEY = Sticky.SESSION, Sticky.USER, Sticky.KEY
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """Who makes a request."""
+class Principal:
+    """The client that makes a request, or the operator."""
 
     client: str
     key: bytes
-    """SHA-256 of the key that was shown."""
+    """SHA-256 of the key that the request shows."""
     is_operator: bool = False
-    """Whether it is nobody's client and may ask for any alias."""
+    """Whether any alias may be asked for, in no client's name."""
 
 
-class Patience(NamedTuple):
+class Deadlines(NamedTuple):
     """How long an answer may take, seconds."""
 
     first_byte_s: float = 600.0
-    """Until it begins; of one that is no stream, until it is there."""
+    """Until its body begins; an answer that is no stream is complete by then."""
     idle_s: float = 60.0
     """Longest pause inside a stream."""
     total_s: float = 3600.0
     """Until it ends."""
 
 
-USUAL_PATIENCE: Final = Patience()
+DEFAULT_DEADLINES: Final = Deadlines()
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """Where a request goes, and what holds for it. Made with the table, for each version."""
+class RouteTarget:
+    """A version that requests go to, and what holds for them; made with the table."""
 
     client: str
     alias: str
     adapter: str
+    """Full name of the version."""
     servers: tuple[str, ...]
     """Servers that hold the version and have an address, sorted."""
-    policy: TrafficPolicy = USUAL
-    patience: Patience = USUAL_PATIENCE
-    limited: bool = False
-    """Whether anything limits requests: most are never counted."""
+    policy: TrafficPolicy = DEFAULT_POLICY
+    deadlines: Deadlines = DEFAULT_DEADLINES
+    is_limited: bool = False
+    """Whether anything limits requests; most are never counted."""
     priority: int | None = None
-    """What servers that look at priorities are told, the lower the sooner."""
+    """Priority for servers that look at priorities, the lower the sooner."""
+    json_names: tuple[msgspec.Raw, msgspec.Raw] = (msgspec.Raw(b'""'), msgspec.Raw(b'""'))
+    """Adapter and client as JSON, for the body that the server gets."""
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
-    """One version of an alias and the part of all users that it owns."""
+class SplitArm:
+    """One version of an alias, and the users that it owns."""
 
     below: int
-    """First bucket that is no longer its own, of 2**64."""
+    """First bucket that belongs to the next arm, of 2**64."""
     percent: int
-    choice: Choice
+    target: RouteTarget
 
 
 @dataclass(frozen=True, slots=True)
-class Alias:
-    """One alias, ready to be asked which version answers."""
+class AliasRoute:
+    """One alias, ready for requests."""
 
     client: str
     sticky: Sticky
     key: bytes
-    branches: tuple[Branch, ...]
-    shadow: Choice | None
-    """The version that gets copies."""
+    """Hash key of the split."""
+    arms: tuple[SplitArm, ...]
+    """Newest version first."""
+    shadow: RouteTarget | None
+    """The version that gets shadow requests."""
 
-    def choose(self, sticky: bytes) -> Choice:
+    def choose(self, sticky_id: bytes) -> RouteTarget:
         """Return the version that answers.
 
-        The same `sticky` gets the same version as long as its share does not shrink: the
-        newest version owns the buckets from 0 up, so that a growing share keeps its users.
+        The same `sticky_id` gets the same version for as long as the version's share does not
+        shrink: the newest version owns the buckets from 0 up, so a growing share keeps its users.
         """
-        if len(self.branches) == 1:
-            return self.branches[0].choice
-        place = bucket(self.key, sticky)
-        for each in self.branches[:-1]:
-            if place < each.below:
-                return each.choice
-        return self.branches[-1].choice
+        if len(self.arms) == 1:
+            return self.arms[0].target
+        number = bucket(self.key, sticky_id)
+        for arm in self.arms[:-1]:
+            if number < arm.below:
+                return arm.target
+        return self.arms[-1].target
 
     @property
     def split(self) -> tuple[object, ...]:
-        """What is another value when other users get other versions."""
-        return self.key, tuple((each.choice.adapter, each.below) for each in self.branches)
+        """What differs when other users get other versions."""
+        return self.key, tuple((arm.target.adapter, arm.below) for arm in self.arms)
 
-    def version(self, wanted: str) -> Choice | None:
-        """Return a version by its number or full name, with traffic or without; None: not here."""
-        known = [each.choice for each in self.branches]
-        known += [self.shadow] if self.shadow else []
-        end = f"-v{wanted}"
-        return next((c for c in known if c.adapter == wanted or c.adapter.endswith(end)), None)
+    def version(self, name: str) -> RouteTarget | None:
+        """Return a version by its number or full name, with traffic or without; None: no such."""
+        targets = [arm.target for arm in self.arms]
+        targets += [self.shadow] if self.shadow else []
+        end = f"-v{name}"
+        return next((t for t in targets if t.adapter == name or t.adapter.endswith(end)), None)
+
+
+class Decision(NamedTuple):
+    """The version that answers a request, and why."""
+
+    route: AliasRoute
+    target: RouteTarget
+    user: bytes = b""
+    """The user or session that the split keeps on one version; empty: the request names none, or
+    the split goes by key or by request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lookup:
-    """One revision, ready to be asked. Immutable: a new revision is a new object."""
+class RouteTable:
+    """One revision, ready for requests. Immutable: a new revision is a new object."""
 
     revision: int
     digest: str
     text: bytes
-    """The table's canonical document; the table itself would take as much memory again."""
+    """The table's canonical document; the document's objects would take as much memory again."""
     urls: Mapping[str, str]
     """Server to its base URL, without a slash at the end."""
-    _askers: Mapping[bytes, Asker]
-    _aliases: Mapping[str, Alias]
-    _owned: Mapping[str, tuple[str, ...]]
+    principals: Mapping[bytes, Principal]
+    """SHA-256 of an API key to its client."""
+    routes: Mapping[str, AliasRoute]
+    """By alias, of all clients."""
+    aliases_by_client: Mapping[str, tuple[str, ...]]
+    """Client to the aliases that it owns, sorted."""
 
-    @classmethod
-    def of(cls, table: RoutingTable) -> Self:
-        """Prepare a table.
+    def aliases_of(self, client: str) -> tuple[str, ...]:
+        """Return the aliases that a client owns, sorted."""
+        return self.aliases_by_client.get(client, ())
 
-        Raises:
-            InvalidTableError: an alias would reach another client's adapter, two clients have
-                one key, shares do not add up, or a key or URL is malformed.
-        """
-        return cls.made(
-            (table.revision, table.token, table.servers),
-            sorted(table.aliases.items()),
-            sorted(table.keys.items()),
-        )
+    def find(self, client: str, alias: str) -> AliasRoute | None:
+        """Return a client's own alias, or None: no such alias, or another client's."""
+        route = self.routes.get(alias)
+        return route if route is not None and route.client == client else None
 
-    @classmethod
-    def made(
-        cls,
-        head: tuple[int, int, Mapping[str, str]],
-        entries: Iterable[tuple[str, AliasEntry]],
-        keys: Iterable[tuple[str, KeyEntry]],
-    ) -> Self:
-        """Prepare a table that comes in pieces, none of which is kept.
+    def all(self) -> Iterable[tuple[str, AliasRoute]]:
+        """Return every alias with its route."""
+        return self.routes.items()
+
+    def decide(
+        self, principal: Principal, body: RequestBody, session: str, version: str = ""
+    ) -> Decision:
+        """Return the alias that a request names and the version that answers.
 
         Args:
-            head: Revision, token, and server to URL.
-            entries: Aliases, sorted by name.
-            keys: Keys, sorted by name.
+            principal: Who sent it. The operator may ask for any alias and name a version of it.
+            body: Of the request.
+            session: The header X-Session-Id, empty if it was not given.
+            version: Such as `2.2.0`; only the operator's counts.
 
         Raises:
-            InvalidTableError: as `of`.
+            ApiError: 404, a model that is not this client's, or a version that is not there.
         """
-        revision, token, servers = head
-        for server, url in servers.items():
-            if _URL.fullmatch(url) is None:
-                raise InvalidTableError(f"server `{server}` has no valid URL")
-        urls = {server: url.rstrip("/") for server, url in servers.items()}
-        aliases: dict[str, Alias] = {}
-        owned: dict[str, tuple[str, ...]] = {}
-        askers: dict[bytes, Asker] = {}
-
-        def alias_members() -> Iterator[tuple[str, AliasEntry]]:
-            for name, entry in entries:
-                alias = aliases[name] = _prepare(name, entry, urls)
-                owned[alias.client] = (*owned.get(alias.client, ()), name)
-                yield name, entry
-
-        def key_members() -> Iterator[tuple[str, KeyEntry]]:
-            for name, key in keys:
-                _check_key(name, key)
-                secret = bytes.fromhex(key.sha256)
-                if askers.setdefault(secret, Asker(key.client, secret)).client != key.client:
-                    raise InvalidTableError(f"key `{name}` is the same as a key of another client")
-                yield name, key
-
-        text = "".join(pieces(revision, token, servers, alias_members(), key_members())).encode()
-        return cls(
-            revision,
-            hashlib.sha256(text).hexdigest(),
-            text,
-            MappingProxyType(urls),
-            MappingProxyType(askers),
-            MappingProxyType(aliases),
-            MappingProxyType(owned),
-        )
-
-    def authenticate(self, digest: bytes) -> Asker | None:
-        """Return the client whose API key has this SHA-256, or None."""
-        return self._askers.get(digest)
-
-    def aliases(self, client: str) -> tuple[str, ...]:
-        """Return the aliases that a client owns, sorted."""
-        return self._owned.get(client, ())
-
-    def find(self, client: str, model: str) -> Alias | None:
-        """Return a client's own alias, or None: no such alias, or not this client's."""
-        alias = self._aliases.get(model)
-        return alias if alias is not None and alias.client == client else None
-
-    def all(self) -> Iterable[tuple[str, Alias]]:
-        """Return every alias with its name."""
-        return self._aliases.items()
-
-    def find_any(self, model: str) -> Alias | None:
-        """Return an alias, whosever it is: for the operator."""
-        return self._aliases.get(model)
+        if principal.is_operator:
+            route = self.routes.get(body.model)
+            target = route.version(version) if route is not None and version else None
+            if route is None or (version and target is None):
+                raise errors.no_such_model()
+            return Decision(route, target or route.choose(secrets.token_bytes(16)))
+        route = self.find(principal.client, body.model)
+        if route is None:
+            raise errors.no_such_model()
+        sticky = route.sticky
+        if sticky == _KEY:
+            return Decision(route, route.choose(principal.key))
+        name = None
+        if sticky == _SESSION:
+            name = session or body.session or body.user
+        elif sticky == _USER:
+            name = body.user
+        user = name.encode("utf-8", "surrogateescape") if name else b""
+        return Decision(route, route.choose(user or secrets.token_bytes(16)), user)
 
 
-def bucket(key: bytes, sticky: bytes) -> int:
+def bucket(key: bytes, sticky_id: bytes) -> int:
     """Return the bucket of a sticky id, 0 up to 2**64; uniform, and unrelated between keys."""
-    return int.from_bytes(hashlib.blake2b(sticky, digest_size=8, key=key).digest(), "big")
+    return int.from_bytes(hashlib.blake2b(sticky_id, digest_size=8, key=key).digest(), "big")
 
 
-def unit(key: bytes, sticky: bytes, secret: bytes) -> str:
+def unit(key: bytes, sticky_id: bytes, secret: bytes) -> str:
     """Return what stands for a user in usage rows: 16 hex digits, the same in one rollout only.
 
     Args:
         key: Of the alias's rollout, 64 bytes.
-        sticky: The user's own id.
-        secret: At most 64 bytes, which whoever guesses ids and compares would have to know.
+        sticky_id: The user's own id.
+        secret: At most 64 bytes; needed to guess an id and compare.
     """
-    return hashlib.blake2b(key + sticky, digest_size=8, key=secret).hexdigest()
+    return hashlib.blake2b(key + sticky_id, digest_size=8, key=secret).hexdigest()
 
 
 def alias_key(alias: str, salt: str) -> bytes:
     """Return the hash key of an alias's rollout: no two aliases share their first users."""
     return hashlib.blake2b(f"{alias}\0{salt}".encode()).digest()
-
-
-def _prepare(name: str, entry: AliasEntry, urls: Mapping[str, str]) -> Alias:
-    if name.partition("-")[0] != entry.client:
-        raise InvalidTableError(f"alias `{name}` does not belong to client `{entry.client}`")
-    policy = entry.policy or USUAL
-    if policy.format is not None and (problem := flaw(policy.format)):
-        raise InvalidTableError(f"the format of alias `{name}`: {problem}")
-    make = partial(_choice, name, entry.client, policy, urls)
-    total, branches = 0, []
-    for share in entry.shares:
-        if share.percent < 0:
-            raise InvalidTableError(f"alias `{name}` has a share below 0 percent")
-        total += share.percent
-        branches.append(
-            Branch(_BUCKETS * total // _ALL, share.percent, make(share.adapter, share.servers))
-        )
-    if total != _ALL:
-        raise InvalidTableError(f"the shares of alias `{name}` add up to {total}, not to 100")
-    shadow = make(policy.shadow.adapter, policy.shadow.servers) if policy.shadow else None
-    key = alias_key(name, entry.salt)
-    return Alias(entry.client, policy.sticky, key, tuple(branches), shadow)
-
-
-def _choice(
-    alias: str,
-    client: str,
-    policy: TrafficPolicy,
-    urls: Mapping[str, str],
-    adapter: str,
-    servers: Sequence[str],
-) -> Choice:
-    try:
-        owner = AdapterName.parse(adapter).client
-    except ValueError as error:
-        raise InvalidTableError(f"alias `{alias}`: {error}") from None
-    if owner != client:
-        raise InvalidTableError(f"alias `{alias}` names `{adapter}` of another client")
-    given, usual = policy.timeouts, USUAL_PATIENCE
-    return Choice(
-        client=client,
-        alias=alias,
-        adapter=adapter,
-        servers=tuple(sorted(each for each in servers if each in urls)),
-        policy=policy,
-        patience=usual
-        if given == USUAL_TIMEOUTS
-        else Patience(
-            given.first_byte_s or usual.first_byte_s,
-            given.idle_s or usual.idle_s,
-            given.total_s or usual.total_s,
-        ),
-        limited=(policy.limits, policy.client_limits) != (UNLIMITED, UNLIMITED)
-        or policy.server_in_flight is not None,
-        priority=-(policy.turns or 0) if policy.prioritized else None,
-    )
-
-
-def _check_key(name: str, key: KeyEntry) -> None:
-    if name != f"{key.client}/{key.name}" or not is_id(key.client):
-        raise InvalidTableError(f"key `{name}` is not named after its client and name")
-    if _SHA256.fullmatch(key.sha256) is None:
-        raise InvalidTableError(f"key `{name}` holds no SHA-256")

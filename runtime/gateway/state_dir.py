@@ -24,7 +24,7 @@ from fleet.names import is_id
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, locked_file, replace_file
 from runtime.gateway.table import RoutingTable
-from runtime.gateway.tableparse import require_format
+from runtime.gateway.table_loader import require_format
 from runtime.usage.segments import GATEWAYS
 
 DEFAULT_GATEWAY: Final = GatewaySpec(name="main", listen="127.0.0.1:8080", admin="")

@@ -16,9 +16,8 @@ from fleet.errors import EngineError, FleetError, problem
 from fleet.resources import GatewayFault
 from fleet.spec import GatewaySpec
 from runtime.gateway.admin_socket import find_socket, is_url
+from runtime.gateway.http.timeouts import GRACE_S
 from runtime.gateway.state_dir import gateway_dir, known_gateways, remember
-from runtime.gateway.transports import DEFAULT
-from runtime.gateway.transports.timing import GRACE_S
 from runtime.processes import send, start_mark
 
 LOCK: Final = "run.lock"
@@ -38,8 +37,6 @@ class GatewayProcess:
     pid: int
     url: str
     """URL for clients; empty until the process is ready."""
-    transport: str = ""
-    """Name of the transport; empty where the record does not say."""
     admin: str | None = None
     """Admin side as declared at the start; None where the record does not say."""
 
@@ -67,15 +64,14 @@ def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
     return None
 
 
-def start(state_dir: Path, gateway: GatewaySpec, transport: str = DEFAULT) -> GatewayProcess:
+def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
     """Start a gateway detached from this terminal; return once the gateway is ready.
 
-    A gateway that runs already is left as it is, also with another transport.
+    A gateway that runs already is left as it is.
 
     Args:
         state_dir: The fleet's state folder.
         gateway: As declared.
-        transport: One of `TRANSPORTS`.
 
     Raises:
         FleetError: FC6009, the process exited or was not ready in time, with the end of its log.
@@ -84,9 +80,9 @@ def start(state_dir: Path, gateway: GatewaySpec, transport: str = DEFAULT) -> Ga
     if running is not None and running.url:
         return running
     remember(state_dir, {gateway.name: gateway})
-    command = [sys.executable, "-m", "runtime.gateway.serving", "--state-dir", str(state_dir)]
+    command = [sys.executable, "-m", "runtime.gateway.process", "--state-dir", str(state_dir)]
     command += ["--name", gateway.name, "--listen", gateway.listen, "--admin", gateway.admin]
-    command += ["--transport", transport, "--secret", gateway.secret]
+    command += ["--secret", gateway.secret]
     log = gateway_dir(state_dir, gateway.name) / "log"
     with log.open("ab") as stream:
         log_start = stream.seek(0, os.SEEK_END)
@@ -197,9 +193,7 @@ def _parse_record(text: str) -> GatewayProcess | None:
     try:
         record = json.loads(text)
         if start_mark(record["pid"]) == record["process_start"]:
-            return GatewayProcess(
-                record["pid"], record["url"], record.get("transport", ""), record.get("admin")
-            )
+            return GatewayProcess(record["pid"], record["url"], record.get("admin"))
     except (ValueError, KeyError):
         pass
     return None

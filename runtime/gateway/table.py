@@ -21,11 +21,11 @@ FORMAT: Final = 1
 _POLICY: Final = TypeAdapter(TrafficPolicy)
 
 
-class _Document(BaseModel):
+class _TableModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class ShareEntry(_Document):
+class ShareEntry(_TableModel):
     """One version of an alias."""
 
     adapter: str
@@ -33,18 +33,18 @@ class ShareEntry(_Document):
     servers: tuple[str, ...]
 
 
-class AliasEntry(_Document):
+class AliasEntry(_TableModel):
     """An alias, its owner and its versions, newest first."""
 
     client: str
     salt: str
     shares: tuple[ShareEntry, ...]
     policy: TrafficPolicy | None = None
-    """How its requests are treated; None: as by default."""
+    """What holds for its requests; None: the default policy."""
 
     @field_serializer("policy")
     def _differing(self, policy: TrafficPolicy | None) -> dict[str, Any] | None:
-        """Write what is not by default: all of it, for thousands of aliases, is megabytes."""
+        """Write what differs from the default; the rest, for thousands of aliases, is megabytes."""
         if policy is None:
             return None
         document: dict[str, Any] = _POLICY.dump_python(policy, mode="json", exclude_defaults=True)
@@ -52,25 +52,25 @@ class AliasEntry(_Document):
 
     @property
     def shadow(self) -> str:
-        """The version that gets copies of its requests; empty: none does."""
+        """The version that gets shadow requests; empty: none."""
         return self.policy.shadow.adapter if self.policy and self.policy.shadow else ""
 
     @classmethod
     def of(cls, route: Route) -> Self:
         """Return the entry that says the same as `route`."""
         shares = tuple(
-            ShareEntry(adapter=each.adapter, percent=each.percent, servers=each.servers)
-            for each in route.shares
+            ShareEntry(adapter=share.adapter, percent=share.percent, servers=share.servers)
+            for share in route.shares
         )
         return cls(client=route.client, salt=route.salt, shares=shares, policy=route.policy)
 
     def route(self, alias: str) -> Route:
         """Return the route that says the same as this entry."""
-        shares = tuple(Share(each.adapter, each.percent, each.servers) for each in self.shares)
+        shares = tuple(Share(share.adapter, share.percent, share.servers) for share in self.shares)
         return Route(alias, shares, self.salt, self.policy)
 
 
-class KeyEntry(_Document):
+class KeyEntry(_TableModel):
     """An API key; only the hash of its secret is kept."""
 
     client: str
@@ -81,7 +81,7 @@ class KeyEntry(_Document):
 
     @property
     def fingerprint(self) -> str:
-        """What plan and ledger may show: twelve hex digits of the hash's own hash."""
+        """What plan and ledger may show of a secret: twelve hex digits of the hash of its hash."""
         return hashlib.sha256(self.sha256.encode()).hexdigest()[:12]
 
     def key(self) -> Key:
@@ -93,7 +93,7 @@ def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _members(entries: Iterable[tuple[str, _Document]]) -> Iterator[str]:
+def _members(entries: Iterable[tuple[str, _TableModel]]) -> Iterator[str]:
     for place, (name, entry) in enumerate(entries):
         document = entry.model_dump(mode="json")
         yield f"{',' if place else ''}{_json(name)}:{_json(document)}"
@@ -108,7 +108,7 @@ def pieces(
 ) -> Iterator[str]:
     """Yield a table's canonical document in pieces; aliases and keys come sorted by name.
 
-    A gateway writes it while it answers requests, and must not do so in one long call.
+    A gateway writes the document while it answers requests, so never in one long call.
     """
     yield '{"aliases":{'
     yield from _members(aliases)
@@ -118,16 +118,16 @@ def pieces(
     yield "}," + _json(rest)[1:]
 
 
-class RoutingTable(_Document):
+class RoutingTable(_TableModel):
     """Everything a gateway needs, as one revision."""
 
     format: Literal[1] = Field(default=1, exclude=True)
     """Not written for format 1."""
     revision: int
-    """Grows with every write; a gateway refuses an older one."""
+    """Grows with every write; a gateway refuses an older revision."""
     token: int = 0
-    """Fencing token of the newest lease it was written under; a rollback, which needs no lease,
-    keeps the one that it finds."""
+    """Fencing token of the newest lease that the table was written under; a rollback, which needs
+    no lease, keeps the token."""
     servers: dict[str, str] = {}
     """Server to base URL."""
     aliases: dict[str, AliasEntry] = {}
@@ -147,7 +147,7 @@ class RoutingTable(_Document):
 
     @property
     def without_address(self) -> tuple[str, ...]:
-        """Servers that a route names and nobody could reach, sorted."""
+        """Servers that a route names and that have no address, sorted."""
         return tuple(sorted(self.named - self.servers.keys()))
 
     @property

@@ -22,8 +22,8 @@ import aiohttp
 
 from fleet.traffic import TrafficPolicy
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.looks import load_of
-from runtime.gateway.serving import serving
+from runtime.gateway.probes import parse_load
+from runtime.gateway.process import serving
 from tests.runtime.gateway.live import CORVID, Served, routes, running
 from tests.runtime.gateway.stage import ACME, CHAT, MAIN, chat
 
@@ -82,7 +82,7 @@ class Fleet:
         return sum(float(each) for each in _MADE.findall(await self.page()))
 
     async def is_idle(self) -> bool:
-        load = load_of((await self.page()).encode())
+        load = parse_load((await self.page()).encode())
         return load is not None and not load.running + load.waiting
 
 
@@ -101,7 +101,7 @@ async def play(fleet: Fleet, size: int, tokens: int) -> str:
             waits.append(f"none in {PATIENCE_S:.0f}")
         await asyncio.sleep(0.5)
     rate = (await fleet.made() - before) / (time.perf_counter() - began)
-    load = load_of((await fleet.page()).encode())
+    load = parse_load((await fleet.page()).encode())
     seen = f"{load.running} run, {load.waiting} wait" if load else "nothing is told"
     for each in tasks:
         each.cancel()

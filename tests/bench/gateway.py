@@ -109,20 +109,20 @@ def table(scenario: Scenario, rows: dict[str, list[Row]]) -> str:
         fastest = max(each["rate"] for each in found)
         quickest = min(each["p50"] for each in found)
         failed = int(sum(each["failed"] for each in found))
-        ratio = "" if name == "direct" else f"{best['protocol'] / best[name]:.2f}"
+        ratio = "" if name == "direct" else f"{best['ours'] / best[name]:.2f}"
         cpu = "" if name == "direct" else f"{best[name]:.1f}"
         made.append(f"{name:24}{cpu:>10}{ratio:>11}{fastest:>14,.0f}{quickest:>12,.0f}{failed:>8}")
     if scenario.connections == 1:
-        added = min(each["p50"] for each in rows["protocol"])
+        added = min(each["p50"] for each in rows["ours"])
         added -= min(each["p50"] for each in rows["direct"])
         verdict = "met" if added <= ADDED_US else "MISSED"
-        made.append(f"protocol adds {added:,.0f} µs to the median ({verdict}: at most {ADDED_US})")
+        made.append(f"ours adds {added:,.0f} µs to the median ({verdict}: at most {ADDED_US})")
     if scenario is SCENARIOS[0]:
-        window = max(rows["protocol"], key=lambda each: each["rate"])
+        window = max(rows["ours"], key=lambda each: each["rate"])
         rate, core = window["rate"], window["cpu"] * window["rate"] / 1e6
         verdict = "met" if rate >= PER_SECOND else "MISSED"
         made.append(
-            f"protocol answers {rate:,.0f} a second ({verdict}: at least {PER_SECOND:,}) and had "
+            f"ours answers {rate:,.0f} a second ({verdict}: at least {PER_SECOND:,}) and had "
             f"{core:.0%} of its core for it, which makes {rate / core:,.0f} of a whole one"
         )
     return "\n".join(made)
@@ -165,7 +165,7 @@ def measure(names: Sequence[str], rounds: int, seconds: float) -> None:
                 for each in candidates:
                     rows[each.name].append(measured(each, scenario, load, seconds))
             print(table(scenario, rows), flush=True)
-    print("\nratio: CPU of `protocol` / CPU of the candidate; below 1 ours is cheaper.")
+    print("\nratio: CPU of ours / CPU of the candidate; below 1 ours is cheaper.")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -126,14 +125,14 @@ def routes(upstream: int) -> RoutingTable:
 
 
 @contextmanager
-def ours(transport: str, folder: Path, upstream: int) -> Iterator[Candidate]:
+def ours(folder: Path, upstream: int) -> Iterator[Candidate]:
     """Run our gateway with 200 aliases of 50 clients, two versions each."""
-    port, state = free_port(), folder / transport
+    port, state = free_port(), folder / "ours"
     write_table(state, routes(upstream))
-    command = [sys.executable, "-m", "runtime.gateway.serving", "--state-dir", str(state)]
-    command += ["--name", "main", "--listen", f"127.0.0.1:{port}", "--transport", transport]
-    with process(command, port, folder / f"{transport}.log", UNDER_TEST) as pid:
-        yield Candidate(transport, port, pid, lambda each: each)
+    command = [sys.executable, "-m", "runtime.gateway.process", "--state-dir", str(state)]
+    command += ["--name", "main", "--listen", f"127.0.0.1:{port}"]
+    with process(command, port, folder / "ours.log", UNDER_TEST) as pid:
+        yield Candidate("ours", port, pid, lambda each: each)
 
 
 @contextmanager
@@ -244,8 +243,7 @@ def installed(package: str, program: str) -> Path:
 
 
 CANDIDATES: Final[dict[str, Callable[..., Any]]] = {
-    "protocol": partial(ours, "protocol"),
-    "aiohttp": partial(ours, "aiohttp"),
+    "ours": ours,
     "vllm-router": vllm_router,
     "envoy": envoy,
     "litellm": litellm,

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.gateway.transports import TRANSPORTS
 from tests.bench import gateway_stall
 from tests.bench.gateway_candidates import installed, stub
 from tests.bench.gateway_envoy import envoy_kills, envoy_reloads
@@ -27,54 +26,53 @@ def lines() -> Iterator[str]:
     """Give the lines as they are measured; takes a minute or two."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for transport in TRANSPORTS:
-            yield from _of(transport, folder / transport)
+        yield from _ours(folder / "ours")
         yield from _envoy(folder / "envoy")
     yield from _stall()
 
 
-def _of(transport: str, folder: Path) -> Iterator[str]:
-    swapped = asyncio.run(swaps(folder / "swaps", transport, SWAPS))
+def _ours(folder: Path) -> Iterator[str]:
+    swapped = asyncio.run(swaps(folder / "swaps", SWAPS))
     answers, traffic = swapped.traffic.answers, swapped.traffic
     failed = answers.total() - answers[200]
     yield line(
-        f"{transport}: {SWAPS:,} table swaps, {answers.total():,} requests",
+        f"ours: {SWAPS:,} table swaps, {answers.total():,} requests",
         f"{failed} failed, {traffic.broken} broken",
         "0 failed, 0 broken",
         met=not failed and not traffic.broken,
     )
     half, most = (percentile(swapped.seconds, part) * 1000 for part in (0.5, 0.99))
     yield line(
-        f"{transport}: a swap until a client sees it, p50 and p99",
+        "ours: a swap until a client sees it, p50 and p99",
         f"{half:.0f} ms, {most:.0f} ms",
         "p99 below 1,000 ms",
         met=most < 1000,
     )
-    killed = asyncio.run(kills(folder / "kills", transport, KILLS, 300))
+    killed = asyncio.run(kills(folder / "kills", KILLS, 300))
     yield line(
-        f"{transport}: {KILLS} kills, {killed.answered:,} answers",
+        f"ours: {KILLS} kills, {killed.answered:,} answers",
         f"{killed.lost} without a row",
         "0 without a row",
         met=not killed.lost,
     )
-    ramp = asyncio.run(split(folder / "split", transport, USERS))
+    ramp = asyncio.run(split(folder / "split", USERS))
     yield line(
-        f"{transport}: {USERS:,} users at 10, 50 and 100 percent",
+        f"ours: {USERS:,} users at 10, 50 and 100 percent",
         ", ".join(f"{share:.2f}" for share in ramp.shares.values()),
         "off by 1 at most",
         met=ramp.error <= 1,
     )
     yield line(
-        f"{transport}: users that stay when the share grows",
+        "ours: users that stay when the share grows",
         ", ".join(f"{each:.0f} %" for each in ramp.kept),
         "100 %",
         met=min(ramp.kept) == 100,
     )
     for streams, kind in ((False, "JSON"), (True, "a stream")):
-        waits = asyncio.run(aborts(folder / kind, transport, ABORTS, streams=streams))
+        waits = asyncio.run(aborts(folder / kind, ABORTS, streams=streams))
         worst = waits[-1] * 1000
         yield line(
-            f"{transport}: client leaves {kind}, server told, most of {ABORTS}",
+            f"ours: client leaves {kind}, server told, most of {ABORTS}",
             f"{worst:.1f} ms",
             "100 ms at most",
             met=worst <= 100,

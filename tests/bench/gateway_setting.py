@@ -132,7 +132,6 @@ class Setting:
 
     state: Path
     server: Server
-    transport: str
     gateway: GatewaySpec
     gateways: LocalGateways
 
@@ -140,7 +139,7 @@ class Setting:
         return table({"s1": self.server.url}, new=new, revision=revision)
 
     async def start(self) -> GatewayProcess:
-        return await asyncio.to_thread(supervisor.start, self.state, self.gateway, self.transport)
+        return await asyncio.to_thread(supervisor.start, self.state, self.gateway)
 
     async def stop(self) -> None:
         await asyncio.to_thread(supervisor.stop, self.state, "main")
@@ -156,12 +155,12 @@ class Setting:
 
 
 @asynccontextmanager
-async def setting(state: Path, transport: str) -> AsyncIterator[Setting]:
+async def setting(state: Path) -> AsyncIterator[Setting]:
     """Give a gateway that does not run yet; it is stopped at the end."""
     gateway = GatewaySpec("main", f"127.0.0.1:{free_port()}", "")
     gateways = LocalGateways(state, {"main": gateway})
     async with server() as behind:
-        made = Setting(state, behind, transport, gateway, gateways)
+        made = Setting(state, behind, gateway, gateways)
         await gateways.publish(made.table())
         try:
             yield made

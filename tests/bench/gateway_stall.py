@@ -21,7 +21,7 @@ import uvloop
 
 from fleet.spec import GatewaySpec
 from runtime.gateway import admin_socket
-from runtime.gateway.serving import serving, tune
+from runtime.gateway.process import serving, tune
 from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
 
 ALIASES: Final = 4000

@@ -59,10 +59,10 @@ class Swaps:
     """From the order to publish a table until a client is answered by it, sorted."""
 
 
-async def swaps(folder: Path, transport: str, count: int) -> Swaps:
+async def swaps(folder: Path, count: int) -> Swaps:
     """Swap the whole table again and again, while clients ask."""
     found = Swaps(Traffic(), [])
-    async with setting(folder, transport) as ours, AsyncExitStack() as stack:
+    async with setting(folder) as ours, AsyncExitStack() as stack:
         running = await ours.start()
         watcher = await stack.enter_async_context(Client.connected(running.url))
         with found.traffic.flowing(running.url):
@@ -104,14 +104,14 @@ async def answered_until_killed(url: str, answers: int, kill: Callable[[], None]
     return traffic.request_ids
 
 
-async def kills(folder: Path, transport: str, count: int, answers: int) -> Kills:
+async def kills(folder: Path, count: int, answers: int) -> Kills:
     """Kill the gateway while clients ask, start it again, and so on; then look at the log.
 
     Raises:
         ValueError: a line of the log cannot be read.
     """
     found, request_ids = Kills(), list[str]()
-    async with setting(folder, transport) as ours:
+    async with setting(folder) as ours:
         for _ in range(count):
             running = await ours.start()
             kill = partial(os.kill, running.pid, signal.SIGKILL)
@@ -138,10 +138,10 @@ class Split:
         return max(abs(weight - share) for weight, share in self.shares.items())
 
 
-async def split(folder: Path, transport: str, users: int) -> Split:
+async def split(folder: Path, users: int) -> Split:
     """Ramp a version up and see who gets it."""
     found, before = Split(users), set[int]()
-    async with setting(folder, transport) as ours:
+    async with setting(folder) as ours:
         running = await ours.start()
         for step, weight in enumerate(WEIGHTS):
             await ours.gateways.publish(ours.table(new=weight, revision=step + 2))
@@ -160,10 +160,10 @@ async def _new(url: str, users: Iterable[int]) -> set[int]:
         return {user for user in users if (await client.ask(user=f"user-{user}")).version == NEW}
 
 
-async def aborts(folder: Path, transport: str, count: int, *, streams: bool) -> list[float]:
+async def aborts(folder: Path, count: int, *, streams: bool) -> list[float]:
     """Leave requests that run; return how long the server did not know, seconds, sorted."""
     waits: list[float] = []
-    async with setting(folder, transport) as ours:
+    async with setting(folder) as ours:
         running = await ours.start()
         for number in range(count):
             async with Client.connected(running.url) as client:

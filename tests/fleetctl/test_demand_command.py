@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from fleetctl.cli import main
-from runtime.gateway.metrics import Metrics
-from runtime.gateway.rows import Rows
+from runtime.gateway.accounting import UsageCounters, UsageWriter
 from runtime.usage.log import UsageLog
 from runtime.usage.row import Tokens, UsageRecorder
 from tests.broken.project import ACME, valid, write
@@ -147,7 +146,7 @@ def test_what_a_gateway_writes_is_what_is_read(run: Run, tmp_path: Path) -> None
     folder.mkdir(parents=True)
     with UsageLog(folder / "usage.jsonl") as log:
         for _ in range(3):
-            record = UsageRecorder(Rows(log, Metrics()).add, "/v1/completions", 1)
+            record = UsageRecorder(UsageWriter(log, UsageCounters()).add, "/v1/completions", 1)
             record.row.alias, record.row.version = "acme-triage", NAMES["acme-triage"]
             record.tokens = Tokens(7, 3)
             record.write(200)

@@ -86,15 +86,3 @@ def test_one_that_listens_elsewhere_than_declared_is_told(project: Project) -> N
     assert ("gateway/main", "fleetctl gateway stop main") in causes(project, 2)
     file.write_text(before, "utf-8")
     assert causes(project, 0) == []
-
-
-def test_a_transport_that_is_asked_for_and_does_not_run_is_told(project: Project) -> None:
-    call(project, "gateway", "start")
-    assert call(project, "gateway", "start", "--transport", "protocol").returncode == 0
-    other = call(project, "gateway", "start", "--transport", "aiohttp")
-    assert other.returncode == 1
-    assert "runs with the transport protocol, not aiohttp" in other.stderr
-    assert "fleetctl gateway start main --transport aiohttp" in other.stderr
-    assert call(project, "gateway", "stop").returncode == 0
-    assert call(project, "gateway", "start", "--transport", "aiohttp").returncode == 0
-    assert call(project, "gateway", "start").returncode == 0

@@ -18,10 +18,10 @@ from plans.documents import live_file
 from runtime.engines.launch_records import RECORD, LaunchRecord, LaunchRecords
 from runtime.gateway import admin_socket
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.serving import serving
+from runtime.gateway.process import serving
 from runtime.gateway.state_dir import read_table, write_table
 from runtime.gateway.table import RoutingTable
-from runtime.gateway.tableparse import read_lookup
+from runtime.gateway.table_loader import parse_routes
 from runtime.json_client import JsonClient
 from runtime.ledger.fallback import FallbackLedger
 from runtime.ledger.file import LEDGER_FILE, FileLedger
@@ -102,7 +102,7 @@ def test_a_later_table_in_the_file_is_refused_and_stays(tmp_path: Path, more: An
     gateways = LocalGateways(tmp_path)
     refused(lambda: asyncio.run(gateways.read_table()), str(path))
     refused(lambda: asyncio.run(gateways.publish(table(SERVERS, revision=10))), str(path))
-    refused(lambda: read_lookup(later_table(**more)), "routing table")
+    refused(lambda: parse_routes(later_table(**more)), "routing table")
     assert path.read_bytes() == later_table(**more)
     assert not path.with_suffix(".damaged.json").exists()
 
@@ -114,7 +114,7 @@ def test_a_table_that_says_format_1_is_the_same_table(tmp_path: Path) -> None:
     raw = json.dumps({**said, "format": 1}).encode()
     (tmp_path / "routes.json").write_bytes(raw)
     assert read_table(tmp_path) == given
-    assert read_lookup(raw).digest == given.digest
+    assert parse_routes(raw).digest == given.digest
 
 
 def test_a_running_gateway_refuses_a_later_table_and_keeps_its_own(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.runtime.gateway.probes import PROBES, STATUSES, Outcome, Probe
 from tests.runtime.gateway.replay import Answer
 from tests.runtime.gateway.stage import ACME, Stage, stage
 
-ENVOY = "envoy"
+OURS, ENVOY = "gateway", "envoy"
 TOLERATED = {"a charset", "an encoding", "single quotes"} | {
     each.name
     for each in PROBES
@@ -23,7 +23,7 @@ _UNREADABLE = {Outcome.REFUSED, Outcome.UNCLEAR, Outcome.TOO_LARGE}
 
 @dataclass(frozen=True)
 class Front:
-    """One of them; `name` is a transport of our gateway's, or Envoy."""
+    """One of them, by its name."""
 
     name: str
 

@@ -15,12 +15,12 @@ from fleet.names import AdapterName
 from fleet.resources import Server, ServerFlags
 from runtime.engines.registry import make_engine
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.serving import serving
+from runtime.gateway.process import serving
 from runtime.gateway.table import RoutingTable
 from runtime.library.layout import folder_digest, version_folder
 from runtime.library.served_copies import publish
 from tests.ports import free_port
-from tests.runtime.gateway.stage import ACME, MAIN, NEW, OLD, TRANSPORT, Stage, alias, key
+from tests.runtime.gateway.stage import ACME, MAIN, NEW, OLD, Stage, alias, key
 
 MODELS = Path(__file__).parents[3] / "examples" / "quickstart" / "models"
 DATES = "corvid-dates-tiny-v1.0.0"
@@ -115,7 +115,7 @@ def in_front(vllm: Served, state: Path, scenario: Any, new: int = 0) -> None:
     async def play() -> None:
         many = aiohttp.TCPConnector(limit=0)
         async with (
-            serving(state, MAIN, TRANSPORT.get()) as url,
+            serving(state, MAIN) as url,
             aiohttp.ClientSession(connector=many) as http,
         ):
             gateways = LocalGateways(state, {"main": MAIN})

@@ -6,7 +6,6 @@ import json
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,8 @@ from runtime.fake_vllm.flags import FakeConfig
 from runtime.fake_vllm.state import FakeModelServer
 from runtime.fake_vllm.weights import FakeWeights
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.serving import serving
+from runtime.gateway.process import serving
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, ShareEntry
-from runtime.gateway.transports import DEFAULT
 from tests.runtime.gateway.admin_side import metrics_of
 from tests.runtime.gateway.typed_server import with_typed
 
@@ -35,8 +33,6 @@ OTHERS = "globex-dates-tiny-v1.0.0"
 ACME, GLOBEX = "acme-secret", "globex-secret"
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
-TRANSPORT = ContextVar("transport", default=DEFAULT)
-"""What gateways are served with in the running test; set by the fixture of that name."""
 MAIN = GatewaySpec("main", "127.0.0.1:0", "")
 
 
@@ -237,7 +233,7 @@ async def stage(
     """Run fake servers `s1`, `s2`, … and a gateway that serves `table` of them."""
     async with AsyncExitStack() as stack:
         replicas = await fake_servers(stack, servers, token_seconds)
-        url = await stack.enter_async_context(serving(state, MAIN, TRANSPORT.get()))
+        url = await stack.enter_async_context(serving(state, MAIN))
         gateways = LocalGateways(state, {"main": MAIN})
         stack.push_async_callback(gateways.close)
         connector = aiohttp.TCPConnector(limit=0)

@@ -1,4 +1,4 @@
-"""Streams that end in the middle: their tokens are counted by pieces where no server reported."""
+"""Streams that end before the server has reported their tokens: a piece counts as a token."""
 
 import asyncio
 import json
@@ -12,11 +12,11 @@ import pytest
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
 from runtime.gateway.endpoints import CHAT, MESSAGES, RESPONSES
-from runtime.gateway.transports import timing, twin
+from runtime.gateway.http import timeouts
 from tests.runtime.gateway.sockets import connected, post, raw, scripted
 from tests.runtime.gateway.stage import OLD, Stage, alias, stage, table
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = pytest.mark.usefixtures("serving_loop")
 Event = dict[str, Any]
 BEGUN = {"input_tokens": 2, "output_tokens": 0, "cache_read_input_tokens": 5}
 """Of a prompt of 7 tokens, most of which the server's cache had."""
@@ -40,27 +40,28 @@ EVENTS: dict[str, list[Event]] = {
             "usage": {"prompt_tokens": 7, "completion_tokens": 1}}],
 }  # fmt: skip
 PIECES = 3
-"""Pieces of text, reasoning and arguments."""
+"""Of reasoning, text and arguments, in the events of messages and of responses."""
 
 
 @dataclass
 class Server:
-    """Streams without an end, or breaks off; keeps the bodies that it was sent."""
+    """Streams without an end."""
 
     events: dict[str, list[Event]] = field(default_factory=lambda: EVENTS)
     breaks_off: bool = False
     left: asyncio.Event = field(default_factory=asyncio.Event)
-    asked: list[Any] = field(default_factory=list)
+    asked: list[tuple[str, Any]] = field(default_factory=list)
 
     async def play(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int
     ) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = int(head.lower().partition("content-length:")[2].split()[0])
-        self.asked.append(json.loads(await reader.readexactly(length)))
+        path, body = head.split()[1], json.loads(await reader.readexactly(length))
+        self.asked.append((path, body))
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n")
         writer.write(b"transfer-encoding: chunked\r\n\r\n")
-        for each in self.events[head.split()[1]]:
+        for each in self.events[path]:
             event = f"data: {json.dumps(each)}\n\n".encode()
             writer.write(b"%x\r\n%b\r\n" % (len(event), event))
         if not self.breaks_off:
@@ -115,7 +116,7 @@ def counts(row: dict[str, Any]) -> tuple[Any, ...]:
         (CHAT, (499, 7, 1, None)),
     ],
 )
-def test_a_stream_that_is_left_is_counted_as_far_as_it_was_sent(
+def test_a_stream_that_is_left_is_billed_for_its_pieces_where_it_has_told_no_tokens(
     tmp_path: Path, path: str, row: tuple[Any, ...]
 ) -> None:
     async def scenario() -> None:
@@ -123,7 +124,7 @@ def test_a_stream_that_is_left_is_counted_as_far_as_it_was_sent(
         async with before(server, tmp_path) as ours:
             await leave(ours, server, path, *([b'"x"'] if path == CHAT else []))
             assert counts(await the_row(ours)) == row
-            assert len(server.asked) == 1
+            assert [asked for asked, _ in server.asked] == [path]
 
     asyncio.run(scenario())
 
@@ -140,7 +141,7 @@ def test_a_stream_that_the_server_breaks_off_is_counted_too(tmp_path: Path) -> N
     asyncio.run(scenario())
 
 
-def test_one_that_is_left_before_its_first_piece_has_no_count(tmp_path: Path) -> None:
+def test_a_stream_that_is_left_before_its_first_piece_has_no_count(tmp_path: Path) -> None:
     async def scenario() -> None:
         begun = {path: EVENTS[path][:1] for path in (MESSAGES, RESPONSES)}
         server = Server(events=begun)
@@ -152,7 +153,7 @@ def test_one_that_is_left_before_its_first_piece_has_no_count(tmp_path: Path) ->
     asyncio.run(scenario())
 
 
-def test_limits_on_tokens_are_charged_for_what_was_counted(tmp_path: Path) -> None:
+def test_limits_on_tokens_are_charged_for_all_of_them(tmp_path: Path) -> None:
     async def scenario() -> None:
         server = Server()
         policy = TrafficPolicy(limits=LimitPolicy(tokens_per_minute=6))
@@ -171,8 +172,7 @@ def test_limits_on_tokens_are_charged_for_what_was_counted(tmp_path: Path) -> No
 def test_told_to_stop_it_counts_what_was_left_and_what_it_cuts_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, still_there: bool
 ) -> None:
-    for module in (timing, twin):
-        monkeypatch.setattr(module, "GRACE_S", 0.01)
+    monkeypatch.setattr(timeouts, "GRACE_S", 0.01)
 
     async def scenario() -> list[dict[str, Any]]:
         server = Server()

@@ -11,7 +11,7 @@ from fleet.errors import FleetError
 from runtime.gateway import admin_socket
 from runtime.gateway.admin_socket import find_socket, socket_path
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.serving import serving
+from runtime.gateway.process import serving
 from tests.ports import free_port
 from tests.runtime.gateway.stage import MAIN, table
 

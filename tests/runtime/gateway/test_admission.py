@@ -5,13 +5,15 @@ from http import HTTPStatus
 import pytest
 
 from fleet.traffic import LimitPolicy, ShadowPolicy, TimeoutPolicy, TrafficPolicy
-from runtime.gateway.admission import WAITING, Admission, Place
-from runtime.gateway.inflight import InFlight
-from runtime.gateway.refusals import RefusalError
-from runtime.gateway.replicas import Replicas
-from runtime.gateway.rooms import Rooms
+from runtime.gateway.admission import MAX_WAITING, Admission, Ticket
+from runtime.gateway.balancer import InFlight, LoadBalancer
+from runtime.gateway.concurrency import ConcurrencyLimiter
+from runtime.gateway.errors import ApiError
+from runtime.gateway.routing import RouteTarget
 
-SERVERS = ("s1",)
+
+def target(client: str, alias: str, policy: TrafficPolicy) -> RouteTarget:
+    return RouteTarget(client, alias, "", ("s1",), policy)
 
 
 class House:
@@ -19,40 +21,40 @@ class House:
 
     def __init__(self) -> None:
         self.in_flight = InFlight()
-        replicas = Replicas(self.in_flight, Rooms(self.in_flight))
-        self.admission = Admission(self.in_flight, replicas)
+        balancer = LoadBalancer(self.in_flight, ConcurrencyLimiter(self.in_flight.servers))
+        self.admission = Admission(self.in_flight, balancer)
         self.order: list[str] = []
         """Clients in the order in which their requests began."""
         self.aliases: list[str] = []
         """Their aliases."""
-        self.places: list[Place] = []
+        self.tickets: list[Ticket] = []
 
     def ask(self, client: str, policy: TrafficPolicy, now: float = 0.0, alias: str = "") -> bool:
-        place = Place(client, alias or f"{client}-x", policy, SERVERS)
-        place.proceed = lambda: self._begin(place)
-        granted = self.admission.ask(place, now)
+        ticket = Ticket(target(client, alias or f"{client}-x", policy))
+        ticket.proceed = lambda: self._begin(ticket)
+        granted = self.admission.request(ticket, now)
         if granted:
-            self._begin(place)
+            self._begin(ticket)
         return granted
 
-    def _begin(self, place: Place) -> None:
-        self.in_flight.enter("s1", place.alias)
-        self.order.append(place.client)
-        self.aliases.append(place.alias)
-        self.places.append(place)
+    def _begin(self, ticket: Ticket) -> None:
+        self.in_flight.add("s1", ticket.target.alias)
+        self.order.append(ticket.target.client)
+        self.aliases.append(ticket.target.alias)
+        self.tickets.append(ticket)
 
     def end(self, tokens: int = 0) -> None:
         """End the request that began first."""
-        place = self.places.pop(0)
-        self.in_flight.leave("s1", place.alias)
-        self.admission.give_back(place, tokens)
+        ticket = self.tickets.pop(0)
+        self.in_flight.remove("s1", ticket.target.alias)
+        self.admission.release(ticket, tokens)
 
 
 def refused(house: House, policy: TrafficPolicy, now: float, client: str = "acme") -> int | None:
     """Return Retry-After, or None where the request is let in."""
     try:
         house.ask(client, policy, now)
-    except RefusalError as error:
+    except ApiError as error:
         return error.retry_after_s if error.status == HTTPStatus.TOO_MANY_REQUESTS else -1
     return None
 
@@ -116,10 +118,10 @@ def test_aliases_of_one_client_share_its_limit_and_no_other_client_notices() -> 
 def test_a_place_is_free_again_however_its_request_ends() -> None:
     policy, house = TrafficPolicy(limits=LimitPolicy(concurrency=1)), House()
     assert house.ask("acme", policy)
-    left = Place("acme", "acme-x", policy, SERVERS)
-    assert not house.admission.ask(left, 0.0)
+    left = Ticket(target("acme", "acme-x", policy))
+    assert not house.admission.request(left, 0.0)
     assert not house.ask("acme", policy)
-    house.admission.give_back(left)  # its client did not want to wait
+    house.admission.release(left)  # its client did not want to wait
     assert house.admission.waiting == 1
     house.end()
     house.end()
@@ -129,8 +131,8 @@ def test_a_place_is_free_again_however_its_request_ends() -> None:
 
 def test_a_queue_is_short() -> None:
     policy, house = TrafficPolicy(limits=LimitPolicy(concurrency=1)), House()
-    found = [refused(house, policy, 0.0) for _ in range(WAITING + 2)]
-    assert found == [None] * (WAITING + 1) + [1]
+    found = [refused(house, policy, 0.0) for _ in range(MAX_WAITING + 2)]
+    assert found == [None] * (MAX_WAITING + 1) + [1]
     assert refused(house, policy, 0.0, client="globex") is None
 
 
@@ -144,7 +146,7 @@ def test_a_batch_client_does_not_starve_a_real_time_one() -> None:
         house.ask("batch", BATCH)
     for _ in range(8):
         assert not house.ask("live", REAL_TIME)
-    while house.places:
+    while house.tickets:
         house.end()
     began = house.order[4:]
     assert began[0] == "live"  # after one answer, and not after eighty
@@ -159,7 +161,7 @@ def test_whoever_waits_gets_turns_by_weight() -> None:
     for client, policy in (("a", BATCH), ("b", REAL_TIME)):
         for _ in range(40):
             house.ask(client, policy)
-    while house.places:
+    while house.tickets:
         house.end()
     began = house.order[4:]
     assert began[:40].count("b") == pytest.approx(32, abs=2)  # four turns to one
@@ -167,21 +169,21 @@ def test_whoever_waits_gets_turns_by_weight() -> None:
 
 
 def test_copies_keep_to_their_own_budget_and_give_way_under_load() -> None:
-    policy = TrafficPolicy(server_in_flight=2, shadow=ShadowPolicy("v2", SERVERS, 100, 1))
+    policy = TrafficPolicy(server_in_flight=2, shadow=ShadowPolicy("v2", ("s1",), 100, 1))
     house = House()
-    assert house.admission.copy("acme-x", policy)
-    assert not house.admission.copy("acme-x", policy)  # one at a time
-    house.admission.copied("acme-x")
+    assert house.admission.begin_shadow(target("acme", "acme-x", policy))
+    assert not house.admission.begin_shadow(target("acme", "acme-x", policy))  # one at a time
+    house.admission.end_shadow("acme-x")
     assert house.ask("acme", policy)
-    assert house.admission.copy("acme-x", policy)
-    house.admission.copied("acme-x")
+    assert house.admission.begin_shadow(target("acme", "acme-x", policy))
+    house.admission.end_shadow("acme-x")
     assert house.ask("acme", policy)
-    assert not house.admission.copy("acme-x", policy)  # the server is full
+    assert not house.admission.begin_shadow(target("acme", "acme-x", policy))  # the server is full
     assert not house.ask("acme", policy)
     house.end()
     house.end()
     house.end()
-    assert house.admission.copy("acme-x", policy)
+    assert house.admission.begin_shadow(target("acme", "acme-x", policy))
 
 
 def flood(house: House, policy: TrafficPolicy, aliases: int, each: int) -> None:
@@ -195,9 +197,9 @@ def test_a_flood_over_many_aliases_gets_no_more_turns() -> None:
     flood(house, BATCH, aliases=30, each=10)
     for _ in range(4):
         house.ask("live", BATCH)
-    while house.places:
+    while house.tickets:
         house.end()
-    assert [place for place, each in enumerate(house.order[4:]) if each == "live"] == [0, 2, 4, 6]
+    assert [ticket for ticket, each in enumerate(house.order[4:]) if each == "live"] == [0, 2, 4, 6]
 
 
 def test_aliases_of_one_client_take_turns_by_their_weight_too() -> None:
@@ -205,7 +207,7 @@ def test_aliases_of_one_client_take_turns_by_their_weight_too() -> None:
     flood(house, BATCH, aliases=1, each=84)
     for _ in range(16):
         house.ask("batch", REAL_TIME, alias="batch-live")
-    while house.places:
+    while house.tickets:
         house.end()
     began = house.aliases[4:]
     assert began[:20].count("batch-live") == pytest.approx(16, abs=2)  # four turns to one
@@ -215,18 +217,18 @@ def test_aliases_of_one_client_take_turns_by_their_weight_too() -> None:
 def test_who_waited_and_left_has_taken_no_turn() -> None:
     house = House()
     flood(house, BATCH, aliases=1, each=40)
-    left = [Place("live", "live-x", BATCH, SERVERS) for _ in range(50)]
-    assert not any(house.admission.ask(each, 0.0) for each in left)
+    left = [Ticket(target("live", "live-x", BATCH)) for _ in range(50)]
+    assert not any(house.admission.request(each, 0.0) for each in left)
     for each in left:
-        house.admission.give_back(each)
+        house.admission.release(each)
     house.ask("live", BATCH)
-    while house.places:
+    while house.tickets:
         house.end()
     assert house.order[4:].index("live") <= 1
 
 
 @pytest.mark.parametrize(
-    ("policy", "patience_s"),
+    ("policy", "max_wait_s"),
     [
         (TrafficPolicy(limits=LimitPolicy(concurrency=1)), 1.0),
         (TrafficPolicy(limits=LimitPolicy(concurrency=1, queue_s=3.0)), 3.0),
@@ -238,10 +240,10 @@ def test_who_waited_and_left_has_taken_no_turn() -> None:
     ],
 )
 def test_who_waits_for_a_server_is_patient_unless_it_is_declared(
-    policy: TrafficPolicy, patience_s: float
+    policy: TrafficPolicy, max_wait_s: float
 ) -> None:
     house = House()
     house.ask("acme", policy)
-    place = Place("acme", "acme-x", policy, SERVERS)
-    assert not house.admission.ask(place, 0.0)
-    assert place.patience_s == patience_s
+    ticket = Ticket(target("acme", "acme-x", policy))
+    assert not house.admission.request(ticket, 0.0)
+    assert ticket.max_wait_s == max_wait_s

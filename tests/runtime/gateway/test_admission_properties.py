@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
-from runtime.gateway.admission import Admission, Place
-from runtime.gateway.inflight import InFlight
-from runtime.gateway.replicas import Replicas
-from runtime.gateway.rooms import Rooms
+from runtime.gateway.admission import Admission, Ticket
+from runtime.gateway.balancer import InFlight, LoadBalancer
+from runtime.gateway.concurrency import ConcurrencyLimiter
+from runtime.gateway.routing import RouteTarget
 
 CLIENT, ALIAS, SERVER = 3, 2, 4
 POLICIES = {
@@ -34,44 +34,44 @@ class House:
 
     def __init__(self) -> None:
         self.in_flight = InFlight()
-        replicas = Replicas(self.in_flight, Rooms(self.in_flight))
-        self.admission = Admission(self.in_flight, replicas)
-        self.working: list[Place] = []
-        self.waiting: list[Place] = []
+        balancer = LoadBalancer(self.in_flight, ConcurrencyLimiter(self.in_flight.servers))
+        self.admission = Admission(self.in_flight, balancer)
+        self.working: list[Ticket] = []
+        self.waiting: list[Ticket] = []
 
     def ask(self, alias: str) -> None:
-        place = Place(alias[0], alias, POLICIES[alias], ("s",))
-        place.proceed = lambda: self._begin(place)
-        if self.admission.ask(place, 0.0):
-            self._begin(place)
+        ticket = Ticket(RouteTarget(alias[0], alias, "", ("s",), POLICIES[alias]))
+        ticket.proceed = lambda: self._begin(ticket)
+        if self.admission.request(ticket, 0.0):
+            self._begin(ticket)
         else:
-            self.waiting.append(place)
+            self.waiting.append(ticket)
 
-    def _begin(self, place: Place) -> None:
-        if place in self.waiting:
-            self.waiting.remove(place)
-        self.working.append(place)
-        self.in_flight.enter("s", place.alias)
+    def _begin(self, ticket: Ticket) -> None:
+        if ticket in self.waiting:
+            self.waiting.remove(ticket)
+        self.working.append(ticket)
+        self.in_flight.add("s", ticket.target.alias)
 
     def end(self, which: int) -> None:
         if self.working:
-            place = self.working.pop(which % len(self.working))
-            self.in_flight.leave("s", place.alias)
-            self.admission.give_back(place)
+            ticket = self.working.pop(which % len(self.working))
+            self.in_flight.remove("s", ticket.target.alias)
+            self.admission.release(ticket)
 
     def leave(self, which: int) -> None:
         if self.waiting:
-            self.admission.give_back(self.waiting.pop(which % len(self.waiting)))
+            self.admission.release(self.waiting.pop(which % len(self.waiting)))
 
     def check(self) -> None:
-        aliases = Counter(each.alias for each in self.working)
-        clients = Counter(each.client for each in self.working)
+        aliases = Counter(each.target.alias for each in self.working)
+        clients = Counter(each.target.client for each in self.working)
         assert max(aliases.values(), default=0) <= ALIAS
         assert max(clients.values(), default=0) <= CLIENT
         assert len(self.working) <= SERVER
         assert self.admission.waiting == len(self.waiting)
         for each in self.waiting:  # something that it needs is used up
-            full = (aliases[each.alias] == ALIAS, clients[each.client] == CLIENT)
+            full = (aliases[each.target.alias] == ALIAS, clients[each.target.client] == CLIENT)
             assert any(full) or len(self.working) == SERVER
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway import bodies
+from runtime.gateway import state
 from tests.runtime.gateway.sockets import answered, asked, connected, on, post, raw, settled, told
 from tests.runtime.gateway.stage import ACME, HEAD, OLD, Stage, alias, stage, table, until
 
@@ -19,7 +19,7 @@ SOCKETS = 24 * 2**20
 """Most bytes that the kernel keeps of connections that nobody reads, before and behind us."""
 
 
-@pytest.mark.usefixtures("transport", "traced")
+@pytest.mark.usefixtures("serving_loop", "traced")
 def test_a_stream_that_its_client_does_not_read_is_read_no_further(tmp_path: Path) -> None:
     sent = 0
 
@@ -47,7 +47,7 @@ def test_a_stream_that_its_client_does_not_read_is_read_no_further(tmp_path: Pat
     on(tmp_path, script, scenario)
 
 
-@pytest.mark.usefixtures("transport", "traced")
+@pytest.mark.usefixtures("serving_loop", "traced")
 def test_answers_to_requests_sent_ahead_are_made_no_faster_than_they_are_read(
     tmp_path: Path,
 ) -> None:
@@ -74,7 +74,7 @@ def test_answers_to_requests_sent_ahead_are_made_no_faster_than_they_are_read(
     asyncio.run(scenario())
 
 
-@pytest.mark.usefixtures("transport", "traced")
+@pytest.mark.usefixtures("serving_loop", "traced")
 def test_a_body_that_its_server_does_not_read_is_in_memory_twice_at_most(tmp_path: Path) -> None:
     large = 12_000_000
 
@@ -95,13 +95,12 @@ def test_a_body_that_its_server_does_not_read_is_in_memory_twice_at_most(tmp_pat
     on(tmp_path, script, scenario)
 
 
-@pytest.mark.parametrize("transport", ["protocol"], indirect=True)
-@pytest.mark.usefixtures("transport")
+@pytest.mark.usefixtures("serving_loop")
 def test_answers_that_nobody_reads_have_half_of_the_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = 12 * 2**20
-    monkeypatch.setattr(bodies, "MAX_HELD", 5 * large)
+    monkeypatch.setattr(state, "REQUEST_BYTES", 5 * large)
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
         while True:

@@ -20,7 +20,7 @@ from fleet.errors import (
 from fleet.spec import GatewaySpec
 from runtime.gateway import admin_socket, state_dir
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.serving import serving
+from runtime.gateway.process import serving
 from runtime.gateway.state_dir import read_table, write_table
 from runtime.gateway.table import RoutingTable
 from tests.ports import free_port

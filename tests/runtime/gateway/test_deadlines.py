@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from fleet.traffic import TimeoutPolicy, TrafficPolicy
-from runtime.gateway import health
+from runtime.gateway import probes
 from tests.runtime.gateway.admin_side import ask_admin
 from tests.runtime.gateway.sockets import asked, scripted
 from tests.runtime.gateway.stage import (
@@ -24,7 +24,7 @@ from tests.runtime.gateway.stage import (
     until,
 )
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = pytest.mark.usefixtures("serving_loop")
 
 
 async def serve(
@@ -50,11 +50,8 @@ SOON = 0.3
     ids=["nothing", "in all", "half an answer"],
 )
 def test_an_answer_that_does_not_come_in_time_is_504(
-    tmp_path: Path, timeouts: TimeoutPolicy, answer: bytes, transport: str
+    tmp_path: Path, timeouts: TimeoutPolicy, answer: bytes
 ) -> None:
-    if answer and transport == "aiohttp":
-        timeouts = TimeoutPolicy(first_byte_s=SOON)  # it reads a whole answer by one clock
-
     async def scenario() -> None:
         async with (
             stage(tmp_path / ".fleetctl") as ours,
@@ -176,7 +173,7 @@ def test_a_lost_version_is_marked_and_seen_from_outside(tmp_path: Path) -> None:
 def test_servers_are_asked_for_their_health(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "EVERY_S", 0.01)
+    monkeypatch.setattr(probes, "HEALTH_EVERY_S", 0.01)
 
     async def ill(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
         while True:

@@ -8,12 +8,22 @@ from typing import Any
 import pytest
 
 from fleet.traffic import TrafficPolicy
-from runtime.gateway import endpoints, rewrite
-from runtime.gateway.endpoints import CHAT, EMBEDDINGS, MESSAGES, PATHS, RESPONSES, TEXT
-from runtime.gateway.refusals import RefusalError
+from runtime.gateway.body import parse_body
+from runtime.gateway.endpoints import (
+    CHAT,
+    EMBEDDINGS,
+    MESSAGES,
+    NOT_SERVED,
+    PATHS,
+    RESPONSES,
+    TEXT,
+    check_fields,
+)
+from runtime.gateway.errors import ApiError
 from tests.runtime.gateway.admin_side import ask_admin
 from tests.runtime.gateway.sockets import scripted
 from tests.runtime.gateway.stage import ACME, OLD, Stage, alias, chat, stage, table
+from tests.runtime.gateway.test_body import for_server
 
 
 @pytest.mark.parametrize(
@@ -51,12 +61,12 @@ from tests.runtime.gateway.stage import ACME, OLD, Stage, alias, chat, stage, ta
     ],
 )
 def test_what_one_request_may_not_ask_for(path: str, fields: dict[str, Any], says: str) -> None:
-    body = rewrite.read(json.dumps({"model": "acme-support", **fields}).encode())
+    body = parse_body(json.dumps({"model": "acme-support", **fields}).encode())
     if not says:
-        endpoints.check(path, body.fields, most=2)
+        check_fields(path, body.fields, max_answers=2)
         return
-    with pytest.raises(RefusalError, match=says):
-        endpoints.check(path, body.fields, most=2)
+    with pytest.raises(ApiError, match=says):
+        check_fields(path, body.fields, max_answers=2)
 
 
 @pytest.mark.parametrize(
@@ -72,9 +82,9 @@ def test_what_one_request_may_not_ask_for(path: str, fields: dict[str, Any], say
     ],
 )
 def test_no_way_of_writing_makes_many_answers_look_like_few(asked: bytes) -> None:
-    body = rewrite.read(b'{"model":"acme-support",%b}' % asked)
-    with pytest.raises(RefusalError, match="At most 2"):
-        endpoints.check(TEXT, body.fields, most=2)
+    body = parse_body(b'{"model":"acme-support",%b}' % asked)
+    with pytest.raises(ApiError, match="At most 2"):
+        check_fields(TEXT, body.fields, max_answers=2)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +99,8 @@ def test_no_way_of_writing_makes_many_answers_look_like_few(asked: bytes) -> Non
 )  # fmt: skip
 def test_what_a_path_adds_to_a_body(path: str, priority: int | None, more: dict[str, Any]) -> None:
     asked = {"model": "acme-support", "stream": True, "priority": -9, "temperature": 0.5}
-    body = rewrite.read(json.dumps(asked).encode())
-    sent = json.loads(body.for_server(OLD, "acme", path, priority))
+    body = parse_body(json.dumps(asked).encode())
+    sent = json.loads(for_server(body, OLD, "acme", path, priority))
     kept = {"model": OLD, "cache_salt": "acme", "stream": True, "temperature": 0.5}
     assert sent == kept | more
 
@@ -98,7 +108,7 @@ def test_what_a_path_adds_to_a_body(path: str, priority: int | None, more: dict[
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n"
 
 
-@pytest.mark.usefixtures("transport")
+@pytest.mark.usefixtures("serving_loop")
 @pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("path", sorted(PATHS))
 def test_a_path_that_a_base_does_not_serve_costs_no_replica_its_version(
@@ -111,7 +121,7 @@ def test_a_path_that_a_base_does_not_serve_costs_no_replica_its_version(
             head = await reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().partition(b"content-length:")[2].split()[0])
             served.append(head.split()[1] + await reader.readexactly(length))
-            body = endpoints.NOT_SERVED
+            body = NOT_SERVED
             writer.write(NOT_FOUND % len(body) + body)
 
     async def scenario() -> None:
@@ -139,7 +149,7 @@ async def missing(ours: Stage) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.usefixtures("transport")
+@pytest.mark.usefixtures("serving_loop")
 def test_many_answers_at_once_are_refused_by_the_alias_own_limit(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runtime.gateway.rewrite import DROPPED
+from runtime.gateway.body import DROPPED
 from tests.runtime.gateway.envoy_stage import envoy_stage, needs_envoy
 from tests.runtime.gateway.fuzz_requests import drawn
 from tests.runtime.gateway.probes import FORBIDDEN

@@ -8,12 +8,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from runtime.gateway.transports import DEFAULT
 from runtime.usage.log import USAGE_FILE
 from runtime.usage.parquet import UsageFilter, compact, last_rows, summarize
 from runtime.usage.read import UsageReader
 from tests.runtime.gateway.envoy_stage import EnvoyStage, healthy_server, needs_envoy
-from tests.runtime.gateway.fronts import ENVOY, Front
+from tests.runtime.gateway.fronts import ENVOY, OURS, Front
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,
@@ -60,12 +59,12 @@ def test_rows_of_an_envoy_count_beside_ours_before_and_after_compaction(tmp_path
 
 
 @needs_envoy
-@pytest.mark.parametrize("transport", [DEFAULT], indirect=True)
+@pytest.mark.usefixtures("serving_loop")
 def test_the_same_requests_sum_up_to_the_same_as_behind_our_gateway(
-    tmp_path: Path, transport: str
+    tmp_path: Path,
 ) -> None:
     made = {}
-    for name in (transport, ENVOY):
+    for name in (OURS, ENVOY):
         project = tmp_path / name
         project.mkdir()
         asyncio.run(_requests(Front(name), project))
@@ -76,7 +75,7 @@ def test_the_same_requests_sum_up_to_the_same_as_behind_our_gateway(
         made[name] = [{n: v for n, v in each.items() if "_p" not in n} for each in rows]
         timed = [each for each in rows if each["version"]]
         assert all(0 <= each["latency_p50_s"] < 60 for each in timed)  # whole ms of one that left
-    assert made[transport] == made[ENVOY]
+    assert made[OURS] == made[ENVOY]
     assert sum(each["requests"] for each in made[ENVOY]) == 8
     assert sum(each["left_by_client"] for each in made[ENVOY]) == 1
 

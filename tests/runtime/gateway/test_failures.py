@@ -25,7 +25,7 @@ from tests.runtime.gateway.stage import (
     until,
 )
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = pytest.mark.usefixtures("serving_loop")
 
 
 @pytest.mark.parametrize(

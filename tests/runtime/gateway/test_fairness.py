@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.gateway import admission
-from runtime.gateway.rooms import FIRST
+from runtime.gateway.concurrency import FIRST_LIMIT
 from tests.runtime.gateway.stage import (
     GLOBEX,
     NEW,
@@ -22,7 +22,7 @@ from tests.runtime.gateway.stage import (
     table,
 )
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = pytest.mark.usefixtures("serving_loop")
 AT_ONCE = 6
 """Requests that the server runs at a time, which nobody has told the gateway."""
 ALIASES = ("acme-support", "acme-notes")
@@ -62,7 +62,7 @@ def test_a_batch_client_cannot_starve_a_real_time_one(tmp_path: Path) -> None:
                 queues.append(len(ours.replicas["s1"].memory.waiting))
             assert not all(each.done() for each in batch)
             assert max(places) <= 3  # it came after a turn or two, whatever waited
-            assert max(queues) <= FIRST  # and few were before it in the server
+            assert max(queues) <= FIRST_LIMIT  # and few were before it in the server
             ours.replicas["s1"].pace(0)
             assert {each.status for each in await asyncio.gather(*batch)} == {200}
 
@@ -72,7 +72,7 @@ def test_a_batch_client_cannot_starve_a_real_time_one(tmp_path: Path) -> None:
 def test_a_flood_over_many_connections_and_aliases_refuses_nobody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admission, "WAITING", 40)
+    monkeypatch.setattr(admission, "MAX_WAITING", 40)
 
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", token_seconds=0.005) as ours:
@@ -82,7 +82,7 @@ def test_a_flood_over_many_connections_and_aliases_refuses_nobody_else(
             ours.replicas["s1"].pace(0)
             replies = await asyncio.gather(*batch)
             refused = [each for each in replies if each.status != 200]
-            assert len(refused) >= 120 - 40 - 2 * FIRST
+            assert len(refused) >= 120 - 40 - 2 * FIRST_LIMIT
             assert {(each.status, each.headers["Retry-After"]) for each in refused} == {(429, "1")}
             assert (await ours.send(chat())).status == 200
 

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway.looks import PAGE, load_of
-from runtime.gateway.rooms import Load
+from runtime.gateway.concurrency import ServerLoad
+from runtime.gateway.probes import LOAD_PATH, parse_load
 from tests.runtime.gateway.live import AT_ONCE, CORVID, Served, in_front
 from tests.runtime.gateway.stage import Stage, long
 
-pytestmark = [pytest.mark.live, pytest.mark.usefixtures("transport")]
+pytestmark = [pytest.mark.live, pytest.mark.usefixtures("serving_loop")]
 SIZE = 12 * AT_ONCE
 
 
 def test_it_tells_what_is_asked_of_its_load_and_nothing_else(vllm: Served, tmp_path: Path) -> None:
     async def scenario(ours: Stage) -> None:
-        async with ours.http.get(vllm.url + PAGE) as reply:
+        async with ours.http.get(vllm.url + LOAD_PATH) as reply:
             page = await reply.read()
-        assert load_of(page) == Load(0, 0)
+        assert parse_load(page) == ServerLoad(0, 0)
         assert page.count(b"# TYPE") == 2
 
     in_front(vllm, tmp_path / ".fleetctl", scenario)

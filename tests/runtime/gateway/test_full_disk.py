@@ -12,7 +12,7 @@ from runtime.usage.log import UsageLog
 from tests.runtime.gateway.sockets import asked, connected, on, post, raw, told
 from tests.runtime.gateway.stage import HEAD, Stage, chat, until
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = pytest.mark.usefixtures("serving_loop")
 
 
 class Full:

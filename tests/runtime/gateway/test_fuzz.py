@@ -19,13 +19,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from pydantic import TypeAdapter, ValidationError
 
 from fleet.traffic import TrafficPolicy
+from runtime.gateway.body import DROPPED
 from runtime.gateway.endpoints import COUNTED, PATHS
-from runtime.gateway.rewrite import DROPPED
 from tests.runtime.gateway.fuzz_requests import FOREIGN, Sent, sent
 from tests.runtime.gateway.sockets import answered, connected, post, raw, scripted, told
 from tests.runtime.gateway.stage import ACME, NEW, OLD, OTHERS, TEXT, Stage, chat, stage, table
 
-pytestmark = [pytest.mark.usefixtures("transport"), pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.usefixtures("serving_loop"), pytest.mark.timeout(0)]
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "120"))
 IS_LONG = "FUZZ_EXAMPLES" in os.environ
 NUMBER: TypeAdapter[int | None] = TypeAdapter(int | None)

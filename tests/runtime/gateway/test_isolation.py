@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runtime.gateway.rewrite import DROPPED
+from runtime.gateway.body import DROPPED
 from tests.runtime.gateway.probe_inputs import FOREIGN, MALFORMED, NO_KEY, PATHS
 from tests.runtime.gateway.sockets import answered, connected, post, raw
 from tests.runtime.gateway.stage import (
@@ -24,7 +24,7 @@ from tests.runtime.gateway.stage import (
     table,
 )
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = pytest.mark.usefixtures("serving_loop")
 
 
 def clean(stage: Stage, reply: Reply) -> None:

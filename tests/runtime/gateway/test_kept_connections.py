@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway.transports.timing import CLIENT_IDLE_S, SWEEP_S
+from runtime.gateway.http.timeouts import CLIENT_IDLE_S, SWEEP_S
 from tests.runtime.gateway.sockets import answered, asked, connected, post, raw, scripted, told
 from tests.runtime.gateway.stage import stage, table, until
 
@@ -19,7 +19,7 @@ class Ahead(asyncio.SelectorEventLoop):
         return super().time() + self.ahead
 
 
-@pytest.mark.usefixtures("transport")
+@pytest.mark.usefixtures("serving_loop")
 def test_an_answer_that_took_long_leaves_its_connection_as_long_as_any_other(
     tmp_path: Path,
 ) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway import bodies
+from runtime.gateway import state
 from tests.runtime.gateway.sockets import Script, answered, asked, connected, on, post, raw, told
 from tests.runtime.gateway.stage import GLOBEX, Stage, chat, until
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = pytest.mark.usefixtures("serving_loop")
 LARGE = 4_000_000
 
 
@@ -48,7 +48,7 @@ def test_requests_that_clients_leave_stay_nowhere_in_memory(tmp_path: Path) -> N
 def test_bodies_have_so_much_room_and_one_client_half_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "MAX_HELD", 1_000_000)
+    monkeypatch.setattr(state, "REQUEST_BYTES", 1_000_000)
     large = "x" * 300_000
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, n: int) -> None:

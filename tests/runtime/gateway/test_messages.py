@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
-from runtime.gateway.desk import MAX_BODY
 from runtime.gateway.endpoints import MESSAGES, PATHS
+from runtime.gateway.http.incoming import MAX_BODY
 from tests.runtime.gateway.sockets import asked, on, told
 from tests.runtime.gateway.stage import (
     ACME,
@@ -24,7 +24,7 @@ from tests.runtime.gateway.stage import (
     table,
 )
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = pytest.mark.usefixtures("serving_loop")
 BOTH = {"Authorization": f"Bearer {ACME}", "x-api-key": ACME}
 
 

@@ -15,7 +15,7 @@ from runtime.rollback.rollback import rollback
 from tests.runtime.gateway.live import CORVID, DATES, TEXTS, Served, in_front
 from tests.runtime.gateway.stage import ACME, CHAT, NEW, OLD, TEXT, Stage, chat
 
-pytestmark = [pytest.mark.live, pytest.mark.usefixtures("transport")]
+pytestmark = [pytest.mark.live, pytest.mark.usefixtures("serving_loop")]
 DONE = "data: [DONE]"
 
 

@@ -12,7 +12,7 @@ from fleet.errors import EngineRejectedError, FleetError
 from fleet.spec import GatewaySpec
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.operator_secret import SECRET_FILE, operator_secret
-from runtime.gateway.serving import serving
+from runtime.gateway.process import serving
 from tests.ports import free_port
 from tests.runtime.gateway.admin_side import admin_of, ask_admin, metrics_of
 from tests.runtime.gateway.stage import (
@@ -21,14 +21,13 @@ from tests.runtime.gateway.stage import (
     NEW,
     OLD,
     OTHERS,
-    TRANSPORT,
     Stage,
     chat,
     stage,
     table,
 )
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = pytest.mark.usefixtures("serving_loop")
 
 
 def secret_of(ours: Stage) -> str:
@@ -97,7 +96,7 @@ def over_tcp(state: Path, play: Play, secret: str = "") -> None:
     gateway = GatewaySpec("main", "127.0.0.1:0", f"http://127.0.0.1:{free_port()}", secret)
 
     async def scenario() -> None:
-        async with serving(state, gateway, TRANSPORT.get()), aiohttp.ClientSession() as http:
+        async with serving(state, gateway), aiohttp.ClientSession() as http:
             gateways = LocalGateways(state, {"main": gateway})
             try:
                 await play(gateway.admin, gateways, http)
@@ -177,7 +176,7 @@ def test_a_gateway_is_ready_once_it_has_a_table(tmp_path: Path) -> None:
     async def scenario() -> None:
         state = tmp_path / ".fleetctl"
         async with (
-            serving(state, MAIN, TRANSPORT.get()) as url,
+            serving(state, MAIN) as url,
             aiohttp.ClientSession() as http,
             admin_of(state) as admin,
         ):

@@ -23,7 +23,7 @@ from tests.runtime.gateway.stage import (
     until,
 )
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = pytest.mark.usefixtures("serving_loop")
 
 
 async def limit(ours: Stage, acme: TrafficPolicy, globex: TrafficPolicy | None = None) -> None:

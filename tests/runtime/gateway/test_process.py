@@ -17,20 +17,9 @@ from runtime.gateway.supervisor import GatewayProcess, find_process
 from tests.ports import free_port
 from tests.runtime.gateway.admin_side import admin_of
 from tests.runtime.gateway.sockets import post, raw
-from tests.runtime.gateway.stage import (
-    ACME,
-    CHAT,
-    LASTING,
-    NEW,
-    OLD,
-    TRANSPORT,
-    chat,
-    long,
-    replica,
-    table,
-)
+from tests.runtime.gateway.stage import ACME, CHAT, LASTING, NEW, OLD, chat, long, replica, table
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = pytest.mark.usefixtures("serving_loop")
 HEADERS = {"Authorization": f"Bearer {ACME}"}
 
 
@@ -38,7 +27,7 @@ async def started(state: Path, url: str) -> tuple[GatewayProcess, LocalGateways]
     gateway = GatewaySpec("main", f"127.0.0.1:{free_port()}", "")
     gateways = LocalGateways(state, {"main": gateway})
     await gateways.publish(table({"s1": url}))
-    return await asyncio.to_thread(supervisor.start, state, gateway, TRANSPORT.get()), gateways
+    return await asyncio.to_thread(supervisor.start, state, gateway), gateways
 
 
 async def readiness_to_end(state: Path) -> None:

@@ -9,29 +9,30 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway import rooms
-from runtime.gateway.retries import LEAST, SHARE, Retries
+from runtime.gateway import concurrency
+from runtime.gateway.limits import MIN_RETRIES, RETRY_SHARE, RetryBudget
 from tests.ports import free_port
 from tests.runtime.gateway.sockets import asked, scripted, told
 from tests.runtime.gateway.stage import Stage, chat, stage, table
 
 CLIENTS = 60
-ALLOWED = int(SHARE * CLIENTS)
+ALLOWED = int(RETRY_SHARE * CLIENTS)
 BUSY = b"HTTP/1.1 %d Busy\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 NO_MODEL = b'{"error":{"message":"The model does not exist.","code":404}}'
 LOST = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(NO_MODEL), NO_MODEL)
 
 
 @pytest.mark.parametrize(
-    ("in_flight", "most"), [(0, LEAST), (1, LEAST), (39, LEAST), (40, 4), (100, 10), (109, 10)]
+    ("in_flight", "most"),
+    [(0, MIN_RETRIES), (1, MIN_RETRIES), (39, MIN_RETRIES), (40, 4), (100, 10), (109, 10)],
 )
 def test_a_tenth_of_what_is_in_flight_is_asked_anew_and_never_less_than_three(
     in_flight: int, most: int
 ) -> None:
-    made = Retries(Counter(a=in_flight // 2, b=in_flight - in_flight // 2))
-    assert [made.take() for _ in range(most + 2)] == [True] * most + [False] * 2
-    made.give_back()
-    assert [made.take(), made.take()] == [True, False]
+    made = RetryBudget(Counter(a=in_flight // 2, b=in_flight - in_flight // 2))
+    assert [made.acquire() for _ in range(most + 2)] == [True] * most + [False] * 2
+    made.release()
+    assert [made.acquire(), made.acquire()] == [True, False]
 
 
 async def all_at_once(ours: Stage, sick: bytes) -> tuple[Counter[str], Counter[int]]:
@@ -74,14 +75,16 @@ async def all_at_once(ours: Stage, sick: bytes) -> tuple[Counter[str], Counter[i
     return came, statuses
 
 
-@pytest.mark.usefixtures("transport")
+@pytest.mark.usefixtures("serving_loop")
 @pytest.mark.parametrize(
     ("sick", "status"), [(BUSY % 503, 503), (BUSY % 429, 429), (LOST, 503)], ids=str
 )
 def test_a_sick_replica_under_load_does_not_double_the_load_on_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sick: bytes, status: int
 ) -> None:
-    monkeypatch.setattr(rooms, "FIRST", 10 * CLIENTS)  # the servers tell nothing of their room
+    monkeypatch.setattr(
+        concurrency, "FIRST_LIMIT", 10 * CLIENTS
+    )  # the servers tell nothing of their room
 
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
@@ -100,7 +103,7 @@ def test_a_sick_replica_under_load_does_not_double_the_load_on_the_others(
     asyncio.run(scenario())
 
 
-@pytest.mark.usefixtures("transport")
+@pytest.mark.usefixtures("serving_loop")
 def test_a_replica_that_is_gone_fails_nobody_and_adds_no_load(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
@@ -113,7 +116,7 @@ def test_a_replica_that_is_gone_fails_nobody_and_adds_no_load(tmp_path: Path) ->
     asyncio.run(scenario())
 
 
-@pytest.mark.usefixtures("transport")
+@pytest.mark.usefixtures("serving_loop")
 def test_a_replica_that_is_always_busy_is_soon_asked_last(tmp_path: Path) -> None:
     came: list[bytes] = []
 

@@ -4,23 +4,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.gateway.authentication import digest
-from runtime.gateway.routing import InvalidTableError, Lookup
+from runtime.gateway.auth import digest
+from runtime.gateway.routing import RouteTable
 from runtime.gateway.table import AliasEntry, RoutingTable
+from runtime.gateway.table_loader import InvalidTableError, build_routes
 from tests.runtime.gateway.stage import ACME, GLOBEX, NEW, OLD, OTHERS, alias, key, table
 
 USERS = [f"user-{number}".encode() for number in range(10_000)]
 OLDER = "acme-support-tiny-v2.0.0"
 
 
-def lookup(*shares: tuple[str, int], salt: str = "s", name: str = "acme-support") -> Lookup:
+def routes(*shares: tuple[str, int], salt: str = "s", name: str = "acme-support") -> RouteTable:
     entry = alias("acme", *((version, percent, ("s1",)) for version, percent in shares), salt=salt)
-    return Lookup.of(
+    return build_routes(
         RoutingTable(revision=1, servers={"s1": "http://s1:8000"}, aliases={name: entry})
     )
 
 
-def chosen(made: Lookup, name: str = "acme-support") -> list[str]:
+def chosen(made: RouteTable, name: str = "acme-support") -> list[str]:
     found = made.find("acme", name)
     assert found is not None
     return [found.choose(user).adapter for user in USERS]
@@ -28,7 +29,7 @@ def chosen(made: Lookup, name: str = "acme-support") -> list[str]:
 
 @pytest.mark.parametrize("percent", [0, 1, 10, 50, 99, 100])
 def test_ten_thousand_users_split_within_one_point(percent: int) -> None:
-    share = chosen(lookup((NEW, percent), (OLD, 100 - percent))).count(NEW) / len(USERS)
+    share = chosen(routes((NEW, percent), (OLD, 100 - percent))).count(NEW) / len(USERS)
     assert abs(share - percent / 100) < 0.01
     assert percent not in {0, 100} or share == percent / 100
 
@@ -36,26 +37,26 @@ def test_ten_thousand_users_split_within_one_point(percent: int) -> None:
 def test_a_user_stays_on_the_new_version_while_its_share_grows() -> None:
     kept: set[int] = set()
     for percent in (1, 10, 50, 100):
-        versions = chosen(lookup((NEW, percent), (OLD, 100 - percent)))
+        versions = chosen(routes((NEW, percent), (OLD, 100 - percent)))
         on_new = {number for number, each in enumerate(versions) if each == NEW}
         assert kept <= on_new
         kept = on_new
 
 
 def test_three_versions_split_by_their_shares() -> None:
-    versions = chosen(lookup((NEW, 20), (OLD, 30), (OLDER, 50)))
+    versions = chosen(routes((NEW, 20), (OLD, 30), (OLDER, 50)))
     shares = [versions.count(each) / len(USERS) for each in (NEW, OLD, OLDER)]
     assert shares == pytest.approx([0.2, 0.3, 0.5], abs=0.015)
 
 
 def test_the_same_user_gets_the_same_version_of_every_equal_table() -> None:
-    assert chosen(lookup((NEW, 37), (OLD, 63))) == chosen(lookup((NEW, 37), (OLD, 63)))
+    assert chosen(routes((NEW, 37), (OLD, 63))) == chosen(routes((NEW, 37), (OLD, 63)))
 
 
 @pytest.mark.parametrize(("salt", "name"), [("t", "acme-support"), ("s", "acme-dates")])
 def test_another_rollout_or_alias_begins_with_other_users(salt: str, name: str) -> None:
-    first = chosen(lookup((NEW, 10), (OLD, 90)))
-    second = chosen(lookup((NEW, 10), (OLD, 90), salt=salt, name=name), name)
+    first = chosen(routes((NEW, 10), (OLD, 90)))
+    second = chosen(routes((NEW, 10), (OLD, 90), salt=salt, name=name), name)
     both = sum(a == b == NEW for a, b in zip(first, second, strict=True))
     assert both / len(USERS) == pytest.approx(0.01, abs=0.005)
 
@@ -69,7 +70,7 @@ def test_no_user_leaves_a_version_whose_share_grows(
     weights: list[int], user: bytes, salt: str
 ) -> None:
     before, after = (
-        lookup((NEW, weight), (OLD, 100 - weight), salt=salt).find("acme", "acme-support")
+        routes((NEW, weight), (OLD, 100 - weight), salt=salt).find("acme", "acme-support")
         for weight in weights
     )
     assert before is not None
@@ -78,13 +79,13 @@ def test_no_user_leaves_a_version_whose_share_grows(
 
 
 def test_keys_open_their_own_client_and_nothing_else() -> None:
-    made = Lookup.of(table({"s1": "http://s1:8000/"}))
-    shown = [made.authenticate(digest(each)) for each in (ACME, GLOBEX)]
+    made = build_routes(table({"s1": "http://s1:8000/"}))
+    shown = [made.principals.get(digest(each)) for each in (ACME, GLOBEX)]
     assert [each.client for each in shown if each is not None] == ["acme", "globex"]
     wrong = ("", "x", f"{ACME} ", "\udcff")
-    assert [made.authenticate(digest(each)) for each in wrong] == [None] * 4
-    assert made.aliases("acme") == ("acme-support",)
-    assert made.aliases("nobody") == ()
+    assert [made.principals.get(digest(each)) for each in wrong] == [None] * 4
+    assert made.aliases_of("acme") == ("acme-support",)
+    assert made.aliases_of("nobody") == ()
     assert made.find("globex", "acme-support") is None
     assert made.urls == {"s1": "http://s1:8000"}
 
@@ -93,7 +94,7 @@ def test_a_version_goes_only_to_servers_that_have_an_address() -> None:
     entry = alias("acme", (NEW, 100, ("s3", "s2", "s1")))
     servers = {"s1": "http://s1:8000", "s3": "http://s3:8000"}
     changed = table(servers).model_copy(update={"aliases": {"acme-support": entry}})
-    found = Lookup.of(changed).find("acme", "acme-support")
+    found = build_routes(changed).find("acme", "acme-support")
     assert found is not None
     assert found.choose(b"").servers == ("s1", "s3")
 
@@ -113,7 +114,7 @@ WRONG: dict[str, tuple[str, AliasEntry]] = {
 def test_a_table_that_could_send_traffic_astray_is_refused(case: str) -> None:
     name, entry = WRONG[case]
     with pytest.raises(InvalidTableError):
-        Lookup.of(RoutingTable(revision=1, aliases={name: entry}))
+        build_routes(RoutingTable(revision=1, aliases={name: entry}))
 
 
 @pytest.mark.parametrize(
@@ -129,12 +130,12 @@ def test_a_table_that_could_send_traffic_astray_is_refused(case: str) -> None:
 )
 def test_a_malformed_key_or_url_is_refused(document: dict[str, object]) -> None:
     with pytest.raises(InvalidTableError):
-        Lookup.of(RoutingTable.model_validate({"revision": 1, **document}))
+        build_routes(RoutingTable.model_validate({"revision": 1, **document}))
 
 
 def test_a_version_is_found_by_its_number_or_full_name_and_by_no_part_of_them() -> None:
     twelfth = "acme-support-tiny-v12.1.0"
-    found = lookup((twelfth, 10), (OLD, 90)).find_any("acme-support")
+    found = routes((twelfth, 10), (OLD, 90)).routes.get("acme-support")
     assert found is not None
     for wanted, adapter in (
         ("2.1.0", OLD),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fleet.traffic import LimitPolicy, ShadowPolicy, TrafficPolicy
-from runtime.gateway import bodies
+from runtime.gateway import state
 from runtime.usage.read import UsageReader
 from tests.runtime.gateway.admin_side import metrics_of
 from tests.runtime.gateway.sockets import Script, asked, scripted, settled
@@ -25,7 +25,7 @@ from tests.runtime.gateway.stage import (
     until,
 )
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = pytest.mark.usefixtures("serving_loop")
 
 
 async def shadow(ours: Stage, *, server: str = "", percent: int = 100, at_once: int = 8) -> None:
@@ -199,8 +199,8 @@ def test_servers_are_told_to_do_copies_last(tmp_path: Path) -> None:
 def test_copies_have_room_for_their_bodies_or_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "MAX_HELD", 500_000)
-    monkeypatch.setattr(bodies, "MAX_COPIED", 900_000)
+    monkeypatch.setattr(state, "REQUEST_BYTES", 500_000)
+    monkeypatch.setattr(state, "SHADOW_BYTES", 900_000)
     copies: list[bytes] = []
 
     async def scenario() -> None:

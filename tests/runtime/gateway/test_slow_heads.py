@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway.transports import front, timing
+from runtime.gateway.http import timeouts
 from tests.runtime.gateway.sockets import answered, connected, post, raw
 from tests.runtime.gateway.stage import stage
 
@@ -14,8 +14,8 @@ from tests.runtime.gateway.stage import stage
 def test_a_head_that_does_not_arrive_ends_its_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front, "HEAD_S", 0.5)
-    monkeypatch.setattr(timing, "SWEEP_S", 0.05)
+    monkeypatch.setattr(timeouts, "HEAD_S", 0.5)
+    monkeypatch.setattr(timeouts, "SWEEP_S", 0.05)
 
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours, connected(ours) as (reader, writer):

@@ -11,11 +11,10 @@ from pydantic import ValidationError
 from fleet.errors import FleetError
 from fleet.traffic import LimitPolicy, ShadowPolicy, Sticky, TrafficPolicy
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.routing import Lookup
-from runtime.gateway.serving import serving
+from runtime.gateway.process import serving
 from runtime.gateway.state_dir import read_previous_table, read_table, write_table
 from runtime.gateway.table import RoutingTable
-from runtime.gateway.tableparse import read_lookup
+from runtime.gateway.table_loader import build_routes, parse_routes
 from tests.runtime.gateway.stage import MAIN, NEW, OLD, alias, table
 
 TABLE = RoutingTable(revision=1)
@@ -80,8 +79,8 @@ def test_a_table_that_is_read_in_pieces_is_the_same_one() -> None:
     given = given.model_copy(update={"aliases": {**given.aliases, "acme-support": odd}})
     plain = json.dumps(given.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     assert given.canonical() == plain
-    whole = Lookup.of(given)
-    pieces = read_lookup(json.dumps(given.model_dump(mode="json")).encode())
+    whole = build_routes(given)
+    pieces = parse_routes(json.dumps(given.model_dump(mode="json")).encode())
     assert (pieces.text, pieces.digest, pieces.revision) == (plain.encode(), given.digest, 7)
     assert dict(pieces.all()) == dict(whole.all())
     assert pieces.urls == whole.urls
@@ -98,4 +97,4 @@ def test_a_table_that_is_read_in_pieces_is_the_same_one() -> None:
 )  # fmt: skip
 def test_what_is_no_table_is_refused_with_its_place(raw: bytes) -> None:
     with pytest.raises(ValidationError):
-        read_lookup(raw)
+        parse_routes(raw)

@@ -11,7 +11,7 @@ from tests.runtime.gateway.sockets import asked, connected, on, post, raw
 from tests.runtime.gateway.stage import CHAT, HEAD, Stage, chat
 from tests.runtime.gateway.typed_server import MESSAGES, RESPONSES
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = pytest.mark.usefixtures("serving_loop")
 
 SAID = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]}
 COUNTED = SAID | {"usage": {"prompt_tokens": 3, "completion_tokens": 1}}

@@ -24,7 +24,7 @@ from tests.runtime.gateway.stage import (
     until,
 )
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = pytest.mark.usefixtures("serving_loop")
 
 
 def test_an_answer_arrives_byte_for_byte(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fleet.traffic import TrafficPolicy
-from runtime.gateway.rewrite import DROPPED
+from runtime.gateway.body import DROPPED
 from runtime.usage.envoy import to_usage_row
 from tests.runtime.gateway.envoy_stage import EnvoyStage
 from tests.runtime.gateway.fronts import Front
@@ -94,7 +94,7 @@ def test_no_field_that_crosses_tenants_reaches_a_server(
     asyncio.run(scenario())
 
 
-@pytest.mark.usefixtures("transport")
+@pytest.mark.usefixtures("serving_loop")
 @pytest.mark.parametrize("path", [CHAT, *PATHS])
 def test_a_server_that_looks_at_priorities_is_told_one_on_every_path(
     tmp_path: Path, path: str

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fleet.traffic import Sticky, TrafficPolicy
-from runtime.gateway.authentication import digest
+from runtime.gateway.auth import digest
 from runtime.gateway.endpoints import PATHS
 from runtime.gateway.operator_secret import SECRET_FILE
 from runtime.gateway.routing import alias_key, unit
@@ -44,7 +44,7 @@ ASKED: list[tuple[TrafficPolicy, dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.usefixtures("transport")
+@pytest.mark.usefixtures("serving_loop")
 @pytest.mark.parametrize("path", sorted(PATHS))
 def test_a_row_says_whom_the_split_keeps_on_one_version_and_not_who_that_is(
     tmp_path: Path, path: str

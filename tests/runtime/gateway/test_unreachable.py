@@ -11,7 +11,7 @@ from fleet.errors import EngineUnreachableError
 from fleet.spec import GatewaySpec
 from runtime.gateway import admin_socket, supervisor, unreachable
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.serving import serving
+from runtime.gateway.process import serving
 from runtime.rollback.publish import Written
 from tests.ports import free_port
 from tests.runtime.gateway.sockets import at_most

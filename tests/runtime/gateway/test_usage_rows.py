@@ -6,31 +6,36 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from runtime.gateway.metrics import BOUNDS, Metrics
+from runtime.gateway.accounting import BOUNDS_S, UsageCounters
+from runtime.gateway.metrics import exposition
 from runtime.usage.log import USAGE_FILE
+from runtime.usage.row import UsageRow
 from tests.runtime.gateway.admin_side import metrics_of
 from tests.runtime.gateway.stage import chat, stage, until
 
 
 def test_buckets_are_cumulative_and_end_at_the_count() -> None:
-    metrics = Metrics()
+    counters = UsageCounters()
     values = [0.0, 0.005, 0.0051, 1.0, 500.0]
     for value in values:
-        metrics.count(("a", "a-b", 'v"1\\'), 200, value, None, 3, None)
-    lines = metrics.text([{"server": "s1", "adapter": "v", "count": 2}], [], {}, 0).splitlines()
+        row = UsageRow("", "", client="a", alias="a-b", version='v"1\\', status=200)
+        row.latency_s, row.input_tokens = value, 3
+        counters.count(row)
+    in_flight: list[dict[str, object]] = [{"server": "s1", "adapter": "v", "count": 2}]
+    lines = exposition(counters, in_flight, [], {}, 0).splitlines()
     labels = 'client="a",alias="a-b",version="v\\"1\\\\"'
     name = "fleetctl_request_seconds"
     buckets = [
         int(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}_bucket{{")
     ]
-    assert buckets == [sum(v <= bound for v in values) for bound in (*BOUNDS, float("inf"))]
+    assert buckets == [sum(v <= bound for v in values) for bound in (*BOUNDS_S, float("inf"))]
     assert f"{name}_count{{{labels}}} 5" in lines
     assert f"fleetctl_first_byte_seconds_count{{{labels}}} 0" in lines
     assert f"fleetctl_input_tokens_total{{{labels}}} 15" in lines
     assert 'fleetctl_in_flight{server="s1",adapter="v"} 2' in lines
 
 
-@pytest.mark.usefixtures("transport")
+@pytest.mark.usefixtures("serving_loop")
 @pytest.mark.parametrize("streams", [False, True])
 def test_what_cannot_be_put_on_record_is_not_answered(tmp_path: Path, *, streams: bool) -> None:
     log = tmp_path / ".fleetctl/gateways/main" / USAGE_FILE
@@ -57,7 +62,7 @@ def test_what_cannot_be_put_on_record_is_not_answered(tmp_path: Path, *, streams
     assert ended
 
 
-@pytest.mark.usefixtures("transport")
+@pytest.mark.usefixtures("serving_loop")
 def test_the_row_is_in_the_log_when_the_answer_is_there(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway.transports import DEFAULT
 from tests.runtime.gateway.sockets import answered, connected, post, raw
 from tests.runtime.gateway.stage import LASTING, chat, long, running, stage, until
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = pytest.mark.usefixtures("serving_loop")
 
 LOAD = b"POST /v1/load_lora_adapter HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -46,7 +45,7 @@ def test_a_request_may_arrive_byte_by_byte(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_client_that_asks_first_is_told_to_go_on(tmp_path: Path, transport: str) -> None:
+def test_a_client_that_asks_first_is_told_to_go_on(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
             async with connected(ours) as (reader, writer):
@@ -55,12 +54,12 @@ def test_a_client_that_asks_first_is_told_to_go_on(tmp_path: Path, transport: st
                 assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
                 writer.write(body)
                 assert (await answered(reader))[0] == 200
-            if transport == DEFAULT:  # a body that is refused anyway is not asked for
-                async with connected(ours) as (reader, writer):
-                    head = post(b"", "Expect: 100-continue", length="9999", key="wrong")
-                    writer.write(head)
-                    assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
-                    await reader.read()  # it ends the connection
+            # A body that is refused anyway is not asked for.
+            async with connected(ours) as (reader, writer):
+                head = post(b"", "Expect: 100-continue", length="9999", key="wrong")
+                writer.write(head)
+                assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
+                await reader.read()  # it ends the connection
 
     asyncio.run(scenario())
 

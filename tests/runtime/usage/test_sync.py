@@ -20,7 +20,7 @@ from runtime.gates.live import judge_traffic
 from runtime.gateway.admin import MAX_USAGE_PART
 from runtime.gateway.client import usage_sources
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.serving import serving
+from runtime.gateway.process import serving
 from runtime.usage.read import COPY_PREFIX, UsageReader
 from runtime.usage.segments import USAGE_PATH, segments
 from runtime.usage.sync import sync_usage

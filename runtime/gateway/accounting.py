@@ -1,0 +1,195 @@
+"""Usage rows on their way: into the log, into the counters, and the observed split from these.
+
+One call writes a row and counts it, so that log and counters cannot differ.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+
+from runtime.gateway import errors
+from runtime.gateway.routing import RouteTable
+from runtime.usage.log import UsageLog
+from runtime.usage.row import LIVE, UsageRow
+
+Labels = tuple[str, str, str]
+"""Client, alias and version; what is not known is empty."""
+BOUNDS_S: Final = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+)  # fmt: skip
+"""Upper bounds of the buckets of a histogram, seconds; one more bucket holds the rest."""
+_ERRORS_FROM: Final = int(HTTPStatus.BAD_REQUEST)
+_ROW: Final = msgspec.json.Encoder()
+
+
+class Histogram:
+    """Counts per bucket, and their sum."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS_S) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        self.total += seconds
+
+
+class Series:
+    """What is counted for one client, alias and version."""
+
+    __slots__ = ("first_byte", "input_tokens", "latency", "output_tokens", "statuses")
+
+    def __init__(self) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.latency = Histogram()
+        self.first_byte = Histogram()
+
+
+@dataclass(slots=True)
+class UsageCounters:
+    """Requests, tokens and times since the gateway process started."""
+
+    series: dict[Labels, Series] = field(default_factory=dict)
+    others: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """Requests that no client made, by purpose and status; no series counts them."""
+
+    def count(self, row: UsageRow) -> None:
+        """Count one row."""
+        if row.purpose != LIVE:
+            self.others[row.purpose, row.status] += 1
+            return
+        labels = (row.client, row.alias, row.version)
+        series = self.series.get(labels)
+        if series is None:
+            series = self.series[labels] = Series()
+        series.statuses[row.status] += 1
+        series.latency.add(row.latency_s)
+        if row.first_byte_s is not None:
+            series.first_byte.add(row.first_byte_s)
+        series.input_tokens += row.input_tokens or 0
+        series.output_tokens += row.output_tokens or 0
+
+
+class UsageWriter:
+    """The rows of one gateway process, each written and counted once.
+
+    Batching writes the rows of one turn of the event loop by one system call, before anything of
+    that turn is sent.
+    """
+
+    __slots__ = ("_counters", "_log", "_schedule_flush", "pending")
+
+    def __init__(self, log: UsageLog, counters: UsageCounters) -> None:
+        """Begin without batching."""
+        self._log = log
+        self._counters = counters
+        self._schedule_flush: Callable[[], None] | None = None
+        self.pending: list[UsageRow] = []
+        """Rows of this turn of the event loop, not written yet."""
+
+    def start_batching(self, schedule_flush: Callable[[], None]) -> None:
+        """Keep rows until `flush`, which `schedule_flush` brings about in the same turn."""
+        self._schedule_flush = schedule_flush
+
+    def add(self, row: UsageRow) -> None:
+        """Take a complete row.
+
+        Raises:
+            ApiError: 503, the log could not take it; the request must not be answered.
+        """
+        if self._schedule_flush is None:
+            self._write([row])
+            return
+        if not self.pending:
+            self._schedule_flush()
+        self.pending.append(row)
+
+    def flush(self) -> None:
+        """Write the pending rows.
+
+        Raises:
+            ApiError: 503, the log could not take them; none of their requests must be answered.
+        """
+        if self.pending:
+            rows, self.pending = self.pending, []
+            self._write(rows)
+
+    def stop_batching(self) -> None:
+        """Write the pending rows, and later rows at once.
+
+        Raises:
+            ApiError: as `flush`.
+        """
+        self._schedule_flush = None
+        self.flush()
+
+    def _write(self, rows: list[UsageRow]) -> None:
+        try:
+            self._log.append(b"\n".join(map(_ROW.encode, rows)))
+        except OSError:
+            if all(row.status >= _ERRORS_FROM for row in rows):
+                return  # an error may be told without a row
+            raise errors.usage_log_down() from None
+        for row in rows:
+            self._counters.count(row)
+
+
+class ObservedSplit:
+    """Requests per version since the split of an alias last changed."""
+
+    def __init__(self, counters: UsageCounters) -> None:
+        """Begin; counts come from the counters, so that the two cannot differ."""
+        self._counters = counters
+        self._began: dict[str, tuple[datetime, Counter[str]]] = {}
+        """By alias: when its split began, and the counts of that moment."""
+
+    def restart(self, before: RouteTable, after: RouteTable) -> None:
+        """Begin again for every alias whose split differs between two tables."""
+        now = datetime.now(UTC)
+        changed = set()
+        for alias, route in after.all():
+            old = before.routes.get(alias)
+            if old is None or old.split != route.split:
+                changed.add(alias)
+        counts = self._counts(changed)
+        began = {alias: start for alias, start in self._began.items() if alias in after.routes}
+        self._began = began | {alias: (now, counts.get(alias, Counter())) for alias in changed}
+
+    def document(self, table: RouteTable) -> list[dict[str, object]]:
+        """Return each version's percent and requests, of aliases with more than one version."""
+        routes = {alias: route for alias, route in table.all() if len(route.arms) > 1}
+        counts = self._counts(set(routes))
+        rows: list[dict[str, object]] = []
+        for alias in sorted(routes):
+            since, before = self._began.get(alias, (datetime.now(UTC), Counter()))
+            now = counts.get(alias, Counter())
+            rows += [
+                {
+                    "alias": alias,
+                    "adapter": (adapter := arm.target.adapter),
+                    "percent": arm.percent,
+                    "requests": now[adapter] - before[adapter],
+                    "since": since.isoformat(timespec="seconds"),
+                }
+                for arm in routes[alias].arms
+            ]
+        return rows
+
+    def _counts(self, aliases: set[str]) -> dict[str, Counter[str]]:
+        counts: dict[str, Counter[str]] = {}
+        # A copy: the event loop may count meanwhile.
+        for (_, alias, version), series in [*self._counters.series.items()]:
+            if alias in aliases:
+                counts.setdefault(alias, Counter())[version] += series.statuses.total()
+        return counts

@@ -1,0 +1,95 @@
+"""The endpoints that the gateway answers itself: models, health and readiness."""
+
+from http import HTTPStatus
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+import msgspec
+
+from runtime.gateway import errors
+from runtime.gateway.auth import Credentials
+from runtime.gateway.endpoints import MESSAGES, PATHS
+from runtime.gateway.errors import ApiError
+from runtime.gateway.state import GatewayState
+
+_MODELS: Final = "/v1/models"
+_HEALTH: Final = "/healthz"
+_READY: Final = "/readyz"
+_JSON: Final = {"Content-Type": "application/json"}
+
+
+class LocalResponse(NamedTuple):
+    """A response that no server takes part in."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def error_response(error: ApiError, path: str, request_id: str = "") -> LocalResponse:
+    """Return the response to a client that gets an error, as the API of `path` has it.
+
+    Args:
+        error: The error.
+        path: That the client asked for.
+        request_id: Of the usage row; empty: there is none.
+    """
+    body = error.anthropic_body if path == MESSAGES else error.body
+    numbered = {"x-request-id": request_id} if request_id else {}
+    return LocalResponse(error.status, error.headers | numbered, body)
+
+
+class GatewayApp:
+    """The gateway's own endpoints. Nothing here waits, and nothing here knows a socket."""
+
+    def __init__(self, state: GatewayState) -> None:
+        """Wire up; `state` is what all requests share."""
+        self.state = state
+
+    def respond(self, method: str, path: str, credentials: Credentials) -> LocalResponse:
+        """Return the response to a request that is for no server.
+
+        Args:
+            method: In capitals.
+            path: As sent, without its query.
+            credentials: Of the request.
+        """
+        try:
+            return self._respond(method, path, credentials)
+        except ApiError as error:
+            return error_response(error, path)
+
+    def _respond(self, method: str, path: str, credentials: Credentials) -> LocalResponse:
+        if path not in PATHS and path not in {_HEALTH, _READY, _MODELS} and not _model(path):
+            raise errors.no_such_path()
+        if path in PATHS or method not in {"GET", "HEAD"}:
+            raise errors.wrong_method()
+        if path == _HEALTH:
+            return _json({"status": "ok"})
+        if path == _READY:
+            if not self.state.is_ready:
+                raise errors.not_ready()
+            return _json({"ready": True})
+        routes = self.state.active.routes
+        client = credentials.authenticate(routes, b"").client
+        aliases = routes.aliases_of(client)
+        if path == _MODELS:
+            cards = [self._card(alias, client) for alias in aliases]
+            return _json({"object": "list", "data": cards})
+        if _model(path) not in aliases:
+            raise errors.no_such_model()
+        return _json(self._card(_model(path), client))
+
+    def _card(self, alias: str, client: str) -> dict[str, object]:
+        created = int(self.state.active.loaded_at.timestamp())
+        return {"id": alias, "object": "model", "created": created, "owned_by": client}
+
+
+def _model(path: str) -> str:
+    """Return the model that a path names, empty if it names none."""
+    before, _, name = path.rpartition("/")
+    return unquote(name) if before == _MODELS else ""
+
+
+def _json(document: object) -> LocalResponse:
+    return LocalResponse(HTTPStatus.OK, _JSON, msgspec.json.encode(document))

@@ -1,0 +1,175 @@
+"""The servers that are tried for one request, until a server responds."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from runtime.gateway import endpoints, errors
+from runtime.gateway.balancer import MAX_ATTEMPTS
+from runtime.gateway.routing import RouteTarget
+from runtime.gateway.state import GatewayState
+
+RETRY_AFTER_S: Final = 2
+"""Seconds that a client is told to wait where no server can answer."""
+_SERVER_ERROR: Final = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+_NOT_BEGUN: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+"""Statuses of a server that has not begun to work on a request."""
+
+
+class UpstreamAttempts:
+    """The servers that were tried for one request, and the server that has it now.
+
+    Another server is tried only where the last server was not reached, had not begun (429, 503) or
+    lacks the version. The retry budget bounds the last two.
+    """
+
+    __slots__ = (
+        "_has_resent", "_is_retry", "_is_shadow", "_now", "_state", "_target", "_tried", "_urls",
+        "retries", "server", "url",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        state: GatewayState,
+        target: RouteTarget,
+        urls: Mapping[str, str],
+        now: float,
+        *,
+        is_shadow: bool = False,
+    ) -> None:
+        """Begin with no server.
+
+        Args:
+            state: Of the gateway.
+            target: The version that answers, and its servers.
+            urls: Server to URL, of the table that the request began with. The table itself would
+                stay in memory for as long as the request.
+            now: The event loop's time, seconds.
+            is_shadow: Whether it is a shadow request.
+        """
+        self._state, self._target, self._urls, self._now = state, target, urls, now
+        self._is_shadow = is_shadow
+        self._is_retry = False
+        """Whether the request counts towards the retry budget."""
+        self._has_resent = False
+        self._tried: tuple[str, ...] = ()
+        self.server = ""
+        """The server that has the request; empty: none has."""
+        self.url = ""
+        """Base URL of `server`."""
+        self.retries = 0
+        """How often a server was tried before, as the usage row has it."""
+
+    def acquire_free(self) -> bool:
+        """Choose a server below its limit; return whether there is one, or none at all."""
+        server = self._state.balancer.acquire_free(self._target, self._now)
+        if server is None:
+            return False
+        if server:
+            self.server, self.url = server, self._urls[server]
+        return True
+
+    def acquire(self) -> None:
+        """Choose a server, busy or not, and count the request on it."""
+        balancer = self._state.balancer
+        server = balancer.acquire(self._target, self._tried, self._now, is_shadow=self._is_shadow)
+        if server:
+            self.server, self.url = server, self._urls[server]
+
+    def next_url(self) -> str:
+        """Return the base URL of the server to send the request to; the request counts on it.
+
+        Raises:
+            ApiError: 503, all that hold the version were tried.
+        """
+        if not self.server:
+            self.acquire()
+        if not self.server:
+            raise errors.no_server(RETRY_AFTER_S)
+        return self.url
+
+    def on_unreachable(self, now: float) -> None:
+        """Pass over a server that took no connection, and so has not seen the request.
+
+        The next server is no retry, for all servers together get no more than one request.
+        """
+        self._state.balancer.eject(self.server, now)
+        self._pass_over(now)
+
+    def should_retry(self, status: int) -> bool:
+        """Say whether, after an answer of this status, another server is to be tried."""
+        if status not in _NOT_BEGUN or len(self._tried) + 1 >= MAX_ATTEMPTS:
+            return False
+        tried = (*self._tried, self.server)
+        return any(server not in tried for server in self._target.servers) and self._may_retry()
+
+    def should_resend(self) -> bool:
+        """Say whether the same server is to get the request again, once, on another connection.
+
+        The last connection had been kept open and ended before a byte of the answer: most likely
+        the server closed it just when the request was on its way, and may have read the request.
+        """
+        if self._has_resent or not self._may_retry():
+            return False
+        self._has_resent = True
+        self.retries += 1
+        return True
+
+    def on_overloaded(self, status: int, now: float) -> None:
+        """Pass over a server that is too busy to begin or, with 503, not able to."""
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            self._state.balancer.record_error(self.server, now)
+        self._pass_over(now)
+
+    def on_not_found(self, body: bytes, now: float) -> None:
+        """Pass over a server that lacks the version, by its 404.
+
+        Raises:
+            ApiError: 404, the server does not serve the path, nor would another. 503, the retry
+                budget is used up.
+        """
+        if body == endpoints.NOT_SERVED:
+            raise errors.not_served()
+        self._state.balancer.record_missing(self.server, self._target.adapter, now)
+        may_retry = self._may_retry()
+        self._pass_over(now)
+        if not may_retry:
+            raise errors.no_server(RETRY_AFTER_S)
+
+    def finish(self, status: int | None) -> None:
+        """Count the request no longer on its server, and no longer as a retry.
+
+        Args:
+            status: Of the response, held for or against the server; None: of no response.
+        """
+        if self.server:
+            server, self.server, self.url = self.server, "", ""
+            balancer, adapter = self._state.balancer, self._target.adapter
+            if status is None:
+                pass
+            elif status >= _SERVER_ERROR:
+                balancer.record_error(server, self._now)
+            else:
+                balancer.record_success(server, adapter)
+            balancer.release(server, adapter, is_shadow=self._is_shadow)
+        if self._is_retry:
+            self._is_retry = False
+            self._state.retry_budget.release()
+
+    def for_shadow(self, target: RouteTarget) -> "UpstreamAttempts":
+        """Return the attempts of a shadow request, on the table that this request began with."""
+        return UpstreamAttempts(self._state, target, self._urls, self._now, is_shadow=True)
+
+    def _may_retry(self) -> bool:
+        """Say whether the retry budget allows a retry; permission holds for later attempts too."""
+        self._is_retry = self._is_retry or self._state.retry_budget.acquire()
+        return self._is_retry
+
+    def _pass_over(self, now: float) -> None:
+        self._now = now
+        self._tried = (*self._tried, self.server)
+        self.retries += 1
+        server, self.server, self.url = self.server, "", ""
+        self._state.balancer.release(server, self._target.adapter, is_shadow=self._is_shadow)
+        if self._state.admission.queues:
+            self._state.admission.serve_waiting()

@@ -1,0 +1,257 @@
+"""Which server gets a request: the least busy of those that work and hold the version."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from runtime.gateway.concurrency import ConcurrencyLimiter
+from runtime.gateway.routing import RouteTarget
+
+FIRST_EJECTION_S: Final = 1.0
+"""How long a server that failed is chosen last; twice as long each time that it fails again."""
+MAX_EJECTION_S: Final = 30.0
+MISSING_S: Final = 10.0
+"""How long a server that answered 404 for a version is chosen last for it."""
+SHOWN_MISSING_S: Final = 30.0
+"""How long after its last 404 a version is shown as missing: longer than `MISSING_S`, so that
+it shows under little traffic too. Another load may have brought it back with no request since."""
+MAX_CONSECUTIVE_ERRORS: Final = 3
+"""Answers of 500 or above in a row after which a server is ejected."""
+MAX_ATTEMPTS: Final = 3
+"""Upper bound of the servers that are tried for one request."""
+
+
+@dataclass(slots=True)
+class InFlight:
+    """Requests in flight per server and version in one gateway process.
+
+    A request counts from the choice of its server on, whatever table is swapped in meanwhile. A
+    request that waits for its turn has a version and no server: `Admission.queued` counts it. A
+    version is drained when both counts are 0.
+    """
+
+    versions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By server and full adapter name."""
+    servers: Counter[str] = field(default_factory=Counter)
+    """Requests of clients by server: what limits and the choice of a server go by."""
+    shadows: Counter[str] = field(default_factory=Counter)
+    """Shadow requests by server: they take no client's place."""
+
+    def add(self, server: str, adapter: str, *, is_shadow: bool = False) -> None:
+        """Count one request until `remove` is called with the same arguments."""
+        self.versions[server, adapter] += 1
+        (self.shadows if is_shadow else self.servers)[server] += 1
+
+    def remove(self, server: str, adapter: str, *, is_shadow: bool = False) -> None:
+        """Count one request less."""
+        (self.shadows if is_shadow else self.servers)[server] -= 1
+        self.versions[server, adapter] -= 1
+        if not self.versions[server, adapter]:  # versions come and go for years
+            del self.versions[server, adapter]
+
+    def on(self, server: str) -> int:
+        """Return the requests on a server, shadow requests included."""
+        return self.servers[server] + self.shadows[server]
+
+    def document(self) -> list[dict[str, object]]:
+        """Return the counts as `GET /-/inflight` shows them; what is idle is left out."""
+        return counts_document(self.versions)
+
+
+def counts_document(versions: Mapping[tuple[str, str], int]) -> list[dict[str, object]]:
+    """Return counts by (server, full adapter name) as `GET /-/inflight` shows them."""
+    return [
+        {"server": server, "adapter": adapter, "count": count}
+        for (server, adapter), count in sorted(versions.items())
+    ]
+
+
+class _Failures:
+    """The failures of one server that has not worked since."""
+
+    __slots__ = ("ejected_until", "ejections", "errors")
+
+    def __init__(self, now: float) -> None:
+        self.errors = 0
+        """Errors in a row."""
+        self.ejections = 0
+        """Ejections in a row."""
+        self.ejected_until = now
+
+
+class LoadBalancer:
+    """The servers as one gateway process sees them; a server that works leaves no trace."""
+
+    def __init__(
+        self,
+        in_flight: InFlight,
+        limiter: ConcurrencyLimiter,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin with every server in good health; `clock` is the event loop's."""
+        self._in_flight = in_flight
+        self._limiter = limiter
+        self._clock = clock
+        self._failures: dict[str, _Failures] = {}
+        self._down: set[str] = set()
+        """Servers that did not pass their last health check."""
+        self._missing: dict[tuple[str, str], tuple[float, float]] = {}
+        """(server, full adapter name): missing since, and chosen last until."""
+        self._turn = 0
+
+    def acquire(
+        self, target: RouteTarget, tried: Sequence[str], now: float, *, is_shadow: bool = False
+    ) -> str:
+        """Choose a server and count the request on it; empty: none is left that was not tried."""
+        limit = target.policy.server_in_flight
+        server = self.choose(target.servers, target.adapter, tried, now, limit)
+        if server:
+            self._in_flight.add(server, target.adapter, is_shadow=is_shadow)
+        return server
+
+    def acquire_free(self, target: RouteTarget, now: float) -> str | None:
+        """Choose a server and count the request on it; None: every server is busy.
+
+        Empty: there is no server, and to wait would not help.
+        """
+        servers, adapter = target.servers, target.adapter
+        if not servers:
+            return ""
+        server = servers[0] if len(servers) == 1 else self.choose(servers, adapter, (), now)
+        if not self._limiter.allows(server):
+            return None
+        in_flight = self._in_flight  # `InFlight.add`, without its call
+        in_flight.versions[server, adapter] += 1
+        in_flight.servers[server] += 1
+        return server
+
+    def release(self, server: str, adapter: str, *, is_shadow: bool = False) -> None:
+        """Count a request no longer on its server."""
+        self._in_flight.remove(server, adapter, is_shadow=is_shadow)
+
+    def choose(
+        self,
+        servers: Sequence[str],
+        adapter: str,
+        tried: Sequence[str],
+        now: float,
+        limit: int | None = None,
+    ) -> str:
+        """Return the best server that was not tried, empty where there is none.
+
+        Order of preference: healthy and holding the version; below its limit (`limit` as of
+        `ConcurrencyLimiter.allows`); least busy; by turns. A server that seems down is still chosen
+        where no other is left, since what seems so may be wrong.
+        """
+        if tried:
+            if len(tried) >= MAX_ATTEMPTS:
+                return ""
+            servers = [server for server in servers if server not in tried]
+        if len(servers) < 2:  # noqa: PLR2004 (nothing to choose)
+            return servers[0] if servers else ""
+        self._turn += 1
+        shift = self._turn % len(servers)
+        turned = (*servers[shift:], *servers[:shift])
+        busy = self._in_flight.servers
+        allows = self._limiter.allows
+        if not (self._failures or self._down or self._missing):
+            server = min(turned, key=busy.__getitem__)
+            if allows(server, limit):
+                return server
+
+        def preference(server: str) -> tuple[bool, bool, int]:
+            is_bad = self._is_bad(server, adapter, now)
+            return is_bad, not allows(server, limit), busy[server]
+
+        return min(turned, key=preference)
+
+    def has_capacity(self, servers: Sequence[str], adapter: str, limit: int | None) -> bool:
+        """Say whether one of the servers that would be chosen is below its limit.
+
+        True where there is no server: to wait would not help. A server that seems down counts only
+        where there is no other.
+        """
+        if self._failures or self._down or self._missing:
+            now = self._clock()
+            servers = [s for s in servers if not self._is_bad(s, adapter, now)] or servers
+        allows = self._limiter.allows
+        for server in servers:  # for each request, so no generator
+            if allows(server, limit):
+                return True
+        return not servers
+
+    def eject(self, server: str, now: float) -> None:
+        """Choose a server last for a while: a server that was not reached, or keeps failing."""
+        failures = self._failures.setdefault(server, _Failures(now))
+        ejection_s = min(FIRST_EJECTION_S * 2**failures.ejections, MAX_EJECTION_S)
+        failures.ejections += 1
+        failures.errors = 0
+        failures.ejected_until = now + ejection_s
+
+    def record_error(self, server: str, now: float) -> None:
+        """Count an error of a server's own, or an answer that the server broke off."""
+        failures = self._failures.setdefault(server, _Failures(now))
+        failures.errors += 1
+        if failures.errors >= MAX_CONSECUTIVE_ERRORS:
+            self.eject(server, now)
+
+    def record_success(self, server: str, adapter: str) -> None:
+        """Forget the failures of a server that has answered as it should."""
+        if self._failures:
+            self._failures.pop(server, None)
+        if self._missing:
+            self._missing.pop((server, adapter), None)
+
+    def record_missing(self, server: str, adapter: str, now: float) -> None:
+        """Note that a server lacks a version that the routing table places there."""
+        since, _ = self._missing.get((server, adapter), (now, now))
+        self._missing[server, adapter] = (since, now + MISSING_S)
+
+    def record_health(self, server: str, *, healthy: bool) -> None:
+        """Take the result of a health check."""
+        if healthy:
+            self._down.discard(server)
+        else:
+            self._down.add(server)
+
+    def retain(self, servers: Container[str], pairs: Container[tuple[str, str]]) -> None:
+        """Forget all but these servers and (server, adapter)s: the others have left the table.
+
+        The event loop may note failures meanwhile, in another thread: so the method walks over
+        copies of the names and replaces nothing.
+        """
+        for name in [*self._failures]:
+            if name not in servers:
+                self._failures.pop(name, None)
+        for name in [*self._down]:
+            if name not in servers:
+                self._down.discard(name)
+        for pair in [*self._missing]:
+            if pair not in pairs:
+                self._missing.pop(pair, None)
+
+    def health(self, server: str, now: float) -> str:
+        """Return `up`, `resting` while ejected, or `down` by its last health check."""
+        if server in self._down:
+            return "down"
+        failures = self._failures.get(server)
+        return "resting" if failures is not None and failures.ejected_until > now else "up"
+
+    def missing(self, now: float) -> list[dict[str, object]]:
+        """Return the versions that servers should hold and lack, as `GET /-/config` shows them."""
+        return [
+            {"server": server, "adapter": adapter, "seconds": round(now - since, 1)}
+            for (server, adapter), (since, until) in sorted(self._missing.items())
+            if now < until - MISSING_S + SHOWN_MISSING_S
+        ]
+
+    def _is_bad(self, server: str, adapter: str, now: float) -> bool:
+        if server in self._down:
+            return True
+        missing = self._missing.get((server, adapter))
+        if missing is not None and missing[1] > now:
+            return True
+        failures = self._failures.get(server)
+        return failures is not None and failures.ejected_until > now

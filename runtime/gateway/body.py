@@ -1,0 +1,278 @@
+"""The body of a request: parsed, checked, and written anew for a server.
+
+Only the top level is decoded, and written anew: whatever trick spells `model` twice, nested or
+escaped, the server gets one `model`, the gateway's. Values are passed on byte for
+byte.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from runtime.gateway.endpoints import COUNTED, ONE, RESPONSES, TEXT, check_fields, check_headers
+from runtime.gateway.errors import invalid, no_such_model
+
+DROPPED: Final = frozenset(
+    {
+        "priority",  # jumps the queue of other clients
+        "request_id",  # collides with other clients' requests
+        "kv_transfer_params",  # reads and writes other requests' KV cache
+        "ec_transfer_params",
+        "vllm_xargs",  # reaches into the engine
+        "prompt_logprobs",  # costs as much as generating the prompt
+        "prompt_embeds",  # tensors, unpickled by the server
+        "session_id",  # names a session of the engine's, which another client could guess
+        "chat_template",  # a program for the server to run
+        "mm_processor_kwargs",  # reach into how the server reads images
+        "media_io_kwargs",
+        "mm_payload",
+        "return_mm_kwargs",
+        "routed_experts_prompt_start",
+        "enable_response_messages",  # shows the prompt as the server has put it together
+        "stream_interval",  # hides what was generated of a stream that is left
+        "cache_salt",  # set by the gateway, one per client
+    }
+)
+"""Fields that reach other clients or cost them; vLLM would accept them from any client."""
+
+USER_FIELDS: Final = ("user", "safety_identifier", "prompt_cache_key")
+"""Fields that name a user of the client; the first that is given counts."""
+SESSION_FIELD: Final = "session_id"
+"""Field that names a session of the client."""
+
+_TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXT: Final = msgspec.json.Decoder(str)
+_YES: Final = msgspec.Raw(b"true")
+_NO: Final = msgspec.Raw(b"false")
+_CHECKED: Final = frozenset({TEXT, RESPONSES})
+"""Paths whose bodies are always checked."""
+_COUNTS: Final = {"include_usage": _YES, "continuous_usage_stats": _YES}
+_CLEAR: Final = frozenset({b"true", b"false", b"null"})
+_LAX: Final = msgspec.json.Decoder(int | float | str)
+_SWITCHES: Final = {
+    **dict.fromkeys((1, "1", "true", "t", "yes", "y", "on"), _YES),
+    **dict.fromkeys((0, "0", "false", "f", "no", "n", "off"), _NO),
+}
+"""What vLLM also reads as true and false; texts in any case."""
+_PLAIN: Final = frozenset({"", "application/json"})
+"""Content types that need no look at their parameters."""
+_START: Final = re.compile(r"[ \t\r\n]*\{[ \t\r\n]*")
+_MEMBER: Final = re.compile(r'("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_END: Final = re.compile(r"[ \t\r\n]*(?:,[ \t\r\n]*|\}[ \t\r\n]*)")
+
+
+class RequestBody(msgspec.Struct, frozen=True):
+    """A body as the client sent it, top level decoded."""
+
+    fields: dict[str, msgspec.Raw]
+    model: str
+    stream: bool = False
+    """Whether the client asks for a stream of events."""
+    user: str | None = None
+    """User that the client names; None: it names none."""
+    session: str | None = None
+    """Session that the client names; None or empty: it names none."""
+
+    @property
+    def wants_last_usage(self) -> bool:
+        """Whether the client asks for an event with the token counts at the end."""
+        return self._option("include_usage")
+
+    @property
+    def wants_all_usage(self) -> bool:
+        """Whether the client asks for the token counts in every event."""
+        return self.wants_last_usage and self._option("continuous_usage_stats")
+
+    def _option(self, name: str) -> bool:
+        options = _object(self.fields.get("stream_options"))
+        return options is not None and _truthy(options.get(name))
+
+    def check(self, path: str, max_answers: int) -> None:
+        """Check the fields that no client may use on a path, as `check_fields` does.
+
+        Raises:
+            ApiError: 400.
+        """
+        number = self.fields.get("n")
+        if path in _CHECKED or (number is not None and number not in ONE):
+            check_fields(path, self.fields, max_answers)
+
+    def for_server(
+        self, path: str, adapter: msgspec.Raw, client: msgspec.Raw, priority: int | None = None
+    ) -> bytes:
+        """Return the body that the server gets.
+
+        Args:
+            path: One of the paths of `endpoints`.
+            adapter: Full name of the version that answers, as JSON.
+            client: Owner of the request, as JSON; prompts cached for one client serve no other.
+            priority: For servers that look at priorities, the lower the sooner.
+        """
+        sent = self.fields.copy()
+        for name in DROPPED.intersection(sent):
+            del sent[name]
+        sent["model"] = adapter
+        sent["cache_salt"] = client
+        if priority is not None:
+            sent["priority"] = msgspec.Raw(b"%d" % priority)
+        if path == RESPONSES:
+            sent["store"] = _NO
+        if self.stream and path in COUNTED:
+            options = _object(sent.get("stream_options"))
+            if options is not None:  # anything else is for vLLM to refuse
+                options |= _COUNTS
+                sent["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
+        return msgspec.json.encode(sent)
+
+
+def parse_body(raw: bytes, content_type: str = "", encoding: str = "") -> RequestBody:
+    """Decode a body.
+
+    Args:
+        raw: The body, whole.
+        content_type: The header of that name, empty if it was not given.
+        encoding: The header Content-Encoding, empty if it was not given.
+
+    Raises:
+        ApiError: 400, it is not one JSON object in UTF-8 with unique names and a model that is
+            text, or asks for what no client may have. 404, the model's name is empty.
+    """
+    if encoding or content_type not in _PLAIN:
+        check_headers(content_type, encoding)
+    try:
+        fields = _TOP.decode(raw)
+        text = "" if _is_plain(raw, fields) else raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise invalid("The request body is not UTF-8.") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise invalid("The request body is not a JSON object.") from None
+    if text and not _unique(text, fields):
+        raise invalid("A name is given twice in the request body.")
+    if "model" not in fields:
+        raise invalid("The request body names no model.", "model")
+    model = _text(fields["model"])
+    if model is None:
+        raise invalid("`model` is not text.", "model")
+    if not model:  # vLLM would answer from the base
+        raise no_such_model()
+    if "echo" in fields and _truthy(fields["echo"]) and _given(fields.get("logprobs")):
+        raise invalid("`echo` cannot be combined with `logprobs`.", "echo")
+    stream = fields.get("stream")
+    if stream is not None and bytes(stream) not in _CLEAR:
+        fields["stream"] = _switch(stream)
+        stream = fields["stream"]
+    session = fields.get(SESSION_FIELD)
+    return RequestBody(
+        fields, model, stream == _YES, _user(fields), None if session is None else _text(session)
+    )
+
+
+def _user(fields: dict[str, msgspec.Raw]) -> str | None:
+    for name in USER_FIELDS:
+        raw = fields.get(name)
+        if raw is not None and (text := _text(raw)):
+            return text
+    metadata = fields.get("metadata")  # of messages
+    if metadata is None:
+        return None
+    raw = (_object(metadata) or {}).get("user_id")
+    return None if raw is None else _text(raw) or None
+
+
+def _switch(raw: msgspec.Raw) -> msgspec.Raw:
+    """Return `stream` as `true` or `false`, which have one reading.
+
+    Raises:
+        ApiError: 400, vLLM reads neither true nor false in it.
+    """
+    try:
+        value = _LAX.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        value = ""
+    read = _SWITCHES.get(value.lower() if isinstance(value, str) else value)
+    if read is None:
+        raise invalid("`stream` is neither true nor false.", "stream")
+    return read
+
+
+def _text(raw: msgspec.Raw) -> str | None:
+    try:
+        return _TEXT.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _object(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw] | None:
+    """Return the members of an object; empty: not given or null; None: no object."""
+    if raw is None or bytes(raw) == b"null":
+        return {}
+    try:
+        return _TOP.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _given(raw: msgspec.Raw | None) -> bool:
+    return raw is not None and bytes(raw) not in {b"null", b"false"}
+
+
+def _truthy(raw: msgspec.Raw | None) -> bool:
+    """Say whether vLLM may read the value as true, as it reads `1`, `"true"` and `"yes"`."""
+    return _given(raw) and raw is not None and bytes(raw) not in {b"0", b'""', b'"false"'}
+
+
+def _is_plain(raw: bytes, fields: dict[str, msgspec.Raw]) -> bool:
+    """Say whether a body plainly has every name once, as most do.
+
+    Put together again in one of the two usual ways to write JSON, its members are the whole body:
+    nothing else is in it.
+    """
+    if not fields or not raw.isascii():
+        return False
+    names = tuple(fields)
+    if len(names) > _USUAL_NAMES or len(names[0]) > _USUAL_LENGTH:
+        return False
+    text = "".join(names)
+    if len(text) > _USUAL_LENGTH or not text.isascii() or '"' in text or "\\" in text:
+        return False
+    start = len(names[0]) + 4
+    made = _frame(names, spaced=raw[start : start + 1] == b" ").copy()
+    made[1::2] = fields.values()
+    return b"".join(made) == raw
+
+
+_USUAL_NAMES: Final = 64
+_USUAL_LENGTH: Final = 1024
+"""Upper bounds of names and their letters in a cached frame, since clients choose the names."""
+
+
+@lru_cache(maxsize=1024)
+def _frame(names: tuple[str, ...], *, spaced: bool) -> list[bytes | msgspec.Raw]:
+    """Return what stands around the values of these members, with a place for each value."""
+    comma, colon = (b", ", b": ") if spaced else (b",", b":")
+    made: list[bytes | msgspec.Raw] = []
+    for place, name in enumerate(names):
+        made += [b'%b"%b"%b' % (comma if place else b"{", name.encode(), colon), b""]
+    return [*made, b"}"]
+
+
+def _unique(text: str, fields: dict[str, msgspec.Raw]) -> bool:
+    """Say whether every name stands once at the top level.
+
+    The decoder keeps the last of equal names. So the check walks over the text, past each name and
+    its kept value: where another value stands, the name was given twice.
+    """
+    start = _START.match(text)
+    assert start is not None, "the decoder accepted an object"
+    position, seen = start.end(), set()
+    while member := _MEMBER.match(text, position):
+        name = _TEXT.decode(member[1])
+        value = str(bytes(fields[name]), "utf-8")
+        end = _END.match(text, member.end() + len(value))
+        if name in seen or end is None or not text.startswith(value, member.end()):
+            return False
+        seen.add(name)
+        position = end.end()
+    return position == len(text) and len(seen) == len(fields)

@@ -1,0 +1,300 @@
+"""Connections of clients: requests in, responses out, one after the other."""
+
+import asyncio
+from collections import deque
+from http import HTTPStatus
+from typing import Final, cast
+
+from runtime.gateway.app import GatewayApp, LocalResponse, error_response
+from runtime.gateway.errors import ApiError, as_api_error
+from runtime.gateway.http import messages, timeouts
+from runtime.gateway.http.connection_limit import ConnectionLimit, Slot
+from runtime.gateway.http.incoming import IncomingRequest
+from runtime.gateway.http.pool import ConnectionPool
+from runtime.gateway.http.proxy import Proxy
+from runtime.gateway.http.request_reader import RequestReader
+from runtime.gateway.limits import UNREAD, HeldBytes
+
+MAX_UNREAD: Final = 256 * 1024
+"""Bytes of a response that wait for the client before the server is read no further."""
+MAX_PIPELINED: Final = 64 * 1024
+"""Bytes of requests that a client may send ahead before it is read no further."""
+
+
+class ClientConnection(asyncio.Protocol):
+    """One connection of one client."""
+
+    def __init__(
+        self,
+        app: GatewayApp,
+        pool: ConnectionPool,
+        connections: "set[ClientConnection]",
+        limit: ConnectionLimit,
+    ) -> None:
+        """Prepare; the event loop accepts."""
+        self._app = app
+        self._pool = pool
+        self._loop = pool.loop
+        self._batch = pool.batch
+        self._connections = connections
+        self._limit = limit
+        self._slot: Slot | None = None
+        self._is_authenticated = False
+        """Whether a response has gone out for a key that exists."""
+        self._transport: asyncio.Transport | None = None
+        self._reader = RequestReader(app.state, pool.loop, self.on_request, self._send_continue)
+        self._waiting: deque[IncomingRequest] = deque()
+        self._pipelined_bytes = 0
+        self._served: IncomingRequest | None = None
+        self._proxy: Proxy | None = None
+        self._is_advancing = self._is_draining = False
+        self._is_reading_paused = self._is_writing_paused = False
+        self._unread = HeldBytes(app.state.request_memory, UNREAD)
+        self._last_active_at = pool.loop.time()
+
+    # ------------------------------------------------------- called by the event loop
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport, if the connection gets a slot."""
+        to = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        self._slot = self._limit.acquire(self.evict, to)
+        if self._slot is not None:
+            self._transport = to
+            to.set_write_buffer_limits(high=MAX_UNREAD)
+            self._connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read, also while a response is on its way: that shows a client that leaves."""
+        if self._reader.is_closed:
+            return
+        self._last_active_at = self._loop.time()
+        self._reader.feed(data)
+        if self._waiting and self._transport is not None:
+            self._pipelined_bytes += len(data)
+            if self._pipelined_bytes > MAX_PIPELINED and not self._is_reading_paused:
+                self._is_reading_paused = True
+                self._transport.pause_reading()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """End what ran for the client, and keep no body: cyclic garbage is seldom collected."""
+        self._connections.discard(self)
+        self._unread.set(0)
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            slot.release()
+        proxy, self._proxy, self._served = self._proxy, None, None
+        if proxy is not None:
+            proxy.cancel()
+        self._drop()
+
+    def pause_writing(self) -> None:
+        """Read the server no further; end the connection where too many clients do not read."""
+        self._is_writing_paused = True
+        if self._transport is not None:
+            try:
+                self._unread.set(self._transport.get_write_buffer_size())
+            except ApiError:
+                self._transport.abort()
+        if self._proxy is not None:
+            self._proxy.pause(paused=True)
+
+    def resume_writing(self) -> None:
+        """Go on: the client has read."""
+        self._is_writing_paused = False
+        self._unread.set(0)
+        if self._proxy is not None:
+            self._proxy.pause(paused=False)
+        self._advance()
+
+    # ------------------------------------------------------- one request after the other
+    @property
+    def _is_free(self) -> bool:
+        return self._served is None and not self._waiting
+
+    def on_request(self, request: IncomingRequest) -> None:
+        """Serve a request, after those that came before it."""
+        if self._served is not None or self._waiting or self._is_writing_paused:
+            self._waiting.append(request)
+            self._advance()
+            return
+        self._is_advancing = True
+        self._serve(request)
+        self._is_advancing = False
+        if self._waiting or self._reader.reading is not None:
+            self._advance()
+
+    def _send_continue(self) -> None:
+        """Send `100 Continue` to a client that waits for it, if it is the request's turn."""
+        reading = self._reader.reading
+        is_due = reading is not None and reading.expects_continue and not reading.is_ignored
+        if reading is not None and is_due and self._is_free:
+            reading.expects_continue = False
+            self.send(messages.CONTINUE)
+
+    def _advance(self) -> None:
+        """Serve what waits, in a loop: responses that are ready at once must not nest."""
+        if self._is_advancing:
+            return
+        self._is_advancing = True
+        while self._served is None and self._waiting and not self._is_writing_paused:
+            self._serve(self._waiting.popleft())
+        self._is_advancing = False
+        if not self._waiting and self._transport is not None:
+            self._pipelined_bytes = 0
+            if self._is_reading_paused:
+                self._is_reading_paused = False
+                self._transport.resume_reading()
+        if self._reader.reading is not None:
+            self._send_continue()
+
+    def _serve(self, request: IncomingRequest) -> None:
+        self._served = request
+        proxied, head = request.proxied, request.head
+        try:
+            if request.error is not None:
+                self._refuse(request.error)
+            elif proxied is None:
+                response = self._app.respond(head.method, head.path, head.credentials)
+                is_ok = response.status == HTTPStatus.OK
+                self._is_authenticated |= is_ok and head.path.startswith("/v1/")
+                self.respond(response)
+            else:
+                self._is_authenticated = True
+                body, request.body = request.body, b""
+                attempts = proxied.route(body, self._loop.time(), head.meta)
+                if self._slot is not None:
+                    self._slot.mark_busy()
+                self._proxy = Proxy(self, self._pool, proxied, attempts)
+                self._proxy.start()
+        except Exception as error:  # noqa: BLE001 (the last net: a client gets our words)
+            self._refuse(error)
+
+    def _refuse(self, error: Exception) -> None:
+        refusal = as_api_error(error)
+        served, request_id = self._served, ""
+        if served is not None and served.proxied is not None:
+            request_id = served.proxied.request_id
+            served.proxied.on_error(refusal.status)
+        self.respond(error_response(refusal, served.head.path if served else "", request_id))
+
+    # ------------------------------------------------------- responses
+    def send(self, data: bytes) -> None:
+        """Send bytes, if the usage rows of this turn can be written."""
+        if self._transport is not None:
+            self._batch.add(self._transport, data, b"")
+
+    def respond(self, response: LocalResponse) -> None:
+        """Send a response of the gateway's own; the request is over."""
+        status, headers, body = response
+        is_head = self._served is not None and self._served.head.method == "HEAD"
+        head = messages.response_head(status, headers, len(body), closing=self._is_last)
+        if self._transport is not None:
+            self._batch.add(self._transport, head if is_head else head + body)
+        self.finish()
+
+    def relay(self, start: bytes, request_id: str, body: bytes) -> None:
+        """Send a server's complete response, its head from `relayed_start`; the request is over."""
+        served, is_last = self._served, self._is_last
+        self._set_idle()
+        if self._transport is not None and served is not None:
+            number, close = request_id.encode("ascii"), messages.CLOSE if is_last else b""
+            data = messages.RELAYED % (start, number, len(body), close, body)
+            self._batch.add(self._transport, data, messages.unrecorded(served.head.path))
+        if is_last or self._waiting or self._reader.reading is not None:
+            self._go_on(is_last=is_last)
+
+    def start_stream(self, status: int, headers: dict[str, str]) -> bool:
+        """Send the head of a stream; return whether its parts are to be chunks."""
+        chunked = self._served is not None and not self._served.head.is_http10
+        self.send(messages.stream_head(status, headers, chunked=chunked, closing=self._is_last))
+        return chunked
+
+    def finish(self) -> None:
+        """Serve the next request, or end the connection."""
+        is_last = self._is_last
+        self._set_idle()
+        self._go_on(is_last=is_last)
+
+    def _go_on(self, *, is_last: bool) -> None:
+        if is_last:
+            self._end()
+        elif self._waiting or self._reader.reading is not None:
+            self._advance()
+
+    def _set_idle(self) -> None:
+        """Note that no request is at work."""
+        self._proxy = self._served = None
+        self._last_active_at = self._loop.time()
+        if self._slot is not None:
+            self._slot.mark_idle()
+
+    def abort(self) -> None:
+        """End the connection in the middle of a response, and what runs for it."""
+        proxy, self._proxy, self._served = self._proxy, None, None
+        if proxy is not None:
+            proxy.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def _is_last(self) -> bool:
+        return self._is_draining or self._served is None or not self._served.keeps_alive
+
+    def _end(self) -> None:
+        """End the connection so that the client can read its response first."""
+        # Closing a socket with unread bytes in it would take back what was sent.
+        has_unread = self._reader.is_closed or self._reader.reading is not None
+        self._drop()
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._batch.flush()
+        if has_unread:
+            self._transport.write_eof()
+            self._loop.call_later(timeouts.LINGER_S, self._transport.abort)
+        else:
+            self._transport.close()
+
+    def _drop(self) -> None:
+        """Forget the requests that get no response any more."""
+        for request in self._waiting:
+            if request.proxied is not None:
+                request.proxied.on_client_disconnect()
+        self._waiting.clear()
+        self._reader.close()
+
+    # ------------------------------------------------------- called by server and limit
+    def drain(self) -> None:
+        """Take no more requests; end once the request at work is answered."""
+        self._is_draining = True
+        reading = self._reader.reading
+        if self._is_free and (reading is None or not reading.head.is_complete):
+            self._end()
+
+    def sweep(self, now: float) -> None:
+        """End a connection on which nothing has come for too long."""
+        unsent = self._transport is not None and self._transport.get_write_buffer_size()
+        allowed = timeouts.CLIENT_UNREAD_S if unsent else timeouts.CLIENT_IDLE_S
+        is_idle = self._is_free and now - self._last_active_at > allowed
+        reading = self._reader.reading
+        is_head = reading is not None and not reading.head.is_complete
+        limit = timeouts.HEAD_S if is_head else timeouts.READ_S
+        if is_idle or (reading is not None and now - self._reader.began_at > limit):
+            self.abort()
+        elif self._slot is not None and self._proxy is None and not unsent:
+            self._slot.mark_idle_again()
+
+    def evict(self) -> bool:
+        """End for another client's connection, unless a request is at work; say whether it has.
+
+        A body on its way is work once its key is known, and so is a response until it is sent. A
+        head on its way is none, nor is a response to a request without a valid key.
+        """
+        reading = self._reader.reading
+        is_read = reading is not None and reading.proxied is not None and not reading.is_ignored
+        if self._proxy is not None or is_read or self._transport is None:
+            return False
+        self._batch.flush()  # what was answered in this turn
+        if self._is_authenticated and self._transport.get_write_buffer_size():
+            return False
+        self.abort()
+        self._slot = None
+        return True

@@ -1,0 +1,166 @@
+"""An upper bound of clients' connections, and which of them ends for a new one.
+
+A connection without a request at work is evicted: the longest idle connection of the address with
+most idle connections. So connections on which nothing comes keep no client out, and an address
+that opens thousands displaces its own.
+"""
+
+import asyncio
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import cast
+
+from runtime.gateway import errors
+from runtime.gateway.app import error_response
+from runtime.gateway.http import messages
+
+_IPV6_NETWORK = 64
+"""Bits of an IPv6 address that are the same for all addresses of one customer."""
+
+
+class Slot:
+    """The place of one connection under the limit."""
+
+    __slots__ = ("_limit", "_source", "evict")
+
+    def __init__(
+        self, limit: "ConnectionLimit", source: "_Source", evict: Callable[[], bool]
+    ) -> None:
+        """Begin idle; `ConnectionLimit` makes slots."""
+        self._limit, self._source = limit, source
+        self.evict = evict
+        """Ends the connection unless a request is at work; says whether it has ended."""
+
+    def mark_busy(self) -> None:
+        """Note that a request is at work."""
+        self._source.idle.pop(self, None)
+
+    def mark_idle(self) -> None:
+        """Note that no request is at work from now on."""
+        source, idle = self._source, self._source.idle
+        idle.pop(self, None)
+        idle[self] = None
+        if len(idle) > source.rank:
+            self._limit.rank(source)
+
+    def mark_idle_again(self) -> None:
+        """Note a connection as idle that could not be evicted a while ago."""
+        if self not in self._source.idle:
+            self.mark_idle()
+
+    def release(self) -> None:
+        """Note that the connection has ended."""
+        self._limit.release(self, self._source)
+
+
+class _Source:
+    """The connections from one address."""
+
+    __slots__ = ("address", "idle", "rank", "slots")
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.slots: set[Slot] = set()
+        self.idle: OrderedDict[Slot, None] = OrderedDict()
+        """Longest idle first; the first is found at once, whatever was removed before it."""
+        self.rank = 0
+        """Upper bound of the idle connections since the last `ConnectionLimit.rank`."""
+
+
+class ConnectionLimit:
+    """The connections of clients of one gateway process.
+
+    A request moves its own slot only. Addresses are sorted where a connection has to end, in few
+    steps whatever their number.
+    """
+
+    def __init__(self, max_connections: int) -> None:
+        """Begin without a connection."""
+        self._max = max_connections
+        self._count = 0
+        self._sources: dict[str, _Source] = {}
+        self._ranks: dict[int, OrderedDict[_Source, None]] = {}
+
+    def acquire(self, evict: Callable[[], bool], transport: asyncio.Transport) -> Slot | None:
+        """Give a connection a slot, if need be that of an evicted connection.
+
+        Args:
+            evict: Ends the new connection unless a request is at work; says whether it has ended.
+            transport: Of the new connection.
+
+        Returns:
+            None: all other connections are at work; the client has got 503.
+        """
+        if self._count >= self._max and not self._evict():
+            rejected = RejectedConnection()
+            transport.set_protocol(rejected)
+            rejected.connection_made(transport)
+            return None
+        address = address_of(transport)
+        source = self._sources.setdefault(address, _Source(address))
+        slot = Slot(self, source, evict)
+        source.slots.add(slot)
+        self._count += 1
+        slot.mark_idle()
+        return slot
+
+    def release(self, slot: Slot, source: _Source) -> None:
+        """Forget a connection; a second call changes nothing."""
+        source.idle.pop(slot, None)
+        if slot not in source.slots:
+            return
+        source.slots.remove(slot)
+        self._count -= 1
+        if not source.slots:
+            self.rank(source)
+            del self._sources[source.address]
+
+    def rank(self, source: _Source) -> None:
+        """Sort an address among the others, by its idle connections."""
+        before, now = source.rank, len(source.idle)
+        source.rank = now
+        if before:
+            self._ranks[before].pop(source, None)
+            if not self._ranks[before]:
+                del self._ranks[before]
+        if now:
+            self._ranks.setdefault(now, OrderedDict())[source] = None
+
+    def _evict(self) -> bool:
+        """End one idle connection; say whether there was one."""
+        while self._ranks:
+            source = next(iter(self._ranks[max(self._ranks)]))
+            if len(source.idle) < source.rank:
+                self.rank(source)
+                continue
+            slot = next(iter(source.idle))
+            slot.mark_busy()  # until the connection marks it idle
+            if slot.evict():
+                slot.release()
+                return True
+        return False
+
+
+class RejectedConnection(asyncio.Protocol):
+    """A connection beyond the limit: 503 at once, and the end."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Respond without waiting for a request."""
+        to = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        status, headers, body = error_response(errors.no_connection(), "")
+        to.write(messages.response_head(status, headers, len(body), closing=True) + body)
+        to.close()
+
+
+def address_of(transport: asyncio.BaseTransport) -> str:
+    """Return where a connection comes from: an IPv4 address, or the network of an IPv6 one."""
+    peer = cast("tuple[str, int] | None", transport.get_extra_info("peername"))
+    if not peer:  # it has ended already
+        return ""
+    address = ipaddress.ip_address(peer[0])
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address), _IPV6_NETWORK), strict=False))

@@ -1,0 +1,296 @@
+"""An incoming request: its head, its body as far as it has come, and heads that repeat.
+
+Clients and servers send the same head again on a connection, save for the length of the body. What
+the parser made of a head holds for the next head that differs in those digits only
+(`RepeatedHead`); any other head goes to the parser.
+"""
+
+import re
+from typing import Final, Generic, TypeVar
+
+import httptools
+
+from runtime.gateway import errors
+from runtime.gateway.auth import Credentials
+from runtime.gateway.endpoints import PATHS
+from runtime.gateway.errors import ApiError
+from runtime.gateway.limits import UNCOUNTED_BYTES
+from runtime.gateway.request import ProxyRequest, RequestMeta
+from runtime.gateway.state import GatewayState
+from runtime.usage.row import UsageRecorder
+
+MAX_HEAD: Final = 32_768
+"""Upper bound of request line and headers together, bytes."""
+MAX_BODY: Final = 16 * 2**20
+"""Upper bound of a request body, bytes."""
+MAX_IGNORED: Final = 65_536
+"""Largest body that is read though its request is refused, bytes; above, the connection ends."""
+_MAX_OVERHEAD: Final = 16
+"""Upper bound of chunk heads in an upload, bytes for each byte of the body: honest clients stay
+below six."""
+Meaning = TypeVar("Meaning")
+_HEAD_END: Final = b"\r\n\r\n"
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: ?([0-9]{1,8})\r\n", re.IGNORECASE)
+_LENGTH_NAME: Final = b"content-length"
+_MAX_DIGITS: Final = 8
+"""Upper bound of the digits of a length."""
+
+
+class RequestHead:
+    """The head of one request. It grows while it is parsed, and is constant once `complete`d."""
+
+    __slots__ = (
+        "_is_upgrade", "credentials", "expects_continue", "is_complete", "is_for_server",
+        "is_http10", "keeps_alive", "length", "meta", "method", "path", "size", "transfer", "url",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.url = b""
+        self.method = ""
+        self.path = ""
+        self.credentials = Credentials()
+        self.meta = RequestMeta()
+        self.length: bytes | None = None
+        self.transfer: bytes | None = None
+        self.expects_continue = False
+        """Whether the client waits for `100 Continue`."""
+        self.keeps_alive = False
+        """Whether the connection may serve another request after this one."""
+        self.is_http10 = False
+        """Whether the client knows no chunks."""
+        self.is_complete = False
+        self.size = 0
+        """Bytes of its headers, trailers included."""
+        self._is_upgrade = False
+        self.is_for_server = False
+        """Whether a server is to answer, if the request may be answered at all."""
+
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header that matters; trailers do not."""
+        self.size += len(name) + len(value) + 4
+        if self.is_complete:
+            return
+        match name.lower():
+            case b"authorization":
+                self.credentials.values.append(value.decode("utf-8", "surrogateescape"))
+            case b"x-api-key":
+                self.credentials.add_api_key(value.decode("utf-8", "surrogateescape"))
+            case b"content-length":
+                self.length = value
+            case b"transfer-encoding":
+                self.transfer = value if self.transfer is None else b"twice"
+            case b"expect":
+                self.expects_continue = value.lower() == b"100-continue"
+            case other:
+                self._add_meta(other, value)
+
+    def _add_meta(self, name: bytes, value: bytes) -> None:
+        match name:
+            case b"x-session-id":
+                self.meta.session = self.meta.session or value.decode("utf-8", "surrogateescape")
+            case b"content-type":
+                self.meta.content_type = value.decode("latin-1")
+            case b"content-encoding":
+                self.meta.encoding = value.decode("latin-1")
+            case b"x-fleetctl-purpose":
+                self.meta.purpose = value.decode("latin-1")
+            case b"x-fleetctl-version":
+                self.meta.version = value.decode("latin-1")
+            case _:
+                pass
+
+    def complete(self, parser: httptools.HttpRequestParser) -> None:
+        """Take what the parser knows once it has seen the end of the head."""
+        self.is_complete = True
+        self._is_upgrade = parser.should_upgrade()
+        self.method = parser.get_method().decode("ascii")
+        self.is_http10 = parser.get_http_version() != "1.1"
+        self.keeps_alive = (
+            parser.should_keep_alive() and not self.is_http10 and not self._is_upgrade
+        )
+        self.path = _path(self.url)
+        self.is_for_server = self.method == "POST" and self.path in PATHS
+
+    def flaw(self) -> ApiError | None:
+        """Return why nothing after the head can be trusted to be a request; None: it can."""
+        if self.size + len(self.url) > MAX_HEAD:
+            return errors.head_too_large(MAX_HEAD)
+        if self.transfer is not None and (
+            self.length is not None
+            or self.is_http10
+            or self._is_upgrade
+            or self.transfer.lower() != b"chunked"
+        ):
+            return errors.unclear_length()
+        return None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the same head with another length would be handled the same way."""
+        return (
+            self.is_for_server
+            and self.keeps_alive
+            and not self.expects_continue
+            and self.transfer is None
+            and self.length is not None
+        )
+
+
+class IncomingRequest:
+    """What has come in of one request, and its error if it is refused already."""
+
+    __slots__ = (
+        "_length", "_parts", "_received", "_size", "body", "error", "expects_continue", "head",
+        "is_complete", "keeps_alive", "proxied",
+    )  # fmt: skip
+
+    def __init__(self, head: RequestHead) -> None:
+        """Begin; the head may still grow."""
+        self.head = head
+        self.keeps_alive = self.expects_continue = self.is_complete = False
+        self.proxied: ProxyRequest | None = None
+        """The request, if it is for a server."""
+        self.error: ApiError | None = None
+        self.body = b""
+        """The body, once the request is complete."""
+        self._parts: list[bytes] = []
+        self._length = self._size = self._received = 0
+
+    def start(self, length: int, state: GatewayState) -> None:
+        """Find out which client sent the request, before its body is read.
+
+        Args:
+            length: Of the body in bytes; 0 where the head does not say.
+            state: Of the gateway.
+        """
+        head, self._length = self.head, length
+        self.keeps_alive, self.expects_continue = head.keeps_alive, head.expects_continue
+        if (flaw := head.flaw()) is not None:
+            self.refuse(flaw, closing=True)
+        elif head.is_for_server:
+            self._admit(state)
+            if self.error is None and length > MAX_BODY:
+                self.refuse(errors.too_large(MAX_BODY))
+            self._hold(length)
+        if self.is_ignored and (self.expects_continue or length > MAX_IGNORED):
+            self.keeps_alive = False
+            self.is_complete = True
+
+    def arrive(self, body: bytes, state: GatewayState) -> None:
+        """Take a request whose head and body have come at once.
+
+        The head is for a server and has no flaw.
+        """
+        self.keeps_alive = self.is_complete = True
+        self.body = body
+        self._admit(state)
+        if len(body) > UNCOUNTED_BYTES:
+            self._hold(len(body))
+
+    def finish(self) -> None:
+        """Put the body together, as far as it came."""
+        self.is_complete = True
+        self.body = b"".join(self._parts)
+        self._parts.clear()
+
+    @property
+    def missing(self) -> int:
+        """Bytes of the body that are still to come, where its length was given."""
+        return self._length - self._size
+
+    @property
+    def is_ignored(self) -> bool:
+        """Whether the body does not matter."""
+        return self.error is not None or self.proxied is None
+
+    def refuse(self, error: ApiError, *, closing: bool = False) -> None:
+        """Refuse the request; `closing`: nothing after it can be trusted to be a request."""
+        self.error = error
+        self._parts.clear()
+        if closing:
+            self.keeps_alive = False
+            self.is_complete = True
+
+    def add(self, data: bytes) -> None:
+        """Take a part of the body."""
+        self._size += len(data)
+        if self._size > (MAX_IGNORED if self.is_ignored else MAX_BODY):
+            self.refuse(self.error or errors.too_large(MAX_BODY), closing=True)
+        elif not self.is_ignored:
+            self._parts.append(data)
+            if self._size > self._length:  # which was not given
+                self._hold(len(data))
+
+    def count_received(self, count: int) -> None:
+        """Count bytes that did not complete the request; refuse it if they are too many."""
+        self._received += count
+        size = self.head.size
+        if not self.head.is_complete:
+            if self._received > MAX_HEAD:
+                self.refuse(errors.head_too_large(MAX_HEAD), closing=True)
+        elif self._received > 2 * MAX_HEAD + _MAX_OVERHEAD * self._size or size > 2 * MAX_HEAD:
+            self.refuse(errors.unclear_length(), closing=True)
+
+    def _admit(self, state: GatewayState) -> None:
+        if state.log.is_refusing:
+            self.refuse(errors.usage_log_down())
+            return
+        path = self.head.path
+        record = UsageRecorder(state.usage.add, path, state.active.routes.revision)
+        self.proxied = ProxyRequest(state, path, self.head.credentials, record)
+        try:
+            self.proxied.admit()
+        except ApiError as error:
+            self.refuse(error)
+
+    def _hold(self, size: int) -> None:
+        """Count bytes of the body against the memory budget."""
+        if self.error is None and self.proxied is not None:
+            try:
+                self.proxied.hold(size)
+            except ApiError as error:
+                self.refuse(error)
+
+
+class RepeatedHead(Generic[Meaning]):
+    """A head, split around the digits of its length, and what it means but for these."""
+
+    __slots__ = ("_after", "_before", "meaning")
+
+    def __init__(self, before: bytes, after: bytes, meaning: Meaning) -> None:
+        self._before = before
+        self._after = after
+        self.meaning = meaning
+
+    def split(self, data: bytes) -> tuple[int, bytes] | None:
+        """Return the length and the rest of data that begins with this head, else None."""
+        if not data.startswith(self._before):
+            return None
+        start = len(self._before)
+        end = data.find(b"\r", start, start + _MAX_DIGITS + 1)
+        digits = data[start:end]
+        if end < 0 or not digits.isdigit() or not data.startswith(self._after, end):
+            return None
+        return int(digits), data[end + len(self._after) :]
+
+
+def repeated_head(data: bytes, meaning: Meaning) -> RepeatedHead[Meaning] | None:
+    """Return the head at the start of `data`, which was parsed; None if it cannot be split.
+
+    It can where its length is given once and the header's name stands nowhere else.
+    """
+    head = data[: data.find(_HEAD_END) + len(_HEAD_END)]
+    found = _LENGTH.search(head)
+    if found is None or head.lower().count(_LENGTH_NAME) != 1:
+        return None
+    return RepeatedHead(head[: found.start(1)], head[found.end(1) :], meaning)
+
+
+def _path(url: bytes) -> str:
+    if not url.startswith(b"/"):  # `http://host/path`, which a proxy's client sends
+        try:
+            url = httptools.parse_url(url).path or b""
+        except httptools.HttpParserInvalidURLError:
+            return ""
+    return url.partition(b"?")[0].decode("latin-1")

@@ -1,0 +1,105 @@
+"""HTTP/1.1 messages as bytes."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from runtime.gateway import errors
+from runtime.gateway.app import error_response
+from runtime.gateway.endpoints import PRIORITY
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+CLOSE: Final = b"Connection: close\r\n"
+REQUEST_HEAD: Final = b"%b%d\r\nX-Request-Id: %b\r\n\r\n"
+"""Head of a request to a server: `request_start`, length of the body, id of the request."""
+RELAYED: Final = b"%b%b\r\nContent-Length: %d\r\n%b\r\n%b"
+"""A server's complete response for the client: `relayed_start`, id of the request, length of the
+body, `CLOSE` or nothing, and the body."""
+
+
+class Origin:
+    """A server's base URL, split. `origin` gives one object for one URL, compared by identity."""
+
+    __slots__ = ("host", "host_header", "is_tls", "port", "prefix")
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.is_tls = parts.scheme == "https"
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if self.is_tls else 80)
+        self.prefix = parts.path
+        self.host_header = parts.netloc.rpartition("@")[2]
+
+
+@lru_cache(maxsize=4096)
+def origin(url: str) -> Origin:
+    """Return a base URL, split."""
+    return Origin(url)
+
+
+@lru_cache(maxsize=4096)
+def request_start(server: Origin, path: str, priority: int | None) -> bytes:
+    """Return the head of a request to a server, up to the length of its body."""
+    urgent = "" if priority is None else f"{PRIORITY}: {priority}\r\n"
+    return (
+        f"POST {server.prefix}{path} HTTP/1.1\r\nHost: {server.host_header}\r\nAccept: */*\r\n"
+        f"{urgent}Content-Type: application/json\r\nContent-Length: "
+    ).encode("ascii")
+
+
+def get_request(server: Origin, path: str) -> bytes:
+    """Return a request of the gateway's own, after which the connection ends."""
+    return (
+        f"GET {server.prefix}{path} HTTP/1.1\r\nHost: {server.host_header}\r\n"
+        "Accept: */*\r\nConnection: close\r\n\r\n"
+    ).encode("ascii")
+
+
+@lru_cache(maxsize=1024)
+def _status_line(status: int) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Unknown"
+    return f"HTTP/1.1 {status} {phrase}\r\nServer: fleetctl\r\n".encode("ascii")
+
+
+def response_head(status: int, headers: Mapping[str, str], length: int, *, closing: bool) -> bytes:
+    """Return the head of a response whose length in bytes is known."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return b"%b%bContent-Length: %d\r\n%b\r\n" % (
+        _status_line(status), lines.encode("latin-1"), length, CLOSE if closing else b"",
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def relayed_start(status: int, content_type: str, adapter: str) -> bytes:
+    """Return the head of a server's complete response, up to the id of the request."""
+    lines = f"Content-Type: {content_type}\r\nx-fleetctl-version: {adapter}\r\nx-request-id: "
+    return _status_line(status) + lines.encode("latin-1")
+
+
+def stream_head(status: int, headers: Mapping[str, str], *, chunked: bool, closing: bool) -> bytes:
+    """Return the head of a response of unknown length, in chunks or up to the connection's end."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return b"%b%bCache-Control: no-cache\r\n%b%b\r\n" % (
+        _status_line(status),
+        lines.encode("latin-1"),
+        b"Transfer-Encoding: chunked\r\n" if chunked else b"",
+        CLOSE if closing or not chunked else b"",
+    )
+
+
+def chunk(data: bytes) -> bytes:
+    """Return a part of a body as a chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+@lru_cache
+def unrecorded(path: str) -> bytes:
+    """Return the response to a request whose usage row could not be written."""
+    status, headers, body = error_response(errors.usage_log_down(), path)
+    return response_head(status, headers, len(body), closing=True) + body

@@ -1,0 +1,148 @@
+"""The connections to all servers, and requests of the gateway's own."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+from runtime.gateway.accounting import UsageWriter
+from runtime.gateway.http import messages
+from runtime.gateway.http.messages import Origin
+from runtime.gateway.http.timeouts import CONNECT_S, POOL_IDLE_S
+from runtime.gateway.http.upstream import OriginPool, ResponseReceiver, UpstreamConnection
+from runtime.gateway.http.write_batch import WriteBatch
+from runtime.gateway.routing import DEFAULT_DEADLINES, Deadlines
+
+_SWEEP_S: Final = 0.25
+"""Interval at which deadlines of responses are checked."""
+
+
+class ConnectionPool:
+    """All servers' connections."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, usage: UsageWriter) -> None:
+        """Begin empty; the rows of `usage` are written before what they are about is sent."""
+        self.loop = loop
+        self.batch = WriteBatch(loop, usage)
+        self.on_close: dict[object, Callable[[], None]] = {}
+        """Called when the pool closes: what ends requests that no client's connection ends."""
+        self._origins: dict[Origin, OriginPool] = {}
+        self._tls: ssl.SSLContext | None = None
+        self._timer = loop.call_later(_SWEEP_S, self._sweep)
+
+    def send(
+        self,
+        server: Origin,
+        receiver: ResponseReceiver,
+        head: bytes,
+        body: bytes,
+        deadlines: Deadlines,
+    ) -> UpstreamConnection | None:
+        """Send a request on a connection that was used a moment ago; None: there is none.
+
+        The arguments after `server` are those of `UpstreamConnection.send`.
+        """
+        origin = self._origins.get(server)
+        connection = None if origin is None else origin.pop(self.loop.time())
+        if connection is not None:
+            connection.send(receiver, head, body, deadlines)
+        return connection
+
+    async def connect(self, server: Origin) -> UpstreamConnection:
+        """Return a new connection.
+
+        Raises:
+            OSError, TimeoutError: the server takes none.
+        """
+        origin = self._origins.setdefault(server, OriginPool())
+        if server.is_tls and self._tls is None:
+            self._tls = ssl.create_default_context()
+        origin.connecting += 1
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                _, connection = await self.loop.create_connection(
+                    lambda: UpstreamConnection(origin, self.loop, self.batch),
+                    server.host,
+                    server.port,
+                    ssl=self._tls if server.is_tls else None,
+                )
+        finally:
+            origin.connecting -= 1
+        return connection
+
+    async def get(self, url: str, path: str, timeout_s: float) -> tuple[int, bytes]:
+        """Send a GET request of the gateway's own on a connection of its own.
+
+        Returns:
+            Status and body.
+
+        Raises:
+            OSError, TimeoutError: no complete response came in time.
+        """
+        server = messages.origin(url)
+        async with asyncio.timeout(timeout_s):
+            connection = await self.connect(server)
+            fetch = _Fetch(self.loop)
+            try:
+                head = messages.get_request(server, path)
+                connection.send(fetch, head, b"", DEFAULT_DEADLINES)
+                return await fetch.result
+            finally:
+                connection.abandon()
+
+    def close(self) -> None:
+        """End all connections, and what no client's connection ends."""
+        self._timer.cancel()
+        for end in [*self.on_close.values()]:
+            end()
+        for origin in self._origins.values():
+            for connection in [*origin.connections]:
+                connection.abandon()
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        self._timer = self.loop.call_later(_SWEEP_S, self._sweep)
+        for server, origin in [*self._origins.items()]:
+            for connection in [*origin.connections]:
+                connection.sweep(now)
+            for connection in [*origin.idle]:
+                if now - connection.last_received_at > POOL_IDLE_S:
+                    connection.abandon()
+            if not origin.connections and not origin.connecting:
+                del self._origins[server]
+
+
+class _Fetch:
+    """Collects the response to a request of the gateway's own. Keeps `ResponseReceiver`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin before the response."""
+        self.result: asyncio.Future[tuple[int, bytes]] = loop.create_future()
+        self._status = 0
+        self._parts: list[bytes] = []
+
+    def on_response(self, status: int, content_type: str, body: bytes) -> None:  # noqa: ARG002
+        self._complete(status, body)
+
+    def on_head(self, status: int, content_type: str) -> None:  # noqa: ARG002
+        self._status = status
+
+    def on_chunk(self, data: bytes) -> None:
+        self._parts.append(data)
+
+    def on_end(self) -> None:
+        self._complete(self._status, b"".join(self._parts))
+
+    def on_timeout(self) -> None:
+        self._fail(TimeoutError())
+
+    def on_disconnect(self, *, stale: bool) -> None:  # noqa: ARG002
+        self._fail(ConnectionResetError())
+
+    def _complete(self, status: int, body: bytes) -> None:
+        if not self.result.done():
+            self.result.set_result((status, body))
+
+    def _fail(self, error: OSError) -> None:
+        if not self.result.done():
+            self.result.set_exception(error)

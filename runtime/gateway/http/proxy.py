@@ -1,0 +1,298 @@
+"""One request between a client's connection and a server's."""
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Protocol
+
+from runtime.gateway import errors
+from runtime.gateway.app import LocalResponse, error_response
+from runtime.gateway.attempts import UpstreamAttempts
+from runtime.gateway.errors import as_api_error
+from runtime.gateway.http import messages
+from runtime.gateway.http.pool import ConnectionPool
+from runtime.gateway.http.upstream import UpstreamConnection
+from runtime.gateway.request import ProxyRequest
+
+
+class ResponseSink(Protocol):
+    """What gets the response to a request."""
+
+    def send(self, data: bytes) -> None:
+        """Send bytes of a stream."""
+
+    def respond(self, response: LocalResponse) -> None:
+        """Send a response of the gateway's own; the request is over."""
+
+    def relay(self, start: bytes, request_id: str, body: bytes) -> None:
+        """Send a server's complete response, its head from `relayed_start`; the request is over."""
+
+    def start_stream(self, status: int, headers: dict[str, str]) -> bool:
+        """Send the head of a stream; return whether its parts are to be chunks."""
+        ...
+
+    def finish(self) -> None:
+        """Note that the stream is complete; the request is over."""
+
+    def abort(self) -> None:
+        """End the connection in the middle of the response; the request is over."""
+
+
+class NullClient:
+    """The client of a shadow request: drops the response. Keeps `ResponseSink`."""
+
+    __slots__ = ("_on_end",)
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        """Prepare; `on_end` is called when the request is over."""
+        self._on_end = on_end
+
+    def send(self, data: bytes) -> None:
+        """Drop the bytes."""
+
+    def respond(self, response: LocalResponse) -> None:  # noqa: ARG002 (a ResponseSink)
+        """Drop the response."""
+        self._on_end()
+
+    def relay(self, start: bytes, request_id: str, body: bytes) -> None:  # noqa: ARG002
+        """Drop the response."""
+        self._on_end()
+
+    def start_stream(self, status: int, headers: dict[str, str]) -> bool:  # noqa: ARG002
+        """Drop the head."""
+        return False
+
+    def finish(self) -> None:
+        """Note that the request is over."""
+        self._on_end()
+
+    def abort(self) -> None:
+        """Note that the request is over."""
+        self._on_end()
+
+
+class Proxy:
+    """Sends a request to servers until one responds, and passes the response on."""
+
+    __slots__ = (
+        "_attempts", "_client", "_connecting", "_connection", "_content_type", "_has_resent",
+        "_has_started", "_head", "_is_chunked", "_loop", "_parts", "_pool", "_request", "_server",
+        "_status", "_timer",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        client: ResponseSink,
+        pool: ConnectionPool,
+        request: ProxyRequest,
+        attempts: UpstreamAttempts,
+    ) -> None:
+        """Begin with a request that has been routed; `attempts` finds servers for it."""
+        self._client = client
+        self._attempts = attempts
+        self._pool = pool
+        self._loop = pool.loop
+        self._request = request
+        self._server: messages.Origin | None = None
+        self._connection: UpstreamConnection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        """Ends the wait for the request's turn."""
+        self._head = b""
+        """Of the request to `_server`."""
+        self._has_resent = False
+        self._has_started = False
+        """Whether the client has the head of a stream."""
+        self._is_chunked = True
+        self._status = 0
+        self._content_type = ""
+        self._parts: list[bytes] = []
+
+    def start(self) -> None:
+        """Send the request to a server once its turn has come."""
+        if not self._request.must_wait:
+            self.send()
+            return
+        max_wait_s = self._request.wait(self._on_turn)
+        self._timer = self._loop.call_later(max_wait_s, self._refuse, errors.too_many(1))
+
+    def _on_turn(self) -> None:
+        self._stop_timer()
+        self.send()
+
+    def send(self) -> None:
+        """Send the request to the next server; without one, the client gets an error."""
+        try:
+            attempts, request = self._attempts, self._request
+            server = self._server = messages.origin(attempts.url or attempts.next_url())
+            start = messages.request_start(server, request.path, request.priority)
+            number = request.request_id.encode("ascii")
+            self._head = messages.REQUEST_HEAD % (start, len(request.body), number)
+            deadlines = request.target.deadlines
+            self._connection = self._pool.send(server, self, self._head, request.body, deadlines)
+            if self._connection is None:
+                self._connecting = self._loop.create_task(self._connect(server))
+            elif request.shadow is not None:
+                self._send_shadow()
+        except Exception as error:  # noqa: BLE001 (the last net)
+            self._refuse(error)
+
+    def cancel(self) -> None:
+        """End the request: the client has left, and the server must not work on it any longer."""
+        self._let_go()
+        self._request.on_client_disconnect()
+
+    def pause(self, *, paused: bool) -> None:
+        """Read the server no further, or go on: the client reads slowly, or has caught up."""
+        if self._connection is not None:
+            self._connection.pause(paused=paused)
+
+    # ------------------------------------------------------- called by the server's connection
+    def on_response(self, status: int, content_type: str, body: bytes) -> None:
+        """Write the usage row, then pass a complete response on."""
+        self._connection = None
+        try:
+            request = self._request
+            request.on_head(content_type)
+            request.on_response(status, body)
+            start = messages.relayed_start(status, content_type, request.target.adapter)
+            self._client.relay(start, request.request_id, body)
+        except Exception as error:  # noqa: BLE001 (the last net)
+            self._refuse(error)
+
+    def on_head(self, status: int, content_type: str) -> None:
+        """Pass the head of a stream on, or pass over a server that has not begun."""
+        try:
+            self._status = status
+            if status == HTTPStatus.NOT_FOUND:  # its body says of what
+                return
+            if self._attempts.should_retry(status):
+                self._let_go()
+                self._attempts.on_overloaded(status, self._loop.time())
+                self.send()
+                return
+            self._request.on_head(content_type)
+            if self._request.is_stream:
+                headers = {
+                    "Content-Type": content_type,
+                    "x-fleetctl-version": self._request.target.adapter,
+                    "x-request-id": self._request.request_id,
+                }
+                self._is_chunked = self._client.start_stream(status, headers)
+                self._has_started = True
+            else:
+                self._content_type = content_type
+        except Exception as error:  # noqa: BLE001 (the last net)
+            self._refuse(error)
+
+    def on_chunk(self, data: bytes) -> None:
+        """Pass a part of a stream on; keep a part of any other response."""
+        if not self._has_started:
+            self._parts.append(data)
+            return
+        try:
+            if passed := self._request.on_chunk(self._status, data):
+                self._client.send(messages.chunk(passed) if self._is_chunked else passed)
+        except Exception as error:  # noqa: BLE001 (the last net)
+            self._refuse(error)
+
+    def on_end(self) -> None:
+        """Write the usage row, then send what the client lacks."""
+        self._connection = None
+        try:
+            if not self._has_started:
+                body = b"".join(self._parts)
+                if self._status == HTTPStatus.NOT_FOUND:
+                    self._parts.clear()
+                    self._attempts.on_not_found(body, self._loop.time())
+                    self.send()
+                else:
+                    self.on_response(self._status, self._content_type, body)
+                return
+            rest = self._request.on_end(self._status)
+            if self._is_chunked:
+                rest = (messages.chunk(rest) if rest else b"") + messages.LAST_CHUNK
+            self._client.send(rest)
+            self._client.finish()
+        except Exception as error:  # noqa: BLE001 (the last net)
+            self._refuse(error)
+
+    def on_disconnect(self, *, stale: bool) -> None:
+        """Send the request again where the server most likely has not seen it, else an error."""
+        self._connection = None
+        if stale and self._server is not None and self._attempts.should_resend():
+            self._has_resent = True
+            self._connecting = self._loop.create_task(self._connect(self._server))
+        else:
+            self._refuse(errors.broke_off())
+
+    def on_timeout(self) -> None:
+        """Send an error: the server took longer than it may."""
+        self._connection = None
+        self._refuse(errors.timed_out())
+
+    # ------------------------------------------------------- towards a server
+    async def _connect(self, server: messages.Origin) -> None:
+        try:
+            connection = await self._pool.connect(server)
+        except (OSError, TimeoutError):
+            self._connecting = None
+            if self._has_resent:  # the server may have had the request, and crashed
+                self._refuse(errors.broke_off())
+                return
+            self._attempts.on_unreachable(self._loop.time())
+            self.send()
+        except Exception as error:  # noqa: BLE001 (the last net)
+            self._connecting = None
+            self._refuse(error)
+        else:
+            self._connecting = None
+            self._connection, request = connection, self._request
+            connection.send(self, self._head, request.body, request.target.deadlines)
+            if request.shadow is not None:
+                self._send_shadow()
+
+    def _send_shadow(self) -> None:
+        shadow = self._request.start_shadow()
+        if shadow is not None:
+            _send_shadow(self._pool, *shadow)
+
+    def _refuse(self, error: Exception) -> None:
+        self._let_go()
+        refusal = as_api_error(error)
+        if self._has_started:
+            self._request.on_upstream_abort(refusal.status)
+            self._client.abort()
+        else:
+            self._request.on_error(refusal.status)
+            path, request_id = self._request.path, self._request.request_id
+            self._client.respond(error_response(refusal, path, request_id))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _let_go(self) -> None:
+        self._stop_timer()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        if self._connection is not None:
+            self._connection.abandon()
+            self._connection = None
+
+
+def _send_shadow(pool: ConnectionPool, request: ProxyRequest, attempts: UpstreamAttempts) -> None:
+    """Send a shadow request, which the pool ends if it closes before."""
+
+    def on_end() -> None:
+        pool.on_close.pop(proxy, None)
+
+    def cancel() -> None:
+        on_end()
+        proxy.cancel()
+
+    proxy = Proxy(NullClient(on_end), pool, request, attempts)
+    pool.on_close[proxy] = cancel
+    proxy.send()

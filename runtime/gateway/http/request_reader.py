@@ -1,0 +1,183 @@
+"""Requests from the bytes of one client's connection."""
+
+import asyncio
+from collections.abc import Callable
+
+import httptools
+
+from runtime.gateway import errors
+from runtime.gateway.http.incoming import (
+    MAX_BODY,
+    IncomingRequest,
+    RepeatedHead,
+    RequestHead,
+    repeated_head,
+)
+from runtime.gateway.state import GatewayState
+
+
+class RequestReader:
+    """The parser of one connection; httptools calls its methods `on_...`."""
+
+    def __init__(
+        self,
+        state: GatewayState,
+        loop: asyncio.AbstractEventLoop,
+        on_request: Callable[[IncomingRequest], None],
+        on_head: Callable[[], None],
+    ) -> None:
+        """Begin before the first byte.
+
+        Args:
+            state: Of the gateway.
+            loop: Gives the time.
+            on_request: Takes a request that is complete, or need not be.
+            on_head: Called when the head of `reading` is complete.
+        """
+        self._state = state
+        self._on_request = on_request
+        self._on_head = on_head
+        self._loop = loop
+        self._parser = httptools.HttpRequestParser(self)
+        self._repeated: RepeatedHead[RequestHead] | None = None
+        self._new_head: RequestHead | None = None
+        """The head that becomes `_repeated` once its bytes are parsed."""
+        self._is_at_start = False
+        """Whether the next head to end stands at the start of the bytes that came last."""
+        self._unparsed = 0
+        """Bytes of a body that the parser does not see: those after a repeated head, and those
+        after an offer to change the protocol, where the parser stops."""
+        self._has_offer = False
+        self.reading: IncomingRequest | None = None
+        """The request that is incomplete, if there is one."""
+        self.is_closed = False
+        """Whether nothing more that comes in is read."""
+        self.began_at = 0.0
+        """When the newest request began; the event loop's time, seconds."""
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes; what breaks the rules is a request that is refused."""
+        if self._unparsed:
+            self._feed_unparsed(data)
+        elif self.reading is not None or not self._feed_repeated(data):
+            self._parse(data)
+        reading = self.reading
+        if reading is not None:
+            if not reading.is_complete:
+                reading.count_received(len(data))
+            self._cut_short()
+
+    def close(self) -> None:
+        """Read nothing more; the request that is incomplete gets no answer."""
+        self.is_closed = True
+        reading, self.reading = self.reading, None
+        if reading is not None and reading.proxied is not None:
+            reading.proxied.on_client_disconnect()
+
+    # ------------------------------------------------------- without the parser
+    def _feed_repeated(self, data: bytes) -> bool:
+        """Take a request whose head the parser has seen before; say whether it is one."""
+        repeated = self._repeated
+        split = repeated.split(data) if repeated is not None else None
+        if repeated is None or split is None or len(split[1]) > split[0]:
+            return False  # requests that were sent ahead are for the parser to separate
+        length, body = split
+        request = IncomingRequest(repeated.meaning)
+        if len(body) == length <= MAX_BODY:
+            request.arrive(body, self._state)
+            self._on_request(request)
+            return True
+        self.began_at = self._loop.time()
+        self.reading, self._unparsed = request, length - len(body)
+        request.start(length, self._state)
+        request.add(body)
+        return True
+
+    def _feed_unparsed(self, data: bytes) -> None:
+        if self.reading is None:
+            return
+        body, rest = data[: self._unparsed], data[self._unparsed :]
+        self._unparsed -= len(body)
+        self.reading.add(body)
+        self._cut_short()
+        if self._unparsed or self.is_closed:
+            return
+        if self._has_offer:
+            self.is_closed = True
+        self._complete()
+        if rest and not self.is_closed:
+            self._parse(rest)
+
+    # ------------------------------------------------------- with the parser
+    def _parse(self, data: bytes) -> None:
+        self._is_at_start = self.reading is None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._feed_unparsed(data[offer.args[0] :])
+        except httptools.HttpParserError:
+            if not self.is_closed:
+                self.reading = self.reading or IncomingRequest(RequestHead())
+                self.reading.refuse(errors.invalid("The request is not HTTP."), closing=True)
+        else:
+            if self._new_head is not None:
+                self._repeated, self._new_head = repeated_head(data, self._new_head), None
+
+    def on_message_begin(self) -> None:
+        """Begin a request; the parser may find one behind the last that is read."""
+        if not self.is_closed:
+            self.reading = IncomingRequest(RequestHead())
+            self.began_at = self._loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        """Take the request's target, in one piece or several."""
+        if self.reading is not None:
+            self.reading.head.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        if self.reading is not None:
+            self.reading.head.add_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Take the end of the head."""
+        if self.reading is None:
+            return
+        head = self.reading.head
+        head.complete(self._parser)
+        self.reading.start(int(head.length or 0), self._state)
+        if self._is_at_start:
+            is_repeatable = head.is_repeatable and not self.reading.is_ignored
+            self._new_head = head if is_repeatable else None
+        self._is_at_start = False
+        self._on_head()
+        self._cut_short()
+
+    def on_body(self, data: bytes) -> None:
+        """Take a part of the body."""
+        if self.reading is not None:
+            self.reading.add(data)
+            self._cut_short()
+
+    def on_message_complete(self) -> None:
+        """Take the end of the request."""
+        if self.reading is not None:
+            if self._parser.should_upgrade():  # an offer, which is not taken up
+                self._has_offer = True
+                self._unparsed = self.reading.missing
+                if self._unparsed:
+                    return
+                self.is_closed = True
+            self._complete()
+
+    def _complete(self) -> None:
+        if self.reading is not None:
+            request, self.reading = self.reading, None
+            request.finish()
+            self._on_request(request)
+
+    def _cut_short(self) -> None:
+        """Answer a request before it has come in if the rest of it does not matter."""
+        if self.reading is not None and self.reading.is_complete:
+            self.is_closed = True
+            self._complete()

@@ -1,0 +1,26 @@
+"""How long connections wait, seconds."""
+
+from typing import Final
+
+STALE_S: Final = 0.25
+"""Longest time in which a connection that the server had closed already shows it. A server that
+closes later may have worked on the request, which then is not sent again."""
+CONNECT_S: Final = 2.0
+"""For a server to take a connection."""
+POOL_IDLE_S: Final = 3.0
+"""Longest idle time of a connection to a server: vLLM closes after 5 s, and a request must not meet
+that moment."""
+CLIENT_UNREAD_S: Final = 600.0
+"""Longest silence of a client that has not read its answer yet."""
+CLIENT_IDLE_S: Final = 75.0
+"""Longest wait for a client's next request."""
+SWEEP_S: Final = 2.5
+"""Interval at which the times of clients' connections are checked."""
+HEAD_S: Final = 10.0
+"""For the head of a request to arrive, from its first byte."""
+READ_S: Final = 300.0
+"""For a request to arrive whole."""
+LINGER_S: Final = 2.0
+"""For a client to read an answer that came before its request was complete."""
+GRACE_S: Final = 30.0
+"""For running requests to finish once the gateway is told to stop."""

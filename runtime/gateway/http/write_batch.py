@@ -1,0 +1,103 @@
+"""Writes to connections, put together until the end of a turn of the event loop."""
+
+import asyncio
+from typing import Final
+
+from runtime.gateway.accounting import UsageWriter
+from runtime.gateway.errors import ApiError, log_exception
+
+MAX_BATCH: Final = 64 * 1024
+"""Upper bound of the bytes that one turn collects for a connection: a connection whose other side
+reads slowly has to show before there are more."""
+
+
+class WriteBatch:
+    """What one turn of the event loop sends, sent together at its end.
+
+    A sleeping process on the other side is woken once for all of it: to wake it costs more than
+    to send. The usage rows of the turn are written before anything is sent.
+    """
+
+    __slots__ = ("_is_scheduled", "_loop", "_newest_size", "_pending", "_usage")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, usage: UsageWriter) -> None:
+        """Begin empty; `usage` has the rows that are written before anything is sent."""
+        self._loop = loop
+        self._usage = usage
+        self._pending: list[tuple[asyncio.Transport, list[bytes], bytes | None]] = []
+        self._newest_size = 0
+        """Bytes of the newest entry of `_pending`."""
+        self._is_scheduled = False
+
+    def schedule_flush(self) -> None:
+        """Call `flush` at the end of this turn."""
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self.flush)
+
+    def add(
+        self, transport: asyncio.Transport, data: bytes, otherwise: bytes | None = None
+    ) -> None:
+        """Send bytes at the end of this turn, many at once, unless the connection is closing.
+
+        Args:
+            transport: The connection.
+            data: What is sent.
+            otherwise: What is sent instead, before the connection is closed, where the rows of
+                this turn cannot be written; empty: the connection is aborted. None: `data` needs
+                no row.
+        """
+        pending = self._pending
+        if not pending and not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self.flush)
+        size = len(data)
+        newest = pending[-1] if pending else None
+        if (
+            newest is not None
+            and newest[0] is transport
+            and newest[2] == otherwise
+            and size <= MAX_BATCH
+        ):
+            newest[1].append(data)  # joined when sent: joined now, the cost would be quadratic
+            size += self._newest_size
+        else:
+            pending.append((transport, [data], otherwise))
+        self._newest_size = size
+        if size > MAX_BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the usage rows and send now: a connection is about to be closed."""
+        self._is_scheduled = False
+        pending, self._pending = self._pending, []
+        if self._usage.pending:
+            try:
+                self._usage.flush()
+            except ApiError:
+                _send_unrecorded(pending)
+                return
+        for transport, parts, _ in pending:
+            if not transport.is_closing():
+                try:
+                    transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+                except RuntimeError as error:  # of one connection; the others must not miss theirs
+                    transport.abort()
+                    log_exception(error)
+
+
+def _send_unrecorded(pending: list[tuple[asyncio.Transport, list[bytes], bytes | None]]) -> None:
+    """Send what needs no row; the other connections get an error, and end."""
+    for transport, parts, otherwise in pending:
+        if otherwise == b"":
+            transport.abort()
+        if transport.is_closing():
+            continue
+        try:
+            transport.write(b"".join(parts) if otherwise is None else otherwise)
+        except RuntimeError as error:
+            transport.abort()
+            log_exception(error)
+        else:
+            if otherwise is not None:
+                transport.close()

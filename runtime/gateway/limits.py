@@ -1,0 +1,173 @@
+"""Limits that one gateway process keeps: rates of clients and aliases, memory, retries.
+
+Counts live here and not in a routing table: a new table forgets no client's requests.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from fleet.traffic import LimitPolicy
+from runtime.gateway import errors
+
+BURST_S: Final = 10.0
+"""Time whose share of `requests_per_minute` may come at once, seconds; one request at least."""
+REQUEST_BYTES: Final = 256 * 2**20
+"""Upper bound of the bytes of request bodies in one gateway process; half of it for one client."""
+SHADOW_BYTES: Final = 64 * 2**20
+"""Upper bound of the bytes of bodies kept for shadow requests, beside `REQUEST_BYTES`."""
+UNCOUNTED_BYTES: Final = 64 * 1024
+"""Largest body that is not counted, bytes: little beside the buffers of its connection."""
+UNREAD: Final = ""
+"""Account of answers that wait for a slow client; a client has a name."""
+RETRY_SHARE: Final = 0.1
+"""Upper bound of the requests that are tried again at a time, as a share of all in flight."""
+MIN_RETRIES: Final = 3
+"""Requests that may be tried again at a time however few are in flight."""
+_MINUTE: Final = 60.0
+
+
+class RateLimiter:
+    """What one client, or one alias, has used of its declared limits.
+
+    Requests per minute follow GCRA: evenly spaced, with a burst of `BURST_S`. Tokens are charged
+    when an answer is complete; below zero the next requests wait until the level is positive.
+    """
+
+    __slots__ = ("_earliest_s", "_level", "_refilled_s", "running")
+
+    def __init__(self, now: float) -> None:
+        """Begin with nothing used; `now` is the event loop's time, seconds."""
+        self.running = 0
+        """Requests at work."""
+        self._earliest_s = now
+        """Time of the next request if requests came evenly, seconds."""
+        self._level: float | None = None
+        """Tokens left; negative after an answer that took more. None: all."""
+        self._refilled_s = now
+
+    def wait_s(self, limits: LimitPolicy, gateways: int, now: float) -> float:
+        """Return the seconds until the rates allow another request; 0 where they do.
+
+        Args:
+            limits: As declared.
+            gateways: Gateways that share the limits; this one allows its part.
+            now: The event loop's time, seconds.
+        """
+        wait_s = 0.0
+        if limits.requests_per_minute is not None:
+            interval_s = _MINUTE * gateways / limits.requests_per_minute
+            slack_s = max(0.0, BURST_S - interval_s)
+            # A limit that was lowered meanwhile never allows the lead that the old one allowed.
+            self._earliest_s = min(self._earliest_s, now + slack_s + interval_s)
+            wait_s = self._earliest_s - slack_s - now
+        if limits.tokens_per_minute is not None:
+            capacity = limits.tokens_per_minute / gateways
+            per_second = capacity / _MINUTE
+            level = capacity if self._level is None else self._level
+            self._level = min(capacity, level + per_second * (now - self._refilled_s))
+            self._refilled_s = now
+            if self._level <= 0:
+                wait_s = max(wait_s, (1 - self._level) / per_second)
+        return max(wait_s, 0.0)
+
+    def count_request(self, limits: LimitPolicy, gateways: int, now: float) -> None:
+        """Count one request towards `requests_per_minute`."""
+        if limits.requests_per_minute is not None:
+            interval_s = _MINUTE * gateways / limits.requests_per_minute
+            self._earliest_s = max(self._earliest_s, now) + interval_s
+
+    def charge(self, tokens: int) -> None:
+        """Count the tokens of an answer."""
+        if self._level is not None:
+            self._level -= tokens
+
+    def allows_another(self, limits: LimitPolicy, gateways: int) -> bool:
+        """Say whether `concurrency` allows one more request at work."""
+        return limits.concurrency is None or self.running < math.ceil(limits.concurrency / gateways)
+
+
+class MemoryBudget:
+    """Bytes that one gateway process holds, by client.
+
+    Request bodies count from their heads to the ends of their answers, and answers count while
+    their clients do not read them (`UNREAD`). Bodies of shadow requests have a budget of their own.
+    """
+
+    __slots__ = ("_by_client", "_max_bytes", "_total")
+
+    def __init__(self, max_bytes: int) -> None:
+        """Begin with nothing held."""
+        self._max_bytes = max_bytes
+        self._total = 0
+        self._by_client: Counter[str] = Counter()
+
+    def acquire(self, client: str, size: int) -> None:
+        """Count bytes for a client.
+
+        Raises:
+            ApiError: 503, the budget or the client's half of it is used up.
+        """
+        limit = self._max_bytes
+        if self._total + size > limit or self._by_client[client] + size > limit // 2:
+            raise errors.no_memory()
+        self._total += size
+        self._by_client[client] += size
+
+    def release(self, client: str, size: int) -> None:
+        """Count the bytes no longer."""
+        self._total -= size
+        self._by_client[client] -= size
+        if not self._by_client[client]:
+            del self._by_client[client]
+
+
+class HeldBytes:
+    """Bytes of a `MemoryBudget` that one holder has."""
+
+    __slots__ = ("_budget", "_client", "_size")
+
+    def __init__(self, budget: MemoryBudget, client: str) -> None:
+        """Begin with none; `client` is the account that they count for."""
+        self._budget, self._client = budget, client
+        self._size = 0
+
+    def set(self, size: int) -> None:
+        """Hold so many bytes from now on.
+
+        Raises:
+            ApiError: as `MemoryBudget.acquire`; none are held then.
+        """
+        before, self._size = self._size, 0
+        if before:
+            self._budget.release(self._client, before)
+        if size:
+            self._budget.acquire(self._client, size)
+            self._size = size
+
+
+class RetryBudget:
+    """Requests of one gateway process that are on their second or third server.
+
+    The bound keeps servers in trouble from getting more load for it.
+    """
+
+    __slots__ = ("_in_flight", "running")
+
+    def __init__(self, in_flight: Mapping[str, int]) -> None:
+        """Begin with none; `in_flight` counts requests by server."""
+        self._in_flight = in_flight
+        self.running = 0
+        """Requests that were tried again and have not ended."""
+
+    def acquire(self) -> bool:
+        """Say whether one more request may be tried again, and count it."""
+        if self.running >= max(MIN_RETRIES, int(RETRY_SHARE * sum(self._in_flight.values()))):
+            return False
+        self.running += 1
+        return True
+
+    def release(self) -> None:
+        """Count one request less."""
+        self.running -= 1

@@ -1,0 +1,114 @@
+"""Questions to servers in the background: whether they are healthy, and how busy they are."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Final
+
+from runtime.gateway.balancer import LoadBalancer
+from runtime.gateway.concurrency import PROBE_TIMEOUT_S, ConcurrencyLimiter, ServerLoad
+
+HEALTH_EVERY_S: Final = 2.0
+"""Interval of the health checks of a server."""
+HEALTH_TIMEOUT_S: Final = 2.0
+MIN_GAP_S: Final = 0.05
+"""Least time between two load reports of a server: the engine should have made a step."""
+CAUTIOUS_GAP_S: Final = 0.2
+"""Least time where requests waited inside the server: its limit changes by little then."""
+LOAD_PATH: Final = "/metrics/?name[]=vllm:num_requests_running&name[]=vllm:num_requests_waiting"
+"""The slash at the end makes vLLM leave out all other metrics."""
+_SAMPLE: Final = re.compile(
+    rb"^vllm:num_requests_(running|waiting)(?:\{[^\n]*\})? ([0-9.e+]+)$", re.MULTILINE
+)
+Urls = Callable[[], Mapping[str, str]]
+"""Returns each server's base URL by its name, of the table being served."""
+Get = Callable[[str, str, float], Awaitable[tuple[int, bytes]]]
+"""Sends a GET request (base URL, path, seconds that it may take); returns status and body.
+
+Raises OSError, TimeoutError where no complete response came in time.
+"""
+
+
+async def check_health(urls: Urls, get: Get, balancer: LoadBalancer) -> None:
+    """Check the health of every server again and again, until cancelled."""
+    while True:
+        await asyncio.sleep(HEALTH_EVERY_S)
+        checks = (_check(server, url, get, balancer) for server, url in urls().items())
+        await asyncio.gather(*checks, return_exceptions=True)  # a defect must not end the rest
+
+
+async def _check(server: str, url: str, get: Get, balancer: LoadBalancer) -> None:
+    is_healthy = False
+    with suppress(OSError, TimeoutError):
+        status, _ = await get(url, "/health", HEALTH_TIMEOUT_S)
+        is_healthy = status < HTTPStatus.INTERNAL_SERVER_ERROR
+    balancer.record_health(server, healthy=is_healthy)
+
+
+def parse_load(page: bytes) -> ServerLoad | None:
+    """Return the load in a page of metrics, of all engines behind it; None: it has none."""
+    load = {b"running": 0.0, b"waiting": 0.0}
+    samples = _SAMPLE.findall(page)
+    for name, value in samples:
+        load[name] += float(value)
+    if {name for name, _ in samples} != load.keys():
+        return None
+    return ServerLoad(int(load[b"running"]), int(load[b"waiting"]))
+
+
+class LoadProbes:
+    """The load probes of one gateway process; at most one for a server at a time."""
+
+    def __init__(
+        self, urls: Urls, get: Get, limiter: ConcurrencyLimiter, on_report: Callable[[], None]
+    ) -> None:
+        """Wire up.
+
+        Args:
+            urls: Gives the servers.
+            get: Sends requests.
+            limiter: Takes the reports.
+            on_report: Called when a waiting request may be able to proceed.
+        """
+        self._urls = urls
+        self._get = get
+        self._limiter = limiter
+        self._on_report = on_report
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, server: str) -> None:
+        """Ask a server for its load in a task of its own, unless a probe is on its way."""
+        url = self._urls().get(server)
+        if server not in self._running and url is not None:
+            self._running[server] = asyncio.create_task(self._probe(server, url))
+
+    async def close(self) -> None:
+        """End all probes."""
+        running = [*self._running.values()]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _probe(self, server: str, url: str) -> None:
+        try:
+            await self._ask(server, url)
+            self._on_report()
+            is_cautious = self._limiter.is_cautious(server)
+            await asyncio.sleep(CAUTIOUS_GAP_S if is_cautious else MIN_GAP_S)
+        finally:
+            del self._running[server]
+        self._on_report()  # a request that still waits starts the next probe
+
+    async def _ask(self, server: str, url: str) -> None:
+        try:
+            status, page = await self._get(url, LOAD_PATH, PROBE_TIMEOUT_S)
+        except (OSError, TimeoutError):
+            self._limiter.record_no_load(server, answered=False)
+            return
+        load = parse_load(page) if status == HTTPStatus.OK else None
+        if load is None:
+            self._limiter.record_no_load(server, answered=True)
+        else:
+            self._limiter.record_load(server, load)

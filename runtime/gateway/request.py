@@ -1,0 +1,300 @@
+"""One request for an adapter's answer, from its head to the last byte of the response.
+
+The connections call, in this order:
+
+    admit            the head is there
+    hold             for each part of the body that comes in
+    route            the body is complete; `must_wait`: then `wait` for the turn
+                     (the servers to send it to are the business of `UpstreamAttempts`)
+    on_head          the head of the response is there
+    on_response      the response is complete; of a stream `on_chunk` for each part, then `on_end`
+
+`on_error`, `on_upstream_abort` and `on_client_disconnect` end it early. Exactly one usage row is
+written, before the client has its last byte. Nothing here knows a socket.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from runtime.gateway.admission import Ticket
+from runtime.gateway.attempts import UpstreamAttempts
+from runtime.gateway.auth import OPERATOR_PURPOSES, Credentials
+from runtime.gateway.body import parse_body
+from runtime.gateway.limits import UNCOUNTED_BYTES
+from runtime.gateway.responses import ResponseFacts, inspect_response
+from runtime.gateway.routing import Principal, RouteTarget, unit
+from runtime.gateway.shadow import ShadowSample, sample
+from runtime.gateway.sse_typed import EventStream, event_stream, unrequested_stream
+from runtime.gateway.state import GatewayState
+from runtime.usage.row import UsageRecorder
+
+CLIENT_LEFT: Final = 499
+SHADOW: Final = "shadow"
+"""Purpose of a shadow request in its usage row."""
+_EVENT_STREAM: Final = "text/event-stream"
+_UNKNOWN: Final = Principal("", b"")
+_NO_TARGET: Final = RouteTarget("", "", "", ())
+_SERVERS_FAULT: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
+_LAST_PRIORITY: Final = 1
+"""Priority of a shadow request: clients' are 0 or below, the lower the sooner."""
+_OK: Final = int(HTTPStatus.OK)
+
+
+@dataclass(slots=True)
+class RequestMeta:
+    """Headers that decide how a request is routed; empty: not given."""
+
+    content_type: str = ""
+    encoding: str = ""
+    """Content-Encoding."""
+    session: str = ""
+    """X-Session-Id."""
+    purpose: str = ""
+    """X-Fleetctl-Purpose; only the operator's counts."""
+    version: str = ""
+    """X-Fleetctl-Version; only the operator's counts."""
+
+
+class ProxyRequest:
+    """The state of one request; a server gets `body` and `priority`, `target` answers."""
+
+    __slots__ = (
+        "_attempts", "_credentials", "_held", "_is_shadow", "_principal", "_record", "_size",
+        "_state", "_stream", "_ticket", "body", "is_stream", "must_wait", "path", "priority",
+        "request_id", "shadow", "target",
+    )  # fmt: skip
+
+    def __init__(
+        self, state: GatewayState, path: str, credentials: Credentials, record: UsageRecorder
+    ) -> None:
+        """Begin; the usage row is due from here on.
+
+        Args:
+            state: Of the gateway.
+            path: One of `endpoints.PATHS`.
+            credentials: Of the request.
+            record: Of the usage row.
+        """
+        self._state, self._record, self._credentials = state, record, credentials
+        self._principal = _UNKNOWN
+        self._size = self._held = 0
+        self._is_shadow = False
+        self._ticket: Ticket | None = None
+        self._stream: EventStream | None = None
+        self.shadow: ShadowSample | None = None
+        """The copy that is to begin once a server has the request."""
+        self._attempts: UpstreamAttempts | None = None
+        self.target = _NO_TARGET
+        """The version that answers."""
+        self.path = path
+        self.body = b""
+        self.is_stream = False
+        self.must_wait = False
+        """Whether the request waits for its turn before a server may get it."""
+        self.priority: int | None = None
+        self.request_id: str = record.row.request_id
+
+    def admit(self) -> None:
+        """Find out which client sent the request.
+
+        Raises:
+            ApiError: 401.
+        """
+        state, credentials = self._state, self._credentials
+        if credentials.table_digest != state.active.routes.digest:
+            credentials.authenticate(state.active.routes, state.operator)
+        self._principal = credentials.principal
+        self._record.row.client = self._principal.client
+
+    def hold(self, size: int) -> None:
+        """Count more bytes of the body as held in memory, until the request has ended.
+
+        Raises:
+            ApiError: 503, the memory budget is used up.
+        """
+        self._size += size
+        if self._size > UNCOUNTED_BYTES:
+            self._state.request_memory.acquire(self._principal.client, self._size - self._held)
+            self._held = self._size
+
+    def route(self, raw: bytes, now: float, meta: RequestMeta) -> UpstreamAttempts:
+        """Decide which version answers, by the table of this moment.
+
+        Args:
+            raw: The body, whole.
+            now: The event loop's time, seconds.
+            meta: Headers of the request.
+
+        Returns:
+            What finds servers for the request.
+
+        Raises:
+            ApiError: 400, 404 for a model that is not this client's, or 429.
+        """
+        body = parse_body(raw, meta.content_type, meta.encoding)
+        state, principal, row = self._state, self._principal, self._record.row
+        routes = state.active.routes
+        row.revision, row.stream = routes.revision, body.stream
+        if principal.is_operator:
+            is_known = meta.purpose in OPERATOR_PURPOSES
+            row.purpose = meta.purpose if is_known else OPERATOR_PURPOSES[0]
+        route, target, user = routes.decide(principal, body, meta.session, meta.version)
+        row.client, row.alias, row.version = target.client, target.alias, target.adapter
+        if user:
+            row.unit = unit(route.key, user, state.operator)
+        self.target, self.priority = target, target.priority
+        body.check(self.path, target.policy.choices)
+        self.body = body.for_server(self.path, *target.json_names, target.priority)
+        if body.stream:
+            self._stream = event_stream(self.path, body, target.policy.format)
+        attempts = self._attempts = UpstreamAttempts(state, target, routes.urls, now)
+        if principal.is_operator:
+            return attempts
+        if route.shadow is not None:
+            self.shadow = sample(state, route.shadow, body, len(raw))
+        if target.is_limited or state.admission.queues or not attempts.acquire_free():
+            self._ticket = Ticket(target)
+            self.must_wait = not state.admission.request(self._ticket, now)
+        return attempts
+
+    def wait(self, proceed: Callable[[], None]) -> float:
+        """Wait for the turn; `proceed` is called when it has come.
+
+        Returns:
+            Longest wait, seconds; after it the client gets `errors.too_many`.
+        """
+        ticket, attempts = self._ticket, self._attempts
+        assert ticket is not None and attempts is not None, "the request has been routed"  # noqa: PT018
+
+        def begin() -> None:
+            self.must_wait = False
+            attempts.acquire()
+            proceed()
+
+        ticket.proceed = begin
+        return ticket.max_wait_s
+
+    def start_shadow(self) -> "tuple[ProxyRequest, UpstreamAttempts] | None":
+        """Return the shadow of this request, once, if it has one and there is room for it."""
+        shadow, self.shadow = self.shadow, None
+        original = self._attempts
+        if shadow is None or original is None or not shadow.begin(self._state):
+            return None
+        record = self._record.aside(SHADOW)
+        row, target = record.row, shadow.target
+        row.client, row.alias, row.version = target.client, target.alias, target.adapter
+        row.stream = self._record.row.stream
+        copy = ProxyRequest(self._state, self.path, self._credentials, record)
+        return copy, copy.become_shadow(self._principal, shadow, original)
+
+    def become_shadow(
+        self, principal: Principal, shadow: ShadowSample, original: UpstreamAttempts
+    ) -> UpstreamAttempts:
+        """Take over client, version and body from the original; return what finds servers."""
+        self._principal, self._held, self._is_shadow = principal, shadow.held, True
+        target, body = shadow.target, shadow.body
+        self.target = target
+        self.priority = None if target.priority is None else _LAST_PRIORITY
+        self.body = body.for_server(self.path, *target.json_names, self.priority)
+        if body.stream:
+            self._stream = event_stream(self.path, body, target.policy.format)
+        attempts = self._attempts = original.for_shadow(shadow.target)
+        return attempts
+
+    def on_head(self, content_type: str) -> None:
+        """Note the server's head, which says whether the response is a stream."""
+        row, attempts = self._record.row, self._attempts
+        assert attempts is not None, "a server has responded"
+        row.server, row.retries = attempts.server, attempts.retries
+        self.is_stream = content_type.partition(";")[0].strip().lower() == _EVENT_STREAM
+        if self.is_stream and self._stream is None:  # which the client has not asked for
+            self._stream = unrequested_stream()
+
+    def on_response(self, status: int, body: bytes) -> None:
+        """Take the server's complete response; the client may have it once this returns."""
+        self._finish(status, judges=True, response=body)
+
+    def on_chunk(self, status: int, chunk: bytes) -> bytes:
+        """Return what the client gets now of a part of a stream."""
+        stream = self._stream
+        assert stream is not None, "the response is a stream"
+        self._record.first_byte()
+        passed = stream.feed(chunk)
+        if stream.is_done:  # for most clients the last that they read
+            self._note(stream.result())
+            self._record.write(stream.failed or status)
+        return passed
+
+    def on_end(self, status: int) -> bytes:
+        """Finish a stream that has ended as it should; return what the client lacks."""
+        stream = self._stream
+        assert stream is not None, "the response is a stream"
+        rest = stream.end()
+        self._finish(stream.failed or status, judges=True)
+        return rest
+
+    def on_error(self, status: int) -> None:
+        """Finish with an error of the gateway's own."""
+        if self._attempts is not None:
+            self._record.row.retries = self._attempts.retries
+        self._finish(status, judges=status in _SERVERS_FAULT)
+
+    def on_upstream_abort(self, status: int = HTTPStatus.BAD_GATEWAY) -> None:
+        """Finish a stream that the server broke off; the client's is broken off too."""
+        self._finish(status, judges=True)
+
+    def on_client_disconnect(self) -> None:
+        """Finish because the client has left.
+
+        Many leave at an error in the stream, which then is the server's.
+        """
+        stream = self._stream
+        if stream is not None and stream.failed:
+            self.on_upstream_abort(stream.failed)
+        else:
+            self._finish(CLIENT_LEFT)
+
+    def _note(self, facts: ResponseFacts) -> None:
+        record = self._record
+        record.tokens, record.row.finish = facts.tokens, facts.finish
+        record.row.format_ok, record.row.counted = facts.format_ok, facts.counted
+
+    def _finish(self, status: int, *, judges: bool = False, response: bytes | None = None) -> None:
+        """Release all that the request holds and write its row, unless that is done.
+
+        Args:
+            status: Of the row.
+            judges: Whether the status is held for or against the server.
+            response: The complete response, which begins and ends now; None: there is none.
+        """
+        state, record, attempts = self._state, self._record, self._attempts
+        if attempts is not None:
+            attempts.finish(status if judges else None)
+        if response is not None:
+            expected = self.target.policy.format if status == _OK else None
+            facts = inspect_response(response, expected)
+            record.tokens, record.row.finish = facts.tokens, facts.finish
+            record.row.format_ok = facts.format_ok
+        elif self.is_stream and self._stream is not None:
+            self._note(self._stream.result())
+        if self._held:
+            memory = state.shadow_memory if self._is_shadow else state.request_memory
+            memory.release(self._principal.client, self._held)
+            self._held = 0
+        if self.shadow is not None:
+            self.shadow.drop(state)
+            self.shadow = None
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            state.admission.release(ticket, record.tokens.total)
+        else:
+            if self._is_shadow:
+                self._is_shadow = False
+                state.admission.end_shadow(self.target.alias)
+            if state.admission.queues:
+                state.admission.serve_waiting()
+        if response is not None:
+            record.first_byte()
+        record.write(status)

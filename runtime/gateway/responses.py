@@ -1,0 +1,245 @@
+"""Token counts, finish reason and text of a server's response.
+
+Reads the shapes in which vLLM responds: chat completions and completions (`choices`), responses
+(`output`) and messages (`content`).
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from fleet.response_format import MAX_TEXT, ResponseFormat, check_format
+from runtime.usage.row import Tokens
+
+CUT_SHORT: Final = "length"
+"""Finish reason of an answer that reached its limit of tokens, whatever the shape."""
+_STOP: Final = "stop"
+_NULL: Final = b"null"
+_FAILED: Final = 502
+_ERRORS: Final = range(400, 600)
+_REASONS: Final = {
+    "end_turn": _STOP,
+    "stop_sequence": _STOP,
+    "max_tokens": CUT_SHORT,
+    "tool_use": "tool_calls",
+    "max_output_tokens": CUT_SHORT,
+}
+"""Reasons of the other shapes as chat completions name them."""
+
+
+class UsageCounts(msgspec.Struct):
+    """Token counts as any of the shapes names them."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    """Of messages, whose `input_tokens` leave out what the cache had of the prompt."""
+
+    def tokens(self) -> Tokens:
+        """Return the counts as completions name them."""
+        if self.input_tokens is None and self.output_tokens is None:
+            return Tokens(self.prompt_tokens, self.completion_tokens)
+        cached = (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0)
+        read = self.input_tokens
+        return Tokens(None if read is None else read + cached, self.output_tokens)
+
+
+class MessageText(msgspec.Struct):
+    """The text of a message, or what a stream adds to it."""
+
+    content: msgspec.Raw = msgspec.Raw()
+    """Text or null; undecoded, since most responses need no look at it."""
+
+
+class ChoiceEnd(msgspec.Struct):
+    """Why one of the answers in a response ended."""
+
+    finish_reason: str | None = None
+
+
+class AnswerChoice(ChoiceEnd):
+    """One of the answers in a response, with its text."""
+
+    index: int = 0
+    message: MessageText | None = None
+    delta: MessageText | None = None
+    text: msgspec.Raw = msgspec.Raw()
+
+
+class _Incomplete(msgspec.Struct):
+    reason: str | None = None
+
+
+class ResponseSummary(msgspec.Struct):
+    """A response without its text, which is read only where an adapter declares a format."""
+
+    usage: UsageCounts | None = None
+    choices: list[ChoiceEnd] | None = None
+    stop_reason: str | None = None
+    status: str | None = None
+    incomplete_details: _Incomplete | None = None
+
+
+class _ErrorEvent(msgspec.Struct):
+    code: int | str | None = None
+    type: str | None = None
+
+
+class _Texts(msgspec.Struct):
+    choices: list[AnswerChoice] = []
+    content: msgspec.Raw = msgspec.Raw()
+    output: msgspec.Raw = msgspec.Raw()
+
+
+class _UsageOnly(msgspec.Struct):
+    usage: UsageCounts | None = None
+
+
+class _TextPart(msgspec.Struct):
+    text: str = ""
+    content: "list[_TextPart]" = []
+
+
+_SUMMARY: Final = msgspec.json.Decoder(ResponseSummary)
+_TEXTS: Final = msgspec.json.Decoder(_Texts)
+_ERROR_EVENT: Final = msgspec.json.Decoder(_ErrorEvent)
+_USAGE_ONLY: Final = msgspec.json.Decoder(_UsageOnly)
+_USAGE: Final = msgspec.json.Decoder(UsageCounts | None)
+_CHOICES: Final = msgspec.json.Decoder(list[AnswerChoice])
+_PARTS: Final = msgspec.json.Decoder(list[_TextPart])
+_TEXT: Final = msgspec.json.Decoder(str)
+_BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class ResponseFacts(msgspec.Struct):
+    """What a response says of itself; None: it does not say, or no format is declared."""
+
+    tokens: Tokens
+    finish: str | None = None
+    """`stop`, `length`, `tool_calls` …; of several answers the first reason that is not `stop`."""
+    format_ok: bool | None = None
+    counted: str | None = None
+    """How tokens were counted that the server did not report, as a usage row has it."""
+
+
+def inspect_response(body: bytes, expected: ResponseFormat | None) -> ResponseFacts:
+    """Read a whole JSON response.
+
+    Args:
+        body: As the server sent it.
+        expected: The format that its text must have; None: any.
+    """
+    finish: str | None = None
+    try:
+        summary = _SUMMARY.decode(body)
+        usage, finish = summary.usage, finish_of(summary)
+    except _BROKEN:
+        try:
+            usage = _USAGE_ONLY.decode(body).usage
+        except _BROKEN:
+            usage = None
+    facts = ResponseFacts(usage.tokens() if usage else Tokens(), finish)
+    if expected is not None:
+        facts.format_ok = judge_format(expected, _texts(body))
+    return facts
+
+
+def parse_usage(raw: bytes) -> Tokens:
+    """Return the token counts in a value of `usage`; empty where it has none."""
+    try:
+        found = _USAGE.decode(raw)
+    except _BROKEN:
+        found = None
+    return found.tokens() if found else Tokens()
+
+
+def error_status(raw: bytes | msgspec.Raw) -> int:
+    """Return the HTTP status of an error that comes as an event of a stream.
+
+    Args:
+        raw: The value of `error`.
+
+    Returns:
+        Its code where that is the status of an HTTP error; 400 where its type is
+        `invalid_request_error`; else 502. 0: `raw` is null or empty, there is no error.
+    """
+    if not memoryview(raw) or bytes(raw) == _NULL:
+        return 0
+    try:
+        error = _ERROR_EVENT.decode(raw)
+    except _BROKEN:
+        return _FAILED
+    if isinstance(error.code, int) and error.code in _ERRORS:
+        return error.code
+    return 400 if error.type == "invalid_request_error" else _FAILED
+
+
+def parse_choices(raw: bytes | msgspec.Raw) -> list[AnswerChoice]:
+    """Return the value of `choices` in an event; empty where it has another shape."""
+    try:
+        return _CHOICES.decode(raw)
+    except _BROKEN:
+        return []
+
+
+def first_unusual(reasons: Iterator[str | None]) -> str | None:
+    """Return the first reason that is not `stop`, else `stop`; None: there is no reason."""
+    given = [reason for reason in reasons if reason]
+    return next((reason for reason in given if reason != _STOP), given[0] if given else None)
+
+
+def finish_reason(reason: str | None) -> str | None:
+    """Return a reason of messages or responses as chat completions name it."""
+    return _REASONS.get(reason, reason) if reason else None
+
+
+def parse_text(raw: msgspec.Raw) -> str | None:
+    """Return a text; None for null, an empty value and whatever is no text."""
+    if not memoryview(raw) or raw == _NULL:
+        return None
+    try:
+        return _TEXT.decode(raw)
+    except _BROKEN:
+        return None
+
+
+def judge_format(expected: ResponseFormat, texts: list[str]) -> bool | None:
+    """Say whether all texts have a format; None where there is no text, or one is too long."""
+    found = [check_format(expected, text) if len(text) <= MAX_TEXT else None for text in texts]
+    return None if not found or None in found else all(found)
+
+
+def finish_of(reply: ResponseSummary) -> str | None:
+    """Return why a response of any shape ended, as chat completions name it."""
+    if reply.choices:
+        if len(reply.choices) == 1:
+            return reply.choices[0].finish_reason
+        return first_unusual(choice.finish_reason for choice in reply.choices)
+    if reply.incomplete_details is not None and reply.incomplete_details.reason:
+        return finish_reason(reply.incomplete_details.reason)
+    if reply.stop_reason:
+        return finish_reason(reply.stop_reason)
+    return _STOP if reply.status == "completed" else None
+
+
+def _texts(body: bytes) -> list[str]:
+    try:
+        reply = _TEXTS.decode(body)
+    except _BROKEN:
+        return []
+    if reply.choices:
+        raws = (
+            choice.message.content if choice.message else choice.text for choice in reply.choices
+        )
+        return [text for raw in raws if (text := parse_text(raw)) is not None]
+    raw = reply.content if memoryview(reply.content) else reply.output
+    try:
+        parts = _PARTS.decode(raw) if memoryview(raw) else []
+    except _BROKEN:
+        return []
+    text = "".join(part.text + "".join(inner.text for inner in part.content) for part in parts)
+    return [text] if text else []

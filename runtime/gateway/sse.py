@@ -1,0 +1,218 @@
+"""Streams of completions on their way back: token counts are read, and taken out again.
+
+Servers are asked for the counts so far in every event, so that a stream that its client leaves is
+billed for what was generated and no more. The client gets the counts that it asked for.
+"""
+
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+
+from fleet.response_format import MAX_TEXT, ResponseFormat
+from runtime.gateway.responses import (
+    ResponseFacts,
+    error_status,
+    first_unusual,
+    judge_format,
+    parse_choices,
+    parse_text,
+    parse_usage,
+)
+from runtime.usage.row import Tokens
+
+_EVENT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ENCODE: Final = msgspec.json.Encoder().encode
+_DATA: Final = b"data:"
+_DONE: Final = b"[DONE]"
+_NO_CHOICES: Final = b"[]"
+_UNFINISHED: Final = b'"finish_reason":null'
+
+
+class OutputCollector:
+    """Finish reason and text of one stream, collected while it passes.
+
+    Text is kept only where a format is expected, and no more than can be judged.
+    """
+
+    __slots__ = ("_expected", "_finish", "_length", "_texts", "collects_text")
+
+    def __init__(self, expected: ResponseFormat | None) -> None:
+        """Begin; `expected` is the format that the text must have, None: any."""
+        self._expected = expected
+        self._finish: dict[int, str] = {}
+        """By number of the answer."""
+        self._texts: dict[int, list[str]] = {}
+        self._length = 0
+        self.collects_text = expected is not None
+        """Whether every event has to be read, and not only the last ones."""
+
+    def observe(self, raw: msgspec.Raw | None) -> None:
+        """Read the value of `choices` of one event."""
+        for choice in parse_choices(raw if raw is not None else _NO_CHOICES):
+            if choice.finish_reason:
+                self.note_finish(choice.finish_reason, choice.index)
+            if self.collects_text:
+                text = parse_text(choice.delta.content if choice.delta else choice.text)
+                if text is not None:
+                    self.add(text, choice.index)
+
+    def add(self, text: str, index: int = 0) -> None:
+        """Collect a piece of the text of one answer."""
+        self._length += len(text)
+        self._texts.setdefault(index, []).append(text)
+        if self._length > MAX_TEXT * max(1, len(self._texts)):
+            self._texts.clear()
+            self.collects_text = False
+
+    def note_finish(self, reason: str | None, index: int = 0) -> None:
+        """Note why one answer ended."""
+        if reason:
+            self._finish[index] = reason
+
+    def result(self, tokens: Tokens, *, complete: bool) -> ResponseFacts:
+        """Return all that is known; a text that is not `complete` is not judged."""
+        facts = ResponseFacts(tokens)
+        if self._finish:
+            facts.finish = first_unusual(iter(self._finish.values()))
+        if self.collects_text and self._expected is not None and complete:
+            texts = ["".join(pieces) for pieces in self._texts.values()]
+            facts.format_ok = judge_format(self._expected, texts)
+        return facts
+
+
+class CompletionsStream:
+    """One stream of completions; bytes in as they arrive, bytes out for the client.
+
+    The unit is a line: no text of a model can make a line, for JSON escapes line ends.
+    """
+
+    __slots__ = (
+        "_answers_each", "_by_answer", "_has_answer", "_is_single", "_keeps_all", "_keeps_last",
+        "_output", "_rest", "_skips_blank", "failed", "is_done", "usage",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        keeps_last: bool,
+        keeps_all: bool,
+        expected: ResponseFormat | None = None,
+        answers: tuple[int, int] = (1, 1),
+    ) -> None:
+        """Begin.
+
+        Args:
+            keeps_last: Whether the client gets the event that holds only the counts.
+            keeps_all: Whether the client gets the counts in every event.
+            expected: The format that the text must have; None: any.
+            answers: Number of prompts, and of answers to every prompt.
+        """
+        self._keeps_last = keeps_last
+        self._keeps_all = keeps_all
+        self._rest = b""
+        self._skips_blank = False
+        """Whether the line before belonged to an event that was taken out."""
+        self._output = OutputCollector(expected)
+        self.is_done = False
+        """Whether the event has come that most clients take for the end."""
+        self._has_answer = False
+        self.failed = 0
+        """Status of its error event; 502 where it ended without an answer; 0: neither."""
+        self.usage = b""
+        """The newest counts, a JSON value."""
+        self._is_single = answers == (1, 1)
+        self._answers_each = answers[1]
+        self._by_answer: dict[int, bytes] = {}
+        """Newest counts of every answer, where there are several: only the last event has a sum."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what the client gets of the lines that are complete."""
+        head, found, rest = (self._rest + chunk if self._rest else chunk).rpartition(b"\n")
+        self._rest = rest
+        return b"".join([self._line(line + b"\n") for line in head.split(b"\n")]) if found else b""
+
+    def end(self) -> bytes:
+        """Return what the client gets of a last line that never ended."""
+        rest, self._rest = self._rest, b""
+        passed = self._line(rest)
+        self._check_answer()
+        return passed
+
+    def result(self) -> ResponseFacts:
+        """Return what the stream has said so far."""
+        tokens = self._sum() if self._by_answer else parse_usage(self.usage)
+        return self._output.result(tokens, complete=self.is_done)
+
+    def _sum(self) -> Tokens:
+        """Return the counts over all answers so far; a prompt counts once."""
+        counts = {index: parse_usage(raw) for index, raw in self._by_answer.items()}
+        prompts = {
+            index // self._answers_each: tokens.prompt_tokens or 0
+            for index, tokens in counts.items()
+        }
+        output = sum(tokens.completion_tokens or 0 for tokens in counts.values())
+        return Tokens(sum(prompts.values()), output)
+
+    def _line(self, line: bytes) -> bytes:
+        if self._skips_blank and not line.strip():  # ends an event that was taken out
+            self._skips_blank = False
+            return b""
+        self._skips_blank = False
+        if not line.startswith(_DATA):
+            return line
+        if b'"usage"' in line:
+            return self._take_usage_out(line)
+        if line[len(_DATA) :].strip() == _DONE:
+            self.is_done = True
+            self._check_answer()
+        elif self._output.collects_text or _UNFINISHED not in line:
+            self._observe(_decoded(line))
+        else:
+            self._has_answer = True
+        return line
+
+    def _check_answer(self) -> None:
+        """Note a stream that has ended without an answer."""
+        if not self._has_answer and not self.failed:
+            self.failed = HTTPStatus.BAD_GATEWAY
+
+    def _observe(self, event: dict[str, msgspec.Raw]) -> None:
+        """Read all of an event but its counts."""
+        self._output.observe(event.get("choices"))
+        if "error" in event and (failed := error_status(event["error"])):
+            self.failed = failed
+        elif not self._has_answer:  # an event without choices has the counts
+            self._has_answer = event.get("choices") != msgspec.Raw(_NO_CHOICES)
+
+    def _take_usage_out(self, line: bytes) -> bytes:
+        event = _decoded(line)
+        if self._output.collects_text or _UNFINISHED not in line:
+            self._observe(event)
+        else:
+            self._has_answer = True
+        usage = event.pop("usage", None)
+        if usage is None:
+            return line
+        if bytes(usage) != b"null":
+            self.usage = bytes(usage)
+            if not self._is_single:
+                self._note_by_answer(event.get("choices"))
+        if event.get("choices") == msgspec.Raw(_NO_CHOICES):
+            self._skips_blank = not self._keeps_last
+            return line if self._keeps_last else b""
+        return line if self._keeps_all else b"data: " + _ENCODE(event) + b"\n"
+
+    def _note_by_answer(self, raw: msgspec.Raw | None) -> None:
+        choices = parse_choices(raw) if raw is not None else []
+        if not choices:  # the last event, which has the sum
+            self._by_answer.clear()
+        for choice in choices:
+            self._by_answer[choice.index] = self.usage
+
+
+def _decoded(line: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        return _EVENT.decode(line[len(_DATA) :])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}

@@ -1,0 +1,126 @@
+"""The shared state of one gateway process: the table being served, counters, limits, the log."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from runtime.gateway.accounting import ObservedSplit, UsageCounters, UsageWriter
+from runtime.gateway.admission import Admission
+from runtime.gateway.balancer import InFlight, LoadBalancer
+from runtime.gateway.concurrency import ConcurrencyLimiter
+from runtime.gateway.limits import REQUEST_BYTES, SHADOW_BYTES, MemoryBudget, RetryBudget
+from runtime.gateway.routing import RouteTable
+from runtime.gateway.table import RoutingTable
+from runtime.gateway.table_loader import build_routes
+from runtime.usage.log import UsageLog
+
+
+class StaleTableError(ValueError):
+    """A table that is not newer than the table being served."""
+
+
+class ActiveTable:
+    """The newest revision, swapped whole. A request keeps the table that it began with."""
+
+    def __init__(self) -> None:
+        """Begin with an empty table, which no key opens."""
+        self.routes: RouteTable = build_routes(RoutingTable(revision=0))
+        self.loaded_at = datetime.now(UTC)
+        self.on_change: Callable[[RouteTable, RouteTable], None] = _no_change
+        """Called with the old and the new table, in another thread."""
+        self._one_at_a_time = asyncio.Lock()
+
+    async def apply(self, table: RouteTable) -> None:
+        """Serve a table from now on; the table being served, again, is fine.
+
+        Raises:
+            StaleTableError: `table` is older than the table being served, or differs from it under
+                the same revision.
+        """
+        async with self._one_at_a_time:
+            revision, digest = self.routes.revision, self.routes.digest
+            if table.revision < revision:
+                raise StaleTableError(
+                    f"revision {table.revision} is older than {revision}, which is served"
+                )
+            if table.revision == revision:
+                if table.digest != digest:
+                    raise StaleTableError(f"another table is served as revision {revision}")
+                return
+            before = [self.routes]
+            self.routes, self.loaded_at = table, datetime.now(UTC)
+            await asyncio.to_thread(self._retire, before, table)
+
+    def _retire(self, before: list[RouteTable], table: RouteTable) -> None:
+        """Drop the old table; in another thread, since a large table takes a while to free.
+
+        The list makes this the last place which holds the table.
+        """
+        self.on_change(before.pop(), table)
+
+    def document(self) -> dict[str, object]:
+        """Return what acknowledges a revision, as `GET /-/config` shows it."""
+        return {
+            "revision": self.routes.revision,
+            "digest": self.routes.digest,
+            "loaded_at": self.loaded_at.isoformat(timespec="milliseconds"),
+        }
+
+
+class GatewayState:
+    """The shared state of one gateway process; made once, before the first request."""
+
+    __slots__ = (
+        "active", "admission", "balancer", "counters", "in_flight", "limiter", "log", "operator",
+        "ready", "request_memory", "retry_budget", "shadow_memory", "split", "usage",
+    )  # fmt: skip
+
+    def __init__(self, log: UsageLog, operator: bytes = b"") -> None:
+        """Begin without a table and without a request.
+
+        Args:
+            log: Where usage rows go.
+            operator: SHA-256 of the operator's secret; empty: there is none.
+        """
+        self.log = log
+        self.operator = operator
+        self.active = ActiveTable()
+        self.active.on_change = self._on_change
+        self.ready = asyncio.Event()
+        """Set while clients are answered."""
+        self.counters = UsageCounters()
+        self.usage = UsageWriter(log, self.counters)
+        self.split = ObservedSplit(self.counters)
+        self.request_memory = MemoryBudget(REQUEST_BYTES)
+        self.shadow_memory = MemoryBudget(SHADOW_BYTES)
+        self.in_flight = InFlight()
+        self.limiter = ConcurrencyLimiter(self.in_flight.servers)
+        self.balancer = LoadBalancer(self.in_flight, self.limiter)
+        self.admission = Admission(self.in_flight, self.balancer)
+        self.retry_budget = RetryBudget(self.in_flight.servers)
+
+    def urls(self) -> Mapping[str, str]:
+        """Return each server's base URL by its name, of the table being served."""
+        return self.active.routes.urls
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a client's request has a chance."""
+        is_serving = self.ready.is_set() and self.active.routes.revision > 0
+        return is_serving and not self.log.is_refusing
+
+    def _on_change(self, before: RouteTable, after: RouteTable) -> None:
+        self.split.restart(before, after)
+        pairs = {
+            (server, arm.target.adapter)
+            for _, route in after.all()
+            for arm in route.arms
+            for server in arm.target.servers
+        }
+        self.balancer.retain(after.urls.keys(), pairs)
+        for server in before.urls.keys() - after.urls.keys():
+            self.limiter.forget(server)
+
+
+def _no_change(_: RouteTable, __: RouteTable) -> None:
+    """Do nothing with a change."""

@@ -1,0 +1,249 @@
+"""A routing table document, checked and made into a `RouteTable`.
+
+A gateway reads it while it answers requests: in another thread, in small pieces. One long call of a
+library in a thread stops all other threads. So each alias is parsed by a call of its own, made
+ready and dropped, and in between the thread rests: the interpreter by itself hands over only every
+5 ms.
+"""
+
+import gc
+import hashlib
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+import msgspec
+from pydantic import BaseModel
+
+from fleet.file_formats import require_known
+from fleet.names import AdapterName, is_id
+from fleet.response_format import flaw
+from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, TrafficPolicy
+from runtime.gateway.routing import (
+    BUCKETS,
+    DEFAULT_DEADLINES,
+    DEFAULT_POLICY,
+    AliasRoute,
+    Deadlines,
+    Principal,
+    RouteTable,
+    RouteTarget,
+    SplitArm,
+    alias_key,
+)
+from runtime.gateway.table import FORMAT, AliasEntry, KeyEntry, RoutingTable, pieces
+
+_WORK_S: Final = 0.0005
+"""How long the thread works before it rests."""
+_REST_S: Final = 0.0003
+_ALL: Final = 100
+"""Percent."""
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_URL: Final = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+_SENT: Final = "routing table"
+"""Name, in messages, of a table that came without a file."""
+Entry = TypeVar("Entry", bound=BaseModel)
+
+
+class InvalidTableError(ValueError):
+    """A table that must not be served; the text says why."""
+
+
+class _RawTable(msgspec.Struct, forbid_unknown_fields=True):
+    """A routing table whose aliases and keys are not parsed yet."""
+
+    revision: int
+    format: int = 1
+    token: int = 0
+    servers: dict[str, str] = {}
+    aliases: dict[str, msgspec.Raw] = {}
+    keys: dict[str, msgspec.Raw] = {}
+
+
+_RAW_TABLE: Final = msgspec.json.Decoder(_RawTable)
+
+
+class _TableFormat(msgspec.Struct):
+    """The format of a routing table, without the rest of the table."""
+
+    format: int | None = None
+
+
+_TABLE_FORMAT: Final = msgspec.json.Decoder(_TableFormat)
+
+
+def require_format(raw: bytes, file: str) -> None:
+    """Refuse a document that declares to be a table of a later format, whatever else is in it.
+
+    Args:
+        raw: The document.
+        file: Path of the document, for the message.
+
+    Raises:
+        NewerFormatError: FC5007.
+    """
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        require_known(_TABLE_FORMAT.decode(raw).format, FORMAT, file)
+
+
+def parse_routes(raw: bytes) -> RouteTable:
+    """Read the routing table in a JSON document, in small pieces.
+
+    Raises:
+        ValidationError: it is no routing table; says what is wrong with it.
+        InvalidTableError: it must not be served.
+        NewerFormatError: FC5007, the table is of a later format.
+    """
+    gc.disable()  # what is built here stays, and looking for garbage in it stops all threads
+    try:
+        routes = _parse(raw)
+        gc.freeze()
+        return routes
+    finally:
+        gc.enable()
+
+
+def build_routes(table: RoutingTable) -> RouteTable:
+    """Check a table and make it ready for requests.
+
+    Raises:
+        InvalidTableError: an alias would reach another client's adapter, two clients have one key,
+            shares do not add up, or a key or URL is malformed.
+    """
+    aliases, keys = sorted(table.aliases.items()), sorted(table.keys.items())
+    return _build(table.revision, table.token, table.servers, aliases, keys)
+
+
+def _parse(raw: bytes) -> RouteTable:
+    try:
+        table = _RAW_TABLE.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        require_format(raw, _SENT)
+        return build_routes(RoutingTable.model_validate_json(raw))  # which says what is wrong
+    require_known(table.format, FORMAT, _SENT)
+    aliases, keys = _entries(AliasEntry, table.aliases), _entries(KeyEntry, table.keys)
+    return _build(table.revision, table.token, table.servers, aliases, keys)
+
+
+def _entries(model: type[Entry], raws: Mapping[str, msgspec.Raw]) -> Iterator[tuple[str, Entry]]:
+    """Yield parsed entries, sorted by name; rest after every `_WORK_S`."""
+    began = time.perf_counter()
+    for name in sorted(raws):
+        yield name, model.model_validate_json(bytes(raws[name]))
+        if time.perf_counter() - began > _WORK_S:
+            time.sleep(_REST_S)
+            began = time.perf_counter()
+
+
+def _build(
+    revision: int,
+    token: int,
+    servers: Mapping[str, str],
+    entries: Iterable[tuple[str, AliasEntry]],
+    keys: Iterable[tuple[str, KeyEntry]],
+) -> RouteTable:
+    """Build a table from entries that come one by one, sorted by name; none is kept."""
+    for server, url in servers.items():
+        if _URL.fullmatch(url) is None:
+            raise InvalidTableError(f"server `{server}` has no valid URL")
+    urls = {server: url.rstrip("/") for server, url in servers.items()}
+    routes: dict[str, AliasRoute] = {}
+    owned: dict[str, tuple[str, ...]] = {}
+    principals: dict[bytes, Principal] = {}
+
+    def alias_members() -> Iterator[tuple[str, AliasEntry]]:
+        for name, entry in entries:
+            route = routes[name] = _alias_route(name, entry, urls)
+            owned[route.client] = (*owned.get(route.client, ()), name)
+            yield name, entry
+
+    def key_members() -> Iterator[tuple[str, KeyEntry]]:
+        for name, key in keys:
+            _check_key(name, key)
+            secret = bytes.fromhex(key.sha256)
+            principal = principals.setdefault(secret, Principal(key.client, secret))
+            if principal.client != key.client:
+                raise InvalidTableError(f"key `{name}` is the same as a key of another client")
+            yield name, key
+
+    text = "".join(pieces(revision, token, servers, alias_members(), key_members())).encode()
+    return RouteTable(
+        revision,
+        hashlib.sha256(text).hexdigest(),
+        text,
+        MappingProxyType(urls),
+        MappingProxyType(principals),
+        MappingProxyType(routes),
+        MappingProxyType(owned),
+    )
+
+
+def _alias_route(name: str, entry: AliasEntry, urls: Mapping[str, str]) -> AliasRoute:
+    if name.partition("-")[0] != entry.client:
+        raise InvalidTableError(f"alias `{name}` does not belong to client `{entry.client}`")
+    policy = entry.policy or DEFAULT_POLICY
+    if policy.format is not None and (problem := flaw(policy.format)):
+        raise InvalidTableError(f"the format of alias `{name}`: {problem}")
+    target = partial(_target, name, entry.client, policy, urls)
+    total, arms = 0, []
+    for share in entry.shares:
+        if share.percent < 0:
+            raise InvalidTableError(f"alias `{name}` has a share below 0 percent")
+        total += share.percent
+        below = BUCKETS * total // _ALL
+        arms.append(SplitArm(below, share.percent, target(share.adapter, share.servers)))
+    if total != _ALL:
+        raise InvalidTableError(f"the shares of alias `{name}` add up to {total}, not to 100")
+    shadow = target(policy.shadow.adapter, policy.shadow.servers) if policy.shadow else None
+    key = alias_key(name, entry.salt)
+    return AliasRoute(entry.client, policy.sticky, key, tuple(arms), shadow)
+
+
+def _target(
+    alias: str,
+    client: str,
+    policy: TrafficPolicy,
+    urls: Mapping[str, str],
+    adapter: str,
+    servers: Sequence[str],
+) -> RouteTarget:
+    try:
+        owner = AdapterName.parse(adapter).client
+    except ValueError as error:
+        raise InvalidTableError(f"alias `{alias}`: {error}") from None
+    if owner != client:
+        raise InvalidTableError(f"alias `{alias}` names `{adapter}` of another client")
+    declared, default = policy.timeouts, DEFAULT_DEADLINES
+    return RouteTarget(
+        client=client,
+        alias=alias,
+        adapter=adapter,
+        servers=tuple(sorted(server for server in servers if server in urls)),
+        policy=policy,
+        deadlines=default
+        if declared == USUAL_TIMEOUTS
+        else Deadlines(
+            declared.first_byte_s or default.first_byte_s,
+            declared.idle_s or default.idle_s,
+            declared.total_s or default.total_s,
+        ),
+        is_limited=(policy.limits, policy.client_limits) != (UNLIMITED, UNLIMITED)
+        or policy.server_in_flight is not None,
+        priority=-(policy.turns or 0) if policy.prioritized else None,
+        json_names=(_json(adapter), _json(client)),
+    )
+
+
+def _json(name: str) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(name))
+
+
+def _check_key(name: str, key: KeyEntry) -> None:
+    if name != f"{key.client}/{key.name}" or not is_id(key.client):
+        raise InvalidTableError(f"key `{name}` is not named after its client and name")
+    if _SHA256.fullmatch(key.sha256) is None:
+        raise InvalidTableError(f"key `{name}` holds no SHA-256")
