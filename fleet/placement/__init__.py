@@ -15,8 +15,7 @@ from fleet.placement.search import attempt, place
 from fleet.placement.servers import DeviceId
 from fleet.placement.state import PlacementState, SearchLimits
 from fleet.placement.unplaced import causes_of, totals_of, trials_of
-from fleet.placement.verify import verify_placement
-from fleet.placement.verify.steps import verify_steps
+from fleet.placement.verify import Violation, verify_placement, verify_steps
 
 __all__ = [
     "AdapterAccount",
@@ -31,6 +30,7 @@ __all__ = [
     "SearchLimits",
     "ServerAccount",
     "TotalNeed",
+    "Violation",
     "Weighed",
     "answer_of",
     "attempt",

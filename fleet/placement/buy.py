@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from fleet.capacity import NO_REQUEST_MIX, throughput_of
-from fleet.hardware import BaseSpec, HostSpec
+from fleet.hardware import BaseSpec
 from fleet.packing import PRICE_UNIT, Instance, pack
 from fleet.placement.fill import fill
+from fleet.placement.free_devices import hosts_for, kinds_for
 from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Ints, Item
 from fleet.placement.server_types import ServerType, cut_of, every_kind
 from fleet.placement.servers import ServerDraft
-from fleet.placement.state import PlacementState, SearchLimits, hosts_for, kinds_for
+from fleet.placement.state import PlacementState, SearchLimits
 from fleet.vllm import RANKS, rank_bucket
 
 MOST_SLOTS = 128
@@ -86,18 +87,6 @@ def _lots(board: PlacementState) -> list[ServerOrder]:
         ServerOrder(board.fleet.bases[base], frozenset(hosts), party, tuple(items))
         for (base, hosts, party), items in sorted(grouped.items())
     ]
-
-
-def _quick(board: PlacementState, item: Item, host: HostSpec) -> bool:
-    """Say whether a new server on some device of a host would answer within what is promised."""
-    base = board.fleet.bases[item.base]
-    return any(
-        board.too_slow(
-            item, ServerDraft("", base, host.name, (each,) * (base.tensor_parallel or 1), 0)
-        )
-        is None
-        for each in host.devices
-    )
 
 
 def _least_rank(lot: ServerOrder) -> int:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from fleet.names import adapter_address
 from fleet.placement.buy import buy
 from fleet.placement.fill import fill, spare
-from fleet.placement.host_memory import lacking
 from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Item
 from fleet.placement.keep import close_empty
 from fleet.placement.servers import FULL, ServerDraft
@@ -255,7 +254,7 @@ def _relieved(
                 continue
             after = int(board.hardware.used(other, item).max())
             fits = item.rank <= other.rank and other.has_room(item, _kept(board, other))
-            fits = fits and not lacking(board.hardware, other, item, other.slots)
+            fits = fits and not board.hardware.host_shortage(other, item, other.slots)
             if after < before - GAIN and fits and _admitted(board, busiest, other, item):
                 found = (after, item.adapter, other.name)
                 best = found if best is None or found < best else best

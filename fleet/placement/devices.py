@@ -16,11 +16,11 @@ from fleet.capacity import (
     throughput_of,
 )
 from fleet.hardware import DeviceSpec, HostSpec
-from fleet.placement.host_memory import lacking
+from fleet.placement.host_memory import HostShortage, host_shortage
 from fleet.placement.items import ACTIVE_UNIT, NOTHING, RATE_UNIT, Ints, Item
 from fleet.placement.servers import FULL, PORT_STRIDE, DeviceId, ServerDraft, _takes_all
 from fleet.spec import FleetSpec
-from fleet.vllm import USABLE, rank_bucket, slots_bucket
+from fleet.vllm import USABLE, cpu_loras_for, host_bytes, rank_bucket, slots_bucket
 
 
 class Devices:
@@ -134,12 +134,58 @@ class Devices:
 
     def carries(self, bin_: ServerDraft, item: Item, cut: tuple[int, int]) -> bool:
         """Say whether a server carries one more item, its neighbours too, and its host lists it."""
-        if int(self.used(bin_, item, cut).max()) > FULL or lacking(self, bin_, item, cut[0]):
+        if int(self.used(bin_, item, cut).max()) > FULL or self.host_shortage(bin_, item, cut[0]):
             return False
         if bin_.base.kv_cache_bytes is None:
             return True
         return all(int(self.used(each).max()) <= FULL or not each.residents
                    for each in self.others(bin_))  # fmt: skip
+
+    def listed_bytes(self, bin_: ServerDraft, item: Item | None = None, slots: int = 0) -> int:
+        """Return the bytes of its host's memory that all takes which a server may list.
+
+        A version whose size is not known counts as nothing.
+
+        Args:
+            bin_: The server.
+            item: One more version on it.
+            slots: Those that it then has, where it may still choose.
+        """
+        larger = slots > bin_.slots or (item is not None and item.rank > bin_.rank)
+        starts = not bin_.fixed or larger
+        names = {*(bin_.residents if starts else bin_.names)}
+        names |= set() if item is None else {item.adapter}
+        most = bin_.most_listed
+        if most is None or starts:
+            most = cpu_loras_for(max(slots, bin_.slots), len(names))
+        versions = self.fleet.versions
+        sizes = (versions[name].bytes for name in names if name in versions)
+        return host_bytes(most, max(sizes, default=0), len(bin_.devices))
+
+    def host_shortage(self, bin_: ServerDraft, item: Item, slots: int) -> HostShortage | None:
+        """Return what a host lacks for one more version listed, at any step of the apply.
+
+        None: the host lacks nothing, is not limited, or lists the version already.
+
+        Args:
+            bin_: The server that takes the version.
+            item: The version.
+            slots: The server's, then.
+        """
+        host = self.fleet.hosts.get(bin_.host)
+        if host is None or host.memory_bytes is None or not bin_.devices:
+            return None
+        if item.adapter in bin_.names and slots <= bin_.slots:
+            return None
+        others = [server for server in self.at[bin_.host] if server is not bin_]
+        return host_shortage(
+            host.name,
+            host.memory_bytes,
+            (bin_.name, self.listed_bytes(bin_, item, slots)),
+            self.now.get(host.name, {}),
+            {server.name: self.listed_bytes(server) for server in others},
+            {server.name for server in others if server.residents},
+        )
 
     def waits_for(self, name: str, host: HostSpec, devices: tuple[DeviceSpec, ...]) -> bool:
         """Say whether a server cannot be opened on devices before another one has gone.

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from fleet.placement.free_devices import hosts_for, kinds_for
 from fleet.placement.items import Item
 from fleet.placement.servers import FULL, ServerDraft, percent
-from fleet.placement.state import PlacementState, by_name, hardest_first, hosts_for, kinds_for
+from fleet.placement.state import PlacementState, by_name, hardest_first
 from fleet.vllm import RANKS, rank_bucket
 
 Cut = tuple[int, int]

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from fleet.placement.host_memory import lacking
 from fleet.placement.items import Ints, Item
 from fleet.placement.servers import FULL, ServerDraft, percent
 from fleet.placement.state import PlacementState, by_name
@@ -29,7 +28,7 @@ def keep(board: PlacementState) -> None:
             cut: tuple[int, int] | None = (bin_.slots, bin_.rank)
             if item.rank > bin_.rank or not bin_.has_room(item):
                 cut = None if bin_.fixed else board.hardware.grown(bin_, item, spare)
-            if cut is not None and not lacking(board.hardware, bin_, item, cut[0]):
+            if cut is not None and not board.hardware.host_shortage(bin_, item, cut[0]):
                 bin_.slots, bin_.rank = cut
                 board.bind(item, bin_, "")
 
@@ -94,7 +93,7 @@ def put_back(board: PlacementState) -> None:
         bin_ = board.bins.get(board.relieved.get(item.adapter, ""))
         if bin_ is None or item.adapter in bin_.residents or not bin_.has_room(item):
             continue
-        if not bin_.live or lacking(board.hardware, bin_, item, bin_.slots):
+        if not bin_.live or board.hardware.host_shortage(bin_, item, bin_.slots):
             continue
         if item.rank <= bin_.rank and board.admits(bin_, item):
             board.bind(item, bin_, "")

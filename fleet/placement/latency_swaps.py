@@ -19,7 +19,6 @@ from fleet.capacity import speed_of
 from fleet.hardware import Speed
 from fleet.names import adapter_address
 from fleet.placement.devices import Devices
-from fleet.placement.host_memory import lacking
 from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Ints, Item
 from fleet.placement.servers import FULL, ServerDraft
 from fleet.placement.state import PlacementState, by_name
@@ -253,8 +252,8 @@ def _exchanged(board: PlacementState, going: list[Going]) -> bool:
     placed: list[tuple[Item, ServerDraft]] = []
     for each, _, target in going:
         kept = 0 if target.fixed else board.fleet.policy.canary_slots
-        room = target.has_room(each, kept) and not lacking(
-            board.hardware, target, each, target.slots
+        room = target.has_room(each, kept) and not board.hardware.host_shortage(
+            target, each, target.slots
         )
         if room and board.admits(target, each):
             board.bind(each, target, REASON)

@@ -8,7 +8,6 @@ import numpy as np
 from fleet.capacity import ServerShape, hourly_rpm, least_bytes, memory_of
 from fleet.hardware import DeviceSpec, DeviceState, HostSpec
 from fleet.placement.causes import Limit, Obstacle, size
-from fleet.placement.host_memory import unlisted
 from fleet.placement.items import RATE_UNIT, Item, alias_conflict
 from fleet.placement.server_types import CARDS
 from fleet.placement.servers import FULL, DeviceId, ServerDraft
@@ -101,8 +100,17 @@ def _room(board: PlacementState, item: Item, bin_: ServerDraft) -> Iterator[Obst
     if cut is None:
         yield _cramped(board, item, bin_)
     else:
-        yield from unlisted(board.hardware, item, bin_, cut[0])
+        yield from _unlisted(board, item, bin_, cut[0])
         yield from _load(board, item, bin_, cut)
+
+
+def _unlisted(
+    board: PlacementState, item: Item, bin_: ServerDraft, slots: int
+) -> Iterator[Obstacle]:
+    """Yield the main memory that a host lacks for what a server would list."""
+    found = board.hardware.host_shortage(bin_, item, slots)
+    if found is not None:
+        yield found.obstacle
 
 
 def too_high(board: PlacementState, item: Item, where: str) -> Obstacle | None:
@@ -192,7 +200,7 @@ def _new(
     slow = board.too_slow(item, trial)
     if slow is not None:
         yield replace(slow, where=spot)
-    yield from unlisted(board.hardware, item, trial, base.slots or slots_bucket(1) or 1)
+    yield from _unlisted(board, item, trial, base.slots or slots_bucket(1) or 1)
     there = board.hardware.on[host.name, device.name]
     if there and not (base.kv_cache_bytes is not None and _in_bytes(there)):
         text = f"`{spot}` is taken by {', '.join(f'`{each.name}`' for each in there)}"
