@@ -41,12 +41,12 @@ def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion
     """Decide for every live route how it gets past the restarts in `changes`."""
     listed = tuple(changes)
     restarting = frozenset(
-        each.address.partition("/")[2] for each in listed if each.action is Action.REPLACE
+        change.address.partition("/")[2] for change in listed if change.action is Action.REPLACE
     )
     wrong = frozenset(
-        (each.before.adapter, each.before.server)
-        for each in listed
-        if each.action is Action.UPDATE and isinstance(each.before, LoadedAdapter)
+        (change.before.adapter, change.before.server)
+        for change in listed
+        if change.action is Action.UPDATE and isinstance(change.before, LoadedAdapter)
     )
     if not restarting and not wrong:
         return Diversion({}, frozenset(), frozenset(), restarting)
@@ -55,10 +55,10 @@ def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion
     first, interrupted = set(), set()
     goals = desired.routes()
     for alias, route in live.routes().items():
-        serving = [(share, each) for share in route.shares if share.percent
-                   for each in share.servers]  # fmt: skip
-        reloads = any((share.adapter, each) in wrong for share, each in serving)
-        if not reloads and not any(each in restarting for _, each in serving):
+        serving = [(share, server) for share in route.shares if share.percent
+                   for server in share.servers]  # fmt: skip
+        reloads = any((share.adapter, server) in wrong for share, server in serving)
+        if not reloads and not any(server in restarting for _, server in serving):
             continue
         goal = goals.get(alias)
         if not reloads and goal != route and not _uses(goal, late):
@@ -77,8 +77,8 @@ def _between(route: Route, restarting: frozenset[str], wrong: frozenset[tuple[st
     shares = []
     for share in route.shares:
         if share.percent:
-            good = tuple(each for each in share.servers if (share.adapter, each) not in wrong)
-            stay = tuple(each for each in good if each not in restarting)
+            good = tuple(server for server in share.servers if (share.adapter, server) not in wrong)
+            stay = tuple(server for server in good if server not in restarting)
             shares.append(replace(share, servers=stay or good))
         else:
             shares.append(share)
@@ -86,17 +86,21 @@ def _between(route: Route, restarting: frozenset[str], wrong: frozenset[tuple[st
 
 
 def _uses(route: Route | None, servers: frozenset[str]) -> bool:
-    return route is not None and any(not servers.isdisjoint(each.servers) for each in route.shares)
+    return route is not None and any(
+        not servers.isdisjoint(share.servers) for share in route.shares
+    )
 
 
 def _on_reused_devices(changes: Iterable[Change], live: State) -> frozenset[str]:
     """Return servers that start where another one is or was: they may have to wait."""
-    taken = {(each.host, device) for each in live.servers().values() for device in each.devices}
+    taken = {
+        (server.host, device) for server in live.servers().values() for device in server.devices
+    }
     return frozenset(
-        each.after.name
-        for each in changes
-        if isinstance(each.after, Server)
-        and any((each.after.host, device) in taken for device in each.after.devices)
+        change.after.name
+        for change in changes
+        if isinstance(change.after, Server)
+        and any((change.after.host, device) in taken for device in change.after.devices)
     )
 
 
@@ -158,7 +162,9 @@ def desired_state_of(
     fleet: FleetSpec, wanted: RolloutTargets, placement: PlacementResult, live: State
 ) -> State:
     """Put pace and placement together into a complete state, sorted by address."""
-    found: dict[Address, Resource] = {each.address: each for each in placement.servers.values()}
+    found: dict[Address, Resource] = {
+        server.address: server for server in placement.servers.values()
+    }
     for resource in (
         *_adapters(fleet, placement, live),
         *_routes(fleet, wanted, placement, live),
@@ -179,13 +185,13 @@ def unmanaged(fleet: FleetSpec, wanted: RolloutTargets, live: State) -> Iterator
     Nor are servers that someone else runs, and what is on hosts that are no longer declared,
     which nothing here can reach.
     """
-    resident = {adapter for each in wanted.wanted.values() for adapter, _ in each.shares}
+    resident = {adapter for target in wanted.wanted.values() for adapter, _ in target.shares}
     foreign = {
-        each.name
-        for each in live.servers().values()
-        if each.host not in fleet.hosts or fleet.hosts[each.host].engine == "attach"
+        server.name
+        for server in live.servers().values()
+        if server.host not in fleet.hosts or fleet.hosts[server.host].engine == "attach"
     }
-    gone = {each.name for each in live.servers().values() if each.host not in fleet.hosts}
+    gone = {server.name for server in live.servers().values() if server.host not in fleet.hosts}
     for address, resource in live.resources.items():
         match resource:
             case Server() if resource.name in foreign:
@@ -214,7 +220,7 @@ def is_ours_by_name(fleet: FleetSpec, adapter: str) -> bool:
 
 def _declared(fleet: FleetSpec, key: Key) -> bool:
     client = fleet.clients.get(key.client)
-    return client is not None and any(each.name == key.name for each in client.keys)
+    return client is not None and any(declared.name == key.name for declared in client.keys)
 
 
 def _adapters(fleet: FleetSpec, placement: PlacementResult, live: State) -> Iterator[LoadedAdapter]:
@@ -232,17 +238,17 @@ def _routes(
     fleet: FleetSpec, wanted: RolloutTargets, placement: PlacementResult, live: State
 ) -> Iterator[Resource]:
     routes = live.routes()
-    for alias, each in wanted.wanted.items():
+    for alias, target in wanted.wanted.items():
         before = routes.get(alias)
-        if each.phase is Phase.FROZEN:
+        if target.phase is Phase.FROZEN:
             continue
-        if waits(each, placement.bindings):
+        if waits(target, placement.bindings):
             if before is not None:
-                where = {each.adapter: each.servers for each in before.shares}
+                where = {share.adapter: share.servers for share in before.shares}
                 policy = traffic_policy_of(fleet, alias, where)
                 yield from _as_it_is(replace(before, policy=policy), live)
-        elif each.shares:
-            yield _route(fleet, each, placement.bindings)
+        elif target.shares:
+            yield _route(fleet, target, placement.bindings)
 
 
 def waits(wanted: AliasTarget, bindings: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

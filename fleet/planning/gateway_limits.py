@@ -127,7 +127,7 @@ class _Declared:
 def _limited(name: str) -> Callable[[TrafficPolicy], bool]:
     """Return whether a policy has this limit, of the alias or of its client."""
     return lambda policy: any(
-        getattr(each, name) is not None for each in (policy.limits, policy.client_limits)
+        getattr(limits, name) is not None for limits in (policy.limits, policy.client_limits)
     )
 
 
@@ -210,10 +210,10 @@ def translations(
         compiled_for: Kinds that the routes are compiled for besides.
         policies: Of every alias that is served.
     """
-    envoys = tuple(sorted(each.name for each in gateways if each.kind == "envoy"))
+    envoys = tuple(sorted(gateway.name for gateway in gateways if gateway.kind == "envoy"))
     targets = {GatewayTarget.ENVOY: envoys} if envoys else {}
     targets |= {
-        each: () for each in sorted(map(GatewayTarget, compiled_for)) if each not in targets
+        target: () for target in sorted(map(GatewayTarget, compiled_for)) if target not in targets
     }
     return tuple(
         GatewayLimits(target, names, lost(target, policies)) for target, names in targets.items()
@@ -225,11 +225,15 @@ def lost(target: GatewayTarget, policies: Policies) -> tuple[GatewayLimit, ...]:
     always = _ENVOY if target is GatewayTarget.ENVOY else _LITELLM
     return always + tuple(
         GatewayLimit(
-            f"not kept: {each.what}", each.why if target is GatewayTarget.ENVOY else "", declaring
+            f"not kept: {policy.what}",
+            policy.why if target is GatewayTarget.ENVOY else "",
+            declaring,
         )
-        for each in _POLICIES
-        if target in each.targets
+        for policy in _POLICIES
+        if target in policy.targets
         and (
-            declaring := tuple(a for a in sorted(policies) if each.declares(policies[a] or _USUAL))
+            declaring := tuple(
+                a for a in sorted(policies) if policy.declares(policies[a] or _USUAL)
+            )
         )
     )

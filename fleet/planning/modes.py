@@ -16,6 +16,7 @@ from fleet.encoding import plan_id
 from fleet.history import History
 from fleet.placement import SearchLimits, attempt, causes_of
 from fleet.plan import Action, Change, Plan, Reason
+from fleet.planning.decision import StepRules
 from fleet.planning.desired import reroute
 from fleet.planning.drift import DriftAction, DriftCause
 from fleet.planning.ordering import order
@@ -48,9 +49,9 @@ def repair(
         for address in cause.addresses
         if address in history.established
     )
-    back = {each.address: history.established[each.address] for each in changes}
+    back = {change.address: history.established[change.address] for change in changes}
     desired = replace(live, resources=dict(sorted({**live.resources, **back}.items())))
-    steps = order(changes, desired, live, reroute(changes, desired, live), smoke=smoke)
+    steps = order(changes, desired, live, reroute(changes, desired, live), StepRules(smoke))
     made = replace(_empty(fleet, history.seq), changes=changes, steps=steps)
     return replace(made, id=plan_id(made))
 
@@ -64,20 +65,20 @@ def advances(plan: Plan, without: Collection[str] = ()) -> Plan:
     """
     moves = (Reason.ROLLOUT_ADVANCED, Reason.ROLLED_BACK)
     routes = {
-        each.address: each
-        for each in plan.changes
-        if each.reason in moves and isinstance(each.after, Route)
-        if each.after.alias not in without
+        change.address: change
+        for change in plan.changes
+        if change.reason in moves and isinstance(change.after, Route)
+        if change.after.alias not in without
     }
-    steps = tuple(each for each in plan.steps if each.address in routes and not each.needs)
-    done = {each.address for each in steps}
+    steps = tuple(step for step in plan.steps if step.address in routes and not step.needs)
+    done = {step.address for step in steps}
     aliases = {address.partition("/")[2] for address in done}
     made = replace(
         _empty(plan.fleet, plan.ledger_seq),
-        changes=tuple(each for address, each in routes.items() if address in done),
+        changes=tuple(route for address, route in routes.items() if address in done),
         steps=steps,
-        impacts=tuple(each for each in plan.impacts if each.alias in aliases),
-        gates=tuple(each for each in plan.gates if each.alias in aliases),
+        impacts=tuple(impact for impact in plan.impacts if impact.alias in aliases),
+        gates=tuple(gate for gate in plan.gates if gate.alias in aliases),
     )
     return replace(made, id=plan_id(made))
 
@@ -153,13 +154,15 @@ def best_effort(
 def _without(
     fleet: FleetSpec, live: State, history: History, left: Mapping[str, str]
 ) -> BestEffort:
-    adapters = {name: each for name, each in fleet.adapters.items() if name not in left}
+    adapters = {name: adapter for name, adapter in fleet.adapters.items() if name not in left}
     theirs = {
         address
-        for address, each in {**history.established, **live.resources}.items()
-        if isinstance(each, LoadedAdapter | Route) and _alias(each) in left
+        for address, resource in {**history.established, **live.resources}.items()
+        if isinstance(resource, LoadedAdapter | Route) and _alias(resource) in left
     }
-    kept = {each: known for each, known in history.established.items() if each not in theirs}
+    kept = {
+        resource: known for resource, known in history.established.items() if resource not in theirs
+    }
     past = replace(history, owned=history.owned - theirs, established=kept)
     return BestEffort(replace(fleet, adapters=adapters), past, dict(sorted(left.items())))
 
@@ -169,6 +172,6 @@ def _alias(resource: LoadedAdapter | Route) -> str:
 
 
 def _unloaded(wanted: RolloutTargets) -> Iterable[str]:
-    for alias, each in wanted.wanted.items():
-        if any(adapter not in wanted.loaded for adapter, _ in each.shares):
+    for alias, target in wanted.wanted.items():
+        if any(adapter not in wanted.loaded for adapter, _ in target.shares):
             yield alias
