@@ -92,7 +92,7 @@ class ServerAccount:
     @property
     def pinned(self) -> int:
         """Residents with a slot of their own."""
-        return sum(not each.cached for each in self.residents)
+        return sum(not item.cached for item in self.residents)
 
     @property
     def cached(self) -> int:

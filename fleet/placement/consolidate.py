@@ -42,10 +42,10 @@ def consolidate(board: PlacementState, max_moves: int) -> None:
 def cost(board: PlacementState) -> float:
     """Return what the devices in use cost an hour, those that hold nothing left out."""
     used = {
-        (bin_.host, each.name): each.price_per_hour
+        (bin_.host, device.name): device.price_per_hour
         for bin_ in board.bins.values()
         if bin_.residents
-        for each in bin_.devices
+        for device in bin_.devices
     }
     return sum(used.values())
 
@@ -54,12 +54,12 @@ def _worth_most(board: PlacementState) -> list[ServerDraft]:
     """Return the servers that may be emptied, best price for each moved version first."""
     found = []
     for bin_ in by_name(board.bins.values()):
-        movable = [each for each in bin_.residents.values() if each.pin is None]
-        alone = not any(each.residents for each in board.hardware.others(bin_))
+        movable = [item for item in bin_.residents.values() if item.pin is None]
+        alone = not any(draft.residents for draft in board.hardware.others(bin_))
         if bin_.devices and alone and movable and len(movable) == len(bin_.residents):
-            price = sum(each.price_per_hour for each in bin_.devices)
+            price = sum(device.price_per_hour for device in bin_.devices)
             found.append((-price / len(movable), len(movable), bin_.name, bin_))
-    return [bin_ for *_, bin_ in sorted(found, key=lambda each: each[:3])]
+    return [bin_ for *_, bin_ in sorted(found, key=lambda row: row[:3])]
 
 
 @dataclass(slots=True)
@@ -76,23 +76,24 @@ class ServerPool:
 
     def drop(self, bin_: ServerDraft) -> None:
         """Take a server away."""
-        stays = np.array([each is not bin_ for each in self.bins], dtype=bool)
+        stays = np.array([draft is not bin_ for draft in self.bins], dtype=bool)
         self.limit, self.spread = self.limit[stays], self.spread[stays]
-        self.bins = [each for each in self.bins if each is not bin_]
+        self.bins = [draft for draft in self.bins if draft is not bin_]
 
     def bearing(self, item: Item) -> list[ServerDraft]:
         """Return the servers whose load allows one more version, the fullest first."""
         crowd = 1 + self.spread[:, None] * np.maximum(
-            (np.array([each.active for each in self.bins]) + item.asks.active) / ACTIVE_UNIT - 1, 0
+            (np.array([draft.active for draft in self.bins]) + item.asks.active) / ACTIVE_UNIT - 1,
+            0,
         )
-        tokens = np.array([each.tokens for each in self.bins]) + item.asks.tokens
+        tokens = np.array([draft.tokens for draft in self.bins]) + item.asks.tokens
         bears = (tokens * crowd).max(axis=1) <= self.limit * (1 + ROUNDING)
         found = [
-            each
-            for each, light in zip(self.bins, bears.tolist(), strict=True)
-            if light or item.alias in each.aliases
+            draft
+            for draft, light in zip(self.bins, bears.tolist(), strict=True)
+            if light or item.alias in draft.aliases
         ]
-        return sorted(found, key=lambda each: (len(each.residents), each.name), reverse=True)
+        return sorted(found, key=lambda draft: (len(draft.residents), draft.name), reverse=True)
 
 
 def _pools(board: PlacementState) -> dict[str, ServerPool]:
@@ -103,19 +104,19 @@ def _pools(board: PlacementState) -> dict[str, ServerPool]:
 
 
 def _pool(board: PlacementState, bins: list[ServerDraft]) -> ServerPool:
-    found = [board.hardware.throughput(each, each.slots, each.rank) for each in bins]
-    limit = np.array([max(each.limit, 0.0) for each in found]) * RATE_UNIT
-    return ServerPool(bins, limit, np.array([each.spread for each in found]))
+    found = [board.hardware.throughput(draft, draft.slots, draft.rank) for draft in bins]
+    limit = np.array([max(throughput.limit, 0.0) for throughput in found]) * RATE_UNIT
+    return ServerPool(bins, limit, np.array([throughput.spread for throughput in found]))
 
 
 def _emptied(board: PlacementState, bin_: ServerDraft, most: int, pool: ServerPool) -> int:
     """Move every version off a server; return the number of moves, 0 where it does not work."""
-    items = sorted(bin_.residents.values(), key=lambda each: (-each.rank, -each.peak, each.adapter))
-    kept = [each for each in items if each.prior]
+    items = sorted(bin_.residents.values(), key=lambda item: (-item.rank, -item.peak, item.adapter))
+    kept = [item for item in items if item.prior]
     if len(kept) > most or (items[0].adapter, bin_.name) in pool.stuck:
         return 0
     done: list[tuple[Item, ServerDraft]] = []
-    price = sum(each.price_per_hour for each in bin_.devices)
+    price = sum(device.price_per_hour for device in bin_.devices)
     for item in items:
         board.release(item, bin_)
         target = _target(board, bin_, item, pool)
@@ -131,8 +132,8 @@ def _emptied(board: PlacementState, bin_: ServerDraft, most: int, pool: ServerPo
         done.append((item, target))
     for item in kept:
         board.optional[item.adapter] = f"frees `{bin_.name}`, which saves {price:g} an hour"
-    moved_on = {each.adapter for each in items}
-    pool.stuck = {each for each in pool.stuck if each[0] not in moved_on}
+    moved_on = {item.adapter for item in items}
+    pool.stuck = {pair for pair in pool.stuck if pair[0] not in moved_on}
     pool.drop(bin_)
     board.opened.pop(bin_.name, None)
     board.close(bin_)
@@ -144,15 +145,15 @@ def _target(
 ) -> ServerDraft | None:
     """Return an open server that takes a version as it is, the fullest first."""
     fitting = (
-        each
-        for each in pool.bearing(item)
-        if each is not source
-        and not each.closed
-        and (each.residents or not each.devices)
-        and item.rank <= each.rank
-        and each.has_room(item)
-        and board.admits(each, item)
-        and board.hardware.carries(each, item, (each.slots, each.rank))
+        draft
+        for draft in pool.bearing(item)
+        if draft is not source
+        and not draft.closed
+        and (draft.residents or not draft.devices)
+        and item.rank <= draft.rank
+        and draft.has_room(item)
+        and board.admits(draft, item)
+        and board.hardware.carries(draft, item, (draft.slots, draft.rank))
     )
     return next(fitting, None)
 
@@ -219,12 +220,12 @@ def level(board: PlacementState) -> None:
         if bin_.devices and not bin_.closed and bin_.residents:
             groups[bin_.base.name].append(bin_)
     for group in groups.values():
-        peaks = {each.name: _peak(board, each) for each in group}
+        peaks = {draft.name: _peak(board, draft) for draft in group}
         settled: set[str] = set()
         for _ in range(TRIES * len(group)):
             busiest = max(
-                (each for each in group if each.name not in settled),
-                key=lambda each: (peaks[each.name], each.name),
+                (draft for draft in group if draft.name not in settled),
+                key=lambda draft: (peaks[draft.name], draft.name),
                 default=None,
             )
             if busiest is None or not peaks[busiest.name]:
@@ -237,16 +238,16 @@ def _relieved(
     board: PlacementState, busiest: ServerDraft, group: list[ServerDraft], peaks: dict[str, int]
 ) -> bool:
     """Move the one version whose move lowers the higher of two peaks most; say whether any."""
-    quiet = sorted(group, key=lambda each: (peaks[each.name], each.name))[:8]
+    quiet = sorted(group, key=lambda draft: (peaks[draft.name], draft.name))[:8]
     best: tuple[int, str, str] | None = None
     hour = int(board.hardware.used(busiest).argmax())
     movable = [
-        each
-        for name, each in sorted(busiest.residents.items())
-        if not each.prior and busiest.aliases[each.alias] == 1 and int(each.asks.tokens[hour]) > 0
-        and each.pin is None and name not in busiest.held
+        item
+        for name, item in sorted(busiest.residents.items())
+        if not item.prior and busiest.aliases[item.alias] == 1 and int(item.asks.tokens[hour]) > 0
+        and item.pin is None and name not in busiest.held
     ]  # fmt: skip
-    movable.sort(key=lambda each: (-int(each.asks.tokens[hour]), each.adapter))
+    movable.sort(key=lambda item: (-int(item.asks.tokens[hour]), item.adapter))
     for item in movable[:8]:
         before = peaks[busiest.name]
         for other in quiet:

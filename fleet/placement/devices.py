@@ -52,8 +52,8 @@ class Devices:
 
     def others(self, bin_: ServerDraft) -> list[ServerDraft]:
         """Return the other servers on a server's devices."""
-        found = (each for spot in sorted(bin_.spots) for each in self.on[spot])
-        return [each for each in found if each is not bin_]
+        found = (draft for spot in sorted(bin_.spots) for draft in self.on[spot])
+        return [draft for draft in found if draft is not bin_]
 
     def shape(self, bin_: ServerDraft, slots: int, rank: int) -> ServerShape:
         """Return how a managed server is cut with these slots."""
@@ -72,10 +72,10 @@ class Devices:
         usable = int(bin_.device.memory_bytes * USABLE)
         taken = 0
         for spot in bin_.spots:
-            others = [each for each in self.on[spot] if each is not bin_]
-            if others and any(_takes_all(each) for each in (bin_, *others)):
+            others = [draft for draft in self.on[spot] if draft is not bin_]
+            if others and any(_takes_all(draft) for draft in (bin_, *others)):
                 return 0
-            taken = max(taken, sum(self.taken(each) for each in others))
+            taken = max(taken, sum(self.taken(draft) for draft in others))
         return min(usable // bin_.parts, usable - taken) if bin_.shared else max(usable - taken, 0)
 
     def taken(self, bin_: ServerDraft) -> int:
@@ -138,8 +138,8 @@ class Devices:
             return False
         if bin_.base.kv_cache_bytes is None:
             return True
-        return all(int(self.used(each).max()) <= FULL or not each.residents
-                   for each in self.others(bin_))  # fmt: skip
+        return all(int(self.used(draft).max()) <= FULL or not draft.residents
+                   for draft in self.others(bin_))  # fmt: skip
 
     def listed_bytes(self, bin_: ServerDraft, item: Item | None = None, slots: int = 0) -> int:
         """Return the bytes of its host's memory that all takes which a server may list.
@@ -192,15 +192,15 @@ class Devices:
 
         One of the same name takes over from it: that is a restart.
         """
-        there = (self.going.get((host.name, each.name)) for each in devices)
-        return any(each is not None and each.name != name for each in there)
+        there = (self.going.get((host.name, device.name)) for device in devices)
+        return any(draft is not None and draft.name != name for draft in there)
 
     def port(self, name: str, host: HostSpec, device: DeviceSpec) -> int:
         """Return the device's port, or one above it where another server has that one."""
-        there = [each for its in host.devices for each in self.on[host.name, its.name]]
-        there += [each for each in self.going.values() if each.host == host.name]
-        taken = {each.port for each in there if each.name != name} | {
-            each.port for each in host.devices if each is not device
+        there = [draft for its in host.devices for draft in self.on[host.name, its.name]]
+        there += [draft for draft in self.going.values() if draft.host == host.name]
+        taken = {draft.port for draft in there if draft.name != name} | {
+            other.port for other in host.devices if other is not device
         }
         port = device.port
         while port in taken:

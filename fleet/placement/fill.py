@@ -93,7 +93,7 @@ def _best(
     Servers of the lowest sufficient rank come first, so that no slot is wider than it must be;
     among them the one whose load is most unlike the version's, so that peaks do not meet.
     """
-    ranked = sorted(pool, key=lambda each: _order(each, item))
+    ranked = sorted(pool, key=lambda draft: _order(draft, item))
     for bin_ in ranked:
         if bin_.closed or bin_.name in useless or not board.admits(bin_, item):
             continue
@@ -151,7 +151,7 @@ def place_first(board: PlacementState, names: tuple[str, ...]) -> None:
     if not names:
         return
     wanted = Counter(
-        host for each in board.missing()[:WATCHED] for host in set(hosts_for(board, each))
+        host for item in board.missing()[:WATCHED] for host in set(hosts_for(board, item))
     )
     for name in names:
         item = board.items.get(name)
@@ -162,7 +162,7 @@ def place_first(board: PlacementState, names: tuple[str, ...]) -> None:
 
 def _joined(board: PlacementState, item: Item, wanted: Counter[str]) -> bool:
     """Put a version on an open server; say whether there was room."""
-    for bin_ in sorted(by_name(board.bins.values()), key=lambda each: wanted[each.host]):
+    for bin_ in sorted(by_name(board.bins.values()), key=lambda draft: wanted[draft.host]):
         if bin_.base.name == item.base and not bin_.closed and _taken(board, bin_, item):
             return True
     return False
@@ -178,7 +178,7 @@ def _opened(board: PlacementState, item: Item, wanted: Counter[str]) -> bool:
         for place, kind in enumerate(kinds)
         for number, (host, devices) in enumerate(kind.seats)
     ]
-    for *_, parts, host, devices in sorted(seats, key=lambda each: each[:3]):
+    for *_, parts, host, devices in sorted(seats, key=lambda seat: seat[:3]):
         bin_ = board.open(item.base, host, devices, parts)
         if _taken(board, bin_, item):
             board.opened[bin_.name] = "elsewhere, another version would find no place"

@@ -16,8 +16,8 @@ def kinds_for(
     found: dict[ServerTypeKey, ServerType] = {}
     for kind, seat in _seats(board, base, rank, hosts):
         found.setdefault(kind.label, kind).seats.append(seat)
-    for each in found.values():
-        each.seats.sort(key=lambda seat: not _divided(board, seat))
+    for free in found.values():
+        free.seats.sort(key=lambda seat: not _divided(board, seat))
     return [found[label] for label in sorted(found)]
 
 
@@ -27,10 +27,10 @@ def _seats(
     for name, host in sorted(board.fleet.hosts.items()):
         if name not in hosts:
             continue
-        usable = [each for each in host.devices if each.state == "active"]
+        usable = [device for device in host.devices if device.state == "active"]
         for kind, devices in cuts_of(board.fleet, base, rank, usable):
             named = f"{base.name}-{name}-{devices[0].name}"
-            free = all(_open(board, base, host, each, kind.parts) for each in devices)
+            free = all(_open(board, base, host, device, kind.parts) for device in devices)
             if free and not board.hardware.waits_for(named, host, devices):
                 yield kind, (host, devices)
 
@@ -44,15 +44,15 @@ def _open(
         return False
     there = board.hardware.on[host.name, device.name]
     if base.kv_cache_bytes is not None:
-        return all(each.base.kv_cache_bytes is not None or each.parts > 1 for each in there)
+        return all(draft.base.kv_cache_bytes is not None or draft.parts > 1 for draft in there)
     if parts == 1:
         return not there
-    return len(there) < parts and all(each.parts == parts for each in there)
+    return len(there) < parts and all(draft.parts == parts for draft in there)
 
 
 def _divided(board: PlacementState, seat: HostDevices) -> bool:
     host, devices = seat
-    return any(board.hardware.on[host.name, each.name] for each in devices)
+    return any(board.hardware.on[host.name, device.name] for device in devices)
 
 
 def hosts_for(board: PlacementState, item: Item) -> Iterator[str]:
@@ -69,8 +69,8 @@ def _quick(board: PlacementState, item: Item, host: HostSpec) -> bool:
     base = board.fleet.bases[item.base]
     return any(
         board.too_slow(
-            item, ServerDraft("", base, host.name, (each,) * (base.tensor_parallel or 1), 0)
+            item, ServerDraft("", base, host.name, (device,) * (base.tensor_parallel or 1), 0)
         )
         is None
-        for each in host.devices
+        for device in host.devices
     )

@@ -43,14 +43,14 @@ class ReplicaSteps:
     @classmethod
     def of(cls, places: Iterable[ReplicaSlot]) -> Self:
         """Sort places; none is nowhere."""
-        found = sorted(places, key=lambda each: (-each.limit, each.price))
+        found = sorted(places, key=lambda place: (-place.limit, place.price))
         rungs: dict[float, float] = {}
         least = inf
-        for each in found:
-            if each.limit > 0:
-                least = min(least, each.price / each.limit)
-                rungs[each.limit] = least
-        return cls(tuple(each.limit for each in found), tuple(rungs.items()))
+        for slot in found:
+            if slot.limit > 0:
+                least = min(least, slot.price / slot.limit)
+                rungs[slot.limit] = least
+        return cls(tuple(slot.limit for slot in found), tuple(rungs.items()))
 
     def price(self, part: float) -> float:
         """Return the least that a token per second costs where such a part of a load fits."""
@@ -83,11 +83,11 @@ def replicas_for(
     if not most or not peak:
         return [least]
     fewest = next(
-        (each for each in range(least, most + 1) if peak <= limits[each - 1] * each),
+        (count for count in range(least, most + 1) if peak <= limits[count - 1] * count),
         max(least, most),  # too few all the same
     )
-    weaker = [each for each, _ in places.rungs if each < peak / fewest]
-    found = [fewest, *(min(ceil(peak / each), most) for each in weaker)]
+    weaker = [rung for rung, _ in places.rungs if rung < peak / fewest]
+    found = [fewest, *(min(ceil(peak / limit), most) for limit in weaker)]
     if weaker:
         found.sort(key=lambda count: (places.price(peak / count), count))
     keeps = fewest < now <= most and peak > WASTEFUL * limits[-1] * (now - 1)
@@ -190,10 +190,10 @@ def items_of(
         failed: By alias, how many numbers of replicas were tried and found no place.
     """
     slack = (1 + 1 / fleet.policy.utilization) / 2
-    for each in wanted.wanted.values():
-        declared = fleet.adapters[each.alias]
+    for target in wanted.wanted.values():
+        declared = fleet.adapters[target.alias]
         replicas, asks, others = 0, NOTHING, 0
-        for adapter, _ in each.shares:
+        for adapter, _ in target.shares:
             facts = fleet.versions.get(adapter)
             loaded = wanted.loaded.get(adapter, ())
             prior = tuple(dict.fromkeys((*wanted.routed.get(adapter, ()), *loaded)))
@@ -201,9 +201,9 @@ def items_of(
             if replicas == 0:
                 load = load_of(declared.demand, USUAL_PROMPT_WEIGHT, declared.slo_s)
                 found = places(declared, base, facts.rank if facts else 0)
-                choices = replicas_for(declared, load, found, _serving(each, wanted), slack)
+                choices = replicas_for(declared, load, found, _serving(target, wanted), slack)
                 others = len(choices) - 1
-                replicas = choices[min(failed.get(each.alias, 0), others)]
+                replicas = choices[min(failed.get(target.alias, 0), others)]
                 asks = _asks(load, replicas)
             copies = replicas
             if facts is None or base not in fleet.bases:
@@ -216,7 +216,7 @@ def items_of(
                     continue
                 copies = min(copies, len(prior))
             yield Item(
-                adapter, each.alias, declared.name.client, base, facts.rank if facts else 0,
+                adapter, target.alias, declared.name.client, base, facts.rank if facts else 0,
                 copies, prior, asks, declared.pin, frozenset(declared.avoid),
                 frozenset(declared.apart), _party(declared),
                 frozenset((declared.name.client, declared.tier)), declared.spread,
@@ -228,28 +228,28 @@ def items_of(
 def _serving(alias: AliasTarget, wanted: RolloutTargets) -> int:
     """Return how many servers the live route names for an alias; without one, how many hold it."""
     names = [name for name, _ in alias.shares]
-    routed = max((len(wanted.routed.get(each, ())) for each in names), default=0)
-    return routed or max((len(wanted.loaded.get(each, ())) for each in names), default=0)
+    routed = max((len(wanted.routed.get(name, ())) for name in names), default=0)
+    return routed or max((len(wanted.loaded.get(name, ())) for name in names), default=0)
 
 
 def conflicts(items: Mapping[str, Item]) -> dict[str, frozenset[str]]:
     """Return, by alias, the aliases that it must not share a server with, either way round."""
     clients: dict[str, set[str]] = {}
-    for each in items.values():
-        clients.setdefault(each.client, set()).add(each.alias)
+    for item in items.values():
+        clients.setdefault(item.client, set()).add(item.alias)
     found: dict[str, set[str]] = {}
-    for each in items.values():
-        for other in each.apart:
-            for alias in clients.get(other, {other}) - {each.alias}:
-                found.setdefault(each.alias, set()).add(alias)
-                found.setdefault(alias, set()).add(each.alias)
+    for item in items.values():
+        for other in item.apart:
+            for alias in clients.get(other, {other}) - {item.alias}:
+                found.setdefault(item.alias, set()).add(alias)
+                found.setdefault(alias, set()).add(item.alias)
     return {alias: frozenset(others) for alias, others in found.items()}
 
 
 def alias_conflict(conflicts: Mapping[str, frozenset[str]], item: Item, names: set[str]) -> bool:
     """Say whether any of the versions in `names` must stay apart from an item."""
     others = conflicts.get(item.alias, frozenset())
-    return bool(others) and any(alias_of(each) in others for each in names)
+    return bool(others) and any(alias_of(name) in others for name in names)
 
 
 def _party(declared: AdapterSpec) -> str:
@@ -285,6 +285,6 @@ def slots_for_cached(waiting: list[Item]) -> int:
     """
     if not waiting:
         return 0
-    busy = np.array([each.asks.active for each in waiting]) / ACTIVE_UNIT
+    busy = np.array([item.asks.active for item in waiting]) / ACTIVE_UNIT
     mean, variance = busy.sum(axis=0), (busy * (1 - busy)).sum(axis=0)
     return max(1, min(len(waiting), ceil(float((mean + CERTAINTY * np.sqrt(variance)).max()))))

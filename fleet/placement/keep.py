@@ -107,18 +107,18 @@ def _percent(board: PlacementState, used: Ints) -> str:
 def _heaviest(bin_: ServerDraft, hour: int) -> Item | None:
     """Return the version whose leaving relieves an hour most; None where none does."""
     movable = [
-        each
-        for _, each in sorted(bin_.residents.items())
-        if each.pin is None and bin_.aliases[each.alias] == 1 and int(each.asks.tokens[hour]) > 0
+        item
+        for _, item in sorted(bin_.residents.items())
+        if item.pin is None and bin_.aliases[item.alias] == 1 and int(item.asks.tokens[hour]) > 0
     ]
     if not movable:
         return None
-    return movable[int(np.argmax([int(each.asks.tokens[hour]) for each in movable]))]
+    return movable[int(np.argmax([int(item.asks.tokens[hour]) for item in movable]))]
 
 
 def close_empty(board: PlacementState) -> None:
     """Give back the devices of servers that hold nothing and whose base needs no room."""
-    needed = {each.base for each in board.missing()}
+    needed = {item.base for item in board.missing()}
     for name, bin_ in list(board.bins.items()):
         idle = not bin_.held and not bin_.names
         unneeded = bin_.base.name not in needed or bin_.closed

@@ -55,7 +55,7 @@ def answer_of(
     asked = [hour for hour, tokens in enumerate(own.load.tokens) if tokens]
     if declared is None or declared.demand is None or not asked or not account.step_s:
         return None
-    hour = max(asked, key=lambda each: (account.step_s[each], -each))
+    hour = max(asked, key=lambda hour: (account.step_s[hour], -hour))
     tokens, prompt = declared.demand.output_tokens, declared.demand.prompt_tokens
     return LatencyAnswer(
         adapter=own.adapter,
@@ -84,15 +84,17 @@ def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | No
     What nobody declared and nobody measured is left to `explain`: a warning in every plan is none.
     """
     answers = answers_of(fleet, accounts)
-    told_of = (each for each in answers if each.late and (each.declared or measured(each.basis)))
+    told_of = (
+        answer for answer in answers if answer.late and (answer.declared or measured(answer.basis))
+    )
     found = sorted(told_of, key=_worst_first)
     if not found:
         return None
-    told = "; ".join(_told(each) for each in found[:SHOWN])
+    told = "; ".join(_told(answer) for answer in found[:SHOWN])
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     ways = "promise more time (`slo` of the tier), ask for fewer tokens, or use a faster device"
     hint, command = ways, f"fleetctl explain adapter/{found[0].adapter}@{found[0].server}"
-    guessed = next((each.server for each in found if not measured(each.basis)), None)
+    guessed = next((answer.server for answer in found if not measured(answer.basis)), None)
     if guessed is not None:
         hint = f"measure first, this is an estimate; then {ways}"
         command = f"fleetctl calibrate {guessed}"
@@ -106,20 +108,25 @@ def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | No
     )
 
 
-def _worst_first(each: LatencyAnswer) -> tuple[bool, float, str, str]:
-    return (not each.declared, -each.seconds / each.promised_s, each.adapter, each.server)
-
-
-def _told(each: LatencyAnswer) -> str:
-    took = (
-        f"{each.tokens} tokens take {each.seconds:.2g} s at {each.hour:02}:00 UTC"
-        if isfinite(each.seconds)
-        else f"more is asked at {each.hour:02}:00 UTC than can be decoded"
-    )
-    due = "is promised" if each.declared else "is due, by its latency class,"
+def _worst_first(latency_answer: LatencyAnswer) -> tuple[bool, float, str, str]:
     return (
-        f"{alias_of(each.adapter)} {due} within {each.promised_s:g} s, and on {each.server} {took} "
-        f"({each.basis})"
+        not latency_answer.declared,
+        -latency_answer.seconds / latency_answer.promised_s,
+        latency_answer.adapter,
+        latency_answer.server,
+    )
+
+
+def _told(answer: LatencyAnswer) -> str:
+    took = (
+        f"{answer.tokens} tokens take {answer.seconds:.2g} s at {answer.hour:02}:00 UTC"
+        if isfinite(answer.seconds)
+        else f"more is asked at {answer.hour:02}:00 UTC than can be decoded"
+    )
+    due = "is promised" if answer.declared else "is due, by its latency class,"
+    return (
+        f"{alias_of(answer.adapter)} {due} within {answer.promised_s:g} s, "
+        f"and on {answer.server} {took} ({answer.basis})"
     )
 
 
@@ -179,6 +186,9 @@ def slowest(fleet: FleetSpec, accounts: Mapping[str, ServerAccount]) -> LatencyA
     """Return the answer that takes the largest part of what is promised."""
     return max(
         answers_of(fleet, accounts.values()),
-        key=lambda each: (each.seconds / each.promised_s if each.promised_s else inf, each.adapter),
+        key=lambda answer: (
+            answer.seconds / answer.promised_s if answer.promised_s else inf,
+            answer.adapter,
+        ),
         default=None,
     )

@@ -115,30 +115,30 @@ def latency_risk_of(hardware: Devices, bins: Sequence[ServerDraft]) -> LatencyRi
     """Return one base's servers; None where it is not known how fast they are."""
     profiles = hardware.fleet.profiles
     found = [
-        speed_of(profiles, each.base, each.devices[0], len(each.devices), each.rank)[0]
-        for each in bins
+        speed_of(profiles, draft.base, draft.devices[0], len(draft.devices), draft.rank)[0]
+        for draft in bins
     ]
-    speeds = [each for each in found if each is not None]
-    limits = [hardware.throughput(each, each.slots, each.rank).limit for each in bins]
-    if len(speeds) < len(bins) or not all(0 < each < inf for each in limits):
+    speeds = [speed for speed in found if speed is not None]
+    limits = [hardware.throughput(draft, draft.slots, draft.rank).limit for draft in bins]
+    if len(speeds) < len(bins) or not all(0 < limit < inf for limit in limits):
         return None
-    pairs = [(place, each) for place, bin_ in enumerate(bins)
-             for _, each in sorted(bin_.residents.items())]  # fmt: skip
-    items = [each for _, each in pairs]
-    asked = np.array([each.asks.tokens > 0 for each in items])
+    pairs = [(place, item) for place, bin_ in enumerate(bins)
+             for _, item in sorted(bin_.residents.items())]  # fmt: skip
+    items = [item for _, item in pairs]
+    asked = np.array([item.asks.tokens > 0 for item in items])
     hours, day = np.unique(asked, axis=0, return_inverse=True)
     seats = LatencyRisk(
         items, bins,
         np.array([place for place, _ in pairs], dtype=np.int64),
-        np.array([is_movable(bins[place], each) for place, each in pairs]),
+        np.array([is_movable(bins[place], item) for place, item in pairs]),
         speeds, np.array(limits) * RATE_UNIT,
-        np.array([each.rank for each in items], dtype=np.int64),
-        np.array([each.rank for each in bins], dtype=np.int64),
-        np.array([READING + each.answer for each in items], dtype=np.float64),
-        np.array([each.promised_s for each in items], dtype=np.float64),
+        np.array([item.rank for item in items], dtype=np.int64),
+        np.array([draft.rank for draft in bins], dtype=np.int64),
+        np.array([READING + item.answer for item in items], dtype=np.float64),
+        np.array([item.promised_s for item in items], dtype=np.float64),
         day.reshape(-1).astype(np.int64), hours,
-        np.array([each.tokens for each in bins], dtype=np.int64),
-        np.array([each.active for each in bins], dtype=np.int64),
+        np.array([draft.tokens for draft in bins], dtype=np.int64),
+        np.array([draft.active for draft in bins], dtype=np.int64),
         np.zeros((len(items), len(bins)), dtype=np.int64),
     )  # fmt: skip
     for server in range(len(bins)):
@@ -169,7 +169,7 @@ def keep_promises(board: PlacementState) -> None:
         if bin_.devices and not bin_.closed and bin_.residents:
             groups[bin_.base.name].append(bin_)
     for group in groups.values():
-        new = any(is_movable(bin_, each) for bin_ in group for each in bin_.residents.values())
+        new = any(is_movable(bin_, item) for bin_ in group for item in bin_.residents.values())
         seats = latency_risk_of(board.hardware, group) if new and len(group) > 1 else None
         if seats is not None:
             _settle(board, seats)
@@ -183,7 +183,9 @@ def _settle(board: PlacementState, seats: LatencyRisk) -> None:
         item = int(here.argmax())
         if not here[item]:
             return
-        waiting[item] = any(_tried(board, seats, item, *each) for each in _promising(seats, item))
+        waiting[item] = any(
+            _tried(board, seats, item, *change) for change in _promising(seats, item)
+        )
 
 
 def _promising(seats: LatencyRisk, item: int) -> Iterator[tuple[int, int | None]]:
@@ -228,11 +230,11 @@ def _lowers(seats: LatencyRisk, item: int, server: int, other: int | None) -> bo
     before = after = 0
     for place, gone, new in ((at, [item], comes), (server, comes, [item])):
         tokens, active = seats.tokens[place], seats.active[place]
-        for each in gone:
-            asks = seats.items[each].asks
+        for index in gone:
+            asks = seats.items[index].asks
             tokens, active = tokens - asks.tokens, active - asks.active
-        for each in new:
-            asks = seats.items[each].asks
+        for index in new:
+            asks = seats.items[index].asks
             tokens, active = tokens + asks.tokens, active + asks.active
         if not seats.bears(place, tokens, active):
             return False
@@ -246,22 +248,22 @@ def _lowers(seats: LatencyRisk, item: int, server: int, other: int | None) -> bo
 
 def _exchanged(board: PlacementState, going: list[Going]) -> bool:
     """Move items where rules and slots allow; else leave all as it is and say so."""
-    reasons = [board.why.get(adapter_address(each.adapter, at.name), "") for each, at, _ in going]
-    for each, source, _ in going:
-        board.release(each, source)
+    reasons = [board.why.get(adapter_address(item.adapter, at.name), "") for item, at, _ in going]
+    for item, source, _ in going:
+        board.release(item, source)
     placed: list[tuple[Item, ServerDraft]] = []
-    for each, _, target in going:
+    for item, _, target in going:
         kept = 0 if target.fixed else board.fleet.policy.canary_slots
-        room = target.has_room(each, kept) and not board.hardware.host_shortage(
-            target, each, target.slots
+        room = target.has_room(item, kept) and not board.hardware.host_shortage(
+            target, item, target.slots
         )
-        if room and board.admits(target, each):
-            board.bind(each, target, REASON)
-            placed.append((each, target))
+        if room and board.admits(target, item):
+            board.bind(item, target, REASON)
+            placed.append((item, target))
     if len(placed) == len(going):
         return True
-    for each, target in placed:
-        board.release(each, target)
-    for (each, source, _), reason in zip(going, reasons, strict=True):
-        board.bind(each, source, reason)
+    for item, target in placed:
+        board.release(item, target)
+    for (item, source, _), reason in zip(going, reasons, strict=True):
+        board.bind(item, source, reason)
     return False

@@ -24,7 +24,11 @@ def open_live(
 
     Servers that do not answer take their device and are not returned.
     """
-    attached = {each.name: (host, each) for host in fleet.hosts.values() for each in host.attached}
+    attached = {
+        attached.name: (host, attached)
+        for host in fleet.hosts.values()
+        for attached in host.attached
+    }
     cached = _cached(fleet, wanted)
     held = _held(wanted)
     bins: dict[str, ServerDraft] = {}
@@ -61,13 +65,13 @@ def _listed(
 
     Those that are of no use any more are left out: they stop before anything is loaded.
     """
-    limited = {name for name, each in fleet.hosts.items() if each.memory_bytes is not None}
+    limited = {name for name, host in fleet.hosts.items() if host.memory_bytes is not None}
     found: dict[str, dict[str, int]] = {name: {} for name in sorted(limited)}
     largest: dict[str, int] = defaultdict(int)
     for adapter, servers in wanted.loaded.items() if limited else ():
         facts = fleet.versions.get(adapter)
-        for each in servers if facts else ():
-            largest[each] = max(largest[each], facts.bytes if facts else 0)
+        for server_name in servers if facts else ():
+            largest[server_name] = max(largest[server_name], facts.bytes if facts else 0)
     for name, server in live.servers().items() if limited else ():
         base = fleet.bases.get(server.base)
         flags = known_flags(base, server) if base else server.flags
@@ -91,9 +95,9 @@ def _cached(fleet: FleetSpec, wanted: RolloutTargets) -> frozenset[str]:
     """Return the versions that take no LoRA slot of their own."""
     return frozenset(
         adapter
-        for each in wanted.wanted.values()
-        if fleet.adapters[each.alias].residency == "cached"
-        for adapter, _ in each.shares
+        for target in wanted.wanted.values()
+        if fleet.adapters[target.alias].residency == "cached"
+        for adapter, _ in target.shares
     )
 
 
@@ -114,10 +118,10 @@ def _attached(
 def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft | None:
     """Return a bin for a server of ours, or None where its device is no longer declared."""
     host = fleet.hosts.get(server.host)
-    devices = {each.name: each for each in host.devices} if host else {}
-    if not server.devices or any(each not in devices for each in server.devices):
+    devices = {device.name: device for device in host.devices} if host else {}
+    if not server.devices or any(device not in devices for device in server.devices):
         return None
-    cards = tuple(devices[each] for each in server.devices)
+    cards = tuple(devices[device] for device in server.devices)
     base = fleet.bases.get(server.base)
     if base is None:
         bin_ = ServerDraft(
@@ -135,7 +139,7 @@ def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft
     bin_ = ServerDraft(
         server.name, base, server.host, cards, server.port, live=server, changed=changed
     )
-    states = {each.state for each in cards}
+    states = {device.state for device in cards}
     bin_.closed, bin_.leaving = states != {"active"}, "is draining" if "draining" in states else ""
     if flags is not None:
         bin_.parts = parts_of(flags)
@@ -153,7 +157,7 @@ def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft
 
 def _suits(base: BaseSpec, cards: tuple[DeviceSpec, ...], flags: ServerFlags) -> bool:
     """Say whether a running server would start again on its devices as they are declared."""
-    if len({(each.kind, each.memory_bytes) for each in cards}) > 1:
+    if len({(device.kind, device.memory_bytes) for device in cards}) > 1:
         return False
     shape = shape_of(base, cards[0], flags)
     return least_bytes(shape) <= int(cards[0].memory_bytes * shape.memory_share)
@@ -162,12 +166,14 @@ def _suits(base: BaseSpec, cards: tuple[DeviceSpec, ...], flags: ServerFlags) ->
 def _goes(fleet: FleetSpec, server: Server, hardware: Devices) -> None:
     """Note a server that another one replaces, on those of its devices that are declared."""
     host = fleet.hosts.get(server.host)
-    cards = tuple(each for each in host.devices if each.name in server.devices) if host else ()
-    for each in cards:
+    cards = (
+        tuple(device for device in host.devices if device.name in server.devices) if host else ()
+    )
+    for device in cards:
         bin_ = ServerDraft(
             server.name, _undeclared(server), server.host, cards, server.port, live=server
         )
-        hardware.going[server.host, each.name] = bin_
+        hardware.going[server.host, device.name] = bin_
 
 
 def _resize(bin_: ServerDraft, flags: ServerFlags, hardware: Devices) -> None:

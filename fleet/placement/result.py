@@ -45,15 +45,15 @@ def device_use(
     memory = _memory(bin_, hardware)
     found = hardware.throughput(bin_, bin_.slots, bin_.rank)
     used = hardware.used(bin_)
-    total = sum(each.memory_bytes for each in bin_.devices) if bin_.devices else None
-    shared = slots_for_cached([each for each in bin_.residents.values() if each.cached])
+    total = sum(device.memory_bytes for device in bin_.devices) if bin_.devices else None
+    shared = slots_for_cached([item for item in bin_.residents.values() if item.cached])
     known = total is not None and memory.weights is not None and memory.slots is not None
     cards = len(bin_.devices) or 1
     utilization = hardware.fleet.policy.utilization
     return DeviceUse(
         server=bin_.name,
         host=bin_.host,
-        devices=tuple(each.name for each in bin_.devices),
+        devices=tuple(device.name for device in bin_.devices),
         total_bytes=total,
         weights_bytes=_times(memory.weights, cards),
         slot_bytes=_times(memory.slots, cards),
@@ -64,7 +64,7 @@ def device_use(
         slots_during=len(during - bin_.cached) + shared,
         slots_after=len(after - bin_.cached) + shared,
         basis=("uncalibrated" if found.basis == "unknown" else found.basis) if known else "unknown",
-        load=tuple(round(int(each) * utilization / FULL, 3) for each in used)
+        load=tuple(round(int(part) * utilization / FULL, 3) for part in used)
         if found.basis != "unknown"
         else (),
         memory_basis=memory.basis,
@@ -77,7 +77,7 @@ def _memory(bin_: ServerDraft, hardware: Devices) -> DeviceMemory:
         return memory_of(hardware.shape(bin_, bin_.slots, bin_.rank))
     shape = bin_.base.shape
     attached = hardware.fleet.hosts[bin_.host].attached
-    vllm = next((each.vllm for each in attached if each.name == bin_.name), "")
+    vllm = next((declared.vllm for declared in attached if declared.name == bin_.name), "")
     slot = slot_bytes(shape, bin_.rank, lora_dtype(bin_.base), vllm=vllm) if shape else None
     pool = None if slot is None else slot * bin_.slots
     basis = "unknown" if pool is None else "uncalibrated"
@@ -98,13 +98,15 @@ def slot_warnings(uses: Iterable[DeviceUse]) -> Iterator[str]:
     """Yield a line on servers without a free slot, and one on those without a budget."""
     listed = tuple(uses)
     short = [
-        f"`{each.server}` {each.slots_during}/{each.slots}"
-        for each in listed
-        if each.slots and each.slots_during >= each.slots
+        f"`{change.server}` {change.slots_during}/{change.slots}"
+        for change in listed
+        if change.slots and change.slots_during >= change.slots
     ]
     if short:
         yield f"no LoRA slot is left for a canary during the apply on {_some(short)}"
-    unknown = [f"`{each.server}`" for each in listed if each.devices and each.slot_bytes is None]
+    unknown = [
+        f"`{change.server}`" for change in listed if change.devices and change.slot_bytes is None
+    ]
     if unknown:
         yield (
             f"memory of {_some(unknown)} is not budgeted: the base's shape or architecture "
@@ -173,7 +175,7 @@ def server_of(bin_: ServerDraft) -> Server:
         bin_.base, bin_.slots, bin_.rank,
         tensor_parallel=len(bin_.devices) or 1, parts=bin_.parts, listed=len(bin_.names),
     )  # fmt: skip
-    devices = tuple(each.name for each in bin_.devices)
+    devices = tuple(device.name for device in bin_.devices)
     return Server(bin_.name, bin_.base.name, bin_.host, devices, bin_.port, flags.digest, flags)
 
 
@@ -182,14 +184,14 @@ def result(board: PlacementState) -> PlacementResult:
     servers = _servers(board)
     listed: dict[str, set[str]] = defaultdict(set)
     for adapter, names in board.wanted.loaded.items():
-        for each in names:
-            listed[each].add(adapter)
+        for adapter_name in names:
+            listed[adapter_name].add(adapter)
     uses = tuple(
         device_use(
-            board.bins[each], frozenset(listed[each]), _foreign(board, board.bins[each]),
+            board.bins[server], frozenset(listed[server]), _foreign(board, board.bins[server]),
             board.hardware,
         )
-        for each in servers
+        for server in servers
     )  # fmt: skip
     price, bound = round(cost(board), 6), lower_bound(board)
     status: Status = "optimal" if price <= bound + 1e-6 else "feasible"
@@ -200,7 +202,7 @@ def result(board: PlacementState) -> PlacementResult:
         server_why=dict(sorted(board.opened.items())),
         capacity=uses,
         tight=frozenset(
-            each for each in servers if is_tight(board.bins[each], frozenset(listed[each]))
+            server for server in servers if is_tight(board.bins[server], frozenset(listed[server]))
         ),
         unplaced=dict(sorted(board.unplaced.items())),
         warnings=(*slot_warnings(uses), *load_warnings(board), *board.notes),
@@ -228,4 +230,8 @@ def _foreign(board: PlacementState, bin_: ServerDraft) -> frozenset[str]:
     """Return what a server lists that is neither ours nor wanted."""
     names = bin_.names - bin_.residents.keys()
     ours = board.wanted.owned
-    return frozenset(each for each in names if adapter_address(each, bin_.name) not in ours)
+    return frozenset(
+        adapter_name
+        for adapter_name in names
+        if adapter_address(adapter_name, bin_.name) not in ours
+    )

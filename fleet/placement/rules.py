@@ -46,7 +46,7 @@ def _rules(board: PlacementState, item: Item, bin_: ServerDraft) -> Iterator[Obs
         yield replace(slow, where=bin_.name)
     if alias_conflict(board.enemies, item, set(bin_.residents)):
         enemies = board.enemies[item.alias]
-        beside = sorted(each.alias for each in bin_.residents.values() if each.alias in enemies)
+        beside = sorted(item.alias for item in bin_.residents.values() if item.alias in enemies)
         text = f"`{bin_.name}` holds `{beside[0]}`, from which it stays apart"
         yield Obstacle(Limit.APART, bin_.name, text, len(beside))
 
@@ -67,8 +67,8 @@ def _wishes(
     if not taken.isdisjoint(spots):
         text = f"`{name}` is on a device that has a replica of it"
         yield Obstacle(Limit.REPLICAS, name, text, item.replicas, len(taken))
-    elif item.spread == "host" and any(each[0] == host.name for each in taken):
-        hosts = len({each[0] for each in taken})
+    elif item.spread == "host" and any(spot[0] == host.name for spot in taken):
+        hosts = len({spot[0] for spot in taken})
         text = f"host `{host.name}` has a replica of it"
         yield Obstacle(Limit.HOSTS, name, text, item.replicas, hosts)
 
@@ -158,14 +158,14 @@ def _load(
         return
     need = float(bin_.tokens[hour] + bin_.asks_more(item).tokens[hour]) / RATE_UNIT
     have = need * FULL / int(used[hour]) if board.hardware.throughput(bin_, *cut).limit > 0 else 0.0
-    who = sorted(
-        {each.alias: each for each in (*bin_.residents.values(), item)}.values(),
-        key=lambda each: (-int(each.asks.tokens[hour]), each.alias),
+    busiest = sorted(
+        {other.alias: other for other in (*bin_.residents.values(), item)}.values(),
+        key=lambda other: (-int(other.asks.tokens[hour]), other.alias),
     )
     named = ", ".join(
-        f"{each.alias}{_in_batch(board, each, hour)} {int(each.asks.tokens[hour]) / RATE_UNIT:.0f}"
-        for each in who[:3]
-        if int(each.asks.tokens[hour])
+        f"{other.alias}{_in_batch(board, other, hour)} {tokens / RATE_UNIT:.0f}"
+        for other in busiest[:3]
+        if (tokens := int(other.asks.tokens[hour]))
     )
     text = (
         f"`{bin_.name}` would be asked for {need:.0f} tokens/s at {hour:02}:00 UTC and may carry "
@@ -203,7 +203,7 @@ def _new(
     yield from _unlisted(board, item, trial, base.slots or slots_bucket(1) or 1)
     there = board.hardware.on[host.name, device.name]
     if there and not (base.kv_cache_bytes is not None and _in_bytes(there)):
-        text = f"`{spot}` is taken by {', '.join(f'`{each.name}`' for each in there)}"
+        text = f"`{spot}` is taken by {', '.join(f'`{draft.name}`' for draft in there)}"
         yield Obstacle(Limit.DEVICES, spot, text)
     elif there:
         text = f"`{spot}` has no memory left beside {', '.join(f'`{e.name}`' for e in there)}"
@@ -211,7 +211,7 @@ def _new(
 
 
 def _in_bytes(there: list[ServerDraft]) -> bool:
-    return all(each.base.kv_cache_bytes is not None for each in there)
+    return all(draft.base.kv_cache_bytes is not None for draft in there)
 
 
 def alone_on(
@@ -222,9 +222,11 @@ def alone_on(
     high = too_high(board, item, spot)
     if high is not None:
         return high
-    alike = [each for each in host.devices if each.kind == device.kind]
+    alike = [other for other in host.devices if other.kind == device.kind]
     wanted = (base.tensor_parallel,) if base.tensor_parallel else CARDS
-    possible = [each for each in wanted if each <= len(alike) and _splits(board, item, each)]
+    possible = [
+        target for target in wanted if target <= len(alike) and _splits(board, item, target)
+    ]
     if not possible:
         cards = wanted[0]
         text = (

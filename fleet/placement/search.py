@@ -55,7 +55,7 @@ def attempt(
     lacking, size = failed, max(len(board.items), 1)
     if not failed:
         return _cheapest(board, search, min(OTHERS // size, MOST_OTHERS)), []
-    while others := {each.alias for each in lacking if numbers.get(each.alias, 0) < each.others}:
+    while others := {item.alias for item in lacking if numbers.get(item.alias, 0) < item.others}:
         for alias in sorted(others):
             numbers[alias] = numbers.get(alias, 0) + 1
         other, lacking = _once(fleet, wanted, live, search, (), numbers)
@@ -66,8 +66,8 @@ def attempt(
     for _ in range(min(TRIES, WORK // size + 1)):
         if not lacking or lacking[0].adapter in first[:1]:
             break  # done, or not even an empty fleet has a place for it
-        front = tuple(each.adapter for each in lacking)
-        first = (*front, *(each for each in first if each not in front))
+        front = tuple(item.adapter for item in lacking)
+        first = (*front, *(name for name in first if name not in front))
         if first in tried:
             break
         tried.add(first)
@@ -86,7 +86,7 @@ def _cheapest(board: PlacementState, search: SearchLimits, tries: int) -> Placem
     if not tries or not board.groups:
         return board
     several = sorted({
-        each.alias for each in board.items.values() if each.others and not each.prior
+        item.alias for item in board.items.values() if item.others and not item.prior
     })  # fmt: skip
     turns: list[tuple[int, dict[str, int]]] = [(turn, {}) for turn in range(1, board.groups)]
     for turn, numbers in (turns + [(0, {alias: 1}) for alias in several])[: tries - 1]:
@@ -103,7 +103,7 @@ def _roomier(board: PlacementState, search: SearchLimits) -> PlacementState:
 
     Only the first one of a fleet: what runs would have to move.
     """
-    if any(each.live for each in board.bins.values()):
+    if any(draft.live for draft in board.bins.values()):
         return board
     fleet = board.fleet
     policy = replace(fleet.policy, utilization=ROOMIER * fleet.policy.utilization)
@@ -140,7 +140,7 @@ def _once(
     spare(board)
     restart(board)
     put_back(board)
-    failed = [each for each in board.missing() if not silent_servers(fleet, live, each)]
+    failed = [item for item in board.missing() if not silent_servers(fleet, live, item)]
     return board, failed
 
 
@@ -163,7 +163,7 @@ def place(
     board, failed = attempt(fleet, wanted, live, search)
     if failed:
         raise PlacementError(*diagnose(failed, board))
-    if fleet.policy.share_devices and any(each.live is None for each in board.bins.values()):
+    if fleet.policy.share_devices and any(draft.live is None for draft in board.bins.values()):
         board = _cheaper_whole(board, search)
     for item in board.missing():
         silent = silent_servers(fleet, live, item)

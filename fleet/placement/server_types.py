@@ -72,7 +72,7 @@ def cuts_of(
                 if least_bytes(shape) > int(group[0].memory_bytes * shape.memory_share):
                     continue
                 fits = True
-                price = sum(each.price_per_hour for each in group[:cards]) / parts
+                price = sum(device.price_per_hour for device in group[:cards]) / parts
                 for first in range(0, len(group) - cards + 1, cards):
                     devices = tuple(group[first : first + cards])
                     yield ServerType(devices[0], cards, parts, price), devices
@@ -88,9 +88,9 @@ def _parts(fleet: FleetSpec, base: BaseSpec, cards: int) -> tuple[int, ...]:
 def _alike(devices: list[DeviceSpec]) -> list[list[DeviceSpec]]:
     """Return the devices of each kind, neighbours side by side."""
     groups: dict[tuple[str, int, str, float], list[DeviceSpec]] = {}
-    for each in devices:
-        its = each.kind, each.memory_bytes, each.vllm, each.price_per_hour
-        groups.setdefault(its, []).append(each)
+    for device in devices:
+        its = device.kind, device.memory_bytes, device.vllm, device.price_per_hour
+        groups.setdefault(its, []).append(device)
     return list(groups.values())
 
 
@@ -156,7 +156,7 @@ def limits_of(
     alike: dict[tuple[str, int, str, int, int], ServerType] = {}
     for host in hosts:
         best: dict[str, ReplicaSlot] = {}
-        usable = [each for each in host.devices if each.state != "draining"]
+        usable = [device for device in host.devices if device.state != "draining"]
         for kind, devices in cuts_of(fleet, base, 1, usable):
             device = kind.device
             its = device.kind, device.memory_bytes, device.vllm, kind.cards, kind.parts
@@ -166,9 +166,11 @@ def limits_of(
                 here = best.setdefault(devices[0].name, ReplicaSlot(0.0, 0.0))
                 best[devices[0].name] = max(here, ReplicaSlot(limit, kind.price))
         found += [max(best.values())] if apart and best else list(best.values())
-    unknown = any(each.limit == inf for each in found) or _attached(fleet, base)
+    unknown = any(slot.limit == inf for slot in found) or _attached(fleet, base)
     return NOWHERE if unknown else ReplicaSteps.of(found)
 
 
 def _attached(fleet: FleetSpec, base: BaseSpec) -> bool:
-    return any(each.base == base.name for host in fleet.hosts.values() for each in host.attached)
+    return any(
+        attached.base == base.name for host in fleet.hosts.values() for attached in host.attached
+    )

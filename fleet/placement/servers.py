@@ -65,8 +65,8 @@ class ServerDraft:
     @property
     def spots(self) -> frozenset[DeviceId]:
         """The devices; replicas never share one."""
-        names = tuple(each.name for each in self.devices) or (self.name,)
-        return frozenset((self.host, each) for each in names)
+        names = tuple(device.name for device in self.devices) or (self.name,)
+        return frozenset((self.host, name) for name in names)
 
     @property
     def blocked(self) -> int:
@@ -85,7 +85,7 @@ class ServerDraft:
     def slots_needed(self, item: Item | None = None) -> int:
         """Return the slots that all who are here take, with one more item."""
         names = len(self.names) - len(self.cached & self.names)
-        waiting = [each for each in self.residents.values() if each.cached] if self.cached else []
+        waiting = [item for item in self.residents.values() if item.cached] if self.cached else []
         if item is not None and item.adapter not in self.names:
             if item.cached:
                 waiting.append(item)

@@ -75,9 +75,9 @@ class PlacementState:
     def missing(self) -> list[Item]:
         """Return the versions that lack a replica, hardest first."""
         lacking = [
-            each
-            for name, each in self.items.items()
-            if len(self.bound[name]) < each.replicas and name not in self.unplaced
+            item
+            for name, item in self.items.items()
+            if len(self.bound[name]) < item.replicas and name not in self.unplaced
         ]
         return sorted(lacking, key=hardest_first)
 
@@ -106,7 +106,7 @@ class PlacementState:
     def apart(self, item: Item, host: str, spots: frozenset[DeviceId]) -> bool:
         """Say whether no replica of a version is on these devices, or this host if it matters."""
         taken = self.spots(item)
-        if item.spread == "host" and any(each[0] == host for each in taken):
+        if item.spread == "host" and any(spot[0] == host for spot in taken):
             return False
         return taken.isdisjoint(spots)
 
@@ -179,7 +179,7 @@ def placement_state_of(
 
     @cache
     def carried(base: str, rung: int, hosts: tuple[str, ...], spread: Spread) -> ReplicaSteps:
-        there = [fleet.hosts[each] for each in hosts]
+        there = [fleet.hosts[host] for host in hosts]
         return limits_of(fleet, fleet.bases[base], rung, hardware, there, apart=spread == "host")
 
     @cache
@@ -198,7 +198,7 @@ def placement_state_of(
         hosts = open_to(groups, frozenset(declared.avoid), declared.pin)
         return carried(base, rung, hosts, declared.spread)
 
-    items = {each.adapter: each for each in items_of(fleet, wanted, limits, unplaced, failed or {})}
+    items = {item.adapter: item for item in items_of(fleet, wanted, limits, unplaced, failed or {})}
     items = dict(sorted(items.items()))
     bins = open_live(fleet, wanted, live, places, hardware)
     return PlacementState(
@@ -210,7 +210,9 @@ def silent_servers(fleet: FleetSpec, live: State, item: Item) -> tuple[str, ...]
     """Return the servers that could hold a version and do not answer, quoted and sorted."""
     if not live.unknown_servers:
         return ()
-    attached = {each.name: each.base for host in fleet.hosts.values() for each in host.attached}
+    attached = {
+        attached.name: attached.base for host in fleet.hosts.values() for attached in host.attached
+    }
     return tuple(
         f"`{name}`"
         for name in sorted(live.unknown_servers)
@@ -225,4 +227,4 @@ def hardest_first(item: Item) -> tuple[bool, int, int, str]:
 
 def by_name(bins: Iterable[ServerDraft]) -> list[ServerDraft]:
     """Return servers sorted by name."""
-    return sorted(bins, key=lambda each: each.name)
+    return sorted(bins, key=lambda draft: draft.name)

@@ -24,16 +24,18 @@ def obstacles_of(board: PlacementState, item: Item) -> tuple[Obstacle, ...]:
     if not places:
         text = f"nothing declared can hold base `{item.base}`"
         return (Obstacle(Limit.REPLICAS, "", text, item.replicas, 0),)
-    single = [found for found in places if len({each.limit for each in found}) == 1]
+    single = [found for found in places if len({obstacle.limit for obstacle in found}) == 1]
     if not single and places:
-        fewest = min(len({each.limit for each in found}) for found in places)
-        single = [found for found in places if len({each.limit for each in found}) == fewest]
+        fewest = min(len({obstacle.limit for obstacle in found}) for found in places)
+        single = [
+            found for found in places if len({obstacle.limit for obstacle in found}) == fewest
+        ]
     first: dict[Limit, Obstacle] = {}
     for found in single:
-        for each in found:
-            known = first.get(each.limit)
-            if known is None or each.need - each.have < known.need - known.have:
-                first[each.limit] = each
+        for obstacle in found:
+            known = first.get(obstacle.limit)
+            if known is None or obstacle.need - obstacle.have < known.need - known.have:
+                first[obstacle.limit] = obstacle
     return tuple(first[limit] for limit in sorted(first, key=_ORDER.__getitem__))
 
 
@@ -41,17 +43,19 @@ def causes_of(board: PlacementState, failed: Sequence[Item]) -> tuple[PlacementC
     """Return the causes, by base, the one to look at first in front; each limit once a base."""
     found: dict[tuple[str, Limit], list[tuple[Item, Obstacle]]] = defaultdict(list)
     primary: set[tuple[str, Limit]] = set()
-    for item in sorted(failed, key=lambda each: each.adapter):
+    for item in sorted(failed, key=lambda item: item.adapter):
         obstacles = obstacles_of(board, item)
-        for each in obstacles:
-            found[item.base, each.limit].append((item, each))
+        for obstacle in obstacles:
+            found[item.base, obstacle.limit].append((item, obstacle))
         if obstacles:
             primary.add((item.base, obstacles[0].limit))
     causes = [
         _cause(board, base, limit, told, primary=(base, limit) in primary)
         for (base, limit), told in found.items()
     ]
-    return tuple(sorted(causes, key=lambda each: (not each.primary, each.base, _ORDER[each.limit])))
+    return tuple(
+        sorted(causes, key=lambda cause: (not cause.primary, cause.base, _ORDER[cause.limit]))
+    )
 
 
 def _cause(
@@ -63,7 +67,7 @@ def _cause(
     primary: bool,
 ) -> PlacementCause:
     """Put together what one limit does to versions of one base."""
-    item, worst = max(told, key=lambda each: each[1].need - each[1].have)
+    item, worst = max(told, key=lambda pair: pair[1].need - pair[1].have)
     need, have, text = worst.need, worst.have, worst.text
     if limit in (Limit.REPLICAS, Limit.HOSTS):
         have = _spots(board, item)
@@ -71,7 +75,7 @@ def _cause(
         wanted = "replica" if item.replicas == 1 else "replicas"
         text = f"it wants {item.replicas} {wanted} on distinct {what}, and {have:.0f} may hold one"
         need = item.replicas
-    names = tuple(sorted({each.adapter for each, _ in told}))
+    names = tuple(sorted({pair.adapter for pair, _ in told}))
     return PlacementCause(limit, base, names, primary, text, need, have, worst.hour)
 
 
@@ -121,25 +125,25 @@ def totals_of(board: PlacementState, bases: Sequence[str]) -> tuple[TotalNeed, .
 
 
 def _total(board: PlacementState, base: str) -> TotalNeed:
-    items = [each for each in board.items.values() if each.base == base]
-    ours = [each for each in board.bins.values() if each.base.name == base and each.residents]
-    aliases = {each.alias: each for each in items}.values()
+    items = [item for item in board.items.values() if item.base == base]
+    ours = [draft for draft in board.bins.values() if draft.base.name == base and draft.residents]
+    aliases = {item.alias: item for item in items}.values()
     asked = [
-        sum(int(each.asks.tokens[hour]) * each.replicas for each in aliases) / RATE_UNIT
+        sum(int(alias.asks.tokens[hour]) * alias.replicas for alias in aliases) / RATE_UNIT
         for hour in range(HOURS)
     ]
-    hour = max(range(HOURS), key=lambda each: (asked[each], -each))
-    carried = sum(board.hardware.throughput(each, each.slots, each.rank).limit for each in ours)
-    labels = {each.device.kind for each in every_kind(board.fleet, board.fleet.bases[base])}
+    hour = max(range(HOURS), key=lambda hour: (asked[hour], -hour))
+    carried = sum(board.hardware.throughput(draft, draft.slots, draft.rank).limit for draft in ours)
+    labels = {kind.device.kind for kind in every_kind(board.fleet, board.fleet.bases[base])}
     return TotalNeed(
         base=base,
-        replicas=sum(each.replicas for each in items),
-        placed=sum(len(board.bound[each.adapter]) for each in items),
-        slots=sum(each.slots for each in ours),
+        replicas=sum(item.replicas for item in items),
+        placed=sum(len(board.bound[item.adapter]) for item in items),
+        slots=sum(draft.slots for draft in ours),
         tokens=asked[hour],
         carried=carried if ours else 0.0,
         hour=hour,
-        devices=len({spot for each in ours if each.devices for spot in each.spots}),
+        devices=len({spot for draft in ours if draft.devices for spot in draft.spots}),
         usable=sum(
             device.kind in labels and device.state == "active"
             for host in board.fleet.hosts.values()

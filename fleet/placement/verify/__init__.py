@@ -47,9 +47,9 @@ def verify_placement(
     scene = PlacementView(
         fleet, wanted, live, placement.servers, placement.bindings, placement.unplaced
     )
-    broken = [each for check in _RULES for each in check(scene)]
+    broken = [violation for check in _RULES for violation in check(scene)]
     over, before = _amounts(scene)
-    broken += [each for each in over if not _was_so(each, before)]
+    broken += [violation for violation in over if not _was_so(violation, before)]
     return _worst(broken)
 
 
@@ -61,18 +61,18 @@ def inherited(
         fleet, wanted, live, placement.servers, placement.bindings, placement.unplaced
     )
     over, before = _amounts(scene)
-    return _worst([each for each in over if _was_so(each, before)])
+    return _worst([violation for violation in over if _was_so(violation, before)])
 
 
 def _amounts(
     scene: PlacementView,
 ) -> tuple[list[Violation], dict[tuple[str, str, str, int], Violation]]:
     """Return what is over its limit after, and what was before if that matters."""
-    over = [each for check in _RESOURCES for each in check(scene)]
+    over = [violation for check in _RESOURCES for violation in check(scene)]
     if not over:
         return [], {}
     now = now_of(scene)
-    return over, {each.key: each for check in _RESOURCES for each in check(now)}
+    return over, {violation.key: violation for check in _RESOURCES for violation in check(now)}
 
 
 def _was_so(found: Violation, before: dict[tuple[str, str, str, int], Violation]) -> bool:
@@ -83,8 +83,8 @@ def _was_so(found: Violation, before: dict[tuple[str, str, str, int], Violation]
 def _worst(found: list[Violation]) -> tuple[Violation, ...]:
     """Return the findings by constraint and place; of one server's hours only the worst."""
     worst: dict[tuple[str, str, str], Violation] = {}
-    for each in found:
-        key = (each.constraint.value, each.server, each.adapter)
-        if key not in worst or each.excess > worst[key].excess:
-            worst[key] = each
+    for violation in found:
+        key = (violation.constraint.value, violation.server, violation.adapter)
+        if key not in worst or violation.excess > worst[key].excess:
+            worst[key] = violation
     return tuple(worst[key] for key in sorted(worst))

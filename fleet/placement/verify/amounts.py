@@ -24,10 +24,10 @@ def flags(scene: PlacementView) -> Iterator[Violation]:
         base, found = scene.fleet.bases.get(server.base), server.flags
         if found is None or base is None or not server.devices:
             continue
-        known = [scene.device(server.host, each) for each in server.devices]
+        known = [scene.device(server.host, device) for device in server.devices]
         if scene.host(server) is None or None in known:
             continue  # on its way out: nothing is placed on it, see `servers`
-        kinds = {each.kind for each in known if each is not None}
+        kinds = {device.kind for device in known if device is not None}
         runs = live.get(name) == server  # whatever its devices are called today
         for what, is_so in (
             (
@@ -59,20 +59,20 @@ def flags(scene: PlacementView) -> Iterator[Violation]:
 def ranks(scene: PlacementView) -> Iterator[Violation]:
     """Find versions whose rank is above their server's."""
     for name, account in scene.accounts.items():
-        for each in account.residents:
-            if 0 < account.rank < each.rank:
+        for item in account.residents:
+            if 0 < account.rank < item.rank:
                 text = (
-                    f"`{each.adapter}` has rank {each.rank}, and `{name}` is started with "
+                    f"`{item.adapter}` has rank {item.rank}, and `{name}` is started with "
                     f"max_lora_rank {account.rank}"
                 )
-                yield Violation(Constraint.RANK, name, each.adapter, each.rank, account.rank, text)
+                yield Violation(Constraint.RANK, name, item.adapter, item.rank, account.rank, text)
 
 
 def slots(scene: PlacementView) -> Iterator[Violation]:
     """Find servers that hold more than their slots or list more than their host memory takes."""
     for name, account in scene.accounts.items():
         foreign = len(scene.foreign.get(name, ()))
-        waiting = [each for each in account.residents if each.cached]
+        waiting = [item for item in account.residents if item.cached]
         shared = slots_for(waiting)
         needed = account.pinned + foreign + account.kept * bool(account.residents) + shared
         if 0 < account.slots < needed:
@@ -96,8 +96,8 @@ def slots_for(waiting: list[AdapterAccount]) -> int:
     """
     most = 0
     for hour in range(HOURS):
-        busy = [each.load.concurrency[hour] for each in waiting]
-        bound = sum(busy) + QUANTILE * sqrt(sum(each * (1 - each) for each in busy))
+        busy = [item.load.concurrency[hour] for item in waiting]
+        bound = sum(busy) + QUANTILE * sqrt(sum(share * (1 - share) for share in busy))
         most = max(most, ceil(bound - SLACK))
     return max(min(most, len(waiting)), 1) if waiting else 0
 
@@ -109,21 +109,21 @@ def memory(scene: PlacementView) -> Iterator[Violation]:
         if declared is None:
             continue
         spot, total = f"{host}/{device}", declared.memory_bytes
-        needs = {each.name: least_bytes(scene, scene.accounts[each.name]) for each in servers}
+        needs = {server.name: least_bytes(scene, scene.accounts[server.name]) for server in servers}
         taken = sum(needs.values())
         if taken > total:
             listed = ", ".join(f"`{name}` {_gib(need)}" for name, need in needs.items())
             text = f"`{spot}` has {_gib(total)}, and its servers need {_gib(taken)}: {listed}"
             yield Violation(Constraint.MEMORY, spot, "", taken, total, text)
-        for each in servers:
-            share = each.flags.memory_share if each.flags else None
-            if share is not None and needs[each.name] > share * total:
+        for server in servers:
+            share = server.flags.memory_share if server.flags else None
+            if share is not None and needs[server.name] > share * total:
                 own = int(share * total)
                 text = (
-                    f"`{each.name}` needs {_gib(needs[each.name])}, and its share {share:g} of "
+                    f"`{server.name}` needs {_gib(needs[server.name])}, and its share {share:g} of "
                     f"`{spot}` is {_gib(own)}"
                 )
-                yield Violation(Constraint.MEMORY, each.name, "", needs[each.name], own, text)
+                yield Violation(Constraint.MEMORY, server.name, "", needs[server.name], own, text)
         yield from _shares(scene, spot, servers, needs, total)
 
 
@@ -132,17 +132,17 @@ def _shares(
 ) -> Iterator[Violation]:
     """Find shares of a device that add up to more than it; bytes count as the share they are."""
     shares = [
-        needs[each.name] / total
-        if each.flags is None or each.flags.memory_share is None
-        else each.flags.memory_share
-        for each in servers
+        needs[server.name] / total
+        if server.flags is None or server.flags.memory_share is None
+        else server.flags.memory_share
+        for server in servers
     ]
     if sum(shares) > 1 + SLACK:
         text = f"servers on `{spot}` take {sum(shares):.2f} of its memory"
         yield Violation(Constraint.SHARES, spot, "", sum(shares), 1, text)
-    cut = [each for each in servers if each.flags and each.flags.memory_share is not None]
+    cut = [server for server in servers if server.flags and server.flags.memory_share is not None]
     if cut and len(servers) > 1 and not scene.fleet.policy.share_devices:
-        names = ", ".join(f"`{each.name}`" for each in servers)
+        names = ", ".join(f"`{server.name}`" for server in servers)
         text = f"{names} share `{spot}`, and devices are not to be divided"
         yield Violation(Constraint.SHARES, spot, "", len(servers), 1, text)
 
@@ -155,7 +155,7 @@ def least_bytes(scene: PlacementView, account: ServerAccount) -> int:
         return 0
     least = least_kv_bytes(base, flags.tensor_parallel) if base.shape else base.kv_cache_bytes or 0
     parts = (account.weights_bytes, account.slot_bytes, account.reserve_bytes, least)
-    return sum(each or 0 for each in parts)
+    return sum(part or 0 for part in parts)
 
 
 def host_memory(scene: PlacementView) -> Iterator[Violation]:
@@ -165,7 +165,7 @@ def host_memory(scene: PlacementView) -> Iterator[Violation]:
     for name, server in scene.servers.items():
         limited = server.host in hosts and hosts[server.host].memory_bytes is not None
         if limited and server.flags is not None and server.devices:
-            held = {*(each.adapter for each in scene.accounts[name].residents)}
+            held = {*(item.adapter for item in scene.accounts[name].residents)}
             held |= scene.foreign.get(name, frozenset())
             known = [found.bytes for one in held if (found := scene.fleet.versions.get(one))]
             copies = server.flags.max_cpu_loras * server.flags.tensor_parallel

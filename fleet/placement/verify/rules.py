@@ -16,9 +16,9 @@ SLACK = 1e-6
 def replicas(scene: PlacementView) -> Iterator[Violation]:
     """Find versions on fewer or more servers than asked, and such that nobody asked for."""
     asked: dict[str, int] = {}
-    for each in scene.wanted.wanted.values():
-        declared = scene.fleet.adapters[each.alias]
-        for name, _ in each.shares:
+    for target in scene.wanted.wanted.values():
+        declared = scene.fleet.adapters[target.alias]
+        for name, _ in target.shares:
             asked[name] = _asked(scene, declared, name)
     for name in sorted({*asked, *scene.bindings}):
         servers = scene.bindings.get(name, ())
@@ -49,18 +49,18 @@ def servers(scene: PlacementView) -> Iterator[Violation]:
     """Find versions on servers that are not there, of another base, or silent and new to them."""
     for name, bound in scene.bindings.items():
         base = name.split("-", 3)[2]
-        for each in bound:
-            server = scene.servers.get(each)
-            if each in scene.live.unknown_servers:
-                if not scene.was_there(name, each):
-                    text = f"`{name}` comes to `{each}`, which does not answer"
-                    yield _broken(Constraint.SILENT, each, name, text)
+        for place in bound:
+            server = scene.servers.get(place)
+            if place in scene.live.unknown_servers:
+                if not scene.was_there(name, place):
+                    text = f"`{name}` comes to `{place}`, which does not answer"
+                    yield _broken(Constraint.SILENT, place, name, text)
             elif server is None:
-                text = f"`{name}` is bound to `{each}`, which is not among the servers"
-                yield _broken(Constraint.SERVER, each, name, text)
+                text = f"`{name}` is bound to `{place}`, which is not among the servers"
+                yield _broken(Constraint.SERVER, place, name, text)
             elif server.base != base:
-                text = f"`{name}` is on `{each}`, whose base is `{server.base}`"
-                yield _broken(Constraint.SERVER, each, name, text)
+                text = f"`{name}` is on `{place}`, whose base is `{server.base}`"
+                yield _broken(Constraint.SERVER, place, name, text)
 
 
 def silence(scene: PlacementView) -> Iterator[Violation]:
@@ -84,12 +84,13 @@ def promises(scene: PlacementView) -> Iterator[Violation]:
     """Find versions that come to a server too slow for what their tier promises."""
     for name, account in scene.accounts.items():
         shape = scene.books.shape(scene.servers[name], 1)
-        for each in account.residents if shape else ():
-            declared = scene.declared(each.adapter)
+        for resident in account.residents if shape else ():
+            version = resident.adapter
+            declared = scene.declared(version)
             if declared is None or not declared.promised or declared.demand is None:
                 continue
             assert shape is not None
-            rank = shape.base.max_lora_rank or rank_bucket(each.rank) or 0
+            rank = shape.base.max_lora_rank or rank_bucket(resident.rank) or 0
             speed, basis = speed_of(
                 scene.fleet.profiles,
                 shape.base,
@@ -102,13 +103,13 @@ def promises(scene: PlacementView) -> Iterator[Violation]:
                 continue
             seconds = declared.demand.output_tokens * step_seconds(speed, 1, 1)
             seconds += declared.demand.prompt_tokens * prompt_seconds(speed)
-            if seconds > declared.slo_s * (1 + SLACK) and not scene.was_there(each.adapter, name):
+            if seconds > declared.slo_s * (1 + SLACK) and not scene.was_there(version, name):
                 text = (
-                    f"`{each.adapter}` comes to `{name}`, which answers in {seconds:.2g} s while "
+                    f"`{version}` comes to `{name}`, which answers in {seconds:.2g} s while "
                     f"idle, and {declared.slo_s:g} s are promised"
                 )
                 amount, limit = seconds, declared.slo_s
-                yield Violation(Constraint.LATENCY, name, each.adapter, amount, limit, text)
+                yield Violation(Constraint.LATENCY, name, version, amount, limit, text)
 
 
 def spread(scene: PlacementView) -> Iterator[Violation]:
@@ -119,17 +120,17 @@ def spread(scene: PlacementView) -> Iterator[Violation]:
         declared = scene.declared(name)
         by_host = declared is not None and declared.spread == "host"
         taken: dict[tuple[str, ...], str] = {}
-        for each in bound:
-            if each not in scene.homes:
+        for place in bound:
+            if place not in scene.homes:
                 continue
-            host, *devices = scene.homes[each]
+            host, *devices = scene.homes[place]
             spots = [(host,)] if by_host else [(host, device) for device in devices]
             for spot in spots:
-                other = taken.setdefault(spot, each)
-                if other != each:
+                other = taken.setdefault(spot, place)
+                if other != place:
                     where = f"host `{host}`" if by_host else f"device `{'/'.join(spot)}`"
-                    text = f"`{name}` has two replicas on {where}: `{other}` and `{each}`"
-                    yield _broken(Constraint.SPREAD, each, name, text)
+                    text = f"`{name}` has two replicas on {where}: `{other}` and `{place}`"
+                    yield _broken(Constraint.SPREAD, place, name, text)
                     break
 
 
@@ -137,8 +138,8 @@ def choices(scene: PlacementView) -> Iterator[Violation]:
     """Find versions where they are pinned away from, unwanted, or newly come to a closed place."""
     for name, bound in scene.bindings.items():
         declared = scene.declared(name)
-        for each in bound:
-            server = scene.servers.get(each)
+        for place in bound:
+            server = scene.servers.get(place)
             if server is None or declared is None:
                 continue
             yield from _choice(scene, declared, name, server)
@@ -151,8 +152,8 @@ def _choice(
     if declared.pin is not None and declared.pin not in here:
         text = f"`{name}` is pinned to `{declared.pin}`, and is on `{server.name}`"
         yield _broken(Constraint.PIN, server.name, name, text)
-    for each in sorted(here.intersection(declared.avoid)):
-        text = f"`{name}` avoids `{each}`, and is on `{server.name}`"
+    for place in sorted(here.intersection(declared.avoid)):
+        text = f"`{name}` avoids `{place}`, and is on `{server.name}`"
         yield _broken(Constraint.AVOID, server.name, name, text)
     host = scene.host(server)
     reserved = host.reserved_for if host else ()
@@ -173,8 +174,8 @@ def company(scene: PlacementView) -> Iterator[Violation]:
     for server, residents in scene.residents.items():
         if server not in scene.servers:
             continue
-        names = [each.adapter for each in residents]
-        known = [(each, found) for each in names if (found := scene.declared(each)) is not None]
+        names = [item.adapter for item in residents]
+        known = [(name, found) for name in names if (found := scene.declared(name)) is not None]
         for name, declared in known:
             if declared.apart:
                 yield from _apart(declared, name, server, names)
@@ -185,10 +186,10 @@ def company(scene: PlacementView) -> Iterator[Violation]:
 def _apart(declared: AdapterSpec, name: str, server: str, names: list[str]) -> Iterator[Violation]:
     apart = set(declared.apart)
     beside = [
-        each
-        for each in names
-        if alias_of(each) != declared.alias
-        and apart.intersection((alias_of(each), each.partition("-")[0]))
+        name
+        for name in names
+        if alias_of(name) != declared.alias
+        and apart.intersection((alias_of(name), name.partition("-")[0]))
     ]
     if beside:
         text = f"`{name}` stays apart from `{beside[0]}`, and both are on `{server}`"
@@ -201,7 +202,7 @@ def _isolated(
     def group(of: AdapterSpec) -> str:
         return of.tier if declared.isolation == "tier" else of.name.client
 
-    beside = [each for each, other in known if group(other) != group(declared)]
+    beside = [other_name for other_name, other in known if group(other) != group(declared)]
     if beside:
         text = (
             f"`{name}` shares a server with its own {declared.isolation} only, and `{beside[0]}` "

@@ -51,14 +51,14 @@ class _Replay:
         self.listed: dict[str, set[str]] = defaultdict(set)
         self.largest: dict[str, int] = defaultdict(int)
         """By server: the bytes of the largest version that it has listed; it keeps the weights."""
-        for each in live.adapters().values():
-            self._list(each.adapter, each.server)
+        for adapter in live.adapters().values():
+            self._list(adapter.adapter, adapter.server)
         self.at: dict[str, set[str]] = defaultdict(set)
         for name, server in self.servers.items():
             self.at[server.host].add(name)
-        limited = (name for name, each in fleet.hosts.items() if each.memory_bytes is not None)
+        limited = (name for name, host in fleet.hosts.items() if host.memory_bytes is not None)
         self.before = {name: self._host_bytes(name) for name in limited}
-        self.interrupted = {each.alias for each in plan.impacts if each.interrupted}
+        self.interrupted = {impact.alias for impact in plan.impacts if impact.interrupted}
 
     def after(self, step: Step) -> Iterator[Violation]:
         """Carry out one step, and yield what is broken then."""
@@ -93,19 +93,21 @@ class _Replay:
 
     def _started(self, server: Server, step: Step) -> Iterator[Violation]:
         """Find devices whose servers, the new one among them, do not fit together."""
-        beside = [self.servers[each] for each in sorted(self.at[server.host])]
+        beside = [self.servers[name] for name in sorted(self.at[server.host])]
         for device in server.devices:
             declared = self.books.devices.get((server.host, device))
-            here = [each for each in beside if device in each.devices]
+            here = [draft for draft in beside if device in draft.devices]
             if declared is None:
                 continue
-            needs = [self._least(each) for each in here]
+            needs = [self._least(draft) for draft in here]
             shares = [
-                each.flags.memory_share if each.flags and each.flags.memory_share else need / total
-                for each, need in zip(here, needs, strict=True)
+                draft.flags.memory_share
+                if draft.flags and draft.flags.memory_share
+                else need / total
+                for draft, need in zip(here, needs, strict=True)
                 for total in [declared.memory_bytes]
             ]
-            names = ", ".join(f"`{each.name}`" for each in here)
+            names = ", ".join(f"`{draft.name}`" for draft in here)
             spot, at = f"{server.host}/{device}", f"after `{step.id}`"
             if sum(needs) > declared.memory_bytes:
                 text = f"{at}, {names} do not fit together in the memory of `{spot}`"
@@ -114,7 +116,7 @@ class _Replay:
             elif sum(shares) > 1 + SLACK:
                 text = f"{at}, {names} take {sum(shares):.2f} of the memory of `{spot}`"
                 yield Violation(Constraint.SHARES, spot, "", sum(shares), 1, text)
-        on_port = [each for each in beside if each.devices and each.port == server.port]
+        on_port = [draft for draft in beside if draft.devices and draft.port == server.port]
         if len(on_port) > 1:
             text = f"after `{step.id}`, two servers are on port {server.port} of `{server.host}`"
             yield Violation(Constraint.PORT, server.name, "", len(on_port), 1, text)
@@ -133,7 +135,7 @@ class _Replay:
             return
         account = self.books.server(server, (), 1)
         listed = self.listed[name]
-        pinned = sum(not self._cached(each) for each in listed) + account.kept
+        pinned = sum(not self._cached(change) for change in listed) + account.kept
         if 0 < account.slots < pinned:
             text = f"after `{step.id}`, `{name}` has {account.slots} slots for {pinned} versions"
             yield Violation(Constraint.SLOTS, name, "", pinned, account.slots, text)
@@ -165,9 +167,9 @@ class _Replay:
     def _host_bytes(self, name: str) -> int:
         """Return what the servers of a host may list, once for each of their devices."""
         return sum(
-            each.flags.max_cpu_loras * each.flags.tensor_parallel * self.largest[each.name]
-            for each in map(self.servers.__getitem__, self.at[name])
-            if each.devices and each.flags
+            draft.flags.max_cpu_loras * draft.flags.tensor_parallel * self.largest[draft.name]
+            for draft in map(self.servers.__getitem__, self.at[name])
+            if draft.devices and draft.flags
         )
 
     def _cached(self, adapter: str) -> bool:
@@ -180,8 +182,8 @@ class _Replay:
         route = self.routes.get(alias)
         shares = route.shares if route is not None else ()
         if alias not in self.interrupted and any(
-            each.adapter == adapter and each.percent > 0 and server in each.servers
-            for each in shares
+            share.adapter == adapter and share.percent > 0 and server in share.servers
+            for share in shares
         ):
             text = f"after `{step.id}`, the route of `{alias}` still names `{adapter}` there"
             yield Violation(Constraint.ROUTE, server, adapter, 1, 0, text)

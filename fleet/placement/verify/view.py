@@ -61,7 +61,8 @@ class PlacementView:
     def homes(self) -> dict[str, tuple[str, ...]]:
         """By server: the host, and the devices or, where it has none, the server itself."""
         return {
-            name: (each.host, *(each.devices or (name,))) for name, each in self.servers.items()
+            name: (server.host, *(server.devices or (name,)))
+            for name, server in self.servers.items()
         }
 
     @cached_property
@@ -71,12 +72,12 @@ class PlacementView:
         before = self.live.servers()
         found: dict[str, set[str]] = defaultdict(set)
         for name, servers in self.wanted.loaded.items():
-            for each in servers:
-                there = self.servers.get(each)
-                restarts = there is None or each not in before or there != before[each]
-                bound = each in self.bindings.get(name, ())
-                if not restarts and not bound and adapter_address(name, each) not in ours:
-                    found[each].add(name)
+            for server in servers:
+                there = self.servers.get(server)
+                restarts = there is None or server not in before or there != before[server]
+                bound = server in self.bindings.get(name, ())
+                if not restarts and not bound and adapter_address(name, server) not in ours:
+                    found[server].add(name)
         return {server: frozenset(names) for server, names in found.items()}
 
     def declared(self, adapter: str) -> AdapterSpec | None:
@@ -94,9 +95,9 @@ class PlacementView:
     def closed(self, server: Server) -> str:
         """Return the state of a server that takes nothing new; empty: it does."""
         theirs = self.books.attached.get(server.name)
-        here = [self.device(server.host, each) for each in server.devices]
-        states = [each.state for each in (theirs, *here) if each is not None]
-        return next((f"it is {each}" for each in states if each != "active"), "")
+        here = [self.device(server.host, device) for device in server.devices]
+        states = [declared.state for declared in (theirs, *here) if declared is not None]
+        return next((f"it is {state}" for state in states if state != "active"), "")
 
     def was_there(self, adapter: str, server: str) -> bool:
         """Say whether a version is, or by its route should be, on a server already."""
