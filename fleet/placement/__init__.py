@@ -1,7 +1,7 @@
 """Placement: which server holds which adapter version, and with what flags servers start.
 
-What is loaded stays where it is as long as that is valid; the rest is packed. `place` is the one
-entry; how it searches is its own business.
+A loaded version stays on its server as long as that is valid; the rest is packed. `place` is the
+entry of the search, `verify_placement` and `verify_steps` check its results.
 """
 
 from fleet.placement.accounting import placement_accounts

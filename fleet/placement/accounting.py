@@ -1,7 +1,7 @@
-"""Bookkeeping: draws up the account of every server of a placement.
+"""Accounting: the account of every server of a placement.
 
-Recomputed from the declarations, the placement and the laws alone, so that explaining and
-checking do not repeat what the search believed.
+The accounts are computed again from the declarations, the placement and the laws alone, so that
+`explain` and the checks do not repeat what the search believed.
 """
 
 from collections import defaultdict
@@ -97,12 +97,12 @@ def replica_load(adapter: AdapterSpec | None, replicas: int) -> Load:
 
 
 class Accounting:
-    """What the accounts of one fleet's servers are drawn up from."""
+    """Inputs of the accounts of a fleet's servers."""
 
     def __init__(self, fleet: FleetSpec) -> None:
-        """Read the habits of the fleet's adapters once."""
+        """Read the mix of requests of the fleet's adapters once."""
         self.fleet = fleet
-        self.habits = request_mix_of(fleet.adapters.values())
+        self.request_mixes = request_mix_of(fleet.adapters.values())
         self.attached = {
             attached.name: attached for host in fleet.hosts.values() for attached in host.attached
         }
@@ -160,7 +160,7 @@ class Accounting:
         )
 
     def shape(self, server: Server, crowd: int) -> ServerShape | None:
-        """Return how a managed server is cut; None where flags, base or device are not known."""
+        """Return the shape of a managed server; None where flags, base or device are not known."""
         base, device = self.fleet.bases.get(server.base), self._device(server)
         if server.flags is None or base is None or device is None:
             return None
@@ -175,8 +175,8 @@ class Accounting:
         """Return what a server of that shape carries."""
         if shape is None:
             return Throughput(inf, 0.0, "unknown")
-        habits = self.habits.get(shape.base.name, NO_REQUEST_MIX)
-        return throughput_of(shape, habits, self.fleet.profiles, self.fleet.policy.utilization)
+        mix = self.request_mixes.get(shape.base.name, NO_REQUEST_MIX)
+        return throughput_of(shape, mix, self.fleet.profiles, self.fleet.policy.utilization)
 
     def _steps(self, shape: ServerShape, load: Load) -> tuple[float, ...]:
         """Return the expected seconds of a step by hour; of servers on one device, in turns."""
@@ -196,8 +196,10 @@ class Accounting:
 
     def _speed(self, shape: ServerShape) -> Speed | None:
         device = shape.device
-        cards, rank = shape.tensor_parallel, shape.rank
-        return speed_of(self.fleet.profiles, shape.base, device, cards, rank, vllm=device.vllm)[0]
+        tensor_parallel, rank = shape.tensor_parallel, shape.rank
+        return speed_of(
+            self.fleet.profiles, shape.base, device, tensor_parallel, rank, vllm=device.vllm
+        )[0]
 
     def _device(self, server: Server) -> DeviceSpec | None:
         return self.devices.get((server.host, server.devices[0])) if server.devices else None
@@ -229,7 +231,7 @@ def _size(server: Server, theirs: AttachedServerSpec | None) -> tuple[int, int]:
 def _parts(server: Server, crowd: int) -> int:
     """Return among how many servers the devices' time is divided.
 
-    A share of the memory says for how many the device was cut, whether all are there or not.
+    A share of the memory tells how many servers the device was divided among, present or not.
     """
     share = server.flags.memory_share if server.flags else None
     return crowd if share is None else max(crowd, round(USABLE / share))
@@ -260,9 +262,9 @@ def _inflation(
     """Return what the largest residents cost, where the others would do with a smaller rank."""
     if shape is None or shape.base.max_lora_rank is not None:
         return None
-    rungs = {item.adapter: rank_bucket(item.rank) or 0 for item in residents}
-    owners = tuple(sorted(name for name, rung in rungs.items() if rung == shape.rank))
-    without = max((rung for rung in rungs.values() if rung < shape.rank), default=0)
+    steps = {item.adapter: rank_bucket(item.rank) or 0 for item in residents}
+    owners = tuple(sorted(name for name, bucket in steps.items() if bucket == shape.rank))
+    without = max((bucket for bucket in steps.values() if bucket < shape.rank), default=0)
     if not owners or not without:
         return None
     large, small = memory_of(shape).slots, memory_of(replace(shape, rank=without)).slots

@@ -11,7 +11,7 @@ from fleet.capacity import HOURS, Load
 
 @dataclass(frozen=True, slots=True)
 class AdapterAccount:
-    """One adapter version on one server."""
+    """An adapter version on a server."""
 
     adapter: str
     server: str
@@ -41,7 +41,7 @@ class RankInflation:
 
 @dataclass(frozen=True, slots=True)
 class ServerAccount:
-    """One server with all it holds. `limit` and `load` are in decode-equivalent tokens/s."""
+    """A server with all that is on it. `limit` and `load` are in decode-equivalent tokens/s."""
 
     server: str
     base: str

@@ -26,7 +26,7 @@ _CHECKS: tuple[Callable[[PlacementView], Iterator[Violation]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """One other place for a version."""
+    """Another place for a version."""
 
     server: str
     new: bool
@@ -59,17 +59,17 @@ class Weighed:
 
 def weigh(
     fleet: FleetSpec,
-    wanted: RolloutTargets,
+    targets: RolloutTargets,
     live: State,
     placement: PlacementResult,
     adapter: str,
     server: str,
 ) -> Weighed:
-    """Compare a version's server with every other of its base, and with a new one.
+    """Compare a version's server with every other server of its base, and with a new server.
 
     The others are taken as placed: with their flags, and with all that is on them.
     """
-    scale = _Scale(fleet, wanted, live, placement)
+    scale = _Scale(fleet, targets, live, placement)
     there = placement.servers[server]
     found = [
         scale.tried(adapter, server, other, new=False)
@@ -94,12 +94,12 @@ def _best_first(alternative: Alternative) -> tuple[bool, float, float, str]:
 
 
 class _Scale:
-    """Draws up one server at a time, with a version moved there."""
+    """Compares servers, one at a time, with a version moved there."""
 
     def __init__(
-        self, fleet: FleetSpec, wanted: RolloutTargets, live: State, placement: PlacementResult
+        self, fleet: FleetSpec, targets: RolloutTargets, live: State, placement: PlacementResult
     ) -> None:
-        self.fleet, self.wanted, self.live, self.placement = fleet, wanted, live, placement
+        self.fleet, self.targets, self.live, self.placement = fleet, targets, live, placement
         self.on: dict[str, set[str]] = defaultdict(set)
         for name, servers in placement.bindings.items():
             for server in servers:
@@ -110,19 +110,19 @@ class _Scale:
             for device in server.devices
         }
 
-    def scene(
+    def view(
         self, servers: Mapping[str, Server], bindings: Mapping[str, tuple[str, ...]], at: Server
     ) -> PlacementView:
-        """Return the scene of one server, with the versions that concern it alone."""
+        """Return the view of a server, with the versions that concern that server alone."""
         names = {name for name, bound in bindings.items() if at.name in bound}
         some = {name: bindings[name] for name in sorted(names)}
-        return PlacementView(self.fleet, self.wanted, self.live, servers, some, {})
+        return PlacementView(self.fleet, self.targets, self.live, servers, some, {})
 
     def account(
         self, servers: Mapping[str, Server], bindings: Mapping[str, tuple[str, ...]], at: Server
     ) -> ServerAccount:
-        """Return the account of one server, its neighbours on the device counted."""
-        return self.scene(self._beside(servers, at), bindings, at).accounts[at.name]
+        """Return the account of a server, its neighbours on the device counted."""
+        return self.view(self._beside(servers, at), bindings, at).accounts[at.name]
 
     def _beside(self, servers: Mapping[str, Server], at: Server) -> dict[str, Server]:
         """Add the servers on the same devices."""
@@ -143,19 +143,19 @@ class _Scale:
             name: self.placement.servers[name] for name in kept if name in self.placement.servers
         }
         servers = self._beside({**replicas, target.name: target}, target)
-        scene = self.scene(servers, bindings, target)
-        spots = {f"{target.host}/{device}" for device in target.devices}
-        about = {target.name, *spots}
+        view = self.view(servers, bindings, target)
+        device_ids = {f"{target.host}/{device}" for device in target.devices}
+        about = {target.name, *device_ids}
         broken = [
             violation
             for check in _CHECKS
-            for violation in check(scene)
+            for violation in check(view)
             if violation.server in about or violation.adapter == adapter
         ]
-        price = scene.accounts[target.name].price_per_hour if new else 0.0
+        price = view.accounts[target.name].price_per_hour if new else 0.0
         broken += self._listed(bindings, target)
         texts = tuple(dict.fromkeys(violation.text for violation in broken))
-        return Alternative(target.name, new, price, scene.accounts[target.name].peak, texts)
+        return Alternative(target.name, new, price, view.accounts[target.name].peak, texts)
 
     def _listed(
         self, bindings: Mapping[str, tuple[str, ...]], target: Server
@@ -169,20 +169,20 @@ class _Scale:
         near = {name: server for name, server in every.items() if server.host == host.name}
         held = {
             name: servers
-            for name, servers in self.wanted.loaded.items()
+            for name, servers in self.targets.loaded.items()
             if any(server in near and server not in ours for server in servers)
         }
-        names = {name for draft in near for name in self.on.get(draft, ())}
+        names = {name for other in near for name in self.on.get(other, ())}
         bound = {name: self.placement.bindings[name] for name in names}
         bound.update(bindings)
         for name, servers in held.items():
             bound[name] = tuple(sorted({*bound.get(name, ()), *servers}))
         yield from amounts.host_memory(
-            PlacementView(self.fleet, self.wanted, self.live, near, bound, {})
+            PlacementView(self.fleet, self.targets, self.live, near, bound, {})
         )
 
     def unused(self, like: Server) -> Iterator[Server]:
-        """Yield servers like one, on devices that nobody uses; the first of each kind and host."""
+        """Yield servers like `like` on unused devices; the first of each kind and host."""
         if like.flags is None:
             return
         for _, host in sorted(self.fleet.hosts.items()):

@@ -18,7 +18,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Error:
+class _ErrorText:
     """The text of one error; `_facts` has the words in braces."""
 
     code: str
@@ -27,16 +27,16 @@ class _Error:
     hint: str
 
 
-def diagnose(failed: Sequence[Item], board: PlacementState) -> Iterator[Diagnostic]:
+def diagnose(failed: Sequence[Item], state: PlacementState) -> Iterator[Diagnostic]:
     """Yield one diagnostic for each cause that is to be looked at first, by base."""
-    for cause in causes_of(board, failed):
+    for cause in causes_of(state, failed):
         if cause.primary:
-            error, facts = _ERRORS[cause.limit], _facts(cause, board.fleet)
+            error, facts = _ERRORS[cause.limit], _facts(cause, state.fleet)
             yield Diagnostic(
                 error.code,
                 error.summary,
                 error.detail.format_map(facts),
-                place=_declared_at(board.fleet, cause),
+                place=_declared_at(state.fleet, cause),
                 hint=f"{error.hint.format_map(facts)} What helps",
                 command=COMMAND,
             )
@@ -68,39 +68,39 @@ def _declared_at(fleet: FleetSpec, cause: PlacementCause) -> Position | None:
     return Position(file, int(line), int(column)) if column.isdigit() else None
 
 
-_SLOTS = _Error(
+_SLOTS = _ErrorText(
     "FC2001",
     "Fleet does not fit: no free LoRA slot",
     "{names} of base `{base}` {find} no server with a free slot. {sentence}",
     "{raise_slots}declare another device for `{base}`, lower replicas, or retire versions.",
 )
-_MEMORY = _Error(
+_MEMORY = _ErrorText(
     "FC2002",
     "Base fits on no device",
     "No server of base `{base}` can be opened for {names}. {sentence}",
     "declare a larger device or a smaller `kv_cache` or `max_model_len`; bases share a device only "
     "where each declares its `kv_cache`, or `placement.share_devices` is on.",
 )
-_REPLICAS = _Error(
+_REPLICAS = _ErrorText(
     "FC2003",
     "Not enough devices for the replicas",
     "{names}: {text}.",
     "declare {lack} more, or lower its replicas.",
 )
-_PIN = _Error(
+_PIN = _ErrorText(
     "FC2004",
     "Adapter does not fit where it is pinned",
     "{names} would fit elsewhere: {text}, where it does not.",
     "pin it elsewhere, remove the pin, or give that place more room.",
 )
-_RANK = _Error(
+_RANK = _ErrorText(
     "FC2005",
     "Adapter rank above the limit",
     "{names} has rank {need}: {text}. vLLM refuses an adapter above that.",
     "raise `max_lora_rank` of base `{base}`, which restarts its servers, or train a smaller "
     "adapter.",
 )
-_THROUGHPUT = _Error(
+_THROUGHPUT = _ErrorText(
     "FC2006",
     "Fleet does not fit: no throughput left",
     "{names} of base `{base}` finds no server that carries its load. {sentence} At most "
@@ -108,19 +108,19 @@ _THROUGHPUT = _Error(
     "declare another device for `{base}`, move batch windows out of that hour, or raise "
     "`placement.utilization`.",
 )
-_DEVICES = _Error(
+_DEVICES = _ErrorText(
     "FC2007",
     "Fleet does not fit: no free device",
     "{names} of base `{base}`: every device that would do is in use. {sentence}",
     "declare another device.",
 )
-_RULES = _Error(
+_RULES = _ErrorText(
     "FC2008",
     "A rule leaves an adapter no place",
     "{names} would fit but for a rule ({rule}): {text}.",
     "loosen the rule, or declare a device that it does not concern.",
 )
-_HOST_MEMORY = _Error(
+_HOST_MEMORY = _ErrorText(
     "FC2009",
     "Fleet does not fit: no main memory left on a host",
     "{names} of base `{base}` cannot be listed. {sentence} A server keeps up to `max_cpu_loras` "
@@ -129,13 +129,13 @@ _HOST_MEMORY = _Error(
     "declare more `memory` on the host if it has it, another host, or a smaller `max_loras` on "
     "base `{base}`; or let what goes go first, with a plan of its own.",
 )
-_LATENCY = _Error(
+_LATENCY = _ErrorText(
     "FC2010",
     "No device keeps a promised latency",
     "{names} of base `{base}` would be late everywhere. {sentence}",
     "promise more time (`slo` of the tier), ask for fewer tokens, or declare a faster device.",
 )
-_ERRORS: Mapping[Limit, _Error] = {
+_ERRORS: Mapping[Limit, _ErrorText] = {
     Limit.PIN: _PIN,
     Limit.RESERVED: _RULES,
     Limit.CORDONED: _RULES,

@@ -1,9 +1,11 @@
-"""Promises: which answers come later than promised, by the law of throughput.
+"""Latency: which answers come later than promised, by the law of throughput.
 
-A p95 that somebody declared for a tier, and that a *measured* kind of server misses even while it
-is idle, keeps an adapter off it. What was declared or measured warns: an estimate is no
-measurement, a latency class's usual p95 nobody promised, and under load the planner already fills
-servers by their deadlines. An estimate of what nobody promised is shown by `explain` alone.
+A declared p95 of a tier keeps an adapter off a kind of server that, as measured, misses the p95
+even while idle. Late answers warn where the promise is declared or the speed measured.
+
+- An estimated speed keeps no adapter off: an estimate is no measurement.
+- The usual p95 of a latency class is no promise; `explain` alone shows such answers.
+- Under load the planner already fills servers by their deadlines.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +22,7 @@ from fleet.rollouts import alias_of
 from fleet.spec import AdapterSpec, FleetSpec
 
 SHOWN = 3
-"""Answers that a warning tells one by one."""
+"""Upper bound of the answers that a warning names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +83,17 @@ def answers_of(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Iterator[
 def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | None:
     """Return a warning that names the answers that come later than promised; None: all in time.
 
-    What nobody declared and nobody measured is left to `explain`: a warning in every plan is none.
+    Answers that are neither declared nor measured are left to `explain`: a warning in every plan
+    is no warning.
     """
     answers = answers_of(fleet, accounts)
-    told_of = (
+    late_answers = (
         answer for answer in answers if answer.late and (answer.declared or measured(answer.basis))
     )
-    found = sorted(told_of, key=_worst_first)
+    found = sorted(late_answers, key=_worst_first)
     if not found:
         return None
-    told = "; ".join(_told(answer) for answer in found[:SHOWN])
+    texts = "; ".join(_text_of(answer) for answer in found[:SHOWN])
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     ways = "promise more time (`slo` of the tier), ask for fewer tokens, or use a faster device"
     hint, command = ways, f"fleetctl explain adapter/{found[0].adapter}@{found[0].server}"
@@ -101,7 +104,7 @@ def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | No
     return Diagnostic(
         "FC2011",
         "Answers come later than promised",
-        f"{told}{more}",
+        f"{texts}{more}",
         hint=hint,
         command=command,
         severity="warning",
@@ -117,7 +120,7 @@ def _worst_first(latency_answer: LatencyAnswer) -> tuple[bool, float, str, str]:
     )
 
 
-def _told(answer: LatencyAnswer) -> str:
+def _text_of(answer: LatencyAnswer) -> str:
     took = (
         f"{answer.tokens} tokens take {answer.seconds:.2g} s at {answer.hour:02}:00 UTC"
         if isfinite(answer.seconds)
@@ -140,7 +143,7 @@ def too_slow(
     adapter: AdapterSpec | None,
     base: BaseSpec,
     device: DeviceSpec,
-    cards: int,
+    tensor_parallel: int,
     rank: int,
 ) -> Obstacle | None:
     """Return what keeps an adapter off a kind of server: even idle, it misses a declared p95.
@@ -150,33 +153,39 @@ def too_slow(
         adapter: None: not declared.
         base: What the server serves.
         device: One of its devices.
-        cards: Number of its devices.
+        tensor_parallel: Number of its devices.
         rank: The least `max_lora_rank` that a server for the adapter may have.
     """
     if adapter is None or adapter.demand is None or not adapter.promised:
         return None
-    step, prompt = idle_speed(fleet.profiles, base, device.kind, device.vllm, cards, rank)
+    step, prompt = idle_speed(fleet.profiles, base, device.kind, device.vllm, tensor_parallel, rank)
     seconds = adapter.demand.output_tokens * step + adapter.demand.prompt_tokens * prompt
     if seconds <= adapter.slo_s:
         return None
+    several = f"{tensor_parallel} x " if tensor_parallel > 1 else ""
     text = (
         f"{adapter.demand.output_tokens} tokens take {seconds:.2g} s on an idle server of "
-        f"{f'{cards} x ' if cards > 1 else ''}`{device.kind}`, as measured, and its tier "
-        f"`{adapter.tier}` promises {adapter.slo_s:g} s"
+        f"{several}`{device.kind}`, as measured, and its tier `{adapter.tier}` "
+        f"promises {adapter.slo_s:g} s"
     )
     return Obstacle(Limit.LATENCY, device.name, text, seconds, adapter.slo_s)
 
 
 @lru_cache(maxsize=4096)
 def idle_speed(
-    profiles: tuple[Profile, ...], base: BaseSpec, kind: str, vllm: str, cards: int, rank: int
+    profiles: tuple[Profile, ...],
+    base: BaseSpec,
+    kind: str,
+    vllm: str,
+    tensor_parallel: int,
+    rank: int,
 ) -> tuple[float, float]:
     """Return the seconds of a step, and of a prompt's token, for one request alone.
 
     0 where they were not measured.
     """
     device = DeviceSpec("", kind, 0, 0.0, 0, vllm=vllm)
-    speed, basis = speed_of(profiles, base, device, cards, rank, vllm=vllm)
+    speed, basis = speed_of(profiles, base, device, tensor_parallel, rank, vllm=vllm)
     if speed is None or not measured(basis):
         return 0.0, 0.0
     return step_seconds(speed, 1, 1), prompt_seconds(speed)

@@ -1,13 +1,11 @@
-"""The desired state: everything that should exist, so that a plain comparison says what to do.
+"""Desired: the state with all that should exist, so that a plain comparison says what to do.
 
-What is not ours (an adapter loaded by hand, an attached server) is part of it as it is live.
+Resources that fleetctl does not manage (an adapter loaded by hand, an attached server) are part of
+the desired state as they are live.
 
-Diversion: keeping clients served while servers restart or a version is reloaded.
-
-An alias that can leave a restarting server for good does so first. Else, where another replica
-serves, its route leaves that server out meanwhile. Where nothing else serves, it is interrupted.
-
-What an alias's route says about its traffic: declarations of adapter, client, tier and base.
+Routes are diverted while servers restart or a version is reloaded. An alias that can leave a
+restarting server for good does so first. Else, where another replica serves, its route leaves that
+server out meanwhile. Where nothing else serves, the alias is interrupted.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,7 +36,7 @@ class Diversion:
 
 
 def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion:
-    """Decide for every live route how it gets past the restarts in `changes`."""
+    """Decide for every live route how the alias is served during the restarts in `changes`."""
     listed = tuple(changes)
     restarting = frozenset(
         change.address.partition("/")[2] for change in listed if change.action is Action.REPLACE
@@ -109,7 +107,7 @@ TURNS: Mapping[LatencyClass, int] = {
     "short_generation": 2,
     "long_generation": 1,
 }
-"""Turns in a row by latency class: who waits for one word should not wait behind an essay."""
+"""Turns in a row by latency class: short answers do not wait behind long ones."""
 _BY_PRIORITY = ("scheduling-policy", "priority")
 
 
@@ -159,17 +157,17 @@ def _shadow(adapter: AdapterSpec, bindings: Mapping[str, tuple[str, ...]]) -> Sh
 
 
 def desired_state_of(
-    fleet: FleetSpec, wanted: RolloutTargets, placement: PlacementResult, live: State
+    fleet: FleetSpec, targets: RolloutTargets, placement: PlacementResult, live: State
 ) -> State:
-    """Put pace and placement together into a complete state, sorted by address."""
+    """Put rollouts and placement together into a complete state, sorted by address."""
     found: dict[Address, Resource] = {
         server.address: server for server in placement.servers.values()
     }
     for resource in (
         *_adapters(fleet, placement, live),
-        *_routes(fleet, wanted, placement, live),
+        *_routes(fleet, targets, placement, live),
         *_keys(fleet, live),
-        *unmanaged(fleet, wanted, live),
+        *unmanaged(fleet, targets, live),
     ):
         found.setdefault(resource.address, resource)
     return State(
@@ -179,13 +177,13 @@ def desired_state_of(
     )
 
 
-def unmanaged(fleet: FleetSpec, wanted: RolloutTargets, live: State) -> Iterator[Resource]:
+def unmanaged(fleet: FleetSpec, targets: RolloutTargets, live: State) -> Iterator[Resource]:
     """Yield live resources that are neither declared nor ours: they are never touched.
 
-    Nor are servers that someone else runs, and what is on hosts that are no longer declared,
-    which nothing here can reach.
+    So are attached servers, and all that is on hosts that are no longer declared: nothing here can
+    reach those.
     """
-    resident = {adapter for target in wanted.wanted.values() for adapter, _ in target.shares}
+    resident = {adapter for target in targets.wanted.values() for adapter, _ in target.shares}
     foreign = {
         server.name
         for server in live.servers().values()
@@ -198,7 +196,7 @@ def unmanaged(fleet: FleetSpec, wanted: RolloutTargets, live: State) -> Iterator
                 yield resource
             case LoadedAdapter() if resource.server in gone:
                 yield resource
-            case _ if address in wanted.owned:
+            case _ if address in targets.owned:
                 pass
             case LoadedAdapter() if resource.adapter not in resident:
                 yield resource
@@ -235,10 +233,10 @@ def _adapters(fleet: FleetSpec, placement: PlacementResult, live: State) -> Iter
 
 
 def _routes(
-    fleet: FleetSpec, wanted: RolloutTargets, placement: PlacementResult, live: State
+    fleet: FleetSpec, targets: RolloutTargets, placement: PlacementResult, live: State
 ) -> Iterator[Resource]:
     routes = live.routes()
-    for alias, target in wanted.wanted.items():
+    for alias, target in targets.wanted.items():
         before = routes.get(alias)
         if target.phase is Phase.FROZEN:
             continue

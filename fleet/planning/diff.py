@@ -1,7 +1,4 @@
-"""Diff: what must change to turn the live state into the desired one. Keyed equality.
-
-differences.
-"""
+"""Diff: what must change to turn the live state into the desired one. Keyed equality."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator

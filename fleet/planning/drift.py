@@ -1,6 +1,6 @@
 """Drift: what left the state that applies and rollbacks established, grouped by cause.
 
-What is declared and not applied yet is no drift. One dead server is one cause, however many
+Declarations that are not applied yet are no drift. A dead server is one cause, however many
 adapters went with it.
 """
 
@@ -26,22 +26,22 @@ _ENDED = "the server has ended"
 
 
 class DriftAction(StrEnum):
-    """What is to be done about a cause."""
+    """What to do about a cause."""
 
     HEAL = "heal"
     """`reconcile` puts back what is missing; it adds and never removes."""
     PLAN = "plan"
-    """Somebody has to look at a plan."""
+    """A person has to look at a plan."""
     ALERT = "alert"
-    """Somebody has to look at the fleet."""
+    """A person has to look at the fleet."""
 
 
 @dataclass(frozen=True, slots=True)
 class DriftCause:
-    """One thing that happened, and everything that is not as it was because of it."""
+    """An event, and everything that is not as it was because of the event."""
 
     subject: Address
-    """What it happened to."""
+    """What the event happened to."""
     remedy: DriftAction
     summary: str
     """One sentence."""
@@ -52,7 +52,7 @@ class DriftCause:
 
     @property
     def id(self) -> str:
-        """The same each time the same thing is found at the same subject."""
+        """Identity of a cause: the same action for the same subject."""
         return f"{self.remedy.value} {self.subject}"
 
 
@@ -115,7 +115,7 @@ def _servers(history: History, live: State) -> Iterator[DriftCause]:
 def _server(
     name: str, missing: tuple[Address, ...], history: History, live: State
 ) -> Iterator[DriftCause]:
-    """Return the one cause of what is wrong with a server."""
+    """Return the cause of what is wrong with a server."""
     address = server_address(name)
     was, now = history.established.get(address), live.resources.get(address)
     lost = f"; {_number(len(missing), 'adapter')} gone with it" if missing else ""
@@ -144,7 +144,7 @@ def _server(
 
 
 def _hosts(causes: tuple[DriftCause, ...], history: History) -> Iterator[DriftCause]:
-    """Make one cause of it when all the servers of a host have ended together."""
+    """Merge the causes of all servers of a host, where they have ended together."""
     hosts: dict[str, list[Address]] = defaultdict(list)
     for server in _kind(history, Server):
         hosts[server.host].append(server.address)

@@ -1,4 +1,4 @@
-"""What another gateway, in the place of fleetctl's own, does not keep of what is declared."""
+"""Gateway limits: declarations that another gateway than fleetctl's own does not keep."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -114,13 +114,13 @@ _USUAL: Final = TrafficPolicy()
 
 @dataclass(frozen=True, slots=True)
 class _Declared:
-    """Something that an alias may declare about its traffic."""
+    """A declaration about traffic, and the gateways that do not keep it."""
 
     what: str
     why: str
     """Why an Envoy does not keep it."""
     targets: frozenset[GatewayTarget]
-    """Who does not."""
+    """Gateways that do not keep it."""
     declares: Callable[[TrafficPolicy], bool]
 
 
@@ -203,7 +203,7 @@ _POLICIES: Final = (
 def translations(
     gateways: Iterable[GatewaySpec], compiled_for: Iterable[CompiledFor], policies: Policies
 ) -> tuple[GatewayLimits, ...]:
-    """Return what is lost with each kind of gateway that is declared or compiled for.
+    """Return what is lost, by kind of gateway that is declared or compiled for.
 
     Args:
         gateways: As declared.

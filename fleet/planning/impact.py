@@ -11,16 +11,16 @@ from fleet.rollouts import alias_of, version_of
 from fleet.spec import FleetSpec
 
 SWITCH_S = 1.0
-"""Seconds until every gateway has taken a route: the back-out where the old version is loaded."""
+"""Usual seconds until all gateways have a route: the back-out where the old version is loaded."""
 
 RELOAD_S = 10.0
-"""Seconds to load a version and switch to it."""
+"""Usual seconds to load a version and switch to it."""
 
 
 def impacts_of(
     changes: Iterable[Change], fleet: FleetSpec, interrupted: frozenset[str]
 ) -> tuple[Impact, ...]:
-    """Return what changes for each alias, sorted by alias; aliases untouched are left out."""
+    """Return what changes for aliases, sorted by alias; aliases untouched are left out."""
     routes: dict[str, Change] = {}
     adapters: dict[str, list[Change]] = defaultdict(list)
     for change in changes:
@@ -41,7 +41,7 @@ def impacts_of(
 def untouched(
     fleet: FleetSpec, impacts: Iterable[Impact], changes: Iterable[Change]
 ) -> tuple[str, ...]:
-    """Return the clients for whom nothing changes, sorted."""
+    """Return the clients without a change, sorted."""
     touched = {impact.client for impact in impacts}
     touched |= {
         resource.client
@@ -83,7 +83,7 @@ def price_per_hour(fleet: FleetSpec, state: State, unknown: Iterable[str] = ()) 
 
 
 def cost_bound(placement: PlacementResult, cost: float | None) -> float | None:
-    """Return the least that everything in use can cost; what others run is taken as it is."""
+    """Return the least that all in use can cost; attached servers count as they are."""
     return None if cost is None else round(cost - placement.price + placement.bound, 6)
 
 

@@ -1,11 +1,11 @@
-"""Heal: the part of what is due that may be done without anybody looking at a plan.
+"""Modes: plans other than the whole: repair, advance of rollouts, best effort.
 
-What was established and is missing is put back as it was, and rollouts that are due move to
-their next stage. Nothing is removed, restarted or newly deployed here.
+Repair and advance need no review: established resources that are missing are put back as they
+were, and rollouts that are due move to their next stage. Nothing is removed, restarted or newly
+deployed.
 
-Partial: what can be planned while some aliases find no place; they stay as they are live.
-
-One client's version that fits nowhere is no reason to keep another client's rollout waiting.
+Best effort plans around aliases that find no place, which stay as they are live: a version of one
+client that fits nowhere is no reason to keep another client's rollout waiting.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -16,10 +16,10 @@ from fleet.encoding import plan_id
 from fleet.history import History
 from fleet.placement import SearchLimits, attempt, causes_of
 from fleet.plan import Action, Change, Plan, Reason
-from fleet.planning.decision import StepRules
 from fleet.planning.desired import reroute
 from fleet.planning.drift import DriftAction, DriftCause
 from fleet.planning.ordering import order
+from fleet.planning.plan_input import StepRules
 from fleet.resources import LoadedAdapter, Route, State
 from fleet.rollouts import RolloutTargets, alias_of, decide_rollouts
 from fleet.spec import FleetSpec
@@ -104,17 +104,17 @@ def _empty(fleet: str, seq: int) -> Plan:
 
 
 ROUNDS = 8
-"""After so many, every alias that wants a version which is not loaded is left out at once."""
+"""Upper bound of the rounds; then all aliases that want a version not loaded are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class BestEffort:
-    """What is left to plan with."""
+    """Declarations and history without the aliases that find no place."""
 
     fleet: FleetSpec
     """Without the aliases that are left out."""
     history: History
-    """In which what they have is nobody's, and so is not touched."""
+    """In which resources of those aliases are not owned, and so are left alone."""
     left_out: Mapping[str, str]
     """By alias: what has no place, and why."""
 
@@ -124,7 +124,7 @@ def best_effort(
 ) -> BestEffort | None:
     """Leave out the aliases whose versions find no place, until the others all have one.
 
-    What they have live stays, and takes its slots, as if somebody else had put it there.
+    Their live resources stay and take slots, as if loaded by hand.
 
     Args:
         fleet: The declarations.
@@ -139,15 +139,15 @@ def best_effort(
     left: dict[str, str] = {}
     for number in range(ROUNDS + 2):
         rest = _without(fleet, live, history, left)
-        wanted = decide_rollouts(rest.fleet, live, rest.history, now)
-        board, failed = attempt(rest.fleet, wanted, live, search)
+        targets = decide_rollouts(rest.fleet, live, rest.history, now)
+        state, failed = attempt(rest.fleet, targets, live, search)
         if not failed:
             return rest
-        for cause in causes_of(board, failed):
+        for cause in causes_of(state, failed):
             for adapter in cause.adapters:
                 left.setdefault(alias_of(adapter), f"no place for {adapter}: {cause.text}")
         if number >= ROUNDS:
-            left = {**dict.fromkeys(_unloaded(wanted), "it waits for the others"), **left}
+            left = {**dict.fromkeys(_unloaded(targets), "it waits for the others"), **left}
     return None
 
 
@@ -171,7 +171,7 @@ def _alias(resource: LoadedAdapter | Route) -> str:
     return resource.alias if isinstance(resource, Route) else alias_of(resource.adapter)
 
 
-def _unloaded(wanted: RolloutTargets) -> Iterable[str]:
-    for alias, target in wanted.wanted.items():
-        if any(adapter not in wanted.loaded for adapter, _ in target.shares):
+def _unloaded(targets: RolloutTargets) -> Iterable[str]:
+    for alias, target in targets.wanted.items():
+        if any(adapter not in targets.loaded for adapter, _ in target.shares):
             yield alias

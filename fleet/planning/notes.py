@@ -8,8 +8,8 @@ from fleet.flag_formats import outdated
 from fleet.names import adapter_address
 from fleet.placement import late, placement_accounts
 from fleet.plan import Change, Reason
-from fleet.planning.decision import Decision
 from fleet.planning.desired import is_ours_by_name, unmanaged, waits
+from fleet.planning.plan_input import PlanInput
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
 from fleet.rollouts import RolloutTargets, alias_of, version_of
 from fleet.spec import FleetSpec
@@ -35,33 +35,33 @@ class Notes:
     """What the reader should know besides."""
 
 
-def notes_of(decision: Decision, changes: tuple[Change, ...]) -> Notes:
+def notes_of(plan_input: PlanInput, changes: tuple[Change, ...]) -> Notes:
     """Collect the notes of a plan, in the order in which the reader sees them."""
-    fleet = decision.fleet
+    fleet = plan_input.fleet
     return Notes(
-        held=(*_held(decision), *_other_bytes(decision, changes)),
-        unknown=tuple(_unknown(decision)),
+        held=(*_held(plan_input), *_other_bytes(plan_input, changes)),
+        unknown=tuple(_unknown(plan_input)),
         warnings=(
             *fleet.warnings,
-            *decision.placement.warnings,
-            *disagreements(fleet, decision.live),
-            *outdated(_unchanged_servers(decision)),
-            *coarse_shares(fleet, decision.targets),
-            *_unmanaged(decision),
-            *_late(decision),
+            *plan_input.placement.warnings,
+            *disagreements(fleet, plan_input.live),
+            *outdated(_unchanged_servers(plan_input)),
+            *coarse_shares(fleet, plan_input.targets),
+            *_unmanaged(plan_input),
+            *_late(plan_input),
             *_without_smoke(fleet, changes),
             *_unreadable_keys(changes),
-            *_ended_overrides(decision),
+            *_ended_overrides(plan_input),
         ),
     )
 
 
-def _held(decision: Decision) -> Iterator[str]:
+def _held(plan_input: PlanInput) -> Iterator[str]:
     """Yield what is declared and not done, by alias."""
-    live, placement = decision.live, decision.placement
+    live, placement = plan_input.live, plan_input.placement
     if live.routes_unknown:
         yield f"routes could not be read ({live.routes_unknown}): no version and no route moves"
-    for alias, target in decision.targets.wanted.items():
+    for alias, target in plan_input.targets.wanted.items():
         if target.held:
             yield target.held
         waiting = waits(target, placement.bindings)
@@ -72,13 +72,13 @@ def _held(decision: Decision) -> Iterator[str]:
                 yield f"{alias}: {adapter} is not loaded: {reason}{route}"
 
 
-def _other_bytes(decision: Decision, changes: tuple[Change, ...]) -> Iterator[str]:
+def _other_bytes(plan_input: PlanInput, changes: tuple[Change, ...]) -> Iterator[str]:
     """Yield the versions that go on answering with other bytes than the lock pins."""
-    live, known = decision.live, decision.live.adapters()
+    live, known = plan_input.live, plan_input.live.adapters()
     changed = {change.address for change in changes}
     for alias, route in live.routes().items():
         for share in route.shares:
-            pinned = decision.fleet.versions.get(share.adapter)
+            pinned = plan_input.fleet.versions.get(share.adapter)
             for server in share.servers:
                 loaded = known.get(adapter_address(share.adapter, server))
                 if loaded is None or pinned is None or loaded.address in changed:
@@ -91,25 +91,25 @@ def _other_bytes(decision: Decision, changes: tuple[Change, ...]) -> Iterator[st
                     )
 
 
-def _unknown(decision: Decision) -> Iterator[str]:
+def _unknown(plan_input: PlanInput) -> Iterator[str]:
     """Yield what could not be observed."""
-    live = decision.live
+    live = plan_input.live
     for server, reason in sorted(live.unknown_servers.items()):
         yield f"server/{server}: {reason}"
     if live.routes_unknown:
         yield f"routes and keys: {live.routes_unknown}"
-    for client in decision.fleet.clients.values():
+    for client in plan_input.fleet.clients.values():
         for key in client.keys:
             if key.fingerprint is None:
                 yield f"key/{client.name}/{key.name}: {key.reference} is not readable here"
 
 
-def _unchanged_servers(decision: Decision) -> dict[str, str | None]:
+def _unchanged_servers(plan_input: PlanInput) -> dict[str, str | None]:
     """Return the digests of the servers that go on running as they are, by address."""
-    live = decision.live.servers()
+    live = plan_input.live.servers()
     return {
         server.address: server.digest
-        for name, server in decision.placement.servers.items()
+        for name, server in plan_input.placement.servers.items()
         if live.get(name) == server
     }
 
@@ -133,11 +133,11 @@ def coarse_shares(fleet: FleetSpec, targets: RolloutTargets) -> Iterator[str]:
         )
 
 
-def _unmanaged(decision: Decision) -> Iterator[str]:
+def _unmanaged(plan_input: PlanInput) -> Iterator[str]:
     """Yield live resources that are neither declared nor ours, and stay."""
-    for resource in unmanaged(decision.fleet, decision.targets, decision.live):
+    for resource in unmanaged(plan_input.fleet, plan_input.targets, plan_input.live):
         match resource:
-            case LoadedAdapter() if is_ours_by_name(decision.fleet, resource.adapter):
+            case LoadedAdapter() if is_ours_by_name(plan_input.fleet, resource.adapter):
                 yield (
                     f"{resource.address} is not in the ledger, and no route names it; it stays. "
                     "If it is ours: fleetctl adopt"
@@ -150,10 +150,10 @@ def _unmanaged(decision: Decision) -> Iterator[str]:
                 pass
 
 
-def _late(decision: Decision) -> Iterator[str]:
+def _late(plan_input: PlanInput) -> Iterator[str]:
     """Yield the aliases whose answers come later than promised, by the law of throughput."""
-    accounts = placement_accounts(decision.fleet, decision.placement)
-    found = late(decision.fleet, accounts.values())
+    accounts = placement_accounts(plan_input.fleet, plan_input.placement)
+    found = late(plan_input.fleet, accounts.values())
     if found is not None:
         text = f"{found.code} {found.summary}: {found.detail}"
         yield f"{text}. To do: {found.hint}: {found.command}"
@@ -191,10 +191,10 @@ def _unreadable_keys(changes: Iterable[Change]) -> Iterator[str]:
         )
 
 
-def _ended_overrides(decision: Decision) -> Iterator[str]:
+def _ended_overrides(plan_input: PlanInput) -> Iterator[str]:
     """Yield the overrides that have ended; their gates count again."""
-    today = decision.now.astimezone(UTC).date()
-    for override in decision.fleet.overrides:
+    today = plan_input.now.astimezone(UTC).date()
+    for override in plan_input.fleet.overrides:
         if today > override.until:
             yield (
                 f"override `{override.name}` of {override.alias} ended on {override.until}: its "

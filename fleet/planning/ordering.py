@@ -1,4 +1,4 @@
-"""Order: the steps of a plan, make before break, as a graph.
+"""Ordering: the steps of a plan, make before break, as a graph.
 
     start -> load -> smoke -> set route -> drain -> unload -> stop
 
@@ -14,8 +14,8 @@ import networkx as nx
 
 from fleet.names import Address, route_address, server_address
 from fleet.plan import Change
-from fleet.planning.decision import StepRules
 from fleet.planning.desired import Diversion
+from fleet.planning.plan_input import StepRules
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 from fleet.rollouts import alias_of
 from fleet.steps import (
@@ -70,7 +70,7 @@ def order(
 
 
 class _Graph:
-    """Steps by id, and which must wait for which."""
+    """Steps by id, and the steps that they must wait for."""
 
     def __init__(self, desired: State, live: State, diversion: Diversion, rules: StepRules) -> None:
         self.desired, self.live, self.diversion, self.rules = desired, live, diversion, rules
@@ -87,7 +87,7 @@ class _Graph:
         """By server: all unloads there."""
         self.early: dict[str, set[str]] = defaultdict(set)
         """By server: unloads there that wait for no load."""
-        self.spots: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self.starts: dict[tuple[str, str], list[str]] = defaultdict(list)
         """By device: steps that start a server there."""
         self.loads: dict[str, list[str]] = defaultdict(list)
         """By host that declares its memory: loads there."""
@@ -139,7 +139,7 @@ class _Graph:
                 self.moved[alias] = self._add("set", SetRoute(goal), goal.address, route, GATEWAY)
 
     def keys(self, changes: Iterable[Change]) -> None:
-        """Make the steps of keys; they wait for nothing."""
+        """Make the steps of keys, which wait for nothing."""
         for change in changes:
             match change.before, change.after:
                 case before, Key() as key:
@@ -155,8 +155,8 @@ class _Graph:
             if isinstance(change.after, Server):
                 server = change.after
                 start = self._add("start", StartServer(server), server.address, None, server.name)
-                for spot in _spots(server):
-                    self.spots[spot].append(start)
+                for device in _devices(server):
+                    self.starts[device].append(start)
             if isinstance(change.before, Server):
                 server = change.before
                 self._add("stop", StopServer(server), server.address, server, server.name)
@@ -232,8 +232,8 @@ class _Graph:
             if restarts:
                 self.needs[stop] |= leaving[server.name]
             if restarts or self.unloads[server.name] <= self.early[server.name]:
-                for spot in _spots(server):
-                    for start in self.spots.get(spot, ()):
+                for device in _devices(server):
+                    for start in self.starts.get(device, ()):
                         if not restarts or start == f"start {server.address}":
                             self.needs[start].add(stop)
                 for load in () if restarts else self.loads.get(server.host, ()):
@@ -270,7 +270,7 @@ def _by_verb(step: str) -> tuple[int, str]:
     return (_RANK[step.partition(" ")[0]], step)
 
 
-def _spots(server: Server) -> set[tuple[str, str]]:
+def _devices(server: Server) -> set[tuple[str, str]]:
     return {(server.host, device) for device in server.devices}
 
 

@@ -22,13 +22,13 @@ from fleet.placement import (
     verify_steps,
 )
 from fleet.plan import Change, Plan
-from fleet.planning.decision import Decision
 from fleet.planning.desired import desired_state_of, reroute
 from fleet.planning.diff import diff
 from fleet.planning.gateway_limits import translations
 from fleet.planning.impact import cost_bound, impacts_of, moves_of, price_per_hour, untouched
 from fleet.planning.notes import notes_of
 from fleet.planning.ordering import order
+from fleet.planning.plan_input import PlanInput
 from fleet.planning.reasons import reasons_of
 from fleet.resources import State
 from fleet.rollouts import RolloutTargets, decide_rollouts, forecast_rollouts
@@ -60,28 +60,28 @@ def make_plan(
     targets = decide_rollouts(fleet, live, history, now)
     placement = checked(fleet, targets, live, place(fleet, targets, live, search))
     desired = desired_state_of(fleet, targets, placement, live)
-    decision = Decision(fleet, live, history, now, targets, placement, desired)
-    changes = reasons_of(diff(desired, live), decision)
+    plan_input = PlanInput(fleet, live, history, now, targets, placement, desired)
+    changes = reasons_of(diff(desired, live), plan_input)
     diversion = reroute(changes, desired, live)
-    steps = order(changes, desired, live, diversion, decision.step_rules)
-    plan = _described(decision, changes, steps, diversion.interrupted)
+    steps = order(changes, desired, live, diversion, plan_input.step_rules)
+    plan = _described(plan_input, changes, steps, diversion.interrupted)
     return checked_steps(replace(plan, id=plan_id(plan)), fleet, live)
 
 
 def _described(
-    decision: Decision,
+    plan_input: PlanInput,
     changes: tuple[Change, ...],
     steps: tuple[Step, ...],
     interrupted: frozenset[str],
 ) -> Plan:
     """Put a plan together with what the changes mean for clients, gates, costs and gateways."""
-    fleet, live, desired = decision.fleet, decision.live, decision.desired
-    targets = decision.targets.wanted.values()
+    fleet, live, desired = plan_input.fleet, plan_input.live, plan_input.desired
+    targets = plan_input.targets.wanted.values()
     forecasts = [
-        forecast_rollouts(fleet, target, decision.history) for target in targets if target.gates
+        forecast_rollouts(fleet, target, plan_input.history) for target in targets if target.gates
     ]
     impacts = impacts_of(changes, fleet, interrupted)
-    notes = notes_of(decision, changes)
+    notes = notes_of(plan_input, changes)
     cost = price_per_hour(fleet, desired, live.unknown_servers)
     policies = {alias: route.policy for alias, route in desired.routes().items()}
     return Plan(
@@ -89,7 +89,7 @@ def _described(
         fleet=fleet.name,
         changes=changes,
         steps=steps,
-        capacity=decision.placement.capacity,
+        capacity=plan_input.placement.capacity,
         impacts=impacts,
         gates=tuple(gate for forecast in forecasts for gate in forecast.gates),
         held=notes.held,
@@ -99,9 +99,9 @@ def _described(
         cost_after=cost,
         unchanged=len(desired.resources) - sum(change.after is not None for change in changes),
         untouched_clients=untouched(fleet, impacts, changes),
-        ledger_seq=decision.history.seq,
-        cost_bound=cost_bound(decision.placement, cost),
-        moves=tuple(moves_of(decision.placement, live)),
+        ledger_seq=plan_input.history.seq,
+        cost_bound=cost_bound(plan_input.placement, cost),
+        moves=tuple(moves_of(plan_input.placement, live)),
         without_demand=without_demand(fleet.adapters.values()),
         outlook=tuple(forecast.outlook for forecast in forecasts if forecast.outlook),
         translations=translations(fleet.gateways.values(), fleet.compiled_for, policies),

@@ -5,26 +5,26 @@ from dataclasses import replace
 
 from fleet.names import server_address
 from fleet.plan import Action, Change, Reason
-from fleet.planning.decision import Decision
+from fleet.planning.plan_input import PlanInput
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
 from fleet.rollouts import AliasTarget, Phase, alias_of, version_of
 
 
-def reasons_of(changes: Iterable[Change], decision: Decision) -> tuple[Change, ...]:
-    """Give every change its reason, one sentence and its origin."""
-    reasons = _Reasons(decision)
+def reasons_of(changes: Iterable[Change], plan_input: PlanInput) -> tuple[Change, ...]:
+    """Add to every change its reason, a sentence and its origin."""
+    reasons = _Reasons(plan_input)
     return tuple(reasons.explained(change) for change in changes)
 
 
 class _Reasons:
-    """What is known when a change is explained."""
+    """Explains changes from what the plan was decided by."""
 
-    def __init__(self, decision: Decision) -> None:
-        self.fleet, self.live, self.history = decision.fleet, decision.live, decision.history
-        self.targets, self.placement = decision.targets, decision.placement
-        self.former = frozenset(decision.fleet.renames.values())
+    def __init__(self, plan_input: PlanInput) -> None:
+        self.fleet, self.live, self.history = plan_input.fleet, plan_input.live, plan_input.history
+        self.targets, self.placement = plan_input.targets, plan_input.placement
+        self.former = frozenset(plan_input.fleet.renames.values())
         self.resident = {
-            version for target in decision.targets.wanted.values() for version, _ in target.shares
+            version for target in plan_input.targets.wanted.values() for version, _ in target.shares
         }
 
     def explained(self, change: Change) -> Change:
@@ -144,7 +144,7 @@ class _Reasons:
                 return _moved(change, wanted.phase, wanted.why + self._ungated(wanted))
 
     def _ungated(self, wanted: AliasTarget) -> str:
-        """Say that nothing will judge a version that begins and goes up by itself."""
+        """Return a remark where no gate judges a version that goes up by time."""
         rollout = self.fleet.rollouts[self.fleet.adapters[wanted.alias].rollout]
         staged = wanted.phase is Phase.STARTED and dict(wanted.shares)[wanted.target] < FULL
         if not staged or rollout.gates:

@@ -1,4 +1,4 @@
-"""Selection: the part of a plan that is about some clients, adapters or servers, kept whole.
+"""Target: the part of a plan that is about some clients, adapters or servers, kept whole.
 
 A selected change brings everything that it rests on: the steps that its steps need, the
 changes that these steps belong to, and, where a server restarts, all that the server holds.
@@ -34,7 +34,7 @@ Field = Literal["client", "adapter", "server"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class TargetPattern:
-    """One `field=value`; a change that meets any of several criteria is selected."""
+    """A `field=value`; a change that meets any of several criteria is selected."""
 
     field: Field
     value: str

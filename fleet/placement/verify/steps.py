@@ -1,4 +1,4 @@
-"""Replays the steps of a plan and finds moments at which something does not fit.
+"""Steps: replays the steps of a plan and finds moments at which servers do not fit.
 
 A placement may be sound and the way to it not: while old and new copies are both there, slots
 and memory must hold both, and no route may name what is not loaded.
@@ -41,11 +41,11 @@ def verify_steps(plan: Plan, fleet: FleetSpec, live: State) -> tuple[Violation, 
 
 
 class _Replay:
-    """What there is at one moment of an apply."""
+    """Servers, versions and routes at a moment of an apply."""
 
     def __init__(self, plan: Plan, fleet: FleetSpec, live: State) -> None:
         self.fleet, self.live = fleet, live
-        self.books = Accounting(fleet)
+        self.accounting = Accounting(fleet)
         self.servers = dict(live.servers())
         self.routes = dict(live.routes())
         self.listed: dict[str, set[str]] = defaultdict(set)
@@ -61,7 +61,7 @@ class _Replay:
         self.interrupted = {impact.alias for impact in plan.impacts if impact.interrupted}
 
     def after(self, step: Step) -> Iterator[Violation]:
-        """Carry out one step, and yield what is broken then."""
+        """Carry out a step, and yield what is broken then."""
         match step.operation:
             case StartServer(server):
                 self.servers[server.name] = server
@@ -95,34 +95,36 @@ class _Replay:
         """Find devices whose servers, the new one among them, do not fit together."""
         beside = [self.servers[name] for name in sorted(self.at[server.host])]
         for device in server.devices:
-            declared = self.books.devices.get((server.host, device))
-            here = [draft for draft in beside if device in draft.devices]
+            declared = self.accounting.devices.get((server.host, device))
+            here = [neighbour for neighbour in beside if device in neighbour.devices]
             if declared is None:
                 continue
-            needs = [self._least(draft) for draft in here]
+            needs = [self._least(neighbour) for neighbour in here]
             shares = [
-                draft.flags.memory_share
-                if draft.flags and draft.flags.memory_share
+                neighbour.flags.memory_share
+                if neighbour.flags and neighbour.flags.memory_share
                 else need / total
-                for draft, need in zip(here, needs, strict=True)
+                for neighbour, need in zip(here, needs, strict=True)
                 for total in [declared.memory_bytes]
             ]
-            names = ", ".join(f"`{draft.name}`" for draft in here)
-            spot, at = f"{server.host}/{device}", f"after `{step.id}`"
+            names = ", ".join(f"`{neighbour.name}`" for neighbour in here)
+            address, at = f"{server.host}/{device}", f"after `{step.id}`"
             if sum(needs) > declared.memory_bytes:
-                text = f"{at}, {names} do not fit together in the memory of `{spot}`"
+                text = f"{at}, {names} do not fit together in the memory of `{address}`"
                 limit = declared.memory_bytes
-                yield Violation(Constraint.MEMORY, spot, "", sum(needs), limit, text)
+                yield Violation(Constraint.MEMORY, address, "", sum(needs), limit, text)
             elif sum(shares) > 1 + SLACK:
-                text = f"{at}, {names} take {sum(shares):.2f} of the memory of `{spot}`"
-                yield Violation(Constraint.SHARES, spot, "", sum(shares), 1, text)
-        on_port = [draft for draft in beside if draft.devices and draft.port == server.port]
+                text = f"{at}, {names} take {sum(shares):.2f} of the memory of `{address}`"
+                yield Violation(Constraint.SHARES, address, "", sum(shares), 1, text)
+        on_port = [
+            neighbour for neighbour in beside if neighbour.devices and neighbour.port == server.port
+        ]
         if len(on_port) > 1:
             text = f"after `{step.id}`, two servers are on port {server.port} of `{server.host}`"
             yield Violation(Constraint.PORT, server.name, "", len(on_port), 1, text)
 
     def _least(self, server: Server) -> int:
-        shape = self.books.shape(server, 1)
+        shape = self.accounting.shape(server, 1)
         return least_bytes(shape) if shape else 0
 
     def _loaded(self, name: str, step: Step) -> Iterator[Violation]:
@@ -133,7 +135,7 @@ class _Replay:
                 text = f"`{step.id}` comes while the server is not there"
                 yield Violation(Constraint.SERVER, name, "", 1, 0, text)
             return
-        account = self.books.server(server, (), 1)
+        account = self.accounting.server(server, (), 1)
         listed = self.listed[name]
         pinned = sum(not self._cached(change) for change in listed) + account.kept
         if 0 < account.slots < pinned:
@@ -167,9 +169,11 @@ class _Replay:
     def _host_bytes(self, name: str) -> int:
         """Return what the servers of a host may list, once for each of their devices."""
         return sum(
-            draft.flags.max_cpu_loras * draft.flags.tensor_parallel * self.largest[draft.name]
-            for draft in map(self.servers.__getitem__, self.at[name])
-            if draft.devices and draft.flags
+            neighbour.flags.max_cpu_loras
+            * neighbour.flags.tensor_parallel
+            * self.largest[neighbour.name]
+            for neighbour in map(self.servers.__getitem__, self.at[name])
+            if neighbour.devices and neighbour.flags
         )
 
     def _cached(self, adapter: str) -> bool:

@@ -1,4 +1,4 @@
-"""Decision: what a plan starts from, and what was decided on the way to its desired state."""
+"""Plan input: what a plan starts from, and what its first stages decided."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class StepRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class PlanInput:
     """The arguments of `make_plan`, and the results of its first stages."""
 
     fleet: FleetSpec
