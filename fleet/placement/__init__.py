@@ -1,7 +1,7 @@
 """Placement: which server holds which adapter version, and with what flags servers start.
 
-What is loaded stays where it is as long as that is valid; the rest is packed. `place` is the one
-entry; how it searches is its own business.
+A loaded version stays on its server as long as that is valid; the rest is packed. `place` is the
+entry of the search, `verify_placement` and `verify_steps` check its results.
 """
 
 from fleet.placement.accounting import placement_accounts
@@ -15,8 +15,7 @@ from fleet.placement.search import attempt, place
 from fleet.placement.servers import DeviceId
 from fleet.placement.state import PlacementState, SearchLimits
 from fleet.placement.unplaced import causes_of, totals_of, trials_of
-from fleet.placement.verify import verify_placement
-from fleet.placement.verify.steps import verify_steps
+from fleet.placement.verify import Violation, verify_placement, verify_steps
 
 __all__ = [
     "AdapterAccount",
@@ -31,6 +30,7 @@ __all__ = [
     "SearchLimits",
     "ServerAccount",
     "TotalNeed",
+    "Violation",
     "Weighed",
     "answer_of",
     "attempt",

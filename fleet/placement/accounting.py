@@ -1,7 +1,7 @@
-"""Bookkeeping: draws up the account of every server of a placement.
+"""Accounting: the account of every server of a placement.
 
-Recomputed from the declarations, the placement and the laws alone, so that explaining and
-checking do not repeat what the search believed.
+The accounts are computed again from the declarations, the placement and the laws alone, so that
+`explain` and the checks do not repeat what the search believed.
 """
 
 from collections import defaultdict
@@ -48,12 +48,12 @@ def crowds(servers: Iterable[Server]) -> dict[str, int]:
     """Return how many servers share a server's fullest device, itself included, by name."""
     every = list(servers)
     count: dict[tuple[str, str], int] = defaultdict(int)
-    for each in every:
-        for device in each.devices:
-            count[each.host, device] += 1
+    for server in every:
+        for device in server.devices:
+            count[server.host, device] += 1
     return {
-        each.name: max((count[each.host, device] for device in each.devices), default=1)
-        for each in every
+        server.name: max((count[server.host, device] for device in server.devices), default=1)
+        for server in every
     }
 
 
@@ -75,7 +75,7 @@ def residents_of(
         rank = facts.rank if facts else 0
         for server in servers:
             found[server].append(AdapterAccount(name, server, rank, cached, loads[alias]))
-    return {server: tuple(each) for server, each in found.items()}
+    return {server: tuple(loads) for server, loads in found.items()}
 
 
 def replica_load(adapter: AdapterSpec | None, replicas: int) -> Load:
@@ -91,21 +91,25 @@ def replica_load(adapter: AdapterSpec | None, replicas: int) -> Load:
     if adapter is None or demand is None:
         return IDLE
     part = 1 / max(adapter.replicas, replicas, 1)
-    observed = demand.observed and tuple(each * part for each in demand.observed)
+    observed = demand.observed and tuple(share * part for share in demand.observed)
     less = replace(demand, peak_rpm=demand.peak_rpm * part, observed=observed)
     return load_of(less, USUAL_PROMPT_WEIGHT, adapter.slo_s)
 
 
 class Accounting:
-    """What the accounts of one fleet's servers are drawn up from."""
+    """Inputs of the accounts of a fleet's servers."""
 
     def __init__(self, fleet: FleetSpec) -> None:
-        """Read the habits of the fleet's adapters once."""
+        """Read the mix of requests of the fleet's adapters once."""
         self.fleet = fleet
-        self.habits = request_mix_of(fleet.adapters.values())
-        self.attached = {each.name: each for host in fleet.hosts.values() for each in host.attached}
+        self.request_mixes = request_mix_of(fleet.adapters.values())
+        self.attached = {
+            attached.name: attached for host in fleet.hosts.values() for attached in host.attached
+        }
         self.devices = {
-            (host.name, each.name): each for host in fleet.hosts.values() for each in host.devices
+            (host.name, device.name): device
+            for host in fleet.hosts.values()
+            for device in host.devices
         }
 
     def server(
@@ -137,7 +141,7 @@ class Accounting:
             residents=residents,
             load=load.tokens,
             active=load.concurrency,
-            limit=tuple(made.at(each) for each in load.concurrency),
+            limit=tuple(made.at(active) for active in load.concurrency),
             total_bytes=shape.device.memory_bytes if shape else None,
             weights_bytes=memory.weights if memory else None,
             slot_bytes=memory.slots if memory else None,
@@ -156,7 +160,7 @@ class Accounting:
         )
 
     def shape(self, server: Server, crowd: int) -> ServerShape | None:
-        """Return how a managed server is cut; None where flags, base or device are not known."""
+        """Return the shape of a managed server; None where flags, base or device are not known."""
         base, device = self.fleet.bases.get(server.base), self._device(server)
         if server.flags is None or base is None or device is None:
             return None
@@ -171,8 +175,8 @@ class Accounting:
         """Return what a server of that shape carries."""
         if shape is None:
             return Throughput(inf, 0.0, "unknown")
-        habits = self.habits.get(shape.base.name, NO_REQUEST_MIX)
-        return throughput_of(shape, habits, self.fleet.profiles, self.fleet.policy.utilization)
+        mix = self.request_mixes.get(shape.base.name, NO_REQUEST_MIX)
+        return throughput_of(shape, mix, self.fleet.profiles, self.fleet.policy.utilization)
 
     def _steps(self, shape: ServerShape, load: Load) -> tuple[float, ...]:
         """Return the expected seconds of a step by hour; of servers on one device, in turns."""
@@ -192,25 +196,27 @@ class Accounting:
 
     def _speed(self, shape: ServerShape) -> Speed | None:
         device = shape.device
-        cards, rank = shape.tensor_parallel, shape.rank
-        return speed_of(self.fleet.profiles, shape.base, device, cards, rank, vllm=device.vllm)[0]
+        tensor_parallel, rank = shape.tensor_parallel, shape.rank
+        return speed_of(
+            self.fleet.profiles, shape.base, device, tensor_parallel, rank, vllm=device.vllm
+        )[0]
 
     def _device(self, server: Server) -> DeviceSpec | None:
         return self.devices.get((server.host, server.devices[0])) if server.devices else None
 
     def _price(self, server: Server) -> float:
-        found = (self.devices.get((server.host, each)) for each in server.devices)
-        return sum(each.price_per_hour for each in found if each is not None)
+        found = (self.devices.get((server.host, device)) for device in server.devices)
+        return sum(device.price_per_hour for device in found if device is not None)
 
 
 def summed(residents: Iterable[AdapterAccount]) -> Load:
     """Return the load of all together; the versions of an alias share theirs."""
-    loads = list({alias_of(each.adapter): each.load for each in residents}.values())
+    loads = list({alias_of(item.adapter): item.load for item in residents}.values())
     if not loads:
         return IDLE
     return Load(
-        tuple(map(sum, zip(*(each.tokens for each in loads), strict=True))),
-        tuple(map(sum, zip(*(each.concurrency for each in loads), strict=True))),
+        tuple(map(sum, zip(*(load.tokens for load in loads), strict=True))),
+        tuple(map(sum, zip(*(load.concurrency for load in loads), strict=True))),
     )
 
 
@@ -225,7 +231,7 @@ def _size(server: Server, theirs: AttachedServerSpec | None) -> tuple[int, int]:
 def _parts(server: Server, crowd: int) -> int:
     """Return among how many servers the devices' time is divided.
 
-    A share of the memory says for how many the device was cut, whether all are there or not.
+    A share of the memory tells how many servers the device was divided among, present or not.
     """
     share = server.flags.memory_share if server.flags else None
     return crowd if share is None else max(crowd, round(USABLE / share))
@@ -256,9 +262,9 @@ def _inflation(
     """Return what the largest residents cost, where the others would do with a smaller rank."""
     if shape is None or shape.base.max_lora_rank is not None:
         return None
-    rungs = {each.adapter: rank_bucket(each.rank) or 0 for each in residents}
-    owners = tuple(sorted(name for name, rung in rungs.items() if rung == shape.rank))
-    without = max((rung for rung in rungs.values() if rung < shape.rank), default=0)
+    steps = {item.adapter: rank_bucket(item.rank) or 0 for item in residents}
+    owners = tuple(sorted(name for name, bucket in steps.items() if bucket == shape.rank))
+    without = max((bucket for bucket in steps.values() if bucket < shape.rank), default=0)
     if not owners or not without:
         return None
     large, small = memory_of(shape).slots, memory_of(replace(shape, rank=without)).slots

@@ -11,7 +11,7 @@ from fleet.capacity import HOURS, Load
 
 @dataclass(frozen=True, slots=True)
 class AdapterAccount:
-    """One adapter version on one server."""
+    """An adapter version on a server."""
 
     adapter: str
     server: str
@@ -41,7 +41,7 @@ class RankInflation:
 
 @dataclass(frozen=True, slots=True)
 class ServerAccount:
-    """One server with all it holds. `limit` and `load` are in decode-equivalent tokens/s."""
+    """A server with all that is on it. `limit` and `load` are in decode-equivalent tokens/s."""
 
     server: str
     base: str
@@ -92,7 +92,7 @@ class ServerAccount:
     @property
     def pinned(self) -> int:
         """Residents with a slot of their own."""
-        return sum(not each.cached for each in self.residents)
+        return sum(not item.cached for item in self.residents)
 
     @property
     def cached(self) -> int:

@@ -26,7 +26,7 @@ _CHECKS: tuple[Callable[[PlacementView], Iterator[Violation]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """One other place for a version."""
+    """Another place for a version."""
 
     server: str
     new: bool
@@ -52,101 +52,110 @@ class Weighed:
     @property
     def runner_up(self) -> Alternative | None:
         """The best other place; None where there is none."""
-        return next((each for each in self.alternatives if not each.obstacles), None)
+        return next(
+            (alternative for alternative in self.alternatives if not alternative.obstacles), None
+        )
 
 
 def weigh(
     fleet: FleetSpec,
-    wanted: RolloutTargets,
+    targets: RolloutTargets,
     live: State,
     placement: PlacementResult,
     adapter: str,
     server: str,
 ) -> Weighed:
-    """Compare a version's server with every other of its base, and with a new one.
+    """Compare a version's server with every other server of its base, and with a new server.
 
     The others are taken as placed: with their flags, and with all that is on them.
     """
-    scale = _Scale(fleet, wanted, live, placement)
+    scale = _Scale(fleet, targets, live, placement)
     there = placement.servers[server]
     found = [
-        scale.tried(adapter, server, each, new=False)
-        for name, each in sorted(placement.servers.items())
-        if each.base == there.base and name not in placement.bindings[adapter]
+        scale.tried(adapter, server, other, new=False)
+        for name, other in sorted(placement.servers.items())
+        if other.base == there.base and name not in placement.bindings[adapter]
     ]
-    fresh = [scale.tried(adapter, server, each, new=True) for each in scale.unused(there)]
+    fresh = [scale.tried(adapter, server, other, new=True) for other in scale.unused(there)]
     found += sorted(fresh, key=_best_first)[:1]
     account = scale.account({there.name: there}, placement.bindings, there)
-    rest = tuple(each for each in placement.bindings[adapter] if each != server)
+    rest = tuple(version for version in placement.bindings[adapter] if version != server)
     less = scale.account({there.name: there}, {**placement.bindings, adapter: rest}, there)
     return Weighed(account, less, tuple(sorted(found, key=_best_first)))
 
 
-def _best_first(each: Alternative) -> tuple[bool, float, float, str]:
-    return (bool(each.obstacles), each.added_per_hour, each.peak, each.server)
+def _best_first(alternative: Alternative) -> tuple[bool, float, float, str]:
+    return (
+        bool(alternative.obstacles),
+        alternative.added_per_hour,
+        alternative.peak,
+        alternative.server,
+    )
 
 
 class _Scale:
-    """Draws up one server at a time, with a version moved there."""
+    """Compares servers, one at a time, with a version moved there."""
 
     def __init__(
-        self, fleet: FleetSpec, wanted: RolloutTargets, live: State, placement: PlacementResult
+        self, fleet: FleetSpec, targets: RolloutTargets, live: State, placement: PlacementResult
     ) -> None:
-        self.fleet, self.wanted, self.live, self.placement = fleet, wanted, live, placement
+        self.fleet, self.targets, self.live, self.placement = fleet, targets, live, placement
         self.on: dict[str, set[str]] = defaultdict(set)
         for name, servers in placement.bindings.items():
-            for each in servers:
-                self.on[each].add(name)
+            for server in servers:
+                self.on[server].add(name)
         self.used = {
-            (each.host, device) for each in placement.servers.values() for device in each.devices
+            (server.host, device)
+            for server in placement.servers.values()
+            for device in server.devices
         }
 
-    def scene(
+    def view(
         self, servers: Mapping[str, Server], bindings: Mapping[str, tuple[str, ...]], at: Server
     ) -> PlacementView:
-        """Return the scene of one server, with the versions that concern it alone."""
+        """Return the view of a server, with the versions that concern that server alone."""
         names = {name for name, bound in bindings.items() if at.name in bound}
         some = {name: bindings[name] for name in sorted(names)}
-        return PlacementView(self.fleet, self.wanted, self.live, servers, some, {})
+        return PlacementView(self.fleet, self.targets, self.live, servers, some, {})
 
     def account(
         self, servers: Mapping[str, Server], bindings: Mapping[str, tuple[str, ...]], at: Server
     ) -> ServerAccount:
-        """Return the account of one server, its neighbours on the device counted."""
-        return self.scene(self._beside(servers, at), bindings, at).accounts[at.name]
+        """Return the account of a server, its neighbours on the device counted."""
+        return self.view(self._beside(servers, at), bindings, at).accounts[at.name]
 
     def _beside(self, servers: Mapping[str, Server], at: Server) -> dict[str, Server]:
         """Add the servers on the same devices."""
         near = {
-            name: each
-            for name, each in self.placement.servers.items()
-            if each.host == at.host and set(each.devices) & set(at.devices)
+            name: server
+            for name, server in self.placement.servers.items()
+            if server.host == at.host and set(server.devices) & set(at.devices)
         }
         return {**near, **servers}
 
     def tried(self, adapter: str, source: str, target: Server, *, new: bool) -> Alternative:
         """Return what moving a version from one server to another would mean."""
-        kept = tuple(each for each in self.placement.bindings[adapter] if each != source)
+        kept = tuple(version for version in self.placement.bindings[adapter] if version != source)
         bound = (*kept, target.name)
         names = {*self.on.get(target.name, ()), adapter}
-        bindings = {each: self.placement.bindings[each] for each in names} | {adapter: bound}
+        bindings = {name: self.placement.bindings[name] for name in names} | {adapter: bound}
         replicas = {
-            each: self.placement.servers[each] for each in kept if each in self.placement.servers
+            name: self.placement.servers[name] for name in kept if name in self.placement.servers
         }
         servers = self._beside({**replicas, target.name: target}, target)
-        scene = self.scene(servers, bindings, target)
-        spots = {f"{target.host}/{device}" for device in target.devices}
-        about = {target.name, *spots}
+        view = self.view(servers, bindings, target)
+        device_ids = {f"{target.host}/{device}" for device in target.devices}
+        about = {target.name, *device_ids}
         broken = [
-            each
+            violation
             for check in _CHECKS
-            for each in check(scene)
-            if each.server in about or each.adapter == adapter
+            for violation in check(view)
+            if violation.server in about or violation.adapter == adapter
         ]
-        price = scene.accounts[target.name].price_per_hour if new else 0.0
+        price = view.accounts[target.name].price_per_hour if new else 0.0
         broken += self._listed(bindings, target)
-        texts = tuple(dict.fromkeys(each.text for each in broken))
-        return Alternative(target.name, new, price, scene.accounts[target.name].peak, texts)
+        texts = tuple(dict.fromkeys(violation.text for violation in broken))
+        return Alternative(target.name, new, price, view.accounts[target.name].peak, texts)
 
     def _listed(
         self, bindings: Mapping[str, tuple[str, ...]], target: Server
@@ -157,23 +166,23 @@ class _Scale:
             return
         ours, now = self.placement.servers, self.live.servers()
         every = {**now, **ours, target.name: target}
-        near = {name: each for name, each in every.items() if each.host == host.name}
+        near = {name: server for name, server in every.items() if server.host == host.name}
         held = {
             name: servers
-            for name, servers in self.wanted.loaded.items()
-            if any(each in near and each not in ours for each in servers)
+            for name, servers in self.targets.loaded.items()
+            if any(server in near and server not in ours for server in servers)
         }
-        names = {name for each in near for name in self.on.get(each, ())}
+        names = {name for other in near for name in self.on.get(other, ())}
         bound = {name: self.placement.bindings[name] for name in names}
         bound.update(bindings)
         for name, servers in held.items():
             bound[name] = tuple(sorted({*bound.get(name, ()), *servers}))
         yield from amounts.host_memory(
-            PlacementView(self.fleet, self.wanted, self.live, near, bound, {})
+            PlacementView(self.fleet, self.targets, self.live, near, bound, {})
         )
 
     def unused(self, like: Server) -> Iterator[Server]:
-        """Yield servers like one, on devices that nobody uses; the first of each kind and host."""
+        """Yield servers like `like` on unused devices; the first of each kind and host."""
         if like.flags is None:
             return
         for _, host in sorted(self.fleet.hosts.items()):

@@ -1,4 +1,4 @@
-"""Why something does not fit, as values: obstacles, and the causes they add up to."""
+"""Causes: why versions do not fit, as values: obstacles, and the causes they add up to."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ MIB = 1 << 20
 
 
 class Limit(StrEnum):
-    """What keeps a version out of a place; in the order in which a cause is named."""
+    """Kinds of obstacles, in the order in which a cause is named."""
 
     PIN = "pin"
     RESERVED = "reserved host"
@@ -38,12 +38,12 @@ class Limit(StrEnum):
 
 
 RULES = frozenset(list(Limit)[:7])
-"""What somebody declared, and not what hardware cannot do."""
+"""Limits that are declared rules, and not amounts that hardware lacks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """One thing that keeps a version out of one place."""
+    """A limit that keeps a version out of a place."""
 
     limit: Limit
     where: str
@@ -59,14 +59,14 @@ class Obstacle:
 
 @dataclass(frozen=True, slots=True)
 class PlacementCause:
-    """One limit that keeps versions out, over all places where nothing else does."""
+    """A limit that keeps versions of a base out, over all places where nothing else does."""
 
     limit: Limit
     base: str
     adapters: tuple[str, ...]
     """Versions that are kept out, sorted."""
     primary: bool
-    """Whether it is the one to look at first."""
+    """Whether to look at this cause first."""
     text: str
     need: float
     have: float
@@ -75,18 +75,18 @@ class PlacementCause:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One version alone on the best empty server of one kind of device."""
+    """A version alone on the best empty server of a kind of device."""
 
     adapter: str
     kind: str
-    """Such as `h100_80g`, with the number of cards before it where there are several."""
+    """Such as `h100_80g`, with the number of devices before it where there are several."""
     obstacle: Obstacle | None
     """None: alone it fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class TotalNeed:
-    """What the versions of one base ask for together, and what its servers offer."""
+    """Load of all versions of a base together, and what its servers carry."""
 
     base: str
     replicas: int

@@ -1,7 +1,4 @@
-"""Consolidate: moves that nobody needs and that save money, as many as were asked for.
-
-Level: even out the peaks of servers, with versions that are new where they stand.
-"""
+"""Consolidate: optional moves that save money, as many as are allowed; and evener peaks."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
@@ -12,27 +9,26 @@ from numpy.typing import NDArray
 from fleet.names import adapter_address
 from fleet.placement.buy import buy
 from fleet.placement.fill import fill, spare
-from fleet.placement.host_memory import lacking
 from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Item
 from fleet.placement.keep import close_empty
 from fleet.placement.servers import FULL, ServerDraft
 from fleet.placement.state import PlacementState, SearchLimits, by_name, placement_state_of
 
 ROUNDING = 1e-9
-"""What a server may carry is looked at so much more generously before it is looked at exactly."""
+"""Upper bound of the rounding error of a rough look at loads, as a part; an exact look follows."""
 
 
-def consolidate(board: PlacementState, max_moves: int) -> None:
-    """Empty servers whose versions all fit on others, those first that save most for a move.
+def consolidate(state: PlacementState, max_moves: int) -> None:
+    """Empty servers whose versions all fit on others, the largest saving for a move first.
 
     A server is emptied whole or not at all, and only where the money saved is real: its device
     is then free, or its price is 0 for all.
     """
     left = max_moves
-    pools = _pools(board)
+    pools = _pools(state)
     while left > 0:
-        for bin_ in _worth_most(board):
-            moves = _emptied(board, bin_, left, pools[bin_.base.name])
+        for draft in _worth_most(state):
+            moves = _emptied(state, draft, left, pools[draft.base.name])
             if moves:
                 left -= moves
                 break
@@ -40,34 +36,34 @@ def consolidate(board: PlacementState, max_moves: int) -> None:
             return
 
 
-def cost(board: PlacementState) -> float:
+def cost(state: PlacementState) -> float:
     """Return what the devices in use cost an hour, those that hold nothing left out."""
     used = {
-        (bin_.host, each.name): each.price_per_hour
-        for bin_ in board.bins.values()
-        if bin_.residents
-        for each in bin_.devices
+        (draft.host, device.name): device.price_per_hour
+        for draft in state.drafts.values()
+        if draft.residents
+        for device in draft.devices
     }
     return sum(used.values())
 
 
-def _worth_most(board: PlacementState) -> list[ServerDraft]:
+def _worth_most(state: PlacementState) -> list[ServerDraft]:
     """Return the servers that may be emptied, best price for each moved version first."""
     found = []
-    for bin_ in by_name(board.bins.values()):
-        movable = [each for each in bin_.residents.values() if each.pin is None]
-        alone = not any(each.residents for each in board.hardware.others(bin_))
-        if bin_.devices and alone and movable and len(movable) == len(bin_.residents):
-            price = sum(each.price_per_hour for each in bin_.devices)
-            found.append((-price / len(movable), len(movable), bin_.name, bin_))
-    return [bin_ for *_, bin_ in sorted(found, key=lambda each: each[:3])]
+    for draft in by_name(state.drafts.values()):
+        movable = [item for item in draft.residents.values() if item.pin is None]
+        alone = not any(other.residents for other in state.hardware.others(draft))
+        if draft.devices and alone and movable and len(movable) == len(draft.residents):
+            price = sum(device.price_per_hour for device in draft.devices)
+            found.append((-price / len(movable), len(movable), draft.name, draft))
+    return [draft for *_, draft in sorted(found, key=lambda row: row[:3])]
 
 
 @dataclass(slots=True)
 class ServerPool:
-    """The servers of one base, and what each may carry; none of that changes while they fill up."""
+    """The servers of a base, and what they may carry, which stays while they fill up."""
 
-    bins: list[ServerDraft]
+    drafts: list[ServerDraft]
     limit: NDArray[np.float64]
     """Of each server, tokens a second in `RATE_UNIT`ths."""
     spread: NDArray[np.float64]
@@ -75,98 +71,102 @@ class ServerPool:
     """Versions that no server takes, with where they are. Room only shrinks, so that lasts until
     a replica moves."""
 
-    def drop(self, bin_: ServerDraft) -> None:
+    def drop(self, draft: ServerDraft) -> None:
         """Take a server away."""
-        stays = np.array([each is not bin_ for each in self.bins], dtype=bool)
+        stays = np.array([other is not draft for other in self.drafts], dtype=bool)
         self.limit, self.spread = self.limit[stays], self.spread[stays]
-        self.bins = [each for each in self.bins if each is not bin_]
+        self.drafts = [other for other in self.drafts if other is not draft]
 
     def bearing(self, item: Item) -> list[ServerDraft]:
         """Return the servers whose load allows one more version, the fullest first."""
         crowd = 1 + self.spread[:, None] * np.maximum(
-            (np.array([each.active for each in self.bins]) + item.asks.active) / ACTIVE_UNIT - 1, 0
+            (np.array([draft.active for draft in self.drafts]) + item.load.active) / ACTIVE_UNIT
+            - 1,
+            0,
         )
-        tokens = np.array([each.tokens for each in self.bins]) + item.asks.tokens
+        tokens = np.array([draft.tokens for draft in self.drafts]) + item.load.tokens
         bears = (tokens * crowd).max(axis=1) <= self.limit * (1 + ROUNDING)
         found = [
-            each
-            for each, light in zip(self.bins, bears.tolist(), strict=True)
-            if light or item.alias in each.aliases
+            draft
+            for draft, light in zip(self.drafts, bears.tolist(), strict=True)
+            if light or item.alias in draft.aliases
         ]
-        return sorted(found, key=lambda each: (len(each.residents), each.name), reverse=True)
+        return sorted(found, key=lambda draft: (len(draft.residents), draft.name), reverse=True)
 
 
-def _pools(board: PlacementState) -> dict[str, ServerPool]:
+def _pools(state: PlacementState) -> dict[str, ServerPool]:
     pools: dict[str, list[ServerDraft]] = {}
-    for bin_ in by_name(board.bins.values()):
-        pools.setdefault(bin_.base.name, []).append(bin_)
-    return {name: _pool(board, bins) for name, bins in pools.items()}
+    for draft in by_name(state.drafts.values()):
+        pools.setdefault(draft.base.name, []).append(draft)
+    return {name: _pool(state, drafts) for name, drafts in pools.items()}
 
 
-def _pool(board: PlacementState, bins: list[ServerDraft]) -> ServerPool:
-    found = [board.hardware.throughput(each, each.slots, each.rank) for each in bins]
-    limit = np.array([max(each.limit, 0.0) for each in found]) * RATE_UNIT
-    return ServerPool(bins, limit, np.array([each.spread for each in found]))
+def _pool(state: PlacementState, drafts: list[ServerDraft]) -> ServerPool:
+    found = [state.hardware.throughput(draft, draft.slots, draft.rank) for draft in drafts]
+    limit = np.array([max(throughput.limit, 0.0) for throughput in found]) * RATE_UNIT
+    return ServerPool(drafts, limit, np.array([throughput.spread for throughput in found]))
 
 
-def _emptied(board: PlacementState, bin_: ServerDraft, most: int, pool: ServerPool) -> int:
+def _emptied(state: PlacementState, draft: ServerDraft, most: int, pool: ServerPool) -> int:
     """Move every version off a server; return the number of moves, 0 where it does not work."""
-    items = sorted(bin_.residents.values(), key=lambda each: (-each.rank, -each.peak, each.adapter))
-    kept = [each for each in items if each.prior]
-    if len(kept) > most or (items[0].adapter, bin_.name) in pool.stuck:
+    items = sorted(
+        draft.residents.values(), key=lambda item: (-item.rank, -item.peak, item.adapter)
+    )
+    kept = [item for item in items if item.prior]
+    if len(kept) > most or (items[0].adapter, draft.name) in pool.stuck:
         return 0
     done: list[tuple[Item, ServerDraft]] = []
-    price = sum(each.price_per_hour for each in bin_.devices)
+    price = sum(device.price_per_hour for device in draft.devices)
     for item in items:
-        board.release(item, bin_)
-        target = _target(board, bin_, item, pool)
+        state.release(item, draft)
+        target = _target(state, draft, item, pool)
         if target is None:
-            board.bind(item, bin_, "")
+            state.bind(item, draft, "")
             for moved, other in reversed(done):
-                board.release(moved, other)
-                board.bind(moved, bin_, "")
+                state.release(moved, other)
+                state.bind(moved, draft, "")
             if not done:
-                pool.stuck.add((item.adapter, bin_.name))
+                pool.stuck.add((item.adapter, draft.name))
             return 0
-        board.bind(item, target, f"frees `{bin_.name}`")
+        state.bind(item, target, f"frees `{draft.name}`")
         done.append((item, target))
     for item in kept:
-        board.optional[item.adapter] = f"frees `{bin_.name}`, which saves {price:g} an hour"
-    moved_on = {each.adapter for each in items}
-    pool.stuck = {each for each in pool.stuck if each[0] not in moved_on}
-    pool.drop(bin_)
-    board.opened.pop(bin_.name, None)
-    board.close(bin_)
+        state.optional[item.adapter] = f"frees `{draft.name}`, which saves {price:g} an hour"
+    moved_on = {item.adapter for item in items}
+    pool.stuck = {pair for pair in pool.stuck if pair[0] not in moved_on}
+    pool.drop(draft)
+    state.opened.pop(draft.name, None)
+    state.close(draft)
     return max(len(kept), 1)
 
 
 def _target(
-    board: PlacementState, source: ServerDraft, item: Item, pool: ServerPool
+    state: PlacementState, source: ServerDraft, item: Item, pool: ServerPool
 ) -> ServerDraft | None:
     """Return an open server that takes a version as it is, the fullest first."""
     fitting = (
-        each
-        for each in pool.bearing(item)
-        if each is not source
-        and not each.closed
-        and (each.residents or not each.devices)
-        and item.rank <= each.rank
-        and each.has_room(item)
-        and board.admits(each, item)
-        and board.hardware.carries(each, item, (each.slots, each.rank))
+        draft
+        for draft in pool.bearing(item)
+        if draft is not source
+        and not draft.closed
+        and (draft.residents or not draft.devices)
+        and item.rank <= draft.rank
+        and draft.has_slot_for(item)
+        and state.allows(draft, item)
+        and state.hardware.carries(draft, item, (draft.slots, draft.rank))
     )
     return next(fitting, None)
 
 
-def repacked(board: PlacementState, search: SearchLimits) -> PlacementState:
-    """Place everything afresh; return that board where it is cheaper, else the given one.
+def repacked(state: PlacementState, search: SearchLimits) -> PlacementState:
+    """Place everything afresh; return that state where it is cheaper, else the given state.
 
     What is on servers that do not answer stays, and so do servers that others run.
     """
-    fresh = placement_state_of(board.fleet, board.wanted, board.live)
-    for bin_ in by_name(fresh.bins.values()):
-        if bin_.devices:
-            fresh.close(bin_)
+    fresh = placement_state_of(state.fleet, state.targets, state.live)
+    for draft in by_name(fresh.drafts.values()):
+        if draft.devices:
+            fresh.close(draft)
     for item in fresh.items.values():
         for name in item.prior:
             if name in fresh.live.unknown_servers:
@@ -175,111 +175,111 @@ def repacked(board: PlacementState, search: SearchLimits) -> PlacementState:
     buy(fresh, replace(search, repack=False))
     spare(fresh)
     close_empty(fresh)
-    if fresh.missing() or cost(fresh) >= cost(board):
-        board.notes.append("packing everything afresh saves nothing")
-        return board
-    saved = cost(board) - cost(fresh)
+    if fresh.missing() or cost(fresh) >= cost(state):
+        state.notes.append("packing everything afresh saves nothing")
+        return state
+    saved = cost(state) - cost(fresh)
     for name, item in fresh.items.items():
         if item.prior and not set(fresh.bound[name]) & set(item.prior):
             fresh.optional[name] = f"packing everything afresh saves {saved:g} an hour in all"
-    _reuse(fresh, board)
+    _reuse(fresh, state)
     return fresh
 
 
-def _reuse(fresh: PlacementState, board: PlacementState) -> None:
+def _reuse(fresh: PlacementState, state: PlacementState) -> None:
     """Keep running servers as they are where they hold what is placed on them now."""
-    for name, bin_ in fresh.bins.items():
-        before = board.bins.get(name)
-        if before is None or before.live is None or not before.fixed or not bin_.devices:
+    for name, draft in fresh.drafts.items():
+        before = state.drafts.get(name)
+        if before is None or before.live is None or not before.fixed or not draft.devices:
             continue
-        same = before.devices == bin_.devices and before.base.name == bin_.base.name
-        if same and before.rank >= bin_.rank and before.slots >= bin_.slots_needed():
-            cut = (before.slots, before.rank)
-            bin_.parts = before.parts
-            if int(fresh.hardware.used(bin_, None, cut).max()) <= FULL:
-                bin_.slots, bin_.rank = cut
-                bin_.fixed, bin_.live, bin_.held = True, before.live, before.held
-                bin_.most_listed = before.most_listed
-                bin_.names |= before.held
+        same = before.devices == draft.devices and before.base.name == draft.base.name
+        if same and before.rank >= draft.rank and before.slots >= draft.slots_needed():
+            shape = (before.slots, before.rank)
+            draft.parts = before.parts
+            if int(fresh.hardware.used(draft, None, shape).max()) <= FULL:
+                draft.slots, draft.rank = shape
+                draft.fixed, draft.live, draft.held = True, before.live, before.held
+                draft.most_listed = before.most_listed
+                draft.names |= before.held
                 fresh.opened.pop(name, None)
 
 
 TRIES = 4
-"""Moves that are looked for on each server, on average, before the search gives up."""
+"""Upper bound of the moves that are tried for a server, on average."""
 GAIN = 20_000
-"""Least improvement of the higher of two peaks, in millionths of a server."""
+"""Lower bound of the improvement of the higher of two peaks, in millionths of a server."""
 
 
-def level(board: PlacementState) -> None:
+def level(state: PlacementState) -> None:
     """Move newly placed versions from the busiest servers to quieter ones of the same base.
 
     Kept versions stay, flags stay, and no server is opened; so neither cost nor moves grow.
     """
     groups: dict[str, list[ServerDraft]] = defaultdict(list)
-    for bin_ in by_name(board.bins.values()):
-        if bin_.devices and not bin_.closed and bin_.residents:
-            groups[bin_.base.name].append(bin_)
+    for draft in by_name(state.drafts.values()):
+        if draft.devices and not draft.closed and draft.residents:
+            groups[draft.base.name].append(draft)
     for group in groups.values():
-        peaks = {each.name: _peak(board, each) for each in group}
+        peaks = {draft.name: _peak(state, draft) for draft in group}
         settled: set[str] = set()
         for _ in range(TRIES * len(group)):
             busiest = max(
-                (each for each in group if each.name not in settled),
-                key=lambda each: (peaks[each.name], each.name),
+                (draft for draft in group if draft.name not in settled),
+                key=lambda draft: (peaks[draft.name], draft.name),
                 default=None,
             )
             if busiest is None or not peaks[busiest.name]:
                 break
-            if not _relieved(board, busiest, group, peaks):
+            if not _relieved(state, busiest, group, peaks):
                 settled.add(busiest.name)
 
 
 def _relieved(
-    board: PlacementState, busiest: ServerDraft, group: list[ServerDraft], peaks: dict[str, int]
+    state: PlacementState, busiest: ServerDraft, group: list[ServerDraft], peaks: dict[str, int]
 ) -> bool:
-    """Move the one version whose move lowers the higher of two peaks most; say whether any."""
-    quiet = sorted(group, key=lambda each: (peaks[each.name], each.name))[:8]
+    """Move the version whose move lowers the higher of two peaks most; say whether any did."""
+    quiet = sorted(group, key=lambda draft: (peaks[draft.name], draft.name))[:8]
     best: tuple[int, str, str] | None = None
-    hour = int(board.hardware.used(busiest).argmax())
+    hour = int(state.hardware.used(busiest).argmax())
     movable = [
-        each
-        for name, each in sorted(busiest.residents.items())
-        if not each.prior and busiest.aliases[each.alias] == 1 and int(each.asks.tokens[hour]) > 0
-        and each.pin is None and name not in busiest.held
+        item
+        for name, item in sorted(busiest.residents.items())
+        if not item.prior and busiest.aliases[item.alias] == 1 and int(item.load.tokens[hour]) > 0
+        and item.pin is None and name not in busiest.held
     ]  # fmt: skip
-    movable.sort(key=lambda each: (-int(each.asks.tokens[hour]), each.adapter))
+    movable.sort(key=lambda item: (-int(item.load.tokens[hour]), item.adapter))
     for item in movable[:8]:
         before = peaks[busiest.name]
         for other in quiet:
             if other is busiest or peaks[other.name] >= before - GAIN:
                 continue
-            after = int(board.hardware.used(other, item).max())
-            fits = item.rank <= other.rank and other.has_room(item, _kept(board, other))
-            fits = fits and not lacking(board.hardware, other, item, other.slots)
-            if after < before - GAIN and fits and _admitted(board, busiest, other, item):
+            after = int(state.hardware.used(other, item).max())
+            fits = item.rank <= other.rank and other.has_slot_for(item, _kept(state, other))
+            fits = fits and not state.hardware.host_shortage(other, item, other.slots)
+            if after < before - GAIN and fits and _admitted(state, busiest, other, item):
                 found = (after, item.adapter, other.name)
                 best = found if best is None or found < best else best
     if best is None:
         return False
-    item, other = board.items[best[1]], board.bins[best[2]]
-    why = board.why.get(adapter_address(item.adapter, busiest.name), "")
-    board.release(item, busiest)
-    board.bind(item, other, why and "evens out the servers' busiest hours")
-    peaks[busiest.name], peaks[other.name] = _peak(board, busiest), _peak(board, other)
+    item, other = state.items[best[1]], state.drafts[best[2]]
+    why = state.why.get(adapter_address(item.adapter, busiest.name), "")
+    state.release(item, busiest)
+    state.bind(item, other, why and "evens out the servers' busiest hours")
+    peaks[busiest.name], peaks[other.name] = _peak(state, busiest), _peak(state, other)
     return True
 
 
-def _kept(board: PlacementState, bin_: ServerDraft) -> int:
-    return 0 if bin_.fixed else board.fleet.policy.canary_slots
+def _kept(state: PlacementState, draft: ServerDraft) -> int:
+    return 0 if draft.fixed else state.fleet.policy.canary_slots
 
 
-def _peak(board: PlacementState, bin_: ServerDraft) -> int:
-    return int(board.hardware.used(bin_).max())
+def _peak(state: PlacementState, draft: ServerDraft) -> int:
+    return int(state.hardware.used(draft).max())
 
 
-def _admitted(board: PlacementState, source: ServerDraft, other: ServerDraft, item: Item) -> bool:
+def _admitted(state: PlacementState, source: ServerDraft, other: ServerDraft, item: Item) -> bool:
     """Say whether rules let a version change over, its replica on `source` left out."""
-    board.bound[item.adapter].remove(source.name)
-    allowed = board.admits(other, item)
-    board.bound[item.adapter].append(source.name)
+    state.bound[item.adapter].remove(source.name)
+    allowed = state.allows(other, item)
+    state.bound[item.adapter].append(source.name)
     return allowed

@@ -1,4 +1,4 @@
-"""Hardware."""
+"""Devices: which servers are on them, and what those hold and carry."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -16,115 +16,119 @@ from fleet.capacity import (
     throughput_of,
 )
 from fleet.hardware import DeviceSpec, HostSpec
-from fleet.placement.host_memory import lacking
+from fleet.placement.host_memory import HostShortage, host_shortage
 from fleet.placement.items import ACTIVE_UNIT, NOTHING, RATE_UNIT, Ints, Item
 from fleet.placement.servers import FULL, PORT_STRIDE, DeviceId, ServerDraft, _takes_all
 from fleet.spec import FleetSpec
-from fleet.vllm import USABLE, rank_bucket, slots_bucket
+from fleet.vllm import USABLE, cpu_loras_for, host_bytes, rank_bucket, slots_bucket
 
 
 class Devices:
-    """Devices, what stands on them, and what servers on them hold and carry."""
+    """The devices of a fleet, with the servers on them."""
 
     def __init__(self, fleet: FleetSpec) -> None:
         """Start with every device empty."""
         self.fleet = fleet
-        self.on: dict[DeviceId, list[ServerDraft]] = defaultdict(list)
-        self.at: dict[str, list[ServerDraft]] = defaultdict(list)
+        self.on_device: dict[DeviceId, list[ServerDraft]] = defaultdict(list)
+        self.on_host: dict[str, list[ServerDraft]] = defaultdict(list)
         """By host."""
-        self.going: dict[DeviceId, ServerDraft] = {}
-        """Servers that stop in the end, and until then hold what is still in use."""
-        self.now: Mapping[str, dict[str, int]] = {}
+        self.stopping: dict[DeviceId, ServerDraft] = {}
+        """Servers that stop in the end, and until then hold versions in use."""
+        self.listed_now: Mapping[str, dict[str, int]] = {}
         """By host that declares its memory: what each server that runs there may list now."""
-        self.habits: Mapping[str, RequestMix] = request_mix_of(fleet.adapters.values())
+        self.request_mixes: Mapping[str, RequestMix] = request_mix_of(fleet.adapters.values())
 
-    def put(self, bin_: ServerDraft) -> None:
-        """Let a server take its devices' memory."""
-        self.at[bin_.host].append(bin_)
-        for spot in bin_.spots:
-            self.on[spot].append(bin_)
+    def put(self, draft: ServerDraft) -> None:
+        """Take the memory of its devices for a server."""
+        self.on_host[draft.host].append(draft)
+        for device_id in draft.device_ids:
+            self.on_device[device_id].append(draft)
 
-    def drop(self, bin_: ServerDraft) -> None:
+    def drop(self, draft: ServerDraft) -> None:
         """Give a server's memory back."""
-        self.at[bin_.host].remove(bin_)
-        for spot in bin_.spots:
-            self.on[spot].remove(bin_)
+        self.on_host[draft.host].remove(draft)
+        for device_id in draft.device_ids:
+            self.on_device[device_id].remove(draft)
 
-    def others(self, bin_: ServerDraft) -> list[ServerDraft]:
+    def others(self, draft: ServerDraft) -> list[ServerDraft]:
         """Return the other servers on a server's devices."""
-        found = (each for spot in sorted(bin_.spots) for each in self.on[spot])
-        return [each for each in found if each is not bin_]
+        found = (
+            other for device_id in sorted(draft.device_ids) for other in self.on_device[device_id]
+        )
+        return [other for other in found if other is not draft]
 
-    def shape(self, bin_: ServerDraft, slots: int, rank: int) -> ServerShape:
-        """Return how a managed server is cut with these slots."""
-        assert bin_.device is not None
-        parts = bin_.parts
-        if bin_.base.kv_cache_bytes is not None and bin_.devices:
-            parts = max(len({*map(id, self.others(bin_)), id(bin_)}), 1)
+    def shape(self, draft: ServerDraft, slots: int, rank: int) -> ServerShape:
+        """Return the shape of a managed server with these slots."""
+        assert draft.device is not None
+        parts = draft.parts
+        if draft.base.kv_cache_bytes is not None and draft.devices:
+            parts = max(len({*map(id, self.others(draft)), id(draft)}), 1)
         return ServerShape(
-            bin_.base, bin_.device, len(bin_.devices), parts, slots, rank, shared=bin_.shared
+            draft.base, draft.device, len(draft.devices), parts, slots, rank, shared=draft.shared
         )
 
-    def free(self, bin_: ServerDraft) -> int:
+    def free(self, draft: ServerDraft) -> int:
         """Return the bytes that a server may take on each of its devices."""
-        if bin_.device is None:
+        if draft.device is None:
             return 0
-        usable = int(bin_.device.memory_bytes * USABLE)
+        usable = int(draft.device.memory_bytes * USABLE)
         taken = 0
-        for spot in bin_.spots:
-            others = [each for each in self.on[spot] if each is not bin_]
-            if others and any(_takes_all(each) for each in (bin_, *others)):
+        for device_id in draft.device_ids:
+            others = [other for other in self.on_device[device_id] if other is not draft]
+            if others and any(_takes_all(draft) for draft in (draft, *others)):
                 return 0
-            taken = max(taken, sum(self.taken(each) for each in others))
-        return min(usable // bin_.parts, usable - taken) if bin_.shared else max(usable - taken, 0)
+            taken = max(taken, sum(self.taken(draft) for draft in others))
+        return (
+            min(usable // draft.parts, usable - taken) if draft.shared else max(usable - taken, 0)
+        )
 
-    def taken(self, bin_: ServerDraft) -> int:
+    def taken(self, draft: ServerDraft) -> int:
         """Return the bytes that a server takes on each of its devices."""
-        assert bin_.device is not None
-        if bin_.shared:
-            return int(bin_.device.memory_bytes * USABLE) // bin_.parts
-        return least_bytes(self.shape(bin_, bin_.slots, bin_.rank))
+        assert draft.device is not None
+        if draft.shared:
+            return int(draft.device.memory_bytes * USABLE) // draft.parts
+        return least_bytes(self.shape(draft, draft.slots, draft.rank))
 
-    def grown(self, bin_: ServerDraft, item: Item, spare: int) -> tuple[int, int] | None:
+    def shape_with(self, draft: ServerDraft, item: Item, spare: int) -> tuple[int, int] | None:
         """Return the slots and rank with which a server holds one more item; None: it cannot.
 
-        Slots and rank go up their ladders; declared ones are taken as they are.
+        Slots and rank go up in buckets; declared ones are taken as they are.
         """
-        base = bin_.base
-        rung = base.max_lora_rank or rank_bucket(item.rank)
-        if bin_.device is None or rung is None or item.rank > max(bin_.rank, rung):
+        base = draft.base
+        bucket = base.max_lora_rank or rank_bucket(item.rank)
+        if draft.device is None or bucket is None or item.rank > max(draft.rank, bucket):
             return None
-        wider = max(bin_.rank, rung)
-        needed = bin_.slots_needed(item) + spare
-        slots = base.slots or max(bin_.slots, slots_bucket(needed) or 0)
-        if slots < needed or least_bytes(self.shape(bin_, slots, wider)) > self.free(bin_):
+        wider = max(draft.rank, bucket)
+        needed = draft.slots_needed(item) + spare
+        slots = base.slots or max(draft.slots, slots_bucket(needed) or 0)
+        if slots < needed or least_bytes(self.shape(draft, slots, wider)) > self.free(draft):
             return None
         return slots, wider
 
-    def throughput(self, bin_: ServerDraft, slots: int, rank: int) -> Throughput:
+    def throughput(self, draft: ServerDraft, slots: int, rank: int) -> Throughput:
         """Return what a server carries at the declared utilization; attached ones: unknown."""
-        if bin_.device is None:
+        if draft.device is None:
             return Throughput(float("inf"), 0.0, "unknown")
         return throughput_of(
-            self.shape(bin_, slots, rank),
-            self.habits.get(bin_.base.name, NO_REQUEST_MIX),
+            self.shape(draft, slots, rank),
+            self.request_mixes.get(draft.base.name, NO_REQUEST_MIX),
             self.fleet.profiles,
             self.fleet.policy.utilization,
         )
 
     def used(
-        self, bin_: ServerDraft, item: Item | None = None, cut: tuple[int, int] | None = None
+        self, draft: ServerDraft, item: Item | None = None, shape: tuple[int, int] | None = None
     ) -> Ints:
         """Return the part of what a server may carry that is taken, by hour, in millionths.
 
         Args:
-            bin_: The server.
+            draft: The server.
             item: One more version on it.
-            cut: Other slots and rank than its present ones.
+            shape: Other slots and rank than its present ones.
         """
-        found = self.throughput(bin_, *(cut or (bin_.slots, bin_.rank)))
-        more = bin_.asks_more(item) if item is not None else NOTHING
-        tokens, active = bin_.tokens + more.tokens, bin_.active + more.active
+        found = self.throughput(draft, *(shape or (draft.slots, draft.rank)))
+        more = draft.added_load(item) if item is not None else NOTHING
+        tokens, active = draft.tokens + more.tokens, draft.active + more.active
         if not np.isfinite(found.limit):
             return np.zeros(HOURS, dtype=np.int64)
         if found.limit <= 0:
@@ -132,29 +136,77 @@ class Devices:
         crowd = 1 + found.spread * np.maximum(active / ACTIVE_UNIT - 1, 0)
         return np.ceil(tokens * crowd / (RATE_UNIT * found.limit) * 1e6).astype(np.int64)
 
-    def carries(self, bin_: ServerDraft, item: Item, cut: tuple[int, int]) -> bool:
+    def carries(self, draft: ServerDraft, item: Item, shape: tuple[int, int]) -> bool:
         """Say whether a server carries one more item, its neighbours too, and its host lists it."""
-        if int(self.used(bin_, item, cut).max()) > FULL or lacking(self, bin_, item, cut[0]):
+        if int(self.used(draft, item, shape).max()) > FULL or self.host_shortage(
+            draft, item, shape[0]
+        ):
             return False
-        if bin_.base.kv_cache_bytes is None:
+        if draft.base.kv_cache_bytes is None:
             return True
-        return all(int(self.used(each).max()) <= FULL or not each.residents
-                   for each in self.others(bin_))  # fmt: skip
+        return all(int(self.used(other).max()) <= FULL or not other.residents
+                   for other in self.others(draft))  # fmt: skip
+
+    def listed_bytes(self, draft: ServerDraft, item: Item | None = None, slots: int = 0) -> int:
+        """Return the bytes of its host's memory that all takes which a server may list.
+
+        A version whose size is not known counts as nothing.
+
+        Args:
+            draft: The server.
+            item: One more version on it.
+            slots: Those that it then has, where it may still choose.
+        """
+        larger = slots > draft.slots or (item is not None and item.rank > draft.rank)
+        starts = not draft.fixed or larger
+        names = {*(draft.residents if starts else draft.names)}
+        names |= set() if item is None else {item.adapter}
+        most = draft.most_listed
+        if most is None or starts:
+            most = cpu_loras_for(max(slots, draft.slots), len(names))
+        versions = self.fleet.versions
+        sizes = (versions[name].bytes for name in names if name in versions)
+        return host_bytes(most, max(sizes, default=0), len(draft.devices))
+
+    def host_shortage(self, draft: ServerDraft, item: Item, slots: int) -> HostShortage | None:
+        """Return what a host lacks for one more version listed, at any step of the apply.
+
+        None: the host lacks nothing, is not limited, or lists the version already.
+
+        Args:
+            draft: The server that takes the version.
+            item: The version.
+            slots: The server's, then.
+        """
+        host = self.fleet.hosts.get(draft.host)
+        if host is None or host.memory_bytes is None or not draft.devices:
+            return None
+        if item.adapter in draft.names and slots <= draft.slots:
+            return None
+        others = [server for server in self.on_host[draft.host] if server is not draft]
+        return host_shortage(
+            host.name,
+            host.memory_bytes,
+            (draft.name, self.listed_bytes(draft, item, slots)),
+            self.listed_now.get(host.name, {}),
+            {server.name: self.listed_bytes(server) for server in others},
+            {server.name for server in others if server.residents},
+        )
 
     def waits_for(self, name: str, host: HostSpec, devices: tuple[DeviceSpec, ...]) -> bool:
         """Say whether a server cannot be opened on devices before another one has gone.
 
         One of the same name takes over from it: that is a restart.
         """
-        there = (self.going.get((host.name, each.name)) for each in devices)
-        return any(each is not None and each.name != name for each in there)
+        there = (self.stopping.get((host.name, device.name)) for device in devices)
+        return any(draft is not None and draft.name != name for draft in there)
 
     def port(self, name: str, host: HostSpec, device: DeviceSpec) -> int:
         """Return the device's port, or one above it where another server has that one."""
-        there = [each for its in host.devices for each in self.on[host.name, its.name]]
-        there += [each for each in self.going.values() if each.host == host.name]
-        taken = {each.port for each in there if each.name != name} | {
-            each.port for each in host.devices if each is not device
+        there = [draft for card in host.devices for draft in self.on_device[host.name, card.name]]
+        there += [draft for draft in self.stopping.values() if draft.host == host.name]
+        taken = {draft.port for draft in there if draft.name != name} | {
+            other.port for other in host.devices if other is not device
         }
         port = device.port
         while port in taken:

@@ -1,56 +1,28 @@
-"""Listing: the main memory of a host that the adapters take which its servers list.
+"""Host memory: the main memory of a host that the adapters take which its servers list.
 
 vLLM keeps every listed adapter there, as many as `max_cpu_loras` says, once for each device of
-the server. A host that declares its memory takes no more of them; others are not limited.
+the server. A host that declares its memory takes no more of them; other hosts are not limited.
 
-That holds at every step of an apply. A server that stops, or starts with other flags, counts as
-the larger of what it takes before and after, as does one whose largest adapter is unloaded: vLLM
-forgets only its name. Only servers that nothing uses are counted as gone, see
+The limit holds at every step of an apply. A server that stops, or starts with other flags, counts
+as the larger of its bytes before and after, and so does a server whose largest adapter is
+unloaded: vLLM forgets only its name. Only servers that nothing uses are counted as gone, see
 `fleet.planning.ordering`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fleet.placement.causes import Limit, Obstacle, size
-from fleet.spec import FleetSpec
-from fleet.vllm import host_bytes
-
-if TYPE_CHECKING:
-    from fleet.placement.devices import Devices
-    from fleet.placement.items import Item
-    from fleet.placement.servers import ServerDraft
-from fleet.vllm import cpu_loras_for
 
 SHOWN = 2
-"""Servers named in a sentence."""
-
-
-def cache_bytes(
-    fleet: FleetSpec, bin_: "ServerDraft", item: "Item | None" = None, slots: int = 0
-) -> int:
-    """Return what all that a server may list takes of its host's memory.
-
-    Args:
-        fleet: With the sizes of versions; one whose size is not known counts as nothing.
-        bin_: The server.
-        item: One more version on it.
-        slots: Those that it then has, where it may still choose.
-    """
-    starts = not bin_.fixed or slots > bin_.slots or (item is not None and item.rank > bin_.rank)
-    names = {*(bin_.residents if starts else bin_.names), *([] if item is None else [item.adapter])}
-    most = bin_.most_listed
-    if most is None or starts:
-        most = cpu_loras_for(max(slots, bin_.slots), len(names))
-    sizes = (fleet.versions[each].bytes for each in names if each in fleet.versions)
-    return host_bytes(most, max(sizes, default=0), len(bin_.devices))
+"""Upper bound of the servers that a sentence names."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shortage:
+class HostShortage:
     """Bytes of main memory that a host's servers would need at some step of an apply."""
 
+    host: str
     own: int
     """Of the server that takes one more version."""
     others: int
@@ -64,58 +36,57 @@ class Shortage:
 
     @property
     def need(self) -> int:
-        """What they need together."""
+        """What the servers need together."""
         return self.own + self.others + self.until
 
+    @property
+    def obstacle(self) -> Obstacle:
+        """The shortage as what keeps a version out."""
+        parts = [f"{size(self.own)} for a server that lists it"]
+        if self.others:
+            parts.append(f"{size(self.others)} for its other servers")
+        if self.ending:
+            named = ", ".join(f"`{server}`" for server in self.ending[:SHOWN])
+            named += f" and {rest} more" if (rest := len(self.ending) - SHOWN) > 0 else ""
+            what = "has" if len(self.ending) == 1 else "have"
+            parts.append(f"{size(self.until)} until {named} {what} stopped or started again")
+        text = (
+            f"host `{self.host}` declares {size(self.have)} of memory for listed adapters, and "
+            f"needs {' and '.join(parts)}: {size(self.need - self.have)} short"
+        )
+        return Obstacle(Limit.HOST_MEMORY, self.host, text, self.need, self.have)
 
-def lacking(hardware: "Devices", bin_: "ServerDraft", item: "Item", slots: int) -> Shortage | None:
-    """Return what a host lacks for one more version listed, at any step of the apply.
 
-    None where that is enough, or not limited. What is too much already may stay so.
+def host_shortage(
+    host: str,
+    declared: int,
+    taker: tuple[str, int],
+    now: Mapping[str, int],
+    others: Mapping[str, int],
+    used: Collection[str],
+) -> HostShortage | None:
+    """Return the main memory that a host lacks at some step of an apply; None: it lacks none.
+
+    A host that has too much listed already may keep that.
 
     Args:
-        hardware: With the servers of every host.
-        bin_: The one that takes the version.
-        item: The version.
-        slots: The server's, then.
+        host: Its name.
+        declared: Bytes of memory that the host declares for listed adapters.
+        taker: The server that takes one more version, and the bytes that it then lists.
+        now: By server of the host: bytes that the server may list now.
+        others: By other server of the host: bytes that the server may list at most.
+        used: Those of the other servers that hold a version in the end.
     """
-    host = hardware.fleet.hosts.get(bin_.host)
-    if host is None or host.memory_bytes is None or not bin_.devices:
-        return None
-    if item.adapter in bin_.names and slots <= bin_.slots:
-        return None  # it is listed already
-    now = hardware.now.get(bin_.host, {})
-    beside = [each for each in hardware.at[bin_.host] if each is not bin_]
-    most = {each.name: cache_bytes(hardware.fleet, each) for each in beside}
-    then = {each.name: most[each.name] for each in beside if each.residents}
-    others, own = sum(then.values()), cache_bytes(hardware.fleet, bin_, item, slots)
-    then[bin_.name] = most[bin_.name] = own
+    name, own = taker
+    after = {server: taken for server, taken in others.items() if server in used}
+    rest = sum(after.values())
+    after[name] = own
+    most = {**others, name: own}
     ending = {
-        name: taken - then.get(name, 0)
-        for name in {*now, *most}
-        if (taken := max(now.get(name, 0), most.get(name, 0))) > then.get(name, 0)
+        server: taken - after.get(server, 0)
+        for server in {*now, *most}
+        if (taken := max(now.get(server, 0), most.get(server, 0))) > after.get(server, 0)
     }
-    found = Shortage(own, others, sum(ending.values()), tuple(sorted(ending)), host.memory_bytes)
-    return found if found.need > max(host.memory_bytes, sum(now.values())) else None
-
-
-def unlisted(
-    hardware: "Devices", item: "Item", bin_: "ServerDraft", slots: int
-) -> Iterator[Obstacle]:
-    """Yield the main memory that a host lacks for what a server would list."""
-    found = lacking(hardware, bin_, item, slots)
-    if found is None:
-        return
-    parts = [f"{size(found.own)} for a server that lists it"]
-    if found.others:
-        parts.append(f"{size(found.others)} for its other servers")
-    if found.ending:
-        named = ", ".join(f"`{each}`" for each in found.ending[:SHOWN])
-        named += f" and {rest} more" if (rest := len(found.ending) - SHOWN) > 0 else ""
-        what = "has" if len(found.ending) == 1 else "have"
-        parts.append(f"{size(found.until)} until {named} {what} stopped or started again")
-    text = (
-        f"host `{bin_.host}` declares {size(found.have)} of memory for listed adapters, and needs "
-        f"{' and '.join(parts)}: {size(found.need - found.have)} short"
-    )
-    yield Obstacle(Limit.HOST_MEMORY, bin_.host, text, found.need, found.have)
+    until, names = sum(ending.values()), tuple(sorted(ending))
+    found = HostShortage(host, own, rest, until, names, declared)
+    return found if found.need > max(declared, sum(now.values())) else None

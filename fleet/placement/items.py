@@ -1,7 +1,4 @@
-"""What is placed: versions, what each asks of a server, and where it may go.
-
-Replicas: on how many servers an adapter is.
-"""
+"""Items: the versions to place, their load and rules, and their number of replicas."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,12 +14,12 @@ from fleet.rollouts import AliasTarget, RolloutTargets, alias_of
 from fleet.spec import AdapterSpec, FleetSpec, Spread
 
 WASTEFUL = 0.5
-"""Part of the weakest server below which a replica is not worth keeping."""
+"""Lower bound of the part of the weakest server that a replica has to use to be kept."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class ReplicaSlot:
-    """Where a replica could be, alone."""
+    """A place where a replica could be, alone."""
 
     limit: float
     """Tokens per second that the best server there may carry."""
@@ -32,29 +29,29 @@ class ReplicaSlot:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSteps:
-    """Places, the strongest first, with what is the same whoever asks; a fleet has thousands."""
+    """Places of a replica, the strongest first, prepared for thousands of questions."""
 
     limits: tuple[float, ...]
     """Of each place."""
-    rungs: tuple[tuple[float, float], ...]
+    steps: tuple[tuple[float, float], ...]
     """Each limit once, above 0 and falling, with the least price of a token per second there or at
     a stronger place."""
 
     @classmethod
     def of(cls, places: Iterable[ReplicaSlot]) -> Self:
-        """Sort places; none is nowhere."""
-        found = sorted(places, key=lambda each: (-each.limit, each.price))
-        rungs: dict[float, float] = {}
+        """Sort places; no place: nowhere."""
+        found = sorted(places, key=lambda place: (-place.limit, place.price))
+        steps: dict[float, float] = {}
         least = inf
-        for each in found:
-            if each.limit > 0:
-                least = min(least, each.price / each.limit)
-                rungs[each.limit] = least
-        return cls(tuple(each.limit for each in found), tuple(rungs.items()))
+        for slot in found:
+            if slot.limit > 0:
+                least = min(least, slot.price / slot.limit)
+                steps[slot.limit] = least
+        return cls(tuple(slot.limit for slot in found), tuple(steps.items()))
 
     def price(self, part: float) -> float:
         """Return the least that a token per second costs where such a part of a load fits."""
-        return min((price for limit, price in self.rungs if limit >= part > 0), default=inf)
+        return min((price for limit, price in self.steps if limit >= part > 0), default=inf)
 
 
 NOWHERE = ReplicaSteps((), ())
@@ -83,11 +80,11 @@ def replicas_for(
     if not most or not peak:
         return [least]
     fewest = next(
-        (each for each in range(least, most + 1) if peak <= limits[each - 1] * each),
+        (count for count in range(least, most + 1) if peak <= limits[count - 1] * count),
         max(least, most),  # too few all the same
     )
-    weaker = [each for each, _ in places.rungs if each < peak / fewest]
-    found = [fewest, *(min(ceil(peak / each), most) for each in weaker)]
+    weaker = [bucket for bucket, _ in places.steps if bucket < peak / fewest]
+    found = [fewest, *(min(ceil(peak / limit), most) for limit in weaker)]
     if weaker:
         found.sort(key=lambda count: (places.price(peak / count), count))
     keeps = fewest < now <= most and peak > WASTEFUL * limits[-1] * (now - 1)
@@ -107,7 +104,7 @@ ACTIVE_UNIT = 1_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemLoad:
-    """What the traffic of one alias asks of each server that serves it, by hour, UTC."""
+    """Load of an alias on each server that serves it, by hour, UTC."""
 
     tokens: Ints
     """In `RATE_UNIT`ths of a decode-equivalent token per second, shape `(24,)`."""
@@ -120,7 +117,7 @@ NOTHING = ItemLoad(np.zeros(HOURS, dtype=np.int64), np.zeros(HOURS, dtype=np.int
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Item:
-    """One adapter version to be placed, on `replicas` servers that share no device."""
+    """An adapter version to place, on `replicas` servers that share no device."""
 
     adapter: str
     alias: str
@@ -131,14 +128,14 @@ class Item:
     replicas: int
     prior: tuple[str, ...]
     """Servers that its route names or that hold it, in order of preference."""
-    asks: ItemLoad
-    """Of each of its servers; versions of one alias on one server share it."""
+    load: ItemLoad
+    """Load on each of its servers; versions of an alias on one server share it."""
     pin: str | None = None
     avoid: frozenset[str] = frozenset()
     apart: frozenset[str] = frozenset()
     """Aliases and clients that it never shares a server with."""
-    party: str = ""
-    """Who may be on its servers: adapters of the same party; empty: all of the empty party."""
+    isolation_group: str = ""
+    """Adapters of this group alone may share its servers; empty: the shared group."""
     groups: frozenset[str] = frozenset()
     """Its client and tier, for which hosts may be reserved."""
     spread: Spread = "device"
@@ -154,14 +151,14 @@ class Item:
     @property
     def peak(self) -> int:
         """Load of the busiest hour."""
-        return int(self.asks.tokens.max())
+        return int(self.load.tokens.max())
 
-    def admitted_by(self, host: HostSpec) -> bool:
-        """Say whether a host may hold it at all, by reservation and by what it avoids."""
-        return admits(host, self.groups, self.avoid)
+    def may_be_on(self, host: HostSpec) -> bool:
+        """Say whether a host may hold the version, by reservation and `avoid`."""
+        return host_allows(host, self.groups, self.avoid)
 
 
-def admits(host: HostSpec, groups: frozenset[str], avoid: frozenset[str]) -> bool:
+def host_allows(host: HostSpec, groups: frozenset[str], avoid: frozenset[str]) -> bool:
     """Say whether a host is open to a client and tier, and not avoided."""
     reserved = host.reserved_for and groups.isdisjoint(host.reserved_for)
     return not reserved and host.name not in avoid
@@ -174,7 +171,7 @@ def pinned_to(pin: str | None, host: str) -> bool:
 
 def items_of(
     fleet: FleetSpec,
-    wanted: RolloutTargets,
+    targets: RolloutTargets,
     places: Places,
     unplaced: dict[str, str],
     failed: Mapping[str, int],
@@ -183,28 +180,28 @@ def items_of(
 
     Args:
         fleet: The declarations.
-        wanted: The versions that every alias should have.
+        targets: The versions that every alias should have.
         places: Where an adapter of a base and rank could be; empty where that is nowhere, or
             nothing is known.
         unplaced: Takes what is not placed, with the reason.
         failed: By alias, how many numbers of replicas were tried and found no place.
     """
     slack = (1 + 1 / fleet.policy.utilization) / 2
-    for each in wanted.wanted.values():
-        declared = fleet.adapters[each.alias]
-        replicas, asks, others = 0, NOTHING, 0
-        for adapter, _ in each.shares:
+    for target in targets.wanted.values():
+        declared = fleet.adapters[target.alias]
+        replicas, replica_load, others = 0, NOTHING, 0
+        for adapter, _ in target.shares:
             facts = fleet.versions.get(adapter)
-            loaded = wanted.loaded.get(adapter, ())
-            prior = tuple(dict.fromkeys((*wanted.routed.get(adapter, ()), *loaded)))
+            loaded = targets.loaded.get(adapter, ())
+            prior = tuple(dict.fromkeys((*targets.routed.get(adapter, ()), *loaded)))
             base = adapter.split("-", 3)[2]
             if replicas == 0:
                 load = load_of(declared.demand, USUAL_PROMPT_WEIGHT, declared.slo_s)
                 found = places(declared, base, facts.rank if facts else 0)
-                choices = replicas_for(declared, load, found, _serving(each, wanted), slack)
+                choices = replicas_for(declared, load, found, _serving(target, targets), slack)
                 others = len(choices) - 1
-                replicas = choices[min(failed.get(each.alias, 0), others)]
-                asks = _asks(load, replicas)
+                replicas = choices[min(failed.get(target.alias, 0), others)]
+                replica_load = _replica_load(load, replicas)
             copies = replicas
             if facts is None or base not in fleet.bases:
                 if not prior:
@@ -216,43 +213,43 @@ def items_of(
                     continue
                 copies = min(copies, len(prior))
             yield Item(
-                adapter, each.alias, declared.name.client, base, facts.rank if facts else 0,
-                copies, prior, asks, declared.pin, frozenset(declared.avoid),
-                frozenset(declared.apart), _party(declared),
+                adapter, target.alias, declared.name.client, base, facts.rank if facts else 0,
+                copies, prior, replica_load, declared.pin, frozenset(declared.avoid),
+                frozenset(declared.apart), _isolation_group(declared),
                 frozenset((declared.name.client, declared.tier)), declared.spread,
                 declared.residency == "cached", others,
                 declared.demand.output_tokens if declared.demand else 0, declared.slo_s,
             )  # fmt: skip
 
 
-def _serving(alias: AliasTarget, wanted: RolloutTargets) -> int:
-    """Return how many servers the live route names for an alias; without one, how many hold it."""
+def _serving(alias: AliasTarget, targets: RolloutTargets) -> int:
+    """Return the number of servers that serve an alias by its live route, or else that hold it."""
     names = [name for name, _ in alias.shares]
-    routed = max((len(wanted.routed.get(each, ())) for each in names), default=0)
-    return routed or max((len(wanted.loaded.get(each, ())) for each in names), default=0)
+    routed = max((len(targets.routed.get(name, ())) for name in names), default=0)
+    return routed or max((len(targets.loaded.get(name, ())) for name in names), default=0)
 
 
 def conflicts(items: Mapping[str, Item]) -> dict[str, frozenset[str]]:
     """Return, by alias, the aliases that it must not share a server with, either way round."""
     clients: dict[str, set[str]] = {}
-    for each in items.values():
-        clients.setdefault(each.client, set()).add(each.alias)
+    for item in items.values():
+        clients.setdefault(item.client, set()).add(item.alias)
     found: dict[str, set[str]] = {}
-    for each in items.values():
-        for other in each.apart:
-            for alias in clients.get(other, {other}) - {each.alias}:
-                found.setdefault(each.alias, set()).add(alias)
-                found.setdefault(alias, set()).add(each.alias)
+    for item in items.values():
+        for other in item.apart:
+            for alias in clients.get(other, {other}) - {item.alias}:
+                found.setdefault(item.alias, set()).add(alias)
+                found.setdefault(alias, set()).add(item.alias)
     return {alias: frozenset(others) for alias, others in found.items()}
 
 
 def alias_conflict(conflicts: Mapping[str, frozenset[str]], item: Item, names: set[str]) -> bool:
     """Say whether any of the versions in `names` must stay apart from an item."""
     others = conflicts.get(item.alias, frozenset())
-    return bool(others) and any(alias_of(each) in others for each in names)
+    return bool(others) and any(alias_of(name) in others for name in names)
 
 
-def _party(declared: AdapterSpec) -> str:
+def _isolation_group(declared: AdapterSpec) -> str:
     match declared.isolation:
         case "shared":
             return ""
@@ -262,7 +259,7 @@ def _party(declared: AdapterSpec) -> str:
             return f"client {declared.name.client}"
 
 
-def _asks(load: Load, replicas: int) -> ItemLoad:
+def _replica_load(load: Load, replicas: int) -> ItemLoad:
     """Return the load of one replica: the gateway spreads requests evenly."""
     if not max(load.tokens):
         return NOTHING
@@ -278,13 +275,13 @@ CERTAINTY = 2.33
 
 
 def slots_for_cached(waiting: list[Item]) -> int:
-    """Return the slots that adapters share which have none of their own.
+    """Return the slots that adapters without slots of their own share.
 
     The number that is active at a time is a sum of independent events; its mean and variance
     add up, and a normal bound of `CERTAINTY` deviations covers the busiest hour.
     """
     if not waiting:
         return 0
-    busy = np.array([each.asks.active for each in waiting]) / ACTIVE_UNIT
+    busy = np.array([item.load.active for item in waiting]) / ACTIVE_UNIT
     mean, variance = busy.sum(axis=0), (busy * (1 - busy)).sum(axis=0)
     return max(1, min(len(waiting), ceil(float((mean + CERTAINTY * np.sqrt(variance)).max()))))

@@ -1,129 +1,130 @@
-"""Keep: bind versions where they are, as far as that is still valid, and relieve overload."""
+"""Keep: bind versions to the servers they are on, as far as valid, and relieve overload."""
 
 import numpy as np
 
-from fleet.placement.host_memory import lacking
 from fleet.placement.items import Ints, Item
 from fleet.placement.servers import FULL, ServerDraft, percent
 from fleet.placement.state import PlacementState, by_name
 
 
-def keep(board: PlacementState) -> None:
+def keep(state: PlacementState) -> None:
     """Bind every version where it is, as far as rules, slots and rank still allow.
 
     Load is not asked here: a server that carries too much is relieved afterwards.
     """
-    spare = board.fleet.policy.canary_slots
-    for item in board.items.values():
+    spare = state.fleet.policy.canary_slots
+    for item in state.items.values():
         for name in item.prior:
-            if len(board.bound[item.adapter]) >= item.replicas:
+            if len(state.bound[item.adapter]) >= item.replicas:
                 break
-            if name in board.live.unknown_servers:
-                board.bound[item.adapter].append(name)
+            if name in state.live.unknown_servers:
+                state.bound[item.adapter].append(name)
                 continue
-            bin_ = board.bins.get(name) or _reopen(board, name, item)
-            if bin_ is None or bin_.base.name != item.base:
+            draft = state.drafts.get(name) or _reopen(state, name, item)
+            if draft is None or draft.base.name != item.base:
                 continue
-            if _leaves(bin_, board, item) or not board.admits(bin_, item):
+            if _leaves(draft, state, item) or not state.allows(draft, item):
                 continue
-            cut: tuple[int, int] | None = (bin_.slots, bin_.rank)
-            if item.rank > bin_.rank or not bin_.has_room(item):
-                cut = None if bin_.fixed else board.hardware.grown(bin_, item, spare)
-            if cut is not None and not lacking(board.hardware, bin_, item, cut[0]):
-                bin_.slots, bin_.rank = cut
-                board.bind(item, bin_, "")
+            shape: tuple[int, int] | None = (draft.slots, draft.rank)
+            if item.rank > draft.rank or not draft.has_slot_for(item):
+                shape = None if draft.fixed else state.hardware.shape_with(draft, item, spare)
+            if shape is not None and not state.hardware.host_shortage(draft, item, shape[0]):
+                draft.slots, draft.rank = shape
+                state.bind(item, draft, "")
 
 
-def _leaves(bin_: ServerDraft, board: PlacementState, item: Item) -> bool:
+def _leaves(draft: ServerDraft, state: PlacementState, item: Item) -> bool:
     """Say whether a version must leave because of its server's device, and note why."""
-    if not bin_.leaving:
+    if not draft.leaving:
         return False
-    where = f"{bin_.host}/{bin_.devices[0].name}" if bin_.devices else bin_.name
-    board.forced.setdefault(item.adapter, f"`{where}` {bin_.leaving}")
+    where = f"{draft.host}/{draft.devices[0].name}" if draft.devices else draft.name
+    state.forced.setdefault(item.adapter, f"`{where}` {draft.leaving}")
     return True
 
 
-def _reopen(board: PlacementState, name: str, item: Item) -> ServerDraft | None:
+def _reopen(state: PlacementState, name: str, item: Item) -> ServerDraft | None:
     """Put back a server that is gone, where its device still takes it."""
-    base, host, device = board.places.get(name, ("", None, None))
+    base, host, device = state.places.get(name, ("", None, None))
     if host is None or device is None or base != item.base or device.state != "active":
         return None
-    if item.pin not in (None, name, host.name) or board.fleet.bases[base].tensor_parallel:
+    if item.pin not in (None, name, host.name) or state.fleet.bases[base].tensor_parallel:
         return None
-    if board.hardware.waits_for(name, host, (device,)):
+    if state.hardware.waits_for(name, host, (device,)):
         return None
-    bin_ = board.open(base, host, (device,))
-    spare = board.fleet.policy.canary_slots
-    cut = board.hardware.grown(bin_, item, spare) or board.hardware.grown(bin_, item, 0)
-    if cut is None:
-        board.close(bin_)
+    draft = state.open(base, host, (device,))
+    spare = state.fleet.policy.canary_slots
+    shape = state.hardware.shape_with(draft, item, spare) or state.hardware.shape_with(
+        draft, item, 0
+    )
+    if shape is None:
+        state.close(draft)
         return None
-    bin_.slots, bin_.rank = cut
-    board.opened[name] = "it is gone, and its adapters belong on it"
-    return bin_
+    draft.slots, draft.rank = shape
+    state.opened[name] = "it is gone, and its adapters belong on it"
+    return draft
 
 
-def relieve(board: PlacementState) -> None:
-    """Take off what overloads a server, the fewest versions first; they look for another place.
+def relieve(state: PlacementState) -> None:
+    """Take versions off overloaded servers, as few as possible; they look for another place.
 
     A running server is relieved only where it carries more than half-way between what a new
     placement may take and everything: a small change of demand moves nothing. One that is gone
     and starts again may take what a new one may.
     """
-    slack = int(FULL * (1 + board.fleet.policy.utilization) / 2 / board.fleet.policy.utilization)
-    for bin_ in by_name(board.bins.values()):
-        limit = slack if bin_.live else FULL
-        used = board.hardware.used(bin_)
+    slack = int(FULL * (1 + state.fleet.policy.utilization) / 2 / state.fleet.policy.utilization)
+    for draft in by_name(state.drafts.values()):
+        limit = slack if draft.live else FULL
+        used = state.hardware.used(draft)
         while int(used.max()) > limit:
             hour = int(used.argmax())
-            item = _heaviest(bin_, hour)
+            item = _heaviest(draft, hour)
             if item is None:
                 break
-            board.release(item, bin_)
-            board.relieved[item.adapter] = bin_.name
-            board.forced[item.adapter] = (
-                f"`{bin_.name}` is overloaded at {hour:02}:00 UTC, "
-                f"{_percent(board, used)} of its throughput"
+            state.release(item, draft)
+            state.relieved[item.adapter] = draft.name
+            state.forced[item.adapter] = (
+                f"`{draft.name}` is overloaded at {hour:02}:00 UTC, "
+                f"{_percent(state, used)} of its throughput"
             )
-            used = board.hardware.used(bin_)
+            used = state.hardware.used(draft)
 
 
-def put_back(board: PlacementState) -> None:
+def put_back(state: PlacementState) -> None:
     """Leave versions on an overloaded server where no other place is found for them."""
-    for item in board.missing():
-        bin_ = board.bins.get(board.relieved.get(item.adapter, ""))
-        if bin_ is None or item.adapter in bin_.residents or not bin_.has_room(item):
+    for item in state.missing():
+        draft = state.drafts.get(state.relieved.get(item.adapter, ""))
+        if draft is None or item.adapter in draft.residents or not draft.has_slot_for(item):
             continue
-        if not bin_.live or lacking(board.hardware, bin_, item, bin_.slots):
+        if not draft.live or state.hardware.host_shortage(draft, item, draft.slots):
             continue
-        if item.rank <= bin_.rank and board.admits(bin_, item):
-            board.bind(item, bin_, "")
-            del board.forced[item.adapter]
+        if item.rank <= draft.rank and state.allows(draft, item):
+            state.bind(item, draft, "")
+            del state.forced[item.adapter]
 
 
-def _percent(board: PlacementState, used: Ints) -> str:
-    return percent(int(used.max()) * board.fleet.policy.utilization / FULL)
+def _percent(state: PlacementState, used: Ints) -> str:
+    return percent(int(used.max()) * state.fleet.policy.utilization / FULL)
 
 
-def _heaviest(bin_: ServerDraft, hour: int) -> Item | None:
+def _heaviest(draft: ServerDraft, hour: int) -> Item | None:
     """Return the version whose leaving relieves an hour most; None where none does."""
     movable = [
-        each
-        for _, each in sorted(bin_.residents.items())
-        if each.pin is None and bin_.aliases[each.alias] == 1 and int(each.asks.tokens[hour]) > 0
+        item
+        for _, item in sorted(draft.residents.items())
+        if item.pin is None and draft.aliases[item.alias] == 1 and int(item.load.tokens[hour]) > 0
     ]
     if not movable:
         return None
-    return movable[int(np.argmax([int(each.asks.tokens[hour]) for each in movable]))]
+    return movable[int(np.argmax([int(item.load.tokens[hour]) for item in movable]))]
 
 
-def close_empty(board: PlacementState) -> None:
+def close_empty(state: PlacementState) -> None:
     """Give back the devices of servers that hold nothing and whose base needs no room."""
-    needed = {each.base for each in board.missing()}
-    for name, bin_ in list(board.bins.items()):
-        idle = not bin_.held and not bin_.names
-        unneeded = bin_.base.name not in needed or bin_.closed
-        if bin_.live and bin_.devices and idle and unneeded:
-            board.hardware.drop(bin_)
-            board.hardware.now.get(bin_.host, {}).pop(name, None)
-            del board.bins[name]
+    needed = {item.base for item in state.missing()}
+    for name, draft in list(state.drafts.items()):
+        idle = not draft.held and not draft.names
+        unneeded = draft.base.name not in needed or draft.closed
+        if draft.live and draft.devices and idle and unneeded:
+            state.hardware.drop(draft)
+            state.hardware.listed_now.get(draft.host, {}).pop(name, None)
+            del state.drafts[name]

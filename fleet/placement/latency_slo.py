@@ -1,9 +1,11 @@
-"""Promises: which answers come later than promised, by the law of throughput.
+"""Latency: which answers come later than promised, by the law of throughput.
 
-A p95 that somebody declared for a tier, and that a *measured* kind of server misses even while it
-is idle, keeps an adapter off it. What was declared or measured warns: an estimate is no
-measurement, a latency class's usual p95 nobody promised, and under load the planner already fills
-servers by their deadlines. An estimate of what nobody promised is shown by `explain` alone.
+A declared p95 of a tier keeps an adapter off a kind of server that, as measured, misses the p95
+even while idle. Late answers warn where the promise is declared or the speed measured.
+
+- An estimated speed keeps no adapter off: an estimate is no measurement.
+- The usual p95 of a latency class is no promise; `explain` alone shows such answers.
+- Under load the planner already fills servers by their deadlines.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +22,7 @@ from fleet.rollouts import alias_of
 from fleet.spec import AdapterSpec, FleetSpec
 
 SHOWN = 3
-"""Answers that a warning tells one by one."""
+"""Upper bound of the answers that a warning names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def answer_of(
     asked = [hour for hour, tokens in enumerate(own.load.tokens) if tokens]
     if declared is None or declared.demand is None or not asked or not account.step_s:
         return None
-    hour = max(asked, key=lambda each: (account.step_s[each], -each))
+    hour = max(asked, key=lambda hour: (account.step_s[hour], -hour))
     tokens, prompt = declared.demand.output_tokens, declared.demand.prompt_tokens
     return LatencyAnswer(
         adapter=own.adapter,
@@ -81,45 +83,53 @@ def answers_of(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Iterator[
 def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | None:
     """Return a warning that names the answers that come later than promised; None: all in time.
 
-    What nobody declared and nobody measured is left to `explain`: a warning in every plan is none.
+    Answers that are neither declared nor measured are left to `explain`: a warning in every plan
+    is no warning.
     """
     answers = answers_of(fleet, accounts)
-    told_of = (each for each in answers if each.late and (each.declared or measured(each.basis)))
-    found = sorted(told_of, key=_worst_first)
+    late_answers = (
+        answer for answer in answers if answer.late and (answer.declared or measured(answer.basis))
+    )
+    found = sorted(late_answers, key=_worst_first)
     if not found:
         return None
-    told = "; ".join(_told(each) for each in found[:SHOWN])
+    texts = "; ".join(_text_of(answer) for answer in found[:SHOWN])
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     ways = "promise more time (`slo` of the tier), ask for fewer tokens, or use a faster device"
     hint, command = ways, f"fleetctl explain adapter/{found[0].adapter}@{found[0].server}"
-    guessed = next((each.server for each in found if not measured(each.basis)), None)
+    guessed = next((answer.server for answer in found if not measured(answer.basis)), None)
     if guessed is not None:
         hint = f"measure first, this is an estimate; then {ways}"
         command = f"fleetctl calibrate {guessed}"
     return Diagnostic(
         "FC2011",
         "Answers come later than promised",
-        f"{told}{more}",
+        f"{texts}{more}",
         hint=hint,
         command=command,
         severity="warning",
     )
 
 
-def _worst_first(each: LatencyAnswer) -> tuple[bool, float, str, str]:
-    return (not each.declared, -each.seconds / each.promised_s, each.adapter, each.server)
-
-
-def _told(each: LatencyAnswer) -> str:
-    took = (
-        f"{each.tokens} tokens take {each.seconds:.2g} s at {each.hour:02}:00 UTC"
-        if isfinite(each.seconds)
-        else f"more is asked at {each.hour:02}:00 UTC than can be decoded"
-    )
-    due = "is promised" if each.declared else "is due, by its latency class,"
+def _worst_first(latency_answer: LatencyAnswer) -> tuple[bool, float, str, str]:
     return (
-        f"{alias_of(each.adapter)} {due} within {each.promised_s:g} s, and on {each.server} {took} "
-        f"({each.basis})"
+        not latency_answer.declared,
+        -latency_answer.seconds / latency_answer.promised_s,
+        latency_answer.adapter,
+        latency_answer.server,
+    )
+
+
+def _text_of(answer: LatencyAnswer) -> str:
+    took = (
+        f"{answer.tokens} tokens take {answer.seconds:.2g} s at {answer.hour:02}:00 UTC"
+        if isfinite(answer.seconds)
+        else f"more is asked at {answer.hour:02}:00 UTC than can be decoded"
+    )
+    due = "is promised" if answer.declared else "is due, by its latency class,"
+    return (
+        f"{alias_of(answer.adapter)} {due} within {answer.promised_s:g} s, "
+        f"and on {answer.server} {took} ({answer.basis})"
     )
 
 
@@ -133,7 +143,7 @@ def too_slow(
     adapter: AdapterSpec | None,
     base: BaseSpec,
     device: DeviceSpec,
-    cards: int,
+    tensor_parallel: int,
     rank: int,
 ) -> Obstacle | None:
     """Return what keeps an adapter off a kind of server: even idle, it misses a declared p95.
@@ -143,33 +153,39 @@ def too_slow(
         adapter: None: not declared.
         base: What the server serves.
         device: One of its devices.
-        cards: Number of its devices.
+        tensor_parallel: Number of its devices.
         rank: The least `max_lora_rank` that a server for the adapter may have.
     """
     if adapter is None or adapter.demand is None or not adapter.promised:
         return None
-    step, prompt = idle_speed(fleet.profiles, base, device.kind, device.vllm, cards, rank)
+    step, prompt = idle_speed(fleet.profiles, base, device.kind, device.vllm, tensor_parallel, rank)
     seconds = adapter.demand.output_tokens * step + adapter.demand.prompt_tokens * prompt
     if seconds <= adapter.slo_s:
         return None
+    several = f"{tensor_parallel} x " if tensor_parallel > 1 else ""
     text = (
         f"{adapter.demand.output_tokens} tokens take {seconds:.2g} s on an idle server of "
-        f"{f'{cards} x ' if cards > 1 else ''}`{device.kind}`, as measured, and its tier "
-        f"`{adapter.tier}` promises {adapter.slo_s:g} s"
+        f"{several}`{device.kind}`, as measured, and its tier `{adapter.tier}` "
+        f"promises {adapter.slo_s:g} s"
     )
     return Obstacle(Limit.LATENCY, device.name, text, seconds, adapter.slo_s)
 
 
 @lru_cache(maxsize=4096)
 def idle_speed(
-    profiles: tuple[Profile, ...], base: BaseSpec, kind: str, vllm: str, cards: int, rank: int
+    profiles: tuple[Profile, ...],
+    base: BaseSpec,
+    kind: str,
+    vllm: str,
+    tensor_parallel: int,
+    rank: int,
 ) -> tuple[float, float]:
     """Return the seconds of a step, and of a prompt's token, for one request alone.
 
     0 where they were not measured.
     """
     device = DeviceSpec("", kind, 0, 0.0, 0, vllm=vllm)
-    speed, basis = speed_of(profiles, base, device, cards, rank, vllm=vllm)
+    speed, basis = speed_of(profiles, base, device, tensor_parallel, rank, vllm=vllm)
     if speed is None or not measured(basis):
         return 0.0, 0.0
     return step_seconds(speed, 1, 1), prompt_seconds(speed)
@@ -179,6 +195,9 @@ def slowest(fleet: FleetSpec, accounts: Mapping[str, ServerAccount]) -> LatencyA
     """Return the answer that takes the largest part of what is promised."""
     return max(
         answers_of(fleet, accounts.values()),
-        key=lambda each: (each.seconds / each.promised_s if each.promised_s else inf, each.adapter),
+        key=lambda answer: (
+            answer.seconds / answer.promised_s if answer.promised_s else inf,
+            answer.adapter,
+        ),
         default=None,
     )

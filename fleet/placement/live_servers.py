@@ -1,4 +1,4 @@
-"""What packing starts from: the servers that are already there."""
+"""Live servers: the servers that run now, as drafts to start from."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
@@ -18,56 +18,60 @@ Places = Mapping[str, tuple[str, HostSpec, DeviceSpec]]
 
 
 def open_live(
-    fleet: FleetSpec, wanted: RolloutTargets, live: State, places: Places, hardware: Devices
+    fleet: FleetSpec, targets: RolloutTargets, live: State, places: Places, hardware: Devices
 ) -> dict[str, ServerDraft]:
     """Return the servers that exist and may go on, by name, with their devices' memory taken.
 
     Servers that do not answer take their device and are not returned.
     """
-    attached = {each.name: (host, each) for host in fleet.hosts.values() for each in host.attached}
-    cached = _cached(fleet, wanted)
-    held = _held(wanted)
-    bins: dict[str, ServerDraft] = {}
+    attached = {
+        attached.name: (host, attached)
+        for host in fleet.hosts.values()
+        for attached in host.attached
+    }
+    cached = _cached(fleet, targets)
+    held = _held(targets)
+    drafts: dict[str, ServerDraft] = {}
     for name, server in live.servers().items():
         if name in attached:
-            bin_ = _attached(fleet, server, *attached[name])
+            draft = _attached(fleet, server, *attached[name])
         else:
-            bin_ = _managed(fleet, server, hardware)
-            if bin_ is None and held[name]:
+            draft = _managed(fleet, server, hardware)
+            if draft is None and held[name]:
                 _goes(fleet, server, hardware)
-        if bin_ is not None:
-            bins[name] = bin_
-            bin_.held = frozenset(held[name])
-            if bin_.fixed:
-                bin_.names |= held[name]
-                bin_.cached |= held[name] & cached
+        if draft is not None:
+            drafts[name] = draft
+            draft.held = frozenset(held[name])
+            if draft.fixed:
+                draft.names |= held[name]
+                draft.cached |= held[name] & cached
     for name in sorted(live.unknown_servers):
         if name in places:
             base, host, device = places[name]
             whole = replace(fleet.bases[base], kv_cache_bytes=None)
             hardware.put(ServerDraft(name, whole, host.name, (device,), device.port))
-    for bin_ in bins.values():
-        if bin_.changed and bin_.live and bin_.live.flags:
-            _resize(bin_, bin_.live.flags, hardware)
-    used = {*bins, *(name for name, its in held.items() if its)}
-    hardware.now = _listed(fleet, wanted, live, used)
-    return bins
+    for draft in drafts.values():
+        if draft.changed and draft.live and draft.live.flags:
+            _resize(draft, draft.live.flags, hardware)
+    used = {*drafts, *(name for name, its in held.items() if its)}
+    hardware.listed_now = _listed(fleet, targets, live, used)
+    return drafts
 
 
 def _listed(
-    fleet: FleetSpec, wanted: RolloutTargets, live: State, used: Collection[str]
+    fleet: FleetSpec, targets: RolloutTargets, live: State, used: Collection[str]
 ) -> dict[str, dict[str, int]]:
     """Return what servers may list now, in bytes, by host that declares its memory.
 
     Those that are of no use any more are left out: they stop before anything is loaded.
     """
-    limited = {name for name, each in fleet.hosts.items() if each.memory_bytes is not None}
+    limited = {name for name, host in fleet.hosts.items() if host.memory_bytes is not None}
     found: dict[str, dict[str, int]] = {name: {} for name in sorted(limited)}
     largest: dict[str, int] = defaultdict(int)
-    for adapter, servers in wanted.loaded.items() if limited else ():
+    for adapter, servers in targets.loaded.items() if limited else ():
         facts = fleet.versions.get(adapter)
-        for each in servers if facts else ():
-            largest[each] = max(largest[each], facts.bytes if facts else 0)
+        for server_name in servers if facts else ():
+            largest[server_name] = max(largest[server_name], facts.bytes if facts else 0)
     for name, server in live.servers().items() if limited else ():
         base = fleet.bases.get(server.base)
         flags = known_flags(base, server) if base else server.flags
@@ -77,23 +81,23 @@ def _listed(
     return found
 
 
-def _held(wanted: RolloutTargets) -> dict[str, set[str]]:
-    """Return what each server lists for the length of the apply."""
+def _held(targets: RolloutTargets) -> dict[str, set[str]]:
+    """Return the versions that a server lists for the length of the apply, by server."""
     held: dict[str, set[str]] = defaultdict(set)
-    for adapter, servers in wanted.loaded.items():
+    for adapter, servers in targets.loaded.items():
         for server in servers:
-            if (adapter, server) not in wanted.freeable:
+            if (adapter, server) not in targets.freeable:
                 held[server].add(adapter)
     return held
 
 
-def _cached(fleet: FleetSpec, wanted: RolloutTargets) -> frozenset[str]:
+def _cached(fleet: FleetSpec, targets: RolloutTargets) -> frozenset[str]:
     """Return the versions that take no LoRA slot of their own."""
     return frozenset(
         adapter
-        for each in wanted.wanted.values()
-        if fleet.adapters[each.alias].residency == "cached"
-        for adapter, _ in each.shares
+        for target in targets.wanted.values()
+        if fleet.adapters[target.alias].residency == "cached"
+        for adapter, _ in target.shares
     )
 
 
@@ -112,70 +116,85 @@ def _attached(
 
 
 def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft | None:
-    """Return a bin for a server of ours, or None where its device is no longer declared."""
+    """Return a draft of a managed server; None where its device is no longer declared."""
     host = fleet.hosts.get(server.host)
-    devices = {each.name: each for each in host.devices} if host else {}
-    if not server.devices or any(each not in devices for each in server.devices):
+    devices = {device.name: device for device in host.devices} if host else {}
+    if not server.devices or any(device not in devices for device in server.devices):
         return None
-    cards = tuple(devices[each] for each in server.devices)
+    declared_devices = tuple(devices[device] for device in server.devices)
     base = fleet.bases.get(server.base)
     if base is None:
-        bin_ = ServerDraft(
-            server.name, _undeclared(server), server.host, cards, server.port, live=server
+        draft = ServerDraft(
+            server.name,
+            _undeclared(server),
+            server.host,
+            declared_devices,
+            server.port,
+            live=server,
         )
-        bin_.fixed = True
+        draft.fixed = True
         if server.flags is not None:
-            bin_.parts = parts_of(server.flags)
-        hardware.put(bin_)
-        return bin_
-    if base.tensor_parallel not in (None, len(cards)):
+            draft.parts = parts_of(server.flags)
+        hardware.put(draft)
+        return draft
+    if base.tensor_parallel not in (None, len(declared_devices)):
         return None  # a server on other devices takes its place
     flags = known_flags(base, server)
     changed = flag_drift(base, flags, server.digest)
-    bin_ = ServerDraft(
-        server.name, base, server.host, cards, server.port, live=server, changed=changed
+    draft = ServerDraft(
+        server.name, base, server.host, declared_devices, server.port, live=server, changed=changed
     )
-    states = {each.state for each in cards}
-    bin_.closed, bin_.leaving = states != {"active"}, "is draining" if "draining" in states else ""
+    states = {device.state for device in declared_devices}
+    draft.closed, draft.leaving = (
+        states != {"active"},
+        "is draining" if "draining" in states else "",
+    )
     if flags is not None:
-        bin_.parts = parts_of(flags)
-        if not _suits(base, cards, flags):
-            bin_.closed, bin_.leaving = True, bin_.leaving or "is not what it was started for"
-    hardware.put(bin_)
-    bin_.fixed = not changed
+        draft.parts = parts_of(flags)
+        if not _suits(base, declared_devices, flags):
+            draft.closed, draft.leaving = True, draft.leaving or "is not what it was started for"
+    hardware.put(draft)
+    draft.fixed = not changed
     if flags is not None:
-        bin_.live = replace(server, flags=flags)
-        if bin_.fixed:
-            bin_.slots, bin_.rank = flags.max_loras, flags.max_lora_rank
-            bin_.most_listed = flags.max_cpu_loras
-    return bin_
+        draft.live = replace(server, flags=flags)
+        if draft.fixed:
+            draft.slots, draft.rank = flags.max_loras, flags.max_lora_rank
+            draft.most_listed = flags.max_cpu_loras
+    return draft
 
 
-def _suits(base: BaseSpec, cards: tuple[DeviceSpec, ...], flags: ServerFlags) -> bool:
+def _suits(base: BaseSpec, declared_devices: tuple[DeviceSpec, ...], flags: ServerFlags) -> bool:
     """Say whether a running server would start again on its devices as they are declared."""
-    if len({(each.kind, each.memory_bytes) for each in cards}) > 1:
+    if len({(device.kind, device.memory_bytes) for device in declared_devices}) > 1:
         return False
-    shape = shape_of(base, cards[0], flags)
-    return least_bytes(shape) <= int(cards[0].memory_bytes * shape.memory_share)
+    shape = shape_of(base, declared_devices[0], flags)
+    return least_bytes(shape) <= int(declared_devices[0].memory_bytes * shape.memory_share)
 
 
 def _goes(fleet: FleetSpec, server: Server, hardware: Devices) -> None:
     """Note a server that another one replaces, on those of its devices that are declared."""
     host = fleet.hosts.get(server.host)
-    cards = tuple(each for each in host.devices if each.name in server.devices) if host else ()
-    for each in cards:
-        bin_ = ServerDraft(
-            server.name, _undeclared(server), server.host, cards, server.port, live=server
+    declared_devices = (
+        tuple(device for device in host.devices if device.name in server.devices) if host else ()
+    )
+    for device in declared_devices:
+        draft = ServerDraft(
+            server.name,
+            _undeclared(server),
+            server.host,
+            declared_devices,
+            server.port,
+            live=server,
         )
-        hardware.going[server.host, each.name] = bin_
+        hardware.stopping[server.host, device.name] = draft
 
 
-def _resize(bin_: ServerDraft, flags: ServerFlags, hardware: Devices) -> None:
+def _resize(draft: ServerDraft, flags: ServerFlags, hardware: Devices) -> None:
     """Start a server that restarts anyway with the slots it had, if they still fit."""
-    slots = bin_.base.slots or flags.max_loras
-    rank = bin_.base.max_lora_rank or flags.max_lora_rank
-    if least_bytes(hardware.shape(bin_, slots, rank)) <= hardware.free(bin_):
-        bin_.slots, bin_.rank = slots, rank
+    slots = draft.base.slots or flags.max_loras
+    rank = draft.base.max_lora_rank or flags.max_lora_rank
+    if least_bytes(hardware.shape(draft, slots, rank)) <= hardware.free(draft):
+        draft.slots, draft.rank = slots, rank
 
 
 def _undeclared(server: Server) -> BaseSpec:

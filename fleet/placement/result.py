@@ -1,4 +1,4 @@
-"""Result: from the board to the placement that the rest of planning reads.
+"""Result: from the state of the search to the placement that the rest of planning reads.
 
 Figures of a placement for its reader: bytes, slots and load of every server.
 
@@ -26,85 +26,87 @@ from fleet.vllm import flags_for, lora_dtype, slot_bytes
 
 
 def device_use(
-    bin_: ServerDraft, loaded: frozenset[str], foreign: frozenset[str], hardware: Devices
+    draft: ServerDraft, loaded: frozenset[str], foreign: frozenset[str], hardware: Devices
 ) -> DeviceUse:
     """Return a server's slots, memory and load before, during and after the apply.
 
     Args:
-        bin_: The packed server.
+        draft: The packed server.
         loaded: Versions that it lists now.
         foreign: Those of them that are not ours and stay.
         hardware: What it stands on.
     """
-    restarts = bin_.live is None or not bin_.fixed
-    placed = frozenset(bin_.residents)
+    restarts = draft.live is None or not draft.fixed
+    placed = frozenset(draft.residents)
     after = placed if restarts else placed | foreign
     during = after
     if not restarts:
-        during = after | (bin_.names if is_tight(bin_, loaded) else loaded)
-    memory = _memory(bin_, hardware)
-    found = hardware.throughput(bin_, bin_.slots, bin_.rank)
-    used = hardware.used(bin_)
-    total = sum(each.memory_bytes for each in bin_.devices) if bin_.devices else None
-    shared = slots_for_cached([each for each in bin_.residents.values() if each.cached])
+        during = after | (draft.names if is_tight(draft, loaded) else loaded)
+    memory = _memory(draft, hardware)
+    found = hardware.throughput(draft, draft.slots, draft.rank)
+    used = hardware.used(draft)
+    total = sum(device.memory_bytes for device in draft.devices) if draft.devices else None
+    shared = slots_for_cached([item for item in draft.residents.values() if item.cached])
     known = total is not None and memory.weights is not None and memory.slots is not None
-    cards = len(bin_.devices) or 1
+    tensor_parallel = len(draft.devices) or 1
     utilization = hardware.fleet.policy.utilization
     return DeviceUse(
-        server=bin_.name,
-        host=bin_.host,
-        devices=tuple(each.name for each in bin_.devices),
+        server=draft.name,
+        host=draft.host,
+        devices=tuple(device.name for device in draft.devices),
         total_bytes=total,
-        weights_bytes=_times(memory.weights, cards),
-        slot_bytes=_times(memory.slots, cards),
-        kv_bytes=_times(memory.kv, cards),
-        reserve_bytes=_times(memory.reserve, cards) if bin_.devices else None,
-        slots=bin_.slots,
-        slots_before=len(loaded - bin_.cached) + shared,
-        slots_during=len(during - bin_.cached) + shared,
-        slots_after=len(after - bin_.cached) + shared,
+        weights_bytes=_times(memory.weights, tensor_parallel),
+        slot_bytes=_times(memory.slots, tensor_parallel),
+        kv_bytes=_times(memory.kv, tensor_parallel),
+        reserve_bytes=_times(memory.reserve, tensor_parallel) if draft.devices else None,
+        slots=draft.slots,
+        slots_before=len(loaded - draft.cached) + shared,
+        slots_during=len(during - draft.cached) + shared,
+        slots_after=len(after - draft.cached) + shared,
         basis=("uncalibrated" if found.basis == "unknown" else found.basis) if known else "unknown",
-        load=tuple(round(int(each) * utilization / FULL, 3) for each in used)
+        load=tuple(round(int(part) * utilization / FULL, 3) for part in used)
         if found.basis != "unknown"
         else (),
         memory_basis=memory.basis,
     )
 
 
-def _memory(bin_: ServerDraft, hardware: Devices) -> DeviceMemory:
+def _memory(draft: ServerDraft, hardware: Devices) -> DeviceMemory:
     """Return a server's memory by part; of one that others run, only what its flags say."""
-    if bin_.devices:
-        return memory_of(hardware.shape(bin_, bin_.slots, bin_.rank))
-    shape = bin_.base.shape
-    attached = hardware.fleet.hosts[bin_.host].attached
-    vllm = next((each.vllm for each in attached if each.name == bin_.name), "")
-    slot = slot_bytes(shape, bin_.rank, lora_dtype(bin_.base), vllm=vllm) if shape else None
-    pool = None if slot is None else slot * bin_.slots
+    if draft.devices:
+        return memory_of(hardware.shape(draft, draft.slots, draft.rank))
+    shape = draft.base.shape
+    attached = hardware.fleet.hosts[draft.host].attached
+    vllm = next((declared.vllm for declared in attached if declared.name == draft.name), "")
+    slot = slot_bytes(shape, draft.rank, lora_dtype(draft.base), vllm=vllm) if shape else None
+    pool = None if slot is None else slot * draft.slots
     basis = "unknown" if pool is None else "uncalibrated"
     return DeviceMemory(shape.weight_bytes if shape else None, pool, 0, None, None, basis)
 
 
-def _times(amount: int | None, cards: int) -> int | None:
-    return None if amount is None else amount * cards
+def _times(amount: int | None, tensor_parallel: int) -> int | None:
+    return None if amount is None else amount * tensor_parallel
 
 
-def is_tight(bin_: ServerDraft, loaded: frozenset[str]) -> bool:
+def is_tight(draft: ServerDraft, loaded: frozenset[str]) -> bool:
     """Say whether what goes must be unloaded before what comes is loaded."""
-    listed = (loaded | bin_.names) - bin_.cached
-    return bin_.fixed and len(listed) + bin_.blocked > bin_.slots
+    listed = (loaded | draft.names) - draft.cached
+    return draft.fixed and len(listed) + draft.blocked > draft.slots
 
 
 def slot_warnings(uses: Iterable[DeviceUse]) -> Iterator[str]:
     """Yield a line on servers without a free slot, and one on those without a budget."""
     listed = tuple(uses)
     short = [
-        f"`{each.server}` {each.slots_during}/{each.slots}"
-        for each in listed
-        if each.slots and each.slots_during >= each.slots
+        f"`{change.server}` {change.slots_during}/{change.slots}"
+        for change in listed
+        if change.slots and change.slots_during >= change.slots
     ]
     if short:
         yield f"no LoRA slot is left for a canary during the apply on {_some(short)}"
-    unknown = [f"`{each.server}`" for each in listed if each.devices and each.slot_bytes is None]
+    unknown = [
+        f"`{change.server}`" for change in listed if change.devices and change.slot_bytes is None
+    ]
     if unknown:
         yield (
             f"memory of {_some(unknown)} is not budgeted: the base's shape or architecture "
@@ -117,17 +119,17 @@ def _some(names: list[str], shown: int = 5) -> str:
     return f"{text} and {len(names) - shown} more" if len(names) > shown else text
 
 
-def load_warnings(board: PlacementState) -> Iterator[str]:
+def load_warnings(state: PlacementState) -> Iterator[str]:
     """Yield a line on servers that carry more than they may."""
     over = []
-    for name, bin_ in sorted(board.bins.items()):
-        used = board.hardware.used(bin_)
-        if bin_.residents and int(used.max()) > FULL:
-            part = int(used.max()) * board.fleet.policy.utilization / FULL
+    for name, draft in sorted(state.drafts.items()):
+        used = state.hardware.used(draft)
+        if draft.residents and int(used.max()) > FULL:
+            part = int(used.max()) * state.fleet.policy.utilization / FULL
             over.append(f"`{name}` {percent(part)} at {int(used.argmax()):02}:00 UTC")
     if over:
         yield (
-            f"more load than the declared {percent(board.fleet.policy.utilization)} of throughput "
+            f"more load than the declared {percent(state.fleet.policy.utilization)} of throughput "
             f"on {_some(over)}"
         )
 
@@ -137,7 +139,7 @@ Status = Literal["optimal", "feasible"]
 
 @dataclass(frozen=True, slots=True)
 class PlacementResult:
-    """Where everything wanted goes. Mappings are sorted by key."""
+    """The servers, and the versions on them. Mappings are sorted by key."""
 
     servers: Mapping[str, Server]
     """The servers that should exist, without those that do not answer."""
@@ -165,67 +167,73 @@ class PlacementResult:
     """`optimal`: the price is the bound."""
 
 
-def server_of(bin_: ServerDraft) -> Server:
-    """Return the server that a packed bin stands for: the live one where its flags stay."""
-    if bin_.live is not None and (not bin_.devices or bin_.fixed):
-        return bin_.live
+def server_of(draft: ServerDraft) -> Server:
+    """Return the server of a draft: the live server where its flags stay."""
+    if draft.live is not None and (not draft.devices or draft.fixed):
+        return draft.live
     flags = flags_for(
-        bin_.base, bin_.slots, bin_.rank,
-        tensor_parallel=len(bin_.devices) or 1, parts=bin_.parts, listed=len(bin_.names),
+        draft.base, draft.slots, draft.rank,
+        tensor_parallel=len(draft.devices) or 1, parts=draft.parts, listed=len(draft.names),
     )  # fmt: skip
-    devices = tuple(each.name for each in bin_.devices)
-    return Server(bin_.name, bin_.base.name, bin_.host, devices, bin_.port, flags.digest, flags)
+    devices = tuple(device.name for device in draft.devices)
+    return Server(draft.name, draft.base.name, draft.host, devices, draft.port, flags.digest, flags)
 
 
-def result(board: PlacementState) -> PlacementResult:
+def result(state: PlacementState) -> PlacementResult:
     """Return what a search has decided."""
-    servers = _servers(board)
+    servers = _servers(state)
     listed: dict[str, set[str]] = defaultdict(set)
-    for adapter, names in board.wanted.loaded.items():
-        for each in names:
-            listed[each].add(adapter)
+    for adapter, names in state.targets.loaded.items():
+        for adapter_name in names:
+            listed[adapter_name].add(adapter)
     uses = tuple(
         device_use(
-            board.bins[each], frozenset(listed[each]), _foreign(board, board.bins[each]),
-            board.hardware,
+            state.drafts[server], frozenset(listed[server]), _foreign(state, state.drafts[server]),
+            state.hardware,
         )
-        for each in servers
+        for server in servers
     )  # fmt: skip
-    price, bound = round(cost(board), 6), lower_bound(board)
+    price, bound = round(cost(state), 6), lower_bound(state)
     status: Status = "optimal" if price <= bound + 1e-6 else "feasible"
     return PlacementResult(
         servers=servers,
-        bindings={name: tuple(sorted(board.bound[name])) for name in board.items},
-        why=dict(sorted(board.why.items())),
-        server_why=dict(sorted(board.opened.items())),
+        bindings={name: tuple(sorted(state.bound[name])) for name in state.items},
+        why=dict(sorted(state.why.items())),
+        server_why=dict(sorted(state.opened.items())),
         capacity=uses,
         tight=frozenset(
-            each for each in servers if is_tight(board.bins[each], frozenset(listed[each]))
+            server
+            for server in servers
+            if is_tight(state.drafts[server], frozenset(listed[server]))
         ),
-        unplaced=dict(sorted(board.unplaced.items())),
-        warnings=(*slot_warnings(uses), *load_warnings(board), *board.notes),
-        forced=dict(sorted(board.forced.items())),
-        optional=dict(sorted(board.optional.items())),
+        unplaced=dict(sorted(state.unplaced.items())),
+        warnings=(*slot_warnings(uses), *load_warnings(state), *state.notes),
+        forced=dict(sorted(state.forced.items())),
+        optional=dict(sorted(state.optional.items())),
         price=price,
         bound=min(bound, price),
         status=status,
     )
 
 
-def _servers(board: PlacementState) -> dict[str, Server]:
+def _servers(state: PlacementState) -> dict[str, Server]:
     servers: dict[str, Server] = {}
-    for name, bin_ in sorted(board.bins.items()):
-        if bin_.residents or not bin_.devices:
-            servers[name] = server_of(bin_)
-            if bin_.live is not None and bin_.changed and not bin_.fixed:
-                board.opened[name] = bin_.changed
-        elif _foreign(board, bin_) and bin_.live is not None:
-            servers[name] = bin_.live
+    for name, draft in sorted(state.drafts.items()):
+        if draft.residents or not draft.devices:
+            servers[name] = server_of(draft)
+            if draft.live is not None and draft.changed and not draft.fixed:
+                state.opened[name] = draft.changed
+        elif _foreign(state, draft) and draft.live is not None:
+            servers[name] = draft.live
     return servers
 
 
-def _foreign(board: PlacementState, bin_: ServerDraft) -> frozenset[str]:
+def _foreign(state: PlacementState, draft: ServerDraft) -> frozenset[str]:
     """Return what a server lists that is neither ours nor wanted."""
-    names = bin_.names - bin_.residents.keys()
-    ours = board.wanted.owned
-    return frozenset(each for each in names if adapter_address(each, bin_.name) not in ours)
+    names = draft.names - draft.residents.keys()
+    ours = state.targets.owned
+    return frozenset(
+        adapter_name
+        for adapter_name in names
+        if adapter_address(adapter_name, draft.name) not in ours
+    )

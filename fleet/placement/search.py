@@ -1,17 +1,16 @@
-"""Attempt: place everything once; where that leaves something out, again with that first.
+"""Search: keep what is valid, fill open servers, buy missing ones, and improve if asked to.
 
-A greedy choice may take the one place that another version could have had. What found no place
-is then put before all others and the rest is placed anew, again and again: what is hard to place
-rises to the front (Joslin and Clements 1999, "squeaky wheel" optimisation).
-
-Before that, what found no place with one number of replicas is tried with the next: the servers
-that would carry large parts of its load may be taken, and weaker ones free.
-
-Place: keep what is valid, fill what is open, buy what is missing, and improve if asked to.
-
-    survey -> keep -> relieve -> fill -> buy -> level -> promises -> (consolidate) -> result
+    open_live -> keep -> relieve -> fill -> buy -> level -> keep_promises -> (consolidate) -> result
 
 Nothing moves without need. Work grows with versions plus servers, not with their product.
+
+`attempt` places everything once. A greedy choice may take the only place that another version
+could have had, so versions without a place are tried again, in this order:
+
+1. with the next number of replicas: servers that would carry large parts of a load may be taken,
+   and weaker ones free;
+2. before all others, again and again: versions that are hard to place rise to the front (Joslin
+   and Clements 1999, "squeaky wheel" optimisation).
 """
 
 from collections.abc import Mapping
@@ -32,33 +31,34 @@ from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec
 
 TRIES = 24
-"""Most attempts beside the first."""
+"""Upper bound of the attempts beside the first."""
 OTHERS = 400
-"""Versions placed in looking for a cheaper way, in each one all of them."""
+"""Upper bound of the versions placed in looking for a cheaper way, summed over the ways."""
 ROOMIER = 0.85
 """Part of the declared utilization that servers are asked for where that is no dearer."""
 MOST_OTHERS = 6
-"""Most ways that are looked for."""
+"""Upper bound of the ways that are looked for."""
 WORK = 4_000
-"""Versions placed in all of them, after which no further one begins."""
+"""Versions placed in all attempts, after which no further attempt begins."""
 
 
 def attempt(
-    fleet: FleetSpec, wanted: RolloutTargets, live: State, search: SearchLimits
+    fleet: FleetSpec, targets: RolloutTargets, live: State, search: SearchLimits
 ) -> tuple[PlacementState, list[Item]]:
-    """Place what can be placed; return the board, and what found no place and waits for nobody.
+    """Place what can be placed; return the state, and the versions that find no place.
 
-    Where no attempt places everything, the board is that of the first.
+    Versions that wait for a silent server are not among them. Where no attempt places everything,
+    the state is that of the first.
     """
-    board, failed = _once(fleet, wanted, live, search, (), {})
+    state, failed = _once(fleet, targets, live, search, (), {})
     numbers: dict[str, int] = {}
-    lacking, size = failed, max(len(board.items), 1)
+    lacking, size = failed, max(len(state.items), 1)
     if not failed:
-        return _cheapest(board, search, min(OTHERS // size, MOST_OTHERS)), []
-    while others := {each.alias for each in lacking if numbers.get(each.alias, 0) < each.others}:
+        return _cheapest(state, search, min(OTHERS // size, MOST_OTHERS)), []
+    while others := {item.alias for item in lacking if numbers.get(item.alias, 0) < item.others}:
         for alias in sorted(others):
             numbers[alias] = numbers.get(alias, 0) + 1
-        other, lacking = _once(fleet, wanted, live, search, (), numbers)
+        other, lacking = _once(fleet, targets, live, search, (), numbers)
         if not lacking:
             return other, []
     first: tuple[str, ...] = ()
@@ -66,89 +66,91 @@ def attempt(
     for _ in range(min(TRIES, WORK // size + 1)):
         if not lacking or lacking[0].adapter in first[:1]:
             break  # done, or not even an empty fleet has a place for it
-        front = tuple(each.adapter for each in lacking)
-        first = (*front, *(each for each in first if each not in front))
+        front = tuple(item.adapter for item in lacking)
+        first = (*front, *(name for name in first if name not in front))
         if first in tried:
             break
         tried.add(first)
-        other, lacking = _once(fleet, wanted, live, search, first, numbers)
+        other, lacking = _once(fleet, targets, live, search, first, numbers)
         if not lacking:
             return other, []
-    return board, failed
+    return state, failed
 
 
-def _cheapest(board: PlacementState, search: SearchLimits, tries: int) -> PlacementState:
-    """Return the cheapest of some other ways to place a small fleet, or the given one.
+def _cheapest(state: PlacementState, search: SearchLimits, tries: int) -> PlacementState:
+    """Return the cheapest of some other ways to place a small fleet, or the given state.
 
     The groups buy in another order, as one may have taken what another one needs more; or an
     adapter that is new has another number of replicas.
     """
-    if not tries or not board.groups:
-        return board
+    if not tries or not state.groups:
+        return state
     several = sorted({
-        each.alias for each in board.items.values() if each.others and not each.prior
+        item.alias for item in state.items.values() if item.others and not item.prior
     })  # fmt: skip
-    turns: list[tuple[int, dict[str, int]]] = [(turn, {}) for turn in range(1, board.groups)]
-    for turn, numbers in (turns + [(0, {alias: 1}) for alias in several])[: tries - 1]:
+    turns: list[tuple[int, dict[str, int]]] = [
+        (first_group, {}) for first_group in range(1, state.groups)
+    ]
+    for first_group, numbers in (turns + [(0, {alias: 1}) for alias in several])[: tries - 1]:
         other, lacking = _once(
-            board.fleet, board.wanted, board.live, search, (), numbers, turn=turn
+            state.fleet, state.targets, state.live, search, (), numbers, first_group=first_group
         )
-        if not lacking and cost(other) < cost(board):
-            board = other
-    return _roomier(board, search)
+        if not lacking and cost(other) < cost(state):
+            state = other
+    return _roomier(state, search)
 
 
-def _roomier(board: PlacementState, search: SearchLimits) -> PlacementState:
+def _roomier(state: PlacementState, search: SearchLimits) -> PlacementState:
     """Return a placement that leaves more room on each server, where that costs nothing.
 
     Only the first one of a fleet: what runs would have to move.
     """
-    if any(each.live for each in board.bins.values()):
-        return board
-    fleet = board.fleet
+    if any(draft.live for draft in state.drafts.values()):
+        return state
+    fleet = state.fleet
     policy = replace(fleet.policy, utilization=ROOMIER * fleet.policy.utilization)
     roomy = replace(fleet, policy=policy)
-    other, lacking = _once(roomy, board.wanted, board.live, search, (), {})
-    if lacking or cost(other) > cost(board):
-        return board
+    other, lacking = _once(roomy, state.targets, state.live, search, (), {})
+    if lacking or cost(other) > cost(state):
+        return state
     other.fleet = other.hardware.fleet = fleet
     return other
 
 
 def _once(
     fleet: FleetSpec,
-    wanted: RolloutTargets,
+    targets: RolloutTargets,
     live: State,
     search: SearchLimits,
     first: tuple[str, ...],
     numbers: Mapping[str, int],
-    turn: int = 0,
+    first_group: int = 0,
 ) -> tuple[PlacementState, list[Item]]:
-    """Place what is named first before everything else, and then everything else."""
-    board = placement_state_of(fleet, wanted, live, numbers)
-    keep(board)
-    relieve(board)
-    close_empty(board)
-    place_first(board, first)
-    for item in board.missing():
+    """Place the versions named in `first`, and then all others."""
+    state = placement_state_of(fleet, targets, live, numbers)
+    keep(state)
+    relieve(state)
+    close_empty(state)
+    place_first(state, first)
+    for item in state.missing():
         if item.rank == 0:
-            board.unplaced[item.adapter] = (
+            state.unplaced[item.adapter] = (
                 "it is not in fleet.lock, so it can only stay where it is"
             )
-    fill(board)
-    buy(board, search, turn)
-    spare(board)
-    restart(board)
-    put_back(board)
-    failed = [each for each in board.missing() if not silent_servers(fleet, live, each)]
-    return board, failed
+    fill(state)
+    buy(state, search, first_group)
+    spare(state)
+    restart(state)
+    put_back(state)
+    failed = [item for item in state.missing() if not silent_servers(fleet, live, item)]
+    return state, failed
 
 
 USUAL = SearchLimits()
 
 
 def place(
-    fleet: FleetSpec, wanted: RolloutTargets, live: State, search: SearchLimits = USUAL
+    fleet: FleetSpec, targets: RolloutTargets, live: State, search: SearchLimits = USUAL
 ) -> PlacementResult:
     """Decide where every wanted version goes.
 
@@ -160,34 +162,34 @@ def place(
     Raises:
         PlacementError: FC2001 to FC2006, each naming the constraint that binds.
     """
-    board, failed = attempt(fleet, wanted, live, search)
+    state, failed = attempt(fleet, targets, live, search)
     if failed:
-        raise PlacementError(*diagnose(failed, board))
-    if fleet.policy.share_devices and any(each.live is None for each in board.bins.values()):
-        board = _cheaper_whole(board, search)
-    for item in board.missing():
+        raise PlacementError(*diagnose(failed, state))
+    if fleet.policy.share_devices and any(draft.live is None for draft in state.drafts.values()):
+        state = _cheaper_whole(state, search)
+    for item in state.missing():
         silent = silent_servers(fleet, live, item)
-        board.unplaced[item.adapter] = (
+        state.unplaced[item.adapter] = (
             f"{', '.join(silent)} does not answer, and no other server of `{item.base}` has room"
         )
-    level(board)
-    keep_promises(board)
+    level(state)
+    keep_promises(state)
     if search.repack:
-        board = repacked(board, search)
+        state = repacked(state, search)
     elif search.max_moves:
-        consolidate(board, search.max_moves)
-    return result(board)
+        consolidate(state, search.max_moves)
+    return result(state)
 
 
-def _cheaper_whole(board: PlacementState, search: SearchLimits) -> PlacementState:
-    """Return what dividing no further device leads to, where that is cheaper than a board.
+def _cheaper_whole(state: PlacementState, search: SearchLimits) -> PlacementState:
+    """Return the state without further divided devices, where that is cheaper.
 
     A part of a device is bought at its part of the price, and the rest may find no taker.
     """
-    fleet = board.fleet
+    fleet = state.fleet
     undivided = replace(fleet, policy=replace(fleet.policy, share_devices=False))
-    whole, failed = attempt(undivided, board.wanted, board.live, search)
-    if failed or cost(whole) >= cost(board):
-        return board
+    whole, failed = attempt(undivided, state.targets, state.live, search)
+    if failed or cost(whole) >= cost(state):
+        return state
     whole.fleet = whole.hardware.fleet = fleet
     return whole

@@ -1,17 +1,73 @@
-"""A lower bound of what any placement costs, whatever runs now."""
+"""Server table: what a new server of each type carries, and what no placement undercuts."""
+
+from collections.abc import Iterable, Sequence
+from itertools import product
 
 import numpy as np
 
 from fleet.capacity import NO_REQUEST_MIX, throughput_of
+from fleet.hardware import BaseSpec
 from fleet.packing import PRICE_UNIT, Instance
 from fleet.packing import lower_bound as price_bound
-from fleet.placement.buy import MOST_SLOTS, UNLIMITED, prices, rank_bucket_of
-from fleet.placement.items import RATE_UNIT, Item
-from fleet.placement.server_types import ServerType, cut_of, every_kind
+from fleet.placement.items import RATE_UNIT, Ints, Item
+from fleet.placement.server_types import ServerType, every_server_type, shape_for
 from fleet.placement.state import PlacementState
+from fleet.vllm import rank_bucket
+
+MOST_SLOTS = 128
+"""Upper bound of the versions that a new server is looked at with."""
+UNLIMITED = 1 << 40
+"""Stands for a throughput that is not known, in `RATE_UNIT`ths of a token per second."""
 
 
-def lower_bound(board: PlacementState) -> float:
+def server_table(
+    state: PlacementState,
+    base: BaseSpec,
+    server_types: Sequence[ServerType],
+    ranks: Sequence[int],
+    busiest: Sequence[float],
+    spare: int | None = None,
+) -> Ints:
+    """Return what a server carries in any hour, by type, rank and number of versions.
+
+    0: as many versions find no room. The unit is that of loads.
+
+    Args:
+        state: With the fleet and its mix of requests.
+        base: What the servers serve.
+        server_types: Their types.
+        ranks: Their `max_lora_rank`, ascending.
+        busiest: By number of versions: how many of them are active at a time, from 1 on.
+        spare: Slots that stay free; None: as many as the declarations keep for canaries.
+    """
+    mix = state.hardware.request_mixes.get(base.name, NO_REQUEST_MIX)
+    most = min(MOST_SLOTS, len(busiest))
+    table = np.zeros((len(server_types), len(ranks), most + 1), dtype=np.int64)
+    for (place, server_type), (width, rank) in product(enumerate(server_types), enumerate(ranks)):
+        for count in range(1, most + 1):
+            shape = shape_for(state.fleet, base, server_type, rank, count, spare)
+            if shape is None:
+                break
+            policy = state.fleet.policy
+            found = throughput_of(shape, mix, state.fleet.profiles, policy.utilization)
+            carried = found.at(busiest[count - 1]) * RATE_UNIT
+            table[place, width, count] = int(carried) if np.isfinite(carried) else UNLIMITED
+    return table
+
+
+def rank_bucket_of(base: BaseSpec, item: Item) -> int:
+    """Return `--max-lora-rank` of a server that is opened for a version; 0 where none will do."""
+    bucket = base.max_lora_rank or rank_bucket(item.rank) or 0
+    return bucket if bucket >= item.rank else 0
+
+
+def prices(given: Iterable[float]) -> Ints:
+    """Return prices as the packer's integers; where nothing costs anything, servers count."""
+    found = np.array([round(price * PRICE_UNIT) for price in given], dtype=np.int64)
+    return found if found.any() else np.ones(len(found), dtype=np.int64)
+
+
+def lower_bound(state: PlacementState) -> float:
     """Return an hourly price that no placement undercuts.
 
     Each base is priced on its own, as if every kind of device were there without end, no rule
@@ -20,59 +76,47 @@ def lower_bound(board: PlacementState) -> float:
     servers keep their canary slots free and carry the busiest adapters they might be given.
     """
     total = 0.0
-    for name, base in board.fleet.bases.items():
+    for name, base in state.fleet.bases.items():
         items = [
-            each
-            for each in board.items.values()
-            if each.base == name and each.rank and rank_bucket_of(base, each)
+            item
+            for item in state.items.values()
+            if item.base == name and item.rank and rank_bucket_of(base, item)
         ]
-        bought = [each for each in items if _on_devices(board, each)]
-        kinds = every_kind(board.fleet, base)
-        if bought and kinds:
-            proved = board.floors.get(name, 0) / PRICE_UNIT
-            total += max(_bound(board, bought, kinds), proved)
+        bought = [item for item in items if _on_devices(state, item)]
+        server_types = every_server_type(state.fleet, base)
+        if bought and server_types:
+            proved = state.floors.get(name, 0) / PRICE_UNIT
+            total += max(_bound(state, bought, server_types), proved)
     return round(total, 6)
 
 
-def _on_devices(board: PlacementState, item: Item) -> bool:
+def _on_devices(state: PlacementState, item: Item) -> bool:
     return all(
-        name in board.bins and bool(board.bins[name].devices) for name in board.bound[item.adapter]
-    ) and bool(board.bound[item.adapter])
+        name in state.drafts and bool(state.drafts[name].devices)
+        for name in state.bound[item.adapter]
+    ) and bool(state.bound[item.adapter])
 
 
-def _bound(board: PlacementState, items: list[Item], kinds: list[ServerType]) -> float:
-    base = board.fleet.bases[items[0].base]
-    price = prices([each.price for each in kinds])
-    if not any(each.price for each in kinds):
+def _bound(state: PlacementState, items: list[Item], server_types: list[ServerType]) -> float:
+    base = state.fleet.bases[items[0].base]
+    price = prices([server_type.price for server_type in server_types])
+    if not any(server_type.price for server_type in server_types):
         return 0.0
-    habits = board.hardware.habits.get(base.name, NO_REQUEST_MIX)
-    ranks = sorted({rank_bucket_of(base, each) for each in items})
-    aliases = {each.alias: each for each in items}.values()  # versions of an alias share its load
-    least = {each.alias: board.fleet.adapters[each.alias].replicas for each in aliases}
-    copies = [each for each in aliases for _ in range(min(least[each.alias], each.replicas))]
-    most = min(MOST_SLOTS, len(copies))
-    table = np.zeros((len(kinds), len(ranks), most + 1), dtype=np.int64)
-    for place, kind in enumerate(kinds):
-        for width, rank in enumerate(ranks):
-            for count in range(1, most + 1):
-                shape = cut_of(board.fleet, base, kind, rank, count, spare=0)
-                if shape is None:
-                    break
-                found = throughput_of(
-                    shape, habits, board.fleet.profiles, board.fleet.policy.utilization
-                )
-                carried = found.limit * RATE_UNIT
-                limit = int(carried) if np.isfinite(carried) else UNLIMITED
-                table[place, width, count] = max(limit, 0)
-    names = {name: index for index, name in enumerate(sorted({each.alias for each in copies}))}
+    ranks = sorted({rank_bucket_of(base, item) for item in items})
+    aliases = {item.alias: item for item in items}.values()  # versions of an alias share its load
+    least = {alias.alias: state.fleet.adapters[alias.alias].replicas for alias in aliases}
+    copies = [alias for alias in aliases for _ in range(min(least[alias.alias], alias.replicas))]
+    alone = [0.0] * len(copies)
+    table = np.maximum(server_table(state, base, server_types, ranks, alone, spare=0), 0)
+    names = {name: index for index, name in enumerate(sorted({item.alias for item in copies}))}
     instance = Instance(
         # As few copies as are declared: what is divided further still adds up to the same.
         np.array(
-            [each.asks.tokens * each.replicas // max(least[each.alias], 1) for each in copies],
+            [item.load.tokens * item.replicas // max(least[item.alias], 1) for item in copies],
             dtype=np.int64,
         ),
-        np.array([ranks.index(rank_bucket_of(base, each)) for each in copies], dtype=np.int64),
-        np.array([names[each.alias] for each in copies], dtype=np.int64),
+        np.array([ranks.index(rank_bucket_of(base, item)) for item in copies], dtype=np.int64),
+        np.array([names[item.alias] for item in copies], dtype=np.int64),
         table,
         price,
     )

@@ -1,4 +1,4 @@
-"""Servers while they are being packed: who is on them, their slots, load and memory."""
+"""Server drafts: servers as they are filled: versions, slots, load and memory."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ PORT_STRIDE = 100
 """Ports between servers that share a device."""
 
 DeviceId = tuple[str, str]
-"""Host and device; on a server that someone else runs, its name stands for the device."""
+"""Host and device; on an attached server, its name stands for the device."""
 
 
 @dataclass(slots=True, eq=False)
 class ServerDraft:
-    """A server being packed."""
+    """A server as it is filled."""
 
     name: str
     base: BaseSpec
@@ -48,8 +48,8 @@ class ServerDraft:
     """Versions that are placed here."""
     cached: set[str] = field(default_factory=set)
     """Of `names`: those that take no slot of their own."""
-    party: str | None = None
-    """Who may be here; None: nobody is yet."""
+    isolation_group: str | None = None
+    """Isolation group of the versions here; None: no version is here yet."""
     aliases: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Placed versions by alias."""
     tokens: Ints = field(default_factory=lambda: np.zeros(HOURS, dtype=np.int64))
@@ -63,10 +63,10 @@ class ServerDraft:
         return self.devices[0] if self.devices else None
 
     @property
-    def spots(self) -> frozenset[DeviceId]:
+    def device_ids(self) -> frozenset[DeviceId]:
         """The devices; replicas never share one."""
-        names = tuple(each.name for each in self.devices) or (self.name,)
-        return frozenset((self.host, each) for each in names)
+        names = tuple(device.name for device in self.devices) or (self.name,)
+        return frozenset((self.host, name) for name in names)
 
     @property
     def blocked(self) -> int:
@@ -78,14 +78,14 @@ class ServerDraft:
         """True when its memory is a part of the devices and its KV cache what that leaves."""
         return self.base.kv_cache_bytes is None and self.parts > 1
 
-    def asks_more(self, item: Item) -> ItemLoad:
+    def added_load(self, item: Item) -> ItemLoad:
         """Return what an item adds: nothing where another version of its alias is here."""
-        return NOTHING if item.alias in self.aliases else item.asks
+        return NOTHING if item.alias in self.aliases else item.load
 
     def slots_needed(self, item: Item | None = None) -> int:
-        """Return the slots that all who are here take, with one more item."""
+        """Return the slots that all versions here take, with one more item."""
         names = len(self.names) - len(self.cached & self.names)
-        waiting = [each for each in self.residents.values() if each.cached] if self.cached else []
+        waiting = [item for item in self.residents.values() if item.cached] if self.cached else []
         if item is not None and item.adapter not in self.names:
             if item.cached:
                 waiting.append(item)
@@ -93,8 +93,8 @@ class ServerDraft:
                 names += 1
         return names + self.blocked + slots_for_cached(waiting)
 
-    def has_room(self, item: Item, spare: int = 0) -> bool:
-        """Say whether one more version fits into the slots there are."""
+    def has_slot_for(self, item: Item, spare: int = 0) -> bool:
+        """Say whether another version fits into the slots there are."""
         if item.adapter in self.names:
             return True
         enough = self.most_listed is None or len(self.names) < self.most_listed
@@ -104,26 +104,26 @@ class ServerDraft:
         """Place a version here."""
         if item.adapter in self.residents:
             return
-        more = self.asks_more(item)
+        more = self.added_load(item)
         self.tokens = self.tokens + more.tokens
         self.active = self.active + more.active
         self.names.add(item.adapter)
         if item.cached:
             self.cached.add(item.adapter)
         self.residents[item.adapter] = item
-        self.party = item.party
+        self.isolation_group = item.isolation_group
         self.aliases[item.alias] += 1
 
     def remove(self, item: Item) -> None:
         """Take a placed version away; what a live server lists stays listed for the apply."""
         del self.residents[item.adapter]
         if not self.residents:
-            self.party = None
+            self.isolation_group = None
         self.aliases[item.alias] -= 1
         if not self.aliases[item.alias]:
             del self.aliases[item.alias]
-            self.tokens = self.tokens - item.asks.tokens
-            self.active = self.active - item.asks.active
+            self.tokens = self.tokens - item.load.tokens
+            self.active = self.active - item.load.active
         if item.adapter not in self.held:
             self.names.discard(item.adapter)
             self.cached.discard(item.adapter)
@@ -138,5 +138,5 @@ def percent(part: float) -> str:
     return f"{100 * part:.0f} %"
 
 
-def _takes_all(bin_: ServerDraft) -> bool:
-    return bin_.base.kv_cache_bytes is None and bin_.parts == 1
+def _takes_all(draft: ServerDraft) -> bool:
+    return draft.base.kv_cache_bytes is None and draft.parts == 1

@@ -1,4 +1,4 @@
-"""fleet.planning."""
+"""Planning: from what is declared, live and past to a plan; and to what drifted. Pure."""
 
 from fleet.planning.desired import desired_state_of
 from fleet.planning.drift import DriftAction, DriftCause, classify_drift, without_ignored

@@ -1,13 +1,11 @@
-"""The desired state: everything that should exist, so that a plain comparison says what to do.
+"""Desired: the state with all that should exist, so that a plain comparison says what to do.
 
-What is not ours (an adapter loaded by hand, an attached server) is part of it as it is live.
+Resources that fleetctl does not manage (an adapter loaded by hand, an attached server) are part of
+the desired state as they are live.
 
-Diversion: keeping clients served while servers restart or a version is reloaded.
-
-An alias that can leave a restarting server for good does so first. Else, where another replica
-serves, its route leaves that server out meanwhile. Where nothing else serves, it is interrupted.
-
-What an alias's route says about its traffic: declarations of adapter, client, tier and base.
+Routes are diverted while servers restart or a version is reloaded. An alias that can leave a
+restarting server for good does so first. Else, where another replica serves, its route leaves that
+server out meanwhile. Where nothing else serves, the alias is interrupted.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,15 +36,15 @@ class Diversion:
 
 
 def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion:
-    """Decide for every live route how it gets past the restarts in `changes`."""
+    """Decide for every live route how the alias is served during the restarts in `changes`."""
     listed = tuple(changes)
     restarting = frozenset(
-        each.address.partition("/")[2] for each in listed if each.action is Action.REPLACE
+        change.address.partition("/")[2] for change in listed if change.action is Action.REPLACE
     )
     wrong = frozenset(
-        (each.before.adapter, each.before.server)
-        for each in listed
-        if each.action is Action.UPDATE and isinstance(each.before, LoadedAdapter)
+        (change.before.adapter, change.before.server)
+        for change in listed
+        if change.action is Action.UPDATE and isinstance(change.before, LoadedAdapter)
     )
     if not restarting and not wrong:
         return Diversion({}, frozenset(), frozenset(), restarting)
@@ -55,10 +53,10 @@ def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion
     first, interrupted = set(), set()
     goals = desired.routes()
     for alias, route in live.routes().items():
-        serving = [(share, each) for share in route.shares if share.percent
-                   for each in share.servers]  # fmt: skip
-        reloads = any((share.adapter, each) in wrong for share, each in serving)
-        if not reloads and not any(each in restarting for _, each in serving):
+        serving = [(share, server) for share in route.shares if share.percent
+                   for server in share.servers]  # fmt: skip
+        reloads = any((share.adapter, server) in wrong for share, server in serving)
+        if not reloads and not any(server in restarting for _, server in serving):
             continue
         goal = goals.get(alias)
         if not reloads and goal != route and not _uses(goal, late):
@@ -77,8 +75,8 @@ def _between(route: Route, restarting: frozenset[str], wrong: frozenset[tuple[st
     shares = []
     for share in route.shares:
         if share.percent:
-            good = tuple(each for each in share.servers if (share.adapter, each) not in wrong)
-            stay = tuple(each for each in good if each not in restarting)
+            good = tuple(server for server in share.servers if (share.adapter, server) not in wrong)
+            stay = tuple(server for server in good if server not in restarting)
             shares.append(replace(share, servers=stay or good))
         else:
             shares.append(share)
@@ -86,17 +84,21 @@ def _between(route: Route, restarting: frozenset[str], wrong: frozenset[tuple[st
 
 
 def _uses(route: Route | None, servers: frozenset[str]) -> bool:
-    return route is not None and any(not servers.isdisjoint(each.servers) for each in route.shares)
+    return route is not None and any(
+        not servers.isdisjoint(share.servers) for share in route.shares
+    )
 
 
 def _on_reused_devices(changes: Iterable[Change], live: State) -> frozenset[str]:
     """Return servers that start where another one is or was: they may have to wait."""
-    taken = {(each.host, device) for each in live.servers().values() for device in each.devices}
+    taken = {
+        (server.host, device) for server in live.servers().values() for device in server.devices
+    }
     return frozenset(
-        each.after.name
-        for each in changes
-        if isinstance(each.after, Server)
-        and any((each.after.host, device) in taken for device in each.after.devices)
+        change.after.name
+        for change in changes
+        if isinstance(change.after, Server)
+        and any((change.after.host, device) in taken for device in change.after.devices)
     )
 
 
@@ -105,7 +107,7 @@ TURNS: Mapping[LatencyClass, int] = {
     "short_generation": 2,
     "long_generation": 1,
 }
-"""Turns in a row by latency class: who waits for one word should not wait behind an essay."""
+"""Turns in a row by latency class: short answers do not wait behind long ones."""
 _BY_PRIORITY = ("scheduling-policy", "priority")
 
 
@@ -155,15 +157,17 @@ def _shadow(adapter: AdapterSpec, bindings: Mapping[str, tuple[str, ...]]) -> Sh
 
 
 def desired_state_of(
-    fleet: FleetSpec, wanted: RolloutTargets, placement: PlacementResult, live: State
+    fleet: FleetSpec, targets: RolloutTargets, placement: PlacementResult, live: State
 ) -> State:
-    """Put pace and placement together into a complete state, sorted by address."""
-    found: dict[Address, Resource] = {each.address: each for each in placement.servers.values()}
+    """Put rollouts and placement together into a complete state, sorted by address."""
+    found: dict[Address, Resource] = {
+        server.address: server for server in placement.servers.values()
+    }
     for resource in (
         *_adapters(fleet, placement, live),
-        *_routes(fleet, wanted, placement, live),
+        *_routes(fleet, targets, placement, live),
         *_keys(fleet, live),
-        *unmanaged(fleet, wanted, live),
+        *unmanaged(fleet, targets, live),
     ):
         found.setdefault(resource.address, resource)
     return State(
@@ -173,26 +177,26 @@ def desired_state_of(
     )
 
 
-def unmanaged(fleet: FleetSpec, wanted: RolloutTargets, live: State) -> Iterator[Resource]:
+def unmanaged(fleet: FleetSpec, targets: RolloutTargets, live: State) -> Iterator[Resource]:
     """Yield live resources that are neither declared nor ours: they are never touched.
 
-    Nor are servers that someone else runs, and what is on hosts that are no longer declared,
-    which nothing here can reach.
+    So are attached servers, and all that is on hosts that are no longer declared: nothing here can
+    reach those.
     """
-    resident = {adapter for each in wanted.wanted.values() for adapter, _ in each.shares}
+    resident = {adapter for target in targets.wanted.values() for adapter, _ in target.shares}
     foreign = {
-        each.name
-        for each in live.servers().values()
-        if each.host not in fleet.hosts or fleet.hosts[each.host].engine == "attach"
+        server.name
+        for server in live.servers().values()
+        if server.host not in fleet.hosts or fleet.hosts[server.host].engine == "attach"
     }
-    gone = {each.name for each in live.servers().values() if each.host not in fleet.hosts}
+    gone = {server.name for server in live.servers().values() if server.host not in fleet.hosts}
     for address, resource in live.resources.items():
         match resource:
             case Server() if resource.name in foreign:
                 yield resource
             case LoadedAdapter() if resource.server in gone:
                 yield resource
-            case _ if address in wanted.owned:
+            case _ if address in targets.owned:
                 pass
             case LoadedAdapter() if resource.adapter not in resident:
                 yield resource
@@ -214,7 +218,7 @@ def is_ours_by_name(fleet: FleetSpec, adapter: str) -> bool:
 
 def _declared(fleet: FleetSpec, key: Key) -> bool:
     client = fleet.clients.get(key.client)
-    return client is not None and any(each.name == key.name for each in client.keys)
+    return client is not None and any(declared.name == key.name for declared in client.keys)
 
 
 def _adapters(fleet: FleetSpec, placement: PlacementResult, live: State) -> Iterator[LoadedAdapter]:
@@ -229,20 +233,20 @@ def _adapters(fleet: FleetSpec, placement: PlacementResult, live: State) -> Iter
 
 
 def _routes(
-    fleet: FleetSpec, wanted: RolloutTargets, placement: PlacementResult, live: State
+    fleet: FleetSpec, targets: RolloutTargets, placement: PlacementResult, live: State
 ) -> Iterator[Resource]:
     routes = live.routes()
-    for alias, each in wanted.wanted.items():
+    for alias, target in targets.wanted.items():
         before = routes.get(alias)
-        if each.phase is Phase.FROZEN:
+        if target.phase is Phase.FROZEN:
             continue
-        if waits(each, placement.bindings):
+        if waits(target, placement.bindings):
             if before is not None:
-                where = {each.adapter: each.servers for each in before.shares}
+                where = {share.adapter: share.servers for share in before.shares}
                 policy = traffic_policy_of(fleet, alias, where)
                 yield from _as_it_is(replace(before, policy=policy), live)
-        elif each.shares:
-            yield _route(fleet, each, placement.bindings)
+        elif target.shares:
+            yield _route(fleet, target, placement.bindings)
 
 
 def waits(wanted: AliasTarget, bindings: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

@@ -1,7 +1,4 @@
-"""Diff: what must change to turn the live state into the desired one. Keyed equality.
-
-differences.
-"""
+"""Diff: what must change to turn the live state into the desired one. Keyed equality."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -108,9 +105,9 @@ def _server_details(before: Server, after: Server) -> Iterator[tuple[str, str, s
     old, new = _plain(before), _plain(after)
     found = DeepDiff(old, new, view="tree", ignore_type_in_groups=[(tuple, list)])
     lines = {
-        ".".join(str(key) for key in each.path(output_format="list")): (each.t1, each.t2)
+        ".".join(str(key) for key in device.path(output_format="list")): (device.t1, device.t2)
         for group in found.values()
-        for each in group
+        for device in group
     }
     for name, (was, is_) in sorted(lines.items()):
         yield name, _shown(was), _shown(is_)
@@ -131,8 +128,8 @@ def _shown(value: object) -> str:
 
 
 def _route_details(before: Route, after: Route) -> Iterator[tuple[str, str, str]]:
-    was = {each.adapter: each for each in before.shares}
-    will = {each.adapter: each for each in after.shares}
+    was = {share.adapter: share for share in before.shares}
+    will = {share.adapter: share for share in after.shares}
     for adapter in dict.fromkeys((*will, *was)):
         old, new = was.get(adapter), will.get(adapter)
         name = version_of(adapter)
@@ -162,15 +159,15 @@ def differences(
 def _lines(policy: TrafficPolicy) -> dict[str, str]:
     """Return what is not the default, in words, by the name that the declarations use."""
     found: dict[str, str] = {}
-    for each in fields(TrafficPolicy):
-        value = getattr(policy, each.name)
-        if value == each.default:
+    for field in fields(TrafficPolicy):
+        value = getattr(policy, field.name)
+        if value == field.default:
             continue
         match value:
             case LimitPolicy() | TimeoutPolicy():
                 for limit in fields(value):
                     if (of := getattr(value, limit.name)) != limit.default:
-                        found[f"{_NAMES.get(each.name, each.name)}.{_name(limit.name)}"] = _text(
+                        found[f"{_NAMES.get(field.name, field.name)}.{_name(limit.name)}"] = _text(
                             limit.name, of
                         )
             case ShadowPolicy():
@@ -181,7 +178,7 @@ def _lines(policy: TrafficPolicy) -> dict[str, str]:
             case ResponseFormat():
                 found["format"] = value.shown
             case _:
-                found[_name(each.name)] = _text(each.name, value)
+                found[_name(field.name)] = _text(field.name, value)
     return found
 
 

@@ -1,6 +1,6 @@
 """Drift: what left the state that applies and rollbacks established, grouped by cause.
 
-What is declared and not applied yet is no drift. One dead server is one cause, however many
+Declarations that are not applied yet are no drift. A dead server is one cause, however many
 adapters went with it.
 """
 
@@ -26,22 +26,22 @@ _ENDED = "the server has ended"
 
 
 class DriftAction(StrEnum):
-    """What is to be done about a cause."""
+    """What to do about a cause."""
 
     HEAL = "heal"
     """`reconcile` puts back what is missing; it adds and never removes."""
     PLAN = "plan"
-    """Somebody has to look at a plan."""
+    """A person has to look at a plan."""
     ALERT = "alert"
-    """Somebody has to look at the fleet."""
+    """A person has to look at the fleet."""
 
 
 @dataclass(frozen=True, slots=True)
 class DriftCause:
-    """One thing that happened, and everything that is not as it was because of it."""
+    """An event, and everything that is not as it was because of the event."""
 
     subject: Address
-    """What it happened to."""
+    """What the event happened to."""
     remedy: DriftAction
     summary: str
     """One sentence."""
@@ -52,7 +52,7 @@ class DriftCause:
 
     @property
     def id(self) -> str:
-        """The same each time the same thing is found at the same subject."""
+        """Identity of a cause: the same action for the same subject."""
         return f"{self.remedy.value} {self.subject}"
 
 
@@ -74,7 +74,7 @@ def classify_drift(
         *_routes(history, live),
         *_gateways(history, live),
     ]
-    return tuple(sorted(found, key=lambda each: (order[each.remedy], each.subject)))
+    return tuple(sorted(found, key=lambda cause: (order[cause.remedy], cause.subject)))
 
 
 def without_ignored(causes: Iterable[DriftCause], globs: Iterable[str]) -> tuple[DriftCause, ...]:
@@ -84,26 +84,26 @@ def without_ignored(causes: Iterable[DriftCause], globs: Iterable[str]) -> tuple
         replace(
             cause,
             addresses=tuple(
-                each
-                for each in cause.addresses
-                if not any(fnmatchcase(each, pattern) for pattern in patterns)
+                address
+                for address in cause.addresses
+                if not any(fnmatchcase(address, pattern) for pattern in patterns)
             ),
         )
         for cause in causes
     )
-    return tuple(each for each in kept if each.addresses)
+    return tuple(resource for resource in kept if resource.addresses)
 
 
 def _servers(history: History, live: State) -> Iterator[DriftCause]:
     missing: dict[str, list[Address]] = defaultdict(list)
-    for each in _kind(history, LoadedAdapter):
-        now = live.resources.get(each.address)
-        if now is None and live.knows(each.address):
-            missing[each.server].append(each.address)
-        elif isinstance(now, LoadedAdapter) and now.digest != each.digest:
+    for adapter in _kind(history, LoadedAdapter):
+        now = live.resources.get(adapter.address)
+        if now is None and live.knows(adapter.address):
+            missing[adapter.server].append(adapter.address)
+        elif isinstance(now, LoadedAdapter) and now.digest != adapter.digest:
             text = f"other bytes answer under this name, from {now.path or 'another path'}"
-            yield DriftCause(each.address, DriftAction.ALERT, text, (each.address,), _PLAN)
-    known = {each.name for each in _kind(history, Server)}
+            yield DriftCause(adapter.address, DriftAction.ALERT, text, (adapter.address,), _PLAN)
+    known = {server.name for server in _kind(history, Server)}
     for name in sorted(known | missing.keys() | set(live.servers()) | set(live.unknown_servers)):
         yield from _server(name, tuple(sorted(missing.get(name, ()))), history, live)
     for address, now in live.resources.items():
@@ -115,7 +115,7 @@ def _servers(history: History, live: State) -> Iterator[DriftCause]:
 def _server(
     name: str, missing: tuple[Address, ...], history: History, live: State
 ) -> Iterator[DriftCause]:
-    """Return the one cause of what is wrong with a server."""
+    """Return the cause of what is wrong with a server."""
     address = server_address(name)
     was, now = history.established.get(address), live.resources.get(address)
     lost = f"; {_number(len(missing), 'adapter')} gone with it" if missing else ""
@@ -144,20 +144,22 @@ def _server(
 
 
 def _hosts(causes: tuple[DriftCause, ...], history: History) -> Iterator[DriftCause]:
-    """Make one cause of it when all the servers of a host have ended together."""
+    """Merge the causes of all servers of a host, where they have ended together."""
     hosts: dict[str, list[Address]] = defaultdict(list)
     for server in _kind(history, Server):
         hosts[server.host].append(server.address)
-    ended = {each.subject: each for each in causes if each.summary.startswith(_ENDED)}
+    ended = {cause.subject: cause for cause in causes if cause.summary.startswith(_ENDED)}
     whole = {
         host: sorted(servers)
         for host, servers in hosts.items()
         if len(servers) > 1 and ended.keys() >= set(servers)
     }
     merged = {server for servers in whole.values() for server in servers}
-    yield from (each for each in causes if each.subject not in merged or each.subject not in ended)
+    yield from (
+        cause for cause in causes if cause.subject not in merged or cause.subject not in ended
+    )
     for host, servers in whole.items():
-        addresses = sorted({each for server in servers for each in ended[server].addresses})
+        addresses = sorted({address for server in servers for address in ended[server].addresses})
         lost = len(addresses) - len(servers)
         text = f"all {len(servers)} servers have ended; {_number(lost, 'adapter')} gone with them"
         remedy = max(ended[server].remedy for server in servers)
@@ -167,17 +169,17 @@ def _hosts(causes: tuple[DriftCause, ...], history: History) -> Iterator[DriftCa
 def _copies(history: History, live: State, damaged: Mapping[str, str]) -> Iterator[DriftCause]:
     """Return one cause per damaged copy, however many servers hold what it should be."""
     users: dict[str, list[LoadedAdapter]] = defaultdict(list)
-    for address, each in live.adapters().items():
-        digest = each.digest or ""
+    for address, adapter in live.adapters().items():
+        digest = adapter.digest or ""
         if digest in damaged and address in history.owned:
-            users[digest].append(each)
+            users[digest].append(adapter)
     for digest, held in users.items():
-        names = ", ".join(sorted({each.adapter for each in held}))
+        names = ", ".join(sorted({note.adapter for note in held}))
         text = (
             f"the served copy of {names} {damaged[digest]}; a server that reads it again "
             "gives other answers, or ends"
         )
-        addresses = tuple(each.address for each in held)
+        addresses = tuple(note.address for note in held)
         yield DriftCause(Address(f"store/{digest[:12]}"), DriftAction.ALERT, text, addresses, _HEAL)
 
 
@@ -205,23 +207,25 @@ def _routes(history: History, live: State) -> Iterator[DriftCause]:
         yield DriftCause(address, DriftAction.ALERT, text, (address,), _STATUS)
         return
     kept: list[Route | Key] = [*_kind(history, Route), *_kind(history, Key)]
-    gone = tuple(sorted(each.address for each in kept if each.address not in live.resources))
+    gone = tuple(
+        sorted(resource.address for resource in kept if resource.address not in live.resources)
+    )
     if gone:
         verb = "is" if len(gone) == 1 else "are"
         text = f"{len(gone)} of {len(kept)} routes and keys {verb} gone from the routing table"
         subject = gone[0] if len(gone) == 1 else Address("routes")
         yield DriftCause(subject, DriftAction.HEAL, text, gone, _HEAL)
-    for each in kept:
-        now = live.resources.get(each.address)
-        if now is None or now == each:
+    for resource in kept:
+        now = live.resources.get(resource.address)
+        if now is None or now == resource:
             continue
-        if isinstance(each, Route):
+        if isinstance(resource, Route):
             text = "the route was changed by hand; it stays as it is until it is released"
-            command = f"fleetctl release {each.alias}"
-            yield DriftCause(each.address, DriftAction.PLAN, text, (each.address,), command)
+            command = f"fleetctl release {resource.alias}"
+            yield DriftCause(resource.address, DriftAction.PLAN, text, (resource.address,), command)
         else:
             text = "another secret opens this client's models"
-            yield DriftCause(each.address, DriftAction.ALERT, text, (each.address,), _PLAN)
+            yield DriftCause(resource.address, DriftAction.ALERT, text, (resource.address,), _PLAN)
     for address, extra in live.resources.items():
         if isinstance(extra, Route | Key) and address not in history.owned:
             what = "route" if isinstance(extra, Route) else "key"
@@ -241,4 +245,4 @@ def _number(count: int, noun: str) -> str:
 
 
 def _kind(history: History, kind: type[Kind]) -> list[Kind]:
-    return [each for each in history.established.values() if isinstance(each, kind)]
+    return [resource for resource in history.established.values() if isinstance(resource, kind)]

@@ -1,4 +1,4 @@
-"""What another gateway, in the place of fleetctl's own, does not keep of what is declared."""
+"""Gateway limits: declarations that another gateway than fleetctl's own does not keep."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -114,20 +114,20 @@ _USUAL: Final = TrafficPolicy()
 
 @dataclass(frozen=True, slots=True)
 class _Declared:
-    """Something that an alias may declare about its traffic."""
+    """A declaration about traffic, and the gateways that do not keep it."""
 
     what: str
     why: str
     """Why an Envoy does not keep it."""
     targets: frozenset[GatewayTarget]
-    """Who does not."""
+    """Gateways that do not keep it."""
     declares: Callable[[TrafficPolicy], bool]
 
 
 def _limited(name: str) -> Callable[[TrafficPolicy], bool]:
     """Return whether a policy has this limit, of the alias or of its client."""
     return lambda policy: any(
-        getattr(each, name) is not None for each in (policy.limits, policy.client_limits)
+        getattr(limits, name) is not None for limits in (policy.limits, policy.client_limits)
     )
 
 
@@ -203,17 +203,17 @@ _POLICIES: Final = (
 def translations(
     gateways: Iterable[GatewaySpec], compiled_for: Iterable[CompiledFor], policies: Policies
 ) -> tuple[GatewayLimits, ...]:
-    """Return what is lost with each kind of gateway that is declared or compiled for.
+    """Return what is lost, by kind of gateway that is declared or compiled for.
 
     Args:
         gateways: As declared.
         compiled_for: Kinds that the routes are compiled for besides.
         policies: Of every alias that is served.
     """
-    envoys = tuple(sorted(each.name for each in gateways if each.kind == "envoy"))
+    envoys = tuple(sorted(gateway.name for gateway in gateways if gateway.kind == "envoy"))
     targets = {GatewayTarget.ENVOY: envoys} if envoys else {}
     targets |= {
-        each: () for each in sorted(map(GatewayTarget, compiled_for)) if each not in targets
+        target: () for target in sorted(map(GatewayTarget, compiled_for)) if target not in targets
     }
     return tuple(
         GatewayLimits(target, names, lost(target, policies)) for target, names in targets.items()
@@ -225,11 +225,15 @@ def lost(target: GatewayTarget, policies: Policies) -> tuple[GatewayLimit, ...]:
     always = _ENVOY if target is GatewayTarget.ENVOY else _LITELLM
     return always + tuple(
         GatewayLimit(
-            f"not kept: {each.what}", each.why if target is GatewayTarget.ENVOY else "", declaring
+            f"not kept: {policy.what}",
+            policy.why if target is GatewayTarget.ENVOY else "",
+            declaring,
         )
-        for each in _POLICIES
-        if target in each.targets
+        for policy in _POLICIES
+        if target in policy.targets
         and (
-            declaring := tuple(a for a in sorted(policies) if each.declares(policies[a] or _USUAL))
+            declaring := tuple(
+                a for a in sorted(policies) if policy.declares(policies[a] or _USUAL)
+            )
         )
     )

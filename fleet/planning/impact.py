@@ -3,23 +3,24 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from fleet.plan import Action, Change, Impact, Reason
+from fleet.placement import PlacementResult
+from fleet.plan import Action, Change, Impact, Move, Reason
 from fleet.planning.diff import differences
 from fleet.resources import Key, LoadedAdapter, Route, Share, State
 from fleet.rollouts import alias_of, version_of
 from fleet.spec import FleetSpec
 
 SWITCH_S = 1.0
-"""Seconds until every gateway has taken a route: the back-out where the old version is loaded."""
+"""Usual seconds until all gateways have a route: the back-out where the old version is loaded."""
 
 RELOAD_S = 10.0
-"""Seconds to load a version and switch to it."""
+"""Usual seconds to load a version and switch to it."""
 
 
 def impacts_of(
     changes: Iterable[Change], fleet: FleetSpec, interrupted: frozenset[str]
 ) -> tuple[Impact, ...]:
-    """Return what changes for each alias, sorted by alias; aliases untouched are left out."""
+    """Return what changes for aliases, sorted by alias; aliases untouched are left out."""
     routes: dict[str, Change] = {}
     adapters: dict[str, list[Change]] = defaultdict(list)
     for change in changes:
@@ -34,14 +35,14 @@ def impacts_of(
         _impact(alias, routes.get(alias), adapters.get(alias, []), fleet, alias in interrupted)
         for alias in sorted({*routes, *adapters, *interrupted})
     )
-    return tuple(each for each in found if each is not None)
+    return tuple(impact for impact in found if impact is not None)
 
 
 def untouched(
     fleet: FleetSpec, impacts: Iterable[Impact], changes: Iterable[Change]
 ) -> tuple[str, ...]:
-    """Return the clients for whom nothing changes, sorted."""
-    touched = {each.client for each in impacts}
+    """Return the clients without a change, sorted."""
+    touched = {impact.client for impact in impacts}
     touched |= {
         resource.client
         for change in changes
@@ -58,7 +59,9 @@ def price_per_hour(fleet: FleetSpec, state: State, unknown: Iterable[str] = ()) 
         for device in host.devices
     }
     attached = {
-        each.name: each.price_per_hour for host in fleet.hosts.values() for each in host.attached
+        attached.name: attached.price_per_hour
+        for host in fleet.hosts.values()
+        for attached in host.attached
     }
     silent = {
         f"{base}-{host}-{device}": (host, device)
@@ -76,29 +79,25 @@ def price_per_hour(fleet: FleetSpec, state: State, unknown: Iterable[str] = ()) 
         used |= {silent[name]} if name in silent else set()
     if not used <= devices.keys():
         return None
-    return round(total + sum(devices[each] for each in sorted(used)), 6)
+    return round(total + sum(devices[device] for device in sorted(used)), 6)
 
 
-def smoke_warnings(fleet: FleetSpec, changes: Iterable[Change]) -> Iterator[str]:
-    """Yield a line on aliases whose new versions are asked nothing first."""
-    new = {
-        alias
-        for change in changes
-        if isinstance(change.after, LoadedAdapter)
-        and change.reason in {Reason.ROLLOUT_STARTED, Reason.DECLARED}
-        and (alias := alias_of(change.after.adapter)) in fleet.adapters
-    }
-    none = sorted(each for each in new if not fleet.adapters[each].smoke)
-    if none:
-        yield (
-            f"versions of {_some(none)} get traffic without a smoke test: declare 5 to 10 known "
-            "inputs as `smoke`"
-        )
+def cost_bound(placement: PlacementResult, cost: float | None) -> float | None:
+    """Return the least that all in use can cost; attached servers count as they are."""
+    return None if cost is None else round(cost - placement.price + placement.bound, 6)
 
 
-def _some(names: list[str], shown: int = 5) -> str:
-    text = ", ".join(f"`{each}`" for each in names[:shown])
-    return f"{text} and {len(names) - shown} more" if len(names) > shown else text
+def moves_of(placement: PlacementResult, live: State) -> Iterator[Move]:
+    """Yield the versions that leave a server for another, and why."""
+    loaded: dict[str, set[str]] = defaultdict(set)
+    for adapter in live.adapters().values():
+        loaded[adapter.adapter].add(adapter.server)
+    for version, servers in placement.bindings.items():
+        if loaded[version] and not loaded[version].issuperset(servers):
+            if version in placement.optional:
+                yield Move(version, forced=False, why=placement.optional[version])
+            elif version in placement.forced:
+                yield Move(version, forced=True, why=placement.forced[version])
 
 
 def _impact(
@@ -116,7 +115,7 @@ def _impact(
         parts += [f"{name} {was} -> {now}" for name, was, now in changed]
     if interrupted:
         parts.append("requests fail while its server restarts or its version is reloaded")
-    summary = "; ".join(each for each in parts if each)
+    summary = "; ".join(part for part in parts if part)
     if not summary:
         return None
     declared = fleet.adapters.get(alias)
@@ -139,16 +138,18 @@ def _impact(
 def _shares_text(route: Change | None, before: Route | None, after: Route | None) -> str:
     if route is None:
         return ""
-    old = {each.adapter: each.percent for each in before.shares} if before else {}
-    new = {each.adapter: each.percent for each in after.shares} if after else {}
+    old = {share.adapter: share.percent for share in before.shares} if before else {}
+    new = {share.adapter: share.percent for share in after.shares} if after else {}
     if after is None:
         return "is served no longer"
     if before is None:
-        return ", ".join(f"{version_of(each)} {new[each]} %" for each in new if new[each])
+        return ", ".join(
+            f"{version_of(version)} {new[version]} %" for version in new if new[version]
+        )
     moved = [
-        f"{version_of(each)} {old.get(each, 0)} % -> {new.get(each, 0)} %"
-        for each in (*(each for each in old if each not in new), *new)
-        if old.get(each, 0) != new.get(each, 0)
+        f"{version_of(version)} {old.get(version, 0)} % -> {new.get(version, 0)} %"
+        for version in (*(version for version in old if version not in new), *new)
+        if old.get(version, 0) != new.get(version, 0)
     ]
     return ", ".join(moved)
 
@@ -173,9 +174,9 @@ def _moved(route: Change | None, before: Route | None, after: Route | None) -> i
     """Return the percent of requests that another version answers than now, or none did."""
     if route is None:
         return 0
-    old = {each.adapter: each.percent for each in before.shares} if before else {}
-    new = {each.adapter: each.percent for each in after.shares} if after else {}
-    gained = sum(max(new[each] - old.get(each, 0), 0) for each in new)
+    old = {share.adapter: share.percent for share in before.shares} if before else {}
+    new = {share.adapter: share.percent for share in after.shares} if after else {}
+    gained = sum(max(new[version] - old.get(version, 0), 0) for version in new)
     return gained if after else sum(old.values())
 
 
@@ -191,7 +192,7 @@ def _back_out(
     if after is None or former is None:
         return "declare it again and apply", "cold", RELOAD_S
     command = f"fleetctl rollback {alias}"
-    loaded = {each.adapter for each in after.shares}
+    loaded = {share.adapter for share in after.shares}
     if former.adapter in loaded:
         return command, "warm", SWITCH_S
     return command, "cold", RELOAD_S
@@ -199,7 +200,7 @@ def _back_out(
 
 def _percents(route: Route) -> dict[str, int]:
     """Return the versions that answer, with their share."""
-    return {each.adapter: each.percent for each in route.shares if each.percent}
+    return {share.adapter: share.percent for share in route.shares if share.percent}
 
 
 def _percent(share: Share) -> int:

@@ -1,11 +1,11 @@
-"""Heal: the part of what is due that may be done without anybody looking at a plan.
+"""Modes: plans other than the whole: repair, advance of rollouts, best effort.
 
-What was established and is missing is put back as it was, and rollouts that are due move to
-their next stage. Nothing is removed, restarted or newly deployed here.
+Repair and advance need no review: established resources that are missing are put back as they
+were, and rollouts that are due move to their next stage. Nothing is removed, restarted or newly
+deployed.
 
-Partial: what can be planned while some aliases find no place; they stay as they are live.
-
-One client's version that fits nowhere is no reason to keep another client's rollout waiting.
+Best effort plans around aliases that find no place, which stay as they are live: a version of one
+client that fits nowhere is no reason to keep another client's rollout waiting.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -19,6 +19,7 @@ from fleet.plan import Action, Change, Plan, Reason
 from fleet.planning.desired import reroute
 from fleet.planning.drift import DriftAction, DriftCause
 from fleet.planning.ordering import order
+from fleet.planning.plan_input import StepRules
 from fleet.resources import LoadedAdapter, Route, State
 from fleet.rollouts import RolloutTargets, alias_of, decide_rollouts
 from fleet.spec import FleetSpec
@@ -48,9 +49,9 @@ def repair(
         for address in cause.addresses
         if address in history.established
     )
-    back = {each.address: history.established[each.address] for each in changes}
+    back = {change.address: history.established[change.address] for change in changes}
     desired = replace(live, resources=dict(sorted({**live.resources, **back}.items())))
-    steps = order(changes, desired, live, reroute(changes, desired, live), smoke=smoke)
+    steps = order(changes, desired, live, reroute(changes, desired, live), StepRules(smoke))
     made = replace(_empty(fleet, history.seq), changes=changes, steps=steps)
     return replace(made, id=plan_id(made))
 
@@ -64,20 +65,20 @@ def advances(plan: Plan, without: Collection[str] = ()) -> Plan:
     """
     moves = (Reason.ROLLOUT_ADVANCED, Reason.ROLLED_BACK)
     routes = {
-        each.address: each
-        for each in plan.changes
-        if each.reason in moves and isinstance(each.after, Route)
-        if each.after.alias not in without
+        change.address: change
+        for change in plan.changes
+        if change.reason in moves and isinstance(change.after, Route)
+        if change.after.alias not in without
     }
-    steps = tuple(each for each in plan.steps if each.address in routes and not each.needs)
-    done = {each.address for each in steps}
+    steps = tuple(step for step in plan.steps if step.address in routes and not step.needs)
+    done = {step.address for step in steps}
     aliases = {address.partition("/")[2] for address in done}
     made = replace(
         _empty(plan.fleet, plan.ledger_seq),
-        changes=tuple(each for address, each in routes.items() if address in done),
+        changes=tuple(route for address, route in routes.items() if address in done),
         steps=steps,
-        impacts=tuple(each for each in plan.impacts if each.alias in aliases),
-        gates=tuple(each for each in plan.gates if each.alias in aliases),
+        impacts=tuple(impact for impact in plan.impacts if impact.alias in aliases),
+        gates=tuple(gate for gate in plan.gates if gate.alias in aliases),
     )
     return replace(made, id=plan_id(made))
 
@@ -103,17 +104,17 @@ def _empty(fleet: str, seq: int) -> Plan:
 
 
 ROUNDS = 8
-"""After so many, every alias that wants a version which is not loaded is left out at once."""
+"""Upper bound of the rounds; then all aliases that want a version not loaded are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class BestEffort:
-    """What is left to plan with."""
+    """Declarations and history without the aliases that find no place."""
 
     fleet: FleetSpec
     """Without the aliases that are left out."""
     history: History
-    """In which what they have is nobody's, and so is not touched."""
+    """In which resources of those aliases are not owned, and so are left alone."""
     left_out: Mapping[str, str]
     """By alias: what has no place, and why."""
 
@@ -123,7 +124,7 @@ def best_effort(
 ) -> BestEffort | None:
     """Leave out the aliases whose versions find no place, until the others all have one.
 
-    What they have live stays, and takes its slots, as if somebody else had put it there.
+    Their live resources stay and take slots, as if loaded by hand.
 
     Args:
         fleet: The declarations.
@@ -138,28 +139,30 @@ def best_effort(
     left: dict[str, str] = {}
     for number in range(ROUNDS + 2):
         rest = _without(fleet, live, history, left)
-        wanted = decide_rollouts(rest.fleet, live, rest.history, now)
-        board, failed = attempt(rest.fleet, wanted, live, search)
+        targets = decide_rollouts(rest.fleet, live, rest.history, now)
+        state, failed = attempt(rest.fleet, targets, live, search)
         if not failed:
             return rest
-        for cause in causes_of(board, failed):
+        for cause in causes_of(state, failed):
             for adapter in cause.adapters:
                 left.setdefault(alias_of(adapter), f"no place for {adapter}: {cause.text}")
         if number >= ROUNDS:
-            left = {**dict.fromkeys(_unloaded(wanted), "it waits for the others"), **left}
+            left = {**dict.fromkeys(_unloaded(targets), "it waits for the others"), **left}
     return None
 
 
 def _without(
     fleet: FleetSpec, live: State, history: History, left: Mapping[str, str]
 ) -> BestEffort:
-    adapters = {name: each for name, each in fleet.adapters.items() if name not in left}
+    adapters = {name: adapter for name, adapter in fleet.adapters.items() if name not in left}
     theirs = {
         address
-        for address, each in {**history.established, **live.resources}.items()
-        if isinstance(each, LoadedAdapter | Route) and _alias(each) in left
+        for address, resource in {**history.established, **live.resources}.items()
+        if isinstance(resource, LoadedAdapter | Route) and _alias(resource) in left
     }
-    kept = {each: known for each, known in history.established.items() if each not in theirs}
+    kept = {
+        resource: known for resource, known in history.established.items() if resource not in theirs
+    }
     past = replace(history, owned=history.owned - theirs, established=kept)
     return BestEffort(replace(fleet, adapters=adapters), past, dict(sorted(left.items())))
 
@@ -168,7 +171,7 @@ def _alias(resource: LoadedAdapter | Route) -> str:
     return resource.alias if isinstance(resource, Route) else alias_of(resource.adapter)
 
 
-def _unloaded(wanted: RolloutTargets) -> Iterable[str]:
-    for alias, each in wanted.wanted.items():
-        if any(adapter not in wanted.loaded for adapter, _ in each.shares):
+def _unloaded(targets: RolloutTargets) -> Iterable[str]:
+    for alias, target in targets.wanted.items():
+        if any(adapter not in targets.loaded for adapter, _ in target.shares):
             yield alias

@@ -1,4 +1,4 @@
-"""Order: the steps of a plan, make before break, as a graph.
+"""Ordering: the steps of a plan, make before break, as a graph.
 
     start -> load -> smoke -> set route -> drain -> unload -> stop
 
@@ -9,13 +9,13 @@ form a lane, routes and keys another; `needs` links what must wait across lanes.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 
 import networkx as nx
 
 from fleet.names import Address, route_address, server_address
 from fleet.plan import Change
 from fleet.planning.desired import Diversion
+from fleet.planning.plan_input import StepRules
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 from fleet.rollouts import alias_of
 from fleet.steps import (
@@ -42,15 +42,7 @@ _RANK = {verb: index for index, verb in enumerate(TIMES)}
 
 
 def order(
-    changes: Iterable[Change],
-    desired: State,
-    live: State,
-    diversion: Diversion,
-    *,
-    smoke: Mapping[str, tuple[str, ...]],
-    tight: frozenset[str] = frozenset(),
-    limited: Mapping[str, str] = MappingProxyType({}),
-    renames: Mapping[str, str] | None = None,
+    changes: Iterable[Change], desired: State, live: State, diversion: Diversion, rules: StepRules
 ) -> tuple[Step, ...]:
     """Return the steps that carry out `changes`, each after those it needs.
 
@@ -58,15 +50,12 @@ def order(
         changes: What `diff(desired, live)` returned.
         desired: The state to reach.
         live: The state to start from.
-        diversion: What `divert` returned for the same.
-        smoke: By full adapter name: inputs to ask after a load; missing or empty: none.
-        tight: Servers where a load must wait until versions without traffic are unloaded.
-        limited: Server to host, where a load must wait until unused servers have stopped.
-        renames: Alias to the alias it was formerly known by.
+        diversion: What `reroute` returned for the same.
+        rules: What else the order depends on.
     """
-    graph = _Graph(desired, live, diversion, smoke, tight, limited)
+    graph = _Graph(desired, live, diversion, rules)
     listed = tuple(changes)
-    graph.routes(listed, renames or {})
+    graph.routes(listed, rules.renames)
     graph.keys(listed)
     graph.servers(listed)
     for change in listed:
@@ -81,19 +70,10 @@ def order(
 
 
 class _Graph:
-    """Steps by id, and which must wait for which."""
+    """Steps by id, and the steps that they must wait for."""
 
-    def __init__(
-        self,
-        desired: State,
-        live: State,
-        diversion: Diversion,
-        smoke: Mapping[str, tuple[str, ...]],
-        tight: frozenset[str],
-        limited: Mapping[str, str],
-    ) -> None:
-        self.desired, self.live, self.diversion = desired, live, diversion
-        self.smoke, self.tight, self.limited = smoke, tight, limited
+    def __init__(self, desired: State, live: State, diversion: Diversion, rules: StepRules) -> None:
+        self.desired, self.live, self.diversion, self.rules = desired, live, diversion, rules
         self.live_routes = live.routes()
         self.steps: dict[str, Step] = {}
         self.needs: dict[str, set[str]] = defaultdict(set)
@@ -107,7 +87,7 @@ class _Graph:
         """By server: all unloads there."""
         self.early: dict[str, set[str]] = defaultdict(set)
         """By server: unloads there that wait for no load."""
-        self.spots: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self.starts: dict[tuple[str, str], list[str]] = defaultdict(list)
         """By device: steps that start a server there."""
         self.loads: dict[str, list[str]] = defaultdict(list)
         """By host that declares its memory: loads there."""
@@ -159,7 +139,7 @@ class _Graph:
                 self.moved[alias] = self._add("set", SetRoute(goal), goal.address, route, GATEWAY)
 
     def keys(self, changes: Iterable[Change]) -> None:
-        """Make the steps of keys; they wait for nothing."""
+        """Make the steps of keys, which wait for nothing."""
         for change in changes:
             match change.before, change.after:
                 case before, Key() as key:
@@ -175,8 +155,8 @@ class _Graph:
             if isinstance(change.after, Server):
                 server = change.after
                 start = self._add("start", StartServer(server), server.address, None, server.name)
-                for spot in _spots(server):
-                    self.spots[spot].append(start)
+                for device in _devices(server):
+                    self.starts[device].append(start)
             if isinstance(change.before, Server):
                 server = change.before
                 self._add("stop", StopServer(server), server.address, server, server.name)
@@ -207,7 +187,7 @@ class _Graph:
     def _pressed(self, server: str, alias: str) -> bool:
         """Say whether a load or start may be waiting for a version without traffic to go."""
         gone = server_address(server) not in self.desired.resources
-        return alias in self.lasting and (server in self.tight or gone)
+        return alias in self.lasting and (server in self.rules.tight or gone)
 
     def load(self, adapter: LoadedAdapter) -> None:
         """Load a version and try it."""
@@ -219,10 +199,10 @@ class _Graph:
             self.needs[load].add(start)
         elif f"unload {adapter.address}" in self.steps:
             self.needs[load].add(f"unload {adapter.address}")
-        if server in self.tight:
+        if server in self.rules.tight:
             self.needs[load] |= self.early[server]
-        self.loads[self.limited.get(server, "")].append(load)
-        if inputs := self.smoke.get(name, ()):
+        self.loads[self.rules.limited.get(server, "")].append(load)
+        if inputs := self.rules.smoke.get(name, ()):
             operation = SmokeTest(adapter, inputs)
             smoke = self._add("smoke", operation, adapter.address, adapter, server)
             self.needs[smoke].add(load)
@@ -241,8 +221,8 @@ class _Graph:
         for step in self.moved.values():
             operation = self.steps[step].operation
             if isinstance(operation, SetRoute):
-                pairs = ((each.adapter, server) for each in operation.route.shares
-                         for server in each.servers)  # fmt: skip
+                pairs = ((share.adapter, server) for share in operation.route.shares
+                         for server in share.servers)  # fmt: skip
                 self.needs[step] |= {self.ready[pair] for pair in pairs if pair in self.ready}
         leaving, live = self._leaving(), self.live.servers()
         for stop in [name for name in self.steps if name.startswith("stop ")]:
@@ -252,8 +232,8 @@ class _Graph:
             if restarts:
                 self.needs[stop] |= leaving[server.name]
             if restarts or self.unloads[server.name] <= self.early[server.name]:
-                for spot in _spots(server):
-                    for start in self.spots.get(spot, ()):
+                for device in _devices(server):
+                    for start in self.starts.get(device, ()):
                         if not restarts or start == f"start {server.address}":
                             self.needs[start].add(stop)
                 for load in () if restarts else self.loads.get(server.host, ()):
@@ -290,12 +270,12 @@ def _by_verb(step: str) -> tuple[int, str]:
     return (_RANK[step.partition(" ")[0]], step)
 
 
-def _spots(server: Server) -> set[tuple[str, str]]:
+def _devices(server: Server) -> set[tuple[str, str]]:
     return {(server.host, device) for device in server.devices}
 
 
 def _serves(route: Route | None, adapter: str, server: str) -> bool:
     return route is not None and any(
-        each.adapter == adapter and each.percent > 0 and server in each.servers
-        for each in route.shares
+        share.adapter == adapter and share.percent > 0 and server in share.servers
+        for share in route.shares
     )

@@ -3,48 +3,31 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from fleet.history import History
 from fleet.names import server_address
-from fleet.placement import PlacementResult
 from fleet.plan import Action, Change, Reason
-from fleet.resources import FULL, Key, LoadedAdapter, Route, Server, State
-from fleet.rollouts import AliasTarget, Phase, RolloutTargets, alias_of, version_of
-from fleet.spec import FleetSpec
+from fleet.planning.plan_input import PlanInput
+from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
+from fleet.rollouts import AliasTarget, Phase, alias_of, version_of
 
 
-def reasons_of(
-    changes: Iterable[Change],
-    fleet: FleetSpec,
-    live: State,
-    history: History,
-    *,
-    wanted: RolloutTargets,
-    placement: PlacementResult,
-) -> tuple[Change, ...]:
-    """Give every change its reason, one sentence and its origin."""
-    teller = _Teller(fleet, wanted, placement, live, history)
-    return tuple(teller.tell(change) for change in changes)
+def reasons_of(changes: Iterable[Change], plan_input: PlanInput) -> tuple[Change, ...]:
+    """Add to every change its reason, a sentence and its origin."""
+    reasons = _Reasons(plan_input)
+    return tuple(reasons.explained(change) for change in changes)
 
 
-class _Teller:
-    """What is known when a change is explained."""
+class _Reasons:
+    """Explains changes from what the plan was decided by."""
 
-    def __init__(
-        self,
-        fleet: FleetSpec,
-        wanted: RolloutTargets,
-        placement: PlacementResult,
-        live: State,
-        history: History,
-    ) -> None:
-        self.fleet, self.wanted, self.placement = fleet, wanted, placement
-        self.live, self.history = live, history
-        self.former = frozenset(fleet.renames.values())
-        self.wanted_names = {
-            adapter for each in wanted.wanted.values() for adapter, _ in each.shares
+    def __init__(self, plan_input: PlanInput) -> None:
+        self.fleet, self.live, self.history = plan_input.fleet, plan_input.live, plan_input.history
+        self.targets, self.placement = plan_input.targets, plan_input.placement
+        self.former = frozenset(plan_input.fleet.renames.values())
+        self.resident = {
+            version for target in plan_input.targets.wanted.values() for version, _ in target.shares
         }
 
-    def tell(self, change: Change) -> Change:
+    def explained(self, change: Change) -> Change:
         match change.after or change.before:
             case Server() as server:
                 reason, why = self._server(change, server)
@@ -81,7 +64,7 @@ class _Teller:
                 if server.base not in self.fleet.bases:
                     return Reason.REMOVED, f"base `{server.base}` is no longer declared"
                 declared = self.fleet.hosts.get(server.host)
-                devices = {each.name for each in declared.devices} if declared else set()
+                devices = {device.name for device in declared.devices} if declared else set()
                 if not devices.issuperset(server.devices):
                     return Reason.REMOVED, "its device is no longer declared"
                 return Reason.SERVER_EMPTY, "no version is placed on it any more"
@@ -107,18 +90,18 @@ class _Teller:
 
     def _created(self, adapter: LoadedAdapter, alias: str, version: str) -> tuple[Reason, str]:
         name, server = adapter.adapter, adapter.server
-        routed = server in self.wanted.routed.get(name, ())
+        routed = server in self.targets.routed.get(name, ())
         if adapter.address in self.history.owned or routed:
             gone = server_address(server) not in self.live.resources
             why = "its server is gone" if gone else "the server was restarted and has lost it"
             return Reason.MISSING, why
         where = self.placement.why.get(adapter.address, "")
         moved = self.placement.forced.get(name) or self.placement.optional.get(name)
-        if moved and self.wanted.loaded.get(name):
+        if moved and self.targets.loaded.get(name):
             return Reason.REPLICA_MOVED, f"{moved}; {where}" if where else moved
         if alias in self.fleet.renames:
             return Reason.RENAMED, f"`{self.fleet.renames[alias]}` is now called `{alias}`"
-        wanted = self.wanted.wanted[alias]
+        wanted = self.targets.wanted[alias]
         begun = (
             Phase.STARTED, Phase.EVALUATING, Phase.UNDECIDED, Phase.PAUSED, Phase.DOUBTED,
         )  # fmt: skip
@@ -133,7 +116,7 @@ class _Teller:
             return Reason.RENAMED, "its alias has a new name"
         if alias not in self.fleet.adapters:
             return Reason.REMOVED, f"`{alias}` is no longer declared"
-        if adapter.adapter in self.wanted_names:
+        if adapter.adapter in self.resident:
             placement, name = self.placement, adapter.adapter
             moved = placement.forced.get(name) or placement.optional.get(name)
             if not moved:
@@ -147,7 +130,7 @@ class _Teller:
 
     def _route(self, change: Change, route: Route) -> tuple[Reason, str]:
         alias = route.alias
-        wanted = self.wanted.wanted.get(alias)
+        wanted = self.targets.wanted.get(alias)
         match change.action:
             case Action.CREATE:
                 return self._new_route(route, wanted.why if wanted else "")
@@ -161,7 +144,7 @@ class _Teller:
                 return _moved(change, wanted.phase, wanted.why + self._ungated(wanted))
 
     def _ungated(self, wanted: AliasTarget) -> str:
-        """Say that nothing will judge a version that begins and goes up by itself."""
+        """Return a remark where no gate judges a version that goes up by time."""
         rollout = self.fleet.rollouts[self.fleet.adapters[wanted.alias].rollout]
         staged = wanted.phase is Phase.STARTED and dict(wanted.shares)[wanted.target] < FULL
         if not staged or rollout.gates:
@@ -193,13 +176,13 @@ def _moved(change: Change, phase: Phase, why: str) -> tuple[Reason, str]:
     before, after = change.before, change.after
     if not isinstance(before, Route) or not isinstance(after, Route):
         return change.reason, why
-    old = {each.adapter: each.percent for each in before.shares if each.percent}
-    new = {each.adapter: each.percent for each in after.shares if each.percent}
+    old = {share.adapter: share.percent for share in before.shares if share.percent}
+    new = {share.adapter: share.percent for share in after.shares if share.percent}
     if old != new:
         return _PHASES.get(phase, Reason.DECLARED), why
-    kept = {each.adapter for each in after.shares}
-    gone = [version_of(each.adapter) for each in before.shares if each.adapter not in kept]
-    if phase is Phase.EVALUATING and not kept <= {each.adapter for each in before.shares}:
+    kept = {share.adapter for share in after.shares}
+    gone = [version_of(share.adapter) for share in before.shares if share.adapter not in kept]
+    if phase is Phase.EVALUATING and not kept <= {share.adapter for share in before.shares}:
         return Reason.ROLLOUT_STARTED, why
     if gone:
         return Reason.RETENTION_ENDED, f"{', '.join(gone)} is no longer kept loaded"

@@ -1,4 +1,4 @@
-"""Selection: the part of a plan that is about some clients, adapters or servers, kept whole.
+"""Target: the part of a plan that is about some clients, adapters or servers, kept whole.
 
 A selected change brings everything that it rests on: the steps that its steps need, the
 changes that these steps belong to, and, where a server restarts, all that the server holds.
@@ -34,7 +34,7 @@ Field = Literal["client", "adapter", "server"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class TargetPattern:
-    """One `field=value`; a change that meets any of several criteria is selected."""
+    """A `field=value`; a change that meets any of several criteria is selected."""
 
     field: Field
     value: str
@@ -76,26 +76,26 @@ def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
     if not criteria:
         return plan
     kept, steps = _closure(plan, _wanted(plan, criteria))
-    changes = tuple(each for each in plan.changes if each.address in kept)
-    dropped = tuple(each for each in plan.changes if each.address not in kept)
+    changes = tuple(change for change in plan.changes if change.address in kept)
+    dropped = tuple(change for change in plan.changes if change.address not in kept)
     if not dropped:
         return plan
-    subjects = [part for each in changes for part in _parts(each)]
-    subjects += [_subject(each.operation) for each in plan.steps if each.id in steps]
-    aliases = {alias for each in subjects for alias in _aliases(each)}
-    impacts = tuple(each for each in plan.impacts if each.alias in aliases)
-    touched = {each.client for each in impacts} | {_client(each) for each in subjects}
-    spared = {each.client for each in plan.impacts} - touched
+    subjects = [part for change in changes for part in _parts(change)]
+    subjects += [_subject(step.operation) for step in plan.steps if step.id in steps]
+    aliases = {alias for subject in subjects for alias in _aliases(subject)}
+    impacts = tuple(impact for impact in plan.impacts if impact.alias in aliases)
+    touched = {impact.client for impact in impacts} | {_client(subject) for subject in subjects}
+    spared = {impact.client for impact in plan.impacts} - touched
     selected = replace(
         plan,
         changes=changes,
-        steps=tuple(each for each in plan.steps if each.id in steps),
-        capacity=tuple(_recounted(each, changes, dropped) for each in plan.capacity),
+        steps=tuple(step for step in plan.steps if step.id in steps),
+        capacity=tuple(_recounted(use, changes, dropped) for use in plan.capacity),
         impacts=impacts,
-        gates=tuple(each for each in plan.gates if each.alias in aliases),
-        outlook=tuple(each for each in plan.outlook if each.partition(":")[0] in aliases),
+        gates=tuple(gate for gate in plan.gates if gate.alias in aliases),
+        outlook=tuple(note for note in plan.outlook if note.partition(":")[0] in aliases),
         held=(*plan.held, _left_out(criteria, dropped)),
-        translations=tuple(each.only(aliases) for each in plan.translations),
+        translations=tuple(limits.only(aliases) for limits in plan.translations),
         cost_after=None if any(map(_is_server, dropped)) else plan.cost_after,
         untouched_clients=tuple(sorted({*plan.untouched_clients, *spared})),
     )
@@ -111,8 +111,8 @@ def _wanted(plan: Plan, criteria: Sequence[TargetPattern]) -> set[Address]:
     for change in plan.changes:
         subjects = list(_parts(change))
         if _is_server(change) and change.action is not Action.CREATE:
-            subjects += [each for name in _servers(subjects[0]) for each in lanes[name]]
-        if any(_meets(each, criterion) for each in subjects for criterion in criteria):
+            subjects += [resource for name in _servers(subjects[0]) for resource in lanes[name]]
+        if any(_meets(subject, criterion) for subject in subjects for criterion in criteria):
             wanted.add(change.address)
     return wanted
 
@@ -129,8 +129,8 @@ def _meets(resource: Resource, criterion: TargetPattern) -> bool:
 
 def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
     """Grow addresses of changes and ids of steps until neither needs anything outside."""
-    steps = {each.id: each for each in plan.steps}
-    changes = {each.address: each for each in plan.changes}
+    steps = {step.id: step for step in plan.steps}
+    changes = {change.address: change for change in plan.changes}
     owners = _owners(plan)
     owned: dict[Address | None, list[str]] = defaultdict(list)
     for step in plan.steps:
@@ -155,7 +155,7 @@ def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
 
 def _owners(plan: Plan) -> dict[Address, Address]:
     """Map each address that a change is about, before or after, to the change's own."""
-    found = {each.address: each.address for each in plan.changes}
+    found = {change.address: change.address for change in plan.changes}
     for change in plan.changes:
         for resource in _parts(change):
             found.setdefault(resource.address, change.address)
@@ -168,9 +168,9 @@ def _shaken(change: Change, plan: Plan) -> list[Address]:
         return []
     stopped = {name for part in _parts(change) for name in _servers(part)}
     return [
-        each.address
-        for each in plan.changes
-        if any(stopped.intersection(_servers(part)) for part in _parts(each))
+        change.address
+        for change in plan.changes
+        if any(stopped.intersection(_servers(part)) for part in _parts(change))
     ]
 
 
@@ -199,8 +199,8 @@ def _recounted(use: DeviceUse, kept: Sequence[Change], dropped: Sequence[Change]
 def _traffic(server: str, changes: Iterable[Change]) -> tuple[int, int]:
     """Count the adapters that arrive on a server and those that leave it."""
     arriving = leaving = 0
-    for each in changes:
-        before, after = _held_on(each.before), _held_on(each.after)
+    for change in changes:
+        before, after = _held_on(change.before), _held_on(change.after)
         if before != after:
             arriving += after == server
             leaving += before == server
@@ -216,7 +216,7 @@ def _is_server(change: Change) -> bool:
 
 
 def _left_out(criteria: Sequence[TargetPattern], dropped: Sequence[Change]) -> str:
-    counts = Counter(_client(_parts(each)[-1]) or "no client" for each in dropped)
+    counts = Counter(_client(_parts(change)[-1]) or "no client" for change in dropped)
     whose = ", ".join(f"{client} ({counts[client]})" for client in sorted(counts))
     noun = "change" if len(dropped) == 1 else "changes"
     return (
@@ -226,7 +226,7 @@ def _left_out(criteria: Sequence[TargetPattern], dropped: Sequence[Change]) -> s
 
 
 def _parts(change: Change) -> tuple[Resource, ...]:
-    return tuple(each for each in (change.before, change.after) if each is not None)
+    return tuple(resource for resource in (change.before, change.after) if resource is not None)
 
 
 def _subject(operation: Operation) -> Resource:
@@ -273,7 +273,7 @@ def _aliases(resource: Resource) -> tuple[str, ...]:
 def _adapters(resource: Resource) -> tuple[str, ...]:
     match resource:
         case Route():
-            return tuple(each.adapter for each in resource.shares)
+            return tuple(share.adapter for share in resource.shares)
         case LoadedAdapter():
             return (resource.adapter,)
         case Server() | Key():

@@ -65,9 +65,9 @@ def culprits(
     if not lacking:
         return
     held: dict[str, set[DeviceId]] = defaultdict(set)
-    for each in board.bins.values():
+    for each in board.drafts.values():
         if each.devices and each.residents and each.base.name not in lacking:
-            held[each.base.name] |= each.spots
+            held[each.base.name] |= each.device_ids
     several = sorted((each for each in held if len(held[each]) > 1), key=lambda b: -len(held[b]))
     for base in several[:ASKED]:
         fewer = sorted(held[base])[:-1]

@@ -1,7 +1,7 @@
 """Verify: re-checks a placement against everything it must keep to.
 
-It shares no code with the search: only the declarations and the laws of memory, demand and
-throughput. What it finds is a fault in fleetctl, not in the declarations.
+The checks share no code with the search: only the declarations and the laws of memory, demand and
+throughput. A violation is a fault in fleetctl, not in the declarations.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,49 +30,49 @@ _RULES: tuple[Check, ...] = (
     amounts.ranks,
     amounts.ports,
 )
-"""Broken or not; nothing excuses them."""
+"""Checks that are broken or not; nothing excuses a violation."""
 
 _RESOURCES: tuple[Check, ...] = (amounts.slots, amounts.memory, amounts.host_memory, amounts.loads)
-"""Amounts: one that was over its limit before may stay as bad as it was."""
+"""Checks of amounts: an amount over its limit before may stay as bad as it was."""
 
 
 def verify_placement(
-    fleet: FleetSpec, wanted: RolloutTargets, live: State, placement: PlacementResult
+    fleet: FleetSpec, targets: RolloutTargets, live: State, placement: PlacementResult
 ) -> tuple[Violation, ...]:
     """Return every constraint that a placement breaks; empty when it is sound.
 
     A device, server or hour that is over its limit already, as after a change of demand by
     hand, is no violation as long as the placement does not make it worse; see `inherited`.
     """
-    scene = PlacementView(
-        fleet, wanted, live, placement.servers, placement.bindings, placement.unplaced
+    view = PlacementView(
+        fleet, targets, live, placement.servers, placement.bindings, placement.unplaced
     )
-    broken = [each for check in _RULES for each in check(scene)]
-    over, before = _amounts(scene)
-    broken += [each for each in over if not _was_so(each, before)]
+    broken = [violation for check in _RULES for violation in check(view)]
+    over, before = _amounts(view)
+    broken += [violation for violation in over if not _was_so(violation, before)]
     return _worst(broken)
 
 
 def inherited(
-    fleet: FleetSpec, wanted: RolloutTargets, live: State, placement: PlacementResult
+    fleet: FleetSpec, targets: RolloutTargets, live: State, placement: PlacementResult
 ) -> tuple[Violation, ...]:
     """Return the limits that were passed before and still are, not more than before."""
-    scene = PlacementView(
-        fleet, wanted, live, placement.servers, placement.bindings, placement.unplaced
+    view = PlacementView(
+        fleet, targets, live, placement.servers, placement.bindings, placement.unplaced
     )
-    over, before = _amounts(scene)
-    return _worst([each for each in over if _was_so(each, before)])
+    over, before = _amounts(view)
+    return _worst([violation for violation in over if _was_so(violation, before)])
 
 
 def _amounts(
-    scene: PlacementView,
+    view: PlacementView,
 ) -> tuple[list[Violation], dict[tuple[str, str, str, int], Violation]]:
     """Return what is over its limit after, and what was before if that matters."""
-    over = [each for check in _RESOURCES for each in check(scene)]
+    over = [violation for check in _RESOURCES for violation in check(view)]
     if not over:
         return [], {}
-    now = now_of(scene)
-    return over, {each.key: each for check in _RESOURCES for each in check(now)}
+    now = now_of(view)
+    return over, {violation.key: violation for check in _RESOURCES for violation in check(now)}
 
 
 def _was_so(found: Violation, before: dict[tuple[str, str, str, int], Violation]) -> bool:
@@ -83,8 +83,8 @@ def _was_so(found: Violation, before: dict[tuple[str, str, str, int], Violation]
 def _worst(found: list[Violation]) -> tuple[Violation, ...]:
     """Return the findings by constraint and place; of one server's hours only the worst."""
     worst: dict[tuple[str, str, str], Violation] = {}
-    for each in found:
-        key = (each.constraint.value, each.server, each.adapter)
-        if key not in worst or each.excess > worst[key].excess:
-            worst[key] = each
+    for violation in found:
+        key = (violation.constraint.value, violation.server, violation.adapter)
+        if key not in worst or violation.excess > worst[key].excess:
+            worst[key] = violation
     return tuple(worst[key] for key in sorted(worst))

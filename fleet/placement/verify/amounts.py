@@ -17,17 +17,17 @@ SLACK = 1e-6
 """Relative error that sums of real numbers may have."""
 
 
-def flags(scene: PlacementView) -> Iterator[Violation]:
+def flags(view: PlacementView) -> Iterator[Violation]:
     """Find servers whose flags contradict their base, their devices or their host."""
-    live = scene.live.servers()
-    for name, server in scene.servers.items():
-        base, found = scene.fleet.bases.get(server.base), server.flags
+    live = view.live.servers()
+    for name, server in view.servers.items():
+        base, found = view.fleet.bases.get(server.base), server.flags
         if found is None or base is None or not server.devices:
             continue
-        known = [scene.device(server.host, each) for each in server.devices]
-        if scene.host(server) is None or None in known:
+        known = [view.device(server.host, device) for device in server.devices]
+        if view.host(server) is None or None in known:
             continue  # on its way out: nothing is placed on it, see `servers`
-        kinds = {each.kind for each in known if each is not None}
+        kinds = {device.kind for device in known if device is not None}
         runs = live.get(name) == server  # whatever its devices are called today
         for what, is_so in (
             (
@@ -56,23 +56,23 @@ def flags(scene: PlacementView) -> Iterator[Violation]:
                 yield Violation(Constraint.FLAGS, name, "", 1, 0, f"`{name}` has {what}")
 
 
-def ranks(scene: PlacementView) -> Iterator[Violation]:
+def ranks(view: PlacementView) -> Iterator[Violation]:
     """Find versions whose rank is above their server's."""
-    for name, account in scene.accounts.items():
-        for each in account.residents:
-            if 0 < account.rank < each.rank:
+    for name, account in view.accounts.items():
+        for item in account.residents:
+            if 0 < account.rank < item.rank:
                 text = (
-                    f"`{each.adapter}` has rank {each.rank}, and `{name}` is started with "
+                    f"`{item.adapter}` has rank {item.rank}, and `{name}` is started with "
                     f"max_lora_rank {account.rank}"
                 )
-                yield Violation(Constraint.RANK, name, each.adapter, each.rank, account.rank, text)
+                yield Violation(Constraint.RANK, name, item.adapter, item.rank, account.rank, text)
 
 
-def slots(scene: PlacementView) -> Iterator[Violation]:
+def slots(view: PlacementView) -> Iterator[Violation]:
     """Find servers that hold more than their slots or list more than their host memory takes."""
-    for name, account in scene.accounts.items():
-        foreign = len(scene.foreign.get(name, ()))
-        waiting = [each for each in account.residents if each.cached]
+    for name, account in view.accounts.items():
+        foreign = len(view.foreign.get(name, ()))
+        waiting = [item for item in account.residents if item.cached]
         shared = slots_for(waiting)
         needed = account.pinned + foreign + account.kept * bool(account.residents) + shared
         if 0 < account.slots < needed:
@@ -83,7 +83,7 @@ def slots(scene: PlacementView) -> Iterator[Violation]:
             text = f"`{name}` has {account.slots} slots for {', '.join(parts)}"
             yield Violation(Constraint.SLOTS, name, "", needed, account.slots, text)
         listed = len(account.residents) + foreign
-        found = scene.servers[name].flags
+        found = view.servers[name].flags
         if found is not None and listed > found.max_cpu_loras:
             text = f"`{name}` lists {listed} versions with max_cpu_loras {found.max_cpu_loras}"
             yield Violation(Constraint.CPU_CACHE, name, "", listed, found.max_cpu_loras, text)
@@ -96,82 +96,84 @@ def slots_for(waiting: list[AdapterAccount]) -> int:
     """
     most = 0
     for hour in range(HOURS):
-        busy = [each.load.concurrency[hour] for each in waiting]
-        bound = sum(busy) + QUANTILE * sqrt(sum(each * (1 - each) for each in busy))
+        busy = [item.load.concurrency[hour] for item in waiting]
+        bound = sum(busy) + QUANTILE * sqrt(sum(share * (1 - share) for share in busy))
         most = max(most, ceil(bound - SLACK))
     return max(min(most, len(waiting)), 1) if waiting else 0
 
 
-def memory(scene: PlacementView) -> Iterator[Violation]:
+def memory(view: PlacementView) -> Iterator[Violation]:
     """Find devices whose servers need more bytes, or larger shares, than there are."""
-    for (host, device), servers in sorted(scene.on_device.items()):
-        declared = scene.device(host, device)
+    for (host, device), servers in sorted(view.on_device.items()):
+        declared = view.device(host, device)
         if declared is None:
             continue
-        spot, total = f"{host}/{device}", declared.memory_bytes
-        needs = {each.name: least_bytes(scene, scene.accounts[each.name]) for each in servers}
+        address, total = f"{host}/{device}", declared.memory_bytes
+        needs = {server.name: least_bytes(view, view.accounts[server.name]) for server in servers}
         taken = sum(needs.values())
         if taken > total:
             listed = ", ".join(f"`{name}` {_gib(need)}" for name, need in needs.items())
-            text = f"`{spot}` has {_gib(total)}, and its servers need {_gib(taken)}: {listed}"
-            yield Violation(Constraint.MEMORY, spot, "", taken, total, text)
-        for each in servers:
-            share = each.flags.memory_share if each.flags else None
-            if share is not None and needs[each.name] > share * total:
+            text = f"`{address}` has {_gib(total)}, and its servers need {_gib(taken)}: {listed}"
+            yield Violation(Constraint.MEMORY, address, "", taken, total, text)
+        for server in servers:
+            share = server.flags.memory_share if server.flags else None
+            if share is not None and needs[server.name] > share * total:
                 own = int(share * total)
                 text = (
-                    f"`{each.name}` needs {_gib(needs[each.name])}, and its share {share:g} of "
-                    f"`{spot}` is {_gib(own)}"
+                    f"`{server.name}` needs {_gib(needs[server.name])}, and its share {share:g} of "
+                    f"`{address}` is {_gib(own)}"
                 )
-                yield Violation(Constraint.MEMORY, each.name, "", needs[each.name], own, text)
-        yield from _shares(scene, spot, servers, needs, total)
+                yield Violation(Constraint.MEMORY, server.name, "", needs[server.name], own, text)
+        yield from _shares(view, address, servers, needs, total)
 
 
 def _shares(
-    scene: PlacementView, spot: str, servers: list[Server], needs: dict[str, int], total: int
+    view: PlacementView, address: str, servers: list[Server], needs: dict[str, int], total: int
 ) -> Iterator[Violation]:
     """Find shares of a device that add up to more than it; bytes count as the share they are."""
     shares = [
-        needs[each.name] / total
-        if each.flags is None or each.flags.memory_share is None
-        else each.flags.memory_share
-        for each in servers
+        needs[server.name] / total
+        if server.flags is None or server.flags.memory_share is None
+        else server.flags.memory_share
+        for server in servers
     ]
     if sum(shares) > 1 + SLACK:
-        text = f"servers on `{spot}` take {sum(shares):.2f} of its memory"
-        yield Violation(Constraint.SHARES, spot, "", sum(shares), 1, text)
-    cut = [each for each in servers if each.flags and each.flags.memory_share is not None]
-    if cut and len(servers) > 1 and not scene.fleet.policy.share_devices:
-        names = ", ".join(f"`{each.name}`" for each in servers)
-        text = f"{names} share `{spot}`, and devices are not to be divided"
-        yield Violation(Constraint.SHARES, spot, "", len(servers), 1, text)
+        text = f"servers on `{address}` take {sum(shares):.2f} of its memory"
+        yield Violation(Constraint.SHARES, address, "", sum(shares), 1, text)
+    shared = [
+        server for server in servers if server.flags and server.flags.memory_share is not None
+    ]
+    if shared and len(servers) > 1 and not view.fleet.policy.share_devices:
+        names = ", ".join(f"`{server.name}`" for server in servers)
+        text = f"{names} share `{address}`, and devices are not to be divided"
+        yield Violation(Constraint.SHARES, address, "", len(servers), 1, text)
 
 
-def least_bytes(scene: PlacementView, account: ServerAccount) -> int:
+def least_bytes(view: PlacementView, account: ServerAccount) -> int:
     """Return what a server needs on each device; what is not known counts as nothing."""
-    flags = scene.servers[account.server].flags
-    base = scene.fleet.bases.get(account.base)
+    flags = view.servers[account.server].flags
+    base = view.fleet.bases.get(account.base)
     if base is None or flags is None:
         return 0
     least = least_kv_bytes(base, flags.tensor_parallel) if base.shape else base.kv_cache_bytes or 0
     parts = (account.weights_bytes, account.slot_bytes, account.reserve_bytes, least)
-    return sum(each or 0 for each in parts)
+    return sum(part or 0 for part in parts)
 
 
-def host_memory(scene: PlacementView) -> Iterator[Violation]:
+def host_memory(view: PlacementView) -> Iterator[Violation]:
     """Find hosts whose servers may list more than the memory that they declare for it."""
     taken: dict[str, dict[str, int]] = defaultdict(dict)
-    hosts = scene.fleet.hosts
-    for name, server in scene.servers.items():
+    hosts = view.fleet.hosts
+    for name, server in view.servers.items():
         limited = server.host in hosts and hosts[server.host].memory_bytes is not None
         if limited and server.flags is not None and server.devices:
-            held = {*(each.adapter for each in scene.accounts[name].residents)}
-            held |= scene.foreign.get(name, frozenset())
-            known = [found.bytes for one in held if (found := scene.fleet.versions.get(one))]
+            held = {*(item.adapter for item in view.accounts[name].residents)}
+            held |= view.foreign.get(name, frozenset())
+            known = [found.bytes for one in held if (found := view.fleet.versions.get(one))]
             copies = server.flags.max_cpu_loras * server.flags.tensor_parallel
             taken[server.host][name] = copies * max(known, default=0)
     for host, needs in sorted(taken.items()):
-        declared = scene.fleet.hosts.get(host)
+        declared = view.fleet.hosts.get(host)
         total = sum(needs.values())
         if declared and declared.memory_bytes is not None and total > declared.memory_bytes:
             listed = ", ".join(f"`{name}` {_gib(need)}" for name, need in sorted(needs.items()))
@@ -183,10 +185,10 @@ def host_memory(scene: PlacementView) -> Iterator[Violation]:
             yield Violation(Constraint.HOST_MEMORY, host, "", total, limit, text)
 
 
-def ports(scene: PlacementView) -> Iterator[Violation]:
+def ports(view: PlacementView) -> Iterator[Violation]:
     """Find servers of one host on one port."""
     taken: dict[tuple[str, int], str] = {}
-    for name, server in sorted(scene.servers.items()):
+    for name, server in sorted(view.servers.items()):
         if server.devices:
             other = taken.setdefault((server.host, server.port), name)
             if other != name:
@@ -194,9 +196,9 @@ def ports(scene: PlacementView) -> Iterator[Violation]:
                 yield Violation(Constraint.PORT, name, "", 2, 1, text)
 
 
-def loads(scene: PlacementView) -> Iterator[Violation]:
+def loads(view: PlacementView) -> Iterator[Violation]:
     """Find hours in which a server is asked for more than it may carry."""
-    for name, account in scene.accounts.items():
+    for name, account in view.accounts.items():
         over: dict[int, float] = defaultdict(float)
         for hour in range(HOURS):
             if account.load[hour] > account.limit[hour] * (1 + SLACK):

@@ -1,4 +1,4 @@
-"""Replays the steps of a plan and finds moments at which something does not fit.
+"""Steps: replays the steps of a plan and finds moments at which servers do not fit.
 
 A placement may be sound and the way to it not: while old and new copies are both there, slots
 and memory must hold both, and no route may name what is not loaded.
@@ -41,27 +41,27 @@ def verify_steps(plan: Plan, fleet: FleetSpec, live: State) -> tuple[Violation, 
 
 
 class _Replay:
-    """What there is at one moment of an apply."""
+    """Servers, versions and routes at a moment of an apply."""
 
     def __init__(self, plan: Plan, fleet: FleetSpec, live: State) -> None:
         self.fleet, self.live = fleet, live
-        self.books = Accounting(fleet)
+        self.accounting = Accounting(fleet)
         self.servers = dict(live.servers())
         self.routes = dict(live.routes())
         self.listed: dict[str, set[str]] = defaultdict(set)
         self.largest: dict[str, int] = defaultdict(int)
         """By server: the bytes of the largest version that it has listed; it keeps the weights."""
-        for each in live.adapters().values():
-            self._list(each.adapter, each.server)
+        for adapter in live.adapters().values():
+            self._list(adapter.adapter, adapter.server)
         self.at: dict[str, set[str]] = defaultdict(set)
         for name, server in self.servers.items():
             self.at[server.host].add(name)
-        limited = (name for name, each in fleet.hosts.items() if each.memory_bytes is not None)
+        limited = (name for name, host in fleet.hosts.items() if host.memory_bytes is not None)
         self.before = {name: self._host_bytes(name) for name in limited}
-        self.interrupted = {each.alias for each in plan.impacts if each.interrupted}
+        self.interrupted = {impact.alias for impact in plan.impacts if impact.interrupted}
 
     def after(self, step: Step) -> Iterator[Violation]:
-        """Carry out one step, and yield what is broken then."""
+        """Carry out a step, and yield what is broken then."""
         match step.operation:
             case StartServer(server):
                 self.servers[server.name] = server
@@ -93,34 +93,38 @@ class _Replay:
 
     def _started(self, server: Server, step: Step) -> Iterator[Violation]:
         """Find devices whose servers, the new one among them, do not fit together."""
-        beside = [self.servers[each] for each in sorted(self.at[server.host])]
+        beside = [self.servers[name] for name in sorted(self.at[server.host])]
         for device in server.devices:
-            declared = self.books.devices.get((server.host, device))
-            here = [each for each in beside if device in each.devices]
+            declared = self.accounting.devices.get((server.host, device))
+            here = [neighbour for neighbour in beside if device in neighbour.devices]
             if declared is None:
                 continue
-            needs = [self._least(each) for each in here]
+            needs = [self._least(neighbour) for neighbour in here]
             shares = [
-                each.flags.memory_share if each.flags and each.flags.memory_share else need / total
-                for each, need in zip(here, needs, strict=True)
+                neighbour.flags.memory_share
+                if neighbour.flags and neighbour.flags.memory_share
+                else need / total
+                for neighbour, need in zip(here, needs, strict=True)
                 for total in [declared.memory_bytes]
             ]
-            names = ", ".join(f"`{each.name}`" for each in here)
-            spot, at = f"{server.host}/{device}", f"after `{step.id}`"
+            names = ", ".join(f"`{neighbour.name}`" for neighbour in here)
+            address, at = f"{server.host}/{device}", f"after `{step.id}`"
             if sum(needs) > declared.memory_bytes:
-                text = f"{at}, {names} do not fit together in the memory of `{spot}`"
+                text = f"{at}, {names} do not fit together in the memory of `{address}`"
                 limit = declared.memory_bytes
-                yield Violation(Constraint.MEMORY, spot, "", sum(needs), limit, text)
+                yield Violation(Constraint.MEMORY, address, "", sum(needs), limit, text)
             elif sum(shares) > 1 + SLACK:
-                text = f"{at}, {names} take {sum(shares):.2f} of the memory of `{spot}`"
-                yield Violation(Constraint.SHARES, spot, "", sum(shares), 1, text)
-        on_port = [each for each in beside if each.devices and each.port == server.port]
+                text = f"{at}, {names} take {sum(shares):.2f} of the memory of `{address}`"
+                yield Violation(Constraint.SHARES, address, "", sum(shares), 1, text)
+        on_port = [
+            neighbour for neighbour in beside if neighbour.devices and neighbour.port == server.port
+        ]
         if len(on_port) > 1:
             text = f"after `{step.id}`, two servers are on port {server.port} of `{server.host}`"
             yield Violation(Constraint.PORT, server.name, "", len(on_port), 1, text)
 
     def _least(self, server: Server) -> int:
-        shape = self.books.shape(server, 1)
+        shape = self.accounting.shape(server, 1)
         return least_bytes(shape) if shape else 0
 
     def _loaded(self, name: str, step: Step) -> Iterator[Violation]:
@@ -131,9 +135,9 @@ class _Replay:
                 text = f"`{step.id}` comes while the server is not there"
                 yield Violation(Constraint.SERVER, name, "", 1, 0, text)
             return
-        account = self.books.server(server, (), 1)
+        account = self.accounting.server(server, (), 1)
         listed = self.listed[name]
-        pinned = sum(not self._cached(each) for each in listed) + account.kept
+        pinned = sum(not self._cached(change) for change in listed) + account.kept
         if 0 < account.slots < pinned:
             text = f"after `{step.id}`, `{name}` has {account.slots} slots for {pinned} versions"
             yield Violation(Constraint.SLOTS, name, "", pinned, account.slots, text)
@@ -165,9 +169,11 @@ class _Replay:
     def _host_bytes(self, name: str) -> int:
         """Return what the servers of a host may list, once for each of their devices."""
         return sum(
-            each.flags.max_cpu_loras * each.flags.tensor_parallel * self.largest[each.name]
-            for each in map(self.servers.__getitem__, self.at[name])
-            if each.devices and each.flags
+            neighbour.flags.max_cpu_loras
+            * neighbour.flags.tensor_parallel
+            * self.largest[neighbour.name]
+            for neighbour in map(self.servers.__getitem__, self.at[name])
+            if neighbour.devices and neighbour.flags
         )
 
     def _cached(self, adapter: str) -> bool:
@@ -180,8 +186,8 @@ class _Replay:
         route = self.routes.get(alias)
         shares = route.shares if route is not None else ()
         if alias not in self.interrupted and any(
-            each.adapter == adapter and each.percent > 0 and server in each.servers
-            for each in shares
+            share.adapter == adapter and share.percent > 0 and server in share.servers
+            for share in shares
         ):
             text = f"after `{step.id}`, the route of `{alias}` still names `{adapter}` there"
             yield Violation(Constraint.ROUTE, server, adapter, 1, 0, text)

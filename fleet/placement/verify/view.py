@@ -1,7 +1,4 @@
-"""What a check looks at: a placement beside what was declared, wanted and live.
-
-What a check finds: one broken constraint, where, and by how much.
-"""
+"""View: a placement beside what was declared, wanted and live; and what a check of it finds."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -23,14 +20,14 @@ class PlacementView:
     """Servers with what they hold, and all that they are checked against."""
 
     fleet: FleetSpec
-    wanted: RolloutTargets
+    targets: RolloutTargets
     live: State
     servers: Mapping[str, Server]
     bindings: Mapping[str, tuple[str, ...]]
     unplaced: Mapping[str, str]
 
     @cached_property
-    def books(self) -> Accounting:
+    def accounting(self) -> Accounting:
         """What accounts are drawn up from."""
         return Accounting(self.fleet)
 
@@ -44,7 +41,7 @@ class PlacementView:
         """By server: what it holds and carries."""
         crowd = crowds(self.servers.values())
         return {
-            name: self.books.server(server, self.residents.get(name, ()), crowd[name])
+            name: self.accounting.server(server, self.residents.get(name, ()), crowd[name])
             for name, server in self.servers.items()
         }
 
@@ -61,22 +58,23 @@ class PlacementView:
     def homes(self) -> dict[str, tuple[str, ...]]:
         """By server: the host, and the devices or, where it has none, the server itself."""
         return {
-            name: (each.host, *(each.devices or (name,))) for name, each in self.servers.items()
+            name: (server.host, *(server.devices or (name,)))
+            for name, server in self.servers.items()
         }
 
     @cached_property
     def foreign(self) -> dict[str, frozenset[str]]:
-        """By server: what it lists, goes on listing, and nobody here has put there."""
-        ours = self.wanted.owned
+        """By server: versions that stay listed, and that fleetctl has not put there."""
+        ours = self.targets.owned
         before = self.live.servers()
         found: dict[str, set[str]] = defaultdict(set)
-        for name, servers in self.wanted.loaded.items():
-            for each in servers:
-                there = self.servers.get(each)
-                restarts = there is None or each not in before or there != before[each]
-                bound = each in self.bindings.get(name, ())
-                if not restarts and not bound and adapter_address(name, each) not in ours:
-                    found[each].add(name)
+        for name, servers in self.targets.loaded.items():
+            for server in servers:
+                there = self.servers.get(server)
+                restarts = there is None or server not in before or there != before[server]
+                bound = server in self.bindings.get(name, ())
+                if not restarts and not bound and adapter_address(name, server) not in ours:
+                    found[server].add(name)
         return {server: frozenset(names) for server, names in found.items()}
 
     def declared(self, adapter: str) -> AdapterSpec | None:
@@ -89,36 +87,36 @@ class PlacementView:
 
     def device(self, host: str, name: str) -> DeviceSpec | None:
         """Return a device, where it is declared."""
-        return self.books.devices.get((host, name))
+        return self.accounting.devices.get((host, name))
 
     def closed(self, server: Server) -> str:
         """Return the state of a server that takes nothing new; empty: it does."""
-        theirs = self.books.attached.get(server.name)
-        here = [self.device(server.host, each) for each in server.devices]
-        states = [each.state for each in (theirs, *here) if each is not None]
-        return next((f"it is {each}" for each in states if each != "active"), "")
+        theirs = self.accounting.attached.get(server.name)
+        here = [self.device(server.host, device) for device in server.devices]
+        states = [declared.state for declared in (theirs, *here) if declared is not None]
+        return next((f"it is {state}" for state in states if state != "active"), "")
 
     def was_there(self, adapter: str, server: str) -> bool:
         """Say whether a version is, or by its route should be, on a server already."""
-        wanted = self.wanted
+        wanted = self.targets
         return server in wanted.loaded.get(adapter, ()) or server in wanted.routed.get(adapter, ())
 
 
-def now_of(scene: PlacementView) -> PlacementView:
-    """Return the scene as it is live, with what is wanted where it is loaded.
+def now_of(view: PlacementView) -> PlacementView:
+    """Return the view of what is live, wanted versions where they are loaded.
 
     Flags that could be told by their digest alone are taken from the placement.
     """
     servers = {}
-    for name, server in scene.live.servers().items():
-        after = scene.servers.get(name)
+    for name, server in view.live.servers().items():
+        after = view.servers.get(name)
         known = after if after is not None and after.digest == server.digest else server
         servers[name] = replace(server, flags=server.flags or known.flags)
-    return replace(scene, servers=servers, bindings=scene.wanted.loaded, unplaced={})
+    return replace(view, servers=servers, bindings=view.targets.loaded, unplaced={})
 
 
 class Constraint(StrEnum):
-    """What a placement must keep to; each finding names one."""
+    """What a placement has to keep to; a violation names its constraint."""
 
     REPLICAS = "replicas"
     """Every wanted version is on as many servers as declared, or said to be unplaced."""
@@ -156,7 +154,7 @@ class Constraint(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One broken constraint."""
+    """A broken constraint, where, and by how much."""
 
     constraint: Constraint
     server: str

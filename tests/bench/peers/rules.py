@@ -23,7 +23,7 @@ from fleet.capacity.server import (
 )
 from fleet.hardware import BaseSpec, DeviceSpec
 from fleet.placement.accounting import replica_load
-from fleet.placement.server_types import every_kind
+from fleet.placement.server_types import every_server_type
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.vllm.memory import SLOTS, rank_bucket
 
@@ -101,9 +101,9 @@ def sites(fleet: FleetSpec) -> list[Site]:
         largest = max(fleet.versions[str(each.name)].rank for each in adapters)
         rank = rank_bucket(largest) or largest
         choices = [
-            Site(base, tuple(adapters), kind.device, kind.cards, kind.price, rank,
+            Site(base, tuple(adapters), kind.device, kind.tensor_parallel, kind.price, rank,
                  habits.get(name, NO_REQUEST_MIX), fleet.policy.utilization)
-            for kind in every_kind(fleet, base) if kind.parts == 1
+            for kind in every_server_type(fleet, base) if kind.parts == 1
         ]  # fmt: skip
         fitting = next(
             several for slots in (HASHED_SLOTS, HASHED_SLOTS // 2, AIBRIX_ADAPTERS, 1)

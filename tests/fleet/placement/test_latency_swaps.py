@@ -33,8 +33,8 @@ def bought(fleet: FleetSpec) -> PlacementState:
 
 
 def seated(board: PlacementState) -> list[LatencyRisk]:
-    groups = {each.base.name for each in board.bins.values()}
-    bins = [[each for each in by_name(board.bins.values()) if each.base.name == name]
+    groups = {each.base.name for each in board.drafts.values()}
+    bins = [[each for each in by_name(board.drafts.values()) if each.base.name == name]
             for name in sorted(groups)]  # fmt: skip
     found = [latency_risk_of(board.hardware, each) for each in bins]
     return [each for each in found if each is not None]
@@ -47,12 +47,12 @@ def in_danger(board: PlacementState) -> int:
 def test_exchanges_lower_the_danger_and_change_neither_servers_nor_price(fleet: FleetSpec) -> None:
     board = bought(fleet)
     before, price = in_danger(board), cost(board)
-    flags = {name: (each.slots, each.rank, each.devices) for name, each in board.bins.items()}
+    flags = {name: (each.slots, each.rank, each.devices) for name, each in board.drafts.items()}
     keep_promises(board)
     assert in_danger(board) < 0.9 * before
     assert cost(board) == price
     assert flags == {
-        name: (each.slots, each.rank, each.devices) for name, each in board.bins.items()
+        name: (each.slots, each.rank, each.devices) for name, each in board.drafts.items()
     }
     assert all(len(board.bound[name]) == each.replicas for name, each in board.items.items())
     wanted = decide_rollouts(fleet, State(), history(), NOON)
@@ -73,10 +73,10 @@ def test_what_runs_stays_however_late_it_is(fleet: FleetSpec) -> None:
 def test_the_danger_is_that_of_the_law(fleet: FleetSpec) -> None:
     """Of the answers' expected time by the law, without the scatter, none in danger is short."""
     for seats in seated(bought(fleet)):
-        for server, bin_ in enumerate(seats.bins):
+        for server, bin_ in enumerate(seats.drafts):
             speed = seats.speeds[server]
             for item in seats.members(server).tolist():
-                asked = seats.items[item].asks.tokens > 0
+                asked = seats.items[item].load.tokens > 0
                 steps = [
                     step_under_load(speed, bin_.tokens[hour] / 10, bin_.active[hour] / 1e6)
                     for hour in np.flatnonzero(asked).tolist()

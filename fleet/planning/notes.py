@@ -1,0 +1,202 @@
+"""Notes: what a plan says beside its changes: held back, unknown, warned of."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC
+
+from fleet.flag_formats import outdated
+from fleet.names import adapter_address
+from fleet.placement import late, placement_accounts
+from fleet.plan import Change, Reason
+from fleet.planning.desired import is_ours_by_name, unmanaged, waits
+from fleet.planning.plan_input import PlanInput
+from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
+from fleet.rollouts import RolloutTargets, alias_of, version_of
+from fleet.spec import FleetSpec
+from fleet.traffic import Sticky
+from fleet.vllm import disagreements
+
+SOME_KEYS = 500
+"""Lower bound of keys times percent from which on a share of the keys is about the share that is
+asked for: five keys are expected on the new version, and none are with a chance below 1 %."""
+SHOWN = 5
+"""Upper bound of the aliases that a note names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """Sentences for the reader of a plan."""
+
+    held: tuple[str, ...]
+    """What the declarations ask for and the plan does not do."""
+    unknown: tuple[str, ...]
+    """What could not be observed."""
+    warnings: tuple[str, ...]
+    """What the reader should know besides."""
+
+
+def notes_of(plan_input: PlanInput, changes: tuple[Change, ...]) -> Notes:
+    """Collect the notes of a plan, in the order in which the reader sees them."""
+    fleet = plan_input.fleet
+    return Notes(
+        held=(*_held(plan_input), *_other_bytes(plan_input, changes)),
+        unknown=tuple(_unknown(plan_input)),
+        warnings=(
+            *fleet.warnings,
+            *plan_input.placement.warnings,
+            *disagreements(fleet, plan_input.live),
+            *outdated(_unchanged_servers(plan_input)),
+            *coarse_shares(fleet, plan_input.targets),
+            *_unmanaged(plan_input),
+            *_late(plan_input),
+            *_without_smoke(fleet, changes),
+            *_unreadable_keys(changes),
+            *_ended_overrides(plan_input),
+        ),
+    )
+
+
+def _held(plan_input: PlanInput) -> Iterator[str]:
+    """Yield what is declared and not done, by alias."""
+    live, placement = plan_input.live, plan_input.placement
+    if live.routes_unknown:
+        yield f"routes could not be read ({live.routes_unknown}): no version and no route moves"
+    for alias, target in plan_input.targets.wanted.items():
+        if target.held:
+            yield target.held
+        waiting = waits(target, placement.bindings)
+        for adapter, _ in target.shares:
+            reason = placement.unplaced.get(adapter)
+            if reason:
+                route = "; its route stays as it is" if adapter in waiting else ""
+                yield f"{alias}: {adapter} is not loaded: {reason}{route}"
+
+
+def _other_bytes(plan_input: PlanInput, changes: tuple[Change, ...]) -> Iterator[str]:
+    """Yield the versions that go on answering with other bytes than the lock pins."""
+    live, known = plan_input.live, plan_input.live.adapters()
+    changed = {change.address for change in changes}
+    for alias, route in live.routes().items():
+        for share in route.shares:
+            pinned = plan_input.fleet.versions.get(share.adapter)
+            for server in share.servers:
+                loaded = known.get(adapter_address(share.adapter, server))
+                if loaded is None or pinned is None or loaded.address in changed:
+                    continue
+                if loaded.digest != pinned.digest:
+                    yield (
+                        f"{alias}: {share.adapter} on {server} has other bytes than the lock pins, "
+                        f"and {share.percent} % of the requests go there until it can be loaded "
+                        "again"
+                    )
+
+
+def _unknown(plan_input: PlanInput) -> Iterator[str]:
+    """Yield what could not be observed."""
+    live = plan_input.live
+    for server, reason in sorted(live.unknown_servers.items()):
+        yield f"server/{server}: {reason}"
+    if live.routes_unknown:
+        yield f"routes and keys: {live.routes_unknown}"
+    for client in plan_input.fleet.clients.values():
+        for key in client.keys:
+            if key.fingerprint is None:
+                yield f"key/{client.name}/{key.name}: {key.reference} is not readable here"
+
+
+def _unchanged_servers(plan_input: PlanInput) -> dict[str, str | None]:
+    """Return the digests of the servers that go on running as they are, by address."""
+    live = plan_input.live.servers()
+    return {
+        server.address: server.digest
+        for name, server in plan_input.placement.servers.items()
+        if live.get(name) == server
+    }
+
+
+def coarse_shares(fleet: FleetSpec, targets: RolloutTargets) -> Iterator[str]:
+    """Yield the shares that few keys, all requests of a key on one version, cannot add up to."""
+    for alias, target in targets.wanted.items():
+        adapter, percent = fleet.adapters.get(alias), dict(target.shares).get(target.target, 0)
+        if adapter is None or adapter.sticky is not Sticky.KEY or not 0 < percent < FULL:
+            continue
+        client = fleet.clients[adapter.name.client]
+        keys = len(client.keys)
+        if percent * keys >= SOME_KEYS:
+            continue
+        none = round(100 * (1 - percent / FULL) ** keys)
+        count = "1 key" if keys == 1 else f"{keys} keys"
+        yield (
+            f"{alias}: `sticky: key` keeps all requests with one API key on one version, and "
+            f"`{client.name}` has {count}: with a chance of {none} % none of them are answered "
+            f"by {version_of(target.target)}, which is to have {percent} %"
+        )
+
+
+def _unmanaged(plan_input: PlanInput) -> Iterator[str]:
+    """Yield live resources that are neither declared nor ours, and stay."""
+    for resource in unmanaged(plan_input.fleet, plan_input.targets, plan_input.live):
+        match resource:
+            case LoadedAdapter() if is_ours_by_name(plan_input.fleet, resource.adapter):
+                yield (
+                    f"{resource.address} is not in the ledger, and no route names it; it stays. "
+                    "If it is ours: fleetctl adopt"
+                )
+            case LoadedAdapter():
+                yield f"{resource.address} was not loaded by fleetctl; it stays, and takes a slot"
+            case Route() | Key():
+                yield f"{resource.address} is neither declared nor in the ledger; it stays"
+            case Server():
+                pass
+
+
+def _late(plan_input: PlanInput) -> Iterator[str]:
+    """Yield the aliases whose answers come later than promised, by the law of throughput."""
+    accounts = placement_accounts(plan_input.fleet, plan_input.placement)
+    found = late(plan_input.fleet, accounts.values())
+    if found is not None:
+        text = f"{found.code} {found.summary}: {found.detail}"
+        yield f"{text}. To do: {found.hint}: {found.command}"
+
+
+def _without_smoke(fleet: FleetSpec, changes: Iterable[Change]) -> Iterator[str]:
+    """Yield the aliases whose new versions are asked nothing first."""
+    new = {
+        alias
+        for change in changes
+        if isinstance(change.after, LoadedAdapter)
+        and change.reason in {Reason.ROLLOUT_STARTED, Reason.DECLARED}
+        and (alias := alias_of(change.after.adapter)) in fleet.adapters
+    }
+    untested = sorted(alias for alias in new if not fleet.adapters[alias].smoke)
+    if untested:
+        names = ", ".join(f"`{alias}`" for alias in untested[:SHOWN])
+        rest = len(untested) - SHOWN
+        named = f"{names} and {rest} more" if rest > 0 else names
+        yield (
+            f"versions of {named} get traffic without a smoke test: declare 5 to 10 known "
+            "inputs as `smoke`"
+        )
+
+
+def _unreadable_keys(changes: Iterable[Change]) -> Iterator[str]:
+    """Yield how many keys are due whose secrets are not here, and have to be where apply runs."""
+    keys = [change.after for change in changes if isinstance(change.after, Key)]
+    count = sum(not key.fingerprint for key in keys)
+    if count:
+        which = "1 key is" if count == 1 else f"{count} keys are"
+        yield (
+            f"{which} not readable here and must be where apply runs "
+            "(fleetctl key create --all makes missing key files)"
+        )
+
+
+def _ended_overrides(plan_input: PlanInput) -> Iterator[str]:
+    """Yield the overrides that have ended; their gates count again."""
+    today = plan_input.now.astimezone(UTC).date()
+    for override in plan_input.fleet.overrides:
+        if today > override.until:
+            yield (
+                f"override `{override.name}` of {override.alias} ended on {override.until}: its "
+                "gates count again. Delete it, or give it a new day"
+            )
