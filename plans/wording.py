@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
+from datetime import datetime
 
 from fleet.names import AdapterName
 from fleet.plan import Action, Change, Plan
@@ -65,17 +66,21 @@ def capitalized(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def and_more(found: Sized, shown: int) -> str:
+    """Return `and 3 more` for what a list of `shown` entries leaves out; empty where it has all."""
+    return f"and {len(found) - shown} more" if len(found) > shown else ""
+
+
 def listed(words: Iterable[str], limit: int = 12) -> str:
     """Return the words joined by commas; beyond `limit` only how many more there are."""
     every = list(words)
-    if len(every) <= limit:
-        return ", ".join(every)
-    return f"{', '.join(every[:limit])} and {len(every) - limit} more"
+    text = ", ".join(every[:limit])
+    return f"{text} {rest}" if (rest := and_more(every, limit)) else text
 
 
 def tally(changes: Iterable[Change]) -> str:
     """Return what happens how often: `2 adapters to load, 1 route to shift`."""
-    counts = Counter((kind_of(each), verb(each)) for each in changes)
+    counts = Counter((kind_of(change), verb(change)) for change in changes)
     order = {word: index for index, word in enumerate(dict.fromkeys(_VERBS.values()))}
     ranked = sorted(counts, key=lambda pair: (KIND_ORDER.index(pair[0]), order[pair[1]]))
     return ", ".join(f"{counted(counts[pair], pair[0])} to {pair[1]}" for pair in ranked)
@@ -83,7 +88,7 @@ def tally(changes: Iterable[Change]) -> str:
 
 def ordered(changes: Iterable[Change]) -> list[Change]:
     """Return the changes in reading order: servers, adapters, routes, keys, each by address."""
-    return sorted(changes, key=lambda each: (KIND_ORDER.index(kind_of(each)), each.address))
+    return sorted(changes, key=lambda change: (KIND_ORDER.index(kind_of(change)), change.address))
 
 
 def difference(name: str, before: str, after: str) -> str:
@@ -96,12 +101,12 @@ def difference(name: str, before: str, after: str) -> str:
 
 def differences(change: Change, plan: Plan) -> list[str]:
     """Return the fields that differ, without those that only a gateway reads, and what follows."""
-    lines = [difference(*each) for each in change.details if each[0] != "salt"]
+    lines = [difference(*detail) for detail in change.details if detail[0] != "salt"]
     if isinstance(change.after, Server) and change.action is Action.REPLACE:
         again = sum(
-            isinstance(each.operation, LoadAdapter)
-            and each.operation.adapter.server == change.after.name
-            for each in plan.steps
+            isinstance(step.operation, LoadAdapter)
+            and step.operation.adapter.server == change.after.name
+            for step in plan.steps
         )
         lines.append(f"a restart forgets all adapters; then {counted(again, 'adapter')} to load")
     return lines
@@ -124,7 +129,9 @@ def client_of(change: Change) -> str:
 
 def servers_of(change: Change) -> tuple[str, ...]:
     """Return the servers that a change is about, sorted; none for a key."""
-    return tuple(sorted({name for each in (change.before, change.after) for name in _on(each)}))
+    return tuple(
+        sorted({name for resource in (change.before, change.after) for name in _on(resource)})
+    )
 
 
 def _on(resource: Resource | None) -> tuple[str, ...]:
@@ -149,6 +156,36 @@ def size(amount: int | None) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} GiB"
+
+
+def file_size(amount: int | None) -> str:
+    """Return bytes in decimal units, as file managers do: `163.0 KB`; `-` where unknown."""
+    if amount is None:
+        return "-"
+    for unit, divisor in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+        if amount >= divisor:
+            return f"{amount / divisor:.1f} {unit}"
+    return f"{amount} B"
+
+
+def percent(part: float, digits: int = 0) -> str:
+    """Return a part of 1 as `62 %`, or with more digits as `62.4 %`."""
+    return f"{100 * part:.{digits}f} %"
+
+
+def iso(moment: datetime) -> str:
+    """Return a time as ISO 8601 to the second, for documents."""
+    return moment.isoformat(timespec="seconds")
+
+
+def iso_millis(moment: datetime) -> str:
+    """Return a time as ISO 8601 to the millisecond, for entries and events."""
+    return moment.isoformat(timespec="milliseconds")
+
+
+def date_time(moment: datetime) -> str:
+    """Return a time for people: `2031-05-01 12:00:00`, in the zone that it has."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def duration(seconds: float) -> str:

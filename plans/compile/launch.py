@@ -34,7 +34,7 @@ def as_shell(launches: Sequence[LaunchCommand]) -> str:
     for launch in launches:
         name = launch.server.name
         lines += ["", f"# {launch.server.address} on {launch.server.host}"]
-        cleared = " ".join(f"-u {each}" for each in FORBIDDEN_ENVIRONMENT)
+        cleared = " ".join(f"-u {name}" for name in FORBIDDEN_ENVIRONMENT)
         lines.append(f"env {cleared} \\")
         lines += [
             f"  {key}={shlex.quote(value)} \\" for key, value in sorted(launch.environment.items())
@@ -103,7 +103,9 @@ def _unit(launch: LaunchCommand) -> str:
 
 def _systemd(word: str) -> str:
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    plain = escaped and all(each.isalnum() or each in "-_./:,=+@" for each in escaped)
+    plain = escaped and all(
+        character.isalnum() or character in "-_./:,=+@" for character in escaped
+    )
     return escaped if plain else f'"{escaped}"'
 
 

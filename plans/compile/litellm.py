@@ -19,7 +19,9 @@ def config(routes: Mapping[str, Route], servers: Mapping[str, str]) -> str:
     """
     document = {
         "model_list": [
-            each for alias in sorted(routes) for each in _deployments(routes[alias], servers)
+            deployment
+            for alias in sorted(routes)
+            for deployment in _deployments(routes[alias], servers)
         ],
         "router_settings": {"routing_strategy": "simple-shuffle", "num_retries": 0},
         "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
@@ -30,7 +32,7 @@ def config(routes: Mapping[str, Route], servers: Mapping[str, str]) -> str:
 def _deployments(route: Route, servers: Mapping[str, str]) -> list[dict[str, Any]]:
     made = []
     for share in route.shares:
-        held = sorted(each for each in share.servers if each in servers)
+        held = sorted(server for server in share.servers if server in servers)
         for server in held if share.percent else ():
             parameters = {
                 "model": f"hosted_vllm/{share.adapter}",

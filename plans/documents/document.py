@@ -30,9 +30,9 @@ def _write(value: Any, indent: str, levels: int) -> str:
             for key in sorted(value)
         ]
         return "{\n" + ",\n".join(body) + f"\n{indent}}}"
-    if not any(isinstance(each, dict | list) for each in value) and levels == 0:
+    if not any(isinstance(item, dict | list) for item in value) and levels == 0:
         return canonical_json(value)
-    return "[\n" + ",\n".join(f"{inner}{canonical_json(each)}" for each in value) + f"\n{indent}]"
+    return "[\n" + ",\n".join(f"{inner}{canonical_json(item)}" for item in value) + f"\n{indent}]"
 
 
 def read(text: str, name: str, version: tuple[int, int], command: str) -> tuple[Any, bool]:

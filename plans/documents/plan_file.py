@@ -133,7 +133,7 @@ def _merged(decided: Mapping[str, Any], observed: Mapping[str, Any]) -> dict[str
         if not isinstance(entries, list) or not isinstance(values, list):
             raise MalformedError(f"`{section}` is missing or no list")
         if len(entries) != len(values) or not all(
-            isinstance(each, dict) for each in (*entries, *values)
+            isinstance(entry, dict) for entry in (*entries, *values)
         ):
             raise MalformedError(f"observations.{section}: not one object for each entry")
         both[section] = [{**value, **entry} for entry, value in zip(entries, values, strict=True)]

@@ -23,7 +23,7 @@ def _names(resource: Resource) -> Iterator[str]:
     yield from (address, address.partition("/")[2])
     match resource:
         case Server():
-            yield from (f"{resource.host}/{each}" for each in resource.devices)
+            yield from (f"{resource.host}/{device}" for device in resource.devices)
             yield from (f"host/{resource.host}", f"base/{resource.base}")
         case LoadedAdapter():
             yield from (resource.adapter, f"adapter/{resource.adapter}")
@@ -41,7 +41,7 @@ def _by_alias(resource: LoadedAdapter) -> Iterator[str]:
     except ValueError:
         return  # somebody else's, which has no parts
     yield f"adapter/{name.alias}"
-    for each in (
+    for name_at in (
         f"{name.alias}@{resource.server}",
         *(
             f"{name.alias}@{version}{where}"
@@ -49,4 +49,4 @@ def _by_alias(resource: LoadedAdapter) -> Iterator[str]:
             for where in ("", f"@{resource.server}")
         ),
     ):
-        yield from (each, f"adapter/{each}")
+        yield from (name_at, f"adapter/{name_at}")

@@ -16,17 +16,12 @@ from fleet.placement import (
 from fleet.resources import ServerFlags
 from fleet.spec import AdapterFacts, AdapterSpec
 from fleet.vllm import assumption, host_bytes
-from plans.wording import counted, listed, size
+from plans.wording import counted, listed, percent, size
 
 Fact = tuple[str, str]
 """A label and a sentence."""
 Versions = Mapping[str, AdapterFacts]
 """Facts of versions by full name."""
-
-
-def percent(part: float) -> str:
-    """Return a part of 1 as `62 %`."""
-    return f"{100 * part:.0f} %"
 
 
 def server_facts(account: ServerAccount) -> Iterator[Fact]:
@@ -86,7 +81,11 @@ def host_memory(
     account: ServerAccount, flags: ServerFlags, versions: Versions, declared: int | None
 ) -> str:
     """Return the host memory that what a server may list takes at most, of what is declared."""
-    sizes = [versions[each.adapter].bytes for each in account.residents if each.adapter in versions]
+    sizes = [
+        versions[resident.adapter].bytes
+        for resident in account.residents
+        if resident.adapter in versions
+    ]
     if not sizes:
         return "nothing is listed whose size is known"
     cards = flags.tensor_parallel
@@ -101,7 +100,9 @@ def adapter_facts(
     adapter: str, declared: AdapterSpec | None, weighed: Weighed, placement: PlacementResult
 ) -> Iterator[Fact]:
     """Yield what a version asks, how fast it is answered, what binds, why it moved, what else."""
-    own = next((each for each in weighed.account.residents if each.adapter == adapter), None)
+    own = next(
+        (resident for resident in weighed.account.residents if resident.adapter == adapter), None
+    )
     if own is not None:
         yield "Asks", _asks(own)
         if declared is not None and declared.demand is not None and weighed.account.step_s:
@@ -159,7 +160,8 @@ def _runner_up(weighed: Weighed) -> str:
     if not weighed.alternatives:
         return "none: no other server has its base, and no device is free"
     nearest = min(
-        weighed.alternatives, key=lambda each: (len(each.obstacles), each.new, each.server)
+        weighed.alternatives,
+        key=lambda alternative: (len(alternative.obstacles), alternative.new, alternative.server),
     )
     return f"none; on {nearest.server}, {nearest.obstacles[0]}"
 

@@ -49,9 +49,9 @@ def explain(scene: ExplainInput, name: str) -> dict[Address, list[Fact]]:
 def find(scene: ExplainInput, name: str) -> list[Address]:
     """Return the addresses that `name` means; raises FC5011 when there is none."""
     known = {**scene.live.resources, **scene.desired.resources}
-    found = [address for address, each in sorted(known.items()) if name in names_of(each)]
+    found = [address for address, resource in sorted(known.items()) if name in names_of(resource)]
     if not found:
-        words = [word for each in sorted(known) for word in (each, each.partition("/")[2])]
+        words = [word for address in sorted(known) for word in (address, address.partition("/")[2])]
         near = did_you_mean(name, words)
         raise FleetError(
             problem(
@@ -98,8 +98,8 @@ def _declared(scene: ExplainInput, resource: LoadedAdapter | Route) -> AdapterSp
 def _held(scene: ExplainInput, resource: Resource) -> Iterator[Fact]:
     """Say what of a route's declaration is not done yet, and until when."""
     if isinstance(resource, Route):
-        for each in scene.plan.held:
-            alias, _, text = each.partition(": ")
+        for note in scene.plan.held:
+            alias, _, text = note.partition(": ")
             if alias == resource.alias:
                 yield "Held back", text
 
@@ -180,7 +180,7 @@ def _presence(scene: ExplainInput, address: Address, live: Resource | None) -> s
             return f"loaded from {'the locked bytes' if live.digest else 'another path'}"
         case Route():
             return ", ".join(
-                f"{each.percent} % {short_version(each.adapter)}" for each in live.shares
+                f"{share.percent} % {short_version(share.adapter)}" for share in live.shares
             )
         case Key():
             return f"issued, fingerprint {live.fingerprint or 'unknown'}"
@@ -191,7 +191,7 @@ def _why_here(scene: ExplainInput, resource: Resource) -> Iterator[Fact]:
         return
     declared = _declared(scene, resource)
     base = declared.name.base if declared else ""
-    able = [each.name for each in scene.desired.servers().values() if each.base == base]
+    able = [server.name for server in scene.desired.servers().values() if server.base == base]
     if declared and declared.pin:
         yield "Why here", f"it is pinned to {declared.pin}"
     elif len(able) == 1:
@@ -236,12 +236,15 @@ def _others(servers: list[str]) -> str:
 
 
 def _change(scene: ExplainInput, address: Address) -> Iterator[Fact]:
-    for each in scene.plan.changes:
-        if each.address == address:
-            yield "Change", f"{SYMBOLS[each.action]} {verb(each)}: {each.why}"
+    for change in scene.plan.changes:
+        if change.address == address:
+            yield "Change", f"{SYMBOLS[change.action]} {verb(change)}: {change.why}"
             return
-        if each.before is not None and each.before.address == address:
-            yield "Change", f"{SYMBOLS[each.action]} {verb(each)} to {each.address}: {each.why}"
+        if change.before is not None and change.before.address == address:
+            yield (
+                "Change",
+                f"{SYMBOLS[change.action]} {verb(change)} to {change.address}: {change.why}",
+            )
             return
     yield "Change", "none"
 
@@ -250,7 +253,9 @@ def _dependants(scene: ExplainInput, resource: Resource) -> Iterator[Fact]:
     state = scene.desired if resource.address in scene.desired.resources else scene.live
     match resource:
         case Server():
-            held = [each for each in state.adapters().values() if each.server == resource.name]
+            held = [
+                adapter for adapter in state.adapters().values() if adapter.server == resource.name
+            ]
             aliases = {
                 route.alias
                 for route in state.routes().values()
@@ -281,7 +286,7 @@ def _dependants(scene: ExplainInput, resource: Resource) -> Iterator[Fact]:
 
 
 def _steps(scene: ExplainInput, address: Address) -> Iterator[Fact]:
-    steps = [each for each in scene.plan.steps if each.address == address]
-    for index, each in enumerate(steps):
-        after = f", after {listed(each.needs, 3)}" if each.needs else ""
-        yield ("Steps" if index == 0 else ""), f"{each.id} ({duration(each.estimate_s)}){after}"
+    steps = [step for step in scene.plan.steps if step.address == address]
+    for index, step in enumerate(steps):
+        after = f", after {listed(step.needs, 3)}" if step.needs else ""
+        yield ("Steps" if index == 0 else ""), f"{step.id} ({duration(step.estimate_s)}){after}"

@@ -29,21 +29,23 @@ class ImpactRow:
 def impact_rows(plan: Plan) -> list[ImpactRow]:
     """Return a row for each alias; where they are many for each client, then for each tier."""
     ranked = sorted(
-        plan.impacts, key=lambda each: (not each.interrupted, -each.share_moved, each.alias)
+        plan.impacts, key=lambda impact: (not impact.interrupted, -impact.share_moved, impact.alias)
     )
-    rows = _alike([_alias_row(each) for each in ranked])
+    rows = _alike([_alias_row(impact) for impact in ranked])
     if len(rows) <= MANY:
         return rows
     clients: dict[tuple[str, str], list[Impact]] = defaultdict(list)
     tiers: dict[str, list[Impact]] = defaultdict(list)
-    for each in ranked:
-        clients[each.client, each.tier].append(each)
-        tiers[each.tier].append(each)
+    for impact in ranked:
+        clients[impact.client, impact.tier].append(impact)
+        tiers[impact.tier].append(impact)
     rows = _alike([_group_row(*pair, clients[pair]) for pair in sorted(clients)])
     if len(rows) <= MANY:
         return rows
     return [
-        _group_row(counted(len({each.client for each in tiers[tier]}), "client"), tier, tiers[tier])
+        _group_row(
+            counted(len({impact.client for impact in tiers[tier]}), "client"), tier, tiers[tier]
+        )
         for tier in sorted(tiers)
     ]
 
@@ -64,29 +66,31 @@ def _alike(rows: list[ImpactRow]) -> list[ImpactRow]:
     if len(rows) <= FEW:
         return rows
     same: dict[tuple[str, str, str, str], list[ImpactRow]] = defaultdict(list)
-    for each in rows:
-        same[each.tier, each.what, each.share, each.back].append(each)
+    for row in rows:
+        same[row.tier, row.what, row.share, row.back].append(row)
     return [
         group[0]
         if len(group) == 1
-        else replace(group[0], who=listed((each.who for each in group), 3), command="")
+        else replace(group[0], who=listed((row.who for row in group), 3), command="")
         for group in same.values()
     ]
 
 
 def commands(plan: Plan) -> list[str]:
     """Return how to get back, to paste; with `ALIAS` where several aliases have the same way."""
-    usual = [each for each in plan.impacts if each.back_out and each.back_out_class != "none"]
+    usual = [
+        impact for impact in plan.impacts if impact.back_out and impact.back_out_class != "none"
+    ]
     if len(usual) > 1:
-        return sorted({each.back_out.replace(each.alias, "ALIAS") for each in usual})
-    return [each.back_out for each in usual]
+        return sorted({impact.back_out.replace(impact.alias, "ALIAS") for impact in usual})
+    return [impact.back_out for impact in usual]
 
 
 def _group_row(who: str, tier: str, impacts: list[Impact]) -> ImpactRow:
-    moved = [each.share_moved for each in impacts if each.share_moved]
-    failing = sum(each.interrupted for each in impacts)
-    classes = Counter(each.back_out_class for each in impacts)
-    back = [f"{classes[each]} {each}" for each in ("warm", "cold", "none") if classes[each]]
+    moved = [impact.share_moved for impact in impacts if impact.share_moved]
+    failing = sum(impact.interrupted for impact in impacts)
+    classes = Counter(impact.back_out_class for impact in impacts)
+    back = [f"{classes[name]} {name}" for name in ("warm", "cold", "none") if classes[name]]
     return ImpactRow(
         who=who,
         tier=tier,
@@ -124,19 +128,19 @@ def by_client(changes: Iterable[Change]) -> list[tuple[str, str]]:
     Many clients to whom the same happens share a row.
     """
     found: dict[str, list[Change]] = defaultdict(list)
-    for each in changes:
-        if client := client_of(each):
-            found[client].append(each)
+    for change in changes:
+        if client := client_of(change):
+            found[client].append(change)
     return _merged([(client, tally(found[client])) for client in sorted(found)], "client")
 
 
 def by_server(changes: Iterable[Change]) -> list[tuple[str, str]]:
     """Return for each server what happens how often to it and to the adapters on it."""
     found: dict[str, list[Change]] = defaultdict(list)
-    for each in changes:
-        if not each.address.startswith("route/"):
-            for server in servers_of(each):
-                found[server].append(each)
+    for change in changes:
+        if not change.address.startswith("route/"):
+            for server in servers_of(change):
+                found[server].append(change)
     return _merged([(server, tally(found[server])) for server in sorted(found)], "server")
 
 
@@ -168,15 +172,14 @@ def capacity_rows(plan: Plan) -> tuple[DeviceUse, ...]:
     """Return the servers to show: those that change, or on which adapters come or go."""
     changed = {
         name
-        for each in plan.changes
-        if each.address.startswith(("server/", "adapter/"))
-        for name in servers_of(each)
+        for change in plan.changes
+        if change.address.startswith(("server/", "adapter/"))
+        for name in servers_of(change)
     }
     return tuple(
-        each
-        for each in plan.capacity
-        if each.server in changed
-        or len({each.slots_before, each.slots_during, each.slots_after}) > 1
+        use
+        for use in plan.capacity
+        if use.server in changed or len({use.slots_before, use.slots_during, use.slots_after}) > 1
     )
 
 

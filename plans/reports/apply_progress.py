@@ -6,6 +6,7 @@ from typing import Any
 
 from fleet.encoding import canonical_json
 from fleet.steps import VERSION, ApplyEvent
+from plans.wording import iso_millis
 
 Data = Mapping[str, Any]
 
@@ -19,7 +20,7 @@ def record(event: ApplyEvent, seq: int, time: datetime, run: str, plan_id: str) 
     head = {
         "v": VERSION,
         "seq": seq,
-        "ts": time.isoformat(timespec="milliseconds"),
+        "ts": iso_millis(time),
         "run": run,
         "plan_id": plan_id,
         "type": event.type,

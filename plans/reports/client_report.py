@@ -5,15 +5,14 @@ It tells of one alias alone, from the ledger alone: no server, no person, no oth
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from functools import cache
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from fleet.history import Entry
 from fleet.resources import FULL
 from plans.explain.rollout import of_the_client
 from plans.redact import prose, scrubbed
+from plans.templating import rendered
+from plans.wording import date_time, short_version
 
 EVENTS = ("gate_judged", "eval_finished", "rolled_back", "rollback_checked", "rollout_marked",
           "released")  # fmt: skip
@@ -53,7 +52,7 @@ def document(entries: Iterable[Entry], alias: str, adapter: str, now: datetime) 
         "format": "fleetctl-rollout-report",
         "format_version": "1.0",
         "alias": alias,
-        "version": _short(adapter),
+        "version": short_version(adapter),
         "made": _time(now),
         "before": telling.before,
         "outcome": telling.outcome(),
@@ -94,14 +93,14 @@ class _Telling:
             self._route(entry)
         if data.get("alias") != self.alias or entry.kind not in EVENTS:
             return
-        version = _short(self.adapter)
+        version = short_version(self.adapter)
         match entry.kind:
             case "gate_judged" if data["adapter"] == self.adapter:
                 self._judged(entry)
             case "eval_finished" if data["purpose"] == "gate":
                 summary = data["summary"]
                 self._runs[data["run"]] = {
-                    "version": _short(data["adapter"]), "questions": summary["n"],
+                    "version": short_version(data["adapter"]), "questions": summary["n"],
                     "accuracy": summary["accuracy"], "at": _time(entry.time),
                 }  # fmt: skip
             case "rolled_back":
@@ -120,7 +119,7 @@ class _Telling:
     def _released(self, entry: Entry) -> None:
         if entry.data.get("adapter") in (None, self.adapter) and self._end == "rolled back":
             self._end = ""
-            self._tell(entry, f"{_short(self.adapter)} may be tried again")
+            self._tell(entry, f"{short_version(self.adapter)} may be tried again")
         if entry.data.get("route"):
             self._shares(entry, entry.data["route"])
 
@@ -138,12 +137,14 @@ class _Telling:
 
     def _shares(self, entry: Entry, route: Mapping[str, Any]) -> None:
         """Take a route's shares, newest version first."""
-        found = {each["adapter"]: each["percent"] for each in route.get("shares", ())}
-        others = [_short(name) for name, part in found.items() if part and name != self.adapter]
+        found = {part["adapter"]: part["percent"] for part in route.get("shares", ())}
+        others = [
+            short_version(name) for name, part in found.items() if part and name != self.adapter
+        ]
         share, had = found.get(self.adapter, 0), self.share
         if share and not had:
             self.before = self.before or ", ".join(others)
-        new = [each for each in others if each not in self.before.split(", ")]
+        new = [version for version in others if version not in self.before.split(", ")]
         self._beside = new[0] if new else ""
         if share == had:
             return
@@ -151,12 +152,12 @@ class _Telling:
         self._full = share == FULL or (self._full and share > 0)
         if not share and others:
             self._end = f"replaced by {new[0]}" if new else "rolled back"
-        self._tell(entry, f"{_short(self.adapter)} answers {share} % of the requests")
+        self._tell(entry, f"{short_version(self.adapter)} answers {share} % of the requests")
 
     def _flipped(self, entry: Entry) -> None:
         """Follow a rollback, or the undoing of one: all requests go to one version."""
         data, had = entry.data, self.share
-        to = _short(data["to"])
+        to = short_version(data["to"])
         back, seconds = data["to"] == self.adapter, f"{data['seconds']:.2f} s"
         if had == (FULL if back else 0):  # nothing changes for this version
             return
@@ -174,7 +175,7 @@ class _Telling:
 
     def _judged(self, entry: Entry) -> None:
         data, finding = entry.data, entry.data["finding"]
-        self.before = self.before or _short(data["stable"])
+        self.before = self.before or short_version(data["stable"])
         name = data["gate"]
         before, reason = self.gates.get(name), of_the_client(finding)
         if finding["verdict"] == "FAIL":
@@ -184,7 +185,7 @@ class _Telling:
             "verdict": finding["verdict"], "reason": scrubbed(reason),
             "entry": entry.seq, "share": data["percent"], "at": _time(entry.time),
         }  # fmt: skip
-        self._behind[name] = [str(each) for each in data.get("runs", ())]
+        self._behind[name] = [str(run) for run in data.get("runs", ())]
         self.proof = {"entry": entry.seq, "hash": entry.hash}
         if before is None or before["verdict"] != finding["verdict"]:
             because = f", {reason}" if reason else ""
@@ -211,7 +212,7 @@ class _Telling:
         """Return the state in a few words."""
         if self._end:
             return self._end
-        failed = any(each["verdict"] == "FAIL" for each in self.gates.values())
+        failed = any(gate["verdict"] == "FAIL" for gate in self.gates.values())
         if self.share == FULL:
             return "complete"
         if self._full and self.share:
@@ -224,29 +225,12 @@ class _Telling:
 
 def render_markdown(report: Mapping[str, Any]) -> str:
     """Return the report as Markdown that is safe to post."""
-    return _template("rollout.md.j2", escaping=False).render(report=report, prose=prose)
+    return rendered("rollout.md.j2", report=report, prose=prose)
 
 
 def render_html(report: Mapping[str, Any]) -> str:
     """Return the report as one HTML file without scripts or outside assets."""
-    return _template("rollout.html.j2", escaping=True).render(report=report)
-
-
-@cache
-def _template(name: str, *, escaping: bool) -> Template:
-    environment = Environment(
-        loader=PackageLoader("plans", "templates"),
-        autoescape=escaping,  # noqa: S701 (Markdown escapes by `prose`)
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(name)
-
-
-def _short(adapter: str) -> str:
-    return adapter.rpartition("-v")[2]
+    return rendered("rollout.html.j2", report=report)
 
 
 def _until(data: Mapping[str, Any]) -> str:
@@ -254,4 +238,4 @@ def _until(data: Mapping[str, Any]) -> str:
 
 
 def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{date_time(moment)} UTC"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from fleet.planning import DriftAction, DriftCause
-from plans.wording import counted
+from plans.wording import and_more, counted
 
 _LISTED = 12
 _LABELS = {DriftAction.HEAL: "heal", DriftAction.PLAN: "plan", DriftAction.ALERT: "alert"}
@@ -15,14 +15,14 @@ def render_text(causes: Sequence[DriftCause], notes: Sequence[str] = ()) -> str:
     lines = [f"Note: {note}" for note in notes]
     if not causes:
         return "\n".join([*lines, "No drift: the fleet is as the last apply left it.\n"])
-    objects = sum(len(each.addresses) for each in causes)
+    objects = sum(len(cause.addresses) for cause in causes)
     lines.append(f"Drift: {counted(len(causes), 'cause')}, {counted(objects, 'resource')}.")
     for cause in causes:
         lines += ["", f"[{_LABELS[cause.remedy]}] {cause.subject}: {cause.summary}"]
-        others = [each for each in cause.addresses if each != cause.subject]
+        others = [address for address in cause.addresses if address != cause.subject]
         lines += [f"    {address}" for address in others[:_LISTED]]
-        if len(others) > _LISTED:
-            lines.append(f"    … and {len(others) - _LISTED} more (--format json lists all)")
+        if rest := and_more(others, _LISTED):
+            lines.append(f"    … {rest} (--format json lists all)")
         lines.append(f"  Helps: {cause.command}")
     return "\n".join(lines) + "\n"
 

@@ -1,14 +1,14 @@
 """Notices: what operators and a client are told, each only what is theirs."""
 
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
 
 from fleet.maintenance import OF_A_CLIENT
 from fleet.spec import NOTIFY_EVENTS, NotifyEvent
+from plans.templating import rendered
 
 Audience = Literal["client", "operators"]
 
@@ -84,20 +84,9 @@ def fault(
 def _text(audience: Audience, facts: Mapping[str, Any], template: str) -> str:
     # `from` is a word of Jinja's own, so the facts stand under one name.
     if not template:
-        made = _ours().get_template(f"notice_{audience}.txt.j2")
-        return made.render(it=facts).strip()
+        return rendered(f"notice_{audience}.txt.j2", it=facts).strip()
     try:
         theirs = SandboxedEnvironment(undefined=StrictUndefined).from_string(template)
         return theirs.render(it=facts).strip()
     except (TemplateError, TypeError, ArithmeticError, ValueError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
-
-
-@cache
-def _ours() -> Environment:
-    return Environment(  # noqa: S701 (plain text)
-        loader=PackageLoader("plans", "templates"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

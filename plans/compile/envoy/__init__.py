@@ -50,8 +50,8 @@ def files(routing: Routing, place: RoutePlace, *, served: Sequence[Json] = ()) -
         ConfigError: the servers of one version cannot be replicas of one another in Envoy.
     """
     made = clusters(routing)
-    names = {each["name"] for each in made}
-    made += [each for each in served if each["name"] not in names]
+    names = {cluster["name"] for cluster in made}
+    made += [cluster for cluster in served if cluster["name"] not in names]
     return {
         CLUSTERS_FILE: _text({"version_info": routing.version, "resources": made}),
         ROUTES_FILE: _text(

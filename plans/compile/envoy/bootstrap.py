@@ -50,7 +50,7 @@ def bootstrap(
     if clusters is None:
         made["dynamic_resources"] = {"cds_config": _file(place, CLUSTERS_FILE)}
     else:
-        made["static_resources"]["clusters"] = [_bare(each) for each in clusters]
+        made["static_resources"]["clusters"] = [_bare(cluster) for cluster in clusters]
     return made
 
 

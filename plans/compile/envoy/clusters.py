@@ -67,15 +67,15 @@ def clusters(routing: Routing) -> list[Json]:
         for route in routing.routes.values()
         for share in route.shares
     }
-    return [_cluster(routing, each) for each in sorted(sets)]
+    return [_cluster(routing, servers) for servers in sorted(sets)]
 
 
 def _cluster(routing: Routing, servers: Sequence[str]) -> Json:
-    urls = [_Url.of(routing.servers[each]) for each in servers]
+    urls = [_Url.of(routing.servers[server]) for server in servers]
     made: Json = typed(
         "envoy.config.cluster.v3.Cluster",
         name=cluster_name(servers),
-        type="STATIC" if all(_is_address(each.host) for each in urls) else "STRICT_DNS",
+        type="STATIC" if all(_is_address(url.host) for url in urls) else "STRICT_DNS",
         connect_timeout=seconds(CONNECT_S),
         per_connection_buffer_limit_bytes=256 * 1024,
         common_lb_config={"healthy_panic_threshold": {"value": 0}},
@@ -93,7 +93,11 @@ def _cluster(routing: Routing, servers: Sequence[str]) -> Json:
         load_assignment={
             "cluster_name": cluster_name(servers),
             "endpoints": [
-                {"lb_endpoints": [_endpoint(*each) for each in zip(servers, urls, strict=True)]}
+                {
+                    "lb_endpoints": [
+                        _endpoint(*endpoint) for endpoint in zip(servers, urls, strict=True)
+                    ]
+                }
             ],
         },
     )
@@ -142,13 +146,13 @@ _EJECTED: Final[Json] = {
 
 def _common(routing: Routing, servers: Sequence[str]) -> _Url:
     urls = {server: _Url.of(routing.servers[server]) for server in servers}
-    if len({(each.scheme, each.path) for each in urls.values()}) > 1:
+    if len({(url.scheme, url.path) for url in urls.values()}) > 1:
         raise ConfigError(
             problem(
                 "FC6050",
                 "Envoy cannot serve these servers as replicas",
                 "One alias is answered by servers whose URLs differ in scheme or path: "
-                f"{', '.join(f'`{each}` {routing.servers[each]}' for each in servers)}.",
+                f"{', '.join(f'`{server}` {routing.servers[server]}' for server in servers)}.",
                 hint="Give them URLs that differ in host and port only, or use fleetctl's own "
                 "gateway, which can serve them.",
             )

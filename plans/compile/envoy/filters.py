@@ -100,7 +100,7 @@ def filters() -> list[Json]:
             on_request_headers=[state(CLIENT_STATE, f"%REQ({CLIENT})%")],
             clear_route_cache=True,
         ),
-        *(_off(_reading(each)) for each in ENDPOINTS),
+        *(_off(_reading(endpoint)) for endpoint in ENDPOINTS),
         extension(
             "fleetctl.stream",
             _STATE,
@@ -112,11 +112,11 @@ def filters() -> list[Json]:
             f"{_HTTP}.local_ratelimit.v3.LocalRateLimit",
             stat_prefix="fleetctl_limits",
         ),
-        *(_off(each) for endpoint in ENDPOINTS for each in _rewriting(endpoint)),
+        *(_off(filter_) for endpoint in ENDPOINTS for filter_ in _rewriting(endpoint)),
         extension(
             "fleetctl.counts",
             f"{_HTTP}.json_to_metadata.v3.JsonToMetadata",
-            response_rules={"rules": [_count(*each) for each in _COUNTS]},
+            response_rules={"rules": [_count(*count) for count in _COUNTS]},
         ),
         extension(
             "fleetctl.stream_counts",
@@ -126,7 +126,7 @@ def filters() -> list[Json]:
                 "content_parser": extension(
                     "json",
                     "envoy.extensions.content_parsers.json.v3.JsonContentParser",
-                    rules=[{"rule": _count(*each)} for each in _STREAM_COUNTS],
+                    rules=[{"rule": _count(*count)} for count in _STREAM_COUNTS],
                 ),
             },
         ),
@@ -144,11 +144,11 @@ def engaged(endpoint: Endpoint) -> Json:
     """Return what the route of a path says, so that its filters take part."""
     reading = _reading(endpoint)
     found = {reading["name"]: reading["typed_config"]}
-    for each in _rewriting(endpoint):
-        config = each["typed_config"]
+    for filter_ in _rewriting(endpoint):
+        config = filter_["typed_config"]
         if matcher := config.get("xds_matcher"):
             config = typed(f"{_MATCHING}PerRoute", xds_matcher=matcher)
-        found[each["name"]] = config
+        found[filter_["name"]] = config
     return {name: typed(_ROUTES_OWN, config=config) for name, config in found.items()}
 
 
@@ -212,6 +212,6 @@ def _only(filter_: Json, *, streams: bool) -> Json:
 
 def _count(path: str, name: str) -> Json:
     return {
-        "selectors": [{"key": each} for each in path.split(":")],
+        "selectors": [{"key": key} for key in path.split(":")],
         "on_present": {"metadata_namespace": NAMESPACE, "key": name, "type": "NUMBER"},
     }

@@ -35,7 +35,7 @@ class Routing:
 
     def reachable(self, servers: tuple[str, ...]) -> tuple[str, ...]:
         """Return those of the servers that have an address, sorted."""
-        return tuple(sorted(each for each in servers if each in self.servers))
+        return tuple(sorted(server for server in servers if server in self.servers))
 
 
 @dataclass(frozen=True, slots=True)
