@@ -1,4 +1,4 @@
-"""Diagnostics as people and machines read them: text, JSON, GitHub annotations, SARIF."""
+"""Render diagnostics: text, JSON, GitHub annotations, SARIF."""
 
 import json
 import re
@@ -11,15 +11,17 @@ from fleet.errors import Diagnostic
 from plans.wording import and_more
 
 SHOWN = 50
-"""Problems shown as text; the machine-readable forms hold all."""
+"""Upper bound of problems that are shown as text; the other formats hold all."""
 WIDTH = 100
+"""Upper bound of a line of prose. Unit: characters."""
 _MAX_LINE = 160
+"""Upper bound of a quoted line of YAML. Unit: characters."""
 _TWO_STOPS = re.compile(r"(?<!\.)\.\.(?!\.|/)(?=\s|$)")
 _TABS = str.maketrans("\t", " ")
 
 
 def render_text(diagnostics: Sequence[Diagnostic], colour: bool = False) -> str:  # noqa: FBT001, FBT002 (a rendering's only option)
-    """Return the text for a terminal, one blank line between problems."""
+    """Return the text for a terminal, a blank line between problems."""
     paint = _paint if colour else _plain
     blocks = [_block(diagnostic, paint) for diagnostic in diagnostics[:SHOWN]]
     if rest := and_more(diagnostics, SHOWN):
@@ -46,7 +48,7 @@ def _block(diagnostic: Diagnostic, paint: Callable[[str, str], str]) -> str:
 
 
 def _sentence(hint: str, command: str) -> str:
-    """Return a hint as a sentence, which leads over to the command if one follows."""
+    """Return a hint as a sentence; the sentence ends with a colon where a command follows."""
     end = "" if not hint or hint.endswith((".", ":", "?", "!")) else ":" if command else "."
     return hint[:1].upper() + hint[1:] + end
 
@@ -57,7 +59,7 @@ def _wrap(text: str) -> list[str]:
 
 
 def _quote(diagnostic: Diagnostic, paint: Callable[[str, str], str], tone: str) -> list[str]:
-    """Return the offending line and the caret below it; a long line is cut around the spot."""
+    """Return the line of the problem and the caret below; a long line is cut around the column."""
     if not diagnostic.source.strip() or diagnostic.place is None:
         return []
     column = diagnostic.place.column - 1
@@ -84,7 +86,7 @@ def _plain(text: str, _tone: str) -> str:
 
 
 def render_json(diagnostics: Sequence[Diagnostic]) -> str:
-    """Return a JSON list, one object a diagnostic."""
+    """Return a JSON list, an object for every diagnostic."""
     return json.dumps([_object(diagnostic) for diagnostic in diagnostics], indent=2) + "\n"
 
 
@@ -146,7 +148,7 @@ def _message(diagnostic: Diagnostic) -> str:
 
 
 def render_sarif(diagnostics: Sequence[Diagnostic]) -> str:
-    """Return a SARIF 2.1.0 log, as code-scanning services take it."""
+    """Return a SARIF 2.1.0 log for code-scanning services."""
     rules = {diagnostic.code: diagnostic.summary for diagnostic in diagnostics}
     log = {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
@@ -200,4 +202,4 @@ RENDERERS: Mapping[str, Callable[[Sequence[Diagnostic]], str]] = MappingProxyTyp
         "sarif": render_sarif,
     }
 )
-"""Each form by its name on the command line."""
+"""Renderer by format name; the names are those of `fleetctl validate --format`."""

@@ -1,4 +1,4 @@
-"""The words for what a plan holds: symbols, verbs, counts, sizes, times, money, shares."""
+"""Word changes and amounts: symbols, verbs, counts, sizes, times, money, shares."""
 
 import re
 from collections import Counter
@@ -52,7 +52,7 @@ def kind_of(change: Change) -> str:
 
 
 def verb(change: Change) -> str:
-    """Return the one word for what happens, such as `load`."""
+    """Return the verb of a change, such as `load`."""
     return _VERBS[kind_of(change), change.action]
 
 
@@ -62,12 +62,12 @@ def counted(number: int, noun: str) -> str:
 
 
 def capitalized(text: str) -> str:
-    """Return `text` with a capital first letter and the rest as it is."""
+    """Return `text` with a capital first letter, otherwise unchanged."""
     return text[:1].upper() + text[1:]
 
 
 def and_more(found: Sized, shown: int) -> str:
-    """Return `and 3 more` for what a list of `shown` entries leaves out; empty where it has all."""
+    """Return `and 3 more` for the entries beyond `shown`; empty where `shown` covers all."""
     return f"and {len(found) - shown} more" if len(found) > shown else ""
 
 
@@ -79,7 +79,7 @@ def listed(words: Iterable[str], limit: int = 12) -> str:
 
 
 def tally(changes: Iterable[Change]) -> str:
-    """Return what happens how often: `2 adapters to load, 1 route to shift`."""
+    """Return the counts of changes: `2 adapters to load, 1 route to shift`."""
     counts = Counter((kind_of(change), verb(change)) for change in changes)
     order = {word: index for index, word in enumerate(dict.fromkeys(_VERBS.values()))}
     ranked = sorted(counts, key=lambda pair: (KIND_ORDER.index(pair[0]), order[pair[1]]))
@@ -87,12 +87,12 @@ def tally(changes: Iterable[Change]) -> str:
 
 
 def ordered(changes: Iterable[Change]) -> list[Change]:
-    """Return the changes in reading order: servers, adapters, routes, keys, each by address."""
+    """Return the changes in reading order: servers, adapters, routes, keys; then by address."""
     return sorted(changes, key=lambda change: (KIND_ORDER.index(kind_of(change)), change.address))
 
 
 def difference(name: str, before: str, after: str) -> str:
-    """Return how one field changes: `max_loras: 8 -> 16`, `2.2.0: 10 % (new)`."""
+    """Return the change of a field: `max_loras: 8 -> 16`, `2.2.0: 10 % (new)`."""
     before, after = _HEX.sub(r"\1…", before), _HEX.sub(r"\1…", after)
     if before in _NOTHING:
         return f"{name}: {after or 'set'} (new)"
@@ -100,7 +100,10 @@ def difference(name: str, before: str, after: str) -> str:
 
 
 def differences(change: Change, plan: Plan) -> list[str]:
-    """Return the fields that differ, without those that only a gateway reads, and what follows."""
+    """Return the fields that differ, and the loads after a restart.
+
+    The salt of a route is left out: only gateways read a salt.
+    """
     lines = [difference(*detail) for detail in change.details if detail[0] != "salt"]
     if isinstance(change.after, Server) and change.action is Action.REPLACE:
         again = sum(
@@ -113,7 +116,7 @@ def differences(change: Change, plan: Plan) -> list[str]:
 
 
 def client_of(change: Change) -> str:
-    """Return the client whom a change is about; empty for a server or an adapter not ours."""
+    """Return the client of a change; empty for a server or an unmanaged adapter."""
     resource = change.after or change.before
     match resource:
         case Route() | Key():
@@ -128,7 +131,7 @@ def client_of(change: Change) -> str:
 
 
 def servers_of(change: Change) -> tuple[str, ...]:
-    """Return the servers that a change is about, sorted; none for a key."""
+    """Return the servers of a change, sorted; none for a key."""
     return tuple(
         sorted({name for resource in (change.before, change.after) for name in _on(resource)})
     )
@@ -184,7 +187,7 @@ def iso_millis(moment: datetime) -> str:
 
 
 def date_time(moment: datetime) -> str:
-    """Return a time for people: `2031-05-01 12:00:00`, in the zone that it has."""
+    """Return a time for people, without its zone: `2031-05-01 12:00:00`."""
     return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
@@ -205,7 +208,7 @@ def duration(seconds: float) -> str:
 
 
 def about(seconds: float) -> str:
-    """Return an estimate in words: `about 4 s`, `under 1 s`."""
+    """Return an estimate of seconds: `about 4 s`, `under 1 s`."""
     return duration(seconds) if seconds < 1 else f"about {duration(seconds)}"
 
 
@@ -231,7 +234,7 @@ def rate(rpm: float | None) -> str:
 
 
 def short_version(adapter: str) -> str:
-    """Return `2.1.0` for a full adapter name, and any other name as it is."""
+    """Return `2.1.0` for a full adapter name, and any other name unchanged."""
     try:
         return str(AdapterName.parse(adapter).version)
     except ValueError:

@@ -1,4 +1,4 @@
-"""LiteLLM's configuration for the same aliases and shares, as far as it can keep them."""
+"""Compile LiteLLM's configuration for the aliases and shares of the routing table."""
 
 import json
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from fleet.resources import Route
 def config(routes: Mapping[str, Route], servers: Mapping[str, str]) -> str:
     """Return LiteLLM's `config.yaml`, written as JSON, which is YAML too.
 
-    A version's share is spread evenly over the servers that hold it; one without a share is
-    left out.
+    A version's share is spread evenly over the servers of the version. Versions without a share
+    are left out.
 
     Args:
-        routes: By alias.
-        servers: Server to its base URL.
+        routes: Route by alias.
+        servers: Base URL by server.
     """
     document = {
         "model_list": [

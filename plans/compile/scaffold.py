@@ -1,13 +1,13 @@
-"""Scaffolds: the text of a new fleet, client or adapter declaration."""
+"""Write the declaration of a new fleet, client or adapter as YAML."""
 
 from plans.templating import rendered
 
 SCHEMA_FILE = "fleet.schema.json"
-"""Where the first line of each scaffold tells editors to look for the schema."""
+"""File of the JSON schema that the first line of a scaffold names for editors."""
 
 
 def fleet_text(name: str, base: str, engine: str) -> str:
-    """Return a `fleet.yaml` with one base on one host of an engine; all names are ids."""
+    """Return a `fleet.yaml` with a single base on a single host of an engine; names are ids."""
     return rendered("fleet.yaml.j2", name=name, base=base, engine=engine)
 
 

@@ -1,4 +1,4 @@
-"""Reads plain JSON back into frozen dataclasses, strictly: a wrong file is named, not guessed."""
+"""Decode plain JSON into frozen dataclasses, strictly: a wrong field is an error with its path."""
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -10,18 +10,18 @@ from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get
 from fleet.encoding import KINDS, VERBS
 
 Decoder = Callable[[Any, str, bool], Any]
-"""From a JSON value, its path in the file, and whether unknown fields are let pass."""
+"""Function from a JSON value, its path in the file, and whether unknown fields are ignored."""
 
 Decoded = TypeVar("Decoded")
 _TAGGED = {made: tag for table in (KINDS, VERBS) for tag, made in table.items()}
 
 
 class MalformedError(ValueError):
-    """A file does not hold what its format says; the message begins with the path inside it."""
+    """A field is missing, unknown or of another type; the message begins with the path."""
 
 
 def decode(wanted: type[Decoded], value: Any, where: str, *, lenient: bool = False) -> Decoded:
-    """Return `value` as a `wanted`.
+    """Return `value` as a value of the type `wanted`.
 
     Args:
         wanted: A dataclass of the fleet, or any type one of their fields has.

@@ -1,9 +1,9 @@
-"""The live-state file: what was observed, as JSON that `fleetctl plan --live FILE` takes.
+"""Write and read the live-state file: the observed state, for `fleetctl plan --live FILE`.
 
-It lets a plan be made without the fleet: in a test, in CI, or to ask "what if". It holds
-no secret: keys stand there as references and fingerprints, URLs without user and password.
+With such a file a plan is made without the fleet: in a test, in CI, for a what-if. The file
+holds no secret: keys are references and fingerprints, URLs have no user and password.
 
-Its version is written in full, `1.0`; additions raise the minor, as in the plan file.
+Additions raise the minor version, as in the plan file.
 """
 
 import re

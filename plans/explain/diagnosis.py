@@ -1,4 +1,4 @@
-"""A diagnosis as people and programs read it: what binds, by how much, and what helps."""
+"""Render a diagnosis: the binding limits, by how much they bind, and changes that help."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from plans.tables import WIDE_GAP, aligned
 from plans.wording import and_more, counted, listed, percent
 
 SHOWN = 5
-"""Remedies that are shown as text; JSON holds all."""
+"""Upper bound of changes that are shown as text; JSON holds all."""
 
 
 def render_text(diagnosis: Diagnosis) -> str:
@@ -30,7 +30,7 @@ def render_text(diagnosis: Diagnosis) -> str:
 
 
 def render_json(diagnosis: Diagnosis) -> str:
-    """Return a diagnosis as a JSON object; what is not known or has no limit is null."""
+    """Return a diagnosis as a JSON object; unknown and unlimited figures are null."""
     document = {"format": "fleetctl-diagnosis", "format_version": "1.0"} | asdict(diagnosis)
     return json.dumps(_finite(document), indent=2, sort_keys=True) + "\n"
 

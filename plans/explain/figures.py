@@ -1,4 +1,4 @@
-"""What a server holds and carries, and what an adapter asks of it, as labelled sentences."""
+"""Explain the figures of a server and of an adapter on a server, as labelled sentences."""
 
 from collections.abc import Iterator, Mapping
 from math import isfinite
@@ -16,10 +16,9 @@ from fleet.placement import (
 from fleet.resources import ServerFlags
 from fleet.spec import AdapterFacts, AdapterSpec
 from fleet.vllm import assumption, host_bytes
+from plans.explain.explanation import Fact
 from plans.wording import counted, listed, percent, size
 
-Fact = tuple[str, str]
-"""A label and a sentence."""
 Versions = Mapping[str, AdapterFacts]
 """Facts of versions by full name."""
 
@@ -80,7 +79,7 @@ def _slots(account: ServerAccount) -> str:
 def host_memory(
     account: ServerAccount, flags: ServerFlags, versions: Versions, declared: int | None
 ) -> str:
-    """Return the host memory that what a server may list takes at most, of what is declared."""
+    """Return the host memory that a server's listed versions take at most, of the declared."""
     sizes = [
         versions[resident.adapter].bytes
         for resident in account.residents
@@ -99,7 +98,7 @@ def host_memory(
 def adapter_facts(
     adapter: str, declared: AdapterSpec | None, weighed: Weighed, placement: PlacementResult
 ) -> Iterator[Fact]:
-    """Yield what a version asks, how fast it is answered, what binds, why it moved, what else."""
+    """Yield a version's load, response time, binding limit, move and runner-up server."""
     own = next(
         (resident for resident in weighed.account.residents if resident.adapter == adapter), None
     )
@@ -127,7 +126,7 @@ def _asks(own: AdapterAccount) -> str:
 
 
 def _answers(found: LatencyAnswer | None) -> str:
-    """Tell how long an answer takes in the server's worst hour of those in which it is asked."""
+    """Return the response time in the worst hour with requests for the version."""
     if found is None:
         return "nobody asks it"
     if not isfinite(found.seconds):
@@ -138,7 +137,7 @@ def _answers(found: LatencyAnswer | None) -> str:
 
 
 def _binding(weighed: Weighed) -> str:
-    """Tell the resource that its server has least of left, with and without it."""
+    """Return the resource that the server has least of, with and without the version."""
     account, without = weighed.account, weighed.without
     taken, before = account.pinned + account.kept, without.pinned + without.kept
     filled = taken / account.slots if account.slots else 0.0

@@ -1,4 +1,4 @@
-"""What is known of a route's rollout: its gates, rejections and marks, for status and explain."""
+"""Explain a route's rollout: its gates, rejections and marks, for status and explain."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,12 +8,13 @@ from fleet.history import History
 from fleet.plan import Plan
 from fleet.resources import Route
 from fleet.rollouts import Phase, RolloutTargets
+from plans.explain.explanation import Fact
 from plans.render.text import evidence, limit
 from plans.wording import iso, short_version
 
 
-def facts_of(plan: Plan, wanted: RolloutTargets | None, route: Route) -> Iterator[tuple[str, str]]:
-    """Yield where a route's rollout stands and what its gates know, each with its label."""
+def facts_of(plan: Plan, wanted: RolloutTargets | None, route: Route) -> Iterator[Fact]:
+    """Yield the phase of a route's rollout and the state of its gates, with labels."""
     its = wanted.wanted.get(route.alias) if wanted else None
     if its is not None and its.phase is not Phase.COMPLETE:
         yield "Rollout", f"{short_version(its.target)} is {its.phase.value.replace('_', ' ')}"
@@ -31,9 +32,9 @@ def facts_of(plan: Plan, wanted: RolloutTargets | None, route: Route) -> Iterato
 def told(
     history: History, route: Route, *, client: bool = False
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return what the ledger knows of a route's rollout: `gates`, `rejected` and `marks`.
+    """Return a route's rollout from the ledger: `gates`, `rejected` and `marks`.
 
-    For a `client` no reason tells of others.
+    For a `client`, reasons name no other client.
     """
     return {
         "gates": [
@@ -76,10 +77,10 @@ def told(
 
 
 def of_the_client(finding: Mapping[str, Any]) -> str:
-    """Return a verdict's reason in the words of its own counts, and nobody else's.
+    """Return a verdict's reason, worded again from the verdict's counts.
 
-    What was written beside them comes from engines and gateways: it may name machines, people
-    and other clients.
+    The recorded reason comes from engines and gateways, and may name machines, people and other
+    clients.
     """
     if finding["metric"] == "neighbour_ratio":
         return ""
@@ -95,7 +96,10 @@ def of_the_client(finding: Mapping[str, Any]) -> str:
 
 
 def lines_of(alias: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the same for people, of an alias as status has it; gates only while it is new."""
+    """Yield a line for every gate, rejection and mark of an alias of a status document.
+
+    Gates are left out when the newest version has all requests.
+    """
     newest = alias["versions"][0]["percent"]
     for gate in alias["gates"] if newest < 100 else ():  # noqa: PLR2004 (percent)
         yield f"gate {gate['gate']}: {gate['verdict']} (#{gate['evidence']}), {gate['reason']}"

@@ -1,4 +1,4 @@
-"""The steps of a plan as a graph: for people (Graphviz, Mermaid) and for programs (JSON)."""
+"""Render the steps of a plan as a graph: Graphviz, Mermaid, JSON."""
 
 from collections.abc import Callable, Mapping
 from json import dumps
@@ -9,7 +9,7 @@ from fleet.steps import Step
 
 
 def dot(plan: Plan) -> str:
-    """Return the graph for Graphviz; each lane, in which steps run one by one, is a box."""
+    """Return the graph for Graphviz; a box is a lane, whose steps run in sequence."""
     names = _names(plan)
     lines = [f'digraph "{_quoted(plan.id)}" {{', "  rankdir=LR;", "  node [shape=box];"]
     for index, (lane, steps) in enumerate(_lanes(plan).items()):
@@ -51,7 +51,7 @@ def as_json(plan: Plan) -> str:
 FORMATS: Mapping[str, Callable[[Plan], str]] = MappingProxyType(
     {"dot": dot, "json": as_json, "mermaid": mermaid}
 )
-"""By format name, as `fleetctl graph --format` takes it."""
+"""Renderer by format name; the names are those of `fleetctl graph --format`."""
 
 
 def _names(plan: Plan) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A plan as one HTML file: no script, no outside asset, readable on a phone and in the dark."""
+"""Render a plan as an HTML file: no script, no outside asset, for phones and dark screens."""
 
 from dataclasses import dataclass
 
@@ -37,14 +37,14 @@ from plans.wording import (
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """How full a server's adapter slots are, in percent of its slots, for a drawn bar."""
+    """Taken adapter slots of a server, for a bar. Unit: percent."""
 
     before: int
     during: int
 
 
 def render(plan: Plan) -> str:
-    """Return the page; whatever comes from outside is escaped."""
+    """Return the page; texts from outside are escaped."""
     return rendered(
         "plan.html.j2",
         plan=plan,

@@ -1,7 +1,7 @@
-"""A plan as one pull request comment: the verdict first, details folded, safe in public.
+"""Render a plan as a comment of a pull request: verdict first, details folded, safe in public.
 
-The comment stays within `LIMIT` bytes. A plan too large for that loses levels of detail, the
-finest first, and says so; nothing is cut in the middle.
+The comment stays within `LIMIT` bytes. A larger plan loses levels of detail, the finest first,
+and the comment says so; nothing is cut in the middle.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,11 +40,12 @@ from plans.wording import (
 )
 
 LIMIT = 60_000
-"""Bytes of UTF-8; GitHub takes 65,536 characters, and a bot may want to add a line."""
+"""Upper bound of a comment, in bytes of UTF-8: GitHub's 65,536 characters less some lines of a
+bot."""
 
 EACH, GROUPED, COUNTED, IMPACT, HEADLINE = range(5)
-"""Levels of detail: each change, changes by client and server, their count, no capacity, and
-the headline alone."""
+"""Levels of detail: changes, changes by client and server, the count of changes, no capacity, the
+headline alone."""
 
 
 def render(plan: Plan) -> str:

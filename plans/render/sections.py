@@ -1,4 +1,4 @@
-"""The small sections of a plan: capacity, the banner of a what-if, limits of other gateways.
+"""Word the small sections of a plan: capacity, the banner of a what-if, limits of other gateways.
 
 Capacity: what fills a server, its busiest hour, and which versions move.
 What-if: a plan of a changed fleet, marked so that no reader takes it for a plan to carry out.

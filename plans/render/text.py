@@ -1,4 +1,4 @@
-"""A plan for the terminal: who is affected first, then what it takes, then each change."""
+"""Render a plan for the terminal: clients first, then capacity and gates, then changes."""
 
 from collections.abc import Iterator
 
@@ -50,9 +50,9 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
     """Return the plan as text.
 
     Args:
-        plan: What to show.
+        plan: The plan.
         colour: Mark symbols and the verdict with ANSI colours.
-        every: List each change even when there are more than fifty.
+        every: List all changes, beyond `MANY` too.
     """
     paint = _Paint(colour)
     if not plan.changes:
@@ -73,7 +73,7 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
 
 
 def nothing_to_do(plan: Plan) -> str:
-    """Return the one line for a plan without changes."""
+    """Return the line for a plan without changes."""
     same = counted(plan.unchanged, "resource")
     if plan.unknown or plan.held:
         return f"No changes. {same} {'is' if plan.unchanged == 1 else 'are'} as declared."
@@ -81,7 +81,7 @@ def nothing_to_do(plan: Plan) -> str:
 
 
 class _Paint:
-    """Puts ANSI colour around text, or leaves it alone."""
+    """Put ANSI colour around text, or return the text unchanged."""
 
     def __init__(self, wanted: bool) -> None:  # noqa: FBT001 (private)
         self.wanted = wanted
@@ -133,12 +133,12 @@ def _capacity(plan: Plan) -> Iterator[str]:
 
 
 def limit(gate: GateDue) -> str:
-    """Return what a gate measures and how far it may go."""
+    """Return metric and threshold of a gate."""
     return f"{gate.metric} {gate.threshold}"
 
 
 def evidence(gate: GateDue) -> str:
-    """Return what is known of a gate, with its reason where there is one."""
+    """Return the status of a gate, with the reason where the gate has a reason."""
     return f"{gate.status}: {gate.detail}" if gate.detail else gate.status
 
 

@@ -1,4 +1,4 @@
-"""The verdict: the first thing a reviewer reads, and the reasons for it."""
+"""Judge the review level of a plan, with reasons: the first line of every rendering."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from fleet.plan import Action, Change, Impact, Plan
 from plans.wording import counted, kind_of, listed
 
 CANARY_PERCENT = 10
-"""A premium client's move up to this share of requests is a canary and not worth a warning."""
+"""Upper bound of a premium client's moved share without a warning: a canary. Unit: percent."""
 PREMIUM_TIERS = frozenset({"premium", "enterprise"})
 
 
 class ReviewLevel(StrEnum):
-    """How much care an apply needs; values in order of severity."""
+    """Care that a reviewer has to take; values in order of severity."""
 
     SAFE = "safe to apply"
     CARE = "look before you apply"
@@ -25,7 +25,7 @@ LIGHTS = {ReviewLevel.SAFE: "🟢", ReviewLevel.CARE: "🟡", ReviewLevel.DANGER
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """A level and why it is no better; the reasons of the worst level come first."""
+    """A level and its reasons; reasons of the worst level come first."""
 
     level: ReviewLevel
     reasons: tuple[str, ...]

@@ -1,6 +1,6 @@
-"""A rollout's report: what was tried, what was found, what became of it. Fit for the client.
+"""Report a rollout to the client: events, gates, evaluations, outcome.
 
-It tells of one alias alone, from the ledger alone: no server, no person, no other client.
+The report names a single alias, from the ledger alone: no server, no person, no other client.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,35 +37,35 @@ MARKS: Mapping[str, str] = {
 
 
 def document(entries: Iterable[Entry], alias: str, adapter: str, now: datetime) -> dict[str, Any]:
-    """Gather what the ledger says of one version of one alias.
+    """Return the report of a version of an alias.
 
     Args:
         entries: Oldest first.
         alias: The alias.
         adapter: Full name of the version.
-        now: When the report is made.
+        now: Time of the report.
     """
-    telling = _Telling(alias, adapter)
+    report = _Report(alias, adapter)
     for entry in entries:
-        telling.take(entry)
+        report.take(entry)
     return {
         "format": "fleetctl-rollout-report",
         "format_version": "1.0",
         "alias": alias,
         "version": short_version(adapter),
         "made": _time(now),
-        "before": telling.before,
-        "outcome": telling.outcome(),
-        "share": telling.share,
-        "events": telling.events,
-        "gates": list(telling.gates.values()),
-        "evaluations": telling.asked(),
-        "proof": telling.proof,
+        "before": report.before,
+        "outcome": report.outcome(),
+        "share": report.share,
+        "events": report.events,
+        "gates": list(report.gates.values()),
+        "evaluations": report.asked(),
+        "proof": report.proof,
     }
 
 
-class _Telling:
-    """Goes through the ledger once."""
+class _Report:
+    """Fold entries of the ledger, oldest first, into the parts of a report."""
 
     def __init__(self, alias: str, adapter: str) -> None:
         self.alias, self.adapter = alias, adapter
@@ -74,20 +74,20 @@ class _Telling:
         self.gates: dict[str, dict[str, Any]] = {}
         self.proof: dict[str, Any] = {}
         self._failed: dict[str, str] = {}
-        """By gate: why it last failed."""
+        """Reason of the last failure, by gate."""
         self._runs: dict[str, dict[str, Any]] = {}
         """Evaluations by id."""
         self._behind: dict[str, list[str]] = {}
-        """By gate: ids of the evaluations behind its latest verdict, the new version's last."""
+        """Ids of the evaluations behind the latest verdict, by gate; the new version's last."""
         self._begun: dict[str, Mapping[str, Any]] = {}
         self._end = ""
         self._full = False
-        """Whether it had all requests, and has had some ever since."""
+        """Whether the version had all requests, and some ever since."""
         self._beside = ""
-        """The newest other version with a share, unless it was there before this one."""
+        """Newest other version with a share; empty where that version is older."""
 
     def take(self, entry: Entry) -> None:
-        """Add one entry."""
+        """Add an entry."""
         data = entry.data
         if data.get("address") == f"route/{self.alias}":
             self._route(entry)
@@ -124,7 +124,7 @@ class _Telling:
             self._shares(entry, entry.data["route"])
 
     def _route(self, entry: Entry) -> None:
-        """Follow the version's share: a step is begun with its route and finished without."""
+        """Add an entry about the route: a start holds the route, a finish does not."""
         data = entry.data
         if entry.kind == "step_started":
             self._begun[data["step"]] = data["operation"]
@@ -136,7 +136,7 @@ class _Telling:
         self._shares(entry, operation.get("route") or {})
 
     def _shares(self, entry: Entry, route: Mapping[str, Any]) -> None:
-        """Take a route's shares, newest version first."""
+        """Add the shares of a route, newest version first."""
         found = {part["adapter"]: part["percent"] for part in route.get("shares", ())}
         others = [
             short_version(name) for name, part in found.items() if part and name != self.adapter
@@ -155,7 +155,7 @@ class _Telling:
         self._tell(entry, f"{short_version(self.adapter)} answers {share} % of the requests")
 
     def _flipped(self, entry: Entry) -> None:
-        """Follow a rollback, or the undoing of one: all requests go to one version."""
+        """Add a rollback or its undoing: all requests go to a single version."""
         data, had = entry.data, self.share
         to = short_version(data["to"])
         back, seconds = data["to"] == self.adapter, f"{data['seconds']:.2f} s"
@@ -192,12 +192,12 @@ class _Telling:
             self._tell(entry, f"gate {name}: {finding['verdict']}{because}")
 
     def _why(self, gate: str) -> str:
-        """Return why a gate took the traffic back, in the words of its own verdict."""
+        """Return the reason of a gate that took the traffic back, in the words of its verdict."""
         reason = self._failed.get(gate)
         return f"{gate}: {reason}" if reason else f"gate {gate} failed"
 
     def asked(self) -> list[dict[str, Any]]:
-        """Return what each gate's latest verdict rests on; each may score in its own way."""
+        """Return the evaluations behind the latest verdicts; gates score differently."""
         return [
             {"gate": gate, **self._runs[run]}
             for gate, runs in self._behind.items()
@@ -229,7 +229,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
 
 
 def render_html(report: Mapping[str, Any]) -> str:
-    """Return the report as one HTML file without scripts or outside assets."""
+    """Return the report as an HTML file without scripts or outside assets."""
     return rendered("rollout.html.j2", report=report)
 
 

@@ -1,4 +1,4 @@
-"""Demand by the hour of the day: a line of bars for each alias, summed up for each base."""
+"""Report demand by the hour of the day: a chart for every base, and for its aliases."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,13 +9,13 @@ from plans.documents.document import write
 from plans.wording import and_more, counted
 
 FEW = 20
-"""Aliases listed for each base unless all are asked for, the largest first."""
+"""Upper bound of aliases of a base that are listed, the largest first; `--all` lists all."""
 _BARS = "▁▂▃▄▅▆▇█"
 _LINES = "00    06    12    18    "
 
 
 def render(fleet: FleetSpec, *, every: bool = False) -> str:
-    """Return the chart, hours in UTC, each line scaled to its own peak."""
+    """Return the chart, hours in UTC; every line is scaled to its peak."""
     width = max([len("Requests a minute"), *(len(alias) + 2 for alias in fleet.adapters)])
     lines = [f"{'Requests a minute':{width}}  {'peak':>8}  {'at':5}  {_LINES}  UTC"]
     for base, adapters in _by_base(fleet).items():
@@ -37,7 +37,7 @@ def render(fleet: FleetSpec, *, every: bool = False) -> str:
 
 
 def render_json(fleet: FleetSpec) -> str:
-    """Return the same for scripts: requests per minute in each hour of the day, UTC."""
+    """Return the demand as JSON: requests per minute by hour of the day, UTC."""
     bases = {}
     for base, adapters in _by_base(fleet).items():
         total = tuple(

@@ -1,4 +1,4 @@
-"""Drift as people and machines read it."""
+"""Report drift: text and JSON."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ _LABELS = {DriftAction.HEAL: "heal", DriftAction.PLAN: "plan", DriftAction.ALERT
 
 
 def render_text(causes: Sequence[DriftCause], notes: Sequence[str] = ()) -> str:
-    """Return one paragraph per cause, and what helps."""
+    """Return a paragraph for every cause, with the command that helps."""
     lines = [f"Note: {note}" for note in notes]
     if not causes:
         return "\n".join([*lines, "No drift: the fleet is as the last apply left it.\n"])
@@ -28,7 +28,7 @@ def render_text(causes: Sequence[DriftCause], notes: Sequence[str] = ()) -> str:
 
 
 def render_json(causes: Sequence[DriftCause], notes: Sequence[str] = ()) -> str:
-    """Return all causes as one JSON document."""
+    """Return all causes as a JSON document."""
     document = {
         "format": "fleetctl-drift",
         "format_version": "1.0",

@@ -1,6 +1,6 @@
-"""Evaluations for the terminal: what was found, one run with its mistakes, what drifted.
+"""Report evaluations: a list, a run with wrong answers, drift of quality, agreement of a judge.
 
-All take the documents that `--format json` prints, so that both forms say the same.
+Renderers take the documents that `--format json` prints, so that both forms say the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _NUMBERS = {_COLUMNS.index(title) for title in ("ITEMS", "ACCURACY", "FORMAT", "
 
 
 def row(record: EvalRecord) -> dict[str, Any]:
-    """Return one evaluation as a document."""
+    """Return an evaluation as a document."""
     return {
         "run": record.run,
         "alias": record.alias,
@@ -29,7 +29,7 @@ def row(record: EvalRecord) -> dict[str, Any]:
 
 
 def drift_row(alias: str, adapter: str, drift: QualityDrift) -> dict[str, Any]:
-    """Return what one rule says of a version as a document."""
+    """Return the finding of a drift rule about a version as a document."""
     return {
         "alias": alias,
         "adapter": adapter,
@@ -42,7 +42,7 @@ def drift_row(alias: str, adapter: str, drift: QualityDrift) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return evaluations, one a line, oldest first."""
+    """Return evaluations, a line for every evaluation, oldest first."""
     cells = [_cells(evaluation) for evaluation in rows]
     return "\n".join(aligned([_COLUMNS, *cells], right=_NUMBERS)) + "\n"
 
@@ -68,7 +68,7 @@ def _cells(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def drift_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return what the drift rules say, one rule a line."""
+    """Return the findings of drift rules, a line for every rule."""
     cells = [
         (row["adapter"], row["rule"], row["measure"], row["standing"], row["reason"])
         for row in rows
@@ -78,11 +78,11 @@ def drift_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def page(run: EvalRun, most: int | None) -> dict[str, Any]:
-    """Return one run as a document, with its worst answers.
+    """Return a run as a document, with wrong answers.
 
     Args:
-        run: As kept.
-        most: How many answers that are not right; None: all.
+        run: The run, as kept.
+        most: Upper bound of wrong answers; None: all.
     """
     wrong = [
         sample
@@ -120,7 +120,7 @@ def _wrong(sample: Sample) -> dict[str, Any]:
 
 
 def page_text(document: Mapping[str, Any]) -> str:
-    """Return one run for people."""
+    """Return a run as text."""
     told = document["summary"]
     lines = [
         f"{document['adapter']} on {document['golden']} ({document['purpose']})",
@@ -147,12 +147,12 @@ def page_text(document: Mapping[str, Any]) -> str:
 
 
 def share(value: float | None) -> str:
-    """Return a share from 0 to 1 as percent; `-` where there is none."""
+    """Return a share from 0 to 1 as `62.4%`; `-` for none."""
     return "-" if value is None else f"{value:.1%}"
 
 
 def judge_text(found: Mapping[str, Any]) -> str:
-    """Return for people how far a judge agrees with their labels."""
+    """Return the agreement of a judge with labels of people as text."""
     kappa = "-" if found["kappa"] is None else f"{found['kappa']:.2f}"
     lines = [
         f"{found['model']} at {found['url']}, labels of {found['client']}: {found['labels']}",

@@ -1,4 +1,4 @@
-"""Evidence as people read it: a line for each judged gate, and one of them in full."""
+"""Report evidence: a line for every verdict of a gate, and a verdict in full."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from plans.wording import date_time, iso_millis
 def chosen(
     entries: Iterable[Entry], *, alias: str = "", verdict: str = "", limit: int | None = None
 ) -> tuple[Entry, ...]:
-    """Return the last `limit` judged gates, oldest first; of one alias, with one verdict."""
+    """Return the last `limit` verdicts, oldest first; filtered by alias or version, and verdict."""
     found = [
         entry
         for entry in entries
@@ -23,7 +23,7 @@ def chosen(
 
 
 def document(entry: Entry) -> dict[str, Any]:
-    """Return one judged gate in plain form."""
+    """Return a verdict as a document."""
     return {
         "seq": entry.seq,
         "time": iso_millis(entry.time),
@@ -35,7 +35,7 @@ def document(entry: Entry) -> dict[str, Any]:
 
 
 def render_list(entries: Iterable[Entry]) -> str:
-    """Return a line for each judged gate."""
+    """Return a line for every verdict."""
     rows = [
         (
             f"{entry.seq}",
@@ -55,7 +55,7 @@ def render_list(entries: Iterable[Entry]) -> str:
 
 
 def render_one(entry: Entry) -> str:
-    """Return everything about one judged gate."""
+    """Return a verdict in full."""
     data, finding = entry.data, entry.data["finding"]
     lines = [
         f"Entry {entry.seq} of {date_time(entry.time)} UTC, by {entry.by}, run {entry.run}",
@@ -80,7 +80,7 @@ def render_one(entry: Entry) -> str:
 
 
 def render_checks(checks: Iterable[EvidenceCheck]) -> str:
-    """Return a line for each verdict that does not follow from its counts."""
+    """Return a line for every verdict that does not follow from the recorded counts."""
     return "".join(
         f"Entry {check.seq}: {check.recorded or 'a verdict'} of gate {check.gate} "
         f"for {check.adapter}: {check.differs}.\n"

@@ -1,4 +1,4 @@
-"""The ledger as people read it: one line per thing that was done."""
+"""Report the ledger: a line for every entry."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -8,7 +8,7 @@ from fleet.history import Entry
 from plans.wording import counted, date_time, iso_millis
 
 STEPS = frozenset({"step_started", "step_finished", "step_failed"})
-"""Kinds that are told only on request."""
+"""Kinds of entries that are left out unless `steps` asks for them."""
 
 
 def chosen(
@@ -36,7 +36,7 @@ def _is_about(entry: Entry, about: str) -> bool:
 
 
 def render_text(entries: Iterable[Entry], about: str = "") -> str:
-    """Return a line per entry; `about`: what they were chosen by."""
+    """Return a line for every entry, or a message with `about` where no entry names that."""
     lines = [
         f"{entry.seq:6}  {date_time(entry.time)}  {entry.by}  {entry.run}  {_say(entry)}"
         for entry in entries
@@ -47,7 +47,7 @@ def render_text(entries: Iterable[Entry], about: str = "") -> str:
 
 
 def render_json(entries: Iterable[Entry]) -> str:
-    """Return a JSON object per line, as the ledger holds it."""
+    """Return a line of JSON for every entry, as in the ledger."""
     return "".join(
         json.dumps(
             {

@@ -1,4 +1,4 @@
-"""Rollouts as people read them: a line for each, and one of them in full."""
+"""Report rollouts: a line for every rollout, and a rollout in full."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -13,17 +13,17 @@ from plans.tables import aligned
 from plans.wording import iso, short_version
 
 QUIET = (Phase.COMPLETE, Phase.FIRST)
-"""Phases in which nothing is going on."""
+"""Phases without a rollout under way."""
 
 
 def document(
     fleet: FleetSpec, wanted: Mapping[str, AliasTarget], history: History, routes: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return where every alias stands, by alias.
+    """Return the rollouts of all aliases, by alias.
 
     Args:
-        fleet: What is declared.
-        wanted: What the pace says of each alias.
+        fleet: The declarations.
+        wanted: Target by alias.
         history: The ledger, folded.
         routes: Live routes by alias.
     """
@@ -76,7 +76,7 @@ def _one(
 
 
 def _is_kept_out(fleet: FleetSpec, target: AliasTarget, history: History) -> bool:
-    """Say whether the version, or its bytes under another name, wait for `release`."""
+    """Return whether the version, or its bytes under another name, wait for `release`."""
     facts = fleet.versions.get(target.target)
     digest = facts.digest if facts else ""
     stopped = target.phase in (Phase.HELD, Phase.ROLLED_BACK)  # with all traffic it was put there
@@ -85,7 +85,7 @@ def _is_kept_out(fleet: FleetSpec, target: AliasTarget, history: History) -> boo
 
 
 def _paused_until(target: AliasTarget, marks: Mapping[MarkKind, RolloutMark]) -> str | None:
-    """Return when it goes on by itself; None: it is not paused, or somebody holds it as well."""
+    """Return the end of a pause; None: no pause, or a hold beside the pause."""
     pause = marks.get("pause") if target.phase is Phase.PAUSED and "hold" not in marks else None
     return iso(pause.until) if pause is not None and pause.until is not None else None
 
@@ -109,7 +109,7 @@ def _of_soak(target: AliasTarget, found: GateEvidence) -> bool:
 
 
 def _soaked(fleet: FleetSpec, found: GateEvidence) -> dict[str, Any]:
-    """Return what a gate says after the cut-over; it stops nothing more, and may take it back."""
+    """Return a gate after the cut-over, which may take the traffic back but stops no stage."""
     gate = fleet.gates.get(found.gate)
     limit = gate.limit if gate else ""
     verdict = found.finding.verdict.value
@@ -118,12 +118,12 @@ def _soaked(fleet: FleetSpec, found: GateEvidence) -> dict[str, Any]:
 
 
 def active(rollouts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return those in which something is going on."""
+    """Return the rollouts under way."""
     return [rollout for rollout in rollouts if rollout["phase"] not in QUIET]
 
 
 def render_list(rollouts: Iterable[Mapping[str, Any]]) -> str:
-    """Return a line for each, and what those that wait are waiting for."""
+    """Return a line for every rollout, and the condition that a rollout waits for."""
     found = list(rollouts)
     if not found:
         return "No rollout is under way.\n"
@@ -156,7 +156,7 @@ def _waits(rollout: Mapping[str, Any]) -> str:
 
 
 def render_one(rollout: Mapping[str, Any], now: datetime) -> str:
-    """Return everything about one rollout."""
+    """Return a rollout in full."""
     shares = ", ".join(f"{name} {percent} %" for name, percent in rollout["shares"].items())
     weights = " -> ".join(f"{weight} %" for weight in rollout["weights"])
     lines = [

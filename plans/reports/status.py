@@ -1,4 +1,4 @@
-"""Status: what serves whom right now, as one JSON document and as text."""
+"""Report the status: versions, shares and servers now, as a JSON document and as text."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -23,7 +23,7 @@ def status(
     counts: Counts = NOT_COUNTED,
     away: str = "",
 ) -> dict[str, Any]:
-    """Gather the status.
+    """Return the status as a document.
 
     Args:
         fleet: The fleet's name.
@@ -56,7 +56,7 @@ def status(
 
 
 def gateway_notes(live: State) -> list[str]:
-    """Return what is wrong with gateways, and what helps, one a line."""
+    """Return the faults of gateways, with the commands that help, a line for every gateway."""
     return [
         f"gateway {name} {gateway.what}: {gateway.command}"
         for name, gateway in live.gateways.items()
@@ -93,7 +93,7 @@ def _alias(route: Route, history: History, counts: Counts, *, client: bool) -> d
 
 
 def _seen(route: Route, adapter: str, counts: Counts) -> dict[str, Any]:
-    """Return a version's requests and observed percent; None where nobody counts them."""
+    """Return a version's requests and observed percent; None where no gateway counts them."""
     counted = [
         counts[key] for share in route.shares if (key := (route.alias, share.adapter)) in counts
     ]
@@ -136,7 +136,7 @@ def _servers(live: State, history: History) -> list[dict[str, Any]]:
 
 
 def _last_apply(entries: Iterable[Entry]) -> dict[str, Any] | None:
-    """Return the last apply; one that has begun and not ended says so."""
+    """Return the last apply; an apply without an end is `unfinished`."""
     last: dict[str, Any] | None = None
     for entry in entries:
         when = iso(entry.time)
@@ -157,7 +157,7 @@ def _last_apply(entries: Iterable[Entry]) -> dict[str, Any] | None:
 
 
 def render_text(document: Mapping[str, Any]) -> str:
-    """Return the status for people."""
+    """Return the status as text."""
     lines = [f"Fleet {document['fleet']}"]
     if document["routes_unknown"]:
         lines.append(f"Routes cannot be read: {document['routes_unknown']}")
@@ -199,7 +199,7 @@ def _upkeep_lines(
 
 
 def _drill_line(drill: Mapping[str, Any]) -> str:
-    """Say whose rollback should be practised, or would not succeed."""
+    """Return the line of a rollback drill that is due or has failed."""
     if drill["turn"] == "failed":
         what = f"FAILED at {drill['tried']}: a rollback would not succeed"
     else:
@@ -235,7 +235,7 @@ def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _share(version: Mapping[str, Any]) -> str:
-    """Return a version's share as wanted, and as it is."""
+    """Return a version's wanted share, with the observed share."""
     wanted = f"{version['version']} {version['percent']} %"
     if version["requests"] is None:
         return wanted

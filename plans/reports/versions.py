@@ -1,4 +1,4 @@
-"""Adapter versions on a terminal: the list, one version, a check of all, and their retraining.
+"""Report adapter versions: a list, a version, a check of all, retraining that is due.
 
 Every function takes the documents that `--format json` prints, so that both forms say the same.
 """
@@ -55,7 +55,7 @@ def _version_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def render_version(document: Mapping[str, Any]) -> str:
-    """Return everything known of one version."""
+    """Return a version in full."""
     lines = [document["adapter"], ""]
     if document["in_lock"]:
         lines += [
@@ -118,7 +118,7 @@ def render_checks(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def render_retraining(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return whose retraining is due, a line for every adapter."""
+    """Return the retraining of adapters, a line for every adapter."""
     table = aligned([_RETRAINING_COLUMNS, *(_retraining_cells(row) for row in rows)])
     return "\n".join(table) + "\n"
 

@@ -1,4 +1,4 @@
-"""Envoy's clusters: one for each set of servers that hold a version."""
+"""Build Envoy's clusters: a cluster for every set of servers that hold a version."""
 
 import re
 from collections.abc import Sequence
@@ -11,11 +11,14 @@ from plans.compile.envoy.messages import NAMESPACE, Json, address, extension, se
 from plans.compile.envoy.routing import Routing
 
 CONNECT_S: Final = 2.0
+"""Upper bound of the time to connect to a server. Unit: seconds."""
 KEEP_ALIVE_S: Final = 3.0
-"""vLLM closes idle connections after 5 s; a request must not meet that moment."""
+"""Upper bound of an idle connection to a server; below the 5 s after which vLLM closes. Unit:
+seconds."""
 HEALTH_S: Final = 2.0
+"""Interval and upper bound of a health check. Unit: seconds."""
 EMPTY: Final = "no-server"
-"""The cluster of versions that no reachable server holds: 503."""
+"""Name of the cluster of versions that no reachable server holds: 503."""
 
 _HTTP: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _LEAST: Final = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest"
@@ -25,7 +28,7 @@ _URL: Final = re.compile(r"(https?)://(?:\[([^]]+)\]|([^\s/?#:]+))(?::([0-9]+))?
 
 @dataclass(frozen=True, slots=True)
 class _Url:
-    """The parts of a base URL."""
+    """A base URL, in parts."""
 
     scheme: str
     host: str
@@ -34,7 +37,7 @@ class _Url:
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """Take a URL apart; the routing table has none that is none."""
+        """Return the parts of a URL of the routing table, which holds valid URLs only."""
         found = _URL.fullmatch(text)
         assert found is not None, text
         scheme, bracketed, name, port, path = found.groups()
@@ -43,15 +46,15 @@ class _Url:
 
 
 def cluster_name(servers: Sequence[str]) -> str:
-    """Return the name of the cluster of these servers."""
+    """Return the name of the cluster of a set of servers."""
     return "+".join(servers) or EMPTY
 
 
 def path_of(routing: Routing, servers: Sequence[str]) -> str:
-    """Return the path under which these servers serve the API, empty for none.
+    """Return the path under which the servers serve the API; empty for none.
 
     Raises:
-        ConfigError: they differ in that, or in their scheme.
+        ConfigError: the servers differ in path or scheme.
     """
     return _common(routing, servers).path if servers else ""
 
@@ -132,7 +135,7 @@ _UNLIMITED: Final[Json] = {
     "max_requests": 100_000,
     "retry_budget": {"budget_percent": {"value": 10}, "min_retry_concurrency": 10},
 }
-"""Envoy's usual limit is 1024 requests; servers queue for themselves."""
+"""Upper bounds above any load: Envoy's default is 1024 requests, and servers queue requests."""
 _EJECTED: Final[Json] = {
     "split_external_local_origin_errors": True,
     "consecutive_local_origin_failure": 2,
