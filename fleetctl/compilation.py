@@ -24,7 +24,7 @@ from plans.compile.envoy import whole
 from plans.compile.envoy.bootstrap import ADMIN_SOCKET, BOOTSTRAP_FILE
 from plans.compile.envoy.routing import RoutePlace, Routing
 from plans.compile.launch import LAUNCH_FORMATS
-from plans.render.sections import sentences
+from plans.render.sections import limits_sentences
 from runtime.files import replace_file
 from runtime.gateway.admin_socket import shortened
 from runtime.gateway.envoy.admin import EnvoyClient
@@ -132,7 +132,7 @@ def for_litellm(session: Session, out: Path | None) -> Compiled:
 
 def _lost(target: GatewayTarget, routing: Routing) -> tuple[str, ...]:
     policies = {alias: each.policy for alias, each in routing.routes.items()}
-    return tuple(sentences(lost(target, policies)))
+    return tuple(limits_sentences(lost(target, policies)))
 
 
 async def _written(

@@ -1,4 +1,4 @@
-"""Shows. Pure: turns a plan (and other values) into text, Markdown, HTML, JSON, graphs."""
+"""Show values: turn a plan and other values into text, Markdown, HTML, JSON and graphs; pure."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["RENDERERS"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the registry when it is first asked for; `import plans` alone stays cheap."""
+    """Return `RENDERERS`, imported on first use; `import plans` alone stays cheap."""
     if name != "RENDERERS":
         raise AttributeError(f"module 'plans' has no attribute {name!r}")
     from plans.render import RENDERERS  # noqa: PLC0415

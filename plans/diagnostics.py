@@ -1,4 +1,4 @@
-"""Diagnostics as people and machines read them: text, JSON, GitHub annotations, SARIF."""
+"""Render diagnostics: text, JSON, GitHub annotations, SARIF."""
 
 import json
 import re
@@ -8,42 +8,47 @@ from types import MappingProxyType
 from typing import Any
 
 from fleet.errors import Diagnostic
+from plans.wording import and_more
 
 SHOWN = 50
-"""Problems shown as text; the machine-readable forms hold all."""
+"""Upper bound of problems that are shown as text; the other formats hold all."""
 WIDTH = 100
+"""Upper bound of a line of prose. Unit: characters."""
 _MAX_LINE = 160
+"""Upper bound of a quoted line of YAML. Unit: characters."""
 _TWO_STOPS = re.compile(r"(?<!\.)\.\.(?!\.|/)(?=\s|$)")
 _TABS = str.maketrans("\t", " ")
 
 
 def render_text(diagnostics: Sequence[Diagnostic], colour: bool = False) -> str:  # noqa: FBT001, FBT002 (a rendering's only option)
-    """Return the text for a terminal, one blank line between problems."""
+    """Return the text for a terminal, a blank line between problems."""
     paint = _paint if colour else _plain
-    blocks = [_block(each, paint) for each in diagnostics[:SHOWN]]
-    rest = len(diagnostics) - SHOWN
-    if rest > 0:
-        blocks.append(f"… and {rest} more. `fleetctl validate --format json` lists all.\n")
+    blocks = [_block(diagnostic, paint) for diagnostic in diagnostics[:SHOWN]]
+    if rest := and_more(diagnostics, SHOWN):
+        blocks.append(f"… {rest}. `fleetctl validate --format json` lists all.\n")
     return "\n".join(blocks)
 
 
-def _block(each: Diagnostic, paint: Callable[[str, str], str]) -> str:
-    tone = "red" if each.severity == "error" else "yellow"
-    title = "Error" if each.severity == "error" else "Warning"
-    lines = [f"{paint(f'{title}:', tone)} {paint(each.summary, 'bold')} [{each.code}]"]
-    if each.place:
-        lines.append(f"  at {each.place}")
-        lines += _quote(each, paint, tone)
-    lines += [f"  {label} {place}" for label, place in each.also]
-    if each.detail or each.hint:
-        lines += ["", *_wrap(f"{each.detail} {_sentence(each.hint, each.command)}".strip())]
-    if each.command:
-        lines += ["", f"    {each.command}"]
+def _block(diagnostic: Diagnostic, paint: Callable[[str, str], str]) -> str:
+    tone = "red" if diagnostic.severity == "error" else "yellow"
+    title = "Error" if diagnostic.severity == "error" else "Warning"
+    lines = [f"{paint(f'{title}:', tone)} {paint(diagnostic.summary, 'bold')} [{diagnostic.code}]"]
+    if diagnostic.place:
+        lines.append(f"  at {diagnostic.place}")
+        lines += _quote(diagnostic, paint, tone)
+    lines += [f"  {label} {place}" for label, place in diagnostic.also]
+    if diagnostic.detail or diagnostic.hint:
+        lines += [
+            "",
+            *_wrap(f"{diagnostic.detail} {_sentence(diagnostic.hint, diagnostic.command)}".strip()),
+        ]
+    if diagnostic.command:
+        lines += ["", f"    {diagnostic.command}"]
     return "\n".join(lines) + "\n"
 
 
 def _sentence(hint: str, command: str) -> str:
-    """Return a hint as a sentence, which leads over to the command if one follows."""
+    """Return a hint as a sentence; the sentence ends with a colon where a command follows."""
     end = "" if not hint or hint.endswith((".", ":", "?", "!")) else ":" if command else "."
     return hint[:1].upper() + hint[1:] + end
 
@@ -53,18 +58,18 @@ def _wrap(text: str) -> list[str]:
     return fill(once, WIDTH, break_long_words=False, break_on_hyphens=False).splitlines()
 
 
-def _quote(each: Diagnostic, paint: Callable[[str, str], str], tone: str) -> list[str]:
-    """Return the offending line and the caret below it; a long line is cut around the spot."""
-    if not each.source.strip() or each.place is None:
+def _quote(diagnostic: Diagnostic, paint: Callable[[str, str], str], tone: str) -> list[str]:
+    """Return the line of the problem and the caret below; a long line is cut around the column."""
+    if not diagnostic.source.strip() or diagnostic.place is None:
         return []
-    column = each.place.column - 1
-    start = max(0, column - _MAX_LINE // 2) if len(each.source) > _MAX_LINE else 0
+    column = diagnostic.place.column - 1
+    start = max(0, column - _MAX_LINE // 2) if len(diagnostic.source) > _MAX_LINE else 0
     line = "".join(
         character if character.isprintable() else " "
-        for character in each.source[start : start + _MAX_LINE].translate(_TABS)
+        for character in diagnostic.source[start : start + _MAX_LINE].translate(_TABS)
     ).rstrip()
-    width = max(1, min(each.width, len(line) - (column - start)))
-    gutter = str(each.place.line)
+    width = max(1, min(diagnostic.width, len(line) - (column - start)))
+    gutter = str(diagnostic.place.line)
     carets = " " * (column - start) + "^" * width
     return [f"  {gutter} | {line}", f"  {' ' * len(gutter)} | {paint(carets, tone)}"]
 
@@ -81,25 +86,29 @@ def _plain(text: str, _tone: str) -> str:
 
 
 def render_json(diagnostics: Sequence[Diagnostic]) -> str:
-    """Return a JSON list, one object a diagnostic."""
-    return json.dumps([_object(each) for each in diagnostics], indent=2) + "\n"
+    """Return a JSON list, an object for every diagnostic."""
+    return json.dumps([_object(diagnostic) for diagnostic in diagnostics], indent=2) + "\n"
 
 
-def _object(each: Diagnostic) -> dict[str, Any]:
+def _object(diagnostic: Diagnostic) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "code": each.code,
-        "severity": each.severity,
-        "summary": each.summary,
-        "detail": each.detail,
-        "hint": each.hint,
-        "command": each.command,
+        "code": diagnostic.code,
+        "severity": diagnostic.severity,
+        "summary": diagnostic.summary,
+        "detail": diagnostic.detail,
+        "hint": diagnostic.hint,
+        "command": diagnostic.command,
     }
-    if each.place:
-        found |= {"file": each.place.file, "line": each.place.line, "column": each.place.column}
-        found |= {"width": each.width, "source": each.source}
+    if diagnostic.place:
+        found |= {
+            "file": diagnostic.place.file,
+            "line": diagnostic.place.line,
+            "column": diagnostic.place.column,
+        }
+        found |= {"width": diagnostic.width, "source": diagnostic.source}
     found["also"] = [
         {"label": label, "file": place.file, "line": place.line, "column": place.column}
-        for label, place in each.also
+        for label, place in diagnostic.also
     ]
     return found
 
@@ -110,21 +119,21 @@ def render_github(diagnostics: Sequence[Diagnostic]) -> str:
     Source:
         https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
     """
-    return "".join(_annotation(each) for each in diagnostics)
+    return "".join(_annotation(diagnostic) for diagnostic in diagnostics)
 
 
-def _annotation(each: Diagnostic) -> str:
-    properties = {"title": f"{each.summary} [{each.code}]"}
-    if each.place:
+def _annotation(diagnostic: Diagnostic) -> str:
+    properties = {"title": f"{diagnostic.summary} [{diagnostic.code}]"}
+    if diagnostic.place:
         properties = {
-            "file": each.place.file,
-            "line": str(each.place.line),
-            "col": str(each.place.column),
-            "endColumn": str(each.place.column + each.width),
+            "file": diagnostic.place.file,
+            "line": str(diagnostic.place.line),
+            "col": str(diagnostic.place.column),
+            "endColumn": str(diagnostic.place.column + diagnostic.width),
             **properties,
         }
     shown = ",".join(f"{name}={_escape(value, ':,')}" for name, value in properties.items())
-    return f"::{each.severity} {shown}::{_escape(_message(each), '')}\n"
+    return f"::{diagnostic.severity} {shown}::{_escape(_message(diagnostic), '')}\n"
 
 
 def _escape(text: str, more: str) -> str:
@@ -133,14 +142,14 @@ def _escape(text: str, more: str) -> str:
     return text
 
 
-def _message(each: Diagnostic) -> str:
-    hint = _sentence(each.hint, each.command)
-    return " ".join(part for part in (each.detail, hint, each.command) if part)
+def _message(diagnostic: Diagnostic) -> str:
+    hint = _sentence(diagnostic.hint, diagnostic.command)
+    return " ".join(part for part in (diagnostic.detail, hint, diagnostic.command) if part)
 
 
 def render_sarif(diagnostics: Sequence[Diagnostic]) -> str:
-    """Return a SARIF 2.1.0 log, as code-scanning services take it."""
-    rules = {each.code: each.summary for each in diagnostics}
+    """Return a SARIF 2.1.0 log for code-scanning services."""
+    rules = {diagnostic.code: diagnostic.summary for diagnostic in diagnostics}
     log = {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -156,26 +165,26 @@ def render_sarif(diagnostics: Sequence[Diagnostic]) -> str:
                     }
                 },
                 "columnKind": "unicodeCodePoints",
-                "results": [_result(each) for each in diagnostics],
+                "results": [_result(diagnostic) for diagnostic in diagnostics],
             }
         ],
     }
     return json.dumps(log, indent=2) + "\n"
 
 
-def _result(each: Diagnostic) -> dict[str, Any]:
+def _result(diagnostic: Diagnostic) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "ruleId": each.code,
-        "level": each.severity,
-        "message": {"text": _message(each) or each.summary},
+        "ruleId": diagnostic.code,
+        "level": diagnostic.severity,
+        "message": {"text": _message(diagnostic) or diagnostic.summary},
     }
-    if each.place:
-        place = each.place
-        found["locations"] = [_location(place.file, place.line, place.column, each.width)]
-    if each.also:
+    if diagnostic.place:
+        place = diagnostic.place
+        found["locations"] = [_location(place.file, place.line, place.column, diagnostic.width)]
+    if diagnostic.also:
         found["relatedLocations"] = [
             {**_location(place.file, place.line, place.column, 1), "message": {"text": label}}
-            for label, place in each.also
+            for label, place in diagnostic.also
         ]
     return found
 
@@ -193,4 +202,4 @@ RENDERERS: Mapping[str, Callable[[Sequence[Diagnostic]], str]] = MappingProxyTyp
         "sarif": render_sarif,
     }
 )
-"""Each form by its name on the command line."""
+"""Renderer by format name; the names are those of `fleetctl validate --format`."""

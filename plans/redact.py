@@ -1,7 +1,7 @@
-"""Text made fit for a public pull request: no places of machines, no markup of strangers.
+"""Redact text for a public pull request: no addresses of machines, no markup from outside.
 
-Names of rogue adapters and reasons of servers come from outside, and a comment is read by
-everybody. URLs, IP addresses and absolute paths are left out; markup is shown, not obeyed.
+Names of unmanaged adapters and reasons of servers come from outside, and a comment is public.
+URLs, IP addresses and absolute paths are left out; markup is shown, not obeyed.
 """
 
 import re
@@ -23,9 +23,9 @@ def scrubbed(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """Return `text` as one line of Markdown that shows exactly these words, scrubbed.
+    """Return `text` as a line of Markdown that shows exactly these words, scrubbed.
 
-    What stands between backticks stays code; everywhere else markup and mentions are escaped.
+    Text between backticks stays code; everywhere else markup and mentions are escaped.
     """
     pieces = " ".join(scrubbed(text).split()).split("`")
     if len(pieces) % 2 == 0:  # a lone backtick opens nothing
@@ -49,7 +49,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def fenced(lines: list[str], language: str) -> list[str]:
-    """Return the lines as a code block that none of them can end, scrubbed."""
+    """Return the lines as a code block that no line can end, scrubbed."""
     body = [scrubbed(" ".join(line.splitlines())) for line in lines]
     longest = max((len(run) for line in body for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)

@@ -1,8 +1,9 @@
-"""The words for what a plan holds: symbols, verbs, counts, sizes, times, money, shares."""
+"""Word changes and amounts: symbols, verbs, counts, sizes, times, money, shares."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
+from datetime import datetime
 
 from fleet.names import AdapterName
 from fleet.plan import Action, Change, Plan
@@ -51,7 +52,7 @@ def kind_of(change: Change) -> str:
 
 
 def verb(change: Change) -> str:
-    """Return the one word for what happens, such as `load`."""
+    """Return the verb of a change, such as `load`."""
     return _VERBS[kind_of(change), change.action]
 
 
@@ -61,33 +62,37 @@ def counted(number: int, noun: str) -> str:
 
 
 def capitalized(text: str) -> str:
-    """Return `text` with a capital first letter and the rest as it is."""
+    """Return `text` with a capital first letter, otherwise unchanged."""
     return text[:1].upper() + text[1:]
+
+
+def and_more(found: Sized, shown: int) -> str:
+    """Return `and 3 more` for the entries beyond `shown`; empty where `shown` covers all."""
+    return f"and {len(found) - shown} more" if len(found) > shown else ""
 
 
 def listed(words: Iterable[str], limit: int = 12) -> str:
     """Return the words joined by commas; beyond `limit` only how many more there are."""
     every = list(words)
-    if len(every) <= limit:
-        return ", ".join(every)
-    return f"{', '.join(every[:limit])} and {len(every) - limit} more"
+    text = ", ".join(every[:limit])
+    return f"{text} {rest}" if (rest := and_more(every, limit)) else text
 
 
 def tally(changes: Iterable[Change]) -> str:
-    """Return what happens how often: `2 adapters to load, 1 route to shift`."""
-    counts = Counter((kind_of(each), verb(each)) for each in changes)
+    """Return the counts of changes: `2 adapters to load, 1 route to shift`."""
+    counts = Counter((kind_of(change), verb(change)) for change in changes)
     order = {word: index for index, word in enumerate(dict.fromkeys(_VERBS.values()))}
     ranked = sorted(counts, key=lambda pair: (KIND_ORDER.index(pair[0]), order[pair[1]]))
     return ", ".join(f"{counted(counts[pair], pair[0])} to {pair[1]}" for pair in ranked)
 
 
 def ordered(changes: Iterable[Change]) -> list[Change]:
-    """Return the changes in reading order: servers, adapters, routes, keys, each by address."""
-    return sorted(changes, key=lambda each: (KIND_ORDER.index(kind_of(each)), each.address))
+    """Return the changes in reading order: servers, adapters, routes, keys; then by address."""
+    return sorted(changes, key=lambda change: (KIND_ORDER.index(kind_of(change)), change.address))
 
 
 def difference(name: str, before: str, after: str) -> str:
-    """Return how one field changes: `max_loras: 8 -> 16`, `2.2.0: 10 % (new)`."""
+    """Return the change of a field: `max_loras: 8 -> 16`, `2.2.0: 10 % (new)`."""
     before, after = _HEX.sub(r"\1…", before), _HEX.sub(r"\1…", after)
     if before in _NOTHING:
         return f"{name}: {after or 'set'} (new)"
@@ -95,20 +100,23 @@ def difference(name: str, before: str, after: str) -> str:
 
 
 def differences(change: Change, plan: Plan) -> list[str]:
-    """Return the fields that differ, without those that only a gateway reads, and what follows."""
-    lines = [difference(*each) for each in change.details if each[0] != "salt"]
+    """Return the fields that differ, and the loads after a restart.
+
+    The salt of a route is left out: only gateways read a salt.
+    """
+    lines = [difference(*detail) for detail in change.details if detail[0] != "salt"]
     if isinstance(change.after, Server) and change.action is Action.REPLACE:
         again = sum(
-            isinstance(each.operation, LoadAdapter)
-            and each.operation.adapter.server == change.after.name
-            for each in plan.steps
+            isinstance(step.operation, LoadAdapter)
+            and step.operation.adapter.server == change.after.name
+            for step in plan.steps
         )
         lines.append(f"a restart forgets all adapters; then {counted(again, 'adapter')} to load")
     return lines
 
 
 def client_of(change: Change) -> str:
-    """Return the client whom a change is about; empty for a server or an adapter not ours."""
+    """Return the client of a change; empty for a server or an unmanaged adapter."""
     resource = change.after or change.before
     match resource:
         case Route() | Key():
@@ -123,8 +131,10 @@ def client_of(change: Change) -> str:
 
 
 def servers_of(change: Change) -> tuple[str, ...]:
-    """Return the servers that a change is about, sorted; none for a key."""
-    return tuple(sorted({name for each in (change.before, change.after) for name in _on(each)}))
+    """Return the servers of a change, sorted; none for a key."""
+    return tuple(
+        sorted({name for resource in (change.before, change.after) for name in _on(resource)})
+    )
 
 
 def _on(resource: Resource | None) -> tuple[str, ...]:
@@ -151,6 +161,36 @@ def size(amount: int | None) -> str:
     return f"{value:.1f} GiB"
 
 
+def file_size(amount: int | None) -> str:
+    """Return bytes in decimal units, as file managers do: `163.0 KB`; `-` where unknown."""
+    if amount is None:
+        return "-"
+    for unit, divisor in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+        if amount >= divisor:
+            return f"{amount / divisor:.1f} {unit}"
+    return f"{amount} B"
+
+
+def percent(part: float, digits: int = 0) -> str:
+    """Return a part of 1 as `62 %`, or with more digits as `62.4 %`."""
+    return f"{100 * part:.{digits}f} %"
+
+
+def iso(moment: datetime) -> str:
+    """Return a time as ISO 8601 to the second, for documents."""
+    return moment.isoformat(timespec="seconds")
+
+
+def iso_millis(moment: datetime) -> str:
+    """Return a time as ISO 8601 to the millisecond, for entries and events."""
+    return moment.isoformat(timespec="milliseconds")
+
+
+def date_time(moment: datetime) -> str:
+    """Return a time for people, without its zone: `2031-05-01 12:00:00`."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
 def duration(seconds: float) -> str:
     """Return `3 s`, `1 min 50 s`, `2 h 5 min` or `3 d 4 h`; under a second `under 1 s`."""
     whole = round(seconds)
@@ -168,7 +208,7 @@ def duration(seconds: float) -> str:
 
 
 def about(seconds: float) -> str:
-    """Return an estimate in words: `about 4 s`, `under 1 s`."""
+    """Return an estimate of seconds: `about 4 s`, `under 1 s`."""
     return duration(seconds) if seconds < 1 else f"about {duration(seconds)}"
 
 
@@ -194,7 +234,7 @@ def rate(rpm: float | None) -> str:
 
 
 def short_version(adapter: str) -> str:
-    """Return `2.1.0` for a full adapter name, and any other name as it is."""
+    """Return `2.1.0` for a full adapter name, and any other name unchanged."""
     try:
         return str(AdapterName.parse(adapter).version)
     except ValueError:

@@ -112,7 +112,7 @@ Examples:
 @click.pass_obj
 def list_versions(session: "Session", selection: str | None, form: str) -> None:
     """List the versions of lock and library, by client and task."""
-    from plans.reports.versions import table
+    from plans.reports.versions import render_versions
 
     rows = [
         _row(each)
@@ -122,7 +122,7 @@ def list_versions(session: "Session", selection: str | None, form: str) -> None:
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
     elif rows:
-        click.echo(table(rows), nl=False)
+        click.echo(render_versions(rows), nl=False)
     else:
         what = f"No versions of `{selection}`." if selection else "No versions yet."
         click.echo(f"{what} Add one: fleetctl adapter add PATH --as NAME", err=True)
@@ -141,7 +141,7 @@ Example:
 def show(session: "Session", name: str, form: str) -> None:
     """Show a version: bytes, training, scores and deployments."""
     from fleet.history import deployments_of
-    from plans.reports.versions import page
+    from plans.reports.versions import render_version
 
     entry = _find(session, name)
     document = _row(entry) | {
@@ -157,7 +157,8 @@ def show(session: "Session", name: str, form: str) -> None:
         else [],
     }
     click.echo(
-        json.dumps(document, indent=2) + "\n" if form == "json" else page(document), nl=False
+        json.dumps(document, indent=2) + "\n" if form == "json" else render_version(document),
+        nl=False,
     )
 
 
@@ -177,7 +178,7 @@ def verify(session: "Session", names: tuple[str, ...], form: str) -> None:
 
     The copies that servers load from are checked too, a row for each copy.
     """
-    from plans.reports.versions import verdicts
+    from plans.reports.versions import render_checks
     from runtime.library.verify import verify as verify_versions
     from runtime.project.facts import read_lock
 
@@ -195,7 +196,9 @@ def verify(session: "Session", names: tuple[str, ...], form: str) -> None:
         }
         for each in found
     ]
-    click.echo(json.dumps(rows, indent=2) + "\n" if form == "json" else verdicts(rows), nl=False)
+    click.echo(
+        json.dumps(rows, indent=2) + "\n" if form == "json" else render_checks(rows), nl=False
+    )
     sys.exit(0 if all(each.fine for each in found) else 1)
 
 

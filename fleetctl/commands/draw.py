@@ -66,12 +66,12 @@ def command(
     from fleetctl.commands.plan import state
     from fleetctl.placed import placed
     from plans.drawing import DRAWINGS
-    from plans.drawing.content import only, sketch
+    from plans.drawing.content import around_server, drawing_of
 
     live = state(session, live_file)
     there = placed(session, live, search)
-    drawing = sketch(there.fleet, there.placement, live.unknown_servers)
-    text = DRAWINGS[form](only(drawing, server) if server else drawing)
+    drawing = drawing_of(there.fleet, there.placement, live.unknown_servers)
+    text = DRAWINGS[form](around_server(drawing, server) if server else drawing)
     if out is None:
         click.echo(text, nl=False)
         return

@@ -122,9 +122,10 @@ def command(
         write_text(save_live, livefile.dump(live))
     text = shown(made, form, every=every)
     if changes:
-        from plans.render.sections import compared, marked
+        from plans.render.sections import compared_cost, marked_what_if
 
-        text = marked(text, form, changes, compared(whole, as_declared(session, live, search)))
+        beside = compared_cost(whole, as_declared(session, live, search))
+        text = marked_what_if(text, form, changes, beside)
     click.echo(text, nl=False)
     if out:
         save(session, made, out)

@@ -51,7 +51,7 @@ def list_turns(session: "Session", form: str, *, due_only: bool) -> None:
     interval, because accuracy has drifted or a person claimed the adapter.
     """
     from fleetctl.retraining import URGENT, turns
-    from plans.reports.versions import retraining_table
+    from plans.reports.versions import render_retraining
 
     rows = [
         each for each in turns(session)
@@ -60,7 +60,7 @@ def list_turns(session: "Session", form: str, *, due_only: bool) -> None:
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
     elif rows:
-        click.echo(retraining_table(rows), nl=False)
+        click.echo(render_retraining(rows), nl=False)
     else:
         click.echo("Nothing is due.", err=True)
 

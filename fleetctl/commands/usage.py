@@ -178,7 +178,7 @@ def compact(session: "Session") -> None:
 
 
 def _print(rows: "list[dict[str, Any]]", form: str) -> None:
-    from plans.render.text import aligned
+    from plans.tables import WIDE_GAP, aligned
 
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
@@ -187,4 +187,4 @@ def _print(rows: "list[dict[str, Any]]", form: str) -> None:
     else:
         titles = [name.replace("_", " ") for name in rows[0]]
         cells = [["-" if cell is None else str(cell) for cell in row.values()] for row in rows]
-        click.echo("\n".join(aligned([titles, *cells], indent="")))
+        click.echo("\n".join(aligned([titles, *cells], gap=WIDE_GAP)))

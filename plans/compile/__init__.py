@@ -1,1 +1,1 @@
-"""plans.compile."""
+"""Compile a fleet for other programs: Envoy, LiteLLM, supervisors of servers, new YAML files."""

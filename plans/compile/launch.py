@@ -1,4 +1,4 @@
-"""Launch files: the servers of the plan for people and supervisors that start them."""
+"""Write launch files: the servers of a plan, for people and supervisors that start them."""
 
 import json
 import shlex
@@ -26,15 +26,16 @@ __all__ = [
 ]
 
 _STOP_MARGIN_S = 10
+"""Seconds that systemd waits beyond vLLM's own shutdown timeout before it kills."""
 
 
 def as_shell(launches: Sequence[LaunchCommand]) -> str:
-    """Return a shell script that starts the servers, each in the background."""
+    """Return a shell script that starts the servers in the background."""
     lines = ["#!/bin/sh", "# Written by `fleetctl compile`. Each server's digest covers its flags."]
     for launch in launches:
         name = launch.server.name
         lines += ["", f"# {launch.server.address} on {launch.server.host}"]
-        cleared = " ".join(f"-u {each}" for each in FORBIDDEN_ENVIRONMENT)
+        cleared = " ".join(f"-u {name}" for name in FORBIDDEN_ENVIRONMENT)
         lines.append(f"env {cleared} \\")
         lines += [
             f"  {key}={shlex.quote(value)} \\" for key, value in sorted(launch.environment.items())
@@ -45,7 +46,7 @@ def as_shell(launches: Sequence[LaunchCommand]) -> str:
 
 
 def _flag_lines(launch: LaunchCommand) -> list[list[str]]:
-    """Return the arguments, one flag with its values per line."""
+    """Return the arguments in lines: a flag with its values a line."""
     lines: list[list[str]] = [[]]
     for argument in launch.arguments:
         if argument.startswith("--"):
@@ -72,7 +73,7 @@ def as_json(launches: Sequence[LaunchCommand]) -> str:
 
 
 def as_systemd(launches: Sequence[LaunchCommand]) -> str:
-    """Return one systemd unit per server, each headed by its file name."""
+    """Return a systemd unit for every server, headed by the unit's file name."""
     return "\n".join(_unit(launch) for launch in launches)
 
 
@@ -103,7 +104,9 @@ def _unit(launch: LaunchCommand) -> str:
 
 def _systemd(word: str) -> str:
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    plain = escaped and all(each.isalnum() or each in "-_./:,=+@" for each in escaped)
+    plain = escaped and all(
+        character.isalnum() or character in "-_./:,=+@" for character in escaped
+    )
     return escaped if plain else f'"{escaped}"'
 
 

@@ -1,4 +1,4 @@
-"""LiteLLM's configuration for the same aliases and shares, as far as it can keep them."""
+"""Compile LiteLLM's configuration for the aliases and shares of the routing table."""
 
 import json
 from collections.abc import Mapping
@@ -10,16 +10,18 @@ from fleet.resources import Route
 def config(routes: Mapping[str, Route], servers: Mapping[str, str]) -> str:
     """Return LiteLLM's `config.yaml`, written as JSON, which is YAML too.
 
-    A version's share is spread evenly over the servers that hold it; one without a share is
-    left out.
+    A version's share is spread evenly over the servers of the version. Versions without a share
+    are left out.
 
     Args:
-        routes: By alias.
-        servers: Server to its base URL.
+        routes: Route by alias.
+        servers: Base URL by server.
     """
     document = {
         "model_list": [
-            each for alias in sorted(routes) for each in _deployments(routes[alias], servers)
+            deployment
+            for alias in sorted(routes)
+            for deployment in _deployments(routes[alias], servers)
         ],
         "router_settings": {"routing_strategy": "simple-shuffle", "num_retries": 0},
         "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
@@ -30,7 +32,7 @@ def config(routes: Mapping[str, Route], servers: Mapping[str, str]) -> str:
 def _deployments(route: Route, servers: Mapping[str, str]) -> list[dict[str, Any]]:
     made = []
     for share in route.shares:
-        held = sorted(each for each in share.servers if each in servers)
+        held = sorted(server for server in share.servers if server in servers)
         for server in held if share.percent else ():
             parameters = {
                 "model": f"hosted_vllm/{share.adapter}",

@@ -1,4 +1,4 @@
-"""Reads plain JSON back into frozen dataclasses, strictly: a wrong file is named, not guessed."""
+"""Decode plain JSON into frozen dataclasses, strictly: a wrong field is an error with its path."""
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -10,18 +10,18 @@ from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get
 from fleet.encoding import KINDS, VERBS
 
 Decoder = Callable[[Any, str, bool], Any]
-"""From a JSON value, its path in the file, and whether unknown fields are let pass."""
+"""Function from a JSON value, its path in the file, and whether unknown fields are ignored."""
 
 Decoded = TypeVar("Decoded")
 _TAGGED = {made: tag for table in (KINDS, VERBS) for tag, made in table.items()}
 
 
 class MalformedError(ValueError):
-    """A file does not hold what its format says; the message begins with the path inside it."""
+    """A field is missing, unknown or of another type; the message begins with the path."""
 
 
 def decode(wanted: type[Decoded], value: Any, where: str, *, lenient: bool = False) -> Decoded:
-    """Return `value` as a `wanted`.
+    """Return `value` as a value of the type `wanted`.
 
     Args:
         wanted: A dataclass of the fleet, or any type one of their fields has.
@@ -83,19 +83,19 @@ def _enumeration(wanted: type[StrEnum]) -> Decoder:
 
 def _tuple(arguments: tuple[Any, ...]) -> Decoder:
     endless = len(arguments) == 2 and arguments[1] is Ellipsis  # noqa: PLR2004 (X, ...)
-    readers = [_decoder(each) for each in arguments if each is not Ellipsis]
+    readers = [_decoder(argument) for argument in arguments if argument is not Ellipsis]
 
     def read(value: Any, where: str, lenient: bool) -> tuple[Any, ...]:  # noqa: FBT001 (a Decoder)
         if not isinstance(value, list):
             raise MalformedError(f"{where}: expected a list, found {value!r:.60}")
         if endless:
             reader = readers[0]
-            return tuple(reader(each, f"{where}[{n}]", lenient) for n, each in enumerate(value))
+            return tuple(reader(item, f"{where}[{n}]", lenient) for n, item in enumerate(value))
         if len(value) != len(readers):
             raise MalformedError(f"{where}: expected {len(readers)} items, found {len(value)}")
         return tuple(
-            reader(each, f"{where}[{n}]", lenient)
-            for n, (reader, each) in enumerate(zip(readers, value, strict=True))
+            reader(item, f"{where}[{n}]", lenient)
+            for n, (reader, item) in enumerate(zip(readers, value, strict=True))
         )
 
     return read
@@ -112,11 +112,11 @@ def _mapping(reader: Decoder) -> Decoder:
 
 def _union(arguments: tuple[Any, ...]) -> Decoder:
     optional = NoneType in arguments
-    members = [each for each in arguments if each is not NoneType]
+    members = [argument for argument in arguments if argument is not NoneType]
     if len(members) == 1:
         choose: Decoder = _decoder(members[0])
     else:
-        choose = _tagged({_TAGGED[each]: _record(each) for each in members})
+        choose = _tagged({_TAGGED[member]: _record(member) for member in members})
 
     def read(value: Any, where: str, lenient: bool) -> Any:  # noqa: FBT001 (a Decoder)
         return None if optional and value is None else choose(value, where, lenient)
@@ -139,11 +139,11 @@ def _tagged(readers: Mapping[str, Decoder]) -> Decoder:
 @cache
 def _record(wanted: type) -> Decoder:
     hints = get_type_hints(wanted)
-    known = [(each.name, _decoder(hints[each.name])) for each in fields(wanted)]
+    known = [(field.name, _decoder(hints[field.name])) for field in fields(wanted)]
     needed = {
-        each.name
-        for each in fields(wanted)
-        if each.default is MISSING and each.default_factory is MISSING
+        field.name
+        for field in fields(wanted)
+        if field.default is MISSING and field.default_factory is MISSING
     }
     tag = _TAGGED.get(wanted)
     extra = {"kind"} if wanted in KINDS.values() else {"verb"} if tag else set()
@@ -156,7 +156,7 @@ def _record(wanted: type) -> Decoder:
             raise MalformedError(f"{where}: `{missing[0]}` is missing")
         if not lenient and (unknown := sorted(value.keys() - allowed)):
             raise MalformedError(f"{where}: unknown field `{unknown[0]}`")
-        if any(value.get(each, tag) != tag for each in extra):
+        if any(value.get(name, tag) != tag for name in extra):
             raise MalformedError(f"{where}: expected a resource or operation of kind `{tag}`")
         found = {
             name: reader(value[name], f"{where}.{name}", lenient)

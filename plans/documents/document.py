@@ -1,4 +1,4 @@
-"""JSON files of ours: one line per entry so that they diff well, a version, plain errors."""
+"""Write and read a JSON document: a version, an entry a line for readable diffs, plain errors."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from fleet.encoding import canonical_json
 from fleet.errors import FleetError, problem
 
 EXPANDED = 2
-"""Levels of nesting that get lines of their own; what lies deeper stands on one line."""
+"""Upper bound of nesting that gets lines of their own; deeper values stand on the same line."""
 
 _VERSION = re.compile(r"([0-9]+)\.([0-9]+)")
 
@@ -30,9 +30,9 @@ def _write(value: Any, indent: str, levels: int) -> str:
             for key in sorted(value)
         ]
         return "{\n" + ",\n".join(body) + f"\n{indent}}}"
-    if not any(isinstance(each, dict | list) for each in value) and levels == 0:
+    if not any(isinstance(item, dict | list) for item in value) and levels == 0:
         return canonical_json(value)
-    return "[\n" + ",\n".join(f"{inner}{canonical_json(each)}" for each in value) + f"\n{indent}]"
+    return "[\n" + ",\n".join(f"{inner}{canonical_json(item)}" for item in value) + f"\n{indent}]"
 
 
 def read(text: str, name: str, version: tuple[int, int], command: str) -> tuple[Any, bool]:
@@ -40,12 +40,12 @@ def read(text: str, name: str, version: tuple[int, int], command: str) -> tuple[
 
     Args:
         text: The file's content.
-        name: What its field `format` must say.
-        version: The newest version that this reader knows; a greater major is refused.
-        command: What makes such a file, for errors.
+        name: Required value of the field `format`.
+        version: Newest version that fleetctl reads; a greater major is refused.
+        command: Command that writes such a file, for errors.
 
     Raises:
-        FleetError: FC5001 damaged, FC5002 another kind of file, FC5003 of a later major.
+        FleetError: FC5001 damaged, FC5002 another kind of file, FC5003 a later major.
     """
     try:
         document = json.loads(text, parse_constant=_no_constant, parse_float=_finite)

@@ -1,9 +1,9 @@
-"""The live-state file: what was observed, as JSON that `fleetctl plan --live FILE` takes.
+"""Write and read the live-state file: the observed state, for `fleetctl plan --live FILE`.
 
-It lets a plan be made without the fleet: in a test, in CI, or to ask "what if". It holds
-no secret: keys stand there as references and fingerprints, URLs without user and password.
+With such a file a plan is made without the fleet: in a test, in CI, for a what-if. The file
+holds no secret: keys are references and fingerprints, URLs have no user and password.
 
-Its version is written in full, `1.0`; additions raise the minor, as in the plan file.
+Additions raise the minor version, as in the plan file.
 """
 
 import re
@@ -31,11 +31,11 @@ def dump(state: State) -> str:
     document: dict[str, Any] = {
         "format": FORMAT,
         "format_version": f"{VERSION[0]}.{VERSION[1]}",
-        "resources": [plain(each) for _, each in sorted(state.resources.items())],
+        "resources": [plain(resource) for _, resource in sorted(state.resources.items())],
     }
     document |= {name: plain(getattr(state, name)) for name in _BESIDE}
     document["urls"] = {name: _CREDENTIALS.sub("", url) for name, url in state.urls.items()}
-    return write({name: each for name, each in document.items() if each or name == "resources"})
+    return write({name: field for name, field in document.items() if field or name == "resources"})
 
 
 def load(text: str) -> State:
@@ -47,15 +47,15 @@ def load(text: str) -> State:
     """
     document, later = read(text, FORMAT, VERSION, MAKE)
     beside = {
-        name: each
-        for name, each in document.items()
+        name: field
+        for name, field in document.items()
         if name not in ("format", "format_version", "resources")
     }
     try:
         listed = decode(
             tuple[Resource, ...], document.get("resources", []), "resources", lenient=later
         )
-        resources = {each.address: each for each in listed}
+        resources = {resource.address: resource for resource in listed}
         if len(resources) != len(listed):
             raise MalformedError("resources: the same address twice")  # noqa: TRY301 (one exit)
         state = decode(State, {"resources": {}, **beside}, "live", lenient=later)
@@ -85,10 +85,10 @@ def _require_servers(listed: Sequence[Resource], unknown: Container[str]) -> Non
     Raises:
         MalformedError: with the first of them.
     """
-    servers = {each.name for each in listed if isinstance(each, Server)}
-    for number, each in enumerate(listed):
-        if not isinstance(each, LoadedAdapter) or each.server in unknown:
+    servers = {resource.name for resource in listed if isinstance(resource, Server)}
+    for number, resource in enumerate(listed):
+        if not isinstance(resource, LoadedAdapter) or resource.server in unknown:
             continue
-        if each.server not in servers:
-            where, what = f"resources[{number}].server", f"no server `{each.server}` is listed"
+        if resource.server not in servers:
+            where, what = f"resources[{number}].server", f"no server `{resource.server}` is listed"
             raise MalformedError(f"{where}: {what}, nor among `unknown_servers`")

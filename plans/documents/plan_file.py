@@ -1,9 +1,8 @@
-"""The plan file: a plan's decisions as canonical JSON, whose hash is the plan's id.
+"""Write and read the plan file: a plan's decisions as canonical JSON, with their hash as its id.
 
-Three parts. `decisions` is what was reviewed and will be done; `plan_id` is its hash, and a
-file whose decisions hash to something else is refused. `observations` are estimates and counts
-for the reader. `envelope` says who made the file, when and from which commit. No part holds a
-secret: keys stand there as references and fingerprints.
+`decisions` are reviewed and carried out. `plan_id` is their hash; a file whose decisions hash
+to another id is refused. `observations` are estimates and counts for the reader. `envelope`
+names author, time and commit. No part holds a secret: keys are references and fingerprints.
 """
 
 from collections.abc import Mapping
@@ -18,7 +17,8 @@ from plans.documents.document import read, write
 
 FORMAT = "fleetctl-plan"
 VERSION = (1, 0)
-"""Additions raise the minor. A reader refuses another major and ignores what a later minor adds."""
+"""Version of the format. Additions raise the minor; a reader refuses another major and ignores
+fields of a later minor."""
 
 MAKE = "fleetctl plan --out plan.json"
 BESIDE = (
@@ -36,12 +36,12 @@ BESIDE = (
 )
 """Fields of a plan that are observations: shown, and not part of the id."""
 SPARSE = ("translations",)
-"""Those of them that are left out where there is nothing to say."""
+"""Observations that are left out where they are empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Who made a plan file; outside the hash, so that equal plans have equal ids."""
+    """Author, time and commit of a plan file; no part of the hash: equal plans have equal ids."""
 
     created_at: str
     """ISO 8601, UTC."""
@@ -89,7 +89,7 @@ def load(text: str) -> Plan:
 
 
 def load_with_envelope(text: str) -> tuple[Plan, Envelope | None]:
-    """Return the plan in a plan file and who made it; errors as `load`."""
+    """Return the plan in a plan file and its envelope; errors as `load`."""
     document, later = read(text, FORMAT, VERSION, MAKE)
     decided = _section(document, "decisions")
     stated = document.get("plan_id")
@@ -126,14 +126,14 @@ def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _merged(decided: Mapping[str, Any], observed: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the measured fields back into the entries that they belong to."""
+    """Return the fields of a plan, with the measured fields back in their entries."""
     both = {**{name: observed[name] for name in BESIDE if name in observed}, **decided}
     for section in MEASURED:
         entries, values = decided.get(section), observed.get(section)
         if not isinstance(entries, list) or not isinstance(values, list):
             raise MalformedError(f"`{section}` is missing or no list")
         if len(entries) != len(values) or not all(
-            isinstance(each, dict) for each in (*entries, *values)
+            isinstance(entry, dict) for entry in (*entries, *values)
         ):
             raise MalformedError(f"observations.{section}: not one object for each entry")
         both[section] = [{**value, **entry} for entry, value in zip(entries, values, strict=True)]

@@ -1,15 +1,14 @@
-"""Draws the packing: what fills each device, who is in which slot, and the load of the day.
+"""Draw the packing: parts of devices, adapters in slots, and the load of the day.
 
-    Fleet + Placement -> sketch -> DRAWINGS[text | svg | html]
+    FleetSpec + PlacementResult -> drawing_of -> DRAWINGS[text | svg | html]
 
-`sketch` says what there is to draw; `text` draws it in characters; `layout` puts it on a plane,
-from which `picture` makes SVG and HTML, self-contained and without a script.
+SVG and HTML are self-contained and have no script.
 """
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from plans.drawing.content import Drawing, only, sketch
+from plans.drawing.content import Drawing, around_server, drawing_of
 
 Renderer = Callable[[Drawing], str]
 
@@ -33,6 +32,6 @@ def _html(drawing: Drawing) -> str:
 
 
 DRAWINGS: Mapping[str, Renderer] = MappingProxyType({"html": _html, "svg": _svg, "text": _text})
-"""By format name, as `fleetctl draw --format` takes it."""
+"""Renderer by format name; the names are those of `fleetctl draw --format`."""
 
-__all__ = ["DRAWINGS", "Drawing", "only", "sketch"]
+__all__ = ["DRAWINGS", "Drawing", "around_server", "drawing_of"]

@@ -1,4 +1,4 @@
-"""The packing as data to be drawn: hosts, devices, what fills them, who is on them, their day."""
+"""Gather the content of a drawing: hosts, devices and their parts, servers, adapters, loads."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ PartName = Literal["base", "slots", "kv", "reserve", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one server takes of one device for one purpose."""
+    """A server's memory on a device for a single purpose."""
 
     name: PartName
     server: str
@@ -26,24 +26,24 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class DeviceBox:
-    """One device. The parts and what is free add up to its memory."""
+    """A device. Parts and free bytes add up to the memory."""
 
     device: str
     kind: str
     memory_bytes: int
     price_per_hour: float
     parts: tuple[Part, ...]
-    """Server by server, each as base, slots, KV cache, reserve."""
+    """Parts server by server, in the order base, slots, KV cache, reserve."""
 
     @property
     def free_bytes(self) -> int:
-        """What no server takes: a server never asks for all, see `fleet.budget.USABLE`."""
-        return self.memory_bytes - sum(each.bytes for each in self.parts)
+        """Bytes that no server takes: servers leave a part free, see `fleet.vllm.USABLE`."""
+        return self.memory_bytes - sum(part.bytes for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One adapter version on one server."""
+    """An adapter version on a server."""
 
     adapter: str
     alias: str
@@ -51,12 +51,12 @@ class Block:
     version: str
     rank: int
     cached: bool
-    """Waits in host memory for a slot, and has none of its own."""
+    """Whether the version waits in host memory for a shared slot."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerPanel:
-    """One server with what it holds and its day."""
+    """A server with adapters, slots and load by the hour."""
 
     server: str
     base: str
@@ -65,109 +65,109 @@ class ServerPanel:
     rank: int
     blocks: tuple[Block, ...]
     others: tuple[str, ...]
-    """Slots that nobody has for himself: for each, whose it is, such as `shared`."""
+    """Labels of slots without a pinned adapter, such as `shared`."""
     hours: tuple[float, ...]
-    """Part of its throughput that is asked in each hour, UTC; empty: not known."""
+    """Share of throughput that is asked for, by hour, UTC; empty: not known."""
     worst_hour: int
     limit: float
-    """Part of its throughput that may be asked in any hour."""
+    """Upper bound of the share of throughput in any hour."""
     kv_tokens: int | None
     context: int
-    """Tokens that a request keeps in the KV cache on average."""
+    """Mean tokens of a request in the KV cache."""
     basis: str
 
     @property
     def requests(self) -> int | None:
-        """Requests that run at a time by its KV cache, as far as the law counts on them."""
+        """Requests at a time by the KV cache, up to the largest batch of the decode law."""
         return None if self.kv_tokens is None else largest_batch(self.kv_tokens, self.context)
 
     @property
     def pinned(self) -> tuple[Block, ...]:
-        """Adapters with a slot of their own."""
-        return tuple(each for each in self.blocks if not each.cached)
+        """Adapters with a pinned slot."""
+        return tuple(block for block in self.blocks if not block.cached)
 
     @property
     def empty(self) -> int:
-        """Slots that nobody has."""
+        """Slots without any adapter."""
         return max(self.slots - len(self.pinned) - len(self.others), 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class DeviceGroup:
     """Devices that have a server in common, and all servers on them."""
 
     boxes: tuple[DeviceBox, ...]
     """Empty where the servers are run by others."""
-    tenants: tuple[ServerPanel, ...]
+    panels: tuple[ServerPanel, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class HostRow:
-    """One host."""
+    """A host."""
 
     host: str
-    panels: tuple[Panel, ...]
+    groups: tuple[DeviceGroup, ...]
     idle: tuple[str, ...]
-    """Devices that no server stands on."""
+    """Devices without a server."""
     silent: tuple[str, ...]
     """Servers here that did not answer, and are not drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A whole fleet, or a part of it."""
+    """A fleet, or a part of a fleet."""
 
     fleet: str
     rows: tuple[HostRow, ...]
 
     @property
-    def panels(self) -> tuple[Panel, ...]:
-        """The panels of all hosts."""
-        return tuple(panel for row in self.rows for panel in row.panels)
+    def groups(self) -> tuple[DeviceGroup, ...]:
+        """The groups of all hosts."""
+        return tuple(group for row in self.rows for group in row.groups)
 
     @property
-    def tenants(self) -> tuple[ServerPanel, ...]:
+    def panels(self) -> tuple[ServerPanel, ...]:
         """The servers of all hosts."""
-        return tuple(each for panel in self.panels for each in panel.tenants)
+        return tuple(panel for group in self.groups for panel in group.panels)
 
     @property
     def boxes(self) -> tuple[DeviceBox, ...]:
         """The devices in use."""
-        return tuple(each for panel in self.panels for each in panel.boxes)
+        return tuple(box for group in self.groups for box in group.boxes)
 
     @property
     def clients(self) -> tuple[str, ...]:
-        """Whose adapters are here, sorted."""
-        return tuple(sorted({b.client for each in self.tenants for b in each.blocks}))
+        """Clients of the adapters, sorted."""
+        return tuple(sorted({b.client for panel in self.panels for b in panel.blocks}))
 
 
-def sketch(fleet: FleetSpec, placement: PlacementResult, silent: Iterable[str] = ()) -> Drawing:
-    """Return what there is to draw of a placement.
+def drawing_of(fleet: FleetSpec, placement: PlacementResult, silent: Iterable[str] = ()) -> Drawing:
+    """Return the drawing of a placement.
 
     Args:
         fleet: The declarations.
-        placement: Where everything goes.
-        silent: Servers that did not answer; named with their host, since their place is taken.
+        placement: Placement of the fleet.
+        silent: Servers that did not answer; the drawing names them, since their devices are taken.
     """
-    books = placement_accounts(fleet, placement)
+    accounts = placement_accounts(fleet, placement)
     asked = sorted(silent)
-    rows = (_row(fleet, placement, host, books, asked) for host in fleet.hosts.values())
+    rows = (_row(fleet, placement, host, accounts, asked) for host in fleet.hosts.values())
     return Drawing(fleet.name, tuple(rows))
 
 
-def only(drawing: Drawing, server: str) -> Drawing:
-    """Return the part of a drawing with one server and those on the same devices.
+def around_server(drawing: Drawing, server: str) -> Drawing:
+    """Return the part of a drawing with a server and the servers on the same devices.
 
     Raises:
         FleetError: FC5011, there is no such server.
     """
     rows = tuple(
-        replace(row, panels=panels, idle=(), silent=())
+        replace(row, groups=groups, idle=(), silent=())
         for row in drawing.rows
-        if (panels := tuple(p for p in row.panels if any(t.server == server for t in p.tenants)))
+        if (groups := tuple(p for p in row.groups if any(t.server == server for t in p.panels)))
     )
     if not rows:
-        names = [each.server for each in drawing.tenants]
+        names = [panel.server for panel in drawing.panels]
         raise FleetError(
             problem(
                 "FC5011",
@@ -184,76 +184,76 @@ def _row(
     fleet: FleetSpec,
     placement: PlacementResult,
     host: HostSpec,
-    books: Mapping[str, ServerAccount],
+    accounts: Mapping[str, ServerAccount],
     silent: list[str],
 ) -> HostRow:
-    here = [each for each in books.values() if each.host == host.name]
-    devices = {each.name: each for each in host.devices}
-    used = {name for each in here for name in each.devices}
-    uses = {each.server: each.slots_after for each in placement.capacity}
-    contexts = {
-        base: each.context for base, each in request_mix_of(fleet.adapters.values()).items()
-    }
+    here = [account for account in accounts.values() if account.host == host.name]
+    devices = {device.name: device for device in host.devices}
+    used = {name for account in here for name in account.devices}
+    uses = {use.server: use.slots_after for use in placement.capacity}
+    contexts = {base: mix.context for base, mix in request_mix_of(fleet.adapters.values()).items()}
 
-    def tenant(account: ServerAccount) -> ServerPanel:
-        return _tenant(fleet, account, contexts, uses.get(account.server, 0))
+    def panel(account: ServerAccount) -> ServerPanel:
+        return _panel(fleet, account, contexts, uses.get(account.server, 0))
 
-    panels = tuple(
-        Panel(
+    groups = tuple(
+        DeviceGroup(
             tuple(_box(devices[name], group) for name in names if name in devices),
-            tuple(tenant(each) for each in group),
+            tuple(panel(account) for account in group),
         )
         for names, group in _groups(here)
     )
-    attached = {each.name for each in host.attached}
-    waiting = {name for name in devices for each in silent if each.endswith(f"-{host.name}-{name}")}
+    attached = {server.name for server in host.attached}
+    waiting = {
+        name for name in devices for server in silent if server.endswith(f"-{host.name}-{name}")
+    }
     return HostRow(
         host.name,
-        panels,
+        groups,
         tuple(name for name in devices if name not in used | waiting),
-        tuple(each for each in silent if each in attached or f"-{host.name}-" in each),
+        tuple(server for server in silent if server in attached or f"-{host.name}-" in server),
     )
 
 
 def _groups(here: list[ServerAccount]) -> list[tuple[list[str], list[ServerAccount]]]:
     """Group servers that share a device, directly or through others."""
     groups: list[tuple[list[str], list[ServerAccount]]] = []
-    for each in here:
-        joined = [group for group in groups if set(group[0]) & set(each.devices)]
-        names = sorted({*each.devices, *(name for group in joined for name in group[0])})
-        servers = [*(server for group in joined for server in group[1]), each]
+    for account in here:
+        joined = [group for group in groups if set(group[0]) & set(account.devices)]
+        names = sorted({*account.devices, *(name for group in joined for name in group[0])})
+        servers = [*(server for group in joined for server in group[1]), account]
         groups = [group for group in groups if group not in joined]
         groups.append((names, servers))
     return sorted(groups, key=lambda group: (group[0], group[1][0].server))
 
 
 def _box(device: DeviceSpec, group: list[ServerAccount]) -> DeviceBox:
-    here = [each for each in group if device.name in each.devices]
+    here = [account for account in group if device.name in account.devices]
     parts: list[Part] = []
-    for each in here:
+    for account in here:
         sizes: tuple[tuple[PartName, int | None], ...] = (
-            ("base", each.weights_bytes),
-            ("slots", each.slot_bytes),
-            ("kv", each.kv_bytes),
-            ("reserve", each.reserve_bytes),
+            ("base", account.weights_bytes),
+            ("slots", account.slot_bytes),
+            ("kv", account.kv_bytes),
+            ("reserve", account.reserve_bytes),
         )
-        known = [Part(name, each.server, size) for name, size in sizes if size]
+        known = [Part(name, account.server, size) for name, size in sizes if size]
         parts += known
         if any(size is None for _, size in sizes):
             share = int(device.memory_bytes * USABLE) // len(here)
             rest = share - sum(part.bytes for part in known)
-            parts.append(Part("unknown", each.server, max(rest, 0)))
+            parts.append(Part("unknown", account.server, max(rest, 0)))
     return DeviceBox(
         device.name, device.kind, device.memory_bytes, device.price_per_hour, tuple(parts)
     )  # fmt: skip
 
 
-def _tenant(
+def _panel(
     fleet: FleetSpec, account: ServerAccount, contexts: Mapping[str, int], taken: int
 ) -> ServerPanel:
     limit = fleet.policy.utilization
     known = account.basis != "unknown"
-    blocks = tuple(_block(each) for each in account.residents)
+    blocks = tuple(_block(resident) for resident in account.residents)
     more = max(taken - account.pinned, 0)
     shared = min(more, account.cached)
     others = ("shared",) * shared + ("not ours",) * (more - shared)

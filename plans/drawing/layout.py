@@ -1,10 +1,10 @@
-"""Puts a drawing on a plane: hosts as rows, devices as boxes in proportion to their memory."""
+"""Lay out a drawing: hosts as rows, devices as boxes in proportion to memory. Unit: pixels."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from plans.drawing.content import DeviceBox, Drawing, HostRow, Part
-from plans.drawing.labels import PART_NAMES, beside, device, headline
+from plans.drawing.labels import PART_NAMES, device_label, headline, host_notes
 from plans.drawing.server_panel import Palette, Region, region
 from plans.drawing.shapes import Area, Rect, Shape, TextLabel, fits, lines
 from plans.wording import size
@@ -17,23 +17,23 @@ BAR = 28
 ZOOM = 16
 """Height between a device and its servers."""
 BESIDE = 3
-"""Servers of one device that are drawn beside each other before a new line starts."""
+"""Upper bound of servers in a line below their devices."""
 MOST_CLIENTS = 40
-"""Clients that the legend names."""
+"""Upper bound of clients that the legend names."""
 GOLDEN_ANGLE = 137.508
-"""Degrees between the colours of two clients: neighbours in the legend never look alike."""
+"""Degrees between the hues of two clients; neighbours in the legend differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Marks on a plane of a size."""
+    """Shapes and the height of the page."""
 
     height: float
     marks: tuple[Shape, ...]
 
 
 def arrange(drawing: Drawing) -> Picture:
-    """Return the marks of a drawing."""
+    """Return the shapes of a drawing."""
     palette = {
         name: round(index * GOLDEN_ANGLE % 360, 1) for index, name in enumerate(drawing.clients)
     }
@@ -51,7 +51,7 @@ def arrange(drawing: Drawing) -> Picture:
 
 
 def _legend(drawing: Drawing, palette: Palette, marks: list[Shape], y: float) -> float:
-    """Add the legend of memory, then that of clients; return where it ends."""
+    """Add the legends of memory and of clients; return their lower end."""
     names = {part.name for box in drawing.boxes for part in box.parts}
     shown: list[tuple[str, str, float | None]] = [
         (word, f"part {name}", None) for name, word in PART_NAMES.items() if name in names
@@ -59,7 +59,7 @@ def _legend(drawing: Drawing, palette: Palette, marks: list[Shape], y: float) ->
     if drawing.boxes:
         shown.append(("free", "part free", None))
     clients = drawing.clients
-    shown += [(each, "block", palette[each]) for each in clients[:MOST_CLIENTS]]
+    shown += [(client, "block", palette[client]) for client in clients[:MOST_CLIENTS]]
     if len(clients) > MOST_CLIENTS:
         shown.append((f"and {len(clients) - MOST_CLIENTS} clients more", "", None))
     x = float(MARGIN)
@@ -75,41 +75,41 @@ def _legend(drawing: Drawing, palette: Palette, marks: list[Shape], y: float) ->
 
 
 class _Canvas:
-    """Draws host after host, and remembers what the scale is."""
+    """Draw host after host at a common scale."""
 
     def __init__(self, drawing: Drawing, palette: Palette) -> None:
-        """Choose columns: two panels beside each other, unless devices are shared."""
-        alone = all(len(each.tenants) == 1 for each in drawing.panels)
-        several = any(len(row.panels) > 1 for row in drawing.rows)
+        """Choose the columns: two, or a single column where devices are shared."""
+        alone = all(len(group.panels) == 1 for group in drawing.groups)
+        several = any(len(row.groups) > 1 for row in drawing.rows)
         self.columns = 2 if alone and several else 1
         self.width = (WIDTH - 2 * MARGIN - GAP * (self.columns - 1)) / self.columns
-        self.largest = max((each.memory_bytes for each in drawing.boxes), default=1)
+        self.largest = max((box.memory_bytes for box in drawing.boxes), default=1)
         self.palette = palette
         self.marks: list[Shape] = []
 
     def row(self, row: HostRow, y: float) -> float:
-        """Draw one host; return where it ends."""
+        """Draw a host; return its lower end."""
         self.marks.append(TextLabel(MARGIN, y, f"Host {row.host}", "title"))
         y += 12
-        for first in range(0, len(row.panels), self.columns):
+        for first in range(0, len(row.groups), self.columns):
             ends = [y]
-            for index, panel in enumerate(row.panels[first : first + self.columns]):
+            for index, group in enumerate(row.groups[first : first + self.columns]):
                 x = MARGIN + index * (self.width + GAP)
                 top = y
-                for box in panel.boxes:
+                for box in group.boxes:
                     top = self.box(box, x, top)
-                regions = [region(each, panel, self.palette) for each in panel.tenants]
-                ends.append(self.servers(regions, panel.boxes, x, top))
+                regions = [region(panel, group, self.palette) for panel in group.panels]
+                ends.append(self.servers(regions, group.boxes, x, top))
             y = max(ends) + 12
-        for text in beside(row):
+        for text in host_notes(row):
             for line in lines(text, WIDTH - 2 * MARGIN, 12):
                 y += 16
                 self.marks.append(TextLabel(MARGIN, y, line, "small"))
         return y
 
     def box(self, box: DeviceBox, x: float, y: float) -> float:
-        """Draw one device with its parts; return where it ends."""
-        text = f"{box.device}  {device(box)}, {size(box.free_bytes)} free"
+        """Draw a device with its parts; return its lower end."""
+        text = f"{box.device}  {device_label(box)}, {size(box.free_bytes)} free"
         self.marks.append(TextLabel(x, y + 14, text, "small"))
         y += 20
         self.marks.append(
@@ -138,19 +138,19 @@ class _Canvas:
     def servers(
         self, regions: list[Region], boxes: tuple[DeviceBox, ...], x: float, y: float
     ) -> float:
-        """Draw the servers of a panel beside each other, below its devices."""
+        """Draw the servers of a group below the devices; return their lower end."""
         across = min(len(regions), BESIDE)
         width = (self.width - GAP * (across - 1)) / across
         slots = self._slots(boxes[-1], x) if boxes else {}
         for first in range(0, len(regions), across):
             top, ends = y + ZOOM, [y]
-            for index, each in enumerate(regions[first : first + across]):
+            for index, region_ in enumerate(regions[first : first + across]):
                 left = x + index * (width + GAP)
-                if each.server in slots and first == 0:
-                    low, high = slots[each.server]
+                if region_.server in slots and first == 0:
+                    low, high = slots[region_.server]
                     points = ((low, y), (high, y), (left + width, top), (left, top))
                     self.marks.append(Area(points, "zoom"))
-                marks, end = each.place(left, top, width)
+                marks, end = region_.place(left, top, width)
                 self.marks += marks
                 ends.append(end)
             y = max(ends)
@@ -166,7 +166,7 @@ class _Canvas:
             x += width
 
     def _slots(self, box: DeviceBox, x: float) -> Mapping[str, tuple[float, float]]:
-        """Return from where to where a device's slots are drawn, by server."""
+        """Return left and right end of a device's slots, by server."""
         return {
             part.server: (left, left + width)
             for part, left, width in self._parts(box, x)

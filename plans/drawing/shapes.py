@@ -1,4 +1,4 @@
-"""What a picture is made of: rectangles, words, areas and lines on a plane. Units: pixels."""
+"""Hold the shapes of a picture: rectangles, texts, polygons and lines. Unit: pixels."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from textwrap import wrap
 from typing import ClassVar
 
 GLYPH = 0.58
-"""Width of a character as a part of the font's size; a little more than the usual faces have."""
+"""Upper bound of a character's mean width, as a part of the font size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rect:
-    """A rectangle, with what a pointer over it shows."""
+    """A rectangle with a tooltip."""
 
     kind: ClassVar[str] = "rect"
     x: float
@@ -21,14 +21,14 @@ class Rect:
     look: str
     title: str = ""
     data: tuple[tuple[str, str], ...] = ()
-    """What it stands for, as `data-…` attributes."""
+    """Attributes `data-…` of the rectangle."""
     hue: float | None = None
-    """Degrees on the colour wheel, where it stands for a client."""
+    """Degrees on the colour wheel, for a client; None: the colour of `look`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextLabel:
-    """One line of text, from its left end on the base line."""
+    """A line of text, from its left end on the base line."""
 
     kind: ClassVar[str] = "words"
     x: float
@@ -62,13 +62,13 @@ Shape = Rect | TextLabel | Area | Stroke
 
 
 def fits(text: str, width: float, size: float = 11) -> bool:
-    """Say whether one line of text has room."""
+    """Return whether a line of text has room."""
     return len(text) * size * GLYPH <= width
 
 
 def first_fitting(texts: Iterable[str], width: float, size: float = 11) -> str:
-    """Return the first of some texts that has room; empty where none has."""
-    return next((each for each in texts if fits(each, width, size)), "")
+    """Return the first text that has room; empty where no text has."""
+    return next((text for text in texts if fits(text, width, size)), "")
 
 
 def lines(text: str, width: float, size: float = 11) -> list[str]:

@@ -1,1 +1,1 @@
-"""plans.explain."""
+"""Explain a resource, a rollout or a placement that fails: facts, each with a label."""

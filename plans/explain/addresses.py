@@ -1,4 +1,4 @@
-"""Addresses as people type them: whole, or what of them a file, an error or a drawing shows."""
+"""List the names of a resource: its address, and shorter forms that files and errors show."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
 
 
 def names_of(resource: Resource) -> frozenset[str]:
-    """Return all that means a resource, its address among it.
+    """Return all names that mean a resource, the address among them.
 
     A server: `server/S`, `S`, `host/device`, `host/H`, `base/B`. An adapter: `adapter/N@S`, `N@S`,
     `adapter/N`, `N`, and the same with `ALIAS@VERSION` in the place of its full name `N`; of a
@@ -23,7 +23,7 @@ def _names(resource: Resource) -> Iterator[str]:
     yield from (address, address.partition("/")[2])
     match resource:
         case Server():
-            yield from (f"{resource.host}/{each}" for each in resource.devices)
+            yield from (f"{resource.host}/{device}" for device in resource.devices)
             yield from (f"host/{resource.host}", f"base/{resource.base}")
         case LoadedAdapter():
             yield from (resource.adapter, f"adapter/{resource.adapter}")
@@ -39,9 +39,9 @@ def _by_alias(resource: LoadedAdapter) -> Iterator[str]:
     try:
         name = AdapterName.parse(resource.adapter)
     except ValueError:
-        return  # somebody else's, which has no parts
+        return  # an adapter of others, whose name has no parts
     yield f"adapter/{name.alias}"
-    for each in (
+    for short_name in (
         f"{name.alias}@{resource.server}",
         *(
             f"{name.alias}@{version}{where}"
@@ -49,4 +49,4 @@ def _by_alias(resource: LoadedAdapter) -> Iterator[str]:
             for where in ("", f"@{resource.server}")
         ),
     ):
-        yield from (each, f"adapter/{each}")
+        yield from (short_name, f"adapter/{short_name}")

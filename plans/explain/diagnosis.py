@@ -1,4 +1,4 @@
-"""A diagnosis as people and programs read it: what binds, by how much, and what helps."""
+"""Render a diagnosis: the binding limits, by how much they bind, and changes that help."""
 
 import json
 from collections.abc import Iterator
@@ -8,12 +8,11 @@ from typing import Any
 
 from fleet.placement import Attempt, TotalNeed
 from fleet.what_if import Advice, Diagnosis
-from plans.explain.figures import percent
-from plans.render.text import aligned
-from plans.wording import counted, listed
+from plans.tables import WIDE_GAP, aligned
+from plans.wording import and_more, counted, listed, percent
 
 SHOWN = 5
-"""Remedies that are shown as text; JSON holds all."""
+"""Upper bound of changes that are shown as text; JSON holds all."""
 
 
 def render_text(diagnosis: Diagnosis) -> str:
@@ -27,11 +26,11 @@ def render_text(diagnosis: Diagnosis) -> str:
         [*_trials(diagnosis.trials)],
         [*_remedies(diagnosis)],
     ]
-    return "\n\n".join("\n".join(each) for each in sections if each) + "\n"
+    return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
 def render_json(diagnosis: Diagnosis) -> str:
-    """Return a diagnosis as a JSON object; what is not known or has no limit is null."""
+    """Return a diagnosis as a JSON object; unknown and unlimited figures are null."""
     document = {"format": "fleetctl-diagnosis", "format_version": "1.0"} | asdict(diagnosis)
     return json.dumps(_finite(document), indent=2, sort_keys=True) + "\n"
 
@@ -39,9 +38,9 @@ def render_json(diagnosis: Diagnosis) -> str:
 def _finite(value: Any) -> Any:
     match value:
         case dict():
-            return {key: _finite(each) for key, each in value.items()}
+            return {key: _finite(item) for key, item in value.items()}
         case list() | tuple():
-            return [_finite(each) for each in value]
+            return [_finite(item) for item in value]
         case float() if not isfinite(value):
             return None
         case _:
@@ -50,8 +49,8 @@ def _finite(value: Any) -> Any:
 
 def _fitting(diagnosis: Diagnosis) -> Iterator[str]:
     yield f"Fleet {diagnosis.fleet} fits."
-    for each in diagnosis.tightest:
-        yield f"Tightest in {each.resource} ({percent(each.used)}): {each.text}."
+    for limit in diagnosis.tightest:
+        yield f"Tightest in {limit.resource} ({percent(limit.used)}): {limit.text}."
 
 
 def _headline(diagnosis: Diagnosis) -> Iterator[str]:
@@ -62,45 +61,45 @@ def _headline(diagnosis: Diagnosis) -> Iterator[str]:
 
 def _causes(diagnosis: Diagnosis) -> Iterator[str]:
     yield "Why:"
-    for each in diagnosis.causes:
-        also = "" if each.primary else "also, "
-        whom = "" if each.adapters == diagnosis.lacking else f" [{listed(each.adapters, 3)}]"
-        yield f"  {also}{each.limit.value} (base {each.base}): {each.text}{whom}"
+    for cause in diagnosis.causes:
+        also = "" if cause.primary else "also, "
+        whom = "" if cause.adapters == diagnosis.lacking else f" [{listed(cause.adapters, 3)}]"
+        yield f"  {also}{cause.limit.value} (base {cause.base}): {cause.text}{whom}"
 
 
 def _totals(totals: tuple[TotalNeed, ...]) -> Iterator[str]:
     if not totals:
         return
     rows = [("All together", "Replicas", "Slots", "Devices", "Tokens/s in the worst hour")]
-    for each in totals:
-        carried = f"{each.carried:.0f}" if isfinite(each.carried) else "not known"
+    for total in totals:
+        carried = f"{total.carried:.0f}" if isfinite(total.carried) else "not known"
         rows.append(
             (
-                each.base,
-                f"{each.replicas} wanted, {each.placed} placed",
-                str(each.slots),
-                f"{each.devices} of {each.usable} that could hold it",
-                f"{each.tokens:.0f} asked, {carried} carried ({each.hour:02}:00 UTC)",
+                total.base,
+                f"{total.replicas} wanted, {total.placed} placed",
+                str(total.slots),
+                f"{total.devices} of {total.usable} that could hold it",
+                f"{total.tokens:.0f} asked, {carried} carried ({total.hour:02}:00 UTC)",
             )
         )
-    yield from aligned(rows, "")
+    yield from aligned(rows, gap=WIDE_GAP)
 
 
 def _trials(trials: tuple[Attempt, ...]) -> Iterator[str]:
-    if not any(each.obstacle for each in trials):
+    if not any(trial.obstacle for trial in trials):
         return
     yield "Alone on the best empty device of each kind:"
     rows = [
         (
-            each.adapter,
-            each.kind,
+            trial.adapter,
+            trial.kind,
             "fits"
-            if each.obstacle is None
-            else f"{each.obstacle.limit.value}: {each.obstacle.text}",
+            if trial.obstacle is None
+            else f"{trial.obstacle.limit.value}: {trial.obstacle.text}",
         )
-        for each in trials
+        for trial in trials
     ]
-    yield from aligned(rows)
+    yield from aligned(rows, indent="  ", gap=WIDE_GAP)
 
 
 def _remedies(diagnosis: Diagnosis) -> Iterator[str]:
@@ -109,15 +108,14 @@ def _remedies(diagnosis: Diagnosis) -> Iterator[str]:
         yield f"No single change helps ({tried}): take adapters away, or change several things."
         return
     yield f"What helps, cheapest first (each planned with; {tried}):"
-    for number, each in enumerate(diagnosis.remedies[:SHOWN], 1):
-        yield f"  {number}. {each.text}: {_price(each)}{_effects(each)}."
-        yield f"     {each.edit}" + (f" [{each.place}]" if each.place else "")
-        if each.what_if:
-            changes = " ".join(f"--what-if '{change}'" for change in each.what_if)
+    for number, remedy in enumerate(diagnosis.remedies[:SHOWN], 1):
+        yield f"  {number}. {remedy.text}: {_price(remedy)}{_effects(remedy)}."
+        yield f"     {remedy.edit}" + (f" [{remedy.place}]" if remedy.place else "")
+        if remedy.what_if:
+            changes = " ".join(f"--what-if '{change}'" for change in remedy.what_if)
             yield f"     fleetctl plan {changes}"
-    rest = len(diagnosis.remedies) - SHOWN
-    if rest > 0:
-        yield f"  … and {rest} more: fleetctl diagnose --format json"
+    if rest := and_more(diagnosis.remedies, SHOWN):
+        yield f"  … {rest}: fleetctl diagnose --format json"
 
 
 def _price(remedy: Advice) -> str:

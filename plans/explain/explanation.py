@@ -1,12 +1,14 @@
-"""Explanations as people and machines read them."""
+"""Render explanations: text and JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
 
 from fleet.names import Address
-from plans.explain.resource import Fact
 
 FORMAT = "fleetctl-explanation"
+
+Fact = tuple[str, str]
+"""A label and a sentence."""
 
 
 def render_text(explained: Mapping[Address, Sequence[Fact]]) -> str:
@@ -15,7 +17,7 @@ def render_text(explained: Mapping[Address, Sequence[Fact]]) -> str:
 
 
 def render_json(explained: Mapping[Address, Sequence[Fact]]) -> str:
-    """Return all of it as one JSON document; an empty label goes on with the one before."""
+    """Return the facts as a JSON document; a fact without a label belongs to the fact before."""
     resources = [
         {
             "address": address,

@@ -1,4 +1,4 @@
-"""What a server holds and carries, and what an adapter asks of it, as labelled sentences."""
+"""Explain the figures of a server and of an adapter on a server, as labelled sentences."""
 
 from collections.abc import Iterator, Mapping
 from math import isfinite
@@ -16,17 +16,11 @@ from fleet.placement import (
 from fleet.resources import ServerFlags
 from fleet.spec import AdapterFacts, AdapterSpec
 from fleet.vllm import assumption, host_bytes
-from plans.wording import counted, listed, size
+from plans.explain.explanation import Fact
+from plans.wording import counted, listed, percent, size
 
-Fact = tuple[str, str]
-"""A label and a sentence."""
 Versions = Mapping[str, AdapterFacts]
 """Facts of versions by full name."""
-
-
-def percent(part: float) -> str:
-    """Return a part of 1 as `62 %`."""
-    return f"{100 * part:.0f} %"
 
 
 def server_facts(account: ServerAccount) -> Iterator[Fact]:
@@ -85,8 +79,12 @@ def _slots(account: ServerAccount) -> str:
 def host_memory(
     account: ServerAccount, flags: ServerFlags, versions: Versions, declared: int | None
 ) -> str:
-    """Return the host memory that what a server may list takes at most, of what is declared."""
-    sizes = [versions[each.adapter].bytes for each in account.residents if each.adapter in versions]
+    """Return the host memory that a server's listed versions take at most, of the declared."""
+    sizes = [
+        versions[resident.adapter].bytes
+        for resident in account.residents
+        if resident.adapter in versions
+    ]
     if not sizes:
         return "nothing is listed whose size is known"
     cards = flags.tensor_parallel
@@ -100,8 +98,10 @@ def host_memory(
 def adapter_facts(
     adapter: str, declared: AdapterSpec | None, weighed: Weighed, placement: PlacementResult
 ) -> Iterator[Fact]:
-    """Yield what a version asks, how fast it is answered, what binds, why it moved, what else."""
-    own = next((each for each in weighed.account.residents if each.adapter == adapter), None)
+    """Yield a version's load, response time, binding limit, move and runner-up server."""
+    own = next(
+        (resident for resident in weighed.account.residents if resident.adapter == adapter), None
+    )
     if own is not None:
         yield "Asks", _asks(own)
         if declared is not None and declared.demand is not None and weighed.account.step_s:
@@ -126,7 +126,7 @@ def _asks(own: AdapterAccount) -> str:
 
 
 def _answers(found: LatencyAnswer | None) -> str:
-    """Tell how long an answer takes in the server's worst hour of those in which it is asked."""
+    """Return the response time in the worst hour with requests for the version."""
     if found is None:
         return "nobody asks it"
     if not isfinite(found.seconds):
@@ -137,7 +137,7 @@ def _answers(found: LatencyAnswer | None) -> str:
 
 
 def _binding(weighed: Weighed) -> str:
-    """Tell the resource that its server has least of left, with and without it."""
+    """Return the resource that the server has least of, with and without the version."""
     account, without = weighed.account, weighed.without
     taken, before = account.pinned + account.kept, without.pinned + without.kept
     filled = taken / account.slots if account.slots else 0.0
@@ -159,7 +159,8 @@ def _runner_up(weighed: Weighed) -> str:
     if not weighed.alternatives:
         return "none: no other server has its base, and no device is free"
     nearest = min(
-        weighed.alternatives, key=lambda each: (len(each.obstacles), each.new, each.server)
+        weighed.alternatives,
+        key=lambda alternative: (len(alternative.obstacles), alternative.new, alternative.server),
     )
     return f"none; on {nearest.server}, {nearest.obstacles[0]}"
 

@@ -1,4 +1,4 @@
-"""What is known of a route's rollout: its gates, rejections and marks, for status and explain."""
+"""Explain a route's rollout: its gates, rejections and marks, for status and explain."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,20 +8,21 @@ from fleet.history import History
 from fleet.plan import Plan
 from fleet.resources import Route
 from fleet.rollouts import Phase, RolloutTargets
+from plans.explain.explanation import Fact
 from plans.render.text import evidence, limit
-from plans.wording import short_version
+from plans.wording import iso, short_version
 
 
-def facts_of(plan: Plan, wanted: RolloutTargets | None, route: Route) -> Iterator[tuple[str, str]]:
-    """Yield where a route's rollout stands and what its gates know, each with its label."""
+def facts_of(plan: Plan, wanted: RolloutTargets | None, route: Route) -> Iterator[Fact]:
+    """Yield the phase of a route's rollout and the state of its gates, with labels."""
     its = wanted.wanted.get(route.alias) if wanted else None
     if its is not None and its.phase is not Phase.COMPLETE:
         yield "Rollout", f"{short_version(its.target)} is {its.phase.value.replace('_', ' ')}"
-    for each in plan.gates:
-        if each.alias == route.alias:
-            yield "Gate", f"{each.gate} ({limit(each)}): {evidence(each)}"
-            if each.power:
-                yield "", each.power
+    for gate in plan.gates:
+        if gate.alias == route.alias:
+            yield "Gate", f"{gate.gate} ({limit(gate)}): {evidence(gate)}"
+            if gate.power:
+                yield "", gate.power
     for line in plan.outlook:
         alias, _, text = line.partition(": ")
         if alias == route.alias:
@@ -31,48 +32,55 @@ def facts_of(plan: Plan, wanted: RolloutTargets | None, route: Route) -> Iterato
 def told(
     history: History, route: Route, *, client: bool = False
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return what the ledger knows of a route's rollout: `gates`, `rejected` and `marks`.
+    """Return a route's rollout from the ledger: `gates`, `rejected` and `marks`.
 
-    For a `client` no reason tells of others.
+    For a `client`, reasons name no other client.
     """
     return {
         "gates": [
             {
-                "gate": each.gate,
-                "adapter": each.adapter,
-                "percent": each.percent,
-                "verdict": each.finding.verdict.value,
-                "reason": of_the_client(each.finding.plain()) if client else each.finding.reason,
-                "at": each.at.isoformat(timespec="seconds"),
-                "evidence": each.seq,
+                "gate": judged.gate,
+                "adapter": judged.adapter,
+                "percent": judged.percent,
+                "verdict": judged.finding.verdict.value,
+                "reason": of_the_client(judged.finding.plain())
+                if client
+                else judged.finding.reason,
+                "at": iso(judged.at),
+                "evidence": judged.seq,
             }
-            for each in history.evidence.get(route.alias, ())
-            if each.adapter == route.shares[0].adapter
+            for judged in history.evidence.get(route.alias, ())
+            if judged.adapter == route.shares[0].adapter
         ],
         "rejected": [
-            {"digest": digest, "adapter": each.adapter, "gate": each.gate, "evidence": each.seq}
-            for digest, each in sorted(history.rejected.get(route.alias, {}).items())
+            {
+                "digest": digest,
+                "adapter": rejection.adapter,
+                "gate": rejection.gate,
+                "evidence": rejection.seq,
+            }
+            for digest, rejection in sorted(history.rejected.get(route.alias, {}).items())
         ],
         "marks": [
             {
-                "mark": each.mark,
-                "adapter": each.adapter,
-                "by": each.by,
-                "at": each.at.isoformat(timespec="seconds"),
-                "until": each.until.isoformat(timespec="seconds") if each.until else None,
-                "void": each.void.isoformat(timespec="seconds") if each.void else None,
-                "reason": each.reason,
+                "mark": mark.mark,
+                "adapter": mark.adapter,
+                "by": mark.by,
+                "at": iso(mark.at),
+                "until": iso(mark.until) if mark.until else None,
+                "void": iso(mark.void) if mark.void else None,
+                "reason": mark.reason,
             }
-            for each in history.marks.get(route.alias, ())
+            for mark in history.marks.get(route.alias, ())
         ],
     }
 
 
 def of_the_client(finding: Mapping[str, Any]) -> str:
-    """Return a verdict's reason in the words of its own counts, and nobody else's.
+    """Return a verdict's reason, worded again from the verdict's counts.
 
-    What was written beside them comes from engines and gateways: it may name machines, people
-    and other clients.
+    The recorded reason comes from engines and gateways, and may name machines, people and other
+    clients.
     """
     if finding["metric"] == "neighbour_ratio":
         return ""
@@ -88,16 +96,19 @@ def of_the_client(finding: Mapping[str, Any]) -> str:
 
 
 def lines_of(alias: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the same for people, of an alias as status has it; gates only while it is new."""
+    """Yield a line for every gate, rejection and mark of an alias of a status document.
+
+    Gates are left out when the newest version has all requests.
+    """
     newest = alias["versions"][0]["percent"]
-    for each in alias["gates"] if newest < 100 else ():  # noqa: PLR2004 (percent)
-        yield f"gate {each['gate']}: {each['verdict']} (#{each['evidence']}), {each['reason']}"
-    for each in alias["rejected"]:
-        digest = each["digest"][:12]
-        yield f"rejected: digest {digest}, gate {each['gate']} (#{each['evidence']})"
-    for each in alias["marks"]:
-        reason = f": {each['reason']}" if each["reason"] else ""
-        version = short_version(each["adapter"])
-        until = f" until {each['until']}" if each["until"] else ""
-        until += f" counts no more since {each['void']}" if each["void"] else ""
-        yield f"{each['mark']}: {version}{until}, by {each['by']} at {each['at']}{reason}"
+    for gate in alias["gates"] if newest < 100 else ():  # noqa: PLR2004 (percent)
+        yield f"gate {gate['gate']}: {gate['verdict']} (#{gate['evidence']}), {gate['reason']}"
+    for rejection in alias["rejected"]:
+        digest = rejection["digest"][:12]
+        yield f"rejected: digest {digest}, gate {rejection['gate']} (#{rejection['evidence']})"
+    for mark in alias["marks"]:
+        reason = f": {mark['reason']}" if mark["reason"] else ""
+        version = short_version(mark["adapter"])
+        until = f" until {mark['until']}" if mark["until"] else ""
+        until += f" counts no more since {mark['void']}" if mark["void"] else ""
+        yield f"{mark['mark']}: {version}{until}, by {mark['by']} at {mark['at']}{reason}"

@@ -1,6 +1,6 @@
-"""How a plan can be shown: by name, a function from the plan to text.
+"""Render a plan: by format name, a function from the plan to text.
 
-A new way is a module with `render(plan) -> str` and a line here.
+A new format is a module with `render(plan) -> str` and a line here.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,4 +31,4 @@ RENDERERS: Mapping[str, Renderer] = MappingProxyType(
         "text": _lazily("plans.render.text", "render"),
     }
 )
-"""By format name, as `fleetctl plan --format` takes it."""
+"""Renderer by format name; the names are those of `fleetctl plan --format`."""

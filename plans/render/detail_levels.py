@@ -1,4 +1,4 @@
-"""Levels of detail: what is said of a plan too large to list change by change."""
+"""Group the rows of a plan that is too large to list change by change."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -8,14 +8,14 @@ from fleet.plan import Change, DeviceUse, Impact, Plan
 from plans.wording import client_of, counted, duration, listed, servers_of, tally
 
 MANY = 50
-"""Above this number of changes they are counted by client and by server."""
+"""Upper bound of changes that are listed; more are counted by client and by server."""
 FEW = 12
-"""Above this number of rows, those that say the same of different clients share one."""
+"""Upper bound of rows that stand alone; above, clients with the same cells share a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImpactRow:
-    """One line of the table of clients: of one alias, or of all aliases of a client or tier."""
+    """A row of the table of clients: an alias, or all aliases of a client or tier."""
 
     who: str
     tier: str
@@ -23,27 +23,29 @@ class ImpactRow:
     share: str
     back: str
     command: str
-    """How to get back, to paste; empty where one line stands for several aliases."""
+    """Command for the way back; empty where a row stands for several aliases."""
 
 
 def impact_rows(plan: Plan) -> list[ImpactRow]:
-    """Return a row for each alias; where they are many for each client, then for each tier."""
+    """Return the rows by alias; by client or by tier where rows are many."""
     ranked = sorted(
-        plan.impacts, key=lambda each: (not each.interrupted, -each.share_moved, each.alias)
+        plan.impacts, key=lambda impact: (not impact.interrupted, -impact.share_moved, impact.alias)
     )
-    rows = _alike([_alias_row(each) for each in ranked])
+    rows = _alike([_alias_row(impact) for impact in ranked])
     if len(rows) <= MANY:
         return rows
     clients: dict[tuple[str, str], list[Impact]] = defaultdict(list)
     tiers: dict[str, list[Impact]] = defaultdict(list)
-    for each in ranked:
-        clients[each.client, each.tier].append(each)
-        tiers[each.tier].append(each)
+    for impact in ranked:
+        clients[impact.client, impact.tier].append(impact)
+        tiers[impact.tier].append(impact)
     rows = _alike([_group_row(*pair, clients[pair]) for pair in sorted(clients)])
     if len(rows) <= MANY:
         return rows
     return [
-        _group_row(counted(len({each.client for each in tiers[tier]}), "client"), tier, tiers[tier])
+        _group_row(
+            counted(len({impact.client for impact in tiers[tier]}), "client"), tier, tiers[tier]
+        )
         for tier in sorted(tiers)
     ]
 
@@ -60,33 +62,35 @@ def _alias_row(impact: Impact) -> ImpactRow:
 
 
 def _alike(rows: list[ImpactRow]) -> list[ImpactRow]:
-    """Let rows that say the same of different clients share a line, where there are many."""
+    """Return the rows; where rows are many, clients with the same cells share a row."""
     if len(rows) <= FEW:
         return rows
     same: dict[tuple[str, str, str, str], list[ImpactRow]] = defaultdict(list)
-    for each in rows:
-        same[each.tier, each.what, each.share, each.back].append(each)
+    for row in rows:
+        same[row.tier, row.what, row.share, row.back].append(row)
     return [
         group[0]
         if len(group) == 1
-        else replace(group[0], who=listed((each.who for each in group), 3), command="")
+        else replace(group[0], who=listed((row.who for row in group), 3), command="")
         for group in same.values()
     ]
 
 
 def commands(plan: Plan) -> list[str]:
-    """Return how to get back, to paste; with `ALIAS` where several aliases have the same way."""
-    usual = [each for each in plan.impacts if each.back_out and each.back_out_class != "none"]
+    """Return the commands for the way back; with `ALIAS` where several aliases share a command."""
+    usual = [
+        impact for impact in plan.impacts if impact.back_out and impact.back_out_class != "none"
+    ]
     if len(usual) > 1:
-        return sorted({each.back_out.replace(each.alias, "ALIAS") for each in usual})
-    return [each.back_out for each in usual]
+        return sorted({impact.back_out.replace(impact.alias, "ALIAS") for impact in usual})
+    return [impact.back_out for impact in usual]
 
 
 def _group_row(who: str, tier: str, impacts: list[Impact]) -> ImpactRow:
-    moved = [each.share_moved for each in impacts if each.share_moved]
-    failing = sum(each.interrupted for each in impacts)
-    classes = Counter(each.back_out_class for each in impacts)
-    back = [f"{classes[each]} {each}" for each in ("warm", "cold", "none") if classes[each]]
+    moved = [impact.share_moved for impact in impacts if impact.share_moved]
+    failing = sum(impact.interrupted for impact in impacts)
+    classes = Counter(impact.back_out_class for impact in impacts)
+    back = [f"{classes[name]} {name}" for name in ("warm", "cold", "none") if classes[name]]
     return ImpactRow(
         who=who,
         tier=tier,
@@ -99,7 +103,7 @@ def _group_row(who: str, tier: str, impacts: list[Impact]) -> ImpactRow:
 
 
 def share_of(impact: Impact) -> str:
-    """Return the part of the alias's requests that is answered differently, or not at all."""
+    """Return the share of an alias's requests that get another answer, or none."""
     if impact.interrupted:
         return "all fail meanwhile"
     if not impact.share_moved:
@@ -110,7 +114,7 @@ def share_of(impact: Impact) -> str:
 
 
 def way_back(impact: Impact) -> str:
-    """Return the class of the way back with its seconds, such as `warm, 3 s`."""
+    """Return class and seconds of the way back, such as `warm, 3 s`."""
     if impact.back_out_class == "none":
         return (impact.back_out or "none") if impact.share_moved else "-"
     if impact.back_out_s is None:
@@ -119,24 +123,24 @@ def way_back(impact: Impact) -> str:
 
 
 def by_client(changes: Iterable[Change]) -> list[tuple[str, str]]:
-    """Return for each client what happens how often; changes of no client are left out.
+    """Return the counts of changes by client; changes without a client are left out.
 
-    Many clients to whom the same happens share a row.
+    Many clients with the same counts share a row.
     """
     found: dict[str, list[Change]] = defaultdict(list)
-    for each in changes:
-        if client := client_of(each):
-            found[client].append(each)
+    for change in changes:
+        if client := client_of(change):
+            found[client].append(change)
     return _merged([(client, tally(found[client])) for client in sorted(found)], "client")
 
 
 def by_server(changes: Iterable[Change]) -> list[tuple[str, str]]:
-    """Return for each server what happens how often to it and to the adapters on it."""
+    """Return the counts of changes by server, those of adapters on the server among them."""
     found: dict[str, list[Change]] = defaultdict(list)
-    for each in changes:
-        if not each.address.startswith("route/"):
-            for server in servers_of(each):
-                found[server].append(each)
+    for change in changes:
+        if not change.address.startswith("route/"):
+            for server in servers_of(change):
+                found[server].append(change)
     return _merged([(server, tally(found[server])) for server in sorted(found)], "server")
 
 
@@ -156,7 +160,7 @@ def _merged(rows: list[tuple[str, str]], noun: str) -> list[tuple[str, str]]:
 
 
 def untouched(plan: Plan) -> str:
-    """Return how many clients see no change, with their names while they are few."""
+    """Return the number of clients without a change, with names while the names fit a line."""
     names = plan.untouched_clients
     if not names:
         return ""
@@ -165,22 +169,21 @@ def untouched(plan: Plan) -> str:
 
 
 def capacity_rows(plan: Plan) -> tuple[DeviceUse, ...]:
-    """Return the servers to show: those that change, or on which adapters come or go."""
+    """Return the servers that change or whose adapters change."""
     changed = {
         name
-        for each in plan.changes
-        if each.address.startswith(("server/", "adapter/"))
-        for name in servers_of(each)
+        for change in plan.changes
+        if change.address.startswith(("server/", "adapter/"))
+        for name in servers_of(change)
     }
     return tuple(
-        each
-        for each in plan.capacity
-        if each.server in changed
-        or len({each.slots_before, each.slots_during, each.slots_after}) > 1
+        use
+        for use in plan.capacity
+        if use.server in changed or len({use.slots_before, use.slots_during, use.slots_after}) > 1
     )
 
 
 def idle_servers(plan: Plan) -> str:
-    """Return how many servers stay as they are; empty when none does."""
+    """Return the number of servers without a change; empty for none."""
     number = len(plan.capacity) - len(capacity_rows(plan))
     return f"{counted(number, 'server')} unchanged" if number else ""

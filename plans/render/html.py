@@ -1,9 +1,6 @@
-"""A plan as one HTML file: no script, no outside asset, readable on a phone and in the dark."""
+"""Render a plan as an HTML file: no script, no outside asset, for phones and dark screens."""
 
 from dataclasses import dataclass
-from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from fleet.plan import Change, DeviceUse, Plan
 from plans.render.detail_levels import (
@@ -14,13 +11,20 @@ from plans.render.detail_levels import (
     impact_rows,
     untouched,
 )
-from plans.render.sections import busiest, heading, lines, memory, moves, unstated
+from plans.render.sections import (
+    busiest_hour,
+    limits_heading,
+    limits_lines,
+    memory,
+    moves,
+    undeclared_demand,
+)
 from plans.render.text import evidence, limit, nothing_to_do
 from plans.render.verdict import judge
+from plans.templating import rendered
 from plans.wording import (
     SYMBOLS,
     about,
-    capitalized,
     cost,
     counted,
     critical_path,
@@ -33,44 +37,33 @@ from plans.wording import (
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """How full a server's adapter slots are, in percent of its slots, for a drawn bar."""
+    """Taken adapter slots of a server, for a bar. Unit: percent."""
 
     before: int
     during: int
 
 
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("plans", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["capitalize_first"] = capitalized
-    return environment.get_template("plan.html.j2")
-
-
 def render(plan: Plan) -> str:
-    """Return the page; whatever comes from outside is escaped."""
-    return _template().render(
+    """Return the page; texts from outside are escaped."""
+    return rendered(
+        "plan.html.j2",
         plan=plan,
         verdict=judge(plan),
         nothing=nothing_to_do(plan) if not plan.changes else "",
         tally=tally(plan.changes),
         impacts=impact_rows(plan),
         untouched=untouched(plan),
-        translations=[(heading(e), lines(e)) for e in plan.translations],
-        capacity=[(each, busiest(each), memory(each), _bar(each)) for each in capacity_rows(plan)],
-        unstated=unstated(plan),
+        translations=[
+            (limits_heading(limits), limits_lines(limits)) for limits in plan.translations
+        ],
+        capacity=[(use, busiest_hour(use), memory(use), _bar(use)) for use in capacity_rows(plan)],
+        undeclared_demand=undeclared_demand(plan),
         moves=tuple(moves(plan)),
         evidence=evidence,
         limit=limit,
         differences=differences,
         cost=cost(plan),
-        changes=[_row(each) for each in ordered(plan.changes)],
+        changes=[_row(change) for change in ordered(plan.changes)],
         many=len(plan.changes) > MANY,
         clients=by_client(plan.changes),
         servers=by_server(plan.changes),

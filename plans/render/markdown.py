@@ -1,7 +1,7 @@
-"""A plan as one pull request comment: the verdict first, details folded, safe in public.
+"""Render a plan as a comment of a pull request: verdict first, details folded, safe in public.
 
-The comment stays within `LIMIT` bytes. A plan too large for that loses levels of detail, the
-finest first, and says so; nothing is cut in the middle.
+The comment stays within `LIMIT` bytes. A larger plan loses levels of detail, the finest first,
+and the comment says so; nothing is cut in the middle.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,9 +16,14 @@ from plans.render.detail_levels import (
     impact_rows,
     untouched,
 )
-from plans.render.sections import busiest, memory, moves, unstated
-from plans.render.sections import heading as heading_of_translation
-from plans.render.sections import lines as lines_of_translation
+from plans.render.sections import (
+    busiest_hour,
+    limits_heading,
+    limits_lines,
+    memory,
+    moves,
+    undeclared_demand,
+)
 from plans.render.text import evidence, limit, nothing_to_do
 from plans.render.verdict import judge
 from plans.wording import (
@@ -35,11 +40,12 @@ from plans.wording import (
 )
 
 LIMIT = 60_000
-"""Bytes of UTF-8; GitHub takes 65,536 characters, and a bot may want to add a line."""
+"""Upper bound of a comment, in bytes of UTF-8: GitHub's 65,536 characters less some lines of a
+bot."""
 
 EACH, GROUPED, COUNTED, IMPACT, HEADLINE = range(5)
-"""Levels of detail: each change, changes by client and server, their count, no capacity, and
-the headline alone."""
+"""Levels of detail: changes, changes by client and server, the count of changes, no capacity, the
+headline alone."""
 
 
 def render(plan: Plan) -> str:
@@ -73,7 +79,7 @@ def _comment(plan: Plan, level: int) -> str:
 def _headline(plan: Plan) -> Iterator[str]:
     verdict = judge(plan)
     yield f"### {verdict.light} {verdict.level.value.capitalize()} · `{plan.fleet}` · `{plan.id}`"
-    yield f"{capitalized('; '.join(prose(each) for each in verdict.reasons))}."
+    yield f"{capitalized('; '.join(prose(reason) for reason in verdict.reasons))}."
     yield ""
     yield f"**{tally(plan.changes)}**" + (
         f" · {plan.unchanged} unchanged" if plan.unchanged else ""
@@ -93,12 +99,12 @@ def _clients(plan: Plan) -> Iterator[str]:
             ("Client (tier)", "What changes", "Requests moved", "Way back"),
             (
                 (
-                    f"**{prose(each.who)}**" + (f" ({prose(each.tier)})" if each.tier else ""),
-                    prose(each.what),
-                    prose(each.share),
-                    prose(each.back) + (f"<br>{command(each.command)}" if each.command else ""),
+                    f"**{prose(row.who)}**" + (f" ({prose(row.tier)})" if row.tier else ""),
+                    prose(row.what),
+                    prose(row.share),
+                    prose(row.back) + (f"<br>{command(row.command)}" if row.command else ""),
                 )
-                for each in rows
+                for row in rows
             ),
         )
         yield ""
@@ -126,16 +132,16 @@ def _facts(plan: Plan) -> Iterator[str]:
             ("Server", "Slots before", "during", "after", "of", "Busiest hour", "Memory"),
             (
                 (
-                    f"`{each.server}`",
-                    *(str(n) for n in (each.slots_before, each.slots_during, each.slots_after)),
-                    str(each.slots),
-                    prose(busiest(each)),
-                    prose(memory(each)),
+                    f"`{use.server}`",
+                    *(str(n) for n in (use.slots_before, use.slots_during, use.slots_after)),
+                    str(use.slots),
+                    prose(busiest_hour(use)),
+                    prose(memory(use)),
                 )
-                for each in capacity_rows(plan)
+                for use in capacity_rows(plan)
             ),
         )
-        if line := unstated(plan):
+        if line := undeclared_demand(plan):
             yield f"{prose(line)}."
     for line in moves(plan):
         yield ""
@@ -145,11 +151,11 @@ def _facts(plan: Plan) -> Iterator[str]:
         yield from _table(
             ("Gate", "Alias", "Limit", "Evidence"),
             (
-                [prose(cell) for cell in (each.gate, each.alias, limit(each), evidence(each))]
-                for each in plan.gates
+                [prose(cell) for cell in (gate.gate, gate.alias, limit(gate), evidence(gate))]
+                for gate in plan.gates
             ),
         )
-        said = [f"{each.alias} {each.gate}: {each.power}" for each in plan.gates if each.power]
+        said = [f"{gate.alias} {gate.gate}: {gate.power}" for gate in plan.gates if gate.power]
         for line in (*said, *plan.outlook):
             yield f"- {prose(line)}."
     if line := cost(plan):
@@ -167,7 +173,7 @@ def _changes(plan: Plan, level: int) -> Iterator[str]:
     yield f"<details><summary>{title} ({len(plan.changes)})</summary>"
     yield ""
     if level == EACH:
-        lines = [line for each in ordered(plan.changes) for line in _change(each, plan)]
+        lines = [line for change in ordered(plan.changes) for line in _change(change, plan)]
         yield from fenced(lines, "diff")
     else:
         for heading, rows in (
@@ -201,11 +207,11 @@ def _notes(plan: Plan, level: int) -> Iterator[str]:
             yield f"**{title}**"
             yield from (f"- {prose(line)}" for line in lines)
             yield ""
-    for each in plan.translations if level < COUNTED else ():
-        title = f"{prose(heading_of_translation(each))}: {counted(len(each.lost), 'thing')}"
+    for limits in plan.translations if level < COUNTED else ():
+        title = f"{prose(limits_heading(limits))}: {counted(len(limits.lost), 'thing')}"
         yield f"<details><summary>{title}</summary>"
         yield ""
-        yield from (f"- {prose(line)}" for line in lines_of_translation(each))
+        yield from (f"- {prose(line)}" for line in limits_lines(limits))
         yield ""
         yield "</details>"
         yield ""

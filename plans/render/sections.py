@@ -1,8 +1,8 @@
-"""A plan of a supposed fleet, marked so that nobody takes it for one to carry out.
+"""Word the small sections of a plan: capacity, the banner of a what-if, limits of other gateways.
 
-Capacity in words: what fills a server, its busiest hour, and who moves.
-
-What is lost in translation, as lines: where another gateway serves the routes.
+Capacity: what fills a server, its busiest hour, and which versions move.
+What-if: a plan of a changed fleet, marked so that no reader takes it for a plan to carry out.
+Gateway limits: what Envoy or LiteLLM cannot do of what the declarations ask for.
 """
 
 import html
@@ -13,40 +13,50 @@ from typing import Final
 from fleet.plan import DeviceUse, GatewayLimit, GatewayLimits, GatewayTarget, Plan
 from plans.documents.document import write
 from plans.redact import prose
-from plans.wording import counted, listed, size
+from plans.wording import and_more, counted, listed, percent, size
 
-SOME = 3
-"""Aliases that are named before the rest is counted."""
+WHAT_IF_FORMAT = "fleetctl-what-if"
+"""Field `format` of a what-if as JSON; `fleetctl apply` refuses it."""
+GATEWAY_NAMES: Final[dict[GatewayTarget, str]] = {
+    GatewayTarget.ENVOY: "Envoy",
+    GatewayTarget.LITELLM: "LiteLLM",
+}
+
+_SILENT_ALIASES: Final = 3
+"""Upper bound of aliases without demand that a line names; JSON has all."""
+_MOVES: Final = 10
+"""Upper bound of moves of one kind that are listed; the plan file has all."""
+_LIMITED_ALIASES: Final = 6
+"""Upper bound of aliases that a line of a gateway limit names; the plan file has all."""
 
 
-def unstated(plan: Plan) -> str:
-    """Say whose load nobody knows; empty when all is declared."""
+def undeclared_demand(plan: Plan) -> str:
+    """Return which aliases declare no demand; empty where every alias does."""
     silent = plan.without_demand
     if not silent:
         return ""
-    more = f" and {len(silent) - SOME} more" if len(silent) > SOME else ""
-    some = ", ".join(silent[:SOME]) + more
-    verb = "declares" if len(silent) == 1 else "declare"
-    return f"{some} {verb} no demand and {'is' if len(silent) == 1 else 'are'} placed as if idle"
+    single = len(silent) == 1
+    declare, are = ("declares", "is") if single else ("declare", "are")
+    return f"{listed(silent, _SILENT_ALIASES)} {declare} no demand and {are} placed as if idle"
 
 
-def busiest(use: DeviceUse) -> str:
-    """Return how much of a server's throughput is asked in its busiest hour."""
+def busiest_hour(use: DeviceUse) -> str:
+    """Return the share of a server's throughput that its busiest hour asks for."""
     if not use.load:
         return "unknown"
     top = max(use.load)
-    return f"{100 * top:.0f} % at {use.load.index(top):02}:00 UTC" if top else "idle"
+    return f"{percent(top)} at {use.load.index(top):02}:00 UTC" if top else "idle"
 
 
-def moves(plan: Plan, shown: int = 10) -> Iterator[str]:
+def moves(plan: Plan) -> Iterator[str]:
     """Yield the versions that leave a server for another, and why."""
     for forced, title in ((True, "Must move"), (False, "Moves to save")):
-        found = [each for each in plan.moves if each.forced is forced]
+        found = [move for move in plan.moves if move.forced is forced]
         if found:
             yield f"{title}: {counted(len(found), 'adapter')}."
-            yield from (f"  {each.adapter}: {each.why}" for each in found[:shown])
-            if len(found) > shown:
-                yield f"  and {len(found) - shown} more"
+            yield from (f"  {move.adapter}: {move.why}" for move in found[:_MOVES])
+            if rest := and_more(found, _MOVES):
+                yield f"  {rest}"
 
 
 def memory(use: DeviceUse) -> str:
@@ -65,20 +75,16 @@ def memory(use: DeviceUse) -> str:
     return " + ".join(known) + total + (f" ({basis})" if basis else "")
 
 
-FORMAT = "fleetctl-what-if"
-"""What the JSON form calls itself; `fleetctl apply` refuses it."""
-
-
-def compared(made: Plan, without: Plan | None) -> str:
-    """Say what the fleet would cost, beside what it costs without the change.
+def compared_cost(changed: Plan, declared: Plan | None) -> str:
+    """Return the cost of the fleet with a supposed change, beside its cost without.
 
     Args:
-        made: The plan of the changed fleet.
-        without: The plan of the fleet as declared; None: it does not fit.
+        changed: The plan of the changed fleet.
+        declared: The plan of the fleet as declared; None: the fleet does not fit.
     """
-    if without is None:
-        return f"It would cost {_cost(made)}; without that the fleet does not fit."
-    return f"It would cost {_cost(made)}; without that it costs {_cost(without)}."
+    if declared is None:
+        return f"It would cost {_cost(changed)}; without that the fleet does not fit."
+    return f"It would cost {_cost(changed)}; without that it costs {_cost(declared)}."
 
 
 def _cost(plan: Plan) -> str:
@@ -88,20 +94,20 @@ def _cost(plan: Plan) -> str:
     return f"{plan.cost_after:.2f} per hour on {servers}"
 
 
-def marked(text: str, form: str, changes: Sequence[str], beside: str) -> str:
-    """Return a rendered plan with a banner on top.
+def marked_what_if(text: str, form: str, changes: Sequence[str], beside: str) -> str:
+    """Return a rendered plan with the banner of a what-if on top.
 
     Args:
         text: The plan as its renderer returned it.
         form: The renderer's name: `text`, `md`, `html` or `json`.
-        changes: What was supposed, as the person wrote it.
-        beside: What `compared` says.
+        changes: The supposed changes, as the person wrote them.
+        beside: The sentence of `compared_cost`.
     """
-    supposed = "; ".join(" ".join(each.split()) for each in changes)
+    supposed = "; ".join(" ".join(change.split()) for change in changes)
     banner = f"What if: {supposed}. Nothing here can be applied. {beside}"
     match form:
         case "json":
-            more = {"format": FORMAT, "what_if": list(changes), "beside": beside}
+            more = {"format": WHAT_IF_FORMAT, "what_if": list(changes), "beside": beside}
             return write(json.loads(text) | more)
         case "md":
             body = text.replace("<!-- fleetctl:plan ", "<!-- fleetctl:what-if ", 1)
@@ -119,31 +125,25 @@ def marked(text: str, form: str, changes: Sequence[str], beside: str) -> str:
             return f"{banner}\n\n{body}"
 
 
-NAMES: Final[dict[GatewayTarget, str]] = {
-    GatewayTarget.ENVOY: "Envoy",
-    GatewayTarget.LITELLM: "LiteLLM",
-}
-_ALIASES: Final = 6
-"""Aliases that one line names; the plan file has them all."""
+def limits_heading(limits: GatewayLimits) -> str:
+    """Return the heading over the limits of one gateway program: its name and the gateways."""
+    gateways = f"gateway {listed(limits.gateways)}" if limits.gateways else "which is compiled for"
+    return f"Lost in translation to {GATEWAY_NAMES[limits.target]}, {gateways}"
 
 
-def heading(made: GatewayLimits) -> str:
-    """Return whose shortcomings these are."""
-    whose = f"gateway {listed(made.gateways)}" if made.gateways else "which is compiled for"
-    return f"Lost in translation to {NAMES[made.target]}, {whose}"
+def limits_lines(limits: GatewayLimits) -> list[str]:
+    """Return the limits of one gateway program, a short line for every limit."""
+    return [_limit_line(limit) for limit in limits.lost]
 
 
-def lines(made: GatewayLimits) -> list[str]:
-    """Return a short line for each thing that is lost."""
-    return [_line(each) for each in made.lost]
+def limits_sentences(limits: Iterable[GatewayLimit]) -> Iterator[str]:
+    """Yield limits as sentences with their details, for `fleetctl compile`."""
+    for limit in limits:
+        text = _limit_line(limit)
+        yield f"{text[0].upper()}{text[1:]}.{f' {limit.detail}' if limit.detail else ''}"
 
 
-def sentences(lost: Iterable[GatewayLimit]) -> Iterator[str]:
-    """Yield what is lost with its details, for whoever compiles."""
-    for each in lost:
-        text = _line(each)
-        yield f"{text[0].upper()}{text[1:]}.{f' {each.detail}' if each.detail else ''}"
-
-
-def _line(loss: GatewayLimit) -> str:
-    return f"{loss.what}: {listed(loss.aliases, _ALIASES)}" if loss.aliases else loss.what
+def _limit_line(limit: GatewayLimit) -> str:
+    return (
+        f"{limit.what}: {listed(limit.aliases, _LIMITED_ALIASES)}" if limit.aliases else limit.what
+    )

@@ -1,6 +1,6 @@
-"""A plan for the terminal: who is affected first, then what it takes, then each change."""
+"""Render a plan for the terminal: clients first, then capacity and gates, then changes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 from fleet.plan import Action, Change, GateDue, Plan
 from plans.render.detail_levels import (
@@ -13,9 +13,16 @@ from plans.render.detail_levels import (
     impact_rows,
     untouched,
 )
-from plans.render.sections import busiest, heading, memory, moves, unstated
-from plans.render.sections import lines as lines_of_translation
+from plans.render.sections import (
+    busiest_hour,
+    limits_heading,
+    limits_lines,
+    memory,
+    moves,
+    undeclared_demand,
+)
 from plans.render.verdict import Review, ReviewLevel, judge
+from plans.tables import WIDE_GAP, aligned
 from plans.wording import (
     SYMBOLS,
     about,
@@ -43,14 +50,14 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
     """Return the plan as text.
 
     Args:
-        plan: What to show.
+        plan: The plan.
         colour: Mark symbols and the verdict with ANSI colours.
-        every: List each change even when there are more than fifty.
+        every: List all changes, beyond `MANY` too.
     """
     paint = _Paint(colour)
     if not plan.changes:
         sections = [[nothing_to_do(plan)], *_notes(plan)]
-        return "\n\n".join("\n".join(each) for each in sections) + "\n"
+        return "\n\n".join("\n".join(section) for section in sections) + "\n"
     sections = [
         [_headline(plan, judge(plan), paint)],
         [*_clients(plan)],
@@ -62,31 +69,19 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
         *_notes(plan),
         [f"Apply: {counted(len(plan.steps), 'step')}, {about(critical_path(plan))}."],
     ]
-    return "\n\n".join("\n".join(each) for each in sections if each) + "\n"
+    return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
 def nothing_to_do(plan: Plan) -> str:
-    """Return the one line for a plan without changes."""
+    """Return the line for a plan without changes."""
     same = counted(plan.unchanged, "resource")
     if plan.unknown or plan.held:
         return f"No changes. {same} {'is' if plan.unchanged == 1 else 'are'} as declared."
     return f"No changes. The live fleet matches its declaration ({same})."
 
 
-def aligned(rows: Iterable[Sequence[str]], indent: str = "  ") -> list[str]:
-    """Return the rows as lines whose columns begin one below the other."""
-    table = list(rows)
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        (
-            indent + "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
-
-
 class _Paint:
-    """Puts ANSI colour around text, or leaves it alone."""
+    """Put ANSI colour around text, or return the text unchanged."""
 
     def __init__(self, wanted: bool) -> None:  # noqa: FBT001 (private)
         self.wanted = wanted
@@ -106,9 +101,9 @@ def _clients(plan: Plan) -> Iterator[str]:
     rows = impact_rows(plan)
     if rows:
         table = [("Client", "", "What changes", "Requests moved", "Way back")]
-        table += [(each.who, each.tier, each.what, each.share, each.back) for each in rows]
-        yield from aligned(table, "")
-        yield from (f"Way back: {each}" for each in commands(plan))
+        table += [(row.who, row.tier, row.what, row.share, row.back) for row in rows]
+        yield from aligned(table, gap=WIDE_GAP)
+        yield from (f"Way back: {back}" for back in commands(plan))
     if line := untouched(plan):
         yield f"{capitalized(line)}."
 
@@ -120,30 +115,30 @@ def _capacity(plan: Plan) -> Iterator[str]:
     table = [("Capacity", "Slots before", "during", "after", "of", "Busiest hour", "Memory")]
     table += [
         (
-            each.server,
-            str(each.slots_before),
-            str(each.slots_during),
-            str(each.slots_after),
-            str(each.slots),
-            busiest(each),
-            memory(each),
+            use.server,
+            str(use.slots_before),
+            str(use.slots_during),
+            str(use.slots_after),
+            str(use.slots),
+            busiest_hour(use),
+            memory(use),
         )
-        for each in uses
+        for use in uses
     ]
-    yield from aligned(table, "")
+    yield from aligned(table, gap=WIDE_GAP)
     if line := idle_servers(plan):
         yield f"{line}."
-    if line := unstated(plan):
+    if line := undeclared_demand(plan):
         yield f"{line}."
 
 
 def limit(gate: GateDue) -> str:
-    """Return what a gate measures and how far it may go."""
+    """Return metric and threshold of a gate."""
     return f"{gate.metric} {gate.threshold}"
 
 
 def evidence(gate: GateDue) -> str:
-    """Return what is known of a gate, with its reason where there is one."""
+    """Return the status of a gate, with the reason where the gate has a reason."""
     return f"{gate.status}: {gate.detail}" if gate.detail else gate.status
 
 
@@ -152,12 +147,12 @@ def _gates(plan: Plan) -> Iterator[str]:
         yield from aligned(
             [
                 ("Gates", "Alias", "Limit", "Evidence"),
-                *((each.gate, each.alias, limit(each), evidence(each)) for each in plan.gates),
+                *((gate.gate, gate.alias, limit(gate), evidence(gate)) for gate in plan.gates),
             ],
-            "",
+            gap=WIDE_GAP,
         )
-        yield from (f"{each.alias} {each.gate}: {each.power}." for each in plan.gates if each.power)
-        yield from (f"{each}." for each in plan.outlook)
+        yield from (f"{gate.alias} {gate.gate}: {gate.power}." for gate in plan.gates if gate.power)
+        yield from (f"{line}." for line in plan.outlook)
 
 
 def _changes(plan: Plan, paint: _Paint, *, every: bool) -> Iterator[str]:
@@ -169,9 +164,9 @@ def _changes(plan: Plan, paint: _Paint, *, every: bool) -> Iterator[str]:
             yield from _change(change, plan, paint)
         return
     if rows := by_client(plan.changes):
-        yield from aligned([("By client", ""), *rows])
+        yield from aligned([("By client", ""), *rows], indent="  ", gap=WIDE_GAP)
     if rows := by_server(plan.changes):
-        yield from aligned([("By server", ""), *rows])
+        yield from aligned([("By server", ""), *rows], indent="  ", gap=WIDE_GAP)
     yield "  `fleetctl show PLAN --all` lists each change."
 
 
@@ -191,5 +186,5 @@ def _notes(plan: Plan) -> Iterator[list[str]]:
     ):
         if lines:
             yield [f"{title}:", *(f"  {line}" for line in lines)]
-    for each in plan.translations:
-        yield [f"{heading(each)}:", *(f"  {one}" for one in lines_of_translation(each))]
+    for limits in plan.translations:
+        yield [f"{limits_heading(limits)}:", *(f"  {line}" for line in limits_lines(limits))]

@@ -1,4 +1,4 @@
-"""The verdict: the first thing a reviewer reads, and the reasons for it."""
+"""Judge the review level of a plan, with reasons: the first line of every rendering."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from fleet.plan import Action, Change, Impact, Plan
 from plans.wording import counted, kind_of, listed
 
 CANARY_PERCENT = 10
-"""A premium client's move up to this share of requests is a canary and not worth a warning."""
+"""Upper bound of a premium client's moved share without a warning: a canary. Unit: percent."""
 PREMIUM_TIERS = frozenset({"premium", "enterprise"})
 
 
 class ReviewLevel(StrEnum):
-    """How much care an apply needs; values in order of severity."""
+    """Care that a reviewer has to take; values in order of severity."""
 
     SAFE = "safe to apply"
     CARE = "look before you apply"
@@ -25,7 +25,7 @@ LIGHTS = {ReviewLevel.SAFE: "🟢", ReviewLevel.CARE: "🟡", ReviewLevel.DANGER
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """A level and why it is no better; the reasons of the worst level come first."""
+    """A level and its reasons; reasons of the worst level come first."""
 
     level: ReviewLevel
     reasons: tuple[str, ...]
@@ -52,17 +52,19 @@ def judge(plan: Plan) -> Review:
 def restarts(plan: Plan) -> tuple[Change, ...]:
     """Return the changes that restart a running server."""
     return tuple(
-        each for each in plan.changes if kind_of(each) == "server" and each.action is Action.REPLACE
+        change
+        for change in plan.changes
+        if kind_of(change) == "server" and change.action is Action.REPLACE
     )
 
 
 def moved(plan: Plan) -> tuple[Impact, ...]:
     """Return the impacts in which requests will be answered differently, or not at all."""
-    return tuple(each for each in plan.impacts if each.share_moved or each.interrupted)
+    return tuple(impact for impact in plan.impacts if impact.share_moved or impact.interrupted)
 
 
 def _danger(plan: Plan) -> Iterator[str]:
-    interrupted = [each.alias for each in plan.impacts if each.interrupted]
+    interrupted = [impact.alias for impact in plan.impacts if impact.interrupted]
     if interrupted:
         yield f"requests to {listed(interrupted)} will fail for a while"
     if found := restarts(plan):
@@ -71,24 +73,24 @@ def _danger(plan: Plan) -> Iterator[str]:
 
 def _care(plan: Plan) -> Iterator[str]:
     ending = [
-        each.address.partition("/")[2]
-        for each in plan.changes
-        if kind_of(each) == "route" and each.action is Action.DELETE
+        change.address.partition("/")[2]
+        for change in plan.changes
+        if kind_of(change) == "route" and change.action is Action.DELETE
     ]
     if ending:
         yield f"no longer served: {listed(ending)}"
     cold = [
-        each.alias
-        for each in plan.impacts
-        if each.back_out_class == "cold" and each.alias not in ending
+        impact.alias
+        for impact in plan.impacts
+        if impact.back_out_class == "cold" and impact.alias not in ending
     ]
     if cold:
         yield f"the way back for {listed(cold)} is cold (a version must be loaded first)"
     premium = [
-        f"{each.alias} ({each.share_moved} %)"
-        for each in plan.impacts
-        if each.tier in PREMIUM_TIERS and each.share_moved > CANARY_PERCENT
-        if each.back_out_class != "none"
+        f"{impact.alias} ({impact.share_moved} %)"
+        for impact in plan.impacts
+        if impact.tier in PREMIUM_TIERS and impact.share_moved > CANARY_PERCENT
+        if impact.back_out_class != "none"
     ]
     if premium:
         yield f"a premium client's requests move: {listed(premium)}"
@@ -102,11 +104,11 @@ def _care(plan: Plan) -> Iterator[str]:
     if plan.warnings:
         yield counted(len(plan.warnings), "warning")
     # A key that is not readable here is no risk: apply reads it, or leaves the live one.
-    if silent := [each for each in plan.unknown if not each.startswith("key/")]:
-        yield f"not observed: {listed((each.partition(':')[0] for each in silent), 4)}"
+    if silent := [note for note in plan.unknown if not note.startswith("key/")]:
+        yield f"not observed: {listed((note.partition(':')[0] for note in silent), 4)}"
 
 
 def _safe(plan: Plan) -> Iterator[str]:
     yield "no restart"
-    if any(each.back_out_class == "warm" for each in plan.impacts):
+    if any(impact.back_out_class == "warm" for impact in plan.impacts):
         yield "every way back is warm"

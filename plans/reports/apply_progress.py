@@ -1,4 +1,4 @@
-"""Progress of an apply, for people (one line per thing) and for machines (JSON lines)."""
+"""Word the progress of an apply: lines for people, JSON lines for programs."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -6,12 +6,13 @@ from typing import Any
 
 from fleet.encoding import canonical_json
 from fleet.steps import VERSION, ApplyEvent
+from plans.wording import iso_millis
 
 Data = Mapping[str, Any]
 
 
 def record(event: ApplyEvent, seq: int, time: datetime, run: str, plan_id: str) -> str:
-    """Return an event as one JSON line without its newline.
+    """Return an event as a JSON line, without newline.
 
     Every line has `v`, `seq` (from 1, without gaps), `ts`, `run`, `plan_id` and `type`, and the
     fields that `fleet.steps` lists.
@@ -19,7 +20,7 @@ def record(event: ApplyEvent, seq: int, time: datetime, run: str, plan_id: str) 
     head = {
         "v": VERSION,
         "seq": seq,
-        "ts": time.isoformat(timespec="milliseconds"),
+        "ts": iso_millis(time),
         "run": run,
         "plan_id": plan_id,
         "type": event.type,
@@ -28,7 +29,7 @@ def record(event: ApplyEvent, seq: int, time: datetime, run: str, plan_id: str) 
 
 
 def line(event: ApplyEvent) -> str:
-    """Return what a person reads of an event, without its newline; empty: nothing."""
+    """Return an event as a line for people, without newline; empty: no line."""
     data = event.data
     if "of" in data:
         what = _STEP_WORDS[event.type](data)
@@ -38,7 +39,7 @@ def line(event: ApplyEvent) -> str:
 
 
 def _begun(data: Data) -> str:
-    """Say so only of steps that take their time."""
+    """Return a mark for steps that take long; empty for all others."""
     return " …" if data["step"].partition(" ")[0] in ("start", "stop", "drain") else ""
 
 

@@ -1,19 +1,18 @@
-"""A rollout's report: what was tried, what was found, what became of it. Fit for the client.
+"""Report a rollout to the client: events, gates, evaluations, outcome.
 
-It tells of one alias alone, from the ledger alone: no server, no person, no other client.
+The report names a single alias, from the ledger alone: no server, no person, no other client.
 """
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from functools import cache
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from fleet.history import Entry
 from fleet.resources import FULL
 from plans.explain.rollout import of_the_client
 from plans.redact import prose, scrubbed
+from plans.templating import rendered
+from plans.wording import date_time, short_version
 
 EVENTS = ("gate_judged", "eval_finished", "rolled_back", "rollback_checked", "rollout_marked",
           "released")  # fmt: skip
@@ -38,35 +37,35 @@ MARKS: Mapping[str, str] = {
 
 
 def document(entries: Iterable[Entry], alias: str, adapter: str, now: datetime) -> dict[str, Any]:
-    """Gather what the ledger says of one version of one alias.
+    """Return the report of a version of an alias.
 
     Args:
         entries: Oldest first.
         alias: The alias.
         adapter: Full name of the version.
-        now: When the report is made.
+        now: Time of the report.
     """
-    telling = _Telling(alias, adapter)
+    report = _Report(alias, adapter)
     for entry in entries:
-        telling.take(entry)
+        report.take(entry)
     return {
         "format": "fleetctl-rollout-report",
         "format_version": "1.0",
         "alias": alias,
-        "version": _short(adapter),
+        "version": short_version(adapter),
         "made": _time(now),
-        "before": telling.before,
-        "outcome": telling.outcome(),
-        "share": telling.share,
-        "events": telling.events,
-        "gates": list(telling.gates.values()),
-        "evaluations": telling.asked(),
-        "proof": telling.proof,
+        "before": report.before,
+        "outcome": report.outcome(),
+        "share": report.share,
+        "events": report.events,
+        "gates": list(report.gates.values()),
+        "evaluations": report.asked(),
+        "proof": report.proof,
     }
 
 
-class _Telling:
-    """Goes through the ledger once."""
+class _Report:
+    """Fold entries of the ledger, oldest first, into the parts of a report."""
 
     def __init__(self, alias: str, adapter: str) -> None:
         self.alias, self.adapter = alias, adapter
@@ -75,33 +74,33 @@ class _Telling:
         self.gates: dict[str, dict[str, Any]] = {}
         self.proof: dict[str, Any] = {}
         self._failed: dict[str, str] = {}
-        """By gate: why it last failed."""
+        """Reason of the last failure, by gate."""
         self._runs: dict[str, dict[str, Any]] = {}
         """Evaluations by id."""
         self._behind: dict[str, list[str]] = {}
-        """By gate: ids of the evaluations behind its latest verdict, the new version's last."""
+        """Ids of the evaluations behind the latest verdict, by gate; the new version's last."""
         self._begun: dict[str, Mapping[str, Any]] = {}
         self._end = ""
         self._full = False
-        """Whether it had all requests, and has had some ever since."""
+        """Whether the version had all requests, and some ever since."""
         self._beside = ""
-        """The newest other version with a share, unless it was there before this one."""
+        """Newest other version with a share; empty where that version is older."""
 
     def take(self, entry: Entry) -> None:
-        """Add one entry."""
+        """Add an entry."""
         data = entry.data
         if data.get("address") == f"route/{self.alias}":
             self._route(entry)
         if data.get("alias") != self.alias or entry.kind not in EVENTS:
             return
-        version = _short(self.adapter)
+        version = short_version(self.adapter)
         match entry.kind:
             case "gate_judged" if data["adapter"] == self.adapter:
                 self._judged(entry)
             case "eval_finished" if data["purpose"] == "gate":
                 summary = data["summary"]
                 self._runs[data["run"]] = {
-                    "version": _short(data["adapter"]), "questions": summary["n"],
+                    "version": short_version(data["adapter"]), "questions": summary["n"],
                     "accuracy": summary["accuracy"], "at": _time(entry.time),
                 }  # fmt: skip
             case "rolled_back":
@@ -120,12 +119,12 @@ class _Telling:
     def _released(self, entry: Entry) -> None:
         if entry.data.get("adapter") in (None, self.adapter) and self._end == "rolled back":
             self._end = ""
-            self._tell(entry, f"{_short(self.adapter)} may be tried again")
+            self._tell(entry, f"{short_version(self.adapter)} may be tried again")
         if entry.data.get("route"):
             self._shares(entry, entry.data["route"])
 
     def _route(self, entry: Entry) -> None:
-        """Follow the version's share: a step is begun with its route and finished without."""
+        """Add an entry about the route: a start holds the route, a finish does not."""
         data = entry.data
         if entry.kind == "step_started":
             self._begun[data["step"]] = data["operation"]
@@ -137,13 +136,15 @@ class _Telling:
         self._shares(entry, operation.get("route") or {})
 
     def _shares(self, entry: Entry, route: Mapping[str, Any]) -> None:
-        """Take a route's shares, newest version first."""
-        found = {each["adapter"]: each["percent"] for each in route.get("shares", ())}
-        others = [_short(name) for name, part in found.items() if part and name != self.adapter]
+        """Add the shares of a route, newest version first."""
+        found = {part["adapter"]: part["percent"] for part in route.get("shares", ())}
+        others = [
+            short_version(name) for name, part in found.items() if part and name != self.adapter
+        ]
         share, had = found.get(self.adapter, 0), self.share
         if share and not had:
             self.before = self.before or ", ".join(others)
-        new = [each for each in others if each not in self.before.split(", ")]
+        new = [version for version in others if version not in self.before.split(", ")]
         self._beside = new[0] if new else ""
         if share == had:
             return
@@ -151,12 +152,12 @@ class _Telling:
         self._full = share == FULL or (self._full and share > 0)
         if not share and others:
             self._end = f"replaced by {new[0]}" if new else "rolled back"
-        self._tell(entry, f"{_short(self.adapter)} answers {share} % of the requests")
+        self._tell(entry, f"{short_version(self.adapter)} answers {share} % of the requests")
 
     def _flipped(self, entry: Entry) -> None:
-        """Follow a rollback, or the undoing of one: all requests go to one version."""
+        """Add a rollback or its undoing: all requests go to a single version."""
         data, had = entry.data, self.share
-        to = _short(data["to"])
+        to = short_version(data["to"])
         back, seconds = data["to"] == self.adapter, f"{data['seconds']:.2f} s"
         if had == (FULL if back else 0):  # nothing changes for this version
             return
@@ -174,7 +175,7 @@ class _Telling:
 
     def _judged(self, entry: Entry) -> None:
         data, finding = entry.data, entry.data["finding"]
-        self.before = self.before or _short(data["stable"])
+        self.before = self.before or short_version(data["stable"])
         name = data["gate"]
         before, reason = self.gates.get(name), of_the_client(finding)
         if finding["verdict"] == "FAIL":
@@ -184,19 +185,19 @@ class _Telling:
             "verdict": finding["verdict"], "reason": scrubbed(reason),
             "entry": entry.seq, "share": data["percent"], "at": _time(entry.time),
         }  # fmt: skip
-        self._behind[name] = [str(each) for each in data.get("runs", ())]
+        self._behind[name] = [str(run) for run in data.get("runs", ())]
         self.proof = {"entry": entry.seq, "hash": entry.hash}
         if before is None or before["verdict"] != finding["verdict"]:
             because = f", {reason}" if reason else ""
             self._tell(entry, f"gate {name}: {finding['verdict']}{because}")
 
     def _why(self, gate: str) -> str:
-        """Return why a gate took the traffic back, in the words of its own verdict."""
+        """Return the reason of a gate that took the traffic back, in the words of its verdict."""
         reason = self._failed.get(gate)
         return f"{gate}: {reason}" if reason else f"gate {gate} failed"
 
     def asked(self) -> list[dict[str, Any]]:
-        """Return what each gate's latest verdict rests on; each may score in its own way."""
+        """Return the evaluations behind the latest verdicts; gates score differently."""
         return [
             {"gate": gate, **self._runs[run]}
             for gate, runs in self._behind.items()
@@ -211,7 +212,7 @@ class _Telling:
         """Return the state in a few words."""
         if self._end:
             return self._end
-        failed = any(each["verdict"] == "FAIL" for each in self.gates.values())
+        failed = any(gate["verdict"] == "FAIL" for gate in self.gates.values())
         if self.share == FULL:
             return "complete"
         if self._full and self.share:
@@ -224,29 +225,12 @@ class _Telling:
 
 def render_markdown(report: Mapping[str, Any]) -> str:
     """Return the report as Markdown that is safe to post."""
-    return _template("rollout.md.j2", escaping=False).render(report=report, prose=prose)
+    return rendered("rollout.md.j2", report=report, prose=prose)
 
 
 def render_html(report: Mapping[str, Any]) -> str:
-    """Return the report as one HTML file without scripts or outside assets."""
-    return _template("rollout.html.j2", escaping=True).render(report=report)
-
-
-@cache
-def _template(name: str, *, escaping: bool) -> Template:
-    environment = Environment(
-        loader=PackageLoader("plans", "templates"),
-        autoescape=escaping,  # noqa: S701 (Markdown escapes by `prose`)
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(name)
-
-
-def _short(adapter: str) -> str:
-    return adapter.rpartition("-v")[2]
+    """Return the report as an HTML file without scripts or outside assets."""
+    return rendered("rollout.html.j2", report=report)
 
 
 def _until(data: Mapping[str, Any]) -> str:
@@ -254,4 +238,4 @@ def _until(data: Mapping[str, Any]) -> str:
 
 
 def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{date_time(moment)} UTC"

@@ -1,4 +1,4 @@
-"""Demand by the hour of the day: a line of bars for each alias, summed up for each base."""
+"""Report demand by the hour of the day: a chart for every base, and for its aliases."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,49 +6,52 @@ from typing import Any
 from fleet.capacity import HOURS, hourly_rpm, peak_hour
 from fleet.spec import AdapterSpec, FleetSpec
 from plans.documents.document import write
-from plans.wording import counted
+from plans.wording import and_more, counted
 
 FEW = 20
-"""Aliases listed for each base unless all are asked for, the largest first."""
+"""Upper bound of aliases of a base that are listed, the largest first; `--all` lists all."""
 _BARS = "▁▂▃▄▅▆▇█"
 _LINES = "00    06    12    18    "
 
 
 def render(fleet: FleetSpec, *, every: bool = False) -> str:
-    """Return the chart, hours in UTC, each line scaled to its own peak."""
-    width = max([len("Requests a minute"), *(len(each) + 2 for each in fleet.adapters)])
+    """Return the chart, hours in UTC; every line is scaled to its peak."""
+    width = max([len("Requests a minute"), *(len(alias) + 2 for alias in fleet.adapters)])
     lines = [f"{'Requests a minute':{width}}  {'peak':>8}  {'at':5}  {_LINES}  UTC"]
     for base, adapters in _by_base(fleet).items():
-        hours = {each.alias: hourly_rpm(each.demand) for each in adapters}
+        hours = {adapter.alias: hourly_rpm(adapter.demand) for adapter in adapters}
         total = tuple(map(sum, zip(*hours.values(), strict=True)))
         lines.append(_line(f"base {base}", total, width, ""))
-        known = [each for each in adapters if each.demand]
-        known.sort(key=lambda each: (-max(hours[each.alias]), each.alias))
+        known = [adapter for adapter in adapters if adapter.demand]
+        known.sort(key=lambda adapter: (-max(hours[adapter.alias]), adapter.alias))
         shown = known if every else known[:FEW]
         lines += [
-            _line(f"  {each.alias}", hours[each.alias], width, _source(each)) for each in shown
+            _line(f"  {adapter.alias}", hours[adapter.alias], width, _source(adapter))
+            for adapter in shown
         ]
-        if len(shown) < len(known):
-            lines.append(f"  … and {len(known) - len(shown)} more; --all lists each")
+        if rest := and_more(known, len(shown)):
+            lines.append(f"  … {rest}; --all lists each")
         if silent := len(adapters) - len(known):
             lines.append(f"  {counted(silent, 'adapter')} without declared demand: taken as idle")
     return "\n".join(lines) + "\n"
 
 
 def render_json(fleet: FleetSpec) -> str:
-    """Return the same for scripts: requests per minute in each hour of the day, UTC."""
+    """Return the demand as JSON: requests per minute by hour of the day, UTC."""
     bases = {}
     for base, adapters in _by_base(fleet).items():
-        total = tuple(map(sum, zip(*(hourly_rpm(each.demand) for each in adapters), strict=True)))
-        silent = sum(each.demand is None for each in adapters)
+        total = tuple(
+            map(sum, zip(*(hourly_rpm(adapter.demand) for adapter in adapters), strict=True))
+        )
+        silent = sum(adapter.demand is None for adapter in adapters)
         bases[base] = {"adapters": len(adapters), "without_demand": silent, **_hours(total)}
     aliases = {
         alias: {
-            "base": each.name.base,
-            "source": _source(each) or "none",
-            **_hours(hourly_rpm(each.demand)),
+            "base": adapter.name.base,
+            "source": _source(adapter) or "none",
+            **_hours(hourly_rpm(adapter.demand)),
         }
-        for alias, each in fleet.adapters.items()
+        for alias, adapter in fleet.adapters.items()
     }
     return write({"adapters": aliases, "bases": bases, "timezone": "UTC", "unit": "rpm"})
 
@@ -60,8 +63,10 @@ def _hours(rpm: tuple[float, ...]) -> Mapping[str, Any]:
 
 def _by_base(fleet: FleetSpec) -> Mapping[str, list[AdapterSpec]]:
     found: dict[str, list[AdapterSpec]] = {}
-    for each in sorted(fleet.adapters.values(), key=lambda each: (each.name.base, each.alias)):
-        found.setdefault(each.name.base, []).append(each)
+    for adapter in sorted(
+        fleet.adapters.values(), key=lambda adapter: (adapter.name.base, adapter.alias)
+    ):
+        found.setdefault(adapter.name.base, []).append(adapter)
     return found
 
 

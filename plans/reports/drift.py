@@ -1,34 +1,34 @@
-"""Drift as people and machines read it."""
+"""Report drift: text and JSON."""
 
 import json
 from collections.abc import Sequence
 
 from fleet.planning import DriftAction, DriftCause
-from plans.wording import counted
+from plans.wording import and_more, counted
 
 _LISTED = 12
 _LABELS = {DriftAction.HEAL: "heal", DriftAction.PLAN: "plan", DriftAction.ALERT: "alert"}
 
 
 def render_text(causes: Sequence[DriftCause], notes: Sequence[str] = ()) -> str:
-    """Return one paragraph per cause, and what helps."""
+    """Return a paragraph for every cause, with the command that helps."""
     lines = [f"Note: {note}" for note in notes]
     if not causes:
         return "\n".join([*lines, "No drift: the fleet is as the last apply left it.\n"])
-    objects = sum(len(each.addresses) for each in causes)
+    objects = sum(len(cause.addresses) for cause in causes)
     lines.append(f"Drift: {counted(len(causes), 'cause')}, {counted(objects, 'resource')}.")
     for cause in causes:
         lines += ["", f"[{_LABELS[cause.remedy]}] {cause.subject}: {cause.summary}"]
-        others = [each for each in cause.addresses if each != cause.subject]
+        others = [address for address in cause.addresses if address != cause.subject]
         lines += [f"    {address}" for address in others[:_LISTED]]
-        if len(others) > _LISTED:
-            lines.append(f"    … and {len(others) - _LISTED} more (--format json lists all)")
+        if rest := and_more(others, _LISTED):
+            lines.append(f"    … {rest} (--format json lists all)")
         lines.append(f"  Helps: {cause.command}")
     return "\n".join(lines) + "\n"
 
 
 def render_json(causes: Sequence[DriftCause], notes: Sequence[str] = ()) -> str:
-    """Return all causes as one JSON document."""
+    """Return all causes as a JSON document."""
     document = {
         "format": "fleetctl-drift",
         "format_version": "1.0",

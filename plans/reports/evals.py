@@ -1,62 +1,64 @@
-"""Evaluations for the terminal: what was found, one run with its mistakes, what drifted.
+"""Report evaluations: a list, a run with wrong answers, drift of quality, agreement of a judge.
 
-All take the documents that `--format json` prints, so that both forms say the same.
+Renderers take the documents that `--format json` prints, so that both forms say the same.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fleet.evals import EvalRecord, EvalRun, QualityDrift, Sample, is_whole_run, summarize
+from plans.tables import aligned
+from plans.wording import iso
 
-_SHOWN = 70
 _COLUMNS = (
     "RUN", "FINISHED", "ADAPTER", "PURPOSE", "ITEMS", "ACCURACY", "FORMAT", "HALLUCINATED", "",
 )  # fmt: skip
-_RIGHT = {"ITEMS", "ACCURACY", "FORMAT", "HALLUCINATED"}
+_NUMBERS = {_COLUMNS.index(title) for title in ("ITEMS", "ACCURACY", "FORMAT", "HALLUCINATED")}
 
 
-def row(each: EvalRecord) -> dict[str, Any]:
-    """Return one evaluation as a document."""
+def row(record: EvalRecord) -> dict[str, Any]:
+    """Return an evaluation as a document."""
     return {
-        "run": each.run,
-        "alias": each.alias,
-        "adapter": each.adapter,
-        "purpose": each.purpose,
-        "finished": each.at.isoformat(timespec="seconds"),
-        "summary": dict(each.summary),
+        "run": record.run,
+        "alias": record.alias,
+        "adapter": record.adapter,
+        "purpose": record.purpose,
+        "finished": iso(record.at),
+        "summary": dict(record.summary),
     }
 
 
-def drift_row(alias: str, adapter: str, each: QualityDrift) -> dict[str, Any]:
-    """Return what one rule says of a version as a document."""
+def drift_row(alias: str, adapter: str, drift: QualityDrift) -> dict[str, Any]:
+    """Return the finding of a drift rule about a version as a document."""
     return {
         "alias": alias,
         "adapter": adapter,
-        "rule": each.rule,
-        "measure": each.measure,
-        "standing": each.standing.value,
-        "reason": each.reason,
-        "counts": dict(each.counts),
+        "rule": drift.rule,
+        "measure": drift.measure,
+        "standing": drift.standing.value,
+        "reason": drift.reason,
+        "counts": dict(drift.counts),
     }
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return evaluations, one a line, oldest first."""
-    return _aligned(_COLUMNS, [_cells(each) for each in rows], _RIGHT)
+    """Return evaluations, a line for every evaluation, oldest first."""
+    cells = [_cells(evaluation) for evaluation in rows]
+    return "\n".join(aligned([_COLUMNS, *cells], right=_NUMBERS)) + "\n"
 
 
-def _cells(each: Mapping[str, Any]) -> tuple[str, ...]:
-    told = each["summary"]
+def _cells(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
+    told = evaluation["summary"]
     note = "; ".join(told["faults"]) if told.get("faults") else ""
     if told.get("must_pass_failed"):
         note = f"must pass and failed: {', '.join(told['must_pass_failed'][:3])}"
     counts = told.get("valid") or not note
     made_up = "made up by the fake engine, says nothing of it" if told.get("made_up") else ""
     return (
-        each["run"],
-        each["finished"][:16].replace("T", " "),
-        each["adapter"],
-        each["purpose"],
+        evaluation["run"],
+        evaluation["finished"][:16].replace("T", " "),
+        evaluation["adapter"],
+        evaluation["purpose"],
         str(told["n"]),
         share(told.get("accuracy")),
         share(told.get("format")),
@@ -66,22 +68,27 @@ def _cells(each: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def drift_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return what the drift rules say, one rule a line."""
+    """Return the findings of drift rules, a line for every rule."""
     cells = [
-        (each["adapter"], each["rule"], each["measure"], each["standing"], each["reason"])
-        for each in rows
+        (row["adapter"], row["rule"], row["measure"], row["standing"], row["reason"])
+        for row in rows
     ]
-    return _aligned(("ADAPTER", "RULE", "MEASURE", "STANDING", ""), cells, set())
+    lines = aligned([("ADAPTER", "RULE", "MEASURE", "STANDING", ""), *cells])
+    return "\n".join(lines) + "\n"
 
 
 def page(run: EvalRun, most: int | None) -> dict[str, Any]:
-    """Return one run as a document, with its worst answers.
+    """Return a run as a document, with wrong answers.
 
     Args:
-        run: As kept.
-        most: How many answers that are not right; None: all.
+        run: The run, as kept.
+        most: Upper bound of wrong answers; None: all.
     """
-    wrong = [each for each in run.samples if each.error or min(each.scores.values(), default=0) < 1]
+    wrong = [
+        sample
+        for sample in run.samples
+        if sample.error or min(sample.scores.values(), default=0) < 1
+    ]
     return {
         "run": run.id,
         "alias": run.alias,
@@ -93,27 +100,27 @@ def page(run: EvalRun, most: int | None) -> dict[str, Any]:
         "engine": run.engine_version,
         "fingerprints": list(run.fingerprints),
         "decoding": run.spec.decoding(),
-        "started": run.started.isoformat(timespec="seconds"),
-        "finished": run.finished.isoformat(timespec="seconds"),
+        "started": iso(run.started),
+        "finished": iso(run.finished),
         "cached": run.cached,
         "summary": summarize(run),
-        "wrong": [_wrong(each) for each in wrong[:most]],
+        "wrong": [_wrong(sample) for sample in wrong[:most]],
         "wrong_total": len(wrong),
     }
 
 
-def _wrong(each: Sample) -> dict[str, Any]:
+def _wrong(sample: Sample) -> dict[str, Any]:
     return {
-        "item": each.item,
-        "sample": each.sample,
-        "answer": is_whole_run(each.answer),
-        "scores": dict(each.scores),
-        "why": each.error or each.note,
+        "item": sample.item,
+        "sample": sample.sample,
+        "answer": is_whole_run(sample.answer),
+        "scores": dict(sample.scores),
+        "why": sample.error or sample.note,
     }
 
 
 def page_text(document: Mapping[str, Any]) -> str:
-    """Return one run for people."""
+    """Return a run as text."""
     told = document["summary"]
     lines = [
         f"{document['adapter']} on {document['golden']} ({document['purpose']})",
@@ -129,35 +136,23 @@ def page_text(document: Mapping[str, Any]) -> str:
         lines.append(f"  hallucinated   {share(told['hallucination_rate'])}")
     if told.get("macro_f1") is not None:
         lines.append(f"  macro F1       {told['macro_f1']:.3f}")
-    lines += [f"  DOES NOT COUNT {each}" for each in told["faults"]]
-    lines += [f"  MUST PASS      {each} failed" for each in told["must_pass_failed"]]
+    lines += [f"  DOES NOT COUNT {fault}" for fault in told["faults"]]
+    lines += [f"  MUST PASS      {item} failed" for item in told["must_pass_failed"]]
     if document["wrong"]:
         shown, total = len(document["wrong"]), document["wrong_total"]
         lines += ["", f"Not right ({shown} of {total})"]
-        for each in document["wrong"]:
-            lines += [f"  {each['item']}: {each['why']}"]
+        for answer in document["wrong"]:
+            lines += [f"  {answer['item']}: {answer['why']}"]
     return "\n".join(lines) + "\n"
 
 
 def share(value: float | None) -> str:
-    """Return a share from 0 to 1 as percent; `-` where there is none."""
+    """Return a share from 0 to 1 as `62.4%`; `-` for none."""
     return "-" if value is None else f"{value:.1%}"
 
 
-def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]], right: set[str]) -> str:
-    widths = [max(len(each[place]) for each in [columns, *rows]) for place in range(len(columns))]
-    lines = []
-    for cells in [columns, *rows]:
-        parts = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for cell, width, column in zip(cells, widths, columns, strict=True)
-        ]
-        lines.append("  ".join(parts).rstrip())
-    return "\n".join(lines) + "\n"
-
-
 def judge_text(found: Mapping[str, Any]) -> str:
-    """Return for people how far a judge agrees with their labels."""
+    """Return the agreement of a judge with labels of people as text."""
     kappa = "-" if found["kappa"] is None else f"{found['kappa']:.2f}"
     lines = [
         f"{found['model']} at {found['url']}, labels of {found['client']}: {found['labels']}",
@@ -170,8 +165,8 @@ def judge_text(found: Mapping[str, Any]) -> str:
     if found["differs"]:
         lines += ["", f"Not as people say (the first of {len(found['differs'])})"]
         lines += [
-            f"  {each['id']}: {each['label']}, the judge says {each['judge']}"
-            for each in found["differs"][:10]
+            f"  {label['id']}: {label['label']}, the judge says {label['judge']}"
+            for label in found["differs"][:10]
         ]
     decides = f"It may decide gates of {found['client']}."
     why = f"It is advisory, and decides no gate of {found['client']}: {found['objection']}."

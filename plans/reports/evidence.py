@@ -1,30 +1,32 @@
-"""Evidence as people read it: a line for each judged gate, and one of them in full."""
+"""Report evidence: a line for every verdict of a gate, and a verdict in full."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fleet.history import Entry, EvidenceCheck
+from plans.tables import aligned
+from plans.wording import date_time, iso_millis
 
 
 def chosen(
     entries: Iterable[Entry], *, alias: str = "", verdict: str = "", limit: int | None = None
 ) -> tuple[Entry, ...]:
-    """Return the last `limit` judged gates, oldest first; of one alias, with one verdict."""
+    """Return the last `limit` verdicts, oldest first; filtered by alias or version, and verdict."""
     found = [
-        each
-        for each in entries
-        if each.kind == "gate_judged"
-        and alias in ("", each.data["alias"], each.data["adapter"])
-        and verdict in ("", each.data["finding"]["verdict"])
+        entry
+        for entry in entries
+        if entry.kind == "gate_judged"
+        and alias in ("", entry.data["alias"], entry.data["adapter"])
+        and verdict in ("", entry.data["finding"]["verdict"])
     ]
     return tuple(found if limit is None else found[-limit:] if limit else ())
 
 
 def document(entry: Entry) -> dict[str, Any]:
-    """Return one judged gate in plain form."""
+    """Return a verdict as a document."""
     return {
         "seq": entry.seq,
-        "time": entry.time.isoformat(timespec="milliseconds"),
+        "time": iso_millis(entry.time),
         "by": entry.by,
         "run": entry.run,
         "hash": entry.hash,
@@ -33,36 +35,30 @@ def document(entry: Entry) -> dict[str, Any]:
 
 
 def render_list(entries: Iterable[Entry]) -> str:
-    """Return a line for each judged gate."""
+    """Return a line for every verdict."""
     rows = [
         (
-            f"{each.seq}",
-            f"{each.time:%Y-%m-%d %H:%M:%S}",
-            str(each.data["adapter"]),
-            f"{each.data['percent']} %",
-            str(each.data["gate"]),
-            str(each.data["finding"]["verdict"]),
-            str(each.data["finding"]["reason"]),
+            f"{entry.seq}",
+            date_time(entry.time),
+            str(entry.data["adapter"]),
+            f"{entry.data['percent']} %",
+            str(entry.data["gate"]),
+            str(entry.data["finding"]["verdict"]),
+            str(entry.data["finding"]["reason"]),
         )
-        for each in entries
+        for entry in entries
     ]
     if not rows:
         return "No gate has been judged yet.\n"
     head = ("Entry", "Time (UTC)", "Version", "Share", "Gate", "Verdict", "Why")
-    widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head) - 1)]
-    lines = [
-        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False))
-        + f"  {row[-1]}"
-        for row in (head, *rows)
-    ]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    return "\n".join(aligned([head, *rows])) + "\n"
 
 
 def render_one(entry: Entry) -> str:
-    """Return everything about one judged gate."""
+    """Return a verdict in full."""
     data, finding = entry.data, entry.data["finding"]
     lines = [
-        f"Entry {entry.seq} of {entry.time:%Y-%m-%d %H:%M:%S} UTC, by {entry.by}, run {entry.run}",
+        f"Entry {entry.seq} of {date_time(entry.time)} UTC, by {entry.by}, run {entry.run}",
         f"Gate {data['gate']} ({finding['metric']}): {finding['verdict']}",
         f"  {finding['reason']}",
         *([f"  {finding['power']}"] if finding["power"] else []),
@@ -84,12 +80,12 @@ def render_one(entry: Entry) -> str:
 
 
 def render_checks(checks: Iterable[EvidenceCheck]) -> str:
-    """Return a line for each verdict that does not follow from its counts."""
+    """Return a line for every verdict that does not follow from the recorded counts."""
     return "".join(
-        f"Entry {each.seq}: {each.recorded or 'a verdict'} of gate {each.gate} for {each.adapter}: "
-        f"{each.differs}.\n"
-        for each in checks
-        if each.differs
+        f"Entry {check.seq}: {check.recorded or 'a verdict'} of gate {check.gate} "
+        f"for {check.adapter}: {check.differs}.\n"
+        for check in checks
+        if check.differs
     )
 
 
@@ -109,5 +105,5 @@ def _pairs(values: Mapping[str, float]) -> str:
 
 def _counts(value: Any) -> str:
     if isinstance(value, list):
-        return " ".join(f"{each:g}" for each in value)
+        return " ".join(f"{number:g}" for number in value)
     return f"{value:g}"

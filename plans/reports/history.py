@@ -1,14 +1,14 @@
-"""The ledger as people read it: one line per thing that was done."""
+"""Report the ledger: a line for every entry."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fleet.history import Entry
-from plans.wording import counted
+from plans.wording import counted, date_time, iso_millis
 
 STEPS = frozenset({"step_started", "step_finished", "step_failed"})
-"""Kinds that are told only on request."""
+"""Kinds of entries that are left out unless `steps` asks for them."""
 
 
 def chosen(
@@ -23,9 +23,9 @@ def chosen(
         about: Only entries that name this run, alias, address or part of an address.
     """
     found = [
-        each
-        for each in entries
-        if (steps or each.kind not in STEPS) and (not about or _is_about(each, about))
+        entry
+        for entry in entries
+        if (steps or entry.kind not in STEPS) and (not about or _is_about(entry, about))
     ]
     return tuple(found if limit is None else found[-limit:] if limit else ())
 
@@ -36,9 +36,9 @@ def _is_about(entry: Entry, about: str) -> bool:
 
 
 def render_text(entries: Iterable[Entry], about: str = "") -> str:
-    """Return a line per entry; `about`: what they were chosen by."""
+    """Return a line for every entry, or a message with `about` where no entry names that."""
     lines = [
-        f"{entry.seq:6}  {entry.time:%Y-%m-%d %H:%M:%S}  {entry.by}  {entry.run}  {_say(entry)}"
+        f"{entry.seq:6}  {date_time(entry.time)}  {entry.by}  {entry.run}  {_say(entry)}"
         for entry in entries
     ]
     if not lines:
@@ -47,12 +47,12 @@ def render_text(entries: Iterable[Entry], about: str = "") -> str:
 
 
 def render_json(entries: Iterable[Entry]) -> str:
-    """Return a JSON object per line, as the ledger holds it."""
+    """Return a line of JSON for every entry, as in the ledger."""
     return "".join(
         json.dumps(
             {
                 "seq": entry.seq,
-                "time": entry.time.isoformat(timespec="milliseconds"),
+                "time": iso_millis(entry.time),
                 "kind": entry.kind,
                 "run": entry.run,
                 "by": entry.by,

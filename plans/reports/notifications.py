@@ -1,14 +1,14 @@
-"""Notices: what operators and a client are told, each only what is theirs."""
+"""Word notifications for operators and for a client, who get the facts of their own alias only."""
 
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
 
 from fleet.maintenance import OF_A_CLIENT
 from fleet.spec import NOTIFY_EVENTS, NotifyEvent
+from plans.templating import rendered
 
 Audience = Literal["client", "operators"]
 
@@ -34,7 +34,7 @@ SAMPLES: Mapping[NotifyEvent, Mapping[str, Any]] = {
     "retraining_overdue": {"reason": "5 days over", "due": _WHEN, "claimed_by": ""},
     "ledger_away": {"reason": "No answer within 10 s.", "as_of": _WHEN},
 }  # fmt: skip
-"""Facts of each event as an example; with them a template is tried before it is needed."""
+"""Example facts by event; templates are tried with them at validation."""
 _COMMON = {
     "fleet": "agency", "alias": "acme-support", "version": "2.2.0", "adapter": _NAME, "at": _WHEN
 }  # fmt: skip
@@ -43,13 +43,13 @@ _COMMON = {
 def document(
     event: NotifyEvent, audience: Audience, facts: Mapping[str, Any], template: str = ""
 ) -> dict[str, Any]:
-    """Return what is posted: the text, and beside it the facts that this reader may see.
+    """Return the document to post: the text and the facts that the audience may see.
 
     Args:
-        event: What happened.
-        audience: Who reads it.
-        facts: As `SAMPLES` shows them.
-        template: Source of a template of one's own; empty: the one that comes along.
+        event: The event.
+        audience: Readers of the notification.
+        facts: Facts, as in `SAMPLES`.
+        template: Source of a template of the project; empty: the template of fleetctl.
 
     Raises:
         ValueError: the template cannot be rendered; the text says why.
@@ -62,10 +62,10 @@ def document(
 def fault(
     template: str, audience: Audience, events: Iterable[NotifyEvent] | None = None
 ) -> tuple[int, str] | None:
-    """Return the line and what is wrong with a template, by trying it; None: nothing.
+    """Return line and message of a template's fault, found by a trial; None: no fault.
 
-    Without `events` it is tried with all that this reader may be told.
-    Line 0: it is of the right form, and does not render what happens.
+    Without `events`, the template is tried with all events of the audience.
+    Line 0: the syntax is right, and an event cannot be rendered.
     """
     try:
         SandboxedEnvironment(undefined=StrictUndefined).from_string(template)
@@ -84,20 +84,9 @@ def fault(
 def _text(audience: Audience, facts: Mapping[str, Any], template: str) -> str:
     # `from` is a word of Jinja's own, so the facts stand under one name.
     if not template:
-        made = _ours().get_template(f"notice_{audience}.txt.j2")
-        return made.render(it=facts).strip()
+        return rendered(f"notice_{audience}.txt.j2", it=facts).strip()
     try:
         theirs = SandboxedEnvironment(undefined=StrictUndefined).from_string(template)
         return theirs.render(it=facts).strip()
     except (TemplateError, TypeError, ArithmeticError, ValueError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
-
-
-@cache
-def _ours() -> Environment:
-    return Environment(  # noqa: S701 (plain text)
-        loader=PackageLoader("plans", "templates"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

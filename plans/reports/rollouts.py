@@ -1,4 +1,4 @@
-"""Rollouts as people read them: a line for each, and one of them in full."""
+"""Report rollouts: a line for every rollout, and a rollout in full."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -7,65 +7,67 @@ from typing import Any
 from fleet.history import GateEvidence, History, MarkKind, RolloutMark, is_out, kept_out
 from fleet.plan import GateDue
 from fleet.resources import FULL
-from fleet.rollouts import AliasTarget, Phase, version_of
+from fleet.rollouts import AliasTarget, Phase
 from fleet.spec import FleetSpec
+from plans.tables import aligned
+from plans.wording import iso, short_version
 
 QUIET = (Phase.COMPLETE, Phase.FIRST)
-"""Phases in which nothing is going on."""
+"""Phases without a rollout under way."""
 
 
 def document(
     fleet: FleetSpec, wanted: Mapping[str, AliasTarget], history: History, routes: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return where every alias stands, by alias.
+    """Return the rollouts of all aliases, by alias.
 
     Args:
-        fleet: What is declared.
-        wanted: What the pace says of each alias.
+        fleet: The declarations.
+        wanted: Target by alias.
         history: The ledger, folded.
         routes: Live routes by alias.
     """
-    return [_one(fleet, each, history, routes) for _, each in sorted(wanted.items())]
+    return [_one(fleet, target, history, routes) for _, target in sorted(wanted.items())]
 
 
 def _one(
-    fleet: FleetSpec, each: AliasTarget, history: History, routes: Mapping[str, Any]
+    fleet: FleetSpec, target: AliasTarget, history: History, routes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    rollout = fleet.rollouts[fleet.adapters[each.alias].rollout]
-    route = routes.get(each.alias)
+    rollout = fleet.rollouts[fleet.adapters[target.alias].rollout]
+    route = routes.get(target.alias)
     shares = {share.adapter: share.percent for share in route.shares} if route else {}
-    stage = history.stages.get(each.alias)
-    ours = stage if stage is not None and stage.adapter == each.target else None
+    stage = history.stages.get(target.alias)
+    ours = stage if stage is not None and stage.adapter == target.target else None
     other = stage if stage is not ours and stage and stage.is_half_way(shares) else None
-    evidence = {found.gate: found for found in history.evidence.get(each.alias, ())}
-    marks = {m.mark: m for m in history.marks.get(each.alias, ()) if m.adapter == each.target}
+    evidence = {found.gate: found for found in history.evidence.get(target.alias, ())}
+    marks = {m.mark: m for m in history.marks.get(target.alias, ()) if m.adapter == target.target}
     return {
-        "alias": each.alias,
-        "version": version_of(each.target),
-        "adapter": each.target,
-        "phase": each.phase.value,
-        "percent": shares.get(each.target, 0),
+        "alias": target.alias,
+        "version": short_version(target.target),
+        "adapter": target.target,
+        "phase": target.phase.value,
+        "percent": shares.get(target.target, 0),
         "half_way": other.adapter if other else None,
-        "released": not _is_kept_out(fleet, each, history),
-        "shares": {version_of(name): percent for name, percent in shares.items() if percent},
+        "released": not _is_kept_out(fleet, target, history),
+        "shares": {short_version(name): percent for name, percent in shares.items() if percent},
         "weights": list(rollout.weights),
-        "since": _iso(ours.since) if ours else None,
-        "baked_at": _iso(ours.since + rollout.bake) if ours and ours.percent else None,
-        "longest_until": _iso(ours.since + rollout.longest_bake) if ours and ours.percent else None,
-        "paused_until": _paused_until(each, marks),
-        "next": each.why,
-        "waits_for": each.held,
+        "since": iso(ours.since) if ours else None,
+        "baked_at": iso(ours.since + rollout.bake) if ours and ours.percent else None,
+        "longest_until": iso(ours.since + rollout.longest_bake) if ours and ours.percent else None,
+        "paused_until": _paused_until(target, marks),
+        "next": target.why,
+        "waits_for": target.held,
         "gates": [
-            *(_gate(gate, evidence.get(gate.gate)) for gate in each.gates),
-            *(_soaked(fleet, found) for found in evidence.values() if _of_soak(each, found)),
+            *(_gate(gate, evidence.get(gate.gate)) for gate in target.gates),
+            *(_soaked(fleet, found) for found in evidence.values() if _of_soak(target, found)),
         ],
         "marks": [
             {
                 "mark": mark.mark,
                 "by": mark.by,
-                "at": _iso(mark.at),
-                "until": _iso(mark.until) if mark.until else None,
-                "void": _iso(mark.void) if mark.void else None,
+                "at": iso(mark.at),
+                "until": iso(mark.until) if mark.until else None,
+                "void": iso(mark.void) if mark.void else None,
                 "reason": mark.reason,
             }
             for mark in marks.values()
@@ -73,19 +75,19 @@ def _one(
     }
 
 
-def _is_kept_out(fleet: FleetSpec, each: AliasTarget, history: History) -> bool:
-    """Say whether the version, or its bytes under another name, wait for `release`."""
-    facts = fleet.versions.get(each.target)
+def _is_kept_out(fleet: FleetSpec, target: AliasTarget, history: History) -> bool:
+    """Return whether the version, or its bytes under another name, wait for `release`."""
+    facts = fleet.versions.get(target.target)
     digest = facts.digest if facts else ""
-    stopped = each.phase in (Phase.HELD, Phase.ROLLED_BACK)  # with all traffic it was put there
-    named = stopped or each.target in kept_out(history, each.alias)
-    return named and is_out(history, fleet.versions, each.alias, each.target, digest)
+    stopped = target.phase in (Phase.HELD, Phase.ROLLED_BACK)  # with all traffic it was put there
+    named = stopped or target.target in kept_out(history, target.alias)
+    return named and is_out(history, fleet.versions, target.alias, target.target, digest)
 
 
-def _paused_until(each: AliasTarget, marks: Mapping[MarkKind, RolloutMark]) -> str | None:
-    """Return when it goes on by itself; None: it is not paused, or somebody holds it as well."""
-    pause = marks.get("pause") if each.phase is Phase.PAUSED and "hold" not in marks else None
-    return _iso(pause.until) if pause is not None and pause.until is not None else None
+def _paused_until(target: AliasTarget, marks: Mapping[MarkKind, RolloutMark]) -> str | None:
+    """Return the end of a pause; None: no pause, or a hold beside the pause."""
+    pause = marks.get("pause") if target.phase is Phase.PAUSED and "hold" not in marks else None
+    return iso(pause.until) if pause is not None and pause.until is not None else None
 
 
 def _gate(gate: GateDue, evidence: GateEvidence | None) -> dict[str, Any]:
@@ -101,13 +103,13 @@ def _gate(gate: GateDue, evidence: GateEvidence | None) -> dict[str, Any]:
     }
 
 
-def _of_soak(each: AliasTarget, found: GateEvidence) -> bool:
-    soaking = each.phase is Phase.SOAKING
-    return soaking and (found.adapter, found.percent) == (each.target, FULL)
+def _of_soak(target: AliasTarget, found: GateEvidence) -> bool:
+    soaking = target.phase is Phase.SOAKING
+    return soaking and (found.adapter, found.percent) == (target.target, FULL)
 
 
 def _soaked(fleet: FleetSpec, found: GateEvidence) -> dict[str, Any]:
-    """Return what a gate says after the cut-over; it stops nothing more, and may take it back."""
+    """Return a gate after the cut-over, which may take the traffic back but stops no stage."""
     gate = fleet.gates.get(found.gate)
     limit = gate.limit if gate else ""
     verdict = found.finding.verdict.value
@@ -116,71 +118,72 @@ def _soaked(fleet: FleetSpec, found: GateEvidence) -> dict[str, Any]:
 
 
 def active(rollouts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return those in which something is going on."""
-    return [each for each in rollouts if each["phase"] not in QUIET]
+    """Return the rollouts under way."""
+    return [rollout for rollout in rollouts if rollout["phase"] not in QUIET]
 
 
 def render_list(rollouts: Iterable[Mapping[str, Any]]) -> str:
-    """Return a line for each, and what those that wait are waiting for."""
+    """Return a line for every rollout, and the condition that a rollout waits for."""
     found = list(rollouts)
     if not found:
         return "No rollout is under way.\n"
     rows = [
-        (each["alias"], each["version"], f"{each['percent']} %", each["phase"], _verdicts(each))
-        for each in found
+        (
+            rollout["alias"],
+            rollout["version"],
+            f"{rollout['percent']} %",
+            rollout["phase"],
+            _verdicts(rollout),
+        )
+        for rollout in found
     ]
     head = ("Alias", "Version", "Share", "Phase", "Gates")
-    widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
-    lines = []
-    for row, each in zip((head, *rows), (None, *found), strict=True):
-        cells = [f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)]
-        lines.append("  ".join(cells).rstrip())
-        if each and (said := _waits(each)):
+    heading, *table = aligned([head, *rows])
+    lines = [heading]
+    for line, rollout in zip(table, found, strict=True):
+        lines.append(line)
+        if said := _waits(rollout):
             lines.append(f"  {said}")
     return "\n".join(lines) + "\n"
 
 
-def _verdicts(each: Mapping[str, Any]) -> str:
-    return ", ".join(f"{gate['gate']} {gate['status']}" for gate in each["gates"]) or "-"
+def _verdicts(rollout: Mapping[str, Any]) -> str:
+    return ", ".join(f"{gate['gate']} {gate['status']}" for gate in rollout["gates"]) or "-"
 
 
-def _waits(each: Mapping[str, Any]) -> str:
-    return str(each["waits_for"]).removeprefix(f"{each['alias']}: ") or str(each["next"])
+def _waits(rollout: Mapping[str, Any]) -> str:
+    return str(rollout["waits_for"]).removeprefix(f"{rollout['alias']}: ") or str(rollout["next"])
 
 
-def render_one(each: Mapping[str, Any], now: datetime) -> str:
-    """Return everything about one rollout."""
-    shares = ", ".join(f"{name} {percent} %" for name, percent in each["shares"].items())
-    weights = " -> ".join(f"{weight} %" for weight in each["weights"])
+def render_one(rollout: Mapping[str, Any], now: datetime) -> str:
+    """Return a rollout in full."""
+    shares = ", ".join(f"{name} {percent} %" for name, percent in rollout["shares"].items())
+    weights = " -> ".join(f"{weight} %" for weight in rollout["weights"])
     lines = [
-        f"{each['alias']}: {each['version']} at {each['percent']} %, {each['phase']}",
+        f"{rollout['alias']}: {rollout['version']} at {rollout['percent']} %, {rollout['phase']}",
         f"  traffic      {shares or 'none'}",
         f"  stages       {weights}",
     ]
-    if each["since"]:
-        lines.append(f"  this stage   since {each['since']}")
-    if each["baked_at"]:
-        over = datetime.fromisoformat(each["baked_at"]) <= now
+    if rollout["since"]:
+        lines.append(f"  this stage   since {rollout['since']}")
+    if rollout["baked_at"]:
+        over = datetime.fromisoformat(rollout["baked_at"]) <= now
         state = "baked" if over else "bakes until"
         lines.append(
-            f"  {state:12} {each['baked_at']}, at the longest until {each['longest_until']}"
+            f"  {state:12} {rollout['baked_at']}, at the longest until {rollout['longest_until']}"
         )
-    for gate in each["gates"]:
+    for gate in rollout["gates"]:
         entry = f"  (evidence {gate['entry']})" if gate["entry"] else ""
         lines.append(
             f"  gate         {gate['gate']}: {gate['status']}, {gate['metric']} at most "
             f"{gate['limit']}{entry}"
         )
         lines += [f"               {text}" for text in (gate["reason"], gate["power"]) if text]
-    for mark in each["marks"]:
+    for mark in rollout["marks"]:
         reason = f": {mark['reason']}" if mark["reason"] else ""
         until = f"until {mark['until']}, " if mark["until"] else ""
         until += f"void since {mark['void']}, " if mark["void"] else ""
         lines.append(f"  {mark['mark']:12} {until}by {mark['by']} at {mark['at']}{reason}")
-    if said := _waits(each):
+    if said := _waits(rollout):
         lines.append(f"  next         {said}")
     return "\n".join(lines) + "\n"
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")

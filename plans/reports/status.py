@@ -1,4 +1,4 @@
-"""Status: what serves whom right now, as one JSON document and as text."""
+"""Report the status: versions, shares and servers now, as a JSON document and as text."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -7,6 +7,7 @@ from typing import Any
 from fleet.history import Entry, History
 from fleet.resources import LoadedAdapter, Route, State
 from plans.explain.rollout import lines_of, told
+from plans.wording import iso, short_version
 
 Counts = Mapping[tuple[str, str], int]
 """Requests by alias and full name of the version."""
@@ -22,7 +23,7 @@ def status(
     counts: Counts = NOT_COUNTED,
     away: str = "",
 ) -> dict[str, Any]:
-    """Gather the status.
+    """Return the status as a document.
 
     Args:
         fleet: The fleet's name.
@@ -33,15 +34,15 @@ def status(
         counts: Requests since the split last changed, of aliases with several versions.
         away: Why the ledger cannot be read, so that `entries` are what is known of it.
     """
-    as_of = entries[-1].time.isoformat(timespec="seconds") if away and entries else None
+    as_of = iso(entries[-1].time) if away and entries else None
     document: dict[str, Any] = {
         "format": "fleetctl-status",
         "format_version": "1.0",
         "fleet": fleet,
         "aliases": [
-            _alias(each, history, counts, client=client is not None)
-            for each in live.routes().values()
-            if client is None or each.client == client
+            _alias(route, history, counts, client=client is not None)
+            for route in live.routes().values()
+            if client is None or route.client == client
         ],
         "routes_unknown": live.routes_unknown,
         "ledger_away": away,
@@ -55,8 +56,11 @@ def status(
 
 
 def gateway_notes(live: State) -> list[str]:
-    """Return what is wrong with gateways, and what helps, one a line."""
-    return [f"gateway {name} {each.what}: {each.command}" for name, each in live.gateways.items()]
+    """Return the faults of gateways, with the commands that help, a line for every gateway."""
+    return [
+        f"gateway {name} {gateway.what}: {gateway.command}"
+        for name, gateway in live.gateways.items()
+    ]
 
 
 def _alias(route: Route, history: History, counts: Counts, *, client: bool) -> dict[str, Any]:
@@ -66,32 +70,32 @@ def _alias(route: Route, history: History, counts: Counts, *, client: bool) -> d
         "alias": route.alias,
         "versions": [
             {
-                "adapter": each.adapter,
-                "version": each.adapter.rpartition("-v")[2],
-                "percent": each.percent,
-                "servers": list(each.servers),
-                **_seen(route, each.adapter, counts),
+                "adapter": share.adapter,
+                "version": short_version(share.adapter),
+                "percent": share.percent,
+                "servers": list(share.servers),
+                **_seen(route, share.adapter, counts),
             }
-            for each in route.shares
+            for share in route.shares
         ],
-        "stage_since": stage.entered.isoformat(timespec="seconds") if stage else None,
+        "stage_since": iso(stage.entered) if stage else None,
         "held": [
             {
-                "adapter": each.adapter,
-                "by": each.by,
-                "at": each.at.isoformat(timespec="seconds"),
-                "reason": each.reason,
+                "adapter": hold.adapter,
+                "by": hold.by,
+                "at": iso(hold.at),
+                "reason": hold.reason,
             }
-            for _, each in sorted(holds.items())
+            for _, hold in sorted(holds.items())
         ],
         **told(history, route, client=client),
     }
 
 
 def _seen(route: Route, adapter: str, counts: Counts) -> dict[str, Any]:
-    """Return a version's requests and observed percent; None where nobody counts them."""
+    """Return a version's requests and observed percent; None where no gateway counts them."""
     counted = [
-        counts[key] for each in route.shares if (key := (route.alias, each.adapter)) in counts
+        counts[key] for share in route.shares if (key := (route.alias, share.adapter)) in counts
     ]
     if not counted:
         return {"requests": None, "observed_percent": None}
@@ -106,10 +110,12 @@ def _servers(live: State, history: History) -> list[dict[str, Any]]:
     held: dict[str, int] = {}
     for adapter in live.adapters().values():
         held[adapter.server] = held.get(adapter.server, 0) + 1
-    known = {each.name for each in live.servers().values()} | set(live.unknown_servers)
+    known = {server.name for server in live.servers().values()} | set(live.unknown_servers)
     known |= {address.partition("/")[2] for address in history.owned if address[:7] == "server/"}
     known |= {
-        each.server for each in history.established.values() if isinstance(each, LoadedAdapter)
+        resource.server
+        for resource in history.established.values()
+        if isinstance(resource, LoadedAdapter)
     }
     rows = []
     for name in sorted(known):
@@ -130,10 +136,10 @@ def _servers(live: State, history: History) -> list[dict[str, Any]]:
 
 
 def _last_apply(entries: Iterable[Entry]) -> dict[str, Any] | None:
-    """Return the last apply; one that has begun and not ended says so."""
+    """Return the last apply; an apply without an end is `unfinished`."""
     last: dict[str, Any] | None = None
     for entry in entries:
-        when = entry.time.isoformat(timespec="seconds")
+        when = iso(entry.time)
         if entry.kind == "apply_started":
             last = {
                 "plan_id": entry.data.get("plan_id"),
@@ -151,7 +157,7 @@ def _last_apply(entries: Iterable[Entry]) -> dict[str, Any] | None:
 
 
 def render_text(document: Mapping[str, Any]) -> str:
-    """Return the status for people."""
+    """Return the status as text."""
     lines = [f"Fleet {document['fleet']}"]
     if document["routes_unknown"]:
         lines.append(f"Routes cannot be read: {document['routes_unknown']}")
@@ -171,7 +177,7 @@ def render_text(document: Mapping[str, Any]) -> str:
     if "servers" in document:
         lines += ["", *(_server_lines(document["servers"]) or ["No server."])]
         lines += ["", _last_line(document["last_apply"])]
-        lines += [f"Note: {each}" for each in document["notes"]]
+        lines += [f"Note: {note}" for note in document["notes"]]
     return "\n".join(lines) + "\n"
 
 
@@ -181,55 +187,55 @@ def _upkeep_lines(
     drills: Iterable[Mapping[str, Any]],
 ) -> list[str]:
     lines = [
-        f"DRIFT {each['adapter']}: {each['standing']}, {each['measure']}: {each['reason']}"
-        for each in drifts
+        f"DRIFT {drift['adapter']}: {drift['standing']}, {drift['measure']}: {drift['reason']}"
+        for drift in drifts
     ]
-    for each in turns:
-        claim = each["claim"]
+    for turn in turns:
+        claim = turn["claim"]
         held = f", claimed by {claim['by']} until {claim['until'][:10]}" if claim else ""
-        lines.append(f"Retrain {each['alias']}: {each['turn']}, {each['reason']}{held}")
-    lines += [_drill_line(each) for each in drills if each["turn"] != "fresh"]
+        lines.append(f"Retrain {turn['alias']}: {turn['turn']}, {turn['reason']}{held}")
+    lines += [_drill_line(drill) for drill in drills if drill["turn"] != "fresh"]
     return ["", *lines] if lines else []
 
 
-def _drill_line(each: Mapping[str, Any]) -> str:
-    """Say whose rollback should be practised, or would not succeed."""
-    if each["turn"] == "failed":
-        what = f"FAILED at {each['tried']}: a rollback would not succeed"
+def _drill_line(drill: Mapping[str, Any]) -> str:
+    """Return the line of a rollback drill that is due or has failed."""
+    if drill["turn"] == "failed":
+        what = f"FAILED at {drill['tried']}: a rollback would not succeed"
     else:
-        since = f" since {each['due']}" if each["due"] else ""
-        what = f"{each['turn']}{since}, every {each['every']}"
-    last = f"last succeeded at {each['last']}" if each["last"] else "never succeeded yet"
-    waits = f"; waits: {each['waits']}" if each["waits"] else ""
-    return f"Drill {each['alias']}: {what}, {last}{waits}"
+        since = f" since {drill['due']}" if drill["due"] else ""
+        what = f"{drill['turn']}{since}, every {drill['every']}"
+    last = f"last succeeded at {drill['last']}" if drill["last"] else "never succeeded yet"
+    waits = f"; waits: {drill['waits']}" if drill["waits"] else ""
+    return f"Drill {drill['alias']}: {what}, {last}{waits}"
 
 
 def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:
     found = list(aliases)
-    width = max((len(each["alias"]) for each in found), default=0)
+    width = max((len(alias["alias"]) for alias in found), default=0)
     lines = []
-    for each in found:
-        serving = [one for one in each["versions"] if one["percent"]]
-        resident = [one["version"] for one in each["versions"] if not one["percent"]]
+    for alias in found:
+        serving = [one for one in alias["versions"] if one["percent"]]
+        resident = [one["version"] for one in alias["versions"] if not one["percent"]]
         shares = ", ".join(_share(one) for one in serving)
-        text = f"{each['alias']:{width}}  {shares or 'nothing'}"
+        text = f"{alias['alias']:{width}}  {shares or 'nothing'}"
         if resident:
             text += f"  (kept loaded: {', '.join(resident)})"
         if any(one["requests"] is not None for one in serving):
-            text += f"  of {sum(one['requests'] or 0 for one in each['versions']):,} requests"
-        if len(serving) > 1 and each["stage_since"]:
-            text += f"  since {each['stage_since']}"
+            text += f"  of {sum(one['requests'] or 0 for one in alias['versions']):,} requests"
+        if len(serving) > 1 and alias["stage_since"]:
+            text += f"  since {alias['stage_since']}"
         lines.append(text)
-        for hold in each["held"]:
-            version = hold["adapter"].rpartition("-v")[2]
+        for hold in alias["held"]:
+            version = short_version(hold["adapter"])
             reason = f": {hold['reason']}" if hold["reason"] else ""
             lines.append(f"{'':{width}}  held: {version}, by {hold['by']} at {hold['at']}{reason}")
-        lines += [f"{'':{width}}  {line}" for line in lines_of(each)]
+        lines += [f"{'':{width}}  {line}" for line in lines_of(alias)]
     return lines
 
 
 def _share(version: Mapping[str, Any]) -> str:
-    """Return a version's share as wanted, and as it is."""
+    """Return a version's wanted share, with the observed share."""
     wanted = f"{version['version']} {version['percent']} %"
     if version["requests"] is None:
         return wanted
@@ -239,11 +245,11 @@ def _share(version: Mapping[str, Any]) -> str:
 
 def _server_lines(servers: Iterable[Mapping[str, Any]]) -> list[str]:
     found = list(servers)
-    width = max((len(each["server"]) for each in found), default=0)
+    width = max((len(server["server"]) for server in found), default=0)
     return [
-        f"{each['server']:{width}}  {each['state']:7}  {each['adapters']:3} adapters  "
-        f"{each['url'] or each['detail'] or '-'}"
-        for each in found
+        f"{server['server']:{width}}  {server['state']:7}  {server['adapters']:3} adapters  "
+        f"{server['url'] or server['detail'] or '-'}"
+        for server in found
     ]
 
 

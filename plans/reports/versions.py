@@ -1,93 +1,67 @@
-"""Adapter versions for the terminal: the list, one version's page, the result of a check.
+"""Report adapter versions: a list, a version, a check of all, retraining that is due.
 
-All take the documents that `--format json` prints, so that both forms say the same.
-
-Retraining for the terminal; takes the documents that `--format json` prints.
+Every function takes the documents that `--format json` prints, so that both forms say the same.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-_COLUMNS_RETRAINING = ("TURN", "ADAPTER", "TRAINED", "NEXT", "CLAIMED BY", "")
+from plans.tables import aligned
+from plans.wording import file_size, percent
+
+_VERSION_COLUMNS = ("VERSION", "BASE", "RANK", "SIZE", "ACCURACY", "DIGEST", "")
+_RETRAINING_COLUMNS = ("TURN", "ADAPTER", "TRAINED", "NEXT", "CLAIMED BY", "")
+_NUMBERS = {_VERSION_COLUMNS.index(title) for title in ("RANK", "SIZE", "ACCURACY")}
+_STATES = {
+    "ok": "as pinned",
+    "changed": "changed",
+    "missing": "missing",
+    "unlocked": "not in the lock",
+}
 
 
-def retraining_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return each adapter's turn, one a line."""
-    cells = [_cells_of_retraining(each) for each in rows]
-    widths = [max(len(each[place]) for each in [_COLUMNS_RETRAINING, *cells]) for place in range(6)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(each, widths, strict=True)).rstrip()
-        for each in [_COLUMNS_RETRAINING, *cells]
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _cells_of_retraining(each: Mapping[str, Any]) -> tuple[str, ...]:
-    claim = each["claim"]
-    held = f"{claim['by']} until {claim['until'][:10]}" if claim else "-"
-    return (
-        each["turn"],
-        each["adapter"],
-        (each["trained"] or "-")[:10],
-        (each["next"] or "-")[:10],
-        held,
-        each["reason"],
-    )
-
-
-_COLUMNS = ("VERSION", "BASE", "RANK", "SIZE", "ACCURACY", "DIGEST", "")
-_RIGHT = {"RANK", "SIZE", "ACCURACY"}
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
+def render_versions(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the versions grouped by alias, oldest first."""
-    cells = [_cells(each) for each in rows]
-    widths = [max(len(row[index]) for row in [_COLUMNS, *cells]) for index in range(len(_COLUMNS))]
+    cells = [_version_cells(row) for row in rows]
+    heading, *table = aligned([_VERSION_COLUMNS, *cells], indent="  ", right=_NUMBERS)
     lines = []
     alias = ""
-    for row, its in zip(rows, cells, strict=True):
+    for row, line in zip(rows, table, strict=True):
         own = f"{row['client']}-{row['task']}"
         if own != alias:
-            lines += ["", own] if alias else [_line(_COLUMNS, widths), own]
+            lines += ["", own] if alias else [heading, own]
             alias = own
-        lines.append(_line(its, widths))
+        lines.append(line)
     return "\n".join(lines) + "\n"
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _version_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     notes = {
         (True, True): "",
         (True, False): "not in the library here",
         (False, True): "not in the lock",
         (False, False): "",
     }
+    accuracy = row["accuracy"]
     return (
         row["version"],
         row["base"] or "?",
         _shown(row["rank"]),
-        size(row["bytes"]),
-        share(row["accuracy"]),
+        file_size(row["bytes"]),
+        "-" if accuracy is None else percent(accuracy, 1),
         (row["digest"] or "-")[:12],
         notes[row["in_lock"], row["in_library"]],
     )
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    parts = [
-        cell.rjust(width) if column in _RIGHT else cell.ljust(width)
-        for cell, width, column in zip(cells, widths, _COLUMNS, strict=True)
-    ]
-    return f"  {'  '.join(parts)}".rstrip()
-
-
-def page(document: Mapping[str, Any]) -> str:
-    """Return everything known of one version."""
+def render_version(document: Mapping[str, Any]) -> str:
+    """Return a version in full."""
     lines = [document["adapter"], ""]
     if document["in_lock"]:
         lines += [
             f"  digest   {document['digest']}",
             f"  rank     {document['rank']}",
-            f"  size     {size(document['bytes'])}",
+            f"  size     {file_size(document['bytes'])}",
             f"  modules  {', '.join(document['modules'])}",
         ]
     else:
@@ -100,7 +74,8 @@ def page(document: Mapping[str, Any]) -> str:
     lines += [] if document["evals"] else ["  no results in evals/"]
     lines += ["", "Deployments"]
     lines += [
-        f"  {each['time']}  {each['what']}, by {each['by']}" for each in document["deployments"]
+        f"  {deployment['time']}  {deployment['what']}, by {deployment['by']}"
+        for deployment in document["deployments"]
     ]
     lines += [] if document["deployments"] else ["  none in the ledger"]
     return "\n".join(lines) + "\n"
@@ -120,39 +95,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def verdicts(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return what a check found: each version that is not as pinned, then the count."""
-    lines = [
-        f"{each['state']:8}  {each['adapter']}: {each['detail']}" for each in rows if each["detail"]
-    ]
-    counts = {state: sum(each["state"] == state for each in rows) for state in _STATES}
-    shown = ", ".join(f"{count} {_STATES[state]}" for state, count in counts.items() if count)
-    return "\n".join([*lines, f"{shown or 'no versions'}"]) + "\n"
-
-
-_STATES = {
-    "ok": "as pinned",
-    "changed": "changed",
-    "missing": "missing",
-    "unlocked": "not in the lock",
-}
-
-
-def size(number: int | None) -> str:
-    """Return bytes in the unit that people read, such as `163 KB`; `-` where unknown."""
-    if number is None:
-        return "-"
-    for unit, divisor in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
-        if number >= divisor:
-            return f"{number / divisor:.1f} {unit}"
-    return f"{number} B"
-
-
-def share(value: float | None) -> str:
-    """Return an accuracy of 0 to 1 as percent; `-` where there was no evaluation."""
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
 def _shown(value: Any) -> str:
     match value:
         case None:
@@ -163,3 +105,31 @@ def _shown(value: Any) -> str:
             return ", ".join(map(str, value)) or "-"
         case _:
             return str(value)
+
+
+def render_checks(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the versions that are not as pinned, a line for every one, then the counts."""
+    lines = [
+        f"{row['state']:8}  {row['adapter']}: {row['detail']}" for row in rows if row["detail"]
+    ]
+    counts = {state: sum(row["state"] == state for row in rows) for state in _STATES}
+    shown = ", ".join(f"{count} {_STATES[state]}" for state, count in counts.items() if count)
+    return "\n".join([*lines, f"{shown or 'no versions'}"]) + "\n"
+
+
+def render_retraining(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the retraining of adapters, a line for every adapter."""
+    table = aligned([_RETRAINING_COLUMNS, *(_retraining_cells(row) for row in rows)])
+    return "\n".join(table) + "\n"
+
+
+def _retraining_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    claim = row["claim"]
+    return (
+        row["turn"],
+        row["adapter"],
+        (row["trained"] or "-")[:10],
+        (row["next"] or "-")[:10],
+        f"{claim['by']} until {claim['until'][:10]}" if claim else "-",
+        row["reason"],
+    )

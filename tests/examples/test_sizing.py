@@ -23,8 +23,8 @@ from fleet.rollouts.decide import decide_rollouts
 from fleet.spec import FleetSpec
 from fleetctl.cli import main_group
 from plans.drawing import DRAWINGS
-from plans.drawing.content import Drawing, sketch
-from plans.drawing.labels import busiest
+from plans.drawing.content import Drawing, drawing_of
+from plans.drawing.labels import load_label
 from runtime.project.load import load_fleet
 
 SIZING = Path(__file__).parents[2] / "examples" / "sizing"
@@ -53,11 +53,11 @@ def made(name: str, state: Path) -> tuple[FleetSpec, PlacementResult]:
 
 
 def drawn(name: str, state: Path) -> Drawing:
-    return sketch(*made(name, state))
+    return drawing_of(*made(name, state))
 
 
 def requests(name: str, state: Path) -> int:
-    return sum(each.requests or 0 for each in drawn(name, state).tenants)
+    return sum(each.requests or 0 for each in drawn(name, state).panels)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_each_server_gets_slots_for_its_adapters_and_two_canaries(
 ) -> None:
     found = {
         each.server: (len(each.pinned), each.slots, each.rank, each.requests)
-        for each in drawn(name, cache_folder).tenants
+        for each in drawn(name, cache_folder).panels
     }
     assert found == expected
     assert all(taken + 2 <= slots for taken, slots, _, _ in found.values())
@@ -134,7 +134,7 @@ def test_the_first_fleet_is_recalculated_by_hand(cache_folder: Path) -> None:
     assert server.kv_bytes == usable - 16_060_522_496 - segments * MIB - 2 * 1024 * MIB
     assert server.kv_tokens == server.kv_bytes // (128 * KIB) == 35_803
     # 440 + 160/2, 380 + 8/2, 520 + 420/2, 420 + 140/2, 460 + 120/2: 524.8, up to the next 64.
-    assert drawn("rtx4090", cache_folder).tenants[0].context == 576
+    assert drawn("rtx4090", cache_folder).panels[0].context == 576
     assert server.kv_tokens // 576 == 62
 
 
@@ -162,10 +162,10 @@ def test_a_newcomer_can_plan_and_draw_it_without_gpu_or_weights(name: str, tmp_p
 
 def row(name: str, state: Path) -> str:
     drawing = drawn(name, state)
-    bases = ", ".join(sorted({each.base for each in drawing.tenants}))
-    adapters = sum(len(each.blocks) for each in drawing.tenants)
-    worst = max(drawing.tenants, key=lambda each: max(each.hours))
-    top = re.sub(r"busiest (\S+ UTC): (\d+ %).*", r"\2 at \1", busiest(worst))
+    bases = ", ".join(sorted({each.base for each in drawing.panels}))
+    adapters = sum(len(each.blocks) for each in drawing.panels)
+    worst = max(drawing.panels, key=lambda each: max(each.hours))
+    top = re.sub(r"busiest (\S+ UTC): (\d+ %).*", r"\2 at \1", load_label(worst))
     price = sum(each.price_per_hour for each in drawing.boxes)
     return (
         f"| [`{name}`]({name}/fleet.yaml) | {HARDWARE[name]} | {bases} | {adapters} "

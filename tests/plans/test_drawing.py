@@ -23,13 +23,13 @@ from plans.drawing import DRAWINGS
 from plans.drawing.content import (
     Block,
     DeviceBox,
+    DeviceGroup,
     Drawing,
     HostRow,
-    Panel,
     Part,
     ServerPanel,
-    only,
-    sketch,
+    around_server,
+    drawing_of,
 )
 from plans.drawing.labels import columns
 from runtime.project.load import load_fleet
@@ -44,7 +44,7 @@ def made(name: str, folder: Path) -> tuple[FleetSpec, PlacementResult, Drawing]:
     write(name, folder)
     fleet = load_fleet(folder, None, {})
     placement = place(fleet, decide_rollouts(fleet, State({}), History(), NOON), State({}))
-    return fleet, placement, sketch(fleet, placement)
+    return fleet, placement, drawing_of(fleet, placement)
 
 
 def picture(drawing: Drawing) -> list[ET.Element]:
@@ -107,12 +107,12 @@ def test_blocks_of_a_server_are_as_wide_as_a_slot_and_overlap_nothing(
     _, _, drawing = made(name, tmp_path)
     marks = picture(drawing)
     frames = {m.attrib["data-server"]: m for m in marks if "data-server" in m.attrib}
-    for tenant in drawing.tenants:
-        own = [m for m in marks if m.attrib.get("data-at") == tenant.server]
+    for panel in drawing.panels:
+        own = [m for m in marks if m.attrib.get("data-at") == panel.server]
         pinned = [m for m in own if "cached" not in m.attrib["class"]]
         assert len({m.attrib["width"] for m in pinned}) <= 1
         assert len({(m.attrib["x"], m.attrib["y"]) for m in own}) == len(own)
-        frame = frames[tenant.server]
+        frame = frames[panel.server]
         for each in own:
             assert number(each, "x") >= number(frame, "x")
             assert number(each, "y") >= number(frame, "y")
@@ -124,16 +124,16 @@ def test_blocks_of_a_server_are_as_wide_as_a_slot_and_overlap_nothing(
 
 def test_bars_are_as_high_as_the_load_and_the_worst_hour_is_marked(tmp_path: Path) -> None:
     _, _, drawing = made("plain", tmp_path)
-    [tenant] = drawing.tenants
-    bars = [m for m in picture(drawing) if m.attrib.get("data-in") == tenant.server]
+    [panel] = drawing.panels
+    bars = [m for m in picture(drawing) if m.attrib.get("data-in") == panel.server]
     assert [int(m.attrib["data-hour"]) for m in bars] == list(range(24))
-    tallest = max(tenant.hours)
-    for mark, part in zip(bars, tenant.hours, strict=True):
+    tallest = max(panel.hours)
+    for mark, part in zip(bars, panel.hours, strict=True):
         top = max(number(m, "height") for m in bars)
         assert number(mark, "height") == pytest.approx(top * part / tallest, abs=0.02)
     [worst] = [m for m in bars if m.attrib["class"] == "worst"]
-    assert int(worst.attrib["data-hour"]) == tenant.worst_hour
-    assert f"busiest {tenant.worst_hour:02}:00 UTC" in DRAWINGS["text"](drawing)
+    assert int(worst.attrib["data-hour"]) == panel.worst_hour
+    assert f"busiest {panel.worst_hour:02}:00 UTC" in DRAWINGS["text"](drawing)
 
 
 @pytest.mark.parametrize("name", sorted(FLEETS))
@@ -165,10 +165,10 @@ def test_the_text_form_as_a_whole(tmp_path: Path) -> None:
 
 def test_a_tensor_parallel_server_stands_on_all_its_devices(tmp_path: Path) -> None:
     _, _, drawing = made("mixed", tmp_path)
-    [panel] = [each for each in drawing.panels if len(each.boxes) > 1]
-    assert [each.device for each in panel.boxes] == ["gpu0", "gpu1", "gpu2", "gpu3"]
-    [server] = [each.server for each in panel.tenants]
-    for box in panel.boxes:
+    [group] = [each for each in drawing.groups if len(each.boxes) > 1]
+    assert [each.device for each in group.boxes] == ["gpu0", "gpu1", "gpu2", "gpu3"]
+    [server] = [each.server for each in group.panels]
+    for box in group.boxes:
         assert [(part.name, part.server) for part in box.parts] == [
             ("base", server), ("slots", server), ("kv", server), ("reserve", server)
         ]  # fmt: skip
@@ -178,10 +178,10 @@ def test_a_tensor_parallel_server_stands_on_all_its_devices(tmp_path: Path) -> N
 
 def test_servers_on_one_device_are_beside_each_other(tmp_path: Path) -> None:
     _, _, drawing = made("shared", tmp_path)
-    [panel] = drawing.panels
-    assert len(panel.boxes) == 1
+    [group] = drawing.groups
+    assert len(group.boxes) == 1
     frames = [m for m in picture(drawing) if "data-server" in m.attrib]
-    assert len(frames) == len(panel.tenants) == 2
+    assert len(frames) == len(group.panels) == 2
     assert len({m.attrib["y"] for m in frames}) == 1
     ends = number(frames[0], "x") + number(frames[0], "width")
     assert ends < number(frames[1], "x")
@@ -189,10 +189,10 @@ def test_servers_on_one_device_are_beside_each_other(tmp_path: Path) -> None:
 
 def test_adapters_that_share_slots_are_drawn_as_waiting(tmp_path: Path) -> None:
     _, _, drawing = made("mixed", tmp_path)
-    [tenant] = [each for each in drawing.tenants if each.base == "llama3_8b"]
-    assert [each.cached for each in tenant.blocks] == [True, True]
-    assert tenant.pinned == ()
-    assert tenant.others == ("shared",)
+    [panel] = [each for each in drawing.panels if each.base == "llama3_8b"]
+    assert [each.cached for each in panel.blocks] == [True, True]
+    assert panel.pinned == ()
+    assert panel.others == ("shared",)
     waiting = [m for m in picture(drawing) if m.attrib["class"] == "block cached"]
     assert len(waiting) == 2
     assert "wait in host memory: birch-support 1.0.0, birch-triage 1.0.0" in DRAWINGS["text"](
@@ -202,20 +202,20 @@ def test_adapters_that_share_slots_are_drawn_as_waiting(tmp_path: Path) -> None:
 
 def test_idle_devices_and_silent_servers_are_named(tmp_path: Path) -> None:
     fleet, placement, _ = made("mixed", tmp_path)
-    assert "  idle: gpu1\n" in DRAWINGS["text"](sketch(fleet, placement))
-    text = DRAWINGS["text"](sketch(fleet, placement, ["llama3_8b-desk-gpu1"]))
+    assert "  idle: gpu1\n" in DRAWINGS["text"](drawing_of(fleet, placement))
+    text = DRAWINGS["text"](drawing_of(fleet, placement, ["llama3_8b-desk-gpu1"]))
     assert "idle" not in text
     assert "  llama3_8b-desk-gpu1 does not answer and keeps its place\n" in text
 
 
 def by_hand(**changed: Any) -> Drawing:
-    tenant = ServerPanel(
+    panel = ServerPanel(
         "m-h-g0", "m", 4, 16, (Block("a-b-m-v1.0.0", "a-b", "a", "1.0.0", 8, cached=False),), (),
         (0.2,) * 23 + (0.9,), 23, 0.7, 1000, 100, "uncalibrated",
     )  # fmt: skip
-    tenant = replace(tenant, **changed)
+    panel = replace(panel, **changed)
     box = DeviceBox("g0", "<b>&\"'", 10 * GIB, 0.0, (Part("base", "m-h-g0", 4 * GIB),))
-    return Drawing("f", (HostRow("h", (Panel((box,), (tenant,)),), (), ()),))
+    return Drawing("f", (HostRow("h", (DeviceGroup((box,), (panel,)),), (), ()),))
 
 
 def test_names_from_outside_are_escaped() -> None:
@@ -266,7 +266,7 @@ def test_memory_that_is_not_known_is_drawn_as_such(tmp_path: Path) -> None:
 
 
 def test_servers_that_others_run_have_slots_and_no_device() -> None:
-    box_less = replace(by_hand().rows[0].panels[0], boxes=())
+    box_less = replace(by_hand().rows[0].groups[0], boxes=())
     drawing = replace(by_hand(), rows=(HostRow("h", (box_less,), (), ()),))
     assert "[a-b 1.0.0]" in DRAWINGS["text"](drawing)
     assert [m.attrib["data-adapter"] for m in picture(drawing) if "data-adapter" in m.attrib] == [
@@ -276,11 +276,11 @@ def test_servers_that_others_run_have_slots_and_no_device() -> None:
 
 def test_one_server_is_drawn_with_those_on_its_device(tmp_path: Path) -> None:
     _, _, drawing = made("mixed", tmp_path)
-    part = only(drawing, "llama3_8b-desk-gpu0")
-    assert [each.server for each in part.tenants] == ["llama3_8b-desk-gpu0"]
+    part = around_server(drawing, "llama3_8b-desk-gpu0")
+    assert [each.server for each in part.panels] == ["llama3_8b-desk-gpu0"]
     assert [row.host for row in part.rows] == ["desk"]
     with pytest.raises(FleetError) as caught:
-        only(drawing, "llama3_8b-desk-gpu7")
+        around_server(drawing, "llama3_8b-desk-gpu7")
     [problem] = caught.value.diagnostics
     assert problem.code == "FC5011"
     assert "did you mean `llama3_8b-desk-gpu0`?" in problem.hint

@@ -1,9 +1,9 @@
-"""Envoy's configuration for the same routes as our gateway's, with Envoy's own filters only.
+"""Compile Envoy's configuration for the routes of fleetctl's gateway, with Envoy's filters only.
 
-No Lua and no external process: `api_key_auth` says who asks, `transform` reads and rewrites
+No Lua and no external process: `api_key_auth` finds the client, `transform` reads and rewrites
 the body, weighted clusters with a hash policy choose the version, `json_to_metadata` and
-`sse_to_metadata` count tokens. What changes with a revision is in two files that Envoy
-follows; each is named after the revision, which Envoy's admin side then shows as served.
+`sse_to_metadata` count tokens. Two files change with a revision; Envoy follows them, and its
+admin side shows their revision as served.
 """
 
 import json
@@ -50,8 +50,8 @@ def files(routing: Routing, place: RoutePlace, *, served: Sequence[Json] = ()) -
         ConfigError: the servers of one version cannot be replicas of one another in Envoy.
     """
     made = clusters(routing)
-    names = {each["name"] for each in made}
-    made += [each for each in served if each["name"] not in names]
+    names = {cluster["name"] for cluster in made}
+    made += [cluster for cluster in served if cluster["name"] not in names]
     return {
         CLUSTERS_FILE: _text({"version_info": routing.version, "resources": made}),
         ROUTES_FILE: _text(
@@ -62,7 +62,7 @@ def files(routing: Routing, place: RoutePlace, *, served: Sequence[Json] = ()) -
 
 
 def whole(routing: Routing, place: RoutePlace) -> str:
-    """Return one document with everything in it, for reading and comparing.
+    """Return a single document with bootstrap, routes and clusters, for reading and comparing.
 
     Raises:
         ConfigError: as `files`.
@@ -72,6 +72,6 @@ def whole(routing: Routing, place: RoutePlace) -> str:
 
 
 def _text(document: Json, indent: int | None = None) -> str:
-    """Return a document as JSON, which is YAML too; short where it may be large."""
+    """Return a document as JSON, which is YAML too; without `indent` in the fewest bytes."""
     separators = (",", ":") if indent is None else None
     return json.dumps(document, indent=indent, separators=separators) + "\n"

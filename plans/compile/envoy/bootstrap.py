@@ -1,4 +1,4 @@
-"""What Envoy is started with: where it listens, and which files it follows."""
+"""Build the bootstrap document: the address that Envoy listens on, and the files to follow."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -14,16 +14,19 @@ CLUSTERS_FILE: Final = "clusters.json"
 ROUTES_FILE: Final = "routes.json"
 ADMIN_SOCKET: Final = "admin.sock"
 MAX_BODY: Final = 16 * 2**20
-"""Largest request body in bytes, as in our gateway."""
+"""Upper bound of a request body, as in fleetctl's gateway. Unit: bytes."""
 _MAX_HEAD_KIB: Final = 32
+"""Upper bound of a request's headers. Unit: KiB."""
 _CLIENT_IDLE_S: Final = 75.0
+"""Upper bound of a client connection's idle time. Unit: seconds."""
 _READ_S: Final = 300.0
+"""Upper bound of the time to read a request. Unit: seconds."""
 _PRIVATE: Final = 0o600
 _LIMITS: Final = {
     "re2.max_program_size.error_level": 4096,
     "re2.max_program_size.warn_level": 4096,
 }
-"""The headers that are kept are one long expression."""
+"""Upper bound of a regular expression's size: the expression of headers to remove is long."""
 
 
 def bootstrap(
@@ -32,9 +35,9 @@ def bootstrap(
     """Return the document that Envoy is started with.
 
     Args:
-        place: Where it listens and keeps its files.
-        routes: The routes, to stand in the document; None: Envoy follows a file.
-        clusters: Likewise the clusters.
+        place: Address and folder of the Envoy.
+        routes: Routes to put into the document; None: Envoy follows a file.
+        clusters: Clusters to put into the document; None: Envoy follows a file.
     """
     served: Json = (
         {"route_config": _bare(routes)}
@@ -50,19 +53,19 @@ def bootstrap(
     if clusters is None:
         made["dynamic_resources"] = {"cds_config": _file(place, CLUSTERS_FILE)}
     else:
-        made["static_resources"]["clusters"] = [_bare(each) for each in clusters]
+        made["static_resources"]["clusters"] = [_bare(cluster) for cluster in clusters]
     return made
 
 
 def _bare(message: Json) -> Json:
-    """Return a message without its type, for a place where no other could stand."""
+    """Return a message without its type, for a field that takes a single type."""
     return {name: value for name, value in message.items() if name != "@type"}
 
 
 def _file(place: RoutePlace, name: str) -> Json:
-    """Return a file as a source; another one that is renamed onto it is taken at once.
+    """Return a file as a source; Envoy reads it again when a file is renamed onto it.
 
-    The folder is not watched: whatever else is written there would have it read again.
+    Envoy does not watch the folder: any other write there would make it read again.
     """
     return {"path_config_source": {"path": f"{place.folder}/{name}"}, "resource_api_version": "V3"}
 

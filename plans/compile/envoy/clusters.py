@@ -1,4 +1,4 @@
-"""Envoy's clusters: one for each set of servers that hold a version."""
+"""Build Envoy's clusters: a cluster for every set of servers that hold a version."""
 
 import re
 from collections.abc import Sequence
@@ -11,11 +11,14 @@ from plans.compile.envoy.messages import NAMESPACE, Json, address, extension, se
 from plans.compile.envoy.routing import Routing
 
 CONNECT_S: Final = 2.0
+"""Upper bound of the time to connect to a server. Unit: seconds."""
 KEEP_ALIVE_S: Final = 3.0
-"""vLLM closes idle connections after 5 s; a request must not meet that moment."""
+"""Upper bound of an idle connection to a server; below the 5 s after which vLLM closes. Unit:
+seconds."""
 HEALTH_S: Final = 2.0
+"""Interval and upper bound of a health check. Unit: seconds."""
 EMPTY: Final = "no-server"
-"""The cluster of versions that no reachable server holds: 503."""
+"""Name of the cluster of versions that no reachable server holds: 503."""
 
 _HTTP: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _LEAST: Final = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest"
@@ -25,7 +28,7 @@ _URL: Final = re.compile(r"(https?)://(?:\[([^]]+)\]|([^\s/?#:]+))(?::([0-9]+))?
 
 @dataclass(frozen=True, slots=True)
 class _Url:
-    """The parts of a base URL."""
+    """A base URL, in parts."""
 
     scheme: str
     host: str
@@ -34,7 +37,7 @@ class _Url:
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """Take a URL apart; the routing table has none that is none."""
+        """Return the parts of a URL of the routing table, which holds valid URLs only."""
         found = _URL.fullmatch(text)
         assert found is not None, text
         scheme, bracketed, name, port, path = found.groups()
@@ -43,15 +46,15 @@ class _Url:
 
 
 def cluster_name(servers: Sequence[str]) -> str:
-    """Return the name of the cluster of these servers."""
+    """Return the name of the cluster of a set of servers."""
     return "+".join(servers) or EMPTY
 
 
 def path_of(routing: Routing, servers: Sequence[str]) -> str:
-    """Return the path under which these servers serve the API, empty for none.
+    """Return the path under which the servers serve the API; empty for none.
 
     Raises:
-        ConfigError: they differ in that, or in their scheme.
+        ConfigError: the servers differ in path or scheme.
     """
     return _common(routing, servers).path if servers else ""
 
@@ -67,15 +70,15 @@ def clusters(routing: Routing) -> list[Json]:
         for route in routing.routes.values()
         for share in route.shares
     }
-    return [_cluster(routing, each) for each in sorted(sets)]
+    return [_cluster(routing, servers) for servers in sorted(sets)]
 
 
 def _cluster(routing: Routing, servers: Sequence[str]) -> Json:
-    urls = [_Url.of(routing.servers[each]) for each in servers]
+    urls = [_Url.of(routing.servers[server]) for server in servers]
     made: Json = typed(
         "envoy.config.cluster.v3.Cluster",
         name=cluster_name(servers),
-        type="STATIC" if all(_is_address(each.host) for each in urls) else "STRICT_DNS",
+        type="STATIC" if all(_is_address(url.host) for url in urls) else "STRICT_DNS",
         connect_timeout=seconds(CONNECT_S),
         per_connection_buffer_limit_bytes=256 * 1024,
         common_lb_config={"healthy_panic_threshold": {"value": 0}},
@@ -93,7 +96,11 @@ def _cluster(routing: Routing, servers: Sequence[str]) -> Json:
         load_assignment={
             "cluster_name": cluster_name(servers),
             "endpoints": [
-                {"lb_endpoints": [_endpoint(*each) for each in zip(servers, urls, strict=True)]}
+                {
+                    "lb_endpoints": [
+                        _endpoint(*endpoint) for endpoint in zip(servers, urls, strict=True)
+                    ]
+                }
             ],
         },
     )
@@ -128,7 +135,7 @@ _UNLIMITED: Final[Json] = {
     "max_requests": 100_000,
     "retry_budget": {"budget_percent": {"value": 10}, "min_retry_concurrency": 10},
 }
-"""Envoy's usual limit is 1024 requests; servers queue for themselves."""
+"""Upper bounds above any load: Envoy's default is 1024 requests, and servers queue requests."""
 _EJECTED: Final[Json] = {
     "split_external_local_origin_errors": True,
     "consecutive_local_origin_failure": 2,
@@ -142,13 +149,13 @@ _EJECTED: Final[Json] = {
 
 def _common(routing: Routing, servers: Sequence[str]) -> _Url:
     urls = {server: _Url.of(routing.servers[server]) for server in servers}
-    if len({(each.scheme, each.path) for each in urls.values()}) > 1:
+    if len({(url.scheme, url.path) for url in urls.values()}) > 1:
         raise ConfigError(
             problem(
                 "FC6050",
                 "Envoy cannot serve these servers as replicas",
                 "One alias is answered by servers whose URLs differ in scheme or path: "
-                f"{', '.join(f'`{each}` {routing.servers[each]}' for each in servers)}.",
+                f"{', '.join(f'`{server}` {routing.servers[server]}' for server in servers)}.",
                 hint="Give them URLs that differ in host and port only, or use fleetctl's own "
                 "gateway, which can serve them.",
             )

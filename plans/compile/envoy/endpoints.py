@@ -1,8 +1,7 @@
-"""The paths on which versions answer: what is read of a body there, and what is written into it.
+"""List the paths of the API and the headers that Envoy keeps.
 
-The words and limits are those of our gateway (`runtime/gateway/endpoints.py`, `rewrite.py`).
-
-Which of a client's headers Envoy looks at: all others are removed before anything reads them.
+An endpoint says which fields of a body are read and which are written. Fields and limits are
+those of fleetctl's own gateway (`runtime/gateway/endpoints.py`, `rewrite.py`).
 """
 
 import re
@@ -24,34 +23,35 @@ KEPT: Final = (
     "x-api-key",
     "x-session-id",
 )
+"""Headers of a client that Envoy keeps; all others are removed before a filter reads them."""
 
 
 def others(kept: Iterable[str] = KEPT) -> str:
-    """Return a regular expression of all header names but these and HTTP/2's own."""
+    """Return a regular expression of all header names but `kept` and HTTP/2's own."""
     return f"(?:{_leaving(sorted(kept), ':')})"
 
 
 def other_words(words: Iterable[str], end: str) -> str:
-    """Return a regular expression of all texts but these words, as far as the character `end`."""
+    """Return a regular expression of all texts without the character `end`, but for the words."""
     return f"(?:{_leaving(sorted(words), '', end)})"
 
 
 def _leaving(words: list[str], begin: str | None = None, end: str = "") -> str:
-    """Return what is none of the words.
+    """Return a regular expression of all texts that are none of the words.
 
-    RE2 has no negation, so it is spelt out: a text leaves the tree of the words at some
-    character, or ends before one of them does.
+    RE2 has no negation, so the expression spells out where a text leaves the tree of the words:
+    at some character, or by its end.
 
     Args:
-        words: At this place of the tree, what is left of each.
-        begin: At the root: the character that no text begins with, empty for none.
-        end: The character that no text holds, empty for none.
+        words: Rests of the words at a place of the tree.
+        begin: At the root: a character that no text begins with; empty for none.
+        end: A character that no text holds; empty for none.
     """
     ends = "" in words
-    heads = sorted({each[0] for each in words if each})
+    heads = sorted({word[0] for word in words if word})
     ways = [] if ends or begin == ":" else [""]
     some = f"[^{end}]" if end else "."
-    outside = "".join(re.escape(each) for each in heads) + (begin or "") + end
+    outside = "".join(re.escape(head) for head in heads) + (begin or "") + end
     ways.append(f"[^{outside}]{some}*" if heads else f"{some}+")
     ways += [
         re.escape(head) + f"(?:{_leaving([w[1:] for w in words if w.startswith(head)], end=end)})"
@@ -69,7 +69,7 @@ STORED: Final = {
     "conversation": "x-fleetctl-conversation",
     "background": "x-fleetctl-background",
 }
-"""Headers of what reads or leaves behind a conversation on the server, by field."""
+"""Field to header, for fields that read a conversation on the server or leave one behind."""
 
 _NULL: Final = (
     "kv_transfer_params",
@@ -94,8 +94,8 @@ _USUAL: Final[Json] = {
     "enable_response_messages": False,
     **dict.fromkeys(_NULL),
 }
-"""The version's name; and fields that cross tenants or cost others, as vLLM has them where they
-are not given."""
+"""Fields that every body gets: the version's name, and vLLM's defaults for fields by which a client
+could reach or slow another client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Endpoint:
     path: str
     """Regular expression of the whole path."""
     read: Mapping[str, str] = field(default_factory=dict)
-    """Header to the field of the body that it is taken from, beside what every path has."""
+    """Header to the body's field that fills it, beside the headers of every path."""
     written: Json = field(default_factory=lambda: _USUAL)
     """Fields of the body that the server gets."""
     streamed: Json = field(default_factory=dict)
@@ -114,9 +114,9 @@ class Endpoint:
 
     @property
     def variants(self) -> Mapping[str, tuple[Json, bool | None]]:
-        """What is written, by name of the filter that writes it; and whether for streams only.
+        """Fields to write by filter name, and the requests that the filter is for.
 
-        None: whether a stream is asked for or not.
+        True: streams only. False: all but streams. None: every request.
         """
         name = f"fleetctl.rewriting.{self.name}"
         if not self.streamed:
@@ -128,7 +128,7 @@ class Endpoint:
 
     @property
     def reading(self) -> str:
-        """Name of the filter that reads its bodies."""
+        """Name of the filter that reads bodies of this endpoint."""
         return f"fleetctl.reading.{self.name}"
 
 
@@ -149,20 +149,20 @@ ENDPOINTS: Final = (
     Endpoint("messages", "/v1/messages"),
     Endpoint("embeddings", "/v1/embeddings"),
 )
-SERVED: Final = "|".join(each.path for each in ENDPOINTS)
-"""All of their paths, as a regular expression."""
-READ: Final = tuple({name: None for each in ENDPOINTS for name in each.read})
-"""All headers that they read fields into."""
+SERVED: Final = "|".join(endpoint.path for endpoint in ENDPOINTS)
+"""Regular expression of all paths of endpoints."""
+READ: Final = tuple({name: None for endpoint in ENDPOINTS for name in endpoint.read})
+"""Headers that endpoints read fields into."""
 
 _OWN_TOOLS: Final = ("custom", "function")
-"""Kinds of tools that the client runs itself; others make the server call somebody."""
+"""Kinds of tools that the client runs; other kinds make the server call out."""
 _SCHEMAS: Final = (
     "array", "boolean", "integer", "null", "number", "object", "string",
     "grammar", "text",
 )  # fmt: skip
-"""What else is called `type` inside of tools: in their JSON Schemas, and in their formats."""
+"""Other values of `type` inside of tools: in JSON Schemas and in formats."""
 FOREIGN_TOOLS: Final = rf"""(?s).*"type" ?: ?"{other_words((*_OWN_TOOLS, *_SCHEMAS), '"')}".*"""
-"""Tools among which one may be the server's, as a regular expression of all of them as JSON.
+"""Regular expression of a list of tools, as JSON, that may hold a kind which the server runs.
 
-Envoy's expressions cannot count brackets, so each `type` must be one of a tool or a schema.
+Envoy's expressions cannot count brackets, so every `type` has to be that of a tool or a schema.
 """

@@ -1,4 +1,4 @@
-"""Envoy's chain of filters: authenticate, read what is asked, rewrite, count."""
+"""Build Envoy's chain of filters: authenticate, read the body, rewrite the body, count tokens."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -25,7 +25,7 @@ LIMITING: Final = "fleetctl.limits"
 CHOOSING: Final = "fleetctl.version"
 LISTING_FILTER: Final = "fleetctl.listing"
 LISTING: Final = "models:"
-"""Before what is asked for, where a client asks for its models."""
+"""Prefix of the route key where a client lists its models."""
 STICKY: Final = (
     "x-fleetctl-session",
     "x-fleetctl-session-id",
@@ -34,15 +34,15 @@ STICKY: Final = (
     "x-fleetctl-prompt-cache-key",
     "x-fleetctl-user-id",
 )
-"""Headers that name a user, the first that is given counts."""
+"""Headers that name a user; the first header that is given counts."""
 STREAMED: Final = "x-fleetctl-stream"
 
 FORWARDING: Final[Json] = {"header": CLIENT, "hide_credentials": True}
-"""What of a key goes on: the client that it belongs to, and not the key."""
+"""Forwarding of a key: the client of the key goes on, the key is removed."""
 
 _HTTP: Final = "envoy.extensions.filters.http"
 _JSON: Final = {"key": "content-type", "value": "application/json"}
-"""What a body is where its client does not say."""
+"""Content type of a body whose client names none."""
 _TRANSFORM: Final = f"{_HTTP}.transform.v3.TransformConfig"
 _STATE: Final = f"{_HTTP}.set_filter_state.v3.Config"
 _MATCHING: Final = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
@@ -56,21 +56,21 @@ _READ: Final = {
     STICKY[5]: "%REQUEST_BODY(metadata:user_id)%",
     STREAMED: "%REQUEST_BODY(stream)%",
 }
-"""What is read of each body."""
+"""Values by header that are read of every body."""
 _COUNTS: Final = (
     ("usage:prompt_tokens", "input_tokens"),
     ("usage:completion_tokens", "output_tokens"),
     ("usage:input_tokens", "input_tokens"),
     ("usage:output_tokens", "output_tokens"),
 )
-"""Where token counts stand: in completions and embeddings, and in responses and messages."""
+"""Paths of token counts: in completions and embeddings, then in responses and messages."""
 _STREAM_COUNTS: Final = (
     *_COUNTS,
     ("message:usage:input_tokens", "input_tokens"),
     ("response:usage:input_tokens", "input_tokens"),
     ("response:usage:output_tokens", "output_tokens"),
 )
-"""In the events of streams; those of messages begin and those of responses end with them."""
+"""Paths of token counts in the events of streams."""
 
 
 def filters() -> list[Json]:
@@ -100,7 +100,7 @@ def filters() -> list[Json]:
             on_request_headers=[state(CLIENT_STATE, f"%REQ({CLIENT})%")],
             clear_route_cache=True,
         ),
-        *(_off(_reading(each)) for each in ENDPOINTS),
+        *(_off(_reading(endpoint)) for endpoint in ENDPOINTS),
         extension(
             "fleetctl.stream",
             _STATE,
@@ -112,11 +112,11 @@ def filters() -> list[Json]:
             f"{_HTTP}.local_ratelimit.v3.LocalRateLimit",
             stat_prefix="fleetctl_limits",
         ),
-        *(_off(each) for endpoint in ENDPOINTS for each in _rewriting(endpoint)),
+        *(_off(filter_) for endpoint in ENDPOINTS for filter_ in _rewriting(endpoint)),
         extension(
             "fleetctl.counts",
             f"{_HTTP}.json_to_metadata.v3.JsonToMetadata",
-            response_rules={"rules": [_count(*each) for each in _COUNTS]},
+            response_rules={"rules": [_count(*count) for count in _COUNTS]},
         ),
         extension(
             "fleetctl.stream_counts",
@@ -126,7 +126,7 @@ def filters() -> list[Json]:
                 "content_parser": extension(
                     "json",
                     "envoy.extensions.content_parsers.json.v3.JsonContentParser",
-                    rules=[{"rule": _count(*each)} for each in _STREAM_COUNTS],
+                    rules=[{"rule": _count(*count)} for count in _STREAM_COUNTS],
                 ),
             },
         ),
@@ -141,19 +141,19 @@ def filters() -> list[Json]:
 
 
 def engaged(endpoint: Endpoint) -> Json:
-    """Return what the route of a path says, so that its filters take part."""
+    """Return the configuration by which a route switches on the filters of an endpoint."""
     reading = _reading(endpoint)
     found = {reading["name"]: reading["typed_config"]}
-    for each in _rewriting(endpoint):
-        config = each["typed_config"]
+    for filter_ in _rewriting(endpoint):
+        config = filter_["typed_config"]
         if matcher := config.get("xds_matcher"):
             config = typed(f"{_MATCHING}PerRoute", xds_matcher=matcher)
-        found[each["name"]] = config
+        found[filter_["name"]] = config
     return {name: typed(_ROUTES_OWN, config=config) for name, config in found.items()}
 
 
 def early_mutations() -> list[Json]:
-    """Return what is done to the headers of a request before anything looks at them."""
+    """Return the mutations of a request's headers, made before any filter reads them."""
     return [
         extension(
             "fleetctl.headers",
@@ -167,12 +167,12 @@ def early_mutations() -> list[Json]:
 
 
 def _off(filter_: Json) -> Json:
-    """Return a filter that takes part only where the route says so that is found first."""
+    """Return a filter that is off unless the first route of a request switches the filter on."""
     return filter_ | {"disabled": True}
 
 
 def _reading(endpoint: Endpoint) -> Json:
-    """Return the filter that puts what a body asks for into headers, and looks up its route."""
+    """Return the filter that copies fields of a body into headers and looks up the route again."""
     fields = {name: f"%REQUEST_BODY({field})%" for name, field in endpoint.read.items()}
     asked = {ASKED: f"%REQ({CLIENT})%/%REQUEST_BODY(model)%"}
     mutations: list[dict[str, Any]] = [
@@ -212,6 +212,6 @@ def _only(filter_: Json, *, streams: bool) -> Json:
 
 def _count(path: str, name: str) -> Json:
     return {
-        "selectors": [{"key": each} for each in path.split(":")],
+        "selectors": [{"key": key} for key in path.split(":")],
         "on_present": {"metadata_namespace": NAMESPACE, "key": name, "type": "NUMBER"},
     }

@@ -1,4 +1,4 @@
-"""What Envoy writes and counts of each request: rows like our gateway's, and metrics."""
+"""Build Envoy's access logs: rows like those of fleetctl's gateway, and metrics."""
 
 from typing import Final
 
@@ -46,7 +46,7 @@ _ROW: Final[dict[str, str]] = {
 
 
 def access_logs(folder: str) -> list[Json]:
-    """Return the loggers: a row and a count of every request for an answer, and its tokens."""
+    """Return the loggers: a row, a count and the tokens of every request to an endpoint."""
     row = extension(
         "fleetctl.rows",
         "envoy.extensions.access_loggers.file.v3.FileAccessLog",
@@ -78,10 +78,10 @@ def access_logs(folder: str) -> list[Json]:
 
 
 def in_flight_log() -> Json:
-    """Return the logger that counts the requests at work, by server and version.
+    """Return the logger that counts the requests in flight, by server and version.
 
-    It adds one when a request has a connection to a server and takes it away when that ends,
-    however it ends. What a drain waits for.
+    The gauge rises when a request has a connection to a server and falls when the connection
+    ends. A drain waits for the gauge.
     """
     # Filter states are not seen there, the header that goes to the server is.
     tags = {"server": _SERVER, "version": f"%REQ({VERSION})%"}

@@ -1,26 +1,24 @@
-"""The few shapes that every part of an Envoy configuration is written in.
-
-Conditions on a request's headers, as Envoy's generic matchers have them.
-"""
+"""Build the messages that all parts of an Envoy configuration share: values and header matchers."""
 
 from typing import Any, Final
 
 Json = dict[str, Any]
 
 _TYPES: Final = "type.googleapis.com/"
+_HEADER_INPUT: Final = "envoy.type.matcher.v3.HttpRequestHeaderMatchInput"
 
 CLIENT: Final = "x-fleetctl-client"
 """Header with the client that the key belongs to; set by Envoy, never taken from outside."""
 ASKED: Final = "x-fleetctl-asked"
-"""Header with what a request asks for, by which its route is found."""
+"""Header with client and alias of a request, the key of its route."""
 CLIENT_STATE: Final = "fleetctl.client"
-"""Filter state with the client, for the rows: its header is gone by then."""
+"""Filter state with the client, for the rows: the header is gone when they are written."""
 STREAM_STATE: Final = "fleetctl.stream"
-"""Filter state with what the body says of streams."""
+"""Filter state with the body's field `stream`."""
 VERSION_STATE: Final = "fleetctl.version"
 """Filter state with the version that answers."""
 VERSION: Final = "x-fleetctl-version"
-"""Header with the version that answers; Envoy puts it on what goes to a server and comes back."""
+"""Header with the version that answers; Envoy sets it on requests to servers and on answers."""
 NAMESPACE: Final = "fleetctl"
 """Namespace of the metadata that rows and metrics are made of."""
 
@@ -31,23 +29,23 @@ def typed(kind: str, **fields: Any) -> Json:
 
 
 def extension(name: str, kind: str, **fields: Any) -> Json:
-    """Return an extension with its configuration."""
+    """Return an extension of a name, configured by a message of the type `kind`."""
     return {"name": name, "typed_config": typed(kind, **fields)}
 
 
 def state(name: str, value: str) -> Json:
-    """Return a filter state that is set to a text, which may have substitutions."""
+    """Return a filter state that is set to a text; substitutions are put in."""
     text = {"text_format_source": {"inline_string": value}}
     return {"object_key": name, "factory_key": "envoy.string", "format_string": text}
 
 
 def seconds(amount: float) -> str:
-    """Return a duration."""
+    """Return a duration as protobuf JSON writes it."""
     return f"{amount:g}s"
 
 
 def header(name: str, value: str) -> Json:
-    """Return a header that replaces any of its name; none is set where the value is empty."""
+    """Return a header that replaces all of the same name; an empty value sets none."""
     return {
         "header": {"key": name, "value": value},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
@@ -59,30 +57,27 @@ def address(host: str, port: int) -> Json:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-_INPUT = "envoy.type.matcher.v3.HttpRequestHeaderMatchInput"
-
-
 def header_input(name: str) -> Json:
-    """Return a header as that which is looked at."""
-    return extension("header", _INPUT, header_name=name)
+    """Return the input of a matcher that reads a header."""
+    return extension("header", _HEADER_INPUT, header_name=name)
 
 
 def is_like(name: str, value: str = "(?s).*") -> Json:
-    """Return whether a header is there and is such a value, a regular expression of all of it."""
+    """Return the predicate: a header is present, and its whole value matches the expression."""
     match = {"safe_regex": {"google_re2": {}, "regex": value}}
     return {"single_predicate": {"input": header_input(name), "value_match": match}}
 
 
 def is_other(name: str, value: str) -> Json:
-    """Return whether a header is there and is no such value."""
+    """Return the predicate: a header is present, and its whole value does not match."""
     return every(is_like(name), no(is_like(name, value)))
 
 
 def every(*predicates: Json) -> Json:
-    """Return whether all of these hold; two or more."""
+    """Return the predicate: all of two or more predicates hold."""
     return {"and_matcher": {"predicate": list(predicates)}}
 
 
 def no(predicate: Json) -> Json:
-    """Return whether it does not hold."""
+    """Return the predicate: another predicate does not hold."""
     return {"not_matcher": predicate}

@@ -1,4 +1,4 @@
-"""What a client is told when Envoy refuses: OpenAI's error shape, the texts of our gateway."""
+"""Word Envoy's refusals: OpenAI's error shape, the texts of fleetctl's gateway."""
 
 import json
 from typing import Any, Final
@@ -23,7 +23,7 @@ NO_SUCH_MODEL: Final[Json] = {
         param="model",
     ),
 }
-"""The `type` is for clients of the Anthropic API, who so read the same document."""
+"""Refusal of an alias. The `type` is for clients of the Anthropic API."""
 NO_SUCH_PATH: Final = error("No such path.", code="unknown_url")
 WRONG_METHOD: Final = error("This path does not take this method.")
 ECHO: Final = error("`echo` with `logprobs` is not served.", param="logprobs")
@@ -32,7 +32,7 @@ TOOLS: Final = error("Only tools that the client runs itself are offered.", para
 
 
 def stored(field: str) -> Json:
-    """Return the refusal of a field that needs a conversation to be kept."""
+    """Return the refusal of a field that needs a kept conversation."""
     return error(f"`{field}` is not offered: no conversation is kept here.", param=field)
 
 
@@ -51,7 +51,7 @@ _UNCLEAR: Final = error("The request is not valid HTTP, or not valid JSON.")
 
 
 def answer(status: int, document: Json) -> Json:
-    """Return an answer that no server is asked for, as the action of a route."""
+    """Return the action of a route that answers without a server."""
     return {
         "direct_response": {"status": status, "body": {"inline_string": _compact(document)}},
         "response_headers_to_add": [_JSON],
@@ -59,7 +59,7 @@ def answer(status: int, document: Json) -> Json:
 
 
 def _compact(document: Json) -> str:
-    """Return a document in the very bytes of our own gateway."""
+    """Return a document in the bytes of fleetctl's gateway."""
     return json.dumps(document, separators=(",", ":"))
 
 
@@ -70,7 +70,7 @@ _JSON: Final[Json] = {
 
 
 def local_replies() -> Json:
-    """Return the bodies of the answers that Envoy's filters make up themselves."""
+    """Return the bodies of the answers that Envoy's filters make."""
     by_status: dict[int, Json] = {
         401: _UNAUTHORIZED,
         413: _TOO_LARGE,

@@ -1,4 +1,4 @@
-"""Envoy's routes: who may call what, which version answers, and what its server is sent."""
+"""Build Envoy's routes: the lookup by client and alias, the lists of models, the refusals."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -40,7 +40,7 @@ from plans.compile.envoy.messages import (
     typed,
 )
 from plans.compile.envoy.routing import Routing
-from plans.compile.envoy.splits import answered, few, limits, most_choices
+from plans.compile.envoy.splits import most_choices, rate_limits, routes_of_alias, up_to
 
 MODELS: Final = "/v1/models"
 _OFF: Final = typed("envoy.config.route.v3.FilterConfig", disabled=True)
@@ -55,12 +55,12 @@ def route_configuration(routing: Routing) -> Json:
     """Return everything that changes with a revision, save for the servers' addresses."""
     most = max(map(most_choices, routing.routes.values()), default=0)
     answers = {
-        f"{each.client}/{alias}": answered(routing, each, most)
-        for alias, each in routing.routes.items()
+        f"{route.client}/{alias}": routes_of_alias(routing, route, most)
+        for alias, route in routing.routes.items()
     }
-    own: dict[str, list[str]] = {each.client: [] for each in routing.credentials}
-    for alias, each in sorted(routing.routes.items()):
-        own.setdefault(each.client, []).append(alias)
+    own: dict[str, list[str]] = {credential.client: [] for credential in routing.credentials}
+    for alias, route in sorted(routing.routes.items()):
+        own.setdefault(route.client, []).append(alias)
     for client, aliases in own.items():
         answers |= _listing(client, aliases)
     version = header(VERSION, f"%FILTER_STATE({VERSION_STATE}:PLAIN)%")
@@ -94,10 +94,13 @@ def _for_all(routing: Routing) -> Json:
     """Return the keys and limits, which change with the routes."""
     found: Json = {}
     if routing.credentials:
-        keys = [{"key": each.secret, "client": each.client} for each in routing.credentials]
+        keys = [
+            {"key": credential.secret, "client": credential.client}
+            for credential in routing.credentials
+        ]
         kind = "envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuthPerRoute"
         found[AUTHENTICATION] = typed(kind, credentials=keys, forwarding=FORWARDING)
-    allowed = limits(routing.routes.values())
+    allowed = rate_limits(routing.routes.values())
     if allowed is not None:
         found[LIMITING] = allowed
     return found
@@ -114,7 +117,7 @@ _RETRIES: Final[Json] = {
     ],
     "host_selection_retry_max_attempts": 5,
 }
-"""Only where no server has worked on it: not reached, or it does not hold the version."""
+"""Retries only where no server has worked on the request: not reached, or without the version."""
 
 
 _INTERNAL: Final = (CLIENT, ASKED, *STICKY, STREAMED, *READ)
@@ -122,18 +125,18 @@ _FALSE: Final = "false"
 
 
 def _matcher(answers: dict[str, list[Json]], most: int) -> Json:
-    """Return the lookup by what a request asks for: one step, however many aliases.
+    """Return the lookup by client and alias: a single step for any number of aliases.
 
-    What nobody is given is refused before, in the same words whether the alias exists or not.
+    Refusals for all clients come before, in the same words whether the alias exists or not.
     """
     tree: Json = {"on_no_match": _routes(_elsewhere())}
     if answers:
-        found = {name: _routes(each) for name, each in sorted(answers.items())}
+        found = {name: _routes(routes) for name, routes in sorted(answers.items())}
         named = header_input(ASKED)
         tree["matcher_tree"] = {"input": named, "exact_match_map": {"map": found}}
     refused = [
         (every(is_other(ECHOED, _FALSE), is_like(LOGPROBS)), refusals.ECHO),
-        *([(is_other(CHOICES, few(most)), refusals.CHOICES)] if most else []),
+        *([(is_other(CHOICES, up_to(most)), refusals.CHOICES)] if most else []),
         *((is_other(name, _FALSE), refusals.stored(field)) for field, name in STORED.items()),
         (is_like(TOOLS, FOREIGN_TOOLS), refusals.TOOLS),
     ]
@@ -158,10 +161,10 @@ def _routes(routes: list[Json]) -> Json:
 
 
 def _elsewhere() -> list[Json]:
-    """Return the routes of requests that ask for nothing a client owns, or not yet.
+    """Return the routes of requests that name no alias of the client.
 
-    A request for a completion is here before its body was read, and for good where the body
-    names no alias of the client.
+    A request for a completion takes them twice: before its body is read, and for good where the
+    body names no alias of the client.
     """
     post = [{"name": ":method", "string_match": {"exact": "POST"}}]
     get = [{"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}]
@@ -174,13 +177,13 @@ def _elsewhere() -> list[Json]:
     asked = [
         [
             {
-                "match": {"safe_regex": {"regex": each.path}, "headers": post},
+                "match": {"safe_regex": {"regex": endpoint.path}, "headers": post},
                 **missing,
-                "typed_per_filter_config": engaged(each),
+                "typed_per_filter_config": engaged(endpoint),
             },
-            {"match": {"safe_regex": {"regex": each.path}}, **wrong},
+            {"match": {"safe_regex": {"regex": endpoint.path}}, **wrong},
         ]
-        for each in ENDPOINTS
+        for endpoint in ENDPOINTS
     ]
     return [
         *(route for routes in asked for route in routes),
@@ -200,9 +203,9 @@ def _elsewhere() -> list[Json]:
 
 
 def _listing(client: str, own: Sequence[str]) -> dict[str, list[Json]]:
-    """Return the answers to a client that asks which models it has."""
+    """Return the answers to a client that lists its models."""
     cards = {
-        each: {"id": each, "object": "model", "created": 0, "owned_by": client} for each in own
+        alias: {"id": alias, "object": "model", "created": 0, "owned_by": client} for alias in own
     }
     pages: dict[str, Json] = {f"{MODELS}/{alias}": card for alias, card in cards.items()}
     pages[MODELS] = {"object": "list", "data": list(cards.values())}

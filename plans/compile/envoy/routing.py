@@ -1,4 +1,4 @@
-"""What an Envoy serves: the routing table of our gateway, with the keys' secrets beside it."""
+"""Hold the input of the compiler: a revision of the routing table, with the keys' secrets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from fleet.resources import Route
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A client's API key. Envoy compares keys in clear, so this is the secret itself."""
+    """A client's API key. Envoy compares keys in clear, so the secret is needed."""
 
     client: str
     secret: str = field(repr=False)
@@ -16,37 +16,37 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """One revision of the routing table, in the form that documents are rendered from."""
+    """A revision of the routing table."""
 
     revision: int
     digest: str
-    """Of the table, 64 hex digits."""
+    """Digest of the routing table, 64 hex digits."""
     servers: Mapping[str, str]
-    """Server to its base URL."""
+    """Base URL by server."""
     routes: Mapping[str, Route]
-    """By alias."""
+    """Route by alias."""
     credentials: tuple[Credential, ...]
-    """Empty: nobody is let in."""
+    """API keys; empty: every request is refused."""
 
     @property
     def version(self) -> str:
-        """What Envoy shows as the version that it serves: revision and digest, `12-9f86…`."""
+        """Version that Envoy shows as served: revision and digest, `12-9f86…`."""
         return f"{self.revision}-{self.digest}"
 
     def reachable(self, servers: tuple[str, ...]) -> tuple[str, ...]:
-        """Return those of the servers that have an address, sorted."""
-        return tuple(sorted(each for each in servers if each in self.servers))
+        """Return the servers that have a URL, sorted."""
+        return tuple(sorted(server for server in servers if server in self.servers))
 
 
 @dataclass(frozen=True, slots=True)
 class RoutePlace:
-    """Where one Envoy listens and keeps its files."""
+    """Address and folder of an Envoy."""
 
     name: str
-    """The gateway's name."""
+    """Name of the gateway."""
     listen: str
-    """`host:port` for clients."""
+    """Address for clients, `host:port`."""
     folder: str
-    """Folder of the documents and the rows, as Envoy sees it."""
+    """Folder of the documents and the rows, as a path on Envoy's host."""
     admin: str
-    """Path of the admin socket, as Envoy sees it."""
+    """Path of the admin socket, as a path on Envoy's host."""

@@ -1,0 +1,41 @@
+"""Render the templates of `plans/templates` with Jinja: the one environment of all pages and files.
+
+Jinja is slow to import: modules that render text for a terminal leave this one alone.
+"""
+
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from plans.wording import capitalized
+
+
+def rendered(template: str, **values: Any) -> str:
+    """Return the template's text with the values put in.
+
+    Values are escaped in `.html.j2` and `.svg.j2`. Other templates escape nothing themselves:
+    Markdown calls `prose`; notices are plain text; scaffolds take names that are checked before.
+
+    Args:
+        template: File name inside `plans/templates`.
+        values: Values by the name that the template uses.
+
+    Raises:
+        jinja2.UndefinedError: the template uses a name without a value.
+    """
+    return _environment().get_template(template).render(values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("plans", "templates"),
+        autoescape=select_autoescape(enabled_extensions=("html.j2", "svg.j2"), default=False),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["capitalize_first"] = capitalized
+    return environment
