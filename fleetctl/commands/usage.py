@@ -91,7 +91,7 @@ def summary(
     *,
     billed: bool,
 ) -> None:
-    """Summarise requests, errors, users, tokens and times by client, alias and version.
+    """Sum up requests, errors, users, tokens and times by client, alias, version.
 
     An error is an answer of 400 or above; requests whose client disconnected count apart. Users
     are counted by keyed hashes, and anew in each rollout. `recounted`: requests whose tokens no

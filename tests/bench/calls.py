@@ -39,7 +39,7 @@ LAYERS: Final = (
     ("fleet",),
 )
 """Packages and modules from the highest layer to the lowest; the longest prefix of a module's name
-says its layer. Names that a checkout lacks do no harm: a layout and the one before both stand here.
+says its layer. Names that a checkout lacks do no harm.
 """
 _LEVELS: Final = {name: level for level, names in enumerate(reversed(LAYERS)) for name in names}
 _RESUME: Final = dis.opmap["RESUME"]

@@ -51,8 +51,12 @@ main()
 
 
 @pytest.mark.parametrize(
-    "flips", ["runtime.rollback.rollback", "runtime.rollback.publish", "runtime.smoke"]
-)
+    "flips",
+    [
+        "runtime.rollback.rollback", "runtime.rollback.publish", "runtime.smoke",
+        "runtime.operations.rollback", "runtime.operations.notify",
+    ],
+)  # fmt: skip
 def test_nothing_that_plans_judges_or_stores_is_imported_however_far(flips: str) -> None:
     graph = grimp.build_graph(
         "fleetctl", "fleet", "plans", "runtime", include_external_packages=True
@@ -60,6 +64,8 @@ def test_nothing_that_plans_judges_or_stores_is_imported_however_far(flips: str)
     reached = graph.find_upstream_modules(flips)
     assert "runtime.gateway.protocol" in reached or flips == "runtime.smoke"
     laws = {each for each in DOWN if not each.startswith("fleet.gates")}  # findings have a type
+    if flips.startswith("runtime.operations."):
+        laws.discard("ruamel")  # declarations are read where they can be; this rewrites them
     assert {
         name
         for name in reached
