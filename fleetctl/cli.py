@@ -10,6 +10,7 @@ import click
 from fleet.errors import FleetError, problem
 from fleetctl import __version__
 from fleetctl.lazy_group import LazyGroup
+from plans.diagnostics import render_text
 
 USAGE_ERROR = 64
 """Exit code for wrong usage; click's own 2 means `changes are due` here."""
@@ -63,15 +64,14 @@ def main_group(
     drift found; 3 a gate failed and was rolled back; 4 stopped half-way, safe to repeat;
     5 the plan is stale or the fleet is locked; 64 wrong usage; 130 interrupted.
     """
-    from fleetctl.session import Session  # noqa: PLC0415 (keeps `--help` fast)
+    from fleetctl.wiring import open_workspace  # noqa: PLC0415 (keeps `--help` fast)
 
-    ctx.obj = Session(
-        root=root,
-        environment=environment,
-        variables=dict(_pair(each) for each in variables),
-        state_dir=state_dir or root / ".fleetctl",
+    ctx.obj = open_workspace(
+        root,
+        environment,
+        dict(_pair(text) for text in variables),
+        state_dir or root / ".fleetctl",
     )
-    ctx.call_on_close(ctx.obj.close)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -108,8 +108,6 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(0)
     except (FleetError, OSError) as failed:
         shown = failed if isinstance(failed, FleetError) else _of_a_file(failed)
-        from plans.diagnostics import render_text  # noqa: PLC0415 (only when something is wrong)
-
         click.echo(render_text(shown.diagnostics, colour=sys.stderr.isatty()), err=True, nl=False)
         sys.exit(shown.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

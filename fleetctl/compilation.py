@@ -18,7 +18,6 @@ from fleet.planning import lost
 from fleet.spec import GatewaySpec
 from fleet.vllm import launch_of
 from fleetctl.envoys import envoys_of, routing_of
-from fleetctl.session import Session
 from plans.compile import litellm
 from plans.compile.envoy import whole
 from plans.compile.envoy.bootstrap import ADMIN_SOCKET, BOOTSTRAP_FILE
@@ -31,7 +30,9 @@ from runtime.gateway.envoy.admin import EnvoyClient
 from runtime.gateway.envoy.files import command_line
 from runtime.gateway.state_dir import known_gateways
 from runtime.gateway.table import RoutingTable
+from runtime.operations.planning import desired_servers
 from runtime.project.load import is_compiled
+from runtime.workspace import Workspace
 
 _ELSEWHERE = "/etc/envoy"
 """Folder that a printed configuration names, for want of a real one."""
@@ -46,13 +47,13 @@ class Compiled:
     notes: tuple[str, ...]
 
 
-def servers(session: Session, form: str, hosts: tuple[str, ...]) -> str:
+def servers(workspace: Workspace, form: str, hosts: tuple[str, ...]) -> str:
     """Return the launch files of the servers of the plan.
 
     Raises:
         FleetError: FC5011, no such host is declared.
     """
-    fleet = session.fleet()
+    fleet = workspace.fleet()
     for name in hosts:
         if name not in fleet.hosts:
             known = sorted(fleet.hosts)
@@ -60,15 +61,15 @@ def servers(session: Session, form: str, hosts: tuple[str, ...]) -> str:
             detail = f"No host is called `{name}`."
             raise FleetError(problem("FC5011", "No such resource", detail, hint=near))
     made = []
-    for server in session.desired_servers():
+    for server in desired_servers(workspace):
         host = fleet.hosts.get(server.host)
         if host is None or (hosts and host.name not in hosts):
             continue
-        model = session.root.absolute() / server.flags.model if server.flags else Path()
+        model = workspace.root.absolute() / server.flags.model if server.flags else Path()
         launch = launch_of(
             server,
             host,
-            python=_interpreter(session.root, host.python),
+            python=_interpreter(workspace.root, host.python),
             model=str(model) if model.is_dir() else "",
         )
         if launch is not None:
@@ -84,7 +85,7 @@ def _interpreter(root: Path, declared: str) -> str:
 
 
 def for_envoy(
-    session: Session, name: str | None, out: Path | None, seen_at: str | None
+    workspace: Workspace, name: str | None, out: Path | None, seen_at: str | None
 ) -> Compiled:
     """Compile the routing table that gateways serve now for an Envoy.
 
@@ -92,24 +93,24 @@ def for_envoy(
         FleetError: there is no table yet, no such gateway, a key cannot be read, or the Envoy
             that runs on the folder refuses the files.
     """
-    chosen = _gateway(session, name)
-    table = asyncio.run(_table(session))
+    chosen = _gateway(workspace, name)
+    table = asyncio.run(_table(workspace))
     routing = routing_of(table)
     if out is None:
         place = RoutePlace(chosen.name, chosen.listen, _ELSEWHERE, f"{_ELSEWHERE}/{ADMIN_SOCKET}")
         without = "API keys are left out, so that it lets nobody in: write them with --out FOLDER."
         return Compiled(whole(routing, place), (without, *_lost(GatewayTarget.ENVOY, routing)))
-    said = asyncio.run(_written(session, table, chosen, out.absolute(), seen_at))
+    said = asyncio.run(_written(workspace, table, chosen, out.absolute(), seen_at))
     return Compiled("", (said, *_lost(GatewayTarget.ENVOY, routing)))
 
 
-def for_litellm(session: Session, out: Path | None) -> Compiled:
+def for_litellm(workspace: Workspace, out: Path | None) -> Compiled:
     """Compile the routing table that gateways serve now for LiteLLM; it holds no secret.
 
     Raises:
         FleetError: there is no table yet, or FC5021, another file has the name of the one to write.
     """
-    routing = routing_of(asyncio.run(_table(session)))
+    routing = routing_of(asyncio.run(_table(workspace)))
     text = litellm.config(routing.routes, routing.servers)
     notes = _lost(GatewayTarget.LITELLM, routing)
     if out is None:
@@ -136,10 +137,14 @@ def _lost(target: GatewayTarget, routing: Routing) -> tuple[str, ...]:
 
 
 async def _written(
-    session: Session, table: RoutingTable, gateway: GatewaySpec, folder: Path, seen_at: str | None
+    workspace: Workspace,
+    table: RoutingTable,
+    gateway: GatewaySpec,
+    folder: Path,
+    seen_at: str | None,
 ) -> str:
     socket = shortened(folder / ADMIN_SOCKET)
-    client = EnvoyClient(gateway, folder, socket, envoys_of(session.root, seen_at))
+    client = EnvoyClient(gateway, folder, socket, envoys_of(workspace.root, seen_at))
     written = f"revision {table.revision} is written to {folder}"
     try:
         await client.serve(table)
@@ -153,8 +158,8 @@ async def _written(
     return f"{written} and served by the Envoy that runs on it"
 
 
-async def _table(session: Session) -> RoutingTable:
-    gateways = session.gateways()
+async def _table(workspace: Workspace) -> RoutingTable:
+    gateways = workspace.gateways()
     try:
         table, _ = await gateways.read_table()
     finally:
@@ -172,8 +177,8 @@ async def _table(session: Session) -> RoutingTable:
     return table
 
 
-def _gateway(session: Session, name: str | None) -> GatewaySpec:
-    known = dict(session.fleet().gateways) or known_gateways(session.state_dir)
+def _gateway(workspace: Workspace, name: str | None) -> GatewaySpec:
+    known = dict(workspace.fleet().gateways) or known_gateways(workspace.state_dir)
     if name is None:
         envoys = [each for each in known.values() if each.kind == "envoy"]
         return envoys[0] if envoys else known[min(known)]

@@ -76,16 +76,13 @@ def clients_and_aliases(ctx: click.Context) -> Iterable[str]:
 @_completes
 def keys(ctx: click.Context) -> Iterable[str]:
     """Return the declared API keys as CLIENT/KEY."""
-    from runtime.project.load import read_files, read_tree  # noqa: PLC0415
-    from runtime.project.parse_cache import (  # noqa: PLC0415 (only keys need the declarations)
-        ParseCache,
-    )
+    from runtime.project import load, parse_cache  # noqa: PLC0415 (only keys need declarations)
 
     options = ctx.find_root().params
     variables = dict(text.partition("=")[::2] for text in options["variables"])
-    texts = read_files(options["root"], options["environment"])
-    cache = ParseCache(_state_dir(ctx) / "cache")
-    declared = read_tree(texts, options["environment"], variables, cache).value.get("clients")
+    texts = load.read_files(options["root"], options["environment"])
+    cache = parse_cache.ParseCache(_state_dir(ctx) / "cache")
+    declared = load.read_tree(texts, options["environment"], variables, cache).value.get("clients")
     return [
         f"{client}/{key}"
         for client, entry in _map(declared).items()

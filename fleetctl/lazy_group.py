@@ -6,6 +6,8 @@ from importlib import import_module
 import click
 from click.shell_completion import CompletionItem
 
+from fleet.errors import did_you_mean
+
 GROUPS: Mapping[str, Mapping[str, str]] = {
     "Declare": {
         "scaffold": "Write a new fleet, client or adapter declaration.",
@@ -93,12 +95,10 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Name the nearest command when there is none of the given name.
 
-        `COMMAND --help` is answered here: click calls `main_group` next, which imports the session.
+        `COMMAND --help` is answered here: click calls `main_group` next, which opens a workspace.
         """
         known = not args or args[0].startswith("-") or args[0] in COMMANDS
         if not known and not ctx.resilient_parsing:
-            from fleet.errors import did_you_mean  # noqa: PLC0415 (only when something is wrong)
-
             near = did_you_mean(args[0], sorted(COMMANDS))
             ctx.fail(f"No such command '{args[0]}'" + (f"; {near}" if near else "."))
         name, command, rest = super().resolve_command(ctx, args)

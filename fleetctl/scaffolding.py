@@ -6,10 +6,10 @@ from pathlib import Path
 from fleet.config import add_entry, json_schema
 from fleet.errors import ConfigError, Diagnostic, FleetError, Position, problem
 from fleet.names import AdapterName
-from fleetctl.session import Session
 from plans.compile.scaffold import SCHEMA_FILE, adapter_text, client_text, fleet_text
 from runtime.files import write_text
 from runtime.project.load import load_project, read_files, read_tree
+from runtime.workspace import Workspace
 
 NOT_IN_LOCK = "FC1210"
 """What a scaffolded adapter lacks until `fleetctl adapter add`."""
@@ -34,29 +34,29 @@ def new_fleet(folder: Path, name: str, base: str, engine: str) -> list[Path]:
     return written
 
 
-def new_client(session: Session, name: str, tier: str | None) -> Path:
+def new_client(workspace: Workspace, name: str, tier: str | None) -> Path:
     """Write `clients/NAME.yaml`, and return its path.
 
     Raises:
         FleetError: there is such a file.
         ConfigError: the client is declared elsewhere, or there is no such tier.
     """
-    path = session.root / "clients" / f"{name}.yaml"
+    path = workspace.root / "clients" / f"{name}.yaml"
     if path.exists():
         raise _exists(path)
-    _kept_if_valid(session, path, lambda: client_text(name, tier))
+    _kept_if_valid(workspace, path, lambda: client_text(name, tier))
     return path
 
 
-def new_adapter(session: Session, name: AdapterName) -> tuple[Path, bool]:
+def new_adapter(workspace: Workspace, name: AdapterName) -> tuple[Path, bool]:
     """Add an adapter to its client's declaration; return the file, and if its version is locked.
 
     Raises:
         FleetError: there is no such client, or its file has no place for it.
         ConfigError: there is such an adapter, or no such base.
     """
-    texts = read_files(session.root, session.environment)
-    tree = read_tree(texts, None, session.variables)
+    texts = read_files(workspace.root, workspace.environment)
+    tree = read_tree(texts, None, workspace.variables)
     client, task = ("clients", name.client), ("clients", name.client, "adapters", name.task)
     there, declared = tree.place(task, of_key=True), tree.place(client, of_key=True)
     if there is not None and tree.get(".".join(task)):
@@ -68,8 +68,8 @@ def new_adapter(session: Session, name: AdapterName) -> tuple[Path, bool]:
         raise FleetError(problem("FC6032", "No such client", detail, command=command))
     spot = tree.place((*client, "adapters"), of_key=True) or declared
     entry = adapter_text(name.task, name.base, str(name.version))
-    path = session.root / spot.file
-    locked = _kept_if_valid(session, path, lambda: _spliced(texts, spot, name.client, entry))
+    path = workspace.root / spot.file
+    locked = _kept_if_valid(workspace, path, lambda: _spliced(texts, spot, name.client, entry))
     return path, locked
 
 
@@ -84,19 +84,19 @@ def _spliced(texts: Mapping[str, str], spot: Position, client: str, entry: str) 
     return made
 
 
-def _kept_if_valid(session: Session, path: Path, text: Callable[[], str]) -> bool:
+def _kept_if_valid(workspace: Workspace, path: Path, text: Callable[[], str]) -> bool:
     """Write a file, and take that back if it makes something wrong; say if all is in the lock.
 
     Raises:
         ConfigError: with what is wrong, before or through it.
     """
-    before = _problems(session)
+    before = _problems(workspace)
     if _wrong(before):
         raise ConfigError(*_wrong(before))
     old = path.read_text(encoding="utf-8") if path.exists() else None
     make_folder(path.parent)
     write_text(path, text())
-    after = _problems(session)
+    after = _problems(workspace)
     if _wrong(after):
         if old is None:
             path.unlink()
@@ -110,9 +110,11 @@ def _wrong(problems: Sequence[Diagnostic]) -> list[Diagnostic]:
     return [each for each in problems if each.code != NOT_IN_LOCK]
 
 
-def _problems(session: Session) -> tuple[Diagnostic, ...]:
+def _problems(workspace: Workspace) -> tuple[Diagnostic, ...]:
     try:
-        load_project(session.root, session.environment, session.variables, session.state_dir)
+        load_project(
+            workspace.root, workspace.environment, workspace.variables, workspace.state_dir
+        )
     except ConfigError as error:
         return error.diagnostics
     return ()

@@ -11,8 +11,8 @@ from fleetctl import completion
 
 if TYPE_CHECKING:
     from fleet.names import AdapterName
-    from fleetctl.session import Session
     from runtime.library.catalog import CatalogVersion
+    from runtime.workspace import Workspace
 
 _FORMAT = click.option(
     "--format", "form", type=click.Choice(["json", "text"]), default="text", show_default=True
@@ -55,21 +55,21 @@ Examples:
 )
 @_FORMAT
 @click.pass_obj
-def add(session: "Session", path: Path, name: str, form: str) -> None:
+def add(workspace: "Workspace", path: Path, name: str, form: str) -> None:
     """Check an adapter, copy it into the library and pin its bytes in fleet.lock.
 
     PATH is a folder that PEFT saved, or the version's own place in the library. An adapter that
     a server would refuse, ignore or serve wrongly is refused, with the reason.
     """
-    from fleetctl.known_base import known_base
     from plans.diagnostics import render_text
     from runtime.library.add import add as add_version
     from runtime.library.inspect import require_folder
+    from runtime.project.known_base import known_base
 
     parsed = _parsed(name)
     require_folder(path)
-    base = known_base(session, parsed.base)
-    done = add_version(path, parsed, base, session.library, session.root)
+    base = known_base(workspace.root, workspace.environment, workspace.variables, parsed.base)
+    done = add_version(path, parsed, base, workspace.library, workspace.root)
     if done.warnings:
         click.echo(render_text(done.warnings, colour=sys.stderr.isatty()), err=True)
     if done.left_out:
@@ -110,13 +110,13 @@ Examples:
 )
 @_FORMAT
 @click.pass_obj
-def list_versions(session: "Session", selection: str | None, form: str) -> None:
+def list_versions(workspace: "Workspace", selection: str | None, form: str) -> None:
     """List the versions of lock and library, by client and task."""
     from plans.reports.versions import render_versions
 
     rows = [
         _row(each)
-        for each in _catalogue(session)
+        for each in _catalogue(workspace)
         if selection in {None, each.client, f"{each.client}-{each.task}"}
     ]
     if form == "json":
@@ -138,12 +138,12 @@ Example:
 @click.argument("name", shell_complete=completion.versions)
 @_FORMAT
 @click.pass_obj
-def show(session: "Session", name: str, form: str) -> None:
+def show(workspace: "Workspace", name: str, form: str) -> None:
     """Show a version: bytes, training, scores and deployments."""
     from fleet.history import deployments_of
     from plans.reports.versions import render_version
 
-    entry = _find(session, name)
+    entry = _find(workspace, name)
     document = _row(entry) | {
         "modules": list(entry.locked.modules) if entry.locked else [],
         "folder": str(entry.folder),
@@ -151,7 +151,7 @@ def show(session: "Session", name: str, form: str) -> None:
         "evals": entry.evals,
         "deployments": [
             {"time": each.time.isoformat(timespec="seconds"), "by": each.by, "what": each.what}
-            for each in deployments_of(session.ledger().read(), _parsed(entry.name))
+            for each in deployments_of(workspace.ledger().read(), _parsed(entry.name))
         ]
         if entry.locked
         else [],
@@ -173,7 +173,7 @@ Examples:
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.versions)
 @_FORMAT
 @click.pass_obj
-def verify(session: "Session", names: tuple[str, ...], form: str) -> None:
+def verify(workspace: "Workspace", names: tuple[str, ...], form: str) -> None:
     """Hash every version and compare with fleet.lock. Exit 1 on a difference.
 
     The copies that servers load from are checked too, a row for each copy.
@@ -182,10 +182,10 @@ def verify(session: "Session", names: tuple[str, ...], form: str) -> None:
     from runtime.library.verify import verify as verify_versions
     from runtime.project.facts import read_lock
 
-    lock = read_lock(session.root)
+    lock = read_lock(workspace.root)
     for name in names:
         _locked(name, list(lock.adapters))
-    found = verify_versions(session.library, lock, names, session.state_dir / "store")
+    found = verify_versions(workspace.library, lock, names, workspace.state_dir / "store")
     rows = [
         {
             "adapter": each.name,
@@ -224,15 +224,15 @@ def _locked(name: str, known: list[str]) -> None:
         )
 
 
-def _catalogue(session: "Session") -> "tuple[CatalogVersion, ...]":
+def _catalogue(workspace: "Workspace") -> "tuple[CatalogVersion, ...]":
     from runtime.library.catalog import catalogue
     from runtime.project.facts import read_lock
 
-    return catalogue(session.library, read_lock(session.root))
+    return catalogue(workspace.library, read_lock(workspace.root))
 
 
-def _find(session: "Session", name: str) -> "CatalogVersion":
-    entries = {each.name: each for each in _catalogue(session)}
+def _find(workspace: "Workspace", name: str) -> "CatalogVersion":
+    entries = {each.name: each for each in _catalogue(workspace)}
     if name not in entries:
         _locked(name, sorted(entries))
     return entries[name]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from fleet.names import Address
     from fleet.resources import Resource, State
     from fleet.spec import FleetSpec
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 
 @click.command(
@@ -25,7 +25,7 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Show what would be adopted; write nothing.")
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def command(session: "Session", *, globs: tuple[str, ...], dry_run: bool, form: str) -> None:
+def command(workspace: "Workspace", *, globs: tuple[str, ...], dry_run: bool, form: str) -> None:
     """Write live resources into the ledger as if fleetctl had made them. Changes nothing live.
 
     Without arguments: servers that fleetctl starts, and declared adapters, routes and keys.
@@ -35,13 +35,13 @@ def command(session: "Session", *, globs: tuple[str, ...], dry_run: bool, form: 
     from fleet.history import History, settled
     from plans.wording import counted
 
-    live = session.observe()
-    lost = session.is_ledger_lost()
-    known = settled(History() if lost else session.history(), live).established
+    live = workspace.observe()
+    lost = workspace.is_ledger_lost()
+    known = settled(History() if lost else workspace.history(), live).established
     found = {
         address: each
         for address, each in live.resources.items()
-        if known.get(address) != each and _is_chosen(session.fleet(), address, each, globs)
+        if known.get(address) != each and _is_chosen(workspace.fleet(), address, each, globs)
     }
     if form == "json":
         document = {"adopted": list(found), "dry_run": dry_run}
@@ -49,15 +49,15 @@ def command(session: "Session", *, globs: tuple[str, ...], dry_run: bool, form: 
     else:
         click.echo("".join(f"{address}\n" for address in found), nl=False)
     if lost and not dry_run:
-        session.mirror.set_aside("what is live")
+        workspace.replica.set_aside("what is live")
     if found and not dry_run:
         records = [
             {"address": address, "resource": plain(each), "boot": _boot(live, address)}
             for address, each in found.items()
         ]
-        ledger = session.ledger()
+        ledger = workspace.ledger()
         # Under the lease: an apply that runs knows better.
-        with ledger.lease(f"{session.by} (run {session.run}, adopt)") as lease:
+        with ledger.lease(f"{workspace.by} (run {workspace.run}, adopt)") as lease:
             ledger.append("adopted", records, lease.token)
     verb = "would be adopted" if dry_run else "adopted"
     click.echo(f"{counted(len(found), 'resource')} {verb}.", err=True)

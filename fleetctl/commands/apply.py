@@ -8,9 +8,8 @@ import click
 
 if TYPE_CHECKING:
     from fleet.plan import Plan
-    from fleet.resources import State
-    from fleetctl.progress import Form
-    from fleetctl.session import Session
+    from fleetctl.output import Form
+    from runtime.workspace import Workspace
 
 
 @click.command(
@@ -34,7 +33,9 @@ Examples:
     help="text: progress on stderr. json: events on stdout, one per line.",
 )
 @click.pass_obj
-def command(session: "Session", *, file: Path | None, auto: bool, yes: bool, form: "Form") -> None:
+def command(
+    workspace: "Workspace", *, file: Path | None, auto: bool, yes: bool, form: "Form"
+) -> None:
     """Carry out the plan in FILE, step by step, and verify the result.
 
     Steps whose precondition changed since the plan was made are skipped, and steps that depend
@@ -43,74 +44,53 @@ def command(session: "Session", *, file: Path | None, auto: bool, yes: bool, for
     """
     import asyncio
 
-    from fleetctl.scenes import require_believed
+    from runtime.operations.apply import report_changes_since
+    from runtime.operations.planning import plan_fleet
+    from runtime.operations.trust import require_trusted
 
     if (file is None) != auto:
         raise click.UsageError("Name a plan file, or pass --auto.")
-    read = None if file is None else _read(session, file)
+    read = None if file is None else _read(workspace, file)
     if not yes and (form == "json" or not sys.stdin.isatty()):
         raise click.UsageError("Not a terminal: pass --yes to apply without confirmation.")
-    live = session.observe()
-    plan = read or session.plan(live=live)
-    require_believed(session, plan)
-    _warn_of_changes(plan, live)
+    live = workspace.observe()
+    plan = read or plan_fleet(workspace, live)
+    require_trusted(workspace, plan)
+    report_changes_since(workspace, plan, live)
     if not plan.steps and not live.notes:
-        _nothing(session, plan, form)
+        _nothing(workspace, plan, form)
         return
     if not yes:
         _confirm(plan, whole=auto)
     try:
-        sys.exit(asyncio.run(_carry_out(session, plan, form)))
+        sys.exit(asyncio.run(_carry_out(workspace, plan, form)))
     except asyncio.CancelledError:
         raise click.Abort from None
 
 
-async def _carry_out(session: "Session", plan: "Plan", form: "Form") -> int:
-    from fleetctl.effects import carry_out, stopping
-    from fleetctl.progress import teller
-    from fleetctl.report import tell_outcome
+async def _carry_out(workspace: "Workspace", plan: "Plan", form: "Form") -> int:
+    from fleetctl.output import print_outcome, progress_printer
+    from runtime.operations.apply import execute_plan, stop_signals
 
-    emit = teller(session, plan.id, form)
-    with stopping() as stop:
-        outcome = await carry_out(session, plan, emit, stop=stop, trigger="apply")
+    emit = progress_printer(workspace, plan.id, form)
+    with stop_signals() as stop:
+        outcome = await execute_plan(workspace, plan, emit, stop=stop, trigger="apply")
     if form == "text":
-        tell_outcome(outcome)
+        print_outcome(outcome)
     return outcome.exit_code
 
 
-def _read(session: "Session", file: Path) -> "Plan":
-    from fleet.errors import FleetError, StalePlanError, problem
-    from fleet.history import carried_out
+def _read(workspace: "Workspace", file: Path) -> "Plan":
     from plans.documents.plan_file import load
     from runtime.files import read_text
+    from runtime.operations.apply import require_applicable
 
     plan = load(read_text(file))
-    if plan.fleet != session.fleet().name:
-        raise FleetError(
-            problem(
-                "FC5120",
-                "The plan is for another fleet",
-                f"`{file}` is a plan for fleet `{plan.fleet}`; this project declares "
-                f"`{session.fleet().name}`.",
-                hint="Apply it in its own project, or plan here.",
-                command="fleetctl plan --out plan.json",
-            )
-        )
-    done = carried_out(session.ledger().read(), plan.id)
-    if done is not None:
-        raise StalePlanError(
-            problem(
-                "FC5125",
-                "The plan has been carried out before",
-                f"Plan {plan.id} was done at {done:%Y-%m-%d %H:%M} UTC, and other plans since.",
-                hint="Its review was of an earlier state. Plan again.",
-                command="fleetctl plan --out plan.json",
-            )
-        )
+    require_applicable(workspace, plan, file)
     return plan
 
 
-def _nothing(session: "Session", plan: "Plan", form: "Form") -> None:
+def _nothing(workspace: "Workspace", plan: "Plan", form: "Form") -> None:
     """Report that no step is due, and what waits. Takes no lease and records nothing."""
     from plans.render.text import nothing_to_do
 
@@ -120,35 +100,10 @@ def _nothing(session: "Session", plan: "Plan", form: "Form") -> None:
             click.echo(f"Held back: {line}", err=True)
         return
     from fleet.steps import ApplyEvent
-    from fleetctl.progress import teller
+    from fleetctl.output import progress_printer
 
     told = {"result": "converged", "exit_code": 0, "done": 0, "seconds": 0.0}
-    teller(session, plan.id, form)(ApplyEvent("run_complete", told))
-
-
-def _warn_of_changes(plan: "Plan", live: "State") -> None:
-    """List resources that changed since the plan; refuse a plan without any step left."""
-    from fleet.errors import StalePlanError, problem
-    from runtime.execute.run import moved_since
-
-    moved = moved_since(plan, live)
-    if not moved:
-        return
-    listed = "".join(f"\n  {each}" for each in moved)
-    if len(moved) == len(plan.changes):
-        raise StalePlanError(
-            problem(
-                "FC5121",
-                "The plan is stale",
-                f"Everything that plan {plan.id} would change has been changed since:{listed}",
-                hint="Plan again.",
-                command="fleetctl plan --out plan.json",
-            )
-        )
-    click.echo(
-        f"Changed since plan {plan.id} was made; dependent steps will be skipped:{listed}",
-        err=True,
-    )
+    progress_printer(workspace, plan.id, form)(ApplyEvent("run_complete", told))
 
 
 def _confirm(plan: "Plan", *, whole: bool) -> None:

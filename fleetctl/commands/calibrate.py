@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 from fleetctl import completion
-from fleetctl.patience import waiting
 
 if TYPE_CHECKING:
-    from fleetctl.session import Session
     from runtime.calibrate.profile import CalibrationTarget
     from runtime.calibrate.run import Calibration
+    from runtime.workspace import Workspace
 
 
 @click.command(
@@ -63,7 +62,7 @@ Examples:
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def command(
-    session: "Session",
+    workspace: "Workspace",
     server: str,
     url: str | None,
     kind: str | None,
@@ -90,14 +89,14 @@ def command(
     from runtime.calibrate.run import calibrate
     from runtime.files import replace_file
 
-    subject = _subject(session, server, url, kind, kept=out is None)
+    subject = _subject(workspace, server, url, kind, kept=out is None)
     effort = CalibrationBudget(rounds, tokens, largest_batch, minutes)
     made = asyncio.run(
         calibrate(subject, effort, lambda line: click.echo(line, err=True), force=force)
     )
-    path = out or session.root / FOLDER / file_name(made.profile)
+    path = out or workspace.root / FOLDER / file_name(made.profile)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = dump(made, server, session.now())
+    text = dump(made, server, workspace.now())
     replace_file(path, text.encode(), mode=0o644)
     click.echo(text if form == "json" else _table(made), nl=False)
     click.echo(f"wrote {path}", err=True)
@@ -111,15 +110,16 @@ def command(
 
 
 def _subject(
-    session: "Session", name: str, url: str | None, kind: str | None, *, kept: bool
+    workspace: "Workspace", name: str, url: str | None, kind: str | None, *, kept: bool
 ) -> "CalibrationTarget":
     """Gather what must be known of a server; `kept`: the profile is for planning to read."""
     from fleet.errors import EngineError, did_you_mean, problem
+    from fleetctl.output import waiting
     from runtime.calibrate.profile import CalibrationTarget
 
-    fleet = session.fleet()
+    fleet = workspace.fleet()
     with waiting("Observing the servers…"):
-        state = session.observe()
+        state = workspace.observe()
     found = state.servers().get(name)
     if found is None:
         why = state.unknown_servers.get(name, "no server of this name was seen").rstrip(".")

@@ -8,7 +8,7 @@ import click
 from fleetctl import completion
 
 if TYPE_CHECKING:
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 FORMATS = ("json", "sh", "systemd")
 TARGETS = ("servers", "envoy", "litellm")
@@ -57,7 +57,7 @@ Examples:
 )
 @click.pass_obj
 def command(
-    session: "Session",
+    workspace: "Workspace",
     target: str,
     form: str | None,
     hosts: tuple[str, ...],
@@ -75,16 +75,16 @@ def command(
 
     if target == "servers":
         _refuse(target, {"--out": out, "--gateway": name, "--seen-at": seen_at})
-        click.echo(compilation.servers(session, form or "sh", hosts), nl=False)
+        click.echo(compilation.servers(workspace, form or "sh", hosts), nl=False)
         return
     _refuse(target, {"--format": form, "--host": hosts})
     if target == "litellm":
         _refuse(target, {"--gateway": name, "--seen-at": seen_at})
-        made = compilation.for_litellm(session, out)
+        made = compilation.for_litellm(workspace, out)
     elif seen_at and out is None:
         raise click.UsageError("--seen-at needs --out.")
     else:
-        made = compilation.for_envoy(session, name, out, seen_at)
+        made = compilation.for_envoy(workspace, name, out, seen_at)
     if out is None:
         click.echo(made.text, nl=False)
     for note in made.notes:

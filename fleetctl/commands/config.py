@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 
 @click.group(epilog="\b\nExamples:\n  fleetctl config show --origin clients.acme")
@@ -26,7 +26,7 @@ Examples:
 @click.option("--origin", is_flag=True, help="Print file and line of each value.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 @click.pass_obj
-def show(session: "Session", path: str, form: str, *, origin: bool) -> None:
+def show(workspace: "Workspace", path: str, form: str, *, origin: bool) -> None:
     """Print every value in force, defaults and overlays included.
 
     PATH selects a part, such as `clients.acme`. A secret is shown as its reference.
@@ -34,7 +34,9 @@ def show(session: "Session", path: str, form: str, *, origin: bool) -> None:
     from fleet.config import effective_settings
     from runtime.project.load import load_project
 
-    project = load_project(session.root, session.environment, session.variables, session.state_dir)
+    project = load_project(
+        workspace.root, workspace.environment, workspace.variables, workspace.state_dir
+    )
     found = [
         each
         for each in effective_settings(project.declarations, project.tree)

@@ -7,7 +7,7 @@ import click
 
 if TYPE_CHECKING:
     from fleet.capacity import Recording
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 
 @click.group(epilog="\b\nExamples:\n  fleetctl demand show\n  fleetctl demand record --days 14")
@@ -26,14 +26,14 @@ Examples:
 @click.option("--all", "every", is_flag=True, help="List every adapter.")
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def show(session: "Session", form: str, *, every: bool) -> None:
+def show(workspace: "Workspace", form: str, *, every: bool) -> None:
     """Draw the requests of each adapter and base over 24 hours, in UTC.
 
     With daylight saving, an hour counts as busy if busy in summer or in winter.
     """
     from plans.reports.demand import render, render_json
 
-    fleet = session.fleet()
+    fleet = workspace.fleet()
     click.echo(render(fleet, every=every) if form == "text" else render_json(fleet), nl=False)
 
 
@@ -55,7 +55,7 @@ Examples:
     help="Folder with usage logs (default: those of this state folder's gateways).",
 )
 @click.pass_obj
-def record(session: "Session", days: int, folder: Path | None) -> None:
+def record(workspace: "Workspace", days: int, folder: Path | None) -> None:
     """Write demand.json from the gateways' usage logs.
 
     For each alias: requests per minute by hour (95th percentile over the days), and mean tokens.
@@ -64,17 +64,17 @@ def record(session: "Session", days: int, folder: Path | None) -> None:
     from fleet.capacity import DEMAND_FILE, carried_on, recorded_demand_text
     from fleet.capacity import record_demand as summed
     from fleet.errors import ConfigError, FleetError, problem
-    from fleetctl.patience import waiting
+    from fleetctl.output import waiting
     from plans.wording import counted
     from runtime.files import write_text
     from runtime.project.facts import read_recording
     from runtime.project.load import declared_aliases
     from runtime.usage.read import UsageReader
 
-    where = folder or session.state_dir / "gateways"
-    known = declared_aliases(session.root, session.environment, session.variables)
+    where = folder or workspace.state_dir / "gateways"
+    known = declared_aliases(workspace.root, workspace.environment, workspace.variables)
     try:
-        before = read_recording(session.root)
+        before = read_recording(workspace.root)
     except ConfigError:  # it is written anew
         before = {}
     files = UsageReader(where)
@@ -87,7 +87,7 @@ def record(session: "Session", days: int, folder: Path | None) -> None:
         hint = "Send requests to a gateway (fleetctl gateway start), or name a folder with --from."
         raise FleetError(problem("FC6043", "No usage to record", detail, hint=hint))
     kept = carried_on(found, before, known)
-    write_text(session.root / DEMAND_FILE, recorded_demand_text(kept))
+    write_text(workspace.root / DEMAND_FILE, recorded_demand_text(kept))
     _tell(kept, files.damaged)
 
 

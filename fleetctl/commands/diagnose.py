@@ -1,19 +1,13 @@
 """`fleetctl diagnose`: show why the fleet does not fit, and which changes would help."""
 
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from fleet.placement import SearchLimits
-    from fleet.resources import State
-    from fleet.spec import FleetSpec
-    from fleet.what_if import Diagnosis
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 
 @click.command(
@@ -38,43 +32,19 @@ Examples:
     help="Use this live-state file instead of observing the servers.",
 )
 @click.pass_obj
-def command(session: "Session", form: str, live_file: Path | None) -> None:
+def command(workspace: "Workspace", form: str, live_file: Path | None) -> None:
     """Show what keeps the fleet from fitting, and plan with each change that might help.
 
     Changes nothing. Exits 0 if the fleet fits, else 1.
     """
     from fleet.placement import SearchLimits
-    from fleetctl.commands.plan import state
-
-    found = diagnosis(session, session.fleet(), state(session, live_file), SearchLimits())
-    click.echo(shown_as(found, form), nl=False)
-    sys.exit(0 if found.fits else 1)
-
-
-def diagnosis(
-    session: "Session",
-    fleet: "FleetSpec",
-    live: "State",
-    search: "SearchLimits",
-    changes: Sequence[str] = (),
-) -> "Diagnosis":
-    """Diagnose a fleet; suggested commands suppose `changes` as well."""
-    from fleet.history import settled
-    from fleet.what_if import diagnose
-    from fleetctl.patience import waiting
-
-    history = settled(session.history(), live)
-    with waiting("Planning with changes that might help…"):
-        found = diagnose(fleet, live, history, session.now(), search=search)
-    also = tuple(
-        replace(each, what_if=(*changes, *each.what_if)) if each.what_if else each
-        for each in found.remedies
-    )
-    return replace(found, remedies=also)
-
-
-def shown_as(found: "Diagnosis", form: str) -> str:
-    """Return a diagnosis as `text` or `json`."""
+    from fleetctl.live_state import live_state
+    from fleetctl.output import waiting
     from plans.explain.diagnosis import render_json, render_text
+    from runtime.operations.planning import diagnose_fleet
 
-    return render_json(found) if form == "json" else render_text(found)
+    live = live_state(workspace, live_file)
+    with waiting("Planning with changes that might help…"):
+        found = diagnose_fleet(workspace, workspace.fleet(), live, SearchLimits())
+    click.echo(render_json(found) if form == "json" else render_text(found), nl=False)
+    sys.exit(0 if found.fits else 1)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 from fleetctl import completion
-from fleetctl.search_options import search_options
+from fleetctl.options import search_options
 
 if TYPE_CHECKING:
     from fleet.placement import SearchLimits
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 FORMATS = ("html", "svg", "text")
 
@@ -51,7 +51,7 @@ Examples:
 @search_options
 @click.pass_obj
 def command(
-    session: "Session",
+    workspace: "Workspace",
     form: str,
     server: str | None,
     out: Path | None,
@@ -63,14 +63,14 @@ def command(
     The drawing shows the state after an apply. Memory and load are estimates until
     `fleetctl calibrate` has measured a server. Versions without a place are left out.
     """
-    from fleetctl.commands.plan import state
-    from fleetctl.placed import placed
+    from fleetctl.live_state import live_state
     from plans.drawing import DRAWINGS
     from plans.drawing.content import around_server, drawing_of
+    from runtime.operations.planning import place_fleet
 
-    live = state(session, live_file)
-    there = placed(session, live, search)
-    drawing = drawing_of(there.fleet, there.placement, live.unknown_servers)
+    live = live_state(workspace, live_file)
+    placed = place_fleet(workspace, live, search)
+    drawing = drawing_of(placed.fleet, placed.placement, live.unknown_servers)
     text = DRAWINGS[form](around_server(drawing, server) if server else drawing)
     if out is None:
         click.echo(text, nl=False)

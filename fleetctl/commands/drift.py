@@ -7,7 +7,7 @@ import click
 
 if TYPE_CHECKING:
     from fleet.resources import State
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 
 @click.command(
@@ -27,7 +27,9 @@ Examples:
     help="Leave out addresses such as `adapter/*@llama_a`; repeatable.",
 )
 @click.pass_obj
-def command(session: "Session", *, form: Literal["json", "text"], globs: tuple[str, ...]) -> None:
+def command(
+    workspace: "Workspace", *, form: Literal["json", "text"], globs: tuple[str, ...]
+) -> None:
     """Compare the live state with the last apply, grouped by cause. Changes nothing.
 
     Declared changes that are not applied yet are no drift. Exit 2 on drift, 0 without; 1 without
@@ -43,21 +45,23 @@ def command(session: "Session", *, form: Literal["json", "text"], globs: tuple[s
 
     clean = 0
     try:
-        session.fleet()
+        workspace.fleet()
     except ConfigError as error:
-        from fleetctl.sound import sound
+        from runtime.operations.declarations import with_valid_files
 
-        session, clean = sound(session, error), error.exit_code
-    live = asyncio.run(_look(session))
-    copies = damaged(live.adapters().values(), session.state_dir / "store")
-    causes = without_ignored(classify_drift(settled(session.history(), live), live, copies), globs)
+        workspace, clean = with_valid_files(workspace, error), error.exit_code
+    live = asyncio.run(_look(workspace))
+    copies = damaged(live.adapters().values(), workspace.state_dir / "store")
+    causes = without_ignored(
+        classify_drift(settled(workspace.history(), live), live, copies), globs
+    )
     render = {"json": render_json, "text": render_text}[form]
     click.echo(render(causes, live.notes), nl=False)
     sys.exit(2 if causes else clean)
 
 
-async def _look(session: "Session") -> "State":
+async def _look(workspace: "Workspace") -> "State":
     from runtime.looking import look
 
-    async with session.connected() as (engines, gateways):
+    async with workspace.connected() as (engines, gateways):
         return await look(engines, gateways)

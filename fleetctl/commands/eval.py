@@ -11,7 +11,7 @@ from fleetctl import completion
 
 if TYPE_CHECKING:
     from fleet.evals import Purpose
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 PURPOSES = ("gate", "anchor", "rolling", "smoke", "aa")
 DRIFTED = 2
@@ -69,7 +69,7 @@ Examples:
 @_FORMAT
 @click.pass_obj
 def run(
-    session: "Session",
+    workspace: "Workspace",
     /,
     names: tuple[str, ...],
     form: str,
@@ -90,9 +90,9 @@ def run(
     answers into the state folder, figures into the library. Exit 1 when an evaluation is
     not valid; with --due, exit 2 on drift.
     """
-    from fleetctl.eval_runs import run_all, tell_people, todo_of
-    from fleetctl.evaluation import past_of, spec_for
     from plans.reports.evals import drift_table, table
+    from runtime.operations.eval_jobs import read_evals, spec_for
+    from runtime.operations.evaluate import choose_jobs, run_all
 
     if bool(names) + every + due_only != 1:
         raise click.UsageError("Name aliases or versions, or pass --all or --due.")
@@ -104,17 +104,21 @@ def run(
         raise click.UsageError("--url needs names and --golden.")
     asked = {"version": version, "golden": golden, "purpose": purpose}
     place = (url, key) if url is not None else None
-    todo, notes = todo_of(session, names, asked, place, due_only=due_only)
+    todo, notes = choose_jobs(workspace, names, asked, place, due_only=due_only)
     for note in notes:
         click.echo(f"Warning: {note}", err=True)
     done, failed = run_all(
-        session, todo, spec_for(session, how), through or "", quiet=form == "json"
+        workspace, todo, spec_for(workspace, how), through or "", quiet=form == "json"
     )
-    past = past_of(session)
+    past = read_evals(workspace)
     aliases = {each.target.alias: each.target.adapter for each in todo}
     drifted = _drifts(past, aliases) if due_only else []
     if due_only:
-        tell_people(session)
+        import asyncio
+
+        from runtime.operations.notifications import notify_of_drift
+
+        asyncio.run(notify_of_drift(workspace, workspace.observe()))
     if form == "json":
         document = {"evaluations": done, "drift": drifted, "failed": failed, "notes": notes}
         click.echo(json.dumps(document, indent=2))
@@ -139,13 +143,13 @@ Examples:
 @click.option("--limit", type=click.IntRange(min=0), default=20, help="Number of entries; 0 = all.")
 @_FORMAT
 @click.pass_obj
-def list_runs(session: "Session", alias: str | None, limit: int, form: str) -> None:
+def list_runs(workspace: "Workspace", alias: str | None, limit: int, form: str) -> None:
     """List the evaluations in the ledger, oldest first. Needs no declarations."""
-    from fleetctl.eval_runs import of_alias
-    from fleetctl.evaluation import past_of
     from plans.reports.evals import row, table
+    from runtime.operations.eval_jobs import read_evals
+    from runtime.operations.evaluate import evals_of
 
-    past = of_alias(session, past_of(session), alias)
+    past = evals_of(workspace, read_evals(workspace), alias)
     found = [each for runs in past.values() for each in runs]
     found.sort(key=lambda each: each.at)
     rows = [row(each) for each in found[-limit:]]
@@ -171,12 +175,12 @@ Examples:
 )
 @_FORMAT
 @click.pass_obj
-def show(session: "Session", run_id: str, wrong: int, form: str) -> None:
+def show(workspace: "Workspace", run_id: str, wrong: int, form: str) -> None:
     """Show one evaluation with its wrong answers. RUN may be the beginning of an id."""
     from plans.reports.evals import page, page_text
     from runtime.evals.store import EvalStore
 
-    store = EvalStore(session.state_dir / "evals")
+    store = EvalStore(workspace.state_dir / "evals")
     document = page(store.read(store.named(run_id)), wrong or None)
     shown = json.dumps(document, indent=2) + "\n" if form == "json" else page_text(document)
     click.echo(shown, nl=False)
@@ -193,17 +197,17 @@ Examples:
 @_ALIAS
 @_FORMAT
 @click.pass_obj
-def drift(session: "Session", alias: str | None, form: str) -> None:
+def drift(workspace: "Workspace", alias: str | None, form: str) -> None:
     """Apply the drift rules to the evaluations in the ledger. Exit 2 on drift.
 
     serving: answers to the frozen set changed. retrain: fresh sets score lower.
     watch: two low fresh sets in a row, or a version that began below the best one before.
     """
-    from fleetctl.eval_runs import of_alias
-    from fleetctl.evaluation import past_of
     from plans.reports.evals import drift_table
+    from runtime.operations.eval_jobs import read_evals
+    from runtime.operations.evaluate import evals_of
 
-    past = of_alias(session, past_of(session), alias)
+    past = evals_of(workspace, read_evals(workspace), alias)
     aliases = {
         name: watched[-1].adapter
         for name, runs in past.items()
@@ -250,7 +254,7 @@ Examples:
 @_FORMAT
 @click.pass_obj
 def import_results(
-    session: "Session",
+    workspace: "Workspace",
     path: Path,
     source: str,
     name: str,
@@ -263,13 +267,13 @@ def import_results(
     lm-eval: the file of samples (`--log_samples`). inspect-ai: a log, `.eval` or `.json`.
     An unfinished, truncated or partly unscored log is refused.
     """
-    from fleetctl.eval_runs import imported
     from plans.reports.evals import table
+    from runtime.operations.evaluate import import_results as import_into
 
     if chosen and source != "lm-eval":
         raise click.UsageError("--filter needs --from lm-eval.")
-    entry = imported(session, path, source, name, purpose, chosen)
-    row = {**entry, "finished": session.now().isoformat(timespec="seconds")}
+    entry = import_into(workspace, path, source, name, purpose, chosen)
+    row = {**entry, "finished": workspace.now().isoformat(timespec="seconds")}
     click.echo(json.dumps(row, indent=2) + "\n" if form == "json" else table([row]), nl=False)
 
 
@@ -283,16 +287,16 @@ def import_results(
 )
 @_FORMAT
 @click.pass_obj
-def judge(session: "Session", path: Path, client: str, form: str) -> None:
+def judge(workspace: "Workspace", path: Path, client: str, form: str) -> None:
     """Compare the declared judge with people's labels. Exit 2 on low agreement.
 
     Each line of PATH is a golden item with `answer` and `label` (yes or no):
     {"id": "l-1", "input": "...", "expected": "...", "answer": "...", "label": "yes"}.
     """
-    from fleetctl.judge_comparing import compared
     from plans.reports.evals import judge_text
+    from runtime.operations.judge_agreement import compare_judge
 
-    found = compared(session, path, client, quiet=form == "json")
+    found = compare_judge(workspace, path, client, quiet=form == "json")
     shown = json.dumps(found, indent=2) + "\n" if form == "json" else judge_text(found)
     click.echo(shown, nl=False)
     sys.exit(0 if found["decides"] else DRIFTED)

@@ -10,7 +10,7 @@ from fleetctl import completion
 
 if TYPE_CHECKING:
     from fleet.history import Entry
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 _FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 _VERDICTS = click.Choice(["PASS", "FAIL", "INCONCLUSIVE"], case_sensitive=False)
@@ -56,12 +56,12 @@ Examples:
 )
 @_FORMAT
 @click.pass_obj
-def list_(session: "Session", alias: str, verdict: str | None, limit: int, form: str) -> None:
+def list_(workspace: "Workspace", alias: str, verdict: str | None, limit: int, form: str) -> None:
     """List verdicts of gates, oldest first. json: one per line."""
     from plans.reports.evidence import chosen, document, render_list
 
     found = chosen(
-        session.ledger().read(), alias=alias, verdict=(verdict or "").upper(), limit=limit
+        workspace.ledger().read(), alias=alias, verdict=(verdict or "").upper(), limit=limit
     )
     if form == "json":
         for each in found:
@@ -81,12 +81,12 @@ Examples:
 @click.argument("number", type=click.IntRange(1), metavar="ENTRY")
 @_FORMAT
 @click.pass_obj
-def show(session: "Session", number: int, form: str) -> None:
+def show(workspace: "Workspace", number: int, form: str) -> None:
     """Show one verdict in full: figures, limits, counts, bytes."""
     from fleet.errors import FleetError, problem
     from plans.reports.evidence import document, render_one
 
-    found = [each for each in session.ledger().read() if each.seq == number]
+    found = [each for each in workspace.ledger().read() if each.seq == number]
     if not found or found[0].kind != "gate_judged":
         raise FleetError(
             problem(
@@ -114,7 +114,7 @@ Examples:
 @click.option("--head", metavar="HASH", help="Hash of an entry that must be in the chain.")
 @_FORMAT
 @click.pass_obj
-def verify(session: "Session", head: str | None, form: str) -> None:
+def verify(workspace: "Workspace", head: str | None, form: str) -> None:
     """Check the ledger's hash chain and compute every verdict again. Exit 1 on a difference.
 
     Needs the ledger alone. A writer of the ledger can rewrite all of it: keep the last hash
@@ -124,12 +124,12 @@ def verify(session: "Session", head: str | None, form: str) -> None:
     from plans.reports.evidence import render_checks
     from runtime.gates.evidence import changed_runs
 
-    entries = session.ledger().read()
+    entries = workspace.ledger().read()
     checks = list(check_evidence(entries))
     wrong = [each for each in checks if each.differs]
-    runs = dict(changed_runs(entries, session.state_dir))
+    runs = dict(changed_runs(entries, workspace.state_dir))
     lost = head is not None and not any(each.hash.startswith(head) for each in entries if head)
-    lacking = session.mirror.lacking(entries)
+    lacking = workspace.replica.lacking(entries)
     good = not (wrong or runs or lost or lacking)
     if form == "json":
         click.echo(

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 from fleetctl import completion
-from fleetctl.search_options import search_options
+from fleetctl.options import search_options
 
 if TYPE_CHECKING:
     from fleet.placement import SearchLimits
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 
 @click.command(
@@ -40,7 +40,7 @@ Examples:
 @search_options
 @click.pass_obj
 def command(
-    session: "Session", address: str, live_file: Path | None, search: "SearchLimits", form: str
+    workspace: "Workspace", address: str, live_file: Path | None, search: "SearchLimits", form: str
 ) -> None:
     """Explain a server, adapter, route or key: values, declaration, place, dependants.
 
@@ -58,24 +58,24 @@ def command(
 
     from fleet.errors import FleetError
     from fleet.planning import desired_state_of
-    from fleetctl.commands.plan import state
-    from fleetctl.placed import placed, plan_of
+    from fleetctl.live_state import live_state
     from plans.explain.resource import ExplainInput, explain
+    from runtime.operations.planning import place_fleet, plan_placed
 
-    live = state(session, live_file)
-    there = placed(session, live, search)
+    live = live_state(workspace, live_file)
+    placed = place_fleet(workspace, live, search)
     scene = ExplainInput(
-        fleet=session.fleet(),
-        plan=plan_of(session, live, search, there),
-        desired=desired_state_of(there.fleet, there.wanted, there.placement, live),
+        fleet=workspace.fleet(),
+        plan=plan_placed(workspace, live, search, placed),
+        desired=desired_state_of(placed.fleet, placed.wanted, placed.placement, live),
         live=live,
-        wanted=there.wanted,
-        placement=there.placement,
+        wanted=placed.wanted,
+        placement=placed.placement,
     )
     try:
         found = explain(scene, address)
     except FleetError:
-        if there.error is not None:  # it may well be what has no place
-            raise there.error from None
+        if placed.error is not None:  # it may well be what has no place
+            raise placed.error from None
         raise
     click.echo(render(found), nl=False)

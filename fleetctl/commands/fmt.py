@@ -10,7 +10,7 @@ import click
 from fleet.errors import ConfigError, Diagnostic
 
 if TYPE_CHECKING:
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 
 @click.command(
@@ -25,7 +25,7 @@ Examples:
 @click.option("--check", is_flag=True, help="Change nothing; exit 1 if a file is not canonical.")
 @click.option("--diff", is_flag=True, help="Change nothing; print the differences.")
 @click.pass_obj
-def command(session: "Session", paths: tuple[Path, ...], *, check: bool, diff: bool) -> None:
+def command(workspace: "Workspace", paths: tuple[Path, ...], *, check: bool, diff: bool) -> None:
     """Put the declarations into canonical form.
 
     Orders keys as in the reference, writes quotes and spaces alike, and moves comments with
@@ -35,7 +35,7 @@ def command(session: "Session", paths: tuple[Path, ...], *, check: bool, diff: b
     from runtime.project.facts import decode
     from runtime.project.load import every_file
 
-    files = paths or tuple(session.root / name for name in every_file(session.root))
+    files = paths or tuple(workspace.root / name for name in every_file(workspace.root))
     changed = 0
     problems: list[Diagnostic] = []
     for path in files:

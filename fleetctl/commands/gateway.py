@@ -12,7 +12,7 @@ from fleetctl import completion
 
 if TYPE_CHECKING:
     from fleet.spec import GatewaySpec
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 _NAME = "main"
 _AGAIN = ("stop", "start")
@@ -45,7 +45,7 @@ Example:
 )
 @click.argument("name", default=_NAME, shell_complete=completion.gateways)
 @click.pass_obj
-def run(session: "Session", name: str) -> None:
+def run(workspace: "Workspace", name: str) -> None:
     """Run a gateway in this terminal until Ctrl-C, or under a process supervisor.
 
     A gateway that is declared as an Envoy becomes that Envoy, on the files written by `apply`.
@@ -53,11 +53,11 @@ def run(session: "Session", name: str) -> None:
     from runtime.gateway import process, state_dir
     from runtime.gateway.envoy.files import become_envoy
 
-    gateway = _one(session, name)
+    gateway = _one(workspace, name)
     if gateway.kind == "envoy":
-        become_envoy(session.state_dir, gateway)
-    state_dir.remember(session.state_dir, {name: gateway})
-    process.run(session.state_dir, gateway)
+        become_envoy(workspace.state_dir, gateway)
+    state_dir.remember(workspace.state_dir, {name: gateway})
+    process.run(workspace.state_dir, gateway)
 
 
 @command.command(
@@ -70,7 +70,7 @@ Examples:
 )
 @click.argument("name", required=False, shell_complete=completion.gateways)
 @click.pass_obj
-def start(session: "Session", name: str | None) -> None:
+def start(workspace: "Workspace", name: str | None) -> None:
     """Start a gateway, or all of them, in the background; wait until clients are answered.
 
     Exits 1 if a gateway already runs with different settings.
@@ -78,8 +78,8 @@ def start(session: "Session", name: str | None) -> None:
     from runtime.gateway import supervisor
 
     other = False
-    for gateway in _own(session, name):
-        found = supervisor.start(session.state_dir.resolve(), gateway)
+    for gateway in _own(workspace, name):
+        found = supervisor.start(workspace.state_dir.resolve(), gateway)
         click.echo(f"gateway {gateway.name} on {found.url} (pid {found.pid})", err=True)
         wrong = list(supervisor.deviations(found, gateway))
         if wrong:
@@ -100,12 +100,12 @@ Examples:
 )
 @click.argument("name", required=False, shell_complete=completion.gateways)
 @click.pass_obj
-def stop(session: "Session", name: str | None) -> None:
+def stop(workspace: "Workspace", name: str | None) -> None:
     """Stop a gateway, or all of them, after their running requests."""
     from runtime.gateway import state_dir, supervisor
 
-    for each in _own(session, name, state_dir.known_gateways(session.state_dir)):
-        stopped = supervisor.stop(session.state_dir, each.name)
+    for each in _own(workspace, name, state_dir.known_gateways(workspace.state_dir)):
+        stopped = supervisor.stop(workspace.state_dir, each.name)
         click.echo(f"gateway {each.name} {'stopped' if stopped else 'was not running'}", err=True)
 
 
@@ -119,11 +119,11 @@ Examples:
 )
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def status(session: "Session", form: str) -> None:
+def status(workspace: "Workspace", form: str) -> None:
     """Show each gateway: process, revision, servers, declared and observed split."""
     import asyncio
 
-    rows = asyncio.run(_rows(session))
+    rows = asyncio.run(_rows(workspace))
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
         return
@@ -166,21 +166,21 @@ def _split(rows: "list[dict[str, Any]]") -> "Iterator[str]":
         yield f"{alias}  {'; '.join(parts)}  of {total} requests"
 
 
-async def _rows(session: "Session") -> list[dict[str, Any]]:
+async def _rows(workspace: "Workspace") -> list[dict[str, Any]]:
     from runtime.gateway.control import LocalGateways
     from runtime.gateway.state_dir import read_table
     from runtime.gateway.supervisor import find_process
 
-    known = _gateways(session)
-    gateways = LocalGateways(session.state_dir, known, session.envoys())
-    table = read_table(session.state_dir)
+    known = _gateways(workspace)
+    gateways = LocalGateways(workspace.state_dir, known, workspace.envoys())
+    table = read_table(workspace.state_dir)
     try:
         statuses = {each.name: each for each in await gateways.statuses()}
     finally:
         await gateways.close()
     rows = []
     for name, gateway in sorted(known.items()):
-        running, found = find_process(session.state_dir, name), statuses[name]
+        running, found = find_process(workspace.state_dir, name), statuses[name]
         rows.append(
             {
                 "gateway": name,
@@ -202,15 +202,15 @@ async def _rows(session: "Session") -> list[dict[str, Any]]:
     return rows
 
 
-def _gateways(session: "Session") -> "dict[str, GatewaySpec]":
+def _gateways(workspace: "Workspace") -> "dict[str, GatewaySpec]":
     """Return the gateways as declared; as last known where that cannot be read."""
     from fleet.errors import ConfigError
     from runtime.gateway import state_dir
 
-    if not (session.root / "fleet.yaml").is_file():
-        return state_dir.known_gateways(session.state_dir)
+    if not (workspace.root / "fleet.yaml").is_file():
+        return state_dir.known_gateways(workspace.state_dir)
     try:
-        declared = dict(session.fleet().gateways)
+        declared = dict(workspace.fleet().gateways)
     except ConfigError:
         click.echo(
             "Warning: the declarations are broken (`fleetctl validate`); using the gateways that "
@@ -218,11 +218,11 @@ def _gateways(session: "Session") -> "dict[str, GatewaySpec]":
             err=True,
         )
         declared = {}
-    return declared or state_dir.known_gateways(session.state_dir)
+    return declared or state_dir.known_gateways(workspace.state_dir)
 
 
 def _own(
-    session: "Session", name: str | None, known: "Mapping[str, GatewaySpec] | None" = None
+    workspace: "Workspace", name: str | None, known: "Mapping[str, GatewaySpec] | None" = None
 ) -> "Iterator[GatewaySpec]":
     """Yield the gateway of that name, or all; not those that are Envoys, which it says.
 
@@ -231,8 +231,8 @@ def _own(
     """
     from runtime.gateway.envoy.files import not_started_here
 
-    found = _gateways(session) if known is None else known
-    named = found.get(name) or _one(session, name) if name else None
+    found = _gateways(workspace) if known is None else known
+    named = found.get(name) or _one(workspace, name) if name else None
     for gateway in [named] if named else list(found.values()):
         if gateway.kind != "envoy":
             yield gateway
@@ -243,10 +243,10 @@ def _own(
             click.echo(f"gateway {gateway.name} is an Envoy, started apart: {run}", err=True)
 
 
-def _one(session: "Session", name: str) -> "GatewaySpec":
+def _one(workspace: "Workspace", name: str) -> "GatewaySpec":
     from fleet.errors import FleetError, did_you_mean, problem
 
-    known = _gateways(session)
+    known = _gateways(workspace)
     if name in known:
         return known[name]
     raise FleetError(

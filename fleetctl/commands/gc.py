@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from fleet.errors import FleetError
     from fleet.maintenance import KeptAnswers, RetainedVersions, RetentionDecision
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 
 @click.command(
@@ -27,7 +27,7 @@ Examples:
 @click.option("--yes", is_flag=True, help="Delete without confirmation.")
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def command(session: "Session", *, dry_run: bool, yes: bool, form: str) -> None:
+def command(workspace: "Workspace", *, dry_run: bool, yes: bool, form: str) -> None:
     """Delete unused adapter versions, served copies and old evaluation answers.
 
     Kept are declared and newer versions, versions with traffic or loaded on a server, and at
@@ -40,8 +40,8 @@ def command(session: "Session", *, dry_run: bool, yes: bool, form: str) -> None:
         raise click.UsageError(
             "Not a terminal: pass --yes to delete without confirmation, or --dry-run."
         )
-    found, answers = asyncio.run(_judge(session)), _answers(session)
-    sizes = _sizes(session, found, answers)
+    found, answers = asyncio.run(_judge(workspace)), _answers(workspace)
+    sizes = _sizes(workspace, found, answers)
     due = [each for each in _all(found, answers) if not each.needed]
     if form == "text":
         _tell(found, answers, sizes, all_of_it=dry_run)
@@ -49,7 +49,7 @@ def command(session: "Session", *, dry_run: bool, yes: bool, form: str) -> None:
         if not yes and not click.confirm(f"Delete {_counted(found, answers)} for ever?", err=True):
             click.echo("Nothing was deleted.", err=True)
             return
-        _delete(session, found, answers)
+        _delete(workspace, found, answers)
     if form == "json":
         click.echo(json.dumps(_document(found, answers, sizes, deleted=not dry_run), indent=2))
     elif not dry_run and due:
@@ -59,7 +59,7 @@ def command(session: "Session", *, dry_run: bool, yes: bool, form: str) -> None:
             click.echo("fleet.lock has changed: commit it.", err=True)
 
 
-async def _judge(session: "Session") -> "RetainedVersions":
+async def _judge(workspace: "Workspace") -> "RetainedVersions":
     """Observe and decide.
 
     Raises:
@@ -70,29 +70,29 @@ async def _judge(session: "Session") -> "RetainedVersions":
     from runtime.library.delete import copies
     from runtime.observe import doubts, in_flight, observe
 
-    gateways = LocalGateways(session.state_dir, session.fleet().gateways, session.envoys())
+    gateways = LocalGateways(workspace.state_dir, workspace.fleet().gateways, workspace.envoys())
     try:
-        async with session.connected() as (engines, _):
+        async with workspace.connected() as (engines, _):
             live = await observe(engines, gateways)
-        unsure = await doubts(live, gateways, session.state_dir, session.fleet().hosts)
+        unsure = await doubts(live, gateways, workspace.state_dir, workspace.fleet().hosts)
         if unsure:
             raise _unsure(unsure)
         busy = await in_flight(gateways)
     finally:
         await gateways.close()
-    present = copies(session.state_dir / "store")
-    history = session.history()
-    return retained(session.fleet(), live, history, session.now(), copies=present, busy=busy)
+    present = copies(workspace.state_dir / "store")
+    history = workspace.history()
+    return retained(workspace.fleet(), live, history, workspace.now(), copies=present, busy=busy)
 
 
-def _answers(session: "Session") -> "tuple[KeptAnswers, ...]":
+def _answers(workspace: "Workspace") -> "tuple[KeptAnswers, ...]":
     """Decide which evaluations keep their answers."""
     from fleet.maintenance import kept_answers
     from runtime.evals.store import EvalStore
 
-    fleet, stored = session.fleet(), EvalStore(session.state_dir / "evals").stored()
-    entries = session.ledger().read() if stored else []
-    return kept_answers(stored, entries, fleet.versions, session.now(), fleet.evals.keep)
+    fleet, stored = workspace.fleet(), EvalStore(workspace.state_dir / "evals").stored()
+    entries = workspace.ledger().read() if stored else []
+    return kept_answers(stored, entries, fleet.versions, workspace.now(), fleet.evals.keep)
 
 
 def _unsure(doubts: "tuple[str, ...]") -> "FleetError":
@@ -110,7 +110,9 @@ def _unsure(doubts: "tuple[str, ...]") -> "FleetError":
     )
 
 
-def _delete(session: "Session", seen: "RetainedVersions", old: "tuple[KeptAnswers, ...]") -> None:
+def _delete(
+    workspace: "Workspace", seen: "RetainedVersions", old: "tuple[KeptAnswers, ...]"
+) -> None:
     """Delete under the lease what a second look still finds unneeded."""
     import asyncio
 
@@ -118,36 +120,38 @@ def _delete(session: "Session", seen: "RetainedVersions", old: "tuple[KeptAnswer
     from runtime.evals.store import EvalStore
     from runtime.library.delete import clear, remove_copy, remove_version
 
-    store, ledger = session.state_dir / "store", session.ledger()
+    store, ledger = workspace.state_dir / "store", workspace.ledger()
     agreed = {each.name for each in _all(seen, old) if not each.needed}
-    with ledger.lease(f"{session.by} (run {session.run}, gc)") as lease:
-        now = asyncio.run(_judge(session))
+    with ledger.lease(f"{workspace.by} (run {workspace.run}, gc)") as lease:
+        now = asyncio.run(_judge(workspace))
         versions = [each.name for each in now.versions if not each.needed and each.name in agreed]
         copies = [each.name for each in now.copies if not each.needed and each.name in agreed]
-        runs = [each.name for each in _answers(session) if not each.needed and each.name in agreed]
+        runs = [
+            each.name for each in _answers(workspace) if not each.needed and each.name in agreed
+        ]
         record = {"versions": versions, "copies": copies, "evaluations": runs}
         ledger.append("collected", [record], lease.token)
-        EvalStore(session.state_dir / "evals").remove(runs)
-        clear([store, *(session.library / "adapters").glob("*")])
+        EvalStore(workspace.state_dir / "evals").remove(runs)
+        clear([store, *(workspace.library / "adapters").glob("*")])
         for digest in copies:  # copies first: from them servers load
             remove_copy(store, digest)
             lease.renew()
         for name in versions:
-            remove_version(session.library, session.root, AdapterName.parse(name))
+            remove_version(workspace.library, workspace.root, AdapterName.parse(name))
             click.echo(f"Deleted {name}.", err=True)
             lease.renew()
 
 
 def _sizes(
-    session: "Session", found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]"
+    workspace: "Workspace", found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]"
 ) -> dict[str, int]:
     from fleet.names import AdapterName
     from runtime.evals.store import EvalStore
     from runtime.library.delete import size
     from runtime.library.layout import version_folder
 
-    library, store = session.library, session.state_dir / "store"
-    kept = EvalStore(session.state_dir / "evals")
+    library, store = workspace.library, workspace.state_dir / "store"
+    kept = EvalStore(workspace.state_dir / "evals")
     return {
         **{
             each.name: size(version_folder(library, AdapterName.parse(each.name)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 
 @click.command(
@@ -31,7 +31,7 @@ Examples:
     help="(default: dot, for Graphviz)",
 )
 @click.pass_obj
-def command(session: "Session", plan_file: Path | None, form: str) -> None:
+def command(workspace: "Workspace", plan_file: Path | None, form: str) -> None:
     """Print the steps of a plan as a graph; each lane runs its steps in order."""
     from plans.render.graph import FORMATS
 
@@ -41,7 +41,8 @@ def command(session: "Session", plan_file: Path | None, form: str) -> None:
 
         plan = load(read_text(plan_file))
     else:
-        from fleetctl.commands.plan import state
+        from fleetctl.live_state import live_state
+        from runtime.operations.planning import plan_fleet
 
-        plan = session.plan(live=state(session, None))
+        plan = plan_fleet(workspace, live_state(workspace, None))
     click.echo(FORMATS[form](plan), nl=False)

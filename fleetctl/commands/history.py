@@ -7,7 +7,7 @@ import click
 from fleetctl import completion
 
 if TYPE_CHECKING:
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 
 @click.command(
@@ -36,7 +36,7 @@ Examples:
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
 def command(
-    session: "Session", *, about: str, limit: int, steps: bool, form: Literal["json", "text"]
+    workspace: "Workspace", *, about: str, limit: int, steps: bool, form: Literal["json", "text"]
 ) -> None:
     """Show the ledger: applies, rollbacks, releases, adoptions. Checks its hash chain.
 
@@ -44,5 +44,5 @@ def command(
     """
     from plans.reports.history import chosen, render_json, render_text
 
-    entries = chosen(session.ledger().read(), limit=limit or None, steps=steps, about=about)
+    entries = chosen(workspace.ledger().read(), limit=limit or None, steps=steps, about=about)
     click.echo(render_json(entries) if form == "json" else render_text(entries, about), nl=False)

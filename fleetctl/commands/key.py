@@ -8,7 +8,7 @@ from fleetctl import completion
 
 if TYPE_CHECKING:
     from fleet.spec import ClientKey
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 
 @click.group(
@@ -37,7 +37,7 @@ Examples:
     "--all", "every", is_flag=True, help="Create every declared `file:` key that has no file."
 )
 @click.pass_obj
-def create(session: "Session", key: str | None, *, every: bool) -> None:
+def create(workspace: "Workspace", key: str | None, *, every: bool) -> None:
     """Create a random key for a declared key.
 
     The key is written to the declared file, readable by you alone, or printed once if the
@@ -45,17 +45,17 @@ def create(session: "Session", key: str | None, *, every: bool) -> None:
     """
     if (key is None) != every:
         raise click.UsageError("Name one CLIENT/KEY, or pass --all.")
-    declared = _declared(session)
+    declared = _declared(workspace)
     if key is not None:
-        _create(session, key, declared.get(key) or _unknown(key, declared))
+        _create(workspace, key, declared.get(key) or _unknown(key, declared))
         return
     for name, each in declared.items():
         kind, _, where = each.reference.partition(":")
-        if kind == "file" and not (session.root / where).exists():
-            _create(session, name, each)
+        if kind == "file" and not (workspace.root / where).exists():
+            _create(workspace, name, each)
 
 
-def _create(session: "Session", key: str, declared: "ClientKey") -> None:
+def _create(workspace: "Workspace", key: str, declared: "ClientKey") -> None:
     from runtime.secrets import keep, make_key
 
     kind, _, where = declared.reference.partition(":")
@@ -67,16 +67,17 @@ def _create(session: "Session", key: str, declared: "ClientKey") -> None:
             err=True,
         )
         return
-    keep(secret, session.root / where)
+    keep(secret, workspace.root / where)
     click.echo(
-        f"{key} written to {session.root / where}; `fleetctl apply --auto` activates it.", err=True
+        f"{key} written to {workspace.root / where}; `fleetctl apply --auto` activates it.",
+        err=True,
     )
 
 
-def _declared(session: "Session") -> "dict[str, ClientKey]":
+def _declared(workspace: "Workspace") -> "dict[str, ClientKey]":
     return {
         f"{client.name}/{each.name}": each
-        for client in session.fleet().clients.values()
+        for client in workspace.fleet().clients.values()
         for each in client.keys
     }
 

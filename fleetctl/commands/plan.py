@@ -1,20 +1,22 @@
 """`fleetctl plan`: show what would change. Changes nothing."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fleetctl.search_options import search_options
+from fleetctl.options import search_options
 from plans.render import RENDERERS
 
 if TYPE_CHECKING:
     from fleet.placement import SearchLimits
     from fleet.plan import Plan
+    from fleet.planning import TargetPattern
     from fleet.resources import State
     from fleet.spec import FleetSpec
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 
 @click.command(
@@ -80,7 +82,7 @@ What --what-if takes (a name may be shortened as long as it is the only one):
 @click.option("--all", "every", is_flag=True, help="List every change.")
 @click.pass_obj
 def command(
-    session: "Session",
+    workspace: "Workspace",
     *,
     out: Path | None,
     form: str,
@@ -93,27 +95,28 @@ def command(
     every: bool,
 ) -> None:
     """Show what would change. Changes nothing."""
-    from fleet.planning import select
-    from fleetctl.selection import criteria, require_known
+    from fleet.planning import require_known_targets, select
+    from fleetctl.live_state import live_state
     from plans.reports.status import gateway_notes
+    from runtime.operations.planning import plan_fleet
 
-    wanted = criteria(selections)
+    wanted = _criteria(selections)
     if changes and (out or save_live):
         option = "--out" if out else "--save-live"
         raise click.UsageError(f"--what-if writes no file: omit {option}.")
-    fleet = session.fleet()
+    fleet = workspace.fleet()
     if changes:
         from fleet.what_if import what_if
 
         fleet = what_if(fleet, changes)
-    live = state(session, live_file)
+    live = live_state(workspace, live_file)
     for note in (*live.notes, *gateway_notes(live)):
         click.echo(f"Note: {note}", err=True)
     if changes:
-        made = supposed(session, fleet, live, changes, search, form)
+        made = _plan_changed(workspace, fleet, live, changes, search, form)
     else:
-        made = session.plan(live=live, search=search)
-    require_known(wanted, fleet, made)
+        made = plan_fleet(workspace, live, search=search)
+    require_known_targets(wanted, fleet, made)
     whole, made = made, select(made, wanted)
     if save_live:
         from plans.documents import live_file as livefile
@@ -123,17 +126,35 @@ def command(
     text = shown(made, form, every=every)
     if changes:
         from plans.render.sections import compared_cost, marked_what_if
+        from runtime.operations.planning import plan_declared
 
-        beside = compared_cost(whole, as_declared(session, live, search))
+        beside = compared_cost(whole, plan_declared(workspace, live, search))
         text = marked_what_if(text, form, changes, beside)
     click.echo(text, nl=False)
     if out:
-        save(session, made, out)
+        save(workspace, made, out)
     sys.exit(2 if detailed_exitcode and made.changes else 0)
 
 
-def supposed(
-    session: "Session",
+def _criteria(texts: Sequence[str]) -> "tuple[TargetPattern, ...]":
+    """Read `--select` options.
+
+    Raises:
+        click.UsageError: an option is not of the form FIELD=VALUE.
+    """
+    from fleet.errors import FleetError
+    from fleet.planning import parse_criteria
+    from plans.wording import capitalized
+
+    try:
+        return parse_criteria(texts)
+    except FleetError as error:
+        problems = (f"{found.detail} {capitalized(found.hint)}" for found in error.diagnostics)
+        raise click.UsageError(f"--select: {' '.join(problems)}") from None
+
+
+def _plan_changed(
+    workspace: "Workspace",
     fleet: "FleetSpec",
     live: "State",
     changes: tuple[str, ...],
@@ -143,40 +164,19 @@ def supposed(
     """Return the plan of a changed fleet; where there is none, print the diagnosis and exit."""
     from fleet.errors import PlacementError
     from fleet.what_if import what_if_live
+    from fleetctl.output import waiting
+    from plans.explain.diagnosis import render_json, render_text
+    from runtime.operations.planning import diagnose_fleet, plan_fleet
 
     then = what_if_live(fleet, live)
     try:
-        return session.plan(live=then, fleet=fleet, search=search)
+        return plan_fleet(workspace, then, fleet, search)
     except PlacementError as error:
-        from fleetctl.commands.diagnose import diagnosis, shown_as
-
         click.echo(f"What if: {'; '.join(changes)}. Then the fleet does not fit.", err=True)
-        found = diagnosis(session, fleet, then, search, changes)
-        click.echo(shown_as(found, "json" if form == "json" else "text"), nl=False)
+        with waiting("Planning with changes that might help…"):
+            found = diagnose_fleet(workspace, fleet, then, search, changes)
+        click.echo(render_json(found) if form == "json" else render_text(found), nl=False)
         sys.exit(error.exit_code)
-
-
-def as_declared(session: "Session", live: "State", search: "SearchLimits") -> "Plan | None":
-    """Return the plan of the declared fleet; None if the fleet does not fit."""
-    from fleet.errors import PlacementError
-
-    try:
-        return session.plan(live=live, search=search)
-    except PlacementError:
-        return None
-
-
-def state(session: "Session", live_file: Path | None) -> "State":
-    """Return the live state from a file, or observed now."""
-    if live_file:
-        from plans.documents import live_file as livefile
-        from runtime.files import read_text
-
-        return livefile.load(read_text(live_file))
-    from fleetctl.patience import waiting
-
-    with waiting("Observing the servers…"):
-        return session.observe()
 
 
 def shown(plan: "Plan", form: str, *, every: bool) -> str:
@@ -188,15 +188,15 @@ def shown(plan: "Plan", form: str, *, every: bool) -> str:
     return RENDERERS[form](plan)
 
 
-def save(session: "Session", plan: "Plan", out: Path) -> None:
+def save(workspace: "Workspace", plan: "Plan", out: Path) -> None:
     """Write the plan file and say how to apply it."""
     from fleetctl import __version__
     from plans.documents.plan_file import Envelope, dump
     from runtime.files import write_text
     from runtime.project.git import commit_of
 
-    created = session.now().isoformat(timespec="seconds")
-    envelope = Envelope(created, session.by, commit_of(session.root), __version__)
+    created = workspace.now().isoformat(timespec="seconds")
+    envelope = Envelope(created, workspace.by, commit_of(workspace.root), __version__)
     write_text(out, dump(plan, envelope))
-    where = "" if session.root == Path() else f"-C {session.root} "
+    where = "" if workspace.root == Path() else f"-C {workspace.root} "
     click.echo(f"Wrote {out}. To carry it out: fleetctl {where}apply {out}", err=True)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fleet.spec import AdapterFacts
-    from fleetctl.session import Session
     from runtime.gateway.table import RoutingTable
+    from runtime.workspace import Workspace
 
 
 @click.command(
@@ -33,7 +33,9 @@ Examples:
 @click.option("--reason", default="", metavar="TEXT", help="Reason, for the ledger.")
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def command(session: "Session", *, alias: str, version: str | None, reason: str, form: str) -> None:
+def command(
+    workspace: "Workspace", *, alias: str, version: str | None, reason: str, form: str
+) -> None:
     """Clear the quarantine of ALIAS: the next plan may roll the version out, from its first stage.
 
     Lifts rollbacks, failed or forged verdicts, aborts and inconclusive ends, also of the same
@@ -48,13 +50,13 @@ def command(session: "Session", *, alias: str, version: str | None, reason: str,
     from runtime.gates.tick import unsound
     from runtime.ledger.clock import behind
 
-    table = asyncio.run(_table(session))
-    entries = session.ledger().read()
+    table = asyncio.run(_table(workspace))
+    entries = workspace.ledger().read()
     history = fold_entries(entries)
     holds = kept_out(history, alias) | history.fell.get(alias, {}).keys()
     entry = table.aliases.get(alias)
     tampered = alias in unsound(entries, history, {alias})
-    late = behind(entries, session.now())  # whoever releases answers for the clock here
+    late = behind(entries, workspace.now())  # whoever releases answers for the clock here
     if entry is None and not (holds or tampered):
         raise FleetError(
             problem(
@@ -65,7 +67,7 @@ def command(session: "Session", *, alias: str, version: str | None, reason: str,
                 command="fleetctl status",
             )
         )
-    versions = _locked(session, alias) if version else {}
+    versions = _locked(workspace, alias) if version else {}
     known = {each.rpartition("-v")[2]: each for each in (*versions, *holds)}
     named = same_bytes(history, versions, alias, known[version]) if version in known else set()
     named |= {known[version]} & holds if version in known else set()  # one that was given up
@@ -87,7 +89,7 @@ def command(session: "Session", *, alias: str, version: str | None, reason: str,
         return
     record = {"alias": alias, "reason": reason, "route": plain(route)}
     records = [record | {"adapter": each} for each in (sorted(named) if named else [None])]
-    session.ledger().append("released", records)
+    workspace.ledger().append("released", records)
     freed = ", ".join(held) or "the route as it is now"
     click.echo(f"{alias}: {freed} released; to go on: fleetctl plan", err=True)
     _as_json(form, alias, tuple(sorted(named or holds)), route=not held)
@@ -99,22 +101,22 @@ def _as_json(form: str, alias: str, versions: tuple[str, ...], *, route: bool) -
         click.echo(json.dumps(document, indent=2))
 
 
-def _locked(session: "Session", alias: str) -> "Mapping[str, AdapterFacts]":
+def _locked(workspace: "Workspace", alias: str) -> "Mapping[str, AdapterFacts]":
     """Return the alias's versions in the lock; none where the declarations do not say."""
     from fleet.errors import FleetError
     from fleet.rollouts import alias_of
 
     try:
-        found = session.fleet().versions
+        found = workspace.fleet().versions
     except (FleetError, OSError):
         return {}
     return {name: each for name, each in found.items() if alias_of(name) == alias}
 
 
-async def _table(session: "Session") -> "RoutingTable":
+async def _table(workspace: "Workspace") -> "RoutingTable":
     from runtime.gateway.control import LocalGateways
 
-    gateways = LocalGateways(session.state_dir, envoys=session.envoys())
+    gateways = LocalGateways(workspace.state_dir, envoys=workspace.envoys())
     try:
         table, _ = await gateways.read_table()
     finally:

@@ -9,8 +9,11 @@ import click
 from fleetctl import completion
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from fleet.names import Version
     from fleet.spec import AdapterSpec
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 _FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 
@@ -44,18 +47,18 @@ Examples:
 @click.option("--due", "due_only", is_flag=True, help="Only overdue, due or ad hoc adapters.")
 @_FORMAT
 @click.pass_obj
-def list_turns(session: "Session", form: str, *, due_only: bool) -> None:
+def list_turns(workspace: "Workspace", form: str, *, due_only: bool) -> None:
     """List the retraining state of every adapter, the most urgent first.
 
     The interval counts from training (`retrain run`) or from the first load. Ad hoc: outside the
     interval, because accuracy has drifted or a person claimed the adapter.
     """
-    from fleetctl.retraining import URGENT, turns
     from plans.reports.versions import render_retraining
+    from runtime.operations.retrain import URGENT, retraining_documents
 
     rows = [
-        each for each in turns(session)
-        if not due_only or each["turn"] in URGENT
+        row for row in retraining_documents(workspace)
+        if not due_only or row["turn"] in URGENT
     ]  # fmt: skip
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
@@ -79,14 +82,13 @@ Example:
 )
 @_FORMAT
 @click.pass_obj
-def claim(session: "Session", alias: str, reason: str, lasts: str, form: str) -> None:
+def claim(workspace: "Workspace", alias: str, reason: str, lasts: str, form: str) -> None:
     """Claim an adapter for retraining. Refused while another claim lasts."""
-    from fleetctl.retraining import duration
     from runtime.training import claim as take
 
-    _adapter(session, alias)
-    now, whole = session.now(), duration(lasts)
-    found = take(session.ledger(), alias, by=session.by, reason=reason, lasts=whole, now=now)
+    _adapter(workspace, alias)
+    now, whole = workspace.now(), _duration(lasts)
+    found = take(workspace.ledger(), alias, by=workspace.by, reason=reason, lasts=whole, now=now)
     document = {"alias": alias, "by": found.by, "until": found.until.isoformat(), "reason": reason}
     text = f"{alias} is yours until {found.until:%Y-%m-%d %H:%M} UTC."
     click.echo(json.dumps(document, indent=2) if form == "json" else text)
@@ -105,22 +107,22 @@ Examples:
 @click.option("--force", is_flag=True, help="Release another person's claim.")
 @_FORMAT
 @click.pass_obj
-def release(session: "Session", alias: str, reason: str, form: str, *, force: bool) -> None:
+def release(workspace: "Workspace", alias: str, reason: str, form: str, *, force: bool) -> None:
     """Release a claim; with --force also another person's, who is named."""
     from runtime.training import release as give_back
 
     found = give_back(
-        session.ledger(), alias, by=session.by, reason=reason, now=session.now(), force=force
+        workspace.ledger(), alias, by=workspace.by, reason=reason, now=workspace.now(), force=force
     )
     if found is None:
-        _adapter(session, alias)
+        _adapter(workspace, alias)
     if form == "json":
         released = {"by": found.by, "until": found.until.isoformat()} if found else None
         click.echo(json.dumps({"alias": alias, "released": released}, indent=2))
         return
     told = f"{alias} was not claimed."
     if found is not None:
-        whose = "" if found.by == session.by else f"; it was {found.by}'s"
+        whose = "" if found.by == workspace.by else f"; it was {found.by}'s"
         told = f"{alias} is free again{whose}."
     click.echo(told, err=True)
 
@@ -143,7 +145,7 @@ Examples:
 @_FORMAT
 @click.pass_obj
 def run(
-    session: "Session",
+    workspace: "Workspace",
     /,
     alias: str,
     version: str | None,
@@ -160,16 +162,18 @@ def run(
     """
     import asyncio
 
-    from fleetctl.retraining import trained
+    from runtime.operations.retrain import retrain
 
-    _adapter(session, alias)
+    _adapter(workspace, alias)
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         click.echo(f"  {line}", err=True)
 
-    done = asyncio.run(
-        trained(session, alias, version, reason=reason, lasts=lasts, declare=declare, tell=tell)
-    )
+    work = retrain(
+        workspace, alias, _version(version), reason=reason, lasts=_duration(lasts), declare=declare,
+        report=report,
+    )  # fmt: skip
+    done = asyncio.run(work)
     if form == "json":
         click.echo(json.dumps(done, indent=2))
         return
@@ -182,10 +186,35 @@ def run(
         sys.exit(1)
 
 
-def _adapter(session: "Session", alias: str) -> "AdapterSpec":
+def _duration(text: str) -> "timedelta":
+    """Read `3d`.
+
+    Raises:
+        click.UsageError: another form.
+    """
+    from fleet.config import parse_duration
+
+    try:
+        return parse_duration(text)
+    except Exception as error:
+        raise click.UsageError(f"--for takes a duration such as 3d: {text!r}.") from error
+
+
+def _version(text: str | None) -> "Version | None":
+    from fleet.names import Version
+
+    if text is None:
+        return None
+    try:
+        return Version.parse(text.removeprefix("v"))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _adapter(workspace: "Workspace", alias: str) -> "AdapterSpec":
     from fleet.errors import FleetError, did_you_mean, problem
 
-    adapters = session.fleet().adapters
+    adapters = workspace.fleet().adapters
     if alias not in adapters:
         near = did_you_mean(alias, sorted(adapters))
         detail = f"`{alias}` is not declared."

@@ -15,9 +15,9 @@ DECLARED = "declared"
 """Value of `--due` where none is given."""
 
 if TYPE_CHECKING:
-    from fleetctl.session import Session
     from runtime.rollback.drill import DrillResult
     from runtime.rollback.rollback import RollbackResult
+    from runtime.workspace import Workspace
 
 
 @click.command(
@@ -73,7 +73,7 @@ Examples:
 )
 @click.pass_obj
 def command(
-    session: "Session",
+    workspace: "Workspace",
     *,
     alias: str | None,
     to: str | None,
@@ -104,15 +104,15 @@ def command(
     if alias is None:
         longest = _longest(due)
         sys.exit(
-            asyncio.run(_drill_all(session, longest, form, live=live, declared=due == DECLARED))
+            asyncio.run(_drill_all(workspace, longest, form, live=live, declared=due == DECLARED))
         )
     if drill:
-        sys.exit(asyncio.run(_drill(session, alias, to, smoke, form, times, live=live)))
-    sys.exit(asyncio.run(_back(session, alias, to, smoke, form, reason=reason, forward=forward)))
+        sys.exit(asyncio.run(_drill(workspace, alias, to, smoke, form, times, live=live)))
+    sys.exit(asyncio.run(_back(workspace, alias, to, smoke, form, reason=reason, forward=forward)))
 
 
 async def _back(
-    session: "Session",
+    workspace: "Workspace",
     alias: str,
     to: str | None,
     smoke: Sequence[str],
@@ -122,17 +122,17 @@ async def _back(
     forward: bool,
 ) -> int:
     """Roll back, say so, and only then tell others, which may take its time."""
-    from fleetctl.rolling_back import roll_back, tell_of
+    from runtime.operations.rollback import notify_rollback, roll_back
 
-    result = await roll_back(session, alias, to, reason=reason, forward=forward, smoke=smoke)
+    result = await roll_back(workspace, alias, to, reason=reason, forward=forward, smoke=smoke)
     _tell(result, form)
-    for line in await tell_of(session, result):
+    for line in await notify_rollback(workspace, result):
         click.echo(f"Warning: {line}", err=True)
     return 0 if result.complete else 1
 
 
 async def _drill(
-    session: "Session",
+    workspace: "Workspace",
     alias: str,
     to: str | None,
     smoke: Sequence[str],
@@ -141,21 +141,21 @@ async def _drill(
     *,
     live: bool,
 ) -> int:
-    from fleetctl.drilling import drill_one, times_of
+    from runtime.operations.drills import drill_one, drill_times
 
     results = []
     for number in range(times):
-        result = await drill_one(session, alias, to, smoke, live=live)
+        result = await drill_one(workspace, alias, to, smoke, live=live)
         results.append(result)
         if times == 1 or not result.complete:
             _tell(result, form)
         if not result.complete:
-            await _tell_failed(session, result)
+            await _tell_failed(workspace, result)
             return 1
         if times > 1 and (number + 1) % 10 == 0:
             click.echo(f"{number + 1} of {times} drills", err=True)
     if times > 1:
-        summed = times_of(results)
+        summed = drill_times(results)
         click.echo(json.dumps(summed, indent=2) if form == "json" else summed["sentence"])
     return 0
 
@@ -172,13 +172,13 @@ def _longest(due: str | None) -> timedelta | None:
 
 
 async def _drill_all(
-    session: "Session", every: timedelta | None, form: str, *, live: bool, declared: bool
+    workspace: "Workspace", every: timedelta | None, form: str, *, live: bool, declared: bool
 ) -> int:
     from fleet.errors import FleetError
-    from fleetctl.drilling import drill_one, due
     from plans.diagnostics import render_text
+    from runtime.operations.drills import aliases_to_drill, drill_one
 
-    wanted, stuck = await due(session, every, declared=declared)
+    wanted, stuck = await aliases_to_drill(workspace, every, declared=declared)
     if stuck:
         click.echo(f"No version to go back to, so not drilled: {', '.join(stuck)}.", err=True)
     if not wanted:
@@ -186,23 +186,23 @@ async def _drill_all(
     code = 0
     for alias in wanted:
         try:
-            result = await drill_one(session, alias, None, (), live=live)
+            result = await drill_one(workspace, alias, None, (), live=live)
         except FleetError as error:
             click.echo(render_text(error.diagnostics), err=True, nl=False)
             code = max(code, error.exit_code)
             continue
         _tell(result, form, indent=None)
         if not result.complete:
-            await _tell_failed(session, result)
+            await _tell_failed(workspace, result)
         code = max(code, 0 if result.complete else 1)
     return code
 
 
-async def _tell_failed(session: "Session", result: "DrillResult") -> None:
+async def _tell_failed(workspace: "Workspace", result: "DrillResult") -> None:
     """Tell people that a rollback would not succeed now."""
-    from fleetctl.drilling import tell_failed
+    from runtime.operations.drills import notify_failed_drill
 
-    for line in await tell_failed(session, result):
+    for line in await notify_failed_drill(workspace, result):
         click.echo(f"Warning: {line}", err=True)
 
 

@@ -12,7 +12,11 @@ from fleetctl import completion
 from fleetctl.options import duration, moment
 
 if TYPE_CHECKING:
-    from fleetctl.session import Session
+    from collections.abc import Mapping
+    from typing import Any
+
+    from runtime.operations.rollouts import MarkedRollout
+    from runtime.workspace import Workspace
 
 _FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 _REASON = click.option("--reason", default="", metavar="TEXT", help="Reason, for the ledger.")
@@ -49,12 +53,12 @@ Examples:
 @click.option("--all", "every", is_flag=True, help="Include aliases without a rollout.")
 @_FORMAT
 @click.pass_obj
-def list_(session: "Session", *, every: bool, form: str) -> None:
+def list_(workspace: "Workspace", *, every: bool, form: str) -> None:
     """List rollouts in progress or waiting, with their gates."""
-    from fleetctl.rollouts import rollouts
-    from plans.reports.rollouts import active, render_list
+    from plans.reports.rollouts import active, document, render_list
+    from runtime.operations.rollouts import rollout_documents
 
-    found = rollouts(session)
+    found = rollout_documents(workspace, document)
     shown = found if every else active(found)
     click.echo(json.dumps(shown, indent=2) if form == "json" else render_list(shown), nl=False)
     if form == "json":
@@ -72,16 +76,16 @@ Examples:
 @click.argument("alias", shell_complete=completion.aliases)
 @_FORMAT
 @click.pass_obj
-def status(session: "Session", alias: str, form: str) -> None:
+def status(workspace: "Workspace", alias: str, form: str) -> None:
     """Show one rollout in full: stage, gates with reasons, conditions not met."""
-    from fleetctl.rollouts import one
-    from plans.reports.rollouts import render_one
+    from plans.reports.rollouts import document, render_one
+    from runtime.operations.rollouts import rollout_document
 
-    found = one(session, alias)
+    found = rollout_document(workspace, document, alias)
     if form == "json":
         click.echo(json.dumps(found, indent=2))
     else:
-        click.echo(render_one(found, session.now()), nl=False)
+        click.echo(render_one(found, workspace.now()), nl=False)
 
 
 @command.command("hold", epilog="\b\nExamples:\n  fleetctl rollout hold acme-support")
@@ -89,12 +93,10 @@ def status(session: "Session", alias: str, form: str) -> None:
 @_REASON
 @_FORMAT
 @click.pass_obj
-def hold(session: "Session", alias: str, reason: str, form: str) -> None:
+def hold(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
     """Keep the version at its share until `resume`. A gate that fails still rolls back."""
-    from fleetctl.rollouts import mark
-
     then = f"stays where it is; to let it go on: fleetctl rollout resume {alias}"
-    mark(session, alias, "hold", reason, form, then)
+    _mark(workspace, alias, "hold", reason, form, then)
 
 
 @command.command(
@@ -117,7 +119,7 @@ Examples:
 @_FORMAT
 @click.pass_obj
 def pause(
-    session: "Session",
+    workspace: "Workspace",
     alias: str,
     length: timedelta | None,
     until: datetime | None,
@@ -129,11 +131,13 @@ def pause(
     Gates are judged meanwhile, and a gate that fails still rolls back. A later pause replaces an
     earlier one. To wait for a person, use `hold`.
     """
-    from fleetctl.rollouts import pause as pause_rollout
+    from plans.reports.rollouts import document
+    from runtime.operations.rollouts import pause_rollout
 
     if (length is None) == (until is None):
         raise click.UsageError("Pass --for DURATION or --until TIME.")
-    pause_rollout(session, alias, length, until, reason, form)
+    marked = pause_rollout(workspace, document, alias, length, until, reason)
+    _print_mark(workspace, marked, form)
 
 
 @command.command("resume", epilog="\b\nExamples:\n  fleetctl rollout resume acme-support")
@@ -141,11 +145,9 @@ def pause(
 @_REASON
 @_FORMAT
 @click.pass_obj
-def resume(session: "Session", alias: str, reason: str, form: str) -> None:
+def resume(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
     """Lift a hold, and end a pause."""
-    from fleetctl.rollouts import mark
-
-    mark(session, alias, "resume", reason, form, "goes on when its stage allows")
+    _mark(workspace, alias, "resume", reason, form, "goes on when its stage allows")
 
 
 @command.command("approve", epilog="\b\nExamples:\n  fleetctl rollout approve acme-support")
@@ -153,14 +155,12 @@ def resume(session: "Session", alias: str, reason: str, form: str) -> None:
 @_REASON
 @_FORMAT
 @click.pass_obj
-def approve(session: "Session", alias: str, reason: str, form: str) -> None:
+def approve(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
     """Let the version leave this stage, after its bake, with inconclusive gates.
 
     A gate that failed is not inconclusive: declare an override for that.
     """
-    from fleetctl.rollouts import mark
-
-    mark(session, alias, "approve", reason, form, "leaves this stage when it has baked")
+    _mark(workspace, alias, "approve", reason, form, "leaves this stage when it has baked")
 
 
 @command.command("extend", epilog="\b\nExamples:\n  fleetctl rollout extend acme-support")
@@ -168,12 +168,13 @@ def approve(session: "Session", alias: str, reason: str, form: str) -> None:
 @_REASON
 @_FORMAT
 @click.pass_obj
-def extend(session: "Session", alias: str, reason: str, form: str) -> None:
+def extend(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
     """Give inconclusive gates of this stage its longest bake again, from now."""
     from fleet.errors import FleetError, problem
-    from fleetctl.rollouts import mark, one
+    from plans.reports.rollouts import document
+    from runtime.operations.rollouts import rollout_document
 
-    found = one(session, alias)
+    found = rollout_document(workspace, document, alias)
     if not found["percent"]:
         raise FleetError(
             problem(
@@ -185,7 +186,7 @@ def extend(session: "Session", alias: str, reason: str, form: str) -> None:
                 command=f"fleetctl rollout approve {alias}",
             )
         )
-    mark(session, alias, "extend", reason, form, "has as much time again")
+    _mark(workspace, alias, "extend", reason, form, "has as much time again")
 
 
 @command.command(
@@ -199,11 +200,9 @@ Examples:
 @click.option("--reason", required=True, metavar="TEXT", help="Reason, for the ledger.")
 @_FORMAT
 @click.pass_obj
-def advance(session: "Session", alias: str, reason: str, form: str) -> None:
+def advance(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
     """Send the version to its next stage now, before bake and inconclusive gates end."""
-    from fleetctl.rollouts import mark
-
-    mark(session, alias, "advance", reason, form, "goes on with the next apply or reconcile")
+    _mark(workspace, alias, "advance", reason, form, "goes on with the next apply or reconcile")
 
 
 @command.command(
@@ -217,7 +216,7 @@ Examples:
 @_REASON
 @_FORMAT
 @click.pass_obj
-def abort(session: "Session", alias: str, reason: str, form: str) -> None:
+def abort(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
     """End the rollout: the previous version gets all traffic, now.
 
     Ends the version in progress, also if the declarations name another version by now, and
@@ -226,24 +225,43 @@ def abort(session: "Session", alias: str, reason: str, form: str) -> None:
     """
     import asyncio
 
-    from fleetctl.rollouts import mark
-
-    found = mark(session, alias, "abort", reason, form, "gets no more traffic")
+    found = _mark(workspace, alias, "abort", reason, form, "gets no more traffic")
     if not found["percent"]:
         return
-    sys.exit(asyncio.run(_taken_back(session, alias, reason, found["adapter"], form)))
+    sys.exit(asyncio.run(_taken_back(workspace, alias, reason, found["adapter"], form)))
 
 
-async def _taken_back(session: "Session", alias: str, reason: str, adapter: str, form: str) -> int:
-    from fleetctl.rolling_back import roll_back, tell_of
+async def _taken_back(
+    workspace: "Workspace", alias: str, reason: str, adapter: str, form: str
+) -> int:
+    from runtime.operations.rollback import notify_rollback, roll_back
 
-    result = await roll_back(session, alias, reason=reason or "aborted", only=adapter)
+    result = await roll_back(workspace, alias, reason=reason or "aborted", only=adapter)
     for line in (*result.warnings, *result.failures):
         click.echo(f"Warning: {line}", err=True)
     click.echo(result.sentence, err=form == "json")
-    for line in await tell_of(session, result):
+    for line in await notify_rollback(workspace, result):
         click.echo(f"Warning: {line}", err=True)
     return 0 if result.complete else 1
+
+
+def _mark(
+    workspace: "Workspace", alias: str, word: str, reason: str, form: str, then: str
+) -> "Mapping[str, Any]":
+    """Write down a mark, print it, and return the document of the rollout before."""
+    from plans.reports.rollouts import document
+    from runtime.operations.rollouts import mark_rollout
+
+    marked = mark_rollout(workspace, document, alias, word, reason, then)
+    _print_mark(workspace, marked, form)
+    return marked.rollout
+
+
+def _print_mark(workspace: "Workspace", marked: "MarkedRollout", form: str) -> None:
+    if form == "json":
+        click.echo(json.dumps({**marked.record, "by": workspace.by}, indent=2))
+    for line in marked.lines:
+        click.echo(line, err=True)
 
 
 @command.command(
@@ -265,19 +283,19 @@ Examples:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 @click.pass_obj
 def report(
-    session: "Session", alias: str, version: str | None, form: str, out: Path | None
+    workspace: "Workspace", alias: str, version: str | None, form: str, out: Path | None
 ) -> None:
     """Write a report for the client: versions, measurements and decisions of a rollout.
 
     Made from the ledger alone. Names no server, no person and no other client.
     """
-    from fleetctl.rollouts import tried
     from plans.reports.client_report import document, render_html, render_markdown
     from runtime.files import write_text
+    from runtime.operations.rollouts import last_tried
 
-    entries = session.ledger().read()
-    adapter = tried(entries, alias, version)
-    made = document(entries, alias, adapter, session.now())
+    entries = workspace.ledger().read()
+    adapter = last_tried(entries, alias, version)
+    made = document(entries, alias, adapter, workspace.now())
     text = (
         json.dumps(made, indent=2) + "\n"
         if form == "json"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 
 @click.group(
@@ -66,13 +66,13 @@ Example:
 @click.argument("name")
 @click.option("--tier", help="Tier of the client (default: as in `defaults`).")
 @click.pass_obj
-def client(session: "Session", name: str, tier: str | None) -> None:
+def client(workspace: "Workspace", name: str, tier: str | None) -> None:
     """Write clients/NAME.yaml."""
     from fleetctl.scaffolding import new_client
 
-    path = new_client(session, _id(name, "NAME"), _id(tier, "--tier") if tier else None)
+    path = new_client(workspace, _id(name, "NAME"), _id(tier, "--tier") if tier else None)
     click.echo(f"Wrote {path}", err=True)
-    line = _prefix(session)
+    line = _prefix(workspace)
     _next(
         f"{line} key create {name}/prod",
         f"{line} scaffold adapter {name}/TASK --base BASE --version 1.0.0",
@@ -90,7 +90,7 @@ Example:
 @click.option("--base", required=True, help="Base that the adapter was trained on.")
 @click.option("--version", required=True, help="Version to serve, such as 1.0.0.")
 @click.pass_obj
-def adapter(session: "Session", task: str, base: str, version: str) -> None:
+def adapter(workspace: "Workspace", task: str, base: str, version: str) -> None:
     """Add an adapter to its client's declaration."""
     from fleet.names import AdapterName, Version
     from fleetctl.scaffolding import new_adapter
@@ -104,9 +104,9 @@ def adapter(session: "Session", task: str, base: str, version: str) -> None:
         raise click.UsageError(f"--version: {error}.") from None
     parts = _id(owner, "CLIENT"), _id(own, "TASK"), _id(base, "--base")
     name = AdapterName(*parts, parsed)
-    path, locked = new_adapter(session, name)
+    path, locked = new_adapter(workspace, name)
     click.echo(f"Added {name.alias} to {path}", err=True)
-    line = _prefix(session)
+    line = _prefix(workspace)
     if locked:
         _next(f"{line} plan")
         return
@@ -176,8 +176,8 @@ def _id(text: str, what: str) -> str:
     )
 
 
-def _prefix(session: "Session") -> str:
-    return "fleetctl" if session.root == Path() else f"fleetctl -C {session.root}"
+def _prefix(workspace: "Workspace") -> str:
+    return "fleetctl" if workspace.root == Path() else f"fleetctl -C {workspace.root}"
 
 
 def _next(*steps: str) -> None:

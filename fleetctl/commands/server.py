@@ -8,8 +8,8 @@ import click
 from fleetctl import completion
 
 if TYPE_CHECKING:
-    from fleetctl.session import Session
     from runtime.engines.launch_records import LaunchRecords
+    from runtime.workspace import Workspace
 
 
 @click.group(
@@ -29,10 +29,10 @@ def command() -> None:
     """
 
 
-def _records(session: "Session") -> "LaunchRecords":
+def _records(workspace: "Workspace") -> "LaunchRecords":
     from runtime.engines.launch_records import LaunchRecords
 
-    return LaunchRecords(session.state_dir / "servers")
+    return LaunchRecords(workspace.state_dir / "servers")
 
 
 @command.command(
@@ -45,7 +45,7 @@ Examples:
 )
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def list_servers(session: "Session", form: str) -> None:
+def list_servers(workspace: "Workspace", form: str) -> None:
     """List the servers that were started here."""
     import json
 
@@ -57,7 +57,7 @@ def list_servers(session: "Session", form: str) -> None:
             "url": record.url,
             "digest": record.digest,
         }
-        for record in _records(session).all()
+        for record in _records(workspace).all()
     ]
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
@@ -89,7 +89,9 @@ Examples:
     help="Seconds to let running requests finish before the processes are killed.",
 )
 @click.pass_obj
-def stop(session: "Session", names: tuple[str, ...], everything: bool, timeout_s: float) -> None:
+def stop(
+    workspace: "Workspace", names: tuple[str, ...], everything: bool, timeout_s: float
+) -> None:
     """Stop servers and all their processes, after their running requests.
 
     Routes stay: clients of these servers get errors until the next apply.
@@ -101,7 +103,7 @@ def stop(session: "Session", names: tuple[str, ...], everything: bool, timeout_s
 
     if bool(names) == everything:
         raise click.UsageError("Name the servers to stop, or pass --all.")
-    records = _records(session)
+    records = _records(workspace)
     known = {record.name: record for record in records.all()}
     for name in names:
         if name not in known:
@@ -136,11 +138,11 @@ Examples:
 @click.option("--lines", type=click.IntRange(min=1), help="Number of last lines to print.")
 @click.option("--previous", is_flag=True, help="Print the log of the launch before.")
 @click.pass_obj
-def logs(session: "Session", name: str, lines: int | None, previous: bool) -> None:
+def logs(workspace: "Workspace", name: str, lines: int | None, previous: bool) -> None:
     """Print a server's log, which is kept after the server has ended."""
     from fleet.errors import EngineError, problem
 
-    path = _records(session).log(name)
+    path = _records(workspace).log(name)
     if previous:
         path = path.with_name(f"{path.name}.1")
     try:

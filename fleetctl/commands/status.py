@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fleet.resources import State
-    from fleetctl.session import Session
     from runtime.gateway.protocol import GatewayStatus
+    from runtime.workspace import Workspace
 
 
 @click.command(
@@ -32,7 +32,7 @@ Examples:
 )
 @click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 @click.pass_obj
-def command(session: "Session", *, client: str | None, form: Literal["json", "text"]) -> None:
+def command(workspace: "Workspace", *, client: str | None, form: Literal["json", "text"]) -> None:
     """Show aliases with versions and shares, holds, servers, drift, and work that is due.
 
     Beside each declared share stands the share of requests since the split last changed.
@@ -42,47 +42,48 @@ def command(session: "Session", *, client: str | None, form: Literal["json", "te
 
     from fleet.errors import FleetError, did_you_mean, problem
     from fleet.history import fold_entries, settled
-    from fleetctl.evaluation import alarms
-    from fleetctl.practice import row
-    from fleetctl.practice import turns as turns_of_drills
-    from fleetctl.retraining import URGENT, turns
     from plans.reports.evals import drift_row
     from plans.reports.status import render_text, status
+    from runtime.operations.drills import drill_document, drill_records
+    from runtime.operations.eval_jobs import drift_alarms
+    from runtime.operations.retrain import URGENT, retraining_documents
 
-    fleet = session.fleet()
+    fleet = workspace.fleet()
     if client is not None and client not in fleet.clients:
         near = did_you_mean(client, sorted(fleet.clients))
         raise FleetError(
             problem("FC5122", "No such client", f"`{client}` is not declared.", hint=near)
         )
-    live, counts = asyncio.run(_look(session))
-    known = session.last_known()
+    live, counts = asyncio.run(_look(workspace))
+    known = workspace.last_known()
     past = settled(fold_entries(known.entries), live)
     why = known.away.diagnostics[0].detail if known.away is not None else ""
     document = status(fleet.name, live, past, known.entries, client, counts, why)
     document["retraining"] = [
-        each
-        for each in ([] if why else turns(session))
-        if each["turn"] in URGENT and client in {None, each["alias"].partition("-")[0]}
+        row
+        for row in ([] if why else retraining_documents(workspace))
+        if row["turn"] in URGENT and client in {None, row["alias"].partition("-")[0]}
     ]
     document["drift"] = [
-        drift_row(alias, adapter, each)
-        for alias, adapter, each in ([] if why else alarms(session, live))
+        drift_row(alias, adapter, drift)
+        for alias, adapter, drift in ([] if why else drift_alarms(workspace, live))
         if client in {None, alias.partition("-")[0]}
     ]
-    drills = () if why else asyncio.run(turns_of_drills(session, live, known.entries))
+    drills = () if why else asyncio.run(drill_records(workspace, live, known.entries))
     document["drills"] = [
-        row(each) for each in drills if client in {None, each.alias.partition("-")[0]}
+        drill_document(record)
+        for record in drills
+        if client in {None, record.alias.partition("-")[0]}
     ]
     shown = json.dumps(document, indent=2) + "\n" if form == "json" else render_text(document)
     click.echo(shown, nl=False)
 
 
-async def _look(session: "Session") -> "tuple[State, Counter[tuple[str, str]]]":
+async def _look(workspace: "Workspace") -> "tuple[State, Counter[tuple[str, str]]]":
     """Return what is there, and the requests for each version of aliases that have several."""
     from runtime.looking import look
 
-    async with session.connected() as (engines, gateways):
+    async with workspace.connected() as (engines, gateways):
         return await look(engines, gateways), counted(await gateways.statuses())
 
 

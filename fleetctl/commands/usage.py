@@ -13,8 +13,8 @@ from fleetctl.options import moment
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fleetctl.session import Session
     from runtime.usage.parquet import UsageFilter
+    from runtime.workspace import Workspace
 
 
 @click.group(
@@ -82,7 +82,7 @@ Examples:
 )
 @click.pass_obj
 def summary(
-    session: "Session",
+    workspace: "Workspace",
     form: str,
     client: str,
     alias: str,
@@ -91,13 +91,13 @@ def summary(
     *,
     billed: bool,
 ) -> None:
-    """Summarise requests, errors, users, tokens and times by client, alias and version.
+    """Sum up requests, errors, users, tokens and times by client, alias, version.
 
     An error is an answer of 400 or above; requests whose client disconnected count apart. Users
     are counted by keyed hashes, and anew in each rollout. `recounted`: requests whose tokens no
     server reported, at least one token for each piece that was sent.
     """
-    from fleetctl.patience import waiting
+    from fleetctl.output import waiting
     from runtime.usage import parquet
     from runtime.usage.row import LIVE
 
@@ -105,10 +105,10 @@ def summary(
     if billed:
         if purpose != LIVE:
             raise click.UsageError("--billed covers several purposes: omit --purpose.")
-        paying = (name for name, each in session.fleet().clients.items() if each.bill_evals)
+        paying = (name for name, each in workspace.fleet().clients.items() if each.bill_evals)
         wanted = replace(wanted, billed=frozenset(paying))
     with waiting("Reading usage…"):
-        rows = parquet.summarize(session.state_dir, wanted)
+        rows = parquet.summarize(workspace.state_dir, wanted)
     _print(rows, form)
 
 
@@ -126,7 +126,7 @@ Examples:
 )
 @click.pass_obj
 def show(
-    session: "Session",
+    workspace: "Workspace",
     form: str,
     client: str,
     alias: str,
@@ -142,7 +142,7 @@ def show(
     from runtime.usage import parquet
 
     wanted = _wanted(client, alias, since, purpose)
-    rows = parquet.last_rows(session.state_dir, wanted, last)
+    rows = parquet.last_rows(workspace.state_dir, wanted, last)
     if form == "text":
         names = (
             "time", "client", "alias", "version", "status", "latency_s", "input_tokens",
@@ -159,18 +159,18 @@ Example:
 """
 )
 @click.pass_obj
-def compact(session: "Session") -> None:
+def compact(workspace: "Workspace") -> None:
     """Write new rows of the usage logs as Parquet, into usage/ of the state folder.
 
     The logs stay as they are. After an interruption, the next run goes on from there.
     """
-    from fleetctl.patience import waiting
+    from fleetctl.output import waiting
     from plans.wording import counted
     from runtime.usage import parquet
 
     with waiting("Compacting usage…"):
-        done = parquet.compact(session.state_dir)
-    folder = session.state_dir / parquet.FOLDER
+        done = parquet.compact(workspace.state_dir)
+    folder = workspace.state_dir / parquet.FOLDER
     if done.parts:
         click.echo(f"Wrote {counted(done.rows, 'row')} to `{folder}`.")
     else:

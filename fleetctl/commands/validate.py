@@ -9,7 +9,7 @@ from fleet.errors import ConfigError
 from plans.diagnostics import RENDERERS, render_text
 
 if TYPE_CHECKING:
-    from fleetctl.session import Session
+    from runtime.workspace import Workspace
 
 
 @click.command(
@@ -29,21 +29,22 @@ Examples:
     help="text for people; github annotates pull requests; json and sarif for programs.",
 )
 @click.pass_obj
-def command(session: "Session", form: str) -> None:
+def command(workspace: "Workspace", form: str) -> None:
     """Check the declarations; report every problem with its place.
 
     Reads files only, golden sets and notice templates included. Declarations that are well
     formed and judge nothing are warnings. Exit 1 on an error; warnings exit 0.
     """
     from fleet.config import diagnostics, lint
-    from fleetctl.reading_along import read_along
+    from plans.reports.notifications import fault
     from runtime.project.load import load_project
+    from runtime.project.referenced_files import check_referenced_files
 
     try:
         project = load_project(
-            session.root, session.environment, session.variables, session.state_dir
+            workspace.root, workspace.environment, workspace.variables, workspace.state_dir
         )
-        read_along(session.root, project)
+        check_referenced_files(workspace.root, project, fault)
         found = diagnostics(lint(project.declarations), project.tree)
         warnings = tuple(sorted((*project.warnings, *found), key=lambda each: str(each.place)))
     except ConfigError as error:

@@ -1,1 +1,1 @@
-"""runtime.operations."""
+"""Use cases: what a command does, without the command line. See README.md."""

@@ -1,14 +1,28 @@
-"""How often a cause is healed again before it is left to people."""
+"""Heal drift: which causes are due, how often a cause is healed, and the plan of the repairs."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
-from fleet.planning import DriftCause
+from fleet.history import settled
+from fleet.plan import Plan
+from fleet.planning import DriftAction, DriftCause, classify_drift, repair
+from fleet.resources import LoadedAdapter, State
+from fleet.rollouts import alias_of
+from runtime.library.served_copies import damaged, mend
+from runtime.messages import EmitMessage, Message
+from runtime.project.facts import read_lock
+from runtime.workspace import Workspace
 
-FIRST_S = 2.0
-FACTOR = 3.0
-LONGEST_S = 300.0
-TRIES = 5
+FIRST_S: Final = 2.0
+"""Time before a cause is healed a second time. Seconds."""
+FACTOR: Final = 3.0
+"""Growth of that time with every further try."""
+LONGEST_S: Final = 300.0
+"""Upper bound of that time. Seconds."""
+TRIES: Final = 5
+"""Upper bound of the repairs of a cause; a further one is left to people."""
 
 
 @dataclass(slots=True)
@@ -19,35 +33,102 @@ class HealBackoff:
     """
 
     _tries: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """By cause: how often it was healed, and when it may be again."""
+    """By cause: number of repairs, and the time from which the next is due."""
 
     def due(self, causes: Iterable[DriftCause], now: float) -> tuple[DriftCause, ...]:
         """Return the causes that may be healed now.
 
-        One that has stayed away for 300 s after it could have been healed again is forgotten;
-        one that flaps is not.
+        A cause is forgotten once it has stayed away for 300 s after it was due again.
         """
         found = tuple(causes)
-        here = {each.id for each in found}
+        here = {cause.id for cause in found}
         self._tries = {
-            cause: (count, after)
-            for cause, (count, after) in self._tries.items()
-            if cause in here or now < after + LONGEST_S
+            name: (count, after)
+            for name, (count, after) in self._tries.items()
+            if name in here or now < after + LONGEST_S
         }
         return tuple(
-            each
-            for each in found
-            for count, after in [self._tries.get(each.id, (0, now))]
+            cause
+            for cause in found
+            for count, after in [self._tries.get(cause.id, (0, now))]
             if count < TRIES and after <= now
         )
 
     def given_up(self, causes: Iterable[DriftCause]) -> tuple[DriftCause, ...]:
-        """Return the causes that come back whatever is done."""
-        return tuple(each for each in causes if self._tries.get(each.id, (0, 0.0))[0] >= TRIES)
+        """Return the causes that came back after every repair."""
+        return tuple(cause for cause in causes if self._tries.get(cause.id, (0, 0.0))[0] >= TRIES)
 
     def tried(self, causes: Iterable[DriftCause], now: float) -> None:
-        """Note that these have just been healed, or that it was tried."""
-        for each in causes:
-            count = self._tries.get(each.id, (0, 0.0))[0]
+        """Note that repairs of these causes have just been tried."""
+        for cause in causes:
+            count = self._tries.get(cause.id, (0, 0.0))[0]
             pause = min(FIRST_S * FACTOR**count, LONGEST_S)
-            self._tries[each.id] = (count + 1, now + pause)
+            self._tries[cause.id] = (count + 1, now + pause)
+
+
+async def heal_plan(
+    workspace: Workspace, live: State, backoff: HealBackoff, clock: float
+) -> tuple[Plan, tuple[DriftCause, ...], bool]:
+    """Return the plan of the repairs that are due, their causes, and whether others are left.
+
+    Repairs damaged copies of the library first. Emits every cause.
+
+    Args:
+        workspace: The project.
+        live: The live state.
+        backoff: Of this process.
+        clock: Seconds of a clock that never goes back.
+    """
+    fleet = workspace.fleet()
+    history = settled(workspace.history(), live)
+    damage = await asyncio.to_thread(_repair_copies, workspace, live)
+    causes = classify_drift(history, live, damage)
+    ours = [cause for cause in causes if cause.remedy is DriftAction.HEAL]
+    due = backoff.due(ours, clock)
+    smoke = {
+        loaded.adapter: fleet.adapters[alias].smoke
+        for loaded in history.established.values()
+        if isinstance(loaded, LoadedAdapter)
+        and (alias := alias_of(loaded.adapter)) in fleet.adapters
+    }
+    plan = repair(fleet.name, due, history, live, smoke)
+    _report_causes(workspace.emit, causes, due, backoff.given_up(ours))
+    return plan, due, len(causes) > len(due)
+
+
+def _repair_copies(workspace: Workspace, live: State) -> dict[str, str]:
+    """Repair damaged copies and report the affected adapters; return what stays damaged."""
+    store = workspace.state_dir / "store"
+    wrong = damaged(live.adapters().values(), store)
+    if not wrong:
+        return {}
+    ledger = workspace.ledger()
+    # Under the lease: an apply that runs makes copies itself.
+    with ledger.lease(f"{workspace.by} (run {workspace.run}, reconcile)") as lease:
+        results = mend(
+            wrong, live.adapters().values(), read_lock(workspace.root), workspace.library, store
+        )
+        notes = [{"text": copy.text} for copy in results if copy.mended]
+        if notes:
+            ledger.append("note", notes, lease.token)
+    for copy in results:
+        workspace.emit(Message(f"{copy.text[:1].upper()}{copy.text[1:]}."))
+        if copy.mended:
+            workspace.emit(Message(f"Left to you: {copy.left}."))
+    return {copy.digest: wrong[copy.digest] for copy in results if not copy.mended}
+
+
+def _report_causes(
+    emit: EmitMessage,
+    causes: tuple[DriftCause, ...],
+    due: tuple[DriftCause, ...],
+    given_up: tuple[DriftCause, ...],
+) -> None:
+    for cause in causes:
+        what = cause.summary.rstrip(".")
+        if cause in due:
+            emit(Message(f"Heals {cause.subject}: {what}."))
+        elif cause in given_up:
+            emit(Message(f"Given up, it comes back: {cause.subject}: {what}."))
+        else:
+            emit(Message(f"Left alone: {cause.subject}: {what}. Helps: {cause.command}"))

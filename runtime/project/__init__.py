@@ -1,1 +1,1 @@
-"""runtime.project."""
+"""Declarations and facts read from files: YAML, lock, base shapes, recorded demand, commit."""

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo, available_timezones
 
 from fleet.capacity import DEMAND_FILE, ObservedDemand, parse_profile, parse_recorded_demand
 from fleet.codes import diagnostic
@@ -155,8 +156,6 @@ def read_recording(root: Path) -> Mapping[str, ObservedDemand]:
 
 def _zones(used: set[str]) -> dict[str, tuple[int, ...]]:
     """Return the offsets of the time zones used; the names of all if one is not known."""
-    from zoneinfo import ZoneInfo, available_timezones  # noqa: PLC0415 (10 ms, often not needed)
-
     months = [datetime(_YEAR, month, 1, tzinfo=UTC) for month in range(1, 13)]
     found: dict[str, tuple[int, ...]] = {"UTC": (0,)}
     try:

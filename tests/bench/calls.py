@@ -23,36 +23,15 @@ PACKAGES: Final = ("fleet", "plans", "runtime", "fleetctl")
 LAYERS: Final = (
     ("fleetctl.commands",),
     ("fleetctl",),
+    ("runtime.operations",),
+    ("runtime.workspace",),
+    ("runtime.project",),
     (
-        "runtime.operations",
-        *("fleetctl.drilling", "fleetctl.effects", "fleetctl.eval_runs", "fleetctl.evaluation"),
-        *("fleetctl.judge_comparing", "fleetctl.judging", "fleetctl.placed", "fleetctl.practice"),
-        *("fleetctl.retraining", "fleetctl.rolling_back", "fleetctl.rollouts", "fleetctl.scenes"),
-        *("fleetctl.taking_back", "fleetctl.telling", "runtime.notify", "runtime.operations.heal"),
+        *("runtime.gates", "runtime.rollback", "runtime.calibrate"),
+        *("runtime.training", "runtime.training_process"),
     ),
-    ("runtime.workspace", "fleetctl.session"),
-    (
-        "runtime.project",
-        *(
-            "runtime.project.git",
-            "runtime.project.facts",
-            "fleetctl.known_base",
-            "runtime.project.parse_cache",
-        ),
-        *("runtime.project.load", "fleetctl.sound"),
-    ),
-    (
-        *("runtime.gates", "runtime.rollback.rollback", "runtime.training", "runtime.calibrate"),
-        *(
-            "runtime.rollback.drill",
-            "runtime.rollback.publish",
-            "runtime.training",
-            "runtime.gates",
-        ),
-        "runtime.training_process",
-    ),
-    ("runtime.evals", "runtime.execute", "fleetctl.ways"),
-    ("runtime.observe", "runtime.smoke", "runtime.observe", "runtime.observe", "runtime.looking"),
+    ("runtime.evals", "runtime.execute"),
+    ("runtime.observe", "runtime.smoke", "runtime.looking"),
     ("runtime.gateway",),
     ("runtime.usage", "runtime.engines", "runtime.library", "runtime.ledger"),
     ("runtime", "runtime.files"),
@@ -60,7 +39,7 @@ LAYERS: Final = (
     ("fleet",),
 )
 """Packages and modules from the highest layer to the lowest; the longest prefix of a module's name
-says its layer. Names that a checkout lacks do no harm: a layout and the one before both stand here.
+says its layer. Names that a checkout lacks do no harm.
 """
 _LEVELS: Final = {name: level for level, names in enumerate(reversed(LAYERS)) for name in names}
 _RESUME: Final = dis.opmap["RESUME"]

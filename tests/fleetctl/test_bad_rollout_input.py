@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fleetctl.session import Session
+from runtime.workspace import Workspace
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
 from tests.runtime.evals.scripted import peer
@@ -151,8 +151,8 @@ def test_a_clock_that_went_backwards_moves_nothing_on(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = rollout(project)["percent"]
-    true = Session.now
-    monkeypatch.setattr(Session, "now", lambda self: true(self) - timedelta(hours=3))
+    true = Workspace.now
+    monkeypatch.setattr(Workspace, "now", lambda self: true(self) - timedelta(hours=3))
     done = call(project, "reconcile", "--once")
     told(done, "FC5108", "THE CLOCK IS BEHIND THE LEDGER", "Set the clock of this machine")
     assert rollout(project)["percent"] == before

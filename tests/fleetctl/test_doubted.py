@@ -11,8 +11,9 @@ import pytest
 from fleet.gates.counts import Tally, Window
 from fleet.gates.live import judge_live
 from fleet.gates.verdict import Finding, Verdict
-from fleetctl.session import Session
+from fleetctl.wiring import open_workspace
 from runtime.ledger.file import FileLedger
+from runtime.workspace import Workspace
 from tests.fleet.planning.builders import NOON
 from tests.fleet.rollouts.gate_trials import ERRORS
 from tests.fleetctl.in_process import Done, call
@@ -48,8 +49,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     made.clean_up()
 
 
-def session_of(project: Project) -> Session:
-    return Session(project.root, "fake", {}, project.root / ".fleetctl")
+def workspace_of(project: Project) -> Workspace:
+    return open_workspace(project.root, "fake", {}, project.root / ".fleetctl")
 
 
 def shares(project: Project) -> dict[str, int]:
@@ -59,9 +60,9 @@ def shares(project: Project) -> dict[str, int]:
 
 
 def judged(project: Project, found: Finding) -> None:
-    session = session_of(project)
-    stage = session.history().stages["acme-support"]
-    pinned = session.fleet().versions
+    workspace = workspace_of(project)
+    stage = workspace.history().stages["acme-support"]
+    pinned = workspace.fleet().versions
     written(project, "gate_judged", {
         "alias": "acme-support", "adapter": NEW, "stable": OLD, "percent": 10, "gate": "errors",
         "finding": found.plain(), "since": stage.since.isoformat(), "runs": [],

@@ -108,7 +108,7 @@ def test_the_help_of_no_command_imports_what_only_its_work_needs() -> None:
         "    result = CliRunner().invoke(main_group, words)\n"
         "    assert result.exit_code == 0, (words, result.output)\n"
         "heavy = {'asyncio', 'numpy', 'pydantic', 'httpx', 'aiohttp', 'jinja2', 'networkx'}\n"
-        "ours = {'fleet.spec', 'fleet.resources', 'fleet.history', 'fleetctl.session'}\n"
+        "ours = {'fleet.spec', 'fleet.resources', 'fleet.history', 'runtime.workspace'}\n"
         "print(sorted((heavy | ours) & {*sys.modules}))"
     )
     done = subprocess.run(

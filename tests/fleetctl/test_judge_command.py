@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleetctl.session import Session
+from fleetctl.wiring import open_workspace
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
 from tests.runtime.evals.scripted import Peer, peer
@@ -72,7 +72,7 @@ def compare(project: Project, path: Path, *more: str) -> Done:
 
 def gate(project: Project) -> dict[str, Any]:
     call(project, "reconcile", "--once")
-    entries = Session(project.root, "fake", {}, project.root / ".fleetctl").ledger().read()
+    entries = open_workspace(project.root, "fake", {}, project.root / ".fleetctl").ledger().read()
     found: dict[str, Any] = [e.data for e in entries if e.kind == "gate_judged"][-1]["finding"]
     return found
 

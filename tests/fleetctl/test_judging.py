@@ -11,14 +11,14 @@ from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
 from fleet.gates.verdict import Verdict
 from fleet.resources import State
-from fleetctl import judging, taking_back
-from fleetctl.session import Session
+from fleetctl.wiring import open_workspace
 from runtime.gates.evidence import JudgedGate
 from runtime.gates.offline import OfflineResult
 from runtime.gates.tick import Evaluations
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.state_dir import read_table
 from runtime.gateway.table import RoutingTable
+from runtime.operations import gate_failures, judge
 from tests.fleet.rollouts.gate_trials import ACCURACY, declared
 from tests.fleetctl.webhook import webhook
 from tests.runtime.gates.test_evidence import ERRORS, NOON, trial
@@ -38,7 +38,7 @@ def failed(name: str, adapter: str, stable: str) -> JudgedGate:
 def test_nobody_waits_for_a_version_that_cannot_be_rolled_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session = Session(tmp_path, None, {}, tmp_path / ".fleetctl")
+    workspace = open_workspace(tmp_path, None, {}, tmp_path / ".fleetctl")
     table = RoutingTable(
         revision=1,
         servers={"s1": "http://127.0.0.1:9"},
@@ -49,17 +49,17 @@ def test_nobody_waits_for_a_version_that_cannot_be_rolled_back(
     )
     both = [failed("acme-support", NEW, OLD), failed("birch-faq", LATER, EARLIER)]
 
-    async def scenario() -> tuple[taking_back.JudgingRound, RoutingTable]:
-        gateways = LocalGateways(session.state_dir)
+    async def scenario() -> tuple[gate_failures.JudgingRound, RoutingTable]:
+        gateways = LocalGateways(workspace.state_dir)
         await gateways.publish(table)
-        done = taking_back.JudgingRound()
-        await taking_back.roll_back_failed(session, both, done)
+        done = gate_failures.JudgingRound()
+        await gate_failures.roll_back_failed(workspace, both, done)
         now, _ = await gateways.read_table()
         await gateways.close()
         return done, now
 
     done, now = asyncio.run(scenario())
-    assert (done.stuck, done.moved, done.code) == (True, True, taking_back.FAILED)
+    assert (done.stuck, done.moved, done.code) == (True, True, gate_failures.FAILED)
     assert done.failed == ["acme-support", "birch-faq"]
     shares = {
         name: {each.adapter: each.percent for each in entry.shares}
@@ -67,7 +67,9 @@ def test_nobody_waits_for_a_version_that_cannot_be_rolled_back(
     }
     assert shares["acme-support"] == {NEW: 100, OLD: 0}  # better a bad answer than none
     assert shares["birch-faq"] == {LATER: 0, EARLIER: 100}
-    rolled = [each.data["alias"] for each in session.ledger().read() if each.kind == "rolled_back"]
+    rolled = [
+        each.data["alias"] for each in workspace.ledger().read() if each.kind == "rolled_back"
+    ]
     assert rolled == ["birch-faq"]
     said = capsys.readouterr().err
     assert "2.1.0" in said
@@ -77,23 +79,23 @@ def test_nobody_waits_for_a_version_that_cannot_be_rolled_back(
 
 def test_nobody_s_traffic_waits_for_a_webhook_or_for_another_s_smoke_test(tmp_path: Path) -> None:
     """Both flips are there before the first notice is taken, and it is taken last of all."""
-    session = Session(tmp_path, None, {}, tmp_path / ".fleetctl")
+    workspace = open_workspace(tmp_path, None, {}, tmp_path / ".fleetctl")
     names = ("acme-support", NEW, OLD), ("birch-faq", LATER, EARLIER)
     seen: list[set[str]] = []
 
     def arrived() -> None:
-        table = read_table(session.state_dir)
+        table = read_table(workspace.state_dir)
         assert table is not None
         seen.append({
             name for name, each in table.aliases.items()
             if [share.percent for share in each.shares] == [0, 100]
         })  # fmt: skip
 
-    async def scenario(url: str) -> taking_back.JudgingRound:
+    async def scenario(url: str) -> gate_failures.JudgingRound:
         (tmp_path / "fleet.yaml").write_text(
             f"fleet: f\nnotify: {{webhook: {url}}}\n", encoding="utf-8"
         )
-        gateways = LocalGateways(session.state_dir)
+        gateways = LocalGateways(workspace.state_dir)
         await gateways.publish(
             RoutingTable(
                 revision=1,
@@ -105,38 +107,38 @@ def test_nobody_s_traffic_waits_for_a_webhook_or_for_another_s_smoke_test(tmp_pa
             )
         )
         await gateways.close()
-        done = taking_back.JudgingRound()
-        await taking_back.roll_back_failed(session, [failed(*each) for each in names], done)
+        done = gate_failures.JudgingRound()
+        await gate_failures.roll_back_failed(workspace, [failed(*each) for each in names], done)
         return done
 
     with webhook(arrived) as hook:
         done = asyncio.run(scenario(hook.url))
     assert (done.stuck, done.failed) == (False, ["acme-support", "birch-faq"])
     assert seen == [{"acme-support", "birch-faq"}] * 2
-    told = [each.data["alias"] for each in session.ledger().read() if each.kind == "notified"]
+    told = [each.data["alias"] for each in workspace.ledger().read() if each.kind == "notified"]
     assert sorted(told) == ["acme-support", "birch-faq"]
 
 
 def test_what_was_evaluated_while_the_ledger_went_away_is_not_asked_again(tmp_path: Path) -> None:
     """It is queued, with its PASS, and raises nobody before it is in the ledger."""
-    session = Session(tmp_path, None, {}, tmp_path / ".fleetctl", given=declared())
-    session.ledger().append("note", [{"text": "the first entry"}])
+    workspace = open_workspace(tmp_path, None, {}, tmp_path / ".fleetctl", given=declared())
+    workspace.ledger().append("note", [{"text": "the first entry"}])
     tried = trial(0, "s1", alias="acme-support", adapter=NEW, stable=OLD)
     found = judge_paired(ACCURACY, [1.0] * 300, [1.0] * 300, must_pass_failed=())
     assert found.verdict is Verdict.PASS
     run = {"run": "r1", "alias": "acme-support", "adapter": NEW, "purpose": "gate",
            "summary": {}, "samples_sha256": "", "path": ""}  # fmt: skip
     ended = OfflineResult((JudgedGate(tried, found, {}),), (run,))
-    home = session.state_dir / "ledger.jsonl"
+    home = workspace.state_dir / "ledger.jsonl"
 
-    async def scenario() -> tuple[Evaluations, taking_back.JudgingRound]:
-        evaluations, done = Evaluations(), taking_back.JudgingRound()
+    async def scenario() -> tuple[Evaluations, gate_failures.JudgingRound]:
+        evaluations, done = Evaluations(), gate_failures.JudgingRound()
         work = asyncio.get_running_loop().create_future()
         work.set_result(ended)
         evaluations.running["acme-support", NEW] = asyncio.ensure_future(work)
         aside = home.rename(tmp_path / "aside")
         home.mkdir()
-        await judging._take_evaluations(session, State({}), evaluations, done)
+        await judge._take_evaluations(workspace, State({}), evaluations, done)
         home.rmdir()
         aside.rename(home)
         return evaluations, done
@@ -144,7 +146,7 @@ def test_what_was_evaluated_while_the_ledger_went_away_is_not_asked_again(tmp_pa
     evaluations, done = asyncio.run(scenario())
     assert evaluations.running == {}
     assert done.away is not None
-    kinds = [each.kind for each in session.ledger().read()]  # which writes down what is queued
+    kinds = [each.kind for each in workspace.ledger().read()]  # which writes down what is queued
     assert kinds == ["note", "eval_finished", "gate_judged"]
-    (evidence,) = session.history().evidence["acme-support"]
+    (evidence,) = workspace.history().evidence["acme-support"]
     assert (evidence.gate, evidence.finding.verdict) == ("accuracy", Verdict.PASS)

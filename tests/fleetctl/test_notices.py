@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fleetctl.session import Session
+from fleetctl.wiring import open_workspace
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 from tests.fleetctl.webhook import Webhook, webhook
@@ -130,7 +130,7 @@ def test_a_drill_that_fails_is_told(project: Project, hook: Webhook) -> None:
 def test_drift_and_an_overdue_retraining_are_told_and_again_only_if_undelivered(
     project: Project, hook: Webhook
 ) -> None:
-    session = Session(project.root, "fake", {}, project.root / ".fleetctl")
+    workspace = open_workspace(project.root, "fake", {}, project.root / ".fleetctl")
 
     def evaluated(purpose: str, good: int, digest: str) -> dict[str, Any]:
         levels = {"accuracy": {"good": good, "n": 1000}}
@@ -142,7 +142,7 @@ def test_drift_and_an_overdue_retraining_are_told_and_again_only_if_undelivered(
 
     entries = [evaluated("anchor", 900, "g0")]
     entries += [evaluated("rolling", 700, f"g{week}") for week in range(1, 5)]
-    session.ledger().append("eval_finished", entries)
+    workspace.ledger().append("eval_finished", entries)
     hook.status = 503
     done = call(project, "reconcile", "--once")
     assert done.stderr.count("was not delivered: refused with status 503") == 2

@@ -15,9 +15,10 @@ from fleet.history.entry import Entry
 from fleet.maintenance.drills import RETRY, DrillDue, due_drills
 from fleet.resources import Route, State
 from fleet.rollout_policy import ChangeWindow, RolloutPolicy
-from fleetctl.practice import practise, row, turns
-from fleetctl.session import Session
+from fleetctl.wiring import open_workspace
 from plans.reports.status import render_text, status
+from runtime.operations.drills import drill_document, drill_next_due, drill_records
+from runtime.workspace import Workspace
 from tests.fleet.planning.builders import DAY, NOON, adapter, fleet, route, state
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
@@ -73,28 +74,28 @@ def seen(new: int) -> tuple[Route, State]:
 @asynccontextmanager
 async def on_stage(
     root: Path, new: int = 100, rollout: RolloutPolicy = MONTHLY
-) -> AsyncIterator[tuple[Stage, Session]]:
+) -> AsyncIterator[tuple[Stage, Workspace]]:
     declared = fleet(adapter(NEW), known=(OLD, NEW), rollouts=[rollout])
-    session = Session(root, None, {}, root / ".fleetctl", given=declared)
-    async with stage(session.state_dir, new=new) as ours:
-        yield ours, session
+    workspace = open_workspace(root, None, {}, root / ".fleetctl", given=declared)
+    async with stage(workspace.state_dir, new=new) as ours:
+        yield ours, workspace
 
 
-def told(session: Session) -> list[dict[str, Any]]:
-    return [dict(each.data) for each in session.ledger().read() if each.kind == "drilled"]
+def told(workspace: Workspace) -> list[dict[str, Any]]:
+    return [dict(each.data) for each in workspace.ledger().read() if each.kind == "drilled"]
 
 
 def test_one_that_is_due_is_carried_out_once_and_moves_nobody(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def scenario() -> None:
-        async with on_stage(tmp_path) as (ours, session):
+        async with on_stage(tmp_path) as (ours, workspace):
             before, _ = await ours.gateways.read_table()
             for _ in range(3):
-                await practise(session, seen(100)[1])
+                await drill_next_due(workspace, seen(100)[1])
             after, _ = await ours.gateways.read_table()
             assert after == before.model_copy(update={"revision": 2})
-            (one,) = told(session)
+            (one,) = told(workspace)
             assert (one["target"], one["complete"]) == (OLD, True)
 
     asyncio.run(scenario())
@@ -115,15 +116,15 @@ def test_what_prevents_one_is_said_and_nothing_is_done(
     tmp_path: Path, new: int, rollout: RolloutPolicy, waits: str
 ) -> None:
     async def scenario() -> None:
-        async with on_stage(tmp_path, new, rollout) as (ours, session):
+        async with on_stage(tmp_path, new, rollout) as (ours, workspace):
             live = seen(new)[1]
-            await practise(session, live)
-            assert told(session) == []
+            await drill_next_due(workspace, live)
+            assert told(workspace) == []
             assert (await ours.gateways.read_table())[0].revision == 1
-            (found,) = await turns(session, live, ())
+            (found,) = await drill_records(workspace, live, ())
             assert found.waits.startswith(waits)
-            document = status("f", live, session.history(), (), None)
-            shown = render_text({**document, "drills": [row(found)]})
+            document = status("f", live, workspace.history(), (), None)
+            shown = render_text({**document, "drills": [drill_document(found)]})
             assert "Drill acme-support: due, every 30d, never succeeded yet; waits: " in shown
 
     asyncio.run(scenario())
@@ -131,7 +132,7 @@ def test_what_prevents_one_is_said_and_nothing_is_done(
 
 def test_without_a_version_to_go_back_to_nothing_is_drilled(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with on_stage(tmp_path) as (ours, session):
+        async with on_stage(tmp_path) as (ours, workspace):
             table, _ = await ours.gateways.read_table()
             entry = table.aliases[ALIAS]
             alone = {ALIAS: entry.model_copy(update={"shares": entry.shares[:1]})}
@@ -139,9 +140,9 @@ def test_without_a_version_to_go_back_to_nothing_is_drilled(tmp_path: Path) -> N
                 table.model_copy(update={"revision": 2, "aliases": {**table.aliases, **alone}})
             )
             live = state(route(ALIAS, (NEW, 100, "s1")))
-            await practise(session, live)
-            assert told(session) == []
-            (found,) = await turns(session, live, ())
+            await drill_next_due(workspace, live)
+            assert told(workspace) == []
+            (found,) = await drill_records(workspace, live, ())
             assert found.waits == "no earlier version is resident"
 
     asyncio.run(scenario())
@@ -152,17 +153,17 @@ def test_one_that_fails_is_an_alert_and_is_tried_again_an_hour_later(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], way: str
 ) -> None:
     async def scenario() -> None:
-        async with on_stage(tmp_path) as (ours, session):
+        async with on_stage(tmp_path) as (ours, workspace):
             memory = ours.replicas["s1"].memory
             if way == "lost by its server":
                 del memory.listed[OLD]
             else:
                 memory.faults.down = True
             for _ in range(2):
-                await practise(session, seen(100)[1])
-            (one,) = told(session)
+                await drill_next_due(workspace, seen(100)[1])
+            (one,) = told(workspace)
             assert one["complete"] is False
-            (found,) = await turns(session, seen(100)[1], session.ledger().read())
+            (found,) = await drill_records(workspace, seen(100)[1], workspace.ledger().read())
             assert found.turn is DrillDue.FAILED
 
     asyncio.run(scenario())

@@ -14,7 +14,7 @@ from fleet.encoding import plain
 from fleet.errors import ConfigError
 from fleet.steps import SetRoute
 from fleetctl.cli import main_group
-from fleetctl.session import Session
+from fleetctl.wiring import open_workspace
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.state_dir import read_table
 from runtime.project.load import load_fleet
@@ -199,17 +199,17 @@ def test_a_live_drill_is_recorded_and_leaves_the_route_as_it_was(project: Projec
 
 
 def test_a_live_drill_that_was_killed_is_undone_by_the_next_reconcile(project: Project) -> None:
-    session = Session(project.root, "fake", {}, project.root / ".fleetctl")
-    table = read_table(session.state_dir)
+    workspace = open_workspace(project.root, "fake", {}, project.root / ".fleetctl")
+    table = read_table(workspace.state_dir)
     assert table is not None
     shares = table.aliases["acme-support"].shares
     (old,) = (each for each in shares if each.adapter == OLD)
     begun = {"alias": "acme-support", "target": OLD}
     plain = [each.model_dump(mode="json") for each in shares]
-    session.ledger().append("drill_started", [{**begun, "shares": plain}])
+    workspace.ledger().append("drill_started", [{**begun, "shares": plain}])
 
     async def flip_and_die() -> None:
-        gateways = LocalGateways(session.state_dir)
+        gateways = LocalGateways(workspace.state_dir)
         await gateways.publish(flipped(table, "acme-support", old))
         await gateways.close()
 
@@ -251,7 +251,7 @@ def test_a_webhook_is_a_url_or_says_where_it_is_kept(tmp_path: Path, value: str)
 def test_one_that_gates_could_not_judge_in_time_is_released_by_its_version(
     project: Project,
 ) -> None:
-    ledger = Session(project.root, "fake", {}, project.root / ".fleetctl").ledger()
+    ledger = open_workspace(project.root, "fake", {}, project.root / ".fleetctl").ledger()
     for percent in (10, 0):  # what an apply writes down that gives a version up
         made = route("acme-support", (NEW, percent, "a"), (OLD, 100 - percent, "a"))
         step = {"step": f"set {made.address}", "address": made.address, "how": "adopted"}

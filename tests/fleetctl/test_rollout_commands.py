@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from fleetctl.scenes import scene_of
-from fleetctl.session import Session
+from fleetctl.wiring import open_workspace
 from runtime.gates.tick import judge_live, write_down
+from runtime.operations.trust import tick_context
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 
@@ -92,9 +92,9 @@ def judged_and_killed(project: Project) -> list[str]:
     """Judge and write down as a reconcile does that is killed before it rolls back."""
 
     async def scenario() -> list[str]:
-        session = Session(project.root, "fake", {}, project.root / ".fleetctl")
-        scene = scene_of(session, await session.observe_now())
-        told = write_down(scene, judge_live(scene), session.ledger().append)
+        workspace = open_workspace(project.root, "fake", {}, project.root / ".fleetctl")
+        scene = tick_context(workspace, await workspace.observe_now())
+        told = write_down(scene, judge_live(scene), workspace.ledger().append)
         return [each.judged.finding.verdict for each in told if each.recorded]
 
     return asyncio.run(scenario())

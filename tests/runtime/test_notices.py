@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runtime.notify import deliver
+from runtime.operations.notify import deliver
 from tests.ports import free_port
 
 

@@ -1,28 +1,31 @@
-"""The base that an adapter is checked against, found without a valid fleet.
+"""Find the base that an adapter is checked against, without a valid fleet.
 
-A fleet that names a version is not valid before that version is in the lock, and adding it
-is how it gets there. So only what is said about the base is looked at.
+A fleet that names a version is valid once the lock has the version, and adding the version to the
+lock needs its base. So only the entry of the base is read.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fleet.errors import LibraryError, did_you_mean, problem
-from fleetctl.session import Session
 from runtime.library.add import KnownBase
 from runtime.library.layout import base_folder
 from runtime.project.facts import read_lock, read_shape
-from runtime.project.load import read_files, read_tree
+from runtime.project.load import library_folder, read_files, read_tree
 
 
-def known_base(session: Session, name: str) -> KnownBase:
+def known_base(
+    root: Path, environment: str | None, variables: Mapping[str, str], name: str
+) -> KnownBase:
     """Return a declared base with its dimensions, from its folder or else from the lock.
 
     Raises:
         LibraryError: no such base is declared, or its dimensions are not known.
         ConfigError: the declarations, the lock or the base's config.json cannot be read.
     """
-    texts = read_files(session.root, session.environment)
-    value = read_tree(texts, session.environment, session.variables).value
+    texts = read_files(root, environment)
+    value = read_tree(texts, environment, variables).value
     declared = value.get("bases")
     bases: dict[str, Any] = declared if isinstance(declared, dict) else {}
     if name not in bases:
@@ -33,14 +36,14 @@ def known_base(session: Session, name: str) -> KnownBase:
     its = bases[name]
     given = its.get("model") if isinstance(its, dict) else None
     model = given if isinstance(given, str) else ""
-    also = [session.root / model] if model else []
-    places = list(dict.fromkeys([base_folder(session.library, name), *also]))
+    also = [root / model] if model else []
+    places = list(dict.fromkeys([base_folder(library_folder(root), name), *also]))
     for folder in places:
         if (folder / "config.json").is_file():
             return KnownBase(name, model, read_shape(folder))
-    locked = read_lock(session.root).bases.get(name)
+    locked = read_lock(root).bases.get(name)
     if locked is None:
-        where = " nor ".join(f"`{each}`" for each in places)
+        where = " nor ".join(f"`{folder}`" for folder in places)
         detail = (
             f"{f'Neither {where} holds a' if len(places) > 1 else f'{where} holds no'} "
             f"config.json, and the lock does not know `{name}`: nothing says which adapters fit it."

@@ -1,9 +1,9 @@
-"""The evaluations of a project, wired up: who is asked what, and where it is written down."""
+"""Choose the evaluations of a project: named, all, due, or at a URL."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fleet.errors import EvalError, FleetError, did_you_mean, problem
 from fleet.evals import (
@@ -11,6 +11,7 @@ from fleet.evals import (
     EvalRecord,
     EvalSpec,
     EvalTarget,
+    GoldenSet,
     Purpose,
     QualityDrift,
     ServedVersion,
@@ -19,21 +20,18 @@ from fleet.evals import (
     due_evaluations,
     eval_records,
     eval_spec_of,
-    floor,
+    read_golden_set,
     served_versions,
 )
 from fleet.names import AdapterName
 from fleet.resources import State
-from fleetctl.judging import office_of
-from fleetctl.session import Session
-
-if TYPE_CHECKING:
-    from fleet.evals import GoldenSet
-    from runtime.evals.engines import Tell
+from fleet.spec import AdapterSpec
+from runtime.secrets import read_secret
+from runtime.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class EvalJob:
     """One evaluation to make."""
 
     target: EvalTarget
@@ -41,18 +39,16 @@ class Job:
     """Path of the set, relative to the project."""
     purpose: Purpose
     serving: str
-    """Which engine with which flags answers."""
+    """Engine and flags of the server that answers."""
 
 
-def read_set(root: Path, path: str) -> "GoldenSet":
+def read_set(root: Path, path: str) -> GoldenSet:
     """Read a golden set; its name in errors is as given.
 
     Raises:
         ConfigError: with every bad line.
         FleetError: FC6702, there is no such file.
     """
-    from fleet.evals import read_golden_set  # noqa: PLC0415 (needs a schema library)
-
     try:
         content = (root / path).read_bytes()
     except OSError as error:
@@ -62,24 +58,24 @@ def read_set(root: Path, path: str) -> "GoldenSet":
     return read_golden_set(content, path)
 
 
-def jobs(
-    session: Session,
+def jobs_of(
+    workspace: Workspace,
     live: State,
     names: Sequence[str],
     *,
     version: str | None,
     golden: str | None,
     purpose: Purpose | None,
-) -> Iterator[Job]:
+) -> Iterator[EvalJob]:
     """Yield an evaluation for each alias or version.
 
     Raises:
         FleetError: an unknown name, no golden set, or a version that no server holds.
     """
-    fleet = session.fleet()
+    fleet = workspace.fleet()
     at, heads = served_versions(live), answering(live)
     for name in names:
-        alias, adapter = _chosen(session, name, version, heads)
+        alias, adapter = _chosen(workspace, name, version, heads)
         declared = fleet.adapters.get(alias)
         path = golden or (declared.golden if declared else None)
         if path is None:
@@ -95,158 +91,122 @@ def jobs(
         found = at.get(adapter)
         if found is None:
             raise _not_served(adapter, at)
-        yield Job(target_of(session, found), path, why, found.engine)
+        yield EvalJob(target_of(workspace, found), path, why, found.engine)
 
 
-def all_jobs(session: Session, live: State, **asked: Any) -> tuple[list[Job], list[str]]:
+def all_jobs(workspace: Workspace, live: State, **asked: Any) -> tuple[list[EvalJob], list[str]]:
     """Return an evaluation for each alias with a golden set, and a note for each that cannot be.
 
     Args:
-        session: The project.
+        workspace: The project.
         live: What was observed.
-        asked: As for `jobs`.
+        asked: As for `jobs_of`.
     """
-    found: list[Job] = []
+    found: list[EvalJob] = []
     notes: list[str] = []
-    for name, each in session.fleet().adapters.items():
-        if each.golden or asked.get("golden"):
+    for name, adapter in workspace.fleet().adapters.items():
+        if adapter.golden or asked.get("golden"):
             try:
-                found += jobs(session, live, [name], **asked)
+                found += jobs_of(workspace, live, [name], **asked)
             except FleetError as error:
                 notes.append(error.diagnostics[0].detail)
     return found, notes
 
 
-def elsewhere(
-    session: Session,
+def job_at_url(
+    workspace: Workspace,
     name: str,
     place: tuple[str, str | None],
     golden: str,
     purpose: Purpose | None,
-) -> Job:
+) -> EvalJob:
     """Return an evaluation of any served name at a place: a URL, and its key's reference.
 
     Raises:
         FleetError: FC6703, the key cannot be read.
     """
-    from runtime.secrets import read_secret  # noqa: PLC0415 (keeps small commands fast)
-
     url, key = place
     headers = {}
     if key is not None:
-        secret = read_secret(session.root, key)
+        secret = read_secret(workspace.root, key)
         if not secret:
             detail = f"`{key}` cannot be read here."
             raise FleetError(
                 problem("FC6703", "No API key", detail, hint="Write env:NAME or file:path.")
             )
         headers = {"Authorization": f"Bearer {secret}"}
-    locked = session.fleet().versions.get(name)
+    locked = workspace.fleet().versions.get(name)
     try:
         alias = AdapterName.parse(name).alias
     except ValueError:
         alias = name
     digest = locked.digest if locked else ""
     target = EvalTarget(url, name, name, digest, alias, headers, fixed=True)
-    return Job(target, golden, purpose or "smoke", url)
+    return EvalJob(target, golden, purpose or "smoke", url)
 
 
-def alarms(session: Session, live: State) -> list[tuple[str, str, QualityDrift]]:
-    """Return what has drifted of what serves: alias, version, and what the rule says."""
-    return standings(past_of(session), live, {DriftStatus.SERVING, DriftStatus.RETRAIN})
+def drift_alarms(workspace: Workspace, live: State) -> list[tuple[str, str, QualityDrift]]:
+    """Return the quality drift of serving versions: alias, version, finding of the rule."""
+    return drift_standings(read_evals(workspace), live, {DriftStatus.SERVING, DriftStatus.RETRAIN})
 
 
-def standings(
+def drift_standings(
     past: Mapping[str, Sequence[EvalRecord]], live: State, wanted: Collection[DriftStatus]
 ) -> list[tuple[str, str, QualityDrift]]:
-    """Return what the drift rules say of what serves, as far as it stands like that."""
+    """Return the findings of the drift rules on serving versions, of the wanted kinds."""
     return [
-        (alias, adapter, each)
+        (alias, adapter, drift)
         for alias, adapter in sorted(answering(live).items())
-        for each in drifts(past.get(alias, ()), adapter)
-        if each.standing in wanted
+        for drift in drifts(past.get(alias, ()), adapter)
+        if drift.standing in wanted
     ]
 
 
-def target_of(session: Session, found: ServedVersion) -> EvalTarget:
-    """Return who is asked; the digest is that of the loaded bytes, else the lock's."""
-    locked = session.fleet().versions.get(found.adapter)
+def target_of(workspace: Workspace, found: ServedVersion) -> EvalTarget:
+    """Return the target of requests; the digest is that of the loaded bytes, else the lock's."""
+    locked = workspace.fleet().versions.get(found.adapter)
     digest = found.digest or (locked.digest if locked else "")
     alias = AdapterName.parse(found.adapter).alias
     return EvalTarget(found.url, found.adapter, found.adapter, digest, alias)
 
 
-def jobs_due(session: Session, live: State) -> tuple[list[Job], list[str]]:
-    """Return what is due now, and a note for each version that cannot be asked."""
-    fleet = session.fleet()
+def jobs_due(workspace: Workspace, live: State) -> tuple[list[EvalJob], list[str]]:
+    """Return the evaluations due now, and a note for each version that cannot be asked."""
+    fleet = workspace.fleet()
     at, heads = served_versions(live), answering(live)
     serving = {
         alias: (fleet.adapters[alias], adapter, at[adapter].engine if adapter in at else "")
         for alias, adapter in heads.items()
         if alias in fleet.adapters
     }
-    found: list[Job] = []
+    found: list[EvalJob] = []
     notes: list[str] = []
-    past = eval_records(session.ledger().read())
-    for each in due_evaluations(serving, past, fleet.evals.every, session.now()):
+    past = eval_records(workspace.ledger().read())
+    for each in due_evaluations(serving, past, fleet.evals.every, workspace.now()):
         where = at.get(each.adapter)
         if where is None:
             notes.append(f"{each.adapter} is due ({each.reason}), and no reachable server holds it")
             continue
-        found.append(Job(target_of(session, where), each.golden, each.purpose, where.engine))
+        found.append(EvalJob(target_of(workspace, where), each.golden, each.purpose, where.engine))
     return found, notes
 
 
-async def carry_out(
-    session: Session,
-    job: Job,
-    spec: EvalSpec,
-    teller: "Callable[[Purpose], Tell]",
-    through: str = "",
-) -> list[dict[str, Any]]:
-    """Make an evaluation and write it down; return the ledger's entries.
-
-    The first anchor run of a version is asked twice: how many answers differ then is the noise
-    floor that later ones are held against.
-    """
-    from fleet.evals import with_format  # noqa: PLC0415 (needs a schema library)
-    from runtime.evals.evaluate import evaluate  # noqa: PLC0415 (keeps small commands fast)
-    from runtime.evals.record import record  # noqa: PLC0415 (keeps small commands fast)
-
-    declared = session.fleet().adapters.get(job.target.alias)
-    golden = with_format(read_set(session.root, job.golden), declared.format if declared else None)
-    office = office_of(session, through)
-    # Read before anybody is asked: without the ledger it would be in vain.
-    known = floor(past_of(session).get(job.target.alias, []), job.target.adapter)
-
-    async def once(purpose: Purpose) -> dict[str, Any]:
-        run = await evaluate(
-            job.target, golden, spec, office, purpose=purpose, tell=teller(purpose)
-        )
-        return record(run, office.store, session.ledger(), session.library, job.serving)
-
-    first = await once(job.purpose)
-    if job.purpose != "anchor" or not first["summary"]["valid"] or known is not None:
-        return [first]
-    return [first, await once("aa")]
-
-
-def spec_for(session: Session, changes: Mapping[str, Any]) -> EvalSpec:
-    """Return how the fleet declares that sets are asked, with what the command line changes."""
+def spec_for(workspace: Workspace, changes: Mapping[str, Any]) -> EvalSpec:
+    """Return how the fleet declares that sets are asked, with the changes of a command line."""
     given = {key: value for key, value in changes.items() if value is not None}
-    return replace(eval_spec_of(session.fleet().evals), **given)
+    return replace(eval_spec_of(workspace.fleet().evals), **given)
 
 
-def past_of(session: Session) -> dict[str, list[EvalRecord]]:
+def read_evals(workspace: Workspace) -> dict[str, list[EvalRecord]]:
     """Return every evaluation in the ledger, by alias."""
-    return eval_records(session.ledger().read())
+    return eval_records(workspace.ledger().read())
 
 
 def _chosen(
-    session: Session, name: str, version: str | None, heads: Mapping[str, str]
+    workspace: Workspace, name: str, version: str | None, heads: Mapping[str, str]
 ) -> tuple[str, str]:
-    """Return alias and full version name of what a person named."""
-    fleet = session.fleet()
+    """Return alias and full version name of a name from the command line."""
+    fleet = workspace.fleet()
     try:
         parsed = AdapterName.parse(name)
     except ValueError:
@@ -269,7 +229,7 @@ def _chosen(
     return name, heads.get(name, str(declared))
 
 
-def _purpose(path: str, golden: str | None, declared: Any) -> Purpose:
+def _purpose(path: str, golden: str | None, declared: AdapterSpec | None) -> Purpose:
     if path == golden:
         return "anchor"
     return "rolling" if declared is not None and path == declared.rolling else "smoke"
@@ -277,7 +237,7 @@ def _purpose(path: str, golden: str | None, declared: Any) -> Purpose:
 
 def _not_served(adapter: str, at: Mapping[str, ServedVersion]) -> EvalError:
     near = did_you_mean(adapter, sorted(at))
-    held = [each for each in sorted(at) if each.rpartition("-v")[0] == adapter.rpartition("-v")[0]]
+    held = [name for name in sorted(at) if name.rpartition("-v")[0] == adapter.rpartition("-v")[0]]
     also = f" Loaded of this adapter: {', '.join(held)}." if held else ""
     return EvalError(
         problem(

@@ -1,11 +1,12 @@
-"""Files that the declarations name and that nothing reads until they are needed.
+"""Check the files that declarations name: golden sets and templates of notices.
 
-A golden set is read when a version is judged, a template when traffic has been moved: too late
-to hear that a line of it is wrong. `fleetctl validate` reads them along.
+A golden set is read when a version is judged, a template after traffic has moved: too late to
+report a wrong line. `fleetctl validate` reads both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from fleet.codes import diagnostic
 from fleet.config import Problem, diagnostics
@@ -13,17 +14,21 @@ from fleet.errors import ConfigError, Diagnostic, Position
 from fleet.evals import GoldenItemError, GoldenSet, in_pairs, read_golden_set, scored_by, to_judge
 from fleet.rollout_policy import BY_FORM
 from fleet.rollouts import golden_of
-from plans.reports.notifications import Audience, fault
+from fleet.spec import NotifyEvent
 from runtime.project.load import Project
 
+Audience = Literal["client", "operators"]
+FindFault = Callable[[str, Audience, tuple[NotifyEvent, ...]], tuple[int, str] | None]
+"""Returns line and reason of what is wrong with a template for an audience; line 0: no line."""
 
-def read_along(root: Path, project: Project) -> None:
+
+def check_referenced_files(root: Path, project: Project, find_fault: FindFault) -> None:
     """Read golden sets and templates of notices.
 
     Raises:
         ConfigError: with everything that is wrong in them.
     """
-    found = [*_golden(root, project), *_templates(root, project)]
+    found = [*_golden(root, project), *_templates(root, project, find_fault)]
     if found:
         raise ConfigError(*found)
 
@@ -36,7 +41,7 @@ def _golden(root: Path, project: Project) -> Iterator[Diagnostic]:
             yield from error.diagnostics
             continue
         yield from _scores(path, golden, project)
-        judged = [each.id for each in golden.items if to_judge(each) or in_pairs(each)]
+        judged = [item.id for item in golden.items if to_judge(item) or in_pairs(item)]
         if judged and project.fleet.evals.judge is None:
             more = f" and {len(judged) - 1} more" if judged[1:] else ""
             detail = f"`{judged[0]}`{more} of {len(golden.items)} items ask for a judge."
@@ -64,7 +69,7 @@ def _scores(path: str, golden: GoldenSet, project: Project) -> Iterator[Diagnost
             yield from diagnostics([found], project.tree)
 
 
-def _templates(root: Path, project: Project) -> Iterator[Diagnostic]:
+def _templates(root: Path, project: Project, find_fault: FindFault) -> Iterator[Diagnostic]:
     fleet = project.fleet
     asked: list[tuple[tuple[str, ...], Audience]] = [(("notify",), "operators")]
     asked += [(("clients", name, "notify"), "client") for name in fleet.clients]
@@ -81,7 +86,7 @@ def _templates(root: Path, project: Project) -> Iterator[Diagnostic]:
             hint = "Paths are relative to the project. Until it is there, notices have our text."
             yield from diagnostics([Problem("FC1250", at, detail, hint=hint)], project.tree)
             continue
-        wrong = fault(text, audience, notify.events)
+        wrong = find_fault(text, audience, notify.events)
         if wrong is None:
             continue
         line, why = wrong

@@ -1,0 +1,262 @@
+"""Drill rollbacks of a project: one alias, all that are due, or one per round as declared."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+from fleet.config import format_duration
+from fleet.errors import FleetError, LockHeldError
+from fleet.history import (
+    Entry,
+    History,
+    fallback_check,
+    fold_entries,
+    loaded_digests,
+    settled,
+)
+from fleet.maintenance import DrillRecord, due_drills, failed_drill, last_drills
+from fleet.resources import State
+from fleet.rollouts import Phase, closed_until, decide_rollouts
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.table import RoutingTable
+from runtime.ledger.outbox import in_time
+from runtime.messages import Message
+from runtime.operations.notifications import notify_once
+from runtime.operations.rollback import check_fallbacks, smoke_inputs
+from runtime.rollback.drill import DrillResult, drill
+from runtime.rollback.publish import choose_target
+from runtime.workspace import Workspace
+
+PERCENTILES: Final = (("p50", 50), ("p99", 99), ("slowest", 100))
+"""Names and percentages of the times in `drill_times`."""
+
+
+async def drill_one(
+    workspace: Workspace, alias: str, to: str | None, smoke: Sequence[str], *, live: bool
+) -> DrillResult:
+    """Drill the rollback of one alias, under the lease.
+
+    While the ledger's home is down a dry drill goes on without a lease, as a rollback does.
+
+    Raises:
+        FleetError: no such alias or version, a rollout is under way, or another run holds
+            the fleet.
+    """
+    gateways = LocalGateways(workspace.state_dir, envoys=workspace.envoys())
+    outbox, holder = workspace.outbox(), f"{workspace.by} (run {workspace.run}, drill)"
+    with ExitStack() as held:
+        try:
+            in_time(lambda: held.enter_context(workspace.ledger().lease(holder)))
+        except LockHeldError:
+            raise
+        except (FleetError, OSError) as error:  # among them that it does not answer in time
+            workspace.emit(Message(f"no lease: {error}", "warning"))
+        try:
+            return await drill(
+                alias,
+                to,
+                gateways,
+                outbox,
+                live=live,
+                doubts=lambda names: check_fallbacks(workspace, outbox, alias, names),
+                inputs=smoke or await asyncio.to_thread(smoke_inputs, workspace, outbox, alias),
+            )
+        finally:
+            await gateways.close()
+
+
+async def notify_failed_drill(workspace: Workspace, result: DrillResult) -> list[str]:
+    """Notify that a rollback would not succeed now; return warnings."""
+    about = failed_drill(result.alias, result.target, _reasons(result), workspace.now())
+    try:
+        return await notify_once(workspace, [about])
+    except (FleetError, OSError) as error:
+        return [f"nobody was notified: {error}"]
+
+
+def drill_times(results: Sequence[DrillResult]) -> dict[str, Any]:
+    """Return the times of successful drills of one alias, in seconds.
+
+    The 99th percentile is the smallest time that 99 % do not exceed.
+    """
+    last = results[-1]
+    flips = sorted(result.seconds for result in results)
+    there = {name: flips[-(-part * len(flips) // 100) - 1] for name, part in PERCENTILES}
+    smokes = sorted(result.smoke.seconds for result in results)
+    slowest = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in there.items())
+    moved = "there and back" if last.live else "no traffic moved"
+    sentence = (
+        f"{len(results)} drills of {last.alias} to {last.target} ({moved}): to the last "
+        f"gateway's acknowledgement {slowest}; smoke test {smokes[len(smokes) // 2]:.2f} s"
+    )
+    return {
+        "alias": last.alias,
+        "target": last.target,
+        "live": last.live,
+        "drills": len(results),
+        **{f"{name}_s": round(seconds, 4) for name, seconds in there.items()},
+        "smoke_p50_s": round(smokes[len(smokes) // 2], 4),
+        "sentence": sentence,
+    }
+
+
+async def aliases_to_drill(
+    workspace: Workspace, longest: timedelta | None, *, declared: bool
+) -> tuple[list[str], list[str]]:
+    """Return the aliases that are due for a drill, and those without a version to go back to.
+
+    Args:
+        workspace: Its routing table and ledger are read.
+        longest: Time since the last successful drill after which an alias is due; None: all are.
+        declared: Take the interval from each alias's rollout; without an interval none is due.
+    """
+    table = await _read_table(workspace)
+    often = _declared(workspace) if declared else dict.fromkeys(table.aliases, longest)
+    entries = workspace.ledger().read()
+    last, past = last_drills(entries), fold_entries(entries)
+    digests = loaded_digests(past)
+    wanted: list[str] = []
+    stuck: list[str] = []
+    for alias, entry in sorted(table.aliases.items()):
+        if alias not in often:
+            continue
+        interval = often[alias]
+        if interval and alias in last and workspace.now() - last[alias] < interval:
+            continue
+        try:
+            choose_target(alias, entry, None, partial(fallback_check, past, alias, digests))
+        except FleetError:
+            stuck.append(alias)
+        else:
+            wanted.append(alias)
+    return wanted, stuck
+
+
+def _declared(workspace: Workspace) -> dict[str, timedelta | None]:
+    """Return the drill interval of each alias whose rollout declares one."""
+    fleet = workspace.fleet()
+    return {
+        alias: often
+        for alias, adapter in fleet.adapters.items()
+        if (often := fleet.rollouts[adapter.rollout].drill)
+    }
+
+
+async def _read_table(workspace: Workspace) -> RoutingTable:
+    gateways = LocalGateways(workspace.state_dir, envoys=workspace.envoys())
+    try:
+        table, _ = await gateways.read_table()
+    finally:
+        await gateways.close()
+    return table
+
+
+async def drill_records(
+    workspace: Workspace, live: State, entries: Sequence[Entry]
+) -> tuple[DrillRecord, ...]:
+    """Return the record of every alias whose rollout declares `drill`, the most urgent first."""
+    fleet, now = workspace.fleet(), workspace.now()
+    if not _declared(workspace):
+        return ()
+    try:
+        table = await _read_table(workspace)
+    except FleetError:  # `observe` reports the same; without routes nothing is drilled
+        return ()
+    history = settled(fold_entries(entries), live)
+    since = {
+        alias: min(lost)
+        for alias, entry in table.aliases.items()
+        if (lost := [at for e in entry.shares if (at := history.cutovers.get(e.adapter))])
+    }
+    return due_drills(fleet, entries, since, _waits(workspace, live, history, table, now), now)
+
+
+def _waits(
+    workspace: Workspace, live: State, history: History, table: RoutingTable, now: datetime
+) -> dict[str, str]:
+    """Return by alias what prevents a drill now."""
+    fleet, digests, found = workspace.fleet(), loaded_digests(history), dict[str, str]()
+    for alias, wanted in decide_rollouts(fleet, live, history, now).wanted.items():
+        until = closed_until(fleet.rollouts[fleet.adapters[alias].rollout], now)
+        if alias not in table.aliases:
+            found[alias] = "it has no route"
+        elif wanted.phase not in (Phase.COMPLETE, Phase.SOAKING, Phase.HELD):
+            found[alias] = f"its rollout is under way ({wanted.phase})"
+        elif until:
+            found[alias] = f"nothing is changed until {until:%Y-%m-%d %H:%M} UTC"
+        else:
+            against = partial(fallback_check, history, alias, digests)
+            try:
+                choose_target(alias, table.aliases[alias], None, against)
+            except FleetError as error:
+                first = error.diagnostics[0].summary
+                found[alias] = f"{first[:1].lower()}{first[1:]}"
+    return found
+
+
+async def drill_next_due(workspace: Workspace, live: State) -> None:
+    """Carry out one drill that is due, if any; a drill that fails does not end the round.
+
+    No traffic moves. A failed drill is recorded, notified once until a drill of the alias
+    succeeds, and repeated an hour later.
+    """
+    entries = await asyncio.to_thread(workspace.ledger().read)
+    now = workspace.now()
+    due = [item for item in await drill_records(workspace, live, entries) if item.may_begin(now)]
+    if not due:
+        return
+    record = due[0]
+    try:
+        result = await drill_one(workspace, record.alias, None, (), live=False)
+    except LockHeldError:
+        workspace.emit(
+            Message(f"A drill of {record.alias} is due and waits: another run is at work.")
+        )
+        return
+    except FleetError as error:
+        why = error.diagnostics[0]
+        nobody = {"target": "", "live": False, "complete": False, "reason": why.detail}
+        workspace.ledger().append("drilled", [{"alias": record.alias, **nobody}])
+        await _report_failed(workspace, record, "", [f"{why.summary}: {why.detail}"])
+        return
+    for line in result.warnings:
+        workspace.emit(Message(f"Note: drill of {record.alias}: {line}"))
+    workspace.emit(Message(f"Drilled, as often as declared: {result.sentence}"))
+    if not result.complete:
+        await _report_failed(workspace, record, result.target, _reasons(result))
+
+
+def _reasons(result: DrillResult) -> list[str]:
+    return [*result.failures, *result.smoke.failures]
+
+
+async def _report_failed(
+    workspace: Workspace, record: DrillRecord, target: str, reasons: list[str]
+) -> None:
+    text = f"a rollback of {record.alias} would not succeed now: {'; '.join(reasons)}"
+    text = f"{text}. Once that is mended: fleetctl rollback {record.alias} --drill"
+    workspace.emit(Message(text, "warning"))
+    since = record.last.isoformat() if record.last else "the beginning"
+    about = failed_drill(record.alias, target, reasons, workspace.now(), f"after {since}")
+    for line in await notify_once(workspace, [about]):
+        workspace.emit(Message(line, "warning"))
+
+
+def drill_document(record: DrillRecord) -> dict[str, Any]:
+    """Return a record as `status` shows it."""
+    return {
+        "alias": record.alias,
+        "turn": record.turn.value,
+        "every": format_duration(record.every),
+        "last": _iso(record.last),
+        "tried": _iso(record.tried),
+        "due": _iso(record.due),
+        "waits": record.waits,
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="seconds") if moment else None

@@ -1,0 +1,46 @@
+"""Make the context of evaluations: store, clock, secrets, and how versions are asked."""
+
+from collections.abc import Callable
+from uuid import uuid4
+
+from fleet.evals import EvalTarget, eval_spec_of, objection
+from runtime.evals.context import EvalContext, directly
+from runtime.evals.store import EvalStore
+from runtime.evals.via_gateway import through_gateway
+from runtime.secrets import read_secret
+from runtime.workspace import Workspace
+
+
+def eval_context(workspace: Workspace, through: str = "") -> EvalContext:
+    """Return where this project keeps evaluations, and how versions are asked.
+
+    Args:
+        workspace: The project.
+        through: `server` or `gateway`; empty: as declared.
+
+    Raises:
+        FleetError: requests go through a gateway, and there is none or no secret of its operator.
+    """
+    fleet = workspace.fleet()
+    way: Callable[[EvalTarget], EvalTarget] = directly
+    if (through or fleet.evals.through) == "gateway":
+        way = through_gateway(fleet.gateways.values(), workspace.state_dir)
+    return EvalContext(
+        EvalStore(workspace.state_dir / "evals"),
+        workspace.now,
+        lambda: uuid4().hex[:12],
+        workspace.root,
+        lambda reference: read_secret(workspace.root, reference),
+        advisory=_judge_objections(workspace),
+        way=way,
+    )
+
+
+def _judge_objections(workspace: Workspace) -> Callable[[str], str]:
+    """Return a function of a client: why the judge decides no gate of it; empty: it does."""
+
+    def why(client: str) -> str:
+        judge = eval_spec_of(workspace.fleet().evals).judge
+        return objection(workspace.ledger().read(), judge, client)
+
+    return why

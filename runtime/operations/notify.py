@@ -1,0 +1,126 @@
+"""Notify clients and operators: find the recipients, post to webhooks, write down the deliveries.
+
+A notice that is lost stops nothing. Imports neither evaluations nor planning: a rollback notifies
+while these cannot be imported.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError
+from fleet.spec import FleetSpec, NotifyEvent, NotifySpec
+from runtime.json_client import JsonClient
+from runtime.ledger.outbox import LedgerOutbox, in_time
+from runtime.messages import Audience
+from runtime.rollback.rollback import record_or_warn
+from runtime.secrets import read_secret
+from runtime.workspace import Workspace
+
+DELIVER_S: Final = 5.0
+"""Upper bound of the time for posting a notice. Seconds."""
+UNSENT: Final = "was not delivered"
+"""Part of a warning about a notice that a later round posts again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A reader of notices, and the webhook."""
+
+    name: str
+    """Name in the ledger: `operators`, or `client NAME`."""
+    audience: Audience
+    to: NotifySpec
+
+
+def recipients(fleet: FleetSpec, alias: str, event: NotifyEvent) -> list[Recipient]:
+    """Return the recipients of an event: operators first, then the alias's own client."""
+    client = fleet.clients.get(alias.partition("-")[0])
+    found: list[Recipient] = []
+    if fleet.notify and event in fleet.notify.events:
+        found.append(Recipient("operators", "operators", fleet.notify))
+    if client and client.notify and event in client.notify.events:
+        found.append(Recipient(f"client {client.name}", "client", client.notify))
+    return found
+
+
+async def notify(
+    workspace: Workspace,
+    outbox: LedgerOutbox,
+    event: NotifyEvent,
+    alias: str,
+    to: Iterable[Recipient],
+    facts: Mapping[str, Any],
+    about: Mapping[str, Any],
+) -> list[str]:
+    """Post one event to its recipients; return a warning for each notice that was not delivered.
+
+    Args:
+        workspace: The project.
+        outbox: Writes down the deliveries.
+        event: What happened.
+        alias: Alias that the event is about.
+        to: From `recipients`.
+        facts: For the notices.
+        about: More for the ledger's entries.
+    """
+    whole = {"fleet": workspace.fleet().name, **facts}
+    posted = await asyncio.gather(*(_post(workspace, event, reader, whole) for reader in to))
+    warnings = [line for _, problems in posted for line in problems]
+    if posted:
+        entries = [{"alias": alias, "event": event, **about, **record} for record, _ in posted]
+        warnings += await record_or_warn(outbox, "notified", entries, "the notices")
+    return warnings
+
+
+async def _post(
+    workspace: Workspace, event: NotifyEvent, recipient: Recipient, facts: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the ledger's record of one notice, and warnings."""
+    warnings = []
+    name, to = recipient.name, recipient.to
+    try:
+        own = (workspace.root / to.template).read_text(encoding="utf-8") if to.template else ""
+        body = workspace.render_notice(event, recipient.audience, facts, own)
+    except (OSError, ValueError) as error:
+        warnings.append(f"the template `{to.template}` for {name} was not used: {error}")
+        body = workspace.render_notice(event, recipient.audience, facts, "")
+    url = to.webhook if "://" in to.webhook else read_secret(workspace.root, to.webhook)
+    detail = await deliver(url, body) if url else f"`{to.webhook}` is not readable here"
+    if detail:
+        warnings.append(f"the notice to {name} {UNSENT}: {detail}")
+    return {"to": name, "delivered": not detail, "detail": detail}, warnings
+
+
+async def deliver(url: str, document: Mapping[str, Any], timeout_s: float = DELIVER_S) -> str:
+    """Post a document as JSON, once; return why it was not taken, empty when it was.
+
+    The caller waits at most a second more than `timeout_s`, and so does the end of the program:
+    a resolver of names that hangs does so in a thread that is left behind. The reason never holds
+    the URL, which may be a secret.
+    """
+    work = partial(asyncio.run, _send(url, document, timeout_s))
+    try:
+        return await asyncio.to_thread(in_time, work, timeout_s + 1)
+    except TimeoutError:
+        return f"no answer within {timeout_s:g} s"
+
+
+async def _send(url: str, document: Mapping[str, Any], timeout_s: float) -> str:
+    try:
+        parts = urlsplit(url)
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        async with JsonClient(f"{parts.scheme}://{parts.netloc}", timeout_s=timeout_s) as client:
+            await client.post(path, dict(document))
+    except EngineTimedOutError:
+        return f"no answer within {timeout_s:g} s"
+    except EngineUnreachableError:
+        return "no connection"
+    except EngineRejectedError as error:
+        return f"refused with status {error.status}"
+    except ValueError:
+        return "its URL is none"
+    return ""

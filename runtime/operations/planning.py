@@ -1,0 +1,121 @@
+"""Plan, place and diagnose the fleet of a workspace."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fleet.errors import PlacementError
+from fleet.history import History, settled
+from fleet.placement import PlacementResult, SearchLimits, place
+from fleet.plan import Plan
+from fleet.planning import USUAL, BestEffort, best_effort, desired_state, make_plan
+from fleet.resources import Server, State
+from fleet.rollouts import RolloutTargets, decide_rollouts
+from fleet.spec import FleetSpec
+from fleet.vllm import with_engines
+from fleet.what_if import Diagnosis, diagnose
+from runtime.messages import Message
+from runtime.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedFleet:
+    """A fleet with a place for everything in it."""
+
+    fleet: FleetSpec
+    """Without the aliases of which a version has no place."""
+    history: History
+    wanted: RolloutTargets
+    placement: PlacementResult
+    error: PlacementError | None = None
+    """Why some are left out."""
+
+
+def plan_fleet(
+    workspace: Workspace,
+    live: State | None = None,
+    fleet: FleetSpec | None = None,
+    search: SearchLimits = USUAL,
+) -> Plan:
+    """Return the plan from declarations, live state and ledger.
+
+    Args:
+        workspace: The project.
+        live: The live state; None: observed now.
+        fleet: Planned in place of the declared fleet; None: the declared one.
+        search: Limits of the search for places.
+    """
+    wanted = workspace.fleet() if fleet is None else fleet
+    state = workspace.observe() if live is None else live
+    return make_plan(wanted, state, settled(workspace.history(), state), workspace.now(), search)
+
+
+def plan_declared(workspace: Workspace, live: State, search: SearchLimits) -> Plan | None:
+    """Return the plan of the declared fleet; None if the fleet does not fit."""
+    try:
+        return plan_fleet(workspace, live, search=search)
+    except PlacementError:
+        return None
+
+
+def plan_best_effort(workspace: Workspace, live: State) -> tuple[Plan, BestEffort] | None:
+    """Plan without the aliases that find no place; None where not even that fits."""
+    now = workspace.now()
+    rest = best_effort(workspace.fleet(), live, settled(workspace.history(), live), now, USUAL)
+    if rest is None:
+        return None
+    return make_plan(rest.fleet, live, rest.history, now, USUAL), rest
+
+
+def desired_servers(workspace: Workspace) -> tuple[Server, ...]:
+    """Return the servers that the fleet should have, with their flags."""
+    state = desired_state(
+        workspace.fleet(), workspace.observe(), workspace.history(), workspace.now()
+    )
+    return tuple(state.servers().values())
+
+
+def place_fleet(workspace: Workspace, live: State, search: SearchLimits) -> PlacedFleet:
+    """Place the fleet, or its aliases that have a place; a warning names the others.
+
+    Raises:
+        PlacementError: no alias can be placed.
+    """
+    fleet, now = with_engines(workspace.fleet(), live), workspace.now()
+    history = settled(workspace.history(), live)
+    wanted = decide_rollouts(fleet, live, history, now)
+    try:
+        return PlacedFleet(fleet, history, wanted, place(fleet, wanted, live, search))
+    except PlacementError as error:
+        rest = best_effort(fleet, live, history, now, search)
+        if rest is None:
+            raise
+        for alias, reason in rest.left_out.items():
+            workspace.emit(Message(f"{alias} is left out: {reason}.", "warning"))
+        workspace.emit(Message("Shown is the rest. What helps: fleetctl diagnose"))
+        wanted = decide_rollouts(rest.fleet, live, rest.history, now)
+        placement = place(rest.fleet, wanted, live, search)
+        return PlacedFleet(rest.fleet, rest.history, wanted, placement, error)
+
+
+def plan_placed(
+    workspace: Workspace, live: State, search: SearchLimits, placed: PlacedFleet
+) -> Plan:
+    """Return the plan of a placed fleet."""
+    return make_plan(placed.fleet, live, placed.history, workspace.now(), search)
+
+
+def diagnose_fleet(
+    workspace: Workspace,
+    fleet: FleetSpec,
+    live: State,
+    search: SearchLimits,
+    changes: Sequence[str] = (),
+) -> Diagnosis:
+    """Diagnose a fleet; suggested commands suppose `changes` as well."""
+    history = settled(workspace.history(), live)
+    found = diagnose(fleet, live, history, workspace.now(), search=search)
+    remedies = tuple(
+        replace(remedy, what_if=(*changes, *remedy.what_if)) if remedy.what_if else remedy
+        for remedy in found.remedies
+    )
+    return replace(found, remedies=remedies)

@@ -1,0 +1,160 @@
+"""Reconcile: judge and roll back, heal, promote rollouts, drill, notify; once or at an interval."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from fleet.errors import FleetError, PlacementError
+from fleet.plan import Plan
+from fleet.planning import advances, repair
+from fleet.resources import State
+from fleet.steps import Emit
+from runtime.execute.outcome import ApplyOutcome
+from runtime.gates.tick import Evaluations
+from runtime.messages import FailureMessage, Message
+from runtime.operations.apply import execute_plan, stop_signals
+from runtime.operations.declarations import LastValid
+from runtime.operations.drills import drill_next_due
+from runtime.operations.gate_failures import JudgingRound
+from runtime.operations.heal import HealBackoff, heal_plan
+from runtime.operations.judge import judge_round
+from runtime.operations.notifications import notify_all_open
+from runtime.operations.planning import plan_best_effort, plan_fleet
+from runtime.workspace import Workspace
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """Runs rounds, and keeps between them the backoff, evaluations and last valid declarations."""
+
+    progress: Callable[[Workspace, str], Emit]
+    """Returns from a plan's id the receiver of its events."""
+    report: Callable[[ApplyOutcome], None]
+    """Receives the outcome of every plan."""
+    backoff: HealBackoff = field(default_factory=HealBackoff)
+    evaluations: Evaluations = field(default_factory=Evaluations)
+    declared: LastValid = field(default_factory=LastValid)
+
+    async def run(self, workspace: Workspace, interval: timedelta | None) -> int:
+        """Run one round, or repeat at an interval until a signal; return the exit code.
+
+        At an interval, errors are emitted and the next round runs.
+
+        Raises:
+            FleetError: in the only round.
+            OSError: in the only round.
+        """
+        with stop_signals() as stop:
+            if interval is None:
+                return await self._round(workspace, stop, once=True)
+            while True:
+                try:
+                    await self._round(workspace, stop, once=False)
+                except FleetError as error:
+                    workspace.emit(FailureMessage(error.diagnostics))
+                except OSError as error:  # such as a disk that is full: the next may find room
+                    workspace.emit(Message(f"this round ended: {error}", "error"))
+                try:
+                    async with asyncio.timeout(interval.total_seconds()):
+                        await stop.wait()
+                except TimeoutError:
+                    continue
+                await self.evaluations.stop()
+                return 0
+
+    async def _round(self, workspace: Workspace, stop: asyncio.Event, *, once: bool) -> int:
+        """Judge, heal, promote; return the worst exit code.
+
+        Judging comes first: a rollback takes a second, and a server longer to come back. Where
+        judging is not possible, or the declarations are not valid, nothing is promoted; healing
+        goes on.
+        """
+        workspace, valid = self.declared.read(workspace)
+        live = await workspace.observe_now()
+        refused: FleetError | None = None
+        judged = JudgingRound()
+        try:
+            judged = await judge_round(workspace, live, self.evaluations, stop if once else None)
+        except FleetError as error:
+            refused = error
+        if judged.stuck:
+            workspace.emit(Message("A version that failed still serves: see above."))
+        refused = refused or judged.behind
+        if judged.away is not None:  # healing and promoting are journaled, and planned by the past
+            raise judged.away
+        if judged.moved:
+            live = await workspace.observe_now()
+        healed, left, code = await self._heal(workspace, live, stop)
+        if refused is not None:
+            raise refused
+        if code or stop.is_set():
+            return code or judged.code
+        if not valid:
+            return judged.code or 1
+        without = {*judged.tampered, *judged.anew}
+        onward, code = await self._promote(workspace, live, stop, without, again=healed)
+        if not healed and not onward:
+            nothing = "Nothing else" if left else "Nothing"
+            workspace.emit(Message(f"{nothing} to heal, no rollout is due."))
+            code = code or await self._publish_routes(workspace, live, stop)
+            await drill_next_due(workspace, live)
+        await notify_all_open(workspace, live)
+        if judged.tampered:
+            raise FleetError(*judged.tampered.values())
+        return code or judged.code
+
+    async def _publish_routes(self, workspace: Workspace, live: State, stop: asyncio.Event) -> int:
+        """Publish the newest table to gateways that lag behind, with missing addresses added."""
+        for note in live.notes:
+            workspace.emit(Message(f"Note: {note}"))
+        if not live.behind:
+            return 0
+        nothing = repair(workspace.fleet().name, (), workspace.history(), live, {})
+        return await self._execute(workspace, nothing, stop)
+
+    async def _heal(
+        self, workspace: Workspace, live: State, stop: asyncio.Event
+    ) -> tuple[bool, bool, int]:
+        """Restore missing resources; return whether any was due or left, and the exit code."""
+        clock = asyncio.get_running_loop().time
+        plan, due, left = await heal_plan(workspace, live, self.backoff, clock())
+        code = await self._execute(workspace, plan, stop) if plan.steps else 0
+        self.backoff.tried(due, clock())
+        return bool(plan.steps), left, code
+
+    async def _promote(
+        self,
+        workspace: Workspace,
+        live: State,
+        stop: asyncio.Event,
+        without: Collection[str],
+        *,
+        again: bool,
+    ) -> tuple[bool, int]:
+        """Promote the rollouts that may, `without` some aliases; `again`: observe first.
+
+        Returns whether a step was due, and the exit code.
+        """
+        now = await workspace.observe_now() if again else live
+        left = 0
+        try:
+            onward = advances(plan_fleet(workspace, now), without)
+        except PlacementError as error:
+            found = plan_best_effort(workspace, now)
+            if found is None:
+                raise
+            for alias, reason in found[1].left_out.items():
+                workspace.emit(Message(f"Left out, and stays as it is: {alias}: {reason}."))
+            workspace.emit(Message("The others go on. What helps: fleetctl diagnose"))
+            onward, left = advances(found[0], without), error.exit_code
+        for impact in onward.impacts:
+            workspace.emit(Message(f"Moves on: {impact.alias}: {impact.summary}"))
+        code = await self._execute(workspace, onward, stop) if onward.steps else 0
+        return bool(onward.steps), code or left
+
+    async def _execute(self, workspace: Workspace, plan: Plan, stop: asyncio.Event) -> int:
+        emit = self.progress(workspace, plan.id)
+        outcome = await execute_plan(workspace, plan, emit, stop=stop, trigger="reconcile")
+        self.report(outcome)
+        return outcome.exit_code

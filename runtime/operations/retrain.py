@@ -1,0 +1,173 @@
+"""Retrain adapters of a project: list the due ones; claim, train, add and declare a version."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+from fleet.config import set_value
+from fleet.errors import FleetError, problem
+from fleet.evals import eval_records
+from fleet.history import Claim, fold_entries
+from fleet.maintenance import due_retrainings, next_version
+from fleet.names import AdapterName, Version
+from runtime.files import read_text, write_text
+from runtime.project.facts import read_lock
+from runtime.project.known_base import known_base
+from runtime.training import Training, claim, prolonged, release, train, unfinished, went_on
+from runtime.training_process import one_training
+from runtime.workspace import Workspace
+
+URGENT: Final = frozenset({"overdue", "due", "ad hoc"})
+"""Turns that are work for people."""
+
+
+def retraining_documents(workspace: Workspace) -> list[dict[str, Any]]:
+    """Return the retraining state of every adapter, the most urgent first."""
+    entries = workspace.ledger().read()
+    found = due_retrainings(
+        workspace.fleet(),
+        entries,
+        eval_records(entries),
+        fold_entries(entries).claims,
+        workspace.now(),
+    )
+    return [
+        {
+            "alias": due.alias,
+            "adapter": due.adapter,
+            "turn": due.turn.value,
+            "reason": due.reason,
+            "trained": due.trained.isoformat(timespec="seconds") if due.trained else None,
+            "next": due.next.isoformat(timespec="seconds") if due.next else None,
+            "claim": {
+                "by": due.claim.by,
+                "until": due.claim.until.isoformat(timespec="seconds"),
+                "reason": due.claim.reason,
+            }
+            if due.claim
+            else None,
+        }
+        for due in found
+    ]
+
+
+async def retrain(
+    workspace: Workspace,
+    alias: str,
+    version: Version | None,
+    *,
+    reason: str,
+    lasts: timedelta,
+    declare: bool,
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    """Claim, train, add and declare the next version of an alias.
+
+    Raises:
+        FleetError: another person claimed it, no command is declared, or the command failed.
+    """
+    adapter = workspace.fleet().adapters[alias]
+    if not adapter.retrain:
+        raise FleetError(
+            problem(
+                "FC6713",
+                "No training command",
+                f"`{alias}` declares none, and neither do the defaults.",
+                hint='Declare it as a list: retrain: [python, train.py, "{alias}", "{version}", '
+                '--out, "{folder}"].',
+            )
+        )
+    with one_training(workspace.state_dir / "retrain", alias) as held:
+        return await _trained(
+            workspace, alias, version, held, reason=reason, lasts=lasts, declare=declare,
+            report=report,
+        )  # fmt: skip
+
+
+async def _trained(
+    workspace: Workspace,
+    alias: str,
+    version: Version | None,
+    held: int,
+    *,
+    reason: str,
+    lasts: timedelta,
+    declare: bool,
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    """Retrain, while `held` locks the training of the alias on this machine."""
+    adapter = workspace.fleet().adapters[alias]
+    ledger, by = workspace.ledger(), workspace.by
+    lock = read_lock(workspace.root)
+    begun = unfinished(ledger.read(), alias)
+    name = _name(adapter.name, version, list(lock.adapters), begun)
+    locked = lock.adapters.get(str(name))
+    if locked is not None and str(name) != begun:
+        raise FleetError(
+            problem(
+                "FC6714",
+                "The version exists already",
+                f"`{name}` is in fleet.lock; a version is trained once.",
+                hint="Leave --version out for the next one.",
+            )
+        )
+    folder = workspace.state_dir / "retrain" / str(name)
+    training = Training(
+        name, adapter.name, adapter.retrain, adapter.golden or "", workspace.root, folder, held
+    )
+    shown = " ".join(training.filled())
+
+    def take() -> Claim:
+        return claim(
+            workspace.ledger(), alias, by=by, reason=reason, lasts=lasts, now=workspace.now()
+        )
+
+    take()
+    if locked is not None:
+        digest = locked.digest
+        went_on(ledger, name, digest)
+    else:
+        report(f"training {name}: {shown}")
+        base = known_base(workspace.root, workspace.environment, workspace.variables, name.base)
+        longer = asyncio.create_task(prolonged(take, lasts.total_seconds() / 3))
+        try:
+            added = await train(training, ledger, base, workspace.library, report)
+        finally:
+            longer.cancel()
+            await asyncio.wait([longer])
+        digest = added.facts.digest
+    where = declare_version(workspace, name) if declare else ""
+    try:
+        release(ledger, alias, by=by, reason=f"trained {name}", now=workspace.now())
+    except FleetError as error:  # what was trained is there all the same
+        report(f"Warning: {name} was added; {error.diagnostics[0].detail}")
+    return {"alias": alias, "adapter": str(name), "digest": digest, "declared_in": where}
+
+
+def _name(
+    current: AdapterName, version: Version | None, locked: list[str], begun: str | None
+) -> AdapterName:
+    if version is not None:
+        return AdapterName(current.client, current.task, current.base, version)
+    if begun is not None:
+        return AdapterName.parse(begun)
+    return next_version(current.alias, current.base, locked)
+
+
+def declare_version(workspace: Workspace, name: AdapterName) -> str:
+    """Write a version into the declarations in place of the present one.
+
+    Returns:
+        The file that was changed; empty where there is no plain scalar to change.
+    """
+    path = ("clients", name.client, "adapters", name.task, "version")
+    file = workspace.fleet().origin(*path).rpartition(":")[0].rpartition(":")[0]
+    if not file:
+        return ""
+    target = workspace.root / file
+    made = set_value(read_text(target), file, path, str(name.version))
+    if made is None:
+        return ""
+    write_text(target, made)
+    return file

@@ -1,0 +1,209 @@
+"""Roll an alias back: choose the version, switch the route, smoke-test, record, notify.
+
+Needs the state folder alone; declarations and ledger are used where they can be read. Imports
+neither planning nor evaluations, gates, applies or reports.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import Any, Final
+
+from fleet.errors import FleetError
+from fleet.history import (
+    Entry,
+    FallbackCheck,
+    fallback_check,
+    fold_entries,
+    loaded_digests,
+    rejected_by_gates,
+)
+from fleet.rollout_policy import OverrideSpec
+from runtime.gateway.control import LocalGateways
+from runtime.ledger.clock import behind
+from runtime.ledger.outbox import LedgerOutbox, in_time, queued
+from runtime.operations.notify import UNSENT, notify, recipients
+from runtime.rollback.publish import short
+from runtime.rollback.rollback import RollbackResult, rollback
+from runtime.smoke import recorded_inputs
+from runtime.workspace import Workspace
+
+CHOICE_S: Final = 0.5
+"""Upper bound of the wait for the ledger before a version is chosen; a rollback takes no second."""
+REPLICA_S: Final = 0.3
+"""Upper bound of the wait for the ledger's copy here, where the ledger does not answer. Seconds."""
+
+
+async def roll_back(
+    workspace: Workspace,
+    alias: str,
+    to: str | None = None,
+    *,
+    reason: str = "",
+    cause: str = "",
+    only: str = "",
+    forward: bool = False,
+    facts: Mapping[str, Any] | None = None,
+    smoke: Sequence[str] = (),
+    outbox: LedgerOutbox | None = None,
+    turn: asyncio.Lock | None = None,
+) -> RollbackResult:
+    """Roll an alias back; `notify_rollback` notifies of it.
+
+    Args:
+        workspace: The project; its state folder is enough.
+        alias: Alias to roll back.
+        to: The version; None: the version before.
+        reason: For ledger and notices.
+        cause: Decider, such as `gate errors`; empty: the author of this run.
+        only: Full name of the version to take traffic from; empty: all newer versions.
+        forward: Whether `to` may be newer than the version that answers now.
+        facts: More for the ledger's entry.
+        smoke: Inputs of the smoke test; empty: those recorded or declared.
+        outbox: Writes the entry; None: the outbox of the workspace.
+        turn: Held while the table is written, where several aliases are rolled back at once.
+
+    Raises:
+        FleetError: no such alias, or no such version is resident; nothing was changed.
+    """
+    gateways = LocalGateways(workspace.state_dir, envoys=workspace.envoys())
+    outbox = outbox or workspace.outbox()
+    notes: list[str] = []
+    try:
+        result = await rollback(
+            alias,
+            to,
+            gateways,
+            outbox,
+            reason=reason,
+            only=only,
+            forward=forward,
+            facts={**(facts or {}), "cause": cause or workspace.by},
+            doubts=lambda names: check_fallbacks(workspace, outbox, alias, names, notes.append),
+            inputs=lambda: smoke_inputs(workspace, outbox, alias, smoke, notes.append),
+            turn=turn,
+        )
+    finally:
+        await gateways.close()
+    return replace(result, warnings=(*notes, *result.warnings))
+
+
+def check_fallbacks(
+    workspace: Workspace,
+    outbox: LedgerOutbox,
+    alias: str,
+    names: tuple[str, ...],
+    note: Callable[[str], object] = str,
+) -> FallbackCheck:
+    """Return the objections of the ledger to versions, or where it hangs of its copy here.
+
+    None where neither answers: an emergency waits for no ledger. `note` gets the source of the
+    objections where the source is not the ledger.
+    """
+
+    def checked(entries: Iterable[Entry]) -> FallbackCheck:
+        past = fold_entries(entries)
+        digests = loaded_digests(past)
+        found = fallback_check(past, alias, digests, names)
+        by_gates = rejected_by_gates(past, (), alias, digests, names, workspace.now())
+        if by_gates:  # only then do the declarations matter, which may be broken
+            overrides = declared_overrides(workspace)
+            by_gates = rejected_by_gates(past, overrides, alias, digests, names, workspace.now())
+        return replace(found, rejected=by_gates)
+
+    def copied() -> tuple[FallbackCheck, datetime | None]:
+        kept, last = workspace.replica.about(alias)
+        return checked([*kept, *queued(workspace.queue, kept)]), last
+
+    found = outbox.read(None, lambda ledger: checked(ledger.read()), CHOICE_S)
+    if found is not None:
+        return found
+    try:
+        known, last = in_time(copied, REPLICA_S)
+    except (FleetError, OSError):
+        known, last = FallbackCheck(), None
+    note(
+        "the ledger does not answer: what speaks against earlier versions is known by its copy "
+        f"here, as of {last:%Y-%m-%d %H:%M:%S} UTC"
+        if last
+        else "neither the ledger nor its copy here can be read: what was rolled back or failed "
+        "before is not known"
+    )
+    return known
+
+
+def declared_overrides(workspace: Workspace) -> tuple[OverrideSpec, ...]:
+    """Return the overrides; none where the declarations cannot be read."""
+    try:
+        return workspace.fleet().overrides
+    except (FleetError, OSError):
+        return ()
+
+
+def smoke_inputs(
+    workspace: Workspace,
+    outbox: LedgerOutbox,
+    alias: str,
+    given: Sequence[str] = (),
+    note: Callable[[str], object] = str,
+) -> Sequence[str]:
+    """Return the inputs of the smoke test: given, else from the ledger, else declared.
+
+    `note` gets a line where the clock here is behind the ledger, which stops no rollback.
+    """
+    none: list[Entry] = []
+    entries = outbox.read(none, lambda ledger: ledger.read())
+    late = behind(entries, workspace.now())
+    if late is not None:
+        note(f"{late.diagnostics[0].summary}: {late.diagnostics[0].detail}")
+    found = tuple(given) or recorded_inputs(entries, alias)
+    if found:
+        return found
+    try:
+        return workspace.fleet().adapters[alias].smoke
+    except (FleetError, OSError, KeyError):
+        return ()
+
+
+async def notify_rollback(
+    workspace: Workspace,
+    result: RollbackResult,
+    cause: str = "",
+    outbox: LedgerOutbox | None = None,
+) -> list[str]:
+    """Notify client and operators, where that is declared; undelivered notices are posted later.
+
+    Args:
+        workspace: The project.
+        result: Of `roll_back`.
+        cause: Decider; empty: the author of this run.
+        outbox: Writes down the deliveries; None: the outbox of the workspace.
+
+    Returns:
+        A warning for each notice that was not delivered.
+    """
+    try:
+        to = recipients(await asyncio.to_thread(workspace.fleet), result.alias, "rolled_back")
+    except (FleetError, OSError):
+        why = "nobody was notified: the declarations, which say whom, cannot be read"
+        return [f"{why}; the next reconcile that can does"]
+    facts, about = _facts(result, cause or workspace.by), {"decided": result.decided}
+    warnings = await notify(
+        workspace, outbox or workspace.outbox(), "rolled_back", result.alias, to, facts, about
+    )
+    return [
+        f"{line}; reconcile tries again in an hour" if UNSENT in line else line for line in warnings
+    ]
+
+
+def _facts(result: RollbackResult, cause: str) -> dict[str, Any]:
+
+    before = ", ".join(f"{short(name)} at {share} %" for name, share in result.before if share)
+    return {
+        **asdict(result),
+        "from": ", ".join(short(name) for name in result.held) or before,
+        "to": short(result.target),
+        "cause": cause,
+        "complete": result.complete,
+    }

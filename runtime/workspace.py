@@ -1,0 +1,180 @@
+"""The project of one call: its folders, clock, ledger, engines and gateways, opened on demand.
+
+Plans nothing. `runtime.operations` takes a workspace and does the work of a command. What makes
+texts and what prints them is handed in, so that nothing here imports `plans` or `fleetctl`.
+"""
+
+import asyncio
+import getpass
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from fleet.errors import FleetError
+from fleet.history import History, fold_entries
+from fleet.resources import State
+from fleet.spec import FleetSpec, NotifyEvent
+from runtime.ledger import open_ledger
+from runtime.ledger.fallback import FallbackLedger, LedgerSnapshot, last_known
+from runtime.ledger.outbox import FOLDER, LIMIT_S, LedgerOutbox, deliver
+from runtime.ledger.protocol import Ledger
+from runtime.ledger.replica import LedgerReplica
+from runtime.messages import Audience, EmitMessage, Message
+
+if TYPE_CHECKING:  # a rollback works while declarations cannot be read or engines be imported
+    from runtime.engines.protocol import Engine
+    from runtime.gateway.envoy.admin import Envoys
+    from runtime.gateway.protocol import Gateways
+
+RenderNotice = Callable[[NotifyEvent, Audience, Mapping[str, Any], str], Mapping[str, Any]]
+"""Makes the document of a notice; the last argument is the project's own template, or empty."""
+
+
+@dataclass
+class Workspace:
+    """A project and its state folder. Everything is made when first asked for."""
+
+    root: Path
+    environment: str | None
+    variables: Mapping[str, str]
+    state_dir: Path
+    emit: EmitMessage
+    render_notice: RenderNotice
+    make_envoys: "Callable[[Path], Envoys]"
+    """Returns from the project's folder how the files of gateways that are Envoys are made."""
+    run: str = field(default_factory=lambda: uuid4().hex[:12])
+    """Id of this run, on every ledger entry that the run writes."""
+    given: FleetSpec | None = None
+    """Taken for the declared fleet; None: the files are read."""
+    hung: list[Thread] = field(default_factory=list)
+    """Readings of the ledger that have not ended; copies of a workspace share the list."""
+    _delivered: bool = field(default=False, init=False)
+
+    @cached_property
+    def by(self) -> str:
+        """Author of this run: the CI job's actor, or user and host."""
+        actor = os.environ.get("GITHUB_ACTOR") or os.environ.get("GITLAB_USER_LOGIN")
+        return actor or f"{getpass.getuser()}@{socket.gethostname()}"
+
+    def now(self) -> datetime:
+        """Return the time, in UTC."""
+        return datetime.now(UTC)
+
+    @cached_property
+    def _fleet(self) -> FleetSpec:
+        from runtime.project.load import load_fleet  # noqa: PLC0415 (a rollback needs no fleet)
+
+        if self.given is not None:
+            return self.given
+        return load_fleet(self.root, self.environment, self.variables, self.state_dir)
+
+    def fleet(self) -> FleetSpec:
+        """Return the declared fleet; raises `ConfigError` with every problem."""
+        return self._fleet
+
+    @cached_property
+    def _ledger(self) -> FallbackLedger:
+        found = open_ledger(self.state_dir, run=self.run, by=self.by, clock=self.now)
+        return FallbackLedger(found, self.replica, self.hung)
+
+    @property
+    def replica(self) -> LedgerReplica:
+        """The ledger as last read or written here."""
+        return LedgerReplica(self.state_dir, lambda line: self.emit(Message(line, "warning")))
+
+    def last_known(self) -> LedgerSnapshot:
+        """Return the ledger, or where its home cannot be read its entries as known here.
+
+        Raises:
+            FleetError: the home cannot be read, and no entry is known here.
+        """
+        return last_known(self.ledger, self.replica, self.queue)
+
+    def _deliver(self, ledger: Ledger) -> None:
+        """Write entries into the ledger that a rollback had to leave queued."""
+        if self._delivered or not self.queue.is_dir():
+            return
+        self._delivered = True  # first, for it may hang
+        with suppress(FleetError, OSError):  # reading the ledger reports the same
+            deliver(self.queue, ledger)
+
+    @property
+    def queue(self) -> Path:
+        """Folder of entries that wait for a ledger that does not answer."""
+        return self.state_dir / FOLDER
+
+    def outbox(self, limit_s: float | None = None, down: str = "") -> LedgerOutbox:
+        """Return a writer to the ledger that does not wait for a home that hangs.
+
+        Args:
+            limit_s: Upper bound of the time for an entry; None: as long as a rollback has time for.
+            down: Why the home is known to be away; empty: it is not.
+        """
+        return LedgerOutbox(self.ledger, self.queue, self.by, self.run, limit_s or LIMIT_S, down)
+
+    def is_ledger_lost(self) -> bool:
+        """Say whether the ledger's home is empty and was not."""
+        return self._ledger.is_lost()
+
+    def ledger(self) -> Ledger:
+        """Return the ledger of this fleet."""
+        self._deliver(self._ledger)
+        return self._ledger
+
+    def history(self) -> History:
+        """Return the ledger folded into the facts that planning needs."""
+        return fold_entries(self.ledger().read())
+
+    @property
+    def library(self) -> Path:
+        """The adapter library's folder."""
+        from runtime.project.load import library_folder  # noqa: PLC0415 (as for `_fleet`)
+
+        return library_folder(self.root)
+
+    def engines(self) -> "dict[str, Engine]":
+        """Return an engine for each declared host, by host name."""
+        from runtime.engines.registry import make_engine  # noqa: PLC0415 (most need no engine)
+
+        return {
+            name: make_engine(host, self.root, self.state_dir, self.fleet().name)
+            for name, host in self.fleet().hosts.items()
+        }
+
+    def gateways(self) -> "Gateways":
+        """Return all gateways of the fleet as one."""
+        from runtime.gateway.control import LocalGateways  # noqa: PLC0415 (starlette, uvicorn)
+
+        return LocalGateways(self.state_dir, self.fleet().gateways, self.envoys())
+
+    def envoys(self) -> "Envoys":
+        """Return how the files of gateways that are Envoys are made."""
+        return self.make_envoys(self.root)
+
+    @asynccontextmanager
+    async def connected(self) -> "AsyncIterator[tuple[dict[str, Engine], Gateways]]":
+        """Give engines and gateways, and release their connections at the end."""
+        engines, gateways = self.engines(), self.gateways()
+        try:
+            yield engines, gateways
+        finally:
+            await asyncio.gather(*(engine.close() for engine in engines.values()), gateways.close())
+
+    async def observe_now(self) -> State:
+        """Ask every server and gateway for its state."""
+        from runtime.observe import observe  # noqa: PLC0415 (as for `gateways`)
+
+        async with self.connected() as (engines, gateways):
+            return await observe(engines, gateways)
+
+    def observe(self) -> State:
+        """Ask every server and gateway for its state (for synchronous callers)."""
+        return asyncio.run(self.observe_now())
