@@ -29,7 +29,7 @@ from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from fleet.evals import GoldenSet
-    from runtime.evals.engines import Tell
+    from runtime.evals.protocol import Tell
 
 
 @dataclass(frozen=True, slots=True)

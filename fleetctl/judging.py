@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fleet.resources import State
     from fleet.rollouts import GateTrial
     from runtime.evals.context import EvalContext
-    from runtime.evals.engines import Tell
+    from runtime.evals.protocol import Tell
     from runtime.gates.evidence import JudgedGate
     from runtime.gates.tick import Evaluations, TickContext
 

@@ -10,8 +10,8 @@ from fleetctl.patience import waiting
 
 if TYPE_CHECKING:
     from fleetctl.session import Session
-    from runtime.calibrate.profile import CalibrationTarget
     from runtime.calibrate.run import Calibration
+    from runtime.calibrate.target import CalibrationTarget
 
 
 @click.command(
@@ -115,7 +115,7 @@ def _subject(
 ) -> "CalibrationTarget":
     """Gather what must be known of a server; `kept`: the profile is for planning to read."""
     from fleet.errors import EngineError, did_you_mean, problem
-    from runtime.calibrate.profile import CalibrationTarget
+    from runtime.calibrate.target import CalibrationTarget
 
     fleet = session.fleet()
     with waiting("Observing the servers…"):

@@ -6,7 +6,7 @@ server answers clients meanwhile, more slowly.
 """
 
 from runtime.calibrate.measure import CalibrationBudget
-from runtime.calibrate.profile import CalibrationTarget
 from runtime.calibrate.run import Calibration, MeasuredRow, calibrate
+from runtime.calibrate.target import CalibrationTarget
 
 __all__ = ["Calibration", "CalibrationBudget", "CalibrationTarget", "MeasuredRow", "calibrate"]

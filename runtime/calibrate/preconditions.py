@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 
 from fleet.errors import EngineError, problem
-from runtime.calibrate.profile import CalibrationTarget
+from runtime.calibrate.target import CalibrationTarget
 from runtime.engines.vllm_metrics import Gauges
 
 

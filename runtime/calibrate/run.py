@@ -21,7 +21,7 @@ from runtime.calibrate.measure import (
     largest_batch,
 )
 from runtime.calibrate.preconditions import foreign, require_adapters, require_idle, require_times
-from runtime.calibrate.profile import CalibrationTarget
+from runtime.calibrate.target import CalibrationTarget
 from runtime.engines.vllm_api import look
 from runtime.engines.vllm_metrics import Gauges, read_gauges
 from runtime.json_client import JsonClient

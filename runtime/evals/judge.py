@@ -31,7 +31,7 @@ from fleet.evals import (
     to_judge,
 )
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import Tell, silent
+from runtime.evals.protocol import Tell, silent
 from runtime.json_client import JsonClient
 
 JUDGE_S = 60.0

@@ -31,8 +31,8 @@ from fleet.rollout_policy import GateSpec
 from fleet.rollouts import GateTrial, engine_digest, golden_of
 from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import Tell, silent
 from runtime.evals.evaluate import evaluate_pair
+from runtime.evals.protocol import Tell, silent
 from runtime.evals.record import entry_of
 from runtime.gates.evidence import JudgedGate
 

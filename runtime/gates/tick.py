@@ -13,7 +13,7 @@ from fleet.resources import FULL, State
 from fleet.rollouts import GateTrial, due_gates
 from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import Tell
+from runtime.evals.protocol import Tell
 from runtime.gates.evidence import JudgedGate, RecordedGate, worth_recording
 from runtime.gates.live import BEFORE, WINDOWS_A_BAKE, began, judge_traffic, nothing
 from runtime.gates.offline import OfflineResult, judge_golden, unexpected

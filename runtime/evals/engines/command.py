@@ -15,9 +15,9 @@ from pathlib import Path
 from fleet.errors import EvalError, problem
 from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample, sample_of, scored, to_judge
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import EngineAnswers, Tell
 from runtime.evals.engines.tool_process import did_not, finished, refuse_headers
 from runtime.evals.judge import bench
+from runtime.evals.protocol import EngineAnswers, Tell
 
 PLACES = ("url", "model", "golden", "samples", "temperature", "seed", "concurrency")
 

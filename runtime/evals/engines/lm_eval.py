@@ -10,8 +10,7 @@ from typing import Any
 from fleet.errors import EvalError, problem
 from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample, lm_eval_samples
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import EngineAnswers, Tell
-from runtime.evals.engines.inspect_ai import refuse_other_metrics
+from runtime.evals.engines.inspect_engine import refuse_other_metrics
 from runtime.evals.engines.tool_process import (
     ProcessResult,
     did_not,
@@ -19,6 +18,7 @@ from runtime.evals.engines.tool_process import (
     interpreter,
     refuse_headers,
 )
+from runtime.evals.protocol import EngineAnswers, Tell
 
 TASK = "fleetctl_golden"
 GUARD = "= "

@@ -20,10 +20,10 @@ from fleet.evals import (
     scored,
 )
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import EngineAnswers, Tell
 from runtime.evals.engines.courtesy import Courtesy
-from runtime.evals.evaluate import client_for
 from runtime.evals.judge import JudgeClient, bench
+from runtime.evals.probe import client_for
+from runtime.evals.protocol import EngineAnswers, Tell
 from runtime.json_client import JsonClient
 
 VERSION = "native 1"

@@ -13,7 +13,7 @@ from fleet.evals import EvalTarget
 
 LONGEST_S = 6 * 3600.0
 _TAIL = 1500
-_REPOSITORY = Path(__file__).parents[2]
+_REPOSITORY = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, slots=True)

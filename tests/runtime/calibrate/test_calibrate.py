@@ -11,8 +11,9 @@ from fleet.errors import EngineError
 from fleet.hardware import DeviceSpec, Profile, Speed
 from fleet.vllm.memory import GIB
 from runtime.calibrate.preconditions import foreign, require_idle, require_times
-from runtime.calibrate.profile import CalibrationTarget, file_name
+from runtime.calibrate.profile import file_name
 from runtime.calibrate.run import reserve
+from runtime.calibrate.target import CalibrationTarget
 from runtime.engines.vllm_metrics import Gauges
 from runtime.project.load import load_fleet
 from tests.fleet.capacity.published import LLAMA_31_8B

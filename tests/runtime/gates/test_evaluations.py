@@ -7,7 +7,7 @@ from pathlib import Path
 from fleet.resources import State
 from fleet.rollouts.trials import GateTrial
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import Tell, silent
+from runtime.evals.protocol import Tell, silent
 from runtime.gates.tick import Evaluations, TickContext
 from tests.fleet.planning.builders import history
 from tests.fleet.rollouts.test_trials import declared, live

@@ -18,11 +18,11 @@ from fleet.evals import (
     inspect_version,
 )
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import EngineAnswers, Tell
 from runtime.evals.engines.tool_process import did_not, finished, interpreter
-from runtime.evals.evaluate import PURPOSE_HEADER
+from runtime.evals.probe import PURPOSE_HEADER
+from runtime.evals.protocol import EngineAnswers, Tell
 
-BRIDGE = Path(__file__).parent / "bridges" / "inspect_bridge.py"
+BRIDGE = Path(__file__).with_name("inspect_bridge.py")
 SCORED = ("contains", "exact", "numeric")
 """Metrics that inspect-ai has too."""
 _INSTALL = "make engines"
