@@ -31,15 +31,15 @@ async def drill_one(
             the fleet.
     """
     from fleet.errors import FleetError, LockHeldError  # noqa: PLC0415 (keeps `--help` fast)
+    from runtime.deadline import call_with_timeout  # noqa: PLC0415
     from runtime.gateway.control import LocalGateways  # noqa: PLC0415
-    from runtime.ledger.outbox import in_time  # noqa: PLC0415
     from runtime.rollback.drill import drill  # noqa: PLC0415
 
     gateways = LocalGateways(session.state_dir, envoys=session.envoys())
     scribe, holder = session.scribe(), f"{session.by} (run {session.run}, drill)"
     with ExitStack() as held:
         try:
-            in_time(lambda: held.enter_context(session.ledger().lease(holder)))
+            call_with_timeout(lambda: held.enter_context(session.ledger().lease(holder)))
         except LockHeldError:
             raise
         except (FleetError, OSError) as error:  # among them that it does not answer in time

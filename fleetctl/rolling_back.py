@@ -99,7 +99,8 @@ def what_speaks_against(
         loaded_digests,
         rejected_by_gates,
     )
-    from runtime.ledger.outbox import in_time, queued  # noqa: PLC0415
+    from runtime.deadline import call_with_timeout  # noqa: PLC0415
+    from runtime.ledger.outbox import queued  # noqa: PLC0415
 
     def said(entries: "Iterable[Entry]") -> "FallbackCheck":
         past = fold_entries(entries)
@@ -119,7 +120,7 @@ def what_speaks_against(
     if found is not None:
         return found
     try:
-        known, last = in_time(copied, MIRROR_S)
+        known, last = call_with_timeout(copied, MIRROR_S)
     except (FleetError, OSError):
         known, last = FallbackCheck(), None
     note(

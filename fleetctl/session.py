@@ -121,7 +121,8 @@ class Session:
             limit_s: How long it may take for an entry; None: as long as a rollback has time for.
             down: Why its home is known to be away; empty: it is not.
         """
-        from runtime.ledger.outbox import LIMIT_S, LedgerOutbox  # noqa: PLC0415
+        from runtime.deadline import LIMIT_S  # noqa: PLC0415
+        from runtime.ledger.outbox import LedgerOutbox  # noqa: PLC0415
 
         return LedgerOutbox(self.ledger, self.queue, self.by, self.run, limit_s or LIMIT_S, down)
 

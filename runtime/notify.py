@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError
+from runtime.deadline import call_with_timeout
 from runtime.json_client import JsonClient
-from runtime.ledger.outbox import in_time
 
 DELIVER_S = 5.0
 
@@ -22,7 +22,7 @@ async def deliver(url: str, document: Mapping[str, Any], timeout_s: float = DELI
     """
     work = partial(asyncio.run, _post(url, document, timeout_s))
     try:
-        return await asyncio.to_thread(in_time, work, timeout_s + 1)
+        return await asyncio.to_thread(call_with_timeout, work, timeout_s + 1)
     except TimeoutError:
         return f"no answer within {timeout_s:g} s"
 

@@ -57,7 +57,7 @@ def command(session: "Session", *, form: Literal["json", "text"], globs: tuple[s
 
 
 async def _look(session: "Session") -> "State":
-    from runtime.looking import look
+    from runtime.observe import observe
 
     async with session.connected() as (engines, gateways):
-        return await look(engines, gateways)
+        return await observe(engines, gateways)

@@ -80,10 +80,10 @@ def command(session: "Session", *, client: str | None, form: Literal["json", "te
 
 async def _look(session: "Session") -> "tuple[State, Counter[tuple[str, str]]]":
     """Return what is there, and the requests for each version of aliases that have several."""
-    from runtime.looking import look
+    from runtime.observe import observe
 
     async with session.connected() as (engines, gateways):
-        return await look(engines, gateways), counted(await gateways.statuses())
+        return await observe(engines, gateways), counted(await gateways.statuses())
 
 
 def counted(statuses: "Iterable[GatewayStatus]") -> Counter[tuple[str, str]]:

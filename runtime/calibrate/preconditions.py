@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 
 from fleet.errors import EngineError, problem
 from runtime.calibrate.target import CalibrationTarget
-from runtime.engines.vllm_metrics import Gauges
+from runtime.engines.vllm_metrics import ServerMetrics
 
 
 def require_idle(subject: CalibrationTarget, in_flight: int | None) -> None:
@@ -59,7 +59,12 @@ def require_times(subject: CalibrationTarget, steps: Iterable[float]) -> None:
 
 
 def foreign(
-    subject: CalibrationTarget, before: Gauges, after: Gauges, sent: int, *, force: bool
+    subject: CalibrationTarget,
+    before: ServerMetrics,
+    after: ServerMetrics,
+    sent: int,
+    *,
+    force: bool,
 ) -> tuple[str, ...]:
     """Say whether others used the server meanwhile, as far as its counters of requests tell.
 

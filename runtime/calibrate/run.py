@@ -23,7 +23,7 @@ from runtime.calibrate.measure import (
 from runtime.calibrate.preconditions import foreign, require_adapters, require_idle, require_times
 from runtime.calibrate.target import CalibrationTarget
 from runtime.engines.vllm_api import look
-from runtime.engines.vllm_metrics import Gauges, read_gauges
+from runtime.engines.vllm_metrics import ServerMetrics, read_metrics
 from runtime.json_client import JsonClient
 
 MOST_ROUNDS = 3
@@ -85,7 +85,7 @@ async def calibrate(
     began = clock()
     async with JsonClient(subject.url, peer=f"server `{subject.server}`") as http:
         sighting = await look(http)
-        before = await read_gauges(http)
+        before = await read_metrics(http)
         require_adapters(subject, sighting.listing.adapters)
         require_idle(subject, None if force else before.in_flight)
         adapters = sorted(sighting.listing.adapters)[: subject.usable_slots]
@@ -109,7 +109,7 @@ async def calibrate(
                 await meter.round(plan, f"round {number + 1} of {max(effort.rounds, number + 1)}")
                 await meter.prompts(min(PROMPT_BATCH, most), _longest_prompt(subject))
                 # Looked at after every round, so that a spoilt measurement ends at once.
-                notes = foreign(subject, before, await read_gauges(http), crowd.sent, force=force)
+                notes = foreign(subject, before, await read_metrics(http), crowd.sent, force=force)
             requests = crowd.sent
     steps = meter.steps(plan)
     require_times(subject, steps.values())
@@ -173,7 +173,7 @@ def _output_tokens(subject: CalibrationTarget, effort: CalibrationBudget) -> int
     return max(min(effort.tokens, room), SHORT_TOKENS + 1)
 
 
-def reserve(subject: CalibrationTarget, gauges: Gauges, vllm: str) -> int | None:
+def reserve(subject: CalibrationTarget, metrics: ServerMetrics, vllm: str) -> int | None:
     """Return what is neither weights nor slots nor KV cache, in bytes per device.
 
     None where that does not follow: a KV cache that is given in bytes says nothing of the rest,
@@ -181,7 +181,7 @@ def reserve(subject: CalibrationTarget, gauges: Gauges, vllm: str) -> int | None
     """
     base, device, shape = subject.base, subject.device, subject.base.shape
     given = base.kv_cache_bytes is not None or is_cpu(subject.kind)
-    if given or device is None or shape is None or gauges.kv_tokens is None:
+    if given or device is None or shape is None or metrics.kv_tokens is None:
         return None
     cards = subject.tensor_parallel
     pool = pool_bytes(
@@ -195,7 +195,7 @@ def reserve(subject: CalibrationTarget, gauges: Gauges, vllm: str) -> int | None
     )
     if pool is None:
         return None
-    share = subject.memory_share or gauges.memory_share or _USUAL_SHARE
+    share = subject.memory_share or metrics.memory_share or _USUAL_SHARE
     known = weight_bytes(shape, cards) + pool
-    cache = gauges.kv_tokens * kv_bytes_per_token(base, cards)
+    cache = metrics.kv_tokens * kv_bytes_per_token(base, cards)
     return max(int(device.memory_bytes * share) - known - cache, 0)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fleet.file_formats import newer_server, require_known
 from fleet.flag_formats import FORMATS, format_of
 from fleet.resources import Server, ServerFlags
+from runtime.files import replace_file
 from runtime.processes import environment, in_session, marked_by, start_mark
 
 RECORD = "launch.json"
@@ -25,6 +26,10 @@ HOME = "FLEETCTL_SERVERS"
 """Environment variable with the folder of the records."""
 COPY = "FLEETCTL_RECORD"
 """Environment variable with the record itself, from before the process had a number."""
+
+
+_MODE = 0o666
+"""File mode of a record, less the bits of the umask."""
 
 
 class LaunchRecord(BaseModel):
@@ -165,12 +170,8 @@ class LaunchRecords:
         """Keep a record; complete or not at all, also after a power failure."""
         folder = self.folder / record.name
         folder.mkdir(parents=True, exist_ok=True)
-        scratch = folder / f".{RECORD}.new"
-        with scratch.open("w", encoding="utf-8") as stream:
-            json.dump(record.model_dump(mode="json"), stream, indent=2)
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(folder / RECORD)
+        text = json.dumps(record.model_dump(mode="json"), indent=2)
+        replace_file(folder / RECORD, text.encode(), _MODE)
 
     def forget(self, name: str) -> None:
         """Drop a record; the log stays."""

@@ -10,6 +10,7 @@ from typing import Any
 from fleet.errors import Diagnostic, EngineError, EngineRejectedError, problem
 from fleet.resources import LoadedAdapter
 from runtime.engines.protocol import Completion
+from runtime.engines.vllm_metrics import read_metrics
 from runtime.json_client import JsonClient
 
 ALIAS_PREFIX = "fleetctl-"
@@ -19,7 +20,6 @@ OBSERVE_DEADLINE_S = 5.0
 LOAD_DEADLINE_S = 120.0
 ASK_DEADLINE_S = 120.0
 
-_START_TIME = re.compile(r"^process_start_time_seconds(?:\{[^}]*\})? ([0-9.eE+]+)$", re.MULTILINE)
 _ALIAS = re.compile(rf"{ALIAS_PREFIX}((?:[0-9]+\.)?[0-9a-f]{{12}})")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -112,12 +112,7 @@ async def _version(http: JsonClient) -> str:
 
 
 async def _boot(http: JsonClient) -> str:
-    try:
-        text = await http.get_text("/metrics", timeout_s=OBSERVE_DEADLINE_S)
-    except EngineError:
-        return ""
-    found = _START_TIME.search(text)
-    return found.group(1) if found else ""
+    return (await read_metrics(http, OBSERVE_DEADLINE_S)).started
 
 
 async def load_adapter(http: JsonClient, adapter: str, path: str) -> None:

@@ -20,11 +20,10 @@ from fleet.evals import (
 from fleet.gates import wilson
 from fleet.names import AdapterName
 from runtime.evals.store import EvalStore
-from runtime.files import replace_file
+from runtime.files import PUBLIC, replace_file
 from runtime.ledger.protocol import Ledger
 from runtime.library.layout import EVALS, folder_digest, version_folder
 
-READABLE = 0o644
 THE_FIRST = "; later runs are held against this one"
 
 
@@ -164,5 +163,5 @@ def beside_the_version(
     target.parent.mkdir(exist_ok=True)
     if after_training:
         answers = store.path(run.id).read_bytes()
-        replace_file(target.with_suffix(".jsonl"), answers, READABLE)
-    replace_file(target, (json.dumps(page, indent=2) + "\n").encode(), READABLE)
+        replace_file(target.with_suffix(".jsonl"), answers, PUBLIC)
+    replace_file(target, (json.dumps(page, indent=2) + "\n").encode(), PUBLIC)

@@ -5,20 +5,18 @@ ledger.lock      held while one process appends or takes the lease
 lease.json       who may change the fleet, and the newest fencing token
 """
 
-import fcntl
 import os
 import shlex
 import stat
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from fleet.history import Entry
-from runtime.files import PRIVATE
+from runtime.files import locked_file
 from runtime.ledger import chain
 from runtime.ledger import lease as leases
 from runtime.ledger.append_log import add_lines, backwards, last_line
@@ -181,28 +179,13 @@ class FileLedger:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self._folder.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        handle = os.open(self._folder / _LOCK_FILE, flags, PRIVATE)
-        try:
-            self._wait_for(handle)
-            yield
-        finally:
-            os.close(handle)
-
-    def _wait_for(self, handle: int) -> None:
-        """Take the lock; a process that holds it and has stopped must not stop everybody."""
-        end, pause = time.monotonic() + LOCK_S, 0.001
-        while True:
+        path = self._folder / _LOCK_FILE
+        with ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(locked_file(path, timeout_s=LOCK_S))
             except BlockingIOError:
-                if time.monotonic() >= end:
-                    path = self._folder / _LOCK_FILE
-                    raise unanswered(f"`{path}` has been locked for {LOCK_S:g} s") from None
-            else:
-                return
-            time.sleep(pause)
-            pause = min(2 * pause, 0.05)
+                raise unanswered(f"`{path}` has been locked for {LOCK_S:g} s") from None
+            yield
 
     def _tail(self) -> tuple[int, str, int]:
         """Return the last entry's number and hash, and how many torn bytes were cut off."""

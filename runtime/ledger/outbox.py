@@ -11,62 +11,21 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Thread
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from fleet.errors import FleetError
 from fleet.history import Entry
-from runtime.files import alone, replace_file
+from runtime.deadline import LIMIT_S, call_with_timeout
+from runtime.files import replace_file, try_lock
 from runtime.ledger.protocol import Ledger, unanswered
 
 Found = TypeVar("Found")
 
 FOLDER = "queued"
-LIMIT_S = 1.0
-"""How long a home may take for one call; a rollback as a whole is over in seconds."""
 READ_S = 2.0
 _MARK = "entry_id"
 _LOCK = ".lock"
-
-
-def in_time(
-    ask: Callable[[], Found], limit_s: float = LIMIT_S, hung: list[Thread] | None = None
-) -> Found:
-    """Return what `ask` does.
-
-    Args:
-        ask: Asks.
-        limit_s: How long it may take.
-        hung: Threads that have not ended; while one has not, nothing is asked. None: whatever
-            hangs is forgotten.
-
-    Raises:
-        TimeoutError: it has not ended in time; its thread is left behind and ends with us.
-        FleetError, OSError: what `ask` raises.
-    """
-    if any(each.is_alive() for each in hung or ()):
-        raise TimeoutError("no answer yet to what was asked before")
-    found: list[Found] = []
-    failed: list[Exception] = []
-
-    def run() -> None:
-        try:
-            found.append(ask())
-        except Exception as error:  # noqa: BLE001 (raised again below)
-            failed.append(error)
-
-    # Not of a pool: whoever ends a pool waits for its threads.
-    asking = Thread(target=run, daemon=True)
-    asking.start()
-    asking.join(limit_s)
-    if failed:
-        raise failed[0]
-    if not found:
-        if hung is not None:
-            hung[:] = [asking]
-        raise TimeoutError(f"no answer within {limit_s:g} s")
-    return found[0]
 
 
 class LedgerOutbox:
@@ -105,7 +64,7 @@ class LedgerOutbox:
         if self._down:
             return otherwise
         try:
-            return in_time(lambda: ask(self._ledger()), limit_s)
+            return call_with_timeout(lambda: ask(self._ledger()), limit_s)
         except (FleetError, OSError):
             return otherwise
 
@@ -117,7 +76,7 @@ class LedgerOutbox:
             OSError: it cannot be written.
         """
         try:
-            in_time(lambda: self._ledger().append(kind, records), self._limit_s)
+            call_with_timeout(lambda: self._ledger().append(kind, records), self._limit_s)
         except TimeoutError as error:
             raise unanswered(str(error)) from None
 
@@ -131,7 +90,7 @@ class LedgerOutbox:
         why = self._down
         if not why:
             try:
-                in_time(lambda: self._ledger().append(kind, marked), self._limit_s)
+                call_with_timeout(lambda: self._ledger().append(kind, marked), self._limit_s)
             except TimeoutError as error:
                 why = self._down = str(error)
             except (FleetError, OSError) as error:
@@ -163,7 +122,7 @@ def deliver(queue: Path, ledger: Ledger) -> int:
     if not _waiting(queue):
         return 0
     count = 0
-    with alone(queue / _LOCK) as ours:
+    with try_lock(queue / _LOCK) as ours:
         waiting = _waiting(queue) if ours else []
         known = {str(each.data.get(_MARK, "")) for each in ledger.read()} if waiting else set()
         for path in waiting:

@@ -17,7 +17,7 @@ from typing import Final
 
 from fleet.errors import FleetError
 from fleet.history import Entry
-from runtime.files import alone, replace_file
+from runtime.files import replace_file, try_lock
 from runtime.ledger import chain
 from runtime.ledger.append_log import add_lines, last_line
 
@@ -89,7 +89,7 @@ class LedgerReplica:
             FleetError, OSError: they cannot be read or written.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        with alone(self._folder / _LOCK_FILE) as ours:
+        with try_lock(self._folder / _LOCK_FILE) as ours:
             tail = self.tail()
             if not ours or not (tail.seq or self.is_empty()):
                 return
@@ -117,7 +117,7 @@ class LedgerReplica:
         if not entries or self.tail().is_last_of(entries):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        with alone(self._folder / _LOCK_FILE) as ours:
+        with try_lock(self._folder / _LOCK_FILE) as ours:
             if not ours:
                 return
             tail = self.tail()

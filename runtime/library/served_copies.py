@@ -7,13 +7,11 @@ is its digest and whose files nobody can write.
 Mending: damaged copies that servers load from are made good again from the library.
 """
 
-import fcntl
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from fleet.config import Lock
 from fleet.errors import LibraryError, problem
 from fleet.names import AdapterName
 from fleet.resources import LoadedAdapter
-from runtime.files import FOLDER, READ_ONLY_FOLDER, copy_file, moved_into_place
+from runtime.files import FOLDER, READ_ONLY_FOLDER, copy_file, locked_folder, moved_into_place
 from runtime.library.layout import SERVED_FILES, folder_digest, version_folder
 
 
@@ -93,7 +91,7 @@ def _repair(target: Path, version: Path, digest: str) -> None:
     a folder cannot be replaced in one step, and one that is missing for a moment can end a
     server. What was mapped into memory from the old file stays as it was.
     """
-    with _alone(target.parent):
+    with locked_folder(target.parent):  # keeps other repairs out, of other processes too
         if not wrong_with(target, digest):  # repaired by another load meanwhile
             return
         if wrong_with(version, digest):
@@ -116,17 +114,6 @@ def _repair(target: Path, version: Path, digest: str) -> None:
                     (scratch / name).replace(target / name)
             finally:
                 target.chmod(READ_ONLY_FOLDER)
-
-
-@contextmanager
-def _alone(store: Path) -> Iterator[None]:
-    """Keep other repairs out, of other processes too."""
-    guard = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(guard)
 
 
 def _copy(version: Path, scratch: Path, digest: str) -> None:

@@ -52,7 +52,7 @@ LAYERS: Final = (
         "runtime.training_process",
     ),
     ("runtime.evals", "runtime.execute", "fleetctl.ways"),
-    ("runtime.observe", "runtime.smoke", "runtime.observe", "runtime.observe", "runtime.looking"),
+    ("runtime.observe", "runtime.smoke"),
     ("runtime.gateway",),
     ("runtime.usage", "runtime.engines", "runtime.library", "runtime.ledger"),
     ("runtime", "runtime.files"),

@@ -3,11 +3,17 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError, EvalError
+from fleet.errors import (
+    EngineError,
+    EngineRejectedError,
+    EngineUnreachableError,
+    EvalError,
+    problem,
+)
 from fleet.evals import (
     ACCURACY,
     JUDGE,
@@ -19,8 +25,8 @@ from fleet.evals import (
     Sample,
     scored,
 )
+from runtime.engines.vllm_metrics import read_metrics
 from runtime.evals.context import EvalContext
-from runtime.evals.engines.courtesy import Courtesy
 from runtime.evals.judge import JudgeClient, bench
 from runtime.evals.probe import client_for
 from runtime.evals.protocol import EngineAnswers, Tell
@@ -34,8 +40,73 @@ RETRIES = 2
 
 Only where each item is asked once: several samples are repetitions enough.
 """
+PAUSE_S = 1.0
+"""Length of one pause in seconds, and upper bound of the age of a reading of the queue."""
+MAX_PAUSED_S = 1800.0
+"""Upper bound of all pauses of a run together, in seconds; then the run ends with FC4509."""
+_METRICS_DEADLINE_S = 2.0
 BUSY = frozenset({429, 502, 503, 504})
 _SEEDS = 2**31
+
+
+class Backpressure:
+    """Holds the requests of one run back while requests of clients wait on the server."""
+
+    def __init__(
+        self,
+        server: JsonClient,
+        max_waiting: int,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare; nothing is sent.
+
+        Args:
+            server: Client of the server, not of a gateway before the server.
+            max_waiting: Upper bound of the requests that may wait on the server.
+            pause: Waits the given number of seconds.
+            clock: Seconds that never run backwards.
+        """
+        self._server, self._max_waiting = server, max_waiting
+        self._pause, self._clock = pause, clock
+        self._probed_at: float | None = None
+        self._lock = asyncio.Lock()
+        self.paused_s = 0.0
+        """Sum of all pauses so far, in seconds."""
+
+    async def wait(self) -> None:
+        """Return once the queue is short; a server that shows no queue is not waited for.
+
+        Raises:
+            EvalError: FC4509, the queue stayed long.
+        """
+        async with self._lock:  # the next task finds the answer of this one
+            now = self._clock()
+            if self._probed_at is not None and now - self._probed_at < PAUSE_S:
+                return
+            while (waiting := await self._waiting()) > self._max_waiting:
+                if self.paused_s >= MAX_PAUSED_S:
+                    raise _busy(self._server.url, waiting, self.paused_s)
+                await self._pause(PAUSE_S)
+                self.paused_s += PAUSE_S
+            self._probed_at = self._clock()
+
+    async def _waiting(self) -> int:
+        metrics = await read_metrics(self._server, _METRICS_DEADLINE_S, attempts=1)
+        return metrics.waiting or 0
+
+
+def _busy(url: str, waiting: int, paused_s: float) -> EvalError:
+    return EvalError(
+        problem(
+            "FC4509",
+            "The server is too busy to be evaluated",
+            f"{waiting} requests wait on {url}, after pauses of {paused_s / 60:g} minutes "
+            "together.",
+            hint="Run it again in a quieter hour, or raise `evals.pause_above`; clients then wait "
+            "longer.",
+        )
+    )
 
 
 class NativeEngine:
@@ -56,9 +127,9 @@ class NativeEngine:
             JsonClient(target.server or target.url) as server,
             bench(spec, self._office.secret, needed=judged) as judge,
         ):
-            courtesy = Courtesy(server, spec.pause_above)
+            backpressure = Backpressure(server, spec.pause_above)
             total = len(golden.items) * spec.samples
-            run = _Run(client, target, spec, judge, tell, total, courtesy)
+            run = _Run(client, target, spec, judge, tell, total, backpressure)
             turns = [(item, k) for item in golden.items for k in range(spec.samples)]
             try:
                 async with asyncio.TaskGroup() as group:
@@ -80,18 +151,18 @@ class _Run:
         judge: JudgeClient | None,
         tell: Tell,
         total: int,
-        courtesy: Courtesy,
+        backpressure: Backpressure,
     ) -> None:
         self._client, self._target, self._spec = client, target, spec
         self._judge, self._tell, self._total = judge, tell, total
-        self._courtesy = courtesy
+        self._backpressure = backpressure
         self._room = asyncio.Semaphore(spec.concurrency)
         self._done = 0
 
     async def turn(self, item: GoldenItem, number: int) -> list[Sample]:
         """Ask an item once, and a `must_pass` item that failed some times more."""
         async with self._room:
-            await self._courtesy.turn()
+            await self._backpressure.wait()
             samples = [await self._sample(item, number)]
             if MUST_PASS in item.tags and self._spec.samples == 1:
                 for again in range(RETRIES):

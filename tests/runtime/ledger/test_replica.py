@@ -11,7 +11,7 @@ from threading import Thread, active_count
 import pytest
 
 from fleet.errors import FleetError
-from runtime.files import alone
+from runtime.files import try_lock
 from runtime.ledger.fallback import FallbackLedger, LedgerSnapshot, last_known
 from runtime.ledger.file import LEDGER_FILE, FileLedger
 from runtime.ledger.outbox import LedgerOutbox, deliver
@@ -225,7 +225,7 @@ def test_what_is_written_here_is_in_the_copy_at_once(tmp_path: Path) -> None:
     assert path.read_bytes() == b"nonsense\n", "what is damaged waits until all is read"
     mine.read()
     assert is_a_copy(tmp_path)
-    with alone(tmp_path / "ledger-as-last-read.lock"):
+    with try_lock(tmp_path / "ledger-as-last-read.lock"):
         mine.append("note", [{"text": "while another process writes it"}])
     assert not is_a_copy(tmp_path)
     mine.append("note", [{"text": "six"}])
