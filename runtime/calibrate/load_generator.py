@@ -43,7 +43,7 @@ class LoadGenerator:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*(each.close() for each in self._clients))
+        await asyncio.gather(*(client.close() for client in self._clients))
 
     async def batch_seconds(
         self, models: Sequence[str], prompt_tokens: int, output_tokens: int
@@ -68,8 +68,8 @@ class LoadGenerator:
         try:
             await asyncio.gather(*tasks)
         finally:
-            for each in tasks:
-                each.cancel()
+            for task in tasks:
+                task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         return self._clock() - began
 

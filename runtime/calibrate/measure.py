@@ -47,12 +47,12 @@ def cells(largest: int, adapters: int) -> tuple[BatchPlan, ...]:
     """
     sizes = sorted({max(largest // 8, 1), max(largest // 2, 1), largest})
     most = min(adapters, largest)
-    several = sorted({each for each in (-(-most // 4), -(-most // 2), most) if each > 1})
+    several = sorted({count for count in (-(-most // 4), -(-most // 2), most) if count > 1})
     ones = [BatchPlan(size, 1) for size in sizes] if most else []
     return (
         *(BatchPlan(size, 0) for size in sizes),
         *ones,
-        *(BatchPlan(largest, each) for each in several),
+        *(BatchPlan(largest, count) for count in several),
     )
 
 
@@ -114,28 +114,30 @@ class BatchMeter:
 
     async def warm_up(self, plan: Sequence[BatchPlan]) -> None:
         """Run each batch once: adapters come into their slots, kernels are compiled."""
-        for each in plan:
-            self._say(f"warming up: {words(each)}")
-            await self._crowd.batch_seconds(self._names.of(each), PROMPT_TOKENS, SHORT_TOKENS)
+        for batch_plan in plan:
+            self._say(f"warming up: {words(batch_plan)}")
+            await self._crowd.batch_seconds(self._names.of(batch_plan), PROMPT_TOKENS, SHORT_TOKENS)
 
     async def round(self, plan: Sequence[BatchPlan], label: str) -> None:
         """Measure every batch once, so that a slow minute does not fall on one of them alone."""
-        for each in plan:
-            models = self._names.of(each)
+        for batch_plan in plan:
+            models = self._names.of(batch_plan)
             for tokens in (SHORT_TOKENS, self._tokens):
                 seconds = await self._crowd.batch_seconds(models, PROMPT_TOKENS, tokens)
-                self._least[each, tokens] = min(seconds, self._least.get((each, tokens), seconds))
-            step = self.step_seconds(each)
+                self._least[batch_plan, tokens] = min(
+                    seconds, self._least.get((batch_plan, tokens), seconds)
+                )
+            step = self.step_seconds(batch_plan)
             told = f"{1000 * step:.2f} ms per step" if step > 0 else "too short to tell"
-            self._say(f"{label}: {words(each)}: {told}")
+            self._say(f"{label}: {words(batch_plan)}: {told}")
 
     async def prompts(self, batch: int, longest: int) -> None:
         """Measure what prompts cost; nothing where the server takes none longer than usual."""
         if (length := min(LONG_PROMPT, longest)) <= PROMPT_TOKENS:
             return
-        for each in (PROMPT_TOKENS, length):
-            seconds = await self._crowd.batch_seconds([self._names.base] * batch, each, 1)
-            self._prompts[each] = min(seconds, self._prompts.get(each, seconds))
+        for tokens in (PROMPT_TOKENS, length):
+            seconds = await self._crowd.batch_seconds([self._names.base] * batch, tokens, 1)
+            self._prompts[tokens] = min(seconds, self._prompts.get(tokens, seconds))
 
     def step_seconds(self, cell: BatchPlan) -> float:
         """Return the seconds between two tokens of a request of such a batch.
@@ -149,7 +151,7 @@ class BatchMeter:
 
     def steps(self, plan: Sequence[BatchPlan]) -> dict[BatchPlan, float]:
         """Return the seconds of a step of each batch."""
-        return {each: self.step_seconds(each) for each in plan}
+        return {batch_plan: self.step_seconds(batch_plan) for batch_plan in plan}
 
     def prompt_seconds(self, batch: int) -> float | None:
         """Return the seconds that a prompt token costs; None where it was not measured."""

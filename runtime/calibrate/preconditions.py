@@ -44,7 +44,7 @@ def require_times(subject: CalibrationTarget, steps: Iterable[float]) -> None:
     Raises:
         EngineError: a long batch took no longer than a short one, even at best.
     """
-    if all(each > 0 for each in steps):
+    if all(step > 0 for step in steps):
         return
     raise EngineError(
         problem(

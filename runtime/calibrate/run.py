@@ -115,8 +115,13 @@ async def calibrate(
     require_times(subject, steps.values())
     speed, residual = _fitted(subject, steps, meter.prompt_seconds(min(PROMPT_BATCH, most)))
     rows = tuple(
-        MeasuredRow(each.batch, each.adapters, step, step_seconds(speed, each.batch, each.adapters))
-        for each, step in steps.items()
+        MeasuredRow(
+            batch_plan.batch,
+            batch_plan.adapters,
+            step,
+            step_seconds(speed, batch_plan.batch, batch_plan.adapters),
+        )
+        for batch_plan, step in steps.items()
     )
     profile = Profile(
         base=subject.base.name,
@@ -147,11 +152,14 @@ def _fitted(
     guess = estimate_speed(
         subject.base, subject.kind, subject.tensor_parallel, subject.max_lora_rank
     )
-    largest = max((each for each in steps if not each.adapters), key=lambda each: each.batch)
+    largest = max(
+        (batch_plan for batch_plan in steps if not batch_plan.adapters),
+        key=lambda batch_plan: batch_plan.batch,
+    )
     decoded = steps[largest] / largest.batch
     usual = guess.prompt_weight if guess else 0.1
     return fit(
-        (Point(each.batch, each.adapters, step) for each, step in steps.items()),
+        (Point(batch_plan.batch, batch_plan.adapters, step) for batch_plan, step in steps.items()),
         prompt_weight=usual if prompt_s is None else prompt_s / decoded,
         spread=guess.spread if guess else 0.0,
     )

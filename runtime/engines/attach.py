@@ -57,14 +57,16 @@ class AttachEngine:
             apps: ASGI application by server, called instead of its URL (tests).
         """
         self._host = host
-        self._servers: dict[str, AttachedServerSpec] = {each.name: each for each in host.attached}
+        self._servers: dict[str, AttachedServerSpec] = {
+            server.name: server for server in host.attached
+        }
         self._clients = {
-            each.name: JsonClient(
-                each.url,
-                peer=f"server `{each.name}` at {each.url}",
-                app=(apps or {}).get(each.name),
+            server.name: JsonClient(
+                server.url,
+                peer=f"server `{server.name}` at {server.url}",
+                app=(apps or {}).get(server.name),
             )
-            for each in host.attached
+            for server in host.attached
         }
 
     async def observe(self) -> State:

@@ -129,14 +129,17 @@ class LaunchRecords:
 
     def all(self, host: str | None = None) -> Iterator[LaunchRecord]:
         """Yield the records by name, of one host or of all."""
-        found = {each.name: self._kept(each.name) for each in self.folder.glob("*")}
+        found = {path.name: self._kept(path.name) for path in self.folder.glob("*")}
         # A server's folder outlives its record. Processes are looked through only where one
         # may be lost, not once per host of a fleet that runs elsewhere.
         if any(
-            each is None and (host is None or f"-{host}-" in f"{name}-")
-            for name, each in found.items()
+            record is None and (host is None or f"-{host}-" in f"{name}-")
+            for name, record in found.items()
         ):
-            found = {**self._carried(), **{name: each for name, each in found.items() if each}}
+            found = {
+                **self._carried(),
+                **{name: record for name, record in found.items() if record},
+            }
         for _, record in sorted(found.items()):
             if record is not None and host in (None, record.host):
                 yield record

@@ -73,7 +73,9 @@ class LocalEngine:
         with a note: `start` joins it. One that answered before and does not is unknown.
         """
         seen = StateBuilder()
-        records = {each.name: each for each in self._records.all(self._host.name) if each.leader()}
+        records = {
+            record.name: record for record in self._records.all(self._host.name) if record.leader()
+        }
         clients = {name: self._client(record) for name, record in records.items()}
         for name, answer in (await look_at_all(clients)).items():
             record = records[name]

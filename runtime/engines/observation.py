@@ -31,7 +31,7 @@ def base_digest(folder: Path) -> str:
     """
     whole = hashlib.sha256()
     try:
-        files = sorted(each for each in folder.iterdir() if each.is_file())
+        files = sorted(entry for entry in folder.iterdir() if entry.is_file())
         for path in files:
             whole.update(f"{path.name} {path.stat().st_size}\n".encode())
             for block in _blocks(path):
@@ -97,7 +97,7 @@ class StateBuilder:
 
     def missed(self, name: str, error: EngineError) -> None:
         """Write down that a server did not answer."""
-        self.unknown[name] = "; ".join(each.detail for each in error.diagnostics)
+        self.unknown[name] = "; ".join(diagnostic.detail for diagnostic in error.diagnostics)
 
     def state(self) -> State:
         """Return the state, everything sorted."""
@@ -107,6 +107,6 @@ class StateBuilder:
             boots=dict(sorted(self.boots.items())),
             urls=dict(sorted(self.urls.items())),
             versions=dict(sorted(self.versions.items())),
-            bases={name: each for name, each in sorted(self.bases.items()) if each},
+            bases={name: base for name, base in sorted(self.bases.items()) if base},
             notes=tuple(self.notes),
         )

@@ -165,7 +165,7 @@ async def _is_listed(http: JsonClient, adapter: str, path: str) -> bool:
 
 
 def _load_problem(adapter: str, path: str, error: EngineRejectedError) -> Diagnostic:
-    reason = "; ".join(each.detail for each in error.diagnostics)
+    reason = "; ".join(diagnostic.detail for diagnostic in error.diagnostics)
     hint = "Check the adapter; a server is a poor judge of it."
     command = f"fleetctl adapter verify {adapter}"
     if error.status == HTTPStatus.NOT_FOUND and "No adapter found" not in reason:

@@ -77,15 +77,15 @@ async def evaluate(
             )
         )
     samples = tuple(
-        replace(each, error=is_whole_run(each.error))
-        if each.error
+        replace(sample, error=is_whole_run(sample.error))
+        if sample.error
         else replace(
-            each,
-            model=is_whole_run(each.model or before.model),
-            fingerprint=is_whole_run(each.fingerprint or before.fingerprint),
-            note=is_whole_run(each.note),  # may be told in the ledger, as the answer is not
+            sample,
+            model=is_whole_run(sample.model or before.model),
+            fingerprint=is_whole_run(sample.fingerprint or before.fingerprint),
+            note=is_whole_run(sample.note),  # may be told in the ledger, as the answer is not
         )
-        for each in got.samples
+        for sample in got.samples
     )
     run = EvalRun(
         id=office.new_id(),
@@ -95,7 +95,7 @@ async def evaluate(
         purpose=purpose,
         golden=golden.file,
         golden_digest=golden.digest,
-        items=tuple(each.id for each in golden.items),
+        items=tuple(item.id for item in golden.items),
         must_pass=golden.must_pass,
         spec=spec,
         engine_version=got.version,

@@ -42,7 +42,7 @@ def import_run(
         else:
             lines = path.read_text(encoding="utf-8").splitlines()
             samples, version = numbered(lm_eval_samples(lines, chosen=chosen)), "lm-eval"
-            golden, digest_of = questions(json.loads(each) for each in lines if each.strip())
+            golden, digest_of = questions(json.loads(line) for line in lines if line.strip())
             name = path.stem
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise _not_results(path, source, str(error)) from None
@@ -58,9 +58,9 @@ def import_run(
         golden_digest=digest_of,
         items=golden,
         must_pass=(),
-        spec=EvalSpec(engine=source, samples=max(each.sample for each in samples) + 1),
+        spec=EvalSpec(engine=source, samples=max(sample.sample for sample in samples) + 1),
         engine_version=f"{version} (imported)",
-        samples=tuple(_named(each, adapter) for each in samples),
+        samples=tuple(_named(sample, adapter) for sample in samples),
         started=office.now(),
         finished=office.now(),
     )

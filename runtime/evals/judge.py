@@ -171,11 +171,11 @@ def _failed(judge: JudgeSettings, detail: str) -> EvalError:
     )
 
 
-async def _asked(judge: JudgeClient, each: LabelledAnswer) -> bool | None:
-    if each.other is not None:
-        return await judge.better(each.item, each.answer, each.other)
-    (measure,) = to_judge(each.item)
-    found = (await judge.scores(each.item, each.answer)).get(measure)
+async def _asked(judge: JudgeClient, label: LabelledAnswer) -> bool | None:
+    if label.other is not None:
+        return await judge.better(label.item, label.answer, label.other)
+    (measure,) = to_judge(label.item)
+    found = (await judge.scores(label.item, label.answer)).get(measure)
     return None if found is None else found.score == 1.0
 
 
@@ -192,20 +192,20 @@ async def asked(
     async with bench(spec, office.secret, needed=True) as judge:
         assert judge is not None, "one is needed"
 
-        async def one(each: LabelledAnswer) -> bool | None:
+        async def one(label: LabelledAnswer) -> bool | None:
             nonlocal done
             async with room:
-                said = await _asked(judge, each)
+                said = await _asked(judge, label)
                 done += 1
                 tell(done, len(labels))
                 return said
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(each)) for each in labels]
+                tasks = [group.create_task(one(label)) for label in labels]
         except* EvalError as failed:
             raise failed.exceptions[0] from None
-    return [each.result() for each in tasks]
+    return [task.result() for task in tasks]
 
 
 _SCORES: Mapping[bool | None, tuple[float, float]] = {
@@ -225,12 +225,12 @@ async def contested(
     Raises:
         EvalError: FC4510, the judge does not answer; FC4511, none is declared.
     """
-    others = {(each.item, each.sample): each for each in canary.samples}
+    others = {(sample.item, sample.sample): sample for sample in canary.samples}
     pairs = [
-        (each, others[each.item, each.sample])
-        for each in stable.samples
-        if in_pairs(golden.by_id[each.item]) and (each.item, each.sample) in others
-        if not each.error and not others[each.item, each.sample].error
+        (sample, others[sample.item, sample.sample])
+        for sample in stable.samples
+        if in_pairs(golden.by_id[sample.item]) and (sample.item, sample.sample) in others
+        if not sample.error and not others[sample.item, sample.sample].error
     ]
     room = asyncio.Semaphore(spec.concurrency)
     async with bench(spec, office.secret, needed=True) as judge:
@@ -245,7 +245,7 @@ async def contested(
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(*each)) for each in pairs]
+                tasks = [group.create_task(one(*pair)) for pair in pairs]
         except* EvalError as failed:
             raise failed.exceptions[0] from None
     said = {
@@ -259,10 +259,10 @@ def _scored(
 ) -> EvalRun:
     """Return a run of its own, so that nobody takes these scores for those of one version."""
     samples = tuple(
-        _of_pair(each, _SCORES[said[each.item, each.sample]][arm])
-        if (each.item, each.sample) in said
-        else each
-        for each in run.samples
+        _of_pair(sample, _SCORES[said[sample.item, sample.sample]][arm])
+        if (sample.item, sample.sample) in said
+        else sample
+        for sample in run.samples
     )
     made = replace(run, id=office.new_id(), samples=samples, cached=True)
     office.store.keep(made)

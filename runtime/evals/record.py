@@ -93,7 +93,7 @@ def _told(run: EvalRun, serving: str) -> dict[str, Any]:
 
 def _past(run: EvalRun, ledger: Ledger) -> list[EvalRecord]:
     past = eval_records(ledger.read()).get(run.alias, [])
-    return [each for each in past if each.made_up == run.made_up]
+    return [entry for entry in past if entry.made_up == run.made_up]
 
 
 def _compared_with(run: EvalRun, past: Sequence[EvalRecord]) -> EvalRecord | None:

@@ -69,7 +69,7 @@ class LiveView:
 
     def meet(self, live: State) -> None:
         """Learn which host has which server."""
-        self._hosts |= {each.name: each.host for each in live.servers().values()}
+        self._hosts |= {server.name: server.host for server in live.servers().values()}
 
     def engine_of(self, server: str) -> Engine:
         """Return the engine that runs a server."""
@@ -101,9 +101,11 @@ class LiveView:
         picture = self._pictures[self.host_of(server)]
         gone: list[Address] = [address]
         if after is None and address.startswith("server/"):
-            gone += [each for each in picture.resources if server_of_address(each) == server]
-        for each in gone:
-            picture.mine[each] = (self._now(), after if each == address else None)
+            gone += [
+                resource for resource in picture.resources if server_of_address(resource) == server
+            ]
+        for lost in gone:
+            picture.mine[lost] = (self._now(), after if lost == address else None)
         self._draw(picture)
 
     async def served(self) -> Mapping[tuple[str, str], str]:
@@ -133,7 +135,7 @@ class LiveView:
     def urls(self) -> dict[str, str]:
         """Return the base URLs of all servers that answered."""
         pictures = self._pictures.values()
-        return {server: url for each in pictures for server, url in each.state.urls.items()}
+        return {server: url for picture in pictures for server, url in picture.state.urls.items()}
 
     async def _look(self, host: str) -> _Picture:
         async with self._locks.setdefault(host, asyncio.Lock()):
@@ -142,7 +144,9 @@ class LiveView:
             before = self._pictures.get(host)
             picture = _Picture(self._now(), state, dict(state.resources))
             if before is not None:
-                picture.mine = {a: each for a, each in before.mine.items() if each[0] >= began}
+                picture.mine = {
+                    a: change for a, change in before.mine.items() if change[0] >= began
+                }
             self.meet(state)
             self._draw(picture)
             self._pictures[host] = picture

@@ -62,8 +62,9 @@ def describe(resource: Resource | None) -> str:
             return f"an adapter loaded from {held}"
         case Route():
             parts = (
-                f"{each.adapter.rpartition('-v')[2]} {each.percent} % on {', '.join(each.servers)}"
-                for each in resource.shares
+                f"{share.adapter.rpartition('-v')[2]} {share.percent} % on "
+                f"{', '.join(share.servers)}"
+                for share in resource.shares
             )
             return f"a route with {'; '.join(parts)}"
         case Key():

@@ -64,12 +64,12 @@ class RouteWriter:
                     return await self._attempt(steps, announced)
                 except StalePlanError as error:  # somebody wrote meanwhile: look again
                     if attempt == ATTEMPTS:
-                        return {each.id: _failed(error) for each in steps}
+                        return {step.id: _failed(error) for step in steps}
                 except LockHeldError:
                     raise
                 except FleetError as error:
                     # The table's file may be written and a gateway may serve it already.
-                    return {each.id: _failed(error, unsure=each.id in announced) for each in steps}
+                    return {step.id: _failed(error, unsure=step.id in announced) for step in steps}
         raise AssertionError("ATTEMPTS is 1 or more")
 
     async def readdress(self) -> None:
@@ -96,7 +96,7 @@ class RouteWriter:
 
     async def _attempt(self, steps: Sequence[Step], announced: set[str]) -> dict[str, StepResult]:
         table = await self._read()
-        keys = {each.key().address: each for each in table.keys.values()}
+        keys = {key.key().address: key for key in table.keys.values()}
         aliases: dict[str, AliasEntry | None] = {}
         changed_keys: dict[str, KeyEntry | None] = {}
         results: dict[str, StepResult] = {}
@@ -119,9 +119,9 @@ class RouteWriter:
                     else:
                         due.append(step)
         if due:
-            fresh = [each for each in due if each.id not in announced]
-            await self._journal.write(*(self._started(each) for each in fresh))
-            announced.update(each.id for each in fresh)
+            fresh = [step for step in due if step.id not in announced]
+            await self._journal.write(*(self._started(step) for step in fresh))
+            announced.update(step.id for step in fresh)
             written = table.model_copy(
                 update={
                     "aliases": _merged(table.aliases, aliases),
@@ -129,7 +129,7 @@ class RouteWriter:
                 }
             )
             await self._publish(written)
-            results |= {each.id: StepResult(StepOutcome.DONE) for each in due}
+            results |= {step.id: StepResult(StepOutcome.DONE) for step in due}
         else:
             self._sight.saw_table(table)
         return results
@@ -232,7 +232,7 @@ def _live(step: Step, table: RoutingTable, keys: Mapping[Address, KeyEntry]) -> 
 
 def _merged(before: Mapping[str, Entry], changes: Mapping[str, Entry | None]) -> dict[str, Entry]:
     merged = {**before, **changes}
-    return {name: each for name, each in sorted(merged.items()) if each is not None}
+    return {name: entry for name, entry in sorted(merged.items()) if entry is not None}
 
 
 def _failed(error: FleetError, *, unsure: bool = False) -> StepResult:

@@ -35,14 +35,14 @@ def recovered(history: History, live: State) -> list[tuple[str, str, Record]]:
     """
     open_still = settled(history, live).unfinished
     found: list[tuple[str, str, Record]] = []
-    for step, each in history.unfinished.items():
+    for step, record in history.unfinished.items():
         if step in open_still:
             continue
-        changes, after = operation_result(each.operation)
-        if changes and live.resources.get(each.address) == after:
-            server = each.address.removeprefix("server/")
+        changes, after = operation_result(record.operation)
+        if changes and live.resources.get(record.address) == after:
+            server = record.address.removeprefix("server/")
             boot = live.boots.get(server, "") if after is not None else ""
-            data = {"step": step, "address": each.address, "how": "recovered", "boot": boot}
+            data = {"step": step, "address": record.address, "how": "recovered", "boot": boot}
             found.append((step, "done", ("step_finished", data)))
         else:
             text = "begun by an earlier run, without effect"
@@ -182,9 +182,9 @@ async def _verified(
     """Look again, compare with what the plan promised, and close the record."""
     plan, world = walk.plan, walk.world
     ended = {
-        each.id: walk.results.get(each.id, StepResult(StepOutcome.NOT_RUN)) for each in plan.steps
+        step.id: walk.results.get(step.id, StepResult(StepOutcome.NOT_RUN)) for step in plan.steps
     }
-    cut = any(each.verdict is StepOutcome.NOT_RUN for each in ended.values())
+    cut = any(result.verdict is StepOutcome.NOT_RUN for result in ended.values())
     live = await observe(world.engines, world.gateways)
     missing = unconverged(plan, live)
     due: int | None = None
@@ -273,7 +273,7 @@ async def _heartbeat(
 @asynccontextmanager
 async def _beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Let coroutines run while the block runs."""
-    tasks = [asyncio.create_task(each) for each in work]
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
     try:
         yield
     finally:

@@ -50,7 +50,7 @@ class Scheduler:
         """Step ids under way, and since when."""
         self.lost: LockHeldError | None = None
         """Why the lease was lost."""
-        self._waits = {each.id: len(set(each.needs)) for each in plan.steps}
+        self._waits = {step.id: len(set(step.needs)) for step in plan.steps}
         self._after: dict[str, list[Step]] = defaultdict(list)
         self._ready: dict[str, deque[Step]] = defaultdict(deque)
         self._lanes: set[str] = set()
@@ -124,7 +124,7 @@ class Scheduler:
             try:
                 results = await self.routes.write(batch)
             except LockHeldError as error:
-                results = {each.id: self.lose(error) for each in batch}
+                results = {step.id: self.lose(error) for step in batch}
             self._rest_until = self._now() + _REST * (self._now() - began)
             for step in batch:
                 self._finish(step, results[step.id])
@@ -194,13 +194,13 @@ class Scheduler:
             self._journal.add(*self._ended(step, result))
         match result.verdict:
             case StepOutcome.DONE | StepOutcome.ADOPTED:
-                told = {"warnings": [each.detail for each in result.diagnostics]}
+                told = {"warnings": [diagnostic.detail for diagnostic in result.diagnostics]}
                 how = result.verdict.value
                 self._emit("step_done", step, how=how, seconds=seconds, **told)
-                for each in self._after[step.id]:
-                    self._waits[each.id] -= 1
-                    if not self._waits[each.id] and each.id not in self.results:
-                        self._queue(each)
+                for dependent in self._after[step.id]:
+                    self._waits[dependent.id] -= 1
+                    if not self._waits[dependent.id] and dependent.id not in self.results:
+                        self._queue(dependent)
             case StepOutcome.FAILED:
                 first = result.diagnostics[0]
                 self._emit(

@@ -179,7 +179,7 @@ def _chat_prompt(body: dict[str, Any]) -> str:
     if not isinstance(messages, list) or not messages:
         message = "`messages` must be a list with at least one message."
         raise RefusedError(HTTPStatus.BAD_REQUEST, message, "Bad Request", "body.messages")
-    return "\n".join(json.dumps(each.get("content"), ensure_ascii=False) for each in messages)
+    return "\n".join(json.dumps(turn.get("content"), ensure_ascii=False) for turn in messages)
 
 
 def _text_prompt(body: dict[str, Any]) -> str:

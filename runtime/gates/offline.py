@@ -73,8 +73,8 @@ async def judge_golden(
             why = unexpected(error)
             parts.append(OfflineResult(tuple(unjudged(trial, gate, why) for gate in gates), ()))
     return OfflineResult(
-        tuple(each for part in parts for each in part.judged),
-        tuple(each for part in parts for each in part.entries),
+        tuple(judged for part in parts for judged in part.judged),
+        tuple(entry for part in parts for entry in part.entries),
     )
 
 
@@ -114,7 +114,7 @@ async def _group(
         )
         for gate in gates
     )
-    entries = tuple(entry_of(each, office.store, each.serving) for each in (stable, canary))
+    entries = tuple(entry_of(run, office.store, run.serving) for run in (stable, canary))
     return OfflineResult((*made, *advisory), entries)
 
 
@@ -125,27 +125,27 @@ def unexpected(error: BaseException) -> str:
     return is_whole_run(f"an error that fleetctl has no words for: {type(error).__name__}: {error}")
 
 
-def _told(each: Diagnostic) -> str:
+def _told(diagnostic: Diagnostic) -> str:
     """Say what prevents an evaluation, where, and what to do."""
-    where = f"{each.place}: " if each.place else ""
-    command = each.command or ("fleetctl validate" if each.place else "")
-    next_step = f": {command}" if command else f". {each.hint}" if each.hint else ""
-    return f"{where}{each.summary}: {each.detail.rstrip('.')}{next_step}"
+    where = f"{diagnostic.place}: " if diagnostic.place else ""
+    command = diagnostic.command or ("fleetctl validate" if diagnostic.place else "")
+    next_step = f": {command}" if command else f". {diagnostic.hint}" if diagnostic.hint else ""
+    return f"{where}{diagnostic.summary}: {diagnostic.detail.rstrip('.')}{next_step}"
 
 
 def _by_judge(
     golden: GoldenSet, gates: Sequence[GateSpec], office: EvalContext, trial: GateTrial
 ) -> tuple[list[GateSpec], tuple[JudgedGate, ...]]:
     """Part gates that may be decided from those that a judge would decide who may not."""
-    judged = {measure for each in golden.items for measure in to_judge(each)}
+    judged = {measure for item in golden.items for measure in to_judge(item)}
     judged |= {ACCURACY} if any(map(in_pairs, golden.items)) else set()
-    theirs = [each for each in gates if _measure(each) in judged]
+    theirs = [gate for gate in gates if _measure(gate) in judged]
     why = office.advisory(trial.alias.partition("-")[0]) if theirs else ""
     if not why:
         return list(gates), ()
     reason = f"a judge scores its answers, and {why}: fleetctl eval judge LABELS --client NAME"
-    advisory = tuple(unjudged(trial, each, reason) for each in theirs)
-    return [each for each in gates if each not in theirs], advisory
+    advisory = tuple(unjudged(trial, gate, reason) for gate in theirs)
+    return [gate for gate in gates if gate not in theirs], advisory
 
 
 def _measure(gate: GateSpec) -> str:
@@ -166,7 +166,7 @@ def targets(trial: GateTrial, live: State) -> tuple[EvalTarget, EvalTarget]:
     Raises:
         EvalError: FC4530, a version is loaded nowhere that can be reached.
     """
-    both = [each for each in trial.servers if each in trial.stable_servers]
+    both = [server for server in trial.servers if server in trial.stable_servers]
 
     def target(adapter: str, servers: Iterable[str], digest: str) -> EvalTarget:
         for name in (*both, *servers):

@@ -61,20 +61,20 @@ def unsound(
     Those that are over are for `fleetctl evidence verify`: a long past must not slow a tick.
     `of`: these aliases; None: all.
     """
-    whose = {each.seq: alias for alias, found in history.evidence.items() for each in found}
+    whose = {evidence.seq: alias for alias, found in history.evidence.items() for evidence in found}
     for alias, rejected in history.rejected.items():
-        whose |= {each.seq: alias for each in rejected.values()}
+        whose |= {evidence.seq: alias for evidence in rejected.values()}
     whose = {seq: alias for seq, alias in whose.items() if of is None or alias in of}
-    found = check_evidence(each for each in entries if each.seq in whose)
-    return {whose[each.seq]: each for each in found if each.differs}
+    found = check_evidence(entry for entry in entries if entry.seq in whose)
+    return {whose[check.seq]: check for check in found if check.differs}
 
 
 def trusted(history: History, tampered: Mapping[str, EvidenceCheck]) -> History:
     """Return the history without what gates said of these aliases, so that they are asked anew."""
     if not tampered:
         return history
-    evidence = {key: each for key, each in history.evidence.items() if key not in tampered}
-    rejected = {key: each for key, each in history.rejected.items() if key not in tampered}
+    evidence = {key: records for key, records in history.evidence.items() if key not in tampered}
+    rejected = {key: record for key, record in history.rejected.items() if key not in tampered}
     return replace(history, evidence=evidence, rejected=rejected)
 
 
@@ -97,7 +97,7 @@ async def gather_usage(scene: TickContext, clock: Callable[[], datetime]) -> tup
     Returns:
         Why requests may be lacking, a sentence for each gateway; see `sync_usage`.
     """
-    starts = [began(each, scene.entries) for each in scene.trials if each.live and each.since]
+    starts = [began(trial, scene.entries) for trial in scene.trials if trial.live and trial.since]
     if not starts:
         return ()
     sources = usage_sources(scene.state_dir, scene.fleet.gateways)
@@ -129,11 +129,15 @@ def write_down(
 ) -> list[RecordedGate]:
     """Append what tells more than the ledger knows."""
     known = {
-        (each.alias, each.gate): each for found in scene.history.evidence.values() for each in found
+        (evidence.alias, evidence.gate): evidence
+        for found in scene.history.evidence.values()
+        for evidence in found
     }
-    told = [RecordedGate(each, _new(scene, each, known)) for each in judged]
+    told = [RecordedGate(gate, _new(scene, gate, known)) for gate in judged]
     records = [
-        each.judged.data(each.judged.trial.since or scene.now) for each in told if each.recorded
+        recorded.judged.data(recorded.judged.trial.since or scene.now)
+        for recorded in told
+        if recorded.recorded
     ]
     if records:
         append("gate_judged", records)

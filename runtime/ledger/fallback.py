@@ -65,7 +65,7 @@ class FallbackLedger:
         Raises:
             FleetError: FC5109, the home is empty and was not.
         """
-        return self.append_all([(kind, each) for each in records], token)
+        return self.append_all([(kind, record) for record in records], token)
 
     def append_all(self, records: Sequence[tuple[str, dict[str, Any]]], token: int = 0) -> int:
         """Append entries of several kinds at once; otherwise as `append`."""

@@ -56,7 +56,7 @@ class FileLedger:
             content = self._path.read_bytes()
         except FileNotFoundError:
             return []
-        return [each for each in chain.entries(content, str(self._path)) if each.seq > after]
+        return [entry for entry in chain.entries(content, str(self._path)) if entry.seq > after]
 
     def newest(self, after: int) -> list[Entry]:
         """Return the entries with `seq` above `after`, read from the end.
@@ -75,7 +75,7 @@ class FileLedger:
 
     def append(self, kind: str, records: Sequence[dict[str, Any]], token: int = 0) -> int:
         """Append one entry per record with one flush; durable when this returns."""
-        return self.append_all([(kind, each) for each in records], token)
+        return self.append_all([(kind, record) for record in records], token)
 
     def append_all(self, records: Sequence[tuple[str, dict[str, Any]]], token: int = 0) -> int:
         """Append entries of several kinds with one flush; otherwise as `append`.
@@ -174,7 +174,7 @@ class FileLedger:
 
     def _newest_token(self) -> int:
         """Return the newest token that an entry bears, for when the lease's file is lost."""
-        return max((each.token for each in self.read()), default=0)
+        return max((entry.token for entry in self.read()), default=0)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -86,7 +86,7 @@ class LedgerOutbox:
         The same id is in what was queued and in what a hung home may still write later.
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        marked = [{**each, _MARK: uuid4().hex} for each in records] if self._queue else records
+        marked = [{**record, _MARK: uuid4().hex} for record in records] if self._queue else records
         why = self._down
         if not why:
             try:
@@ -100,7 +100,7 @@ class LedgerOutbox:
         if self._queue is None:
             return why
         late = {"time": now, "by": self._by, "run": self._run}
-        document = {"kind": kind, "records": [{**each, "queued": late} for each in marked]}
+        document = {"kind": kind, "records": [{**record, "queued": late} for record in marked]}
         try:
             self._queue.mkdir(mode=0o700, parents=True, exist_ok=True)
             name = f"{now.replace(':', '')}-{uuid4().hex[:8]}.json"
@@ -124,10 +124,10 @@ def deliver(queue: Path, ledger: Ledger) -> int:
     count = 0
     with try_lock(queue / _LOCK) as ours:
         waiting = _waiting(queue) if ours else []
-        known = {str(each.data.get(_MARK, "")) for each in ledger.read()} if waiting else set()
+        known = {str(entry.data.get(_MARK, "")) for entry in ledger.read()} if waiting else set()
         for path in waiting:
             document = json.loads(path.read_bytes())
-            new = [each for each in document["records"] if each[_MARK] not in known]
+            new = [record for record in document["records"] if record[_MARK] not in known]
             if new:
                 ledger.append(document["kind"], new)
             path.unlink()
@@ -144,7 +144,7 @@ def queued(queue: Path, after: Sequence[Entry]) -> Iterator[Entry]:
 
     What stands there already, for a home that hung wrote it after all, is passed over.
     """
-    known = {str(each.data.get(_MARK, "")) for each in after}
+    known = {str(entry.data.get(_MARK, "")) for entry in after}
     seq = len(after)
     for path in _waiting(queue):
         document = json.loads(path.read_bytes())

@@ -139,7 +139,7 @@ class LedgerReplica:
             OSError: it cannot be renamed.
         """
         names = (self.path.with_suffix(f".{number}.jsonl") for number in count(1))
-        aside = next(each for each in names if not each.exists())
+        aside = next(name for name in names if not name.exists())
         known = self.tail().seq
         self.path.rename(aside)
         said = f"{known:,} entries were read of it" if known else "its copy here was damaged"
@@ -153,8 +153,10 @@ class LedgerReplica:
         Whoever knows why, and wants no more of one, deletes it.
         """
         aside = sorted(self._folder.glob(self.path.with_suffix(".*.jsonl").name))
-        tails = {each: _tail(each) for each in aside}
-        return {each: at.seq for each, at in tails.items() if at.seq and not at.is_in(entries)}
+        tails = {path: _tail(path) for path in aside}
+        return {
+            path: tail.seq for path, tail in tails.items() if tail.seq and not tail.is_in(entries)
+        }
 
     def tail(self) -> "Tail":
         """Return what the copy ends with."""
@@ -197,16 +199,16 @@ def _lines_with(content: bytes, sought: bytes) -> Iterator[tuple[int, int]]:
         place = content.find(sought, end)
 
 
-def _line(each: Entry) -> bytes:
+def _line(entry: Entry) -> bytes:
     made, _ = chain.line(
-        each.seq,
-        time=each.time,
-        kind=each.kind,
-        run=each.run,
-        by=each.by,
-        token=each.token,
-        data=each.data,
-        previous=each.previous,
-        form=each.format,
+        entry.seq,
+        time=entry.time,
+        kind=entry.kind,
+        run=entry.run,
+        by=entry.by,
+        token=entry.token,
+        data=entry.data,
+        previous=entry.previous,
+        form=entry.format,
     )
     return made

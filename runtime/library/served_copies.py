@@ -73,10 +73,10 @@ def damaged(adapters: Iterable[LoadedAdapter], store: Path) -> dict[str, str]:
     names this very folder: it may see its own under another path.
     """
     here: dict[str, bool] = {}
-    for each in adapters:
-        if each.digest:
-            named = Path(each.path).resolve() == (store / each.digest).resolve()
-            here[each.digest] = here.get(each.digest, False) or named
+    for adapter in adapters:
+        if adapter.digest:
+            named = Path(adapter.path).resolve() == (store / adapter.digest).resolve()
+            here[adapter.digest] = here.get(adapter.digest, False) or named
     wanted = sorted(digest for digest in here if here[digest] or (store / digest).is_dir())
     with ThreadPoolExecutor(max_workers=min(32, (os.cpu_count() or 1) + 4)) as pool:
         found = list(pool.map(lambda digest: wrong_with(store / digest, digest), wanted))
@@ -164,8 +164,8 @@ def mend(
         store: Folder of the copies.
     """
     servers: dict[str, set[str]] = defaultdict(set)
-    for each in adapters:
-        servers[each.digest or ""].add(each.server)
+    for adapter in adapters:
+        servers[adapter.digest or ""].add(adapter.server)
     return tuple(
         _mend(digest, text, sorted(servers[digest]), _versions(digest, lock, library), store)
         for digest, text in wrong.items()
@@ -175,8 +175,8 @@ def mend(
 def _versions(digest: str, lock: Lock, library: Path) -> dict[str, Path]:
     return {
         name: version_folder(library, AdapterName.parse(name))
-        for name, each in sorted(lock.adapters.items())
-        if each.digest == digest
+        for name, adapter in sorted(lock.adapters.items())
+        if adapter.digest == digest
     }
 
 
@@ -188,7 +188,9 @@ def _mend(
         try:
             publish(folder, digest, store)
         except LibraryError as error:
-            why = " ".join(f"{each.detail} {each.hint}" for each in error.diagnostics).strip(" .")
+            why = " ".join(
+                f"{diagnostic.detail} {diagnostic.hint}" for diagnostic in error.diagnostics
+            ).strip(" .")
             continue
         text = f"repaired the served copy of {name} from the library; found: it {wrong}"
         left = (

@@ -50,10 +50,10 @@ def verify(
     chosen = sorted(names)
     wanted = [(name, lock.adapters[name].digest) for name in chosen or sorted(lock.adapters)]
     with ThreadPoolExecutor(max_workers=min(32, (os.cpu_count() or 1) + 4)) as pool:
-        found = list(pool.map(lambda each: _look(library, *each), wanted))
+        found = list(pool.map(lambda pin: _look(library, *pin), wanted))
         if store:
-            here = [each for each in wanted if (store / each[1]).is_dir()]
-            found += pool.map(lambda each: _look_at_copy(store, *each), here)
+            here = [pin for pin in wanted if (store / pin[1]).is_dir()]
+            found += pool.map(lambda pin: _look_at_copy(store, *pin), here)
     extra = () if chosen else _unlocked(library, lock)
     return (*found, *extra)
 
@@ -82,7 +82,8 @@ def _look_at_copy(store: Path, name: str, digest: str) -> VersionCheck:
 
 def _unlocked(library: Path, lock: Lock) -> Iterator[VersionCheck]:
     pinned = {
-        (each.client, each.task, each.version) for each in map(AdapterName.parse, lock.adapters)
+        (adapter.client, adapter.task, adapter.version)
+        for adapter in map(AdapterName.parse, lock.adapters)
     }
     for client, task, version, folder in versions(library):
         if (client, task, version) not in pinned:

@@ -46,15 +46,15 @@ class CommandEngine:
             given = read_samples(ended.output.splitlines(), golden)
         except ValueError as error:
             raise did_not(command[0], f"printed no samples: {error}", ended.errors) from None
-        judged = any(to_judge(golden.by_id[each.item]) for each in given if not each.scores)
+        judged = any(to_judge(golden.by_id[sample.item]) for sample in given if not sample.scores)
         async with bench(spec, self._office.secret, needed=judged) as judge:
-            for each in given:
-                item = golden.by_id[each.item]
-                if each.scores or each.error:
-                    samples.append(each)
+            for sample in given:
+                item = golden.by_id[sample.item]
+                if sample.scores or sample.error:
+                    samples.append(sample)
                     continue
-                said = await judge.scores(item, each.answer) if judge else {}
-                samples.append(scored(item, each, said))
+                said = await judge.scores(item, sample.answer) if judge else {}
+                samples.append(scored(item, sample, said))
         tell(len(samples), total)
         return EngineAnswers(tuple(samples), f"command {Path(command[0]).name}")
 
@@ -80,7 +80,7 @@ def filled(spec: EvalSpec, target: EvalTarget, golden: Path) -> list[str]:
                 "FC4523",
                 "No eval command to start",
                 f"The engine `command` starts what `evals.command` says, and {what}.",
-                hint=f"It may name {', '.join(f'{{{each}}}' for each in PLACES)}.",
+                hint=f"It may name {', '.join(f'{{{place}}}' for place in PLACES)}.",
             )
         )
     return [part.format(**values) for part in spec.command]

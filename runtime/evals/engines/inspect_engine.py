@@ -54,9 +54,9 @@ class InspectEngine:
             raise did_not("inspect-ai", f"left no log (exit code {ended.code})", ended.errors)
         samples: list[Sample] = []
         version = "inspect-ai"
-        for each in logs:
+        for log in logs:
             try:
-                document = json.loads(each.read_bytes())
+                document = json.loads(log.read_bytes())
                 samples += inspect_samples(document)
                 version = inspect_version(document)
             except ValueError as error:
@@ -71,16 +71,16 @@ def refuse_other_metrics(engine: str, golden: GoldenSet, scored: tuple[str, ...]
     Raises:
         EvalError: FC4522, with the first such item.
     """
-    for each in golden.items:
-        metric = each.checks[ACCURACY].metric
-        more = [measure for measure in each.checks if measure != ACCURACY]
+    for item in golden.items:
+        metric = item.checks[ACCURACY].metric
+        more = [measure for measure in item.checks if measure != ACCURACY]
         why = ""
-        if metric not in scored or each.checks[ACCURACY].options:
+        if metric not in scored or item.checks[ACCURACY].options:
             why = f"is scored by `{metric}`, with options or not among {', '.join(scored)}"
         elif more:
             why = f"is scored on `{more[0]}` too"
-        elif each.prompt or any(
-            m["role"] not in {"system", "user", "assistant"} for m in each.messages
+        elif item.prompt or any(
+            m["role"] not in {"system", "user", "assistant"} for m in item.messages
         ):
             why = "is not a conversation of system, user and assistant"
         if why:
@@ -88,7 +88,7 @@ def refuse_other_metrics(engine: str, golden: GoldenSet, scored: tuple[str, ...]
                 problem(
                     "FC4522",
                     "The engine cannot score this item",
-                    f"`{each.id}` {why}, which `{engine}` does not do.",
+                    f"`{item.id}` {why}, which `{engine}` does not do.",
                     hint="Use `--engine native`, which scores everything a golden set may ask.",
                 )
             )
@@ -96,8 +96,8 @@ def refuse_other_metrics(engine: str, golden: GoldenSet, scored: tuple[str, ...]
 
 def _job(target: EvalTarget, golden: GoldenSet, spec: EvalSpec, logs: Path) -> dict[str, Any]:
     grouped: dict[tuple[str, int], list[GoldenItem]] = defaultdict(list)
-    for each in golden.items:
-        grouped[each.checks[ACCURACY].metric, each.max_tokens].append(each)
+    for item in golden.items:
+        grouped[item.checks[ACCURACY].metric, item.max_tokens].append(item)
     key = target.headers.get("Authorization", "").removeprefix("Bearer ") or "none"
     return {
         "url": target.url,
@@ -129,5 +129,5 @@ def _others(headers: Mapping[str, str]) -> dict[str, str]:
 
 def _target(item: GoldenItem) -> str | list[str]:
     if isinstance(item.expected, list):
-        return [str(each) for each in item.expected]
+        return [str(text) for text in item.expected]
     return str(item.expected)

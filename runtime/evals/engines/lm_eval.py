@@ -58,7 +58,7 @@ def _refuse_more(golden: GoldenSet, spec: EvalSpec) -> None:
     if spec.samples > 1:
         why = f"{spec.samples} answers to each item are asked for, and it gives one"
     else:
-        talk = next((each for each in golden.items if len(each.messages) != 1), None)
+        talk = next((item for item in golden.items if len(item.messages) != 1), None)
         why = f"`{talk.id}` has more than one message" if talk else ""
     if why:
         raise EvalError(
@@ -73,12 +73,12 @@ def _refuse_more(golden: GoldenSet, spec: EvalSpec) -> None:
 
 def _write_task(golden: GoldenSet, spec: EvalSpec, folder: Path) -> None:
     rows = [
-        {"id": each.id, "input": GUARD + each.messages[0]["content"],
-         "target": GUARD + str(each.expected)}
-        for each in golden.items
+        {"id": item.id, "input": GUARD + item.messages[0]["content"],
+         "target": GUARD + str(item.expected)}
+        for item in golden.items
     ]  # fmt: skip
     data = folder / "items.jsonl"
-    data.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     task: dict[str, Any] = {
         "task": TASK,
         "dataset_path": "json",
@@ -91,7 +91,7 @@ def _write_task(golden: GoldenSet, spec: EvalSpec, folder: Path) -> None:
             "until": [],
             "do_sample": spec.temperature > 0,
             "temperature": spec.temperature,
-            "max_gen_toks": max(each.max_tokens for each in golden.items),
+            "max_gen_toks": max(item.max_tokens for item in golden.items),
         },
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
         "metadata": {"version": 1},
@@ -140,8 +140,8 @@ def _read(folder: Path, ended: ProcessResult) -> tuple[Sample, ...]:
 
 
 def _version(folder: Path) -> str:
-    for each in (folder / "out").rglob("results_*.json"):
-        found = json.loads(each.read_bytes()).get("lm_eval_version")
+    for path in (folder / "out").rglob("results_*.json"):
+        found = json.loads(path.read_bytes()).get("lm_eval_version")
         if found:
             return f"lm-eval {found}"
     return "lm-eval"

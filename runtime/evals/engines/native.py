@@ -121,7 +121,7 @@ class NativeEngine:
     ) -> EngineAnswers:
         """Ask every item `spec.samples` times, `spec.concurrency` at a time."""
         del folder
-        judged = any(c.metric == JUDGE for each in golden.items for c in each.checks.values())
+        judged = any(c.metric == JUDGE for item in golden.items for c in item.checks.values())
         async with (
             client_for(target, spec.timeout_s) as client,
             JsonClient(target.server or target.url) as server,
@@ -136,7 +136,7 @@ class NativeEngine:
                     tasks = [group.create_task(run.turn(item, k)) for item, k in turns]
             except* EvalError as failed:
                 raise failed.exceptions[0] from None
-        samples = [each for task in tasks for each in task.result()]
+        samples = [sample for task in tasks for sample in task.result()]
         return EngineAnswers(tuple(samples), VERSION)
 
 

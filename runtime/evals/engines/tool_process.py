@@ -39,7 +39,7 @@ def interpreter(engine: str, folder: str, variable: str, root: Path, install: st
     places = [Path(named)] if named else []
     if not named:
         roots = (root, Path.cwd(), _REPOSITORY)
-        places = [each / folder / "bin" / "python" for each in roots]
+        places = [base / folder / "bin" / "python" for base in roots]
     for place in places:
         if place.is_file():
             return place.absolute()

@@ -133,7 +133,7 @@ def test_clients_that_come_meanwhile_spoil_the_measurement() -> None:
     assert foreign(subject(), before, after, 62, force=False) == ()
     with pytest.raises(EngineError, match="2 requests of clients ran during"):
         foreign(subject(), before, after, 60, force=False)
-    still = replace(after, in_flight=1)
+    still = replace(after, running=1)
     with pytest.raises(EngineError, match="1 request of clients ran during"):
         foreign(subject(), before, still, 62, force=False)
     (note,) = foreign(subject(), before, after, 61, force=True)
