@@ -115,7 +115,7 @@ def imported(
     office = office_of(session)
     alias, digest = AdapterName.parse(name).alias, known[name].digest
     run = import_run(
-        path, source, alias=alias, adapter=name, digest=digest, purpose=purpose, office=office,
+        path, source, alias=alias, adapter=name, digest=digest, purpose=purpose, context=office,
         chosen=chosen,
     )  # fmt: skip
     return record(run, office.store, session.ledger(), session.library)

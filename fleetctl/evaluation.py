@@ -29,7 +29,7 @@ from fleetctl.session import Session
 
 if TYPE_CHECKING:
     from fleet.evals import GoldenSet
-    from runtime.evals.protocol import Tell
+    from runtime.evals.protocol import ReportProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ async def carry_out(
     session: Session,
     job: Job,
     spec: EvalSpec,
-    teller: "Callable[[Purpose], Tell]",
+    teller: "Callable[[Purpose], ReportProgress]",
     through: str = "",
 ) -> list[dict[str, Any]]:
     """Make an evaluation and write it down; return the ledger's entries.
@@ -221,7 +221,7 @@ async def carry_out(
 
     async def once(purpose: Purpose) -> dict[str, Any]:
         run = await evaluate(
-            job.target, golden, spec, office, purpose=purpose, tell=teller(purpose)
+            job.target, golden, spec, office, purpose=purpose, report=teller(purpose)
         )
         return record(run, office.store, session.ledger(), session.library, job.serving)
 

@@ -26,7 +26,7 @@ def compared(session: Session, path: Path, client: str, *, quiet: bool) -> dict[
         read_labels,
     )
     from fleetctl.judging import office_of  # noqa: PLC0415
-    from runtime.evals.judge import asked  # noqa: PLC0415
+    from runtime.evals.judge import judge_labels  # noqa: PLC0415
 
     fleet = session.fleet()
     if client not in fleet.clients:
@@ -37,7 +37,7 @@ def compared(session: Session, path: Path, client: str, *, quiet: bool) -> dict[
     content = path.read_bytes()
     labels, spec = read_labels(content, str(path)), eval_spec_of(fleet.evals)
     office = office_of(session, "server")
-    said = asyncio.run(asked(labels, spec, office, _teller(quiet=quiet)))
+    said = asyncio.run(judge_labels(labels, spec, office, _teller(quiet=quiet)))
     found = agreement([(each.right, word) for each, word in zip(labels, said, strict=True)])
     assert spec.judge is not None, "it was asked"
     entry = {

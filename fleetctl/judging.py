@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fleet.resources import State
     from fleet.rollouts import GateTrial
     from runtime.evals.context import EvalContext
-    from runtime.evals.protocol import Tell
+    from runtime.evals.protocol import ReportProgress
     from runtime.gates.evidence import JudgedGate
     from runtime.gates.tick import Evaluations, TickContext
 
@@ -102,7 +102,7 @@ def office_of(session: Session, through: str = "") -> "EvalContext":
 
     from fleetctl.judge_comparing import objections  # noqa: PLC0415
     from fleetctl.ways import through_gateway  # noqa: PLC0415
-    from runtime.evals.context import EvalContext, directly  # noqa: PLC0415
+    from runtime.evals.context import EvalContext, direct_target  # noqa: PLC0415
     from runtime.evals.store import EvalStore  # noqa: PLC0415
     from runtime.secrets import read_secret  # noqa: PLC0415
 
@@ -113,8 +113,8 @@ def office_of(session: Session, through: str = "") -> "EvalContext":
         lambda: uuid4().hex[:12],
         session.root,
         lambda reference: read_secret(session.root, reference),
-        advisory=objections(session),
-        way=through_gateway(session) if counted else directly,
+        judge_objection=objections(session),
+        resolve_target=through_gateway(session) if counted else direct_target,
     )
 
 
@@ -200,7 +200,7 @@ def _tell(judged: "Iterable[JudgedGate]") -> None:
         click.echo(f"{text} at {each.trial.percent} %: {finding.reason}", err=True)
 
 
-def _progress(trial: "GateTrial") -> "Tell":
+def _progress(trial: "GateTrial") -> "ReportProgress":
     last = 0
 
     def tell(done: int, total: int) -> None:

@@ -1,9 +1,4 @@
-"""Observe: what the servers and the gateways hold, as one state.
-
-Who uses what, and what cannot be told: asked before anything is deleted.
-
-Which resident versions have been lost by the servers that should hold them.
-"""
+"""Observes servers and gateways as one `State`; lists lost versions and open questions."""
 
 import asyncio
 from collections import Counter
@@ -24,7 +19,7 @@ from runtime.json_client import JsonClient
 async def doubts(
     live: State, gateways: LocalGateways, state_dir: Path, hosts: Collection[str]
 ) -> tuple[str, ...]:
-    """Return why it is not known what every server holds and every gateway serves.
+    """Return the reasons why the holdings of servers or the tables of gateways are unknown.
 
     Each is a sentence without its full stop; none: all is known.
 
@@ -105,7 +100,7 @@ async def _listed(url: str) -> frozenset[str] | None:
 
 
 async def observe(engines: Mapping[str, Observer], gateways: TableReader) -> State:
-    """Ask every engine and the gateways at the same time and merge the answers.
+    """Observe every engine and the gateways at the same time and merge the answers.
 
     Changes nothing. A server that does not answer is unknown; when the gateways cannot be
     read, routes and keys are. Costs a fixed number of calls per server.

@@ -1,4 +1,4 @@
-"""Smoke test: a version is asked directly, on every server that holds it."""
+"""Smoke test: requests answers of a version from every server that holds it, and of its base."""
 
 import asyncio
 import time

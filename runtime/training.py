@@ -1,4 +1,4 @@
-"""Retraining: claim, train, and bring what came of it into the library.
+"""Retraining: claims an alias, runs the training command, adds the result to the library.
 
 Interrupted at any point it is run again: the training begins anew for the same version, and a
 version that is in the library already is not trained twice.

@@ -1,4 +1,4 @@
-"""The training command's process: one for an alias, what it prints, and its end with ours."""
+"""The training command's process: one per alias, its output, its end with this process."""
 
 import asyncio
 import os

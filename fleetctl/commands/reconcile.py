@@ -239,7 +239,7 @@ def _tell_left_out(left_out: "Mapping[str, str]") -> None:
 
 def _mend(session: "Session", live: "State") -> dict[str, str]:
     """Repair damaged copies and report the affected adapters; return what stays damaged."""
-    from runtime.library.served_copies import damaged, mend
+    from runtime.library.served_copies import damaged, repair
     from runtime.project.facts import read_lock
 
     store = session.state_dir / "store"
@@ -249,17 +249,17 @@ def _mend(session: "Session", live: "State") -> dict[str, str]:
     ledger = session.ledger()
     # Under the lease: an apply that runs makes copies itself.
     with ledger.lease(f"{session.by} (run {session.run}, reconcile)") as lease:
-        results = mend(
+        results = repair(
             wrong, live.adapters().values(), read_lock(session.root), session.library, store
         )
-        notes = [{"text": each.text} for each in results if each.mended]
+        notes = [{"text": each.text} for each in results if each.repaired]
         if notes:
             ledger.append("note", notes, lease.token)
     for each in results:
         click.echo(f"{each.text[:1].upper()}{each.text[1:]}.", err=True)
-        if each.mended:
+        if each.repaired:
             click.echo(f"Left to you: {each.left}.", err=True)
-    return {each.digest: wrong[each.digest] for each in results if not each.mended}
+    return {each.digest: wrong[each.digest] for each in results if not each.repaired}
 
 
 def _tell_causes(

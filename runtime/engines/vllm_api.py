@@ -18,7 +18,7 @@ ALIAS_PREFIX = "fleetctl-"
 
 OBSERVE_DEADLINE_S = 5.0
 LOAD_DEADLINE_S = 120.0
-ASK_DEADLINE_S = 120.0
+COMPLETION_DEADLINE_S = 120.0
 
 _ALIAS = re.compile(rf"{ALIAS_PREFIX}((?:[0-9]+\.)?[0-9a-f]{{12}})")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -38,7 +38,7 @@ class ListedModels:
 
 @dataclass(frozen=True, slots=True)
 class ServerSnapshot:
-    """What one server answered to one look at it."""
+    """The answers of one server to one observation."""
 
     listing: ListedModels
     version: str
@@ -60,8 +60,8 @@ def loaded(server: str, adapter: str, path: str) -> LoadedAdapter:
     return LoadedAdapter(adapter, server, last if _DIGEST.fullmatch(last) else None, path)
 
 
-async def look(http: JsonClient) -> ServerSnapshot:
-    """Ask a server what it is and holds: three calls at the same time, 5 s at most.
+async def observe_server(http: JsonClient) -> ServerSnapshot:
+    """Return a snapshot of a server: three calls at the same time, 5 s at most.
 
     Version and metrics may be closed to us; without `/v1/models` nothing is known.
 
@@ -205,7 +205,9 @@ async def unload_adapter(http: JsonClient, adapter: str) -> None:
         )
 
 
-async def ask_model(http: JsonClient, model: str, prompt: str, max_tokens: int) -> Completion:
+async def request_completion(
+    http: JsonClient, model: str, prompt: str, max_tokens: int
+) -> Completion:
     """Return a greedy chat completion.
 
     Raises:
@@ -217,7 +219,7 @@ async def ask_model(http: JsonClient, model: str, prompt: str, max_tokens: int) 
         "temperature": 0,
         "max_tokens": max_tokens,
     }
-    document = await http.post("/v1/chat/completions", body, timeout_s=ASK_DEADLINE_S)
+    document = await http.post("/v1/chat/completions", body, timeout_s=COMPLETION_DEADLINE_S)
     try:
         return Completion(
             text=str(document["choices"][0]["message"]["content"] or ""),

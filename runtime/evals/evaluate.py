@@ -1,4 +1,4 @@
-"""Evaluate a version: ask, score, keep, and say whether it counts."""
+"""Evaluate a version or a pair: request answers, score and store them, check that they count."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,53 +18,56 @@ from fleet.evals import (
 )
 from runtime.evals.context import EvalContext
 from runtime.evals.engines import engine_named
-from runtime.evals.judge import contested
+from runtime.evals.judge import pairwise
 from runtime.evals.probe import probe
-from runtime.evals.protocol import Tell, silent
+from runtime.evals.protocol import ReportProgress, report_nothing
 
 
 async def evaluate(
     target: EvalTarget,
     golden: GoldenSet,
     spec: EvalSpec,
-    office: EvalContext,
+    context: EvalContext,
     *,
     purpose: Purpose = "gate",
     reuse: bool = False,
     beside: bool = False,
-    tell: Tell = silent,
+    report: ReportProgress = report_nothing,
 ) -> EvalRun:
-    """Ask a version every item of a golden set; keep the answers in the store.
+    """Evaluate a version on a golden set and store the run.
 
     Returns a run that may not count: see `fleet.evals.summary.faults`.
 
     Args:
-        target: Who is asked.
-        golden: What.
-        spec: How.
-        office: Where it is kept.
-        purpose: Why.
-        reuse: Take the answers of an earlier run of the same bytes, set, decoding and engine.
+        target: The version, and the server or gateway that answers.
+        golden: The golden set.
+        spec: Engine, decoding and limits.
+        context: Store, clock and ids.
+        purpose: Recorded with the run.
+        reuse: Whether answers of an earlier run of the same bytes, set, decoding and engine are
+            taken.
         beside: Whether another version is asked the same, so that answers can be compared.
-        tell: Takes the progress.
+        report: Takes the progress.
 
     Raises:
-        EvalError: nobody answers under the name, or the engine failed as a whole.
+        EvalError: no server answers under the name, or the engine failed as a whole.
     """
     if not beside and any(map(in_pairs, golden.items)):
         raise _alone(golden)
-    engine = engine_named(spec.engine, office)
+    engine = engine_named(spec.engine, context)
     if not target.fixed:
-        target = office.way(target)
-    started = office.now()
+        target = context.resolve_target(target)
+    started = context.now()
     before = await probe(target)
-    found = office.store.cached(target, golden, spec, before.fingerprint) if reuse else None
+    found = context.store.cached(target, golden, spec, before.fingerprint) if reuse else None
     if found is not None:
-        again = replace(found, id=office.new_id(), purpose=purpose, alias=target.alias, cached=True)
-        office.store.keep(again)
+        again = replace(
+            found, id=context.new_id(), purpose=purpose, alias=target.alias, cached=True
+        )
+        context.store.save(again)
         return again
     with TemporaryDirectory(prefix="fleetctl-eval-") as folder:
-        got = await engine.run(target, golden, spec, Path(folder), tell)
+        got = await engine.run(target, golden, spec, Path(folder), report)
     after = await probe(target)
     if before != after:
         raise EvalError(
@@ -88,7 +91,7 @@ async def evaluate(
         for sample in got.samples
     )
     run = EvalRun(
-        id=office.new_id(),
+        id=context.new_id(),
         alias=target.alias,
         adapter=target.adapter,
         digest=target.digest,
@@ -101,10 +104,10 @@ async def evaluate(
         engine_version=got.version,
         samples=samples,
         started=started,
-        finished=office.now(),
+        finished=context.now(),
         serving=target.serving,
     )
-    office.store.keep(run)
+    context.store.save(run)
     return run
 
 
@@ -113,36 +116,36 @@ async def evaluate_pair(
     canary: EvalTarget,
     golden: GoldenSet,
     spec: EvalSpec,
-    office: EvalContext,
+    context: EvalContext,
     *,
     purpose: Purpose = "gate",
-    tell: Tell = silent,
+    report: ReportProgress = report_nothing,
 ) -> tuple[EvalRun, EvalRun]:
-    """Ask two versions the same; stable's answers may be those of an earlier run.
+    """Evaluate two versions on one golden set; stable's answers may be those of an earlier run.
 
     Raises:
         EvalError: FC4503 with every reason why the pair proves nothing. Never a verdict.
     """
     totals = [0, 0]
 
-    def share(arm: int) -> Tell:
+    def share(arm: int) -> ReportProgress:
         def told(done: int, total: int) -> None:
             totals[arm] = done
-            tell(sum(totals), 2 * total)
+            report(sum(totals), 2 * total)
 
         return told
 
     first = await evaluate(
-        stable, golden, spec, office, purpose=purpose, reuse=True, beside=True, tell=share(0)
+        stable, golden, spec, context, purpose=purpose, reuse=True, beside=True, report=share(0)
     )
     second = await evaluate(
-        canary, golden, spec, office, purpose=purpose, beside=True, tell=share(1)
+        canary, golden, spec, context, purpose=purpose, beside=True, report=share(1)
     )
     wrong = pair_faults(first, second)
     if wrong:
         raise proves_nothing(f"`{stable.adapter}` beside `{canary.adapter}`", wrong)
     if any(map(in_pairs, golden.items)):
-        return await contested(first, second, golden, spec, office)
+        return await pairwise(first, second, golden, spec, context)
     return first, second
 
 
@@ -162,7 +165,7 @@ def required(run: EvalRun) -> EvalRun:
     """Return the run if it counts.
 
     Raises:
-        EvalError: FC4503, it does not.
+        EvalError: FC4503, the run does not count.
     """
     wrong = run_faults(run)
     if wrong:

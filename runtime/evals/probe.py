@@ -13,7 +13,7 @@ PURPOSE_HEADER = "X-Fleetctl-Purpose"
 
 @dataclass(frozen=True, slots=True)
 class EngineProbe:
-    """Who answered."""
+    """The engine that answered."""
 
     model: str
     fingerprint: str
@@ -26,10 +26,10 @@ def client_for(target: EvalTarget, timeout_s: float) -> JsonClient:
 
 
 async def probe(target: EvalTarget) -> EngineProbe:
-    """Ask for one token.
+    """Request one token and return the engine that answered.
 
     Raises:
-        EvalError: FC4501, nobody answers under that name.
+        EvalError: FC4501, no server answers under that name.
     """
     body = {
         "model": target.model,

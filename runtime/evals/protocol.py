@@ -7,18 +7,18 @@ from typing import Protocol
 
 from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample
 
-Tell = Callable[[int, int], None]
-"""Takes how many answers are done, and of how many; must not block."""
+ReportProgress = Callable[[int, int], None]
+"""Takes the number of answers so far and the number of all; must not block."""
 
 
-def silent(done: int, total: int) -> None:
-    """Tell nobody."""
+def report_nothing(done: int, total: int) -> None:
+    """Report nothing: the default."""
     del done, total
 
 
 @dataclass(frozen=True, slots=True)
 class EngineAnswers:
-    """What an engine brings back: the samples, and which engine it was."""
+    """The samples of a run, and the engine that made them."""
 
     samples: tuple[Sample, ...]
     version: str
@@ -28,12 +28,17 @@ class EngineAnswers:
 class EvalEngine(Protocol):
     """Asks every item of a golden set and scores the answers.
 
-    It never guesses: an item that was not answered has a sample with its `error`, or none.
+    An engine never guesses: an item without an answer has a sample with its `error`, or none.
     Failures of the whole are `EvalError`s that say what to do.
     """
 
     async def run(
-        self, target: EvalTarget, golden: GoldenSet, spec: EvalSpec, folder: Path, tell: Tell
+        self,
+        target: EvalTarget,
+        golden: GoldenSet,
+        spec: EvalSpec,
+        folder: Path,
+        report: ReportProgress,
     ) -> EngineAnswers:
         """Ask `target` everything in `golden`; `folder` is an empty one for work files."""
         ...

@@ -1,4 +1,4 @@
-"""Write a run down where others look for it: the ledger, and the version's own folder."""
+"""Record a run in the ledger and in the version's own folder."""
 
 import hashlib
 import json

@@ -36,7 +36,7 @@ class EvalStore:
         """Return where a run is kept."""
         return self.folder / f"{run}.jsonl"
 
-    def keep(self, run: EvalRun) -> None:
+    def save(self, run: EvalRun) -> None:
         """Write a run, durable when this returns."""
         content = "".join(f"{line}\n" for line in lines_of(run)).encode()
         (self.folder / _CACHE).mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ class StepState(Enum):
     """How a step stands to what is live."""
 
     DUE = "due"
-    THERE = "there"
+    SATISFIED = "satisfied"
     """Its effect is there already."""
     STALE = "stale"
     """Something else is there than the plan saw."""
@@ -46,7 +46,7 @@ def step_state(step: Step, live: Resource | None) -> StepState:
         case SetRoute(route=wanted) | SetKey(key=wanted):
             there, before = live == wanted, step.before
     if there:
-        return StepState.THERE
+        return StepState.SATISFIED
     return StepState.DUE if live == before else StepState.STALE
 
 

@@ -1,4 +1,4 @@
-"""Routes and keys: however many are due, one table is written and acknowledged."""
+"""Writes routes and keys in batches: one table per batch, acknowledged by every gateway."""
 
 import asyncio
 import hashlib
@@ -30,8 +30,8 @@ class RouteWriter:
 
     def __init__(
         self,
-        world: ExecutionContext,
-        sight: LiveView,
+        context: ExecutionContext,
+        view: LiveView,
         journal: Journal,
         token: int,
         started: Callable[[Step], Record],
@@ -39,13 +39,13 @@ class RouteWriter:
         """Prepare; nothing is read or written.
 
         Args:
-            world: Where the gateways are.
-            sight: Told of every table.
-            journal: Written to before the table is.
-            token: Of the lease, stamped on the table.
+            context: Has the gateways.
+            view: Records every table.
+            journal: Is written before the table.
+            token: Fencing token of the lease, stamped on the table.
             started: Makes the record that says that a step begins.
         """
-        self._world, self._sight, self._journal, self._token = world, sight, journal, token
+        self._context, self._view, self._journal, self._token = context, view, journal, token
         self._started = started
         self._one_at_a_time = asyncio.Lock()
         self.notes: dict[str, None] = {}
@@ -86,10 +86,10 @@ class RouteWriter:
             if await self._servers(table) != table.servers:
                 await self._publish(table)
             else:
-                await self._world.gateways.publish(table)
+                await self._context.gateways.publish(table)
 
     async def _read(self) -> RoutingTable:
-        table, _ = await self._world.gateways.read_table()
+        table, _ = await self._context.gateways.read_table()
         if table.token > self._token:
             raise lost(self._token, table.token)
         return table
@@ -104,7 +104,7 @@ class RouteWriter:
         for step in steps:
             live = _live(step, table, keys)
             match step_state(step, live):
-                case StepState.THERE:
+                case StepState.SATISFIED:
                     verdict = StepOutcome.DONE if step.id in announced else StepOutcome.ADOPTED
                     results[step.id] = StepResult(verdict)
                 case StepState.STALE:
@@ -131,7 +131,7 @@ class RouteWriter:
             await self._publish(written)
             results |= {step.id: StepResult(StepOutcome.DONE) for step in due}
         else:
-            self._sight.saw_table(table)
+            self._view.record_table(table)
         return results
 
     async def _publish(self, table: RoutingTable) -> None:
@@ -142,16 +142,16 @@ class RouteWriter:
             "servers": await self._servers(table),
         }
         written = table.model_copy(update=update)
-        self.notes |= dict.fromkeys(map(str, await self._world.gateways.publish(written)))
-        self._sight.saw_table(written)
+        self.notes |= dict.fromkeys(map(str, await self._context.gateways.publish(written)))
+        self._view.record_table(written)
 
     async def _servers(self, table: RoutingTable) -> dict[str, str]:
         """Return the address of every server that a route names, of those that are known."""
         for server in table.without_address:  # no step of this run has looked there
-            if server not in self._sight.urls():
+            if server not in self._view.urls():
                 with suppress(EngineError):
-                    await self._sight.look_again(server)
-        known = {**table.servers, **self._sight.urls()}
+                    await self._view.refresh(server)
+        known = {**table.servers, **self._view.urls()}
         return {server: known[server] for server in sorted(table.named) if server in known}
 
     def _put(
@@ -174,7 +174,7 @@ class RouteWriter:
 
     def _entry(self, key: Key) -> KeyEntry:
         """Resolve the secret; only its hash goes on."""
-        secret = self._world.secret(key.reference)
+        secret = self._context.secret(key.reference)
         if secret is None:
             raise FleetError(
                 problem(

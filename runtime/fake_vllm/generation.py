@@ -212,7 +212,7 @@ async def _paced(server: FakeModelServer, made: Generation) -> AsyncIterator[str
             yield token
         finished = made.finish_reason
     finally:
-        server.ended(made.model)
+        server.finish(made.model)
         server.counts[f"finished {finished}"] += 1
         server.counts["prompt tokens"] += made.prompt_tokens
         server.counts["generated tokens"] += len(made.tokens)

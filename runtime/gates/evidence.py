@@ -1,7 +1,4 @@
-"""What the ledger keeps of a judged gate, and when it is worth keeping.
-
-Are the answers behind a verdict still those that it was computed from?
-"""
+"""What the ledger records of a judged gate, when to record it, and whether samples changed."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Live gates: what gateways wrote about the requests of a stage, counted and judged."""
+"""Live gates: counts the usage rows of a stage in windows and judges them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Offline gates: both versions are asked the same golden set, and judged pair by pair."""
+"""Offline gates: evaluates both versions on one golden set and judges pair by pair."""
 
 import asyncio
 from collections import defaultdict
@@ -32,7 +32,7 @@ from fleet.rollouts import GateTrial, engine_digest, golden_of
 from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext
 from runtime.evals.evaluate import evaluate_pair
-from runtime.evals.protocol import Tell, silent
+from runtime.evals.protocol import ReportProgress, report_nothing
 from runtime.evals.record import entry_of
 from runtime.gates.evidence import JudgedGate
 
@@ -52,7 +52,11 @@ class OfflineResult:
 
 
 async def judge_golden(
-    trial: GateTrial, fleet: FleetSpec, live: State, office: EvalContext, tell: Tell = silent
+    trial: GateTrial,
+    fleet: FleetSpec,
+    live: State,
+    evals: EvalContext,
+    report: ReportProgress = report_nothing,
 ) -> OfflineResult:
     """Judge the offline gates of a trial; gates with the same questions share an evaluation.
 
@@ -68,7 +72,7 @@ async def judge_golden(
     parts = []
     for key, gates in groups.items():
         try:
-            parts.append(await _group(trial, live, office, how, key, form, gates, tell))
+            parts.append(await _group(trial, live, evals, how, key, form, gates, report))
         except Exception as error:  # noqa: BLE001 (nobody else's rollout must wait for this one)
             why = unexpected(error)
             parts.append(OfflineResult(tuple(unjudged(trial, gate, why) for gate in gates), ()))
@@ -81,24 +85,24 @@ async def judge_golden(
 async def _group(
     trial: GateTrial,
     live: State,
-    office: EvalContext,
+    evals: EvalContext,
     how: EvalSpec,
     key: tuple[str, int, str],
     form: ResponseFormat | None,
     gates: Sequence[GateSpec],
-    tell: Tell,
+    report: ReportProgress,
 ) -> OfflineResult:
     path, samples, score = key
     try:
-        read = await asyncio.to_thread(_read, office, path)
+        read = await asyncio.to_thread(_read, evals, path)
         golden = _scored(read, score, form) if score else read
-        gates, advisory = _by_judge(golden, gates, office, trial)
+        gates, advisory = _by_judge(golden, gates, evals, trial)
         if not gates:
             return OfflineResult(advisory, ())
         warm = how.temperature or (WARM if samples > 1 else 0.0)
         spec = replace(how, samples=samples, temperature=warm)
         old, new = targets(trial, live)
-        stable, canary = await evaluate_pair(old, new, golden, spec, office, tell=tell)
+        stable, canary = await evaluate_pair(old, new, golden, spec, evals, report=report)
     except (EvalError, ConfigError, EngineError) as error:
         why = "; ".join(map(_told, error.diagnostics[:SHOWN]))
         if more := len(error.diagnostics[SHOWN:]):
@@ -114,12 +118,12 @@ async def _group(
         )
         for gate in gates
     )
-    entries = tuple(entry_of(run, office.store, run.serving) for run in (stable, canary))
+    entries = tuple(entry_of(run, evals.store, run.serving) for run in (stable, canary))
     return OfflineResult((*made, *advisory), entries)
 
 
 def unexpected(error: BaseException) -> str:
-    """Say what went wrong where nobody knows a sentence for it."""
+    """Return the text of an error that has no message of its own."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return is_whole_run(f"an error that fleetctl has no words for: {type(error).__name__}: {error}")
@@ -134,13 +138,13 @@ def _told(diagnostic: Diagnostic) -> str:
 
 
 def _by_judge(
-    golden: GoldenSet, gates: Sequence[GateSpec], office: EvalContext, trial: GateTrial
+    golden: GoldenSet, gates: Sequence[GateSpec], evals: EvalContext, trial: GateTrial
 ) -> tuple[list[GateSpec], tuple[JudgedGate, ...]]:
-    """Part gates that may be decided from those that a judge would decide who may not."""
+    """Return gates that may be judged, and findings for those that an untrusted judge decides."""
     judged = {measure for item in golden.items for measure in to_judge(item)}
     judged |= {ACCURACY} if any(map(in_pairs, golden.items)) else set()
     theirs = [gate for gate in gates if _measure(gate) in judged]
-    why = office.advisory(trial.alias.partition("-")[0]) if theirs else ""
+    why = evals.judge_objection(trial.alias.partition("-")[0]) if theirs else ""
     if not why:
         return list(gates), ()
     reason = f"a judge scores its answers, and {why}: fleetctl eval judge LABELS --client NAME"
@@ -161,7 +165,7 @@ def judge_runs(gate: GateSpec, stable: EvalRun, canary: EvalRun) -> Finding:
 
 
 def targets(trial: GateTrial, live: State) -> tuple[EvalTarget, EvalTarget]:
-    """Return whom to ask, old version first; where it can be, both on one server.
+    """Return both targets, the old version first; on one server where possible.
 
     Raises:
         EvalError: FC4530, a version is loaded nowhere that can be reached.
@@ -196,7 +200,7 @@ def unjudged(trial: GateTrial, gate: GateSpec, why: str) -> JudgedGate:
     return JudgedGate(trial, replace(judge_paired(gate, (), ()), reason=why), {}, problem=why)
 
 
-def _read(office: EvalContext, path: str) -> GoldenSet:
+def _read(evals: EvalContext, path: str) -> GoldenSet:
     if not path:
         raise EvalError(
             problem(
@@ -208,7 +212,7 @@ def _read(office: EvalContext, path: str) -> GoldenSet:
             )
         )
     try:
-        content = (office.root / path).read_bytes()
+        content = (evals.root / path).read_bytes()
     except OSError as error:
         raise EvalError(
             problem("FC4532", "A golden set cannot be read", f"`{path}`: {error.strerror}.")

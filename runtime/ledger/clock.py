@@ -1,4 +1,4 @@
-"""Is the clock here behind what has happened already?"""
+"""Whether the clock of this machine is behind the ledger."""
 
 from collections.abc import Sequence
 from datetime import datetime

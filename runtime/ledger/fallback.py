@@ -56,7 +56,7 @@ class FallbackLedger:
             self._require_home()
         if not after:
             with suppress(OSError):  # without a copy everything works while the home does
-                self._mirror.keep(found, before)
+                self._mirror.save(found, before)
         return found
 
     def append(self, kind: str, records: Sequence[dict[str, Any]], token: int = 0) -> int:

@@ -1,6 +1,6 @@
-"""Writing to a ledger whose home may be down or hang, without waiting for it.
+"""Appends to a ledger whose home may be down or hang; entries that fail wait in a queue.
 
-    rollback --> scribe --in time--> ledger
+    rollback --> outbox --in time--> ledger
                         --else-----> a file in the state folder --next command--> ledger
 
 What is queued is in no chain of hashes yet; `deliver` writes it into the ledger, once, with the
@@ -29,7 +29,7 @@ _LOCK = ".lock"
 
 
 class LedgerOutbox:
-    """Appends entries; a home that is down or hangs is waited for once, and then no more."""
+    """Appends entries; waits once for a home that is down or hangs, and then no more."""
 
     def __init__(
         self,
@@ -68,8 +68,8 @@ class LedgerOutbox:
         except (FleetError, OSError):
             return otherwise
 
-    def insist(self, kind: str, records: Sequence[dict[str, Any]]) -> None:
-        """Append, and do without nothing.
+    def append_or_raise(self, kind: str, records: Sequence[dict[str, Any]]) -> None:
+        """Append, or raise.
 
         Raises:
             FleetError: FC5107, the home does not answer in time; or what it refuses.
@@ -81,7 +81,7 @@ class LedgerOutbox:
             raise unanswered(str(error)) from None
 
     def append(self, kind: str, records: Sequence[dict[str, Any]]) -> str:
-        """Append, or queue; return why they are not in the ledger, empty when they are.
+        """Append, or queue; return why the entries are not in the ledger, empty when they are.
 
         The same id is in what was queued and in what a hung home may still write later.
         """

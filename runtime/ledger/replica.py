@@ -80,7 +80,7 @@ class LedgerReplica:
     def follow(self, newest: Callable[[int], Sequence[Entry]]) -> None:
         """Add what was just written to the ledger, unless another process does so now.
 
-        A copy that is damaged, or of which these are not the next, waits for `keep`.
+        A copy that is damaged, or of which these are not the next, waits for `save`.
 
         Args:
             newest: Gives the ledger's entries after a number.
@@ -100,7 +100,7 @@ class LedgerReplica:
                 # Not flushed: the ledger is, and whoever loses both has lost a disk.
                 add_lines(self.path, b"".join(map(_line, new)), durable=False)
 
-    def keep(self, entries: Sequence[Entry], before: "Tail") -> None:
+    def save(self, entries: Sequence[Entry], before: "Tail") -> None:
         """Take over what was read, unless another process does so now.
 
         What lacks entries of the copy, or has others, is a ledger that was begun anew or put

@@ -183,7 +183,7 @@ def check_values(path: Path, weights: AdapterWeights) -> Iterator[Diagnostic]:
         mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
     ):
         for name, tensor in sorted(weights.tensors.items()):
-            finite, zero = _look(mapped, weights.data_begin + tensor.begin, tensor)
+            finite, zero = _check_version(mapped, weights.data_begin + tensor.begin, tensor)
             if not finite:
                 detail = (
                     f"`{name}` holds NaN or infinity. One request to it can spoil the answers of "
@@ -196,7 +196,7 @@ def check_values(path: Path, weights: AdapterWeights) -> Iterator[Diagnostic]:
         yield Diagnostic("FC3133", "Adapter does nothing", detail, severity="warning")
 
 
-def _look(mapped: mmap.mmap, begin: int, tensor: Tensor) -> tuple[bool, bool]:
+def _check_version(mapped: mmap.mmap, begin: int, tensor: Tensor) -> tuple[bool, bool]:
     """Say whether all values are finite, and whether all are zero.
 
     A value is not finite exactly when all its exponent bits are set. So it is in bfloat16,

@@ -1,10 +1,9 @@
 """Content-addressed, read-only copies that servers load from.
 
 A server re-reads an evicted adapter from its folder, and a changed or deleted folder can
-change answers or kill it. So it never sees the library itself: it gets a copy whose path
-is its digest and whose files nobody can write.
-
-Mending: damaged copies that servers load from are made good again from the library.
+change answers or kill it. So a server never sees the library itself: the server gets a
+copy whose path is its digest and whose files are read-only. Damaged copies are repaired from the
+library.
 """
 
 import os
@@ -140,14 +139,14 @@ class RepairResult:
     """What became of one damaged copy."""
 
     digest: str
-    mended: bool
+    repaired: bool
     text: str
     """What was done, or why nothing could be; without the full stop."""
     left: str
     """What a person has to see to; without the full stop, empty if nothing was done."""
 
 
-def mend(
+def repair(
     wrong: Mapping[str, str],
     adapters: Iterable[LoadedAdapter],
     lock: Lock,
@@ -167,7 +166,7 @@ def mend(
     for adapter in adapters:
         servers[adapter.digest or ""].add(adapter.server)
     return tuple(
-        _mend(digest, text, sorted(servers[digest]), _versions(digest, lock, library), store)
+        _repair_copy(digest, text, sorted(servers[digest]), _versions(digest, lock, library), store)
         for digest, text in wrong.items()
     )
 
@@ -180,7 +179,7 @@ def _versions(digest: str, lock: Lock, library: Path) -> dict[str, Path]:
     }
 
 
-def _mend(
+def _repair_copy(
     digest: str, wrong: str, servers: list[str], versions: Mapping[str, Path], store: Path
 ) -> RepairResult:
     why = "fleet.lock pins no version with this digest"
@@ -198,7 +197,7 @@ def _mend(
             "restarted, a moment without answers for its clients: `fleetctl server stop NAME`, "
             "`fleetctl reconcile --once`"
         )
-        return RepairResult(digest, mended=True, text=text, left=left)
+        return RepairResult(digest, repaired=True, text=text, left=left)
     return RepairResult(
-        digest, mended=False, text=f"cannot repair `{store / digest}`: {why}", left=""
+        digest, repaired=False, text=f"cannot repair `{store / digest}`: {why}", left=""
     )

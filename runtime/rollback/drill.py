@@ -80,7 +80,7 @@ async def drill(
     alias: str,
     to: str | None,
     gateways: LocalGateways,
-    scribe: LedgerOutbox,
+    outbox: LedgerOutbox,
     *,
     live: bool = False,
     doubts: FallbackObjection = nothing_known,
@@ -93,7 +93,7 @@ async def drill(
         alias: What clients call.
         to: The version to go back to; None: the one that a rollback would choose.
         gateways: Where the table is read and published.
-        scribe: Writes it down; a live drill without a ledger is refused.
+        outbox: Writes it down; a live drill without a ledger is refused.
         live: Flip for a moment, and back.
         doubts: Gives what speaks against versions; asked once, and only where it matters.
         inputs: Of the smoke test. None: `PING`.
@@ -117,7 +117,9 @@ async def drill(
         writes.append((await write(gateways, _again), seconds() - began))
     elif smoke.passed == smoke.total:
         before = [share.model_dump(mode="json") for share in entry.shares]
-        await asyncio.to_thread(scribe.insist, "drill_started", [{**begun, "shares": before}])
+        await asyncio.to_thread(
+            outbox.append_or_raise, "drill_started", [{**begun, "shares": before}]
+        )
         writes = await _there_and_back(alias, entry.shares, target, gateways, seconds)
     remarks = (*against(entry, target, to, doubts), *passed_over(entry, target, gone))
     failures = tuple(failure for written, _ in writes for failure in written.failures)
@@ -146,7 +148,7 @@ async def drill(
         "acknowledged": list(result.acknowledged),
         "smoke": plain_smoke(smoke),
     }
-    unrecorded = await record_or_warn(scribe, "drilled", [record], "the drill")
+    unrecorded = await record_or_warn(outbox, "drilled", [record], "the drill")
     return replace(result, warnings=(*result.warnings, *unrecorded))
 
 

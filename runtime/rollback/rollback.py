@@ -97,7 +97,7 @@ async def rollback(
     alias: str,
     to: str | None,
     gateways: LocalGateways,
-    scribe: LedgerOutbox,
+    outbox: LedgerOutbox,
     *,
     reason: str = "",
     only: str = "",
@@ -115,7 +115,7 @@ async def rollback(
         to: The version, such as `2.1.0`; None: the newest proven one before the one
             that answers now.
         gateways: Where the table is read and published.
-        scribe: Writes it down, after the flip; what fails there is a warning.
+        outbox: Writes it down, after the flip; what fails there is a warning.
         reason: For the ledger.
         only: Full name of the version that is to stay out; empty: all that are newer.
         forward: Whether `to` may be newer than what answers now.
@@ -170,7 +170,7 @@ async def rollback(
     }
     entries = [{**record, "adapter": name} for name in newer] or [record]
     risk = "until it is, plan and status take the route for changed by hand"
-    unrecorded = await record_or_warn(scribe, "rolled_back", entries, "the rollback", risk)
+    unrecorded = await record_or_warn(outbox, "rolled_back", entries, "the rollback", risk)
     asked = tuple(await asyncio.to_thread(inputs)) or (PING,)
     smoke = await smoke_test(target.adapter, addresses(flip.table, target), asked, seconds)
     again = _further(alias, flip.table.aliases[alias], target, to) if flip.unchanged else []
@@ -184,7 +184,7 @@ async def rollback(
         "smoke": plain_smoke(smoke),
         "failures": list(flip.failures),
     }
-    untimed = await record_or_warn(scribe, "rollback_checked", [times], "its smoke test")
+    untimed = await record_or_warn(outbox, "rollback_checked", [times], "its smoke test")
     return RollbackResult(
         alias=alias,
         target=target.adapter,
@@ -270,10 +270,10 @@ def plain_smoke(smoke: SmokeResult) -> dict[str, Any]:
 
 
 async def record_or_warn(
-    scribe: LedgerOutbox, kind: str, records: Sequence[dict[str, Any]], what: str, risk: str = ""
+    outbox: LedgerOutbox, kind: str, records: Sequence[dict[str, Any]], what: str, risk: str = ""
 ) -> list[str]:
     """Append to the ledger; a dead home is a warning, for the traffic is back already."""
-    why = await asyncio.to_thread(scribe.append, kind, records)
+    why = await asyncio.to_thread(outbox.append, kind, records)
     if not why:
         return []
     return [f"{what} could not be recorded ({why})" + (f"; {risk}" if risk else "")]

@@ -22,7 +22,7 @@ ENGINES: Mapping[str, Callable[[EvalContext], EvalEngine]] = MappingProxyType(
 """Each takes what it may need of the project."""
 
 
-def engine_named(name: str, office: EvalContext) -> EvalEngine:
+def engine_named(name: str, context: EvalContext) -> EvalEngine:
     """Return an engine.
 
     Raises:
@@ -33,4 +33,4 @@ def engine_named(name: str, office: EvalContext) -> EvalEngine:
         detail = f"`{name}` is none of {', '.join(known)}."
         hint = did_you_mean(name, known)
         raise EvalError(problem("FC4506", "No such eval engine", detail, hint=hint))
-    return ENGINES[name](office)
+    return ENGINES[name](context)

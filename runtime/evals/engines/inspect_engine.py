@@ -18,9 +18,9 @@ from fleet.evals import (
     inspect_version,
 )
 from runtime.evals.context import EvalContext
-from runtime.evals.engines.tool_process import did_not, finished, interpreter
+from runtime.evals.engines.tool_process import interpreter, run_tool, tool_failed
 from runtime.evals.probe import PURPOSE_HEADER
-from runtime.evals.protocol import EngineAnswers, Tell
+from runtime.evals.protocol import EngineAnswers, ReportProgress
 
 BRIDGE = Path(__file__).with_name("inspect_bridge.py")
 SCORED = ("contains", "exact", "numeric")
@@ -31,27 +31,32 @@ _INSTALL = "make engines"
 class InspectEngine:
     """Keeps the contract of `runtime.evals.protocol.EvalEngine`."""
 
-    def __init__(self, office: EvalContext) -> None:
+    def __init__(self, context: EvalContext) -> None:
         """Prepare; nothing is started."""
-        self._office = office
+        self._context = context
 
     async def run(
-        self, target: EvalTarget, golden: GoldenSet, spec: EvalSpec, folder: Path, tell: Tell
+        self,
+        target: EvalTarget,
+        golden: GoldenSet,
+        spec: EvalSpec,
+        folder: Path,
+        report: ReportProgress,
     ) -> EngineAnswers:
         """Run the bridge, then believe its logs: their status, and each sample's score."""
         python = interpreter(
-            "inspect-ai", ".venv-inspect", "FLEETCTL_INSPECT_PYTHON", self._office.root, _INSTALL
+            "inspect-ai", ".venv-inspect", "FLEETCTL_INSPECT_PYTHON", self._context.root, _INSTALL
         )
         refuse_other_metrics("inspect", golden, SCORED)
         total = len(golden.items) * spec.samples
-        tell(0, total)
+        report(0, total)
         job = folder / "job.json"
         job.write_text(json.dumps(_job(target, golden, spec, folder / "logs")), encoding="utf-8")
         quiet = {"INSPECT_DISPLAY": "none", "INSPECT_LOG_LEVEL": "error"}
-        ended = await finished([str(python), str(BRIDGE), str(job)], folder, quiet)
+        result = await run_tool([str(python), str(BRIDGE), str(job)], folder, quiet)
         logs = sorted((folder / "logs").glob("*.json"))
         if not logs:
-            raise did_not("inspect-ai", f"left no log (exit code {ended.code})", ended.errors)
+            raise tool_failed("inspect-ai", f"left no log (exit code {result.code})", result.errors)
         samples: list[Sample] = []
         version = "inspect-ai"
         for log in logs:
@@ -60,8 +65,8 @@ class InspectEngine:
                 samples += inspect_samples(document)
                 version = inspect_version(document)
             except ValueError as error:
-                raise did_not("inspect-ai", str(error), ended.errors) from None
-        tell(total, total)
+                raise tool_failed("inspect-ai", str(error), result.errors) from None
+        report(total, total)
         return EngineAnswers(tuple(samples), version)
 
 

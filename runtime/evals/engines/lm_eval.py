@@ -13,12 +13,12 @@ from runtime.evals.context import EvalContext
 from runtime.evals.engines.inspect_engine import refuse_other_metrics
 from runtime.evals.engines.tool_process import (
     ProcessResult,
-    did_not,
-    finished,
     interpreter,
     refuse_headers,
+    run_tool,
+    tool_failed,
 )
-from runtime.evals.protocol import EngineAnswers, Tell
+from runtime.evals.protocol import EngineAnswers, ReportProgress
 
 TASK = "fleetctl_golden"
 GUARD = "= "
@@ -31,25 +31,30 @@ _INSTALL = "make engines"
 class LmEvalEngine:
     """Keeps the contract of `runtime.evals.protocol.EvalEngine`."""
 
-    def __init__(self, office: EvalContext) -> None:
+    def __init__(self, context: EvalContext) -> None:
         """Prepare; nothing is started."""
-        self._office = office
+        self._context = context
 
     async def run(
-        self, target: EvalTarget, golden: GoldenSet, spec: EvalSpec, folder: Path, tell: Tell
+        self,
+        target: EvalTarget,
+        golden: GoldenSet,
+        spec: EvalSpec,
+        folder: Path,
+        report: ReportProgress,
     ) -> EngineAnswers:
         """Write a task, run the harness, then believe its file of samples."""
         python = interpreter(
-            "lm-eval", ".venv-lmeval", "FLEETCTL_LMEVAL_PYTHON", self._office.root, _INSTALL
+            "lm-eval", ".venv-lmeval", "FLEETCTL_LMEVAL_PYTHON", self._context.root, _INSTALL
         )
         refuse_headers("lm_eval", target)
         refuse_other_metrics("lm_eval", golden, SCORED)
         _refuse_more(golden, spec)
-        tell(0, len(golden.items))
+        report(0, len(golden.items))
         _write_task(golden, spec, folder)
-        ended = await finished(_command(python, target, spec, folder), folder, _offline(folder))
-        samples = _read(folder, ended)
-        tell(len(samples), len(golden.items))
+        result = await run_tool(_command(python, target, spec, folder), folder, _offline(folder))
+        samples = _read(folder, result)
+        report(len(samples), len(golden.items))
         return EngineAnswers(samples, _version(folder))
 
 
@@ -129,14 +134,14 @@ def _offline(folder: Path) -> dict[str, str]:
     }
 
 
-def _read(folder: Path, ended: ProcessResult) -> tuple[Sample, ...]:
+def _read(folder: Path, result: ProcessResult) -> tuple[Sample, ...]:
     files = sorted((folder / "out").rglob(f"samples_{TASK}_*.jsonl"))
     if not files:
-        raise did_not("lm-eval", f"left no samples (exit code {ended.code})", ended.errors)
+        raise tool_failed("lm-eval", f"left no samples (exit code {result.code})", result.errors)
     try:
         return lm_eval_samples(files[-1].read_text(encoding="utf-8").splitlines(), ["exact_match"])
     except ValueError as error:
-        raise did_not("lm-eval", str(error), ended.errors) from None
+        raise tool_failed("lm-eval", str(error), result.errors) from None
 
 
 def _version(folder: Path) -> str:

@@ -27,9 +27,9 @@ from fleet.evals import (
 )
 from runtime.engines.vllm_metrics import read_metrics
 from runtime.evals.context import EvalContext
-from runtime.evals.judge import JudgeClient, bench
+from runtime.evals.judge import JudgeClient, judge_client
 from runtime.evals.probe import client_for
-from runtime.evals.protocol import EngineAnswers, Tell
+from runtime.evals.protocol import EngineAnswers, ReportProgress
 from runtime.json_client import JsonClient
 
 VERSION = "native 1"
@@ -112,12 +112,17 @@ def _busy(url: str, waiting: int, paused_s: float) -> EvalError:
 class NativeEngine:
     """Keeps the contract of `runtime.evals.protocol.EvalEngine`."""
 
-    def __init__(self, office: EvalContext) -> None:
+    def __init__(self, context: EvalContext) -> None:
         """Prepare; nothing is sent."""
-        self._office = office
+        self._context = context
 
     async def run(
-        self, target: EvalTarget, golden: GoldenSet, spec: EvalSpec, folder: Path, tell: Tell
+        self,
+        target: EvalTarget,
+        golden: GoldenSet,
+        spec: EvalSpec,
+        folder: Path,
+        report: ReportProgress,
     ) -> EngineAnswers:
         """Ask every item `spec.samples` times, `spec.concurrency` at a time."""
         del folder
@@ -125,11 +130,11 @@ class NativeEngine:
         async with (
             client_for(target, spec.timeout_s) as client,
             JsonClient(target.server or target.url) as server,
-            bench(spec, self._office.secret, needed=judged) as judge,
+            judge_client(spec, self._context.secret, needed=judged) as judge,
         ):
             backpressure = Backpressure(server, spec.pause_above)
             total = len(golden.items) * spec.samples
-            run = _Run(client, target, spec, judge, tell, total, backpressure)
+            run = _Run(client, target, spec, judge, report, total, backpressure)
             turns = [(item, k) for item in golden.items for k in range(spec.samples)]
             try:
                 async with asyncio.TaskGroup() as group:
@@ -149,12 +154,12 @@ class _Run:
         target: EvalTarget,
         spec: EvalSpec,
         judge: JudgeClient | None,
-        tell: Tell,
+        report: ReportProgress,
         total: int,
         backpressure: Backpressure,
     ) -> None:
         self._client, self._target, self._spec = client, target, spec
-        self._judge, self._tell, self._total = judge, tell, total
+        self._judge, self._report, self._total = judge, report, total
         self._backpressure = backpressure
         self._room = asyncio.Semaphore(spec.concurrency)
         self._done = 0
@@ -171,7 +176,7 @@ class _Run:
                     later = self._spec.samples + number * RETRIES + again
                     samples.append(await self._sample(item, later, retry=True))
             self._done += 1
-            self._tell(self._done, self._total)
+            self._report(self._done, self._total)
             return samples
 
     async def _sample(self, item: GoldenItem, number: int, *, retry: bool = False) -> Sample:
@@ -179,7 +184,7 @@ class _Run:
         path, body = request(item, number, self._target, self._spec)
         try:
             reply = await self._ask(path, body)
-            answer, finish = spoken(reply)
+            answer, finish = parse_answer(reply)
         except EngineError as error:
             detail = error.diagnostics[0].detail
             return Sample(item.id, number, retry=retry, error=detail or "not answered")
@@ -234,7 +239,7 @@ def request(
     return "/v1/chat/completions", body | {"messages": list(item.messages)}
 
 
-def spoken(reply: Mapping[str, Any]) -> tuple[str, str]:
+def parse_answer(reply: Mapping[str, Any]) -> tuple[str, str]:
     """Return text and finish reason of an answer.
 
     Raises:

@@ -10,7 +10,7 @@ from fleet.capacity.profiles import parse_profile
 from fleet.errors import EngineError
 from fleet.hardware import DeviceSpec, Profile, Speed
 from fleet.vllm.memory import GIB
-from runtime.calibrate.preconditions import foreign, require_idle, require_times
+from runtime.calibrate.preconditions import foreign_traffic, require_idle, require_times
 from runtime.calibrate.profile import file_name
 from runtime.calibrate.run import reserve
 from runtime.calibrate.target import CalibrationTarget
@@ -130,15 +130,15 @@ def test_times_of_which_no_step_can_be_told_are_not_kept() -> None:
 
 def test_clients_that_come_meanwhile_spoil_the_measurement() -> None:
     before, after = metrics(), metrics(finished=162)
-    assert foreign(subject(), before, after, 62, force=False) == ()
+    assert foreign_traffic(subject(), before, after, 62, force=False) == ()
     with pytest.raises(EngineError, match="2 requests of clients ran during"):
-        foreign(subject(), before, after, 60, force=False)
+        foreign_traffic(subject(), before, after, 60, force=False)
     still = replace(after, running=1)
     with pytest.raises(EngineError, match="1 request of clients ran during"):
-        foreign(subject(), before, still, 62, force=False)
-    (note,) = foreign(subject(), before, after, 61, force=True)
+        foreign_traffic(subject(), before, still, 62, force=False)
+    (note,) = foreign_traffic(subject(), before, after, 61, force=True)
     assert note.startswith("1 request of clients ran")
-    (unknown,) = foreign(subject(), metrics(finished=None), after, 62, force=False)
+    (unknown,) = foreign_traffic(subject(), metrics(finished=None), after, 62, force=False)
     assert "not known" in unknown
 
 

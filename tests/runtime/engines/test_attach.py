@@ -207,4 +207,4 @@ def test_an_unreachable_server_is_no_error_of_the_whole_look() -> None:
     state: State = run({}, lambda engine: engine.observe(), host)
     assert "cannot be reached" in state.unknown_servers["x"]
     with pytest.raises(EngineUnreachableError):
-        run({}, lambda engine: engine.ask("x", "m", "hello"), host)
+        run({}, lambda engine: engine.complete("x", "m", "hello"), host)

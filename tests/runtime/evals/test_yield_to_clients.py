@@ -11,7 +11,7 @@ from runtime.evals.engines import native
 from runtime.evals.engines.native import PAUSE_S, Backpressure
 from runtime.evals.evaluate import evaluate
 from runtime.json_client import JsonClient
-from tests.runtime.evals.scripted import Peer, office, peer, simple, target
+from tests.runtime.evals.scripted import Peer, eval_context, peer, simple, target
 
 
 def answer(_: str, question: str, __: int) -> str:
@@ -77,7 +77,7 @@ def test_a_server_that_shows_no_queue_is_not_waited_for() -> None:
 def test_a_run_pauses_and_then_asks_everything(tmp_path: Path) -> None:
     with peer(answer) as server:
         server.waiting = [9, 0]
-        made = evaluate(target(server), simple(3), EvalSpec(pause_above=4), office(tmp_path))
+        made = evaluate(target(server), simple(3), EvalSpec(pause_above=4), eval_context(tmp_path))
         run = asyncio.run(made)
         assert len(run.samples) == 3
         assert server.waiting == [0]
