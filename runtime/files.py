@@ -1,21 +1,14 @@
-"""Files that a command is given or writes: UTF-8, LF, whole or not at all.
-
-Files that survive a power failure, whole or as they were before; locks on files.
-
-One process at a time, and the others go on without.
-
-Copying so that a folder is complete or absent, whoever else copies or dies meanwhile.
-"""
+"""The one place that replaces files in one step, fsyncs, locks, and moves folders into place."""
 
 import fcntl
 import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from fleet.errors import FleetError, problem
 
@@ -43,19 +36,7 @@ def write_text(path: Path, text: str) -> None:
         FleetError: FC5021, the file cannot be written.
     """
     try:
-        with NamedTemporaryFile(
-            "w",
-            dir=path.parent,
-            prefix=f".{path.name}.",
-            delete=False,
-            encoding="utf-8",
-            newline="",
-        ) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
+        replace_file(path, text.encode(), PUBLIC, exact=True)
     except OSError as error:
         raise FleetError(
             problem(
@@ -80,33 +61,48 @@ def _unreadable(path: Path, reason: str) -> FleetError:
 
 PRIVATE = 0o600
 """File mode: the owner alone reads and writes."""
+PUBLIC = 0o644
+"""File mode: the owner writes, everybody reads."""
 PRIVATE_FOLDER = 0o700
 """Folder mode: the owner alone reads, writes and looks in."""
 
 
-def replace_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
-    """Replace the content of a file in one step: readers find the old or the new, whole."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
-    put_in_place(scratch, path)
+def replace_file(path: Path, content: bytes, mode: int = PRIVATE, *, exact: bool = False) -> None:
+    """Replace the content of a file in one step: readers find the old or the new, whole.
+
+    Args:
+        path: The file; its folder must exist.
+        content: The new content.
+        mode: File mode, less the bits of the umask.
+        exact: Whether the umask is left out of account.
+    """
+    scratch = path.parent / f".{path.name}.{os.getpid()}"
+    try:
+        handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            if exact:
+                os.fchmod(stream.fileno(), mode)
+        put_in_place(scratch, path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def put_in_place(scratch: Path, path: Path) -> None:
-    """Give a finished file its name, once the disk has its content; the disk has the name then."""
-    handle = os.open(scratch, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Rename a finished file to `path`; content and name are on disk on return."""
+    _sync(scratch)
     scratch.replace(path)
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Wait until the names in a folder are on disk."""
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -114,41 +110,69 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked_file(path: Path, *, wait: bool = True, flags: int = 0) -> Iterator[int]:
-    """Give the descriptor of a file, made if need be, that is locked while the block runs.
+def locked_file(path: Path, *, timeout_s: float | None = None, flags: int = 0) -> Iterator[int]:
+    """Lock a file, made if need be, while the block runs; give its descriptor.
 
     Args:
         path: The file.
-        wait: Whether to wait for another process that holds the lock.
+        timeout_s: Upper bound of the wait for another process that holds the lock, in seconds;
+            0: no wait; None: no bound.
         flags: More flags for `os.open`, such as `os.O_APPEND`.
 
     Raises:
-        BlockingIOError: another process holds the lock, and `wait` is False.
+        BlockingIOError: another process holds the lock still.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, PRIVATE)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        _lock(handle, timeout_s)
         yield handle
     finally:
         os.close(handle)
 
 
-@contextmanager
-def alone(lock: Path) -> Iterator[bool]:
-    """Hold a lock file; say whether no other process holds it, which is not waited for."""
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
-    try:
+def _lock(handle: int, timeout_s: float | None) -> None:
+    if timeout_s is None:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        return
+    end, pause = time.monotonic() + timeout_s, _FIRST_PAUSE_S
+    while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+        else:
+            return
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+@contextmanager
+def try_lock(path: Path) -> Iterator[bool]:
+    """Lock a file while the block runs, without a wait; give False where another process has it."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked_file(path, timeout_s=0))
         except BlockingIOError:
             held = False
         else:
             held = True
         yield held
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Lock a folder while the block runs, for files in it that are replaced and not rewritten."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _lock(handle, None)
+        yield
     finally:
         os.close(handle)
 
 
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05
+"""Pauses between two attempts to lock a file, in seconds."""
 READ_ONLY_FILE = 0o444
 READ_ONLY_FOLDER = 0o555
 FOLDER = 0o755
@@ -178,16 +202,8 @@ def moved_into_place(target: Path) -> Iterator[Path]:
         except OSError:
             if not target.is_dir():
                 raise
-        _sync(target.parent)
+        sync_folder(target.parent)
     finally:
         if scratch.exists():
             scratch.chmod(FOLDER)
             shutil.rmtree(scratch)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,9 +1,4 @@
-"""Observe: what the servers and the gateways hold, as one state.
-
-Who uses what, and what cannot be told: asked before anything is deleted.
-
-Which resident versions have been lost by the servers that should hold them.
-"""
+"""Observes servers and gateways as one `State`; lists lost versions and open questions."""
 
 import asyncio
 from collections import Counter
@@ -24,7 +19,7 @@ from runtime.json_client import JsonClient
 async def doubts(
     live: State, gateways: LocalGateways, state_dir: Path, hosts: Collection[str]
 ) -> tuple[str, ...]:
-    """Return why it is not known what every server holds and every gateway serves.
+    """Return the reasons why the holdings of servers or the tables of gateways are unknown.
 
     Each is a sentence without its full stop; none: all is known.
 
@@ -51,7 +46,7 @@ async def doubts(
             found.append(f"Gateway {status.name}: {status.problem}")
         elif status.digest is not None and status.digest != table.digest:
             found.append(f"Gateway {status.name} serves other routes than the newest")
-    return tuple(each.rstrip(".") for each in found)
+    return tuple(reason.rstrip(".") for reason in found)
 
 
 async def in_flight(gateways: LocalGateways) -> dict[str, int]:
@@ -79,16 +74,16 @@ async def lost(table: RoutingTable, shares: Iterable[ShareEntry]) -> frozenset[s
         table: Says where servers are.
         shares: The versions of an alias.
     """
-    held = [each for each in shares if each.servers]
-    names = sorted({name for each in held for name in each.servers})
+    held = [share for share in shares if share.servers]
+    names = sorted({name for share in held for name in share.servers})
     shown = await asyncio.gather(*(_listed(table.servers.get(name, "")) for name in names))
     listed = dict(zip(names, shown, strict=True))
     return frozenset(
-        each.adapter
-        for each in held
+        share.adapter
+        for share in held
         if all(
-            (there := listed[name]) is not None and each.adapter not in there
-            for name in each.servers
+            (there := listed[name]) is not None and share.adapter not in there
+            for name in share.servers
         )
     )
 
@@ -99,13 +94,13 @@ async def _listed(url: str) -> frozenset[str] | None:
     try:
         async with JsonClient(url, timeout_s=SHOW_S) as client:
             shown = await client.get("/v1/models", attempts=1)
-        return frozenset(str(each["id"]) for each in shown["data"])
+        return frozenset(str(model["id"]) for model in shown["data"])
     except (EngineError, KeyError, TypeError):
         return None
 
 
 async def observe(engines: Mapping[str, Observer], gateways: TableReader) -> State:
-    """Ask every engine and the gateways at the same time and merge the answers.
+    """Observe every engine and the gateways at the same time and merge the answers.
 
     Changes nothing. A server that does not answer is unknown; when the gateways cannot be
     read, routes and keys are. Costs a fixed number of calls per server.
@@ -128,16 +123,18 @@ async def _routes(gateways: TableReader) -> State:
         table, notes = await gateways.read_table()
         missing, faults = await asyncio.gather(gateways.missing(), gateways.faults())
     except EngineError as error:
-        return State(routes_unknown="; ".join(each.detail for each in error.diagnostics))
-    lost = tuple(adapter_address(*each) for each in missing)
-    notes = tuple(each for each in notes if each.answers or each.gateway not in faults)
+        return State(
+            routes_unknown="; ".join(diagnostic.detail for diagnostic in error.diagnostics)
+        )
+    lost = tuple(adapter_address(*pair) for pair in missing)
+    notes = tuple(note for note in notes if note.answers or note.gateway not in faults)
     found: list[Resource] = [entry.route(alias) for alias, entry in table.aliases.items()]
     found += [entry.key() for entry in table.keys.values()]
-    resources = {each.address: each for each in found}
+    resources = {resource.address: resource for resource in found}
     return State(
         resources=resources,
         notes=tuple(map(str, notes)),
-        behind=any(each.runs for each in notes),
+        behind=any(note.runs for note in notes),
         lost=lost,
         gateways=faults,
     )
@@ -165,10 +162,10 @@ def merge(*states: State) -> State:
         urls=_joined(state.urls for state in states),
         versions=_joined(state.versions for state in states),
         bases=_joined(state.bases for state in states),
-        lost=tuple(sorted({each for state in states for each in state.lost})),
+        lost=tuple(sorted({address for state in states for address in state.lost})),
         notes=tuple(note for state in states for note in state.notes),
         behind=any(state.behind for state in states),
-        gateways={name: each for state in states for name, each in state.gateways.items()},
+        gateways={name: gateway for state in states for name, gateway in state.gateways.items()},
     )
 
 

@@ -74,7 +74,7 @@ def environment(pid: int) -> dict[str, str]:
         raw = (_PROC / str(pid) / "environ").read_bytes()
     except OSError:
         return {}
-    pairs = (each.partition("=") for each in raw.decode(errors="replace").split("\0"))
+    pairs = (part.partition("=") for part in raw.decode(errors="replace").split("\0"))
     return {name: value for name, separator, value in pairs if separator}
 
 
@@ -102,7 +102,7 @@ def listening(port: int) -> tuple[int, ...]:
     found = set()
     for folder in _PROC.glob("[0-9]*") if sockets else ():
         with suppress(OSError):
-            if any(str(each.readlink()) in sockets for each in (folder / "fd").iterdir()):
+            if any(str(path.readlink()) in sockets for path in (folder / "fd").iterdir()):
                 found.add(int(folder.name))
     return tuple(sorted(found))
 

@@ -32,7 +32,7 @@ def make_key() -> str:
     return PREFIX + secrets.token_urlsafe(_BYTES)
 
 
-def keep(secret: str, path: Path) -> None:
+def write_secret(secret: str, path: Path) -> None:
     """Write a secret to a new file that only its owner can read.
 
     Raises:

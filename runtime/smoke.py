@@ -1,4 +1,4 @@
-"""Smoke test: a version is asked directly, on every server that holds it."""
+"""Smoke test: requests answers of a version from every server that holds it, and of its base."""
 
 import asyncio
 import time
@@ -57,16 +57,16 @@ async def smoke_test(
     began = seconds()
     asked = tuple(inputs)[:MOST_INPUTS]
     outcomes = await asyncio.gather(*(_on_server(adapter, url, asked) for url in urls))
-    down = tuple(each for each in outcomes if isinstance(each, str))
-    answered = [each for each in outcomes if not isinstance(each, str)]
+    down = tuple(outcome for outcome in outcomes if isinstance(outcome, str))
+    answered = [outcome for outcome in outcomes if not isinstance(outcome, str)]
     took = seconds() - began
     if not answered:
         reasons = down or ("no server that holds it has an address",)
         return SmokeResult(0, len(asked), took, reasons)
-    compared = [each.telling for each in answered if each.telling is not None]
+    compared = [answers.telling for answers in answered if answers.telling is not None]
     some = any(compared)
-    faults = [fault for each in answered for fault in each.told(adapter, elsewhere=some)]
-    failures = tuple(each for each in faults if each)
+    faults = [fault for answers in answered for fault in answers.told(adapter, elsewhere=some)]
+    failures = tuple(text for text in faults if text)
     telling = min(compared, default=None)
     doubts = () if failures or telling else (_doubt(adapter, telling, len(asked)),)
     passed = len(faults) - len(failures)
@@ -84,7 +84,7 @@ class _SmokeAnswers:
         """Return what is wrong by question; `elsewhere`: another server tells the two apart."""
         if self.telling == 0 and elsewhere:
             like = f"{self.url} answers like the base, under the name {adapter}; others do not"
-            return tuple(each or like for each in self.faults)
+            return tuple(fault or like for fault in self.faults)
         return self.faults
 
 
@@ -106,9 +106,9 @@ async def _on_server(adapter: str, url: str, inputs: Sequence[str]) -> _SmokeAns
     """Return how each question was answered, or why no answer came."""
     async with JsonClient(url, timeout_s=ANSWER_S) as client:
         own, others = await asyncio.gather(_all(client, adapter, inputs), _base(client, inputs))
-    for each in own:
-        if isinstance(each, EngineUnreachableError):
-            return each.diagnostics[0].detail
+    for reply in own:
+        if isinstance(reply, EngineUnreachableError):
+            return reply.diagnostics[0].detail
     faults = tuple(_fault(reply, adapter, text) for reply, text in zip(own, inputs, strict=True))
     pairs = [
         (_content(ours), _content(base))
@@ -122,14 +122,14 @@ async def _base(client: JsonClient, inputs: Sequence[str]) -> list[Any]:
     """Return what the server's own base answers; empty where it does not say what that is."""
     try:
         listed = await client.get("/v1/models")
-        name = next(str(each["id"]) for each in listed["data"] if each.get("parent") is None)
+        name = next(str(model["id"]) for model in listed["data"] if model.get("parent") is None)
     except (EngineError, KeyError, TypeError, AttributeError, StopIteration):
         return []
     return await _all(client, name, inputs)
 
 
 async def _all(client: JsonClient, model: str, inputs: Sequence[str]) -> list[Any]:
-    return await asyncio.gather(*(_one(client, model, each) for each in inputs))
+    return await asyncio.gather(*(_one(client, model, text) for text in inputs))
 
 
 async def _one(client: JsonClient, model: str, text: str) -> Any:
@@ -193,7 +193,7 @@ def _inputs(value: Any, alias: str) -> tuple[str, ...]:
             inside = iter(value)
         case _:
             return ()
-    return next((found for each in inside if (found := _inputs(each, alias))), ())
+    return next((found for part in inside if (found := _inputs(part, alias))), ())
 
 
 def _alias(adapter: str) -> str:

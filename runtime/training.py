@@ -1,4 +1,4 @@
-"""Retraining: claim, train, and bring what came of it into the library.
+"""Retraining: claims an alias, runs the training command, adds the result to the library.
 
 Interrupted at any point it is run again: the training begins anew for the same version, and a
 version that is in the library already is not trained twice.
@@ -135,7 +135,7 @@ class Training:
             "folder": str(self.folder.absolute()),
         }  # fmt: skip
         try:
-            parts = [each for part in self.command for each in string.Formatter().parse(part)]
+            parts = [field for part in self.command for field in string.Formatter().parse(part)]
             unknown = sorted({name for _, name, _, _ in parts if name is not None} - set(values))
         except ValueError as error:
             unknown = [str(error)]
@@ -145,7 +145,7 @@ class Training:
                     "FC6711",
                     "The training command cannot be filled in",
                     f"`{{{unknown[0]}}}` is no placeholder of `retrain`.",
-                    hint=f"It may name {', '.join(f'{{{each}}}' for each in PLACES)}.",
+                    hint=f"It may name {', '.join(f'{{{place}}}' for place in PLACES)}.",
                 )
             )
         return [part.format(**values) for part in self.command]
@@ -174,7 +174,7 @@ async def train(
     shutil.rmtree(training.folder, ignore_errors=True)
     training.folder.mkdir(parents=True)
     await _run(training, tell, seconds)
-    missing = [each for each in SERVED_FILES if not (training.folder / each).is_file()]
+    missing = [file for file in SERVED_FILES if not (training.folder / file).is_file()]
     if missing:
         raise _failed(training, f"left no `{missing[0]}` in {training.folder}")
     added = await asyncio.to_thread(

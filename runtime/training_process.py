@@ -1,15 +1,14 @@
-"""The training command's process: one for an alias, what it prints, and its end with ours."""
+"""The training command's process: one per alias, its output, its end with this process."""
 
 import asyncio
-import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fleet.errors import FleetError, problem
-from runtime.files import PRIVATE
+from runtime.files import locked_file
 
 CHUNK = 65536
 """Most bytes that are read at once, and most characters of a line that are told."""
@@ -27,16 +26,14 @@ def one_training(folder: Path, alias: str) -> Iterator[int]:
         FleetError: FC6715, a training runs.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / f"{alias}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
-    try:
+    path = folder / f"{alias}.lock"
+    with ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            handle = stack.enter_context(locked_file(path, timeout_s=0))
         except BlockingIOError:
-            raise _runs(alias, os.pread(handle, 32, 0).decode()) from None
+            raise _runs(alias, path.read_text(encoding="utf-8")) from None
         os.ftruncate(handle, 0)
         yield handle
-    finally:
-        os.close(handle)
 
 
 def _runs(alias: str, pid: str) -> FleetError:

@@ -22,9 +22,10 @@ from fleet.errors import FleetError
 from fleet.history import History, fold_entries
 from fleet.resources import State
 from fleet.spec import FleetSpec, NotifyEvent
+from runtime.deadline import LIMIT_S
 from runtime.ledger import open_ledger
 from runtime.ledger.fallback import FallbackLedger, LedgerSnapshot, last_known
-from runtime.ledger.outbox import FOLDER, LIMIT_S, LedgerOutbox, deliver
+from runtime.ledger.outbox import FOLDER, LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
 from runtime.messages import Audience, EmitMessage, Message

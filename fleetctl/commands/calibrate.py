@@ -8,8 +8,8 @@ import click
 from fleetctl import completion
 
 if TYPE_CHECKING:
-    from runtime.calibrate.profile import CalibrationTarget
     from runtime.calibrate.run import Calibration
+    from runtime.calibrate.target import CalibrationTarget
     from runtime.workspace import Workspace
 
 
@@ -115,7 +115,7 @@ def _subject(
     """Gather what must be known of a server; `kept`: the profile is for planning to read."""
     from fleet.errors import EngineError, did_you_mean, problem
     from fleetctl.output import waiting
-    from runtime.calibrate.profile import CalibrationTarget
+    from runtime.calibrate.target import CalibrationTarget
 
     fleet = workspace.fleet()
     with waiting("Observing the servers…"):

@@ -61,7 +61,7 @@ def command(
 
 
 async def _look(workspace: "Workspace") -> "State":
-    from runtime.looking import look
+    from runtime.observe import observe
 
     async with workspace.connected() as (engines, gateways):
-        return await look(engines, gateways)
+        return await observe(engines, gateways)

@@ -56,7 +56,7 @@ def create(workspace: "Workspace", key: str | None, *, every: bool) -> None:
 
 
 def _create(workspace: "Workspace", key: str, declared: "ClientKey") -> None:
-    from runtime.secrets import keep, make_key
+    from runtime.secrets import make_key, write_secret
 
     kind, _, where = declared.reference.partition(":")
     secret = make_key()
@@ -67,7 +67,7 @@ def _create(workspace: "Workspace", key: str, declared: "ClientKey") -> None:
             err=True,
         )
         return
-    keep(secret, workspace.root / where)
+    write_secret(secret, workspace.root / where)
     click.echo(
         f"{key} written to {workspace.root / where}; `fleetctl apply --auto` activates it.",
         err=True,

@@ -81,10 +81,10 @@ def command(workspace: "Workspace", *, client: str | None, form: Literal["json",
 
 async def _look(workspace: "Workspace") -> "tuple[State, Counter[tuple[str, str]]]":
     """Return what is there, and the requests for each version of aliases that have several."""
-    from runtime.looking import look
+    from runtime.observe import observe
 
     async with workspace.connected() as (engines, gateways):
-        return await look(engines, gateways), counted(await gateways.statuses())
+        return await observe(engines, gateways), counted(await gateways.statuses())
 
 
 def counted(statuses: "Iterable[GatewayStatus]") -> Counter[tuple[str, str]]:

@@ -1,12 +1,7 @@
-"""Calibration: drives a running server with batches of known size and fits the throughput law.
-
-`schedule` says what to measure, `crowd` sends it, `gauges` reads the server's own figures, `run`
-puts them together, `profilefile` keeps the result. Nothing is started, loaded or changed; the
-server answers clients meanwhile, more slowly.
-"""
+"""Calibration: sends batches of known size to a running server and fits the throughput law."""
 
 from runtime.calibrate.measure import CalibrationBudget
-from runtime.calibrate.profile import CalibrationTarget
 from runtime.calibrate.run import Calibration, MeasuredRow, calibrate
+from runtime.calibrate.target import CalibrationTarget
 
 __all__ = ["Calibration", "CalibrationBudget", "CalibrationTarget", "MeasuredRow", "calibrate"]

@@ -1,4 +1,4 @@
-"""A closed crowd of requests: a batch is sent at once and has the same length for all."""
+"""Closed-loop load: a batch of requests of one length is sent at once and timed."""
 
 import asyncio
 import time
@@ -14,11 +14,11 @@ CONNECTIONS = 16
 """Requests that one client of the transport has open at a time."""
 DEADLINE_S = 600.0
 _FIRST_TOKEN = 10
-"""Below are the tokens that mean something to a tokenizer."""
+"""Lower bound of token numbers in prompts; those below mean something to a tokenizer."""
 
 
 class LoadGenerator:
-    """Sends batches to one server and takes their time."""
+    """Sends batches to one server and times them."""
 
     def __init__(
         self, url: str, peer: str, vocabulary: int, clock: Callable[[], float] = time.monotonic
@@ -27,8 +27,8 @@ class LoadGenerator:
 
         Args:
             url: The server's base URL.
-            peer: What error texts call it.
-            vocabulary: Size of its vocabulary; prompts are made of token numbers below.
+            peer: Name of the server in error texts.
+            vocabulary: Size of the vocabulary; prompts are made of token numbers below.
             clock: Seconds that never run backwards.
         """
         self._url, self._peer = url, peer
@@ -43,7 +43,7 @@ class LoadGenerator:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*(each.close() for each in self._clients))
+        await asyncio.gather(*(client.close() for client in self._clients))
 
     async def batch_seconds(
         self, models: Sequence[str], prompt_tokens: int, output_tokens: int
@@ -68,8 +68,8 @@ class LoadGenerator:
         try:
             await asyncio.gather(*tasks)
         finally:
-            for each in tasks:
-                each.cancel()
+            for task in tasks:
+                task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         return self._clock() - began
 

@@ -1,7 +1,4 @@
-"""Takes the time of batches, round by round.
-
-Which batches to measure, so that each constant of the law shows in some of them.
-"""
+"""Which batches to measure, so that every constant of the law shows, and their step times."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +11,7 @@ PROMPT_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class CalibrationBudget:
-    """How much a calibration may cost."""
+    """Upper bounds of what a calibration costs."""
 
     rounds: int = 5
     """Times that every batch is measured; the least time counts."""
@@ -34,7 +31,7 @@ class BatchPlan:
     """0: all requests go to the base."""
 
 
-def cells(largest: int, adapters: int) -> tuple[BatchPlan, ...]:
+def batch_plans(largest: int, adapters: int) -> tuple[BatchPlan, ...]:
     """Return what to measure, cheapest first.
 
     Args:
@@ -47,12 +44,12 @@ def cells(largest: int, adapters: int) -> tuple[BatchPlan, ...]:
     """
     sizes = sorted({max(largest // 8, 1), max(largest // 2, 1), largest})
     most = min(adapters, largest)
-    several = sorted({each for each in (-(-most // 4), -(-most // 2), most) if each > 1})
+    several = sorted({count for count in (-(-most // 4), -(-most // 2), most) if count > 1})
     ones = [BatchPlan(size, 1) for size in sizes] if most else []
     return (
         *(BatchPlan(size, 0) for size in sizes),
         *ones,
-        *(BatchPlan(largest, each) for each in several),
+        *(BatchPlan(largest, count) for count in several),
     )
 
 
@@ -66,11 +63,11 @@ def largest_batch(wanted: int, kv_tokens: int | None, tokens_per_request: int) -
 LONG_PROMPT = 256
 PROMPT_BATCH = 8
 
-Say = Callable[[str], None]
+ReportProgress = Callable[[str], None]
 
 
 class Batches(Protocol):
-    """What can be sent, and how long it took; `Crowd` sends it to a server."""
+    """Sends batches and times them; `LoadGenerator` does so on a server."""
 
     async def batch_seconds(
         self, models: Sequence[str], prompt_tokens: int, output_tokens: int
@@ -81,16 +78,16 @@ class Batches(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServedNames:
-    """Whom requests go to."""
+    """Names that requests go to."""
 
     base: str
     adapters: tuple[str, ...]
 
-    def of(self, cell: BatchPlan) -> list[str]:
-        """Return whom each request of a batch goes to, adapters in turn."""
-        if not cell.adapters:
-            return [self.base] * cell.batch
-        return [self.adapters[at % cell.adapters] for at in range(cell.batch)]
+    def of(self, batch_plan: BatchPlan) -> list[str]:
+        """Return the name for each request of a batch, adapters in turn."""
+        if not batch_plan.adapters:
+            return [self.base] * batch_plan.batch
+        return [self.adapters[at % batch_plan.adapters] for at in range(batch_plan.batch)]
 
 
 class BatchMeter:
@@ -99,57 +96,63 @@ class BatchMeter:
     The least, because whatever else a machine does can only add to a time.
     """
 
-    def __init__(self, crowd: Batches, names: ServedNames, tokens: int, say: Say) -> None:
+    def __init__(
+        self, generator: Batches, names: ServedNames, tokens: int, report: ReportProgress
+    ) -> None:
         """Prepare; nothing is sent.
 
         Args:
-            crowd: Sends the batches.
-            names: To whom.
+            generator: Sends the batches.
+            names: Names that requests go to.
             tokens: Output of the long one of each pair of batches; more than `SHORT_TOKENS`.
-            say: Told of each measurement.
+            report: Takes a line per measurement.
         """
-        self._crowd, self._names, self._tokens, self._say = crowd, names, tokens, say
+        self._generator, self._names, self._tokens, self._report = generator, names, tokens, report
         self._least: dict[tuple[BatchPlan, int], float] = {}
         self._prompts: dict[int, float] = {}
 
     async def warm_up(self, plan: Sequence[BatchPlan]) -> None:
         """Run each batch once: adapters come into their slots, kernels are compiled."""
-        for each in plan:
-            self._say(f"warming up: {words(each)}")
-            await self._crowd.batch_seconds(self._names.of(each), PROMPT_TOKENS, SHORT_TOKENS)
+        for batch_plan in plan:
+            self._report(f"warming up: {words(batch_plan)}")
+            await self._generator.batch_seconds(
+                self._names.of(batch_plan), PROMPT_TOKENS, SHORT_TOKENS
+            )
 
     async def round(self, plan: Sequence[BatchPlan], label: str) -> None:
         """Measure every batch once, so that a slow minute does not fall on one of them alone."""
-        for each in plan:
-            models = self._names.of(each)
+        for batch_plan in plan:
+            models = self._names.of(batch_plan)
             for tokens in (SHORT_TOKENS, self._tokens):
-                seconds = await self._crowd.batch_seconds(models, PROMPT_TOKENS, tokens)
-                self._least[each, tokens] = min(seconds, self._least.get((each, tokens), seconds))
-            step = self.step_seconds(each)
+                seconds = await self._generator.batch_seconds(models, PROMPT_TOKENS, tokens)
+                self._least[batch_plan, tokens] = min(
+                    seconds, self._least.get((batch_plan, tokens), seconds)
+                )
+            step = self.step_seconds(batch_plan)
             told = f"{1000 * step:.2f} ms per step" if step > 0 else "too short to tell"
-            self._say(f"{label}: {words(each)}: {told}")
+            self._report(f"{label}: {words(batch_plan)}: {told}")
 
     async def prompts(self, batch: int, longest: int) -> None:
         """Measure what prompts cost; nothing where the server takes none longer than usual."""
         if (length := min(LONG_PROMPT, longest)) <= PROMPT_TOKENS:
             return
-        for each in (PROMPT_TOKENS, length):
-            seconds = await self._crowd.batch_seconds([self._names.base] * batch, each, 1)
-            self._prompts[each] = min(seconds, self._prompts.get(each, seconds))
+        for tokens in (PROMPT_TOKENS, length):
+            seconds = await self._generator.batch_seconds([self._names.base] * batch, tokens, 1)
+            self._prompts[tokens] = min(seconds, self._prompts.get(tokens, seconds))
 
-    def step_seconds(self, cell: BatchPlan) -> float:
+    def step_seconds(self, batch_plan: BatchPlan) -> float:
         """Return the seconds between two tokens of a request of such a batch.
 
         From the difference of a long and a short one, which leaves the steps alone: prompts,
         network and the wait for the first token cancel out. 0 or less where the machine was so
         busy that the short one took no less.
         """
-        longer = self._least[cell, self._tokens] - self._least[cell, SHORT_TOKENS]
+        longer = self._least[batch_plan, self._tokens] - self._least[batch_plan, SHORT_TOKENS]
         return longer / (self._tokens - SHORT_TOKENS)
 
     def steps(self, plan: Sequence[BatchPlan]) -> dict[BatchPlan, float]:
         """Return the seconds of a step of each batch."""
-        return {each: self.step_seconds(each) for each in plan}
+        return {batch_plan: self.step_seconds(batch_plan) for batch_plan in plan}
 
     def prompt_seconds(self, batch: int) -> float | None:
         """Return the seconds that a prompt token costs; None where it was not measured."""
@@ -159,10 +162,10 @@ class BatchMeter:
         return max(self._prompts[long] - self._prompts[short], 0.0) / (batch * (long - short))
 
 
-def words(cell: BatchPlan) -> str:
-    """Return a batch in words."""
-    many = f"{cell.batch} request{'s' if cell.batch > 1 else ''} at a time"
-    match cell.adapters:
+def words(batch_plan: BatchPlan) -> str:
+    """Return the description of a batch for people."""
+    many = f"{batch_plan.batch} request{'s' if batch_plan.batch > 1 else ''} at a time"
+    match batch_plan.adapters:
         case 0:
             return f"base alone, {many}"
         case 1:

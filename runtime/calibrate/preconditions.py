@@ -1,77 +1,82 @@
-"""What must hold for a measurement to be worth its name, before and after."""
+"""Conditions of a valid measurement: idle server, adapters present, no foreign traffic."""
 
 from collections.abc import Collection, Iterable
 
 from fleet.errors import EngineError, problem
-from runtime.calibrate.profile import CalibrationTarget
-from runtime.engines.vllm_metrics import Gauges
+from runtime.calibrate.target import CalibrationTarget
+from runtime.engines.vllm_metrics import ServerMetrics
 
 
-def require_idle(subject: CalibrationTarget, in_flight: int | None) -> None:
-    """Refuse a server that clients use right now.
+def require_idle(target: CalibrationTarget, in_flight: int | None) -> None:
+    """Refuse a server that has requests of clients.
 
     Raises:
         EngineError: requests run or wait on it.
     """
     if in_flight:
         many = f"{in_flight} request{'s' if in_flight > 1 else ''}"
-        raise _busy(f"Server `{subject.server}` has {many} of its clients right now.")
+        raise _busy(f"Server `{target.server}` has {many} of its clients right now.")
 
 
-def require_adapters(subject: CalibrationTarget, listed: Collection[str]) -> None:
+def require_adapters(target: CalibrationTarget, listed: Collection[str]) -> None:
     """Refuse a server on which nothing about LoRA can be measured.
 
     Raises:
         EngineError: it lists no adapter, or has no slot for one.
     """
-    if listed and subject.usable_slots > 0:
+    if listed and target.usable_slots > 0:
         return
     what = "has no LoRA slot that requests may use" if listed else "lists no adapter"
     raise EngineError(
         problem(
             "FC4062",
             "Nothing to measure LoRA with",
-            f"Server `{subject.server}` {what}, so what LoRA costs on it cannot be measured.",
+            f"Server `{target.server}` {what}, so what LoRA costs on it cannot be measured.",
             hint="Load at least one adapter, better as many as it has slots.",
             command="fleetctl apply --auto",
         )
     )
 
 
-def require_times(subject: CalibrationTarget, steps: Iterable[float]) -> None:
+def require_times(target: CalibrationTarget, steps: Iterable[float]) -> None:
     """Refuse times from which no step can be told.
 
     Raises:
         EngineError: a long batch took no longer than a short one, even at best.
     """
-    if all(each > 0 for each in steps):
+    if all(step > 0 for step in steps):
         return
     raise EngineError(
         problem(
             "FC4066",
             "Too noisy to measure",
-            f"Server `{subject.server}`: a batch of long answers took no longer than one of short "
+            f"Server `{target.server}`: a batch of long answers took no longer than one of short "
             "ones, so other work on the machine took more time than the answers; nothing is kept.",
             hint="Measure in a quieter hour, with longer answers (--tokens) and more rounds.",
-            command=f"fleetctl calibrate {subject.server} --tokens 400 --rounds 10",
+            command=f"fleetctl calibrate {target.server} --tokens 400 --rounds 10",
         )
     )
 
 
-def foreign(
-    subject: CalibrationTarget, before: Gauges, after: Gauges, sent: int, *, force: bool
+def foreign_traffic(
+    target: CalibrationTarget,
+    before: ServerMetrics,
+    after: ServerMetrics,
+    sent: int,
+    *,
+    force: bool,
 ) -> tuple[str, ...]:
-    """Say whether others used the server meanwhile, as far as its counters of requests tell.
+    """Return a note where requests of clients ran meanwhile, by the server's own counters.
 
     Args:
-        subject: The server.
+        target: The server.
         before: Its figures when the measurement began.
         after: Those of now, while none of our own requests is at work.
         sent: Our own requests since then, all of them answered.
         force: Whether that is fine.
 
     Raises:
-        EngineError: they did, and nobody said that this is fine.
+        EngineError: requests of clients ran, and `force` is not given.
     """
     if before.finished is None or after.finished is None:
         return ("The server's metrics are closed: whether clients used it is not known.",)
@@ -80,7 +85,7 @@ def foreign(
         return ()
     what = f"{others} request{'s' if others > 1 else ''} of clients ran during the measurement"
     if not force:
-        raise _busy(f"Server `{subject.server}`: {what}.")
+        raise _busy(f"Server `{target.server}`: {what}.")
     return (f"{what}; the figures are too slow by what they took.",)
 
 

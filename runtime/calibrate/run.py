@@ -15,15 +15,20 @@ from runtime.calibrate.measure import (
     BatchMeter,
     BatchPlan,
     CalibrationBudget,
-    Say,
+    ReportProgress,
     ServedNames,
-    cells,
+    batch_plans,
     largest_batch,
 )
-from runtime.calibrate.preconditions import foreign, require_adapters, require_idle, require_times
-from runtime.calibrate.profile import CalibrationTarget
-from runtime.engines.vllm_api import look
-from runtime.engines.vllm_metrics import Gauges, read_gauges
+from runtime.calibrate.preconditions import (
+    foreign_traffic,
+    require_adapters,
+    require_idle,
+    require_times,
+)
+from runtime.calibrate.target import CalibrationTarget
+from runtime.engines.vllm_api import observe_server
+from runtime.engines.vllm_metrics import ServerMetrics, read_metrics
 from runtime.json_client import JsonClient
 
 MOST_ROUNDS = 3
@@ -51,7 +56,7 @@ class MeasuredRow:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What came out."""
+    """The result: profile, measured rows, cost."""
 
     profile: Profile
     rows: tuple[MeasuredRow, ...]
@@ -62,9 +67,9 @@ class Calibration:
 
 
 async def calibrate(
-    subject: CalibrationTarget,
-    effort: CalibrationBudget,
-    say: Say,
+    target: CalibrationTarget,
+    budget: CalibrationBudget,
+    report: ReportProgress,
     *,
     force: bool = False,
     clock: Callable[[], float] = time.monotonic,
@@ -72,122 +77,130 @@ async def calibrate(
     """Measure a running server.
 
     Args:
-        subject: The server.
-        effort: What it may cost.
-        say: Told of each measurement.
+        target: The server.
+        budget: Upper bounds of the cost.
+        report: Takes a line per measurement.
         force: Also while clients use the server; the result says so.
         clock: Seconds that never run backwards.
 
     Raises:
-        EngineError: it does not answer, is in use, holds no adapter that it could run, or a
-            request failed.
+        EngineError: the server does not answer, is in use, holds no adapter that it could run,
+            or a request failed.
     """
     began = clock()
-    async with JsonClient(subject.url, peer=f"server `{subject.server}`") as http:
-        sighting = await look(http)
-        before = await read_gauges(http)
-        require_adapters(subject, sighting.listing.adapters)
-        require_idle(subject, None if force else before.in_flight)
-        adapters = sorted(sighting.listing.adapters)[: subject.usable_slots]
-        tokens = _output_tokens(subject, effort)
-        most = largest_batch(effort.largest_batch, before.kv_tokens, PROMPT_TOKENS + tokens)
-        plan = cells(most, len(adapters))
-        names = ServedNames(sighting.listing.names[0], tuple(adapters))
-        async with LoadGenerator(subject.url, http.peer, _vocabulary(subject), clock) as crowd:
-            meter = BatchMeter(crowd, names, tokens, say)
+    async with JsonClient(target.url, peer=f"server `{target.server}`") as http:
+        snapshot = await observe_server(http)
+        before = await read_metrics(http)
+        require_adapters(target, snapshot.listing.adapters)
+        require_idle(target, None if force else before.in_flight)
+        adapters = sorted(snapshot.listing.adapters)[: target.usable_slots]
+        tokens = _output_tokens(target, budget)
+        most = largest_batch(budget.largest_batch, before.kv_tokens, PROMPT_TOKENS + tokens)
+        plan = batch_plans(most, len(adapters))
+        names = ServedNames(snapshot.listing.names[0], tuple(adapters))
+        async with LoadGenerator(target.url, http.peer, _vocabulary(target), clock) as generator:
+            meter = BatchMeter(generator, names, tokens, report)
             await meter.warm_up(plan)
             notes: tuple[str, ...] = ()
-            for number in range(MOST_ROUNDS * effort.rounds):
-                if number and clock() > began + 60 * effort.minutes:
-                    say(f"Time is up after {number} of {effort.rounds} rounds.")
+            for number in range(MOST_ROUNDS * budget.rounds):
+                if number and clock() > began + 60 * budget.minutes:
+                    report(f"Time is up after {number} of {budget.rounds} rounds.")
                     break
-                if number >= effort.rounds:
-                    reason = _misfit(subject, meter.steps(plan))
+                if number >= budget.rounds:
+                    reason = _misfit(target, meter.steps(plan))
                     if not reason:
                         break
-                    say(f"{reason}: once more.")
-                await meter.round(plan, f"round {number + 1} of {max(effort.rounds, number + 1)}")
-                await meter.prompts(min(PROMPT_BATCH, most), _longest_prompt(subject))
+                    report(f"{reason}: once more.")
+                await meter.round(plan, f"round {number + 1} of {max(budget.rounds, number + 1)}")
+                await meter.prompts(min(PROMPT_BATCH, most), _longest_prompt(target))
                 # Looked at after every round, so that a spoilt measurement ends at once.
-                notes = foreign(subject, before, await read_gauges(http), crowd.sent, force=force)
-            requests = crowd.sent
+                notes = foreign_traffic(
+                    target, before, await read_metrics(http), generator.sent, force=force
+                )
+            requests = generator.sent
     steps = meter.steps(plan)
-    require_times(subject, steps.values())
-    speed, residual = _fitted(subject, steps, meter.prompt_seconds(min(PROMPT_BATCH, most)))
+    require_times(target, steps.values())
+    speed, residual = _fitted(target, steps, meter.prompt_seconds(min(PROMPT_BATCH, most)))
     rows = tuple(
-        MeasuredRow(each.batch, each.adapters, step, step_seconds(speed, each.batch, each.adapters))
-        for each, step in steps.items()
+        MeasuredRow(
+            batch_plan.batch,
+            batch_plan.adapters,
+            step,
+            step_seconds(speed, batch_plan.batch, batch_plan.adapters),
+        )
+        for batch_plan, step in steps.items()
     )
     profile = Profile(
-        base=subject.base.name,
-        kind=subject.kind,
-        tensor_parallel=subject.tensor_parallel,
-        max_lora_rank=subject.max_lora_rank,
-        vllm=sighting.version,
-        dtype=subject.base.dtype,
+        base=target.base.name,
+        kind=target.kind,
+        tensor_parallel=target.tensor_parallel,
+        max_lora_rank=target.max_lora_rank,
+        vllm=snapshot.version,
+        dtype=target.base.dtype,
         speed=speed,
         residual=residual,
-        reserve_bytes=reserve(subject, before, sighting.version),
+        reserve_bytes=reserve(target, before, snapshot.version),
     )
     return Calibration(profile, rows, requests, clock() - began, notes)
 
 
-def _misfit(subject: CalibrationTarget, steps: Mapping[BatchPlan, float]) -> str:
+def _misfit(target: CalibrationTarget, steps: Mapping[BatchPlan, float]) -> str:
     """Say what is wrong with the times so far; empty when the law fits them."""
     if min(steps.values()) <= 0:
         return "A batch was too short to tell"
-    off = _fitted(subject, steps, None)[1]
+    off = _fitted(target, steps, None)[1]
     return f"The law is off by {100 * off:.0f} % somewhere" if off > WORST_RESIDUAL else ""
 
 
 def _fitted(
-    subject: CalibrationTarget, steps: Mapping[BatchPlan, float], prompt_s: float | None
+    target: CalibrationTarget, steps: Mapping[BatchPlan, float], prompt_s: float | None
 ) -> tuple[Speed, float]:
     """Fit the law; what was not measured is taken from the estimate."""
-    guess = estimate_speed(
-        subject.base, subject.kind, subject.tensor_parallel, subject.max_lora_rank
+    guess = estimate_speed(target.base, target.kind, target.tensor_parallel, target.max_lora_rank)
+    largest = max(
+        (batch_plan for batch_plan in steps if not batch_plan.adapters),
+        key=lambda batch_plan: batch_plan.batch,
     )
-    largest = max((each for each in steps if not each.adapters), key=lambda each: each.batch)
     decoded = steps[largest] / largest.batch
     usual = guess.prompt_weight if guess else 0.1
     return fit(
-        (Point(each.batch, each.adapters, step) for each, step in steps.items()),
+        (Point(batch_plan.batch, batch_plan.adapters, step) for batch_plan, step in steps.items()),
         prompt_weight=usual if prompt_s is None else prompt_s / decoded,
         spread=guess.spread if guess else 0.0,
     )
 
 
-def _vocabulary(subject: CalibrationTarget) -> int:
-    return subject.base.shape.vocab_size if subject.base.shape else _USUAL_VOCABULARY
+def _vocabulary(target: CalibrationTarget) -> int:
+    return target.base.shape.vocab_size if target.base.shape else _USUAL_VOCABULARY
 
 
-def _longest_prompt(subject: CalibrationTarget) -> int:
+def _longest_prompt(target: CalibrationTarget) -> int:
     """Return the tokens that a prompt may have beside an answer of one."""
-    shape = subject.base.shape
+    shape = target.base.shape
     usual = shape.max_position_embeddings if shape else _USUAL_LENGTH
-    return (subject.base.max_model_len or usual) - 2
+    return (target.base.max_model_len or usual) - 2
 
 
-def _output_tokens(subject: CalibrationTarget, effort: CalibrationBudget) -> int:
-    room = _longest_prompt(subject) - PROMPT_TOKENS
-    return max(min(effort.tokens, room), SHORT_TOKENS + 1)
+def _output_tokens(target: CalibrationTarget, budget: CalibrationBudget) -> int:
+    room = _longest_prompt(target) - PROMPT_TOKENS
+    return max(min(budget.tokens, room), SHORT_TOKENS + 1)
 
 
-def reserve(subject: CalibrationTarget, gauges: Gauges, vllm: str) -> int | None:
+def reserve(target: CalibrationTarget, metrics: ServerMetrics, vllm: str) -> int | None:
     """Return what is neither weights nor slots nor KV cache, in bytes per device.
 
     None where that does not follow: a KV cache that is given in bytes says nothing of the rest,
     nor does a processor's memory.
     """
-    base, device, shape = subject.base, subject.device, subject.base.shape
-    given = base.kv_cache_bytes is not None or is_cpu(subject.kind)
-    if given or device is None or shape is None or gauges.kv_tokens is None:
+    base, device, shape = target.base, target.device, target.base.shape
+    given = base.kv_cache_bytes is not None or is_cpu(target.kind)
+    if given or device is None or shape is None or metrics.kv_tokens is None:
         return None
-    cards = subject.tensor_parallel
+    cards = target.tensor_parallel
     pool = pool_bytes(
         shape,
-        subject.max_loras,
-        subject.max_lora_rank,
+        target.max_loras,
+        target.max_lora_rank,
         lora_dtype(base),
         cards,
         fully_sharded=fully_sharded(base),
@@ -195,7 +208,7 @@ def reserve(subject: CalibrationTarget, gauges: Gauges, vllm: str) -> int | None
     )
     if pool is None:
         return None
-    share = subject.memory_share or gauges.memory_share or _USUAL_SHARE
+    share = target.memory_share or metrics.memory_share or _USUAL_SHARE
     known = weight_bytes(shape, cards) + pool
-    cache = gauges.kv_tokens * kv_bytes_per_token(base, cards)
+    cache = metrics.kv_tokens * kv_bytes_per_token(base, cards)
     return max(int(device.memory_bytes * share) - known - cache, 0)

@@ -1,4 +1,4 @@
-"""Servers that somebody else runs, known by their URLs."""
+"""Servers that fleetctl does not run, known by their URLs."""
 
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 from fleet.errors import EngineError, problem
 from fleet.hardware import AttachedServerSpec, HostSpec
 from fleet.resources import Server, State
-from runtime.engines.observation import StateBuilder, look_at_all
+from runtime.engines.observation import StateBuilder, observe_servers
 from runtime.engines.protocol import Completion
-from runtime.engines.vllm_api import absolute, ask_model, load_adapter, unload_adapter
+from runtime.engines.vllm_api import absolute, load_adapter, request_completion, unload_adapter
 from runtime.json_client import JsonClient
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -47,7 +47,7 @@ def path_there(paths: tuple[tuple[str, str], ...], here: str) -> str:
 
 
 class AttachEngine:
-    """Loads and asks; never starts or stops. What does not answer is unknown."""
+    """Loads adapters on attached servers; never starts or stops. A silent server is unknown."""
 
     def __init__(self, host: HostSpec, apps: Mapping[str, Any] | None = None) -> None:
         """Prepare; nothing is sent.
@@ -57,27 +57,29 @@ class AttachEngine:
             apps: ASGI application by server, called instead of its URL (tests).
         """
         self._host = host
-        self._servers: dict[str, AttachedServerSpec] = {each.name: each for each in host.attached}
+        self._servers: dict[str, AttachedServerSpec] = {
+            server.name: server for server in host.attached
+        }
         self._clients = {
-            each.name: JsonClient(
-                each.url,
-                peer=f"server `{each.name}` at {each.url}",
-                app=(apps or {}).get(each.name),
+            server.name: JsonClient(
+                server.url,
+                peer=f"server `{server.name}` at {server.url}",
+                app=(apps or {}).get(server.name),
             )
-            for each in host.attached
+            for server in host.attached
         }
 
     async def observe(self) -> State:
         """Return what the servers hold; none of them is ever known to be absent."""
         seen = StateBuilder()
-        for name, answer in (await look_at_all(self._clients)).items():
+        for name, answer in (await observe_servers(self._clients)).items():
             declared = self._servers[name]
             if isinstance(answer, EngineError):
-                seen.missed(name, answer)
+                seen.record_unknown(name, answer)
                 continue
             port = attached_port(declared.url)
             server = Server(name, declared.base, self._host.name, (), port, digest=None)
-            seen.saw(server, declared.url, answer)
+            seen.record(server, declared.url, answer)
         return seen.state()
 
     async def start(self, server: Server) -> None:
@@ -97,9 +99,11 @@ class AttachEngine:
         """Forget an adapter and verify it."""
         await unload_adapter(self._client(server), adapter)
 
-    async def ask(self, server: str, model: str, prompt: str, max_tokens: int = 64) -> Completion:
+    async def complete(
+        self, server: str, model: str, prompt: str, max_tokens: int = 64
+    ) -> Completion:
         """Return a greedy chat completion."""
-        return await ask_model(self._client(server), model, prompt, max_tokens)
+        return await request_completion(self._client(server), model, prompt, max_tokens)
 
     async def close(self) -> None:
         """Release connections."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fleet.file_formats import newer_server, require_known
 from fleet.flag_formats import FORMATS, format_of
 from fleet.resources import Server, ServerFlags
+from runtime.files import replace_file
 from runtime.processes import environment, in_session, marked_by, start_mark
 
 RECORD = "launch.json"
@@ -25,6 +26,10 @@ HOME = "FLEETCTL_SERVERS"
 """Environment variable with the folder of the records."""
 COPY = "FLEETCTL_RECORD"
 """Environment variable with the record itself, from before the process had a number."""
+
+
+_MODE = 0o666
+"""File mode of a record, less the bits of the umask."""
 
 
 class LaunchRecord(BaseModel):
@@ -124,14 +129,17 @@ class LaunchRecords:
 
     def all(self, host: str | None = None) -> Iterator[LaunchRecord]:
         """Yield the records by name, of one host or of all."""
-        found = {each.name: self._kept(each.name) for each in self.folder.glob("*")}
+        found = {path.name: self._kept(path.name) for path in self.folder.glob("*")}
         # A server's folder outlives its record. Processes are looked through only where one
         # may be lost, not once per host of a fleet that runs elsewhere.
         if any(
-            each is None and (host is None or f"-{host}-" in f"{name}-")
-            for name, each in found.items()
+            record is None and (host is None or f"-{host}-" in f"{name}-")
+            for name, record in found.items()
         ):
-            found = {**self._carried(), **{name: each for name, each in found.items() if each}}
+            found = {
+                **self._carried(),
+                **{name: record for name, record in found.items() if record},
+            }
         for _, record in sorted(found.items()):
             if record is not None and host in (None, record.host):
                 yield record
@@ -165,12 +173,8 @@ class LaunchRecords:
         """Keep a record; complete or not at all, also after a power failure."""
         folder = self.folder / record.name
         folder.mkdir(parents=True, exist_ok=True)
-        scratch = folder / f".{RECORD}.new"
-        with scratch.open("w", encoding="utf-8") as stream:
-            json.dump(record.model_dump(mode="json"), stream, indent=2)
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(folder / RECORD)
+        text = json.dumps(record.model_dump(mode="json"), indent=2)
+        replace_file(folder / RECORD, text.encode(), _MODE)
 
     def forget(self, name: str) -> None:
         """Drop a record; the log stays."""

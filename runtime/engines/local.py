@@ -10,10 +10,16 @@ from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableErro
 from fleet.hardware import HostSpec
 from fleet.resources import Server, ServerFlags, State
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
-from runtime.engines.observation import StateBuilder, base_digest, look_at_all
+from runtime.engines.observation import StateBuilder, base_digest, observe_servers
 from runtime.engines.protocol import Completion
-from runtime.engines.supervisor import STOP_TIMEOUT_S, end, last_words, refuse_taken_port, spawn
-from runtime.engines.vllm_api import absolute, ask_model, list_models, load_adapter, unload_adapter
+from runtime.engines.supervisor import STOP_TIMEOUT_S, end, last_log_lines, refuse_taken_port, spawn
+from runtime.engines.vllm_api import (
+    absolute,
+    list_models,
+    load_adapter,
+    request_completion,
+    unload_adapter,
+)
 from runtime.json_client import JsonClient
 from runtime.processes import start_mark
 
@@ -73,22 +79,24 @@ class LocalEngine:
         with a note: `start` joins it. One that answered before and does not is unknown.
         """
         seen = StateBuilder()
-        records = {each.name: each for each in self._records.all(self._host.name) if each.leader()}
+        records = {
+            record.name: record for record in self._records.all(self._host.name) if record.leader()
+        }
         clients = {name: self._client(record) for name, record in records.items()}
-        for name, answer in (await look_at_all(clients)).items():
+        for name, answer in (await observe_servers(clients)).items():
             record = records[name]
             if not isinstance(answer, EngineError):
                 try:
                     server = record.server(answer.listing.digest)
                 except EngineError as error:
-                    seen.missed(name, error)
+                    seen.record_unknown(name, error)
                     continue
-                seen.saw(server, record.url, answer)
+                seen.record(server, record.url, answer)
                 seen.bases[name] = record.base_files
             elif record.leader() is None:
                 continue
             elif record.ready:
-                seen.missed(name, answer)
+                seen.record_unknown(name, answer)
             else:
                 seen.notes.append(f"Server {name} is still starting.")
         return seen.state()
@@ -153,9 +161,11 @@ class LocalEngine:
         if record is not None and record.leader() is not None:
             await unload_adapter(self._client(record), adapter)
 
-    async def ask(self, server: str, model: str, prompt: str, max_tokens: int = 64) -> Completion:
+    async def complete(
+        self, server: str, model: str, prompt: str, max_tokens: int = 64
+    ) -> Completion:
         """Return a greedy chat completion."""
-        return await ask_model(self._running(server), model, prompt, max_tokens)
+        return await request_completion(self._running(server), model, prompt, max_tokens)
 
     async def close(self) -> None:
         """Release connections; servers go on running."""
@@ -251,7 +261,7 @@ class LocalEngine:
 
     def _died(self, record: LaunchRecord) -> EngineError:
         log = self._records.log(record.name)
-        words = last_words(log) or "It wrote nothing."
+        words = last_log_lines(log) or "It wrote nothing."
         return EngineError(
             problem(
                 "FC4012",

@@ -1,7 +1,4 @@
-"""Looking at many servers at the same time, and writing down what was seen.
-
-What a base is, told by its files: whoever rewrites them serves something else.
-"""
+"""Observes many servers at the same time into one `State`, and digests the files of a base."""
 
 import asyncio
 import hashlib
@@ -13,7 +10,7 @@ from pathlib import Path
 from fleet.errors import EngineError
 from fleet.names import Address
 from fleet.resources import Resource, Server, State
-from runtime.engines.vllm_api import ServerSnapshot, loaded, look
+from runtime.engines.vllm_api import ServerSnapshot, loaded, observe_server
 from runtime.json_client import JsonClient
 
 _BLOCK = 2**18
@@ -24,14 +21,14 @@ a model of 100 GB is told apart in seconds; a few bytes altered by hand between 
 
 
 def base_digest(folder: Path) -> str:
-    """Return what stands for a base's files: configuration, tokenizer, chat template, weights.
+    """Return the digest of a base's files: configuration, tokenizer, chat template, weights.
 
     Sixteen hex digits; empty where there is no such folder, as for a name that the engine looks
     up itself, or where it cannot be read.
     """
     whole = hashlib.sha256()
     try:
-        files = sorted(each for each in folder.iterdir() if each.is_file())
+        files = sorted(entry for entry in folder.iterdir() if entry.is_file())
         for path in files:
             whole.update(f"{path.name} {path.stat().st_size}\n".encode())
             for block in _blocks(path):
@@ -56,14 +53,16 @@ AT_ONCE = 64
 """Servers asked at the same time, by one engine."""
 
 
-async def look_at_all(clients: Mapping[str, JsonClient]) -> dict[str, ServerSnapshot | EngineError]:
-    """Ask every server; what failed is in the place of the answer."""
+async def observe_servers(
+    clients: Mapping[str, JsonClient],
+) -> dict[str, ServerSnapshot | EngineError]:
+    """Return the snapshot of every server, or the error in its place."""
     room = asyncio.Semaphore(AT_ONCE)
 
     async def one(http: JsonClient) -> ServerSnapshot | EngineError:
         async with room:
             try:
-                return await look(http)
+                return await observe_server(http)
             except EngineError as error:
                 return error
 
@@ -73,7 +72,7 @@ async def look_at_all(clients: Mapping[str, JsonClient]) -> dict[str, ServerSnap
 
 @dataclass(slots=True)
 class StateBuilder:
-    """A state while it is being written down."""
+    """Builds a `State` from snapshots."""
 
     resources: dict[Address, Resource] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
@@ -83,21 +82,21 @@ class StateBuilder:
     bases: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def saw(self, server: Server, url: str, sighting: ServerSnapshot) -> None:
-        """Write down a server that answered, with what it lists."""
+    def record(self, server: Server, url: str, snapshot: ServerSnapshot) -> None:
+        """Record a server that answered, with the adapters that it lists."""
         self.resources[server.address] = server
         self.urls[server.name] = url
-        if sighting.boot:
-            self.boots[server.name] = sighting.boot
-        if sighting.version:
-            self.versions[server.name] = sighting.version
-        for name, path in sighting.listing.adapters.items():
+        if snapshot.boot:
+            self.boots[server.name] = snapshot.boot
+        if snapshot.version:
+            self.versions[server.name] = snapshot.version
+        for name, path in snapshot.listing.adapters.items():
             adapter = loaded(server.name, name, path)
             self.resources[adapter.address] = adapter
 
-    def missed(self, name: str, error: EngineError) -> None:
-        """Write down that a server did not answer."""
-        self.unknown[name] = "; ".join(each.detail for each in error.diagnostics)
+    def record_unknown(self, name: str, error: EngineError) -> None:
+        """Record a server that did not answer."""
+        self.unknown[name] = "; ".join(diagnostic.detail for diagnostic in error.diagnostics)
 
     def state(self) -> State:
         """Return the state, everything sorted."""
@@ -107,6 +106,6 @@ class StateBuilder:
             boots=dict(sorted(self.boots.items())),
             urls=dict(sorted(self.urls.items())),
             versions=dict(sorted(self.versions.items())),
-            bases={name: each for name, each in sorted(self.bases.items()) if each},
+            bases={name: base for name, base in sorted(self.bases.items()) if base},
             notes=tuple(self.notes),
         )

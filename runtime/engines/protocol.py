@@ -19,7 +19,7 @@ class Completion:
 
 
 class Observer(Protocol):
-    """What can only look. Whoever is given this and no more cannot change a server."""
+    """The reading half of an engine: a caller with an `Observer` alone cannot change a server."""
 
     async def observe(self) -> State:
         """Return the servers and adapters of this host; what does not answer is unknown."""
@@ -64,7 +64,9 @@ class Engine(Protocol):
         """Forget an adapter and verify that it is no longer listed; absent is fine."""
         ...
 
-    async def ask(self, server: str, model: str, prompt: str, max_tokens: int = 64) -> Completion:
+    async def complete(
+        self, server: str, model: str, prompt: str, max_tokens: int = 64
+    ) -> Completion:
         """Return a greedy chat completion."""
         ...
 

@@ -9,12 +9,12 @@ from types import MappingProxyType
 import runtime
 from fleet.errors import EngineError, problem
 from fleet.hardware import HostSpec
-from fleet.resources import Server, State
+from fleet.resources import Server
 from fleet.vllm import inherited, launch_of
 from runtime.engines.attach import AttachEngine
 from runtime.engines.launch_records import LaunchRecords
 from runtime.engines.local import LocalEngine
-from runtime.engines.protocol import Engine, Observer
+from runtime.engines.protocol import Engine
 
 Progress = Callable[[str], None]
 Maker = Callable[[HostSpec, Path, Path, Progress], Engine]
@@ -102,24 +102,3 @@ def _interpreter(host: HostSpec, root: Path) -> str:
 
 
 ENGINES: Mapping[str, Maker] = MappingProxyType({"local": _local, "attach": _attach, "fake": _fake})
-
-
-class ReadOnly:
-    """An engine of which only the looking is left."""
-
-    def __init__(self, engine: Engine) -> None:
-        """Keep the two methods that change nothing."""
-        self._observe, self._close = engine.observe, engine.close
-
-    async def observe(self) -> State:
-        """Return the servers and adapters of this host."""
-        return await self._observe()
-
-    async def close(self) -> None:
-        """Release connections."""
-        await self._close()
-
-
-def read_only(engines: Mapping[str, Engine]) -> dict[str, Observer]:
-    """Return the same engines for whoever must not change anything, such as `drift`."""
-    return {name: ReadOnly(engine) for name, engine in engines.items()}

@@ -1,7 +1,4 @@
-"""Starting and ending servers as processes that outlive the command that started them.
-
-Ports of this machine: who listens where a server is to.
-"""
+"""Starts and ends servers as processes that outlive the command; checks ports; reads logs."""
 
 import asyncio
 import os
@@ -136,7 +133,7 @@ async def _gone(pids: Sequence[int], timeout_s: float) -> bool:
     return True
 
 
-def last_words(log: Path) -> str:
+def last_log_lines(log: Path) -> str:
     """Return the end of a log, headed by the line that most likely says why; may be empty."""
     try:
         with log.open("rb") as stream:

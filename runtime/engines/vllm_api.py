@@ -10,6 +10,7 @@ from typing import Any
 from fleet.errors import Diagnostic, EngineError, EngineRejectedError, problem
 from fleet.resources import LoadedAdapter
 from runtime.engines.protocol import Completion
+from runtime.engines.vllm_metrics import read_metrics
 from runtime.json_client import JsonClient
 
 ALIAS_PREFIX = "fleetctl-"
@@ -17,9 +18,8 @@ ALIAS_PREFIX = "fleetctl-"
 
 OBSERVE_DEADLINE_S = 5.0
 LOAD_DEADLINE_S = 120.0
-ASK_DEADLINE_S = 120.0
+COMPLETION_DEADLINE_S = 120.0
 
-_START_TIME = re.compile(r"^process_start_time_seconds(?:\{[^}]*\})? ([0-9.eE+]+)$", re.MULTILINE)
 _ALIAS = re.compile(rf"{ALIAS_PREFIX}((?:[0-9]+\.)?[0-9a-f]{{12}})")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -38,7 +38,7 @@ class ListedModels:
 
 @dataclass(frozen=True, slots=True)
 class ServerSnapshot:
-    """What one server answered to one look at it."""
+    """The answers of one server to one observation."""
 
     listing: ListedModels
     version: str
@@ -60,8 +60,8 @@ def loaded(server: str, adapter: str, path: str) -> LoadedAdapter:
     return LoadedAdapter(adapter, server, last if _DIGEST.fullmatch(last) else None, path)
 
 
-async def look(http: JsonClient) -> ServerSnapshot:
-    """Ask a server what it is and holds: three calls at the same time, 5 s at most.
+async def observe_server(http: JsonClient) -> ServerSnapshot:
+    """Return a snapshot of a server: three calls at the same time, 5 s at most.
 
     Version and metrics may be closed to us; without `/v1/models` nothing is known.
 
@@ -112,12 +112,7 @@ async def _version(http: JsonClient) -> str:
 
 
 async def _boot(http: JsonClient) -> str:
-    try:
-        text = await http.get_text("/metrics", timeout_s=OBSERVE_DEADLINE_S)
-    except EngineError:
-        return ""
-    found = _START_TIME.search(text)
-    return found.group(1) if found else ""
+    return (await read_metrics(http, OBSERVE_DEADLINE_S)).started
 
 
 async def load_adapter(http: JsonClient, adapter: str, path: str) -> None:
@@ -170,7 +165,7 @@ async def _is_listed(http: JsonClient, adapter: str, path: str) -> bool:
 
 
 def _load_problem(adapter: str, path: str, error: EngineRejectedError) -> Diagnostic:
-    reason = "; ".join(each.detail for each in error.diagnostics)
+    reason = "; ".join(diagnostic.detail for diagnostic in error.diagnostics)
     hint = "Check the adapter; a server is a poor judge of it."
     command = f"fleetctl adapter verify {adapter}"
     if error.status == HTTPStatus.NOT_FOUND and "No adapter found" not in reason:
@@ -210,7 +205,9 @@ async def unload_adapter(http: JsonClient, adapter: str) -> None:
         )
 
 
-async def ask_model(http: JsonClient, model: str, prompt: str, max_tokens: int) -> Completion:
+async def request_completion(
+    http: JsonClient, model: str, prompt: str, max_tokens: int
+) -> Completion:
     """Return a greedy chat completion.
 
     Raises:
@@ -222,7 +219,7 @@ async def ask_model(http: JsonClient, model: str, prompt: str, max_tokens: int) 
         "temperature": 0,
         "max_tokens": max_tokens,
     }
-    document = await http.post("/v1/chat/completions", body, timeout_s=ASK_DEADLINE_S)
+    document = await http.post("/v1/chat/completions", body, timeout_s=COMPLETION_DEADLINE_S)
     try:
         return Completion(
             text=str(document["choices"][0]["message"]["content"] or ""),

@@ -1,70 +1,92 @@
-"""A server's own figures, as its `/metrics` shows them."""
+"""The one reader of vLLM's `/metrics`."""
 
+import math
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 
 from fleet.errors import EngineError
-from runtime.json_client import JsonClient
+from runtime.json_client import READ_ATTEMPTS, JsonClient
 
+_SERIES = re.compile(
+    r"^(process_start_time_seconds|vllm:(?:num_requests_running|num_requests_waiting"
+    r"|request_success_total|cache_config_info|lora_requests_info))(?:\{(.*)\})? (\S+)$",
+    re.MULTILINE,
+)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_NUMBER = re.compile(r"[0-9.eE+]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Gauges:
-    """What one look at the metrics showed; None: the server does not say."""
+class ServerMetrics:
+    """The figures of one server at one moment; None: the server does not say."""
 
-    in_flight: int | None
-    """Requests that run or wait right now."""
-    finished: int | None
-    """Requests answered since it started."""
-    kv_tokens: int | None
-    """Tokens that its KV cache holds."""
-    memory_share: float | None
-    max_loras: int | None
-    """Known once it has had requests to adapters."""
+    running: int | None = None
+    """Requests that run right now."""
+    waiting: int | None = None
+    """Requests that wait right now."""
+    finished: int | None = None
+    """Requests answered since the server started."""
+    kv_tokens: int | None = None
+    """Tokens that the KV cache holds."""
+    memory_share: float | None = None
+    """Part of each device's memory that the server may use."""
+    max_loras: int | None = None
+    """Slots; known once the server has had requests to adapters."""
+    started: str = ""
+    """Start time of the process, as the server spells it; empty: the server does not say."""
+
+    @property
+    def in_flight(self) -> int | None:
+        """Requests that run or wait right now."""
+        return None if self.running is None else self.running + (self.waiting or 0)
 
 
-async def read_gauges(http: JsonClient) -> Gauges:
-    """Ask a server for its figures; all None where its metrics are closed to us."""
+async def read_metrics(
+    http: JsonClient, timeout_s: float | None = None, attempts: int = READ_ATTEMPTS
+) -> ServerMetrics:
+    """Return the figures of a server; those of a server whose metrics are closed are all None."""
     try:
-        text = await http.get_text("/metrics")
+        text = await http.get_text("/metrics", timeout_s=timeout_s, attempts=attempts)
     except EngineError:
-        return Gauges(None, None, None, None, None)
-    return parse_gauges(text)
+        return ServerMetrics()
+    return parse_metrics(text)
 
 
-def parse_gauges(text: str) -> Gauges:
-    """Read Prometheus text; series that are not there, or not numbers, are None."""
-    sums: dict[str, float] = {}
+def parse_metrics(text: str) -> ServerMetrics:
+    """Parse Prometheus text; series that are missing, or not numbers, are None."""
+    sums: defaultdict[str, float] = defaultdict(float)
     labels: dict[str, str] = {}
-    for line in text.splitlines():
-        if not line.startswith("vllm:"):
-            continue
-        series, _, value = line.rpartition(" ")
-        name, _, inside = series.partition("{")
+    started = ""
+    for match in _SERIES.finditer(text):
+        name, inside, value = match.groups()
         if name in {"vllm:cache_config_info", "vllm:lora_requests_info"}:
-            labels |= dict(_LABEL.findall(inside))
-        try:
-            sums[name] = sums.get(name, 0.0) + float(value)
-        except ValueError:
-            continue
-    running = sums.get("vllm:num_requests_running")
-    waiting = sums.get("vllm:num_requests_waiting")
-    finished = sums.get("vllm:request_success_total")
-    return Gauges(
-        in_flight=None if running is None else int(running + (waiting or 0)),
-        finished=None if finished is None else int(finished),
+            labels |= dict(_LABEL.findall(inside or ""))
+        elif name == "process_start_time_seconds":
+            started = started or (value if _NUMBER.fullmatch(value) else "")
+        elif (number := _number(value)) is not None:
+            sums[name] += number
+    return ServerMetrics(
+        running=_count(sums, "vllm:num_requests_running"),
+        waiting=_count(sums, "vllm:num_requests_waiting"),
+        finished=_count(sums, "vllm:request_success_total"),
         kv_tokens=_whole(labels.get("kv_cache_size_tokens")),
         memory_share=_number(labels.get("gpu_memory_utilization")),
         max_loras=_whole(labels.get("max_lora")),
+        started=started,
     )
+
+
+def _count(sums: dict[str, float], name: str) -> int | None:
+    return int(sums[name]) if name in sums else None
 
 
 def _number(text: str | None) -> float | None:
     try:
-        return None if text is None else float(text)
+        number = math.nan if text is None else float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _whole(text: str | None) -> int | None:

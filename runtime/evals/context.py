@@ -1,4 +1,4 @@
-"""What evaluations need of the project: where they are kept, clock, ids and secrets."""
+"""What evaluations need of the project: store, clock, ids, secrets and the judge's policy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ from runtime.evals.store import EvalStore
 
 
 def unknown_judge(client: str) -> str:
-    """Trust no judge."""
+    """Return why no judge decides a gate: the default."""
     return f"nobody has compared it with people's labels for {client}"
 
 
-def directly(target: EvalTarget) -> EvalTarget:
-    """Ask the server itself."""
+def direct_target(target: EvalTarget) -> EvalTarget:
+    """Return the target as given: the server itself is asked."""
     return target
 
 
 def no_secret(reference: str) -> str | None:
-    """Know no secret."""
+    """Return None for every reference: no secret can be read."""
     del reference
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class EvalContext:
-    """Where evaluations are kept, and the clock and ids that they are stamped with."""
+    """Store, clock, ids, secrets and policies of one project's evaluations."""
 
     store: EvalStore
     now: Callable[[], datetime]
@@ -36,7 +36,7 @@ class EvalContext:
     """The project; the `command` engine runs here."""
     secret: Callable[[str], str | None] = no_secret
     """Return the secret behind a reference; None where it cannot be read."""
-    advisory: Callable[[str], str] = unknown_judge
-    """Return why the judge decides no gate of a client; empty: it does."""
-    way: Callable[[EvalTarget], EvalTarget] = directly
-    """Return how a version is asked, such as through a gateway with the operator's secret."""
+    judge_objection: Callable[[str], str] = unknown_judge
+    """Return why the judge decides no gate of a client; empty: the judge decides."""
+    resolve_target: Callable[[EvalTarget], EvalTarget] = direct_target
+    """Return the target that requests go to, such as a gateway with the operator's secret."""

@@ -1,13 +1,10 @@
-"""Evaluate a version: ask, score, keep, and say whether it counts.
+"""Evaluate a version or a pair: request answers, score and store them, check that they count."""
 
-One short question that tells which engine answers under a name, before and after a run.
-"""
-
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fleet.errors import EngineError, EvalError, problem
+from fleet.errors import EvalError, problem
 from fleet.evals import (
     EvalRun,
     EvalSpec,
@@ -20,101 +17,57 @@ from fleet.evals import (
     run_faults,
 )
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import Tell, engine_named, silent
-from runtime.evals.judge import contested
-from runtime.json_client import JsonClient
-
-PROBE_S = 30.0
-PURPOSE_HEADER = "X-Fleetctl-Purpose"
-"""Marks requests through a gateway, so that no live gate counts them."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineProbe:
-    """Who answered."""
-
-    model: str
-    fingerprint: str
-
-
-def client_for(target: EvalTarget, timeout_s: float) -> JsonClient:
-    """Return a client whose requests are marked as an evaluation's."""
-    marked = {PURPOSE_HEADER: "eval", **target.headers}
-    return JsonClient(target.url, timeout_s=timeout_s, headers=marked)
-
-
-async def probe(target: EvalTarget) -> EngineProbe:
-    """Ask for one token.
-
-    Raises:
-        EvalError: FC4501, nobody answers under that name.
-    """
-    body = {
-        "model": target.model,
-        "messages": [{"role": "user", "content": "Hello"}],
-        "max_tokens": 1,
-        "temperature": 0,
-    }
-    try:
-        async with client_for(target, PROBE_S) as client:
-            reply = await client.post("/v1/chat/completions", body)
-    except EngineError as error:
-        raise EvalError(
-            problem(
-                "FC4501",
-                "Nobody answers under this name",
-                f"`{target.model}` cannot be evaluated: {error.diagnostics[0].detail}",
-                hint="An evaluation asks a version that is loaded and ready.",
-                command="fleetctl status",
-            )
-        ) from None
-    if not isinstance(reply, dict):
-        reply = {}
-    return EngineProbe(str(reply.get("model", "")), str(reply.get("system_fingerprint") or ""))
+from runtime.evals.engines import engine_named
+from runtime.evals.judge import pairwise
+from runtime.evals.probe import probe
+from runtime.evals.protocol import ReportProgress, report_nothing
 
 
 async def evaluate(
     target: EvalTarget,
     golden: GoldenSet,
     spec: EvalSpec,
-    office: EvalContext,
+    context: EvalContext,
     *,
     purpose: Purpose = "gate",
     reuse: bool = False,
     beside: bool = False,
-    tell: Tell = silent,
+    report: ReportProgress = report_nothing,
 ) -> EvalRun:
-    """Ask a version every item of a golden set; keep the answers in the store.
+    """Evaluate a version on a golden set and store the run.
 
     Returns a run that may not count: see `fleet.evals.summary.faults`.
 
     Args:
-        target: Who is asked.
-        golden: What.
-        spec: How.
-        office: Where it is kept.
-        purpose: Why.
-        reuse: Take the answers of an earlier run of the same bytes, set, decoding and engine.
+        target: The version, and the server or gateway that answers.
+        golden: The golden set.
+        spec: Engine, decoding and limits.
+        context: Store, clock and ids.
+        purpose: Recorded with the run.
+        reuse: Whether answers of an earlier run of the same bytes, set, decoding and engine are
+            taken.
         beside: Whether another version is asked the same, so that answers can be compared.
-        tell: Takes the progress.
+        report: Takes the progress.
 
     Raises:
-        EvalError: nobody answers under the name, or the engine failed as a whole.
+        EvalError: no server answers under the name, or the engine failed as a whole.
     """
     if not beside and any(map(in_pairs, golden.items)):
         raise _alone(golden)
-    engine = engine_named(spec.engine, office)
+    engine = engine_named(spec.engine, context)
     if not target.fixed:
-        target = office.way(target)
-    started = office.now()
+        target = context.resolve_target(target)
+    started = context.now()
     before = await probe(target)
-    found = office.store.cached(target, golden, spec, before.fingerprint) if reuse else None
+    found = context.store.cached(target, golden, spec, before.fingerprint) if reuse else None
     if found is not None:
-        again = replace(found, id=office.new_id(), purpose=purpose, alias=target.alias, cached=True)
-        office.store.keep(again)
+        again = replace(
+            found, id=context.new_id(), purpose=purpose, alias=target.alias, cached=True
+        )
+        context.store.save(again)
         return again
     with TemporaryDirectory(prefix="fleetctl-eval-") as folder:
-        got = await engine.run(target, golden, spec, Path(folder), tell)
+        got = await engine.run(target, golden, spec, Path(folder), report)
     after = await probe(target)
     if before != after:
         raise EvalError(
@@ -127,34 +80,34 @@ async def evaluate(
             )
         )
     samples = tuple(
-        replace(each, error=is_whole_run(each.error))
-        if each.error
+        replace(sample, error=is_whole_run(sample.error))
+        if sample.error
         else replace(
-            each,
-            model=is_whole_run(each.model or before.model),
-            fingerprint=is_whole_run(each.fingerprint or before.fingerprint),
-            note=is_whole_run(each.note),  # may be told in the ledger, as the answer is not
+            sample,
+            model=is_whole_run(sample.model or before.model),
+            fingerprint=is_whole_run(sample.fingerprint or before.fingerprint),
+            note=is_whole_run(sample.note),  # may be told in the ledger, as the answer is not
         )
-        for each in got.samples
+        for sample in got.samples
     )
     run = EvalRun(
-        id=office.new_id(),
+        id=context.new_id(),
         alias=target.alias,
         adapter=target.adapter,
         digest=target.digest,
         purpose=purpose,
         golden=golden.file,
         golden_digest=golden.digest,
-        items=tuple(each.id for each in golden.items),
+        items=tuple(item.id for item in golden.items),
         must_pass=golden.must_pass,
         spec=spec,
         engine_version=got.version,
         samples=samples,
         started=started,
-        finished=office.now(),
+        finished=context.now(),
         serving=target.serving,
     )
-    office.store.keep(run)
+    context.store.save(run)
     return run
 
 
@@ -163,36 +116,36 @@ async def evaluate_pair(
     canary: EvalTarget,
     golden: GoldenSet,
     spec: EvalSpec,
-    office: EvalContext,
+    context: EvalContext,
     *,
     purpose: Purpose = "gate",
-    tell: Tell = silent,
+    report: ReportProgress = report_nothing,
 ) -> tuple[EvalRun, EvalRun]:
-    """Ask two versions the same; stable's answers may be those of an earlier run.
+    """Evaluate two versions on one golden set; stable's answers may be those of an earlier run.
 
     Raises:
         EvalError: FC4503 with every reason why the pair proves nothing. Never a verdict.
     """
     totals = [0, 0]
 
-    def share(arm: int) -> Tell:
+    def share(arm: int) -> ReportProgress:
         def told(done: int, total: int) -> None:
             totals[arm] = done
-            tell(sum(totals), 2 * total)
+            report(sum(totals), 2 * total)
 
         return told
 
     first = await evaluate(
-        stable, golden, spec, office, purpose=purpose, reuse=True, beside=True, tell=share(0)
+        stable, golden, spec, context, purpose=purpose, reuse=True, beside=True, report=share(0)
     )
     second = await evaluate(
-        canary, golden, spec, office, purpose=purpose, beside=True, tell=share(1)
+        canary, golden, spec, context, purpose=purpose, beside=True, report=share(1)
     )
     wrong = pair_faults(first, second)
     if wrong:
         raise proves_nothing(f"`{stable.adapter}` beside `{canary.adapter}`", wrong)
     if any(map(in_pairs, golden.items)):
-        return await contested(first, second, golden, spec, office)
+        return await pairwise(first, second, golden, spec, context)
     return first, second
 
 
@@ -212,7 +165,7 @@ def required(run: EvalRun) -> EvalRun:
     """Return the run if it counts.
 
     Raises:
-        EvalError: FC4503, it does not.
+        EvalError: FC4503, the run does not count.
     """
     wrong = run_faults(run)
     if wrong:

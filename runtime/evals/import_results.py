@@ -1,4 +1,4 @@
-"""Results that another tool has already written, taken over as a run of ours."""
+"""Import the results of another tool as a run."""
 
 import asyncio
 import json
@@ -19,13 +19,13 @@ from fleet.evals import (
     questions,
 )
 from runtime.evals.context import EvalContext
-from runtime.evals.engines.tool_process import did_not, finished, interpreter
+from runtime.evals.engines.tool_process import interpreter, run_tool, tool_failed
 from runtime.evals.evaluate import required
 
 
 def import_run(
     path: Path, source: str, *, alias: str, adapter: str, digest: str, purpose: Purpose,
-    office: EvalContext, chosen: str = "",
+    context: EvalContext, chosen: str = "",
 ) -> EvalRun:  # fmt: skip
     """Read another tool's results and keep them as a run; `chosen` is one of lm-eval's filters.
 
@@ -35,21 +35,21 @@ def import_run(
     """
     try:
         if source == "inspect":
-            log = _log(path, office)
+            log = _log(path, context)
             samples, version = inspect_samples(log), inspect_version(log)
             golden, digest_of = questions(log.get("samples") or ())
             name = str(log["eval"].get("task", path.stem))
         else:
             lines = path.read_text(encoding="utf-8").splitlines()
             samples, version = numbered(lm_eval_samples(lines, chosen=chosen)), "lm-eval"
-            golden, digest_of = questions(json.loads(each) for each in lines if each.strip())
+            golden, digest_of = questions(json.loads(line) for line in lines if line.strip())
             name = path.stem
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise _not_results(path, source, str(error)) from None
     if not samples:
         raise _not_results(path, source, "it holds no sample")
     run = EvalRun(
-        id=office.new_id(),
+        id=context.new_id(),
         alias=alias,
         adapter=adapter,
         digest=digest,
@@ -58,29 +58,29 @@ def import_run(
         golden_digest=digest_of,
         items=golden,
         must_pass=(),
-        spec=EvalSpec(engine=source, samples=max(each.sample for each in samples) + 1),
+        spec=EvalSpec(engine=source, samples=max(sample.sample for sample in samples) + 1),
         engine_version=f"{version} (imported)",
-        samples=tuple(_named(each, adapter) for each in samples),
-        started=office.now(),
-        finished=office.now(),
+        samples=tuple(_named(sample, adapter) for sample in samples),
+        started=context.now(),
+        finished=context.now(),
     )
-    office.store.keep(required(run))
+    context.store.save(required(run))
     return run
 
 
-def _log(path: Path, office: EvalContext) -> dict[str, Any]:
+def _log(path: Path, context: EvalContext) -> dict[str, Any]:
     """Return a log; the packed form is unpacked by inspect-ai itself."""
     if path.suffix != ".eval":
         document = json.loads(path.read_bytes())
     else:
         python = interpreter(
-            "inspect-ai", ".venv-inspect", "FLEETCTL_INSPECT_PYTHON", office.root, "make engines"
+            "inspect-ai", ".venv-inspect", "FLEETCTL_INSPECT_PYTHON", context.root, "make engines"
         )
         command = [str(python), "-m", "inspect_ai", "log", "dump", str(path.absolute())]
-        ended = asyncio.run(finished(command, office.root))
-        if ended.code:
-            raise did_not("inspect-ai", f"cannot read `{path}`", ended.errors)
-        document = json.loads(ended.output)
+        result = asyncio.run(run_tool(command, context.root))
+        if result.code:
+            raise tool_failed("inspect-ai", f"cannot read `{path}`", result.errors)
+        document = json.loads(result.output)
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 (of the file, not the code)
     return document

@@ -1,11 +1,7 @@
-"""A judge: a model at another endpoint that scores what code cannot.
+"""The LLM judge: scores answers, compares two answers, and is compared with human labels.
 
-It is asked at temperature 0 and answers with YES or NO. Whatever else it says is no score, so
-that the item counts as missing and never as right.
-
-A judge compared with people: asked about answers that somebody has labelled.
-
-Two versions' answers held against each other by a judge, item by item.
+The judge is a model at another endpoint, asked at temperature 0. An answer that is neither YES nor
+NO (in a comparison: A nor B) is no score: the item counts as missing, never as right.
 """
 
 import asyncio
@@ -31,7 +27,7 @@ from fleet.evals import (
     to_judge,
 )
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import Tell, silent
+from runtime.evals.protocol import ReportProgress, report_nothing
 from runtime.json_client import JsonClient
 
 JUDGE_S = 60.0
@@ -46,17 +42,17 @@ _VERDICT = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
 class JudgeClient:
-    """Where the judge sits: asks it about one answer after another."""
+    """Requests the judge's verdict on answers, one at a time."""
 
     def __init__(self, client: JsonClient, judge: JudgeSettings) -> None:
         """Prepare; nothing is sent."""
         self._client, self._judge = client, judge
 
     async def scores(self, item: GoldenItem, answer: str) -> dict[str, Scored]:
-        """Return what the judge says of an answer, by measure.
+        """Return the judge's scores of an answer, by measure.
 
         Raises:
-            EvalError: FC4510, it cannot be reached, or another model answers in its place.
+            EvalError: FC4510, the judge cannot be reached, or another model answers in its place.
         """
         found = {}
         for measure in to_judge(item):
@@ -68,10 +64,10 @@ class JudgeClient:
         return found
 
     async def better(self, item: GoldenItem, answer: str, other: str) -> bool | None:
-        """Say whether an answer is better than another one; None: a tie.
+        """Return whether an answer is better than another one; None: a tie.
 
-        It is asked in both orders: many judges prefer what stands first. Where the order decides,
-        or it says neither A nor B, the two are as good as each other.
+        The judge is asked in both orders, because many judges prefer the first answer. Where the
+        order decides, or the verdict is neither A nor B, the two answers tie.
 
         Raises:
             EvalError: as `scores`.
@@ -104,10 +100,10 @@ class JudgeClient:
 
 
 @asynccontextmanager
-async def bench(
+async def judge_client(
     spec: EvalSpec, secret: Callable[[str], str | None], *, needed: bool
 ) -> AsyncIterator[JudgeClient | None]:
-    """Give a bench where one is needed.
+    """Give a client of the judge; None where no item needs the judge.
 
     Raises:
         EvalError: FC4511, items need a judge and none is declared.
@@ -171,41 +167,44 @@ def _failed(judge: JudgeSettings, detail: str) -> EvalError:
     )
 
 
-async def _asked(judge: JudgeClient, each: LabelledAnswer) -> bool | None:
-    if each.other is not None:
-        return await judge.better(each.item, each.answer, each.other)
-    (measure,) = to_judge(each.item)
-    found = (await judge.scores(each.item, each.answer)).get(measure)
+async def _asked(judge: JudgeClient, label: LabelledAnswer) -> bool | None:
+    if label.other is not None:
+        return await judge.better(label.item, label.answer, label.other)
+    (measure,) = to_judge(label.item)
+    found = (await judge.scores(label.item, label.answer)).get(measure)
     return None if found is None else found.score == 1.0
 
 
-async def asked(
-    labels: Sequence[LabelledAnswer], spec: EvalSpec, office: EvalContext, tell: Tell = silent
+async def judge_labels(
+    labels: Sequence[LabelledAnswer],
+    spec: EvalSpec,
+    context: EvalContext,
+    report: ReportProgress = report_nothing,
 ) -> list[bool | None]:
-    """Return what the judge says of each answer, in order; None: neither YES nor NO.
+    """Return the judge's verdict on labelled answers, in order; None: neither YES nor NO.
 
     Raises:
         EvalError: FC4510 it cannot be reached, or another model answers in its place; FC4511
             none is declared.
     """
     room, done = asyncio.Semaphore(spec.concurrency), 0
-    async with bench(spec, office.secret, needed=True) as judge:
+    async with judge_client(spec, context.secret, needed=True) as judge:
         assert judge is not None, "one is needed"
 
-        async def one(each: LabelledAnswer) -> bool | None:
+        async def one(label: LabelledAnswer) -> bool | None:
             nonlocal done
             async with room:
-                said = await _asked(judge, each)
+                said = await _asked(judge, label)
                 done += 1
-                tell(done, len(labels))
+                report(done, len(labels))
                 return said
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(each)) for each in labels]
+                tasks = [group.create_task(one(label)) for label in labels]
         except* EvalError as failed:
             raise failed.exceptions[0] from None
-    return [each.result() for each in tasks]
+    return [task.result() for task in tasks]
 
 
 _SCORES: Mapping[bool | None, tuple[float, float]] = {
@@ -214,26 +213,26 @@ _SCORES: Mapping[bool | None, tuple[float, float]] = {
 """Of the old and the new version: a tie, the old one better, the new one better."""
 
 
-async def contested(
-    stable: EvalRun, canary: EvalRun, golden: GoldenSet, spec: EvalSpec, office: EvalContext
+async def pairwise(
+    stable: EvalRun, canary: EvalRun, golden: GoldenSet, spec: EvalSpec, context: EvalContext
 ) -> tuple[EvalRun, EvalRun]:
     """Return both runs with the accuracy that a comparison in pairs gives; both are kept.
 
     The winner has 1 and the loser 0, both have 1 in a tie: what a paired test needs, and no
-    share of right answers. An empty answer has lost before anybody is asked.
+    share of right answers. An empty answer loses without a request.
 
     Raises:
         EvalError: FC4510, the judge does not answer; FC4511, none is declared.
     """
-    others = {(each.item, each.sample): each for each in canary.samples}
+    others = {(sample.item, sample.sample): sample for sample in canary.samples}
     pairs = [
-        (each, others[each.item, each.sample])
-        for each in stable.samples
-        if in_pairs(golden.by_id[each.item]) and (each.item, each.sample) in others
-        if not each.error and not others[each.item, each.sample].error
+        (sample, others[sample.item, sample.sample])
+        for sample in stable.samples
+        if in_pairs(golden.by_id[sample.item]) and (sample.item, sample.sample) in others
+        if not sample.error and not others[sample.item, sample.sample].error
     ]
     room = asyncio.Semaphore(spec.concurrency)
-    async with bench(spec, office.secret, needed=True) as judge:
+    async with judge_client(spec, context.secret, needed=True) as judge:
         assert judge is not None, "one is needed"
 
         async def one(old: Sample, new: Sample) -> bool | None:
@@ -245,27 +244,27 @@ async def contested(
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(*each)) for each in pairs]
+                tasks = [group.create_task(one(*pair)) for pair in pairs]
         except* EvalError as failed:
             raise failed.exceptions[0] from None
     said = {
         (old.item, old.sample): task.result() for (old, _), task in zip(pairs, tasks, strict=True)
     }
-    return _scored(stable, said, office, 0), _scored(canary, said, office, 1)
+    return _scored(stable, said, context, 0), _scored(canary, said, context, 1)
 
 
 def _scored(
-    run: EvalRun, said: Mapping[tuple[str, int], bool | None], office: EvalContext, arm: int
+    run: EvalRun, said: Mapping[tuple[str, int], bool | None], context: EvalContext, arm: int
 ) -> EvalRun:
-    """Return a run of its own, so that nobody takes these scores for those of one version."""
+    """Store and return a run of its own: these scores belong to the pair, not to one version."""
     samples = tuple(
-        _of_pair(each, _SCORES[said[each.item, each.sample]][arm])
-        if (each.item, each.sample) in said
-        else each
-        for each in run.samples
+        _of_pair(sample, _SCORES[said[sample.item, sample.sample]][arm])
+        if (sample.item, sample.sample) in said
+        else sample
+        for sample in run.samples
     )
-    made = replace(run, id=office.new_id(), samples=samples, cached=True)
-    office.store.keep(made)
+    made = replace(run, id=context.new_id(), samples=samples, cached=True)
+    context.store.save(made)
     return made
 
 

@@ -1,4 +1,4 @@
-"""Write a run down where others look for it: the ledger, and the version's own folder."""
+"""Record a run in the ledger and in the version's own folder."""
 
 import hashlib
 import json
@@ -20,11 +20,10 @@ from fleet.evals import (
 from fleet.gates import wilson
 from fleet.names import AdapterName
 from runtime.evals.store import EvalStore
-from runtime.files import replace_file
+from runtime.files import PUBLIC, replace_file
 from runtime.ledger.protocol import Ledger
 from runtime.library.layout import EVALS, folder_digest, version_folder
 
-READABLE = 0o644
 THE_FIRST = "; later runs are held against this one"
 
 
@@ -94,7 +93,7 @@ def _told(run: EvalRun, serving: str) -> dict[str, Any]:
 
 def _past(run: EvalRun, ledger: Ledger) -> list[EvalRecord]:
     past = eval_records(ledger.read()).get(run.alias, [])
-    return [each for each in past if each.made_up == run.made_up]
+    return [entry for entry in past if entry.made_up == run.made_up]
 
 
 def _compared_with(run: EvalRun, past: Sequence[EvalRecord]) -> EvalRecord | None:
@@ -164,5 +163,5 @@ def beside_the_version(
     target.parent.mkdir(exist_ok=True)
     if after_training:
         answers = store.path(run.id).read_bytes()
-        replace_file(target.with_suffix(".jsonl"), answers, READABLE)
-    replace_file(target, (json.dumps(page, indent=2) + "\n").encode(), READABLE)
+        replace_file(target.with_suffix(".jsonl"), answers, PUBLIC)
+    replace_file(target, (json.dumps(page, indent=2) + "\n").encode(), PUBLIC)

@@ -36,7 +36,7 @@ class EvalStore:
         """Return where a run is kept."""
         return self.folder / f"{run}.jsonl"
 
-    def keep(self, run: EvalRun) -> None:
+    def save(self, run: EvalRun) -> None:
         """Write a run, durable when this returns."""
         content = "".join(f"{line}\n" for line in lines_of(run)).encode()
         (self.folder / _CACHE).mkdir(parents=True, exist_ok=True)
@@ -52,8 +52,8 @@ class EvalStore:
 
     def named(self, beginning: str) -> str:
         """Return the run whose id begins like that, where one alone does; else what was given."""
-        known = [each.stem for each in self.folder.glob("*.jsonl")]
-        like = [each for each in known if beginning and each.startswith(beginning)]
+        known = [path.stem for path in self.folder.glob("*.jsonl")]
+        like = [run_id for run_id in known if beginning and run_id.startswith(beginning)]
         return like[0] if len(like) == 1 else beginning
 
     def found(self, run: str) -> EvalRun | None:
@@ -73,7 +73,7 @@ class EvalStore:
         try:
             text = path.read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError):
-            known = [each.stem for each in self.folder.glob("*.jsonl")]
+            known = [file.stem for file in self.folder.glob("*.jsonl")]
             detail = f"There is no `{path}`."
             hint = did_you_mean(run, known)
             raise EvalError(
@@ -105,8 +105,8 @@ class EvalStore:
     def stored(self) -> dict[str, datetime]:
         """Return when each run's file was written, by run; files are not read."""
         return {
-            each.stem: datetime.fromtimestamp(each.stat().st_mtime, UTC)
-            for each in self.folder.glob("*.jsonl")
+            path.stem: datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            for path in self.folder.glob("*.jsonl")
         }
 
     def size(self, run: str) -> int:
@@ -124,7 +124,7 @@ class EvalStore:
     def runs(self) -> Iterator[EvalRun]:
         """Yield every run that can be read, oldest first."""
         found = (self.found(path.stem) for path in self.folder.glob("*.jsonl"))
-        yield from sorted(filter(None, found), key=lambda each: (each.finished, each.id))
+        yield from sorted(filter(None, found), key=lambda run: (run.finished, run.id))
 
 
 def _damaged(path: Path, detail: str) -> EvalError:

@@ -1,4 +1,4 @@
-"""What an execution acts on. Everything with an effect is in here, so that tests can swap it."""
+"""Engines, gateways, ledger and library of an execution: all effects, so that tests swap them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Timings:
     heartbeat: float = 10.0
     """How often a long step says that it still runs."""
     drain_poll: float = 0.2
-    look_again: float = 5.0
+    refresh: float = 5.0
     """How old the picture of a host may be when a step is checked against it."""
     lanes: int = 8
     """Servers that are worked on at the same time."""
@@ -49,4 +49,4 @@ class ExecutionContext:
     """Host by server, for servers that are declared and may not answer."""
     commit: str = ""
     """Commit of the declarations, for the record."""
-    pace: Timings = Timings()
+    timings: Timings = Timings()

@@ -1,7 +1,7 @@
-"""What a run sees: the live state, kept fresh without asking before every step.
+"""The cached live state of a run, refreshed per host and updated by the run's own steps.
 
-A picture of a host serves for a few seconds. What the run's own steps did since it was
-taken is drawn into it, so that a step always sees the work of those before it.
+A picture of a host serves for a few seconds. Changes of the run's own steps are recorded in the
+picture, so that a step always sees the work of the steps before.
 """
 
 import asyncio
@@ -32,18 +32,18 @@ class LiveView:
     """The live resources of all hosts, and the routing table."""
 
     def __init__(
-        self, world: ExecutionContext, hosts: Mapping[str, str], now: Callable[[], float]
+        self, context: ExecutionContext, hosts: Mapping[str, str], now: Callable[[], float]
     ) -> None:
         """Prepare; nothing is asked.
 
         Args:
-            world: What is looked at.
+            context: Engines and gateways that are observed.
             hosts: Host by server, as the plan knows it.
             now: Seconds of a clock that never goes back.
         """
-        self._engines: Mapping[str, Observer] = world.engines
-        self._world, self._now = world, now
-        self._hosts = {**world.hosts, **hosts}
+        self._engines: Mapping[str, Observer] = context.engines
+        self._context, self._now = context, now
+        self._hosts = {**context.hosts, **hosts}
         self._pictures: dict[str, _Picture] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._served: tuple[float, float, dict[tuple[str, str], str]] = (-math.inf, 0.0, {})
@@ -52,10 +52,10 @@ class LiveView:
         """Return the host of a server.
 
         Raises:
-            EngineError: FC5110, nobody knows it.
+            EngineError: FC5110, no declared host has the server.
         """
         host = self._hosts.get(server)
-        if host is None or host not in self._world.engines:
+        if host is None or host not in self._context.engines:
             raise EngineError(
                 problem(
                     "FC5110",
@@ -67,13 +67,13 @@ class LiveView:
             )
         return host
 
-    def meet(self, live: State) -> None:
-        """Learn which host has which server."""
-        self._hosts |= {each.name: each.host for each in live.servers().values()}
+    def learn_hosts(self, live: State) -> None:
+        """Record the host of every live server."""
+        self._hosts |= {server.name: server.host for server in live.servers().values()}
 
     def engine_of(self, server: str) -> Engine:
         """Return the engine that runs a server."""
-        return self._world.engines[self.host_of(server)]
+        return self._context.engines[self.host_of(server)]
 
     async def resource(self, server: str, address: Address) -> Resource | None:
         """Return what is live at an address of a server; None: nothing.
@@ -83,7 +83,7 @@ class LiveView:
         """
         host = self.host_of(server)
         picture = self._pictures.get(host)
-        if picture is None or self._now() - picture.taken > self._world.pace.look_again:
+        if picture is None or self._now() - picture.taken > self._context.timings.refresh:
             picture = await self._look(host)
         reason = picture.state.unknown_servers.get(server)
         if reason is not None:
@@ -92,18 +92,20 @@ class LiveView:
             )
         return picture.resources.get(address)
 
-    async def look_again(self, server: str) -> State:
+    async def refresh(self, server: str) -> State:
         """Take a new picture of a server's host and return it as it was answered."""
         return (await self._look(self.host_of(server))).state
 
-    def did(self, server: str, address: Address, after: Resource | None) -> None:
-        """Draw in what an own step did."""
+    def record_own_change(self, server: str, address: Address, after: Resource | None) -> None:
+        """Record the effect of an own step."""
         picture = self._pictures[self.host_of(server)]
         gone: list[Address] = [address]
         if after is None and address.startswith("server/"):
-            gone += [each for each in picture.resources if server_of_address(each) == server]
-        for each in gone:
-            picture.mine[each] = (self._now(), after if each == address else None)
+            gone += [
+                resource for resource in picture.resources if server_of_address(resource) == server
+            ]
+        for lost in gone:
+            picture.mine[lost] = (self._now(), after if lost == address else None)
         self._draw(picture)
 
     async def served(self) -> Mapping[tuple[str, str], str]:
@@ -112,15 +114,15 @@ class LiveView:
         From a table read not long ago: reading may cost a fifth of the time.
         """
         taken, took, served = self._served
-        if self._now() - taken >= max(self._world.pace.drain_poll, 5 * took):
+        if self._now() - taken >= max(self._context.timings.drain_poll, 5 * took):
             began = self._now()
-            table, _ = await self._world.gateways.read_table()
-            self.saw_table(table, self._now() - began)
+            table, _ = await self._context.gateways.read_table()
+            self.record_table(table, self._now() - began)
             served = self._served[2]
         return served
 
-    def saw_table(self, table: RoutingTable, took: float = 0.0) -> None:
-        """Keep what a table says that was just read or written."""
+    def record_table(self, table: RoutingTable, took: float = 0.0) -> None:
+        """Record a table that was just read or written."""
         served = {
             (share.adapter, server): alias
             for alias, entry in table.aliases.items()
@@ -133,7 +135,7 @@ class LiveView:
     def urls(self) -> dict[str, str]:
         """Return the base URLs of all servers that answered."""
         pictures = self._pictures.values()
-        return {server: url for each in pictures for server, url in each.state.urls.items()}
+        return {server: url for picture in pictures for server, url in picture.state.urls.items()}
 
     async def _look(self, host: str) -> _Picture:
         async with self._locks.setdefault(host, asyncio.Lock()):
@@ -142,8 +144,10 @@ class LiveView:
             before = self._pictures.get(host)
             picture = _Picture(self._now(), state, dict(state.resources))
             if before is not None:
-                picture.mine = {a: each for a, each in before.mine.items() if each[0] >= began}
-            self.meet(state)
+                picture.mine = {
+                    a: change for a, change in before.mine.items() if change[0] >= began
+                }
+            self.learn_hosts(state)
             self._draw(picture)
             self._pictures[host] = picture
             return picture

@@ -60,7 +60,7 @@ class ApplyOutcome:
     @property
     def counts(self) -> dict[str, int]:
         """Number of steps by verdict."""
-        found = Counter(each.verdict for each in self.results.values())
+        found = Counter(result.verdict for result in self.results.values())
         return {verdict.value: found[verdict] for verdict in StepOutcome}
 
     @property

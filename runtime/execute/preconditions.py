@@ -22,7 +22,7 @@ class StepState(Enum):
     """How a step stands to what is live."""
 
     DUE = "due"
-    THERE = "there"
+    SATISFIED = "satisfied"
     """Its effect is there already."""
     STALE = "stale"
     """Something else is there than the plan saw."""
@@ -46,7 +46,7 @@ def step_state(step: Step, live: Resource | None) -> StepState:
         case SetRoute(route=wanted) | SetKey(key=wanted):
             there, before = live == wanted, step.before
     if there:
-        return StepState.THERE
+        return StepState.SATISFIED
     return StepState.DUE if live == before else StepState.STALE
 
 
@@ -62,8 +62,9 @@ def describe(resource: Resource | None) -> str:
             return f"an adapter loaded from {held}"
         case Route():
             parts = (
-                f"{each.adapter.rpartition('-v')[2]} {each.percent} % on {', '.join(each.servers)}"
-                for each in resource.shares
+                f"{share.adapter.rpartition('-v')[2]} {share.percent} % on "
+                f"{', '.join(share.servers)}"
+                for share in resource.shares
             )
             return f"a route with {'; '.join(parts)}"
         case Key():

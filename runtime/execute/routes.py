@@ -1,4 +1,4 @@
-"""Routes and keys: however many are due, one table is written and acknowledged."""
+"""Writes routes and keys in batches: one table per batch, acknowledged by every gateway."""
 
 import asyncio
 import hashlib
@@ -30,8 +30,8 @@ class RouteWriter:
 
     def __init__(
         self,
-        world: ExecutionContext,
-        sight: LiveView,
+        context: ExecutionContext,
+        view: LiveView,
         journal: Journal,
         token: int,
         started: Callable[[Step], Record],
@@ -39,13 +39,13 @@ class RouteWriter:
         """Prepare; nothing is read or written.
 
         Args:
-            world: Where the gateways are.
-            sight: Told of every table.
-            journal: Written to before the table is.
-            token: Of the lease, stamped on the table.
+            context: Has the gateways.
+            view: Records every table.
+            journal: Is written before the table.
+            token: Fencing token of the lease, stamped on the table.
             started: Makes the record that says that a step begins.
         """
-        self._world, self._sight, self._journal, self._token = world, sight, journal, token
+        self._context, self._view, self._journal, self._token = context, view, journal, token
         self._started = started
         self._one_at_a_time = asyncio.Lock()
         self.notes: dict[str, None] = {}
@@ -64,12 +64,12 @@ class RouteWriter:
                     return await self._attempt(steps, announced)
                 except StalePlanError as error:  # somebody wrote meanwhile: look again
                     if attempt == ATTEMPTS:
-                        return {each.id: _failed(error) for each in steps}
+                        return {step.id: _failed(error) for step in steps}
                 except LockHeldError:
                     raise
                 except FleetError as error:
                     # The table's file may be written and a gateway may serve it already.
-                    return {each.id: _failed(error, unsure=each.id in announced) for each in steps}
+                    return {step.id: _failed(error, unsure=step.id in announced) for step in steps}
         raise AssertionError("ATTEMPTS is 1 or more")
 
     async def readdress(self) -> None:
@@ -86,17 +86,17 @@ class RouteWriter:
             if await self._servers(table) != table.servers:
                 await self._publish(table)
             else:
-                await self._world.gateways.publish(table)
+                await self._context.gateways.publish(table)
 
     async def _read(self) -> RoutingTable:
-        table, _ = await self._world.gateways.read_table()
+        table, _ = await self._context.gateways.read_table()
         if table.token > self._token:
             raise lost(self._token, table.token)
         return table
 
     async def _attempt(self, steps: Sequence[Step], announced: set[str]) -> dict[str, StepResult]:
         table = await self._read()
-        keys = {each.key().address: each for each in table.keys.values()}
+        keys = {key.key().address: key for key in table.keys.values()}
         aliases: dict[str, AliasEntry | None] = {}
         changed_keys: dict[str, KeyEntry | None] = {}
         results: dict[str, StepResult] = {}
@@ -104,7 +104,7 @@ class RouteWriter:
         for step in steps:
             live = _live(step, table, keys)
             match step_state(step, live):
-                case StepState.THERE:
+                case StepState.SATISFIED:
                     verdict = StepOutcome.DONE if step.id in announced else StepOutcome.ADOPTED
                     results[step.id] = StepResult(verdict)
                 case StepState.STALE:
@@ -119,9 +119,9 @@ class RouteWriter:
                     else:
                         due.append(step)
         if due:
-            fresh = [each for each in due if each.id not in announced]
-            await self._journal.write(*(self._started(each) for each in fresh))
-            announced.update(each.id for each in fresh)
+            fresh = [step for step in due if step.id not in announced]
+            await self._journal.write(*(self._started(step) for step in fresh))
+            announced.update(step.id for step in fresh)
             written = table.model_copy(
                 update={
                     "aliases": _merged(table.aliases, aliases),
@@ -129,9 +129,9 @@ class RouteWriter:
                 }
             )
             await self._publish(written)
-            results |= {each.id: StepResult(StepOutcome.DONE) for each in due}
+            results |= {step.id: StepResult(StepOutcome.DONE) for step in due}
         else:
-            self._sight.saw_table(table)
+            self._view.record_table(table)
         return results
 
     async def _publish(self, table: RoutingTable) -> None:
@@ -142,16 +142,16 @@ class RouteWriter:
             "servers": await self._servers(table),
         }
         written = table.model_copy(update=update)
-        self.notes |= dict.fromkeys(map(str, await self._world.gateways.publish(written)))
-        self._sight.saw_table(written)
+        self.notes |= dict.fromkeys(map(str, await self._context.gateways.publish(written)))
+        self._view.record_table(written)
 
     async def _servers(self, table: RoutingTable) -> dict[str, str]:
         """Return the address of every server that a route names, of those that are known."""
         for server in table.without_address:  # no step of this run has looked there
-            if server not in self._sight.urls():
+            if server not in self._view.urls():
                 with suppress(EngineError):
-                    await self._sight.look_again(server)
-        known = {**table.servers, **self._sight.urls()}
+                    await self._view.refresh(server)
+        known = {**table.servers, **self._view.urls()}
         return {server: known[server] for server in sorted(table.named) if server in known}
 
     def _put(
@@ -174,7 +174,7 @@ class RouteWriter:
 
     def _entry(self, key: Key) -> KeyEntry:
         """Resolve the secret; only its hash goes on."""
-        secret = self._world.secret(key.reference)
+        secret = self._context.secret(key.reference)
         if secret is None:
             raise FleetError(
                 problem(
@@ -232,7 +232,7 @@ def _live(step: Step, table: RoutingTable, keys: Mapping[Address, KeyEntry]) -> 
 
 def _merged(before: Mapping[str, Entry], changes: Mapping[str, Entry | None]) -> dict[str, Entry]:
     merged = {**before, **changes}
-    return {name: each for name, each in sorted(merged.items()) if each is not None}
+    return {name: entry for name, entry in sorted(merged.items()) if entry is not None}
 
 
 def _failed(error: FleetError, *, unsure: bool = False) -> StepResult:

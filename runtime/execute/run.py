@@ -1,9 +1,4 @@
-"""One execution from lease to verification.
-
-Recovery: what an earlier run began and nobody knows the end of, decided by what is live.
-
-Verify: whether what a plan promised is live. Pure.
-"""
+"""One execution: lease, recovery of an earlier run's open steps, schedule, verification."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -35,14 +30,14 @@ def recovered(history: History, live: State) -> list[tuple[str, str, Record]]:
     """
     open_still = settled(history, live).unfinished
     found: list[tuple[str, str, Record]] = []
-    for step, each in history.unfinished.items():
+    for step, record in history.unfinished.items():
         if step in open_still:
             continue
-        changes, after = operation_result(each.operation)
-        if changes and live.resources.get(each.address) == after:
-            server = each.address.removeprefix("server/")
+        changes, after = operation_result(record.operation)
+        if changes and live.resources.get(record.address) == after:
+            server = record.address.removeprefix("server/")
             boot = live.boots.get(server, "") if after is not None else ""
-            data = {"step": step, "address": each.address, "how": "recovered", "boot": boot}
+            data = {"step": step, "address": record.address, "how": "recovered", "boot": boot}
             found.append((step, "done", ("step_finished", data)))
         else:
             text = "begun by an earlier run, without effect"
@@ -102,7 +97,7 @@ Replan = Callable[[State], Plan]
 
 async def execute(
     plan: Plan,
-    world: ExecutionContext,
+    context: ExecutionContext,
     emit: Emit,
     *,
     stop: asyncio.Event,
@@ -114,9 +109,9 @@ async def execute(
     Running it again is safe at any time: what is already as it should be is adopted.
 
     Args:
-        plan: What to do.
-        world: What to do it to.
-        emit: Told what happens.
+        plan: The plan.
+        context: Engines, gateways, ledger and library.
+        emit: Takes the events.
         stop: Set from outside: no further step begins, those that run are finished. Whoever
             cannot wait for them cancels the task; the next run finds out how they ended.
         trigger: What asked for it, for the record.
@@ -128,93 +123,97 @@ async def execute(
     """
     now = asyncio.get_running_loop().time
     began = now()
-    with world.ledger.lease(world.holder, world.pace.lease) as lease:
+    with context.ledger.lease(context.holder, context.timings.lease) as lease:
         emit(ApplyEvent("lock_acquired", {"token": lease.token}))
-        journal = Journal(world.ledger, lease.token)
-        sight = LiveView(world, _hosts(plan), now)
-        walk = Scheduler(
-            plan, world, sight, journal, token=lease.token, stop=stop, emit=emit, now=now
+        journal = Journal(context.ledger, lease.token)
+        view = LiveView(context, _hosts(plan), now)
+        scheduler = Scheduler(
+            plan, context, view, journal, token=lease.token, stop=stop, emit=emit, now=now
         )
-        await _recover(world, walk, sight, journal, emit)
+        await _recover(context, scheduler, view, journal, emit)
         told = {"steps": len(plan.steps), "trigger": trigger}
-        about = {"plan_id": plan.id, "fleet": plan.fleet, "commit": world.commit}
+        about = {"plan_id": plan.id, "fleet": plan.fleet, "commit": context.commit}
         await journal.write(("apply_started", {**about, **told}))
         emit(ApplyEvent("plan_started", {"changes": len(plan.changes), **told}))
-        beside = (_keep(lease, world, walk, emit), _heed(stop, walk, emit))
-        async with _beside(*beside, _heartbeat(world, walk, now, emit)):
+        beside = (
+            _renew_lease(lease, context, scheduler, emit),
+            _report_interrupt(stop, scheduler, emit),
+        )
+        async with _alongside(*beside, _heartbeat(context, scheduler, now, emit)):
             try:
-                await walk.go()
+                await scheduler.run()
             except asyncio.CancelledError:
                 with suppress(FleetError):
                     await asyncio.shield(journal.close())
                 raise
             outcome = await _verified(
-                walk, journal, stop=stop, seconds=now() - began, replan=replan
+                scheduler, journal, stop=stop, seconds=now() - began, replan=replan
             )
     emit(ApplyEvent("run_complete", _summary(outcome)))
     return outcome
 
 
 async def _recover(
-    world: ExecutionContext, walk: Scheduler, sight: LiveView, journal: Journal, emit: Emit
+    context: ExecutionContext, scheduler: Scheduler, view: LiveView, journal: Journal, emit: Emit
 ) -> None:
-    """Settle what an earlier run left open, and give lagging gateways the newest table."""
-    history = fold_entries(await asyncio.to_thread(world.ledger.read))
-    live = await observe(world.engines, world.gateways)
-    sight.meet(live)
+    """Settle the open steps of an earlier run, and publish the newest table to lagging gateways."""
+    history = fold_entries(await asyncio.to_thread(context.ledger.read))
+    live = await observe(context.engines, context.gateways)
+    view.learn_hosts(live)
     found = recovered(history, live)
     await journal.write(*(record for _, _, record in found))
     for step, how, _ in found:
         emit(ApplyEvent("recovered", {"step": step, "how": how}))
     if live.notes and not live.routes_unknown:
         with suppress(FleetError):  # a step that needs the gateways says so itself
-            await walk.routes.repeat()
+            await scheduler.routes.repeat()
 
 
 async def _verified(
-    walk: Scheduler,
+    scheduler: Scheduler,
     journal: Journal,
     *,
     stop: asyncio.Event,
     seconds: float,
     replan: Replan | None,
 ) -> ApplyOutcome:
-    """Look again, compare with what the plan promised, and close the record."""
-    plan, world = walk.plan, walk.world
+    """Observe again, compare with the plan, and close the journal."""
+    plan, context = scheduler.plan, scheduler.context
     ended = {
-        each.id: walk.results.get(each.id, StepResult(StepOutcome.NOT_RUN)) for each in plan.steps
+        step.id: scheduler.results.get(step.id, StepResult(StepOutcome.NOT_RUN))
+        for step in plan.steps
     }
-    cut = any(each.verdict is StepOutcome.NOT_RUN for each in ended.values())
-    live = await observe(world.engines, world.gateways)
+    cut = any(result.verdict is StepOutcome.NOT_RUN for result in ended.values())
+    live = await observe(context.engines, context.gateways)
     missing = unconverged(plan, live)
     due: int | None = None
     gone: tuple[str, ...] = ()
-    if walk.lost is None:
+    if scheduler.lost is None:
         await journal.close()
-    if replan is not None and not missing and walk.lost is None:
+    if replan is not None and not missing and scheduler.lost is None:
         with suppress(FleetError):  # a fleet that no longer fits is the next plan's to say
             due = len((await asyncio.to_thread(replan, live)).changes)
     outcome = ApplyOutcome(
         results=ended,
         interrupted=stop.is_set() and cut,
-        lost=walk.lost.diagnostics[0] if walk.lost else None,
+        lost=scheduler.lost.diagnostics[0] if scheduler.lost else None,
         unconverged=missing,
         due=due,
         seconds=seconds,
-        notes=tuple(dict.fromkeys((*walk.routes.notes, *live.notes))),
+        notes=tuple(dict.fromkeys((*scheduler.routes.notes, *live.notes))),
         unseen=(
             *sorted(live.unknown_servers),
             *(["routes and keys"] if live.routes_unknown else ()),
         ),
     )
-    if walk.lost is None:
+    if scheduler.lost is None:
         if due == 0:
-            gone = forgotten(fold_entries(await asyncio.to_thread(world.ledger.read)), live)
+            gone = forgotten(fold_entries(await asyncio.to_thread(context.ledger.read)), live)
         data = {"plan_id": plan.id, "result": outcome.result, "counts": outcome.counts}
         data |= {"boots": dict(live.boots), "gone": list(gone)}
         await journal.write(("apply_finished", data))
     told = {"converged": not missing, "remaining": list(missing), "due": due}
-    walk.tell(ApplyEvent("verified", {**told, "notes": list(outcome.notes)}))
+    scheduler.emit(ApplyEvent("verified", {**told, "notes": list(outcome.notes)}))
     return outcome
 
 
@@ -240,40 +239,42 @@ def _hosts(plan: Plan) -> dict[str, str]:
     return found
 
 
-async def _keep(lease: Lease, world: ExecutionContext, walk: Scheduler, emit: Emit) -> None:
+async def _renew_lease(
+    lease: Lease, context: ExecutionContext, scheduler: Scheduler, emit: Emit
+) -> None:
     """Renew the lease; when it is lost, no further step begins."""
     while True:
-        await asyncio.sleep(world.pace.renew)
+        await asyncio.sleep(context.timings.renew)
         try:
             await asyncio.to_thread(lease.renew)
         except LockHeldError as error:
-            walk.lose(error)
+            scheduler.stop_lease_lost(error)
             emit(ApplyEvent("lock_lost", {"detail": error.diagnostics[0].detail}))
             return
         except (FleetError, OSError):
             continue  # until it expires there is time to try again
 
 
-async def _heed(stop: asyncio.Event, walk: Scheduler, emit: Emit) -> None:
+async def _report_interrupt(stop: asyncio.Event, scheduler: Scheduler, emit: Emit) -> None:
     await stop.wait()
-    emit(ApplyEvent("interrupted", {"running": sorted(walk.running)}))
+    emit(ApplyEvent("interrupted", {"running": sorted(scheduler.running)}))
 
 
 async def _heartbeat(
-    world: ExecutionContext, walk: Scheduler, now: Callable[[], float], emit: Emit
+    context: ExecutionContext, scheduler: Scheduler, now: Callable[[], float], emit: Emit
 ) -> None:
     while True:
-        await asyncio.sleep(world.pace.heartbeat)
-        for step, since in sorted(walk.running.items()):
+        await asyncio.sleep(context.timings.heartbeat)
+        for step, since in sorted(scheduler.running.items()):
             seconds = now() - since
-            if seconds >= world.pace.heartbeat:
+            if seconds >= context.timings.heartbeat:
                 emit(ApplyEvent("step_progress", {"step": step, "seconds": round(seconds, 1)}))
 
 
 @asynccontextmanager
-async def _beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def _alongside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Let coroutines run while the block runs."""
-    tasks = [asyncio.create_task(each) for each in work]
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
     try:
         yield
     finally:

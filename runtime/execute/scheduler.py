@@ -1,4 +1,4 @@
-"""The walk over the step graph: lanes at the same time, each lane one step after another."""
+"""Schedules the step graph: lanes run at the same time, the steps of a lane one after another."""
 
 import asyncio
 from collections import defaultdict, deque
@@ -27,13 +27,13 @@ table is not written for each route alone."""
 
 
 class Scheduler:
-    """One walk over a plan. `results` fills while it goes on."""
+    """Runs the steps of one plan. `results` fills while steps end."""
 
     def __init__(
         self,
         plan: Plan,
-        world: ExecutionContext,
-        sight: LiveView,
+        context: ExecutionContext,
+        view: LiveView,
         journal: Journal,
         *,
         token: int,
@@ -42,15 +42,15 @@ class Scheduler:
         now: Callable[[], float],
     ) -> None:
         """Prepare; nothing is done. `now` gives the seconds of a clock that never goes back."""
-        self.plan, self.world, self._sight, self._journal = plan, world, sight, journal
-        self._stop, self.tell, self._now = stop, emit, now
-        self.routes = RouteWriter(world, sight, journal, token, self._started)
+        self.plan, self.context, self._view, self._journal = plan, context, view, journal
+        self._stop, self.emit, self._now = stop, emit, now
+        self.routes = RouteWriter(context, view, journal, token, self._started)
         self.results: dict[str, StepResult] = {}
         self.running: dict[str, float] = {}
         """Step ids under way, and since when."""
         self.lost: LockHeldError | None = None
         """Why the lease was lost."""
-        self._waits = {each.id: len(set(each.needs)) for each in plan.steps}
+        self._waits = {step.id: len(set(step.needs)) for step in plan.steps}
         self._after: dict[str, list[Step]] = defaultdict(list)
         self._ready: dict[str, deque[Step]] = defaultdict(deque)
         self._lanes: set[str] = set()
@@ -60,8 +60,8 @@ class Scheduler:
         self._group: asyncio.TaskGroup | None = None
         self._rest_until = 0.0
 
-    async def go(self) -> None:
-        """Do every step that can be done; return when none runs any more."""
+    async def run(self) -> None:
+        """Run every step that can run; return when no step runs any more."""
         for step in self.plan.steps:
             for need in set(step.needs):
                 self._after[need].append(step)
@@ -76,11 +76,11 @@ class Scheduler:
 
     @property
     def ended(self) -> bool:
-        """Whether no further step begins: somebody said stop, or somebody else may be at work."""
+        """Whether no further step begins: a stop was requested, or the lease is lost."""
         return self._stop.is_set() or self.lost is not None
 
     def _queue(self, step: Step) -> None:
-        """A step may run: put it into its lane, and the lane into the queue for a place."""
+        """Queue a step in its lane, and the lane for a free place."""
         self._ready[step.lane].append(step)
         if step.lane not in self._lanes:
             self._idle[step.lane] = None
@@ -89,14 +89,14 @@ class Scheduler:
         """Begin lanes that have work, as many as there is room for; the gateways' always."""
         if GATEWAY in self._idle and not self.ended:
             self._open(GATEWAY, self._gateway())
-        room = self.world.pace.lanes - len(self._lanes - {GATEWAY})
+        room = self.context.timings.lanes - len(self._lanes - {GATEWAY})
         while self._idle and room > 0 and not self.ended:
             lane = next(iter(self._idle))
             self._open(lane, self._lane(lane))
             room -= 1
 
     def _open(self, lane: str, work: Coroutine[Any, Any, None]) -> None:
-        assert self._group is not None, "the walk has begun"
+        assert self._group is not None, "the scheduler runs"
         del self._idle[lane]
         self._lanes.add(lane)
         self._group.create_task(work, name=f"lane {lane}")
@@ -124,7 +124,7 @@ class Scheduler:
             try:
                 results = await self.routes.write(batch)
             except LockHeldError as error:
-                results = {each.id: self.lose(error) for each in batch}
+                results = {step.id: self.stop_lease_lost(error) for step in batch}
             self._rest_until = self._now() + _REST * (self._now() - began)
             for step in batch:
                 self._finish(step, results[step.id])
@@ -132,14 +132,14 @@ class Scheduler:
         self._launch()
 
     async def _guarded(self, step: Step) -> StepResult:
-        """Check and carry out a step on a server; whatever goes wrong is a result."""
+        """Check and perform a step on a server; every failure is a result."""
         try:
             settled = await self._checked(step)
             if settled is not None:
                 return settled
-            return await perform(step, self.world, self._sight, self.routes, self._now)
+            return await perform(step, self.context, self._view, self.routes, self._now)
         except LockHeldError as error:
-            return self.lose(error)
+            return self.stop_lease_lost(error)
         except EngineUnreachableError as error:
             return await self._probed(step, error)
         except FleetError as error:
@@ -148,35 +148,35 @@ class Scheduler:
             return StepResult(verdict, diagnostics=error.diagnostics)
 
     async def _checked(self, step: Step) -> StepResult | None:
-        """Return a result if nothing is to be done; otherwise write down that it begins."""
-        live = await self._sight.resource(server_of(step), step.address)
+        """Return a result if the step is not due; otherwise journal its begin."""
+        live = await self._view.resource(server_of(step), step.address)
         match step_state(step, live):
             case StepState.STALE:
                 return StepResult(StepOutcome.STALE, diagnostics=(stale(step, live),))
-            case StepState.THERE:
+            case StepState.SATISFIED:
                 return StepResult(StepOutcome.ADOPTED)
             case StepState.DUE:
                 await self._journal.write(self._started(step))
                 return None
 
     async def _probed(self, step: Step, error: EngineUnreachableError) -> StepResult:
-        """Look once whether a call without an answer had its effect."""
+        """Observe once whether a call without an answer had its effect."""
         failed = StepResult(StepOutcome.FAILED, diagnostics=error.diagnostics)
         if isinstance(step.operation, Drain | SmokeTest):
             return failed
         server = server_of(step)
         try:
-            seen = await self._sight.look_again(server)
+            seen = await self._view.refresh(server)
         except FleetError:
             return replace(failed, unsure=True)
         if not seen.knows(step.address):
             return replace(failed, unsure=True)
-        if step_state(step, seen.resources.get(step.address)) is StepState.THERE:
+        if step_state(step, seen.resources.get(step.address)) is StepState.SATISFIED:
             return StepResult(StepOutcome.DONE, boot=seen.boots.get(server, ""))
         return failed
 
-    def lose(self, error: LockHeldError) -> StepResult:
-        """Begin no further step and write nothing more: somebody else may be at work."""
+    def stop_lease_lost(self, error: LockHeldError) -> StepResult:
+        """Begin no further step and write nothing more: another run may hold the lease."""
         self.lost = error
         return StepResult(StepOutcome.NOT_RUN)
 
@@ -186,7 +186,7 @@ class Scheduler:
             self._emit("step_begin", step)
 
     def _finish(self, step: Step, result: StepResult) -> None:
-        """Write down how a step ended and let those go on that waited for it."""
+        """Journal how a step ended and queue the steps that waited for it."""
         seconds = self._now() - self.running.pop(step.id)
         result = replace(result, seconds=seconds)
         self.results[step.id] = result
@@ -194,13 +194,13 @@ class Scheduler:
             self._journal.add(*self._ended(step, result))
         match result.verdict:
             case StepOutcome.DONE | StepOutcome.ADOPTED:
-                told = {"warnings": [each.detail for each in result.diagnostics]}
+                told = {"warnings": [diagnostic.detail for diagnostic in result.diagnostics]}
                 how = result.verdict.value
                 self._emit("step_done", step, how=how, seconds=seconds, **told)
-                for each in self._after[step.id]:
-                    self._waits[each.id] -= 1
-                    if not self._waits[each.id] and each.id not in self.results:
-                        self._queue(each)
+                for dependent in self._after[step.id]:
+                    self._waits[dependent.id] -= 1
+                    if not self._waits[dependent.id] and dependent.id not in self.results:
+                        self._queue(dependent)
             case StepOutcome.FAILED:
                 first = result.diagnostics[0]
                 self._emit(
@@ -215,7 +215,7 @@ class Scheduler:
         self._launch()
 
     def _block(self, cause: Step) -> None:
-        """Mark everything that needs a step, directly or not."""
+        """Mark every step that needs `cause`, directly or not, as blocked."""
         waiting = deque(self._after[cause.id])
         while waiting:
             step = waiting.popleft()
@@ -226,7 +226,7 @@ class Scheduler:
 
     def _emit(self, kind: str, step: Step, **data: object) -> None:
         data["n"], data["of"] = len(self.results), len(self.plan.steps)
-        self.tell(ApplyEvent(kind, {"step": step.id, **data}))
+        self.emit(ApplyEvent(kind, {"step": step.id, **data}))
 
     def _named(self, step: Step) -> dict[str, object]:
         return {"plan_id": self.plan.id, "step": step.id, "address": step.address}

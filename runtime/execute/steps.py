@@ -1,7 +1,4 @@
-"""One step on one server: its effect, and nothing else.
-
-The smoke test of a freshly loaded version: it answers, by its name, and not like its base.
-"""
+"""The effect of each step on a server, and the smoke test of a freshly loaded version."""
 
 import asyncio
 from collections.abc import Callable
@@ -31,9 +28,9 @@ from runtime.smoke import MOST_INPUTS
 
 
 async def try_version(
-    adapter: LoadedAdapter, inputs: tuple[str, ...], sight: LiveView
+    adapter: LoadedAdapter, inputs: tuple[str, ...], view: LiveView
 ) -> tuple[Diagnostic, ...]:
-    """Ask a version its inputs, and its base until one of them is answered differently.
+    """Request answers of a version, and of its base until one differs.
 
     Returns:
         Warnings, of what the test cannot show.
@@ -42,16 +39,16 @@ async def try_version(
         EngineError: an answer is no good; or a version that no client is answered by yet answers
             every input as its base does, as a server does that dropped it without a word.
     """
-    engine, asked = sight.engine_of(adapter.server), inputs[:MOST_INPUTS]
-    base = await _base(adapter, sight)
+    engine, asked = view.engine_of(adapter.server), inputs[:MOST_INPUTS]
+    base = await _base_name(adapter, view)
     tells, compared = False, True
     for text in asked:
-        answer = await engine.ask(adapter.server, adapter.adapter, text)
+        answer = await engine.complete(adapter.server, adapter.adapter, text)
         if answer.model != adapter.adapter or not answer.text.strip():
             what = "nothing" if not answer.text.strip() else f"in the name of `{answer.model}`"
-            raise EngineError(_bad(adapter, text, what))
+            raise EngineError(_bad_answer(adapter, text, what))
         if not tells and compared:
-            other = await _other(engine, adapter.server, base, text)
+            other = await _base_answer(engine, adapter.server, base, text)
             compared = other is not None
             tells = compared and other != answer.text.strip()
     if tells:
@@ -59,33 +56,33 @@ async def try_version(
     where = f"`{adapter.adapter}` on `{adapter.server}`"
     if not compared:
         detail = f"The base could not be asked beside {where}, so nothing shows which one answers."
-        return (_alike(detail, "warning"),)
+        return (_same_as_base(detail, "warning"),)
     number = "the 1 input" if len(asked) == 1 else f"each of the {len(asked)} inputs"
     detail = f"{where} answers {number} as its base does, so nothing shows that it is served."
-    if any(name == adapter.adapter for name, _ in await sight.served()):
-        return (_alike(f"{detail} It has traffic already and keeps it.", "warning"),)
-    raise EngineError(_alike(f"{detail} No client's request has reached it.", "error"))
+    if any(name == adapter.adapter for name, _ in await view.served()):
+        return (_same_as_base(f"{detail} It has traffic already and keeps it.", "warning"),)
+    raise EngineError(_same_as_base(f"{detail} No client's request has reached it.", "error"))
 
 
-async def _base(adapter: LoadedAdapter, sight: LiveView) -> str:
-    """Return the name by which the server's base is asked; empty where that is not known."""
-    server = await sight.resource(adapter.server, server_address(adapter.server))
+async def _base_name(adapter: LoadedAdapter, view: LiveView) -> str:
+    """Return the served name of the server's base; empty where that is not known."""
+    server = await view.resource(adapter.server, server_address(adapter.server))
     if not isinstance(server, Server):
         return ""
     return server.flags.served_name if server.flags else server.base
 
 
-async def _other(engine: Engine, server: str, base: str, text: str) -> str | None:
-    """Return what the base answers; None: it cannot be asked."""
+async def _base_answer(engine: Engine, server: str, base: str, text: str) -> str | None:
+    """Return the base's answer; None: the base cannot be asked."""
     if not base:
         return None
     try:
-        return (await engine.ask(server, base, text)).text.strip() or None
+        return (await engine.complete(server, base, text)).text.strip() or None
     except EngineError:
         return None
 
 
-def _bad(adapter: LoadedAdapter, text: str, what: str) -> Diagnostic:
+def _bad_answer(adapter: LoadedAdapter, text: str, what: str) -> Diagnostic:
     return problem(
         "FC5113",
         "A smoke test failed",
@@ -96,7 +93,7 @@ def _bad(adapter: LoadedAdapter, text: str, what: str) -> Diagnostic:
     )
 
 
-def _alike(detail: str, severity: str) -> Diagnostic:
+def _same_as_base(detail: str, severity: str) -> Diagnostic:
     return Diagnostic(
         "FC5151",
         "No input tells the adapter from its base",
@@ -125,12 +122,12 @@ def server_of(step: Step) -> str:
 
 async def perform(
     step: Step,
-    world: ExecutionContext,
-    sight: LiveView,
+    context: ExecutionContext,
+    view: LiveView,
     routes: RouteWriter,
     now: Callable[[], float],
 ) -> StepResult:
-    """Carry out a step within its time and draw it into the sight.
+    """Perform a step within its time and record its effect in the view.
 
     Returns:
         That it is done, with the boot id of a server that was started, or with warnings.
@@ -141,7 +138,7 @@ async def perform(
     """
     try:
         async with asyncio.timeout(step.timeout_s):
-            return await _perform(step, world, sight, routes, now)
+            return await _perform(step, context, view, routes, now)
     except TimeoutError:
         raise EngineTimedOutError(
             problem(
@@ -155,48 +152,48 @@ async def perform(
 
 async def _perform(
     step: Step,
-    world: ExecutionContext,
-    sight: LiveView,
+    context: ExecutionContext,
+    view: LiveView,
     routes: RouteWriter,
     now: Callable[[], float],
 ) -> StepResult:
     match step.operation:
         case StartServer(server=server):
-            await sight.engine_of(server.name).start(server)
-            sight.did(server.name, server.address, server)
-            seen = await sight.look_again(server.name)
+            await view.engine_of(server.name).start(server)
+            view.record_own_change(server.name, server.address, server)
+            seen = await view.refresh(server.name)
             await routes.readdress()
             return StepResult(StepOutcome.DONE, boot=seen.boots.get(server.name, ""))
         case StopServer(server=server):
-            await sight.engine_of(server.name).stop(server.name)
-            sight.did(server.name, server.address, None)
+            await view.engine_of(server.name).stop(server.name)
+            view.record_own_change(server.name, server.address, None)
         case LoadAdapter(adapter=adapter):
             if adapter.digest is None:
                 raise _no_digest(adapter)
-            source = await asyncio.to_thread(world.publish, adapter.adapter, adapter.digest)
-            engine = sight.engine_of(adapter.server)
+            source = await asyncio.to_thread(context.publish, adapter.adapter, adapter.digest)
+            engine = view.engine_of(adapter.server)
             await engine.load(adapter.server, adapter.adapter, str(source))
-            sight.did(adapter.server, adapter.address, adapter)
+            view.record_own_change(adapter.server, adapter.address, adapter)
         case SmokeTest(adapter=adapter, inputs=inputs):
-            warnings = await try_version(adapter, inputs, sight)
+            warnings = await try_version(adapter, inputs, view)
             return StepResult(StepOutcome.DONE, diagnostics=warnings)
         case Drain(adapter=adapter, deadline_s=deadline_s):
-            await _refuse_if_served(adapter, sight)
-            await _drain(adapter, world, deadline_s, now)
+            await _refuse_if_served(adapter, view)
+            await _drain(adapter, context, deadline_s, now)
         case UnloadAdapter(adapter=adapter):
-            await _refuse_if_served(adapter, sight)
-            await sight.engine_of(adapter.server).unload(adapter.server, adapter.adapter)
-            sight.did(adapter.server, adapter.address, None)
+            await _refuse_if_served(adapter, view)
+            await view.engine_of(adapter.server).unload(adapter.server, adapter.adapter)
+            view.record_own_change(adapter.server, adapter.address, None)
         case SetRoute() | DeleteRoute() | SetKey() | DeleteKey():
             raise AssertionError("routes and keys are written in batches")
     return StepResult(StepOutcome.DONE)
 
 
 async def _drain(
-    adapter: LoadedAdapter, world: ExecutionContext, deadline_s: int, now: Callable[[], float]
+    adapter: LoadedAdapter, context: ExecutionContext, deadline_s: int, now: Callable[[], float]
 ) -> None:
     end = now() + deadline_s
-    while count := await world.gateways.in_flight(adapter.server, adapter.adapter):
+    while count := await context.gateways.in_flight(adapter.server, adapter.adapter):
         if now() >= end:
             raise EngineTimedOutError(
                 problem(
@@ -207,12 +204,12 @@ async def _drain(
                     hint="No new ones arrive; apply again when they have ended.",
                 )
             )
-        await asyncio.sleep(world.pace.drain_poll)
+        await asyncio.sleep(context.timings.drain_poll)
 
 
-async def _refuse_if_served(adapter: LoadedAdapter, sight: LiveView) -> None:
-    """Look at the table once more: a rollback may have come in between."""
-    alias = (await sight.served()).get((adapter.adapter, adapter.server))
+async def _refuse_if_served(adapter: LoadedAdapter, view: LiveView) -> None:
+    """Refuse where the table routes to the version again: a rollback may have come in between."""
+    alias = (await view.served()).get((adapter.adapter, adapter.server))
     if alias is not None:
         raise StalePlanError(
             problem(

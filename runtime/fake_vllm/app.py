@@ -68,7 +68,7 @@ def _calling(
             response = await action(memory, request)
         except RefusedError as error:
             return _error(error)
-        if memory.faults.take_lost(call):
+        if memory.faults.pop_lost(call):
             return Response(status_code=HTTPStatus.BAD_GATEWAY)
         return response
 

@@ -179,7 +179,7 @@ def _chat_prompt(body: dict[str, Any]) -> str:
     if not isinstance(messages, list) or not messages:
         message = "`messages` must be a list with at least one message."
         raise RefusedError(HTTPStatus.BAD_REQUEST, message, "Bad Request", "body.messages")
-    return "\n".join(json.dumps(each.get("content"), ensure_ascii=False) for each in messages)
+    return "\n".join(json.dumps(turn.get("content"), ensure_ascii=False) for turn in messages)
 
 
 def _text_prompt(body: dict[str, Any]) -> str:
@@ -212,7 +212,7 @@ async def _paced(server: FakeModelServer, made: Generation) -> AsyncIterator[str
             yield token
         finished = made.finish_reason
     finally:
-        server.ended(made.model)
+        server.finish(made.model)
         server.counts[f"finished {finished}"] += 1
         server.counts["prompt tokens"] += made.prompt_tokens
         server.counts["generated tokens"] += len(made.tokens)

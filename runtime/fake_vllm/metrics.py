@@ -19,7 +19,7 @@ def _lines(server: FakeModelServer) -> Iterator[str]:
     yield "# TYPE process_start_time_seconds gauge"
     yield f"process_start_time_seconds {server.started!r}"
     yield f"vllm:num_requests_running{{{base}}} {running}.0"
-    waiting = {"capacity": sum(not each.cancelled() for each in server.waiting), "deferred": 0}
+    waiting = {"capacity": sum(not turn.cancelled() for turn in server.waiting), "deferred": 0}
     yield f"vllm:num_requests_waiting{{{base}}} {sum(waiting.values())}.0"
     for reason, count in waiting.items():
         yield f'vllm:num_requests_waiting_by_reason{{{base},reason="{reason}"}} {count}.0'

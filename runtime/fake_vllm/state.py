@@ -57,7 +57,7 @@ class InjectedFaults:
         if due:
             raise RefusedError(due.popleft(), "A fault on request.", "InternalServerError")
 
-    def take_lost(self, call: Call) -> bool:
+    def pop_lost(self, call: Call) -> bool:
         """Say whether this call's answer is to get lost."""
         if not self.lost[call]:
             return False
@@ -106,12 +106,12 @@ class FakeModelServer:
                 await turn
             except asyncio.CancelledError:
                 if not turn.cancelled():  # it had come just before
-                    self.ended("")
+                    self.finish("")
                 raise
             self.running[""] -= 1
         self.running[name] += 1
 
-    def ended(self, name: str) -> None:
+    def finish(self, name: str) -> None:
         """Count it no longer; whoever waits longest runs."""
         self.running[name] -= 1
         while self.waiting and self.running.total() < self.config.max_num_seqs:

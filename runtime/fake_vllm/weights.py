@@ -51,7 +51,7 @@ def _check_config(raw: bytes, max_lora_rank: int) -> None:
     try:
         config: dict[str, Any] = json.loads(raw)
         ranks = [config["r"], *(config.get("rank_pattern") or {}).values()]
-        rank = max(int(each) for each in ranks)
+        rank = max(int(number) for number in ranks)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnloadableAdapterError(f"{type(error).__name__}: {error}") from None
     if rank < 1:
@@ -77,7 +77,9 @@ def _check_header(tensors: bytes) -> None:
         raise UnloadableAdapterError("Error while deserializing header: invalid header length")
     try:
         header = json.loads(tensors[_HEADER_LENGTH_BYTES : _HEADER_LENGTH_BYTES + length])
-        ends = [each["data_offsets"][1] for name, each in header.items() if name != "__metadata__"]
+        ends = [
+            tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"
+        ]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UnloadableAdapterError("Error while deserializing header: invalid JSON") from None
     if not ends:

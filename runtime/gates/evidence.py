@@ -1,7 +1,4 @@
-"""What the ledger keeps of a judged gate, and when it is worth keeping.
-
-Are the answers behind a verdict still those that it was computed from?
-"""
+"""What the ledger records of a judged gate, when to record it, and whether samples changed."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -80,7 +77,7 @@ def worth_recording(
     about_now = {**trial.digests, **new.digests}
     engine, found_by = about_now.pop("base", ""), known.digests.get("base", "")
     another = other_engine(found_by, engine) or bool(engine and not found_by)
-    if another or any(known.digests.get(key) != each for key, each in about_now.items()):
+    if another or any(known.digests.get(key) != digest for key, digest in about_now.items()):
         return True  # what is not written down would be asked again at each tick
     if (known.since, *_terms(known.finding)) != (trial.since or known.since, *_terms(finding)):
         return True  # until it is, nothing is known under the limit that is declared now
@@ -88,7 +85,7 @@ def worth_recording(
 
 
 def _terms(finding: Finding) -> tuple[str | float | None, ...]:
-    return finding.metric, *(finding.parameters.get(each) for each in LIMITS)
+    return finding.metric, *(finding.parameters.get(limit) for limit in LIMITS)
 
 
 def changed_runs(entries: Iterable[Entry], state_dir: Path) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Live gates: what gateways wrote about the requests of a stage, counted and judged."""
+"""Live gates: counts the usage rows of a stage in windows and judges them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,8 +69,8 @@ def judge_traffic(
         return [nothing(trial, gate, why) for gate in trial.live]
     near = frozenset(trial.servers)
     alone = not any(
-        each.server in near and each.adapter not in (trial.adapter, trial.stable)
-        for each in live.adapters().values()
+        adapter.server in near and adapter.adapter not in (trial.adapter, trial.stable)
+        for adapter in live.adapters().values()
     )
     length = min(HOUR, max(LEAST_WINDOW, rollout.bake / WINDOWS_A_BAKE))
     early = _before_the_future(trial.since, entries, now)
@@ -84,8 +84,8 @@ def judge_traffic(
         return found
     why = f"by the clock here its stage begins in the future, at {trial.since:%Y-%m-%d %H:%M} UTC"
     return [
-        each if each.failed else nothing(trial, gate, why)
-        for gate, each in zip(stage.gates, found, strict=True)
+        judged if judged.failed else nothing(trial, gate, why)
+        for gate, judged in zip(stage.gates, found, strict=True)
     ]
 
 
@@ -93,7 +93,7 @@ def _before_the_future(since: datetime, entries: Iterable[Entry], now: datetime)
     """Return the time of the last entry before the first of the future; None: not needed."""
     if since - now <= SKEW:
         return None
-    past = [each.time for each in takewhile(lambda each: each.time <= now, entries)]
+    past = [entry.time for entry in takewhile(lambda entry: entry.time <= now, entries)]
     return past[-1] if past else None
 
 
@@ -104,13 +104,13 @@ def began(trial: GateTrial, entries: Iterable[Entry]) -> datetime:
     old version, is of an attempt that has ended: since then the old version has been usual.
     """
     stages: list[datetime] = []
-    for each in entries:
-        if _ends(each, trial):
+    for entry in entries:
+        if _ends(entry, trial):
             stages.clear()
-        elif each.kind == "gate_judged" and each.data["percent"]:
-            about = each.data["alias"], each.data["adapter"], each.data["stable"]
+        elif entry.kind == "gate_judged" and entry.data["percent"]:
+            about = entry.data["alias"], entry.data["adapter"], entry.data["stable"]
             if about == (trial.alias, trial.adapter, trial.stable):
-                stages.append(datetime.fromisoformat(each.data["since"]))
+                stages.append(datetime.fromisoformat(entry.data["since"]))
     return min([*stages, *([trial.since] if trial.since else [])])
 
 
@@ -125,7 +125,7 @@ def _ends(entry: Entry, trial: GateTrial) -> bool:
         case "step_started" if data["address"] == route_address(alias):
             _, route = operation_result(data["operation"])
             shares = route.shares if isinstance(route, Route) else ()
-            return not any(each.adapter == trial.adapter and each.percent for each in shares)
+            return not any(share.adapter == trial.adapter and share.percent for share in shares)
         case _:
             return False
 
@@ -152,7 +152,7 @@ class _Stage:
     def gates(self) -> tuple[GateSpec, ...]:
         """What is asked in this stage."""
         soaks = self.trial.percent == FULL
-        return tuple(soaking(each) if soaks else each for each in self.trial.live)
+        return tuple(soaking(gate) if soaks else gate for gate in self.trial.live)
 
     def judge(self, gate: GateSpec) -> Finding:
         # `missing` is asked for last: what cannot be read is found out by reading.
@@ -230,7 +230,7 @@ class _Stage:
 
 def _serving(live: State) -> dict[str, str]:
     answering = {
-        alias: [each.adapter for each in route.shares if each.percent]
+        alias: [share.adapter for share in route.shares if share.percent]
         for alias, route in live.routes().items()
     }
     return {alias: found[-1] for alias, found in answering.items() if found}

@@ -1,4 +1,4 @@
-"""Offline gates: both versions are asked the same golden set, and judged pair by pair."""
+"""Offline gates: evaluates both versions on one golden set and judges pair by pair."""
 
 import asyncio
 from collections import defaultdict
@@ -31,8 +31,8 @@ from fleet.rollout_policy import GateSpec
 from fleet.rollouts import GateTrial, engine_digest, golden_of
 from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import Tell, silent
 from runtime.evals.evaluate import evaluate_pair
+from runtime.evals.protocol import ReportProgress, report_nothing
 from runtime.evals.record import entry_of
 from runtime.gates.evidence import JudgedGate
 
@@ -52,7 +52,11 @@ class OfflineResult:
 
 
 async def judge_golden(
-    trial: GateTrial, fleet: FleetSpec, live: State, office: EvalContext, tell: Tell = silent
+    trial: GateTrial,
+    fleet: FleetSpec,
+    live: State,
+    evals: EvalContext,
+    report: ReportProgress = report_nothing,
 ) -> OfflineResult:
     """Judge the offline gates of a trial; gates with the same questions share an evaluation.
 
@@ -68,37 +72,37 @@ async def judge_golden(
     parts = []
     for key, gates in groups.items():
         try:
-            parts.append(await _group(trial, live, office, how, key, form, gates, tell))
+            parts.append(await _group(trial, live, evals, how, key, form, gates, report))
         except Exception as error:  # noqa: BLE001 (nobody else's rollout must wait for this one)
             why = unexpected(error)
             parts.append(OfflineResult(tuple(unjudged(trial, gate, why) for gate in gates), ()))
     return OfflineResult(
-        tuple(each for part in parts for each in part.judged),
-        tuple(each for part in parts for each in part.entries),
+        tuple(judged for part in parts for judged in part.judged),
+        tuple(entry for part in parts for entry in part.entries),
     )
 
 
 async def _group(
     trial: GateTrial,
     live: State,
-    office: EvalContext,
+    evals: EvalContext,
     how: EvalSpec,
     key: tuple[str, int, str],
     form: ResponseFormat | None,
     gates: Sequence[GateSpec],
-    tell: Tell,
+    report: ReportProgress,
 ) -> OfflineResult:
     path, samples, score = key
     try:
-        read = await asyncio.to_thread(_read, office, path)
+        read = await asyncio.to_thread(_read, evals, path)
         golden = _scored(read, score, form) if score else read
-        gates, advisory = _by_judge(golden, gates, office, trial)
+        gates, advisory = _by_judge(golden, gates, evals, trial)
         if not gates:
             return OfflineResult(advisory, ())
         warm = how.temperature or (WARM if samples > 1 else 0.0)
         spec = replace(how, samples=samples, temperature=warm)
         old, new = targets(trial, live)
-        stable, canary = await evaluate_pair(old, new, golden, spec, office, tell=tell)
+        stable, canary = await evaluate_pair(old, new, golden, spec, evals, report=report)
     except (EvalError, ConfigError, EngineError) as error:
         why = "; ".join(map(_told, error.diagnostics[:SHOWN]))
         if more := len(error.diagnostics[SHOWN:]):
@@ -114,38 +118,38 @@ async def _group(
         )
         for gate in gates
     )
-    entries = tuple(entry_of(each, office.store, each.serving) for each in (stable, canary))
+    entries = tuple(entry_of(run, evals.store, run.serving) for run in (stable, canary))
     return OfflineResult((*made, *advisory), entries)
 
 
 def unexpected(error: BaseException) -> str:
-    """Say what went wrong where nobody knows a sentence for it."""
+    """Return the text of an error that has no message of its own."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return is_whole_run(f"an error that fleetctl has no words for: {type(error).__name__}: {error}")
 
 
-def _told(each: Diagnostic) -> str:
+def _told(diagnostic: Diagnostic) -> str:
     """Say what prevents an evaluation, where, and what to do."""
-    where = f"{each.place}: " if each.place else ""
-    command = each.command or ("fleetctl validate" if each.place else "")
-    next_step = f": {command}" if command else f". {each.hint}" if each.hint else ""
-    return f"{where}{each.summary}: {each.detail.rstrip('.')}{next_step}"
+    where = f"{diagnostic.place}: " if diagnostic.place else ""
+    command = diagnostic.command or ("fleetctl validate" if diagnostic.place else "")
+    next_step = f": {command}" if command else f". {diagnostic.hint}" if diagnostic.hint else ""
+    return f"{where}{diagnostic.summary}: {diagnostic.detail.rstrip('.')}{next_step}"
 
 
 def _by_judge(
-    golden: GoldenSet, gates: Sequence[GateSpec], office: EvalContext, trial: GateTrial
+    golden: GoldenSet, gates: Sequence[GateSpec], evals: EvalContext, trial: GateTrial
 ) -> tuple[list[GateSpec], tuple[JudgedGate, ...]]:
-    """Part gates that may be decided from those that a judge would decide who may not."""
-    judged = {measure for each in golden.items for measure in to_judge(each)}
+    """Return gates that may be judged, and findings for those that an untrusted judge decides."""
+    judged = {measure for item in golden.items for measure in to_judge(item)}
     judged |= {ACCURACY} if any(map(in_pairs, golden.items)) else set()
-    theirs = [each for each in gates if _measure(each) in judged]
-    why = office.advisory(trial.alias.partition("-")[0]) if theirs else ""
+    theirs = [gate for gate in gates if _measure(gate) in judged]
+    why = evals.judge_objection(trial.alias.partition("-")[0]) if theirs else ""
     if not why:
         return list(gates), ()
     reason = f"a judge scores its answers, and {why}: fleetctl eval judge LABELS --client NAME"
-    advisory = tuple(unjudged(trial, each, reason) for each in theirs)
-    return [each for each in gates if each not in theirs], advisory
+    advisory = tuple(unjudged(trial, gate, reason) for gate in theirs)
+    return [gate for gate in gates if gate not in theirs], advisory
 
 
 def _measure(gate: GateSpec) -> str:
@@ -161,12 +165,12 @@ def judge_runs(gate: GateSpec, stable: EvalRun, canary: EvalRun) -> Finding:
 
 
 def targets(trial: GateTrial, live: State) -> tuple[EvalTarget, EvalTarget]:
-    """Return whom to ask, old version first; where it can be, both on one server.
+    """Return both targets, the old version first; on one server where possible.
 
     Raises:
         EvalError: FC4530, a version is loaded nowhere that can be reached.
     """
-    both = [each for each in trial.servers if each in trial.stable_servers]
+    both = [server for server in trial.servers if server in trial.stable_servers]
 
     def target(adapter: str, servers: Iterable[str], digest: str) -> EvalTarget:
         for name in (*both, *servers):
@@ -196,7 +200,7 @@ def unjudged(trial: GateTrial, gate: GateSpec, why: str) -> JudgedGate:
     return JudgedGate(trial, replace(judge_paired(gate, (), ()), reason=why), {}, problem=why)
 
 
-def _read(office: EvalContext, path: str) -> GoldenSet:
+def _read(evals: EvalContext, path: str) -> GoldenSet:
     if not path:
         raise EvalError(
             problem(
@@ -208,7 +212,7 @@ def _read(office: EvalContext, path: str) -> GoldenSet:
             )
         )
     try:
-        content = (office.root / path).read_bytes()
+        content = (evals.root / path).read_bytes()
     except OSError as error:
         raise EvalError(
             problem("FC4532", "A golden set cannot be read", f"`{path}`: {error.strerror}.")

@@ -1,4 +1,4 @@
-"""One tick: live gates at once, evaluations beside it; what is found goes to the ledger."""
+"""One tick: judges live gates at once, runs evaluations beside, records findings in the ledger."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from fleet.resources import FULL, State
 from fleet.rollouts import GateTrial, due_gates
 from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import Tell
+from runtime.evals.protocol import ReportProgress
 from runtime.gates.evidence import JudgedGate, RecordedGate, worth_recording
 from runtime.gates.live import BEFORE, WINDOWS_A_BAKE, began, judge_traffic, nothing
 from runtime.gates.offline import OfflineResult, judge_golden, unexpected
@@ -28,7 +28,7 @@ AT_ONCE = 2
 
 @dataclass(frozen=True, slots=True)
 class TickContext:
-    """What a tick looks at."""
+    """The facts of one tick."""
 
     fleet: FleetSpec
     live: State
@@ -61,20 +61,20 @@ def unsound(
     Those that are over are for `fleetctl evidence verify`: a long past must not slow a tick.
     `of`: these aliases; None: all.
     """
-    whose = {each.seq: alias for alias, found in history.evidence.items() for each in found}
+    whose = {evidence.seq: alias for alias, found in history.evidence.items() for evidence in found}
     for alias, rejected in history.rejected.items():
-        whose |= {each.seq: alias for each in rejected.values()}
+        whose |= {evidence.seq: alias for evidence in rejected.values()}
     whose = {seq: alias for seq, alias in whose.items() if of is None or alias in of}
-    found = check_evidence(each for each in entries if each.seq in whose)
-    return {whose[each.seq]: each for each in found if each.differs}
+    found = check_evidence(entry for entry in entries if entry.seq in whose)
+    return {whose[check.seq]: check for check in found if check.differs}
 
 
 def trusted(history: History, tampered: Mapping[str, EvidenceCheck]) -> History:
     """Return the history without what gates said of these aliases, so that they are asked anew."""
     if not tampered:
         return history
-    evidence = {key: each for key, each in history.evidence.items() if key not in tampered}
-    rejected = {key: each for key, each in history.rejected.items() if key not in tampered}
+    evidence = {key: records for key, records in history.evidence.items() if key not in tampered}
+    rejected = {key: record for key, record in history.rejected.items() if key not in tampered}
     return replace(history, evidence=evidence, rejected=rejected)
 
 
@@ -91,49 +91,57 @@ def tampering(alias: str, found: EvidenceCheck) -> Diagnostic:
     )
 
 
-async def gather_usage(scene: TickContext, clock: Callable[[], datetime]) -> tuple[str, ...]:
+async def gather_usage(context: TickContext, clock: Callable[[], datetime]) -> tuple[str, ...]:
     """Copy what gateways on other machines have written since the earliest rollout under way.
 
     Returns:
         Why requests may be lacking, a sentence for each gateway; see `sync_usage`.
     """
-    starts = [began(each, scene.entries) for each in scene.trials if each.live and each.since]
+    starts = [
+        began(trial, context.entries) for trial in context.trials if trial.live and trial.since
+    ]
     if not starts:
         return ()
-    sources = usage_sources(scene.state_dir, scene.fleet.gateways)
+    sources = usage_sources(context.state_dir, context.fleet.gateways)
     return await sync_usage(sources, min(starts) - BEFORE, clock)
 
 
-def judge_live(scene: TickContext, missing: tuple[str, ...] = ()) -> list[JudgedGate]:
+def judge_live(context: TickContext, missing: tuple[str, ...] = ()) -> list[JudgedGate]:
     """Judge every live gate of every trial; takes as long as reading the usage logs does.
 
     Args:
-        scene: What is looked at.
+        context: What is looked at.
         missing: What `gather_usage` returned.
     """
     found: list[JudgedGate] = []
-    usage = UsageReader(scene.state_dir / GATEWAYS, missing)
-    for trial in scene.trials:
-        rollout = scene.fleet.rollouts[scene.fleet.adapters[trial.alias].rollout]
+    usage = UsageReader(context.state_dir / GATEWAYS, missing)
+    for trial in context.trials:
+        rollout = context.fleet.rollouts[context.fleet.adapters[trial.alias].rollout]
         try:
-            found += judge_traffic(trial, rollout, scene.live, scene.entries, usage, scene.now)
+            found += judge_traffic(
+                trial, rollout, context.live, context.entries, usage, context.now
+            )
         except Exception as error:  # noqa: BLE001 (nobody else's rollout must go unwatched)
             found += [nothing(trial, gate, unexpected(error)) for gate in trial.live]
     return found
 
 
 def write_down(
-    scene: TickContext,
+    context: TickContext,
     judged: Iterable[JudgedGate],
     append: Callable[[str, list[dict[str, Any]]], object],
 ) -> list[RecordedGate]:
     """Append what tells more than the ledger knows."""
     known = {
-        (each.alias, each.gate): each for found in scene.history.evidence.values() for each in found
+        (evidence.alias, evidence.gate): evidence
+        for found in context.history.evidence.values()
+        for evidence in found
     }
-    told = [RecordedGate(each, _new(scene, each, known)) for each in judged]
+    told = [RecordedGate(gate, _new(context, gate, known)) for gate in judged]
     records = [
-        each.judged.data(each.judged.trial.since or scene.now) for each in told if each.recorded
+        recorded.judged.data(recorded.judged.trial.since or context.now)
+        for recorded in told
+        if recorded.recorded
     ]
     if records:
         append("gate_judged", records)
@@ -141,13 +149,15 @@ def write_down(
 
 
 def _new(
-    scene: TickContext, judged: JudgedGate, known: dict[tuple[str, str], GateEvidence]
+    context: TickContext, judged: JudgedGate, known: dict[tuple[str, str], GateEvidence]
 ) -> bool:
     trial = judged.trial
-    rollout = scene.fleet.rollouts[scene.fleet.adapters[trial.alias].rollout]
+    rollout = context.fleet.rollouts[context.fleet.adapters[trial.alias].rollout]
     lasts = rollout.retain if trial.percent == FULL else rollout.bake
     every = lasts / WINDOWS_A_BAKE
-    return worth_recording(judged, known.get((trial.alias, judged.finding.gate)), scene.now, every)
+    return worth_recording(
+        judged, known.get((trial.alias, judged.finding.gate)), context.now, every
+    )
 
 
 @dataclass(slots=True)
@@ -159,23 +169,26 @@ class Evaluations:
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     def start(
-        self, scene: TickContext, office: EvalContext, tell: Callable[[GateTrial], Tell]
+        self,
+        context: TickContext,
+        evals: EvalContext,
+        report: Callable[[GateTrial], ReportProgress],
     ) -> tuple[GateTrial, ...]:
         """Start what is lacking; return the trials that are begun now."""
         begun = []
-        for trial in scene.trials:
+        for trial in context.trials:
             key = (trial.alias, trial.adapter)
-            if trial.offline and key not in self.running and scene.may_pass(trial.alias):
-                work = self._one(trial, scene, office, tell(trial))
+            if trial.offline and key not in self.running and context.may_pass(trial.alias):
+                work = self._one(trial, context, evals, report(trial))
                 self.running[key] = asyncio.create_task(work)
                 begun.append(trial)
         return tuple(begun)
 
     async def _one(
-        self, trial: GateTrial, scene: TickContext, office: EvalContext, tell: Tell
+        self, trial: GateTrial, context: TickContext, evals: EvalContext, report: ReportProgress
     ) -> OfflineResult:
         async with self.room:
-            return await judge_golden(trial, scene.fleet, scene.live, office, tell)
+            return await judge_golden(trial, context.fleet, context.live, evals, report)
 
     async def finished(
         self, until: asyncio.Event | None = None

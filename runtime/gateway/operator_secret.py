@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fleet.errors import FleetError, problem
 from fleet.spec import GatewaySpec
-from runtime.secrets import keep, make_key, read_secret
+from runtime.secrets import make_key, read_secret, write_secret
 
 SECRET_FILE = "operator.secret"  # noqa: S105 (a file name)
 
@@ -41,7 +41,7 @@ def _read_or_make(path: Path) -> str:
     """Return the secret in a file; the file is made, whole or not at all, where there is none."""
     if not path.is_file():
         scratch = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        keep(make_key(), scratch)
+        write_secret(make_key(), scratch)
         with suppress(FileExistsError):  # another process has just made it
             path.hardlink_to(scratch)
         scratch.unlink()

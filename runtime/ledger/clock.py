@@ -1,4 +1,4 @@
-"""Is the clock here behind what has happened already?"""
+"""Whether the clock of this machine is behind the ledger."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,9 +14,9 @@ def behind(entries: Sequence[Entry], now: datetime) -> FleetError | None:
     """
     so_far: datetime | None = None
     ahead: Entry | None = None
-    for each in entries:
-        before, so_far = so_far, latest_time(so_far, each.time, each.kind)
-        ahead = each if so_far == each.time != before else ahead
+    for entry in entries:
+        before, so_far = so_far, latest_time(so_far, entry.time, entry.kind)
+        ahead = entry if so_far == entry.time != before else ahead
     if ahead is None or ahead.time - now <= SKEW:
         return None
     late = (ahead.time - now).total_seconds()

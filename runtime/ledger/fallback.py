@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from fleet.errors import FleetError, problem
 from fleet.history import Entry
-from runtime.ledger.outbox import in_time, queued
+from runtime.deadline import call_with_timeout
+from runtime.ledger.outbox import queued
 from runtime.ledger.protocol import Lease, Ledger, unanswered
 from runtime.ledger.replica import LedgerReplica
 
@@ -47,7 +48,7 @@ class FallbackLedger:
         """
         before = self._mirror.tail()
         try:
-            found = in_time(lambda: self._home.read(after), self._read_s, self._hung)
+            found = call_with_timeout(lambda: self._home.read(after), self._read_s, self._hung)
         except OSError as error:  # of time, too
             where = f"`{error.filename}`: " if error.filename else ""
             raise unanswered(f"{where}{error.strerror or error}") from None
@@ -55,7 +56,7 @@ class FallbackLedger:
             self._require_home()
         if not after:
             with suppress(OSError):  # without a copy everything works while the home does
-                self._mirror.keep(found, before)
+                self._mirror.save(found, before)
         return found
 
     def append(self, kind: str, records: Sequence[dict[str, Any]], token: int = 0) -> int:
@@ -64,7 +65,7 @@ class FallbackLedger:
         Raises:
             FleetError: FC5109, the home is empty and was not.
         """
-        return self.append_all([(kind, each) for each in records], token)
+        return self.append_all([(kind, record) for record in records], token)
 
     def append_all(self, records: Sequence[tuple[str, dict[str, Any]]], token: int = 0) -> int:
         """Append entries of several kinds at once; otherwise as `append`."""
@@ -122,7 +123,7 @@ def last_known(ledger: Callable[[], Ledger], mirror: LedgerReplica, queue: Path)
     """
     try:
         # Opening it may mean to write down what was queued.
-        found = in_time(lambda: ledger().read(), READ_S)
+        found = call_with_timeout(lambda: ledger().read(), READ_S)
     except TimeoutError as error:
         away = unanswered(str(error))
     except FleetError as error:

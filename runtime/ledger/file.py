@@ -5,20 +5,18 @@ ledger.lock      held while one process appends or takes the lease
 lease.json       who may change the fleet, and the newest fencing token
 """
 
-import fcntl
 import os
 import shlex
 import stat
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from fleet.history import Entry
-from runtime.files import PRIVATE
+from runtime.files import locked_file
 from runtime.ledger import chain
 from runtime.ledger import lease as leases
 from runtime.ledger.append_log import add_lines, backwards, last_line
@@ -58,7 +56,7 @@ class FileLedger:
             content = self._path.read_bytes()
         except FileNotFoundError:
             return []
-        return [each for each in chain.entries(content, str(self._path)) if each.seq > after]
+        return [entry for entry in chain.entries(content, str(self._path)) if entry.seq > after]
 
     def newest(self, after: int) -> list[Entry]:
         """Return the entries with `seq` above `after`, read from the end.
@@ -77,7 +75,7 @@ class FileLedger:
 
     def append(self, kind: str, records: Sequence[dict[str, Any]], token: int = 0) -> int:
         """Append one entry per record with one flush; durable when this returns."""
-        return self.append_all([(kind, each) for each in records], token)
+        return self.append_all([(kind, record) for record in records], token)
 
     def append_all(self, records: Sequence[tuple[str, dict[str, Any]]], token: int = 0) -> int:
         """Append entries of several kinds with one flush; otherwise as `append`.
@@ -176,33 +174,18 @@ class FileLedger:
 
     def _newest_token(self) -> int:
         """Return the newest token that an entry bears, for when the lease's file is lost."""
-        return max((each.token for each in self.read()), default=0)
+        return max((entry.token for entry in self.read()), default=0)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self._folder.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        handle = os.open(self._folder / _LOCK_FILE, flags, PRIVATE)
-        try:
-            self._wait_for(handle)
-            yield
-        finally:
-            os.close(handle)
-
-    def _wait_for(self, handle: int) -> None:
-        """Take the lock; a process that holds it and has stopped must not stop everybody."""
-        end, pause = time.monotonic() + LOCK_S, 0.001
-        while True:
+        path = self._folder / _LOCK_FILE
+        with ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(locked_file(path, timeout_s=LOCK_S))
             except BlockingIOError:
-                if time.monotonic() >= end:
-                    path = self._folder / _LOCK_FILE
-                    raise unanswered(f"`{path}` has been locked for {LOCK_S:g} s") from None
-            else:
-                return
-            time.sleep(pause)
-            pause = min(2 * pause, 0.05)
+                raise unanswered(f"`{path}` has been locked for {LOCK_S:g} s") from None
+            yield
 
     def _tail(self) -> tuple[int, str, int]:
         """Return the last entry's number and hash, and how many torn bytes were cut off."""

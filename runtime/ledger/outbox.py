@@ -1,6 +1,6 @@
-"""Writing to a ledger whose home may be down or hang, without waiting for it.
+"""Appends to a ledger whose home may be down or hang; entries that fail wait in a queue.
 
-    rollback --> scribe --in time--> ledger
+    rollback --> outbox --in time--> ledger
                         --else-----> a file in the state folder --next command--> ledger
 
 What is queued is in no chain of hashes yet; `deliver` writes it into the ledger, once, with the
@@ -11,66 +11,25 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Thread
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from fleet.errors import FleetError
 from fleet.history import Entry
-from runtime.files import alone, replace_file
+from runtime.deadline import LIMIT_S, call_with_timeout
+from runtime.files import replace_file, try_lock
 from runtime.ledger.protocol import Ledger, unanswered
 
 Found = TypeVar("Found")
 
 FOLDER = "queued"
-LIMIT_S = 1.0
-"""How long a home may take for one call; a rollback as a whole is over in seconds."""
 READ_S = 2.0
 _MARK = "entry_id"
 _LOCK = ".lock"
 
 
-def in_time(
-    ask: Callable[[], Found], limit_s: float = LIMIT_S, hung: list[Thread] | None = None
-) -> Found:
-    """Return what `ask` does.
-
-    Args:
-        ask: Asks.
-        limit_s: How long it may take.
-        hung: Threads that have not ended; while one has not, nothing is asked. None: whatever
-            hangs is forgotten.
-
-    Raises:
-        TimeoutError: it has not ended in time; its thread is left behind and ends with us.
-        FleetError, OSError: what `ask` raises.
-    """
-    if any(each.is_alive() for each in hung or ()):
-        raise TimeoutError("no answer yet to what was asked before")
-    found: list[Found] = []
-    failed: list[Exception] = []
-
-    def run() -> None:
-        try:
-            found.append(ask())
-        except Exception as error:  # noqa: BLE001 (raised again below)
-            failed.append(error)
-
-    # Not of a pool: whoever ends a pool waits for its threads.
-    asking = Thread(target=run, daemon=True)
-    asking.start()
-    asking.join(limit_s)
-    if failed:
-        raise failed[0]
-    if not found:
-        if hung is not None:
-            hung[:] = [asking]
-        raise TimeoutError(f"no answer within {limit_s:g} s")
-    return found[0]
-
-
 class LedgerOutbox:
-    """Appends entries; a home that is down or hangs is waited for once, and then no more."""
+    """Appends entries; waits once for a home that is down or hangs, and then no more."""
 
     def __init__(
         self,
@@ -105,33 +64,33 @@ class LedgerOutbox:
         if self._down:
             return otherwise
         try:
-            return in_time(lambda: ask(self._ledger()), limit_s)
+            return call_with_timeout(lambda: ask(self._ledger()), limit_s)
         except (FleetError, OSError):
             return otherwise
 
-    def insist(self, kind: str, records: Sequence[dict[str, Any]]) -> None:
-        """Append, and do without nothing.
+    def append_or_raise(self, kind: str, records: Sequence[dict[str, Any]]) -> None:
+        """Append, or raise.
 
         Raises:
             FleetError: FC5107, the home does not answer in time; or what it refuses.
             OSError: it cannot be written.
         """
         try:
-            in_time(lambda: self._ledger().append(kind, records), self._limit_s)
+            call_with_timeout(lambda: self._ledger().append(kind, records), self._limit_s)
         except TimeoutError as error:
             raise unanswered(str(error)) from None
 
     def append(self, kind: str, records: Sequence[dict[str, Any]]) -> str:
-        """Append, or queue; return why they are not in the ledger, empty when they are.
+        """Append, or queue; return why the entries are not in the ledger, empty when they are.
 
         The same id is in what was queued and in what a hung home may still write later.
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        marked = [{**each, _MARK: uuid4().hex} for each in records] if self._queue else records
+        marked = [{**record, _MARK: uuid4().hex} for record in records] if self._queue else records
         why = self._down
         if not why:
             try:
-                in_time(lambda: self._ledger().append(kind, marked), self._limit_s)
+                call_with_timeout(lambda: self._ledger().append(kind, marked), self._limit_s)
             except TimeoutError as error:
                 why = self._down = str(error)
             except (FleetError, OSError) as error:
@@ -141,7 +100,7 @@ class LedgerOutbox:
         if self._queue is None:
             return why
         late = {"time": now, "by": self._by, "run": self._run}
-        document = {"kind": kind, "records": [{**each, "queued": late} for each in marked]}
+        document = {"kind": kind, "records": [{**record, "queued": late} for record in marked]}
         try:
             self._queue.mkdir(mode=0o700, parents=True, exist_ok=True)
             name = f"{now.replace(':', '')}-{uuid4().hex[:8]}.json"
@@ -163,12 +122,12 @@ def deliver(queue: Path, ledger: Ledger) -> int:
     if not _waiting(queue):
         return 0
     count = 0
-    with alone(queue / _LOCK) as ours:
+    with try_lock(queue / _LOCK) as ours:
         waiting = _waiting(queue) if ours else []
-        known = {str(each.data.get(_MARK, "")) for each in ledger.read()} if waiting else set()
+        known = {str(entry.data.get(_MARK, "")) for entry in ledger.read()} if waiting else set()
         for path in waiting:
             document = json.loads(path.read_bytes())
-            new = [each for each in document["records"] if each[_MARK] not in known]
+            new = [record for record in document["records"] if record[_MARK] not in known]
             if new:
                 ledger.append(document["kind"], new)
             path.unlink()
@@ -185,7 +144,7 @@ def queued(queue: Path, after: Sequence[Entry]) -> Iterator[Entry]:
 
     What stands there already, for a home that hung wrote it after all, is passed over.
     """
-    known = {str(each.data.get(_MARK, "")) for each in after}
+    known = {str(entry.data.get(_MARK, "")) for entry in after}
     seq = len(after)
     for path in _waiting(queue):
         document = json.loads(path.read_bytes())

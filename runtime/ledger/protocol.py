@@ -1,7 +1,4 @@
-"""The contract of a ledger's home.
-
-The error of a ledger whose home does not answer.
-"""
+"""The contract of a ledger's home, and the error of a home that does not answer."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager

@@ -17,7 +17,7 @@ from typing import Final
 
 from fleet.errors import FleetError
 from fleet.history import Entry
-from runtime.files import alone, replace_file
+from runtime.files import replace_file, try_lock
 from runtime.ledger import chain
 from runtime.ledger.append_log import add_lines, last_line
 
@@ -80,7 +80,7 @@ class LedgerReplica:
     def follow(self, newest: Callable[[int], Sequence[Entry]]) -> None:
         """Add what was just written to the ledger, unless another process does so now.
 
-        A copy that is damaged, or of which these are not the next, waits for `keep`.
+        A copy that is damaged, or of which these are not the next, waits for `save`.
 
         Args:
             newest: Gives the ledger's entries after a number.
@@ -89,7 +89,7 @@ class LedgerReplica:
             FleetError, OSError: they cannot be read or written.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        with alone(self._folder / _LOCK_FILE) as ours:
+        with try_lock(self._folder / _LOCK_FILE) as ours:
             tail = self.tail()
             if not ours or not (tail.seq or self.is_empty()):
                 return
@@ -100,7 +100,7 @@ class LedgerReplica:
                 # Not flushed: the ledger is, and whoever loses both has lost a disk.
                 add_lines(self.path, b"".join(map(_line, new)), durable=False)
 
-    def keep(self, entries: Sequence[Entry], before: "Tail") -> None:
+    def save(self, entries: Sequence[Entry], before: "Tail") -> None:
         """Take over what was read, unless another process does so now.
 
         What lacks entries of the copy, or has others, is a ledger that was begun anew or put
@@ -117,7 +117,7 @@ class LedgerReplica:
         if not entries or self.tail().is_last_of(entries):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        with alone(self._folder / _LOCK_FILE) as ours:
+        with try_lock(self._folder / _LOCK_FILE) as ours:
             if not ours:
                 return
             tail = self.tail()
@@ -139,7 +139,7 @@ class LedgerReplica:
             OSError: it cannot be renamed.
         """
         names = (self.path.with_suffix(f".{number}.jsonl") for number in count(1))
-        aside = next(each for each in names if not each.exists())
+        aside = next(name for name in names if not name.exists())
         known = self.tail().seq
         self.path.rename(aside)
         said = f"{known:,} entries were read of it" if known else "its copy here was damaged"
@@ -153,8 +153,10 @@ class LedgerReplica:
         Whoever knows why, and wants no more of one, deletes it.
         """
         aside = sorted(self._folder.glob(self.path.with_suffix(".*.jsonl").name))
-        tails = {each: _tail(each) for each in aside}
-        return {each: at.seq for each, at in tails.items() if at.seq and not at.is_in(entries)}
+        tails = {path: _tail(path) for path in aside}
+        return {
+            path: tail.seq for path, tail in tails.items() if tail.seq and not tail.is_in(entries)
+        }
 
     def tail(self) -> "Tail":
         """Return what the copy ends with."""
@@ -197,16 +199,16 @@ def _lines_with(content: bytes, sought: bytes) -> Iterator[tuple[int, int]]:
         place = content.find(sought, end)
 
 
-def _line(each: Entry) -> bytes:
+def _line(entry: Entry) -> bytes:
     made, _ = chain.line(
-        each.seq,
-        time=each.time,
-        kind=each.kind,
-        run=each.run,
-        by=each.by,
-        token=each.token,
-        data=each.data,
-        previous=each.previous,
-        form=each.format,
+        entry.seq,
+        time=entry.time,
+        kind=entry.kind,
+        run=entry.run,
+        by=entry.by,
+        token=entry.token,
+        data=entry.data,
+        previous=entry.previous,
+        form=entry.format,
     )
     return made

@@ -80,7 +80,7 @@ def add(
 
     update_lock(root, change)
     kept = {*SERVED_FILES, *RECORDS}
-    left_out = tuple(sorted(each.name for each in source.iterdir() if each.name not in kept))
+    left_out = tuple(sorted(path.name for path in source.iterdir() if path.name not in kept))
     return AddedVersion(name, target, facts, outcome, left_out, warnings)
 
 

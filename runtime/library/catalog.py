@@ -38,7 +38,7 @@ class CatalogVersion:
     @property
     def accuracy(self) -> float | None:
         """The lowest accuracy over all results, 0 to 1; None: never evaluated."""
-        found = [each["accuracy"] for each in self.evals.values() if _is_share(each)]
+        found = [result["accuracy"] for result in self.evals.values() if _is_share(result)]
         return min(found, default=None)
 
 
@@ -52,14 +52,14 @@ def catalogue(library: Path, lock: Lock) -> tuple[CatalogVersion, ...]:
     Records that cannot be read are left out: nothing is decided by them.
     """
     return tuple(
-        sorted(_entries(library, lock), key=lambda each: (each.client, each.task, each.version))
+        sorted(_entries(library, lock), key=lambda entry: (entry.client, entry.task, entry.version))
     )
 
 
 def _entries(library: Path, lock: Lock) -> Iterator[CatalogVersion]:
     pinned = {
-        (each.client, each.task, each.version): each
-        for each in map(AdapterName.parse, lock.adapters)
+        (adapter.client, adapter.task, adapter.version): adapter
+        for adapter in map(AdapterName.parse, lock.adapters)
     }
     for client, task, version, folder in versions(library):
         name = pinned.pop((client, task, version), None)
@@ -74,7 +74,7 @@ def _entries(library: Path, lock: Lock) -> Iterator[CatalogVersion]:
             base=base if isinstance(base, str) else None,
             locked=lock.adapters[str(name)] if name else None,
             training=training,
-            evals={each.stem: _read(each) for each in sorted((folder / EVALS).glob("*.json"))},
+            evals={path.stem: _read(path) for path in sorted((folder / EVALS).glob("*.json"))},
         )
     for name in pinned.values():
         yield CatalogVersion(

@@ -24,12 +24,12 @@ def copies(store: Path) -> tuple[str, ...]:
     """Return the digests of the served copies in a store, sorted."""
     if not store.is_dir():
         return ()
-    return tuple(sorted(each.name for each in store.iterdir() if each.name[0] != "."))
+    return tuple(sorted(path.name for path in store.iterdir() if path.name[0] != "."))
 
 
 def size(folder: Path) -> int:
     """Return the bytes of all files in a folder; 0 where there is none."""
-    return sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def remove_copy(store: Path, digest: str) -> None:
@@ -62,8 +62,8 @@ def remove_version(library: Path, root: Path, name: AdapterName) -> None:
 def clear(folders: Iterable[Path]) -> None:
     """Delete what a run that was killed had moved aside in these folders."""
     for folder in folders:
-        for each in folder.glob(f"{ASIDE}*"):
-            _delete(each)
+        for path in folder.glob(f"{ASIDE}*"):
+            _delete(path)
 
 
 def _aside(folder: Path) -> Path | None:
@@ -83,9 +83,9 @@ def _delete(folder: Path | None) -> None:
     if folder is None:
         return
     try:
-        for each in (folder, *folder.rglob("*")):
-            if each.is_dir() and not each.is_symlink():
-                each.chmod(FOLDER)
+        for path in (folder, *folder.rglob("*")):
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(FOLDER)
         with suppress(FileNotFoundError):  # another run clears up, too
             shutil.rmtree(folder)
     except OSError as error:

@@ -83,7 +83,7 @@ def _inspect(
 
 
 def _errors(found: list[Diagnostic]) -> list[Diagnostic]:
-    return [each for each in found if each.severity == "error"]
+    return [diagnostic for diagnostic in found if diagnostic.severity == "error"]
 
 
 def require_folder(folder: Path) -> None:
@@ -144,7 +144,7 @@ def read_header(path: Path) -> AdapterWeights:
 
 
 def _missing(path: Path) -> LibraryError:
-    pickled = [each for kind in ("*.bin", "*.pt") for each in sorted(path.parent.glob(kind))]
+    pickled = [file for kind in ("*.bin", "*.pt") for file in sorted(path.parent.glob(kind))]
     also = f" `{pickled[0].name}` is a pickle, which can run code when read." if pickled else ""
     detail = f"`{path.parent}` holds no `{path.name}`.{also}"
     hint = "Save the adapter with `safe_serialization=True`."
@@ -165,7 +165,7 @@ def _entries(header: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
             continue
         begin, end = entry["data_offsets"]
         shape = tuple(entry["shape"])
-        if not all(type(each) is int and each >= 0 for each in (begin, end, *shape)):
+        if not all(type(number) is int and number >= 0 for number in (begin, end, *shape)):
             raise ValueError(name)
         yield name, Tensor(str(entry["dtype"]), shape, begin, end)
 
@@ -183,7 +183,7 @@ def check_values(path: Path, weights: AdapterWeights) -> Iterator[Diagnostic]:
         mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
     ):
         for name, tensor in sorted(weights.tensors.items()):
-            finite, zero = _look(mapped, weights.data_begin + tensor.begin, tensor)
+            finite, zero = _check_version(mapped, weights.data_begin + tensor.begin, tensor)
             if not finite:
                 detail = (
                     f"`{name}` holds NaN or infinity. One request to it can spoil the answers of "
@@ -196,7 +196,7 @@ def check_values(path: Path, weights: AdapterWeights) -> Iterator[Diagnostic]:
         yield Diagnostic("FC3133", "Adapter does nothing", detail, severity="warning")
 
 
-def _look(mapped: mmap.mmap, begin: int, tensor: Tensor) -> tuple[bool, bool]:
+def _check_version(mapped: mmap.mmap, begin: int, tensor: Tensor) -> tuple[bool, bool]:
     """Say whether all values are finite, and whether all are zero.
 
     A value is not finite exactly when all its exponent bits are set. So it is in bfloat16,

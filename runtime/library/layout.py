@@ -1,7 +1,4 @@
-"""Where things lie in the library.
-
-The digest that pins an adapter version.
-"""
+"""Paths in the library, and the digest that pins an adapter version."""
 
 import hashlib
 from collections.abc import Iterator

@@ -1,14 +1,12 @@
 """The lock file on disk: read, and changed by one writer at a time."""
 
-import fcntl
-import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from fleet.config import LOCK_FILE, Lock, lock_text, parse_lock
 from fleet.errors import LibraryError, problem
+from runtime.files import PUBLIC, locked_folder, replace_file
 
 
 def read_lock(root: Path) -> Lock:
@@ -24,8 +22,8 @@ def read_lock(root: Path) -> Lock:
     except FileNotFoundError:
         return Lock()
     except (OSError, UnicodeDecodeError) as error:
-        detail = f"`{path}`: {(isinstance(error, OSError) and error.strerror) or error}."
-        raise LibraryError(problem("FC3019", "Lock cannot be read or written", detail)) from error
+        reason = isinstance(error, OSError) and error.strerror
+        raise _failed(path, reason or str(error)) from error
 
 
 def update_lock(root: Path, change: Callable[[Lock], Lock]) -> Lock:
@@ -38,39 +36,22 @@ def update_lock(root: Path, change: Callable[[Lock], Lock]) -> Lock:
     Raises:
         LibraryError: the file cannot be read or written.
     """
-    try:
-        guard = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        detail = f"`{root}`: {error.strerror}."
-        raise LibraryError(problem("FC3019", "Lock cannot be read or written", detail)) from error
-    try:
-        # The folder is locked, not the file: the file is another one after each change.
-        fcntl.flock(guard, fcntl.LOCK_EX)
+    path = root / LOCK_FILE
+    with ExitStack() as stack:
+        try:
+            # The folder is locked, not the file: the file is another one after each change.
+            stack.enter_context(locked_folder(root))
+        except OSError as error:
+            raise _failed(root, error.strerror) from error
         before = read_lock(root)
         after = change(before)
         if after != before:
-            _write(root / LOCK_FILE, lock_text(after))
-            os.fsync(guard)
+            try:
+                replace_file(path, lock_text(after).encode(), PUBLIC, exact=True)
+            except OSError as error:
+                raise _failed(path, error.strerror or str(error)) from error
         return after
-    finally:
-        os.close(guard)
 
 
-def _write(path: Path, text: str) -> None:
-    made = None
-    try:
-        with NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-        ) as file:
-            made = Path(file.name)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        made.chmod(0o644)
-        made.replace(path)
-    except OSError as error:
-        if made is not None:
-            with suppress(OSError):
-                made.unlink()
-        detail = f"`{path}`: {error.strerror or error}."
-        raise LibraryError(problem("FC3019", "Lock cannot be read or written", detail)) from error
+def _failed(path: Path, reason: str | None) -> LibraryError:
+    return LibraryError(problem("FC3019", "Lock cannot be read or written", f"`{path}`: {reason}."))

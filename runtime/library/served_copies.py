@@ -1,19 +1,16 @@
 """Content-addressed, read-only copies that servers load from.
 
 A server re-reads an evicted adapter from its folder, and a changed or deleted folder can
-change answers or kill it. So it never sees the library itself: it gets a copy whose path
-is its digest and whose files nobody can write.
-
-Mending: damaged copies that servers load from are made good again from the library.
+change answers or kill it. So a server never sees the library itself: the server gets a
+copy whose path is its digest and whose files are read-only. Damaged copies are repaired from the
+library.
 """
 
-import fcntl
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from fleet.config import Lock
 from fleet.errors import LibraryError, problem
 from fleet.names import AdapterName
 from fleet.resources import LoadedAdapter
-from runtime.files import FOLDER, READ_ONLY_FOLDER, copy_file, moved_into_place
+from runtime.files import FOLDER, READ_ONLY_FOLDER, copy_file, locked_folder, moved_into_place
 from runtime.library.layout import SERVED_FILES, folder_digest, version_folder
 
 
@@ -75,10 +72,10 @@ def damaged(adapters: Iterable[LoadedAdapter], store: Path) -> dict[str, str]:
     names this very folder: it may see its own under another path.
     """
     here: dict[str, bool] = {}
-    for each in adapters:
-        if each.digest:
-            named = Path(each.path).resolve() == (store / each.digest).resolve()
-            here[each.digest] = here.get(each.digest, False) or named
+    for adapter in adapters:
+        if adapter.digest:
+            named = Path(adapter.path).resolve() == (store / adapter.digest).resolve()
+            here[adapter.digest] = here.get(adapter.digest, False) or named
     wanted = sorted(digest for digest in here if here[digest] or (store / digest).is_dir())
     with ThreadPoolExecutor(max_workers=min(32, (os.cpu_count() or 1) + 4)) as pool:
         found = list(pool.map(lambda digest: wrong_with(store / digest, digest), wanted))
@@ -93,7 +90,7 @@ def _repair(target: Path, version: Path, digest: str) -> None:
     a folder cannot be replaced in one step, and one that is missing for a moment can end a
     server. What was mapped into memory from the old file stays as it was.
     """
-    with _alone(target.parent):
+    with locked_folder(target.parent):  # keeps other repairs out, of other processes too
         if not wrong_with(target, digest):  # repaired by another load meanwhile
             return
         if wrong_with(version, digest):
@@ -116,17 +113,6 @@ def _repair(target: Path, version: Path, digest: str) -> None:
                     (scratch / name).replace(target / name)
             finally:
                 target.chmod(READ_ONLY_FOLDER)
-
-
-@contextmanager
-def _alone(store: Path) -> Iterator[None]:
-    """Keep other repairs out, of other processes too."""
-    guard = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(guard)
 
 
 def _copy(version: Path, scratch: Path, digest: str) -> None:
@@ -153,14 +139,14 @@ class RepairResult:
     """What became of one damaged copy."""
 
     digest: str
-    mended: bool
+    repaired: bool
     text: str
     """What was done, or why nothing could be; without the full stop."""
     left: str
     """What a person has to see to; without the full stop, empty if nothing was done."""
 
 
-def mend(
+def repair_copies(
     wrong: Mapping[str, str],
     adapters: Iterable[LoadedAdapter],
     lock: Lock,
@@ -177,10 +163,10 @@ def mend(
         store: Folder of the copies.
     """
     servers: dict[str, set[str]] = defaultdict(set)
-    for each in adapters:
-        servers[each.digest or ""].add(each.server)
+    for adapter in adapters:
+        servers[adapter.digest or ""].add(adapter.server)
     return tuple(
-        _mend(digest, text, sorted(servers[digest]), _versions(digest, lock, library), store)
+        _repair_copy(digest, text, sorted(servers[digest]), _versions(digest, lock, library), store)
         for digest, text in wrong.items()
     )
 
@@ -188,12 +174,12 @@ def mend(
 def _versions(digest: str, lock: Lock, library: Path) -> dict[str, Path]:
     return {
         name: version_folder(library, AdapterName.parse(name))
-        for name, each in sorted(lock.adapters.items())
-        if each.digest == digest
+        for name, adapter in sorted(lock.adapters.items())
+        if adapter.digest == digest
     }
 
 
-def _mend(
+def _repair_copy(
     digest: str, wrong: str, servers: list[str], versions: Mapping[str, Path], store: Path
 ) -> RepairResult:
     why = "fleet.lock pins no version with this digest"
@@ -201,7 +187,9 @@ def _mend(
         try:
             publish(folder, digest, store)
         except LibraryError as error:
-            why = " ".join(f"{each.detail} {each.hint}" for each in error.diagnostics).strip(" .")
+            why = " ".join(
+                f"{diagnostic.detail} {diagnostic.hint}" for diagnostic in error.diagnostics
+            ).strip(" .")
             continue
         text = f"repaired the served copy of {name} from the library; found: it {wrong}"
         left = (
@@ -209,7 +197,7 @@ def _mend(
             "restarted, a moment without answers for its clients: `fleetctl server stop NAME`, "
             "`fleetctl reconcile --once`"
         )
-        return RepairResult(digest, mended=True, text=text, left=left)
+        return RepairResult(digest, repaired=True, text=text, left=left)
     return RepairResult(
-        digest, mended=False, text=f"cannot repair `{store / digest}`: {why}", left=""
+        digest, repaired=False, text=f"cannot repair `{store / digest}`: {why}", left=""
     )

@@ -1,4 +1,4 @@
-"""Verifying: are the bytes in the library, and those that servers load, what the lock pins?"""
+"""Compares the bytes in the library, and those that servers load, with the lock."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -50,15 +50,15 @@ def verify(
     chosen = sorted(names)
     wanted = [(name, lock.adapters[name].digest) for name in chosen or sorted(lock.adapters)]
     with ThreadPoolExecutor(max_workers=min(32, (os.cpu_count() or 1) + 4)) as pool:
-        found = list(pool.map(lambda each: _look(library, *each), wanted))
+        found = list(pool.map(lambda pin: _check_version(library, *pin), wanted))
         if store:
-            here = [each for each in wanted if (store / each[1]).is_dir()]
-            found += pool.map(lambda each: _look_at_copy(store, *each), here)
+            here = [pin for pin in wanted if (store / pin[1]).is_dir()]
+            found += pool.map(lambda pin: _check_copy(store, *pin), here)
     extra = () if chosen else _unlocked(library, lock)
     return (*found, *extra)
 
 
-def _look(library: Path, name: str, digest: str) -> VersionCheck:
+def _check_version(library: Path, name: str, digest: str) -> VersionCheck:
     folder = version_folder(library, AdapterName.parse(name))
     if not folder.is_dir():
         return VersionCheck(name, "missing", folder, "it is not in the library")
@@ -72,7 +72,7 @@ def _look(library: Path, name: str, digest: str) -> VersionCheck:
     return VersionCheck(name, "ok", folder)
 
 
-def _look_at_copy(store: Path, name: str, digest: str) -> VersionCheck:
+def _check_copy(store: Path, name: str, digest: str) -> VersionCheck:
     wrong = wrong_with(store / digest, digest)
     if not wrong:
         return VersionCheck(name, "ok", store / digest, served=True)
@@ -82,7 +82,8 @@ def _look_at_copy(store: Path, name: str, digest: str) -> VersionCheck:
 
 def _unlocked(library: Path, lock: Lock) -> Iterator[VersionCheck]:
     pinned = {
-        (each.client, each.task, each.version) for each in map(AdapterName.parse, lock.adapters)
+        (adapter.client, adapter.task, adapter.version)
+        for adapter in map(AdapterName.parse, lock.adapters)
     }
     for client, task, version, folder in versions(library):
         if (client, task, version) not in pinned:

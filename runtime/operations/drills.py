@@ -20,9 +20,9 @@ from fleet.history import (
 from fleet.maintenance import DrillRecord, due_drills, failed_drill, last_drills
 from fleet.resources import State
 from fleet.rollouts import Phase, closed_until, decide_rollouts
+from runtime.deadline import call_with_timeout
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable
-from runtime.ledger.outbox import in_time
 from runtime.messages import Message
 from runtime.operations.notifications import notify_once
 from runtime.operations.rollback import check_fallbacks, smoke_inputs
@@ -49,7 +49,7 @@ async def drill_one(
     outbox, holder = workspace.outbox(), f"{workspace.by} (run {workspace.run}, drill)"
     with ExitStack() as held:
         try:
-            in_time(lambda: held.enter_context(workspace.ledger().lease(holder)))
+            call_with_timeout(lambda: held.enter_context(workspace.ledger().lease(holder)))
         except LockHeldError:
             raise
         except (FleetError, OSError) as error:  # among them that it does not answer in time

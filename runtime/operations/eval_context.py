@@ -4,7 +4,7 @@ from collections.abc import Callable
 from uuid import uuid4
 
 from fleet.evals import EvalTarget, eval_spec_of, objection
-from runtime.evals.context import EvalContext, directly
+from runtime.evals.context import EvalContext, direct_target
 from runtime.evals.store import EvalStore
 from runtime.evals.via_gateway import through_gateway
 from runtime.secrets import read_secret
@@ -22,7 +22,7 @@ def eval_context(workspace: Workspace, through: str = "") -> EvalContext:
         FleetError: requests go through a gateway, and there is none or no secret of its operator.
     """
     fleet = workspace.fleet()
-    way: Callable[[EvalTarget], EvalTarget] = directly
+    way: Callable[[EvalTarget], EvalTarget] = direct_target
     if (through or fleet.evals.through) == "gateway":
         way = through_gateway(fleet.gateways.values(), workspace.state_dir)
     return EvalContext(
@@ -31,8 +31,8 @@ def eval_context(workspace: Workspace, through: str = "") -> EvalContext:
         lambda: uuid4().hex[:12],
         workspace.root,
         lambda reference: read_secret(workspace.root, reference),
-        advisory=_judge_objections(workspace),
-        way=way,
+        judge_objection=_judge_objections(workspace),
+        resolve_target=way,
     )
 
 

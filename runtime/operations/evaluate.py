@@ -120,7 +120,7 @@ def import_results(
     context = eval_context(workspace)
     alias, digest = AdapterName.parse(name).alias, known[name].digest
     run = import_run(
-        path, source, alias=alias, adapter=name, digest=digest, purpose=purpose, office=context,
+        path, source, alias=alias, adapter=name, digest=digest, purpose=purpose, context=context,
         chosen=chosen,
     )  # fmt: skip
     return record(run, context.store, workspace.ledger(), workspace.library)
@@ -148,7 +148,7 @@ async def _run(
 
     async def once(purpose: Purpose) -> dict[str, Any]:
         run = await evaluate(
-            job.target, golden, spec, context, purpose=purpose, tell=progress(purpose)
+            job.target, golden, spec, context, purpose=purpose, report=progress(purpose)
         )
         return record(run, context.store, workspace.ledger(), workspace.library, job.serving)
 

@@ -10,7 +10,7 @@ from fleet.plan import Plan
 from fleet.planning import DriftAction, DriftCause, classify_drift, repair
 from fleet.resources import LoadedAdapter, State
 from fleet.rollouts import alias_of
-from runtime.library.served_copies import damaged, mend
+from runtime.library.served_copies import damaged, repair_copies
 from runtime.messages import EmitMessage, Message
 from runtime.project.facts import read_lock
 from runtime.workspace import Workspace
@@ -105,17 +105,17 @@ def _repair_copies(workspace: Workspace, live: State) -> dict[str, str]:
     ledger = workspace.ledger()
     # Under the lease: an apply that runs makes copies itself.
     with ledger.lease(f"{workspace.by} (run {workspace.run}, reconcile)") as lease:
-        results = mend(
+        results = repair_copies(
             wrong, live.adapters().values(), read_lock(workspace.root), workspace.library, store
         )
-        notes = [{"text": copy.text} for copy in results if copy.mended]
+        notes = [{"text": copy.text} for copy in results if copy.repaired]
         if notes:
             ledger.append("note", notes, lease.token)
     for copy in results:
         workspace.emit(Message(f"{copy.text[:1].upper()}{copy.text[1:]}."))
-        if copy.mended:
+        if copy.repaired:
             workspace.emit(Message(f"Left to you: {copy.left}."))
-    return {copy.digest: wrong[copy.digest] for copy in results if not copy.mended}
+    return {copy.digest: wrong[copy.digest] for copy in results if not copy.repaired}
 
 
 def _report_causes(

@@ -8,7 +8,7 @@ from typing import Any
 
 from fleet.errors import FleetError, did_you_mean, problem
 from fleet.evals import agreement, eval_spec_of, read_labels
-from runtime.evals.judge import asked
+from runtime.evals.judge import judge_labels
 from runtime.messages import EmitMessage, Message
 from runtime.operations.eval_context import eval_context
 from runtime.workspace import Workspace
@@ -30,7 +30,7 @@ def compare_judge(workspace: Workspace, path: Path, client: str, *, quiet: bool)
     labels, spec = read_labels(content, str(path)), eval_spec_of(fleet.evals)
     context = eval_context(workspace, "server")
     progress = _ignore if quiet else _progress(workspace.emit)
-    answers = asyncio.run(asked(labels, spec, context, progress))
+    answers = asyncio.run(judge_labels(labels, spec, context, progress))
     pairs = list(zip(labels, answers, strict=True))
     found = agreement([(label.right, answer) for label, answer in pairs])
     assert spec.judge is not None, "it was asked"

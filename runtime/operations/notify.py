@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError
 from fleet.spec import FleetSpec, NotifyEvent, NotifySpec
+from runtime.deadline import call_with_timeout
 from runtime.json_client import JsonClient
-from runtime.ledger.outbox import LedgerOutbox, in_time
+from runtime.ledger.outbox import LedgerOutbox
 from runtime.messages import Audience
 from runtime.rollback.rollback import record_or_warn
 from runtime.secrets import read_secret
@@ -104,7 +105,7 @@ async def deliver(url: str, document: Mapping[str, Any], timeout_s: float = DELI
     """
     work = partial(asyncio.run, _send(url, document, timeout_s))
     try:
-        return await asyncio.to_thread(in_time, work, timeout_s + 1)
+        return await asyncio.to_thread(call_with_timeout, work, timeout_s + 1)
     except TimeoutError:
         return f"no answer within {timeout_s:g} s"
 

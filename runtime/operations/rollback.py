@@ -20,9 +20,10 @@ from fleet.history import (
     rejected_by_gates,
 )
 from fleet.rollout_policy import OverrideSpec
+from runtime.deadline import call_with_timeout
 from runtime.gateway.control import LocalGateways
 from runtime.ledger.clock import behind
-from runtime.ledger.outbox import LedgerOutbox, in_time, queued
+from runtime.ledger.outbox import LedgerOutbox, queued
 from runtime.operations.notify import UNSENT, notify, recipients
 from runtime.rollback.publish import short
 from runtime.rollback.rollback import RollbackResult, rollback
@@ -120,7 +121,7 @@ def check_fallbacks(
     if found is not None:
         return found
     try:
-        known, last = in_time(copied, REPLICA_S)
+        known, last = call_with_timeout(copied, REPLICA_S)
     except (FleetError, OSError):
         known, last = FallbackCheck(), None
     note(

@@ -80,7 +80,7 @@ async def drill(
     alias: str,
     to: str | None,
     gateways: LocalGateways,
-    scribe: LedgerOutbox,
+    outbox: LedgerOutbox,
     *,
     live: bool = False,
     doubts: FallbackObjection = nothing_known,
@@ -93,7 +93,7 @@ async def drill(
         alias: What clients call.
         to: The version to go back to; None: the one that a rollback would choose.
         gateways: Where the table is read and published.
-        scribe: Writes it down; a live drill without a ledger is refused.
+        outbox: Writes it down; a live drill without a ledger is refused.
         live: Flip for a moment, and back.
         doubts: Gives what speaks against versions; asked once, and only where it matters.
         inputs: Of the smoke test. None: `PING`.
@@ -107,7 +107,7 @@ async def drill(
     entry = entry_of(table, alias)
     gone = await lost(table, entry.shares)
     target = choose_target(alias, entry, to, doubts, forward=not live, lost=gone)
-    if live and sum(each.percent > 0 for each in entry.shares) > 1:
+    if live and sum(share.percent > 0 for share in entry.shares) > 1:
         raise _under_way(alias)
     smoke = await smoke_test(target.adapter, addresses(table, target), inputs or (PING,), seconds)
     begun = {"alias": alias, "target": target.adapter}
@@ -116,12 +116,18 @@ async def drill(
         began = seconds()
         writes.append((await write(gateways, _again), seconds() - began))
     elif smoke.passed == smoke.total:
-        before = [each.model_dump(mode="json") for each in entry.shares]
-        await asyncio.to_thread(scribe.insist, "drill_started", [{**begun, "shares": before}])
+        before = [share.model_dump(mode="json") for share in entry.shares]
+        await asyncio.to_thread(
+            outbox.append_or_raise, "drill_started", [{**begun, "shares": before}]
+        )
         writes = await _there_and_back(alias, entry.shares, target, gateways, seconds)
     remarks = (*against(entry, target, to, doubts), *passed_over(entry, target, gone))
-    failures = tuple(failure for each, _ in writes for failure in each.failures)
-    notes = [note for each, _ in writes for note in (*each.notes, *map(str, each.published.notes))]
+    failures = tuple(failure for written, _ in writes for failure in written.failures)
+    notes = [
+        note
+        for written, _ in writes
+        for note in (*written.notes, *map(str, written.published.notes))
+    ]
     result = DrillResult(
         alias,
         target.adapter,
@@ -142,7 +148,7 @@ async def drill(
         "acknowledged": list(result.acknowledged),
         "smoke": plain_smoke(smoke),
     }
-    unrecorded = await record_or_warn(scribe, "drilled", [record], "the drill")
+    unrecorded = await record_or_warn(outbox, "drilled", [record], "the drill")
     return replace(result, warnings=(*result.warnings, *unrecorded))
 
 
@@ -204,8 +210,8 @@ async def undo(
     Raises:
         FleetError: the table cannot be read or written.
     """
-    shares = tuple(ShareEntry.model_validate(each) for each in begun["shares"])
-    target = next(each for each in shares if each.adapter == begun["target"])
+    shares = tuple(ShareEntry.model_validate(share) for share in begun["shares"])
+    target = next(share for share in shares if share.adapter == begun["target"])
     await write(gateways, lambda table: _restored(table, begun["alias"], target, shares))
     ledger().append("drill_undone", [{"alias": begun["alias"], "target": begun["target"]}])
 

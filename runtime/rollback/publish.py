@@ -42,9 +42,9 @@ class Written:
         """Gateways that run and did not take the table, with the reason."""
         found = ((name, error.diagnostics[0]) for name, error in self.published.failures)
         return tuple(
-            f"gateway {name}: {each.detail}"
-            + (f" {each.hint} {each.command}" if each.command else "")
-            for name, each in found
+            f"gateway {name}: {diagnostic.detail}"
+            + (f" {diagnostic.hint} {diagnostic.command}" if diagnostic.command else "")
+            for name, diagnostic in found
         )
 
 
@@ -63,7 +63,7 @@ async def write(gateways: LocalGateways, change: Change) -> Written:
             if attempt == ATTEMPTS:
                 raise
             continue
-        return Written(table, changed, published, [str(each) for each in notes])
+        return Written(table, changed, published, [str(note) for note in notes])
     raise AssertionError("ATTEMPTS is 1 or more")
 
 
@@ -85,7 +85,7 @@ def entry_of(table: RoutingTable, alias: str) -> AliasEntry:
 
 def names_of(entry: AliasEntry) -> tuple[str, ...]:
     """Return the full names of the versions in a route, newest first."""
-    return tuple(each.adapter for each in entry.shares)
+    return tuple(share.adapter for share in entry.shares)
 
 
 def choose_target(
@@ -111,8 +111,8 @@ def choose_target(
         FleetError: it is not resident, is no way back, or there is none
             before the one that answers now, or none that has proven itself.
     """
-    resident = [each for each in entry.shares if each.servers]
-    newest = next(place for place, each in enumerate(entry.shares) if each.percent)
+    resident = [share for share in entry.shares if share.servers]
+    newest = next(place for place, share in enumerate(entry.shares) if share.percent)
     if to is not None:
         return _named(alias, entry, to, forward=forward)
     names = names_of(entry)
@@ -122,17 +122,17 @@ def choose_target(
         known, before = doubts(names), entry.shares[newest - 1].adapter
         if before in known.held or before in known.served:
             return entry.shares[newest]
-    older = [each for each in entry.shares[newest + 1 :] if each.servers]
-    older = [each for each in older if each.percent or each.adapter != entry.shadow]
-    stable = [each for each in older if each.percent and each.adapter not in lost]
+    older = [share for share in entry.shares[newest + 1 :] if share.servers]
+    older = [share for share in older if share.percent or share.adapter != entry.shadow]
+    stable = [share for share in older if share.percent and share.adapter not in lost]
     if not older:
         raise _nothing_before(alias, entry.shares[newest], resident)
     if len(stable) == 1:
         return stable[0]
     unfit = doubts(names).unfit
-    good = [each for each in stable or older if each.adapter not in unfit]
-    there = [each for each in good if each.adapter not in lost]
-    found = there or [each for each in good if each.percent] or good or stable
+    good = [share for share in stable or older if share.adapter not in unfit]
+    there = [share for share in good if share.adapter not in lost]
+    found = there or [share for share in good if share.percent] or good or stable
     if not found:
         raise _none_proven(alias, older, unfit)
     return found[0]
@@ -140,8 +140,8 @@ def choose_target(
 
 def _named(alias: str, entry: AliasEntry, to: str, *, forward: bool) -> ShareEntry:
     """Return the version that somebody asks for; as `choose_target`."""
-    resident = [each for each in entry.shares if each.servers]
-    newest = next(place for place, each in enumerate(entry.shares) if each.percent)
+    resident = [arm for arm in entry.shares if arm.servers]
+    newest = next(place for place, arm in enumerate(entry.shares) if arm.percent)
     for share in resident:
         if to in (short(share.adapter), share.adapter):
             ahead = share in entry.shares[: newest + 1] or share.adapter == entry.shadow
@@ -155,7 +155,7 @@ def refuse_rejected(
     alias: str, entry: AliasEntry, target: ShareEntry, doubts: FallbackObjection
 ) -> None:
     """Refuse the way forward to bytes that a gate failed and nobody accepted: FC6026."""
-    newest = next(place for place, each in enumerate(entry.shares) if each.percent)
+    newest = next(place for place, share in enumerate(entry.shares) if share.percent)
     if entry.shares.index(target) > newest or target.percent == FULL:
         return
     if why := doubts(names_of(entry)).rejected.get(target.adapter):
@@ -170,8 +170,8 @@ def flipped(table: RoutingTable, alias: str, target: ShareEntry) -> RoutingTable
     """
     entry = table.aliases[alias]
     shares = tuple(
-        each.model_copy(update={"percent": 100 if each.adapter == target.adapter else 0})
-        for each in entry.shares
+        share.model_copy(update={"percent": 100 if share.adapter == target.adapter else 0})
+        for share in entry.shares
     )
     return with_shares(table, alias, shares)
 
@@ -190,14 +190,14 @@ def newer_than(entry: AliasEntry, target: ShareEntry) -> tuple[str, ...]:
 
     A shadow, which only gets copies, is not taken back from anybody.
     """
-    names = [each.adapter for each in entry.shares]
+    names = [share.adapter for share in entry.shares]
     newer = entry.shares[: names.index(target.adapter)]
-    return tuple(each.adapter for each in newer if each.percent or each.adapter != entry.shadow)
+    return tuple(share.adapter for share in newer if share.percent or share.adapter != entry.shadow)
 
 
 def addresses(table: RoutingTable, share: ShareEntry) -> list[str]:
     """Return the URLs of the servers that hold a version."""
-    return [table.servers[each] for each in share.servers if each in table.servers]
+    return [table.servers[server] for server in share.servers if server in table.servers]
 
 
 def _no_such_alias(alias: str, table: RoutingTable) -> FleetError:
@@ -216,7 +216,7 @@ def _no_such_alias(alias: str, table: RoutingTable) -> FleetError:
 
 
 def _not_resident(alias: str, to: str, resident: Sequence[ShareEntry]) -> FleetError:
-    listed = ", ".join(f"{short(each.adapter)} ({each.percent} %)" for each in resident)
+    listed = ", ".join(f"{short(share.adapter)} ({share.percent} %)" for share in resident)
     return FleetError(
         problem(
             "FC6021",
@@ -242,7 +242,7 @@ def lost_by_its_servers(alias: str, target: ShareEntry) -> FleetError:
 
 
 def _nothing_before(alias: str, now: ShareEntry, resident: Sequence[ShareEntry]) -> FleetError:
-    others = [short(each.adapter) for each in resident if each.adapter != now.adapter]
+    others = [short(share.adapter) for share in resident if share.adapter != now.adapter]
     newer = f" Newer ones are resident: {', '.join(others)}." if others else ""
     return FleetError(
         problem(
@@ -256,7 +256,7 @@ def _nothing_before(alias: str, now: ShareEntry, resident: Sequence[ShareEntry])
 
 
 def _none_proven(alias: str, older: Sequence[ShareEntry], unfit: Mapping[str, str]) -> FleetError:
-    against = "; ".join(f"{short(each.adapter)}: {unfit[each.adapter]}" for each in older)
+    against = "; ".join(f"{short(share.adapter)}: {unfit[share.adapter]}" for share in older)
     return FleetError(
         problem(
             "FC6025",

@@ -97,7 +97,7 @@ async def rollback(
     alias: str,
     to: str | None,
     gateways: LocalGateways,
-    scribe: LedgerOutbox,
+    outbox: LedgerOutbox,
     *,
     reason: str = "",
     only: str = "",
@@ -115,7 +115,7 @@ async def rollback(
         to: The version, such as `2.1.0`; None: the newest proven one before the one
             that answers now.
         gateways: Where the table is read and published.
-        scribe: Writes it down, after the flip; what fails there is a warning.
+        outbox: Writes it down, after the flip; what fails there is a warning.
         reason: For the ledger.
         only: Full name of the version that is to stay out; empty: all that are newer.
         forward: Whether `to` may be newer than what answers now.
@@ -154,13 +154,13 @@ async def rollback(
     remarks = tuple(
         without_gates(before, target, doubts) if forward else against(before, target, to, doubts)
     )
-    newer = tuple(each for each in newer_than(before, target) if only in ("", each))
+    newer = tuple(name for name in newer_than(before, target) if only in ("", name))
     record = {
         **facts,
         **({"forward": True} if forward else {}),
         "alias": alias,
         "to": target.adapter,
-        "before": {each.adapter: each.percent for each in before.shares},
+        "before": {share.adapter: share.percent for share in before.shares},
         "reason": reason,
         "revision": flip.table.revision,
         "decided": decided,
@@ -168,9 +168,9 @@ async def rollback(
         "acknowledged": list(flip.published.acknowledged),
         "failures": list(flip.failures),
     }
-    entries = [{**record, "adapter": each} for each in newer] or [record]
+    entries = [{**record, "adapter": name} for name in newer] or [record]
     risk = "until it is, plan and status take the route for changed by hand"
-    unrecorded = await record_or_warn(scribe, "rolled_back", entries, "the rollback", risk)
+    unrecorded = await record_or_warn(outbox, "rolled_back", entries, "the rollback", risk)
     asked = tuple(await asyncio.to_thread(inputs)) or (PING,)
     smoke = await smoke_test(target.adapter, addresses(flip.table, target), asked, seconds)
     again = _further(alias, flip.table.aliases[alias], target, to) if flip.unchanged else []
@@ -184,11 +184,11 @@ async def rollback(
         "smoke": plain_smoke(smoke),
         "failures": list(flip.failures),
     }
-    untimed = await record_or_warn(scribe, "rollback_checked", [times], "its smoke test")
+    untimed = await record_or_warn(outbox, "rollback_checked", [times], "its smoke test")
     return RollbackResult(
         alias=alias,
         target=target.adapter,
-        before=tuple((each.adapter, each.percent) for each in before.shares),
+        before=tuple((share.adapter, share.percent) for share in before.shares),
         held=newer,
         revision=flip.table.revision,
         decided=decided,
@@ -216,8 +216,8 @@ async def rollback(
 
 def _further(alias: str, entry: AliasEntry, target: ShareEntry, to: str | None) -> list[str]:
     """Say that nothing moved, and how to go further back."""
-    names = [each.adapter for each in entry.shares]
-    older = [each for each in entry.shares[names.index(target.adapter) + 1 :] if each.servers]
+    names = [share.adapter for share in entry.shares]
+    older = [share for share in entry.shares[names.index(target.adapter) + 1 :] if share.servers]
     if to is not None or not older:
         return []
     further = f"fleetctl rollback {alias} --to {short(older[0].adapter)}"
@@ -228,16 +228,16 @@ def against(
     entry: AliasEntry, target: ShareEntry, to: str | None, doubts: FallbackObjection
 ) -> Iterator[str]:
     """Yield why newer ones of the earlier versions were not chosen, or one was better not named."""
-    now = next(place for place, each in enumerate(entry.shares) if each.percent)
-    chosen = next(at for at, each in enumerate(entry.shares) if each.adapter == target.adapter)
+    now = next(place for place, share in enumerate(entry.shares) if share.percent)
+    chosen = next(at for at, share in enumerate(entry.shares) if share.adapter == target.adapter)
     if entry.shares[chosen].percent or chosen <= now:  # it answers already, or nothing was chosen
         return
-    between = [each for each in entry.shares[now + 1 : chosen] if each.servers]
+    between = [share for share in entry.shares[now + 1 : chosen] if share.servers]
     asked = [target] if to is not None else between
     unfit = doubts(names_of(entry)).unfit if asked else {}
-    for each in asked:
-        if each.adapter in unfit:
-            why, name = unfit[each.adapter], short(each.adapter)
+    for share in asked:
+        if share.adapter in unfit:
+            why, name = unfit[share.adapter], short(share.adapter)
             yield f"{name} was named, though {why}" if to else f"{name} was passed over: {why}"
 
 
@@ -245,7 +245,7 @@ def without_gates(
     entry: AliasEntry, target: ShareEntry, doubts: FallbackObjection
 ) -> Iterator[str]:
     """Yield that a version gets all traffic although no rollback of it is undone by that."""
-    had = next(each for each in entry.shares if each.adapter == target.adapter).percent
+    had = next(share for share in entry.shares if share.adapter == target.adapter).percent
     if had < FULL and target.adapter not in doubts(names_of(entry)).held:
         name = short(target.adapter)
         yield f"{name} went past stages and gates: no rollback of it is known that this undoes"
@@ -253,13 +253,13 @@ def without_gates(
 
 def passed_over(entry: AliasEntry, target: ShareEntry, gone: Collection[str]) -> Iterator[str]:
     """Yield the versions that stand before the one chosen, and that their servers have lost."""
-    for each in entry.shares:
-        if each.adapter == target.adapter:
+    for share in entry.shares:
+        if share.adapter == target.adapter:
             return
-        if each.adapter in gone:
-            where = ", ".join(each.servers)
+        if share.adapter in gone:
+            where = ", ".join(share.servers)
             yield (
-                f"{where} no longer holds {short(each.adapter)}: fleetctl reconcile --once loads "
+                f"{where} no longer holds {short(share.adapter)}: fleetctl reconcile --once loads "
                 "it again"
             )
 
@@ -270,10 +270,10 @@ def plain_smoke(smoke: SmokeResult) -> dict[str, Any]:
 
 
 async def record_or_warn(
-    scribe: LedgerOutbox, kind: str, records: Sequence[dict[str, Any]], what: str, risk: str = ""
+    outbox: LedgerOutbox, kind: str, records: Sequence[dict[str, Any]], what: str, risk: str = ""
 ) -> list[str]:
     """Append to the ledger; a dead home is a warning, for the traffic is back already."""
-    why = await asyncio.to_thread(scribe.append, kind, records)
+    why = await asyncio.to_thread(outbox.append, kind, records)
     if not why:
         return []
     return [f"{what} could not be recorded ({why})" + (f"; {risk}" if risk else "")]

@@ -138,7 +138,7 @@ def _open_copy(path: Path) -> Iterator[tuple[int, int]]:
     Raises:
         BlockingIOError: another run writes the copy.
     """
-    with locked_file(path, wait=False, flags=os.O_APPEND) as copy:
+    with locked_file(path, timeout_s=0, flags=os.O_APPEND) as copy:
         size = os.fstat(copy).st_size
         tail = os.pread(copy, _MIB, max(0, size - _MIB))
         if tail and not tail.endswith(b"\n"):

@@ -122,7 +122,7 @@ def test_old_answers_go_and_what_is_compared_or_judged_by_them_stays(project: Pr
             spec=EvalSpec(), engine_version="native 1", started=old, finished=old,
             samples=(Sample("a", scores={"accuracy": 1.0}, model="birch-units-tiny-v1.0.0"),),
         )  # fmt: skip
-        store.keep(made)
+        store.save(made)
         ledger.append("eval_finished", [entry_of(made, store)])
     store.path("stray").write_bytes(store.path("third").read_bytes())
     found = collected(project, "--dry-run")

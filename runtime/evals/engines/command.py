@@ -15,9 +15,9 @@ from pathlib import Path
 from fleet.errors import EvalError, problem
 from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample, sample_of, scored, to_judge
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import EngineAnswers, Tell
-from runtime.evals.engines.tool_process import did_not, finished, refuse_headers
-from runtime.evals.judge import bench
+from runtime.evals.engines.tool_process import refuse_headers, run_tool, tool_failed
+from runtime.evals.judge import judge_client
+from runtime.evals.protocol import EngineAnswers, ReportProgress
 
 PLACES = ("url", "model", "golden", "samples", "temperature", "seed", "concurrency")
 
@@ -25,41 +25,46 @@ PLACES = ("url", "model", "golden", "samples", "temperature", "seed", "concurren
 class CommandEngine:
     """Keeps the contract of `runtime.evals.protocol.EvalEngine`."""
 
-    def __init__(self, office: EvalContext) -> None:
+    def __init__(self, context: EvalContext) -> None:
         """Prepare; nothing is started."""
-        self._office = office
+        self._context = context
 
     async def run(
-        self, target: EvalTarget, golden: GoldenSet, spec: EvalSpec, folder: Path, tell: Tell
+        self,
+        target: EvalTarget,
+        golden: GoldenSet,
+        spec: EvalSpec,
+        folder: Path,
+        report: ReportProgress,
     ) -> EngineAnswers:
         """Start the program in the project, read what it prints, score what it left unscored."""
         del folder
         refuse_headers("command", target)
-        command = filled(spec, target, (self._office.root / golden.file).absolute())
+        command = fill_command(spec, target, (self._context.root / golden.file).absolute())
         total = len(golden.items) * spec.samples
-        tell(0, total)
-        ended = await finished(command, self._office.root)
-        if ended.code:
-            raise did_not(command[0], f"ended with exit code {ended.code}", ended.errors)
+        report(0, total)
+        result = await run_tool(command, self._context.root)
+        if result.code:
+            raise tool_failed(command[0], f"ended with exit code {result.code}", result.errors)
         samples = []
         try:
-            given = read_samples(ended.output.splitlines(), golden)
+            given = read_samples(result.output.splitlines(), golden)
         except ValueError as error:
-            raise did_not(command[0], f"printed no samples: {error}", ended.errors) from None
-        judged = any(to_judge(golden.by_id[each.item]) for each in given if not each.scores)
-        async with bench(spec, self._office.secret, needed=judged) as judge:
-            for each in given:
-                item = golden.by_id[each.item]
-                if each.scores or each.error:
-                    samples.append(each)
+            raise tool_failed(command[0], f"printed no samples: {error}", result.errors) from None
+        judged = any(to_judge(golden.by_id[sample.item]) for sample in given if not sample.scores)
+        async with judge_client(spec, self._context.secret, needed=judged) as judge:
+            for sample in given:
+                item = golden.by_id[sample.item]
+                if sample.scores or sample.error:
+                    samples.append(sample)
                     continue
-                said = await judge.scores(item, each.answer) if judge else {}
-                samples.append(scored(item, each, said))
-        tell(len(samples), total)
+                said = await judge.scores(item, sample.answer) if judge else {}
+                samples.append(scored(item, sample, said))
+        report(len(samples), total)
         return EngineAnswers(tuple(samples), f"command {Path(command[0]).name}")
 
 
-def filled(spec: EvalSpec, target: EvalTarget, golden: Path) -> list[str]:
+def fill_command(spec: EvalSpec, target: EvalTarget, golden: Path) -> list[str]:
     """Return the command with its placeholders filled in.
 
     Raises:
@@ -80,7 +85,7 @@ def filled(spec: EvalSpec, target: EvalTarget, golden: Path) -> list[str]:
                 "FC4523",
                 "No eval command to start",
                 f"The engine `command` starts what `evals.command` says, and {what}.",
-                hint=f"It may name {', '.join(f'{{{each}}}' for each in PLACES)}.",
+                hint=f"It may name {', '.join(f'{{{place}}}' for place in PLACES)}.",
             )
         )
     return [part.format(**values) for part in spec.command]

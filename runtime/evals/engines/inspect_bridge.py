@@ -43,7 +43,7 @@ def main(path: Path) -> None:
         api_key=job["key"],
         default_headers=job["headers"],
     )
-    tasks = [_task(number, each, job) for number, each in enumerate(job["tasks"])]
+    tasks = [_task(number, task, job) for number, task in enumerate(job["tasks"])]
     run(
         tasks,
         model=model,
@@ -62,7 +62,9 @@ def main(path: Path) -> None:
 def _task(number: int, given: dict[str, Any], job: dict[str, Any]) -> Task:
     samples = [
         Sample(
-            input=[ROLES[each["role"]](content=each["content"]) for each in item["messages"]],
+            input=[
+                ROLES[message["role"]](content=message["content"]) for message in item["messages"]
+            ],
             target=item["target"],
             id=item["id"],
         )

@@ -10,15 +10,15 @@ from typing import Any
 from fleet.errors import EvalError, problem
 from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample, lm_eval_samples
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import EngineAnswers, Tell
-from runtime.evals.engines.inspect_ai import refuse_other_metrics
+from runtime.evals.engines.inspect_engine import refuse_other_metrics
 from runtime.evals.engines.tool_process import (
     ProcessResult,
-    did_not,
-    finished,
     interpreter,
     refuse_headers,
+    run_tool,
+    tool_failed,
 )
+from runtime.evals.protocol import EngineAnswers, ReportProgress
 
 TASK = "fleetctl_golden"
 GUARD = "= "
@@ -31,25 +31,30 @@ _INSTALL = "make engines"
 class LmEvalEngine:
     """Keeps the contract of `runtime.evals.protocol.EvalEngine`."""
 
-    def __init__(self, office: EvalContext) -> None:
+    def __init__(self, context: EvalContext) -> None:
         """Prepare; nothing is started."""
-        self._office = office
+        self._context = context
 
     async def run(
-        self, target: EvalTarget, golden: GoldenSet, spec: EvalSpec, folder: Path, tell: Tell
+        self,
+        target: EvalTarget,
+        golden: GoldenSet,
+        spec: EvalSpec,
+        folder: Path,
+        report: ReportProgress,
     ) -> EngineAnswers:
         """Write a task, run the harness, then believe its file of samples."""
         python = interpreter(
-            "lm-eval", ".venv-lmeval", "FLEETCTL_LMEVAL_PYTHON", self._office.root, _INSTALL
+            "lm-eval", ".venv-lmeval", "FLEETCTL_LMEVAL_PYTHON", self._context.root, _INSTALL
         )
         refuse_headers("lm_eval", target)
         refuse_other_metrics("lm_eval", golden, SCORED)
         _refuse_more(golden, spec)
-        tell(0, len(golden.items))
+        report(0, len(golden.items))
         _write_task(golden, spec, folder)
-        ended = await finished(_command(python, target, spec, folder), folder, _offline(folder))
-        samples = _read(folder, ended)
-        tell(len(samples), len(golden.items))
+        result = await run_tool(_command(python, target, spec, folder), folder, _offline(folder))
+        samples = _read(folder, result)
+        report(len(samples), len(golden.items))
         return EngineAnswers(samples, _version(folder))
 
 
@@ -58,7 +63,7 @@ def _refuse_more(golden: GoldenSet, spec: EvalSpec) -> None:
     if spec.samples > 1:
         why = f"{spec.samples} answers to each item are asked for, and it gives one"
     else:
-        talk = next((each for each in golden.items if len(each.messages) != 1), None)
+        talk = next((item for item in golden.items if len(item.messages) != 1), None)
         why = f"`{talk.id}` has more than one message" if talk else ""
     if why:
         raise EvalError(
@@ -73,12 +78,12 @@ def _refuse_more(golden: GoldenSet, spec: EvalSpec) -> None:
 
 def _write_task(golden: GoldenSet, spec: EvalSpec, folder: Path) -> None:
     rows = [
-        {"id": each.id, "input": GUARD + each.messages[0]["content"],
-         "target": GUARD + str(each.expected)}
-        for each in golden.items
+        {"id": item.id, "input": GUARD + item.messages[0]["content"],
+         "target": GUARD + str(item.expected)}
+        for item in golden.items
     ]  # fmt: skip
     data = folder / "items.jsonl"
-    data.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     task: dict[str, Any] = {
         "task": TASK,
         "dataset_path": "json",
@@ -91,7 +96,7 @@ def _write_task(golden: GoldenSet, spec: EvalSpec, folder: Path) -> None:
             "until": [],
             "do_sample": spec.temperature > 0,
             "temperature": spec.temperature,
-            "max_gen_toks": max(each.max_tokens for each in golden.items),
+            "max_gen_toks": max(item.max_tokens for item in golden.items),
         },
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
         "metadata": {"version": 1},
@@ -129,19 +134,19 @@ def _offline(folder: Path) -> dict[str, str]:
     }
 
 
-def _read(folder: Path, ended: ProcessResult) -> tuple[Sample, ...]:
+def _read(folder: Path, result: ProcessResult) -> tuple[Sample, ...]:
     files = sorted((folder / "out").rglob(f"samples_{TASK}_*.jsonl"))
     if not files:
-        raise did_not("lm-eval", f"left no samples (exit code {ended.code})", ended.errors)
+        raise tool_failed("lm-eval", f"left no samples (exit code {result.code})", result.errors)
     try:
         return lm_eval_samples(files[-1].read_text(encoding="utf-8").splitlines(), ["exact_match"])
     except ValueError as error:
-        raise did_not("lm-eval", str(error), ended.errors) from None
+        raise tool_failed("lm-eval", str(error), result.errors) from None
 
 
 def _version(folder: Path) -> str:
-    for each in (folder / "out").rglob("results_*.json"):
-        found = json.loads(each.read_bytes()).get("lm_eval_version")
+    for path in (folder / "out").rglob("results_*.json"):
+        found = json.loads(path.read_bytes()).get("lm_eval_version")
         if found:
             return f"lm-eval {found}"
     return "lm-eval"

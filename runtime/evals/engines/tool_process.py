@@ -1,4 +1,4 @@
-"""Programs of other environments: found, started, waited for, ended with us."""
+"""Programs of other environments: found, started, waited for, ended with this one."""
 
 import asyncio
 import os
@@ -13,17 +13,17 @@ from fleet.evals import EvalTarget
 
 LONGEST_S = 6 * 3600.0
 _TAIL = 1500
-_REPOSITORY = Path(__file__).parents[2]
+_REPOSITORY = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessResult:
-    """What a program left behind."""
+    """Exit code and output of a program."""
 
     code: int
     output: str
     errors: str
-    """The end of what it wrote to its standard error."""
+    """The end of its standard error."""
 
 
 def interpreter(engine: str, folder: str, variable: str, root: Path, install: str) -> Path:
@@ -33,13 +33,13 @@ def interpreter(engine: str, folder: str, variable: str, root: Path, install: st
     source of fleetctl, in this order.
 
     Raises:
-        EvalError: FC4520, there is none; says how to make one.
+        EvalError: FC4520, no interpreter is there; the error says how to make one.
     """
     named = os.environ.get(variable)
     places = [Path(named)] if named else []
     if not named:
         roots = (root, Path.cwd(), _REPOSITORY)
-        places = [each / folder / "bin" / "python" for each in roots]
+        places = [base / folder / "bin" / "python" for base in roots]
     for place in places:
         if place.is_file():
             return place.absolute()
@@ -54,16 +54,16 @@ def interpreter(engine: str, folder: str, variable: str, root: Path, install: st
     )
 
 
-async def finished(
+async def run_tool(
     command: Sequence[str],
     cwd: Path,
     variables: Mapping[str, str] | None = None,
     timeout_s: float = LONGEST_S,
 ) -> ProcessResult:
-    """Run a program to its end; whatever ends us ends it with all that it started.
+    """Run a program to its end; the end of this process ends the program with all that it started.
 
     Raises:
-        EvalError: FC4521, it cannot be started or does not end in time.
+        EvalError: FC4521, the program cannot be started or does not end in time.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -76,12 +76,12 @@ async def finished(
             start_new_session=True,
         )
     except OSError as error:
-        raise did_not(command[0], f"cannot be started: {error.strerror}") from None
+        raise tool_failed(command[0], f"cannot be started: {error.strerror}") from None
     try:
         async with asyncio.timeout(timeout_s):
             output, errors = await process.communicate()
     except TimeoutError:
-        raise did_not(command[0], f"has not ended after {timeout_s:g} s") from None
+        raise tool_failed(command[0], f"has not ended after {timeout_s:g} s") from None
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -93,7 +93,7 @@ async def finished(
 
 
 def refuse_headers(engine: str, target: EvalTarget) -> None:
-    """Refuse a target that wants a key or a header, which an engine has no way to send.
+    """Refuse a target that wants a key or a header, which the engine cannot send.
 
     Raises:
         EvalError: FC4535.
@@ -110,8 +110,8 @@ def refuse_headers(engine: str, target: EvalTarget) -> None:
         )
 
 
-def did_not(program: str, why: str, tail: str = "") -> EvalError:
-    """Return the error of a program that left no result to go by."""
+def tool_failed(program: str, why: str, tail: str = "") -> EvalError:
+    """Return the error of a program that left no usable result."""
     last = "\n".join(tail.strip().splitlines()[-12:])
     return EvalError(
         problem(

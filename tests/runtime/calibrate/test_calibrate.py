@@ -10,10 +10,11 @@ from fleet.capacity.profiles import parse_profile
 from fleet.errors import EngineError
 from fleet.hardware import DeviceSpec, Profile, Speed
 from fleet.vllm.memory import GIB
-from runtime.calibrate.preconditions import foreign, require_idle, require_times
-from runtime.calibrate.profile import CalibrationTarget, file_name
+from runtime.calibrate.preconditions import foreign_traffic, require_idle, require_times
+from runtime.calibrate.profile import file_name
 from runtime.calibrate.run import reserve
-from runtime.engines.vllm_metrics import Gauges
+from runtime.calibrate.target import CalibrationTarget
+from runtime.engines.vllm_metrics import ServerMetrics
 from runtime.project.load import load_fleet
 from tests.fleet.capacity.published import LLAMA_31_8B
 from tests.fleet.planning.builders import base
@@ -92,25 +93,25 @@ def subject(**changed: object) -> CalibrationTarget:
     return CalibrationTarget(**values)  # type: ignore[arg-type]
 
 
-def gauges(*, finished: int | None = 100, kv_tokens: int | None = 400_000) -> Gauges:
-    return Gauges(0, finished, kv_tokens, 0.9, None)
+def metrics(*, finished: int | None = 100, kv_tokens: int | None = 400_000) -> ServerMetrics:
+    return ServerMetrics(0, 0, finished, kv_tokens, 0.9)
 
 
 def test_a_gpus_reserve_is_what_its_start_left_over() -> None:
     """0.9 * 80 GiB - 14.96 of weights - 16 slots of 91.3 MiB - 400,000 tokens of 128 KiB."""
-    found = reserve(subject(), gauges(), "0.32.0")
+    found = reserve(subject(), metrics(), "0.32.0")
     assert found is not None
     assert found / GIB == pytest.approx(72 - 14.957 - 1.426 - 48.828, abs=0.01)
-    wider = reserve(subject(memory_share=0.92), gauges(), "0.32.0")
+    wider = reserve(subject(memory_share=0.92), metrics(), "0.32.0")
     assert (wider or 0) - found == pytest.approx(0.02 * 80 * GIB, abs=2)
 
 
 def test_where_the_reserve_does_not_follow_it_is_not_given() -> None:
     fixed = base("llama", shape=LLAMA_31_8B, kv_cache_bytes=1 << 30)
-    assert reserve(subject(kind="cpu"), gauges(), "0.32.0") is None
-    assert reserve(subject(base=fixed), gauges(), "0.32.0") is None
-    assert reserve(subject(device=None), gauges(), "0.32.0") is None
-    assert reserve(subject(), gauges(kv_tokens=None), "0.32.0") is None
+    assert reserve(subject(kind="cpu"), metrics(), "0.32.0") is None
+    assert reserve(subject(base=fixed), metrics(), "0.32.0") is None
+    assert reserve(subject(device=None), metrics(), "0.32.0") is None
+    assert reserve(subject(), metrics(kv_tokens=None), "0.32.0") is None
 
 
 def test_a_server_that_answers_clients_is_left_alone() -> None:
@@ -127,16 +128,16 @@ def test_times_of_which_no_step_can_be_told_are_not_kept() -> None:
 
 
 def test_clients_that_come_meanwhile_spoil_the_measurement() -> None:
-    before, after = gauges(), gauges(finished=162)
-    assert foreign(subject(), before, after, 62, force=False) == ()
+    before, after = metrics(), metrics(finished=162)
+    assert foreign_traffic(subject(), before, after, 62, force=False) == ()
     with pytest.raises(EngineError, match="2 requests of clients ran during"):
-        foreign(subject(), before, after, 60, force=False)
-    still = replace(after, in_flight=1)
+        foreign_traffic(subject(), before, after, 60, force=False)
+    still = replace(after, running=1)
     with pytest.raises(EngineError, match="1 request of clients ran during"):
-        foreign(subject(), before, still, 62, force=False)
-    (note,) = foreign(subject(), before, after, 61, force=True)
+        foreign_traffic(subject(), before, still, 62, force=False)
+    (note,) = foreign_traffic(subject(), before, after, 61, force=True)
     assert note.startswith("1 request of clients ran")
-    (unknown,) = foreign(subject(), gauges(finished=None), after, 62, force=False)
+    (unknown,) = foreign_traffic(subject(), metrics(finished=None), after, 62, force=False)
     assert "not known" in unknown
 
 

@@ -13,7 +13,7 @@ from runtime.calibrate.measure import (
     BatchMeter,
     BatchPlan,
     ServedNames,
-    cells,
+    batch_plans,
     largest_batch,
 )
 
@@ -34,7 +34,7 @@ LAW = Speed(0.010, 0.0002, 1.5, 0.01, 0.25)
 def test_the_batches_that_are_measured(
     largest: int, adapters: int, measured: list[tuple[int, int]]
 ) -> None:
-    assert list(cells(largest, adapters)) == [BatchPlan(*each) for each in measured]
+    assert list(batch_plans(largest, adapters)) == [BatchPlan(*each) for each in measured]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def measured(server: LawfulServer, plan: Sequence[BatchPlan], rounds: int) -> Ba
 
 
 def test_a_lawful_server_is_measured_exactly() -> None:
-    plan = cells(32, 4)
+    plan = batch_plans(32, 4)
     meter = measured(LawfulServer(), plan, 1)
     steps = {each: meter.step_seconds(each) for each in plan}
     points = [Point(each.batch, each.adapters, step) for each, step in steps.items()]
@@ -103,7 +103,7 @@ def test_a_lawful_server_is_measured_exactly() -> None:
 
 
 def test_hiccups_in_one_round_do_not_show_after_another() -> None:
-    plan = cells(16, 2)
+    plan = batch_plans(16, 2)
     hiccups = [3.0, 0.5, 1.0, 0.1] * 5
     meter = measured(LawfulServer(hiccups=hiccups), plan, 3)
     for each in plan:

@@ -13,7 +13,7 @@ from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableErro
 from fleet.hardware import AttachedServerSpec, HostSpec
 from fleet.resources import LoadedAdapter, Server, State
 from runtime.engines.attach import AttachEngine, attached_port, path_there
-from runtime.engines.registry import read_only
+from runtime.engines.protocol import Observer
 from runtime.fake_vllm.app import fake_app
 from runtime.fake_vllm.flags import FakeConfig
 from runtime.fake_vllm.state import FakeModelServer
@@ -193,11 +193,10 @@ def test_a_web_page_is_not_taken_for_a_server() -> None:
     assert "unknown document" in state.unknown_servers["llama_a"]
 
 
-def test_who_may_only_look_has_no_way_to_change_anything() -> None:
-    engine = AttachEngine(group(), servers())
-    looking = read_only({"rack": engine})["rack"]
-    assert {name for name in dir(looking) if not name.startswith("_")} == {"observe", "close"}
-    state: State = asyncio.run(looking.observe())
+def test_an_observer_has_no_method_that_changes_anything() -> None:
+    observer: Observer = AttachEngine(group(), servers())
+    assert {name for name in vars(Observer) if not name.startswith("_")} == {"observe", "close"}
+    state: State = asyncio.run(observer.observe())
     assert set(state.servers()) == set(URLS)
 
 
@@ -208,4 +207,4 @@ def test_an_unreachable_server_is_no_error_of_the_whole_look() -> None:
     state: State = run({}, lambda engine: engine.observe(), host)
     assert "cannot be reached" in state.unknown_servers["x"]
     with pytest.raises(EngineUnreachableError):
-        run({}, lambda engine: engine.ask("x", "m", "hello"), host)
+        run({}, lambda engine: engine.complete("x", "m", "hello"), host)

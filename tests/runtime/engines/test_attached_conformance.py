@@ -40,7 +40,7 @@ def test_an_attached_server_loads_from_its_own_path_and_is_never_stopped(
         assert found.digest == Path(folder).name
         assert found.path == str(there / Path(folder).name)
         assert state.servers()["theirs"].digest is None
-        assert (await engine.ask("theirs", name, "Hello", max_tokens=4)).model == name
+        assert (await engine.complete("theirs", name, "Hello", max_tokens=4)).model == name
         with pytest.raises(EngineRejectedError):
             await engine.load("theirs", name, bench.adapter("attached", seed=2)[1])
         with pytest.raises(EngineError):

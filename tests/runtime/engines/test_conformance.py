@@ -51,7 +51,7 @@ def test_a_loaded_adapter_is_listed_with_its_digest_and_answers(ready: "Bench") 
         found = state.adapters()[adapter_address(name, ready.server.name)]
         assert found == LoadedAdapter(name, ready.server.name, digest)
         assert found.path == folder
-        return await engine.ask(ready.server.name, name, PROMPT, max_tokens=8)
+        return await engine.complete(ready.server.name, name, PROMPT, max_tokens=8)
 
     answer = ready.run(use)
     assert answer.text
@@ -73,11 +73,11 @@ def test_the_server_is_seen_with_the_digest_of_its_flags(ready: "Bench") -> None
 
 def test_adapters_answer_differently_from_each_other_and_from_the_base(ready: "Bench") -> None:
     async def use(engine: Engine) -> set[str]:
-        texts = {(await engine.ask(ready.server.name, "tiny", PROMPT, 12)).text}
+        texts = {(await engine.complete(ready.server.name, "tiny", PROMPT, 12)).text}
         for client in ("acme", "birch"):
             name, folder = ready.adapter(client)
             await engine.load(ready.server.name, name, folder)
-            texts.add((await engine.ask(ready.server.name, name, PROMPT, 12)).text)
+            texts.add((await engine.complete(ready.server.name, name, PROMPT, 12)).text)
         return texts
 
     assert len(ready.run(use)) == 3
@@ -152,7 +152,7 @@ def test_an_unloaded_adapter_is_gone_and_unloading_again_is_fine(ready: "Bench")
         await engine.unload(ready.server.name, name)
         assert (await engine.observe()).adapters() == {}
         with pytest.raises(EngineRejectedError) as caught:
-            await engine.ask(ready.server.name, name, PROMPT)
+            await engine.complete(ready.server.name, name, PROMPT)
         assert caught.value.status == 404
 
     ready.run(use)
@@ -161,7 +161,7 @@ def test_an_unloaded_adapter_is_gone_and_unloading_again_is_fine(ready: "Bench")
 def test_an_unknown_model_is_refused(ready: "Bench") -> None:
     async def use(engine: Engine) -> None:
         with pytest.raises(EngineRejectedError, match="does not exist") as caught:
-            await engine.ask(ready.server.name, "nobody-test-tiny-v1.0.0", PROMPT)
+            await engine.complete(ready.server.name, "nobody-test-tiny-v1.0.0", PROMPT)
         assert caught.value.status == 404
 
     ready.run(use)
@@ -193,7 +193,8 @@ def test_more_adapters_than_slots_are_served_and_keep_their_answers(ready: "Benc
 
     async def answers(engine: Engine) -> list[str]:
         return [
-            (await engine.ask(ready.server.name, name, PROMPT, 12)).text for name, _ in adapters
+            (await engine.complete(ready.server.name, name, PROMPT, 12)).text
+            for name, _ in adapters
         ]
 
     async def use(engine: Engine) -> None:
@@ -223,7 +224,7 @@ def test_a_running_request_survives_the_unloading_of_its_adapter(ready: "Bench")
             await engine.unload(ready.server.name, name)
             assert not running.done()
             with pytest.raises(EngineRejectedError):
-                await engine.ask(ready.server.name, name, PROMPT)
+                await engine.complete(ready.server.name, name, PROMPT)
             answer = await running
         assert answer["choices"][0]["text"] == expected["choices"][0]["text"]
         assert answer["usage"]["completion_tokens"] == 450

@@ -270,7 +270,7 @@ def test_the_log_of_the_launch_before_is_kept(bench: "Bench") -> None:
 def test_asking_a_server_that_was_never_started_is_unreachable(bench: "Bench") -> None:
     async def use(engine: Engine) -> None:
         with pytest.raises(EngineUnreachableError) as caught:
-            await engine.ask(bench.server.name, "tiny", "hello")
+            await engine.complete(bench.server.name, "tiny", "hello")
         assert caught.value.diagnostics[0].code == "FC4017"
 
     bench.run(use)

@@ -124,7 +124,7 @@ def simple(number: int) -> GoldenSet:
     return golden(*({"id": f"i{n}", "input": f"q{n}", "expected": f"a{n}"} for n in range(number)))
 
 
-def office(folder: Path) -> EvalContext:
+def eval_context(folder: Path) -> EvalContext:
     ids = count(1)
     return EvalContext(
         EvalStore(folder / "evals"), lambda: NOON, lambda: f"run{next(ids)}", folder, SECRETS.get

@@ -11,8 +11,8 @@ from fleet.evals.judging import read_labels
 from fleet.evals.run import EvalRun, EvalSpec, JudgeSettings
 from fleet.evals.summary import paired_scores
 from runtime.evals.evaluate import evaluate, evaluate_pair
-from runtime.evals.judge import asked
-from tests.runtime.evals.scripted import CANARY, STABLE, Peer, golden, office, peer, target
+from runtime.evals.judge import judge_labels
+from tests.runtime.evals.scripted import CANARY, STABLE, Peer, eval_context, golden, peer, target
 
 PAIRS = tuple(
     {"id": f"i{n}", "input": f"q{n}", "metric": {"judge": {"pairwise": True}}} for n in range(4)
@@ -33,7 +33,7 @@ def better(_: str, question: str, __: int) -> str:
 def pair(server: Peer, court: Peer, folder: Path) -> tuple[EvalRun, EvalRun]:
     spec = EvalSpec(judge=JudgeSettings(court.url, "critic"))
     both = target(server), target(server, CANARY)
-    return asyncio.run(evaluate_pair(*both, golden(*PAIRS), spec, office(folder)))
+    return asyncio.run(evaluate_pair(*both, golden(*PAIRS), spec, eval_context(folder)))
 
 
 def test_the_better_answer_wins_whatever_stands_first(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_better_answer_wins_whatever_stands_first(tmp_path: Path) -> None:
         assert len(court.asked) == 4, "what is the same, or empty, is not asked"
         orders = [each["messages"][0]["content"].index("good") for each in court.asked]
         assert len(set(orders)) > 1
-        kept = office(tmp_path).store
+        kept = eval_context(tmp_path).store
         assert kept.read(canary.id) == canary
         # The answers may be used again; what the judge said of this pair may not.
         again = [each for each in kept.runs() if each.adapter == STABLE and not each.cached]
@@ -68,11 +68,11 @@ def code(call: Any) -> str:
 
 def test_one_version_alone_or_without_a_judge_is_compared_with_nothing(tmp_path: Path) -> None:
     with peer(answers) as server, peer(lambda *_: 503) as gone:
-        alone = evaluate(target(server), golden(*PAIRS), EvalSpec(), office(tmp_path))
+        alone = evaluate(target(server), golden(*PAIRS), EvalSpec(), eval_context(tmp_path))
         assert code(lambda: asyncio.run(alone)) == "FC4512"
         assert code(lambda: pair(server, gone, tmp_path)) == "FC4510"
         both = target(server), target(server, CANARY)
-        unjudged = evaluate_pair(*both, golden(*PAIRS), EvalSpec(), office(tmp_path))
+        unjudged = evaluate_pair(*both, golden(*PAIRS), EvalSpec(), eval_context(tmp_path))
         assert code(lambda: asyncio.run(unjudged)) == "FC4511"
 
 
@@ -95,4 +95,4 @@ def test_labels_of_pairs_are_compared_in_both_orders(tmp_path: Path) -> None:
     labels = read_labels(line % b"a" + (line % b"b").replace(b"good", b"so"), "l.jsonl")
     with peer(better) as court:
         spec = EvalSpec(judge=JudgeSettings(court.url, "critic"))
-        assert asyncio.run(asked(labels, spec, office(tmp_path))) == [True, None]
+        assert asyncio.run(judge_labels(labels, spec, eval_context(tmp_path))) == [True, None]

@@ -12,7 +12,16 @@ from fleet.errors import EvalError, FleetError
 from fleet.evals.run import EvalRun, EvalSpec, JudgeSettings
 from fleet.evals.summary import must_pass_failed, paired_scores, run_faults, summarize
 from runtime.evals.evaluate import evaluate, evaluate_pair
-from tests.runtime.evals.scripted import CANARY, STABLE, Peer, golden, office, peer, simple, target
+from tests.runtime.evals.scripted import (
+    CANARY,
+    STABLE,
+    Peer,
+    eval_context,
+    golden,
+    peer,
+    simple,
+    target,
+)
 
 PROBES = 2
 USUAL = EvalSpec()
@@ -25,7 +34,9 @@ def right(_: str, question: str, __: int) -> Any:
 def ask(
     server: Peer, folder: Path, items: Any = None, spec: EvalSpec = USUAL, **more: Any
 ) -> EvalRun:
-    return asyncio.run(evaluate(target(server), items or simple(3), spec, office(folder), **more))
+    return asyncio.run(
+        evaluate(target(server), items or simple(3), spec, eval_context(folder), **more)
+    )
 
 
 def code(call: Any) -> tuple[str, str]:
@@ -42,7 +53,7 @@ def test_a_run_holds_every_answer_and_reads_back_from_its_file(tmp_path: Path) -
         "i0": {"accuracy": 0.0}, "i1": {"accuracy": 1.0}, "i2": {"accuracy": 0.0},
     }  # fmt: skip
     assert (run_faults(run), run.models, run.fingerprints) == ((), (STABLE,), ("engine-1",))
-    assert office(tmp_path).store.read(run.id) == run
+    assert eval_context(tmp_path).store.read(run.id) == run
     found = summarize(run)
     assert (found["accuracy"], found["correct"], found["n"]) == (0.3333, 1, 3)
     assert {each["X-Fleetctl-Purpose"] for each in server.headers} == {"eval"}
@@ -128,7 +139,11 @@ def test_a_run_that_proves_nothing_is_an_error_of_the_pair_and_never_a_pass(
         found = code(
             lambda: asyncio.run(
                 evaluate_pair(
-                    target(server), target(server, CANARY), simple(3), EvalSpec(), office(tmp_path)
+                    target(server),
+                    target(server, CANARY),
+                    simple(3),
+                    EvalSpec(),
+                    eval_context(tmp_path),
                 )
             )
         )
@@ -147,7 +162,7 @@ def test_an_engine_that_changes_meanwhile_proves_nothing(tmp_path: Path) -> None
 
 
 def test_stable_is_asked_once_and_its_answers_are_used_again(tmp_path: Path) -> None:
-    place = office(tmp_path)
+    place = eval_context(tmp_path)
 
     def pair(server: Peer, serving: str = "0.32") -> tuple[EvalRun, EvalRun]:
         old, new = (replace(target(server, each), serving=serving) for each in (STABLE, CANARY))
@@ -218,7 +233,7 @@ def test_without_a_judge_that_answers_nothing_is_scored(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named_and_a_missing_one_too(tmp_path: Path) -> None:
     with peer(right) as server:
         run = ask(server, tmp_path)
-    store = office(tmp_path).store
+    store = eval_context(tmp_path).store
     assert code(lambda: store.read("run9"))[0] == "FC4504"
     with store.path(run.id).open("a", encoding="utf-8") as stream:
         stream.write('{"item": "i0", "scores": {"accuracy": 2}}\n')
@@ -240,7 +255,9 @@ def test_an_interrupted_evaluation_leaves_nothing_and_is_made_anew(tmp_path: Pat
         return right(model, question, times)
 
     async def interrupted(server: Peer) -> None:
-        work = asyncio.create_task(evaluate(target(server), simple(3), USUAL, office(tmp_path)))
+        work = asyncio.create_task(
+            evaluate(target(server), simple(3), USUAL, eval_context(tmp_path))
+        )
         await asyncio.to_thread(reached.wait, 10)
         work.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -16,7 +16,7 @@ from fleet.evals.run import EvalRun, EvalSpec
 from fleet.evals.summary import run_faults, summarize
 from plans.reports.evals import page
 from runtime.evals.evaluate import evaluate
-from tests.runtime.evals.scripted import golden, office, peer, simple, target
+from tests.runtime.evals.scripted import eval_context, golden, peer, simple, target
 
 SET = {"id": "i0", "input": "q0", "expected": "a0"}, {"id": "i1", "input": "q1", "expected": "a1"}
 
@@ -28,7 +28,7 @@ def right(_: str, question: str, __: int) -> Any:
 def run(folder: Path, spec: EvalSpec, items: Any = None) -> EvalRun:
     questions = items or golden(*SET)
     with peer(right) as server:
-        return asyncio.run(evaluate(target(server), questions, spec, office(folder)))
+        return asyncio.run(evaluate(target(server), questions, spec, eval_context(folder)))
 
 
 def refused(folder: Path, spec: EvalSpec, items: Any = None) -> tuple[str, str]:
@@ -54,7 +54,7 @@ def test_half_a_character_in_an_answer_is_kept_as_it_was_said(tmp_path: Path) ->
     found = run(tmp_path, command(tmp_path, *said))
     assert run_faults(found) == ()
     assert [each.answer for each in found.samples] == ["smile \ud83d\u2028!", "b"]
-    assert office(tmp_path).store.read(found.id) == found
+    assert eval_context(tmp_path).store.read(found.id) == found
     assert page(found, None)["wrong"][0]["answer"].encode()
 
 
@@ -170,7 +170,7 @@ def test_an_engine_that_does_not_exist_is_named(tmp_path: Path) -> None:
 
 
 def test_answers_of_a_program_are_never_used_again(tmp_path: Path) -> None:
-    place = office(tmp_path)
+    place = eval_context(tmp_path)
     with peer(right) as server:
         for said in ("a0", "b0"):
             lines = (f'{{"item": "i{n}", "answer": "{said}"}}' for n in range(2))

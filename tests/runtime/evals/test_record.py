@@ -17,7 +17,7 @@ from runtime.evals.evaluate import evaluate
 from runtime.evals.record import entry_of, record
 from runtime.ledger.file import FileLedger
 from runtime.library.layout import folder_digest
-from tests.runtime.evals.scripted import NOON, STABLE, Peer, office, peer, simple
+from tests.runtime.evals.scripted import NOON, STABLE, Peer, eval_context, peer, simple
 
 LIBRARY = Path(__file__).parents[3] / "examples" / "quickstart" / "models"
 
@@ -29,7 +29,7 @@ class Desk:
         self.library = folder / "models"
         self.version = self.library / "adapters" / "acme" / "support-v1.0.0"
         shutil.copytree(LIBRARY / "adapters" / "acme" / "support-v2.1.0", self.version)
-        self.office: EvalContext = office(folder)
+        self.context: EvalContext = eval_context(folder)
         weeks = count()
         self.ledger = FileLedger(
             folder, run="r", by="me", clock=lambda: NOON + next(weeks) * timedelta(days=7)
@@ -46,9 +46,9 @@ class Desk:
         digest = folder_digest(self.version)
         target = EvalTarget(server.url, STABLE, STABLE, digest, "acme-support")
         run = asyncio.run(
-            evaluate(target, simple(items), spec or EvalSpec(), self.office, purpose=purpose)
+            evaluate(target, simple(items), spec or EvalSpec(), self.context, purpose=purpose)
         )
-        entry = record(run, self.office.store, self.ledger, self.library, "0.32.0 abc")
+        entry = record(run, self.context.store, self.ledger, self.library, "0.32.0 abc")
         summary: dict[str, Any] = entry["summary"]
         return summary
 
@@ -106,8 +106,8 @@ def test_what_a_fake_engine_answered_is_no_result_after_training(desk: Desk) -> 
 def test_the_run_that_let_a_version_in_is_its_result_after_training(desk: Desk) -> None:
     with peer(answers(0)) as server:
         target = EvalTarget(server.url, STABLE, STABLE, folder_digest(desk.version), "acme-support")
-        run = asyncio.run(evaluate(target, simple(40), EvalSpec(), desk.office))
-        desk.ledger.append("eval_finished", [entry_of(run, desk.office.store)])
+        run = asyncio.run(evaluate(target, simple(40), EvalSpec(), desk.context))
+        desk.ledger.append("eval_finished", [entry_of(run, desk.context.store)])
         server.say = answers(20)
         assert desk.evaluate(server)["compared_with"] == run.id
         assert desk.evaluate(server, "aa")["compared"]["accuracy"]["changed"] == 0
@@ -139,7 +139,7 @@ def test_answers_that_were_tampered_with_are_not_compared_with(
 ) -> None:
     with peer(answers(0)) as server:
         desk.evaluate(server)
-        places = [desk.office.store.path("run1")]
+        places = [desk.context.store.path("run1")]
         if "library" in damaged:
             places.append(desk.version / "evals" / "x.after_training.jsonl")
         for place in places:
@@ -153,8 +153,8 @@ def test_answers_that_were_tampered_with_are_not_compared_with(
 def test_a_version_with_other_bytes_gets_no_result_of_this_one(desk: Desk) -> None:
     with peer(answers(0)) as server:
         target = EvalTarget(server.url, STABLE, STABLE, "0" * 64, "acme-support")
-        run = asyncio.run(evaluate(target, simple(3), EvalSpec(), desk.office, purpose="anchor"))
-    record(run, desk.office.store, desk.ledger, desk.library)
+        run = asyncio.run(evaluate(target, simple(3), EvalSpec(), desk.context, purpose="anchor"))
+    record(run, desk.context.store, desk.ledger, desk.library)
     assert not list((desk.version / "evals").glob("x.*"))
 
 

@@ -7,11 +7,11 @@ import pytest
 
 from fleet.errors import EvalError
 from fleet.evals.run import EvalSpec
-from runtime.evals.engines import courtesy
-from runtime.evals.engines.courtesy import LOOK_S, Courtesy
+from runtime.evals.engines import native
+from runtime.evals.engines.native import PAUSE_S, Backpressure
 from runtime.evals.evaluate import evaluate
 from runtime.json_client import JsonClient
-from tests.runtime.evals.scripted import Peer, office, peer, simple, target
+from tests.runtime.evals.scripted import Peer, eval_context, peer, simple, target
 
 
 def answer(_: str, question: str, __: int) -> str:
@@ -27,8 +27,8 @@ async def turns(server: Peer, most: int, count: int = 1) -> float:
         now += seconds
 
     async with JsonClient(server.url) as client:
-        made = Courtesy(client, most, pause, lambda: now)
-        await asyncio.gather(*(made.turn() for _ in range(count)))
+        made = Backpressure(client, most, pause, lambda: now)
+        await asyncio.gather(*(made.wait() for _ in range(count)))
         assert made.paused_s == now
     return now
 
@@ -42,7 +42,7 @@ def test_nothing_is_asked_while_the_queue_is_longer_than_allowed(
 ) -> None:
     with peer(answer) as server:
         server.waiting = waiting
-        assert asyncio.run(turns(server, most)) == seconds * LOOK_S
+        assert asyncio.run(turns(server, most)) == seconds * PAUSE_S
 
 
 def test_turns_at_the_same_time_look_once() -> None:
@@ -55,7 +55,7 @@ def test_turns_at_the_same_time_look_once() -> None:
 def test_a_queue_that_stays_long_ends_the_run_with_a_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(courtesy, "LONGEST_S", 120.0)  # usually half an hour
+    monkeypatch.setattr(native, "MAX_PAUSED_S", 120.0)  # usually half an hour
     with peer(answer) as server:
         server.waiting = [12]
         with pytest.raises(EvalError) as caught:
@@ -69,7 +69,7 @@ def test_a_queue_that_stays_long_ends_the_run_with_a_reason(
 def test_a_server_that_shows_no_queue_is_not_waited_for() -> None:
     async def scenario() -> None:
         async with JsonClient("http://127.0.0.1:9") as client:
-            await Courtesy(client, 0).turn()
+            await Backpressure(client, 0).wait()
 
     asyncio.run(scenario())
 
@@ -77,7 +77,7 @@ def test_a_server_that_shows_no_queue_is_not_waited_for() -> None:
 def test_a_run_pauses_and_then_asks_everything(tmp_path: Path) -> None:
     with peer(answer) as server:
         server.waiting = [9, 0]
-        made = evaluate(target(server), simple(3), EvalSpec(pause_above=4), office(tmp_path))
+        made = evaluate(target(server), simple(3), EvalSpec(pause_above=4), eval_context(tmp_path))
         run = asyncio.run(made)
         assert len(run.samples) == 3
         assert server.waiting == [0]

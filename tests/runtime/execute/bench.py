@@ -111,7 +111,9 @@ class MemoryEngine:
         self.paths.pop((server, adapter), None)
         self.trap(f"after unload {adapter}@{server}")
 
-    async def ask(self, server: str, model: str, prompt: str, max_tokens: int = 64) -> Completion:
+    async def complete(
+        self, server: str, model: str, prompt: str, max_tokens: int = 64
+    ) -> Completion:
         self.trap(f"ask {model}@{server}")
         base = self.servers[server].base if server in self.servers else ""
         if model == base:
@@ -207,7 +209,7 @@ class Bench:
         self.folder = folder
         self.events: list[ApplyEvent] = []
         self.runs = 0
-        self.pace = Timings(drain_poll=0.0, look_again=1e9, heartbeat=60)
+        self.timings = Timings(drain_poll=0.0, refresh=1e9, heartbeat=60)
         self.secrets: dict[str, str] = {"env:KEY": SECRET}
 
     def _trap(self, label: str) -> None:
@@ -242,7 +244,7 @@ class Bench:
             "publish": lambda _adapter, digest: Path("/store") / digest,
             "secret": self.secrets.get,
             "holder": "tester",
-            "pace": self.pace,
+            "timings": self.timings,
         }
         return ExecutionContext(**{**fields, **changes})
 

@@ -91,7 +91,7 @@ def test_events_have_no_gaps_and_tell_how_every_step_ended(bench: Bench) -> None
 
 
 def test_a_long_step_says_that_it_still_runs(bench: Bench) -> None:
-    bench.pace = Timings(heartbeat=0.0, drain_poll=0.0, look_again=1e9)
+    bench.timings = Timings(heartbeat=0.0, drain_poll=0.0, refresh=1e9)
     asyncio.run(bench.apply(declared(OLD)))
     assert "step_progress" in {each.type for each in bench.events}
 

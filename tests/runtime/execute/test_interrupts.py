@@ -96,7 +96,7 @@ def test_a_run_that_lost_its_lease_begins_nothing_more(bench: Bench) -> None:
 
 
 def test_the_lease_is_renewed_beside_the_work(bench: Bench) -> None:
-    bench.pace = replace(bench.pace, renew=0.0)
+    bench.timings = replace(bench.timings, renew=0.0)
 
     async def fine() -> ApplyOutcome:
         return await bench.apply(declared(OLD, FAQ))

@@ -7,7 +7,7 @@ from pathlib import Path
 from fleet.resources import State
 from fleet.rollouts.trials import GateTrial
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import Tell, silent
+from runtime.evals.protocol import ReportProgress, report_nothing
 from runtime.gates.tick import Evaluations, TickContext
 from tests.fleet.planning.builders import history
 from tests.fleet.rollouts.test_trials import declared, live
@@ -21,9 +21,9 @@ def scene(root: Path, seen: State) -> TickContext:
     return TickContext(declared(), seen, history(), (), root, NOON)
 
 
-def untold(trial: GateTrial) -> Tell:
+def untold(trial: GateTrial) -> ReportProgress:
     del trial
-    return silent
+    return report_nothing
 
 
 def begun(evaluations: Evaluations, what: TickContext, where: EvalContext) -> int:

@@ -45,7 +45,7 @@ def test_a_ledger_that_hangs_is_waited_for_once(tmp_path: Path) -> None:
         assert mine.read("nothing", lambda _: "asked again") == "nothing"
         assert "it is queued" in mine.append("rollback_checked", [BACK])
         with pytest.raises(FleetError, match="does not answer"):
-            mine.insist("drill_started", [BACK])
+            mine.append_or_raise("drill_started", [BACK])
 
 
 def test_what_was_queued_is_written_once_with_who_said_it_and_when(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_nobody_waits_for_ever_for_a_lock_whose_holder_has_stopped(
     monkeypatch.setattr("runtime.ledger.file.LOCK_S", 0.05)
     with hung(tmp_path):
         take = ledger(tmp_path).lease("me").__enter__
-        for call in (take, lambda: scribe(tmp_path).insist("note", [])):
+        for call in (take, lambda: scribe(tmp_path).append_or_raise("note", [])):
             with pytest.raises(FleetError, match="does not answer"):
                 call()
     with ledger(tmp_path).lease("me") as lease:

@@ -11,7 +11,7 @@ from threading import Thread, active_count
 import pytest
 
 from fleet.errors import FleetError
-from runtime.files import alone
+from runtime.files import try_lock
 from runtime.ledger.fallback import FallbackLedger, LedgerSnapshot, last_known
 from runtime.ledger.file import LEDGER_FILE, FileLedger
 from runtime.ledger.outbox import LedgerOutbox, deliver
@@ -84,7 +84,7 @@ def test_a_ledger_that_was_lost_is_not_begun_anew_but_put_back_from_the_copy(
     noted(tmp_path, "one", "two")
     path = tmp_path / "home" / LEDGER_FILE
     content = path.read_bytes()
-    scribe = LedgerOutbox(lambda: ledger(tmp_path), tmp_path / "queued", "ben", "r7")
+    outbox = LedgerOutbox(lambda: ledger(tmp_path), tmp_path / "queued", "ben", "r7")
     for emptied in (path.unlink, lambda: path.write_bytes(b"torn")):
         path.write_bytes(content)
         emptied()
@@ -95,7 +95,7 @@ def test_a_ledger_that_was_lost_is_not_begun_anew_but_put_back_from_the_copy(
             lambda: deliver(tmp_path / "queued", ledger(tmp_path)),
         ):
             if not (tmp_path / "queued").exists():
-                assert "The ledger is gone" in scribe.append("released", [{"alias": "a"}])
+                assert "The ledger is gone" in outbox.append("released", [{"alias": "a"}])
             with pytest.raises(FleetError) as caught:
                 call()
             (shown,) = caught.value.diagnostics
@@ -138,7 +138,7 @@ def test_an_older_reading_takes_nothing_from_what_another_process_has_kept(tmp_p
     mine = LedgerReplica(tmp_path, told.append)
     before, older = mine.tail(), home(tmp_path).read()
     noted(tmp_path, "two")
-    mine.keep(older, before)
+    mine.save(older, before)
     assert is_a_copy(tmp_path)
     assert told == []
 
@@ -191,10 +191,10 @@ def test_a_new_fleet_has_no_ledger_and_misses_none(tmp_path: Path) -> None:
 
 def test_what_is_queued_follows_what_was_read_and_is_there_once(tmp_path: Path) -> None:
     noted(tmp_path, "one")
-    scribe = LedgerOutbox(
+    outbox = LedgerOutbox(
         lambda: ledger(tmp_path), tmp_path / "queued", "ben", "r7", down="it is away"
     )
-    assert scribe.append("released", [{"alias": "acme-support"}]).startswith("it is away; it is q")
+    assert outbox.append("released", [{"alias": "acme-support"}]).startswith("it is away; it is q")
     path = tmp_path / "home" / LEDGER_FILE
     aside = path.rename(tmp_path / "aside")
     last = known(tmp_path).entries[-1]
@@ -225,7 +225,7 @@ def test_what_is_written_here_is_in_the_copy_at_once(tmp_path: Path) -> None:
     assert path.read_bytes() == b"nonsense\n", "what is damaged waits until all is read"
     mine.read()
     assert is_a_copy(tmp_path)
-    with alone(tmp_path / "ledger-as-last-read.lock"):
+    with try_lock(tmp_path / "ledger-as-last-read.lock"):
         mine.append("note", [{"text": "while another process writes it"}])
     assert not is_a_copy(tmp_path)
     mine.append("note", [{"text": "six"}])

@@ -29,7 +29,7 @@ def scribe(state: Path) -> LedgerOutbox:
 
 
 async def drilled(ours: Stage, *, live: bool = False, **more: Any) -> DrillResult:
-    given = {"scribe": scribe(ours.state)} | more
+    given = {"outbox": scribe(ours.state)} | more
     return await drill("acme-support", None, ours.gateways, live=live, **given)
 
 
@@ -130,9 +130,9 @@ def test_a_live_drill_needs_the_ledger_and_a_dry_one_does_not(tmp_path: Path) ->
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=100) as ours:
             with pytest.raises(FleetError, match="home is down"):
-                await drilled(ours, live=True, scribe=LedgerOutbox(dead))
+                await drilled(ours, live=True, outbox=LedgerOutbox(dead))
             assert (await ours.gateways.read_table())[0].revision == 1
-            result = await drilled(ours, scribe=LedgerOutbox(dead))
+            result = await drilled(ours, outbox=LedgerOutbox(dead))
             assert result.complete
             assert ["could not be recorded" in each for each in result.warnings] == [True]
             assert OTHERS not in ours.asked

@@ -42,7 +42,7 @@ def scribe(state: Path) -> LedgerOutbox:
 async def back(ours: Stage, to: str | None = None, **more: Any) -> RollbackResult:
     given: dict[str, Any] = {
         "gateways": ours.gateways,
-        "scribe": scribe(ours.state),
+        "outbox": scribe(ours.state),
     } | more
     return await rollback("acme-support", to, **given)
 
@@ -195,7 +195,7 @@ def test_a_dead_ledger_is_a_warning(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
-            result = await back(ours, scribe=LedgerOutbox(dead))
+            result = await back(ours, outbox=LedgerOutbox(dead))
             assert (result.complete, result.target) == (True, OLD)
             (warning,) = result.warnings
             assert "could not be recorded" in warning

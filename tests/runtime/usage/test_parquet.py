@@ -89,7 +89,7 @@ def test_compaction_changes_no_answer_and_goes_on_where_it_stopped(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "step", ["usage.parquet.replace_file", "durable.sync_folder", "durable.os.fsync"]
+    "step", ["usage.parquet.replace_file", "files.sync_folder", "files.os.fsync"]
 )
 def test_an_interrupted_compaction_loses_nothing_and_counts_nothing_twice(
     tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,6 @@
 """Reading a server's own figures."""
 
-from runtime.engines.vllm_metrics import Gauges, parse_gauges
+from runtime.engines.vllm_metrics import ServerMetrics, parse_metrics
 
 METRICS = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -18,15 +18,28 @@ process_start_time_seconds 1.7e9
 
 
 def test_what_a_server_says_of_itself() -> None:
-    assert parse_gauges(METRICS) == Gauges(
-        in_flight=6, finished=42, kv_tokens=65536, memory_share=0.92, max_loras=4
+    assert parse_metrics(METRICS) == ServerMetrics(
+        running=4,
+        waiting=2,
+        finished=42,
+        kv_tokens=65536,
+        memory_share=0.92,
+        max_loras=4,
+        started="1.7e9",
     )
+    assert parse_metrics(METRICS).in_flight == 6
 
 
 def test_what_a_server_does_not_say_is_not_known() -> None:
-    nothing = Gauges(None, None, None, None, None)
-    assert parse_gauges("") == nothing
-    assert parse_gauges('vllm:cache_config_info{kv_cache_size_tokens="None"} 1\nvllm:x y\n') == (
+    nothing = ServerMetrics()
+    assert parse_metrics("") == nothing
+    assert parse_metrics('vllm:cache_config_info{kv_cache_size_tokens="None"} 1\nvllm:x y\n') == (
         nothing
     )
-    assert parse_gauges("vllm:num_requests_running 0").in_flight == 0
+    assert parse_metrics("vllm:num_requests_running 0").in_flight == 0
+
+
+def test_a_figure_that_is_no_number_is_not_known() -> None:
+    text = "vllm:num_requests_running NaN\nvllm:num_requests_waiting 3.0\n"
+    assert parse_metrics(text) == ServerMetrics(waiting=3)
+    assert parse_metrics("process_start_time_seconds soon\n").started == ""

@@ -18,11 +18,11 @@ from fleet.evals import (
     inspect_version,
 )
 from runtime.evals.context import EvalContext
-from runtime.evals.engines import EngineAnswers, Tell
-from runtime.evals.engines.tool_process import did_not, finished, interpreter
-from runtime.evals.evaluate import PURPOSE_HEADER
+from runtime.evals.engines.tool_process import interpreter, run_tool, tool_failed
+from runtime.evals.probe import PURPOSE_HEADER
+from runtime.evals.protocol import EngineAnswers, ReportProgress
 
-BRIDGE = Path(__file__).parent / "bridges" / "inspect_bridge.py"
+BRIDGE = Path(__file__).with_name("inspect_bridge.py")
 SCORED = ("contains", "exact", "numeric")
 """Metrics that inspect-ai has too."""
 _INSTALL = "make engines"
@@ -31,37 +31,42 @@ _INSTALL = "make engines"
 class InspectEngine:
     """Keeps the contract of `runtime.evals.protocol.EvalEngine`."""
 
-    def __init__(self, office: EvalContext) -> None:
+    def __init__(self, context: EvalContext) -> None:
         """Prepare; nothing is started."""
-        self._office = office
+        self._context = context
 
     async def run(
-        self, target: EvalTarget, golden: GoldenSet, spec: EvalSpec, folder: Path, tell: Tell
+        self,
+        target: EvalTarget,
+        golden: GoldenSet,
+        spec: EvalSpec,
+        folder: Path,
+        report: ReportProgress,
     ) -> EngineAnswers:
         """Run the bridge, then believe its logs: their status, and each sample's score."""
         python = interpreter(
-            "inspect-ai", ".venv-inspect", "FLEETCTL_INSPECT_PYTHON", self._office.root, _INSTALL
+            "inspect-ai", ".venv-inspect", "FLEETCTL_INSPECT_PYTHON", self._context.root, _INSTALL
         )
         refuse_other_metrics("inspect", golden, SCORED)
         total = len(golden.items) * spec.samples
-        tell(0, total)
+        report(0, total)
         job = folder / "job.json"
         job.write_text(json.dumps(_job(target, golden, spec, folder / "logs")), encoding="utf-8")
         quiet = {"INSPECT_DISPLAY": "none", "INSPECT_LOG_LEVEL": "error"}
-        ended = await finished([str(python), str(BRIDGE), str(job)], folder, quiet)
+        result = await run_tool([str(python), str(BRIDGE), str(job)], folder, quiet)
         logs = sorted((folder / "logs").glob("*.json"))
         if not logs:
-            raise did_not("inspect-ai", f"left no log (exit code {ended.code})", ended.errors)
+            raise tool_failed("inspect-ai", f"left no log (exit code {result.code})", result.errors)
         samples: list[Sample] = []
         version = "inspect-ai"
-        for each in logs:
+        for log in logs:
             try:
-                document = json.loads(each.read_bytes())
+                document = json.loads(log.read_bytes())
                 samples += inspect_samples(document)
                 version = inspect_version(document)
             except ValueError as error:
-                raise did_not("inspect-ai", str(error), ended.errors) from None
-        tell(total, total)
+                raise tool_failed("inspect-ai", str(error), result.errors) from None
+        report(total, total)
         return EngineAnswers(tuple(samples), version)
 
 
@@ -71,16 +76,16 @@ def refuse_other_metrics(engine: str, golden: GoldenSet, scored: tuple[str, ...]
     Raises:
         EvalError: FC4522, with the first such item.
     """
-    for each in golden.items:
-        metric = each.checks[ACCURACY].metric
-        more = [measure for measure in each.checks if measure != ACCURACY]
+    for item in golden.items:
+        metric = item.checks[ACCURACY].metric
+        more = [measure for measure in item.checks if measure != ACCURACY]
         why = ""
-        if metric not in scored or each.checks[ACCURACY].options:
+        if metric not in scored or item.checks[ACCURACY].options:
             why = f"is scored by `{metric}`, with options or not among {', '.join(scored)}"
         elif more:
             why = f"is scored on `{more[0]}` too"
-        elif each.prompt or any(
-            m["role"] not in {"system", "user", "assistant"} for m in each.messages
+        elif item.prompt or any(
+            m["role"] not in {"system", "user", "assistant"} for m in item.messages
         ):
             why = "is not a conversation of system, user and assistant"
         if why:
@@ -88,7 +93,7 @@ def refuse_other_metrics(engine: str, golden: GoldenSet, scored: tuple[str, ...]
                 problem(
                     "FC4522",
                     "The engine cannot score this item",
-                    f"`{each.id}` {why}, which `{engine}` does not do.",
+                    f"`{item.id}` {why}, which `{engine}` does not do.",
                     hint="Use `--engine native`, which scores everything a golden set may ask.",
                 )
             )
@@ -96,8 +101,8 @@ def refuse_other_metrics(engine: str, golden: GoldenSet, scored: tuple[str, ...]
 
 def _job(target: EvalTarget, golden: GoldenSet, spec: EvalSpec, logs: Path) -> dict[str, Any]:
     grouped: dict[tuple[str, int], list[GoldenItem]] = defaultdict(list)
-    for each in golden.items:
-        grouped[each.checks[ACCURACY].metric, each.max_tokens].append(each)
+    for item in golden.items:
+        grouped[item.checks[ACCURACY].metric, item.max_tokens].append(item)
     key = target.headers.get("Authorization", "").removeprefix("Bearer ") or "none"
     return {
         "url": target.url,
@@ -129,5 +134,5 @@ def _others(headers: Mapping[str, str]) -> dict[str, str]:
 
 def _target(item: GoldenItem) -> str | list[str]:
     if isinstance(item.expected, list):
-        return [str(each) for each in item.expected]
+        return [str(text) for text in item.expected]
     return str(item.expected)

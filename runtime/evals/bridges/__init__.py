@@ -1,1 +1,0 @@
-"""Scripts that run inside other environments; they import nothing of fleetctl."""
