@@ -1,4 +1,4 @@
-"""Problems in declarations: the stable codes, their summaries, and a source of context."""
+"""Lists the error codes with their summaries, and makes diagnostics with a place in the files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,4 @@
-"""The plan: what will change, in which steps, and what it means for whom. Data only.
-
-Target.
-"""
+"""Defines the plan: changes, steps, and what they mean for each client. Data only."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace

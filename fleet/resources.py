@@ -1,11 +1,20 @@
-"""Resources: what exists in a fleet, declared or live, as values that compare by meaning."""
+"""Defines resources, declared or live, and `State`: values that compare by meaning."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 
 from fleet.flag_formats import digest_of, format_of
-from fleet.names import Address, adapter_address, key_address, route_address, server_address
+from fleet.names import (
+    Address,
+    adapter_address,
+    address_parts,
+    client_of,
+    key_address,
+    route_address,
+    server_address,
+    server_of_address,
+)
 from fleet.traffic import TrafficPolicy
 
 
@@ -118,7 +127,7 @@ class Route:
     @property
     def client(self) -> str:
         """The client who owns the alias."""
-        return self.alias.partition("-")[0]
+        return client_of(self.alias)
 
     @property
     def shadow(self) -> str:
@@ -187,11 +196,11 @@ class State:
 
     def knows(self, address: Address) -> bool:
         """Say whether absence from `resources` means that the resource does not exist."""
-        kind, _, rest = address.partition("/")
+        kind, name = address_parts(address)
         if kind == "server":
-            return rest not in self.unknown_servers
+            return name not in self.unknown_servers
         if kind == "adapter":
-            return rest.rpartition("@")[2] not in self.unknown_servers
+            return server_of_address(address) not in self.unknown_servers
         return not self.routes_unknown
 
     def servers(self) -> dict[str, Server]:

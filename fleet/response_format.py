@@ -1,8 +1,8 @@
-"""Output formats: what form an answer must have, and whether a text has it. Pure.
+"""Checks whether an answer has the declared form. Pure.
 
-The check is the same wherever answers are judged: in a gateway on live traffic, and in an
-evaluation. Patterns and schemas are matched in linear time, so that no answer, however odd,
-takes long; a schema that refers to another file or host is refused, so nothing is fetched.
+The check is the same in a gateway on live traffic and in an evaluation. Patterns and schemas are
+matched in linear time, so that no answer takes long; a schema that refers to another file or host
+is refused, so that nothing is fetched.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Conditions of a rollout, as declared: its gates and their metrics, its pace, its overrides."""
+"""Defines how a rollout is declared: gates and their metrics, weights, overrides."""
 
 import hashlib
 from dataclasses import dataclass, field

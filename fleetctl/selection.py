@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 
 from fleet.errors import FleetError, did_you_mean, problem
-from fleet.names import AdapterName
+from fleet.names import AdapterName, client_of, name_in_address
 from fleet.plan import Plan
 from fleet.planning import TargetPattern, parse_criteria
 from fleet.resources import LoadedAdapter, Route, Server
@@ -52,7 +52,7 @@ def _known(criterion: TargetPattern, fleet: FleetSpec, plan: Plan) -> set[str]:
         case "client":
             found = set(fleet.clients) | {each.client for each in plan.impacts}
             return found | {
-                each.address.split("/")[1].partition("-")[0]
+                client_of(name_in_address(each.address).partition("/")[0])
                 for each in plan.changes
                 if each.address.startswith(("route/", "key/", "adapter/"))
             }

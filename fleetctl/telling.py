@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fleet.names import client_of
 from fleetctl.session import Session
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ Reader = tuple[str, "Audience", "NotifySpec"]
 
 def readers(fleet: "FleetSpec", alias: str, event: "NotifyEvent") -> list[Reader]:
     """Return who is told of an event: operators first, then the alias's own client."""
-    client = fleet.clients.get(alias.partition("-")[0])
+    client = fleet.clients.get(client_of(alias))
     found: list[Reader] = []
     if fleet.notify and event in fleet.notify.events:
         found.append(("operators", "operators", fleet.notify))

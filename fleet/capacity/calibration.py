@@ -1,6 +1,6 @@
-"""From measured steps to the constants of the law: least squares on relative errors.
+"""Fits the constants of the decode law to measured steps: least squares on relative errors.
 
-Which constants hold for a server: a measurement that fits it, else the estimate.
+For a server, a measurement that matches its base and device is used, else the estimate.
 """
 
 from collections.abc import Iterable, Sequence

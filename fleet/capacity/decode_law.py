@@ -1,7 +1,7 @@
-"""The throughput law of a server that decodes for many adapters at once.
+"""States the throughput law of a server that decodes for many adapters at once.
 
-Scalar arithmetic: the placement search evaluates it thousands of times. Units: seconds, tokens,
-and "decode-equivalent" tokens, in which a prompt token counts `Speed.prompt_weight`.
+Scalar arithmetic: the placement search evaluates the law thousands of times. Units: seconds,
+tokens, and "decode-equivalent" tokens, in which a prompt token counts `Speed.prompt_weight`.
 
 Law:
     step(batch, 0) = step_s + request_s * batch

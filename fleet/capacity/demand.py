@@ -1,4 +1,4 @@
-"""Demand by the hour of the day, UTC, and what it asks of a server."""
+"""Computes the demand of an adapter version in each hour of the day, UTC."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

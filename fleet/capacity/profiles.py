@@ -1,4 +1,4 @@
-"""FORMAT."""
+"""Reads the profile of a device as `fleetctl calibrate` writes the file."""
 
 import json
 from collections.abc import Mapping

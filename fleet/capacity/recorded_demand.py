@@ -1,4 +1,4 @@
-"""Recorded demand: what the gateways' usage says each alias was asked, by hour of the day."""
+"""Records the demand of each alias by hour of the day, from the usage rows of the gateways."""
 
 import json
 from collections import defaultdict

@@ -1,8 +1,6 @@
-"""What one server holds and carries: its memory by part, and its throughput.
+"""Computes what one server holds and carries: its memory by part, and its throughput.
 
-This is law, not search: placing, checking and explaining all ask here.
-
-shape_of.
+The figures are law, not search: placement, checks and `explain` all ask here.
 """
 
 from collections.abc import Iterable, Mapping

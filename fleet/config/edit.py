@@ -1,4 +1,4 @@
-"""Adding an entry to a YAML file: the rest of its text stays as it is, byte for byte."""
+"""Adds an entry to a YAML file; the rest of the text stays as it is, byte for byte."""
 
 import json
 from copy import deepcopy

@@ -1,8 +1,7 @@
-"""The canonical form of a file: key order, quotes and spacing; comments keep their keys.
+"""Formats a file: key order, quotes and spacing; comments keep their keys.
 
-Works on the lines and spans of the text, so that whatever it does not touch stays as it
-is. The result is read back: it means the same and holds the same comments, or else the
-text is returned unchanged.
+Works on the lines and spans of the text, so that the rest stays as it is. The result is read back:
+a result that means something else or lacks a comment is thrown away, and the text stays unchanged.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The lock: what is known for certain of every adapter version and base, pinned by digest.
+"""Reads and writes the lock: the facts of every adapter version and base, pinned by digest.
 
 A lock without `format` is of format 1; format 1 is written as `1`. Every reader knows every field,
 so whatever is added needs the next format. A lock of a later format is refused.

@@ -1,4 +1,4 @@
-"""From files to one tree: directory merge, overlay, and `${…}` placeholders.
+"""Merges files into one tree: directories, overlays and `${…}` placeholders.
 
 Every value keeps the place it comes from, through all three.
 """

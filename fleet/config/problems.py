@@ -1,7 +1,4 @@
-"""Findings become diagnostics: places and source lines are looked up.
-
-Finding.
-"""
+"""Defines `Problem`, a mistake in a declaration, and makes a diagnostic of each."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

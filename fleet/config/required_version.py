@@ -1,4 +1,4 @@
-"""`required_version` of `fleet.yaml`: which releases of fleetctl may read a fleet. Pure."""
+"""Checks `required_version` of `fleet.yaml`: which releases of fleetctl may read a fleet. Pure."""
 
 import re
 from dataclasses import dataclass

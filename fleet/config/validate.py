@@ -1,4 +1,4 @@
-"""From a tree to models: every key known, every value of its kind; all findings at once."""
+"""Validates a tree against the models: keys and types, all problems at once."""
 
 from collections.abc import Mapping
 from types import UnionType

@@ -1,9 +1,9 @@
-"""From YAML text to values with marks. The only home of ruamel.yaml.
+"""Parses YAML text to values with their places. The only home of ruamel.yaml.
 
-YAML 1.2 as ruamel.yaml reads it decides what a text means. Because it is slow, a text
-goes through PyYAML's C parser first, with the resolution of plain scalars done here;
-whatever is unusual there (anchors, tags, merge keys, tabs, odd numbers, any error) is
-left to ruamel. A property test holds the two equal, values and places.
+YAML 1.2 as ruamel.yaml reads it decides what a text means. Because ruamel is slow, a text goes
+through PyYAML's C parser first, with the resolution of plain scalars done here; whatever is
+unusual there (anchors, tags, merge keys, tabs, odd numbers, any error) is left to ruamel. A
+property test holds the two equal, values and places.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""One golden item: what is asked, what is expected, and how the answer is scored."""
+"""Reads one golden item: the question, what is expected, how the answer is scored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

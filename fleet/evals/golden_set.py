@@ -1,4 +1,4 @@
-"""Golden sets: the questions that every version of a task is judged on, one JSON object a line.
+"""Reads golden sets: the questions that judge every version of a task, one JSON object a line.
 
     {"id": "t-1", "input": "No rush. ...", "expected": "queue=shipping"}
     {"id": "t-2", "messages": [...], "expected": {"qty": 5}, "metric": {"json_fields": {}},

@@ -1,4 +1,4 @@
-"""What other eval tools wrote, as samples of ours. Their exit codes say nothing; their logs do."""
+"""Reads what other eval tools wrote as samples. Their exit codes prove nothing; their logs do."""
 
 import hashlib
 import json

@@ -1,21 +1,18 @@
-"""Labelled answers: what people say of answers, one JSON object a line, to compare a judge with.
+"""Decides whether a judge model may decide gates, by its agreement with people's labels.
+
+A file of labels holds one JSON object a line:
 
     {"id": "l-1", "input": "...", "expected": "...", "answer": "...", "label": "yes"}
     {"id": "l-2", "input": "...", "context": "...", "answer": "...", "label": "no",
      "measure": "grounded", "question": "..."}
 
-With `other`, a second answer, `yes` says that `answer` is the better one and `no` that `other` is:
-what a judge does on items with `{"judge": {"pairwise": true}}`.
+`label` is a person's answer to the judge's question, `yes` or `no`; `measure` is `accuracy`
+(default) or `grounded`. With `other`, a second answer, `yes` says that `answer` is the better one
+and `no` that `other` is: what a judge does on items with `{"judge": {"pairwise": true}}`. All other
+keys are those of a golden set.
 
-All but `answer`, `label`, `measure` and `question` is as in a golden set. `label` is what a person
-answers to the judge's question, `yes` or `no`; `measure` is `accuracy` (default) or `grounded`.
-
-Whether a judge may decide: how far it agrees with people who have labelled the same answers.
-
-A judge that was not compared with people's labels for a client, or that agrees with them too
-little, is advisory: its scores are shown, and no gate is decided by them.
-
-One answer becomes one scored sample.
+A judge without labels for a client, or with too little agreement, is advisory: its scores are
+shown, and no gate is decided by them.
 """
 
 import json

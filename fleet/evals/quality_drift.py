@@ -1,4 +1,4 @@
-"""Drift: whether a version that serves answers as well as it did after its training.
+"""Decides whether a version answers as well as after its training.
 
 Two sets see two things. The **anchor** set is frozen: its answers change only when serving
 does (another engine, a quantisation, a wrong load). The **rolling** set is fresh: its scores

@@ -1,4 +1,4 @@
-"""What is known of evaluations from the ledger: baselines, series, what is due, what drifted."""
+"""Reads the evaluations of the ledger: baselines, series of results, drift."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence

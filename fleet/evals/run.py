@@ -1,4 +1,4 @@
-"""A run of a golden set against one served name: what was asked how, and each answer."""
+"""Defines a run of a golden set against one served name: what was asked how, and each answer."""
 
 import hashlib
 import json
@@ -98,7 +98,7 @@ class EvalTarget:
     server: str = ""
     """URL of a server that answers in the end, whose queue is watched; empty: `url` is one."""
     serving: str = ""
-    """Stands for the engine behind it: `fleet.trial.engine_digest`; empty: not known."""
+    """Stands for the engine behind it: `fleet.rollouts.engine_digest`; empty: not known."""
     fixed: bool = False
     """Whether a person named the URL, so that no other way is taken."""
 

@@ -1,6 +1,6 @@
-"""Runs as lines of JSON: a head that says what was asked how, then one line for each answer.
+"""Writes and reads a run as lines of JSON: a head with what was asked how, then a line an answer.
 
-This is also what the `command` engine reads: a program prints sample lines, no head needed.
+The `command` engine reads the same lines: a program prints sample lines, no head needed.
 
     {"item": "t-1", "answer": "queue=shipping", "scores": {"accuracy": 1}, "finish": "stop"}
 """

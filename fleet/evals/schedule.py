@@ -1,7 +1,4 @@
-"""Due.
-
-Who serves what, as an evaluation needs it: from the live state.
-"""
+"""Decides which evaluations are due, and which servers answer for a version."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""What a run amounts to: whether it counts, the score of each item, averages, pairs.
+"""Decides whether a run counts, and computes its scores: of each item, averages, pairs.
 
-A run that does not count proves nothing, for or against a version. It counts when every item
+A run that does not count proves nothing, for or against a version. A run counts when every item
 has its answers, up to the declared number of missing ones, when the version that was asked
 for gave all of them, and when one engine did.
 """

@@ -1,4 +1,4 @@
-"""Tallies: requests and bad requests of both sides, window by window."""
+"""Counts requests and bad requests of both versions, window by window."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

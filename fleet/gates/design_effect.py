@@ -1,10 +1,10 @@
-"""Clusters: what many requests of one user are worth, and how many independent ones that makes.
+"""Computes the design effect: how many independent requests the requests of users are worth.
 
-The split keeps a user on one version, so that requests of one user are not independent: who is
-unlucky once is unlucky again. A test on counts of requests then fails healthy versions and passes
-harmful ones. Two counts put that right. For FAIL a user's requests count up to the first bad one,
-so that nobody contributes more than one bad event (a hazard, as in a survival analysis). For PASS
-all requests count, each side's number divided by the design effect.
+The split keeps a user on one version, so that requests of one user are not independent: a user
+with one bad request is likely to have more. A test on counts of requests then fails healthy
+versions and passes harmful ones. Two counts put that right. For FAIL a user's requests count up to
+the first bad one, so that no user contributes more than one bad event (a hazard, as in a survival
+analysis). For PASS all requests count, each side's number divided by the design effect.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Intervals and exact tests for rates and paired scores. All probabilities are fractions."""
+"""Computes intervals and exact tests for rates and paired scores. Probabilities are fractions."""
 
 import math
 from functools import lru_cache

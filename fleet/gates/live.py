@@ -1,4 +1,4 @@
-"""Live gates: the new version's requests against the old one's, window by window."""
+"""Judges live gates: the new version's requests against the old one's, window by window."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Offline gates: the new version against the old one on the same golden items."""
+"""Judges offline gates: the new version against the old one on the same golden items."""
 
 import math
 from collections import Counter, defaultdict

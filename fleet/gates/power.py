@@ -1,4 +1,4 @@
-"""Power: how likely a gate is to tell, before anything was asked. Estimates, never a verdict."""
+"""Estimates how likely a gate is to decide, before any request. Estimates, never a verdict."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Judging again: from a finding's own counts and limits to the same verdict."""
+"""Judges again: computes the verdict of a finding from its own counts and limits."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

@@ -1,6 +1,6 @@
-"""The split as it was, beside the one that was wanted: a sample-ratio mismatch voids evidence.
+"""Compares the split as it was with the wanted one: a sample ratio mismatch voids evidence.
 
-Each user, or each request where nobody is named, falls on a version by one draw of a keyed hash.
+Each user, or each request where users are unknown, falls on a version by one draw of a keyed hash.
 Shares that the draws do not bear out mean that requests are missing or come from elsewhere.
 """
 

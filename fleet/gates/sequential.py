@@ -1,9 +1,9 @@
-"""The test that may be looked at at any time: an e-process over counts in windows.
+"""Tests counts in windows with an e-process, a test that may be looked at at any time.
 
 Under the null hypothesis each bad event falls on the watched side with at most a known chance.
 The e-process multiplies likelihood ratios over windows, mixed over a grid of alternatives; by
-Ville's inequality it ever exceeds `1 / alpha` with a probability of at most `alpha`, however
-often anyone looks, so that a tick may come at any time.
+Ville's inequality the product ever exceeds `1 / alpha` with a probability of at most `alpha`,
+however often the product is looked at, so that a window may end at any time.
 """
 
 import math

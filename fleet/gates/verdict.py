@@ -1,4 +1,4 @@
-"""Verdicts: what a gate concluded, from which counts, by which rule."""
+"""Defines verdict and finding: what a gate concluded, from which counts, by which rule."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -29,7 +29,7 @@ class Finding:
     metric: str
     verdict: Verdict
     rule: str
-    """Name of the method, a key of `fleet.gates.recompute.RULES`."""
+    """Name of the method, a key of `fleet.gates.recheck.RULES`."""
     estimate: float | None
     """How much worse the new version is, or its rate; None: no data."""
     lower: float | None

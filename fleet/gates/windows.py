@@ -1,4 +1,4 @@
-"""Windows: usage rows, as a gateway writes them, counted by side, window and kind.
+"""Counts usage rows, as a gateway writes them, by side, window and kind.
 
 What is read of a row: `time alias version server status latency_s first_token_s (or
 first_byte_s) output_tokens format_ok finish purpose unit`; what is missing is not counted.

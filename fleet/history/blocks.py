@@ -1,6 +1,7 @@
-"""Quarantine: bytes that a gate or a person took out stay out until a person says otherwise.
+"""Decides what keeps a version from serving, and which versions a rollback may fall back on.
 
-Proven: which versions are something to fall back on, and what speaks against the others.
+Bytes that a gate or a person took out stay out, under any version number, until a person releases
+or overrides them.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -1,6 +1,6 @@
-"""What was found and said about rollouts: evidence, marks, claims, evaluations.
+"""Folds the entries about rollouts: evidence, marks, claims, evaluations.
 
-Folded from the ledger beside routes and steps; all of it stays when a route does not change.
+Folded beside routes and steps; all of it stays when a route does not change.
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from fleet.gates import Finding, Verdict
+from fleet.history.entry import Entry
 from fleet.history.values import (
     MARK_KINDS,
     Claim,
     EvalRunRecord,
     GateEvidence,
-    Line,
     RolloutMark,
     by_server,
     other_engine,
@@ -93,7 +93,7 @@ class RolloutsFold:
             {alias: found for alias, found in self.fallen.items() if found},
         )
 
-    def judged(self, entry: Line) -> bool:
+    def judged(self, entry: Entry) -> bool:
         """Take a judged gate; say whether it shows that what serves has changed meanwhile."""
         data = entry.data
         alias = str(data["alias"])
@@ -125,7 +125,7 @@ class RolloutsFold:
         self._began_anew(alias, made.adapter, entry.time)
         return True
 
-    def marked(self, entry: Line, since: datetime | None, percent: int | None) -> None:
+    def marked(self, entry: Entry, since: datetime | None, percent: int | None) -> None:
         """Take what a person said, in the stage that was entered at `since` with `percent`.
 
         Words that are not known are passed over, like kinds of entries.
@@ -207,7 +207,7 @@ class RolloutsFold:
             for key, each in self.marks.get(alias, {}).items()
         }
 
-    def claimed(self, entry: Line) -> None:
+    def claimed(self, entry: Entry) -> None:
         """Take a claim; while somebody else's runs, a later one is none."""
         data = entry.data
         alias, until = str(data["alias"]), datetime.fromisoformat(data["until"])
@@ -216,11 +216,11 @@ class RolloutsFold:
         if held is None or held.by == by or held.until <= entry.time:
             self.claims[alias] = Claim(by, until, str(data.get("reason", "")), entry.time)
 
-    def unclaimed(self, entry: Line) -> None:
+    def unclaimed(self, entry: Entry) -> None:
         """Take back a claim."""
         self.claims.pop(str(entry.data["alias"]), None)
 
-    def evaluated(self, entry: Line) -> None:
+    def evaluated(self, entry: Entry) -> None:
         """Take a finished evaluation; the latest of a version and purpose stays."""
         data = entry.data
         made = EvalRunRecord(

@@ -1,7 +1,7 @@
-"""Drills: which rollbacks are to be practised, as often as declared, and whose turn it is.
+"""Decides which rollback drills are due, as often as declared.
 
-Only what declares `drill` is practised unasked. What prevents one (a rollout under way, a closed
-change window, no version to go back to) is said, and does not count as a drill.
+Only an alias that declares `drill` is practised. What prevents a drill (a rollout under way, a
+closed change window, no version to go back to) is said, and does not count as a drill.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,10 +1,8 @@
-"""Occasions: what people are told of without having asked, and whether they have been told.
+"""Decides which events people are notified of, once an event.
 
-An occasion that lasts (a rollout that waits for people, a drift, an overdue retraining) is told
-once; one that ends and comes again is another one. Whom a notice did not reach is tried again, an
-hour later at the earliest.
-
-OF_A_CLIENT.
+An event that lasts (a rollout that waits for people, a drift, an overdue retraining) is notified
+once; an event that ends and comes again is another one. A notification that was not delivered is
+tried again, an hour later at the earliest.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +14,8 @@ from fleet.evals import DriftStatus, EvalRecord, QualityDrift
 from fleet.evals import drift_since as lasting_since
 from fleet.history import Entry, History
 from fleet.maintenance.retraining import Retraining, RetrainingDue
-from fleet.rollouts import AliasTarget, Phase, version_of
+from fleet.names import version_of
+from fleet.rollouts import AliasTarget, Phase
 from fleet.spec import FleetSpec, NotifyEvent
 
 AGAIN = timedelta(hours=1)

@@ -1,13 +1,11 @@
-"""Retention: which adapter versions and served copies nobody can need any more.
+"""Decides which versions, served copies and eval answers may be deleted, and why others stay.
 
 A file is deleted last. Before that a version is out of every route, answers no request, is
-listed by no server, and will be loaded by nobody: what the plan unloads is still kept here.
+listed by no server, and will be loaded by no plan: what a plan unloads is still kept here.
 
-Which evaluations keep their answers, and which need only what the ledger says of them.
-
-A verdict is recomputed from the counts in the ledger, for ever. The answers behind it, which
-people read and `fleetctl evidence verify` compares with their digest, stay as long as the version
-is in the library.
+A verdict is recomputed from the counts in the ledger, for ever. The answers behind the counts,
+which people read and `fleetctl evidence verify` compares with their digest, stay as long as the
+version is in the library.
 """
 
 import json
@@ -16,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from fleet.encoding import operation_result
+from fleet.decoding import operation_result
 from fleet.evals import AFTER_TRAINING, EvalRecord, eval_records
 from fleet.history import Entry, History, is_out
 from fleet.names import AdapterName

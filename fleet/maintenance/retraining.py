@@ -1,4 +1,4 @@
-"""Retraining: whose turn it is, and who has taken it on."""
+"""Decides which aliases are due for retraining, and which claim on a retraining stands."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from fleet.evals import DriftStatus, EvalRecord, drifts
 from fleet.history import Claim, Entry
-from fleet.names import AdapterName, Version
+from fleet.names import AdapterName, Version, adapter_of_address, alias_parts
 from fleet.spec import FleetSpec
 
 LEAD = 0.1
@@ -76,10 +76,10 @@ def trained(entries: Iterable[Entry]) -> dict[str, datetime]:
         data = entry.data
         if entry.kind == "retrain_finished":
             known[str(data["adapter"])] = entry.time
-        elif entry.kind in {"step_finished", "adopted"}:
-            kind, _, rest = str(data.get("address", "")).partition("/")
-            if kind == "adapter":
-                loaded.setdefault(rest.partition("@")[0], entry.time)
+        elif entry.kind in {"step_finished", "adopted"} and (
+            adapter := adapter_of_address(str(data.get("address", "")))
+        ):
+            loaded.setdefault(adapter, entry.time)
     return {**loaded, **known}
 
 
@@ -130,7 +130,7 @@ def standing_claim(claims: Mapping[str, Claim], alias: str, now: datetime) -> Cl
 
 def next_version(alias: str, base: str, known: Iterable[str]) -> AdapterName:
     """Return the name of the next version: the newest known one of the alias, plus a patch."""
-    client, _, task = alias.partition("-")
+    client, task = alias_parts(alias)
     versions = [each.version for each in map(AdapterName.parse, known) if each.alias == alias]
     if not versions:
         return AdapterName(client, task, base, Version(1, 0, 0))

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fleet.capacity import NO_REQUEST_MIX, throughput_of
-from fleet.hardware import BaseSpec, HostSpec
+from fleet.hardware import BaseSpec
+from fleet.names import server_name
 from fleet.packing import PRICE_UNIT, Instance, pack
 from fleet.placement.fill import fill
 from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Ints, Item
@@ -86,18 +87,6 @@ def _lots(board: PlacementState) -> list[ServerOrder]:
         ServerOrder(board.fleet.bases[base], frozenset(hosts), party, tuple(items))
         for (base, hosts, party), items in sorted(grouped.items())
     ]
-
-
-def _quick(board: PlacementState, item: Item, host: HostSpec) -> bool:
-    """Say whether a new server on some device of a host would answer within what is promised."""
-    base = board.fleet.bases[item.base]
-    return any(
-        board.too_slow(
-            item, ServerDraft("", base, host.name, (each,) * (base.tensor_parallel or 1), 0)
-        )
-        is None
-        for each in host.devices
-    )
 
 
 def _least_rank(lot: ServerOrder) -> int:
@@ -230,7 +219,7 @@ def _seat(
     prior = {name for each in members for name in each.prior}
     best, chosen = (0, 0), None
     for index, (host, devices) in enumerate(kind.seats):
-        name = f"{lot.base.name}-{host.name}-{devices[0].name}"
+        name = server_name(lot.base.name, host.name, devices[0].name)
         if name in board.bins:
             continue
         spots = frozenset((host.name, each.name) for each in devices)

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fleet.errors import Diagnostic, Position
+from fleet.names import alias_of, alias_parts
 from fleet.placement.causes import Limit, PlacementCause
 from fleet.placement.items import Item
 from fleet.placement.state import PlacementState
 from fleet.placement.unplaced import causes_of
-from fleet.rollouts import alias_of
 from fleet.spec import FleetSpec
 
 COMMAND = "fleetctl diagnose"
@@ -182,7 +182,7 @@ def _sentence(cause: PlacementCause) -> str:
 
 
 def _place(fleet: FleetSpec, cause: PlacementCause) -> Position | None:
-    client, _, task = alias_of(cause.adapters[0]).partition("-")
+    client, task = alias_parts(alias_of(cause.adapters[0]))
     file, _, numbers = fleet.origin("clients", client, "adapters", task).partition(":")
     line, _, column = numbers.partition(":")
     return Position(file, int(line), int(column)) if column.isdigit() else None

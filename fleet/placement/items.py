@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from fleet.capacity import HOURS, USUAL_PROMPT_WEIGHT, Load, load_of
 from fleet.hardware import HostSpec
-from fleet.rollouts import AliasTarget, RolloutTargets, alias_of
+from fleet.names import alias_of, base_of
+from fleet.rollouts import AliasTarget, RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec, Spread
 
 WASTEFUL = 0.5
@@ -197,7 +198,7 @@ def items_of(
             facts = fleet.versions.get(adapter)
             loaded = wanted.loaded.get(adapter, ())
             prior = tuple(dict.fromkeys((*wanted.routed.get(adapter, ()), *loaded)))
-            base = adapter.split("-", 3)[2]
+            base = base_of(adapter)
             if replicas == 0:
                 load = load_of(declared.demand, USUAL_PROMPT_WEIGHT, declared.slo_s)
                 found = places(declared, base, facts.rank if facts else 0)

@@ -7,6 +7,7 @@ import numpy as np
 
 from fleet.capacity import ServerShape, hourly_rpm, least_bytes, memory_of
 from fleet.hardware import DeviceSpec, DeviceState, HostSpec
+from fleet.names import server_name
 from fleet.placement.causes import Limit, Obstacle, size
 from fleet.placement.host_memory import unlisted
 from fleet.placement.items import RATE_UNIT, Item, alias_conflict
@@ -24,7 +25,7 @@ def places_of(board: PlacementState, item: Item) -> Iterator[tuple[str, tuple[Ob
             yield bin_.name, found
     for _, host in sorted(board.fleet.hosts.items()):
         for device in host.devices:
-            name = f"{item.base}-{host.name}-{device.name}"
+            name = server_name(item.base, host.name, device.name)
             if name not in board.bins and name not in board.live.unknown_servers:
                 yield f"{host.name}/{device.name}", tuple(_new(board, item, host, device))
 
@@ -181,7 +182,7 @@ def _new(
 ) -> Iterator[Obstacle]:
     """Yield what keeps a new server for a version off a device."""
     base, spot = board.fleet.bases[item.base], f"{host.name}/{device.name}"
-    name = f"{item.base}-{host.name}-{device.name}"
+    name = server_name(item.base, host.name, device.name)
     yield from _wishes(board, item, host, name, frozenset(((host.name, device.name),)))
     yield from _state(spot, device.state)
     found = alone_on(board, item, host, device)

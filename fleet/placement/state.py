@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from fleet.hardware import BaseSpec, DeviceSpec, HostSpec
-from fleet.names import Address, adapter_address
+from fleet.names import Address, adapter_address, base_of_server, server_name
 from fleet.packing import Effort
-from fleet.placement.buy import _quick
 from fleet.placement.causes import Obstacle
 from fleet.placement.devices import Devices
 from fleet.placement.items import (
@@ -145,7 +144,7 @@ class PlacementState:
         self, base: str, host: HostSpec, devices: tuple[DeviceSpec, ...], parts: int = 1
     ) -> ServerDraft:
         """Stand a new server on free devices, without slots yet."""
-        name = f"{base}-{host.name}-{devices[0].name}"
+        name = server_name(base, host.name, devices[0].name)
         port = self.hardware.port(name, host, devices[0])
         bin_ = ServerDraft(name, self.fleet.bases[base], host.name, devices, port, parts=parts)
         self.bins[name] = bin_
@@ -176,7 +175,7 @@ def placement_state_of(
     """
     hardware = Devices(fleet)
     places = {
-        f"{base}-{host.name}-{device.name}": (base, host, device)
+        server_name(base, host.name, device.name): (base, host, device)
         for base in sorted(fleet.bases)
         for host in fleet.hosts.values()
         for device in host.devices
@@ -220,7 +219,7 @@ def silent_servers(fleet: FleetSpec, live: State, item: Item) -> tuple[str, ...]
     return tuple(
         f"`{name}`"
         for name in sorted(live.unknown_servers)
-        if name == item.pin or attached.get(name, name.partition("-")[0]) == item.base
+        if name == item.pin or attached.get(name, base_of_server(name)) == item.base
     )
 
 
@@ -254,7 +253,7 @@ def _seats(
             continue
         usable = [each for each in host.devices if each.state == "active"]
         for kind, devices in cuts_of(board.fleet, base, rank, usable):
-            named = f"{base.name}-{name}-{devices[0].name}"
+            named = server_name(base.name, name, devices[0].name)
             free = all(_open(board, base, host, each, kind.parts) for each in devices)
             if free and not board.hardware.waits_for(named, host, devices):
                 yield kind, (host, devices)
@@ -264,7 +263,7 @@ def _open(
     board: PlacementState, base: BaseSpec, host: HostSpec, device: DeviceSpec, parts: int
 ) -> bool:
     """Say whether one more server may stand on a device."""
-    name = f"{base.name}-{host.name}-{device.name}"
+    name = server_name(base.name, host.name, device.name)
     if name in board.bins or name in board.live.unknown_servers:
         return False
     there = board.hardware.on[host.name, device.name]
@@ -287,3 +286,15 @@ def hosts_for(board: PlacementState, item: Item) -> Iterator[str]:
         admitted = item.admitted_by(host) and pinned_to(item.pin, name)
         if host.devices and admitted and name not in taken and _quick(board, item, host):
             yield name
+
+
+def _quick(board: PlacementState, item: Item, host: HostSpec) -> bool:
+    """Say whether a new server on some device of a host would answer within what is promised."""
+    base = board.fleet.bases[item.base]
+    return any(
+        board.too_slow(
+            item, ServerDraft("", base, host.name, (each,) * (base.tensor_parallel or 1), 0)
+        )
+        is None
+        for each in host.devices
+    )

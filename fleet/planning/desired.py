@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from fleet.hardware import BaseSpec
-from fleet.names import AdapterName, Address, adapter_address, server_address
+from fleet.names import AdapterName, Address, adapter_address, name_in_address, server_address
 from fleet.placement import PlacementResult
 from fleet.plan import Action, Change
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State
@@ -41,7 +41,7 @@ def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion
     """Decide for every live route how it gets past the restarts in `changes`."""
     listed = tuple(changes)
     restarting = frozenset(
-        each.address.partition("/")[2] for each in listed if each.action is Action.REPLACE
+        name_in_address(each.address) for each in listed if each.action is Action.REPLACE
     )
     wrong = frozenset(
         (each.before.adapter, each.before.server)

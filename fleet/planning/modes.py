@@ -14,13 +14,14 @@ from datetime import datetime
 
 from fleet.encoding import plan_id
 from fleet.history import History
+from fleet.names import alias_of, name_in_address
 from fleet.placement import SearchLimits, attempt, causes_of
 from fleet.plan import Action, Change, Plan, Reason
 from fleet.planning.desired import reroute
 from fleet.planning.drift import DriftAction, DriftCause
 from fleet.planning.ordering import order
 from fleet.resources import LoadedAdapter, Route, State
-from fleet.rollouts import RolloutTargets, alias_of, decide_rollouts
+from fleet.rollouts import RolloutTargets, decide_rollouts
 from fleet.spec import FleetSpec
 
 
@@ -71,7 +72,7 @@ def advances(plan: Plan, without: Collection[str] = ()) -> Plan:
     }
     steps = tuple(each for each in plan.steps if each.address in routes and not each.needs)
     done = {each.address for each in steps}
-    aliases = {address.partition("/")[2] for address in done}
+    aliases = {name_in_address(address) for address in done}
     made = replace(
         _empty(plan.fleet, plan.ledger_seq),
         changes=tuple(each for address, each in routes.items() if address in done),

@@ -13,7 +13,7 @@ from fleet.encoding import plan_id
 from fleet.errors import PlacementError, problem
 from fleet.flag_formats import outdated
 from fleet.history import History
-from fleet.names import adapter_address
+from fleet.names import adapter_address, version_of
 from fleet.placement import (
     PlacementResult,
     SearchLimits,
@@ -31,7 +31,7 @@ from fleet.planning.impact import impacts_of, price_per_hour, smoke_warnings, un
 from fleet.planning.ordering import order
 from fleet.planning.reasons import reasons_of
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server, State
-from fleet.rollouts import RolloutTargets, decide_rollouts, forecast_rollouts, version_of
+from fleet.rollouts import RolloutTargets, decide_rollouts, forecast_rollouts
 from fleet.spec import FleetSpec
 from fleet.traffic import Sticky
 from fleet.vllm import disagreements, with_engines

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from fleet.history import History
-from fleet.names import server_address
+from fleet.names import alias_of, alias_parts, server_address, version_of
 from fleet.placement import PlacementResult
 from fleet.plan import Action, Change, Reason
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server, State
-from fleet.rollouts import AliasTarget, Phase, RolloutTargets, alias_of, version_of
+from fleet.rollouts import AliasTarget, Phase, RolloutTargets
 from fleet.spec import FleetSpec
 
 
@@ -66,7 +66,7 @@ class _Teller:
     def _origin(self, alias: str) -> str:
         if alias not in self.fleet.adapters:
             return ""
-        client, _, task = alias.partition("-")
+        client, task = alias_parts(alias)
         return self.fleet.origin("clients", client, "adapters", task, "version")
 
     def _server(self, change: Change, server: Server) -> tuple[Reason, str]:

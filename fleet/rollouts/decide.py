@@ -1,4 +1,4 @@
-"""The pace of all aliases."""
+"""Decides the rollouts of all aliases."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Gating: what the evidence says of a version in its stage, gate by gate."""
+"""Weighs the evidence on a version in its stage, gate by gate: which counts, and what it says."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

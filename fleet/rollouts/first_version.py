@@ -1,6 +1,6 @@
-"""An alias without a route: its version takes all traffic, unless its bytes were rejected before.
+"""Decides an alias without a route: its version takes all traffic, unless its bytes were rejected.
 
-Without an earlier version there is no stage to begin with and nobody to fall back on. A version
+Without an earlier version there is no stage to begin with and no version to fall back on. A version
 that was kept out and has been released begins all the same where its golden sets have passed,
 or where a person answers for it.
 """
@@ -8,12 +8,12 @@ or where a person answers for it.
 from collections.abc import Iterable
 
 from fleet.history import is_way_back
-from fleet.names import AdapterName
+from fleet.names import AdapterName, alias_of, version_of
 from fleet.resources import FULL
 from fleet.rollouts import messages
 from fleet.rollouts.evidence import GateResult
 from fleet.rollouts.situation import Situation
-from fleet.rollouts.targets import AliasTarget, Phase, alias_of, version_of
+from fleet.rollouts.targets import AliasTarget, Phase
 
 
 def decide_first_version(

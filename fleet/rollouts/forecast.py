@@ -1,4 +1,4 @@
-"""Preview: what a rollout's gates are likely to say, worked out before it begins.
+"""Forecasts what the gates of a rollout are likely to say, before the rollout begins.
 
 Estimates from the size of the golden sets, from what differed between versions before, and from
 the declared demand; for the reader alone, and outside of what a plan's id covers.
@@ -26,11 +26,12 @@ from fleet.gates import (
     seen,
 )
 from fleet.history import History
+from fleet.names import version_of
 from fleet.plan import GateDue
 from fleet.resources import FULL
 from fleet.rollout_policy import RATIOS, RISES, GateSpec, RolloutPolicy
 from fleet.rollouts.evidence import golden_of
-from fleet.rollouts.targets import AliasTarget, Phase, version_of
+from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import AdapterSpec, FleetSpec
 
 USUAL_DISCORDANCE = 0.1

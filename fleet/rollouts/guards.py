@@ -1,12 +1,10 @@
-"""Change windows: parts of the week in which no version gets more traffic.
+"""Finds what must not raise a version's share: closed change windows, doubtful clocks and verdicts.
 
-Doubt: what must not raise a version's share, for it is not to be believed.
-
-Whatever makes a plan comes by here: by a clock that is behind a bake, a pause or an override
+Every plan passes these guards: with a clock that is behind, a bake, a pause or an override
 would end when it should not, and a verdict that does not follow from its counts is no verdict.
 Taking traffic back needs neither.
 
-Shadows: versions that are loaded to get copies of requests, and no traffic of clients.
+Also the versions that are loaded as shadows: copies of requests, and no traffic of clients.
 """
 
 from collections.abc import Iterable

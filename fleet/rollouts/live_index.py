@@ -1,11 +1,11 @@
-"""What stands now, in the form that pace and placement ask for it: indexes over live state."""
+"""Indexes the live state as rollouts and placement ask for it."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from fleet.history import History, is_way_back
-from fleet.names import AdapterName, adapter_address
+from fleet.names import AdapterName, adapter_address, adapter_of_address
 from fleet.resources import FULL, Route, Share, State
 from fleet.spec import FleetSpec
 
@@ -115,9 +115,8 @@ def resident_versions(live: State, history: History) -> dict[str, tuple[str, ...
     """Return the versions that are or should be loaded, by alias, newest first."""
     names = {each.adapter for each in live.adapters().values()}
     for address in history.owned:
-        kind, _, rest = address.partition("/")
-        if kind == "adapter":
-            names.add(rest.rpartition("@")[0])
+        if adapter := adapter_of_address(address):
+            names.add(adapter)
     found: dict[str, list[AdapterName]] = defaultdict(list)
     for name in names:
         try:

@@ -1,11 +1,11 @@
-"""Words: what a plan says of a version that does not move on."""
+"""Words what a plan says of a version that does not move on."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from fleet.history import GateEvidence, RollbackHold, RolloutMark
+from fleet.names import version_of
 from fleet.rollouts.evidence import NONE, GateResult
-from fleet.rollouts.targets import version_of
 
 
 def time(moment: datetime) -> str:

@@ -1,4 +1,4 @@
-"""One alias: its next shares, from what stands, what was found and what people said."""
+"""Decides the next shares of one alias, from live routes, evidence and marks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -6,6 +6,7 @@ from datetime import datetime
 
 from fleet.gates import Verdict
 from fleet.history import History
+from fleet.names import version_of
 from fleet.plan import GateDue
 from fleet.resources import FULL, Route
 from fleet.rollouts import messages
@@ -13,7 +14,7 @@ from fleet.rollouts.evidence import GateResult
 from fleet.rollouts.first_version import decide_first_version
 from fleet.rollouts.guards import closed_until, doubt
 from fleet.rollouts.situation import Situation
-from fleet.rollouts.targets import AliasTarget, Phase, version_of
+from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import AdapterSpec, FleetSpec
 
 _GATED = (

@@ -1,4 +1,4 @@
-"""Situation: one alias as it stands, with all that its pace is decided by."""
+"""Gathers all that a decision about one alias needs: candidate, stable version, stage, blocks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,6 +1,6 @@
-"""Trials: which versions are being tried now, against which, and which gates have to be asked.
+"""Decides which gates are due: which versions are on trial, against which, on which evidence.
 
-A trial says nothing about whether a version may go on; that is the pace's business. It says
+A trial says nothing about whether a version may go on; `progress` decides that. A trial says
 what evidence is lacking or has become void because the bytes, the engine, the gate or the golden
 set are others now.
 """

@@ -1,4 +1,4 @@
-"""Engines: which vLLM every device runs, as declared or as its servers answered. Pure."""
+"""Decides which vLLM each device runs, as declared or as its servers answered. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterator

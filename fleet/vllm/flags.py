@@ -1,7 +1,4 @@
-"""The flags of managed servers: chosen once, kept as long as they suffice.
-
-LISTED.
-"""
+"""Chooses the flags of managed servers: chosen once, kept as long as they suffice."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace

@@ -1,7 +1,7 @@
-"""Launch: how a server of the plan is started, as an argument vector and an environment.
+"""Builds the command line and the environment that start a server of the plan.
 
-Everything a server is started with is decided by its flags, so that their digest, stamped
-on the server as a served name and as its fingerprint, tells later whether they still hold.
+All that a server is started with is decided by its flags, so that their digest, stamped on the
+server as a served name and as its fingerprint, tells later whether the flags still hold.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
-"""LoRA slots: what a server reserves for them on each of its devices when it starts.
+"""Predicts the memory that a server reserves for LoRA slots on each of its devices when it starts.
 
 Table keyed by architecture and vLLM release; per module, the shapes of its stacked tensors.
 
-Law of a card, checked against 84 published start-ups of two models on one H100 of 64 GB:
+Law of a device, checked against 84 published start-ups of two models on one H100 of 64 GB:
 
     usable = weights + taken(max_loras * slots of max_lora_rank) + KV cache + reserve
 
@@ -12,9 +12,8 @@ and slots, and the KV cache that they leave up to 9 % (0.4 GiB) off. All of that
 is one figure for a model and its settings, whatever the slots; only a running server can tell it,
 so a measured one holds for any other number of slots and rank, and a guessed one is a guess.
 
-PyTorch's caching allocator: what a list of tensors takes of a card, beyond its own bytes.
-
-Law (within 0.11 % of the KV cache of all 73 published start-ups that print one, see `slots`):
+Law of PyTorch's caching allocator, for the bytes that a list of tensors takes (within 0.11 % of the
+KV cache of all 73 published start-ups that print one):
 
     taken = segments that the tensors are cut from, in the order in which they are made
 

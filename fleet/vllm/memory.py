@@ -1,8 +1,8 @@
-"""Memory of one server, from first principles: weights, LoRA slots, KV cache, reserve.
+"""Computes the memory of one server from first principles: weights, LoRA slots, KV cache, reserve.
 
 All sizes are bytes of one device; with tensor parallelism each device holds its part. Nothing
-here is calibrated: `reserve_bytes` stands for what only a running server can tell, and whoever
-shows these figures says so.
+here is calibrated: `reserve_bytes` stands for what only a running server can tell, and a command
+that shows these figures says so.
 
     usable = weights + LoRA slots (`fleet.vllm.lora_slots`) + KV cache + reserve
 """

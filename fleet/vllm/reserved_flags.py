@@ -1,4 +1,4 @@
-"""Flags of vLLM that fleetctl sets itself: the one table that validate, plan and apply go by.
+"""Lists the flags of vLLM that fleetctl sets itself: one table for validate, plan and apply.
 
 A flag counts under every spelling that vLLM reads as it: underscores for hyphens, a `--no-` before
 it, a short form or alias, and any beginning of its name, which Python's argparse completes.

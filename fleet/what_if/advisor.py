@@ -1,7 +1,4 @@
-"""Remedies: why a fleet does not fit, and what would make it fit, each way out planned with.
-
-Culprits: why a base holds several devices, where others lack one.
-"""
+"""Advises what would make a fleet fit: tries candidates, plans with each, keeps those that help."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence

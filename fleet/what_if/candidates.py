@@ -1,14 +1,11 @@
-"""Candidates: changes to be tried, and the edits that they are made of.
-
-What a diagnosis says. Data only.
-"""
+"""Defines candidates, advice and diagnosis: changes to try, and their results. Data only."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from fleet.hardware import BaseSpec, HostSpec
+from fleet.names import alias_of
 from fleet.placement import Attempt, PlacementCause, TotalNeed
-from fleet.rollouts import alias_of
 from fleet.spec import AdapterSpec, FleetSpec
 
 SpecChange = Callable[[FleetSpec], FleetSpec]

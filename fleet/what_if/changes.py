@@ -1,4 +1,4 @@
-"""A fleet with changes made, and the live state that fits it."""
+"""Changes a declared fleet by what-if texts, and the live state to fit."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -1,7 +1,4 @@
-"""Small edits that several changes make.
-
-What a change of a what-if may look like, and why one is refused.
-"""
+"""Edits parts of a `FleetSpec`, and refuses what-if texts of the wrong form."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

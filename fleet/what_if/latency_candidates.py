@@ -1,4 +1,4 @@
-"""What may help where no device keeps a promised latency."""
+"""Proposes changes where no device keeps a promised latency."""
 
 from collections.abc import Iterator
 from dataclasses import replace

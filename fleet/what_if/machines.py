@@ -1,4 +1,4 @@
-"""Changes of devices, hosts and bases."""
+"""Changes devices, hosts and bases of a declared fleet."""
 
 from dataclasses import replace
 

@@ -1,7 +1,4 @@
-"""What may help where slots, ranks, memory or throughput are short.
-
-What may help where a host has no main memory left for what its servers list.
-"""
+"""Proposes changes where slots, ranks, memory, throughput or host memory are short."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,4 @@
-"""What may help where a declared rule leaves no place: the same without the rule.
-
-The ladder: changes of a fleet that may make it fit, from small to large.
-"""
+"""Proposes to drop the rule that leaves no place, and orders candidates from small to large."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace

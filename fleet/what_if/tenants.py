@@ -1,4 +1,4 @@
-"""Changes of clients, their adapters, and what these are asked."""
+"""Changes clients, their adapters, and their demand in a declared fleet."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleet.names import alias_name
 from fleetctl import completion
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def list_versions(session: "Session", selection: str | None, form: str) -> None:
     rows = [
         _row(each)
         for each in _catalogue(session)
-        if selection in {None, each.client, f"{each.client}-{each.task}"}
+        if selection in {None, each.client, alias_name(each.client, each.task)}
     ]
     if form == "json":
         click.echo(json.dumps(rows, indent=2))

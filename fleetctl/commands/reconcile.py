@@ -178,9 +178,9 @@ async def _heal(
     import asyncio
 
     from fleet.history import settled
+    from fleet.names import alias_of
     from fleet.planning import DriftAction, classify_drift, repair
     from fleet.resources import LoadedAdapter
-    from fleet.rollouts import alias_of
 
     fleet = session.fleet()
     clock = asyncio.get_running_loop().time

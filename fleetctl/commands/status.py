@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from fleet.names import client_of
 from fleetctl import completion
 
 if TYPE_CHECKING:
@@ -63,17 +64,15 @@ def command(session: "Session", *, client: str | None, form: Literal["json", "te
     document["retraining"] = [
         each
         for each in ([] if why else turns(session))
-        if each["turn"] in URGENT and client in {None, each["alias"].partition("-")[0]}
+        if each["turn"] in URGENT and client in {None, client_of(each["alias"])}
     ]
     document["drift"] = [
         drift_row(alias, adapter, each)
         for alias, adapter, each in ([] if why else alarms(session, live))
-        if client in {None, alias.partition("-")[0]}
+        if client in {None, client_of(alias)}
     ]
     drills = () if why else asyncio.run(turns_of_drills(session, live, known.entries))
-    document["drills"] = [
-        row(each) for each in drills if client in {None, each.alias.partition("-")[0]}
-    ]
+    document["drills"] = [row(each) for each in drills if client in {None, client_of(each.alias)}]
     shown = json.dumps(document, indent=2) + "\n" if form == "json" else render_text(document)
     click.echo(shown, nl=False)
 

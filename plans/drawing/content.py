@@ -7,7 +7,7 @@ from typing import Literal
 from fleet.capacity import NO_REQUEST_MIX, largest_batch, request_mix_of
 from fleet.errors import FleetError, did_you_mean, problem
 from fleet.hardware import DeviceSpec, HostSpec
-from fleet.names import AdapterName
+from fleet.names import AdapterName, stands_on_device
 from fleet.placement import AdapterAccount, PlacementResult, ServerAccount, placement_accounts
 from fleet.spec import FleetSpec
 from fleet.vllm import USABLE
@@ -37,7 +37,7 @@ class DeviceBox:
 
     @property
     def free_bytes(self) -> int:
-        """What no server takes: a server never asks for all, see `fleet.budget.USABLE`."""
+        """What no server takes: a server never asks for all, see `fleet.vllm.USABLE`."""
         return self.memory_bytes - sum(each.bytes for each in self.parts)
 
 
@@ -206,7 +206,9 @@ def _row(
         for names, group in _groups(here)
     )
     attached = {each.name for each in host.attached}
-    waiting = {name for name in devices for each in silent if each.endswith(f"-{host.name}-{name}")}
+    waiting = {
+        name for name in devices for each in silent if stands_on_device(each, host.name, name)
+    }
     return HostRow(
         host.name,
         panels,

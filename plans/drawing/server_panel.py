@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 
+from fleet.names import alias_parts
 from plans.drawing.content import Block, Panel, ServerPanel
 from plans.drawing.labels import busiest, concurrency, flags, label, slots
 from plans.drawing.labels import waiting as waiting_of_words
@@ -88,7 +89,7 @@ class Region:
         look = "block cached" if each.cached else "block"
         data = (("adapter", each.adapter), ("at", self.server))
         yield Rect(round(x, 2), y, *size, look, title, data, self.palette[each.client])
-        texts = (label(each), each.alias, each.alias.partition("-")[2])
+        texts = (label(each), each.alias, alias_parts(each.alias)[1])
         name = first_fitting(texts, width - 10)
         if name:
             yield TextLabel(round(x + 4, 2), y + 13.5, name, "in")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fleet.errors import FleetError, did_you_mean, problem
-from fleet.names import AdapterName, Address, adapter_address
+from fleet.names import AdapterName, Address, adapter_address, name_in_address
 from fleet.placement import PlacementResult, placement_accounts, weigh
 from fleet.plan import Plan
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
@@ -51,7 +51,7 @@ def find(scene: ExplainInput, name: str) -> list[Address]:
     known = {**scene.live.resources, **scene.desired.resources}
     found = [address for address, each in sorted(known.items()) if name in names_of(each)]
     if not found:
-        words = [word for each in sorted(known) for word in (each, each.partition("/")[2])]
+        words = [word for each in sorted(known) for word in (each, name_in_address(each))]
         near = did_you_mean(name, words)
         raise FleetError(
             problem(

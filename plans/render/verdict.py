@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fleet.names import name_in_address
 from fleet.plan import Action, Change, Impact, Plan
 from plans.wording import counted, kind_of, listed
 
@@ -71,7 +72,7 @@ def _danger(plan: Plan) -> Iterator[str]:
 
 def _care(plan: Plan) -> Iterator[str]:
     ending = [
-        each.address.partition("/")[2]
+        name_in_address(each.address)
         for each in plan.changes
         if kind_of(each) == "route" and each.action is Action.DELETE
     ]

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from fleet.encoding import canonical_json
+from fleet.names import adapter_of_address, address_parts, server_of_address, step_parts
 from fleet.steps import VERSION, ApplyEvent
 
 Data = Mapping[str, Any]
@@ -39,7 +40,7 @@ def line(event: ApplyEvent) -> str:
 
 def _begun(data: Data) -> str:
     """Say so only of steps that take their time."""
-    return " …" if data["step"].partition(" ")[0] in ("start", "stop", "drain") else ""
+    return " …" if step_parts(data["step"])[0] in ("start", "stop", "drain") else ""
 
 
 def _done(data: Data) -> str:
@@ -67,10 +68,10 @@ _VERBS = {
 
 
 def _words(step: str) -> str:
-    verb, _, address = step.partition(" ")
-    kind, _, name = address.partition("/")
-    adapter, at, server = name.rpartition("@")
-    where = f"{adapter} on {server}" if at else name
+    verb, address = step_parts(step)
+    kind, name = address_parts(address)
+    server = server_of_address(address)
+    where = f"{adapter_of_address(address)} on {server}" if server else name
     return f"{_VERBS.get(verb, verb)} {kind} {where}"
 
 

@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import Any
 
 from fleet.history import GateEvidence, History, MarkKind, RolloutMark, is_out, kept_out
+from fleet.names import version_of
 from fleet.plan import GateDue
 from fleet.resources import FULL
-from fleet.rollouts import AliasTarget, Phase, version_of
+from fleet.rollouts import AliasTarget, Phase
 from fleet.spec import FleetSpec
 
 QUIET = (Phase.COMPLETE, Phase.FIRST)

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fleet.history import Entry, History
+from fleet.names import address_parts
 from fleet.resources import LoadedAdapter, Route, State
 from plans.explain.rollout import lines_of, told
 
@@ -107,7 +108,7 @@ def _servers(live: State, history: History) -> list[dict[str, Any]]:
     for adapter in live.adapters().values():
         held[adapter.server] = held.get(adapter.server, 0) + 1
     known = {each.name for each in live.servers().values()} | set(live.unknown_servers)
-    known |= {address.partition("/")[2] for address in history.owned if address[:7] == "server/"}
+    known |= {name for kind, name in map(address_parts, history.owned) if kind == "server"}
     known |= {
         each.server for each in history.established.values() if isinstance(each, LoadedAdapter)
     }

@@ -8,6 +8,8 @@ Retraining for the terminal; takes the documents that `--format json` prints.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fleet.names import alias_name
+
 _COLUMNS_RETRAINING = ("TURN", "ADAPTER", "TRAINED", "NEXT", "CLAIMED BY", "")
 
 
@@ -46,7 +48,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     alias = ""
     for row, its in zip(rows, cells, strict=True):
-        own = f"{row['client']}-{row['task']}"
+        own = alias_name(row["client"], row["task"])
         if own != alias:
             lines += ["", own] if alias else [_line(_COLUMNS, widths), own]
             alias = own

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fleet.file_formats import newer_server, require_known
 from fleet.flag_formats import FORMATS, format_of
+from fleet.names import stands_on_host
 from fleet.resources import Server, ServerFlags
 from runtime.processes import environment, in_session, marked_by, start_mark
 
@@ -128,7 +129,7 @@ class LaunchRecords:
         # A server's folder outlives its record. Processes are looked through only where one
         # may be lost, not once per host of a fleet that runs elsewhere.
         if any(
-            each is None and (host is None or f"-{host}-" in f"{name}-")
+            each is None and (host is None or stands_on_host(name, host))
             for name, each in found.items()
         ):
             found = {**self._carried(), **{name: each for name, each in found.items() if each}}

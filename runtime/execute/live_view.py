@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from fleet.errors import EngineError, EngineUnreachableError, problem
-from fleet.names import Address, server_of_address
+from fleet.names import Address, kind_of_address, server_of_address
 from fleet.resources import Resource, State
 from runtime.engines.protocol import Engine, Observer
 from runtime.execute.context import ExecutionContext
@@ -100,7 +100,7 @@ class LiveView:
         """Draw in what an own step did."""
         picture = self._pictures[self.host_of(server)]
         gone: list[Address] = [address]
-        if after is None and address.startswith("server/"):
+        if after is None and kind_of_address(address) == "server":
             gone += [each for each in picture.resources if server_of_address(each) == server]
         for each in gone:
             picture.mine[each] = (self._now(), after if each == address else None)

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from fleet.encoding import operation_result
+from fleet.decoding import operation_result
 from fleet.errors import FleetError, LockHeldError
 from fleet.history import History, fold_entries, settled
-from fleet.names import Address
+from fleet.names import Address, name_in_address
 from fleet.plan import Action, Change, Plan
 from fleet.resources import Resource, State
 from fleet.steps import ApplyEvent, Emit, StartServer, StopServer
@@ -40,7 +40,7 @@ def recovered(history: History, live: State) -> list[tuple[str, str, Record]]:
             continue
         changes, after = operation_result(each.operation)
         if changes and live.resources.get(each.address) == after:
-            server = each.address.removeprefix("server/")
+            server = name_in_address(each.address)
             boot = live.boots.get(server, "") if after is not None else ""
             data = {"step": step, "address": each.address, "how": "recovered", "boot": boot}
             found.append((step, "done", ("step_finished", data)))

@@ -25,6 +25,7 @@ from fleet.evals import (
     to_judge,
 )
 from fleet.gates import Finding, judge_paired
+from fleet.names import client_of
 from fleet.resources import State
 from fleet.response_format import ResponseFormat
 from fleet.rollout_policy import GateSpec
@@ -140,7 +141,7 @@ def _by_judge(
     judged = {measure for each in golden.items for measure in to_judge(each)}
     judged |= {ACCURACY} if any(map(in_pairs, golden.items)) else set()
     theirs = [each for each in gates if _measure(each) in judged]
-    why = office.advisory(trial.alias.partition("-")[0]) if theirs else ""
+    why = office.advisory(client_of(trial.alias)) if theirs else ""
     if not why:
         return list(gates), ()
     reason = f"a judge scores its answers, and {why}: fleetctl eval judge LABELS --client NAME"

@@ -1,7 +1,4 @@
-"""References and rules that reach over several declarations.
-
-Every check over several declarations, in order.
-"""
+"""Checks what reaches over several declarations: references, rules, amounts. In order."""
 
 from collections.abc import Iterator
 

@@ -1,10 +1,6 @@
-"""Clients and their adapters: versions, ranks, renames, demand.
+"""Checks clients and adapters: versions, ranks, renames, demand, keys, smoke tests, formats.
 
-Keys: a secret tells who calls, so no two keys may have the same.
-
-Smoke tests: enough known inputs, each of them once.
-
-What an adapter asks for on the way of its requests: formats and shadows.
+A secret tells which client calls, so two keys with the same secret are refused.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

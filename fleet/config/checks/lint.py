@@ -1,6 +1,6 @@
-"""Hints: what is well-formed and will not do what whoever wrote it expects.
+"""Warns of declarations that are well-formed and do not do what their author expects.
 
-For `fleetctl validate` alone. A plan says the same of the versions that it is about.
+For `fleetctl validate` alone. A plan says the same of the versions that the plan is about.
 """
 
 from collections import defaultdict
@@ -12,6 +12,7 @@ from fleet.config.problems import Problem
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Gate
+from fleet.names import alias_name
 from fleet.rollout_policy import OFFLINE, RISES
 
 STANDARD = "standard"
@@ -24,7 +25,7 @@ _Adapters = Sequence[tuple[Path, str, Adapter]]
 def lint(given: Declarations) -> Iterator[Problem]:
     """Yield warnings; many of one kind are one, at the first of their places."""
     adapters = [
-        (("clients", client, "adapters", task), f"{client}-{task}", each)
+        (("clients", client, "adapters", task), alias_name(client, task), each)
         for client, declared in given.clients.items()
         for task, each in declared.adapters.items()
     ]

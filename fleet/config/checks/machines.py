@@ -1,4 +1,4 @@
-"""Bases, hosts and gateways: engines, ports, flags, and whether a base can be spread."""
+"""Checks bases, hosts and gateways: engines, ports, flags, and whether a base can be sharded."""
 
 from collections.abc import Collection, Iterator, Mapping
 

@@ -1,7 +1,4 @@
-"""References: every name that a declaration uses must be declared.
-
-Where adapters may be: pins, what they avoid, and whom they are kept apart from.
-"""
+"""Checks that every name is declared, and that pins, `avoid` and `apart` leave a place."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +8,7 @@ from fleet.codes import nearest
 from fleet.config.problems import Problem
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
+from fleet.names import alias_name
 
 Path = tuple[str | int, ...]
 
@@ -65,7 +63,7 @@ def aliases_of(clients: Any) -> Iterator[str]:
     for name, client in clients.items() if isinstance(clients, dict) else ():
         adapters = client.get("adapters") if isinstance(client, dict) else None
         for task in adapters if isinstance(adapters, dict) else ():
-            yield f"{name}-{task}"
+            yield alias_name(name, task)
 
 
 def reference(
@@ -94,10 +92,10 @@ class _Wish:
 def check_places(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
     """Yield wishes that name nothing, or that no placement can meet."""
     wishes = {
-        f"{name}-{task}": _Wish(
+        alias_name(name, task): _Wish(
             name,
             client.tier or given.defaults.tier,
-            f"{name}-{task}",
+            alias_name(name, task),
             ("clients", name, "adapters", task),
             adapter,
         )

@@ -1,7 +1,4 @@
-"""Rollouts, gates and overrides: stages, limits and names that fit together.
-
-Evaluations: what they need of the rest of the fleet.
-"""
+"""Checks rollouts, gates, overrides and evaluations: stages, limits and names that fit together."""
 
 from collections.abc import Iterator
 

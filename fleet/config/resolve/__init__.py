@@ -1,7 +1,4 @@
-"""From declarations to the fleet: defaults and tiers merged, every reference checked.
-
-The fleet as a whole.
-"""
+"""Resolves declarations to a `FleetSpec`: defaults and tiers merged, every reference checked."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""Tiers, clients and adapters as the planner reads them."""
+"""Resolves tiers, clients and adapters to what the planner reads."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,7 +6,7 @@ from fleet.config.facts import ProjectFacts
 from fleet.config.schema.clients import Adapter, Client, Demand, Tier
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.traffic import Limits, Notify, Shadow
-from fleet.names import AdapterName, Version
+from fleet.names import AdapterName, Version, alias_name
 from fleet.response_format import FormatKind, ResponseFormat
 from fleet.spec import (
     AdapterSpec,
@@ -149,7 +149,7 @@ def _apart(name: AdapterName, each: Adapter, given: Declarations) -> set[str]:
     """Return whom an adapter is kept apart from; its own client: that one's other adapters."""
     others = {*each.apart} - {name.client}
     if name.client in each.apart:
-        others |= {f"{name.client}-{task}" for task in given.clients[name.client].adapters}
+        others |= {alias_name(name.client, task) for task in given.clients[name.client].adapters}
     return others - {name.alias}
 
 
@@ -175,4 +175,4 @@ def renames(given: Declarations) -> Iterator[tuple[str, str]]:
     for owner, its in given.clients.items():
         for task, each in its.adapters.items():
             if each.formerly:
-                yield f"{owner}-{task}", each.formerly
+                yield alias_name(owner, task), each.formerly

@@ -1,7 +1,4 @@
-"""Bases, hosts and gateways as the planner reads them.
-
-Rollouts, gates and overrides as the planner reads them.
-"""
+"""Resolves bases, hosts, gateways, rollouts, gates and overrides to what the planner reads."""
 
 from collections.abc import Iterator
 from dataclasses import replace

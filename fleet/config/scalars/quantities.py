@@ -1,6 +1,6 @@
-"""Quantities: durations, delays, sizes, percents, thresholds, windows of hours, counts.
+"""Reads quantities: durations, delays, sizes, percents, thresholds, windows of hours, counts.
 
-What the scalar types share: their errors, how values are shown, the schema of texts.
+Also what all scalar types share: their errors, how values are shown, the schema of texts.
 """
 
 import re

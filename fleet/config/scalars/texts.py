@@ -1,7 +1,4 @@
-"""Words: names, versions, references to secrets, addresses, values of flags.
-
-Calendar: days, parts of the week, and digests that a person writes down.
-"""
+"""Reads names, versions, secret references, addresses, flags, days, weeks and digests."""
 
 import re
 import shlex

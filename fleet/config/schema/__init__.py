@@ -1,6 +1,6 @@
-"""What may stand in the YAML files, as models. Their docstrings are the schema's texts.
+"""Declares what may stand in the YAML files, as models, and writes their JSON Schema for editors.
 
-The JSON Schema of the declarations, for editors.
+The docstrings of the models are the texts of the schema.
 """
 
 import json

@@ -1,7 +1,4 @@
-"""How requests are treated on their way: limits, deadlines, shadows, the form of answers.
-
-Who is told of what happens by itself: by a gate, a schedule, or an operator at night.
-"""
+"""Declares how requests are treated, and who is notified: limits, deadlines, shadows, formats."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""Metrics over the numbers in an answer."""
+"""Scores the numbers in an answer."""
 
 import math
 import re

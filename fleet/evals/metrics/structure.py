@@ -1,4 +1,4 @@
-"""Metrics over answers of a fixed form: classes and JSON."""
+"""Scores answers of a fixed form: classes and JSON."""
 
 import json
 import re

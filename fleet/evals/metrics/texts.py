@@ -1,7 +1,4 @@
-"""Metrics over the text of an answer.
-
-Normalisers: which differences between two texts do not count.
-"""
+"""Scores the text of an answer, after normalisers that remove differences that do not count."""
 
 import string
 import unicodedata

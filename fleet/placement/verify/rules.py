@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from fleet.capacity import prompt_seconds, speed_of, step_seconds
+from fleet.names import alias_of, base_of, client_of, server_name
 from fleet.placement.verify.view import Constraint, PlacementView, Violation
 from fleet.resources import Server
-from fleet.rollouts import alias_of
 from fleet.spec import AdapterSpec
 from fleet.vllm import rank_bucket
 
@@ -37,7 +37,7 @@ def replicas(scene: PlacementView) -> Iterator[Violation]:
 
 def _asked(scene: PlacementView, declared: AdapterSpec, name: str) -> int:
     """Return the replicas of a version; one that cannot be loaded stays where it is."""
-    base = name.split("-", 3)[2]
+    base = base_of(name)
     if name in scene.fleet.versions and base in scene.fleet.bases:
         return max(declared.replicas, 1)
     wanted = scene.wanted
@@ -48,7 +48,7 @@ def _asked(scene: PlacementView, declared: AdapterSpec, name: str) -> int:
 def servers(scene: PlacementView) -> Iterator[Violation]:
     """Find versions on servers that are not there, of another base, or silent and new to them."""
     for name, bound in scene.bindings.items():
-        base = name.split("-", 3)[2]
+        base = base_of(name)
         for each in bound:
             server = scene.servers.get(each)
             if each in scene.live.unknown_servers:
@@ -73,7 +73,7 @@ def silence(scene: PlacementView) -> Iterator[Violation]:
         if name in live:
             continue
         for device in server.devices:
-            there = [f"{base}-{server.host}-{device}" for base in sorted(scene.fleet.bases)]
+            there = [server_name(base, server.host, device) for base in sorted(scene.fleet.bases)]
             for other in there:
                 if other in scene.live.unknown_servers and other != name:
                     text = f"`{name}` is started on the device of `{other}`, which does not answer"
@@ -188,7 +188,7 @@ def _apart(declared: AdapterSpec, name: str, server: str, names: list[str]) -> I
         each
         for each in names
         if alias_of(each) != declared.alias
-        and apart.intersection((alias_of(each), each.partition("-")[0]))
+        and apart.intersection((alias_of(each), client_of(each)))
     ]
     if beside:
         text = f"`{name}` stays apart from `{beside[0]}`, and both are on `{server}`"

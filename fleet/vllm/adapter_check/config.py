@@ -1,4 +1,4 @@
-"""The adapter's configuration: what a multi-LoRA server refuses, or ignores without a word."""
+"""Checks an adapter's configuration for what a multi-LoRA server refuses or ignores."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""The adapter's tensors, from the header alone: names, types, shapes, ranks, completeness."""
+"""Checks the tensors of an adapter from the header alone: names, types, shapes, ranks, gaps."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
