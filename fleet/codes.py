@@ -143,7 +143,7 @@ def diagnostic(
 
 @lru_cache(maxsize=1024)
 def nearest(word: str, choices: tuple[str, ...]) -> str:
-    """Do what `did_you_mean` does, once for a mistake that is made a thousand times."""
+    """Return `did_you_mean` from a cache, for a mistake that is made a thousand times."""
     return did_you_mean(word[:100], choices)
 
 

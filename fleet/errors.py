@@ -48,7 +48,9 @@ class FleetError(Exception):
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
         """Keep the diagnostics; there is at least one."""
-        super().__init__("; ".join(f"{each.summary}: {each.detail}" for each in diagnostics))
+        super().__init__(
+            "; ".join(f"{diagnostic.summary}: {diagnostic.detail}" for diagnostic in diagnostics)
+        )
         self.diagnostics: tuple[Diagnostic, ...] = diagnostics
 
 

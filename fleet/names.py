@@ -34,7 +34,7 @@ def is_id(text: str) -> bool:
 
 
 def by_number(name: str) -> tuple[tuple[str | int, ...], str]:
-    """Return what sorts names as people count: `gpu2` before `gpu10`; of equal numbers by text."""
+    """Return the key that sorts names as people count: `gpu2` before `gpu10`, then by text."""
     parts = re.split(r"([0-9]+)", name)
     return tuple(int(part) if at % 2 else part for at, part in enumerate(parts)), name
 
@@ -106,7 +106,7 @@ class AdapterName:
 
     @classmethod
     def from_dns(cls, label: str) -> Self:
-        """Read back what `dns` wrote.
+        """Read a DNS label that `dns` wrote.
 
         Raises:
             ValueError: `label` was not made by `dns`.
@@ -197,7 +197,7 @@ def key_address(client: str, key: str) -> Address:
 
 
 def address_parts(address: str) -> tuple[str, str]:
-    """Return the kind of an address (`server`, `adapter`, `route`, `key`) and the rest of it."""
+    """Return the kind of an address (`server`, `adapter`, `route`, `key`) and the rest."""
     kind, _, rest = address.partition("/")
     return kind, rest
 

@@ -41,7 +41,7 @@ class ServerFlags:
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits over all flags; stamped on the server so it can be read back.
+        """Twelve hex digits over all flags; stamped on the server, to be read back.
 
         Of the newest format; see `fleet.flag_formats`.
         """
@@ -126,7 +126,7 @@ class Route:
 
     @property
     def client(self) -> str:
-        """The client who owns the alias."""
+        """The client that owns the alias."""
         return client_of(self.alias)
 
     @property
@@ -205,26 +205,26 @@ class State:
 
     def servers(self) -> dict[str, Server]:
         """Return the servers by name, sorted."""
-        found = (each for each in self.resources.values() if isinstance(each, Server))
+        found = (resource for resource in self.resources.values() if isinstance(resource, Server))
         return {each.name: each for each in sorted(found, key=lambda each: each.name)}
 
     def adapters(self) -> dict[Address, LoadedAdapter]:
         """Return the listed adapters by address, sorted."""
         return {
-            address: each
-            for address, each in sorted(self.resources.items())
-            if isinstance(each, LoadedAdapter)
+            address: resource
+            for address, resource in sorted(self.resources.items())
+            if isinstance(resource, LoadedAdapter)
         }
 
     def routes(self) -> dict[str, Route]:
         """Return the routes by alias, sorted."""
-        found = (each for each in self.resources.values() if isinstance(each, Route))
+        found = (resource for resource in self.resources.values() if isinstance(resource, Route))
         return {each.alias: each for each in sorted(found, key=lambda each: each.alias)}
 
     def keys(self) -> dict[Address, Key]:
         """Return the keys by address, sorted."""
         return {
-            address: each
-            for address, each in sorted(self.resources.items())
-            if isinstance(each, Key)
+            address: resource
+            for address, resource in sorted(self.resources.items())
+            if isinstance(resource, Key)
         }

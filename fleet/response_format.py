@@ -42,7 +42,7 @@ class ResponseFormat:
 
     @property
     def shown(self) -> str:
-        """What plans show of it."""
+        """The format as plans show it."""
         match self.kind:
             case FormatKind.JSON:
                 return "JSON"
@@ -70,7 +70,7 @@ def check_format(wanted: ResponseFormat, text: str) -> bool | None:
 
 
 def flaw(wanted: ResponseFormat) -> str:
-    """Return what is wrong with a format itself, in one sentence; empty where nothing is."""
+    """Return the fault of a format itself, as a sentence; empty: no fault."""
     if wanted.kind is FormatKind.LABELS and not wanted.labels:
         return "There is no label in it."
     if len(wanted.text) > MAX_SCHEMA:

@@ -75,7 +75,7 @@ class GateSpec:
 
     @property
     def offline(self) -> bool:
-        """Whether a golden set judges it, and not traffic."""
+        """Whether the gate is judged on a golden set, not on traffic."""
         return self.metric in OFFLINE
 
     @property

@@ -86,7 +86,7 @@ def step_under_load(speed: Speed, tokens_per_s: float, active: float) -> float:
     The batch settles where it decodes as fast as is asked; infinite where it cannot, however
     large it gets.
     """
-    step, request = (each * crowding(speed, active) for each in speed.adapted)
+    step, request = (constant * crowding(speed, active) for constant in speed.adapted)
     spare = 1 - tokens_per_s * request
     return step / spare if spare > 0 else inf
 

@@ -61,7 +61,7 @@ def allows(requirement: str, running: str) -> bool:
 
 
 def refusal(requirement: object, running: str) -> str:
-    """Return why a release must not read a fleet; empty: it may.
+    """Return why a release must not read a fleet; empty: the release may.
 
     Of a malformed requirement nothing is said here: it is reported with the other values.
 

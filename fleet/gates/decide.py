@@ -108,7 +108,7 @@ def _first_failure(moments: Iterator[Moment], alpha: float) -> tuple[float, bool
 def _power(rule: str, counts: Series, limits: Limits) -> str:
     """Say how many bad requests would have failed the version, had they come all at once."""
     names = ("at_risk", "first_stable", "at_risk_stable") if by_user(counts) else BOTH[1:]
-    requests, bad, others = (float(sum(counts.get(each, ()))) for each in names)
+    requests, bad, others = (float(sum(counts.get(name, ()))) for name in names)
     compared = rule in (RISE, RATIO)
     if not requests or (compared and not others):
         return ""

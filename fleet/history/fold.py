@@ -25,7 +25,7 @@ def fold_entries(entries: Iterable[Entry]) -> History:
 
 
 def settled(history: History, live: State) -> History:
-    """Decide by the live state how unfinished steps ended; what cannot be observed stays so.
+    """Decide by the live state how unfinished steps ended; unobservable steps stay unfinished.
 
     One whose effect is there finished when it was started; the others never happened.
     """
@@ -64,7 +64,7 @@ class _Past:
             history.seq,
             history.as_of,
             dict(history.stages),
-            {alias: dict(each) for alias, each in history.holds.items()},
+            {alias: dict(hold) for alias, hold in history.holds.items()},
             dict(history.cutovers),
             set(history.answered_all),
             dict(history.boots),
@@ -89,7 +89,7 @@ class _Past:
         return History(
             self.seq,
             self.stages,
-            {alias: each for alias, each in self.holds.items() if each},
+            {alias: hold for alias, hold in self.holds.items() if hold},
             self.cutovers,
             frozenset(self.answered_all),
             self.boots,
@@ -101,7 +101,7 @@ class _Past:
         )
 
     def take(self, entry: Entry) -> None:
-        """Add one entry."""
+        """Add an entry."""
         self.seq, self.as_of = entry.seq, latest_time(self.as_of, entry.time, entry.kind)
         data = entry.data
         match entry.kind:
@@ -171,7 +171,7 @@ class _Past:
             self.boots[name_in_address(data["address"])] = data["boot"]
 
     def became(self, address: Address, after: Resource | None, when: datetime) -> None:
-        """Note what a resource is since `when`; None: it is gone."""
+        """Note a resource as of `when`; None: the resource is gone."""
         kind, name = address_parts(address)
         match after:
             case None:
@@ -194,7 +194,7 @@ class _Past:
         """Note a route's stage, and which versions lost their share with it."""
         known = self.established
         before, known[route.address] = known.get(route.address), route
-        shares, top = {each.adapter: each.percent for each in route.shares}, route.shares[0]
+        shares, top = {share.adapter: share.percent for share in route.shares}, route.shares[0]
         for gone in before.shares if isinstance(before, Route) else ():
             if gone.adapter not in shares:
                 self.cutovers.pop(gone.adapter, None)

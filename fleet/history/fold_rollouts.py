@@ -52,15 +52,15 @@ class RolloutsFold:
     ) -> "RolloutsFold":
         """Go on from what `fields` returned."""
         return cls(
-            {alias: {each.gate: each for each in found} for alias, found in evidence.items()},
+            {alias: {item.gate: item for item in found} for alias, found in evidence.items()},
             {alias: dict(found) for alias, found in rejected.items()},
             {
-                alias: {(each.mark, each.adapter): each for each in found}
+                alias: {(item.mark, item.adapter): item for item in found}
                 for alias, found in marks.items()
             },
             dict(claims),
             {
-                alias: {(each.adapter, each.purpose): each for each in found}
+                alias: {(item.adapter, item.purpose): item for item in found}
                 for alias, found in evals.items()
             },
             dict(freed),
@@ -111,10 +111,10 @@ class RolloutsFold:
             entry.seq,
         )
         before = self.evidence.get(alias, {})
-        same = {gate: each for gate, each in before.items() if each.adapter == made.adapter}
-        kept = {gate: each for gate, each in same.items() if not _outdates(made, each)}
+        same = {gate: item for gate, item in before.items() if item.adapter == made.adapter}
+        kept = {gate: item for gate, item in same.items() if not _outdates(made, item)}
         # What traffic showed of the version before says what is usual, until it is asked again.
-        usual = {gate: each for gate, each in before.items() if each.percent and gate not in same}
+        usual = {gate: item for gate, item in before.items() if item.percent and gate not in same}
         made = _with_servers(made, kept.values())
         self.evidence[alias] = {**usual, **kept, made.gate: made}
         digest = made.digests.get("adapter")
@@ -136,8 +136,8 @@ class RolloutsFold:
             return
         marks = self.marks.setdefault(alias, {})
         if word == "resume":
-            for each in ("hold", "pause"):
-                marks.pop((each, adapter), None)
+            for kind in ("hold", "pause"):
+                marks.pop((kind, adapter), None)
             return
         until = data.get("until")
         marks.pop((word, adapter), None)  # the latest stands last
@@ -156,18 +156,18 @@ class RolloutsFold:
 
     def superseded(self, alias: str, adapter: str) -> None:
         """Forget what was said of the stages of all versions but the one now rolled out."""
-        for word, each in tuple(self.marks.get(alias, ())):
-            if word in _OF_A_STAGE and each != adapter:
-                del self.marks[alias][word, each]
+        for word, owner in tuple(self.marks.get(alias, ())):
+            if word in _OF_A_STAGE and owner != adapter:
+                del self.marks[alias][word, owner]
 
     def released(self, alias: str, adapter: str, held: Iterable[str]) -> None:
         """Forget what kept a version out (empty: every version): it is judged anew.
 
         That it was is remembered until it serves. `held`: versions that were rolled back.
         """
-        failed = {each.adapter for each in self.rejected.get(alias, {}).values()}
-        aborted = {each.adapter for each in self.marks.get(alias, {}).values()
-                   if each.mark == "abort"}  # fmt: skip
+        failed = {item.adapter for item in self.rejected.get(alias, {}).values()}
+        aborted = {mark.adapter for mark in self.marks.get(alias, {}).values()
+                   if mark.mark == "abort"}  # fmt: skip
         fallen = self.fallen.get(alias, {})
         freed = {each for each in {*held, *failed, *aborted, *fallen} if adapter in ("", each)}
         self.freed[alias] = self.freed.get(alias, frozenset()) | freed
@@ -175,9 +175,9 @@ class RolloutsFold:
         bad = self.rejected.get(alias, {}).items()
         self.rejected[alias] = {key: e for key, e in bad if adapter not in ("", e.adapter)}
         self.evidence[alias] = {
-            gate: each
-            for gate, each in self.evidence.get(alias, {}).items()
-            if each.finding.verdict is not Verdict.FAIL or adapter not in ("", each.adapter)
+            gate: item
+            for gate, item in self.evidence.get(alias, {}).items()
+            if item.finding.verdict is not Verdict.FAIL or adapter not in ("", item.adapter)
         }
         marks = self.marks.get(alias, {}).items()
         self.marks[alias] = {key: e for key, e in marks if adapter not in ("", e.adapter)}
@@ -201,10 +201,10 @@ class RolloutsFold:
     def _began_anew(self, alias: str, adapter: str, when: datetime) -> None:
         """Note that what was said of a version's stage was said of another engine or golden set."""
         self.marks[alias] = {
-            key: replace(each, void=each.void or when)
-            if each.adapter == adapter and each.mark in _OF_A_STAGE
-            else each
-            for key, each in self.marks.get(alias, {}).items()
+            key: replace(mark, void=mark.void or when)
+            if mark.adapter == adapter and mark.mark in _OF_A_STAGE
+            else mark
+            for key, mark in self.marks.get(alias, {}).items()
         }
 
     def claimed(self, entry: Entry) -> None:
@@ -242,15 +242,15 @@ def _outdates(new: GateEvidence, old: GateEvidence) -> bool:
     names += ["golden"] if old.gate == new.gate else []
     names += ["stable"] if old.stable == new.stable else []
     return any(
-        each in old.digests and each in new.digests and old.digests[each] != new.digests[each]
-        for each in names
+        name in old.digests and name in new.digests and old.digests[name] != new.digests[name]
+        for name in names
     )
 
 
 def _with_servers(new: GateEvidence, kept: Iterable[GateEvidence]) -> GateEvidence:
     """Return evidence with the servers that are away, so that they are known when they return."""
     known: dict[str, str] = {}
-    for each in (*kept, new):
-        known |= by_server(each.digests.get("base", ""))
+    for record in (*kept, new):
+        known |= by_server(record.digests.get("base", ""))
     base = " ".join(f"{server}={digest}" for server, digest in sorted(known.items()) if server)
     return replace(new, digests={**new.digests, "base": base}) if base else new

@@ -27,13 +27,13 @@ def other_engine(known: str, now: str) -> bool:
     before, after = by_server(known), by_server(now)
     both = before.keys() & after.keys()
     if both or not before or not after:
-        return any(before[each] != after[each] for each in both)
+        return any(before[server] != after[server] for server in both)
     return not {*after.values()} <= {*before.values()}
 
 
 def by_server(engine: str) -> dict[str, str]:
     """Return the digest of each server of `fleet.rollouts.trials.engine_of`."""
-    parted = (each.rpartition("=") for each in engine.split())
+    parted = (part.rpartition("=") for part in engine.split())
     return {server: digest for server, _, digest in parted}
 
 

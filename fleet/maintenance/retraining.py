@@ -65,11 +65,11 @@ def due_retrainings(
     found = [
         _turn(fleet, alias, made, past.get(alias, ()), claims, now) for alias in fleet.adapters
     ]
-    return tuple(sorted(found, key=lambda each: (_URGENCY.index(each.turn), each.alias)))
+    return tuple(sorted(found, key=lambda turn: (_URGENCY.index(turn.turn), turn.alias)))
 
 
 def trained(entries: Iterable[Entry]) -> dict[str, datetime]:
-    """Return when each version was trained, else when it was first loaded or adopted."""
+    """Return the time of training by version, else the time of the first load or adoption."""
     known: dict[str, datetime] = {}
     loaded: dict[str, datetime] = {}
     for entry in entries:
@@ -123,15 +123,15 @@ def _cadence(
 
 
 def standing_claim(claims: Mapping[str, Claim], alias: str, now: datetime) -> Claim | None:
-    """Return who is retraining an alias; None: nobody, or the claim has run out."""
+    """Return the claim on an alias's retraining; None: no claim, or the claim has run out."""
     claim = claims.get(alias)
     return claim if claim and now < claim.until else None
 
 
 def next_version(alias: str, base: str, known: Iterable[str]) -> AdapterName:
-    """Return the name of the next version: the newest known one of the alias, plus a patch."""
+    """Return the name of the next version: the newest known version of the alias, plus a patch."""
     client, task = alias_parts(alias)
-    versions = [each.version for each in map(AdapterName.parse, known) if each.alias == alias]
+    versions = [name.version for name in map(AdapterName.parse, known) if name.alias == alias]
     if not versions:
         return AdapterName(client, task, base, Version(1, 0, 0))
     last = max(versions)

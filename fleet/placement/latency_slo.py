@@ -50,7 +50,7 @@ def answer_of(
 ) -> LatencyAnswer | None:
     """Return how long an adapter's answers take on its server; None: not known, or not asked.
 
-    As in `fleet.capacity.decode_law.step_within`: the step under way, the prompt, a step for each token.
+    As in `fleet.capacity.decode_law.step_within`: the step under way, the prompt, a step a token.
     """
     asked = [hour for hour, tokens in enumerate(own.load.tokens) if tokens]
     if declared is None or declared.demand is None or not asked or not account.step_s:

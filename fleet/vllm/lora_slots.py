@@ -54,7 +54,7 @@ class Taken:
 
 
 def taken(sizes: Iterable[int]) -> Taken:
-    """Return what tensors take of an empty card.
+    """Return the bytes that tensors take of an empty device.
 
     Args:
         sizes: Bytes of each tensor, in the order in which they are made; all of them stay.
@@ -159,7 +159,7 @@ def assumption(vllm: str) -> str:
 
 
 def _numbers(vllm: str) -> tuple[int, int] | None:
-    """Read a version; a build of no release, `0.1.dev6216+g1125ba0`, does not say what it is."""
+    """Read a version; a development build, `0.1.dev6216+g1125ba0`, has no release."""
     parts = vllm.split(".")
     if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):  # noqa: PLR2004
         return None
@@ -229,7 +229,7 @@ def pool_bytes(
     fully_sharded: bool = False,
     vllm: str = "",
 ) -> int | None:
-    """Return what all slots take of a card: the segments that their tensors lie in.
+    """Return the bytes of all slots on a device: the segments that hold their tensors.
 
     Up to 9 % more than the tensors (`slot_bytes`), by the sizes that happen to fit badly. None:
     unknown architecture.
@@ -238,7 +238,7 @@ def pool_bytes(
     if not tensors:
         return None
     unit = max_loras * dtype_bytes(dtype)
-    sizes = [each * max_lora_rank * unit for each in tensors]
+    sizes = [tensor * max_lora_rank * unit for tensor in tensors]
     return taken([*sizes, *(each * unit for each in _extra(shape, vllm))]).reserved
 
 

@@ -138,7 +138,7 @@ def _avoid(
 
 
 def _apart(wish: _Wish, known: frozenset[str], beside: Sequence[_Wish]) -> Iterator[Problem]:
-    """Check whom an adapter is kept apart from; `beside` are pinned to the same server."""
+    """Check the `apart` of an adapter; `beside` are pinned to the same server."""
     for position, name in enumerate(wish.adapter.apart):
         path = (*wish.path, "apart", position)
         if name == wish.alias:
@@ -170,7 +170,7 @@ def _reserved(
     if host and host.reserved_for and not {wish.client, wish.tier} & {*host.reserved_for}:
         detail = (
             f"`{wish.alias}` is pinned to `{pin}`, which is reserved for "
-            f"{' and '.join(f'`{each}`' for each in host.reserved_for)}."
+            f"{' and '.join(f'`{client}`' for client in host.reserved_for)}."
         )
         also = (("reserved at", ("hosts", name, "reserved_for")),)
         hint = f"Add `{wish.client}` to `reserved_for`, or pin it elsewhere."

@@ -21,7 +21,7 @@ def wrong(code: str, detail: str, hint: str = "") -> PydanticCustomError:
 
 
 def shown(value: Any) -> str:
-    """Return a value as YAML shows it, shortened."""
+    """Return a value as YAML shows the value, shortened."""
     match value:
         case None:
             return "null"
