@@ -1,4 +1,4 @@
-"""Problems in declarations: the stable codes, their summaries, and a source of context."""
+"""Lists the error codes with their summaries, and makes diagnostics with a place in the files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -143,7 +143,7 @@ def diagnostic(
 
 @lru_cache(maxsize=1024)
 def nearest(word: str, choices: tuple[str, ...]) -> str:
-    """Do what `did_you_mean` does, once for a mistake that is made a thousand times."""
+    """Return `did_you_mean` from a cache, for a mistake that is made a thousand times."""
     return did_you_mean(word[:100], choices)
 
 

@@ -1,4 +1,4 @@
-"""Errors: a constant summary, what is wrong here and why it matters, the place, the remedy."""
+"""Defines the errors: summary, what is wrong and why it matters, place in a file, remedy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Diagnostic:
     """
 
     code: str
-    """Stable id such as `FC1003`, listed in `fleet/README.md`."""
+    """Stable id such as `FC1003`, listed in `fleetctl/CODES.md`."""
     summary: str
     detail: str = ""
     place: Position | None = None
@@ -48,7 +48,9 @@ class FleetError(Exception):
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
         """Keep the diagnostics; there is at least one."""
-        super().__init__("; ".join(f"{each.summary}: {each.detail}" for each in diagnostics))
+        super().__init__(
+            "; ".join(f"{diagnostic.summary}: {diagnostic.detail}" for diagnostic in diagnostics)
+        )
         self.diagnostics: tuple[Diagnostic, ...] = diagnostics
 
 

@@ -1,9 +1,9 @@
-"""Formats of the files that fleetctl keeps, and the refusal of a file from a later release.
+"""States the formats of fleetctl's files, and refuses the file of a later release.
 
-Each kind of file states the rule of its own format in the docstring of the module that reads it.
-Common to all: a file without a format is of format 1 and is written so; what a release adds so
-that earlier releases read past it needs no new format; a file of a later format is refused by
-name, because acting on half of it is unsafe.
+Each kind of file states the rule of its own format in the docstring of the module that reads the
+file. Common to all: a file without a format is of format 1 and is written so; what a release adds
+so that earlier releases read past it needs no new format; a file of a later format is refused by
+name, because acting on half of the file is unsafe.
 """
 
 from fleet.errors import EngineError, FleetError, problem

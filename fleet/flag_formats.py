@@ -1,8 +1,8 @@
-"""Formats of the digest of a server's flags: which flags were hashed, and how.
+"""Hashes the flags of a server, in the format that a known digest is written in.
 
 A digest says its own format: format 1 is twelve hex digits alone, a later format puts its number
-and a point before them. A running server is compared in the format of its own digest, so that a
-release that hashes otherwise replaces no server.
+and a point before the digits. A running server is compared in the format of its own digest, so
+that a release that hashes otherwise replaces no server.
 
 How a later release adds format N:
 - put into `FORMATS` a function from the flags to what is hashed of them;

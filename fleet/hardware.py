@@ -1,9 +1,4 @@
-"""Profiles: what was measured of a server, and the GPUs we know by their data sheets.
-
-Base models after `resolve`.
-
-State.
-"""
+"""Describes what serves: hosts, devices, attached servers, bases, known GPUs, measured profiles."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,10 +1,16 @@
-"""Names and addresses: how everything in a fleet is called, everywhere, and read back.
+"""Makes names, addresses and step ids, and takes them apart: the only place for either.
 
-An id (client, task, base, tier, host, key) is lower case, begins with a letter and may
-hold digits and single underscores inside. It holds no hyphen, so that a joined name such
-as `acme-support-llama3_8b-v2.1.0` reads back in exactly one way.
+    id        client, task, base, tier, host, device or key: `llama3_8b`
+    alias     CLIENT-TASK                      adapter   CLIENT-TASK-BASE-v1.2.3
+    server    BASE-HOST-DEVICE; an attached server has the name that its declaration gives
+    address   server/SERVER   adapter/ADAPTER@SERVER   route/ALIAS   key/CLIENT/KEY
+    step      VERB ADDRESS
 
-on_server.
+An id is lower case, begins with a letter and may hold digits and single underscores inside. An id
+holds no hyphen, so that a joined name reads back in exactly one way.
+
+The functions that take a name apart never fail: a name of another form has parts that no
+declaration has. `AdapterName.parse` refuses a name of another form.
 """
 
 import re
@@ -28,9 +34,9 @@ def is_id(text: str) -> bool:
 
 
 def by_number(name: str) -> tuple[tuple[str | int, ...], str]:
-    """Return what sorts names as people count: `gpu2` before `gpu10`; of equal numbers by text."""
+    """Return the key that sorts names as people count: `gpu2` before `gpu10`, then by text."""
     parts = re.split(r"([0-9]+)", name)
-    return tuple(int(each) if at % 2 else each for at, each in enumerate(parts)), name
+    return tuple(int(part) if at % 2 else part for at, part in enumerate(parts)), name
 
 
 def suggest_id(text: str) -> str:
@@ -100,7 +106,7 @@ class AdapterName:
 
     @classmethod
     def from_dns(cls, label: str) -> Self:
-        """Read back what `dns` wrote.
+        """Read a DNS label that `dns` wrote.
 
         Raises:
             ValueError: `label` was not made by `dns`.
@@ -113,6 +119,61 @@ class AdapterName:
 
     def __str__(self) -> str:
         return f"{self.client}-{self.task}-{self.base}-v{self.version}"
+
+
+def alias_name(client: str, task: str) -> str:
+    """Return `CLIENT-TASK`."""
+    return f"{client}-{task}"
+
+
+def alias_parts(alias: str) -> tuple[str, str]:
+    """Return the client and the task of an alias."""
+    client, _, task = alias.partition("-")
+    return client, task
+
+
+def client_of(name: str) -> str:
+    """Return the client of an alias or of an adapter version."""
+    return name.partition("-")[0]
+
+
+def alias_of(adapter: str) -> str:
+    """Return the alias of an adapter version."""
+    return "-".join(adapter.split("-", 2)[:2])
+
+
+def base_of(adapter: str) -> str:
+    """Return the base of an adapter version.
+
+    Raises:
+        IndexError: `adapter` has fewer than three parts.
+    """
+    return adapter.split("-", 3)[2]
+
+
+def version_of(adapter: str) -> str:
+    """Return the number of an adapter version, such as `2.1.0`."""
+    return adapter.rpartition("-v")[2]
+
+
+def server_name(base: str, host: str, device: str) -> str:
+    """Return `BASE-HOST-DEVICE`; of several devices, the first gives the name."""
+    return f"{base}-{host}-{device}"
+
+
+def base_of_server(server: str) -> str:
+    """Return the base in the name of a managed server."""
+    return server.partition("-")[0]
+
+
+def stands_on_host(server: str, host: str) -> bool:
+    """Say whether the name of a managed server holds the name of a host."""
+    return f"-{host}-" in f"{server}-"
+
+
+def stands_on_device(server: str, host: str, device: str) -> bool:
+    """Say whether the name of a managed server ends with a host and a device."""
+    return server.endswith(f"-{host}-{device}")
 
 
 def server_address(server: str) -> Address:
@@ -135,7 +196,40 @@ def key_address(client: str, key: str) -> Address:
     return Address(f"key/{client}/{key}")
 
 
-def server_of_address(address: Address) -> str:
-    """Return the server that an adapter's address names; empty for other addresses."""
+def address_parts(address: str) -> tuple[str, str]:
+    """Return the kind of an address (`server`, `adapter`, `route`, `key`) and the rest."""
     kind, _, rest = address.partition("/")
+    return kind, rest
+
+
+def kind_of_address(address: str) -> str:
+    """Return `server`, `adapter`, `route` or `key`."""
+    return address.partition("/")[0]
+
+
+def name_in_address(address: str) -> str:
+    """Return an address without its kind: for a server or a route, the name."""
+    return address.partition("/")[2]
+
+
+def adapter_of_address(address: str) -> str:
+    """Return the version that the address of an adapter names; empty for other addresses."""
+    kind, rest = address_parts(address)
+    return rest.rpartition("@")[0] if kind == "adapter" else ""
+
+
+def server_of_address(address: str) -> str:
+    """Return the server that the address of an adapter names; empty for other addresses."""
+    kind, rest = address_parts(address)
     return rest.rpartition("@")[2] if kind == "adapter" else ""
+
+
+def step_id(verb: str, address: str) -> str:
+    """Return `VERB ADDRESS`, such as `load adapter/…@…`."""
+    return f"{verb} {address}"
+
+
+def step_parts(step: str) -> tuple[str, str]:
+    """Return the verb and the address of a step."""
+    verb, _, address = step.partition(" ")
+    return verb, address

@@ -1,7 +1,4 @@
-"""The plan: what will change, in which steps, and what it means for whom. Data only.
-
-Target.
-"""
+"""Defines the plan: changes, steps, and what they mean for each client. Data only."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -41,11 +38,12 @@ class GatewayLimits:
     lost: tuple[GatewayLimit, ...]
 
     def only(self, aliases: Collection[str]) -> "GatewayLimits":
-        """Return what of it is about these aliases, or about all."""
+        """Return the limits of these aliases and those of all aliases."""
         kept = (
-            (each, tuple(alias for alias in each.aliases if alias in aliases)) for each in self.lost
+            (limit, tuple(alias for alias in limit.aliases if alias in aliases))
+            for limit in self.lost
         )
-        lost = (replace(each, aliases=some) for each, some in kept if some or not each.aliases)
+        lost = (replace(limit, aliases=some) for limit, some in kept if some or not limit.aliases)
         return replace(self, lost=tuple(lost))
 
 

@@ -1,11 +1,20 @@
-"""Resources: what exists in a fleet, declared or live, as values that compare by meaning."""
+"""Defines resources, declared or live, and `State`: values that compare by meaning."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 
 from fleet.flag_formats import digest_of, format_of
-from fleet.names import Address, adapter_address, key_address, route_address, server_address
+from fleet.names import (
+    Address,
+    adapter_address,
+    address_parts,
+    client_of,
+    key_address,
+    route_address,
+    server_address,
+    server_of_address,
+)
 from fleet.traffic import TrafficPolicy
 
 
@@ -32,7 +41,7 @@ class ServerFlags:
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits over all flags; stamped on the server so it can be read back.
+        """Twelve hex digits over all flags; stamped on the server, to be read back.
 
         Of the newest format; see `fleet.flag_formats`.
         """
@@ -117,8 +126,8 @@ class Route:
 
     @property
     def client(self) -> str:
-        """The client who owns the alias."""
-        return self.alias.partition("-")[0]
+        """The client that owns the alias."""
+        return client_of(self.alias)
 
     @property
     def shadow(self) -> str:
@@ -187,35 +196,35 @@ class State:
 
     def knows(self, address: Address) -> bool:
         """Say whether absence from `resources` means that the resource does not exist."""
-        kind, _, rest = address.partition("/")
+        kind, name = address_parts(address)
         if kind == "server":
-            return rest not in self.unknown_servers
+            return name not in self.unknown_servers
         if kind == "adapter":
-            return rest.rpartition("@")[2] not in self.unknown_servers
+            return server_of_address(address) not in self.unknown_servers
         return not self.routes_unknown
 
     def servers(self) -> dict[str, Server]:
         """Return the servers by name, sorted."""
-        found = (each for each in self.resources.values() if isinstance(each, Server))
+        found = (resource for resource in self.resources.values() if isinstance(resource, Server))
         return {each.name: each for each in sorted(found, key=lambda each: each.name)}
 
     def adapters(self) -> dict[Address, LoadedAdapter]:
         """Return the listed adapters by address, sorted."""
         return {
-            address: each
-            for address, each in sorted(self.resources.items())
-            if isinstance(each, LoadedAdapter)
+            address: resource
+            for address, resource in sorted(self.resources.items())
+            if isinstance(resource, LoadedAdapter)
         }
 
     def routes(self) -> dict[str, Route]:
         """Return the routes by alias, sorted."""
-        found = (each for each in self.resources.values() if isinstance(each, Route))
+        found = (resource for resource in self.resources.values() if isinstance(resource, Route))
         return {each.alias: each for each in sorted(found, key=lambda each: each.alias)}
 
     def keys(self) -> dict[Address, Key]:
         """Return the keys by address, sorted."""
         return {
-            address: each
-            for address, each in sorted(self.resources.items())
-            if isinstance(each, Key)
+            address: resource
+            for address, resource in sorted(self.resources.items())
+            if isinstance(resource, Key)
         }

@@ -1,8 +1,8 @@
-"""Output formats: what form an answer must have, and whether a text has it. Pure.
+"""Checks whether an answer has the declared form. Pure.
 
-The check is the same wherever answers are judged: in a gateway on live traffic, and in an
-evaluation. Patterns and schemas are matched in linear time, so that no answer, however odd,
-takes long; a schema that refers to another file or host is refused, so nothing is fetched.
+The check is the same in a gateway on live traffic and in an evaluation. Patterns and schemas are
+matched in linear time, so that no answer takes long; a schema that refers to another file or host
+is refused, so that nothing is fetched.
 """
 
 import json
@@ -42,7 +42,7 @@ class ResponseFormat:
 
     @property
     def shown(self) -> str:
-        """What plans show of it."""
+        """The format as plans show it."""
         match self.kind:
             case FormatKind.JSON:
                 return "JSON"
@@ -70,7 +70,7 @@ def check_format(wanted: ResponseFormat, text: str) -> bool | None:
 
 
 def flaw(wanted: ResponseFormat) -> str:
-    """Return what is wrong with a format itself, in one sentence; empty where nothing is."""
+    """Return the fault of a format itself, as a sentence; empty: no fault."""
     if wanted.kind is FormatKind.LABELS and not wanted.labels:
         return "There is no label in it."
     if len(wanted.text) > MAX_SCHEMA:

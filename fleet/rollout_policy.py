@@ -1,4 +1,4 @@
-"""Conditions of a rollout, as declared: its gates and their metrics, its pace, its overrides."""
+"""Defines how a rollout is declared: gates and their metrics, weights, overrides."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -75,7 +75,7 @@ class GateSpec:
 
     @property
     def offline(self) -> bool:
-        """Whether a golden set judges it, and not traffic."""
+        """Whether the gate is judged on a golden set, not on traffic."""
         return self.metric in OFFLINE
 
     @property

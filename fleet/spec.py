@@ -1,9 +1,4 @@
-"""The declared fleet after `resolve`: defaults merged, references checked, facts attached.
-
-Events that people are told of, and what of each a client may see.
-
-What keeps versions good once they serve: evaluations on schedule, and retraining.
-"""
+"""Defines `FleetSpec`, the declared fleet: defaults merged, references checked, facts attached."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

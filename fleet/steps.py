@@ -1,8 +1,6 @@
-"""StartServer.
+"""Defines the steps of an apply, their usual duration, and the events that an apply reports.
 
-Progress: what an apply tells while it runs, as data.
-
-Types and their fields, besides those of `ApplyEvent`:
+Types of `ApplyEvent` and their fields, besides those that every event has:
 
     plan_started    steps, changes, trigger
     lock_acquired   token
@@ -17,8 +15,6 @@ Types and their fields, besides those of `ApplyEvent`:
     interrupted     running: steps that are being finished
     verified        converged, remaining (addresses), notes
     run_complete    result, exit_code, done, adopted, failed, stale, blocked, not_run, seconds
-
-Timing: how long each kind of step usually takes, when it has failed, and what clocks may do.
 """
 
 from collections.abc import Callable, Mapping

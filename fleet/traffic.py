@@ -1,7 +1,7 @@
-"""Traffic policy: how a gateway treats the requests for one alias, beyond which version answers.
+"""Defines how a gateway treats the requests for one alias: limits, deadlines, turns, shadow.
 
 Everything has a default, and a default leaves no trace in plans and routing tables: a fleet
-that declares nothing of it has routes without a policy.
+that declares no policy has routes without a policy.
 """
 
 from dataclasses import dataclass

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sized
 from datetime import datetime
 
-from fleet.names import AdapterName
+from fleet.names import AdapterName, kind_of_address
 from fleet.plan import Action, Change, Plan
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
 from fleet.steps import LoadAdapter
@@ -48,7 +48,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 def kind_of(change: Change) -> str:
     """Return `server`, `adapter`, `route` or `key`."""
-    return change.address.partition("/")[0]
+    return kind_of_address(change.address)
 
 
 def verb(change: Change) -> str:

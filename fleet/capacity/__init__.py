@@ -1,7 +1,7 @@
-"""How fast a server decodes for many adapters at once: the law, and where its constants are from.
+"""Estimates what one server holds and carries: memory, tokens per second, demand by hour.
 
-`law` is the arithmetic, `estimate_speed` its constants from data sheets, `fit` what turns measured
-steps into constants, `choice` which of them holds for a server. All pure.
+Layer 3, above `vllm`. Callers hand in bases, devices, flags and loads; placement, checks, forecasts
+and `explain` use the same law. Pure.
 """
 
 from fleet.capacity.calibration import WORST_RESIDUAL, Point, fit, speed_of

@@ -1,6 +1,6 @@
-"""From measured steps to the constants of the law: least squares on relative errors.
+"""Fits the constants of the decode law to measured steps: least squares on relative errors.
 
-Which constants hold for a server: a measurement that fits it, else the estimate.
+For a server, a measurement that matches its base and device is used, else the estimate.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,9 +40,9 @@ def speed_of(
         the profile that there is, or `unknown`. Measured steps are made longer by their residual.
     """
     held, reason = measured(profiles, base, device, tensor_parallel, vllm=vllm)
-    above = next((each for each in held if each.max_lora_rank >= max_lora_rank), None)
+    above = next((profile for profile in held if profile.max_lora_rank >= max_lora_rank), None)
     if above is not None:
-        below = [each for each in held if each.max_lora_rank <= max_lora_rank]
+        below = [profile for profile in held if profile.max_lora_rank <= max_lora_rank]
         return _between((below or [above])[-1], above, max_lora_rank)
     if held:
         reason = f"measured at rank {held[-1].max_lora_rank}, here it is {max_lora_rank}"
@@ -65,7 +65,9 @@ def measured(
     Where the engine's version is not known, the newest that was measured counts. The reason is
     empty where there is no profile of this base on this kind of device at all.
     """
-    same = [each for each in profiles if (each.base, each.kind) == (base.name, device.kind)]
+    same = [
+        profile for profile in profiles if (profile.base, profile.kind) == (base.name, device.kind)
+    ]
     if not same:
         return (), ""
     fitting = [each for each in same if each.tensor_parallel == tensor_parallel]
@@ -100,7 +102,7 @@ def _between(below: Profile, above: Profile, rank: int) -> tuple[Speed, str]:
     def mix(first: float, second: float) -> float:
         return first + (second - first) * share
 
-    step, request = (mix(*each) for each in zip(low.adapted, high.adapted, strict=True))
+    step, request = (mix(*pair) for pair in zip(low.adapted, high.adapted, strict=True))
     plain = mix(low.step_s, high.step_s)
     speed = Speed(
         step_s=plain * (1 + residual),
@@ -153,7 +155,7 @@ def fit(
 
     The law is a product of two lines, so each is fitted with the other held, in turns.
     """
-    every = sorted(points, key=lambda each: (each.active, each.batch, each.step_s))
+    every = sorted(points, key=lambda point: (point.active, point.batch, point.step_s))
     if not every:
         raise ValueError("there is no point to fit")
     adapted = [each for each in every if each.active > 0]
@@ -169,14 +171,16 @@ def _two_lines(
     plain: Sequence[Point], adapted: Sequence[Point], prompt_weight: float, spread: float
 ) -> Speed:
     """Fit the base alone and the adapters each on its own: LoRA may cost by step or by request."""
-    step, request = _line([(each.batch, each.step_s) for each in plain])
+    step, request = _line([(point.batch, point.step_s) for point in plain])
     lora = _one_line(adapted, adapted, prompt_weight, spread)
     lora_step, lora_request = lora.step_s, lora.request_s
     if lora_step < step:  # no LoRA makes a step shorter: all that it costs, it costs by request
         lora_step = step
-        took = [(each.batch, each.step_s / crowding(lora, each.active)) for each in adapted]
-        squares = sum((batch / each) ** 2 for batch, each in took)
-        lora_request = sum(batch / each * (1 - step / each) for batch, each in took) / squares
+        took = [(point.batch, point.step_s / crowding(lora, point.active)) for point in adapted]
+        squares = sum((batch / seconds) ** 2 for batch, seconds in took)
+        lora_request = (
+            sum(batch / seconds * (1 - step / seconds) for batch, seconds in took) / squares
+        )
     step = max(step, lora_step / MOST_FACTOR)
     return Speed(
         step, request, lora_step / step, lora.spread, prompt_weight, max(lora_request, 0.0)
@@ -190,7 +194,7 @@ def _one_line(
     speed = Speed(0.0, 0.0, 1.0, spread, prompt_weight)
     for _ in range(_ROUNDS):
         step, request = _line(
-            [(each.batch, each.step_s / _slowdown(speed, each)) for each in every]
+            [(point.batch, point.step_s / _slowdown(speed, point)) for point in every]
         )
         speed = Speed(step, request, speed.lora_factor, speed.spread, prompt_weight)
         if adapted:
@@ -203,7 +207,7 @@ def _one_line(
 def error_of(speed: Speed, points: Iterable[Point]) -> float:
     """Return the largest relative error of the law over the points."""
     return max(
-        abs(step_seconds(speed, each.batch, each.active) / each.step_s - 1) for each in points
+        abs(step_seconds(speed, point.batch, point.active) / point.step_s - 1) for point in points
     )
 
 
@@ -214,8 +218,8 @@ def _slowdown(speed: Speed, point: Point) -> float:
 def _lora(speed: Speed, points: Sequence[Point], spread: float) -> tuple[float, float]:
     """Return factor and spread with the cost of the base held."""
     slowed = [
-        (max(each.active - 1, 0.0), each.step_s / step_seconds(speed, each.batch, 0))
-        for each in points
+        (max(point.active - 1, 0.0), point.step_s / step_seconds(speed, point.batch, 0))
+        for point in points
     ]
     if len({active for active, _ in slowed}) > 1:
         level, slope = _line(slowed)

@@ -1,7 +1,7 @@
-"""The throughput law of a server that decodes for many adapters at once.
+"""States the throughput law of a server that decodes for many adapters at once.
 
-Scalar arithmetic: the placement search evaluates it thousands of times. Units: seconds, tokens,
-and "decode-equivalent" tokens, in which a prompt token counts `Speed.prompt_weight`.
+Scalar arithmetic: the placement search evaluates the law thousands of times. Units: seconds,
+tokens, and "decode-equivalent" tokens, in which a prompt token counts `Speed.prompt_weight`.
 
 Law:
     step(batch, 0) = step_s + request_s * batch
@@ -86,7 +86,7 @@ def step_under_load(speed: Speed, tokens_per_s: float, active: float) -> float:
     The batch settles where it decodes as fast as is asked; infinite where it cannot, however
     large it gets.
     """
-    step, request = (each * crowding(speed, active) for each in speed.adapted)
+    step, request = (constant * crowding(speed, active) for constant in speed.adapted)
     spare = 1 - tokens_per_s * request
     return step / spare if spare > 0 else inf
 

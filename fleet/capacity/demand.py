@@ -1,4 +1,4 @@
-"""Demand by the hour of the day, UTC, and what it asks of a server."""
+"""Computes the demand of an adapter version in each hour of the day, UTC."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def hourly_rpm(demand: DemandSpec | None) -> tuple[float, ...]:
     if demand.batch is not None:
         batch = _busy(demand.batch, demand.offsets)
         busy = tuple(map(max, zip(busy, batch, strict=True)))
-    return tuple(demand.peak_rpm if each else 0.0 for each in busy)
+    return tuple(demand.peak_rpm if hour else 0.0 for hour in busy)
 
 
 @lru_cache(maxsize=4096)
@@ -101,17 +101,17 @@ def load_of(demand: DemandSpec | None, prompt_weight: float, slo_s: float) -> Lo
     if demand is None:
         return IDLE
     cost = demand.output_tokens + prompt_weight * demand.prompt_tokens
-    rates = [each / 60 for each in hourly_rpm(demand)]
-    running = {each: -expm1(-each * slo_s) for each in set(rates)}
+    rates = [rpm / 60 for rpm in hourly_rpm(demand)]
+    running = {rate: -expm1(-rate * slo_s) for rate in set(rates)}
     return Load(
-        tuple(each * cost for each in rates),
-        tuple(running[each] for each in rates),
+        tuple(rate * cost for rate in rates),
+        tuple(running[rate] for rate in rates),
     )
 
 
 def without_demand(adapters: Iterable[AdapterSpec]) -> tuple[str, ...]:
     """Return the aliases whose demand nobody declared, sorted; they are placed as idle."""
-    return tuple(sorted(each.alias for each in adapters if each.demand is None))
+    return tuple(sorted(adapter.alias for adapter in adapters if adapter.demand is None))
 
 
 def peak_hour(hours: tuple[float, ...]) -> int:

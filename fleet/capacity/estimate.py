@@ -1,7 +1,7 @@
-"""The constants of the law from first principles, for servers that nobody has measured.
+"""Estimates the constants of the decode law from data sheets, for servers without a measurement.
 
-On the safe side: a fleet sized with them has room to spare, and `fleetctl calibrate` gives it
-back. Each constant names its source.
+The estimates are on the safe side: a fleet sized with them has room to spare, and `fleetctl
+calibrate` gives the room back. Each constant names its source.
 """
 
 from math import pow  # noqa: A004 (of floats only, so that the type is float)

@@ -1,4 +1,4 @@
-"""FORMAT."""
+"""Reads the profile of a device as `fleetctl calibrate` writes the file."""
 
 import json
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ def parse_profile(document: Mapping[str, Any]) -> Profile:
     found = document.get("format")
     if found != PROFILE_FORMAT:
         raise ProfileError(f"Its format is {found!r}; this fleetctl reads format {PROFILE_FORMAT}.")
-    known = {each.name for each in fields(Profile)}
+    known = {field.name for field in fields(Profile)}
     strange = sorted(document.keys() - known - FOR_PEOPLE)
     if strange:
         raise ProfileError(f"It has a key that no profile has: `{strange[0]}`.")

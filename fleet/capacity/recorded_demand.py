@@ -1,4 +1,4 @@
-"""Recorded demand: what the gateways' usage says each alias was asked, by hour of the day."""
+"""Records the demand of each alias by hour of the day, from the usage rows of the gateways."""
 
 import json
 from collections import defaultdict
@@ -81,16 +81,16 @@ def record_demand(requests: Iterable[RecordedRequest], days: int) -> Recording |
     faults: defaultdict[tuple[int, str], list[int]] = defaultdict(
         lambda: [0] * len(fields(EndpointFaults))
     )
-    for each in requests:
-        hour = int(each.time // _SECONDS)
-        counts[hour][each.alias] += 1
-        sums = tokens[hour // _HOURS, each.alias]
-        for position, number in ((0, each.prompt_tokens), (2, each.output_tokens)):
+    for request in requests:
+        hour = int(request.time // _SECONDS)
+        counts[hour][request.alias] += 1
+        sums = tokens[hour // _HOURS, request.alias]
+        for position, number in ((0, request.prompt_tokens), (2, request.output_tokens)):
             if number is not None:
                 sums[position] += number
                 sums[position + 1] += 1
-        for position, number in enumerate(_faults(each)):
-            faults[hour // _HOURS, each.alias][position] += number
+        for position, number in enumerate(_faults(request)):
+            faults[hour // _HOURS, request.alias][position] += number
     if not counts:
         return None
     until = max(counts) + 1
@@ -103,9 +103,20 @@ def record_demand(requests: Iterable[RecordedRequest], days: int) -> Recording |
         {
             alias: ObservedDemand(
                 tuple(
-                    _rate([counts[each].get(alias, 0) if each in counts else 0 for each in hours])
+                    _rate(
+                        [
+                            counts[hour_of_day].get(alias, 0) if hour_of_day in counts else 0
+                            for hour_of_day in hours
+                        ]
+                    )
                     for hour in range(_HOURS)
-                    for hours in [[each for each in range(since, until) if each % _HOURS == hour]]
+                    for hours in [
+                        [
+                            hour_of_day
+                            for hour_of_day in range(since, until)
+                            if hour_of_day % _HOURS == hour
+                        ]
+                    ]
                 ),
                 *_means(tokens, alias, days_of),
                 EndpointFaults(
@@ -125,7 +136,7 @@ def carried_on(
     An alias that was recorded before and asked nothing since is idle. One that was never asked
     is left out: its declared demand holds until it is.
     """
-    idle = {alias: replace(each, rpm=(0.0,) * _HOURS) for alias, each in before.items()}
+    idle = {alias: replace(demand, rpm=(0.0,) * _HOURS) for alias, demand in before.items()}
     declared = {*known}
     return Recording(
         found.since,
@@ -150,24 +161,24 @@ def _means(
     tokens: Mapping[tuple[int, str], list[int]], alias: str, days: range
 ) -> tuple[int | None, int | None]:
     sums = [tokens[day, alias] for day in days if (day, alias) in tokens]
-    prompt, prompts, output, outputs = (sum(each) for each in zip(*sums, strict=True))
+    prompt, prompts, output, outputs = (sum(column) for column in zip(*sums, strict=True))
     return (
         max(1, -(-prompt // prompts)) if prompts else None,
         max(1, -(-output // outputs)) if outputs else None,
     )
 
 
-def _faults(each: RecordedRequest) -> tuple[int, ...]:
+def _faults(request: RecordedRequest) -> tuple[int, ...]:
     """Return what a request adds to the fields of `EndpointFaults`."""
-    told = not each.failed and each.format_ok is not None
-    ended = not each.failed and each.cut_short is not None
+    told = not request.failed and request.format_ok is not None
+    ended = not request.failed and request.cut_short is not None
     return (
         1,
-        each.failed,
+        request.failed,
         told,
-        told and not each.format_ok,
+        told and not request.format_ok,
         ended,
-        bool(ended and each.cut_short),
+        bool(ended and request.cut_short),
     )
 
 
@@ -198,13 +209,13 @@ def recorded_demand_text(recording: Recording) -> str:
         f"    {json.dumps(alias)}: "
         + json.dumps(
             {
-                "rpm": each.rpm,
-                "prompt_tokens": each.prompt_tokens,
-                "output_tokens": each.output_tokens,
+                "rpm": adapter.rpm,
+                "prompt_tokens": adapter.prompt_tokens,
+                "output_tokens": adapter.output_tokens,
             }
-            | ({"faults": asdict(each.faults)} if each.faults else {})
+            | ({"faults": asdict(adapter.faults)} if adapter.faults else {})
         )
-        for alias, each in sorted(recording.adapters.items())
+        for alias, adapter in sorted(recording.adapters.items())
     ]
     since, until = recording.since.isoformat(), recording.until.isoformat()
     head = f'{{\n  "format": {FORMAT},\n  "since": "{since}",\n  "until": "{until}",\n'
@@ -233,12 +244,12 @@ def parse_recorded_demand(text: str) -> Recording:
         file.until,
         {
             alias: ObservedDemand(
-                each.rpm,
-                each.prompt_tokens,
-                each.output_tokens,
-                None if each.faults is None else _read(each.faults),
+                adapter.rpm,
+                adapter.prompt_tokens,
+                adapter.output_tokens,
+                None if adapter.faults is None else _read(adapter.faults),
             )
-            for alias, each in sorted(file.adapters.items())
+            for alias, adapter in sorted(file.adapters.items())
         },
     )
 
@@ -246,5 +257,5 @@ def parse_recorded_demand(text: str) -> Recording:
 def _read(counts: Mapping[str, int]) -> EndpointFaults:
     """Return the faults of a file; kinds that are not known are of a later day."""
     return EndpointFaults(
-        **{each.name: counts.get(each.name, 0) for each in fields(EndpointFaults)}
+        **{field.name: counts.get(field.name, 0) for field in fields(EndpointFaults)}
     )

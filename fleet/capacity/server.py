@@ -1,8 +1,6 @@
-"""What one server holds and carries: its memory by part, and its throughput.
+"""Computes what one server holds and carries: its memory by part, and its throughput.
 
-This is law, not search: placing, checking and explaining all ask here.
-
-shape_of.
+The figures are law, not search: placement, checks and `explain` all ask here.
 """
 
 from collections.abc import Iterable, Mapping
@@ -117,21 +115,21 @@ class Throughput:
 def request_mix_of(adapters: Iterable[AdapterSpec]) -> Mapping[str, RequestMix]:
     """Return the habits of every base's adapters, by base, from declared or observed demand."""
     groups: dict[str, list[AdapterSpec]] = {}
-    for each in adapters:
-        if each.demand is not None:
-            groups.setdefault(each.name.base, []).append(each)
+    for adapter in adapters:
+        if adapter.demand is not None:
+            groups.setdefault(adapter.name.base, []).append(adapter)
     return {base: _habits(its) for base, its in sorted(groups.items())}
 
 
 def _habits(adapters: Iterable[AdapterSpec]) -> RequestMix:
     every: list[tuple[int, int]] = []
     promised: dict[float, list[tuple[int, int]]] = {}
-    for each in adapters:
-        if each.demand is not None:
-            asked = (each.demand.prompt_tokens, each.demand.output_tokens)
+    for adapter in adapters:
+        if adapter.demand is not None:
+            asked = (adapter.demand.prompt_tokens, adapter.demand.output_tokens)
             every.append(asked)
-            if each.promised:
-                promised.setdefault(each.slo_s, []).append(asked)
+            if adapter.promised:
+                promised.setdefault(adapter.slo_s, []).append(asked)
     # A request holds its prompt all the time, and half of its answer on average.
     mean = sum(prompt + output / 2 for prompt, output in every) / len(every)
     context = -int(-mean // LIST_CONTEXT) * LIST_CONTEXT
@@ -226,12 +224,12 @@ def throughput_of(
         return Throughput(inf, 0.0, "unknown")
     batches = [
         batch_of_step(
-            speed, 1, step_within(speed, each.prompt_tokens, each.output_tokens, each.slo_s / parts)
+            speed, 1, step_within(speed, due.prompt_tokens, due.output_tokens, due.slo_s / parts)
         )
-        for each in habits.dues
+        for due in habits.dues
         for parts in [shape.parts]
     ]
-    kept = min([each for each in batches if each >= LEAST_BATCH], default=MAX_NUM_SEQS)
+    kept = min([size for size in batches if size >= LEAST_BATCH], default=MAX_NUM_SEQS)
     batch = int(min(kept, MAX_NUM_SEQS))
     best = capacity(speed, tokens, habits.context, batch, 1) / shape.parts
     return Throughput(utilization * best, speed.spread, basis)

@@ -1,4 +1,9 @@
-"""fleet.config."""
+"""Turns YAML files into a `FleetSpec`, with every mistake found at once; edits and formats files.
+
+Layer 4, beside `evals` and `rollouts`. Callers hand in the texts of the files and the
+`ProjectFacts` of the library; reading the files is the caller's. The face of the package: import
+from here, not from the modules inside.
+"""
 
 from fleet.config.checks.lint import lint
 from fleet.config.checks.machines import splits

@@ -1,4 +1,4 @@
-"""Adding an entry to a YAML file: the rest of its text stays as it is, byte for byte."""
+"""Adds an entry to a YAML file; the rest of the text stays as it is, byte for byte."""
 
 import json
 from copy import deepcopy
@@ -109,7 +109,7 @@ def _end_line(key: Any, value: Any) -> int:
 
 
 def _is_comment_below(line: str, column: int) -> bool:
-    """Say whether a line is a comment that belongs to the entry above it."""
+    """Say whether a line is a comment that belongs to the entry above."""
     stripped = line.lstrip(" ")
     return stripped.startswith("#") and len(line) - len(stripped) > column
 
@@ -134,7 +134,7 @@ def set_value(text: str, file: str, path: tuple[str, ...], value: str) -> str | 
     node, inner = compose(text), wanted
     for step in path:
         pairs = node.value if node.id == "mapping" else ()
-        node = next((each for key, each in pairs if key.value == step), None)
+        node = next((pair for key, pair in pairs if key.value == step), None)
         if node is None:
             return None
     for step in path[:-1]:

@@ -1,4 +1,4 @@
-"""Every value in force, with where it comes from."""
+"""Lists every value in force, with the file that the value comes from."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Facts: what must be known from outside the declarations to check and resolve them."""
+"""Defines the facts that checks need from outside the files: lock, profiles, demand."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,8 +1,7 @@
-"""The canonical form of a file: key order, quotes and spacing; comments keep their keys.
+"""Formats a file: key order, quotes and spacing; comments keep their keys.
 
-Works on the lines and spans of the text, so that whatever it does not touch stays as it
-is. The result is read back: it means the same and holds the same comments, or else the
-text is returned unchanged.
+Works on the lines and spans of the text, so that the rest stays as it is. The result is read back:
+a result that means something else or lacks a comment is thrown away, and the text stays unchanged.
 """
 
 import re
@@ -53,12 +52,12 @@ def _scalars(node: Any) -> Iterator[Any]:
 
 
 def _guarded(root: Any) -> list[tuple[int, int]]:
-    """Return the spans of all scalars, in order; what is inside is never layout."""
-    return sorted({(each.start_mark.index, each.end_mark.index) for each in _scalars(root)})
+    """Return the spans of all scalars, in order; the inside of a scalar is never layout."""
+    return sorted({(scalar.start_mark.index, scalar.end_mark.index) for scalar in _scalars(root)})
 
 
 def _comment_columns(text: str, guarded: list[tuple[int, int]]) -> Iterator[tuple[str, int]]:
-    """Yield each line with the column of its comment, or -1."""
+    """Yield the lines with the column of their comment, or -1."""
     spans = iter([*guarded, (len(text) + 1, len(text) + 1)])
     start, end = next(spans)
     offset = 0
@@ -111,8 +110,8 @@ def _splices(node: Any, text: str) -> Iterator[Splice]:
             yield from _splices(key, text)
             yield from _splices(value, text)
     else:
-        for each in node.value:
-            yield from _splices(each, text)
+        for item in node.value:
+            yield from _splices(item, text)
 
 
 def _changed(start: int, end: int, new: str | None, text: str) -> Iterator[Splice]:
@@ -128,7 +127,7 @@ def _requoted(node: Any, text: str) -> str:
 
 
 def _flow(node: Any, text: str) -> str | None:
-    """Return a flow collection on one line; None where it holds more than plain nodes."""
+    """Return a flow collection on a single line; None: more than plain nodes."""
     if node.id == "scalar":
         raw = _requoted(node, text)
         return raw or None
@@ -137,7 +136,7 @@ def _flow(node: Any, text: str) -> str | None:
         shown = [_flow(each, text) for each in (child if isinstance(child, tuple) else (child,))]
         if None in shown:
             return None
-        parts.append(": ".join(each for each in shown if each is not None))
+        parts.append(": ".join(line for line in shown if line is not None))
     opened, closed = "{}" if node.id == "mapping" else "[]"
     return f"{opened}{', '.join(parts)}{closed}"
 

@@ -1,4 +1,4 @@
-"""The lock: what is known for certain of every adapter version and base, pinned by digest.
+"""Reads and writes the lock: the facts of every adapter version and base, pinned by digest.
 
 A lock without `format` is of format 1; format 1 is written as `1`. Every reader knows every field,
 so whatever is added needs the next format. A lock of a later format is refused.
@@ -48,7 +48,7 @@ class LockedAdapter(_Document):
 
     @property
     def facts(self) -> AdapterFacts:
-        """Return what planning needs of it."""
+        """Return the facts that planning needs."""
         return AdapterFacts(self.digest, self.rank, self.bytes, self.modules)
 
 
@@ -87,16 +87,16 @@ class Lock(_Document):
     """By full name, `{client}-{task}-{base}-v{version}`."""
 
     def with_adapter(self, name: AdapterName, entry: LockedAdapter) -> Self:
-        """Return this lock with one adapter added or replaced."""
+        """Return this lock with an adapter added or replaced."""
         return self.model_copy(update={"adapters": {**self.adapters, str(name): entry}})
 
     def without_adapter(self, name: AdapterName) -> Self:
-        """Return this lock without one adapter."""
-        rest = {key: each for key, each in self.adapters.items() if key != str(name)}
+        """Return this lock without an adapter."""
+        rest = {key: adapter for key, adapter in self.adapters.items() if key != str(name)}
         return self.model_copy(update={"adapters": rest})
 
     def with_base(self, name: str, shape: BaseShape) -> Self:
-        """Return this lock with one base added or replaced."""
+        """Return this lock with a base added or replaced."""
         return self.model_copy(update={"bases": {**self.bases, name: LockedBase.of(shape)}})
 
 
@@ -128,7 +128,7 @@ def parse_lock(text: str, file: str = LOCK_FILE) -> Lock:
 
 
 def _newer(text: str) -> int:
-    """Return the format of a lock of a later one; 0: of a known one, or no lock."""
+    """Return the format of a lock of a later release; 0: a known format, or no lock."""
     try:
         found = json.loads(text)["format"]
     except (ValueError, KeyError, TypeError):
@@ -145,7 +145,7 @@ def _line_of(text: str, path: tuple[int | str, ...]) -> int:
 
 
 def lock_text(lock: Lock) -> str:
-    """Return the lock as sorted JSON, one base or adapter a line: it merges like a list."""
+    """Return the lock as sorted JSON, a base or an adapter a line, so that git merges lines."""
     document = lock.model_dump(mode="json")
     parts = [f'  "format": {document["format"]}']
     for section in ("bases", "adapters"):

@@ -1,4 +1,4 @@
-"""From files to one tree: directory merge, overlay, and `${…}` placeholders.
+"""Merges files into one tree: directories, overlays and `${…}` placeholders.
 
 Every value keeps the place it comes from, through all three.
 """
@@ -48,7 +48,7 @@ class Tree(Mapping[str, str]):
         return (unmark(spot, file) if spot else None), True
 
     def __getitem__(self, dotted: str) -> str:
-        steps = tuple(int(each) if each.isdecimal() else each for each in dotted.split("."))
+        steps = tuple(int(part) if part.isdecimal() else part for part in dotted.split("."))
         place, exact = self._find(steps)
         if place is None or not exact:
             raise KeyError(dotted)
@@ -61,7 +61,7 @@ class Tree(Mapping[str, str]):
         return sum(1 for _ in self)
 
     def diagnostic(self, code: str, path: Path, detail: str, **more: Any) -> Diagnostic:
-        """Return a diagnostic at the place of `path`, with the line it stands on."""
+        """Return a diagnostic at the place of `path`, with the line of the file."""
         place = self.place(path, of_key=more.pop("of_key", False))
         line = self.sources.line(place) if place else ""
         width = scalar_width(line, place.column) if place else 1
@@ -84,7 +84,7 @@ def _paths(node: Marks, prefix: str) -> Iterator[str]:
 
 
 def merge_files(files: Mapping[str, Parsed], sources: Sources) -> Tree:
-    """Merge the files of a project; each section may be spread over files, a name may not.
+    """Merge the files of a project; a section may be spread over files, a name may not.
 
     Raises:
         ConfigError: the same key in two files; each is shown with both places.
@@ -108,11 +108,11 @@ def merge_files(files: Mapping[str, Parsed], sources: Sources) -> Tree:
                     value[section] = dict(value[section])
                     marks[section][1] = _own(marks[section])
                 known = marks[section][1]
-                for name, each in content.items():
+                for name, item in content.items():
                     place = [*entry[1][name][:2], file]
                     first = known.setdefault(name, place)
                     if first is place:
-                        value[section][name] = each
+                        value[section][name] = item
                     else:
                         at = (unmark(place[0], file), unmark(first[0], first[2]))
                         twice.append(((section, name), *at))
@@ -120,13 +120,13 @@ def merge_files(files: Mapping[str, Parsed], sources: Sources) -> Tree:
                 first = marks[section]
                 twice.append(((section,), unmark(entry[0], file), unmark(first[0], first[2])))
     if twice:
-        raise ConfigError(*(_twice(*each, sources) for each in twice))
+        raise ConfigError(*(_twice(*key, sources) for key in twice))
     return Tree(value, marks, sources)
 
 
 def _own(entry: list[Any]) -> dict[str, Any]:
-    """Return the marks of a section's names, each with its file."""
-    return {name: [*each, entry[2]] for name, each in entry[1].items()}
+    """Return the marks of a section's names, with their files."""
+    return {name: [*item, entry[2]] for name, item in entry[1].items()}
 
 
 def _twice(path: Path, second: Position, first: Position, sources: Sources) -> Diagnostic:
@@ -168,7 +168,7 @@ class _Layer:
     def lay(
         self, below: tuple[dict[str, Any], Marks], above: tuple[dict[str, Any], Marks], *path: str
     ) -> tuple[dict[str, Any], Marks]:
-        """Return values and marks of both maps merged; copies what it changes."""
+        """Merge values and marks of both maps; what changes is copied."""
         value, marks = dict(below[0]), dict(below[1])
         for key, new in above[0].items():
             entry = above[1][key]
@@ -207,7 +207,7 @@ def _lost(tree: Tree, place: Position, path: Path) -> Diagnostic:
 def _without_nulls(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return {key: _without_nulls(item) for key, item in value.items() if item is not None}
 
 
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
@@ -246,9 +246,9 @@ def substitute(
             case str() if "${" in value:
                 return fill(value, marks)
             case dict():
-                return {key: walk(each, marks[key][1]) for key, each in value.items()}
+                return {key: walk(item, marks[key][1]) for key, item in value.items()}
             case list():
-                return [walk(each, place) for each, place in zip(value, marks, strict=True)]
+                return [walk(item, place) for item, place in zip(value, marks, strict=True)]
             case _:
                 return value
 

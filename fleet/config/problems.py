@@ -1,7 +1,4 @@
-"""Findings become diagnostics: places and source lines are looked up.
-
-Finding.
-"""
+"""Defines `Problem`, a mistake in a declaration, and makes a diagnostic of each."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -37,23 +34,23 @@ def diagnostics(findings: Iterable[Problem], tree: Tree) -> tuple[Diagnostic, ..
     found = list(findings)
     secret = {
         (place.file, place.line)
-        for each in found
-        if each.code == "FC1110" and (place := tree.place(each.path))
+        for problem in found
+        if problem.code == "FC1110" and (place := tree.place(problem.path))
     }
-    made = [_diagnostic(each, tree, secret) for each in found]
+    made = [_diagnostic(problem, tree, secret) for problem in found]
     return tuple(sorted(made, key=_by_place))
 
 
-def _by_place(each: Diagnostic) -> tuple[str, int, int, str, str]:
-    place = each.place
+def _by_place(diagnostic: Diagnostic) -> tuple[str, int, int, str, str]:
+    place = diagnostic.place
     spot = (place.file, place.line, place.column) if place else ("", 0, 0)
-    return (*spot, each.code, each.detail)
+    return (*spot, diagnostic.code, diagnostic.detail)
 
 
-def _diagnostic(each: Problem, tree: Tree, secret: set[tuple[str, int]]) -> Diagnostic:
-    detail, hint = each.detail, each.hint
-    place = tree.place(each.path, of_key=each.at == "key")
-    if each.code == "FC1103":  # the number as written can only be read from the source
+def _diagnostic(problem: Problem, tree: Tree, secret: set[tuple[str, int]]) -> Diagnostic:
+    detail, hint = problem.detail, problem.hint
+    place = tree.place(problem.path, of_key=problem.at == "key")
+    if problem.code == "FC1103":  # the number as written can only be read from the source
         number = float(detail)
         line = tree.sources.line(place) if place else ""
         written = line[place.column - 1 :].split(" #")[0].rstrip(" ,}") if place else detail
@@ -61,17 +58,17 @@ def _diagnostic(each: Problem, tree: Tree, secret: set[tuple[str, int]]) -> Diag
         detail = f"You wrote {written}, YAML reads it as the number {reads}; quote it."
         hint = version_hint(written)
     also = tuple(
-        (label, spot) for label, path in each.also if (spot := tree.place(path, of_key=True))
+        (label, spot) for label, path in problem.also if (spot := tree.place(path, of_key=True))
     )
     made = tree.diagnostic(
-        each.code,
-        each.path,
+        problem.code,
+        problem.path,
         detail,
-        of_key=each.at == "key",
+        of_key=problem.at == "key",
         hint=hint,
-        command=each.command,
+        command=problem.command,
         also=also,
-        severity=each.severity,
+        severity=problem.severity,
     )
     if place and (place.file, place.line) in secret:
         return replace(made, source="")

@@ -1,4 +1,4 @@
-"""`required_version` of `fleet.yaml`: which releases of fleetctl may read a fleet. Pure."""
+"""Checks `required_version` of `fleet.yaml`: which releases of fleetctl may read a fleet. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ def allows(requirement: str, running: str) -> bool:
 
 
 def refusal(requirement: object, running: str) -> str:
-    """Return why a release must not read a fleet; empty: it may.
+    """Return why a release must not read a fleet; empty: the release may.
 
     Of a malformed requirement nothing is said here: it is reported with the other values.
 

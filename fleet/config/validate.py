@@ -1,4 +1,4 @@
-"""From a tree to models: every key known, every value of its kind; all findings at once."""
+"""Validates a tree against the models: keys and types, all problems at once."""
 
 from collections.abc import Mapping
 from types import UnionType
@@ -31,11 +31,11 @@ def check_shape(value: Mapping[str, Any]) -> tuple[Declarations | None, list[Pro
             return Declarations.model_validate(remaining), findings
         except ValidationError as error:
             details = error.errors(include_url=False)
-            rest = [each for each in details if not _is_extra(each)]
+            rest = [detail for detail in details if not _is_extra(detail)]
             if not findings:  # later rounds show only what leaving out has caused
-                findings = [_finding(each) for each in rest]
-            for each in details:
-                remaining = _without(remaining, _prune(each))
+                findings = [_finding(step) for step in rest]
+            for detail in details:
+                remaining = _without(remaining, _prune(detail))
             remaining.setdefault("fleet", "unnamed")
     return None, findings
 
@@ -45,7 +45,7 @@ def _is_extra(error: ErrorDetails) -> bool:
 
 
 def _prune(error: ErrorDetails) -> Path:
-    """Return what to leave out: the value, or the whole map where a key is missing."""
+    """Return the part to leave out: the value, or the whole map where a key is missing."""
     path = _plain(error["loc"])
     if error["type"] == "missing":
         return path[:-1]
@@ -81,7 +81,7 @@ def model_at(path: Path) -> type[BaseModel] | None:
             annotation = get_args(annotation)[-1 if get_origin(annotation) is dict else 0]
         if get_origin(annotation) in {Union, UnionType}:
             annotation = next(
-                (each for each in get_args(annotation) if each is not type(None)), None
+                (argument for argument in get_args(annotation) if argument is not type(None)), None
             )
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
@@ -132,8 +132,8 @@ def _value_finding(error: ErrorDetails, path: Path) -> Problem:
     shown = _shown(given)
     name = f"`{'.'.join(map(str, path))}`"
     if kind == "literal_error":
-        choices = [each.strip("' ") for each in str(context["expected"]).split(" or ")]
-        choices = [each.strip("' ") for part in choices for each in part.split(",")]
+        choices = [piece.strip("' ") for piece in str(context["expected"]).split(" or ")]
+        choices = [piece.strip("' ") for part in choices for piece in part.split(",")]
         near = nearest(str(given), tuple(choices))
         hint = near or f"Write one of: {', '.join(choices)}."
         return Problem("FC1112", path, f"{name} cannot be {shown}.", hint=hint)

@@ -1,9 +1,9 @@
-"""From YAML text to values with marks. The only home of ruamel.yaml.
+"""Parses YAML text to values with their places. The only home of ruamel.yaml.
 
-YAML 1.2 as ruamel.yaml reads it decides what a text means. Because it is slow, a text
-goes through PyYAML's C parser first, with the resolution of plain scalars done here;
-whatever is unusual there (anchors, tags, merge keys, tabs, odd numbers, any error) is
-left to ruamel. A property test holds the two equal, values and places.
+YAML 1.2 as ruamel.yaml reads it decides what a text means. Because ruamel is slow, a text goes
+through PyYAML's C parser first, with the resolution of plain scalars done here; whatever is
+unusual there (anchors, tags, merge keys, tabs, odd numbers, any error) is left to ruamel. A
+property test holds the two equal, values and places.
 """
 
 import re
@@ -39,7 +39,7 @@ class Parsed:
 
 
 def mark(line: int, column: int) -> int:
-    """Return line and column (both from 1) as one number."""
+    """Return line and column (both from 1) as a single number."""
     return line * _COLUMNS + column
 
 
@@ -49,7 +49,7 @@ def unmark(number: int, file: str) -> Position:
 
 
 def parse(text: str, file: str) -> Parsed:
-    """Read one file.
+    """Parse the text of a file.
 
     Args:
         text: The file's text; a byte order mark at its start is ignored.
@@ -109,7 +109,7 @@ class _Composer(CParser):
 
 
 def compose(text: str) -> Any:
-    """Return the root node with the span of each node in `text`, for edits that keep the rest.
+    """Return the root node with the spans of all nodes in `text`, for edits that keep the rest.
 
     Raises:
         ConfigError: `text` is not a map that could be edited this way.
@@ -123,7 +123,7 @@ def compose(text: str) -> Any:
 
 
 def parse_fast(text: str, file: str) -> Parsed:
-    """Read a file through the C parser; raises `_UnusualError` where it may not judge."""
+    """Read a file through the C parser; raises `_UnusualError` for a text left to ruamel."""
     if _UNUSUAL.search(text):
         raise _UnusualError
     if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
@@ -224,7 +224,7 @@ class _Builder:
         if node.tag is not None and node.tag not in _COLLECTION_TAGS:
             self.scalar(node)  # refuses the tag
         if kind == "sequence":
-            built = [self.build(each, depth + 1) for each in node.value]
+            built = [self.build(pair, depth + 1) for pair in node.value]
             return [value for value, _ in built], [marks for _, marks in built]
         return self._map(node, depth + 1)
 
@@ -249,10 +249,10 @@ class _Builder:
                 child_marks = where  # nothing is written; the libraries disagree where
             value[key] = child
             marks[key] = [where, child_marks]
-        for each in merged:
-            if each.id != "mapping":
-                raise _RefusedError("`<<` takes a map or a list of maps", each.start_mark)
-            inherited, inherited_marks = self.build(each, depth)
+        for pair in merged:
+            if pair.id != "mapping":
+                raise _RefusedError("`<<` takes a map or a list of maps", pair.start_mark)
+            inherited, inherited_marks = self.build(pair, depth)
             for key in inherited:
                 if key not in value:
                     value[key], marks[key] = inherited[key], inherited_marks[key]

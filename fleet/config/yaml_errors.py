@@ -1,4 +1,4 @@
-"""YAML that cannot be read, explained."""
+"""Explains the syntax errors of YAML."""
 
 from typing import Any
 

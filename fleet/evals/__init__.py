@@ -1,7 +1,7 @@
-"""Evaluations: what a golden set is, how an answer is scored, and what a run of it is worth.
+"""Decides what an evaluation is worth: golden sets, scores, whether a run counts, what is due.
 
-Pure. Asking the models is in `runtime/evals`; judging one version against another from the
-scores made here is the gates' business.
+Layer 4, beside `config` and `rollouts`; records come from `history`. `runtime/evals` asks the
+models; `fleet.gates` judges one version against another from the scores made here. Pure.
 """
 
 from fleet.evals.answer import Scored

@@ -1,4 +1,4 @@
-"""What a metric sees of one answer, and what it says about it."""
+"""Defines what a metric sees of one answer, and the score that a metric gives."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""One golden item: what is asked, what is expected, and how the answer is scored."""
+"""Reads one golden item: the question, what is expected, how the answer is scored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,16 +60,16 @@ class GoldenItem:
 
     @property
     def asked(self) -> str:
-        """What was asked, as one text."""
-        return self.prompt or "\n".join(str(each["content"]) for each in self.messages)
+        """The question as a single text."""
+        return self.prompt or "\n".join(str(message["content"]) for message in self.messages)
 
     @property
     def source(self) -> str:
-        """What the answer must be grounded in: the context, else what was asked."""
+        """The text that the answer must be grounded in: the context, else the question."""
         return self.context or self.asked
 
     def score(self, measure: str, answer: Answer) -> Scored:
-        """Score an answer on one measure that code can judge."""
+        """Score an answer on a measure that code can judge."""
         check = self.checks[measure]
         return METRICS[check.metric].score(answer, self.expected, check.options, self.source)
 
@@ -88,7 +88,7 @@ def golden_item(document: Mapping[str, Any]) -> GoldenItem:
         raise GoldenItemError("`id` is missing or not a text")
     messages, prompt = _asked(document)
     tags = document.get("tags", [])
-    if not isinstance(tags, list) or not all(isinstance(each, str) for each in tags):
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise GoldenItemError("`tags` is a list of texts")
     context = document.get("context", "")
     if not isinstance(context, str):
@@ -108,7 +108,7 @@ def golden_item(document: Mapping[str, Any]) -> GoldenItem:
 def _asked(document: Mapping[str, Any]) -> tuple[tuple[Mapping[str, Any], ...], str]:
     ways = [name for name in ("input", "messages", "prompt") if name in document]
     if len(ways) != 1:
-        given = " and ".join(f"`{each}`" for each in ways) or "none"
+        given = " and ".join(f"`{way}`" for way in ways) or "none"
         raise GoldenItemError(f"it needs one of `input`, `messages` and `prompt`, and has {given}")
     asked = document[ways[0]]
     if ways[0] == "messages":
@@ -127,11 +127,11 @@ def _asked(document: Mapping[str, Any]) -> tuple[tuple[Mapping[str, Any], ...], 
 def _conversation(asked: Any) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(asked, list) or not asked:
         raise GoldenItemError("`messages` is a list with at least one message")
-    for each in asked:
+    for key in asked:
         if not (
-            isinstance(each, dict)
-            and isinstance(each.get("role"), str)
-            and isinstance(each.get("content"), str)
+            isinstance(key, dict)
+            and isinstance(key.get("role"), str)
+            and isinstance(key.get("content"), str)
         ):
             raise GoldenItemError("each message has a `role` and a `content`, both texts")
     return tuple(asked)

@@ -1,4 +1,4 @@
-"""Golden sets: the questions that every version of a task is judged on, one JSON object a line.
+"""Reads golden sets: the questions that judge every version of a task, one JSON object a line.
 
     {"id": "t-1", "input": "No rush. ...", "expected": "queue=shipping"}
     {"id": "t-2", "messages": [...], "expected": {"qty": 5}, "metric": {"json_fields": {}},
@@ -47,7 +47,7 @@ class GoldenSet:
     @property
     def must_pass(self) -> tuple[str, ...]:
         """Ids of the items tagged `must_pass`."""
-        return tuple(each.id for each in self.items if MUST_PASS in each.tags)
+        return tuple(item.id for item in self.items if MUST_PASS in item.tags)
 
 
 def read_golden_set(content: bytes, file: str) -> GoldenSet:
@@ -67,7 +67,7 @@ def read_golden_set(content: bytes, file: str) -> GoldenSet:
     if reading.problems:
         raise ConfigError(*reading.problems)
     digest = hashlib.sha256(content).hexdigest()
-    return GoldenSet(file, digest, tuple(found), {each.id: each for each in found})
+    return GoldenSet(file, digest, tuple(found), {item.id: item for item in found})
 
 
 def with_format(golden: GoldenSet, wanted: ResponseFormat | None) -> GoldenSet:
@@ -76,14 +76,14 @@ def with_format(golden: GoldenSet, wanted: ResponseFormat | None) -> GoldenSet:
         return golden
     check = ItemCheck(BY_FORM, {"format": wanted})
     items = tuple(
-        each if FORMAT in each.checks else replace(each, checks={**each.checks, FORMAT: check})
-        for each in golden.items
+        item if FORMAT in item.checks else replace(item, checks={**item.checks, FORMAT: check})
+        for item in golden.items
     )
-    return replace(golden, items=items, by_id={each.id: each for each in items})
+    return replace(golden, items=items, by_id={item.id: item for item in items})
 
 
 def scored_by(golden: GoldenSet, score: str, form: ResponseFormat | None = None) -> GoldenSet:
-    """Return the set with every answer scored by one metric; it counts as another set.
+    """Return the set with every answer scored by a given metric; the result counts as another set.
 
     Args:
         golden: The set.
@@ -102,21 +102,21 @@ def scored_by(golden: GoldenSet, score: str, form: ResponseFormat | None = None)
         raise GoldenItemError(f"there is no metric `{score}`", hint)
     metric = METRICS[score]
     options = {"format": form} if score == BY_FORM else {}
-    for each in golden.items:
-        lacks = metric.needs_expected and each.expected is None
-        wrong = "`expected` is missing" if lacks else metric.fault(each.expected, options)
+    for item in golden.items:
+        lacks = metric.needs_expected and item.expected is None
+        wrong = "`expected` is missing" if lacks else metric.fault(item.expected, options)
         if wrong:
             raise GoldenItemError(
-                f"`{score}` cannot score `{each.id}` of {golden.file}: {wrong}",
+                f"`{score}` cannot score `{item.id}` of {golden.file}: {wrong}",
                 "Without `score` each item is scored by the metric it names.",
             )
     items = tuple(
-        replace(each, checks={**each.checks, ACCURACY: ItemCheck(score, options)})
-        for each in golden.items
+        replace(item, checks={**item.checks, ACCURACY: ItemCheck(score, options)})
+        for item in golden.items
     )
     asked = f"{golden.digest} {score}{f' {form}' if options else ''}"
     digest = hashlib.sha256(asked.encode()).hexdigest()
-    return replace(golden, digest=digest, items=items, by_id={each.id: each for each in items})
+    return replace(golden, digest=digest, items=items, by_id={item.id: item for item in items})
 
 
 class _Reading:

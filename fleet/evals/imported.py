@@ -1,4 +1,4 @@
-"""What other eval tools wrote, as samples of ours. Their exit codes say nothing; their logs do."""
+"""Reads what other eval tools wrote as samples. Their exit codes prove nothing; their logs do."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ _GENERATED = "gen_args_0"
 
 
 def inspect_samples(log: Mapping[str, Any]) -> tuple[Sample, ...]:
-    """Return the samples of an inspect-ai log; one that failed or has no score has an error.
+    """Return the samples of an inspect-ai log; a sample that failed or has no score has an error.
 
     Raises:
         ValueError: it is no such log, the run did not end well, or some of the samples that it
@@ -28,14 +28,14 @@ def inspect_samples(log: Mapping[str, Any]) -> tuple[Sample, ...]:
     if status != "success":
         error = log.get("error") or {}
         raise ValueError(f"inspect-ai ended with `{status}`: {error.get('message', 'no reason')}")
-    samples = tuple(_inspected(each) for each in log.get("samples") or ())
+    samples = tuple(_inspected(sample) for sample in log.get("samples") or ())
     _whole(log, samples)
     return samples
 
 
 def _whole(log: Mapping[str, Any], samples: Sequence[Sample]) -> None:
-    """Refuse a log that was cut: of what it says was asked, every answer must be there once."""
-    there = Counter((each.item, each.sample) for each in samples)
+    """Refuse a log that was cut: every question must have its answer once."""
+    there = Counter((sample.item, sample.sample) for sample in samples)
     twice = [item for (item, _), times in there.items() if times > 1]
     if twice:
         raise ValueError(f"sample `{twice[0]}` stands twice")
@@ -54,13 +54,13 @@ def inspect_version(log: Mapping[str, Any]) -> str:
     return f"inspect-ai {found}".strip()
 
 
-def _inspected(each: Mapping[str, Any]) -> Sample:
-    item, number = str(each.get("id")), int(each.get("epoch", 1)) - 1
-    output = each.get("output") or {}
-    error = each.get("error")
+def _inspected(sample: Mapping[str, Any]) -> Sample:
+    item, number = str(sample.get("id")), int(sample.get("epoch", 1)) - 1
+    output = sample.get("output") or {}
+    error = sample.get("error")
     if error:
         return Sample(item, number, error=str(error.get("message", error)))
-    scores = each.get("scores") or {}
+    scores = sample.get("scores") or {}
     if len(scores) != 1:
         return Sample(item, number, error=f"has {len(scores)} scores, and one is needed")
     [score] = scores.values()
@@ -140,7 +140,7 @@ def _harnessed(document: Mapping[str, Any], metrics: Sequence[str], number: int)
     doc = document["doc"]
     named = doc.get("id") if isinstance(doc, Mapping) else None
     item = str(named if named is not None else document.get("doc_hash") or document.get("doc_id"))
-    names = [each for each in metrics if each in document] or list(document["metrics"])
+    names = [metric for metric in metrics if metric in document] or list(document["metrics"])
     value = _graded(document.get(names[0])) if names else None
     resps = document.get("filtered_resps") or [""]
     answer = resps[0] if isinstance(resps[0], str) else ""
@@ -153,34 +153,36 @@ def _harnessed(document: Mapping[str, Any], metrics: Sequence[str], number: int)
 
 
 def numbered(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-    """Return samples with the answers to one item numbered in their order."""
+    """Number the answers to an item in their order."""
     seen: dict[str, int] = {}
     made = []
-    for each in samples:
-        number = seen.get(each.item, 0)
-        seen[each.item] = number + 1
-        made.append(replace(each, sample=number))
+    for sample in samples:
+        number = seen.get(sample.item, 0)
+        seen[sample.item] = number + 1
+        made.append(replace(sample, sample=number))
     return tuple(made)
 
 
 def questions(documents: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], str]:
-    """Return the items of another tool's samples, and the digest of what was asked."""
+    """Return the items of another tool's samples, and the digest of the questions."""
     asked: dict[str, str] = {}
-    for each in documents:
-        if "doc" in each:
-            doc = each["doc"]
+    for document in documents:
+        if "doc" in document:
+            doc = document["doc"]
             named = doc.get("id") if isinstance(doc, Mapping) else None
-            item = str(named if named is not None else each.get("doc_hash") or each.get("doc_id"))
-            asked[item] = json.dumps([doc, each.get("target")], sort_keys=True)
+            item = str(
+                named if named is not None else document.get("doc_hash") or document.get("doc_id")
+            )
+            asked[item] = json.dumps([doc, document.get("target")], sort_keys=True)
         else:
             # Messages carry ids that are new with every run; what was said is what counts.
-            target = each.get("target")
-            asked[str(each.get("id"))] = json.dumps([_texts(each.get("input")), target])
+            target = document.get("target")
+            asked[str(document.get("id"))] = json.dumps([_texts(document.get("input")), target])
     content = json.dumps(sorted(asked.items()))
     return tuple(asked), hashlib.sha256(content.encode()).hexdigest()
 
 
 def _texts(asked: Any) -> Any:
     if isinstance(asked, list):
-        return [each.get("content") for each in asked if isinstance(each, Mapping)]
+        return [text.get("content") for text in asked if isinstance(text, Mapping)]
     return asked

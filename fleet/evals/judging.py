@@ -1,21 +1,18 @@
-"""Labelled answers: what people say of answers, one JSON object a line, to compare a judge with.
+"""Decides whether a judge model may decide gates, by its agreement with people's labels.
+
+A file of labels holds one JSON object a line:
 
     {"id": "l-1", "input": "...", "expected": "...", "answer": "...", "label": "yes"}
     {"id": "l-2", "input": "...", "context": "...", "answer": "...", "label": "no",
      "measure": "grounded", "question": "..."}
 
-With `other`, a second answer, `yes` says that `answer` is the better one and `no` that `other` is:
-what a judge does on items with `{"judge": {"pairwise": true}}`.
+`label` is a person's answer to the judge's question, `yes` or `no`; `measure` is `accuracy`
+(default) or `grounded`. With `other`, a second answer, `yes` says that `answer` is the better one
+and `no` that `other` is: what a judge does on items with `{"judge": {"pairwise": true}}`. All other
+keys are those of a golden set.
 
-All but `answer`, `label`, `measure` and `question` is as in a golden set. `label` is what a person
-answers to the judge's question, `yes` or `no`; `measure` is `accuracy` (default) or `grounded`.
-
-Whether a judge may decide: how far it agrees with people who have labelled the same answers.
-
-A judge that was not compared with people's labels for a client, or that agrees with them too
-little, is advisory: its scores are shown, and no gate is decided by them.
-
-One answer becomes one scored sample.
+A judge without labels for a client, or with too little agreement, is advisory: its scores are
+shown, and no gate is decided by them.
 """
 
 import json
@@ -60,7 +57,7 @@ class Agreement:
 
     @property
     def objection(self) -> str:
-        """Why the judge decides nothing; empty: it does."""
+        """Why the judge decides no gate; empty: the judge may decide."""
         if self.n < LEAST_LABELS:
             return f"it was compared with {self.n} labels, and {LEAST_LABELS} are needed"
         if self.kappa is None:
@@ -70,14 +67,14 @@ class Agreement:
         return ""
 
     def plain(self) -> dict[str, Any]:
-        """Return it as the ledger keeps it."""
+        """Return the agreement as the ledger keeps the figures."""
         kappa = None if self.kappa is None else round(self.kappa, 4)
         counts = {"n": self.n, "agreed": self.agreed, "unparsable": self.unparsable}
         return {**counts, "kappa": kappa, "objection": self.objection}
 
 
 def agreement(pairs: Sequence[tuple[bool, bool | None]]) -> Agreement:
-    """Compare labels with what the judge said of the same answers; None: neither YES nor NO.
+    """Compare labels with the judge's of the same answers; None: neither YES nor NO.
 
     Source:
         Cohen 1960, Educational and Psychological Measurement 20: (po - pe) / (1 - pe).
@@ -96,7 +93,7 @@ def agreement(pairs: Sequence[tuple[bool, bool | None]]) -> Agreement:
 
 
 def objection(entries: Iterable[Entry], judge: JudgeSettings | None, client: str) -> str:
-    """Return why a judge decides nothing for a client; empty: it does.
+    """Return why a judge decides no gate of a client; empty: the judge may decide.
 
     Args:
         entries: The ledger, oldest first; the last comparison of this judge counts.
@@ -106,10 +103,10 @@ def objection(entries: Iterable[Entry], judge: JudgeSettings | None, client: str
     if judge is None:
         return "no judge is declared (evals: {judge: {url: ..., model: ...}})"
     found: Mapping[str, Any] | None = None
-    for each in entries:
-        data = each.data
+    for entry in entries:
+        data = entry.data
         about = (data.get("client"), data.get("url"), data.get("model"))
-        if each.kind == "judge_compared" and about == (client, judge.url, judge.model):
+        if entry.kind == "judge_compared" and about == (client, judge.url, judge.model):
             found = data
     if found is None:
         return f"`{judge.model}` was never compared with people's labels for {client}"
@@ -194,9 +191,9 @@ def _wrong(detail: str, file: str, line: int, source: str) -> Diagnostic:
 
 
 def to_judge(item: GoldenItem) -> tuple[str, ...]:
-    """Return the measures of an item that a judge model scores, one answer by itself."""
+    """Return the measures of an item that a judge model scores, answer by answer."""
     judged = (each for each, check in item.checks.items() if check.metric == JUDGE)
-    return tuple(each for each in judged if not (each == ACCURACY and in_pairs(item)))
+    return tuple(measure for measure in judged if not (measure == ACCURACY and in_pairs(item)))
 
 
 def in_pairs(item: GoldenItem) -> bool:

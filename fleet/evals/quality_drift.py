@@ -1,4 +1,4 @@
-"""Drift: whether a version that serves answers as well as it did after its training.
+"""Decides whether a version answers as well as after its training.
 
 Two sets see two things. The **anchor** set is frozen: its answers change only when serving
 does (another engine, a quantisation, a wrong load). The **rolling** set is fresh: its scores
@@ -114,7 +114,7 @@ def judge_rolling(
     more than 3 points under the baseline; advisory, it cries wolf.
     """
     recent = weeks[-WEEKS:]
-    pooled = QualityLevel(sum(each.good for each in recent), sum(each.n for each in recent))
+    pooled = QualityLevel(sum(run.good for run in recent), sum(run.n for run in recent))
     if baseline is None or not baseline.n or not pooled.n:
         lacks = "fresh set" if baseline else "result after training on its own golden set"
         return QualityDrift(
@@ -136,7 +136,7 @@ def judge_rolling(
     if lower > MARGIN:
         reason = f"{told}: surely worse by more than {100 * MARGIN:g} points"
         return QualityDrift("rolling", measure, DriftStatus.RETRAIN, reason, counts)
-    low = [baseline.share - each.share > MARGIN for each in recent[-2:]]
+    low = [baseline.share - run.share > MARGIN for run in recent[-2:]]
     if len(low) > 1 and all(low):
         return QualityDrift(
             "rolling", measure, DriftStatus.WATCH, f"{told}: two low sets in a row", counts
@@ -147,7 +147,7 @@ def judge_rolling(
 def ratchet(
     mark: QualityLevel | None, new: QualityLevel, *, measure: str = "accuracy"
 ) -> QualityDrift:
-    """Judge a new version's result after training against the best any earlier one had.
+    """Judge a new version's result after training against the best result of earlier versions.
 
     Against the best and not the last: 3 points a release would be a slide nobody sees.
     """

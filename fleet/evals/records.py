@@ -1,4 +1,4 @@
-"""What is known of evaluations from the ledger: baselines, series, what is due, what drifted."""
+"""Reads the evaluations of the ledger: baselines, series of results, drift."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ class EvalRecord:
 
     @property
     def valid(self) -> bool:
-        """Whether it counts."""
+        """Whether the evaluation counts."""
         return bool(self.summary.get("valid"))
 
     @property
@@ -42,7 +42,7 @@ class EvalRecord:
         return bool(self.summary.get("made_up"))
 
     def level(self, measure: str = ACCURACY) -> QualityLevel | None:
-        """Return how good the answers were on a measure; None: it was not scored."""
+        """Return the level of the answers on a measure; None: the measure was not scored."""
         found = self.summary.get("levels", {}).get(measure)
         return QualityLevel(float(found["good"]), int(found["n"])) if found and found["n"] else None
 
@@ -53,7 +53,7 @@ class EvalRecord:
 
     @property
     def golden(self) -> str:
-        """Path of the set that was asked; where an old entry lacks it, the digest."""
+        """Path of the set that was asked; of an old entry without a path, the digest."""
         return str(self.summary.get("golden") or self.golden_digest)
 
     @property
@@ -76,7 +76,7 @@ def eval_records(entries: Iterable[Entry]) -> dict[str, list[EvalRecord]]:
             found[alias].append(
                 EvalRecord(run, alias, adapter, purpose, data["summary"], entry.time, sha)
             )
-    return {alias: [each for each in runs if not each.made_up] or runs
+    return {alias: [record for record in runs if not record.made_up] or runs
             for alias, runs in found.items()}  # fmt: skip
 
 
@@ -93,21 +93,21 @@ def baseline(
     the same way goes before the others, with which nothing compares.
     """
     found = [
-        each for each in _results(past, adapter) if each.golden_digest == golden_digest
+        result for result in _results(past, adapter) if result.golden_digest == golden_digest
     ]  # fmt: skip
-    alike = [each for each in found if each.summary.get("decoding") == decoding]
+    alike = [record for record in found if record.summary.get("decoding") == decoding]
     return next(iter(alike or found), None)
 
 
 def first_result(past: Sequence[EvalRecord], adapter: str, golden: str) -> EvalRecord | None:
-    """Return a version's first result on the set at a path, whatever was in it then."""
-    return next((each for each in _results(past, adapter) if each.golden == golden), None)
+    """Return a version's first result on the set at a path, whatever the set held then."""
+    return next((result for result in _results(past, adapter) if result.golden == golden), None)
 
 
 def _results(past: Sequence[EvalRecord], adapter: str) -> Iterator[EvalRecord]:
-    for each in past:
-        if each.valid and each.purpose in AFTER_TRAINING and each.adapter == adapter:
-            yield each
+    for record in past:
+        if record.valid and record.purpose in AFTER_TRAINING and record.adapter == adapter:
+            yield record
 
 
 def _own_set(past: Sequence[EvalRecord], adapter: str) -> str | None:
@@ -115,8 +115,8 @@ def _own_set(past: Sequence[EvalRecord], adapter: str) -> str | None:
 
     Before the first of them it is the only one that the version was asked; None: not known.
     """
-    anchors = [each.golden for each in past if each.valid and each.purpose == "anchor"]
-    asked = {each.golden for each in _results(past, adapter)}
+    anchors = [record.golden for record in past if record.valid and record.purpose == "anchor"]
+    asked = {result.golden for result in _results(past, adapter)}
     return anchors[-1] if anchors else asked.pop() if len(asked) == 1 else None
 
 
@@ -124,24 +124,28 @@ def latest_anchor(
     past: Sequence[EvalRecord], adapter: str, golden_digest: str
 ) -> EvalRecord | None:
     """Return a version's last valid anchor run on the set."""
-    for each in reversed(past):
-        if each.valid and (each.purpose, each.adapter) == ("anchor", adapter):
-            return each if each.golden_digest == golden_digest else None
+    for record in reversed(past):
+        if record.valid and (record.purpose, record.adapter) == ("anchor", adapter):
+            return record if record.golden_digest == golden_digest else None
     return None
 
 
 def floor(past: Sequence[EvalRecord], adapter: str, measure: str = ACCURACY) -> QualityLevel | None:
     """Return the noise floor: changed answers when a version was asked the same again."""
-    runs = [each for each in past if each.valid and (each.purpose, each.adapter) == ("aa", adapter)]
-    counts = [found for each in runs if (found := each.compared(measure))]
+    runs = [
+        record
+        for record in past
+        if record.valid and (record.purpose, record.adapter) == ("aa", adapter)
+    ]
+    counts = [found for run in runs if (found := run.compared(measure))]
     if not counts:
         return None
     return QualityLevel(sum(each["changed"] for each in counts), sum(each["n"] for each in counts))
 
 
 def drifts(past: Sequence[EvalRecord], adapter: str) -> tuple[QualityDrift, ...]:
-    """Judge one version's evaluations by every rule that has something to say."""
-    return tuple(found for each in MEASURES for found in _drifts(past, adapter, each))
+    """Judge a version's evaluations by every rule that has a result."""
+    return tuple(found for measure in MEASURES for found in _drifts(past, adapter, measure))
 
 
 def drift_since(past: Sequence[EvalRecord], adapter: str, drift: QualityDrift) -> str:
@@ -152,15 +156,15 @@ def drift_since(past: Sequence[EvalRecord], adapter: str, drift: QualityDrift) -
         if not last.valid or last.adapter != adapter:
             continue
         said = drifts(past[:end], adapter)
-        if not any(alike == (each.rule, each.measure, each.standing) for each in said):
+        if not any(alike == (record.rule, record.measure, record.standing) for record in said):
             break
         first = last.run
     return first
 
 
 def _drifts(past: Sequence[EvalRecord], adapter: str, measure: str) -> Iterator[QualityDrift]:
-    mine = [each for each in past if each.valid and each.adapter == adapter]
-    anchors = [each for each in mine if each.purpose == "anchor"]
+    mine = [record for record in past if record.valid and record.adapter == adapter]
+    anchors = [record for record in mine if record.purpose == "anchor"]
     own = _own_set(past, adapter)
     first = first_result(mine, adapter, own) if own is not None else None
     compared = anchors[-1].compared(measure) if anchors else None
@@ -178,16 +182,16 @@ def _drifts(past: Sequence[EvalRecord], adapter: str, measure: str) -> Iterator[
     now = first.level(measure) if first else None
     if first is not None and now is not None:
         earlier = [
-            each for each in past
-            if each.valid and each.purpose in AFTER_TRAINING and each.golden == own
-            and each.adapter != adapter and each.at < first.at
+            record for record in past
+            if record.valid and record.purpose in AFTER_TRAINING and record.golden == own
+            and record.adapter != adapter and record.at < first.at
         ]  # fmt: skip
         marks = [
             level
-            for each in _firsts(earlier, first.golden_digest)
-            if (level := each.level(measure))
+            for record in _firsts(earlier, first.golden_digest)
+            if (level := record.level(measure))
         ]
-        best = max(marks, key=lambda each: each.share, default=None)
+        best = max(marks, key=lambda mark: mark.share, default=None)
         if best is not None:
             yield ratchet(best, now, measure=measure)
         elif earlier and measure == ACCURACY:
@@ -199,19 +203,19 @@ def _drifts(past: Sequence[EvalRecord], adapter: str, measure: str) -> Iterator[
 
 
 def _fresh(mine: Sequence[EvalRecord], measure: str) -> list[QualityLevel]:
-    """Return the rolling results, one for each set: a set asked twice is not fresh twice."""
+    """Return the rolling results, the first of every set: a set asked again is not fresh."""
     latest: dict[str, QualityLevel] = {}
-    for each in mine:
-        level = each.level(measure)
-        if each.purpose == "rolling" and level is not None:
-            latest.pop(each.golden_digest, None)
-            latest[each.golden_digest] = level
+    for record in mine:
+        level = record.level(measure)
+        if record.purpose == "rolling" and level is not None:
+            latest.pop(record.golden_digest, None)
+            latest[record.golden_digest] = level
     return list(latest.values())
 
 
 def _firsts(earlier: Sequence[EvalRecord], golden_digest: str) -> Iterator[EvalRecord]:
     seen = set()
-    for each in earlier:
-        if each.golden_digest == golden_digest and each.adapter not in seen:
-            seen.add(each.adapter)
-            yield each
+    for record in earlier:
+        if record.golden_digest == golden_digest and record.adapter not in seen:
+            seen.add(record.adapter)
+            yield record

@@ -1,4 +1,4 @@
-"""A run of a golden set against one served name: what was asked how, and each answer."""
+"""Defines a run of a golden set against one served name: what was asked how, and each answer."""
 
 import hashlib
 import json
@@ -52,7 +52,7 @@ class EvalSpec:
 
     @property
     def reusable(self) -> bool:
-        """Whether answers may be used again: what another program does today nobody knows."""
+        """Whether answers may be used again; never those of a program, which may have changed."""
         return self.engine == NATIVE
 
     def decoding(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class EvalTarget:
     server: str = ""
     """URL of a server that answers in the end, whose queue is watched; empty: `url` is one."""
     serving: str = ""
-    """Stands for the engine behind it: `fleet.trial.engine_digest`; empty: not known."""
+    """Stands for the engine behind it: `fleet.rollouts.engine_digest`; empty: not known."""
     fixed: bool = False
     """Whether a person named the URL, so that no other way is taken."""
 
@@ -158,23 +158,23 @@ class EvalRun:
     @property
     def made_up(self) -> bool:
         """Whether the fake engine answered, whose answers say nothing about the version."""
-        return any(each.endswith(FAKE) for each in self.fingerprints)
+        return any(fingerprint.endswith(FAKE) for fingerprint in self.fingerprints)
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
-        """The engines that answered, sorted; usually one."""
-        return tuple(sorted({each.fingerprint for each in self.samples if not each.error}))
+        """The engines that answered, sorted."""
+        return tuple(sorted({sample.fingerprint for sample in self.samples if not sample.error}))
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The names that answered, sorted; usually one."""
-        return tuple(sorted({each.model for each in self.samples if not each.error}))
+        """The served names that answered, sorted."""
+        return tuple(sorted({sample.model for sample in self.samples if not sample.error}))
 
 
 def cache_key(
     target: EvalTarget | EvalRun, golden_digest: str, decoding: Mapping[str, Any], fingerprint: str
 ) -> str:
-    """Return under what the answers of a version may be used again, 64 hex digits."""
+    """Return the key under which answers of a version are cached, 64 hex digits."""
     whole: dict[str, Any] = {"adapter": target.digest, "serving": target.serving}
     whole |= {"golden": golden_digest, "fingerprint": fingerprint, "decoding": dict(decoding)}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""Runs as lines of JSON: a head that says what was asked how, then one line for each answer.
+"""Writes and reads a run as lines of JSON: a head with what was asked how, then a line an answer.
 
-This is also what the `command` engine reads: a program prints sample lines, no head needed.
+The `command` engine reads the same lines: a program prints sample lines, no head needed.
 
     {"item": "t-1", "answer": "queue=shipping", "scores": {"accuracy": 1}, "finish": "stop"}
 """
@@ -26,11 +26,11 @@ _LINE_ENDS = "\x85\u2028\u2029"
 
 
 def lines_of(run: EvalRun) -> Iterable[str]:
-    """Yield a run's lines, each without its newline."""
+    """Yield a run's lines, without newlines."""
     head = {
-        each.name: getattr(run, each.name)
-        for each in fields(run)
-        if each.name not in {"samples", "spec", "started", "finished"}
+        field.name: getattr(run, field.name)
+        for field in fields(run)
+        if field.name not in {"samples", "spec", "started", "finished"}
     }
     head |= {
         "spec": asdict(run.spec),
@@ -43,22 +43,22 @@ def lines_of(run: EvalRun) -> Iterable[str]:
 
 
 def sample_line(sample: Sample) -> str:
-    """Return one answer as a line of JSON; what has its usual value is left out."""
+    """Return an answer as a line of JSON; fields with their default are left out."""
     plain = asdict(sample)
     usual = {
-        each.name: each.default if each.default is not MISSING else {}
-        for each in fields(sample)
-        if each.name != "item"
+        field.name: field.default if field.default is not MISSING else {}
+        for field in fields(sample)
+        if field.name != "item"
     }
     told = {key: value for key, value in plain.items() if key == "item" or value != usual[key]}
     return _line(told)
 
 
 def _line(document: Mapping[str, Any]) -> str:
-    """Return a document as one line; JSON reads back what `is_whole_run` spells."""
+    """Return a document as a single line; JSON reads back what `is_whole_run` spells."""
     text = json.dumps(document, ensure_ascii=False)
-    for each in _LINE_ENDS:
-        text = text.replace(each, f"\\u{ord(each):04x}")
+    for line_end in _LINE_ENDS:
+        text = text.replace(line_end, f"\\u{ord(line_end):04x}")
     return is_whole_run(text)
 
 
@@ -68,7 +68,7 @@ def is_whole_run(text: str) -> str:
 
 
 def run_of(lines: Iterable[str]) -> EvalRun:
-    """Read back what `lines_of` wrote.
+    """Read the lines that `lines_of` wrote.
 
     Raises:
         ValueError: it is something else; the text says what, with its line.
@@ -91,7 +91,7 @@ def run_of(lines: Iterable[str]) -> EvalRun:
 
 
 def sample_of(line: str, number: int) -> Sample:
-    """Read one sample line.
+    """Read a sample line.
 
     Raises:
         ValueError: it is none; the text names its line.

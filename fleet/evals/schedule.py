@@ -1,7 +1,4 @@
-"""Due.
-
-Who serves what, as an evaluation needs it: from the live state.
-"""
+"""Decides which evaluations are due, and which servers answer for a version."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +29,7 @@ def due_evaluations(
     every: timedelta,
     now: datetime,
 ) -> Iterator[DueEvaluation]:
-    """Yield what should be evaluated, by alias.
+    """Yield the evaluations that are due, by alias.
 
     Args:
         serving: By alias: its declaration, the version that answers most of it, and what tells
@@ -50,8 +47,8 @@ def due_evaluations(
             if golden is None:
                 continue
             runs = [
-                each for each in past.get(alias, ())
-                if each.valid and each.purpose == purpose and each.adapter == adapter
+                record for record in past.get(alias, ())
+                if record.valid and record.purpose == purpose and record.adapter == adapter
             ]  # fmt: skip
             reason = _reason(runs, engine if purpose == "anchor" else "", every, now)
             if reason:
@@ -87,21 +84,21 @@ def served_versions(live: State) -> Mapping[str, ServedVersion]:
     """Return by full name every version that some reachable server lists, the first by name."""
     servers = live.servers()
     found: dict[str, ServedVersion] = {}
-    for each in live.adapters().values():
-        url = live.urls.get(each.server)
-        if url and each.adapter not in found:
-            flags = servers[each.server].digest if each.server in servers else None
-            engine = f"{live.versions.get(each.server, 'engine')} {flags or ''}".strip()
-            found[each.adapter] = ServedVersion(
-                each.adapter, each.server, url, each.digest or "", engine
+    for adapter in live.adapters().values():
+        url = live.urls.get(adapter.server)
+        if url and adapter.adapter not in found:
+            flags = servers[adapter.server].digest if adapter.server in servers else None
+            engine = f"{live.versions.get(adapter.server, 'engine')} {flags or ''}".strip()
+            found[adapter.adapter] = ServedVersion(
+                adapter.adapter, adapter.server, url, adapter.digest or "", engine
             )
     return found
 
 
 def answering(live: State) -> Mapping[str, str]:
-    """Return by alias the version with the largest share; an older one where two are equal."""
+    """Return by alias the version with the largest share; of equal shares the older version."""
     return {
-        alias: max(reversed(route.shares), key=lambda each: each.percent).adapter
+        alias: max(reversed(route.shares), key=lambda share: share.percent).adapter
         for alias, route in live.routes().items()
         if route.shares
     }

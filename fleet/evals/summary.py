@@ -1,6 +1,6 @@
-"""What a run amounts to: whether it counts, the score of each item, averages, pairs.
+"""Decides whether a run counts, and computes its scores: of each item, averages, pairs.
 
-A run that does not count proves nothing, for or against a version. It counts when every item
+A run that does not count proves nothing, for or against a version. A run counts when every item
 has its answers, up to the declared number of missing ones, when the version that was asked
 for gave all of them, and when one engine did.
 """
@@ -29,27 +29,27 @@ class Pair:
 
 
 def missing(run: EvalRun) -> tuple[str, ...]:
-    """Return the items that lack an answer or the score of it, in the set's order."""
+    """Return the items that lack an answer or a score, in the set's order."""
     scored: dict[str, int] = defaultdict(int)
-    for each in counted(run):
-        scored[each.item] += ACCURACY in each.scores
-    return tuple(each for each in run.items if scored[each] < run.spec.samples)
+    for sample in counted(run):
+        scored[sample.item] += ACCURACY in sample.scores
+    return tuple(item for item in run.items if scored[item] < run.spec.samples)
 
 
 def counted(run: EvalRun) -> list[Sample]:
     """Return the answers that averages are made of."""
-    return [each for each in run.samples if not each.retry and not each.error]
+    return [sample for sample in run.samples if not sample.retry and not sample.error]
 
 
 def run_faults(run: EvalRun) -> tuple[str, ...]:
-    """Return why a run proves nothing; empty where it counts."""
+    """Return why a run does not count; empty: the run counts."""
     found: list[str] = []
     lacking = missing(run)
     if not run.items:
         found.append("the golden set is empty")
     if len(lacking) > run.spec.max_missing:
         why = next(
-            (each.error or each.note for each in run.samples if each.item == lacking[0]),
+            (sample.error or sample.note for sample in run.samples if sample.item == lacking[0]),
             "not answered",
         )
         found.append(
@@ -58,10 +58,10 @@ def run_faults(run: EvalRun) -> tuple[str, ...]:
         )
     elif len(lacking) == len(run.items):
         found.append("no item has a scored answer")
-    unasked = [each for each in run.must_pass if each in lacking]
+    unasked = [item_id for item_id in run.must_pass if item_id in lacking]
     if unasked:
         found.append(f"`{unasked[0]}` must pass and has no scored answer")
-    strangers = [each for each in run.models if each != run.adapter]
+    strangers = [model for model in run.models if model != run.adapter]
     if strangers:
         found.append(f"answers came from `{strangers[0]}` instead of `{run.adapter}`")
     if len(run.fingerprints) > 1:
@@ -70,9 +70,9 @@ def run_faults(run: EvalRun) -> tuple[str, ...]:
 
 
 def pair_faults(stable: EvalRun, canary: EvalRun) -> tuple[str, ...]:
-    """Return why two runs cannot be compared, with the faults of each."""
-    found = [f"stable: {each}" for each in run_faults(stable)]
-    found += [f"canary: {each}" for each in run_faults(canary)]
+    """Return why two runs cannot be compared, with the faults of both."""
+    found = [f"stable: {fault}" for fault in run_faults(stable)]
+    found += [f"canary: {fault}" for fault in run_faults(canary)]
     if stable.golden_digest != canary.golden_digest:
         found.append("the two runs are of different golden sets")
     if stable.spec.decoding() != canary.spec.decoding():
@@ -86,29 +86,29 @@ def pair_faults(stable: EvalRun, canary: EvalRun) -> tuple[str, ...]:
 
 
 def vector(run: EvalRun, measure: str = ACCURACY) -> dict[str, float]:
-    """Return the mean score of each item that is scored on a measure, 0 to 1 by item."""
+    """Return mean scores on a measure by item, 0 to 1."""
     scores: dict[str, list[float]] = defaultdict(list)
-    for each in counted(run):
-        if measure in each.scores:
-            scores[each.item].append(each.scores[measure])
+    for sample in counted(run):
+        if measure in sample.scores:
+            scores[sample.item].append(sample.scores[measure])
     return {item: fmean(scores[item]) for item in run.items if item in scores}
 
 
 def paired_scores(stable: EvalRun, canary: EvalRun, measure: str = ACCURACY) -> Pair:
     """Pair two runs item by item; items that neither is scored on are left out."""
     left, right = vector(stable, measure), vector(canary, measure)
-    items = tuple(each for each in stable.items if each in left or each in right)
-    whole = {each for each in items if each in left and each in right}
+    items = tuple(item for item in stable.items if item in left or item in right)
+    whole = {item for item in items if item in left and item in right}
     return Pair(
         items,
-        tuple(left[each] if each in whole else 0.0 for each in items),
-        tuple(right[each] if each in whole else 0.0 for each in items),
+        tuple(left[item] if item in whole else 0.0 for item in items),
+        tuple(right[item] if item in whole else 0.0 for item in items),
         len(items) - len(whole),
     )
 
 
 def changed_answers(before: EvalRun, after: EvalRun) -> dict[str, dict[str, int]]:
-    """Count, by measure, the items whose score differs between two runs of one set."""
+    """Count, by measure, the items whose score differs between two runs of the same set."""
     found = {}
     for measure in MEASURES:
         pair = paired_scores(before, after, measure)
@@ -129,18 +129,18 @@ def must_pass_failed(run: EvalRun) -> tuple[str, ...]:
     nobody. Asked several times: not more than half of those answers are.
     """
     right: dict[str, list[bool]] = defaultdict(list)
-    for each in run.samples:
-        if ACCURACY in each.scores and not (each.retry and run.spec.samples > 1):
-            right[each.item].append(each.scores[ACCURACY] >= 1.0)
+    for sample in run.samples:
+        if ACCURACY in sample.scores and not (sample.retry and run.spec.samples > 1):
+            right[sample.item].append(sample.scores[ACCURACY] >= 1.0)
     return tuple(
-        each for each in run.must_pass
-        if (said := right.get(each))
+        item_id for item_id in run.must_pass
+        if (said := right.get(item_id))
         and (2 * sum(said) <= len(said) if run.spec.samples > 1 else not any(said))
     )  # fmt: skip
 
 
 def summarize(run: EvalRun) -> dict[str, Any]:
-    """Return a run's figures in plain form: what the ledger and the library keep.
+    """Return a run's figures in plain form, as the ledger and the library keep them.
 
     Averages are shares from 0 to 1 over items; a missing item counts as 0.
     """
@@ -152,7 +152,7 @@ def summarize(run: EvalRun) -> dict[str, Any]:
         "scored": len(right),
         "missing": len(lacking),
         "accuracy": _rounded(sum(right.values()) / len(run.items)) if right else None,
-        "correct": sum(each == 1.0 for each in right.values()),
+        "correct": sum(verdicts == 1.0 for verdicts in right.values()),
         "format": _mean(vectors[FORMAT]),
         HALLUCINATION: None,
         "levels": {
@@ -172,7 +172,7 @@ def summarize(run: EvalRun) -> dict[str, Any]:
 
 
 def _tokens(samples: Sequence[Sample]) -> dict[str, Any]:
-    tokens = [each.output_tokens for each in samples if each.output_tokens is not None]
+    tokens = [sample.output_tokens for sample in samples if sample.output_tokens is not None]
     return {"output_tokens": sum(tokens), "tokens_per_answer": _mean(dict(enumerate(tokens)))}
 
 
@@ -189,7 +189,7 @@ def macro_f1(samples: Sequence[Sample]) -> float | None:
     Source:
         Sokolova and Lapalme 2009, macro-averaged F-score: per class 2 tp / (2 tp + fp + fn).
     """
-    pairs = [(each.expected_label, each.label) for each in samples if each.expected_label]
+    pairs = [(sample.expected_label, sample.label) for sample in samples if sample.expected_label]
     if not pairs:
         return None
     scores = {}

@@ -1,6 +1,7 @@
-"""Gates: whether a new version is good enough, said with PASS, FAIL or INCONCLUSIVE.
+"""Judges whether a new version is good enough: PASS, FAIL or INCONCLUSIVE.
 
-Statistics in plain Python on counts alone, so that anyone can compute a verdict again.
+Layer 2, beside `vllm` and `packing`; knows no fleet. Statistics in plain Python on counts alone, so
+that anyone can compute a verdict again. Which gates are due is decided in `fleet.rollouts`.
 """
 
 from fleet.gates.counts import BAD, Window

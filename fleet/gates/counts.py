@@ -1,4 +1,4 @@
-"""Tallies: requests and bad requests of both sides, window by window."""
+"""Counts requests and bad requests of both versions, window by window."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,12 +74,12 @@ def late(gate: str) -> str:
 def counts_of(
     gate: GateSpec, windows: Sequence[Window], kind: str = ""
 ) -> dict[str, float | tuple[float, ...]]:
-    """Take out of the windows what this gate's rule needs; both sides as one where it asks.
+    """Take the counts that a gate's rule needs out of the windows; pooled where the rule asks.
 
     `kind` is of the bad requests; empty: the metric's own.
     """
     kind = kind or BAD.get(gate.metric) or SLOW.get(gate.metric) or late(gate.name)
-    canary, stable = [each.canary for each in windows], [each.stable for each in windows]
+    canary, stable = [window.canary for window in windows], [window.stable for window in windows]
     sides = ((canary, ""), (stable, "_stable"))
     made: dict[str, float | tuple[float, ...]] = {}
     for side, suffix in sides:
@@ -87,7 +87,9 @@ def counts_of(
         made[f"requests{suffix}"] = tuple(float(each.total(kind)) for each in side)
         arrived = (each.requests if each.arrived is None else each.arrived for each in side)
         made[f"split{suffix}"] = tuple(map(float, arrived))
-    made["percent"] = tuple(float(-1 if each.percent is None else each.percent) for each in windows)
+    made["percent"] = tuple(
+        float(-1 if window.percent is None else window.percent) for window in windows
+    )
     by_user = any(each.users is not None for each in (*canary, *stable))
     kinds = [(kind, "")] if by_user else []
     if gate.metric in RATIOS:

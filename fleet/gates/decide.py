@@ -1,4 +1,4 @@
-"""What live counts come to: FAIL at the first moment that shows it, else what they say now."""
+"""Decides what live counts come to: FAIL at the first moment that shows harm, else now."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ LEAST_DIFFERENCE = 0.005
 """Difference of rates below which nothing fails."""
 RISE, RATIO, RATE, ALONE = "share_of_bad", "share_of_slow_or_late", "rate_of_bad", "no_neighbours"
 Series = Mapping[str, Any]
-"""Counts by window, and a few of the whole stage; `recompute` answers for others."""
+"""Counts by window, and a few of the whole stage; `recheck` answers for others."""
 Limits = Mapping[str, float]
 BOTH = ("bad", "requests", "bad_stable", "requests_stable")
 BOTH_BY_USER = ("first", "at_risk", "first_stable", "at_risk_stable")
@@ -108,7 +108,7 @@ def _first_failure(moments: Iterator[Moment], alpha: float) -> tuple[float, bool
 def _power(rule: str, counts: Series, limits: Limits) -> str:
     """Say how many bad requests would have failed the version, had they come all at once."""
     names = ("at_risk", "first_stable", "at_risk_stable") if by_user(counts) else BOTH[1:]
-    requests, bad, others = (float(sum(counts.get(each, ()))) for each in names)
+    requests, bad, others = (float(sum(counts.get(name, ()))) for name in names)
     compared = rule in (RISE, RATIO)
     if not requests or (compared and not others):
         return ""

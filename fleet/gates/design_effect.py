@@ -1,10 +1,10 @@
-"""Clusters: what many requests of one user are worth, and how many independent ones that makes.
+"""Computes the design effect: how many independent requests the requests of users are worth.
 
-The split keeps a user on one version, so that requests of one user are not independent: who is
-unlucky once is unlucky again. A test on counts of requests then fails healthy versions and passes
-harmful ones. Two counts put that right. For FAIL a user's requests count up to the first bad one,
-so that nobody contributes more than one bad event (a hazard, as in a survival analysis). For PASS
-all requests count, each side's number divided by the design effect.
+The split keeps a user on one version, so that requests of one user are not independent: a user
+with one bad request is likely to have more. A test on counts of requests then fails healthy
+versions and passes harmful ones. Two counts put that right. For FAIL a user's requests count up to
+the first bad one, so that no user contributes more than one bad event (a hazard, as in a survival
+analysis). For PASS all requests count, each side's number divided by the design effect.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,15 +54,15 @@ class Units:
     """The users seen so far, one kind after another, in the order of their requests."""
 
     def __init__(self) -> None:
-        """Begin with nobody."""
+        """Begin without users."""
         self._seen: dict[tuple[str, ...], tuple[int, int]] = {}
 
     def new(self, unit: tuple[str, ...] | None, kind: str) -> bool:
-        """Say whether a user has made no request of a kind yet, as a request of nobody's has."""
+        """Say whether a request is a user's first of a kind; a request without a user always is."""
         return unit is None or (*unit, kind) not in self._seen
 
     def add(self, unit: tuple[str, ...] | None, kind: str, *, bad: bool) -> tuple[int, ...]:
-        """Take one request, return what it adds to `Clustered`'s fields; None: it names nobody."""
+        """Add a request and return its part of `Clustered`'s fields; None: without a user."""
         key = (*unit, kind) if unit else ()
         worse, all_of = self._seen.get(key, (0, 0)) if key else (0, 0)
         if key:
@@ -92,7 +92,7 @@ class SideCounts:
 
     @classmethod
     def of(cls, counts: Mapping[str, Any], suffix: str = "", prefix: str = "") -> Self:
-        """Read a side from a finding's counts; without users, every request is one."""
+        """Read a side from a finding's counts; without users, requests count as users."""
         bad, requests = (
             _sum(counts, f"{prefix or 'bad'}{suffix}"),
             _sum(counts, f"requests{suffix}"),
@@ -110,7 +110,7 @@ class SideCounts:
 
     @property
     def size(self) -> float:
-        """Requests of the user whom a random request belongs to, on average."""
+        """Mean requests of the user of a random request."""
         return self.squares / self.requests if self.requests else 1.0
 
 
@@ -145,7 +145,7 @@ def series(
     windows: Iterable[Mapping[str, Clustered]], kind: str, suffix: str = "", prefix: str = ""
 ) -> Iterator[tuple[str, float | tuple[float, ...]]]:
     """Yield what a finding keeps of a kind by user."""
-    found = [each.get(kind, Clustered()) for each in windows]
+    found = [window.get(kind, Clustered()) for window in windows]
     mark = f"{prefix}_" if prefix else ""
     for name in BY_WINDOW:
         yield f"{mark}{name}{suffix}", tuple(float(getattr(each, name)) for each in found)

@@ -1,4 +1,4 @@
-"""Intervals and exact tests for rates and paired scores. All probabilities are fractions."""
+"""Computes intervals and exact tests for rates and paired scores. Probabilities are fractions."""
 
 import math
 from functools import lru_cache
@@ -132,8 +132,8 @@ def t_cdf(value: float, degrees: int) -> float:
     angle = math.atan2(value, math.sqrt(degrees))
     cosine, sine = math.cos(angle), math.sin(angle)
     first, term, total = (2, 1.0, 1.0) if degrees % 2 == 0 else (3, cosine, cosine)
-    for each in range(first, degrees - 1, 2):
-        term *= (each - 1) / each * cosine * cosine
+    for degree in range(first, degrees - 1, 2):
+        term *= (degree - 1) / degree * cosine * cosine
         total += term
     if degrees % 2 == 0:
         return 0.5 + sine * total / 2

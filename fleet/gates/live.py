@@ -1,4 +1,4 @@
-"""Live gates: the new version's requests against the old one's, window by window."""
+"""Judges live gates: the new version's requests against the old one's, window by window."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -67,7 +67,7 @@ def judge_live(
 
 
 def judge_alone(gate: str, metric: str, counts: Counts, limits: Limits) -> Finding:
-    """Pass a neighbour gate where nobody could be disturbed."""
+    """Pass a neighbour gate where no other adapter shares a server."""
     reason = "no other adapter shares a server with it"
     return Finding(
         gate, metric, Verdict.PASS, ALONE, None, None, None, None, counts, limits, reason
@@ -187,11 +187,11 @@ def _slow_or_late(counts: Series, tolerate: float) -> Iterator[Moment]:
 
 def _shares(counts: Series, tolerate: float, kind: str = "bad") -> Iterator[Moment]:
     """Yield the share test's moments; the difference is the Mantel-Haenszel one."""
-    names = [each.replace("bad", kind) for each in BOTH]
-    whole = list(zip(*(counts[each] for each in names), strict=True))
+    names = [series.replace("bad", kind) for series in BOTH]
+    whole = list(zip(*(counts[name] for name in names), strict=True))
     if by_user(counts):
-        names = [each if kind == "bad" else f"{kind}_{each}" for each in BOTH_BY_USER]
-    tested = list(zip(*(counts[each] for each in names), strict=True))
+        names = [series if kind == "bad" else f"{kind}_{series}" for series in BOTH_BY_USER]
+    tested = list(zip(*(counts[name] for name in names), strict=True))
     seen = above = weight = 0.0
     for value, hits, (bad, total, other, total_other) in zip(
         share_test(tested, tolerate), tested, whole, strict=True
@@ -206,7 +206,7 @@ def _shares(counts: Series, tolerate: float, kind: str = "bad") -> Iterator[Mome
 def _rates(counts: Series, limit: float) -> Iterator[Moment]:
     whole = list(zip(counts["bad"], counts["requests"], strict=True))
     names = ("first", "at_risk") if by_user(counts) else ("bad", "requests")
-    tested = list(zip(*(counts[each] for each in names), strict=True))
+    tested = list(zip(*(counts[name] for name in names), strict=True))
     seen = bad = total = 0.0
     for value, hits, window in zip(rate_test(tested, limit), tested, whole, strict=True):
         seen += hits[0]

@@ -1,4 +1,4 @@
-"""Offline gates: the new version against the old one on the same golden items."""
+"""Judges offline gates: the new version against the old one on the same golden items."""
 
 import math
 from collections import Counter, defaultdict
@@ -47,14 +47,14 @@ def judge_paired(
     Raises:
         ValueError: the sequences differ in length, or a score is not between 0 and 1.
     """
-    names = [str(each) for each in range(len(stable))] if clusters is None else list(clusters)
+    names = [str(number) for number in range(len(stable))] if clusters is None else list(clusters)
     if not len(stable) == len(canary) == len(names):
         raise ValueError("both versions must be scored on the same items")
-    if not all(0 <= each <= 1 for each in (*stable, *canary)):
+    if not all(0 <= score <= 1 for score in (*stable, *canary)):
         raise ValueError("a score lies between 0 and 1")
     limits = {"margin": gate.margin, "floor": gate.floor or 0.0}
     failed = {"must_pass_failed": float(len(must_pass_failed))}
-    graded = any(each not in (0, 1) for each in (*stable, *canary))
+    graded = any(score not in (0, 1) for score in (*stable, *canary))
     if not graded and len({*names}) == len(names):
         return judge_binary(gate.name, gate.metric, _pairs(stable, canary) | failed, limits)
     limits |= {"pseudo_items": PSEUDO_ITEMS}
@@ -80,7 +80,7 @@ def _sums(
     return {
         "items": float(items),
         "clusters": float(len({*names})),
-        "cluster_size": sum(each * each for each in Counter(names).values()) / items,
+        "cluster_size": sum(size * size for size in Counter(names).values()) / items,
         "drop": math.fsum(drops),
         "drop_squares": _squares(drops, names),
         "good": math.fsum(canary),
@@ -93,7 +93,7 @@ def _squares(values: Sequence[float], names: Sequence[str]) -> float:
     sums: dict[str, float] = defaultdict(float)
     for name, value in zip(names, values, strict=True):
         sums[name] += value - mean
-    return math.fsum(each * each for each in sums.values())
+    return math.fsum(total * total for total in sums.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def judge_binary(
     gate: str, metric: str, counts: Mapping[str, float], limits: Mapping[str, float]
 ) -> Finding:
     """Judge counts of pairs: Bonett-Price for PASS, exact McNemar for FAIL."""
-    items, worse, better = (counts[each] for each in ("items", "worse", "better"))
+    items, worse, better = (counts[key] for key in ("items", "worse", "better"))
     lower, upper = bonett_price(worse, better, items)
     best = wilson(counts["good"], items)[1]
     p_value = mcnemar(round(worse), round(better))

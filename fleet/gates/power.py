@@ -1,4 +1,4 @@
-"""Power: how likely a gate is to tell, before anything was asked. Estimates, never a verdict."""
+"""Estimates how likely a gate is to decide, before any request. Estimates, never a verdict."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -167,7 +167,7 @@ def seen(gate: GateSpec, counts: Mapping[str, Any]) -> Usual | None:
     else:
         suffix = "_stable" if "requests_stable" in counts and gate.metric in RISES else ""
         sides = [SideCounts.of(counts, suffix)] if f"bad{suffix}" in counts else []
-    side = max(sides, key=lambda each: each.requests, default=None)
+    side = max(sides, key=lambda arm: arm.requests, default=None)
     if side is None or side.requests < LEAST_SEEN:
         return None
     (effect,) = design_effects((side,))
@@ -176,7 +176,7 @@ def seen(gate: GateSpec, counts: Mapping[str, Any]) -> Usual | None:
 
 
 def usual(gate: GateSpec) -> Usual:
-    """Return what is assumed where nothing was seen."""
+    """Return the rates that are assumed without data."""
     return Usual(healthy_rate(gate))
 
 
@@ -191,7 +191,7 @@ def healthy_rate(gate: GateSpec) -> float:
 
 @lru_cache(maxsize=4096)
 def passing(gate: GateSpec, requests: int, others: int, known: Usual | None = None) -> float:
-    """Return the chance that a healthy version passes a live gate on so many requests.
+    """Return the chance that a healthy version passes a live gate on `requests` requests.
 
     Args:
         gate: A live one.
@@ -224,8 +224,8 @@ def passing(gate: GateSpec, requests: int, others: int, known: Usual | None = No
 def _others(rate: float, requests: int) -> tuple[float, ...]:
     """Return five equally likely counts of the old version's bad requests."""
     deviation = math.sqrt(requests * rate * (1 - rate))
-    counts = (round(requests * rate + each * deviation) for each in QUINTILES)
-    return tuple(float(min(requests, max(0, each))) for each in counts)
+    counts = (round(requests * rate + quintile * deviation) for quintile in QUINTILES)
+    return tuple(float(min(requests, max(0, count))) for count in counts)
 
 
 def harm(gate: GateSpec, known: Usual | None = None) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Judging again: from a finding's own counts and limits to the same verdict."""
+"""Judges again: computes the verdict of a finding from its own counts and limits."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -22,7 +22,7 @@ RULES: Mapping[str, Callable[..., Finding]] = MappingProxyType(
 
 
 def recheck_verdict(document: Mapping[str, Any]) -> Finding:
-    """Return what the rule says of the counts in a finding's plain form, whatever it claims.
+    """Judge the counts of a plain finding again, whatever verdict the finding claims.
 
     Raises:
         ValueError: it is not a finding, its rule is not known, or its counts do not fit it.

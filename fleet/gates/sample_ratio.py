@@ -1,6 +1,6 @@
-"""The split as it was, beside the one that was wanted: a sample-ratio mismatch voids evidence.
+"""Compares the split as it was with the wanted one: a sample ratio mismatch voids evidence.
 
-Each user, or each request where nobody is named, falls on a version by one draw of a keyed hash.
+Each user, or each request where users are unknown, falls on a version by one draw of a keyed hash.
 Shares that the draws do not bear out mean that requests are missing or come from elsewhere.
 """
 
@@ -26,7 +26,7 @@ Draws = dict[float, tuple[float, float]]
 
 
 def mismatch(counts: Mapping[str, Any], limits: Mapping[str, float]) -> str:
-    """Say that the split is not the wanted one, so that the sides cannot be compared; else nothing.
+    """Say that the split is not the wanted one; empty: the sides can be compared.
 
     Args:
         counts: A finding's; `split` and `split_stable` are draws, `percent` what was wanted.
@@ -34,7 +34,7 @@ def mismatch(counts: Mapping[str, Any], limits: Mapping[str, float]) -> str:
             the rule of their time, so that they can be judged again.
     """
     draws = _draws(counts)
-    got, total = (sum(each[place] for each in draws.values()) for place in (0, 1))
+    got, total = (sum(draw[place] for draw in draws.values()) for place in (0, 1))
     expected = sum(share * both for share, (_, both) in draws.items())
     if "mismatch" not in limits:
         wrong = _earlier(got, expected, draws)
@@ -52,8 +52,8 @@ def mismatch(counts: Mapping[str, Any], limits: Mapping[str, float]) -> str:
 
 
 def unchecked(counts: Mapping[str, Any]) -> str:
-    """Say that a split cannot be checked where nobody tells which requests are of one user."""
-    wanted = any(each >= 0 for each in counts.get("percent", ()))
+    """Say that a split cannot be checked, where requests name no users."""
+    wanted = any(percent >= 0 for percent in counts.get("percent", ()))
     asked = any(counts["requests"]) or any(counts.get("requests_stable", ()))
     if not wanted or not asked or any(counts["split"]) or any(counts["split_stable"]):
         return ""

@@ -1,9 +1,9 @@
-"""The test that may be looked at at any time: an e-process over counts in windows.
+"""Tests counts in windows with an e-process, a test that may be looked at at any time.
 
 Under the null hypothesis each bad event falls on the watched side with at most a known chance.
 The e-process multiplies likelihood ratios over windows, mixed over a grid of alternatives; by
-Ville's inequality it ever exceeds `1 / alpha` with a probability of at most `alpha`, however
-often anyone looks, so that a tick may come at any time.
+Ville's inequality the product ever exceeds `1 / alpha` with a probability of at most `alpha`,
+however often the product is looked at, so that a window may end at any time.
 """
 
 import math
@@ -44,8 +44,8 @@ class EProcess:
             null = self._tolerated * odds
             base = hits * math.log(null) - trials * math.log1p(null)
             self._logs = [
-                each + hits * math.log(ratio * odds) - trials * math.log1p(ratio * odds) - base
-                for each, ratio in zip(self._logs, self._ratios, strict=True)
+                log + hits * math.log(ratio * odds) - trials * math.log1p(ratio * odds) - base
+                for log, ratio in zip(self._logs, self._ratios, strict=True)
             ]
         return self.value
 
@@ -53,7 +53,7 @@ class EProcess:
     def value(self) -> float:
         """The e-value, at most 1e300."""
         largest = max(self._logs)
-        total = sum(math.exp(each - largest) for each in self._logs) / GRID
+        total = sum(math.exp(log - largest) for log in self._logs) / GRID
         return math.exp(min(690.0, largest + math.log(total)))
 
 

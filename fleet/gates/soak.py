@@ -1,4 +1,4 @@
-"""After the cut-over: no old version answers beside the new one, so the past is the measure.
+"""Judges a version after the cut-over against the old version's days before the rollout.
 
 A rise is measured against the rate that the old version had in the days before the rollout, a
 time against its 95th percentile in those days. Days differ more than two versions at one time do,
@@ -28,7 +28,7 @@ LARGEST = 0.95
 
 
 def soaking(gate: GateSpec) -> GateSpec:
-    """Return the gate as it is asked once the version has all traffic."""
+    """Return the gate as judged once the version has all traffic."""
     if gate.metric not in RATIOS or gate.metric == "neighbour_ratio":
         return gate
     return replace(gate, threshold=max(TIMES, gate.threshold))
@@ -41,7 +41,7 @@ def judge_soaking(
     *,
     missing: Sequence[str] = (),
 ) -> Finding:
-    """Judge a version that has all traffic. FAIL holds from the first window at which it did.
+    """Judge a version that has all traffic. A FAIL stays from the window that showed harm.
 
     Args:
         gate: As `soaking` returns it; neighbours are judged as ever.
@@ -83,11 +83,11 @@ def judge_since(gate: str, metric: str, counts: Series, limits: Limits) -> Findi
 
 
 def watches(counts: Series, limit: float) -> Iterator[Moment]:
-    """Yield after each window what the watch says that has found most."""
+    """Yield the strongest watch's moment after every window."""
     names = ("first", "at_risk") if by_user(counts) else ("bad", "requests")
     begun: list[tuple[float, EProcess, list[float]]] = []
     for number, window in enumerate(
-        zip(*(counts[each] for each in (*names, "bad", "requests")), strict=True)
+        zip(*(counts[name] for name in (*names, "bad", "requests")), strict=True)
     ):
         if number % BLOCK == 0:
             part = len(begun) + 1
@@ -124,7 +124,7 @@ def blameless(
         if each.canary.bad.get(kind, 0) >= LEAST_BAD
         and each.canary.bad[kind] > limit * each.canary.total(kind)
     }
-    return tuple(each for each in windows if each.start not in bad)
+    return tuple(window for window in windows if window.start not in bad)
 
 
 def spared(finding: Finding, again: Finding, hours: int) -> Finding:

@@ -1,4 +1,4 @@
-"""Verdicts: what a gate concluded, from which counts, by which rule."""
+"""Defines verdict and finding: what a gate concluded, from which counts, by which rule."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -29,7 +29,7 @@ class Finding:
     metric: str
     verdict: Verdict
     rule: str
-    """Name of the method, a key of `fleet.gates.recompute.RULES`."""
+    """Name of the method, a key of `fleet.gates.recheck.RULES`."""
     estimate: float | None
     """How much worse the new version is, or its rate; None: no data."""
     lower: float | None
@@ -46,8 +46,8 @@ class Finding:
     """What these counts could have shown; empty where that is not known."""
 
     def plain(self) -> dict[str, Any]:
-        """Return what JSON can hold; `of` reads it back."""
-        document = {each.name: getattr(self, each.name) for each in fields(self)}
+        """Return the finding in plain form; `of` reads the form back."""
+        document = {attribute.name: getattr(self, attribute.name) for attribute in fields(self)}
         counts = {
             name: list(value) if isinstance(value, Sequence) else value
             for name, value in self.counts.items()
@@ -66,7 +66,7 @@ class Finding:
             ValueError: a field is missing or of the wrong kind.
         """
         try:
-            known = {each.name: document[each.name] for each in fields(cls)}
+            known = {attribute.name: document[attribute.name] for attribute in fields(cls)}
             counts = {
                 str(name): tuple(map(float, value)) if isinstance(value, list) else float(value)
                 for name, value in known["counts"].items()

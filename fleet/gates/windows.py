@@ -1,4 +1,4 @@
-"""Windows: usage rows, as a gateway writes them, counted by side, window and kind.
+"""Counts usage rows, as a gateway writes them, by side, window and kind.
 
 What is read of a row: `time alias version server status latency_s first_token_s (or
 first_byte_s) output_tokens format_ok finish purpose unit`; what is missing is not counted.
@@ -171,7 +171,7 @@ Limits = Mapping[str, tuple[str, float]]
 
 def _limits(gates: Sequence[GateSpec], known: Baseline) -> dict[str, tuple[str, float]]:
     usual = {"total": known.total, "first_token": known.first_token, "token": known.token}
-    found = {f"slow_{name}": (name, each) for name, each in usual.items() if each is not None}
+    found = {f"slow_{name}": (name, limit) for name, limit in usual.items() if limit is not None}
     about = {"first_token_ratio": "first_token", "token_time_ratio": "token"}
     for gate in gates:
         measure = about.get(gate.metric, "total")
@@ -219,7 +219,7 @@ class _Counting:
 
 
 def _kinds(row: UsageRow, limits: Limits) -> Iterator[tuple[str, bool]]:
-    """Yield whether a request was bad, by each kind that can be told of it."""
+    """Yield the kinds that can be told of a request, and whether the request was bad."""
     failed = row["status"] >= SERVER_FAULT
     yield ERRORS, failed
     if failed:

@@ -1,4 +1,9 @@
-"""History: what the ledger says happened, folded into what decisions need."""
+"""Folds ledger entries into the `History` that decisions need.
+
+Layer 3, above `gates`. Also answers what keeps a version from serving (`blocks`), whether recorded
+evidence still gives its verdict, and which deployments a version had. A rollback needs nothing
+above this package. Pure.
+"""
 
 from fleet.history.blocks import (
     FallbackCheck,

@@ -1,6 +1,7 @@
-"""Quarantine: bytes that a gate or a person took out stay out until a person says otherwise.
+"""Decides what keeps a version from serving, and which versions a rollback may fall back on.
 
-Proven: which versions are something to fall back on, and what speaks against the others.
+Bytes that a gate or a person took out stay out, under any version number, until a person releases
+or overrides them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -60,14 +61,14 @@ def taken_out(
 
     The arguments are those of `is_out`.
     """
-    ended = [each for each in history.marks.get(alias, ()) if each.mark == "abort"]
+    ended = [mark for mark in history.marks.get(alias, ()) if mark.mark == "abort"]
     out: list[RollbackHold | RolloutMark] = [*history.holds.get(alias, {}).values(), *ended]
     found = [
-        each
-        for each in out
-        if _same(each.adapter == adapter, each.digest or _locked(versions, each.adapter), digest)
+        block
+        for block in out
+        if _same(block.adapter == adapter, block.digest or _locked(versions, block.adapter), digest)
     ]
-    return tuple(sorted(found, key=lambda each: each.at))
+    return tuple(sorted(found, key=lambda block: block.at))
 
 
 def fallen(
@@ -87,7 +88,7 @@ def fallen(
 def same_bytes(
     history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str
 ) -> frozenset[str]:
-    """Return a version and all that stay out and have its bytes: one goes with the others.
+    """Return a version and all blocked versions with the same bytes.
 
     Empty where neither it nor its bytes are kept out or given up. `versions`: those in the lock.
     """
@@ -103,9 +104,9 @@ def _out(history: History, alias: str) -> list[tuple[str, str]]:
     holds, marks = history.holds.get(alias, {}).values(), history.marks.get(alias, ())
     failed = history.rejected.get(alias, {}).items()
     return [
-        *((each.adapter, each.digest) for each in holds),
-        *((each.adapter, each.digest) for each in marks if each.mark == "abort"),
-        *((each.adapter, digest) for digest, each in failed),
+        *((hold.adapter, hold.digest) for hold in holds),
+        *((mark.adapter, mark.digest) for mark in marks if mark.mark == "abort"),
+        *((item.adapter, digest) for digest, item in failed),
     ]
 
 
@@ -122,11 +123,11 @@ def _locked(versions: Mapping[str, AdapterFacts], adapter: str) -> str:
 def loaded_bytes(
     established: Mapping[Address, Resource], route: Resource | None, adapter: str
 ) -> str:
-    """Return the digest of a version as the servers of its route hold it; empty: not known."""
+    """Return the digest of a version on the servers of its route; empty: unknown."""
     shares = route.shares if isinstance(route, Route) else ()
-    servers = [name for each in shares if each.adapter == adapter for name in each.servers]
-    found = [established.get(adapter_address(adapter, each)) for each in servers]
-    digests = (each.digest for each in found if isinstance(each, LoadedAdapter) and each.digest)
+    servers = [name for share in shares if share.adapter == adapter for name in share.servers]
+    found = [established.get(adapter_address(adapter, server)) for server in servers]
+    digests = (block.digest for block in found if isinstance(block, LoadedAdapter) and block.digest)
     return next(digests, "")
 
 
@@ -138,7 +139,7 @@ def rejection(
     digest: str,
     now: datetime,
 ) -> GateEvidence | None:
-    """Return the evidence that keeps a version out; None: it may serve.
+    """Return the evidence that keeps a version out; None: the version may serve.
 
     Args:
         history: The ledger, folded.
@@ -151,17 +152,17 @@ def rejection(
     if not history.rejected.get(alias) and alias not in history.evidence:
         return None
     found = [
-        each
-        for each in history.evidence.get(alias, ())
-        if each.finding.verdict is Verdict.FAIL
-        if _same(each.adapter == adapter, each.digests.get("adapter", ""), digest)
+        item
+        for item in history.evidence.get(alias, ())
+        if item.finding.verdict is Verdict.FAIL
+        if _same(item.adapter == adapter, item.digests.get("adapter", ""), digest)
     ]
     kept = history.rejected.get(alias, {}).get(digest)
     found += [kept] if kept else []
     open_ones = [
-        each
-        for each in sorted(found, key=lambda each: each.seq)
-        if not accepted(overrides, alias, digest, each.gate, now)
+        block
+        for block in sorted(found, key=lambda each: each.seq)
+        if not accepted(overrides, alias, digest, block.gate, now)
     ]
     return open_ones[0] if open_ones else None
 
@@ -169,11 +170,15 @@ def rejection(
 def accepted(
     overrides: Iterable[OverrideSpec], alias: str, digest: str, gate: str, now: datetime
 ) -> str:
-    """Return who accepts these bytes whatever this gate says, and why; empty: nobody."""
-    for each in overrides:
-        its = each.alias == alias and bool(digest) and digest.startswith(each.accept)
-        if its and now.astimezone(UTC).date() <= each.until and gate in (each.gates or (gate,)):
-            return f"accepted by {each.by} until {each.until}: {each.reason}"
+    """Return the override that accepts these bytes in spite of a gate, as text; empty: none."""
+    for override in overrides:
+        its = override.alias == alias and bool(digest) and digest.startswith(override.accept)
+        if (
+            its
+            and now.astimezone(UTC).date() <= override.until
+            and gate in (override.gates or (gate,))
+        ):
+            return f"accepted by {override.by} until {override.until}: {override.reason}"
     return ""
 
 
@@ -202,14 +207,14 @@ FallbackObjection = Callable[[tuple[str, ...]], FallbackCheck]
 
 
 def nothing_known(names: tuple[str, ...]) -> FallbackCheck:  # noqa: ARG001 (an `FallbackObjection`)
-    """Return no doubts, where nobody is asked."""
+    """Return no objections, where the history is unknown."""
     return FallbackCheck()
 
 
 def fallback_check(
     history: History, alias: str, digests: Mapping[str, str], names: tuple[str, ...]
 ) -> FallbackCheck:
-    """Return what speaks against versions of an alias.
+    """Return the objections to versions of an alias as a fallback.
 
     Where none of them ever had all traffic the ledger was begun after them and knows nothing
     of their past, so that it says nothing against one by that alone.
@@ -222,7 +227,7 @@ def fallback_check(
         names: Their full names.
     """
     held = history.holds.get(alias, {})
-    ended = {each.adapter for each in history.marks.get(alias, ()) if each.mark == "abort"}
+    ended = {mark.adapter for mark in history.marks.get(alias, ()) if mark.mark == "abort"}
     begun = not history.answered_all.isdisjoint(names)
     unfit = {}
     for name in names:
@@ -274,7 +279,7 @@ def rejected_by_gates(
 def loaded_digests(history: History) -> dict[str, str]:
     """Return the digest of each version that an apply has loaded, by full name."""
     return {
-        each.adapter: each.digest
-        for each in history.established.values()
-        if isinstance(each, LoadedAdapter) and each.digest
+        resource.adapter: resource.digest
+        for resource in history.established.values()
+        if isinstance(resource, LoadedAdapter) and resource.digest
     }

@@ -1,4 +1,4 @@
-"""Deployments: who put an adapter version where and gave it which traffic, from the ledger."""
+"""Lists the deployments of an adapter version: by whom, to which server, with which share."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from fleet.history.entry import Entry
-from fleet.names import AdapterName
+from fleet.names import AdapterName, adapter_of_address, server_of_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ def deployments_of(entries: Iterable[Entry], name: AdapterName) -> Iterator[Depl
                     yield Deployment(entry.time, entry.by, f"rolled back{reason}")
                     share = 0
                 continue
-            case "adopted" if str(data["address"]).startswith(f"adapter/{name}@"):
-                server = str(data["address"]).partition("@")[2]
+            case "adopted" if adapter_of_address(str(data["address"])) == str(name):
+                server = server_of_address(str(data["address"]))
                 yield Deployment(entry.time, entry.by, f"found on {server} and adopted")
                 continue
             case _:

@@ -1,4 +1,4 @@
-"""Verification: does each recorded verdict follow from the counts that stand beside it?"""
+"""Checks that each recorded verdict follows from the counts recorded with the verdict."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping

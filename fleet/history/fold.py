@@ -1,47 +1,16 @@
-"""Folding: the ledger's entries, one after another, into the past that they amount to.
-
-What an entry's `data` holds, by kind; `address` is the resource's, `step` the step's id:
-
-    apply_started   plan_id, trigger (apply, reconcile), commit, steps (their number)
-    step_started    plan_id, step, address, operation (plain form)
-    step_finished   plan_id, step, address, how (done, adopted, recovered), boot; operation if
-                    adopted
-    step_failed     plan_id, step, address, code, summary, detail, stale, unsure (of its effect)
-    apply_finished  plan_id, result, counts, boots (server to boot id), gone (addresses that
-                    are not there, and that nothing asks for any more)
-    rolled_back     alias, to, before (version to percent), adapter (held, if any), reason,
-                    gate (whose verdict did it, if one did)
-    rollback_checked   alias, to, decided, all_gateways_s, smoke_ok_s, smoke, failures
-    notified        alias, event, to (whom), delivered, detail; decided, or key (what of)
-    drill_started, drilled, drill_undone   alias, target; shares before; what was found
-    collected       versions, copies, evaluations (ids; which gc deletes)
-    released        alias, adapter (None: all), reason, route (plain form, or None)
-    adopted         address, resource (plain form), boot
-    note            text; step, of one that was begun and had no effect
-    gate_judged     alias, adapter, stable, percent, gate, finding (plain), digests (adapter,
-                    stable, base, golden), fingerprint, since (the stage's)
-    rollout_marked  alias, adapter, mark (hold, pause, resume, approve, advance, extend,
-                    abort), reason, until (of a pause), digest (of the adapter's bytes)
-    eval_finished   run, alias, adapter, purpose (gate, anchor, rolling, smoke, aa), summary,
-                    samples_sha256, path
-    judge_compared  client, url, model, labels, labels_sha256, n, agreed, unparsable, kappa,
-                    objection (why it decides no gate; empty: it does)
-    retrain_claimed, retrain_released   alias, by, until, reason
-    retrain_started   alias, adapter (the new version), command
-    retrain_finished  alias, adapter, digest, seconds (None: of an interrupted run)
-"""
+"""Folds ledger entries, in order, into a `History`. `entry.py` lists the kinds of entries."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from fleet.encoding import operation_result, resource_of_plain
+from fleet.decoding import operation_result, resource_of_plain
 from fleet.history.blocks import loaded_bytes
 from fleet.history.entry import Entry
 from fleet.history.fold_rollouts import RolloutsFold
 from fleet.history.values import History, RollbackHold, RolloutStage, UnfinishedStep, latest_time
-from fleet.names import Address, route_address, server_of_address
+from fleet.names import Address, address_parts, name_in_address, route_address, server_of_address
 from fleet.resources import FULL, Key, LoadedAdapter, Resource, Route, Server, State
 
 
@@ -56,7 +25,7 @@ def fold_entries(entries: Iterable[Entry]) -> History:
 
 
 def settled(history: History, live: State) -> History:
-    """Decide by the live state how unfinished steps ended; what cannot be observed stays so.
+    """Decide by the live state how unfinished steps ended; unobservable steps stay unfinished.
 
     One whose effect is there finished when it was started; the others never happened.
     """
@@ -95,7 +64,7 @@ class _Past:
             history.seq,
             history.as_of,
             dict(history.stages),
-            {alias: dict(each) for alias, each in history.holds.items()},
+            {alias: dict(hold) for alias, hold in history.holds.items()},
             dict(history.cutovers),
             set(history.answered_all),
             dict(history.boots),
@@ -120,7 +89,7 @@ class _Past:
         return History(
             self.seq,
             self.stages,
-            {alias: each for alias, each in self.holds.items() if each},
+            {alias: hold for alias, hold in self.holds.items() if hold},
             self.cutovers,
             frozenset(self.answered_all),
             self.boots,
@@ -132,7 +101,7 @@ class _Past:
         )
 
     def take(self, entry: Entry) -> None:
-        """Add one entry."""
+        """Add an entry."""
         self.seq, self.as_of = entry.seq, latest_time(self.as_of, entry.time, entry.kind)
         data = entry.data
         match entry.kind:
@@ -199,11 +168,11 @@ class _Past:
 
     def _booted(self, data: Mapping[str, Any]) -> None:
         if data.get("boot"):
-            self.boots[data["address"].partition("/")[2]] = data["boot"]
+            self.boots[name_in_address(data["address"])] = data["boot"]
 
     def became(self, address: Address, after: Resource | None, when: datetime) -> None:
-        """Note what a resource is since `when`; None: it is gone."""
-        kind, _, name = address.partition("/")
+        """Note a resource as of `when`; None: the resource is gone."""
+        kind, name = address_parts(address)
         match after:
             case None:
                 for held in self.on.pop(name, {}) if kind == "server" else ():
@@ -225,7 +194,7 @@ class _Past:
         """Note a route's stage, and which versions lost their share with it."""
         known = self.established
         before, known[route.address] = known.get(route.address), route
-        shares, top = {each.adapter: each.percent for each in route.shares}, route.shares[0]
+        shares, top = {share.adapter: share.percent for share in route.shares}, route.shares[0]
         for gone in before.shares if isinstance(before, Route) else ():
             if gone.adapter not in shares:
                 self.cutovers.pop(gone.adapter, None)

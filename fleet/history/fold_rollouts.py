@@ -1,6 +1,6 @@
-"""What was found and said about rollouts: evidence, marks, claims, evaluations.
+"""Folds the entries about rollouts: evidence, marks, claims, evaluations.
 
-Folded from the ledger beside routes and steps; all of it stays when a route does not change.
+Folded beside routes and steps; all of it stays when a route does not change.
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from fleet.gates import Finding, Verdict
+from fleet.history.entry import Entry
 from fleet.history.values import (
     MARK_KINDS,
     Claim,
     EvalRunRecord,
     GateEvidence,
-    Line,
     RolloutMark,
     by_server,
     other_engine,
@@ -52,15 +52,15 @@ class RolloutsFold:
     ) -> "RolloutsFold":
         """Go on from what `fields` returned."""
         return cls(
-            {alias: {each.gate: each for each in found} for alias, found in evidence.items()},
+            {alias: {item.gate: item for item in found} for alias, found in evidence.items()},
             {alias: dict(found) for alias, found in rejected.items()},
             {
-                alias: {(each.mark, each.adapter): each for each in found}
+                alias: {(item.mark, item.adapter): item for item in found}
                 for alias, found in marks.items()
             },
             dict(claims),
             {
-                alias: {(each.adapter, each.purpose): each for each in found}
+                alias: {(item.adapter, item.purpose): item for item in found}
                 for alias, found in evals.items()
             },
             dict(freed),
@@ -93,7 +93,7 @@ class RolloutsFold:
             {alias: found for alias, found in self.fallen.items() if found},
         )
 
-    def judged(self, entry: Line) -> bool:
+    def judged(self, entry: Entry) -> bool:
         """Take a judged gate; say whether it shows that what serves has changed meanwhile."""
         data = entry.data
         alias = str(data["alias"])
@@ -111,10 +111,10 @@ class RolloutsFold:
             entry.seq,
         )
         before = self.evidence.get(alias, {})
-        same = {gate: each for gate, each in before.items() if each.adapter == made.adapter}
-        kept = {gate: each for gate, each in same.items() if not _outdates(made, each)}
+        same = {gate: item for gate, item in before.items() if item.adapter == made.adapter}
+        kept = {gate: item for gate, item in same.items() if not _outdates(made, item)}
         # What traffic showed of the version before says what is usual, until it is asked again.
-        usual = {gate: each for gate, each in before.items() if each.percent and gate not in same}
+        usual = {gate: item for gate, item in before.items() if item.percent and gate not in same}
         made = _with_servers(made, kept.values())
         self.evidence[alias] = {**usual, **kept, made.gate: made}
         digest = made.digests.get("adapter")
@@ -125,7 +125,7 @@ class RolloutsFold:
         self._began_anew(alias, made.adapter, entry.time)
         return True
 
-    def marked(self, entry: Line, since: datetime | None, percent: int | None) -> None:
+    def marked(self, entry: Entry, since: datetime | None, percent: int | None) -> None:
         """Take what a person said, in the stage that was entered at `since` with `percent`.
 
         Words that are not known are passed over, like kinds of entries.
@@ -136,8 +136,8 @@ class RolloutsFold:
             return
         marks = self.marks.setdefault(alias, {})
         if word == "resume":
-            for each in ("hold", "pause"):
-                marks.pop((each, adapter), None)
+            for kind in ("hold", "pause"):
+                marks.pop((kind, adapter), None)
             return
         until = data.get("until")
         marks.pop((word, adapter), None)  # the latest stands last
@@ -156,18 +156,18 @@ class RolloutsFold:
 
     def superseded(self, alias: str, adapter: str) -> None:
         """Forget what was said of the stages of all versions but the one now rolled out."""
-        for word, each in tuple(self.marks.get(alias, ())):
-            if word in _OF_A_STAGE and each != adapter:
-                del self.marks[alias][word, each]
+        for word, owner in tuple(self.marks.get(alias, ())):
+            if word in _OF_A_STAGE and owner != adapter:
+                del self.marks[alias][word, owner]
 
     def released(self, alias: str, adapter: str, held: Iterable[str]) -> None:
         """Forget what kept a version out (empty: every version): it is judged anew.
 
         That it was is remembered until it serves. `held`: versions that were rolled back.
         """
-        failed = {each.adapter for each in self.rejected.get(alias, {}).values()}
-        aborted = {each.adapter for each in self.marks.get(alias, {}).values()
-                   if each.mark == "abort"}  # fmt: skip
+        failed = {item.adapter for item in self.rejected.get(alias, {}).values()}
+        aborted = {mark.adapter for mark in self.marks.get(alias, {}).values()
+                   if mark.mark == "abort"}  # fmt: skip
         fallen = self.fallen.get(alias, {})
         freed = {each for each in {*held, *failed, *aborted, *fallen} if adapter in ("", each)}
         self.freed[alias] = self.freed.get(alias, frozenset()) | freed
@@ -175,9 +175,9 @@ class RolloutsFold:
         bad = self.rejected.get(alias, {}).items()
         self.rejected[alias] = {key: e for key, e in bad if adapter not in ("", e.adapter)}
         self.evidence[alias] = {
-            gate: each
-            for gate, each in self.evidence.get(alias, {}).items()
-            if each.finding.verdict is not Verdict.FAIL or adapter not in ("", each.adapter)
+            gate: item
+            for gate, item in self.evidence.get(alias, {}).items()
+            if item.finding.verdict is not Verdict.FAIL or adapter not in ("", item.adapter)
         }
         marks = self.marks.get(alias, {}).items()
         self.marks[alias] = {key: e for key, e in marks if adapter not in ("", e.adapter)}
@@ -201,13 +201,13 @@ class RolloutsFold:
     def _began_anew(self, alias: str, adapter: str, when: datetime) -> None:
         """Note that what was said of a version's stage was said of another engine or golden set."""
         self.marks[alias] = {
-            key: replace(each, void=each.void or when)
-            if each.adapter == adapter and each.mark in _OF_A_STAGE
-            else each
-            for key, each in self.marks.get(alias, {}).items()
+            key: replace(mark, void=mark.void or when)
+            if mark.adapter == adapter and mark.mark in _OF_A_STAGE
+            else mark
+            for key, mark in self.marks.get(alias, {}).items()
         }
 
-    def claimed(self, entry: Line) -> None:
+    def claimed(self, entry: Entry) -> None:
         """Take a claim; while somebody else's runs, a later one is none."""
         data = entry.data
         alias, until = str(data["alias"]), datetime.fromisoformat(data["until"])
@@ -216,11 +216,11 @@ class RolloutsFold:
         if held is None or held.by == by or held.until <= entry.time:
             self.claims[alias] = Claim(by, until, str(data.get("reason", "")), entry.time)
 
-    def unclaimed(self, entry: Line) -> None:
+    def unclaimed(self, entry: Entry) -> None:
         """Take back a claim."""
         self.claims.pop(str(entry.data["alias"]), None)
 
-    def evaluated(self, entry: Line) -> None:
+    def evaluated(self, entry: Entry) -> None:
         """Take a finished evaluation; the latest of a version and purpose stays."""
         data = entry.data
         made = EvalRunRecord(
@@ -242,15 +242,15 @@ def _outdates(new: GateEvidence, old: GateEvidence) -> bool:
     names += ["golden"] if old.gate == new.gate else []
     names += ["stable"] if old.stable == new.stable else []
     return any(
-        each in old.digests and each in new.digests and old.digests[each] != new.digests[each]
-        for each in names
+        name in old.digests and name in new.digests and old.digests[name] != new.digests[name]
+        for name in names
     )
 
 
 def _with_servers(new: GateEvidence, kept: Iterable[GateEvidence]) -> GateEvidence:
     """Return evidence with the servers that are away, so that they are known when they return."""
     known: dict[str, str] = {}
-    for each in (*kept, new):
-        known |= by_server(each.digests.get("base", ""))
+    for record in (*kept, new):
+        known |= by_server(record.digests.get("base", ""))
     base = " ".join(f"{server}={digest}" for server, digest in sorted(known.items()) if server)
     return replace(new, digests={**new.digests, "base": base}) if base else new

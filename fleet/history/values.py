@@ -1,15 +1,10 @@
-"""What is known of the past, as values.
-
-What one entry about a rollout or a training says: evidence, a mark, a claim, an evaluation.
-
-SKEW.
-"""
+"""Defines the values of the past: evidence, marks, stages, holds, claims, and `History` itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Final, Literal, Protocol, get_args
+from typing import Any, Final, Literal, get_args
 
 from fleet.gates import Finding
 from fleet.names import Address
@@ -25,19 +20,20 @@ LIMITS = ("margin", "tolerate", "alpha", "least_requests", "floor")
 def other_engine(known: str, now: str) -> bool:
     """Say whether a server is another now than when evidence was found.
 
-    Both are `fleet.trial.engine_of`: each server and its digest. One that has gone, or is back as
-    it was, makes no difference; where none of them is left, it is told by what they are.
+    Both are texts of `fleet.rollouts.trials.engine_of`: each server and its digest. A server
+    that has gone, or is back as it was, makes no difference; where no server is left, the
+    digests are compared.
     """
     before, after = by_server(known), by_server(now)
     both = before.keys() & after.keys()
     if both or not before or not after:
-        return any(before[each] != after[each] for each in both)
+        return any(before[server] != after[server] for server in both)
     return not {*after.values()} <= {*before.values()}
 
 
 def by_server(engine: str) -> dict[str, str]:
-    """Return the digest of each server of `fleet.trial.engine_of`."""
-    parted = (each.rpartition("=") for each in engine.split())
+    """Return the digest of each server of `fleet.rollouts.trials.engine_of`."""
+    parted = (part.rpartition("=") for part in engine.split())
     return {server: digest for server, _, digest in parted}
 
 
@@ -127,19 +123,6 @@ class EvalRunRecord:
     samples_sha256: str
     path: str
     at: datetime
-
-
-class Line(Protocol):
-    """What is read of a ledger entry."""
-
-    @property
-    def seq(self) -> int: ...  # noqa: D102
-    @property
-    def time(self) -> datetime: ...  # noqa: D102
-    @property
-    def by(self) -> str: ...  # noqa: D102
-    @property
-    def data(self) -> Mapping[str, Any]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)

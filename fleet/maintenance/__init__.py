@@ -1,4 +1,7 @@
-"""fleet.maintenance."""
+"""Decides what is due beside a plan: retraining, drills, deletions, notifications.
+
+Layer 7, beside `what_if`, above planning. Callers hand in entries, live state and time. Pure.
+"""
 
 from fleet.maintenance.drills import DrillRecord, due_drills, last_drills
 from fleet.maintenance.notifications import (

@@ -1,7 +1,7 @@
-"""Drills: which rollbacks are to be practised, as often as declared, and whose turn it is.
+"""Decides which rollback drills are due, as often as declared.
 
-Only what declares `drill` is practised unasked. What prevents one (a rollout under way, a closed
-change window, no version to go back to) is said, and does not count as a drill.
+Only an alias that declares `drill` is practised. What prevents a drill (a rollout under way, a
+closed change window, no version to go back to) is said, and does not count as a drill.
 """
 
 from collections.abc import Iterable, Mapping
@@ -45,7 +45,7 @@ class DrillRecord:
     """What prevents one now, as a sentence without its full stop; empty: nothing does."""
 
     def may_begin(self, now: datetime) -> bool:
-        """Say whether one is to be carried out now."""
+        """Say whether the drill is to be carried out now."""
         paused = (
             self.turn is DrillDue.FAILED and self.tried is not None and now - self.tried < RETRY
         )
@@ -71,23 +71,23 @@ def due_drills(
         waits: By alias: what prevents a drill now.
         now: The time.
     """
-    entries = [each for each in entries if each.kind == "drilled"]
+    entries = [entry for entry in entries if entry.kind == "drilled"]
     good = last_drills(entries)
-    tried = {str(each.data["alias"]): each.time for each in entries}
+    tried = {str(entry.data["alias"]): entry.time for entry in entries}
     found = [
         _drill(alias, every, good.get(alias), tried.get(alias), since, waits, now)
         for alias, adapter in fleet.adapters.items()
         if (every := fleet.rollouts[adapter.rollout].drill)
     ]
-    return tuple(sorted(found, key=lambda each: (_URGENCY.index(each.turn), _age(each))))
+    return tuple(sorted(found, key=lambda drill: (_URGENCY.index(drill.turn), _age(drill))))
 
 
 def last_drills(entries: Iterable[Entry]) -> dict[str, datetime]:
-    """Return when each alias was last drilled with success."""
+    """Return the time of the last successful drill, by alias."""
     return {
-        str(each.data["alias"]): each.time
-        for each in entries
-        if each.kind == "drilled" and each.data.get("complete")
+        str(entry.data["alias"]): entry.time
+        for entry in entries
+        if entry.kind == "drilled" and entry.data.get("complete")
     }
 
 
@@ -111,5 +111,5 @@ def _drill(
 
 
 def _age(drill: DrillRecord) -> tuple[bool, float, str]:
-    """Return what sorts those first that wait longest."""
+    """Return the key that sorts drills by how long they wait."""
     return drill.due is None, drill.due.timestamp() if drill.due else 0.0, drill.alias

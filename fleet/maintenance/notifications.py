@@ -1,10 +1,8 @@
-"""Occasions: what people are told of without having asked, and whether they have been told.
+"""Decides which events people are notified of, once an event.
 
-An occasion that lasts (a rollout that waits for people, a drift, an overdue retraining) is told
-once; one that ends and comes again is another one. Whom a notice did not reach is tried again, an
-hour later at the earliest.
-
-OF_A_CLIENT.
+An event that lasts (a rollout that waits for people, a drift, an overdue retraining) is notified
+once; an event that ends and comes again is another one. A notification that was not delivered is
+tried again, an hour later at the earliest.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +14,8 @@ from fleet.evals import DriftStatus, EvalRecord, QualityDrift
 from fleet.evals import drift_since as lasting_since
 from fleet.history import Entry, History
 from fleet.maintenance.retraining import Retraining, RetrainingDue
-from fleet.rollouts import AliasTarget, Phase, version_of
+from fleet.names import version_of
+from fleet.rollouts import AliasTarget, Phase
 from fleet.spec import FleetSpec, NotifyEvent
 
 AGAIN = timedelta(hours=1)
@@ -41,19 +40,19 @@ def undecided_rollouts(
     wanted: Mapping[str, AliasTarget], history: History, now: datetime
 ) -> Iterator[Notification]:
     """Yield rollouts in which no gate will tell any more, so that a person decides."""
-    for alias, each in sorted(wanted.items()):
-        if each.phase is Phase.UNDECIDED:
-            percent = dict(each.shares).get(each.target, 0)
+    for alias, target in sorted(wanted.items()):
+        if target.phase is Phase.UNDECIDED:
+            percent = dict(target.shares).get(target.target, 0)
             stage = history.stages.get(alias)
             since = stage.since.isoformat() if stage else ""
             marks = history.marks.get(alias, ())
-            longer = [m.at for m in marks if (m.mark, m.adapter) == ("extend", each.target)]
+            longer = [m.at for m in marks if (m.mark, m.adapter) == ("extend", target.target)]
             since = max(since, *(at.isoformat() for at in longer)) if longer else since
-            facts = _facts(alias, each.target, now) | {
+            facts = _facts(alias, target.target, now) | {
                 "percent": percent,
-                "reason": each.held or each.why,
+                "reason": target.held or target.why,
             }
-            yield Notification("undecided", alias, f"{each.target} {percent} {since}", facts)
+            yield Notification("undecided", alias, f"{target.target} {percent} {since}", facts)
 
 
 def drifted(
@@ -61,7 +60,7 @@ def drifted(
     past: Mapping[str, Sequence[EvalRecord]],
     now: datetime,
 ) -> Iterator[Notification]:
-    """Yield what has drifted.
+    """Yield the drifts of quality.
 
     Args:
         alarms: Alias, version, and what the rule says of it.
@@ -79,31 +78,31 @@ def drifted(
 
 def overdue_retrainings(turns: Iterable[Retraining], now: datetime) -> Iterator[Notification]:
     """Yield the retrainings that should have been done."""
-    for each in turns:
-        if each.turn is RetrainingDue.OVERDUE:
-            until = each.next.isoformat() if each.next else ""
-            facts = _facts(each.alias, each.adapter, now)
-            facts |= {"reason": each.reason, "due": until}
-            facts |= {"claimed_by": each.claim.by if each.claim else ""}
-            yield Notification("retraining_overdue", each.alias, f"{each.adapter} {until}", facts)
+    for turn in turns:
+        if turn.turn is RetrainingDue.OVERDUE:
+            until = turn.next.isoformat() if turn.next else ""
+            facts = _facts(turn.alias, turn.adapter, now)
+            facts |= {"reason": turn.reason, "due": until}
+            facts |= {"claimed_by": turn.claim.by if turn.claim else ""}
+            yield Notification("retraining_overdue", turn.alias, f"{turn.adapter} {until}", facts)
 
 
 def failed_gates(fleet: FleetSpec, history: History, now: datetime) -> Iterator[Notification]:
     """Yield declared versions that a gate has stopped before they got any traffic."""
     for alias, found in sorted(history.rejected.items()):
         declared = fleet.adapters.get(alias)
-        for each in found.values():
-            if each.percent or declared is None or each.adapter != str(declared.name):
+        for item in found.values():
+            if item.percent or declared is None or item.adapter != str(declared.name):
                 continue
-            facts = _facts(alias, each.adapter, now) | {"stable": version_of(each.stable)}
-            facts |= {"gate": each.gate, "reason": each.finding.reason}
+            facts = _facts(alias, item.adapter, now) | {"stable": version_of(item.stable)}
+            facts |= {"gate": item.gate, "reason": item.finding.reason}
             yield Notification(
-                "gate_failed", alias, f"{each.adapter} {each.gate} {each.seq}", facts
+                "gate_failed", alias, f"{item.adapter} {item.gate} {item.seq}", facts
             )
 
 
 def rollbacks(entries: Iterable[Entry], now: datetime) -> Iterator[Notification]:
-    """Yield the rollbacks of the last day, for whom their notice has not reached.
+    """Yield the rollbacks of the last day, for recipients without a delivered notification.
 
     What the ledger does not keep of one (what exactly the smoke test said) is not told.
     """
@@ -151,14 +150,14 @@ def _of_rollback(data: Mapping[str, Any], by: str) -> dict[str, Any]:
 def failed_drill(
     alias: str, target: str, reasons: Sequence[str], now: datetime, key: str = ""
 ) -> Notification:
-    """Return that a rollback would not have succeeded; without a `key` it is told each time."""
+    """Return the event of a failed drill; without a `key`, every failure is notified."""
     facts = _facts(alias, target, now) | {"reasons": list(reasons)}
     return Notification("drill_failed", alias, key or f"{target} {now.isoformat()}", facts)
 
 
 def ledger_away(entries: Sequence[Entry], why: str, now: datetime) -> Notification:
-    """Return that the ledger cannot be read; `entries` are what is known of it."""
-    read = [each for each in entries if each.hash]  # what is queued has none yet
+    """Return the event that the ledger cannot be read; `entries` are the known ones."""
+    read = [entry for entry in entries if entry.hash]  # what is queued has none yet
     as_of = read[-1].time.isoformat(timespec="seconds") if read else ""
     facts = _facts("", "", now) | {"reason": why, "as_of": as_of}
     return Notification("ledger_away", "", f"after {len(read)}", facts)
@@ -169,16 +168,16 @@ def _facts(alias: str, adapter: str, now: datetime) -> dict[str, Any]:
     return {"alias": alias, "version": version_of(adapter), "adapter": adapter, "at": at}
 
 
-def is_due(entries: Iterable[Entry], each: Notification, to: str, now: datetime) -> bool:
+def is_due(entries: Iterable[Entry], notification: Notification, to: str, now: datetime) -> bool:
     """Say whether a reader is still to be told of an occasion.
 
     Args:
         entries: The ledger, oldest first.
-        each: The occasion.
+        notification: The occasion.
         to: Who, as `notified` entries name them.
         now: The time.
     """
-    about = (each.event, each.alias, each.key, to)
+    about = (notification.event, notification.alias, notification.key, to)
     told = [
         entry
         for entry in entries
@@ -189,7 +188,7 @@ def is_due(entries: Iterable[Entry], each: Notification, to: str, now: datetime)
 
 
 def _key(entry: Entry) -> Any:
-    """Return what the notice was of; the first one of a rollback says when it was decided."""
+    """Return the key of a notification; the first of a rollback has the time of the decision."""
     return entry.data.get("key") or entry.data.get("decided")
 
 

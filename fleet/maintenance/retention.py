@@ -1,13 +1,11 @@
-"""Retention: which adapter versions and served copies nobody can need any more.
+"""Decides which versions, served copies and eval answers may be deleted, and why others stay.
 
 A file is deleted last. Before that a version is out of every route, answers no request, is
-listed by no server, and will be loaded by nobody: what the plan unloads is still kept here.
+listed by no server, and will be loaded by no plan: what a plan unloads is still kept here.
 
-Which evaluations keep their answers, and which need only what the ledger says of them.
-
-A verdict is recomputed from the counts in the ledger, for ever. The answers behind it, which
-people read and `fleetctl evidence verify` compares with their digest, stay as long as the version
-is in the library.
+A verdict is recomputed from the counts in the ledger, for ever. The answers behind the counts,
+which people read and `fleetctl evidence verify` compares with their digest, stay as long as the
+version is in the library.
 """
 
 import json
@@ -16,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from fleet.encoding import operation_result
+from fleet.decoding import operation_result
 from fleet.evals import AFTER_TRAINING, EvalRecord, eval_records
 from fleet.history import Entry, History, is_out
 from fleet.names import AdapterName
@@ -54,7 +52,7 @@ def kept_answers(
         keep: How long all answers stay.
     """
     past = eval_records(entries)
-    known = {each.run: each.at for runs in past.values() for each in runs}
+    known = {record.run: record.at for runs in past.values() for record in runs}
     behind = _behind_verdicts(entries, locked)
     marks = {run: why for runs in past.values() for run, why in _marks(runs, locked)}
 
@@ -74,29 +72,29 @@ def kept_answers(
 
 def _behind_verdicts(entries: Iterable[Entry], locked: Collection[str]) -> dict[str, str]:
     return {
-        str(run): f"a verdict on {each.data['adapter']} is computed from it"
-        for each in entries
-        if each.kind == "gate_judged" and each.data["adapter"] in locked
-        for run in each.data.get("runs", ())
+        str(run): f"a verdict on {entry.data['adapter']} is computed from it"
+        for entry in entries
+        if entry.kind == "gate_judged" and entry.data["adapter"] in locked
+        for run in entry.data.get("runs", ())
     }
 
 
 def _marks(runs: Sequence[EvalRecord], locked: Collection[str]) -> Iterable[tuple[str, str]]:
-    """Yield what later evaluations of one alias are compared with, and why it stays."""
+    """Yield the runs that later evaluations of an alias are compared with, and why they stay."""
     latest: dict[str, str] = {}
     first: dict[tuple[str, str, str], EvalRecord] = {}
-    for each in runs:
-        if not each.valid or each.adapter not in locked:
+    for record in runs:
+        if not record.valid or record.adapter not in locked:
             continue
-        if each.purpose in AFTER_TRAINING:
-            asked = json.dumps(each.summary.get("decoding"), sort_keys=True)
-            first.setdefault((each.adapter, each.golden_digest, asked), each)
-        if each.purpose == "anchor":
-            latest[each.adapter] = each.run
+        if record.purpose in AFTER_TRAINING:
+            asked = json.dumps(record.summary.get("decoding"), sort_keys=True)
+            first.setdefault((record.adapter, record.golden_digest, asked), record)
+        if record.purpose == "anchor":
+            latest[record.adapter] = record.run
     for adapter, run in latest.items():
         yield run, f"the last anchor run of {adapter}"
-    for each in first.values():
-        yield each.run, f"what {each.adapter} answered after its training"
+    for record in first.values():
+        yield record.run, f"what {record.adapter} answered after its training"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ def retained(
     copies: Collection[str],
     busy: Mapping[str, int],
 ) -> RetainedVersions:
-    """Decide what may be deleted.
+    """Decide which versions and copies may be deleted.
 
     Args:
         fleet: What is declared; `versions` are those of the lock.
@@ -138,7 +136,7 @@ def retained(
     """
     unknown = _unknown(live)
     uses = _uses(live, history, busy)
-    serving = {s.adapter for each in live.routes().values() for s in each.shares if s.percent}
+    serving = {s.adapter for route in live.routes().values() for s in route.shares if s.percent}
     versions = tuple(
         RetentionDecision(name, bool(why), why or "older than the earlier versions that are kept")
         for names in _by_alias(fleet)
@@ -151,7 +149,7 @@ def retained(
         if (facts := fleet.versions.get(name := str(adapter.name)))
     }
     return RetainedVersions(
-        tuple(sorted(versions, key=lambda each: each.name)),
+        tuple(sorted(versions, key=lambda version: version.name)),
         tuple(
             RetentionDecision(digest, bool(why), why or "no server lists it and none will load it")
             for digest in sorted(copies)
@@ -167,7 +165,7 @@ def _unknown(live: State) -> str:
 
 
 def _uses(live: State, history: History, busy: Mapping[str, int]) -> dict[str, str]:
-    """Return who uses a version, by full name and by digest; the strongest reason stays."""
+    """Return the use of versions, by full name and by digest; the strongest reason stays."""
     found: dict[str, str] = {}
     for adapter in history.established.values():
         if isinstance(adapter, LoadedAdapter):
@@ -179,7 +177,7 @@ def _uses(live: State, history: History, busy: Mapping[str, int]) -> dict[str, s
     for adapter in live.adapters().values():
         found |= _both(adapter, f"{adapter.server} lists it; an apply unloads what is not wanted")
     for alias, route in live.routes().items():
-        found |= {each.adapter: f"the route of {alias} names it" for each in route.shares}
+        found |= {share.adapter: f"the route of {alias} names it" for share in route.shares}
     answering = "{} requests are in flight"
     return found | {name: answering.format(count) for name, count in busy.items() if count}
 
@@ -187,11 +185,11 @@ def _uses(live: State, history: History, busy: Mapping[str, int]) -> dict[str, s
 def _both(adapter: LoadedAdapter, why: str) -> dict[str, str]:
     # What was loaded from elsewhere, such as the library itself, is known by its path's end.
     end = adapter.path.rstrip("/").split("/")[-2:]
-    return {each: why for each in (adapter.adapter, adapter.digest, end[-1], "/".join(end)) if each}
+    return {text: why for text in (adapter.adapter, adapter.digest, end[-1], "/".join(end)) if text}
 
 
 def _use(uses: Mapping[str, str], name: str, digest: str) -> str:
-    """Return who uses a version, by its name, its bytes or its folder; empty: nobody."""
+    """Return the use of a version, by its name, its bytes or its folder; empty: unused."""
     parsed = AdapterName.parse(name)
     folder = f"{parsed.client}/{parsed.task}-v{parsed.version}"
     return uses.get(name) or uses.get(digest) or uses.get(folder) or ""
@@ -199,7 +197,7 @@ def _use(uses: Mapping[str, str], name: str, digest: str) -> str:
 
 def _by_alias(fleet: FleetSpec) -> Iterator[list[AdapterName]]:
     names = sorted(map(AdapterName.parse, fleet.versions))
-    for _, group in groupby(names, key=lambda each: each.alias):
+    for _, group in groupby(names, key=lambda name: name.alias):
         yield list(group)
 
 
@@ -210,24 +208,24 @@ def _of_alias(
     now: datetime,
     serving: Collection[str],
 ) -> dict[str, str]:
-    """Return why each version of one alias is kept, newest first; empty: it need not be.
+    """Return why versions of an alias are kept, newest first; empty: may be deleted.
 
     Earlier versions are those before the declared one that do not answer: while a rollout is
     under way, what it may be taken back to has as many before it as it had.
     """
     declared = fleet.adapters.get(names[0].alias)
-    ordered = sorted(names, key=lambda each: (each.version, each.base), reverse=True)
+    ordered = sorted(names, key=lambda named: (named.version, named.base), reverse=True)
     if declared is None:
-        return {str(each): "its alias is not declared" for each in ordered}
+        return {str(named): "its alias is not declared" for named in ordered}
     proven = _proven(fleet, declared, ordered, history)
     keep = max(fleet.keep_versions, LEAST_KEPT)
     retain = fleet.rollouts[declared.rollout].retain
     found: dict[str, str] = {}
     earlier = 0
-    for each in ordered:
-        name = str(each)
-        found[name] = _own_reason(declared, each) or _resting(name, history, retain, now)
-        if each.version >= declared.version or earlier >= keep:
+    for named in ordered:
+        name = str(named)
+        found[name] = _own_reason(declared, named) or _resting(name, history, retain, now)
+        if named.version >= declared.version or earlier >= keep:
             continue
         counts = f"one of {keep} earlier versions" if name in proven else ""
         found[name] = found[name] or counts or f"not {keep} newer ones have proven themselves"
@@ -246,18 +244,18 @@ def _proven(
     known = fleet.versions
     good = frozenset(
         name
-        for each in ordered
-        if each.version < declared.version
-        for name in [str(each)]
+        for named in ordered
+        if named.version < declared.version
+        for name in [str(named)]
         if not is_out(history, known, declared.alias, name, known[name].digest)
     )
     return good & history.answered_all or good
 
 
-def _own_reason(declared: AdapterSpec, each: AdapterName) -> str:
-    if each == declared.name:
+def _own_reason(declared: AdapterSpec, name: AdapterName) -> str:
+    if name == declared.name:
         return "it is declared"
-    return f"not older than {declared.version}" if each.version >= declared.version else ""
+    return f"not older than {declared.version}" if name.version >= declared.version else ""
 
 
 def _resting(name: str, history: History, retain: timedelta, now: datetime) -> str:

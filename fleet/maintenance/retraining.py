@@ -1,4 +1,4 @@
-"""Retraining: whose turn it is, and who has taken it on."""
+"""Decides which aliases are due for retraining, and which claim on a retraining stands."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from fleet.evals import DriftStatus, EvalRecord, drifts
 from fleet.history import Claim, Entry
-from fleet.names import AdapterName, Version
+from fleet.names import AdapterName, Version, adapter_of_address, alias_parts
 from fleet.spec import FleetSpec
 
 LEAD = 0.1
@@ -65,21 +65,21 @@ def due_retrainings(
     found = [
         _turn(fleet, alias, made, past.get(alias, ()), claims, now) for alias in fleet.adapters
     ]
-    return tuple(sorted(found, key=lambda each: (_URGENCY.index(each.turn), each.alias)))
+    return tuple(sorted(found, key=lambda turn: (_URGENCY.index(turn.turn), turn.alias)))
 
 
 def trained(entries: Iterable[Entry]) -> dict[str, datetime]:
-    """Return when each version was trained, else when it was first loaded or adopted."""
+    """Return the time of training by version, else the time of the first load or adoption."""
     known: dict[str, datetime] = {}
     loaded: dict[str, datetime] = {}
     for entry in entries:
         data = entry.data
         if entry.kind == "retrain_finished":
             known[str(data["adapter"])] = entry.time
-        elif entry.kind in {"step_finished", "adopted"}:
-            kind, _, rest = str(data.get("address", "")).partition("/")
-            if kind == "adapter":
-                loaded.setdefault(rest.partition("@")[0], entry.time)
+        elif entry.kind in {"step_finished", "adopted"} and (
+            adapter := adapter_of_address(str(data.get("address", "")))
+        ):
+            loaded.setdefault(adapter, entry.time)
     return {**loaded, **known}
 
 
@@ -123,15 +123,15 @@ def _cadence(
 
 
 def standing_claim(claims: Mapping[str, Claim], alias: str, now: datetime) -> Claim | None:
-    """Return who is retraining an alias; None: nobody, or the claim has run out."""
+    """Return the claim on an alias's retraining; None: no claim, or the claim has run out."""
     claim = claims.get(alias)
     return claim if claim and now < claim.until else None
 
 
 def next_version(alias: str, base: str, known: Iterable[str]) -> AdapterName:
-    """Return the name of the next version: the newest known one of the alias, plus a patch."""
-    client, _, task = alias.partition("-")
-    versions = [each.version for each in map(AdapterName.parse, known) if each.alias == alias]
+    """Return the name of the next version: the newest known version of the alias, plus a patch."""
+    client, task = alias_parts(alias)
+    versions = [name.version for name in map(AdapterName.parse, known) if name.alias == alias]
     if not versions:
         return AdapterName(client, task, base, Version(1, 0, 0))
     last = max(versions)

@@ -25,10 +25,10 @@ from fleet.capacity import (
     throughput_of,
 )
 from fleet.hardware import AttachedServerSpec, DeviceSpec, Speed
+from fleet.names import alias_of
 from fleet.placement.accounts import AdapterAccount, RankInflation, ServerAccount
 from fleet.placement.result import PlacementResult
 from fleet.resources import Server
-from fleet.rollouts import alias_of
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.vllm import USABLE, rank_bucket
 

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from fleet.names import server_name
 from fleet.placement.accounts import ServerAccount
 from fleet.placement.result import PlacementResult
 from fleet.placement.verify import amounts, rules
@@ -193,5 +194,5 @@ class _Scale:
             for devices in free.values():
                 some = tuple(devices[: like.flags.tensor_parallel])
                 if len(some) == like.flags.tensor_parallel:
-                    name = f"{like.base}-{host.name}-{some[0]}"
+                    name = server_name(like.base, host.name, some[0])
                     yield replace(like, name=name, host=host.name, devices=some)

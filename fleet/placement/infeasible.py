@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fleet.errors import Diagnostic, Position
+from fleet.names import alias_of
 from fleet.placement.causes import Limit, PlacementCause
 from fleet.placement.items import Item
 from fleet.placement.state import PlacementState
 from fleet.placement.unplaced import causes_of
-from fleet.rollouts import alias_of
 from fleet.spec import FleetSpec
 
 COMMAND = "fleetctl diagnose"

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from fleet.capacity import HOURS, USUAL_PROMPT_WEIGHT, Load, load_of
 from fleet.hardware import HostSpec
-from fleet.rollouts import AliasTarget, RolloutTargets, alias_of
+from fleet.names import alias_of
+from fleet.rollouts import AliasTarget, RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec, Spread
 
 WASTEFUL = 0.5

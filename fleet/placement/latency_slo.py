@@ -16,9 +16,9 @@ from math import inf, isfinite
 from fleet.capacity import prompt_seconds, speed_of, step_seconds
 from fleet.errors import Diagnostic
 from fleet.hardware import BaseSpec, DeviceSpec, Profile
+from fleet.names import alias_of
 from fleet.placement.accounts import AdapterAccount, ServerAccount
 from fleet.placement.causes import Limit, Obstacle
-from fleet.rollouts import alias_of
 from fleet.spec import AdapterSpec, FleetSpec
 
 SHOWN = 3
@@ -52,7 +52,7 @@ def answer_of(
 ) -> LatencyAnswer | None:
     """Return how long an adapter's answers take on its server; None: not known, or not asked.
 
-    As in `fleet.throughput.step_within`: the step under way, the prompt, a step for each token.
+    As in `fleet.capacity.decode_law.step_within`: the step under way, the prompt, a step a token.
     """
     asked = [hour for hour, tokens in enumerate(own.load.tokens) if tokens]
     if declared is None or declared.demand is None or not asked or not account.step_s:

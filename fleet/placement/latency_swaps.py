@@ -77,7 +77,7 @@ class LatencyRisk:
     def at(self, server: int, indexes: Ints, tokens: Ints, active: Ints) -> Ints:
         """Return the danger of some items on a server that carries so much in each hour.
 
-        A step as in `fleet.throughput.step_under_load`; servers that share a device take turns
+        A step as in `fleet.capacity.step_under_load`; servers that share a device take turns
         on it. The scatter of an answer's time falls with the root of its steps.
         """
         speed, parts = self.speeds[server], self.drafts[server].parts

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from fleet.hardware import DeviceSpec, HostSpec
-from fleet.names import Address, adapter_address
+from fleet.names import Address, adapter_address, base_of_server, server_name
 from fleet.packing import Effort
 from fleet.placement.causes import Obstacle
 from fleet.placement.devices import Devices
@@ -170,7 +170,7 @@ def placement_state_of(
     """
     hardware = Devices(fleet)
     places = {
-        f"{base}-{host.name}-{device.name}": (base, host, device)
+        server_name(base, host.name, device.name): (base, host, device)
         for base in sorted(fleet.bases)
         for host in fleet.hosts.values()
         for device in host.devices
@@ -218,7 +218,7 @@ def silent_servers(fleet: FleetSpec, live: State, item: Item) -> tuple[str, ...]
     return tuple(
         f"`{name}`"
         for name in sorted(live.unknown_servers)
-        if name == item.pin or attached.get(name, name.partition("-")[0]) == item.base
+        if name == item.pin or attached.get(name, base_of_server(name)) == item.base
     )
 
 

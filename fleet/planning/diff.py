@@ -5,11 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields, replace
 from typing import Any
 
-from fleet.names import Address
+from fleet.names import Address, version_of
 from fleet.plan import Action, Change, Reason
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State
 from fleet.response_format import ResponseFormat
-from fleet.rollouts import version_of
 from fleet.traffic import LimitPolicy, ShadowPolicy, TimeoutPolicy, TrafficPolicy
 
 

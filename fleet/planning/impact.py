@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from fleet.names import alias_of, client_of, server_name, version_of
 from fleet.placement import PlacementResult
 from fleet.plan import Action, Change, Impact, Move, Reason
 from fleet.planning.diff import differences
 from fleet.resources import Key, LoadedAdapter, Route, Share, State
-from fleet.rollouts import alias_of, version_of
 from fleet.spec import FleetSpec
 
 SWITCH_S = 1.0
@@ -64,7 +64,7 @@ def price_per_hour(fleet: FleetSpec, state: State, unknown: Iterable[str] = ()) 
         for attached in host.attached
     }
     silent = {
-        f"{base}-{host}-{device}": (host, device)
+        server_name(base, host, device): (host, device)
         for host, device in devices
         for base in fleet.bases
     }
@@ -119,10 +119,10 @@ def _impact(
     if not summary:
         return None
     declared = fleet.adapters.get(alias)
-    client = fleet.clients.get(alias.partition("-")[0])
+    client = fleet.clients.get(client_of(alias))
     command, class_, seconds = _back_out(alias, route, before, after)
     return Impact(
-        client=alias.partition("-")[0],
+        client=client_of(alias),
         tier=client.tier if client else "",
         alias=alias,
         summary=summary,

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from fleet.encoding import plan_id
 from fleet.history import History
+from fleet.names import alias_of
 from fleet.placement import SearchLimits, attempt, causes_of
 from fleet.plan import Action, Change, Plan, Reason
 from fleet.planning.desired import reroute
@@ -21,7 +22,7 @@ from fleet.planning.drift import DriftAction, DriftCause
 from fleet.planning.ordering import order
 from fleet.planning.plan_input import StepRules
 from fleet.resources import LoadedAdapter, Route, State
-from fleet.rollouts import RolloutTargets, alias_of, decide_rollouts
+from fleet.rollouts import RolloutTargets, decide_rollouts
 from fleet.spec import FleetSpec
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC
 
 from fleet.flag_formats import outdated
-from fleet.names import adapter_address
+from fleet.names import adapter_address, alias_of, version_of
 from fleet.placement import late, placement_accounts
 from fleet.plan import Change, Reason
 from fleet.planning.desired import is_ours_by_name, unmanaged, waits
 from fleet.planning.plan_input import PlanInput
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
-from fleet.rollouts import RolloutTargets, alias_of, version_of
+from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec
 from fleet.traffic import Sticky
 from fleet.vllm import disagreements

@@ -12,12 +12,11 @@ from dataclasses import replace
 
 import networkx as nx
 
-from fleet.names import Address, route_address, server_address
+from fleet.names import Address, alias_of, route_address, server_address, step_id, step_parts
 from fleet.plan import Change
 from fleet.planning.desired import Diversion
 from fleet.planning.plan_input import StepRules
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
-from fleet.rollouts import alias_of
 from fleet.steps import (
     DRAIN_S,
     TIMES,
@@ -98,7 +97,7 @@ class _Graph:
         usual, limit = TIMES[verb]
         if isinstance(operation, SmokeTest):
             usual, limit = usual * len(operation.inputs), limit * len(operation.inputs)
-        name = f"{verb} {address}"
+        name = step_id(verb, address)
         self.steps[name] = Step(name, operation, address, before, (), lane, usual, limit)
         return name
 
@@ -267,7 +266,7 @@ class _Graph:
 
 
 def _by_verb(step: str) -> tuple[int, str]:
-    return (_RANK[step.partition(" ")[0]], step)
+    return (_RANK[step_parts(step)[0]], step)
 
 
 def _devices(server: Server) -> set[tuple[str, str]]:

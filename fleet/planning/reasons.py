@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from fleet.names import server_address
+from fleet.names import alias_of, alias_parts, server_address, version_of
 from fleet.plan import Action, Change, Reason
 from fleet.planning.plan_input import PlanInput
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
-from fleet.rollouts import AliasTarget, Phase, alias_of, version_of
+from fleet.rollouts import AliasTarget, Phase
 
 
 def reasons_of(changes: Iterable[Change], plan_input: PlanInput) -> tuple[Change, ...]:
@@ -49,7 +49,7 @@ class _Reasons:
     def _origin(self, alias: str) -> str:
         if alias not in self.fleet.adapters:
             return ""
-        client, _, task = alias.partition("-")
+        client, task = alias_parts(alias)
         return self.fleet.origin("clients", client, "adapters", task, "version")
 
     def _server(self, change: Change, server: Server) -> tuple[Reason, str]:

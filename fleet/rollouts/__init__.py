@@ -1,9 +1,10 @@
-"""Pace: which versions an alias should have now, and with what share of its traffic.
+"""Decides which versions an alias should have now, and with what share of its traffic.
 
-The only decision that knows the time. A version is loaded and judged on golden sets, starts at
-the rollout's first weight, moves to the next when it has baked at this one and every gate has
-passed, and never skips one. A gate that fails takes all its traffic back, from wherever it is.
-What a person did to the live route (a rollback, an edit) is left as it is and named.
+Layer 4, beside `config` and `evals`, above `history` and `gates`; the only decision that knows the
+time. A version is loaded and judged on golden sets, starts at the rollout's first weight, moves to
+the next when it has baked at this one and every gate has passed, and never skips one. A gate that
+fails takes all its traffic back, from any stage. What a person did to the live route (a rollback,
+an edit) is left as it is and named.
 
 The same declarations, history, live state and time give the same answer, however often and at
 whatever intervals they are asked; a clock that goes back delays a rollout and does nothing else.
@@ -12,7 +13,7 @@ whatever intervals they are asked; a clock that goes back delays a rollout and d
 from fleet.rollouts.decide import decide_rollouts
 from fleet.rollouts.forecast import forecast_rollouts
 from fleet.rollouts.guards import closed_until
-from fleet.rollouts.targets import AliasTarget, Phase, RolloutTargets, alias_of, version_of
+from fleet.rollouts.targets import AliasTarget, Phase, RolloutTargets
 from fleet.rollouts.trials import GateTrial, due_gates, engine_digest, golden_of
 
 __all__ = [
@@ -20,12 +21,10 @@ __all__ = [
     "GateTrial",
     "Phase",
     "RolloutTargets",
-    "alias_of",
     "closed_until",
     "decide_rollouts",
     "due_gates",
     "engine_digest",
     "forecast_rollouts",
     "golden_of",
-    "version_of",
 ]

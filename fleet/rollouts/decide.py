@@ -1,4 +1,4 @@
-"""The pace of all aliases."""
+"""Decides the rollouts of all aliases."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -24,7 +24,7 @@ from fleet.spec import AdapterSpec, FleetSpec
 def decide_rollouts(
     fleet: FleetSpec, live: State, history: History, now: datetime
 ) -> RolloutTargets:
-    """Decide each alias's versions and shares at `now`.
+    """Decide the versions and shares of all aliases at `now`.
 
     A stage whose start is not in the history counts as entered now, so that a lost ledger
     delays a rollout and never speeds one up. A route that only the ledger knows was lost, and
@@ -54,7 +54,7 @@ def decide_rollouts(
         )
         for alias, adapter in sorted(fleet.adapters.items())
     }
-    names = frozenset(adapter for each in wanted.values() for adapter, _ in each.shares)
+    names = frozenset(adapter for target in wanted.values() for adapter, _ in target.shares)
     idle = frozenset(freeable(fleet, names, loaded, routes, history))
     return RolloutTargets(wanted, loaded, routed, idle, history.owned)
 
@@ -62,7 +62,7 @@ def decide_rollouts(
 def _route(
     fleet: FleetSpec, alias: str, known: Mapping[str, Route], live: State, history: History
 ) -> Route | None:
-    """Return what an alias's rollout goes on from; None: there is nothing.
+    """Return the route that an alias's rollout goes on from; None: no route.
 
     A version that was kept out and has been released goes on beside the one before, also where
     the alias has been gone meanwhile.
@@ -89,15 +89,15 @@ def _wanted(
 
 def _other_bytes(fleet: FleetSpec, live: State) -> frozenset[str]:
     """Return the versions of which a server holds other bytes than the lock pins."""
-    pinned: Mapping[str, str] = {name: each.digest for name, each in fleet.versions.items()}
+    pinned: Mapping[str, str] = {name: version.digest for name, version in fleet.versions.items()}
     return frozenset(
-        each.adapter
-        for each in live.adapters().values()
-        if each.digest != pinned.get(each.adapter, each.digest)
+        adapter.adapter
+        for adapter in live.adapters().values()
+        if adapter.digest != pinned.get(adapter.adapter, adapter.digest)
     )
 
 
 def _frozen(adapter: AdapterSpec, resident: tuple[str, ...], reason: str) -> AliasTarget:
-    """Keep what is loaded, and touch no route."""
+    """Keep the loaded versions, and touch no route."""
     shares = tuple((each, 0) for each in resident)
     return AliasTarget(adapter.alias, str(adapter.name), shares, "", Phase.FROZEN, reason)

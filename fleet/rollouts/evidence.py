@@ -1,4 +1,4 @@
-"""Gating: what the evidence says of a version in its stage, gate by gate."""
+"""Weighs the evidence on a version in its stage, gate by gate: which counts, and what it says."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class GateResult:
 
     @property
     def passed(self) -> bool:
-        """Whether it lets the version go on."""
+        """Whether the gate lets the version go on."""
         passed = self.evidence is not None and self.evidence.finding.verdict is Verdict.PASS
         return passed or bool(self.accepted)
 
@@ -44,7 +44,7 @@ class GateResult:
         return self.evidence.finding.reason if self.evidence else why
 
     def due(self, alias: str) -> GateDue:
-        """Return it as a plan shows it."""
+        """Return the gate as a plan shows gates."""
         gate = self.gate
         return GateDue(alias, gate.name, gate.metric, gate.limit, self.status, self.detail)
 
@@ -63,7 +63,7 @@ def judged(
     gate: GateSpec,
     base: str,
 ) -> GateResult:
-    """Return a gate with its evidence, if that is about what serves now.
+    """Return a gate with its evidence, if the evidence still counts.
 
     Offline evidence holds for these bytes, the version compared with, the engine, the golden set
     and the gate as it is declared: who asks for more samples after a gate could not tell gets
@@ -100,7 +100,7 @@ def _changed(
     gate: GateSpec,
     base: str,
 ) -> str:
-    """Say with what a gate was judged that is another now; empty: with nothing."""
+    """Say what has changed since a gate was judged; empty: nothing."""
 
     def digest(name: str) -> str:
         return fleet.versions[name].digest if name in fleet.versions else ""

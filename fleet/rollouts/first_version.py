@@ -1,6 +1,6 @@
-"""An alias without a route: its version takes all traffic, unless its bytes were rejected before.
+"""Decides an alias without a route: its version takes all traffic, unless its bytes were rejected.
 
-Without an earlier version there is no stage to begin with and nobody to fall back on. A version
+Without an earlier version there is no stage to begin with and no version to fall back on. A version
 that was kept out and has been released begins all the same where its golden sets have passed,
 or where a person answers for it.
 """
@@ -8,12 +8,12 @@ or where a person answers for it.
 from collections.abc import Iterable
 
 from fleet.history import is_way_back
-from fleet.names import AdapterName
+from fleet.names import AdapterName, alias_of, version_of
 from fleet.resources import FULL
 from fleet.rollouts import messages
 from fleet.rollouts.evidence import GateResult
 from fleet.rollouts.situation import Situation
-from fleet.rollouts.targets import AliasTarget, Phase, alias_of, version_of
+from fleet.rollouts.targets import AliasTarget, Phase
 
 
 def decide_first_version(
@@ -27,8 +27,8 @@ def decide_first_version(
         unsure: Gates on golden sets that would have to pass before it does.
         doubt: Why what a released version would begin by is not believed; empty: it is.
     """
-    version, open_ones = version_of(it.target), tuple(unsure)
-    due = tuple(each.due(it.alias) for each in open_ones)
+    version, open_gates = version_of(it.target), tuple(unsure)
+    due = tuple(result.due(it.alias) for result in open_gates)
     if stopped:
         text = messages.not_served(it.alias, "; ".join(_reasons(it)) or stopped, _declare(it))
         text += f", or let {version} begin: fleetctl release {it.alias}"
@@ -38,10 +38,10 @@ def decide_first_version(
     if it.released and it.halt:
         text = messages.halted(f"{it.alias}: {version} is not begun", it.halt)
         return AliasTarget(it.alias, it.target, (), "", Phase.PAUSED, "", text, due)
-    if open_ones:
+    if open_gates:
         why = (
             f"{version} was kept out and released, no version before it is loaded, and "
-            f"{messages.open_gates(open_ones)}"
+            f"{messages.open_gates(open_gates)}"
         )
         text = messages.not_served(it.alias, why, _declare(it))
         text += f" and then this one. {messages.decide(it.alias, begun=False)}"
@@ -56,7 +56,7 @@ def decide_first_version(
 
 
 def _reasons(it: Situation) -> Iterable[str]:
-    """Yield who keeps the version out, and by which evidence."""
+    """Yield the reasons that keep the version out, with their evidence."""
     version, hold, evidence = version_of(it.target), it.holds.get(it.target), it.rejection
     if hold is not None:
         reason = f" ({hold.reason})" if hold.reason and not (hold.gate and evidence) else ""
@@ -71,7 +71,7 @@ def _reasons(it: Situation) -> Iterable[str]:
 
 
 def _declare(it: Situation) -> str:
-    """Say what would be served: the newest version before that once answered all requests."""
+    """Say which version to declare: the newest earlier version that once had all traffic."""
     known = it.fleet.versions
     good = [
         parsed.version

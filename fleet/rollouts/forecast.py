@@ -1,4 +1,4 @@
-"""Preview: what a rollout's gates are likely to say, worked out before it begins.
+"""Forecasts what the gates of a rollout are likely to say, before the rollout begins.
 
 Estimates from the size of the golden sets, from what differed between versions before, and from
 the declared demand; for the reader alone, and outside of what a plan's id covers.
@@ -26,11 +26,12 @@ from fleet.gates import (
     seen,
 )
 from fleet.history import History
+from fleet.names import version_of
 from fleet.plan import GateDue
 from fleet.resources import FULL
 from fleet.rollout_policy import RATIOS, RISES, GateSpec, RolloutPolicy
 from fleet.rollouts.evidence import golden_of
-from fleet.rollouts.targets import AliasTarget, Phase, version_of
+from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import AdapterSpec, FleetSpec
 
 USUAL_DISCORDANCE = 0.1
@@ -59,7 +60,7 @@ def forecast_rollouts(fleet: FleetSpec, wanted: AliasTarget, history: History) -
     adapter = fleet.adapters[wanted.alias]
     rollout = fleet.rollouts[adapter.rollout]
     known: dict[str, Counts] = {
-        each.gate: each.finding.counts for each in history.evidence.get(wanted.alias, ())
+        item.gate: item.finding.counts for item in history.evidence.get(wanted.alias, ())
     }
     made, promoted, failed = [], 1.0, 0.0
     for due in wanted.gates:
@@ -103,8 +104,10 @@ def _recorded(gate: GateSpec, adapter: AdapterSpec) -> Usual | None:
 
 def _discordance(counts: Counts) -> float | None:
     """Return the part of the items that differed when they were last asked; None: never."""
-    numbers = [counts.get(each) for each in ("items", "worse", "better")]
-    items, worse, better = (each if isinstance(each, float | int) else None for each in numbers)
+    numbers = [counts.get(key) for key in ("items", "worse", "better")]
+    items, worse, better = (
+        number if isinstance(number, float | int) else None for number in numbers
+    )
     if items is None or worse is None or better is None:
         return None
     return (worse + better + 1) / (items + 2)
@@ -130,7 +133,7 @@ class _Gate:
     def stages(self) -> tuple[int, ...]:
         """The shares at which it will be judged on traffic."""
         begun = (self.percent,) if self.percent else ()
-        ahead = (each for each in self.rollout.weights if self.percent < each < FULL)
+        ahead = (weight for weight in self.rollout.weights if self.percent < weight < FULL)
         return (*begun, *ahead)
 
     def requests(self, share: int, bake: timedelta | None = None) -> tuple[int, int]:

@@ -1,12 +1,10 @@
-"""Change windows: parts of the week in which no version gets more traffic.
+"""Finds what must not raise a version's share: closed change windows, doubtful clocks and verdicts.
 
-Doubt: what must not raise a version's share, for it is not to be believed.
-
-Whatever makes a plan comes by here: by a clock that is behind a bake, a pause or an override
+Every plan passes these guards: with a clock that is behind, a bake, a pause or an override
 would end when it should not, and a verdict that does not follow from its counts is no verdict.
 Taking traffic back needs neither.
 
-Shadows: versions that are loaded to get copies of requests, and no traffic of clients.
+Also the versions that are loaded as shadows: copies of requests, and no traffic of clients.
 """
 
 from collections.abc import Iterable
@@ -45,7 +43,7 @@ def closed_until(rollout: RolloutPolicy, now: datetime) -> datetime | None:
 
 
 def _end(window: ChangeWindow, offset: int, moment: datetime) -> datetime | None:
-    """Return when the window ends that `moment` lies in, UTC; None: it lies in none."""
+    """Return the end of the window around `moment`, UTC; None: no window."""
     local = moment + timedelta(minutes=offset)
     place = local.weekday() * 24 * 60 + local.hour * 60 + local.minute
     length = (window.ends - window.begins) % WEEK
@@ -57,7 +55,7 @@ def _end(window: ChangeWindow, offset: int, moment: datetime) -> datetime | None
 
 
 def doubt(history: History, evidence: Iterable[GateEvidence], now: datetime) -> str:
-    """Return why nothing may rise now, as a sentence without its full stop; empty: it may.
+    """Return why no share may rise now, as a sentence without its full stop; empty: shares may.
 
     Args:
         history: The ledger, folded.
@@ -71,12 +69,12 @@ def doubt(history: History, evidence: Iterable[GateEvidence], now: datetime) -> 
             f"the clock is behind the ledger (FC5108): it is {messages.time(now)} here, and the "
             f"ledger has an entry of {messages.time(last)}"
         )
-    for each in evidence:
-        differs = judge_again(each.finding, each.gate)
+    for item in evidence:
+        differs = judge_again(item.finding, item.gate)
         if differs:
             return (
-                f"evidence #{each.seq}, gate {each.gate}, does not follow from its counts "
-                f"(FC5130): {differs}. To judge it anew: fleetctl release {each.alias}"
+                f"evidence #{item.seq}, gate {item.gate}, does not follow from its counts "
+                f"(FC5130): {differs}. To judge it anew: fleetctl release {item.alias}"
             )
     return ""
 
@@ -88,7 +86,7 @@ def shadowed(
     route: Route | None,
     history: History,
 ) -> AliasTarget:
-    """Return what an alias should have, with the version that gets copies among it.
+    """Return an alias's target with the shadow version among the loaded ones.
 
     One that is no longer declared goes, unless it has ever served: then it stays as long as
     any version that was replaced.

@@ -1,18 +1,18 @@
-"""What stands now, in the form that pace and placement ask for it: indexes over live state."""
+"""Indexes the live state as rollouts and placement ask for it."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from fleet.history import History, is_way_back
-from fleet.names import AdapterName, adapter_address
+from fleet.names import AdapterName, adapter_address, adapter_of_address
 from fleet.resources import FULL, Route, Share, State
 from fleet.spec import FleetSpec
 
 
 def loaded_on(live: State) -> dict[str, tuple[str, ...]]:
     """Return the servers that list each version, by full name, sorted."""
-    return _grouped((each.adapter, each.server) for each in live.adapters().values())
+    return _grouped((adapter.adapter, adapter.server) for adapter in live.adapters().values())
 
 
 def routed_to(routes: Mapping[str, Route]) -> dict[str, tuple[str, ...]]:
@@ -64,18 +64,20 @@ def lost_routes(fleet: FleetSpec, live: State, history: History) -> dict[str, Ro
 
     Only those of which every version that had a share can still be served.
     """
-    loaded = {each.adapter for each in live.adapters().values()}
+    loaded = {adapter.adapter for adapter in live.adapters().values()}
     there = live.routes()
     return {
-        each.alias: each
-        for each in history.established.values()
-        if isinstance(each, Route) and each.alias not in there
-        if all(s.adapter in fleet.versions or s.adapter in loaded for s in each.shares if s.percent)
+        resource.alias: resource
+        for resource in history.established.values()
+        if isinstance(resource, Route) and resource.alias not in there
+        if all(
+            s.adapter in fleet.versions or s.adapter in loaded for s in resource.shares if s.percent
+        )
     }
 
 
 def route_of(fleet: FleetSpec, alias: str, routes: Mapping[str, Route]) -> Route | None:
-    """Return an alias's live route, or the one of the alias it was formerly known by.
+    """Return an alias's live route, or the route under its former name.
 
     The former route counts only as far as its versions are locked under the new name.
     """
@@ -84,10 +86,10 @@ def route_of(fleet: FleetSpec, alias: str, routes: Mapping[str, Route]) -> Route
         return routes.get(alias)
     old = routes[former]
     shares = tuple(
-        replace(each, adapter=f"{alias}{each.adapter.removeprefix(former)}", servers=())
-        for each in old.shares
+        replace(share, adapter=f"{alias}{share.adapter.removeprefix(former)}", servers=())
+        for share in old.shares
     )
-    known = tuple(each for each in shares if each.adapter in fleet.versions and each.percent)
+    known = tuple(share for share in shares if share.adapter in fleet.versions and share.percent)
     complete = sum(each.percent for each in known) == FULL
     return Route(alias, known, old.salt) if complete else None
 
@@ -113,11 +115,10 @@ def left_over(fleet: FleetSpec, alias: str, live: State, history: History) -> Ro
 
 def resident_versions(live: State, history: History) -> dict[str, tuple[str, ...]]:
     """Return the versions that are or should be loaded, by alias, newest first."""
-    names = {each.adapter for each in live.adapters().values()}
+    names = {loaded_adapter.adapter for loaded_adapter in live.adapters().values()}
     for address in history.owned:
-        kind, _, rest = address.partition("/")
-        if kind == "adapter":
-            names.add(rest.rpartition("@")[0])
+        if adapter := adapter_of_address(address):
+            names.add(adapter)
     found: dict[str, list[AdapterName]] = defaultdict(list)
     for name in names:
         try:
@@ -126,7 +127,7 @@ def resident_versions(live: State, history: History) -> dict[str, tuple[str, ...
             continue
         found[parsed.alias].append(parsed)
     return {
-        alias: tuple(str(each) for each in sorted(each, key=_by_version, reverse=True))
+        alias: tuple(str(version) for version in sorted(each, key=_by_version, reverse=True))
         for alias, each in found.items()
     }
 

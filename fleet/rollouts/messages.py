@@ -1,11 +1,11 @@
-"""Words: what a plan says of a version that does not move on."""
+"""Words what a plan says of a version that does not move on."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from fleet.history import GateEvidence, RollbackHold, RolloutMark
+from fleet.names import version_of
 from fleet.rollouts.evidence import NONE, GateResult
-from fleet.rollouts.targets import version_of
 
 
 def time(moment: datetime) -> str:
@@ -14,7 +14,7 @@ def time(moment: datetime) -> str:
 
 
 def rolled_back(alias: str, hold: RollbackHold) -> str:
-    """Say that a version was rolled back, and how it may come again."""
+    """Say that a version was rolled back, and how the version may come again."""
     reason = f" ({hold.reason})" if hold.reason else ""
     return (
         f"{alias}: {version_of(hold.adapter)} was rolled back by {hold.by} at {time(hold.at)}"
@@ -25,11 +25,11 @@ def rolled_back(alias: str, hold: RollbackHold) -> str:
 def begins(
     version: str, weight: int, offline: Sequence[GateResult], said: RolloutMark | None
 ) -> str:
-    """Say what lets a version begin: its golden sets, an override, or a person."""
-    if accepted := [each for each in offline if each.accepted]:
-        over = "; ".join(f"{each.gate.name} {each.accepted}" for each in accepted)
+    """Say how a version may begin: by golden sets, an override, or a person."""
+    if accepted := [result for result in offline if result.accepted]:
+        over = "; ".join(f"{result.gate.name} {result.accepted}" for result in accepted)
         return f"{version} begins at {weight} %: {over}"
-    unsure = [f"{each.gate.name} {each.status}" for each in offline if not each.passed]
+    unsure = [f"{result.gate.name} {result.status}" for result in offline if not result.passed]
     if unsure:
         word = {"approve": "approved", "advance": "sent on"}[said.mark] if said else "let on"
         by = f"{word} by {said.by}" if said else word
@@ -54,7 +54,7 @@ def by_evidence(evidence: GateEvidence) -> str:
 
 
 def not_served(alias: str, why: str, declare: str) -> str:
-    """Say that nobody answers for an alias, and how that ends; goes on with other ways."""
+    """Say that no version answers for an alias, and how that ends."""
     return f"{alias}: NOT SERVED, for no other version is there: {why}. To serve it, {declare}"
 
 
@@ -68,7 +68,7 @@ def aborted(alias: str, target: str, mark: RolloutMark) -> str:
 
 
 def same_bytes(alias: str, target: str, out: RollbackHold | RolloutMark) -> str:
-    """Say that a version is one that was taken out, under another name."""
+    """Say that a version has the bytes of a version that was taken out."""
     return (
         f"{alias}: {version_of(target)} {taken_out(out)}, and gets no traffic. To roll it out "
         f"again: fleetctl release {alias}"
@@ -76,7 +76,7 @@ def same_bytes(alias: str, target: str, out: RollbackHold | RolloutMark) -> str:
 
 
 def taken_out(out: RollbackHold | RolloutMark) -> str:
-    """Say whose bytes a version has, who took those out, when and why."""
+    """Say which version the bytes are from, and by whom, when and why they were taken out."""
     reason = f" ({out.reason})" if out.reason else ""
     how = "rolled back" if isinstance(out, RollbackHold) else "aborted"
     who = f"{how} by {out.by} at {time(out.at)}{reason}"
@@ -92,7 +92,7 @@ def given_up(alias: str, target: str) -> str:
 
 
 def void(mark: RolloutMark) -> str:
-    """Say that what a person let a stage do counts no more."""
+    """Say that a person's mark on a stage counts no more."""
     said = "approval" if mark.mark == "approve" else mark.mark
     since = time(mark.void) if mark.void else ""
     return (
@@ -102,7 +102,7 @@ def void(mark: RolloutMark) -> str:
 
 
 def halted(at: str, mark: RolloutMark) -> str:
-    """Say who keeps a rollout where it is, and until when; `at` begins the sentence."""
+    """Say by whom a rollout is halted, and until when; `at` begins the sentence."""
     reason = f" ({mark.reason})" if mark.reason else ""
     if mark.until is not None:
         return f"{at}: paused by {mark.by} until {time(mark.until)}{reason}, then it goes on"
@@ -111,14 +111,14 @@ def halted(at: str, mark: RolloutMark) -> str:
 
 def open_gates(judged: Iterable[GateResult]) -> str:
     """Say which gates do not let a version go on, and why."""
-    found = [each for each in judged if not each.passed]
-    bare = [each.gate.name for each in found if each.status == NONE and not each.void]
+    found = [result for result in judged if not result.passed]
+    bare = [result.gate.name for result in found if result.status == NONE and not result.void]
     said = [f"{NONE} for gate {', '.join(bare)}"] if bare else []
     said += [f"{NONE} for gate {e.gate.name}, which was {e.detail}" for e in found if e.void]
     said += [
-        f"gate {each.gate.name} is {each.status} ({each.detail})"
-        for each in found
-        if each.status != NONE
+        f"gate {result.gate.name} is {result.status} ({result.detail})"
+        for result in found
+        if result.status != NONE
     ]
     return "; ".join(said)
 

@@ -1,4 +1,4 @@
-"""One alias: its next shares, from what stands, what was found and what people said."""
+"""Decides the next shares of one alias, from live routes, evidence and marks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -6,6 +6,7 @@ from datetime import datetime
 
 from fleet.gates import Verdict
 from fleet.history import History
+from fleet.names import version_of
 from fleet.plan import GateDue
 from fleet.resources import FULL, Route
 from fleet.rollouts import messages
@@ -13,7 +14,7 @@ from fleet.rollouts.evidence import GateResult
 from fleet.rollouts.first_version import decide_first_version
 from fleet.rollouts.guards import closed_until, doubt
 from fleet.rollouts.situation import Situation
-from fleet.rollouts.targets import AliasTarget, Phase, version_of
+from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import AdapterSpec, FleetSpec
 
 _GATED = (
@@ -40,7 +41,7 @@ def decide_rollout(
     altered: frozenset[str] = frozenset(),
     base: str = "",
 ) -> AliasTarget:
-    """Return what one alias should have at `now`.
+    """Decide the versions and shares of an alias at `now`.
 
     Args:
         fleet: The declarations.
@@ -57,7 +58,7 @@ def decide_rollout(
         bare = Situation(fleet, adapter, nothing, history, now, altered, base)
         why, _ = _stopped(bare) or ("", "")
         asked = bare.released and not bare.allowed("advance")
-        offline = [each for each in bare.judged if each.gate.offline and asked]
+        offline = [result for result in bare.judged if result.gate.offline and asked]
         unsure = [e for e in offline if not e.passed and not _approved(bare, e)]
         return decide_first_version(
             bare, why, unsure, _doubt(bare, offline) if bare.released else ""
@@ -88,7 +89,7 @@ def _stopped(it: Situation) -> tuple[str, str] | None:
 
 
 def _taken_back(it: Situation, why: str, text: str) -> AliasTarget:
-    """Keep the live route, with whatever the target still has given to the stable one."""
+    """Keep the live route, with the target's share given to the stable version."""
     taken = dict(it.shares)
     had, stable = taken.get(it.target, 0), it.stable
     if it.on_its_way(stable):  # a rollout is no way back for what it is judged by
@@ -107,7 +108,7 @@ def _going(it: Situation) -> AliasTarget:
     """Decide for a target that may have traffic."""
     percent, stage, latest = it.percent, it.stage, it.latest
     if percent == FULL:
-        soaking = any(not each for each in it.shares.values())
+        soaking = any(not percent for percent in it.shares.values())
         return _wanted(it, it.shares, Phase.SOAKING if soaking else Phase.COMPLETE, "")
     if stage is not None and stage.percent > 0 and stage.percent != percent:
         why = f"the live route gives {version_of(it.target)} {percent} %, set by hand"
@@ -127,15 +128,15 @@ def _going(it: Situation) -> AliasTarget:
 
 def _declared_again(it: Situation) -> bool:
     """Say whether the target serves beside a rollout that the ledger left half-way."""
-    return it.percent > 0 and any(it.on_its_way(each) for each in it.shares if each != it.target)
+    return it.percent > 0 and any(it.on_its_way(name) for name in it.shares if name != it.target)
 
 
 def _beginning(it: Situation) -> AliasTarget:
-    """Give the target its first weight, or load it and say what it waits for."""
+    """Give the target its first weight, or load the target and say what is awaited."""
     version, stable = version_of(it.target), it.stable
     weight = it.first_weight if stable else FULL
     others = dict.fromkeys(it.shares, 0)
-    offline = [each for each in it.judged if each.gate.offline] if stable else []
+    offline = [result for result in it.judged if result.gate.offline] if stable else []
     phase, text = _obstacle(it, offline, f"{it.alias}: {version} waits at 0 %{_void(it)}")
     if stable and phase is None and stable not in it.fleet.versions:
         text = (
@@ -160,7 +161,7 @@ def _beginning(it: Situation) -> AliasTarget:
 
 
 def _staged(it: Situation) -> AliasTarget:
-    """Move the target to the next weight when it may, and say what it waits for if not."""
+    """Move the target to the next weight, or say what is awaited."""
     stage, percent, version = it.stage, it.percent, version_of(it.target)
     at = f"{it.alias}: {version} stays at {percent} %{_void(it)}"
     if stage is None:
@@ -174,7 +175,9 @@ def _staged(it: Situation) -> AliasTarget:
         )
     if phase is not None:
         return _wanted(it, it.shares, phase, "", text)
-    weight = min((each for each in it.rollout.weights if each > percent), default=FULL)
+    weight = min(
+        (next_weight for next_weight in it.rollout.weights if next_weight > percent), default=FULL
+    )
     rest = {it.stable: FULL - weight} if it.stable else {}
     shares = {**dict.fromkeys(it.shares, 0), **rest, it.target: weight}
     why = f"{version} has baked at {percent} % and goes to {weight} %"
@@ -198,14 +201,14 @@ def _obstacle(
 
 
 def _doubt(it: Situation, judged: Iterable[GateResult]) -> str:
-    evidence = [each.evidence for each in judged if each.evidence is not None]
+    evidence = [result.evidence for result in judged if result.evidence is not None]
     return doubt(it.history, evidence, it.now)
 
 
 def _in_the_way(
     it: Situation, judged: Sequence[GateResult], at: str, ready: datetime | None
 ) -> tuple[Phase | None, str]:
-    """Return what a person, a bake, a gate or the hour has against more traffic.
+    """Return the objection of a person, a bake, a gate or the hour to more traffic.
 
     Args:
         it: The alias.
@@ -219,7 +222,7 @@ def _in_the_way(
         return None, ""
     if ready is not None and it.now < ready:
         return Phase.WAITING, f"{at}, baking until {messages.time(ready)}"
-    unsure = [each for each in judged if not each.passed and not _approved(it, each)]
+    unsure = [result for result in judged if not result.passed and not _approved(it, result)]
     if unsure:
         return _unsure(it, unsure, f"{at}: {messages.open_gates(unsure)}", ready)
     if until := closed_until(it.rollout, it.now):
@@ -233,9 +236,9 @@ def _in_the_way(
 def _unsure(
     it: Situation, unsure: list[GateResult], text: str, ready: datetime | None
 ) -> tuple[Phase, str]:
-    """Tell a gate that may still tell from one that will not."""
+    """Decide whether undecided gates may still decide, or a person has to."""
     if ready is None:  # a golden set says the same tomorrow
-        asked = all(_asked(each) for each in unsure)
+        asked = all(_asked(result) for result in unsure)
         if asked:
             return Phase.UNDECIDED, f"{text}. {messages.decide(it.alias, begun=False)}"
         return Phase.EVALUATING, text
@@ -249,7 +252,7 @@ def _unsure(
 
 
 def _void(it: Situation) -> str:
-    """Say what a person let this stage do and no longer counts; empty: nothing."""
+    """Say which mark on this stage no longer counts; empty: none."""
     return messages.void(it.void) if it.void else ""
 
 
@@ -265,7 +268,7 @@ def _approved(it: Situation, judged: GateResult) -> bool:
         return True
     marks = [each for each in (it.mark("approve"), it.mark("advance")) if each]
     known = judged.evidence
-    asked = known is not None and any(known.seq < each.seq for each in marks)
+    asked = known is not None and any(known.seq < mark.seq for mark in marks)
     return judged.gate.offline and asked
 
 
@@ -279,13 +282,13 @@ def _without_retired(it: Situation, wanted: AliasTarget, *, stopped: bool) -> Al
         kept = adapter == wanted.target and not stopped
         return idle and not kept and since is not None and it.now - since >= it.rollout.retain
 
-    return replace(wanted, shares=tuple(each for each in wanted.shares if not over(*each)))
+    return replace(wanted, shares=tuple(share for share in wanted.shares if not over(*share)))
 
 
 def _gates(it: Situation, wanted: AliasTarget) -> tuple[GateDue, ...]:
     if wanted.phase not in _GATED or dict(wanted.shares).get(wanted.target) == FULL:
         return ()
-    return tuple(each.due(it.alias) for each in it.judged)
+    return tuple(result.due(it.alias) for result in it.judged)
 
 
 def _wanted(

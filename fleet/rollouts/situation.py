@@ -1,4 +1,4 @@
-"""Situation: one alias as it stands, with all that its pace is decided by."""
+"""Gathers all that a decision about one alias needs: candidate, stable version, stage, blocks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -61,7 +61,7 @@ class Situation:
     @cached_property
     def shares(self) -> Mapping[str, int]:
         """Percent by full name, as the live route has them."""
-        return {each.adapter: each.percent for each in self.route.shares}
+        return {share.adapter: share.percent for share in self.route.shares}
 
     @property
     def percent(self) -> int:
@@ -80,7 +80,7 @@ class Situation:
         return latest if latest is not None and latest.adapter == self.target else None
 
     def on_its_way(self, adapter: str) -> bool:
-        """Say whether a version has the share of a stage that it has not left."""
+        """Say whether a version has the share of a stage that is not over."""
         latest = self.latest
         return latest is not None and latest.adapter == adapter and latest.is_half_way(self.shares)
 
@@ -117,7 +117,7 @@ class Situation:
         """
         if self.percent == FULL:
             return None
-        found = (each for each in self._out if each.adapter != self.target)
+        found = (block for block in self._out if block.adapter != self.target)
         return next((each for each in found if not self._lifted(each)), None)
 
     @cached_property
@@ -125,11 +125,11 @@ class Situation:
         return taken_out(self.history, self.fleet.versions, self.alias, self.target, self.digest)
 
     def _lifted(self, out: RollbackHold | RolloutMark) -> bool:
-        """Say whether an override accepts what a gate took out; a person's word it never lifts."""
+        """Say whether an override accepts what a gate took out; never a person's block."""
         return isinstance(out, RollbackHold) and bool(out.gate) and bool(self.accepts(out.gate))
 
     def accepts(self, gate: str) -> str:
-        """Return who answers for the target whatever a gate says; empty: nobody."""
+        """Return the person who answers for the target whatever a gate says; empty: none."""
         return accepted(self.fleet.overrides, self.alias, self.digest, gate, self.now)
 
     def mark(self, word: MarkKind) -> RolloutMark | None:
@@ -165,14 +165,14 @@ class Situation:
         lifted = self.target in self.history.holds.get(self.alias, {})  # by its gate's override
         if self.rollout.when_unsure != "roll_back" or lifted or not fell:
             return False
-        answered = any(each.accepted for each in self.judged)
-        return not (answered and all(each.passed for each in self.judged))
+        answered = any(result.accepted for result in self.judged)
+        return not (answered and all(result.passed for result in self.judged))
 
     @property
     def halt(self) -> RolloutMark | None:
         """The hold or the pause that keeps the target from more traffic now; a hold is longer."""
         said = (self.mark("hold"), self.mark("pause"))
-        return next((each for each in said if each is not None and each.lasts(self.now)), None)
+        return next((mark for mark in said if mark is not None and mark.lasts(self.now)), None)
 
     def allowed(self, word: MarkKind) -> bool:
         """Say whether a person said this of the stage that the target is in now."""
@@ -183,7 +183,7 @@ class Situation:
     def void(self) -> RolloutMark | None:
         """What a person let this stage do, before it began anew; said again since, it counts."""
         said = (self._of_stage("approve"), self._of_stage("advance"))
-        return next((each for each in said if each is not None and each.void), None)
+        return next((mark for mark in said if mark is not None and mark.void), None)
 
     def _of_stage(self, word: MarkKind) -> RolloutMark | None:
         mark, stage = self.mark(word), self.stage
@@ -197,9 +197,9 @@ class Situation:
         Where none serves beside the target, the newest resident one that has once answered all
         requests; empty when there is none.
         """
-        rest = [each for each in self.route.shares if each.adapter != self.target]
+        rest = [share for share in self.route.shares if share.adapter != self.target]
         others = [each for each in rest if each.adapter not in self.holds] or rest
-        serving = [each.adapter for each in others if each.percent > 0]
+        serving = [other.adapter for other in others if other.percent > 0]
         staged = self.latest.adapter if self.latest else ""
         settled = [each for each in serving if each != staged]
         if settled or serving:
@@ -215,8 +215,8 @@ class Situation:
         Where there is no other version, a golden set says what it said beside the last one.
         """
         evidence = {
-            each.gate: each
-            for each in self.history.evidence.get(self.alias, ())
+            item.gate: item
+            for item in self.history.evidence.get(self.alias, ())
             if self.altered.isdisjoint((self.target, self.stable))
         }
         found = []
@@ -244,4 +244,4 @@ class Situation:
         def rank(name: str) -> tuple[bool, object, str]:
             return name == self.target, AdapterName.parse(name).version, name
 
-        return tuple((each, shares[each]) for each in sorted(shares, key=rank, reverse=True))
+        return tuple((name, shares[name]) for name in sorted(shares, key=rank, reverse=True))

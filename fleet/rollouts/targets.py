@@ -1,4 +1,4 @@
-"""What an alias should have now, and where that leaves its rollout."""
+"""Defines what an alias should have now, and the phase of its rollout."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,13 +73,3 @@ class RolloutTargets:
     """(adapter, server): ours, wanted nowhere and without traffic; may be unloaded first."""
     owned: frozenset[str]
     """Addresses that fleetctl created or adopted."""
-
-
-def alias_of(adapter: str) -> str:
-    """Return the alias in a full adapter name: its first two parts."""
-    return "-".join(adapter.split("-", 2)[:2])
-
-
-def version_of(adapter: str) -> str:
-    """Return the version in a full adapter name, such as `2.1.0`."""
-    return adapter.rpartition("-v")[2]

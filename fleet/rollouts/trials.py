@@ -1,6 +1,6 @@
-"""Trials: which versions are being tried now, against which, and which gates have to be asked.
+"""Decides which gates are due: which versions are on trial, against which, on which evidence.
 
-A trial says nothing about whether a version may go on; that is the pace's business. It says
+A trial says nothing about whether a version may go on; `progress` decides that. A trial says
 what evidence is lacking or has become void because the bytes, the engine, the gate or the golden
 set are others now.
 """
@@ -79,7 +79,7 @@ def due_gates(
         for alias, adapter in sorted(fleet.adapters.items())
         if alias in routes
     )
-    return tuple(each for each in found if each is not None)
+    return tuple(trial for trial in found if trial is not None)
 
 
 def _trial(
@@ -90,7 +90,7 @@ def _trial(
     history: History,
     now: datetime,
 ) -> GateTrial | None:
-    alias, shares = adapter.alias, {each.adapter: each.percent for each in route.shares}
+    alias, shares = adapter.alias, {share.adapter: share.percent for share in route.shares}
     stage = history.stages.get(alias)
     name = _candidate(str(adapter.name), shares, stage)
     declared = name == str(adapter.name)
@@ -111,11 +111,11 @@ def _trial(
         "stable": ALTERED if altered else other.digest if other else "",
         "base": engine_of(live, servers, _routed(route, name)),
     }
-    digests = {key: each for key, each in digests.items() if each}
-    gates = [fleet.gates[each] for each in fleet.rollouts[adapter.rollout].gates]
+    digests = {key: digest for key, digest in digests.items() if digest}
+    gates = [fleet.gates[gate] for gate in fleet.rollouts[adapter.rollout].gates]
     ours = stage is not None and (stage.adapter, stage.percent) == (name, percent)
     rejected = rejection(history, fleet.overrides, alias, name, facts.digest, now)
-    known = {each.gate: each for each in history.evidence.get(alias, ())}
+    known = {item.gate: item for item in history.evidence.get(alias, ())}
     return GateTrial(
         alias,
         name,
@@ -125,19 +125,19 @@ def _trial(
         servers,
         others,
         tuple(
-            each
-            for each in gates
-            if each.offline and declared and not (rejected or altered)
+            gate
+            for gate in gates
+            if gate.offline and declared and not (rejected or altered)
             if servers and percent < FULL
-            if not _holds(known.get(each.name), name, stable, digests | _golden(fleet, alias, each))
+            if not _holds(known.get(gate.name), name, stable, digests | _golden(fleet, alias, gate))
         ),
-        tuple(each for each in gates if not each.offline and percent and not rejected),
+        tuple(gate for gate in gates if not gate.offline and percent and not rejected),
         digests,
         rejected,
         frozenset(
-            each.name
-            for each in gates
-            if accepted(fleet.overrides, alias, facts.digest, each.name, now)
+            gate.name
+            for gate in gates
+            if accepted(fleet.overrides, alias, facts.digest, gate.name, now)
         ),
         adapter.sticky,
     )
@@ -157,15 +157,15 @@ def _is_out(
     What answers all requests was put there, whatever was said of the same bytes before.
     """
     found = taken_out(history, fleet.versions, alias, name, digest)
-    own = [each for each in found if each.adapter == name or percent < FULL]
+    own = [trial for trial in found if trial.adapter == name or percent < FULL]
     gates = [each.gate if isinstance(each, RollbackHold) else "" for each in own]
     return any(not (gate and accepted(fleet.overrides, alias, digest, gate, now)) for gate in gates)
 
 
 def _is_altered(live: State, name: str, facts: AdapterFacts) -> bool:
     """Say whether a server holds other bytes under a version's name than the lock pins."""
-    held = (each.digest for each in live.adapters().values() if each.adapter == name)
-    return any(each != facts.digest for each in held)
+    held = (adapter.digest for adapter in live.adapters().values() if adapter.adapter == name)
+    return any(digest != facts.digest for digest in held)
 
 
 def _candidate(declared: str, shares: Mapping[str, int], stage: RolloutStage | None) -> str:
@@ -179,9 +179,9 @@ def _candidate(declared: str, shares: Mapping[str, int], stage: RolloutStage | N
 
 def _stable(fleet: FleetSpec, route: Route, target: str, history: History) -> str:
     """Return the version that answers beside the target, else the newest resident to go back to."""
-    others = [each for each in route.shares if each.adapter != target]
-    serving = [each.adapter for each in others if each.percent]
-    resident = (each.adapter for each in others if each.servers)
+    others = [share for share in route.shares if share.adapter != target]
+    serving = [other.adapter for other in others if other.percent]
+    resident = (other.adapter for other in others if other.servers)
     back = (each for each in resident if is_way_back(history, fleet.versions, route.alias, each))
     return serving[-1] if serving else next(back, "")
 
@@ -192,11 +192,13 @@ def _may_return(route: Route, stable: str, history: History) -> bool:
 
 
 def _routed(route: Route, name: str) -> tuple[str, ...]:
-    return next((each.servers for each in route.shares if each.adapter == name), ())
+    return next((share.servers for share in route.shares if share.adapter == name), ())
 
 
 def _on(live: State, name: str) -> tuple[str, ...]:
-    return tuple(sorted(each.server for each in live.adapters().values() if each.adapter == name))
+    return tuple(
+        sorted(adapter.server for adapter in live.adapters().values() if adapter.adapter == name)
+    )
 
 
 def engine_of(live: State, servers: tuple[str, ...], routed: Iterable[str]) -> str:
@@ -206,7 +208,7 @@ def engine_of(live: State, servers: tuple[str, ...], routed: Iterable[str]) -> s
     """
     if live.unknown_servers.keys() & set(routed):
         return ""
-    seen = ((each, engine_digest(live, each)) for each in servers)
+    seen = ((server, engine_digest(live, server)) for server in servers)
     return " ".join(f"{each}={digest}" for each, digest in seen if digest)
 
 
@@ -241,7 +243,7 @@ def _holds(
         return False
     ran = known.finding.verdict is not Verdict.INCONCLUSIVE or known.finding.counts.get("items")
     same = all(
-        known.digests.get(key, each) == each for key, each in digests.items() if key != "base"
+        known.digests.get(key, digest) == digest for key, digest in digests.items() if key != "base"
     )
     engines = known.digests.get("base", ""), digests.get("base", "")
     return bool(ran) and same and not other_engine(*engines)

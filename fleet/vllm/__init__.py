@@ -1,4 +1,7 @@
-"""fleet.vllm."""
+"""Knows vLLM: flags, command lines, memory, LoRA slots, and which adapters a server really serves.
+
+Layer 2, beside `packing` and `gates`; knows bases and flags, no fleet. Never imports vLLM. Pure.
+"""
 
 from fleet.vllm.adapter_check.config import check_config, served_rank
 from fleet.vllm.adapter_check.tensors import (

@@ -1,4 +1,4 @@
-"""Engines: which vLLM every device runs, as declared or as its servers answered. Pure."""
+"""Decides which vLLM each device runs, as declared or as its servers answered. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -27,9 +27,9 @@ def disagreements(fleet: FleetSpec, live: State) -> Iterator[str]:
     """Say which hosts run another minor release of vLLM than they declare."""
     heard = _heard(live)
     for name, host in fleet.hosts.items():
-        declared = next((each.vllm for each in host.devices if each.vllm), "")
+        declared = next((device.vllm for device in host.devices if device.vllm), "")
         seen = sorted({*heard.get(name, {}).values()})
-        other = [each for each in seen if release(each) != release(declared)]
+        other = [version for version in seen if release(version) != release(declared)]
         if declared and other:
             yield (
                 f"host `{name}` declares vLLM {declared}, and a server of it runs {other[0]}: it "
@@ -49,11 +49,14 @@ def _heard(live: State) -> dict[str, dict[str, str]]:
 def _host(host: HostSpec, heard: dict[str, str]) -> HostSpec:
     if not heard:
         return host
-    newest = max(heard.values(), key=lambda each: (release(each), each))
+    newest = max(heard.values(), key=lambda version: (release(version), version))
     return replace(
         host,
-        devices=tuple(each if each.vllm else replace(each, vllm=newest) for each in host.devices),
+        devices=tuple(
+            device if device.vllm else replace(device, vllm=newest) for device in host.devices
+        ),
         attached=tuple(
-            replace(each, vllm=each.vllm or heard.get(each.name, "")) for each in host.attached
+            replace(server, vllm=server.vllm or heard.get(server.name, ""))
+            for server in host.attached
         ),
     )

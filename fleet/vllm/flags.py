@@ -1,7 +1,4 @@
-"""The flags of managed servers: chosen once, kept as long as they suffice.
-
-LISTED.
-"""
+"""Chooses the flags of managed servers: chosen once, kept as long as they suffice."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -97,7 +94,9 @@ def known_flags(base: BaseSpec, server: Server) -> ServerFlags | None:
     if server.flags is not None or server.digest is None:
         return server.flags
     known = server.digest
-    return next((each for each in _choices(base, server) if each.digest_like(known) == known), None)
+    return next(
+        (choice for choice in _choices(base, server) if choice.digest_like(known) == known), None
+    )
 
 
 def _choices(base: BaseSpec, server: Server) -> Iterator[ServerFlags]:
@@ -113,7 +112,7 @@ def _choices(base: BaseSpec, server: Server) -> Iterator[ServerFlags]:
 
 
 def parts_of(flags: ServerFlags) -> int:
-    """Return among how many servers a device is divided, from the share that one has."""
+    """Return the number of servers that share a device, from a server's share."""
     if flags.memory_share is None:
         return 1
     return max(round(USABLE / flags.memory_share), 1)

@@ -1,7 +1,7 @@
-"""Launch: how a server of the plan is started, as an argument vector and an environment.
+"""Builds the command line and the environment that start a server of the plan.
 
-Everything a server is started with is decided by its flags, so that their digest, stamped
-on the server as a served name and as its fingerprint, tells later whether they still hold.
+All that a server is started with is decided by its flags, so that their digest, stamped on the
+server as a served name and as its fingerprint, tells later whether the flags still hold.
 """
 
 from collections.abc import Mapping, Sequence
@@ -117,7 +117,7 @@ def _extra(flags: ServerFlags) -> dict[str, tuple[str, ...]]:
 
 
 def environment(kind: str = "", devices: Sequence[int] = ()) -> dict[str, str]:
-    """Return the variables that a server needs beside those it inherits.
+    """Return the variables that a server needs beside the inherited ones.
 
     Args:
         kind: Profile of its devices.
@@ -137,7 +137,7 @@ def environment(kind: str = "", devices: Sequence[int] = ()) -> dict[str, str]:
             "VLLM_LOGGING_LEVEL": "WARNING",
         }
     elif devices:
-        made["CUDA_VISIBLE_DEVICES"] = ",".join(str(each) for each in devices)
+        made["CUDA_VISIBLE_DEVICES"] = ",".join(str(device) for device in devices)
     return made
 
 
@@ -175,9 +175,11 @@ def launch_of(
     """
     if server.flags is None or host.engine == "attach":
         return None
-    kinds = {each.name: each.kind for each in host.devices}
+    kinds = {device.name: device.kind for device in host.devices}
     gpus = [name for name, kind in kinds.items() if kind != CPU]
-    kind = CPU if server.devices and {kinds.get(each) for each in server.devices} == {CPU} else ""
+    kind = (
+        CPU if server.devices and {kinds.get(device) for device in server.devices} == {CPU} else ""
+    )
     flags = replace(server.flags, model=model or server.flags.model)
     arguments = command_line(
         flags,
@@ -188,5 +190,5 @@ def launch_of(
         kind=kind,
         module=FAKE_MODULE if host.engine == "fake" else VLLM_MODULE,
     )
-    indices = [gpus.index(each) for each in server.devices if each in gpus]
+    indices = [gpus.index(device) for device in server.devices if device in gpus]
     return LaunchCommand(server, arguments, environment(kind, indices))

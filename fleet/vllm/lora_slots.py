@@ -1,8 +1,8 @@
-"""LoRA slots: what a server reserves for them on each of its devices when it starts.
+"""Predicts the memory that a server reserves for LoRA slots on each of its devices when it starts.
 
 Table keyed by architecture and vLLM release; per module, the shapes of its stacked tensors.
 
-Law of a card, checked against 84 published start-ups of two models on one H100 of 64 GB:
+Law of a device, checked against 84 published start-ups of two models on one H100 of 64 GB:
 
     usable = weights + taken(max_loras * slots of max_lora_rank) + KV cache + reserve
 
@@ -12,9 +12,8 @@ and slots, and the KV cache that they leave up to 9 % (0.4 GiB) off. All of that
 is one figure for a model and its settings, whatever the slots; only a running server can tell it,
 so a measured one holds for any other number of slots and rank, and a guessed one is a guess.
 
-PyTorch's caching allocator: what a list of tensors takes of a card, beyond its own bytes.
-
-Law (within 0.11 % of the KV cache of all 73 published start-ups that print one, see `slots`):
+Law of PyTorch's caching allocator, for the bytes that a list of tensors takes (within 0.11 % of the
+KV cache of all 73 published start-ups that print one):
 
     taken = segments that the tensors are cut from, in the order in which they are made
 
@@ -55,7 +54,7 @@ class Taken:
 
 
 def taken(sizes: Iterable[int]) -> Taken:
-    """Return what tensors take of an empty card.
+    """Return the bytes that tensors take of an empty device.
 
     Args:
         sizes: Bytes of each tensor, in the order in which they are made; all of them stay.
@@ -160,7 +159,7 @@ def assumption(vllm: str) -> str:
 
 
 def _numbers(vllm: str) -> tuple[int, int] | None:
-    """Read a version; a build of no release, `0.1.dev6216+g1125ba0`, does not say what it is."""
+    """Read a version; a development build, `0.1.dev6216+g1125ba0`, has no release."""
     parts = vllm.split(".")
     if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):  # noqa: PLR2004
         return None
@@ -230,7 +229,7 @@ def pool_bytes(
     fully_sharded: bool = False,
     vllm: str = "",
 ) -> int | None:
-    """Return what all slots take of a card: the segments that their tensors lie in.
+    """Return the bytes of all slots on a device: the segments that hold their tensors.
 
     Up to 9 % more than the tensors (`slot_bytes`), by the sizes that happen to fit badly. None:
     unknown architecture.
@@ -239,7 +238,7 @@ def pool_bytes(
     if not tensors:
         return None
     unit = max_loras * dtype_bytes(dtype)
-    sizes = [each * max_lora_rank * unit for each in tensors]
+    sizes = [tensor * max_lora_rank * unit for tensor in tensors]
     return taken([*sizes, *(each * unit for each in _extra(shape, vllm))]).reserved
 
 

@@ -1,8 +1,8 @@
-"""Memory of one server, from first principles: weights, LoRA slots, KV cache, reserve.
+"""Computes the memory of one server from first principles: weights, LoRA slots, KV cache, reserve.
 
 All sizes are bytes of one device; with tensor parallelism each device holds its part. Nothing
-here is calibrated: `reserve_bytes` stands for what only a running server can tell, and whoever
-shows these figures says so.
+here is calibrated: `reserve_bytes` stands for what only a running server can tell, and a command
+that shows these figures says so.
 
     usable = weights + LoRA slots (`fleet.vllm.lora_slots`) + KV cache + reserve
 """
@@ -43,7 +43,7 @@ def kv_dtype(base: BaseSpec) -> str:
 
 
 def fully_sharded(base: BaseSpec) -> bool:
-    """Say whether its servers divide both halves of each slot among their devices."""
+    """Say whether a base's servers divide both halves of every slot among their devices."""
     return _flag(base, "fully-sharded-loras") is not None
 
 
@@ -53,7 +53,7 @@ def _dtype(base: BaseSpec, flag: str) -> str:
 
 
 def _flag(base: BaseSpec, wanted: str) -> str | None:
-    """Return a declared flag's value, empty for one that has none; None: not declared."""
+    """Return a declared flag's value; empty: a bare switch; None: not declared."""
     for name, value in base.extra:
         if name.lstrip("-").replace("_", "-") == wanted:
             return value

@@ -1,4 +1,4 @@
-"""Flags of vLLM that fleetctl sets itself: the one table that validate, plan and apply go by.
+"""Lists the flags of vLLM that fleetctl sets itself: one table for validate, plan and apply.
 
 A flag counts under every spelling that vLLM reads as it: underscores for hyphens, a `--no-` before
 it, a short form or alias, and any beginning of its name, which Python's argparse completes.
@@ -47,7 +47,7 @@ def long_name(flag: str) -> str:
 
 
 def why_reserved(flag: str, value: str = "") -> str:
-    """Return why a flag may not be declared with this value; empty: it may.
+    """Return why a flag may not be declared with this value; empty: the flag may.
 
     Args:
         flag: As declared or as it stands on a command line.
@@ -74,7 +74,7 @@ def words_of(value: str) -> tuple[str, ...]:
 
 
 def _why(name: str) -> str:
-    """Return why the flag of this long name is reserved; empty: it is not."""
+    """Return why the flag of this long name is reserved; empty: not reserved."""
     name = name.removeprefix("no-")
     if name in RESERVED:
         return RESERVED[name]

@@ -1,4 +1,8 @@
-"""What if: the declared fleet with something changed, to be planned and never applied."""
+"""Plans a fleet with something changed, never to be applied; advises what would make a fleet fit.
+
+Layer 7, beside `maintenance`, above planning: every advice is a list of what-if texts, planned with
+before it is given. Pure.
+"""
 
 from fleet.what_if.advisor import diagnose
 from fleet.what_if.candidates import Advice, Diagnosis

@@ -1,7 +1,4 @@
-"""Remedies: why a fleet does not fit, and what would make it fit, each way out planned with.
-
-Culprits: why a base holds several devices, where others lack one.
-"""
+"""Advises what would make a fleet fit: tries candidates, plans with each, keeps those that help."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +46,7 @@ def culprits(
     board: PlacementState,
     causes: Sequence[PlacementCause],
 ) -> Iterator[PlacementCause]:
-    """Yield what keeps bases from doing with a device less, where devices are lacking.
+    """Yield why bases need all their devices, where devices are lacking.
 
     Each base that holds several is placed alone on all but one of them; what that fails for is
     the cause, of which those without a device are only the victims.
@@ -61,7 +58,11 @@ def culprits(
         board: Where what found a place is.
         causes: Of what found none.
     """
-    lacking = {each.base for each in causes if each.primary and each.limit is Limit.DEVICES}
+    lacking = {
+        own_cause.base
+        for own_cause in causes
+        if own_cause.primary and own_cause.limit is Limit.DEVICES
+    }
     if not lacking:
         return
     held: dict[str, set[DeviceId]] = defaultdict(set)
@@ -84,7 +85,7 @@ def _only(fleet: FleetSpec, spots: frozenset[DeviceId]) -> FleetSpec:
     """Return the fleet with no other devices than these."""
     hosts = {
         name: replace(
-            host, devices=tuple(each for each in host.devices if (name, each.name) in spots)
+            host, devices=tuple(device for device in host.devices if (name, device.name) in spots)
         )
         for name, host in fleet.hosts.items()
     }
@@ -92,10 +93,10 @@ def _only(fleet: FleetSpec, spots: frozenset[DeviceId]) -> FleetSpec:
 
 
 def _of_base(fleet: FleetSpec, wanted: RolloutTargets, base: str) -> RolloutTargets:
-    """Return what the aliases of one base should have, as if nothing of it ran yet."""
+    """Return the targets of a base's aliases, as if no server of the base ran."""
     mine = {
-        alias: each
-        for alias, each in wanted.wanted.items()
+        alias: target
+        for alias, target in wanted.wanted.items()
         if alias in fleet.adapters and fleet.adapters[alias].name.base == base
     }
     return RolloutTargets(mine, {}, {}, frozenset(), frozenset())
@@ -118,7 +119,7 @@ def diagnose(
     search: SearchLimits = USUAL,
     told: Callable[[str], None] = lambda _: None,
 ) -> Diagnosis:
-    """Say what a fleet that does not fit lacks, and try what would help with the real planner.
+    """Say what a fleet lacks, and try candidates with the real planner.
 
     Args:
         fleet: The declarations.
@@ -143,10 +144,10 @@ def diagnose(
              for each in [item for item in failed if item.base == base][:TRIED]]  # fmt: skip
     running = live.servers()
     before = cost(board) + sum(
-        each.price_per_hour
+        server.price_per_hour
         for host in fleet.hosts.values()
-        for each in host.attached
-        if each.name in running
+        for server in host.attached
+        if server.name in running
     )
     remedies, tried = [], 0
     for rungs in candidates_of(fleet, causes):
@@ -182,7 +183,7 @@ def _planned(
     now: datetime,
     search: SearchLimits,
 ) -> Plan | None:
-    """Return the plan of a fleet with a change; None where it does not fit, or cannot be."""
+    """Return the plan of a fleet with a change; None: the fleet does not fit, or cannot be."""
     try:
         return make_plan(changed(fleet, candidate), live, history, now, search)
     except FleetError:
@@ -198,8 +199,8 @@ def _remedy(fleet: FleetSpec, candidate: Candidate, plan: Plan, before: float) -
         place=fleet.origin(*candidate.path),
         added_per_hour=None if after is None else round(after - before, 6),
         restarts=sum(
-            each.action is Action.REPLACE and isinstance(each.after, Server)
-            for each in plan.changes
+            change.action is Action.REPLACE and isinstance(change.after, Server)
+            for change in plan.changes
         ),
         moves=len(plan.moves),
         devices=candidate.devices,
@@ -213,7 +214,7 @@ def _cheapest_first(remedy: Advice) -> tuple[float, int, int, int, str]:
 
 
 def tightest(fleet: FleetSpec, placement: PlacementResult) -> tuple[Tightest, ...]:
-    """Return, for each resource, the server that has the least of it left."""
+    """Return by resource the server that has the least left."""
     found: list[Tightest] = []
     every = list(placement_accounts(fleet, placement).values())
     loaded = [each for each in every if each.peak > 0]

@@ -1,14 +1,11 @@
-"""Candidates: changes to be tried, and the edits that they are made of.
-
-What a diagnosis says. Data only.
-"""
+"""Defines candidates, advice and diagnosis: changes to try, and their results. Data only."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from fleet.hardware import BaseSpec, HostSpec
+from fleet.names import alias_of
 from fleet.placement import Attempt, PlacementCause, TotalNeed
-from fleet.rollouts import alias_of
 from fleet.spec import AdapterSpec, FleetSpec
 
 SpecChange = Callable[[FleetSpec], FleetSpec]
@@ -36,9 +33,9 @@ Candidates = tuple[Candidate, ...]
 
 
 def aliases_of(fleet: FleetSpec, cause: PlacementCause) -> list[AdapterSpec]:
-    """Return the declarations of what a cause keeps out, by alias."""
-    names = sorted({alias_of(each) for each in cause.adapters})
-    return [fleet.adapters[each] for each in names if each in fleet.adapters]
+    """Return the adapters that a cause keeps out, by alias."""
+    names = sorted({alias_of(adapter) for adapter in cause.adapters})
+    return [fleet.adapters[name] for name in names if name in fleet.adapters]
 
 
 def path_of(adapter: AdapterSpec) -> tuple[str, ...]:
@@ -48,24 +45,24 @@ def path_of(adapter: AdapterSpec) -> tuple[str, ...]:
 
 def listed(adapters: Sequence[AdapterSpec], shown: int = 3) -> str:
     """Return the aliases, beyond a few only how many more there are."""
-    names = ", ".join(each.alias for each in adapters[:shown])
+    names = ", ".join(adapter.alias for adapter in adapters[:shown])
     rest = len(adapters) - shown
     return f"{names} and {rest} more" if rest > 0 else names
 
 
 def with_adapters(adapters: Sequence[AdapterSpec], **fields: object) -> SpecChange:
     """Return the change that gives adapters these fields."""
-    changed = {each.alias: replace(each, **fields) for each in adapters}  # type: ignore[arg-type]
+    changed = {adapter.alias: replace(adapter, **fields) for adapter in adapters}  # type: ignore[arg-type]
     return lambda fleet: replace(fleet, adapters={**fleet.adapters, **changed})
 
 
 def with_host(host: HostSpec) -> SpecChange:
-    """Return the change that puts a host in the place of the one of its name."""
+    """Return the change that replaces the host of the same name."""
     return lambda fleet: replace(fleet, hosts={**fleet.hosts, host.name: host})
 
 
 def with_base(base: BaseSpec) -> SpecChange:
-    """Return the change that puts a base in the place of the one of its name."""
+    """Return the change that replaces the base of the same name."""
     return lambda fleet: replace(fleet, bases={**fleet.bases, base.name: base})
 
 

@@ -1,4 +1,4 @@
-"""A fleet with changes made, and the live state that fits it."""
+"""Changes a declared fleet by what-if texts, and the live state to fit."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -39,21 +39,24 @@ def what_if(fleet: FleetSpec, changes: Sequence[str]) -> FleetSpec:
 
 def what_if_live(fleet: FleetSpec, live: State) -> State:
     """Return the live state without what is on hosts or devices that the changed fleet lacks."""
-    devices = {name: {each.name for each in host.devices} for name, host in fleet.hosts.items()}
+    devices = {name: {device.name for device in host.devices} for name, host in fleet.hosts.items()}
     gone = {
-        each.name
-        for each in live.resources.values()
-        if isinstance(each, Server)
+        resource.name
+        for resource in live.resources.values()
+        if isinstance(resource, Server)
         and (
-            each.host not in devices
-            or (fleet.hosts[each.host].engine != "attach" and {*each.devices} - devices[each.host])
+            resource.host not in devices
+            or (
+                fleet.hosts[resource.host].engine != "attach"
+                and {*resource.devices} - devices[resource.host]
+            )
         )
     }
     kept = {
-        address: each
-        for address, each in live.resources.items()
-        if not (isinstance(each, Server) and each.name in gone)
-        and not (isinstance(each, LoadedAdapter) and each.server in gone)
+        address: resource
+        for address, resource in live.resources.items()
+        if not (isinstance(resource, Server) and resource.name in gone)
+        and not (isinstance(resource, LoadedAdapter) and resource.server in gone)
     }
     return replace(live, resources=kept)
 

@@ -1,7 +1,4 @@
-"""Small edits that several changes make.
-
-What a change of a what-if may look like, and why one is refused.
-"""
+"""Edits parts of a `FleetSpec`, and refuses what-if texts of the wrong form."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,13 +19,13 @@ def by_name(items: Mapping[str, T]) -> Mapping[str, T]:
 
 
 def without(items: Mapping[str, T], name: str) -> Mapping[str, T]:
-    """Return the items less one."""
-    return MappingProxyType({key: each for key, each in items.items() if key != name})
+    """Return the items without `name`."""
+    return MappingProxyType({key: item for key, item in items.items() if key != name})
 
 
 def told(fleet: FleetSpec, *lines: str) -> FleetSpec:
-    """Return the fleet with what a change took along among its warnings."""
-    return replace(fleet, warnings=(*fleet.warnings, *(f"what if: {each}" for each in lines)))
+    """Return the fleet with the side effects of a change among its warnings."""
+    return replace(fleet, warnings=(*fleet.warnings, *(f"what if: {line}" for line in lines)))
 
 
 def names(first: str) -> Iterator[str]:
@@ -68,9 +65,11 @@ def not_understood(text: str) -> FleetError:
     """Return the error for a text that is of no known form, with examples of the nearest."""
     words = text.lower().split()
     first = words[0] if words else ""
-    forms = [each for each in EXAMPLES if each.split()[0] == first]
-    near = "" if forms else did_you_mean(first, sorted({each.split()[0] for each in EXAMPLES}))
-    shown = ", ".join(f"`{each}`" for each in forms or EXAMPLES)
+    forms = [example for example in EXAMPLES if example.split()[0] == first]
+    near = (
+        "" if forms else did_you_mean(first, sorted({example.split()[0] for example in EXAMPLES}))
+    )
+    shown = ", ".join(f"`{form}`" for form in forms or EXAMPLES)
     return FleetError(
         problem(
             "FC6040",
@@ -82,16 +81,16 @@ def not_understood(text: str) -> FleetError:
 
 
 def known(kind: str, name: str, names: Sequence[str]) -> str:
-    """Return the one of `names` that is `name`, or else the only one that begins so.
+    """Return the name that equals `name`, or else the only name that begins with `name`.
 
     Raises:
         FleetError: FC6041, there is none, or several begin so.
     """
-    begin = [each for each in names if each.lower().startswith(name)]
-    exact = [each for each in begin if each.lower() == name]
+    begin = [choice for choice in names if choice.lower().startswith(name)]
+    exact = [choice for choice in begin if choice.lower() == name]
     if len(exact or begin) == 1:
         return (exact or begin)[0]
-    several = f"`{name}` may be {' or '.join(f'`{each}`' for each in begin[:4])}."
+    several = f"`{name}` may be {' or '.join(f'`{choice}`' for choice in begin[:4])}."
     declared = f"Declared: {', '.join(sorted(names)[:8])}." if names else ""
     raise FleetError(
         problem(

@@ -1,4 +1,4 @@
-"""What may help where no device keeps a promised latency."""
+"""Proposes changes where no device keeps a promised latency."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +20,7 @@ def latency(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     """Yield more time, shorter answers, and a kind of device that is faster by its data sheet."""
     late = aliases_of(fleet, cause)
     if late:
-        tiers = sorted({each.tier for each in late})
+        tiers = sorted({answer.tier for answer in late})
         yield tuple(
             Candidate(
                 f"slo {seconds:g} s for {listed(late)}",
@@ -47,24 +47,24 @@ def latency(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 
 def _longer(need: float) -> tuple[float, ...]:
-    """Return the times to try: what it takes, rounded up to two digits, and more."""
+    """Return the times to try: the needed time, rounded up to two digits, and longer ones."""
     return tuple(float(f"{need * more:.2g}") for more in (1.05, 1.5, 3))
 
 
 def _shorter(fleet: FleetSpec, aliases: list[str], tokens: int) -> FleetSpec:
     changed = {
-        name: replace(each, demand=replace(each.demand, output_tokens=tokens))
-        for name, each in fleet.adapters.items()
-        if name in aliases and each.demand is not None and each.demand.output_tokens > tokens
+        name: replace(adapter, demand=replace(adapter.demand, output_tokens=tokens))
+        for name, adapter in fleet.adapters.items()
+        if name in aliases and adapter.demand is not None and adapter.demand.output_tokens > tokens
     }
     return replace(fleet, adapters={**fleet.adapters, **changed})
 
 
 def _faster(fleet: FleetSpec) -> Candidates:
-    """Buy one of the GPUs known by their data sheets, the slowest of the faster ones first."""
+    """Propose a faster GPU of the known data sheets, the slowest first."""
     kinds = {device.kind for host in fleet.hosts.values() for device in host.devices}
     sheets = [sheet for sheet in map(sheet_of, sorted(kinds)) if sheet is not None]
-    best = max((each.bandwidth for each in sheets), default=0.0)
+    best = max((known_sheet.bandwidth for known_sheet in sheets), default=0.0)
     return tuple(
         Candidate(
             f"a faster device, such as 1 {kind}",

@@ -1,4 +1,4 @@
-"""Changes of devices, hosts and bases."""
+"""Changes devices, hosts and bases of a declared fleet."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from fleet.what_if.edits import (
 
 
 def more_devices(fleet: FleetSpec, named: Named) -> FleetSpec:
-    """Add devices on copies of the first host that has one, as many on each as it has.
+    """Add devices on copies of the first host that has such a device.
 
     A kind that no host has is taken from its data sheet, one on each copy, at a given price.
     """
@@ -29,13 +29,13 @@ def more_devices(fleet: FleetSpec, named: Named) -> FleetSpec:
             replace(model, name=f"gpu{each}", port=host.devices[0].port + each)
             for each in range(min(size, count - first))
         )
-        name = next(each for each in names(f"{host.name}_more") if each not in hosts)
+        name = next(text for text in names(f"{host.name}_more") if text not in hosts)
         hosts[name] = replace(host, name=name, devices=devices, reserved_for=())
     return replace(fleet, hosts=by_name(hosts))
 
 
 def _model(fleet: FleetSpec, kind: str, price: str | None) -> tuple[HostSpec, DeviceSpec, int]:
-    """Return a host to copy, the device to put on it, and how many."""
+    """Return a host to copy, the device to put on the copy, and the number of devices."""
     hosts = [host for _, host in sorted(fleet.hosts.items()) if host.devices]
     declared = _kinds(fleet)
     sheet = sheet_of(kind)
@@ -47,8 +47,8 @@ def _model(fleet: FleetSpec, kind: str, price: str | None) -> tuple[HostSpec, De
         device = DeviceSpec("gpu0", kind, sheet.memory_bytes, float(price), 0, vllm=vllm)
         return hosts[0], device, 1
     kind = known("kind of device", kind, sorted({*declared}))
-    host = next(each for each in hosts if any(its.kind == kind for its in each.devices))
-    found = [each for each in host.devices if each.kind == kind]
+    host = next(own_host for own_host in hosts if any(its.kind == kind for its in own_host.devices))
+    found = [own_device for own_device in host.devices if own_device.kind == kind]
     cost = found[0].price_per_hour if price is None else float(price)
     return host, replace(found[0], price_per_hour=cost, state="active"), len(found)
 
@@ -68,7 +68,10 @@ def fewer_devices(fleet: FleetSpec, named: Named) -> FleetSpec:
     gone = found[len(found) - count :]
     hosts = {
         name: replace(
-            host, devices=tuple(each for each in host.devices if (name, each.name) not in gone)
+            host,
+            devices=tuple(
+                own_device for own_device in host.devices if (name, own_device.name) not in gone
+            ),
         )
         for name, host in fleet.hosts.items()
     }
@@ -88,25 +91,31 @@ def _kinds(fleet: FleetSpec) -> set[str]:
 
 
 def host_gone(fleet: FleetSpec, named: Named) -> FleetSpec:
-    """Take a host away with all on it."""
+    """Take a host away with all its servers."""
     return _without_host(fleet, known("host", named["name"], [*fleet.hosts]))
 
 
 def _without_host(fleet: FleetSpec, name: str) -> FleetSpec:
     host: HostSpec = fleet.hosts[name]
-    holders = {name, *(each.name for each in host.attached)}
-    pinned = [each for each in fleet.adapters.values() if each.pin in holders]
-    freed = {each.alias: replace(each, pin=None) for each in pinned}
+    holders = {name, *(server.name for server in host.attached)}
+    pinned = [adapter for adapter in fleet.adapters.values() if adapter.pin in holders]
+    freed = {loaded_adapter.alias: replace(loaded_adapter, pin=None) for loaded_adapter in pinned}
     fleet = replace(
         fleet,
         hosts=without(fleet.hosts, name),
         adapters=by_name({**fleet.adapters, **freed}),
     )
-    return told(fleet, *(f"{each.alias} is pinned to {each.pin} no more" for each in pinned))
+    return told(
+        fleet,
+        *(
+            f"{loaded_adapter.alias} is pinned to {loaded_adapter.pin} no more"
+            for loaded_adapter in pinned
+        ),
+    )
 
 
 def base(fleet: FleetSpec, named: Named) -> FleetSpec:
-    """Change what the servers of a base are started with."""
+    """Change the flags that servers of a base are started with."""
     changed = fleet.bases[known("base", named["name"], [*fleet.bases])]
     number = int(named["number"])
     match named["field"]:

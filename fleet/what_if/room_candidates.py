@@ -1,7 +1,4 @@
-"""What may help where slots, ranks, memory or throughput are short.
-
-What may help where a host has no main memory left for what its servers list.
-"""
+"""Proposes changes where slots, ranks, memory, throughput or host memory are short."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -51,7 +48,8 @@ def slots(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 def _attached(host: HostSpec, theirs: AttachedServerSpec) -> Candidates:
     def more(slots: int) -> SpecChange:
         changed = tuple(
-            replace(each, max_loras=slots) if each is theirs else each for each in host.attached
+            replace(server, max_loras=slots) if server is theirs else server
+            for server in host.attached
         )
         return with_host(replace(host, attached=changed))
 
@@ -68,11 +66,15 @@ def _attached(host: HostSpec, theirs: AttachedServerSpec) -> Candidates:
 
 def _cached(fleet: FleetSpec, cause: PlacementCause) -> Candidates:
     """Let the adapters of a base wait in host memory: those left out, then all."""
-    lacking = [each for each in aliases_of(fleet, cause) if each.residency == "pinned"]
+    lacking = [
+        loaded_adapter
+        for loaded_adapter in aliases_of(fleet, cause)
+        if loaded_adapter.residency == "pinned"
+    ]
     every = [
-        each
-        for each in fleet.adapters.values()
-        if each.name.base == cause.base and each.residency == "pinned"
+        adapter
+        for adapter in fleet.adapters.values()
+        if adapter.name.base == cause.base and adapter.residency == "pinned"
     ]
     few = f"residency cached for {listed(lacking)}"
     return tuple(
@@ -84,18 +86,18 @@ def _cached(fleet: FleetSpec, cause: PlacementCause) -> Candidates:
 
 
 def replicas(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Yield fewer replicas of what found no place."""
-    several = [each for each in aliases_of(fleet, cause) if each.replicas > 1]
-    most = max((each.replicas for each in several), default=1)
+    """Yield fewer replicas of unplaced versions."""
+    several = [adapter for adapter in aliases_of(fleet, cause) if adapter.replicas > 1]
+    most = max((adapter.replicas for adapter in several), default=1)
     yield tuple(
         Candidate(
             f"{count} replica{'s' if count > 1 else ''} of {listed(several)}",
             f"`replicas: {count}` (now {most})",
             (*path_of(several[0]), "replicas"),
             what_if=tuple(
-                f"adapter {each.alias} replicas {count}"
-                for each in several
-                if each.replicas > count
+                f"adapter {adapter.alias} replicas {count}"
+                for adapter in several
+                if adapter.replicas > count
             ),
         )
         for count in range(most - 1, 0, -1)
@@ -129,15 +131,17 @@ def rank(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
             ),
         )
     if limit > 0:
-        names = [each for each in aliases_of(fleet, cause) if str(each.name) in fleet.versions]
-        high = [each for each in names if fleet.versions[str(each.name)].rank > limit]
+        names = [
+            adapter for adapter in aliases_of(fleet, cause) if str(adapter.name) in fleet.versions
+        ]
+        high = [name for name in names if fleet.versions[str(name.name)].rank > limit]
         if high:
             yield (
                 Candidate(
                     f"rank {limit} for {listed(high)}",
                     f"train it again with rank {limit} at most",
                     path_of(high[0]),
-                    what_if=tuple(f"adapter {each.alias} rank {limit}" for each in high),
+                    what_if=tuple(f"adapter {adapter.alias} rank {limit}" for adapter in high),
                 ),
             )
 
@@ -160,20 +164,22 @@ def throughput(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 
 def _batches(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Move the batch windows of a base, each to other hours."""
-    for each in fleet.adapters.values():
-        demand = each.demand
-        if each.name.base != cause.base or demand is None or demand.batch is None:
+    """Yield other hours for the batch windows of a base."""
+    for adapter in fleet.adapters.values():
+        demand = adapter.demand
+        if adapter.name.base != cause.base or demand is None or demand.batch is None:
             continue
         first, last = demand.batch
         length = (last - first) % 24 or 24
         yield tuple(
             Candidate(
-                f"batch window of {each.alias} at {start:02}-{(start + length) % 24:02}",
+                f"batch window of {adapter.alias} at {start:02}-{(start + length) % 24:02}",
                 f'`batch: "{start:02}-{(start + length) % 24:02}"` (now {first:02}-{last:02}, '
                 f"{demand.timezone})",
-                (*path_of(each), "demand", "batch"),
-                with_adapters([each], demand=replace(demand, batch=(start, (start + length) % 24))),
+                (*path_of(adapter), "demand", "batch"),
+                with_adapters(
+                    [adapter], demand=replace(demand, batch=(start, (start + length) % 24))
+                ),
             )
             for start in sorted(set(range(0, 24, max(length, 2))) - {first})
         )
@@ -201,10 +207,10 @@ def memory(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 
 def _larger(fleet: FleetSpec) -> Candidates:
-    """Buy one of the GPUs known by their data sheets, the smallest first; their price is not."""
+    """Propose a larger GPU of the known data sheets, the smallest first; prices are unknown."""
     declared = [device for host in fleet.hosts.values() for device in host.devices]
-    kinds = {each.kind for each in declared}
-    most = max((each.memory_bytes for each in declared), default=0)
+    kinds = {adapter.kind for adapter in declared}
+    most = max((adapter.memory_bytes for adapter in declared), default=0)
     known = sorted((sheet.memory_bytes, kind) for kind, sheet in SHEETS.items())
     return tuple(
         Candidate(
@@ -238,7 +244,7 @@ def cards(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 
 def memory_of_hosts(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Yield fewer slots for each server, more memory of each host, fewer replicas."""
+    """Yield fewer slots of servers, more memory of hosts, fewer replicas."""
     base = fleet.bases[cause.base]
     fewer = [each for each in reversed(SLOTS) if base.slots is None or each < base.slots]
     yield tuple(
@@ -269,7 +275,7 @@ def memory_of_hosts(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candida
 
 
 def _whole(amount: int) -> int:
-    """Round up to a whole GiB, or MiB where it is less than one."""
+    """Round up to a whole GiB; below 1 GiB to a whole MiB."""
     unit = GIB if amount >= GIB else GIB >> 10
     return -(-amount // unit) * unit
 

@@ -1,7 +1,4 @@
-"""What may help where a declared rule leaves no place: the same without the rule.
-
-The ladder: changes of a fleet that may make it fit, from small to large.
-"""
+"""Proposes to drop the rule that leaves no place, and orders candidates from small to large."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,30 +28,32 @@ from fleet.what_if.room_candidates import (
 
 def pin(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     """Yield the fleet without the pins."""
-    pinned = [each for each in aliases_of(fleet, cause) if each.pin is not None]
+    pinned = [adapter for adapter in aliases_of(fleet, cause) if adapter.pin is not None]
     yield from _without(pinned, "pin", pin=None)
 
 
 def avoid(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Yield the fleet without what is avoided."""
+    """Yield the removal of `avoid`."""
     yield from _without([e for e in aliases_of(fleet, cause) if e.avoid], "avoid", avoid=())
 
 
 def apart(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Let those be together that are kept apart, whoever of them says so."""
+    """Yield the removal of `apart`, from either side."""
     ours = aliases_of(fleet, cause)
-    names = {each.alias for each in ours} | {each.name.client for each in ours}
+    names = {loaded_adapter.alias for loaded_adapter in ours} | {
+        loaded_adapter.name.client for loaded_adapter in ours
+    }
     asking = [
-        each
-        for each in fleet.adapters.values()
-        if each.apart and (each in ours or names.intersection(each.apart))
+        adapter
+        for adapter in fleet.adapters.values()
+        if adapter.apart and (adapter in ours or names.intersection(adapter.apart))
     ]
     yield from _without(asking, "apart", apart=())
 
 
 def hosts(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     """Yield replicas that may share a host, and fewer of them."""
-    spread = [each for each in aliases_of(fleet, cause) if each.spread == "host"]
+    spread = [adapter for adapter in aliases_of(fleet, cause) if adapter.spread == "host"]
     if spread:
         yield (
             Candidate(
@@ -70,11 +69,11 @@ def hosts(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 def isolation(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     """Yield adapters that let others onto their servers: those left out, then all."""
     ours = aliases_of(fleet, cause)
-    alone = [each for each in ours if each.isolation != "shared"]
+    alone = [loaded_adapter for loaded_adapter in ours if loaded_adapter.isolation != "shared"]
     every = [
-        each
-        for each in fleet.adapters.values()
-        if each.name.base == cause.base and each.isolation != "shared"
+        adapter
+        for adapter in fleet.adapters.values()
+        if adapter.name.base == cause.base and adapter.isolation != "shared"
     ]
     yield tuple(
         Candidate(
@@ -89,11 +88,11 @@ def isolation(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 
 def reserved(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Yield each reserved host, open to the tiers of what found no place."""
+    """Yield reserved hosts, opened to the tiers of the unplaced versions."""
     ours = aliases_of(fleet, cause)
     for host in fleet.hosts.values():
         if host.reserved_for:
-            groups = sorted({each.tier for each in ours})
+            groups = sorted({adapter.tier for adapter in ours})
             wider = replace(host, reserved_for=(*host.reserved_for, *groups))
             yield (
                 Candidate(
@@ -106,14 +105,14 @@ def reserved(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 
 def closed(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Yield each device or server that takes nothing new, taking it again."""
+    """Yield cordoned and draining devices and servers, made active."""
     del cause
     for host in fleet.hosts.values():
         for device in host.devices:
             if device.state != "active":
                 changed = tuple(
-                    replace(each, state="active") if each is device else each
-                    for each in host.devices
+                    replace(own_device, state="active") if own_device is device else own_device
+                    for own_device in host.devices
                 )
                 yield (
                     Candidate(
@@ -126,8 +125,8 @@ def closed(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
         for theirs in host.attached:
             if theirs.state != "active":
                 servers = tuple(
-                    replace(each, state="active") if each is theirs else each
-                    for each in host.attached
+                    replace(server, state="active") if server is theirs else server
+                    for server in host.attached
                 )
                 yield (
                     Candidate(
@@ -140,7 +139,7 @@ def closed(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 
 def _without(asking: Sequence[AdapterSpec], field: str, **fields: object) -> Iterator[Candidates]:
-    """Yield the removal of one rule from the adapters that ask for it."""
+    """Yield the removal of a rule from the adapters that declare the rule."""
     if asking:
         yield (
             Candidate(
@@ -157,12 +156,12 @@ MORE = (1, 2, 4)
 
 
 def candidates_of(fleet: FleetSpec, causes: Sequence[PlacementCause]) -> Iterator[Candidates]:
-    """Yield what may help against these causes."""
+    """Yield the candidates that may help against these causes."""
     yield from _devices(fleet)
     seen: set[tuple[str, ...]] = set()
     for cause in causes:
         for rungs in _MAKERS[cause.limit](fleet, cause):
-            once = {each.text: each for each in rungs}
+            once = {rung.text: rung for rung in rungs}
             if once and tuple(once) not in seen:
                 seen.add(tuple(once))
                 yield tuple(once.values())

@@ -1,4 +1,4 @@
-"""Changes of clients, their adapters, and what these are asked."""
+"""Changes clients, their adapters, and their demand in a declared fleet."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ def client_gone(fleet: FleetSpec, named: Named) -> FleetSpec:
         fleet,
         clients=without(fleet.clients, name),
         adapters=by_name(
-            {key: each for key, each in fleet.adapters.items() if each.name.client != name}
+            {key: adapter for key, adapter in fleet.adapters.items() if adapter.name.client != name}
         ),
     )
 
@@ -25,12 +25,12 @@ def client_gone(fleet: FleetSpec, named: Named) -> FleetSpec:
 def client_demand(fleet: FleetSpec, named: Named) -> FleetSpec:
     """Multiply the demand of all adapters of a client."""
     name = known("client", named["name"], [*fleet.clients])
-    its = [each for each in fleet.adapters.values() if each.name.client == name]
+    its = [adapter for adapter in fleet.adapters.values() if adapter.name.client == name]
     return _times(fleet, its, float(named["factor"]), f"client {name}")
 
 
 def adapter_demand(fleet: FleetSpec, named: Named) -> FleetSpec:
-    """Multiply the demand of one adapter."""
+    """Multiply the demand of an adapter."""
     adapter = _adapter(fleet, named)
     return _times(fleet, [adapter], float(named["factor"]), adapter.alias)
 
@@ -39,9 +39,9 @@ def _times(
     fleet: FleetSpec, adapters: Sequence[AdapterSpec], factor: float, whose: str
 ) -> FleetSpec:
     changed = {
-        each.alias: replace(each, demand=_scaled(each.demand, factor))
-        for each in adapters
-        if each.demand
+        adapter.alias: replace(adapter, demand=_scaled(adapter.demand, factor))
+        for adapter in adapters
+        if adapter.demand
     }
     if not changed:
         hint = "Declare `demand: {peak_rpm: 30}`, or record it: fleetctl demand record."
@@ -50,27 +50,35 @@ def _times(
 
 
 def _scaled(demand: DemandSpec, factor: float) -> DemandSpec:
-    observed = demand.observed and tuple(each * factor for each in demand.observed)
+    observed = demand.observed and tuple(rpm * factor for rpm in demand.observed)
     return replace(demand, peak_rpm=demand.peak_rpm * factor, observed=observed)
 
 
 def more_clients(fleet: FleetSpec, named: Named) -> FleetSpec:
     """Copy the declared clients in turn, so that the newcomers are as these are on average."""
     its: dict[str, list[AdapterSpec]] = {}
-    for each in fleet.adapters.values():
-        its.setdefault(each.name.client, []).append(each)
+    for adapter in fleet.adapters.values():
+        its.setdefault(adapter.name.client, []).append(adapter)
     if not its:
         raise impossible("No client has an adapter to copy.", "Declare one client at least.")
     clients, adapters = dict(fleet.clients), dict(fleet.adapters)
-    versions, fresh = dict(fleet.versions), {each: names(each) for each in its}
+    versions, fresh = (
+        dict(fleet.versions),
+        {loaded_adapter: names(loaded_adapter) for loaded_adapter in its},
+    )
     for model, _ in zip(cycle(sorted(its)), range(int(named["count"])), strict=False):
         client = next(name for name in fresh[model] if name not in clients)
         clients[client] = replace(fleet.clients[model], name=client, keys=())
-        for each in its[model]:
-            name = AdapterName(client, each.name.task, each.name.base, each.name.version)
-            adapters[name.alias] = replace(each, name=name, pin=None, apart=())
-            if str(each.name) in versions:
-                versions[str(name)] = versions[str(each.name)]
+        for loaded_adapter in its[model]:
+            name = AdapterName(
+                client,
+                loaded_adapter.name.task,
+                loaded_adapter.name.base,
+                loaded_adapter.name.version,
+            )
+            adapters[name.alias] = replace(loaded_adapter, name=name, pin=None, apart=())
+            if str(loaded_adapter.name) in versions:
+                versions[str(name)] = versions[str(loaded_adapter.name)]
     return replace(
         fleet,
         clients=by_name(clients),

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleet.names import address_parts
+
 if TYPE_CHECKING:
     from fleet.names import Address
     from fleet.resources import Resource, State
@@ -64,15 +66,15 @@ def command(workspace: "Workspace", *, globs: tuple[str, ...], dry_run: bool, fo
 
 
 def _boot(live: "State", address: "Address") -> str:
-    kind, _, name = address.partition("/")
+    kind, name = address_parts(address)
     return live.boots.get(name, "") if kind == "server" else ""
 
 
 def _is_chosen(
     fleet: "FleetSpec", address: "Address", resource: "Resource", globs: tuple[str, ...]
 ) -> bool:
+    from fleet.names import alias_of
     from fleet.resources import Key, LoadedAdapter, Route, Server
-    from fleet.rollouts import alias_of
 
     if globs:
         return any(fnmatchcase(address, each) for each in globs)

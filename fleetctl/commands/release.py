@@ -104,7 +104,7 @@ def _as_json(form: str, alias: str, versions: tuple[str, ...], *, route: bool) -
 def _locked(workspace: "Workspace", alias: str) -> "Mapping[str, AdapterFacts]":
     """Return the alias's versions in the lock; none where the declarations do not say."""
     from fleet.errors import FleetError
-    from fleet.rollouts import alias_of
+    from fleet.names import alias_of
 
     try:
         found = workspace.fleet().versions

@@ -111,7 +111,7 @@ def _client(client: SyntheticClient) -> str:
 
 
 def _lock(wish: SyntheticSize, clients: Iterable[SyntheticClient]) -> str:
-    """Return the lock in the form that `fleet.lock.dumps` writes."""
+    """Return the lock in the form that `fleet.config.lock_text` writes."""
     shapes = {each.name: module_shapes(each.shape) for each in bases_for(wish)}
     entries = {}
     for client in clients:

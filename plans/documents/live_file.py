@@ -10,12 +10,12 @@ import re
 from collections.abc import Container, Sequence
 from typing import Any
 
+from fleet.decoding import MalformedError, decode
 from fleet.encoding import plain
 from fleet.errors import FleetError, problem
 from fleet.file_formats import newer_server
 from fleet.flag_formats import FORMATS, format_of
 from fleet.resources import LoadedAdapter, Resource, Server, State
-from plans.documents.decode import MalformedError, decode
 from plans.documents.document import read, write
 
 FORMAT = "fleetctl-live"

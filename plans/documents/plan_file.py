@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fleet.decoding import MalformedError, decode
 from fleet.encoding import DECISIONS, MEASURED, decisions, identify, plain
 from fleet.errors import FleetError, problem
 from fleet.plan import Plan
-from plans.documents.decode import MalformedError, decode
 from plans.documents.document import read, write
 
 FORMAT = "fleetctl-plan"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fleet.names import AdapterName
+from fleet.names import AdapterName, alias_parts, name_in_address
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
 
 
@@ -20,7 +20,7 @@ def names_of(resource: Resource) -> frozenset[str]:
 
 def _names(resource: Resource) -> Iterator[str]:
     address = resource.address
-    yield from (address, address.partition("/")[2])
+    yield from (address, name_in_address(address))
     match resource:
         case Server():
             yield from (f"{resource.host}/{device}" for device in resource.devices)
@@ -29,7 +29,7 @@ def _names(resource: Resource) -> Iterator[str]:
             yield from (resource.adapter, f"adapter/{resource.adapter}")
             yield from _by_alias(resource)
         case Route():
-            client, _, task = resource.alias.partition("-")
+            client, task = alias_parts(resource.alias)
             yield from (f"{client}/{task}", f"client/{client}")
         case Key():
             yield f"client/{resource.client}"

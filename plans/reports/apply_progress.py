@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from fleet.encoding import canonical_json
+from fleet.names import adapter_of_address, address_parts, server_of_address, step_parts
 from fleet.steps import VERSION, ApplyEvent
 from plans.wording import iso_millis
 
@@ -68,10 +69,10 @@ _VERBS = {
 
 
 def _words(step: str) -> str:
-    verb, _, address = step.partition(" ")
-    kind, _, name = address.partition("/")
-    adapter, at, server = name.rpartition("@")
-    where = f"{adapter} on {server}" if at else name
+    verb, address = step_parts(step)
+    kind, name = address_parts(address)
+    server = server_of_address(address)
+    where = f"{adapter_of_address(address)} on {server}" if server else name
     return f"{_VERBS.get(verb, verb)} {kind} {where}"
 
 

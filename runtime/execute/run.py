@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from fleet.encoding import operation_result
+from fleet.decoding import operation_result
 from fleet.errors import FleetError, LockHeldError
 from fleet.history import History, fold_entries, settled
 from fleet.names import Address

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import takewhile
 
-from fleet.encoding import operation_result
+from fleet.decoding import operation_result
 from fleet.gates import (
     HOUR,
     Baseline,

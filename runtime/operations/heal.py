@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fleet.history import settled
+from fleet.names import alias_of
 from fleet.plan import Plan
 from fleet.planning import DriftAction, DriftCause, classify_drift, repair
 from fleet.resources import LoadedAdapter, State
-from fleet.rollouts import alias_of
 from runtime.library.served_copies import damaged, repair_copies
 from runtime.messages import EmitMessage, Message
 from runtime.project.facts import read_lock

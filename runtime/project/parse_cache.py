@@ -29,7 +29,7 @@ class ParseCache:
         self._misses = 0
 
     def parse(self, text: str, file: str) -> Parsed:
-        """Do what `fleet.parse.parse` does, from the cache where it can."""
+        """Do what `fleet.config.parse` does, from the cache where it can."""
         if self._known is None:
             self._known = self._read()
         key = hashlib.sha256(text.encode()).hexdigest()

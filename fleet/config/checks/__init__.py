@@ -1,7 +1,4 @@
-"""References and rules that reach over several declarations.
-
-Every check over several declarations, in order.
-"""
+"""Checks what reaches over several declarations: references, rules, amounts. In order."""
 
 from collections.abc import Iterator
 
@@ -24,7 +21,7 @@ def check(given: Declarations, names: DeclaredNames, facts: ProjectFacts) -> Ite
     shapes = {name: shape for name in given.bases if (shape := facts.shape(name))}
     yield from check_bases(given, shapes)
     yield from check_hosts(given, names)
-    yield from check_kinds(given, {each.kind for each in facts.profiles})
+    yield from check_kinds(given, {profile.kind for profile in facts.profiles})
     yield from check_clients(given, names, facts)
     yield from check_evals(given)
     yield from check_keys(given, facts.fingerprints)

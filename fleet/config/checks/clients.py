@@ -1,10 +1,6 @@
-"""Clients and their adapters: versions, ranks, renames, demand.
+"""Checks clients and adapters: versions, ranks, renames, demand, keys, smoke tests, formats.
 
-Keys: a secret tells who calls, so no two keys may have the same.
-
-Smoke tests: enough known inputs, each of them once.
-
-What an adapter asks for on the way of its requests: formats and shadows.
+A secret tells which client calls, so two keys with the same secret are refused.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +49,7 @@ with 94 %; more prove little more, and the test must be over in seconds.
 
 
 def check_smoke(at: Path, adapter: Adapter) -> Iterator[Problem]:
-    """Yield what is wrong with an adapter's smoke test; that there is none is for `hints`."""
+    """Check an adapter's smoke test; a missing smoke test is for `lint`."""
     inputs = adapter.smoke
     for position, text in enumerate(inputs):
         if text in inputs[:position]:
@@ -70,7 +66,7 @@ def check_smoke(at: Path, adapter: Adapter) -> Iterator[Problem]:
 
 
 def check_traffic(at: Path, adapter: Adapter, facts: ProjectFacts) -> Iterator[Problem]:
-    """Yield what is wrong with an adapter's format and shadow."""
+    """Check an adapter's format and shadow."""
     wanted = adapter.format
     if wanted is not None and wanted.kind is FormatKind.SCHEMA and wanted.text in facts.schemas:
         text = facts.schemas[wanted.text]
@@ -97,7 +93,7 @@ def check_traffic(at: Path, adapter: Adapter, facts: ProjectFacts) -> Iterator[P
 def check_clients(
     given: Declarations, names: DeclaredNames, facts: ProjectFacts
 ) -> Iterator[Problem]:
-    """Yield what is wrong with clients and adapters."""
+    """Check clients and adapters."""
     former: dict[str, Path] = {}
     unlocked: list[AdapterName] = []
     unrecorded: list[tuple[str, Path]] = []
@@ -155,7 +151,7 @@ def _demand(
 
 
 def _unrecorded(given: Declarations, missing: Sequence[tuple[str, Path]]) -> Iterator[Problem]:
-    """Say whose observed demand nobody recorded; with a declared one beside it, that holds."""
+    """Name adapters whose `observed` demand was never recorded; a declared demand holds then."""
     waiting = []
     for alias, path in missing:
         _, client, _, task, *_ = path

@@ -1,6 +1,6 @@
-"""Hints: what is well-formed and will not do what whoever wrote it expects.
+"""Warns of declarations that are well-formed and do not do what their author expects.
 
-For `fleetctl validate` alone. A plan says the same of the versions that it is about.
+For `fleetctl validate` alone. A plan says the same of the versions that the plan is about.
 """
 
 from collections import defaultdict
@@ -12,6 +12,7 @@ from fleet.config.problems import Problem
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Gate
+from fleet.names import alias_name
 from fleet.rollout_policy import OFFLINE, RISES
 
 STANDARD = "standard"
@@ -22,11 +23,11 @@ _Adapters = Sequence[tuple[Path, str, Adapter]]
 
 
 def lint(given: Declarations) -> Iterator[Problem]:
-    """Yield warnings; many of one kind are one, at the first of their places."""
+    """Yield warnings; several of the same kind become one, at the first place."""
     adapters = [
-        (("clients", client, "adapters", task), f"{client}-{task}", each)
+        (("clients", client, "adapters", task), alias_name(client, task), adapter)
         for client, declared in given.clients.items()
-        for task, each in declared.adapters.items()
+        for task, adapter in declared.adapters.items()
     ]
     yield from _smoke(adapters)
     asked: dict[str, list[tuple[Path, str, Adapter]]] = defaultdict(list)
@@ -37,11 +38,11 @@ def lint(given: Declarations) -> Iterator[Problem]:
         gates = given.rollouts[name].gates if name in given.rollouts else ()
         if not gates:
             yield _unjudged(given, name, users)
-        for each in gates:
-            judged[each] += users
+        for own_gate in gates:
+            judged[own_gate] += users
     for name, gate in given.gates.items():
         at: Path = ("gates", name)
-        if not any(name in each.gates for each in given.rollouts.values()):
+        if not any(name in rollout.gates for rollout in given.rollouts.values()):
             detail = f"No rollout asks `{name}`, so it stops no version."
             hint = f"Add it to the `gates` of a rollout: `gates: [{name}]`."
             yield Problem("FC1248", at, detail, hint=hint, at="key", severity="warning")
@@ -50,7 +51,7 @@ def lint(given: Declarations) -> Iterator[Problem]:
 
 
 def _smoke(adapters: _Adapters) -> Iterator[Problem]:
-    none = [each for each in adapters if not each[2].smoke]
+    none = [adapter for adapter in adapters if not adapter[2].smoke]
     if none:
         detail = (
             f"Versions of {_named(none)} get traffic, also after a rollback, without known inputs "
@@ -61,9 +62,11 @@ def _smoke(adapters: _Adapters) -> Iterator[Problem]:
             "the base answers differently."
         )
         yield Problem("FC1232", none[0][0], detail, hint=hint, at="key", severity="warning")
-    for at, alias, each in adapters:
-        if len(each.smoke) > MOST:
-            detail = f"`{alias}` has {len(each.smoke)} inputs, of which the first {MOST} are asked."
+    for at, alias, declared in adapters:
+        if len(declared.smoke) > MOST:
+            detail = (
+                f"`{alias}` has {len(declared.smoke)} inputs, of which the first {MOST} are asked."
+            )
             hint = "Put the ones that tell most first, and delete the others."
             yield Problem("FC1233", (*at, "smoke", MOST), detail, hint=hint, severity="warning")
 
@@ -92,7 +95,7 @@ def _blind(given: Declarations, name: str, gate: Gate, users: _Adapters) -> Iter
     elif not given.gateways:
         why, lack = "is judged on the requests that gateways write down, and none is declared", ""
         hint = 'Add `gateways: {main: {listen: "127.0.0.1:8080"}}`.'
-    elif said and all(each.kind == "envoy" for each in given.gateways.values()):
+    elif said and all(gateway.kind == "envoy" for gateway in given.gateways.values()):
         why, lack = f"needs to know {said} of answers, which no Envoy writes down", ""
         hint = "Declare a gateway of fleetctl's own, or leave the gate out."
     elif gate.metric == "format_drop":
@@ -103,7 +106,7 @@ def _blind(given: Declarations, name: str, gate: Gate, users: _Adapters) -> Iter
         hint = "Write such as `sticky: session`, or give the client a second key."
     else:
         return
-    blind = [each for each in users if not lack or _lacks(given, each, lack)]
+    blind = [user for user in users if not lack or _lacks(given, user, lack)]
     if not blind or (lack == "golden" and gate.golden is not None):
         return
     detail = f"`{name}` {why}; no version of {_named(blind)} can pass it."

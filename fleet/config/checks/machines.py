@@ -1,4 +1,4 @@
-"""Bases, hosts and gateways: engines, ports, flags, and whether a base can be spread."""
+"""Checks bases, hosts and gateways: engines, ports, flags, and whether a base can be sharded."""
 
 from collections.abc import Collection, Iterator, Mapping
 
@@ -13,7 +13,7 @@ from fleet.vllm import why_reserved
 
 
 def check_bases(given: Declarations, shapes: Mapping[str, BaseShape]) -> Iterator[Problem]:
-    """Yield what is wrong with bases; `shapes` are their dimensions where known."""
+    """Check bases; `shapes` are their dimensions where known."""
     for name, base in given.bases.items():
         for flag, value in base.flags.items():
             reserved = why_reserved(flag, str(value))
@@ -26,11 +26,11 @@ def check_bases(given: Declarations, shapes: Mapping[str, BaseShape]) -> Iterato
 
 
 def _width(name: str, base: Base, shape: BaseShape) -> Iterator[Problem]:
-    """Say that a base cannot be split over so many devices."""
+    """Say that a base cannot be split over that number of devices."""
     width = base.tensor_parallel or 1
     if splits(shape, width):
         return
-    fitting = [each for each in range(1, 65) if splits(shape, each)]
+    fitting = [parts for parts in range(1, 65) if splits(shape, parts)]
     detail = (
         f"The {shape.num_attention_heads} attention heads, {shape.num_key_value_heads} key heads "
         f"and the inner size of {shape.intermediate_size} of `{name}` cannot be divided among "
@@ -56,7 +56,7 @@ def splits(shape: BaseShape, width: int) -> bool:
 
 
 def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
-    """Yield what is wrong with hosts, their servers, and gateways."""
+    """Check hosts, their servers, and gateways."""
     ports: dict[tuple[str, int], Path] = {}
     servers: dict[str, Path] = {}
     for name, host in given.hosts.items():
@@ -90,7 +90,7 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
 
 
 def ports_of(host: Host) -> dict[str, int]:
-    """Return the port of each device, by name: its own, or the host's plus its place.
+    """Return ports by device: declared, or the host's port plus the position.
 
     Places are counted in the order of the names, `gpu2` before `gpu10`: it is the same however
     the devices are listed, and a device that is added behind the others moves no port.
@@ -102,7 +102,7 @@ def ports_of(host: Host) -> dict[str, int]:
 
 
 def check_kinds(given: Declarations, measured: Collection[str]) -> Iterator[Problem]:
-    """Yield kinds of device, each once, of whose speed nothing is known.
+    """Yield kinds of device without a known speed.
 
     Args:
         given: The declarations.
@@ -159,7 +159,7 @@ def _port(
 
 
 def _written(names: DeclaredNames, host: str) -> Mapping[str, object]:
-    """Return a host as it is written, with what is malformed."""
+    """Return a host as the file states it, malformed parts included."""
     hosts = names.value.get("hosts")
     its = hosts.get(host) if isinstance(hosts, dict) else None
     return its if isinstance(its, dict) else {}

@@ -1,7 +1,4 @@
-"""References: every name that a declaration uses must be declared.
-
-Where adapters may be: pins, what they avoid, and whom they are kept apart from.
-"""
+"""Checks that every name is declared, and that pins, `avoid` and `apart` leave a place."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +8,7 @@ from fleet.codes import nearest
 from fleet.config.problems import Problem
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
+from fleet.names import alias_name
 
 Path = tuple[str | int, ...]
 
@@ -65,7 +63,7 @@ def aliases_of(clients: Any) -> Iterator[str]:
     for name, client in clients.items() if isinstance(clients, dict) else ():
         adapters = client.get("adapters") if isinstance(client, dict) else None
         for task in adapters if isinstance(adapters, dict) else ():
-            yield f"{name}-{task}"
+            yield alias_name(name, task)
 
 
 def reference(
@@ -94,10 +92,10 @@ class _Wish:
 def check_places(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
     """Yield wishes that name nothing, or that no placement can meet."""
     wishes = {
-        f"{name}-{task}": _Wish(
+        alias_name(name, task): _Wish(
             name,
             client.tier or given.defaults.tier,
-            f"{name}-{task}",
+            alias_name(name, task),
             ("clients", name, "adapters", task),
             adapter,
         )
@@ -140,7 +138,7 @@ def _avoid(
 
 
 def _apart(wish: _Wish, known: frozenset[str], beside: Sequence[_Wish]) -> Iterator[Problem]:
-    """Check whom an adapter is kept apart from; `beside` are pinned to the same server."""
+    """Check the `apart` of an adapter; `beside` are pinned to the same server."""
     for position, name in enumerate(wish.adapter.apart):
         path = (*wish.path, "apart", position)
         if name == wish.alias:
@@ -172,7 +170,7 @@ def _reserved(
     if host and host.reserved_for and not {wish.client, wish.tier} & {*host.reserved_for}:
         detail = (
             f"`{wish.alias}` is pinned to `{pin}`, which is reserved for "
-            f"{' and '.join(f'`{each}`' for each in host.reserved_for)}."
+            f"{' and '.join(f'`{client}`' for client in host.reserved_for)}."
         )
         also = (("reserved at", ("hosts", name, "reserved_for")),)
         hint = f"Add `{wish.client}` to `reserved_for`, or pin it elsewhere."

@@ -1,7 +1,4 @@
-"""Rollouts, gates and overrides: stages, limits and names that fit together.
-
-Evaluations: what they need of the rest of the fleet.
-"""
+"""Checks rollouts, gates, overrides and evaluations: stages, limits and names that fit together."""
 
 from collections.abc import Iterator
 
@@ -19,24 +16,26 @@ COUNTED = ("native", "inspect")
 
 
 def check_evals(given: Declarations) -> Iterator[Problem]:
-    """Yield what cannot be asked, or not be billed, as it is declared."""
+    """Check that evaluations can be asked, and billed, as declared."""
     if given.evals.through == "server":
         yield from _unbilled(given)
         return
-    own = [name for name, each in given.gateways.items() if each.kind == "fleetctl"]
+    own = [name for name, gateway in given.gateways.items() if gateway.kind == "fleetctl"]
     at: Path = ("evals", "through")
     if not own:
         detail = "No gateway of fleetctl's own is declared, and an Envoy knows no operator."
         yield Problem("FC1252", at, detail, hint="Declare one, or write `through: server`.")
     if given.evals.engine not in COUNTED:
         detail = f"The engine `{given.evals.engine}` asks a server by itself."
-        hint = f"Use {' or '.join(f'`{each}`' for each in COUNTED)}, or write `through: server`."
+        hint = (
+            f"Use {' or '.join(f'`{metric}`' for metric in COUNTED)}, or write `through: server`."
+        )
         yield Problem("FC1252", at, detail, hint=hint)
 
 
 def _unbilled(given: Declarations) -> Iterator[Problem]:
-    asked: list[Path] = [("tiers", name) for name, each in given.tiers.items() if each.bill_evals]
-    asked += [("clients", name) for name, each in given.clients.items() if each.bill_evals]
+    asked: list[Path] = [("tiers", name) for name, tier in given.tiers.items() if tier.bill_evals]
+    asked += [("clients", name) for name, client in given.clients.items() if client.bill_evals]
     for path in asked:
         detail = "Evaluations go to the servers directly, where nobody counts for whom they are."
         hint = "Write `evals: {through: gateway}`, or leave `bill_evals` out."
@@ -50,7 +49,7 @@ _LIVE = ("tolerate", "min_requests", "false_alarm")
 def check_rollouts(
     given: Declarations, names: DeclaredNames, facts: ProjectFacts
 ) -> Iterator[Problem]:
-    """Yield what is wrong with rollouts, gates and overrides."""
+    """Check rollouts, gates and overrides."""
     for name, rollout in given.rollouts.items():
         yield from _rollout(("rollouts", name), rollout, names, facts)
     for name, gate in given.gates.items():
@@ -132,8 +131,8 @@ def _override(
     for position, gate in enumerate(override.gates):
         yield from reference("FC1204", "gate", gate, names.gates, (*path, "gates", position))
     locked = (
-        name for name, each in facts.lock.adapters.items()
-        if each.facts.digest.startswith(override.accept)
+        name for name, adapter in facts.lock.adapters.items()
+        if adapter.facts.digest.startswith(override.accept)
     )  # fmt: skip
     if not any(name.startswith(f"{override.alias}-") for name in locked):
         detail = f"No version of `{override.alias}` in the lock has digest `{override.accept}`."

@@ -1,7 +1,4 @@
-"""From declarations to the fleet: defaults and tiers merged, every reference checked.
-
-The fleet as a whole.
-"""
+"""Resolves declarations to a `FleetSpec`: defaults and tiers merged, every reference checked."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -40,20 +37,22 @@ def resolve_fleet(
     fleet = FleetSpec(
         name=given.fleet,
         clients=_sorted(
-            (n, clients.client(n, each, given, facts)) for n, each in given.clients.items()
+            (n, clients.client(n, client, given, facts)) for n, client in given.clients.items()
         ),
-        tiers=_sorted((n, clients.tier(n, each)) for n, each in clients.tiers(given).items()),
-        bases=_sorted((n, base(n, each, facts)) for n, each in given.bases.items()),
-        hosts=_sorted((n, host(n, each)) for n, each in given.hosts.items()),
+        tiers=_sorted((n, clients.tier(n, tier)) for n, tier in clients.tiers(given).items()),
+        bases=_sorted((n, base(n, declared, facts)) for n, declared in given.bases.items()),
+        hosts=_sorted((n, host(n, declared)) for n, declared in given.hosts.items()),
         adapters=_sorted(clients.adapters(given, facts)),
         rollouts=_sorted(rollouts_of_rollouts(given, facts)),
-        gates=_sorted((n, gate(n, each)) for n, each in given.gates.items()),
-        gateways=_sorted((n, gateway(n, each)) for n, each in given.gateways.items()),
+        gates=_sorted((n, gate(n, declared)) for n, declared in given.gates.items()),
+        gateways=_sorted((n, gateway(n, declared)) for n, declared in given.gateways.items()),
         keep_versions=given.defaults.keep_versions,
         versions=_sorted((name, entry.facts) for name, entry in facts.lock.adapters.items()),
         origins=tree,
         renames=_sorted(clients.renames(given)),
-        warnings=tuple(sorted(each.detail for each in findings if each.severity == "warning")),
+        warnings=tuple(
+            sorted(finding.detail for finding in findings if finding.severity == "warning")
+        ),
         policy=PlacementPolicy(
             given.placement.utilization / 100,
             given.placement.canary_slots,
@@ -62,7 +61,7 @@ def resolve_fleet(
         profiles=facts.profiles,
         notify=clients.notify(given.notify),
         golden=facts.golden,
-        overrides=tuple(override(n, each) for n, each in sorted(given.overrides.items())),
+        overrides=tuple(override(n, declared) for n, declared in sorted(given.overrides.items())),
         evals=_evals(given.evals),
         compiled_for=tuple(sorted({*given.compiled_for})),
     )
@@ -73,11 +72,20 @@ def _sorted(items: Iterable[tuple[str, Any]]) -> Mapping[str, Any]:
     return MappingProxyType(dict(sorted(items, key=lambda item: item[0])))
 
 
-def _evals(each: Evals) -> EvalPolicy:
-    asked = each.judge
+def _evals(declared: Evals) -> EvalPolicy:
+    asked = declared.judge
     judge = JudgeSpec(asked.url, asked.model, asked.key) if asked else None
     return EvalPolicy(
-        each.every, each.engine, each.samples, each.temperature, each.concurrency,
-        each.max_missing, each.timeout, judge, each.command, each.through, each.keep,
-        each.pause_above,
-    )  # fmt: skip
+        declared.every,
+        declared.engine,
+        declared.samples,
+        declared.temperature,
+        declared.concurrency,
+        declared.max_missing,
+        declared.timeout,
+        judge,
+        declared.command,
+        declared.through,
+        declared.keep,
+        declared.pause_above,
+    )

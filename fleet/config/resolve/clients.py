@@ -1,4 +1,4 @@
-"""Tiers, clients and adapters as the planner reads them."""
+"""Resolves tiers, clients and adapters to what the planner reads."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,7 +6,7 @@ from fleet.config.facts import ProjectFacts
 from fleet.config.schema.clients import Adapter, Client, Demand, Tier
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.traffic import Limits, Notify, Shadow
-from fleet.names import AdapterName, Version
+from fleet.names import AdapterName, Version, alias_name
 from fleet.response_format import FormatKind, ResponseFormat
 from fleet.spec import (
     AdapterSpec,
@@ -28,52 +28,54 @@ USUAL_SLO_S: Mapping[LatencyClass, float] = {
 
 
 def tiers(given: Declarations) -> dict[str, Tier]:
-    """Return the tiers, with the one that exists undeclared."""
+    """Return the tiers, with the undeclared default tier."""
     return {"standard": Tier(), **given.tiers}
 
 
-def tier(name: str, each: Tier) -> TierSpec:
+def tier(name: str, declared: Tier) -> TierSpec:
     """Resolve a tier."""
     promised: tuple[tuple[LatencyClass, float | None], ...] = (
-        ("classification", each.slo.classification),
-        ("long_generation", each.slo.long_generation),
-        ("short_generation", each.slo.short_generation),
+        ("classification", declared.slo.classification),
+        ("long_generation", declared.slo.long_generation),
+        ("short_generation", declared.slo.short_generation),
     )
     return TierSpec(
         name,
-        each.replicas,
-        each.retrain_every,
-        each.spread,
-        each.isolation,
-        each.residency,
+        declared.replicas,
+        declared.retrain_every,
+        declared.spread,
+        declared.isolation,
+        declared.residency,
         tuple((latency, seconds) for latency, seconds in promised if seconds is not None),
-        TimeoutPolicy(each.timeouts.first_byte, each.timeouts.idle, each.timeouts.total),
-        each.weight,
+        TimeoutPolicy(
+            declared.timeouts.first_byte, declared.timeouts.idle, declared.timeouts.total
+        ),
+        declared.weight,
     )
 
 
-def client(name: str, each: Client, given: Declarations, facts: ProjectFacts) -> ClientSpec:
+def client(name: str, declared: Client, given: Declarations, facts: ProjectFacts) -> ClientSpec:
     """Resolve a client with its keys."""
     keys = tuple(
         ClientKey(key, reference, facts.fingerprints.get(reference))
-        for key, reference in sorted(each.keys.items())
+        for key, reference in sorted(declared.keys.items())
     )
-    named = each.tier or given.defaults.tier
+    named = declared.tier or given.defaults.tier
     usual = tiers(given).get(named, Tier())
-    allowed = limits(each.limits, usual.limits)
-    billed = usual.bill_evals if each.bill_evals is None else each.bill_evals
-    told = notify(each.notify)
-    return ClientSpec(name, named, each.monthly_fee, keys, allowed, told, billed)
+    allowed = limits(declared.limits, usual.limits)
+    billed = usual.bill_evals if declared.bill_evals is None else declared.bill_evals
+    told = notify(declared.notify)
+    return ClientSpec(name, named, declared.monthly_fee, keys, allowed, told, billed)
 
 
-def notify(each: Notify | None) -> NotifySpec | None:
+def notify(declared: Notify | None) -> NotifySpec | None:
     """Resolve where notices go, and of which events; which is listed first means nothing."""
-    events = tuple(sorted({*each.events})) if each else ()
-    return NotifySpec(each.webhook, each.template, events) if each else None
+    events = tuple(sorted({*declared.events})) if declared else ()
+    return NotifySpec(declared.webhook, declared.template, events) if declared else None
 
 
 def limits(own: Limits, usual: Limits | None = None) -> LimitPolicy:
-    """Resolve limits: what they do not say, `usual` does."""
+    """Resolve limits; a limit that is not declared is taken from `usual`."""
     first, then = own, usual or Limits()
     return LimitPolicy(
         first.concurrency or then.concurrency,
@@ -85,49 +87,49 @@ def limits(own: Limits, usual: Limits | None = None) -> LimitPolicy:
 
 def adapters(given: Declarations, facts: ProjectFacts) -> Iterator[tuple[str, AdapterSpec]]:
     """Yield every adapter by its alias."""
-    known = {name: tier(name, each) for name, each in tiers(given).items()}
+    known = {name: tier(name, declared) for name, declared in tiers(given).items()}
     for owner, its in given.clients.items():
         named = its.tier or given.defaults.tier
         promised = known.get(named) or TierSpec(named, 1, None)
-        for task, each in its.adapters.items():
-            made = _adapter(owner, task, each, promised, given, facts)
+        for task, adapter in its.adapters.items():
+            made = _adapter(owner, task, adapter, promised, given, facts)
             yield made.alias, made
 
 
 def _adapter(
     owner: str,
     task: str,
-    each: Adapter,
+    declared: Adapter,
     promised: TierSpec,
     given: Declarations,
     facts: ProjectFacts,
 ) -> AdapterSpec:
-    name = AdapterName(owner, task, each.base, Version.parse(each.version))
-    latency = each.latency or given.defaults.latency
+    name = AdapterName(owner, task, declared.base, Version.parse(declared.version))
+    latency = declared.latency or given.defaults.latency
     return AdapterSpec(
         name=name,
-        rollout=each.rollout or given.defaults.rollout,
-        demand=_demand(each.demand, facts, name.alias) if each.demand else None,
+        rollout=declared.rollout or given.defaults.rollout,
+        demand=_demand(declared.demand, facts, name.alias) if declared.demand else None,
         latency=latency,
-        replicas=each.replicas or promised.replicas,
-        pin=each.pin,
-        golden=each.golden,
-        rolling=each.rolling,
-        retrain=each.retrain or given.defaults.retrain,
-        smoke=each.smoke,
+        replicas=declared.replicas or promised.replicas,
+        pin=declared.pin,
+        golden=declared.golden,
+        rolling=declared.rolling,
+        retrain=declared.retrain or given.defaults.retrain,
+        smoke=declared.smoke,
         tier=promised.name,
         slo_s=dict(promised.slo_s).get(latency, USUAL_SLO_S[latency]),
         promised=latency in dict(promised.slo_s),
-        avoid=tuple(sorted({*each.avoid})),
-        apart=tuple(sorted(_apart(name, each, given))),
-        spread=each.spread or promised.spread,
-        isolation=each.isolation or promised.isolation,
-        residency=each.residency or promised.residency,
-        format=_format(each.format, facts),
-        sticky=Sticky(each.sticky),
-        limits=limits(each.limits),
-        choices=each.choices,
-        shadow=_shadow(name, each.shadow),
+        avoid=tuple(sorted({*declared.avoid})),
+        apart=tuple(sorted(_apart(name, declared, given))),
+        spread=declared.spread or promised.spread,
+        isolation=declared.isolation or promised.isolation,
+        residency=declared.residency or promised.residency,
+        format=_format(declared.format, facts),
+        sticky=Sticky(declared.sticky),
+        limits=limits(declared.limits),
+        choices=declared.choices,
+        shadow=_shadow(name, declared.shadow),
     )
 
 
@@ -145,34 +147,34 @@ def _shadow(name: AdapterName, given: Shadow | None) -> ShadowPolicy | None:
     return ShadowPolicy(str(copy), (), given.percent, given.concurrency)
 
 
-def _apart(name: AdapterName, each: Adapter, given: Declarations) -> set[str]:
-    """Return whom an adapter is kept apart from; its own client: that one's other adapters."""
-    others = {*each.apart} - {name.client}
-    if name.client in each.apart:
-        others |= {f"{name.client}-{task}" for task in given.clients[name.client].adapters}
+def _apart(name: AdapterName, declared: Adapter, given: Declarations) -> set[str]:
+    """Return the clients and aliases that an adapter is kept apart from."""
+    others = {*declared.apart} - {name.client}
+    if name.client in declared.apart:
+        others |= {alias_name(name.client, task) for task in given.clients[name.client].adapters}
     return others - {name.alias}
 
 
-def _demand(each: Demand, facts: ProjectFacts, alias: str) -> DemandSpec:
+def _demand(declared: Demand, facts: ProjectFacts, alias: str) -> DemandSpec:
     known = facts.observed.get(alias)
-    seen = known if each.observed else None
-    peak = each.peak_rpm or 0.0
+    seen = known if declared.observed else None
+    peak = declared.peak_rpm or 0.0
     return DemandSpec(
         peak_rpm=max(seen.rpm) if seen else peak,
-        hours=each.hours,
-        timezone=each.timezone,
-        batch=each.batch,
-        prompt_tokens=(seen and seen.prompt_tokens) or each.prompt_tokens,
-        output_tokens=(seen and seen.output_tokens) or each.output_tokens,
-        offsets=facts.zones.get(each.timezone) or (0,),
+        hours=declared.hours,
+        timezone=declared.timezone,
+        batch=declared.batch,
+        prompt_tokens=(seen and seen.prompt_tokens) or declared.prompt_tokens,
+        output_tokens=(seen and seen.output_tokens) or declared.output_tokens,
+        offsets=facts.zones.get(declared.timezone) or (0,),
         observed=seen.rpm if seen else None,
         faults=known.faults if known else None,
     )
 
 
 def renames(given: Declarations) -> Iterator[tuple[str, str]]:
-    """Yield each renamed alias with what it was called before."""
+    """Yield the renamed aliases with their former names."""
     for owner, its in given.clients.items():
-        for task, each in its.adapters.items():
-            if each.formerly:
-                yield f"{owner}-{task}", each.formerly
+        for task, adapter in its.adapters.items():
+            if adapter.formerly:
+                yield alias_name(owner, task), adapter.formerly

@@ -1,7 +1,4 @@
-"""Bases, hosts and gateways as the planner reads them.
-
-Rollouts, gates and overrides as the planner reads them.
-"""
+"""Resolves bases, hosts, gateways, rollouts, gates and overrides to what the planner reads."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,31 +16,33 @@ from fleet.spec import GatewaySpec
 _STRICTNESS = ("active", "cordoned", "draining")
 
 
-def gateway(name: str, each: Gateway) -> GatewaySpec:
+def gateway(name: str, declared: Gateway) -> GatewaySpec:
     """Resolve a gateway."""
-    return GatewaySpec(name, each.listen, each.admin or "", each.secret or "", kind=each.kind)
+    return GatewaySpec(
+        name, declared.listen, declared.admin or "", declared.secret or "", kind=declared.kind
+    )
 
 
-def base(name: str, each: Base, facts: ProjectFacts) -> BaseSpec:
+def base(name: str, declared: Base, facts: ProjectFacts) -> BaseSpec:
     """Resolve a base."""
     return BaseSpec(
         name=name,
-        model=each.model,
-        dtype=each.dtype,
-        max_model_len=each.max_model_len,
-        kv_cache_bytes=each.kv_cache,
-        min_kv_tokens=each.min_kv_tokens,
-        slots=each.max_loras,
-        max_lora_rank=each.max_lora_rank,
-        extra=tuple(sorted(_flag(flag, value) for flag, value in each.flags.items())),
+        model=declared.model,
+        dtype=declared.dtype,
+        max_model_len=declared.max_model_len,
+        kv_cache_bytes=declared.kv_cache,
+        min_kv_tokens=declared.min_kv_tokens,
+        slots=declared.max_loras,
+        max_lora_rank=declared.max_lora_rank,
+        extra=tuple(sorted(_flag(flag, value) for flag, value in declared.flags.items())),
         shape=facts.shape(name),
-        tensor_parallel=each.tensor_parallel,
+        tensor_parallel=declared.tensor_parallel,
         reserves=tuple(
             (its.kind, its.tensor_parallel, its.vllm, its.reserve_bytes)
             for its in facts.profiles
             if its.base == name and its.reserve_bytes is not None
         ),
-        max_in_flight=each.max_in_flight,
+        max_in_flight=declared.max_in_flight,
     )
 
 
@@ -53,12 +52,12 @@ def _flag(name: str, value: str | float | bool) -> tuple[str, str]:  # noqa: FBT
     return name, str(value)
 
 
-def host(name: str, each: Host) -> HostSpec:
-    """Resolve a host; its state holds for whatever is on it and says nothing stricter.
+def host(name: str, declared: Host) -> HostSpec:
+    """Resolve a host; its state holds for every device that declares nothing stricter.
 
     Devices are in the order of their names: neighbours among them share a server of several.
     """
-    ports = ports_of(each)
+    ports = ports_of(declared)
     devices = tuple(
         DeviceSpec(
             device,
@@ -66,10 +65,10 @@ def host(name: str, each: Host) -> HostSpec:
             its.memory,
             its.price_per_hour,
             ports[device],
-            _stricter(each.state, its.state),
-            each.vllm or "",
+            _stricter(declared.state, its.state),
+            declared.vllm or "",
         )
-        for device, its in sorted(each.devices.items(), key=lambda pair: by_number(pair[0]))
+        for device, its in sorted(declared.devices.items(), key=lambda pair: by_number(pair[0]))
     )
     attached = tuple(
         AttachedServerSpec(
@@ -79,22 +78,22 @@ def host(name: str, each: Host) -> HostSpec:
             its.max_loras,
             its.max_lora_rank,
             its.price_per_hour,
-            _stricter(each.state, its.state),
-            each.vllm or "",
+            _stricter(declared.state, its.state),
+            declared.vllm or "",
         )
-        for server, its in sorted(each.servers.items())
+        for server, its in sorted(declared.servers.items())
     )
-    paths = tuple(sorted(each.paths.items(), key=lambda pair: (-len(pair[0]), pair[0])))
+    paths = tuple(sorted(declared.paths.items(), key=lambda pair: (-len(pair[0]), pair[0])))
     return HostSpec(
         name,
-        each.engine,
+        declared.engine,
         devices,
         attached,
-        each.python or "",
+        declared.python or "",
         paths,
-        each.address,
-        tuple(sorted({*each.reserved_for})),
-        each.memory,
+        declared.address,
+        tuple(sorted({*declared.reserved_for})),
+        declared.memory,
     )
 
 
@@ -105,48 +104,56 @@ def _stricter(whole: DeviceState, own: DeviceState) -> DeviceState:
 def rollouts(
     given: Declarations, facts: ProjectFacts
 ) -> Iterator[tuple[str, rollout_policy.RolloutPolicy]]:
-    """Yield the rollouts by name, with the one that exists undeclared."""
-    for name, each in {"standard": Rollout(), **given.rollouts}.items():
-        closed = sorted({*each.no_promote}, key=lambda its: (its.begins, its.ends, its.text))
+    """Yield the rollouts by name, with the undeclared `standard`."""
+    for name, rollout in {"standard": Rollout(), **given.rollouts}.items():
+        closed = sorted({*rollout.no_promote}, key=lambda its: (its.begins, its.ends, its.text))
         yield (
             name,
             rollout_policy.RolloutPolicy(
                 name,
-                each.weights,
-                each.bake,
-                each.retain,
-                _once(each.gates),
-                max_bake=each.max_bake,
+                rollout.weights,
+                rollout.bake,
+                rollout.retain,
+                _once(rollout.gates),
+                max_bake=rollout.max_bake,
                 no_promote=tuple(closed),
-                offsets=facts.zones.get(each.timezone) or (0,),
-                when_unsure=each.when_unsure,
-                low_traffic=each.low_traffic,
-                drill=each.drill,
+                offsets=facts.zones.get(rollout.timezone) or (0,),
+                when_unsure=rollout.when_unsure,
+                low_traffic=rollout.low_traffic,
+                drill=rollout.drill,
             ),
         )
 
 
-def gate(name: str, each: Gate) -> rollout_policy.GateSpec:
+def gate(name: str, declared: Gate) -> rollout_policy.GateSpec:
     """Resolve a gate."""
-    usual = rollout_policy.GateSpec(name, each.metric, each.max.number, each.max.unit, each.golden)
+    usual = rollout_policy.GateSpec(
+        name, declared.metric, declared.max.number, declared.max.unit, declared.golden
+    )
     return replace(
         usual,
-        score=each.score,
-        samples=each.samples or usual.samples,
-        floor=None if each.floor is None else each.floor / 100,
-        tolerate=each.tolerate.number if each.tolerate else usual.tolerate,
-        min_requests=each.min_requests or usual.min_requests,
-        false_alarm=each.false_alarm / 100 if each.false_alarm else usual.false_alarm,
+        score=declared.score,
+        samples=declared.samples or usual.samples,
+        floor=None if declared.floor is None else declared.floor / 100,
+        tolerate=declared.tolerate.number if declared.tolerate else usual.tolerate,
+        min_requests=declared.min_requests or usual.min_requests,
+        false_alarm=declared.false_alarm / 100 if declared.false_alarm else usual.false_alarm,
     )
 
 
 def _once(gates: tuple[str, ...]) -> tuple[str, ...]:
-    """Return gates by name, each once: all of them must pass, whichever is listed first."""
+    """Return gates without repetition, sorted by name: all of them must pass."""
     return tuple(sorted({*gates}))
 
 
-def override(name: str, each: Override) -> rollout_policy.OverrideSpec:
+def override(name: str, declared: Override) -> rollout_policy.OverrideSpec:
     """Resolve an override."""
     return rollout_policy.OverrideSpec(
-        name, each.accept, each.alias, _once(each.gates), each.reason, each.by, each.until
+        name,
+        declared.accept,
+        declared.alias,
+        _once(declared.gates),
+        declared.reason,
+        declared.by,
+        declared.until,
     )

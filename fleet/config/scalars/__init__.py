@@ -1,7 +1,7 @@
-"""Scalar types of the declarations: durations, sizes, percents, hours, versions, secrets.
+"""Reads the scalars of the declarations: durations, sizes, percents, hours, versions, secrets.
 
-Each reads its YAML form once, at the edge, and raises an error that shows the right form.
-The error's type is one of our codes; see `fleet/codes.py`.
+Each type reads its YAML form once, at the edge, and raises an error that shows the right form.
+The error's type is one of the codes of `fleet/codes.py`.
 """
 
 from fleet.config.scalars.quantities import (

@@ -1,6 +1,6 @@
-"""Quantities: durations, delays, sizes, percents, thresholds, windows of hours, counts.
+"""Reads quantities: durations, delays, sizes, percents, thresholds, windows of hours, counts.
 
-What the scalar types share: their errors, how values are shown, the schema of texts.
+Also what all scalar types share: their errors, how values are shown, the schema of texts.
 """
 
 import re
@@ -21,7 +21,7 @@ def wrong(code: str, detail: str, hint: str = "") -> PydanticCustomError:
 
 
 def shown(value: Any) -> str:
-    """Return a value as YAML shows it, shortened."""
+    """Return a value as YAML shows the value, shortened."""
     match value:
         case None:
             return "null"

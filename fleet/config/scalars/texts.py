@@ -1,7 +1,4 @@
-"""Words: names, versions, references to secrets, addresses, values of flags.
-
-Calendar: days, parts of the week, and digests that a person writes down.
-"""
+"""Reads names, versions, secret references, addresses, flags, days, weeks and digests."""
 
 import re
 import shlex
@@ -102,7 +99,7 @@ def version_hint(value: str) -> str:
     numbers = re.fullmatch(r"v?([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?", value)
     if numbers is None:
         return 'Write it as `"1.2.3"`, without suffixes.'
-    return f'Write `"{".".join(str(int(each or 0)) for each in numbers.groups())}"`.'
+    return f'Write `"{".".join(str(int(group or 0)) for group in numbers.groups())}"`.'
 
 
 def _id(value: Any) -> str:

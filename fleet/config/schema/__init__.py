@@ -1,6 +1,6 @@
-"""What may stand in the YAML files, as models. Their docstrings are the schema's texts.
+"""Declares what may stand in the YAML files, as models, and writes their JSON Schema for editors.
 
-The JSON Schema of the declarations, for editors.
+The docstrings of the models are the texts of the schema.
 """
 
 import json
@@ -50,10 +50,10 @@ def json_schema() -> str:
     schema = Declarations.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema.pop("required", None)
-    for each in [schema, *schema.get("$defs", {}).values()]:
-        if each.get("additionalProperties") is False:
-            each["patternProperties"] = {"^x-": {}}
-            _allow_placeholders(each["properties"])
+    for model in [schema, *schema.get("$defs", {}).values()]:
+        if model.get("additionalProperties") is False:
+            model["patternProperties"] = {"^x-": {}}
+            _allow_placeholders(model["properties"])
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -63,12 +63,12 @@ _SCALARS = {"string", "integer", "number", "boolean"}
 
 def _allow_placeholders(properties: dict[str, Any]) -> None:
     """Let every scalar property also be text with a placeholder in it."""
-    for name, each in properties.items():
-        scalar = each.get("type") in _SCALARS
-        constrained = set(each) & {"pattern", "enum", "minimum", "maximum", "const"}
-        if scalar and (constrained or each["type"] != "string"):
-            kept = {key: each[key] for key in ("title", "description", "default") if key in each}
-            inner = {key: value for key, value in each.items() if key not in kept}
+    for name, entry in properties.items():
+        scalar = entry.get("type") in _SCALARS
+        constrained = set(entry) & {"pattern", "enum", "minimum", "maximum", "const"}
+        if scalar and (constrained or entry["type"] != "string"):
+            kept = {key: entry[key] for key in ("title", "description", "default") if key in entry}
+            inner = {key: value for key, value in entry.items() if key not in kept}
             properties[name] = {**kept, "anyOf": [inner, _PLACEHOLDER]}
-        elif "anyOf" in each:
-            each["anyOf"].append(_PLACEHOLDER)
+        elif "anyOf" in entry:
+            entry["anyOf"].append(_PLACEHOLDER)

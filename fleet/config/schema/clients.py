@@ -1,9 +1,10 @@
-"""Clients, their adapters, and the tiers that say what they were promised."""
+"""Declares clients, their adapters, and the tiers with what a tier promises."""
 
 from fleet.config.scalars.quantities import Amount, Count, Delay, Duration, Hours, Switch
 from fleet.config.scalars.texts import Id, SecretRef, Semver, Word
-from fleet.config.schema.section import Isolation, Latency, Residency, Section, Spread, Stickiness
+from fleet.config.schema.section import Latency, Section, Stickiness
 from fleet.config.schema.traffic import ClientNotify, Format, Limits, Shadow, Timeouts
+from fleet.spec import Isolation, Residency, Spread
 
 
 class Demand(Section):

@@ -1,13 +1,13 @@
-"""The declarations as a whole, with what holds for all of them."""
+"""Declares the whole of the files, with the settings that hold for all of them."""
 
 from fleet.config.scalars.quantities import Kept, Share, Spare, Switch
 from fleet.config.scalars.texts import Id, Requirement, Word
 from fleet.config.schema.clients import Client, Tier
 from fleet.config.schema.machines import Base, Gateway, Host
 from fleet.config.schema.rollouts import Evals, Gate, Override, Rollout
-from fleet.config.schema.section import CompiledFor, Latency, Section
+from fleet.config.schema.section import Latency, Section
 from fleet.config.schema.traffic import Notify
-from fleet.spec import LEAST_KEPT
+from fleet.spec import LEAST_KEPT, CompiledFor
 
 
 class Defaults(Section):

@@ -1,4 +1,4 @@
-"""What adapters are served with: base models, hosts with their devices, gateways."""
+"""Declares what adapters are served with: bases, hosts with their devices, gateways."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,9 @@ from pydantic import Field
 
 from fleet.config.scalars.quantities import Amount, Count, Port, Size, Width
 from fleet.config.scalars.texts import FlagValue, Id, Listen, SecretRef, Url, Word
-from fleet.config.schema.section import GatewayKind, Section, State
+from fleet.config.schema.section import Section
+from fleet.hardware import DeviceState
+from fleet.spec import GatewayKind
 
 Release = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+(\.[0-9A-Za-z.+-]+)?$")]
 Flag = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
@@ -57,7 +59,7 @@ class Device(Section):
 
     Names are in the order in which people count, `gpu2` before `gpu10`.
     """
-    state: State = "active"
+    state: DeviceState = "active"
     """Whether it takes servers and adapters; the host's `state` holds where it is stricter."""
 
 
@@ -74,7 +76,7 @@ class AttachedServer(Section):
     """Largest adapter rank it was started with."""
     price_per_hour: Amount = 0.0
     """Cost, in the currency of the other prices."""
-    state: State = "active"
+    state: DeviceState = "active"
     """Whether it takes adapters; the host's `state` holds where it is stricter."""
 
 
@@ -95,7 +97,7 @@ class Host(Section):
     """Servers by name (engine `attach`)."""
     paths: dict[Word, Word] = {}
     """Folders here to the same folders as the servers see them (engine `attach`)."""
-    state: State = "active"
+    state: DeviceState = "active"
     """`active`; `cordoned`: takes nothing new; `draining`: what is there leaves."""
     reserved_for: tuple[Id, ...] = ()
     """Tiers and clients whose adapters alone may be placed here. Default: everyone's."""

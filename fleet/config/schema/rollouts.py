@@ -1,7 +1,4 @@
-"""How new versions take over: paces, the conditions they must meet, and exceptions.
-
-Evaluations: how golden sets are asked, by what, and how often.
-"""
+"""Declares how new versions take over, and how golden sets are asked: rollouts, gates, evals."""
 
 from datetime import timedelta
 from typing import Literal

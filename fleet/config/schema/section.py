@@ -1,4 +1,4 @@
-"""What all maps of the declarations have in common, and words that several of them use."""
+"""Declares the base class of every map of the YAML files, and the words that only files use."""
 
 from typing import Literal
 
@@ -12,10 +12,6 @@ class Section(BaseModel):
 
 
 Latency = Literal["classification", "short_generation", "long_generation"]
-Spread = Literal["device", "host"]
-Isolation = Literal["shared", "tier", "client"]
-Residency = Literal["pinned", "cached"]
+"""Latency class of an adapter."""
 Stickiness = Literal["session", "user", "request", "key"]
-GatewayKind = Literal["fleetctl", "envoy"]
-CompiledFor = Literal["envoy", "litellm"]
-State = Literal["active", "cordoned", "draining"]
+"""How `fleet.traffic.Sticky` is written."""

@@ -1,7 +1,4 @@
-"""How requests are treated on their way: limits, deadlines, shadows, the form of answers.
-
-Who is told of what happens by itself: by a gate, a schedule, or an operator at night.
-"""
+"""Declares how requests are treated, and who is notified: limits, deadlines, shadows, formats."""
 
 from typing import Annotated, Any
 
@@ -98,7 +95,7 @@ def _format(value: Any) -> Form:
     if kind not in set(FormatKind) - {FormatKind.JSON} or len(value) != 1:
         raise wrong("FC1112", f"{shown(value)} is not a format of answers.", _HINT)
     texts = given if kind == FormatKind.LABELS and isinstance(given, list) else [given]
-    if not texts or not all(isinstance(each, str) and each.strip() == each != "" for each in texts):
+    if not texts or not all(isinstance(text, str) and text.strip() == text != "" for text in texts):
         detail = f"`{kind}` of a format must be text without spaces around it, not {shown(given)}."
         raise wrong("FC1101", detail, _HINT)
     if kind == FormatKind.LABELS:

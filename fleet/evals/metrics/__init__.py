@@ -1,4 +1,4 @@
-"""The registry of metrics: how one answer is scored, from 0 to 1, without any model."""
+"""Lists the metrics: each scores one answer from 0 to 1, without any model."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

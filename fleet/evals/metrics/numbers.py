@@ -1,4 +1,4 @@
-"""Metrics over the numbers in an answer."""
+"""Scores the numbers in an answer."""
 
 import math
 import re
@@ -21,7 +21,7 @@ def numbers(text: str) -> list[float]:
     Thousands may be parted by commas, `1,234.5`; a comma that cannot part thousands is the
     decimal one, as in `3,5` and `1.234,50`; of `1,2,3` each is a number.
     """
-    runs = (each.group() for each in _NUMBER.finditer(text.replace(_MINUS, "-")))
+    runs = (match_.group() for match_ in _NUMBER.finditer(text.replace(_MINUS, "-")))
     return [value for run in runs for value in _values(run)]
 
 
@@ -51,13 +51,16 @@ def _numeric_fault(expected: Any, options: Options) -> str:
     if options.get("take", "last") not in ("first", "last"):
         return "`take` is `first` or `last`"
     tolerances = (options.get("relative", 0.0), options.get("absolute", 0.0))
-    if not all(_is_number(each) and not isinstance(each, str) and each >= 0 for each in tolerances):
+    if not all(
+        _is_number(tolerance) and not isinstance(tolerance, str) and tolerance >= 0
+        for tolerance in tolerances
+    ):
         return "`relative` and `absolute` are tolerances of 0 or more"
     return ""
 
 
 def _is_number(given: Any) -> bool:
-    """Say whether something is a number that can be counted with, or the text of one."""
+    """Say whether a value is a finite number, or the text of a number."""
     try:
         return not isinstance(given, bool) and math.isfinite(float(given))
     except (TypeError, ValueError, OverflowError):
@@ -65,11 +68,11 @@ def _is_number(given: Any) -> bool:
 
 
 def claims(text: str) -> list[str]:
-    """Return what can be looked up in a source: quotations, dates, and the other numbers."""
-    found = [each.group(1).strip() for each in _QUOTE.finditer(text)]
-    dates = [each.group() for each in _DATE.finditer(text)]
+    """Return the claims that a source can prove: quotations, dates, and other numbers."""
+    found = [match_.group(1).strip() for match_ in _QUOTE.finditer(text)]
+    dates = [match_.group() for match_ in _DATE.finditer(text)]
     rest = _DATE.sub(" ", text).replace(_MINUS, "-")
-    return found + dates + [each.group() for each in _NUMBER.finditer(rest)]
+    return found + dates + [match_.group() for match_ in _NUMBER.finditer(rest)]
 
 
 def _grounded(answer: Answer, _: Any, options: Options, source: str) -> Scored:
@@ -77,9 +80,9 @@ def _grounded(answer: Answer, _: Any, options: Options, source: str) -> Scored:
 
     A cheap sign of hallucination: it misses invented words, and marks a sum as invented.
     """
-    known = set(numbers(source)) | {float(each) for each in options.get("allow", ())}
+    known = set(numbers(source)) | {float(option) for option in options.get("allow", ())}
     plain = " ".join(source.casefold().split())
-    invented = [each for each in claims(answer.text) if not _known(each, known, plain)]
+    invented = [claim for claim in claims(answer.text) if not _known(claim, known, plain)]
     if not invented:
         return Scored(1.0)
     return Scored(0.0, f"not in the context: {', '.join(invented[:SHOWN])}")
@@ -95,7 +98,7 @@ def _known(claim: str, known: set[float], plain: str) -> bool:
 def _grounded_fault(_: Any, options: Options) -> str:
     allowed = options.get("allow", [])
     fine = isinstance(allowed, list) and all(
-        _is_number(each) and not isinstance(each, str) for each in allowed
+        _is_number(number) and not isinstance(number, str) for number in allowed
     )
     return "" if fine else "`allow` is a list of numbers"
 

@@ -1,4 +1,4 @@
-"""Metrics over answers of a fixed form: classes and JSON."""
+"""Scores answers of a fixed form: classes and JSON."""
 
 import json
 import re
@@ -12,7 +12,7 @@ SHOWN = 80
 
 
 def _label(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
-    """Recognise the one class that the answer names; two different ones are none."""
+    """Recognise the class that the answer names; an answer with two classes names none."""
     found = recognised(answer.text, options.get("labels", [expected]), options)
     if found == expected:
         return Scored(1.0, label=found)
@@ -20,22 +20,22 @@ def _label(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
 
 
 def recognised(text: str, labels: list[str], options: Options) -> str:
-    """Return the class that a text is or names; empty where it names none or several."""
+    """Return the class that a text is or names; empty: none or several."""
     said = normalised(text, options)
-    plain = {normalised(each, options): each for each in labels}
+    plain = {normalised(label, options): label for label in labels}
     if said in plain:
         return plain[said]
     # The longest first: who says "bug report" does not say "bug".
     names = "|".join(re.escape(each) for each in sorted(plain, key=len, reverse=True) if each)
     named = (
-        {plain[each] for each in re.findall(rf"(?<!\w)(?:{names})(?!\w)", said)} if names else set()
+        {plain[name] for name in re.findall(rf"(?<!\w)(?:{names})(?!\w)", said)} if names else set()
     )
     return named.pop() if len(named) == 1 else ""
 
 
 def _label_fault(expected: Any, options: Options) -> str:
     labels = options.get("labels", [expected])
-    texts = isinstance(labels, list) and all(isinstance(each, str) and each for each in labels)
+    texts = isinstance(labels, list) and all(isinstance(label, str) and label for label in labels)
     if not isinstance(expected, str) or not texts:
         return "`expected` is a text and `labels` a list of texts"
     if expected not in labels:
@@ -125,7 +125,7 @@ def _fields_fault(expected: Any, options: Options) -> str:
     if not isinstance(expected, dict) or not expected:
         return "`expected` is a JSON object with at least one field"
     fields = options.get("fields", list(expected))
-    named = isinstance(fields, list) and all(each in list(expected) for each in fields)
+    named = isinstance(fields, list) and all(field in list(expected) for field in fields)
     if not named or not fields:
         return f"`fields` names some of {', '.join(expected)}"
     return fault(options)

@@ -1,7 +1,4 @@
-"""Metrics over the text of an answer.
-
-Normalisers: which differences between two texts do not count.
-"""
+"""Scores the text of an answer, after normalisers that remove differences that do not count."""
 
 import string
 import unicodedata
@@ -32,11 +29,11 @@ def normalised(text: str, options: Mapping[str, Any]) -> str:
 
 
 def fault(options: Mapping[str, Any]) -> str:
-    """Say what is wrong with the normalisers that `options` names."""
+    """Return the fault of the normalisers that `options` names."""
     names = options.get("normalise", USUAL)
     if not isinstance(names, list | tuple):
         return f"`normalise` is a list of {', '.join(NORMALISERS)}"
-    unknown = [str(each) for each in names if each not in list(NORMALISERS)]  # a list has no hash
+    unknown = [str(name) for name in names if name not in list(NORMALISERS)]  # a list has no hash
     if unknown:
         return f"`normalise` knows {', '.join(NORMALISERS)}, not {', '.join(unknown)}"
     return ""
@@ -65,7 +62,7 @@ def _exact(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
 def _contains(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
     said = normalised(answer.text, options)
     wanted = [expected] if isinstance(expected, str) else list(expected)
-    missing = [each for each in wanted if normalised(each, options) not in said]
+    missing = [text for text in wanted if normalised(text, options) not in said]
     if options.get("any"):
         return _judged(len(missing) < len(wanted), f"none of {wanted}")
     return _judged(not missing, f"lacks {missing}")
@@ -105,7 +102,7 @@ def _refusal(answer: Answer, _: Any, options: Options, __: str) -> Scored:
     """Score 1 where the model answers, or with `wanted: true` where it refuses."""
     patterns = options.get("patterns", REFUSALS)
     text = answer.text.translate(_APOSTROPHES)
-    refused = any(check_format(_refusing(each), text) for each in patterns)
+    refused = any(check_format(_refusing(pattern), text) for pattern in patterns)
     wanted = bool(options.get("wanted", False))
     return _judged(refused == wanted, "refused" if refused else "did not refuse")
 
@@ -125,7 +122,7 @@ def _text_fault(expected: Any, options: Options) -> str:
 
 
 def _contains_fault(expected: Any, options: Options) -> str:
-    listed = isinstance(expected, list) and all(isinstance(each, str) for each in expected)
+    listed = isinstance(expected, list) and all(isinstance(text, str) for text in expected)
     if not (isinstance(expected, str) and expected) and not (listed and expected):
         return "`expected` is a text, or a list of texts"
     return fault(options)
@@ -144,16 +141,16 @@ def _regex_fault(expected: Any, options: Options) -> str:
 def _pattern_fault(patterns: Any) -> str:
     if not isinstance(patterns, list | tuple):
         return "`patterns` is a list of regular expressions"
-    for each in patterns:
-        wrong = flaw(_refusing(each)) if isinstance(each, str) else "it is not a text"
+    for pattern in patterns:
+        wrong = flaw(_refusing(pattern)) if isinstance(pattern, str) else "it is not a text"
         if wrong:
-            return f"{each!r} is not a regular expression: {wrong.removesuffix('.')}"
+            return f"{pattern!r} is not a regular expression: {wrong.removesuffix('.')}"
     return ""
 
 
 def _ratio_fault(expected: Any, options: Options) -> str:
     bounds = (options.get("min", 0.5), options.get("max", 2.0))
-    if not all(isinstance(each, int | float) for each in bounds) or bounds[0] > bounds[1]:
+    if not all(isinstance(bound, int | float) for bound in bounds) or bounds[0] > bounds[1]:
         return "`min` and `max` are numbers, the smaller first"
     return "" if isinstance(expected, str) and expected.strip() else "`expected` is a text"
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from fleet.capacity import prompt_seconds, speed_of, step_seconds
+from fleet.names import alias_of
 from fleet.placement.verify.view import Constraint, PlacementView, Violation
 from fleet.resources import Server
-from fleet.rollouts import alias_of
 from fleet.spec import AdapterSpec
 from fleet.vllm import rank_bucket
 

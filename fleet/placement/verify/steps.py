@@ -8,12 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from fleet.capacity import least_bytes
+from fleet.names import alias_of
 from fleet.placement.accounting import Accounting
 from fleet.placement.verify.amounts import SLACK
 from fleet.placement.verify.view import Constraint, Violation
 from fleet.plan import Plan
 from fleet.resources import Route, Server, State
-from fleet.rollouts import alias_of
 from fleet.spec import FleetSpec
 from fleet.steps import (
     DeleteKey,

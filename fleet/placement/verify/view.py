@@ -7,11 +7,11 @@ from enum import StrEnum
 from functools import cached_property
 
 from fleet.hardware import DeviceSpec, HostSpec
-from fleet.names import adapter_address
+from fleet.names import adapter_address, alias_of
 from fleet.placement.accounting import Accounting, crowds, residents_of
 from fleet.placement.accounts import AdapterAccount, ServerAccount
 from fleet.resources import Server, State
-from fleet.rollouts import RolloutTargets, alias_of
+from fleet.rollouts import RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec
 
 

@@ -1,4 +1,4 @@
-"""Preflight: would this adapter really be served as what it says it is, on this base?
+"""Checks whether a base would really serve an adapter as what the adapter says it is.
 
 vLLM answers 200 to many adapters that it then serves as the base, in part, or with NaN that
 leaks into other clients' answers; and a load that it refuses can still evict a good adapter.

@@ -1,4 +1,4 @@
-"""The adapter's configuration: what a multi-LoRA server refuses, or ignores without a word."""
+"""Checks an adapter's configuration for what a multi-LoRA server refuses or ignores."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ _KEY = re.compile(r"[\w.]+")
 
 
 def check_config(config: Mapping[str, Any], *bases: str) -> Iterator[Diagnostic]:
-    """Yield what is wrong with an `adapter_config.json`.
+    """Check an `adapter_config.json`.
 
     Args:
         config: Any JSON object.
@@ -152,12 +152,12 @@ def _patterns(config: Mapping[str, Any]) -> Iterator[Diagnostic]:
 
 def _targets(config: Mapping[str, Any]) -> Iterator[Diagnostic]:
     targets = config.get("target_modules")
-    names = isinstance(targets, list) and all(isinstance(each, str) for each in targets)
+    names = isinstance(targets, list) and all(isinstance(target, str) for target in targets)
     if not targets or not (names or isinstance(targets, str)):
         detail = f"`target_modules` is {_shown(targets)}; a server needs a list of names."
         yield problem("FC3116", "Target modules missing", detail)
     layers = config.get("layers_to_transform")
-    listed = isinstance(layers, list) and all(type(each) is int for each in layers)
+    listed = isinstance(layers, list) and all(type(layer) is int for layer in layers)
     if layers is not None and type(layers) is not int and not listed:
         detail = f"`layers_to_transform` is {_shown(layers)}; it is a list of numbers."
         yield problem("FC3117", "Layers not understood", detail)
@@ -165,7 +165,7 @@ def _targets(config: Mapping[str, Any]) -> Iterator[Diagnostic]:
 
 def _other_base(config: Mapping[str, Any], bases: tuple[str, ...]) -> Iterator[Diagnostic]:
     named = config.get("base_model_name_or_path")
-    known = {_plain(each) for each in bases}
+    known = {_plain(base) for base in bases}
     if isinstance(named, str) and _plain(named) and _plain(named) not in known:
         yield Diagnostic(
             "FC3110",

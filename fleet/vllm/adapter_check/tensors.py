@@ -1,4 +1,4 @@
-"""The adapter's tensors, from the header alone: names, types, shapes, ranks, completeness."""
+"""Checks the tensors of an adapter from the header alone: names, types, shapes, ranks, gaps."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -72,7 +72,7 @@ def adapted_modules(tensors: Iterable[str]) -> tuple[str, ...]:
 def check_tensors(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], size: int, base: BaseShape
 ) -> Iterator[Diagnostic]:
-    """Yield what is wrong with the tensors of `adapter_model.safetensors`.
+    """Check the tensors of `adapter_model.safetensors`.
 
     Args:
         config: The adapter's configuration; may be wrong in any way.
@@ -98,13 +98,13 @@ def check_tensors(
 
 
 def _few(found: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
-    """Yield the first problems of each code, and say how many more there are."""
+    """Yield the first problems of every code, and the number of further ones."""
     counts: dict[str, list[Diagnostic]] = {}
-    for each in found:
-        alike = counts.setdefault(each.code, [])
-        alike.append(each)
+    for tensor in found:
+        alike = counts.setdefault(tensor.code, [])
+        alike.append(tensor)
         if len(alike) <= MOST:
-            yield each
+            yield tensor
     for code, alike in counts.items():
         if len(alike) > MOST:
             yield problem(code, alike[0].summary, f"And {len(alike) - MOST} more of this kind.")
@@ -213,7 +213,7 @@ def _targets(config: Mapping[str, Any]) -> list[str]:
     declared = config.get("target_modules")
     if not isinstance(declared, list):
         return []
-    return sorted({each for each in declared if isinstance(each, str)})
+    return sorted({module for module in declared if isinstance(module, str)})
 
 
 def _layers(config: Mapping[str, Any], base: BaseShape) -> set[int]:
@@ -224,6 +224,6 @@ def _layers(config: Mapping[str, Any], base: BaseShape) -> set[int]:
         case int(layer):
             return {layer}
         case list(layers):
-            return {each for each in layers if type(each) is int}
+            return {layer_number for layer_number in layers if type(layer_number) is int}
         case _:
             return set()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.encoding import plain, resource_of_plain
+from fleet.decoding import resource_of_plain
+from fleet.encoding import plain
 from fleet.history.entry import Entry
 from fleet.history.fold import fold_entries, settled
 from fleet.history.values import History, RolloutStage

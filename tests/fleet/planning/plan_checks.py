@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 from fleet.encoding import plain
 from fleet.history.values import History
-from fleet.names import Address, route_address
+from fleet.names import Address, alias_of, route_address
 from fleet.plan import Plan
 from fleet.resources import LoadedAdapter, Resource, Route
-from fleet.rollouts.targets import alias_of
 from fleet.spec import FleetSpec
 from fleet.vllm.memory import USABLE
 from tests.fleet.planning.builders import digest_of

@@ -8,11 +8,10 @@ from fleet.encoding import plain
 from fleet.history.entry import Entry
 from fleet.history.fold import fold_entries
 from fleet.history.values import History
-from fleet.names import Address, route_address
+from fleet.names import Address, alias_of, route_address
 from fleet.plan import Plan
 from fleet.planning.pipeline import make_plan
 from fleet.resources import LoadedAdapter, Resource, Route, Server, State
-from fleet.rollouts.targets import alias_of
 from fleet.spec import FleetSpec
 from fleet.steps import (
     DeleteKey,
