@@ -34,15 +34,17 @@ def server_facts(account: ServerAccount) -> Iterator[Fact]:
     yield "Slots", _slots(account)
     inflation = account.inflation
     if inflation is not None:
-        who = listed(inflation.adapters, 3)
-        it = "it" if len(inflation.adapters) == 1 else "them"
+        names = listed(inflation.adapters, 3)
+        pronoun = "it" if len(inflation.adapters) == 1 else "them"
         freed = (
-            f"; moving {it} frees {inflation.kv_tokens:,} KV tokens" if inflation.kv_tokens else ""
+            f"; moving {pronoun} frees {inflation.kv_tokens:,} KV tokens"
+            if inflation.kv_tokens
+            else ""
         )
         yield (
             "Rank",
             (
-                f"rank {inflation.rank} of {who} raises {counted(inflation.slots, 'other slot')} "
+                f"rank {inflation.rank} of {names} raises {counted(inflation.slots, 'other slot')} "
                 f"from rank {inflation.without}: {size(inflation.bytes)} in all{freed}"
             ),
         )
@@ -89,10 +91,10 @@ def host_memory(
         return "nothing is listed whose size is known"
     cards = flags.tensor_parallel
     most = host_bytes(flags.max_cpu_loras, max(sizes), cards)
-    each = f"{flags.max_cpu_loras} listed versions of up to {size(max(sizes))}"
+    listing = f"{flags.max_cpu_loras} listed versions of up to {size(max(sizes))}"
     of = "" if declared is None else f" of {size(declared)} that {account.host} declares"
     copies = f" for each of {cards} devices" if cards > 1 else ""
-    return f"{size(most)} at most{of}: {each}{copies}"
+    return f"{size(most)} at most{of}: {listing}{copies}"
 
 
 def adapter_facts(

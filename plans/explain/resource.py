@@ -13,7 +13,7 @@ from fleet.spec import AdapterSpec, FleetSpec
 from plans.explain.addresses import names_of
 from plans.explain.explanation import Fact
 from plans.explain.figures import adapter_facts, host_memory, server_facts
-from plans.explain.rollout import facts_of
+from plans.explain.rollout import rollout_facts
 from plans.render.sections import memory
 from plans.wording import SYMBOLS, counted, duration, listed, short_version, size, verb
 
@@ -77,7 +77,11 @@ def _one(inputs: ExplainInput, address: Address) -> list[Fact]:
         *_why_here(inputs, resource),
         *_figures(inputs, resource),
         *_change(inputs, address),
-        *(facts_of(inputs.plan, inputs.wanted, resource) if isinstance(resource, Route) else ()),
+        *(
+            rollout_facts(inputs.plan, inputs.wanted, resource)
+            if isinstance(resource, Route)
+            else ()
+        ),
         *_held(inputs, resource),
         *_dependants(inputs, resource),
         *_steps(inputs, address),

@@ -13,11 +13,11 @@ from plans.render.text import evidence, limit
 from plans.wording import iso, short_version
 
 
-def facts_of(plan: Plan, wanted: RolloutTargets | None, route: Route) -> Iterator[Fact]:
+def rollout_facts(plan: Plan, wanted: RolloutTargets | None, route: Route) -> Iterator[Fact]:
     """Yield the phase of a route's rollout and the state of its gates, with labels."""
-    its = wanted.wanted.get(route.alias) if wanted else None
-    if its is not None and its.phase is not Phase.COMPLETE:
-        yield "Rollout", f"{short_version(its.target)} is {its.phase.value.replace('_', ' ')}"
+    target = wanted.wanted.get(route.alias) if wanted else None
+    if target is not None and target.phase is not Phase.COMPLETE:
+        yield "Rollout", f"{short_version(target.target)} is {target.phase.value.replace('_', ' ')}"
     for gate in plan.gates:
         if gate.alias == route.alias:
             yield "Gate", f"{gate.gate} ({limit(gate)}): {evidence(gate)}"
@@ -29,7 +29,7 @@ def facts_of(plan: Plan, wanted: RolloutTargets | None, route: Route) -> Iterato
             yield "Outlook", text
 
 
-def told(
+def rollout_document(
     history: History, route: Route, *, client: bool = False
 ) -> dict[str, list[dict[str, Any]]]:
     """Return a route's rollout from the ledger: `gates`, `rejected` and `marks`.
@@ -43,7 +43,7 @@ def told(
                 "adapter": judged.adapter,
                 "percent": judged.percent,
                 "verdict": judged.finding.verdict.value,
-                "reason": of_the_client(judged.finding.plain())
+                "reason": client_reason(judged.finding.plain())
                 if client
                 else judged.finding.reason,
                 "at": iso(judged.at),
@@ -76,7 +76,7 @@ def told(
     }
 
 
-def of_the_client(finding: Mapping[str, Any]) -> str:
+def client_reason(finding: Mapping[str, Any]) -> str:
     """Return a verdict's reason, worded again from the verdict's counts.
 
     The recorded reason comes from engines and gateways, and may name machines, people and other
@@ -91,11 +91,11 @@ def of_the_client(finding: Mapping[str, Any]) -> str:
     if again is None or again.estimate is None:
         open_ = finding["verdict"] == Verdict.INCONCLUSIVE
         return "could not be judged" if open_ else ""
-    said = again.verdict.value == finding["verdict"]
-    return again.reason.replace(MISSING, "not all requests are known yet") if said else ""
+    same = again.verdict.value == finding["verdict"]
+    return again.reason.replace(MISSING, "not all requests are known yet") if same else ""
 
 
-def lines_of(alias: Mapping[str, Any]) -> Iterator[str]:
+def rollout_lines(alias: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for every gate, rejection and mark of an alias of a status document.
 
     Gates are left out when the newest version has all requests.

@@ -155,8 +155,8 @@ def _facts(plan: Plan) -> Iterator[str]:
                 for gate in plan.gates
             ),
         )
-        said = [f"{gate.alias} {gate.gate}: {gate.power}" for gate in plan.gates if gate.power]
-        for line in (*said, *plan.outlook):
+        powers = [f"{gate.alias} {gate.gate}: {gate.power}" for gate in plan.gates if gate.power]
+        for line in (*powers, *plan.outlook):
             yield f"- {prose(line)}."
     if line := cost(plan):
         yield ""

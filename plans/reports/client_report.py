@@ -9,7 +9,7 @@ from typing import Any
 
 from fleet.history import Entry
 from fleet.resources import FULL
-from plans.explain.rollout import of_the_client
+from plans.explain.rollout import client_reason
 from plans.redact import prose, scrubbed
 from plans.templating import rendered
 from plans.wording import date_time, short_version
@@ -177,7 +177,7 @@ class _Report:
         data, finding = entry.data, entry.data["finding"]
         self.before = self.before or short_version(data["stable"])
         name = data["gate"]
-        before, reason = self.gates.get(name), of_the_client(finding)
+        before, reason = self.gates.get(name), client_reason(finding)
         if finding["verdict"] == "FAIL":
             self._failed[name] = reason
         self.gates[name] = {

@@ -48,21 +48,21 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cells(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
-    told = evaluation["summary"]
-    note = "; ".join(told["faults"]) if told.get("faults") else ""
-    if told.get("must_pass_failed"):
-        note = f"must pass and failed: {', '.join(told['must_pass_failed'][:3])}"
-    counts = told.get("valid") or not note
-    made_up = "made up by the fake engine, says nothing of it" if told.get("made_up") else ""
+    summary = evaluation["summary"]
+    note = "; ".join(summary["faults"]) if summary.get("faults") else ""
+    if summary.get("must_pass_failed"):
+        note = f"must pass and failed: {', '.join(summary['must_pass_failed'][:3])}"
+    counts = summary.get("valid") or not note
+    made_up = "made up by the fake engine, says nothing of it" if summary.get("made_up") else ""
     return (
         evaluation["run"],
         evaluation["finished"][:16].replace("T", " "),
         evaluation["adapter"],
         evaluation["purpose"],
-        str(told["n"]),
-        share(told.get("accuracy")),
-        share(told.get("format")),
-        share(told.get("hallucination_rate")),
+        str(summary["n"]),
+        share(summary.get("accuracy")),
+        share(summary.get("format")),
+        share(summary.get("hallucination_rate")),
         "; ".join(filter(None, (note if counts else f"DOES NOT COUNT: {note}", made_up))),
     )
 
@@ -121,23 +121,23 @@ def _wrong(sample: Sample) -> dict[str, Any]:
 
 def page_text(document: Mapping[str, Any]) -> str:
     """Return a run as text."""
-    told = document["summary"]
+    summary = document["summary"]
     lines = [
         f"{document['adapter']} on {document['golden']} ({document['purpose']})",
         "",
         f"  finished       {document['finished'].replace('T', ' ')}",
         f"  engine         {document['engine']}, {', '.join(document['fingerprints']) or '?'}",
-        f"  items          {told['n']}, {told['missing']} missing",
-        f"  accuracy       {share(told['accuracy'])}",
+        f"  items          {summary['n']}, {summary['missing']} missing",
+        f"  accuracy       {share(summary['accuracy'])}",
     ]
-    if told["format"] is not None:
-        lines.append(f"  format         {share(told['format'])}")
-    if told["hallucination_rate"] is not None:
-        lines.append(f"  hallucinated   {share(told['hallucination_rate'])}")
-    if told.get("macro_f1") is not None:
-        lines.append(f"  macro F1       {told['macro_f1']:.3f}")
-    lines += [f"  DOES NOT COUNT {fault}" for fault in told["faults"]]
-    lines += [f"  MUST PASS      {item} failed" for item in told["must_pass_failed"]]
+    if summary["format"] is not None:
+        lines.append(f"  format         {share(summary['format'])}")
+    if summary["hallucination_rate"] is not None:
+        lines.append(f"  hallucinated   {share(summary['hallucination_rate'])}")
+    if summary.get("macro_f1") is not None:
+        lines.append(f"  macro F1       {summary['macro_f1']:.3f}")
+    lines += [f"  DOES NOT COUNT {fault}" for fault in summary["faults"]]
+    lines += [f"  MUST PASS      {item} failed" for item in summary["must_pass_failed"]]
     if document["wrong"]:
         shown, total = len(document["wrong"]), document["wrong_total"]
         lines += ["", f"Not right ({shown} of {total})"]

@@ -75,8 +75,8 @@ def _say(entry: Entry) -> str:
 
 def _finished(data: Mapping[str, Any]) -> str:
     counts = data.get("counts", {})
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    return f"ended {data.get('plan_id')}: {data.get('result')}" + (f" ({told})" if told else "")
+    shown = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return f"ended {data.get('plan_id')}: {data.get('result')}" + (f" ({shown})" if shown else "")
 
 
 def _started(data: Mapping[str, Any]) -> str:
@@ -99,9 +99,9 @@ def _released(data: Mapping[str, Any]) -> str:
 
 
 def _evaluated(data: Mapping[str, Any]) -> str:
-    told = data.get("summary", {})
-    accuracy = told.get("accuracy")
-    shown = "does not count" if not told.get("valid") else f"accuracy {accuracy:.1%}"
+    summary = data.get("summary", {})
+    accuracy = summary.get("accuracy")
+    shown = "does not count" if not summary.get("valid") else f"accuracy {accuracy:.1%}"
     return f"evaluated {data.get('adapter')} ({data.get('purpose')}): {shown}"
 
 

@@ -142,8 +142,8 @@ def render_list(rollouts: Iterable[Mapping[str, Any]]) -> str:
     lines = [heading]
     for line, rollout in zip(table, found, strict=True):
         lines.append(line)
-        if said := _waits(rollout):
-            lines.append(f"  {said}")
+        if condition := _waits(rollout):
+            lines.append(f"  {condition}")
     return "\n".join(lines) + "\n"
 
 
@@ -184,6 +184,6 @@ def render_one(rollout: Mapping[str, Any], now: datetime) -> str:
         until = f"until {mark['until']}, " if mark["until"] else ""
         until += f"void since {mark['void']}, " if mark["void"] else ""
         lines.append(f"  {mark['mark']:12} {until}by {mark['by']} at {mark['at']}{reason}")
-    if said := _waits(rollout):
-        lines.append(f"  next         {said}")
+    if condition := _waits(rollout):
+        lines.append(f"  next         {condition}")
     return "\n".join(lines) + "\n"

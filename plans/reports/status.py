@@ -6,7 +6,7 @@ from typing import Any
 
 from fleet.history import Entry, History
 from fleet.resources import LoadedAdapter, Route, State
-from plans.explain.rollout import lines_of, told
+from plans.explain.rollout import rollout_document, rollout_lines
 from plans.wording import iso, short_version
 
 Counts = Mapping[tuple[str, str], int]
@@ -88,7 +88,7 @@ def _alias(route: Route, history: History, counts: Counts, *, client: bool) -> d
             }
             for _, hold in sorted(holds.items())
         ],
-        **told(history, route, client=client),
+        **rollout_document(history, route, client=client),
     }
 
 
@@ -230,7 +230,7 @@ def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:
             version = short_version(hold["adapter"])
             reason = f": {hold['reason']}" if hold["reason"] else ""
             lines.append(f"{'':{width}}  held: {version}, by {hold['by']} at {hold['at']}{reason}")
-        lines += [f"{'':{width}}  {line}" for line in lines_of(alias)]
+        lines += [f"{'':{width}}  {line}" for line in rollout_lines(alias)]
     return lines
 
 

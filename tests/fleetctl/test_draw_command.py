@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 from click.testing import CliRunner
 
 from fleetctl.cli import main_group
-from tests.plans.drawn_fleets import write
+from tests.plans.drawing.drawn_fleets import write
 
 
 def test_the_command_prints_and_writes(tmp_path: Path) -> None:
@@ -20,8 +20,8 @@ def test_the_command_prints_and_writes(tmp_path: Path) -> None:
         assert result.exit_code == 0
         return result.stdout
 
-    plans = Path(__file__).parents[1] / "plans"
-    expected = (plans / "drawing_plain.txt").read_text(encoding="utf-8")
+    drawings = Path(__file__).parents[1] / "plans" / "drawing"
+    expected = (drawings / "drawing_plain.txt").read_text(encoding="utf-8")
     assert run() == expected
     assert run("--format", "svg", "--out", str(out)) == ""
     assert ET.parse(out).getroot().tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314 (ours)

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -6,48 +5,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.names import Address
-from fleet.plan import Action, Change, Plan, Reason
-from fleet.resources import Server
-from plans.render.verdict import ReviewLevel, judge
-from plans.wording import SYMBOLS, difference, duration, listed, size, tally, verb
-
-
-@pytest.mark.parametrize(
-    ("changed", "level", "reason"),
-    [
-        ({}, ReviewLevel.SAFE, "no restart"),
-        ({"back_out_class": "cold"}, ReviewLevel.CARE, "cold"),
-        ({"share_moved": 11}, ReviewLevel.CARE, "premium"),
-        ({"share_moved": 11, "tier": "standard"}, ReviewLevel.SAFE, "no restart"),
-        ({"interrupted": True}, ReviewLevel.DANGER, "will fail"),
-    ],
+from fleet.plan import Action, Change, Reason
+from plans.wording import (
+    SYMBOLS,
+    and_more,
+    difference,
+    duration,
+    file_size,
+    listed,
+    percent,
+    short_version,
+    size,
+    tally,
+    verb,
 )
-def test_the_verdict_on_what_a_client_will_notice(
-    canary: Plan, changed: dict[str, object], level: ReviewLevel, reason: str
-) -> None:
-    impact = replace(canary.impacts[0], **changed)  # type: ignore[arg-type]
-    verdict = judge(replace(canary, impacts=(impact,)))
-    assert verdict.level is level
-    assert reason in verdict.reasons[0]
-
-
-@pytest.mark.parametrize(
-    ("before", "during", "level"),
-    [(3, 7, ReviewLevel.SAFE), (3, 8, ReviewLevel.CARE), (8, 8, ReviewLevel.SAFE)],
-)
-def test_the_verdict_on_slots(canary: Plan, before: int, during: int, level: ReviewLevel) -> None:
-    use = replace(canary.capacity[0], slots_before=before, slots_during=during, slots=8)
-    assert judge(replace(canary, capacity=(use,))).level is level
-
-
-def test_a_restart_needs_a_decision_and_the_worst_reason_comes_first(canary: Plan) -> None:
-    server = Server("tiny-laptop-cpu0", "tiny", "laptop", ("cpu0",), 8100, "0a1b2c3d4e5f")
-    restart = Change(
-        server.address, Action.REPLACE, server, server, Reason.FLAGS_CHANGED, "Flags differ."
-    )
-    verdict = judge(replace(canary, changes=(*canary.changes, restart), warnings=("w",)))
-    assert verdict.level is ReviewLevel.DANGER
-    assert verdict.reasons == ("1 server to restart", "1 warning")
 
 
 def test_all_actions_have_a_symbol_and_all_kinds_a_word_for_each() -> None:
@@ -94,3 +65,32 @@ def test_a_list_never_shows_more_than_its_limit(words: list[str], limit: int) ->
     shown = listed(words, limit)
     assert shown.count(",") < max(limit, 1)
     assert (f"{len(words) - limit} more" in shown) == (len(words) > limit)
+
+
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [(None, "-"), (0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (162_900, "162.9 KB"),
+     (10**6, "1.0 MB"), (2 * 10**9, "2.0 GB")],
+)  # fmt: skip
+def test_file_sizes_in_decimal_units(amount: int | None, words: str) -> None:
+    assert file_size(amount) == words
+
+
+@pytest.mark.parametrize(
+    ("part", "digits", "words"), [(0.0, 0, "0 %"), (0.624, 0, "62 %"), (0.624, 1, "62.4 %")]
+)
+def test_shares_in_percent(part: float, digits: int, words: str) -> None:
+    assert percent(part, digits) == words
+
+
+@pytest.mark.parametrize(("shown", "words"), [(0, "and 2 more"), (1, "and 1 more"), (2, "")])
+def test_a_rest_is_counted_where_there_is_one(shown: int, words: str) -> None:
+    assert and_more(["a", "b"], shown) == words
+
+
+@pytest.mark.parametrize(
+    ("adapter", "version"),
+    [("acme-support-tiny-v2.1.0", "2.1.0"), ("rogue-v2", "rogue-v2"), ("rogue", "rogue")],
+)
+def test_only_a_full_name_is_shortened_to_its_version(adapter: str, version: str) -> None:
+    assert short_version(adapter) == version

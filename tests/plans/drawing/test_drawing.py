@@ -33,7 +33,7 @@ from plans.drawing.content import (
 )
 from plans.drawing.labels import columns
 from runtime.project.load import load_fleet
-from tests.plans.drawn_fleets import FLEETS, write
+from tests.plans.drawing.drawn_fleets import FLEETS, write
 
 GIB = 1 << 30
 SVG = "{http://www.w3.org/2000/svg}"

@@ -11,7 +11,7 @@ from fleet.planning.pipeline import make_plan
 from fleet.resources import Route
 from fleet.rollouts.decide import decide_rollouts
 from plans.documents import plan_file
-from plans.explain.rollout import facts_of
+from plans.explain.rollout import rollout_facts
 from plans.render import RENDERERS
 from plans.reports.status import render_text, status
 from tests.fleet.planning.builders import DAY, NOON, loaded, state
@@ -73,7 +73,7 @@ def test_explain_says_the_phase_the_gates_and_the_outlook() -> None:
     what, now = declared(), NOON + DAY
     made = decide_rollouts(what, there, before, now)
     plan = replace(make_plan(what, there, before, now), outlook=(f"{ALIAS}: well", "other: no"))
-    facts = list(facts_of(plan, made, live))
+    facts = list(rollout_facts(plan, made, live))
     assert facts[:3] == [
         ("Rollout", "2.2.0 is extended"),
         ("Gate", "accuracy (accuracy_drop 3 pp): PASS: PASS said"),

@@ -12,7 +12,7 @@ from fleet.history.entry import Entry
 from fleet.history.fold import fold_entries
 from fleet.resources import Route
 from fleet.rollout_policy import UNITS, GateSpec
-from plans.explain.rollout import told
+from plans.explain.rollout import rollout_document
 from plans.reports.client_report import document, render_html, render_markdown
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
@@ -137,8 +137,8 @@ def test_where_nothing_was_counted_nothing_is_said_but_that() -> None:
         entries(*routed(10), (kind, {**data, "finding": open_ | {"reason": stderr}}))
     )
     (route,) = (each for each in past.established.values() if isinstance(each, Route))
-    assert told(past, route)["gates"][0]["reason"] == stderr
-    assert told(past, route, client=True)["gates"][0]["reason"] == "could not be judged"
+    assert rollout_document(past, route)["gates"][0]["reason"] == stderr
+    assert rollout_document(past, route, client=True)["gates"][0]["reason"] == "could not be judged"
     assert not any(word in f"{report}" for word in ("corvid", "anna", "Traceback"))
 
 
