@@ -25,9 +25,7 @@ def open_live(
     Servers that do not answer take their device and are not returned.
     """
     attached = {
-        attached.name: (host, attached)
-        for host in fleet.hosts.values()
-        for attached in host.attached
+        server.name: (host, server) for host in fleet.hosts.values() for server in host.attached
     }
     cached = _cached(fleet, targets)
     held = _held(targets)

@@ -47,7 +47,9 @@ def _rules(state: PlacementState, item: Item, draft: ServerDraft) -> Iterator[Ob
     if alias_conflict(state.anti_affinity, item, set(draft.residents)):
         anti_affinity = state.anti_affinity[item.alias]
         beside = sorted(
-            item.alias for item in draft.residents.values() if item.alias in anti_affinity
+            resident.alias
+            for resident in draft.residents.values()
+            if resident.alias in anti_affinity
         )
         text = f"`{draft.name}` holds `{beside[0]}`, from which it stays apart"
         yield Obstacle(Limit.APART, draft.name, text, len(beside))
@@ -227,12 +229,10 @@ def alone_on(
     if high is not None:
         return high
     alike = [other for other in host.devices if other.kind == device.kind]
-    wanted = (base.tensor_parallel,) if base.tensor_parallel else TENSOR_PARALLEL_SIZES
-    possible = [
-        target for target in wanted if target <= len(alike) and _splits(state, item, target)
-    ]
+    sizes = (base.tensor_parallel,) if base.tensor_parallel else TENSOR_PARALLEL_SIZES
+    possible = [number for number in sizes if number <= len(alike) and _splits(state, item, number)]
     if not possible:
-        tensor_parallel = wanted[0]
+        tensor_parallel = sizes[0]
         text = (
             f"a server of `{base.name}` stands on {tensor_parallel} devices, and `{host.name}` has "
             f"{len(alike)} of `{device.kind}`"
@@ -265,18 +265,12 @@ def _alone(
     free_bytes, need = int(device.memory_bytes * shape.memory_share), least_bytes(shape)
     if need > free_bytes:
         return _too_small(shape, need, free_bytes, place)
-    trial = ServerDraft("", base, "", (device,) * tensor_parallel, 0)
+    trial = ServerDraft(place, base, "", (device,) * tensor_parallel, 0)
     used = state.hardware.used(trial, item, (slots, rank))
     if int(np.max(used)) > FULL:
-        (found,) = _load(state, item, _renamed(trial, place), (slots, rank))
+        (found,) = _load(state, item, trial, (slots, rank))
         return found
     return None
-
-
-def _renamed(draft: ServerDraft, name: str) -> ServerDraft:
-    """Name a server that is only tried."""
-    draft.name = name
-    return draft
 
 
 def _too_small(shape: ServerShape, need: int, free_bytes: int, place: str) -> Obstacle:

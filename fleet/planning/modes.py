@@ -76,7 +76,7 @@ def advances(plan: Plan, without: Collection[str] = ()) -> Plan:
     aliases = {address.partition("/")[2] for address in done}
     made = replace(
         _empty(plan.fleet, plan.ledger_seq),
-        changes=tuple(route for address, route in routes.items() if address in done),
+        changes=tuple(change for address, change in routes.items() if address in done),
         steps=steps,
         impacts=tuple(impact for impact in plan.impacts if impact.alias in aliases),
         gates=tuple(gate for gate in plan.gates if gate.alias in aliases),
