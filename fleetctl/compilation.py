@@ -132,7 +132,7 @@ def for_litellm(workspace: Workspace, out: Path | None) -> Compiled:
 
 
 def _lost(target: GatewayTarget, routing: Routing) -> tuple[str, ...]:
-    policies = {alias: each.policy for alias, each in routing.routes.items()}
+    policies = {alias: route.policy for alias, route in routing.routes.items()}
     return tuple(limits_sentences(lost(target, policies)))
 
 
@@ -180,7 +180,7 @@ async def _table(workspace: Workspace) -> RoutingTable:
 def _gateway(workspace: Workspace, name: str | None) -> GatewaySpec:
     known = dict(workspace.fleet().gateways) or known_gateways(workspace.state_dir)
     if name is None:
-        envoys = [each for each in known.values() if each.kind == "envoy"]
+        envoys = [gateway for gateway in known.values() if gateway.kind == "envoy"]
         return envoys[0] if envoys else known[min(known)]
     if name not in known:
         raise FleetError(

@@ -31,7 +31,7 @@ def print_message(message: Message | FailureMessage) -> None:
         case Message(text, severity):
             click.echo(f"{PREFIXES[severity]}{text}", err=True)
         case FailureMessage(diagnostics):
-            click.echo(render_text(diagnostics), err=True, nl=False)
+            click.echo(render_text(diagnostics, colour=sys.stderr.isatty()), err=True, nl=False)
 
 
 @contextmanager

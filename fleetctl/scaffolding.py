@@ -28,7 +28,7 @@ def new_fleet(folder: Path, name: str, base: str, engine: str) -> list[Path]:
         SCHEMA_FILE: json_schema(),
         ".gitignore": "# what fleetctl keeps beside the declarations\n.fleetctl/\n",
     }
-    new = {each: text for each, text in texts.items() if not (folder / each).exists()}
+    new = {path: text for path, text in texts.items() if not (folder / path).exists()}
     written = write_files(folder, new)
     make_folder(folder / "clients")
     return written
@@ -107,7 +107,7 @@ def _kept_if_valid(workspace: Workspace, path: Path, text: Callable[[], str]) ->
 
 
 def _wrong(problems: Sequence[Diagnostic]) -> list[Diagnostic]:
-    return [each for each in problems if each.code != NOT_IN_LOCK]
+    return [found for found in problems if found.code != NOT_IN_LOCK]
 
 
 def _problems(workspace: Workspace) -> tuple[Diagnostic, ...]:

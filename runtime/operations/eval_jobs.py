@@ -182,12 +182,12 @@ def jobs_due(workspace: Workspace, live: State) -> tuple[list[EvalJob], list[str
     found: list[EvalJob] = []
     notes: list[str] = []
     past = eval_records(workspace.ledger().read())
-    for each in due_evaluations(serving, past, fleet.evals.every, workspace.now()):
-        where = at.get(each.adapter)
+    for due in due_evaluations(serving, past, fleet.evals.every, workspace.now()):
+        where = at.get(due.adapter)
         if where is None:
-            notes.append(f"{each.adapter} is due ({each.reason}), and no reachable server holds it")
+            notes.append(f"{due.adapter} is due ({due.reason}), and no reachable server holds it")
             continue
-        found.append(EvalJob(target_of(workspace, where), each.golden, each.purpose, where.engine))
+        found.append(EvalJob(target_of(workspace, where), due.golden, due.purpose, where.engine))
     return found, notes
 
 

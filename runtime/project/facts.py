@@ -71,18 +71,19 @@ def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> P
         observed = read_recording(root)
     except ConfigError as error:
         problems += error.diagnostics
-    adapters = [each for client in given.clients.values() for each in client.adapters.values()]
-    golden = {file for each in adapters for file in (each.golden, each.rolling) if file}
-    golden |= {each.golden for each in given.gates.values() if each.golden}
-    zones = {each.demand.timezone for each in adapters if each.demand}
-    zones |= {each.timezone for each in given.rollouts.values()}
-    references = {each for client in given.clients.values() for each in client.keys.values()}
+    clients = given.clients.values()
+    adapters = [adapter for client in clients for adapter in client.adapters.values()]
+    golden = {file for adapter in adapters for file in (adapter.golden, adapter.rolling) if file}
+    golden |= {gate.golden for gate in given.gates.values() if gate.golden}
+    zones = {adapter.demand.timezone for adapter in adapters if adapter.demand}
+    zones |= {rollout.timezone for rollout in given.rollouts.values()}
+    references = sorted({secret for client in clients for secret in client.keys.values()})
     return ProjectFacts(
         lock=lock,
         zones=_zones(zones),
-        fingerprints={each: secret_fingerprint(root, each) for each in sorted(references)},
+        fingerprints={secret: secret_fingerprint(root, secret) for secret in references},
         shapes=_shapes(root, given, problems),
-        absent=frozenset(each for each in golden if not (root / each).is_file()),
+        absent=frozenset(path for path in golden if not (root / path).is_file()),
         schemas=_schemas(root, adapters),
         observed=observed,
         profiles=read_profiles(root, problems),
@@ -93,19 +94,19 @@ def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> P
 def _golden(root: Path, paths: set[str]) -> dict[str, GoldenFacts]:
     """Return size and digest of the golden sets that are there; their lines are not checked."""
     found = {}
-    for path in sorted(each for each in paths if (root / each).is_file()):
+    for path in sorted(name for name in paths if (root / name).is_file()):
         content = (root / path).read_bytes()
-        lines = [each for each in content.splitlines() if each.strip()]
-        items = sum(not each.lstrip().startswith(b'{"defaults"') for each in lines)
-        must_pass = sum(b'"must_pass"' in each for each in lines)
+        lines = [line for line in content.splitlines() if line.strip()]
+        items = sum(not line.lstrip().startswith(b'{"defaults"') for line in lines)
+        must_pass = sum(b'"must_pass"' in line for line in lines)
         found[path] = GoldenFacts(hashlib.sha256(content).hexdigest(), items, must_pass)
     return found
 
 
 def _schemas(root: Path, adapters: Iterable[Adapter]) -> dict[str, str | None]:
     """Read the JSON Schemas of output formats, as they are written."""
-    formats = (each.format for each in adapters)
-    names = {each.text for each in formats if each and each.kind is FormatKind.SCHEMA}
+    formats = (adapter.format for adapter in adapters)
+    names = {form.text for form in formats if form and form.kind is FormatKind.SCHEMA}
     found: dict[str, str | None] = {}
     for name in sorted(names):
         try:
@@ -161,8 +162,8 @@ def _zones(used: set[str]) -> dict[str, tuple[int, ...]]:
     try:
         for name in used - {"UTC"}:
             zone = ZoneInfo(name)
-            offsets = (each.astimezone(zone).utcoffset() or timedelta() for each in months)
-            found[name] = tuple(sorted({int(each.total_seconds()) // 60 for each in offsets}))
+            offsets = (month.astimezone(zone).utcoffset() or timedelta() for month in months)
+            found[name] = tuple(sorted({int(offset.total_seconds()) // 60 for offset in offsets}))
     except (KeyError, ValueError, OSError):
         return dict.fromkeys(available_timezones(), ()) | found
     return found
@@ -229,7 +230,7 @@ def weight_bytes(folder: Path) -> int:
         metadata = json.loads(index.read_bytes())["metadata"]
         if type(metadata.get("total_size")) is int:
             return int(metadata["total_size"])
-    return sum(tensor_bytes(each) for each in sorted(folder.glob("*.safetensors")))
+    return sum(tensor_bytes(path) for path in sorted(folder.glob("*.safetensors")))
 
 
 def tensor_bytes(path: Path) -> int:

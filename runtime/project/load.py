@@ -89,11 +89,11 @@ def load_project(
     facts = read_facts(root, given, problems)
     fleet, more = resolve_fleet(given, tree, facts)
     shown = diagnostics([*findings, *more], tree)
-    problems += [each for each in shown if each.severity == "error"]
+    problems += [finding for finding in shown if finding.severity == "error"]
     if problems:
         raise ConfigError(*problems)
     cache.save(texts)
-    warnings = tuple(each for each in shown if each.severity == "warning")
+    warnings = tuple(finding for finding in shown if finding.severity == "warning")
     return Project(given, tree, fleet, tuple(sorted(texts)), warnings)
 
 
@@ -141,7 +141,7 @@ def read_tree(
         except ConfigError as error:
             problems += error.diagnostics
     if problems:
-        raise ConfigError(*sorted(problems, key=lambda each: each.place or Position("", 0, 0)))
+        raise ConfigError(*sorted(problems, key=lambda found: found.place or Position("", 0, 0)))
     tree = merge_files({file: one for file, one in parsed.items() if file != above}, sources)
     tree = overlay(tree, parsed[above], above) if above in parsed else tree
     _require_this_release(tree)
@@ -195,7 +195,7 @@ def read_files(
         names.append(above)
     problems: list[Diagnostic] = []
     texts: dict[str, str] = {}
-    for name in (each for each in names if each not in without):
+    for name in (path for path in names if path not in without):
         try:
             texts[name] = decode((root / name).read_bytes(), name)
         except ConfigError as error:
