@@ -1,4 +1,4 @@
-"""What a client may try, as data: replayed on each transport, and through any other proxy.
+"""What a client may try, as data: replayed on our gateway, and through any other proxy.
 
 Every probe is one request of client `acme` against the table of `stage.table`: what it may reach
 are the versions of `acme-support`, and nothing with `globex` in it may come back.

@@ -1,4 +1,4 @@
-"""Every probe on the wire, on both transports and through an Envoy: no client reaches or sees
+"""Every probe on the wire, on our gateway and through an Envoy: no client reaches or sees
 another one."""
 
 import asyncio
