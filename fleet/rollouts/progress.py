@@ -175,9 +175,7 @@ def _staged(it: Situation) -> AliasTarget:
         )
     if phase is not None:
         return _wanted(it, it.shares, phase, "", text)
-    weight = min(
-        (next_weight for next_weight in it.rollout.weights if next_weight > percent), default=FULL
-    )
+    weight = min((later for later in it.rollout.weights if later > percent), default=FULL)
     rest = {it.stable: FULL - weight} if it.stable else {}
     shares = {**dict.fromkeys(it.shares, 0), **rest, it.target: weight}
     why = f"{version} has baked at {percent} % and goes to {weight} %"
