@@ -90,9 +90,12 @@ def run(
     answers into the state folder, figures into the library. Exit 1 when an evaluation is
     not valid; with --due, exit 2 on drift.
     """
+    import asyncio
+
     from plans.reports.evals import drift_table, table
     from runtime.operations.eval_jobs import read_evals, spec_for
     from runtime.operations.evaluate import choose_jobs, run_all
+    from runtime.operations.notifications import notify_of_drift
 
     if bool(names) + every + due_only != 1:
         raise click.UsageError("Name aliases or versions, or pass --all or --due.")
@@ -114,17 +117,12 @@ def run(
     aliases = {each.target.alias: each.target.adapter for each in todo}
     drifted = _drifts(past, aliases) if due_only else []
     if due_only:
-        import asyncio
-
-        from runtime.operations.notifications import notify_of_drift
-
         asyncio.run(notify_of_drift(workspace, workspace.observe()))
     if form == "json":
         document = {"evaluations": done, "drift": drifted, "failed": failed, "notes": notes}
         click.echo(json.dumps(document, indent=2))
     elif done:
-        click.echo(table(done), nl=False)
-        click.echo(drift_table(drifted) if drifted else "", nl=False)
+        click.echo(table(done) + (drift_table(drifted) if drifted else ""), nl=False)
     elif not failed:
         click.echo("Nothing is due." if due_only else "Nothing to evaluate.", err=True)
     alarmed = any(each["standing"] in {"serving", "retrain"} for each in drifted)

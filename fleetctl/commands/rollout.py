@@ -12,7 +12,7 @@ from fleetctl import completion
 from fleetctl.options import duration, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from runtime.operations.rollouts import MarkedRollout
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 _FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
 _REASON = click.option("--reason", default="", metavar="TEXT", help="Reason, for the ledger.")
+
+
+def _mark_options(function: "Callable[..., None]") -> "Callable[..., None]":
+    """Add what every mark takes: the alias, a reason, the format of the record."""
+    alias = click.argument("alias", shell_complete=completion.aliases)
+    return alias(_REASON(_FORMAT(click.pass_obj(function))))
 
 
 @click.group(
@@ -89,10 +95,7 @@ def status(workspace: "Workspace", alias: str, form: str) -> None:
 
 
 @command.command("hold", epilog="\b\nExamples:\n  fleetctl rollout hold acme-support")
-@click.argument("alias", shell_complete=completion.aliases)
-@_REASON
-@_FORMAT
-@click.pass_obj
+@_mark_options
 def hold(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
     """Keep the version at its share until `resume`. A gate that fails still rolls back."""
     then = f"stays where it is; to let it go on: fleetctl rollout resume {alias}"
@@ -141,20 +144,14 @@ def pause(
 
 
 @command.command("resume", epilog="\b\nExamples:\n  fleetctl rollout resume acme-support")
-@click.argument("alias", shell_complete=completion.aliases)
-@_REASON
-@_FORMAT
-@click.pass_obj
+@_mark_options
 def resume(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
     """Lift a hold, and end a pause."""
     _mark(workspace, alias, "resume", reason, form, "goes on when its stage allows")
 
 
 @command.command("approve", epilog="\b\nExamples:\n  fleetctl rollout approve acme-support")
-@click.argument("alias", shell_complete=completion.aliases)
-@_REASON
-@_FORMAT
-@click.pass_obj
+@_mark_options
 def approve(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
     """Let the version leave this stage, after its bake, with inconclusive gates.
 
@@ -164,10 +161,7 @@ def approve(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
 
 
 @command.command("extend", epilog="\b\nExamples:\n  fleetctl rollout extend acme-support")
-@click.argument("alias", shell_complete=completion.aliases)
-@_REASON
-@_FORMAT
-@click.pass_obj
+@_mark_options
 def extend(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
     """Give inconclusive gates of this stage its longest bake again, from now."""
     from fleet.errors import FleetError, problem
@@ -212,10 +206,7 @@ Examples:
   fleetctl rollout abort acme-support --reason "client asked to wait"
 """,
 )
-@click.argument("alias", shell_complete=completion.aliases)
-@_REASON
-@_FORMAT
-@click.pass_obj
+@_mark_options
 def abort(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
     """End the rollout: the previous version gets all traffic, now.
 

@@ -277,15 +277,13 @@ class LocalGateways:
         except EngineTimedOutError:
             raise
         except EngineUnreachableError:
-            is_remote = is_url(self._gateways[name].admin)
-            if is_remote or not await still_runs(self._state_dir, name):
+            if is_url(self._gateways[name].admin) or not await still_runs(self._state_dir, name):
                 raise
             return await call(self._client(name))
 
     def _client(self, name: str) -> GatewayClient:
         if name not in self._clients:
-            gateway = self._gateways[name]
-            self._clients[name] = connect(self._state_dir, gateway, self._envoys)
+            self._clients[name] = connect(self._state_dir, self._gateways[name], self._envoys)
         return self._clients[name]
 
 
@@ -298,6 +296,5 @@ def _require_servable(table: RoutingTable) -> None:
     try:
         build_routes(table)
     except InvalidTableError as error:
-        raise EngineRejectedError(
-            400, problem("FC6006", "The routing table is not to be served", f"{error}.")
-        ) from None
+        unfit = problem("FC6006", "The routing table is not to be served", f"{error}.")
+        raise EngineRejectedError(400, unfit) from None

@@ -12,8 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from fleet.gates.offline import judge_paired
-from fleet.gates.verdict import Verdict
+from fleet.gates import Verdict, judge_paired
 from fleet.history.values import GateEvidence
 from fleet.resources import State
 from fleet.response_format import FormatKind, ResponseFormat
@@ -75,8 +74,7 @@ def test_both_versions_are_asked_and_judged_pair_by_pair(tmp_path: Path) -> None
         async with replica(OLD, NEW) as ours:
             found = await judged(tmp_path, ours.url)
             (one,) = found.judged
-            assert one.finding.verdict is Verdict.PASS
-            assert one.finding.counts["items"] == 40
+            assert (one.finding.verdict, one.finding.counts["items"]) == (Verdict.PASS, 40)
             assert {each["adapter"] for each in found.entries} == {OLD, NEW}
             assert one.runs == tuple(each["run"] for each in found.entries)
             again = await judged(tmp_path, ours.url)
@@ -225,9 +223,8 @@ def test_live_gates_count_the_requests_of_the_stage_and_of_no_one_else(tmp_path:
     live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
     end = NOON + timedelta(minutes=5)
     (one,) = judge_traffic(trial(50, "s1"), PACE, live, (), UsageReader(tmp_path), end)
-    assert one.finding.verdict is Verdict.FAIL
+    assert (one.finding.verdict, one.data(NOON)["since"]) == (Verdict.FAIL, NOON.isoformat())
     assert sum(one.finding.counts["bad"]) == 12  # type: ignore[arg-type]
-    assert one.data(NOON)["since"] == NOON.isoformat()
 
 
 def test_a_user_whose_requests_all_fail_is_one_finding_and_not_twelve(tmp_path: Path) -> None:
@@ -270,8 +267,7 @@ def test_rows_are_found_by_alias_and_time_and_damaged_lines_are_counted(tmp_path
     logged(tmp_path, row(0, NEW), row(-90, NEW), row(0, OTHERS, alias="globex-dates"))
     rows, since = UsageReader(tmp_path), NOON - timedelta(hours=1)
     assert [each["version"] for each in rows.rows(since, "acme-support")] == [NEW]
-    assert len(list(rows.rows(since))) == 2
-    assert rows.damaged == 1
+    assert (len(list(rows.rows(since))), rows.damaged) == (2, 1)
     assert list(UsageReader(tmp_path / "elsewhere").rows(since)) == []
 
 

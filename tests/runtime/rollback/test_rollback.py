@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import FleetError, LockHeldError, problem
-from fleet.history.blocks import fallback_check
-from fleet.history.entry import Entry
-from fleet.history.fold import fold_entries
+from fleet.history import Entry, fallback_check, fold_entries
 from fleet.spec import GatewaySpec
 from plans.reports.history import render_text
 from runtime.gateway.control import LocalGateways
