@@ -2,14 +2,13 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fleet.errors import FleetError, LockHeldError, problem
-from fleet.history.blocks import fallback_check
+from fleet.history.blocks import FallbackCheck, fallback_check
 from fleet.history.entry import Entry
 from fleet.history.fold import fold_entries
 from fleet.spec import GatewaySpec
@@ -97,8 +96,11 @@ def test_a_second_rollback_moves_nothing_and_says_how_to_go_further_back(tmp_pat
                 )
             )
             assert (await back(ours)).target == OLD
-            past = fold_entries(ledger(ours.state).read())
-            knows = partial(fallback_check, past, "acme-support", {})
+
+            def knows(names: tuple[str, ...]) -> FallbackCheck:
+                past = fold_entries(ledger(ours.state).read())
+                return fallback_check(past, "acme-support", {}, names)
+
             twice = await back(ours, doubts=knows)
             assert (twice.target, twice.revision, twice.complete) == (OLD, 3, True)
             assert "--to 2.0.0" in twice.warnings[0]
