@@ -31,7 +31,7 @@ class MalformedError(ValueError):
     """A file does not hold what its format says; the message begins with the path inside it."""
 
 
-class _RefusedError(Exception):
+class _UnfitError(Exception):
     """A part of a value is refused; containers put their steps of the path before it."""
 
     def __init__(self, why: str) -> None:
@@ -54,7 +54,7 @@ def decode(wanted: type[Decoded], value: Any, where: str, *, lenient: bool = Fal
     """
     try:
         return cast("Decoded", _reader(cast("Hashable", wanted))(value, lenient))
-    except _RefusedError as error:
+    except _UnfitError as error:
         raise MalformedError(f"{where}{''.join(reversed(error.path))}: {error.why}") from None
 
 
@@ -82,7 +82,7 @@ def _scalar(wanted: Any) -> Reader:
         if type(value) is wanted:
             return value
         if isinstance(value, bool) != (wanted is bool) or not isinstance(value, accepted):
-            raise _RefusedError(f"expected {_called(wanted)}, found {value!r:.60}")
+            raise _UnfitError(f"expected {_called(wanted)}, found {value!r:.60}")
         return value
 
     return read
@@ -99,9 +99,7 @@ def _enumeration(wanted: type[StrEnum]) -> Reader:
         try:
             return wanted(value)
         except ValueError:
-            raise _RefusedError(
-                f"expected one of {', '.join(wanted)}, found {value!r:.60}"
-            ) from None
+            raise _UnfitError(f"expected one of {', '.join(wanted)}, found {value!r:.60}") from None
 
     return read
 
@@ -112,14 +110,14 @@ def _tuple(arguments: tuple[Any, ...]) -> Reader:
 
     def read(value: Any, lenient: bool) -> tuple[Any, ...]:  # noqa: FBT001 (a Reader)
         if not isinstance(value, list):
-            raise _RefusedError(f"expected a list, found {value!r:.60}")
+            raise _UnfitError(f"expected a list, found {value!r:.60}")
         if not endless and len(value) != len(readers):
-            raise _RefusedError(f"expected {len(readers)} items, found {len(value)}")
+            raise _UnfitError(f"expected {len(readers)} items, found {len(value)}")
         found: list[Any] = []
         try:
             for reader, item in zip(cycle(readers), value, strict=False):
                 found.append(reader(item, lenient))
-        except _RefusedError as error:
+        except _UnfitError as error:
             error.path.append(f"[{len(found)}]")
             raise
         return tuple(found)
@@ -130,7 +128,7 @@ def _tuple(arguments: tuple[Any, ...]) -> Reader:
 def _mapping(reader: Reader) -> Reader:
     def read(value: Any, lenient: bool) -> dict[str, Any]:  # noqa: FBT001 (a Reader)
         if not isinstance(value, dict):
-            raise _RefusedError(f"expected an object, found {value!r:.60}")
+            raise _UnfitError(f"expected an object, found {value!r:.60}")
         return _fields([(key, reader) for key in sorted(value)], value, lenient=lenient)
 
     return read
@@ -145,7 +143,7 @@ def _fields(
         for name, reader in readers:
             if name in document:
                 found[name] = reader(document[name], lenient)
-    except _RefusedError as error:
+    except _UnfitError as error:
         error.path.append(f".{name}")
         raise
     return found
@@ -169,7 +167,7 @@ def _tagged(readers: Mapping[str, Reader]) -> Reader:
     def read(value: Any, lenient: bool) -> Any:  # noqa: FBT001 (a Reader)
         tag = (value.get("kind") or value.get("verb")) if isinstance(value, dict) else None
         if not isinstance(tag, str) or tag not in readers:
-            raise _RefusedError(
+            raise _UnfitError(
                 f"expected `kind` or `verb` to be one of {', '.join(sorted(readers))}"
             )
         return readers[tag](value, lenient)
@@ -192,13 +190,13 @@ def _record(wanted: type) -> Reader:
 
     def read(value: Any, lenient: bool) -> Any:  # noqa: FBT001 (a Reader)
         if not isinstance(value, dict):
-            raise _RefusedError(f"expected an object, found {value!r:.60}")
+            raise _UnfitError(f"expected an object, found {value!r:.60}")
         if not needed <= value.keys():
-            raise _RefusedError(f"`{min(needed - value.keys())}` is missing")
+            raise _UnfitError(f"`{min(needed - value.keys())}` is missing")
         if not lenient and not value.keys() <= allowed:
-            raise _RefusedError(f"unknown field `{min(value.keys() - allowed)}`")
+            raise _UnfitError(f"unknown field `{min(value.keys() - allowed)}`")
         if label and value.get(label, tag) != tag:
-            raise _RefusedError(f"expected a resource or operation of kind `{tag}`")
+            raise _UnfitError(f"expected a resource or operation of kind `{tag}`")
         return wanted(**_fields(readers, value, lenient=lenient))
 
     return read

@@ -25,7 +25,7 @@ async def doubts(
 
     Args:
         live: What was observed.
-        gateways: Those of the fleet; one that does not run serves nobody.
+        gateways: The gateways of the fleet; a gateway that does not run serves no client.
         state_dir: Where servers that fleetctl started are recorded.
         hosts: The declared hosts, whose servers `live` covers.
     """

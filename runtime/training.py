@@ -34,7 +34,7 @@ def claim(
     Two people who claim at the same moment both write; the first line in the ledger counts.
 
     Raises:
-        FleetError: FC6710, somebody else has; it names them and the end of their claim.
+        FleetError: FC6710, another person holds the claim; the error names the person and the end.
     """
     _refuse_others(standing_claim(fold_entries(ledger.read()).claims, alias, now), alias, by)
     until = (now + lasts).isoformat(timespec="seconds")
@@ -47,7 +47,7 @@ def claim(
 async def prolonged(take: Callable[[], Claim], every: float) -> None:
     """Claim again every so many seconds, until cancelled.
 
-    What stands against it (a ledger that is away, somebody else's claim) ends no training.
+    What stands against it (a ledger that is away, another person's claim) ends no training.
     """
     while True:
         await asyncio.sleep(every)
@@ -61,7 +61,7 @@ def release(
     """Give a claim back; None: there was none.
 
     Raises:
-        FleetError: FC6710, it is somebody else's, and `force` is not given.
+        FleetError: FC6710, the claim is another person's, and `force` is not given.
     """
     found = standing_claim(fold_entries(ledger.read()).claims, alias, now)
     if found is None:

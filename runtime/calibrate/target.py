@@ -13,7 +13,7 @@ class CalibrationTarget:
     url: str
     base: BaseSpec
     device: DeviceSpec | None
-    """One of its devices; None on a server that somebody else runs."""
+    """One of its devices; None on an attached server."""
     kind: str
     """Kind of its devices, such as `h100_80g`."""
     tensor_parallel: int

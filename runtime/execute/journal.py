@@ -46,7 +46,7 @@ class Journal:
     async def _flush_after(self, previous: asyncio.Task[None] | None) -> None:
         if previous is not None:
             await asyncio.wait([previous])
-        self._next = None  # whoever comes from now on goes with the following flush
+        self._next = None  # later records go with the following flush
         batch, self._waiting = self._waiting, []
         if not batch:
             return

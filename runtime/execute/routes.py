@@ -22,7 +22,7 @@ from runtime.ledger.lease import lost
 Entry = TypeVar("Entry")
 
 ATTEMPTS = 5
-"""How often a batch is made anew when somebody else wrote the table in between."""
+"""Upper bound of attempts of one batch, when other runs write the table in between."""
 
 
 class RouteWriter:
@@ -62,7 +62,7 @@ class RouteWriter:
             for attempt in range(1, ATTEMPTS + 1):
                 try:
                     return await self._attempt(steps, announced)
-                except StalePlanError as error:  # somebody wrote meanwhile: look again
+                except StalePlanError as error:  # another run wrote meanwhile: read again
                     if attempt == ATTEMPTS:
                         return {step.id: _failed(error) for step in steps}
                 except LockHeldError:

@@ -112,12 +112,12 @@ class FakeModelServer:
         self.running[name] += 1
 
     def finish(self, name: str) -> None:
-        """Count it no longer; whoever waits longest runs."""
+        """Count a request no longer; the request that waits longest runs."""
         self.running[name] -= 1
         while self.waiting and self.running.total() < self.config.max_num_seqs:
             turn = self.waiting.popleft()
             if not turn.cancelled():
-                self.running[""] += 1  # in the name of whoever wakes up
+                self.running[""] += 1  # in the name of the request that wakes up
                 turn.set_result(None)
 
     def load(self, name: str, path: str) -> None:

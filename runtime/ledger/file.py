@@ -155,7 +155,7 @@ class FileLedger:
             self._hand_back(taken.token)
 
     def renew(self, token: int, ttl_s: int) -> None:
-        """Extend the lease with this token; nobody may have taken it since."""
+        """Extend the lease with this token, unless another run has taken the lease."""
         with self._locked():
             found = self._fence(token)
             leases.write(self._folder, replace(found, expires=_end(self._clock(), ttl_s)))
@@ -221,7 +221,7 @@ class FileLease:
         """Extend the lease by its time to live from now.
 
         Raises:
-            LockHeldError: FC5105, somebody else has taken it.
+            LockHeldError: FC5105, another run has taken the lease.
         """
         self._ledger.renew(self._token, self._ttl_s)
 

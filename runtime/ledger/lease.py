@@ -1,6 +1,6 @@
 """The lease of a file ledger: one small file beside it, written whole.
 
-It keeps the newest fencing token for ever, also when nobody holds the lease.
+The file keeps the newest fencing token for ever, also while no run holds the lease.
 """
 
 import json
@@ -23,7 +23,7 @@ class LeaseRecord:
     token: int = 0
     """The newest fencing token ever given out."""
     holder: str = ""
-    """Empty: nobody."""
+    """Empty: no run holds the lease."""
     expires: str = ""
     """ISO 8601, UTC."""
     machine: str = ""
@@ -32,7 +32,7 @@ class LeaseRecord:
     started: str = ""
 
     def is_held(self, now: datetime) -> bool:
-        """Say whether somebody holds it: it has not expired, and the holder may be alive.
+        """Return whether the lease is held: not expired, and the holder may be alive.
 
         A holder of this machine whose process is gone holds nothing, so that a killed run
         does not lock the fleet until its lease expires.

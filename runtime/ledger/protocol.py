@@ -18,7 +18,7 @@ class Lease(Protocol):
         ...
 
     def renew(self) -> None:
-        """Extend the lease; raises `LockHeldError` when somebody else has taken it."""
+        """Extend the lease; raises `LockHeldError` when another run has taken it."""
         ...
 
 

@@ -54,7 +54,7 @@ class LedgerReplica:
     def about(self, name: str) -> tuple[list[Entry], datetime | None]:
         """Return the entries in which a name stands, and of when the newest of all is.
 
-        For whoever has no time: each of them is as it was written, the chain is not checked.
+        Fast: each entry is checked by itself, the chain is not checked.
 
         Raises:
             FleetError: FC5102, one of them was changed.

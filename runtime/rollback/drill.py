@@ -1,9 +1,9 @@
-"""A rollback as an exercise: proves that it would work now, and how long it would take.
+"""Rollback drills: prove that a rollback would work now, and measure its duration.
 
-A dry drill moves nobody: it publishes the routes as they are under a new revision, which is
-all the work of a flip, and asks the version it would go back to on every server that holds
-it. A live drill flips for a moment and back; it is tested first, and refused while a rollout
-is under way. A live drill that was killed in between is put right by the next reconcile.
+A dry drill moves no traffic: the drill publishes the routes as they are under a new revision and
+requests answers of the target on every server that holds the target. A live drill moves the traffic
+to the target and back, after a smoke test; a live drill during a rollout is refused. The next
+reconcile restores the routes of a live drill that was killed.
 """
 
 import asyncio
@@ -175,7 +175,7 @@ async def _there_and_back(
 def _restored(
     table: RoutingTable, alias: str, target: ShareEntry, shares: tuple[ShareEntry, ...]
 ) -> RoutingTable:
-    """Undo the flip, unless somebody has changed the route since: then theirs holds."""
+    """Undo the flip, unless the route was changed since: then the change holds."""
     if alias not in table.aliases or flipped(table, alias, target) is not table:
         return table
     return with_shares(table, alias, shares)
@@ -186,7 +186,7 @@ def _again(table: RoutingTable) -> RoutingTable:
 
 
 def unfinished(entries: Iterable[Entry]) -> Iterator[Mapping[str, Any]]:
-    """Yield what `drill_started` said of live drills of which nobody wrote how they ended."""
+    """Yield the data of `drill_started` of live drills without a recorded end."""
     begun: dict[str, Mapping[str, Any]] = {}
     for entry in entries:
         match entry.kind:

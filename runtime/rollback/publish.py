@@ -49,7 +49,7 @@ class Written:
 
 
 async def write(gateways: LocalGateways, change: Change) -> Written:
-    """Read the table, change it and publish it; anew when somebody wrote in between.
+    """Read the table, change and publish it; again when another run wrote in between.
 
     Raises:
         FleetError: what `change` refuses, or that the table cannot be read or written.
@@ -97,27 +97,29 @@ def choose_target(
     forward: bool = False,
     lost: Collection[str] = (),
 ) -> ShareEntry:
-    """Return the version to go back to.
+    """Return the version to go back to, in this order.
 
-    During a canary that is the one which answers the rest; else the newest older one that has
-    proven itself (`doubts` is asked only where it matters). Where the version after
-    the one that answers was rolled back already, or a rollback was killed half-way, that one
-    stays. One that its servers have
-    `lost` comes after those that are there. A shadow, which gets copies and answers nobody,
-    must be named, and so must one that never proved itself. One that is as new as what answers
-    now, or newer, would get all traffic without stage or gate: only with `forward`.
+    1. The version `to`. A version as new as the one that answers now, or newer, needs `forward`.
+    2. The version that answers now, where the next newer version was rolled back already or a
+       rollback was killed half-way.
+    3. During a canary, the older version with the rest of the traffic.
+    4. The newest older version that has proven itself and that its servers still hold.
+    5. The newest older version that has proven itself and that its servers have `lost`.
+
+    A shadow and a version that never proved itself are chosen with `to` alone. `doubts` is called
+    only where the choice depends on the ledger.
 
     Raises:
-        FleetError: it is not resident, is no way back, or there is none
-            before the one that answers now, or none that has proven itself.
+        FleetError: `to` is not resident or is no way back; no older version is resident, or none
+            has proven itself.
     """
     resident = [share for share in entry.shares if share.servers]
     newest = next(place for place, share in enumerate(entry.shares) if share.percent)
     if to is not None:
         return _named(alias, entry, to, forward=forward)
     names = names_of(entry)
-    # Two people, or one twice: whoever wants to go further back names the version.
-    # A rollback that was killed has flipped the route, and nobody has written it down.
+    # A second call, by the same or another person, goes no further back: that needs `to`.
+    # A rollback that was killed has flipped the route and is not in the ledger.
     if newest > 0 and entry.shares[newest].percent == FULL:
         known, before = doubts(names), entry.shares[newest - 1].adapter
         if before in known.held or before in known.served:
@@ -139,7 +141,7 @@ def choose_target(
 
 
 def _named(alias: str, entry: AliasEntry, to: str, *, forward: bool) -> ShareEntry:
-    """Return the version that somebody asks for; as `choose_target`."""
+    """Return the version `to`; as `choose_target`."""
     resident = [arm for arm in entry.shares if arm.servers]
     newest = next(place for place, arm in enumerate(entry.shares) if arm.percent)
     for share in resident:

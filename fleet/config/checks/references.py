@@ -79,7 +79,7 @@ def reference(
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _Preference:
     """An adapter with who it is."""
 
     client: str
@@ -92,7 +92,7 @@ class _Wish:
 def check_places(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
     """Yield wishes that name nothing, or that no placement can meet."""
     wishes = {
-        alias_name(name, task): _Wish(
+        alias_name(name, task): _Preference(
             name,
             client.tier or given.defaults.tier,
             alias_name(name, task),
@@ -104,7 +104,7 @@ def check_places(given: Declarations, names: DeclaredNames) -> Iterator[Problem]
     }
     homes = {server: host for host, its in given.hosts.items() for server in its.servers}
     known = frozenset({*names.aliases, *names.clients})
-    pinned: dict[str, list[_Wish]] = {}
+    pinned: dict[str, list[_Preference]] = {}
     for wish in wishes.values():
         if wish.adapter.pin in homes:
             pinned.setdefault(str(wish.adapter.pin), []).append(wish)
@@ -118,7 +118,7 @@ def check_places(given: Declarations, names: DeclaredNames) -> Iterator[Problem]
 
 
 def _avoid(
-    wish: _Wish, given: Declarations, names: DeclaredNames, homes: Mapping[str, str]
+    wish: _Preference, given: Declarations, names: DeclaredNames, homes: Mapping[str, str]
 ) -> Iterator[Problem]:
     avoid, pin = wish.adapter.avoid, wish.adapter.pin
     for position, name in enumerate(avoid):
@@ -137,7 +137,9 @@ def _avoid(
         yield Problem("FC1225", (*wish.path, "avoid"), detail, hint=hint, at="key")
 
 
-def _apart(wish: _Wish, known: frozenset[str], beside: Sequence[_Wish]) -> Iterator[Problem]:
+def _apart(
+    wish: _Preference, known: frozenset[str], beside: Sequence[_Preference]
+) -> Iterator[Problem]:
     """Check the `apart` of an adapter; `beside` are pinned to the same server."""
     for position, name in enumerate(wish.adapter.apart):
         path = (*wish.path, "apart", position)
@@ -163,7 +165,7 @@ def _apart(wish: _Wish, known: frozenset[str], beside: Sequence[_Wish]) -> Itera
 
 
 def _reserved(
-    wish: _Wish, pin: str, given: Declarations, homes: Mapping[str, str]
+    wish: _Preference, pin: str, given: Declarations, homes: Mapping[str, str]
 ) -> Iterator[Problem]:
     name = homes.get(pin, pin)
     host = given.hosts.get(name)

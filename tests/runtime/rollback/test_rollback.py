@@ -2,14 +2,13 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fleet.errors import FleetError, LockHeldError, problem
-from fleet.history import Entry, fallback_check, fold_entries
+from fleet.history import Entry, FallbackCheck, fallback_check, fold_entries
 from fleet.spec import GatewaySpec
 from plans.reports.history import render_text
 from runtime.gateway.control import LocalGateways
@@ -32,8 +31,7 @@ def ledger(state: Path) -> Ledger:
     return open_ledger(state, run="r", by="tester", clock=lambda: NOON)
 
 
-def scribe(state: Path) -> LedgerOutbox:
-    """Return one that waits as long as a busy disk takes."""
+def scribe(state: Path) -> LedgerOutbox:  # waits as long as a busy disk takes
     return LedgerOutbox(lambda: ledger(state), limit_s=60)
 
 
@@ -89,14 +87,15 @@ def test_a_second_rollback_moves_nothing_and_says_how_to_go_further_back(tmp_pat
         async with stage(tmp_path / ".fleetctl", new=100) as ours:
             three = alias("acme", (NEW, 100, ("s1",)), (OLD, 0, ("s1",)), (OLDER, 0, ("s1",)))
             ours.replicas["s1"].memory.listed[OLDER] = "/store/older"
-            await ours.gateways.publish(
-                table(ours.servers, revision=2).model_copy(
-                    update={"aliases": {"acme-support": three}}
-                )
-            )
+            start = table(ours.servers, revision=2)
+            aliases = {"acme-support": three}
+            await ours.gateways.publish(start.model_copy(update={"aliases": aliases}))
             assert (await back(ours)).target == OLD
-            past = fold_entries(ledger(ours.state).read())
-            knows = partial(fallback_check, past, "acme-support", {})
+
+            def knows(names: tuple[str, ...]) -> FallbackCheck:
+                past = fold_entries(ledger(ours.state).read())
+                return fallback_check(past, "acme-support", {}, names)
+
             twice = await back(ours, doubts=knows)
             assert (twice.target, twice.revision, twice.complete) == (OLD, 3, True)
             assert "--to 2.0.0" in twice.warnings[0]
