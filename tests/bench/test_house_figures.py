@@ -46,7 +46,7 @@ def test_a_checkout_with_one_of_each_defect(tmp_path: Path) -> None:
         "fleet": "7 modules, 316 lines",
         "fleet, flat": "2 modules, 3 lines",
         "fleet.packing": "2 modules, 304 lines",
-        "fleet.planning.pipeline": "3 modules, 9 lines",
+        "fleet.planning": "3 modules, 9 lines",
     }
     assert (figures["Modules"].value, figures["Lines"].value) == (13, 322)
     assert figures["Modules under 60 lines"].value == 12
@@ -66,7 +66,7 @@ def test_a_checkout_with_one_of_each_defect(tmp_path: Path) -> None:
     reached = figures["Modules reached by `make_plan`"]
     assert (reached.value, reached.rows) == (
         3,
-        {"defined in": "fleet.planning.entry", "fleet": 1, "fleet.planning.pipeline": 2},
+        {"defined in": "fleet.planning.entry", "fleet": 1, "fleet.planning": 2},
     )
     assert figures["READMEs of packages"].value == 2
     assert figures["READMEs of packages over 100 lines"].rows == {"plans/README.md": 101}
