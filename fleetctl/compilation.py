@@ -25,7 +25,6 @@ from plans.compile.envoy.routing import RoutePlace, Routing
 from plans.compile.launch import LAUNCH_FORMATS
 from plans.render.sections import limits_sentences
 from runtime.files import replace_file
-from runtime.gateway.admin_socket import shortened
 from runtime.gateway.envoy.admin import EnvoyClient
 from runtime.gateway.envoy.files import command_line
 from runtime.gateway.state_dir import known_gateways
@@ -143,7 +142,7 @@ async def _written(
     folder: Path,
     seen_at: str | None,
 ) -> str:
-    socket = shortened(folder / ADMIN_SOCKET)
+    socket = folder / ADMIN_SOCKET
     client = EnvoyClient(gateway, folder, socket, envoys_of(workspace.root, seen_at))
     written = f"revision {table.revision} is written to {folder}"
     try:

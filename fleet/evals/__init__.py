@@ -47,7 +47,7 @@ from fleet.evals.run import (
     cache_key,
     eval_spec_of,
 )
-from fleet.evals.run_file import is_whole_run, lines_of, run_of, sample_of
+from fleet.evals.run_file import lines_of, run_of, sample_of, spelled_as_utf8
 from fleet.evals.schedule import ServedVersion, answering, due_evaluations, served_versions
 from fleet.evals.summary import (
     changed_answers,
@@ -95,7 +95,6 @@ __all__ = [
     "in_pairs",
     "inspect_samples",
     "inspect_version",
-    "is_whole_run",
     "latest_anchor",
     "lines_of",
     "lm_eval_samples",
@@ -113,6 +112,7 @@ __all__ = [
     "scored",
     "scored_by",
     "served_versions",
+    "spelled_as_utf8",
     "summarize",
     "to_judge",
     "with_format",

@@ -55,14 +55,14 @@ def sample_line(sample: Sample) -> str:
 
 
 def _line(document: Mapping[str, Any]) -> str:
-    """Return a document as a single line; JSON reads back what `is_whole_run` spells."""
+    """Return a document as a single line; JSON reads back what `spelled_as_utf8` spells."""
     text = json.dumps(document, ensure_ascii=False)
     for line_end in _LINE_ENDS:
         text = text.replace(line_end, f"\\u{ord(line_end):04x}")
-    return is_whole_run(text)
+    return spelled_as_utf8(text)
 
 
-def is_whole_run(text: str) -> str:
+def spelled_as_utf8(text: str) -> str:
     """Return a text that UTF-8 can hold: half a character of it, as models say it, is spelled."""
     return text.encode("utf-8", "backslashreplace").decode()
 

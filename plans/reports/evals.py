@@ -6,7 +6,7 @@ Renderers take the documents that `--format json` prints, so that both forms say
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fleet.evals import EvalRecord, EvalRun, QualityDrift, Sample, is_whole_run, summarize
+from fleet.evals import EvalRecord, EvalRun, QualityDrift, Sample, spelled_as_utf8, summarize
 from plans.tables import aligned
 from plans.wording import iso
 
@@ -113,7 +113,7 @@ def _wrong(sample: Sample) -> dict[str, Any]:
     return {
         "item": sample.item,
         "sample": sample.sample,
-        "answer": is_whole_run(sample.answer),
+        "answer": spelled_as_utf8(sample.answer),
         "scores": dict(sample.scores),
         "why": sample.error or sample.note,
     }

@@ -12,9 +12,9 @@ from fleet.evals import (
     GoldenSet,
     Purpose,
     in_pairs,
-    is_whole_run,
     pair_faults,
     run_faults,
+    spelled_as_utf8,
 )
 from runtime.evals.context import EvalContext
 from runtime.evals.engines import engine_named
@@ -80,13 +80,13 @@ async def evaluate(
             )
         )
     samples = tuple(
-        replace(sample, error=is_whole_run(sample.error))
+        replace(sample, error=spelled_as_utf8(sample.error))
         if sample.error
         else replace(
             sample,
-            model=is_whole_run(sample.model or before.model),
-            fingerprint=is_whole_run(sample.fingerprint or before.fingerprint),
-            note=is_whole_run(sample.note),  # may be told in the ledger, as the answer is not
+            model=spelled_as_utf8(sample.model or before.model),
+            fingerprint=spelled_as_utf8(sample.fingerprint or before.fingerprint),
+            note=spelled_as_utf8(sample.note),  # may be told in the ledger, as the answer is not
         )
         for sample in got.samples
     )

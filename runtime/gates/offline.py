@@ -17,11 +17,11 @@ from fleet.evals import (
     GoldenSet,
     eval_spec_of,
     in_pairs,
-    is_whole_run,
     must_pass_failed,
     paired_scores,
     read_golden_set,
     scored_by,
+    spelled_as_utf8,
     to_judge,
 )
 from fleet.gates import Finding, judge_paired
@@ -126,7 +126,9 @@ def unexpected(error: BaseException) -> str:
     """Return the text of an error that has no message of its own."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return is_whole_run(f"an error that fleetctl has no words for: {type(error).__name__}: {error}")
+    return spelled_as_utf8(
+        f"an error that fleetctl has no words for: {type(error).__name__}: {error}"
+    )
 
 
 def _told(diagnostic: Diagnostic) -> str:

@@ -1,13 +1,12 @@
 """The socket of a gateway's admin side: path, owner, and the HTTP server on it.
 
-A Unix socket lies in the gateway's folder, where nothing deletes files that are old. A path too
-long for the kernel becomes a short one in `.fleetctl/run` of the user's home folder.
+A Unix socket lies in the gateway's folder, where nothing deletes files that are old. Where the path
+is too long for the kernel, a link in `/tmp` leads to the folder; every caller makes the link anew.
 """
 
 import asyncio
 import hashlib
 import os
-import pwd
 import socket
 import stat
 from contextlib import suppress
@@ -19,7 +18,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from fleet.errors import FleetError, problem
+from fleet.errors import EngineError, FleetError, problem
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE, PRIVATE_FOLDER
 from runtime.gateway.state_dir import gateway_dir
@@ -32,8 +31,8 @@ CLOSE_S: Final = 2.0
 """Upper bound in seconds of waiting for running calls when the server closes."""
 _BACKLOG: Final = 128
 _ANOTHER_LISTENS: Final = "another process listens there"
-_EARLIER_FOLDER = Path("/tmp") / f"fleetctl-{os.getuid()}"  # noqa: S108 (its owner is checked)
-"""Where gateways of earlier versions bound sockets whose path is too long."""
+_LINKS = Path("/tmp") / f"fleetctl-{os.getuid()}"  # noqa: S108 (checked to be private)
+"""Folder of links to folders whose path is too long, each named by a hash of its target."""
 
 
 def is_url(admin: str) -> bool:
@@ -42,56 +41,63 @@ def is_url(admin: str) -> bool:
 
 
 def socket_path(state_dir: Path, gateway: GatewaySpec) -> Path:
-    """Return the path at which a gateway binds its admin socket.
+    """Return the path of a gateway's admin socket, however long.
 
     A declared relative path counts from the project, the folder above `state_dir`.
     """
     state = state_dir.resolve()
     default = gateway_dir(state, gateway.name) / "admin.sock"
-    return shortened(state.parent / gateway.admin if gateway.admin else default)
+    return state.parent / gateway.admin if gateway.admin else default
 
 
-def shortened(path: Path) -> Path:
-    """Return the path of a socket; a path too long for the kernel becomes a short one."""
+def short_path(path: Path) -> Path:
+    """Return a path to a socket that the kernel takes; makes the link that a long path needs.
+
+    Raises:
+        EngineError: FC6001, another user could change the link.
+    """
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
         return path
-    return _run_folder() / _short_name(path)
+    link = _LINKS / _hash(path.parent)
+    with suppress(FileExistsError):
+        _LINKS.mkdir(mode=PRIVATE_FOLDER)
+    _require_private(_LINKS)
+    with suppress(FileExistsError):
+        link.symlink_to(path.parent)
+    return link / path.name
 
 
-def find_socket(state_dir: Path, gateway: GatewaySpec) -> Path:
-    """Return the path at which a gateway that runs may be reached.
+def reachable_path(path: Path) -> Path:
+    """Return the path at which a process may listen on a socket.
 
-    That is `socket_path`, or the path in `/tmp` at which a gateway of an earlier version listens.
+    That is `short_path`, or the file in `/tmp` that a gateway of an earlier version has bound
+    because of a path too long.
+
+    Raises:
+        EngineError: as `short_path`.
     """
-    path = socket_path(state_dir, gateway)
-    earlier = _EARLIER_FOLDER / path.name
-    is_short = path.parent == _run_folder()
-    if is_short and not path.exists() and _is_private(_EARLIER_FOLDER) and earlier.exists():
-        return earlier
-    return path
+    short = short_path(path)
+    earlier = _LINKS / f"{_hash(path)}.sock"
+    return earlier if short != path and not path.exists() and earlier.exists() else short
 
 
-def _run_folder() -> Path:
-    """Return the folder of short socket paths, the same for every process of a user."""
-    try:
-        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:  # a container's user without a name
-        home = Path.home()
-    return home / ".fleetctl" / "run"
+def _hash(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
 
 
-def _short_name(path: Path) -> str:
-    return hashlib.sha256(os.fsencode(path)).hexdigest()[:16] + ".sock"
-
-
-def _is_private(folder: Path) -> bool:
-    """Return whether a folder is this user's and closed to all others."""
-    try:
-        found = folder.lstat()
-    except OSError:
-        return False
-    is_closed = not stat.S_IMODE(found.st_mode) & 0o077
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and is_closed
+def _require_private(folder: Path) -> None:
+    found = folder.lstat()
+    is_open = bool(stat.S_IMODE(found.st_mode) & 0o077)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or is_open:
+        raise EngineError(
+            problem(
+                "FC6001",
+                "The folder of the admin socket is not private",
+                f"`{folder}` must be a folder of yours with mode 0700: whoever opens the "
+                "socket decides where clients' requests go.",
+                hint="Remove it, or declare a short `admin` path on the gateway.",
+            )
+        )
 
 
 class AdminServer:
@@ -123,13 +129,15 @@ class AdminServer:
         """Listen on a Unix socket that its owner alone can open.
 
         Raises:
+            EngineError: as `short_path`.
             FleetError: FC6007, another process listens there, or the path cannot be used.
         """
         try:
-            prepare_socket_folder(path)
-            obstacle = _remove_dead(path)
+            path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+            short = short_path(path)
+            obstacle = _remove_dead(short)
             if obstacle is None:
-                bound = _bind(path)
+                bound = _bind(short)
                 self._path, self._file = path, _file_id(path)
         except OSError as error:
             obstacle = error.strerror or str(error)
@@ -171,15 +179,6 @@ class AdminServer:
 
     def _protocol(self) -> HttpToolsProtocol:
         return HttpToolsProtocol(self._config, self._state, app_state={})
-
-
-def prepare_socket_folder(path: Path) -> None:
-    """Make the folder of a Unix socket, for its owner alone.
-
-    Raises:
-        OSError: the folder cannot be made.
-    """
-    path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
 
 
 def _bind(path: Path) -> socket.socket:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.spec import GatewaySpec
-from runtime.gateway.admin_socket import find_socket, is_url, socket_path
+from runtime.gateway.admin_socket import is_url, reachable_path, socket_path
 from runtime.gateway.envoy.admin import EnvoyClient, Envoys
 from runtime.gateway.operator_secret import operator_secret
 from runtime.gateway.protocol import (
@@ -75,16 +75,16 @@ def connect(state_dir: Path, gateway: GatewaySpec, envoys: Envoys | None = None)
 
     Raises:
         FleetError: the operator's secret cannot be read here.
+        EngineError: as `runtime.gateway.admin_socket.short_path`.
     """
     if gateway.kind == "envoy":
         assert envoys is not None, "a caller with Envoys says how their files are made"
         folder = gateway_dir(state_dir.resolve(), gateway.name)
-        bound, reached = socket_path(state_dir, gateway), find_socket(state_dir, gateway)
-        return EnvoyClient(gateway, folder, bound, envoys, reached_at=reached)
+        return EnvoyClient(gateway, folder, socket_path(state_dir, gateway), envoys)
     peer = f"gateway `{gateway.name}`"
     if is_url(gateway.admin):
         return AdminClient(_over_tcp(state_dir, gateway, peer))
-    socket = find_socket(state_dir, gateway)
+    socket = reachable_path(socket_path(state_dir, gateway))
     return AdminClient(JsonClient("http://gateway", peer=peer, socket=socket))
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from fleet.errors import EngineError, FleetError, problem
 from fleet.resources import GatewayFault
 from fleet.spec import GatewaySpec
-from runtime.gateway.admin_socket import find_socket, is_url
+from runtime.gateway.admin_socket import is_url, socket_path
 from runtime.gateway.http.timeouts import GRACE_S
 from runtime.gateway.state_dir import gateway_dir, known_gateways, remember
 from runtime.processes import send, start_mark
@@ -128,7 +128,7 @@ def stop(state_dir: Path, name: str) -> bool:
 def has_run(state_dir: Path, gateway: GatewaySpec) -> bool:
     """Return whether a gateway was ever started here: its lock or its socket is there."""
     return _lock_path(state_dir, gateway.name).exists() or (
-        not is_url(gateway.admin) and find_socket(state_dir, gateway).exists()
+        not is_url(gateway.admin) and socket_path(state_dir, gateway).exists()
     )
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from fleet.errors import EngineError, EngineUnreachableError, problem
 from fleet.spec import GatewaySpec
-from runtime.gateway.admin_socket import find_socket
+from runtime.gateway.admin_socket import socket_path
 from runtime.gateway.state_dir import gateway_dir
 from runtime.gateway.supervisor import find_process
 from runtime.usage.log import USAGE_FILE
@@ -48,7 +48,7 @@ async def unreachable_error(
         gateway: As declared.
         error: Why there was no connection.
     """
-    path, name = find_socket(state_dir, gateway), gateway.name
+    path, name = socket_path(state_dir, gateway), gateway.name
     gone = "" if path.exists() else f" The file `{path}` is gone."
     running = find_process(state_dir, name)
     if gateway.kind == "envoy":

@@ -101,7 +101,7 @@ async def measured(folder: Path, documents: list[Path]) -> dict[str, list[float]
     async with serving(state, _MAIN):
         tune()  # as in a gateway's process
         ticker = Ticker(asyncio.get_running_loop())
-        socket = str(admin_socket.socket_path(state, _MAIN))
+        socket = str(admin_socket.short_path(admin_socket.socket_path(state, _MAIN)))
         for document in documents:
             command = [sys.executable, "-S", "-c", _PUT, socket, str(document)]
             put = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE)

@@ -122,7 +122,7 @@ def test_a_running_gateway_refuses_a_later_table_and_keeps_its_own(tmp_path: Pat
         async with stage(tmp_path / ".fleetctl") as ours:
             kept = table(ours.servers, revision=5)
             await ours.gateways.publish(kept)
-            socket = admin_socket.socket_path(ours.state, MAIN)
+            socket = admin_socket.short_path(admin_socket.socket_path(ours.state, MAIN))
             async with JsonClient("http://gateway", socket=socket) as client:
                 with pytest.raises(EngineRejectedError, match="has format 2") as caught:
                     await client.put("/-/config", json.loads(later_table(zones={})))
@@ -139,7 +139,7 @@ def test_a_gateway_starts_from_the_table_before_a_later_one(
 
     async def served() -> int:
         async with serving(tmp_path, MAIN):
-            socket = admin_socket.socket_path(tmp_path, MAIN)
+            socket = admin_socket.short_path(admin_socket.socket_path(tmp_path, MAIN))
             async with JsonClient("http://gateway", socket=socket) as client:
                 return int((await client.get("/-/config"))["revision"])
 

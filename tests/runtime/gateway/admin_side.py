@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from fleet.spec import GatewaySpec
-from runtime.gateway.admin_socket import socket_path
+from runtime.gateway.admin_socket import short_path, socket_path
 from runtime.json_client import JsonClient
 
 
 def admin_of(state: Path) -> JsonClient:
     """Return a client of the admin side of the gateway `main`."""
-    return JsonClient("http://gateway", socket=socket_path(state, GatewaySpec("main", "", "")))
+    return JsonClient(
+        "http://gateway", socket=short_path(socket_path(state, GatewaySpec("main", "", "")))
+    )
 
 
 async def ask_admin(state: Path, path: str) -> Any:

@@ -14,7 +14,7 @@ import pytest
 
 from fleet.spec import GatewaySpec
 from fleetctl.envoys import envoys_of
-from runtime.gateway import admin_socket
+from runtime.gateway.admin_socket import short_path
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.envoy.files import command_line
 from runtime.gateway.table import RoutingTable
@@ -94,7 +94,7 @@ async def in_front(
         assert "main is not running" in str(note)
         folder = state / "gateways/main"
         process = await stack.enter_async_context(running(folder))
-        connector = aiohttp.UnixConnector(str(admin_socket.socket_path(state, gateway)))
+        connector = aiohttp.UnixConnector(str(short_path(folder / "admin.sock")))
         admin = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         url = await ready(admin, process)
         clients = aiohttp.TCPConnector(limit=0)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -218,27 +217,6 @@ def test_a_state_folder_remembers_its_gateways(tmp_path: Path) -> None:
     assert state_dir.known_gateways(tmp_path) == declared
     (tmp_path / "gateways/east/gateway.json").write_text("{", encoding="utf-8")
     assert LocalGateways(tmp_path).names == ("west",)
-
-
-def test_a_socket_path_too_long_for_the_kernel_becomes_a_short_one(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = tmp_path_factory.mktemp("home") / "run"
-    monkeypatch.setattr(admin_socket, "_run_folder", lambda: home)
-    deep = tmp_path / ("a" * 60) / ("b" * 60) / ".fleetctl"
-
-    async def scenario() -> None:
-        path = admin_socket.socket_path(deep, MAIN)
-        assert len(os.fsencode(path)) <= 103
-        assert path.parent == home
-        async with serving(deep, MAIN):
-            gateways = LocalGateways(deep, {"main": MAIN})
-            assert await gateways.publish(table(SERVERS)) == ()
-            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-            await gateways.close()
-        assert not path.exists()
-
-    asyncio.run(scenario())
 
 
 def test_an_admin_side_over_tcp_acknowledges_and_is_missed_when_it_is_down(
