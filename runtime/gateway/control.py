@@ -79,9 +79,8 @@ class LocalGateways:
             EngineError: the file is damaged and no gateway has a table either.
             NewerFormatError: the file is of a later format.
         """
-        notes: list[Note] = []
+        notes, newest = list[Note](), RoutingTable(revision=0)
         damage: FleetError | None = None
-        newest = RoutingTable(revision=0)
         try:
             newest = read_table(self._state_dir) or newest
         except NewerFormatError:
@@ -277,15 +276,13 @@ class LocalGateways:
         except EngineTimedOutError:
             raise
         except EngineUnreachableError:
-            is_remote = is_url(self._gateways[name].admin)
-            if is_remote or not await still_runs(self._state_dir, name):
+            if is_url(self._gateways[name].admin) or not await still_runs(self._state_dir, name):
                 raise
             return await call(self._client(name))
 
     def _client(self, name: str) -> GatewayClient:
         if name not in self._clients:
-            gateway = self._gateways[name]
-            self._clients[name] = connect(self._state_dir, gateway, self._envoys)
+            self._clients[name] = connect(self._state_dir, self._gateways[name], self._envoys)
         return self._clients[name]
 
 
