@@ -79,9 +79,8 @@ class LocalGateways:
             EngineError: the file is damaged and no gateway has a table either.
             NewerFormatError: the file is of a later format.
         """
-        notes: list[Note] = []
+        notes, newest = list[Note](), RoutingTable(revision=0)
         damage: FleetError | None = None
-        newest = RoutingTable(revision=0)
         try:
             newest = read_table(self._state_dir) or newest
         except NewerFormatError:
