@@ -44,7 +44,7 @@ def _filled(instance: Instance, gpu: int, by_total: int, growth: float) -> Packi
 
 
 def _fill(instance: Instance, gpu: int, order: Ints, growth: float) -> Packing:
-    """Open servers of one type; an item that does not fit it alone opens the cheapest that does."""
+    """Open servers of one type, or of the cheapest that fits an item too large for that type."""
     items, hours = instance.loads.shape
     load = np.zeros((items, hours), dtype=np.int64)
     peak, rank, count, gpus = np.zeros((4, items), dtype=np.int64)

@@ -45,7 +45,7 @@ def improve(instance: Instance, packing: Packing, moves: int, seed: int, floor: 
     """Search with the thorough schedule until the moves are used up or the price is at `floor`.
 
     Args:
-        instance: What is packed.
+        instance: Items and types of servers.
         packing: A valid packing to start from.
         moves: Budget of tabu moves.
         seed: Seed of the random draws.

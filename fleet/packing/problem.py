@@ -1,4 +1,4 @@
-"""State what is packed: items with hourly loads, types of servers, and the answer."""
+"""Define the values of packing: instance and packing of servers, bins, efforts."""
 
 import math
 from collections.abc import Iterable

@@ -1,8 +1,8 @@
 """Prove with HiGHS that no cheaper or smaller packing exists, or find it: assignment programs.
 
 Capacity over the number of items is replaced by straight lines a little above the table, so the
-program of servers allows a little more than the table does: what it rules out is ruled out, and
-what it finds has to be checked against the table.
+program of servers allows a little more than the table does: a price that the program rules out is
+ruled out by the table too, and a packing that the program finds has to be checked.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Pack items with set-ups: each class of items takes room and costs once in each bin that holds it.
 
 Bin packing with set-up costs, for example base weights on a GPU, shared by the adapters of a base.
-The search ruins a few bins and recreates them, item by item where it costs least and leaves least
-room (Schrimpf et al. 2000; Baldacci et al. 2025, arXiv:2509.10075, for the problem and its bounds).
+The search ruins a few bins and recreates them, each item in the bin where cost and then free space
+are least (Schrimpf et al. 2000; Baldacci et al. 2025, arXiv:2509.10075, for problem and bounds).
 """
 
 from collections.abc import Sequence
@@ -94,11 +94,10 @@ def pack_setups(
 ) -> BinPacking:
     """Pack every item, at the least cost of bins and set-ups that the search finds.
 
-    Deterministic: the same items cost the same in whatever order they come, because they are
-    sorted first.
+    Deterministic: the same items cost the same in any order, because items are sorted first.
 
     Args:
-        instance: What is packed.
+        instance: Items, classes and bins.
         effort: How many moves to search for: about 0.05, 0.5 and 2 CPU seconds for 100 items.
         seed: Another seed may find another packing.
 

@@ -49,7 +49,7 @@ def available() -> bool:
 def _solver(**options: object) -> Any:
     import highspy  # noqa: PLC0415 (optional, and slow to import)
 
-    # `Highs()` prints a banner on stdout, which belongs to data; what it wraps does not.
+    # `Highs()` prints a banner on stdout, which belongs to data; the class under it does not.
     solver: Any = highspy._Highs()  # type: ignore[attr-defined]  # noqa: SLF001
     always = {"output_flag": False, "threads": 1, "parallel": "off", "random_seed": 0}
     for name, value in (always | options).items():

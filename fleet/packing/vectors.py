@@ -53,8 +53,8 @@ def pack_vectors(
 
     Items are numbered in the order of the rows, copies one after the other.
 
-    Deterministic: the same multiset of items gives the same number of bins in whatever order it
-    comes, because items are sorted first.
+    Deterministic: the same items need the same number of bins in any order, because items are
+    sorted first.
 
     Args:
         sizes: One row for each kind of item, integers. A negative size makes room for others.
