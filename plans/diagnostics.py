@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fleet.errors import Diagnostic
-from plans.wording import and_more
+from plans.amounts import and_more
 
 SHOWN = 50
 """Upper bound of problems that are shown as text; the other formats hold all."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from plans.wording import capitalized
+from plans.amounts import capitalized
 
 
 def rendered(template: str, **values: Any) -> str:

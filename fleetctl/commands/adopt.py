@@ -35,7 +35,7 @@ def command(workspace: "Workspace", *, globs: tuple[str, ...], dry_run: bool, fo
     """
     from fleet.encoding import plain
     from fleet.history import History, settled
-    from plans.wording import counted
+    from plans.amounts import counted
 
     live = workspace.observe()
     lost = workspace.is_ledger_lost()

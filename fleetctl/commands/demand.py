@@ -65,7 +65,7 @@ def record(workspace: "Workspace", days: int, folder: Path | None) -> None:
     from fleet.capacity import record_demand as summed
     from fleet.errors import ConfigError, FleetError, problem
     from fleetctl.output import waiting
-    from plans.wording import counted
+    from plans.amounts import counted
     from runtime.files import write_text
     from runtime.project.facts import read_recording
     from runtime.project.load import declared_aliases
@@ -93,7 +93,7 @@ def record(workspace: "Workspace", days: int, folder: Path | None) -> None:
 
 def _tell(kept: "Recording", damaged: int) -> None:
     from fleet.capacity import DEMAND_FILE
-    from plans.wording import counted
+    from plans.amounts import counted
 
     since, until = (each.strftime("%Y-%m-%d %H:%M") for each in (kept.since, kept.until))
     click.echo(

@@ -184,7 +184,7 @@ def _tell_answers(
     answers: "tuple[KeptAnswers, ...]", sizes: dict[str, int], *, all_of_it: bool
 ) -> None:
     """Tell of each reason how many evaluations there are: there may be thousands."""
-    from plans.wording import counted
+    from plans.amounts import counted
 
     groups: dict[tuple[bool, str], list[str]] = {}
     for each in answers:
@@ -207,7 +207,7 @@ def _all(
 
 
 def _counted(found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]") -> str:
-    from plans.wording import counted
+    from plans.amounts import counted
 
     versions = sum(not each.needed for each in found.versions)
     copies = sum(not each.needed for each in found.copies)

@@ -144,7 +144,7 @@ def _criteria(texts: Sequence[str]) -> "tuple[TargetPattern, ...]":
     """
     from fleet.errors import FleetError
     from fleet.planning import parse_criteria
-    from plans.wording import capitalized
+    from plans.amounts import capitalized
 
     try:
         return parse_criteria(texts)
@@ -190,7 +190,7 @@ def shown(plan: "Plan", form: str, *, every: bool) -> str:
 
 def save(workspace: "Workspace", plan: "Plan", out: Path) -> None:
     """Write the plan file and say how to apply it."""
-    from fleetctl import __version__
+    from fleet import __version__
     from plans.documents.plan_file import Envelope, dump
     from runtime.files import write_text
     from runtime.project.git import commit_of

@@ -165,7 +165,7 @@ def compact(workspace: "Workspace") -> None:
     The logs stay as they are. After an interruption, the next run goes on from there.
     """
     from fleetctl.output import waiting
-    from plans.wording import counted
+    from plans.amounts import counted
     from runtime.usage import parquet
 
     with waiting("Compacting usage…"):

@@ -10,8 +10,8 @@ from textwrap import wrap
 from types import MappingProxyType
 
 from fleet.capacity import HOURS
+from plans.amounts import counted, listed, percent, size
 from plans.drawing.content import Block, DeviceBox, Drawing, HostRow, PartName, ServerPanel
-from plans.wording import counted, listed, percent, size
 
 PART_NAMES: Mapping[PartName, str] = MappingProxyType(
     {

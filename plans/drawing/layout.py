@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from plans.amounts import size
 from plans.drawing.content import DeviceBox, Drawing, HostRow, Part
 from plans.drawing.labels import PART_NAMES, device_label, headline, host_notes
 from plans.drawing.server_panel import Palette, Region, region
 from plans.drawing.shapes import Area, Rect, Shape, TextLabel, fits, lines
-from plans.wording import size
 
 WIDTH = 1000
 MARGIN = 20

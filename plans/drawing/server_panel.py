@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 
+from plans.amounts import percent
 from plans.drawing.content import Block, DeviceGroup, ServerPanel
 from plans.drawing.labels import (
     block_label,
@@ -14,7 +15,6 @@ from plans.drawing.labels import (
     waiting_label,
 )
 from plans.drawing.shapes import Rect, Shape, Stroke, TextLabel, first_fitting, lines
-from plans.wording import percent
 
 Palette = Mapping[str, float]
 """Hue by client."""

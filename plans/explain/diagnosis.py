@@ -8,8 +8,8 @@ from typing import Any
 
 from fleet.placement import Attempt, TotalNeed
 from fleet.what_if import Advice, Diagnosis
+from plans.amounts import and_more, counted, listed, percent
 from plans.tables import WIDE_GAP, aligned
-from plans.wording import and_more, counted, listed, percent
 
 SHOWN = 5
 """Upper bound of changes that are shown as text; JSON holds all."""

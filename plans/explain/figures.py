@@ -16,8 +16,8 @@ from fleet.placement import (
 from fleet.resources import ServerFlags
 from fleet.spec import AdapterFacts, AdapterSpec
 from fleet.vllm import assumption, host_bytes
+from plans.amounts import counted, listed, percent, size
 from plans.explain.explanation import Fact
-from plans.wording import counted, listed, percent, size
 
 Versions = Mapping[str, AdapterFacts]
 """Facts of versions by full name."""

@@ -10,12 +10,13 @@ from fleet.plan import Plan
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec
+from plans.amounts import counted, duration, listed, size
 from plans.explain.addresses import names_of
 from plans.explain.explanation import Fact
 from plans.explain.figures import adapter_facts, host_memory, server_facts
 from plans.explain.rollout import rollout_facts
 from plans.render.sections import memory
-from plans.wording import SYMBOLS, counted, duration, listed, short_version, size, verb
+from plans.wording import SYMBOLS, short_version, verb
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from fleet.history import History
 from fleet.plan import Plan
 from fleet.resources import Route
 from fleet.rollouts import Phase, RolloutTargets
+from plans.amounts import iso
 from plans.explain.explanation import Fact
 from plans.render.text import evidence, limit
-from plans.wording import iso, short_version
+from plans.wording import short_version
 
 
 def rollout_facts(plan: Plan, wanted: RolloutTargets | None, route: Route) -> Iterator[Fact]:

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from fleet.plan import Change, DeviceUse, Impact, Plan
-from plans.wording import client_of, counted, duration, listed, servers_of, tally
+from plans.amounts import counted, duration, listed
+from plans.wording import client_of, servers_of, tally
 
 MANY = 50
 """Upper bound of changes that are listed; more are counted by client and by server."""

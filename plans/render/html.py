@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from fleet.plan import Change, DeviceUse, Plan
+from plans.amounts import about, counted
 from plans.render.detail_levels import (
     MANY,
     by_client,
@@ -22,17 +23,7 @@ from plans.render.sections import (
 from plans.render.text import evidence, limit, nothing_to_do
 from plans.render.verdict import judge
 from plans.templating import rendered
-from plans.wording import (
-    SYMBOLS,
-    about,
-    cost,
-    counted,
-    critical_path,
-    differences,
-    ordered,
-    tally,
-    verb,
-)
+from plans.wording import SYMBOLS, cost, critical_path, differences, ordered, tally, verb
 
 
 @dataclass(frozen=True, slots=True)

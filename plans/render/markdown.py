@@ -7,6 +7,7 @@ and the comment says so; nothing is cut in the middle.
 from collections.abc import Iterable, Iterator, Sequence
 
 from fleet.plan import Change, Plan
+from plans.amounts import about, capitalized, counted
 from plans.redact import command, fenced, prose
 from plans.render.detail_levels import (
     MANY,
@@ -26,18 +27,7 @@ from plans.render.sections import (
 )
 from plans.render.text import evidence, limit, nothing_to_do
 from plans.render.verdict import judge
-from plans.wording import (
-    SYMBOLS,
-    about,
-    capitalized,
-    cost,
-    counted,
-    critical_path,
-    differences,
-    ordered,
-    tally,
-    verb,
-)
+from plans.wording import SYMBOLS, cost, critical_path, differences, ordered, tally, verb
 
 LIMIT = 60_000
 """Upper bound of a comment, in bytes of UTF-8: GitHub's 65,536 characters less some lines of a

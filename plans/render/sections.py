@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from fleet.plan import DeviceUse, GatewayLimit, GatewayLimits, GatewayTarget, Plan
+from plans.amounts import and_more, counted, listed, percent, size
 from plans.documents.document import write
 from plans.redact import prose
-from plans.wording import and_more, counted, listed, percent, size
 
 WHAT_IF_FORMAT = "fleetctl-what-if"
 """Field `format` of a what-if as JSON; `fleetctl apply` refuses it."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from fleet.plan import Action, Change, GateDue, Plan
+from plans.amounts import about, capitalized, counted
 from plans.render.detail_levels import (
     MANY,
     by_client,
@@ -23,18 +24,7 @@ from plans.render.sections import (
 )
 from plans.render.verdict import Review, ReviewLevel, judge
 from plans.tables import WIDE_GAP, aligned
-from plans.wording import (
-    SYMBOLS,
-    about,
-    capitalized,
-    cost,
-    counted,
-    critical_path,
-    differences,
-    ordered,
-    tally,
-    verb,
-)
+from plans.wording import SYMBOLS, cost, critical_path, differences, ordered, tally, verb
 
 _COLOURS = {
     Action.CREATE: "32",

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fleet.plan import Action, Change, Impact, Plan
-from plans.wording import counted, kind_of, listed
+from plans.amounts import counted, listed
+from plans.wording import kind_of
 
 CANARY_PERCENT = 10
 """Upper bound of a premium client's moved share without a warning: a canary. Unit: percent."""

@@ -7,7 +7,7 @@ from typing import Any
 from fleet.encoding import canonical_json
 from fleet.names import adapter_of_address, address_parts, server_of_address, step_parts
 from fleet.steps import VERSION, ApplyEvent
-from plans.wording import iso_millis
+from plans.amounts import iso_millis
 
 Data = Mapping[str, Any]
 

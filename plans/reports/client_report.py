@@ -9,10 +9,11 @@ from typing import Any
 
 from fleet.history import Entry
 from fleet.resources import FULL
+from plans.amounts import date_time
 from plans.explain.rollout import client_reason
 from plans.redact import prose, scrubbed
 from plans.templating import rendered
-from plans.wording import date_time, short_version
+from plans.wording import short_version
 
 EVENTS = ("gate_judged", "eval_finished", "rolled_back", "rollback_checked", "rollout_marked",
           "released")  # fmt: skip

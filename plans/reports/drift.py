@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from fleet.planning import DriftAction, DriftCause
-from plans.wording import and_more, counted
+from plans.amounts import and_more, counted
 
 _LISTED = 12
 _LABELS = {DriftAction.HEAL: "heal", DriftAction.PLAN: "plan", DriftAction.ALERT: "alert"}

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fleet.evals import EvalRecord, EvalRun, QualityDrift, Sample, spelled_as_utf8, summarize
+from plans.amounts import iso
 from plans.tables import aligned
-from plans.wording import iso
 
 _COLUMNS = (
     "RUN", "FINISHED", "ADAPTER", "PURPOSE", "ITEMS", "ACCURACY", "FORMAT", "HALLUCINATED", "",

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fleet.history import Entry, EvidenceCheck
+from plans.amounts import date_time, iso_millis
 from plans.tables import aligned
-from plans.wording import date_time, iso_millis
 
 
 def chosen(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fleet.history import Entry
-from plans.wording import counted, date_time, iso_millis
+from plans.amounts import counted, date_time, iso_millis
 
 STEPS = frozenset({"step_started", "step_finished", "step_failed"})
 """Kinds of entries that are left out unless `steps` asks for them."""

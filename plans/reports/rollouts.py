@@ -9,8 +9,9 @@ from fleet.plan import GateDue
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, Phase
 from fleet.spec import FleetSpec
+from plans.amounts import iso
 from plans.tables import aligned
-from plans.wording import iso, short_version
+from plans.wording import short_version
 
 QUIET = (Phase.COMPLETE, Phase.FIRST)
 """Phases without a rollout under way."""

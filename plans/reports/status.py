@@ -6,8 +6,9 @@ from typing import Any
 
 from fleet.history import Entry, History
 from fleet.resources import LoadedAdapter, Route, State
+from plans.amounts import iso
 from plans.explain.rollout import rollout_document, rollout_lines
-from plans.wording import iso, short_version
+from plans.wording import short_version
 
 Counts = Mapping[tuple[str, str], int]
 """Requests by alias and full name of the version."""

@@ -9,14 +9,7 @@ from typing import Any, Final
 
 from fleet.config import format_duration
 from fleet.errors import FleetError, LockHeldError
-from fleet.history import (
-    Entry,
-    History,
-    fallback_check,
-    fold_entries,
-    loaded_digests,
-    settled,
-)
+from fleet.history import Entry, History, fallback_check, fold_entries, loaded_digests, settled
 from fleet.maintenance import DrillRecord, due_drills, failed_drill, last_drills
 from fleet.resources import State
 from fleet.rollouts import Phase, closed_until, decide_rollouts

@@ -19,11 +19,7 @@ from runtime.gateway.control import LocalGateways
 from runtime.ledger.protocol import unanswered
 from runtime.messages import EmitMessage, Message
 from runtime.operations.eval_context import eval_context
-from runtime.operations.gate_failures import (
-    JudgingRound,
-    roll_back_failed,
-    roll_back_rejected,
-)
+from runtime.operations.gate_failures import JudgingRound, roll_back_failed, roll_back_rejected
 from runtime.operations.trust import report_doubts, report_ledger_away, tick_context
 from runtime.rollback.drill import undo, unfinished
 from runtime.workspace import Workspace

@@ -6,19 +6,8 @@ from hypothesis import strategies as st
 
 from fleet.names import Address
 from fleet.plan import Action, Change, Reason
-from plans.wording import (
-    SYMBOLS,
-    and_more,
-    difference,
-    duration,
-    file_size,
-    listed,
-    percent,
-    short_version,
-    size,
-    tally,
-    verb,
-)
+from plans.amounts import and_more, duration, file_size, listed, percent, size
+from plans.wording import SYMBOLS, difference, short_version, tally, verb
 
 
 def test_all_actions_have_a_symbol_and_all_kinds_a_word_for_each() -> None:
