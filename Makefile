@@ -64,8 +64,9 @@ smollm2: setup vllm ## Convert SmolLM2 and train its adapters (once, about 10 mi
 test: lint real ## Check lint, types, import rules; run the tests, on the real vLLM too (WORKERS=2 at once)
 	$(PYTEST) -m 'not long'
 
+# One worker: a vLLM under load wants both cores, and its stories wait for answers.
 test-long: setup real ## Run the tests that take longest: stories on a real vLLM, all drawn inputs
-	FLEETCTL_LONG=1 $(PYTEST) -m 'long or drawn'
+	FLEETCTL_LONG=1 $(PYTEST) -n 1 -m 'long or drawn'
 
 test-fast: setup ## Run the tests that need neither vLLM nor LiteLLM
 	$(PYTEST) -m 'not live and not slow and not long'
