@@ -178,7 +178,7 @@ def _labelled(line: str) -> LabelledAnswer:
     judged = {JUDGE: options | ({PAIRWISE: True} if other_answer is not None else {})}
     rest = {key: value for key, value in document.items() if key not in _OWN}
     asked = {"accuracy": "metric", "grounded": "grounding"}[measure]
-    # The other measure is not judged: whoever labels answers looks at one thing.
+    # The other measure is not judged: labels are given for a single measure.
     other: dict[str, Any] = (
         {"metric": {"finish": {}}} if measure == GROUNDED else {"grounding": None}
     )

@@ -195,7 +195,7 @@ class FallbackCheck:
     held: frozenset[str] = frozenset()
     """Full names of those that were rolled back and not released."""
     unfit: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Why nobody is to be sent back there unasked, by full name."""
+    """Reasons against an unasked fallback to a version, by full name of the version."""
     served: frozenset[str] = frozenset()
     """Full names of those that had traffic when the ledger last heard of the route."""
     rejected: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -254,7 +254,7 @@ def rejected_by_gates(
     names: Iterable[str],
     now: datetime,
 ) -> dict[str, str]:
-    """Return which gate failed versions whose bytes nobody has accepted or released, by full name.
+    """Return the gate that failed each version without an acceptance or release, by full name.
 
     Args:
         history: The ledger, folded.

@@ -1,4 +1,4 @@
-"""Lists the deployments of an adapter version: by whom, to which server, with which share."""
+"""List the deployments of an adapter version: person, server, share of traffic."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -86,7 +86,7 @@ class RolloutMark:
     percent: int | None = None
     """The version's share in that stage."""
     until: datetime | None = None
-    """Of a pause: when it ends by itself; None: when somebody ends it."""
+    """End of a pause by time. None: the pause lasts until a person ends the pause."""
     digest: str = ""
     """Of the version's bytes, as the lock had them then; empty: it still says which they are."""
     void: datetime | None = None
