@@ -158,7 +158,7 @@ class ObservedSplit:
         """Begin again for every alias whose split differs between two tables."""
         now = datetime.now(UTC)
         changed = set()
-        for alias, route in after.all():
+        for alias, route in after.routes.items():
             old = before.routes.get(alias)
             if old is None or old.split != route.split:
                 changed.add(alias)
@@ -168,7 +168,7 @@ class ObservedSplit:
 
     def document(self, table: RouteTable) -> list[dict[str, object]]:
         """Return each version's percent and requests, of aliases with more than one version."""
-        routes = {alias: route for alias, route in table.all() if len(route.arms) > 1}
+        routes = {alias: route for alias, route in table.routes.items() if len(route.arms) > 1}
         counts = self._counts(set(routes))
         rows: list[dict[str, object]] = []
         for alias in sorted(routes):

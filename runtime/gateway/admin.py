@@ -23,9 +23,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet.file_formats import NewerFormatError
-from runtime.gateway.auth import digest
 from runtime.gateway.balancer import counts_document
 from runtime.gateway.metrics import CONTENT_TYPE, exposition
+from runtime.gateway.routing import digest
 from runtime.gateway.state import GatewayState, StaleTableError
 from runtime.gateway.table_loader import InvalidTableError, parse_routes
 from runtime.usage.segments import USAGE_PATH, Segment, gateway_segments

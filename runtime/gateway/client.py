@@ -9,7 +9,6 @@ from typing import Any
 from fleet.spec import GatewaySpec
 from runtime.gateway.admin_socket import is_url, reachable_path, socket_path
 from runtime.gateway.envoy.admin import EnvoyClient, Envoys
-from runtime.gateway.operator_secret import operator_secret
 from runtime.gateway.protocol import (
     ACKNOWLEDGE_S,
     READ_S,
@@ -19,7 +18,7 @@ from runtime.gateway.protocol import (
     ObservedShare,
     OnServer,
 )
-from runtime.gateway.state_dir import gateway_dir, known_gateways, remember
+from runtime.gateway.state_dir import gateway_dir, known_gateways, operator_secret, remember
 from runtime.gateway.table import RoutingTable
 from runtime.json_client import JsonClient
 from runtime.usage.sync import UsageSource

@@ -20,17 +20,15 @@ from typing import Final
 
 from runtime.gateway.admission import Ticket
 from runtime.gateway.attempts import UpstreamAttempts
-from runtime.gateway.auth import OPERATOR_PURPOSES, Credentials
 from runtime.gateway.body import parse_body
 from runtime.gateway.limits import UNCOUNTED_BYTES
 from runtime.gateway.responses import ResponseFacts, inspect_response
-from runtime.gateway.routing import Principal, RouteTarget, unit
+from runtime.gateway.routing import OPERATOR_PURPOSES, Credentials, Principal, RouteTarget, unit
 from runtime.gateway.shadow import ShadowSample, sample
 from runtime.gateway.sse_typed import EventStream, event_stream, unrequested_stream
 from runtime.gateway.state import GatewayState
-from runtime.usage.row import UsageRecorder
+from runtime.usage.row import CLIENT_LEFT, UsageRecorder
 
-CLIENT_LEFT: Final = 499
 SHADOW: Final = "shadow"
 """Purpose of a shadow request in its usage row."""
 _EVENT_STREAM: Final = "text/event-stream"

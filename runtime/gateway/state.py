@@ -113,7 +113,7 @@ class GatewayState:
         self.split.restart(before, after)
         pairs = {
             (server, arm.target.adapter)
-            for _, route in after.all()
+            for _, route in after.routes.items()
             for arm in route.arms
             for server in arm.target.servers
         }

@@ -2,6 +2,7 @@
 
 routes.json              the routing table, for all gateways of this machine
 routes.previous.json     the table before it
+operator.secret          opens admin sides over TCP, and calls any alias for evaluation
 gateways/<name>/         gateway.json, admin.sock, run.lock, usage.jsonl, log
 
 The table's file holds the table's digest and then its canonical document. The file before it is
@@ -10,6 +11,8 @@ kept: a gateway starts from that one where the newest is torn or was changed by 
 
 import hashlib
 import json
+import os
+import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -25,12 +28,14 @@ from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, locked_file, replace_file
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import require_format
+from runtime.secrets import make_key, read_secret, write_secret
 from runtime.usage.segments import GATEWAYS
 
 DEFAULT_GATEWAY: Final = GatewaySpec(name="main", listen="127.0.0.1:8080", admin="")
 """The gateway of a state folder that knows no other."""
 TABLE_FILE: Final = "routes.json"
 PREVIOUS_FILE: Final = "routes.previous.json"
+SECRET_FILE: Final = "operator.secret"  # noqa: S105 (a file name)
 _LOCK_FILE: Final = "routes.lock"
 _GATEWAY_FILE: Final = "gateway.json"
 _DIGEST_KEY: Final = b'{"digest":"'
@@ -38,8 +43,44 @@ _DIGEST_LENGTH: Final = 64
 
 
 def gateway_dir(state_dir: Path, name: str) -> Path:
-    """Return the folder of one gateway."""
+    """Return the folder of a gateway."""
     return state_dir / GATEWAYS / name
+
+
+def operator_secret(state_dir: Path, gateway: GatewaySpec) -> str:
+    """Return a gateway's secret: the declared secret, else the state folder's, made if need be.
+
+    Raises:
+        FleetError: FC6015, the secret cannot be read here.
+    """
+    secret = (
+        read_secret(state_dir.resolve().parent, gateway.secret)
+        if gateway.secret
+        else _read_or_make_secret(state_dir / SECRET_FILE)
+    )
+    if not secret:  # an empty secret would open the admin side to every caller
+        raise FleetError(
+            problem(
+                "FC6015",
+                "The operator's secret cannot be read",
+                f"`{gateway.secret or state_dir / SECRET_FILE}` of gateway `{gateway.name}` is "
+                "empty or not readable here. It opens the gateway's admin side, so that only "
+                "the operator decides where requests go.",
+                hint="Put it there, or delete it and the gateway's `secret`: one is made then.",
+            )
+        )
+    return secret
+
+
+def _read_or_make_secret(path: Path) -> str:
+    """Return the secret in a file; a file that is not there is made, whole or not at all."""
+    if not path.is_file():
+        scratch = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        write_secret(make_key(), scratch)
+        with suppress(FileExistsError):  # another process has just made it
+            path.hardlink_to(scratch)
+        scratch.unlink()
+    return path.read_text(encoding="utf-8").strip()
 
 
 def remember(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> None:
@@ -106,7 +147,7 @@ def read_previous_table(state_dir: Path) -> RoutingTable | None:
 
 
 def write_table(state_dir: Path, table: RoutingTable) -> None:
-    """Replace the table in the file by a newer one; to write the same table again is fine.
+    """Replace the table in the file by a newer table; to write the same table again is fine.
 
     A damaged file is renamed: what is written came from a running gateway then.
 

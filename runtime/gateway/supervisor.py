@@ -1,6 +1,5 @@
 """Gateway processes of this machine: start, find, stop, and compare with their declarations."""
 
-import fcntl
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ from typing import Final
 from fleet.errors import EngineError, FleetError, problem
 from fleet.resources import GatewayFault
 from fleet.spec import GatewaySpec
+from runtime.files import is_locked
 from runtime.gateway.admin_socket import is_url, socket_path
 from runtime.gateway.http.timeouts import GRACE_S
 from runtime.gateway.state_dir import gateway_dir, known_gateways, remember
@@ -46,22 +46,23 @@ def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
 
     The lock decides: the kernel releases it with the process, however the process ends. The start
     mark guards against a record that the process has not replaced yet.
-
-    Args:
-        state_dir: The fleet's state folder.
-        name: Name of the gateway.
     """
-    try:
-        handle = os.open(_lock_path(state_dir, name), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    path = _lock_path(state_dir, name)
+    if not is_locked(path):
         return None
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        with os.fdopen(handle, encoding="utf-8") as stream:
-            return _parse_record(stream.read())
-    os.close(handle)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if start_mark(record["pid"]) == record["process_start"]:
+            return GatewayProcess(record["pid"], record["url"], record.get("admin"))
+    except (ValueError, KeyError):
+        pass
     return None
+
+
+def find_ready(state_dir: Path, name: str) -> GatewayProcess | None:
+    """Return the process of a gateway that answers clients; None: there is none yet."""
+    running = find_process(state_dir, name)
+    return running if running is not None and running.url else None
 
 
 def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
@@ -69,15 +70,10 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
 
     A gateway that runs already is left as it is.
 
-    Args:
-        state_dir: The fleet's state folder.
-        gateway: As declared.
-
     Raises:
         FleetError: FC6009, the process exited or was not ready in time, with the end of its log.
     """
-    running = find_process(state_dir, gateway.name)
-    if running is not None and running.url:
+    if (running := find_ready(state_dir, gateway.name)) is not None:
         return running
     remember(state_dir, {gateway.name: gateway})
     command = [sys.executable, "-m", "runtime.gateway.process", "--state-dir", str(state_dir)]
@@ -94,9 +90,12 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
             start_new_session=True,
             env=os.environ | {"PYTHONPATH": _import_path()},
         )
-    _wait(lambda: process.poll() is not None or _is_ready(state_dir, gateway.name), START_S)
-    started = find_process(state_dir, gateway.name)
-    if started is not None and started.url:
+
+    def has_settled() -> bool:
+        return process.poll() is not None or find_ready(state_dir, gateway.name) is not None
+
+    _wait(has_settled, START_S)
+    if (started := find_ready(state_dir, gateway.name)) is not None:
         return started
     send(process.pid, signal.SIGTERM)
     output = log.read_bytes()[log_start:].decode(errors="replace")
@@ -113,7 +112,7 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
 def stop(state_dir: Path, name: str) -> bool:
     """Stop a gateway after its requests have ended; return whether the gateway ran.
 
-    After the grace period the process is killed, and requests that still run are cut.
+    After the grace period the process is killed, and the requests at work are cut.
     """
     running = find_process(state_dir, name)
     if running is None:
@@ -148,12 +147,7 @@ def deviations(running: GatewayProcess, declared: GatewaySpec | None) -> Iterato
 
 
 def deviating(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> dict[str, GatewayFault]:
-    """Return by name the faults of processes of this machine that are not as declared.
-
-    Args:
-        state_dir: The fleet's state folder.
-        gateways: As declared.
-    """
+    """Return by name the faults of processes of this machine that are not as declared."""
     faults = {}
     for name in sorted({*known_gateways(state_dir), *gateways}):
         running = find_process(state_dir, name)
@@ -170,10 +164,7 @@ def fault_of(
 ) -> GatewayFault | None:
     """Return the fault of a gateway that does not show its table; None: the gateway never ran.
 
-    Args:
-        state_dir: The fleet's state folder.
-        gateway: As declared.
-        error: Why the gateway does not answer; None: no process listens on its socket.
+    `error` says why the gateway does not answer; None: no process listens on its socket.
     """
     if error is not None:
         why = error.diagnostics[0].detail.rstrip(".")
@@ -187,21 +178,6 @@ def fault_of(
 
 def _lock_path(state_dir: Path, name: str) -> Path:
     return gateway_dir(state_dir, name) / LOCK
-
-
-def _parse_record(text: str) -> GatewayProcess | None:
-    try:
-        record = json.loads(text)
-        if start_mark(record["pid"]) == record["process_start"]:
-            return GatewayProcess(record["pid"], record["url"], record.get("admin"))
-    except (ValueError, KeyError):
-        pass
-    return None
-
-
-def _is_ready(state_dir: Path, name: str) -> bool:
-    running = find_process(state_dir, name)
-    return running is not None and bool(running.url)
 
 
 def _import_path() -> str:

@@ -12,7 +12,7 @@ from fleet.errors import EngineError, EngineUnreachableError, problem
 from fleet.spec import GatewaySpec
 from runtime.gateway.admin_socket import socket_path
 from runtime.gateway.state_dir import gateway_dir
-from runtime.gateway.supervisor import find_process
+from runtime.gateway.supervisor import find_process, find_ready
 from runtime.usage.log import USAGE_FILE
 
 END_S = 2.0
@@ -28,7 +28,7 @@ async def still_runs(state_dir: Path, name: str) -> bool:
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + END_S
-    while (running := find_process(state_dir, name)) is not None and running.url:
+    while find_ready(state_dir, name) is not None:
         if clock() > deadline:
             return True
         await asyncio.sleep(_POLL_S)
@@ -41,22 +41,17 @@ async def unreachable_error(
     """Return the error FC6016: a gateway runs and its admin socket takes no connection.
 
     None: the gateway does not run, or answers no client yet and reads the table's file after its
-    socket is open.
-
-    Args:
-        state_dir: The fleet's state folder.
-        gateway: As declared.
-        error: Why there was no connection.
+    socket is open. `error` says why there was no connection.
     """
     path, name = socket_path(state_dir, gateway), gateway.name
     gone = "" if path.exists() else f" The file `{path}` is gone."
-    running = find_process(state_dir, name)
+    running = find_ready(state_dir, name)
     if gateway.kind == "envoy":
-        if running is not None or not await _serves_clients(state_dir, gateway):
+        if find_process(state_dir, name) or not await _serves_clients(state_dir, gateway):
             return None
         runs = (
             f"Something takes clients' connections on `{gateway.listen}`: if it is that Envoy, it "
-            "follows the files in its folder, and nobody can tell which routes it has."
+            "follows the files in its folder, and which routes it has cannot be told."
         )
         hint = (
             f"Where it is not to run any more, end what listens on `{gateway.listen}`, or take "
@@ -64,7 +59,7 @@ async def unreachable_error(
             "restart it by its own means; it then reads the newest routes:"
         )
         command = f"fleetctl gateway run {name}"
-    elif running is None or not running.url:
+    elif running is None:
         return None
     else:
         runs = (

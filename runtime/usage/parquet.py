@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 from fleet.errors import FleetError, problem
 from runtime.files import PRIVATE, PRIVATE_FOLDER, put_in_place, replace_file
-from runtime.usage.envoy import translate_lines
-from runtime.usage.row import LIVE, UsageRow
+from runtime.usage.row import LIVE, UsageRow, translate_lines
 from runtime.usage.segments import segments
 
 if TYPE_CHECKING:

@@ -15,9 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from fleet.capacity import RecordedRequest
-from runtime.usage.envoy import to_usage_row, translate_lines
 from runtime.usage.log import LOG_PATTERN
-from runtime.usage.row import LIVE
+from runtime.usage.row import LIVE, to_usage_row, translate_lines
 
 COPY_PREFIX: Final = "copy-of-usage-"
 """Begins the names of copies from gateways on other machines. A copy reaches back no further than

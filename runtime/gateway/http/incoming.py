@@ -11,11 +11,11 @@ from typing import Final, Generic, TypeVar
 import httptools
 
 from runtime.gateway import errors
-from runtime.gateway.auth import Credentials
 from runtime.gateway.endpoints import PATHS
 from runtime.gateway.errors import ApiError
 from runtime.gateway.limits import UNCOUNTED_BYTES
 from runtime.gateway.request import ProxyRequest, RequestMeta
+from runtime.gateway.routing import Credentials
 from runtime.gateway.state import GatewayState
 from runtime.usage.row import UsageRecorder
 
@@ -75,7 +75,8 @@ class RequestHead:
             case b"authorization":
                 self.credentials.values.append(value.decode("utf-8", "surrogateescape"))
             case b"x-api-key":
-                self.credentials.add_api_key(value.decode("utf-8", "surrogateescape"))
+                key = value.decode("utf-8", "surrogateescape")
+                self.credentials.values.append(f"Bearer {key}")
             case b"content-length":
                 self.length = value
             case b"transfer-encoding":

@@ -15,8 +15,8 @@ from fleetctl.envoys import envoys_of
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.envoy.admin import Envoys
 from runtime.gateway.envoy.files import ROUTES
-from runtime.usage.envoy import to_usage_row
 from runtime.usage.read import UsageReader
+from runtime.usage.row import to_usage_row
 from tests.runtime.gateway.envoy_stage import (
     ENVOY,
     SECRETS,

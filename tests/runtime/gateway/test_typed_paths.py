@@ -9,7 +9,7 @@ import pytest
 
 from fleet.traffic import TrafficPolicy
 from runtime.gateway.body import DROPPED
-from runtime.usage.envoy import to_usage_row
+from runtime.usage.row import to_usage_row
 from tests.runtime.gateway.envoy_stage import EnvoyStage
 from tests.runtime.gateway.fronts import Front
 from tests.runtime.gateway.stage import CHAT, NEW, OLD, Stage, alias, chat, stage, table
