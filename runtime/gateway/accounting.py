@@ -38,13 +38,13 @@ class Histogram:
         self.total = 0.0
 
     def add(self, seconds: float) -> None:
-        """Count one value."""
+        """Count a value."""
         self.counts[bisect_left(BOUNDS_S, seconds)] += 1
         self.total += seconds
 
 
 class Series:
-    """What is counted for one client, alias and version."""
+    """The counts of a client, alias and version."""
 
     __slots__ = ("first_byte", "input_tokens", "latency", "output_tokens", "statuses")
 
@@ -65,7 +65,7 @@ class UsageCounters:
     """Requests that no client made, by purpose and status; no series counts them."""
 
     def count(self, row: UsageRow) -> None:
-        """Count one row."""
+        """Count a row."""
         if row.purpose != LIVE:
             self.others[row.purpose, row.status] += 1
             return
@@ -82,7 +82,7 @@ class UsageCounters:
 
 
 class UsageWriter:
-    """The rows of one gateway process, each written and counted once.
+    """The rows of a gateway process, every row written and counted once.
 
     Batching writes the rows of one turn of the event loop by one system call, before anything of
     that turn is sent.
@@ -91,7 +91,6 @@ class UsageWriter:
     __slots__ = ("_counters", "_log", "_schedule_flush", "pending")
 
     def __init__(self, log: UsageLog, counters: UsageCounters) -> None:
-        """Begin without batching."""
         self._log = log
         self._counters = counters
         self._schedule_flush: Callable[[], None] | None = None
@@ -146,28 +145,27 @@ class UsageWriter:
 
 
 class ObservedSplit:
-    """Requests per version since the split of an alias last changed."""
+    """Requests per version since the split of an alias last changed, from the counters."""
 
     def __init__(self, counters: UsageCounters) -> None:
-        """Begin; counts come from the counters, so that the two cannot differ."""
         self._counters = counters
         self._began: dict[str, tuple[datetime, Counter[str]]] = {}
-        """By alias: when its split began, and the counts of that moment."""
+        """By alias: the begin of its split, and the counts of that moment."""
 
     def restart(self, before: RouteTable, after: RouteTable) -> None:
         """Begin again for every alias whose split differs between two tables."""
         now = datetime.now(UTC)
-        changed = set()
-        for alias, route in after.routes.items():
-            old = before.routes.get(alias)
-            if old is None or old.split != route.split:
-                changed.add(alias)
+        changed = {
+            alias
+            for alias, route in after.routes.items()
+            if alias not in before.routes or before.routes[alias].split != route.split
+        }
         counts = self._counts(changed)
         began = {alias: start for alias, start in self._began.items() if alias in after.routes}
         self._began = began | {alias: (now, counts.get(alias, Counter())) for alias in changed}
 
     def document(self, table: RouteTable) -> list[dict[str, object]]:
-        """Return each version's percent and requests, of aliases with more than one version."""
+        """Return percent and requests of all versions of aliases that have several versions."""
         routes = {alias: route for alias, route in table.routes.items() if len(route.arms) > 1}
         counts = self._counts(set(routes))
         rows: list[dict[str, object]] = []

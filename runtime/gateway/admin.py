@@ -100,7 +100,7 @@ class Admin:
     async def _get_in_flight(self, _: Request) -> Response:
         state = self._state
         document: Mapping[str, Any] = {
-            "in_flight": state.in_flight.document(),
+            "in_flight": counts_document(state.in_flight.versions),
             "waiting": state.admission.waiting,
             "queued": counts_document(state.admission.queued),
             "room": state.limiter.document(),
@@ -116,7 +116,7 @@ class Admin:
         urls = self._active.routes.urls
         text = exposition(
             state.counters,
-            state.in_flight.document(),
+            state.in_flight.versions,
             state.split.document(self._active.routes),
             {name: state.balancer.health(name, now) == "up" for name in urls},
             state.admission.waiting,

@@ -1,22 +1,27 @@
-"""Whether a request may begin now, waits for its turn, or is refused.
+"""Admission of requests: a request begins now, waits for its turn, or is refused.
 
-A request without limits comes here only while servers are busy or another request waits.
+A request without limits comes here only while servers are busy or another request waits. Shadow
+requests are copies for a version whose answers no client gets; none waits.
 """
 
 import itertools
 import math
+import secrets
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from fleet.traffic import QUEUE_S, USUAL_TURNS, TrafficPolicy
 from runtime.gateway import errors
 from runtime.gateway.balancer import InFlight, LoadBalancer
-from runtime.gateway.limits import RateLimiter
+from runtime.gateway.body import RequestBody
+from runtime.gateway.limits import UNCOUNTED_BYTES, MemoryBudget, RateLimiter
 from runtime.gateway.routing import DEFAULT_DEADLINES, RouteTarget
 
 MAX_WAITING: Final = 1000
-"""Upper bound of the waiting requests of one client; one more gets 429 at once."""
+"""Upper bound of the waiting requests of a client; the next request gets 429 at once."""
+_ALL: Final = 100
+"""Percent."""
 
 
 class FairQueue:
@@ -24,7 +29,7 @@ class FairQueue:
 
     A turn begins where the last turn of the same name ended, or where the clock stood when the
     request came, and is the shorter the more turns a name has in a row. The earliest turn is next:
-    a name with a thousand waiting requests delays a name with a single one by one turn.
+    a name with a thousand waiting requests delays a name with a single request by one turn.
 
     Source:
         Goyal, Vin and Cheng 1996, Start-time Fair Queueing, section 2.
@@ -33,48 +38,82 @@ class FairQueue:
     __slots__ = ("_ends", "now")
 
     def __init__(self) -> None:
-        """Begin before the first turn."""
         self.now = 0.0
         self._ends: dict[str, float] = {}
 
     def start(self, name: str, since: float) -> float:
-        """Return when the next turn of a name begins; the clock said `since` as its request came.
+        """Return the begin of a name's next turn; the clock said `since` as the request came.
 
         Computed when needed: a request that left the queue has taken no turn.
         """
         return max(since, self._ends.get(name, 0.0))
 
     def count_turn(self, name: str, since: float, in_a_row: int) -> None:
-        """Count a turn of a name that has so many turns where others have one."""
+        """Count a turn of a name that has `in_a_row` turns where other names have a single turn."""
         start = self.start(name, since)
         self.now = max(self.now, start)
         self._ends[name] = start + 1 / in_a_row
 
 
 class Ticket:
-    """One request's claim to be at work, from `Admission.request` until it is released."""
+    """The claim of a request to be at work, from `Admission.request` until its release."""
 
     __slots__ = ("arrived", "is_granted", "max_wait_s", "number", "proceed", "target")
 
     def __init__(self, target: RouteTarget) -> None:
-        """Prepare a claim for the version that answers."""
         self.target = target
         self.is_granted = False
         self.proceed: Callable[[], None] | None = None
         """Called when the turn has come; None: the request waits no longer."""
         self.arrived = (0.0, 0.0)
-        """When it came, on the clock between clients and on the clock within its client."""
+        """Time of arrival, on the clock between clients and on the clock within the client."""
         self.number = 0
-        """Its rank in the order of arrival."""
+        """Rank in the order of arrival."""
         self.max_wait_s = QUEUE_S
-        """Longest wait for the turn."""
+
+
+class ShadowSample(NamedTuple):
+    """A request that is to be copied, kept until its copy begins."""
+
+    target: RouteTarget
+    """The version that gets the copy."""
+    body: RequestBody
+    held: int
+    """Bytes that count for the sample, in the name of the client."""
+
+    def drop(self, memory: MemoryBudget) -> None:
+        """Release the memory of the sample."""
+        if self.held:
+            memory.release(self.target.client, self.held)
+
+
+def sample_shadow(
+    memory: MemoryBudget, target: RouteTarget, body: RequestBody, size: int
+) -> ShadowSample | None:
+    """Return the sample of a request that is to be copied; None: the request is not copied.
+
+    Args:
+        memory: Budget of shadow requests; a request for which it has no room is not copied.
+        target: The version that would get the copy.
+        body: Body of the request; its bytes stay in memory for the copy.
+        size: Size of the body in bytes.
+    """
+    shadow = target.policy.shadow
+    if shadow is None or secrets.randbelow(_ALL) >= shadow.percent:
+        return None
+    if size <= UNCOUNTED_BYTES:
+        return ShadowSample(target, body, 0)
+    try:
+        memory.acquire(target.client, size)
+    except errors.ApiError:
+        return None
+    return ShadowSample(target, body, size)
 
 
 class Admission:
-    """The limits of one gateway process, and the requests that wait."""
+    """The limits of a gateway process, and the requests that wait."""
 
     def __init__(self, in_flight: InFlight, balancer: LoadBalancer) -> None:
-        """Begin with no request at work."""
         self._in_flight = in_flight
         self._balancer = balancer
         self._clients: dict[str, RateLimiter] = {}
@@ -98,7 +137,7 @@ class Admission:
 
     @property
     def queued(self) -> Counter[tuple[str, str]]:
-        """Waiting requests by (server, full adapter name), for each server that may answer.
+        """Waiting requests by (server, full adapter name), counted on all servers that may answer.
 
         The version is chosen before a request waits, so that its user stays on it.
         """
@@ -140,9 +179,7 @@ class Admission:
     def release(self, ticket: Ticket, tokens: int = 0) -> None:
         """Give a turn back, or leave the queue; the next request proceeds.
 
-        Args:
-            ticket: The claim.
-            tokens: Of prompt and answer.
+        `tokens` are those of prompt and answer.
         """
         if not ticket.is_granted:
             self._leave_queue(ticket)
@@ -172,7 +209,7 @@ class Admission:
                 ticket.proceed()
 
     def begin_shadow(self, target: RouteTarget) -> bool:
-        """Say whether a shadow request may begin, and count it; under load none may."""
+        """Return whether a shadow request may begin, and count the request; under load none may."""
         shadow, alias = target.policy.shadow, target.alias
         if shadow is None or self.queues or self._shadows[alias] >= shadow.concurrency:
             return False
@@ -187,7 +224,7 @@ class Admission:
         return True
 
     def end_shadow(self, alias: str) -> None:
-        """Count one shadow request less."""
+        """Count a shadow request no longer."""
         self._shadows[alias] -= 1
 
     def _limiters(self, target: RouteTarget, now: float) -> tuple[RateLimiter, RateLimiter]:
@@ -200,7 +237,7 @@ class Admission:
         return client, alias
 
     def _is_allowed(self, target: RouteTarget) -> bool:
-        """Say whether the limits of alias and client allow one more request at work."""
+        """Return whether the limits of alias and client allow another request at work."""
         policy = target.policy
         client, alias = self._clients[target.client], self._aliases[target.alias]
         return client.allows_another(

@@ -1,6 +1,7 @@
-"""What Prometheus reads: requests, tokens and times per client, alias and version."""
+"""Metrics for Prometheus: requests, tokens and times per client, alias and version."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from typing import Final
 
 from runtime.gateway.accounting import BOUNDS_S, Histogram, UsageCounters
@@ -23,7 +24,7 @@ _HELP: Final = {
 
 def exposition(
     counters: UsageCounters,
-    in_flight: list[dict[str, object]],
+    in_flight: Mapping[tuple[str, str], int],
     split: list[dict[str, object]],
     servers: Mapping[str, bool],
     waiting: int,
@@ -31,65 +32,56 @@ def exposition(
     """Return the counters as Prometheus reads them.
 
     Args:
-        counters: Of the gateway process.
-        in_flight: As `InFlight.document` has it.
+        counters: Counters of the gateway process.
+        in_flight: Requests in flight by server and version.
         split: As `ObservedSplit.document` has it.
-        servers: Server to whether it is up.
+        servers: Whether servers are up, by name.
         waiting: Requests that wait for their turn.
     """
     samples: dict[str, list[str]] = {name: [] for name in _HELP}
-    for key, series in sorted(counters.series.items()):
-        labels = _labels(zip(("client", "alias", "version"), key, strict=True))
-        samples["fleetctl_requests_total"] += [
-            f'fleetctl_requests_total{{{labels},status="{status}"}} {count}'
-            for status, count in sorted(series.statuses.items())
-        ]
-        for name, value in (
-            ("fleetctl_input_tokens_total", series.input_tokens),
-            ("fleetctl_output_tokens_total", series.output_tokens),
-        ):
-            samples[name].append(f"{name}{{{labels}}} {value}")
-        for name, histogram in (
+
+    def add(family: str, labels: str, value: object) -> None:
+        samples[family].append(f"{family}{{{labels}}} {value!r}")
+
+    for (client, alias, version), series in sorted(counters.series.items()):
+        labels = _labels(client=client, alias=alias, version=version)
+        for status, count in sorted(series.statuses.items()):
+            add("fleetctl_requests_total", f'{labels},status="{status}"', count)
+        add("fleetctl_input_tokens_total", labels, series.input_tokens)
+        add("fleetctl_output_tokens_total", labels, series.output_tokens)
+        for family, histogram in (
             ("fleetctl_request_seconds", series.latency),
             ("fleetctl_first_byte_seconds", series.first_byte),
         ):
-            samples[name] += _histogram(name, labels, histogram)
-    for entry in in_flight:
-        labels = _labels((name, str(entry[name])) for name in ("server", "adapter"))
-        samples["fleetctl_in_flight"].append(f"fleetctl_in_flight{{{labels}}} {entry['count']}")
+            samples[family] += _histogram(family, labels, histogram)
+    for (server, adapter), count in sorted(in_flight.items()):
+        add("fleetctl_in_flight", _labels(server=server, adapter=adapter), count)
     samples["fleetctl_waiting"].append(f"fleetctl_waiting {waiting}")
-    for entry in split:
-        labels = _labels((name, str(entry[name])) for name in ("alias", "adapter"))
-        for name, field in (("target_percent", "percent"), ("split_requests", "requests")):
-            samples[f"fleetctl_{name}"].append(f"fleetctl_{name}{{{labels}}} {entry[field]}")
-    samples["fleetctl_server_up"] += [
-        f"fleetctl_server_up{{{_labels([('server', name)])}}} {int(up)}"
-        for name, up in sorted(servers.items())
-    ]
-    samples["fleetctl_other_requests_total"] += [
-        f'fleetctl_other_requests_total{{purpose="{purpose}",status="{status}"}} {count}'
-        for (purpose, status), count in sorted(counters.others.items())
-    ]
-    return "".join(_family(name, lines) for name, lines in samples.items())
+    for share in split:
+        labels = _labels(alias=str(share["alias"]), adapter=str(share["adapter"]))
+        add("fleetctl_target_percent", labels, share["percent"])
+        add("fleetctl_split_requests", labels, share["requests"])
+    for server, is_up in sorted(servers.items()):
+        add("fleetctl_server_up", _labels(server=server), int(is_up))
+    for (purpose, status), count in sorted(counters.others.items()):
+        add("fleetctl_other_requests_total", f'purpose="{purpose}",status="{status}"', count)
+    lines: list[str] = []
+    for family, (kind, text) in _HELP.items():
+        lines += [f"# HELP {family} {text}", f"# TYPE {family} {kind}", *samples[family]]
+    return "\n".join(lines) + "\n"
 
 
-def _histogram(name: str, labels: str, histogram: Histogram) -> Iterator[str]:
+def _histogram(family: str, labels: str, histogram: Histogram) -> Iterator[str]:
     """Yield the samples of a histogram, buckets cumulated."""
-    running = 0
-    for bound, count in zip((*BOUNDS_S, "+Inf"), histogram.counts, strict=True):
-        running += count
-        yield f'{name}_bucket{{{labels},le="{bound}"}} {running}'
-    yield f"{name}_sum{{{labels}}} {histogram.total!r}"
-    yield f"{name}_count{{{labels}}} {running}"
+    cumulated = [*accumulate(histogram.counts)]
+    for bound, count in zip((*BOUNDS_S, "+Inf"), cumulated, strict=True):
+        yield f'{family}_bucket{{{labels},le="{bound}"}} {count}'
+    yield f"{family}_sum{{{labels}}} {histogram.total!r}"
+    yield f"{family}_count{{{labels}}} {cumulated[-1]}"
 
 
-def _family(name: str, lines: list[str]) -> str:
-    kind, text = _HELP[name]
-    return "\n".join([f"# HELP {name} {text}", f"# TYPE {name} {kind}", *lines, ""])
-
-
-def _labels(pairs: Iterable[tuple[str, str]]) -> str:
-    return ",".join(f'{name}="{_escaped(value)}"' for name, value in pairs)
+def _labels(**labels: str) -> str:
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
 
 
 def _escaped(value: str) -> str:

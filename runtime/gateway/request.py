@@ -1,16 +1,16 @@
-"""One request for an adapter's answer, from its head to the last byte of the response.
+"""A request for an adapter's answer, from its head to the last byte of the response.
 
 The connections call, in this order:
 
     admit            the head is there
     hold             for each part of the body that comes in
     route            the body is complete; `must_wait`: then `wait` for the turn
-                     (the servers to send it to are the business of `UpstreamAttempts`)
+                     (`UpstreamAttempts` finds the servers)
     on_head          the head of the response is there
     on_response      the response is complete; of a stream `on_chunk` for each part, then `on_end`
 
-`on_error`, `on_upstream_abort` and `on_client_disconnect` end it early. Exactly one usage row is
-written, before the client has its last byte. Nothing here knows a socket.
+`on_error`, `on_upstream_abort` and `on_client_disconnect` end the request early. Exactly one usage
+row is written, before the client has its last byte. Nothing here knows a socket.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from runtime.gateway.admission import Ticket
+from runtime.gateway.admission import ShadowSample, Ticket, sample_shadow
 from runtime.gateway.attempts import UpstreamAttempts
 from runtime.gateway.body import parse_body
 from runtime.gateway.limits import UNCOUNTED_BYTES
 from runtime.gateway.responses import ResponseFacts, inspect_response
 from runtime.gateway.routing import OPERATOR_PURPOSES, Credentials, Principal, RouteTarget, unit
-from runtime.gateway.shadow import ShadowSample, sample
-from runtime.gateway.sse_typed import EventStream, event_stream, unrequested_stream
+from runtime.gateway.sse import CompletionsStream
+from runtime.gateway.sse_typed import EventStream, event_stream
 from runtime.gateway.state import GatewayState
 from runtime.usage.row import CLIENT_LEFT, UsageRecorder
 
@@ -42,7 +42,10 @@ _OK: Final = int(HTTPStatus.OK)
 
 @dataclass(slots=True)
 class RequestMeta:
-    """Headers that decide how a request is routed; empty: not given."""
+    """Headers that decide how a request is routed; empty: not given.
+
+    `purpose` and `version` (X-Fleetctl-...) count where the operator sends them.
+    """
 
     content_type: str = ""
     encoding: str = ""
@@ -50,13 +53,14 @@ class RequestMeta:
     session: str = ""
     """X-Session-Id."""
     purpose: str = ""
-    """X-Fleetctl-Purpose; only the operator's counts."""
     version: str = ""
-    """X-Fleetctl-Version; only the operator's counts."""
 
 
 class ProxyRequest:
-    """The state of one request; a server gets `body` and `priority`, `target` answers."""
+    """The state of a request; a server gets `body` and `priority`, `target` answers.
+
+    `path` is one of `endpoints.PATHS`; the usage row of `record` is due from the start.
+    """
 
     __slots__ = (
         "_attempts", "_credentials", "_held", "_is_shadow", "_principal", "_record", "_size",
@@ -67,14 +71,6 @@ class ProxyRequest:
     def __init__(
         self, state: GatewayState, path: str, credentials: Credentials, record: UsageRecorder
     ) -> None:
-        """Begin; the usage row is due from here on.
-
-        Args:
-            state: Of the gateway.
-            path: One of `endpoints.PATHS`.
-            credentials: Of the request.
-            record: Of the usage row.
-        """
         self._state, self._record, self._credentials = state, record, credentials
         self._principal = _UNKNOWN
         self._size = self._held = 0
@@ -85,7 +81,6 @@ class ProxyRequest:
         """The copy that is to begin once a server has the request."""
         self._attempts: UpstreamAttempts | None = None
         self.target = _NO_TARGET
-        """The version that answers."""
         self.path = path
         self.body = b""
         self.is_stream = False
@@ -118,15 +113,9 @@ class ProxyRequest:
             self._held = self._size
 
     def route(self, raw: bytes, now: float, meta: RequestMeta) -> UpstreamAttempts:
-        """Decide which version answers, by the table of this moment.
+        """Decide which version answers, by the table of this moment; return what finds servers.
 
-        Args:
-            raw: The body, whole.
-            now: The event loop's time, seconds.
-            meta: Headers of the request.
-
-        Returns:
-            What finds servers for the request.
+        `raw` is the whole body, `now` the event loop's time in seconds.
 
         Raises:
             ApiError: 400, 404 for a model that is not this client's, or 429.
@@ -151,17 +140,16 @@ class ProxyRequest:
         if principal.is_operator:
             return attempts
         if route.shadow is not None:
-            self.shadow = sample(state, route.shadow, body, len(raw))
+            self.shadow = sample_shadow(state.shadow_memory, route.shadow, body, len(raw))
         if target.is_limited or state.admission.queues or not attempts.acquire_free():
             self._ticket = Ticket(target)
             self.must_wait = not state.admission.request(self._ticket, now)
         return attempts
 
     def wait(self, proceed: Callable[[], None]) -> float:
-        """Wait for the turn; `proceed` is called when it has come.
+        """Have `proceed` called when the turn has come; return the longest wait in seconds.
 
-        Returns:
-            Longest wait, seconds; after it the client gets `errors.too_many`.
+        After the longest wait the client gets `errors.too_many`.
         """
         ticket, attempts = self._ticket, self._attempts
         assert ticket is not None and attempts is not None, "the request has been routed"  # noqa: PT018
@@ -175,16 +163,19 @@ class ProxyRequest:
         return ticket.max_wait_s
 
     def start_shadow(self) -> "tuple[ProxyRequest, UpstreamAttempts] | None":
-        """Return the shadow of this request, once, if it has one and there is room for it."""
+        """Return the shadow of this request, once; None: there is none, or no room for a shadow."""
         shadow, self.shadow = self.shadow, None
-        original = self._attempts
-        if shadow is None or original is None or not shadow.begin(self._state):
+        original, state = self._attempts, self._state
+        if shadow is None or original is None:
+            return None
+        if not state.admission.begin_shadow(shadow.target):
+            shadow.drop(state.shadow_memory)
             return None
         record = self._record.aside(SHADOW)
         row, target = record.row, shadow.target
         row.client, row.alias, row.version = target.client, target.alias, target.adapter
         row.stream = self._record.row.stream
-        copy = ProxyRequest(self._state, self.path, self._credentials, record)
+        copy = ProxyRequest(state, self.path, self._credentials, record)
         return copy, copy.become_shadow(self._principal, shadow, original)
 
     def become_shadow(
@@ -202,20 +193,20 @@ class ProxyRequest:
         return attempts
 
     def on_head(self, content_type: str) -> None:
-        """Note the server's head, which says whether the response is a stream."""
+        """Take the server's head, which says whether the response is a stream."""
         row, attempts = self._record.row, self._attempts
         assert attempts is not None, "a server has responded"
         row.server, row.retries = attempts.server, attempts.retries
         self.is_stream = content_type.partition(";")[0].strip().lower() == _EVENT_STREAM
-        if self.is_stream and self._stream is None:  # which the client has not asked for
-            self._stream = unrequested_stream()
+        if self.is_stream and self._stream is None:  # not requested: all of it is passed on
+            self._stream = CompletionsStream(keeps_last=True, keeps_all=True)
 
     def on_response(self, status: int, body: bytes) -> None:
         """Take the server's complete response; the client may have it once this returns."""
         self._finish(status, judges=True, response=body)
 
     def on_chunk(self, status: int, chunk: bytes) -> bytes:
-        """Return what the client gets now of a part of a stream."""
+        """Return the bytes of a part of a stream that the client gets now."""
         stream = self._stream
         assert stream is not None, "the response is a stream"
         self._record.first_byte()
@@ -226,7 +217,7 @@ class ProxyRequest:
         return passed
 
     def on_end(self, status: int) -> bytes:
-        """Finish a stream that has ended as it should; return what the client lacks."""
+        """Finish a stream that has ended properly; return the bytes that the client lacks."""
         stream = self._stream
         assert stream is not None, "the response is a stream"
         rest = stream.end()
@@ -246,7 +237,7 @@ class ProxyRequest:
     def on_client_disconnect(self) -> None:
         """Finish because the client has left.
 
-        Many leave at an error in the stream, which then is the server's.
+        Many clients leave at an error in the stream, which then is the server's.
         """
         stream = self._stream
         if stream is not None and stream.failed:
@@ -263,7 +254,7 @@ class ProxyRequest:
         """Release all that the request holds and write its row, unless that is done.
 
         Args:
-            status: Of the row.
+            status: Status of the row.
             judges: Whether the status is held for or against the server.
             response: The complete response, which begins and ends now; None: there is none.
         """
@@ -282,7 +273,7 @@ class ProxyRequest:
             memory.release(self._principal.client, self._held)
             self._held = 0
         if self.shadow is not None:
-            self.shadow.drop(state)
+            self.shadow.drop(state.shadow_memory)
             self.shadow = None
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
