@@ -11,7 +11,8 @@ from runtime.gateway.balancer import LoadBalancer
 from runtime.gateway.concurrency import PROBE_TIMEOUT_S, ConcurrencyLimiter
 
 HEALTH_EVERY_S: Final = 2.0
-"""Interval of the health checks of a server, and their upper bound."""
+"""Interval of the health checks of a server."""
+HEALTH_TIMEOUT_S: Final = 2.0
 MIN_GAP_S: Final = 0.05
 """Least time between two load reports of a server: the engine should have made a step."""
 CAUTIOUS_GAP_S: Final = 0.2
@@ -38,7 +39,7 @@ async def check_health(urls: Urls, get: Get, balancer: LoadBalancer) -> None:
 async def _check(server: str, url: str, get: Get, balancer: LoadBalancer) -> None:
     is_healthy = False
     with suppress(OSError, TimeoutError):
-        status, _ = await get(url, "/health", HEALTH_EVERY_S)
+        status, _ = await get(url, "/health", HEALTH_TIMEOUT_S)
         is_healthy = status < HTTPStatus.INTERNAL_SERVER_ERROR
     balancer.record_health(server, healthy=is_healthy)
 

@@ -21,6 +21,7 @@ from typing import Final
 from runtime.gateway.admission import ShadowSample, Ticket, sample_shadow
 from runtime.gateway.attempts import UpstreamAttempts
 from runtime.gateway.body import parse_body
+from runtime.gateway.endpoints import check_fields
 from runtime.gateway.limits import UNCOUNTED_BYTES
 from runtime.gateway.responses import ResponseFacts, inspect_response
 from runtime.gateway.routing import OPERATOR_PURPOSES, Credentials, Principal, RouteTarget, unit
@@ -132,7 +133,7 @@ class ProxyRequest:
         if user:
             row.unit = unit(route.key, user, state.operator)
         self.target, self.priority = target, target.priority
-        body.check(self.path, target.policy.choices)
+        check_fields(self.path, body.fields, target.policy.choices)
         self.body = body.for_server(self.path, *target.json_names, target.priority)
         if body.stream:
             self._stream = event_stream(self.path, body, target.policy.format)

@@ -17,7 +17,7 @@ from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, replace_file
 from runtime.gateway.admin_socket import short_path, socket_path
 from runtime.gateway.state_dir import gateway_dir
-from runtime.gateway.table import KeyEntry, RoutingTable
+from runtime.gateway.table import RoutingTable
 
 TESTED: Final = "1.40.0"
 """The Envoy version that the rendered configuration is tested on."""
@@ -38,7 +38,7 @@ Secret = Callable[[str], str | None]
 
 
 def credentials(table: RoutingTable, secret: Secret, folder: Path) -> list[tuple[str, str]]:
-    """Return each key's client and secret, in the order of the keys' names.
+    """Return the client and secret of every key, in the order of the keys' names.
 
     A secret that cannot be read here is taken from the routes in the folder, if it is there: a
     rollback depends on no secret store.
@@ -47,18 +47,18 @@ def credentials(table: RoutingTable, secret: Secret, folder: Path) -> list[tuple
         EngineRejectedError: FC6051, a secret is neither here nor there, or not that of the table.
     """
     served: Mapping[str, str] | None = None  # the file is large, and seldom needed
-    found: list[tuple[str, str]] = []
+    secrets: list[tuple[str, str]] = []
     lost: list[str] = []
     for name, key in sorted(table.keys.items()):
-        read = secret(key.reference)
-        value = read if read is not None and _sha256(read) == key.sha256 else None
-        if value is None:
+        value = read = secret(key.reference)
+        if read is None or _sha256(read) != key.sha256:
             served = _served_secrets(folder) if served is None else served
             value = served.get(key.sha256)
         if value is None:
-            lost.append(_why_lost(name, key, read))
+            why = "cannot be read" if read is None else "is not the secret in the routing table"
+            lost.append(f"`{key.reference}` of key `{name}` {why}")
         else:
-            found.append((key.client, value))
+            secrets.append((key.client, value))
     if lost:
         raise EngineRejectedError(
             HTTPStatus.FORBIDDEN,
@@ -72,7 +72,7 @@ def credentials(table: RoutingTable, secret: Secret, folder: Path) -> list[tuple
                 command="fleetctl apply --auto",
             ),
         )
-    return found
+    return secrets
 
 
 def write(folder: Path, documents: Mapping[str, str]) -> None:
@@ -154,11 +154,6 @@ def not_started_here(gateway: GatewaySpec) -> FleetError:
             command=f"fleetctl gateway run {gateway.name}",
         )
     )
-
-
-def _why_lost(name: str, key: KeyEntry, read: str | None) -> str:
-    why = "cannot be read" if read is None else "is not the secret in the routing table"
-    return f"`{key.reference}` of key `{name}` {why}"
 
 
 def _sha256(secret: str) -> str:

@@ -11,18 +11,18 @@ from runtime.gateway.http import messages, timeouts
 from runtime.gateway.http.connection_limit import ConnectionLimit, Slot
 from runtime.gateway.http.incoming import IncomingRequest
 from runtime.gateway.http.pool import ConnectionPool
-from runtime.gateway.http.proxy import Proxy
+from runtime.gateway.http.proxy import Proxy, ResponseSink
 from runtime.gateway.http.request_reader import RequestReader
 from runtime.gateway.limits import UNREAD, HeldBytes
 
 MAX_UNREAD: Final = 256 * 1024
 """Bytes of a response that wait for the client before the server is read no further."""
 MAX_PIPELINED: Final = 64 * 1024
-"""Bytes of requests that a client may send ahead before it is read no further."""
+"""Bytes of requests sent ahead by a client before the client is read no further."""
 
 
-class ClientConnection(asyncio.Protocol):
-    """One connection of one client."""
+class ClientConnection(asyncio.Protocol, ResponseSink):
+    """A connection of a client; adds itself to `connections` for as long as it is open."""
 
     def __init__(
         self,
@@ -31,13 +31,8 @@ class ClientConnection(asyncio.Protocol):
         connections: "set[ClientConnection]",
         limit: ConnectionLimit,
     ) -> None:
-        """Prepare; the event loop accepts."""
-        self._app = app
-        self._pool = pool
-        self._loop = pool.loop
-        self._batch = pool.batch
-        self._connections = connections
-        self._limit = limit
+        self._app, self._connections, self._limit = app, connections, limit
+        self._pool, self._loop, self._batch = pool, pool.loop, pool.batch
         self._slot: Slot | None = None
         self._is_authenticated = False
         """Whether a response has gone out for a key that exists."""
@@ -75,7 +70,7 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.pause_reading()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """End what ran for the client, and keep no body: cyclic garbage is seldom collected."""
+        """End the client's requests, and keep no body: cyclic garbage is seldom collected."""
         self._connections.discard(self)
         self._unread.set(0)
         slot, self._slot = self._slot, None
@@ -111,7 +106,7 @@ class ClientConnection(asyncio.Protocol):
         return self._served is None and not self._waiting
 
     def on_request(self, request: IncomingRequest) -> None:
-        """Serve a request, after those that came before it."""
+        """Serve a request, after the requests before."""
         if self._served is not None or self._waiting or self._is_writing_paused:
             self._waiting.append(request)
             self._advance()
@@ -123,7 +118,7 @@ class ClientConnection(asyncio.Protocol):
             self._advance()
 
     def _send_continue(self) -> None:
-        """Send `100 Continue` to a client that waits for it, if it is the request's turn."""
+        """Send `100 Continue` to a client that waits for the line, if the request is next."""
         reading = self._reader.reading
         is_due = reading is not None and reading.expects_continue and not reading.is_ignored
         if reading is not None and is_due and self._is_free:
@@ -131,7 +126,7 @@ class ClientConnection(asyncio.Protocol):
             self.send(messages.CONTINUE)
 
     def _advance(self) -> None:
-        """Serve what waits, in a loop: responses that are ready at once must not nest."""
+        """Serve the waiting requests, in a loop: responses that are ready at once must not nest."""
         if self._is_advancing:
             return
         self._is_advancing = True
@@ -228,7 +223,7 @@ class ClientConnection(asyncio.Protocol):
             self._slot.mark_idle()
 
     def abort(self) -> None:
-        """End the connection in the middle of a response, and what runs for it."""
+        """End the connection in the middle of a response, and the request at work."""
         proxy, self._proxy, self._served = self._proxy, None, None
         if proxy is not None:
             proxy.cancel()
@@ -283,7 +278,7 @@ class ClientConnection(asyncio.Protocol):
             self._slot.mark_idle_again()
 
     def evict(self) -> bool:
-        """End for another client's connection, unless a request is at work; say whether it has.
+        """End for another client's connection, unless a request is at work; return whether so.
 
         A body on its way is work once its key is known, and so is a response until it is sent. A
         head on its way is none, nor is a response to a request without a valid key.

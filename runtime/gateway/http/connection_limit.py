@@ -1,4 +1,4 @@
-"""An upper bound of clients' connections, and which of them ends for a new one.
+"""An upper bound of clients' connections, and the choice of the connection that ends for another.
 
 A connection without a request at work is evicted: the longest idle connection of the address with
 most idle connections. So connections on which nothing comes keep no client out, and an address
@@ -16,21 +16,21 @@ from runtime.gateway.app import error_response
 from runtime.gateway.http import messages
 
 _IPV6_NETWORK = 64
-"""Bits of an IPv6 address that are the same for all addresses of one customer."""
+"""Bits of an IPv6 address that are the same for all addresses of a customer."""
 
 
 class Slot:
-    """The place of one connection under the limit."""
+    """The place of a connection under the limit.
+
+    `evict` ends the connection unless a request is at work, and returns whether it has ended.
+    """
 
     __slots__ = ("_limit", "_source", "evict")
 
     def __init__(
         self, limit: "ConnectionLimit", source: "_Source", evict: Callable[[], bool]
     ) -> None:
-        """Begin idle; `ConnectionLimit` makes slots."""
-        self._limit, self._source = limit, source
-        self.evict = evict
-        """Ends the connection unless a request is at work; says whether it has ended."""
+        self._limit, self._source, self.evict = limit, source, evict
 
     def mark_busy(self) -> None:
         """Note that a request is at work."""
@@ -55,7 +55,7 @@ class Slot:
 
 
 class _Source:
-    """The connections from one address."""
+    """The connections from an address."""
 
     __slots__ = ("address", "idle", "rank", "slots")
 
@@ -69,28 +69,22 @@ class _Source:
 
 
 class ConnectionLimit:
-    """The connections of clients of one gateway process.
+    """The connections of clients of a gateway process.
 
     A request moves its own slot only. Addresses are sorted where a connection has to end, in few
     steps whatever their number.
     """
 
     def __init__(self, max_connections: int) -> None:
-        """Begin without a connection."""
         self._max = max_connections
         self._count = 0
         self._sources: dict[str, _Source] = {}
         self._ranks: dict[int, OrderedDict[_Source, None]] = {}
 
     def acquire(self, evict: Callable[[], bool], transport: asyncio.Transport) -> Slot | None:
-        """Give a connection a slot, if need be that of an evicted connection.
+        """Return a slot for a new connection, if need be that of an evicted connection.
 
-        Args:
-            evict: Ends the new connection unless a request is at work; says whether it has ended.
-            transport: Of the new connection.
-
-        Returns:
-            None: all other connections are at work; the client has got 503.
+        None: all other connections are at work; the client has got 503. `evict` as of `Slot`.
         """
         if self._count >= self._max and not self._evict():
             rejected = RejectedConnection()
@@ -128,7 +122,7 @@ class ConnectionLimit:
             self._ranks.setdefault(now, OrderedDict())[source] = None
 
     def _evict(self) -> bool:
-        """End one idle connection; say whether there was one."""
+        """End an idle connection; return whether there was any."""
         while self._ranks:
             source = next(iter(self._ranks[max(self._ranks)]))
             if len(source.idle) < source.rank:
@@ -154,7 +148,7 @@ class RejectedConnection(asyncio.Protocol):
 
 
 def address_of(transport: asyncio.BaseTransport) -> str:
-    """Return where a connection comes from: an IPv4 address, or the network of an IPv6 one."""
+    """Return the origin of a connection: an IPv4 address, or the network of an IPv6 address."""
     peer = cast("tuple[str, int] | None", transport.get_extra_info("peername"))
     if not peer:  # it has ended already
         return ""

@@ -1,9 +1,8 @@
-"""One request between a client's connection and a server's."""
+"""A request between a client's connection and a server's."""
 
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Protocol
 
 from runtime.gateway import errors
 from runtime.gateway.app import LocalResponse, error_response
@@ -15,64 +14,45 @@ from runtime.gateway.http.upstream import UpstreamConnection
 from runtime.gateway.request import ProxyRequest
 
 
-class ResponseSink(Protocol):
-    """What gets the response to a request."""
+class ResponseSink:
+    """The receiver of the response to a request; drops the response unless a method is replaced."""
 
     def send(self, data: bytes) -> None:
         """Send bytes of a stream."""
 
-    def respond(self, response: LocalResponse) -> None:
+    def respond(self, response: LocalResponse) -> None:  # noqa: ARG002 (dropped)
         """Send a response of the gateway's own; the request is over."""
+        self.finish()
 
-    def relay(self, start: bytes, request_id: str, body: bytes) -> None:
+    def relay(self, start: bytes, request_id: str, body: bytes) -> None:  # noqa: ARG002 (dropped)
         """Send a server's complete response, its head from `relayed_start`; the request is over."""
+        self.finish()
 
-    def start_stream(self, status: int, headers: dict[str, str]) -> bool:
+    def start_stream(self, status: int, headers: dict[str, str]) -> bool:  # noqa: ARG002 (dropped)
         """Send the head of a stream; return whether its parts are to be chunks."""
-        ...
+        return False
 
     def finish(self) -> None:
         """Note that the stream is complete; the request is over."""
 
     def abort(self) -> None:
         """End the connection in the middle of the response; the request is over."""
+        self.finish()
 
 
-class NullClient:
-    """The client of a shadow request: drops the response. Keeps `ResponseSink`."""
-
-    __slots__ = ("_on_end",)
+class NullClient(ResponseSink):
+    """The client of a shadow request; `on_end` is called when the request is over."""
 
     def __init__(self, on_end: Callable[[], None]) -> None:
-        """Prepare; `on_end` is called when the request is over."""
         self._on_end = on_end
-
-    def send(self, data: bytes) -> None:
-        """Drop the bytes."""
-
-    def respond(self, response: LocalResponse) -> None:  # noqa: ARG002 (a ResponseSink)
-        """Drop the response."""
-        self._on_end()
-
-    def relay(self, start: bytes, request_id: str, body: bytes) -> None:  # noqa: ARG002
-        """Drop the response."""
-        self._on_end()
-
-    def start_stream(self, status: int, headers: dict[str, str]) -> bool:  # noqa: ARG002
-        """Drop the head."""
-        return False
 
     def finish(self) -> None:
         """Note that the request is over."""
         self._on_end()
 
-    def abort(self) -> None:
-        """Note that the request is over."""
-        self._on_end()
-
 
 class Proxy:
-    """Sends a request to servers until one responds, and passes the response on."""
+    """Sends a routed request to servers until a server responds, and passes the response on."""
 
     __slots__ = (
         "_attempts", "_client", "_connecting", "_connection", "_content_type", "_has_resent",
@@ -87,12 +67,8 @@ class Proxy:
         request: ProxyRequest,
         attempts: UpstreamAttempts,
     ) -> None:
-        """Begin with a request that has been routed; `attempts` finds servers for it."""
-        self._client = client
-        self._attempts = attempts
-        self._pool = pool
-        self._loop = pool.loop
-        self._request = request
+        self._client, self._request, self._attempts = client, request, attempts
+        self._pool, self._loop = pool, pool.loop
         self._server: messages.Origin | None = None
         self._connection: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -197,7 +173,7 @@ class Proxy:
             self._refuse(error)
 
     def on_end(self) -> None:
-        """Write the usage row, then send what the client lacks."""
+        """Write the usage row, then send the bytes that the client lacks."""
         self._connection = None
         try:
             if not self._has_started:
@@ -218,7 +194,7 @@ class Proxy:
             self._refuse(error)
 
     def on_disconnect(self, *, stale: bool) -> None:
-        """Send the request again where the server most likely has not seen it, else an error."""
+        """Send the request again where the server most likely has not read it, else an error."""
         self._connection = None
         if stale and self._server is not None and self._attempts.should_resend():
             self._has_resent = True
@@ -253,9 +229,21 @@ class Proxy:
                 self._send_shadow()
 
     def _send_shadow(self) -> None:
-        shadow = self._request.start_shadow()
-        if shadow is not None:
-            _send_shadow(self._pool, *shadow)
+        """Send the shadow of the request, which the pool ends where the pool closes before."""
+        shadow, pool = self._request.start_shadow(), self._pool
+        if shadow is None:
+            return
+
+        def on_end() -> None:
+            pool.on_close.pop(proxy, None)
+
+        def cancel() -> None:
+            on_end()
+            proxy.cancel()
+
+        proxy = Proxy(NullClient(on_end), pool, *shadow)
+        pool.on_close[proxy] = cancel
+        proxy.send()
 
     def _refuse(self, error: Exception) -> None:
         self._let_go()
@@ -281,18 +269,3 @@ class Proxy:
         if self._connection is not None:
             self._connection.abandon()
             self._connection = None
-
-
-def _send_shadow(pool: ConnectionPool, request: ProxyRequest, attempts: UpstreamAttempts) -> None:
-    """Send a shadow request, which the pool ends if it closes before."""
-
-    def on_end() -> None:
-        pool.on_close.pop(proxy, None)
-
-    def cancel() -> None:
-        on_end()
-        proxy.cancel()
-
-    proxy = Proxy(NullClient(on_end), pool, request, attempts)
-    pool.on_close[proxy] = cancel
-    proxy.send()

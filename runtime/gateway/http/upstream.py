@@ -18,14 +18,14 @@ _FINAL_FROM: Final = 200
 
 
 class ResponseMeta(NamedTuple):
-    """What the head of a complete response says."""
+    """The head of a complete response."""
 
     status: int
     content_type: str
 
 
 class ResponseReceiver(Protocol):
-    """What waits for the response to a request.
+    """The receiver of the response to a request.
 
     `on_response`, `on_end`, `on_timeout` and `on_disconnect` are the last calls of a request.
     """
@@ -54,7 +54,7 @@ class ResponseReceiver(Protocol):
 
 
 class _ResponseStage(Enum):
-    """How far the response to the newest request has come."""
+    """The progress of the response to the newest request."""
 
     AWAITED = auto()
     BEGUN = auto()
@@ -67,17 +67,16 @@ _AWAITED, _BEGUN, _HAS_HEAD, _COMPLETE = _ResponseStage
 
 
 class OriginPool:
-    """The connections to one server."""
+    """The connections to a server."""
 
     __slots__ = ("connecting", "connections", "idle", "repeated")
 
     def __init__(self) -> None:
-        """Begin without a connection."""
         self.connecting = 0
         """Connections that are being made."""
         self.connections: set[UpstreamConnection] = set()
         self.idle: list[UpstreamConnection] = []
-        """Those that wait for a request, the last used at the end."""
+        """Connections that wait for a request, the last used at the end."""
         self.repeated: RepeatedHead[ResponseMeta] | None = None
         """The head of the newest complete response."""
 
@@ -99,15 +98,12 @@ class OriginPool:
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection to one server; one request at a time."""
+    """A connection to a server, for a single request at a time."""
 
     def __init__(
         self, pool: OriginPool, loop: asyncio.AbstractEventLoop, batch: WriteBatch
     ) -> None:
-        """Prepare; the event loop connects."""
-        self._pool = pool
-        self._loop = loop
-        self._batch = batch
+        self._pool, self._loop, self._batch = pool, loop, batch
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._receiver: ResponseReceiver | None = None
@@ -192,7 +188,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     # ------------------------------------------------------- without the parser
     def _read_repeated(self, data: bytes) -> bool:
-        """Take a complete response whose head the parser has seen before; say whether it is one."""
+        """Take a complete response with a head that was parsed before; return whether it is so."""
         repeated = self._pool.repeated
         split = repeated.split(data) if repeated is not None else None
         if repeated is None or split is None or len(split[1]) != split[0]:
@@ -230,7 +226,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._content_type = _JSON
 
     def on_headers_complete(self) -> None:
-        """Pass the head on, unless it only announces another."""
+        """Pass the head on, unless the head only announces another."""
         status = self._parser.get_status_code()
         if status < _FINAL_FROM or self._stage is _COMPLETE:
             return

@@ -17,7 +17,7 @@ LARGE = 4_000_000
 
 def silent() -> Script:
     async def script(reader: asyncio.StreamReader, _: asyncio.StreamWriter, __: int) -> None:
-        while await reader.read(2**18):
+        while await reader.read(2**18):  # reads all, answers nothing
             pass
 
     return script
