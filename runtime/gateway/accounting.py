@@ -28,14 +28,12 @@ _ERRORS_FROM: Final = int(HTTPStatus.BAD_REQUEST)
 _ROW: Final = msgspec.json.Encoder()
 
 
+@dataclass(slots=True)
 class Histogram:
     """Counts per bucket, and their sum."""
 
-    __slots__ = ("counts", "total")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS_S) + 1)
-        self.total = 0.0
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    total: float = 0.0
 
     def add(self, seconds: float) -> None:
         """Count a value."""
@@ -43,17 +41,15 @@ class Histogram:
         self.total += seconds
 
 
+@dataclass(slots=True)
 class Series:
     """The counts of a client, alias and version."""
 
-    __slots__ = ("first_byte", "input_tokens", "latency", "output_tokens", "statuses")
-
-    def __init__(self) -> None:
-        self.statuses: Counter[int] = Counter()
-        self.input_tokens = 0
-        self.output_tokens = 0
-        self.latency = Histogram()
-        self.first_byte = Histogram()
+    statuses: Counter[int] = field(default_factory=Counter)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    latency: Histogram = field(default_factory=Histogram)
+    first_byte: Histogram = field(default_factory=Histogram)
 
 
 @dataclass(slots=True)
@@ -81,6 +77,7 @@ class UsageCounters:
         series.output_tokens += row.output_tokens or 0
 
 
+@dataclass(slots=True)
 class UsageWriter:
     """The rows of a gateway process, every row written and counted once.
 
@@ -88,14 +85,11 @@ class UsageWriter:
     that turn is sent.
     """
 
-    __slots__ = ("_counters", "_log", "_schedule_flush", "pending")
-
-    def __init__(self, log: UsageLog, counters: UsageCounters) -> None:
-        self._log = log
-        self._counters = counters
-        self._schedule_flush: Callable[[], None] | None = None
-        self.pending: list[UsageRow] = []
-        """Rows of this turn of the event loop, not written yet."""
+    _log: UsageLog
+    _counters: UsageCounters
+    _schedule_flush: Callable[[], None] | None = None
+    pending: list[UsageRow] = field(default_factory=list)
+    """Rows of this turn of the event loop, not written yet."""
 
     def start_batching(self, schedule_flush: Callable[[], None]) -> None:
         """Keep rows until `flush`, which `schedule_flush` brings about in the same turn."""
@@ -144,13 +138,13 @@ class UsageWriter:
             self._counters.count(row)
 
 
+@dataclass(slots=True)
 class ObservedSplit:
     """Requests per version since the split of an alias last changed, from the counters."""
 
-    def __init__(self, counters: UsageCounters) -> None:
-        self._counters = counters
-        self._began: dict[str, tuple[datetime, Counter[str]]] = {}
-        """By alias: the begin of its split, and the counts of that moment."""
+    _counters: UsageCounters
+    _began: dict[str, tuple[datetime, Counter[str]]] = field(default_factory=dict)
+    """By alias: the begin of its split, and the counts of that moment."""
 
     def restart(self, before: RouteTable, after: RouteTable) -> None:
         """Begin again for every alias whose split differs between two tables."""

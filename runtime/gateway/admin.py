@@ -143,7 +143,7 @@ class Admin:
 
 
 class _SecretGuard:
-    """Answers 401 to a request without the secret, of which it has the SHA-256."""
+    """Answers 401 to a request without the secret; `secret` is the SHA-256."""
 
     def __init__(self, app: ASGIApp, secret: bytes) -> None:
         self._app, self._secret = app, secret

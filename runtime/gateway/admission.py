@@ -8,7 +8,8 @@ import itertools
 import math
 import secrets
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from fleet.traffic import QUEUE_S, USUAL_TURNS, TrafficPolicy
@@ -24,6 +25,7 @@ _ALL: Final = 100
 """Percent."""
 
 
+@dataclass(slots=True)
 class FairQueue:
     """Turns between names that send again and again, on a clock that moves as turns are taken.
 
@@ -35,11 +37,8 @@ class FairQueue:
         Goyal, Vin and Cheng 1996, Start-time Fair Queueing, section 2.
     """
 
-    __slots__ = ("_ends", "now")
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._ends: dict[str, float] = {}
+    now: float = 0.0
+    _ends: dict[str, float] = field(default_factory=dict)
 
     def start(self, name: str, since: float) -> float:
         """Return the begin of a name's next turn; the clock said `since` as the request came.
@@ -55,21 +54,19 @@ class FairQueue:
         self._ends[name] = start + 1 / in_a_row
 
 
+@dataclass(slots=True, eq=False)
 class Ticket:
     """The claim of a request to be at work, from `Admission.request` until its release."""
 
-    __slots__ = ("arrived", "is_granted", "max_wait_s", "number", "proceed", "target")
-
-    def __init__(self, target: RouteTarget) -> None:
-        self.target = target
-        self.is_granted = False
-        self.proceed: Callable[[], None] | None = None
-        """Called when the turn has come; None: the request waits no longer."""
-        self.arrived = (0.0, 0.0)
-        """Time of arrival, on the clock between clients and on the clock within the client."""
-        self.number = 0
-        """Rank in the order of arrival."""
-        self.max_wait_s = QUEUE_S
+    target: RouteTarget
+    is_granted: bool = False
+    proceed: Callable[[], None] | None = None
+    """Called when the turn has come; None: the request waits no longer."""
+    arrived: tuple[float, float] = (0.0, 0.0)
+    """Time of arrival, on the clock between clients and on the clock within the client."""
+    number: int = 0
+    """Rank in the order of arrival."""
+    max_wait_s: float = QUEUE_S
 
 
 class ShadowSample(NamedTuple):
@@ -110,25 +107,25 @@ def sample_shadow(
     return ShadowSample(target, body, size)
 
 
+@dataclass(slots=True)
 class Admission:
     """The limits of a gateway process, and the requests that wait."""
 
-    def __init__(self, in_flight: InFlight, balancer: LoadBalancer) -> None:
-        self._in_flight = in_flight
-        self._balancer = balancer
-        self._clients: dict[str, RateLimiter] = {}
-        self._aliases: dict[str, RateLimiter] = {}
-        self.queues: dict[tuple[str, str], OrderedDict[Ticket, None]] = {}
-        """Waiting requests by alias and version, in the order of their arrival."""
-        self._waiting: Counter[str] = Counter()
-        """By client."""
-        self._numbers = itertools.count()
-        self._turns = FairQueue()
-        """Between clients."""
-        self._own_turns: defaultdict[str, FairQueue] = defaultdict(FairQueue)
-        """By client, between its aliases."""
-        self._shadows: Counter[str] = Counter()
-        """Shadow requests at work, by alias."""
+    _in_flight: InFlight
+    _balancer: LoadBalancer
+    _clients: dict[str, RateLimiter] = field(default_factory=dict)
+    _aliases: dict[str, RateLimiter] = field(default_factory=dict)
+    queues: dict[tuple[str, str], OrderedDict[Ticket, None]] = field(default_factory=dict)
+    """Waiting requests by alias and version, in the order of their arrival."""
+    _waiting: Counter[str] = field(default_factory=Counter)
+    """By client."""
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _turns: FairQueue = field(default_factory=FairQueue)
+    """Between clients."""
+    _own_turns: defaultdict[str, FairQueue] = field(default_factory=lambda: defaultdict(FairQueue))
+    """By client, between its aliases."""
+    _shadows: Counter[str] = field(default_factory=Counter)
+    """Shadow requests at work, by alias."""
 
     @property
     def waiting(self) -> int:
@@ -152,7 +149,8 @@ class Admission:
         """
         target = ticket.target
         policy = target.policy
-        client, alias = self._limiters(target, now)
+        client = self._clients.setdefault(target.client, RateLimiter(now))
+        alias = self._aliases.setdefault(target.alias, RateLimiter(now))
         limiters = ((client, policy.client_limits), (alias, policy.limits))
         wait_s = max(limiter.wait_s(limits, policy.gateways, now) for limiter, limits in limiters)
         if wait_s > 0:
@@ -226,15 +224,6 @@ class Admission:
     def end_shadow(self, alias: str) -> None:
         """Count a shadow request no longer."""
         self._shadows[alias] -= 1
-
-    def _limiters(self, target: RouteTarget, now: float) -> tuple[RateLimiter, RateLimiter]:
-        client = self._clients.get(target.client)
-        if client is None:
-            client = self._clients[target.client] = RateLimiter(now)
-        alias = self._aliases.get(target.alias)
-        if alias is None:
-            alias = self._aliases[target.alias] = RateLimiter(now)
-        return client, alias
 
     def _is_allowed(self, target: RouteTarget) -> bool:
         """Return whether the limits of alias and client allow another request at work."""

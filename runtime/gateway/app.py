@@ -1,5 +1,6 @@
 """The endpoints that the gateway answers itself: models, health and readiness."""
 
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, NamedTuple
 from urllib.parse import unquote
@@ -36,11 +37,11 @@ def error_response(error: ApiError, path: str, request_id: str = "") -> LocalRes
     return LocalResponse(error.status, error.headers | numbered, body)
 
 
+@dataclass(frozen=True, slots=True)
 class GatewayApp:
     """The gateway's own endpoints. Nothing here waits, and nothing here knows a socket."""
 
-    def __init__(self, state: GatewayState) -> None:
-        self.state = state
+    state: GatewayState
 
     def respond(self, method: str, path: str, credentials: Credentials) -> LocalResponse:
         """Return the response to a request that is for no server; `path` is without its query."""

@@ -1,6 +1,7 @@
 """The servers that are tried for a request, until a server responds."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -15,42 +16,32 @@ _NOT_BEGUN: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_
 """Statuses of a server that has not begun to work on a request."""
 
 
+@dataclass(slots=True)
 class UpstreamAttempts:
     """The servers that were tried for a request, and the server that has the request now.
 
     Another server is tried only where the last server was not reached, had not begun (429, 503) or
     lacks the version. The retry budget bounds the last two.
-
-    `urls` has the servers of the table that the request began with; the table itself would stay in
-    memory for as long as the request. `now` is the event loop's time, seconds.
     """
 
-    __slots__ = (
-        "_has_resent", "_is_retry", "_is_shadow", "_now", "_state", "_target", "_tried", "_urls",
-        "retries", "server", "url",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        state: GatewayState,
-        target: RouteTarget,
-        urls: Mapping[str, str],
-        now: float,
-        *,
-        is_shadow: bool = False,
-    ) -> None:
-        self._state, self._target, self._urls, self._now = state, target, urls, now
-        self._is_shadow = is_shadow
-        self._is_retry = False
-        """Whether the request counts towards the retry budget."""
-        self._has_resent = False
-        self._tried: tuple[str, ...] = ()
-        self.server = ""
-        """The server that has the request; empty: none has."""
-        self.url = ""
-        """Base URL of `server`."""
-        self.retries = 0
-        """Retries so far, as the usage row has them."""
+    _state: GatewayState
+    _target: RouteTarget
+    _urls: Mapping[str, str]
+    """Servers of the table that the request began with; the table itself would stay in memory for
+    as long as the request."""
+    _now: float
+    """The event loop's time, seconds."""
+    _is_shadow: bool = False
+    _is_retry: bool = False
+    """Whether the request counts towards the retry budget."""
+    _has_resent: bool = False
+    _tried: tuple[str, ...] = ()
+    server: str = ""
+    """The server that has the request; empty: none has."""
+    url: str = ""
+    """Base URL of `server`."""
+    retries: int = 0
+    """Retries so far, as the usage row has them."""
 
     def acquire_free(self) -> bool:
         """Choose a server below its limit; return whether there is one, or none at all."""
@@ -147,7 +138,7 @@ class UpstreamAttempts:
 
     def for_shadow(self, target: RouteTarget) -> "UpstreamAttempts":
         """Return the attempts of a shadow request, on the table that this request began with."""
-        return UpstreamAttempts(self._state, target, self._urls, self._now, is_shadow=True)
+        return UpstreamAttempts(self._state, target, self._urls, self._now, _is_shadow=True)
 
     def _may_retry(self) -> bool:
         """Return whether the retry budget allows a retry, and from then on all of the request's."""

@@ -73,27 +73,23 @@ class _Failures:
     ejections: int = 0
 
 
+@dataclass(slots=True)
 class LoadBalancer:
     """The servers as a gateway process sees them, in good health at first.
 
-    A server that works leaves no trace. `clock` is the event loop's.
+    A server that works leaves no trace.
     """
 
-    def __init__(
-        self,
-        in_flight: InFlight,
-        limiter: ConcurrencyLimiter,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._in_flight = in_flight
-        self._limiter = limiter
-        self._clock = clock
-        self._failures: dict[str, _Failures] = {}
-        self._down: set[str] = set()
-        """Servers that did not pass their last health check."""
-        self._missing: dict[tuple[str, str], tuple[float, float]] = {}
-        """(server, full adapter name): missing since, and chosen last until."""
-        self._turn = 0
+    _in_flight: InFlight
+    _limiter: ConcurrencyLimiter
+    _clock: Callable[[], float] = time.monotonic
+    """The event loop's."""
+    _failures: dict[str, _Failures] = field(default_factory=dict)
+    _down: set[str] = field(default_factory=set)
+    """Servers that did not pass their last health check."""
+    _missing: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    """(server, full adapter name): missing since, and chosen last until."""
+    _turn: int = 0
 
     def acquire(
         self, target: RouteTarget, tried: Sequence[str], now: float, *, is_shadow: bool = False

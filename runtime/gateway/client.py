@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,11 @@ from runtime.json_client import JsonClient
 from runtime.usage.sync import UsageSource
 
 
+@dataclass(frozen=True, slots=True)
 class AdminClient:
     """A gateway of ours; keeps the contract of `runtime.gateway.protocol.GatewayClient`."""
 
-    def __init__(self, http: JsonClient) -> None:
-        self._http = http
+    _http: JsonClient
 
     async def config(self, timeout_s: float = READ_S) -> GatewayConfig:
         """Return which table the gateway serves, and how servers answer."""

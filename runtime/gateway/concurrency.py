@@ -9,11 +9,11 @@ memory and the lengths of the requests of this moment: so a busy server is probe
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 FIRST_LIMIT: Final = 16
-"""Limit of a server before its first load report, and lower bound while no request waits in it."""
+"""Limit of a server before its first load report, and lower bound while none waits inside."""
 SILENT_LIMIT: Final = 256
 """Limit of a server that reports no load: the fewest requests that vLLM runs on a GPU."""
 PROBE_TIMEOUT_S: Final = 2.0
@@ -51,21 +51,17 @@ class _ServerLimit:
     """End of the time in which `limit` holds."""
 
 
+@dataclass(slots=True)
 class ConcurrencyLimiter:
-    """The limits of all servers in a gateway process.
+    """The limits of all servers in a gateway process."""
 
-    `in_flight` counts the requests of clients by server.
-    """
-
-    def __init__(
-        self, in_flight: Counter[str], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._in_flight = in_flight
-        self._clock = clock
-        self._limits: dict[str, _ServerLimit] = {}
-        self.probe: Callable[[str], None] = lambda _: None
-        """Asks a server for its load, unless a probe is on its way; ends in `record_load` or
-        `record_no_load`."""
+    _in_flight: Counter[str]
+    """Requests of clients, by server."""
+    _clock: Callable[[], float] = time.monotonic
+    _limits: dict[str, _ServerLimit] = field(default_factory=dict)
+    probe: Callable[[str], None] = field(default=lambda _: None)
+    """Asks a server for its load, unless a probe is on its way; ends in `record_load` or
+    `record_no_load`."""
 
     def allows(self, server: str, declared: int | None = None) -> bool:
         """Return whether a server may get another request.

@@ -262,7 +262,7 @@ class LocalGateways:
     async def _call(
         self, name: str, call: Callable[[GatewayClient], Awaitable[_Answer]]
     ) -> _Answer:
-        """Call a gateway, and again where the gateway goes on, for it was started anew."""
+        """Call a gateway, and again where the gateway goes on: the process was started anew."""
         try:
             return await call(self._client(name))
         except EngineTimedOutError:

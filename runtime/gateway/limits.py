@@ -6,6 +6,7 @@ Counts live here and not in a routing table: a new table forgets no client's req
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from fleet.traffic import LimitPolicy
@@ -83,6 +84,7 @@ class RateLimiter:
         return limits.concurrency is None or self.running < math.ceil(limits.concurrency / gateways)
 
 
+@dataclass(slots=True)
 class MemoryBudget:
     """Bytes that a gateway process holds, by client.
 
@@ -90,12 +92,9 @@ class MemoryBudget:
     their clients do not read them (`UNREAD`). Bodies of shadow requests have a budget of their own.
     """
 
-    __slots__ = ("_by_client", "_max_bytes", "_total")
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._total = 0
-        self._by_client: Counter[str] = Counter()
+    _max_bytes: int
+    _total: int = 0
+    _by_client: Counter[str] = field(default_factory=Counter)
 
     def acquire(self, client: str, size: int) -> None:
         """Count bytes for a client.
@@ -117,14 +116,13 @@ class MemoryBudget:
             del self._by_client[client]
 
 
+@dataclass(slots=True)
 class HeldBytes:
-    """Bytes of a `MemoryBudget` that a single holder has, on the account of `client`."""
+    """Bytes of a `MemoryBudget` that a single holder has, on the account of a client."""
 
-    __slots__ = ("_budget", "_client", "_size")
-
-    def __init__(self, budget: MemoryBudget, client: str) -> None:
-        self._budget, self._client = budget, client
-        self._size = 0
+    _budget: MemoryBudget
+    _client: str
+    _size: int = 0
 
     def set(self, size: int) -> None:
         """Set the number of bytes that are held.
@@ -140,19 +138,17 @@ class HeldBytes:
             self._size = size
 
 
+@dataclass(slots=True)
 class RetryBudget:
     """Requests of a gateway process that are on their second or third server.
 
-    The bound keeps servers in trouble from getting more load for it. `in_flight` counts requests by
-    server.
+    The bound keeps servers in trouble from getting more load for it.
     """
 
-    __slots__ = ("_in_flight", "running")
-
-    def __init__(self, in_flight: Mapping[str, int]) -> None:
-        self._in_flight = in_flight
-        self.running = 0
-        """Requests that were tried again and have not ended."""
+    _in_flight: Mapping[str, int]
+    """All requests, by server."""
+    running: int = 0
+    """Requests that were tried again and have not ended."""
 
     def acquire(self) -> bool:
         """Return whether another request may be tried again, and count the request if so."""

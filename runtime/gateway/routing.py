@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import msgspec
@@ -184,21 +184,19 @@ class RouteTable:
         return Decision(route, route.choose(user or secrets.token_bytes(16)), user)
 
 
+@dataclass(slots=True)
 class Credentials:
     """The keys in the head of a request, and their principal for as long as a table holds.
 
     Heads repeat on a connection, and with them the key: one hash for a table is enough.
     """
 
-    __slots__ = ("principal", "table_digest", "values")
-
-    def __init__(self) -> None:
-        self.values: list[str] = []
-        """Values of all headers `Authorization`, and of `x-api-key` as bearer tokens."""
-        self.principal = OPERATOR
-        """Counts only for the table of `table_digest`."""
-        self.table_digest = ""
-        """Digest of the table that knows the key; the table itself must not be kept alive."""
+    values: list[str] = field(default_factory=list)
+    """Values of all headers `Authorization`, and of `x-api-key` as bearer tokens."""
+    principal: Principal = OPERATOR
+    """Counts only for the table of `table_digest`."""
+    table_digest: str = ""
+    """Digest of the table that knows the key; the table itself must not be kept alive."""
 
     def authenticate(self, table: RouteTable, operator: bytes) -> Principal:
         """Set and return the principal: the client whose key the request shows, or the operator.

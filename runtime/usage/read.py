@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -48,17 +49,15 @@ class _DemandRow(msgspec.Struct):
 _DEMAND_ROW: Final = msgspec.json.Decoder(_DemandRow)
 
 
+@dataclass(slots=True)
 class UsageReader:
-    """Reads the usage logs below a folder, rotated files included, in no order.
+    """Reads the usage logs below a folder, rotated files included, in no order."""
 
-    `missing` says which rows may be lacking and why, see `runtime.usage.sync`.
-    """
-
-    def __init__(self, folder: Path, missing: tuple[str, ...] = ()) -> None:
-        self._folder = folder
-        self.missing = missing
-        self.damaged = 0
-        """Lines of the last reading that are no row; the last line of a running gateway may be."""
+    _folder: Path
+    missing: tuple[str, ...] = ()
+    """Which rows may be lacking and why, see `runtime.usage.sync`."""
+    damaged: int = 0
+    """Lines of the last reading that are no row; the last line of a running gateway may be."""
 
     @property
     def paths(self) -> list[Path]:

@@ -24,7 +24,7 @@ _SERVER_ABORT_FLAGS: Final = frozenset({"UC", "UR", "UPE", "UMSDR", "SI"})
 
 
 class UsageRow(msgspec.Struct, omit_defaults=False):
-    """A request as the usage log keeps it. Times are UTC, durations seconds."""
+    """A request in the usage log. Times are UTC, durations seconds."""
 
     time: str
     request_id: str

@@ -9,6 +9,7 @@ import asyncio
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import cast
 
 from runtime.gateway import errors
@@ -19,18 +20,14 @@ _IPV6_NETWORK = 64
 """Bits of an IPv6 address that are the same for all addresses of a customer."""
 
 
+@dataclass(slots=True, eq=False)
 class Slot:
-    """The place of a connection under the limit.
+    """The place of a connection under the limit."""
 
-    `evict` ends the connection unless a request is at work, and returns whether it has ended.
-    """
-
-    __slots__ = ("_limit", "_source", "evict")
-
-    def __init__(
-        self, limit: "ConnectionLimit", source: "_Source", evict: Callable[[], bool]
-    ) -> None:
-        self._limit, self._source, self.evict = limit, source, evict
+    _limit: "ConnectionLimit"
+    _source: "_Source"
+    evict: Callable[[], bool]
+    """Ends the connection unless a request is at work; returns whether it has ended."""
 
     def mark_busy(self) -> None:
         """Note that a request is at work."""
@@ -54,20 +51,19 @@ class Slot:
         self._limit.release(self, self._source)
 
 
+@dataclass(slots=True, eq=False)
 class _Source:
     """The connections from an address."""
 
-    __slots__ = ("address", "idle", "rank", "slots")
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.slots: set[Slot] = set()
-        self.idle: OrderedDict[Slot, None] = OrderedDict()
-        """Longest idle first; the first is found at once, whatever was removed before it."""
-        self.rank = 0
-        """Upper bound of the idle connections since the last `ConnectionLimit.rank`."""
+    address: str
+    slots: set[Slot] = field(default_factory=set)
+    idle: OrderedDict[Slot, None] = field(default_factory=OrderedDict)
+    """Longest idle first; the first is found at once, whatever was removed before it."""
+    rank: int = 0
+    """Upper bound of the idle connections since the last `ConnectionLimit.rank`."""
 
 
+@dataclass(slots=True)
 class ConnectionLimit:
     """The connections of clients of a gateway process.
 
@@ -75,11 +71,10 @@ class ConnectionLimit:
     steps whatever their number.
     """
 
-    def __init__(self, max_connections: int) -> None:
-        self._max = max_connections
-        self._count = 0
-        self._sources: dict[str, _Source] = {}
-        self._ranks: dict[int, OrderedDict[_Source, None]] = {}
+    _max: int
+    _count: int = 0
+    _sources: dict[str, _Source] = field(default_factory=dict)
+    _ranks: dict[int, OrderedDict[_Source, None]] = field(default_factory=dict)
 
     def acquire(self, evict: Callable[[], bool], transport: asyncio.Transport) -> Slot | None:
         """Return a slot for a new connection, if need be that of an evicted connection.

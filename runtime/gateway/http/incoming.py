@@ -6,6 +6,7 @@ parser's result for a head holds for the next head that differs in those digits 
 """
 
 import re
+from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 import httptools
@@ -35,33 +36,29 @@ _MAX_DIGITS: Final = 8
 """Upper bound of the digits of a length."""
 
 
+@dataclass(slots=True)
 class RequestHead:
     """The head of a request. It grows while being parsed, and is constant once `complete`d."""
 
-    __slots__ = (
-        "_is_upgrade", "credentials", "expects_continue", "is_complete", "is_for_server",
-        "is_http10", "keeps_alive", "length", "meta", "method", "path", "size", "transfer", "url",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.url = b""
-        self.method = self.path = ""
-        self.credentials = Credentials()
-        self.meta = RequestMeta()
-        self.length: bytes | None = None
-        self.transfer: bytes | None = None
-        self.expects_continue = False
-        """Whether the client waits for `100 Continue`."""
-        self.keeps_alive = False
-        """Whether the connection may serve another request after this one."""
-        self.is_http10 = False
-        """Whether the client knows no chunks."""
-        self.is_complete = False
-        self.size = 0
-        """Bytes of its headers, trailers included."""
-        self._is_upgrade = False
-        self.is_for_server = False
-        """Whether a server is to answer, if the request may be answered at all."""
+    url: bytes = b""
+    method: str = ""
+    path: str = ""
+    credentials: Credentials = field(default_factory=Credentials)
+    meta: RequestMeta = field(default_factory=RequestMeta)
+    length: bytes | None = None
+    transfer: bytes | None = None
+    expects_continue: bool = False
+    """Whether the client waits for `100 Continue`."""
+    keeps_alive: bool = False
+    """Whether the connection may serve another request after this one."""
+    is_http10: bool = False
+    """Whether the client knows no chunks."""
+    is_complete: bool = False
+    size: int = 0
+    """Bytes of its headers, trailers included."""
+    _is_upgrade: bool = False
+    is_for_server: bool = False
+    """Whether a server is to answer, if the request may be answered at all."""
 
     def add_header(self, name: bytes, value: bytes) -> None:
         """Keep a header that matters; trailers do not."""
@@ -135,24 +132,23 @@ class RequestHead:
         )
 
 
+@dataclass(slots=True)
 class IncomingRequest:
     """The received part of a request, and its error if the request is refused already."""
 
-    __slots__ = (
-        "_length", "_parts", "_received", "_size", "body", "error", "expects_continue", "head",
-        "is_complete", "keeps_alive", "proxied",
-    )  # fmt: skip
-
-    def __init__(self, head: RequestHead) -> None:
-        self.head = head
-        self.keeps_alive = self.expects_continue = self.is_complete = False
-        self.proxied: ProxyRequest | None = None
-        """The request, if it is for a server."""
-        self.error: ApiError | None = None
-        self.body = b""
-        """The body, once the request is complete."""
-        self._parts: list[bytes] = []
-        self._length = self._size = self._received = 0
+    head: RequestHead
+    keeps_alive: bool = False
+    expects_continue: bool = False
+    is_complete: bool = False
+    proxied: ProxyRequest | None = None
+    """The request, if it is for a server."""
+    error: ApiError | None = None
+    body: bytes = b""
+    """The body, once the request is complete."""
+    _parts: list[bytes] = field(default_factory=list)
+    _length: int = 0
+    _size: int = 0
+    _received: int = 0
 
     def start(self, length: int, state: GatewayState) -> None:
         """Find out which client sent the request, before its body is read.
@@ -248,13 +244,13 @@ class IncomingRequest:
                 self.refuse(error)
 
 
+@dataclass(slots=True)
 class RepeatedHead(Generic[Meaning]):
     """A head, split around the digits of its length, and its meaning but for the digits."""
 
-    __slots__ = ("_after", "_before", "meaning")
-
-    def __init__(self, before: bytes, after: bytes, meaning: Meaning) -> None:
-        self._before, self._after, self.meaning = before, after, meaning
+    _before: bytes
+    _after: bytes
+    meaning: Meaning
 
     def split(self, data: bytes) -> tuple[int, bytes] | None:
         """Return the length and the rest of data that begins with this head, else None."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from runtime.gateway import errors
@@ -40,11 +41,11 @@ class ResponseSink:
         self.finish()
 
 
+@dataclass(slots=True)
 class NullClient(ResponseSink):
     """The client of a shadow request; `on_end` is called when the request is over."""
 
-    def __init__(self, on_end: Callable[[], None]) -> None:
-        self._on_end = on_end
+    _on_end: Callable[[], None]
 
     def finish(self) -> None:
         """Note that the request is over."""
@@ -194,7 +195,7 @@ class Proxy:
             self._refuse(error)
 
     def on_disconnect(self, *, stale: bool) -> None:
-        """Send the request again where the server most likely has not read it, else an error."""
+        """Send a request that the server most likely has not read again, else an error."""
         self._connection = None
         if stale and self._server is not None and self._attempts.should_resend():
             self._has_resent = True

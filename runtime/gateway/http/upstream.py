@@ -1,6 +1,7 @@
 """Connections to servers, kept open between requests."""
 
 import asyncio
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol, cast
@@ -66,19 +67,17 @@ class _ResponseStage(Enum):
 _AWAITED, _BEGUN, _HAS_HEAD, _COMPLETE = _ResponseStage
 
 
+@dataclass(slots=True)
 class OriginPool:
     """The connections to a server."""
 
-    __slots__ = ("connecting", "connections", "idle", "repeated")
-
-    def __init__(self) -> None:
-        self.connecting = 0
-        """Connections that are being made."""
-        self.connections: set[UpstreamConnection] = set()
-        self.idle: list[UpstreamConnection] = []
-        """Connections that wait for a request, the last used at the end."""
-        self.repeated: RepeatedHead[ResponseMeta] | None = None
-        """The head of the newest complete response."""
+    connecting: int = 0
+    """Connections that are being made."""
+    connections: "set[UpstreamConnection]" = field(default_factory=set)
+    idle: "list[UpstreamConnection]" = field(default_factory=list)
+    """Connections that wait for a request, the last used at the end."""
+    repeated: RepeatedHead[ResponseMeta] | None = None
+    """The head of the newest complete response."""
 
     def pop(self, now: float) -> "UpstreamConnection | None":
         """Return an open connection that was used a moment ago, or None."""

@@ -1,6 +1,7 @@
 """Writes to connections, put together until the end of a turn of the event loop."""
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import Final
 
 from runtime.gateway.accounting import UsageWriter
@@ -11,6 +12,7 @@ MAX_BATCH: Final = 64 * 1024
 reads slowly has to show before there are more."""
 
 
+@dataclass(slots=True)
 class WriteBatch:
     """The writes of a turn of the event loop, sent together at its end.
 
@@ -18,14 +20,14 @@ class WriteBatch:
     than to send. The rows of `usage` in this turn are written before anything is sent.
     """
 
-    __slots__ = ("_is_scheduled", "_loop", "_newest_size", "_pending", "_usage")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, usage: UsageWriter) -> None:
-        self._loop, self._usage = loop, usage
-        self._pending: list[tuple[asyncio.Transport, list[bytes], bytes | None]] = []
-        self._newest_size = 0
-        """Bytes of the newest entry of `_pending`."""
-        self._is_scheduled = False
+    _loop: asyncio.AbstractEventLoop
+    _usage: UsageWriter
+    _pending: list[tuple[asyncio.Transport, list[bytes], bytes | None]] = field(
+        default_factory=list
+    )
+    _newest_size: int = 0
+    """Bytes of the newest entry of `_pending`."""
+    _is_scheduled: bool = False
 
     def schedule_flush(self) -> None:
         """Call `flush` at the end of this turn."""
