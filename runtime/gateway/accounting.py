@@ -96,11 +96,7 @@ class UsageWriter:
         self._schedule_flush = schedule_flush
 
     def add(self, row: UsageRow) -> None:
-        """Take a complete row.
-
-        Raises:
-            ApiError: 503, the log could not take it; the request must not be answered.
-        """
+        """Take a complete row; as `flush` where rows are not batched."""
         if self._schedule_flush is None:
             self._write([row])
             return
@@ -119,11 +115,7 @@ class UsageWriter:
             self._write(rows)
 
     def stop_batching(self) -> None:
-        """Write the pending rows, and later rows at once.
-
-        Raises:
-            ApiError: as `flush`.
-        """
+        """Write the pending rows, as `flush`, and later rows at once."""
         self._schedule_flush = None
         self.flush()
 

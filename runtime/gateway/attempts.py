@@ -60,11 +60,7 @@ class UpstreamAttempts:
             self.server, self.url = server, self._urls[server]
 
     def next_url(self) -> str:
-        """Return the base URL of the server to send the request to; the request counts on it.
-
-        Raises:
-            ApiError: 503, all that hold the version were tried.
-        """
+        """Return the base URL of the next server, on which the request counts, or refuse (503)."""
         if not self.server:
             self.acquire()
         if not self.server:

@@ -159,11 +159,7 @@ def _user(fields: dict[str, msgspec.Raw]) -> str | None:
 
 
 def _switch(raw: msgspec.Raw) -> msgspec.Raw:
-    """Return `stream` as `true` or `false`, which have a single reading.
-
-    Raises:
-        ApiError: 400, vLLM reads neither true nor false.
-    """
+    """Return `stream` as `true` or `false`; refuse (400) a value that vLLM reads as neither."""
     try:
         value = _LAX.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):

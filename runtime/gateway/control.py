@@ -280,11 +280,7 @@ class LocalGateways:
 
 
 def _require_servable(table: RoutingTable) -> None:
-    """Refuse a table that no gateway would serve.
-
-    Raises:
-        EngineRejectedError: FC6006, what is wrong with the table.
-    """
+    """Refuse (FC6006) a table that no gateway would serve."""
     try:
         build_routes(table)
     except InvalidTableError as error:

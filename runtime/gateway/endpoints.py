@@ -50,11 +50,7 @@ _TOOLS: Final = msgspec.json.Decoder(list[_Tool])
 
 
 def check_fields(path: str, fields: Mapping[str, msgspec.Raw], max_answers: int) -> None:
-    """Check the top level of a body; at most `max_answers` answers are given to a request.
-
-    Raises:
-        ApiError: 400.
-    """
+    """Refuse (400) a body that asks for more than `max_answers`, or for fields of no client."""
     number = fields.get("n")
     if path == TEXT or (number is not None and number not in _ONE):
         prompts, answers_each = answers(path, fields)
@@ -76,11 +72,7 @@ def answers(path: str, fields: Mapping[str, msgspec.Raw]) -> tuple[int, int]:
 
 
 def check_headers(content_type: str, encoding: str) -> None:
-    """Check that a body is JSON in UTF-8 by its headers; empty: the header was not given.
-
-    Raises:
-        ApiError: 400.
-    """
+    """Refuse (400) a body that is no JSON in UTF-8 by its headers; empty: not given."""
     if encoding and encoding.lower() != "identity":
         raise invalid("Send the request body without Content-Encoding.")
     if content_type in PLAIN_TYPES:
@@ -92,11 +84,7 @@ def check_headers(content_type: str, encoding: str) -> None:
 
 
 def _number(raw: msgspec.Raw) -> int:
-    """Return `n` in vLLM's reading, texts included; vLLM never reads a larger number.
-
-    Raises:
-        ApiError: 400, `n` is no number.
-    """
+    """Return `n`, at least as large as in vLLM's reading; refuse (400) any other value."""
     try:
         return max(1, int(min(float(_NUMBER.decode(raw)), _MANY)))
     except (msgspec.DecodeError, ValueError, OverflowError):

@@ -3,6 +3,7 @@
 import sys
 import traceback
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -88,47 +89,6 @@ def invalid(message: str, parameter: str | None = None) -> ApiError:
     return ApiError(HTTPStatus.BAD_REQUEST, message, parameter=parameter)
 
 
-def unclear_length() -> ApiError:
-    """Return 400: two readers could see the request end at different places."""
-    return invalid("The request does not say clearly where it ends.")
-
-
-def unauthorized() -> ApiError:
-    """Return 401, the same for no key, a revoked key and an unknown key."""
-    message = (
-        "Incorrect or missing API key. Send it once, as `Authorization: Bearer KEY` or "
-        "`x-api-key: KEY`."
-    )
-    return ApiError(HTTPStatus.UNAUTHORIZED, message, code="invalid_api_key")
-
-
-def no_such_model() -> ApiError:
-    """Return 404, the same for an unknown model, another client's and the name of a version."""
-    return ApiError(
-        HTTPStatus.NOT_FOUND,
-        "The model does not exist or you do not have access to it. GET /v1/models lists yours.",
-        code="model_not_found",
-        parameter="model",
-        same_everywhere=True,
-    )
-
-
-def no_such_path() -> ApiError:
-    """Return 404: the gateway does not serve the path."""
-    return ApiError(HTTPStatus.NOT_FOUND, "No such path.", code="unknown_url")
-
-
-def not_served() -> ApiError:
-    """Return 404: the base of the model does not serve the path."""
-    message = "This model does not answer on this path."
-    return ApiError(HTTPStatus.NOT_FOUND, message, code="unknown_url")
-
-
-def wrong_method() -> ApiError:
-    """Return 405: the path takes another method."""
-    return ApiError(HTTPStatus.METHOD_NOT_ALLOWED, "This path does not take this method.")
-
-
 def too_large(limit: int) -> ApiError:
     """Return 413: the body has more than `limit` bytes."""
     message = f"The request body is larger than {limit} bytes."
@@ -137,12 +97,9 @@ def too_large(limit: int) -> ApiError:
 
 def too_many(retry_after_s: int) -> ApiError:
     """Return 429: a limit is reached; the answer does not say which limit."""
-    return ApiError(
-        HTTPStatus.TOO_MANY_REQUESTS,
-        "Too many requests at the moment. Please retry after the time given.",
-        code="rate_limit_exceeded",
-        retry_after_s=max(1, retry_after_s),
-    )
+    message = "Too many requests at the moment. Please retry after the time given."
+    code, wait_s = "rate_limit_exceeded", max(1, retry_after_s)
+    return ApiError(HTTPStatus.TOO_MANY_REQUESTS, message, code=code, retry_after_s=wait_s)
 
 
 def head_too_large(limit: int) -> ApiError:
@@ -151,47 +108,68 @@ def head_too_large(limit: int) -> ApiError:
     return ApiError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, message)
 
 
-def broke_off() -> ApiError:
-    """Return 502: the server took the request, may have worked on it, and broke off."""
-    message = "The server broke off before it answered."
-    return ApiError(HTTPStatus.BAD_GATEWAY, message, code="bad_gateway")
-
-
-def no_server() -> ApiError:
-    """Return 503: no server that holds the version took the request, and none has worked on it."""
-    return _retry("No server can answer for this model right now. Please retry.", "unavailable", 2)
-
-
-def no_memory() -> ApiError:
-    """Return 503: bodies of requests fill their memory budget."""
-    return _retry("Too many large requests at the moment. Please retry.", "overloaded", 1)
-
-
-def no_connection() -> ApiError:
-    """Return 503: the limit on open files leaves no room for another connection."""
-    return _retry("Too many connections are open. Please retry.", "unavailable", 2)
-
-
-def usage_log_down() -> ApiError:
-    """Return 503: the usage log cannot be written, and a request without a row gets no answer."""
-    message = "The gateway cannot keep its records right now. Please retry."
-    return _retry(message, "unavailable", 2)
-
-
 def _retry(message: str, code: str, retry_after_s: int) -> ApiError:
+    message = f"{message} Please retry."
     status = HTTPStatus.SERVICE_UNAVAILABLE
     return ApiError(status, message, code=code, retry_after_s=retry_after_s)
 
 
-def not_ready() -> ApiError:
-    """Return 503: the gateway has no routing table yet, or is about to stop."""
-    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "The gateway is not ready.", code="unready")
-
-
-def timed_out() -> ApiError:
-    """Return 504: the server took the request, may work on it, and did not answer in time."""
-    message = "The server did not answer in time."
-    return ApiError(HTTPStatus.GATEWAY_TIMEOUT, message, code="timeout")
+unclear_length: Final = partial(invalid, "The request does not say clearly where it ends.")
+"""400: two readers could see the request end at different places."""
+unauthorized: Final = partial(
+    ApiError,
+    HTTPStatus.UNAUTHORIZED,
+    "Incorrect or missing API key. Send it once, as `Authorization: Bearer KEY` or "
+    "`x-api-key: KEY`.",
+    code="invalid_api_key",
+)
+"""401, the same for no key, a revoked key and an unknown key."""
+no_such_model: Final = partial(
+    ApiError,
+    HTTPStatus.NOT_FOUND,
+    "The model does not exist or you do not have access to it. GET /v1/models lists yours.",
+    code="model_not_found",
+    parameter="model",
+    same_everywhere=True,
+)
+"""404, the same for an unknown model, another client's and the name of a version."""
+no_such_path: Final = partial(ApiError, HTTPStatus.NOT_FOUND, "No such path.", code="unknown_url")
+"""404: the gateway does not serve the path."""
+not_served: Final = partial(
+    ApiError, HTTPStatus.NOT_FOUND, "This model does not answer on this path.", code="unknown_url"
+)
+"""404: the base of the model does not serve the path."""
+wrong_method: Final = partial(
+    ApiError, HTTPStatus.METHOD_NOT_ALLOWED, "This path does not take this method."
+)
+"""405: the path takes another method."""
+broke_off: Final = partial(
+    ApiError,
+    HTTPStatus.BAD_GATEWAY,
+    "The server broke off before it answered.",
+    code="bad_gateway",
+)
+"""502: the server took the request, may have worked on it, and broke off."""
+no_server: Final = partial(
+    _retry, "No server can answer for this model right now.", "unavailable", 2
+)
+"""503: no server that holds the version took the request, and none has worked on it."""
+no_memory: Final = partial(_retry, "Too many large requests at the moment.", "overloaded", 1)
+"""503: bodies of requests fill their memory budget."""
+no_connection: Final = partial(_retry, "Too many connections are open.", "unavailable", 2)
+"""503: the limit on open files leaves no room for another connection."""
+usage_log_down: Final = partial(
+    _retry, "The gateway cannot keep its records right now.", "unavailable", 2
+)
+"""503: the usage log cannot be written, and a request without a row gets no answer."""
+not_ready: Final = partial(
+    ApiError, HTTPStatus.SERVICE_UNAVAILABLE, "The gateway is not ready.", code="unready"
+)
+"""503: the gateway has no routing table yet, or is about to stop."""
+timed_out: Final = partial(
+    ApiError, HTTPStatus.GATEWAY_TIMEOUT, "The server did not answer in time.", code="timeout"
+)
+"""504: the server took the request, may work on it, and did not answer in time."""
 
 
 def as_api_error(error: Exception) -> ApiError:

@@ -58,10 +58,7 @@ class RequestMeta:
 
 
 class ProxyRequest:
-    """The state of a request; a server gets `body` and `priority`, `target` answers.
-
-    `path` is one of `endpoints.PATHS`; the usage row of `record` is due from the start.
-    """
+    """The state of a request; a server gets `body` and `priority`, `target` answers."""
 
     __slots__ = (
         "_attempts", "_credentials", "_held", "_is_shadow", "_principal", "_record", "_size",
@@ -91,11 +88,7 @@ class ProxyRequest:
         self.request_id: str = record.row.request_id
 
     def admit(self) -> None:
-        """Find out which client sent the request.
-
-        Raises:
-            ApiError: 401.
-        """
+        """Find out which client sent the request, or refuse the request (401)."""
         state, credentials = self._state, self._credentials
         if credentials.table_digest != state.active.routes.digest:
             credentials.authenticate(state.active.routes, state.operator)
@@ -103,11 +96,7 @@ class ProxyRequest:
         self._record.row.client = self._principal.client
 
     def hold(self, size: int) -> None:
-        """Count more bytes of the body as held in memory, until the request has ended.
-
-        Raises:
-            ApiError: 503, the memory budget is used up.
-        """
+        """Count more bytes of the body as held until the end, or refuse them (503)."""
         self._size += size
         if self._size > UNCOUNTED_BYTES:
             self._state.request_memory.acquire(self._principal.client, self._size - self._held)
@@ -148,10 +137,7 @@ class ProxyRequest:
         return attempts
 
     def wait(self, proceed: Callable[[], None]) -> float:
-        """Have `proceed` called when the turn has come; return the longest wait in seconds.
-
-        After the longest wait the client gets `errors.too_many`.
-        """
+        """Have `proceed` called when the turn has come; return the longest wait in seconds."""
         ticket, attempts = self._ticket, self._attempts
         assert ticket is not None and attempts is not None, "the request has been routed"  # noqa: PT018
 

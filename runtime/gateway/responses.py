@@ -112,7 +112,7 @@ _USAGE: Final = msgspec.json.Decoder(UsageCounts | None)
 _CHOICES: Final = msgspec.json.Decoder(list[AnswerChoice])
 _PARTS: Final = msgspec.json.Decoder(list[_TextPart])
 _TEXT: Final = msgspec.json.Decoder(str)
-_BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class ResponseFacts(msgspec.Struct):
@@ -135,10 +135,10 @@ def inspect_response(body: bytes, expected: ResponseFormat | None) -> ResponseFa
     try:
         summary = _SUMMARY.decode(body)
         usage, finish = summary.usage, finish_of(summary)
-    except _BROKEN:
+    except BROKEN:
         try:
             usage = _USAGE_ONLY.decode(body).usage
-        except _BROKEN:
+        except BROKEN:
             usage = None
     facts = ResponseFacts(usage.tokens() if usage else Tokens(), finish)
     if expected is not None:
@@ -150,7 +150,7 @@ def parse_usage(raw: bytes) -> Tokens:
     """Return the token counts in a value of `usage`; empty where the value has none."""
     try:
         usage = _USAGE.decode(raw)
-    except _BROKEN:
+    except BROKEN:
         usage = None
     return usage.tokens() if usage else Tokens()
 
@@ -165,7 +165,7 @@ def error_status(raw: bytes | msgspec.Raw) -> int:
         return 0
     try:
         error = _ERROR_EVENT.decode(raw)
-    except _BROKEN:
+    except BROKEN:
         return _FAILED
     if isinstance(error.code, int) and error.code in _ERRORS:
         return error.code
@@ -176,7 +176,7 @@ def parse_choices(raw: bytes | msgspec.Raw) -> list[AnswerChoice]:
     """Return the value of `choices` in an event; empty where the value has another shape."""
     try:
         return _CHOICES.decode(raw)
-    except _BROKEN:
+    except BROKEN:
         return []
 
 
@@ -197,7 +197,7 @@ def parse_text(raw: msgspec.Raw) -> str | None:
         return None
     try:
         return _TEXT.decode(raw)
-    except _BROKEN:
+    except BROKEN:
         return None
 
 
@@ -223,7 +223,7 @@ def finish_of(reply: ResponseSummary) -> str | None:
 def _texts(body: bytes) -> list[str]:
     try:
         reply = _TEXTS.decode(body)
-    except _BROKEN:
+    except BROKEN:
         return []
     if reply.choices:
         raws = (
@@ -233,7 +233,7 @@ def _texts(body: bytes) -> list[str]:
     raw = reply.content if memoryview(reply.content) else reply.output
     try:
         parts = _PARTS.decode(raw) if memoryview(raw) else []
-    except _BROKEN:
+    except BROKEN:
         return []
     text = "".join(part.text + "".join(inner.text for inner in part.content) for part in parts)
     return [text] if text else []

@@ -11,6 +11,7 @@ import msgspec
 
 from fleet.response_format import MAX_TEXT, ResponseFormat
 from runtime.gateway.responses import (
+    BROKEN,
     ResponseFacts,
     error_status,
     first_unusual,
@@ -208,5 +209,5 @@ class CompletionsStream:
 def _decoded(line: bytes) -> dict[str, msgspec.Raw]:
     try:
         return _EVENT.decode(line[len(_DATA) :])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except BROKEN:
         return {}

@@ -9,6 +9,7 @@ from fleet.response_format import ResponseFormat
 from runtime.gateway.body import RequestBody
 from runtime.gateway.endpoints import TYPED, answers
 from runtime.gateway.responses import (
+    BROKEN,
     ResponseFacts,
     ResponseSummary,
     UsageCounts,
@@ -48,7 +49,6 @@ class _TypedEvent(msgspec.Struct):
 
 _EVENT: Final = msgspec.json.Decoder(_TypedEvent)
 _DELTA: Final = msgspec.json.Decoder(_Delta)
-_BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class TypedStream:
@@ -97,7 +97,7 @@ class TypedStream:
     def _read(self, line: bytes) -> None:
         try:
             event = _EVENT.decode(line)
-        except _BROKEN:
+        except BROKEN:
             return
         if event.type.endswith("delta"):
             self._read_delta(event)
@@ -121,7 +121,7 @@ class TypedStream:
         if text is None:
             try:
                 delta = _DELTA.decode(event.delta)
-            except _BROKEN:
+            except BROKEN:
                 return
             self._output.note_finish(finish_reason(delta.stop_reason))
             if delta.stop_reason and event.usage is not None:

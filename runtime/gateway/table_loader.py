@@ -159,7 +159,10 @@ def _build(
 
     def key_members() -> Iterator[tuple[str, KeyEntry]]:
         for name, key in keys:
-            _check_key(name, key)
+            if name != f"{key.client}/{key.name}" or not is_id(key.client):
+                raise InvalidTableError(f"key `{name}` is not named after its client and name")
+            if _SHA256.fullmatch(key.sha256) is None:
+                raise InvalidTableError(f"key `{name}` holds no SHA-256")
             secret = bytes.fromhex(key.sha256)
             principal = principals.setdefault(secret, Principal(key.client, secret))
             if principal.client != key.client:
@@ -236,10 +239,3 @@ def _target(
 
 def _json(name: str) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(name))
-
-
-def _check_key(name: str, key: KeyEntry) -> None:
-    if name != f"{key.client}/{key.name}" or not is_id(key.client):
-        raise InvalidTableError(f"key `{name}` is not named after its client and name")
-    if _SHA256.fullmatch(key.sha256) is None:
-        raise InvalidTableError(f"key `{name}` holds no SHA-256")

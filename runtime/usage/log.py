@@ -166,7 +166,7 @@ async def keep_synced(log: UsageLog) -> None:
         try:
             # In a thread: the disk may take seconds. Shielded: a cancellation before the thread
             # begins would leave the file open.
-            await asyncio.shield(loop.run_in_executor(None, _sync_data_and_close, file))
+            await asyncio.shield(loop.run_in_executor(None, _sync_and_close, file))
         except OSError as error:
             if not has_warned:
                 _warn(f"The usage log cannot be written through to the disk: {error}")
@@ -180,16 +180,9 @@ def _warn(text: str) -> None:
         sys.stderr.flush()
 
 
-def _sync_data_and_close(file: int) -> None:
-    try:
-        os.fdatasync(file)
-    finally:
-        os.close(file)
-
-
 def _sync_and_close(file: int) -> None:
     try:
-        os.fsync(file)
+        os.fdatasync(file)
     finally:
         os.close(file)
 

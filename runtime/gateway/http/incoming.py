@@ -50,7 +50,7 @@ class RequestHead:
     expects_continue: bool = False
     """Whether the client waits for `100 Continue`."""
     keeps_alive: bool = False
-    """Whether the connection may serve another request after this one."""
+    """Whether the connection may serve another request afterwards."""
     is_http10: bool = False
     """Whether the client knows no chunks."""
     is_complete: bool = False
@@ -141,7 +141,7 @@ class IncomingRequest:
     expects_continue: bool = False
     is_complete: bool = False
     proxied: ProxyRequest | None = None
-    """The request, if it is for a server."""
+    """The request for a server; None: for the gateway itself."""
     error: ApiError | None = None
     body: bytes = b""
     """The body, once the request is complete."""
