@@ -27,7 +27,6 @@ from runtime.gateway.state_dir import gateway_dir
 MAX_SOCKET_PATH: Final = 103
 """Upper bound of a Unix socket's path, in bytes: 107 on Linux, 103 on macOS."""
 KEEP_ALIVE_S: Final = 75
-"""Seconds that an idle connection stays open."""
 CLOSE_S: Final = 2.0
 """Upper bound in seconds of waiting for running calls when the server closes."""
 _BACKLOG: Final = 128

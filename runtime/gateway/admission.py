@@ -21,8 +21,6 @@ from runtime.gateway.routing import DEFAULT_DEADLINES, RouteTarget
 
 MAX_WAITING: Final = 1000
 """Upper bound of the waiting requests of a client; the next request gets 429 at once."""
-_ALL: Final = 100
-"""Percent."""
 
 
 @dataclass(slots=True)
@@ -65,7 +63,6 @@ class Ticket:
     arrived: tuple[float, float] = (0.0, 0.0)
     """Time of arrival, on the clock between clients and on the clock within the client."""
     number: int = 0
-    """Rank in the order of arrival."""
     max_wait_s: float = QUEUE_S
 
 
@@ -73,7 +70,6 @@ class ShadowSample(NamedTuple):
     """A request that is to be copied, kept until its copy begins."""
 
     target: RouteTarget
-    """The version that gets the copy."""
     body: RequestBody
     held: int
     """Bytes that count for the sample, in the name of the client."""
@@ -96,7 +92,7 @@ def sample_shadow(
         size: Size of the body in bytes.
     """
     shadow = target.policy.shadow
-    if shadow is None or secrets.randbelow(_ALL) >= shadow.percent:
+    if shadow is None or secrets.randbelow(100) >= shadow.percent:
         return None
     if size <= UNCOUNTED_BYTES:
         return ShadowSample(target, body, 0)
@@ -270,7 +266,6 @@ class Admission:
 
 
 def _max_wait_s(policy: TrafficPolicy, *, for_server: bool) -> float:
-    """Return the longest wait: as declared, else for a server as long as for its first byte."""
     usual = QUEUE_S
     if for_server:
         usual = policy.timeouts.first_byte_s or DEFAULT_DEADLINES.first_byte_s

@@ -39,9 +39,7 @@ class UpstreamAttempts:
     server: str = ""
     """The server that has the request; empty: none has."""
     url: str = ""
-    """Base URL of `server`."""
     retries: int = 0
-    """Retries so far, as the usage row has them."""
 
     def acquire_free(self) -> bool:
         """Choose a server below its limit; return whether there is one, or none at all."""

@@ -280,7 +280,6 @@ class LocalGateways:
 
 
 def _require_servable(table: RoutingTable) -> None:
-    """Refuse (FC6006) a table that no gateway would serve."""
     try:
         build_routes(table)
     except InvalidTableError as error:

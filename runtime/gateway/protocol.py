@@ -85,7 +85,6 @@ class Note:
     """Whether the gateway shows its table."""
 
     def __str__(self) -> str:
-        """Return the note as text."""
         return f"gateway {self.gateway} {self.what}" if self.gateway else self.what
 
 

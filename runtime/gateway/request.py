@@ -50,9 +50,7 @@ class RequestMeta:
 
     content_type: str = ""
     encoding: str = ""
-    """Content-Encoding."""
     session: str = ""
-    """X-Session-Id."""
     purpose: str = ""
     version: str = ""
 

@@ -40,7 +40,6 @@ class Deadlines(NamedTuple):
     first_byte_s: float = 600.0
     """Until the body begins; an answer that is no stream is complete by then."""
     idle_s: float = 60.0
-    """Longest pause inside a stream."""
     total_s: float = 3600.0
 
 
@@ -88,7 +87,6 @@ class AliasRoute:
     arms: tuple[SplitArm, ...]
     """Newest version first."""
     shadow: RouteTarget | None
-    """The version that gets shadow requests."""
 
     def choose(self, sticky_id: bytes) -> RouteTarget:
         """Return the version that answers.

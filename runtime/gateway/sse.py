@@ -110,7 +110,6 @@ class CompletionsStream:
         """Whether the line before belonged to an event that was taken out."""
         self._output = OutputCollector(expected)
         self.is_done = False
-        """Whether the event has come that most clients take for the end."""
         self._has_answer = False
         self.failed = 0
         """Status of its error event; 502: the stream ended without an answer; 0: neither."""
@@ -168,7 +167,6 @@ class CompletionsStream:
         return line
 
     def _check_answer(self) -> None:
-        """Note a stream that has ended without an answer."""
         if not self._has_answer and not self.failed:
             self.failed = HTTPStatus.BAD_GATEWAY
 

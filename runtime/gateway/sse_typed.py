@@ -67,7 +67,6 @@ class TypedStream:
         self._pieces = 0
         self._has_answer = False
         self.is_done = False
-        """Whether the last event has come."""
         self.failed = 0
         """Status of its error event; 502: the stream ended without an answer; 0: neither."""
 

@@ -132,7 +132,6 @@ class UsageRecorder:
         self._add = add
         self._began = time.monotonic()
         self.is_closed = False
-        """Whether the row was handed over."""
         self.tokens = _NO_TOKENS
         self.row = UsageRow(_now(), _next_request_id(), path=path, revision=revision)
 

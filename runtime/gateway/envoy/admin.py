@@ -160,7 +160,6 @@ class EnvoyClient:
     async def _wait_for(
         self, kind: str, version: str, before: Mapping[str, str], timeout_s: float
     ) -> None:
-        """Wait until Envoy serves a version of its clusters or routes."""
         refusals = [f"{kind}.{part}" for part in _PARTS[1:]]
         try:
             async with asyncio.timeout(timeout_s):
@@ -195,7 +194,6 @@ class EnvoyClient:
             ) from None
 
     async def _count_requests(self, timeout_s: float | None = None) -> _Counts:
-        """Return the requests that Envoy has counted since its start."""
         counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         text = await self._metrics("^fleetctl[.]requests", timeout_s)
         for alias, version, count in _REQUESTS.findall(text):

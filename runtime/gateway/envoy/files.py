@@ -161,7 +161,6 @@ def _sha256(secret: str) -> str:
 
 
 def _served_secrets(folder: Path) -> dict[str, str]:
-    """Return the secrets in a folder's routes, by their SHA-256."""
     secrets = {}
     for routes in _resources(folder / ROUTES):
         for host in routes["virtual_hosts"]:
