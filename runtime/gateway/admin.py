@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -142,18 +143,19 @@ class Admin:
         return Response(rows, media_type="application/x-ndjson")
 
 
+@dataclass(frozen=True, slots=True)
 class _SecretGuard:
     """Answers 401 to a request without the secret; `secret` is the SHA-256."""
 
-    def __init__(self, app: ASGIApp, secret: bytes) -> None:
-        self._app, self._secret = app, secret
+    app: ASGIApp
+    secret: bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         header = next((v for name, v in scope["headers"] if name == b"authorization"), b"")
         scheme, _, shown = header.decode("utf-8", "surrogateescape").partition(" ")
-        is_operator = scheme.lower() == "bearer" and digest(shown.strip()) == self._secret
+        is_operator = scheme.lower() == "bearer" and digest(shown.strip()) == self.secret
         if is_operator or scope["path"] in _OPEN:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         answer = _error(HTTPStatus.UNAUTHORIZED, "Show the operator's secret.")
         answer.headers["WWW-Authenticate"] = "Bearer"

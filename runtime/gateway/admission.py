@@ -145,8 +145,8 @@ class Admission:
         """
         target = ticket.target
         policy = target.policy
-        client = self._clients.setdefault(target.client, RateLimiter(now))
-        alias = self._aliases.setdefault(target.alias, RateLimiter(now))
+        client = self._clients.setdefault(target.client, RateLimiter(now, now))
+        alias = self._aliases.setdefault(target.alias, RateLimiter(now, now))
         limiters = ((client, policy.client_limits), (alias, policy.limits))
         wait_s = max(limiter.wait_s(limits, policy.gateways, now) for limiter, limits in limiters)
         if wait_s > 0:

@@ -34,7 +34,7 @@ class UpstreamAttempts:
     _is_shadow: bool = False
     _is_retry: bool = False
     """Whether the request counts towards the retry budget."""
-    _has_resent: bool = False
+    has_resent: bool = False
     _tried: tuple[str, ...] = ()
     server: str = ""
     """The server that has the request; empty: none has."""
@@ -86,9 +86,9 @@ class UpstreamAttempts:
         The last connection had been kept open and ended before a byte of the answer: most likely
         the server closed it just when the request was on its way, and may have read the request.
         """
-        if self._has_resent or not self._may_retry():
+        if self.has_resent or not self._may_retry():
             return False
-        self._has_resent = True
+        self.has_resent = True
         self.retries += 1
         return True
 

@@ -29,6 +29,7 @@ MIN_RETRIES: Final = 3
 _MINUTE: Final = 60.0
 
 
+@dataclass(slots=True)
 class RateLimiter:
     """The use that a client, or an alias, has made of its declared limits.
 
@@ -38,16 +39,13 @@ class RateLimiter:
     limits; this gateway allows its part.
     """
 
-    __slots__ = ("_earliest_s", "_level", "_refilled_s", "running")
-
-    def __init__(self, now: float) -> None:
-        self.running = 0
-        """Requests at work."""
-        self._earliest_s = now
-        """Time of the next request if requests came evenly, seconds."""
-        self._level: float | None = None
-        """Tokens left; negative after an answer that took more. None: all."""
-        self._refilled_s = now
+    _earliest_s: float
+    """Time of the next request if requests came evenly; at first now, as the next field."""
+    _refilled_s: float
+    running: int = 0
+    """Requests at work."""
+    _level: float | None = None
+    """Tokens left; negative after an answer that took more. None: all."""
 
     def wait_s(self, limits: LimitPolicy, gateways: int, now: float) -> float:
         """Return the seconds until the rates allow another request; 0 where they do."""

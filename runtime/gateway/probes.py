@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
@@ -44,20 +45,16 @@ async def _check(server: str, url: str, get: Get, balancer: LoadBalancer) -> Non
     balancer.record_health(server, healthy=is_healthy)
 
 
+@dataclass(slots=True)
 class LoadProbes:
-    """The load probes of a gateway process; for a server a single probe at a time.
+    """The load probes of a gateway process; for a server a single probe at a time."""
 
-    `limiter` takes the reports; `on_report` is called when a waiting request may proceed.
-    """
-
-    def __init__(
-        self, urls: Urls, get: Get, limiter: ConcurrencyLimiter, on_report: Callable[[], None]
-    ) -> None:
-        self._urls = urls
-        self._get = get
-        self._limiter = limiter
-        self._on_report = on_report
-        self._running: dict[str, asyncio.Task[None]] = {}
+    _urls: Urls
+    _get: Get
+    _limiter: ConcurrencyLimiter
+    _on_report: Callable[[], None]
+    """Called when a waiting request may be able to proceed."""
+    _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     def start(self, server: str) -> None:
         """Ask a server for its load in a task of its own, unless a probe is on its way."""

@@ -55,35 +55,35 @@ class RequestMeta:
     version: str = ""
 
 
+@dataclass(slots=True)
 class ProxyRequest:
     """The state of a request; a server gets `body` and `priority`, `target` answers."""
 
-    __slots__ = (
-        "_attempts", "_credentials", "_held", "_is_shadow", "_principal", "_record", "_size",
-        "_state", "_stream", "_ticket", "body", "is_stream", "must_wait", "path", "priority",
-        "request_id", "shadow", "target",
-    )  # fmt: skip
+    _state: GatewayState
+    path: str
+    """One of `endpoints.PATHS`."""
+    _credentials: Credentials
+    _record: UsageRecorder
+    _principal: Principal = _UNKNOWN
+    _size: int = 0
+    _held: int = 0
+    _is_shadow: bool = False
+    _ticket: Ticket | None = None
+    _stream: EventStream | None = None
+    shadow: ShadowSample | None = None
+    """The copy that is to begin once a server has the request."""
+    _attempts: UpstreamAttempts | None = None
+    target: RouteTarget = _NO_TARGET
+    body: bytes = b""
+    is_stream: bool = False
+    must_wait: bool = False
+    """Whether the request waits for its turn before a server may get it."""
+    priority: int | None = None
 
-    def __init__(
-        self, state: GatewayState, path: str, credentials: Credentials, record: UsageRecorder
-    ) -> None:
-        self._state, self._record, self._credentials = state, record, credentials
-        self._principal = _UNKNOWN
-        self._size = self._held = 0
-        self._is_shadow = False
-        self._ticket: Ticket | None = None
-        self._stream: EventStream | None = None
-        self.shadow: ShadowSample | None = None
-        """The copy that is to begin once a server has the request."""
-        self._attempts: UpstreamAttempts | None = None
-        self.target = _NO_TARGET
-        self.path = path
-        self.body = b""
-        self.is_stream = False
-        self.must_wait = False
-        """Whether the request waits for its turn before a server may get it."""
-        self.priority: int | None = None
-        self.request_id: str = record.row.request_id
+    @property
+    def request_id(self) -> str:
+        """The id in the usage row."""
+        return self._record.row.request_id
 
     def admit(self) -> None:
         """Find out which client sent the request, or refuse the request (401)."""

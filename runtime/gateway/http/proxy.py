@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from runtime.gateway import errors
@@ -52,38 +52,27 @@ class NullClient(ResponseSink):
         self._on_end()
 
 
+@dataclass(slots=True, eq=False)
 class Proxy:
     """Sends a routed request to servers until a server responds, and passes the response on."""
 
-    __slots__ = (
-        "_attempts", "_client", "_connecting", "_connection", "_content_type", "_has_resent",
-        "_has_started", "_head", "_is_chunked", "_loop", "_parts", "_pool", "_request", "_server",
-        "_status", "_timer",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        client: ResponseSink,
-        pool: ConnectionPool,
-        request: ProxyRequest,
-        attempts: UpstreamAttempts,
-    ) -> None:
-        self._client, self._request, self._attempts = client, request, attempts
-        self._pool, self._loop = pool, pool.loop
-        self._server: messages.Origin | None = None
-        self._connection: UpstreamConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        """Ends the wait for the request's turn."""
-        self._head = b""
-        """Of the request to `_server`."""
-        self._has_resent = False
-        self._has_started = False
-        """Whether the client has the head of a stream."""
-        self._is_chunked = True
-        self._status = 0
-        self._content_type = ""
-        self._parts: list[bytes] = []
+    _client: ResponseSink
+    _pool: ConnectionPool
+    _request: ProxyRequest
+    _attempts: UpstreamAttempts
+    _server: messages.Origin | None = None
+    _connection: UpstreamConnection | None = None
+    _connecting: asyncio.Task[None] | None = None
+    _timer: asyncio.TimerHandle | None = None
+    """Ends the wait for the request's turn."""
+    _head: bytes = b""
+    """Of the request to `_server`."""
+    _has_started: bool = False
+    """Whether the client has the head of a stream."""
+    _is_chunked: bool = True
+    _status: int = 0
+    _content_type: str = ""
+    _parts: list[bytes] = field(default_factory=list)
 
     def start(self) -> None:
         """Send the request to a server once its turn has come."""
@@ -91,7 +80,7 @@ class Proxy:
             self.send()
             return
         max_wait_s = self._request.wait(self._on_turn)
-        self._timer = self._loop.call_later(max_wait_s, self._refuse, errors.too_many(1))
+        self._timer = self._pool.loop.call_later(max_wait_s, self._refuse, errors.too_many(1))
 
     def _on_turn(self) -> None:
         self._stop_timer()
@@ -108,7 +97,7 @@ class Proxy:
             deadlines = request.target.deadlines
             self._connection = self._pool.send(server, self, self._head, request.body, deadlines)
             if self._connection is None:
-                self._connecting = self._loop.create_task(self._connect(server))
+                self._connecting = self._pool.loop.create_task(self._connect(server))
             elif request.shadow is not None:
                 self._send_shadow()
         except Exception as error:  # noqa: BLE001 (the last net)
@@ -145,7 +134,7 @@ class Proxy:
                 return
             if self._attempts.should_retry(status):
                 self._let_go()
-                self._attempts.on_overloaded(status, self._loop.time())
+                self._attempts.on_overloaded(status, self._pool.loop.time())
                 self.send()
                 return
             self._request.on_head(content_type)
@@ -181,7 +170,7 @@ class Proxy:
                 body = b"".join(self._parts)
                 if self._status == HTTPStatus.NOT_FOUND:
                     self._parts.clear()
-                    self._attempts.on_not_found(body, self._loop.time())
+                    self._attempts.on_not_found(body, self._pool.loop.time())
                     self.send()
                 else:
                     self.on_response(self._status, self._content_type, body)
@@ -198,8 +187,7 @@ class Proxy:
         """Send a request that the server most likely has not read again, else an error."""
         self._connection = None
         if stale and self._server is not None and self._attempts.should_resend():
-            self._has_resent = True
-            self._connecting = self._loop.create_task(self._connect(self._server))
+            self._connecting = self._pool.loop.create_task(self._connect(self._server))
         else:
             self._refuse(errors.broke_off())
 
@@ -214,10 +202,10 @@ class Proxy:
             connection = await self._pool.connect(server)
         except (OSError, TimeoutError):
             self._connecting = None
-            if self._has_resent:  # the server may have had the request, and crashed
+            if self._attempts.has_resent:  # the server may have had the request, and crashed
                 self._refuse(errors.broke_off())
                 return
-            self._attempts.on_unreachable(self._loop.time())
+            self._attempts.on_unreachable(self._pool.loop.time())
             self.send()
         except Exception as error:  # noqa: BLE001 (the last net)
             self._connecting = None
