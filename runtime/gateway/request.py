@@ -63,7 +63,7 @@ class ProxyRequest:
     path: str
     """One of `endpoints.PATHS`."""
     _credentials: Credentials
-    _record: UsageRecorder
+    record: UsageRecorder
     _principal: Principal = _UNKNOWN
     _size: int = 0
     _held: int = 0
@@ -80,18 +80,13 @@ class ProxyRequest:
     """Whether the request waits for its turn before a server may get it."""
     priority: int | None = None
 
-    @property
-    def request_id(self) -> str:
-        """The id in the usage row."""
-        return self._record.row.request_id
-
     def admit(self) -> None:
         """Find out which client sent the request, or refuse the request (401)."""
         state, credentials = self._state, self._credentials
         if credentials.table_digest != state.active.routes.digest:
             credentials.authenticate(state.active.routes, state.operator)
         self._principal = credentials.principal
-        self._record.row.client = self._principal.client
+        self.record.row.client = self._principal.client
 
     def hold(self, size: int) -> None:
         """Count more bytes of the body as held until the end, or refuse them (503)."""
@@ -109,7 +104,7 @@ class ProxyRequest:
             ApiError: 400, 404 for a model that is not this client's, or 429.
         """
         body = parse_body(raw, meta.content_type, meta.encoding)
-        state, principal, row = self._state, self._principal, self._record.row
+        state, principal, row = self._state, self._principal, self.record.row
         routes = state.active.routes
         row.revision, row.stream = routes.revision, body.stream
         if principal.is_operator:
@@ -156,10 +151,10 @@ class ProxyRequest:
         if not state.admission.begin_shadow(shadow.target):
             shadow.drop(state.shadow_memory)
             return None
-        record = self._record.aside(SHADOW)
+        record = self.record.aside(SHADOW)
         row, target = record.row, shadow.target
         row.client, row.alias, row.version = target.client, target.alias, target.adapter
-        row.stream = self._record.row.stream
+        row.stream = self.record.row.stream
         copy = ProxyRequest(state, self.path, self._credentials, record)
         return copy, copy.become_shadow(self._principal, shadow, original)
 
@@ -179,7 +174,7 @@ class ProxyRequest:
 
     def on_head(self, content_type: str) -> None:
         """Take the server's head, which says whether the response is a stream."""
-        row, attempts = self._record.row, self._attempts
+        row, attempts = self.record.row, self._attempts
         assert attempts is not None, "a server has responded"
         row.server, row.retries = attempts.server, attempts.retries
         self.is_stream = content_type.partition(";")[0].strip().lower() == _EVENT_STREAM
@@ -194,11 +189,11 @@ class ProxyRequest:
         """Return the bytes of a part of a stream that the client gets now."""
         stream = self._stream
         assert stream is not None, "the response is a stream"
-        self._record.first_byte()
+        self.record.first_byte()
         passed = stream.feed(chunk)
         if stream.is_done:  # for most clients the last that they read
             self._note(stream.result())
-            self._record.write(stream.failed or status)
+            self.record.write(stream.failed or status)
         return passed
 
     def on_end(self, status: int) -> bytes:
@@ -212,7 +207,7 @@ class ProxyRequest:
     def on_error(self, status: int) -> None:
         """Finish with an error of the gateway's own."""
         if self._attempts is not None:
-            self._record.row.retries = self._attempts.retries
+            self.record.row.retries = self._attempts.retries
         self._finish(status, judges=status in _SERVERS_FAULT)
 
     def on_upstream_abort(self, status: int = HTTPStatus.BAD_GATEWAY) -> None:
@@ -231,7 +226,7 @@ class ProxyRequest:
             self._finish(CLIENT_LEFT)
 
     def _note(self, facts: ResponseFacts) -> None:
-        record = self._record
+        record = self.record
         record.tokens, record.row.finish = facts.tokens, facts.finish
         record.row.format_ok, record.row.counted = facts.format_ok, facts.counted
 
@@ -243,7 +238,7 @@ class ProxyRequest:
             judges: Whether the status is held for or against the server.
             response: The complete response, which begins and ends now; None: there is none.
         """
-        state, record, attempts = self._state, self._record, self._attempts
+        state, record, attempts = self._state, self.record, self._attempts
         if attempts is not None:
             attempts.finish(status if judges else None)
         if response is not None:

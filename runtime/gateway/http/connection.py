@@ -166,7 +166,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
         refusal = as_api_error(error)
         served, request_id = self._served, ""
         if served is not None and served.proxied is not None:
-            request_id = served.proxied.request_id
+            request_id = served.proxied.record.row.request_id
             served.proxied.on_error(refusal.status)
         self.respond(error_response(refusal, served.head.path if served else "", request_id))
 

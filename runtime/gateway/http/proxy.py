@@ -92,7 +92,7 @@ class Proxy:
             attempts, request = self._attempts, self._request
             server = self._server = messages.origin(attempts.url or attempts.next_url())
             start = messages.request_start(server, request.path, request.priority)
-            number = request.request_id.encode("ascii")
+            number = request.record.row.request_id.encode("ascii")
             self._head = messages.REQUEST_HEAD % (start, len(request.body), number)
             deadlines = request.target.deadlines
             self._connection = self._pool.send(server, self, self._head, request.body, deadlines)
@@ -122,7 +122,7 @@ class Proxy:
             request.on_head(content_type)
             request.on_response(status, body)
             start = messages.relayed_start(status, content_type, request.target.adapter)
-            self._client.relay(start, request.request_id, body)
+            self._client.relay(start, request.record.row.request_id, body)
         except Exception as error:  # noqa: BLE001 (the last net)
             self._refuse(error)
 
@@ -142,7 +142,7 @@ class Proxy:
                 headers = {
                     "Content-Type": content_type,
                     "x-fleetctl-version": self._request.target.adapter,
-                    "x-request-id": self._request.request_id,
+                    "x-request-id": self._request.record.row.request_id,
                 }
                 self._is_chunked = self._client.start_stream(status, headers)
                 self._has_started = True
@@ -242,8 +242,8 @@ class Proxy:
             self._client.abort()
         else:
             self._request.on_error(refusal.status)
-            path, request_id = self._request.path, self._request.request_id
-            self._client.respond(error_response(refusal, path, request_id))
+            row = self._request.record.row
+            self._client.respond(error_response(refusal, row.path, row.request_id))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
