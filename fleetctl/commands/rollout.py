@@ -226,8 +226,11 @@ async def _taken_back(
     workspace: "Workspace", alias: str, reason: str, adapter: str, form: str
 ) -> int:
     from runtime.operations.rollback import notify_rollback, roll_back
+    from runtime.rollback.rollback import RollbackRequest
 
-    result = await roll_back(workspace, alias, reason=reason or "aborted", only=adapter)
+    result = await roll_back(
+        workspace, RollbackRequest(alias, reason=reason or "aborted", only=adapter)
+    )
     for line in (*result.warnings, *result.failures):
         click.echo(f"Warning: {line}", err=True)
     click.echo(result.sentence, err=form == "json")
