@@ -99,7 +99,8 @@ class Workspace:
         Raises:
             FleetError: the home cannot be read, and no entry is known here.
         """
-        return last_known(self.ledger, self.replica, self.queue)
+        queue, replica = self.queue, self.replica
+        return last_known(self.ledger, replica, queue)
 
     def _deliver(self, ledger: Ledger) -> None:
         """Write entries into the ledger that a rollback had to leave queued."""
