@@ -13,7 +13,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, cast
 
-from fleet.plan import Note, Plan
+from fleet.plan import Plan, PlanNote
 from fleet.resources import Key, LoadedAdapter, Route, Server
 from fleet.steps import (
     DeleteKey,
@@ -106,7 +106,7 @@ def plain(value: Any) -> Any:
 
 @cache
 def _encoder(made: Any) -> Callable[[Any], str | dict[str, Any]]:
-    if made is Note:
+    if made is PlanNote:
         return str
     if not is_dataclass(made):
         raise TypeError(f"a plan cannot hold a {made.__name__}")

@@ -176,7 +176,7 @@ _LINE = re.compile(r"(routes and keys|[^\s:]+): (.+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class PlanNote:
     """A remark of a plan for the reader; no decision depends on the text.
 
     The plan's id covers notes as lines, and the plan file holds them so: `str` and `of` alone know
@@ -191,7 +191,7 @@ class Note:
         return f"{self.subject}: {self.text}" if self.subject else self.text
 
     @classmethod
-    def of(cls, line: str) -> "Note":
+    def of(cls, line: str) -> "PlanNote":
         """Return the note of a line; `str` of the note is the line again."""
         found = _LINE.fullmatch(line)
         return cls(found[2], found[1]) if found else cls(line)
@@ -212,11 +212,11 @@ class Plan:
     capacity: tuple[DeviceUse, ...] = ()
     impacts: tuple[Impact, ...] = ()
     gates: tuple[GateDue, ...] = ()
-    held: tuple[Note, ...] = ()
+    held: tuple[PlanNote, ...] = ()
     """Parts of the declarations that the plan does not carry out, with the reason; by alias."""
-    unknown: tuple[Note, ...] = ()
+    unknown: tuple[PlanNote, ...] = ()
     """Resources that could not be observed and are therefore left alone; by address."""
-    warnings: tuple[Note, ...] = ()
+    warnings: tuple[PlanNote, ...] = ()
     cost_before: float | None = None
     cost_after: float | None = None
     """Currency units per hour of the devices in use; None: a price is not declared."""
@@ -229,7 +229,7 @@ class Plan:
     """Sorted by adapter."""
     without_demand: tuple[str, ...] = ()
     """Aliases without declared demand: they are placed as if idle."""
-    outlook: tuple[Note, ...] = ()
+    outlook: tuple[PlanNote, ...] = ()
     """Likely end of the rollouts with gates, if the new version is no worse; by alias."""
     translations: tuple[GatewayLimits, ...] = ()
     """What gateways that are not fleetctl's own do not keep."""

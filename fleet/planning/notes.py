@@ -13,7 +13,7 @@ from fleet.names import (
     version_of,
 )
 from fleet.placement import late, placement_accounts
-from fleet.plan import Change, Note, Reason
+from fleet.plan import Change, PlanNote, Reason
 from fleet.planning.desired import is_ours_by_name, unmanaged, waits
 from fleet.planning.plan_input import PlanInput
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
@@ -29,25 +29,25 @@ SHOWN = 5
 """Upper bound of the aliases that a note names."""
 
 
-def held_back(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[Note]:
+def held_back(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[PlanNote]:
     """Yield the parts of the declarations that the plan does not carry out, with the reason."""
     live, placement = plan_input.live, plan_input.placement
     if live.routes_unknown:
-        yield Note(
+        yield PlanNote(
             f"routes could not be read ({live.routes_unknown}): no version and no route moves"
         )
     for alias, target in plan_input.targets.wanted.items():
         if target.held:
-            yield Note.of(target.held)
+            yield PlanNote.of(target.held)
         waiting = waits(target, placement.bindings)
         for adapter, _ in target.shares:
             if reason := placement.unplaced.get(adapter):
                 route = "; its route stays as it is" if adapter in waiting else ""
-                yield Note(f"{adapter} is not loaded: {reason}{route}", alias)
+                yield PlanNote(f"{adapter} is not loaded: {reason}{route}", alias)
     yield from _other_bytes(plan_input, {change.address for change in changes})
 
 
-def _other_bytes(plan_input: PlanInput, changed: Container[Address]) -> Iterator[Note]:
+def _other_bytes(plan_input: PlanInput, changed: Container[Address]) -> Iterator[PlanNote]:
     """Yield the versions that go on answering with other bytes than the lock pins."""
     live, known = plan_input.live, plan_input.live.adapters()
     for alias, route in live.routes().items():
@@ -58,29 +58,29 @@ def _other_bytes(plan_input: PlanInput, changed: Container[Address]) -> Iterator
                 if loaded is None or pinned is None or loaded.address in changed:
                     continue
                 if loaded.digest != pinned.digest:
-                    yield Note(
+                    yield PlanNote(
                         f"{share.adapter} on {server} has other bytes than the lock pins, and "
                         f"{share.percent} % of the requests go there until it can be loaded again",
                         alias,
                     )
 
 
-def not_observed(plan_input: PlanInput) -> Iterator[Note]:
+def not_observed(plan_input: PlanInput) -> Iterator[PlanNote]:
     """Yield the resources that could not be observed, with the reason."""
     live = plan_input.live
     for server, reason in sorted(live.unknown_servers.items()):
-        yield Note(reason, server_address(server))
+        yield PlanNote(reason, server_address(server))
     if live.routes_unknown:
-        yield Note(live.routes_unknown, "routes and keys")
+        yield PlanNote(live.routes_unknown, "routes and keys")
     for client in plan_input.fleet.clients.values():
         for key in client.keys:
             if key.fingerprint is None:
-                yield Note(
+                yield PlanNote(
                     f"{key.reference} is not readable here", key_address(client.name, key.name)
                 )
 
 
-def warnings_of(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[Note]:
+def warnings_of(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[PlanNote]:
     """Yield the warnings of a plan, in reading order."""
     fleet, live = plan_input.fleet, plan_input.live
     for lines in (
@@ -89,7 +89,7 @@ def warnings_of(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[No
         disagreements(fleet, live),
         outdated(_unchanged_servers(plan_input)),
     ):
-        yield from map(Note.of, lines)
+        yield from map(PlanNote.of, lines)
     yield from coarse_shares(fleet, plan_input.targets)
     for warnings in (
         _unmanaged(plan_input),
@@ -98,7 +98,7 @@ def warnings_of(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[No
         _unreadable_keys(changes),
         _ended_overrides(plan_input),
     ):
-        yield from map(Note, warnings)
+        yield from map(PlanNote, warnings)
 
 
 def _unchanged_servers(plan_input: PlanInput) -> dict[str, str | None]:
@@ -111,7 +111,7 @@ def _unchanged_servers(plan_input: PlanInput) -> dict[str, str | None]:
     }
 
 
-def coarse_shares(fleet: FleetSpec, targets: RolloutTargets) -> Iterator[Note]:
+def coarse_shares(fleet: FleetSpec, targets: RolloutTargets) -> Iterator[PlanNote]:
     """Yield the shares that the keys of a client are too few to add up to."""
     for alias, target in targets.wanted.items():
         adapter, percent = fleet.adapters.get(alias), dict(target.shares).get(target.target, 0)
@@ -122,7 +122,7 @@ def coarse_shares(fleet: FleetSpec, targets: RolloutTargets) -> Iterator[Note]:
         if percent * keys < SOME_KEYS:
             none = round(100 * (1 - percent / FULL) ** keys)
             count = "1 key" if keys == 1 else f"{keys} keys"
-            yield Note(
+            yield PlanNote(
                 "`sticky: key` keeps all requests with one API key on one version, and "
                 f"`{client.name}` has {count}: with a chance of {none} % none of them are answered "
                 f"by {version_of(target.target)}, which is to have {percent} %",

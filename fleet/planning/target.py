@@ -12,7 +12,7 @@ from typing import Literal, cast, get_args
 from fleet.encoding import plan_id
 from fleet.errors import FleetError, did_you_mean, problem
 from fleet.names import AdapterName, Address
-from fleet.plan import Action, Change, DeviceUse, Note, Plan
+from fleet.plan import Action, Change, DeviceUse, Plan, PlanNote
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
 from fleet.steps import (
     DeleteKey,
@@ -215,11 +215,11 @@ def _is_server(change: Change) -> bool:
     return isinstance(change.after or change.before, Server)
 
 
-def _left_out(criteria: Sequence[TargetPattern], dropped: Sequence[Change]) -> Note:
+def _left_out(criteria: Sequence[TargetPattern], dropped: Sequence[Change]) -> PlanNote:
     counts = Counter(_client(_parts(change)[-1]) or "no client" for change in dropped)
     whose = ", ".join(f"{client} ({counts[client]})" for client in sorted(counts))
     noun = "change" if len(dropped) == 1 else "changes"
-    return Note(
+    return PlanNote(
         f"Only {' or '.join(map(str, criteria))} was selected: "
         f"{len(dropped)} {noun} left out, of {whose}."
     )

@@ -6,7 +6,7 @@ import pytest
 
 from fleet.encoding import plan_id
 from fleet.history.values import History
-from fleet.plan import Note, Plan
+from fleet.plan import Plan, PlanNote
 from fleet.planning.pipeline import make_plan
 from fleet.resources import Route
 from fleet.rollouts.decide import decide_rollouts
@@ -73,7 +73,8 @@ def test_explain_says_the_phase_the_gates_and_the_outlook() -> None:
     what, now = declared(), NOON + DAY
     made = decide_rollouts(what, there, before, now)
     plan = replace(
-        make_plan(what, there, before, now), outlook=(Note("well", ALIAS), Note("no", "other"))
+        make_plan(what, there, before, now),
+        outlook=(PlanNote("well", ALIAS), PlanNote("no", "other")),
     )
     facts = list(rollout_facts(plan, made, live))
     assert facts[:3] == [
@@ -94,7 +95,7 @@ def told() -> Plan:
     return replace(
         made,
         gates=(first, replace(second, power="seldom tells")),
-        outlook=(Note("mostly held", ALIAS),),
+        outlook=(PlanNote("mostly held", ALIAS),),
     )
 
 
