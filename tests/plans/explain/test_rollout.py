@@ -72,10 +72,8 @@ def test_explain_says_the_phase_the_gates_and_the_outlook() -> None:
     before = past(10, evidence("accuracy"), evidence("errors", UNSURE))
     what, now = declared(), NOON + DAY
     made = decide_rollouts(what, there, before, now)
-    plan = replace(
-        make_plan(what, there, before, now),
-        outlook=(PlanNote("well", ALIAS), PlanNote("no", "other")),
-    )
+    outlook = (PlanNote("well", ALIAS), PlanNote("no", "other"))
+    plan = replace(make_plan(what, there, before, now), outlook=outlook)
     facts = list(rollout_facts(plan, made, live))
     assert facts[:3] == [
         ("Rollout", "2.2.0 is extended"),
