@@ -13,6 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from fleet.encoding import KINDS, SPARSE, VERBS
+from fleet.plan import PlanNote
 from fleet.resources import Resource
 
 Reader = Callable[[Any, bool], Any]
@@ -69,9 +70,15 @@ def _reader(hint: Any) -> Reader:  # noqa: PLR0911 (one line for each form of ty
         return _mapping(_reader(get_args(hint)[1]))
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return _enumeration(hint)
+    if hint is PlanNote:
+        return _note
     if is_dataclass(hint):
         return _record(cast("type", hint))
     return _scalar(hint)
+
+
+def _note(value: Any, lenient: bool) -> PlanNote:  # noqa: FBT001 (a Reader)
+    return PlanNote.of(_scalar(str)(value, lenient))
 
 
 def _scalar(wanted: Any) -> Reader:

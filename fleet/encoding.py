@@ -13,7 +13,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, cast
 
-from fleet.plan import Plan
+from fleet.plan import Plan, PlanNote
 from fleet.resources import Key, LoadedAdapter, Route, Server
 from fleet.steps import (
     DeleteKey,
@@ -105,7 +105,9 @@ def plain(value: Any) -> Any:
 
 
 @cache
-def _encoder(made: Any) -> Callable[[Any], dict[str, Any]]:
+def _encoder(made: Any) -> Callable[[Any], str | dict[str, Any]]:
+    if made is PlanNote:
+        return str
     if not is_dataclass(made):
         raise TypeError(f"a plan cannot hold a {made.__name__}")
     left_out = SPARSE.get(cast("type", made), ())
