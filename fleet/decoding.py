@@ -29,15 +29,14 @@ _WRITTEN = {
 
 
 class MalformedError(ValueError):
-    """A file does not hold what its format says; the message begins with the path inside it."""
+    """A file that breaks its format; the message begins with the path inside the file."""
 
 
 class _UnfitError(Exception):
-    """A part of a value is refused; containers put their steps of the path before it."""
+    """A refused part of a value; containers put their steps of the path before the message."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
         self.path: list[str] = []
 
 
@@ -45,7 +44,7 @@ def decode(wanted: type[Decoded], value: Any, where: str, *, lenient: bool = Fal
     """Decode a value of plain JSON as a `wanted`.
 
     Args:
-        wanted: A dataclass of the fleet, or any type one of their fields has.
+        wanted: A dataclass of the fleet, or the type of a field of such a dataclass.
         value: What `json.loads` returned.
         where: Path of the value in its file, for errors.
         lenient: Ignore unknown fields, as a reader of a later minor version must.
@@ -56,7 +55,7 @@ def decode(wanted: type[Decoded], value: Any, where: str, *, lenient: bool = Fal
     try:
         return cast("Decoded", _reader(cast("Hashable", wanted))(value, lenient))
     except _UnfitError as error:
-        raise MalformedError(f"{where}{''.join(reversed(error.path))}: {error.why}") from None
+        raise MalformedError(f"{where}{''.join(reversed(error.path))}: {error}") from None
 
 
 @cache

@@ -32,7 +32,7 @@ from fleet.traffic import LimitPolicy, TimeoutPolicy, TrafficPolicy
 KINDS: Mapping[str, type] = MappingProxyType(
     {"server": Server, "adapter": LoadedAdapter, "route": Route, "key": Key}
 )
-"""Tag of each kind of resource, in its field `kind`."""
+"""Kinds of resources by tag; a plain resource has the tag in its field `kind`."""
 
 VERBS: Mapping[str, type] = MappingProxyType(
     {
@@ -48,7 +48,7 @@ VERBS: Mapping[str, type] = MappingProxyType(
         "unload": UnloadAdapter,
     }
 )
-"""Tag of each operation, in its field `verb`."""
+"""Operations by tag; a plain operation has the tag in its field `verb`."""
 
 DECISIONS = ("fleet", "changes", "steps", "capacity", "impacts", "gates", "held", "warnings")
 """Fields of a plan that its id covers."""
@@ -84,7 +84,7 @@ _AS_IS = frozenset({type(None), bool, int, float, str})
 
 
 def plain(value: Any) -> Any:
-    """Encode a value as what JSON can hold; resources and operations carry their tag.
+    """Encode a value as plain JSON; resources and operations carry their tag.
 
     Raises:
         TypeError: a part of the value is of no known type.
