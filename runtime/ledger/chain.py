@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet.errors import FleetError, problem
-from fleet.file_formats import require_known
+from fleet.errors import FleetError, problem, require_known
 from fleet.history import Entry
 
 FORMAT = 1
