@@ -93,8 +93,7 @@ def judged_and_killed(project: Project) -> list[str]:
     async def scenario() -> list[str]:
         workspace = open_workspace(project.root, "fake", {}, project.root / ".fleetctl")
         live, entries = await workspace.observe_now(), workspace.ledger().read()
-        state_dir, now = workspace.state_dir, workspace.now()
-        scene = tick_context(workspace.fleet(), live, entries, state_dir, now)
+        scene = tick_context(workspace.fleet(), live, entries, workspace.state_dir, workspace.now())
         told = write_down(scene, judge_live(scene), workspace.ledger().append)
         return [each.judged.finding.verdict for each in told if each.recorded]
 

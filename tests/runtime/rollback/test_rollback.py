@@ -37,10 +37,7 @@ def scribe(state: Path) -> LedgerOutbox:  # waits as long as a busy disk takes
 
 async def back(ours: Stage, to: str | None = None, **more: Any) -> RollbackResult:
     words = {key: more.pop(key) for key in ("reason", "forward") if key in more}
-    given: dict[str, Any] = {
-        "gateways": ours.gateways,
-        "outbox": scribe(ours.state),
-    } | more
+    given: dict[str, Any] = {"gateways": ours.gateways, "outbox": scribe(ours.state)} | more
     return await rollback(RollbackRequest("acme-support", to, **words), **given)
 
 
@@ -175,9 +172,7 @@ def test_a_dead_replica_and_a_gateway_that_is_down_do_not_stop_it(tmp_path: Path
             assert (result.smoke.passed, result.smoke.total) == (1, 1)
             assert ["cannot be reached" in each for each in result.warnings] == [True]
         gateways = LocalGateways(ours.state, {"main": MAIN})
-        down = await rollback(
-            RollbackRequest("acme-support", "2.2.0", forward=True), gateways, scribe(ours.state)
-        )
+        down = await back(ours, "2.2.0", forward=True, gateways=gateways)
         await gateways.close()
         assert not down.complete  # no server is left to answer the smoke test
         assert down.acknowledged == ()
