@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
-from fleet.errors import FleetError, problem
-from fleet.file_formats import NewerFormatError
+from fleet.errors import FleetError, NewerFormatError, problem
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, locked_file
 from runtime.gateway.admin import Admin
