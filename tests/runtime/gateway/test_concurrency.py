@@ -20,7 +20,7 @@ class Server:
         self.limiter.probe = self.looks.append
 
     def flood(self) -> int:
-        """Give it all that it has room for; return how many requests it then has."""
+        """Give the server as many requests as the limit allows; return their number."""
         while self.limiter.allows("s"):
             self.in_flight.add("s", "v1")
         return self.in_flight.servers["s"]
@@ -30,7 +30,7 @@ class Server:
             self.in_flight.remove("s", "v1")
 
     def told(self, running: int, waiting: int) -> int:
-        """Let it say so, then flood it again; return how many requests it then has."""
+        """Let the server report its load, then flood again; return the number of requests."""
         self.now += 0.1
         self.limiter.record_load("s", running, waiting)
         return self.flood()

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.live, needs_envoy]
 
 
 def said(raw: bytes) -> tuple[str, list[str]]:
-    """Return a stream's text and how it ended: vLLM cuts it into events as time allows."""
+    """Return a stream's text and end: vLLM cuts it into events as time allows."""
     lines = [line[6:] for line in raw.decode().split("\n\n") if line.startswith("data: {")]
     choices = [choice for event in map(json.loads, lines) for choice in event["choices"]]
     pieces = [

@@ -46,7 +46,7 @@ USERS = 1000
 
 
 async def versions(ours: EnvoyStage, **how: str) -> list[str]:
-    """Return the version that each user gets."""
+    """Return the versions that users get, by user."""
     free = asyncio.Semaphore(16)
 
     async def ask(number: int) -> str:

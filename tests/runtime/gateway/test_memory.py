@@ -1,4 +1,4 @@
-"""What a gateway keeps in memory of its clients' requests."""
+"""The memory that a gateway keeps for its clients' requests."""
 
 import asyncio
 import tracemalloc

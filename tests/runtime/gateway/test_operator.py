@@ -1,4 +1,4 @@
-"""What the operator's secret opens, and that nothing else does."""
+"""The doors that the operator's secret opens, and that no other secret does."""
 
 import asyncio
 from collections import Counter

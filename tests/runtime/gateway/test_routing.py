@@ -1,4 +1,4 @@
-"""Which version answers, as pure functions of one table."""
+"""The choice of a version, as pure functions of a table."""
 
 import pytest
 from hypothesis import given

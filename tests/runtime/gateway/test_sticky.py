@@ -1,4 +1,4 @@
-"""What keeps a user on one version, by what is declared about the alias."""
+"""Users that stay on a version, by the declaration of the alias."""
 
 import json
 from typing import Any
@@ -35,7 +35,7 @@ def version(made: RouteTable, secret: str, session: str = "", **fields: Any) -> 
 
 
 def split(made: RouteTable, *, by: str) -> bool:
-    """Say whether users whom `by` tells apart are split, each staying on one version.
+    """Return whether users that differ in `by` are split and stay on their version.
 
     Everything else about their requests is the same.
     """

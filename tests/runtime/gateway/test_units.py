@@ -1,4 +1,4 @@
-"""Users counted by their usage rows, which do not say who they are."""
+"""Users counted by their usage rows, which do not name the users."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""A gateway that runs and cannot be reached is never taken for one that does not run."""
+"""A gateway that runs and cannot be reached never counts as a gateway that does not run."""
 
 import asyncio
 import os
