@@ -23,8 +23,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet.errors import NewerFormatError
+from runtime.gateway.accounting import CONTENT_TYPE, exposition
 from runtime.gateway.balancer import counts_document
-from runtime.gateway.metrics import CONTENT_TYPE, exposition
 from runtime.gateway.routing import digest
 from runtime.gateway.state import GatewayState, StaleTableError
 from runtime.gateway.table_loader import InvalidTableError, parse_routes

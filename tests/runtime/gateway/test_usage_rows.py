@@ -6,8 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from runtime.gateway.accounting import BOUNDS_S, UsageCounters
-from runtime.gateway.metrics import exposition
+from runtime.gateway.accounting import BOUNDS_S, UsageCounters, exposition
 from runtime.usage.log import USAGE_FILE
 from runtime.usage.row import UsageRow
 from tests.runtime.gateway.admin_side import metrics_of
