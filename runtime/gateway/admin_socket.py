@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from fleet.errors import EngineError, FleetError, problem
+from fleet.errors import EngineError, FleetError
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE, PRIVATE_FOLDER
 from runtime.gateway.state_dir import gateway_dir
@@ -88,14 +88,12 @@ def _require_private(folder: Path) -> None:
     status = folder.lstat()
     is_open = bool(stat.S_IMODE(status.st_mode) & 0o077)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or is_open:
-        raise EngineError(
-            problem(
-                "FC6001",
-                "The folder of the admin socket is not private",
-                f"`{folder}` must be a folder of yours with mode 0700: a user who opens the "
-                "socket decides where clients' requests go.",
-                hint="Remove it, or declare a short `admin` path on the gateway.",
-            )
+        raise EngineError.of(
+            "FC6001",
+            "The folder of the admin socket is not private",
+            f"`{folder}` must be a folder of yours with mode 0700: a user who opens the "
+            "socket decides where clients' requests go.",
+            hint="Remove it, or declare a short `admin` path on the gateway.",
         )
 
 
@@ -226,11 +224,9 @@ def _remove_dead(path: Path) -> str | None:
 
 
 def _cannot_listen(address: str, why: str) -> FleetError:
-    return FleetError(
-        problem(
-            "FC6007",
-            "The gateway cannot listen",
-            f"Its admin socket `{address}`: {why}.",
-            hint="End what is there, or declare another `admin` on the gateway.",
-        )
+    return FleetError.of(
+        "FC6007",
+        "The gateway cannot listen",
+        f"Its admin socket `{address}`: {why}.",
+        hint="End what is there, or declare another `admin` on the gateway.",
     )

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
-from fleet.errors import FleetError, NewerFormatError, problem
+from fleet.errors import FleetError, NewerFormatError
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, locked_file
 from runtime.gateway.admin import Admin
@@ -106,8 +106,8 @@ async def _load(active: ActiveTable, state_dir: Path) -> None:
     try:
         await active.apply(await asyncio.to_thread(build_routes, table))
     except InvalidTableError as error:
-        raise FleetError(
-            problem("FC6006", "The routing table is not to be served", f"{error}.")
+        raise FleetError.of(
+            "FC6006", "The routing table is not to be served", f"{error}."
         ) from None
 
 
@@ -116,13 +116,11 @@ async def _listen(server: HttpServer, gateway: GatewaySpec) -> str:
     try:
         bound = await server.open(host.strip("[]"), int(port))
     except OSError as error:
-        raise FleetError(
-            problem(
-                "FC6007",
-                "The gateway cannot listen",
-                f"`{gateway.listen}`: {error.strerror or error}.",
-                hint="Free the port, or declare another `listen` on the gateway.",
-            )
+        raise FleetError.of(
+            "FC6007",
+            "The gateway cannot listen",
+            f"`{gateway.listen}`: {error.strerror or error}.",
+            hint="Free the port, or declare another `listen` on the gateway.",
         ) from None
     return f"http://{host}:{bound}"
 
@@ -137,13 +135,11 @@ def _locked(folder: Path, gateway: GatewaySpec) -> Iterator[Callable[[str], None
         try:
             handle = stack.enter_context(locked_file(folder / LOCK, timeout_s=_LOCK_S))
         except BlockingIOError:
-            raise FleetError(
-                problem(
-                    "FC6008",
-                    "The gateway runs already",
-                    f"Gateway `{gateway.name}` of this state folder has a process.",
-                    command="fleetctl gateway status",
-                )
+            raise FleetError.of(
+                "FC6008",
+                "The gateway runs already",
+                f"Gateway `{gateway.name}` of this state folder has a process.",
+                command="fleetctl gateway status",
             ) from None
         pid = os.getpid()
 

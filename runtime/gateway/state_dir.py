@@ -21,7 +21,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from fleet.errors import FleetError, LockHeldError, NewerFormatError, StalePlanError, problem
+from fleet.errors import FleetError, LockHeldError, NewerFormatError, StalePlanError
 from fleet.names import is_id
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, locked_file, replace_file
@@ -58,15 +58,13 @@ def operator_secret(state_dir: Path, gateway: GatewaySpec) -> str:
         else _read_or_make_secret(state_dir / SECRET_FILE)
     )
     if not secret:  # an empty secret would open the admin side to every caller
-        raise FleetError(
-            problem(
-                "FC6015",
-                "The operator's secret cannot be read",
-                f"`{gateway.secret or state_dir / SECRET_FILE}` of gateway `{gateway.name}` is "
-                "empty or not readable here. It opens the gateway's admin side, so that only "
-                "the operator decides where requests go.",
-                hint="Put it there, or delete it and the gateway's `secret`: one is made then.",
-            )
+        raise FleetError.of(
+            "FC6015",
+            "The operator's secret cannot be read",
+            f"`{gateway.secret or state_dir / SECRET_FILE}` of gateway `{gateway.name}` is "
+            "empty or not readable here. It opens the gateway's admin side, so that only "
+            "the operator decides where requests go.",
+            hint="Put it there, or delete it and the gateway's `secret`: one is made then.",
         )
     return secret
 
@@ -189,15 +187,13 @@ def _read_table_file(path: Path) -> RoutingTable | None:
 
 
 def _damaged(detail: str) -> FleetError:
-    return FleetError(
-        problem(
-            "FC6002",
-            "The routing table's file is damaged",
-            detail,
-            hint="With a gateway running, the next change of routes writes it anew from "
-            "there; one that starts begins with the table before it, if there was one. Without "
-            "any, move it away: routes are then made anew.",
-        )
+    return FleetError.of(
+        "FC6002",
+        "The routing table's file is damaged",
+        detail,
+        hint="With a gateway running, the next change of routes writes it anew from "
+        "there; one that starts begins with the table before it, if there was one. Without "
+        "any, move it away: routes are then made anew.",
     )
 
 
@@ -214,24 +210,20 @@ def _read_or_rename_damaged(state_dir: Path) -> RoutingTable | None:
 
 def _require_successor(before: RoutingTable, table: RoutingTable) -> None:
     if table.token < before.token:
-        raise LockHeldError(
-            problem(
-                "FC6003",
-                "A newer run holds the fleet",
-                f"Routes were last written under lease {before.token}; this run holds lease "
-                f"{table.token}, which has expired.",
-                hint="Wait for the other run, then plan again.",
-            )
+        raise LockHeldError.of(
+            "FC6003",
+            "A newer run holds the fleet",
+            f"Routes were last written under lease {before.token}; this run holds lease "
+            f"{table.token}, which has expired.",
+            hint="Wait for the other run, then plan again.",
         )
     if table.revision <= before.revision:
-        raise StalePlanError(
-            problem(
-                "FC6004",
-                "The routing table has changed meanwhile",
-                f"Revision {before.revision} was written by another run; this one wanted to write "
-                f"revision {table.revision}.",
-                hint="Nothing was changed. Run the command again.",
-            )
+        raise StalePlanError.of(
+            "FC6004",
+            "The routing table has changed meanwhile",
+            f"Revision {before.revision} was written by another run; this one wanted to write "
+            f"revision {table.revision}.",
+            hint="Nothing was changed. Run the command again.",
         )
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fleet.errors import EngineError, EngineUnreachableError, FleetError, problem
+from fleet.errors import EngineError, EngineUnreachableError, FleetError
 from fleet.resources import GatewayFault
 from fleet.spec import GatewaySpec
 from runtime.files import is_locked
@@ -109,13 +109,11 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
         return started
     send(process.pid, signal.SIGTERM)
     output = log.read_bytes()[log_start:].decode(errors="replace")
-    raise FleetError(
-        problem(
-            "FC6009",
-            "The gateway did not start",
-            "\n".join([f"The end of `{log}`:", *output.splitlines()[-_LOG_LINES:]]),
-            hint="Is its port taken? `fleetctl gateway run` shows the error directly.",
-        )
+    raise FleetError.of(
+        "FC6009",
+        "The gateway did not start",
+        "\n".join([f"The end of `{log}`:", *output.splitlines()[-_LOG_LINES:]]),
+        hint="Is its port taken? `fleetctl gateway run` shows the error directly.",
     )
 
 
@@ -233,14 +231,12 @@ async def unreachable_error(
         )
         hint = "Restart it; it then reads the newest routes:"
         command = f"fleetctl gateway stop {name} && fleetctl gateway start {name}"
-    return EngineUnreachableError(
-        problem(
-            "FC6016",
-            "A gateway runs and cannot be reached",
-            f"{error.diagnostics[0].detail}{gone} {runs}",
-            hint=hint,
-            command=command,
-        )
+    return EngineUnreachableError.of(
+        "FC6016",
+        "A gateway runs and cannot be reached",
+        f"{error.diagnostics[0].detail}{gone} {runs}",
+        hint=hint,
+        command=command,
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from runtime.files import PRIVATE, PRIVATE_FOLDER, put_in_place, replace_file
 from runtime.usage.row import LIVE, UsageRow, translate_lines
 from runtime.usage.segments import segments
@@ -206,13 +206,11 @@ def _database() -> "Iterator[DuckDBPyConnection]":
     try:
         import duckdb  # noqa: PLC0415 (an optional extra)
     except ImportError:
-        raise FleetError(
-            problem(
-                "FC6060",
-                "DuckDB is not installed",
-                "Usage is written and read as Parquet by DuckDB, which comes with an extra.",
-                command="pip install 'fleetctl[dashboard]'",
-            )
+        raise FleetError.of(
+            "FC6060",
+            "DuckDB is not installed",
+            "Usage is written and read as Parquet by DuckDB, which comes with an extra.",
+            command="pip install 'fleetctl[dashboard]'",
         ) from None
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")

@@ -182,15 +182,12 @@ class EnvoyClient:
                         raise EngineRejectedError(HTTPStatus.BAD_REQUEST, refused)
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
-            raise EngineTimedOutError(
-                problem(
-                    "FC4002",
-                    "No answer in time",
-                    f"{self._peer} did not take revision {version.partition('-')[0]} within "
-                    f"{timeout_s:g} s.",
-                    hint="Does it follow the files in this folder? Running the command again is "
-                    "safe.",
-                )
+            raise EngineTimedOutError.of(
+                "FC4002",
+                "No answer in time",
+                f"{self._peer} did not take revision {version.partition('-')[0]} within "
+                f"{timeout_s:g} s.",
+                hint="Does it follow the files in this folder? Running the command again is safe.",
             ) from None
 
     async def _count_requests(self, timeout_s: float | None = None) -> _Counts:

