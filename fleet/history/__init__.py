@@ -5,6 +5,17 @@ evidence still gives its verdict, and which deployments a version had. A rollbac
 above this package. Pure.
 """
 
+from fleet.history.apply_events import (
+    Adopted,
+    ApplyFinished,
+    ApplyStarted,
+    Collected,
+    Document,
+    Noted,
+    StepFailed,
+    StepFinished,
+    StepStarted,
+)
 from fleet.history.blocks import (
     FallbackCheck,
     FallbackObjection,
@@ -23,8 +34,28 @@ from fleet.history.blocks import (
 )
 from fleet.history.deployments import carried_out, deployments_of
 from fleet.history.entry import Entry
+from fleet.history.events import LedgerEvent, UnknownEvent, data_of, event_of
 from fleet.history.evidence_check import EvidenceCheck, check_evidence, judge_again
 from fleet.history.fold import fold_entries, settled
+from fleet.history.rollout_events import (
+    Drilled,
+    DrillRefused,
+    DrillStarted,
+    DrillUndone,
+    EvalFinished,
+    GateJudged,
+    JudgeCompared,
+    Notified,
+    Released,
+    RetrainClaimed,
+    RetrainFinished,
+    RetrainReleased,
+    RetrainStarted,
+    RollbackChecked,
+    RolledBack,
+    RolloutMarked,
+    SmokeCounts,
+)
 from fleet.history.values import (
     LIMITS,
     SKEW,
@@ -42,21 +73,51 @@ from fleet.history.values import (
 __all__ = [
     "LIMITS",
     "SKEW",
+    "Adopted",
+    "ApplyFinished",
+    "ApplyStarted",
     "Claim",
+    "Collected",
+    "Document",
+    "DrillRefused",
+    "DrillStarted",
+    "DrillUndone",
+    "Drilled",
     "Entry",
+    "EvalFinished",
     "EvidenceCheck",
     "FallbackCheck",
     "FallbackObjection",
     "GateEvidence",
+    "GateJudged",
     "History",
+    "JudgeCompared",
+    "LedgerEvent",
     "MarkKind",
+    "Noted",
+    "Notified",
+    "Released",
+    "RetrainClaimed",
+    "RetrainFinished",
+    "RetrainReleased",
+    "RetrainStarted",
+    "RollbackChecked",
     "RollbackHold",
+    "RolledBack",
     "RolloutMark",
+    "RolloutMarked",
     "RolloutStage",
+    "SmokeCounts",
+    "StepFailed",
+    "StepFinished",
+    "StepStarted",
+    "UnknownEvent",
     "accepted",
     "carried_out",
     "check_evidence",
+    "data_of",
     "deployments_of",
+    "event_of",
     "fallback_check",
     "fallen",
     "fold_entries",

@@ -34,7 +34,7 @@ def command(workspace: "Workspace", *, globs: tuple[str, ...], dry_run: bool, fo
     With ADDRESS-GLOB: every match; the next plan may then remove undeclared resources.
     """
     from fleet.encoding import plain
-    from fleet.history import History, settled
+    from fleet.history import Adopted, History, settled
     from plans.amounts import counted
 
     live = workspace.observe()
@@ -53,14 +53,13 @@ def command(workspace: "Workspace", *, globs: tuple[str, ...], dry_run: bool, fo
     if lost and not dry_run:
         workspace.replica.set_aside("what is live")
     if found and not dry_run:
-        records = [
-            {"address": address, "resource": plain(each), "boot": _boot(live, address)}
-            for address, each in found.items()
+        events = [
+            Adopted(address, plain(each), _boot(live, address)) for address, each in found.items()
         ]
         ledger = workspace.ledger()
         # Under the lease: an apply that runs knows better.
         with ledger.lease(f"{workspace.by} (run {workspace.run}, adopt)") as lease:
-            ledger.append("adopted", records, lease.token)
+            ledger.append(events, lease.token)
     verb = "would be adopted" if dry_run else "adopted"
     click.echo(f"{counted(len(found), 'resource')} {verb}.", err=True)
 

@@ -116,6 +116,7 @@ def _delete(
     """Delete under the lease what a second look still finds unneeded."""
     import asyncio
 
+    from fleet.history import Collected
     from fleet.names import AdapterName
     from runtime.evals.store import EvalStore
     from runtime.library.delete import clear, remove_copy, remove_version
@@ -129,8 +130,8 @@ def _delete(
         runs = [
             each.name for each in _answers(workspace) if not each.needed and each.name in agreed
         ]
-        record = {"versions": versions, "copies": copies, "evaluations": runs}
-        ledger.append("collected", [record], lease.token)
+        event = Collected(tuple(versions), tuple(copies), tuple(runs))
+        ledger.append([event], lease.token)
         EvalStore(workspace.state_dir / "evals").remove(runs)
         clear([store, *(workspace.library / "adapters").glob("*")])
         for digest in copies:  # copies first: from them servers load

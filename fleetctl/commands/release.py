@@ -45,7 +45,7 @@ def command(
 
     from fleet.encoding import plain
     from fleet.errors import FleetError, did_you_mean, problem
-    from fleet.history import fold_entries, kept_out, same_bytes
+    from fleet.history import Released, fold_entries, kept_out, same_bytes
     from fleet.names import route_address
     from runtime.gates.tick import unsound
     from runtime.ledger.clock import behind
@@ -87,9 +87,9 @@ def command(
         click.echo(f"{alias}: nothing is held, and its route is as applied.", err=True)
         _as_json(form, alias, (), route=False)
         return
-    record = {"alias": alias, "reason": reason, "route": plain(route)}
-    records = [record | {"adapter": each} for each in (sorted(named) if named else [None])]
-    workspace.ledger().append("released", records)
+    accepted = plain(route)
+    events = [Released(alias, reason, accepted, name) for name in (sorted(named) or (None,))]
+    workspace.ledger().append(events)
     freed = ", ".join(held) or "the route as it is now"
     click.echo(f"{alias}: {freed} released; to go on: fleetctl plan", err=True)
     _as_json(form, alias, tuple(sorted(named or holds)), route=not held)

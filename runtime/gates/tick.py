@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.errors import Diagnostic, FleetError, problem
-from fleet.history import Entry, EvidenceCheck, GateEvidence, History, check_evidence
+from fleet.history import Entry, EvidenceCheck, GateEvidence, History, LedgerEvent, check_evidence
 from fleet.resources import FULL, State
 from fleet.rollouts import GateTrial, due_gates
 from fleet.spec import FleetSpec
@@ -129,7 +129,7 @@ def judge_live(context: TickContext, missing: tuple[str, ...] = ()) -> list[Judg
 def write_down(
     context: TickContext,
     judged: Iterable[JudgedGate],
-    append: Callable[[str, list[dict[str, Any]]], object],
+    append: Callable[[Sequence[LedgerEvent]], object],
 ) -> list[RecordedGate]:
     """Append what tells more than the ledger knows."""
     known = {
@@ -138,13 +138,13 @@ def write_down(
         for evidence in found
     }
     told = [RecordedGate(gate, _new(context, gate, known)) for gate in judged]
-    records = [
-        recorded.judged.data(recorded.judged.trial.since or context.now)
+    events = [
+        recorded.judged.event(recorded.judged.trial.since or context.now)
         for recorded in told
         if recorded.recorded
     ]
-    if records:
-        append("gate_judged", records)
+    if events:
+        append(events)
     return told
 
 

@@ -15,7 +15,7 @@ def behind(entries: Sequence[Entry], now: datetime) -> FleetError | None:
     so_far: datetime | None = None
     ahead: Entry | None = None
     for entry in entries:
-        before, so_far = so_far, latest_time(so_far, entry.time, entry.kind)
+        before, so_far = so_far, latest_time(so_far, entry)
         ahead = entry if so_far == entry.time != before else ahead
     if ahead is None or ahead.time - now <= SKEW:
         return None

@@ -129,7 +129,8 @@ async def _roll_back_one(
             reason=f"{gate}: {reason}",
             cause=_cause(gate, done),
             only=trial.adapter,
-            facts={"gate": gate, "digest": trial.digests["adapter"]},
+            gate=gate,
+            digest=trial.digests["adapter"],
             outbox=outbox,
             turn=turn,
         )

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
+from fleet.history import LedgerEvent
 from fleet.resources import State
 from fleet.rollouts import GateTrial
 from runtime.gates.evidence import JudgedGate
@@ -107,8 +108,8 @@ async def _take_evaluations(
         if done.behind is not None:  # the result waits for the clock
             continue
         outbox = workspace.outbox(VERDICT_S, done.why_away)
-        if result.entries:
-            await asyncio.to_thread(outbox.append, "eval_finished", list(result.entries))
+        if result.events:
+            await asyncio.to_thread(outbox.append, result.events)
         evaluations.taken(key)
         await _act_on(workspace, context, result.judged, done, evaluated=True)
 
@@ -135,9 +136,9 @@ async def _act_on(
         gate for gate in judged if gate.failed or (sure and context.may_pass(gate.trial.alias))
     ]
 
-    def append(kind: str, records: list[dict[str, Any]]) -> None:
+    def append(events: Sequence[LedgerEvent]) -> None:
         nonlocal queued
-        queued = outbox.append(kind, records)
+        queued = outbox.append(events)
 
     written = await asyncio.to_thread(write_down, context, judged, append)
     _report(workspace.emit, (verdict.judged for verdict in written if verdict.recorded))
@@ -156,7 +157,7 @@ async def _undo_drills(workspace: Workspace, context: TickContext) -> bool:
         # Under the lease, which a drill that still runs holds.
         with ledger.lease(f"{workspace.by} (run {workspace.run}, reconcile)"):
             for drill in unfinished(ledger.read()):
-                text = f"Undoes a live drill of {drill['alias']} that was killed."
+                text = f"Undoes a live drill of {drill.alias} that was killed."
                 workspace.emit(Message(text))
                 await undo(drill, gateways, workspace.ledger)
     finally:

@@ -5,7 +5,7 @@ neither planning nor evaluations, gates, applies or reports.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, Final
@@ -45,7 +45,8 @@ async def roll_back(
     cause: str = "",
     only: str = "",
     forward: bool = False,
-    facts: Mapping[str, Any] | None = None,
+    gate: str | None = None,
+    digest: str | None = None,
     smoke: Sequence[str] = (),
     outbox: LedgerOutbox | None = None,
     turn: asyncio.Lock | None = None,
@@ -60,7 +61,8 @@ async def roll_back(
         cause: Decider, such as `gate errors`; empty: the author of this run.
         only: Full name of the version to take traffic from; empty: all newer versions.
         forward: Whether `to` may be newer than the version that answers now.
-        facts: More for the ledger's entry.
+        gate: The gate whose verdict decided; None: a person decided.
+        digest: Digest of the bytes that failed the gate.
         smoke: Inputs of the smoke test; empty: those recorded or declared.
         outbox: Writes the entry; None: the outbox of the workspace.
         turn: Held while the table is written, where several aliases are rolled back at once.
@@ -80,7 +82,9 @@ async def roll_back(
             reason=reason,
             only=only,
             forward=forward,
-            facts={**(facts or {}), "cause": cause or workspace.by},
+            cause=cause or workspace.by,
+            gate=gate,
+            digest=digest,
             doubts=lambda names: check_fallbacks(workspace, outbox, alias, names, notes.append),
             inputs=lambda: smoke_inputs(workspace, outbox, alias, smoke, notes.append),
             turn=turn,
@@ -189,9 +193,9 @@ async def notify_rollback(
     except (FleetError, OSError):
         why = "nobody was notified: the declarations, which say whom, cannot be read"
         return [f"{why}; the next reconcile that can does"]
-    facts, about = _facts(result, cause or workspace.by), {"decided": result.decided}
+    facts, box = _facts(result, cause or workspace.by), outbox or workspace.outbox()
     warnings = await notify(
-        workspace, outbox or workspace.outbox(), "rolled_back", result.alias, to, facts, about
+        workspace, box, "rolled_back", result.alias, to, facts, decided=result.decided
     )
     return [
         f"{line}; reconcile tries again in an hour" if UNSENT in line else line for line in warnings

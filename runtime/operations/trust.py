@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fleet.errors import FleetError
-from fleet.history import Entry, EvidenceCheck, fold_entries, settled
+from fleet.history import Entry, EvidenceCheck, Released, fold_entries, settled
 from fleet.maintenance import ledger_away
 from fleet.plan import Plan
 from fleet.resources import Route, State
@@ -23,7 +23,7 @@ def tick_context(
     entries = workspace.ledger().read() if known is None else known
     history = settled(fold_entries(entries), live)
     now, found, fleet = workspace.now(), unsound(entries, history), workspace.fleet()
-    freed = {str(entry.data["alias"]): entry.seq for entry in entries if entry.kind == "released"}
+    freed = {entry.event.alias: entry.seq for entry in entries if isinstance(entry.event, Released)}
     return TickContext(
         fleet,
         live,
