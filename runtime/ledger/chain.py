@@ -10,8 +10,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from fleet.errors import FleetError, problem
-from fleet.file_formats import require_known
+from fleet.errors import FleetError, problem, require_known
 from fleet.history import Entry, LedgerEvent, data_of, event_of
 
 FORMAT = 1
