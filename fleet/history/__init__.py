@@ -33,6 +33,7 @@ from fleet.history.blocks import (
     taken_out,
 )
 from fleet.history.deployments import carried_out, deployments_of
+from fleet.history.doubts import Doubts, clock_behind, find_doubts, tampered_evidence, tampering
 from fleet.history.entry import Entry
 from fleet.history.events import LedgerEvent, UnknownEvent, data_of, event_of
 from fleet.history.evidence_check import EvidenceCheck, check_evidence, judge_again
@@ -79,6 +80,7 @@ __all__ = [
     "Claim",
     "Collected",
     "Document",
+    "Doubts",
     "DrillRefused",
     "DrillStarted",
     "DrillUndone",
@@ -115,11 +117,13 @@ __all__ = [
     "accepted",
     "carried_out",
     "check_evidence",
+    "clock_behind",
     "data_of",
     "deployments_of",
     "event_of",
     "fallback_check",
     "fallen",
+    "find_doubts",
     "fold_entries",
     "is_out",
     "is_way_back",
@@ -134,4 +138,6 @@ __all__ = [
     "same_bytes",
     "settled",
     "taken_out",
+    "tampered_evidence",
+    "tampering",
 ]

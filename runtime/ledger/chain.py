@@ -70,7 +70,8 @@ def entry(text: bytes, number: int, home: str) -> Entry:
     """
     try:
         found = json.loads(text)
-        require_known(found.get("format"), FORMAT, f"{home}:{number}" if number else home)
+        if found.get("format") is not None:
+            require_known(found["format"], FORMAT, f"{home}:{number}" if number else home)
         made = Entry(
             found["seq"],
             datetime.fromisoformat(found["time"]),

@@ -25,6 +25,7 @@ from runtime.operations.eval_jobs import (
     read_evals,
     read_set,
 )
+from runtime.project.load import library_folder
 from runtime.workspace import Workspace
 
 SILENT_S: Final = 2.0
@@ -124,7 +125,8 @@ def import_results(
         path, source, alias=alias, adapter=name, digest=digest, purpose=purpose, context=context,
         chosen=chosen,
     )  # fmt: skip
-    return data_of(record(run, context.store, workspace.ledger(), workspace.library))
+    library = library_folder(workspace.root)
+    return data_of(record(run, context.store, workspace.ledger(), library))
 
 
 async def _run(
@@ -151,9 +153,8 @@ async def _run(
         run = await evaluate(
             job.target, golden, spec, context, purpose=purpose, report=progress(purpose)
         )
-        return data_of(
-            record(run, context.store, workspace.ledger(), workspace.library, job.serving)
-        )
+        library = library_folder(workspace.root)
+        return data_of(record(run, context.store, workspace.ledger(), library, job.serving))
 
     first = await once(job.purpose)
     if job.purpose != "anchor" or not first["summary"]["valid"] or known is not None:

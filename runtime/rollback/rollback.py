@@ -98,18 +98,32 @@ class RollbackResult:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class RollbackRequest:
+    """The alias to roll back, where to, and what the ledger keeps of the reason."""
+
+    alias: str
+    """Such as `acme-support`."""
+    to: str | None = None
+    """Version such as `2.1.0`; None: the newest proven version before the one that answers now."""
+    reason: str = ""
+    cause: str = ""
+    """Decider, such as `gate errors`; empty: the author of the run."""
+    only: str = ""
+    """Full name of the version that is to stay out; empty: all newer versions."""
+    forward: bool = False
+    """Whether `to` may be newer than the version that answers now."""
+    gate: str | None = None
+    """The gate whose verdict decided; None: a person decided."""
+    digest: str | None = None
+    """Digest of the bytes that failed the gate."""
+
+
 async def rollback(
-    alias: str,
-    to: str | None,
+    request: RollbackRequest,
     gateways: LocalGateways,
     outbox: LedgerOutbox,
     *,
-    reason: str = "",
-    only: str = "",
-    forward: bool = False,
-    cause: str | None = None,
-    gate: str | None = None,
-    digest: str | None = None,
     doubts: FallbackObjection = nothing_known,
     inputs: Callable[[], Sequence[str]] = tuple,
     turn: AbstractAsyncContextManager[Any] | None = None,
@@ -118,25 +132,18 @@ async def rollback(
     """Give all of an alias's traffic to an earlier resident version.
 
     Args:
-        alias: What clients call, such as `acme-support`.
-        to: The version, such as `2.1.0`; None: the newest proven one before the one
-            that answers now.
+        request: The alias, the version and the reason.
         gateways: Where the table is read and published.
-        outbox: Writes it down, after the flip; what fails there is a warning.
-        reason: For the ledger.
-        only: Full name of the version that is to stay out; empty: all that are newer.
-        forward: Whether `to` may be newer than what answers now.
-        cause: Decider, for the ledger; None: the author of the run.
-        gate: The gate whose verdict decided, for the ledger.
-        digest: Digest of the bytes that failed the gate, for the ledger.
-        doubts: Gives what speaks against versions; asked once, and only where it matters.
-        inputs: Gives the inputs of the smoke test; asked after the flip. None known: `PING`.
+        outbox: Writes the ledger's entry, after the flip; a failure is a warning.
+        doubts: Gives the objections to versions; called once, and only where they matter.
+        inputs: Gives the inputs of the smoke test, after the flip; none: `PING`.
         turn: Held while the table is written, where several aliases go back at once.
         seconds: Clock for the durations.
 
     Raises:
         FleetError: no such alias, or no such version is resident; nothing was changed.
     """
+    alias, to, forward = request.alias, request.to, request.forward
     doubts = cache(doubts)
     decided, began = datetime.now(UTC).isoformat(timespec="milliseconds"), seconds()
 
@@ -163,21 +170,21 @@ async def rollback(
     remarks = tuple(
         without_gates(before, target, doubts) if forward else against(before, target, to, doubts)
     )
-    newer = tuple(name for name in newer_than(before, target) if only in ("", name))
+    newer = tuple(name for name in newer_than(before, target) if request.only in ("", name))
     record = RolledBack(
         alias,
         target.adapter,
         {share.adapter: share.percent for share in before.shares},
-        reason,
+        request.reason,
         flip.table.revision,
         decided,
         round(took, 3),
         flip.published.acknowledged,
         flip.failures,
         forward=forward,
-        cause=cause,
-        gate=gate,
-        digest=digest,
+        cause=request.cause or None,
+        gate=request.gate,
+        digest=request.digest,
     )
     events = [replace(record, adapter=name) for name in newer] or [record]
     risk = "until it is, plan and status take the route for changed by hand"
@@ -207,7 +214,7 @@ async def rollback(
         acknowledged=flip.published.acknowledged,
         smoke=smoke,
         smoke_ok_s=smoke_ok,
-        reason=reason,
+        reason=request.reason,
         warnings=tuple(
             dict.fromkeys(
                 (

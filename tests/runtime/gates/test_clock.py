@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from fleet.gates.verdict import Verdict
+from fleet.history.doubts import clock_behind
 from fleet.history.entry import Entry
 from fleet.history.events import event_of
 from runtime.gates.evidence import JudgedGate
 from runtime.gates.live import judge_traffic
-from runtime.ledger.clock import behind
 from runtime.usage.log import UsageLog
 from runtime.usage.read import UsageReader
 from tests.fleet.planning.builders import loaded, state
@@ -27,12 +27,12 @@ LAST = Entry(7, NOON, event_of("apply_finished", {}), "r", "ci", 1, "", "")
 
 @pytest.mark.parametrize("ahead", [-30, 0, 3600])
 def test_clocks_of_two_machines_may_differ_a_little(ahead: int) -> None:
-    assert behind([LAST], NOON + timedelta(seconds=ahead)) is None
-    assert behind([], NOON) is None
+    assert clock_behind([LAST], NOON + timedelta(seconds=ahead)) is None
+    assert clock_behind([], NOON) is None
 
 
 def test_a_clock_that_is_far_behind_is_refused_with_both_times() -> None:
-    error = behind([LAST], NOON - timedelta(hours=1))
+    error = clock_behind([LAST], NOON - timedelta(hours=1))
     assert error is not None
     (shown,) = error.diagnostics
     assert shown.summary == "The clock is behind the ledger"
@@ -50,7 +50,7 @@ def test_what_is_written_by_a_clock_that_is_behind_does_not_set_it(kind: str, ho
         Entry(8, early, event_of(kind, data), "r", "me", 1, "", ""),
         replace(LAST, seq=9, time=early),
     ]
-    error = behind([LAST, *later], early)
+    error = clock_behind([LAST, *later], early)
     assert (error is not None) == bool(hours)
     assert error is None or "entry 7 by ci" in error.diagnostics[0].detail
 
