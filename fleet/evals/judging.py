@@ -32,7 +32,7 @@ from fleet.evals.golden_item import (
 )
 from fleet.evals.metrics import JUDGE
 from fleet.evals.run import JudgeSettings, Sample
-from fleet.history import Entry
+from fleet.history import Entry, JudgeCompared
 
 LEAST_KAPPA = 0.6
 """Lower bound of the agreement beyond chance of a judge that decides; called substantial.
@@ -101,14 +101,12 @@ def objection(entries: Iterable[Entry], judge: JudgeSettings | None, client: str
     """
     if judge is None:
         return "no judge is declared (evals: {judge: {url: ..., model: ...}})"
-    about = {"client": client, "url": judge.url, "model": judge.model}
-    compared = [
-        entry.data for entry in entries
-        if entry.kind == "judge_compared" and about.items() <= entry.data.items()
-    ]  # fmt: skip
-    if not compared:
+    about, why = (client, judge.url, judge.model), None
+    for event in (entry.event for entry in entries):
+        if isinstance(event, JudgeCompared) and about == (event.client, event.url, event.model):
+            why = event.objection
+    if why is None:
         return f"`{judge.model}` was never compared with people's labels for {client}"
-    why = str(compared[-1].get("objection", ""))
     return f"`{judge.model}` is advisory for {client}: {why}" if why else ""
 
 

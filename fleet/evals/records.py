@@ -15,7 +15,7 @@ from fleet.evals.quality_drift import (
     judge_rolling,
     ratchet,
 )
-from fleet.history import Entry
+from fleet.history import Entry, EvalFinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +69,13 @@ def eval_records(entries: Iterable[Entry]) -> dict[str, list[EvalRecord]]:
     """
     by_alias: dict[str, list[EvalRecord]] = defaultdict(list)
     for entry in entries:
-        if entry.kind == "eval_finished":
-            data = entry.data
-            run, alias, adapter, purpose = (
-                str(data[key]) for key in ("run", "alias", "adapter", "purpose")
-            )
-            sha = str(data.get("samples_sha256", ""))
-            record = EvalRecord(run, alias, adapter, purpose, data["summary"], entry.time, sha)
-            by_alias[alias].append(record)
+        event = entry.event
+        if isinstance(event, EvalFinished):
+            record = EvalRecord(
+                event.run, event.alias, event.adapter, event.purpose, event.summary, entry.time,
+                event.samples_sha256,
+            )  # fmt: skip
+            by_alias[event.alias].append(record)
     return {alias: [record for record in runs if not record.made_up] or runs
             for alias, runs in by_alias.items()}  # fmt: skip
 
