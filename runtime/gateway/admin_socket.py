@@ -131,14 +131,11 @@ class AdminServer:
         try:
             path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
             short = short_path(path)
-            obstacle = _remove_dead(short)
-            if obstacle is None:
-                bound = _bind(short)
-                self._path, self._file = path, _file_id(path)
+            _remove_dead(short)
+            bound = _bind(short)
         except OSError as error:
-            obstacle = error.strerror or str(error)
-        if obstacle is not None:
-            raise _cannot_listen(str(path), obstacle)
+            raise _cannot_listen(str(path), error) from None
+        self._path, self._file = path, _file_id(path)
         loop = asyncio.get_running_loop()
         self._listening = await loop.create_unix_server(self._protocol, sock=bound)
 
@@ -155,7 +152,7 @@ class AdminServer:
                 self._protocol, host.strip("[]"), int(port), backlog=_BACKLOG
             )
         except OSError as error:
-            raise _cannot_listen(url, error.strerror or str(error)) from None
+            raise _cannot_listen(url, error) from None
 
     async def close(self) -> None:
         """Stop listening, remove the socket's file unless another process has replaced the file.
@@ -200,33 +197,32 @@ def _file_id(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _remove_dead(path: Path) -> str | None:
-    """Remove a socket on which no process listens; return the obstacle if another is there."""
+def _remove_dead(path: Path) -> None:
+    """Remove a socket on which no process listens, or raise the obstacle as an `OSError`."""
     dead = _file_id(path)
     if dead is None:
-        return None
+        return
     if not stat.S_ISSOCK(path.lstat().st_mode):
-        return "a file that is no socket is in its place"
+        raise OSError("a file that is no socket is in its place")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         error = probe.connect_ex(os.fspath(path))
     if error in {0, errno.EAGAIN}:  # the second: too many callers wait there
-        return "another process listens there"
+        raise OSError("another process listens there")
     if error != errno.ECONNREFUSED:
-        return os.strerror(error)
+        raise OSError(error, os.strerror(error))
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     path.rename(aside)
     if _file_id(aside) != dead:  # another gateway has bound the path since: it gets the name back
         with suppress(FileExistsError):
             path.hardlink_to(aside)
     aside.unlink()
-    return None
 
 
-def _cannot_listen(address: str, why: str) -> FleetError:
+def _cannot_listen(address: str, error: OSError) -> FleetError:
     return FleetError.of(
         "FC6007",
         "The gateway cannot listen",
-        f"Its admin socket `{address}`: {why}.",
+        f"Its admin socket `{address}`: {error.strerror or error}.",
         hint="End what is there, or declare another `admin` on the gateway.",
     )

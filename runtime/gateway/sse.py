@@ -36,8 +36,6 @@ class OutputCollector:
     Text is kept only where a format is `expected`, and no more than can be judged.
     """
 
-    __slots__ = ("_expected", "_finish", "_length", "_texts", "collects_text")
-
     def __init__(self, expected: ResponseFormat | None) -> None:
         self._expected = expected
         self._finish: dict[int, str] = {}
@@ -90,11 +88,6 @@ class CompletionsStream:
     the counts in every event. `expected` is the format that the text must have; None: any.
     `answers` are the number of prompts, and of answers to every prompt.
     """
-
-    __slots__ = (
-        "_answers_each", "_by_answer", "_has_answer", "_is_single", "_keeps_all", "_keeps_last",
-        "_output", "_rest", "_skips_blank", "failed", "is_done", "usage",
-    )  # fmt: skip
 
     def __init__(
         self,

@@ -58,8 +58,6 @@ class TypedStream:
     arguments of tools: a piece is a token or more. The row says so (`counted: pieces`).
     """
 
-    __slots__ = ("_has_answer", "_output", "_pieces", "_rest", "_tokens", "failed", "is_done")
-
     def __init__(self, expected: ResponseFormat | None = None) -> None:
         self._output = OutputCollector(expected)
         self._rest = b""

@@ -75,11 +75,6 @@ class GatewayState:
     `operator` is the SHA-256 of the operator's secret; empty: there is none.
     """
 
-    __slots__ = (
-        "active", "admission", "balancer", "counters", "in_flight", "limiter", "log", "operator",
-        "ready", "request_memory", "retry_budget", "shadow_memory", "split", "usage",
-    )  # fmt: skip
-
     def __init__(self, log: UsageLog, operator: bytes = b"") -> None:
         self.log = log
         self.operator = operator

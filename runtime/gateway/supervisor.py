@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -60,12 +61,10 @@ def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
     path = _lock_path(state_dir, name)
     if not is_locked(path):
         return None
-    try:
+    with suppress(ValueError, KeyError):
         record = json.loads(path.read_text(encoding="utf-8"))
         if start_mark(record["pid"]) == record["process_start"]:
             return GatewayProcess(record["pid"], record["url"], record.get("admin"))
-    except (ValueError, KeyError):
-        pass
     return None
 
 
@@ -132,13 +131,6 @@ def stop(state_dir: Path, name: str) -> bool:
     return True
 
 
-def has_run(state_dir: Path, gateway: GatewaySpec) -> bool:
-    """Return whether a gateway was ever started here: its lock or its socket is there."""
-    return _lock_path(state_dir, gateway.name).exists() or (
-        not is_url(gateway.admin) and socket_path(state_dir, gateway).exists()
-    )
-
-
 def deviations(running: GatewayProcess, declared: GatewaySpec | None) -> Iterator[str]:
     """Yield how a process differs from its declaration; None: the gateway is not declared."""
     if declared is None:
@@ -177,8 +169,9 @@ def fault_of(
     if error is not None:
         why = error.diagnostics[0].detail.rstrip(".")
         return GatewayFault(f"does not answer: {why}", "fleetctl gateway status")
-    if not has_run(state_dir, gateway):
-        return None
+    has_socket = not is_url(gateway.admin) and socket_path(state_dir, gateway).exists()
+    if not has_socket and not _lock_path(state_dir, gateway.name).exists():
+        return None  # it was never started here
     verb = "start" if gateway.kind == "fleetctl" else "run"
     text = "is not running and answers no client"
     return GatewayFault(text, f"fleetctl gateway {verb} {gateway.name}")

@@ -23,8 +23,6 @@ body, `CLOSE` or nothing, and the body."""
 class Origin:
     """A server's base URL, split. `origin` gives one object for one URL, compared by identity."""
 
-    __slots__ = ("host", "host_header", "is_tls", "port", "prefix")
-
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self.is_tls = parts.scheme == "https"
