@@ -6,18 +6,9 @@ from typing import Final
 import msgspec
 
 from fleet.response_format import ResponseFormat
+from runtime.gateway import responses
 from runtime.gateway.body import RequestBody
 from runtime.gateway.endpoints import TYPED, answers
-from runtime.gateway.responses import (
-    BROKEN,
-    ResponseFacts,
-    ResponseSummary,
-    UsageCounts,
-    error_status,
-    finish_of,
-    finish_reason,
-    parse_text,
-)
 from runtime.gateway.sse import CompletionsStream, OutputCollector
 from runtime.usage.row import BY_PIECES, Tokens
 
@@ -27,7 +18,7 @@ _LAST: Final = _FAILED | {"message_stop", "response.completed", "response.incomp
 
 
 class _StartedMessage(msgspec.Struct):
-    usage: UsageCounts | None = None
+    usage: responses.UsageCounts | None = None
 
 
 class _Delta(msgspec.Struct):
@@ -40,9 +31,9 @@ class _Delta(msgspec.Struct):
 
 class _TypedEvent(msgspec.Struct):
     type: str = ""
-    usage: UsageCounts | None = None
+    usage: responses.UsageCounts | None = None
     message: _StartedMessage | None = None
-    response: ResponseSummary | None = None
+    response: responses.ResponseSummary | None = None
     delta: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
 
@@ -83,7 +74,7 @@ class TypedStream:
             self.failed = HTTPStatus.BAD_GATEWAY
         return b""
 
-    def result(self) -> ResponseFacts:
+    def result(self) -> responses.ResponseFacts:
         """Return the facts that the stream has stated so far."""
         facts = self._output.result(self._tokens, complete=self.is_done)
         if self._pieces and not self._tokens.completion_tokens:
@@ -94,13 +85,13 @@ class TypedStream:
     def _read(self, line: bytes) -> None:
         try:
             event = _EVENT.decode(line)
-        except BROKEN:
+        except responses.BROKEN:
             return
         if event.type.endswith("delta"):
             self._read_delta(event)
         elif event.message is not None and event.message.usage is not None:
             self._tokens = event.message.usage.tokens()
-        if status := error_status(event.error):
+        if status := responses.error_status(event.error):
             self.failed = status
         elif event.type in _FAILED:
             self.failed = HTTPStatus.BAD_GATEWAY
@@ -109,24 +100,24 @@ class TypedStream:
         if event.type in _LAST:
             self.is_done = True
             if event.response is not None:
-                self._output.note_finish(finish_of(event.response))
+                self._output.note_finish(responses.finish_of(event.response))
                 if event.response.usage is not None:
                     self._tokens = event.response.usage.tokens()
 
     def _read_delta(self, event: _TypedEvent) -> None:
-        text = parse_text(event.delta)
+        text = responses.parse_text(event.delta)
         if text is None:
             try:
                 delta = _DELTA.decode(event.delta)
-            except BROKEN:
+            except responses.BROKEN:
                 return
-            self._output.note_finish(finish_reason(delta.stop_reason))
+            self._output.note_finish(responses.finish_reason(delta.stop_reason))
             if delta.stop_reason and event.usage is not None:
                 self._tokens = event.usage.tokens()
                 return
             if delta.type == "signature_delta":  # made by the server: no token stands for it
                 return
-            text = parse_text(delta.text)
+            text = responses.parse_text(delta.text)
         self._pieces += 1
         if text is not None and self._output.collects_text:
             self._output.add(text)
