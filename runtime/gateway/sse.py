@@ -145,7 +145,7 @@ class CompletionsStream:
             self.is_done = True
             self._check_answer()
         elif self._output.collects_text or _UNFINISHED not in line:
-            self._observe(_decoded(line))
+            self._observe(responses.decoded(_EVENT, line[len(_DATA) :], {}))
         else:
             self._has_answer = True
         return line
@@ -163,7 +163,7 @@ class CompletionsStream:
             self._has_answer = event.get("choices") != msgspec.Raw(_NO_CHOICES)
 
     def _take_usage_out(self, line: bytes) -> bytes:
-        event = _decoded(line)
+        event = responses.decoded(_EVENT, line[len(_DATA) :], {})
         if self._output.collects_text or _UNFINISHED not in line:
             self._observe(event)
         else:
@@ -186,10 +186,3 @@ class CompletionsStream:
             self._by_answer.clear()
         for choice in choices:
             self._by_answer[choice.index] = self.usage
-
-
-def _decoded(line: bytes) -> dict[str, msgspec.Raw]:
-    try:
-        return _EVENT.decode(line[len(_DATA) :])
-    except responses.BROKEN:
-        return {}

@@ -83,9 +83,8 @@ class TypedStream:
         return facts
 
     def _read(self, line: bytes) -> None:
-        try:
-            event = _EVENT.decode(line)
-        except responses.BROKEN:
+        event = responses.decoded(_EVENT, line, None)
+        if event is None:
             return
         if event.type.endswith("delta"):
             self._read_delta(event)
@@ -107,9 +106,8 @@ class TypedStream:
     def _read_delta(self, event: _TypedEvent) -> None:
         text = responses.parse_text(event.delta)
         if text is None:
-            try:
-                delta = _DELTA.decode(event.delta)
-            except responses.BROKEN:
+            delta = responses.decoded(_DELTA, event.delta, None)
+            if delta is None:
                 return
             self._output.note_finish(responses.finish_reason(delta.stop_reason))
             if delta.stop_reason and event.usage is not None:
