@@ -40,10 +40,7 @@ def is_url(admin: str) -> bool:
 
 
 def socket_path(state_dir: Path, gateway: GatewaySpec) -> Path:
-    """Return the path of a gateway's admin socket, however long.
-
-    A declared relative path counts from the project, the folder above `state_dir`.
-    """
+    """Return the path of a gateway's admin socket; a relative path counts from the project."""
     state = state_dir.resolve()
     default = gateway_dir(state, gateway.name) / "admin.sock"
     return state.parent / gateway.admin if gateway.admin else default
@@ -98,10 +95,7 @@ def _require_private(folder: Path) -> None:
 
 
 class AdminServer:
-    """The HTTP server of an application on a socket, in the running event loop.
-
-    uvicorn parses and writes HTTP; its process, its signal handlers and its log are left out.
-    """
+    """The HTTP server of an application on a socket: uvicorn's protocol in the event loop."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._config = uvicorn.Config(
@@ -155,10 +149,7 @@ class AdminServer:
             raise _cannot_listen(url, error) from None
 
     async def close(self) -> None:
-        """Stop listening, remove the socket's file unless another process has replaced the file.
-
-        Running calls are given `CLOSE_S` to end.
-        """
+        """Stop listening, remove the socket's file unless replaced, end calls after `CLOSE_S`."""
         if self._path is not None and _file_id(self._path) == self._file:
             self._path.unlink(missing_ok=True)
         if self._listening is not None:

@@ -171,10 +171,7 @@ class Admission:
         return False
 
     def release(self, ticket: Ticket, tokens: int = 0) -> None:
-        """Give a turn back, or leave the queue; the next request proceeds.
-
-        `tokens` are those of prompt and answer.
-        """
+        """Give a turn back, or leave the queue; `tokens` are those of prompt and answer."""
         if not ticket.is_granted:
             self._leave_queue(ticket)
             return

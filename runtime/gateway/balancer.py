@@ -75,10 +75,7 @@ class _Failures:
 
 @dataclass(slots=True)
 class LoadBalancer:
-    """The servers as a gateway process sees them, in good health at first.
-
-    A server that works leaves no trace.
-    """
+    """The servers as a gateway process sees them; a server that works leaves no trace."""
 
     _in_flight: InFlight
     _limiter: ConcurrencyLimiter

@@ -64,10 +64,7 @@ class ConcurrencyLimiter:
     `record_no_load`."""
 
     def allows(self, server: str, declared: int | None = None) -> bool:
-        """Return whether a server may get another request.
-
-        `declared` is the operator's upper bound; None: as many as the server runs.
-        """
+        """Return whether a server may get another request; `declared` None: no declared bound."""
         busy = self._in_flight.get(server, 0)
         if declared is not None:
             return busy < declared

@@ -181,10 +181,7 @@ def as_api_error(error: Exception) -> ApiError:
 
 
 def log_exception(error: BaseException) -> None:
-    """Write the traceback of an error to the log of the process.
-
-    A full disk, where the log may lie, is no error.
-    """
+    """Write an error's traceback to the log of the process, whose disk may be full."""
     with suppress(OSError, ValueError):
         sys.stderr.write("".join(traceback.format_exception(error)))
         sys.stderr.flush()

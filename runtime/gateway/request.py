@@ -61,7 +61,7 @@ class ProxyRequest:
 
     _state: GatewayState
     path: str
-    """One of `endpoints.PATHS`."""
+    """A path of `endpoints.PATHS`."""
     _credentials: Credentials
     record: UsageRecorder
     _principal: Principal = _UNKNOWN
@@ -77,7 +77,7 @@ class ProxyRequest:
     body: bytes = b""
     is_stream: bool = False
     must_wait: bool = False
-    """Whether the request waits for its turn before a server may get it."""
+    """Whether the request waits for its turn before a server may get the request."""
     priority: int | None = None
 
     def admit(self) -> None:

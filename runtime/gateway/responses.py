@@ -129,10 +129,7 @@ class ResponseFacts(msgspec.Struct):
 
 
 def inspect_response(body: bytes, expected: ResponseFormat | None) -> ResponseFacts:
-    """Return the facts of a whole JSON response.
-
-    `expected` is the format that the text must have; None: any.
-    """
+    """Return the facts of a whole JSON response; `expected` None: text of any format."""
     finish: str | None = None
     try:
         summary = _SUMMARY.decode(body)

@@ -125,10 +125,7 @@ EventStream = CompletionsStream | TypedStream
 
 
 def event_stream(path: str, body: RequestBody, expected: ResponseFormat | None) -> EventStream:
-    """Return the reader of the stream that a request asks for.
-
-    `expected` is the format that the text must have; None: any.
-    """
+    """Return the reader of a request's stream; `expected` None: text of any format."""
     if path in TYPED:
         return TypedStream(expected)
     return CompletionsStream(

@@ -70,10 +70,7 @@ class ActiveTable:
 
 
 class GatewayState:
-    """The shared state of a gateway process; made once, before the first request.
-
-    `operator` is the SHA-256 of the operator's secret; empty: there is none.
-    """
+    """The shared state of a gateway process; `operator` is the SHA-256 of the operator's secret."""
 
     def __init__(self, log: UsageLog, operator: bytes = b"") -> None:
         self.log = log

@@ -117,10 +117,7 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
 
 
 def stop(state_dir: Path, name: str) -> bool:
-    """Stop a gateway after its requests have ended; return whether the gateway ran.
-
-    After the grace period the process is killed, and the requests at work are cut.
-    """
+    """Stop a gateway, by force after the grace period; return whether the gateway ran."""
     running = find_process(state_dir, name)
     if running is None:
         return False

@@ -121,11 +121,7 @@ def summarize(state_dir: Path, usage_filter: UsageFilter) -> list[dict[str, Any]
 
 
 def last_rows(state_dir: Path, usage_filter: UsageFilter, count: int) -> list[dict[str, Any]]:
-    """Return the last rows, oldest first.
-
-    Raises:
-        FleetError, OSError: as `compact`.
-    """
+    """Return the last rows, oldest first; raises as `compact`."""
     query = f"FROM (FROM selected ORDER BY time DESC, request_id LIMIT {count:d}) ORDER BY time"
     return _query(state_dir, usage_filter, query)
 

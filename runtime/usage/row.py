@@ -121,10 +121,7 @@ def _whole_microseconds(seconds: float) -> float:
 
 
 class UsageRecorder:
-    """Fills the usage row of a request and hands the complete row to `add` once.
-
-    The clock of the row starts with the recorder.
-    """
+    """Fills the usage row of a request, timed from here on, and hands the row to `add` once."""
 
     __slots__ = ("_add", "_began", "is_closed", "row", "tokens")
 

@@ -58,11 +58,7 @@ class Segment:
 
 
 def segments(state_dir: Path) -> Iterator[Segment]:
-    """Yield the segments of all gateways of a state folder.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
+    """Yield the segments of all gateways of a state folder, as `gateway_segments`."""
     folder = state_dir / GATEWAYS
     for gateway_dir in sorted(folder.iterdir()) if folder.is_dir() else ():
         yield from gateway_segments(gateway_dir)

@@ -151,10 +151,7 @@ class IncomingRequest:
     _received: int = 0
 
     def start(self, length: int, state: GatewayState) -> None:
-        """Find out which client sent the request, before its body is read.
-
-        `length` is that of the body in bytes; 0 where the head does not say.
-        """
+        """Find out the client before the body is read; `length` 0: the head does not say."""
         head, self._length = self.head, length
         self.keeps_alive, self.expects_continue = head.keeps_alive, head.expects_continue
         if (flaw := head.flaw()) is not None:
@@ -169,10 +166,7 @@ class IncomingRequest:
             self.is_complete = True
 
     def arrive(self, body: bytes, state: GatewayState) -> None:
-        """Take a request whose head and body have come at once.
-
-        The head is for a server and has no flaw.
-        """
+        """Take a flawless request for a server whose head and body have come at once."""
         self.keeps_alive = self.is_complete = True
         self.body = body
         self._admit(state)

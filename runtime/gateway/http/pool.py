@@ -37,10 +37,7 @@ class ConnectionPool:
         body: bytes,
         deadlines: Deadlines,
     ) -> UpstreamConnection | None:
-        """Send a request on a connection that was used a moment ago; None: there is none.
-
-        The arguments after `server` are those of `UpstreamConnection.send`.
-        """
+        """Send a request on a connection that was used a moment ago; None: there is none."""
         origin = self._origins.get(server)
         connection = None if origin is None else origin.pop(self.loop.time())
         if connection is not None:

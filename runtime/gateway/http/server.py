@@ -46,10 +46,7 @@ class HttpServer:
         return int(self._listening.sockets[0].getsockname()[1])
 
     async def close(self, hurry: asyncio.Event) -> None:
-        """Take no more requests, let running requests finish for `GRACE_S`, end the rest.
-
-        Once `hurry` is set, the rest is ended at once.
-        """
+        """Take no more requests; end the running after `GRACE_S`, or once `hurry` is set."""
         if self._listening is None:
             self.pool.close()
             return
