@@ -120,11 +120,7 @@ class UsageWriter:
         self.pending.append(row)
 
     def flush(self) -> None:
-        """Write the pending rows.
-
-        Raises:
-            ApiError: 503, the log could not take them; none of their requests must be answered.
-        """
+        """Write the pending rows, or raise 503: then none of their requests must be answered."""
         if self.pending:
             rows, self.pending = self.pending, []
             self._write(rows)

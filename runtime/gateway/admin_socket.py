@@ -134,11 +134,7 @@ class AdminServer:
         self._listening = await loop.create_unix_server(self._protocol, sock=bound)
 
     async def open_tcp(self, url: str) -> None:
-        """Listen at the host and port of a URL.
-
-        Raises:
-            FleetError: FC6007, the port cannot be used.
-        """
+        """Listen at the host and port of a URL, or raise FC6007: the port cannot be used."""
         host, _, port = url.partition("://")[2].partition("/")[0].rpartition(":")
         loop = asyncio.get_running_loop()
         try:

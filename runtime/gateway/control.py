@@ -41,10 +41,7 @@ _Answer = TypeVar("_Answer")
 
 
 class LocalGateways:
-    """The declared gateways; where none is declared, those that the state folder remembers.
-
-    Keeps the contract of `runtime.gateway.protocol.Gateways`.
-    """
+    """The declared gateways, else the remembered; keeps the contract of `protocol.Gateways`."""
 
     def __init__(
         self,
@@ -143,11 +140,7 @@ class LocalGateways:
         )
 
     async def in_flight(self, server: str, adapter: str) -> int:
-        """Return the requests for a version on a server that run or wait, over all gateways.
-
-        Raises:
-            EngineError: a running gateway does not answer.
-        """
+        """Return the requests for a version on a server that run or wait, as `all_in_flight`."""
         return (await self.all_in_flight())[server, adapter]
 
     async def all_in_flight(self) -> Counter[OnServer]:

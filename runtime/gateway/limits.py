@@ -95,11 +95,7 @@ class MemoryBudget:
     _by_client: Counter[str] = field(default_factory=Counter)
 
     def acquire(self, client: str, size: int) -> None:
-        """Count bytes for a client.
-
-        Raises:
-            ApiError: 503, the budget or the client's half of it is used up.
-        """
+        """Count bytes for a client, or raise 503: the budget or the client's half is used up."""
         limit = self._max_bytes
         if self._total + size > limit or self._by_client[client] + size > limit // 2:
             raise errors.no_memory()
@@ -123,11 +119,7 @@ class HeldBytes:
     _size: int = 0
 
     def set(self, size: int) -> None:
-        """Set the number of bytes that are held.
-
-        Raises:
-            ApiError: as `MemoryBudget.acquire`; none are held then.
-        """
+        """Set the number of bytes that are held, as `MemoryBudget.acquire`; refused: none is held."""
         before, self._size = self._size, 0
         if before:
             self._budget.release(self._client, before)

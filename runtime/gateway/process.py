@@ -183,11 +183,7 @@ def tune() -> None:
 
 
 def run(state_dir: Path, gateway: GatewaySpec) -> None:
-    """Serve in this process until a signal.
-
-    Raises:
-        FleetError: as `serving`.
-    """
+    """Serve in this process until a signal; raises as `serving`."""
     import uvloop  # noqa: PLC0415 (not on Windows, and not when only imported)
 
     raise_file_limit()

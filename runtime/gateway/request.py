@@ -43,10 +43,7 @@ _OK: Final = int(HTTPStatus.OK)
 
 @dataclass(slots=True)
 class RequestMeta:
-    """Headers that decide how a request is routed; empty: not given.
-
-    `purpose` and `version` (X-Fleetctl-...) count where the operator sends them.
-    """
+    """Headers that decide how a request is routed; `purpose`, `version` count for the operator."""
 
     content_type: str = ""
     encoding: str = ""

@@ -47,11 +47,7 @@ def gateway_dir(state_dir: Path, name: str) -> Path:
 
 
 def operator_secret(state_dir: Path, gateway: GatewaySpec) -> str:
-    """Return a gateway's secret: the declared secret, else the state folder's, made if need be.
-
-    Raises:
-        FleetError: FC6015, the secret cannot be read here.
-    """
+    """Return a gateway's secret, declared or else made in the state folder, or raise FC6015."""
     secret = (
         read_secret(state_dir.resolve().parent, gateway.secret)
         if gateway.secret

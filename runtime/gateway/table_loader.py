@@ -66,11 +66,7 @@ _TABLE_FORMAT: Final = msgspec.json.Decoder(_TableFormat)
 
 
 def require_format(raw: bytes, file: str) -> None:
-    """Refuse a document that declares a later format of tables; `file` is for the message.
-
-    Raises:
-        NewerFormatError: FC5007.
-    """
+    """Refuse (FC5007) a document of a later format of tables; `file` is for the message."""
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         require_known(_TABLE_FORMAT.decode(raw).format, FORMAT, file)
 

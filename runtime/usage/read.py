@@ -83,11 +83,7 @@ class UsageReader:
                 yield row
 
     def requests(self) -> Iterator[RecordedRequest]:
-        """Yield the requests of clients that were given a version; copies are left out.
-
-        Raises:
-            OSError: a file cannot be read.
-        """
+        """Yield clients' requests that were given a version, without copies; raises `OSError`."""
         self.damaged = 0
         for line in translate_lines(self._lines((LOG_PATTERN,), strict=True)):
             try:

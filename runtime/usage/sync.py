@@ -134,10 +134,6 @@ def _write_all(file: int, rows: bytes) -> None:
 
 @contextmanager
 def _open_copy(path: Path) -> Iterator[tuple[int, int]]:
-    """Give a copy and its size, locked, without a broken row at its end.
-
-    Raises:
-        BlockingIOError: another run writes the copy.
-    """
+    """Give a copy and its size, locked, without a broken last row, or raise `BlockingIOError`."""
     with locked_file(path, timeout_s=0, flags=os.O_APPEND) as copy:
         yield copy, cut_incomplete_line(copy)

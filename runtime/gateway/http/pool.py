@@ -45,11 +45,7 @@ class ConnectionPool:
         return connection
 
     async def connect(self, server: Origin) -> UpstreamConnection:
-        """Return a new connection.
-
-        Raises:
-            OSError, TimeoutError: the server takes none.
-        """
+        """Return a new connection; raises `OSError`, `TimeoutError`: the server takes none."""
         origin = self._origins.setdefault(server, OriginPool())
         if server.is_tls and self._tls is None:
             self._tls = ssl.create_default_context()

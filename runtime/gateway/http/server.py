@@ -30,11 +30,7 @@ class HttpServer:
         self._timer: asyncio.TimerHandle | None = None
 
     async def open(self, host: str, port: int) -> int:
-        """Listen; return the port, a free one where 0 was asked for.
-
-        Raises:
-            OSError: the address cannot be had.
-        """
+        """Listen; return the port, a free port for 0; raises `OSError`: the address is taken."""
         limit = ConnectionLimit(max_clients())
 
         def accept() -> asyncio.Protocol:
