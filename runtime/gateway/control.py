@@ -38,6 +38,8 @@ from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import InvalidTableError, build_routes
 
 _Answer = TypeVar("_Answer")
+_Config = GatewayConfig | EngineError | None
+"""A gateway's answer, or the reason of no answer; None: the gateway does not run."""
 
 
 class LocalGateways:
@@ -201,16 +203,11 @@ class LocalGateways:
             missing=config.missing,
         )
 
-    async def _configs(
-        self, within_s: float = READ_S
-    ) -> dict[str, GatewayConfig | EngineError | None]:
+    async def _configs(self, within_s: float = READ_S) -> dict[str, _Config]:
         configs = await asyncio.gather(*(self._config(name, within_s) for name in self.names))
         return dict(zip(self.names, configs, strict=True))
 
-    async def _config(
-        self, name: str, within_s: float = READ_S
-    ) -> GatewayConfig | EngineError | None:
-        """Return a gateway's answer, or the reason of no answer; None: the gateway does not run."""
+    async def _config(self, name: str, within_s: float = READ_S) -> _Config:
         try:
             return await self._call(name, lambda client: client.config(within_s))
         except EngineError as error:

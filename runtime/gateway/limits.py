@@ -119,7 +119,7 @@ class HeldBytes:
     _size: int = 0
 
     def set(self, size: int) -> None:
-        """Set the number of bytes that are held, as `MemoryBudget.acquire`; refused: none is held."""
+        """Set the number of bytes that are held, as `MemoryBudget.acquire`; refused: none."""
         before, self._size = self._size, 0
         if before:
             self._budget.release(self._client, before)

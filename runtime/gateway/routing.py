@@ -97,10 +97,7 @@ class AliasRoute:
         if len(self.arms) == 1:
             return self.arms[0].target
         number = bucket(self.key, sticky_id)
-        for arm in self.arms[:-1]:
-            if number < arm.below:
-                return arm.target
-        return self.arms[-1].target
+        return next(arm.target for arm in self.arms if number < arm.below)
 
     @property
     def split(self) -> tuple[object, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from http import HTTPStatus
+from http.client import responses as phrases
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -55,10 +55,7 @@ def get_request(server: Origin, path: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _status_line(status: int) -> bytes:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = "Unknown"
+    phrase = phrases.get(status, "Unknown")
     return f"HTTP/1.1 {status} {phrase}\r\nServer: fleetctl\r\n".encode("ascii")
 
 
