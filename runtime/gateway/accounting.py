@@ -197,15 +197,7 @@ def exposition(
     servers: Mapping[str, bool],
     waiting: int,
 ) -> str:
-    """Return the counters as Prometheus reads them.
-
-    Args:
-        counters: Counters of the gateway process.
-        in_flight: Requests in flight by server and version.
-        split: As `ObservedSplit.document` has it.
-        servers: Whether servers are up, by name.
-        waiting: Requests that wait for their turn.
-    """
+    """Return the counters as Prometheus reads them; `split` as `ObservedSplit.document` has it."""
     samples: dict[str, list[str]] = {name: [] for name in _HELP}
 
     def add(family: str, labels: str, value: object) -> None:

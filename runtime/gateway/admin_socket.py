@@ -64,13 +64,9 @@ def short_path(path: Path) -> Path:
 
 
 def reachable_path(path: Path) -> Path:
-    """Return the path at which a process may listen on a socket.
+    """Return the path at which a process may listen on a socket, as `short_path`.
 
-    That is `short_path`, or the file in `/tmp` that a gateway of an earlier version has bound
-    because of a path too long.
-
-    Raises:
-        EngineError: as `short_path`.
+    A gateway of an earlier version has bound a file in `/tmp` where the path is too long.
     """
     short = short_path(path)
     earlier = _LINKS / f"{_hash(path)}.sock"

@@ -83,14 +83,7 @@ class ShadowSample(NamedTuple):
 def sample_shadow(
     memory: MemoryBudget, target: RouteTarget, body: RequestBody, size: int
 ) -> ShadowSample | None:
-    """Return the sample of a request that is to be copied; None: the request is not copied.
-
-    Args:
-        memory: Budget of shadow requests; a request for which it has no room is not copied.
-        target: The version that would get the copy.
-        body: Body of the request; its bytes stay in memory for the copy.
-        size: Size of the body in bytes.
-    """
+    """Return the sample of a request that is to be copied; None: not copied, or no memory."""
     shadow = target.policy.shadow
     if shadow is None or secrets.randbelow(100) >= shadow.percent:
         return None

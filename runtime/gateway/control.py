@@ -148,10 +148,8 @@ class LocalGateways:
     async def all_in_flight(self) -> Counter[OnServer]:
         """Return the requests that run or wait by server and version, over all gateways.
 
-        A request that waits counts on every server that may get the request.
-
-        Raises:
-            EngineError: a running gateway does not answer.
+        A request that waits counts on every server that may get the request. Raises `EngineError`
+        where a running gateway does not answer.
         """
         total: Counter[OnServer] = Counter()
         for load in await asyncio.gather(*(self._load(name) for name in self.names)):

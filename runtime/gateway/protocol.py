@@ -167,27 +167,21 @@ class GatewayClient(Protocol):
 
     async def config(self, timeout_s: float = READ_S) -> GatewayConfig:
         """Return which table the gateway serves."""
-        ...
 
     async def load(self) -> GatewayLoad:
         """Return the requests that have not ended."""
-        ...
 
     async def shares(self) -> tuple[ObservedShare, ...]:
         """Return the split of aliases that have several versions."""
-        ...
 
     async def table(self) -> RoutingTable:
         """Return the table that the gateway serves."""
-        ...
 
     async def serve(self, table: RoutingTable, timeout_s: float = ACKNOWLEDGE_S) -> tuple[int, str]:
         """Hand over a table; return revision and digest of the table that is served then."""
-        ...
 
     async def close(self) -> None:
         """Release connections."""
-        ...
 
 
 class TableReader(Protocol):
@@ -198,7 +192,6 @@ class TableReader(Protocol):
 
         A gateway that does not answer or lags behind is a note, not an error.
         """
-        ...
 
     async def missing(self) -> tuple[tuple[str, str], ...]:
         """Return (full adapter name, server) of versions that a server said not to hold, sorted.
@@ -206,18 +199,15 @@ class TableReader(Protocol):
         The routing table says that the server holds them. A gateway that does not answer adds
         nothing.
         """
-        ...
 
     async def faults(self) -> Mapping[str, GatewayFault]:
         """Return by name the gateways that are down, frozen, or run otherwise than declared.
 
         A gateway that never ran has no fault.
         """
-        ...
 
     async def close(self) -> None:
         """Release connections."""
-        ...
 
 
 class Gateways(TableReader, Protocol):
@@ -231,12 +221,9 @@ class Gateways(TableReader, Protocol):
         Raises:
             EngineError: a running gateway refuses the table or does not answer.
         """
-        ...
 
     async def statuses(self) -> tuple[GatewayStatus, ...]:
         """Return the status of every gateway, by name."""
-        ...
 
     async def in_flight(self, server: str, adapter: str) -> int:
         """Return the requests for a version on a server that have not ended, over all gateways."""
-        ...

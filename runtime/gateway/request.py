@@ -95,8 +95,6 @@ class ProxyRequest:
     def route(self, raw: bytes, now: float, meta: RequestMeta) -> UpstreamAttempts:
         """Decide which version answers, by the table of this moment; return what finds servers.
 
-        `raw` is the whole body, `now` the event loop's time in seconds.
-
         Raises:
             ApiError: 400, 404 for a model that is not this client's, or 429.
         """
@@ -230,10 +228,7 @@ class ProxyRequest:
     def _finish(self, status: int, *, judges: bool = False, response: bytes | None = None) -> None:
         """Release all that the request holds and write its row, unless that is done.
 
-        Args:
-            status: Status of the row.
-            judges: Whether the status is held for or against the server.
-            response: The complete response, which begins and ends now; None: there is none.
+        `judges`: the status is held for or against the server. `response` begins and ends now.
         """
         state, record, attempts = self._state, self.record, self._attempts
         if attempts is not None:

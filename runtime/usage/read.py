@@ -109,11 +109,6 @@ class UsageReader:
         """Yield the lines of the files that were written since, every file once.
 
         The folder is listed until every file was read, for a gateway may rotate its log meanwhile.
-
-        Args:
-            patterns: Patterns of file names.
-            since: Seconds since 1970.
-            strict: Whether to raise where a file cannot be read.
         """
         read: set[_Identity] = set()
         for _ in range(_MAX_LISTINGS):

@@ -144,12 +144,7 @@ class UsageRecorder:
             self.row.first_byte_s = _whole_microseconds(time.monotonic() - self._began)
 
     def write(self, status: int) -> None:
-        """Complete the row and hand the row over, unless that was done.
-
-        Raises:
-            Exception: as `add`, where the log cannot take the row; the request must not be
-                answered then.
-        """
+        """Complete the row and hand the row over, once; if `add` raises, no answer may go out."""
         if self.is_closed:
             return
         self.is_closed = True

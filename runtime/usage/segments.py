@@ -32,14 +32,9 @@ class Segment:
     """Bytes up to the end of the last whole row."""
 
     def read_rows(self, start: int, max_bytes: int | None = None) -> bytes:
-        """Return whole rows from an offset on, whatever name the file has by now.
+        """Return whole rows from offset `start` on, whatever name the file has by now.
 
-        Args:
-            start: Offset in bytes where a row begins.
-            max_bytes: Upper bound of the result, above the size of any row; None: no bound.
-
-        Raises:
-            OSError: the file cannot be read.
+        `max_bytes` is above the size of any row; None: no bound. Raises `OSError`.
         """
         if start >= self.end:
             return b""

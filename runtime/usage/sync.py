@@ -49,14 +49,8 @@ async def sync_usage(
 ) -> tuple[str, ...]:
     """Copy the usage logs of gateways on other machines; return why requests may be lacking.
 
-    Args:
-        sources: The gateways.
-        since: Segments that were last written before are left out.
-        clock: The time here.
-        seconds: Clock for the time that copying takes.
-
-    Returns:
-        A sentence for every gateway that could not be copied whole.
+    Segments that were last written before `since` are left out. `clock` is the time here,
+    `seconds` the clock that bounds copying.
     """
     gateways = [*sources]
     reasons = await asyncio.gather(
