@@ -19,8 +19,6 @@ from runtime.gateway.routing import RouteTable
 from runtime.usage.log import UsageLog
 from runtime.usage.row import LIVE, UsageRow
 
-Labels = tuple[str, str, str]
-"""Client, alias and version; what is not known is empty."""
 BOUNDS_S: Final = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 )  # fmt: skip
@@ -71,7 +69,8 @@ class Series:
 class UsageCounters:
     """Requests, tokens and times since the gateway process started."""
 
-    series: dict[Labels, Series] = field(default_factory=dict)
+    series: dict[tuple[str, str, str], Series] = field(default_factory=dict)
+    """By client, alias and version; an unknown name is empty."""
     others: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Requests that no client made, by purpose and status; no series counts them."""
 

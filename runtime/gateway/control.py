@@ -92,14 +92,7 @@ class LocalGateways:
         return newest, tuple(notes)
 
     async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
-        """Write the table durably and hand the table to every gateway; return notes.
-
-        Raises:
-            StalePlanError: another run has written this revision or a later one.
-            LockHeldError: the table was made under a lease that is no longer the newest.
-            EngineError: a running gateway refuses or does not answer; the file is written
-                and the others serve the table.
-        """
+        """Publish a table, as `Gateways.publish`."""
         done = await self.publish_and_report(table)
         for _, error in done.failures:
             raise error

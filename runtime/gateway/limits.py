@@ -111,24 +111,6 @@ class MemoryBudget:
 
 
 @dataclass(slots=True)
-class HeldBytes:
-    """Bytes of a `MemoryBudget` that a single holder has, on the account of a client."""
-
-    _budget: MemoryBudget
-    _client: str
-    _size: int = 0
-
-    def set(self, size: int) -> None:
-        """Set the number of bytes that are held, as `MemoryBudget.acquire`; refused: none."""
-        before, self._size = self._size, 0
-        if before:
-            self._budget.release(self._client, before)
-        if size:
-            self._budget.acquire(self._client, size)
-            self._size = size
-
-
-@dataclass(slots=True)
 class RetryBudget:
     """Requests of a gateway process that are on their second or third server.
 

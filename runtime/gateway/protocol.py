@@ -219,7 +219,10 @@ class Gateways(TableReader, Protocol):
         Returns notes, such as that no gateway runs: a gateway reads the file when it starts.
 
         Raises:
-            EngineError: a running gateway refuses the table or does not answer.
+            StalePlanError: another run has written this revision or a later one.
+            LockHeldError: the table was made under a lease that is no longer the newest.
+            EngineError: a running gateway refuses the table or does not answer; the file is
+                written and the others serve the table.
         """
 
     async def statuses(self) -> tuple[GatewayStatus, ...]:

@@ -95,7 +95,9 @@ class _Texts(msgspec.Struct):
     output: msgspec.Raw = msgspec.Raw()
 
 
-class _UsageOnly(msgspec.Struct):
+class UsageOnly(msgspec.Struct):
+    """A document of which the token counts alone are read."""
+
     usage: UsageCounts | None = None
 
 
@@ -107,7 +109,7 @@ class _TextPart(msgspec.Struct):
 _SUMMARY: Final = msgspec.json.Decoder(ResponseSummary)
 _TEXTS: Final = msgspec.json.Decoder(_Texts)
 _ERROR_EVENT: Final = msgspec.json.Decoder(_ErrorEvent)
-_USAGE_ONLY: Final = msgspec.json.Decoder(_UsageOnly)
+_USAGE_ONLY: Final = msgspec.json.Decoder(UsageOnly)
 _USAGE: Final = msgspec.json.Decoder(UsageCounts | None)
 _CHOICES: Final = msgspec.json.Decoder(list[AnswerChoice])
 _PARTS: Final = msgspec.json.Decoder(list[_TextPart])
@@ -135,7 +137,7 @@ def inspect_response(body: bytes, expected: ResponseFormat | None) -> ResponseFa
         summary = _SUMMARY.decode(body)
         usage, finish = summary.usage, finish_of(summary)
     except _BROKEN:
-        usage = decoded(_USAGE_ONLY, body, _UsageOnly()).usage
+        usage = decoded(_USAGE_ONLY, body, UsageOnly()).usage
     facts = ResponseFacts(usage.tokens() if usage else Tokens(), finish)
     if expected is not None:
         facts.format_ok = judge_format(expected, _texts(body))

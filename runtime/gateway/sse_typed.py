@@ -17,10 +17,6 @@ _FAILED: Final = frozenset({"response.failed", "error"})
 _LAST: Final = _FAILED | {"message_stop", "response.completed", "response.incomplete"}
 
 
-class _StartedMessage(msgspec.Struct):
-    usage: responses.UsageCounts | None = None
-
-
 class _Delta(msgspec.Struct):
     """The value of `delta` in messages; in responses the value is the text itself."""
 
@@ -32,7 +28,7 @@ class _Delta(msgspec.Struct):
 class _TypedEvent(msgspec.Struct):
     type: str = ""
     usage: responses.UsageCounts | None = None
-    message: _StartedMessage | None = None
+    message: responses.UsageOnly | None = None
     response: responses.ResponseSummary | None = None
     delta: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()

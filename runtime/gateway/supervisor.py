@@ -88,6 +88,7 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
     command = [sys.executable, "-m", "runtime.gateway.process", "--state-dir", str(state_dir)]
     command += ["--name", gateway.name, "--listen", gateway.listen, "--admin", gateway.admin]
     command += ["--secret", gateway.secret]
+    packages = (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", ""))
     log = gateway_dir(state_dir, gateway.name) / "log"
     with log.open("ab") as stream:
         log_start = stream.seek(0, os.SEEK_END)
@@ -97,7 +98,7 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
             stdout=stream,
             stderr=stream,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": _import_path()},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, packages))},
         )
 
     def has_settled() -> bool:
@@ -247,12 +248,6 @@ async def _serves_clients(state_dir: Path, gateway: GatewaySpec) -> bool:
 
 def _lock_path(state_dir: Path, name: str) -> Path:
     return gateway_dir(state_dir, name) / LOCK
-
-
-def _import_path() -> str:
-    """Return the path with our packages, for an interpreter that starts in another folder."""
-    here = str(Path(__file__).parents[2])
-    return os.pathsep.join(path for path in (here, os.environ.get("PYTHONPATH", "")) if path)
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> bool:

@@ -111,10 +111,6 @@ def _format_time(milliseconds: int) -> str:
     return f"{_format_second(milliseconds // 1000)}.{milliseconds % 1000:03}+00:00"
 
 
-def _now() -> str:
-    return _format_time(int(time.time() * 1000))
-
-
 def _whole_microseconds(seconds: float) -> float:
     """Return whole microseconds as seconds; `round` takes five times as long."""
     return int(seconds * _MICROSECONDS) / _MICROSECONDS
@@ -130,7 +126,8 @@ class UsageRecorder:
         self._began = time.monotonic()
         self.is_closed = False
         self.tokens = _NO_TOKENS
-        self.row = UsageRow(_now(), _next_request_id(), path=path, revision=revision)
+        began = _format_time(int(time.time() * 1000))
+        self.row = UsageRow(began, _next_request_id(), path=path, revision=revision)
 
     def aside(self, purpose: str) -> "UsageRecorder":
         """Return a recorder for a second request beside the first, which is no client's."""
