@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from fleet.traffic import QUEUE_S, USUAL_TURNS, TrafficPolicy
+from fleet.traffic import QUEUE_S, USUAL_TURNS
 from runtime.gateway import errors
 from runtime.gateway.balancer import InFlight, LoadBalancer
 from runtime.gateway.body import RequestBody
@@ -156,7 +156,9 @@ class Admission:
         if is_ready:
             self._grant(ticket)
             return True
-        ticket.max_wait_s = _max_wait_s(policy, for_server=is_allowed)
+        first_byte_s = policy.timeouts.first_byte_s or DEFAULT_DEADLINES.first_byte_s
+        usual = first_byte_s if is_allowed else QUEUE_S  # for a server as long as for its answer
+        ticket.max_wait_s = policy.limits.queue_s or policy.client_limits.queue_s or usual
         if queue is None:
             queue = self.queues[target.alias, target.adapter] = OrderedDict()
         queue[ticket] = None
@@ -253,10 +255,3 @@ class Admission:
         self._waiting[target.client] -= 1
         if not queue:
             del self.queues[name]
-
-
-def _max_wait_s(policy: TrafficPolicy, *, for_server: bool) -> float:
-    usual = QUEUE_S
-    if for_server:
-        usual = policy.timeouts.first_byte_s or DEFAULT_DEADLINES.first_byte_s
-    return policy.limits.queue_s or policy.client_limits.queue_s or usual

@@ -202,11 +202,7 @@ def _main() -> None:
     try:
         run(args.state_dir, GatewaySpec(args.name, args.listen, args.admin, args.secret))
     except FleetError as error:
-        for diagnostic in error.diagnostics:
-            sys.stderr.write(
-                f"Error: {diagnostic.summary}: {diagnostic.detail} {diagnostic.hint}\n"
-            )
-        sys.exit(1)
+        sys.exit("\n".join(f"Error: {d.summary}: {d.detail} {d.hint}" for d in error.diagnostics))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ where to go on: a run that is killed at any point loses nothing and copies nothi
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -109,8 +108,9 @@ async def _copy_segments(
             continue  # a gateway with a URL may run on this machine, too
         if not key.isalnum():
             raise ValueError(key)
-        with _open_copy(folder / f"{COPY_PREFIX}{key}.jsonl") as (copy, start):
-            copied = start
+        path = folder / f"{COPY_PREFIX}{key}.jsonl"
+        with locked_file(path, timeout_s=0, flags=os.O_APPEND) as copy:
+            copied = cut_incomplete_line(copy)
             while copied < size and seconds() < deadline:
                 rows = await client.get_bytes(f"{USAGE_PATH}/{key}?from={copied}")
                 if not rows:
@@ -124,10 +124,3 @@ async def _copy_segments(
 def _write_all(file: int, rows: bytes) -> None:
     while rows:
         rows = rows[os.write(file, rows) :]
-
-
-@contextmanager
-def _open_copy(path: Path) -> Iterator[tuple[int, int]]:
-    """Give a copy and its size, locked, without a broken last row, or raise `BlockingIOError`."""
-    with locked_file(path, timeout_s=0, flags=os.O_APPEND) as copy:
-        yield copy, cut_incomplete_line(copy)
