@@ -158,7 +158,7 @@ class ObservedSplit:
         }
         counts = self._counts(changed)
         began = {alias: start for alias, start in self._began.items() if alias in after.routes}
-        self._began = began | {alias: (now, counts.get(alias, Counter())) for alias in changed}
+        self._began = began | {alias: (now, counts[alias]) for alias in changed}
 
     def document(self, table: RouteTable) -> list[dict[str, object]]:
         """Return percent and requests of all versions of aliases that have several versions."""
@@ -167,7 +167,7 @@ class ObservedSplit:
         rows: list[dict[str, object]] = []
         for alias in sorted(routes):
             since, before = self._began.get(alias, (datetime.now(UTC), Counter()))
-            now = counts.get(alias, Counter())
+            now = counts[alias]
             rows += [
                 {
                     "alias": alias,
@@ -181,11 +181,11 @@ class ObservedSplit:
         return rows
 
     def _counts(self, aliases: set[str]) -> dict[str, Counter[str]]:
-        counts: dict[str, Counter[str]] = {}
+        counts: dict[str, Counter[str]] = {alias: Counter() for alias in aliases}
         # A copy: the event loop may count meanwhile.
         for (_, alias, version), series in [*self._counters.series.items()]:
-            if alias in aliases:
-                counts.setdefault(alias, Counter())[version] += series.statuses.total()
+            if alias in counts:
+                counts[alias][version] += series.statuses.total()
         return counts
 
 

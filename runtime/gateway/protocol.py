@@ -67,9 +67,8 @@ class GatewayStatus:
     waiting: int = 0
     shares: tuple[ObservedShare, ...] = ()
     servers: tuple[tuple[str, str], ...] = ()
-    """Server and `up`, `resting` or `down`."""
+    """As `GatewayConfig.servers`, in pairs."""
     missing: tuple[tuple[str, str], ...] = ()
-    """(full adapter name, server): versions that a server should hold and said not to hold."""
 
 
 @dataclass(frozen=True, slots=True)

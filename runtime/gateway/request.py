@@ -30,8 +30,6 @@ from runtime.gateway.sse_typed import EventStream, event_stream
 from runtime.gateway.state import GatewayState
 from runtime.usage.row import CLIENT_LEFT, UsageRecorder
 
-SHADOW: Final = "shadow"
-"""Purpose of a shadow request in its usage row."""
 _EVENT_STREAM: Final = "text/event-stream"
 _UNKNOWN: Final = Principal("", b"")
 _NO_TARGET: Final = RouteTarget("", "", "", ())
@@ -146,7 +144,7 @@ class ProxyRequest:
         if not state.admission.begin_shadow(shadow.target):
             shadow.drop(state.shadow_memory)
             return None
-        record = self.record.aside(SHADOW)
+        record = self.record.aside("shadow")
         row, target = record.row, shadow.target
         row.client, row.alias, row.version = target.client, target.alias, target.adapter
         row.stream = self.record.row.stream
